@@ -1,0 +1,53 @@
+//! What carries frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
+
+use crate::vm::VmId;
+use crate::wire::MacAddr;
+
+/// Carries the frames of VMs that are plugged into it. Nothing here waits.
+pub trait Fabric {
+    /// Why a VM could not be plugged in: names the operation and the object.
+    type Error: std::error::Error;
+
+    /// Gives `vm` a port of its own. `mac` is the address of the VM's network interface.
+    ///
+    /// # Errors
+    /// When the port can't be made; nothing of it is left behind then.
+    fn plug(&mut self, vm: VmId, mac: MacAddr) -> Result<(), Self::Error>;
+
+    /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.
+    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;
+
+    /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
+    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
+}
+
+/// What came of [`Fabric::read`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// A frame of that many bytes lies at the start of the buffer.
+    Frame(usize),
+    /// Nothing waits (`EAGAIN`).
+    Empty,
+    /// The port can't be read now: the interface is gone or broken (`EIO`, `EBADFD`, …).
+    Failed,
+}
+
+/// What came of [`Fabric::write`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// The fabric took the frame.
+    Sent,
+    /// The fabric did not take the frame, which is gone, as on a network card.
+    Dropped(WriteDrop),
+}
+
+/// Why a fabric did not take a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteDrop {
+    /// The queue is full (`EAGAIN`, `ENOBUFS`).
+    QueueFull,
+    /// The interface is down (`EIO`).
+    LinkDown,
+    /// The kernel refused the frame for another reason.
+    Refused,
+}

@@ -1,0 +1,34 @@
+//! A network-only hypervisor in one thread.
+//!
+//! Every simulated VM is a Linux TAP device on a bridge plus a state machine that never blocks. One
+//! [`mio::Poll`] holds every file descriptor; a ping is state with a deadline, not a thread that waits.
+//!
+//! The layers, from the pure core outwards:
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`wire`] | frames to typed views and back; checksums |
+//! | [`vm`] | the state machine of one VM: neighbours, pings, replies |
+//! | [`load`] | flows: who pings whom, and when a ping is due |
+//! | [`hypervisor`] | owns the VMs and flows, routes a frame or a deadline to one of them |
+//! | [`fabric`] | the interface between a hypervisor and what carries its frames |
+//! | [`reactor`] | the real run: poll, turns, timers, signals |
+//! | [`sim`] | the same hypervisor on a switch in memory, in virtual time |
+//! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege |
+//! | [`record`], [`report`] | what was measured, and how it is told |
+//! | [`experiment`] | a validated plan: what to build, what to send |
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod experiment;
+pub mod fabric;
+pub mod hypervisor;
+pub mod load;
+pub mod reactor;
+pub mod record;
+pub mod report;
+pub mod sim;
+pub mod system;
+pub mod time;
+pub mod vm;
+pub mod wire;

@@ -1,0 +1,71 @@
+//! Points in time, and the only place that reads a clock.
+//!
+//! Everything else takes `now` as an argument, which is what lets the state machines be tested in virtual time.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A point in time: nanoseconds on `CLOCK_MONOTONIC`, or nanoseconds of virtual time in a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The start of time.
+    pub const ZERO: Instant = Instant(0);
+
+    /// The instant `nanos` nanoseconds after the start of time.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Instant(nanos)
+    }
+
+    /// Nanoseconds since the start of time.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Nanoseconds from `earlier` to `self`; 0 if `earlier` is in fact later.
+    pub const fn nanos_since(self, earlier: Instant) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+
+    /// Saturates at the end of time (584 years).
+    fn add(self, span: Duration) -> Instant {
+        Instant(
+            self.0
+                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    /// Saturates at zero, as [`Instant::nanos_since`] does.
+    fn sub(self, earlier: Instant) -> Duration {
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+}
+
+/// A source of [`Instant`]s: the machine's clock in a run, a variable in a simulation.
+pub trait Clock {
+    /// The time now.
+    fn now(&self) -> Instant;
+}
+
+/// `CLOCK_MONOTONIC`, the clock that timerfds are armed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MonotonicClock;
+
+impl Clock for MonotonicClock {
+    #[allow(clippy::disallowed_methods)]
+    fn now(&self) -> Instant {
+        // CLOCK_MONOTONIC exists on every Linux, so the call has no error to report (clock_gettime(2)).
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(Instant::ZERO, |t| {
+            Instant(t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+        })
+    }
+}
