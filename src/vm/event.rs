@@ -65,11 +65,20 @@ pub enum PingOutcome {
         received: Instant,
     },
     /// The reply came in time, but its payload is not what was sent. The ping is over.
-    Corrupt,
+    Corrupt {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
     /// No reply within the timeout. The ping is over.
-    Lost,
+    Lost {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
     /// It was never sent: nobody answered for its neighbour, or too many were waiting for that answer. It is over.
-    Unresolved,
+    Unresolved {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
     /// A further reply to a ping that was answered.
     Duplicate,
     /// A reply to a ping that had been given up.
@@ -79,7 +88,13 @@ pub enum PingOutcome {
 impl PingOutcome {
     /// Whether the ping ends with this, so that its flow may send another in its place.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Answered { .. } | Self::Corrupt | Self::Lost | Self::Unresolved)
+        matches!(
+            self,
+            Self::Answered { .. }
+                | Self::Corrupt { .. }
+                | Self::Lost { .. }
+                | Self::Unresolved { .. }
+        )
     }
 }
 

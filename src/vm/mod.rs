@@ -53,7 +53,7 @@ pub enum PingStart {
     /// The ping waits for an ARP reply that is under way.
     Waiting,
     /// The ping is over before it began: too many wait for the same neighbour.
-    Unresolved(PingId),
+    Unresolved(Event),
     /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
     Refused,
 }
@@ -128,10 +128,7 @@ impl Vm {
         };
         match transmit {
             Some(transmit) => PingStart::Transmit(transmit),
-            None => {
-                self.abandon(ping);
-                PingStart::Unresolved(ping)
-            }
+            None => self.abandon(ping).map_or(PingStart::Refused, PingStart::Unresolved),
         }
     }
 
@@ -152,9 +149,7 @@ impl Vm {
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         if let Some(ping) = self.unresolved.pop_front() {
-            self.abandon(ping);
-            let event = Some(Event::Ping(ping, PingOutcome::Unresolved));
-            return Some(Reaction { transmit: None, event });
+            return Some(Reaction { transmit: None, event: self.abandon(ping) });
         }
         if let Some(transmit) = self.next_resolved(buffer) {
             return Some(Reaction { transmit: Some(transmit), event: None });
@@ -181,8 +176,8 @@ impl Vm {
 
     /// Gives up the oldest ping of `session` whose reply is overdue at `now`, one at a time.
     pub fn expire(&mut self, now: Instant, session: SessionId) -> Option<Event> {
-        let sequence = self.session_mut(session)?.expire(now)?;
-        Some(Event::Ping(PingId { session, sequence }, PingOutcome::Lost))
+        let (sequence, outcome) = self.session_mut(session)?.expire(now)?;
+        Some(Event::Ping(PingId { session, sequence }, outcome))
     }
 
     /// When the oldest ping of `session` is overdue; `None` when none is on its way.
@@ -345,10 +340,9 @@ impl Vm {
         self.sessions.get_mut(usize::from(id.0))
     }
 
-    fn abandon(&mut self, ping: PingId) {
-        if let Some(session) = self.session_mut(ping.session) {
-            session.abandon(ping.sequence);
-        }
+    fn abandon(&mut self, ping: PingId) -> Option<Event> {
+        let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
+        Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
     }
 }
 

@@ -80,9 +80,11 @@ impl Session {
         Some(due)
     }
 
-    /// Ends a ping that was never sent.
-    pub(super) fn abandon(&mut self, sequence: u64) {
+    /// Ends a ping that was never sent, and returns when it was due.
+    pub(super) fn abandon(&mut self, sequence: u64) -> Option<Instant> {
+        let Ping::Waiting { due } = *self.get_mut(sequence)? else { return None };
         self.end(sequence);
+        Some(due)
     }
 
     /// Takes a reply with the 16-bit `wire_sequence`. Returns the ping and what came of it, or `None` when no ping of
@@ -103,7 +105,7 @@ impl Session {
                     self.set_answered(sequence, true);
                     PingOutcome::Answered { due, sent, received }
                 } else {
-                    PingOutcome::Corrupt
+                    PingOutcome::Corrupt { due }
                 }
             }
             Some(Ping::Waiting { .. }) => return None,
@@ -121,17 +123,19 @@ impl Session {
         })
     }
 
-    /// Gives up the oldest outstanding ping if its reply is overdue at `now`, and returns its number.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<u64> {
+    /// Gives up the oldest outstanding ping if its reply is overdue at `now`.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<(u64, PingOutcome)> {
         let index =
             self.unfinished.iter().position(|ping| matches!(ping, Ping::Outstanding { .. }))?;
-        let Some(&Ping::Outstanding { sent, .. }) = self.unfinished.get(index) else { return None };
+        let Some(&Ping::Outstanding { due, sent }) = self.unfinished.get(index) else {
+            return None;
+        };
         if sent + self.config.timeout > now {
             return None;
         }
         let sequence = self.oldest() + index as u64;
         self.end(sequence);
-        Some(sequence)
+        Some((sequence, PingOutcome::Lost { due }))
     }
 
     fn oldest(&self) -> u64 {
