@@ -2,7 +2,7 @@
 //!
 //! A [`Hypervisor`] waits for nothing and reads no clock: a driver does, the [`crate::reactor`] on real TAPs or the
 //! [`crate::sim`] in virtual time. The driver reads a frame and calls [`Hypervisor::receive`], asks
-//! [`Hypervisor::next_transmit`] for what is due, sends what either returns, and sleeps until
+//! [`Hypervisor::next_step`] for what is due, sends what either returns, and sleeps until
 //! [`Hypervisor::next_deadline`].
 
 use std::cmp::Reverse;
@@ -22,7 +22,7 @@ use crate::wire::{Fault, Layer, MacAddr, ParseError};
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outgoing {
-    /// Who sends it.
+    /// The VM that sends it.
     pub vm: VmId,
     /// Its length in bytes.
     pub length: usize,
@@ -30,6 +30,17 @@ pub struct Outgoing {
     pub ping: Option<PingId>,
     /// Whether the same flow has another frame to send right now.
     pub more: bool,
+}
+
+/// What came of one frame or one deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// The VM that took it.
+    pub vm: VmId,
+    /// The frame that it sends in turn.
+    pub outgoing: Option<Outgoing>,
+    /// What happened to it, recorded already.
+    pub event: Option<Event>,
 }
 
 /// Who pings whom, and how.
@@ -139,37 +150,35 @@ impl<F: Fabric> Hypervisor<F> {
         Some(id)
     }
 
-    /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for.
-    pub fn receive(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        buffer: &mut [u8],
-        length: usize,
-    ) -> (Option<Outgoing>, Option<Event>) {
+    /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
+    /// there is no such VM.
+    pub fn receive(&mut self, now: Instant, vm: VmId, buffer: &mut [u8], length: usize) -> Option<Step> {
         self.recorder.frame_in();
-        let Some(guest) = self.guests.get_mut(vm.index()) else { return (None, None) };
-        let reaction = guest.vm.receive(now, buffer, length);
-        self.settle(now, vm, reaction)
+        let reaction = self.guests.get_mut(vm.index())?.vm.receive(now, buffer, length);
+        Some(self.settle(now, vm, reaction))
     }
 
-    /// The next frame that is due at `now`, built in `buffer`, and what happened meanwhile. `None` when nothing is due.
+    /// Does one thing that is due at `now`, with a frame built in `buffer` if it takes one. `None` when nothing is due.
     ///
     /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
-    pub fn next_transmit(
-        &mut self,
-        now: Instant,
-        buffer: &mut [u8],
-    ) -> Option<(Option<Outgoing>, Option<Event>)> {
+    pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
         if let Some(vm) = self.ready.pop_front() {
-            return Some(self.poll_vm(now, vm, buffer));
+            return self.poll_vm(now, vm, buffer);
         }
-        if let Some(Reverse((at, timer))) = self.timers.peek().copied()
+        if let Some(&Reverse((at, timer))) = self.timers.peek()
             && at <= now
         {
-            return Some(self.expire(now, timer, buffer));
+            self.timers.pop();
+            return match timer {
+                Timer::PingTimeout(flow) => self.expire_ping(now, flow),
+                Timer::Vm(vm) => {
+                    self.guests.get_mut(vm.index())?.armed = None;
+                    self.poll_vm(now, vm, buffer)
+                }
+            };
         }
-        self.load.next(now).map(|due| self.start_ping(now, due, buffer))
+        let due = self.load.next(now)?;
+        self.start_ping(now, due, buffer)
     }
 
     /// Records that the frame of `ping` is written at `at`.
@@ -190,7 +199,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// When [`Hypervisor::next_transmit`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
+    /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
     /// comes.
     pub fn next_deadline(&self) -> Option<Instant> {
         if !self.ready.is_empty() {
@@ -250,16 +259,9 @@ impl<F: Fabric> Hypervisor<F> {
         (self.fabric, self.recorder)
     }
 
-    fn start_ping(
-        &mut self,
-        now: Instant,
-        due: Due,
-        buffer: &mut [u8],
-    ) -> (Option<Outgoing>, Option<Event>) {
-        let Some(owner) = self.flows.get(due.flow.index()).map(|flow| flow.ping) else {
-            return (None, None);
-        };
-        let Some(guest) = self.guests.get_mut(owner.vm.index()) else { return (None, None) };
+    fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
+        let owner = self.flows.get(due.flow.index())?.ping;
+        let guest = self.guests.get_mut(owner.vm.index())?;
         let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
             PingStart::Transmit(transmit) => Reaction { transmit: Some(transmit), event: None },
             PingStart::Waiting => Reaction::default(),
@@ -273,62 +275,32 @@ impl<F: Fabric> Hypervisor<F> {
                 Reaction::default()
             }
         };
-        let (outgoing, event) = self.settle(now, owner.vm, reaction);
-        (outgoing.map(|outgoing| Outgoing { more: due.more, ..outgoing }), event)
+        let mut step = self.settle(now, owner.vm, reaction);
+        if let Some(outgoing) = &mut step.outgoing {
+            outgoing.more = due.more;
+        }
+        Some(step)
     }
 
-    fn poll_vm(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        buffer: &mut [u8],
-    ) -> (Option<Outgoing>, Option<Event>) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else { return (None, None) };
+    fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
+        let guest = self.guests.get_mut(vm.index())?;
         guest.is_ready = false;
         let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
-        self.settle(now, vm, reaction)
+        Some(self.settle(now, vm, reaction))
     }
 
-    fn expire(
-        &mut self,
-        now: Instant,
-        timer: Timer,
-        buffer: &mut [u8],
-    ) -> (Option<Outgoing>, Option<Event>) {
-        match timer {
-            Timer::Vm(vm) => {
-                self.timers.pop();
-                if let Some(guest) = self.guests.get_mut(vm.index()) {
-                    guest.armed = None;
-                }
-                self.poll_vm(now, vm, buffer)
-            }
-            Timer::PingTimeout(flow) => {
-                let Some(state) = self.flows.get_mut(flow.index()) else { return (None, None) };
-                let owner = state.ping;
-                let Some(guest) = self.guests.get_mut(owner.vm.index()) else {
-                    return (None, None);
-                };
-                // While pings of this flow are overdue, the timer stays where it is and gives them up one by one.
-                if let Some(event) = guest.vm.expire(now, owner.session) {
-                    let reaction = Reaction { transmit: None, event: Some(event) };
-                    return self.settle(now, owner.vm, reaction);
-                }
-                self.timers.pop();
-                state.is_armed = false;
-                self.arm_timeout(flow);
-                (None, None)
-            }
-        }
+    /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
+    fn expire_ping(&mut self, now: Instant, flow: FlowId) -> Option<Step> {
+        let state = self.flows.get_mut(flow.index())?;
+        state.is_armed = false;
+        let owner = state.ping;
+        let event = self.guests.get_mut(owner.vm.index())?.vm.expire(now, owner.session);
+        self.arm_timeout(flow);
+        Some(self.settle(now, owner.vm, Reaction { transmit: None, event }))
     }
 
     /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
-    fn settle(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        reaction: Reaction,
-    ) -> (Option<Outgoing>, Option<Event>) {
+    fn settle(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Step {
         if let Some(event) = reaction.event {
             self.record(now, vm, event);
         }
@@ -339,7 +311,7 @@ impl<F: Fabric> Hypervisor<F> {
             ping: transmit.ping,
             more: false,
         });
-        (outgoing, reaction.event)
+        Step { vm, outgoing, event: reaction.event }
     }
 
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
