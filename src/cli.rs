@@ -9,7 +9,6 @@ use ipnet::Ipv4Net;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 use tap_reactor::experiment::Experiment;
-use tap_reactor::wire::MacAddr;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -144,7 +143,12 @@ enum Subcommand {
 pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Request, UsageError> {
     let arguments = match Arguments::from_iter_safe(words) {
         Ok(arguments) => arguments,
-        Err(error) if matches!(error.kind, ErrorKind::HelpDisplayed | ErrorKind::VersionDisplayed) => {
+        Err(error)
+            if matches!(
+                error.kind,
+                ErrorKind::HelpDisplayed | ErrorKind::VersionDisplayed
+            ) =>
+        {
             return Ok(Request::Print(error.message));
         }
         Err(error) => return Err(one_line(&error.message)),
@@ -152,14 +156,24 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
     if let Some(Subcommand::Clean) = arguments.command {
         return Ok(Request::Clean);
     }
-    let output = Output { verbose: arguments.verbose, quiet: arguments.quiet, json: arguments.json };
-    check::experiment(&arguments).map(|experiment| Request::Run(Box::new(experiment), output)).map_err(UsageError)
+    let output = Output {
+        verbose: arguments.verbose,
+        quiet: arguments.quiet,
+        json: arguments.json,
+    };
+    check::experiment(&arguments)
+        .map(|experiment| Request::Run(Box::new(experiment), output))
+        .map_err(UsageError)
 }
 
 /// The first paragraph of the library's message, in one line.
 fn one_line(message: &str) -> UsageError {
     let text = message.trim_start_matches("error: ");
-    let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let paragraph: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
     UsageError(format!("{} (see --help)", paragraph.join(" ")))
 }
 

@@ -38,7 +38,7 @@ pub enum Target {
 }
 
 /// What to build, what to send, and for how long.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Experiment {
     /// Where the VMs live.
     pub lab: LabConfig,
@@ -66,7 +66,9 @@ pub struct AddressPlan {
 
 /// A subnet that can't hold the VMs.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{subnet} has room for {room} VMs (network, host side and broadcast address taken off), not for {vms}")]
+#[error(
+    "{subnet} has room for {room} VMs (network, host side and broadcast address taken off), not for {vms}"
+)]
 pub struct SubnetTooSmall {
     subnet: Ipv4Net,
     room: u64,
@@ -83,14 +85,19 @@ impl AddressPlan {
         if vms > room {
             return Err(SubnetTooSmall { subnet, room, vms });
         }
-        Ok(AddressPlan { subnet: subnet.trunc() })
+        Ok(AddressPlan {
+            subnet: subnet.trunc(),
+        })
     }
 
     /// Address and MAC of `vm`: network + 2 + index, and `02:00` followed by that address.
     pub fn vm(&self, vm: VmId) -> VmPlan {
         let address = Ipv4Addr::from(u32::from(self.subnet.network()).wrapping_add(2 + vm.0));
         let [a, b, c, d] = address.octets();
-        VmPlan { mac: MacAddr([2, 0, a, b, c, d]), address }
+        VmPlan {
+            mac: MacAddr([2, 0, a, b, c, d]),
+            address,
+        }
     }
 }
 
@@ -105,7 +112,8 @@ impl Experiment {
 
     /// How many pings all flows together are to send; `None` when that depends on the time.
     pub fn planned_pings(&self) -> Option<u64> {
-        self.count.map(|count| count.saturating_mul(self.flows.len() as u64))
+        self.count
+            .map(|count| count.saturating_mul(self.flows.len() as u64))
     }
 }
 
@@ -117,16 +125,21 @@ mod tests {
     fn the_first_vm_has_the_address_after_the_hosts() {
         let plan = AddressPlan::new("10.77.0.0/16".parse().unwrap(), 2).unwrap();
         let vm = plan.vm(VmId(0));
-        assert_eq!((vm.address.to_string(), vm.mac.to_string()), ("10.77.0.2".into(), "02:00:0a:4d:00:02".into()));
+        assert_eq!(
+            (vm.address.to_string(), vm.mac.to_string()),
+            ("10.77.0.2".into(), "02:00:0a:4d:00:02".into())
+        );
         assert_eq!(plan.vm(VmId(254)).address.to_string(), "10.77.1.0");
     }
 
     #[test]
     fn a_subnet_holds_all_but_three_of_its_addresses() {
         let subnet = |text: &str| text.parse().unwrap();
-        for (net, fits, too_many) in
-            [("10.0.0.0/29", 5, 6), ("10.0.0.0/30", 1, 2), ("10.0.0.0/16", 65_533, 65_534)]
-        {
+        for (net, fits, too_many) in [
+            ("10.0.0.0/29", 5, 6),
+            ("10.0.0.0/30", 1, 2),
+            ("10.0.0.0/16", 65_533, 65_534),
+        ] {
             assert!(AddressPlan::new(subnet(net), fits).is_ok(), "{net}");
             assert!(AddressPlan::new(subnet(net), too_many).is_err(), "{net}");
         }

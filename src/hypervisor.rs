@@ -144,17 +144,33 @@ impl<F: Fabric> Hypervisor<F> {
         let session = guest.vm.open_session(config.session)?;
         let id = self.load.add(start, config.pacing, config.count);
         guest.flows.push(id);
-        let ping = PingOwner { vm: config.source, session };
-        self.flows.push(FlowState { ping, is_armed: false });
+        let ping = PingOwner {
+            vm: config.source,
+            session,
+        };
+        self.flows.push(FlowState {
+            ping,
+            is_armed: false,
+        });
         self.recorder.add_flow();
         Some(id)
     }
 
     /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
     /// there is no such VM.
-    pub fn receive(&mut self, now: Instant, vm: VmId, buffer: &mut [u8], length: usize) -> Option<Step> {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Option<Step> {
         self.recorder.frame_in();
-        let reaction = self.guests.get_mut(vm.index())?.vm.receive(now, buffer, length);
+        let reaction = self
+            .guests
+            .get_mut(vm.index())?
+            .vm
+            .receive(now, buffer, length);
         Some(self.settle(now, vm, reaction))
     }
 
@@ -183,8 +199,12 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records that the frame of `ping` is written at `at`.
     pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else { return };
-        let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else { return };
+        let Some(guest) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
+            return;
+        };
         if let Some(due) = guest.vm.stamp_sent(ping, at) {
             self.recorder.echo_sent(flow, due, at);
             self.arm_timeout(flow);
@@ -263,11 +283,17 @@ impl<F: Fabric> Hypervisor<F> {
         let owner = self.flows.get(due.flow.index())?.ping;
         let guest = self.guests.get_mut(owner.vm.index())?;
         let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
-            PingStart::Transmit(transmit) => Reaction { transmit: Some(transmit), event: None },
+            PingStart::Transmit(transmit) => Reaction {
+                transmit: Some(transmit),
+                event: None,
+            },
             PingStart::Waiting => Reaction::default(),
             PingStart::Unresolved(event) => {
                 self.recorder.dropped(DropReason::NeighbourQueueFull);
-                Reaction { transmit: None, event: Some(event) }
+                Reaction {
+                    transmit: None,
+                    event: Some(event),
+                }
             }
             PingStart::Refused => {
                 self.recorder.dropped(DropReason::TooManyOutstanding);
@@ -294,9 +320,20 @@ impl<F: Fabric> Hypervisor<F> {
         let state = self.flows.get_mut(flow.index())?;
         state.is_armed = false;
         let owner = state.ping;
-        let event = self.guests.get_mut(owner.vm.index())?.vm.expire(now, owner.session);
+        let event = self
+            .guests
+            .get_mut(owner.vm.index())?
+            .vm
+            .expire(now, owner.session);
         self.arm_timeout(flow);
-        Some(self.settle(now, owner.vm, Reaction { transmit: None, event }))
+        Some(self.settle(
+            now,
+            owner.vm,
+            Reaction {
+                transmit: None,
+                event,
+            },
+        ))
     }
 
     /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
@@ -311,7 +348,11 @@ impl<F: Fabric> Hypervisor<F> {
             ping: transmit.ping,
             more: false,
         });
-        Step { vm, outgoing, event: reaction.event }
+        Step {
+            vm,
+            outgoing,
+            event: reaction.event,
+        }
     }
 
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
@@ -324,10 +365,17 @@ impl<F: Fabric> Hypervisor<F> {
                     .get(vm.index())
                     .map(|guest| guest.flows.as_slice())
                     .unwrap_or_default();
-                let Some(&flow) = flows.get(usize::from(ping.session.0)) else { return };
+                let Some(&flow) = flows.get(usize::from(ping.session.0)) else {
+                    return;
+                };
                 match outcome {
-                    PingOutcome::Answered { due, sent, received } => {
-                        self.recorder.answered(flow, ping.sequence, due, sent, received);
+                    PingOutcome::Answered {
+                        due,
+                        sent,
+                        received,
+                    } => {
+                        self.recorder
+                            .answered(flow, ping.sequence, due, sent, received);
                     }
                     PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
                     PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
@@ -343,19 +391,20 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     fn schedule(&mut self, vm: VmId) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else { return };
+        let Some(guest) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
         match guest.vm.poll_at() {
             None => {}
+            Some(Instant::ZERO) if guest.is_ready => {}
             Some(Instant::ZERO) => {
-                if !std::mem::replace(&mut guest.is_ready, true) {
-                    self.ready.push_back(vm);
-                }
+                guest.is_ready = true;
+                self.ready.push_back(vm);
             }
+            Some(at) if guest.armed.is_some_and(|armed| armed <= at) => {}
             Some(at) => {
-                if guest.armed.is_none_or(|armed| at < armed) {
-                    guest.armed = Some(at);
-                    self.timers.push(Reverse((at, Timer::Vm(vm))));
-                }
+                guest.armed = Some(at);
+                self.timers.push(Reverse((at, Timer::Vm(vm))));
             }
         }
     }
@@ -364,7 +413,9 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(flow) = self.flows.get_mut(id.index()).filter(|flow| !flow.is_armed) else {
             return;
         };
-        let Some(guest) = self.guests.get(flow.ping.vm.index()) else { return };
+        let Some(guest) = self.guests.get(flow.ping.vm.index()) else {
+            return;
+        };
         if let Some(at) = guest.vm.expires_at(flow.ping.session) {
             flow.is_armed = true;
             self.timers.push(Reverse((at, Timer::PingTimeout(id))));
@@ -379,16 +430,28 @@ fn nanos(span: Duration) -> u64 {
 /// The name under which an ignored frame is counted.
 fn drop_reason(ignored: Ignored) -> DropReason {
     match ignored {
-        Ignored::Malformed(ParseError { fault: Fault::Truncated { .. }, .. }) => {
-            DropReason::Truncated
-        }
-        Ignored::Malformed(ParseError { layer: Layer::Ethernet, .. }) => DropReason::BadEthernet,
-        Ignored::Malformed(ParseError { layer: Layer::Arp, .. }) => DropReason::BadArp,
-        Ignored::Malformed(ParseError { layer: Layer::Ipv4, fault: Fault::Checksum, .. }) => {
-            DropReason::BadIpChecksum
-        }
-        Ignored::Malformed(ParseError { layer: Layer::Ipv4, .. }) => DropReason::BadIpHeader,
-        Ignored::Malformed(ParseError { layer: Layer::Icmp, .. }) => DropReason::BadIcmpChecksum,
+        Ignored::Malformed(ParseError {
+            fault: Fault::Truncated { .. },
+            ..
+        }) => DropReason::Truncated,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ethernet,
+            ..
+        }) => DropReason::BadEthernet,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Arp, ..
+        }) => DropReason::BadArp,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ipv4,
+            fault: Fault::Checksum,
+            ..
+        }) => DropReason::BadIpChecksum,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ipv4, ..
+        }) => DropReason::BadIpHeader,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Icmp, ..
+        }) => DropReason::BadIcmpChecksum,
         Ignored::OtherStation => DropReason::NotForOurMac,
         Ignored::OtherTarget => DropReason::ArpNotForUs,
         Ignored::OtherAddress => DropReason::NotForOurIp,

@@ -6,9 +6,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use tap_reactor::experiment::{AddressPlan, Experiment, FlowPlan, Target, VmPlan};
 use tap_reactor::load::Pacing;
-use tap_reactor::system::{
-    BRIDGE_PORTS, LabConfig, NetnsChoice, validate_interface_name, validate_namespace_name,
-};
+use tap_reactor::system::{BRIDGE_PORTS, LabConfig};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
 
@@ -20,9 +18,13 @@ const MTU: std::ops::RangeInclusive<u16> = 68..=65_521;
 /// A span of time as people write it: `200us`, `10ms`, `2s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err(format!("{text:?} is no time at all; allowed is more than 0, such as 10ms")),
+        Ok(duration) if duration.is_zero() => Err(format!(
+            "{text:?} is no time at all; allowed is more than 0, such as 10ms"
+        )),
         Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{text:?}: {error}; allowed are times such as 200us, 10ms, 2s")),
+        Err(error) => Err(format!(
+            "{text:?}: {error}; allowed are times such as 200us, 10ms, 2s"
+        )),
     }
 }
 
@@ -44,16 +46,23 @@ pub(super) fn experiment(arguments: &Arguments) -> Result<Experiment, String> {
     let host = arguments.host_addr;
     if let Some(net) = host {
         if let Some(vm) = vms.iter().position(|vm| vm.address == net.addr()) {
-            return Err(format!("--host-addr {net}: that is the address of vm{vm}; allowed is any other, such as {}", host_address(arguments.subnet)));
-        }
-        if arguments.attach {
-            return Err("--host-addr: not allowed with --attach, which leaves the bridge alone".to_owned());
+            return Err(format!(
+                "--host-addr {net}: that is the address of vm{vm}; allowed is any other, such as {}",
+                host_address(arguments.subnet)
+            ));
         }
         if !is_host_of(net, net.addr()) {
-            return Err(format!("--host-addr {net}: not the address of a host; allowed is one such as {}", host_address(arguments.subnet)));
+            return Err(format!(
+                "--host-addr {net}: not the address of a host; allowed is one such as {}",
+                host_address(arguments.subnet)
+            ));
         }
     }
-    let flows = arguments.ping.iter().map(|text| flow(text, &vms, arguments.subnet)).collect::<Result<_, _>>()?;
+    let flows = arguments
+        .ping
+        .iter()
+        .map(|text| flow(text, &vms, arguments.subnet))
+        .collect::<Result<_, _>>()?;
     Ok(Experiment {
         lab,
         vms,
@@ -67,42 +76,25 @@ pub(super) fn experiment(arguments: &Arguments) -> Result<Experiment, String> {
 }
 
 fn lab(arguments: &Arguments) -> Result<LabConfig, String> {
-    let netns = match arguments.netns.as_str() {
-        "private" => NetnsChoice::Private,
-        "host" => NetnsChoice::Host,
-        name => {
-            validate_namespace_name(name).map_err(|reason| {
-                format!("--netns {name:?}: {reason}; allowed are private, host, or the name of a namespace")
-            })?;
-            NetnsChoice::Named(name.to_owned())
-        }
-    };
-    if arguments.attach && netns == NetnsChoice::Private {
-        return Err("--attach: a private namespace has nothing to attach to; add --netns host or --netns NAME".to_owned());
-    }
-    let interface = |flag: &str, name: &str| {
-        validate_interface_name(name).map_err(|reason| format!("{flag} {name:?}: {reason}"))
-    };
-    interface("--bridge", &arguments.bridge)?;
-    let allowed = BRIDGE_PORTS as u32;
-    if !(1..=allowed).contains(&arguments.vms) {
-        return Err(format!("--vms {}: allowed is 1 to {allowed}, the ports of a bridge", arguments.vms));
-    }
-    let last_tap = format!("{}{}", arguments.tap_prefix, arguments.vms - 1);
-    interface("--tap-prefix", &arguments.tap_prefix)?;
-    interface("--tap-prefix: the TAP", &last_tap)?;
-    let is_tap = |name: &str| {
-        name.strip_prefix(arguments.tap_prefix.as_str())
-            .and_then(|index| index.parse::<u32>().ok().filter(|i| i.to_string() == index))
-            .is_some_and(|index| index < arguments.vms)
-    };
-    if is_tap(&arguments.bridge) {
-        return Err(format!("--bridge {}: that is the name of a TAP (--tap-prefix {})", arguments.bridge, arguments.tap_prefix));
+    let netns = arguments.netns.parse().map_err(|why| {
+        let name = &arguments.netns;
+        format!("--netns {name:?}: {why}; allowed are private, host, or the name of a namespace")
+    })?;
+    if !(1..=BRIDGE_PORTS).contains(&arguments.vms) {
+        let vms = arguments.vms;
+        return Err(format!(
+            "--vms {vms}: allowed is 1 to {BRIDGE_PORTS}, the ports of a bridge"
+        ));
     }
     if !MTU.contains(&arguments.mtu) {
-        return Err(format!("--mtu {}: allowed is {} to {}", arguments.mtu, MTU.start(), MTU.end()));
+        let (least, most) = (MTU.start(), MTU.end());
+        return Err(format!(
+            "--mtu {}: allowed is {least} to {most}",
+            arguments.mtu
+        ));
     }
-    Ok(LabConfig {
+    let lab = LabConfig {
+        vms: arguments.vms,
         netns,
         bridge: arguments.bridge.clone(),
         tap_prefix: arguments.tap_prefix.clone(),
@@ -110,24 +102,36 @@ fn lab(arguments: &Arguments) -> Result<LabConfig, String> {
         host_address: arguments.host_addr,
         attach: arguments.attach,
         tx_queue_length: None,
-    })
+    };
+    lab.validate().map_err(|error| error.to_string())?;
+    Ok(lab)
 }
 
 fn vms(arguments: &Arguments) -> Result<Vec<VmPlan>, String> {
     let subnet = arguments.subnet;
     if subnet.addr() != subnet.network() {
-        return Err(format!("--subnet {subnet}: bits are set behind the prefix; allowed is {}", subnet.trunc()));
+        return Err(format!(
+            "--subnet {subnet}: bits are set behind the prefix; allowed is {}",
+            subnet.trunc()
+        ));
     }
     if !is_host_of(subnet, host_address(subnet).addr()) {
-        return Err(format!("--subnet {subnet}: allowed is a network of hosts, such as 10.77.0.0/16"));
+        return Err(format!(
+            "--subnet {subnet}: allowed is a network of hosts, such as 10.77.0.0/16"
+        ));
     }
-    let plan = AddressPlan::new(subnet, u64::from(arguments.vms)).map_err(|e| format!("--subnet: {e}"))?;
+    let plan =
+        AddressPlan::new(subnet, u64::from(arguments.vms)).map_err(|e| format!("--subnet: {e}"))?;
     let mut vms: Vec<VmPlan> = (0..arguments.vms).map(|i| plan.vm(VmId(i))).collect();
     for text in &arguments.mac {
-        let (name, mac) = text.split_once('=').ok_or_else(|| format!("--mac {text:?}: allowed is vmI=MAC, such as vm0=02:00:00:00:00:01"))?;
+        let (name, mac) = text.split_once('=').ok_or_else(|| {
+            format!("--mac {text:?}: allowed is vmI=MAC, such as vm0=02:00:00:00:00:01")
+        })?;
         let mac: MacAddr = mac.parse().map_err(|e| format!("--mac {name}: {e}"))?;
         if !mac.is_unicast() {
-            return Err(format!("--mac {text}: not the address of one interface; allowed is a unicast address, such as 02:00:00:00:00:01"));
+            return Err(format!(
+                "--mac {text}: not the address of one interface; allowed is a unicast address, such as 02:00:00:00:00:01"
+            ));
         }
         let vm = vm(name, &vms).map_err(|e| format!("--mac {text}: {e}"))?;
         if let Some(plan) = vms.get_mut(vm.index()) {
@@ -137,7 +141,10 @@ fn vms(arguments: &Arguments) -> Result<Vec<VmPlan>, String> {
     let mut owners = HashMap::new();
     for (i, vm) in vms.iter().enumerate() {
         if let Some(other) = owners.insert(vm.mac, i) {
-            return Err(format!("--mac: vm{other} and vm{i} both have {}; allowed is a different one for each", vm.mac));
+            return Err(format!(
+                "--mac: vm{other} and vm{i} both have {}; allowed is a different one for each",
+                vm.mac
+            ));
         }
     }
     Ok(vms)
@@ -156,7 +163,11 @@ fn flow(text: &str, vms: &[VmPlan], subnet: Ipv4Net) -> Result<FlowPlan, String>
         Ok(address) => match vms.iter().position(|vm| vm.address == address) {
             Some(index) => Target::Vm(VmId(index as u32)),
             None if is_host_of(subnet, address) => Target::Address(address),
-            None => return fail(format!("{address} is not a host of {subnet}, and VMs reach no other network")),
+            None => {
+                return fail(format!(
+                    "{address} is not a host of {subnet}, and VMs reach no other network"
+                ));
+            }
         },
         Err(_) => match vm(target, vms) {
             Ok(vm) => Target::Vm(vm),
@@ -164,13 +175,17 @@ fn flow(text: &str, vms: &[VmPlan], subnet: Ipv4Net) -> Result<FlowPlan, String>
         },
     };
     if target == Target::Vm(source) {
-        return fail(format!("{source} can't ping itself; allowed is another VM or address"));
+        return fail(format!(
+            "{source} can't ping itself; allowed is another VM or address"
+        ));
     }
     Ok(FlowPlan { source, target })
 }
 
 fn vm(name: &str, vms: &[VmPlan]) -> Result<VmId, String> {
-    let index = name.strip_prefix("vm").filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let index = name
+        .strip_prefix("vm")
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     index
         .and_then(|digits| digits.parse::<u32>().ok())
         .filter(|&index| (index as usize) < vms.len())

@@ -32,7 +32,12 @@ impl Flow {
             Pacing::Interval(_) => 0,
             Pacing::Window(window) => window,
         };
-        Flow { pacing, left: count, due: start, credit }
+        Flow {
+            pacing,
+            left: count,
+            due: start,
+            credit,
+        }
     }
 
     /// Whether all of its pings have been handed out.
@@ -42,7 +47,9 @@ impl Flow {
 
     /// Hands out the ping of a paced flow, and returns when the next one is due, if there is one.
     pub(super) fn advance(&mut self) -> Option<Instant> {
-        let Pacing::Interval(interval) = self.pacing else { return None };
+        let Pacing::Interval(interval) = self.pacing else {
+            return None;
+        };
         self.count_down();
         self.due = self.due + interval;
         (!self.is_finished()).then_some(self.due)

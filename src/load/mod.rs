@@ -120,7 +120,11 @@ impl Load {
                 self.unfinished -= 1;
             }
         }
-        Some(Due { flow: id, due, more: false })
+        Some(Due {
+            flow: id,
+            due,
+            more: false,
+        })
     }
 
     fn next_open(&mut self, now: Instant) -> Option<Due> {
@@ -134,7 +138,11 @@ impl Load {
         if flow.is_finished() {
             self.unfinished -= 1;
         }
-        Some(Due { flow: id, due: due.min(now), more })
+        Some(Due {
+            flow: id,
+            due: due.min(now),
+            more,
+        })
     }
 }
 

@@ -32,14 +32,19 @@ fn paced_flows_take_turns_by_due_time() {
     let mut load = Load::default();
     load.add(ms(0), Pacing::Interval(Duration::from_millis(3)), Some(3));
     load.add(ms(1), Pacing::Interval(Duration::from_millis(2)), Some(3));
-    assert_eq!(due(&mut load, ms(100)), [(0, 0), (1, 1), (0, 3), (1, 3), (1, 5), (0, 6)]);
+    assert_eq!(
+        due(&mut load, ms(100)),
+        [(0, 0), (1, 1), (0, 3), (1, 3), (1, 5), (0, 6)]
+    );
 }
 
 #[test]
 fn a_window_opens_at_once_and_then_follows_the_replies() {
     let mut load = Load::default();
     let flow = load.add(ms(0), Pacing::Window(3), Some(5));
-    let more: Vec<bool> = std::iter::from_fn(|| load.next(ms(1))).map(|d| d.more).collect();
+    let more: Vec<bool> = std::iter::from_fn(|| load.next(ms(1)))
+        .map(|d| d.more)
+        .collect();
     assert_eq!(more, [true, true, false]);
     assert_eq!(load.next_at(), None);
     load.finished(ms(7), flow);

@@ -11,8 +11,8 @@
 //!   `fs/eventpoll.c`), and a frame that comes later is a new edge.
 //! - Signals and the end of the run are looked for in every turn.
 
-mod prediction;
 mod narrator;
+mod prediction;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Registry, Token};
 
-use self::prediction::Prediction;
 pub use self::narrator::Narrator;
+use self::prediction::Prediction;
 use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use nix::sys::signal::Signal;
@@ -78,16 +78,21 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// A reactor that takes over SIGINT and SIGTERM, and tells each step to `narrator` if there is one.
+    /// A reactor that ends its run when `signals` says so.
     ///
     /// # Errors
     /// When the kernel refuses a file descriptor for the poll, the timer or the signals.
-    pub fn new(mut signals: StopSignals, narrator: Option<Narrator>) -> Result<Reactor, SystemError> {
+    pub fn new(mut signals: StopSignals) -> Result<Reactor, SystemError> {
         let poll = Poll::new().map_err(|e| SystemError::io("create the poll", &e))?;
         let mut timer = DeadlineTimer::new()?;
-        let register = |e: io::Error| SystemError::io("register timer and signals with the poll", &e);
-        poll.registry().register(&mut timer, TIMER, Interest::READABLE).map_err(register)?;
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(register)?;
+        let register =
+            |e: io::Error| SystemError::io("register timer and signals with the poll", &e);
+        poll.registry()
+            .register(&mut timer, TIMER, Interest::READABLE)
+            .map_err(register)?;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)
+            .map_err(register)?;
         Ok(Reactor {
             poll,
             events: Events::with_capacity(EVENTS),
@@ -97,15 +102,32 @@ impl Reactor {
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
             buffer: vec![0; FRAME_BUFFER],
-            narrator,
+            narrator: None,
             polled_at: Instant::ZERO,
             stop: None,
         })
     }
 
-    /// Where a fabric registers its file descriptors.
-    pub fn registry(&self) -> &Registry {
-        self.poll.registry()
+    /// A handle with which a fabric registers its file descriptors.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor left for it.
+    pub fn registry(&self) -> Result<Registry, SystemError> {
+        let cloned = self.poll.registry().try_clone();
+        cloned.map_err(|e| SystemError::io("share the poll", &e))
+    }
+
+    /// Tells each step to `narrator` from now on.
+    pub fn narrate(&mut self, narrator: Narrator) {
+        self.narrator = Some(narrator);
+    }
+
+    /// Gives SIGINT and SIGTERM their default meaning back: the next one ends the process at once.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn restore_signals(&self) -> Result<(), SystemError> {
+        self.signals.restore()
     }
 
     /// Runs turns until every ping is over, `until` has passed, or a signal asks for the end. Without flows it serves:
@@ -119,6 +141,7 @@ impl Reactor {
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
         let serves = !hypervisor.has_flows();
+        self.polled_at = self.clock.now();
         loop {
             let now = self.clock.now();
             let time_is_up = until.is_some_and(|until| until <= now);
@@ -145,7 +168,10 @@ impl Reactor {
         now: Instant,
         until: Option<Instant>,
     ) -> Result<(), SystemError> {
-        let deadline = [hypervisor.next_deadline(), until].into_iter().flatten().min();
+        let deadline = [hypervisor.next_deadline(), until]
+            .into_iter()
+            .flatten()
+            .min();
         self.wait(hypervisor, now, deadline)?;
         self.sort_events()?;
         for _ in 0..self.undrained.len() {
@@ -155,7 +181,9 @@ impl Reactor {
         }
         for _ in 0..SEND_BUDGET {
             let now = self.clock.now();
-            let Some(step) = hypervisor.next_step(now, &mut self.buffer) else { break };
+            let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
+                break;
+            };
             if let Some(outgoing) = self.tell(now, step) {
                 self.exchange(hypervisor, outgoing);
             }
@@ -234,17 +262,23 @@ impl Reactor {
         let mut outgoing = first;
         for _ in 0..FOLLOW_BUDGET {
             let more = outgoing.more;
-            let Some(destination) = self.send(hypervisor, outgoing) else { return };
+            let Some(destination) = self.send(hypervisor, outgoing) else {
+                return;
+            };
             if more || !self.prediction.is_worth_a_read() {
                 return;
             }
-            let Some(vm) = hypervisor.station(destination) else { return };
+            let Some(vm) = hypervisor.station(destination) else {
+                return;
+            };
             let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
                 return self.prediction.missed();
             };
             self.prediction.hit();
             let now = self.clock.now();
-            let Some(reply) = self.handle(hypervisor, now, vm, length) else { return };
+            let Some(reply) = self.handle(hypervisor, now, vm, length) else {
+                return;
+            };
             outgoing = reply;
         }
         self.send(hypervisor, outgoing);
@@ -266,7 +300,11 @@ impl Reactor {
     }
 
     /// Writes a frame, stamped if it starts a ping. Returns where it went if the fabric took it.
-    fn send<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, outgoing: Outgoing) -> Option<MacAddr> {
+    fn send<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        outgoing: Outgoing,
+    ) -> Option<MacAddr> {
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         if let Some(narrator) = &mut self.narrator {
             narrator.sent(self.clock.now(), outgoing.vm, frame);
@@ -277,7 +315,9 @@ impl Reactor {
         let written = hypervisor.fabric().write(outgoing.vm, frame);
         hypervisor.frame_written(written);
         match written {
-            Write::Sent => EthernetFrame::parse(frame).ok().map(|frame| frame.destination),
+            Write::Sent => EthernetFrame::parse(frame)
+                .ok()
+                .map(|frame| frame.destination),
             Write::Dropped(_) => None,
         }
     }

@@ -14,7 +14,9 @@ pub struct Narrator {
 
 impl std::fmt::Debug for Narrator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Narrator").field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("Narrator")
+            .field("start", &self.start)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,33 +46,60 @@ impl Narrator {
     /// Tells what came of a frame or a deadline.
     pub(super) fn event(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
-            Event::Resolved { address, mac, elapsed } => {
-                self.say(now, format_args!("{vm}   learned {address} is at {mac}, after {elapsed:?}"));
+            Event::Resolved {
+                address,
+                mac,
+                elapsed,
+            } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   learned {address} is at {mac}, after {elapsed:?}"),
+                );
             }
             Event::Ping(ping, outcome) => {
                 let (id, sequence) = (ping.session.0, ping.sequence);
                 match outcome {
                     PingOutcome::Answered { sent, received, .. } => self.say(
                         now,
-                        format_args!("{vm}   ping id {id} seq {sequence} answered in {:?}", received - sent),
+                        format_args!(
+                            "{vm}   ping id {id} seq {sequence} answered in {:?}",
+                            received - sent
+                        ),
                     ),
-                    PingOutcome::Corrupt { .. } => self.tell(now, vm, id, sequence, "came back changed"),
-                    PingOutcome::Lost { .. } => self.tell(now, vm, id, sequence, "lost: no reply in time"),
-                    PingOutcome::Unresolved { .. } => {
-                        self.tell(now, vm, id, sequence, "given up: nobody answers for its address");
+                    PingOutcome::Corrupt { .. } => {
+                        self.tell(now, vm, id, sequence, "came back changed")
                     }
-                    PingOutcome::Duplicate => self.tell(now, vm, id, sequence, "answered once more"),
+                    PingOutcome::Lost { .. } => {
+                        self.tell(now, vm, id, sequence, "lost: no reply in time")
+                    }
+                    PingOutcome::Unresolved { .. } => {
+                        self.tell(
+                            now,
+                            vm,
+                            id,
+                            sequence,
+                            "given up: nobody answers for its address",
+                        );
+                    }
+                    PingOutcome::Duplicate => {
+                        self.tell(now, vm, id, sequence, "answered once more")
+                    }
                     PingOutcome::Late => self.tell(now, vm, id, sequence, "answered too late"),
                 }
             }
             Event::Ignored(Ignored::Malformed(error)) => {
                 self.say(now, format_args!("{vm}   ignores it: {error}"));
             }
-            Event::Ignored(ignored) => self.say(now, format_args!("{vm}   ignores it: {ignored:?}")),
+            Event::Ignored(ignored) => {
+                self.say(now, format_args!("{vm}   ignores it: {ignored:?}"))
+            }
         }
     }
 
     fn tell(&mut self, now: Instant, vm: VmId, id: u16, sequence: u64, what: &str) {
-        self.say(now, format_args!("{vm}   ping id {id} seq {sequence} {what}"));
+        self.say(
+            now,
+            format_args!("{vm}   ping id {id} seq {sequence} {what}"),
+        );
     }
 }

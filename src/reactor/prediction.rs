@@ -31,7 +31,11 @@ impl Prediction {
 
     /// It was not.
     pub(super) fn missed(&mut self) {
-        self.misses = if self.misses < PATIENCE { self.misses + 1 } else { PATIENCE };
+        self.misses = if self.misses < PATIENCE {
+            self.misses + 1
+        } else {
+            PATIENCE
+        };
     }
 }
 

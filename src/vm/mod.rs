@@ -114,12 +114,18 @@ impl Vm {
         due: Instant,
         buffer: &mut [u8],
     ) -> PingStart {
-        let Some(open) = self.sessions.get_mut(usize::from(session.0)).filter(|s| s.has_room())
+        let Some(open) = self
+            .sessions
+            .get_mut(usize::from(session.0))
+            .filter(|s| s.has_room())
         else {
             return PingStart::Refused;
         };
         let destination = open.config.destination;
-        let ping = PingId { session, sequence: open.open(due) };
+        let ping = PingId {
+            session,
+            sequence: open.open(due),
+        };
         let transmit = match self.neighbours.lookup(now, destination, ping) {
             Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
             Lookup::Ask => self.arp_request(destination, buffer),
@@ -128,20 +134,26 @@ impl Vm {
         };
         match transmit {
             Some(transmit) => PingStart::Transmit(transmit),
-            None => self.abandon(ping).map_or(PingStart::Refused, PingStart::Unresolved),
+            None => self
+                .abandon(ping)
+                .map_or(PingStart::Refused, PingStart::Unresolved),
         }
     }
 
     /// Records when the frame of `ping` was written. Returns when it was due, or `None` if it is stamped already.
     pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<Instant> {
-        self.session_mut(ping.session)?.stamp_sent(ping.sequence, at)
+        self.session_mut(ping.session)?
+            .stamp_sent(ping.sequence, at)
     }
 
     /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
     pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
         match self.react(now, buffer, length) {
             Ok(reaction) => reaction,
-            Err(ignored) => Reaction { transmit: None, event: Some(Event::Ignored(ignored)) },
+            Err(ignored) => Reaction {
+                transmit: None,
+                event: Some(Event::Ignored(ignored)),
+            },
         }
     }
 
@@ -149,15 +161,22 @@ impl Vm {
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         if let Some(ping) = self.unresolved.pop_front() {
-            return Some(Reaction { transmit: None, event: self.abandon(ping) });
+            return Some(Reaction {
+                transmit: None,
+                event: self.abandon(ping),
+            });
         }
         if let Some(transmit) = self.next_resolved(buffer) {
-            return Some(Reaction { transmit: Some(transmit), event: None });
+            return Some(Reaction {
+                transmit: Some(transmit),
+                event: None,
+            });
         }
         match self.neighbours.overdue(now)? {
-            Overdue::Ask(address) => {
-                Some(Reaction { transmit: self.arp_request(address, buffer), event: None })
-            }
+            Overdue::Ask(address) => Some(Reaction {
+                transmit: self.arp_request(address, buffer),
+                event: None,
+            }),
             Overdue::GiveUp(waiting) => {
                 self.unresolved = waiting;
                 self.poll(now, buffer)
@@ -207,11 +226,15 @@ impl Vm {
                         let length =
                             turn_into_echo_reply(frame, header_length, self.mac, TIME_TO_LIVE);
                         let transmit = length.map(|length| Transmit { length, ping: None });
-                        Ok(Reaction { transmit, event: None })
+                        Ok(Reaction {
+                            transmit,
+                            event: None,
+                        })
                     }
-                    Received::Reply(ping, outcome) => {
-                        Ok(Reaction { transmit: None, event: Some(Event::Ping(ping, outcome)) })
-                    }
+                    Received::Reply(ping, outcome) => Ok(Reaction {
+                        transmit: None,
+                        event: Some(Event::Ping(ping, outcome)),
+                    }),
                 }
             }
         }
@@ -243,11 +266,16 @@ impl Vm {
         let waiting = if is_probe {
             None
         } else {
-            self.neighbours.learn(now, arp.sender, arp.sender_mac, is_request)
+            self.neighbours
+                .learn(now, arp.sender, arp.sender_mac, is_request)
         };
         let event = waiting.map(|(elapsed, pings)| {
             self.resolved.extend(pings);
-            Event::Resolved { address: arp.sender, mac: arp.sender_mac, elapsed }
+            Event::Resolved {
+                address: arp.sender,
+                mac: arp.sender_mac,
+                elapsed,
+            }
         });
         if is_request {
             let reply = ArpPacket {
@@ -257,14 +285,18 @@ impl Vm {
                 target_mac: arp.sender_mac,
                 target: arp.sender,
             };
-            let transmit =
-                reply.write(arp.sender_mac, buffer).map(|length| Transmit { length, ping: None });
+            let transmit = reply
+                .write(arp.sender_mac, buffer)
+                .map(|length| Transmit { length, ping: None });
             return Ok(Reaction { transmit, event });
         }
         if event.is_none() && !known {
             return Err(Ignored::UnexpectedArpReply);
         }
-        Ok(Reaction { transmit: self.next_resolved(buffer), event })
+        Ok(Reaction {
+            transmit: self.next_resolved(buffer),
+            event,
+        })
     }
 
     fn receive_ipv4(&mut self, now: Instant, packet: &Ipv4Packet<'_>) -> Result<Received, Ignored> {
@@ -289,7 +321,13 @@ impl Vm {
                     .filter(|session| session.config.destination == packet.source)
                     .and_then(|session| session.reply(echo.sequence, echo.payload, now))
                     .ok_or(Ignored::UnexpectedEchoReply)?;
-                Ok(Received::Reply(PingId { session: id, sequence }, outcome))
+                Ok(Received::Reply(
+                    PingId {
+                        session: id,
+                        sequence,
+                    },
+                    outcome,
+                ))
             }
             IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
@@ -298,7 +336,11 @@ impl Vm {
     /// Builds the next echo request that waited for its neighbour.
     fn next_resolved(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         let ping = self.resolved.pop_front()?;
-        let destination = self.sessions.get(usize::from(ping.session.0))?.config.destination;
+        let destination = self
+            .sessions
+            .get(usize::from(ping.session.0))?
+            .config
+            .destination;
         match self.neighbours.get(destination) {
             Some(mac) => self.echo_request(ping, mac, buffer),
             None => {
@@ -321,7 +363,10 @@ impl Vm {
         };
         let fill = |payload: &mut [u8]| ping::fill_payload(ping.sequence, payload);
         let length = request.write(config.payload_length, fill, buffer)?;
-        Some(Transmit { length, ping: Some(ping) })
+        Some(Transmit {
+            length,
+            ping: Some(ping),
+        })
     }
 
     fn arp_request(&self, target: Ipv4Addr, buffer: &mut [u8]) -> Option<Transmit> {

@@ -22,9 +22,18 @@ pub const MAX_NEIGHBOURS: usize = 1024;
 #[derive(Debug)]
 enum State {
     /// Asked for, not answered.
-    Incomplete { since: Instant, retry_at: Instant, requests: u8, waiting: VecDeque<PingId> },
+    Incomplete {
+        since: Instant,
+        retry_at: Instant,
+        requests: u8,
+        waiting: VecDeque<PingId>,
+    },
     /// Answered, or heard of in a request to us.
-    Reachable { mac: MacAddr, confirmed: Instant, used: Instant },
+    Reachable {
+        mac: MacAddr,
+        confirmed: Instant,
+        used: Instant,
+    },
 }
 
 /// What to do about a ping to a neighbour.
@@ -75,7 +84,12 @@ impl NeighbourTable {
                 let waiting = VecDeque::from([ping]);
                 self.entries.insert(
                     address,
-                    State::Incomplete { since: now, retry_at, requests: 1, waiting },
+                    State::Incomplete {
+                        since: now,
+                        retry_at,
+                        requests: 1,
+                        waiting,
+                    },
                 );
                 self.retries.push_back((retry_at, address));
                 Lookup::Ask
@@ -102,9 +116,17 @@ impl NeighbourTable {
         mac: MacAddr,
         may_add: bool,
     ) -> Option<(Duration, VecDeque<PingId>)> {
-        let reachable = State::Reachable { mac, confirmed: now, used: now };
+        let reachable = State::Reachable {
+            mac,
+            confirmed: now,
+            used: now,
+        };
         match self.entries.get_mut(&address) {
-            Some(State::Reachable { mac: known, confirmed, .. }) => {
+            Some(State::Reachable {
+                mac: known,
+                confirmed,
+                ..
+            }) => {
                 if *known == mac || now - *confirmed >= REACHABLE_TIME {
                     (*known, *confirmed) = (mac, now);
                 }
@@ -134,8 +156,12 @@ impl NeighbourTable {
         loop {
             let &(at, address) = self.retries.front().filter(|(at, _)| *at <= now)?;
             self.retries.pop_front();
-            let Some(State::Incomplete { retry_at, requests, waiting, .. }) =
-                self.entries.get_mut(&address)
+            let Some(State::Incomplete {
+                retry_at,
+                requests,
+                waiting,
+                ..
+            }) = self.entries.get_mut(&address)
             else {
                 continue;
             };

@@ -55,7 +55,12 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(config: SessionConfig) -> Self {
-        Session { config, next_sequence: 0, unfinished: VecDeque::new(), answered: Vec::new() }
+        Session {
+            config,
+            next_sequence: 0,
+            unfinished: VecDeque::new(),
+            answered: Vec::new(),
+        }
     }
 
     /// Whether one more ping may be on its way.
@@ -75,14 +80,18 @@ impl Session {
     /// Records when the ping left, and returns when it was due; the first stamp counts.
     pub(super) fn stamp_sent(&mut self, sequence: u64, at: Instant) -> Option<Instant> {
         let ping = self.get_mut(sequence)?;
-        let Ping::Waiting { due } = *ping else { return None };
+        let Ping::Waiting { due } = *ping else {
+            return None;
+        };
         *ping = Ping::Outstanding { due, sent: at };
         Some(due)
     }
 
     /// Ends a ping that was never sent, and returns when it was due.
     pub(super) fn abandon(&mut self, sequence: u64) -> Option<Instant> {
-        let Ping::Waiting { due } = *self.get_mut(sequence)? else { return None };
+        let Ping::Waiting { due } = *self.get_mut(sequence)? else {
+            return None;
+        };
         self.end(sequence);
         Some(due)
     }
@@ -103,7 +112,11 @@ impl Session {
                 self.end(sequence);
                 if payload_matches(sequence, self.config.payload_length, payload) {
                     self.set_answered(sequence, true);
-                    PingOutcome::Answered { due, sent, received }
+                    PingOutcome::Answered {
+                        due,
+                        sent,
+                        received,
+                    }
                 } else {
                     PingOutcome::Corrupt { due }
                 }
@@ -125,8 +138,10 @@ impl Session {
 
     /// Gives up the oldest outstanding ping if its reply is overdue at `now`.
     pub(super) fn expire(&mut self, now: Instant) -> Option<(u64, PingOutcome)> {
-        let index =
-            self.unfinished.iter().position(|ping| matches!(ping, Ping::Outstanding { .. }))?;
+        let index = self
+            .unfinished
+            .iter()
+            .position(|ping| matches!(ping, Ping::Outstanding { .. }))?;
         let Some(&Ping::Outstanding { due, sent }) = self.unfinished.get(index) else {
             return None;
         };
@@ -206,7 +221,9 @@ fn payload_matches(sequence: u64, length: usize, payload: &[u8]) -> bool {
     let (head, tail) = payload.split_at(payload.len().min(number.len()));
     payload.len() == length
         && head == &number[..head.len()]
-        && tail.chunks(PATTERN.len()).all(|chunk| chunk == &PATTERN[..chunk.len()])
+        && tail
+            .chunks(PATTERN.len())
+            .all(|chunk| chunk == &PATTERN[..chunk.len()])
 }
 
 #[cfg(test)]
@@ -218,8 +235,14 @@ mod tests {
         for length in [0, 1, 7, 8, 9, 56, 255, 264, 265, 1472] {
             let mut payload = vec![0; length];
             fill_payload(0x0102_0304_0506_0708, &mut payload);
-            assert!(payload_matches(0x0102_0304_0506_0708, length, &payload), "{length}");
-            assert!(!payload_matches(0x0102_0304_0506_0708, length + 1, &payload), "{length}");
+            assert!(
+                payload_matches(0x0102_0304_0506_0708, length, &payload),
+                "{length}"
+            );
+            assert!(
+                !payload_matches(0x0102_0304_0506_0708, length + 1, &payload),
+                "{length}"
+            );
             for i in [0, length / 2, length.saturating_sub(1)] {
                 if let Some(byte) = payload.get_mut(i) {
                     *byte ^= 1;

@@ -25,9 +25,17 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let mut vm = Vm::new(MAC, IP);
-        let config = SessionConfig { destination: PEER, payload_length: 16, timeout: TIMEOUT };
+        let config = SessionConfig {
+            destination: PEER,
+            payload_length: 16,
+            timeout: TIMEOUT,
+        };
         let session = vm.open_session(config).unwrap();
-        Bench { vm, session, buffer: vec![0; 2000] }
+        Bench {
+            vm,
+            session,
+            buffer: vec![0; 2000],
+        }
     }
 
     /// A VM that knows its peer's address.
@@ -39,7 +47,8 @@ impl Bench {
 
     fn describe(&self, length: usize) -> String {
         let text = Describe(&self.buffer[..length]).to_string();
-        text.split_once(", ").map_or(text.clone(), |(_, what)| what.to_owned())
+        text.split_once(", ")
+            .map_or(text.clone(), |(_, what)| what.to_owned())
     }
 
     /// Starts a ping and returns what is sent; the frame is stamped as sent at once.
@@ -86,7 +95,11 @@ impl Bench {
         fill: impl FnOnce(&mut [u8]),
     ) -> Vec<u8> {
         let (to, from) = if is_reply { (source, IP) } else { (IP, source) };
-        let (to_mac, from_mac) = if is_reply { (PEER_MAC, MAC) } else { (MAC, PEER_MAC) };
+        let (to_mac, from_mac) = if is_reply {
+            (PEER_MAC, MAC)
+        } else {
+            (MAC, PEER_MAC)
+        };
         let mut frame = vec![0; ECHO_FRAME_OVERHEAD + 16];
         let request = EchoRequest {
             source_mac: from_mac,
@@ -113,9 +126,15 @@ fn arp(
     destination: MacAddr,
 ) -> Vec<u8> {
     let mut frame = vec![0; ARP_FRAME_LENGTH];
-    ArpPacket { operation, sender_mac, sender, target_mac: MacAddr::ZERO, target }
-        .write(destination, &mut frame)
-        .unwrap();
+    ArpPacket {
+        operation,
+        sender_mac,
+        sender,
+        target_mac: MacAddr::ZERO,
+        target,
+    }
+    .write(destination, &mut frame)
+    .unwrap();
     frame
 }
 
@@ -142,37 +161,70 @@ fn an_arp_request_for_its_address_is_answered_and_the_asker_is_remembered() {
     let mut bench = Bench::new();
     let request = arp(ArpPacket::REQUEST, PEER_MAC, PEER, IP, MacAddr::BROADCAST);
     let (reply, event) = bench.receive(ms(1), &request);
-    assert_eq!(reply.as_deref(), Some("ARP reply 10.77.0.2 is-at 02:00:0a:4d:00:02"));
+    assert_eq!(
+        reply.as_deref(),
+        Some("ARP reply 10.77.0.2 is-at 02:00:0a:4d:00:02")
+    );
     assert_eq!(event, None);
-    assert!(bench.ping(ms(2)).starts_with("IPv4 10.77.0.2 > 10.77.0.3, ICMP echo request"));
+    assert!(
+        bench
+            .ping(ms(2))
+            .starts_with("IPv4 10.77.0.2 > 10.77.0.3, ICMP echo request")
+    );
 }
 
 #[test]
 fn a_probe_is_answered_but_not_remembered() {
     let mut bench = Bench::new();
-    let probe = arp(ArpPacket::REQUEST, PEER_MAC, Ipv4Addr::UNSPECIFIED, IP, MacAddr::BROADCAST);
+    let probe = arp(
+        ArpPacket::REQUEST,
+        PEER_MAC,
+        Ipv4Addr::UNSPECIFIED,
+        IP,
+        MacAddr::BROADCAST,
+    );
     assert_eq!(
         bench.receive(ms(1), &probe),
-        (Some("ARP reply 10.77.0.2 is-at 02:00:0a:4d:00:02".to_owned()), None)
+        (
+            Some("ARP reply 10.77.0.2 is-at 02:00:0a:4d:00:02".to_owned()),
+            None
+        )
     );
-    assert_eq!(bench.ping(ms(2)), "ARP request who-has 10.77.0.3 tell 10.77.0.2");
+    assert_eq!(
+        bench.ping(ms(2)),
+        "ARP request who-has 10.77.0.3 tell 10.77.0.2"
+    );
 }
 
 #[test]
 fn a_ping_waits_for_its_neighbour_and_goes_out_when_the_reply_comes() {
     let mut bench = Bench::new();
-    assert_eq!(bench.ping(ms(0)), "ARP request who-has 10.77.0.3 tell 10.77.0.2");
+    assert_eq!(
+        bench.ping(ms(0)),
+        "ARP request who-has 10.77.0.3 tell 10.77.0.2"
+    );
     assert_eq!(bench.ping(ms(10)), "waits");
     let (sent, event) = bench.receive(ms(12), &arp_reply());
     assert!(sent.is_some_and(|s| s.contains("echo request id 0 seq 0")));
     let elapsed = Duration::from_millis(12);
-    assert_eq!(event, Some(Event::Resolved { address: PEER, mac: PEER_MAC, elapsed }));
+    assert_eq!(
+        event,
+        Some(Event::Resolved {
+            address: PEER,
+            mac: PEER_MAC,
+            elapsed
+        })
+    );
     assert_eq!(bench.vm.poll_at(), Some(Instant::ZERO));
     let (sent, _) = bench.poll(ms(12)).unwrap();
     assert!(sent.is_some_and(|s| s.contains("echo request id 0 seq 1")));
     let reply = bench.reply_to(1);
     let (_, event) = bench.receive(ms(13), &reply);
-    let answered = PingOutcome::Answered { due: ms(10), sent: ms(12), received: ms(13) };
+    let answered = PingOutcome::Answered {
+        due: ms(10),
+        sent: ms(12),
+        received: ms(13),
+    };
     assert_eq!(outcome(event), Some((1, answered)));
 }
 
@@ -185,7 +237,10 @@ fn a_lost_arp_reply_is_asked_for_again_and_the_pings_are_given_up_after_the_thir
         assert_eq!(bench.vm.poll_at(), Some(ms(at)));
         assert_eq!(bench.poll(ms(at - 1)), None);
         let (sent, event) = bench.poll(ms(at)).unwrap();
-        assert_eq!((sent.is_some_and(|s| s.contains("who-has")), event), (request, None));
+        assert_eq!(
+            (sent.is_some_and(|s| s.contains("who-has")), event),
+            (request, None)
+        );
         assert_eq!(bench.poll(ms(at)), None);
     }
     let first = bench.poll(ms(3_000)).unwrap();
@@ -226,18 +281,30 @@ fn a_lost_reply_is_given_up_at_its_deadline_and_a_late_one_is_told_from_a_duplic
         outcome(bench.receive(ms(11), &reply).1),
         Some((1, PingOutcome::Answered { .. }))
     ));
-    assert_eq!(outcome(bench.receive(ms(12), &reply).1), Some((1, PingOutcome::Duplicate)));
+    assert_eq!(
+        outcome(bench.receive(ms(12), &reply).1),
+        Some((1, PingOutcome::Duplicate))
+    );
     assert_eq!(bench.vm.expires_at(bench.session), Some(ms(500)));
     assert_eq!(bench.vm.expire(ms(499), bench.session), None);
     let lost = bench.vm.expire(ms(500), bench.session);
     assert_eq!(outcome(lost), Some((0, PingOutcome::Lost { due: ms(0) })));
     assert_eq!(
-        (bench.vm.expire(ms(900), bench.session), bench.vm.expires_at(bench.session)),
+        (
+            bench.vm.expire(ms(900), bench.session),
+            bench.vm.expires_at(bench.session)
+        ),
         (None, None)
     );
     let late = bench.reply_to(0);
-    assert_eq!(outcome(bench.receive(ms(600), &late).1), Some((0, PingOutcome::Late)));
-    assert_eq!(outcome(bench.receive(ms(601), &reply).1), Some((1, PingOutcome::Duplicate)));
+    assert_eq!(
+        outcome(bench.receive(ms(600), &late).1),
+        Some((0, PingOutcome::Late))
+    );
+    assert_eq!(
+        outcome(bench.receive(ms(601), &reply).1),
+        Some((1, PingOutcome::Duplicate))
+    );
 }
 
 #[test]
@@ -251,13 +318,21 @@ fn replies_that_belong_to_no_ping_are_ignored() {
         ("wrong source", bench.echo(true, 0, 0, stranger, fill)),
         ("sequence of the future", bench.echo(true, 0, 1, PEER, fill)),
     ] {
-        assert_eq!(ignored(bench.receive(ms(1), &frame).1), Ignored::UnexpectedEchoReply, "{name}");
+        assert_eq!(
+            ignored(bench.receive(ms(1), &frame).1),
+            Ignored::UnexpectedEchoReply,
+            "{name}"
+        );
     }
     let waiting = &mut Bench::new();
     waiting.ping(ms(0));
     let early = waiting.reply_to(0);
     let event = waiting.receive(ms(1), &early).1;
-    assert_eq!(ignored(event), Ignored::UnexpectedEchoReply, "a reply to what was not sent");
+    assert_eq!(
+        ignored(event),
+        Ignored::UnexpectedEchoReply,
+        "a reply to what was not sent"
+    );
 }
 
 #[test]
@@ -349,16 +424,42 @@ fn what_a_vm_does_not_act_on_is_counted_by_kind() {
         (change(|f| f[20] = 0x20), Ignored::Fragment),
         (change(|f| f[21] = 3), Ignored::Fragment),
         (change(|f| f[23] = 17), Ignored::Protocol(17)),
-        (arp(ArpPacket::REQUEST, PEER_MAC, PEER, other, MacAddr::BROADCAST), Ignored::OtherTarget),
-        (arp(3, PEER_MAC, PEER, IP, MacAddr::BROADCAST), Ignored::ArpOperation),
-        (arp(ArpPacket::REQUEST, MacAddr::BROADCAST, PEER, IP, MAC), Ignored::ArpSender),
-        (arp(ArpPacket::REQUEST, PEER_MAC, IP, IP, MAC), Ignored::ArpSender),
-        (arp(ArpPacket::REPLY, PEER_MAC, Ipv4Addr::BROADCAST, IP, MAC), Ignored::ArpSender),
+        (
+            arp(
+                ArpPacket::REQUEST,
+                PEER_MAC,
+                PEER,
+                other,
+                MacAddr::BROADCAST,
+            ),
+            Ignored::OtherTarget,
+        ),
+        (
+            arp(3, PEER_MAC, PEER, IP, MacAddr::BROADCAST),
+            Ignored::ArpOperation,
+        ),
+        (
+            arp(ArpPacket::REQUEST, MacAddr::BROADCAST, PEER, IP, MAC),
+            Ignored::ArpSender,
+        ),
+        (
+            arp(ArpPacket::REQUEST, PEER_MAC, IP, IP, MAC),
+            Ignored::ArpSender,
+        ),
+        (
+            arp(ArpPacket::REPLY, PEER_MAC, Ipv4Addr::BROADCAST, IP, MAC),
+            Ignored::ArpSender,
+        ),
         (arp_reply(), Ignored::UnexpectedArpReply),
     ];
     for (frame, expected) in cases {
         let (sent, event) = bench.receive(ms(0), &frame);
-        assert_eq!((sent, ignored(event)), (None, expected), "{}", Describe(&frame));
+        assert_eq!(
+            (sent, ignored(event)),
+            (None, expected),
+            "{}",
+            Describe(&frame)
+        );
     }
 }
 

@@ -47,7 +47,10 @@ impl ArpPacket {
             return Err(field("protocol type"));
         }
         let mac = |bytes: &[u8]| {
-            bytes.try_into().map(MacAddr).map_err(|_| field("hardware address length"))
+            bytes
+                .try_into()
+                .map(MacAddr)
+                .map_err(|_| field("hardware address length"))
         };
         let ip = |bytes: &[u8]| {
             <[u8; 4]>::try_from(bytes)
@@ -75,7 +78,8 @@ impl ArpPacket {
             target_mac: self.target_mac.0,
             target_ipv4: self.target.octets(),
         };
-        rest.get_mut(..ArpEthIpv4Packet::LEN)?.copy_from_slice(&packet.to_bytes());
+        rest.get_mut(..ArpEthIpv4Packet::LEN)?
+            .copy_from_slice(&packet.to_bytes());
         Some(ARP_FRAME_LENGTH)
     }
 }

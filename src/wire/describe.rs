@@ -53,7 +53,12 @@ fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
         );
     }
     if packet.protocol != PROTOCOL_ICMP {
-        return write!(f, "protocol {}, {} bytes", packet.protocol, packet.payload.len());
+        return write!(
+            f,
+            "protocol {}, {} bytes",
+            packet.protocol,
+            packet.payload.len()
+        );
     }
     match IcmpMessage::parse(packet) {
         Ok(IcmpMessage::EchoRequest(echo)) => write!(

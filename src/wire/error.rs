@@ -70,14 +70,26 @@ impl std::error::Error for ParseError {}
 
 impl ParseError {
     pub(super) fn truncated(layer: Layer, offset: usize, needed: usize, present: usize) -> Self {
-        ParseError { layer, offset, fault: Fault::Truncated { needed, present } }
+        ParseError {
+            layer,
+            offset,
+            fault: Fault::Truncated { needed, present },
+        }
     }
 
     pub(super) fn field(layer: Layer, offset: usize, field: &'static str) -> Self {
-        ParseError { layer, offset, fault: Fault::Field(field) }
+        ParseError {
+            layer,
+            offset,
+            fault: Fault::Field(field),
+        }
     }
 
     pub(super) fn checksum(layer: Layer, offset: usize) -> Self {
-        ParseError { layer, offset, fault: Fault::Checksum }
+        ParseError {
+            layer,
+            offset,
+            fault: Fault::Checksum,
+        }
     }
 }

@@ -76,9 +76,12 @@ pub(super) fn write_header(
     ether_type: EtherType,
 ) -> Option<&mut [u8]> {
     let (header, rest) = buffer.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
-    let bytes =
-        etherparse::Ethernet2Header { destination: destination.0, source: source.0, ether_type }
-            .to_bytes();
+    let bytes = etherparse::Ethernet2Header {
+        destination: destination.0,
+        source: source.0,
+        ether_type,
+    }
+    .to_bytes();
     header.copy_from_slice(&bytes);
     Some(rest)
 }

@@ -65,7 +65,10 @@ impl<'a> IcmpMessage<'a> {
         let echo = Echo {
             identifier: u16::from_be_bytes([i0, i1]),
             sequence: u16::from_be_bytes([s0, s1]),
-            payload: packet.payload.get(ICMP_ECHO_HEADER_LENGTH..).unwrap_or_default(),
+            payload: packet
+                .payload
+                .get(ICMP_ECHO_HEADER_LENGTH..)
+                .unwrap_or_default(),
         };
         Ok(match (slice.type_u8(), slice.code_u8()) {
             (TYPE_ECHO_REQUEST, 0) => IcmpMessage::EchoRequest(echo),
@@ -104,8 +107,12 @@ impl EchoRequest {
         fill: impl FnOnce(&mut [u8]),
         buffer: &mut [u8],
     ) -> Option<usize> {
-        let rest =
-            ethernet::write_header(buffer, self.destination_mac, self.source_mac, EtherType::IPV4)?;
+        let rest = ethernet::write_header(
+            buffer,
+            self.destination_mac,
+            self.source_mac,
+            EtherType::IPV4,
+        )?;
         let icmp_length = ICMP_ECHO_HEADER_LENGTH + payload_length;
         let mut header = Ipv4Header::new(
             u16::try_from(icmp_length).ok()?,
@@ -123,7 +130,10 @@ impl EchoRequest {
         let icmp = rest.get_mut(..icmp_length)?;
         let (icmp_header, payload) = icmp.split_at_mut_checked(ICMP_ECHO_HEADER_LENGTH)?;
         fill(payload);
-        let echo = IcmpEchoHeader { id: self.identifier, seq: self.sequence };
+        let echo = IcmpEchoHeader {
+            id: self.identifier,
+            seq: self.sequence,
+        };
         let message = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), payload);
         icmp_header.copy_from_slice(message.to_bytes().get(..ICMP_ECHO_HEADER_LENGTH)?);
         Some(ECHO_FRAME_OVERHEAD + payload_length)
@@ -173,7 +183,9 @@ pub fn turn_into_echo_reply(
     let sum = checksum::of(header).to_be_bytes();
     header.get_mut(10..12)?.copy_from_slice(&sum);
 
-    let [kind, code, c0, c1, ..] = icmp else { return None };
+    let [kind, code, c0, c1, ..] = icmp else {
+        return None;
+    };
     let old = u16::from_be_bytes([*kind, *code]);
     *kind = TYPE_ECHO_REPLY;
     let new = u16::from_be_bytes([*kind, *code]);

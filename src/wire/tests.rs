@@ -62,7 +62,14 @@ fn a_request_becomes_its_reply_in_place() {
     let (is_request, packet, echo) = read_echo(&frame[..length]);
     assert!(!is_request);
     assert_eq!((packet.source, packet.destination), (IP_B, IP_A));
-    assert_eq!(echo, Echo { identifier: 7, sequence: 9, payload: b"payload of odd length" });
+    assert_eq!(
+        echo,
+        Echo {
+            identifier: 7,
+            sequence: 9,
+            payload: b"payload of odd length"
+        }
+    );
     assert_eq!(length, frame.len() - 3);
 }
 
@@ -76,15 +83,33 @@ fn each_kind_of_damage_is_named_with_its_layer() {
     };
     type Change = fn(&mut Vec<u8>);
     let cases: [(Change, &str); 9] = [
-        (|f| f.truncate(13), "Ethernet at byte 0: 14 bytes needed, 13 present"),
-        (|f| f.truncate(33), "IPv4 at byte 14: 20 bytes needed, 19 present"),
-        (|f| f.truncate(40), "IPv4 at byte 14: 36 bytes needed, 26 present"),
-        (|f| f[14] = 0x65, "IPv4 at byte 14: bad version or header length"),
-        (|f| f[14] = 0x44, "IPv4 at byte 14: bad version or header length"),
+        (
+            |f| f.truncate(13),
+            "Ethernet at byte 0: 14 bytes needed, 13 present",
+        ),
+        (
+            |f| f.truncate(33),
+            "IPv4 at byte 14: 20 bytes needed, 19 present",
+        ),
+        (
+            |f| f.truncate(40),
+            "IPv4 at byte 14: 36 bytes needed, 26 present",
+        ),
+        (
+            |f| f[14] = 0x65,
+            "IPv4 at byte 14: bad version or header length",
+        ),
+        (
+            |f| f[14] = 0x44,
+            "IPv4 at byte 14: bad version or header length",
+        ),
         (|f| f[17] = 19, "IPv4 at byte 14: bad total length"),
         (|f| f[22] ^= 1, "IPv4 at byte 14: bad checksum"),
         (|f| f[36] ^= 1, "ICMP at byte 34: bad checksum"),
-        (|f| *f.last_mut().unwrap() ^= 1, "ICMP at byte 34: bad checksum"),
+        (
+            |f| *f.last_mut().unwrap() ^= 1,
+            "ICMP at byte 34: bad checksum",
+        ),
     ];
     for (change, message) in cases {
         assert_eq!(damaged(change), Err(message.to_owned()));
