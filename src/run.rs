@@ -73,7 +73,7 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
     let recorder = Recorder::new(Limits::default());
     let mut hypervisor = Hypervisor::new(fabric, recorder);
     for plan in &experiment.vms {
-        let vm = hypervisor.create_vm(plan.mac, plan.address)?;
+        let vm = hypervisor.create_vm(plan.config())?;
         if let Some(narrator) = &mut narrator {
             let words = format_args!(
                 "{vm} starts: {} at {} on {}{}",
@@ -137,7 +137,7 @@ fn add_flows(
         };
         let destination = experiment.destination(flow.target).ok_or_else(refused)?;
         let session = SessionConfig {
-            destination,
+            destination: destination.into(),
             payload_length: experiment.payload_length,
             timeout: experiment.timeout,
         };
