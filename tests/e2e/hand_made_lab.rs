@@ -40,8 +40,7 @@ fn a_run_uses_the_lab_made_by_hand_and_leaves_it_alone() {
     for _ in 0..2 {
         let run = lab
             .tap_reactor("--netns host --attach --ping vm0:vm1 --count 100 --interval 1ms --json");
-        let report = Report::of(&run.expect_status(0));
-        assert_eq!((report.totals.sent, report.totals.received), (100, 100));
+        Report::of_success(run, 100);
         assert_eq!(identities(&lab), before);
     }
     script(&lab, "scripts/lab-down.sh", &[]).expect_status(0);
@@ -58,9 +57,9 @@ fn a_lab_made_by_hand_may_have_other_names_and_more_taps() {
         ["port0", "port1", "port2", "port3", "switch"]
     );
     let run = lab.tap_reactor(
-        "--netns host --attach --bridge switch --tap-prefix port --vms 4 --ping vm3:vm0 --count 5 --interval 1ms",
+        "--netns host --attach --bridge switch --tap-prefix port --vms 4 --ping vm3:vm0 --count 5 --interval 1ms --json",
     );
-    run.expect_status(0);
+    Report::of_success(run, 5);
     script(&lab, "scripts/lab-down.sh", &names).expect_status(0);
     assert_eq!(lab.link_names(), [""; 0]);
 }
@@ -72,10 +71,10 @@ fn attach_uses_a_named_namespace_too() {
     let before = identities(&lab);
     let other = Lab::new();
     let arguments = format!(
-        "--netns {} --attach --ping vm0:vm1 --count 5 --interval 1ms",
+        "--netns {} --attach --ping vm0:vm1 --count 5 --interval 1ms --json",
         lab.name()
     );
-    other.tap_reactor(&arguments).expect_status(0);
+    Report::of_success(other.tap_reactor(&arguments), 5);
     assert_eq!(identities(&lab), before);
 }
 

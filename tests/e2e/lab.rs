@@ -120,9 +120,17 @@ impl Lab {
         self.start(&command)
     }
 
-    /// Waits until each of these bridge ports forwards frames: whoever holds its TAP is plugged in.
-    pub fn wait_until_ports_forward(&self, ports: &[&str]) {
+    /// Makes the lab of `scripts/lab-up.sh`: its TAPs outlive a run, and so do the kernel's counters.
+    pub fn make_by_hand(&self) {
+        let script = repository_file("scripts/lab-up.sh");
+        let run = self.run(&[script.to_str().expect("a path in UTF-8")]);
+        run.expect_status(0);
+    }
+
+    /// Waits until each of these bridge ports forwards frames: `run`, which holds their TAPs, has plugged its VMs in.
+    pub fn wait_until_ports_forward(&self, run: &mut Running, ports: &[&str]) {
         wait_until(&format!("ports {ports:?} to forward"), || {
+            run.expect_alive();
             let known = self.bridge_json("link show");
             let forwards = |port: &&str| {
                 known
@@ -133,9 +141,10 @@ impl Lab {
         });
     }
 
-    /// Waits until the kernel has received `frames` from the TAP `tap`, which is to say until its VM has sent them.
-    pub fn wait_until_vm_sent(&self, tap: &str, frames: u64) {
+    /// Waits until the VM on `tap`, which `run` holds, has sent this many frames, by the kernel's count.
+    pub fn wait_until_vm_sent(&self, run: &mut Running, tap: &str, frames: u64) {
         wait_until(&format!("{frames} frames to come out of {tap}"), || {
+            run.expect_alive();
             (self.frames(tap)?.sent_by_vm >= frames).then_some(())
         });
     }
@@ -243,6 +252,14 @@ impl Running {
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("wait for a child").is_none()
+    }
+
+    /// Fails the test, with all that the process said, if it has ended.
+    #[track_caller]
+    pub fn expect_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("wait for a child") {
+            panic!("ended early, {status}:\n{}{}", self.stdout(), self.stderr());
+        }
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -5,7 +5,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::lab::{Lab, Running, now, succeed, wait_until};
+use crate::lab::{Finished, Lab, Running, TAP_REACTOR, now, succeed, wait_until};
 use crate::report::Report;
 
 /// Pings for much longer than any test.
@@ -13,8 +13,8 @@ const ENDLESS: &str = "--ping vm0:vm1 --count 10000000 --interval 1ms";
 
 /// Starts pings in the lab's own namespace and waits until they flow.
 fn endless(lab: &Lab, arguments: &str) -> Running {
-    let run = lab.start_tap_reactor(&format!("--netns host {ENDLESS} {arguments}"));
-    lab.wait_until_vm_sent("tap0", 50);
+    let mut run = lab.start_tap_reactor(&format!("--netns host {ENDLESS} {arguments}"));
+    lab.wait_until_vm_sent(&mut run, "tap0", 50);
     run
 }
 
@@ -41,8 +41,9 @@ fn a_signal_ends_the_run_with_the_report_of_what_was_measured_so_far() {
 #[test]
 fn a_second_sigint_ends_at_once() {
     let lab = Lab::new();
-    let run = lab.start_tap_reactor("--netns host --ping vm0:10.77.99.99 --count 10 --timeout 60s");
-    lab.wait_until_vm_sent("tap0", 1);
+    let mut run =
+        lab.start_tap_reactor("--netns host --ping vm0:10.77.99.99 --count 10 --timeout 60s");
+    lab.wait_until_vm_sent(&mut run, "tap0", 1);
     let start = now();
     run.signal(Signal::SIGINT);
     run.signal(Signal::SIGINT);
@@ -61,8 +62,8 @@ fn serving_ends_by_signal_or_duration_and_that_is_no_failure() {
         } else {
             "--duration 500ms"
         };
-        let run = lab.start_tap_reactor(&format!("--netns host --vms 3 {duration}"));
-        lab.wait_until_ports_forward(&["tap0", "tap1", "tap2"]);
+        let mut run = lab.start_tap_reactor(&format!("--netns host --vms 3 {duration}"));
+        lab.wait_until_ports_forward(&mut run, &["tap0", "tap1", "tap2"]);
         if let Some(signal) = signal {
             run.signal(signal);
         }
@@ -92,9 +93,9 @@ fn a_run_on_the_hosts_namespace_leaves_links_and_sysctls_as_they_were() {
         )
     };
     let before = state(&lab);
-    let run =
+    let mut run =
         lab.start_tap_reactor("--netns host --vms 2 --ping vm0:vm1 --count 200 --interval 1ms");
-    lab.wait_until_vm_sent("tap0", 50);
+    lab.wait_until_vm_sent(&mut run, "tap0", 50);
     assert_eq!(state(&lab).1, before.1, "during the run");
     run.wait().expect_status(0);
     assert_eq!(state(&lab), before, "after the run");
@@ -160,7 +161,7 @@ fn clean_takes_away_what_a_killed_run_left_and_nothing_else() {
     .expect_status(0);
     // Ours and alive.
     let mut alive = lab.start_tap_reactor("--netns host --bridge br1 --tap-prefix live");
-    lab.wait_until_ports_forward(&["live0", "live1"]);
+    lab.wait_until_ports_forward(&mut alive, &["live0", "live1"]);
     let stays = lab.links();
     // Ours, and killed.
     let killed = endless(&lab, "");
@@ -172,19 +173,19 @@ fn clean_takes_away_what_a_killed_run_left_and_nothing_else() {
         lab.link_names()
     );
 
-    let clean = lab.tap_reactor("clean").expect_status(0);
+    let cleaned = clean(&lab).expect_status(0);
     assert!(
-        clean.stdout.contains("br0"),
-        "does not say what it removed: {clean:?}"
+        cleaned.stdout.contains("br0"),
+        "does not say what it removed: {cleaned:?}"
     );
     assert_eq!(names(&lab), stays.keys().cloned().collect::<Vec<_>>());
     assert!(alive.is_alive());
-    lab.tap_reactor("clean").expect_status(0);
+    clean(&lab).expect_status(0);
     assert_eq!(names(&lab), stays.keys().cloned().collect::<Vec<_>>());
 
-    // The name is free again, and the one that lives ends well.
-    lab.tap_reactor("--netns host --ping vm0:vm1 --count 3 --interval 1ms")
-        .expect_status(0);
+    // The names are free again, and the one that lives ends well.
+    let again = lab.tap_reactor("--netns host --ping vm0:vm1 --count 3 --interval 1ms --json");
+    Report::of_success(again, 3);
     alive.signal(Signal::SIGTERM);
     alive.wait().expect_status(0);
     assert_eq!(names(&lab), ["foreign", "hand", "hand-tap0", "hand-tap1"]);
@@ -194,18 +195,23 @@ fn names(lab: &Lab) -> Vec<String> {
     lab.link_names()
 }
 
+/// Runs `tap-reactor clean` in the lab, in a world without the machine's named namespaces, which it would clean too.
+fn clean(lab: &Lab) -> Finished {
+    let script = format!("mount -t tmpfs tmpfs /run/netns && exec {TAP_REACTOR} clean");
+    lab.run(&["unshare", "--mount", "sh", "-c", &script])
+}
+
 #[test]
 fn a_named_namespace_is_left_as_it_was() {
     let lab = Lab::new();
     let other = Lab::new();
     let before = lab.ip_json("address show");
     // Started in one namespace, at work in another.
-    other
-        .tap_reactor(&format!(
-            "--netns {} --ping vm0:vm1 --count 20 --interval 1ms",
-            lab.name()
-        ))
-        .expect_status(0);
+    let run = other.tap_reactor(&format!(
+        "--netns {} --ping vm0:vm1 --count 20 --interval 1ms --json",
+        lab.name()
+    ));
+    Report::of_success(run, 20);
     assert_eq!(lab.ip_json("address show"), before);
     assert_eq!(other.link_names(), [""; 0]);
     let known = succeed(Command::new("ip").args(["netns", "list"]));
@@ -216,26 +222,38 @@ fn a_named_namespace_is_left_as_it_was() {
 }
 
 #[test]
+fn a_namespace_that_does_not_exist_is_made_for_the_run() {
+    let lab = Lab::new();
+    let name = format!("{}-new", lab.name());
+    let exists = || succeed(Command::new("ip").args(["netns", "list"])).contains(&name);
+    let mut run = lab.start_tap_reactor(&format!("--netns {name}"));
+    wait_until("a bridge in the new namespace", || {
+        run.expect_alive();
+        let link = Command::new("ip")
+            .args(["-n", &name, "link", "show", "br0"])
+            .output()
+            .ok()?;
+        link.status.success().then_some(())
+    });
+    run.signal(Signal::SIGTERM);
+    run.wait().expect_status(0);
+    assert!(!exists(), "{name} is still there");
+    assert_eq!(lab.link_names(), [""; 0]);
+}
+
+#[test]
 fn the_hosts_namespace_is_the_one_it_was_started_in_whatever_sysfs_shows() {
     let lab = Lab::new();
     // nsenter leaves /sys as it was: it shows the links of another namespace.
     let net = format!("--net=/run/netns/{}", lab.name());
-    let arguments = [
-        "--netns",
-        "host",
-        "--ping",
-        "vm0:vm1",
-        "--count",
-        "5",
-        "--interval",
-        "1ms",
-    ];
-    succeed(
-        Command::new("nsenter")
-            .arg(net)
-            .arg(crate::lab::TAP_REACTOR)
-            .args(arguments),
-    );
+    let printed = succeed(Command::new("nsenter").arg(net).arg(TAP_REACTOR).args([
+        "--netns=host",
+        "--ping=vm0:vm1",
+        "--count=5",
+        "--interval=1ms",
+        "--json",
+    ]));
+    assert!(printed.contains(r#""received""#), "{printed}");
     assert_eq!(lab.link_names(), [""; 0]);
 }
 

@@ -1,8 +1,7 @@
 //! What the system refuses is told with status 3: which operation, on what, why, and what to do about it.
 
-use std::process::Command;
-
 use crate::lab::{Finished, Lab, TAP_REACTOR};
+use crate::report::Report;
 use crate::rights;
 
 const MAIN_JOB: &str = "--vms 2 --ping vm0:vm1 --count 3 --interval 1ms";
@@ -86,7 +85,7 @@ fn attaching_needs_a_bridge_and_a_tap_for_each_vm() {
         lab.ip(then);
     }
     lab.ip("link set br0 up");
-    lab.tap_reactor(&attach).expect_status(0);
+    Report::of_success(lab.tap_reactor(&format!("{attach} --json")), 3);
 }
 
 #[test]
@@ -105,25 +104,13 @@ fn a_bridge_that_is_no_bridge_is_refused() {
 #[test]
 fn a_tap_that_another_run_holds_is_busy() {
     let lab = Lab::new();
-    let script = crate::lab::repository_file("scripts/lab-up.sh");
-    lab.run(&[script.to_str().expect("a path in UTF-8")])
-        .expect_status(0);
-    let _holder = lab.start_tap_reactor("--netns host --attach");
-    lab.wait_until_ports_forward(&["tap0", "tap1"]);
+    lab.make_by_hand();
+    let mut holder = lab.start_tap_reactor("--netns host --attach");
+    lab.wait_until_ports_forward(&mut holder, &["tap0", "tap1"]);
     expect_refusal(
         lab.tap_reactor(&format!("--netns host --attach {MAIN_JOB}")),
         &["tap0", "busy"],
     );
-}
-
-#[test]
-fn a_namespace_that_does_not_exist_is_named() {
-    let lab = Lab::new();
-    let name = format!("{}-missing", lab.name());
-    let run = lab.tap_reactor(&format!("--netns {name} {MAIN_JOB}"));
-    expect_refusal(run, &[&name, &format!("ip netns add {name}")]);
-    let known = crate::lab::succeed(Command::new("ip").args(["netns", "list"]));
-    assert!(!known.contains(&name), "{known}");
 }
 
 #[test]
@@ -181,8 +168,8 @@ fn too_few_file_descriptors_are_named() {
 fn a_soft_limit_of_file_descriptors_is_raised_without_being_asked() {
     let lab = Lab::new();
     let through = "prlimit --nofile=20:1000";
-    let arguments = "--vms 100 --ping vm0:vm99 --count 3 --interval 1ms";
-    rights::tap_reactor_after(&lab, ":", through, arguments).expect_status(0);
+    let arguments = "--vms 100 --ping vm0:vm99 --count 3 --interval 1ms --json";
+    Report::of_success(rights::tap_reactor_after(&lab, ":", through, arguments), 3);
 }
 
 #[test]

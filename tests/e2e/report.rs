@@ -63,6 +63,19 @@ pub struct Reactor {
 }
 
 impl Report {
+    /// The report of a run that must have ended with status 0, every one of its `pings` answered.
+    #[track_caller]
+    pub fn of_success(run: Finished, pings: u64) -> Report {
+        let report = Report::of(&run.expect_status(0));
+        let totals = report.totals;
+        assert_eq!(
+            (totals.sent, totals.received, totals.lost),
+            (pings, pings, 0),
+            "{totals:?}"
+        );
+        report
+    }
+
     /// The report of a finished run. Standard output must hold that document and nothing else, and the figures in
     /// it must agree with each other.
     #[track_caller]

@@ -17,9 +17,12 @@ fn serve(lab: &Lab, vms: u32) -> Running {
     ]);
     let mut running = Running::start(command);
     let taps: Vec<String> = (0..vms).map(|vm| format!("tap{vm}")).collect();
-    lab.wait_until_ports_forward(&taps.iter().map(String::as_str).collect::<Vec<_>>());
+    lab.wait_until_ports_forward(
+        &mut running,
+        &taps.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
     wait_until("the host's address", || {
-        assert!(running.is_alive(), "{}", running.stderr());
+        running.expect_alive();
         let addresses = lab.ip("-4 -oneline address show dev br0");
         addresses.contains("10.77.0.1/16").then_some(())
     });
@@ -208,12 +211,7 @@ fn a_vm_gets_its_replies_from_the_kernel() {
         let run = lab.tap_reactor(&format!(
             "--netns {netns} --vms 1 --host-addr 10.77.0.1/16 --ping vm0:10.77.0.1 --count 50 --interval 1ms --json"
         ));
-        let report = Report::of(&run.expect_status(0));
-        assert_eq!(
-            (report.totals.sent, report.totals.received),
-            (50, 50),
-            "--netns {netns}"
-        );
+        let report = Report::of_success(run, 50);
         assert_eq!(report.resolution_ns.count, 1);
         assert_eq!(
             (report.flows[0].src.as_str(), report.flows[0].dst.as_str()),
@@ -225,11 +223,10 @@ fn a_vm_gets_its_replies_from_the_kernel() {
 #[test]
 fn frames_counted_are_frames_that_the_kernel_counted() {
     let lab = Lab::new();
-    hand_made(&lab);
-    let run = lab
-        .tap_reactor("--netns host --attach --ping vm0:vm1 --count 100 --interval 1ms --json")
-        .expect_status(0);
-    let report = Report::of(&run);
+    lab.make_by_hand();
+    let run =
+        lab.tap_reactor("--netns host --attach --ping vm0:vm1 --count 100 --interval 1ms --json");
+    let report = Report::of_success(run, 100);
     let (tap0, tap1) = (
         lab.frames("tap0").expect("tap0"),
         lab.frames("tap1").expect("tap1"),
@@ -244,7 +241,7 @@ fn frames_counted_are_frames_that_the_kernel_counted() {
 #[test]
 fn round_trips_are_as_long_as_a_capture_sees_them() {
     let lab = Lab::new();
-    hand_made(&lab);
+    lab.make_by_hand();
     let capture = [
         "tcpdump",
         "-n",
@@ -259,10 +256,9 @@ fn round_trips_are_as_long_as_a_capture_sees_them() {
     ];
     let mut tcpdump = lab.start(&capture);
     tcpdump.wait_until_it_says("listening on");
-    let run = lab
-        .tap_reactor("--netns host --attach --ping vm0:vm1 --count 50 --interval 1ms --json")
-        .expect_status(0);
-    let report = Report::of(&run);
+    let run =
+        lab.tap_reactor("--netns host --attach --ping vm0:vm1 --count 50 --interval 1ms --json");
+    let report = Report::of_success(run, 50);
     let frames = tcpdump.wait().expect_status(0).stdout;
     let mut sent = None;
     let mut seen: Vec<f64> = Vec::new();
@@ -298,11 +294,4 @@ fn round_trips_are_as_long_as_a_capture_sees_them() {
         "reported {} ns, seen on the wire {median} ns",
         report.rtt_ns.p50
     );
-}
-
-/// The lab of `scripts/lab-up.sh`: its TAPs outlive the run, and so do the kernel's counters.
-fn hand_made(lab: &Lab) {
-    let script = crate::lab::repository_file("scripts/lab-up.sh");
-    lab.run(&[script.to_str().expect("a path in UTF-8")])
-        .expect_status(0);
 }
