@@ -1,1 +1,31 @@
-//! record
+//! What was measured: counters and histograms that a run feeds with its events. Pure: no clock, no file, no log.
+//!
+//! A ping has three times: `due` (when the schedule wanted it), `sent` (right before its write) and `received` (right
+//! after its reply was read). They make three histograms that are never mixed:
+//!
+//! | histogram | is | tells |
+//! |---|---|---|
+//! | rtt | received − sent | what the network did to the ping |
+//! | response | received − due | what a user of an overloaded network feels; free of coordinated omission |
+//! | lateness | sent − due | the generator's own fault |
+//!
+//! Beside them stand `resolution` (how long a neighbour's address took to find), `first` (rtt of the first ping of each
+//! flow) and `lag` (how long the tool itself kept a frame waiting).
+//!
+//! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
+
+mod drops;
+mod flow;
+mod latency;
+mod moments;
+mod phase;
+mod recorder;
+mod totals;
+
+pub use drops::{DropReason, Drops, UnknownDropReason};
+pub use flow::FlowRecord;
+pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
+pub use moments::Moments;
+pub use phase::{Phase, Work};
+pub use recorder::{Limits, Recorder};
+pub use totals::Totals;

@@ -1,4 +1,32 @@
 //! The state machine of one VM. Pure: no file descriptor, no clock, no log.
+//!
+//! A VM answers ARP requests for its address (RFC 826), learns from ARP replies, answers ICMP echo requests, and
+//! completes its own pings from echo replies (RFC 792). Time is an argument; a frame or a deadline goes in, and at most
+//! one frame and one event come out ([`Reaction`]). The caller owns the buffer: a reply is built in place.
+//!
+//! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
+
+mod event;
+mod neighbour;
+mod ping;
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+pub use event::{Event, Ignored, PingId, PingOutcome, Reaction, Transmit};
+pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
+pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
+
+use self::neighbour::{Lookup, NeighbourTable, Overdue};
+use self::ping::Session;
+use crate::time::Instant;
+use crate::wire::{
+    ArpPacket, EchoRequest, EthernetFrame, IcmpMessage, Ipv4Packet, MacAddr, PROTOCOL_ICMP,
+    Payload, turn_into_echo_reply,
+};
+
+/// Time to live of every datagram that a VM sends, the default of RFC 1700.
+const TIME_TO_LIVE: u8 = 64;
 
 /// A VM's index: `vm0` is the first one made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -16,3 +44,368 @@ impl std::fmt::Display for VmId {
         write!(f, "vm{}", self.0)
     }
 }
+
+/// What came of starting a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PingStart {
+    /// A frame is to be sent: the echo request, or the ARP request that has to come first.
+    Transmit(Transmit),
+    /// The ping waits for an ARP reply that is under way.
+    Waiting,
+    /// The ping is over before it began: too many wait for the same neighbour.
+    Unresolved(Event),
+    /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
+    Refused,
+}
+
+/// A simulated VM with one network interface.
+#[derive(Debug)]
+pub struct Vm {
+    mac: MacAddr,
+    address: Ipv4Addr,
+    neighbours: NeighbourTable,
+    sessions: Vec<Session>,
+    /// Pings whose neighbour has answered, to be sent.
+    resolved: VecDeque<PingId>,
+    /// Pings whose neighbour did not answer, to be reported.
+    unresolved: VecDeque<PingId>,
+}
+
+impl Vm {
+    /// A VM with the hardware address `mac` and the IPv4 address `address`, which pings nobody yet.
+    pub fn new(mac: MacAddr, address: Ipv4Addr) -> Self {
+        Vm {
+            mac,
+            address,
+            neighbours: NeighbourTable::default(),
+            sessions: Vec::new(),
+            resolved: VecDeque::new(),
+            unresolved: VecDeque::new(),
+        }
+    }
+
+    /// The hardware address of its interface.
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// Its IPv4 address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
+    pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
+        let id = u16::try_from(self.sessions.len()).ok()?;
+        self.sessions.push(Session::new(config));
+        Some(SessionId(id))
+    }
+
+    /// Makes `mac` known as the address of the neighbour `address`, as if it had just answered.
+    pub fn add_neighbour(&mut self, now: Instant, address: Ipv4Addr, mac: MacAddr) {
+        self.neighbours.learn(now, address, mac, true);
+    }
+
+    /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
+    pub fn ping(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        due: Instant,
+        buffer: &mut [u8],
+    ) -> PingStart {
+        let Some(open) = self
+            .sessions
+            .get_mut(usize::from(session.0))
+            .filter(|s| s.has_room())
+        else {
+            return PingStart::Refused;
+        };
+        let destination = open.config.destination;
+        let ping = PingId {
+            session,
+            sequence: open.open(due),
+        };
+        let transmit = match self.neighbours.lookup(now, destination, ping) {
+            Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
+            Lookup::Ask => self.arp_request(destination, buffer),
+            Lookup::Wait => return PingStart::Waiting,
+            Lookup::Full => None,
+        };
+        match transmit {
+            Some(transmit) => PingStart::Transmit(transmit),
+            None => self
+                .abandon(ping)
+                .map_or(PingStart::Refused, PingStart::Unresolved),
+        }
+    }
+
+    /// Records when the frame of `ping` was written. Returns when it was due, or `None` if it is stamped already.
+    pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<Instant> {
+        self.session_mut(ping.session)?
+            .stamp_sent(ping.sequence, at)
+    }
+
+    /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
+    pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
+        match self.react(now, buffer, length) {
+            Ok(reaction) => reaction,
+            Err(ignored) => Reaction {
+                transmit: None,
+                event: Some(Event::Ignored(ignored)),
+            },
+        }
+    }
+
+    /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
+    /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
+    pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        if let Some(ping) = self.unresolved.pop_front() {
+            return Some(Reaction {
+                transmit: None,
+                event: self.abandon(ping),
+            });
+        }
+        if let Some(transmit) = self.next_resolved(buffer) {
+            return Some(Reaction {
+                transmit: Some(transmit),
+                event: None,
+            });
+        }
+        match self.neighbours.overdue(now)? {
+            Overdue::Ask(address) => Some(Reaction {
+                transmit: self.arp_request(address, buffer),
+                event: None,
+            }),
+            Overdue::GiveUp(waiting) => {
+                self.unresolved = waiting;
+                self.poll(now, buffer)
+            }
+        }
+    }
+
+    /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
+    pub fn poll_at(&self) -> Option<Instant> {
+        if self.resolved.is_empty() && self.unresolved.is_empty() {
+            self.neighbours.deadline()
+        } else {
+            Some(Instant::ZERO)
+        }
+    }
+
+    /// Gives up the oldest ping of `session` whose reply is overdue at `now`, one at a time.
+    pub fn expire(&mut self, now: Instant, session: SessionId) -> Option<Event> {
+        let (sequence, outcome) = self.session_mut(session)?.expire(now)?;
+        Some(Event::Ping(PingId { session, sequence }, outcome))
+    }
+
+    /// When the oldest ping of `session` is overdue; `None` when none is on its way.
+    pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
+        self.sessions.get(usize::from(session.0))?.deadline()
+    }
+
+    fn react(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Result<Reaction, Ignored> {
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
+        if frame.destination != self.mac && !frame.destination.is_multicast() {
+            return Err(Ignored::OtherStation);
+        }
+        match frame.payload().map_err(Ignored::Malformed)? {
+            Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
+            Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
+            Payload::Ipv4(packet) => {
+                let header_length = packet.header_length;
+                match self.receive_ipv4(now, &packet)? {
+                    Received::Request => {
+                        let frame = buffer.get_mut(..length).unwrap_or_default();
+                        let length =
+                            turn_into_echo_reply(frame, header_length, self.mac, TIME_TO_LIVE);
+                        let transmit = length.map(|length| Transmit { length, ping: None });
+                        Ok(Reaction {
+                            transmit,
+                            event: None,
+                        })
+                    }
+                    Received::Reply(ping, outcome) => Ok(Reaction {
+                        transmit: None,
+                        event: Some(Event::Ping(ping, outcome)),
+                    }),
+                }
+            }
+        }
+    }
+
+    fn receive_arp(
+        &mut self,
+        now: Instant,
+        arp: ArpPacket,
+        buffer: &mut [u8],
+    ) -> Result<Reaction, Ignored> {
+        let is_request = match arp.operation {
+            ArpPacket::REQUEST => true,
+            ArpPacket::REPLY => false,
+            _ => return Err(Ignored::ArpOperation),
+        };
+        if arp.target != self.address {
+            return Err(Ignored::OtherTarget);
+        }
+        if !arp.sender_mac.is_unicast() || arp.sender_mac == self.mac || arp.sender == self.address
+        {
+            return Err(Ignored::ArpSender);
+        }
+        let is_probe = is_request && arp.sender.is_unspecified();
+        if !is_probe && !is_host(arp.sender) {
+            return Err(Ignored::ArpSender);
+        }
+        let known = self.neighbours.get(arp.sender).is_some();
+        let waiting = if is_probe {
+            None
+        } else {
+            self.neighbours
+                .learn(now, arp.sender, arp.sender_mac, is_request)
+        };
+        let event = waiting.map(|(elapsed, pings)| {
+            self.resolved.extend(pings);
+            Event::Resolved {
+                address: arp.sender,
+                mac: arp.sender_mac,
+                elapsed,
+            }
+        });
+        if is_request {
+            let reply = ArpPacket {
+                operation: ArpPacket::REPLY,
+                sender_mac: self.mac,
+                sender: self.address,
+                target_mac: arp.sender_mac,
+                target: arp.sender,
+            };
+            let transmit = reply
+                .write(arp.sender_mac, buffer)
+                .map(|length| Transmit { length, ping: None });
+            return Ok(Reaction { transmit, event });
+        }
+        if event.is_none() && !known {
+            return Err(Ignored::UnexpectedArpReply);
+        }
+        Ok(Reaction {
+            transmit: self.next_resolved(buffer),
+            event,
+        })
+    }
+
+    fn receive_ipv4(&mut self, now: Instant, packet: &Ipv4Packet<'_>) -> Result<Received, Ignored> {
+        if packet.destination != self.address {
+            return Err(Ignored::OtherAddress);
+        }
+        if !is_host(packet.source) || packet.source == self.address {
+            return Err(Ignored::BadSource);
+        }
+        if packet.is_fragment {
+            return Err(Ignored::Fragment);
+        }
+        if packet.protocol != PROTOCOL_ICMP {
+            return Err(Ignored::Protocol(packet.protocol));
+        }
+        match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
+            IcmpMessage::EchoRequest(_) => Ok(Received::Request),
+            IcmpMessage::EchoReply(echo) => {
+                let id = SessionId(echo.identifier);
+                let (sequence, outcome) = self
+                    .session_mut(id)
+                    .filter(|session| session.config.destination == packet.source)
+                    .and_then(|session| session.reply(echo.sequence, echo.payload, now))
+                    .ok_or(Ignored::UnexpectedEchoReply)?;
+                Ok(Received::Reply(
+                    PingId {
+                        session: id,
+                        sequence,
+                    },
+                    outcome,
+                ))
+            }
+            IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
+        }
+    }
+
+    /// Builds the next echo request that waited for its neighbour.
+    fn next_resolved(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        let ping = self.resolved.pop_front()?;
+        let destination = self
+            .sessions
+            .get(usize::from(ping.session.0))?
+            .config
+            .destination;
+        match self.neighbours.get(destination) {
+            Some(mac) => self.echo_request(ping, mac, buffer),
+            None => {
+                self.unresolved.push_back(ping);
+                None
+            }
+        }
+    }
+
+    fn echo_request(&self, ping: PingId, mac: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
+        let config = self.sessions.get(usize::from(ping.session.0))?.config;
+        let request = EchoRequest {
+            source_mac: self.mac,
+            destination_mac: mac,
+            source: self.address,
+            destination: config.destination,
+            time_to_live: TIME_TO_LIVE,
+            identifier: ping.session.0,
+            sequence: ping.sequence as u16,
+        };
+        let fill = |payload: &mut [u8]| ping::fill_payload(ping.sequence, payload);
+        let length = request.write(config.payload_length, fill, buffer)?;
+        Some(Transmit {
+            length,
+            ping: Some(ping),
+        })
+    }
+
+    fn arp_request(&self, target: Ipv4Addr, buffer: &mut [u8]) -> Option<Transmit> {
+        let request = ArpPacket {
+            operation: ArpPacket::REQUEST,
+            sender_mac: self.mac,
+            sender: self.address,
+            target_mac: MacAddr::ZERO,
+            target,
+        };
+        let length = request.write(MacAddr::BROADCAST, buffer)?;
+        Some(Transmit { length, ping: None })
+    }
+
+    fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(usize::from(id.0))
+    }
+
+    fn abandon(&mut self, ping: PingId) -> Option<Event> {
+        let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
+        Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
+    }
+}
+
+/// What an IPv4 datagram turned out to be.
+enum Received {
+    /// An echo request, to be answered in place.
+    Request,
+    /// An echo reply to one of our pings.
+    Reply(PingId, PingOutcome),
+}
+
+/// Whether one host can have this address.
+fn is_host(address: Ipv4Addr) -> bool {
+    !address.is_unspecified()
+        && !address.is_broadcast()
+        && !address.is_multicast()
+        && !address.is_loopback()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! Why frames were dropped, and how many.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::fabric::WriteDrop;
+
+/// Declares [`DropReason`]; a reason more is one entry more.
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $reason:ident => $name:literal,)*) => {
+        /// Why a frame was dropped. The names are stable: reports are compared by them.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum DropReason {
+            $($(#[$doc])* $reason,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order in which reports list them.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$reason,)*];
+
+            /// The name in reports, such as `bad_ip_checksum`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(DropReason::$reason => $name,)*
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than its headers say.
+    Truncated => "truncated",
+    /// The Ethernet header makes no sense.
+    BadEthernet => "bad_ethernet",
+    /// An ARP packet that isn't one for IPv4 on Ethernet (RFC 826), or that claims an address nobody may have.
+    BadArp => "bad_arp",
+    /// The IP header contradicts itself (RFC 791, RFC 8200).
+    BadIpHeader => "bad_ip_header",
+    /// The IPv4 header checksum is wrong.
+    BadIpChecksum => "bad_ip_checksum",
+    /// The ICMP checksum is wrong (RFC 792, RFC 4443).
+    BadIcmpChecksum => "bad_icmp_checksum",
+    /// The UDP checksum is wrong (RFC 768).
+    BadUdpChecksum => "bad_udp_checksum",
+    /// Addressed to another MAC address: the bridge flooded it.
+    NotForOurMac => "not_for_our_mac",
+    /// Addressed to another IP address.
+    NotForOurIp => "not_for_our_ip",
+    /// From an IP address that can't be one host's: a group's, unspecified, or the VM's own.
+    BadSource => "bad_source",
+    /// Neither ARP nor IP: LLDP, spanning tree and the like.
+    UnknownEthertype => "unknown_ethertype",
+    /// IPv6, where the VM speaks IPv4 only.
+    Ipv6Ignored => "ipv6_ignored",
+    /// IP that carries a protocol the VM does not speak.
+    UnknownIpProtocol => "unknown_ip_protocol",
+    /// A fragment of an IP packet that is not put together.
+    Fragment => "fragment",
+    /// An ICMP message other than those a VM acts upon.
+    UnknownIcmpType => "unknown_icmp_type",
+    /// An echo reply that belongs to no ping.
+    UnexpectedReply => "unexpected_reply",
+    /// An ARP packet that concerns neither the VM's address nor a neighbour it knows or looks for.
+    ArpNotForUs => "arp_not_for_us",
+    /// Another station claims the VM's own address (RFC 5227).
+    ArpConflict => "arp_conflict",
+    /// A ping waiting for its neighbour's address found the queue full.
+    NeighbourQueueFull => "neighbour_queue_full",
+    /// A ping that was due found as many of its flow on their way as sequence numbers can tell apart; it was not sent.
+    TooManyOutstanding => "too_many_outstanding",
+    /// The TAP took no more frames (`EAGAIN`, `ENOBUFS`).
+    QueueFull => "queue_full",
+    /// The interface is down (`EIO`).
+    LinkDown => "link_down",
+    /// The kernel refused to send the frame for another reason.
+    Refused => "refused",
+    /// Reading a TAP failed.
+    ReadFailed => "read_failed",
+    /// The kernel's queue towards a TAP overflowed (`tx_dropped` of the interface): the tool did not read fast enough.
+    TapQueue => "tap_queue",
+}
+
+impl DropReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl From<WriteDrop> for DropReason {
+    fn from(drop: WriteDrop) -> DropReason {
+        match drop {
+            WriteDrop::QueueFull => DropReason::QueueFull,
+            WriteDrop::LinkDown => DropReason::LinkDown,
+            WriteDrop::Refused => DropReason::Refused,
+        }
+    }
+}
+
+/// No drop reason has this name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0:?} is not a drop reason that this version knows")]
+pub struct UnknownDropReason(pub String);
+
+impl std::str::FromStr for DropReason {
+    type Err = UnknownDropReason;
+
+    fn from_str(name: &str) -> Result<DropReason, UnknownDropReason> {
+        let found = Self::ALL.iter().find(|reason| reason.name() == name);
+        found
+            .copied()
+            .ok_or_else(|| UnknownDropReason(name.to_owned()))
+    }
+}
+
+/// Dropped frames by reason. Serialized as a map of the reasons that occurred, in the order of [`DropReason::ALL`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drops([u64; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Drops {
+        Drops([0; DropReason::COUNT])
+    }
+}
+
+impl Drops {
+    /// Counts `frames` more for `reason`.
+    pub fn add(&mut self, reason: DropReason, frames: u64) {
+        let count = &mut self.0[reason as usize];
+        *count = count.saturating_add(frames);
+    }
+
+    /// Frames dropped for `reason`.
+    pub const fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Frames dropped for any reason.
+    pub fn total(&self) -> u64 {
+        self.0
+            .iter()
+            .fold(0, |sum, count| u64::saturating_add(sum, *count))
+    }
+
+    /// The reasons that occurred, each with its number of frames.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        DropReason::ALL
+            .iter()
+            .map(|&reason| (reason, self.get(reason)))
+            .filter(|(_, frames)| *frames > 0)
+    }
+
+    /// Counts all of `other` as well.
+    pub fn merge(&mut self, other: &Drops) {
+        for (reason, frames) in other.iter() {
+            self.add(reason, frames);
+        }
+    }
+}
+
+impl Serialize for Drops {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.iter().count()))?;
+        for (reason, frames) in self.iter() {
+            map.serialize_entry(reason.name(), &frames)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Drops {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Drops, D::Error> {
+        let mut drops = Drops::default();
+        for (name, frames) in BTreeMap::<String, u64>::deserialize(deserializer)? {
+            drops.add(name.parse().map_err(D::Error::custom)?, frames);
+        }
+        Ok(drops)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_snake_case_name_of_its_own() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        for name in &names {
+            assert!(
+                name.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+                "{name}"
+            );
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+    }
+
+    #[test]
+    fn name_and_reason_are_inverse() {
+        for &reason in DropReason::ALL {
+            assert_eq!(reason.name().parse(), Ok(reason));
+        }
+        assert!("no_such_reason".parse::<DropReason>().is_err());
+    }
+
+    #[test]
+    fn only_reasons_that_occurred_are_written_and_in_a_fixed_order() {
+        let mut drops = Drops::default();
+        drops.add(DropReason::LinkDown, 3);
+        drops.add(DropReason::Truncated, 1);
+        drops.add(DropReason::LinkDown, 1);
+        let json = serde_json::to_string(&drops).unwrap();
+        assert_eq!(json, r#"{"truncated":1,"link_down":4}"#);
+        assert_eq!(serde_json::from_str::<Drops>(&json).unwrap(), drops);
+        assert_eq!(drops.total(), 5);
+    }
+
+    #[test]
+    fn an_unknown_reason_in_a_saved_report_is_named() {
+        let error = serde_json::from_str::<Drops>(r#"{"gremlins":1}"#).unwrap_err();
+        assert!(error.to_string().contains("\"gremlins\""), "{error}");
+    }
+}

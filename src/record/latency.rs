@@ -1,0 +1,256 @@
+//! Latencies: an HDR histogram beside exact extremes and moments.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::Moments;
+
+/// The longest span a histogram tells apart, in nanoseconds: one hour. Longer ones are counted in its last bucket.
+pub const LONGEST: u64 = 3_600_000_000_000;
+
+/// How many decimal digits of a value the buckets keep: a value is off by less than one part in a thousand.
+const DIGITS: u8 = 3;
+
+/// A histogram of spans in nanoseconds, from 1 ns to one hour, with three significant digits.
+///
+/// It takes about 260 KiB, all of it when it is made: recording never allocates and never fails. Beside the buckets
+/// it keeps the least and the greatest value, the mean and the standard deviation exactly; percentiles are the upper
+/// edge of their bucket, but never beyond the greatest value that occurred.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    buckets: Histogram<u64>,
+    moments: Moments,
+}
+
+impl Default for Latency {
+    fn default() -> Latency {
+        Latency::new()
+    }
+}
+
+impl PartialEq for Latency {
+    fn eq(&self, other: &Latency) -> bool {
+        self.moments == other.moments && self.buckets == other.buckets
+    }
+}
+
+/// One bucket of a [`Latency`] that holds something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bucket {
+    /// The least value that falls into it, in nanoseconds.
+    pub low: u64,
+    /// The greatest value that falls into it, in nanoseconds.
+    pub high: u64,
+    /// How many values did.
+    pub count: u64,
+}
+
+impl Latency {
+    /// A histogram without values.
+    pub fn new() -> Latency {
+        Latency {
+            buckets: Histogram::new_with_bounds(1, LONGEST, DIGITS).expect(
+                "one nanosecond to one hour with three digits are bounds a histogram can have",
+            ),
+            moments: Moments::default(),
+        }
+    }
+
+    /// Takes in one span.
+    pub fn record(&mut self, nanos: u64) {
+        self.buckets.saturating_record(nanos);
+        self.moments.record(nanos);
+    }
+
+    /// Takes in every value of `other`.
+    pub fn merge(&mut self, other: &Latency) {
+        if other.moments.count() > 0 {
+            self.buckets
+                .add(&other.buckets)
+                .expect("histograms of the same bounds can be added");
+            self.moments.merge(&other.moments);
+        }
+    }
+
+    /// The buckets as `hdrhistogram` keeps them, for writing them to a file.
+    pub const fn histogram(&self) -> &Histogram<u64> {
+        &self.buckets
+    }
+
+    /// The exact figures beside the buckets.
+    pub const fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// How many values there are.
+    pub const fn count(&self) -> u64 {
+        self.moments.count()
+    }
+
+    /// Whether there is no value.
+    pub const fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// The value in nanoseconds that the share `quantile` (0 to 1) of all values does not exceed; nothing where there
+    /// are no values.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        let (min, max) = (self.moments.min()?, self.moments.max()?);
+        // Past the longest span only the greatest value is known.
+        Some(self.buckets.value_at_quantile(quantile).clamp(min, max))
+    }
+
+    /// The buckets that hold something, from the least value to the greatest.
+    pub fn iter(&self) -> impl Iterator<Item = Bucket> {
+        self.buckets.iter_recorded().map(|step| {
+            let high = step.value_iterated_to();
+            Bucket {
+                low: self.buckets.lowest_equivalent(high),
+                high,
+                count: step.count_at_value(),
+            }
+        })
+    }
+
+    /// The figures that reports show.
+    pub fn summary(&self) -> LatencySummary {
+        LatencySummary {
+            p50: self.quantile(0.5),
+            p90: self.quantile(0.9),
+            p99: self.quantile(0.99),
+            p99_9: self.quantile(0.999),
+            ..LatencySummary::from(&self.moments)
+        }
+    }
+}
+
+/// What a series of spans comes to, in whole nanoseconds.
+///
+/// Without values every figure but `count` is absent (`null` in JSON). The percentiles are absent too where no
+/// histogram was kept, as for each of very many flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LatencySummary {
+    /// How many values there were.
+    pub count: u64,
+    /// The least value, exactly.
+    pub min: Option<u64>,
+    /// The mean.
+    pub mean: Option<u64>,
+    /// The standard deviation of the values.
+    pub stdev: Option<u64>,
+    /// Half of the values are at most this.
+    pub p50: Option<u64>,
+    /// Nine tenths of the values are at most this.
+    pub p90: Option<u64>,
+    /// 99 % of the values are at most this.
+    pub p99: Option<u64>,
+    /// 99.9 % of the values are at most this.
+    pub p99_9: Option<u64>,
+    /// The greatest value, exactly.
+    pub max: Option<u64>,
+}
+
+impl From<&Moments> for LatencySummary {
+    /// The figures that can be had without a histogram.
+    fn from(moments: &Moments) -> LatencySummary {
+        LatencySummary {
+            count: moments.count(),
+            min: moments.min(),
+            mean: moments.mean().map(|mean| mean.round() as u64),
+            stdev: moments.stdev().map(|stdev| stdev.round() as u64),
+            max: moments.max(),
+            ..LatencySummary::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: impl IntoIterator<Item = u64>) -> Latency {
+        let mut latency = Latency::new();
+        values.into_iter().for_each(|value| latency.record(value));
+        latency
+    }
+
+    #[test]
+    fn a_constant_comes_out_exactly() {
+        for nanos in [0, 1, 2047, 123_457, 8_400_001, LONGEST, LONGEST * 5] {
+            let summary = of([nanos; 10]).summary();
+            assert_eq!(
+                summary,
+                LatencySummary {
+                    count: 10,
+                    min: Some(nanos),
+                    mean: Some(nanos),
+                    stdev: Some(0),
+                    p50: Some(nanos),
+                    p90: Some(nanos),
+                    p99: Some(nanos),
+                    p99_9: Some(nanos),
+                    max: Some(nanos)
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn percentiles_of_an_even_spread_are_within_a_thousandth() {
+        let latency = of((1..=100_000).map(|i| i * 1_000));
+        for (quantile, nanos) in [
+            (0.5, 50_000_000_u64),
+            (0.9, 90_000_000),
+            (0.99, 99_000_000),
+            (0.999, 99_900_000),
+            (1.0, 100_000_000),
+        ] {
+            let found = latency.quantile(quantile).unwrap();
+            assert!(
+                found.abs_diff(nanos) <= nanos / 1000,
+                "{quantile}: {found} is not {nanos}"
+            );
+        }
+        assert_eq!(latency.quantile(1.0), Some(100_000_000));
+    }
+
+    #[test]
+    fn without_values_only_the_count_is_given() {
+        assert_eq!(Latency::new().summary(), LatencySummary::default());
+    }
+
+    #[test]
+    fn a_span_past_the_longest_keeps_its_exact_value_as_the_maximum() {
+        let latency = of([1_000, u64::MAX]);
+        assert_eq!(latency.moments().max(), Some(u64::MAX));
+        assert_eq!(latency.iter().map(|bucket| bucket.count).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn merged_halves_equal_the_whole() {
+        let mut merged = of(0..500);
+        merged.merge(&of(500..1000));
+        merged.merge(&Latency::new());
+        assert_eq!(merged.summary(), of(0..1000).summary());
+    }
+
+    #[test]
+    fn the_stated_memory_cost_is_true() {
+        let bytes = Latency::new().histogram().distinct_values() * size_of::<u64>();
+        assert!((250 << 10..270 << 10).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn every_value_lies_in_the_bucket_that_is_told() {
+        let latency = of([3, 5_000, 5_001, 77_777_777]);
+        let buckets: Vec<_> = latency.iter().collect();
+        assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), 4);
+        for value in [3, 5_000, 77_777_777] {
+            assert!(
+                buckets
+                    .iter()
+                    .any(|bucket| (bucket.low..=bucket.high).contains(&value))
+            );
+        }
+    }
+}

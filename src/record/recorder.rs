@@ -1,0 +1,283 @@
+//! The recorder: takes in what happened, one event at a time.
+
+use super::flow::FlowRecord;
+use super::phase::{Phase, Work};
+use super::{DropReason, Drops, Latency, Totals};
+use crate::load::FlowId;
+use crate::time::Instant;
+
+/// Bounds of a recorder's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// As long as there are at most this many flows, each has a histogram of its own.
+    ///
+    /// A histogram takes 260 KiB, so the default of 32 costs at most 8 MiB. More flows than that are more than a person
+    /// looks at one by one; each of them keeps counts, least and greatest value, mean and standard deviation.
+    pub flow_histograms: usize,
+    /// How many phases the run will have; their memory is made ready beforehand, so that beginning one does not
+    /// disturb the measurement. More of them are allowed.
+    pub phases: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            flow_histograms: 32,
+            phases: 1,
+        }
+    }
+}
+
+/// Takes in what happened to every ping and every frame of a run.
+///
+/// Nothing here allocates once every flow has been added: an event costs an update of a few counters and buckets.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    limits: Limits,
+    flows: Vec<FlowRecord>,
+    /// Never empty; the last one is the current one.
+    phases: Vec<Phase>,
+    spare: Vec<Phase>,
+    resolution: Latency,
+    first: Latency,
+    drops: Drops,
+}
+
+impl Recorder {
+    /// A recorder without flows, in a first phase without a name.
+    pub fn new(limits: Limits) -> Recorder {
+        Recorder {
+            limits,
+            flows: Vec::new(),
+            phases: vec![Phase::new()],
+            spare: (1..limits.phases).map(|_| Phase::new()).collect(),
+            resolution: Latency::new(),
+            first: Latency::new(),
+            drops: Drops::default(),
+        }
+    }
+
+    /// Makes room for one flow more: the n-th call, from 0, makes room for `FlowId(n)`.
+    pub fn add_flow(&mut self) {
+        let few = self.flows.len() < self.limits.flow_histograms;
+        if !few {
+            self.flows.iter_mut().for_each(FlowRecord::drop_histogram);
+        }
+        self.flows.push(FlowRecord::new(few));
+    }
+
+    /// Begins a phase: pings due from now on belong to it.
+    pub fn begin_phase(&mut self, name: &str, now: Instant) {
+        self.begin(name, true, now);
+    }
+
+    /// Begins a phase whose pings are sent but not counted: they stand in their own phase and nowhere else.
+    pub fn begin_warmup(&mut self, now: Instant) {
+        self.begin("warm-up", false, now);
+    }
+
+    fn begin(&mut self, name: &str, counted: bool, now: Instant) {
+        let current = self.current();
+        if current.totals == Totals::default() {
+            // Nothing happened in it, so it was none: the nameless first phase of a run that has named ones.
+            current.name = name.to_owned();
+            current.counted = counted;
+            current.begin = now;
+        } else {
+            let mut phase = self.spare.pop().unwrap_or_else(Phase::new);
+            phase.name = name.to_owned();
+            phase.counted = counted;
+            phase.begin = now;
+            self.phases.push(phase);
+        }
+    }
+
+    /// An echo request was written at `sent`; the schedule had wanted it at `due`.
+    pub fn echo_sent(&mut self, flow: FlowId, due: Instant, sent: Instant) {
+        let phase = self.phase_at(due);
+        phase.totals.sent += 1;
+        phase.lateness.record(sent.nanos_since(due));
+        phase.reach(sent);
+        if phase.counted
+            && let Some(flow) = self.flows.get_mut(flow.index())
+        {
+            flow.sent(due);
+        }
+    }
+
+    /// The reply to a ping came in time, with the payload that was sent.
+    ///
+    /// `sequence` counts the pings of the flow and does not wrap, from whichever number: a reply whose number is lower
+    /// than one answered before counts as reordered.
+    pub fn answered(
+        &mut self,
+        flow: FlowId,
+        sequence: u64,
+        due: Instant,
+        sent: Instant,
+        received: Instant,
+    ) {
+        let rtt = received.nanos_since(sent);
+        let phase = self.phase_at(due);
+        phase.totals.received += 1;
+        phase.rtt.record(rtt);
+        phase.response.record(received.nanos_since(due));
+        phase.reach(received);
+        if phase.counted
+            && let Some(flow) = self.flows.get_mut(flow.index())
+        {
+            let answer = flow.answered(sequence, due, rtt);
+            if answer.first {
+                self.first.record(rtt);
+            }
+            if answer.reordered {
+                self.phase_at(due).totals.reordered += 1;
+            }
+        }
+    }
+
+    /// A ping due at `due` was given up at `now`: no answer came within the timeout.
+    pub fn lost(&mut self, flow: FlowId, due: Instant, now: Instant) {
+        self.ended(flow, due, now, |totals| totals.lost += 1);
+    }
+
+    /// A ping due at `due` was given up at `now` before it was sent: the neighbour's address was not found.
+    pub fn unresolved(&mut self, flow: FlowId, due: Instant, now: Instant) {
+        self.ended(flow, due, now, |totals| totals.unresolved += 1);
+    }
+
+    /// The reply to a ping due at `due` came at `now` with another payload than was sent.
+    pub fn corrupt(&mut self, flow: FlowId, due: Instant, now: Instant) {
+        self.ended(flow, due, now, |totals| totals.corrupt += 1);
+    }
+
+    /// A further reply came at `now` to a ping that was answered already. Counts for the phase that `now` is in.
+    pub fn duplicate(&mut self, flow: FlowId, now: Instant) {
+        self.count(flow, now, |totals| totals.duplicate += 1);
+    }
+
+    /// A reply came at `now` to a ping that was given up already. Counts for the phase that `now` is in.
+    pub fn late(&mut self, flow: FlowId, now: Instant) {
+        self.count(flow, now, |totals| totals.late += 1);
+    }
+
+    /// A neighbour's address was found `elapsed` nanoseconds after it was first asked for.
+    ///
+    /// Resolutions belong to the run as a whole, a warm-up included.
+    pub fn resolved(&mut self, elapsed: u64) {
+        self.resolution.record(elapsed);
+    }
+
+    /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
+    pub fn lag(&mut self, elapsed: u64) {
+        self.current().lag.record(elapsed);
+    }
+
+    /// A frame was read.
+    pub fn frame_in(&mut self) {
+        self.current().work.frames_in += 1;
+    }
+
+    /// A frame was written.
+    pub fn frame_out(&mut self) {
+        self.current().work.frames_out += 1;
+    }
+
+    /// The reactor woke up.
+    pub fn turn(&mut self) {
+        self.current().work.turns += 1;
+    }
+
+    /// The reactor worked for `nanos` nanoseconds before it waited again.
+    pub fn busy(&mut self, nanos: u64) {
+        let work = &mut self.current().work;
+        work.busy = work.busy.saturating_add(nanos);
+    }
+
+    /// A frame was dropped.
+    pub fn dropped(&mut self, reason: DropReason) {
+        self.drops.add(reason, 1);
+    }
+
+    /// Several frames were dropped for the same reason, as a counter of the kernel tells afterwards.
+    pub fn dropped_many(&mut self, reason: DropReason, frames: u64) {
+        self.drops.add(reason, frames);
+    }
+
+    /// The flows, in the order of their ids.
+    pub fn flows(&self) -> &[FlowRecord] {
+        &self.flows
+    }
+
+    /// The phases in which something happened, in order. A run that was not divided is one phase without a name.
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    /// All phases that count, as one.
+    pub fn run(&self) -> Phase {
+        let mut run = Phase::new();
+        for phase in self.phases.iter().filter(|phase| phase.counted) {
+            run.merge(phase);
+        }
+        run
+    }
+
+    /// What became of the pings of all phases that count.
+    pub fn totals(&self) -> Totals {
+        let counted = self.phases.iter().filter(|phase| phase.counted);
+        counted.map(|phase| phase.totals).sum()
+    }
+
+    /// How long neighbours took to resolve.
+    pub const fn resolution(&self) -> &Latency {
+        &self.resolution
+    }
+
+    /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
+    pub const fn first(&self) -> &Latency {
+        &self.first
+    }
+
+    /// Dropped frames by reason.
+    pub const fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    /// What the reactor did in the whole run, a warm-up included.
+    pub fn work(&self) -> Work {
+        let mut work = Work::default();
+        self.phases.iter().for_each(|phase| work.add(phase.work));
+        work
+    }
+
+    fn ended(&mut self, flow: FlowId, due: Instant, now: Instant, count: fn(&mut Totals)) {
+        self.phase_at(due).reach(now);
+        self.count(flow, due, count);
+    }
+
+    fn count(&mut self, flow: FlowId, at: Instant, count: fn(&mut Totals)) {
+        let phase = self.phase_at(at);
+        count(&mut phase.totals);
+        if phase.counted
+            && let Some(flow) = self.flows.get_mut(flow.index())
+        {
+            count(flow.totals_mut());
+        }
+    }
+
+    fn current(&mut self) -> &mut Phase {
+        let last = self.phases.len() - 1;
+        &mut self.phases[last]
+    }
+
+    /// The phase that something due at `at` belongs to: the last that had begun by then.
+    fn phase_at(&mut self, at: Instant) -> &mut Phase {
+        let begun = self.phases.iter().rposition(|phase| phase.begin <= at);
+        &mut self.phases[begun.unwrap_or(0)]
+    }
+}
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;

@@ -1,0 +1,239 @@
+use super::*;
+
+const FLOW: FlowId = FlowId(0);
+
+fn at(nanos: u64) -> Instant {
+    Instant::from_nanos(nanos)
+}
+
+fn with_flows(flows: usize) -> Recorder {
+    let mut recorder = Recorder::new(Limits::default());
+    (0..flows).for_each(|_| recorder.add_flow());
+    recorder
+}
+
+/// One ping, answered.
+fn ping(recorder: &mut Recorder, flow: FlowId, sequence: u64, times: [u64; 3]) {
+    let [due, sent, received] = times.map(at);
+    recorder.echo_sent(flow, due, sent);
+    recorder.answered(flow, sequence, due, sent, received);
+}
+
+#[test]
+fn the_three_times_of_a_ping_make_three_histograms() {
+    let mut recorder = with_flows(1);
+    ping(&mut recorder, FLOW, 0, [1_000, 1_030, 1_500]);
+    let run = recorder.run();
+    assert_eq!(run.rtt().summary().max, Some(470));
+    assert_eq!(run.response().summary().max, Some(500));
+    assert_eq!(run.lateness().summary().max, Some(30));
+    assert_eq!(recorder.first().summary().max, Some(470));
+    assert!(recorder.resolution().is_empty() && run.lag().is_empty());
+}
+
+#[test]
+fn only_the_first_ping_of_each_flow_is_in_first() {
+    let mut recorder = with_flows(2);
+    for sequence in 0..10 {
+        let due = sequence * 1_000;
+        ping(
+            &mut recorder,
+            FLOW,
+            sequence,
+            [due, due, due + 100 + sequence],
+        );
+        ping(
+            &mut recorder,
+            FlowId(1),
+            sequence,
+            [due, due, due + 300 + sequence],
+        );
+    }
+    let first = recorder.first().summary();
+    assert_eq!(
+        (first.count, first.min, first.max),
+        (2, Some(100), Some(300))
+    );
+}
+
+#[test]
+fn the_second_ping_does_not_stand_in_for_a_first_one_that_was_lost() {
+    let mut recorder = with_flows(1);
+    recorder.echo_sent(FLOW, at(0), at(0));
+    recorder.lost(FLOW, at(0), at(500));
+    ping(&mut recorder, FLOW, 1, [1_000, 1_000, 1_100]);
+    assert!(recorder.first().is_empty());
+}
+
+#[test]
+fn elapsed_goes_from_the_first_send_to_the_last_end_of_a_ping() {
+    type Events = fn(&mut Recorder);
+    let table: [(&str, u64, Events); 5] = [
+        ("nothing", 0, |_| {}),
+        ("answered", 350, |r| ping(r, FLOW, 0, [90, 100, 450])),
+        ("lost", 1_000, |r| {
+            r.echo_sent(FLOW, at(100), at(100));
+            r.lost(FLOW, at(100), at(1_100));
+        }),
+        ("unresolved after a reply", 900, |r| {
+            ping(r, FLOW, 0, [100, 100, 450]);
+            r.unresolved(FLOW, at(200), at(1_000));
+        }),
+        ("a reply that overtook", 500, |r| {
+            r.echo_sent(FLOW, at(0), at(0));
+            ping(r, FLOW, 1, [10, 10, 500]);
+            r.answered(FLOW, 0, at(0), at(0), at(400));
+        }),
+    ];
+    for (name, elapsed, events) in table {
+        let mut recorder = with_flows(1);
+        events(&mut recorder);
+        assert_eq!(recorder.run().elapsed(), elapsed, "{name}");
+    }
+}
+
+#[test]
+fn each_event_counts_once_in_its_flow_and_in_the_run() {
+    let mut recorder = with_flows(2);
+    recorder.echo_sent(FLOW, at(0), at(0));
+    recorder.echo_sent(FLOW, at(1), at(1));
+    recorder.echo_sent(FLOW, at(2), at(2));
+    recorder.answered(FLOW, 0, at(0), at(0), at(10));
+    recorder.duplicate(FLOW, at(11));
+    recorder.lost(FLOW, at(1), at(20));
+    recorder.late(FLOW, at(21));
+    recorder.corrupt(FLOW, at(2), at(22));
+    recorder.unresolved(FlowId(1), at(3), at(30));
+    let flow = Totals {
+        sent: 3,
+        received: 1,
+        lost: 1,
+        duplicate: 1,
+        late: 1,
+        corrupt: 1,
+        ..Totals::default()
+    };
+    assert_eq!(*recorder.flows()[0].totals(), flow);
+    assert_eq!(recorder.flows()[1].totals().unresolved, 1);
+    assert_eq!(
+        recorder.totals(),
+        Totals {
+            unresolved: 1,
+            ..flow
+        }
+    );
+}
+
+#[test]
+fn a_reply_that_was_overtaken_is_reordered() {
+    let table: [(&[u64], u64); 5] = [
+        (&[0, 1, 2, 3], 0),
+        (&[7, 8, 9], 0),
+        (&[0, 2, 1, 3], 1),
+        (&[3, 2, 1, 0], 3),
+        (&[0, 65_535, 65_536, 131_072], 0),
+    ];
+    for (order, reordered) in table {
+        let mut recorder = with_flows(1);
+        for &sequence in order {
+            ping(&mut recorder, FLOW, sequence, [0, 0, 1]);
+        }
+        assert_eq!(recorder.totals().reordered, reordered, "{order:?}");
+        assert_eq!(recorder.totals().received, order.len() as u64);
+    }
+}
+
+#[test]
+fn a_ping_belongs_to_the_phase_in_which_it_was_due() {
+    let mut recorder = with_flows(1);
+    recorder.begin_phase("slow", at(0));
+    recorder.echo_sent(FLOW, at(900), at(900));
+    recorder.echo_sent(FLOW, at(950), at(950));
+    recorder.begin_phase("fast", at(1_000));
+    ping(&mut recorder, FLOW, 2, [1_000, 1_000, 1_010]);
+    recorder.answered(FLOW, 0, at(900), at(900), at(1_900));
+    recorder.lost(FLOW, at(950), at(1_950));
+    let phases = recorder.phases();
+    let told: Vec<_> = phases
+        .iter()
+        .map(|phase| {
+            let totals = phase.totals();
+            (
+                phase.name(),
+                totals.sent,
+                totals.received,
+                totals.lost,
+                phase.elapsed(),
+            )
+        })
+        .collect();
+    assert_eq!(told, [("slow", 2, 1, 1, 1_050), ("fast", 1, 1, 0, 10)]);
+    assert_eq!(phases[0].rtt().summary().max, Some(1_000));
+    assert_eq!(recorder.run().elapsed(), 1_050);
+    assert_eq!(recorder.run().rtt().count(), 2);
+}
+
+#[test]
+fn a_warm_up_is_not_counted() {
+    let mut recorder = with_flows(1);
+    recorder.begin_warmup(at(0));
+    recorder.echo_sent(FLOW, at(0), at(0));
+    ping(&mut recorder, FLOW, 1, [10, 10, 5_000]);
+    recorder.begin_phase("", at(1_000));
+    ping(&mut recorder, FLOW, 2, [1_000, 1_000, 1_100]);
+    recorder.lost(FLOW, at(0), at(9_000));
+    let one = Totals {
+        sent: 1,
+        received: 1,
+        ..Totals::default()
+    };
+    assert_eq!(recorder.totals(), one);
+    assert_eq!(*recorder.flows()[0].totals(), one);
+    assert_eq!(recorder.run().elapsed(), 100);
+    assert_eq!(recorder.first().summary().max, Some(100));
+    assert_eq!(recorder.phases()[0].totals().lost, 1);
+}
+
+#[test]
+fn flows_keep_histograms_only_while_they_are_few() {
+    let few = Limits::default().flow_histograms;
+    for (flows, kept) in [(1, true), (few, true), (few + 1, false), (few * 2, false)] {
+        let recorder = with_flows(flows);
+        assert!(
+            recorder
+                .flows()
+                .iter()
+                .all(|flow| flow.rtt().is_some() == kept),
+            "{flows} flows"
+        );
+    }
+}
+
+#[test]
+fn an_event_of_a_flow_that_was_never_added_still_counts_for_the_run() {
+    let mut recorder = with_flows(0);
+    ping(&mut recorder, FlowId(7), 0, [0, 0, 9]);
+    assert_eq!(recorder.totals().received, 1);
+}
+
+#[test]
+fn the_reactors_work_is_summed_over_the_phases() {
+    let mut recorder = with_flows(1);
+    for begin in [0, 1_000] {
+        recorder.begin_phase("part", at(begin));
+        ping(&mut recorder, FLOW, 0, [begin, begin, begin + 10]);
+        recorder.turn();
+        recorder.frame_in();
+        recorder.frame_out();
+        recorder.busy(40);
+        recorder.lag(5);
+    }
+    let work = Work {
+        turns: 2,
+        frames_in: 2,
+        frames_out: 2,
+        busy: 80,
+    };
+    assert_eq!(recorder.work(), work);
+    assert_eq!(recorder.run().lag().count(), 2);
+}

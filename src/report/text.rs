@@ -1,0 +1,237 @@
+//! The report for a person at a terminal.
+
+use std::cmp::Reverse;
+use std::io::{self, Write};
+
+use super::chart::{Classes, bar};
+use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
+use super::{FlowReport, PhaseReport, Report};
+use crate::record::{Latency, LatencySummary, Totals};
+
+/// Up to this many flows are told one by one; of more only the worst.
+const FLOWS_SHOWN: usize = 20;
+
+/// So many of the worst are told where there are more than [`FLOWS_SHOWN`].
+const WORST_SHOWN: usize = 10;
+
+/// Rows of a histogram.
+const ROWS: usize = 20;
+
+/// Writes `report` for a person, in lines of at most `width` columns where that is possible (80 is usual).
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
+    flows(&report.flows, out)?;
+    overview(report, out)?;
+    latencies(report, out)?;
+    if !report.phases.is_empty() {
+        phases(&report.phases, out)?;
+    }
+    histogram("rtt", &report.histograms.rtt, out, width)?;
+    if report.drops.total() > 0 {
+        writeln!(out)?;
+        writeln!(out, "dropped frames")?;
+        for (reason, frames) in report.drops.iter() {
+            writeln!(out, "  {reason:<22}{:>12}", count(frames))?;
+        }
+    }
+    writeln!(out)?;
+    writeln!(out, "{}", report.verdict.sentence)
+}
+
+fn flows(flows: &[FlowReport], out: &mut impl Write) -> io::Result<()> {
+    if flows.len() <= FLOWS_SHOWN {
+        return flows.iter().try_for_each(|each| flow(each, out));
+    }
+    let whole = flows.iter().filter(|flow| flow.totals.failed() == 0);
+    writeln!(
+        out,
+        "{}, {} of them without loss; the worst {WORST_SHOWN}:",
+        counted(flows.len() as u64, "flow"),
+        count(whole.count() as u64)
+    )?;
+    worst(flows, WORST_SHOWN).try_for_each(|each| flow(each, out))
+}
+
+/// The flows that lost most, and among those that lost the same the slowest.
+pub(super) fn worst(flows: &[FlowReport], number: usize) -> impl Iterator<Item = &FlowReport> {
+    let badness = |flow: &FlowReport| {
+        let slow = flow.rtt_ns.p99.or(flow.rtt_ns.max).unwrap_or(0);
+        Reverse((flow.totals.failed(), slow))
+    };
+    let mut order: Vec<&FlowReport> = flows.iter().collect();
+    if number < order.len() {
+        order.select_nth_unstable_by_key(number, |flow| badness(flow));
+        order.truncate(number);
+    }
+    order.sort_by_key(|flow| badness(flow));
+    order.into_iter()
+}
+
+/// One flow, as `ping` sums up.
+fn flow(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
+    let FlowReport { src, dst, .. } = flow;
+    write!(out, "{src} → {dst}")?;
+    if let Some(address) = &flow.address {
+        write!(out, " ({address})")?;
+    }
+    write!(out, ": {}", outcome(&flow.totals))?;
+    let rtt = &flow.rtt_ns;
+    if let (Some(min), Some(mean), Some(max), Some(stdev)) = (rtt.min, rtt.mean, rtt.max, rtt.stdev)
+    {
+        let unit = Unit::of(mean as f64);
+        let numbers = [min, mean, max, stdev].map(|nanos| unit.number(nanos as f64));
+        let (numbers, unit) = (numbers.join("/"), unit.symbol());
+        write!(out, ", rtt min/mean/max/stdev = {numbers} {unit}")?;
+    }
+    writeln!(out)
+}
+
+/// Counts in words: those that always matter, and of the others those that occurred.
+pub(super) fn outcome(totals: &Totals) -> String {
+    let mut text = format!(
+        "{} sent, {} received, {} lost",
+        count(totals.sent),
+        count(totals.received),
+        percent(totals.loss())
+    );
+    for (number, name) in [
+        (totals.unresolved, "unresolved"),
+        (totals.duplicate, "duplicate"),
+        (totals.late, "late"),
+        (totals.reordered, "reordered"),
+        (totals.corrupt, "corrupt"),
+    ] {
+        if number > 0 {
+            text += &format!(", {} {name}", count(number));
+        }
+    }
+    text
+}
+
+fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out)?;
+    if report.interrupted {
+        writeln!(out, "Interrupted; this is what was measured so far.")?;
+    }
+    if report.flows.len() > 1 {
+        writeln!(out, "in all: {}", outcome(&report.totals))?;
+    }
+    writeln!(
+        out,
+        "{} answered in {} ({}); the lab was set up in {}",
+        counted(report.totals.received, "ping"),
+        span(report.elapsed_ns),
+        rate(report.rate_per_s),
+        span(report.setup_ns)
+    )
+}
+
+fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let rows: [(&str, &LatencySummary); 6] = [
+        ("rtt", &report.rtt_ns),
+        ("response", &report.response_ns),
+        ("lateness", &report.lateness_ns),
+        ("resolution", &report.resolution_ns),
+        ("first ping", &report.first_ns),
+        ("lag", &report.lag_ns),
+    ];
+    writeln!(out)?;
+    write!(out, "{:<10}{:>10}", "", "count")?;
+    for title in ["min", "p50", "p90", "p99", "p99.9", "max"] {
+        write!(out, "{title:>9}")?;
+    }
+    writeln!(out)?;
+    for (name, summary) in rows.into_iter().filter(|(_, summary)| summary.count > 0) {
+        write!(out, "{name:<10}{:>10}", count(summary.count))?;
+        for value in [
+            summary.min,
+            summary.p50,
+            summary.p90,
+            summary.p99,
+            summary.p99_9,
+            summary.max,
+        ] {
+            write!(out, "{:>9}", span_or_dash(value))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
+    let width = phases.iter().map(|phase| phase.name.chars().count()).max();
+    let width = width.unwrap_or(0).max("phase".len());
+    writeln!(out)?;
+    write!(out, "{:<width$}", "phase")?;
+    for title in ["sent", "answered", "loss", "rtt p50", "resp. p99", "busy"] {
+        write!(out, "{title:>11}")?;
+    }
+    writeln!(out)?;
+    for phase in phases {
+        write!(out, "{:<width$}", phase.name)?;
+        for value in [
+            rate(phase.sent_per_s),
+            rate(phase.rate_per_s),
+            percent(phase.totals.loss()),
+            span_or_dash(phase.rtt_ns.p50),
+            span_or_dash(phase.response_ns.p99),
+            percent(phase.verdict.busy_share),
+        ] {
+            write!(out, "{value:>11}")?;
+        }
+        let notes = [
+            (!phase.counted).then_some("not counted"),
+            phase
+                .verdict
+                .limited_by_tool
+                .then_some("limited by the tool"),
+        ];
+        let notes: Vec<_> = notes.into_iter().flatten().collect();
+        if !notes.is_empty() {
+            write!(out, "  ({})", notes.join(", "))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) -> io::Result<()> {
+    let classes = Classes::new(latency, ROWS);
+    let greatest = classes.classes.iter().map(|class| class.count).max();
+    let Some(greatest) = greatest else {
+        return Ok(());
+    };
+    let rows: Vec<_> = classes
+        .classes
+        .iter()
+        .map(|class| {
+            let share = class.count as f64 / latency.count() as f64;
+            let numbers = format!("{} {:>8}", count(class.count), percent(share));
+            (class.count, classes.label(class), numbers)
+        })
+        .collect();
+    let widest = |column: fn(&(u64, String, String)) -> &String| {
+        let widths = rows.iter().map(|row| column(row).chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let (labels, numbers) = (widest(|row| &row.1), widest(|row| &row.2));
+    let bars = width.saturating_sub(labels + numbers + 5).max(10);
+    writeln!(out)?;
+    writeln!(out, "{name}")?;
+    for (number, label, figures) in &rows {
+        let bar = bar(*number as f64 / greatest as f64, bars);
+        let pad = " ".repeat(bars - bar.chars().count().min(bars));
+        if *number == 0 {
+            writeln!(out, "  {label:>labels$} │")?;
+        } else {
+            writeln!(out, "  {label:>labels$} │{bar}{pad} {figures:>numbers$}")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;
