@@ -25,7 +25,7 @@ impl SystemError {
     }
 
     /// As [`SystemError::kernel`], for an error that came through the standard library.
-    pub(super) fn io(operation: impl Into<String>, error: &std::io::Error) -> Self {
+    pub(crate) fn io(operation: impl Into<String>, error: &std::io::Error) -> Self {
         match error.raw_os_error() {
             Some(number) => Self::kernel(operation, Errno::from_raw(number)),
             None => Self::refused(operation, error.to_string()),
