@@ -28,6 +28,9 @@ use crate::wire::{
 /// Time to live of every datagram that a VM sends, the default of RFC 1700.
 const TIME_TO_LIVE: u8 = 64;
 
+/// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
+pub const MAX_SESSIONS: usize = 1 << 16;
+
 /// A VM's index: `vm0` is the first one made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VmId(pub u32);
