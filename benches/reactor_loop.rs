@@ -38,7 +38,7 @@ impl ReactorLoop {
         let plan = AddressPlan::new(subnet, vms.into())?;
         for vm in (0..vms).map(VmId) {
             let vm = plan.vm(vm);
-            hypervisor.create_vm(vm.mac, vm.address)?;
+            hypervisor.create_vm(vm.config())?;
         }
         Ok(ReactorLoop {
             reactor,
@@ -56,7 +56,7 @@ impl ReactorLoop {
             let (source, target) = (VmId(2 * pair), VmId(2 * pair + 1));
             let destination = self.plan.vm(target).address;
             let session = SessionConfig {
-                destination,
+                destination: destination.into(),
                 payload_length: 56,
                 timeout: Duration::from_secs(5),
             };

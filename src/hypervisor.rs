@@ -7,7 +7,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::fabric::{Fabric, Write};
@@ -15,7 +14,7 @@ use crate::load::{Due, FlowId, Load, PhaseLoad};
 use crate::record::{DropReason, Recorder};
 use crate::time::Instant;
 use crate::vm::{
-    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmId,
+    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmConfig, VmId,
 };
 use crate::wire::{Fault, Layer, MacAddr, ParseError};
 
@@ -135,21 +134,21 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Makes a VM with hardware address `mac` and IPv4 address `address`, plugged into the fabric: on the real one, a
+    /// Makes a VM as `config` says, plugged into the fabric: on the real one, a
     /// TAP opened through `/dev/net/tun` and joined to the bridge.
     ///
     /// # Errors
     /// When the fabric can't give it a port; the VM does not exist then.
-    pub fn create_vm(&mut self, mac: MacAddr, address: Ipv4Addr) -> Result<VmId, F::Error> {
+    pub fn create_vm(&mut self, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
-        self.fabric.plug(id, mac)?;
+        self.fabric.plug(id, config.mac)?;
         self.guests.push(Guest {
-            vm: Vm::new(mac, address),
+            vm: Vm::new(config),
             flows: Vec::new(),
             armed: None,
             is_ready: false,
         });
-        self.stations.insert(mac, id);
+        self.stations.insert(config.mac, id);
         Ok(id)
     }
 

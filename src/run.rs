@@ -78,7 +78,7 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     let recorder = Recorder::new(limits);
     let mut hypervisor = Hypervisor::new(fabric, recorder, experiment.seed);
     for plan in &experiment.vms {
-        let vm = hypervisor.create_vm(plan.mac, plan.address)?;
+        let vm = hypervisor.create_vm(plan.config())?;
         if let Some(narrator) = &mut narrator {
             let words = format_args!(
                 "{vm} starts: {} at {} on {}{}",
@@ -205,7 +205,7 @@ fn fill_neighbour_tables(
             if let Some(plan) = experiment.vms.get(neighbour.index())
                 && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(now, plan.address, plan.mac);
+                vm.add_neighbour(now, plan.address.into(), plan.mac);
             }
         }
     }

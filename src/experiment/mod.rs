@@ -18,7 +18,7 @@ use ipnet::Ipv4Net;
 use crate::hypervisor::Phase;
 use crate::load::Target;
 use crate::system::LabConfig;
-use crate::vm::VmId;
+use crate::vm::{Ipv4Config, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 /// What one VM is to be.
@@ -28,6 +28,18 @@ pub struct VmPlan {
     pub mac: MacAddr,
     /// Its IPv4 address.
     pub address: Ipv4Addr,
+}
+
+impl VmPlan {
+    /// What the VM is told at its start.
+    pub fn config(&self) -> VmConfig {
+        VmConfig {
+            mac: self.mac,
+            ipv4: Ipv4Config {
+                address: self.address,
+            },
+        }
+    }
 }
 
 /// What a flow is to be.

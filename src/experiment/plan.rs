@@ -291,7 +291,7 @@ fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
         let same_address = addresses
             .insert(vm.address, i)
             .map(|other| (other, vm.address.to_string()));
-        if let Some((other, what)) = same_mac.or(same_address) {
+        if let Some((other, what)) = same_address.or(same_mac) {
             return Err(SettingError::new(format_args!(
                 "mac and address: vm{other} and vm{i} both have {what}; allowed is a different one for each"
             )));

@@ -25,7 +25,7 @@ impl Lab {
         let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder, 1);
         for i in 0..vms {
             let plan = addresses.vm(VmId(i));
-            let Ok(_) = hypervisor.create_vm(plan.mac, plan.address);
+            let Ok(_) = hypervisor.create_vm(plan.config());
         }
         Lab {
             hypervisor,
@@ -35,7 +35,7 @@ impl Lab {
 
     fn flow(&mut self, source: u32, destination: u32) {
         let session = SessionConfig {
-            destination: self.addresses.vm(VmId(destination)).address,
+            destination: self.addresses.vm(VmId(destination)).address.into(),
             payload_length: 56,
             timeout: Duration::from_secs(1),
         };
