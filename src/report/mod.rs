@@ -14,6 +14,8 @@ mod hgrm;
 mod hlog;
 mod html;
 mod json;
+mod load;
+mod merge;
 mod picture;
 #[cfg(test)]
 mod samples;
@@ -31,5 +33,7 @@ pub use hgrm::hgrm;
 pub use hlog::hlog;
 pub use html::html;
 pub use json::json;
+pub use load::{LoadError, load};
+pub use merge::merge;
 pub use text::text;
 pub use verdict::Verdict;

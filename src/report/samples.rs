@@ -27,7 +27,7 @@ pub fn slower(slower: u64) -> Report {
             let late = 20_000 + noise % 50_000;
             recorder.echo_sent(flow, at(0), at(late));
             if noise % 1_000 == 7 {
-                recorder.lost(flow, at(0), at(late + 1_000_000_000));
+                recorder.lost(flow, at(0), at(late + 2_000_000));
             } else {
                 recorder.answered(flow, sequence, at(0), at(late), at(late + rtt));
             }
