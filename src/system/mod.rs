@@ -15,6 +15,7 @@ mod mark;
 mod names;
 mod namespace;
 mod netlink;
+mod new_lab;
 mod prepared;
 mod signals;
 mod sysctl;

@@ -5,14 +5,15 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::clean::{mark_of, remove_marked};
+use super::clean::remove_marked;
 use super::error::SystemError;
 use super::lab::LabConfig;
 use super::limits::ensure_descriptors;
 use super::links::{BridgePlan, LinkChange};
-use super::mark::{Mark, Owner};
+use super::mark::Mark;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
+use super::new_lab::{bridge_mac, check_free};
 use super::prepared::{attach_tap, check_prepared_lab};
 use super::sysctl;
 use super::tap::Tap;
@@ -121,35 +122,17 @@ impl TapFabric {
     /// The name that is taken.
     pub fn check_names(&mut self, count: u32) -> Result<(), SystemError> {
         let links = self.netlink.links()?;
-        let has_bridge = self.bridge_index != 0;
-        let taken = links.iter().find(|link| {
-            let is_bridge = link.name == self.lab.bridge && !has_bridge;
-            let is_tap = self.lab.tap_index(&link.name).is_some_and(|index| {
-                index < count && !matches!(self.taps.get(index as usize), Some(Some(_)))
-            });
-            is_bridge || is_tap
-        });
-        let Some(link) = taken else {
-            return Ok(());
+        let (has_bridge, taps) = (self.bridge_index != 0, &self.taps);
+        let is_plugged = |index: u32| matches!(taps.get(index as usize), Some(Some(_)));
+        let is_ours = |name: &str| {
+            has_bridge && name == self.lab.bridge
+                || self.lab.tap_index(name).is_some_and(is_plugged)
         };
-        let (what, flag) = if link.name == self.lab.bridge {
-            ("bridge", "--bridge")
-        } else {
-            ("TAP", "--tap-prefix")
-        };
-        let error = SystemError::refused(
-            format!("create {what} {}", link.name),
-            format!("a link called {} exists already", link.name),
-        );
-        Err(match mark_of(link).map(|mark| mark.owner()) {
-            Some(Owner::Gone) => {
-                error.advise("a run that was killed has left it behind: tap-reactor clean")
-            }
-            _ => error.advise(format!(
-                "choose another {flag}, or remove it: ip link delete {}",
-                link.name
-            )),
-        })
+        check_free(
+            &self.lab,
+            count,
+            links.iter().filter(|link| !is_ours(&link.name)),
+        )
     }
 
     fn make_bridge(&mut self) -> Result<(), SystemError> {
@@ -180,8 +163,13 @@ impl TapFabric {
 
     /// In a namespace of somebody else, IPv6 is switched off for our links only, and before they come up.
     fn silence_link(&mut self, name: &str) {
-        if !self.namespace.is_ours() {
-            self.warnings.extend(sysctl::disable_ipv6(name).err());
+        if self.namespace.is_ours() {
+            return;
+        }
+        let refusal = sysctl::disable_ipv6(name).err();
+        // What is refused for one link is refused for all: once is enough to know.
+        if self.warnings.is_empty() {
+            self.warnings.extend(refusal);
         }
     }
 
@@ -332,15 +320,4 @@ fn up() -> LinkChange<'static> {
         up: Some(true),
         ..LinkChange::default()
     }
-}
-
-/// Given, because a bridge without one takes the lowest of its ports' and changes it as they come and go. With an IPv4
-/// address it is made from that, as those of the VMs are; without, from the process number.
-fn bridge_mac(lab: &LabConfig, mark: &Mark) -> MacAddr {
-    let (prefix, [a, b, c, d]) = match lab.host_address {
-        Some(address) => ([0x02, 0x00], address.addr().octets()),
-        None => ([0x06, 0x00], mark.pid().to_be_bytes()),
-    };
-    let [first, second] = prefix;
-    MacAddr([first, second, a, b, c, d])
 }
