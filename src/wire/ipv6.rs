@@ -48,31 +48,15 @@ pub const fn multicast_mac(group: Ipv6Addr) -> MacAddr {
 }
 
 /// The interface identifier of `mac` in modified EUI-64 form (RFC 4291 appendix A), behind the 64-bit `prefix`.
-pub const fn eui64_address(prefix: Ipv6Addr, mac: MacAddr) -> Ipv6Addr {
-    let [p0, p1, p2, p3, p4, p5, p6, p7, ..] = prefix.octets();
+pub fn eui64_address(prefix: Ipv6Addr, mac: MacAddr) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from_octets([
-        p0,
-        p1,
-        p2,
-        p3,
-        p4,
-        p5,
-        p6,
-        p7,
-        a ^ 2,
-        b,
-        c,
-        0xff,
-        0xfe,
-        d,
-        e,
-        f,
-    ])
+    let identifier = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    let prefix = prefix.to_bits() >> 64 << 64;
+    Ipv6Addr::from_bits(prefix | u128::from(identifier))
 }
 
 /// The link-local address of the interface `mac`.
-pub const fn link_local(mac: MacAddr) -> Ipv6Addr {
+pub fn link_local(mac: MacAddr) -> Ipv6Addr {
     eui64_address(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), mac)
 }
 

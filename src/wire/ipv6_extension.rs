@@ -245,7 +245,8 @@ mod tests {
                 even_to_group: true,
             })
         };
-        let cases: [(&str, u8, Vec<u8>, Result<u8, ExtensionFault>); 14] = [
+        type Case = (&'static str, u8, Vec<u8>, Result<u8, ExtensionFault>);
+        let cases: [Case; 14] = [
             ("none", 58, vec![], Ok(58)),
             ("padding", 60, options(58, PAD), Ok(58)),
             ("hop-by-hop first", 0, options(17, PAD), Ok(17)),
