@@ -110,6 +110,19 @@ struct Arguments {
     #[structopt(long, value_name = "CIDR")]
     host_addr: Option<Ipv4Net>,
 
+    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
+    #[structopt(long, value_name = "IP")]
+    gateway: Option<Ipv4Addr>,
+
+    /// Each VM announces its address to the others at its start
+    #[structopt(long)]
+    announce: bool,
+
+    /// Each VM asks whether somebody else has its address before it uses it, and announces it then (RFC 5227); takes
+    /// 4 to 7 seconds
+    #[structopt(long)]
+    probe: bool,
+
     /// Use a bridge and TAPs that exist, as scripts/lab-up.sh makes them, and leave them alone
     #[structopt(long)]
     attach: bool,

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use crate::load::Pacing;
 use crate::system::LabConfig;
-use crate::vm::{Ipv4Config, VmConfig, VmId};
+use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 /// What one VM is to be.
@@ -19,18 +19,6 @@ pub struct VmPlan {
     pub address: Ipv4Addr,
 }
 
-impl VmPlan {
-    /// What the VM is told at its start.
-    pub fn config(&self) -> VmConfig {
-        VmConfig {
-            mac: self.mac,
-            ipv4: Ipv4Config {
-                address: self.address,
-            },
-        }
-    }
-}
-
 /// What a flow is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowPlan {
@@ -39,6 +27,25 @@ pub struct FlowPlan {
     /// Who is to answer.
     pub target: Target,
 }
+
+/// What all VMs of a run have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GuestPlan {
+    /// How many bits of an address name the VMs' network.
+    pub prefix_length: u8,
+    /// Who takes datagrams for other networks.
+    pub gateway: Option<Ipv4Addr>,
+    /// Whether a VM asks if somebody else has its address before it uses it (RFC 5227).
+    pub probe: bool,
+    /// Whether a VM announces its address.
+    pub announce: bool,
+    /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
+    pub udp_echo: bool,
+}
+
+/// How much later than the one before it a VM announces its address, for each port of the bridge: a broadcast costs the
+/// kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
+const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 
 /// The destination of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +63,8 @@ pub struct Experiment {
     pub lab: LabConfig,
     /// The VMs, `vm0` first.
     pub vms: Vec<VmPlan>,
+    /// What the VMs have in common.
+    pub guests: GuestPlan,
     /// Who pings whom. Without flows the VMs only answer.
     pub flows: Vec<FlowPlan>,
     /// Pings of each flow; `None` for as many as the time allows.
@@ -114,6 +123,30 @@ impl AddressPlan {
 }
 
 impl Experiment {
+    /// What VM number `index` is told at its start. `None` if there is none of that number.
+    pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
+        let VmPlan { mac, address } = *self.vms.get(index)?;
+        let guests = &self.guests;
+        let turn = u32::try_from(index * self.vms.len()).unwrap_or(u32::MAX);
+        Some(VmConfig {
+            mac,
+            mtu: self.lab.mtu,
+            seed: index as u64,
+            ipv4: Ipv4Config {
+                addressing: Addressing::Static(Ipv4Interface {
+                    address,
+                    prefix_length: guests.prefix_length,
+                    gateway: guests.gateway,
+                }),
+                probe: guests.probe,
+                announce: guests
+                    .announce
+                    .then(|| ANNOUNCEMENT_PER_PORT.saturating_mul(turn)),
+                udp_echo: guests.udp_echo,
+            },
+        })
+    }
+
     /// The address that a flow's pings go to. `None` if its VM does not exist.
     pub fn destination(&self, target: Target) -> Option<Ipv4Addr> {
         match target {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use tap_reactor::experiment::{AddressPlan, Experiment, FlowPlan, Target, VmPlan};
+use tap_reactor::experiment::{AddressPlan, Experiment, FlowPlan, GuestPlan, Target, VmPlan};
 use tap_reactor::load::Pacing;
 use tap_reactor::system::{BRIDGE_PORTS, LabConfig};
 use tap_reactor::vm::VmId;
@@ -58,14 +58,16 @@ pub(super) fn experiment(arguments: &Arguments) -> Result<Experiment, String> {
             ));
         }
     }
+    let guests = guests(arguments, &vms)?;
     let flows = arguments
         .ping
         .iter()
-        .map(|text| flow(text, &vms, arguments.subnet))
+        .map(|text| flow(text, &vms, arguments))
         .collect::<Result<_, _>>()?;
     Ok(Experiment {
         lab,
         vms,
+        guests,
         flows,
         count: arguments.count,
         pacing: Pacing::Interval(arguments.interval),
@@ -150,7 +152,33 @@ fn vms(arguments: &Arguments) -> Result<Vec<VmPlan>, String> {
     Ok(vms)
 }
 
-fn flow(text: &str, vms: &[VmPlan], subnet: Ipv4Net) -> Result<FlowPlan, String> {
+fn guests(arguments: &Arguments, vms: &[VmPlan]) -> Result<GuestPlan, String> {
+    let subnet = arguments.subnet;
+    if let Some(gateway) = arguments.gateway {
+        if !is_host_of(subnet, gateway) {
+            return Err(format!(
+                "--gateway {gateway}: not a host of {subnet}, where the VMs could reach it; allowed is one such as {}",
+                host_address(subnet).addr()
+            ));
+        }
+        if let [only] = vms
+            && only.address == gateway
+        {
+            return Err(format!(
+                "--gateway {gateway}: that is the address of vm0, the only VM; allowed is another host of {subnet}"
+            ));
+        }
+    }
+    Ok(GuestPlan {
+        prefix_length: subnet.prefix_len(),
+        gateway: arguments.gateway,
+        probe: arguments.probe,
+        announce: arguments.announce,
+        udp_echo: false,
+    })
+}
+
+fn flow(text: &str, vms: &[VmPlan], arguments: &Arguments) -> Result<FlowPlan, String> {
     let fail = |why: String| Err(format!("--ping {text}: {why}"));
     let Some((source, target)) = text.split_once(':') else {
         return fail("allowed is SRC:DST, such as vm0:vm1 or vm0:10.77.0.1".to_owned());
@@ -162,10 +190,17 @@ fn flow(text: &str, vms: &[VmPlan], subnet: Ipv4Net) -> Result<FlowPlan, String>
     let target = match target.parse::<Ipv4Addr>() {
         Ok(address) => match vms.iter().position(|vm| vm.address == address) {
             Some(index) => Target::Vm(VmId(index as u32)),
-            None if is_host_of(subnet, address) => Target::Address(address),
+            None if is_host_of(arguments.subnet, address) => Target::Address(address),
+            None if arguments.gateway.is_some()
+                && !arguments.subnet.contains(&address)
+                && is_host(address) =>
+            {
+                Target::Address(address)
+            }
             None => {
                 return fail(format!(
-                    "{address} is not a host of {subnet}, and VMs reach no other network"
+                    "{address} is not a host of {}, and without --gateway VMs reach no other network",
+                    arguments.subnet
                 ));
             }
         },
@@ -205,9 +240,12 @@ fn host_address(subnet: Ipv4Net) -> Ipv4Net {
 /// Whether `address` can be one host of `net`.
 fn is_host_of(net: Ipv4Net, address: Ipv4Addr) -> bool {
     let is_edge = net.prefix_len() < 31 && (address == net.network() || address == net.broadcast());
-    net.contains(&address)
-        && !is_edge
-        && !address.is_multicast()
+    net.contains(&address) && !is_edge && is_host(address)
+}
+
+/// Whether `address` can be one host of some network (RFC 6890).
+fn is_host(address: Ipv4Addr) -> bool {
+    !address.is_multicast()
         && !address.is_loopback()
         && !address.is_unspecified()
         && address.octets()[0] < 240

@@ -89,6 +89,22 @@ fn bad_input_is_one_line_that_names_it_and_what_is_allowed() {
             "10.77.255.255 is not a host of 10.77.0.0/16",
         ),
         ("--ping vm0:10.77.0.0", "10.77.0.0 is not a host of"),
+        (
+            "--gateway 10.99.0.1",
+            "10.99.0.1: not a host of 10.77.0.0/16, where the VMs could reach it; allowed is one such as 10.77.0.1",
+        ),
+        (
+            "--vms 1 --gateway 10.77.0.2",
+            "that is the address of vm0, the only VM",
+        ),
+        (
+            "--gateway 10.77.0.1 --ping vm0:10.77.255.255",
+            "10.77.255.255 is not a host of",
+        ),
+        (
+            "--gateway 10.77.0.1 --ping vm0:224.0.0.1",
+            "224.0.0.1 is not a host of",
+        ),
         ("--count 0", "--count 0: allowed is 1 or more"),
         ("--count -5", "'-5'"),
         ("--interval 10", "time unit needed"),
