@@ -494,10 +494,12 @@ fn drop_reason(ignored: Ignored) -> DropReason {
             ..
         }) => DropReason::BadIpChecksum,
         Ignored::Malformed(ParseError {
-            layer: Layer::Ipv4, ..
+            layer: Layer::Ipv4 | Layer::Ipv6,
+            ..
         }) => DropReason::BadIpHeader,
         Ignored::Malformed(ParseError {
-            layer: Layer::Icmp, ..
+            layer: Layer::Icmp | Layer::Icmpv6,
+            ..
         }) => DropReason::BadIcmpChecksum,
         Ignored::OtherStation => DropReason::NotForOurMac,
         Ignored::OtherTarget => DropReason::ArpNotForUs,

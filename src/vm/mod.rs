@@ -238,6 +238,7 @@ impl Vm {
         }
         match frame.payload().map_err(Ignored::Malformed)? {
             Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
+            Payload::Ipv6(_) => Err(Ignored::EtherType(0x86dd)),
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
                 let datagram = self.receive_ipv4(now, &packet)?;
