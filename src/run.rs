@@ -151,6 +151,7 @@ fn add_flows(
             destination,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
+            options: experiment.guests.ping,
         };
         let config = FlowConfig {
             source: flow.source,

@@ -18,7 +18,7 @@ use ipnet::Ipv4Net;
 use crate::hypervisor::Phase;
 use crate::load::Target;
 use crate::system::LabConfig;
-use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, VmConfig, VmId};
+use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, PingOptions, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 /// What one VM is to be.
@@ -54,6 +54,8 @@ pub struct GuestPlan {
     pub announce: bool,
     /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
     pub udp_echo: bool,
+    /// What the headers of their pings say.
+    pub ping: PingOptions,
 }
 
 /// How much later than the one before it a VM announces its address, for each port of the bridge: a broadcast costs the

@@ -8,11 +8,11 @@ use ipnet::Ipv4Net;
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
-use super::{AddressPlan, Experiment, FlowPlan, VmPlan};
+use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::{BRIDGE_PORTS, LabConfig};
 use crate::vm::{MAX_SESSIONS, VmId};
-use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
+use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, MacAddr};
 
 mod guests;
 mod phases;
@@ -45,7 +45,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let guests = guests::guests(settings, &vms, subnet)?;
     let world = World {
         subnet,
-        has_gateway: guests.gateway.is_some(),
+        guests: &guests,
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -77,7 +77,7 @@ struct Group<'a> {
 /// What the flows are planned in.
 struct World<'a> {
     subnet: Ipv4Net,
-    has_gateway: bool,
+    guests: &'a GuestPlan,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -413,7 +413,12 @@ impl World<'_> {
         match self.vms.iter().position(|vm| vm.address == ipv4) {
             Some(index) => Ok(Target::Vm(VmId(index as u32))),
             None if is_host_of(self.subnet, ipv4) => Ok(target),
-            None if self.has_gateway && !self.subnet.contains(&ipv4) && is_host(ipv4) => Ok(target),
+            None if self.guests.gateway.is_some()
+                && !self.subnet.contains(&ipv4)
+                && is_host(ipv4) =>
+            {
+                Ok(target)
+            }
             None => Err(format!(
                 "{ipv4} is not a host of {}, and without a gateway VMs reach no other network",
                 self.subnet
@@ -436,14 +441,25 @@ impl World<'_> {
 
     fn fits(&self, size: usize, setting: Option<&Setting>) -> Result<usize, SettingError> {
         let overhead = IPV4_HEADER_LENGTH + ICMP_ECHO_HEADER_LENGTH;
-        let largest = usize::from(self.mtu) - overhead;
+        let is_whole = self.guests.ping.dont_fragment;
+        let datagram = if is_whole {
+            self.mtu.into()
+        } else {
+            IPV4_MAX_LENGTH
+        };
+        let largest = datagram - overhead;
         if size <= largest {
             return Ok(size);
         }
-        let why = format!(
-            "with an MTU of {} allowed is 0 to {largest} (IPv4 and ICMP headers take {overhead} bytes)",
-            self.mtu
-        );
+        let why = if is_whole {
+            format!(
+                "with an MTU of {datagram} and dont-fragment allowed is 0 to {largest} (IPv4 and ICMP headers take {overhead} bytes)"
+            )
+        } else {
+            format!(
+                "allowed is 0 to {largest}, the largest datagram less {overhead} bytes of IPv4 and ICMP headers"
+            )
+        };
         Err(match setting {
             Some(setting) => setting.error(why),
             None => SettingError::new(format_args!("size {size}: {why}")),

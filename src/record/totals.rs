@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What became of the pings of one flow, of one phase, or of a run.
 ///
-/// Every ping that was sent ends as exactly one of `received`, `lost` or `corrupt`; in a run that was interrupted some
+/// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt` or `errored`; in a run that was interrupted some
 /// are still under way, so `sent` may be larger than the sum. The other counts stand beside these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
@@ -26,14 +26,19 @@ pub struct Totals {
     pub reordered: u64,
     /// Pings whose reply carried another payload than was sent; neither received nor lost.
     pub corrupt: u64,
+    /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
+    #[serde(default)]
+    pub errored: u64,
 }
 
 impl Totals {
-    /// Pings that ended without the answer they should have had: lost, corrupt, or never sent for want of a neighbour.
+    /// Pings that ended without the answer they should have had: lost, corrupt, reported undeliverable, or never sent for want
+    /// of a neighbour.
     pub const fn failed(&self) -> u64 {
         self.lost
             .saturating_add(self.unresolved)
             .saturating_add(self.corrupt)
+            .saturating_add(self.errored)
     }
 
     /// Pings of which is known what became of them: [`received`](Self::received) and [`failed`](Self::failed).
@@ -67,6 +72,7 @@ impl AddAssign for Totals {
             late,
             reordered,
             corrupt,
+            errored,
         } = other;
         self.sent = self.sent.saturating_add(sent);
         self.received = self.received.saturating_add(received);
@@ -76,6 +82,7 @@ impl AddAssign for Totals {
         self.late = self.late.saturating_add(late);
         self.reordered = self.reordered.saturating_add(reordered);
         self.corrupt = self.corrupt.saturating_add(corrupt);
+        self.errored = self.errored.saturating_add(errored);
     }
 }
 
@@ -107,6 +114,7 @@ mod tests {
         late: 6,
         reordered: 7,
         corrupt: 8,
+        errored: 9,
     };
 
     #[test]
@@ -122,7 +130,8 @@ mod tests {
                 duplicate: 10,
                 late: 12,
                 reordered: 14,
-                corrupt: 16
+                corrupt: 16,
+                errored: 18
             }
         );
     }

@@ -10,9 +10,14 @@ mod arp;
 mod claim;
 mod config;
 mod event;
+mod icmp;
 mod ipv4;
+mod limiter;
 mod neighbour;
+mod outbox;
 mod ping;
+mod reassembly;
+mod udp;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,12 +27,16 @@ pub use claim::{
     PROBE_WAIT, PROBES,
 };
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
-pub use event::{Event, Ignored, PingId, PingOutcome, Reaction, Transmit};
+pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, Transmit};
+pub use ipv4::REASSEMBLY_TIMEOUT;
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
-pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
+pub use outbox::MAX_OUTGOING;
+pub use ping::{MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
+pub use reassembly::{MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
 
 use self::ipv4::Ipv4;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
+use self::outbox::Outbox;
 use self::ping::Session;
 use crate::time::Instant;
 use crate::wire::{EthernetFrame, MacAddr, Payload};
@@ -59,10 +68,21 @@ pub enum PingStart {
     Transmit(Transmit),
     /// The ping waits for an ARP reply that is under way.
     Waiting,
-    /// The ping is over before it began: there is no way to its destination, or too many wait for the same neighbour.
-    Unresolved(Event),
+    /// The ping is over before it began, for that reason.
+    Unresolved(Event, Unsent),
     /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
     Refused,
+}
+
+/// Why a ping could not even be tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsent {
+    /// There is no way to its destination: it is on another network and there is no gateway, or the VM has no address.
+    NoRoute,
+    /// [`MAX_WAITING`] pings wait for the same neighbour.
+    NeighbourQueueFull,
+    /// It is larger than the link carries, and [`MAX_OUTGOING`] of that kind are on their way out.
+    OutboxFull,
 }
 
 /// A simulated VM with one network interface.
@@ -72,6 +92,7 @@ pub struct Vm {
     random: fastrand::Rng,
     ipv4: Ipv4,
     neighbours: NeighbourTable,
+    outbox: Outbox,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
     resolved: VecDeque<PingId>,
@@ -88,6 +109,7 @@ impl Vm {
             config,
             random,
             neighbours: NeighbourTable::default(),
+            outbox: Outbox::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
@@ -103,6 +125,16 @@ impl Vm {
     /// it to somebody else.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.ipv4.interface().map(|interface| interface.address)
+    }
+
+    /// Bytes of fragments that it holds.
+    pub fn fragment_bytes(&self) -> usize {
+        self.ipv4.fragments.held() + self.outbox.held()
+    }
+
+    /// Drops the fragments that wait for others. Returns how many datagrams they were of.
+    pub fn drop_fragments(&mut self) -> usize {
+        self.ipv4.fragments.clear()
     }
 
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
@@ -137,20 +169,21 @@ impl Vm {
             session,
             sequence: open.open(due),
         };
-        let transmit = match self.next_hop(destination) {
-            None => None,
+        let (transmit, unsent) = match self.next_hop(destination) {
+            None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
-                Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
-                Lookup::Ask => self.solicit(next_hop, None, buffer),
+                Lookup::Found(mac) => (self.echo_request(ping, mac, buffer), Unsent::OutboxFull),
+                Lookup::Ask => (self.solicit(next_hop, None, buffer), Unsent::NoRoute),
                 Lookup::Wait => return PingStart::Waiting,
-                Lookup::Full => None,
+                Lookup::Full => (None, Unsent::NeighbourQueueFull),
             },
         };
-        match transmit {
-            Some(transmit) => PingStart::Transmit(transmit),
-            None => self
-                .abandon(ping)
-                .map_or(PingStart::Refused, PingStart::Unresolved),
+        if let Some(transmit) = transmit {
+            return PingStart::Transmit(transmit);
+        }
+        match self.abandon(ping) {
+            Some(event) => PingStart::Unresolved(event, unsent),
+            None => PingStart::Refused,
         }
     }
 
@@ -180,7 +213,8 @@ impl Vm {
                 event: self.abandon(ping),
             });
         }
-        if let Some(transmit) = self.next_resolved(buffer) {
+        let fragment = self.outbox.next(self.config.mtu, buffer);
+        if let Some(transmit) = fragment.or_else(|| self.next_resolved(buffer)) {
             return Some(Reaction {
                 transmit: Some(transmit),
                 event: None,
@@ -194,17 +228,18 @@ impl Vm {
                 });
             }
             Some(Overdue::GiveUp(waiting)) => {
-                self.unresolved = waiting;
+                self.unresolved.extend(waiting);
                 return self.poll(now, buffer);
             }
             None => {}
         }
         self.poll_claim(now, buffer)
+            .or_else(|| self.poll_fragments(now, buffer))
     }
 
     /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
     pub fn poll_at(&self) -> Option<Instant> {
-        if self.resolved.is_empty() && self.unresolved.is_empty() {
+        if self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty() {
             [self.neighbours.deadline(), self.ipv4.deadline()]
                 .into_iter()
                 .flatten()
@@ -241,8 +276,9 @@ impl Vm {
             Payload::Ipv6(_) => Err(Ignored::EtherType(0x86dd)),
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
-                let datagram = self.receive_ipv4(now, &packet)?;
-                Ok(self.settle_ipv4(datagram, buffer, length))
+                let headers = bytes.get(..packet.payload_offset).unwrap_or_default();
+                let action = self.receive_ipv4(now, headers, &packet)?;
+                self.act(now, action, buffer, length)
             }
         }
     }
@@ -254,11 +290,11 @@ impl Vm {
         let mac = self
             .next_hop(session.config.destination)
             .and_then(|next_hop| self.neighbours.get(next_hop));
-        let Some(mac) = mac else {
+        let request = mac.and_then(|mac| self.echo_request(ping, mac, buffer));
+        if request.is_none() {
             self.unresolved.push_back(ping);
-            return None;
-        };
-        self.echo_request(ping, mac, buffer)
+        }
+        request
     }
 
     /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
@@ -285,14 +321,16 @@ impl Vm {
         }
     }
 
-    fn echo_request(&self, ping: PingId, mac: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
+    /// Builds a ping; of one that is larger than the link carries, the first fragment.
+    fn echo_request(&mut self, ping: PingId, mac: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
         let config = self.sessions.get(usize::from(ping.session.0))?.config;
-        match config.destination {
+        let request = match config.destination {
             IpAddr::V4(destination) => {
                 self.ipv4_echo_request(ping, config, destination, mac, buffer)
             }
             IpAddr::V6(_) => None,
-        }
+        };
+        self.fit(request, buffer).ok()?
     }
 
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
