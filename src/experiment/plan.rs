@@ -10,7 +10,7 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{AddressPlan, Experiment, FlowPlan, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::{BRIDGE_PORTS, LabConfig};
+use crate::system::{BRIDGE_PORTS, LabConfig, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
 use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
 
@@ -28,13 +28,11 @@ const DEFAULT_SIZE: usize = 56;
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
     let groups = groups(scenario)?;
-    let lab = lab(
-        settings,
-        groups.iter().map(|group| u64::from(group.vms)).sum(),
-    )?;
+    let count = check_number(settings, &groups)?;
     let subnet = subnet(settings)?;
     let vms = vms(settings, &groups, subnet)?;
     host_address(settings, &vms, subnet)?;
+    let lab = lab(settings, count)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
@@ -127,17 +125,26 @@ fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
     Ok(groups)
 }
 
-fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
+/// How many VMs the groups have together.
+fn check_number(settings: &Settings, groups: &[Group<'_>]) -> Result<u32, SettingError> {
+    let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
+    match u32::try_from(vms) {
+        Ok(count) if count <= BRIDGE_PORTS => Ok(count),
+        _ => {
+            let why = format!("allowed is 1 to {BRIDGE_PORTS}, the ports of a bridge");
+            Err(match settings.get("vms") {
+                Some(setting) => setting.error(why),
+                None => {
+                    SettingError::new(format_args!("the groups have {vms} VMs together: {why}"))
+                }
+            })
+        }
+    }
+}
+
+fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
-    let ports = u64::from(BRIDGE_PORTS);
-    if vms > ports {
-        let why = format!("allowed is 1 to {ports}, the ports of a bridge");
-        return Err(match settings.get("vms") {
-            Some(setting) => setting.error(why),
-            None => SettingError::new(format_args!("the groups have {vms} VMs together: {why}")),
-        });
-    }
     let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
         setting.text.parse().map_err(|why| {
             setting.error(format_args!(
@@ -155,8 +162,13 @@ fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
                 }
                 other => other,
             })?;
+    for name in ["bridge", "tap-prefix"] {
+        if let Some(setting) = settings.get(name) {
+            validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
+        }
+    }
     let lab = LabConfig {
-        vms: vms as u32,
+        vms,
         netns,
         bridge: text("bridge", default.bridge),
         tap_prefix: text("tap-prefix", default.tap_prefix),
@@ -310,6 +322,13 @@ fn host_address(settings: &Settings, vms: &[VmPlan], subnet: Ipv4Net) -> Result<
         let why =
             format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
         return Err(setting.error(why));
+    }
+    if !is_host_of(subnet, net.addr()) {
+        let why = format_args!("not a host of {subnet}; allowed is one such as {example}");
+        return Err(setting.error(why));
+    }
+    if settings.switch("attach")? {
+        return Err(setting.error("not allowed with --attach, which leaves the bridge as it is"));
     }
     if !is_host_of(net, net.addr()) {
         let why = format_args!("not the address of a host; allowed is one such as {example}");
