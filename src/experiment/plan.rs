@@ -14,6 +14,7 @@ use crate::system::{BRIDGE_PORTS, LabConfig, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
 use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
 
+mod guests;
 mod phases;
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
@@ -39,8 +40,10 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let timeout = settings
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
+    let guests = guests::guests(settings, &vms, subnet)?;
     let world = World {
         subnet,
+        has_gateway: guests.gateway.is_some(),
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -51,6 +54,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     Ok(Experiment {
         lab,
         vms,
+        guests,
         flows,
         phases,
         timeout,
@@ -71,6 +75,7 @@ struct Group<'a> {
 /// What the flows are planned in.
 struct World<'a> {
     subnet: Ipv4Net,
+    has_gateway: bool,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -362,12 +367,13 @@ fn first_host(subnet: Ipv4Net) -> Ipv4Net {
 /// Whether `address` can be one host of `net`.
 fn is_host_of(net: Ipv4Net, address: Ipv4Addr) -> bool {
     let is_edge = net.prefix_len() < 31 && (address == net.network() || address == net.broadcast());
+    net.contains(&address) && !is_edge && is_host(address)
+}
+
+/// Whether `address` can be one host of some network (RFC 6890).
+fn is_host(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
-    net.contains(&address)
-        && !is_edge
-        && !address.is_loopback()
-        && !address.is_unspecified()
-        && first < 224
+    !address.is_loopback() && !address.is_unspecified() && first < 224
 }
 
 impl World<'_> {
@@ -426,8 +432,9 @@ impl World<'_> {
         match self.vms.iter().position(|vm| vm.address == ipv4) {
             Some(index) => Ok(Target::Vm(VmId(index as u32))),
             None if is_host_of(self.subnet, ipv4) => Ok(target),
+            None if self.has_gateway && !self.subnet.contains(&ipv4) && is_host(ipv4) => Ok(target),
             None => Err(format!(
-                "{ipv4} is not a host of {}, and VMs reach no other network",
+                "{ipv4} is not a host of {}, and without a gateway VMs reach no other network",
                 self.subnet
             )),
         }
