@@ -20,11 +20,15 @@ pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let mut body = head(report);
     body += &tiles(report);
     body += &pictures(report)?;
-    body += &latencies(report);
+    if report.totals.attempted() > 0 {
+        body += &latencies(report);
+    }
     if !report.phases.is_empty() {
         body += &phases(report);
     }
-    body += &flows(&report.flows);
+    if !report.flows.is_empty() {
+        body += &flows(&report.flows);
+    }
     body += &inside(report);
     page(&format!("tap-reactor: {}", report.run), &body, out)
 }
@@ -49,7 +53,11 @@ fn head(report: &Report) -> String {
         } else {
             ""
         },
-        if verdict.limited_by_tool { " bad" } else { "" },
+        match (verdict.limited_by_tool, report.totals.sent) {
+            (true, _) => " bad",
+            (false, 0) => " plain",
+            (false, _) => "",
+        },
         Escaped(&verdict.sentence)
     )
 }
