@@ -169,7 +169,9 @@ fn a_stall_appears_in_response_whoever_stalls_and_rtt_and_lateness_tell_whose_it
 
 #[test]
 fn every_format_is_written_for_the_programs_that_read_them_back() {
-    let report = lifelike(30, 100);
+    let mut report = lifelike(30, 100);
+    let expectations = ["p99<200us", "loss<0.01%"].map(|text| text.parse().unwrap());
+    assert!(!report.expect(&expectations), "{:?}", report.expectations);
     assert_eq!(report.totals.sent, 60_000);
     for name in [
         "run.json",

@@ -10,6 +10,7 @@ mod compare;
 mod csv;
 mod document;
 mod encoding;
+pub mod expect;
 mod file;
 mod hgrm;
 mod hlog;
@@ -33,6 +34,7 @@ pub use csv::csv;
 pub use document::{
     FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
 };
+pub use expect::{Expectation, Outcome};
 pub use file::{FileError, Format, check_file, write_comparison, write_file};
 pub use hgrm::hgrm;
 pub use hlog::hlog;

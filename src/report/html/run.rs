@@ -18,6 +18,7 @@ use crate::record::LatencySummary;
 /// When `out` can't be written to.
 pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let mut body = head(report);
+    body += &expectations(report);
     body += &tiles(report);
     body += &pictures(report)?;
     if report.totals.attempted() > 0 {
@@ -60,6 +61,16 @@ fn head(report: &Report) -> String {
         },
         Escaped(&verdict.sentence)
     )
+}
+
+fn expectations(report: &Report) -> String {
+    let mut html = String::new();
+    for outcome in &report.expectations {
+        let class = if outcome.holds { "" } else { " bad" };
+        let line = outcome.to_string();
+        let _ = writeln!(html, "<p class=\"verdict{class}\">{}</p>", Escaped(&line));
+    }
+    html
 }
 
 fn tiles(report: &Report) -> String {
