@@ -1,1 +1,514 @@
-//! VMs.
+//! Owns the VMs and their flows, and routes a frame or a deadline to one of them.
+//!
+//! A [`Hypervisor`] waits for nothing and reads no clock: a driver does, the [`crate::reactor`] on real TAPs or the
+//! [`crate::sim`] in virtual time. The driver reads a frame and calls [`Hypervisor::receive`], asks
+//! [`Hypervisor::next_step`] for what is due, sends what either returns, and sleeps until
+//! [`Hypervisor::next_deadline`].
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::fabric::{Fabric, Write};
+use crate::load::{Due, FlowId, Load, PhaseLoad};
+use crate::record::{DropReason, Recorder};
+use crate::time::Instant;
+use crate::vm::{
+    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmConfig, VmId,
+};
+use crate::wire::{Fault, Layer, MacAddr, ParseError};
+
+/// A frame to send, at the start of the buffer that was passed in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outgoing {
+    /// The VM that sends it.
+    pub vm: VmId,
+    /// Its length in bytes.
+    pub length: usize,
+    /// The ping that it starts, to be stamped with [`Hypervisor::stamp_sent`] right before the write.
+    pub ping: Option<PingId>,
+    /// Whether the same flow has another frame to send right now.
+    pub more: bool,
+}
+
+/// What came of one frame or one deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// The VM that took it.
+    pub vm: VmId,
+    /// The frame that it sends in turn.
+    pub outgoing: Option<Outgoing>,
+    /// What happened to it, recorded already.
+    pub event: Option<Event>,
+}
+
+/// Who pings whom, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowConfig {
+    /// The VM that sends the echo requests.
+    pub source: VmId,
+    /// Their destination, payload and timeout.
+    pub session: SessionConfig,
+}
+
+/// One part of a run, with a part of the report to itself.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Phase {
+    /// Its name; empty for a run that is not divided.
+    pub name: String,
+    /// Whether its pings count for the run's figures. Those of a warm-up do not.
+    pub is_counted: bool,
+    /// Who pings, and when.
+    pub load: PhaseLoad,
+    /// When it ends even though pings are left; the next phase begins then, and replies under way still count for this
+    /// one. `None` for when every ping is over.
+    pub duration: Option<Duration>,
+}
+
+/// A VM and what the hypervisor knows of it.
+#[derive(Debug)]
+struct Guest {
+    vm: Vm,
+    /// The flow of each of its sessions.
+    flows: Vec<FlowId>,
+    /// The earliest entry for this VM among the timers.
+    armed: Option<Instant>,
+    /// Whether it stands in the queue of VMs that have something to do at once.
+    is_ready: bool,
+}
+
+/// Where a flow's pings live.
+#[derive(Debug)]
+struct FlowState {
+    ping: PingOwner,
+    /// Whether there is a timer for its oldest ping.
+    is_armed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PingOwner {
+    vm: VmId,
+    session: crate::vm::SessionId,
+}
+
+/// What a timer is for. Timers are never cancelled: one that comes too early sets itself anew.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    /// The oldest ping of a flow may be overdue.
+    PingTimeout(FlowId),
+    /// A VM has something to do.
+    Vm(VmId),
+}
+
+/// The VMs, their flows, and the fabric they are plugged into.
+#[derive(Debug)]
+pub struct Hypervisor<F> {
+    fabric: F,
+    guests: Vec<Guest>,
+    stations: HashMap<MacAddr, VmId>,
+    load: Load,
+    /// The phases to come.
+    phases: VecDeque<Phase>,
+    /// When the present phase ends at the latest.
+    phase_end: Option<Instant>,
+    flows: Vec<FlowState>,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    ready: VecDeque<VmId>,
+    recorder: Recorder,
+}
+
+impl<F: Fabric> Hypervisor<F> {
+    /// A hypervisor without VMs, which will record with `recorder`, and whose random choices follow from `seed`.
+    pub fn new(fabric: F, recorder: Recorder, seed: u64) -> Self {
+        Hypervisor {
+            fabric,
+            guests: Vec::new(),
+            stations: HashMap::new(),
+            load: Load::new(seed),
+            phases: VecDeque::new(),
+            phase_end: None,
+            flows: Vec::new(),
+            timers: BinaryHeap::new(),
+            ready: VecDeque::new(),
+            recorder,
+        }
+    }
+
+    /// Makes a VM that starts at `now` as `config` says, plugged into the fabric: on the real one, a
+    /// TAP opened through `/dev/net/tun` and joined to the bridge.
+    ///
+    /// # Errors
+    /// When the fabric can't give it a port; the VM does not exist then.
+    pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
+        let id = VmId(self.guests.len() as u32);
+        self.fabric.plug(id, config.mac)?;
+        self.guests.push(Guest {
+            vm: Vm::new(now, config),
+            flows: Vec::new(),
+            armed: None,
+            is_ready: false,
+        });
+        self.stations.insert(config.mac, id);
+        self.schedule(id);
+        Ok(id)
+    }
+
+    /// Adds a flow, which pings in the phases that it takes part in. `None` if there is no such VM, or if it has 65,536
+    /// flows, as many as ICMP identifiers can tell apart.
+    pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
+        let guest = self.guests.get_mut(config.source.index())?;
+        let session = guest.vm.open_session(config.session)?;
+        let id = self.load.add_flow();
+        guest.flows.push(id);
+        let ping = PingOwner {
+            vm: config.source,
+            session,
+        };
+        self.flows.push(FlowState {
+            ping,
+            is_armed: false,
+        });
+        self.recorder.add_flow();
+        Some(id)
+    }
+
+    /// Begins the first of `phases` at `now`; each of the others follows the one before.
+    pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
+        self.phases = phases.into();
+        self.begin_next_phase(now);
+    }
+
+    /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
+    /// there is no such VM.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Option<Step> {
+        self.recorder.frame_in();
+        let reaction = self
+            .guests
+            .get_mut(vm.index())?
+            .vm
+            .receive(now, buffer, length);
+        Some(self.settle(now, vm, reaction))
+    }
+
+    /// Does one thing that is due at `now`, with a frame built in `buffer` if it takes one. `None` when nothing is due.
+    ///
+    /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
+    pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
+        self.turn_phase(now);
+        if let Some(vm) = self.ready.pop_front() {
+            return self.poll_vm(now, vm, buffer);
+        }
+        if let Some(&Reverse((at, timer))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            return match timer {
+                Timer::PingTimeout(flow) => self.expire_ping(now, flow),
+                Timer::Vm(vm) => {
+                    self.guests.get_mut(vm.index())?.armed = None;
+                    self.poll_vm(now, vm, buffer)
+                }
+            };
+        }
+        let due = self.load.next(now)?;
+        self.start_ping(now, due, buffer)
+    }
+
+    /// Records that the frame of `ping` is written at `at`.
+    pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
+        let Some(guest) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
+            return;
+        };
+        if let Some(due) = guest.vm.stamp_sent(ping, at) {
+            self.recorder.echo_sent(flow, due, at);
+            self.arm_timeout(flow);
+        }
+    }
+
+    /// Records what the fabric made of a frame.
+    pub fn frame_written(&mut self, outcome: Write) {
+        match outcome {
+            Write::Sent => self.recorder.frame_out(),
+            Write::Dropped(reason) => self.recorder.dropped(reason.into()),
+        }
+    }
+
+    /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
+    /// comes.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.ready.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        [timer, self.load.next_at(), self.phase_end]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
+    pub fn is_done(&self) -> bool {
+        self.phases.is_empty() && self.load.is_done()
+    }
+
+    /// Whether any VM pings at all.
+    pub fn has_flows(&self) -> bool {
+        !self.flows.is_empty()
+    }
+
+    /// The VM whose interface has the address `mac`.
+    pub fn station(&self, mac: MacAddr) -> Option<VmId> {
+        self.stations.get(&mac).copied()
+    }
+
+    /// The VM `id`.
+    pub fn vm(&self, id: VmId) -> Option<&Vm> {
+        self.guests.get(id.index()).map(|guest| &guest.vm)
+    }
+
+    /// The VM `id`, to be changed: its neighbours filled in, say.
+    pub fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {
+        self.guests.get_mut(id.index()).map(|guest| &mut guest.vm)
+    }
+
+    /// How many VMs there are; they are `VmId(0)` up to that.
+    pub fn vm_count(&self) -> usize {
+        self.guests.len()
+    }
+
+    /// What carries the VMs' frames.
+    pub fn fabric(&mut self) -> &mut F {
+        &mut self.fabric
+    }
+
+    /// What was measured so far.
+    pub fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
+    /// Ends the VMs, and hands back the fabric and what was measured.
+    pub fn into_parts(self) -> (F, Recorder) {
+        (self.fabric, self.recorder)
+    }
+
+    /// Ends the present phase if its time is up or its pings are over.
+    fn turn_phase(&mut self, now: Instant) {
+        match self.phase_end {
+            // The next begins when this one should have ended, so that lateness does not shift the schedule.
+            Some(end) if end <= now => self.begin_next_phase(end),
+            _ if !self.phases.is_empty() && self.load.is_done() => self.begin_next_phase(now),
+            _ => {}
+        }
+    }
+
+    fn begin_next_phase(&mut self, at: Instant) {
+        self.phase_end = None;
+        let Some(phase) = self.phases.pop_front() else {
+            return self.load.stop();
+        };
+        if phase.is_counted {
+            self.recorder.begin_phase(&phase.name, at);
+        } else {
+            self.recorder.begin_warmup(at);
+        }
+        self.load.begin(at, &phase.load);
+        self.phase_end = phase.duration.map(|duration| at + duration);
+    }
+
+    fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
+        let owner = self.flows.get(due.flow.index())?.ping;
+        let guest = self.guests.get_mut(owner.vm.index())?;
+        let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
+            PingStart::Transmit(transmit) => Reaction {
+                transmit: Some(transmit),
+                event: None,
+            },
+            PingStart::Waiting => Reaction::default(),
+            PingStart::Unresolved(event) => {
+                self.recorder.dropped(DropReason::NeighbourQueueFull);
+                Reaction {
+                    transmit: None,
+                    event: Some(event),
+                }
+            }
+            PingStart::Refused => {
+                self.recorder.dropped(DropReason::TooManyOutstanding);
+                self.load.finished(now, due.flow);
+                Reaction::default()
+            }
+        };
+        let mut step = self.settle(now, owner.vm, reaction);
+        if let Some(outgoing) = &mut step.outgoing {
+            outgoing.more = due.more;
+        }
+        Some(step)
+    }
+
+    fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
+        let guest = self.guests.get_mut(vm.index())?;
+        guest.is_ready = false;
+        let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
+        Some(self.settle(now, vm, reaction))
+    }
+
+    /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
+    fn expire_ping(&mut self, now: Instant, flow: FlowId) -> Option<Step> {
+        let state = self.flows.get_mut(flow.index())?;
+        state.is_armed = false;
+        let owner = state.ping;
+        let event = self
+            .guests
+            .get_mut(owner.vm.index())?
+            .vm
+            .expire(now, owner.session);
+        self.arm_timeout(flow);
+        Some(self.settle(
+            now,
+            owner.vm,
+            Reaction {
+                transmit: None,
+                event,
+            },
+        ))
+    }
+
+    /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
+    fn settle(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Step {
+        if let Some(event) = reaction.event {
+            self.record(now, vm, event);
+        }
+        self.schedule(vm);
+        let outgoing = reaction.transmit.map(|transmit| Outgoing {
+            vm,
+            length: transmit.length,
+            ping: transmit.ping,
+            more: false,
+        });
+        Step {
+            vm,
+            outgoing,
+            event: reaction.event,
+        }
+    }
+
+    fn record(&mut self, now: Instant, vm: VmId, event: Event) {
+        match event {
+            Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
+            Event::AddressReady { .. } => {}
+            Event::Conflict { .. } => self.recorder.dropped(DropReason::ArpConflict),
+            Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
+            Event::Ping(ping, outcome) => {
+                let flows = self
+                    .guests
+                    .get(vm.index())
+                    .map(|guest| guest.flows.as_slice())
+                    .unwrap_or_default();
+                let Some(&flow) = flows.get(usize::from(ping.session.0)) else {
+                    return;
+                };
+                match outcome {
+                    PingOutcome::Answered {
+                        due,
+                        sent,
+                        received,
+                    } => {
+                        self.recorder
+                            .answered(flow, ping.sequence, due, sent, received);
+                    }
+                    PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
+                    PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
+                    PingOutcome::Unresolved { due } => self.recorder.unresolved(flow, due, now),
+                    PingOutcome::Duplicate => self.recorder.duplicate(flow, now),
+                    PingOutcome::Late => self.recorder.late(flow, now),
+                }
+                if outcome.is_final() {
+                    self.load.finished(now, flow);
+                }
+            }
+        }
+    }
+
+    fn schedule(&mut self, vm: VmId) {
+        let Some(guest) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        match guest.vm.poll_at() {
+            None => {}
+            Some(Instant::ZERO) if guest.is_ready => {}
+            Some(Instant::ZERO) => {
+                guest.is_ready = true;
+                self.ready.push_back(vm);
+            }
+            Some(at) if guest.armed.is_some_and(|armed| armed <= at) => {}
+            Some(at) => {
+                guest.armed = Some(at);
+                self.timers.push(Reverse((at, Timer::Vm(vm))));
+            }
+        }
+    }
+
+    fn arm_timeout(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id.index()).filter(|flow| !flow.is_armed) else {
+            return;
+        };
+        let Some(guest) = self.guests.get(flow.ping.vm.index()) else {
+            return;
+        };
+        if let Some(at) = guest.vm.expires_at(flow.ping.session) {
+            flow.is_armed = true;
+            self.timers.push(Reverse((at, Timer::PingTimeout(id))));
+        }
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The name under which an ignored frame is counted.
+fn drop_reason(ignored: Ignored) -> DropReason {
+    match ignored {
+        Ignored::Malformed(ParseError {
+            fault: Fault::Truncated { .. },
+            ..
+        }) => DropReason::Truncated,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ethernet,
+            ..
+        }) => DropReason::BadEthernet,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Arp, ..
+        }) => DropReason::BadArp,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ipv4,
+            fault: Fault::Checksum,
+            ..
+        }) => DropReason::BadIpChecksum,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ipv4, ..
+        }) => DropReason::BadIpHeader,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Icmp, ..
+        }) => DropReason::BadIcmpChecksum,
+        Ignored::OtherStation => DropReason::NotForOurMac,
+        Ignored::OtherTarget => DropReason::ArpNotForUs,
+        Ignored::OtherAddress => DropReason::NotForOurIp,
+        Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
+        Ignored::UnexpectedArpReply | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
+        Ignored::EtherType(0x86dd) => DropReason::Ipv6Ignored,
+        Ignored::EtherType(_) => DropReason::UnknownEthertype,
+        Ignored::BadSource => DropReason::BadSource,
+        Ignored::Fragment => DropReason::Fragment,
+        Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
+        Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
+    }
+}

@@ -1,1 +1,38 @@
-fn main() {}
+//! `tap-reactor`: reads the command line, runs the experiment, prints the report.
+
+mod cli;
+mod run;
+
+use std::process::ExitCode;
+
+/// Every ping was answered.
+const SUCCESS: u8 = 0;
+/// Some pings were not.
+const INCOMPLETE: u8 = 1;
+/// The command line can't be right.
+const USAGE: u8 = 2;
+/// The system refused something.
+const REFUSED: u8 = 3;
+
+fn main() -> ExitCode {
+    let request = match cli::parse(std::env::args_os()) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("tap-reactor: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let result = match request {
+        cli::Request::Print(text) => run::print(&text).map(|()| true),
+        cli::Request::Clean => run::clean().map(|()| true),
+        cli::Request::Run(experiment, output) => run::experiment(&experiment, &output),
+    };
+    ExitCode::from(match result {
+        Ok(true) => SUCCESS,
+        Ok(false) => INCOMPLETE,
+        Err(error) => {
+            eprintln!("tap-reactor: {error}");
+            REFUSED
+        }
+    })
+}

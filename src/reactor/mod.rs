@@ -1,1 +1,324 @@
-//! reactor
+//! The real run: one poll, one thread, and the only place that waits.
+//!
+//! One turn waits for whatever is ready first (a TAP, the timer, a signal), reads what has come, and sends what is due.
+//! Every loop in it has a budget, so that no TAP starves another:
+//!
+//! - mio is edge-triggered: a TAP that still holds frames when its budget is spent goes on a carry-over list, and the
+//!   next poll does not wait.
+//! - `write()` to a TAP runs the whole bridge before it returns, so a unicast frame to a VM of ours lies in that VM's
+//!   queue already. The reactor reads it at once ([`Reactor::exchange`]), before it asks the poll anything. No edge is
+//!   lost by that: `epoll_wait` looks again whether a queue holds anything before it reports it (`ep_send_events` in
+//!   `fs/eventpoll.c`), and a frame that comes later is a new edge.
+//! - Signals and the end of the run are looked for in every turn.
+
+mod narrator;
+mod prediction;
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Registry, Token};
+
+pub use self::narrator::Narrator;
+use self::prediction::Prediction;
+use crate::fabric::{Fabric, Read, Write};
+use crate::hypervisor::{Hypervisor, Outgoing, Step};
+use nix::sys::signal::Signal;
+
+use crate::record::DropReason;
+use crate::system::{DeadlineTimer, StopSignals, SystemError, vm_of};
+use crate::time::{Clock, Instant, MonotonicClock};
+use crate::vm::VmId;
+use crate::wire::{EthernetFrame, MacAddr};
+
+const TIMER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+
+/// Frames read from one TAP before another gets its turn.
+const READ_BUDGET: usize = 64;
+/// Frames sent for due pings before the TAPs are looked at again.
+const SEND_BUDGET: usize = 64;
+/// Frames followed from TAP to TAP for one frame sent: a request, its reply, and one to spare.
+const FOLLOW_BUDGET: usize = 3;
+/// Events taken from the poll at once.
+const EVENTS: usize = 1024;
+/// A deadline nearer than this is not worth a sleep, which takes about as long to wake up from.
+const SPIN: Duration = Duration::from_micros(60);
+/// An Ethernet frame with the largest IP datagram and two VLAN tags.
+const FRAME_BUFFER: usize = 14 + 8 + 65_535;
+
+/// Why a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Everything that was to be done is done: every ping is over, or the time to serve is.
+    Done,
+    /// The user or the system asked for it; some pings may be on their way.
+    Signal(Signal),
+}
+
+/// Drives a [`Hypervisor`] in real time.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    timer: DeadlineTimer,
+    signals: StopSignals,
+    clock: MonotonicClock,
+    /// TAPs that hold frames for which no edge will come, each once.
+    undrained: VecDeque<VmId>,
+    prediction: Prediction,
+    buffer: Vec<u8>,
+    narrator: Option<Narrator>,
+    /// When the poll of this turn returned: what waits since then waits for the tool.
+    polled_at: Instant,
+    stop: Option<Signal>,
+}
+
+impl Reactor {
+    /// A reactor that ends its run when `signals` says so.
+    ///
+    /// # Errors
+    /// When the kernel refuses a file descriptor for the poll, the timer or the signals.
+    pub fn new(mut signals: StopSignals) -> Result<Reactor, SystemError> {
+        let poll = Poll::new().map_err(|e| SystemError::io("create the poll", &e))?;
+        let mut timer = DeadlineTimer::new()?;
+        let register =
+            |e: io::Error| SystemError::io("register timer and signals with the poll", &e);
+        poll.registry()
+            .register(&mut timer, TIMER, Interest::READABLE)
+            .map_err(register)?;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)
+            .map_err(register)?;
+        Ok(Reactor {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            timer,
+            signals,
+            clock: MonotonicClock,
+            undrained: VecDeque::new(),
+            prediction: Prediction::default(),
+            buffer: vec![0; FRAME_BUFFER],
+            narrator: None,
+            polled_at: Instant::ZERO,
+            stop: None,
+        })
+    }
+
+    /// A handle with which a fabric registers its file descriptors.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor left for it.
+    pub fn registry(&self) -> Result<Registry, SystemError> {
+        let cloned = self.poll.registry().try_clone();
+        cloned.map_err(|e| SystemError::io("share the poll", &e))
+    }
+
+    /// Tells each step to `narrator` from now on.
+    pub fn narrate(&mut self, narrator: Narrator) {
+        self.narrator = Some(narrator);
+    }
+
+    /// Gives SIGINT and SIGTERM their default meaning back: the next one ends the process at once.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn restore_signals(&self) -> Result<(), SystemError> {
+        self.signals.restore()
+    }
+
+    /// Runs turns until the hypervisor's last phase is over, or a signal asks for the end. Without flows it serves: VMs
+    /// answer until `until` or a signal.
+    ///
+    /// # Errors
+    /// When the poll or the timer fails; what was measured is in the hypervisor still.
+    pub fn run<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        until: Option<Instant>,
+    ) -> Result<End, SystemError> {
+        let serves = !hypervisor.has_flows();
+        self.polled_at = self.clock.now();
+        loop {
+            let now = self.clock.now();
+            if let Some(signal) = self.stop.take() {
+                return Ok(End::Signal(signal));
+            }
+            if serves && until.is_some_and(|until| until <= now) || !serves && hypervisor.is_done()
+            {
+                return Ok(End::Done);
+            }
+            self.turn(hypervisor, now, until)?;
+        }
+    }
+
+    /// One turn: wait, read what has come, send what is due.
+    fn turn<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        now: Instant,
+        until: Option<Instant>,
+    ) -> Result<(), SystemError> {
+        let deadline = [hypervisor.next_deadline(), until]
+            .into_iter()
+            .flatten()
+            .min();
+        self.wait(hypervisor, now, deadline)?;
+        self.sort_events()?;
+        for _ in 0..self.undrained.len() {
+            if let Some(vm) = self.undrained.pop_front() {
+                self.drain(hypervisor, vm);
+            }
+        }
+        for _ in 0..SEND_BUDGET {
+            let now = self.clock.now();
+            let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
+                break;
+            };
+            if let Some(outgoing) = self.tell(now, step) {
+                self.exchange(hypervisor, outgoing);
+            }
+        }
+        hypervisor.recorder().turn();
+        Ok(())
+    }
+
+    /// Polls: without waiting when there is work, else until something is ready or `deadline` has come.
+    fn wait<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<(), SystemError> {
+        let is_near = deadline.is_some_and(|deadline| deadline <= now + SPIN);
+        let timeout = if is_near || !self.undrained.is_empty() {
+            Some(Duration::ZERO)
+        } else {
+            match deadline {
+                Some(deadline) => self.timer.arm(deadline)?,
+                None => self.timer.disarm()?,
+            }
+            None
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            Err(e) => return Err(SystemError::io("wait for the next event", &e)),
+        }
+        // What came before the poll is work of the last turn, unless the poll waited.
+        hypervisor.recorder().busy(now.nanos_since(self.polled_at));
+        self.polled_at = self.clock.now();
+        if timeout.is_some() && !self.events.is_empty() {
+            hypervisor.recorder().busy(self.polled_at.nanos_since(now));
+        }
+        Ok(())
+    }
+
+    /// Puts TAPs that are ready behind those carried over, and takes signals and the timer's tick.
+    fn sort_events(&mut self) -> Result<(), SystemError> {
+        for event in &self.events {
+            match event.token() {
+                TIMER => _ = self.timer.acknowledge()?,
+                SIGNALS => self.stop = self.signals.take()?,
+                token => {
+                    // A TAP that was carried over may be reported again. It is then drained twice, the second time in
+                    // vain, which is cheaper than to look for it.
+                    self.undrained.extend(vm_of(token));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a TAP until it is empty or its budget is spent.
+    fn drain<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, vm: VmId) {
+        for _ in 0..READ_BUDGET {
+            match hypervisor.fabric().read(vm, &mut self.buffer) {
+                Read::Frame(length) => {
+                    let now = self.clock.now();
+                    hypervisor.recorder().lag(now.nanos_since(self.polled_at));
+                    if let Some(reply) = self.handle(hypervisor, now, vm, length) {
+                        self.exchange(hypervisor, reply);
+                    }
+                }
+                Read::Empty => return,
+                Read::Failed => return hypervisor.recorder().dropped(DropReason::ReadFailed),
+            }
+        }
+        self.undrained.push_back(vm);
+    }
+
+    /// Sends a frame, reads it where it went, sends what comes of it, and so on to the end of the exchange.
+    fn exchange<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, first: Outgoing) {
+        let mut outgoing = first;
+        for _ in 0..FOLLOW_BUDGET {
+            let more = outgoing.more;
+            let Some(destination) = self.send(hypervisor, outgoing) else {
+                return;
+            };
+            if more || !self.prediction.is_worth_a_read() {
+                return;
+            }
+            let Some(vm) = hypervisor.station(destination) else {
+                return;
+            };
+            let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
+                return self.prediction.missed();
+            };
+            self.prediction.hit();
+            let now = self.clock.now();
+            let Some(reply) = self.handle(hypervisor, now, vm, length) else {
+                return;
+            };
+            outgoing = reply;
+        }
+        self.send(hypervisor, outgoing);
+    }
+
+    /// Hands a frame that was read to its VM.
+    fn handle<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        now: Instant,
+        vm: VmId,
+        length: usize,
+    ) -> Option<Outgoing> {
+        if let Some(narrator) = &mut self.narrator {
+            narrator.received(now, vm, self.buffer.get(..length).unwrap_or_default());
+        }
+        let step = hypervisor.receive(now, vm, &mut self.buffer, length)?;
+        self.tell(now, step)
+    }
+
+    /// Writes a frame, stamped if it starts a ping. Returns where it went if the fabric took it.
+    fn send<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        outgoing: Outgoing,
+    ) -> Option<MacAddr> {
+        let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
+        if let Some(narrator) = &mut self.narrator {
+            narrator.sent(self.clock.now(), outgoing.vm, frame);
+        }
+        if let Some(ping) = outgoing.ping {
+            hypervisor.stamp_sent(outgoing.vm, ping, self.clock.now());
+        }
+        let written = hypervisor.fabric().write(outgoing.vm, frame);
+        hypervisor.frame_written(written);
+        match written {
+            Write::Sent => EthernetFrame::parse(frame)
+                .ok()
+                .map(|frame| frame.destination),
+            Write::Dropped(_) => None,
+        }
+    }
+
+    /// Narrates what happened, and hands on what is to be sent.
+    fn tell(&mut self, now: Instant, step: Step) -> Option<Outgoing> {
+        if let (Some(narrator), Some(event)) = (&mut self.narrator, step.event) {
+            narrator.event(now, step.vm, event);
+        }
+        step.outgoing
+    }
+}

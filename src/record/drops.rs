@@ -51,6 +51,8 @@ drop_reasons! {
     NotForOurMac => "not_for_our_mac",
     /// Addressed to another IP address.
     NotForOurIp => "not_for_our_ip",
+    /// From an IP address that can't be one host's: a group's, unspecified, or the VM's own.
+    BadSource => "bad_source",
     /// Neither ARP nor IP: LLDP, spanning tree and the like.
     UnknownEthertype => "unknown_ethertype",
     /// IPv6, where the VM speaks IPv4 only.
@@ -69,6 +71,8 @@ drop_reasons! {
     ArpConflict => "arp_conflict",
     /// A ping waiting for its neighbour's address found the queue full.
     NeighbourQueueFull => "neighbour_queue_full",
+    /// A ping that was due found as many of its flow on their way as sequence numbers can tell apart; it was not sent.
+    TooManyOutstanding => "too_many_outstanding",
     /// The TAP took no more frames (`EAGAIN`, `ENOBUFS`).
     QueueFull => "queue_full",
     /// The interface is down (`EIO`).

@@ -1,1 +1,39 @@
-//! system
+//! TAPs, bridges, namespaces, netlink: everything that needs a privilege, and all of the crate's `unsafe`.
+//!
+//! [`TapFabric`] is what a run uses: it enters the namespace, makes the bridge, gives each VM a TAP and takes it all
+//! away at the end. The other modules are its parts, one kernel interface each. Set-up errors are
+//! [`SystemError`]s that name the operation and its object and abort; what goes wrong with a frame is an outcome
+//! ([`crate::fabric::Read`], [`crate::fabric::Write`]), never an error.
+
+mod clean;
+mod error;
+mod lab;
+mod limits;
+mod link;
+mod links;
+mod mark;
+mod names;
+mod namespace;
+mod netlink;
+mod new_lab;
+mod prepared;
+mod signals;
+mod sysctl;
+mod tap;
+mod tap_fabric;
+mod timer;
+
+pub use clean::{Cleaned, clean};
+pub use error::SystemError;
+pub use lab::{LabConfig, NetnsChoice};
+pub use limits::{ensure_descriptors, raise_descriptor_limit};
+pub use link::{Link, LinkKind};
+pub use links::{BRIDGE_PORTS, BridgePlan, LinkChange};
+pub use mark::{Mark, Owner};
+pub use names::{validate_interface_name, validate_namespace_name};
+pub use namespace::Namespace;
+pub use netlink::Netlink;
+pub use signals::StopSignals;
+pub use tap::Tap;
+pub use tap_fabric::{FIRST_TAP_TOKEN, TapFabric, token_of, vm_of};
+pub use timer::DeadlineTimer;

@@ -1,4 +1,39 @@
 //! The state machine of one VM. Pure: no file descriptor, no clock, no log.
+//!
+//! A VM answers ARP requests for its address (RFC 826), learns from ARP replies, answers ICMP echo requests, and
+//! completes its own pings from echo replies (RFC 792). Time is an argument; a frame or a deadline goes in, and at most
+//! one frame and one event come out ([`Reaction`]). The caller owns the buffer: a reply is built in place.
+//!
+//! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
+
+mod arp;
+mod claim;
+mod config;
+mod event;
+mod ipv4;
+mod neighbour;
+mod ping;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+
+pub use claim::{
+    ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, DEFEND_INTERVAL, PROBE_MAX, PROBE_MIN,
+    PROBE_WAIT, PROBES,
+};
+pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
+pub use event::{Event, Ignored, PingId, PingOutcome, Reaction, Transmit};
+pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
+pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
+
+use self::ipv4::Ipv4;
+use self::neighbour::{Lookup, NeighbourTable, Overdue};
+use self::ping::Session;
+use crate::time::Instant;
+use crate::wire::{EthernetFrame, MacAddr, Payload};
+
+/// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
+pub const MAX_SESSIONS: usize = 1 << 16;
 
 /// A VM's index: `vm0` is the first one made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -16,3 +51,258 @@ impl std::fmt::Display for VmId {
         write!(f, "vm{}", self.0)
     }
 }
+
+/// What came of starting a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PingStart {
+    /// A frame is to be sent: the echo request, or the ARP request that has to come first.
+    Transmit(Transmit),
+    /// The ping waits for an ARP reply that is under way.
+    Waiting,
+    /// The ping is over before it began: there is no way to its destination, or too many wait for the same neighbour.
+    Unresolved(Event),
+    /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
+    Refused,
+}
+
+/// A simulated VM with one network interface.
+#[derive(Debug)]
+pub struct Vm {
+    config: VmConfig,
+    random: fastrand::Rng,
+    ipv4: Ipv4,
+    neighbours: NeighbourTable,
+    sessions: Vec<Session>,
+    /// Pings whose neighbour has answered, to be sent.
+    resolved: VecDeque<PingId>,
+    /// Pings whose neighbour did not answer, to be reported.
+    unresolved: VecDeque<PingId>,
+}
+
+impl Vm {
+    /// A VM that starts at `now` and pings nobody yet.
+    pub fn new(now: Instant, config: VmConfig) -> Self {
+        let mut random = fastrand::Rng::with_seed(config.seed);
+        Vm {
+            ipv4: Ipv4::new(now, &config.ipv4, &mut random),
+            config,
+            random,
+            neighbours: NeighbourTable::default(),
+            sessions: Vec::new(),
+            resolved: VecDeque::new(),
+            unresolved: VecDeque::new(),
+        }
+    }
+
+    /// The hardware address of its interface.
+    pub fn mac(&self) -> MacAddr {
+        self.config.mac
+    }
+
+    /// The IPv4 address that it uses. `None` while it has none: it still tries one, or waits for a server, or has lost
+    /// it to somebody else.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.ipv4.interface().map(|interface| interface.address)
+    }
+
+    /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
+    pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
+        let id = u16::try_from(self.sessions.len()).ok()?;
+        self.sessions.push(Session::new(config));
+        Some(SessionId(id))
+    }
+
+    /// Makes `mac` known as the address of the neighbour `address`, as if it had just answered.
+    pub fn add_neighbour(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
+        self.neighbours.learn(now, address, mac, true);
+    }
+
+    /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
+    pub fn ping(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        due: Instant,
+        buffer: &mut [u8],
+    ) -> PingStart {
+        let Some(open) = self
+            .sessions
+            .get_mut(usize::from(session.0))
+            .filter(|s| s.has_room())
+        else {
+            return PingStart::Refused;
+        };
+        let destination = open.config.destination;
+        let ping = PingId {
+            session,
+            sequence: open.open(due),
+        };
+        let transmit = match self.next_hop(destination) {
+            None => None,
+            Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
+                Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
+                Lookup::Ask => self.solicit(next_hop, None, buffer),
+                Lookup::Wait => return PingStart::Waiting,
+                Lookup::Full => None,
+            },
+        };
+        match transmit {
+            Some(transmit) => PingStart::Transmit(transmit),
+            None => self
+                .abandon(ping)
+                .map_or(PingStart::Refused, PingStart::Unresolved),
+        }
+    }
+
+    /// Records when the frame of `ping` was written. Returns when it was due, or `None` if it is stamped already.
+    pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<Instant> {
+        self.session_mut(ping.session)?
+            .stamp_sent(ping.sequence, at)
+    }
+
+    /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
+    pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
+        match self.react(now, buffer, length) {
+            Ok(reaction) => reaction,
+            Err(ignored) => Reaction {
+                transmit: None,
+                event: Some(Event::Ignored(ignored)),
+            },
+        }
+    }
+
+    /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
+    /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
+    pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        if let Some(ping) = self.unresolved.pop_front() {
+            return Some(Reaction {
+                transmit: None,
+                event: self.abandon(ping),
+            });
+        }
+        if let Some(transmit) = self.next_resolved(buffer) {
+            return Some(Reaction {
+                transmit: Some(transmit),
+                event: None,
+            });
+        }
+        match self.neighbours.overdue(now) {
+            Some(Overdue::Ask(address, last)) => {
+                return Some(Reaction {
+                    transmit: self.solicit(address, last, buffer),
+                    event: None,
+                });
+            }
+            Some(Overdue::GiveUp(waiting)) => {
+                self.unresolved = waiting;
+                return self.poll(now, buffer);
+            }
+            None => {}
+        }
+        self.poll_claim(now, buffer)
+    }
+
+    /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
+    pub fn poll_at(&self) -> Option<Instant> {
+        if self.resolved.is_empty() && self.unresolved.is_empty() {
+            [self.neighbours.deadline(), self.ipv4.deadline()]
+                .into_iter()
+                .flatten()
+                .min()
+        } else {
+            Some(Instant::ZERO)
+        }
+    }
+
+    /// Gives up the oldest ping of `session` whose reply is overdue at `now`, one at a time.
+    pub fn expire(&mut self, now: Instant, session: SessionId) -> Option<Event> {
+        let (sequence, outcome) = self.session_mut(session)?.expire(now)?;
+        Some(Event::Ping(PingId { session, sequence }, outcome))
+    }
+
+    /// When the oldest ping of `session` is overdue; `None` when none is on its way.
+    pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
+        self.sessions.get(usize::from(session.0))?.deadline()
+    }
+
+    fn react(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Result<Reaction, Ignored> {
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
+        if frame.destination != self.config.mac && !frame.destination.is_multicast() {
+            return Err(Ignored::OtherStation);
+        }
+        match frame.payload().map_err(Ignored::Malformed)? {
+            Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
+            Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
+            Payload::Ipv4(packet) => {
+                let datagram = self.receive_ipv4(now, &packet)?;
+                Ok(self.settle_ipv4(datagram, buffer, length))
+            }
+        }
+    }
+
+    /// Builds the next echo request that waited for its neighbour.
+    fn next_resolved(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        let ping = self.resolved.pop_front()?;
+        let session = self.sessions.get(usize::from(ping.session.0))?;
+        let mac = self
+            .next_hop(session.config.destination)
+            .and_then(|next_hop| self.neighbours.get(next_hop));
+        let Some(mac) = mac else {
+            self.unresolved.push_back(ping);
+            return None;
+        };
+        self.echo_request(ping, mac, buffer)
+    }
+
+    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
+    fn next_hop(&self, destination: IpAddr) -> Option<IpAddr> {
+        match destination {
+            IpAddr::V4(destination) => {
+                let next_hop = self.ipv4.interface()?.next_hop(destination)?;
+                Some(next_hop.into())
+            }
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
+    fn solicit(
+        &self,
+        address: IpAddr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        match address {
+            IpAddr::V4(target) => self.arp_request(target, last, buffer),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn echo_request(&self, ping: PingId, mac: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
+        let config = self.sessions.get(usize::from(ping.session.0))?.config;
+        match config.destination {
+            IpAddr::V4(destination) => {
+                self.ipv4_echo_request(ping, config, destination, mac, buffer)
+            }
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(usize::from(id.0))
+    }
+
+    fn abandon(&mut self, ping: PingId) -> Option<Event> {
+        let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
+        Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! A validated plan: what to build, what to send. Plain data, checked before anything is touched.
+
+mod describe;
+mod plan;
+mod scenario;
+mod settings;
+
+pub use self::describe::describe;
+pub use self::plan::plan;
+pub use self::scenario::Scenario;
+pub use self::settings::{LAB, LOAD, Origin, Setting, SettingError, Settings};
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use crate::hypervisor::Phase;
+use crate::load::Target;
+use crate::system::LabConfig;
+use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, VmConfig, VmId};
+use crate::wire::MacAddr;
+
+/// What one VM is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VmPlan {
+    /// The hardware address of its interface.
+    pub mac: MacAddr,
+    /// Its IPv4 address.
+    pub address: Ipv4Addr,
+}
+
+/// What a flow is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowPlan {
+    /// Who sends.
+    pub source: VmId,
+    /// Who is to answer.
+    pub target: Target,
+    /// Bytes of payload of each ping.
+    pub payload_length: usize,
+}
+
+/// What all VMs of a run have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GuestPlan {
+    /// How many bits of an address name the VMs' network.
+    pub prefix_length: u8,
+    /// Who takes datagrams for other networks.
+    pub gateway: Option<Ipv4Addr>,
+    /// Whether a VM asks if somebody else has its address before it uses it (RFC 5227).
+    pub probe: bool,
+    /// Whether a VM announces its address.
+    pub announce: bool,
+    /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
+    pub udp_echo: bool,
+}
+
+/// How much later than the one before it a VM announces its address, for each port of the bridge: a broadcast costs the
+/// kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
+const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
+
+/// What to build, what to send, and for how long.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// Where the VMs live.
+    pub lab: LabConfig,
+    /// The VMs, `vm0` first.
+    pub vms: Vec<VmPlan>,
+    /// What the VMs have in common.
+    pub guests: GuestPlan,
+    /// Who pings whom. Without flows the VMs only answer.
+    pub flows: Vec<FlowPlan>,
+    /// The parts of the run, one after the other; none when the VMs only answer.
+    pub phases: Vec<Phase>,
+    /// How long a reply is waited for.
+    pub timeout: Duration,
+    /// How long to serve when there are no flows; `None` for until a signal comes.
+    pub serve: Option<Duration>,
+    /// Whether every VM knows its flows' neighbours beforehand.
+    pub static_neighbours: bool,
+    /// Where all random choices follow from.
+    pub seed: u64,
+}
+
+/// The default address plan: the host's side has `.1` of the subnet, the VMs what follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AddressPlan {
+    subnet: Ipv4Net,
+}
+
+/// A subnet that can't hold the VMs.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "{subnet} has room for {room} VMs (network, host side and broadcast address taken off), not for {vms}"
+)]
+pub struct SubnetTooSmall {
+    subnet: Ipv4Net,
+    room: u64,
+    vms: u64,
+}
+
+impl AddressPlan {
+    /// A plan for `vms` VMs in `subnet`.
+    ///
+    /// # Errors
+    /// When the subnet has fewer addresses than VMs need.
+    pub fn new(subnet: Ipv4Net, vms: u64) -> Result<AddressPlan, SubnetTooSmall> {
+        let room = (1u64 << (32 - u32::from(subnet.prefix_len()))).saturating_sub(3);
+        if vms > room {
+            return Err(SubnetTooSmall { subnet, room, vms });
+        }
+        Ok(AddressPlan {
+            subnet: subnet.trunc(),
+        })
+    }
+
+    /// Address and MAC of `vm`: network + 2 + index, and `02:00` followed by that address.
+    pub fn vm(&self, vm: VmId) -> VmPlan {
+        let address = Ipv4Addr::from(u32::from(self.subnet.network()).wrapping_add(2 + vm.0));
+        let [a, b, c, d] = address.octets();
+        VmPlan {
+            mac: MacAddr([2, 0, a, b, c, d]),
+            address,
+        }
+    }
+}
+
+impl Experiment {
+    /// What VM number `index` is told at its start. `None` if there is none of that number.
+    pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
+        let VmPlan { mac, address } = *self.vms.get(index)?;
+        let guests = &self.guests;
+        let turn = u32::try_from(index * self.vms.len()).unwrap_or(u32::MAX);
+        Some(VmConfig {
+            mac,
+            mtu: self.lab.mtu,
+            // Two VMs of a run, and the same VM of two runs, choose differently.
+            seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
+            ipv4: Ipv4Config {
+                addressing: Addressing::Static(Ipv4Interface {
+                    address,
+                    prefix_length: guests.prefix_length,
+                    gateway: guests.gateway,
+                }),
+                probe: guests.probe,
+                announce: guests
+                    .announce
+                    .then(|| ANNOUNCEMENT_PER_PORT.saturating_mul(turn)),
+                udp_echo: guests.udp_echo,
+            },
+        })
+    }
+
+    /// The address that a flow's pings go to. `None` if its VM does not exist.
+    pub fn destination(&self, target: Target) -> Option<IpAddr> {
+        match target {
+            Target::Vm(vm) => self.vms.get(vm.index()).map(|vm| vm.address.into()),
+            Target::Address(address) => Some(address),
+        }
+    }
+
+    /// How many pings all phases together are to send; `None` when that depends on the time.
+    pub fn planned_pings(&self) -> Option<u64> {
+        let mut pings = 0u64;
+        for phase in &self.phases {
+            let count = phase.load.count.filter(|_| phase.duration.is_none())?;
+            pings = pings.saturating_add(count.saturating_mul(phase.load.flows.len() as u64));
+        }
+        Some(pings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_vm_has_the_address_after_the_hosts() {
+        let plan = AddressPlan::new("10.77.0.0/16".parse().unwrap(), 2).unwrap();
+        let vm = plan.vm(VmId(0));
+        assert_eq!(
+            (vm.address.to_string(), vm.mac.to_string()),
+            ("10.77.0.2".into(), "02:00:0a:4d:00:02".into())
+        );
+        assert_eq!(plan.vm(VmId(254)).address.to_string(), "10.77.1.0");
+    }
+
+    #[test]
+    fn a_subnet_holds_all_but_three_of_its_addresses() {
+        let subnet = |text: &str| text.parse().unwrap();
+        for (net, fits, too_many) in [
+            ("10.0.0.0/29", 5, 6),
+            ("10.0.0.0/30", 1, 2),
+            ("10.0.0.0/16", 65_533, 65_534),
+        ] {
+            assert!(AddressPlan::new(subnet(net), fits).is_ok(), "{net}");
+            assert!(AddressPlan::new(subnet(net), too_many).is_err(), "{net}");
+        }
+        assert!(AddressPlan::new(subnet("10.0.0.0/31"), 1).is_err());
+        assert!(AddressPlan::new(subnet("10.0.0.0/32"), 1).is_err());
+    }
+}

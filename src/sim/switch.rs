@@ -1,0 +1,208 @@
+//! A learning switch in memory, with wires that delay, lose, repeat and reorder.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use crate::fabric::{Fabric, Read, Write};
+use crate::time::Instant;
+use crate::vm::VmId;
+use crate::wire::{EthernetFrame, MacAddr};
+
+/// What the wire from the switch to a VM does to each frame.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Impairments {
+    /// How long every frame takes.
+    pub delay: Duration,
+    /// A uniformly distributed part added to that. Frames stay in order.
+    pub jitter: Duration,
+    /// Share of the frames that are lost, 0 to 1.
+    pub loss: f64,
+    /// Share of the frames that arrive twice, 0 to 1.
+    pub duplicate: f64,
+    /// Share of the frames that are held back by [`Impairments::reorder_delay`], 0 to 1.
+    pub reorder: f64,
+    /// How long those are held back; later frames pass them.
+    pub reorder_delay: Duration,
+}
+
+impl Default for Impairments {
+    /// A perfect wire of 10 µs.
+    fn default() -> Impairments {
+        Impairments {
+            delay: Duration::from_micros(10),
+            jitter: Duration::ZERO,
+            loss: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            reorder_delay: Duration::ZERO,
+        }
+    }
+}
+
+/// A time in which one VM takes no frame; what arrives meanwhile arrives at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stall {
+    /// The VM.
+    pub vm: VmId,
+    /// From when on.
+    pub from: Instant,
+    /// Until when.
+    pub until: Instant,
+}
+
+/// A switch that learns which address is behind which port, as a bridge does (IEEE 802.1D).
+#[derive(Debug)]
+pub struct Switch {
+    impairments: Impairments,
+    stalls: Vec<Stall>,
+    random: fastrand::Rng,
+    now: Instant,
+    ports: Vec<Port>,
+    table: HashMap<MacAddr, VmId>,
+    /// Arrivals to come, earliest first, in the order of sending where they are at the same time.
+    arrivals: BinaryHeap<Reverse<(Instant, u64, VmId)>>,
+    /// Frames under way, by the number in `arrivals`.
+    frames: HashMap<u64, Vec<u8>>,
+    sent: u64,
+}
+
+#[derive(Debug, Default)]
+struct Port {
+    /// Frames that have arrived.
+    inbox: VecDeque<Vec<u8>>,
+    /// When the last frame in order arrives.
+    last_arrival: Instant,
+}
+
+impl Switch {
+    /// A switch without ports, whose random choices follow from `seed`.
+    pub fn new(impairments: Impairments, seed: u64) -> Switch {
+        Switch {
+            impairments,
+            stalls: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            now: Instant::ZERO,
+            ports: Vec::new(),
+            table: HashMap::new(),
+            arrivals: BinaryHeap::new(),
+            frames: HashMap::new(),
+            sent: 0,
+        }
+    }
+
+    /// Has a VM take no frame for a time.
+    pub fn stall(&mut self, stall: Stall) {
+        self.stalls.push(stall);
+    }
+
+    /// Tells what time it is.
+    pub fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// When the next frame arrives.
+    pub fn next_arrival(&self) -> Option<Instant> {
+        self.arrivals.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// The VM for which the next frame has arrived by `now`.
+    pub fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
+        self.advance(now);
+        let &Reverse((at, number, vm)) = self.arrivals.peek()?;
+        if at > now {
+            return None;
+        }
+        self.arrivals.pop();
+        if let (Some(port), Some(frame)) =
+            (self.ports.get_mut(vm.index()), self.frames.remove(&number))
+        {
+            port.inbox.push_back(frame);
+        }
+        Some(vm)
+    }
+
+    fn carry(&mut self, to: VmId, frame: &[u8]) {
+        let wire = self.impairments;
+        if self.random.f64() < wire.loss {
+            return;
+        }
+        let copies = if self.random.f64() < wire.duplicate {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let jitter = wire.jitter.mul_f64(self.random.f64());
+            let mut at = self.now + wire.delay + jitter;
+            let Some(port) = self.ports.get_mut(to.index()) else {
+                return;
+            };
+            if self.random.f64() < wire.reorder {
+                at = at + wire.reorder_delay;
+            } else {
+                at = at.max(port.last_arrival);
+                port.last_arrival = at;
+            }
+            if let Some(stall) = self
+                .stalls
+                .iter()
+                .find(|s| s.vm == to && s.from <= at && at < s.until)
+            {
+                at = stall.until;
+            }
+            self.sent += 1;
+            self.frames.insert(self.sent, frame.to_vec());
+            self.arrivals.push(Reverse((at, self.sent, to)));
+        }
+    }
+}
+
+impl Fabric for Switch {
+    type Error = Infallible;
+
+    fn plug(&mut self, vm: VmId, _mac: MacAddr) -> Result<(), Infallible> {
+        if self.ports.len() <= vm.index() {
+            self.ports.resize_with(vm.index() + 1, Port::default);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
+        let Some(frame) = self
+            .ports
+            .get_mut(vm.index())
+            .and_then(|port| port.inbox.pop_front())
+        else {
+            return Read::Empty;
+        };
+        let length = frame.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..length), frame.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        Read::Frame(length)
+    }
+
+    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
+        let Ok(header) = EthernetFrame::parse(frame) else {
+            return Write::Sent;
+        };
+        self.table.insert(header.source, vm);
+        match self.table.get(&header.destination).copied() {
+            Some(port) if !header.destination.is_multicast() => {
+                if port != vm {
+                    self.carry(port, frame);
+                }
+            }
+            _ => {
+                for port in 0..self.ports.len() as u32 {
+                    if VmId(port) != vm {
+                        self.carry(VmId(port), frame);
+                    }
+                }
+            }
+        }
+        Write::Sent
+    }
+}

@@ -1,0 +1,284 @@
+//! Known truth in, the same truth out: what the wire does is what the report says.
+
+use std::time::Duration;
+
+use super::*;
+use crate::experiment::AddressPlan;
+use crate::hypervisor::{FlowConfig, Phase};
+use crate::load::{Arrivals, Pacing, PhaseLoad};
+use crate::record::{Limits, Recorder};
+use crate::vm::{SessionConfig, VmConfig, VmId};
+
+const END: Instant = Instant::from_nanos(3_600_000_000_000);
+const MS: Duration = Duration::from_millis(1);
+
+/// A lab of VMs on one switch.
+struct Lab {
+    hypervisor: Hypervisor<Switch>,
+    addresses: AddressPlan,
+}
+
+impl Lab {
+    fn new(vms: u32, impairments: Impairments) -> Lab {
+        let addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), u64::from(vms)).unwrap();
+        let recorder = Recorder::new(Limits::default());
+        let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder, 1);
+        for i in 0..vms {
+            let plan = addresses.vm(VmId(i));
+            let Ok(_) = hypervisor.create_vm(Instant::ZERO, VmConfig::new(plan.mac, plan.address));
+        }
+        Lab {
+            hypervisor,
+            addresses,
+        }
+    }
+
+    fn flow(&mut self, source: u32, destination: u32) {
+        let session = SessionConfig {
+            destination: self.addresses.vm(VmId(destination)).address.into(),
+            payload_length: 56,
+            timeout: Duration::from_secs(1),
+        };
+        self.hypervisor
+            .add_flow(FlowConfig {
+                source: VmId(source),
+                session,
+            })
+            .unwrap();
+    }
+
+    /// One flow from vm0 to vm1, for the whole run.
+    fn ping(&mut self, pacing: Pacing, count: u64) -> Instant {
+        self.flow(0, 1);
+        self.run(vec![phase("", 1, pacing, Some(count), None)])
+    }
+
+    fn run(&mut self, phases: Vec<Phase>) -> Instant {
+        self.hypervisor.start(Instant::ZERO, phases);
+        run(&mut self.hypervisor, Instant::ZERO, END)
+    }
+}
+
+fn phase(
+    name: &str,
+    flows: u32,
+    pacing: Pacing,
+    count: Option<u64>,
+    duration: Option<Duration>,
+) -> Phase {
+    let load = PhaseLoad {
+        flows: 0..flows,
+        pacing,
+        arrivals: Arrivals::Uniform,
+        count,
+        start_jitter: Duration::ZERO,
+    };
+    Phase {
+        name: name.to_owned(),
+        is_counted: name != "warm-up",
+        load,
+        duration,
+    }
+}
+
+fn within(value: u64, truth: u64, share: f64) -> bool {
+    value.abs_diff(truth) as f64 <= truth as f64 * share
+}
+
+#[test]
+fn a_fixed_delay_comes_out_as_twice_that_and_resolution_takes_one_round_trip() {
+    let mut lab = Lab::new(
+        2,
+        Impairments {
+            delay: MS,
+            ..Impairments::default()
+        },
+    );
+    let end = lab.ping(Pacing::Interval(10 * MS), 1_000);
+    assert_eq!(end.as_nanos(), (999 * 10 + 2) * 1_000_000);
+    let recorder = lab.hypervisor.recorder();
+    let totals = recorder.totals();
+    assert_eq!(
+        (totals.sent, totals.received, totals.failed()),
+        (1_000, 1_000, 0)
+    );
+    let rtt = recorder.run().rtt_summary();
+    assert_eq!((rtt.min, rtt.max), (Some(2_000_000), Some(2_000_000)));
+    assert_eq!(recorder.resolution().summary().max, Some(2_000_000));
+    // The first ping was due before its neighbour was known: it feels both round trips.
+    assert_eq!(recorder.run().response().summary().max, Some(4_000_000));
+}
+
+#[test]
+fn a_window_is_kept_full() {
+    let mut lab = Lab::new(
+        2,
+        Impairments {
+            delay: MS,
+            ..Impairments::default()
+        },
+    );
+    let end = lab.ping(Pacing::Window(8), 800);
+    assert_eq!(lab.hypervisor.recorder().totals().received, 800);
+    assert_eq!(
+        end.as_nanos(),
+        (100 * 2 + 2) * 1_000_000,
+        "100 rounds of 8, and one to resolve"
+    );
+}
+
+#[test]
+fn loss_both_ways_duplicates_and_reordering_are_counted_as_they_were_put_in() {
+    let pings = 20_000;
+    let wire = Impairments {
+        loss: 0.05,
+        ..Impairments::default()
+    };
+    let mut lab = Lab::new(2, wire);
+    lab.ping(Pacing::Interval(MS), pings);
+    let totals = *lab.hypervisor.recorder().run().totals();
+    assert_eq!(totals.sent, pings);
+    assert_eq!(totals.received + totals.lost, pings);
+    let truth = (pings as f64 * (1.0 - 0.95 * 0.95)) as u64;
+    assert!(within(totals.lost, truth, 0.1), "{totals:?}, {truth} lost");
+
+    let wire = Impairments {
+        duplicate: 0.1,
+        ..Impairments::default()
+    };
+    let mut lab = Lab::new(2, wire);
+    lab.ping(Pacing::Interval(MS), pings);
+    let totals = *lab.hypervisor.recorder().run().totals();
+    // A request that arrives twice is answered twice, and each answer may be doubled again.
+    let truth = (pings as f64 * (1.1 * 1.1 - 1.0)) as u64;
+    assert!(
+        within(totals.duplicate, truth, 0.1),
+        "{totals:?}, {truth} duplicate"
+    );
+    assert_eq!((totals.received, totals.lost), (pings, 0));
+
+    let wire = Impairments {
+        reorder: 0.05,
+        reorder_delay: 3 * MS,
+        ..Impairments::default()
+    };
+    let mut lab = Lab::new(2, wire);
+    lab.ping(Pacing::Interval(MS), pings);
+    let totals = *lab.hypervisor.recorder().run().totals();
+    let truth = (pings as f64 * (1.0 - 0.95 * 0.95)) as u64;
+    assert!(
+        within(totals.reordered, truth, 0.1),
+        "{totals:?}, {truth} reordered"
+    );
+    assert_eq!((totals.received, totals.duplicate), (pings, 0));
+}
+
+#[test]
+fn a_reply_after_the_timeout_is_late_and_its_ping_lost() {
+    let wire = Impairments {
+        delay: 600 * MS,
+        ..Impairments::default()
+    };
+    let mut lab = Lab::new(2, wire);
+    lab.ping(Pacing::Interval(100 * MS), 50);
+    let totals = *lab.hypervisor.recorder().run().totals();
+    assert_eq!((totals.sent, totals.received, totals.lost), (50, 0, 50));
+    assert!(
+        totals.late >= 45,
+        "those of the last second come after the end: {totals:?}"
+    );
+}
+
+#[test]
+fn nobody_there_is_unresolved_not_lost() {
+    let mut lab = Lab::new(
+        2,
+        Impairments {
+            loss: 1.0,
+            ..Impairments::default()
+        },
+    );
+    lab.ping(Pacing::Interval(100 * MS), 10);
+    let totals = *lab.hypervisor.recorder().run().totals();
+    assert_eq!((totals.sent, totals.lost, totals.unresolved), (0, 0, 10));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || {
+        let wire = Impairments {
+            jitter: MS,
+            loss: 0.1,
+            duplicate: 0.1,
+            reorder: 0.1,
+            reorder_delay: 5 * MS,
+            ..Impairments::default()
+        };
+        let mut lab = Lab::new(5, wire);
+        for i in 0..5 {
+            lab.flow(i, (i + 1) % 5);
+        }
+        let end = lab.run(vec![phase("", 5, Pacing::Interval(MS), Some(500), None)]);
+        let run = lab.hypervisor.recorder().run();
+        (end, *run.totals(), run.rtt_summary().p99)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_stall_of_the_receiver_shows_in_rtt_and_not_in_lateness() {
+    let mut lab = Lab::new(2, Impairments::default());
+    let from = Instant::from_nanos(1_000_000_000);
+    lab.hypervisor.fabric().stall(Stall {
+        vm: VmId(1),
+        from,
+        until: from + 100 * MS,
+    });
+    lab.ping(Pacing::Interval(MS), 3_000);
+    let run = lab.hypervisor.recorder().run();
+    assert_eq!(run.totals().received, 3_000);
+    assert_eq!(
+        run.lateness().summary().max,
+        Some(20_000),
+        "only the first waits, to be resolved"
+    );
+    let max = run.response().summary().max.unwrap_or_default();
+    assert!(within(max, 100_000_000, 0.01), "{max}");
+    // One ping a millisecond, for 100 ms: that many were held up, by 50 ms in the mean.
+    let p95 = run.response().summary().p99.unwrap_or_default();
+    assert!(within(p95, 70_000_000, 0.05), "{p95}");
+}
+
+#[test]
+fn phases_follow_one_another_and_each_has_its_own_figures() {
+    let mut lab = Lab::new(
+        2,
+        Impairments {
+            delay: MS,
+            ..Impairments::default()
+        },
+    );
+    lab.flow(0, 1);
+    let tenth = Some(100 * MS);
+    let end = lab.run(vec![
+        phase("warm-up", 1, Pacing::Interval(MS), None, tenth),
+        phase("slow", 1, Pacing::Rate(100.0), None, tenth),
+        phase("fast", 1, Pacing::Rate(1_000.0), None, tenth),
+        phase("counted", 1, Pacing::Interval(MS), Some(7), None),
+    ]);
+    assert_eq!(end.as_nanos() / 1_000_000, 300 + 6 + 2);
+    let recorder = lab.hypervisor.recorder();
+    let phases: Vec<(&str, u64, u64)> = recorder
+        .phases()
+        .iter()
+        .map(|phase| (phase.name(), phase.totals().sent, phase.totals().received))
+        .collect();
+    let expected = [
+        ("warm-up", 100, 100),
+        ("slow", 10, 10),
+        ("fast", 100, 100),
+        ("counted", 7, 7),
+    ];
+    assert_eq!(phases, expected);
+    assert_eq!(recorder.totals().sent, 117, "the warm-up does not count");
+}

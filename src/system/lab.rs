@@ -1,0 +1,206 @@
+//! What lab to build: the plain data that a [`TapFabric`](super::TapFabric) is made from.
+
+use std::str::FromStr;
+
+use ipnet::Ipv4Net;
+
+use super::error::SystemError;
+use super::links::BRIDGE_PORTS;
+use super::names::{validate_interface_name, validate_namespace_name};
+
+/// Which network namespace the lab lives in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum NetnsChoice {
+    /// One of the process's own, which ends with it. Works without root where user namespaces are allowed.
+    #[default]
+    Private,
+    /// The one that the process was started in. What is made there is marked, and removed at the end.
+    Host,
+    /// A named one, as `ip netns` makes them; made, and removed at the end, if it does not exist.
+    Named(String),
+}
+
+impl FromStr for NetnsChoice {
+    type Err = String;
+
+    /// `private`, `host` or the name of a namespace.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "private" => Ok(NetnsChoice::Private),
+            "host" => Ok(NetnsChoice::Host),
+            name => match validate_namespace_name(name) {
+                Ok(()) => Ok(NetnsChoice::Named(name.to_owned())),
+                Err(why) => Err(format!("a namespace's name {why}")),
+            },
+        }
+    }
+}
+
+/// A lab: one bridge and a TAP for each VM.
+#[derive(Clone, Debug)]
+pub struct LabConfig {
+    /// How many VMs there will be: what they need is checked before anything is made.
+    pub vms: u32,
+    /// Where the lab lives.
+    pub netns: NetnsChoice,
+    /// The bridge's name.
+    pub bridge: String,
+    /// The TAP of `vmI` is called by this and I.
+    pub tap_prefix: String,
+    /// MTU of bridge and TAPs in bytes, without the Ethernet header.
+    pub mtu: u16,
+    /// An address for the bridge, so that the host side can talk to the VMs.
+    pub host_address: Option<Ipv4Net>,
+    /// Use the bridge and TAPs that somebody else has prepared, and leave them as they are.
+    pub attach: bool,
+    /// How many frames wait in a TAP before the kernel drops more; `None` for the kernel's default (1000).
+    pub tx_queue_length: Option<u32>,
+}
+
+impl Default for LabConfig {
+    /// Two VMs in a private namespace, `tap0` and `tap1` on `br0`.
+    fn default() -> Self {
+        LabConfig {
+            vms: 2,
+            netns: NetnsChoice::Private,
+            bridge: "br0".to_owned(),
+            tap_prefix: "tap".to_owned(),
+            mtu: 1500,
+            host_address: None,
+            attach: false,
+            tx_queue_length: None,
+        }
+    }
+}
+
+impl LabConfig {
+    /// The name of the TAP of the VM with this index.
+    pub fn tap_name(&self, index: u32) -> String {
+        format!("{}{index}", self.tap_prefix)
+    }
+
+    /// Whether the lab can exist, as far as that can be told without asking the kernel.
+    ///
+    /// # Errors
+    /// Which part of it can't, and why.
+    pub fn validate(&self) -> Result<(), SystemError> {
+        let name_is = |name: &str, why: &str| {
+            SystemError::refused(format!("name an interface {name:?}"), why)
+        };
+        validate_interface_name(&self.bridge).map_err(|why| name_is(&self.bridge, why))?;
+        let last = self.tap_name(self.vms.saturating_sub(1));
+        validate_interface_name(&last)
+            .map_err(|why| name_is(&last, why).advise("choose a shorter --tap-prefix"))?;
+        if self
+            .tap_index(&self.bridge)
+            .is_some_and(|index| index < self.vms)
+        {
+            let why = "bridge and TAP would have the same name";
+            return Err(
+                name_is(&self.bridge, why).advise("choose another --bridge or --tap-prefix")
+            );
+        }
+        if self.vms > BRIDGE_PORTS && !self.attach {
+            let operation = format!("put {} TAPs on bridge {}", self.vms, self.bridge);
+            return Err(
+                SystemError::refused(operation, "a bridge has 1023 ports").advise("lower --vms")
+            );
+        }
+        if self.attach && self.netns == NetnsChoice::Private {
+            let why = "nobody can have prepared anything in a namespace that does not exist yet";
+            return Err(SystemError::refused("attach to a private lab", why)
+                .advise("add --netns host or --netns NAME"));
+        }
+        if self.attach && self.host_address.is_some() {
+            let operation = format!("give bridge {} an address", self.bridge);
+            return Err(SystemError::refused(
+                operation,
+                "it was attached to, and is left as it is",
+            )
+            .advise(format!("ip address add ADDRESS dev {}", self.bridge)));
+        }
+        Ok(())
+    }
+
+    /// The inverse of [`LabConfig::tap_name`].
+    pub(super) fn tap_index(&self, name: &str) -> Option<u32> {
+        let index = name.strip_prefix(&self.tap_prefix)?.parse().ok()?;
+        (self.tap_name(index) == name).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_chosen_by_a_word_or_a_name() {
+        assert_eq!("private".parse(), Ok(NetnsChoice::Private));
+        assert_eq!("host".parse(), Ok(NetnsChoice::Host));
+        assert_eq!("lab".parse(), Ok(NetnsChoice::Named("lab".to_owned())));
+        assert!("../lab".parse::<NetnsChoice>().is_err());
+    }
+
+    #[test]
+    fn a_lab_that_cannot_exist_is_refused_with_the_reason() {
+        let plan = LabConfig::default;
+        assert!(plan().validate().is_ok());
+        let cases = [
+            (
+                LabConfig {
+                    bridge: "a/b".into(),
+                    ..plan()
+                },
+                "a/b",
+            ),
+            (
+                LabConfig {
+                    tap_prefix: "fifteen-bytes-x".into(),
+                    ..plan()
+                },
+                "15 bytes",
+            ),
+            (
+                LabConfig {
+                    bridge: "tap1".into(),
+                    ..plan()
+                },
+                "same name",
+            ),
+            (
+                LabConfig {
+                    vms: 1024,
+                    ..plan()
+                },
+                "1023 ports",
+            ),
+            (
+                LabConfig {
+                    attach: true,
+                    ..plan()
+                },
+                "--netns host",
+            ),
+            (
+                LabConfig {
+                    attach: true,
+                    netns: NetnsChoice::Host,
+                    host_address: Some("10.77.0.1/16".parse().unwrap()),
+                    ..plan()
+                },
+                "ip address add",
+            ),
+        ];
+        for (lab, expected) in cases {
+            let error = lab.validate().expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        for name in ["tap2", "tap01", "tap", "tap+1"] {
+            let lab = LabConfig {
+                bridge: name.into(),
+                ..plan()
+            };
+            assert!(lab.validate().is_ok(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A link, which is what rtnetlink calls a network interface, as it is read from the kernel's reply.
+
+use netlink_packet_core::NlasIterator;
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+
+use super::netlink::text;
+
+/// What a link is, as far as it matters here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkKind {
+    /// A Linux bridge.
+    Bridge,
+    /// A TAP: a tun device that carries Ethernet frames.
+    Tap,
+    /// Anything else.
+    Other,
+}
+
+/// One link, as it was when it was looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// The number by which the kernel knows it; never used again in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The free text put on it (`ip link set … alias`).
+    pub alias: Option<String>,
+    /// Its group; 0 unless somebody set one.
+    pub group: u32,
+    /// What it is.
+    pub kind: LinkKind,
+    /// The index of the bridge (or other master) that it is a port of.
+    pub master: Option<u32>,
+    /// Whether it was brought up (`IFF_UP`), carrier or not.
+    pub up: bool,
+    /// Its MTU in bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Frames that the kernel dropped instead of sending them; for a TAP, those that its full queue did not take.
+    pub tx_dropped: u64,
+}
+
+/// Attribute numbers of `linux/if_link.h`.
+mod attribute {
+    pub(super) const IFNAME: u16 = 3;
+    pub(super) const MTU: u16 = 4;
+    pub(super) const MASTER: u16 = 10;
+    pub(super) const LINKINFO: u16 = 18;
+    pub(super) const IFALIAS: u16 = 20;
+    pub(super) const STATS64: u16 = 23;
+    pub(super) const GROUP: u16 = 27;
+    pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const INFO_DATA: u16 = 2;
+    pub(super) const TUN_TYPE: u16 = 3;
+    /// `IFF_TAP` of `linux/if_tun.h`.
+    pub(super) const TUN_TYPE_TAP: u8 = 2;
+    /// Where `tx_dropped` is in `struct rtnl_link_stats64`.
+    pub(super) const TX_DROPPED: std::ops::Range<usize> = 56..64;
+}
+
+/// Reads the payload of an `RTM_NEWLINK`; `None` if it is none.
+pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
+    let header = LinkHeader::parse(payload).ok()?;
+    let mut link = Link {
+        index: header.index,
+        name: String::new(),
+        alias: None,
+        group: 0,
+        kind: LinkKind::Other,
+        master: None,
+        up: header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        tx_dropped: 0,
+    };
+    for (kind, value) in attributes(payload.get(16..)?) {
+        let number = || value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+        match kind {
+            attribute::IFNAME => link.name = text(value),
+            attribute::IFALIAS => link.alias = Some(text(value)),
+            attribute::MTU => link.mtu = number()?,
+            attribute::GROUP => link.group = number()?,
+            attribute::MASTER => link.master = number(),
+            attribute::LINKINFO => link.kind = parse_kind(value),
+            attribute::STATS64 => {
+                let bytes = value.get(attribute::TX_DROPPED)?;
+                link.tx_dropped = u64::from_ne_bytes(bytes.try_into().ok()?);
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn parse_kind(link_info: &[u8]) -> LinkKind {
+    let find = |nested, wanted| {
+        attributes(nested).find_map(|(kind, value)| (kind == wanted).then_some(value))
+    };
+    match find(link_info, attribute::INFO_KIND).map(text).as_deref() {
+        Some("bridge") => LinkKind::Bridge,
+        Some("tun") => {
+            let data = find(link_info, attribute::INFO_DATA).unwrap_or_default();
+            match find(data, attribute::TUN_TYPE) {
+                Some([attribute::TUN_TYPE_TAP, ..]) => LinkKind::Tap,
+                _ => LinkKind::Other,
+            }
+        }
+        _ => LinkKind::Other,
+    }
+}
+
+/// Kind and value of each attribute; ends at the first malformed one.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes)
+        .map_while(Result::ok)
+        .map(|attribute| {
+            let (kind, end) = (attribute.kind(), usize::from(attribute.length()));
+            (kind, attribute.into_inner().get(4..end).unwrap_or_default())
+        })
+}

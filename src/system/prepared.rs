@@ -1,0 +1,93 @@
+//! A lab that somebody else has prepared: it must be complete, is used as it is, and left alone (`--attach`).
+
+use super::error::SystemError;
+use super::lab::LabConfig;
+use super::link::{Link, LinkKind};
+use super::netlink::Netlink;
+use super::tap::Tap;
+
+/// Checks that the bridge and all TAPs of `lab` are there and ready, and returns the bridge's index.
+///
+/// # Errors
+/// The first thing that is not as it should be, with the command that prepares it.
+pub(super) fn check_prepared_lab(
+    netlink: &mut Netlink,
+    lab: &LabConfig,
+) -> Result<u32, SystemError> {
+    let bridge = check_bridge(netlink, &lab.bridge)?;
+    let links = netlink.links()?;
+    let mut taps = vec![None; lab.vms as usize];
+    for link in &links {
+        let index = lab.tap_index(&link.name).map(|index| index as usize);
+        if let Some(slot) = index.and_then(|index| taps.get_mut(index)) {
+            *slot = Some(link);
+        }
+    }
+    for (index, link) in (0..).zip(taps) {
+        check_tap(lab, bridge, &lab.tap_name(index), link)?;
+    }
+    Ok(bridge)
+}
+
+/// Attaches to a prepared TAP.
+///
+/// # Errors
+/// When it is not as it should be. It is never made: `TUNSETIFF` would make one that is missing, so this looks it up
+/// before, and after.
+pub(super) fn attach_tap(
+    netlink: &mut Netlink,
+    lab: &LabConfig,
+    bridge: u32,
+    name: &str,
+) -> Result<Tap, SystemError> {
+    let before = netlink.link(name)?;
+    check_tap(lab, bridge, name, before.as_ref())?;
+    let tap = Tap::attach(name)?;
+    let after = netlink.link(name)?;
+    if after.map(|link| link.index) != before.map(|link| link.index) {
+        let operation = format!("attach to TAP {name}");
+        return Err(SystemError::refused(operation, "it was removed just now"));
+    }
+    Ok(tap)
+}
+
+fn check_bridge(netlink: &mut Netlink, name: &str) -> Result<u32, SystemError> {
+    let refused = |why: &str| SystemError::refused(format!("attach to bridge {name}"), why);
+    match netlink.link(name)? {
+        None => Err(refused("there is no such link").advise(format!(
+            "ip link add {name} type bridge; ip link set {name} up"
+        ))),
+        Some(link) if link.kind != LinkKind::Bridge => Err(refused("it is not a bridge")),
+        Some(link) if !link.up => {
+            Err(refused("it is down").advise(format!("ip link set {name} up")))
+        }
+        Some(link) => Ok(link.index),
+    }
+}
+
+fn check_tap(
+    lab: &LabConfig,
+    bridge_index: u32,
+    name: &str,
+    link: Option<&Link>,
+) -> Result<(), SystemError> {
+    let LabConfig { bridge, mtu, .. } = lab;
+    let refused = |why: &str, what_to_do: String| {
+        Err(SystemError::refused(format!("attach to TAP {name}"), why).advise(what_to_do))
+    };
+    let make = format!("ip tuntap add dev {name} mode tap; ip link set {name} master {bridge} up");
+    match link {
+        None => refused("there is no such link", make),
+        Some(link) if link.kind != LinkKind::Tap => refused("it is not a TAP", make),
+        Some(link) if link.master != Some(bridge_index) => refused(
+            &format!("it is not a port of bridge {bridge}"),
+            format!("ip link set {name} master {bridge}"),
+        ),
+        Some(link) if !link.up => refused("it is down", format!("ip link set {name} up")),
+        Some(link) if link.mtu < u32::from(*mtu) => refused(
+            &format!("its MTU is {}, the lab's {mtu}", link.mtu),
+            format!("ip link set {name} mtu {mtu}, or --mtu {}", link.mtu),
+        ),
+        Some(_) => Ok(()),
+    }
+}

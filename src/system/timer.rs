@@ -1,0 +1,157 @@
+//! A deadline that wakes the poll: mio's own timeout rounds up to a millisecond, a timerfd does not.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token, event};
+use nix::errno::Errno;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::error::SystemError;
+use crate::time::Instant;
+
+/// A one-shot timer on `CLOCK_MONOTONIC` (`timerfd_create(2)`): readable from its deadline on.
+#[derive(Debug)]
+pub struct DeadlineTimer {
+    timer: TimerFd,
+    armed: Option<Instant>,
+}
+
+impl DeadlineTimer {
+    /// A timer that is not armed.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor left.
+    pub fn new() -> Result<Self, SystemError> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)
+            .map_err(|errno| SystemError::kernel("make a timer", errno))?;
+        Ok(Self { timer, armed: None })
+    }
+
+    /// Wakes the poll at `deadline`, at once if that has passed. Costs a system call only if the deadline changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn arm(&mut self, deadline: Instant) -> Result<(), SystemError> {
+        if self.armed == Some(deadline) {
+            return Ok(());
+        }
+        // All zeros would disarm the timer (timerfd_settime(2)).
+        let nanos = deadline.as_nanos().max(1);
+        let at = TimeSpec::new(
+            (nanos / 1_000_000_000) as i64,
+            (nanos % 1_000_000_000) as i64,
+        );
+        self.timer
+            .set(
+                Expiration::OneShot(at),
+                TimerSetTimeFlags::TFD_TIMER_ABSTIME,
+            )
+            .map_err(|errno| SystemError::kernel("arm the timer", errno))?;
+        self.armed = Some(deadline);
+        Ok(())
+    }
+
+    /// Wakes nobody until armed again. Costs a system call only if the timer is armed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn disarm(&mut self) -> Result<(), SystemError> {
+        if self.armed.take().is_some() {
+            self.timer
+                .unset()
+                .map_err(|errno| SystemError::kernel("disarm the timer", errno))?;
+        }
+        Ok(())
+    }
+
+    /// The deadline that the timer is armed for, unless that has been acknowledged.
+    pub fn armed(&self) -> Option<Instant> {
+        self.armed
+    }
+
+    /// Tells the timer that its wake-up was seen. Whether the deadline had really passed.
+    ///
+    /// # Errors
+    /// When the descriptor can't be read.
+    pub fn acknowledge(&mut self) -> Result<bool, SystemError> {
+        match self.timer.wait() {
+            Ok(()) => {
+                self.armed = None;
+                Ok(true)
+            }
+            Err(Errno::EAGAIN) => Ok(false),
+            Err(errno) => Err(SystemError::kernel("read the timer", errno)),
+        }
+    }
+}
+
+impl AsRawFd for DeadlineTimer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.timer.as_fd().as_raw_fd()
+    }
+}
+
+impl event::Source for DeadlineTimer {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> std::io::Result<()> {
+        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> std::io::Result<()> {
+        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> std::io::Result<()> {
+        SourceFd(&self.as_raw_fd()).deregister(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Clock, MonotonicClock};
+    use std::time::Duration;
+
+    #[test]
+    fn a_deadline_wakes_the_poll_once_and_not_before_its_time() {
+        let mut poll = mio::Poll::new().unwrap();
+        let mut events = mio::Events::with_capacity(4);
+        let mut timer = DeadlineTimer::new().unwrap();
+        poll.registry()
+            .register(&mut timer, Token(7), Interest::READABLE)
+            .unwrap();
+        assert!(!timer.acknowledge().unwrap());
+        // Past, present and future; the first is zero, which must not disarm it.
+        for ahead in [None, Some(Duration::ZERO), Some(Duration::from_millis(2))] {
+            let deadline = ahead.map_or(Instant::ZERO, |ahead| MonotonicClock.now() + ahead);
+            timer.arm(deadline).unwrap();
+            assert_eq!(timer.armed(), Some(deadline));
+            poll.poll(&mut events, Some(Duration::from_secs(10)))
+                .unwrap();
+            assert_eq!(
+                events.iter().map(|event| event.token()).collect::<Vec<_>>(),
+                [Token(7)]
+            );
+            assert!(MonotonicClock.now() >= deadline);
+            assert!(timer.acknowledge().unwrap());
+            assert_eq!(timer.armed(), None);
+            assert!(!timer.acknowledge().unwrap());
+        }
+        timer.arm(MonotonicClock.now()).unwrap();
+        timer.disarm().unwrap();
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(!timer.acknowledge().unwrap());
+    }
+}

@@ -1,0 +1,142 @@
+//! What a VM tells its owner. The VM itself neither logs nor counts.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::ping::SessionId;
+use crate::time::Instant;
+use crate::wire::{MacAddr, ParseError};
+
+/// What came of one frame or one deadline: at most one frame to send, at most one event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reaction {
+    /// A frame at the start of the buffer that the caller passed in, to be sent.
+    pub transmit: Option<Transmit>,
+    /// Something the owner may want to record.
+    pub event: Option<Event>,
+}
+
+/// A frame to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transmit {
+    /// Bytes of the frame, from the start of the buffer.
+    pub length: usize,
+    /// The ping that the frame starts; its sender stamps it with [`super::Vm::stamp_sent`] right before the write.
+    pub ping: Option<PingId>,
+}
+
+/// One ping of one VM.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PingId {
+    /// The session that it belongs to.
+    pub session: SessionId,
+    /// Its number in that session, from 0; the low 16 bits travel in the ICMP header.
+    pub sequence: u64,
+}
+
+/// Something that happened to a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A neighbour answered the ARP request that was sent for it.
+    Resolved {
+        /// The neighbour's address.
+        address: IpAddr,
+        /// Its hardware address.
+        mac: MacAddr,
+        /// From the first request to the answer.
+        elapsed: Duration,
+    },
+    /// An address that had to be tried first may be used from now on.
+    AddressReady {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Another station claims the VM's address, or the one it tries (RFC 5227).
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// Who else claims it.
+        mac: MacAddr,
+    },
+    /// Something happened to a ping.
+    Ping(PingId, PingOutcome),
+    /// A frame was not for this VM to act on.
+    Ignored(Ignored),
+}
+
+/// What happened to a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PingOutcome {
+    /// The reply came in time and holds what was sent.
+    Answered {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+        /// When it was sent.
+        sent: Instant,
+        /// When the reply was read.
+        received: Instant,
+    },
+    /// The reply came in time, but its payload is not what was sent. The ping is over.
+    Corrupt {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
+    /// No reply within the timeout. The ping is over.
+    Lost {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
+    /// It was never sent: nobody answered for its neighbour, or too many were waiting for that answer. It is over.
+    Unresolved {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
+    /// A further reply to a ping that was answered.
+    Duplicate,
+    /// A reply to a ping that had been given up.
+    Late,
+}
+
+impl PingOutcome {
+    /// Whether the ping ends with this, so that its flow may send another in its place.
+    pub const fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Answered { .. }
+                | Self::Corrupt { .. }
+                | Self::Lost { .. }
+                | Self::Unresolved { .. }
+        )
+    }
+}
+
+/// Why a frame was not acted on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ignored {
+    /// It can't be understood.
+    Malformed(ParseError),
+    /// Its hardware address is another station's: the bridge flooded it.
+    OtherStation,
+    /// ARP about somebody else's address.
+    OtherTarget,
+    /// An ARP operation other than request and reply.
+    ArpOperation,
+    /// An ARP packet whose sender can't be another host: a group's address, or our own hardware address.
+    ArpSender,
+    /// An ARP reply to a request that nobody sent.
+    UnexpectedArpReply,
+    /// An EtherType that VMs don't speak.
+    EtherType(u16),
+    /// An IPv4 datagram to another address.
+    OtherAddress,
+    /// An IPv4 datagram from an address that can't be one host.
+    BadSource,
+    /// A piece of a larger datagram.
+    Fragment,
+    /// An IP protocol that VMs don't speak.
+    Protocol(u8),
+    /// An ICMP message other than echo.
+    IcmpType(u8),
+    /// An echo reply that belongs to no ping of this VM.
+    UnexpectedEchoReply,
+}

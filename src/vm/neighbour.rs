@@ -1,0 +1,257 @@
+//! The neighbour table of one VM: which hardware address has which IP address (RFC 1122 section 2.3.2).
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::event::PingId;
+use crate::time::Instant;
+use crate::wire::MacAddr;
+
+/// Time between two ARP requests for one neighbour (RFC 1122 section 2.3.2.1 allows one a second).
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Requests before a neighbour is given up, as Linux does (`mcast_solicit`).
+pub const MAX_REQUESTS: u8 = 3;
+/// How long an answer is taken for true: against unasked contradiction, and without asking again.
+pub const REACHABLE_TIME: Duration = Duration::from_secs(60);
+/// Pings that may wait for one neighbour; the next are turned away.
+pub const MAX_WAITING: usize = 1024;
+/// Neighbours that a VM remembers; above that the least recently used is forgotten.
+pub const MAX_NEIGHBOURS: usize = 1024;
+
+#[derive(Debug)]
+enum State {
+    /// Asked for, not answered.
+    Incomplete {
+        since: Instant,
+        retry_at: Instant,
+        requests: u8,
+        waiting: VecDeque<PingId>,
+    },
+    /// Answered, or heard of in a request to us. When that is [`REACHABLE_TIME`] ago, the next use has it asked again.
+    Reachable {
+        mac: MacAddr,
+        confirmed: Instant,
+        used: Instant,
+    },
+    /// In use, and asked again by unicast whether it is there still (RFC 1122 section 2.3.2.1, "unicast poll").
+    Checked {
+        mac: MacAddr,
+        used: Instant,
+        retry_at: Instant,
+        requests: u8,
+    },
+}
+
+/// What to do about a ping to a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lookup {
+    /// Send it to this address.
+    Found(MacAddr),
+    /// It waits, and an ARP request is to be sent for it.
+    Ask,
+    /// It waits for a request that is under way.
+    Wait,
+    /// Too many wait already.
+    Full,
+}
+
+/// A deadline of an unanswered request.
+#[derive(Debug)]
+pub(super) enum Overdue {
+    /// Ask, everybody or only the address at which the neighbour was last.
+    Ask(IpAddr, Option<MacAddr>),
+    /// Nobody answers; these pings waited.
+    GiveUp(VecDeque<PingId>),
+}
+
+/// Bounded: at most [`MAX_NEIGHBOURS`] learned entries beside those this VM itself asked for.
+#[derive(Debug, Default)]
+pub(super) struct NeighbourTable {
+    entries: HashMap<IpAddr, State>,
+    /// Deadlines of incomplete entries, earliest first since all intervals are alike; some are out of date.
+    retries: VecDeque<(Instant, IpAddr)>,
+    /// Neighbours to be checked at once.
+    checks: VecDeque<IpAddr>,
+}
+
+impl NeighbourTable {
+    /// Finds the address for `ping`, or lets it wait.
+    pub(super) fn lookup(&mut self, now: Instant, address: IpAddr, ping: PingId) -> Lookup {
+        match self.entries.get_mut(&address) {
+            Some(State::Checked { mac, used, .. }) => {
+                *used = now;
+                Lookup::Found(*mac)
+            }
+            Some(State::Reachable {
+                mac,
+                used,
+                confirmed,
+            }) if now - *confirmed < REACHABLE_TIME => {
+                *used = now;
+                Lookup::Found(*mac)
+            }
+            Some(entry @ &mut State::Reachable { mac, .. }) => {
+                *entry = State::Checked {
+                    mac,
+                    used: now,
+                    retry_at: now,
+                    requests: 0,
+                };
+                self.checks.push_back(address);
+                Lookup::Found(mac)
+            }
+            Some(State::Incomplete { waiting, .. }) if waiting.len() >= MAX_WAITING => Lookup::Full,
+            Some(State::Incomplete { waiting, .. }) => {
+                waiting.push_back(ping);
+                Lookup::Wait
+            }
+            None => {
+                let retry_at = now + RETRY_INTERVAL;
+                let waiting = VecDeque::from([ping]);
+                self.entries.insert(
+                    address,
+                    State::Incomplete {
+                        since: now,
+                        retry_at,
+                        requests: 1,
+                        waiting,
+                    },
+                );
+                self.retries.push_back((retry_at, address));
+                Lookup::Ask
+            }
+        }
+    }
+
+    /// The address of a neighbour that is known now.
+    pub(super) fn get(&self, address: IpAddr) -> Option<MacAddr> {
+        match self.entries.get(&address)? {
+            State::Reachable { mac, .. } | State::Checked { mac, .. } => Some(*mac),
+            State::Incomplete { .. } => None,
+        }
+    }
+
+    /// Takes the sender of an ARP packet. Returns, if somebody waited for it, for how long and which pings.
+    ///
+    /// `may_add`: the packet was a request to us, so that an answer is likely to be needed (RFC 826). An entry that is
+    /// fresh is not overwritten by a claim that nobody asked for.
+    pub(super) fn learn(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        mac: MacAddr,
+        may_add: bool,
+    ) -> Option<(Duration, VecDeque<PingId>)> {
+        let reachable = State::Reachable {
+            mac,
+            confirmed: now,
+            used: now,
+        };
+        match self.entries.get_mut(&address) {
+            Some(State::Reachable {
+                mac: known,
+                confirmed,
+                ..
+            }) => {
+                if *known == mac || now - *confirmed >= REACHABLE_TIME {
+                    (*known, *confirmed) = (mac, now);
+                }
+                None
+            }
+            Some(entry) => match std::mem::replace(entry, reachable) {
+                State::Incomplete { since, waiting, .. } => Some((now - since, waiting)),
+                State::Reachable { .. } | State::Checked { .. } => None,
+            },
+            None => {
+                if may_add {
+                    self.make_room();
+                    self.entries.insert(address, reachable);
+                }
+                None
+            }
+        }
+    }
+
+    /// When the next request is to be sent, repeated or given up; possibly earlier than anything is to be done.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.checks.is_empty() {
+            self.retries.front().map(|&(at, _)| at)
+        } else {
+            Some(Instant::ZERO)
+        }
+    }
+
+    /// Takes one deadline that has passed at `now`.
+    pub(super) fn overdue(&mut self, now: Instant) -> Option<Overdue> {
+        while let Some(address) = self.checks.pop_front() {
+            if let Some(State::Checked { retry_at, .. }) = self.entries.get(&address)
+                && let Some(overdue) = self.ask_again(now, *retry_at, address)
+            {
+                return Some(overdue);
+            }
+        }
+        while let Some(&(at, address)) = self.retries.front().filter(|(at, _)| *at <= now) {
+            self.retries.pop_front();
+            if let Some(overdue) = self.ask_again(now, at, address) {
+                return Some(overdue);
+            }
+        }
+        None
+    }
+
+    /// Counts one request more for a neighbour whose deadline was `at`, or gives it up. `None` if that deadline is out
+    /// of date, or if nobody waits for what was given up.
+    fn ask_again(&mut self, now: Instant, at: Instant, address: IpAddr) -> Option<Overdue> {
+        let (retry_at, requests, mac) = match self.entries.get_mut(&address)? {
+            State::Reachable { .. } => return None,
+            State::Incomplete {
+                retry_at, requests, ..
+            } => (retry_at, requests, None),
+            State::Checked {
+                retry_at,
+                requests,
+                mac,
+                ..
+            } => (retry_at, requests, Some(*mac)),
+        };
+        if *retry_at != at {
+            return None;
+        }
+        if *requests >= MAX_REQUESTS {
+            return match self.entries.remove(&address) {
+                Some(State::Incomplete { waiting, .. }) => Some(Overdue::GiveUp(waiting)),
+                _ => None,
+            };
+        }
+        *requests += 1;
+        *retry_at = now + RETRY_INTERVAL;
+        self.retries.push_back((*retry_at, address));
+        Some(Overdue::Ask(address, mac))
+    }
+
+    /// Forgets the least recently used neighbour if the table is full.
+    fn make_room(&mut self) {
+        if self.entries.len() < MAX_NEIGHBOURS {
+            return;
+        }
+        let oldest = self
+            .entries
+            .iter()
+            .filter_map(|(address, state)| match state {
+                State::Reachable { used, .. } | State::Checked { used, .. } => {
+                    Some((*used, *address))
+                }
+                State::Incomplete { .. } => None,
+            })
+            .min();
+        if let Some((_, address)) = oldest {
+            self.entries.remove(&address);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

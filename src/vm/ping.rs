@@ -1,0 +1,258 @@
+//! The pings of one VM to one destination.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::event::PingOutcome;
+use crate::time::Instant;
+
+/// A conversation of echo requests and replies. Its number within the VM is the ICMP identifier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u16);
+
+/// Pings of one session that may be on their way at once. Half of what 16 bits can tell apart, so that a late reply is
+/// not taken for the answer to a newer ping.
+pub const MAX_OUTSTANDING: usize = 1 << 15;
+
+/// How far back a reply can be told to be a duplicate or late: as far as the 16-bit sequence number reaches.
+const HISTORY: u64 = 1 << 16;
+
+/// The state of one ping that is not over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ping {
+    /// Its neighbour is being resolved.
+    Waiting { due: Instant },
+    /// It was sent, and its reply is awaited.
+    Outstanding { due: Instant, sent: Instant },
+    /// It is over, but an older one is not.
+    Over,
+}
+
+/// What one session asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionConfig {
+    /// The address that is pinged.
+    pub destination: IpAddr,
+    /// Bytes of payload of each echo request.
+    pub payload_length: usize,
+    /// How long a reply is waited for.
+    pub timeout: Duration,
+}
+
+/// Pings to one destination, the oldest unfinished one first.
+///
+/// Memory: 32 bytes for each ping on its way, and one bit for each of the last 65,536 sent.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) config: SessionConfig,
+    next_sequence: u64,
+    /// The pings `next_sequence - unfinished.len() .. next_sequence`.
+    unfinished: VecDeque<Ping>,
+    /// Bit `sequence % HISTORY` tells whether that ping was answered. Grows with the first pings, then wraps.
+    answered: Vec<u64>,
+}
+
+impl Session {
+    pub(super) fn new(config: SessionConfig) -> Self {
+        Session {
+            config,
+            next_sequence: 0,
+            unfinished: VecDeque::new(),
+            answered: Vec::new(),
+        }
+    }
+
+    /// Whether one more ping may be on its way.
+    pub(super) fn has_room(&self) -> bool {
+        self.unfinished.len() < MAX_OUTSTANDING
+    }
+
+    /// Starts a ping that was due at `due`, and returns its sequence number.
+    pub(super) fn open(&mut self, due: Instant) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.unfinished.push_back(Ping::Waiting { due });
+        self.set_answered(sequence, false);
+        sequence
+    }
+
+    /// Records when the ping left, and returns when it was due; the first stamp counts.
+    pub(super) fn stamp_sent(&mut self, sequence: u64, at: Instant) -> Option<Instant> {
+        let ping = self.get_mut(sequence)?;
+        let Ping::Waiting { due } = *ping else {
+            return None;
+        };
+        *ping = Ping::Outstanding { due, sent: at };
+        Some(due)
+    }
+
+    /// Ends a ping that was never sent, and returns when it was due.
+    pub(super) fn abandon(&mut self, sequence: u64) -> Option<Instant> {
+        let Ping::Waiting { due } = *self.get_mut(sequence)? else {
+            return None;
+        };
+        self.end(sequence);
+        Some(due)
+    }
+
+    /// Takes a reply with the 16-bit `wire_sequence`. Returns the ping and what came of it, or `None` when no ping of
+    /// this session has that number.
+    pub(super) fn reply(
+        &mut self,
+        wire_sequence: u16,
+        payload: &[u8],
+        received: Instant,
+    ) -> Option<(u64, PingOutcome)> {
+        let newest = self.next_sequence.checked_sub(1)?;
+        let sequence =
+            newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))?;
+        let outcome = match self.get_mut(sequence).copied() {
+            Some(Ping::Outstanding { due, sent }) => {
+                self.end(sequence);
+                if payload_matches(sequence, self.config.payload_length, payload) {
+                    self.set_answered(sequence, true);
+                    PingOutcome::Answered {
+                        due,
+                        sent,
+                        received,
+                    }
+                } else {
+                    PingOutcome::Corrupt { due }
+                }
+            }
+            Some(Ping::Waiting { .. }) => return None,
+            Some(Ping::Over) | None if self.was_answered(sequence) => PingOutcome::Duplicate,
+            Some(Ping::Over) | None => PingOutcome::Late,
+        };
+        Some((sequence, outcome))
+    }
+
+    /// When the oldest outstanding ping is to be given up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.unfinished.iter().find_map(|ping| match *ping {
+            Ping::Outstanding { sent, .. } => Some(sent + self.config.timeout),
+            Ping::Waiting { .. } | Ping::Over => None,
+        })
+    }
+
+    /// Gives up the oldest outstanding ping if its reply is overdue at `now`.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<(u64, PingOutcome)> {
+        let index = self
+            .unfinished
+            .iter()
+            .position(|ping| matches!(ping, Ping::Outstanding { .. }))?;
+        let Some(&Ping::Outstanding { due, sent }) = self.unfinished.get(index) else {
+            return None;
+        };
+        if sent + self.config.timeout > now {
+            return None;
+        }
+        let sequence = self.oldest() + index as u64;
+        self.end(sequence);
+        Some((sequence, PingOutcome::Lost { due }))
+    }
+
+    fn oldest(&self) -> u64 {
+        self.next_sequence - self.unfinished.len() as u64
+    }
+
+    fn get_mut(&mut self, sequence: u64) -> Option<&mut Ping> {
+        let index = usize::try_from(sequence.checked_sub(self.oldest())?).ok()?;
+        self.unfinished.get_mut(index)
+    }
+
+    fn end(&mut self, sequence: u64) {
+        if let Some(ping) = self.get_mut(sequence) {
+            *ping = Ping::Over;
+        }
+        while self.unfinished.front() == Some(&Ping::Over) {
+            self.unfinished.pop_front();
+        }
+    }
+
+    fn was_answered(&self, sequence: u64) -> bool {
+        let (word, bit) = history_position(sequence);
+        self.answered.get(word).is_some_and(|w| w & bit != 0)
+    }
+
+    fn set_answered(&mut self, sequence: u64, answered: bool) {
+        let (word, bit) = history_position(sequence);
+        if word >= self.answered.len() {
+            self.answered.resize(word + 1, 0);
+        }
+        if let Some(w) = self.answered.get_mut(word) {
+            if answered { *w |= bit } else { *w &= !bit }
+        }
+    }
+}
+
+/// The word and the bit of `sequence` in the history.
+fn history_position(sequence: u64) -> (usize, u64) {
+    let position = sequence % HISTORY;
+    ((position / 64) as usize, 1 << (position % 64))
+}
+
+/// What the payload of every ping repeats behind its sequence number, as `ping` does.
+const PATTERN: [u8; 256] = {
+    let mut pattern = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        pattern[i] = i as u8;
+        i += 1;
+    }
+    pattern
+};
+
+/// Writes the payload of ping `sequence`: the number itself in eight bytes (cut short if there is no room), then a
+/// counting pattern.
+pub(super) fn fill_payload(sequence: u64, payload: &mut [u8]) {
+    let number = sequence.to_be_bytes();
+    let (head, tail) = payload.split_at_mut(payload.len().min(number.len()));
+    head.copy_from_slice(&number[..head.len()]);
+    for chunk in tail.chunks_mut(PATTERN.len()) {
+        chunk.copy_from_slice(&PATTERN[..chunk.len()]);
+    }
+}
+
+/// Whether `payload` is what [`fill_payload`] wrote into `length` bytes for ping `sequence`.
+fn payload_matches(sequence: u64, length: usize, payload: &[u8]) -> bool {
+    let number = sequence.to_be_bytes();
+    let (head, tail) = payload.split_at(payload.len().min(number.len()));
+    payload.len() == length
+        && head == &number[..head.len()]
+        && tail
+            .chunks(PATTERN.len())
+            .all(|chunk| chunk == &PATTERN[..chunk.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_of_any_length_matches_only_itself() {
+        for length in [0, 1, 7, 8, 9, 56, 255, 264, 265, 1472] {
+            let mut payload = vec![0; length];
+            fill_payload(0x0102_0304_0506_0708, &mut payload);
+            assert!(
+                payload_matches(0x0102_0304_0506_0708, length, &payload),
+                "{length}"
+            );
+            assert!(
+                !payload_matches(0x0102_0304_0506_0708, length + 1, &payload),
+                "{length}"
+            );
+            for i in [0, length / 2, length.saturating_sub(1)] {
+                if let Some(byte) = payload.get_mut(i) {
+                    *byte ^= 1;
+                    assert!(
+                        !payload_matches(0x0102_0304_0506_0708, length, &payload),
+                        "{length}, byte {i}"
+                    );
+                    payload[i] ^= 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The Internet checksum (RFC 1071).
+
+use etherparse::checksum::u64_16bit_word;
+
+/// The checksum of `bytes`, in host order. Over bytes that hold their own checksum it is 0 when they are sound.
+pub(super) fn of(bytes: &[u8]) -> u16 {
+    u16::from_be(u64_16bit_word::ones_complement(u64_16bit_word::add_slice(
+        0, bytes,
+    )))
+}
+
+/// The checksum after one 16-bit word that it covers has changed from `old` to `new` (RFC 1624, equation 3).
+pub(super) fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    let sum = u32::from(!checksum) + u32::from(!old) + u32::from(new);
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !(((folded & 0xffff) + (folded >> 16)) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_rfc_1071_sums_up() {
+        // RFC 1071, section 3: the sum of these bytes is ddf2.
+        assert_eq!(
+            of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
+    }
+
+    #[test]
+    fn an_update_agrees_with_a_sum_from_scratch() {
+        for (old, new) in [
+            (0x0800u16, 0u16),
+            (0, 0xffff),
+            (0xffff, 0),
+            (0x1234, 0x4321),
+        ] {
+            let before = [0x45, 0x00, (old >> 8) as u8, old as u8, 0xab, 0xcd];
+            let after = [0x45, 0x00, (new >> 8) as u8, new as u8, 0xab, 0xcd];
+            assert_eq!(
+                update(of(&before), old, new),
+                of(&after),
+                "{old:#x} to {new:#x}"
+            );
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! One line of text for a frame, in the words of `tcpdump`.
+
+use std::fmt;
+
+use super::arp::ArpPacket;
+use super::ethernet::{EthernetFrame, Payload};
+use super::icmp::IcmpMessage;
+use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP};
+use super::mac::MacAddr;
+
+/// Displays a frame: `02:… > ff:…, ARP request who-has 10.77.0.3 tell 10.77.0.2`.
+#[derive(Clone, Copy, Debug)]
+pub struct Describe<'a>(pub &'a [u8]);
+
+impl fmt::Display for Describe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frame = match EthernetFrame::parse(self.0) {
+            Ok(frame) => frame,
+            Err(error) => return write!(f, "malformed frame of {} bytes ({error})", self.0.len()),
+        };
+        write!(f, "{} > ", frame.source)?;
+        match frame.destination {
+            MacAddr::BROADCAST => f.write_str("broadcast, ")?,
+            destination => write!(f, "{destination}, ")?,
+        }
+        match frame.payload() {
+            Ok(Payload::Arp(arp)) => describe_arp(f, &arp),
+            Ok(Payload::Ipv4(packet)) => describe_ipv4(f, &packet),
+            Ok(Payload::Other(ether_type)) => {
+                write!(f, "EtherType {ether_type:#06x}, {} bytes", self.0.len())
+            }
+            Err(error) => write!(f, "malformed: {error}"),
+        }
+    }
+}
+
+fn describe_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacket) -> fmt::Result {
+    match arp.operation {
+        ArpPacket::REQUEST => write!(f, "ARP request who-has {} tell {}", arp.target, arp.sender),
+        ArpPacket::REPLY => write!(f, "ARP reply {} is-at {}", arp.sender, arp.sender_mac),
+        other => write!(f, "ARP operation {other}"),
+    }
+}
+
+fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Result {
+    write!(f, "IPv4 {} > {}, ", packet.source, packet.destination)?;
+    if packet.is_fragment {
+        return write!(
+            f,
+            "fragment of protocol {}, {} bytes",
+            packet.protocol,
+            packet.payload.len()
+        );
+    }
+    if packet.protocol != PROTOCOL_ICMP {
+        return write!(
+            f,
+            "protocol {}, {} bytes",
+            packet.protocol,
+            packet.payload.len()
+        );
+    }
+    match IcmpMessage::parse(packet) {
+        Ok(IcmpMessage::EchoRequest(echo)) => write!(
+            f,
+            "ICMP echo request id {} seq {} ({} bytes)",
+            echo.identifier,
+            echo.sequence,
+            echo.payload.len()
+        ),
+        Ok(IcmpMessage::EchoReply(echo)) => write!(
+            f,
+            "ICMP echo reply id {} seq {} ({} bytes)",
+            echo.identifier,
+            echo.sequence,
+            echo.payload.len()
+        ),
+        Ok(IcmpMessage::Other { kind, code }) => write!(f, "ICMP type {kind} code {code}"),
+        Err(error) => write!(f, "malformed: {error}"),
+    }
+}

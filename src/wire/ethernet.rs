@@ -1,0 +1,87 @@
+//! Ethernet II framing (IEEE 802.3 clause 3, RFC 894).
+
+use etherparse::{EtherType, Ethernet2Slice};
+
+use super::arp::ArpPacket;
+use super::error::{Layer, ParseError};
+use super::ipv4::Ipv4Packet;
+use super::mac::MacAddr;
+
+/// Bytes before the payload: destination, source, type.
+pub const ETHERNET_HEADER_LENGTH: usize = 14;
+
+/// A frame's addresses and type, over its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct EthernetFrame<'a> {
+    /// The address the frame was sent to.
+    pub destination: MacAddr,
+    /// The address it was sent from.
+    pub source: MacAddr,
+    /// The EtherType, or, below 0x600, an IEEE 802.3 length.
+    pub ether_type: u16,
+    payload: &'a [u8],
+}
+
+/// What a frame carries, as far as a VM understands it.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// ARP for IPv4 over Ethernet.
+    Arp(ArpPacket),
+    /// An IPv4 datagram, or a fragment of one.
+    Ipv4(Ipv4Packet<'a>),
+    /// Another protocol: its EtherType.
+    Other(u16),
+}
+
+impl<'a> EthernetFrame<'a> {
+    /// Reads the header of `frame`, which has no preamble and no frame check sequence.
+    ///
+    /// # Errors
+    /// When there are fewer than [`ETHERNET_HEADER_LENGTH`] bytes.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, ParseError> {
+        let slice = Ethernet2Slice::from_slice_without_fcs(frame)
+            .map_err(|e| ParseError::truncated(Layer::Ethernet, 0, e.required_len, e.len))?;
+        Ok(EthernetFrame {
+            destination: MacAddr(slice.destination()),
+            source: MacAddr(slice.source()),
+            ether_type: slice.ether_type().0,
+            payload: slice.payload_slice(),
+        })
+    }
+
+    /// Reads what the frame carries, checksums verified down to the IPv4 header.
+    ///
+    /// # Errors
+    /// When the payload is not what its type says.
+    pub fn payload(&self) -> Result<Payload<'a>, ParseError> {
+        match EtherType(self.ether_type) {
+            EtherType::ARP => {
+                ArpPacket::parse(self.payload, ETHERNET_HEADER_LENGTH).map(Payload::Arp)
+            }
+            EtherType::IPV4 => {
+                Ipv4Packet::parse(self.payload, ETHERNET_HEADER_LENGTH).map(Payload::Ipv4)
+            }
+            EtherType(other) => Ok(Payload::Other(other)),
+        }
+    }
+}
+
+/// Puts an Ethernet header at the start of `buffer`.
+///
+/// Returns the rest of the buffer, or `None` when it is too short for the header.
+pub(super) fn write_header(
+    buffer: &mut [u8],
+    destination: MacAddr,
+    source: MacAddr,
+    ether_type: EtherType,
+) -> Option<&mut [u8]> {
+    let (header, rest) = buffer.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
+    let bytes = etherparse::Ethernet2Header {
+        destination: destination.0,
+        source: source.0,
+        ether_type,
+    }
+    .to_bytes();
+    header.copy_from_slice(&bytes);
+    Some(rest)
+}

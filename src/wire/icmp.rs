@@ -1,0 +1,202 @@
+//! ICMP echo (RFC 792): read, built, and answered in place.
+
+use std::net::Ipv4Addr;
+
+use etherparse::{
+    EtherType, IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, IpNumber, Ipv4Header,
+};
+
+use super::checksum;
+use super::error::{Layer, ParseError};
+use super::ethernet::{self, ETHERNET_HEADER_LENGTH};
+use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Packet};
+use super::mac::MacAddr;
+
+/// Bytes of an echo message before its payload.
+pub const ICMP_ECHO_HEADER_LENGTH: usize = 8;
+
+/// Bytes of an echo request's frame around its payload.
+pub const ECHO_FRAME_OVERHEAD: usize =
+    ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH + ICMP_ECHO_HEADER_LENGTH;
+
+const TYPE_ECHO_REPLY: u8 = 0;
+const TYPE_ECHO_REQUEST: u8 = 8;
+
+/// An ICMP message whose checksum has been verified.
+#[derive(Clone, Copy, Debug)]
+pub enum IcmpMessage<'a> {
+    /// Somebody asks for an echo.
+    EchoRequest(Echo<'a>),
+    /// Somebody answers our request.
+    EchoReply(Echo<'a>),
+    /// Another message.
+    Other {
+        /// `type` of RFC 792.
+        kind: u8,
+        /// `code` of RFC 792.
+        code: u8,
+    },
+}
+
+/// What an echo request and its reply have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Echo<'a> {
+    /// Chosen by the asker, to tell its own from others'.
+    pub identifier: u16,
+    /// Counts the asker's requests.
+    pub sequence: u16,
+    /// Comes back as it went.
+    pub payload: &'a [u8],
+}
+
+impl<'a> IcmpMessage<'a> {
+    /// Reads the message in `packet`, whose protocol is ICMP.
+    ///
+    /// # Errors
+    /// When bytes are missing or the checksum is wrong.
+    pub fn parse(packet: &Ipv4Packet<'a>) -> Result<Self, ParseError> {
+        let offset = packet.payload_offset;
+        let slice = Icmpv4Slice::from_slice(packet.payload)
+            .map_err(|e| ParseError::truncated(Layer::Icmp, offset, e.required_len, e.len))?;
+        if checksum::of(packet.payload) != 0 {
+            return Err(ParseError::checksum(Layer::Icmp, offset));
+        }
+        let [i0, i1, s0, s1] = slice.bytes5to8();
+        let echo = Echo {
+            identifier: u16::from_be_bytes([i0, i1]),
+            sequence: u16::from_be_bytes([s0, s1]),
+            payload: packet
+                .payload
+                .get(ICMP_ECHO_HEADER_LENGTH..)
+                .unwrap_or_default(),
+        };
+        Ok(match (slice.type_u8(), slice.code_u8()) {
+            (TYPE_ECHO_REQUEST, 0) => IcmpMessage::EchoRequest(echo),
+            (TYPE_ECHO_REPLY, 0) => IcmpMessage::EchoReply(echo),
+            (kind, code) => IcmpMessage::Other { kind, code },
+        })
+    }
+}
+
+/// Everything that an echo request's headers say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EchoRequest {
+    /// The sender's hardware address.
+    pub source_mac: MacAddr,
+    /// The next hop's hardware address.
+    pub destination_mac: MacAddr,
+    /// The sender's address.
+    pub source: Ipv4Addr,
+    /// The address that is pinged.
+    pub destination: Ipv4Addr,
+    /// Time to live of the datagram.
+    pub time_to_live: u8,
+    /// Tells this VM's conversations apart.
+    pub identifier: u16,
+    /// Counts the requests of one conversation.
+    pub sequence: u16,
+}
+
+impl EchoRequest {
+    /// Builds the frame at the start of `buffer` with `payload_length` bytes of payload, which `fill` writes.
+    ///
+    /// Returns the frame's length, or `None` when the buffer is too short or the datagram would be over 65,535 bytes.
+    pub fn write(
+        &self,
+        payload_length: usize,
+        fill: impl FnOnce(&mut [u8]),
+        buffer: &mut [u8],
+    ) -> Option<usize> {
+        let rest = ethernet::write_header(
+            buffer,
+            self.destination_mac,
+            self.source_mac,
+            EtherType::IPV4,
+        )?;
+        let icmp_length = ICMP_ECHO_HEADER_LENGTH + payload_length;
+        let mut header = Ipv4Header::new(
+            u16::try_from(icmp_length).ok()?,
+            self.time_to_live,
+            IpNumber::ICMP,
+            self.source.octets(),
+            self.destination.octets(),
+        )
+        .ok()?;
+        header.identification = self.sequence;
+        header.dont_fragment = false;
+        header.header_checksum = header.calc_header_checksum();
+        let (ip, rest) = rest.split_at_mut_checked(IPV4_HEADER_LENGTH)?;
+        ip.copy_from_slice(header.to_bytes().get(..IPV4_HEADER_LENGTH)?);
+        let icmp = rest.get_mut(..icmp_length)?;
+        let (icmp_header, payload) = icmp.split_at_mut_checked(ICMP_ECHO_HEADER_LENGTH)?;
+        fill(payload);
+        let echo = IcmpEchoHeader {
+            id: self.identifier,
+            seq: self.sequence,
+        };
+        let message = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), payload);
+        icmp_header.copy_from_slice(message.to_bytes().get(..ICMP_ECHO_HEADER_LENGTH)?);
+        Some(ECHO_FRAME_OVERHEAD + payload_length)
+    }
+}
+
+/// Turns the echo request in `frame` into its reply, sent from `source_mac`, with `time_to_live`.
+///
+/// The caller has parsed the frame: an IPv4 header of `header_length` bytes lies after the Ethernet header, and a sound
+/// echo request after that. Options stay as they are, as RFC 1122 section 3.2.2.6 asks for all but source routes, which
+/// a simulated host does not follow. Returns the reply's length, link-layer padding cut off, or `None` when the frame
+/// is not what the caller says.
+pub fn turn_into_echo_reply(
+    frame: &mut [u8],
+    header_length: usize,
+    source_mac: MacAddr,
+    time_to_live: u8,
+) -> Option<usize> {
+    let (ethernet, ip) = frame.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
+    ethernet.copy_within(6..12, 0);
+    ethernet.get_mut(6..12)?.copy_from_slice(&source_mac.0);
+
+    let (header, icmp) = ip.split_at_mut_checked(header_length)?;
+    let &mut [
+        _,
+        _,
+        t0,
+        t1,
+        _,
+        _,
+        _,
+        _,
+        ref mut ttl,
+        _,
+        ref mut c0,
+        ref mut c1,
+        ref mut addresses @ ..,
+    ] = header
+    else {
+        return None;
+    };
+    let total_length = usize::from(u16::from_be_bytes([t0, t1]));
+    *ttl = time_to_live;
+    (*c0, *c1) = (0, 0);
+    let (source, rest) = addresses.split_at_mut_checked(4)?;
+    source.swap_with_slice(rest.get_mut(..4)?);
+    let sum = checksum::of(header).to_be_bytes();
+    header.get_mut(10..12)?.copy_from_slice(&sum);
+
+    let icmp = icmp.get_mut(..total_length.checked_sub(header_length)?)?;
+    let &mut [ref mut kind, code, c0, c1, ..] = icmp else {
+        return None;
+    };
+    let old = u16::from_be_bytes([*kind, code]);
+    *kind = TYPE_ECHO_REPLY;
+    let new = u16::from_be_bytes([*kind, code]);
+    let mut sum = checksum::update(u16::from_be_bytes([c0, c1]), old, new);
+    if sum == 0 {
+        // Zero may stand for either zero of ones' complement. Only a sum over a message that is all zeros (identifier
+        // and sequence number 0, no payload) needs the other one, and only adding it all up tells.
+        icmp.get_mut(2..4)?.fill(0);
+        sum = checksum::of(icmp);
+    }
+    icmp.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
+    Some(ETHERNET_HEADER_LENGTH + total_length)
+}
