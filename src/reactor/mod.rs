@@ -6,7 +6,7 @@
 //! - mio is edge-triggered: a TAP that still holds frames when its budget is spent goes on a carry-over list, and the
 //!   next poll does not wait.
 //! - `write()` to a TAP runs the whole bridge before it returns, so a unicast frame to a VM of ours lies in that VM's
-//!   queue already. The reactor reads it at once ([`Reactor::exchange`]), before it asks the poll anything. No edge is
+//!   queue already. The reactor reads it at once (`Reactor::exchange`), before it asks the poll anything. No edge is
 //!   lost by that: `epoll_wait` looks again whether a queue holds anything before it reports it (`ep_send_events` in
 //!   `fs/eventpoll.c`), and a frame that comes later is a new edge.
 //! - Signals and the end of the run are looked for in every turn.
