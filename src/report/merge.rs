@@ -72,6 +72,7 @@ impl Report {
             lag_p99_ns: self.lag_ns.p99,
             lateness_p99_ns: self.lateness_ns.p99,
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
+            unsent: self.totals.unsent,
         });
     }
 }

@@ -104,6 +104,7 @@ pub(super) fn outcome(totals: &Totals) -> String {
         (totals.late, "late"),
         (totals.reordered, "reordered"),
         (totals.corrupt, "corrupt"),
+        (totals.unsent, "due but never sent"),
     ] {
         if number > 0 {
             text += &format!(", {} {name}", count(number));

@@ -23,7 +23,7 @@ pub const LATENESS_ALLOWED: u64 = 1_000_000;
 ///
 /// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`]; the p99 of lag is above
 /// [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99; the p99 of lateness is above [`LATENESS_ALLOWED`]; the
-/// kernel dropped frames because a TAP was not read fast enough.
+/// kernel dropped frames because a TAP was not read fast enough; pings that were due were never sent.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
     /// The share of the time that the reactor worked rather than waited, from 0 to 1.
@@ -48,6 +48,7 @@ pub(super) struct Evidence {
     pub lag_p99_ns: Option<u64>,
     pub lateness_p99_ns: Option<u64>,
     pub tap_queue_drops: u64,
+    pub unsent: u64,
 }
 
 impl Verdict {
@@ -60,6 +61,7 @@ impl Verdict {
             lag_p99_ns: phase.lag().quantile(0.99),
             lateness_p99_ns: phase.lateness().quantile(0.99),
             tap_queue_drops: drops.get(DropReason::TapQueue),
+            unsent: phase.totals().unsent,
         })
     }
 
@@ -74,7 +76,7 @@ impl Verdict {
             tap_queue_drops: evidence.tap_queue_drops,
             ..Verdict::default()
         };
-        let reasons = verdict.reasons(evidence.rtt_p99_ns);
+        let reasons = verdict.reasons(evidence);
         verdict.limited_by_tool = !reasons.is_empty();
         verdict.sentence = if verdict.limited_by_tool {
             format!(
@@ -97,13 +99,17 @@ impl Verdict {
     }
 
     /// Why the tool was the limit; empty if it was not.
-    fn reasons(&self, rtt_p99: Option<u64>) -> Vec<String> {
+    fn reasons(&self, evidence: &Evidence) -> Vec<String> {
         let mut reasons = Vec::new();
+        if evidence.unsent > 0 {
+            let pings = counted(evidence.unsent, "ping");
+            reasons.push(format!("{pings} that were due could not be sent in time"));
+        }
         if self.busy_share > BUSY_SHARE {
             let share = percent(self.busy_share);
             reasons.push(format!("the reactor was busy {share} of the time"));
         }
-        let rtt = rtt_p99.unwrap_or(0);
+        let rtt = evidence.rtt_p99_ns.unwrap_or(0);
         if let Some(lag) = self.lag_p99_ns
             && lag > LAG_ALLOWED
             && lag as f64 > LAG_SHARE * rtt as f64
