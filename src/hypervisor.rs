@@ -358,7 +358,7 @@ impl<F: Fabric> Hypervisor<F> {
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
             Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
-            Event::AddressReady { .. } => {}
+            Event::AddressReady { .. } | Event::AddressLost { .. } => {}
             Event::Conflict { .. } => self.recorder.dropped(DropReason::ArpConflict),
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
             Event::Ping(ping, outcome) => {
@@ -460,10 +460,14 @@ fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::OtherTarget => DropReason::ArpNotForUs,
         Ignored::OtherAddress => DropReason::NotForOurIp,
         Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
-        Ignored::UnexpectedArpReply | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
+        Ignored::UnexpectedArpReply
+        | Ignored::UnexpectedAdvertisement
+        | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
         Ignored::EtherType(0x86dd) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,
+        Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
+        Ignored::OtherVlan => DropReason::OtherVlan,
         Ignored::Fragment => DropReason::Fragment,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
