@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tap_reactor::experiment::AddressPlan;
-use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
-use tap_reactor::load::Pacing;
+use tap_reactor::hypervisor::{FlowConfig, Hypervisor, Phase};
+use tap_reactor::load::{Arrivals, Pacing, PhaseLoad};
 use tap_reactor::reactor::{End, Reactor};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::system::{LabConfig, NetnsChoice, StopSignals, TapFabric, raise_descriptor_limit};
@@ -33,7 +33,7 @@ impl ReactorLoop {
             ..LabConfig::default()
         };
         let fabric = TapFabric::new(reactor.registry()?, lab)?;
-        let mut hypervisor = Hypervisor::new(fabric, Recorder::new(Limits::default()));
+        let mut hypervisor = Hypervisor::new(fabric, Recorder::new(Limits::default()), 0);
         let subnet = "10.77.0.0/16".parse()?;
         let plan = AddressPlan::new(subnet, vms.into())?;
         for vm in (0..vms).map(VmId) {
@@ -51,7 +51,7 @@ impl ReactorLoop {
 
     /// Sends `count` pings in each pair and reads as many answers; round trips a second.
     pub fn rate(&mut self, count: u64) -> Result<f64> {
-        let start = MonotonicClock.now();
+        let mut flows = Vec::new();
         for pair in 0..self.pairs {
             let (source, target) = (VmId(2 * pair), VmId(2 * pair + 1));
             let destination = self.plan.vm(target).address;
@@ -60,18 +60,25 @@ impl ReactorLoop {
                 payload_length: 56,
                 timeout: Duration::from_secs(5),
             };
-            let config = FlowConfig {
-                source,
-                session,
-                pacing: Pacing::Window(self.window),
-                count: Some(count),
-            };
-            self.hypervisor
-                .add_flow(start, config)
-                .ok_or("a VM has no session left")?;
+            let flow = self.hypervisor.add_flow(FlowConfig { source, session });
+            flows.push(flow.ok_or("a VM has no session left")?.0);
         }
         let before = self.hypervisor.recorder().totals().received;
+        let load = PhaseLoad {
+            flows: flows.first().copied().unwrap_or(0)..flows.last().map_or(0, |last| last + 1),
+            pacing: Pacing::Window(self.window),
+            arrivals: Arrivals::Uniform,
+            count: Some(count),
+            start_jitter: Duration::ZERO,
+        };
+        let phase = Phase {
+            name: String::new(),
+            is_counted: true,
+            load,
+            duration: None,
+        };
         let start = MonotonicClock.now();
+        self.hypervisor.start(start, vec![phase]);
         let end = self.reactor.run(&mut self.hypervisor, None)?;
         let elapsed = MonotonicClock.now() - start;
         let pings = u64::from(self.pairs) * count;

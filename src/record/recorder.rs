@@ -64,7 +64,7 @@ impl Recorder {
     /// Makes room for one flow more: the n-th call, from 0, makes room for `FlowId(n)`.
     pub fn add_flow(&mut self) {
         let few = self.flows.len() < self.limits.flow_histograms;
-        if !few {
+        if self.flows.len() == self.limits.flow_histograms {
             self.flows.iter_mut().for_each(FlowRecord::drop_histogram);
         }
         self.flows.push(FlowRecord::new(few));

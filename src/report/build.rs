@@ -126,7 +126,7 @@ fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
 }
 
 /// Events per second, in thousandths; 0 where no time passed.
-fn per_second(events: u64, elapsed_ns: u64) -> f64 {
+pub(super) fn per_second(events: u64, elapsed_ns: u64) -> f64 {
     match elapsed_ns {
         0 => 0.0,
         elapsed => (events as f64 * 1e12 / elapsed as f64).round() / 1e3,

@@ -73,6 +73,16 @@ pub struct ReactorReport {
     pub busy_ns: u64,
 }
 
+impl ReactorReport {
+    /// Takes in what the reactor did in another run.
+    pub(super) fn merge(&mut self, other: &ReactorReport) {
+        self.turns = self.turns.saturating_add(other.turns);
+        self.frames_in = self.frames_in.saturating_add(other.frames_in);
+        self.frames_out = self.frames_out.saturating_add(other.frames_out);
+        self.busy_ns = self.busy_ns.saturating_add(other.busy_ns);
+    }
+}
+
 /// One part of a run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PhaseReport {
@@ -163,4 +173,24 @@ pub struct Histograms {
     /// How long frames waited for the tool itself.
     #[serde(with = "encoding::full")]
     pub lag: Latency,
+}
+
+impl Histograms {
+    /// Takes in the histograms of another run.
+    pub(super) fn merge(&mut self, other: &Histograms) {
+        let Histograms {
+            rtt,
+            response,
+            lateness,
+            resolution,
+            first,
+            lag,
+        } = other;
+        self.rtt.merge(rtt);
+        self.response.merge(response);
+        self.lateness.merge(lateness);
+        self.resolution.merge(resolution);
+        self.first.merge(first);
+        self.lag.merge(lag);
+    }
 }

@@ -11,7 +11,7 @@ use hdrhistogram::serialization::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::record::{Latency, Moments, SparseLatency};
+use crate::record::{LONGEST, Latency, Moments, SparseLatency};
 
 /// A histogram as it stands in a document; `null` stands for one without values.
 ///
@@ -46,11 +46,13 @@ fn encode(latency: &Latency) -> Option<Encoded> {
     V2DeflateSerializer::new()
         .serialize(latency.histogram(), &mut bytes)
         .ok()?;
+    // Picoseconds: beyond them are only the errors of rounding.
+    let rounded = |nanos: f64| (nanos * 1e3).round() / 1e3;
     Some(Encoded {
         min: moments.min()?,
         max: moments.max()?,
-        mean: moments.mean()?,
-        stdev: moments.stdev()?,
+        mean: rounded(moments.mean()?),
+        stdev: rounded(moments.stdev()?),
         hdr: BASE64.encode(bytes),
     })
 }
@@ -65,8 +67,13 @@ fn decode(encoded: &Encoded) -> Result<Latency, DecodeError> {
         stdev,
         ..
     } = *encoded;
-    if min > max || histogram.is_empty() {
-        return Err(DecodeError::Form("the greatest value is below the least"));
+    // What is beyond the longest span has no bucket of its own.
+    let same = |exact: u64, bucket| exact > LONGEST || histogram.equivalent(exact, bucket);
+    let holds = !histogram.is_empty() && min <= max;
+    if !holds || !same(min, histogram.min()) || !same(max, histogram.max()) {
+        return Err(DecodeError::Form(
+            "its extremes are not those of its buckets",
+        ));
     }
     let moments = Moments::from_parts(histogram.len(), min, max, mean, stdev);
     let other_bounds = DecodeError::Form("its bounds are not those that this tool uses");
@@ -83,7 +90,7 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     const PLAIN: [u8; 4] = 0x1c84_9313_u32.to_be_bytes();
     const HEADER: usize = 40;
     /// All buckets filled, nine bytes each: no histogram of ours is longer.
-    const LONGEST: u64 = 34 * 1024 * 9;
+    const MOST: u64 = 34 * 1024 * 9;
 
     let form = |wrong| Err(DecodeError::Form(wrong));
     let Some(compressed) = bytes
@@ -94,7 +101,7 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     };
     let mut plain = Vec::new();
     ZlibDecoder::new(compressed)
-        .take(LONGEST)
+        .take(MOST)
         .read_to_end(&mut plain)
         .map_err(DecodeError::Compression)?;
     let Some(counts) = plain.get(HEADER..) else {
@@ -177,10 +184,10 @@ mod tests {
         let length = bytes.len() as u32 - 8;
         bytes[4..8].copy_from_slice(&length.to_be_bytes());
         Encoded {
-            min: 1,
-            max: 2,
-            mean: 1.5,
-            stdev: 0.5,
+            min: 5,
+            max: 5,
+            mean: 5.0,
+            stdev: 0.0,
             hdr: BASE64.encode(bytes),
         }
     }
@@ -241,7 +248,7 @@ mod tests {
         }
         let mut encoded = with_bytes(&plain(&[5]));
         assert!(decode(&encoded).is_ok());
-        encoded.min = 3;
+        encoded.min = 4;
         assert!(decode(&encoded).is_err());
         for (hdr, wrong) in [
             ("!", "base64"),

@@ -39,6 +39,9 @@ use self::ping::Session;
 use crate::time::Instant;
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
+/// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
+pub const MAX_SESSIONS: usize = 1 << 16;
+
 /// A VM's index: `vm0` is the first one made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VmId(pub u32);

@@ -14,18 +14,6 @@ fn script(lab: &Lab, name: &str, variables: &[&str]) -> Finished {
     lab.run(&command.collect::<Vec<_>>())
 }
 
-/// What must not change of a link that is somebody else's. Carrier and statistics do, when a TAP is opened.
-fn identities(lab: &Lab) -> Vec<String> {
-    let identity = |(name, link): (_, serde_json::Value)| {
-        let kept = [
-            "ifindex", "address", "ifalias", "master", "mtu", "group", "txqlen",
-        ]
-        .map(|key| link[key].to_string());
-        format!("{name} {}", kept.join(" "))
-    };
-    lab.links().into_iter().map(identity).collect()
-}
-
 #[test]
 fn a_run_uses_the_lab_made_by_hand_and_leaves_it_alone() {
     let lab = Lab::new();
@@ -36,12 +24,12 @@ fn a_run_uses_the_lab_made_by_hand_and_leaves_it_alone() {
         up.stdout
     );
     assert_eq!(lab.link_names(), ["br0", "tap0", "tap1"]);
-    let before = identities(&lab);
+    let before = lab.identities();
     for _ in 0..2 {
         let run = lab
             .tap_reactor("--netns host --attach --ping vm0:vm1 --count 100 --interval 1ms --json");
         Report::of_success(run, 100);
-        assert_eq!(identities(&lab), before);
+        assert_eq!(lab.identities(), before);
     }
     script(&lab, "scripts/lab-down.sh", &[]).expect_status(0);
     assert_eq!(lab.link_names(), [""; 0]);
@@ -68,21 +56,21 @@ fn a_lab_made_by_hand_may_have_other_names_and_more_taps() {
 fn attach_uses_a_named_namespace_too() {
     let lab = Lab::new();
     script(&lab, "scripts/lab-up.sh", &[]).expect_status(0);
-    let before = identities(&lab);
+    let before = lab.identities();
     let other = Lab::new();
     let arguments = format!(
         "--netns {} --attach --ping vm0:vm1 --count 5 --interval 1ms --json",
         lab.name()
     );
     Report::of_success(other.tap_reactor(&arguments), 5);
-    assert_eq!(identities(&lab), before);
+    assert_eq!(lab.identities(), before);
 }
 
 #[test]
 fn lab_up_refuses_names_that_are_taken_or_impossible() {
     let lab = Lab::new();
     lab.ip("link add tap1 type bridge");
-    let before = identities(&lab);
+    let before = lab.identities();
     for (variables, complaint) in [
         (&[][..], "tap1 exists already"),
         (
@@ -105,7 +93,7 @@ fn lab_up_refuses_names_that_are_taken_or_impossible() {
             "{variables:?}: {}",
             up.stderr
         );
-        assert_eq!(identities(&lab), before, "{variables:?}");
+        assert_eq!(lab.identities(), before, "{variables:?}");
     }
 }
 

@@ -83,6 +83,24 @@ impl Lab {
         self.links().into_keys().collect()
     }
 
+    /// What a run must not change of links that are somebody else's. (Carrier, statistics and a bridge's timers are not
+    /// among that.)
+    pub fn identities(&self) -> Vec<String> {
+        let kept = [
+            "ifindex", "address", "ifalias", "master", "mtu", "group", "txqlen",
+        ];
+        let links = self.links().into_iter();
+        let identity = |(name, link): (String, Value)| {
+            let flags = link["flags"].as_array().expect("flags");
+            let is_up = flags.iter().any(|flag| flag == "UP");
+            format!(
+                "{name} up={is_up} {}",
+                kept.map(|key| link[key].to_string()).join(" ")
+            )
+        };
+        links.map(identity).collect()
+    }
+
     /// A file of this namespace's `/proc/sys/net`.
     pub fn sysctl(&self, name: &str) -> Option<String> {
         let run = self.run(&["cat", &format!("/proc/sys/net/{name}")]);

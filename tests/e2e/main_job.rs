@@ -192,15 +192,51 @@ fn the_transcript_leaves_the_json_document_alone() {
 }
 
 #[test]
-fn pings_that_nobody_answers_are_lost_and_the_status_says_so() {
+fn pings_that_are_not_answered_are_lost_and_the_status_says_so() {
     let lab = Lab::new();
-    let run = lab
-        .tap_reactor("--ping vm0:10.77.99.99 --count 3 --interval 1ms --timeout 100ms --json")
-        .expect_status(1);
-    let report = Report::of(&run);
-    assert_eq!((report.totals.received, report.totals.lost), (0, 3));
-    assert_eq!((report.rtt_ns.count, report.resolution_ns.count), (0, 0));
+    // The kernel answers for the address, but not to the ping.
+    lab.run(&[
+        "sh",
+        "-c",
+        "echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all",
+    ])
+    .expect_status(0);
+    let arguments = "--netns host --host-addr 10.77.0.1/16 --vms 1 --ping vm0:10.77.0.1";
+    let run = lab.tap_reactor(&format!(
+        "{arguments} --count 3 --interval 1ms --timeout 100ms --json"
+    ));
+    let report = Report::of(&run.expect_status(1));
+    assert_eq!(
+        (
+            report.totals.sent,
+            report.totals.received,
+            report.totals.lost
+        ),
+        (3, 0, 3)
+    );
+    assert_eq!((report.rtt_ns.count, report.resolution_ns.count), (0, 1));
     assert_eq!(report.rate_per_s, 0.0);
+    assert!(
+        report.elapsed_ns >= 100_000_000,
+        "the last ping is given up 100 ms after it was sent: {report:?}"
+    );
+}
+
+#[test]
+fn pings_to_an_address_that_nobody_has_never_leave_and_the_status_says_so() {
+    let lab = Lab::new();
+    let run =
+        lab.tap_reactor("--ping vm0:10.77.99.99 --count 3 --interval 1ms --timeout 100ms --json");
+    let report = Report::of(&run.expect_status(1));
+    assert_eq!(
+        (
+            report.totals.sent,
+            report.totals.received,
+            report.totals.unresolved
+        ),
+        (0, 0, 3)
+    );
+    assert_eq!((report.rtt_ns.count, report.resolution_ns.count), (0, 0));
     assert_eq!(
         (report.flows[0].src.as_str(), report.flows[0].dst.as_str()),
         ("vm0", "10.77.99.99")

@@ -25,25 +25,34 @@ fn expect_refusal(run: Finished, words: &[&str]) {
 fn a_bridge_of_that_name_is_somebody_elses() {
     let lab = Lab::new();
     lab.ip("link add br0 type bridge");
-    let before = lab.ip_json("link show");
+    let before = lab.identities();
     expect_refusal(
         lab.tap_reactor(&format!("--netns host {MAIN_JOB}")),
         &["br0", "exists", "--bridge"],
     );
-    assert_eq!(lab.ip_json("link show"), before);
+    assert_eq!(lab.identities(), before);
+}
+
+#[test]
+fn the_loopback_interface_is_no_bridge_of_ours() {
+    let lab = Lab::new();
+    let run = lab.tap_reactor(&format!(
+        "--netns host --bridge lo --tap-prefix l {MAIN_JOB}"
+    ));
+    expect_refusal(run, &["lo", "exists", "--bridge"]);
 }
 
 #[test]
 fn a_link_with_the_name_of_a_tap_is_somebody_elses() {
     let lab = Lab::new();
     lab.ip("link add tap1 type bridge");
-    let before = lab.ip_json("link show");
+    let before = lab.identities();
     expect_refusal(
         lab.tap_reactor(&format!("--netns host {MAIN_JOB}")),
         &["tap1", "exists", "--tap-prefix"],
     );
     assert_eq!(
-        lab.ip_json("link show"),
+        lab.identities(),
         before,
         "what was made before the refusal is gone, the rest is there"
     );
@@ -53,12 +62,12 @@ fn a_link_with_the_name_of_a_tap_is_somebody_elses() {
 fn a_persistent_tap_of_that_name_is_not_taken_over() {
     let lab = Lab::new();
     lab.ip("tuntap add dev tap0 mode tap");
-    let before = lab.ip_json("link show");
+    let before = lab.identities();
     expect_refusal(
         lab.tap_reactor(&format!("--netns host {MAIN_JOB}")),
         &["tap0", "exists", "--tap-prefix"],
     );
-    assert_eq!(lab.ip_json("link show"), before);
+    assert_eq!(lab.identities(), before);
 }
 
 #[test]
@@ -68,6 +77,7 @@ fn attaching_needs_a_bridge_and_a_tap_for_each_vm() {
     // From nothing to a whole lab, a step at a time: each refusal names the first thing that is missing.
     for (missing, then) in [
         ("br0", "link add br0 type bridge"),
+        ("br0", "link set br0 up"),
         ("tap0", "tuntap add dev tap0 mode tap"),
         ("tap0", "link set tap0 master br0 up"),
         ("tap1", "link add tap1 type bridge"),
@@ -75,16 +85,11 @@ fn attaching_needs_a_bridge_and_a_tap_for_each_vm() {
         ("tap1", "tuntap add dev tap1 mode tap"),
         ("tap1", "link set tap1 master br0 up"),
     ] {
-        let before = lab.ip_json("link show");
+        let before = lab.identities();
         expect_refusal(lab.tap_reactor(&attach), &[missing]);
-        assert_eq!(
-            lab.ip_json("link show"),
-            before,
-            "after the refusal for {missing}"
-        );
+        assert_eq!(lab.identities(), before, "after the refusal for {missing}");
         lab.ip(then);
     }
-    lab.ip("link set br0 up");
     Report::of_success(lab.tap_reactor(&format!("{attach} --json")), 3);
 }
 
@@ -159,7 +164,7 @@ fn too_few_file_descriptors_are_named() {
     for netns in ["private", "host"] {
         let run =
             rights::tap_reactor_after(&lab, ":", bounded, &format!("--netns {netns} {arguments}"));
-        expect_refusal(run, &["20", "file", "ulimit -n"]);
+        expect_refusal(run, &["20", "file", "ulimit"]);
         assert_eq!(lab.link_names(), [""; 0], "--netns {netns}");
     }
 }

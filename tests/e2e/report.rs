@@ -29,22 +29,37 @@ pub struct Totals {
     pub sent: u64,
     pub received: u64,
     pub lost: u64,
+    pub unresolved: u64,
     pub duplicate: u64,
     pub late: u64,
     pub corrupt: u64,
 }
 
+/// A distribution of nothing has a count and no figures.
 #[derive(Deserialize, Debug)]
 pub struct Distribution {
     pub count: u64,
+    #[serde(deserialize_with = "figure")]
     pub min: f64,
+    #[serde(deserialize_with = "figure")]
     pub mean: f64,
+    #[serde(deserialize_with = "figure")]
     pub stdev: f64,
+    #[serde(deserialize_with = "figure")]
     pub p50: f64,
+    #[serde(deserialize_with = "figure")]
     pub p90: f64,
+    #[serde(deserialize_with = "figure")]
     pub p99: f64,
+    #[serde(deserialize_with = "figure")]
     pub p99_9: f64,
+    #[serde(deserialize_with = "figure")]
     pub max: f64,
+}
+
+/// A number that must be there, or `null`, which is not a number.
+fn figure<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 #[derive(Deserialize, Debug)]
@@ -102,6 +117,7 @@ impl Report {
             sent: sum(|t| t.sent),
             received: sum(|t| t.received),
             lost: sum(|t| t.lost),
+            unresolved: sum(|t| t.unresolved),
             duplicate: sum(|t| t.duplicate),
             late: sum(|t| t.late),
             corrupt: sum(|t| t.corrupt),
@@ -152,9 +168,20 @@ impl Report {
 impl Distribution {
     #[track_caller]
     fn check(&self) {
+        let figures = [
+            self.min, self.mean, self.stdev, self.p50, self.p90, self.p99, self.p99_9, self.max,
+        ];
         if self.count == 0 {
+            assert!(
+                figures.into_iter().all(f64::is_nan),
+                "figures of nothing: {self:?}"
+            );
             return;
         }
+        assert!(
+            !figures.into_iter().any(f64::is_nan),
+            "figures are missing: {self:?}"
+        );
         let ascending = [self.min, self.p50, self.p90, self.p99, self.p99_9, self.max];
         assert!(ascending.is_sorted(), "{self:?}");
         // A histogram rounds to its precision; the mean of rounded values may leave [min, max] by as much.

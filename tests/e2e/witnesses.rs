@@ -1,12 +1,14 @@
 //! Somebody else agrees: the kernel's own stack and the usual tools talk to the VMs through the bridge.
 
-use crate::lab::{Lab, Running, TAP_REACTOR, wait_until};
+use std::process::Command;
+
+use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
 use crate::report::Report;
 
 /// VMs that answer in a lab's namespace, with the host's address on the bridge. The binary is started outside and
 /// enters the namespace by its name.
 fn serve(lab: &Lab, vms: u32) -> Running {
-    let mut command = std::process::Command::new(TAP_REACTOR);
+    let mut command = Command::new(TAP_REACTOR);
     command.args([
         "--netns",
         lab.name(),
@@ -201,6 +203,52 @@ fn the_kernel_knows_each_vms_mac_address_and_the_bridge_its_port() {
             learned[0]["state"], "",
             "learned from the VM's frames, not the address of the TAP's host side"
         );
+    }
+}
+
+#[test]
+fn in_a_lab_of_ours_the_only_frames_are_ours() {
+    let lab = Lab::new();
+    assert_eq!(
+        lab.sysctl("ipv6/conf/default/disable_ipv6").as_deref(),
+        Some("0")
+    );
+    for netns in ["private", "host"] {
+        // Long enough for the multicast reports and solicitations of a host's IPv6, and for a bridge's first queries.
+        let arguments = format!("--netns {netns} --vms 3 --duration 1500ms --json");
+        let report = Report::of(&lab.tap_reactor(&arguments).expect_status(0));
+        assert_eq!(
+            report.reactor.frames_in, 0,
+            "--netns {netns}: {:?}",
+            report.drops
+        );
+    }
+}
+
+#[test]
+fn a_private_lab_spares_its_frames_what_slows_them_down() {
+    let lab = Lab::new();
+    let mut run = lab.start_tap_reactor("--vms 2");
+    run.wait_until_it_says("serving");
+    let inside = |command: &str| {
+        let target = run.pid().to_string();
+        let enter = ["--net", "--target", &target, "--"].into_iter();
+        succeed(Command::new("nsenter").args(enter.chain(command.split_whitespace())))
+    };
+    for table in ["iptables", "ip6tables", "arptables"] {
+        let file = format!("/proc/sys/net/bridge/bridge-nf-call-{table}");
+        // Where the module is not loaded there is no such file, and nothing to switch off.
+        if std::path::Path::new(&file).exists() {
+            assert_eq!(inside(&format!("cat {file}")), "0\n", "{table}");
+        }
+    }
+    assert_eq!(
+        inside("cat /proc/sys/net/ipv6/conf/default/disable_ipv6"),
+        "1\n"
+    );
+    let bridge = inside("ip -details -json link show br0");
+    for setting in [r#""mcast_snooping":0"#, r#""stp_state":0"#] {
+        assert!(bridge.contains(setting), "{setting} is missing in {bridge}");
     }
 }
 

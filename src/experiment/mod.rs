@@ -1,11 +1,22 @@
 //! A validated plan: what to build, what to send. Plain data, checked before anything is touched.
 
-use std::net::Ipv4Addr;
+mod describe;
+mod plan;
+mod scenario;
+mod settings;
+
+pub use self::describe::describe;
+pub use self::plan::plan;
+pub use self::scenario::Scenario;
+pub use self::settings::{LAB, LOAD, Origin, Setting, SettingError, Settings};
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use crate::load::Pacing;
+use crate::hypervisor::Phase;
+use crate::load::Target;
 use crate::system::LabConfig;
 use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, VmConfig, VmId};
 use crate::wire::MacAddr;
@@ -26,6 +37,8 @@ pub struct FlowPlan {
     pub source: VmId,
     /// Who is to answer.
     pub target: Target,
+    /// Bytes of payload of each ping.
+    pub payload_length: usize,
 }
 
 /// What all VMs of a run have in common.
@@ -47,15 +60,6 @@ pub struct GuestPlan {
 /// kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
 const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 
-/// The destination of a flow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
-    /// One of our VMs.
-    Vm(VmId),
-    /// Something that is not a VM.
-    Address(Ipv4Addr),
-}
-
 /// What to build, what to send, and for how long.
 #[derive(Clone, Debug)]
 pub struct Experiment {
@@ -67,16 +71,16 @@ pub struct Experiment {
     pub guests: GuestPlan,
     /// Who pings whom. Without flows the VMs only answer.
     pub flows: Vec<FlowPlan>,
-    /// Pings of each flow; `None` for as many as the time allows.
-    pub count: Option<u64>,
-    /// When each flow's pings are due.
-    pub pacing: Pacing,
+    /// The parts of the run, one after the other; none when the VMs only answer.
+    pub phases: Vec<Phase>,
     /// How long a reply is waited for.
     pub timeout: Duration,
-    /// Bytes of payload of each ping.
-    pub payload_length: usize,
-    /// When to stop; `None` for when everything is done.
-    pub duration: Option<Duration>,
+    /// How long to serve when there are no flows; `None` for until a signal comes.
+    pub serve: Option<Duration>,
+    /// Whether every VM knows its flows' neighbours beforehand.
+    pub static_neighbours: bool,
+    /// Where all random choices follow from.
+    pub seed: u64,
 }
 
 /// The default address plan: the host's side has `.1` of the subnet, the VMs what follows.
@@ -102,7 +106,7 @@ impl AddressPlan {
     /// # Errors
     /// When the subnet has fewer addresses than VMs need.
     pub fn new(subnet: Ipv4Net, vms: u64) -> Result<AddressPlan, SubnetTooSmall> {
-        let room = (1u64 << (32 - subnet.prefix_len())).saturating_sub(3);
+        let room = (1u64 << (32 - u32::from(subnet.prefix_len()))).saturating_sub(3);
         if vms > room {
             return Err(SubnetTooSmall { subnet, room, vms });
         }
@@ -131,7 +135,8 @@ impl Experiment {
         Some(VmConfig {
             mac,
             mtu: self.lab.mtu,
-            seed: index as u64,
+            // Two VMs of a run, and the same VM of two runs, choose differently.
+            seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {
                 addressing: Addressing::Static(Ipv4Interface {
                     address,
@@ -148,17 +153,21 @@ impl Experiment {
     }
 
     /// The address that a flow's pings go to. `None` if its VM does not exist.
-    pub fn destination(&self, target: Target) -> Option<Ipv4Addr> {
+    pub fn destination(&self, target: Target) -> Option<IpAddr> {
         match target {
-            Target::Vm(vm) => self.vms.get(vm.index()).map(|vm| vm.address),
+            Target::Vm(vm) => self.vms.get(vm.index()).map(|vm| vm.address.into()),
             Target::Address(address) => Some(address),
         }
     }
 
-    /// How many pings all flows together are to send; `None` when that depends on the time.
+    /// How many pings all phases together are to send; `None` when that depends on the time.
     pub fn planned_pings(&self) -> Option<u64> {
-        self.count
-            .map(|count| count.saturating_mul(self.flows.len() as u64))
+        let mut pings = 0u64;
+        for phase in &self.phases {
+            let count = phase.load.count.filter(|_| phase.duration.is_none())?;
+            pings = pings.saturating_add(count.saturating_mul(phase.load.flows.len() as u64));
+        }
+        Some(pings)
     }
 }
 
