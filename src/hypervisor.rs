@@ -415,7 +415,7 @@ impl<F: Fabric> Hypervisor<F> {
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
             Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
-            Event::AddressReady { .. } => {}
+            Event::AddressReady { .. } | Event::AddressLost { .. } => {}
             Event::Conflict { .. } => self.recorder.dropped(DropReason::ArpConflict),
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
             Event::Ping(ping, outcome) => {
@@ -506,19 +506,25 @@ fn drop_reason(ignored: Ignored) -> DropReason {
             ..
         }) => DropReason::BadIpChecksum,
         Ignored::Malformed(ParseError {
-            layer: Layer::Ipv4, ..
+            layer: Layer::Ipv4 | Layer::Ipv6,
+            ..
         }) => DropReason::BadIpHeader,
         Ignored::Malformed(ParseError {
-            layer: Layer::Icmp, ..
+            layer: Layer::Icmp | Layer::Icmpv6,
+            ..
         }) => DropReason::BadIcmpChecksum,
         Ignored::OtherStation => DropReason::NotForOurMac,
         Ignored::OtherTarget => DropReason::ArpNotForUs,
         Ignored::OtherAddress => DropReason::NotForOurIp,
         Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
-        Ignored::UnexpectedArpReply | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
+        Ignored::UnexpectedArpReply
+        | Ignored::UnexpectedAdvertisement
+        | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
         Ignored::EtherType(0x86dd) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,
+        Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
+        Ignored::OtherVlan => DropReason::OtherVlan,
         Ignored::Fragment => DropReason::Fragment,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,

@@ -1,6 +1,7 @@
 //! One run from set-up to report, in the order in which nothing that was measured can be lost.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::Ipv4Addr;
 
 use tap_reactor::experiment::Experiment;
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
@@ -10,7 +11,7 @@ use tap_reactor::record::{DropReason, Limits, Recorder};
 use tap_reactor::report::{self, Context, FileError, FlowName, Report};
 use tap_reactor::system::{self, StopSignals, SystemError, TapFabric};
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
-use tap_reactor::vm::SessionConfig;
+use tap_reactor::vm::{SessionConfig, VmId};
 
 use crate::cli::Output;
 use crate::progress::{self, Progress};
@@ -94,8 +95,10 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
         };
         let vm = hypervisor.create_vm(clock.now(), config)?;
         if let Some(narrator) = &mut narrator {
+            let ipv6 = experiment.ipv6_address(vm);
+            let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
             let words = format_args!(
-                "{vm} starts: {} at {} on {}{}",
+                "{vm} starts: {}{ipv6} at {} on {}{}",
                 plan.address, plan.mac, experiment.lab.tap_prefix, vm.0
             );
             narrator.say(clock.now(), words);
@@ -174,7 +177,7 @@ fn add_flows(
                 flow.source
             ))
         };
-        let destination = experiment.destination(flow.target).ok_or_else(refused)?;
+        let destination = experiment.destination(flow).ok_or_else(refused)?;
         let session = SessionConfig {
             destination,
             payload_length: flow.payload_length,
@@ -204,15 +207,19 @@ fn add_flows(
 
 /// What a run without pings tells before it waits.
 fn serving(experiment: &Experiment) -> String {
+    let addresses = |index: usize, address: Ipv4Addr| {
+        let ipv6 = experiment.ipv6_address(VmId(index as u32));
+        ipv6.map_or_else(
+            || address.to_string(),
+            |ipv6| format!("{address} and {ipv6}"),
+        )
+    };
     let who = match experiment.vms.as_slice() {
-        [first] => format!("vm0 at {}", first.address),
+        [first] => format!("vm0 at {}", addresses(0, first.address)),
         [first, .., last] => {
-            format!(
-                "vm0 to vm{} at {} to {}",
-                experiment.vms.len() - 1,
-                first.address,
-                last.address
-            )
+            let index = experiment.vms.len() - 1;
+            let (first, last) = (addresses(0, first.address), addresses(index, last.address));
+            format!("vm0 to vm{index} at {first} to {last}")
         }
         [] => String::new(),
     };
@@ -234,9 +241,10 @@ fn fill_neighbour_tables(
         };
         for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
             if let Some(plan) = experiment.vms.get(neighbour.index())
+                && let Some(address) = experiment.address(neighbour, flow.version)
                 && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(now, plan.address.into(), plan.mac);
+                vm.add_neighbour(now, address, plan.mac);
             }
         }
     }

@@ -36,9 +36,13 @@ fn every_setting_has_a_flag_of_its_name() {
             "attach",
             "dhcp",
             "dont-fragment",
+            "ipv6",
+            "over-ipv6",
             "probe",
+            "slaac",
             "static-neighbours",
             "udp-echo",
+            "vlan-filtering",
         ]
         .contains(name);
         let line = if switch {

@@ -18,6 +18,11 @@ pub const LAB: &[&str] = &[
     "gateway",
     "announce",
     "probe",
+    "ipv6",
+    "subnet6",
+    "slaac",
+    "vlan",
+    "vlan-filtering",
     "attach",
     "mac",
     "timeout",
@@ -28,6 +33,7 @@ pub const LAB: &[&str] = &[
 /// Settings of the load, which each phase may have for itself.
 pub const LOAD: &[&str] = &[
     "ping",
+    "over-ipv6",
     "interval",
     "rate",
     "window",
