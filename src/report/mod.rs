@@ -44,4 +44,5 @@ pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
 pub use text::text;
+pub use units::{span, span_or_dash};
 pub use verdict::Verdict;
