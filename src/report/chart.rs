@@ -87,8 +87,10 @@ impl Classes {
             max,
             bucket,
         } = *extent;
+        /// How much wider than the body its classes reach, so that what trails off beside it is seen.
+        const ROOM: f64 = 1.25;
         // Two rows are for what lies outside. No finer than the buckets, which would leave gaps.
-        let mut step = nice_step(((end - begin) / (rows - 3.0)).max(bucket));
+        let mut step = nice_step((ROOM * (end - begin) / (rows - 3.0)).max(bucket));
         let needed =
             |from: f64, to: f64, step: f64| (to / step).floor() - (from / step).floor() + 1.0;
         while needed(begin, end, step) > rows - 2.0 {
