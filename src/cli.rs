@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 use tap_reactor::experiment::{self, Experiment, Scenario, SettingError, Settings};
+use tap_reactor::report::{self, Expectation};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -16,12 +17,14 @@ pub enum Request {
     Run(Box<Experiment>, Output),
     /// Remove what killed runs have left behind.
     Clean,
+    /// Read saved runs, and tell them.
+    Report(Saved),
     /// Print this text and be done.
     Print(String),
 }
 
 /// How to tell what was measured.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Output {
     /// The command as it was given, for the report.
     pub command: String,
@@ -31,6 +34,34 @@ pub struct Output {
     pub quiet: bool,
     /// Print the report as one JSON document.
     pub json: bool,
+    /// Files to write the report to; their endings say the format.
+    pub reports: Vec<PathBuf>,
+    /// What the figures are expected to be.
+    pub expectations: Vec<Expectation>,
+}
+
+/// What to do with saved runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Saved {
+    /// The files, `.json` reports.
+    pub files: Vec<PathBuf>,
+    /// What is to be told of them.
+    pub telling: Telling,
+    /// As one JSON document.
+    pub json: bool,
+    /// As a page, in this file.
+    pub html: Option<PathBuf>,
+}
+
+/// How saved runs are told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Telling {
+    /// Each by itself.
+    Each,
+    /// All as one run.
+    Merged,
+    /// The second against the first.
+    Compared,
 }
 
 /// The words can't be understood, or ask for what can't be: one line that says what was wrong and what is allowed.
@@ -161,20 +192,46 @@ struct Arguments {
     #[structopt(long, value_name = "vmI=MAC", number_of_values = 1)]
     mac: Vec<String>,
 
-    /// Address to put on the bridge, so that the host's side can talk to the VMs, such as 10.77.0.1/16
-    #[structopt(long, value_name = "CIDR")]
-    host_addr: Option<String>,
+    /// Address to put on the bridge, so that the host's side can talk to the VMs, such as 10.77.0.1/16; a second one may
+    /// be IPv6, such as fd77::1/64
+    #[structopt(long, value_name = "CIDR", number_of_values = 1)]
+    host_addr: Vec<String>,
 
     /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
     #[structopt(long, value_name = "IP")]
     gateway: Option<String>,
 
+    /// The VMs speak IPv6 too: a link-local address, and subnet6 + 2 + I
+    #[structopt(long)]
+    ipv6: bool,
+
+    /// Ping VMs over IPv6, in place of IPv4
+    #[structopt(long, short = "6")]
+    over_ipv6: bool,
+
+    /// The VMs' IPv6 network [default: fd77::/64]
+    #[structopt(long, value_name = "CIDR")]
+    subnet6: Option<String>,
+
+    /// The VMs take IPv6 addresses and a default router from router advertisements (RFC 4862)
+    #[structopt(long)]
+    slaac: bool,
+
+    /// The VLAN that all VMs are in, or one, or some: 100, vm0=100, vm[0-4]=100; two numbers with a dot between them are
+    /// a service and a customer VLAN (QinQ), such as 100.200; repeatable
+    #[structopt(long, value_name = "[VMS=]ID[.ID]", number_of_values = 1)]
+    vlan: Vec<String>,
+
+    /// The bridge lets each port have its VM's VLAN only
+    #[structopt(long)]
+    vlan_filtering: bool,
+
     /// Each VM announces its address to the others at its start
     #[structopt(long)]
     announce: bool,
 
-    /// Each VM asks whether somebody else has its address before it uses it, and announces it then (RFC 5227); takes
-    /// 4 to 7 seconds
+    /// Each VM asks whether somebody else has its address before it uses it (RFC 5227; on IPv6 RFC 4862), and announces
+    /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
     #[structopt(long)]
     probe: bool,
 
@@ -210,6 +267,15 @@ struct Arguments {
     #[structopt(long)]
     json: bool,
 
+    /// Write the report to a file, whose ending says the format: .json, .csv, .hgrm, .hlog or .html; repeatable
+    #[structopt(long, value_name = "PATH", number_of_values = 1)]
+    report: Vec<String>,
+
+    /// What the figures are expected to be, such as 'p99<200us', 'response.p99.9<2ms', 'loss<0.1%', 'rate>5000';
+    /// repeatable. One that is not met makes the exit status 1
+    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1)]
+    expect: Vec<String>,
+
     #[structopt(subcommand)]
     command: Option<Subcommand>,
 }
@@ -218,6 +284,29 @@ struct Arguments {
 enum Subcommand {
     /// Remove the links and namespaces that killed runs have left behind, and nothing else
     Clean,
+    /// Read saved runs (.json reports), and tell, merge or compare them
+    Report {
+        /// The saved runs
+        #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
+        files: Vec<PathBuf>,
+
+        /// Tell all of them as if they had been one run
+        #[structopt(long, conflicts_with = "compare")]
+        merge: bool,
+
+        /// Compare the second with the first: difference and ratio of each figure, and whether it is larger than the
+        /// spread within the runs
+        #[structopt(long)]
+        compare: bool,
+
+        /// Print one JSON document
+        #[structopt(long)]
+        json: bool,
+
+        /// Write a page to this file
+        #[structopt(long, value_name = "PATH.html", parse(from_os_str))]
+        html: Option<PathBuf>,
+    },
 }
 
 /// Reads and checks the words of the command line, the program's name first.
@@ -244,8 +333,18 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         }
         Err(error) => return Err(one_line(&error.message)),
     };
-    if let Some(Subcommand::Clean) = arguments.command {
-        return Ok(Request::Clean);
+    match arguments.command {
+        Some(Subcommand::Clean) => return Ok(Request::Clean),
+        Some(Subcommand::Report {
+            files,
+            merge,
+            compare,
+            json,
+            html,
+        }) => {
+            return saved(files, merge, compare, json, html).map(Request::Report);
+        }
+        None => {}
     }
     let file = arguments.scenario.as_ref().map(|path| {
         let name = path.display().to_string();
@@ -258,6 +357,23 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         .unwrap_or_default()
         .overlaid(&settings(&arguments));
     let experiment = experiment::plan(&scenario)?;
+    let reports: Vec<PathBuf> = scenario
+        .settings
+        .all("report")
+        .iter()
+        .map(|setting| PathBuf::from(&setting.text))
+        .collect();
+    for (path, setting) in reports.iter().zip(scenario.settings.all("report")) {
+        report::check_file(path).map_err(|error| setting.error(error))?;
+    }
+    let expectations = scenario.settings.all("expect").iter();
+    let expectations = expectations
+        .map(|setting| setting.text.parse().map_err(|error| setting.error(error)))
+        .collect::<Result<Vec<Expectation>, SettingError>>()?;
+    if !expectations.is_empty() && experiment.flows.is_empty() {
+        let why = "--expect: nothing is pinged; allowed is beside a ping pattern";
+        return Err(UsageError(why.to_owned()));
+    }
     if arguments.dry_run {
         return Ok(Request::Print(experiment::describe(&experiment)));
     }
@@ -272,8 +388,43 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         verbose,
         quiet,
         json,
+        reports,
+        expectations,
     };
     Ok(Request::Run(Box::new(experiment), output))
+}
+
+fn saved(
+    files: Vec<PathBuf>,
+    merge: bool,
+    compare: bool,
+    json: bool,
+    html: Option<PathBuf>,
+) -> Result<Saved, UsageError> {
+    let error = |why: &str| Err(UsageError(format!("report: {why}")));
+    if compare && files.len() != 2 {
+        return error("--compare takes two files: the run before, and the run after");
+    }
+    if !merge && !compare && files.len() > 1 && (json || html.is_some()) {
+        return error("one document takes one run; allowed are one file, --merge or --compare");
+    }
+    if let Some(path) = &html {
+        let format = report::check_file(path).map_err(|error| UsageError(error.to_string()))?;
+        if format != report::Format::Html {
+            return error("--html: the name must end in .html");
+        }
+    }
+    let telling = match (merge, compare) {
+        (true, _) => Telling::Merged,
+        (_, true) => Telling::Compared,
+        _ => Telling::Each,
+    };
+    Ok(Saved {
+        files,
+        telling,
+        json,
+        html,
+    })
 }
 
 /// The flags that were given, under their names.
@@ -303,12 +454,14 @@ fn settings(arguments: &Arguments) -> Settings {
     } = arguments;
     let Arguments {
         subnet,
+        subnet6,
         host_addr,
         gateway,
         ttl,
         dscp,
         ping,
         mac,
+        vlan,
         ..
     } = arguments;
     let mut settings = Settings::default();
@@ -331,7 +484,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("bridge", bridge),
         ("tap-prefix", tap_prefix),
         ("subnet", subnet),
-        ("host-addr", host_addr),
+        ("subnet6", subnet6),
         ("gateway", gateway),
         ("ttl", ttl),
         ("dscp", dscp),
@@ -340,7 +493,14 @@ fn settings(arguments: &Arguments) -> Settings {
             settings.add_flag(name, text);
         }
     }
-    for (name, texts) in [("ping", ping), ("mac", mac)] {
+    for (name, texts) in [
+        ("ping", ping),
+        ("mac", mac),
+        ("report", &arguments.report),
+        ("expect", &arguments.expect),
+        ("host-addr", host_addr),
+        ("vlan", vlan),
+    ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));
     }
     for (name, is_on) in [
@@ -350,6 +510,10 @@ fn settings(arguments: &Arguments) -> Settings {
         ("probe", arguments.probe),
         ("udp-echo", arguments.udp_echo),
         ("dont-fragment", arguments.dont_fragment),
+        ("ipv6", arguments.ipv6),
+        ("over-ipv6", arguments.over_ipv6),
+        ("slaac", arguments.slaac),
+        ("vlan-filtering", arguments.vlan_filtering),
     ] {
         if is_on {
             settings.add_flag(name, true);

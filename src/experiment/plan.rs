@@ -4,18 +4,22 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
-use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, VmPlan};
+use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, Ipv6Plan, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::{BRIDGE_PORTS, LabConfig};
+use crate::system::{BRIDGE_PORTS, LabConfig, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
-use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, MacAddr};
+use crate::wire::{
+    ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH, MacAddr,
+};
 
 mod guests;
+mod ipv6;
 mod phases;
+mod vlan;
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
 const MTU: std::ops::RangeInclusive<u16> = 68..=65_521;
@@ -29,23 +33,25 @@ const DEFAULT_SIZE: usize = 56;
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
     let groups = groups(scenario)?;
-    let lab = lab(
-        settings,
-        groups.iter().map(|group| u64::from(group.vms)).sum(),
-    )?;
+    let count = check_number(settings, &groups)?;
     let subnet = subnet(settings)?;
-    let vms = vms(settings, &groups, subnet)?;
-    host_address(settings, &vms, subnet)?;
+    let mut vms = vms(settings, &groups, subnet)?;
+    let mut lab = lab(settings, count)?;
+    vlan::place(settings, &groups, &mut vms)?;
+    lab.vlan_filtering = vlan::filtering(settings, &vms)?;
+    let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
+    host_addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
     let timeout = settings
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
-    let guests = guests::guests(settings, &vms, subnet)?;
+    let guests = guests::guests(settings, &vms, subnet, ipv6)?;
     let world = World {
         subnet,
         guests: &guests,
+        ipv6,
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -78,6 +84,7 @@ struct Group<'a> {
 struct World<'a> {
     subnet: Ipv4Net,
     guests: &'a GuestPlan,
+    ipv6: Option<Ipv6Plan>,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -132,17 +139,26 @@ fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
     Ok(groups)
 }
 
-fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
+/// How many VMs the groups have together.
+fn check_number(settings: &Settings, groups: &[Group<'_>]) -> Result<u32, SettingError> {
+    let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
+    match u32::try_from(vms) {
+        Ok(count) if count <= BRIDGE_PORTS => Ok(count),
+        _ => {
+            let why = format!("allowed is 1 to {BRIDGE_PORTS}, the ports of a bridge");
+            Err(match settings.get("vms") {
+                Some(setting) => setting.error(why),
+                None => {
+                    SettingError::new(format_args!("the groups have {vms} VMs together: {why}"))
+                }
+            })
+        }
+    }
+}
+
+fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
-    let ports = u64::from(BRIDGE_PORTS);
-    if vms > ports {
-        let why = format!("allowed is 1 to {ports}, the ports of a bridge");
-        return Err(match settings.get("vms") {
-            Some(setting) => setting.error(why),
-            None => SettingError::new(format_args!("the groups have {vms} VMs together: {why}")),
-        });
-    }
     let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
         setting.text.parse().map_err(|why| {
             setting.error(format_args!(
@@ -160,20 +176,23 @@ fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
                 }
                 other => other,
             })?;
+    for name in ["bridge", "tap-prefix"] {
+        if let Some(setting) = settings.get(name) {
+            validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
+        }
+    }
     let lab = LabConfig {
-        vms: vms as u32,
+        vms,
         netns,
         bridge: text("bridge", default.bridge),
         tap_prefix: text("tap-prefix", default.tap_prefix),
         mtu,
-        host_address: settings
-            .get("host-addr")
-            .map(|setting| setting.value("an address and its prefix length, such as 10.77.0.1/16"))
-            .transpose()?,
+        host_address: None,
+        host_address6: None,
+        vlan_filtering: None,
         attach: settings.switch("attach")?,
         tx_queue_length: None,
     };
-    lab.validate().map_err(SettingError::new)?;
     Ok(lab)
 }
 
@@ -305,18 +324,77 @@ fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
     Ok(())
 }
 
-fn host_address(settings: &Settings, vms: &[VmPlan], subnet: Ipv4Net) -> Result<(), SettingError> {
-    let Some(setting) = settings.get("host-addr") else {
-        return Ok(());
-    };
+/// Puts the host side's addresses into the plan, at most one of each version, and checks the lab as a whole.
+fn host_addresses(
+    settings: &Settings,
+    lab: &mut LabConfig,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+    ipv6: Option<Ipv6Plan>,
+) -> Result<(), SettingError> {
+    for setting in settings.all("host-addr") {
+        if settings.switch("attach")? {
+            let why = "not allowed with --attach, which leaves the bridge as it is";
+            return Err(setting.error(why));
+        }
+        let net: IpNet = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
+        let again = match net {
+            IpNet::V4(net) => {
+                check_host_address(setting, net, vms, subnet)?;
+                lab.host_address.replace(net).is_some()
+            }
+            IpNet::V6(net) => {
+                check_host_address6(setting, net, vms, ipv6)?;
+                lab.host_address6.replace(net).is_some()
+            }
+        };
+        if again {
+            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
+        }
+    }
+    lab.validate().map_err(SettingError::new)
+}
+
+fn check_host_address(
+    setting: &Setting,
+    net: Ipv4Net,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+) -> Result<(), SettingError> {
     let example = first_host(subnet);
-    let net: Ipv4Net = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
     if let Some(vm) = vms.iter().position(|vm| vm.address == net.addr()) {
         let why =
             format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
         return Err(setting.error(why));
     }
+    if !is_host_of(subnet, net.addr()) {
+        let why = format_args!("not a host of {subnet}; allowed is one such as {example}");
+        return Err(setting.error(why));
+    }
     if !is_host_of(net, net.addr()) {
+        let why = format_args!("not the address of a host; allowed is one such as {example}");
+        return Err(setting.error(why));
+    }
+    Ok(())
+}
+
+fn check_host_address6(
+    setting: &Setting,
+    net: Ipv6Net,
+    vms: &[VmPlan],
+    ipv6: Option<Ipv6Plan>,
+) -> Result<(), SettingError> {
+    let Some(plan) = ipv6 else {
+        return Ok(());
+    };
+    let (address, example) = (net.addr(), plan.host());
+    let vm = (0..vms.len() as u32).find(|&vm| plan.address(VmId(vm)) == address);
+    if let Some(vm) = vm {
+        let why =
+            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
+        return Err(setting.error(why));
+    }
+    if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
         let why = format_args!("not the address of a host; allowed is one such as {example}");
         return Err(setting.error(why));
     }
@@ -363,6 +441,7 @@ impl World<'_> {
         &self,
         setting: &Setting,
         size: Option<&Setting>,
+        over_ipv6: bool,
     ) -> Result<Vec<FlowPlan>, SettingError> {
         let side = |side: &str| {
             let group = self.groups.iter().find(|group| group.name == Some(side));
@@ -383,16 +462,22 @@ impl World<'_> {
             .map_err(|error| setting.error(error))?;
         let mut planned = Vec::with_capacity(flows.len());
         for (source, target) in flows {
+            let version = match target {
+                Target::Vm(_) if over_ipv6 => IpVersion::V6,
+                Target::Address(IpAddr::V6(_)) => IpVersion::V6,
+                Target::Vm(_) | Target::Address(IpAddr::V4(_)) => IpVersion::V4,
+            };
             let target = self.reachable(target).map_err(|why| setting.error(why))?;
             if target == Target::Vm(source) {
                 let why =
                     format_args!("{source} can't ping itself; allowed is another VM or address");
                 return Err(setting.error(why));
             }
-            let payload_length = self.payload_length(source, size)?;
+            let payload_length = self.payload_length(source, size, version)?;
             planned.push(FlowPlan {
                 source,
                 target,
+                version,
                 payload_length,
             });
         }
@@ -404,62 +489,87 @@ impl World<'_> {
         let Target::Address(address) = target else {
             return Ok(target);
         };
-        let IpAddr::V4(ipv4) = address else {
-            return Err(format!(
-                "{address}: VMs speak IPv4; allowed is a host of {}",
-                self.subnet
-            ));
-        };
-        match self.vms.iter().position(|vm| vm.address == ipv4) {
-            Some(index) => Ok(Target::Vm(VmId(index as u32))),
-            None if is_host_of(self.subnet, ipv4) => Ok(target),
-            None if self.guests.gateway.is_some()
-                && !self.subnet.contains(&ipv4)
-                && is_host(ipv4) =>
-            {
-                Ok(target)
+        let (vm, reachable) = match address {
+            IpAddr::V4(address) => {
+                let vm = self.vms.iter().position(|vm| vm.address == address);
+                (vm, self.check_reachable(address))
             }
-            None => Err(format!(
-                "{ipv4} is not a host of {}, and without a gateway VMs reach no other network",
-                self.subnet
-            )),
+            IpAddr::V6(address) => {
+                // A plan is there: an IPv6 target asks for one.
+                let plan = self.ipv6.ok_or("VMs don't speak IPv6")?;
+                let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
+                (
+                    vms.position(|vm| vm == address),
+                    plan.check_reachable(address),
+                )
+            }
+        };
+        match vm {
+            Some(index) => Ok(Target::Vm(VmId(index as u32))),
+            None => reachable.map(|()| target),
         }
     }
 
+    /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
+    fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
+        let is_outside =
+            self.guests.gateway.is_some() && !self.subnet.contains(&address) && is_host(address);
+        if is_outside || is_host_of(self.subnet, address) {
+            return Ok(());
+        }
+        Err(format!(
+            "{address} is not a host of {}, and without a gateway VMs reach no other network",
+            self.subnet
+        ))
+    }
+
     /// The payload of pings from `source`: what the phase says, or the source's group, or the default.
-    fn payload_length(&self, source: VmId, size: Option<&Setting>) -> Result<usize, SettingError> {
+    fn payload_length(
+        &self,
+        source: VmId,
+        size: Option<&Setting>,
+        version: IpVersion,
+    ) -> Result<usize, SettingError> {
         let group = self
             .groups
             .iter()
             .rev()
             .find(|group| group.first <= source.0);
         let Some(setting) = size.or_else(|| group?.settings.get("size")) else {
-            return self.fits(DEFAULT_SIZE, None);
+            return self.fits(DEFAULT_SIZE, None, version);
         };
-        self.fits(setting.value("a number of bytes")?, Some(setting))
+        self.fits(setting.value("a number of bytes")?, Some(setting), version)
     }
 
-    fn fits(&self, size: usize, setting: Option<&Setting>) -> Result<usize, SettingError> {
-        let overhead = IPV4_HEADER_LENGTH + ICMP_ECHO_HEADER_LENGTH;
-        let is_whole = self.guests.ping.dont_fragment;
-        let datagram = if is_whole {
-            self.mtu.into()
-        } else {
+    fn fits(
+        &self,
+        size: usize,
+        setting: Option<&Setting>,
+        version: IpVersion,
+    ) -> Result<usize, SettingError> {
+        let (name, header) = match version {
+            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH),
+            IpVersion::V6 => ("IPv6", IPV6_HEADER_LENGTH),
+        };
+        let overhead = header + ICMP_ECHO_HEADER_LENGTH;
+        let is_cut = version == IpVersion::V4 && !self.guests.ping.dont_fragment;
+        let datagram = if is_cut {
             IPV4_MAX_LENGTH
+        } else {
+            self.mtu.into()
         };
         let largest = datagram - overhead;
         if size <= largest {
             return Ok(size);
         }
-        let why = if is_whole {
-            format!(
-                "with an MTU of {datagram} and dont-fragment allowed is 0 to {largest} (IPv4 and ICMP headers take {overhead} bytes)"
-            )
+        let limit = if is_cut {
+            "in fragments".to_owned()
         } else {
-            format!(
-                "allowed is 0 to {largest}, the largest datagram less {overhead} bytes of IPv4 and ICMP headers"
-            )
+            format!("with an MTU of {datagram} and no fragments")
         };
+        let why = format!(
+            "{limit} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
+        );
         Err(match setting {
             Some(setting) => setting.error(why),
             None => SettingError::new(format_args!("size {size}: {why}")),

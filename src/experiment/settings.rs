@@ -22,6 +22,11 @@ pub const LAB: &[&str] = &[
     "ttl",
     "dscp",
     "dont-fragment",
+    "ipv6",
+    "subnet6",
+    "slaac",
+    "vlan",
+    "vlan-filtering",
     "attach",
     "mac",
     "timeout",
@@ -32,6 +37,7 @@ pub const LAB: &[&str] = &[
 /// Settings of the load, which each phase may have for itself.
 pub const LOAD: &[&str] = &[
     "ping",
+    "over-ipv6",
     "interval",
     "rate",
     "window",
@@ -43,6 +49,9 @@ pub const LOAD: &[&str] = &[
     "jitter-start",
     "size",
 ];
+
+/// Settings of what is done with the figures.
+pub const OUTPUT: &[&str] = &["report", "expect"];
 
 /// The ways to send, of which a phase has one.
 pub const PACING: &[&str] = &["interval", "rate", "window", "ramp"];

@@ -178,6 +178,12 @@ impl Recorder {
         self.count(flow, now, |totals| totals.late += 1);
     }
 
+    /// So many pings of the present phase were due and will not be sent: its time is up.
+    pub fn unsent(&mut self, pings: u64) {
+        let totals = &mut self.current().totals;
+        totals.unsent = totals.unsent.saturating_add(pings);
+    }
+
     /// A neighbour's address was found `elapsed` nanoseconds after it was first asked for.
     ///
     /// Resolutions belong to the run as a whole, a warm-up included.
@@ -229,6 +235,11 @@ impl Recorder {
     /// The phases in which something happened, in order. A run that was not divided is one phase without a name.
     pub fn phases(&self) -> &[Phase] {
         &self.phases
+    }
+
+    /// The phase that the run is in; a look at it costs nothing, so it serves a display that is drawn meanwhile.
+    pub fn current_phase(&self) -> &Phase {
+        &self.phases[self.phases.len() - 1]
     }
 
     /// All phases that count, as one.

@@ -29,6 +29,10 @@ pub struct Totals {
     /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
     #[serde(default)]
     pub errored: u64,
+    /// Pings that were due in a phase and were not sent before it ended, because the tool was behind. Counted for the
+    /// phase and the run, not for a flow, and not part of any other count.
+    #[serde(default)]
+    pub unsent: u64,
 }
 
 impl Totals {
@@ -73,6 +77,7 @@ impl AddAssign for Totals {
             reordered,
             corrupt,
             errored,
+            unsent,
         } = other;
         self.sent = self.sent.saturating_add(sent);
         self.received = self.received.saturating_add(received);
@@ -83,6 +88,7 @@ impl AddAssign for Totals {
         self.reordered = self.reordered.saturating_add(reordered);
         self.corrupt = self.corrupt.saturating_add(corrupt);
         self.errored = self.errored.saturating_add(errored);
+        self.unsent = self.unsent.saturating_add(unsent);
     }
 }
 
@@ -115,6 +121,7 @@ mod tests {
         reordered: 7,
         corrupt: 8,
         errored: 9,
+        unsent: 10,
     };
 
     #[test]
@@ -131,7 +138,8 @@ mod tests {
                 late: 12,
                 reordered: 14,
                 corrupt: 16,
-                errored: 18
+                errored: 18,
+                unsent: 20,
             }
         );
     }

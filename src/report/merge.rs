@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::build::per_second;
-use super::verdict::Evidence;
+use super::verdict::{Evidence, lag_p99};
 use super::{FlowReport, Histograms, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
 use crate::record::{DropReason, LatencySummary, Moments};
 
@@ -41,6 +41,10 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.histograms.merge(&other.histograms);
     }
     merged.flows = flows(reports);
+    if !others.is_empty() {
+        // They were expected of a single run.
+        merged.expectations.clear();
+    }
     merged.summarize();
     Some(merged)
 }
@@ -68,9 +72,10 @@ impl Report {
             elapsed_ns: self.elapsed_ns,
             busy_ns: self.reactor.busy_ns,
             rtt_p99_ns: self.rtt_ns.p99,
-            lag_p99_ns: self.lag_ns.p99,
+            lag_p99_ns: lag_p99(lag, self.reactor.frames_in),
             lateness_p99_ns: self.lateness_ns.p99,
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
+            unsent: self.totals.unsent,
         });
     }
 }

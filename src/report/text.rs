@@ -44,7 +44,9 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         }
     }
     writeln!(out)?;
-    writeln!(out, "{}", report.verdict.sentence)
+    writeln!(out, "{}", report.verdict.sentence)?;
+    let mut outcomes = report.expectations.iter();
+    outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))
 }
 
 fn flows(flows: &[FlowReport], out: &mut impl Write) -> io::Result<()> {
@@ -110,6 +112,7 @@ pub(super) fn outcome(totals: &Totals) -> String {
         (totals.reordered, "reordered"),
         (totals.corrupt, "corrupt"),
         (totals.errored, "errored"),
+        (totals.unsent, "due but never sent"),
     ] {
         if number > 0 {
             text += &format!(", {} {name}", count(number));
@@ -217,7 +220,7 @@ fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) 
         .map(|class| {
             let share = class.count as f64 / latency.count() as f64;
             let numbers = format!("{} {:>8}", count(class.count), percent(share));
-            (class.count, classes.label(class), numbers)
+            (class.count, class.label.clone(), numbers)
         })
         .collect();
     let widest = |column: fn(&(u64, String, String)) -> &String| {

@@ -152,11 +152,20 @@ impl TapFabric {
             mtu: self.lab.mtu.into(),
             group: self.mark.group(),
             alias: &self.alias,
+            vlan_filtering: self.lab.vlan_filtering.as_ref(),
         })?;
-        self.silence_link(&name);
+        let index = self.bridge_index;
+        if let Some(filtering) = &self.lab.vlan_filtering {
+            self.netlink.set_bridge_vlans(&name, index, filtering)?;
+        }
+        if let Some(address) = self.lab.host_address6 {
+            sysctl::enable_ipv6(&name)?;
+            self.netlink.add_address(&name, index, address.into())?;
+        } else {
+            self.silence_link(&name);
+        }
         if let Some(address) = self.lab.host_address {
-            self.netlink
-                .add_address(&name, self.bridge_index, address)?;
+            self.netlink.add_address(&name, index, address.into())?;
         }
         self.netlink.change_link(&name, &up())
     }
@@ -173,7 +182,7 @@ impl TapFabric {
         }
     }
 
-    fn make_tap(&mut self, name: &str) -> Result<Tap, SystemError> {
+    fn make_tap(&mut self, vm: VmId, name: &str) -> Result<Tap, SystemError> {
         let tap = Tap::create(name)?;
         self.silence_link(name);
         let change = LinkChange {
@@ -187,6 +196,12 @@ impl TapFabric {
         self.netlink
             .try_change_link(name, &change)
             .map_err(|refusal| refusal.of(format!("add {name} to bridge {}", self.lab.bridge)))?;
+        if let Some(filtering) = &self.lab.vlan_filtering
+            && let Some(link) = self.netlink.link(name)?
+        {
+            let vlan = filtering.of(vm);
+            self.netlink.set_port_vlan(name, link.index, vlan)?;
+        }
         Ok(tap)
     }
 
@@ -278,7 +293,7 @@ impl Fabric for TapFabric {
         let tap = if self.lab.attach {
             attach_tap(&mut self.netlink, &self.lab, self.bridge_index, &name)?
         } else {
-            self.make_tap(&name)?
+            self.make_tap(vm, &name)?
         };
         self.registry
             .register(

@@ -159,7 +159,7 @@ impl Vm {
                 ignored,
             } => {
                 return Ok(Reaction {
-                    transmit: self.refuse(now, kind, source, buffer),
+                    transmit: self.refuse_ipv4(now, kind, source, buffer),
                     event: Some(Event::Ignored(ignored)),
                 });
             }
@@ -190,7 +190,7 @@ impl Vm {
         self.ipv4.fragments.recycle(datagram);
         let transmit = length.zip(source).and_then(|(_, source)| {
             let kind = IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED;
-            self.refuse(now, kind, source, buffer)
+            self.refuse_ipv4(now, kind, source, buffer)
         });
         Some(Reaction {
             transmit,
@@ -286,6 +286,9 @@ impl Vm {
             return Ok(transmit);
         }
         let frame = buffer.get(..length).unwrap_or_default();
+        if frame.get(12..14) != Some(&[8, 0]) {
+            return Ok(transmit);
+        }
         if !self.outbox.push(frame, ping) {
             return Err(Ignored::OutboxFull);
         }

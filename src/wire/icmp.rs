@@ -133,12 +133,19 @@ pub fn turn_into_echo_reply(
 ) -> Option<usize> {
     let (header, icmp) = ipv4::turn_around(frame, header_length, source_mac, time_to_live)?;
     let length = ETHERNET_HEADER_LENGTH + header.len() + icmp.len();
-    let [kind, code, c0, c1, ..] = icmp else {
+    let &mut [ref mut kind, code, c0, c1, ..] = icmp else {
         return None;
     };
-    let old = u16::from_be_bytes([*kind, *code]);
+    let old = u16::from_be_bytes([*kind, code]);
     *kind = TYPE_ECHO_REPLY;
-    let new = u16::from_be_bytes([*kind, *code]);
-    [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), old, new).to_be_bytes();
+    let new = u16::from_be_bytes([*kind, code]);
+    let mut sum = checksum::update(u16::from_be_bytes([c0, c1]), old, new);
+    if sum == 0 {
+        // Zero may stand for either zero of ones' complement. Only a sum over a message that is all zeros (identifier
+        // and sequence number 0, no payload) needs the other one, and only adding it all up tells.
+        icmp.get_mut(2..4)?.fill(0);
+        sum = checksum::of(icmp);
+    }
+    icmp.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
     Some(length)
 }

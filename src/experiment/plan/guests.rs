@@ -6,13 +6,14 @@ use ipnet::Ipv4Net;
 
 use super::{first_host, is_host_of};
 use crate::experiment::settings::{Setting, SettingError, Settings};
-use crate::experiment::{GuestPlan, VmPlan};
+use crate::experiment::{GuestPlan, Ipv6Plan, VmPlan};
 use crate::vm::PingOptions;
 
 pub(super) fn guests(
     settings: &Settings,
     vms: &[VmPlan],
     subnet: Ipv4Net,
+    ipv6: Option<Ipv6Plan>,
 ) -> Result<GuestPlan, SettingError> {
     let gateway = settings
         .get("gateway")
@@ -25,6 +26,7 @@ pub(super) fn guests(
         announce: settings.switch("announce")?,
         udp_echo: settings.switch("udp-echo")?,
         ping: ping(settings)?,
+        ipv6,
     })
 }
 
