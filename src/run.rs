@@ -10,7 +10,7 @@ use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
 use tap_reactor::report::{self, Context, FileError, FlowName, Report};
 use tap_reactor::system::{self, StopSignals, SystemError, TapFabric};
-use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
+use tap_reactor::time::{Clock, MonotonicClock, unix_millis};
 use tap_reactor::vm::{SessionConfig, VmId};
 
 use crate::cli::Output;
@@ -97,16 +97,17 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
         if let Some(narrator) = &mut narrator {
             let ipv6 = experiment.ipv6_address(vm);
             let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
+            let address = ipv4_words(experiment, plan.address);
             let words = format_args!(
-                "{vm} starts: {}{ipv6} at {} on {}{}",
-                plan.address, plan.mac, experiment.lab.tap_prefix, vm.0
+                "{vm} starts: {address}{ipv6} at {} on {}{}",
+                plan.mac, experiment.lab.tap_prefix, vm.0
             );
             narrator.say(clock.now(), words);
         }
     }
-    let names = add_flows(experiment, &mut hypervisor)?;
+    let mut names = add_flows(experiment, &mut hypervisor)?;
     if experiment.static_neighbours {
-        fill_neighbour_tables(experiment, &mut hypervisor, clock.now());
+        fill_neighbour_tables(experiment, &mut hypervisor);
     }
     if names.is_empty() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
@@ -134,6 +135,7 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     reactor.end_watch();
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
+    name_leased_addresses(experiment, &hypervisor, &mut names);
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
     if let Ok(drops) = &drops {
@@ -187,6 +189,10 @@ fn add_flows(
         let config = FlowConfig {
             source: flow.source,
             session,
+            target: match flow.target {
+                Target::Vm(vm) => Some(vm),
+                Target::Address(_) => None,
+            },
         };
         hypervisor.add_flow(config).ok_or_else(refused)?;
         let address = destination.to_string();
@@ -194,7 +200,7 @@ fn add_flows(
             Target::Vm(vm) => FlowName {
                 src: flow.source.to_string(),
                 dst: vm.to_string(),
-                address: Some(address),
+                address: Some(address).filter(|_| !destination.is_unspecified()),
             },
             Target::Address(_) => FlowName {
                 src: flow.source.to_string(),
@@ -206,21 +212,40 @@ fn add_flows(
     Ok(names)
 }
 
+/// Adds the addresses that are known only since a DHCP server granted them.
+fn name_leased_addresses(
+    experiment: &Experiment,
+    hypervisor: &Hypervisor<TapFabric>,
+    names: &mut [FlowName],
+) {
+    for (flow, name) in experiment.flows.iter().zip(names) {
+        if let Target::Vm(vm) = flow.target
+            && name.address.is_none()
+        {
+            let address = hypervisor.vm(vm).and_then(|vm| vm.address());
+            name.address = address.map(|address| address.to_string());
+        }
+    }
+}
+
 /// What a run without pings tells before it waits.
 fn serving(experiment: &Experiment) -> String {
     let addresses = |index: usize, address: Ipv4Addr| {
+        let address = ipv4_words(experiment, address);
         let ipv6 = experiment.ipv6_address(VmId(index as u32));
-        ipv6.map_or_else(
-            || address.to_string(),
-            |ipv6| format!("{address} and {ipv6}"),
-        )
+        ipv6.map_or_else(|| address.clone(), |ipv6| format!("{address} and {ipv6}"))
     };
+    let last_index = experiment.vms.len().saturating_sub(1);
     let who = match experiment.vms.as_slice() {
+        [_] if experiment.guests.dhcp => "vm0, its address by DHCP,".to_owned(),
+        [_, ..] if experiment.guests.dhcp => {
+            format!("vm0 to vm{last_index}, their addresses by DHCP,")
+        }
         [first] => format!("vm0 at {}", addresses(0, first.address)),
         [first, .., last] => {
-            let index = experiment.vms.len() - 1;
-            let (first, last) = (addresses(0, first.address), addresses(index, last.address));
-            format!("vm0 to vm{index} at {first} to {last}")
+            let first = addresses(0, first.address);
+            let final_address = addresses(last_index, last.address);
+            format!("vm0 to vm{last_index} at {first} to {final_address}")
         }
         [] => String::new(),
     };
@@ -230,12 +255,17 @@ fn serving(experiment: &Experiment) -> String {
     }
 }
 
+/// The address that a VM is told, or where it gets one.
+fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
+    if experiment.guests.dhcp {
+        "an address by DHCP".to_owned()
+    } else {
+        address.to_string()
+    }
+}
+
 /// Makes both ends of every flow known to each other.
-fn fill_neighbour_tables(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<TapFabric>,
-    now: Instant,
-) {
+fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<TapFabric>) {
     for flow in &experiment.flows {
         let Target::Vm(target) = flow.target else {
             continue;
@@ -245,7 +275,7 @@ fn fill_neighbour_tables(
                 && let Some(address) = experiment.address(neighbour, flow.version)
                 && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(now, address, plan.mac);
+                vm.add_neighbour(address, plan.mac);
             }
         }
     }

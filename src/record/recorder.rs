@@ -1,12 +1,15 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use std::net::IpAddr;
+
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
+use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
 use crate::load::FlowId;
 use crate::time::Instant;
-use crate::vm::PingError;
+use crate::vm::{PingError, VmId};
+use crate::wire::MacAddr;
 
 /// Bounds of a recorder's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +49,8 @@ pub struct Recorder {
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
+    lease: Latency,
+    addresses: Addresses,
 }
 
 impl Recorder {
@@ -61,6 +66,8 @@ impl Recorder {
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
+            lease: Latency::new(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -191,6 +198,29 @@ impl Recorder {
         self.resolution.record(elapsed);
     }
 
+    /// A DHCP server granted an address `elapsed` nanoseconds after the VM had begun to look for one.
+    ///
+    /// Addresses belong to the run as a whole, a warm-up included.
+    pub fn leased(&mut self, elapsed: u64) {
+        self.lease.record(elapsed);
+        self.addresses.leased += 1;
+    }
+
+    /// A DHCP server granted an address for longer.
+    pub fn renewed(&mut self) {
+        self.addresses.renewed += 1;
+    }
+
+    /// A lease ran out, or was taken back.
+    pub fn lease_lost(&mut self) {
+        self.addresses.lost += 1;
+    }
+
+    /// The station `mac` claims the address of `vm` as well.
+    pub fn conflict(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
+        self.addresses.conflict(vm, address, mac);
+    }
+
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
     pub fn lag(&mut self, elapsed: u64) {
         self.current().lag.record(elapsed);
@@ -265,6 +295,16 @@ impl Recorder {
     /// How long neighbours took to resolve.
     pub const fn resolution(&self) -> &Latency {
         &self.resolution
+    }
+
+    /// How long VMs looked for an address by DHCP.
+    pub const fn lease(&self) -> &Latency {
+        &self.lease
+    }
+
+    /// What happened to the VMs' addresses.
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.

@@ -37,6 +37,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         for (error, pings) in &other.errors {
             *merged.errors.entry(*error).or_default() += pings;
         }
+        merged.addresses.merge(&other.addresses);
         merged.reactor.merge(&other.reactor);
         merged.histograms.merge(&other.histograms);
     }
@@ -57,6 +58,7 @@ impl Report {
             response,
             lateness,
             resolution,
+            lease,
             first,
             lag,
         } = &self.histograms;
@@ -66,6 +68,7 @@ impl Report {
         self.response_ns = response.summary();
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
+        self.lease_ns = lease.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
         self.verdict = Verdict::of(&Evidence {

@@ -9,6 +9,8 @@
 mod arp;
 mod claim;
 mod config;
+mod dhcp;
+mod dhcp_frames;
 mod event;
 mod icmp;
 mod ipv4;
@@ -118,7 +120,7 @@ impl Vm {
             .map(|ipv6| Box::new(Ipv6::new(now, config.mac, &ipv6, &mut random)));
         Vm {
             ipv6,
-            ipv4: Ipv4::new(now, &config.ipv4, &mut random),
+            ipv4: Ipv4::new(now, &config, &mut random),
             config,
             random,
             neighbours: NeighbourTable::default(),
@@ -150,6 +152,21 @@ impl Vm {
         self.ipv4.fragments.clear()
     }
 
+    /// Whether it has no IPv4 address yet and may come by one: it tries one, or looks for a DHCP server.
+    pub fn is_configuring(&self) -> bool {
+        self.address().is_none()
+            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some())
+    }
+
+    /// Has the pings of `session` go to another address of the same IP version from now on.
+    pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
+        if let Some(session) = self.session_mut(session)
+            && session.config.destination.is_ipv4() == destination.is_ipv4()
+        {
+            session.config.destination = destination;
+        }
+    }
+
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
     pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
         let id = u16::try_from(self.sessions.len()).ok()?;
@@ -157,9 +174,9 @@ impl Vm {
         Some(SessionId(id))
     }
 
-    /// Makes `mac` known as the address of the neighbour `address`, as if it had just answered.
-    pub fn add_neighbour(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
-        self.neighbours.learn(now, address, mac, true);
+    /// Makes `mac` known as the address of the neighbour `address`, for good.
+    pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
+        self.neighbours.set(address, mac);
     }
 
     /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
@@ -295,6 +312,7 @@ impl Vm {
         }
         self.poll_claim(now, buffer)
             .or_else(|| self.poll_fragments(now, buffer))
+            .or_else(|| self.poll_dhcp(now, buffer))
             .or_else(|| self.poll_ipv6(now, buffer))
     }
 
@@ -362,6 +380,9 @@ impl Vm {
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
                 let headers = bytes.get(..packet.payload_offset).unwrap_or_default();
+                if let Some(reply) = self.dhcp_reply(&packet)? {
+                    return self.receive_dhcp(now, frame.source, &reply, buffer);
+                }
                 let action = self.receive_ipv4(now, headers, &packet)?;
                 self.act(now, action, buffer, length)
             }
@@ -386,6 +407,9 @@ impl Vm {
     fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
         match destination {
             IpAddr::V4(destination) => {
+                if destination.is_unspecified() {
+                    return None;
+                }
                 let next_hop = self.ipv4.interface()?.next_hop(destination)?;
                 Some(next_hop.into())
             }
