@@ -98,6 +98,18 @@ struct Arguments {
     #[structopt(long, value_name = "PREFIX", default_value = "tap")]
     tap_prefix: String,
 
+    /// How many VMs share one bridge; more are spread over leaf bridges around a spine
+    #[structopt(long, value_name = "N", default_value = "1000")]
+    ports_per_bridge: u32,
+
+    /// How many frames wait in a TAP before the kernel drops more [default: the kernel's, 1000]
+    #[structopt(long, value_name = "FRAMES")]
+    txqueuelen: Option<u32>,
+
+    /// Let the kernel wake a VM for frames that its network card would drop, such as ARP requests for others
+    #[structopt(long)]
+    no_filter: bool,
+
     /// The VMs' network
     #[structopt(long, value_name = "CIDR", default_value = "10.77.0.0/16")]
     subnet: Ipv4Net,

@@ -1,5 +1,7 @@
 //! What carries frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 
+use std::net::Ipv4Addr;
+
 use crate::vm::VmId;
 use crate::wire::MacAddr;
 
@@ -8,17 +10,34 @@ pub trait Fabric {
     /// Why a VM could not be plugged in: names the operation and the object.
     type Error: std::error::Error;
 
-    /// Gives `vm` a port of its own. `mac` is the address of the VM's network interface.
+    /// Gives `vm` a port of its own, whose network interface listens to what `station` says.
     ///
     /// # Errors
     /// When the port can't be made; nothing of it is left behind then.
-    fn plug(&mut self, vm: VmId, mac: MacAddr) -> Result<(), Self::Error>;
+    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+
+    /// Takes the port of `vm` away again. Does nothing if it has none.
+    ///
+    /// # Errors
+    /// When the port can't be removed; no frame comes from it any more nevertheless.
+    fn unplug(&mut self, vm: VmId) -> Result<(), Self::Error>;
 
     /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;
 
     /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
+}
+
+/// What a VM's network interface listens to, as a network card is told. A fabric may keep everything else from it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Station {
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// The IPv4 addresses that it answers ARP requests for (RFC 826).
+    pub addresses: Vec<Ipv4Addr>,
+    /// The groups that it is a member of, broadcast not counted.
+    pub groups: Vec<MacAddr>,
 }
 
 /// What came of [`Fabric::read`].

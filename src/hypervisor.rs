@@ -126,9 +126,10 @@ impl<F: Fabric> Hypervisor<F> {
     /// When the fabric can't give it a port; the VM does not exist then.
     pub fn create_vm(&mut self, mac: MacAddr, address: Ipv4Addr) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
-        self.fabric.plug(id, mac)?;
+        let vm = Vm::new(mac, address);
+        self.fabric.plug(id, &vm.station())?;
         self.guests.push(Guest {
-            vm: Vm::new(mac, address),
+            vm,
             flows: Vec::new(),
             armed: None,
             is_ready: false,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use tap_reactor::experiment::{AddressPlan, Experiment, FlowPlan, Target, VmPlan};
 use tap_reactor::load::Pacing;
-use tap_reactor::system::{BRIDGE_PORTS, LabConfig};
+use tap_reactor::system::{LabConfig, Switching};
+use tap_reactor::topology::Topology;
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
 
@@ -80,11 +81,13 @@ fn lab(arguments: &Arguments) -> Result<LabConfig, String> {
         let name = &arguments.netns;
         format!("--netns {name:?}: {why}; allowed are private, host, or the name of a namespace")
     })?;
-    if !(1..=BRIDGE_PORTS).contains(&arguments.vms) {
-        let vms = arguments.vms;
-        return Err(format!(
-            "--vms {vms}: allowed is 1 to {BRIDGE_PORTS}, the ports of a bridge"
-        ));
+    if arguments.vms == 0 {
+        return Err("--vms 0: allowed is 1 or more".to_owned());
+    }
+    if !arguments.attach {
+        Topology::new(arguments.vms, arguments.ports_per_bridge).map_err(|error| {
+            format!("--ports-per-bridge {}: {error}", arguments.ports_per_bridge)
+        })?;
     }
     if !MTU.contains(&arguments.mtu) {
         let (least, most) = (MTU.start(), MTU.end());
@@ -92,6 +95,9 @@ fn lab(arguments: &Arguments) -> Result<LabConfig, String> {
             "--mtu {}: allowed is {least} to {most}",
             arguments.mtu
         ));
+    }
+    if arguments.txqueuelen == Some(0) {
+        return Err("--txqueuelen 0: allowed is 1 or more frames".to_owned());
     }
     let lab = LabConfig {
         vms: arguments.vms,
@@ -101,7 +107,10 @@ fn lab(arguments: &Arguments) -> Result<LabConfig, String> {
         mtu: arguments.mtu,
         host_address: arguments.host_addr,
         attach: arguments.attach,
-        tx_queue_length: None,
+        tx_queue_length: arguments.txqueuelen,
+        switching: Switching::Bridge,
+        ports_per_bridge: arguments.ports_per_bridge,
+        filter: !arguments.no_filter,
     };
     lab.validate().map_err(|error| error.to_string())?;
     Ok(lab)

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::fabric::{Fabric, Read, Write};
+use crate::fabric::{Fabric, Read, Station, Write};
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{EthernetFrame, MacAddr};
@@ -59,7 +59,7 @@ pub struct Switch {
     stalls: Vec<Stall>,
     random: fastrand::Rng,
     now: Instant,
-    ports: Vec<Port>,
+    ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
     /// Arrivals to come, earliest first, in the order of sending where they are at the same time.
     arrivals: BinaryHeap<Reverse<(Instant, u64, VmId)>>,
@@ -115,9 +115,8 @@ impl Switch {
             return None;
         }
         self.arrivals.pop();
-        if let (Some(port), Some(frame)) =
-            (self.ports.get_mut(vm.index()), self.frames.remove(&number))
-        {
+        let frame = self.frames.remove(&number);
+        if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(vm.index()), frame) {
             port.inbox.push_back(frame);
         }
         Some(vm)
@@ -136,7 +135,7 @@ impl Switch {
         for _ in 0..copies {
             let jitter = wire.jitter.mul_f64(self.random.f64());
             let mut at = self.now + wire.delay + jitter;
-            let Some(port) = self.ports.get_mut(to.index()) else {
+            let Some(Some(port)) = self.ports.get_mut(to.index()) else {
                 return;
             };
             if self.random.f64() < wire.reorder {
@@ -162,10 +161,22 @@ impl Switch {
 impl Fabric for Switch {
     type Error = Infallible;
 
-    fn plug(&mut self, vm: VmId, _mac: MacAddr) -> Result<(), Infallible> {
+    fn plug(&mut self, vm: VmId, _station: &Station) -> Result<(), Infallible> {
         if self.ports.len() <= vm.index() {
-            self.ports.resize_with(vm.index() + 1, Port::default);
+            self.ports.resize_with(vm.index() + 1, || None);
         }
+        if let Some(port) = self.ports.get_mut(vm.index()) {
+            *port = Some(Port::default());
+        }
+        Ok(())
+    }
+
+    fn unplug(&mut self, vm: VmId) -> Result<(), Infallible> {
+        if let Some(port) = self.ports.get_mut(vm.index()) {
+            *port = None;
+        }
+        // As a bridge forgets what it has learnt on a port that goes.
+        self.table.retain(|_, port| *port != vm);
         Ok(())
     }
 
@@ -173,6 +184,7 @@ impl Fabric for Switch {
         let Some(frame) = self
             .ports
             .get_mut(vm.index())
+            .and_then(Option::as_mut)
             .and_then(|port| port.inbox.pop_front())
         else {
             return Read::Empty;

@@ -5,8 +5,10 @@
 //! [`SystemError`]s that name the operation and its object and abort; what goes wrong with a frame is an outcome
 //! ([`crate::fabric::Read`], [`crate::fabric::Write`]), never an error.
 
+mod bridges;
 mod clean;
 mod error;
+mod filter;
 mod lab;
 mod limits;
 mod link;
@@ -15,6 +17,7 @@ mod mark;
 mod names;
 mod namespace;
 mod netlink;
+mod overflow;
 mod prepared;
 mod signals;
 mod sysctl;
@@ -24,10 +27,10 @@ mod timer;
 
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
-pub use lab::{LabConfig, NetnsChoice};
+pub use lab::{LabConfig, NetnsChoice, Switching};
 pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use link::{Link, LinkKind};
-pub use links::{BRIDGE_PORTS, BridgePlan, LinkChange};
+pub use links::{BridgePlan, LinkChange};
 pub use mark::{Mark, Owner};
 pub use names::{validate_interface_name, validate_namespace_name};
 pub use namespace::Namespace;

@@ -19,6 +19,7 @@ pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
 
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::ping::Session;
+use crate::fabric::Station;
 use crate::time::Instant;
 use crate::wire::{
     ArpPacket, EchoRequest, EthernetFrame, IcmpMessage, Ipv4Packet, MacAddr, PROTOCOL_ICMP,
@@ -92,6 +93,15 @@ impl Vm {
     /// Its IPv4 address.
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// What its network interface listens to: nothing else makes the VM do anything.
+    pub fn station(&self) -> Station {
+        Station {
+            mac: self.mac,
+            addresses: vec![self.address],
+            groups: Vec::new(),
+        }
     }
 
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.

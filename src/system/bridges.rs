@@ -1,0 +1,213 @@
+//! The lab's bridges: one, or leaves around a spine where one has too few ports.
+
+use ipnet::Ipv4Net;
+
+use super::error::SystemError;
+use super::lab::LabConfig;
+use super::links::{BridgePlan, LinkChange};
+use super::mark::Mark;
+use super::netlink::Netlink;
+use super::sysctl;
+use crate::topology::{BRIDGE_PORTS, Topology, leaf_name, uplink_names};
+use crate::vm::VmId;
+use crate::wire::MacAddr;
+
+/// The group of bridges and veth pairs among a run's groups; the TAPs have the others.
+const GROUP: u32 = 0;
+
+/// The bridges of a lab, and how many TAPs each has.
+#[derive(Debug)]
+pub(super) struct Bridges {
+    topology: Topology,
+    spine: u32,
+    macs: Vec<MacAddr>,
+    /// The bridges that TAPs join: the leaves, or the only one.
+    leaves: Vec<Leaf>,
+}
+
+#[derive(Debug)]
+struct Leaf {
+    name: String,
+    index: u32,
+    taps: u32,
+}
+
+/// Makes links that carry the mark of a run.
+pub(super) struct Maker<'a> {
+    pub(super) netlink: &'a mut Netlink,
+    pub(super) lab: &'a LabConfig,
+    pub(super) mark: &'a Mark,
+    /// Whether the namespace is somebody else's, so that IPv6 is switched off for our links only.
+    pub(super) silence: bool,
+    pub(super) warnings: &'a mut Vec<SystemError>,
+}
+
+impl Bridges {
+    /// Makes the bridges of `topology`, and joins them.
+    pub(super) fn make(maker: &mut Maker<'_>, topology: Topology) -> Result<Bridges, SystemError> {
+        let name = maker.lab.bridge.clone();
+        let mac = bridge_mac(maker.lab.host_address, maker.mark);
+        let mut bridges = Bridges {
+            topology,
+            spine: maker.bridge(&name, mac, maker.lab.host_address)?,
+            macs: vec![mac],
+            leaves: Vec::new(),
+        };
+        for leaf in 0..topology.leaves() {
+            bridges.make_leaf(maker, leaf)?;
+        }
+        if topology.leaves() == 0 {
+            let index = bridges.spine;
+            bridges.leaves.push(Leaf {
+                name,
+                index,
+                taps: 0,
+            });
+        }
+        Ok(bridges)
+    }
+
+    fn make_leaf(&mut self, maker: &mut Maker<'_>, leaf: u32) -> Result<(), SystemError> {
+        let name = leaf_name(&maker.lab.bridge, leaf);
+        let mac = leaf_mac(leaf, maker.mark);
+        let index = maker.bridge(&name, mac, None)?;
+        maker.uplink(leaf, (index, self.spine))?;
+        self.macs.push(mac);
+        self.leaves.push(Leaf {
+            name,
+            index,
+            taps: 0,
+        });
+        Ok(())
+    }
+
+    /// The index of the spine, or of the only bridge.
+    pub(super) fn spine(&self) -> u32 {
+        self.spine
+    }
+
+    /// Whether a bridge has this address itself.
+    pub(super) fn has_address(&self, mac: MacAddr) -> bool {
+        self.macs.contains(&mac)
+    }
+
+    /// Chooses the bridge that the TAP of `vm` is to join: the one of the plan; for a VM beyond the plan, or in the
+    /// place of one that was removed, the first with a free port. Returns its place here.
+    pub(super) fn choose(&self, vm: VmId) -> usize {
+        let has_room = |leaf: &Leaf| leaf.taps < self.topology.ports_per_bridge();
+        if vm.0 < self.topology.vms() {
+            return self.topology.leaf_of(vm) as usize;
+        }
+        // Where all are full the kernel may still find a port on the last one, or says that there is none.
+        let last = self.leaves.len().saturating_sub(1);
+        self.leaves.iter().position(has_room).unwrap_or(last)
+    }
+
+    /// Name and index of a bridge that was [chosen](Bridges::choose).
+    pub(super) fn get(&self, place: usize) -> Option<(&str, u32)> {
+        let leaf = self.leaves.get(place)?;
+        Some((&leaf.name, leaf.index))
+    }
+
+    /// Takes note that a TAP has joined.
+    pub(super) fn joined(&mut self, place: usize) {
+        if let Some(leaf) = self.leaves.get_mut(place) {
+            leaf.taps += 1;
+        }
+    }
+
+    /// Takes note that a TAP is gone.
+    pub(super) fn left(&mut self, place: usize) {
+        if let Some(leaf) = self.leaves.get_mut(place) {
+            leaf.taps = leaf.taps.saturating_sub(1);
+        }
+    }
+
+    /// The tree as it was planned.
+    pub(super) fn topology(&self) -> Topology {
+        self.topology
+    }
+}
+
+/// The name of every link that [`Bridges::make`] makes.
+pub(super) fn link_names(lab: &LabConfig, topology: &Topology) -> impl Iterator<Item = String> {
+    let leaves = (0..topology.leaves()).flat_map(|leaf| {
+        let (up, down) = uplink_names(&lab.bridge, leaf);
+        [leaf_name(&lab.bridge, leaf), up, down]
+    });
+    leaves.chain([lab.bridge.clone()])
+}
+
+impl Maker<'_> {
+    fn bridge(
+        &mut self,
+        name: &str,
+        mac: MacAddr,
+        address: Option<Ipv4Net>,
+    ) -> Result<u32, SystemError> {
+        let index = self.netlink.create_bridge(&BridgePlan {
+            name,
+            mac,
+            mtu: self.lab.mtu.into(),
+            group: self.mark.group(GROUP),
+            alias: &self.mark.alias(),
+        })?;
+        self.silence_link(name);
+        if let Some(address) = address {
+            self.netlink.add_address(name, index, address)?;
+        }
+        self.netlink.change_link(name, &up(None))?;
+        Ok(index)
+    }
+
+    /// Joins a leaf to the spine; `bridges` are the indices of both.
+    fn uplink(&mut self, leaf: u32, bridges: (u32, u32)) -> Result<(), SystemError> {
+        let names = uplink_names(&self.lab.bridge, leaf);
+        let group = self.mark.group(GROUP);
+        self.netlink.create_veth(
+            (&names.0, &names.1),
+            self.lab.mtu.into(),
+            group,
+            &self.mark.alias(),
+        )?;
+        for (name, bridge) in [(names.0, bridges.0), (names.1, bridges.1)] {
+            self.silence_link(&name);
+            self.netlink.change_link(&name, &up(Some(bridge)))?;
+        }
+        Ok(())
+    }
+
+    /// In a namespace of somebody else, IPv6 is switched off for our links only, and before they come up.
+    fn silence_link(&mut self, name: &str) {
+        if self.silence {
+            self.warnings.extend(sysctl::disable_ipv6(name).err());
+        }
+    }
+}
+
+fn up(master: Option<u32>) -> LinkChange<'static> {
+    LinkChange {
+        up: Some(true),
+        master,
+        ..LinkChange::default()
+    }
+}
+
+/// Given, because a bridge without one takes the lowest of its ports' and changes it as they come and go. With an IPv4
+/// address it is made from that, as those of the VMs are; without, from the process number.
+fn bridge_mac(host_address: Option<Ipv4Net>, mark: &Mark) -> MacAddr {
+    let (prefix, [a, b, c, d]) = match host_address {
+        Some(address) => ([0x02, 0x00], address.addr().octets()),
+        None => ([0x06, 0x00], mark.pid().to_be_bytes()),
+    };
+    let [first, second] = prefix;
+    MacAddr([first, second, a, b, c, d])
+}
+
+/// As [`bridge_mac`], with the number of the leaf and what of the process number has room beside it.
+fn leaf_mac(leaf: u32, mark: &Mark) -> MacAddr {
+    const { assert!(BRIDGE_PORTS <= u16::MAX as u32) };
+    let [high, low] = (leaf as u16).to_be_bytes();
+    let [_, a, b, c] = mark.pid().to_be_bytes();
+    MacAddr([0x0a, high, low, a, b, c])
+}
