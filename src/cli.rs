@@ -1,14 +1,13 @@
-//! The command line: words in, a validated [`Experiment`] out. Nothing else knows the library that reads the words.
+//! The command line: words in, a checked plan out. Nothing else knows the library that reads the words.
+//!
+//! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
+//! checked where the plan is made.
 
-mod check;
+use std::path::PathBuf;
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
-
-use ipnet::Ipv4Net;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
-use tap_reactor::experiment::Experiment;
+use tap_reactor::experiment::{self, Experiment, Scenario, SettingError, Settings};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -22,8 +21,10 @@ pub enum Request {
 }
 
 /// How to tell what was measured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Output {
+    /// The command as it was given, for the report.
+    pub command: String,
     /// Narrate every step on stderr.
     pub verbose: bool,
     /// Print nothing but errors.
@@ -37,6 +38,23 @@ pub struct Output {
 #[error("{0}")]
 pub struct UsageError(String);
 
+impl From<SettingError> for UsageError {
+    fn from(error: SettingError) -> UsageError {
+        UsageError(error.to_string())
+    }
+}
+
+const AFTER_HELP: &str = "EXIT STATUS:
+    0  every ping was answered
+    1  some were not, or an expectation was not met
+    2  the command line or the scenario can't be right; nothing was touched
+    3  the system refused something; the message says what
+
+EXAMPLES:
+    tap-reactor --vms 2 --ping vm0:vm1 --count 100
+    tap-reactor --vms 100 --ping mesh --rate 20000 --duration 10s
+    tap-reactor --vms 3 --netns lab --host-addr 10.77.0.1/16      (then: ip netns exec lab ping 10.77.0.2)";
+
 /// A network-only hypervisor in one thread: simulated VMs on TAP devices and a Linux bridge, which ping each other.
 #[derive(StructOpt, Debug)]
 #[structopt(
@@ -44,75 +62,112 @@ pub struct UsageError(String);
     setting = AppSettings::ColorNever,
     setting = AppSettings::UnifiedHelpMessage,
     setting = AppSettings::VersionlessSubcommands,
-    setting = AppSettings::SubcommandsNegateReqs,
     setting = AppSettings::ArgsNegateSubcommands,
-    after_help = "EXIT STATUS:\n    0  every ping was answered\n    1  some were not\n    2  the command line can't be \
-                  right; nothing was touched\n    3  the system refused something; the message says what\n\n\
-                  EXAMPLES:\n    tap-reactor --vms 2 --ping vm0:vm1 --count 100\n    tap-reactor --vms 3 --netns lab \
-                  --host-addr 10.77.0.1/16      (then: ip netns exec lab ping 10.77.0.2)"
+    after_help = AFTER_HELP
 )]
 struct Arguments {
-    /// How many VMs to run; vmI has the address subnet + 2 + I
-    #[structopt(long, value_name = "N", default_value = "2")]
-    vms: u32,
+    /// How many VMs to run; vmI has the address subnet + 2 + I [default: 2]
+    #[structopt(long, value_name = "N")]
+    vms: Option<String>,
 
-    /// Who pings whom: vm0:vm1, or vm0:10.77.0.1 for something that is not a VM; repeatable. Without it the VMs only
-    /// answer, until --duration, SIGINT or SIGTERM
+    /// Who pings whom; repeatable, and they add up: vm0:vm1, vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs,
+    /// random:K, or an address in place of the second VM. Without it the VMs only answer, until --duration, SIGINT or
+    /// SIGTERM
     #[structopt(long, value_name = "SRC:DST", number_of_values = 1)]
     ping: Vec<String>,
 
+    /// Time between two pings of a flow, such as 200us, 10ms, 2s [default: 10ms]
+    #[structopt(long, value_name = "TIME")]
+    interval: Option<String>,
+
+    /// Pings per second over all flows together, in place of --interval; a slow reply delays nothing
+    #[structopt(long, value_name = "R")]
+    rate: Option<String>,
+
+    /// Pings that each flow keeps outstanding, as fast as replies come, in place of --interval
+    #[structopt(long, value_name = "W")]
+    window: Option<String>,
+
+    /// Raise the rate over the --duration in steps, each reported by itself, in place of --rate
+    #[structopt(long, value_name = "FROM:TO:STEPS")]
+    ramp: Option<String>,
+
+    /// How the due times lie: uniform or poisson [default: uniform]
+    #[structopt(long, value_name = "KIND")]
+    arrivals: Option<String>,
+
     /// Pings of each flow [default: no end]
     #[structopt(long, value_name = "N")]
-    count: Option<u64>,
-
-    /// Time between two pings of a flow, such as 200us, 10ms, 2s
-    #[structopt(long, value_name = "TIME", default_value = "10ms", parse(try_from_str = check::duration))]
-    interval: Duration,
-
-    /// How long to wait for a reply
-    #[structopt(long, value_name = "TIME", default_value = "1s", parse(try_from_str = check::duration))]
-    timeout: Duration,
-
-    /// Payload of each ping, in bytes
-    #[structopt(long, value_name = "BYTES", default_value = "56")]
-    size: usize,
-
-    /// Largest IP datagram on the links, in bytes
-    #[structopt(long, value_name = "BYTES", default_value = "1500")]
-    mtu: u16,
+    count: Option<String>,
 
     /// When to stop sending, or serving
-    #[structopt(long, value_name = "TIME", parse(try_from_str = check::duration))]
-    duration: Option<Duration>,
+    #[structopt(long, value_name = "TIME")]
+    duration: Option<String>,
+
+    /// Send that long before anything is counted
+    #[structopt(long, value_name = "TIME")]
+    warmup: Option<String>,
+
+    /// Spread the flows' first pings over that time
+    #[structopt(long, value_name = "TIME")]
+    jitter_start: Option<String>,
+
+    /// How long to wait for a reply [default: 1s]
+    #[structopt(long, value_name = "TIME")]
+    timeout: Option<String>,
+
+    /// Payload of each ping, in bytes [default: 56]
+    #[structopt(long, value_name = "BYTES")]
+    size: Option<String>,
+
+    /// Fill the VMs' neighbour tables beforehand, so that nobody asks by ARP
+    #[structopt(long)]
+    static_neighbours: bool,
+
+    /// Where all random choices follow from [default: 0]
+    #[structopt(long, value_name = "N")]
+    seed: Option<String>,
+
+    /// Read settings, groups of VMs and phases from a file; flags win over it
+    #[structopt(long, value_name = "FILE.toml", parse(from_os_str))]
+    scenario: Option<PathBuf>,
+
+    /// Print the whole plan and touch nothing
+    #[structopt(long)]
+    dry_run: bool,
+
+    /// Largest IP datagram on the links, in bytes [default: 1500]
+    #[structopt(long, value_name = "BYTES")]
+    mtu: Option<String>,
 
     /// Network namespace of the lab: private (a new one that vanishes with the process), host (the one you are in), or
-    /// the name of one as `ip netns` makes them, which is made if need be
-    #[structopt(long, value_name = "private|host|NAME", default_value = "private")]
-    netns: String,
+    /// the name of one as `ip netns` makes them, which is made if need be [default: private]
+    #[structopt(long, value_name = "private|host|NAME")]
+    netns: Option<String>,
 
-    /// Name of the bridge
-    #[structopt(long, value_name = "NAME", default_value = "br0")]
-    bridge: String,
+    /// Name of the bridge [default: br0]
+    #[structopt(long, value_name = "NAME")]
+    bridge: Option<String>,
 
-    /// The TAP of vmI is named PREFIX followed by I
-    #[structopt(long, value_name = "PREFIX", default_value = "tap")]
-    tap_prefix: String,
+    /// The TAP of vmI is named PREFIX followed by I [default: tap]
+    #[structopt(long, value_name = "PREFIX")]
+    tap_prefix: Option<String>,
 
-    /// How many VMs share one bridge; more are spread over leaf bridges around a spine
-    #[structopt(long, value_name = "N", default_value = "1000")]
-    ports_per_bridge: u32,
+    /// How many VMs share one bridge; more are spread over leaf bridges around a spine [default: 1000]
+    #[structopt(long, value_name = "N")]
+    ports_per_bridge: Option<String>,
 
     /// How many frames wait in a TAP before the kernel drops more [default: the kernel's, 1000]
     #[structopt(long, value_name = "FRAMES")]
-    txqueuelen: Option<u32>,
+    txqueuelen: Option<String>,
 
-    /// Let the kernel wake a VM for frames that its network card would drop, such as ARP requests for others
+    /// Let the kernel hand a VM what its network card would drop, such as ARP requests for others
     #[structopt(long)]
     no_filter: bool,
 
-    /// The VMs' network
-    #[structopt(long, value_name = "CIDR", default_value = "10.77.0.0/16")]
-    subnet: Ipv4Net,
+    /// The VMs' network [default: 10.77.0.0/16]
+    #[structopt(long, value_name = "CIDR")]
+    subnet: Option<String>,
 
     /// Hardware address of one VM, such as vm0=02:00:00:00:00:01; repeatable
     #[structopt(long, value_name = "vmI=MAC", number_of_values = 1)]
@@ -120,7 +175,7 @@ struct Arguments {
 
     /// Address to put on the bridge, so that the host's side can talk to the VMs, such as 10.77.0.1/16
     #[structopt(long, value_name = "CIDR")]
-    host_addr: Option<Ipv4Net>,
+    host_addr: Option<String>,
 
     /// Use a bridge and TAPs that exist, as scripts/lab-up.sh makes them, and leave them alone
     #[structopt(long)]
@@ -153,6 +208,13 @@ enum Subcommand {
 /// # Errors
 /// With one line that says what was wrong and what is allowed. Nothing has been touched then.
 pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Request, UsageError> {
+    let words: Vec<_> = words.into_iter().collect();
+    let command: Vec<_> = words
+        .iter()
+        .skip(1)
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let command = format!("tap-reactor {}", command.join(" "));
     let arguments = match Arguments::from_iter_safe(words) {
         Ok(arguments) => arguments,
         Err(error)
@@ -161,21 +223,115 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
                 ErrorKind::HelpDisplayed | ErrorKind::VersionDisplayed
             ) =>
         {
-            return Ok(Request::Print(error.message));
+            return Ok(Request::Print(format!("{}\n", error.message)));
         }
         Err(error) => return Err(one_line(&error.message)),
     };
     if let Some(Subcommand::Clean) = arguments.command {
         return Ok(Request::Clean);
     }
+    let file = arguments.scenario.as_ref().map(|path| {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| UsageError(format!("--scenario {name}: {error}")))?;
+        Ok::<_, UsageError>(Scenario::parse(&name, &text)?)
+    });
+    let scenario = file
+        .transpose()?
+        .unwrap_or_default()
+        .overlaid(&settings(&arguments));
+    let experiment = experiment::plan(&scenario)?;
+    if arguments.dry_run {
+        return Ok(Request::Print(experiment::describe(&experiment)));
+    }
+    let Arguments {
+        verbose,
+        quiet,
+        json,
+        ..
+    } = arguments;
     let output = Output {
-        verbose: arguments.verbose,
-        quiet: arguments.quiet,
-        json: arguments.json,
+        command,
+        verbose,
+        quiet,
+        json,
     };
-    check::experiment(&arguments)
-        .map(|experiment| Request::Run(Box::new(experiment), output))
-        .map_err(UsageError)
+    Ok(Request::Run(Box::new(experiment), output))
+}
+
+/// The flags that were given, under their names.
+fn settings(arguments: &Arguments) -> Settings {
+    let Arguments {
+        vms,
+        interval,
+        rate,
+        window,
+        ramp,
+        arrivals,
+        count,
+        duration,
+        warmup,
+        ..
+    } = arguments;
+    let Arguments {
+        jitter_start,
+        timeout,
+        size,
+        seed,
+        mtu,
+        netns,
+        bridge,
+        tap_prefix,
+        ..
+    } = arguments;
+    let Arguments {
+        subnet,
+        host_addr,
+        ping,
+        mac,
+        ..
+    } = arguments;
+    let mut settings = Settings::default();
+    for (name, text) in [
+        ("vms", vms),
+        ("interval", interval),
+        ("rate", rate),
+        ("window", window),
+        ("ramp", ramp),
+        ("arrivals", arrivals),
+        ("count", count),
+        ("duration", duration),
+        ("warmup", warmup),
+        ("jitter-start", jitter_start),
+        ("timeout", timeout),
+        ("size", size),
+        ("seed", seed),
+        ("mtu", mtu),
+        ("netns", netns),
+        ("bridge", bridge),
+        ("tap-prefix", tap_prefix),
+        ("ports-per-bridge", &arguments.ports_per_bridge),
+        ("txqueuelen", &arguments.txqueuelen),
+        ("subnet", subnet),
+        ("host-addr", host_addr),
+    ] {
+        if let Some(text) = text {
+            settings.add_flag(name, text);
+        }
+    }
+    for (name, texts) in [("ping", ping), ("mac", mac)] {
+        texts.iter().for_each(|text| settings.add_flag(name, text));
+    }
+    for (name, is_on) in [
+        ("static-neighbours", arguments.static_neighbours),
+        ("attach", arguments.attach),
+        ("no-filter", arguments.no_filter),
+    ] {
+        if is_on {
+            settings.add_flag(name, true);
+        }
+    }
+    settings
 }
 
 /// The first paragraph of the library's message, in one line.

@@ -34,10 +34,21 @@ pub trait Fabric {
 pub struct Station {
     /// Its hardware address.
     pub mac: MacAddr,
-    /// The IPv4 addresses that it answers ARP requests for (RFC 826).
+    /// The IPv4 addresses that it answers ARP requests for (RFC 826). None while it looks for one: it hears all then.
     pub addresses: Vec<Ipv4Addr>,
     /// The groups that it is a member of, broadcast not counted.
     pub groups: Vec<MacAddr>,
+}
+
+impl Station {
+    /// A station that is in no group and has no IPv4 address yet.
+    pub fn new(mac: MacAddr) -> Station {
+        Station {
+            mac,
+            addresses: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
 }
 
 /// What came of [`Fabric::read`].

@@ -7,15 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::fabric::{Fabric, Write};
-use crate::load::{Due, FlowId, Load, Pacing};
+use crate::load::{Due, FlowId, Load, PhaseLoad};
 use crate::record::{DropReason, Recorder};
 use crate::time::Instant;
 use crate::vm::{
-    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmId,
+    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmConfig, VmId,
 };
 use crate::wire::{Fault, Layer, MacAddr, ParseError};
 
@@ -50,10 +49,20 @@ pub struct FlowConfig {
     pub source: VmId,
     /// Their destination, payload and timeout.
     pub session: SessionConfig,
-    /// When they are due.
-    pub pacing: Pacing,
-    /// How many there are; `None` for as many as the run has time for.
-    pub count: Option<u64>,
+}
+
+/// One part of a run, with a part of the report to itself.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Phase {
+    /// Its name; empty for a run that is not divided.
+    pub name: String,
+    /// Whether its pings count for the run's figures. Those of a warm-up do not.
+    pub is_counted: bool,
+    /// Who pings, and when.
+    pub load: PhaseLoad,
+    /// When it ends even though pings are left; the next phase begins then, and replies under way still count for this
+    /// one. `None` for when every ping is over.
+    pub duration: Option<Duration>,
 }
 
 /// A VM and what the hypervisor knows of it.
@@ -98,6 +107,10 @@ pub struct Hypervisor<F> {
     guests: Vec<Guest>,
     stations: HashMap<MacAddr, VmId>,
     load: Load,
+    /// The phases to come.
+    phases: VecDeque<Phase>,
+    /// When the present phase ends at the latest.
+    phase_end: Option<Instant>,
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     ready: VecDeque<VmId>,
@@ -105,13 +118,15 @@ pub struct Hypervisor<F> {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// A hypervisor without VMs, which will record with `recorder`.
-    pub fn new(fabric: F, recorder: Recorder) -> Self {
+    /// A hypervisor without VMs, which will record with `recorder`, and whose random choices follow from `seed`.
+    pub fn new(fabric: F, recorder: Recorder, seed: u64) -> Self {
         Hypervisor {
             fabric,
             guests: Vec::new(),
             stations: HashMap::new(),
-            load: Load::default(),
+            load: Load::new(seed),
+            phases: VecDeque::new(),
+            phase_end: None,
             flows: Vec::new(),
             timers: BinaryHeap::new(),
             ready: VecDeque::new(),
@@ -119,14 +134,14 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Makes a VM with hardware address `mac` and IPv4 address `address`, plugged into the fabric: on the real one, a
+    /// Makes a VM as `config` says, plugged into the fabric: on the real one, a
     /// TAP opened through `/dev/net/tun` and joined to the bridge.
     ///
     /// # Errors
     /// When the fabric can't give it a port; the VM does not exist then.
-    pub fn create_vm(&mut self, mac: MacAddr, address: Ipv4Addr) -> Result<VmId, F::Error> {
+    pub fn create_vm(&mut self, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
-        let vm = Vm::new(mac, address);
+        let vm = Vm::new(config);
         self.fabric.plug(id, &vm.station())?;
         self.guests.push(Guest {
             vm,
@@ -134,16 +149,16 @@ impl<F: Fabric> Hypervisor<F> {
             armed: None,
             is_ready: false,
         });
-        self.stations.insert(mac, id);
+        self.stations.insert(config.mac, id);
         Ok(id)
     }
 
-    /// Adds a flow whose first ping is due at `start`. `None` if there is no such VM, or if it has 65,536 flows, as
-    /// many as ICMP identifiers can tell apart.
-    pub fn add_flow(&mut self, start: Instant, config: FlowConfig) -> Option<FlowId> {
+    /// Adds a flow, which pings in the phases that it takes part in. `None` if there is no such VM, or if it has 65,536
+    /// flows, as many as ICMP identifiers can tell apart.
+    pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
         let guest = self.guests.get_mut(config.source.index())?;
         let session = guest.vm.open_session(config.session)?;
-        let id = self.load.add(start, config.pacing, config.count);
+        let id = self.load.add_flow();
         guest.flows.push(id);
         let ping = PingOwner {
             vm: config.source,
@@ -155,6 +170,12 @@ impl<F: Fabric> Hypervisor<F> {
         });
         self.recorder.add_flow();
         Some(id)
+    }
+
+    /// Begins the first of `phases` at `now`; each of the others follows the one before.
+    pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
+        self.phases = phases.into();
+        self.begin_next_phase(now);
     }
 
     /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
@@ -179,6 +200,7 @@ impl<F: Fabric> Hypervisor<F> {
     ///
     /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
     pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
+        self.turn_phase(now);
         if let Some(vm) = self.ready.pop_front() {
             return self.poll_vm(now, vm, buffer);
         }
@@ -227,17 +249,15 @@ impl<F: Fabric> Hypervisor<F> {
             return Some(Instant::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        [timer, self.load.next_at()].into_iter().flatten().min()
+        [timer, self.load.next_at(), self.phase_end]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Starts no further ping.
-    pub fn stop_load(&mut self) {
-        self.load.stop();
-    }
-
-    /// Whether every ping was sent and is over. True from the start when there are no flows.
+    /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
     pub fn is_done(&self) -> bool {
-        self.load.is_done()
+        self.phases.is_empty() && self.load.is_done()
     }
 
     /// Whether any VM pings at all.
@@ -278,6 +298,30 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends the VMs, and hands back the fabric and what was measured.
     pub fn into_parts(self) -> (F, Recorder) {
         (self.fabric, self.recorder)
+    }
+
+    /// Ends the present phase if its time is up or its pings are over.
+    fn turn_phase(&mut self, now: Instant) {
+        match self.phase_end {
+            // The next begins when this one should have ended, so that lateness does not shift the schedule.
+            Some(end) if end <= now => self.begin_next_phase(end),
+            _ if !self.phases.is_empty() && self.load.is_done() => self.begin_next_phase(now),
+            _ => {}
+        }
+    }
+
+    fn begin_next_phase(&mut self, at: Instant) {
+        self.phase_end = None;
+        let Some(phase) = self.phases.pop_front() else {
+            return self.load.stop();
+        };
+        if phase.is_counted {
+            self.recorder.begin_phase(&phase.name, at);
+        } else {
+            self.recorder.begin_warmup(at);
+        }
+        self.load.begin(at, &phase.load);
+        self.phase_end = phase.duration.map(|duration| at + duration);
     }
 
     fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {

@@ -23,9 +23,9 @@ fn main() -> ExitCode {
         }
     };
     let result = match request {
-        cli::Request::Print(text) => run::print(&format!("{text}\n")).map(|()| true),
+        cli::Request::Print(text) => run::print(&text).map(|()| true),
         cli::Request::Clean => run::clean().map(|()| true),
-        cli::Request::Run(experiment, output) => run::experiment(&experiment, output),
+        cli::Request::Run(experiment, output) => run::experiment(&experiment, &output),
     };
     ExitCode::from(match result {
         Ok(true) => SUCCESS,

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use tap_reactor::experiment::{Experiment, Target};
+use tap_reactor::experiment::Experiment;
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
+use tap_reactor::load::Target;
 use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
 use tap_reactor::report::{self, Context, FlowName, Report};
 use tap_reactor::system::{self, StopSignals, SystemError, TapFabric};
-use tap_reactor::time::{Clock, MonotonicClock};
+use tap_reactor::time::{Clock, Instant, MonotonicClock};
 use tap_reactor::vm::SessionConfig;
 
 use crate::cli::Output;
@@ -57,7 +58,7 @@ pub fn clean() -> Result<(), RunError> {
 
 /// Builds the lab, runs the experiment, prints the report, and takes the lab away. Tells whether every ping was
 /// answered.
-pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunError> {
+pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let clock = MonotonicClock;
     let started = clock.now();
     system::raise_descriptor_limit()?;
@@ -70,10 +71,14 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
 
     let registry = reactor.registry()?;
     let fabric = TapFabric::new(registry, experiment.lab.clone())?;
-    let recorder = Recorder::new(Limits::default());
-    let mut hypervisor = Hypervisor::new(fabric, recorder);
+    let limits = Limits {
+        phases: experiment.phases.len().max(1),
+        ..Limits::default()
+    };
+    let recorder = Recorder::new(limits);
+    let mut hypervisor = Hypervisor::new(fabric, recorder, experiment.seed);
     for plan in &experiment.vms {
-        let vm = hypervisor.create_vm(plan.mac, plan.address)?;
+        let vm = hypervisor.create_vm(plan.config())?;
         if let Some(narrator) = &mut narrator {
             let words = format_args!(
                 "{vm} starts: {} at {} on {}{}",
@@ -82,8 +87,10 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
             narrator.say(clock.now(), words);
         }
     }
-    let start = clock.now();
-    let names = add_flows(experiment, &mut hypervisor, start)?;
+    let names = add_flows(experiment, &mut hypervisor)?;
+    if experiment.static_neighbours {
+        fill_neighbour_tables(experiment, &mut hypervisor, clock.now());
+    }
     if names.is_empty() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
     }
@@ -91,7 +98,9 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
         reactor.narrate(narrator);
     }
 
-    let until = experiment.duration.map(|duration| start + duration);
+    let start = clock.now();
+    hypervisor.start(start, experiment.phases.clone());
+    let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
@@ -104,7 +113,7 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
     let report = Report::new(
         &recorder,
         &Context {
-            run: &describe(experiment),
+            run: &output.command,
             setup_ns: start.nanos_since(started),
             interrupted: matches!(ended, Ok(End::Signal(_)) | Err(_)),
             flows: &names,
@@ -125,7 +134,6 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
 fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<TapFabric>,
-    start: tap_reactor::time::Instant,
 ) -> Result<Vec<FlowName>, RunError> {
     let mut names = Vec::with_capacity(experiment.flows.len());
     for flow in &experiment.flows {
@@ -138,16 +146,14 @@ fn add_flows(
         let destination = experiment.destination(flow.target).ok_or_else(refused)?;
         let session = SessionConfig {
             destination,
-            payload_length: experiment.payload_length,
+            payload_length: flow.payload_length,
             timeout: experiment.timeout,
         };
         let config = FlowConfig {
             source: flow.source,
             session,
-            pacing: experiment.pacing,
-            count: experiment.count,
         };
-        hypervisor.add_flow(start, config).ok_or_else(refused)?;
+        hypervisor.add_flow(config).ok_or_else(refused)?;
         let address = destination.to_string();
         names.push(match flow.target {
             Target::Vm(vm) => FlowName {
@@ -179,27 +185,33 @@ fn serving(experiment: &Experiment) -> String {
         }
         [] => String::new(),
     };
-    match experiment.duration {
+    match experiment.serve {
         Some(duration) => format!("serving {who} for {}", humantime::format_duration(duration)),
         None => format!("serving {who} until SIGINT or SIGTERM"),
     }
 }
 
-/// What ran, in a line.
-fn describe(experiment: &Experiment) -> String {
-    let pings = match experiment.count {
-        Some(count) => format!("{count} pings each"),
-        None => "without end".to_owned(),
-    };
-    format!(
-        "{} VMs, {} flows, {pings}, {} bytes of payload",
-        experiment.vms.len(),
-        experiment.flows.len(),
-        experiment.payload_length
-    )
+/// Makes both ends of every flow known to each other.
+fn fill_neighbour_tables(
+    experiment: &Experiment,
+    hypervisor: &mut Hypervisor<TapFabric>,
+    now: Instant,
+) {
+    for flow in &experiment.flows {
+        let Target::Vm(target) = flow.target else {
+            continue;
+        };
+        for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
+            if let Some(plan) = experiment.vms.get(neighbour.index())
+                && let Some(vm) = hypervisor.vm_mut(vm)
+            {
+                vm.add_neighbour(now, plan.address.into(), plan.mac);
+            }
+        }
+    }
 }
 
-fn print_report(report: &Report, output: Output) -> io::Result<()> {
+fn print_report(report: &Report, output: &Output) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     if output.json {
         report::json(report, &mut out)?;
@@ -216,7 +228,7 @@ fn every_ping_was_answered(experiment: &Experiment, report: &Report, end: End) -
     let none_failed = totals.failed() == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
     let complete = match (end, experiment.planned_pings()) {
         (End::Signal(_), Some(planned)) => totals.received == planned,
-        (End::Signal(_), None) | (End::Done | End::TimeUp, _) => true,
+        (End::Signal(_), None) | (End::Done, _) => true,
     };
     none_failed && complete
 }

@@ -1,88 +1,76 @@
-//! The schedule of one flow.
-
-use std::time::Duration;
+//! What the schedule knows of one flow.
 
 use crate::time::Instant;
 
-/// When a flow's pings are due.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pacing {
-    /// Open loop: one ping every interval, whatever becomes of the others.
-    Interval(Duration),
-    /// Closed loop: that many pings on their way at any time, as fast as replies come.
-    Window(u32),
-}
-
-/// The schedule of one flow: how many pings it has had, and when the next one is due.
-#[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    pacing: Pacing,
-    /// Pings not yet handed out; `None` for without end.
+/// How many pings a flow has had in this phase, and how many are on their way.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Flow {
+    /// Pings of this phase not yet handed out; `None` for without end.
     left: Option<u64>,
-    /// When the next ping is due; for a window, when the oldest unused credit came.
-    due: Instant,
-    /// Pings that a windowed flow may send now.
-    credit: u32,
+    /// Pings that were handed out and are not over, those of earlier phases too.
+    on_their_way: u32,
+    /// Since when a windowed flow may send.
+    open_since: Instant,
+    /// Whether a windowed flow stands in the queue of those that may send.
+    is_queued: bool,
 }
 
 impl Flow {
-    /// A flow whose first ping is due at `start`.
-    pub(super) fn new(start: Instant, pacing: Pacing, count: Option<u64>) -> Self {
-        let credit = match pacing {
-            Pacing::Interval(_) => 0,
-            Pacing::Window(window) => window,
-        };
-        Flow {
-            pacing,
+    /// Begins a phase with `count` pings, the first of them due at `start`.
+    pub(super) fn begin(&mut self, start: Instant, count: Option<u64>) {
+        *self = Flow {
             left: count,
-            due: start,
-            credit,
-        }
+            open_since: start,
+            is_queued: false,
+            ..*self
+        };
     }
 
-    /// Whether all of its pings have been handed out.
+    /// Has no ping left in this phase.
+    pub(super) fn end(&mut self) {
+        self.left = Some(0);
+        self.is_queued = false;
+    }
+
+    /// Whether all pings of this phase have been handed out.
     pub(super) fn is_finished(&self) -> bool {
         self.left == Some(0)
     }
 
-    /// Hands out the ping of a paced flow, and returns when the next one is due, if there is one.
-    pub(super) fn advance(&mut self) -> Option<Instant> {
-        let Pacing::Interval(interval) = self.pacing else {
-            return None;
-        };
-        self.count_down();
-        self.due = self.due + interval;
-        (!self.is_finished()).then_some(self.due)
-    }
-
-    /// Hands out a ping of a windowed flow, and returns when it became due.
-    pub(super) fn take_credit(&mut self) -> Instant {
-        self.count_down();
-        self.credit = self.credit.saturating_sub(1);
-        self.due
-    }
-
-    /// Whether a windowed flow may send now.
-    pub(super) fn has_credit(&self) -> bool {
-        self.credit > 0 && !self.is_finished()
-    }
-
-    /// Takes note that a ping is over. Returns whether that lets a windowed flow send that could not before.
-    pub(super) fn ping_finished(&mut self, now: Instant) -> bool {
-        if matches!(self.pacing, Pacing::Interval(_)) || self.is_finished() {
-            return false;
-        }
-        let opens = self.credit == 0;
-        if opens {
-            self.due = now;
-        }
-        self.credit += 1;
-        opens
-    }
-
-    fn count_down(&mut self) {
+    /// Hands out a ping.
+    pub(super) fn take(&mut self) {
+        self.on_their_way += 1;
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
+    }
+
+    /// Whether the flow may send one more, with a window of `window`.
+    pub(super) fn may_send(&self, window: u32) -> bool {
+        self.on_their_way < window && !self.is_finished()
+    }
+
+    /// Since when a windowed flow may send: when the reply came that made room.
+    pub(super) fn open_since(&self) -> Instant {
+        self.open_since
+    }
+
+    /// Takes note that the flow left the queue of those that may send.
+    pub(super) fn left_queue(&mut self) {
+        self.is_queued = false;
+    }
+
+    /// Queues the flow from `now` on, if it may send and is not queued. Whether that was so.
+    pub(super) fn open(&mut self, now: Instant, window: u32) -> bool {
+        let opens = !self.is_queued && self.may_send(window);
+        if opens {
+            (self.is_queued, self.open_since) = (true, now);
+        }
+        opens
+    }
+
+    /// Takes note that a ping is over.
+    pub(super) fn ping_finished(&mut self) {
+        self.on_their_way = self.on_their_way.saturating_sub(1);
     }
 }

@@ -1,17 +1,23 @@
 //! Flows: who pings whom, and when a ping is due. Pure: no file descriptor, no clock, no log.
 //!
 //! [`Load`] is asked [`Load::next`] until it says that nothing is due, told of every ping that is over, and says when
-//! it wants to be asked again. A paced flow is open loop: its next ping is due an interval after the *previous due
-//! time*, whatever the replies do, so that a slow network can't slow its own measurement down (coordinated omission). A
-//! flow with a window is closed loop: each ping that is over makes the next one due.
+//! it wants to be asked again. An open loop's next ping is due a fixed time after the *previous due time*, whatever the
+//! replies do, so that a slow network can't slow its own measurement down (coordinated omission). A closed loop makes a
+//! ping due whenever another is over.
 
 mod flow;
+mod pattern;
+mod schedule;
 
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
 
-pub use flow::{Flow, Pacing};
-
+use self::flow::Flow;
+pub use self::pattern::{Pattern, PatternError, Selection, Target};
+pub use self::schedule::{Arrivals, Pacing, PhaseLoad};
+use self::schedule::{RateSchedule, Schedule, exponential};
 use crate::time::Instant;
 
 /// A flow's index: one source pinging one destination.
@@ -36,89 +42,155 @@ pub struct Due {
     pub more: bool,
 }
 
-/// All flows of a run.
-#[derive(Debug, Default)]
+/// All flows of a run, and the phase that it is in.
+#[derive(Debug)]
 pub struct Load {
     flows: Vec<Flow>,
-    /// Paced flows by the time their next ping is due.
-    paced: BinaryHeap<Reverse<(Instant, FlowId)>>,
-    /// Windowed flows that may send now, the one that has waited longest first.
-    open: VecDeque<FlowId>,
+    schedule: Schedule,
+    arrivals: Arrivals,
+    random: fastrand::Rng,
+    /// Flows that will have another ping due in this phase.
+    unfinished: u32,
     /// Pings that were handed out and are not over.
     on_their_way: u64,
-    /// Flows that will have another ping due, now or when one is over.
-    unfinished: usize,
-    stopped: bool,
 }
 
 impl Load {
-    /// Adds a flow whose first ping is due at `start`.
-    pub fn add(&mut self, start: Instant, pacing: Pacing, count: Option<u64>) -> FlowId {
+    /// A load without flows, whose random choices follow from `seed`.
+    pub fn new(seed: u64) -> Load {
+        Load {
+            flows: Vec::new(),
+            schedule: Schedule::Idle,
+            arrivals: Arrivals::Uniform,
+            random: fastrand::Rng::with_seed(seed),
+            unfinished: 0,
+            on_their_way: 0,
+        }
+    }
+
+    /// Adds a flow, which has nothing due until a phase begins that it takes part in.
+    pub fn add_flow(&mut self) -> FlowId {
         // A run has fewer flows than 32 bits can count: each takes more than 100 bytes.
         let id = FlowId(self.flows.len() as u32);
-        let flow = Flow::new(start, pacing, count);
-        if !flow.is_finished() {
-            self.unfinished += 1;
-            match pacing {
-                Pacing::Interval(_) => self.paced.push(Reverse((start, id))),
-                Pacing::Window(_) => self.open.push_back(id),
-            }
-        }
+        let mut flow = Flow::default();
+        flow.end();
         self.flows.push(flow);
         id
     }
 
-    /// The next ping that is due at `now`, the one that has been due longest first among paced flows.
-    pub fn next(&mut self, now: Instant) -> Option<Due> {
-        if self.stopped {
-            return None;
+    /// Begins a phase at `start`; what an earlier one has left undone stays so. Pings on their way may still end.
+    pub fn begin(&mut self, start: Instant, load: &PhaseLoad) {
+        self.stop();
+        self.arrivals = load.arrivals;
+        let mut starts = BinaryHeap::with_capacity(load.flows.len());
+        for id in load.flows.clone().map(FlowId) {
+            let Some(flow) = self.flows.get_mut(id.index()) else {
+                continue;
+            };
+            let late = load.start_jitter.mul_f64(self.random.f64());
+            flow.begin(start + late, load.count);
+            if !flow.is_finished() {
+                self.unfinished += 1;
+                starts.push(Reverse((start + late, id)));
+            }
         }
-        let due = self.next_paced(now).or_else(|| self.next_open(now))?;
+        self.schedule = match load.pacing {
+            Pacing::Interval(interval) => Schedule::Interval {
+                interval,
+                next: starts,
+            },
+            Pacing::Rate(rate) => {
+                Schedule::Rate(RateSchedule::new(start, rate, load, &mut self.random))
+            }
+            Pacing::Window(window) => Schedule::Window {
+                window,
+                open: VecDeque::with_capacity(starts.len()),
+                starting: starts,
+            },
+        };
+    }
+
+    /// The next ping that is due at `now`, the one that has been due longest first.
+    pub fn next(&mut self, now: Instant) -> Option<Due> {
+        let due = match &mut self.schedule {
+            Schedule::Idle => None,
+            Schedule::Interval { .. } => self.next_of_interval(now),
+            Schedule::Rate(_) => self.next_of_rate(now),
+            Schedule::Window { .. } => self.next_of_window(now),
+        }?;
         self.on_their_way += 1;
         Some(due)
     }
 
-    /// Tells that a ping of `flow` is over.
+    /// Tells that a ping of `id` is over.
     pub fn finished(&mut self, now: Instant, id: FlowId) {
         self.on_their_way = self.on_their_way.saturating_sub(1);
-        if let Some(flow) = self.flows.get_mut(id.index())
-            && flow.ping_finished(now)
+        let Some(flow) = self.flows.get_mut(id.index()) else {
+            return;
+        };
+        flow.ping_finished();
+        if let Schedule::Window { window, open, .. } = &mut self.schedule
+            && flow.open(now, *window)
         {
-            self.open.push_back(id);
+            open.push_back(id);
         }
     }
 
     /// When [`Load::next`] has something: [`Instant::ZERO`] for at once, `None` for not before a ping is over.
     pub fn next_at(&self) -> Option<Instant> {
-        if self.stopped {
-            None
-        } else if self.open.is_empty() {
-            self.paced.peek().map(|Reverse((at, _))| *at)
-        } else {
-            Some(Instant::ZERO)
+        match &self.schedule {
+            Schedule::Idle => None,
+            Schedule::Interval { next, .. } => next.peek().map(|Reverse((at, _))| *at),
+            Schedule::Rate(rate) => Some(rate.due()),
+            Schedule::Window { open, .. } if !open.is_empty() => Some(Instant::ZERO),
+            Schedule::Window { starting, .. } => starting.peek().map(|Reverse((at, _))| *at),
         }
     }
 
     /// Has nothing due from now on; pings on their way may still end.
     pub fn stop(&mut self) {
-        self.stopped = true;
+        self.schedule = Schedule::Idle;
+        self.unfinished = 0;
+        self.flows.iter_mut().for_each(Flow::end);
     }
 
-    /// Whether every ping was sent and is over.
+    /// Whether every ping of the phase has been handed out, and every ping is over.
     pub fn is_done(&self) -> bool {
-        self.on_their_way == 0 && (self.stopped || self.unfinished == 0)
+        self.on_their_way == 0 && self.unfinished == 0
     }
 
-    fn next_paced(&mut self, now: Instant) -> Option<Due> {
-        let mut first = self.paced.peek_mut().filter(|first| first.0.0 <= now)?;
-        let Reverse((due, id)) = *first;
-        match self.flows.get_mut(id.index()).and_then(Flow::advance) {
-            // Replacing the top in place costs one sift instead of a pop and a push.
-            Some(next) => *first = Reverse((next, id)),
-            None => {
-                std::collections::binary_heap::PeekMut::pop(first);
-                self.unfinished -= 1;
-            }
+    /// Hands out a ping of `id`. Whether the flow has more in this phase.
+    fn take(&mut self, id: FlowId) -> bool {
+        let Some(flow) = self.flows.get_mut(id.index()) else {
+            return false;
+        };
+        flow.take();
+        if flow.is_finished() {
+            self.unfinished = self.unfinished.saturating_sub(1);
+        }
+        !flow.is_finished()
+    }
+
+    fn next_of_interval(&mut self, now: Instant) -> Option<Due> {
+        let Schedule::Interval { interval, next } = &mut self.schedule else {
+            return None;
+        };
+        let mean = *interval;
+        let &Reverse((due, id)) = next.peek().filter(|first| first.0.0 <= now)?;
+        let has_more = self.take(id);
+        let Schedule::Interval { next, .. } = &mut self.schedule else {
+            return None;
+        };
+        let mut first = next.peek_mut()?;
+        if has_more {
+            let step = match self.arrivals {
+                Arrivals::Uniform => mean,
+                Arrivals::Poisson => mean.mul_f64(exponential(1.0, &mut self.random)),
+            };
+            // Replacing the first in place costs one sift instead of a pop and a push.
+            *first = Reverse((due + step, id));
+        } else {
+            PeekMut::pop(first);
         }
         Some(Due {
             flow: id,
@@ -127,22 +199,83 @@ impl Load {
         })
     }
 
-    fn next_open(&mut self, now: Instant) -> Option<Due> {
-        let &id = self.open.front()?;
-        let flow = self.flows.get_mut(id.index())?;
-        let due = flow.take_credit();
-        let more = flow.has_credit();
-        if !more {
-            self.open.pop_front();
+    fn next_of_rate(&mut self, now: Instant) -> Option<Due> {
+        let Schedule::Rate(rate) = &mut self.schedule else {
+            return None;
+        };
+        let due = rate.due();
+        if due > now {
+            return None;
         }
-        if flow.is_finished() {
-            self.unfinished -= 1;
+        let flows = &self.flows;
+        let may_send = |id: FlowId| {
+            flows
+                .get(id.index())
+                .is_some_and(|flow| !flow.is_finished())
+        };
+        let Some(id) = rate.take_turn(may_send) else {
+            self.schedule = Schedule::Idle;
+            return None;
+        };
+        rate.advance(&mut self.random);
+        self.take(id);
+        if self.unfinished == 0 {
+            self.schedule = Schedule::Idle;
         }
         Some(Due {
             flow: id,
-            due: due.min(now),
+            due,
+            more: false,
+        })
+    }
+
+    fn next_of_window(&mut self, now: Instant) -> Option<Due> {
+        let Schedule::Window {
+            window,
+            open,
+            starting,
+        } = &mut self.schedule
+        else {
+            return None;
+        };
+        let window = *window;
+        while let Some(&Reverse((at, id))) = starting.peek().filter(|first| first.0.0 <= now) {
+            starting.pop();
+            if self
+                .flows
+                .get_mut(id.index())
+                .is_some_and(|flow| flow.open(at, window))
+            {
+                open.push_back(id);
+            }
+        }
+        let &id = open.front()?;
+        let due = self.flows.get(id.index())?.open_since();
+        self.take(id);
+        let more = self
+            .flows
+            .get(id.index())
+            .is_some_and(|flow| flow.may_send(window));
+        if !more && let Schedule::Window { open, .. } = &mut self.schedule {
+            open.pop_front();
+            if let Some(flow) = self.flows.get_mut(id.index()) {
+                flow.left_queue();
+            }
+        }
+        Some(Due {
+            flow: id,
+            due,
             more,
         })
+    }
+}
+
+/// The mean time between two pings of a whole phase; `None` for a closed loop.
+pub fn mean_gap(load: &PhaseLoad) -> Option<Duration> {
+    match load.pacing {
+        Pacing::Interval(interval) => Some(interval / (load.flows.len() as u32).max(1)),
+        Pacing::Rate(rate) => Some(Duration::from_secs_f64(1.0 / rate)),
+        Pacing::Window(_) => None,
     }
 }
 

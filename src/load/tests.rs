@@ -1,11 +1,31 @@
 //! Schedules in virtual time.
 
-use std::time::Duration;
-
 use super::*;
 
 const fn ms(n: u64) -> Instant {
     Instant::from_nanos(n * 1_000_000)
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A load with that many flows, all in one phase from time zero on.
+fn load(flows: u32, pacing: Pacing, count: Option<u64>) -> Load {
+    let mut load = Load::new(1);
+    for _ in 0..flows {
+        load.add_flow();
+    }
+    load.begin(ms(0), &phase(flows, pacing, count));
+    load
+}
+
+fn phase(flows: u32, pacing: Pacing, count: Option<u64>) -> PhaseLoad {
+    PhaseLoad {
+        flows: 0..flows,
+        pacing,
+        arrivals: Arrivals::Uniform,
+        count,
+        start_jitter: Duration::ZERO,
+    }
 }
 
 fn due(load: &mut Load, now: Instant) -> Vec<(u32, u64)> {
@@ -16,8 +36,7 @@ fn due(load: &mut Load, now: Instant) -> Vec<(u32, u64)> {
 
 #[test]
 fn due_times_of_a_paced_flow_do_not_drift_when_it_is_asked_late() {
-    let mut load = Load::default();
-    load.add(ms(0), Pacing::Interval(Duration::from_millis(10)), Some(5));
+    let mut load = load(1, Pacing::Interval(10 * MS), Some(5));
     assert_eq!(due(&mut load, ms(0)), [(0, 0)]);
     assert_eq!(load.next_at(), Some(ms(10)));
     assert_eq!(due(&mut load, ms(9)), []);
@@ -28,20 +47,80 @@ fn due_times_of_a_paced_flow_do_not_drift_when_it_is_asked_late() {
 }
 
 #[test]
-fn paced_flows_take_turns_by_due_time() {
-    let mut load = Load::default();
-    load.add(ms(0), Pacing::Interval(Duration::from_millis(3)), Some(3));
-    load.add(ms(1), Pacing::Interval(Duration::from_millis(2)), Some(3));
+fn a_rate_is_spread_evenly_over_the_flows_in_turn_and_does_not_drift() {
+    let mut load = load(3, Pacing::Rate(1_000.0), Some(2));
+    assert_eq!(due(&mut load, ms(1)), [(0, 0), (1, 1)]);
+    assert_eq!(load.next_at(), Some(ms(2)));
+    assert_eq!(due(&mut load, ms(50)), [(2, 2), (0, 3), (1, 4), (2, 5)]);
+    assert_eq!((load.next_at(), load.is_done()), (None, false));
+    for id in [0, 1, 2, 0, 1, 2] {
+        load.finished(ms(50), FlowId(id));
+    }
+    assert!(load.is_done());
+
+    let mut load = self::load(1, Pacing::Rate(3.0), None);
+    let last = std::iter::from_fn(|| load.next(ms(100_000_000)))
+        .last()
+        .unwrap();
     assert_eq!(
-        due(&mut load, ms(100)),
-        [(0, 0), (1, 1), (0, 3), (1, 3), (1, 5), (0, 6)]
+        last.due,
+        ms(100_000_000),
+        "300,000 thirds of a second later"
+    );
+}
+
+#[test]
+fn poisson_arrivals_have_the_mean_and_the_spread_of_an_exponential_distribution() {
+    for pacing in [Pacing::Rate(1_000.0), Pacing::Interval(MS)] {
+        let mut load = load(1, pacing, Some(20_000));
+        let phase = PhaseLoad {
+            arrivals: Arrivals::Poisson,
+            ..phase(1, pacing, Some(20_000))
+        };
+        load.begin(ms(0), &phase);
+        let times: Vec<f64> = std::iter::from_fn(|| load.next(ms(1_000_000)))
+            .map(|due| due.due.as_nanos() as f64 / 1e6)
+            .collect();
+        let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        assert!((mean - 1.0).abs() < 0.03, "{pacing:?}: mean {mean}");
+        assert!(
+            (variance.sqrt() - 1.0).abs() < 0.05,
+            "{pacing:?}: {}",
+            variance.sqrt()
+        );
+    }
+}
+
+#[test]
+fn a_jittered_start_spreads_the_first_pings_and_keeps_the_interval() {
+    let mut load = load(100, Pacing::Interval(10 * MS), Some(2));
+    let spread = PhaseLoad {
+        start_jitter: 10 * MS,
+        ..phase(100, Pacing::Interval(10 * MS), Some(2))
+    };
+    load.begin(ms(0), &spread);
+    let mut first = [None; 100];
+    let all = std::iter::from_fn(|| load.next(ms(1_000))).collect::<Vec<_>>();
+    assert!(all.is_sorted_by_key(|due| due.due));
+    for ping in all {
+        match first[ping.flow.index()] {
+            None => first[ping.flow.index()] = Some(ping.due),
+            Some(first) => assert_eq!(ping.due - first, 10 * MS),
+        }
+    }
+    let early = first.iter().flatten().filter(|at| **at < ms(5)).count();
+    assert!(
+        (30..70).contains(&early),
+        "{early} of 100 start in the first half"
     );
 }
 
 #[test]
 fn a_window_opens_at_once_and_then_follows_the_replies() {
-    let mut load = Load::default();
-    let flow = load.add(ms(0), Pacing::Window(3), Some(5));
+    let mut load = load(1, Pacing::Window(3), Some(5));
+    let flow = FlowId(0);
     let more: Vec<bool> = std::iter::from_fn(|| load.next(ms(1)))
         .map(|d| d.more)
         .collect();
@@ -56,27 +135,44 @@ fn a_window_opens_at_once_and_then_follows_the_replies() {
 }
 
 #[test]
+fn pings_of_an_earlier_phase_fill_the_window_of_the_next() {
+    let mut load = load(1, Pacing::Window(3), None);
+    assert_eq!(due(&mut load, ms(0)).len(), 3);
+    load.begin(ms(5), &phase(1, Pacing::Window(4), Some(10)));
+    assert_eq!(due(&mut load, ms(5)), [(0, 5)], "one more fits");
+    load.finished(ms(6), FlowId(0));
+    assert_eq!(due(&mut load, ms(7)), [(0, 6)]);
+}
+
+#[test]
 fn a_run_is_done_when_every_ping_is_over() {
-    let mut load = Load::default();
-    assert!(load.is_done(), "nothing to do");
-    let flow = load.add(ms(0), Pacing::Interval(Duration::from_millis(1)), Some(2));
+    assert!(
+        load(0, Pacing::Window(1), Some(1)).is_done(),
+        "nothing to do"
+    );
+    let mut load = load(1, Pacing::Interval(MS), Some(2));
     assert!(!load.is_done());
     assert_eq!(due(&mut load, ms(5)).len(), 2);
-    load.finished(ms(6), flow);
+    load.finished(ms(6), FlowId(0));
     assert!(!load.is_done());
-    load.finished(ms(7), flow);
+    load.finished(ms(7), FlowId(0));
     assert!(load.is_done());
 }
 
 #[test]
 fn a_stopped_load_has_nothing_due_and_waits_for_what_is_on_its_way() {
-    let mut load = Load::default();
-    let flow = load.add(ms(0), Pacing::Interval(Duration::from_millis(1)), None);
-    assert_eq!(due(&mut load, ms(1)).len(), 2);
-    load.stop();
-    assert_eq!((due(&mut load, ms(9)), load.next_at()), (vec![], None));
-    load.finished(ms(9), flow);
-    assert!(!load.is_done());
-    load.finished(ms(9), flow);
-    assert!(load.is_done());
+    for pacing in [
+        Pacing::Interval(MS),
+        Pacing::Rate(1_000.0),
+        Pacing::Window(2),
+    ] {
+        let mut load = load(1, pacing, None);
+        assert_eq!(due(&mut load, ms(1)).len(), 2);
+        load.stop();
+        assert_eq!((due(&mut load, ms(9)), load.next_at()), (vec![], None));
+        load.finished(ms(9), FlowId(0));
+        assert!(!load.is_done());
+        load.finished(ms(9), FlowId(0));
+        assert!(load.is_done());
+    }
 }

@@ -51,10 +51,8 @@ const FRAME_BUFFER: usize = 14 + 8 + 65_535;
 /// Why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Every ping was sent and is over.
+    /// Everything that was to be done is done: every ping is over, or the time to serve is.
     Done,
-    /// The time given was up, and every ping sent is over.
-    TimeUp,
     /// The user or the system asked for it; some pings may be on their way.
     Signal(Signal),
 }
@@ -130,8 +128,8 @@ impl Reactor {
         self.signals.restore()
     }
 
-    /// Runs turns until every ping is over, `until` has passed, or a signal asks for the end. Without flows it serves:
-    /// VMs answer until `until` or a signal.
+    /// Runs turns until the hypervisor's last phase is over, or a signal asks for the end. Without flows it serves: VMs
+    /// answer until `until` or a signal.
     ///
     /// # Errors
     /// When the poll or the timer fails; what was measured is in the hypervisor still.
@@ -144,20 +142,14 @@ impl Reactor {
         self.polled_at = self.clock.now();
         loop {
             let now = self.clock.now();
-            let time_is_up = until.is_some_and(|until| until <= now);
-            if time_is_up {
-                hypervisor.stop_load();
-            }
             if let Some(signal) = self.stop.take() {
                 return Ok(End::Signal(signal));
             }
-            if time_is_up && (serves || hypervisor.is_done()) {
-                return Ok(End::TimeUp);
-            }
-            if !serves && hypervisor.is_done() {
+            if serves && until.is_some_and(|until| until <= now) || !serves && hypervisor.is_done()
+            {
                 return Ok(End::Done);
             }
-            self.turn(hypervisor, now, until.filter(|_| !time_is_up))?;
+            self.turn(hypervisor, now, until)?;
         }
     }
 

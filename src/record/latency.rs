@@ -72,6 +72,26 @@ impl Latency {
         }
     }
 
+    /// Puts `count` values into the bucket of `nanos`, for building a histogram from its parts; the exact figures are
+    /// for [`set_moments`](Self::set_moments) to give.
+    pub(super) fn record_bucket(&mut self, nanos: u64, count: u64) {
+        self.buckets.saturating_record_n(nanos, count);
+    }
+
+    pub(super) fn set_moments(&mut self, moments: Moments) {
+        self.moments = moments;
+    }
+
+    /// The histogram that holds `buckets`, with the exact figures that were saved beside them.
+    ///
+    /// Nothing is returned if `buckets` has other bounds or digits than [`Latency::new`] gives, or another number of
+    /// values than `moments`.
+    pub fn from_parts(buckets: Histogram<u64>, moments: Moments) -> Option<Latency> {
+        let bounds = (buckets.low(), buckets.high(), buckets.sigfig());
+        let fits = bounds == (1, LONGEST, DIGITS) && buckets.len() == moments.count();
+        fits.then_some(Latency { buckets, moments })
+    }
+
     /// The buckets as `hdrhistogram` keeps them, for writing them to a file.
     pub const fn histogram(&self) -> &Histogram<u64> {
         &self.buckets

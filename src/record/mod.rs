@@ -20,6 +20,8 @@ mod latency;
 mod moments;
 mod phase;
 mod recorder;
+mod sparse;
+mod timeline;
 mod totals;
 
 pub use drops::{DropReason, Drops, UnknownDropReason};
@@ -28,4 +30,6 @@ pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
 pub use moments::Moments;
 pub use phase::{Phase, Work};
 pub use recorder::{Limits, Recorder};
+pub use sparse::SparseLatency;
+pub use timeline::Interval;
 pub use totals::Totals;

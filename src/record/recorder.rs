@@ -2,7 +2,8 @@
 
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
-use super::{DropReason, Drops, Latency, Totals};
+use super::timeline::Timeline;
+use super::{DropReason, Drops, Interval, Latency, Totals};
 use crate::load::FlowId;
 use crate::time::Instant;
 
@@ -30,7 +31,8 @@ impl Default for Limits {
 
 /// Takes in what happened to every ping and every frame of a run.
 ///
-/// Nothing here allocates once every flow has been added: an event costs an update of a few counters and buckets.
+/// Once every flow has been added, an event costs an update of a few counters and buckets. Only the closing of an
+/// interval allocates, once a second: what it keeps of it.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     limits: Limits,
@@ -40,6 +42,7 @@ pub struct Recorder {
     spare: Vec<Phase>,
     resolution: Latency,
     first: Latency,
+    timeline: Timeline,
     drops: Drops,
 }
 
@@ -53,6 +56,7 @@ impl Recorder {
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
             resolution: Latency::new(),
             first: Latency::new(),
+            timeline: Timeline::new(),
             drops: Drops::default(),
         }
     }
@@ -60,7 +64,7 @@ impl Recorder {
     /// Makes room for one flow more: the n-th call, from 0, makes room for `FlowId(n)`.
     pub fn add_flow(&mut self) {
         let few = self.flows.len() < self.limits.flow_histograms;
-        if !few {
+        if self.flows.len() == self.limits.flow_histograms {
             self.flows.iter_mut().for_each(FlowRecord::drop_histogram);
         }
         self.flows.push(FlowRecord::new(few));
@@ -98,9 +102,11 @@ impl Recorder {
         phase.totals.sent += 1;
         phase.lateness.record(sent.nanos_since(due));
         phase.reach(sent);
-        if phase.counted
-            && let Some(flow) = self.flows.get_mut(flow.index())
-        {
+        if !phase.counted {
+            return;
+        }
+        self.timeline.sent(sent);
+        if let Some(flow) = self.flows.get_mut(flow.index()) {
             flow.sent(due);
         }
     }
@@ -117,15 +123,17 @@ impl Recorder {
         sent: Instant,
         received: Instant,
     ) {
-        let rtt = received.nanos_since(sent);
+        let (rtt, response) = (received.nanos_since(sent), received.nanos_since(due));
         let phase = self.phase_at(due);
         phase.totals.received += 1;
         phase.rtt.record(rtt);
-        phase.response.record(received.nanos_since(due));
+        phase.response.record(response);
         phase.reach(received);
-        if phase.counted
-            && let Some(flow) = self.flows.get_mut(flow.index())
-        {
+        if !phase.counted {
+            return;
+        }
+        self.timeline.answered(rtt, response, received);
+        if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
             if answer.first {
                 self.first.record(rtt);
@@ -229,6 +237,11 @@ impl Recorder {
         counted.map(|phase| phase.totals).sum()
     }
 
+    /// The pings that count, second by second; after ten minutes the intervals grow longer.
+    pub fn intervals(&self) -> Vec<Interval> {
+        self.timeline.intervals(self.run().elapsed())
+    }
+
     /// How long neighbours took to resolve.
     pub const fn resolution(&self) -> &Latency {
         &self.resolution
@@ -252,7 +265,11 @@ impl Recorder {
     }
 
     fn ended(&mut self, flow: FlowId, due: Instant, now: Instant, count: fn(&mut Totals)) {
-        self.phase_at(due).reach(now);
+        let phase = self.phase_at(due);
+        phase.reach(now);
+        if phase.counted {
+            self.timeline.failed(now);
+        }
         self.count(flow, due, count);
     }
 

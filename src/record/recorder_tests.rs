@@ -237,3 +237,32 @@ fn the_reactors_work_is_summed_over_the_phases() {
     assert_eq!(recorder.work(), work);
     assert_eq!(recorder.run().lag().count(), 2);
 }
+
+#[test]
+fn the_seconds_hold_every_ping_that_counts_and_no_other() {
+    let mut recorder = with_flows(1);
+    let second = 1_000_000_000;
+    recorder.begin_warmup(at(0));
+    ping(&mut recorder, FLOW, 0, [0, 0, 10]);
+    recorder.begin_phase("", at(second));
+    for sequence in 0..10 {
+        let due = second + sequence * second / 4;
+        ping(
+            &mut recorder,
+            FLOW,
+            1 + sequence,
+            [due, due + 20, due + 120],
+        );
+    }
+    recorder.echo_sent(FLOW, at(4 * second), at(4 * second));
+    recorder.lost(FLOW, at(4 * second), at(5 * second));
+    let told: Vec<_> = recorder
+        .intervals()
+        .iter()
+        .map(|i| (i.start / second, i.sent, i.received, i.failed))
+        .collect();
+    assert_eq!(
+        told,
+        [(0, 4, 4, 0), (1, 4, 4, 0), (2, 3, 2, 0), (3, 0, 0, 1)]
+    );
+}

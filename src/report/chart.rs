@@ -1,6 +1,6 @@
 //! A histogram's buckets gathered into a few classes that a person can look at.
 
-use super::units::{Unit, span};
+use super::units::{Unit, span, tick};
 use crate::record::Latency;
 
 /// A class: the values from `low` (inclusive) to `high` (exclusive, but for the last class), in nanoseconds.
@@ -19,14 +19,17 @@ pub struct Classes {
     step: Option<(f64, Unit)>,
 }
 
-/// A latency whose p99 is more than this many times its least value is shown in classes that grow.
-const LINEAR_RATIO: f64 = 16.0;
+/// Classes of one width reach to this quantile at least; what is far beyond it shares the last class.
+const BODY: f64 = 0.95;
+
+/// A latency whose body ends at more than this many times its least value is shown in classes that grow.
+const LINEAR_RATIO: f64 = 4.0;
 
 impl Classes {
     /// Gathers `latency` into at most `rows` classes (at least 4).
     ///
-    /// Classes of one width show the values up to p99; what lies far beyond is one last class. Where p99 is many times
-    /// the least value, classes grow by a constant factor instead. Their edges are round numbers.
+    /// Classes of one width show the body of the values, the least 95 %; what lies far beyond is one last class. Where
+    /// the body itself is wide, classes grow by a constant factor instead. Their edges are round numbers.
     pub fn new(latency: &Latency, rows: usize) -> Classes {
         // More classes than twice the square root of the number of values show noise.
         let shown = (2.0 * (latency.count() as f64).sqrt()).ceil() as usize;
@@ -38,9 +41,9 @@ impl Classes {
             };
         };
         let (min, max) = (min as f64, max as f64);
-        let p99 = latency.quantile(0.99).map_or(max, |p99| p99 as f64);
-        let mut classes = if p99 / min.max(1.0) <= LINEAR_RATIO {
-            Self::linear(latency, min, p99, max, rows)
+        let body = latency.quantile(BODY).map_or(max, |end| end as f64);
+        let mut classes = if body / min.max(1.0) <= LINEAR_RATIO {
+            Self::linear(latency, min, body, max, rows)
         } else {
             Self::growing(min, max, rows)
         };
@@ -54,21 +57,21 @@ impl Classes {
         classes
     }
 
-    fn linear(latency: &Latency, min: f64, p99: f64, max: f64, rows: f64) -> Classes {
+    fn linear(latency: &Latency, min: f64, body: f64, max: f64, rows: f64) -> Classes {
         // No finer than the buckets, which would leave gaps.
-        let finest = latency.iter().find(|bucket| bucket.high as f64 >= p99);
+        let finest = latency.iter().find(|bucket| bucket.high as f64 >= body);
         let finest = finest.map_or(1, |bucket| bucket.high - bucket.low + 1);
-        let mut step = nice_step(((p99 - min) / (rows - 2.0)).max(finest as f64).max(1.0));
+        let mut step = nice_step(((body - min) / (rows - 2.0)).max(finest as f64).max(1.0));
         let from = loop {
             let from = (min / step).floor() * step;
-            if (p99 - from) / step < rows - 1.0 {
+            if (body - from) / step < rows - 1.0 {
                 break from;
             }
             step = nice_step(step * 1.01);
         };
         let until = |value: f64| ((value - from) / step).floor() as usize + 1;
         let all = until(max);
-        let shown = if all as f64 <= rows { all } else { until(p99) };
+        let shown = if all as f64 <= rows { all } else { until(body) };
         let edge = |index: usize| from + index as f64 * step;
         let class = |low, high| Class {
             low,
@@ -89,7 +92,11 @@ impl Classes {
 
     fn growing(min: f64, max: f64, rows: f64) -> Classes {
         /// Round edges within a decade, from the finest grain to the coarsest.
-        const GRAINS: [&[f64]; 4] = [
+        const GRAINS: [&[f64]; 5] = [
+            &[
+                1.0, 1.1, 1.25, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 5.6,
+                6.3, 7.1, 8.0, 9.0,
+            ],
             &[1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0],
             &[1.0, 1.6, 2.5, 4.0, 6.3],
             &[1.0, 2.0, 5.0],
@@ -119,6 +126,13 @@ impl Classes {
         }
     }
 
+    /// How the edge before class `index` is written, or the last one's end.
+    pub fn edge_label(&self, index: usize) -> String {
+        let edges = self.classes.iter().map(|class| class.low);
+        let last = self.classes.last().map(|class| class.high);
+        edges.chain(last).nth(index).map_or_else(String::new, tick)
+    }
+
     /// How the edges of `class` are written, such as `8.0 – 8.5 µs`.
     pub fn label(&self, class: &Class) -> String {
         match self.step {
@@ -134,7 +148,7 @@ impl Classes {
 }
 
 /// The least of 1, 2, 5, 10, 20, … that is not below `least`.
-fn nice_step(least: f64) -> f64 {
+pub fn nice_step(least: f64) -> f64 {
     let decade = 10_f64.powf(least.log10().floor());
     let step = [1.0, 2.0, 5.0].into_iter().map(|step| step * decade);
     step.into_iter()

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
-use crate::record::{Drops, Latency, LatencySummary, Phase, Recorder, Totals};
+use super::{Verdict, encoding};
+use crate::record::{Drops, Latency, LatencySummary, SparseLatency, Totals};
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
 /// its meaning makes a new one.
@@ -51,10 +51,12 @@ pub struct Report {
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
+    /// The run second by second; a run of more than ten minutes has longer intervals too.
+    #[serde(default)]
+    pub seconds: Vec<SecondReport>,
     /// Every flow.
     pub flows: Vec<FlowReport>,
     /// The histograms that the percentiles come from.
-    #[serde(skip)]
     pub histograms: Histograms,
 }
 
@@ -69,6 +71,16 @@ pub struct ReactorReport {
     pub frames_out: u64,
     /// How long it worked rather than waited.
     pub busy_ns: u64,
+}
+
+impl ReactorReport {
+    /// Takes in what the reactor did in another run.
+    pub(super) fn merge(&mut self, other: &ReactorReport) {
+        self.turns = self.turns.saturating_add(other.turns);
+        self.frames_in = self.frames_in.saturating_add(other.frames_in);
+        self.frames_out = self.frames_out.saturating_add(other.frames_out);
+        self.busy_ns = self.busy_ns.saturating_add(other.busy_ns);
+    }
 }
 
 /// One part of a run.
@@ -114,150 +126,71 @@ pub struct FlowReport {
     pub rtt_ns: LatencySummary,
 }
 
-/// The histograms of a run.
-#[derive(Clone, PartialEq, Debug, Default)]
+/// One interval of a run.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SecondReport {
+    /// Its begin, counted from the first send.
+    pub start_ns: u64,
+    /// Its length.
+    pub length_ns: u64,
+    /// Pings sent in it.
+    pub sent: u64,
+    /// Pings answered in it.
+    pub received: u64,
+    /// Pings given up in it.
+    pub failed: u64,
+    /// The rtt of the pings answered in it.
+    pub rtt_ns: LatencySummary,
+    /// The response time of the pings answered in it.
+    pub response_ns: LatencySummary,
+    /// The histogram of `rtt_ns`.
+    #[serde(with = "encoding::sparse")]
+    pub rtt: SparseLatency,
+    /// The histogram of `response_ns`.
+    #[serde(with = "encoding::sparse")]
+    pub response: SparseLatency,
+}
+
+/// The histograms of a run, from which its percentiles come. In JSON each is `null`, or its `min`, `max`, `mean` and
+/// `stdev` with `hdr`: HdrHistogram's compressed form, version 2, in base64.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Histograms {
     /// received − sent.
+    #[serde(with = "encoding::full")]
     pub rtt: Latency,
     /// received − due.
+    #[serde(with = "encoding::full")]
     pub response: Latency,
     /// sent − due.
+    #[serde(with = "encoding::full")]
     pub lateness: Latency,
     /// How long neighbours took to resolve.
+    #[serde(with = "encoding::full")]
     pub resolution: Latency,
     /// The rtt of the first ping of each flow.
+    #[serde(with = "encoding::full")]
     pub first: Latency,
     /// How long frames waited for the tool itself.
+    #[serde(with = "encoding::full")]
     pub lag: Latency,
 }
 
-/// What a report says that a [`Recorder`] does not know.
-#[derive(Clone, Debug, Default)]
-pub struct Context<'a> {
-    /// What ran: the command or the scenario, in a line.
-    pub run: &'a str,
-    /// When the run began, in milliseconds since 1970.
-    pub started_unix_ms: Option<u64>,
-    /// From the start of the program until the first ping could be sent, in nanoseconds.
-    pub setup_ns: u64,
-    /// Whether the run was ended before it was done.
-    pub interrupted: bool,
-    /// Who the flows are, in the order of their ids.
-    pub flows: &'a [FlowName],
-}
-
-/// Who a flow goes from and to.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct FlowName {
-    /// Who sends, such as `vm0`.
-    pub src: String,
-    /// Who answers, such as `vm1`, or an address.
-    pub dst: String,
-    /// The address of `dst`, if `dst` is not one itself.
-    pub address: Option<String>,
-}
-
-impl Report {
-    /// The report of what `recorder` took in.
-    pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
-        let run = recorder.run();
-        let work = recorder.work();
-        Report {
-            schema: SCHEMA.to_owned(),
-            tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
-            run: context.run.to_owned(),
-            started_unix_ms: context.started_unix_ms,
-            interrupted: context.interrupted,
-            elapsed_ns: run.elapsed(),
-            setup_ns: context.setup_ns,
-            rate_per_s: per_second(run.totals().received, run.elapsed()),
-            totals: *run.totals(),
-            rtt_ns: run.rtt().summary(),
-            response_ns: run.response().summary(),
-            lateness_ns: run.lateness().summary(),
-            resolution_ns: recorder.resolution().summary(),
-            first_ns: recorder.first().summary(),
-            lag_ns: run.lag().summary(),
-            verdict: Verdict::new(&run, recorder.drops()),
-            reactor: ReactorReport {
-                turns: work.turns,
-                frames_in: work.frames_in,
-                frames_out: work.frames_out,
-                busy_ns: work.busy,
-            },
-            drops: *recorder.drops(),
-            phases: phases(recorder),
-            flows: flows(recorder, context),
-            histograms: Histograms {
-                rtt: run.rtt().clone(),
-                response: run.response().clone(),
-                lateness: run.lateness().clone(),
-                resolution: recorder.resolution().clone(),
-                first: recorder.first().clone(),
-                lag: run.lag().clone(),
-            },
-        }
+impl Histograms {
+    /// Takes in the histograms of another run.
+    pub(super) fn merge(&mut self, other: &Histograms) {
+        let Histograms {
+            rtt,
+            response,
+            lateness,
+            resolution,
+            first,
+            lag,
+        } = other;
+        self.rtt.merge(rtt);
+        self.response.merge(response);
+        self.lateness.merge(lateness);
+        self.resolution.merge(resolution);
+        self.first.merge(first);
+        self.lag.merge(lag);
     }
 }
-
-/// The phases of a run that was divided: one phase without a name is none.
-fn phases(recorder: &Recorder) -> Vec<PhaseReport> {
-    match recorder.phases() {
-        [phase] if phase.name().is_empty() => Vec::new(),
-        phases => phases.iter().map(PhaseReport::new).collect(),
-    }
-}
-
-impl PhaseReport {
-    fn new(phase: &Phase) -> PhaseReport {
-        PhaseReport {
-            name: phase.name().to_owned(),
-            counted: phase.counted(),
-            elapsed_ns: phase.elapsed(),
-            sent_per_s: per_second(phase.totals().sent, phase.elapsed()),
-            rate_per_s: per_second(phase.totals().received, phase.elapsed()),
-            totals: *phase.totals(),
-            rtt_ns: phase.rtt().summary(),
-            response_ns: phase.response().summary(),
-            lateness_ns: phase.lateness().summary(),
-            lag_ns: phase.lag().summary(),
-            // The queues' overflow is known for the run as a whole only.
-            verdict: Verdict::new(phase, &Drops::default()),
-        }
-    }
-}
-
-fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
-    let name = |index: usize| {
-        let unknown = || FlowName {
-            src: format!("flow {index}"),
-            ..FlowName::default()
-        };
-        context.flows.get(index).cloned().unwrap_or_else(unknown)
-    };
-    let records = recorder.flows().iter().enumerate();
-    records
-        .map(|(index, flow)| {
-            let FlowName { src, dst, address } = name(index);
-            FlowReport {
-                src,
-                dst,
-                address,
-                totals: *flow.totals(),
-                rtt_ns: flow.summary(),
-            }
-        })
-        .collect()
-}
-
-/// Events per second, in thousandths; 0 where no time passed.
-fn per_second(events: u64, elapsed_ns: u64) -> f64 {
-    match elapsed_ns {
-        0 => 0.0,
-        elapsed => (events as f64 * 1e12 / elapsed as f64).round() / 1e3,
-    }
-}
-
-#[cfg(test)]
-#[path = "document_tests.rs"]
-mod tests;

@@ -67,6 +67,20 @@ pub fn span_or_dash(nanos: Option<u64>) -> String {
     nanos.map_or_else(|| "–".to_owned(), span)
 }
 
+/// A span on an axis, without the zeros that mean nothing: `10 µs`, `2.5 ms`, `0`.
+pub fn tick(nanos: f64) -> String {
+    if nanos <= 0.0 {
+        return "0".to_owned();
+    }
+    let unit = Unit::of(nanos);
+    let number = unit.number(nanos);
+    let number = match number.split_once('.') {
+        Some(_) => number.trim_end_matches('0').trim_end_matches('.'),
+        None => &number,
+    };
+    format!("{number} {}", unit.symbol())
+}
+
 /// Three significant digits, never an exponent: `0.0812`, `9.33`, `41.2`, `1235`.
 pub fn significant(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
@@ -143,6 +157,20 @@ mod tests {
             (3_600_000_000_000, "3600 s"),
         ] {
             assert_eq!(span(nanos), text, "{nanos}");
+        }
+    }
+
+    #[test]
+    fn ticks_have_no_idle_zeros() {
+        for (nanos, text) in [
+            (0.0, "0"),
+            (1.0, "1 ns"),
+            (100.0, "100 ns"),
+            (12_500.0, "12.5 µs"),
+            (99_999.999_9, "100 µs"),
+            (2e9, "2 s"),
+        ] {
+            assert_eq!(tick(nanos), text, "{nanos}");
         }
     }
 

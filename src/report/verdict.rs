@@ -40,27 +40,48 @@ pub struct Verdict {
     pub sentence: String,
 }
 
+/// What a verdict is made of.
+pub(super) struct Evidence {
+    pub elapsed_ns: u64,
+    pub busy_ns: u64,
+    pub rtt_p99_ns: Option<u64>,
+    pub lag_p99_ns: Option<u64>,
+    pub lateness_p99_ns: Option<u64>,
+    pub tap_queue_drops: u64,
+}
+
 impl Verdict {
     /// Judges a phase, or a run as one.
     pub fn new(phase: &Phase, drops: &Drops) -> Verdict {
-        let mut verdict = Verdict {
-            busy_share: match phase.elapsed() {
-                0 => 0.0,
-                elapsed => (phase.work().busy as f64 / elapsed as f64).min(1.0),
-            },
+        Verdict::of(&Evidence {
+            elapsed_ns: phase.elapsed(),
+            busy_ns: phase.work().busy,
+            rtt_p99_ns: phase.rtt().quantile(0.99),
             lag_p99_ns: phase.lag().quantile(0.99),
             lateness_p99_ns: phase.lateness().quantile(0.99),
             tap_queue_drops: drops.get(DropReason::TapQueue),
+        })
+    }
+
+    pub(super) fn of(evidence: &Evidence) -> Verdict {
+        let mut verdict = Verdict {
+            busy_share: match evidence.elapsed_ns {
+                0 => 0.0,
+                elapsed => (evidence.busy_ns as f64 / elapsed as f64).min(1.0),
+            },
+            lag_p99_ns: evidence.lag_p99_ns,
+            lateness_p99_ns: evidence.lateness_p99_ns,
+            tap_queue_drops: evidence.tap_queue_drops,
             ..Verdict::default()
         };
-        let reasons = verdict.reasons(phase.rtt().quantile(0.99));
+        let reasons = verdict.reasons(evidence.rtt_p99_ns);
         verdict.limited_by_tool = !reasons.is_empty();
         verdict.sentence = if verdict.limited_by_tool {
             format!(
                 "The figures show the tool's own limit, not the network's: {}.",
                 reasons.join("; ")
             )
-        } else if phase.lateness().is_empty() {
+        } else if evidence.lateness_p99_ns.is_none() {
             "Nothing was measured: no ping was sent.".to_owned()
         } else {
             format!(

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::experiment::AddressPlan;
-use crate::hypervisor::FlowConfig;
-use crate::load::Pacing;
+use crate::hypervisor::{FlowConfig, Phase};
+use crate::load::{Arrivals, Pacing, PhaseLoad};
 use crate::record::{Limits, Recorder};
 use crate::vm::{SessionConfig, VmId};
 
@@ -22,10 +22,10 @@ impl Lab {
     fn new(vms: u32, impairments: Impairments) -> Lab {
         let addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), u64::from(vms)).unwrap();
         let recorder = Recorder::new(Limits::default());
-        let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder);
+        let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder, 1);
         for i in 0..vms {
             let plan = addresses.vm(VmId(i));
-            let Ok(_) = hypervisor.create_vm(plan.mac, plan.address);
+            let Ok(_) = hypervisor.create_vm(plan.config());
         }
         Lab {
             hypervisor,
@@ -33,23 +33,51 @@ impl Lab {
         }
     }
 
-    fn ping(&mut self, source: u32, destination: u32, pacing: Pacing, count: u64) {
+    fn flow(&mut self, source: u32, destination: u32) {
         let session = SessionConfig {
-            destination: self.addresses.vm(VmId(destination)).address,
+            destination: self.addresses.vm(VmId(destination)).address.into(),
             payload_length: 56,
             timeout: Duration::from_secs(1),
         };
-        let config = FlowConfig {
-            source: VmId(source),
-            session,
-            pacing,
-            count: Some(count),
-        };
-        self.hypervisor.add_flow(Instant::ZERO, config).unwrap();
+        self.hypervisor
+            .add_flow(FlowConfig {
+                source: VmId(source),
+                session,
+            })
+            .unwrap();
     }
 
-    fn run(&mut self) -> Instant {
+    /// One flow from vm0 to vm1, for the whole run.
+    fn ping(&mut self, pacing: Pacing, count: u64) -> Instant {
+        self.flow(0, 1);
+        self.run(vec![phase("", 1, pacing, Some(count), None)])
+    }
+
+    fn run(&mut self, phases: Vec<Phase>) -> Instant {
+        self.hypervisor.start(Instant::ZERO, phases);
         run(&mut self.hypervisor, Instant::ZERO, END)
+    }
+}
+
+fn phase(
+    name: &str,
+    flows: u32,
+    pacing: Pacing,
+    count: Option<u64>,
+    duration: Option<Duration>,
+) -> Phase {
+    let load = PhaseLoad {
+        flows: 0..flows,
+        pacing,
+        arrivals: Arrivals::Uniform,
+        count,
+        start_jitter: Duration::ZERO,
+    };
+    Phase {
+        name: name.to_owned(),
+        is_counted: name != "warm-up",
+        load,
+        duration,
     }
 }
 
@@ -66,8 +94,7 @@ fn a_fixed_delay_comes_out_as_twice_that_and_resolution_takes_one_round_trip() {
             ..Impairments::default()
         },
     );
-    lab.ping(0, 1, Pacing::Interval(10 * MS), 1_000);
-    let end = lab.run();
+    let end = lab.ping(Pacing::Interval(10 * MS), 1_000);
     assert_eq!(end.as_nanos(), (999 * 10 + 2) * 1_000_000);
     let recorder = lab.hypervisor.recorder();
     let totals = recorder.totals();
@@ -91,8 +118,7 @@ fn a_window_is_kept_full() {
             ..Impairments::default()
         },
     );
-    lab.ping(0, 1, Pacing::Window(8), 800);
-    let end = lab.run();
+    let end = lab.ping(Pacing::Window(8), 800);
     assert_eq!(lab.hypervisor.recorder().totals().received, 800);
     assert_eq!(
         end.as_nanos(),
@@ -109,8 +135,7 @@ fn loss_both_ways_duplicates_and_reordering_are_counted_as_they_were_put_in() {
         ..Impairments::default()
     };
     let mut lab = Lab::new(2, wire);
-    lab.ping(0, 1, Pacing::Interval(MS), pings);
-    lab.run();
+    lab.ping(Pacing::Interval(MS), pings);
     let totals = *lab.hypervisor.recorder().run().totals();
     assert_eq!(totals.sent, pings);
     assert_eq!(totals.received + totals.lost, pings);
@@ -122,8 +147,7 @@ fn loss_both_ways_duplicates_and_reordering_are_counted_as_they_were_put_in() {
         ..Impairments::default()
     };
     let mut lab = Lab::new(2, wire);
-    lab.ping(0, 1, Pacing::Interval(MS), pings);
-    lab.run();
+    lab.ping(Pacing::Interval(MS), pings);
     let totals = *lab.hypervisor.recorder().run().totals();
     // A request that arrives twice is answered twice, and each answer may be doubled again.
     let truth = (pings as f64 * (1.1 * 1.1 - 1.0)) as u64;
@@ -139,8 +163,7 @@ fn loss_both_ways_duplicates_and_reordering_are_counted_as_they_were_put_in() {
         ..Impairments::default()
     };
     let mut lab = Lab::new(2, wire);
-    lab.ping(0, 1, Pacing::Interval(MS), pings);
-    lab.run();
+    lab.ping(Pacing::Interval(MS), pings);
     let totals = *lab.hypervisor.recorder().run().totals();
     let truth = (pings as f64 * (1.0 - 0.95 * 0.95)) as u64;
     assert!(
@@ -157,8 +180,7 @@ fn a_reply_after_the_timeout_is_late_and_its_ping_lost() {
         ..Impairments::default()
     };
     let mut lab = Lab::new(2, wire);
-    lab.ping(0, 1, Pacing::Interval(100 * MS), 50);
-    lab.run();
+    lab.ping(Pacing::Interval(100 * MS), 50);
     let totals = *lab.hypervisor.recorder().run().totals();
     assert_eq!((totals.sent, totals.received, totals.lost), (50, 0, 50));
     assert!(
@@ -176,8 +198,7 @@ fn nobody_there_is_unresolved_not_lost() {
             ..Impairments::default()
         },
     );
-    lab.ping(0, 1, Pacing::Interval(100 * MS), 10);
-    lab.run();
+    lab.ping(Pacing::Interval(100 * MS), 10);
     let totals = *lab.hypervisor.recorder().run().totals();
     assert_eq!((totals.sent, totals.lost, totals.unresolved), (0, 0, 10));
 }
@@ -195,9 +216,9 @@ fn the_same_seed_gives_the_same_run() {
         };
         let mut lab = Lab::new(5, wire);
         for i in 0..5 {
-            lab.ping(i, (i + 1) % 5, Pacing::Interval(MS), 500);
+            lab.flow(i, (i + 1) % 5);
         }
-        let end = lab.run();
+        let end = lab.run(vec![phase("", 5, Pacing::Interval(MS), Some(500), None)]);
         let run = lab.hypervisor.recorder().run();
         (end, *run.totals(), run.rtt_summary().p99)
     };
@@ -213,8 +234,7 @@ fn a_stall_of_the_receiver_shows_in_rtt_and_not_in_lateness() {
         from,
         until: from + 100 * MS,
     });
-    lab.ping(0, 1, Pacing::Interval(MS), 3_000);
-    lab.run();
+    lab.ping(Pacing::Interval(MS), 3_000);
     let run = lab.hypervisor.recorder().run();
     assert_eq!(run.totals().received, 3_000);
     assert_eq!(
@@ -227,4 +247,38 @@ fn a_stall_of_the_receiver_shows_in_rtt_and_not_in_lateness() {
     // One ping a millisecond, for 100 ms: that many were held up, by 50 ms in the mean.
     let p95 = run.response().summary().p99.unwrap_or_default();
     assert!(within(p95, 70_000_000, 0.05), "{p95}");
+}
+
+#[test]
+fn phases_follow_one_another_and_each_has_its_own_figures() {
+    let mut lab = Lab::new(
+        2,
+        Impairments {
+            delay: MS,
+            ..Impairments::default()
+        },
+    );
+    lab.flow(0, 1);
+    let tenth = Some(100 * MS);
+    let end = lab.run(vec![
+        phase("warm-up", 1, Pacing::Interval(MS), None, tenth),
+        phase("slow", 1, Pacing::Rate(100.0), None, tenth),
+        phase("fast", 1, Pacing::Rate(1_000.0), None, tenth),
+        phase("counted", 1, Pacing::Interval(MS), Some(7), None),
+    ]);
+    assert_eq!(end.as_nanos() / 1_000_000, 300 + 6 + 2);
+    let recorder = lab.hypervisor.recorder();
+    let phases: Vec<(&str, u64, u64)> = recorder
+        .phases()
+        .iter()
+        .map(|phase| (phase.name(), phase.totals().sent, phase.totals().received))
+        .collect();
+    let expected = [
+        ("warm-up", 100, 100),
+        ("slow", 10, 10),
+        ("fast", 100, 100),
+        ("counted", 7, 7),
+    ];
+    assert_eq!(phases, expected);
+    assert_eq!(recorder.totals().sent, 117, "the warm-up does not count");
 }

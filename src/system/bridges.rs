@@ -129,13 +129,15 @@ impl Bridges {
     }
 }
 
-/// The name of every link that [`Bridges::make`] makes.
-pub(super) fn link_names(lab: &LabConfig, topology: &Topology) -> impl Iterator<Item = String> {
-    let leaves = (0..topology.leaves()).flat_map(|leaf| {
+/// The name of every link that [`Bridges::make`] makes for `lab`.
+pub(super) fn bridge_links(lab: &LabConfig) -> impl Iterator<Item = String> {
+    let topology = lab.topology().and_then(Result::ok);
+    let leaves = topology.map_or(0, |topology| topology.leaves());
+    let leaves = (0..leaves).flat_map(|leaf| {
         let (up, down) = uplink_names(&lab.bridge, leaf);
         [leaf_name(&lab.bridge, leaf), up, down]
     });
-    leaves.chain([lab.bridge.clone()])
+    leaves.chain(topology.map(|_| lab.bridge.clone()))
 }
 
 impl Maker<'_> {
@@ -177,11 +179,19 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// In a namespace of somebody else, IPv6 is switched off for our links only, and before they come up.
     fn silence_link(&mut self, name: &str) {
         if self.silence {
-            self.warnings.extend(sysctl::disable_ipv6(name).err());
+            silence_link(name, self.warnings);
         }
+    }
+}
+
+/// In a namespace of somebody else, IPv6 is switched off for our links only, and before they come up.
+pub(super) fn silence_link(name: &str, warnings: &mut Vec<SystemError>) {
+    let refusal = sysctl::disable_ipv6(name).err();
+    // What is refused for one link is refused for all: once is enough to know.
+    if warnings.is_empty() {
+        warnings.extend(refusal);
     }
 }
 
@@ -193,8 +203,8 @@ fn up(master: Option<u32>) -> LinkChange<'static> {
     }
 }
 
-/// Given, because a bridge without one takes the lowest of its ports' and changes it as they come and go. With an IPv4
-/// address it is made from that, as those of the VMs are; without, from the process number.
+/// A bridge's address is given, because a bridge without one takes the lowest of its ports' and changes it as they come
+/// and go. With an IPv4 address it is made from that, as those of the VMs are; without, from the process number.
 fn bridge_mac(host_address: Option<Ipv4Net>, mark: &Mark) -> MacAddr {
     let (prefix, [a, b, c, d]) = match host_address {
         Some(address) => ([0x02, 0x00], address.addr().octets()),

@@ -46,7 +46,7 @@ pub(super) fn program(station: &Station) -> Vec<sock_filter> {
     program.accept_unless(ETHER_TYPE_ARP);
     program.load(libc::BPF_H, ARP_OPERATION);
     program.accept_unless(ARP_REQUEST);
-    if station.addresses.len() > MOST_ADDRESSES {
+    if station.addresses.is_empty() || station.addresses.len() > MOST_ADDRESSES {
         program.finish(ACCEPT);
         return program.0;
     }
@@ -147,7 +147,7 @@ fn halves(mac: MacAddr) -> (u32, u32) {
 mod tests {
     use super::*;
     use crate::time::Instant;
-    use crate::vm::{Event, Vm};
+    use crate::vm::{Event, Ipv4Config, Vm, VmConfig};
     use crate::wire::{ArpPacket, EchoRequest};
     use std::net::Ipv4Addr;
 
@@ -281,7 +281,10 @@ mod tests {
 
     #[test]
     fn a_vm_never_acts_on_a_frame_that_the_filter_drops() {
-        let mut vm = Vm::new(MAC, ADDRESS);
+        let mut vm = Vm::new(VmConfig {
+            mac: MAC,
+            ipv4: Ipv4Config { address: ADDRESS },
+        });
         let program = program(&vm.station());
         let addresses = [[10, 77, 0, 2], [10, 77, 0, 3], [10, 77, 0, 4], [0; 4]];
         let mut dropped = 0;

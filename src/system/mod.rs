@@ -17,6 +17,7 @@ mod mark;
 mod names;
 mod namespace;
 mod netlink;
+mod new_lab;
 mod overflow;
 mod prepared;
 mod signals;

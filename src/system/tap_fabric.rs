@@ -6,16 +6,17 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::bridges::{Bridges, Maker, link_names};
-use super::clean::{mark_of, remove_marked};
+use super::bridges::{Bridges, Maker, bridge_links, silence_link};
+use super::clean::remove_marked;
 use super::error::SystemError;
 use super::filter;
 use super::lab::LabConfig;
 use super::limits::ensure_descriptors;
 use super::links::LinkChange;
-use super::mark::{Mark, Owner};
+use super::mark::Mark;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
+use super::new_lab::check_free;
 use super::overflow::{Reading, overflows};
 use super::prepared::{attach_tap, check_prepared_lab};
 use super::sysctl;
@@ -179,38 +180,20 @@ impl TapFabric {
     /// The name that is taken.
     pub fn check_names(&mut self, count: u32) -> Result<(), SystemError> {
         let links = self.netlink.links()?;
-        let bridges: HashSet<String> = match (&self.carrier, self.lab.topology()) {
-            (Carrier::External, Some(Ok(topology))) => link_names(&self.lab, &topology).collect(),
-            _ => HashSet::new(),
+        let has_bridges = matches!(self.carrier, Carrier::Bridges(_));
+        let taps = &self.taps;
+        let is_plugged = |index: u32| matches!(taps.get(index as usize), Some(Some(_)));
+        let bridges: HashSet<String> = bridge_links(&self.lab).collect();
+        let is_ours = |name: &str| {
+            has_bridges && bridges.contains(name)
+                || self.lab.tap_index(name).is_some_and(is_plugged)
         };
-        let taken = links.iter().find(|link| {
-            let is_bridge = bridges.contains(&link.name);
-            let is_tap = self.lab.tap_index(&link.name).is_some_and(|index| {
-                index < count && !matches!(self.taps.get(index as usize), Some(Some(_)))
-            });
-            is_bridge || is_tap
-        });
-        let Some(link) = taken else {
-            return Ok(());
-        };
-        let (what, flag) = if bridges.contains(&link.name) {
-            ("bridge", "--bridge")
-        } else {
-            ("TAP", "--tap-prefix")
-        };
-        let error = SystemError::refused(
-            format!("create {what} {}", link.name),
-            format!("a link called {} exists already", link.name),
-        );
-        Err(match mark_of(link).map(|mark| mark.owner()) {
-            Some(Owner::Gone) => {
-                error.advise("a run that was killed has left it behind: tap-reactor clean")
-            }
-            _ => error.advise(format!(
-                "choose another {flag}, or remove it: ip link delete {}",
-                link.name
-            )),
-        })
+        check_free(
+            &self.lab,
+            &bridges,
+            count,
+            links.iter().filter(|link| !is_ours(&link.name)),
+        )
     }
 
     fn make_tap(
@@ -224,7 +207,7 @@ impl TapFabric {
             tap.attach_filter(&mut filter::program(station))?;
         }
         if !self.namespace.is_ours() {
-            self.warnings.extend(sysctl::disable_ipv6(name).err());
+            silence_link(name, &mut self.warnings);
         }
         let mut change = LinkChange {
             up: Some(true),

@@ -1,6 +1,6 @@
 //! What a VM tells its owner. The VM itself neither logs nor counts.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::ping::SessionId;
@@ -40,7 +40,7 @@ pub enum Event {
     /// A neighbour answered the ARP request that was sent for it.
     Resolved {
         /// The neighbour's address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Its hardware address.
         mac: MacAddr,
         /// From the first request to the answer.

@@ -6,13 +6,17 @@
 //!
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
+mod arp;
+mod config;
 mod event;
+mod ipv4;
 mod neighbour;
 mod ping;
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
+pub use config::{Ipv4Config, VmConfig};
 pub use event::{Event, Ignored, PingId, PingOutcome, Reaction, Transmit};
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
@@ -21,13 +25,10 @@ use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::ping::Session;
 use crate::fabric::Station;
 use crate::time::Instant;
-use crate::wire::{
-    ArpPacket, EchoRequest, EthernetFrame, IcmpMessage, Ipv4Packet, MacAddr, PROTOCOL_ICMP,
-    Payload, turn_into_echo_reply,
-};
+use crate::wire::{EthernetFrame, MacAddr, Payload};
 
-/// Time to live of every datagram that a VM sends, the default of RFC 1700.
-const TIME_TO_LIVE: u8 = 64;
+/// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
+pub const MAX_SESSIONS: usize = 1 << 16;
 
 /// A VM's index: `vm0` is the first one made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -62,8 +63,7 @@ pub enum PingStart {
 /// A simulated VM with one network interface.
 #[derive(Debug)]
 pub struct Vm {
-    mac: MacAddr,
-    address: Ipv4Addr,
+    config: VmConfig,
     neighbours: NeighbourTable,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
@@ -73,11 +73,10 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A VM with the hardware address `mac` and the IPv4 address `address`, which pings nobody yet.
-    pub fn new(mac: MacAddr, address: Ipv4Addr) -> Self {
+    /// A VM that pings nobody yet.
+    pub fn new(config: VmConfig) -> Self {
         Vm {
-            mac,
-            address,
+            config,
             neighbours: NeighbourTable::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
@@ -87,19 +86,19 @@ impl Vm {
 
     /// The hardware address of its interface.
     pub fn mac(&self) -> MacAddr {
-        self.mac
+        self.config.mac
     }
 
     /// Its IPv4 address.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.config.ipv4.address
     }
 
     /// What its network interface listens to: nothing else makes the VM do anything.
     pub fn station(&self) -> Station {
         Station {
-            mac: self.mac,
-            addresses: vec![self.address],
+            mac: self.mac(),
+            addresses: vec![self.address()],
             groups: Vec::new(),
         }
     }
@@ -112,7 +111,7 @@ impl Vm {
     }
 
     /// Makes `mac` known as the address of the neighbour `address`, as if it had just answered.
-    pub fn add_neighbour(&mut self, now: Instant, address: Ipv4Addr, mac: MacAddr) {
+    pub fn add_neighbour(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
         self.neighbours.learn(now, address, mac, true);
     }
 
@@ -138,7 +137,7 @@ impl Vm {
         };
         let transmit = match self.neighbours.lookup(now, destination, ping) {
             Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
-            Lookup::Ask => self.arp_request(destination, buffer),
+            Lookup::Ask => self.solicit(destination, buffer),
             Lookup::Wait => return PingStart::Waiting,
             Lookup::Full => None,
         };
@@ -184,7 +183,7 @@ impl Vm {
         }
         match self.neighbours.overdue(now)? {
             Overdue::Ask(address) => Some(Reaction {
-                transmit: self.arp_request(address, buffer),
+                transmit: self.solicit(address, buffer),
                 event: None,
             }),
             Overdue::GiveUp(waiting) => {
@@ -222,124 +221,16 @@ impl Vm {
     ) -> Result<Reaction, Ignored> {
         let bytes = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
-        if frame.destination != self.mac && !frame.destination.is_multicast() {
+        if frame.destination != self.config.mac && frame.destination != MacAddr::BROADCAST {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {
             Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
-                let header_length = packet.header_length;
-                match self.receive_ipv4(now, &packet)? {
-                    Received::Request => {
-                        let frame = buffer.get_mut(..length).unwrap_or_default();
-                        let length =
-                            turn_into_echo_reply(frame, header_length, self.mac, TIME_TO_LIVE);
-                        let transmit = length.map(|length| Transmit { length, ping: None });
-                        Ok(Reaction {
-                            transmit,
-                            event: None,
-                        })
-                    }
-                    Received::Reply(ping, outcome) => Ok(Reaction {
-                        transmit: None,
-                        event: Some(Event::Ping(ping, outcome)),
-                    }),
-                }
+                let datagram = self.receive_ipv4(now, &packet)?;
+                Ok(self.settle_ipv4(datagram, buffer, length))
             }
-        }
-    }
-
-    fn receive_arp(
-        &mut self,
-        now: Instant,
-        arp: ArpPacket,
-        buffer: &mut [u8],
-    ) -> Result<Reaction, Ignored> {
-        let is_request = match arp.operation {
-            ArpPacket::REQUEST => true,
-            ArpPacket::REPLY => false,
-            _ => return Err(Ignored::ArpOperation),
-        };
-        if arp.target != self.address {
-            return Err(Ignored::OtherTarget);
-        }
-        if !arp.sender_mac.is_unicast() || arp.sender_mac == self.mac || arp.sender == self.address
-        {
-            return Err(Ignored::ArpSender);
-        }
-        let is_probe = is_request && arp.sender.is_unspecified();
-        if !is_probe && !is_host(arp.sender) {
-            return Err(Ignored::ArpSender);
-        }
-        let known = self.neighbours.get(arp.sender).is_some();
-        let waiting = if is_probe {
-            None
-        } else {
-            self.neighbours
-                .learn(now, arp.sender, arp.sender_mac, is_request)
-        };
-        let event = waiting.map(|(elapsed, pings)| {
-            self.resolved.extend(pings);
-            Event::Resolved {
-                address: arp.sender,
-                mac: arp.sender_mac,
-                elapsed,
-            }
-        });
-        if is_request {
-            let reply = ArpPacket {
-                operation: ArpPacket::REPLY,
-                sender_mac: self.mac,
-                sender: self.address,
-                target_mac: arp.sender_mac,
-                target: arp.sender,
-            };
-            let transmit = reply
-                .write(arp.sender_mac, buffer)
-                .map(|length| Transmit { length, ping: None });
-            return Ok(Reaction { transmit, event });
-        }
-        if event.is_none() && !known {
-            return Err(Ignored::UnexpectedArpReply);
-        }
-        Ok(Reaction {
-            transmit: self.next_resolved(buffer),
-            event,
-        })
-    }
-
-    fn receive_ipv4(&mut self, now: Instant, packet: &Ipv4Packet<'_>) -> Result<Received, Ignored> {
-        if packet.destination != self.address {
-            return Err(Ignored::OtherAddress);
-        }
-        if !is_host(packet.source) || packet.source == self.address {
-            return Err(Ignored::BadSource);
-        }
-        if packet.is_fragment {
-            return Err(Ignored::Fragment);
-        }
-        if packet.protocol != PROTOCOL_ICMP {
-            return Err(Ignored::Protocol(packet.protocol));
-        }
-        match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
-            IcmpMessage::EchoRequest(_) => Ok(Received::Request),
-            IcmpMessage::EchoReply(echo) => {
-                let id = SessionId(echo.identifier);
-                let (sequence, outcome) = self
-                    .session_mut(id)
-                    .filter(|session| session.config.destination == packet.source)
-                    .and_then(|session| session.reply(echo.sequence, echo.payload, now))
-                    .ok_or(Ignored::UnexpectedEchoReply)?;
-                Ok(Received::Reply(
-                    PingId {
-                        session: id,
-                        sequence,
-                    },
-                    outcome,
-                ))
-            }
-            IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
     }
 
@@ -360,35 +251,22 @@ impl Vm {
         }
     }
 
-    fn echo_request(&self, ping: PingId, mac: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
-        let config = self.sessions.get(usize::from(ping.session.0))?.config;
-        let request = EchoRequest {
-            source_mac: self.mac,
-            destination_mac: mac,
-            source: self.address,
-            destination: config.destination,
-            time_to_live: TIME_TO_LIVE,
-            identifier: ping.session.0,
-            sequence: ping.sequence as u16,
-        };
-        let fill = |payload: &mut [u8]| ping::fill_payload(ping.sequence, payload);
-        let length = request.write(config.payload_length, fill, buffer)?;
-        Some(Transmit {
-            length,
-            ping: Some(ping),
-        })
+    /// Asks who has `address`, by the protocol of its family.
+    fn solicit(&self, address: IpAddr, buffer: &mut [u8]) -> Option<Transmit> {
+        match address {
+            IpAddr::V4(target) => self.arp_request(target, buffer),
+            IpAddr::V6(_) => None,
+        }
     }
 
-    fn arp_request(&self, target: Ipv4Addr, buffer: &mut [u8]) -> Option<Transmit> {
-        let request = ArpPacket {
-            operation: ArpPacket::REQUEST,
-            sender_mac: self.mac,
-            sender: self.address,
-            target_mac: MacAddr::ZERO,
-            target,
-        };
-        let length = request.write(MacAddr::BROADCAST, buffer)?;
-        Some(Transmit { length, ping: None })
+    fn echo_request(&self, ping: PingId, mac: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
+        let config = self.sessions.get(usize::from(ping.session.0))?.config;
+        match config.destination {
+            IpAddr::V4(destination) => {
+                self.ipv4_echo_request(ping, config, destination, mac, buffer)
+            }
+            IpAddr::V6(_) => None,
+        }
     }
 
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
@@ -399,22 +277,6 @@ impl Vm {
         let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
         Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
     }
-}
-
-/// What an IPv4 datagram turned out to be.
-enum Received {
-    /// An echo request, to be answered in place.
-    Request,
-    /// An echo reply to one of our pings.
-    Reply(PingId, PingOutcome),
-}
-
-/// Whether one host can have this address.
-fn is_host(address: Ipv4Addr) -> bool {
-    !address.is_unspecified()
-        && !address.is_broadcast()
-        && !address.is_multicast()
-        && !address.is_loopback()
 }
 
 #[cfg(test)]

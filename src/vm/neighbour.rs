@@ -1,7 +1,7 @@
-//! The neighbour table of one VM: which hardware address has which IPv4 address (RFC 826, RFC 1122 section 2.3.2).
+//! The neighbour table of one VM: which hardware address has which IP address (RFC 1122 section 2.3.2).
 
 use std::collections::{HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::event::PingId;
@@ -53,7 +53,7 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) enum Overdue {
     /// Ask once more.
-    Ask(Ipv4Addr),
+    Ask(IpAddr),
     /// Nobody answers; these pings waited.
     GiveUp(VecDeque<PingId>),
 }
@@ -61,14 +61,14 @@ pub(super) enum Overdue {
 /// Bounded: at most [`MAX_NEIGHBOURS`] learned entries beside those this VM itself asked for.
 #[derive(Debug, Default)]
 pub(super) struct NeighbourTable {
-    entries: HashMap<Ipv4Addr, State>,
+    entries: HashMap<IpAddr, State>,
     /// Deadlines of incomplete entries, earliest first since all intervals are alike; some are out of date.
-    retries: VecDeque<(Instant, Ipv4Addr)>,
+    retries: VecDeque<(Instant, IpAddr)>,
 }
 
 impl NeighbourTable {
     /// Finds the address for `ping`, or lets it wait.
-    pub(super) fn lookup(&mut self, now: Instant, address: Ipv4Addr, ping: PingId) -> Lookup {
+    pub(super) fn lookup(&mut self, now: Instant, address: IpAddr, ping: PingId) -> Lookup {
         match self.entries.get_mut(&address) {
             Some(State::Reachable { mac, used, .. }) => {
                 *used = now;
@@ -98,7 +98,7 @@ impl NeighbourTable {
     }
 
     /// The address of a neighbour that is known now.
-    pub(super) fn get(&self, address: Ipv4Addr) -> Option<MacAddr> {
+    pub(super) fn get(&self, address: IpAddr) -> Option<MacAddr> {
         match self.entries.get(&address)? {
             State::Reachable { mac, .. } => Some(*mac),
             State::Incomplete { .. } => None,
@@ -112,7 +112,7 @@ impl NeighbourTable {
     pub(super) fn learn(
         &mut self,
         now: Instant,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: MacAddr,
         may_add: bool,
     ) -> Option<(Duration, VecDeque<PingId>)> {

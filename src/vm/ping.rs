@@ -1,7 +1,7 @@
 //! The pings of one VM to one destination.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::event::PingOutcome;
@@ -33,7 +33,7 @@ enum Ping {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionConfig {
     /// The address that is pinged.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Bytes of payload of each echo request.
     pub payload_length: usize,
     /// How long a reply is waited for.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::wire::{ARP_FRAME_LENGTH, Describe, ECHO_FRAME_OVERHEAD};
+use crate::wire::{
+    ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, turn_into_echo_reply,
+};
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const PEER_MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
@@ -24,9 +26,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let mut vm = Vm::new(MAC, IP);
+        let mut vm = Vm::new(VmConfig {
+            mac: MAC,
+            ipv4: Ipv4Config { address: IP },
+        });
         let config = SessionConfig {
-            destination: PEER,
+            destination: PEER.into(),
             payload_length: 16,
             timeout: TIMEOUT,
         };
@@ -41,7 +46,7 @@ impl Bench {
     /// A VM that knows its peer's address.
     fn resolved() -> Bench {
         let mut bench = Bench::new();
-        bench.vm.add_neighbour(ms(0), PEER, PEER_MAC);
+        bench.vm.add_neighbour(ms(0), PEER.into(), PEER_MAC);
         bench
     }
 
@@ -210,7 +215,7 @@ fn a_ping_waits_for_its_neighbour_and_goes_out_when_the_reply_comes() {
     assert_eq!(
         event,
         Some(Event::Resolved {
-            address: PEER,
+            address: PEER.into(),
             mac: PEER_MAC,
             elapsed
         })
@@ -470,7 +475,11 @@ fn a_claim_that_nobody_asked_for_does_not_overwrite_a_fresh_neighbour() {
     let claim = arp(ArpPacket::REPLY, thief, PEER, IP, MAC);
     for (at, expected) in [(1, PEER_MAC), (59_999, PEER_MAC), (60_000, thief)] {
         bench.receive(ms(at), &claim);
-        assert_eq!(bench.vm.neighbours.get(PEER), Some(expected), "at {at} ms");
+        assert_eq!(
+            bench.vm.neighbours.get(PEER.into()),
+            Some(expected),
+            "at {at} ms"
+        );
     }
 }
 
@@ -484,7 +493,7 @@ fn a_flood_of_arp_requests_costs_a_bounded_table() {
         bench.ping(ms(u64::from(i))); // the neighbour that is in use stays
     }
     assert_eq!(bench.vm.neighbours.len(), MAX_NEIGHBOURS);
-    assert_eq!(bench.vm.neighbours.get(PEER), Some(PEER_MAC));
+    assert_eq!(bench.vm.neighbours.get(PEER.into()), Some(PEER_MAC));
 }
 
 proptest::proptest! {

@@ -62,6 +62,11 @@ fn the_json_document_has_the_fields_that_scripts_read() {
         ("/flows/1/totals/sent", serde_json::json!(0)),
         ("/drops", serde_json::json!({"unknown_ethertype": 1})),
         ("/reactor/turns", serde_json::json!(100)),
+        ("/histograms/lag", serde_json::json!(null)),
+        ("/histograms/rtt/max", serde_json::json!(200_000)),
+        ("/seconds/0/received", serde_json::json!(100)),
+        ("/seconds/0/length_ns", serde_json::json!(99_200_000)),
+        ("/seconds/0/response_ns/p99", serde_json::json!(250_000)),
         ("/verdict/limited_by_tool", serde_json::json!(false)),
     ] {
         assert_eq!(json.pointer(path), Some(&value), "{path}");

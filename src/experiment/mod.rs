@@ -1,13 +1,24 @@
 //! A validated plan: what to build, what to send. Plain data, checked before anything is touched.
 
-use std::net::Ipv4Addr;
+mod describe;
+mod plan;
+mod scenario;
+mod settings;
+
+pub use self::describe::describe;
+pub use self::plan::plan;
+pub use self::scenario::Scenario;
+pub use self::settings::{LAB, LOAD, Origin, Setting, SettingError, Settings};
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use crate::load::Pacing;
+use crate::hypervisor::Phase;
+use crate::load::Target;
 use crate::system::LabConfig;
-use crate::vm::VmId;
+use crate::vm::{Ipv4Config, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 /// What one VM is to be.
@@ -19,6 +30,18 @@ pub struct VmPlan {
     pub address: Ipv4Addr,
 }
 
+impl VmPlan {
+    /// What the VM is told at its start.
+    pub fn config(&self) -> VmConfig {
+        VmConfig {
+            mac: self.mac,
+            ipv4: Ipv4Config {
+                address: self.address,
+            },
+        }
+    }
+}
+
 /// What a flow is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowPlan {
@@ -26,15 +49,8 @@ pub struct FlowPlan {
     pub source: VmId,
     /// Who is to answer.
     pub target: Target,
-}
-
-/// The destination of a flow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Target {
-    /// One of our VMs.
-    Vm(VmId),
-    /// Something that is not a VM.
-    Address(Ipv4Addr),
+    /// Bytes of payload of each ping.
+    pub payload_length: usize,
 }
 
 /// What to build, what to send, and for how long.
@@ -46,16 +62,16 @@ pub struct Experiment {
     pub vms: Vec<VmPlan>,
     /// Who pings whom. Without flows the VMs only answer.
     pub flows: Vec<FlowPlan>,
-    /// Pings of each flow; `None` for as many as the time allows.
-    pub count: Option<u64>,
-    /// When each flow's pings are due.
-    pub pacing: Pacing,
+    /// The parts of the run, one after the other; none when the VMs only answer.
+    pub phases: Vec<Phase>,
     /// How long a reply is waited for.
     pub timeout: Duration,
-    /// Bytes of payload of each ping.
-    pub payload_length: usize,
-    /// When to stop; `None` for when everything is done.
-    pub duration: Option<Duration>,
+    /// How long to serve when there are no flows; `None` for until a signal comes.
+    pub serve: Option<Duration>,
+    /// Whether every VM knows its flows' neighbours beforehand.
+    pub static_neighbours: bool,
+    /// Where all random choices follow from.
+    pub seed: u64,
 }
 
 /// The default address plan: the host's side has `.1` of the subnet, the VMs what follows.
@@ -81,7 +97,7 @@ impl AddressPlan {
     /// # Errors
     /// When the subnet has fewer addresses than VMs need.
     pub fn new(subnet: Ipv4Net, vms: u64) -> Result<AddressPlan, SubnetTooSmall> {
-        let room = (1u64 << (32 - subnet.prefix_len())).saturating_sub(3);
+        let room = (1u64 << (32 - u32::from(subnet.prefix_len()))).saturating_sub(3);
         if vms > room {
             return Err(SubnetTooSmall { subnet, room, vms });
         }
@@ -103,17 +119,21 @@ impl AddressPlan {
 
 impl Experiment {
     /// The address that a flow's pings go to. `None` if its VM does not exist.
-    pub fn destination(&self, target: Target) -> Option<Ipv4Addr> {
+    pub fn destination(&self, target: Target) -> Option<IpAddr> {
         match target {
-            Target::Vm(vm) => self.vms.get(vm.index()).map(|vm| vm.address),
+            Target::Vm(vm) => self.vms.get(vm.index()).map(|vm| vm.address.into()),
             Target::Address(address) => Some(address),
         }
     }
 
-    /// How many pings all flows together are to send; `None` when that depends on the time.
+    /// How many pings all phases together are to send; `None` when that depends on the time.
     pub fn planned_pings(&self) -> Option<u64> {
-        self.count
-            .map(|count| count.saturating_mul(self.flows.len() as u64))
+        let mut pings = 0u64;
+        for phase in &self.phases {
+            let count = phase.load.count.filter(|_| phase.duration.is_none())?;
+            pings = pings.saturating_add(count.saturating_mul(phase.load.flows.len() as u64));
+        }
+        Some(pings)
     }
 }
 

@@ -1,0 +1,184 @@
+//! How many pings a second go through the reactor, and how many go through a loop that does nothing else.
+//!
+//!     cargo bench --bench roundtrip
+//!     cargo bench --bench roundtrip -- --rounds 9 --pings 200000 --case 1,64
+//!
+//! A case is so many pairs of VMs, each pair with so many pings outstanding. Both loops run on the same kind of lab in
+//! one namespace, in turns, because the speed of a machine changes from minute to minute: only the ratio of two rounds
+//! that ran one after the other says something about the code. The median of these ratios is what counts.
+//!
+//! Each case has a process of its own, and with it a private network namespace, which the kernel takes away at its end.
+
+mod bare_loop;
+mod reactor_loop;
+
+use std::process::{Command, ExitCode};
+
+use bare_loop::BareLoop;
+use reactor_loop::ReactorLoop;
+
+/// Anything that went wrong: this program has nobody to tell but its user.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Pairs of VMs, and pings outstanding in each pair.
+const CASES: [Case; 5] = [
+    Case {
+        pairs: 1,
+        window: 1,
+    },
+    Case {
+        pairs: 1,
+        window: 64,
+    },
+    Case {
+        pairs: 100,
+        window: 1,
+    },
+    Case {
+        pairs: 100,
+        window: 16,
+    },
+    Case {
+        pairs: 500,
+        window: 1,
+    },
+];
+
+/// Bytes of a ping on the wire: Ethernet, IPv4 and ICMP headers and 56 bytes of payload.
+const FRAME: usize = 14 + 20 + 8 + 56;
+
+#[derive(Clone, Copy)]
+struct Case {
+    pairs: u32,
+    window: u32,
+}
+
+struct Options {
+    rounds: usize,
+    /// Pings of a round, all pairs together.
+    pings: u64,
+    case: Option<Case>,
+}
+
+fn main() -> ExitCode {
+    let done = options().and_then(|options| match options.case {
+        Some(case) => measure(case, &options),
+        None => measure_all(&options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("roundtrip: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        rounds: 7,
+        pings: 100_000,
+        case: None,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        match word.as_str() {
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--pings" => options.pings = value()?.parse()?,
+            "--case" => {
+                let value = value()?;
+                let (pairs, window) = value.split_once(',').ok_or("--case is PAIRS,WINDOW")?;
+                options.case = Some(Case {
+                    pairs: pairs.parse()?,
+                    window: window.parse()?,
+                });
+            }
+            // What `cargo bench` passes to every benchmark.
+            "--bench" => {}
+            _ => return Err(format!("{word} is none of --rounds, --pings, --case").into()),
+        }
+    }
+    if options.rounds == 0 || options.pings == 0 {
+        return Err("--rounds and --pings are at least 1".into());
+    }
+    Ok(options)
+}
+
+fn measure_all(options: &Options) -> Result<()> {
+    println!(
+        "{} rounds of {} pings a case and side; rates in pings/s, median",
+        options.rounds, options.pings
+    );
+    println!(
+        "{:>6} {:>7} {:>11} {:>11} {:>7}   ratio of each round, sorted",
+        "pairs", "window", "bare loop", "reactor", "ratio"
+    );
+    for case in CASES {
+        let status = Command::new(std::env::current_exe()?)
+            .args(["--case", &format!("{},{}", case.pairs, case.window)])
+            .args([
+                "--rounds",
+                &options.rounds.to_string(),
+                "--pings",
+                &options.pings.to_string(),
+            ])
+            .status()?;
+        if !status.success() {
+            return Err(format!(
+                "the case of {} pairs, window {} failed",
+                case.pairs, case.window
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn measure(case: Case, options: &Options) -> Result<()> {
+    let count = (options.pings / u64::from(case.pairs)).max(u64::from(case.window));
+    // The reactor's lab first: it makes the private namespace and keeps everything but pings out of it.
+    let mut ours = ReactorLoop::new(case.pairs, case.window)?;
+    let mut bare = BareLoop::new(case.pairs, case.window)?;
+    // Neighbours resolved, addresses learned, caches warm.
+    ours.rate(count.min(1000))?;
+    bare.rate(count.min(1000))?;
+    let mut rounds = Vec::with_capacity(options.rounds);
+    for round in 0..options.rounds {
+        // In turns, and in turns first.
+        let (ours, bare) = if round % 2 == 0 {
+            (ours.rate(count)?, bare.rate(count)?)
+        } else {
+            let bare = bare.rate(count)?;
+            (ours.rate(count)?, bare)
+        };
+        rounds.push((bare, ours, ours / bare));
+    }
+    let column = |pick: fn(&(f64, f64, f64)) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(pick).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let (bare, ours, ratios) = (column(|r| r.0), column(|r| r.1), column(|r| r.2));
+    let listed: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+    println!(
+        "{:>6} {:>7} {:>11.0} {:>11.0} {:>7.2}   {}",
+        case.pairs,
+        case.window,
+        median(&bare),
+        median(&ours),
+        median(&ratios),
+        listed.join(" ")
+    );
+    Ok(())
+}
+
+/// The median of sorted values.
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
+    }
+}

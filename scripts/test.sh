@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# The one command that proves everything: formatting, lints, documentation, build, and every test,
+# the end-to-end ones included. Stops at the first thing that is wrong.
+#
+#   scripts/test.sh            needs root, because the end-to-end tests make network namespaces
+#
+# Installs the Debian packages that the tests call, if some are missing and it may (root and apt-get).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What the tests call, by package:
+#   iproute2         ip, bridge          the lab, and the kernel's own view of it
+#   iputils-ping     ping                the kernel's stack talks to the VMs
+#   iputils-arping   arping              address resolution, seen from outside
+#   fping            fping               many VMs at once
+#   tcpdump          tcpdump             what really crossed a TAP
+#   util-linux       unshare, setpriv, prlimit, nsenter   a world with fewer rights
+#   mount            mount               a world without /dev/net/tun
+#   (shellcheck)     shellcheck          the scripts themselves
+packages=(iproute2 iputils-ping iputils-arping fping tcpdump util-linux mount shellcheck)
+commands=(ip bridge ping arping fping tcpdump unshare setpriv prlimit nsenter mount shellcheck)
+
+fail() {
+    printf 'scripts/test.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+step() {
+    printf '\n==> %s\n' "$*"
+    "$@"
+}
+
+missing_packages() {
+    local package
+    for package in "${packages[@]}"; do
+        if [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+            printf '%s\n' "$package"
+        fi
+    done
+}
+
+ensure_packages() {
+    local missing=() command
+    if ! command -v dpkg-query >/dev/null; then
+        for command in "${commands[@]}"; do
+            command -v "$command" >/dev/null || missing+=("$command")
+        done
+        [ "${#missing[@]}" -eq 0 ] || fail "these commands are missing, install them first: ${missing[*]}"
+        return
+    fi
+    mapfile -t missing < <(missing_packages)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        fail "packages are missing, install them first: apt-get install ${missing[*]}"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    step apt-get update --quiet
+    step apt-get install --yes --quiet --no-install-recommends "${missing[@]}"
+}
+
+ensure_packages
+[ "$(id -u)" -eq 0 ] || fail "the end-to-end tests make network namespaces, which needs root: sudo --preserve-env=PATH,HOME $0"
+command -v cargo >/dev/null || fail "cargo is missing: install a Rust toolchain (https://rustup.rs)"
+[ -c /dev/net/tun ] || fail "/dev/net/tun is missing: modprobe tun, or give this container the device"
+
+step shellcheck scripts/*.sh .ci/run
+step cargo fmt --check
+step cargo clippy --locked --all-targets -- -D warnings
+RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
+step cargo build --locked
+step cargo test --locked

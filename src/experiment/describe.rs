@@ -1,0 +1,190 @@
+//! The whole plan in words, for `--dry-run`.
+
+use std::fmt::{self, Display, Write};
+use std::time::Duration;
+
+use super::{Experiment, FlowPlan};
+use crate::hypervisor::Phase;
+use crate::load::{Arrivals, Pacing};
+use crate::system::NetnsChoice;
+
+/// Lines of VMs and of flows that are told one by one; the rest is counted.
+const LINES: usize = 20;
+
+/// Tells what would be built and sent: links, addresses, flows, pings, and the rate that is expected.
+pub fn describe(experiment: &Experiment) -> String {
+    let mut text = String::new();
+    // Writing to a string can't fail.
+    let _ = lab(&mut text, experiment);
+    let _ = phases(&mut text, experiment);
+    text
+}
+
+fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
+    let lab = &experiment.lab;
+    let place = match &lab.netns {
+        NetnsChoice::Private => {
+            "a private network namespace, which ends with the process".to_owned()
+        }
+        NetnsChoice::Host => "the namespace that the program is started in".to_owned(),
+        NetnsChoice::Named(name) => format!("the network namespace {name}"),
+    };
+    let verb = if lab.attach { "uses" } else { "makes" };
+    writeln!(
+        out,
+        "lab: in {place}; {verb} bridge {} and {} TAPs, MTU {}",
+        lab.bridge, lab.vms, lab.mtu
+    )?;
+    if let Some(address) = lab.host_address {
+        writeln!(out, "     bridge {} has the address {address}", lab.bridge)?;
+    }
+    let vms = experiment.vms.iter().enumerate();
+    list(out, vms, experiment.vms.len(), "VMs", |out, (i, vm)| {
+        writeln!(
+            out,
+            "vm{i}: {} at {} on {}",
+            vm.address,
+            vm.mac,
+            lab.tap_name(i as u32)
+        )
+    })?;
+    if experiment.static_neighbours {
+        writeln!(
+            out,
+            "neighbours: known beforehand, so that nobody asks by ARP"
+        )?;
+    }
+    writeln!(
+        out,
+        "timeout of a ping: {}",
+        humantime::format_duration(experiment.timeout)
+    )?;
+    writeln!(out, "seed of all random choices: {}", experiment.seed)
+}
+
+fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
+    if experiment.phases.is_empty() {
+        return match experiment.serve {
+            Some(time) => writeln!(out, "serves for {}", humantime::format_duration(time)),
+            None => writeln!(out, "serves until SIGINT or SIGTERM"),
+        };
+    }
+    let mut total = Some(0u64);
+    let mut shown = None;
+    for phase in &experiment.phases {
+        let pings = expected_pings(phase);
+        total = total.zip(pings).map(|(a, b)| a.saturating_add(b));
+        let flows = &phase.load.flows;
+        let name = if phase.name.is_empty() {
+            "the run"
+        } else {
+            &phase.name
+        };
+        let pings = pings.map_or("pings without end".to_owned(), |pings| {
+            format!("{pings} pings")
+        });
+        let counted = if phase.is_counted {
+            ""
+        } else {
+            ", not counted"
+        };
+        writeln!(
+            out,
+            "{name}: {} flows, {}, {}{pings}{counted}",
+            flows.len(),
+            sending(phase),
+            time(phase)
+        )?;
+        if shown.as_ref() != Some(flows) {
+            let range = flows.start as usize..flows.end as usize;
+            let these = experiment.flows.get(range).unwrap_or_default();
+            list(
+                out,
+                these.iter(),
+                these.len(),
+                "flows",
+                |out, flow: &FlowPlan| {
+                    writeln!(
+                        out,
+                        "  {} → {}, {} bytes",
+                        flow.source, flow.target, flow.payload_length
+                    )
+                },
+            )?;
+            shown = Some(flows.clone());
+        }
+    }
+    match total {
+        Some(total) => writeln!(
+            out,
+            "in all: {} flows, {total} pings",
+            experiment.flows.len()
+        ),
+        None => writeln!(
+            out,
+            "in all: {} flows, until SIGINT or SIGTERM",
+            experiment.flows.len()
+        ),
+    }
+}
+
+fn time(phase: &Phase) -> String {
+    phase.duration.map_or(String::new(), |time| {
+        format!("for {}, ", humantime::format_duration(time))
+    })
+}
+
+fn sending(phase: &Phase) -> String {
+    let arrivals = match phase.load.arrivals {
+        Arrivals::Uniform => "",
+        Arrivals::Poisson => ", Poisson arrivals",
+    };
+    let flows = phase.load.flows.len() as f64;
+    match phase.load.pacing {
+        Pacing::Interval(interval) => {
+            let rate = flows / interval.as_secs_f64();
+            let interval = humantime::format_duration(interval);
+            format!("one ping each every {interval} ({rate:.0} pings/s in all){arrivals}")
+        }
+        Pacing::Rate(rate) => format!("{rate:.0} pings/s in all{arrivals}"),
+        Pacing::Window(window) => {
+            format!(
+                "{window} outstanding each ({:.0} in all), as fast as replies come",
+                f64::from(window) * flows
+            )
+        }
+    }
+}
+
+/// How many pings a phase is expected to send; `None` when that depends on the network or on a signal.
+fn expected_pings(phase: &Phase) -> Option<u64> {
+    let flows = phase.load.flows.len() as u64;
+    let by_count = phase.load.count.map(|count| count.saturating_mul(flows));
+    let in_time = |per_second: f64, time: Duration| (per_second * time.as_secs_f64()).ceil() as u64;
+    let by_time = phase.duration.and_then(|time| match phase.load.pacing {
+        Pacing::Interval(interval) => Some(in_time(1.0 / interval.as_secs_f64(), time) * flows),
+        Pacing::Rate(rate) => Some(in_time(rate, time)),
+        Pacing::Window(_) => None,
+    });
+    match (by_count, by_time) {
+        (Some(count), Some(time)) => Some(count.min(time)),
+        (count, time) => count.or(time),
+    }
+}
+
+/// Lists a few and counts the rest.
+fn list<T>(
+    out: &mut String,
+    items: impl Iterator<Item = T>,
+    count: usize,
+    what: impl Display,
+    mut line: impl FnMut(&mut String, T) -> fmt::Result,
+) -> fmt::Result {
+    for item in items.take(if count > LINES { LINES / 2 } else { LINES }) {
+        line(out, item)?;
+    }
+    if count > LINES {
+        writeln!(out, "… and {} more {what}", count - LINES / 2)?;
+    }
+    Ok(())
+}

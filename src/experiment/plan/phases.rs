@@ -1,0 +1,285 @@
+//! The phases of a run: who pings when, and for how long.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::World;
+use crate::experiment::FlowPlan;
+use crate::experiment::scenario::Scenario;
+use crate::experiment::settings::{PACING, Setting, SettingError, Settings};
+use crate::hypervisor::Phase;
+use crate::load::{Arrivals, Pacing, PhaseLoad};
+use crate::vm::{MAX_OUTSTANDING, VmId};
+
+/// Time between two pings of a flow when nothing else is said.
+const DEFAULT_INTERVAL: Duration = Duration::from_millis(10);
+/// The highest rate that is taken for meant: one ping every 100 ns.
+const MAX_RATE: f64 = 1e7;
+/// Steps of a ramp; each has histograms of its own, which take about a megabyte.
+const MAX_STEPS: u32 = 100;
+
+/// Flows, phases, and for how long to serve if there are none.
+type Plan = (Vec<FlowPlan>, Vec<Phase>, Option<Duration>);
+
+pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, SettingError> {
+    let defaults = &scenario.settings;
+    let each: Vec<Settings> = if scenario.phases.is_empty() {
+        vec![defaults.clone()]
+    } else {
+        scenario
+            .phases
+            .iter()
+            .map(|phase| defaults.overlaid(phase))
+            .collect()
+    };
+    let mut flows = Vec::new();
+    let mut phases: Vec<Phase> = Vec::new();
+    let mut last: Option<(Vec<FlowPlan>, Range<u32>)> = None;
+    for (i, settings) in each.iter().enumerate() {
+        let planned = phase_flows(settings, world)?;
+        let duration = settings
+            .get("duration")
+            .map(Setting::duration)
+            .transpose()?;
+        if planned.is_empty() {
+            if scenario.phases.is_empty() {
+                check_unused(settings, world)?;
+                return Ok((Vec::new(), Vec::new(), duration));
+            }
+            let name = settings
+                .get("name")
+                .map_or_else(|| i.to_string(), |name| name.text.clone());
+            return Err(SettingError::new(format_args!(
+                "phase {name}: no ping; allowed is one pattern or more"
+            )));
+        }
+        // The same flows again keep their sessions, sequence numbers and figures.
+        let range = match &last {
+            Some((same, range)) if *same == planned => range.clone(),
+            _ => {
+                let first = flows.len() as u32;
+                flows.extend_from_slice(&planned);
+                first..flows.len() as u32
+            }
+        };
+        last = Some((planned, range.clone()));
+        let is_last = i + 1 == each.len();
+        add_phases(
+            &mut phases,
+            settings,
+            range,
+            duration,
+            is_last,
+            scenario.phases.is_empty(),
+            i,
+        )?;
+    }
+    Ok((flows, phases, None))
+}
+
+fn phase_flows(settings: &Settings, world: &World<'_>) -> Result<Vec<FlowPlan>, SettingError> {
+    let mut flows = Vec::new();
+    for setting in settings.all("ping") {
+        flows.extend(world.flows(setting, settings.get("size"))?);
+    }
+    Ok(flows)
+}
+
+/// Adds one phase, and before it a warm-up, or a step for each step of a ramp.
+fn add_phases(
+    phases: &mut Vec<Phase>,
+    settings: &Settings,
+    flows: Range<u32>,
+    duration: Option<Duration>,
+    is_last: bool,
+    is_only: bool,
+    index: usize,
+) -> Result<(), SettingError> {
+    let pacing = pacing(settings)?;
+    let arrivals = arrivals(settings, &pacing)?;
+    let count = count(settings)?;
+    let start_jitter = settings
+        .get("jitter-start")
+        .map_or(Ok(Duration::ZERO), Setting::duration)?;
+    let name = match settings.get("name") {
+        Some(name) if !is_only => name.text.clone(),
+        _ if is_only => String::new(),
+        _ => format!("phase {index}"),
+    };
+    if count.is_none() && duration.is_none() && !is_last {
+        return Err(SettingError::new(format_args!(
+            "{name}: never ends; allowed is a count, a duration, or both"
+        )));
+    }
+    let load = PhaseLoad {
+        flows,
+        pacing: pacing.first(),
+        arrivals,
+        count,
+        start_jitter,
+    };
+    if let Some(warmup) = settings.get("warmup").map(Setting::duration).transpose()? {
+        let load = PhaseLoad {
+            count: None,
+            ..load.clone()
+        };
+        let name = "warm-up".to_owned();
+        phases.push(Phase {
+            name,
+            is_counted: false,
+            load,
+            duration: Some(warmup),
+        });
+    }
+    match pacing {
+        Sending::Steady(_) => phases.push(Phase {
+            name,
+            is_counted: true,
+            load,
+            duration,
+        }),
+        Sending::Ramp(steps, setting) => {
+            let total = duration.ok_or_else(|| {
+                setting.error("a ramp is spread over a duration; allowed is --duration beside it")
+            })?;
+            if count.is_some() {
+                return Err(
+                    setting.error("not allowed beside a count; a ramp goes by its duration")
+                );
+            }
+            let step = total / steps.len() as u32;
+            for rate in steps {
+                let prefix = if name.is_empty() {
+                    String::new()
+                } else {
+                    format!("{name}, ")
+                };
+                phases.push(Phase {
+                    name: format!("{prefix}{} pings/s", rate.round()),
+                    is_counted: true,
+                    load: PhaseLoad {
+                        pacing: Pacing::Rate(rate),
+                        ..load.clone()
+                    },
+                    duration: Some(step),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How a phase sends.
+enum Sending<'a> {
+    Steady(Pacing),
+    Ramp(Vec<f64>, &'a Setting),
+}
+
+impl Sending<'_> {
+    fn first(&self) -> Pacing {
+        match self {
+            Sending::Steady(pacing) => *pacing,
+            Sending::Ramp(rates, _) => Pacing::Rate(rates.first().copied().unwrap_or(1.0)),
+        }
+    }
+}
+
+fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
+    let given: Vec<&Setting> = PACING
+        .iter()
+        .filter_map(|name| settings.get(name))
+        .collect();
+    let setting = match given.as_slice() {
+        [] => return Ok(Sending::Steady(Pacing::Interval(DEFAULT_INTERVAL))),
+        [setting] => *setting,
+        [first, second, ..] => {
+            let why = format_args!(
+                "not allowed beside {}; allowed is one of {}",
+                second.name,
+                PACING.join(", ")
+            );
+            return Err(first.error(why));
+        }
+    };
+    Ok(match setting.name {
+        "rate" => Sending::Steady(Pacing::Rate(rate(setting, &setting.text)?)),
+        "window" => match setting.value::<u32>(&format!("1 to {MAX_OUTSTANDING}"))? {
+            window if window == 0 || window as usize > MAX_OUTSTANDING => {
+                return Err(setting.error(format_args!("allowed is 1 to {MAX_OUTSTANDING}")));
+            }
+            window => Sending::Steady(Pacing::Window(window)),
+        },
+        "ramp" => Sending::Ramp(ramp(setting)?, setting),
+        _ => Sending::Steady(Pacing::Interval(setting.duration()?)),
+    })
+}
+
+fn rate(setting: &Setting, text: &str) -> Result<f64, SettingError> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= MAX_RATE => Ok(rate),
+        _ => Err(setting.error(format_args!(
+            "allowed are pings per second, above 0 and up to {MAX_RATE}"
+        ))),
+    }
+}
+
+fn ramp(setting: &Setting) -> Result<Vec<f64>, SettingError> {
+    let allowed = || {
+        setting.error(format_args!(
+            "allowed is FROM:TO:STEPS, such as 1000:50000:10, with 2 to {MAX_STEPS} steps"
+        ))
+    };
+    let [from, to, steps] = setting.text.split(':').collect::<Vec<_>>()[..] else {
+        return Err(allowed());
+    };
+    let (from, to) = (rate(setting, from)?, rate(setting, to)?);
+    let steps: u32 = steps.parse().map_err(|_| allowed())?;
+    if !(2..=MAX_STEPS).contains(&steps) {
+        return Err(allowed());
+    }
+    let step = (to - from) / f64::from(steps - 1);
+    Ok((0..steps).map(|i| from + step * f64::from(i)).collect())
+}
+
+fn arrivals(settings: &Settings, sending: &Sending<'_>) -> Result<Arrivals, SettingError> {
+    let Some(setting) = settings.get("arrivals") else {
+        return Ok(Arrivals::Uniform);
+    };
+    if matches!(sending, Sending::Steady(Pacing::Window(_))) {
+        return Err(setting.error(
+            "a window has no arrivals of its own; allowed is an interval, a rate or a ramp",
+        ));
+    }
+    match setting.text.as_str() {
+        "uniform" => Ok(Arrivals::Uniform),
+        "poisson" => Ok(Arrivals::Poisson),
+        _ => Err(setting.error("allowed are uniform and poisson")),
+    }
+}
+
+/// A load without pings was not meant, whether it could be or not.
+fn check_unused(settings: &Settings, world: &World<'_>) -> Result<(), SettingError> {
+    let sending = pacing(settings)?;
+    arrivals(settings, &sending)?;
+    count(settings)?;
+    world.payload_length(VmId(0), settings.get("size"))?;
+    let unused = PACING
+        .iter()
+        .chain(&["count", "warmup", "arrivals", "jitter-start", "size"]);
+    match unused.filter_map(|name| settings.get(name)).next() {
+        Some(setting) => Err(setting
+            .error("nothing is pinged; allowed is beside a ping pattern, such as --ping vm0:vm1")),
+        None => Ok(()),
+    }
+}
+
+fn count(settings: &Settings) -> Result<Option<u64>, SettingError> {
+    let allowed = "a whole number from 1 on";
+    let Some(setting) = settings.get("count") else {
+        return Ok(None);
+    };
+    match setting.value(allowed)? {
+        0 => Err(setting.error(format_args!("allowed is {allowed}"))),
+        count => Ok(Some(count)),
+    }
+}

@@ -1,0 +1,366 @@
+//! What users ask for, good and bad.
+
+use super::*;
+use crate::load::{Arrivals, Pacing};
+
+/// The plan that these flags make, `--name value` or `--switch`.
+fn flags(line: &str) -> Result<Experiment, String> {
+    let mut settings = Settings::default();
+    let mut words = line.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let name = word.trim_start_matches("--");
+        let all = || super::super::LAB.iter().chain(super::super::LOAD);
+        let name = all()
+            .find(|known| **known == name)
+            .unwrap_or_else(|| panic!("{name}"));
+        let value = words
+            .next_if(|next| !next.starts_with("--"))
+            .unwrap_or("true");
+        settings.add_flag(name, value);
+    }
+    plan(&Scenario::default().overlaid(&settings)).map_err(|error| error.to_string())
+}
+
+fn file(text: &str) -> Result<Experiment, String> {
+    let scenario = Scenario::parse("lab.toml", text).map_err(|error| error.to_string())?;
+    plan(&scenario).map_err(|error| error.to_string())
+}
+
+fn names(experiment: &Experiment) -> Vec<(&str, bool, u32, u32)> {
+    let phase =
+        |p: &'_ crate::hypervisor::Phase| (p.is_counted, p.load.flows.start, p.load.flows.end);
+    let phases = experiment.phases.iter();
+    phases
+        .map(|p| (p.name.as_str(), phase(p).0, phase(p).1, phase(p).2))
+        .collect()
+}
+
+#[test]
+fn without_any_word_two_vms_serve() {
+    let experiment = flags("").unwrap();
+    assert_eq!((experiment.vms.len(), experiment.flows.len()), (2, 0));
+    assert!(experiment.phases.is_empty() && experiment.serve.is_none());
+    assert_eq!(
+        flags("--duration 3s").unwrap().serve,
+        Some(Duration::from_secs(3))
+    );
+}
+
+#[test]
+fn a_flow_has_the_defaults_of_ping() {
+    let experiment = flags("--ping vm0:vm1 --count 100").unwrap();
+    let [phase] = experiment.phases.as_slice() else {
+        panic!("{:?}", experiment.phases)
+    };
+    assert_eq!(
+        phase.load.pacing,
+        Pacing::Interval(Duration::from_millis(10))
+    );
+    assert_eq!(
+        (phase.load.count, phase.duration, phase.name.as_str()),
+        (Some(100), None, "")
+    );
+    assert_eq!(experiment.flows[0].payload_length, 56);
+    assert_eq!(experiment.timeout, Duration::from_secs(1));
+    assert_eq!(experiment.planned_pings(), Some(100));
+}
+
+#[test]
+fn an_address_that_belongs_to_a_vm_means_that_vm() {
+    let experiment = flags("--ping vm0:10.77.0.3 --ping vm1:10.77.0.1").unwrap();
+    assert_eq!(experiment.flows[0].target, Target::Vm(VmId(1)));
+    assert_eq!(
+        experiment.flows[1].target,
+        Target::Address("10.77.0.1".parse().unwrap())
+    );
+}
+
+#[test]
+fn a_vm_can_have_a_hardware_address_of_its_own() {
+    let experiment = flags("--mac vm1=02:00:00:00:00:01").unwrap();
+    assert_eq!(experiment.vms[1].mac, MacAddr([2, 0, 0, 0, 0, 1]));
+}
+
+#[test]
+fn a_ramp_is_a_phase_for_each_step_after_the_warm_up_all_with_the_same_flows() {
+    let line = "--vms 3 --ping ring --ramp 100:300:3 --duration 3s --warmup 1s --arrivals poisson";
+    let experiment = flags(line).unwrap();
+    let expected = [
+        ("warm-up", false, 0, 3),
+        ("100 pings/s", true, 0, 3),
+        ("200 pings/s", true, 0, 3),
+        ("300 pings/s", true, 0, 3),
+    ];
+    assert_eq!(names(&experiment), expected);
+    assert!(
+        experiment
+            .phases
+            .iter()
+            .all(|p| p.duration == Some(Duration::from_secs(1)))
+    );
+    assert!(
+        experiment
+            .phases
+            .iter()
+            .all(|p| p.load.arrivals == Arrivals::Poisson)
+    );
+}
+
+#[test]
+fn groups_have_their_own_addresses_and_sizes_and_phases_follow_each_other() {
+    let experiment = file(
+        r#"
+        subnet = "10.5.0.0/24"
+        count = 3
+        [[group]]
+        name = "server"
+        address = "10.5.0.100"
+        mac = "02:00:00:00:00:ff"
+        [[group]]
+        name = "client"
+        vms = 2
+        size = 1000
+        [[phase]]
+        name = "calm"
+        ping = ["client:server"]
+        interval = "1ms"
+        [[phase]]
+        ping = ["client:server"]
+        window = 2
+        [[phase]]
+        ping = ["server:vm2"]
+        size = 8
+        rate = 2e3
+        duration = "1s"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(experiment.vms[0].address.to_string(), "10.5.0.100");
+    assert_eq!(experiment.vms[0].mac.to_string(), "02:00:00:00:00:ff");
+    assert_eq!(experiment.vms[1].address.to_string(), "10.5.0.3");
+    let expected = [
+        ("calm", true, 0, 2),
+        ("phase 1", true, 0, 2),
+        ("phase 2", true, 2, 3),
+    ];
+    assert_eq!(names(&experiment), expected);
+    let flows: Vec<_> = experiment
+        .flows
+        .iter()
+        .map(|f| (f.source.0, f.payload_length))
+        .collect();
+    assert_eq!(flows, [(1, 1000), (2, 1000), (0, 8)]);
+    assert_eq!(experiment.phases[2].load.pacing, Pacing::Rate(2_000.0));
+}
+
+#[test]
+fn flags_that_cannot_be_are_named_with_what_is_allowed() {
+    let cases = [
+        ("--vms 0", "--vms 0: allowed is 1 or more"),
+        (
+            "--vms 70000",
+            "--vms 70000: 10.77.0.0/16 has room for 65533 VMs",
+        ),
+        (
+            "--vms 5 --ports-per-bridge 0",
+            "--ports-per-bridge 0: 0 ports for a bridge; allowed is 1 to 1022",
+        ),
+        (
+            "--vms 1024 --ports-per-bridge 1023",
+            "--ports-per-bridge 1023: 1023 ports for a bridge; allowed is 1 to 1022",
+        ),
+        (
+            "--txqueuelen 0",
+            "--txqueuelen 0: allowed is a number of frames, 1 or more",
+        ),
+        ("--vms many", "--vms many: allowed is a number of VMs"),
+        (
+            "--ping vm0:vm7",
+            "--ping vm0:vm7: there is no vm7; allowed are vm0 to vm1",
+        ),
+        ("--ping vm0:vm0", "vm0 can't ping itself"),
+        ("--ping vm0:10.77.0.2", "vm0 can't ping itself"),
+        ("--ping vm0", "allowed are SRC:DST"),
+        (
+            "--ping vm0:10.99.0.1",
+            "10.99.0.1 is not a host of 10.77.0.0/16",
+        ),
+        (
+            "--ping vm0:10.77.255.255",
+            "10.77.255.255 is not a host of 10.77.0.0/16",
+        ),
+        ("--ping vm0:10.77.0.0", "10.77.0.0 is not a host of"),
+        (
+            "--ping vm0:vm1 --count 0",
+            "--count 0: allowed is a whole number from 1 on",
+        ),
+        (
+            "--count 0",
+            "--count 0: allowed is a whole number from 1 on",
+        ),
+        ("--count 5", "--count 5: nothing is pinged"),
+        (
+            "--ping vm0:vm1 --interval 10",
+            "--interval 10: time unit needed",
+        ),
+        (
+            "--ping vm0:vm1 --interval 0s",
+            "--interval 0s: allowed is more than 0",
+        ),
+        ("--timeout fast", "--timeout fast: expected number"),
+        ("--duration 0ms", "more than 0"),
+        (
+            "--size 1473",
+            "--size 1473: with an MTU of 1500 allowed is 0 to 1472",
+        ),
+        ("--ping vm0:vm1 --size 100 --mtu 100", "allowed is 0 to 72"),
+        ("--mtu 67", "--mtu 67: allowed is 68 to 65521"),
+        ("--mtu 65522", "--mtu 65522: allowed is 68 to 65521"),
+        ("--vms 6 --subnet 10.0.0.0/29", "room for 5 VMs"),
+        ("--subnet 10.77.3.0/16", "allowed is 10.77.0.0/16"),
+        ("--subnet 224.0.0.0/8", "allowed is a network of hosts"),
+        (
+            "--subnet 10.77.0.0",
+            "--subnet 10.77.0.0: allowed is a network",
+        ),
+        ("--subnet 10.77.0.0/33", "allowed is a network"),
+        (
+            "--bridge abcdefghijklmnop",
+            "must not be longer than 15 bytes",
+        ),
+        ("--bridge a/b", "must not contain"),
+        ("--bridge tap1", "same name"),
+        (
+            "--tap-prefix abcdefghijklmno",
+            "must not be longer than 15 bytes",
+        ),
+        ("--netns a/b", "--netns a/b: "),
+        ("--attach", "add --netns host or --netns NAME"),
+        (
+            "--netns host --attach --host-addr 10.77.0.1/16",
+            "left as it is",
+        ),
+        ("--host-addr 10.77.0.2/16", "that is the address of vm0"),
+        ("--host-addr 10.77.0.0/16", "not the address of a host"),
+        (
+            "--host-addr 10.77.0.1",
+            "allowed is an address and its prefix length",
+        ),
+        ("--mac vm0", "allowed is vmI=MAC"),
+        ("--mac vm0=02:00:00:00:00", "expected six hexadecimal bytes"),
+        (
+            "--mac vm0=ff:ff:ff:ff:ff:ff",
+            "allowed is a unicast address",
+        ),
+        ("--mac vm0=02:00:0a:4d:00:03", "vm0 and vm1 both have"),
+        ("--mac vm9=02:00:00:00:00:01", "there is no \"vm9\""),
+        (
+            "--ping vm0:vm1 --rate 0",
+            "--rate 0: allowed are pings per second, above 0",
+        ),
+        ("--ping vm0:vm1 --rate nan", "allowed are pings per second"),
+        ("--ping vm0:vm1 --rate 1e9", "up to 10000000"),
+        (
+            "--ping vm0:vm1 --window 0",
+            "--window 0: allowed is 1 to 32768",
+        ),
+        ("--ping vm0:vm1 --rate 5 --window 1", "not allowed beside"),
+        (
+            "--ping vm0:vm1 --window 1 --arrivals poisson",
+            "a window has no arrivals",
+        ),
+        (
+            "--ping vm0:vm1 --arrivals often",
+            "allowed are uniform and poisson",
+        ),
+        ("--ping vm0:vm1 --ramp 1:2", "allowed is FROM:TO:STEPS"),
+        ("--ping vm0:vm1 --ramp 1:2:1", "with 2 to 100 steps"),
+        (
+            "--ping vm0:vm1 --ramp 1:2:3",
+            "a ramp is spread over a duration",
+        ),
+        (
+            "--ping vm0:vm1 --ramp 1:2:3 --duration 1s --count 1",
+            "not allowed beside a count",
+        ),
+        ("--seed -1", "--seed -1: allowed is a whole number"),
+        ("--static-neighbours maybe", "allowed is true or false"),
+    ];
+    for (line, expected) in cases {
+        let error = flags(line).expect_err(line);
+        assert!(error.contains(expected), "{line}: {error}");
+        assert_eq!(error.lines().count(), 1, "{line}: {error}");
+    }
+}
+
+#[test]
+fn lines_of_a_file_that_cannot_be_are_named_with_file_line_and_field() {
+    let two = "[[group]]\nname = \"a\"\n[[group]]\n";
+    let cases = [
+        (
+            "\nvms = 0\n".to_owned(),
+            "lab.toml, line 2: vms = 0: allowed is 1 or more",
+        ),
+        (
+            "vms = -3\n".to_owned(),
+            "lab.toml, line 1: vms = -3: allowed is a number of VMs",
+        ),
+        (
+            format!("vms = 2\n{two}"),
+            "lab.toml, line 1: vms = 2: not allowed beside groups",
+        ),
+        (
+            format!("{two}name = \"a\"\n"),
+            "lab.toml, line 4: name = a: allowed is a name that no other",
+        ),
+        (
+            format!("{two}name = \"vm9\"\n"),
+            "lab.toml, line 4: name = vm9: allowed is a name",
+        ),
+        (
+            format!("{two}mac = \"x\"\n"),
+            "lab.toml, line 4: mac = x: MAC address",
+        ),
+        (
+            format!("{two}address = \"10.1.1.1\"\n"),
+            "line 4: address = 10.1.1.1: 10.1.1.1 is not a host",
+        ),
+        (
+            format!("{two}address = \"10.77.0.2\"\n"),
+            "vm0 and vm1 both have 10.77.0.2",
+        ),
+        ("[[phase]]\nname = \"x\"\n".to_owned(), "phase x: no ping"),
+        (
+            "[[phase]]\nping = \"ring\"\n[[phase]]\nping = \"ring\"\n".to_owned(),
+            "phase 0: never ends",
+        ),
+        (
+            "ping = [\"ring\", \"b:a\"]\n".to_owned(),
+            "lab.toml, line 1: ping = b:a: \"b\" is no VM",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = file(&text).expect_err(&text);
+        assert!(error.contains(expected), "{text:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn the_plan_is_told_in_words() {
+    let experiment =
+        flags("--vms 100 --ping mesh --rate 20000 --duration 10s --warmup 1s").unwrap();
+    let text = super::super::describe(&experiment);
+    for part in [
+        "lab: in a private network namespace, which ends with the process; makes bridge br0 and 100 TAPs",
+        "vm0: 10.77.0.2 at 02:00:0a:4d:00:02 on tap0",
+        "… and 90 more VMs",
+        "warm-up: 9900 flows, 20000 pings/s in all, for 1s, 20000 pings, not counted",
+        "the run: 9900 flows, 20000 pings/s in all, for 10s, 200000 pings",
+        "  vm0 → vm1, 56 bytes",
+        "… and 9890 more flows",
+        "in all: 9900 flows, 220000 pings",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}

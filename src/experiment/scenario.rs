@@ -1,0 +1,268 @@
+//! Scenario files (TOML): everything that the flags say, and groups of VMs and phases beside.
+//!
+//! ```toml
+//! name = "incast"
+//! timeout = "500ms"            # any long flag, without its dashes
+//!
+//! [[group]]                    # VMs in order: the first group's are vm0, vm1, …
+//! name = "server"
+//! vms = 1
+//!
+//! [[group]]
+//! name = "client"
+//! vms = 50
+//! size = 1000                  # payload of the pings that they send
+//!
+//! [[phase]]                    # phases follow one another
+//! name = "calm"
+//! ping = ["client:server"]     # patterns may name groups
+//! rate = 1000
+//! duration = "5s"
+//! ```
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::settings::{LAB, LOAD, Origin, Setting, SettingError, Settings};
+
+/// What a group of VMs may say of itself.
+const GROUP: &[&str] = &["name", "vms", "mac", "address", "size"];
+
+/// What a user asked for: settings that are read but not checked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scenario {
+    /// Settings of the run, and of the load of phases that have none of their own.
+    pub settings: Settings,
+    /// Groups of VMs; empty for `vms` plain ones.
+    pub groups: Vec<Settings>,
+    /// Phases; empty for one that `settings` describes.
+    pub phases: Vec<Settings>,
+}
+
+impl Scenario {
+    /// Reads the text of the scenario file called `file`.
+    ///
+    /// # Errors
+    /// With file, line, what was found and what is allowed there.
+    pub fn parse(file: &str, text: &str) -> Result<Scenario, SettingError> {
+        let reader = Reader { file, text };
+        let document = DeTable::parse(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| reader.line(span.start));
+            SettingError::new(format_args!(
+                "{file}, line {line}: {}",
+                one_line(error.message())
+            ))
+        })?;
+        let names: Vec<&'static str> = ["name"].iter().chain(LAB).chain(LOAD).copied().collect();
+        let mut scenario = Scenario::default();
+        for (key, value) in document.get_ref() {
+            match (key.get_ref().as_ref(), value.get_ref()) {
+                ("group", _) => scenario.groups = reader.tables(value, "group", GROUP)?,
+                ("phase", _) => {
+                    let names: Vec<&'static str> = ["name"].iter().chain(LOAD).copied().collect();
+                    scenario.phases = reader.tables(value, "phase", &names)?;
+                }
+                _ => reader.add(&mut scenario.settings, key, value, &names, "group, phase, ")?,
+            }
+        }
+        Ok(scenario)
+    }
+
+    /// The same with `flags`, which win over what the file says, in every phase.
+    pub fn overlaid(self, flags: &Settings) -> Scenario {
+        Scenario {
+            settings: self.settings.overlaid(flags),
+            phases: self
+                .phases
+                .iter()
+                .map(|phase| phase.overlaid(&flags.load_only()))
+                .collect(),
+            groups: self.groups,
+        }
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn line(&self, offset: usize) -> usize {
+        1 + self
+            .text
+            .bytes()
+            .take(offset)
+            .filter(|&byte| byte == b'\n')
+            .count()
+    }
+
+    fn error(&self, offset: usize, why: std::fmt::Arguments<'_>) -> SettingError {
+        SettingError::new(format_args!(
+            "{}, line {}: {why}",
+            self.file,
+            self.line(offset)
+        ))
+    }
+
+    /// An array of tables, `[[group]]` or `[[phase]]`.
+    fn tables(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        what: &str,
+        names: &[&'static str],
+    ) -> Result<Vec<Settings>, SettingError> {
+        let wrong = |offset| {
+            self.error(
+                offset,
+                format_args!("{what}: allowed is [[{what}]], repeated"),
+            )
+        };
+        let DeValue::Array(tables) = value.get_ref() else {
+            return Err(wrong(value.span().start));
+        };
+        let mut read = Vec::new();
+        for table in tables.iter() {
+            let DeValue::Table(entries) = table.get_ref() else {
+                return Err(wrong(table.span().start));
+            };
+            let mut settings = Settings::default();
+            for (key, value) in entries {
+                self.add(&mut settings, key, value, names, "")?;
+            }
+            read.push(settings);
+        }
+        Ok(read)
+    }
+
+    fn add(
+        &self,
+        settings: &mut Settings,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        names: &[&'static str],
+        others: &str,
+    ) -> Result<(), SettingError> {
+        let found = key.get_ref().as_ref();
+        let Some(&name) = names.iter().find(|name| **name == found) else {
+            let why = format_args!(
+                "there is no {found:?}; allowed here are {others}{}",
+                names.join(", ")
+            );
+            return Err(self.error(key.span().start, why));
+        };
+        let scalar = |value: &Spanned<DeValue<'_>>| {
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::Float(number) => number.to_string(),
+                DeValue::Boolean(switch) => switch.to_string(),
+                DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                    let why = format_args!("{name}: allowed is text, a number, true or false");
+                    return Err(self.error(value.span().start, why));
+                }
+            };
+            let line = self.line(value.span().start);
+            let origin = Origin::File {
+                file: self.file.to_owned(),
+                line,
+            };
+            Ok(Setting { name, text, origin })
+        };
+        match value.get_ref() {
+            DeValue::Array(values) => {
+                for value in values.iter() {
+                    settings.add(scalar(value)?);
+                }
+            }
+            _ => settings.add(scalar(value)?),
+        }
+        Ok(())
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_keep_the_line_they_stand_on() {
+        let text = "vms = 3\n\n[[phase]]\nname = \"calm\"\nping = [\n  \"vm0:vm1\",\n  \"ring\",\n]\nrate = 2e3\n";
+        let scenario = Scenario::parse("lab.toml", text).unwrap();
+        let lines = |settings: &Settings, name: &str| -> Vec<(String, usize)> {
+            let line = |s: &Setting| match &s.origin {
+                Origin::File { line, .. } => *line,
+                Origin::Flag => 0,
+            };
+            settings
+                .all(name)
+                .iter()
+                .map(|s| (s.text.clone(), line(s)))
+                .collect()
+        };
+        assert_eq!(lines(&scenario.settings, "vms"), [("3".to_owned(), 1)]);
+        let phase = &scenario.phases[0];
+        assert_eq!(
+            lines(phase, "ping"),
+            [("vm0:vm1".to_owned(), 6), ("ring".to_owned(), 7)]
+        );
+        assert_eq!(lines(phase, "rate"), [("2e3".to_owned(), 9)]);
+    }
+
+    #[test]
+    fn flags_win_over_the_file_in_every_phase_and_one_way_to_send_displaces_another() {
+        let text = "interval = \"1ms\"\nduration = \"9s\"\n[[phase]]\nrate = 5\n[[phase]]\nduration = \"2s\"\n";
+        let mut flags = Settings::default();
+        flags.add_flag("window", 4);
+        flags.add_flag("duration", "1s");
+        flags.add_flag("vms", 9);
+        let scenario = Scenario::parse("lab.toml", text).unwrap().overlaid(&flags);
+        for settings in scenario.phases.iter().chain([&scenario.settings]) {
+            assert_eq!(settings.get("rate"), None);
+            assert_eq!(settings.get("interval"), None);
+            assert_eq!(settings.get("window").unwrap().text, "4");
+            assert_eq!(settings.get("duration").unwrap().text, "1s");
+        }
+        assert_eq!(scenario.phases[0].get("vms"), None);
+    }
+
+    #[test]
+    fn errors_name_file_line_field_and_what_is_allowed() {
+        let cases = [
+            ("vms = \n", "lab.toml, line 1: "),
+            (
+                "vms = 2\nspeed = 3\n",
+                "lab.toml, line 2: there is no \"speed\"; allowed here are group, phase, name, vms",
+            ),
+            (
+                "\n[[phase]]\nvms = 2\n",
+                "lab.toml, line 3: there is no \"vms\"; allowed here are name, ping",
+            ),
+            (
+                "phase = 3\n",
+                "lab.toml, line 1: phase: allowed is [[phase]]",
+            ),
+            ("[phase]\n", "lab.toml, line 1: phase: allowed is [[phase]]"),
+            (
+                "vms = { a = 1 }\n",
+                "lab.toml, line 1: vms: allowed is text, a number",
+            ),
+            (
+                "ping = [\"ring\", []]\n",
+                "lab.toml, line 1: ping: allowed is text",
+            ),
+            ("vms = 1\nvms = 2\n", "lab.toml, line 2: "),
+        ];
+        for (text, expected) in cases {
+            let error = Scenario::parse("lab.toml", text)
+                .expect_err(text)
+                .to_string();
+            assert!(error.starts_with(expected), "{text:?}: {error}");
+            assert_eq!(error.lines().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Settings: a name, what somebody wrote for it, and where. Flags and scenario files come to the same thing, so that
+//! every value is checked in one place and every error says where the value came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Settings of the lab and of the run as a whole.
+pub const LAB: &[&str] = &[
+    "vms",
+    "netns",
+    "bridge",
+    "tap-prefix",
+    "mtu",
+    "subnet",
+    "host-addr",
+    "attach",
+    "ports-per-bridge",
+    "txqueuelen",
+    "no-filter",
+    "mac",
+    "timeout",
+    "static-neighbours",
+    "seed",
+];
+
+/// Settings of the load, which each phase may have for itself.
+pub const LOAD: &[&str] = &[
+    "ping",
+    "interval",
+    "rate",
+    "window",
+    "ramp",
+    "arrivals",
+    "count",
+    "duration",
+    "warmup",
+    "jitter-start",
+    "size",
+];
+
+/// The ways to send, of which a phase has one.
+pub const PACING: &[&str] = &["interval", "rate", "window", "ramp"];
+
+/// Where a setting was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// On the command line.
+    Flag,
+    /// In a file, on that line, counted from 1.
+    File {
+        /// The file's name.
+        file: String,
+        /// The line.
+        line: usize,
+    },
+}
+
+/// What somebody wrote for one setting.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// The setting's name, as in the flag `--name`.
+    pub name: &'static str,
+    /// What was written.
+    pub text: String,
+    /// Where.
+    pub origin: Origin,
+}
+
+/// A value that can't be: where it was written, what was found, and what is allowed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingError(String);
+
+impl SettingError {
+    /// An error that belongs to no single setting.
+    pub fn new(why: impl fmt::Display) -> SettingError {
+        SettingError(why.to_string())
+    }
+}
+
+impl Setting {
+    /// The error that this setting is, in the words `why`.
+    pub fn error(&self, why: impl fmt::Display) -> SettingError {
+        let Setting { name, text, origin } = self;
+        SettingError(match origin {
+            Origin::Flag => format!("--{name} {text}: {why}"),
+            Origin::File { file, line } => format!("{file}, line {line}: {name} = {text}: {why}"),
+        })
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    /// When the text is none; `allowed` says what would be.
+    pub fn value<T: FromStr>(&self, allowed: &str) -> Result<T, SettingError> {
+        self.text
+            .parse()
+            .map_err(|_| self.error(format_args!("allowed is {allowed}")))
+    }
+
+    /// The value as a span of time, as people write it: `200us`, `10ms`, `2s`. Never zero.
+    ///
+    /// # Errors
+    /// When the text is no time, or no time at all.
+    pub fn duration(&self) -> Result<Duration, SettingError> {
+        match humantime::parse_duration(&self.text) {
+            Ok(duration) if duration.is_zero() => {
+                Err(self.error("allowed is more than 0, such as 10ms"))
+            }
+            Ok(duration) => Ok(duration),
+            Err(error) => Err(self.error(format_args!(
+                "{error}; allowed are times such as 200us, 10ms, 2s"
+            ))),
+        }
+    }
+}
+
+/// Settings by name. A setting that may be repeated has several values.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings(BTreeMap<&'static str, Vec<Setting>>);
+
+impl Settings {
+    /// Adds a value.
+    pub fn add(&mut self, setting: Setting) {
+        self.0.entry(setting.name).or_default().push(setting);
+    }
+
+    /// Adds what was written for the flag `--name`.
+    pub fn add_flag(&mut self, name: &'static str, text: impl fmt::Display) {
+        self.add(Setting {
+            name,
+            text: text.to_string(),
+            origin: Origin::Flag,
+        });
+    }
+
+    /// The value of a setting, the last one if there are several.
+    pub fn get(&self, name: &str) -> Option<&Setting> {
+        self.0.get(name)?.last()
+    }
+
+    /// All values of a setting that may be repeated.
+    pub fn all(&self, name: &str) -> &[Setting] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a switch is on.
+    ///
+    /// # Errors
+    /// When it is neither `true` nor `false`.
+    pub fn switch(&self, name: &str) -> Result<bool, SettingError> {
+        self.get(name)
+            .map_or(Ok(false), |setting| setting.value("true or false"))
+    }
+
+    /// Those of them that each phase may have for itself.
+    pub fn load_only(&self) -> Settings {
+        let load = self.0.iter().filter(|(name, _)| LOAD.contains(name));
+        Settings(load.map(|(name, values)| (*name, values.clone())).collect())
+    }
+
+    /// The settings of `self` where `over` has none. One way to send displaces another.
+    pub fn overlaid(&self, over: &Settings) -> Settings {
+        let mut settings = self.clone();
+        if PACING.iter().any(|name| over.0.contains_key(name)) {
+            settings.0.retain(|name, _| !PACING.contains(name));
+        }
+        settings.0.extend(over.0.clone());
+        settings
+    }
+}

@@ -1,0 +1,322 @@
+//! Who pings whom, in a word: `vm0:vm1`, `all:vm0`, `vm[0-49]:vm[50-99]`, `mesh`, `ring`, `pairs`, `random:K`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::vm::VmId;
+
+/// The destination of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Target {
+    /// One of our VMs.
+    Vm(VmId),
+    /// Something that is not a VM.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Vm(vm) => vm.fmt(f),
+            Target::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Some of the VMs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Selection {
+    /// Every VM there is.
+    All,
+    /// The VMs from the first to the last, both included.
+    Range(u32, u32),
+}
+
+/// A set of flows over however many VMs there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pattern {
+    /// Sources and destinations: one to one where both sides have the same number, else every combination.
+    Between(Selection, Selection),
+    /// Sources that all ping one address outside.
+    To(Selection, IpAddr),
+    /// Every VM pings every other.
+    Mesh,
+    /// Every VM pings the next, and the last the first.
+    Ring,
+    /// vm0 pings vm1, vm2 pings vm3, and so on.
+    Pairs,
+    /// Every VM pings that many others, drawn by the seed.
+    Random(u32),
+}
+
+/// The words are no pattern, or one that these VMs can't have: what was wrong, and what is allowed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct PatternError(String);
+
+/// What a pattern may be, for errors.
+const ALLOWED: &str = "allowed are SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
+                       pairs, and random:K";
+
+fn error(why: impl fmt::Display) -> PatternError {
+    PatternError(why.to_string())
+}
+
+impl FromStr for Selection {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Selection, PatternError> {
+        let number = |digits: &str| {
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            digits.parse::<u32>().ok().filter(|_| is_number)
+        };
+        let bad = || error(format!("{text:?} is no VM; {ALLOWED}"));
+        if text == "all" {
+            return Ok(Selection::All);
+        }
+        let index = text.strip_prefix("vm").ok_or_else(bad)?;
+        match index
+            .strip_prefix('[')
+            .and_then(|range| range.strip_suffix(']'))
+        {
+            None => number(index)
+                .map(|i| Selection::Range(i, i))
+                .ok_or_else(bad),
+            Some(range) => {
+                let (first, last) = range.split_once('-').ok_or_else(bad)?;
+                match (number(first), number(last)) {
+                    (Some(first), Some(last)) if first <= last => Ok(Selection::Range(first, last)),
+                    (Some(first), Some(last)) => Err(error(format!(
+                        "{text}: {first} comes after {last}; the lower number goes first"
+                    ))),
+                    _ => Err(bad()),
+                }
+            }
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Pattern, PatternError> {
+        match text {
+            "mesh" => return Ok(Pattern::Mesh),
+            "ring" => return Ok(Pattern::Ring),
+            "pairs" => return Ok(Pattern::Pairs),
+            _ => {}
+        }
+        let (source, target) = text
+            .split_once(':')
+            .ok_or_else(|| error(format!("{text:?} is no pattern; {ALLOWED}")))?;
+        if source == "random" {
+            return match target.parse() {
+                Ok(peers) if peers > 0 => Ok(Pattern::Random(peers)),
+                _ => Err(error(format!(
+                    "random:{target}: allowed is a number of peers from 1 on"
+                ))),
+            };
+        }
+        let source = source.parse()?;
+        let literal = target
+            .strip_prefix('[')
+            .and_then(|t| t.strip_suffix(']'))
+            .unwrap_or(target);
+        match literal.parse() {
+            Ok(address) => Ok(Pattern::To(source, address)),
+            Err(_) => Ok(Pattern::Between(source, target.parse()?)),
+        }
+    }
+}
+
+impl Selection {
+    fn range(self, vms: u32) -> Result<std::ops::RangeInclusive<u32>, PatternError> {
+        match self {
+            Selection::All => Ok(0..=vms.saturating_sub(1)),
+            Selection::Range(first, last) if last < vms => Ok(first..=last),
+            Selection::Range(_, last) => {
+                let allowed = match vms {
+                    1 => "allowed is vm0".to_owned(),
+                    n => format!("allowed are vm0 to vm{}", n - 1),
+                };
+                Err(error(format!("there is no vm{last}; {allowed}")))
+            }
+        }
+    }
+}
+
+impl Pattern {
+    /// The flows among `vms` VMs, in the order of their sources. `random` draws the peers of [`Pattern::Random`].
+    ///
+    /// # Errors
+    /// When a VM is named that does not exist, or there are too few for the pattern.
+    pub fn flows(
+        self,
+        vms: u32,
+        random: &mut fastrand::Rng,
+    ) -> Result<Vec<(VmId, Target)>, PatternError> {
+        let to_vm = |source: u32, target: u32| (VmId(source), Target::Vm(VmId(target)));
+        let others = |source: u32, targets: std::ops::RangeInclusive<u32>| {
+            targets
+                .filter(move |&target| target != source)
+                .map(move |target| to_vm(source, target))
+        };
+        if vms < 2 && !matches!(self, Pattern::To(..)) {
+            self.check_names(vms)?;
+            return Err(error(
+                "there is one VM, and it can't ping itself; allowed is --vms 2 or more",
+            ));
+        }
+        Ok(match self {
+            Pattern::To(sources, address) => sources
+                .range(vms)?
+                .map(|vm| (VmId(vm), Target::Address(address)))
+                .collect(),
+            Pattern::Between(sources, targets) => {
+                let (from, to) = (sources.range(vms)?, targets.range(vms)?);
+                let is_mesh = sources == Selection::All && targets == Selection::All;
+                let flows: Vec<_> = if from.clone().count() == to.clone().count() && !is_mesh {
+                    from.clone()
+                        .zip(to)
+                        .filter(|(a, b)| a != b)
+                        .map(|(a, b)| to_vm(a, b))
+                        .collect()
+                } else {
+                    from.clone()
+                        .flat_map(|source| others(source, to.clone()))
+                        .collect()
+                };
+                if flows.is_empty() {
+                    let vm = VmId(*from.start());
+                    return Err(error(format!(
+                        "{vm} can't ping itself; allowed is another VM or an address"
+                    )));
+                }
+                flows
+            }
+            Pattern::Mesh => (0..vms)
+                .flat_map(|source| others(source, 0..=vms - 1))
+                .collect(),
+            Pattern::Ring => (0..vms)
+                .map(|source| to_vm(source, (source + 1) % vms))
+                .collect(),
+            Pattern::Pairs => (0..vms / 2).map(|i| to_vm(2 * i, 2 * i + 1)).collect(),
+            Pattern::Random(peers) if peers >= vms => {
+                return Err(error(format!(
+                    "random:{peers}: each VM has {} others; allowed is 1 to {0}",
+                    vms - 1
+                )));
+            }
+            Pattern::Random(peers) => {
+                let mut flows = Vec::with_capacity(vms as usize * peers as usize);
+                for source in 0..vms {
+                    // A peer drawn from the others: those above the source are one further on.
+                    let drawn = random.choose_multiple(0..vms - 1, peers as usize);
+                    flows.extend(
+                        drawn
+                            .into_iter()
+                            .map(|i| to_vm(source, i + u32::from(i >= source))),
+                    );
+                }
+                flows
+            }
+        })
+    }
+
+    /// Whether the VMs that the pattern names exist.
+    fn check_names(self, vms: u32) -> Result<(), PatternError> {
+        if let Pattern::Between(sources, targets) = self {
+            sources.range(vms)?;
+            targets.range(vms)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flows(pattern: &str, vms: u32) -> Result<Vec<(u32, String)>, String> {
+        let pattern: Pattern = pattern.parse().map_err(|e: PatternError| e.to_string())?;
+        let flows = pattern
+            .flows(vms, &mut fastrand::Rng::with_seed(1))
+            .map_err(|e| e.to_string())?;
+        Ok(flows
+            .into_iter()
+            .map(|(source, target)| (source.0, target.to_string()))
+            .collect())
+    }
+
+    fn text(pattern: &str, vms: u32) -> String {
+        let flows = flows(pattern, vms).unwrap();
+        flows
+            .iter()
+            .map(|(s, t)| format!("{s}>{}", t.trim_start_matches("vm")))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn each_pattern_has_its_flows() {
+        let cases = [
+            ("vm0:vm1", 2, "0>1"),
+            ("vm0:all", 4, "0>1 0>2 0>3"),
+            ("all:vm0", 4, "1>0 2>0 3>0"),
+            ("vm[0-1]:vm[2-3]", 4, "0>2 1>3"),
+            ("vm[0-1]:vm[1-3]", 4, "0>1 0>2 0>3 1>2 1>3"),
+            ("mesh", 3, "0>1 0>2 1>0 1>2 2>0 2>1"),
+            ("all:all", 3, "0>1 0>2 1>0 1>2 2>0 2>1"),
+            ("ring", 3, "0>1 1>2 2>0"),
+            ("pairs", 5, "0>1 2>3"),
+            ("vm[0-1]:10.77.0.1", 2, "0>10.77.0.1 1>10.77.0.1"),
+            ("vm0:fd77::1", 1, "0>fd77::1"),
+            ("vm0:[fd77::1]", 1, "0>fd77::1"),
+        ];
+        for (pattern, vms, expected) in cases {
+            assert_eq!(text(pattern, vms), expected, "{pattern} of {vms}");
+        }
+    }
+
+    #[test]
+    fn random_peers_are_distinct_others_and_follow_from_the_seed() {
+        for (vms, peers) in [(2, 1), (10, 3), (10, 9), (1000, 2)] {
+            let pattern = format!("random:{peers}");
+            let drawn = flows(&pattern, vms).unwrap();
+            assert_eq!(drawn.len(), (vms * peers) as usize);
+            let distinct: std::collections::HashSet<_> = drawn.iter().collect();
+            assert_eq!(distinct.len(), drawn.len());
+            assert!(drawn.iter().all(|(s, t)| format!("vm{s}") != *t));
+            assert_eq!(drawn, flows(&pattern, vms).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_named_with_what_is_allowed() {
+        let cases = [
+            ("vm0", 2, "allowed are SRC:DST"),
+            ("meshes", 2, "allowed are SRC:DST"),
+            ("vm0:vm7", 2, "there is no vm7; allowed are vm0 to vm1"),
+            ("vm7:vm0", 2, "there is no vm7; allowed are vm0 to vm1"),
+            ("vm0:vm1", 1, "there is no vm1; allowed is vm0"),
+            ("vm0:vm0", 2, "vm0 can't ping itself"),
+            ("vm[0-1]:vm[0-1]", 2, "vm0 can't ping itself"),
+            ("vm[1-0]:vm0", 2, "the lower number goes first"),
+            ("vm[1]:vm0", 2, "is no VM"),
+            ("vm+1:vm0", 2, "is no VM"),
+            ("vm:vm0", 2, "is no VM"),
+            (":", 2, "is no VM"),
+            ("vm0:10.77.0.300", 2, "is no VM"),
+            ("random:0", 5, "from 1 on"),
+            ("random:5", 5, "allowed is 1 to 4"),
+            ("random:x", 5, "from 1 on"),
+            ("mesh", 1, "there is one VM"),
+            ("vm4294967296:vm0", 2, "is no VM"),
+        ];
+        for (pattern, vms, expected) in cases {
+            let message = flows(pattern, vms).expect_err(pattern);
+            assert!(message.contains(expected), "{pattern}: {message}");
+        }
+    }
+}

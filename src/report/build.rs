@@ -1,0 +1,154 @@
+//! From what a recorder took in to the document.
+
+use super::{
+    FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport, Verdict,
+};
+use crate::record::{Drops, Interval, Phase, Recorder};
+
+/// What a report says that a [`Recorder`] does not know.
+#[derive(Clone, Debug, Default)]
+pub struct Context<'a> {
+    /// What ran: the command or the scenario, in a line.
+    pub run: &'a str,
+    /// When the run began, in milliseconds since 1970.
+    pub started_unix_ms: Option<u64>,
+    /// From the start of the program until the first ping could be sent, in nanoseconds.
+    pub setup_ns: u64,
+    /// Whether the run was ended before it was done.
+    pub interrupted: bool,
+    /// Who the flows are, in the order of their ids.
+    pub flows: &'a [FlowName],
+}
+
+/// Who a flow goes from and to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FlowName {
+    /// Who sends, such as `vm0`.
+    pub src: String,
+    /// Who answers, such as `vm1`, or an address.
+    pub dst: String,
+    /// The address of `dst`, if `dst` is not one itself.
+    pub address: Option<String>,
+}
+
+impl Report {
+    /// The report of what `recorder` took in.
+    pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
+        let run = recorder.run();
+        let work = recorder.work();
+        Report {
+            schema: SCHEMA.to_owned(),
+            tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
+            run: context.run.to_owned(),
+            started_unix_ms: context.started_unix_ms,
+            interrupted: context.interrupted,
+            elapsed_ns: run.elapsed(),
+            setup_ns: context.setup_ns,
+            rate_per_s: per_second(run.totals().received, run.elapsed()),
+            totals: *run.totals(),
+            rtt_ns: run.rtt().summary(),
+            response_ns: run.response().summary(),
+            lateness_ns: run.lateness().summary(),
+            resolution_ns: recorder.resolution().summary(),
+            first_ns: recorder.first().summary(),
+            lag_ns: run.lag().summary(),
+            verdict: Verdict::new(&run, recorder.drops()),
+            reactor: ReactorReport {
+                turns: work.turns,
+                frames_in: work.frames_in,
+                frames_out: work.frames_out,
+                busy_ns: work.busy,
+            },
+            drops: *recorder.drops(),
+            phases: phases(recorder),
+            seconds: recorder.intervals().into_iter().map(Into::into).collect(),
+            flows: flows(recorder, context),
+            histograms: Histograms {
+                rtt: run.rtt().clone(),
+                response: run.response().clone(),
+                lateness: run.lateness().clone(),
+                resolution: recorder.resolution().clone(),
+                first: recorder.first().clone(),
+                lag: run.lag().clone(),
+            },
+        }
+    }
+}
+
+/// The phases of a run that was divided: one phase without a name is none.
+fn phases(recorder: &Recorder) -> Vec<PhaseReport> {
+    match recorder.phases() {
+        [phase] if phase.name().is_empty() => Vec::new(),
+        phases => phases.iter().map(PhaseReport::new).collect(),
+    }
+}
+
+impl PhaseReport {
+    fn new(phase: &Phase) -> PhaseReport {
+        PhaseReport {
+            name: phase.name().to_owned(),
+            counted: phase.counted(),
+            elapsed_ns: phase.elapsed(),
+            sent_per_s: per_second(phase.totals().sent, phase.elapsed()),
+            rate_per_s: per_second(phase.totals().received, phase.elapsed()),
+            totals: *phase.totals(),
+            rtt_ns: phase.rtt().summary(),
+            response_ns: phase.response().summary(),
+            lateness_ns: phase.lateness().summary(),
+            lag_ns: phase.lag().summary(),
+            // The queues' overflow is known for the run as a whole only.
+            verdict: Verdict::new(phase, &Drops::default()),
+        }
+    }
+}
+
+fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
+    let name = |index: usize| {
+        let unknown = || FlowName {
+            src: format!("flow {index}"),
+            ..FlowName::default()
+        };
+        context.flows.get(index).cloned().unwrap_or_else(unknown)
+    };
+    let records = recorder.flows().iter().enumerate();
+    records
+        .map(|(index, flow)| {
+            let FlowName { src, dst, address } = name(index);
+            FlowReport {
+                src,
+                dst,
+                address,
+                totals: *flow.totals(),
+                rtt_ns: flow.summary(),
+            }
+        })
+        .collect()
+}
+
+/// Events per second, in thousandths; 0 where no time passed.
+pub(super) fn per_second(events: u64, elapsed_ns: u64) -> f64 {
+    match elapsed_ns {
+        0 => 0.0,
+        elapsed => (events as f64 * 1e12 / elapsed as f64).round() / 1e3,
+    }
+}
+
+impl From<Interval> for SecondReport {
+    fn from(interval: Interval) -> SecondReport {
+        SecondReport {
+            start_ns: interval.start,
+            length_ns: interval.length,
+            sent: interval.sent,
+            received: interval.received,
+            failed: interval.failed,
+            rtt_ns: interval.rtt.expand().summary(),
+            response_ns: interval.response.expand().summary(),
+            rtt: interval.rtt,
+            response: interval.response,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

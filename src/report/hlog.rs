@@ -1,0 +1,99 @@
+//! The interval log that HdrHistogram's tools read.
+
+use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
+
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogWriterBuilder, IntervalLogWriterError, Tag,
+};
+
+use super::Report;
+
+/// The column of greatest values is in milliseconds, as other writers have it.
+const NANOS_PER_MILLISECOND: f64 = 1e6;
+
+/// Writes the run second by second as an HdrHistogram interval log: the rtt without a tag, and the response time with
+/// the tag `response`. Values are nanoseconds.
+///
+/// Times are seconds since the run began, and the log says when that was; if it is not known, 1970.
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn hlog(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    // The reader tells a time of day from seconds since the start by its size, so a start must be given.
+    let start = UNIX_EPOCH + Duration::from_millis(report.started_unix_ms.unwrap_or(0));
+    let mut serializer = V2DeflateSerializer::new();
+    let mut log = IntervalLogWriterBuilder::new()
+        .add_comment(&format!("[Logged with {}]", report.tool))
+        .add_comment("[Histogram log format version 1.3]")
+        .with_start_time(start)
+        .with_base_time(start)
+        .with_max_value_divisor(NANOS_PER_MILLISECOND)
+        .begin_log_with(out, &mut serializer)?;
+    for second in &report.seconds {
+        let from = Duration::from_nanos(second.start_ns);
+        let length = Duration::from_nanos(second.length_ns);
+        let mut line = |latency: &crate::record::SparseLatency, tag| {
+            if latency.count() == 0 {
+                return Ok(());
+            }
+            log.write_histogram(latency.expand().histogram(), from, length, tag)
+                .map_err(|error| match error {
+                    IntervalLogWriterError::IoError(error) => error,
+                    IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
+                })
+        };
+        line(&second.rtt, None)?;
+        line(&second.response, Tag::new("response"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use hdrhistogram::Histogram;
+    use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+
+    use super::*;
+    use crate::record::Latency;
+    use crate::report::samples;
+
+    /// All histograms with this tag, as one.
+    fn sum(log: &[u8], tag: Option<&str>) -> Histogram<u64> {
+        let mut sum = Latency::new().histogram().clone();
+        for entry in IntervalLogIterator::new(log) {
+            if let Ok(LogEntry::Interval(line)) = entry
+                && line.tag().map(|tag| tag.as_str()) == tag
+            {
+                let bytes = base64::engine::general_purpose::STANDARD
+                    .decode(line.encoded_histogram())
+                    .unwrap();
+                let part: Histogram<u64> = Deserializer::new()
+                    .deserialize(&mut bytes.as_slice())
+                    .unwrap();
+                sum.add(&part).unwrap();
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn the_seconds_add_up_to_the_run() {
+        let report = samples::report();
+        let mut log = Vec::new();
+        hlog(&report, &mut log).unwrap();
+        assert_eq!(sum(&log, None), *report.histograms.rtt.histogram());
+        assert_eq!(
+            sum(&log, Some("response")),
+            *report.histograms.response.histogram()
+        );
+        let text = String::from_utf8(log).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.starts_with("Tag="));
+        assert_eq!(lines.count(), report.seconds.len(), "one line per second");
+    }
+}

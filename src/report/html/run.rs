@@ -1,0 +1,273 @@
+//! The page of one run.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::super::picture::{self, Line};
+use super::super::units::{count, counted, percent, rate, span, span_or_dash};
+use super::super::{Report, SecondReport};
+use super::flows::flows;
+use super::{Cell, Escaped, figure, page, table};
+use crate::record::LatencySummary;
+
+/// Writes `report` as a page: summary, verdict, pictures, tables. It is one file that needs nothing from elsewhere,
+/// for light and dark, screen and paper.
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let mut body = head(report);
+    body += &tiles(report);
+    body += &pictures(report)?;
+    body += &latencies(report);
+    if !report.phases.is_empty() {
+        body += &phases(report);
+    }
+    body += &flows(&report.flows);
+    body += &inside(report);
+    page(&format!("tap-reactor: {}", report.run), &body, out)
+}
+
+fn head(report: &Report) -> String {
+    let began = report.started_unix_ms.map(|millis| {
+        let began = UNIX_EPOCH + Duration::from_millis(millis.min(253_402_300_799_999));
+        format!(" · {}", humantime::format_rfc3339_seconds(began))
+    });
+    let verdict = &report.verdict;
+    format!(
+        "<header>\n<h1>tap-reactor report</h1>\n<p><code>{}</code></p>\n\
+         <p class=\"quiet\">{}{} · ran {}, set up in {}{}</p>\n</header>\n\
+         <p class=\"verdict{}\">{}</p>\n",
+        Escaped(&report.run),
+        Escaped(&report.tool),
+        began.unwrap_or_default(),
+        span(report.elapsed_ns),
+        span(report.setup_ns),
+        if report.interrupted {
+            " · <strong class=\"bad\">interrupted</strong>"
+        } else {
+            ""
+        },
+        if verdict.limited_by_tool { " bad" } else { "" },
+        Escaped(&verdict.sentence)
+    )
+}
+
+fn tiles(report: &Report) -> String {
+    let mut html = String::from("<div class=\"tiles\">\n");
+    let totals = &report.totals;
+    for (name, value, bad) in [
+        ("sent", count(totals.sent), false),
+        ("received", count(totals.received), false),
+        ("lost", percent(totals.loss()), totals.failed() > 0),
+        ("answered", rate(report.rate_per_s), false),
+        ("rtt p50", span_or_dash(report.rtt_ns.p50), false),
+        ("rtt p99", span_or_dash(report.rtt_ns.p99), false),
+        ("response p99", span_or_dash(report.response_ns.p99), false),
+        ("flows", count(report.flows.len() as u64), false),
+    ] {
+        let class = if bad { " class=\"bad\"" } else { "" };
+        let _ = writeln!(
+            html,
+            "<div class=\"tile\"><b{class}>{value}</b><span>{name}</span></div>"
+        );
+    }
+    html + "</div>\n"
+}
+
+fn pictures(report: &Report) -> io::Result<String> {
+    let mut html = String::new();
+    let histograms = &report.histograms;
+    if report.rtt_ns.count == 0 {
+        return Ok(html);
+    }
+    html += &figure(
+        "Latency by percentile",
+        "rtt is counted from when a ping was sent, response from when it was due.",
+        &["rtt", "response"],
+        |size| picture::percentiles(&[&histograms.rtt, &histograms.response], size),
+    )?;
+    html += &figure(
+        "Histogram of the rtt",
+        "How many pings took how long; the last bar may hold all that is far beyond the 95th percentile.",
+        &[],
+        |size| picture::histogram(&histograms.rtt, size),
+    )?;
+    if report.seconds.len() > 1 {
+        let seconds = &report.seconds;
+        let lines = [
+            over(seconds, |second| second.rtt_ns.p50),
+            over(seconds, |second| second.rtt_ns.p99),
+            over(seconds, |second| second.response_ns.p99),
+        ];
+        html += &figure(
+            "Latency over time",
+            "Of the pings answered in each second.",
+            &["rtt p50", "rtt p99", "response p99"],
+            |size| picture::over_time(&lines, size),
+        )?;
+    }
+    Ok(html)
+}
+
+/// A figure of each second, at its middle.
+fn over(seconds: &[SecondReport], figure: fn(&SecondReport) -> Option<u64>) -> Line {
+    let middle =
+        |second: &SecondReport| (second.start_ns as f64 + second.length_ns as f64 / 2.0) / 1e9;
+    let points = seconds.iter();
+    points
+        .filter_map(|second| Some((middle(second), figure(second)? as f64)))
+        .collect()
+}
+
+fn latencies(report: &Report) -> String {
+    let headings = [
+        "", "count", "min", "p50", "p90", "p99", "p99.9", "max", "mean", "stdev",
+    ];
+    let rows: [(&str, &LatencySummary); 6] = [
+        ("rtt", &report.rtt_ns),
+        ("response", &report.response_ns),
+        ("lateness", &report.lateness_ns),
+        ("resolution", &report.resolution_ns),
+        ("first ping", &report.first_ns),
+        ("lag", &report.lag_ns),
+    ];
+    let rows = rows.into_iter().filter(|(_, summary)| summary.count > 0);
+    let rows = rows.map(|(name, summary)| {
+        let LatencySummary {
+            min,
+            mean,
+            stdev,
+            p50,
+            p90,
+            p99,
+            p99_9,
+            max,
+            ..
+        } = *summary;
+        let figures = [min, p50, p90, p99, p99_9, max, mean, stdev];
+        [Cell::new(name), Cell::new(count(summary.count))]
+            .into_iter()
+            .chain(
+                figures
+                    .into_iter()
+                    .map(|nanos| Cell::new(span_or_dash(nanos))),
+            )
+            .collect()
+    });
+    let table = table(&headings, rows, false);
+    format!(
+        "<section>\n<h2>Latencies</h2>\n<p class=\"quiet\">lateness: sent after due, the generator's own fault · \
+         resolution: finding a neighbour's address · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
+    )
+}
+
+fn phases(report: &Report) -> String {
+    let headings = [
+        "phase",
+        "sent",
+        "answered",
+        "lost",
+        "rtt p50",
+        "rtt p99",
+        "response p99",
+        "busy",
+        "describes",
+    ];
+    let rows = report.phases.iter().map(|phase| {
+        let described = match (phase.counted, phase.verdict.limited_by_tool) {
+            (false, _) => "not counted",
+            (true, true) => "the tool's limit",
+            (true, false) => "the network",
+        };
+        [
+            phase.name.clone(),
+            rate(phase.sent_per_s),
+            rate(phase.rate_per_s),
+            percent(phase.totals.loss()),
+            span_or_dash(phase.rtt_ns.p50),
+            span_or_dash(phase.rtt_ns.p99),
+            span_or_dash(phase.response_ns.p99),
+            percent(phase.verdict.busy_share),
+            described.to_owned(),
+        ]
+        .map(Cell::new)
+        .into()
+    });
+    let table = table(&headings, rows, false);
+    format!("<section>\n<h2>Phases</h2>\n{table}</section>\n")
+}
+
+fn inside(report: &Report) -> String {
+    let reactor = &report.reactor;
+    let mut html = format!(
+        "<section>\n<h2>Inside the tool</h2>\n<p>{} woke it, {} read and {} written; it was busy for {}.</p>\n",
+        counted(reactor.turns, "event"),
+        counted(reactor.frames_in, "frame"),
+        count(reactor.frames_out),
+        span(reactor.busy_ns)
+    );
+    if report.drops.total() > 0 {
+        let rows = report
+            .drops
+            .iter()
+            .map(|(reason, frames)| vec![Cell::new(reason.name()), Cell::new(count(frames))]);
+        html += &table(&["dropped because", "frames"], rows, false);
+    }
+    html + "</section>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    fn written(report: &Report) -> String {
+        let mut out = Vec::new();
+        html(report, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_elsewhere() {
+        let page = written(&samples::report());
+        for reference in ["src=", "url(", "@import", "https:"] {
+            assert!(!page.contains(reference), "{reference}");
+        }
+        let names = page.matches("http://www.w3.org/2000/svg").count();
+        assert_eq!(page.matches("http:").count(), names);
+    }
+
+    #[test]
+    fn the_page_has_its_pictures_and_tables() {
+        let page = written(&samples::report());
+        assert_eq!(page.matches("<figure>").count(), 3);
+        assert_eq!(page.matches("<svg ").count(), 6);
+        assert_eq!(page.matches("class=\"sortable\"").count(), 1);
+        assert!(page.contains("2025-10-09T08:53:20Z"));
+        assert!(page.contains("unknown_ethertype"));
+    }
+
+    #[test]
+    fn names_from_a_file_can_not_become_a_script() {
+        let mut report = samples::report();
+        let hostile = "<script>alert(1)</script>\"'";
+        report.run = hostile.to_owned();
+        report.tool = hostile.to_owned();
+        report.verdict.sentence = hostile.to_owned();
+        report.flows[0].src = hostile.to_owned();
+        report.flows[0].address = Some(hostile.to_owned());
+        let page = written(&report);
+        assert!(!page.contains("<script>alert"));
+        assert_eq!(page.matches("<script>").count(), 1);
+    }
+
+    #[test]
+    fn a_run_without_pings_makes_a_page_too() {
+        use crate::record::{Limits, Recorder};
+        use crate::report::Context;
+        let report = Report::new(&Recorder::new(Limits::default()), &Context::default());
+        assert!(written(&report).contains("Nothing was measured"));
+    }
+}

@@ -1,0 +1,62 @@
+//! A run made up for tests: eight seconds, two flows, a slow tail, some loss.
+
+use super::{Context, FlowName, Report};
+use crate::load::FlowId;
+use crate::record::{DropReason, Limits, Recorder};
+use crate::time::Instant;
+
+const PINGS: u64 = 2_000;
+const INTERVAL: u64 = 4_000_000;
+
+/// The run, every rtt `slower` times what it is in [`report`].
+pub fn slower(slower: u64) -> Report {
+    let mut recorder = Recorder::new(Limits::default());
+    recorder.add_flow();
+    recorder.add_flow();
+    let mut random = 1_u64;
+    for sequence in 0..PINGS {
+        for flow in [FlowId(0), FlowId(1)] {
+            // Numbers without a pattern, the same every time (Knuth's MMIX generator).
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let noise = random >> 33;
+            let tail = if noise % 100 < 3 { 150_000 } else { 0 };
+            let rtt = slower * (9_000 + noise % 4_000 + tail);
+            let at = |nanos| Instant::from_nanos(sequence * INTERVAL + nanos);
+            let late = 20_000 + noise % 50_000;
+            recorder.echo_sent(flow, at(0), at(late));
+            if noise % 1_000 == 7 {
+                recorder.lost(flow, at(0), at(late + 2_000_000));
+            } else {
+                recorder.answered(flow, sequence, at(0), at(late), at(late + rtt));
+            }
+            recorder.lag(noise % 3_000);
+            recorder.busy(30_000);
+            recorder.turn();
+            recorder.frame_in();
+            recorder.frame_out();
+        }
+    }
+    recorder.resolved(31_000);
+    recorder.resolved(29_000);
+    recorder.dropped_many(DropReason::UnknownEthertype, 3);
+    let name = |dst: &str, address: Option<&str>| FlowName {
+        src: "vm0".to_owned(),
+        dst: dst.to_owned(),
+        address: address.map(str::to_owned),
+    };
+    let context = Context {
+        run: "--vms 2 --ping vm0:vm1 --ping vm0:10.77.0.1",
+        started_unix_ms: Some(1_760_000_000_000),
+        setup_ns: 23_000_000,
+        interrupted: false,
+        flows: &[name("vm1", Some("10.77.0.3")), name("10.77.0.1", None)],
+    };
+    Report::new(&recorder, &context)
+}
+
+/// The run.
+pub fn report() -> Report {
+    slower(1)
+}

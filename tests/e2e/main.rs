@@ -1,0 +1,17 @@
+//! End to end: the real binary on real TAPs, and witnesses that are not ours (the kernel's own network stack,
+//! `ping`, `arping`, `fping`, `tcpdump`, `ip`, `bridge`) to say whether it did what it claims.
+//!
+//! Every test makes network namespaces of its own and takes them away again. That needs root: without it the tests
+//! fail and say so. `scripts/test.sh` installs the programs that they call.
+
+mod disturbances;
+mod hand_made_lab;
+mod lab;
+mod lifecycle;
+mod main_job;
+mod raw_socket;
+mod refusals;
+mod report;
+mod rights;
+mod usage;
+mod witnesses;

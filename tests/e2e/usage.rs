@@ -1,0 +1,189 @@
+//! What is wrong on the command line is told in one line, with status 2, before anything is touched.
+
+use crate::lab::{Lab, TAP_REACTOR};
+
+/// Arguments that are wrong; what the message must name; a word of what it must say is allowed.
+const WRONG: &[(&str, &[&str], &str)] = &[
+    ("--vms 0", &["vms", "0"], "1"),
+    ("--vms=-1", &["vms", "-1"], ""),
+    ("--vms many", &["vms", "many"], ""),
+    ("--vms 99999999999", &["vms", "99999999999"], ""),
+    ("--vms", &["--vms"], ""),
+    ("--vms --count 3", &["--vms"], ""),
+    ("--interval", &["--interval"], ""),
+    ("--netns", &["--netns"], ""),
+    ("--bridge", &["--bridge"], ""),
+    ("--subnet", &["--subnet"], ""),
+    ("--ping", &["--ping"], ""),
+    ("--count", &["--count"], ""),
+    // Endpoints.
+    ("--vms 2 --ping vm7:vm0", &["vm7"], "vm1"),
+    ("--vms 2 --ping vm0:vm7", &["vm7"], "vm1"),
+    ("--vms 2 --ping vm0:vm2", &["vm2"], "vm1"),
+    ("--vms 1 --ping vm0:vm1", &["vm1"], "vm0"),
+    ("--ping vm0:vm0", &["vm0"], "itself"),
+    ("--ping vm0:10.77.0.2", &["10.77.0.2"], "vm0"),
+    ("--ping vm0", &["vm0"], "SRC:DST"),
+    ("--ping vm0:", &["vm0:"], ""),
+    ("--ping :vm1", &[":vm1"], ""),
+    ("--ping vm0:vm1:vm2", &["vm1:vm2"], ""),
+    ("--ping vm:vm1", &["vm"], "vm"),
+    ("--ping vm-1:vm1", &["vm-1"], "vm"),
+    ("--ping vmx:vm1", &["vmx"], "vm"),
+    ("--ping vm0:10.77.0.300", &["10.77.0.300"], ""),
+    ("--ping vm0:example.org", &["example.org"], ""),
+    ("--ping 10.77.0.1:vm0", &["10.77.0.1"], "vm"),
+    ("--ping vm0:10.77.255.255", &["10.77.255.255"], ""),
+    ("--ping vm0:10.77.0.0", &["10.77.0.0"], ""),
+    ("--ping vm0:255.255.255.255", &["255.255.255.255"], ""),
+    ("--ping vm0:224.0.0.1", &["224.0.0.1"], ""),
+    ("--ping vm0:0.0.0.0", &["0.0.0.0"], ""),
+    ("--ping vm0:192.0.2.1", &["192.0.2.1"], "10.77.0.0/16"),
+    // Numbers.
+    ("--ping vm0:vm1 --count 0", &["count", "0"], "1"),
+    ("--ping vm0:vm1 --count=-5", &["count", "-5"], ""),
+    ("--ping vm0:vm1 --count ten", &["count", "ten"], ""),
+    ("--ping vm0:vm1 --size 1473", &["size", "1473"], "1472"),
+    ("--ping vm0:vm1 --size 65536", &["size", "65536"], "1472"),
+    ("--ping vm0:vm1 --size=-1", &["size", "-1"], ""),
+    (
+        "--ping vm0:vm1 --mtu 1000 --size 1000",
+        &["size", "1000"],
+        "972",
+    ),
+    ("--mtu 67", &["mtu", "67"], "68"),
+    ("--mtu 70000", &["mtu", "70000"], ""),
+    // Durations.
+    ("--ping vm0:vm1 --interval 10", &["interval", "10"], "10ms"),
+    ("--ping vm0:vm1 --interval=-1ms", &["interval", "-1ms"], ""),
+    (
+        "--ping vm0:vm1 --interval soon",
+        &["interval", "soon"],
+        "10ms",
+    ),
+    ("--ping vm0:vm1 --timeout 5", &["timeout", "5"], "2s"),
+    ("--ping vm0:vm1 --timeout 0s", &["timeout", "0s"], ""),
+    ("--duration 5", &["duration", "5"], "s"),
+    ("--duration 0s", &["duration", "0s"], ""),
+    // Addresses.
+    ("--subnet nonsense", &["subnet", "nonsense"], "10.77.0.0/16"),
+    ("--subnet 10.77.0.0", &["subnet", "10.77.0.0"], "/"),
+    ("--subnet 10.77.0.0/33", &["subnet", "10.77.0.0/33"], ""),
+    ("--subnet 10.77.0.0/32", &["10.77.0.0/32", "2"], ""),
+    ("--subnet 10.77.0.0/31", &["10.77.0.0/31", "2"], ""),
+    ("--subnet 10.77.0.0/30", &["10.77.0.0/30", "2"], "1"),
+    (
+        "--subnet 10.77.0.0/24 --vms 254",
+        &["10.77.0.0/24", "254"],
+        "253",
+    ),
+    ("--subnet fd77::/64", &["fd77::/64"], ""),
+    ("--subnet 224.0.0.0/16", &["224.0.0.0/16"], ""),
+    ("--subnet 127.0.0.0/16", &["127.0.0.0/16"], ""),
+    ("--host-addr garbage", &["host-addr", "garbage"], "/"),
+    ("--host-addr 10.77.0.1", &["host-addr", "10.77.0.1"], "/"),
+    ("--host-addr 10.77.0.2/16", &["10.77.0.2", "vm0"], ""),
+    (
+        "--host-addr 192.0.2.1/24",
+        &["192.0.2.1/24"],
+        "10.77.0.0/16",
+    ),
+    ("--host-addr 10.77.0.0/16", &["10.77.0.0"], ""),
+    ("--host-addr 10.77.255.255/16", &["10.77.255.255"], ""),
+    // Names.
+    ("--bridge a23456789012345x", &["a23456789012345x"], "15"),
+    ("--bridge a/b", &["a/b"], ""),
+    ("--bridge a:b", &["a:b"], ""),
+    ("--bridge .", &["."], ""),
+    ("--bridge ..", &[".."], ""),
+    ("--bridge=", &["bridge"], "1"),
+    ("--tap-prefix a2345678901234x", &["a2345678901234x"], "15"),
+    ("--tap-prefix a23456789012345x", &["a23456789012345x"], "15"),
+    (
+        "--tap-prefix a2345678901234 --vms 11",
+        &["a2345678901234"],
+        "15",
+    ),
+    ("--tap-prefix a/b", &["a/b"], ""),
+    ("--bridge tap1", &["tap1"], ""),
+    ("--netns ../escape", &["netns", "../escape"], ""),
+    ("--netns a/b", &["netns", "a/b"], ""),
+    ("--netns ..", &["netns", ".."], ""),
+    ("--netns=", &["netns"], "private"),
+    // Things that don't go together.
+    ("--attach --netns private", &["attach", "private"], "host"),
+    (
+        "--attach --netns host --host-addr 10.77.0.1/16",
+        &["attach", "host-addr"],
+        "",
+    ),
+    ("--ping vm0:vm1 -q -v", &["-q", "-v"], ""),
+    // Things that don't exist.
+    ("--mac vm0", &["--mac", "vm0"], "vmI=MAC"),
+    ("--mac vm0=nonsense", &["--mac", "vm0"], ""),
+    ("--mac vm0=02:00:00:00:00", &["--mac", "vm0"], ""),
+    ("--mac vm0=02:00:00:00:00:00:01", &["--mac", "vm0"], ""),
+    ("--mac vm0=0g:00:00:00:00:01", &["--mac", "vm0"], ""),
+    (
+        "--mac vm0=01:00:00:00:00:01",
+        &["01:00:00:00:00:01"],
+        "unicast",
+    ),
+    (
+        "--mac vm0=ff:ff:ff:ff:ff:ff",
+        &["ff:ff:ff:ff:ff:ff"],
+        "unicast",
+    ),
+    (
+        "--mac vm0=00:00:00:00:00:00",
+        &["00:00:00:00:00:00"],
+        "unicast",
+    ),
+    ("--mac vm7=02:00:00:00:00:01", &["vm7"], "vm1"),
+    ("--mac vm0=02:00:0a:4d:00:03", &["vm0", "vm1"], "different"),
+    ("--frobnicate", &["--frobnicate"], ""),
+    ("frobnicate", &["frobnicate"], ""),
+    ("-x", &["-x"], ""),
+    ("--vms 2 --vms 3", &["vms"], ""),
+];
+
+#[test]
+fn wrong_arguments_are_named_in_one_line_and_nothing_is_touched() {
+    let lab = Lab::new();
+    let before = lab.identities();
+    let mut complaints = Vec::new();
+    for (arguments, wrong, allowed) in WRONG {
+        // Where a mistake got as far as the kernel, it would show in the namespace that the test can see.
+        let netns = if arguments.contains("--netns") {
+            ""
+        } else {
+            "--netns host"
+        };
+        // What is not refused would serve until it is told to end.
+        let command = format!("timeout 3 {TAP_REACTOR} {netns} {arguments}");
+        let run = lab.run(&command.split_whitespace().collect::<Vec<_>>());
+        let lines = run.stderr.lines().count();
+        let named = wrong
+            .iter()
+            .chain([allowed])
+            .all(|word| run.stderr.contains(word));
+        if run.status != 2 || lines != 1 || !run.stdout.is_empty() || !named {
+            complaints.push(format!(
+                "`{arguments}`: status {}, {lines} lines, stdout {:?}, wants {wrong:?} and {allowed:?} in: {}",
+                run.status, run.stdout, run.stderr
+            ));
+        }
+        assert_eq!(
+            lab.identities(),
+            before,
+            "`{arguments}` has touched the links"
+        );
+    }
+    assert!(
+        complaints.is_empty(),
+        "{} of {}:\n{}",
+        complaints.len(),
+        WRONG.len(),
+        complaints.join("\n")
+    );
+}

@@ -1,0 +1,65 @@
+//! What tests on real TAPs need: a network of their own.
+#![allow(dead_code)] // Not every test uses all of it.
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use tap_reactor::system::{LabConfig, Link, Netlink, NetnsChoice, SystemError, TapFabric};
+
+/// Moves the calling thread, which is the test's own, into network and mount namespaces of its own, with an empty `/run`,
+/// so that named namespaces are its own too. The kernel removes all of it with the thread.
+pub fn enter_own_network() {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect(
+        "this test makes TAPs in namespaces of its own: run it as root (scripts/test.sh does)",
+    );
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .expect("a mount namespace of our own");
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
+}
+
+/// A lab in the namespace that the test is in.
+pub fn host_lab() -> LabConfig {
+    LabConfig {
+        netns: NetnsChoice::Host,
+        ..LabConfig::default()
+    }
+}
+
+/// The fabric of a lab, with a poll of its own.
+pub fn fabric(lab: LabConfig) -> Result<(TapFabric, mio::Poll), SystemError> {
+    let poll = mio::Poll::new().expect("a poll");
+    let registry = poll.registry().try_clone().expect("its registry");
+    Ok((TapFabric::new(registry, lab)?, poll))
+}
+
+/// Runs `command`, words separated by blanks, and returns what it printed.
+pub fn run(command: &str) -> String {
+    let mut words = command.split_ascii_whitespace();
+    let program = words.next().expect("a program");
+    let output = std::process::Command::new(program)
+        .args(words)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}, which this test calls: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {text}{complaint}");
+    text
+}
+
+/// The names of all links, in the order in which they were made.
+pub fn link_names() -> Vec<String> {
+    links().into_iter().map(|link| link.name).collect()
+}
+
+/// All links of the namespace that the test is in.
+pub fn links() -> Vec<Link> {
+    let mut netlink = Netlink::open().expect("a netlink socket");
+    netlink.links().expect("a list of links")
+}
+
+/// The link with that name.
+pub fn link(name: &str) -> Link {
+    let mut links = links();
+    links.retain(|link| link.name == name);
+    links.pop().unwrap_or_else(|| panic!("no link {name}"))
+}

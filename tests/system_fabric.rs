@@ -1,0 +1,428 @@
+//! The fabric of TAPs on a bridge, on the real kernel, each test in namespaces of its own.
+
+mod support;
+
+use nix::errno::Errno;
+use support::{enter_own_network, fabric, host_lab, link, link_names, links, run};
+use tap_reactor::fabric::{Fabric, Read, Station, Write, WriteDrop};
+use tap_reactor::system::{
+    LabConfig, LinkKind, Mark, NetnsChoice, Owner, Tap, TapFabric, token_of, vm_of,
+};
+use tap_reactor::topology::BRIDGE_PORTS;
+use tap_reactor::vm::VmId;
+use tap_reactor::wire::MacAddr;
+
+fn mac(vm: u32) -> MacAddr {
+    let [a, b, c, d] = (0x0a4d_0002 + vm).to_be_bytes();
+    MacAddr([2, 0, a, b, c, d])
+}
+
+fn station(vm: u32) -> Station {
+    Station::new(mac(vm))
+}
+
+fn plug_all(fabric: &mut TapFabric, count: u32) {
+    for vm in 0..count {
+        fabric.plug(VmId(vm), &station(vm)).unwrap();
+    }
+}
+
+/// A frame of the local experimental EtherType (IEEE 802, 88b5).
+fn frame(from: u32, to: MacAddr) -> Vec<u8> {
+    [&to.0[..], &mac(from).0[..], &[0x88, 0xb5], &[0x5a; 50]].concat()
+}
+
+#[test]
+fn a_tap_is_marked_joined_to_the_bridge_and_up() {
+    enter_own_network();
+    let lab = LabConfig {
+        mtu: 1400,
+        tx_queue_length: Some(77),
+        ..host_lab()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 2);
+
+    assert_eq!(link_names(), ["lo", "br0", "tap0", "tap1"]);
+    let bridge = link("br0");
+    assert_eq!(bridge.kind, LinkKind::Bridge);
+    assert_eq!(Some(bridge.index), fabric.bridge_index());
+    for name in ["tap0", "tap1"] {
+        let tap = link(name);
+        assert_eq!((tap.kind, tap.master), (LinkKind::Tap, Some(bridge.index)));
+    }
+    for link in &links()[1..] {
+        let mark = Mark::parse(link.alias.as_deref().unwrap()).unwrap();
+        assert_eq!(mark.owner(), Owner::Alive);
+        let chunk = u32::from(link.name != "br0");
+        assert_eq!(link.group, mark.group(chunk));
+        assert!(link.up);
+        assert_eq!(link.mtu, 1400);
+    }
+    let details = run("ip -details link show tap1");
+    assert!(
+        details.contains("qlen 77") && details.contains("persist on"),
+        "{details}"
+    );
+    let details = run("ip -details link show br0");
+    for setting in ["forward_delay 0 ", "stp_state 0 ", "mcast_snooping 0 "] {
+        assert!(details.contains(setting), "{details}");
+    }
+    assert_eq!(fabric.warnings().len(), 0);
+    // IPv6 is off on each of our links, and only there.
+    assert_eq!(run("ip -6 address"), "");
+    assert_eq!(
+        run("cat /proc/sys/net/ipv6/conf/default/disable_ipv6"),
+        "0\n"
+    );
+    assert_eq!(run("cat /proc/sys/net/ipv6/conf/tap0/disable_ipv6"), "1\n");
+}
+
+#[test]
+fn a_frame_crosses_the_bridge_before_its_write_returns() {
+    for netns in [NetnsChoice::Private, NetnsChoice::Host] {
+        enter_own_network();
+        let lab = LabConfig {
+            netns,
+            vms: 3,
+            ..LabConfig::default()
+        };
+        let (mut fabric, mut poll) = fabric(lab).unwrap();
+        plug_all(&mut fabric, 3);
+        let mut buffer = [0; 2048];
+        for vm in 0..3 {
+            assert_eq!(fabric.read(VmId(vm), &mut buffer), Read::Empty);
+        }
+
+        let broadcast = frame(0, MacAddr::BROADCAST);
+        assert_eq!(fabric.write(VmId(0), &broadcast), Write::Sent);
+        for vm in [1, 2] {
+            assert_eq!(fabric.read(VmId(vm), &mut buffer), Read::Frame(64));
+            assert_eq!(buffer[..64], broadcast);
+        }
+        assert_eq!(fabric.read(VmId(0), &mut buffer), Read::Empty);
+
+        // vm0's port has been learnt, so nobody but vm0 gets the answer; and the poll says so.
+        let mut events = mio::Events::with_capacity(8);
+        poll.poll(&mut events, Some(std::time::Duration::ZERO))
+            .unwrap();
+        assert_eq!(fabric.write(VmId(1), &frame(1, mac(0))), Write::Sent);
+        poll.poll(&mut events, Some(std::time::Duration::ZERO))
+            .unwrap();
+        let woken: Vec<_> = events
+            .iter()
+            .filter_map(|event| vm_of(event.token()))
+            .collect();
+        assert_eq!(woken, [VmId(0)]);
+        assert_eq!(fabric.read(VmId(2), &mut buffer), Read::Empty);
+        assert_eq!(fabric.read(VmId(0), &mut buffer), Read::Frame(64));
+    }
+}
+
+#[test]
+fn what_a_tap_cannot_take_or_give_is_an_outcome_and_not_an_error() {
+    enter_own_network();
+    let (mut fabric, _poll) = fabric(LabConfig {
+        tx_queue_length: Some(5),
+        ..host_lab()
+    })
+    .unwrap();
+    plug_all(&mut fabric, 2);
+    let mut buffer = [0; 2048];
+    for _ in 0..8 {
+        assert_eq!(
+            fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)),
+            Write::Sent
+        );
+    }
+    assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 3)]);
+
+    run("ip link set tap0 down");
+    let down = Write::Dropped(WriteDrop::LinkDown);
+    assert_eq!(fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)), down);
+    assert_eq!(
+        fabric.write(VmId(0), &[]),
+        Write::Dropped(WriteDrop::Refused)
+    );
+    run("ip link delete tap1");
+    assert_eq!(fabric.read(VmId(1), &mut buffer), Read::Failed);
+    assert!(matches!(
+        fabric.write(VmId(1), &frame(1, mac(0))),
+        Write::Dropped(_)
+    ));
+    // Never plugged in.
+    assert_eq!(fabric.read(VmId(9), &mut buffer), Read::Failed);
+    assert_eq!(fabric.write(VmId(9), &frame(9, mac(0))), down);
+}
+
+#[test]
+fn the_host_side_of_a_private_lab_is_quiet_and_has_its_address() {
+    enter_own_network();
+    let host_address = "10.77.0.1/16".parse().unwrap();
+    let lab = LabConfig {
+        host_address: Some(host_address),
+        ..LabConfig::default()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 2);
+    assert!(
+        run("ip address show dev br0")
+            .contains("inet 10.77.0.1/16 brd 10.77.255.255 scope global br0")
+    );
+    assert!(run("ip link show dev br0").contains("link/ether 02:00:0a:4d:00:01"));
+    assert!(run("ip route").contains("10.77.0.0/16 dev br0"));
+    assert_eq!(run("ip -6 address"), "");
+    if std::path::Path::new("/proc/sys/net/bridge").exists() {
+        assert_eq!(
+            run("cat /proc/sys/net/bridge/bridge-nf-call-iptables"),
+            "0\n"
+        );
+    }
+    let error = fabric
+        .plug(VmId(2), &Station::new(MacAddr([2, 0, 10, 77, 0, 1])))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("address of bridge br0"),
+        "{error}"
+    );
+    let error = fabric.plug(VmId(1), &station(1)).unwrap_err();
+    assert!(error.to_string().contains("plugged in already"), "{error}");
+}
+
+#[test]
+fn the_end_of_a_lab_removes_its_links_and_no_others() {
+    for by_drop in [false, true] {
+        enter_own_network();
+        run("ip link add uplink type bridge");
+        let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+        plug_all(&mut fabric, 2);
+        if by_drop {
+            // In our group, but without our mark: then each of ours goes by itself.
+            run(&format!("ip link set uplink group {}", link("br0").group));
+            drop(fabric);
+        } else {
+            fabric.remove_all().unwrap();
+        }
+        assert_eq!(link_names(), ["lo", "uplink"]);
+    }
+}
+
+#[test]
+fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
+    enter_own_network();
+    let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+    plug_all(&mut fabric, 2);
+    fabric.unplug(VmId(0)).unwrap();
+    fabric.unplug(VmId(0)).unwrap();
+    assert_eq!(link_names(), ["lo", "br0", "tap1"]);
+    assert_eq!(fabric.read(VmId(0), &mut [0; 64]), Read::Failed);
+    fabric.plug(VmId(0), &station(0)).unwrap();
+    assert_eq!(
+        fabric.write(VmId(1), &frame(1, MacAddr::BROADCAST)),
+        Write::Sent
+    );
+    assert_eq!(fabric.read(VmId(0), &mut [0; 64]), Read::Frame(64));
+    assert_eq!(vm_of(token_of(VmId(0))), Some(VmId(0)));
+}
+
+#[test]
+fn a_name_that_is_taken_is_named_and_nothing_is_made() {
+    for (taken, advice) in [
+        ("br0", "another --bridge"),
+        ("tap1", "another --tap-prefix"),
+    ] {
+        enter_own_network();
+        run(&format!("ip link add {taken} type bridge"));
+        let error = fabric(host_lab()).map(drop).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("a link called {taken} exists already")),
+            "{error}"
+        );
+        assert!(error.contains(advice), "{error}");
+        assert_eq!(link_names(), ["lo", taken]);
+        run(&format!("ip link delete {taken}"));
+        assert!(fabric(host_lab()).is_ok());
+    }
+    // A running lab's own names are not in its way.
+    enter_own_network();
+    let lab = LabConfig {
+        bridge: "tap7".to_owned(),
+        ..host_lab()
+    };
+    let (mut running, _poll) = fabric(lab).unwrap();
+    plug_all(&mut running, 2);
+    running.check_names(3).unwrap();
+    run("ip tuntap add dev tap2 mode tap");
+    assert!(running.check_names(3).is_err());
+
+    // Somebody takes the name after it was checked: the device is not taken over.
+    enter_own_network();
+    let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+    run("ip tuntap add dev tap0 mode tap");
+    let error = fabric.plug(VmId(0), &station(0)).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EBUSY));
+    assert!(
+        error.to_string().contains("the name tap0 is taken"),
+        "{error}"
+    );
+    drop(fabric);
+    assert_eq!(link_names(), ["lo", "tap0"]);
+}
+
+#[test]
+fn the_port_after_the_last_is_refused_and_leaves_no_tap() {
+    enter_own_network();
+    let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+    plug_all(&mut fabric, BRIDGE_PORTS);
+    let error = fabric
+        .plug(VmId(BRIDGE_PORTS), &station(BRIDGE_PORTS))
+        .unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EXFULL));
+    assert!(
+        error.to_string().starts_with("add tap1023 to bridge br0: "),
+        "{error}"
+    );
+    assert_eq!(links().len(), 2 + BRIDGE_PORTS as usize);
+    assert_eq!(fabric.queue_drops().unwrap().len(), BRIDGE_PORTS as usize);
+    fabric.remove_all().unwrap();
+    assert_eq!(link_names(), ["lo"]);
+}
+
+#[test]
+fn an_attached_lab_is_used_and_left_as_it_was() {
+    enter_own_network();
+    run("ip link add br0 type bridge");
+    run("ip link set br0 up");
+    for name in ["tap0", "tap1"] {
+        run(&format!("ip tuntap add dev {name} mode tap"));
+        run(&format!("ip link set {name} master br0 up"));
+    }
+    let before = (link("br0"), link("tap0").index);
+    let (mut fabric, _poll) = fabric(LabConfig {
+        attach: true,
+        ..host_lab()
+    })
+    .unwrap();
+    plug_all(&mut fabric, 2);
+    // A bridge made by hand may take its time before it forwards; the TAP takes the frame in any case.
+    assert_eq!(
+        fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)),
+        Write::Sent
+    );
+    assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);
+    let error = Tap::attach("tap0").unwrap_err();
+    assert!(
+        error.to_string().contains("another process is attached"),
+        "{error}"
+    );
+    fabric.unplug(VmId(0)).unwrap();
+    fabric.remove_all().unwrap();
+    assert_eq!(link_names(), ["lo", "br0", "tap0", "tap1"]);
+    let after = link("br0");
+    assert_eq!((after.alias, after.group, after.up), (None, 0, true));
+    assert_eq!(
+        (after.index, link("tap0").index),
+        (before.0.index, before.1)
+    );
+    assert_eq!(link("tap0").alias, None);
+}
+
+#[test]
+fn an_incomplete_lab_is_not_attached_to_and_nothing_is_made() {
+    enter_own_network();
+    let attach = || LabConfig {
+        attach: true,
+        ..host_lab()
+    };
+    let refusal = || fabric(attach()).map(drop).unwrap_err().to_string();
+    let steps = [
+        (
+            "ip tuntap add dev br0 mode tap",
+            "attach to bridge br0: there is no such link",
+        ),
+        (
+            "ip link delete br0",
+            "attach to bridge br0: it is not a bridge",
+        ),
+        (
+            "ip link add br0 type bridge",
+            "attach to bridge br0: there is no such link",
+        ),
+        ("ip link set br0 up", "attach to bridge br0: it is down"),
+        (
+            "ip link add tap0 type bridge",
+            "attach to TAP tap0: there is no such link",
+        ),
+        ("ip link delete tap0", "attach to TAP tap0: it is not a TAP"),
+        (
+            "ip tuntap add dev tap0 mode tun",
+            "attach to TAP tap0: there is no such link",
+        ),
+        ("ip link delete tap0", "attach to TAP tap0: it is not a TAP"),
+        (
+            "ip tuntap add dev tap0 mode tap",
+            "attach to TAP tap0: there is no such link",
+        ),
+        (
+            "ip link set tap0 master br0",
+            "attach to TAP tap0: it is not a port of bridge br0",
+        ),
+        ("ip link set tap0 up", "attach to TAP tap0: it is down"),
+        (
+            "ip link set tap0 mtu 1300",
+            "attach to TAP tap1: there is no such link",
+        ),
+        (
+            "ip link set tap0 mtu 1500",
+            "attach to TAP tap0: its MTU is 1300, the lab's 1500",
+        ),
+        (
+            "ip link set tap0 mtu 1600",
+            "attach to TAP tap1: there is no such link",
+        ),
+    ];
+    for (next_step, expected) in steps {
+        let error = refusal();
+        assert!(error.starts_with(expected), "{error}, not: {expected}");
+        run(next_step);
+    }
+    assert_eq!(link_names(), ["lo", "br0", "tap0"]);
+}
+
+#[test]
+fn a_machine_without_the_driver_is_told_what_to_do_and_left_clean() {
+    enter_own_network();
+    let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+    run("mount -t tmpfs tmpfs /dev/net");
+    let error = fabric.plug(VmId(0), &station(0)).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::ENOENT));
+    let text = error.to_string();
+    assert!(
+        text.starts_with(
+            "create TAP tap0 (open /dev/net/tun): No such file or directory (ENOENT); "
+        ),
+        "{text}"
+    );
+    assert!(text.contains("modprobe tun"), "{text}");
+    drop(fabric);
+    assert_eq!(link_names(), ["lo"]);
+}
+
+#[test]
+fn a_read_only_proc_sys_is_a_warning_that_is_given_once() {
+    enter_own_network();
+    run("mount --bind /proc/sys /proc/sys");
+    run("mount -o remount,bind,ro /proc/sys");
+    let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+    plug_all(&mut fabric, 2);
+    let [warning] = fabric.warnings() else {
+        panic!("one warning, not {:?}", fabric.warnings());
+    };
+    assert_eq!(warning.errno(), Some(Errno::EROFS));
+    assert!(
+        warning
+            .operation()
+            .contains("/proc/sys/net/ipv6/conf/br0/disable_ipv6"),
+        "{warning}"
+    );
+}
