@@ -9,7 +9,7 @@ use tap_reactor::reactor::{End, Reactor};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::system::{LabConfig, NetnsChoice, StopSignals, TapFabric, raise_descriptor_limit};
 use tap_reactor::time::{Clock, MonotonicClock};
-use tap_reactor::vm::{SessionConfig, VmId};
+use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
 
 use crate::Result;
 
@@ -38,7 +38,7 @@ impl ReactorLoop {
         let plan = AddressPlan::new(subnet, vms.into())?;
         for vm in (0..vms).map(VmId) {
             let vm = plan.vm(vm);
-            hypervisor.create_vm(vm.config())?;
+            hypervisor.create_vm(MonotonicClock.now(), VmConfig::new(vm.mac, vm.address))?;
         }
         Ok(ReactorLoop {
             reactor,

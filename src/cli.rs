@@ -177,6 +177,19 @@ struct Arguments {
     #[structopt(long, value_name = "CIDR")]
     host_addr: Option<String>,
 
+    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
+    #[structopt(long, value_name = "IP")]
+    gateway: Option<String>,
+
+    /// Each VM announces its address to the others at its start
+    #[structopt(long)]
+    announce: bool,
+
+    /// Each VM asks whether somebody else has its address before it uses it, and announces it then (RFC 5227); takes
+    /// 4 to 7 seconds
+    #[structopt(long)]
+    probe: bool,
+
     /// Use a bridge and TAPs that exist, as scripts/lab-up.sh makes them, and leave them alone
     #[structopt(long)]
     attach: bool,
@@ -287,6 +300,7 @@ fn settings(arguments: &Arguments) -> Settings {
     let Arguments {
         subnet,
         host_addr,
+        gateway,
         ping,
         mac,
         ..
@@ -314,6 +328,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
         ("host-addr", host_addr),
+        ("gateway", gateway),
     ] {
         if let Some(text) = text {
             settings.add_flag(name, text);
@@ -326,6 +341,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
         ("no-filter", arguments.no_filter),
+        ("announce", arguments.announce),
+        ("probe", arguments.probe),
     ] {
         if is_on {
             settings.add_flag(name, true);

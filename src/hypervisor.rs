@@ -134,14 +134,14 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Makes a VM as `config` says, plugged into the fabric: on the real one, a
+    /// Makes a VM that starts at `now` as `config` says, plugged into the fabric: on the real one, a
     /// TAP opened through `/dev/net/tun` and joined to the bridge.
     ///
     /// # Errors
     /// When the fabric can't give it a port; the VM does not exist then.
-    pub fn create_vm(&mut self, config: VmConfig) -> Result<VmId, F::Error> {
+    pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
-        let vm = Vm::new(config);
+        let vm = Vm::new(now, config);
         self.fabric.plug(id, &vm.station())?;
         self.guests.push(Guest {
             vm,
@@ -150,6 +150,7 @@ impl<F: Fabric> Hypervisor<F> {
             is_ready: false,
         });
         self.stations.insert(config.mac, id);
+        self.schedule(id);
         Ok(id)
     }
 
@@ -403,6 +404,8 @@ impl<F: Fabric> Hypervisor<F> {
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
             Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
+            Event::AddressReady { .. } => {}
+            Event::Conflict { .. } => self.recorder.dropped(DropReason::ArpConflict),
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
             Event::Ping(ping, outcome) => {
                 let flows = self

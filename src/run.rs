@@ -77,8 +77,11 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     };
     let recorder = Recorder::new(limits);
     let mut hypervisor = Hypervisor::new(fabric, recorder, experiment.seed);
-    for plan in &experiment.vms {
-        let vm = hypervisor.create_vm(plan.config())?;
+    for (index, plan) in experiment.vms.iter().enumerate() {
+        let Some(config) = experiment.vm_config(index) else {
+            continue;
+        };
+        let vm = hypervisor.create_vm(clock.now(), config)?;
         if let Some(narrator) = &mut narrator {
             let words = format_args!(
                 "{vm} starts: {} at {} on {}{}",

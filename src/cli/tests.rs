@@ -31,7 +31,17 @@ fn the_main_command_is_two_vms_and_one_flow() {
 fn every_setting_has_a_flag_of_its_name() {
     use tap_reactor::experiment::{LAB, LOAD};
     for name in LAB.iter().chain(LOAD) {
-        let switch = ["attach", "static-neighbours"].contains(name);
+        let switch = [
+            "announce",
+            "attach",
+            "no-filter",
+            "dhcp",
+            "dont-fragment",
+            "probe",
+            "static-neighbours",
+            "udp-echo",
+        ]
+        .contains(name);
         let line = if switch {
             format!("tap-reactor --{name}")
         } else {

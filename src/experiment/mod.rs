@@ -18,7 +18,7 @@ use ipnet::Ipv4Net;
 use crate::hypervisor::Phase;
 use crate::load::Target;
 use crate::system::LabConfig;
-use crate::vm::{Ipv4Config, VmConfig, VmId};
+use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 /// What one VM is to be.
@@ -28,18 +28,6 @@ pub struct VmPlan {
     pub mac: MacAddr,
     /// Its IPv4 address.
     pub address: Ipv4Addr,
-}
-
-impl VmPlan {
-    /// What the VM is told at its start.
-    pub fn config(&self) -> VmConfig {
-        VmConfig {
-            mac: self.mac,
-            ipv4: Ipv4Config {
-                address: self.address,
-            },
-        }
-    }
 }
 
 /// What a flow is to be.
@@ -53,6 +41,25 @@ pub struct FlowPlan {
     pub payload_length: usize,
 }
 
+/// What all VMs of a run have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GuestPlan {
+    /// How many bits of an address name the VMs' network.
+    pub prefix_length: u8,
+    /// Who takes datagrams for other networks.
+    pub gateway: Option<Ipv4Addr>,
+    /// Whether a VM asks if somebody else has its address before it uses it (RFC 5227).
+    pub probe: bool,
+    /// Whether a VM announces its address.
+    pub announce: bool,
+    /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
+    pub udp_echo: bool,
+}
+
+/// How much later than the one before it a VM announces its address, for each port of the bridge: a broadcast costs the
+/// kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
+const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
+
 /// What to build, what to send, and for how long.
 #[derive(Clone, Debug)]
 pub struct Experiment {
@@ -60,6 +67,8 @@ pub struct Experiment {
     pub lab: LabConfig,
     /// The VMs, `vm0` first.
     pub vms: Vec<VmPlan>,
+    /// What the VMs have in common.
+    pub guests: GuestPlan,
     /// Who pings whom. Without flows the VMs only answer.
     pub flows: Vec<FlowPlan>,
     /// The parts of the run, one after the other; none when the VMs only answer.
@@ -118,6 +127,31 @@ impl AddressPlan {
 }
 
 impl Experiment {
+    /// What VM number `index` is told at its start. `None` if there is none of that number.
+    pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
+        let VmPlan { mac, address } = *self.vms.get(index)?;
+        let guests = &self.guests;
+        let turn = u32::try_from(index * self.vms.len()).unwrap_or(u32::MAX);
+        Some(VmConfig {
+            mac,
+            mtu: self.lab.mtu,
+            // Two VMs of a run, and the same VM of two runs, choose differently.
+            seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
+            ipv4: Ipv4Config {
+                addressing: Addressing::Static(Ipv4Interface {
+                    address,
+                    prefix_length: guests.prefix_length,
+                    gateway: guests.gateway,
+                }),
+                probe: guests.probe,
+                announce: guests
+                    .announce
+                    .then(|| ANNOUNCEMENT_PER_PORT.saturating_mul(turn)),
+                udp_echo: guests.udp_echo,
+            },
+        })
+    }
+
     /// The address that a flow's pings go to. `None` if its VM does not exist.
     pub fn destination(&self, target: Target) -> Option<IpAddr> {
         match target {

@@ -10,11 +10,12 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{AddressPlan, Experiment, FlowPlan, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::LabConfig;
+use crate::system::{LabConfig, validate_interface_name};
 use crate::topology::{DEFAULT_PORTS_PER_BRIDGE, Topology};
 use crate::vm::{MAX_SESSIONS, VmId};
 use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
 
+mod guests;
 mod phases;
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
@@ -29,21 +30,21 @@ const DEFAULT_SIZE: usize = 56;
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
     let groups = groups(scenario)?;
-    let lab = lab(
-        settings,
-        groups.iter().map(|group| u64::from(group.vms)).sum(),
-    )?;
+    let count = check_number(&groups)?;
     let subnet = subnet(settings)?;
     let vms = vms(settings, &groups, subnet)?;
     host_address(settings, &vms, subnet)?;
+    let lab = lab(settings, count)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
     let timeout = settings
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
+    let guests = guests::guests(settings, &vms, subnet)?;
     let world = World {
         subnet,
+        has_gateway: guests.gateway.is_some(),
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -54,6 +55,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     Ok(Experiment {
         lab,
         vms,
+        guests,
         flows,
         phases,
         timeout,
@@ -74,6 +76,7 @@ struct Group<'a> {
 /// What the flows are planned in.
 struct World<'a> {
     subnet: Ipv4Net,
+    has_gateway: bool,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -128,12 +131,16 @@ fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
     Ok(groups)
 }
 
-fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
+/// How many VMs the groups have together.
+fn check_number(groups: &[Group<'_>]) -> Result<u32, SettingError> {
+    let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
+    u32::try_from(vms)
+        .map_err(|_| SettingError::new(format_args!("vms: {vms} are more than 32 bits can count")))
+}
+
+fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
-    let vms = u32::try_from(vms).map_err(|_| {
-        SettingError::new(format_args!("vms: {vms} are more than 32 bits can count"))
-    })?;
     let ports_per_bridge = ports_per_bridge(settings, vms)?;
     let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
         setting.text.parse().map_err(|why| {
@@ -152,6 +159,11 @@ fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
                 }
                 other => other,
             })?;
+    for name in ["bridge", "tap-prefix"] {
+        if let Some(setting) = settings.get(name) {
+            validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
+        }
+    }
     let lab = LabConfig {
         vms,
         netns,
@@ -334,6 +346,13 @@ fn host_address(settings: &Settings, vms: &[VmPlan], subnet: Ipv4Net) -> Result<
             format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
         return Err(setting.error(why));
     }
+    if !is_host_of(subnet, net.addr()) {
+        let why = format_args!("not a host of {subnet}; allowed is one such as {example}");
+        return Err(setting.error(why));
+    }
+    if settings.switch("attach")? {
+        return Err(setting.error("not allowed with --attach, which leaves the bridge as it is"));
+    }
     if !is_host_of(net, net.addr()) {
         let why = format_args!("not the address of a host; allowed is one such as {example}");
         return Err(setting.error(why));
@@ -366,12 +385,13 @@ fn first_host(subnet: Ipv4Net) -> Ipv4Net {
 /// Whether `address` can be one host of `net`.
 fn is_host_of(net: Ipv4Net, address: Ipv4Addr) -> bool {
     let is_edge = net.prefix_len() < 31 && (address == net.network() || address == net.broadcast());
+    net.contains(&address) && !is_edge && is_host(address)
+}
+
+/// Whether `address` can be one host of some network (RFC 6890).
+fn is_host(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
-    net.contains(&address)
-        && !is_edge
-        && !address.is_loopback()
-        && !address.is_unspecified()
-        && first < 224
+    !address.is_loopback() && !address.is_unspecified() && first < 224
 }
 
 impl World<'_> {
@@ -430,8 +450,9 @@ impl World<'_> {
         match self.vms.iter().position(|vm| vm.address == ipv4) {
             Some(index) => Ok(Target::Vm(VmId(index as u32))),
             None if is_host_of(self.subnet, ipv4) => Ok(target),
+            None if self.has_gateway && !self.subnet.contains(&ipv4) && is_host(ipv4) => Ok(target),
             None => Err(format!(
-                "{ipv4} is not a host of {}, and VMs reach no other network",
+                "{ipv4} is not a host of {}, and without a gateway VMs reach no other network",
                 self.subnet
             )),
         }

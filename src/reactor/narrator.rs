@@ -56,6 +56,18 @@ impl Narrator {
                     format_args!("{vm}   learned {address} is at {mac}, after {elapsed:?}"),
                 );
             }
+            Event::AddressReady { address } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   takes {address}: nobody else has it"),
+                );
+            }
+            Event::Conflict { address, mac } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   shares {address} with {mac}: conflict"),
+                );
+            }
             Event::Ping(ping, outcome) => {
                 let (id, sequence) = (ping.session.0, ping.sequence);
                 match outcome {

@@ -7,7 +7,7 @@ use crate::experiment::AddressPlan;
 use crate::hypervisor::{FlowConfig, Phase};
 use crate::load::{Arrivals, Pacing, PhaseLoad};
 use crate::record::{Limits, Recorder};
-use crate::vm::{SessionConfig, VmId};
+use crate::vm::{SessionConfig, VmConfig, VmId};
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
@@ -25,7 +25,7 @@ impl Lab {
         let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder, 1);
         for i in 0..vms {
             let plan = addresses.vm(VmId(i));
-            let Ok(_) = hypervisor.create_vm(plan.config());
+            let Ok(_) = hypervisor.create_vm(Instant::ZERO, VmConfig::new(plan.mac, plan.address));
         }
         Lab {
             hypervisor,

@@ -147,7 +147,7 @@ fn halves(mac: MacAddr) -> (u32, u32) {
 mod tests {
     use super::*;
     use crate::time::Instant;
-    use crate::vm::{Event, Ipv4Config, Vm, VmConfig};
+    use crate::vm::{Event, Vm, VmConfig};
     use crate::wire::{ArpPacket, EchoRequest};
     use std::net::Ipv4Addr;
 
@@ -281,10 +281,7 @@ mod tests {
 
     #[test]
     fn a_vm_never_acts_on_a_frame_that_the_filter_drops() {
-        let mut vm = Vm::new(VmConfig {
-            mac: MAC,
-            ipv4: Ipv4Config { address: ADDRESS },
-        });
+        let mut vm = Vm::new(Instant::ZERO, VmConfig::new(MAC, ADDRESS));
         let program = program(&vm.station());
         let addresses = [[10, 77, 0, 2], [10, 77, 0, 3], [10, 77, 0, 4], [0; 4]];
         let mut dropped = 0;

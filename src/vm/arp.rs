@@ -1,7 +1,9 @@
-//! ARP (RFC 826): a VM answers requests for its address, and learns from replies to its own.
+//! ARP (RFC 826): a VM answers requests for its address, learns from replies to its own, and tells by other people's
+//! packets whether it has its address alone (RFC 5227).
 
 use std::net::Ipv4Addr;
 
+use super::claim::{Broadcast, Verdict};
 use super::ipv4::is_host;
 use super::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::time::Instant;
@@ -19,16 +21,24 @@ impl Vm {
             ArpPacket::REPLY => false,
             _ => return Err(Ignored::ArpOperation),
         };
-        if arp.target != self.config.ipv4.address {
-            return Err(Ignored::OtherTarget);
-        }
-        if !arp.sender_mac.is_unicast()
-            || arp.sender_mac == self.config.mac
-            || arp.sender == self.config.ipv4.address
-        {
+        if !arp.sender_mac.is_unicast() || arp.sender_mac == self.config.mac {
             return Err(Ignored::ArpSender);
         }
         let is_probe = is_request && arp.sender.is_unspecified();
+        if let Some(tentative) = self.ipv4.claim.tentative()
+            && (arp.sender == tentative || (is_probe && arp.target == tentative))
+        {
+            return Ok(self.conflict(now, tentative, arp.sender_mac, buffer));
+        }
+        let Some(own) = self.address() else {
+            return Err(Ignored::OtherTarget);
+        };
+        if arp.sender == own {
+            return Ok(self.conflict(now, own, arp.sender_mac, buffer));
+        }
+        if arp.target != own {
+            return Err(Ignored::OtherTarget);
+        }
         if !is_probe && !is_host(arp.sender) {
             return Err(Ignored::ArpSender);
         }
@@ -51,14 +61,14 @@ impl Vm {
             let reply = ArpPacket {
                 operation: ArpPacket::REPLY,
                 sender_mac: self.config.mac,
-                sender: self.config.ipv4.address,
+                sender: own,
                 target_mac: arp.sender_mac,
                 target: arp.sender,
             };
-            let transmit = reply
-                .write(arp.sender_mac, buffer)
-                .map(|length| Transmit { length, ping: None });
-            return Ok(Reaction { transmit, event });
+            return Ok(Reaction {
+                transmit: transmit(&reply, arp.sender_mac, buffer),
+                event,
+            });
         }
         if event.is_none() && !known {
             return Err(Ignored::UnexpectedArpReply);
@@ -69,15 +79,70 @@ impl Vm {
         })
     }
 
-    pub(super) fn arp_request(&self, target: Ipv4Addr, buffer: &mut [u8]) -> Option<Transmit> {
-        let request = ArpPacket {
+    /// Asks who has `target`: everybody, or the one who had it last.
+    pub(super) fn arp_request(
+        &self,
+        target: Ipv4Addr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let request = self.request(self.address()?, target);
+        transmit(&request, last.unwrap_or(MacAddr::BROADCAST), buffer)
+    }
+
+    /// Sends the probe or the announcement that is due at `now`.
+    pub(super) fn poll_claim(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let (request, event) = match self.ipv4.claim.overdue(now, &mut self.random)? {
+            Broadcast::Probe(address) => (self.request(Ipv4Addr::UNSPECIFIED, address), None),
+            Broadcast::Announce { address, is_first } => {
+                let event = is_first.then_some(Event::AddressReady {
+                    address: address.into(),
+                });
+                (self.request(address, address), event)
+            }
+        };
+        Some(Reaction {
+            transmit: transmit(&request, MacAddr::BROADCAST, buffer),
+            event,
+        })
+    }
+
+    /// Another station claims `address`, which is ours or which we try.
+    fn conflict(
+        &mut self,
+        now: Instant,
+        address: Ipv4Addr,
+        mac: MacAddr,
+        buffer: &mut [u8],
+    ) -> Reaction {
+        let transmit = match self.ipv4.claim.conflict(now) {
+            Verdict::GivenUp | Verdict::Ignore => None,
+            Verdict::Defend => {
+                let announcement = self.request(address, address);
+                transmit(&announcement, MacAddr::BROADCAST, buffer)
+            }
+        };
+        Reaction {
+            transmit,
+            event: Some(Event::Conflict {
+                address: address.into(),
+                mac,
+            }),
+        }
+    }
+
+    fn request(&self, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
+        ArpPacket {
             operation: ArpPacket::REQUEST,
             sender_mac: self.config.mac,
-            sender: self.config.ipv4.address,
+            sender,
             target_mac: MacAddr::ZERO,
             target,
-        };
-        let length = request.write(MacAddr::BROADCAST, buffer)?;
-        Some(Transmit { length, ping: None })
+        }
     }
+}
+
+fn transmit(packet: &ArpPacket, destination: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
+    let length = packet.write(destination, buffer)?;
+    Some(Transmit { length, ping: None })
 }

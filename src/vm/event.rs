@@ -46,6 +46,18 @@ pub enum Event {
         /// From the first request to the answer.
         elapsed: Duration,
     },
+    /// An address that had to be tried first may be used from now on.
+    AddressReady {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Another station claims the VM's address, or the one it tries (RFC 5227).
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// Who else claims it.
+        mac: MacAddr,
+    },
     /// Something happened to a ping.
     Ping(PingId, PingOutcome),
     /// A frame was not for this VM to act on.
@@ -109,7 +121,7 @@ pub enum Ignored {
     OtherTarget,
     /// An ARP operation other than request and reply.
     ArpOperation,
-    /// An ARP packet whose sender can't be one host: a group's address, or our own.
+    /// An ARP packet whose sender can't be another host: a group's address, or our own hardware address.
     ArpSender,
     /// An ARP reply to a request that nobody sent.
     UnexpectedArpReply,

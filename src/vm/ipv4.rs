@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::claim::{Claim, PROBE_WAIT};
 use super::{
-    Event, Ignored, PingId, PingOutcome, Reaction, SessionConfig, SessionId, Transmit, Vm, ping,
+    Addressing, Event, Ignored, Ipv4Config, Ipv4Interface, PingId, PingOutcome, Reaction,
+    SessionConfig, SessionId, Transmit, Vm, ping,
 };
 use crate::time::Instant;
 use crate::wire::{
@@ -12,6 +14,37 @@ use crate::wire::{
 
 /// Time to live of every datagram that a VM sends, the default of RFC 1700.
 const TIME_TO_LIVE: u8 = 64;
+
+/// What a VM knows and does on IPv4.
+#[derive(Debug)]
+pub(super) struct Ipv4 {
+    pub(super) claim: Claim,
+}
+
+impl Ipv4 {
+    /// What a VM is on IPv4 when it starts at `now`.
+    pub(super) fn new(now: Instant, config: &Ipv4Config, random: &mut fastrand::Rng) -> Ipv4 {
+        let mut claim = Claim::none();
+        if let Addressing::Static(interface) = config.addressing {
+            if config.probe {
+                claim.probe(interface, now + PROBE_WAIT.mul_f64(random.f64()));
+            } else {
+                claim.take(interface, config.announce.map(|delay| now + delay));
+            }
+        }
+        Ipv4 { claim }
+    }
+
+    /// The address and network in use.
+    pub(super) fn interface(&self) -> Option<&Ipv4Interface> {
+        self.claim.interface()
+    }
+
+    /// When there is something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.claim.deadline()
+    }
+}
 
 /// What an IPv4 datagram turned out to be.
 pub(super) enum Received {
@@ -30,10 +63,10 @@ impl Vm {
         now: Instant,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Received, Ignored> {
-        if packet.destination != self.config.ipv4.address {
+        if Some(packet.destination) != self.address() {
             return Err(Ignored::OtherAddress);
         }
-        if !is_host(packet.source) || packet.source == self.config.ipv4.address {
+        if !is_host(packet.source) || packet.source == packet.destination {
             return Err(Ignored::BadSource);
         }
         if packet.is_fragment {
@@ -100,7 +133,7 @@ impl Vm {
         let request = EchoRequest {
             source_mac: self.config.mac,
             destination_mac: mac,
-            source: self.config.ipv4.address,
+            source: self.address()?,
             destination,
             time_to_live: TIME_TO_LIVE,
             identifier: ping.session.0,

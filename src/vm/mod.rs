@@ -7,6 +7,7 @@
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
 mod arp;
+mod claim;
 mod config;
 mod event;
 mod ipv4;
@@ -16,11 +17,16 @@ mod ping;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use config::{Ipv4Config, VmConfig};
+pub use claim::{
+    ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, DEFEND_INTERVAL, PROBE_MAX, PROBE_MIN,
+    PROBE_WAIT, PROBES,
+};
+pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
 pub use event::{Event, Ignored, PingId, PingOutcome, Reaction, Transmit};
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
 
+use self::ipv4::Ipv4;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::ping::Session;
 use crate::fabric::Station;
@@ -54,7 +60,7 @@ pub enum PingStart {
     Transmit(Transmit),
     /// The ping waits for an ARP reply that is under way.
     Waiting,
-    /// The ping is over before it began: too many wait for the same neighbour.
+    /// The ping is over before it began: there is no way to its destination, or too many wait for the same neighbour.
     Unresolved(Event),
     /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
     Refused,
@@ -64,6 +70,8 @@ pub enum PingStart {
 #[derive(Debug)]
 pub struct Vm {
     config: VmConfig,
+    random: fastrand::Rng,
+    ipv4: Ipv4,
     neighbours: NeighbourTable,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
@@ -73,10 +81,13 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A VM that pings nobody yet.
-    pub fn new(config: VmConfig) -> Self {
+    /// A VM that starts at `now` and pings nobody yet.
+    pub fn new(now: Instant, config: VmConfig) -> Self {
+        let mut random = fastrand::Rng::with_seed(config.seed);
         Vm {
+            ipv4: Ipv4::new(now, &config.ipv4, &mut random),
             config,
+            random,
             neighbours: NeighbourTable::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
@@ -89,16 +100,18 @@ impl Vm {
         self.config.mac
     }
 
-    /// Its IPv4 address.
-    pub fn address(&self) -> Ipv4Addr {
-        self.config.ipv4.address
+    /// The IPv4 address that it uses. `None` while it has none: it still tries one, or waits for a server, or has lost
+    /// it to somebody else.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.ipv4.interface().map(|interface| interface.address)
     }
 
-    /// What its network interface listens to: nothing else makes the VM do anything.
+    /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
     pub fn station(&self) -> Station {
+        let address = self.address().or(self.ipv4.claim.tentative());
         Station {
             mac: self.mac(),
-            addresses: vec![self.address()],
+            addresses: address.into_iter().collect(),
             groups: Vec::new(),
         }
     }
@@ -135,11 +148,14 @@ impl Vm {
             session,
             sequence: open.open(due),
         };
-        let transmit = match self.neighbours.lookup(now, destination, ping) {
-            Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
-            Lookup::Ask => self.solicit(destination, buffer),
-            Lookup::Wait => return PingStart::Waiting,
-            Lookup::Full => None,
+        let transmit = match self.next_hop(destination) {
+            None => None,
+            Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
+                Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
+                Lookup::Ask => self.solicit(next_hop, None, buffer),
+                Lookup::Wait => return PingStart::Waiting,
+                Lookup::Full => None,
+            },
         };
         match transmit {
             Some(transmit) => PingStart::Transmit(transmit),
@@ -181,22 +197,29 @@ impl Vm {
                 event: None,
             });
         }
-        match self.neighbours.overdue(now)? {
-            Overdue::Ask(address) => Some(Reaction {
-                transmit: self.solicit(address, buffer),
-                event: None,
-            }),
-            Overdue::GiveUp(waiting) => {
-                self.unresolved = waiting;
-                self.poll(now, buffer)
+        match self.neighbours.overdue(now) {
+            Some(Overdue::Ask(address, last)) => {
+                return Some(Reaction {
+                    transmit: self.solicit(address, last, buffer),
+                    event: None,
+                });
             }
+            Some(Overdue::GiveUp(waiting)) => {
+                self.unresolved = waiting;
+                return self.poll(now, buffer);
+            }
+            None => {}
         }
+        self.poll_claim(now, buffer)
     }
 
     /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
     pub fn poll_at(&self) -> Option<Instant> {
         if self.resolved.is_empty() && self.unresolved.is_empty() {
-            self.neighbours.deadline()
+            [self.neighbours.deadline(), self.ipv4.deadline()]
+                .into_iter()
+                .flatten()
+                .min()
         } else {
             Some(Instant::ZERO)
         }
@@ -237,24 +260,37 @@ impl Vm {
     /// Builds the next echo request that waited for its neighbour.
     fn next_resolved(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         let ping = self.resolved.pop_front()?;
-        let destination = self
-            .sessions
-            .get(usize::from(ping.session.0))?
-            .config
-            .destination;
-        match self.neighbours.get(destination) {
-            Some(mac) => self.echo_request(ping, mac, buffer),
-            None => {
-                self.unresolved.push_back(ping);
-                None
+        let session = self.sessions.get(usize::from(ping.session.0))?;
+        let mac = self
+            .next_hop(session.config.destination)
+            .and_then(|next_hop| self.neighbours.get(next_hop));
+        let Some(mac) = mac else {
+            self.unresolved.push_back(ping);
+            return None;
+        };
+        self.echo_request(ping, mac, buffer)
+    }
+
+    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
+    fn next_hop(&self, destination: IpAddr) -> Option<IpAddr> {
+        match destination {
+            IpAddr::V4(destination) => {
+                let next_hop = self.ipv4.interface()?.next_hop(destination)?;
+                Some(next_hop.into())
             }
+            IpAddr::V6(_) => None,
         }
     }
 
-    /// Asks who has `address`, by the protocol of its family.
-    fn solicit(&self, address: IpAddr, buffer: &mut [u8]) -> Option<Transmit> {
+    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
+    fn solicit(
+        &self,
+        address: IpAddr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
         match address {
-            IpAddr::V4(target) => self.arp_request(target, buffer),
+            IpAddr::V4(target) => self.arp_request(target, last, buffer),
             IpAddr::V6(_) => None,
         }
     }

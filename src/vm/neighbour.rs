@@ -12,7 +12,7 @@ use crate::wire::MacAddr;
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests before a neighbour is given up, as Linux does (`mcast_solicit`).
 pub const MAX_REQUESTS: u8 = 3;
-/// How long an answer is taken for true against unasked contradiction.
+/// How long an answer is taken for true: against unasked contradiction, and without asking again.
 pub const REACHABLE_TIME: Duration = Duration::from_secs(60);
 /// Pings that may wait for one neighbour; the next are turned away.
 pub const MAX_WAITING: usize = 1024;
@@ -28,11 +28,18 @@ enum State {
         requests: u8,
         waiting: VecDeque<PingId>,
     },
-    /// Answered, or heard of in a request to us.
+    /// Answered, or heard of in a request to us. When that is [`REACHABLE_TIME`] ago, the next use has it asked again.
     Reachable {
         mac: MacAddr,
         confirmed: Instant,
         used: Instant,
+    },
+    /// In use, and asked again by unicast whether it is there still (RFC 1122 section 2.3.2.1, "unicast poll").
+    Checked {
+        mac: MacAddr,
+        used: Instant,
+        retry_at: Instant,
+        requests: u8,
     },
 }
 
@@ -52,8 +59,8 @@ pub(super) enum Lookup {
 /// A deadline of an unanswered request.
 #[derive(Debug)]
 pub(super) enum Overdue {
-    /// Ask once more.
-    Ask(IpAddr),
+    /// Ask, everybody or only the address at which the neighbour was last.
+    Ask(IpAddr, Option<MacAddr>),
     /// Nobody answers; these pings waited.
     GiveUp(VecDeque<PingId>),
 }
@@ -64,15 +71,35 @@ pub(super) struct NeighbourTable {
     entries: HashMap<IpAddr, State>,
     /// Deadlines of incomplete entries, earliest first since all intervals are alike; some are out of date.
     retries: VecDeque<(Instant, IpAddr)>,
+    /// Neighbours to be checked at once.
+    checks: VecDeque<IpAddr>,
 }
 
 impl NeighbourTable {
     /// Finds the address for `ping`, or lets it wait.
     pub(super) fn lookup(&mut self, now: Instant, address: IpAddr, ping: PingId) -> Lookup {
         match self.entries.get_mut(&address) {
-            Some(State::Reachable { mac, used, .. }) => {
+            Some(State::Checked { mac, used, .. }) => {
                 *used = now;
                 Lookup::Found(*mac)
+            }
+            Some(State::Reachable {
+                mac,
+                used,
+                confirmed,
+            }) if now - *confirmed < REACHABLE_TIME => {
+                *used = now;
+                Lookup::Found(*mac)
+            }
+            Some(entry @ &mut State::Reachable { mac, .. }) => {
+                *entry = State::Checked {
+                    mac,
+                    used: now,
+                    retry_at: now,
+                    requests: 0,
+                };
+                self.checks.push_back(address);
+                Lookup::Found(mac)
             }
             Some(State::Incomplete { waiting, .. }) if waiting.len() >= MAX_WAITING => Lookup::Full,
             Some(State::Incomplete { waiting, .. }) => {
@@ -100,7 +127,7 @@ impl NeighbourTable {
     /// The address of a neighbour that is known now.
     pub(super) fn get(&self, address: IpAddr) -> Option<MacAddr> {
         match self.entries.get(&address)? {
-            State::Reachable { mac, .. } => Some(*mac),
+            State::Reachable { mac, .. } | State::Checked { mac, .. } => Some(*mac),
             State::Incomplete { .. } => None,
         }
     }
@@ -134,7 +161,7 @@ impl NeighbourTable {
             }
             Some(entry) => match std::mem::replace(entry, reachable) {
                 State::Incomplete { since, waiting, .. } => Some((now - since, waiting)),
-                State::Reachable { .. } => None,
+                State::Reachable { .. } | State::Checked { .. } => None,
             },
             None => {
                 if may_add {
@@ -146,38 +173,61 @@ impl NeighbourTable {
         }
     }
 
-    /// When the next request is to be repeated or given up; possibly earlier than anything is to be done.
+    /// When the next request is to be sent, repeated or given up; possibly earlier than anything is to be done.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.retries.front().map(|&(at, _)| at)
+        if self.checks.is_empty() {
+            self.retries.front().map(|&(at, _)| at)
+        } else {
+            Some(Instant::ZERO)
+        }
     }
 
     /// Takes one deadline that has passed at `now`.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<Overdue> {
-        loop {
-            let &(at, address) = self.retries.front().filter(|(at, _)| *at <= now)?;
+        while let Some(address) = self.checks.pop_front() {
+            if let Some(State::Checked { retry_at, .. }) = self.entries.get(&address)
+                && let Some(overdue) = self.ask_again(now, *retry_at, address)
+            {
+                return Some(overdue);
+            }
+        }
+        while let Some(&(at, address)) = self.retries.front().filter(|(at, _)| *at <= now) {
             self.retries.pop_front();
-            let Some(State::Incomplete {
+            if let Some(overdue) = self.ask_again(now, at, address) {
+                return Some(overdue);
+            }
+        }
+        None
+    }
+
+    /// Counts one request more for a neighbour whose deadline was `at`, or gives it up. `None` if that deadline is out
+    /// of date, or if nobody waits for what was given up.
+    fn ask_again(&mut self, now: Instant, at: Instant, address: IpAddr) -> Option<Overdue> {
+        let (retry_at, requests, mac) = match self.entries.get_mut(&address)? {
+            State::Reachable { .. } => return None,
+            State::Incomplete {
+                retry_at, requests, ..
+            } => (retry_at, requests, None),
+            State::Checked {
                 retry_at,
                 requests,
-                waiting,
+                mac,
                 ..
-            }) = self.entries.get_mut(&address)
-            else {
-                continue;
-            };
-            if *retry_at != at {
-                continue;
-            }
-            if *requests >= MAX_REQUESTS {
-                let waiting = std::mem::take(waiting);
-                self.entries.remove(&address);
-                return Some(Overdue::GiveUp(waiting));
-            }
-            *requests += 1;
-            *retry_at = now + RETRY_INTERVAL;
-            self.retries.push_back((*retry_at, address));
-            return Some(Overdue::Ask(address));
+            } => (retry_at, requests, Some(*mac)),
+        };
+        if *retry_at != at {
+            return None;
         }
+        if *requests >= MAX_REQUESTS {
+            return match self.entries.remove(&address) {
+                Some(State::Incomplete { waiting, .. }) => Some(Overdue::GiveUp(waiting)),
+                _ => None,
+            };
+        }
+        *requests += 1;
+        *retry_at = now + RETRY_INTERVAL;
+        self.retries.push_back((*retry_at, address));
+        Some(Overdue::Ask(address, mac))
     }
 
     /// Forgets the least recently used neighbour if the table is full.
@@ -189,7 +239,9 @@ impl NeighbourTable {
             .entries
             .iter()
             .filter_map(|(address, state)| match state {
-                State::Reachable { used, .. } => Some((*used, *address)),
+                State::Reachable { used, .. } | State::Checked { used, .. } => {
+                    Some((*used, *address))
+                }
                 State::Incomplete { .. } => None,
             })
             .min();

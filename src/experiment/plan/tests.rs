@@ -191,6 +191,26 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ),
         ("--ping vm0:10.77.0.0", "10.77.0.0 is not a host of"),
         (
+            "--gateway router",
+            "allowed is an IPv4 address, such as 10.77.0.1",
+        ),
+        (
+            "--gateway 10.99.0.1",
+            "not a host of 10.77.0.0/16, where the VMs could reach it; allowed is one such as 10.77.0.1",
+        ),
+        (
+            "--vms 1 --gateway 10.77.0.2",
+            "that is the address of vm0, the only VM",
+        ),
+        (
+            "--gateway 10.77.0.1 --ping vm0:10.77.255.255",
+            "10.77.255.255 is not a host of",
+        ),
+        (
+            "--gateway 10.77.0.1 --ping vm0:127.0.0.1",
+            "127.0.0.1 is not a host of",
+        ),
+        (
             "--ping vm0:vm1 --count 0",
             "--count 0: allowed is a whole number from 1 on",
         ),
@@ -238,10 +258,10 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--attach", "add --netns host or --netns NAME"),
         (
             "--netns host --attach --host-addr 10.77.0.1/16",
-            "left as it is",
+            "not allowed with --attach",
         ),
         ("--host-addr 10.77.0.2/16", "that is the address of vm0"),
-        ("--host-addr 10.77.0.0/16", "not the address of a host"),
+        ("--host-addr 10.77.0.0/16", "not a host of 10.77.0.0/16"),
         (
             "--host-addr 10.77.0.1",
             "allowed is an address and its prefix length",

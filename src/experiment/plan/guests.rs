@@ -1,0 +1,44 @@
+//! What all VMs have in common: how they come by their addresses, and what they do unasked.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::{first_host, is_host_of};
+use crate::experiment::settings::{Setting, SettingError, Settings};
+use crate::experiment::{GuestPlan, VmPlan};
+
+pub(super) fn guests(
+    settings: &Settings,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+) -> Result<GuestPlan, SettingError> {
+    let gateway = settings
+        .get("gateway")
+        .map(|setting| gateway(setting, vms, subnet))
+        .transpose()?;
+    Ok(GuestPlan {
+        prefix_length: subnet.prefix_len(),
+        gateway,
+        probe: settings.switch("probe")?,
+        announce: settings.switch("announce")?,
+        udp_echo: false,
+    })
+}
+
+fn gateway(setting: &Setting, vms: &[VmPlan], subnet: Ipv4Net) -> Result<Ipv4Addr, SettingError> {
+    let example = first_host(subnet).addr();
+    let gateway: Ipv4Addr = setting.value(&format!("an IPv4 address, such as {example}"))?;
+    if !is_host_of(subnet, gateway) {
+        return Err(setting.error(format_args!(
+            "not a host of {subnet}, where the VMs could reach it; allowed is one such as {example}"
+        )));
+    }
+    if let [only] = vms
+        && only.address == gateway
+    {
+        let why = format_args!("that is the address of vm0, the only VM; allowed is another one");
+        return Err(setting.error(why));
+    }
+    Ok(gateway)
+}
