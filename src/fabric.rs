@@ -16,11 +16,17 @@ pub trait Fabric {
     /// When the port can't be made; nothing of it is left behind then.
     fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
 
-    /// Takes the port of `vm` away again. Does nothing if it has none.
+    /// Has the network interface of `vm` listen to what `station` says from now on.
     ///
     /// # Errors
-    /// When the port can't be removed; no frame comes from it any more nevertheless.
-    fn unplug(&mut self, vm: VmId) -> Result<(), Self::Error>;
+    /// When it can't be told; it listens to what it did before.
+    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+
+    /// Takes the ports of `vms` away again, all at once. Those that have none are passed over.
+    ///
+    /// # Errors
+    /// When a port can't be removed; no frame comes from it any more nevertheless.
+    fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
 
     /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;

@@ -212,8 +212,8 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     plug_all(&mut fabric, 2);
-    fabric.unplug(VmId(0)).unwrap();
-    fabric.unplug(VmId(0)).unwrap();
+    fabric.unplug(&[VmId(0)]).unwrap();
+    fabric.unplug(&[VmId(0)]).unwrap();
     assert_eq!(link_names(), ["lo", "br0", "tap1"]);
     assert_eq!(fabric.read(VmId(0), &mut [0; 64]), Read::Failed);
     fabric.plug(VmId(0), &station(0)).unwrap();
@@ -315,7 +315,7 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
         error.to_string().contains("another process is attached"),
         "{error}"
     );
-    fabric.unplug(VmId(0)).unwrap();
+    fabric.unplug(&[VmId(0)]).unwrap();
     fabric.remove_all().unwrap();
     assert_eq!(link_names(), ["lo", "br0", "tap0", "tap1"]);
     let after = link("br0");

@@ -122,7 +122,7 @@ fn a_vm_in_the_place_of_one_that_left_joins_the_first_leaf_with_a_free_port() {
     };
     let (mut fabric, _poll) = fabric(lab).unwrap();
     plug_all(&mut fabric, 4);
-    fabric.unplug(VmId(1)).unwrap();
+    fabric.unplug(&[VmId(1)]).unwrap();
     fabric.plug(VmId(4), &station(4)).unwrap();
     assert_eq!(link("tap4").master, Some(link("br0-0").index));
 }
@@ -194,4 +194,47 @@ fn an_overflow_is_counted_beside_what_the_filter_drops() {
     let drops = fabric.queue_drops().unwrap();
     // vm1 lost 4, beside 5 that its filter dropped and that can't be told from them here.
     assert_eq!(drops, [(VmId(0), 0), (VmId(1), 4 + 5), (VmId(2), 0)]);
+}
+
+#[test]
+fn vms_that_go_together_are_removed_at_once_and_others_stay() {
+    enter_own_network();
+    let lab = LabConfig {
+        vms: 6,
+        ports_per_bridge: 3,
+        ..host_lab()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 6);
+    let leaving = [VmId(1), VmId(2), VmId(4), VmId(17)];
+    fabric.unplug(&leaving).unwrap();
+    fabric.unplug(&leaving).unwrap();
+    let taps: Vec<String> = link_names()
+        .into_iter()
+        .filter(|name| name.starts_with("tap"))
+        .collect();
+    assert_eq!(taps, ["tap0", "tap3", "tap5"]);
+    assert_eq!(
+        fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)),
+        Write::Sent
+    );
+    assert_eq!(receivers(&mut fabric, 6), [3, 5]);
+    fabric.plug(VmId(1), &station(1)).unwrap();
+    assert_eq!(link("tap1").master, Some(link("br0-0").index));
+}
+
+#[test]
+fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
+    enter_own_network();
+    let (mut fabric, _poll) = fabric(host_lab()).unwrap();
+    fabric.plug(VmId(0), &station(0)).unwrap();
+    fabric.plug(VmId(1), &Station::new(station(1).mac)).unwrap();
+    receivers(&mut fabric, 2);
+    fabric.write(VmId(0), &arp_request(0, 9));
+    assert_eq!(receivers(&mut fabric, 2), [1]);
+    fabric.tune(VmId(1), &station(1)).unwrap();
+    fabric.write(VmId(0), &arp_request(0, 9));
+    assert!(receivers(&mut fabric, 2).is_empty());
+    fabric.write(VmId(0), &arp_request(0, 1));
+    assert_eq!(receivers(&mut fabric, 2), [1]);
 }

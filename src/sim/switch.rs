@@ -171,12 +171,20 @@ impl Fabric for Switch {
         Ok(())
     }
 
-    fn unplug(&mut self, vm: VmId) -> Result<(), Infallible> {
-        if let Some(port) = self.ports.get_mut(vm.index()) {
-            *port = None;
+    fn tune(&mut self, _vm: VmId, _station: &Station) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn unplug(&mut self, vms: &[VmId]) -> Result<(), Infallible> {
+        for vm in vms {
+            if let Some(port) = self.ports.get_mut(vm.index()) {
+                *port = None;
+            }
         }
         // As a bridge forgets what it has learnt on a port that goes.
-        self.table.retain(|_, port| *port != vm);
+        let ports = &self.ports;
+        let is_there = |vm: &VmId| matches!(ports.get(vm.index()), Some(Some(_)));
+        self.table.retain(|_, vm| is_there(vm));
         Ok(())
     }
 

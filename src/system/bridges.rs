@@ -20,7 +20,7 @@ const GROUP: u32 = 0;
 pub(super) struct Bridges {
     topology: Topology,
     spine: u32,
-    macs: Vec<MacAddr>,
+    macs: Vec<(MacAddr, String)>,
     /// The bridges that TAPs join: the leaves, or the only one.
     leaves: Vec<Leaf>,
 }
@@ -50,7 +50,7 @@ impl Bridges {
         let mut bridges = Bridges {
             topology,
             spine: maker.bridge(&name, mac, maker.lab.host_address)?,
-            macs: vec![mac],
+            macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
         };
         for leaf in 0..topology.leaves() {
@@ -72,7 +72,7 @@ impl Bridges {
         let mac = leaf_mac(leaf, maker.mark);
         let index = maker.bridge(&name, mac, None)?;
         maker.uplink(leaf, (index, self.spine))?;
-        self.macs.push(mac);
+        self.macs.push((mac, name.clone()));
         self.leaves.push(Leaf {
             name,
             index,
@@ -86,9 +86,10 @@ impl Bridges {
         self.spine
     }
 
-    /// Whether a bridge has this address itself.
-    pub(super) fn has_address(&self, mac: MacAddr) -> bool {
-        self.macs.contains(&mac)
+    /// The bridge that has this address itself.
+    pub(super) fn owner_of(&self, mac: MacAddr) -> Option<&str> {
+        let owner = self.macs.iter().find(|(own, _)| *own == mac);
+        owner.map(|(_, name)| name.as_str())
     }
 
     /// Chooses the bridge that the TAP of `vm` is to join: the one of the plan; for a VM beyond the plan, or in the

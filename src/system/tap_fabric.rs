@@ -33,8 +33,9 @@ const OTHER_DESCRIPTORS: u64 = 32;
 
 /// TAPs that are removed in one go: half a second in which nobody else on the host can change a link.
 const TAPS_OF_A_GROUP: u32 = 1000;
-/// The first of the run's groups has the bridges.
-const FIRST_TAP_GROUP: u32 = 1;
+/// The first of the run's groups has the bridges, the last what is just being removed; the others have TAPs.
+const TAP_GROUPS: std::ops::Range<u32> = 1..255;
+const LEAVING_GROUP: u32 = TAP_GROUPS.end;
 
 /// The token with which the TAP of `vm` is registered.
 pub const fn token_of(vm: VmId) -> Token {
@@ -64,6 +65,11 @@ pub struct TapFabric {
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
+}
+
+/// The group of the TAP of `vm` among the groups of the run.
+fn tap_group(vm: VmId) -> u32 {
+    TAP_GROUPS.start + vm.0 / TAPS_OF_A_GROUP % (TAP_GROUPS.end - TAP_GROUPS.start)
 }
 
 /// What carries frames from TAP to TAP.
@@ -212,7 +218,7 @@ impl TapFabric {
         let mut change = LinkChange {
             up: Some(true),
             mtu: Some(self.lab.mtu.into()),
-            group: Some(self.mark.group(FIRST_TAP_GROUP + vm.0 / TAPS_OF_A_GROUP)),
+            group: Some(self.mark.group(tap_group(vm))),
             alias: Some(&self.alias),
             tx_queue_length: self.lab.tx_queue_length,
             ..LinkChange::default()
@@ -239,6 +245,7 @@ impl TapFabric {
     /// When the kernel does not tell.
     pub fn queue_drops(&mut self) -> Result<Vec<(VmId, u64)>, SystemError> {
         let links = self.netlink.links()?;
+        let has_filters = self.has_filters();
         let mut found = Vec::with_capacity(self.taps.len());
         for link in &links {
             let Some(vm) = self.lab.tap_index(&link.name).map(VmId) else {
@@ -247,7 +254,7 @@ impl TapFabric {
             let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
                 continue;
             };
-            if link.tx_dropped > 0 && self.lab.filter {
+            if link.tx_dropped > 0 && has_filters {
                 port.read_all(link.tx_queue_length);
             }
             let reading = Reading {
@@ -259,8 +266,13 @@ impl TapFabric {
         }
         found.sort_unstable_by_key(|(vm, _)| *vm);
         let readings: Vec<Reading> = found.iter().map(|(_, reading)| *reading).collect();
-        let overflows = overflows(&readings, self.lab.filter && !self.lab.attach);
+        let overflows = overflows(&readings, has_filters);
         Ok(found.iter().map(|(vm, _)| *vm).zip(overflows).collect())
+    }
+
+    /// Whether a filter stands before each TAP. Not where somebody else has made it: the filter would outlive us.
+    fn has_filters(&self) -> bool {
+        self.lab.filter && !self.lab.attach
     }
 
     /// Ends the lab: removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel
@@ -311,9 +323,9 @@ impl Fabric for TapFabric {
             ));
         }
         if let Carrier::Bridges(bridges) = &self.carrier
-            && bridges.has_address(station.mac)
+            && let Some(bridge) = bridges.owner_of(station.mac)
         {
-            let why = format!("{} is the address of a bridge of the lab", station.mac);
+            let why = format!("{} is the address of bridge {bridge} itself", station.mac);
             return Err(SystemError::refused(operation(), why));
         }
         let (tap, place) = match self.carrier {
@@ -343,19 +355,41 @@ impl Fabric for TapFabric {
         Ok(())
     }
 
-    fn unplug(&mut self, vm: VmId) -> Result<(), SystemError> {
-        let Some(port) = self.taps.get_mut(vm.index()).and_then(Option::take) else {
-            return Ok(());
-        };
+    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
+        match self.taps.get(vm.index()) {
+            Some(Some(port)) if self.has_filters() => {
+                port.tap.attach_filter(&mut filter::program(station))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Holds up the caller for 20 ms, and half a millisecond more for each VM: the kernel waits for its own readers of a
+    /// link before it removes it (`synchronize_net()`), once for all that go together.
+    fn unplug(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
+        let mut leaving: Vec<Port> = vms
+            .iter()
+            .filter_map(|vm| self.taps.get_mut(vm.index()).and_then(Option::take))
+            .collect();
         if let Carrier::Bridges(bridges) = &mut self.carrier {
-            bridges.left(port.place);
+            leaving.iter().for_each(|port| bridges.left(port.place));
         }
-        // Closing the descriptor takes it out of the poll, and a TAP that does not persist out of the system.
+        // Closing the descriptor takes a TAP out of the poll, and one that does not persist out of the system.
         if self.lab.attach {
-            Ok(())
-        } else {
-            port.tap.set_persistent(false)
+            return Ok(());
         }
+        if let [port] = leaving.as_mut_slice() {
+            return port.tap.set_persistent(false);
+        }
+        let group = self.mark.group(LEAVING_GROUP);
+        let change = LinkChange {
+            group: Some(group),
+            ..LinkChange::default()
+        };
+        for port in &leaving {
+            self.netlink.change_link(port.tap.name(), &change)?;
+        }
+        self.netlink.delete_group(group)
     }
 
     #[inline]
