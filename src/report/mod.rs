@@ -1,7 +1,7 @@
 //! What was measured, told: one plain document, and the forms in which people and programs read it.
 //!
-//! [`Report`] is that document, made from a [`Recorder`](crate::record::Recorder) when a run ends. [`json`] and
-//! [`text`] write it. Nothing here reads a clock or opens a file that it was not given.
+//! [`Report`] is that document, made from a [`Recorder`](crate::record::Recorder) when a run ends. [`json()`] and
+//! [`text()`] write it. Nothing here reads a clock or opens a file that it was not given.
 
 mod axis;
 mod build;
@@ -43,4 +43,5 @@ pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
 pub use text::text;
+pub use units::{span, span_or_dash};
 pub use verdict::Verdict;
