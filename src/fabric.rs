@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::vm::VmId;
-use crate::wire::MacAddr;
+use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
 /// Carries the frames of VMs that are plugged into it. Nothing here waits.
 pub trait Fabric {
@@ -53,6 +53,24 @@ impl Station {
             mac,
             addresses: Vec::new(),
             groups: Vec::new(),
+        }
+    }
+
+    /// Whether its network card lets a frame through: one for it, for a group that it is in, or a broadcast that is not
+    /// an ARP request between others. Announcements (sender = target, RFC 5227) concern everybody.
+    pub fn wants(&self, frame: &EthernetFrame<'_>) -> bool {
+        if frame.destination != MacAddr::BROADCAST {
+            return frame.destination == self.mac || self.groups.contains(&frame.destination);
+        }
+        match frame.payload() {
+            Ok(Payload::Arp(arp)) => {
+                arp.operation != ArpPacket::REQUEST
+                    || self.addresses.is_empty()
+                    || self.addresses.contains(&arp.target)
+                    || self.addresses.contains(&arp.sender)
+                    || arp.sender == arp.target
+            }
+            _ => true,
         }
     }
 }

@@ -10,13 +10,15 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{AddressPlan, Experiment, FlowPlan, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::{LabConfig, validate_interface_name};
-use crate::topology::{DEFAULT_PORTS_PER_BRIDGE, Topology};
+use crate::system::{LabConfig, Switching, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
 use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
 
+mod fabric;
 mod guests;
 mod phases;
+
+use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
 const MTU: std::ops::RangeInclusive<u16> = 68..=65_521;
@@ -34,7 +36,11 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let subnet = subnet(settings)?;
     let vms = vms(settings, &groups, subnet)?;
     host_address(settings, &vms, subnet)?;
-    let lab = lab(settings, count)?;
+    let (switching, simulation) = match fabric(settings)? {
+        Fabric::Taps(switching) => (switching, None),
+        Fabric::Simulated(simulation) => (Switching::External, Some(simulation)),
+    };
+    let lab = lab(settings, count, switching)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
@@ -54,6 +60,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     check_flow_numbers(&flows)?;
     Ok(Experiment {
         lab,
+        simulation,
         vms,
         guests,
         flows,
@@ -138,10 +145,9 @@ fn check_number(groups: &[Group<'_>]) -> Result<u32, SettingError> {
         .map_err(|_| SettingError::new(format_args!("vms: {vms} are more than 32 bits can count")))
 }
 
-fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
+fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
-    let ports_per_bridge = ports_per_bridge(settings, vms)?;
     let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
         setting.text.parse().map_err(|why| {
             setting.error(format_args!(
@@ -175,36 +181,16 @@ fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
             .map(|setting| setting.value("an address and its prefix length, such as 10.77.0.1/16"))
             .transpose()?,
         attach: settings.switch("attach")?,
-        tx_queue_length: tx_queue_length(settings)?,
-        switching: default.switching,
-        ports_per_bridge,
+        tx_queue_length: frames(settings, "txqueuelen")?,
+        switching,
+        ports_per_bridge: match switching {
+            Switching::Bridge => ports_per_bridge(settings, vms)?,
+            _ => default.ports_per_bridge,
+        },
         filter: !settings.switch("no-filter")?,
     };
     lab.validate().map_err(SettingError::new)?;
     Ok(lab)
-}
-
-fn ports_per_bridge(settings: &Settings, vms: u32) -> Result<u32, SettingError> {
-    let Some(setting) = settings.get("ports-per-bridge") else {
-        return match Topology::new(vms, DEFAULT_PORTS_PER_BRIDGE) {
-            Ok(_) => Ok(DEFAULT_PORTS_PER_BRIDGE),
-            Err(error) => Err(SettingError::new(format_args!("vms: {error}"))),
-        };
-    };
-    let ports = setting.value("a number of VMs, 1 to 1023")?;
-    Topology::new(vms, ports).map_err(|error| setting.error(error))?;
-    Ok(ports)
-}
-
-fn tx_queue_length(settings: &Settings) -> Result<Option<u32>, SettingError> {
-    let allowed = "a number of frames, 1 or more";
-    let Some(setting) = settings.get("txqueuelen") else {
-        return Ok(None);
-    };
-    match setting.value(allowed)? {
-        0 => Err(setting.error(format_args!("allowed is {allowed}"))),
-        frames => Ok(Some(frames)),
-    }
 }
 
 fn subnet(settings: &Settings) -> Result<Ipv4Net, SettingError> {

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::time::Instant;
     use crate::vm::{Event, Vm, VmConfig};
-    use crate::wire::{ArpPacket, EchoRequest};
+    use crate::wire::{ArpPacket, EchoRequest, EthernetFrame};
     use std::net::Ipv4Addr;
 
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -276,6 +276,9 @@ mod tests {
         let program = program(&station());
         for (what, frame, expected) in table {
             assert_eq!(passes(&program, &frame), expected, "{what}");
+            if let Ok(frame) = EthernetFrame::parse(&frame) {
+                assert_eq!(station().wants(&frame), expected, "{what}");
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What lab to build: the plain data that a [`TapFabric`](super::TapFabric) is made from.
 
+use std::fmt;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
@@ -46,6 +47,16 @@ pub enum Switching {
     Xdp,
     /// Something that somebody else attaches the TAPs to.
     External,
+}
+
+impl fmt::Display for Switching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Switching::Bridge => "bridge",
+            Switching::Xdp => "xdp",
+            Switching::External => "none",
+        })
+    }
 }
 
 /// A lab: bridges and a TAP for each VM.

@@ -156,6 +156,26 @@ fn groups_have_their_own_addresses_and_sizes_and_phases_follow_each_other() {
 #[test]
 fn flags_that_cannot_be_are_named_with_what_is_allowed() {
     let cases = [
+        (
+            "--fabric token-ring",
+            "--fabric token-ring: allowed are bridge, ",
+        ),
+        (
+            "--sim-loss 1%",
+            "--sim-loss 1%: allowed only with --fabric sim",
+        ),
+        (
+            "--fabric sim --sim-loss 101%",
+            "--sim-loss 101%: allowed is a share from 0% to 100%",
+        ),
+        (
+            "--fabric sim --netns host",
+            "--netns host: allowed only with --fabric bridge or ",
+        ),
+        (
+            "--fabric none --attach",
+            "--attach true: allowed only with --fabric bridge",
+        ),
         ("--vms 0", "--vms 0: allowed is 1 or more"),
         (
             "--vms 70000",
