@@ -233,20 +233,46 @@ struct Arguments {
     #[structopt(long, value_name = "vmI=MAC", number_of_values = 1)]
     mac: Vec<String>,
 
-    /// Address to put on the bridge, so that the host's side can talk to the VMs, such as 10.77.0.1/16
-    #[structopt(long, value_name = "CIDR")]
-    host_addr: Option<String>,
+    /// Address to put on the bridge, so that the host's side can talk to the VMs, such as 10.77.0.1/16; a second one may
+    /// be IPv6, such as fd77::1/64
+    #[structopt(long, value_name = "CIDR", number_of_values = 1)]
+    host_addr: Vec<String>,
 
     /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
     #[structopt(long, value_name = "IP")]
     gateway: Option<String>,
 
+    /// The VMs speak IPv6 too: a link-local address, and subnet6 + 2 + I
+    #[structopt(long)]
+    ipv6: bool,
+
+    /// Ping VMs over IPv6, in place of IPv4
+    #[structopt(long, short = "6")]
+    over_ipv6: bool,
+
+    /// The VMs' IPv6 network [default: fd77::/64]
+    #[structopt(long, value_name = "CIDR")]
+    subnet6: Option<String>,
+
+    /// The VMs take IPv6 addresses and a default router from router advertisements (RFC 4862)
+    #[structopt(long)]
+    slaac: bool,
+
+    /// The VLAN that all VMs are in, or one, or some: 100, vm0=100, vm[0-4]=100; two numbers with a dot between them are
+    /// a service and a customer VLAN (QinQ), such as 100.200; repeatable
+    #[structopt(long, value_name = "[VMS=]ID[.ID]", number_of_values = 1)]
+    vlan: Vec<String>,
+
+    /// The bridge lets each port have its VM's VLAN only
+    #[structopt(long)]
+    vlan_filtering: bool,
+
     /// Each VM announces its address to the others at its start
     #[structopt(long)]
     announce: bool,
 
-    /// Each VM asks whether somebody else has its address before it uses it, and announces it then (RFC 5227); takes
-    /// 4 to 7 seconds
+    /// Each VM asks whether somebody else has its address before it uses it (RFC 5227; on IPv6 RFC 4862), and announces
+    /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
     #[structopt(long)]
     probe: bool,
 
@@ -453,10 +479,12 @@ fn settings(arguments: &Arguments) -> Settings {
     } = arguments;
     let Arguments {
         subnet,
+        subnet6,
         host_addr,
         gateway,
         ping,
         mac,
+        vlan,
         ..
     } = arguments;
     let mut settings = Settings::default();
@@ -488,7 +516,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("ports-per-bridge", &arguments.ports_per_bridge),
         ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
-        ("host-addr", host_addr),
+        ("subnet6", subnet6),
         ("gateway", gateway),
     ] {
         if let Some(text) = text {
@@ -500,6 +528,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("mac", mac),
         ("report", &arguments.report),
         ("expect", &arguments.expect),
+        ("host-addr", host_addr),
+        ("vlan", vlan),
     ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));
     }
@@ -509,6 +539,10 @@ fn settings(arguments: &Arguments) -> Settings {
         ("no-filter", arguments.no_filter),
         ("announce", arguments.announce),
         ("probe", arguments.probe),
+        ("ipv6", arguments.ipv6),
+        ("over-ipv6", arguments.over_ipv6),
+        ("slaac", arguments.slaac),
+        ("vlan-filtering", arguments.vlan_filtering),
     ] {
         if is_on {
             settings.add_flag(name, true);

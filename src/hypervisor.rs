@@ -18,6 +18,9 @@ use crate::vm::{
 };
 use crate::wire::{Fault, Layer, MacAddr, ParseError};
 
+/// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outgoing {
@@ -225,7 +228,7 @@ impl<F: Fabric> Hypervisor<F> {
     ///
     /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
     pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
-        self.turn_phase(now);
+        let due_by = self.turn_phase(now);
         // What was due for a VM that has been removed is passed over.
         while let Some(vm) = self.ready.pop_front() {
             if let Some(step) = self.poll_vm(now, vm, buffer) {
@@ -244,7 +247,7 @@ impl<F: Fabric> Hypervisor<F> {
                 return step;
             }
         }
-        let due = self.load.next(now)?;
+        let due = self.load.next(due_by)?;
         self.start_ping(now, due, buffer)
     }
 
@@ -328,14 +331,23 @@ impl<F: Fabric> Hypervisor<F> {
         (self.fabric, self.recorder)
     }
 
-    /// Ends the present phase if its time is up or its pings are over.
-    fn turn_phase(&mut self, now: Instant) {
+    /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
+    /// out: until now, or until the end of a phase that has some left to catch up with.
+    fn turn_phase(&mut self, now: Instant) -> Instant {
         match self.phase_end {
+            Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
+                return Instant::from_nanos(end.as_nanos().saturating_sub(1));
+            }
             // The next begins when this one should have ended, so that lateness does not shift the schedule.
-            Some(end) if end <= now => self.begin_next_phase(end),
+            Some(end) if end <= now => {
+                let unsent = self.load.forget_overdue(end);
+                self.recorder.unsent(unsent);
+                self.begin_next_phase(end);
+            }
             _ if !self.phases.is_empty() && self.load.is_done() => self.begin_next_phase(now),
             _ => {}
         }
+        now
     }
 
     fn begin_next_phase(&mut self, at: Instant) {
@@ -437,7 +449,7 @@ impl<F: Fabric> Hypervisor<F> {
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
             Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
-            Event::AddressReady { .. } => self.tune(vm),
+            Event::AddressReady { .. } | Event::AddressLost { .. } => self.tune(vm),
             Event::Conflict { .. } => {
                 self.recorder.dropped(DropReason::ArpConflict);
                 self.tune(vm);
@@ -540,19 +552,25 @@ fn drop_reason(ignored: Ignored) -> DropReason {
             ..
         }) => DropReason::BadIpChecksum,
         Ignored::Malformed(ParseError {
-            layer: Layer::Ipv4, ..
+            layer: Layer::Ipv4 | Layer::Ipv6,
+            ..
         }) => DropReason::BadIpHeader,
         Ignored::Malformed(ParseError {
-            layer: Layer::Icmp, ..
+            layer: Layer::Icmp | Layer::Icmpv6,
+            ..
         }) => DropReason::BadIcmpChecksum,
         Ignored::OtherStation => DropReason::NotForOurMac,
         Ignored::OtherTarget => DropReason::ArpNotForUs,
         Ignored::OtherAddress => DropReason::NotForOurIp,
         Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
-        Ignored::UnexpectedArpReply | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
+        Ignored::UnexpectedArpReply
+        | Ignored::UnexpectedAdvertisement
+        | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
         Ignored::EtherType(0x86dd) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,
+        Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
+        Ignored::OtherVlan => DropReason::OtherVlan,
         Ignored::Fragment => DropReason::Fragment,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,

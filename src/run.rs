@@ -3,6 +3,7 @@
 mod simulated;
 
 use std::io::{self, IsTerminal, Write};
+use std::net::Ipv4Addr;
 
 use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::fabric::Fabric;
@@ -98,8 +99,10 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let before = resident_bytes();
     let on_start = |vm: VmId, plan: &VmPlan| {
         if let Some(narrator) = &mut narrator {
+            let ipv6 = experiment.ipv6_address(vm);
+            let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
             let words = format_args!(
-                "{vm} starts: {} at {} on {}{}",
+                "{vm} starts: {}{ipv6} at {} on {}{}",
                 plan.address, plan.mac, experiment.lab.tap_prefix, vm.0
             );
             narrator.say(clock.now(), words);
@@ -232,7 +235,7 @@ fn add_flows(
                 flow.source
             ))
         };
-        let destination = experiment.destination(flow.target).ok_or_else(refused)?;
+        let destination = experiment.destination(flow).ok_or_else(refused)?;
         let session = SessionConfig {
             destination,
             payload_length: flow.payload_length,
@@ -262,15 +265,19 @@ fn add_flows(
 
 /// What a run without pings tells before it waits.
 fn serving(experiment: &Experiment) -> String {
+    let addresses = |index: usize, address: Ipv4Addr| {
+        let ipv6 = experiment.ipv6_address(VmId(index as u32));
+        ipv6.map_or_else(
+            || address.to_string(),
+            |ipv6| format!("{address} and {ipv6}"),
+        )
+    };
     let who = match experiment.vms.as_slice() {
-        [first] => format!("vm0 at {}", first.address),
+        [first] => format!("vm0 at {}", addresses(0, first.address)),
         [first, .., last] => {
-            format!(
-                "vm0 to vm{} at {} to {}",
-                experiment.vms.len() - 1,
-                first.address,
-                last.address
-            )
+            let index = experiment.vms.len() - 1;
+            let (first, last) = (addresses(0, first.address), addresses(index, last.address));
+            format!("vm0 to vm{index} at {first} to {last}")
         }
         [] => String::new(),
     };
@@ -292,9 +299,10 @@ fn fill_neighbour_tables(
         };
         for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
             if let Some(plan) = experiment.vms.get(neighbour.index())
+                && let Some(address) = experiment.address(neighbour, flow.version)
                 && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(now, plan.address.into(), plan.mac);
+                vm.add_neighbour(now, address, plan.mac);
             }
         }
     }

@@ -37,9 +37,13 @@ fn every_setting_has_a_flag_of_its_name() {
             "no-filter",
             "dhcp",
             "dont-fragment",
+            "ipv6",
+            "over-ipv6",
             "probe",
+            "slaac",
             "static-neighbours",
             "udp-echo",
+            "vlan-filtering",
         ]
         .contains(name);
         let line = if switch {

@@ -3,10 +3,13 @@
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
-use super::{Experiment, FlowPlan};
+use ipnet::IpNet;
+
+use super::{Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, Target};
 use crate::system::{NetnsChoice, Switching};
+use crate::vm::VmId;
 
 /// Lines of VMs and of flows that are told one by one; the rest is counted.
 const LINES: usize = 20;
@@ -61,18 +64,27 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             experiment.flows.len()
         )?;
     }
-    if let Some(address) = lab.host_address {
+    let addresses = [
+        lab.host_address.map(IpNet::V4),
+        lab.host_address6.map(IpNet::V6),
+    ];
+    for address in addresses.iter().flatten() {
         writeln!(out, "     bridge {} has the address {address}", lab.bridge)?;
+    }
+    if lab.vlan_filtering.is_some() {
+        writeln!(out, "     each port of it is in its VM's VLAN only")?;
     }
     let vms = experiment.vms.iter().enumerate();
     list(out, vms, experiment.vms.len(), "VMs", |out, (i, vm)| {
-        writeln!(
-            out,
-            "vm{i}: {} at {} on {}",
-            vm.address,
-            vm.mac,
-            lab.tap_name(i as u32)
-        )
+        write!(out, "vm{i}: {}", vm.address)?;
+        if let Some(address) = experiment.ipv6_address(VmId(i as u32)) {
+            write!(out, " and {address}")?;
+        }
+        write!(out, " at {} on {}", vm.mac, lab.tap_name(i as u32))?;
+        match vm.vlan {
+            Some(vlan) => writeln!(out, " in VLAN {vlan}"),
+            None => writeln!(out),
+        }
     })?;
     if experiment.static_neighbours {
         writeln!(
@@ -132,8 +144,14 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
                 |out, flow: &FlowPlan| {
                     writeln!(
                         out,
-                        "  {} → {}, {} bytes",
-                        flow.source, flow.target, flow.payload_length
+                        "  {} → {}{}, {} bytes",
+                        flow.source,
+                        flow.target,
+                        match flow.version {
+                            IpVersion::V4 => "",
+                            IpVersion::V6 => " over IPv6",
+                        },
+                        flow.payload_length
                     )
                 },
             )?;

@@ -10,17 +10,17 @@ pub use self::plan::plan;
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::hypervisor::Phase;
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::LabConfig;
-use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, VmConfig, VmId};
-use crate::wire::MacAddr;
+use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig, VmId};
+use crate::wire::{MacAddr, Vlan};
 
 /// What one VM is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,17 @@ pub struct VmPlan {
     pub mac: MacAddr,
     /// Its IPv4 address.
     pub address: Ipv4Addr,
+    /// The VLAN that it is in.
+    pub vlan: Option<Vlan>,
+}
+
+/// By which of the two protocols a VM is pinged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
 }
 
 /// What a flow is to be.
@@ -38,6 +49,8 @@ pub struct FlowPlan {
     pub source: VmId,
     /// Who is to answer.
     pub target: Target,
+    /// How, if it is a VM.
+    pub version: IpVersion,
     /// Bytes of payload of each ping.
     pub payload_length: usize,
 }
@@ -55,10 +68,21 @@ pub struct GuestPlan {
     pub announce: bool,
     /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
     pub udp_echo: bool,
+    /// What they are on IPv6, if they speak it.
+    pub ipv6: Option<Ipv6Plan>,
 }
 
-/// How much later than the one before it a VM announces its address, for each port of the bridge: a broadcast costs the
-/// kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
+/// What all VMs of a run have in common on IPv6. Each has a link-local address beside, made from its hardware address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv6Plan {
+    /// The network that they are told an address in: network + 2 + index.
+    pub subnet: Ipv6Net,
+    /// Whether they take addresses and a default router from router advertisements.
+    pub slaac: bool,
+}
+
+/// How much later than the one before it a VM announces its address, or reports its groups, for each port of the bridge:
+/// a broadcast costs the kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
 const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 
 /// What to build, what to send, and for how long.
@@ -125,6 +149,7 @@ impl AddressPlan {
         VmPlan {
             mac: MacAddr([2, 0, a, b, c, d]),
             address,
+            vlan: None,
         }
     }
 }
@@ -132,10 +157,22 @@ impl AddressPlan {
 impl Experiment {
     /// What VM number `index` is told at its start. `None` if there is none of that number.
     pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
-        let VmPlan { mac, address } = *self.vms.get(index)?;
+        let VmPlan { mac, address, vlan } = *self.vms.get(index)?;
         let guests = &self.guests;
         let turn = u32::try_from(index * self.vms.len()).unwrap_or(u32::MAX);
+        let delay = ANNOUNCEMENT_PER_PORT.saturating_mul(turn);
+        let ipv6 = guests.ipv6.map(|plan| Ipv6Config {
+            interface: Some(Ipv6Interface {
+                address: plan.address(VmId(index as u32)),
+                prefix_length: plan.subnet.prefix_len(),
+            }),
+            probe: guests.probe,
+            slaac: plan.slaac,
+            report: delay,
+        });
         Some(VmConfig {
+            vlan,
+            ipv6,
             mac,
             mtu: self.lab.mtu,
             // Two VMs of a run, and the same VM of two runs, choose differently.
@@ -147,20 +184,32 @@ impl Experiment {
                     gateway: guests.gateway,
                 }),
                 probe: guests.probe,
-                announce: guests
-                    .announce
-                    .then(|| ANNOUNCEMENT_PER_PORT.saturating_mul(turn)),
+                announce: guests.announce.then_some(delay),
                 udp_echo: guests.udp_echo,
             },
         })
     }
 
-    /// The address that a flow's pings go to. `None` if its VM does not exist.
-    pub fn destination(&self, target: Target) -> Option<IpAddr> {
-        match target {
-            Target::Vm(vm) => self.vms.get(vm.index()).map(|vm| vm.address.into()),
+    /// The address that a flow's pings go to. `None` if its VM does not exist, or has no address of that version.
+    pub fn destination(&self, flow: &FlowPlan) -> Option<IpAddr> {
+        match flow.target {
+            Target::Vm(vm) => self.address(vm, flow.version),
             Target::Address(address) => Some(address),
         }
+    }
+
+    /// The address of that version that `vm` is told.
+    pub fn address(&self, vm: VmId, version: IpVersion) -> Option<IpAddr> {
+        let plan = self.vms.get(vm.index())?;
+        match version {
+            IpVersion::V4 => Some(plan.address.into()),
+            IpVersion::V6 => self.ipv6_address(vm).map(IpAddr::V6),
+        }
+    }
+
+    /// The IPv6 address that `vm` is told.
+    pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
+        self.guests.ipv6.map(|plan| plan.address(vm))
     }
 
     /// How many pings all phases together are to send; `None` when that depends on the time.

@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
-use super::{AddressPlan, Experiment, FlowPlan, VmPlan};
+use super::{AddressPlan, Experiment, FlowPlan, IpVersion, Ipv6Plan, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::{LabConfig, Switching, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
-use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, MacAddr};
+use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr};
 
 mod fabric;
 mod guests;
+mod ipv6;
 mod phases;
+mod vlan;
 
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 
@@ -34,23 +36,27 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let groups = groups(scenario)?;
     let count = check_number(&groups)?;
     let subnet = subnet(settings)?;
-    let vms = vms(settings, &groups, subnet)?;
-    host_address(settings, &vms, subnet)?;
+    let mut vms = vms(settings, &groups, subnet)?;
     let (switching, simulation) = match fabric(settings)? {
         Fabric::Taps(switching) => (switching, None),
         Fabric::Simulated(simulation) => (Switching::External, Some(simulation)),
     };
-    let lab = lab(settings, count, switching)?;
+    let mut lab = lab(settings, count, switching)?;
+    vlan::place(settings, &groups, &mut vms)?;
+    lab.vlan_filtering = vlan::filtering(settings, &vms)?;
+    let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
+    host_addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
     let timeout = settings
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
-    let guests = guests::guests(settings, &vms, subnet)?;
+    let guests = guests::guests(settings, &vms, subnet, ipv6)?;
     let world = World {
         subnet,
         has_gateway: guests.gateway.is_some(),
+        ipv6,
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -84,6 +90,7 @@ struct Group<'a> {
 struct World<'a> {
     subnet: Ipv4Net,
     has_gateway: bool,
+    ipv6: Option<Ipv6Plan>,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -176,10 +183,9 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         bridge: text("bridge", default.bridge),
         tap_prefix: text("tap-prefix", default.tap_prefix),
         mtu,
-        host_address: settings
-            .get("host-addr")
-            .map(|setting| setting.value("an address and its prefix length, such as 10.77.0.1/16"))
-            .transpose()?,
+        host_address: None,
+        host_address6: None,
+        vlan_filtering: None,
         attach: settings.switch("attach")?,
         tx_queue_length: frames(settings, "txqueuelen")?,
         switching,
@@ -189,7 +195,6 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         },
         filter: !settings.switch("no-filter")?,
     };
-    lab.validate().map_err(SettingError::new)?;
     Ok(lab)
 }
 
@@ -321,12 +326,44 @@ fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
     Ok(())
 }
 
-fn host_address(settings: &Settings, vms: &[VmPlan], subnet: Ipv4Net) -> Result<(), SettingError> {
-    let Some(setting) = settings.get("host-addr") else {
-        return Ok(());
-    };
+/// Puts the host side's addresses into the plan, at most one of each version, and checks the lab as a whole.
+fn host_addresses(
+    settings: &Settings,
+    lab: &mut LabConfig,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+    ipv6: Option<Ipv6Plan>,
+) -> Result<(), SettingError> {
+    for setting in settings.all("host-addr") {
+        if settings.switch("attach")? {
+            let why = "not allowed with --attach, which leaves the bridge as it is";
+            return Err(setting.error(why));
+        }
+        let net: IpNet = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
+        let again = match net {
+            IpNet::V4(net) => {
+                check_host_address(setting, net, vms, subnet)?;
+                lab.host_address.replace(net).is_some()
+            }
+            IpNet::V6(net) => {
+                check_host_address6(setting, net, vms, ipv6)?;
+                lab.host_address6.replace(net).is_some()
+            }
+        };
+        if again {
+            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
+        }
+    }
+    lab.validate().map_err(SettingError::new)
+}
+
+fn check_host_address(
+    setting: &Setting,
+    net: Ipv4Net,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+) -> Result<(), SettingError> {
     let example = first_host(subnet);
-    let net: Ipv4Net = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
     if let Some(vm) = vms.iter().position(|vm| vm.address == net.addr()) {
         let why =
             format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
@@ -336,10 +373,30 @@ fn host_address(settings: &Settings, vms: &[VmPlan], subnet: Ipv4Net) -> Result<
         let why = format_args!("not a host of {subnet}; allowed is one such as {example}");
         return Err(setting.error(why));
     }
-    if settings.switch("attach")? {
-        return Err(setting.error("not allowed with --attach, which leaves the bridge as it is"));
-    }
     if !is_host_of(net, net.addr()) {
+        let why = format_args!("not the address of a host; allowed is one such as {example}");
+        return Err(setting.error(why));
+    }
+    Ok(())
+}
+
+fn check_host_address6(
+    setting: &Setting,
+    net: Ipv6Net,
+    vms: &[VmPlan],
+    ipv6: Option<Ipv6Plan>,
+) -> Result<(), SettingError> {
+    let Some(plan) = ipv6 else {
+        return Ok(());
+    };
+    let (address, example) = (net.addr(), plan.host());
+    let vm = (0..vms.len() as u32).find(|&vm| plan.address(VmId(vm)) == address);
+    if let Some(vm) = vm {
+        let why =
+            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
+        return Err(setting.error(why));
+    }
+    if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
         let why = format_args!("not the address of a host; allowed is one such as {example}");
         return Err(setting.error(why));
     }
@@ -386,6 +443,7 @@ impl World<'_> {
         &self,
         setting: &Setting,
         size: Option<&Setting>,
+        over_ipv6: bool,
     ) -> Result<Vec<FlowPlan>, SettingError> {
         let side = |side: &str| {
             let group = self.groups.iter().find(|group| group.name == Some(side));
@@ -406,16 +464,22 @@ impl World<'_> {
             .map_err(|error| setting.error(error))?;
         let mut planned = Vec::with_capacity(flows.len());
         for (source, target) in flows {
+            let version = match target {
+                Target::Vm(_) if over_ipv6 => IpVersion::V6,
+                Target::Address(IpAddr::V6(_)) => IpVersion::V6,
+                Target::Vm(_) | Target::Address(IpAddr::V4(_)) => IpVersion::V4,
+            };
             let target = self.reachable(target).map_err(|why| setting.error(why))?;
             if target == Target::Vm(source) {
                 let why =
                     format_args!("{source} can't ping itself; allowed is another VM or address");
                 return Err(setting.error(why));
             }
-            let payload_length = self.payload_length(source, size)?;
+            let payload_length = self.payload_length(source, size, version)?;
             planned.push(FlowPlan {
                 source,
                 target,
+                version,
                 payload_length,
             });
         }
@@ -427,44 +491,74 @@ impl World<'_> {
         let Target::Address(address) = target else {
             return Ok(target);
         };
-        let IpAddr::V4(ipv4) = address else {
-            return Err(format!(
-                "{address}: VMs speak IPv4; allowed is a host of {}",
-                self.subnet
-            ));
+        let (vm, reachable) = match address {
+            IpAddr::V4(address) => {
+                let vm = self.vms.iter().position(|vm| vm.address == address);
+                (vm, self.check_reachable(address))
+            }
+            IpAddr::V6(address) => {
+                // A plan is there: an IPv6 target asks for one.
+                let plan = self.ipv6.ok_or("VMs don't speak IPv6")?;
+                let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
+                (
+                    vms.position(|vm| vm == address),
+                    plan.check_reachable(address),
+                )
+            }
         };
-        match self.vms.iter().position(|vm| vm.address == ipv4) {
+        match vm {
             Some(index) => Ok(Target::Vm(VmId(index as u32))),
-            None if is_host_of(self.subnet, ipv4) => Ok(target),
-            None if self.has_gateway && !self.subnet.contains(&ipv4) && is_host(ipv4) => Ok(target),
-            None => Err(format!(
-                "{ipv4} is not a host of {}, and without a gateway VMs reach no other network",
-                self.subnet
-            )),
+            None => reachable.map(|()| target),
         }
     }
 
+    /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
+    fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
+        let is_outside = self.has_gateway && !self.subnet.contains(&address) && is_host(address);
+        if is_outside || is_host_of(self.subnet, address) {
+            return Ok(());
+        }
+        Err(format!(
+            "{address} is not a host of {}, and without a gateway VMs reach no other network",
+            self.subnet
+        ))
+    }
+
     /// The payload of pings from `source`: what the phase says, or the source's group, or the default.
-    fn payload_length(&self, source: VmId, size: Option<&Setting>) -> Result<usize, SettingError> {
+    fn payload_length(
+        &self,
+        source: VmId,
+        size: Option<&Setting>,
+        version: IpVersion,
+    ) -> Result<usize, SettingError> {
         let group = self
             .groups
             .iter()
             .rev()
             .find(|group| group.first <= source.0);
         let Some(setting) = size.or_else(|| group?.settings.get("size")) else {
-            return self.fits(DEFAULT_SIZE, None);
+            return self.fits(DEFAULT_SIZE, None, version);
         };
-        self.fits(setting.value("a number of bytes")?, Some(setting))
+        self.fits(setting.value("a number of bytes")?, Some(setting), version)
     }
 
-    fn fits(&self, size: usize, setting: Option<&Setting>) -> Result<usize, SettingError> {
-        let overhead = IPV4_HEADER_LENGTH + ICMP_ECHO_HEADER_LENGTH;
+    fn fits(
+        &self,
+        size: usize,
+        setting: Option<&Setting>,
+        version: IpVersion,
+    ) -> Result<usize, SettingError> {
+        let (name, header) = match version {
+            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH),
+            IpVersion::V6 => ("IPv6", IPV6_HEADER_LENGTH),
+        };
+        let overhead = header + ICMP_ECHO_HEADER_LENGTH;
         let largest = usize::from(self.mtu) - overhead;
         if size <= largest {
             return Ok(size);
         }
         let why = format!(
-            "with an MTU of {} allowed is 0 to {largest} (IPv4 and ICMP headers take {overhead} bytes)",
+            "with an MTU of {} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)",
             self.mtu
         );
         Err(match setting {

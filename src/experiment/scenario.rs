@@ -26,7 +26,7 @@ use toml::de::{DeTable, DeValue};
 use super::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
 /// What a group of VMs may say of itself.
-const GROUP: &[&str] = &["name", "vms", "mac", "address", "size"];
+const GROUP: &[&str] = &["name", "vms", "mac", "address", "vlan", "size"];
 
 /// What a user asked for: settings that are read but not checked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

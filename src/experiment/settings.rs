@@ -18,6 +18,11 @@ pub const LAB: &[&str] = &[
     "gateway",
     "announce",
     "probe",
+    "ipv6",
+    "subnet6",
+    "slaac",
+    "vlan",
+    "vlan-filtering",
     "attach",
     "ports-per-bridge",
     "txqueuelen",
@@ -38,6 +43,7 @@ pub const LAB: &[&str] = &[
 /// Settings of the load, which each phase may have for itself.
 pub const LOAD: &[&str] = &[
     "ping",
+    "over-ipv6",
     "interval",
     "rate",
     "window",

@@ -131,7 +131,11 @@ impl FromStr for Pattern {
 }
 
 impl Selection {
-    fn range(self, vms: u32) -> Result<std::ops::RangeInclusive<u32>, PatternError> {
+    /// The VMs that are meant, of `vms` that there are.
+    ///
+    /// # Errors
+    /// When one does not exist.
+    pub fn range(self, vms: u32) -> Result<std::ops::RangeInclusive<u32>, PatternError> {
         match self {
             Selection::All => Ok(0..=vms.saturating_sub(1)),
             Selection::Range(first, last) if last < vms => Ok(first..=last),

@@ -62,6 +62,12 @@ impl Narrator {
                     format_args!("{vm}   takes {address}: nobody else has it"),
                 );
             }
+            Event::AddressLost { address } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   gives {address} up: its time is over"),
+                );
+            }
             Event::Conflict { address, mac } => {
                 self.say(
                     now,

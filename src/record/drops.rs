@@ -57,6 +57,10 @@ drop_reasons! {
     UnknownEthertype => "unknown_ethertype",
     /// IPv6, where the VM speaks IPv4 only.
     Ipv6Ignored => "ipv6_ignored",
+    /// In another VLAN than the VM, or in one at all where the VM is in none.
+    OtherVlan => "other_vlan",
+    /// IPv6 extension headers that are too many, or ask for what a host does not do (RFC 8200 section 4).
+    ExtensionHeaders => "extension_headers",
     /// IP that carries a protocol the VM does not speak.
     UnknownIpProtocol => "unknown_ip_protocol",
     /// A fragment of an IP packet that is not put together.

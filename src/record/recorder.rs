@@ -177,6 +177,12 @@ impl Recorder {
         self.count(flow, now, |totals| totals.late += 1);
     }
 
+    /// So many pings of the present phase were due and will not be sent: its time is up.
+    pub fn unsent(&mut self, pings: u64) {
+        let totals = &mut self.current().totals;
+        totals.unsent = totals.unsent.saturating_add(pings);
+    }
+
     /// A neighbour's address was found `elapsed` nanoseconds after it was first asked for.
     ///
     /// Resolutions belong to the run as a whole, a warm-up included.

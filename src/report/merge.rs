@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::build::per_second;
-use super::verdict::Evidence;
+use super::verdict::{Evidence, lag_p99};
 use super::{FlowReport, Histograms, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
 use crate::record::{DropReason, LatencySummary, Moments};
 
@@ -82,9 +82,10 @@ impl Report {
             elapsed_ns: self.elapsed_ns,
             busy_ns: self.reactor.busy_ns,
             rtt_p99_ns: self.rtt_ns.p99,
-            lag_p99_ns: self.lag_ns.p99,
+            lag_p99_ns: lag_p99(lag, self.reactor.frames_in),
             lateness_p99_ns: self.lateness_ns.p99,
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
+            unsent: self.totals.unsent,
         });
     }
 }

@@ -104,6 +104,7 @@ pub(super) fn outcome(totals: &Totals) -> String {
         (totals.late, "late"),
         (totals.reordered, "reordered"),
         (totals.corrupt, "corrupt"),
+        (totals.unsent, "due but never sent"),
     ] {
         if number > 0 {
             text += &format!(", {} {name}", count(number));
@@ -215,7 +216,7 @@ fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) 
         .map(|class| {
             let share = class.count as f64 / latency.count() as f64;
             let numbers = format!("{} {:>8}", count(class.count), percent(share));
-            (class.count, classes.label(class), numbers)
+            (class.count, class.label.clone(), numbers)
         })
         .collect();
     let widest = |column: fn(&(u64, String, String)) -> &String| {

@@ -49,7 +49,7 @@ impl Bridges {
         let mac = bridge_mac(maker.lab.host_address, maker.mark);
         let mut bridges = Bridges {
             topology,
-            spine: maker.bridge(&name, mac, maker.lab.host_address)?,
+            spine: maker.bridge(&name, mac, true)?,
             macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
         };
@@ -70,7 +70,7 @@ impl Bridges {
     fn make_leaf(&mut self, maker: &mut Maker<'_>, leaf: u32) -> Result<(), SystemError> {
         let name = leaf_name(&maker.lab.bridge, leaf);
         let mac = leaf_mac(leaf, maker.mark);
-        let index = maker.bridge(&name, mac, None)?;
+        let index = maker.bridge(&name, mac, false)?;
         maker.uplink(leaf, (index, self.spine))?;
         self.macs.push((mac, name.clone()));
         self.leaves.push(Leaf {
@@ -142,25 +142,39 @@ pub(super) fn bridge_links(lab: &LabConfig) -> impl Iterator<Item = String> {
 }
 
 impl Maker<'_> {
-    fn bridge(
-        &mut self,
-        name: &str,
-        mac: MacAddr,
-        address: Option<Ipv4Net>,
-    ) -> Result<u32, SystemError> {
+    fn bridge(&mut self, name: &str, mac: MacAddr, is_host_side: bool) -> Result<u32, SystemError> {
         let index = self.netlink.create_bridge(&BridgePlan {
             name,
             mac,
             mtu: self.lab.mtu.into(),
             group: self.mark.group(GROUP),
             alias: &self.mark.alias(),
+            vlan_filtering: self.lab.vlan_filtering.as_ref(),
         })?;
-        self.silence_link(name);
-        if let Some(address) = address {
-            self.netlink.add_address(name, index, address)?;
+        if is_host_side {
+            self.host_side(name, index)?;
+        } else {
+            self.silence_link(name);
         }
         self.netlink.change_link(name, &up(None))?;
         Ok(index)
+    }
+
+    /// Gives the bridge that the host sees its addresses, and puts its side of it in the VLANs of the VMs.
+    fn host_side(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
+        if let Some(filtering) = &self.lab.vlan_filtering {
+            self.netlink.set_bridge_vlans(name, index, filtering)?;
+        }
+        if let Some(address) = self.lab.host_address6 {
+            sysctl::enable_ipv6(name)?;
+            self.netlink.add_address(name, index, address.into())?;
+        } else {
+            self.silence_link(name);
+        }
+        if let Some(address) = self.lab.host_address {
+            self.netlink.add_address(name, index, address.into())?;
+        }
+        Ok(())
     }
 
     /// Joins a leaf to the spine; `bridges` are the indices of both.
@@ -176,6 +190,11 @@ impl Maker<'_> {
         for (name, bridge) in [(names.0, bridges.0), (names.1, bridges.1)] {
             self.silence_link(&name);
             self.netlink.change_link(&name, &up(Some(bridge)))?;
+            if let Some(filtering) = &self.lab.vlan_filtering
+                && let Some(link) = self.netlink.link(&name)?
+            {
+                self.netlink.set_trunk_vlans(&name, link.index, filtering)?;
+            }
         }
         Ok(())
     }

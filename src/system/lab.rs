@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::error::SystemError;
 use super::names::{validate_interface_name, validate_namespace_name};
+use super::vlan_table::VlanFiltering;
 use crate::topology::{DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names};
 
 /// Which network namespace the lab lives in.
@@ -78,6 +79,10 @@ pub struct LabConfig {
     pub mtu: u16,
     /// An address for the bridge, so that the host side can talk to the VMs.
     pub host_address: Option<Ipv4Net>,
+    /// An IPv6 address for the bridge; without one, IPv6 is off there.
+    pub host_address6: Option<Ipv6Net>,
+    /// Which port of the bridge is in which VLAN; `None` for a bridge that does not look at tags.
+    pub vlan_filtering: Option<VlanFiltering>,
     /// Use the bridge and TAPs that somebody else has prepared, and leave them as they are.
     pub attach: bool,
     /// How many frames wait in a TAP before the kernel drops more; `None` for the kernel's default (1000).
@@ -99,6 +104,8 @@ impl Default for LabConfig {
             tap_prefix: "tap".to_owned(),
             mtu: 1500,
             host_address: None,
+            host_address6: None,
+            vlan_filtering: None,
             attach: false,
             tx_queue_length: None,
             filter: true,
@@ -160,7 +167,7 @@ impl LabConfig {
             return Err(SystemError::refused("attach to a private lab", why)
                 .advise("add --netns host or --netns NAME"));
         }
-        if self.attach && self.host_address.is_some() {
+        if self.attach && (self.host_address.is_some() || self.host_address6.is_some()) {
             let operation = format!("give bridge {} an address", self.bridge);
             return Err(SystemError::refused(
                 operation,

@@ -1,8 +1,8 @@
 //! Requests about links: look them up, make, change and remove them.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader,
     LinkInfo, LinkMessage,
@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use super::error::SystemError;
 use super::link::{Link, parse_link};
 use super::netlink::{Netlink, Refusal};
+use super::vlan_table::VlanFiltering;
 use crate::wire::MacAddr;
 
 /// A bridge to be made: no spanning tree, no forward delay, no multicast snooping.
@@ -28,6 +29,8 @@ pub struct BridgePlan<'a> {
     pub group: u32,
     /// Its alias.
     pub alias: &'a str,
+    /// Which of its ports is in which VLAN, if it looks at tags.
+    pub vlan_filtering: Option<&'a VlanFiltering>,
 }
 
 /// What to change on a link, all of it by one message; `None` stays as it is.
@@ -84,13 +87,19 @@ impl Netlink {
     /// When the name is taken (`EEXIST`), or the kernel does not let us.
     pub fn create_bridge(&mut self, plan: &BridgePlan<'_>) -> Result<u32, SystemError> {
         let BridgePlan { name, mac, mtu, .. } = *plan;
+        let mut bridge = vec![
+            InfoBridge::StpState(BridgeStpState::Disabled),
+            InfoBridge::ForwardDelay(0),
+            InfoBridge::MulticastSnooping(false),
+        ];
+        bridge.extend(
+            plan.vlan_filtering
+                .into_iter()
+                .flat_map(VlanFiltering::attributes),
+        );
         let create = LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(vec![
-                InfoBridge::StpState(BridgeStpState::Disabled),
-                InfoBridge::ForwardDelay(0),
-                InfoBridge::MulticastSnooping(false),
-            ])),
+            LinkInfo::Data(InfoData::Bridge(bridge)),
         ]);
         let create = link_message(
             LinkHeader::default(),
@@ -227,7 +236,8 @@ impl Netlink {
         self.request(vec![(RouteNetlinkMessage::NewLink(message), 0)], |_| ())
     }
 
-    /// Puts an IPv4 address, with the route to its subnet, on the link with that index; `name` is for the error.
+    /// Puts an address, with the route to its subnet, on the link with that index; `name` is for the error. An IPv6
+    /// address is used at once, without asking whether somebody has it.
     ///
     /// # Errors
     /// When the kernel refuses, for instance because the link has that address (`EEXIST`).
@@ -235,21 +245,29 @@ impl Netlink {
         &mut self,
         name: &str,
         index: u32,
-        address: Ipv4Net,
+        address: IpNet,
     ) -> Result<(), SystemError> {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
         message.header.prefix_len = address.prefix_len();
         message.header.scope = AddressScope::Universe;
         message.header.index = index;
         message.attributes = vec![
-            AddressAttribute::Local(address.addr().into()),
-            AddressAttribute::Address(address.addr().into()),
+            AddressAttribute::Local(address.addr()),
+            AddressAttribute::Address(address.addr()),
         ];
-        if address.prefix_len() < 31 {
-            message
-                .attributes
-                .push(AddressAttribute::Broadcast(address.broadcast()));
+        match address {
+            IpNet::V4(address) => {
+                message.header.family = AddressFamily::Inet;
+                if address.prefix_len() < 31 {
+                    let broadcast = AddressAttribute::Broadcast(address.broadcast());
+                    message.attributes.push(broadcast);
+                }
+            }
+            IpNet::V6(_) => {
+                message.header.family = AddressFamily::Inet6;
+                let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+                message.attributes.push(flags);
+            }
         }
         let request = (
             RouteNetlinkMessage::NewAddress(message),

@@ -26,6 +26,7 @@ mod sysctl;
 mod tap;
 mod tap_fabric;
 mod timer;
+mod vlan_table;
 
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
@@ -42,3 +43,4 @@ pub use signals::StopSignals;
 pub use tap::Tap;
 pub use tap_fabric::{FIRST_TAP_TOKEN, TapFabric, token_of, vm_of};
 pub use timer::DeadlineTimer;
+pub use vlan_table::VlanFiltering;

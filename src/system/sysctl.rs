@@ -34,6 +34,11 @@ pub(super) fn disable_ipv6(link: &str) -> Result<(), SystemError> {
     set(&format!("ipv6/conf/{link}/disable_ipv6"), "1")
 }
 
+/// Switches IPv6 on for one link of ours. `link` is a valid interface name.
+pub(super) fn enable_ipv6(link: &str) -> Result<(), SystemError> {
+    set(&format!("ipv6/conf/{link}/disable_ipv6"), "0")
+}
+
 fn set(setting: &str, value: &str) -> Result<(), SystemError> {
     let path = PathBuf::from("/proc/sys/net").join(setting);
     match std::fs::write(&path, value) {

@@ -235,6 +235,12 @@ impl TapFabric {
         self.netlink
             .try_change_link(name, &change)
             .map_err(|refusal| refusal.of(operation))?;
+        if let Some(filtering) = &self.lab.vlan_filtering
+            && let Some(link) = self.netlink.link(name)?
+        {
+            let vlan = filtering.of(vm);
+            self.netlink.set_port_vlan(name, link.index, vlan)?;
+        }
         Ok((tap, place))
     }
 

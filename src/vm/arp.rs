@@ -74,7 +74,7 @@ impl Vm {
             return Err(Ignored::UnexpectedArpReply);
         }
         Ok(Reaction {
-            transmit: self.next_resolved(buffer),
+            transmit: self.next_resolved(now, buffer),
             event,
         })
     }

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::wire::MacAddr;
+use super::ipv6::Ipv6Config;
+use crate::wire::{MacAddr, Vlan};
 
 /// What a VM is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,8 +15,12 @@ pub struct VmConfig {
     pub mtu: u16,
     /// Where its random choices start from: two VMs of one run are to have different ones.
     pub seed: u64,
+    /// The VLAN that it is in.
+    pub vlan: Option<Vlan>,
     /// What it is on IPv4.
     pub ipv4: Ipv4Config,
+    /// What it is on IPv6, if it speaks it.
+    pub ipv6: Option<Ipv6Config>,
 }
 
 impl VmConfig {
@@ -36,6 +41,8 @@ impl VmConfig {
                 announce: None,
                 udp_echo: false,
             },
+            vlan: None,
+            ipv6: None,
         }
     }
 }

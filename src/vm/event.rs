@@ -51,6 +51,11 @@ pub enum Event {
         /// The address.
         address: IpAddr,
     },
+    /// An address may be used no longer: the router that gave it does not say so any more (RFC 4862).
+    AddressLost {
+        /// The address.
+        address: IpAddr,
+    },
     /// Another station claims the VM's address, or the one it tries (RFC 5227).
     Conflict {
         /// The address.
@@ -125,6 +130,8 @@ pub enum Ignored {
     ArpSender,
     /// An ARP reply to a request that nobody sent.
     UnexpectedArpReply,
+    /// A neighbour advertisement of an address that nobody looks for.
+    UnexpectedAdvertisement,
     /// An EtherType that VMs don't speak.
     EtherType(u16),
     /// An IPv4 datagram to another address.
@@ -133,6 +140,10 @@ pub enum Ignored {
     BadSource,
     /// A piece of a larger datagram.
     Fragment,
+    /// IPv6 extension headers that are too many, or ask for what can't be done.
+    ExtensionHeaders,
+    /// A frame in another VLAN, or in one where the VM is in none, or the reverse.
+    OtherVlan,
     /// An IP protocol that VMs don't speak.
     Protocol(u8),
     /// An ICMP message other than echo.

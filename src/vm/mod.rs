@@ -11,6 +11,7 @@ mod claim;
 mod config;
 mod event;
 mod ipv4;
+mod ipv6;
 mod neighbour;
 mod ping;
 
@@ -23,15 +24,21 @@ pub use claim::{
 };
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
 pub use event::{Event, Ignored, PingId, PingOutcome, Reaction, Transmit};
+pub use ipv6::{
+    DUPLICATE_PROBES, Ipv6Config, Ipv6Interface, LISTENER_REPORT_INTERVAL, LISTENER_REPORTS,
+    MAX_IPV6_ADDRESSES, MAX_PREFIXES, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
+    ROUTER_SOLICITATIONS, START_WAIT,
+};
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
 
 use self::ipv4::Ipv4;
+use self::ipv6::Ipv6;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::ping::Session;
 use crate::fabric::Station;
 use crate::time::Instant;
-use crate::wire::{EthernetFrame, MacAddr, Payload};
+use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
 pub const MAX_SESSIONS: usize = 1 << 16;
@@ -72,6 +79,8 @@ pub struct Vm {
     config: VmConfig,
     random: fastrand::Rng,
     ipv4: Ipv4,
+    /// Boxed: most VMs have none.
+    ipv6: Option<Box<Ipv6>>,
     neighbours: NeighbourTable,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
@@ -84,7 +93,11 @@ impl Vm {
     /// A VM that starts at `now` and pings nobody yet.
     pub fn new(now: Instant, config: VmConfig) -> Self {
         let mut random = fastrand::Rng::with_seed(config.seed);
+        let ipv6 = config
+            .ipv6
+            .map(|ipv6| Box::new(Ipv6::new(now, config.mac, &ipv6, &mut random)));
         Vm {
+            ipv6,
             ipv4: Ipv4::new(now, &config.ipv4, &mut random),
             config,
             random,
@@ -112,8 +125,22 @@ impl Vm {
         Station {
             mac: self.mac(),
             addresses: address.into_iter().collect(),
-            groups: Vec::new(),
+            groups: self
+                .ipv6
+                .as_ref()
+                .map_or(Vec::new(), |ipv6| ipv6.group_macs().collect()),
         }
+    }
+
+    /// Whether a frame to `destination` is for its network interface.
+    fn takes(&self, destination: MacAddr) -> bool {
+        let is_member = || {
+            let ipv6 = self.ipv6.as_ref();
+            ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
+        };
+        destination == self.config.mac
+            || destination == MacAddr::BROADCAST
+            || destination.is_multicast() && is_member()
     }
 
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
@@ -136,6 +163,20 @@ impl Vm {
         due: Instant,
         buffer: &mut [u8],
     ) -> PingStart {
+        let untagged = self.behind_tags(buffer);
+        match self.start_ping(now, session, due, untagged) {
+            PingStart::Transmit(transmit) => PingStart::Transmit(self.tag(transmit, buffer)),
+            start => start,
+        }
+    }
+
+    fn start_ping(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        due: Instant,
+        buffer: &mut [u8],
+    ) -> PingStart {
         let Some(open) = self
             .sessions
             .get_mut(usize::from(session.0))
@@ -148,11 +189,11 @@ impl Vm {
             session,
             sequence: open.open(due),
         };
-        let transmit = match self.next_hop(destination) {
+        let transmit = match self.next_hop(now, destination) {
             None => None,
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
-                Lookup::Found(mac) => self.echo_request(ping, mac, buffer),
-                Lookup::Ask => self.solicit(next_hop, None, buffer),
+                Lookup::Found(mac) => self.echo_request(now, ping, mac, buffer),
+                Lookup::Ask => self.solicit(now, next_hop, None, buffer),
                 Lookup::Wait => return PingStart::Waiting,
                 Lookup::Full => None,
             },
@@ -173,25 +214,55 @@ impl Vm {
 
     /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
     pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
-        match self.react(now, buffer, length) {
-            Ok(reaction) => reaction,
-            Err(ignored) => Reaction {
-                transmit: None,
-                event: Some(Event::Ignored(ignored)),
-            },
+        let ignored = |ignored| Reaction {
+            transmit: None,
+            event: Some(Event::Ignored(ignored)),
+        };
+        let frame = buffer.get_mut(..length).unwrap_or_default();
+        let Some(start) = take_off(self.config.vlan, frame) else {
+            return ignored(Ignored::OtherVlan);
+        };
+        let untagged = buffer.get_mut(start..).unwrap_or_default();
+        match self.react(now, untagged, length.saturating_sub(start)) {
+            Ok(mut reaction) => {
+                if start > 0
+                    && let Some(transmit) = reaction.transmit
+                {
+                    if self.config.vlan.is_none() {
+                        // The request had a tag that told its priority only; the answer has none.
+                        buffer.copy_within(start..start + transmit.length, 0);
+                    }
+                    reaction.transmit = Some(self.tag(transmit, buffer));
+                }
+                reaction
+            }
+            Err(Ignored::Malformed(error)) => ignored(Ignored::Malformed(ParseError {
+                offset: error.offset + start,
+                ..error
+            })),
+            Err(why) => ignored(why),
         }
     }
 
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let untagged = self.behind_tags(buffer);
+        let reaction = self.poll_untagged(now, untagged)?;
+        Some(Reaction {
+            transmit: reaction.transmit.map(|frame| self.tag(frame, buffer)),
+            ..reaction
+        })
+    }
+
+    fn poll_untagged(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         if let Some(ping) = self.unresolved.pop_front() {
             return Some(Reaction {
                 transmit: None,
                 event: self.abandon(ping),
             });
         }
-        if let Some(transmit) = self.next_resolved(buffer) {
+        if let Some(transmit) = self.next_resolved(now, buffer) {
             return Some(Reaction {
                 transmit: Some(transmit),
                 event: None,
@@ -200,23 +271,25 @@ impl Vm {
         match self.neighbours.overdue(now) {
             Some(Overdue::Ask(address, last)) => {
                 return Some(Reaction {
-                    transmit: self.solicit(address, last, buffer),
+                    transmit: self.solicit(now, address, last, buffer),
                     event: None,
                 });
             }
             Some(Overdue::GiveUp(waiting)) => {
                 self.unresolved = waiting;
-                return self.poll(now, buffer);
+                return self.poll_untagged(now, buffer);
             }
             None => {}
         }
         self.poll_claim(now, buffer)
+            .or_else(|| self.poll_ipv6(now, buffer))
     }
 
     /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
     pub fn poll_at(&self) -> Option<Instant> {
         if self.resolved.is_empty() && self.unresolved.is_empty() {
-            [self.neighbours.deadline(), self.ipv4.deadline()]
+            let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
+            [self.neighbours.deadline(), self.ipv4.deadline(), ipv6]
                 .into_iter()
                 .flatten()
                 .min()
@@ -236,6 +309,25 @@ impl Vm {
         self.sessions.get(usize::from(session.0))?.deadline()
     }
 
+    /// Where a frame is built, with room before it for the tags of the VM's VLAN.
+    fn behind_tags<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
+        let tags = self.config.vlan.map_or(0, Vlan::length);
+        buffer.get_mut(tags..).unwrap_or_default()
+    }
+
+    /// Puts the tags of the VM's VLAN on a frame that was built behind them.
+    fn tag(&self, transmit: Transmit, buffer: &mut [u8]) -> Transmit {
+        let Some(vlan) = self.config.vlan else {
+            return transmit;
+        };
+        // There is room: the frame lies behind it.
+        let _ = vlan.put_on(buffer);
+        Transmit {
+            length: transmit.length + vlan.length(),
+            ..transmit
+        }
+    }
+
     fn react(
         &mut self,
         now: Instant,
@@ -244,11 +336,16 @@ impl Vm {
     ) -> Result<Reaction, Ignored> {
         let bytes = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
-        if frame.destination != self.config.mac && frame.destination != MacAddr::BROADCAST {
+        if !self.takes(frame.destination) {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {
             Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
+            Payload::Ipv6(packet) => {
+                let sender = frame.source;
+                let received = self.receive_ipv6(now, &packet, sender)?;
+                Ok(self.settle_ipv6(now, received, buffer, length))
+            }
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
                 let datagram = self.receive_ipv4(now, &packet)?;
@@ -258,50 +355,62 @@ impl Vm {
     }
 
     /// Builds the next echo request that waited for its neighbour.
-    fn next_resolved(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+    fn next_resolved(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         let ping = self.resolved.pop_front()?;
         let session = self.sessions.get(usize::from(ping.session.0))?;
         let mac = self
-            .next_hop(session.config.destination)
+            .next_hop(now, session.config.destination)
             .and_then(|next_hop| self.neighbours.get(next_hop));
         let Some(mac) = mac else {
             self.unresolved.push_back(ping);
             return None;
         };
-        self.echo_request(ping, mac, buffer)
+        self.echo_request(now, ping, mac, buffer)
     }
 
     /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
-    fn next_hop(&self, destination: IpAddr) -> Option<IpAddr> {
+    fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
         match destination {
             IpAddr::V4(destination) => {
                 let next_hop = self.ipv4.interface()?.next_hop(destination)?;
                 Some(next_hop.into())
             }
-            IpAddr::V6(_) => None,
+            IpAddr::V6(destination) => {
+                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
+                Some(next_hop.into())
+            }
         }
     }
 
     /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
     fn solicit(
         &self,
+        now: Instant,
         address: IpAddr,
         last: Option<MacAddr>,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
         match address {
             IpAddr::V4(target) => self.arp_request(target, last, buffer),
-            IpAddr::V6(_) => None,
+            IpAddr::V6(target) => self.neighbour_solicitation(now, target, last, buffer),
         }
     }
 
-    fn echo_request(&self, ping: PingId, mac: MacAddr, buffer: &mut [u8]) -> Option<Transmit> {
+    fn echo_request(
+        &self,
+        now: Instant,
+        ping: PingId,
+        mac: MacAddr,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
         let config = self.sessions.get(usize::from(ping.session.0))?.config;
         match config.destination {
             IpAddr::V4(destination) => {
                 self.ipv4_echo_request(ping, config, destination, mac, buffer)
             }
-            IpAddr::V6(_) => None,
+            IpAddr::V6(destination) => {
+                self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The neighbour table of one VM: which hardware address has which IP address (RFC 1122 section 2.3.2).
 
+mod advertised;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use super::event::PingId;
 use crate::time::Instant;
 use crate::wire::MacAddr;
+
+pub(super) use advertised::Waited;
 
 /// Time between two ARP requests for one neighbour (RFC 1122 section 2.3.2.1 allows one a second).
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,7 +35,8 @@ enum State {
     /// Answered, or heard of in a request to us. When that is [`REACHABLE_TIME`] ago, the next use has it asked again.
     Reachable {
         mac: MacAddr,
-        confirmed: Instant,
+        /// `None` when it has only said so itself.
+        confirmed: Option<Instant>,
         used: Instant,
     },
     /// In use, and asked again by unicast whether it is there still (RFC 1122 section 2.3.2.1, "unicast poll").
@@ -87,7 +92,7 @@ impl NeighbourTable {
                 mac,
                 used,
                 confirmed,
-            }) if now - *confirmed < REACHABLE_TIME => {
+            }) if is_fresh(now, *confirmed) => {
                 *used = now;
                 Lookup::Found(*mac)
             }
@@ -145,7 +150,7 @@ impl NeighbourTable {
     ) -> Option<(Duration, VecDeque<PingId>)> {
         let reachable = State::Reachable {
             mac,
-            confirmed: now,
+            confirmed: Some(now),
             used: now,
         };
         match self.entries.get_mut(&address) {
@@ -154,8 +159,8 @@ impl NeighbourTable {
                 confirmed,
                 ..
             }) => {
-                if *known == mac || now - *confirmed >= REACHABLE_TIME {
-                    (*known, *confirmed) = (mac, now);
+                if *known == mac || !is_fresh(now, *confirmed) {
+                    (*known, *confirmed) = (mac, Some(now));
                 }
                 None
             }
@@ -254,4 +259,9 @@ impl NeighbourTable {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
+}
+
+/// Whether what was confirmed then is still taken for true at `now`.
+fn is_fresh(now: Instant, confirmed: Option<Instant>) -> bool {
+    confirmed.is_some_and(|at| now - at < REACHABLE_TIME)
 }

@@ -1,5 +1,7 @@
 //! The Internet checksum (RFC 1071).
 
+use std::net::Ipv6Addr;
+
 use etherparse::checksum::u64_16bit_word;
 
 /// The checksum of `bytes`, in host order. Over bytes that hold their own checksum it is 0 when they are sound.
@@ -7,6 +9,21 @@ pub(super) fn of(bytes: &[u8]) -> u16 {
     u16::from_be(u64_16bit_word::ones_complement(u64_16bit_word::add_slice(
         0, bytes,
     )))
+}
+
+/// The checksum of `bytes` and of the pseudo-header that protocols over IPv6 sum up with them (RFC 8200 section 8.1).
+pub(super) fn with_pseudo_header(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    protocol: u8,
+    bytes: &[u8],
+) -> u16 {
+    let sum = u64_16bit_word::add_slice(0, &source.octets());
+    let sum = u64_16bit_word::add_slice(sum, &destination.octets());
+    let sum = u64_16bit_word::add_4bytes(sum, (bytes.len() as u32).to_be_bytes());
+    let sum = u64_16bit_word::add_2bytes(sum, [0, protocol]);
+    let sum = u64_16bit_word::add_slice(sum, bytes);
+    u16::from_be(u64_16bit_word::ones_complement(sum))
 }
 
 /// The checksum after one 16-bit word that it covers has changed from `old` to `new` (RFC 1624, equation 3).

@@ -3,10 +3,13 @@
 use std::fmt;
 
 use super::arp::ArpPacket;
+use super::describe_ipv6::describe_ipv6;
+use super::error::ParseError;
 use super::ethernet::{EthernetFrame, Payload};
 use super::icmp::IcmpMessage;
 use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP};
 use super::mac::MacAddr;
+use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
 /// Displays a frame: `02:… > ff:…, ARP request who-has 10.77.0.3 tell 10.77.0.2`.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +26,23 @@ impl fmt::Display for Describe<'_> {
             MacAddr::BROADCAST => f.write_str("broadcast, ")?,
             destination => write!(f, "{destination}, ")?,
         }
-        match frame.payload() {
+        let mut tags_length = 0;
+        for id in tags_of(self.0) {
+            f.write_str(if tags_length == 0 { "VLAN " } else { "." })?;
+            write!(f, "{id}")?;
+            tags_length += VLAN_TAG_LENGTH;
+        }
+        if tags_length > 0 {
+            f.write_str(", ")?;
+        }
+        let payload = frame.behind_tags(self.0, tags_length).and_then(|frame| {
+            frame.payload().map_err(|error| ParseError {
+                offset: error.offset + tags_length,
+                ..error
+            })
+        });
+        match payload {
+            Ok(Payload::Ipv6(packet)) => describe_ipv6(f, &packet),
             Ok(Payload::Arp(arp)) => describe_arp(f, &arp),
             Ok(Payload::Ipv4(packet)) => describe_ipv4(f, &packet),
             Ok(Payload::Other(ether_type)) => {

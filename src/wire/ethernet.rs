@@ -5,6 +5,7 @@ use etherparse::{EtherType, Ethernet2Slice};
 use super::arp::ArpPacket;
 use super::error::{Layer, ParseError};
 use super::ipv4::Ipv4Packet;
+use super::ipv6::Ipv6Packet;
 use super::mac::MacAddr;
 
 /// Bytes before the payload: destination, source, type.
@@ -29,6 +30,8 @@ pub enum Payload<'a> {
     Arp(ArpPacket),
     /// An IPv4 datagram, or a fragment of one.
     Ipv4(Ipv4Packet<'a>),
+    /// An IPv6 packet, or a fragment of one.
+    Ipv6(Ipv6Packet<'a>),
     /// Another protocol: its EtherType.
     Other(u16),
 }
@@ -49,6 +52,32 @@ impl<'a> EthernetFrame<'a> {
         })
     }
 
+    /// The frame as it would be without the VLAN tags that take `tags_length` bytes of `frame`.
+    pub(super) fn behind_tags(
+        self,
+        frame: &'a [u8],
+        tags_length: usize,
+    ) -> Result<Self, ParseError> {
+        if tags_length == 0 {
+            return Ok(self);
+        }
+        let needed = ETHERNET_HEADER_LENGTH + tags_length;
+        let (Some(&[.., k0, k1]), Some(payload)) = (frame.get(..needed), frame.get(needed..))
+        else {
+            return Err(ParseError::truncated(
+                Layer::Ethernet,
+                0,
+                needed,
+                frame.len(),
+            ));
+        };
+        Ok(EthernetFrame {
+            ether_type: u16::from_be_bytes([k0, k1]),
+            payload,
+            ..self
+        })
+    }
+
     /// Reads what the frame carries, checksums verified down to the IPv4 header.
     ///
     /// # Errors
@@ -60,6 +89,9 @@ impl<'a> EthernetFrame<'a> {
             }
             EtherType::IPV4 => {
                 Ipv4Packet::parse(self.payload, ETHERNET_HEADER_LENGTH).map(Payload::Ipv4)
+            }
+            EtherType::IPV6 => {
+                Ipv6Packet::parse(self.payload, ETHERNET_HEADER_LENGTH).map(Payload::Ipv6)
             }
             EtherType(other) => Ok(Payload::Other(other)),
         }

@@ -4,16 +4,24 @@
 //! [`EthernetFrame::parse`], then [`EthernetFrame::payload`], then [`IcmpMessage::parse`]. The codecs are etherparse's;
 //! what is here narrows them to what a VM acts on, verifies every checksum, and says where and why a frame is bad.
 //!
-//! Read RFC 826 (ARP), RFC 791 (IPv4) and RFC 792 (ICMP) first.
+//! Read RFC 826 (ARP), RFC 791 (IPv4) and RFC 792 (ICMP) first; for IPv6, RFC 8200, RFC 4443 (ICMPv6) and RFC 4861
+//! (neighbour discovery).
 
 mod arp;
 mod checksum;
 mod describe;
+mod describe_ipv6;
 mod error;
 mod ethernet;
 mod icmp;
+mod icmpv6;
 mod ipv4;
+mod ipv6;
+mod ipv6_extension;
 mod mac;
+mod mld;
+mod neighbour_discovery;
+mod vlan;
 
 pub use arp::{ARP_FRAME_LENGTH, ArpPacket};
 pub use describe::Describe;
@@ -23,8 +31,27 @@ pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
     turn_into_echo_reply,
 };
+pub use icmpv6::{
+    ICMPV6_ECHO_FRAME_OVERHEAD, ICMPV6_HEADER_LENGTH, Icmpv6EchoRequest, Icmpv6Error,
+    Icmpv6Message, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,
+};
 pub use ipv4::{IPV4_HEADER_LENGTH, Ipv4Packet, PROTOCOL_ICMP};
+pub use ipv6::{
+    ALL_MLDV2_ROUTERS, ALL_NODES, ALL_ROUTERS, IPV6_HEADER_LENGTH, IPV6_MINIMUM_MTU, Ipv6Envelope,
+    Ipv6Packet, PROTOCOL_ICMPV6, eui64_address, link_local, multicast_mac, solicited_node,
+};
+pub use ipv6_extension::{
+    ExtensionFault, IPV6_FRAGMENT_HEADER_LENGTH, Ipv6Fragment, MAX_EXTENSION_HEADERS, UpperLayer,
+};
 pub use mac::{MacAddr, ParseMacError};
+pub use mld::{ListenerQuery, ListenerRecord, write_listener_report};
+pub use neighbour_discovery::{
+    AdvertisedPrefix, NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
+    NeighbourSolicitation, Nonce, RouterAdvertisement, write_router_solicitation,
+};
+pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_ipv6;

@@ -6,12 +6,13 @@ use ipnet::Ipv4Net;
 
 use super::{first_host, is_host_of};
 use crate::experiment::settings::{Setting, SettingError, Settings};
-use crate::experiment::{GuestPlan, VmPlan};
+use crate::experiment::{GuestPlan, Ipv6Plan, VmPlan};
 
 pub(super) fn guests(
     settings: &Settings,
     vms: &[VmPlan],
     subnet: Ipv4Net,
+    ipv6: Option<Ipv6Plan>,
 ) -> Result<GuestPlan, SettingError> {
     let gateway = settings
         .get("gateway")
@@ -23,6 +24,7 @@ pub(super) fn guests(
         probe: settings.switch("probe")?,
         announce: settings.switch("announce")?,
         udp_echo: false,
+        ipv6,
     })
 }
 

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::World;
-use crate::experiment::FlowPlan;
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{PACING, Setting, SettingError, Settings};
+use crate::experiment::{FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, PhaseLoad};
 use crate::vm::{MAX_OUTSTANDING, VmId};
@@ -80,7 +80,8 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
 fn phase_flows(settings: &Settings, world: &World<'_>) -> Result<Vec<FlowPlan>, SettingError> {
     let mut flows = Vec::new();
     for setting in settings.all("ping") {
-        flows.extend(world.flows(setting, settings.get("size"))?);
+        let over_ipv6 = settings.switch("over-ipv6")?;
+        flows.extend(world.flows(setting, settings.get("size"), over_ipv6)?);
     }
     Ok(flows)
 }
@@ -262,10 +263,15 @@ fn check_unused(settings: &Settings, world: &World<'_>) -> Result<(), SettingErr
     let sending = pacing(settings)?;
     arrivals(settings, &sending)?;
     count(settings)?;
-    world.payload_length(VmId(0), settings.get("size"))?;
-    let unused = PACING
-        .iter()
-        .chain(&["count", "warmup", "arrivals", "jitter-start", "size"]);
+    world.payload_length(VmId(0), settings.get("size"), IpVersion::V4)?;
+    let unused = PACING.iter().chain(&[
+        "count",
+        "warmup",
+        "arrivals",
+        "jitter-start",
+        "size",
+        "over-ipv6",
+    ]);
     match unused.filter_map(|name| settings.get(name)).next() {
         Some(setting) => Err(setting
             .error("nothing is pinged; allowed is beside a ping pattern, such as --ping vm0:vm1")),

@@ -109,7 +109,7 @@ fn pictures(report: &Report) -> io::Result<String> {
     )?;
     html += &figure(
         "Histogram of the rtt",
-        "How many pings took how long; the last bar may hold all that is far beyond the 95th percentile.",
+        "How many pings took how long; the first and the last bar may hold all that is far below or above the middle 90 %.",
         &[],
         |size| picture::histogram(&histograms.rtt, size),
     )?;

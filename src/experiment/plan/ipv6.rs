@@ -1,0 +1,108 @@
+//! What the VMs are on IPv6, if anything that was asked for needs it.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use crate::experiment::settings::{Origin, Setting, SettingError, Settings};
+use crate::experiment::{Ipv6Plan, Scenario};
+use crate::vm::VmId;
+use crate::wire::IPV6_MINIMUM_MTU;
+
+/// The VMs' network when nothing else is said (RFC 4193).
+const DEFAULT_SUBNET: &str = "fd77::/64";
+/// Addresses of a network that are no VM's: the network's own and the host side's.
+const RESERVED: u32 = 2;
+
+/// The plan, or `None` when nothing asks for IPv6: a switch, a network, an address or a target.
+pub(super) fn ipv6(
+    scenario: &Scenario,
+    mtu: u16,
+    vms: u32,
+) -> Result<Option<Ipv6Plan>, SettingError> {
+    let settings = &scenario.settings;
+    let slaac = settings.switch("slaac")?;
+    let mut wanted = settings.switch("ipv6")? || slaac || settings.get("subnet6").is_some();
+    for settings in scenario.phases.iter().chain([settings]) {
+        wanted |= settings.switch("over-ipv6")? || settings.all("ping").iter().any(is_ipv6_target);
+    }
+    wanted |= settings
+        .all("host-addr")
+        .iter()
+        .any(|setting| setting.text.contains(':'));
+    if !wanted {
+        return Ok(None);
+    }
+    if usize::from(mtu) < IPV6_MINIMUM_MTU {
+        let why = format!("IPv6 needs an MTU of {IPV6_MINIMUM_MTU} or more (RFC 8200 section 5)");
+        return Err(match settings.get("mtu") {
+            Some(setting) => setting.error(why),
+            None => SettingError::new(why),
+        });
+    }
+    let subnet = subnet(settings, vms)?;
+    Ok(Some(Ipv6Plan { subnet, slaac }))
+}
+
+/// Whether a pattern's target is an IPv6 address: no other has a colon in it.
+fn is_ipv6_target(setting: &Setting) -> bool {
+    let target = setting.text.split_once(':').map(|(_, target)| target);
+    target.is_some_and(|target| target.contains(':'))
+}
+
+fn subnet(settings: &Settings, vms: u32) -> Result<Ipv6Net, SettingError> {
+    let default = Setting {
+        name: "subnet6",
+        text: DEFAULT_SUBNET.to_owned(),
+        origin: Origin::Flag,
+    };
+    let setting = settings.get("subnet6").unwrap_or(&default);
+    let subnet: Ipv6Net = setting.value(&format!("an IPv6 network, such as {DEFAULT_SUBNET}"))?;
+    if subnet.addr() != subnet.network() {
+        return Err(setting.error(format_args!(
+            "bits are set behind the prefix; allowed is {}",
+            subnet.trunc()
+        )));
+    }
+    let network = subnet.network();
+    if network.is_multicast() || network.is_unicast_link_local() || network.octets()[0] == 0 {
+        let why = format_args!("allowed is a network of hosts, such as {DEFAULT_SUBNET}");
+        return Err(setting.error(why));
+    }
+    let host_bits = 128 - u32::from(subnet.prefix_len());
+    let room = 1u64.checked_shl(host_bits).unwrap_or(u64::MAX);
+    if u64::from(vms) + u64::from(RESERVED) > room {
+        let room = room.saturating_sub(RESERVED.into());
+        return Err(setting.error(format_args!("has room for {room} VMs, not for {vms}")));
+    }
+    Ok(subnet)
+}
+
+impl Ipv6Plan {
+    /// The address of `vm` by the default addressing: network + 2 + index.
+    pub fn address(&self, vm: VmId) -> Ipv6Addr {
+        let offset = u128::from(vm.0) + u128::from(RESERVED);
+        Ipv6Addr::from_bits(self.subnet.network().to_bits().wrapping_add(offset))
+    }
+
+    /// The address that the host's side of the bridge has by convention: network + 1.
+    pub fn host(&self) -> Ipv6Net {
+        let first = Ipv6Addr::from_bits(self.subnet.network().to_bits().wrapping_add(1));
+        Ipv6Net::new(first, self.subnet.prefix_len()).unwrap_or(self.subnet)
+    }
+
+    /// Why VMs can't ping `address`; nothing if they can.
+    pub(super) fn check_reachable(&self, address: Ipv6Addr) -> Result<(), String> {
+        if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
+            return Err(format!("{address} is not the address of one host"));
+        }
+        let is_near = self.subnet.contains(&address) || address.is_unicast_link_local();
+        if is_near || self.slaac {
+            return Ok(());
+        }
+        Err(format!(
+            "{address} is not a host of {}, and without --slaac VMs learn of no router to other networks",
+            self.subnet
+        ))
+    }
+}

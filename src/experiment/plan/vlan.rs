@@ -1,0 +1,76 @@
+//! Which VM is in which VLAN.
+
+use super::Group;
+use crate::experiment::VmPlan;
+use crate::experiment::settings::{Setting, SettingError, Settings};
+use crate::load::Selection;
+use crate::system::VlanFiltering;
+use crate::wire::Vlan;
+
+const ALLOWED: &str = "allowed is a number from 1 to 4094, or two with a dot between them (QinQ), for all VMs or after \
+                       vmI= or vm[I-J]=";
+
+/// Puts the VMs in the VLANs that the groups and `--vlan` say; the last one to say counts.
+pub(super) fn place(
+    settings: &Settings,
+    groups: &[Group<'_>],
+    vms: &mut [VmPlan],
+) -> Result<(), SettingError> {
+    for setting in settings.all("vlan") {
+        let (side, vlan) = match setting.text.split_once('=') {
+            Some((side, vlan)) => (side.parse(), vlan),
+            None => (Ok(Selection::All), setting.text.as_str()),
+        };
+        let selection: Selection = side.map_err(|_| setting.error(ALLOWED))?;
+        let range = selection
+            .range(vms.len() as u32)
+            .map_err(|why| setting.error(why))?;
+        let (first, last) = (*range.start() as usize, *range.end() as usize);
+        put(setting, vlan, vms.get_mut(first..=last))?;
+    }
+    for group in groups
+        .iter()
+        .filter(|group| group.name.is_some() || groups.len() > 1)
+    {
+        if let Some(setting) = group.settings.get("vlan") {
+            let first = group.first as usize;
+            let members = first..first + group.vms as usize;
+            put(setting, &setting.text, vms.get_mut(members))?;
+        }
+    }
+    Ok(())
+}
+
+fn put(setting: &Setting, vlan: &str, vms: Option<&mut [VmPlan]>) -> Result<(), SettingError> {
+    let vlan: Vlan = vlan.parse().map_err(|_| setting.error(ALLOWED))?;
+    for vm in vms.unwrap_or_default() {
+        vm.vlan = Some(vlan);
+    }
+    Ok(())
+}
+
+/// The VLAN tables of the bridge's ports, if the bridge is to have any.
+pub(super) fn filtering(
+    settings: &Settings,
+    vms: &[VmPlan],
+) -> Result<Option<VlanFiltering>, SettingError> {
+    let Some(setting) = settings.get("vlan-filtering") else {
+        return Ok(None);
+    };
+    if !settings.switch("vlan-filtering")? {
+        return Ok(None);
+    }
+    if settings.switch("attach")? {
+        let why = "a bridge that was attached to is left as it is; allowed is without --attach";
+        return Err(setting.error(why));
+    }
+    let is_double = |vm: &VmPlan| matches!(vm.vlan, Some(Vlan::Double { .. }));
+    let is_single = |vm: &VmPlan| matches!(vm.vlan, Some(Vlan::Single(_)));
+    let provider = vms.iter().any(is_double);
+    if provider && vms.iter().any(is_single) {
+        let why = "a bridge filters by 802.1Q tags or by 802.1ad tags; allowed are VMs with one tag, or VMs with two";
+        return Err(setting.error(why));
+    }
+    let ports = vms.iter().map(|vm| vm.vlan.map(Vlan::outermost)).collect();
+    Ok(Some(VlanFiltering { provider, ports }))
+}

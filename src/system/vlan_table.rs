@@ -1,0 +1,133 @@
+//! The VLAN tables of a bridge and its ports (`bridge-vlan` of `bridge(8)`, IEEE 802.1Q clause 8).
+//!
+//! A bridge that filters lets a frame in at a port only if the port is in the frame's VLAN, and out at those that are in
+//! it too. A port is in no VLAN before it is put there: the bridge is made without a default one.
+
+use std::collections::BTreeSet;
+
+use netlink_packet_route::link::{
+    AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, LinkAttribute,
+    LinkHeader, LinkMessage, VlanProtocol,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::error::SystemError;
+use super::netlink::Netlink;
+use crate::vm::VmId;
+use crate::wire::VlanId;
+
+/// The VLAN that untagged frames are in, inside the bridge: the kernel's default.
+const UNTAGGED: u16 = 1;
+
+/// Which port of a filtering bridge is in which VLAN.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VlanFiltering {
+    /// Whether the bridge looks at 802.1ad tags, which are the outer ones of two, in place of 802.1Q tags.
+    pub provider: bool,
+    /// The VLAN of each VM's port, tagged; `None` for untagged.
+    pub ports: Vec<Option<VlanId>>,
+}
+
+impl VlanFiltering {
+    /// What makes a new bridge filter.
+    pub(super) fn attributes(&self) -> [InfoBridge; 3] {
+        let protocol = if self.provider {
+            VlanProtocol::Ieee8021Ad
+        } else {
+            VlanProtocol::Ieee8021Q
+        };
+        [
+            InfoBridge::VlanProtocol(protocol),
+            InfoBridge::VlanDefaultPvid(0),
+            InfoBridge::VlanFiltering(true),
+        ]
+    }
+
+    /// Every VLAN that a port is in, once.
+    fn all(&self) -> BTreeSet<Option<VlanId>> {
+        self.ports.iter().copied().collect()
+    }
+
+    /// The VLAN of the port of `vm`.
+    pub(super) fn of(&self, vm: VmId) -> Option<VlanId> {
+        self.ports.get(vm.index()).copied().flatten()
+    }
+}
+
+impl Netlink {
+    /// Puts the port with that index in `vlan`, or has its untagged frames in the VLAN for those. `name` is for the
+    /// error.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for instance because the link is no port of a bridge.
+    pub(super) fn set_port_vlan(
+        &mut self,
+        name: &str,
+        index: u32,
+        vlan: Option<VlanId>,
+    ) -> Result<(), SystemError> {
+        self.set_vlan(name, index, vlan, None)
+    }
+
+    /// Puts the host's side of a bridge in every VLAN that a port of it is in, so that a VLAN interface on the bridge
+    /// reaches the VMs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn set_bridge_vlans(
+        &mut self,
+        name: &str,
+        index: u32,
+        filtering: &VlanFiltering,
+    ) -> Result<(), SystemError> {
+        for vlan in filtering.all() {
+            self.set_vlan(name, index, vlan, Some(BridgeFlag::LowerDev))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a port that leads to another bridge of the lab in every VLAN that a port of the lab is in.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn set_trunk_vlans(
+        &mut self,
+        name: &str,
+        index: u32,
+        filtering: &VlanFiltering,
+    ) -> Result<(), SystemError> {
+        for vlan in filtering.all() {
+            self.set_vlan(name, index, vlan, None)?;
+        }
+        Ok(())
+    }
+
+    fn set_vlan(
+        &mut self,
+        name: &str,
+        index: u32,
+        vlan: Option<VlanId>,
+        side: Option<BridgeFlag>,
+    ) -> Result<(), SystemError> {
+        let (vid, flags) = match vlan {
+            Some(vlan) => (vlan.get(), BridgeVlanInfoFlags::empty()),
+            None => (
+                UNTAGGED,
+                BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged,
+            ),
+        };
+        let info = AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid });
+        let side = side.map(AfSpecBridge::Flags);
+        let mut message = LinkMessage::default();
+        message.header = LinkHeader {
+            interface_family: AddressFamily::Bridge,
+            index,
+            ..LinkHeader::default()
+        };
+        message.attributes = vec![LinkAttribute::AfSpecBridge(
+            side.into_iter().chain([info]).collect(),
+        )];
+        self.request(vec![(RouteNetlinkMessage::SetLink(message), 0)], |_| ())
+            .map_err(|refusal| refusal.of(format!("put {name} in VLAN {vid}")))
+    }
+}

@@ -1,0 +1,330 @@
+//! Neighbour discovery and address autoconfiguration (RFC 4861, RFC 4862): who is where, and who has which address.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use super::address::{AddressDue, Ipv6Interface, Lifetime, START_WAIT};
+use super::router::lifetime;
+use super::{HOP_LIMIT, Ipv6, Received, Vm, reaction, to_group};
+use crate::time::Instant;
+use crate::vm::neighbour::Waited;
+use crate::vm::{Event, Ignored, Reaction, Transmit};
+use crate::wire::{
+    ALL_NODES, AdvertisedPrefix, Ipv6Envelope, Ipv6Packet, MacAddr, NeighbourAdvertisement,
+    NeighbourDiscovery, NeighbourSolicitation, RouterAdvertisement, eui64_address, solicited_node,
+    write_listener_report, write_router_solicitation,
+};
+
+/// A router can't cut the life of an address shorter than this, unless it authenticates itself, which none does (RFC
+/// 4862 section 5.5.3 e).
+const TWO_HOURS: Duration = Duration::from_secs(7200);
+/// Bits of the interface identifier of an address that a VM makes.
+const INTERFACE_IDENTIFIER_BITS: u8 = 64;
+
+const ROUTER_SOLICITATION: u8 = 133;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+
+impl Vm {
+    pub(super) fn receive_discovery(
+        &mut self,
+        now: Instant,
+        packet: &Ipv6Packet<'_>,
+        sender: MacAddr,
+        message: &NeighbourDiscovery<'_>,
+    ) -> Result<Received, Ignored> {
+        match message {
+            NeighbourDiscovery::Solicitation(message) => {
+                self.receive_solicitation(now, packet, sender, message)
+            }
+            NeighbourDiscovery::Advertisement(message) => {
+                self.receive_advertisement(now, sender, message)
+            }
+            NeighbourDiscovery::RouterAdvertisement(message) => {
+                self.receive_router(now, packet.source, message)
+            }
+            NeighbourDiscovery::RouterSolicitation => Err(Ignored::IcmpType(ROUTER_SOLICITATION)),
+        }
+    }
+
+    fn receive_solicitation(
+        &mut self,
+        now: Instant,
+        packet: &Ipv6Packet<'_>,
+        sender: MacAddr,
+        message: &NeighbourSolicitation,
+    ) -> Result<Received, Ignored> {
+        let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherTarget)?;
+        let target = message.target;
+        let own = ipv6.addresses.find(target).ok_or(Ignored::OtherTarget)?;
+        let is_probe = packet.source.is_unspecified();
+        if !own.is_assigned() {
+            // Somebody asks for an address that is not ours yet; or tries it too, or it is our own probe.
+            if !is_probe || own.is_own_probe(message.nonce) {
+                return Err(Ignored::OtherTarget);
+            }
+            return Ok(ipv6.give_up(now, target, sender));
+        }
+        let answer = |solicited| NeighbourAdvertisement {
+            target,
+            target_link: Some(self.config.mac),
+            router: false,
+            solicited,
+            overrides: true,
+        };
+        if is_probe {
+            return Ok(Received::Solicitation {
+                answer: answer(false),
+                envelope: to_group(self.config.mac, target, ALL_NODES),
+                event: None,
+            });
+        }
+        let answer = answer(true);
+        let event = message
+            .source_link
+            .filter(|mac| mac.is_unicast())
+            .and_then(|mac| {
+                let waited = self.neighbours.hear(now, packet.source.into(), mac);
+                self.neighbour_found(packet.source, mac, waited)
+            });
+        let envelope = Ipv6Envelope {
+            source_mac: self.config.mac,
+            destination_mac: message.source_link.unwrap_or(sender),
+            source: target,
+            destination: packet.source,
+            traffic_class: 0,
+            hop_limit: HOP_LIMIT,
+        };
+        Ok(Received::Solicitation {
+            answer,
+            envelope,
+            event,
+        })
+    }
+
+    fn receive_advertisement(
+        &mut self,
+        now: Instant,
+        sender: MacAddr,
+        message: &NeighbourAdvertisement,
+    ) -> Result<Received, Ignored> {
+        let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherTarget)?;
+        let target = message.target;
+        if let Some(own) = ipv6.addresses.find(target) {
+            if !own.is_assigned() {
+                return Ok(ipv6.give_up(now, target, sender));
+            }
+            // Both go on using it: unlike IPv4, IPv6 knows no defence (RFC 4862 section 5.4.4).
+            return Ok(Received::Taken(Some(conflict(target, sender))));
+        }
+        let link = message.target_link.filter(|mac| mac.is_unicast());
+        let waited = self
+            .neighbours
+            .advertised(
+                now,
+                target.into(),
+                link,
+                message.solicited,
+                message.overrides,
+            )
+            .ok_or(Ignored::UnexpectedAdvertisement)?;
+        let event = link.and_then(|mac| self.neighbour_found(target, mac, waited));
+        Ok(Received::Taken(event))
+    }
+
+    fn receive_router(
+        &mut self,
+        now: Instant,
+        router: Ipv6Addr,
+        message: &RouterAdvertisement<'_>,
+    ) -> Result<Received, Ignored> {
+        let mac = self.config.mac;
+        let ipv6 = self.ipv6.as_mut().filter(|ipv6| ipv6.slaac);
+        let ipv6 = ipv6.ok_or(Ignored::IcmpType(ROUTER_ADVERTISEMENT))?;
+        let seconds = Duration::from_secs(message.router_lifetime.into());
+        ipv6.routes.advertised(now, router, seconds);
+        if message.hop_limit != 0 {
+            ipv6.hop_limit = message.hop_limit;
+        }
+        let mut event = None;
+        for prefix in message.prefixes() {
+            // The link-local prefix is everybody's, and no router's business (RFC 4861 section 6.3.4).
+            if prefix.prefix.is_unicast_link_local() || prefix.prefix.is_multicast() {
+                continue;
+            }
+            if prefix.on_link && prefix.length <= 128 {
+                ipv6.routes.add_on_link(now, &prefix);
+            }
+            if prefix.autonomous
+                && let Some(address) = ipv6.autoconfigure(now, mac, &prefix, &mut self.random)
+            {
+                event = event.or(Some(Event::AddressReady {
+                    address: address.into(),
+                }));
+            }
+        }
+        ipv6.find_deadline();
+        if let Some(link) = message.source_link.filter(|mac| mac.is_unicast()) {
+            let waited = self.neighbours.hear(now, router.into(), link);
+            event = self.neighbour_found(router, link, waited).or(event);
+        }
+        Ok(Received::Taken(event))
+    }
+
+    /// Has the pings that waited for a neighbour sent.
+    fn neighbour_found(
+        &mut self,
+        address: Ipv6Addr,
+        mac: MacAddr,
+        waited: Option<Waited>,
+    ) -> Option<Event> {
+        let (elapsed, pings) = waited?;
+        self.resolved.extend(pings);
+        Some(Event::Resolved {
+            address: address.into(),
+            mac,
+            elapsed,
+        })
+    }
+
+    /// Asks who has `target`: its solicited-node group, or the one who had it last.
+    pub(in crate::vm) fn neighbour_solicitation(
+        &self,
+        now: Instant,
+        target: Ipv6Addr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let ipv6 = self.ipv6.as_ref()?;
+        let source_mac = self.config.mac;
+        let source = ipv6.addresses.source_for(now, target)?;
+        let to_group = to_group(source_mac, source, solicited_node(target));
+        let envelope = match last {
+            None => to_group,
+            Some(destination_mac) => Ipv6Envelope {
+                destination_mac,
+                destination: target,
+                ..to_group
+            },
+        };
+        let message = NeighbourSolicitation {
+            target,
+            source_link: Some(source_mac),
+            nonce: None,
+        };
+        let length = message.write(envelope, buffer)?;
+        Some(Transmit { length, ping: None })
+    }
+}
+
+impl Ipv6 {
+    /// Gives up an address that was only tried: somebody else has it, or tries it too.
+    fn give_up(&mut self, now: Instant, address: Ipv6Addr, sender: MacAddr) -> Received {
+        self.addresses.remove(address);
+        self.listener.changed(now);
+        self.find_deadline();
+        Received::Taken(Some(conflict(address, sender)))
+    }
+
+    /// Makes an address in `prefix`, or lets the one that is there live longer (RFC 4862 section 5.5.3). Returns it if
+    /// it may be used from now on and could not before.
+    fn autoconfigure(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        prefix: &AdvertisedPrefix,
+        random: &mut fastrand::Rng,
+    ) -> Option<Ipv6Addr> {
+        if prefix.preferred_lifetime > prefix.valid_lifetime
+            || prefix.length != 128 - INTERFACE_IDENTIFIER_BITS
+        {
+            return None;
+        }
+        let told = Lifetime {
+            preferred_until: now + lifetime(prefix.preferred_lifetime),
+            valid_until: now + lifetime(prefix.valid_lifetime),
+        };
+        let address = eui64_address(prefix.prefix, mac);
+        if let Some(known) = self.addresses.find_mut(address) {
+            // An address that the VM was told stays as it is.
+            if let Some(known) = &mut known.lifetime {
+                let least = known.valid_until.min(now + TWO_HOURS);
+                *known = Lifetime {
+                    valid_until: told.valid_until.max(least),
+                    ..told
+                };
+            }
+            return None;
+        }
+        if prefix.valid_lifetime == 0 {
+            return None;
+        }
+        let interface = Ipv6Interface {
+            address,
+            prefix_length: prefix.length,
+        };
+        let probe = self.probe.then(|| now + START_WAIT.mul_f64(random.f64()));
+        if !self.addresses.add(interface, Some(told), probe, random) {
+            return None;
+        }
+        self.listener.changed(now);
+        probe.is_none().then_some(address)
+    }
+
+    /// Does one thing that is due at `now`.
+    pub(super) fn overdue(
+        &mut self,
+        now: Instant,
+        mac: MacAddr,
+        buffer: &mut [u8],
+    ) -> Option<Reaction> {
+        let link_local = self
+            .addresses
+            .iter()
+            .find(|a| a.is_assigned() && a.interface.address.is_unicast_link_local())
+            .map_or(Ipv6Addr::UNSPECIFIED, |a| a.interface.address);
+        if let Some(record) = self.listener.overdue(now) {
+            let groups = self.groups();
+            let length = write_listener_report(mac, link_local, record, &groups, buffer);
+            return Some(reaction(length, None));
+        }
+        if let Some(due) = self.addresses.overdue(now) {
+            return Some(match due {
+                AddressDue::Probe(target, nonce) => {
+                    let group = solicited_node(target);
+                    let envelope = to_group(mac, Ipv6Addr::UNSPECIFIED, group);
+                    let message = NeighbourSolicitation {
+                        target,
+                        source_link: None,
+                        nonce: Some(nonce),
+                    };
+                    reaction(message.write(envelope, buffer), None)
+                }
+                AddressDue::Ready(address) => {
+                    if address.is_unicast_link_local() {
+                        // Reports that came from nobody are repeated (RFC 3590 section 4).
+                        self.listener.changed(now);
+                    }
+                    let address = address.into();
+                    reaction(None, Some(Event::AddressReady { address }))
+                }
+                AddressDue::Expired(address) => {
+                    self.listener.changed(now);
+                    let address = IpAddr::V6(address);
+                    reaction(None, Some(Event::AddressLost { address }))
+                }
+            });
+        }
+        if self.routes.overdue(now) {
+            let length = write_router_solicitation(mac, link_local, buffer);
+            return Some(reaction(length, None));
+        }
+        None
+    }
+}
+
+fn conflict(address: Ipv6Addr, mac: MacAddr) -> Event {
+    Event::Conflict {
+        address: address.into(),
+        mac,
+    }
+}

@@ -1,0 +1,383 @@
+//! IPv6 (RFC 8200, RFC 4443): what a VM does with a packet, and the pings it sends.
+//!
+//! A VM without IPv6 has none of this: it is a box, or nothing. What addresses there are is [`address`]'s, what routers
+//! tell is [`router`]'s, neighbour discovery is [`discovery`]'s, and errors are [`refusal`]'s.
+
+mod address;
+mod discovery;
+mod listener;
+mod refusal;
+mod router;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use super::{
+    Event, Ignored, PingId, PingOutcome, Reaction, SessionConfig, SessionId, Transmit, Vm, ping,
+};
+use crate::time::Instant;
+use crate::wire::{
+    ALL_NODES, Icmpv6EchoRequest, Icmpv6Message, Ipv6Envelope, Ipv6Packet, MacAddr,
+    NeighbourAdvertisement, PROTOCOL_ICMPV6, UpperLayer, link_local, multicast_mac, solicited_node,
+    turn_into_icmpv6_echo_reply,
+};
+
+use self::address::{Addresses, share_prefix};
+pub use self::address::{
+    DUPLICATE_PROBES, Ipv6Interface, MAX_IPV6_ADDRESSES, PROBE_INTERVAL, START_WAIT,
+};
+use self::listener::Listener;
+pub use self::listener::{LISTENER_REPORT_INTERVAL, LISTENER_REPORTS};
+use self::refusal::Refusal;
+use self::router::Routes;
+pub use self::router::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
+
+/// Hop limit of the packets that a VM sends, unless a router advises another (RFC 1700).
+const HOP_LIMIT: u8 = 64;
+/// All nodes of one's own interface: `ff01::1`.
+const ALL_NODES_OF_INTERFACE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
+
+/// What a VM is on IPv6, beside the link-local address that it makes from its hardware address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv6Config {
+    /// An address that it is told.
+    pub interface: Option<Ipv6Interface>,
+    /// Whether it asks if somebody else has an address before it uses it (RFC 4862 section 5.4).
+    pub probe: bool,
+    /// Whether it takes addresses and a default router from router advertisements.
+    pub slaac: bool,
+    /// How long after its start it reports the groups that it listens to. Many VMs that do so at once are a storm.
+    pub report: Duration,
+}
+
+/// What a VM knows and does on IPv6.
+#[derive(Debug)]
+pub(super) struct Ipv6 {
+    addresses: Addresses,
+    routes: Routes,
+    listener: Listener,
+    hop_limit: u8,
+    probe: bool,
+    slaac: bool,
+    /// The earliest deadline of the parts above.
+    deadline: Option<Instant>,
+}
+
+impl Ipv6 {
+    /// What a VM is on IPv6 when it starts at `now`.
+    pub(super) fn new(
+        now: Instant,
+        mac: MacAddr,
+        config: &Ipv6Config,
+        random: &mut fastrand::Rng,
+    ) -> Ipv6 {
+        let mut ipv6 = Ipv6 {
+            addresses: Addresses::default(),
+            routes: Routes::default(),
+            listener: Listener::default(),
+            hop_limit: HOP_LIMIT,
+            probe: config.probe,
+            slaac: config.slaac,
+            deadline: None,
+        };
+        let start = now + START_WAIT.mul_f64(random.f64());
+        let link_local = Ipv6Interface {
+            address: link_local(mac),
+            prefix_length: 64,
+        };
+        for interface in [Some(link_local), config.interface].into_iter().flatten() {
+            let probe = config.probe.then_some(start);
+            ipv6.addresses.add(interface, None, probe, random);
+        }
+        // Reports come before the probe, so that a switch that looks at them passes the answers (RFC 4862 section 5.4.2).
+        let report = if config.probe {
+            now
+        } else {
+            now + config.report
+        };
+        ipv6.listener.changed(report);
+        if config.slaac {
+            ipv6.routes.solicit(start);
+        }
+        ipv6.find_deadline();
+        ipv6
+    }
+
+    /// When there is something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The neighbour to which a packet for `destination` is handed. `None` when there is no way there.
+    pub(super) fn next_hop(&self, now: Instant, destination: Ipv6Addr) -> Option<Ipv6Addr> {
+        let source = self.addresses.source_for(now, destination)?;
+        if source.is_unicast_link_local() || self.is_on_link(now, destination) {
+            return Some(destination);
+        }
+        self.routes.default_router(now)
+    }
+
+    fn is_on_link(&self, now: Instant, destination: Ipv6Addr) -> bool {
+        // The prefix of an address from a router says nothing about who is on the link; the router does.
+        let mut told = self.addresses.iter().filter(|a| a.lifetime.is_none());
+        let is_told = told.any(|a| {
+            let Ipv6Interface {
+                address,
+                prefix_length,
+            } = a.interface;
+            share_prefix(address, destination, prefix_length)
+        });
+        is_told || self.routes.is_on_link(now, destination)
+    }
+
+    /// The solicited-node groups of all addresses, each once.
+    fn groups(&self) -> Vec<Ipv6Addr> {
+        let addresses = self.addresses.iter().map(|a| a.interface.address);
+        let mut groups: Vec<Ipv6Addr> = addresses.map(solicited_node).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
+    }
+
+    /// The hardware addresses of every group that it [listens to](Ipv6::listens_to) (RFC 2464 section 7); some twice.
+    pub(super) fn group_macs(&self) -> impl Iterator<Item = MacAddr> {
+        let addresses = self.addresses.iter();
+        let groups = addresses.map(|a| solicited_node(a.interface.address));
+        groups.chain([ALL_NODES]).map(multicast_mac)
+    }
+
+    /// Whether packets to the group `group` are for this VM.
+    fn listens_to(&self, group: Ipv6Addr) -> bool {
+        group == ALL_NODES
+            || group == ALL_NODES_OF_INTERFACE
+            || self
+                .addresses
+                .iter()
+                .any(|a| solicited_node(a.interface.address) == group)
+    }
+
+    fn find_deadline(&mut self) {
+        self.deadline = [
+            self.addresses.deadline(),
+            self.routes.deadline(),
+            self.listener.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+    }
+}
+
+/// What an IPv6 packet turned out to be, apart from the buffer that it lies in.
+pub(super) enum Received {
+    /// An echo request, to be answered in place.
+    Request {
+        /// Where the request starts in the frame.
+        offset: usize,
+        /// The address that answers.
+        source: Ipv6Addr,
+        hop_limit: u8,
+    },
+    /// A solicitation, to be answered.
+    Solicitation {
+        answer: NeighbourAdvertisement,
+        envelope: Ipv6Envelope,
+        event: Option<Event>,
+    },
+    /// Nothing is to be answered; pings that waited may be sent.
+    Taken(Option<Event>),
+    /// The sender is to be told that the packet is not welcome.
+    Refused(Refusal),
+}
+
+impl Vm {
+    /// The IPv6 addresses that it uses, the link-local one first.
+    pub fn ipv6_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let addresses = self.ipv6.iter().flat_map(|ipv6| ipv6.addresses.iter());
+        addresses
+            .filter(|a| a.is_assigned())
+            .map(|a| a.interface.address)
+    }
+
+    pub(super) fn receive_ipv6(
+        &mut self,
+        now: Instant,
+        packet: &Ipv6Packet<'_>,
+        sender: MacAddr,
+    ) -> Result<Received, Ignored> {
+        const ETHER_TYPE: u16 = 0x86dd;
+        let ipv6 = self.ipv6.as_mut().ok_or(Ignored::EtherType(ETHER_TYPE))?;
+        let destination = packet.destination;
+        if !ipv6.addresses.is_assigned(destination) && !ipv6.listens_to(destination) {
+            return Err(Ignored::OtherAddress);
+        }
+        let source = packet.source;
+        if source.is_multicast() || source.is_loopback() || ipv6.addresses.is_assigned(source) {
+            return Err(Ignored::BadSource);
+        }
+        match packet.upper_layer() {
+            Err(fault) => self.refuse_extension(now, packet, fault),
+            Ok(UpperLayer::Fragment(_)) => Err(Ignored::Fragment),
+            Ok(UpperLayer::Whole {
+                protocol: PROTOCOL_ICMPV6,
+                offset,
+                payload,
+                ..
+            }) => {
+                match Icmpv6Message::parse(packet, payload, offset).map_err(Ignored::Malformed)? {
+                    Icmpv6Message::EchoRequest(_) => self.receive_ipv6_echo(now, packet, offset),
+                    Icmpv6Message::EchoReply(echo) => {
+                        let id = SessionId(echo.identifier);
+                        let (sequence, outcome) = self
+                            .session_mut(id)
+                            .filter(|session| session.config.destination == IpAddr::V6(source))
+                            .and_then(|session| session.reply(echo.sequence, echo.payload, now))
+                            .ok_or(Ignored::UnexpectedEchoReply)?;
+                        Ok(Received::Taken(Some(ended(id, sequence, outcome))))
+                    }
+                    Icmpv6Message::Error(error) => self.receive_icmpv6_error(&error),
+                    Icmpv6Message::NeighbourDiscovery(message) => {
+                        self.receive_discovery(now, packet, sender, &message)
+                    }
+                    Icmpv6Message::ListenerQuery(query) => {
+                        let random = self.random.f64();
+                        let ipv6 = self.ipv6.as_mut().ok_or(Ignored::EtherType(ETHER_TYPE))?;
+                        if query.group.is_unspecified() || ipv6.groups().contains(&query.group) {
+                            let delay = query.maximum_response_delay.mul_f64(random);
+                            ipv6.listener.queried(now + delay);
+                            ipv6.find_deadline();
+                        }
+                        Ok(Received::Taken(None))
+                    }
+                    Icmpv6Message::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
+                }
+            }
+            Ok(UpperLayer::Whole {
+                protocol,
+                named_at,
+                offset,
+                payload,
+            }) => self.refuse_protocol(now, packet, (protocol, named_at), (offset, payload)),
+        }
+    }
+
+    fn receive_ipv6_echo(
+        &mut self,
+        now: Instant,
+        packet: &Ipv6Packet<'_>,
+        offset: usize,
+    ) -> Result<Received, Ignored> {
+        let ipv6 = self.ipv6.as_ref().ok_or(Ignored::OtherAddress)?;
+        if packet.source.is_unspecified() {
+            return Err(Ignored::BadSource);
+        }
+        let source = if packet.destination.is_multicast() {
+            ipv6.addresses.source_for(now, packet.source)
+        } else {
+            Some(packet.destination)
+        };
+        Ok(Received::Request {
+            offset,
+            source: source.ok_or(Ignored::OtherAddress)?,
+            hop_limit: ipv6.hop_limit,
+        })
+    }
+
+    /// Answers in place, and hands on what happened.
+    pub(super) fn settle_ipv6(
+        &mut self,
+        now: Instant,
+        received: Received,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Reaction {
+        match received {
+            Received::Request {
+                offset,
+                source,
+                hop_limit,
+            } => {
+                let frame = buffer.get_mut(..length).unwrap_or_default();
+                let mac = self.config.mac;
+                let length = turn_into_icmpv6_echo_reply(frame, offset, mac, source, hop_limit);
+                reaction(length, None)
+            }
+            Received::Solicitation {
+                answer,
+                envelope,
+                event,
+            } => reaction(answer.write(envelope, buffer), event),
+            Received::Taken(event) => Reaction {
+                transmit: self.next_resolved(now, buffer),
+                event,
+            },
+            Received::Refused(refusal) => {
+                let event = Some(Event::Ignored(refusal.ignored));
+                reaction(refusal.write(self.config.mac, buffer, length), event)
+            }
+        }
+    }
+
+    /// Does one thing that is due at `now` on IPv6.
+    pub(super) fn poll_ipv6(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let ipv6 = self.ipv6.as_mut()?;
+        ipv6.deadline.filter(|at| *at <= now)?;
+        let reaction = ipv6.overdue(now, self.config.mac, buffer);
+        ipv6.find_deadline();
+        reaction
+    }
+
+    pub(super) fn ipv6_echo_request(
+        &self,
+        now: Instant,
+        ping: PingId,
+        config: SessionConfig,
+        destination: Ipv6Addr,
+        mac: MacAddr,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let ipv6 = self.ipv6.as_ref()?;
+        let envelope = Ipv6Envelope {
+            source_mac: self.config.mac,
+            destination_mac: mac,
+            source: ipv6.addresses.source_for(now, destination)?,
+            destination,
+            traffic_class: 0,
+            hop_limit: ipv6.hop_limit,
+        };
+        let request = Icmpv6EchoRequest {
+            envelope,
+            identifier: ping.session.0,
+            sequence: ping.sequence as u16,
+        };
+        let fill = |payload: &mut [u8]| ping::fill_payload(ping.sequence, payload);
+        let length = request.write(config.payload_length, fill, buffer)?;
+        Some(Transmit {
+            length,
+            ping: Some(ping),
+        })
+    }
+}
+
+/// The headers of a packet from `source` to the group `group`.
+fn to_group(source_mac: MacAddr, source: Ipv6Addr, group: Ipv6Addr) -> Ipv6Envelope {
+    Ipv6Envelope {
+        source_mac,
+        destination_mac: multicast_mac(group),
+        source,
+        destination: group,
+        traffic_class: 0,
+        hop_limit: HOP_LIMIT,
+    }
+}
+
+fn ended(session: SessionId, sequence: u64, outcome: PingOutcome) -> Event {
+    Event::Ping(PingId { session, sequence }, outcome)
+}
+
+fn reaction(length: Option<usize>, event: Option<Event>) -> Reaction {
+    Reaction {
+        transmit: length.map(|length| Transmit { length, ping: None }),
+        event,
+    }
+}

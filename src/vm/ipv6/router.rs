@@ -1,0 +1,101 @@
+//! What a VM knows from routers: which one to use, and who else is on the link (RFC 4861 section 6.3).
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use super::address::share_prefix;
+use crate::time::Instant;
+use crate::wire::AdvertisedPrefix;
+
+/// How often a VM asks for routers (`MAX_RTR_SOLICITATIONS`, RFC 4861 section 10).
+pub const ROUTER_SOLICITATIONS: u8 = 3;
+/// Time between two such questions (`RTR_SOLICITATION_INTERVAL`).
+pub const ROUTER_SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
+/// On-link prefixes that a VM remembers; routers that tell of more are not believed.
+pub const MAX_PREFIXES: usize = 8;
+
+/// A prefix whose addresses are neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct OnLink {
+    prefix: Ipv6Addr,
+    length: u8,
+    until: Instant,
+}
+
+/// Where packets go that are not for a neighbour, and who is a neighbour, as far as routers have told.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    /// The default router, and until when it is one. The last that advertised itself.
+    default: Option<(Ipv6Addr, Instant)>,
+    on_link: Vec<OnLink>,
+    /// When the next router solicitation is due, and how many were sent.
+    soliciting: Option<(Instant, u8)>,
+}
+
+impl Routes {
+    /// Asks for routers from `at` on.
+    pub(super) fn solicit(&mut self, at: Instant) {
+        self.soliciting = Some((at, 0));
+    }
+
+    /// Uses `router` by default for `lifetime`; none at all ends that.
+    pub(super) fn advertised(&mut self, now: Instant, router: Ipv6Addr, lifetime: Duration) {
+        self.soliciting = None;
+        if !lifetime.is_zero() {
+            self.default = Some((router, now + lifetime));
+        } else if self.default.is_some_and(|(known, _)| known == router) {
+            self.default = None;
+        }
+    }
+
+    /// Takes the addresses of `advertised` for neighbours, for as long as it says.
+    pub(super) fn add_on_link(&mut self, now: Instant, advertised: &AdvertisedPrefix) {
+        let AdvertisedPrefix { prefix, length, .. } = *advertised;
+        let is_same = |known: &OnLink| known.length == length && known.prefix == prefix;
+        self.on_link
+            .retain(|known| known.until > now && !is_same(known));
+        if advertised.valid_lifetime > 0 && self.on_link.len() < MAX_PREFIXES {
+            let until = now + lifetime(advertised.valid_lifetime);
+            self.on_link.push(OnLink {
+                prefix,
+                length,
+                until,
+            });
+        }
+    }
+
+    /// Whether `address` is a neighbour.
+    pub(super) fn is_on_link(&self, now: Instant, address: Ipv6Addr) -> bool {
+        let mut valid = self.on_link.iter().filter(|known| known.until > now);
+        valid.any(|known| share_prefix(known.prefix, address, known.length))
+    }
+
+    /// Who takes packets for other networks.
+    pub(super) fn default_router(&self, now: Instant) -> Option<Ipv6Addr> {
+        let (router, until) = self.default?;
+        (until > now).then_some(router)
+    }
+
+    /// When [`Routes::overdue`] has something.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.soliciting.map(|(at, _)| at)
+    }
+
+    /// Whether a router solicitation is to be sent at `now`.
+    pub(super) fn overdue(&mut self, now: Instant) -> bool {
+        let Some((at, sent)) = self.soliciting.filter(|(at, _)| *at <= now) else {
+            return false;
+        };
+        self.soliciting = (sent + 1 < ROUTER_SOLICITATIONS)
+            .then_some((at.max(now) + ROUTER_SOLICITATION_INTERVAL, sent + 1));
+        true
+    }
+}
+
+/// A lifetime in seconds as routers tell it; all ones are for ever.
+pub(super) fn lifetime(seconds: u32) -> Duration {
+    match seconds {
+        u32::MAX => Duration::from_nanos(u64::MAX),
+        seconds => Duration::from_secs(seconds.into()),
+    }
+}

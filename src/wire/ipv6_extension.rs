@@ -1,0 +1,362 @@
+//! Extension headers of IPv6 (RFC 8200 section 4), walked with a bound.
+//!
+//! A VM is a host: it looks at options only to find those it must refuse, follows no routing header, and stops at a
+//! fragment header. How many headers it walks is bounded (RFC 8504 section 5.3 allows that).
+
+use std::fmt;
+
+use etherparse::{IpNumber, Ipv6FragmentHeaderSlice, Ipv6RawExtHeaderSlice};
+
+use super::error::{Layer, ParseError};
+use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Packet};
+
+/// Extension headers of one packet that are walked; one with more is refused.
+pub const MAX_EXTENSION_HEADERS: usize = 8;
+
+/// Bytes of a fragment header.
+pub const IPV6_FRAGMENT_HEADER_LENGTH: usize = 8;
+
+/// Where `next header` lies in the fixed header.
+const FIRST_NEXT_HEADER: usize = 6;
+
+/// What stands behind the extension headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UpperLayer<'a> {
+    /// A protocol's packet.
+    Whole {
+        /// The protocol number.
+        protocol: u8,
+        /// Where that number stands, in bytes from the start of the IPv6 header: what a parameter problem points to.
+        named_at: usize,
+        /// Where the protocol's packet starts in the frame.
+        offset: usize,
+        /// The protocol's packet.
+        payload: &'a [u8],
+    },
+    /// A piece of a larger packet.
+    Fragment(Ipv6Fragment<'a>),
+}
+
+/// A piece of a larger packet (RFC 8200 section 4.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv6Fragment<'a> {
+    /// What all pieces of a packet have in common.
+    pub identification: u32,
+    /// Where the piece belongs in the fragmentable part, in bytes.
+    pub fragment_offset: usize,
+    /// Whether another piece follows.
+    pub more_fragments: bool,
+    /// What the fragmentable part starts with.
+    pub next_header: u8,
+    /// Bytes from the start of the IPv6 header to the fragment header.
+    pub unfragmentable_length: usize,
+    /// Where the number that announces the fragment header stands, from the start of the IPv6 header.
+    pub named_at: usize,
+    /// The piece.
+    pub payload: &'a [u8],
+}
+
+/// Why a walk along the extension headers came to an end before their end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExtensionFault {
+    /// A header is cut short.
+    Malformed(ParseError),
+    /// The sender is to be told (RFC 4443 section 3.4).
+    ParameterProblem {
+        /// 0: erroneous field; 1: next header not recognised; 2: option not recognised.
+        code: u8,
+        /// Where in the packet, in bytes from the start of the IPv6 header.
+        pointer: usize,
+        /// Whether also when the packet went to a group.
+        even_to_group: bool,
+    },
+    /// An option says to discard the packet and keep quiet.
+    Discard,
+    /// There are more than [`MAX_EXTENSION_HEADERS`].
+    TooMany,
+}
+
+impl fmt::Display for ExtensionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExtensionFault::Malformed(error) => error.fmt(f),
+            ExtensionFault::ParameterProblem { code, pointer, .. } => {
+                write!(f, "parameter problem, code {code}, at byte {pointer}")
+            }
+            ExtensionFault::Discard => f.write_str("an option that is not to be accepted"),
+            ExtensionFault::TooMany => write!(f, "more than {MAX_EXTENSION_HEADERS}"),
+        }
+    }
+}
+
+impl<'a> Ipv6Packet<'a> {
+    /// Walks along the extension headers to what they are about.
+    ///
+    /// # Errors
+    /// When a header is malformed, asks for what a host must not do, or there are too many.
+    pub fn upper_layer(&self) -> Result<UpperLayer<'a>, ExtensionFault> {
+        walk(self.next_header, self.payload, self.offset)
+    }
+}
+
+/// Walks along `payload`, which starts with `next_header` and follows the fixed header of a packet at `offset` in its
+/// frame.
+fn walk(next_header: u8, payload: &[u8], offset: usize) -> Result<UpperLayer<'_>, ExtensionFault> {
+    let mut next = IpNumber(next_header);
+    let mut rest = payload;
+    let mut named_at = FIRST_NEXT_HEADER;
+    // From the start of the IPv6 header.
+    let mut at = IPV6_HEADER_LENGTH;
+    for walked in 0..=MAX_EXTENSION_HEADERS {
+        let malformed = |needed| {
+            let fault = ParseError::truncated(Layer::Ipv6, offset + at, needed, rest.len());
+            ExtensionFault::Malformed(fault)
+        };
+        let length = match next {
+            IpNumber::IPV6_HEADER_HOP_BY_HOP if walked > 0 => {
+                return Err(unrecognised(1, named_at));
+            }
+            IpNumber::IPV6_HEADER_HOP_BY_HOP
+            | IpNumber::IPV6_DESTINATION_OPTIONS
+            | IpNumber::IPV6_ROUTE_HEADER
+                if walked < MAX_EXTENSION_HEADERS =>
+            {
+                let header = Ipv6RawExtHeaderSlice::from_slice(rest)
+                    .map_err(|e| malformed(e.required_len))?;
+                if next == IpNumber::IPV6_ROUTE_HEADER {
+                    check_routing(header.payload(), at)?;
+                } else {
+                    check_options(header.payload(), at + 2)?;
+                }
+                next = header.next_header();
+                header.slice().len()
+            }
+            IpNumber::IPV6_FRAGMENTATION_HEADER if walked < MAX_EXTENSION_HEADERS => {
+                let header = Ipv6FragmentHeaderSlice::from_slice(rest)
+                    .map_err(|e| malformed(e.required_len))?;
+                // An atomic fragment is a whole packet (RFC 6946).
+                if header.is_fragmenting_payload() {
+                    return Ok(UpperLayer::Fragment(Ipv6Fragment {
+                        identification: header.identification(),
+                        fragment_offset: usize::from(header.fragment_offset().byte_offset()),
+                        more_fragments: header.more_fragments(),
+                        next_header: header.next_header().0,
+                        unfragmentable_length: at,
+                        named_at,
+                        payload: rest.get(IPV6_FRAGMENT_HEADER_LENGTH..).unwrap_or_default(),
+                    }));
+                }
+                next = header.next_header();
+                IPV6_FRAGMENT_HEADER_LENGTH
+            }
+            IpNumber::IPV6_DESTINATION_OPTIONS
+            | IpNumber::IPV6_ROUTE_HEADER
+            | IpNumber::IPV6_FRAGMENTATION_HEADER => break,
+            IpNumber(protocol) => {
+                return Ok(UpperLayer::Whole {
+                    protocol,
+                    named_at,
+                    offset: offset + at,
+                    payload: rest,
+                });
+            }
+        };
+        rest = rest.get(length..).ok_or_else(|| malformed(length))?;
+        named_at = at;
+        at += length;
+    }
+    Err(ExtensionFault::TooMany)
+}
+
+fn unrecognised(code: u8, pointer: usize) -> ExtensionFault {
+    ExtensionFault::ParameterProblem {
+        code,
+        pointer,
+        even_to_group: false,
+    }
+}
+
+/// Whether a routing header, whose bytes behind the length are `rest`, has been followed to its end.
+///
+/// A host that is not on the route forwards nothing; type 0 is never followed by anybody (RFC 5095).
+fn check_routing(rest: &[u8], at: usize) -> Result<(), ExtensionFault> {
+    match rest {
+        [_, segments_left, ..] if *segments_left != 0 => Err(unrecognised(0, at + 2)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `options`, which start `at` bytes into the packet, may all be skipped (RFC 8200 section 4.2).
+fn check_options(options: &[u8], at: usize) -> Result<(), ExtensionFault> {
+    const PAD1: u8 = 0;
+    const PADN: u8 = 1;
+    /// RFC 2711; every node recognises it.
+    const ROUTER_ALERT: u8 = 5;
+    let mut rest = options;
+    while let [kind, tail @ ..] = rest {
+        if *kind == PAD1 {
+            rest = tail;
+            continue;
+        }
+        let pointer = at + options.len() - rest.len();
+        let truncated = || unrecognised(0, pointer + 1);
+        let (length, tail) = tail.split_first().ok_or_else(truncated)?;
+        let tail = tail.get(usize::from(*length)..).ok_or_else(truncated)?;
+        // The two highest bits tell what a node does that does not recognise the option.
+        match (*kind, kind >> 6) {
+            (PADN | ROUTER_ALERT, _) | (_, 0) => {}
+            (_, 1) => return Err(ExtensionFault::Discard),
+            (_, action) => {
+                return Err(ExtensionFault::ParameterProblem {
+                    code: 2,
+                    pointer,
+                    even_to_group: action == 2,
+                });
+            }
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An extension header of eight bytes: next header, and six bytes of options.
+    fn options(next: u8, six: [u8; 6]) -> Vec<u8> {
+        let mut header = vec![next, 0];
+        header.extend(six);
+        header
+    }
+
+    const PAD: [u8; 6] = [1, 4, 0, 0, 0, 0];
+
+    fn problem(code: u8, pointer: usize) -> Result<u8, ExtensionFault> {
+        Err(unrecognised(code, pointer))
+    }
+
+    #[test]
+    fn each_header_is_skipped_refused_or_reported_as_rfc_8200_says() {
+        let to_group = |pointer| {
+            Err(ExtensionFault::ParameterProblem {
+                code: 2,
+                pointer,
+                even_to_group: true,
+            })
+        };
+        type Case = (&'static str, u8, Vec<u8>, Result<u8, ExtensionFault>);
+        let cases: [Case; 14] = [
+            ("none", 58, vec![], Ok(58)),
+            ("padding", 60, options(58, PAD), Ok(58)),
+            ("hop-by-hop first", 0, options(17, PAD), Ok(17)),
+            (
+                "hop-by-hop later",
+                60,
+                [options(0, PAD), options(58, PAD)].concat(),
+                problem(1, 40),
+            ),
+            ("router alert", 0, options(58, [5, 2, 0, 0, 1, 0]), Ok(58)),
+            (
+                "an option to skip",
+                60,
+                options(58, [0x1e, 4, 0, 0, 0, 0]),
+                Ok(58),
+            ),
+            (
+                "an option to discard",
+                60,
+                options(58, [0x5e, 4, 0, 0, 0, 0]),
+                Err(ExtensionFault::Discard),
+            ),
+            (
+                "an option to report",
+                60,
+                options(58, [0, 0x9e, 3, 0, 0, 0]),
+                to_group(43),
+            ),
+            (
+                "an option to report to one",
+                60,
+                options(58, [0xde, 4, 0, 0, 0, 0]),
+                problem(2, 42),
+            ),
+            (
+                "an option too long",
+                60,
+                options(58, [1, 5, 0, 0, 0, 0]),
+                problem(0, 43),
+            ),
+            (
+                "a routing header at its end",
+                43,
+                options(58, [0, 0, 0, 0, 0, 0]),
+                Ok(58),
+            ),
+            (
+                "a routing header",
+                43,
+                options(58, [0, 1, 0, 0, 0, 0]),
+                problem(0, 42),
+            ),
+            (
+                "an atomic fragment",
+                44,
+                vec![58, 0, 0, 0, 0, 0, 0, 9],
+                Ok(58),
+            ),
+            (
+                "half a header",
+                60,
+                vec![58, 0, 0],
+                Err(ExtensionFault::Malformed(ParseError::truncated(
+                    Layer::Ipv6,
+                    54,
+                    8,
+                    3,
+                ))),
+            ),
+        ];
+        for (name, next, payload, expected) in cases {
+            let found = walk(next, &payload, 14).map(|upper| match upper {
+                UpperLayer::Whole {
+                    protocol, offset, ..
+                } => {
+                    assert_eq!(offset, 54 + payload.len(), "{name}");
+                    protocol
+                }
+                UpperLayer::Fragment(_) => panic!("{name}: a fragment"),
+            });
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_walk_ends_after_eight_headers() {
+        let chain = |headers: usize| {
+            let mut chain = options(60, PAD).repeat(headers - 1);
+            chain.extend(options(58, PAD));
+            walk(60, &chain, 0).map(|_| ())
+        };
+        assert_eq!(chain(MAX_EXTENSION_HEADERS), Ok(()));
+        assert_eq!(
+            chain(MAX_EXTENSION_HEADERS + 1),
+            Err(ExtensionFault::TooMany)
+        );
+    }
+
+    #[test]
+    fn a_fragment_names_its_place() {
+        let payload = [58, 0, 0x01, 0x01, 0, 0, 0, 7, 0xaa];
+        let expected = UpperLayer::Fragment(Ipv6Fragment {
+            identification: 7,
+            fragment_offset: 256,
+            more_fragments: true,
+            next_header: 58,
+            unfragmentable_length: 40,
+            named_at: 6,
+            payload: &[0xaa],
+        });
+        assert_eq!(walk(44, &payload, 14), Ok(expected));
+    }
+}
