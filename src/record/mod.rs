@@ -14,6 +14,7 @@
 //!
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
+mod crossing;
 mod drops;
 mod flow;
 mod latency;
@@ -24,6 +25,7 @@ mod sparse;
 mod timeline;
 mod totals;
 
+pub use crossing::Crossing;
 pub use drops::{DropReason, Drops, UnknownDropReason};
 pub use flow::FlowRecord;
 pub use latency::{Bucket, LONGEST, Latency, LatencySummary};

@@ -1,5 +1,6 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
@@ -42,6 +43,8 @@ pub struct Recorder {
     spare: Vec<Phase>,
     resolution: Latency,
     first: Latency,
+    boot: Latency,
+    crossing: Option<Box<Crossing>>,
     timeline: Timeline,
     drops: Drops,
 }
@@ -56,6 +59,8 @@ impl Recorder {
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
             resolution: Latency::new(),
             first: Latency::new(),
+            boot: Latency::new(),
+            crossing: None,
             timeline: Timeline::new(),
             drops: Drops::default(),
         }
@@ -133,6 +138,9 @@ impl Recorder {
             return;
         }
         self.timeline.answered(rtt, response, received);
+        if let Some(crossing) = &mut self.crossing {
+            crossing.answered(flow, rtt);
+        }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
             if answer.first {
@@ -180,6 +188,19 @@ impl Recorder {
     /// Resolutions belong to the run as a whole, a warm-up included.
     pub fn resolved(&mut self, elapsed: u64) {
         self.resolution.record(elapsed);
+    }
+
+    /// A VM got its first answer `elapsed` nanoseconds after it had been made.
+    ///
+    /// Belongs to the run as a whole, a warm-up included.
+    pub fn booted(&mut self, elapsed: u64) {
+        self.boot.record(elapsed);
+    }
+
+    /// From now on the rtt of `flow` is recorded beside those of others that cross from one leaf to another, or that do
+    /// not.
+    pub fn place_flow(&mut self, flow: FlowId, is_across: bool) {
+        self.crossing.get_or_insert_default().place(flow, is_across);
     }
 
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
@@ -261,6 +282,16 @@ impl Recorder {
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
     pub const fn first(&self) -> &Latency {
         &self.first
+    }
+
+    /// How long VMs took from their creation to the first answer to a ping of theirs.
+    pub const fn boot(&self) -> &Latency {
+        &self.boot
+    }
+
+    /// The rtt within a leaf and across leaves, if flows were [placed](Recorder::place_flow).
+    pub fn crossing(&self) -> Option<&Crossing> {
+        self.crossing.as_deref()
     }
 
     /// Dropped frames by reason.
