@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
@@ -46,6 +47,8 @@ pub struct Recorder {
     spare: Vec<Phase>,
     resolution: Latency,
     first: Latency,
+    boot: Latency,
+    crossing: Option<Box<Crossing>>,
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
@@ -63,6 +66,8 @@ impl Recorder {
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
             resolution: Latency::new(),
             first: Latency::new(),
+            boot: Latency::new(),
+            crossing: None,
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
@@ -143,6 +148,9 @@ impl Recorder {
             return;
         }
         self.timeline.answered(rtt, response, received);
+        if let Some(crossing) = &mut self.crossing {
+            crossing.answered(flow, rtt);
+        }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
             if answer.first {
@@ -219,6 +227,19 @@ impl Recorder {
     /// The station `mac` claims the address of `vm` as well.
     pub fn conflict(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
         self.addresses.conflict(vm, address, mac);
+    }
+
+    /// A VM got its first answer `elapsed` nanoseconds after it had been made.
+    ///
+    /// Belongs to the run as a whole, a warm-up included.
+    pub fn booted(&mut self, elapsed: u64) {
+        self.boot.record(elapsed);
+    }
+
+    /// From now on the rtt of `flow` is recorded beside those of others that cross from one leaf to another, or that do
+    /// not.
+    pub fn place_flow(&mut self, flow: FlowId, is_across: bool) {
+        self.crossing.get_or_insert_default().place(flow, is_across);
     }
 
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
@@ -310,6 +331,16 @@ impl Recorder {
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
     pub const fn first(&self) -> &Latency {
         &self.first
+    }
+
+    /// How long VMs took from their creation to the first answer to a ping of theirs.
+    pub const fn boot(&self) -> &Latency {
+        &self.boot
+    }
+
+    /// The rtt within a leaf and across leaves, if flows were [placed](Recorder::place_flow).
+    pub fn crossing(&self) -> Option<&Crossing> {
+        self.crossing.as_deref()
     }
 
     /// Dropped frames by reason.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Verdict, encoding};
+use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding};
 use crate::record::{
     Addresses, Drops, ErrorCounts, Latency, LatencySummary, SparseLatency, Totals,
 };
@@ -47,6 +47,21 @@ pub struct Report {
     pub first_ns: LatencySummary,
     /// How long frames waited for the tool itself.
     pub lag_ns: LatencySummary,
+    /// From the making of a VM to the first answer to a ping of its own.
+    #[serde(default)]
+    pub boot_ns: LatencySummary,
+    /// The part of `rtt_ns` between VMs of the same leaf of a tree of bridges.
+    #[serde(default)]
+    pub rtt_within_leaf_ns: LatencySummary,
+    /// The part of `rtt_ns` between VMs of different leaves.
+    #[serde(default)]
+    pub rtt_across_leaves_ns: LatencySummary,
+    /// What carried the frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<FabricReport>,
+    /// What the run took of the machine's memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryReport>,
     /// Whether the figures describe the network.
     pub verdict: Verdict,
     /// What was expected of the run, and whether it holds.
@@ -190,6 +205,15 @@ pub struct Histograms {
     /// How long frames waited for the tool itself.
     #[serde(with = "encoding::full")]
     pub lag: Latency,
+    /// How long VMs took to their first answer.
+    #[serde(default, with = "encoding::full")]
+    pub boot: Latency,
+    /// The rtt within a leaf.
+    #[serde(default, with = "encoding::full")]
+    pub within_leaf: Latency,
+    /// The rtt across leaves.
+    #[serde(default, with = "encoding::full")]
+    pub across_leaves: Latency,
 }
 
 impl Histograms {
@@ -203,6 +227,9 @@ impl Histograms {
             lease,
             first,
             lag,
+            boot,
+            within_leaf,
+            across_leaves,
         } = other;
         self.rtt.merge(rtt);
         self.response.merge(response);
@@ -211,5 +238,8 @@ impl Histograms {
         self.lease.merge(lease);
         self.first.merge(first);
         self.lag.merge(lag);
+        self.boot.merge(boot);
+        self.within_leaf.merge(within_leaf);
+        self.across_leaves.merge(across_leaves);
     }
 }

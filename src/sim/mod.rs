@@ -4,13 +4,37 @@
 //! figures are those of a real run; only the wire is made up, and every random choice is seeded, so that a run comes
 //! out the same each time.
 
+mod cards;
 mod switch;
 
 pub use switch::{Impairments, Stall, Switch};
 
 use crate::fabric::{Fabric, Read};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
+
+/// What a simulated lab is like.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Simulation {
+    /// What the wires do to frames.
+    pub impairments: Impairments,
+    /// How many frames may be under way to one VM; `None` for without end.
+    pub queue_length: Option<u32>,
+}
+
+impl Simulation {
+    /// The switch, whose random choices follow from `seed`; `has_cards` is as in [`Switch::with_cards`].
+    pub fn switch(&self, seed: u64, has_cards: bool) -> Switch {
+        let mut switch = Switch::new(self.impairments, seed);
+        if has_cards {
+            switch = switch.with_cards();
+        }
+        match self.queue_length {
+            Some(frames) => switch.with_queue(frames),
+            None => switch,
+        }
+    }
+}
 
 /// Bytes of the largest frame that a switch carries.
 const FRAME_BUFFER: usize = 14 + 8 + 65_535;
@@ -28,11 +52,11 @@ pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) 
         if hypervisor.has_flows() && hypervisor.is_done() {
             return driver.now;
         }
-        let next = [
+        let next = earliest(
             hypervisor.next_deadline(),
             hypervisor.fabric().next_arrival(),
-        ];
-        match next.into_iter().flatten().min() {
+        );
+        match next {
             Some(at) if at <= until => driver.now = driver.now.max(at),
             _ => return until.max(driver.now),
         }
