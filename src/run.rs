@@ -110,14 +110,14 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     };
     create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
     let memory = memory(before, experiment.vms.len());
-    let names = add_flows(experiment, &mut hypervisor)?;
+    add_flows(experiment, &mut hypervisor)?;
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
         place_flows(experiment, &topology, hypervisor.recorder());
     }
     if experiment.static_neighbours {
         fill_neighbour_tables(experiment, &mut hypervisor, clock.now());
     }
-    if names.is_empty() && !output.quiet && !output.json {
+    if !hypervisor.has_flows() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
     }
     if let Some(narrator) = narrator {
@@ -155,10 +155,10 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             run: &output.command,
             setup_ns: start.nanos_since(started),
             interrupted: matches!(ended, Ok(End::Signal(_)) | Err(_)),
-            flows: &names,
+            flows: &|index| flow_name(experiment, index),
             started_unix_ms: unix_millis()
                 .map(|now| now.saturating_sub(clock.now().nanos_since(start) / 1_000_000)),
-            fabric: Some(FabricReport {
+            fabric: Some(&FabricReport {
                 kind: experiment.lab.switching.to_string(),
                 leaves: topology.map_or(0, |topology| topology.leaves()),
                 ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
@@ -226,18 +226,14 @@ fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Reco
 fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
-) -> Result<Vec<FlowName>, RunError> {
-    let mut names = Vec::with_capacity(experiment.flows.len());
+) -> Result<(), RunError> {
     for flow in &experiment.flows {
         let refused = || {
-            RunError::Plan(format!(
-                "{} has more flows than ICMP can tell apart",
-                flow.source
-            ))
+            let source = flow.source;
+            RunError::Plan(format!("{source} has more flows than ICMP can tell apart"))
         };
-        let destination = experiment.destination(flow).ok_or_else(refused)?;
         let session = SessionConfig {
-            destination,
+            destination: experiment.destination(flow).ok_or_else(refused)?,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
         };
@@ -246,21 +242,27 @@ fn add_flows(
             session,
         };
         hypervisor.add_flow(config).ok_or_else(refused)?;
-        let address = destination.to_string();
-        names.push(match flow.target {
-            Target::Vm(vm) => FlowName {
-                src: flow.source.to_string(),
-                dst: vm.to_string(),
-                address: Some(address),
-            },
-            Target::Address(_) => FlowName {
-                src: flow.source.to_string(),
-                dst: address,
-                address: None,
-            },
-        });
     }
-    Ok(names)
+    Ok(())
+}
+
+/// Who the flow with that index goes from and to.
+fn flow_name(experiment: &Experiment, index: usize) -> Option<FlowName> {
+    let flow = experiment.flows.get(index)?;
+    let address = experiment.destination(flow)?.to_string();
+    let src = flow.source.to_string();
+    Some(match flow.target {
+        Target::Vm(vm) => FlowName {
+            src,
+            dst: vm.to_string(),
+            address: Some(address),
+        },
+        Target::Address(_) => FlowName {
+            src,
+            dst: address,
+            address: None,
+        },
+    })
 }
 
 /// What a run without pings tells before it waits.
@@ -332,7 +334,9 @@ fn print_report(report: &Report, output: &Output) -> io::Result<()> {
 /// complete before it is reached, unless its time was up first.
 fn every_ping_was_answered(experiment: &Experiment, report: &Report, end: End) -> bool {
     let totals = &report.totals;
-    let none_failed = totals.failed() == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
+    let none_failed = totals.unsent == 0
+        && totals.failed() == 0
+        && report.drops.get(DropReason::TooManyOutstanding) == 0;
     let complete = match (end, experiment.planned_pings()) {
         (End::Signal(_), Some(planned)) => totals.received == planned,
         (End::Signal(_), None) | (End::Done, _) => true,
