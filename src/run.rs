@@ -3,7 +3,7 @@
 mod simulated;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::fabric::Fabric;
@@ -101,9 +101,10 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         if let Some(narrator) = &mut narrator {
             let ipv6 = experiment.ipv6_address(vm);
             let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
+            let address = ipv4_words(experiment, plan.address);
             let words = format_args!(
-                "{vm} starts: {}{ipv6} at {} on {}{}",
-                plan.address, plan.mac, experiment.lab.tap_prefix, vm.0
+                "{vm} starts: {address}{ipv6} at {} on {}{}",
+                plan.mac, experiment.lab.tap_prefix, vm.0
             );
             narrator.say(clock.now(), words);
         }
@@ -115,7 +116,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         place_flows(experiment, &topology, hypervisor.recorder());
     }
     if experiment.static_neighbours {
-        fill_neighbour_tables(experiment, &mut hypervisor, clock.now());
+        fill_neighbour_tables(experiment, &mut hypervisor);
     }
     if !hypervisor.has_flows() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
@@ -143,6 +144,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     reactor.end_watch();
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
+    let leased = leased_addresses(experiment, &hypervisor);
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
     if let Ok(drops) = &drops {
@@ -155,7 +157,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             run: &output.command,
             setup_ns: start.nanos_since(started),
             interrupted: matches!(ended, Ok(End::Signal(_)) | Err(_)),
-            flows: &|index| flow_name(experiment, index),
+            flows: &|index| flow_name(experiment, &leased, index),
             started_unix_ms: unix_millis()
                 .map(|now| now.saturating_sub(clock.now().nanos_since(start) / 1_000_000)),
             fabric: Some(&FabricReport {
@@ -236,26 +238,40 @@ fn add_flows(
             destination: experiment.destination(flow).ok_or_else(refused)?,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
+            options: experiment.guests.ping,
         };
         let config = FlowConfig {
             source: flow.source,
             session,
+            target: match flow.target {
+                Target::Vm(vm) => Some(vm),
+                Target::Address(_) => None,
+            },
         };
         hypervisor.add_flow(config).ok_or_else(refused)?;
     }
     Ok(())
 }
 
-/// Who the flow with that index goes from and to.
-fn flow_name(experiment: &Experiment, index: usize) -> Option<FlowName> {
+/// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
+fn flow_name(
+    experiment: &Experiment,
+    leased: &[Option<Ipv4Addr>],
+    index: usize,
+) -> Option<FlowName> {
     let flow = experiment.flows.get(index)?;
-    let address = experiment.destination(flow)?.to_string();
+    let planned = experiment.destination(flow)?;
+    let lease = match flow.target {
+        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm.index()).copied().flatten(),
+        _ => None,
+    };
+    let address = lease.map_or(planned, IpAddr::V4).to_string();
     let src = flow.source.to_string();
     Some(match flow.target {
         Target::Vm(vm) => FlowName {
             src,
             dst: vm.to_string(),
-            address: Some(address),
+            address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
         },
         Target::Address(_) => FlowName {
             src,
@@ -265,21 +281,38 @@ fn flow_name(experiment: &Experiment, index: usize) -> Option<FlowName> {
     })
 }
 
+/// The addresses that VMs have by the grant of a DHCP server; empty where none was asked.
+fn leased_addresses(
+    experiment: &Experiment,
+    hypervisor: &Hypervisor<impl Fabric>,
+) -> Vec<Option<Ipv4Addr>> {
+    let vms = (0..experiment.vms.len() as u32).map(VmId);
+    let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
+    if experiment.guests.dhcp {
+        vms.map(address).collect()
+    } else {
+        Vec::new()
+    }
+}
+
 /// What a run without pings tells before it waits.
 fn serving(experiment: &Experiment) -> String {
     let addresses = |index: usize, address: Ipv4Addr| {
+        let address = ipv4_words(experiment, address);
         let ipv6 = experiment.ipv6_address(VmId(index as u32));
-        ipv6.map_or_else(
-            || address.to_string(),
-            |ipv6| format!("{address} and {ipv6}"),
-        )
+        ipv6.map_or_else(|| address.clone(), |ipv6| format!("{address} and {ipv6}"))
     };
+    let last_index = experiment.vms.len().saturating_sub(1);
     let who = match experiment.vms.as_slice() {
+        [_] if experiment.guests.dhcp => "vm0, its address by DHCP,".to_owned(),
+        [_, ..] if experiment.guests.dhcp => {
+            format!("vm0 to vm{last_index}, their addresses by DHCP,")
+        }
         [first] => format!("vm0 at {}", addresses(0, first.address)),
         [first, .., last] => {
-            let index = experiment.vms.len() - 1;
-            let (first, last) = (addresses(0, first.address), addresses(index, last.address));
-            format!("vm0 to vm{index} at {first} to {last}")
+            let first = addresses(0, first.address);
+            let final_address = addresses(last_index, last.address);
+            format!("vm0 to vm{last_index} at {first} to {final_address}")
         }
         [] => String::new(),
     };
@@ -289,12 +322,17 @@ fn serving(experiment: &Experiment) -> String {
     }
 }
 
+/// The address that a VM is told, or where it gets one.
+fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
+    if experiment.guests.dhcp {
+        "an address by DHCP".to_owned()
+    } else {
+        address.to_string()
+    }
+}
+
 /// Makes both ends of every flow known to each other.
-fn fill_neighbour_tables(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<impl Fabric>,
-    now: Instant,
-) {
+fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
     for flow in &experiment.flows {
         let Target::Vm(target) = flow.target else {
             continue;
@@ -304,7 +342,7 @@ fn fill_neighbour_tables(
                 && let Some(address) = experiment.address(neighbour, flow.version)
                 && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(now, address, plan.mac);
+                vm.add_neighbour(address, plan.mac);
             }
         }
     }

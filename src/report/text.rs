@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, PhaseReport, Report, place};
-use crate::record::{Latency, LatencySummary, Totals};
+use crate::record::{Addresses, Conflict, Latency, LatencySummary, Totals};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -31,6 +31,14 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         phases(&report.phases, out)?;
     }
     histogram("rtt", &report.histograms.rtt, out, width)?;
+    addresses(&report.addresses, out)?;
+    if !report.errors.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "pings reported undeliverable")?;
+        for (error, pings) in &report.errors {
+            writeln!(out, "  {:<22}{:>12}", error.name(), count(*pings))?;
+        }
+    }
     if report.drops.total() > 0 {
         writeln!(out)?;
         writeln!(out, "dropped frames")?;
@@ -44,6 +52,40 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     }
     let mut outcomes = report.expectations.iter();
     outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))
+}
+
+fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let Addresses {
+        leased,
+        renewed,
+        lost,
+        conflicts,
+    } = addresses;
+    if leased + renewed + lost > 0 {
+        let (leased, renewed, lost) = (count(*leased), count(*renewed), count(*lost));
+        writeln!(
+            out,
+            "addresses by DHCP: {leased} granted, {renewed} renewed, {lost} lost"
+        )?;
+    }
+    for conflict in conflicts {
+        let Conflict {
+            vm,
+            address,
+            mac,
+            times,
+        } = conflict;
+        writeln!(
+            out,
+            "{vm}: {mac} claims {address} as well ({})",
+            counted(*times, "time")
+        )?;
+    }
+    Ok(())
 }
 
 fn flows(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -108,6 +150,7 @@ pub(super) fn outcome(totals: &Totals) -> String {
         (totals.late, "late"),
         (totals.reordered, "reordered"),
         (totals.corrupt, "corrupt"),
+        (totals.errored, "errored"),
         (totals.unsent, "due but never sent"),
     ] {
         if number > 0 {
@@ -148,13 +191,14 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let rows: [(&str, &LatencySummary); 9] = [
+    let rows: [(&str, &LatencySummary); 10] = [
         ("rtt", &report.rtt_ns),
         ("  in leaf", &report.rtt_within_leaf_ns),
         ("  across", &report.rtt_across_leaves_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
+        ("lease", &report.lease_ns),
         ("first ping", &report.first_ns),
         ("boot", &report.boot_ns),
         ("lag", &report.lag_ns),

@@ -26,7 +26,7 @@ pub(super) fn experiment(
     let Ok(()) = super::create_vms(experiment, &mut hypervisor, || Instant::ZERO, |_, _| ());
     super::add_flows(experiment, &mut hypervisor)?;
     if experiment.static_neighbours {
-        super::fill_neighbour_tables(experiment, &mut hypervisor, Instant::ZERO);
+        super::fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
     hypervisor.start(Instant::ZERO, experiment.phases.clone());
@@ -39,7 +39,7 @@ pub(super) fn experiment(
         &recorder,
         &Context {
             run: &output.command,
-            flows: &|index| super::flow_name(experiment, index),
+            flows: &|index| super::flow_name(experiment, &[], index),
             fabric: Some(&FabricReport {
                 kind: "sim".to_owned(),
                 leaves: 0,
