@@ -3,7 +3,7 @@
 mod simulated;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::fabric::Fabric;
@@ -111,14 +111,14 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     };
     create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
     let memory = memory(before, experiment.vms.len());
-    let mut names = add_flows(experiment, &mut hypervisor)?;
+    add_flows(experiment, &mut hypervisor)?;
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
         place_flows(experiment, &topology, hypervisor.recorder());
     }
     if experiment.static_neighbours {
         fill_neighbour_tables(experiment, &mut hypervisor);
     }
-    if names.is_empty() && !output.quiet && !output.json {
+    if !hypervisor.has_flows() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
     }
     if let Some(narrator) = narrator {
@@ -144,7 +144,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     reactor.end_watch();
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
-    name_leased_addresses(experiment, &hypervisor, &mut names);
+    let leased = leased_addresses(experiment, &hypervisor);
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
     if let Ok(drops) = &drops {
@@ -157,10 +157,10 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             run: &output.command,
             setup_ns: start.nanos_since(started),
             interrupted: matches!(ended, Ok(End::Signal(_)) | Err(_)),
-            flows: &names,
+            flows: &|index| flow_name(experiment, &leased, index),
             started_unix_ms: unix_millis()
                 .map(|now| now.saturating_sub(clock.now().nanos_since(start) / 1_000_000)),
-            fabric: Some(FabricReport {
+            fabric: Some(&FabricReport {
                 kind: experiment.lab.switching.to_string(),
                 leaves: topology.map_or(0, |topology| topology.leaves()),
                 ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
@@ -228,18 +228,14 @@ fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Reco
 fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
-) -> Result<Vec<FlowName>, RunError> {
-    let mut names = Vec::with_capacity(experiment.flows.len());
+) -> Result<(), RunError> {
     for flow in &experiment.flows {
         let refused = || {
-            RunError::Plan(format!(
-                "{} has more flows than ICMP can tell apart",
-                flow.source
-            ))
+            let source = flow.source;
+            RunError::Plan(format!("{source} has more flows than ICMP can tell apart"))
         };
-        let destination = experiment.destination(flow).ok_or_else(refused)?;
         let session = SessionConfig {
-            destination,
+            destination: experiment.destination(flow).ok_or_else(refused)?,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
             options: experiment.guests.ping,
@@ -253,36 +249,49 @@ fn add_flows(
             },
         };
         hypervisor.add_flow(config).ok_or_else(refused)?;
-        let address = destination.to_string();
-        names.push(match flow.target {
-            Target::Vm(vm) => FlowName {
-                src: flow.source.to_string(),
-                dst: vm.to_string(),
-                address: Some(address).filter(|_| !destination.is_unspecified()),
-            },
-            Target::Address(_) => FlowName {
-                src: flow.source.to_string(),
-                dst: address,
-                address: None,
-            },
-        });
     }
-    Ok(names)
+    Ok(())
 }
 
-/// Adds the addresses that are known only since a DHCP server granted them.
-fn name_leased_addresses(
+/// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
+fn flow_name(
     experiment: &Experiment,
-    hypervisor: &Hypervisor<TapFabric>,
-    names: &mut [FlowName],
-) {
-    for (flow, name) in experiment.flows.iter().zip(names) {
-        if let Target::Vm(vm) = flow.target
-            && name.address.is_none()
-        {
-            let address = hypervisor.vm(vm).and_then(|vm| vm.address());
-            name.address = address.map(|address| address.to_string());
-        }
+    leased: &[Option<Ipv4Addr>],
+    index: usize,
+) -> Option<FlowName> {
+    let flow = experiment.flows.get(index)?;
+    let planned = experiment.destination(flow)?;
+    let lease = match flow.target {
+        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm.index()).copied().flatten(),
+        _ => None,
+    };
+    let address = lease.map_or(planned, IpAddr::V4).to_string();
+    let src = flow.source.to_string();
+    Some(match flow.target {
+        Target::Vm(vm) => FlowName {
+            src,
+            dst: vm.to_string(),
+            address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
+        },
+        Target::Address(_) => FlowName {
+            src,
+            dst: address,
+            address: None,
+        },
+    })
+}
+
+/// The addresses that VMs have by the grant of a DHCP server; empty where none was asked.
+fn leased_addresses(
+    experiment: &Experiment,
+    hypervisor: &Hypervisor<impl Fabric>,
+) -> Vec<Option<Ipv4Addr>> {
+    let vms = (0..experiment.vms.len() as u32).map(VmId);
+    let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
+    if experiment.guests.dhcp {
+        vms.map(address).collect()
+    } else {
+        Vec::new()
     }
 }
 
@@ -363,7 +372,9 @@ fn print_report(report: &Report, output: &Output) -> io::Result<()> {
 /// complete before it is reached, unless its time was up first.
 fn every_ping_was_answered(experiment: &Experiment, report: &Report, end: End) -> bool {
     let totals = &report.totals;
-    let none_failed = totals.failed() == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
+    let none_failed = totals.unsent == 0
+        && totals.failed() == 0
+        && report.drops.get(DropReason::TooManyOutstanding) == 0;
     let complete = match (end, experiment.planned_pings()) {
         (End::Signal(_), Some(planned)) => totals.received == planned,
         (End::Signal(_), None) | (End::Done, _) => true,

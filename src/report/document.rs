@@ -83,7 +83,13 @@ pub struct Report {
     /// The run second by second; a run of more than ten minutes has longer intervals too.
     #[serde(default)]
     pub seconds: Vec<SecondReport>,
-    /// Every flow.
+    /// How many flows there were.
+    #[serde(default)]
+    pub flow_count: u64,
+    /// How many of them had no ping that failed.
+    #[serde(default)]
+    pub flows_whole: u64,
+    /// Every flow; of more than 20,000 the 1,000 that lost most or were slowest.
     pub flows: Vec<FlowReport>,
     /// The histograms that the percentiles come from.
     pub histograms: Histograms,

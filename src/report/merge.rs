@@ -49,6 +49,9 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.histograms.merge(&other.histograms);
     }
     merged.flows = flows(reports);
+    merged.flow_count = merged.flows.len() as u64;
+    let whole = merged.flows.iter().filter(|flow| flow.totals.failed() == 0);
+    merged.flows_whole = whole.count() as u64;
     if !others.is_empty() {
         // They were expected of a single run.
         merged.expectations.clear();

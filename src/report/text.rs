@@ -22,9 +22,11 @@ const ROWS: usize = 20;
 /// # Errors
 /// When `out` can't be written to.
 pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
-    flows(&report.flows, out)?;
+    flows(report, out)?;
     overview(report, out)?;
-    latencies(report, out)?;
+    if report.flow_count > 0 {
+        latencies(report, out)?;
+    }
     if !report.phases.is_empty() {
         phases(&report.phases, out)?;
     }
@@ -44,8 +46,10 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
             writeln!(out, "  {reason:<22}{:>12}", count(frames))?;
         }
     }
-    writeln!(out)?;
-    writeln!(out, "{}", report.verdict.sentence)?;
+    if report.flow_count > 0 {
+        writeln!(out)?;
+        writeln!(out, "{}", report.verdict.sentence)?;
+    }
     let mut outcomes = report.expectations.iter();
     outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))
 }
@@ -84,16 +88,16 @@ fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn flows(flows: &[FlowReport], out: &mut impl Write) -> io::Result<()> {
+fn flows(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let flows = report.flows.as_slice();
     if flows.len() <= FLOWS_SHOWN {
         return flows.iter().try_for_each(|each| flow(each, out));
     }
-    let whole = flows.iter().filter(|flow| flow.totals.failed() == 0);
     writeln!(
         out,
         "{}, {} of them without loss; the worst {WORST_SHOWN}:",
-        counted(flows.len() as u64, "flow"),
-        count(whole.count() as u64)
+        counted(report.flow_count, "flow"),
+        count(report.flows_whole)
     )?;
     worst(flows, WORST_SHOWN).try_for_each(|each| flow(each, out))
 }
@@ -157,13 +161,24 @@ pub(super) fn outcome(totals: &Totals) -> String {
 }
 
 fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out)?;
-    if report.interrupted {
+    if report.flow_count > 0 {
+        writeln!(out)?;
+    }
+    if report.interrupted && report.flow_count > 0 {
         writeln!(out, "Interrupted; this is what was measured so far.")?;
     }
     place::tell(report, out)?;
     if report.flows.len() > 1 {
         writeln!(out, "in all: {}", outcome(&report.totals))?;
+    }
+    if report.flow_count == 0 {
+        return writeln!(
+            out,
+            "served: {} in, {} out; the lab was set up in {}",
+            counted(report.reactor.frames_in, "frame"),
+            counted(report.reactor.frames_out, "frame"),
+            span(report.setup_ns)
+        );
     }
     writeln!(
         out,

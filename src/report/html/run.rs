@@ -84,7 +84,7 @@ fn tiles(report: &Report) -> String {
         ("rtt p50", span_or_dash(report.rtt_ns.p50), false),
         ("rtt p99", span_or_dash(report.rtt_ns.p99), false),
         ("response p99", span_or_dash(report.response_ns.p99), false),
-        ("flows", count(report.flows.len() as u64), false),
+        ("flows", count(report.flow_count), false),
     ] {
         let class = if bad { " class=\"bad\"" } else { "" };
         let _ = writeln!(
