@@ -12,6 +12,7 @@ mod arp;
 mod dhcp;
 mod fragments;
 mod icmp;
+mod model;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const PEER_MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
