@@ -16,9 +16,13 @@ cd "$(dirname "$0")/.."
 #   tcpdump          tcpdump             what really crossed a TAP
 #   util-linux       unshare, setpriv, prlimit, nsenter   a world with fewer rights
 #   mount            mount               a world without /dev/net/tun
+#   chromium         chromium            report pages, opened and looked at
+#   fonts-dejavu-core                    letters to write them with
+#   python3-venv     python3             reports read back by another implementation of HdrHistogram
 #   (shellcheck)     shellcheck          the scripts themselves
-packages=(iproute2 iputils-ping iputils-arping fping tcpdump util-linux mount shellcheck)
-commands=(ip bridge ping arping fping tcpdump unshare setpriv prlimit nsenter mount shellcheck)
+packages=(iproute2 iputils-ping iputils-arping fping tcpdump util-linux mount chromium fonts-dejavu-core
+    python3-venv shellcheck)
+commands=(ip bridge ping arping fping tcpdump unshare setpriv prlimit nsenter mount chromium python3 shellcheck)
 
 fail() {
     printf 'scripts/test.sh: %s\n' "$*" >&2
@@ -69,3 +73,14 @@ step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
 step cargo build --locked
 step cargo test --locked
+
+# The reports that tests/report_files.rs left behind, read by other programs.
+target=${CARGO_TARGET_DIR:-target}
+reports=$target/tmp/report-files
+python=$target/check-venv/bin/python
+if ! "$python" -c 'import hdrh' 2>/dev/null; then
+    step python3 -m venv "$target/check-venv"
+    step "$python" -m pip install --quiet 'hdrhistogram==0.10.*'
+fi
+step "$python" scripts/check-hdr.py "$reports/run.json"
+step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" "$reports/empty.html"

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 use tap_reactor::experiment::{self, Experiment, Scenario, SettingError, Settings};
+use tap_reactor::report::{self, Expectation};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -16,12 +17,14 @@ pub enum Request {
     Run(Box<Experiment>, Output),
     /// Remove what killed runs have left behind.
     Clean,
+    /// Read saved runs, and tell them.
+    Report(Saved),
     /// Print this text and be done.
     Print(String),
 }
 
 /// How to tell what was measured.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Output {
     /// The command as it was given, for the report.
     pub command: String,
@@ -31,6 +34,34 @@ pub struct Output {
     pub quiet: bool,
     /// Print the report as one JSON document.
     pub json: bool,
+    /// Files to write the report to; their endings say the format.
+    pub reports: Vec<PathBuf>,
+    /// What the figures are expected to be.
+    pub expectations: Vec<Expectation>,
+}
+
+/// What to do with saved runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Saved {
+    /// The files, `.json` reports.
+    pub files: Vec<PathBuf>,
+    /// What is to be told of them.
+    pub telling: Telling,
+    /// As one JSON document.
+    pub json: bool,
+    /// As a page, in this file.
+    pub html: Option<PathBuf>,
+}
+
+/// How saved runs are told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Telling {
+    /// Each by itself.
+    Each,
+    /// All as one run.
+    Merged,
+    /// The second against the first.
+    Compared,
 }
 
 /// The words can't be understood, or ask for what can't be: one line that says what was wrong and what is allowed.
@@ -220,6 +251,15 @@ struct Arguments {
     #[structopt(long)]
     json: bool,
 
+    /// Write the report to a file, whose ending says the format: .json, .csv, .hgrm, .hlog or .html; repeatable
+    #[structopt(long, value_name = "PATH", number_of_values = 1)]
+    report: Vec<String>,
+
+    /// What the figures are expected to be, such as 'p99<200us', 'response.p99.9<2ms', 'loss<0.1%', 'rate>5000';
+    /// repeatable. One that is not met makes the exit status 1
+    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1)]
+    expect: Vec<String>,
+
     #[structopt(subcommand)]
     command: Option<Subcommand>,
 }
@@ -228,6 +268,29 @@ struct Arguments {
 enum Subcommand {
     /// Remove the links and namespaces that killed runs have left behind, and nothing else
     Clean,
+    /// Read saved runs (.json reports), and tell, merge or compare them
+    Report {
+        /// The saved runs
+        #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
+        files: Vec<PathBuf>,
+
+        /// Tell all of them as if they had been one run
+        #[structopt(long, conflicts_with = "compare")]
+        merge: bool,
+
+        /// Compare the second with the first: difference and ratio of each figure, and whether it is larger than the
+        /// spread within the runs
+        #[structopt(long)]
+        compare: bool,
+
+        /// Print one JSON document
+        #[structopt(long)]
+        json: bool,
+
+        /// Write a page to this file
+        #[structopt(long, value_name = "PATH.html", parse(from_os_str))]
+        html: Option<PathBuf>,
+    },
 }
 
 /// Reads and checks the words of the command line, the program's name first.
@@ -254,8 +317,18 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         }
         Err(error) => return Err(one_line(&error.message)),
     };
-    if let Some(Subcommand::Clean) = arguments.command {
-        return Ok(Request::Clean);
+    match arguments.command {
+        Some(Subcommand::Clean) => return Ok(Request::Clean),
+        Some(Subcommand::Report {
+            files,
+            merge,
+            compare,
+            json,
+            html,
+        }) => {
+            return saved(files, merge, compare, json, html).map(Request::Report);
+        }
+        None => {}
     }
     let file = arguments.scenario.as_ref().map(|path| {
         let name = path.display().to_string();
@@ -268,6 +341,23 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         .unwrap_or_default()
         .overlaid(&settings(&arguments));
     let experiment = experiment::plan(&scenario)?;
+    let reports: Vec<PathBuf> = scenario
+        .settings
+        .all("report")
+        .iter()
+        .map(|setting| PathBuf::from(&setting.text))
+        .collect();
+    for (path, setting) in reports.iter().zip(scenario.settings.all("report")) {
+        report::check_file(path).map_err(|error| setting.error(error))?;
+    }
+    let expectations = scenario.settings.all("expect").iter();
+    let expectations = expectations
+        .map(|setting| setting.text.parse().map_err(|error| setting.error(error)))
+        .collect::<Result<Vec<Expectation>, SettingError>>()?;
+    if !expectations.is_empty() && experiment.flows.is_empty() {
+        let why = "--expect: nothing is pinged; allowed is beside a ping pattern";
+        return Err(UsageError(why.to_owned()));
+    }
     if arguments.dry_run {
         return Ok(Request::Print(experiment::describe(&experiment)));
     }
@@ -282,8 +372,43 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         verbose,
         quiet,
         json,
+        reports,
+        expectations,
     };
     Ok(Request::Run(Box::new(experiment), output))
+}
+
+fn saved(
+    files: Vec<PathBuf>,
+    merge: bool,
+    compare: bool,
+    json: bool,
+    html: Option<PathBuf>,
+) -> Result<Saved, UsageError> {
+    let error = |why: &str| Err(UsageError(format!("report: {why}")));
+    if compare && files.len() != 2 {
+        return error("--compare takes two files: the run before, and the run after");
+    }
+    if !merge && !compare && files.len() > 1 && (json || html.is_some()) {
+        return error("one document takes one run; allowed are one file, --merge or --compare");
+    }
+    if let Some(path) = &html {
+        let format = report::check_file(path).map_err(|error| UsageError(error.to_string()))?;
+        if format != report::Format::Html {
+            return error("--html: the name must end in .html");
+        }
+    }
+    let telling = match (merge, compare) {
+        (true, _) => Telling::Merged,
+        (_, true) => Telling::Compared,
+        _ => Telling::Each,
+    };
+    Ok(Saved {
+        files,
+        telling,
+        json,
+        html,
+    })
 }
 
 /// The flags that were given, under their names.
@@ -353,6 +478,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("mac", mac),
         ("host-addr", host_addr),
         ("vlan", vlan),
+        ("report", &arguments.report),
+        ("expect", &arguments.expect),
     ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));
     }

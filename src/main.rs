@@ -1,7 +1,9 @@
 //! `tap-reactor`: reads the command line, runs the experiment, prints the report.
 
 mod cli;
+mod progress;
 mod run;
+mod saved;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,15 @@ fn main() -> ExitCode {
     let result = match request {
         cli::Request::Print(text) => run::print(&text).map(|()| true),
         cli::Request::Clean => run::clean().map(|()| true),
+        cli::Request::Report(saved) => match saved::tell(&saved) {
+            Ok(()) => Ok(true),
+            // A file that is no report is wrong input, as a flag may be.
+            Err(saved::SavedError::Load(error)) => {
+                eprintln!("tap-reactor: {error}");
+                return ExitCode::from(USAGE);
+            }
+            Err(saved::SavedError::Output(error)) => Err(error),
+        },
         cli::Request::Run(experiment, output) => run::experiment(&experiment, &output),
     };
     ExitCode::from(match result {

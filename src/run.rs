@@ -1,6 +1,6 @@
 //! One run from set-up to report, in the order in which nothing that was measured can be lost.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::Ipv4Addr;
 
 use tap_reactor::experiment::Experiment;
@@ -8,15 +8,16 @@ use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
 use tap_reactor::load::Target;
 use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
-use tap_reactor::report::{self, Context, FlowName, Report};
+use tap_reactor::report::{self, Context, FileError, FlowName, Report};
 use tap_reactor::system::{self, StopSignals, SystemError, TapFabric};
-use tap_reactor::time::{Clock, Instant, MonotonicClock};
+use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
 use tap_reactor::vm::{SessionConfig, VmId};
 
 use crate::cli::Output;
+use crate::progress::{self, Progress};
 
 /// Columns of the report for people.
-const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 /// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
 const OTHER_DESCRIPTORS: u64 = 16;
 
@@ -29,6 +30,9 @@ pub enum RunError {
     /// The report could not be written.
     #[error("write to standard output: {0}")]
     Output(#[from] io::Error),
+    /// A report could not be written to its file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The plan does not fit the tool.
     #[error("{0}")]
     Plan(String),
@@ -51,10 +55,17 @@ pub fn clean() -> Result<(), RunError> {
     for (name, reason) in &cleaned.kept {
         text.push_str(&format!("kept {name}: {reason}\n"));
     }
-    if text.is_empty() {
+    if text.is_empty() && cleaned.failed.is_empty() {
         text.push_str("nothing to remove\n");
     }
-    print(&text)
+    print(&text)?;
+    for error in &cleaned.failed {
+        eprintln!("tap-reactor: {error}");
+    }
+    match cleaned.failed.into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// Builds the lab, runs the experiment, prints the report, and takes the lab away. Tells whether every ping was
@@ -104,10 +115,23 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
         reactor.narrate(narrator);
     }
 
+    for warning in hypervisor.fabric().warnings() {
+        if !output.quiet {
+            eprintln!("tap-reactor: {warning}");
+        }
+    }
     let start = clock.now();
+    if !output.quiet && !output.verbose && io::stderr().is_terminal() && hypervisor.has_flows() {
+        let mut progress = Progress::new(experiment, start);
+        reactor.watch(
+            progress::PERIOD,
+            Box::new(move |now, recorder| progress.show(now, recorder)),
+        );
+    }
     hypervisor.start(start, experiment.phases.clone());
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
+    reactor.end_watch();
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
     let (mut fabric, mut recorder) = hypervisor.into_parts();
@@ -116,16 +140,19 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
         let frames = drops.iter().map(|(_, frames)| frames).sum();
         recorder.dropped_many(DropReason::TapQueue, frames);
     }
-    let report = Report::new(
+    let mut report = Report::new(
         &recorder,
         &Context {
             run: &output.command,
             setup_ns: start.nanos_since(started),
             interrupted: matches!(ended, Ok(End::Signal(_)) | Err(_)),
             flows: &names,
-            ..Context::default()
+            started_unix_ms: unix_millis()
+                .map(|now| now.saturating_sub(clock.now().nanos_since(start) / 1_000_000)),
         },
     );
+    let as_expected = report.expect(&output.expectations);
+    let written = write_files(&report, output);
     let printed = print_report(&report, output);
     // Whatever went wrong above, the lab is taken away before the program says so.
     let removed = fabric.remove_all();
@@ -133,8 +160,9 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     drops?;
     restored?;
     printed?;
+    written?;
     removed?;
-    Ok(every_ping_was_answered(experiment, &report, end))
+    Ok(as_expected && every_ping_was_answered(experiment, &report, end))
 }
 
 fn add_flows(
@@ -220,6 +248,16 @@ fn fill_neighbour_tables(
             }
         }
     }
+}
+
+/// Writes every file that can be written, and returns the first error.
+fn write_files(report: &Report, output: &Output) -> Result<(), FileError> {
+    let results: Vec<_> = output
+        .reports
+        .iter()
+        .map(|path| report::write_file(path, report))
+        .collect();
+    results.into_iter().collect()
 }
 
 fn print_report(report: &Report, output: &Output) -> io::Result<()> {

@@ -56,6 +56,15 @@ pub trait Clock {
     fn now(&self) -> Instant;
 }
 
+/// The time of day in milliseconds since 1970, for a report to say when it was made; nothing is measured by it.
+#[allow(clippy::disallowed_methods)]
+pub fn unix_millis() -> Option<u64> {
+    let since_1970 = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()?;
+    u64::try_from(since_1970.as_millis()).ok()
+}
+
 /// `CLOCK_MONOTONIC`, the clock that timerfds are armed on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MonotonicClock;

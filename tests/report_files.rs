@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tap_reactor::load::FlowId;
 use tap_reactor::record::{DropReason, Limits, Recorder};
-use tap_reactor::report::{Context, FlowName, Report, write_file};
+use tap_reactor::report::{Context, FlowName, Report, write_comparison, write_file};
 use tap_reactor::time::Instant;
 
 const MICROSECOND: u64 = 1_000;
@@ -169,7 +169,9 @@ fn a_stall_appears_in_response_whoever_stalls_and_rtt_and_lateness_tell_whose_it
 
 #[test]
 fn every_format_is_written_for_the_programs_that_read_them_back() {
-    let report = lifelike(30, 100);
+    let mut report = lifelike(30, 100);
+    let expectations = ["p99<200us", "loss<0.01%"].map(|text| text.parse().unwrap());
+    assert!(!report.expect(&expectations), "{:?}", report.expectations);
     assert_eq!(report.totals.sent, 60_000);
     for name in [
         "run.json",
@@ -181,7 +183,10 @@ fn every_format_is_written_for_the_programs_that_read_them_back() {
     ] {
         write_file(&folder().join(name), &report).unwrap();
     }
-    write_file(&folder().join("slower.json"), &lifelike(30, 115)).unwrap();
+    let slower = lifelike(30, 115);
+    write_file(&folder().join("slower.json"), &slower).unwrap();
+    let compared = (("run.json", &report), ("slower.json", &slower));
+    write_comparison(&folder().join("compare.html"), compared.0, compared.1).unwrap();
     write_file(
         &folder().join("empty.html"),
         &Report::new(&recorder_of(0), &Context::default()),

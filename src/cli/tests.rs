@@ -29,8 +29,8 @@ fn the_main_command_is_two_vms_and_one_flow() {
 
 #[test]
 fn every_setting_has_a_flag_of_its_name() {
-    use tap_reactor::experiment::{LAB, LOAD};
-    for name in LAB.iter().chain(LOAD) {
+    use tap_reactor::experiment::{LAB, LOAD, OUTPUT};
+    for name in LAB.iter().chain(LOAD).chain(OUTPUT) {
         let switch = [
             "announce",
             "attach",

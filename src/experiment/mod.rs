@@ -8,7 +8,7 @@ mod settings;
 pub use self::describe::describe;
 pub use self::plan::plan;
 pub use self::scenario::Scenario;
-pub use self::settings::{LAB, LOAD, Origin, Setting, SettingError, Settings};
+pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::Ipv4Net;
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{AddressPlan, Experiment, FlowPlan, IpVersion, Ipv6Plan, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::{BRIDGE_PORTS, LabConfig};
+use crate::system::{BRIDGE_PORTS, LabConfig, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
 use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr};
 
 mod guests;
+mod host;
 mod ipv6;
 mod phases;
 mod vlan;
@@ -31,16 +32,14 @@ const DEFAULT_SIZE: usize = 56;
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
     let groups = groups(scenario)?;
-    let mut lab = lab(
-        settings,
-        groups.iter().map(|group| u64::from(group.vms)).sum(),
-    )?;
+    let count = check_number(settings, &groups)?;
     let subnet = subnet(settings)?;
     let mut vms = vms(settings, &groups, subnet)?;
     vlan::place(settings, &groups, &mut vms)?;
+    let mut lab = lab(settings, count)?;
     lab.vlan_filtering = vlan::filtering(settings, &vms)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
-    host_addresses(settings, &mut lab, &vms, subnet, ipv6)?;
+    host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
@@ -139,17 +138,26 @@ fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
     Ok(groups)
 }
 
-fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
+/// How many VMs the groups have together.
+fn check_number(settings: &Settings, groups: &[Group<'_>]) -> Result<u32, SettingError> {
+    let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
+    match u32::try_from(vms) {
+        Ok(count) if count <= BRIDGE_PORTS => Ok(count),
+        _ => {
+            let why = format!("allowed is 1 to {BRIDGE_PORTS}, the ports of a bridge");
+            Err(match settings.get("vms") {
+                Some(setting) => setting.error(why),
+                None => {
+                    SettingError::new(format_args!("the groups have {vms} VMs together: {why}"))
+                }
+            })
+        }
+    }
+}
+
+fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
-    let ports = u64::from(BRIDGE_PORTS);
-    if vms > ports {
-        let why = format!("allowed is 1 to {ports}, the ports of a bridge");
-        return Err(match settings.get("vms") {
-            Some(setting) => setting.error(why),
-            None => SettingError::new(format_args!("the groups have {vms} VMs together: {why}")),
-        });
-    }
     let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
         setting.text.parse().map_err(|why| {
             setting.error(format_args!(
@@ -167,8 +175,13 @@ fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
                 }
                 other => other,
             })?;
-    let lab = LabConfig {
-        vms: vms as u32,
+    for name in ["bridge", "tap-prefix"] {
+        if let Some(setting) = settings.get(name) {
+            validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
+        }
+    }
+    Ok(LabConfig {
+        vms,
         netns,
         bridge: text("bridge", default.bridge),
         tap_prefix: text("tap-prefix", default.tap_prefix),
@@ -178,8 +191,7 @@ fn lab(settings: &Settings, vms: u64) -> Result<LabConfig, SettingError> {
         vlan_filtering: None,
         attach: settings.switch("attach")?,
         tx_queue_length: None,
-    };
-    Ok(lab)
+    })
 }
 
 fn subnet(settings: &Settings) -> Result<Ipv4Net, SettingError> {
@@ -306,75 +318,6 @@ fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
                 "mac and address: vm{other} and vm{i} both have {what}; allowed is a different one for each"
             )));
         }
-    }
-    Ok(())
-}
-
-/// Puts the host side's addresses into the plan, at most one of each version, and checks the lab as a whole.
-fn host_addresses(
-    settings: &Settings,
-    lab: &mut LabConfig,
-    vms: &[VmPlan],
-    subnet: Ipv4Net,
-    ipv6: Option<Ipv6Plan>,
-) -> Result<(), SettingError> {
-    for setting in settings.all("host-addr") {
-        let net: IpNet = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
-        let again = match net {
-            IpNet::V4(net) => {
-                check_host_address(setting, net, vms, subnet)?;
-                lab.host_address.replace(net).is_some()
-            }
-            IpNet::V6(net) => {
-                check_host_address6(setting, net, vms, ipv6)?;
-                lab.host_address6.replace(net).is_some()
-            }
-        };
-        if again {
-            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
-        }
-    }
-    lab.validate().map_err(SettingError::new)
-}
-
-fn check_host_address(
-    setting: &Setting,
-    net: Ipv4Net,
-    vms: &[VmPlan],
-    subnet: Ipv4Net,
-) -> Result<(), SettingError> {
-    let example = first_host(subnet);
-    if let Some(vm) = vms.iter().position(|vm| vm.address == net.addr()) {
-        let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
-        return Err(setting.error(why));
-    }
-    if !is_host_of(net, net.addr()) {
-        let why = format_args!("not the address of a host; allowed is one such as {example}");
-        return Err(setting.error(why));
-    }
-    Ok(())
-}
-
-fn check_host_address6(
-    setting: &Setting,
-    net: Ipv6Net,
-    vms: &[VmPlan],
-    ipv6: Option<Ipv6Plan>,
-) -> Result<(), SettingError> {
-    let Some(plan) = ipv6 else {
-        return Ok(());
-    };
-    let (address, example) = (net.addr(), plan.host());
-    let vm = (0..vms.len() as u32).find(|&vm| plan.address(VmId(vm)) == address);
-    if let Some(vm) = vm {
-        let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
-        return Err(setting.error(why));
-    }
-    if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
-        let why = format_args!("not the address of a host; allowed is one such as {example}");
-        return Err(setting.error(why));
     }
     Ok(())
 }

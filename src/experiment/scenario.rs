@@ -23,7 +23,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{LAB, LOAD, Origin, Setting, SettingError, Settings};
+use super::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
 /// What a group of VMs may say of itself.
 const GROUP: &[&str] = &["name", "vms", "mac", "address", "vlan", "size"];
@@ -53,7 +53,13 @@ impl Scenario {
                 one_line(error.message())
             ))
         })?;
-        let names: Vec<&'static str> = ["name"].iter().chain(LAB).chain(LOAD).copied().collect();
+        let names: Vec<&'static str> = ["name"]
+            .iter()
+            .chain(LAB)
+            .chain(LOAD)
+            .chain(OUTPUT)
+            .copied()
+            .collect();
         let mut scenario = Scenario::default();
         for (key, value) in document.get_ref() {
             match (key.get_ref().as_ref(), value.get_ref()) {

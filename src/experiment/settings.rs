@@ -46,6 +46,9 @@ pub const LOAD: &[&str] = &[
     "size",
 ];
 
+/// Settings of what is done with the figures.
+pub const OUTPUT: &[&str] = &["report", "expect"];
+
 /// The ways to send, of which a phase has one.
 pub const PACING: &[&str] = &["interval", "rate", "window", "ramp"];
 

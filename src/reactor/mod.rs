@@ -6,7 +6,7 @@
 //! - mio is edge-triggered: a TAP that still holds frames when its budget is spent goes on a carry-over list, and the
 //!   next poll does not wait.
 //! - `write()` to a TAP runs the whole bridge before it returns, so a unicast frame to a VM of ours lies in that VM's
-//!   queue already. The reactor reads it at once ([`Reactor::exchange`]), before it asks the poll anything. No edge is
+//!   queue already. The reactor reads it at once (`Reactor::exchange`), before it asks the poll anything. No edge is
 //!   lost by that: `epoll_wait` looks again whether a queue holds anything before it reports it (`ep_send_events` in
 //!   `fs/eventpoll.c`), and a frame that comes later is a new edge.
 //! - Signals and the end of the run are looked for in every turn.
@@ -26,7 +26,7 @@ use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use nix::sys::signal::Signal;
 
-use crate::record::DropReason;
+use crate::record::{DropReason, Recorder};
 use crate::system::{DeadlineTimer, StopSignals, SystemError, vm_of};
 use crate::time::{Clock, Instant, MonotonicClock};
 use crate::vm::VmId;
@@ -57,6 +57,24 @@ pub enum End {
     Signal(Signal),
 }
 
+/// Looks at the figures now and then while a run goes on.
+type Watcher = Box<dyn FnMut(Instant, &Recorder)>;
+
+/// A watcher, how often it looks, and when it does next.
+struct Watch {
+    period: Duration,
+    next: Instant,
+    watcher: Watcher,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch")
+            .field("period", &self.period)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Drives a [`Hypervisor`] in real time.
 #[derive(Debug)]
 pub struct Reactor {
@@ -70,6 +88,7 @@ pub struct Reactor {
     prediction: Prediction,
     buffer: Vec<u8>,
     narrator: Option<Narrator>,
+    watch: Option<Watch>,
     /// When the poll of this turn returned: what waits since then waits for the tool.
     polled_at: Instant,
     stop: Option<Signal>,
@@ -101,6 +120,7 @@ impl Reactor {
             prediction: Prediction::default(),
             buffer: vec![0; FRAME_BUFFER],
             narrator: None,
+            watch: None,
             polled_at: Instant::ZERO,
             stop: None,
         })
@@ -118,6 +138,20 @@ impl Reactor {
     /// Tells each step to `narrator` from now on.
     pub fn narrate(&mut self, narrator: Narrator) {
         self.narrator = Some(narrator);
+    }
+
+    /// Has `watcher` look at the figures every `period` from now on. The run waits for it, so it must be quick.
+    pub fn watch(&mut self, period: Duration, watcher: Watcher) {
+        self.watch = Some(Watch {
+            period,
+            next: self.clock.now(),
+            watcher,
+        });
+    }
+
+    /// Has nobody look any more.
+    pub fn end_watch(&mut self) {
+        self.watch = None;
     }
 
     /// Gives SIGINT and SIGTERM their default meaning back: the next one ends the process at once.
@@ -160,7 +194,8 @@ impl Reactor {
         now: Instant,
         until: Option<Instant>,
     ) -> Result<(), SystemError> {
-        let deadline = [hypervisor.next_deadline(), until]
+        let watch = self.watch.as_ref().map(|watch| watch.next);
+        let deadline = [hypervisor.next_deadline(), until, watch]
             .into_iter()
             .flatten()
             .min();
@@ -181,6 +216,7 @@ impl Reactor {
             }
         }
         hypervisor.recorder().turn();
+        self.let_watch(now, hypervisor.recorder());
         Ok(())
     }
 
@@ -311,6 +347,13 @@ impl Reactor {
                 .ok()
                 .map(|frame| frame.destination),
             Write::Dropped(_) => None,
+        }
+    }
+
+    fn let_watch(&mut self, now: Instant, recorder: &Recorder) {
+        if let Some(watch) = self.watch.as_mut().filter(|watch| watch.next <= now) {
+            watch.next = now + watch.period;
+            (watch.watcher)(now, recorder);
         }
     }
 

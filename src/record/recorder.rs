@@ -222,6 +222,11 @@ impl Recorder {
         &self.phases
     }
 
+    /// The phase that the run is in; a look at it costs nothing, so it serves a display that is drawn meanwhile.
+    pub fn current_phase(&self) -> &Phase {
+        &self.phases[self.phases.len() - 1]
+    }
+
     /// All phases that count, as one.
     pub fn run(&self) -> Phase {
         let mut run = Phase::new();

@@ -53,6 +53,7 @@ impl Report {
             first_ns: recorder.first().summary(),
             lag_ns: run.lag().summary(),
             verdict: Verdict::new(&run, recorder.drops()),
+            expectations: Vec::new(),
             reactor: ReactorReport {
                 turns: work.turns,
                 frames_in: work.frames_in,

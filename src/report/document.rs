@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Verdict, encoding};
+use super::{Outcome, Verdict, encoding};
 use crate::record::{Drops, Latency, LatencySummary, SparseLatency, Totals};
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
@@ -44,6 +44,9 @@ pub struct Report {
     pub lag_ns: LatencySummary,
     /// Whether the figures describe the network.
     pub verdict: Verdict,
+    /// What was expected of the run, and whether it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expectations: Vec<Outcome>,
     /// What the reactor did.
     pub reactor: ReactorReport,
     /// Dropped frames by reason; only the reasons that occurred.

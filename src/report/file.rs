@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Histograms, Report, csv, hgrm, hlog, html, json};
+use super::{Histograms, Report, compare, compare_html, compare_json, csv, hgrm, hlog, html, json};
 use crate::record::Latency;
 
 /// What a report file holds.
@@ -33,6 +33,9 @@ pub enum FileError {
         .0.display()
     )]
     UnknownEnding(PathBuf),
+    /// The ending of the name says no format that a comparison can have.
+    #[error("comparison {}: the name must end in .html or .json, which says the format", .0.display())]
+    NoComparison(PathBuf),
     /// The folder that the file is to lie in can't be had.
     #[error("report {}: the folder {} does not exist", .path.display(), .folder.display())]
     NoFolder {
@@ -105,11 +108,28 @@ pub fn write_file(path: &Path, report: &Report) -> Result<(), FileError> {
     })
 }
 
+/// Writes a comparison of `after` with `before` to `path`: a page if it ends in `.html`, one JSON document if it ends
+/// in `.json`. Each run comes with what to call it, such as its file's name. The file appears complete or not at all.
+///
+/// # Errors
+/// When the ending is another, or the system refuses.
+pub fn write_comparison(
+    path: &Path,
+    before: (&str, &Report),
+    after: (&str, &Report),
+) -> Result<(), FileError> {
+    match Format::of(path) {
+        Ok(Format::Html) => replace_file(path, |out| compare_html(before, after, out)),
+        Ok(Format::Json) => replace_file(path, |out| compare_json(&compare(before, after), out)),
+        _ => Err(FileError::NoComparison(path.to_owned())),
+    }
+}
+
 /// Writes a file that appears complete or not at all.
 ///
 /// # Errors
 /// When the system refuses.
-pub(super) fn replace_file(
+fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&mut std::fs::File>) -> io::Result<()>,
 ) -> Result<(), FileError> {
@@ -223,6 +243,23 @@ mod tests {
         );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_comparison_is_a_page_or_a_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = (samples::report(), samples::slower(2));
+        for (name, written) in [
+            ("c.html", true),
+            ("c.json", true),
+            ("c.csv", false),
+            ("c", false),
+        ] {
+            let path = folder.path().join(name);
+            let result = write_comparison(&path, ("a", &before), ("b", &after));
+            assert_eq!(result.is_ok(), written, "{name}");
+            assert_eq!(path.exists(), written, "{name}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! What was measured, told: one plain document, and the forms in which people and programs read it.
 //!
-//! [`Report`] is that document, made from a [`Recorder`](crate::record::Recorder) when a run ends. [`json`] and
-//! [`text`] write it. Nothing here reads a clock or opens a file that it was not given.
+//! [`Report`] is that document, made from a [`Recorder`](crate::record::Recorder) when a run ends. [`json()`] and
+//! [`text()`] write it. Nothing here reads a clock or opens a file that it was not given.
 
 mod axis;
 mod build;
 mod chart;
+mod compare;
 mod csv;
 mod document;
 mod encoding;
+pub mod expect;
 mod file;
 mod hgrm;
 mod hlog;
@@ -24,16 +26,22 @@ mod units;
 pub mod verdict;
 
 pub use build::{Context, FlowName};
+pub use compare::{
+    COMPARISON_SCHEMA, Comparison, Difference, Quantity, SECONDS_NEEDED, Side, compare,
+    compare_json, compare_text,
+};
 pub use csv::csv;
 pub use document::{
     FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
 };
-pub use file::{FileError, Format, check_file, write_file};
+pub use expect::{Expectation, Outcome};
+pub use file::{FileError, Format, check_file, write_comparison, write_file};
 pub use hgrm::hgrm;
 pub use hlog::hlog;
-pub use html::html;
+pub use html::{compare_html, html};
 pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
 pub use text::text;
+pub use units::{span, span_or_dash};
 pub use verdict::Verdict;

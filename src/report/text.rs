@@ -37,7 +37,9 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         }
     }
     writeln!(out)?;
-    writeln!(out, "{}", report.verdict.sentence)
+    writeln!(out, "{}", report.verdict.sentence)?;
+    let mut outcomes = report.expectations.iter();
+    outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))
 }
 
 fn flows(flows: &[FlowReport], out: &mut impl Write) -> io::Result<()> {

@@ -142,6 +142,16 @@ fn the_histogram_holds_every_ping() {
 }
 
 #[test]
+fn expectations_are_told_with_their_verdicts() {
+    let mut report = report(1, 10, |_| {});
+    assert!(!report.expect(&["p99<1ms".parse().unwrap(), "sent>10".parse().unwrap()]));
+    let text = told(&report);
+    let last: Vec<_> = text.lines().rev().take(2).collect();
+    assert_eq!(last[1], "expected p99<1ms: holds, found 8.36 µs");
+    assert_eq!(last[0], "expected sent>10: FAILS, found 10");
+}
+
+#[test]
 fn a_run_without_pings_makes_a_report_too() {
     let text = told(&report(0, 0, |_| {}));
     assert!(text.contains("Nothing was measured"), "{text}");

@@ -10,7 +10,7 @@
 /// Why it can't be, to be put after the name: `must not be longer than 15 bytes`.
 pub fn validate_interface_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
-        return Err("must not be empty");
+        return Err("must not be empty; allowed are 1 to 15 bytes");
     }
     if name.len() > 15 {
         return Err("must not be longer than 15 bytes");

@@ -183,12 +183,20 @@ pub fn turn_into_echo_reply(
     let sum = checksum::of(header).to_be_bytes();
     header.get_mut(10..12)?.copy_from_slice(&sum);
 
-    let [kind, code, c0, c1, ..] = icmp else {
+    let icmp = icmp.get_mut(..total_length.checked_sub(header_length)?)?;
+    let &mut [ref mut kind, code, c0, c1, ..] = icmp else {
         return None;
     };
-    let old = u16::from_be_bytes([*kind, *code]);
+    let old = u16::from_be_bytes([*kind, code]);
     *kind = TYPE_ECHO_REPLY;
-    let new = u16::from_be_bytes([*kind, *code]);
-    [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), old, new).to_be_bytes();
+    let new = u16::from_be_bytes([*kind, code]);
+    let mut sum = checksum::update(u16::from_be_bytes([c0, c1]), old, new);
+    if sum == 0 {
+        // Zero may stand for either zero of ones' complement. Only a sum over a message that is all zeros (identifier
+        // and sequence number 0, no payload) needs the other one, and only adding it all up tells.
+        icmp.get_mut(2..4)?.fill(0);
+        sum = checksum::of(icmp);
+    }
+    icmp.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
     Some(ETHERNET_HEADER_LENGTH + total_length)
 }

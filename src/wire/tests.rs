@@ -74,6 +74,30 @@ fn a_request_becomes_its_reply_in_place() {
 }
 
 #[test]
+fn the_reply_to_a_request_that_is_all_zeros_has_a_sound_checksum() {
+    for payload in [&[][..], &[0], &[0; 56]] {
+        let mut frame = vec![0; 200];
+        let request = EchoRequest {
+            identifier: 0,
+            sequence: 0,
+            ..request()
+        };
+        let length = request.write(payload.len(), |p| p.copy_from_slice(payload), &mut frame);
+        let reply = turn_into_echo_reply(&mut frame[..length.unwrap()], IPV4_HEADER_LENGTH, B, 64);
+        let (is_request, _, echo) = read_echo(&frame[..reply.unwrap()]);
+        assert!(!is_request);
+        assert_eq!(
+            echo,
+            Echo {
+                identifier: 0,
+                sequence: 0,
+                payload
+            }
+        );
+    }
+}
+
+#[test]
 fn each_kind_of_damage_is_named_with_its_layer() {
     let good = echo_frame(&[0x55; 8]);
     let damaged = |change: fn(&mut Vec<u8>)| {

@@ -243,10 +243,10 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--attach", "add --netns host or --netns NAME"),
         (
             "--netns host --attach --host-addr 10.77.0.1/16",
-            "left as it is",
+            "not allowed with --attach",
         ),
         ("--host-addr 10.77.0.2/16", "that is the address of vm0"),
-        ("--host-addr 10.77.0.0/16", "not the address of a host"),
+        ("--host-addr 10.77.0.0/16", "not a host of 10.77.0.0/16"),
         (
             "--host-addr 10.77.0.1",
             "allowed is an address and its prefix length",

@@ -1,5 +1,6 @@
 //! Reports as pages: one file each, which needs nothing from elsewhere.
 
+mod compare;
 mod flows;
 mod run;
 
@@ -8,6 +9,7 @@ use std::io::{self, Write};
 
 use super::picture::Size;
 
+pub use compare::compare_html;
 pub use run::html;
 
 const STYLE: &str = include_str!("page.css");

@@ -18,13 +18,18 @@ use crate::record::LatencySummary;
 /// When `out` can't be written to.
 pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let mut body = head(report);
+    body += &expectations(report);
     body += &tiles(report);
     body += &pictures(report)?;
-    body += &latencies(report);
+    if report.totals.attempted() > 0 {
+        body += &latencies(report);
+    }
     if !report.phases.is_empty() {
         body += &phases(report);
     }
-    body += &flows(&report.flows);
+    if !report.flows.is_empty() {
+        body += &flows(&report.flows);
+    }
     body += &inside(report);
     page(&format!("tap-reactor: {}", report.run), &body, out)
 }
@@ -49,9 +54,23 @@ fn head(report: &Report) -> String {
         } else {
             ""
         },
-        if verdict.limited_by_tool { " bad" } else { "" },
+        match (verdict.limited_by_tool, report.totals.sent) {
+            (true, _) => " bad",
+            (false, 0) => " plain",
+            (false, _) => "",
+        },
         Escaped(&verdict.sentence)
     )
+}
+
+fn expectations(report: &Report) -> String {
+    let mut html = String::new();
+    for outcome in &report.expectations {
+        let class = if outcome.holds { "" } else { " bad" };
+        let line = outcome.to_string();
+        let _ = writeln!(html, "<p class=\"verdict{class}\">{}</p>", Escaped(&line));
+    }
+    html
 }
 
 fn tiles(report: &Report) -> String {

@@ -1,0 +1,90 @@
+//! What is seen of a run while it goes on: one line on the terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tap_reactor::experiment::Experiment;
+use tap_reactor::record::Recorder;
+use tap_reactor::report::span_or_dash;
+use tap_reactor::time::Instant;
+
+/// How often the line is drawn.
+pub const PERIOD: Duration = Duration::from_millis(250);
+
+/// Parts that the bar is divided into.
+const PARTS: u64 = 1_000;
+
+/// The line, and what it is drawn from.
+pub struct Progress {
+    bar: ProgressBar,
+    start: Instant,
+    /// How long all phases take together, if they all have a duration.
+    time: Option<Duration>,
+    /// How many pings there will be, if that is known.
+    pings: Option<u64>,
+}
+
+impl Progress {
+    /// A line for a run of `experiment` that starts at `start`.
+    pub fn new(experiment: &Experiment, start: Instant) -> Progress {
+        let target = ProgressDrawTarget::stderr_with_hz(10);
+        let bar = ProgressBar::with_draw_target(Some(PARTS), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:20} {msg}") {
+            bar.set_style(style);
+        }
+        let phases = experiment.phases.iter();
+        let time = phases.map(|phase| phase.duration).sum();
+        Progress {
+            bar,
+            start,
+            time,
+            pings: experiment.planned_pings(),
+        }
+    }
+
+    /// Draws the line as it is at `now`.
+    pub fn show(&mut self, now: Instant, recorder: &Recorder) {
+        let elapsed = now - self.start;
+        let Some(phase) = recorder.phases().last() else {
+            return;
+        };
+        let totals = phase.totals();
+        let done = match (self.time, self.pings) {
+            (Some(time), _) => elapsed.as_secs_f64() / time.as_secs_f64(),
+            (None, Some(pings)) => totals.ended() as f64 / pings as f64,
+            (None, None) => 0.0,
+        };
+        let left = match (self.time, done) {
+            (Some(time), _) => Some(time.saturating_sub(elapsed)),
+            (None, done) if done > 0.0 => Some(elapsed.mul_f64((1.0 / done - 1.0).max(0.0))),
+            _ => None,
+        };
+        let rtt = phase.rtt().summary();
+        let name = phase.name();
+        let phase_name = if name.is_empty() {
+            String::new()
+        } else {
+            format!("{name}: ")
+        };
+        let left = left.map_or(String::new(), |left| {
+            format!(", {:.0?} left", Duration::from_secs(left.as_secs()))
+        });
+        self.bar
+            .set_position((done.clamp(0.0, 1.0) * PARTS as f64) as u64);
+        self.bar.set_message(format!(
+            "{phase_name}{} sent, {} received, {} lost, p50 {}, p99 {}{left}",
+            totals.sent,
+            totals.received,
+            totals.failed(),
+            span_or_dash(rtt.p50),
+            span_or_dash(rtt.p99),
+        ));
+        self.bar.tick();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

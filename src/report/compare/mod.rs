@@ -1,0 +1,291 @@
+//! Two runs side by side: what differs, and whether it differs by more than the runs themselves vary.
+
+mod spread;
+mod text;
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+pub use text::compare_text;
+pub(super) use text::row;
+
+use super::{Report, SecondReport};
+use crate::record::LatencySummary;
+
+/// The name and version of the form of a [`Comparison`] as JSON.
+pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
+
+/// What two runs differ in.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Comparison {
+    /// [`COMPARISON_SCHEMA`].
+    pub schema: String,
+    /// The run that is compared with.
+    pub before: Side,
+    /// The run that is compared.
+    pub after: Side,
+    /// Percentiles of rtt and response, loss and rate.
+    pub differences: Vec<Difference>,
+}
+
+/// One of the two runs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Side {
+    /// What it is called here, such as its file's name.
+    pub name: String,
+    /// What ran.
+    pub run: String,
+    /// Whether its figures describe the tool's limit rather than the network.
+    pub limited_by_tool: bool,
+    /// The verdict on it.
+    pub verdict: String,
+}
+
+/// What a figure is counted in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    /// Nanoseconds.
+    Ns,
+    /// A share from 0 to 1.
+    Share,
+    /// Events per second.
+    PerSecond,
+}
+
+/// One figure of both runs. What a run does not have is absent.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Difference {
+    /// Its name, such as `rtt.p99`.
+    pub figure: String,
+    /// What it is counted in.
+    pub quantity: Quantity,
+    /// The first run's.
+    pub before: Option<f64>,
+    /// The second run's.
+    pub after: Option<f64>,
+    /// after − before.
+    pub difference: Option<f64>,
+    /// after ÷ before; absent if before is 0.
+    pub ratio: Option<f64>,
+    /// How much the figure varies within a run: twice the standard deviation of its value in each whole second, of the
+    /// run that varies more. Absent if a run has fewer than [`SECONDS_NEEDED`] whole seconds.
+    pub spread: Option<f64>,
+    /// Whether the difference is larger than the spread; absent if the spread is.
+    pub beyond_spread: Option<bool>,
+}
+
+/// From fewer seconds than this no spread is told.
+pub const SECONDS_NEEDED: usize = 5;
+
+/// A figure that is compared: how a run has it, and how a second of it.
+struct Figure {
+    name: &'static str,
+    quantity: Quantity,
+    run: fn(&Report) -> Option<f64>,
+    second: fn(&SecondReport) -> Option<f64>,
+}
+
+/// The figures of a latency that are compared.
+macro_rules! latency_figures {
+    ($latency:ident: $($name:literal $field:ident),*) => {
+        [$(Figure {
+            name: $name,
+            quantity: Quantity::Ns,
+            run: |report| nanos(&report.$latency, |summary| summary.$field),
+            second: |second| nanos(&second.$latency, |summary| summary.$field),
+        }),*]
+    };
+}
+
+fn nanos(summary: &LatencySummary, figure: fn(&LatencySummary) -> Option<u64>) -> Option<f64> {
+    figure(summary).map(|nanos| nanos as f64)
+}
+
+fn figures() -> impl Iterator<Item = Figure> {
+    let rtt = latency_figures!(rtt_ns:
+        "rtt.p50" p50, "rtt.p90" p90, "rtt.p99" p99, "rtt.p99_9" p99_9, "rtt.max" max, "rtt.mean" mean);
+    let response = latency_figures!(response_ns:
+        "response.p50" p50, "response.p90" p90, "response.p99" p99, "response.p99_9" p99_9,
+        "response.max" max, "response.mean" mean);
+    let others = [
+        Figure {
+            name: "loss",
+            quantity: Quantity::Share,
+            run: |report| (report.totals.ended() > 0).then(|| report.totals.loss()),
+            second: |second| {
+                let ended = second.received.saturating_add(second.failed);
+                (ended > 0).then(|| second.failed as f64 / ended as f64)
+            },
+        },
+        Figure {
+            name: "rate",
+            quantity: Quantity::PerSecond,
+            run: |report| (report.elapsed_ns > 0).then_some(report.rate_per_s),
+            second: |second| Some(second.received as f64 * 1e9 / second.length_ns.max(1) as f64),
+        },
+    ];
+    rtt.into_iter().chain(response).chain(others)
+}
+
+/// Compares `after` with `before`; each comes with what to call it, such as its file's name.
+pub fn compare(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
+    let difference = |figure: Figure| {
+        let values = [before.1, after.1].map(figure.run);
+        let both = values[0].zip(values[1]);
+        let spreads = [before.1, after.1].map(|run| spread::within(&run.seconds, figure.second));
+        let spread = spreads[0]
+            .zip(spreads[1])
+            .map(|(one, other)| one.max(other));
+        let difference = both.map(|(before, after)| after - before);
+        Difference {
+            figure: figure.name.to_owned(),
+            quantity: figure.quantity,
+            before: values[0],
+            after: values[1],
+            difference,
+            ratio: both
+                .filter(|(before, _)| *before > 0.0)
+                .map(|(before, after)| after / before),
+            spread,
+            beyond_spread: difference.zip(spread).map(|(by, spread)| by.abs() > spread),
+        }
+    };
+    Comparison {
+        schema: COMPARISON_SCHEMA.to_owned(),
+        before: Side::new(before),
+        after: Side::new(after),
+        differences: figures().map(difference).collect(),
+    }
+}
+
+impl Side {
+    fn new((name, report): (&str, &Report)) -> Side {
+        Side {
+            name: name.to_owned(),
+            run: report.run.clone(),
+            limited_by_tool: report.verdict.limited_by_tool,
+            verdict: report.verdict.sentence.clone(),
+        }
+    }
+}
+
+impl Comparison {
+    /// How many figures differ by more than the runs vary, of how many of which that can be said.
+    pub fn beyond_spread(&self) -> (usize, usize) {
+        let judged = self
+            .differences
+            .iter()
+            .filter_map(|each| each.beyond_spread);
+        (
+            judged.clone().filter(|beyond| *beyond).count(),
+            judged.count(),
+        )
+    }
+
+    /// What it comes to, in a sentence.
+    pub fn sentence(&self) -> String {
+        match self.beyond_spread() {
+            (_, 0) => format!(
+                "Whether the differences mean anything can't be said: that takes {SECONDS_NEEDED} whole seconds \
+                 of each run."
+            ),
+            (0, _) => {
+                "No figure differs by more than the runs vary from second to second.".to_owned()
+            }
+            (some, all) => {
+                format!(
+                    "{some} of {all} figures differ by more than the runs vary from second to second."
+                )
+            }
+        }
+    }
+}
+
+/// Writes a comparison as one JSON document and a line end.
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn compare_json(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, comparison)?;
+    out.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    fn of<'a>(comparison: &'a Comparison, figure: &str) -> &'a Difference {
+        let found = comparison
+            .differences
+            .iter()
+            .find(|each| each.figure == figure);
+        found.unwrap()
+    }
+
+    #[test]
+    fn a_run_does_not_differ_from_itself() {
+        let report = samples::report();
+        let same = compare(("a", &report), ("b", &report));
+        assert_eq!(same.differences.len(), 14);
+        for each in &same.differences {
+            assert_eq!(each.difference, Some(0.0), "{each:?}");
+            assert_eq!(each.beyond_spread, Some(false), "{each:?}");
+        }
+        assert!(same.sentence().starts_with("No figure differs"));
+    }
+
+    #[test]
+    fn a_run_three_times_slower_differs_by_that_and_not_in_rate() {
+        let (before, after) = (samples::report(), samples::slower(3));
+        let comparison = compare(("a.json", &before), ("b.json", &after));
+        let p50 = of(&comparison, "rtt.p50");
+        assert!((p50.ratio.unwrap() - 3.0).abs() < 0.01, "{p50:?}");
+        assert!(p50.difference.unwrap() > 0.0);
+        assert_eq!(p50.beyond_spread, Some(true), "{p50:?}");
+        assert_eq!(of(&comparison, "rate").beyond_spread, Some(false));
+        assert_eq!(of(&comparison, "loss").ratio, Some(1.0));
+    }
+
+    #[test]
+    fn of_short_runs_no_spread_is_told() {
+        let mut short = samples::report();
+        short.seconds.truncate(SECONDS_NEEDED - 1);
+        let comparison = compare(("a", &short), ("b", &samples::report()));
+        assert!(
+            comparison
+                .differences
+                .iter()
+                .all(|each| each.beyond_spread.is_none())
+        );
+        assert!(comparison.sentence().starts_with("Whether"));
+    }
+
+    #[test]
+    fn what_a_run_does_not_have_is_absent() {
+        use crate::record::{Limits, Recorder};
+        use crate::report::Context;
+        let empty = Report::new(&Recorder::new(Limits::default()), &Context::default());
+        let comparison = compare(("a", &empty), ("b", &samples::report()));
+        for each in &comparison.differences {
+            assert_eq!(
+                (each.before, each.difference, each.ratio),
+                (None, None, None),
+                "{each:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_comparison_as_json_is_read_back() {
+        let comparison = compare(("a", &samples::report()), ("b", &samples::slower(2)));
+        let mut out = Vec::new();
+        compare_json(&comparison, &mut out).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Comparison>(&out).unwrap(),
+            comparison
+        );
+    }
+}

@@ -1,0 +1,292 @@
+//! What a run is expected to come to, as `--expect` says it, and whether it did.
+//!
+//! ```text
+//! expectation = figure operator value
+//! figure      = [histogram "."] statistic | count | "loss" | "rate"
+//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "first" | "lag"      (rtt if none is named)
+//! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
+//! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "drops"
+//! operator    = "<" | "<=" | ">" | ">=" | "="
+//! value       = number unit
+//! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
+//!             | "%"                                 of loss
+//!             | ["/s"]                              of rate
+//!             |                                     of a count
+//! ```
+//!
+//! Examples: `p99<200us`, `response.p99.9 <= 2ms`, `loss<0.1%`, `received>=100`, `rate>5000`.
+
+mod parse;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use parse::ParseExpectationError;
+
+use super::Report;
+use super::units::{count, percent, rate, span};
+use crate::record::{Latency, Totals};
+
+/// What a figure of a run is expected to be.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Expectation {
+    text: String,
+    figure: Figure,
+    operator: Operator,
+    /// In nanoseconds, as a share from 0 to 1, per second, or as a count.
+    value: f64,
+}
+
+/// A figure that can be expected to be something.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Figure {
+    Latency(Histogram, Statistic),
+    Count(Count),
+    Loss,
+    Rate,
+}
+
+/// One of the histograms of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Histogram {
+    Rtt,
+    Response,
+    Lateness,
+    Resolution,
+    First,
+    Lag,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Statistic {
+    Min,
+    Mean,
+    Stdev,
+    Max,
+    /// From 0 to 1.
+    Quantile(f64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Count {
+    Sent,
+    Received,
+    Lost,
+    Unresolved,
+    Duplicate,
+    Late,
+    Reordered,
+    Corrupt,
+    Drops,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operator {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Equal,
+}
+
+/// What came of an [`Expectation`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The expectation as it was written.
+    pub expectation: String,
+    /// What the run had, for a person; absent if it did not have that figure at all.
+    pub found: Option<String>,
+    /// Whether it is as expected. A figure that the run does not have is not.
+    pub holds: bool,
+}
+
+impl Expectation {
+    /// Whether `report` is as expected.
+    pub fn check(&self, report: &Report) -> Outcome {
+        let found = self.figure.of(report);
+        Outcome {
+            expectation: self.text.clone(),
+            found: found.map(|found| self.figure.show(found)),
+            holds: found.is_some_and(|found| self.operator.holds(found, self.value)),
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// The line that is printed, such as `expected p99<200us: holds, found 82.8 µs`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.holds { "holds" } else { "FAILS" };
+        let found = self.found.as_deref().unwrap_or("no value");
+        write!(f, "expected {}: {verdict}, found {found}", self.expectation)
+    }
+}
+
+impl Operator {
+    fn holds(self, found: f64, value: f64) -> bool {
+        match self {
+            Operator::Less => found < value,
+            Operator::LessOrEqual => found <= value,
+            Operator::Greater => found > value,
+            Operator::GreaterOrEqual => found >= value,
+            Operator::Equal => found == value,
+        }
+    }
+}
+
+impl Figure {
+    fn of(self, report: &Report) -> Option<f64> {
+        match self {
+            Figure::Latency(histogram, statistic) => statistic.of(histogram.of(report)),
+            Figure::Count(Count::Drops) => Some(report.drops.total() as f64),
+            Figure::Count(count) => Some(count.of(&report.totals) as f64),
+            Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
+            Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
+        }
+    }
+
+    fn show(self, found: f64) -> String {
+        match self {
+            Figure::Latency(..) => span(found.round() as u64),
+            Figure::Count(_) => count(found as u64),
+            Figure::Loss => percent(found),
+            Figure::Rate => rate(found),
+        }
+    }
+}
+
+impl Histogram {
+    const fn of(self, report: &Report) -> &Latency {
+        let histograms = &report.histograms;
+        match self {
+            Histogram::Rtt => &histograms.rtt,
+            Histogram::Response => &histograms.response,
+            Histogram::Lateness => &histograms.lateness,
+            Histogram::Resolution => &histograms.resolution,
+            Histogram::First => &histograms.first,
+            Histogram::Lag => &histograms.lag,
+        }
+    }
+}
+
+impl Statistic {
+    fn of(self, latency: &Latency) -> Option<f64> {
+        let moments = latency.moments();
+        match self {
+            Statistic::Min => moments.min().map(|nanos| nanos as f64),
+            Statistic::Mean => moments.mean(),
+            Statistic::Stdev => moments.stdev(),
+            Statistic::Max => moments.max().map(|nanos| nanos as f64),
+            Statistic::Quantile(quantile) => latency.quantile(quantile).map(|nanos| nanos as f64),
+        }
+    }
+}
+
+impl Count {
+    /// The count among `totals`; drops are not of pings.
+    const fn of(self, totals: &Totals) -> u64 {
+        match self {
+            Count::Sent => totals.sent,
+            Count::Received => totals.received,
+            Count::Lost => totals.lost,
+            Count::Unresolved => totals.unresolved,
+            Count::Duplicate => totals.duplicate,
+            Count::Late => totals.late,
+            Count::Reordered => totals.reordered,
+            Count::Corrupt => totals.corrupt,
+            Count::Drops => 0,
+        }
+    }
+}
+
+impl Report {
+    /// Checks the run against what was expected of it, and keeps what came of that in
+    /// [`expectations`](Report::expectations). Tells whether all of it holds.
+    pub fn expect(&mut self, expectations: &[Expectation]) -> bool {
+        let outcomes = expectations.iter().map(|each| each.check(self));
+        self.expectations = outcomes.collect();
+        self.expectations.iter().all(|outcome| outcome.holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    fn check(text: &str) -> Outcome {
+        text.parse::<Expectation>()
+            .unwrap()
+            .check(&samples::report())
+    }
+
+    #[test]
+    fn figures_of_a_known_run_are_judged_rightly() {
+        // 4,000 pings, 5 lost, rtt from 9 to 163 µs with p50 11.1 µs, each sent 20 to 70 µs after it was due.
+        for (text, holds) in [
+            ("p50<12us", true),
+            ("p50 < 11us", false),
+            ("rtt.p50 >= 11us", true),
+            ("rtt.max<=163us", true),
+            ("min>9000ns", true),
+            ("mean<15.9us", true),
+            ("mean<15.8us", false),
+            ("p99.9<162us", false),
+            ("p99_9<163us", true),
+            ("response.p50>56us", true),
+            ("lateness.max<70us", true),
+            ("lateness.max<0.05ms", false),
+            ("resolution.max=31us", true),
+            ("first.max<12us", true),
+            ("lag.p99<3us", true),
+            ("loss<0.126%", true),
+            ("loss<0.1%", false),
+            ("loss=0", false),
+            ("sent=4000", true),
+            ("received>=3996", false),
+            ("lost<=5", true),
+            ("drops=3", true),
+            ("corrupt=0", true),
+            ("rate>400", true),
+            ("rate>=501/s", false),
+        ] {
+            assert_eq!(check(text).holds, holds, "{}", check(text));
+        }
+    }
+
+    #[test]
+    fn the_line_says_what_was_found() {
+        for (text, line) in [
+            ("p50<12us", "expected p50<12us: holds, found 11.1 µs"),
+            ("loss<0.1%", "expected loss<0.1%: FAILS, found 0.125 %"),
+            (
+                "received=4000",
+                "expected received=4000: FAILS, found 3,995",
+            ),
+        ] {
+            assert_eq!(check(text).to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_figure_that_a_run_does_not_have_is_not_as_expected() {
+        use crate::record::{Limits, Recorder};
+        use crate::report::Context;
+        let mut empty = Report::new(&Recorder::new(Limits::default()), &Context::default());
+        for text in ["p99<1s", "loss<1%", "rate>0", "lag.max<1s"] {
+            let outcome = text.parse::<Expectation>().unwrap().check(&empty);
+            assert!(!outcome.holds, "{outcome}");
+            assert!(outcome.to_string().ends_with("no value"), "{outcome}");
+        }
+        let expectations = ["sent=0", "p99<1s"].map(|text| text.parse().unwrap());
+        assert!(!empty.expect(&expectations));
+        assert!(empty.expect(&expectations[..1]));
+        assert_eq!(empty.expectations.len(), 1);
+    }
+}

@@ -1,0 +1,249 @@
+//! Reading an expectation.
+
+use std::str::FromStr;
+
+use super::{Count, Expectation, Figure, Histogram, Operator, Statistic};
+
+/// Why a text is no expectation: what was found, and what is allowed there.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ParseExpectationError {
+    /// There is no operator.
+    #[error(
+        "expectation {0:?}: needs one of < <= > >= = between figure and value, as in p99<200us"
+    )]
+    NoOperator(String),
+    /// The figure is not known.
+    #[error(
+        "expectation {text:?}: no figure is named {found:?}; allowed are min, mean, stdev, max and percentiles such as \
+         p50 or p99.9, of the rtt or behind one of rtt. response. lateness. resolution. first. lag.; and sent, received, \
+         lost, unresolved, duplicate, late, reordered, corrupt, drops, loss, rate"
+    )]
+    Figure {
+        /// The expectation.
+        text: String,
+        /// The name.
+        found: String,
+    },
+    /// The value does not fit the figure.
+    #[error("expectation {text:?}: {found:?} is no value for this figure; expected {allowed}")]
+    Value {
+        /// The expectation.
+        text: String,
+        /// The value.
+        found: String,
+        /// What a value looks like.
+        allowed: &'static str,
+    },
+}
+
+impl FromStr for Expectation {
+    type Err = ParseExpectationError;
+
+    fn from_str(text: &str) -> Result<Expectation, ParseExpectationError> {
+        let no_operator = || ParseExpectationError::NoOperator(text.to_owned());
+        let at = text.find(['<', '>', '=']).ok_or_else(no_operator)?;
+        let (name, rest) = text.split_at(at);
+        let (operator, value) = operator(rest).ok_or_else(no_operator)?;
+        let (name, value) = (name.trim(), value.trim());
+        let figure = figure(name).ok_or_else(|| ParseExpectationError::Figure {
+            text: text.to_owned(),
+            found: name.to_owned(),
+        })?;
+        let value = figure
+            .value(value)
+            .map_err(|allowed| ParseExpectationError::Value {
+                text: text.to_owned(),
+                found: value.to_owned(),
+                allowed,
+            })?;
+        Ok(Expectation {
+            text: text.trim().to_owned(),
+            figure,
+            operator,
+            value,
+        })
+    }
+}
+
+fn operator(text: &str) -> Option<(Operator, &str)> {
+    // The longer ones first.
+    let operators = [
+        ("<=", Operator::LessOrEqual),
+        (">=", Operator::GreaterOrEqual),
+        ("<", Operator::Less),
+        (">", Operator::Greater),
+        ("=", Operator::Equal),
+    ];
+    let found = |(sign, operator)| Some((operator, text.strip_prefix(sign)?));
+    operators.into_iter().find_map(found)
+}
+
+fn figure(name: &str) -> Option<Figure> {
+    let counts = [
+        ("sent", Count::Sent),
+        ("received", Count::Received),
+        ("lost", Count::Lost),
+        ("unresolved", Count::Unresolved),
+        ("duplicate", Count::Duplicate),
+        ("late", Count::Late),
+        ("reordered", Count::Reordered),
+        ("corrupt", Count::Corrupt),
+        ("drops", Count::Drops),
+    ];
+    if let Some((_, count)) = counts.into_iter().find(|(known, _)| *known == name) {
+        return Some(Figure::Count(count));
+    }
+    match name {
+        "loss" => return Some(Figure::Loss),
+        "rate" => return Some(Figure::Rate),
+        _ => {}
+    }
+    let histograms = [
+        ("rtt", Histogram::Rtt),
+        ("response", Histogram::Response),
+        ("lateness", Histogram::Lateness),
+        ("resolution", Histogram::Resolution),
+        ("first", Histogram::First),
+        ("lag", Histogram::Lag),
+    ];
+    let of = histograms.into_iter().find_map(|(known, histogram)| {
+        Some((histogram, name.strip_prefix(known)?.strip_prefix('.')?))
+    });
+    let (histogram, statistic) = of.unwrap_or((Histogram::Rtt, name));
+    Some(Figure::Latency(histogram, self::statistic(statistic)?))
+}
+
+fn statistic(name: &str) -> Option<Statistic> {
+    match name {
+        "min" => Some(Statistic::Min),
+        "mean" => Some(Statistic::Mean),
+        "stdev" => Some(Statistic::Stdev),
+        "max" => Some(Statistic::Max),
+        _ => {
+            // p99_9 is how the JSON document names it.
+            let percentile = number(&name.strip_prefix('p')?.replace('_', "."))?;
+            (percentile <= 100.0).then_some(Statistic::Quantile(percentile / 100.0))
+        }
+    }
+}
+
+impl Figure {
+    /// The value that `text` says, or else what is allowed.
+    fn value(self, text: &str) -> Result<f64, &'static str> {
+        match self {
+            Figure::Latency(..) => {
+                // "s" is the end of all the others.
+                let units = [
+                    ("ns", 1.0),
+                    ("us", 1e3),
+                    ("µs", 1e3),
+                    ("ms", 1e6),
+                    ("s", 1e9),
+                ];
+                let in_unit = |(unit, nanos): (&str, f64)| {
+                    Some(number(text.strip_suffix(unit)?.trim_end())? * nanos)
+                };
+                let found = units.into_iter().find_map(in_unit);
+                found.ok_or("a span such as 200us, 1.5ms or 2s")
+            }
+            Figure::Loss => {
+                let percent = text
+                    .strip_suffix('%')
+                    .and_then(|text| number(text.trim_end()));
+                let share = percent
+                    .filter(|percent| *percent <= 100.0)
+                    .map(|percent| percent / 100.0);
+                // Nothing is nothing in any unit.
+                let none = || (number(text) == Some(0.0)).then_some(0.0);
+                share.or_else(none).ok_or("a percentage such as 0.1%")
+            }
+            Figure::Rate => {
+                let per_second = text.strip_suffix("/s").unwrap_or(text).trim_end();
+                number(per_second).ok_or("pings per second such as 20000 or 20000/s")
+            }
+            Figure::Count(_) => {
+                let count = text.parse::<u64>().map(|count| count as f64);
+                count.map_err(|_| "a whole number such as 100")
+            }
+        }
+    }
+}
+
+/// Digits, with a point among them if need be.
+fn number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|c| c.is_ascii_digit() || c == b'.');
+    if plain { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_is_allowed() {
+        for (text, said) in [
+            ("", "needs one of < <= > >= ="),
+            ("p99", "needs one of < <= > >= ="),
+            ("p99!200us", "needs one of < <= > >= ="),
+            (
+                "p101<1ms",
+                "no figure is named \"p101\"; allowed are min, mean",
+            ),
+            ("<1ms", "no figure is named \"\""),
+            ("rtt<1ms", "no figure is named \"rtt\""),
+            ("rtt.loss<1%", "no figure is named \"rtt.loss\""),
+            ("p<1ms", "no figure is named \"p\""),
+            ("p9e1<1ms", "no figure is named \"p9e1\""),
+            (
+                "p99<200",
+                "\"200\" is no value for this figure; expected a span such as 200us",
+            ),
+            ("p99<-1us", "expected a span"),
+            ("p99<<1us", "expected a span"),
+            ("p99<NaNus", "expected a span"),
+            ("loss<1", "expected a percentage such as 0.1%"),
+            ("loss<101%", "expected a percentage"),
+            ("rate>fast", "expected pings per second"),
+            ("received>=1.5", "expected a whole number"),
+            ("received>=1e3", "expected a whole number"),
+        ] {
+            let error = text.parse::<Expectation>().unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn spaces_do_not_matter_and_units_are_told_apart() {
+        for (text, value) in [
+            ("p99<200us", 200_000.0),
+            (" p99 < 200 us ", 200_000.0),
+            ("p99<200µs", 200_000.0),
+            ("p99<1.5ms", 1_500_000.0),
+            ("p99<2s", 2e9),
+            ("p99<7ns", 7.0),
+            ("loss<=0.5 %", 0.005),
+            ("loss=0", 0.0),
+            ("rate>20000/s", 20_000.0),
+            ("sent>=10", 10.0),
+        ] {
+            let expectation: Expectation = text.parse().unwrap();
+            assert_eq!(expectation.value, value, "{text}");
+            assert_eq!(expectation.to_string(), text.trim());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in ".*") {
+            let _ = text.parse::<Expectation>();
+        }
+
+        #[test]
+        fn nothing_nearly_right_makes_the_reader_panic(text in "[prlt.0-9_%]{0,6}[<>=]{0,3}[0-9.µumns%/]{0,6}") {
+            let _ = text.parse::<Expectation>();
+        }
+    }
+}

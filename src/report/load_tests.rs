@@ -1,0 +1,138 @@
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::report::{self, json, samples};
+
+fn saved() -> String {
+    let mut bytes = Vec::new();
+    json(&samples::report(), &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_saved_report_tells_the_same_as_before() {
+    let read = parse(Path::new("a.json"), saved().as_bytes()).unwrap();
+    let mut again = Vec::new();
+    json(&read, &mut again).unwrap();
+    assert!(String::from_utf8(again).unwrap() == saved());
+}
+
+#[test]
+fn what_is_no_report_is_refused_by_name() {
+    let table = [
+        (String::new(), "a.json is not a report of this tool"),
+        ("text".to_owned(), "a.json is not a report of this tool"),
+        ("[1]".to_owned(), "a.json is not a report of this tool"),
+        ("{}".to_owned(), "found JSON without a schema"),
+        (
+            saved().replace(SCHEMA, "tap-reactor/report/9"),
+            "found \"tap-reactor/report/9\"",
+        ),
+        (
+            saved().replace("\"sent\"", "\"send\""),
+            "report a.json: missing field `sent`",
+        ),
+        (
+            saved().replace("HISTFAAA", "HISTGAAA"),
+            "report a.json: histogram: does not begin",
+        ),
+        (
+            saved()[..saved().len() / 2].to_owned(),
+            "a.json is not a report of this tool",
+        ),
+    ];
+    for (text, wrong) in table {
+        let error = parse(Path::new("a.json"), text.as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(wrong), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = load(Path::new("/no/such/run.json"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("read report /no/such/run.json: "),
+        "{error}"
+    );
+}
+
+/// Every number and every text of a document.
+fn leaves<'a>(value: &'a mut Value, found: &mut Vec<&'a mut Value>) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| leaves(value, found)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| leaves(value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => found.push(value),
+    }
+}
+
+/// Makes everything of a report that can be made of one.
+fn tell(report: &Report) {
+    let mut out = Vec::new();
+    report::text(report, &mut out, 80).unwrap();
+    report::html(report, &mut out).unwrap();
+    report::csv(report, &mut out).unwrap();
+    report::hlog(report, &mut out).unwrap();
+    report::hgrm(&report.histograms.response, &mut out).unwrap();
+    let sample = samples::report();
+    report::compare_html(("a", report), ("b", &sample), &mut out).unwrap();
+    report::compare_text(&report::compare(("a", &sample), ("b", report)), &mut out).unwrap();
+    let merged = report::merge(&[sample, report.clone(), report.clone()]).unwrap();
+    report::html(&merged, &mut out).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_number_in_a_file_makes_the_tool_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(vec![
+            Value::Null,
+            Value::from(0),
+            Value::from(1),
+            Value::from(-1),
+            Value::from(u64::MAX),
+            Value::from(i64::MAX),
+            Value::from(1e300),
+            Value::from(-0.5),
+            Value::from(""),
+        ])), 1..6),
+    ) {
+        let mut document: Value = serde_json::from_str(&saved()).unwrap();
+        let mut found = Vec::new();
+        leaves(&mut document, &mut found);
+        for (index, value) in changes {
+            let at = index.index(found.len());
+            *found[at] = value;
+        }
+        if let Ok(report) = parse(Path::new("a.json"), document.to_string().as_bytes()) {
+            tell(&report);
+        }
+    }
+}
+
+#[test]
+fn a_report_of_the_greatest_numbers_is_told_without_a_panic() {
+    let text = saved();
+    let mut report = parse(Path::new("a.json"), text.as_bytes()).unwrap();
+    report.started_unix_ms = Some(u64::MAX);
+    report.elapsed_ns = u64::MAX;
+    report.setup_ns = u64::MAX;
+    report.rate_per_s = f64::MAX;
+    report.totals.received = u64::MAX;
+    report.totals.lost = u64::MAX;
+    for second in &mut report.seconds {
+        second.start_ns = u64::MAX;
+        second.length_ns = u64::MAX;
+        second.received = u64::MAX;
+        second.failed = u64::MAX;
+        second.rtt_ns.p99 = Some(u64::MAX);
+    }
+    report.flows[0].rtt_ns.mean = Some(u64::MAX);
+    report.flows[0].rtt_ns.stdev = Some(u64::MAX);
+    tell(&report);
+}
