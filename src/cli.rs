@@ -476,10 +476,10 @@ fn settings(arguments: &Arguments) -> Settings {
     for (name, texts) in [
         ("ping", ping),
         ("mac", mac),
-        ("host-addr", host_addr),
-        ("vlan", vlan),
         ("report", &arguments.report),
         ("expect", &arguments.expect),
+        ("host-addr", host_addr),
+        ("vlan", vlan),
     ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));
     }

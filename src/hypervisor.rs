@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::fabric::{Fabric, Write};
@@ -17,6 +18,9 @@ use crate::vm::{
     Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmConfig, VmId,
 };
 use crate::wire::{Fault, Layer, MacAddr, ParseError};
+
+/// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
+const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,7 +204,7 @@ impl<F: Fabric> Hypervisor<F> {
     ///
     /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
     pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
-        self.turn_phase(now);
+        let due_by = self.turn_phase(now);
         if let Some(vm) = self.ready.pop_front() {
             return self.poll_vm(now, vm, buffer);
         }
@@ -216,7 +220,7 @@ impl<F: Fabric> Hypervisor<F> {
                 }
             };
         }
-        let due = self.load.next(now)?;
+        let due = self.load.next(due_by)?;
         self.start_ping(now, due, buffer)
     }
 
@@ -300,14 +304,23 @@ impl<F: Fabric> Hypervisor<F> {
         (self.fabric, self.recorder)
     }
 
-    /// Ends the present phase if its time is up or its pings are over.
-    fn turn_phase(&mut self, now: Instant) {
+    /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
+    /// out: until now, or until the end of a phase that has some left to catch up with.
+    fn turn_phase(&mut self, now: Instant) -> Instant {
         match self.phase_end {
+            Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
+                return Instant::from_nanos(end.as_nanos().saturating_sub(1));
+            }
             // The next begins when this one should have ended, so that lateness does not shift the schedule.
-            Some(end) if end <= now => self.begin_next_phase(end),
+            Some(end) if end <= now => {
+                let unsent = self.load.forget_overdue(end);
+                self.recorder.unsent(unsent);
+                self.begin_next_phase(end);
+            }
             _ if !self.phases.is_empty() && self.load.is_done() => self.begin_next_phase(now),
             _ => {}
         }
+        now
     }
 
     fn begin_next_phase(&mut self, at: Instant) {
@@ -402,7 +415,12 @@ impl<F: Fabric> Hypervisor<F> {
 
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
-            Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
+            Event::Resolved {
+                address, elapsed, ..
+            } => match address {
+                IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
+                IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
+            },
             Event::AddressReady { .. } | Event::AddressLost { .. } => {}
             Event::Conflict { .. } => self.recorder.dropped(DropReason::ArpConflict),
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),

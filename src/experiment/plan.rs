@@ -35,8 +35,8 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let count = check_number(settings, &groups)?;
     let subnet = subnet(settings)?;
     let mut vms = vms(settings, &groups, subnet)?;
-    vlan::place(settings, &groups, &mut vms)?;
     let mut lab = lab(settings, count)?;
+    vlan::place(settings, &groups, &mut vms)?;
     lab.vlan_filtering = vlan::filtering(settings, &vms)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;

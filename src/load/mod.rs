@@ -147,6 +147,27 @@ impl Load {
         }
     }
 
+    /// Whether an open loop has a ping that was due before `end` and was not handed out.
+    pub fn is_behind(&self, end: Instant) -> bool {
+        match &self.schedule {
+            Schedule::Interval { .. } | Schedule::Rate(_) => {
+                self.next_at().is_some_and(|at| at < end)
+            }
+            Schedule::Idle | Schedule::Window { .. } => false,
+        }
+    }
+
+    /// How many pings of an open loop were due before `end` and were not handed out. Forgets them.
+    pub fn forget_overdue(&mut self, end: Instant) -> u64 {
+        let before_end = Instant::from_nanos(end.as_nanos().saturating_sub(1));
+        let mut overdue = 0;
+        while self.is_behind(end) && self.next(before_end).is_some() {
+            self.on_their_way -= 1;
+            overdue += 1;
+        }
+        overdue
+    }
+
     /// Has nothing due from now on; pings on their way may still end.
     pub fn stop(&mut self) {
         self.schedule = Schedule::Idle;

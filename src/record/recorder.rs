@@ -41,6 +41,7 @@ pub struct Recorder {
     phases: Vec<Phase>,
     spare: Vec<Phase>,
     resolution: Latency,
+    resolution6: Latency,
     first: Latency,
     timeline: Timeline,
     drops: Drops,
@@ -55,6 +56,7 @@ impl Recorder {
             phases: vec![Phase::new()],
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
             resolution: Latency::new(),
+            resolution6: Latency::new(),
             first: Latency::new(),
             timeline: Timeline::new(),
             drops: Drops::default(),
@@ -169,11 +171,22 @@ impl Recorder {
         self.count(flow, now, |totals| totals.late += 1);
     }
 
-    /// A neighbour's address was found `elapsed` nanoseconds after it was first asked for.
+    /// So many pings of the present phase were due and will not be sent: its time is up.
+    pub fn unsent(&mut self, pings: u64) {
+        let totals = &mut self.current().totals;
+        totals.unsent = totals.unsent.saturating_add(pings);
+    }
+
+    /// A neighbour's hardware address was found over IPv4, `elapsed` nanoseconds after it was first asked for.
     ///
     /// Resolutions belong to the run as a whole, a warm-up included.
     pub fn resolved(&mut self, elapsed: u64) {
         self.resolution.record(elapsed);
+    }
+
+    /// The same over IPv6.
+    pub fn resolved6(&mut self, elapsed: u64) {
+        self.resolution6.record(elapsed);
     }
 
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
@@ -247,9 +260,14 @@ impl Recorder {
         self.timeline.intervals(self.run().elapsed())
     }
 
-    /// How long neighbours took to resolve.
+    /// How long neighbours took to resolve over IPv4.
     pub const fn resolution(&self) -> &Latency {
         &self.resolution
+    }
+
+    /// How long neighbours took to resolve over IPv6.
+    pub const fn resolution6(&self) -> &Latency {
+        &self.resolution6
     }
 
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.

@@ -26,6 +26,10 @@ pub struct Totals {
     pub reordered: u64,
     /// Pings whose reply carried another payload than was sent; neither received nor lost.
     pub corrupt: u64,
+    /// Pings that were due in a phase and were not sent before it ended, because the tool was behind. Counted for the
+    /// phase and the run, not for a flow, and not part of any other count.
+    #[serde(default)]
+    pub unsent: u64,
 }
 
 impl Totals {
@@ -67,6 +71,7 @@ impl AddAssign for Totals {
             late,
             reordered,
             corrupt,
+            unsent,
         } = other;
         self.sent = self.sent.saturating_add(sent);
         self.received = self.received.saturating_add(received);
@@ -76,6 +81,7 @@ impl AddAssign for Totals {
         self.late = self.late.saturating_add(late);
         self.reordered = self.reordered.saturating_add(reordered);
         self.corrupt = self.corrupt.saturating_add(corrupt);
+        self.unsent = self.unsent.saturating_add(unsent);
     }
 }
 
@@ -107,6 +113,7 @@ mod tests {
         late: 6,
         reordered: 7,
         corrupt: 8,
+        unsent: 9,
     };
 
     #[test]
@@ -122,7 +129,8 @@ mod tests {
                 duplicate: 10,
                 late: 12,
                 reordered: 14,
-                corrupt: 16
+                corrupt: 16,
+                unsent: 18,
             }
         );
     }

@@ -4,93 +4,151 @@ use super::units::{Unit, span, tick};
 use crate::record::Latency;
 
 /// A class: the values from `low` (inclusive) to `high` (exclusive, but for the last class), in nanoseconds.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Class {
     pub low: f64,
     pub high: f64,
     pub count: u64,
+    /// How its range is written, such as `8.0 – 8.5 µs` or `≥ 12.0 µs`.
+    pub label: String,
 }
 
-/// Classes over a latency, and how their edges are written.
-#[derive(Clone, PartialEq, Debug)]
+/// Classes over a latency, each of which begins where the one before it ends.
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Classes {
     pub classes: Vec<Class>,
-    /// The width of the classes and the unit of their edges where they are all of one width.
-    step: Option<(f64, Unit)>,
 }
 
-/// Classes of one width reach to this quantile at least; what is far beyond it shares the last class.
-const BODY: f64 = 0.95;
+/// Classes of one width reach from the first of these quantiles to the second at least. What lies far outside shares
+/// the first or the last class.
+const BODY: [f64; 2] = [0.05, 0.95];
 
-/// A latency whose body ends at more than this many times its least value is shown in classes that grow.
+/// A latency whose body ends at more than this many times its begin is shown in classes that grow.
 const LINEAR_RATIO: f64 = 4.0;
 
+/// The extent of a latency, in nanoseconds.
+struct Extent {
+    min: f64,
+    /// Begin and end of the body.
+    body: [f64; 2],
+    max: f64,
+    /// The width of a bucket at the end of the body.
+    bucket: f64,
+}
+
+impl Extent {
+    /// That of `latency`, if it has any values.
+    fn of(latency: &Latency) -> Option<Extent> {
+        let [begin, end] = BODY.map(|quantile| latency.quantile(quantile));
+        let (begin, end) = (begin?, end?);
+        let last = latency.iter().find(|bucket| bucket.high >= end);
+        Some(Extent {
+            min: latency.moments().min()? as f64,
+            body: [begin as f64, end as f64],
+            max: latency.moments().max()? as f64,
+            bucket: last.map_or(1.0, |bucket| (bucket.high - bucket.low) as f64 + 1.0),
+        })
+    }
+}
+
 impl Classes {
-    /// Gathers `latency` into at most `rows` classes (at least 4).
+    /// Gathers `latency` into at most `rows` classes (at least 5).
     ///
-    /// Classes of one width show the body of the values, the least 95 %; what lies far beyond is one last class. Where
-    /// the body itself is wide, classes grow by a constant factor instead. Their edges are round numbers.
+    /// Classes of one width show the body of the values, the middle 90 %; what lies far outside is one class more on
+    /// that side. Where the body itself is wide, classes grow by a constant factor instead. Their edges are round
+    /// numbers.
     pub fn new(latency: &Latency, rows: usize) -> Classes {
         // More classes than twice the square root of the number of values show noise.
         let shown = (2.0 * (latency.count() as f64).sqrt()).ceil() as usize;
-        let rows = shown.min(rows).max(4) as f64;
-        let (Some(min), Some(max)) = (latency.moments().min(), latency.moments().max()) else {
-            return Classes {
-                classes: Vec::new(),
-                step: None,
-            };
+        let rows = shown.min(rows).max(5) as f64;
+        let Some(extent) = Extent::of(latency) else {
+            return Classes::default();
         };
-        let (min, max) = (min as f64, max as f64);
-        let body = latency.quantile(BODY).map_or(max, |end| end as f64);
-        let mut classes = if body / min.max(1.0) <= LINEAR_RATIO {
-            Self::linear(latency, min, body, max, rows)
+        let [begin, end] = extent.body;
+        let mut classes = if end / begin.max(1.0) <= LINEAR_RATIO {
+            Self::linear(&extent, rows)
         } else {
-            Self::growing(min, max, rows)
+            Self::growing(&extent, rows)
         };
         for bucket in latency.iter() {
-            let middle = (bucket.low as f64 / 2.0 + bucket.high as f64 / 2.0).clamp(min, max);
-            let classes = &mut classes.classes;
+            let middle = bucket.low as f64 / 2.0 + bucket.high as f64 / 2.0;
+            let middle = middle.clamp(extent.min, extent.max);
             let index = classes.partition_point(|class| class.high <= middle);
             let last = classes.len() - 1;
             classes[index.min(last)].count += bucket.count;
         }
-        classes
+        Classes { classes }
     }
 
-    fn linear(latency: &Latency, min: f64, body: f64, max: f64, rows: f64) -> Classes {
-        // No finer than the buckets, which would leave gaps.
-        let finest = latency.iter().find(|bucket| bucket.high as f64 >= body);
-        let finest = finest.map_or(1, |bucket| bucket.high - bucket.low + 1);
-        let mut step = nice_step(((body - min) / (rows - 2.0)).max(finest as f64).max(1.0));
-        let from = loop {
-            let from = (min / step).floor() * step;
-            if (body - from) / step < rows - 1.0 {
-                break from;
-            }
+    fn linear(extent: &Extent, rows: f64) -> Vec<Class> {
+        let Extent {
+            min,
+            body: [begin, end],
+            max,
+            bucket,
+        } = *extent;
+        /// How much wider than the body its classes reach, so that what trails off beside it is seen.
+        const ROOM: f64 = 1.25;
+        // Two rows are for what lies outside. No finer than the buckets, which would leave gaps.
+        let mut step = nice_step((ROOM * (end - begin) / (rows - 3.0)).max(bucket));
+        let needed =
+            |from: f64, to: f64, step: f64| (to / step).floor() - (from / step).floor() + 1.0;
+        while needed(begin, end, step) > rows - 2.0 {
             step = nice_step(step * 1.01);
-        };
-        let until = |value: f64| ((value - from) / step).floor() as usize + 1;
-        let all = until(max);
-        let shown = if all as f64 <= rows { all } else { until(body) };
-        let edge = |index: usize| from + index as f64 * step;
-        let class = |low, high| Class {
+        }
+        // What fits is shown; the body always does.
+        let mut from = begin;
+        let mut to = end;
+        let mut left = rows - needed(begin, end, step);
+        if needed(min, end, step) + f64::from(u8::from(max > end)) <= rows {
+            from = min;
+            left = rows - needed(min, end, step);
+        } else {
+            left -= 1.0;
+        }
+        if needed(end, max, step) - 1.0 <= left {
+            to = max;
+        }
+        let first = (from / step).floor();
+        let number = needed(from, to, step) as usize;
+        let edge = |index: usize| (first + index as f64) * step;
+        let unit = Unit::of(edge(number));
+        let decimals = (-(step / unit.nanos()).log10()).ceil().max(0.0) as usize;
+        let written = |nanos: f64| format!("{:.decimals$}", nanos / unit.nanos());
+        let symbol = unit.symbol();
+        let class = |low: f64, high: f64, label: String| Class {
             low,
             high,
             count: 0,
+            label,
         };
-        let mut classes: Vec<_> = (0..shown)
-            .map(|index| class(edge(index), edge(index + 1)))
-            .collect();
-        if shown < all {
-            classes.push(class(edge(shown), max));
+        let mut classes = Vec::with_capacity(number + 2);
+        if edge(0) > min {
+            classes.push(class(
+                min,
+                edge(0),
+                format!("< {} {symbol}", written(edge(0))),
+            ));
         }
-        Classes {
-            classes,
-            step: Some((step, Unit::of(edge(shown)))),
+        classes.extend((0..number).map(|index| {
+            let (low, high) = (edge(index), edge(index + 1));
+            class(
+                low,
+                high,
+                format!("{} – {} {symbol}", written(low), written(high)),
+            )
+        }));
+        if edge(number) <= max {
+            classes.push(class(
+                edge(number),
+                max,
+                format!("≥ {} {symbol}", written(edge(number))),
+            ));
         }
+        classes
     }
 
-    fn growing(min: f64, max: f64, rows: f64) -> Classes {
+    fn growing(extent: &Extent, rows: f64) -> Vec<Class> {
         /// Round edges within a decade, from the finest grain to the coarsest.
         const GRAINS: [&[f64]; 5] = [
             &[
@@ -102,7 +160,7 @@ impl Classes {
             &[1.0, 2.0, 5.0],
             &[1.0],
         ];
-        let min = min.max(1.0);
+        let (min, max) = (extent.min.max(1.0), extent.max);
         let edges_of = |grain: &[f64]| {
             let decades = min.log10().floor() as i32..=max.log10().floor() as i32 + 1;
             let edges: Vec<f64> = decades
@@ -119,11 +177,9 @@ impl Classes {
             low: pair[0],
             high: pair[1],
             count: 0,
+            label: format!("{} – {}", span(pair[0] as u64), span(pair[1] as u64)),
         });
-        Classes {
-            classes: classes.collect(),
-            step: None,
-        }
+        classes.collect()
     }
 
     /// How the edge before class `index` is written, or the last one's end.
@@ -131,19 +187,6 @@ impl Classes {
         let edges = self.classes.iter().map(|class| class.low);
         let last = self.classes.last().map(|class| class.high);
         edges.chain(last).nth(index).map_or_else(String::new, tick)
-    }
-
-    /// How the edges of `class` are written, such as `8.0 – 8.5 µs`.
-    pub fn label(&self, class: &Class) -> String {
-        match self.step {
-            Some((step, unit)) => {
-                let decimals = (-(step / unit.nanos()).log10()).ceil().max(0.0) as usize;
-                let number = |nanos: f64| format!("{:.decimals$}", nanos / unit.nanos());
-                let (low, high) = (number(class.low), number(class.high));
-                format!("{low} – {high} {}", unit.symbol())
-            }
-            None => format!("{} – {}", span(class.low as u64), span(class.high as u64)),
-        }
     }
 }
 
@@ -193,7 +236,7 @@ mod tests {
     #[test]
     fn every_value_is_in_one_class_and_no_more_classes_than_rows() {
         for (name, latency) in series() {
-            for rows in [4, 10, 20] {
+            for rows in [5, 10, 20] {
                 let classes = Classes::new(&latency, rows).classes;
                 assert!(classes.len() <= rows, "{name}: {} rows", classes.len());
                 let counted: u64 = classes.iter().map(|class| class.count).sum();
@@ -207,7 +250,7 @@ mod tests {
     #[test]
     fn edges_are_round_numbers_in_a_fitting_unit() {
         let classes = Classes::new(&of((0..100).map(|i| 8_000 + i * 70)), 20);
-        assert_eq!(classes.label(&classes.classes[0]), "8.0 – 8.5 µs");
+        assert_eq!(classes.classes[0].label, "8.0 – 8.5 µs");
         assert_eq!(classes.classes.len(), 14);
     }
 
@@ -220,6 +263,18 @@ mod tests {
         let filled = classes.classes.iter().filter(|class| class.count > 0);
         assert!(filled.count() >= 10, "{classes:?}");
         assert_eq!(classes.classes.last().map(|class| class.high), Some(4e6));
+    }
+
+    #[test]
+    fn outliers_on_both_sides_share_a_class_each() {
+        let values = (0..1_000)
+            .map(|i| 60_000 + i * 15)
+            .chain([8_870, 9_000, 900_000]);
+        let classes = Classes::new(&of(values), 20).classes;
+        let told = |class: &Class| (class.label.clone(), class.count);
+        assert_eq!(told(&classes[0]), ("< 60 µs".to_owned(), 2));
+        assert_eq!(told(&classes[1]), ("60 – 61 µs".to_owned(), 67));
+        assert_eq!(told(&classes[classes.len() - 1]), ("≥ 75 µs".to_owned(), 1));
     }
 
     #[test]

@@ -36,8 +36,11 @@ pub struct Report {
     pub response_ns: LatencySummary,
     /// sent − due: the generator's own fault.
     pub lateness_ns: LatencySummary,
-    /// How long neighbours took to resolve, from the first request to the reply.
+    /// How long neighbours took to resolve over IPv4, from the first request to the reply.
     pub resolution_ns: LatencySummary,
+    /// The same over IPv6.
+    #[serde(default)]
+    pub resolution6_ns: LatencySummary,
     /// The rtt of the first ping of each flow.
     pub first_ns: LatencySummary,
     /// How long frames waited for the tool itself.
@@ -167,9 +170,12 @@ pub struct Histograms {
     /// sent − due.
     #[serde(with = "encoding::full")]
     pub lateness: Latency,
-    /// How long neighbours took to resolve.
+    /// How long neighbours took to resolve over IPv4.
     #[serde(with = "encoding::full")]
     pub resolution: Latency,
+    /// The same over IPv6.
+    #[serde(default, with = "encoding::full")]
+    pub resolution6: Latency,
     /// The rtt of the first ping of each flow.
     #[serde(with = "encoding::full")]
     pub first: Latency,
@@ -186,6 +192,7 @@ impl Histograms {
             response,
             lateness,
             resolution,
+            resolution6,
             first,
             lag,
         } = other;
@@ -193,6 +200,7 @@ impl Histograms {
         self.response.merge(response);
         self.lateness.merge(lateness);
         self.resolution.merge(resolution);
+        self.resolution6.merge(resolution6);
         self.first.merge(first);
         self.lag.merge(lag);
     }

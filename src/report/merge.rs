@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::build::per_second;
-use super::verdict::Evidence;
+use super::verdict::{Evidence, lag_p99};
 use super::{FlowReport, Histograms, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
 use crate::record::{DropReason, LatencySummary, Moments};
 
@@ -54,6 +54,7 @@ impl Report {
             response,
             lateness,
             resolution,
+            resolution6,
             first,
             lag,
         } = &self.histograms;
@@ -63,15 +64,17 @@ impl Report {
         self.response_ns = response.summary();
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
+        self.resolution6_ns = resolution6.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
         self.verdict = Verdict::of(&Evidence {
             elapsed_ns: self.elapsed_ns,
             busy_ns: self.reactor.busy_ns,
             rtt_p99_ns: self.rtt_ns.p99,
-            lag_p99_ns: self.lag_ns.p99,
+            lag_p99_ns: lag_p99(lag, self.reactor.frames_in),
             lateness_p99_ns: self.lateness_ns.p99,
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
+            unsent: self.totals.unsent,
         });
     }
 }

@@ -1,7 +1,8 @@
 //! What was measured, told: one plain document, and the forms in which people and programs read it.
 //!
-//! [`Report`] is that document, made from a [`Recorder`](crate::record::Recorder) when a run ends. [`json()`] and
-//! [`text()`] write it. Nothing here reads a clock or opens a file that it was not given.
+//! [`Report`] is that document, made from a [`Recorder`](crate::record::Recorder) when a run ends. [`json()`],
+//! [`text()`] and [`write_file`] write it, [`load()`] reads it back, [`merge()`] and [`compare()`] tell of several.
+//! Nothing here reads a clock, and no file is opened that was not asked for.
 
 mod axis;
 mod build;

@@ -104,6 +104,7 @@ pub(super) fn outcome(totals: &Totals) -> String {
         (totals.late, "late"),
         (totals.reordered, "reordered"),
         (totals.corrupt, "corrupt"),
+        (totals.unsent, "due but never sent"),
     ] {
         if number > 0 {
             text += &format!(", {} {name}", count(number));
@@ -131,22 +132,23 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let rows: [(&str, &LatencySummary); 6] = [
+    let rows: [(&str, &LatencySummary); 7] = [
         ("rtt", &report.rtt_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
+        ("resolution6", &report.resolution6_ns),
         ("first ping", &report.first_ns),
         ("lag", &report.lag_ns),
     ];
     writeln!(out)?;
-    write!(out, "{:<10}{:>10}", "", "count")?;
+    write!(out, "{:<11}{:>9}", "", "count")?;
     for title in ["min", "p50", "p90", "p99", "p99.9", "max"] {
         write!(out, "{title:>9}")?;
     }
     writeln!(out)?;
     for (name, summary) in rows.into_iter().filter(|(_, summary)| summary.count > 0) {
-        write!(out, "{name:<10}{:>10}", count(summary.count))?;
+        write!(out, "{name:<11}{:>9}", count(summary.count))?;
         for value in [
             summary.min,
             summary.p50,
@@ -211,7 +213,7 @@ fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) 
         .map(|class| {
             let share = class.count as f64 / latency.count() as f64;
             let numbers = format!("{} {:>8}", count(class.count), percent(share));
-            (class.count, classes.label(class), numbers)
+            (class.count, class.label.clone(), numbers)
         })
         .collect();
     let widest = |column: fn(&(u64, String, String)) -> &String| {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::units::{counted, percent, span};
-use crate::record::{DropReason, Drops, Phase};
+use crate::record::{DropReason, Drops, Latency, Phase};
 
 /// A reactor that works for more than this share of the time has no room left: what it measures is itself.
 pub const BUSY_SHARE: f64 = 0.9;
@@ -23,12 +23,12 @@ pub const LATENESS_ALLOWED: u64 = 1_000_000;
 ///
 /// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`]; the p99 of lag is above
 /// [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99; the p99 of lateness is above [`LATENESS_ALLOWED`]; the
-/// kernel dropped frames because a TAP was not read fast enough.
+/// kernel dropped frames because a TAP was not read fast enough; pings that were due were never sent.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
     /// The share of the time that the reactor worked rather than waited, from 0 to 1.
     pub busy_share: f64,
-    /// 99 % of the frames waited at most this long for the tool, in nanoseconds; absent if there were none.
+    /// 99 % of all frames waited at most this long for the tool, in nanoseconds; absent if there were none.
     pub lag_p99_ns: Option<u64>,
     /// 99 % of the pings were sent at most this long after they were due, in nanoseconds; absent if none was sent.
     pub lateness_p99_ns: Option<u64>,
@@ -48,6 +48,23 @@ pub(super) struct Evidence {
     pub lag_p99_ns: Option<u64>,
     pub lateness_p99_ns: Option<u64>,
     pub tap_queue_drops: u64,
+    pub unsent: u64,
+}
+
+/// What 99 % of `frames` frames waited at most for the tool, in nanoseconds.
+///
+/// `lag` has the frames that a poll announced. A frame that was read at once, because the tool knew that it would be
+/// there, waited for no poll and is not in it.
+pub(super) fn lag_p99(lag: &Latency, frames: u64) -> Option<u64> {
+    let frames = frames.max(lag.count());
+    if frames == 0 {
+        return None;
+    }
+    let allowed = 0.01 * frames as f64;
+    match lag.count() as f64 {
+        waited if waited <= allowed => Some(0),
+        waited => lag.quantile(1.0 - allowed / waited),
+    }
 }
 
 impl Verdict {
@@ -57,9 +74,10 @@ impl Verdict {
             elapsed_ns: phase.elapsed(),
             busy_ns: phase.work().busy,
             rtt_p99_ns: phase.rtt().quantile(0.99),
-            lag_p99_ns: phase.lag().quantile(0.99),
+            lag_p99_ns: lag_p99(phase.lag(), phase.work().frames_in),
             lateness_p99_ns: phase.lateness().quantile(0.99),
             tap_queue_drops: drops.get(DropReason::TapQueue),
+            unsent: phase.totals().unsent,
         })
     }
 
@@ -74,7 +92,7 @@ impl Verdict {
             tap_queue_drops: evidence.tap_queue_drops,
             ..Verdict::default()
         };
-        let reasons = verdict.reasons(evidence.rtt_p99_ns);
+        let reasons = verdict.reasons(evidence);
         verdict.limited_by_tool = !reasons.is_empty();
         verdict.sentence = if verdict.limited_by_tool {
             format!(
@@ -84,26 +102,34 @@ impl Verdict {
         } else if evidence.lateness_p99_ns.is_none() {
             "Nothing was measured: no ping was sent.".to_owned()
         } else {
-            format!(
-                "The figures describe the network: the reactor was busy {} of the time{}.",
-                percent(verdict.busy_share),
-                verdict.lag_p99_ns.map_or_else(String::new, |lag| format!(
+            let waited = match verdict.lag_p99_ns {
+                None => String::new(),
+                Some(0) => ", and 99 % of the frames did not wait for it".to_owned(),
+                Some(lag) => format!(
                     ", and 99 % of the frames waited at most {} for it",
                     span(lag)
-                ))
+                ),
+            };
+            let busy = percent(verdict.busy_share);
+            format!(
+                "The figures describe the network: the reactor was busy {busy} of the time{waited}."
             )
         };
         verdict
     }
 
     /// Why the tool was the limit; empty if it was not.
-    fn reasons(&self, rtt_p99: Option<u64>) -> Vec<String> {
+    fn reasons(&self, evidence: &Evidence) -> Vec<String> {
         let mut reasons = Vec::new();
+        if evidence.unsent > 0 {
+            let pings = counted(evidence.unsent, "ping");
+            reasons.push(format!("{pings} that were due could not be sent in time"));
+        }
         if self.busy_share > BUSY_SHARE {
             let share = percent(self.busy_share);
             reasons.push(format!("the reactor was busy {share} of the time"));
         }
-        let rtt = rtt_p99.unwrap_or(0);
+        let rtt = evidence.rtt_p99_ns.unwrap_or(0);
         if let Some(lag) = self.lag_p99_ns
             && lag > LAG_ALLOWED
             && lag as f64 > LAG_SHARE * rtt as f64
@@ -194,6 +220,26 @@ mod tests {
                 verdict.sentence
             );
         }
+    }
+
+    #[test]
+    fn frames_that_no_poll_announced_did_not_wait_for_one() {
+        let mut lag = Latency::new();
+        (1..=100).for_each(|microseconds| lag.record(microseconds * 1_000));
+        for (frames, p99) in [
+            // All frames were announced; one in two; one in fifty; one in a hundred, and fewer.
+            (0, 99_000),
+            (100, 99_000),
+            (200, 98_000),
+            (5_000, 50_000),
+            (10_000, 0),
+            (1_000_000, 0),
+        ] {
+            let found = lag_p99(&lag, frames).unwrap();
+            assert!(found.abs_diff(p99) <= p99 / 1_000, "{frames}: {found}");
+        }
+        assert_eq!(lag_p99(&Latency::new(), 0), None);
+        assert_eq!(lag_p99(&Latency::new(), 10), Some(0));
     }
 
     #[test]

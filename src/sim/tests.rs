@@ -282,3 +282,22 @@ fn phases_follow_one_another_and_each_has_its_own_figures() {
     assert_eq!(phases, expected);
     assert_eq!(recorder.totals().sent, 117, "the warm-up does not count");
 }
+
+#[test]
+fn pings_that_are_due_when_a_phase_ends_are_caught_up_with_or_counted_as_unsent() {
+    for (resumed_at, unsent) in [(150, 0), (250, 100)] {
+        let mut lab = Lab::new(2, Impairments::default());
+        lab.flow(0, 1);
+        let phase = phase("", 1, Pacing::Rate(1_000.0), None, Some(100 * MS));
+        lab.hypervisor.start(Instant::ZERO, vec![phase]);
+        // Until then the driver does nothing, as on a host that takes the CPU away.
+        run(&mut lab.hypervisor, Instant::ZERO + resumed_at * MS, END);
+        let totals = *lab.hypervisor.recorder().run().totals();
+        assert_eq!(
+            (totals.sent + totals.unsent, totals.unsent),
+            (100, unsent),
+            "resumed at {resumed_at} ms"
+        );
+        assert_eq!(totals.received, totals.sent);
+    }
+}

@@ -17,6 +17,10 @@ pub(super) fn addresses(
     ipv6: Option<Ipv6Plan>,
 ) -> Result<(), SettingError> {
     for setting in settings.all("host-addr") {
+        if settings.switch("attach")? {
+            let why = "not allowed with --attach, which leaves the bridge as it is";
+            return Err(setting.error(why));
+        }
         let net: IpNet = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
         let again = match net {
             IpNet::V4(net) => {
@@ -31,10 +35,6 @@ pub(super) fn addresses(
         };
         if again {
             return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
-        }
-        if settings.switch("attach")? {
-            let why = "not allowed with --attach, which leaves the bridge as it is";
-            return Err(setting.error(why));
         }
     }
     lab.validate().map_err(SettingError::new)

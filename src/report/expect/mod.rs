@@ -3,7 +3,7 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [histogram "."] statistic | count | "loss" | "rate"
-//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "first" | "lag"      (rtt if none is named)
+//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "resolution6" | "first" | "lag"      (rtt if none is named)
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "drops"
 //! operator    = "<" | "<=" | ">" | ">=" | "="
@@ -54,6 +54,7 @@ enum Histogram {
     Response,
     Lateness,
     Resolution,
+    Resolution6,
     First,
     Lag,
 }
@@ -169,6 +170,7 @@ impl Histogram {
             Histogram::Response => &histograms.response,
             Histogram::Lateness => &histograms.lateness,
             Histogram::Resolution => &histograms.resolution,
+            Histogram::Resolution6 => &histograms.resolution6,
             Histogram::First => &histograms.first,
             Histogram::Lag => &histograms.lag,
         }

@@ -109,7 +109,7 @@ fn pictures(report: &Report) -> io::Result<String> {
     )?;
     html += &figure(
         "Histogram of the rtt",
-        "How many pings took how long; the last bar may hold all that is far beyond the 95th percentile.",
+        "How many pings took how long; the first and the last bar may hold all that is far below or above the middle 90 %.",
         &[],
         |size| picture::histogram(&histograms.rtt, size),
     )?;
@@ -144,11 +144,12 @@ fn latencies(report: &Report) -> String {
     let headings = [
         "", "count", "min", "p50", "p90", "p99", "p99.9", "max", "mean", "stdev",
     ];
-    let rows: [(&str, &LatencySummary); 6] = [
+    let rows: [(&str, &LatencySummary); 7] = [
         ("rtt", &report.rtt_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
+        ("resolution6", &report.resolution6_ns),
         ("first ping", &report.first_ns),
         ("lag", &report.lag_ns),
     ];
@@ -178,7 +179,7 @@ fn latencies(report: &Report) -> String {
     let table = table(&headings, rows, false);
     format!(
         "<section>\n<h2>Latencies</h2>\n<p class=\"quiet\">lateness: sent after due, the generator's own fault · \
-         resolution: finding a neighbour's address · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
+         resolution, resolution6: finding a neighbour's address over IPv4, over IPv6 · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
     )
 }
 
