@@ -235,6 +235,22 @@ struct Arguments {
     #[structopt(long)]
     probe: bool,
 
+    /// Each VM sends back what comes to its UDP port 7 (RFC 862)
+    #[structopt(long)]
+    udp_echo: bool,
+
+    /// Time to live of the pings: how many hops they may take [default: 64]
+    #[structopt(long, value_name = "N")]
+    ttl: Option<String>,
+
+    /// Differentiated services code point of the pings, 0 to 63 [default: 0]
+    #[structopt(long, value_name = "N")]
+    dscp: Option<String>,
+
+    /// Pings must not be cut into fragments; without it those that are larger than the MTU are
+    #[structopt(long)]
+    dont_fragment: bool,
+
     /// Use a bridge and TAPs that exist, as scripts/lab-up.sh makes them, and leave them alone
     #[structopt(long)]
     attach: bool,
@@ -441,6 +457,8 @@ fn settings(arguments: &Arguments) -> Settings {
         subnet6,
         host_addr,
         gateway,
+        ttl,
+        dscp,
         ping,
         mac,
         vlan,
@@ -468,6 +486,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("subnet", subnet),
         ("subnet6", subnet6),
         ("gateway", gateway),
+        ("ttl", ttl),
+        ("dscp", dscp),
     ] {
         if let Some(text) = text {
             settings.add_flag(name, text);
@@ -492,6 +512,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("over-ipv6", arguments.over_ipv6),
         ("slaac", arguments.slaac),
         ("vlan-filtering", arguments.vlan_filtering),
+        ("udp-echo", arguments.udp_echo),
+        ("dont-fragment", arguments.dont_fragment),
     ] {
         if is_on {
             settings.add_flag(name, true);

@@ -15,12 +15,16 @@ use crate::load::{Due, FlowId, Load, PhaseLoad};
 use crate::record::{DropReason, Recorder};
 use crate::time::Instant;
 use crate::vm::{
-    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmConfig, VmId,
+    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Unsent, Vm, VmConfig,
+    VmId,
 };
-use crate::wire::{Fault, Layer, MacAddr, ParseError};
+use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, MacAddr, ParseError};
 
 /// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
 const CATCH_UP: Duration = Duration::from_millis(100);
+/// Bytes of fragments that all VMs together hold at once. A single one holds at most
+/// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
+pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
 
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +83,8 @@ struct Guest {
     armed: Option<Instant>,
     /// Whether it stands in the queue of VMs that have something to do at once.
     is_ready: bool,
+    /// Bytes of fragments that it held when it was last looked at.
+    fragment_bytes: usize,
 }
 
 /// Where a flow's pings live.
@@ -118,6 +124,8 @@ pub struct Hypervisor<F> {
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     ready: VecDeque<VmId>,
+    /// Bytes of fragments that all VMs hold.
+    fragment_bytes: usize,
     recorder: Recorder,
 }
 
@@ -134,6 +142,7 @@ impl<F: Fabric> Hypervisor<F> {
             flows: Vec::new(),
             timers: BinaryHeap::new(),
             ready: VecDeque::new(),
+            fragment_bytes: 0,
             recorder,
         }
     }
@@ -151,6 +160,7 @@ impl<F: Fabric> Hypervisor<F> {
             flows: Vec::new(),
             armed: None,
             is_ready: false,
+            fragment_bytes: 0,
         });
         self.stations.insert(config.mac, id);
         self.schedule(id);
@@ -346,8 +356,12 @@ impl<F: Fabric> Hypervisor<F> {
                 event: None,
             },
             PingStart::Waiting => Reaction::default(),
-            PingStart::Unresolved(event) => {
-                self.recorder.dropped(DropReason::NeighbourQueueFull);
+            PingStart::Unresolved(event, unsent) => {
+                self.recorder.dropped(match unsent {
+                    Unsent::NoRoute => DropReason::NoRoute,
+                    Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
+                    Unsent::OutboxFull => DropReason::FragmentQueueFull,
+                });
                 Reaction {
                     transmit: None,
                     event: Some(event),
@@ -399,6 +413,7 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(event) = reaction.event {
             self.record(now, vm, event);
         }
+        self.bound_fragments(vm);
         self.schedule(vm);
         let outgoing = reaction.transmit.map(|transmit| Outgoing {
             vm,
@@ -445,6 +460,9 @@ impl<F: Fabric> Hypervisor<F> {
                     PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
                     PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
                     PingOutcome::Unresolved { due } => self.recorder.unresolved(flow, due, now),
+                    PingOutcome::Errored { due, error } => {
+                        self.recorder.errored(flow, due, error, now);
+                    }
                     PingOutcome::Duplicate => self.recorder.duplicate(flow, now),
                     PingOutcome::Late => self.recorder.late(flow, now),
                 }
@@ -453,6 +471,26 @@ impl<F: Fabric> Hypervisor<F> {
                 }
             }
         }
+    }
+
+    /// Keeps the account of the fragments that VMs hold. The VM that goes beyond the bound for all of them loses those
+    /// that wait for others.
+    fn bound_fragments(&mut self, vm: VmId) {
+        let Some(guest) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let mut bytes = guest.vm.fragment_bytes();
+        if bytes == guest.fragment_bytes {
+            return;
+        }
+        if self.fragment_bytes - guest.fragment_bytes + bytes > MAX_FRAGMENT_BYTES {
+            let datagrams = guest.vm.drop_fragments() as u64;
+            self.recorder
+                .dropped_many(DropReason::ReassemblyFull, datagrams);
+            bytes = guest.vm.fragment_bytes();
+        }
+        self.fragment_bytes = self.fragment_bytes - guest.fragment_bytes + bytes;
+        guest.fragment_bytes = bytes;
     }
 
     fn schedule(&mut self, vm: VmId) {
@@ -516,6 +554,9 @@ fn drop_reason(ignored: Ignored) -> DropReason {
             ..
         }) => DropReason::BadIpHeader,
         Ignored::Malformed(ParseError {
+            layer: Layer::Udp, ..
+        }) => DropReason::BadUdpChecksum,
+        Ignored::Malformed(ParseError {
             layer: Layer::Icmp | Layer::Icmpv6,
             ..
         }) => DropReason::BadIcmpChecksum,
@@ -525,13 +566,19 @@ fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
         Ignored::UnexpectedArpReply
         | Ignored::UnexpectedAdvertisement
-        | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
-        Ignored::EtherType(0x86dd) => DropReason::Ipv6Ignored,
+        | Ignored::UnexpectedEchoReply
+        | Ignored::UnexpectedIcmpError => DropReason::UnexpectedReply,
+        Ignored::EtherType(ETHER_TYPE_IPV6) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,
         Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
         Ignored::OtherVlan => DropReason::OtherVlan,
-        Ignored::Fragment => DropReason::Fragment,
+        Ignored::FragmentOverlap => DropReason::FragmentOverlap,
+        Ignored::FragmentLength => DropReason::BadFragment,
+        Ignored::ReassemblyFull => DropReason::ReassemblyFull,
+        Ignored::ReassemblyTimeout => DropReason::ReassemblyTimeout,
+        Ignored::OutboxFull => DropReason::FragmentQueueFull,
+        Ignored::ClosedPort(_) => DropReason::ClosedPort,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
     }

@@ -182,6 +182,7 @@ fn add_flows(
             destination,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
+            options: experiment.guests.ping,
         };
         let config = FlowConfig {
             source: flow.source,

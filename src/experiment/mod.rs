@@ -18,7 +18,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use crate::hypervisor::Phase;
 use crate::load::Target;
 use crate::system::LabConfig;
-use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig, VmId};
+use crate::vm::{
+    Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, VmConfig, VmId,
+};
 use crate::wire::{MacAddr, Vlan};
 
 /// What one VM is to be.
@@ -69,6 +71,8 @@ pub struct GuestPlan {
     pub udp_echo: bool,
     /// What they are on IPv6, if they speak it.
     pub ipv6: Option<Ipv6Plan>,
+    /// What the headers of their pings say.
+    pub ping: PingOptions,
 }
 
 /// What all VMs of a run have in common on IPv6. Each has a link-local address beside, made from its hardware address.

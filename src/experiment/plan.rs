@@ -8,11 +8,13 @@ use ipnet::Ipv4Net;
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
-use super::{AddressPlan, Experiment, FlowPlan, IpVersion, Ipv6Plan, VmPlan};
+use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::{BRIDGE_PORTS, LabConfig, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
-use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr};
+use crate::wire::{
+    ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH, MacAddr,
+};
 
 mod guests;
 mod host;
@@ -49,8 +51,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let guests = guests::guests(settings, &vms, subnet, ipv6)?;
     let world = World {
         subnet,
-        has_gateway: guests.gateway.is_some(),
-        ipv6,
+        guests: &guests,
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -82,8 +83,7 @@ struct Group<'a> {
 /// What the flows are planned in.
 struct World<'a> {
     subnet: Ipv4Net,
-    has_gateway: bool,
-    ipv6: Option<Ipv6Plan>,
+    guests: &'a GuestPlan,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -417,7 +417,7 @@ impl World<'_> {
             }
             IpAddr::V6(address) => {
                 // A plan is there: an IPv6 target asks for one.
-                let plan = self.ipv6.ok_or("VMs don't speak IPv6")?;
+                let plan = self.guests.ipv6.ok_or("VMs don't speak IPv6")?;
                 let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
                 (
                     vms.position(|vm| vm == address),
@@ -433,7 +433,8 @@ impl World<'_> {
 
     /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
     fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
-        let is_outside = self.has_gateway && !self.subnet.contains(&address) && is_host(address);
+        let is_outside =
+            self.guests.gateway.is_some() && !self.subnet.contains(&address) && is_host(address);
         if is_outside || is_host_of(self.subnet, address) {
             return Ok(());
         }
@@ -467,19 +468,31 @@ impl World<'_> {
         setting: Option<&Setting>,
         version: IpVersion,
     ) -> Result<usize, SettingError> {
-        let (name, header) = match version {
-            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH),
-            IpVersion::V6 => ("IPv6", IPV6_HEADER_LENGTH),
+        // The length that an IPv6 header tells is without the header.
+        let (name, header, whole) = match version {
+            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH),
+            IpVersion::V6 => (
+                "IPv6",
+                IPV6_HEADER_LENGTH,
+                IPV4_MAX_LENGTH + IPV6_HEADER_LENGTH,
+            ),
         };
         let overhead = header + ICMP_ECHO_HEADER_LENGTH;
-        let largest = usize::from(self.mtu) - overhead;
+        let is_whole = self.guests.ping.dont_fragment;
+        let datagram = if is_whole { self.mtu.into() } else { whole };
+        let largest = datagram - overhead;
         if size <= largest {
             return Ok(size);
         }
-        let why = format!(
-            "with an MTU of {} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)",
-            self.mtu
-        );
+        let why = if is_whole {
+            format!(
+                "with an MTU of {datagram} and dont-fragment allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
+            )
+        } else {
+            format!(
+                "allowed is 0 to {largest}, the largest datagram less {overhead} bytes of {name} and ICMP headers"
+            )
+        };
         Err(match setting {
             Some(setting) => setting.error(why),
             None => SettingError::new(format_args!("size {size}: {why}")),

@@ -99,6 +99,9 @@ impl Narrator {
                             "given up: nobody answers for its address",
                         );
                     }
+                    PingOutcome::Errored { error, .. } => {
+                        self.tell(now, vm, id, sequence, error.name());
+                    }
                     PingOutcome::Duplicate => {
                         self.tell(now, vm, id, sequence, "answered once more")
                     }

@@ -15,6 +15,7 @@
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
 mod drops;
+mod errors;
 mod flow;
 mod latency;
 mod moments;
@@ -25,6 +26,7 @@ mod timeline;
 mod totals;
 
 pub use drops::{DropReason, Drops, UnknownDropReason};
+pub use errors::ErrorCounts;
 pub use flow::FlowRecord;
 pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
 pub use moments::Moments;

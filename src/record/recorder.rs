@@ -3,9 +3,10 @@
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{DropReason, Drops, Interval, Latency, Totals};
+use super::{DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
 use crate::load::FlowId;
 use crate::time::Instant;
+use crate::vm::PingError;
 
 /// Bounds of a recorder's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,7 @@ pub struct Recorder {
     first: Latency,
     timeline: Timeline,
     drops: Drops,
+    errors: ErrorCounts,
 }
 
 impl Recorder {
@@ -60,6 +62,7 @@ impl Recorder {
             first: Latency::new(),
             timeline: Timeline::new(),
             drops: Drops::default(),
+            errors: ErrorCounts::new(),
         }
     }
 
@@ -159,6 +162,12 @@ impl Recorder {
     /// The reply to a ping due at `due` came at `now` with another payload than was sent.
     pub fn corrupt(&mut self, flow: FlowId, due: Instant, now: Instant) {
         self.ended(flow, due, now, |totals| totals.corrupt += 1);
+    }
+
+    /// A ping due at `due` was given up at `now`, because somebody reported `error` about it.
+    pub fn errored(&mut self, flow: FlowId, due: Instant, error: PingError, now: Instant) {
+        *self.errors.entry(error).or_default() += 1;
+        self.ended(flow, due, now, |totals| totals.errored += 1);
     }
 
     /// A further reply came at `now` to a ping that was answered already. Counts for the phase that `now` is in.
@@ -278,6 +287,11 @@ impl Recorder {
     /// Dropped frames by reason.
     pub const fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// Pings reported undeliverable, by what was reported. They belong to the run as a whole, a warm-up included.
+    pub const fn errors(&self) -> &ErrorCounts {
+        &self.errors
     }
 
     /// What the reactor did in the whole run, a warm-up included.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What became of the pings of one flow, of one phase, or of a run.
 ///
-/// Every ping that was sent ends as exactly one of `received`, `lost` or `corrupt`; in a run that was interrupted some
+/// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt` or `errored`; in a run that was interrupted some
 /// are still under way, so `sent` may be larger than the sum. The other counts stand beside these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
@@ -30,14 +30,19 @@ pub struct Totals {
     /// phase and the run, not for a flow, and not part of any other count.
     #[serde(default)]
     pub unsent: u64,
+    /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
+    #[serde(default)]
+    pub errored: u64,
 }
 
 impl Totals {
-    /// Pings that ended without the answer they should have had: lost, corrupt, or never sent for want of a neighbour.
+    /// Pings that ended without the answer they should have had: lost, corrupt, reported undeliverable, or never sent for want
+    /// of a neighbour.
     pub const fn failed(&self) -> u64 {
         self.lost
             .saturating_add(self.unresolved)
             .saturating_add(self.corrupt)
+            .saturating_add(self.errored)
     }
 
     /// Pings of which is known what became of them: [`received`](Self::received) and [`failed`](Self::failed).
@@ -72,6 +77,7 @@ impl AddAssign for Totals {
             reordered,
             corrupt,
             unsent,
+            errored,
         } = other;
         self.sent = self.sent.saturating_add(sent);
         self.received = self.received.saturating_add(received);
@@ -82,6 +88,7 @@ impl AddAssign for Totals {
         self.reordered = self.reordered.saturating_add(reordered);
         self.corrupt = self.corrupt.saturating_add(corrupt);
         self.unsent = self.unsent.saturating_add(unsent);
+        self.errored = self.errored.saturating_add(errored);
     }
 }
 
@@ -114,6 +121,7 @@ mod tests {
         reordered: 7,
         corrupt: 8,
         unsent: 9,
+        errored: 9,
     };
 
     #[test]
@@ -131,6 +139,7 @@ mod tests {
                 reordered: 14,
                 corrupt: 16,
                 unsent: 18,
+                errored: 18
             }
         );
     }

@@ -62,6 +62,7 @@ impl Report {
                 busy_ns: work.busy,
             },
             drops: *recorder.drops(),
+            errors: recorder.errors().clone(),
             phases: phases(recorder),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
             flows: flows(recorder, context),

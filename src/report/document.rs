@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Verdict, encoding};
-use crate::record::{Drops, Latency, LatencySummary, SparseLatency, Totals};
+use crate::record::{Drops, ErrorCounts, Latency, LatencySummary, SparseLatency, Totals};
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
 /// its meaning makes a new one.
@@ -54,6 +54,9 @@ pub struct Report {
     pub reactor: ReactorReport,
     /// Dropped frames by reason; only the reasons that occurred.
     pub drops: Drops,
+    /// Pings reported undeliverable, by what was reported; only what occurred.
+    #[serde(default)]
+    pub errors: ErrorCounts,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,

@@ -34,6 +34,9 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.setup_ns = merged.setup_ns.saturating_add(other.setup_ns);
         merged.totals += other.totals;
         merged.drops.merge(&other.drops);
+        for (error, pings) in &other.errors {
+            *merged.errors.entry(*error).or_default() += pings;
+        }
         merged.reactor.merge(&other.reactor);
         merged.histograms.merge(&other.histograms);
     }

@@ -29,6 +29,13 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         phases(&report.phases, out)?;
     }
     histogram("rtt", &report.histograms.rtt, out, width)?;
+    if !report.errors.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "pings reported undeliverable")?;
+        for (error, pings) in &report.errors {
+            writeln!(out, "  {:<22}{:>12}", error.name(), count(*pings))?;
+        }
+    }
     if report.drops.total() > 0 {
         writeln!(out)?;
         writeln!(out, "dropped frames")?;
@@ -105,6 +112,7 @@ pub(super) fn outcome(totals: &Totals) -> String {
         (totals.reordered, "reordered"),
         (totals.corrupt, "corrupt"),
         (totals.unsent, "due but never sent"),
+        (totals.errored, "errored"),
     ] {
         if number > 0 {
             text += &format!(", {} {name}", count(number));

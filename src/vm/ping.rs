@@ -38,6 +38,30 @@ pub struct SessionConfig {
     pub payload_length: usize,
     /// How long a reply is waited for.
     pub timeout: Duration,
+    /// What the headers of each echo request say.
+    pub options: PingOptions,
+}
+
+/// What the headers of each echo request say, as far as that can be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PingOptions {
+    /// Hops that it may take.
+    pub time_to_live: u8,
+    /// Differentiated services code point (RFC 2474), 0 to 63.
+    pub dscp: u8,
+    /// Whether it must not be cut into fragments on its way.
+    pub dont_fragment: bool,
+}
+
+impl Default for PingOptions {
+    /// 64 hops, best effort, fragments allowed.
+    fn default() -> PingOptions {
+        PingOptions {
+            time_to_live: 64,
+            dscp: 0,
+            dont_fragment: false,
+        }
+    }
 }
 
 /// Pings to one destination, the oldest unfinished one first.
@@ -104,9 +128,7 @@ impl Session {
         payload: &[u8],
         received: Instant,
     ) -> Option<(u64, PingOutcome)> {
-        let newest = self.next_sequence.checked_sub(1)?;
-        let sequence =
-            newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))?;
+        let sequence = self.newest(wire_sequence)?;
         let outcome = match self.get_mut(sequence).copied() {
             Some(Ping::Outstanding { due, sent }) => {
                 self.end(sequence);
@@ -126,6 +148,17 @@ impl Session {
             Some(Ping::Over) | None => PingOutcome::Late,
         };
         Some((sequence, outcome))
+    }
+
+    /// Ends the ping with the 16-bit `wire_sequence`, about which somebody has sent an error, and returns it and when it
+    /// was due. `None` when no ping of that number is on its way.
+    pub(super) fn fail(&mut self, wire_sequence: u16) -> Option<(u64, Instant)> {
+        let sequence = self.newest(wire_sequence)?;
+        let Ping::Outstanding { due, .. } = *self.get_mut(sequence)? else {
+            return None;
+        };
+        self.end(sequence);
+        Some((sequence, due))
     }
 
     /// When the oldest outstanding ping is to be given up.
@@ -151,6 +184,12 @@ impl Session {
         let sequence = self.oldest() + index as u64;
         self.end(sequence);
         Some((sequence, PingOutcome::Lost { due }))
+    }
+
+    /// The newest ping with the 16-bit `wire_sequence`.
+    fn newest(&self, wire_sequence: u16) -> Option<u64> {
+        let newest = self.next_sequence.checked_sub(1)?;
+        newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))
     }
 
     fn oldest(&self) -> u64 {

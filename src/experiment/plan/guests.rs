@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use super::{first_host, is_host_of};
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{GuestPlan, Ipv6Plan, VmPlan};
+use crate::vm::PingOptions;
 
 pub(super) fn guests(
     settings: &Settings,
@@ -23,8 +24,29 @@ pub(super) fn guests(
         gateway,
         probe: settings.switch("probe")?,
         announce: settings.switch("announce")?,
-        udp_echo: false,
         ipv6,
+        udp_echo: settings.switch("udp-echo")?,
+        ping: ping(settings)?,
+    })
+}
+
+fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {
+    let default = PingOptions::default();
+    let number = |name: &str, default: u8, allowed: std::ops::RangeInclusive<u8>| {
+        let words = format!("{} to {}", allowed.start(), allowed.end());
+        settings.get(name).map_or(Ok(default), |setting| {
+            let value = setting.value(&words)?;
+            if allowed.contains(&value) {
+                Ok(value)
+            } else {
+                Err(setting.error(format_args!("allowed is {words}")))
+            }
+        })
+    };
+    Ok(PingOptions {
+        time_to_live: number("ttl", default.time_to_live, 1..=255)?,
+        dscp: number("dscp", default.dscp, 0..=63)?,
+        dont_fragment: settings.switch("dont-fragment")?,
     })
 }
 
