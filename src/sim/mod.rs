@@ -10,7 +10,7 @@ pub use switch::{Impairments, Stall, Switch};
 
 use crate::fabric::{Fabric, Read};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::LARGEST_FRAME;
 
 /// Runs until every ping is over, or nothing is left to happen, or `until` has come. Returns the time then.
@@ -26,11 +26,11 @@ pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) 
         if hypervisor.has_flows() && hypervisor.is_done() {
             return driver.now;
         }
-        let next = [
+        let next = earliest(
             hypervisor.next_deadline(),
             hypervisor.fabric().next_arrival(),
-        ];
-        match next.into_iter().flatten().min() {
+        );
+        match next {
             Some(at) if at <= until => driver.now = driver.now.max(at),
             _ => return until.max(driver.now),
         }

@@ -45,7 +45,7 @@ use self::ipv6::Ipv6;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::outbox::Outbox;
 use self::ping::Session;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::{
     ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, MacAddr, ParseError, Payload, Vlan,
     insert_fragment_header, take_off,
@@ -307,10 +307,10 @@ impl Vm {
     pub fn poll_at(&self) -> Option<Instant> {
         if self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty() {
             let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
-            [self.neighbours.deadline(), self.ipv4.deadline(), ipv6]
-                .into_iter()
-                .flatten()
-                .min()
+            earliest(
+                self.neighbours.deadline(),
+                earliest(self.ipv4.deadline(), ipv6),
+            )
         } else {
             Some(Instant::ZERO)
         }
