@@ -508,12 +508,12 @@ fn settings(arguments: &Arguments) -> Settings {
         ("attach", arguments.attach),
         ("announce", arguments.announce),
         ("probe", arguments.probe),
+        ("udp-echo", arguments.udp_echo),
+        ("dont-fragment", arguments.dont_fragment),
         ("ipv6", arguments.ipv6),
         ("over-ipv6", arguments.over_ipv6),
         ("slaac", arguments.slaac),
         ("vlan-filtering", arguments.vlan_filtering),
-        ("udp-echo", arguments.udp_echo),
-        ("dont-fragment", arguments.dont_fragment),
     ] {
         if is_on {
             settings.add_flag(name, true);

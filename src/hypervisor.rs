@@ -20,11 +20,11 @@ use crate::vm::{
 };
 use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, MacAddr, ParseError};
 
-/// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
-const CATCH_UP: Duration = Duration::from_millis(100);
 /// Bytes of fragments that all VMs together hold at once. A single one holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
 pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
+/// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
+const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -69,10 +69,10 @@ pub struct GuestPlan {
     pub announce: bool,
     /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
     pub udp_echo: bool,
-    /// What they are on IPv6, if they speak it.
-    pub ipv6: Option<Ipv6Plan>,
     /// What the headers of their pings say.
     pub ping: PingOptions,
+    /// What they are on IPv6, if they speak it.
+    pub ipv6: Option<Ipv6Plan>,
 }
 
 /// What all VMs of a run have in common on IPv6. Each has a link-local address beside, made from its hardware address.

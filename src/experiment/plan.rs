@@ -478,21 +478,20 @@ impl World<'_> {
             ),
         };
         let overhead = header + ICMP_ECHO_HEADER_LENGTH;
-        let is_whole = self.guests.ping.dont_fragment;
-        let datagram = if is_whole { self.mtu.into() } else { whole };
+        let is_cut = !self.guests.ping.dont_fragment;
+        let datagram = if is_cut { whole } else { self.mtu.into() };
         let largest = datagram - overhead;
         if size <= largest {
             return Ok(size);
         }
-        let why = if is_whole {
-            format!(
-                "with an MTU of {datagram} and dont-fragment allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
-            )
+        let limit = if is_cut {
+            "in fragments".to_owned()
         } else {
-            format!(
-                "allowed is 0 to {largest}, the largest datagram less {overhead} bytes of {name} and ICMP headers"
-            )
+            format!("with an MTU of {datagram} and no fragments")
         };
+        let why = format!(
+            "{limit} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
+        );
         Err(match setting {
             Some(setting) => setting.error(why),
             None => SettingError::new(format_args!("size {size}: {why}")),

@@ -26,13 +26,13 @@ pub struct Totals {
     pub reordered: u64,
     /// Pings whose reply carried another payload than was sent; neither received nor lost.
     pub corrupt: u64,
+    /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
+    #[serde(default)]
+    pub errored: u64,
     /// Pings that were due in a phase and were not sent before it ended, because the tool was behind. Counted for the
     /// phase and the run, not for a flow, and not part of any other count.
     #[serde(default)]
     pub unsent: u64,
-    /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
-    #[serde(default)]
-    pub errored: u64,
 }
 
 impl Totals {
@@ -76,8 +76,8 @@ impl AddAssign for Totals {
             late,
             reordered,
             corrupt,
-            unsent,
             errored,
+            unsent,
         } = other;
         self.sent = self.sent.saturating_add(sent);
         self.received = self.received.saturating_add(received);
@@ -87,8 +87,8 @@ impl AddAssign for Totals {
         self.late = self.late.saturating_add(late);
         self.reordered = self.reordered.saturating_add(reordered);
         self.corrupt = self.corrupt.saturating_add(corrupt);
-        self.unsent = self.unsent.saturating_add(unsent);
         self.errored = self.errored.saturating_add(errored);
+        self.unsent = self.unsent.saturating_add(unsent);
     }
 }
 
@@ -120,8 +120,8 @@ mod tests {
         late: 6,
         reordered: 7,
         corrupt: 8,
-        unsent: 9,
         errored: 9,
+        unsent: 10,
     };
 
     #[test]
@@ -138,8 +138,8 @@ mod tests {
                 late: 12,
                 reordered: 14,
                 corrupt: 16,
-                unsent: 18,
-                errored: 18
+                errored: 18,
+                unsent: 20,
             }
         );
     }

@@ -111,8 +111,8 @@ pub(super) fn outcome(totals: &Totals) -> String {
         (totals.late, "late"),
         (totals.reordered, "reordered"),
         (totals.corrupt, "corrupt"),
-        (totals.unsent, "due but never sent"),
         (totals.errored, "errored"),
+        (totals.unsent, "due but never sent"),
     ] {
         if number > 0 {
             text += &format!(", {} {name}", count(number));

@@ -63,7 +63,7 @@ impl Vm {
     /// Turns the datagram in `buffer`, from `source`, into an error about it, unless there were too many of late or RFC
     /// 1122 section 3.2.2 forbids it: what went to more than one station gets no answer. (It also forbids errors about
     /// errors, and about fragments but the first, which don't come here.)
-    pub(super) fn refuse(
+    pub(super) fn refuse_ipv4(
         &mut self,
         now: Instant,
         kind: IcmpErrorKind,

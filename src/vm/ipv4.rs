@@ -158,7 +158,7 @@ impl Vm {
                 ignored,
             } => {
                 return Ok(Reaction {
-                    transmit: self.refuse(now, kind, source, buffer),
+                    transmit: self.refuse_ipv4(now, kind, source, buffer),
                     event: Some(Event::Ignored(ignored)),
                 });
             }
@@ -189,7 +189,7 @@ impl Vm {
         self.ipv4.fragments.recycle(datagram);
         let transmit = length.zip(source).and_then(|(_, source)| {
             let kind = IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED;
-            self.refuse(now, kind, source, buffer)
+            self.refuse_ipv4(now, kind, source, buffer)
         });
         Some(Reaction {
             transmit,

@@ -24,9 +24,9 @@ pub(super) fn guests(
         gateway,
         probe: settings.switch("probe")?,
         announce: settings.switch("announce")?,
-        ipv6,
         udp_echo: settings.switch("udp-echo")?,
         ping: ping(settings)?,
+        ipv6,
     })
 }
 

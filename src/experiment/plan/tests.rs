@@ -216,11 +216,11 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--duration 0ms", "more than 0"),
         (
             "--size 1473 --dont-fragment",
-            "--size 1473: with an MTU of 1500 and dont-fragment allowed is 0 to 1472",
+            "--size 1473: with an MTU of 1500 and no fragments allowed is 0 to 1472",
         ),
         (
             "--ping vm0:vm1 --size 65508",
-            "--size 65508: allowed is 0 to 65507, the largest datagram",
+            "--size 65508: in fragments allowed is 0 to 65507",
         ),
         (
             "--ping vm0:vm1 --size 100 --mtu 100 --dont-fragment",
