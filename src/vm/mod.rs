@@ -145,13 +145,21 @@ impl Vm {
 
     /// Bytes of fragments that it holds.
     pub fn fragment_bytes(&self) -> usize {
-        let ipv6 = self.ipv6.as_ref().map_or(0, |ipv6| ipv6.fragments.held());
+        let ipv6 = self
+            .ipv6
+            .as_ref()
+            .and_then(|ipv6| ipv6.fragments.as_ref())
+            .map_or(0, |fragments| fragments.held());
         self.ipv4.fragments.held() + ipv6 + self.outbox.held()
     }
 
     /// Drops the fragments that wait for others. Returns how many datagrams they were of.
     pub fn drop_fragments(&mut self) -> usize {
-        let ipv6 = self.ipv6.as_mut().map_or(0, |ipv6| ipv6.fragments.clear());
+        let ipv6 = self
+            .ipv6
+            .as_mut()
+            .and_then(|ipv6| ipv6.fragments.as_mut())
+            .map_or(0, |fragments| fragments.clear());
         self.ipv4.fragments.clear() + ipv6
     }
 

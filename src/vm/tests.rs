@@ -11,6 +11,8 @@ use crate::wire::{
 mod arp;
 mod fragments;
 mod icmp;
+mod ipv6;
+mod vlan;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const PEER_MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
