@@ -77,6 +77,8 @@ pub struct Phase {
 #[derive(Debug)]
 struct Guest {
     vm: Vm,
+    /// When it was made, until the first of its pings is answered.
+    booting_since: Option<Instant>,
     /// The flow of each of its sessions.
     flows: Vec<FlowId>,
     /// The earliest entry for this VM among the timers.
@@ -114,7 +116,8 @@ enum Timer {
 #[derive(Debug)]
 pub struct Hypervisor<F> {
     fabric: F,
-    guests: Vec<Guest>,
+    /// By [`VmId`], which is never given twice: what is still on its way to a VM that was removed finds nobody.
+    guests: Vec<Option<Guest>>,
     stations: HashMap<MacAddr, VmId>,
     load: Load,
     /// The phases to come.
@@ -154,23 +157,45 @@ impl<F: Fabric> Hypervisor<F> {
     /// When the fabric can't give it a port; the VM does not exist then.
     pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
-        self.fabric.plug(id, config.mac)?;
-        self.guests.push(Guest {
-            vm: Vm::new(now, config),
+        let vm = Vm::new(now, config);
+        self.fabric.plug(id, &vm.station())?;
+        self.guests.push(Some(Guest {
+            vm,
+            booting_since: Some(now),
             flows: Vec::new(),
             armed: None,
             is_ready: false,
             fragment_bytes: 0,
-        });
+        }));
         self.stations.insert(config.mac, id);
         self.schedule(id);
         Ok(id)
     }
 
+    /// Removes VMs, with their flows and their ports, while others go on. What is on its way to them finds nobody; what
+    /// they had on their way is not waited for and counts as sent only. All that are to go at the same time should go by
+    /// one call: on a real fabric each call takes a while ([`crate::system::TapFabric`]'s `unplug`).
+    ///
+    /// # Errors
+    /// When a port can't be removed; the VMs are gone nevertheless.
+    pub fn remove_vms(&mut self, vms: &[VmId]) -> Result<(), F::Error> {
+        for vm in vms {
+            let Some(guest) = self.guests.get_mut(vm.index()).and_then(Option::take) else {
+                continue;
+            };
+            if self.stations.get(&guest.vm.mac()) == Some(vm) {
+                self.stations.remove(&guest.vm.mac());
+            }
+            guest.flows.iter().for_each(|flow| self.load.retire(*flow));
+            self.fragment_bytes = self.fragment_bytes.saturating_sub(guest.fragment_bytes);
+        }
+        self.fabric.unplug(vms)
+    }
+
     /// Adds a flow, which pings in the phases that it takes part in. `None` if there is no such VM, or if it has 65,536
     /// flows, as many as ICMP identifiers can tell apart.
     pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
-        let guest = self.guests.get_mut(config.source.index())?;
+        let guest = self.guests.get_mut(config.source.index())?.as_mut()?;
         let session = guest.vm.open_session(config.session)?;
         let id = self.load.add_flow();
         guest.flows.push(id);
@@ -205,6 +230,7 @@ impl<F: Fabric> Hypervisor<F> {
         let reaction = self
             .guests
             .get_mut(vm.index())?
+            .as_mut()?
             .vm
             .receive(now, buffer, length);
         Some(self.settle(now, vm, reaction))
@@ -215,20 +241,23 @@ impl<F: Fabric> Hypervisor<F> {
     /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
     pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
         let due_by = self.turn_phase(now);
-        if let Some(vm) = self.ready.pop_front() {
-            return self.poll_vm(now, vm, buffer);
+        // What was due for a VM that has been removed is passed over.
+        while let Some(vm) = self.ready.pop_front() {
+            if let Some(step) = self.poll_vm(now, vm, buffer) {
+                return Some(step);
+            }
         }
-        if let Some(&Reverse((at, timer))) = self.timers.peek()
+        while let Some(&Reverse((at, timer))) = self.timers.peek()
             && at <= now
         {
             self.timers.pop();
-            return match timer {
+            let step = match timer {
                 Timer::PingTimeout(flow) => self.expire_ping(now, flow),
-                Timer::Vm(vm) => {
-                    self.guests.get_mut(vm.index())?.armed = None;
-                    self.poll_vm(now, vm, buffer)
-                }
+                Timer::Vm(vm) => self.wake_vm(now, vm, buffer),
             };
+            if step.is_some() {
+                return step;
+            }
         }
         let due = self.load.next(due_by)?;
         self.start_ping(now, due, buffer)
@@ -236,7 +265,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records that the frame of `ping` is written at `at`.
     pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
         };
         let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
@@ -283,15 +312,15 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// The VM `id`.
     pub fn vm(&self, id: VmId) -> Option<&Vm> {
-        self.guests.get(id.index()).map(|guest| &guest.vm)
+        Some(&self.guests.get(id.index())?.as_ref()?.vm)
     }
 
     /// The VM `id`, to be changed: its neighbours filled in, say.
     pub fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {
-        self.guests.get_mut(id.index()).map(|guest| &mut guest.vm)
+        Some(&mut self.guests.get_mut(id.index())?.as_mut()?.vm)
     }
 
-    /// How many VMs there are; they are `VmId(0)` up to that.
+    /// How many VMs have been made, those that were removed since included; they are `VmId(0)` up to that.
     pub fn vm_count(&self) -> usize {
         self.guests.len()
     }
@@ -346,7 +375,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
         let owner = self.flows.get(due.flow.index())?.ping;
-        let guest = self.guests.get_mut(owner.vm.index())?;
+        let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
         let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
             PingStart::Transmit(transmit) => Reaction {
                 transmit: Some(transmit),
@@ -377,8 +406,13 @@ impl<F: Fabric> Hypervisor<F> {
         Some(step)
     }
 
+    fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
+        self.guests.get_mut(vm.index())?.as_mut()?.armed = None;
+        self.poll_vm(now, vm, buffer)
+    }
+
     fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
-        let guest = self.guests.get_mut(vm.index())?;
+        let guest = self.guests.get_mut(vm.index())?.as_mut()?;
         guest.is_ready = false;
         let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
         Some(self.settle(now, vm, reaction))
@@ -392,6 +426,7 @@ impl<F: Fabric> Hypervisor<F> {
         let event = self
             .guests
             .get_mut(owner.vm.index())?
+            .as_mut()?
             .vm
             .expire(now, owner.session);
         self.arm_timeout(flow);
@@ -433,16 +468,19 @@ impl<F: Fabric> Hypervisor<F> {
                 IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
                 IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
             },
-            Event::AddressReady { .. } | Event::AddressLost { .. } => {}
-            Event::Conflict { .. } => self.recorder.dropped(DropReason::ArpConflict),
+            Event::AddressTried { .. } | Event::AddressReady { .. } | Event::AddressLost { .. } => {
+                self.tune(vm);
+            }
+            Event::Conflict { .. } => {
+                self.recorder.dropped(DropReason::ArpConflict);
+                self.tune(vm);
+            }
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
             Event::Ping(ping, outcome) => {
-                let flows = self
-                    .guests
-                    .get(vm.index())
-                    .map(|guest| guest.flows.as_slice())
-                    .unwrap_or_default();
-                let Some(&flow) = flows.get(usize::from(ping.session.0)) else {
+                let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+                    return;
+                };
+                let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
                     return;
                 };
                 match outcome {
@@ -453,6 +491,9 @@ impl<F: Fabric> Hypervisor<F> {
                     } => {
                         self.recorder
                             .answered(flow, ping.sequence, due, sent, received);
+                        if let Some(since) = guest.booting_since.take() {
+                            self.recorder.booted(received.nanos_since(since));
+                        }
                     }
                     PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
                     PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
@@ -473,7 +514,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Keeps the account of the fragments that VMs hold. The VM that goes beyond the bound for all of them loses those
     /// that wait for others.
     fn bound_fragments(&mut self, vm: VmId) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
         };
         let mut bytes = guest.vm.fragment_bytes();
@@ -490,8 +531,16 @@ impl<F: Fabric> Hypervisor<F> {
         guest.fragment_bytes = bytes;
     }
 
+    /// Tells the fabric what a VM listens to that has got or lost an address.
+    fn tune(&mut self, vm: VmId) {
+        if let Some(Some(guest)) = self.guests.get(vm.index()) {
+            // Where that fails the VM does without: others can't resolve its address, which shows in the figures.
+            let _ = self.fabric.tune(vm, &guest.vm.station());
+        }
+    }
+
     fn schedule(&mut self, vm: VmId) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
         };
         match guest.vm.poll_at() {
@@ -513,7 +562,7 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(flow) = self.flows.get_mut(id.index()).filter(|flow| !flow.is_armed) else {
             return;
         };
-        let Some(guest) = self.guests.get(flow.ping.vm.index()) else {
+        let Some(Some(guest)) = self.guests.get(flow.ping.vm.index()) else {
             return;
         };
         if let Some(at) = guest.vm.expires_at(flow.ping.session) {

@@ -1,16 +1,20 @@
 //! One run from set-up to report, in the order in which nothing that was measured can be lost.
 
+mod simulated;
+
 use std::io::{self, IsTerminal, Write};
 use std::net::Ipv4Addr;
 
-use tap_reactor::experiment::Experiment;
+use tap_reactor::experiment::{Experiment, VmPlan};
+use tap_reactor::fabric::Fabric;
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
-use tap_reactor::load::Target;
+use tap_reactor::load::{FlowId, Target};
 use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
-use tap_reactor::report::{self, Context, FileError, FlowName, Report};
-use tap_reactor::system::{self, StopSignals, SystemError, TapFabric};
+use tap_reactor::report::{self, Context, FabricReport, FileError, FlowName, MemoryReport, Report};
+use tap_reactor::system::{self, StopSignals, SystemError, TapFabric, resident_bytes};
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
+use tap_reactor::topology::Topology;
 use tap_reactor::vm::{SessionConfig, VmId};
 
 use crate::cli::Output;
@@ -71,6 +75,13 @@ pub fn clean() -> Result<(), RunError> {
 /// Builds the lab, runs the experiment, prints the report, and takes the lab away. Tells whether every ping was
 /// answered.
 pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
+    match &experiment.simulation {
+        Some(simulation) => simulated::experiment(experiment, simulation, output),
+        None => on_taps(experiment, output),
+    }
+}
+
+fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let clock = MonotonicClock;
     let started = clock.now();
     system::raise_descriptor_limit()?;
@@ -83,17 +94,10 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
 
     let registry = reactor.registry()?;
     let fabric = TapFabric::new(registry, experiment.lab.clone())?;
-    let limits = Limits {
-        phases: experiment.phases.len().max(1),
-        ..Limits::default()
-    };
-    let recorder = Recorder::new(limits);
-    let mut hypervisor = Hypervisor::new(fabric, recorder, experiment.seed);
-    for (index, plan) in experiment.vms.iter().enumerate() {
-        let Some(config) = experiment.vm_config(index) else {
-            continue;
-        };
-        let vm = hypervisor.create_vm(clock.now(), config)?;
+    let topology = fabric.topology();
+    let mut hypervisor = Hypervisor::new(fabric, recorder(experiment), experiment.seed);
+    let before = resident_bytes();
+    let on_start = |vm: VmId, plan: &VmPlan| {
         if let Some(narrator) = &mut narrator {
             let ipv6 = experiment.ipv6_address(vm);
             let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
@@ -103,8 +107,13 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
             );
             narrator.say(clock.now(), words);
         }
-    }
+    };
+    create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
+    let memory = memory(before, experiment.vms.len());
     let names = add_flows(experiment, &mut hypervisor)?;
+    if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
+        place_flows(experiment, &topology, hypervisor.recorder());
+    }
     if experiment.static_neighbours {
         fill_neighbour_tables(experiment, &mut hypervisor, clock.now());
     }
@@ -149,6 +158,14 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
             flows: &names,
             started_unix_ms: unix_millis()
                 .map(|now| now.saturating_sub(clock.now().nanos_since(start) / 1_000_000)),
+            fabric: Some(FabricReport {
+                kind: experiment.lab.switching.to_string(),
+                leaves: topology.map_or(0, |topology| topology.leaves()),
+                ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
+                flows_across: 0,
+                simulated: false,
+            }),
+            memory,
         },
     );
     let as_expected = report.expect(&output.expectations);
@@ -165,9 +182,50 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     Ok(as_expected && every_ping_was_answered(experiment, &report, end))
 }
 
+fn recorder(experiment: &Experiment) -> Recorder {
+    Recorder::new(Limits {
+        phases: experiment.phases.len().max(1),
+        ..Limits::default()
+    })
+}
+
+/// Makes the VMs, each at the time that `now` tells, and tells each to `on_start`: for a transcript, or a bar.
+fn create_vms<F: Fabric>(
+    experiment: &Experiment,
+    hypervisor: &mut Hypervisor<F>,
+    now: impl Fn() -> Instant,
+    mut on_start: impl FnMut(VmId, &VmPlan),
+) -> Result<(), F::Error> {
+    for (index, plan) in experiment.vms.iter().enumerate() {
+        if let Some(config) = experiment.vm_config(index) {
+            let vm = hypervisor.create_vm(now(), config)?;
+            on_start(vm, plan);
+        }
+    }
+    Ok(())
+}
+
+/// What the VMs took, if the kernel tells.
+fn memory(before: Option<u64>, vms: usize) -> Option<MemoryReport> {
+    let (before, rss_bytes) = before.zip(resident_bytes())?;
+    Some(MemoryReport {
+        rss_bytes,
+        per_vm_bytes: rss_bytes.saturating_sub(before) / (vms as u64).max(1),
+    })
+}
+
+/// Tells the recorder which flows cross from one leaf to another.
+fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Recorder) {
+    for (id, flow) in (0..).map(FlowId).zip(&experiment.flows) {
+        if let Target::Vm(target) = flow.target {
+            recorder.place_flow(id, topology.is_across(flow.source, target));
+        }
+    }
+}
+
 fn add_flows(
     experiment: &Experiment,
-    hypervisor: &mut Hypervisor<TapFabric>,
+    hypervisor: &mut Hypervisor<impl Fabric>,
 ) -> Result<Vec<FlowName>, RunError> {
     let mut names = Vec::with_capacity(experiment.flows.len());
     for flow in &experiment.flows {
@@ -233,7 +291,7 @@ fn serving(experiment: &Experiment) -> String {
 /// Makes both ends of every flow known to each other.
 fn fill_neighbour_tables(
     experiment: &Experiment,
-    hypervisor: &mut Hypervisor<TapFabric>,
+    hypervisor: &mut Hypervisor<impl Fabric>,
     now: Instant,
 ) {
     for flow in &experiment.flows {

@@ -107,6 +107,7 @@ fn lifelike(seconds: u64, slower_by: u64) -> Report {
         setup_ns: 23 * MILLISECOND,
         interrupted: false,
         flows: &ring(flows),
+        ..Context::default()
     };
     Report::new(&recorder, &context)
 }

@@ -17,6 +17,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::hypervisor::Phase;
 use crate::load::Target;
+use crate::sim::Simulation;
 use crate::system::LabConfig;
 use crate::vm::{
     Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, VmConfig, VmId,
@@ -91,8 +92,10 @@ const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 /// What to build, what to send, and for how long.
 #[derive(Clone, Debug)]
 pub struct Experiment {
-    /// Where the VMs live.
+    /// Where the VMs live, unless they are simulated.
     pub lab: LabConfig,
+    /// The switch in memory that the VMs are on, in virtual time, in place of TAPs.
+    pub simulation: Option<Simulation>,
     /// The VMs, `vm0` first.
     pub vms: Vec<VmPlan>,
     /// What the VMs have in common.

@@ -1,5 +1,6 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
@@ -44,6 +45,8 @@ pub struct Recorder {
     resolution: Latency,
     resolution6: Latency,
     first: Latency,
+    boot: Latency,
+    crossing: Option<Box<Crossing>>,
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
@@ -60,6 +63,8 @@ impl Recorder {
             resolution: Latency::new(),
             resolution6: Latency::new(),
             first: Latency::new(),
+            boot: Latency::new(),
+            crossing: None,
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
@@ -138,6 +143,9 @@ impl Recorder {
             return;
         }
         self.timeline.answered(rtt, response, received);
+        if let Some(crossing) = &mut self.crossing {
+            crossing.answered(flow, rtt);
+        }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
             if answer.first {
@@ -196,6 +204,19 @@ impl Recorder {
     /// The same over IPv6.
     pub fn resolved6(&mut self, elapsed: u64) {
         self.resolution6.record(elapsed);
+    }
+
+    /// A VM got its first answer `elapsed` nanoseconds after it had been made.
+    ///
+    /// Belongs to the run as a whole, a warm-up included.
+    pub fn booted(&mut self, elapsed: u64) {
+        self.boot.record(elapsed);
+    }
+
+    /// From now on the rtt of `flow` is recorded beside those of others that cross from one leaf to another, or that do
+    /// not.
+    pub fn place_flow(&mut self, flow: FlowId, is_across: bool) {
+        self.crossing.get_or_insert_default().place(flow, is_across);
     }
 
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
@@ -282,6 +303,16 @@ impl Recorder {
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
     pub const fn first(&self) -> &Latency {
         &self.first
+    }
+
+    /// How long VMs took from their creation to the first answer to a ping of theirs.
+    pub const fn boot(&self) -> &Latency {
+        &self.boot
+    }
+
+    /// The rtt within a leaf and across leaves, if flows were [placed](Recorder::place_flow).
+    pub fn crossing(&self) -> Option<&Crossing> {
+        self.crossing.as_deref()
     }
 
     /// Dropped frames by reason.

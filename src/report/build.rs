@@ -1,7 +1,8 @@
 //! From what a recorder took in to the document.
 
 use super::{
-    FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport, Verdict,
+    FabricReport, FlowReport, Histograms, MemoryReport, PhaseReport, ReactorReport, Report, SCHEMA,
+    SecondReport, Verdict,
 };
 use crate::record::{Drops, Interval, Phase, Recorder};
 
@@ -18,6 +19,10 @@ pub struct Context<'a> {
     pub interrupted: bool,
     /// Who the flows are, in the order of their ids.
     pub flows: &'a [FlowName],
+    /// What carried the frames.
+    pub fabric: Option<FabricReport>,
+    /// What the run took of the machine's memory.
+    pub memory: Option<MemoryReport>,
 }
 
 /// Who a flow goes from and to.
@@ -36,6 +41,7 @@ impl Report {
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
         let work = recorder.work();
+        let crossing = recorder.crossing().cloned().unwrap_or_default();
         Report {
             schema: SCHEMA.to_owned(),
             tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -53,6 +59,14 @@ impl Report {
             resolution6_ns: recorder.resolution6().summary(),
             first_ns: recorder.first().summary(),
             lag_ns: run.lag().summary(),
+            boot_ns: recorder.boot().summary(),
+            rtt_within_leaf_ns: crossing.within().summary(),
+            rtt_across_leaves_ns: crossing.across().summary(),
+            fabric: context.fabric.clone().map(|fabric| FabricReport {
+                flows_across: crossing.flows_across(),
+                ..fabric
+            }),
+            memory: context.memory,
             verdict: Verdict::new(&run, recorder.drops()),
             expectations: Vec::new(),
             reactor: ReactorReport {
@@ -74,6 +88,9 @@ impl Report {
                 resolution6: recorder.resolution6().clone(),
                 first: recorder.first().clone(),
                 lag: run.lag().clone(),
+                boot: recorder.boot().clone(),
+                within_leaf: crossing.within().clone(),
+                across_leaves: crossing.across().clone(),
             },
         }
     }

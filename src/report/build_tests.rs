@@ -35,6 +35,7 @@ fn sample() -> Report {
         setup_ns: 23_000_000,
         interrupted: false,
         flows: &flows,
+        ..Context::default()
     };
     Report::new(&recorder, &context)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Verdict, encoding};
+use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding};
 use crate::record::{Drops, ErrorCounts, Latency, LatencySummary, SparseLatency, Totals};
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
@@ -45,6 +45,21 @@ pub struct Report {
     pub first_ns: LatencySummary,
     /// How long frames waited for the tool itself.
     pub lag_ns: LatencySummary,
+    /// From the making of a VM to the first answer to a ping of its own.
+    #[serde(default)]
+    pub boot_ns: LatencySummary,
+    /// The part of `rtt_ns` between VMs of the same leaf of a tree of bridges.
+    #[serde(default)]
+    pub rtt_within_leaf_ns: LatencySummary,
+    /// The part of `rtt_ns` between VMs of different leaves.
+    #[serde(default)]
+    pub rtt_across_leaves_ns: LatencySummary,
+    /// What carried the frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<FabricReport>,
+    /// What the run took of the machine's memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryReport>,
     /// Whether the figures describe the network.
     pub verdict: Verdict,
     /// What was expected of the run, and whether it holds.
@@ -185,6 +200,15 @@ pub struct Histograms {
     /// How long frames waited for the tool itself.
     #[serde(with = "encoding::full")]
     pub lag: Latency,
+    /// How long VMs took to their first answer.
+    #[serde(default, with = "encoding::full")]
+    pub boot: Latency,
+    /// The rtt within a leaf.
+    #[serde(default, with = "encoding::full")]
+    pub within_leaf: Latency,
+    /// The rtt across leaves.
+    #[serde(default, with = "encoding::full")]
+    pub across_leaves: Latency,
 }
 
 impl Histograms {
@@ -198,6 +222,9 @@ impl Histograms {
             resolution6,
             first,
             lag,
+            boot,
+            within_leaf,
+            across_leaves,
         } = other;
         self.rtt.merge(rtt);
         self.response.merge(response);
@@ -206,5 +233,8 @@ impl Histograms {
         self.resolution6.merge(resolution6);
         self.first.merge(first);
         self.lag.merge(lag);
+        self.boot.merge(boot);
+        self.within_leaf.merge(within_leaf);
+        self.across_leaves.merge(across_leaves);
     }
 }

@@ -30,6 +30,13 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             (one, other) => one.or(other),
         };
         merged.interrupted |= other.interrupted;
+        // Of runs on different fabrics none is that of all.
+        merged.fabric = merged
+            .fabric
+            .filter(|fabric| Some(fabric) == other.fabric.as_ref());
+        merged.memory = merged
+            .memory
+            .filter(|memory| Some(memory) == other.memory.as_ref());
         merged.elapsed_ns = merged.elapsed_ns.saturating_add(other.elapsed_ns);
         merged.setup_ns = merged.setup_ns.saturating_add(other.setup_ns);
         merged.totals += other.totals;
@@ -60,6 +67,9 @@ impl Report {
             resolution6,
             first,
             lag,
+            boot,
+            within_leaf,
+            across_leaves,
         } = &self.histograms;
         self.schema = SCHEMA.to_owned();
         self.rate_per_s = per_second(self.totals.received, self.elapsed_ns);
@@ -70,6 +80,9 @@ impl Report {
         self.resolution6_ns = resolution6.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
+        self.boot_ns = boot.summary();
+        self.rtt_within_leaf_ns = within_leaf.summary();
+        self.rtt_across_leaves_ns = across_leaves.summary();
         self.verdict = Verdict::of(&Evidence {
             elapsed_ns: self.elapsed_ns,
             busy_ns: self.reactor.busy_ns,

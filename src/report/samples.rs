@@ -52,6 +52,7 @@ pub fn slower(slower: u64) -> Report {
         setup_ns: 23_000_000,
         interrupted: false,
         flows: &[name("vm1", Some("10.77.0.3")), name("10.77.0.1", None)],
+        ..Context::default()
     };
     Report::new(&recorder, &context)
 }

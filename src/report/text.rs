@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, PhaseReport, Report};
+use super::{FlowReport, PhaseReport, Report, place};
 use crate::record::{Latency, LatencySummary, Totals};
 
 /// Up to this many flows are told one by one; of more only the worst.
@@ -126,6 +126,7 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if report.interrupted {
         writeln!(out, "Interrupted; this is what was measured so far.")?;
     }
+    place::tell(report, out)?;
     if report.flows.len() > 1 {
         writeln!(out, "in all: {}", outcome(&report.totals))?;
     }
@@ -140,13 +141,16 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let rows: [(&str, &LatencySummary); 7] = [
+    let rows: [(&str, &LatencySummary); 10] = [
         ("rtt", &report.rtt_ns),
+        ("  in leaf", &report.rtt_within_leaf_ns),
+        ("  across", &report.rtt_across_leaves_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
         ("resolution6", &report.resolution6_ns),
         ("first ping", &report.first_ns),
+        ("boot", &report.boot_ns),
         ("lag", &report.lag_ns),
     ];
     writeln!(out)?;

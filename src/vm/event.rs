@@ -48,6 +48,11 @@ pub enum Event {
         /// From the first request to the answer.
         elapsed: Duration,
     },
+    /// A router has given an address, which is tried first (RFC 4862 section 5.4).
+    AddressTried {
+        /// The address.
+        address: IpAddr,
+    },
     /// An address that had to be tried first may be used from now on.
     AddressReady {
         /// The address.

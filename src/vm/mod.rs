@@ -45,6 +45,7 @@ use self::ipv6::Ipv6;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::outbox::Outbox;
 use self::ping::Session;
+use crate::fabric::Station;
 use crate::time::{Instant, earliest};
 use crate::wire::{
     ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, MacAddr, ParseError, Payload, Vlan,
@@ -161,6 +162,30 @@ impl Vm {
             .and_then(|ipv6| ipv6.fragments.as_mut())
             .map_or(0, |fragments| fragments.clear());
         self.ipv4.fragments.clear() + ipv6
+    }
+
+    /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
+    pub fn station(&self) -> Station {
+        let address = self.address().or(self.ipv4.claim.tentative());
+        Station {
+            mac: self.mac(),
+            addresses: address.into_iter().collect(),
+            groups: self
+                .ipv6
+                .as_ref()
+                .map_or(Vec::new(), |ipv6| ipv6.group_macs().collect()),
+        }
+    }
+
+    /// Whether a frame to `destination` is for its network interface.
+    fn takes(&self, destination: MacAddr) -> bool {
+        let is_member = || {
+            let ipv6 = self.ipv6.as_ref();
+            ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
+        };
+        destination == self.config.mac
+            || destination == MacAddr::BROADCAST
+            || destination.is_multicast() && is_member()
     }
 
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
@@ -362,7 +387,7 @@ impl Vm {
     ) -> Result<Reaction, Ignored> {
         let bytes = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
-        if frame.destination != self.config.mac && !frame.destination.is_multicast() {
+        if !self.takes(frame.destination) {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {

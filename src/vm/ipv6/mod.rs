@@ -157,6 +157,13 @@ impl Ipv6 {
         groups
     }
 
+    /// The hardware addresses of every group that it [listens to](Ipv6::listens_to) (RFC 2464 section 7); some twice.
+    pub(super) fn group_macs(&self) -> impl Iterator<Item = MacAddr> {
+        let addresses = self.addresses.iter();
+        let groups = addresses.map(|a| solicited_node(a.interface.address));
+        groups.chain([ALL_NODES]).map(multicast_mac)
+    }
+
     /// Whether packets to the group `group` are for this VM.
     fn listens_to(&self, group: Ipv6Addr) -> bool {
         group == ALL_NODES

@@ -187,7 +187,7 @@ fn what_is_not_for_it_is_ignored_and_named() {
     for (frame, expected) in [
         (
             solicitation(OTHER, solicited_node(foreign), foreign),
-            Ignored::OtherAddress,
+            Ignored::OtherStation,
         ),
         (
             solicitation(OTHER, solicited_node(ADDRESS), same_group),
