@@ -38,11 +38,14 @@ pub struct Report {
     pub response_ns: LatencySummary,
     /// sent − due: the generator's own fault.
     pub lateness_ns: LatencySummary,
-    /// How long neighbours took to resolve, from the first request to the reply.
+    /// How long neighbours took to resolve over IPv4, from the first request to the reply.
     pub resolution_ns: LatencySummary,
     /// How long VMs looked for an address by DHCP, from the first message to the grant.
     #[serde(default)]
     pub lease_ns: LatencySummary,
+    /// The same over IPv6.
+    #[serde(default)]
+    pub resolution6_ns: LatencySummary,
     /// The rtt of the first ping of each flow.
     pub first_ns: LatencySummary,
     /// How long frames waited for the tool itself.
@@ -199,12 +202,15 @@ pub struct Histograms {
     /// sent − due.
     #[serde(with = "encoding::full")]
     pub lateness: Latency,
-    /// How long neighbours took to resolve.
+    /// How long neighbours took to resolve over IPv4.
     #[serde(with = "encoding::full")]
     pub resolution: Latency,
     /// How long VMs looked for an address by DHCP.
     #[serde(default, with = "encoding::full")]
     pub lease: Latency,
+    /// The same over IPv6.
+    #[serde(default, with = "encoding::full")]
+    pub resolution6: Latency,
     /// The rtt of the first ping of each flow.
     #[serde(with = "encoding::full")]
     pub first: Latency,
@@ -231,6 +237,7 @@ impl Histograms {
             lateness,
             resolution,
             lease,
+            resolution6,
             first,
             lag,
             boot,
@@ -242,6 +249,7 @@ impl Histograms {
         self.lateness.merge(lateness);
         self.resolution.merge(resolution);
         self.lease.merge(lease);
+        self.resolution6.merge(resolution6);
         self.first.merge(first);
         self.lag.merge(lag);
         self.boot.merge(boot);

@@ -69,6 +69,7 @@ impl Report {
             lateness,
             resolution,
             lease,
+            resolution6,
             first,
             lag,
             boot,
@@ -82,6 +83,7 @@ impl Report {
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
         self.lease_ns = lease.summary();
+        self.resolution6_ns = resolution6.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
         self.boot_ns = boot.summary();
