@@ -10,7 +10,6 @@ mod arp;
 mod claim;
 mod config;
 mod dhcp;
-mod dhcp_frames;
 mod event;
 mod icmp;
 mod ipv4;
