@@ -35,6 +35,7 @@ fn every_setting_has_a_flag_of_its_name() {
             "announce",
             "attach",
             "no-filter",
+            "arp-proxy",
             "dhcp",
             "dont-fragment",
             "ipv6",

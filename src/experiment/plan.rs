@@ -193,6 +193,8 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
             Switching::Bridge => ports_per_bridge(settings, vms)?,
             _ => default.ports_per_bridge,
         },
+        hook: settings.get("hook").map(|setting| setting.text.clone()),
+        arp_proxy: settings.switch("arp-proxy")?,
         filter: !settings.switch("no-filter")?,
     };
     Ok(lab)

@@ -28,6 +28,8 @@ pub const LAB: &[&str] = &[
     "txqueuelen",
     "no-filter",
     "fabric",
+    "hook",
+    "arp-proxy",
     "sim-delay",
     "sim-jitter",
     "sim-loss",

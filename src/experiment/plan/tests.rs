@@ -176,6 +176,14 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--fabric none --attach",
             "--attach true: allowed only with --fabric bridge",
         ),
+        (
+            "--arp-proxy --ipv6",
+            "--arp-proxy true: not allowed with --ipv6",
+        ),
+        (
+            "--hook true",
+            "--hook true: allowed only with --fabric none",
+        ),
         ("--vms 0", "--vms 0: allowed is 1 or more"),
         (
             "--vms 70000",
