@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::fabric::{Fabric, Write};
 use crate::load::{Due, FlowId, Load, PhaseLoad};
 use crate::record::{DropReason, Recorder};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::vm::{
     Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmConfig, VmId,
 };
@@ -280,10 +280,7 @@ impl<F: Fabric> Hypervisor<F> {
             return Some(Instant::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        [timer, self.load.next_at(), self.phase_end]
-            .into_iter()
-            .flatten()
-            .min()
+        earliest(timer, earliest(self.load.next_at(), self.phase_end))
     }
 
     /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.

@@ -29,6 +29,18 @@ impl Instant {
     }
 }
 
+/// The earlier of two deadlines, of which either may be absent.
+///
+/// Written out because it stands in the path of every frame, where an iterator over an array of options was seen to
+/// take a twentieth of a round trip.
+pub fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, None) => one,
+        (None, other) => other,
+    }
+}
+
 impl Add<Duration> for Instant {
     type Output = Instant;
 

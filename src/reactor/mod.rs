@@ -28,7 +28,7 @@ use nix::sys::signal::Signal;
 
 use crate::record::{DropReason, Recorder};
 use crate::system::{DeadlineTimer, StopSignals, SystemError, vm_of};
-use crate::time::{Clock, Instant, MonotonicClock};
+use crate::time::{Clock, Instant, MonotonicClock, earliest};
 use crate::vm::VmId;
 use crate::wire::{EthernetFrame, MacAddr};
 
@@ -195,10 +195,7 @@ impl Reactor {
         until: Option<Instant>,
     ) -> Result<(), SystemError> {
         let watch = self.watch.as_ref().map(|watch| watch.next);
-        let deadline = [hypervisor.next_deadline(), until, watch]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = earliest(hypervisor.next_deadline(), earliest(until, watch));
         self.wait(hypervisor, now, deadline)?;
         self.sort_events()?;
         for _ in 0..self.undrained.len() {
@@ -206,13 +203,13 @@ impl Reactor {
                 self.drain(hypervisor, vm);
             }
         }
+        let mut now = self.clock.now();
         for _ in 0..SEND_BUDGET {
-            let now = self.clock.now();
             let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
                 break;
             };
             if let Some(outgoing) = self.tell(now, step) {
-                self.exchange(hypervisor, outgoing);
+                now = self.exchange(hypervisor, outgoing).unwrap_or(now);
             }
         }
         hypervisor.recorder().turn();
@@ -287,31 +284,40 @@ impl Reactor {
         self.undrained.push_back(vm);
     }
 
-    /// Sends a frame, reads it where it went, sends what comes of it, and so on to the end of the exchange.
-    fn exchange<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, first: Outgoing) {
+    /// Sends a frame, reads it where it went, sends what comes of it, and so on to the end of the exchange. Returns when
+    /// the last frame was read, if any was.
+    fn exchange<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        first: Outgoing,
+    ) -> Option<Instant> {
         let mut outgoing = first;
+        let mut read_at = None;
         for _ in 0..FOLLOW_BUDGET {
             let more = outgoing.more;
             let Some(destination) = self.send(hypervisor, outgoing) else {
-                return;
+                return read_at;
             };
             if more || !self.prediction.is_worth_a_read() {
-                return;
+                return read_at;
             }
             let Some(vm) = hypervisor.station(destination) else {
-                return;
+                return read_at;
             };
             let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
-                return self.prediction.missed();
+                self.prediction.missed();
+                return read_at;
             };
             self.prediction.hit();
             let now = self.clock.now();
+            read_at = Some(now);
             let Some(reply) = self.handle(hypervisor, now, vm, length) else {
-                return;
+                return read_at;
             };
             outgoing = reply;
         }
         self.send(hypervisor, outgoing);
+        read_at
     }
 
     /// Hands a frame that was read to its VM.

@@ -11,7 +11,7 @@ pub use switch::{Impairments, Stall, Switch};
 
 use crate::fabric::{Fabric, Read};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// What a simulated lab is like.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -52,11 +52,11 @@ pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) 
         if hypervisor.has_flows() && hypervisor.is_done() {
             return driver.now;
         }
-        let next = [
+        let next = earliest(
             hypervisor.next_deadline(),
             hypervisor.fabric().next_arrival(),
-        ];
-        match next.into_iter().flatten().min() {
+        );
+        match next {
             Some(at) if at <= until => driver.now = driver.now.max(at),
             _ => return until.max(driver.now),
         }

@@ -37,7 +37,7 @@ use self::ipv6::Ipv6;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::ping::Session;
 use crate::fabric::Station;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
@@ -289,10 +289,10 @@ impl Vm {
     pub fn poll_at(&self) -> Option<Instant> {
         if self.resolved.is_empty() && self.unresolved.is_empty() {
             let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
-            [self.neighbours.deadline(), self.ipv4.deadline(), ipv6]
-                .into_iter()
-                .flatten()
-                .min()
+            earliest(
+                self.neighbours.deadline(),
+                earliest(self.ipv4.deadline(), ipv6),
+            )
         } else {
             Some(Instant::ZERO)
         }
