@@ -267,6 +267,10 @@ struct Arguments {
     #[structopt(long)]
     vlan_filtering: bool,
 
+    /// Each VM gets its address from a DHCP server on the bridge; pings begin when all have one, or after a minute
+    #[structopt(long)]
+    dhcp: bool,
+
     /// Each VM announces its address to the others at its start
     #[structopt(long)]
     announce: bool,
@@ -556,6 +560,7 @@ fn settings(arguments: &Arguments) -> Settings {
     for (name, is_on) in [
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
+        ("dhcp", arguments.dhcp),
         ("no-filter", arguments.no_filter),
         ("announce", arguments.announce),
         ("probe", arguments.probe),

@@ -415,6 +415,11 @@ impl World<'_> {
             return Ok(target);
         };
         let (vm, reachable) = match address {
+            IpAddr::V4(address) if self.guests.dhcp => {
+                // Which VM will have which address is the server's choice, and so is the way out.
+                let why = || format!("{address} can't be the address of a host");
+                (None, is_host(address).then_some(()).ok_or_else(why))
+            }
             IpAddr::V4(address) => {
                 let vm = self.vms.iter().position(|vm| vm.address == address);
                 (vm, self.check_reachable(address))

@@ -16,6 +16,7 @@ pub const LAB: &[&str] = &[
     "subnet",
     "host-addr",
     "gateway",
+    "dhcp",
     "announce",
     "probe",
     "udp-echo",

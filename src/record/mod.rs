@@ -14,6 +14,7 @@
 //!
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
+mod addresses;
 mod crossing;
 mod drops;
 mod errors;
@@ -26,6 +27,7 @@ mod sparse;
 mod timeline;
 mod totals;
 
+pub use addresses::{Addresses, Conflict, MAX_CONFLICTS};
 pub use crossing::Crossing;
 pub use drops::{DropReason, Drops, UnknownDropReason};
 pub use errors::ErrorCounts;

@@ -1,13 +1,16 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use std::net::IpAddr;
+
 use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
+use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
 use crate::load::FlowId;
 use crate::time::Instant;
-use crate::vm::PingError;
+use crate::vm::{PingError, VmId};
+use crate::wire::MacAddr;
 
 /// Bounds of a recorder's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +53,8 @@ pub struct Recorder {
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
+    lease: Latency,
+    addresses: Addresses,
 }
 
 impl Recorder {
@@ -68,6 +73,8 @@ impl Recorder {
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
+            lease: Latency::new(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -206,6 +213,29 @@ impl Recorder {
         self.resolution6.record(elapsed);
     }
 
+    /// A DHCP server granted an address `elapsed` nanoseconds after the VM had begun to look for one.
+    ///
+    /// Addresses belong to the run as a whole, a warm-up included.
+    pub fn leased(&mut self, elapsed: u64) {
+        self.lease.record(elapsed);
+        self.addresses.leased += 1;
+    }
+
+    /// A DHCP server granted an address for longer.
+    pub fn renewed(&mut self) {
+        self.addresses.renewed += 1;
+    }
+
+    /// A lease ran out, or was taken back.
+    pub fn lease_lost(&mut self) {
+        self.addresses.lost += 1;
+    }
+
+    /// The station `mac` claims the address of `vm` as well.
+    pub fn conflict(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
+        self.addresses.conflict(vm, address, mac);
+    }
+
     /// A VM got its first answer `elapsed` nanoseconds after it had been made.
     ///
     /// Belongs to the run as a whole, a warm-up included.
@@ -298,6 +328,16 @@ impl Recorder {
     /// How long neighbours took to resolve over IPv6.
     pub const fn resolution6(&self) -> &Latency {
         &self.resolution6
+    }
+
+    /// How long VMs looked for an address by DHCP.
+    pub const fn lease(&self) -> &Latency {
+        &self.lease
+    }
+
+    /// What happened to the VMs' addresses.
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.

@@ -44,10 +44,14 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         for (error, pings) in &other.errors {
             *merged.errors.entry(*error).or_default() += pings;
         }
+        merged.addresses.merge(&other.addresses);
         merged.reactor.merge(&other.reactor);
         merged.histograms.merge(&other.histograms);
     }
     merged.flows = flows(reports);
+    merged.flow_count = merged.flows.len() as u64;
+    let whole = merged.flows.iter().filter(|flow| flow.totals.failed() == 0);
+    merged.flows_whole = whole.count() as u64;
     if !others.is_empty() {
         // They were expected of a single run.
         merged.expectations.clear();
@@ -65,6 +69,7 @@ impl Report {
             lateness,
             resolution,
             resolution6,
+            lease,
             first,
             lag,
             boot,
@@ -78,6 +83,7 @@ impl Report {
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
         self.resolution6_ns = resolution6.summary();
+        self.lease_ns = lease.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
         self.boot_ns = boot.summary();

@@ -44,6 +44,7 @@ impl Lab {
             .add_flow(FlowConfig {
                 source: VmId(source),
                 session,
+                target: Some(VmId(destination)),
             })
             .unwrap();
     }

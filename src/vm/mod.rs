@@ -9,6 +9,8 @@
 mod arp;
 mod claim;
 mod config;
+mod dhcp;
+mod dhcp_frames;
 mod event;
 mod icmp;
 mod ipv4;
@@ -122,7 +124,7 @@ impl Vm {
             .map(|ipv6| Box::new(Ipv6::new(now, config.mac, &ipv6, &mut random)));
         Vm {
             ipv6,
-            ipv4: Ipv4::new(now, &config.ipv4, &mut random),
+            ipv4: Ipv4::new(now, &config, &mut random),
             config,
             random,
             neighbours: NeighbourTable::default(),
@@ -164,6 +166,22 @@ impl Vm {
         self.ipv4.fragments.clear() + ipv6
     }
 
+    /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
+    pub fn is_configuring(&self) -> bool {
+        let ipv4 = self.address().is_none()
+            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some());
+        ipv4 || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
+    }
+
+    /// Has the pings of `session` go to another address of the same IP version from now on.
+    pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
+        if let Some(session) = self.session_mut(session)
+            && session.config.destination.is_ipv4() == destination.is_ipv4()
+        {
+            session.config.destination = destination;
+        }
+    }
+
     /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
     pub fn station(&self) -> Station {
         let address = self.address().or(self.ipv4.claim.tentative());
@@ -195,9 +213,9 @@ impl Vm {
         Some(SessionId(id))
     }
 
-    /// Makes `mac` known as the address of the neighbour `address`, as if it had just answered.
-    pub fn add_neighbour(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
-        self.neighbours.learn(now, address, mac, true);
+    /// Makes `mac` known as the address of the neighbour `address`, for good.
+    pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
+        self.neighbours.set(address, mac);
     }
 
     /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
@@ -333,6 +351,7 @@ impl Vm {
         }
         self.poll_claim(now, buffer)
             .or_else(|| self.poll_fragments(now, buffer))
+            .or_else(|| self.poll_dhcp(now, buffer))
             .or_else(|| self.poll_ipv6(now, buffer))
     }
 
@@ -400,6 +419,9 @@ impl Vm {
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
                 let headers = bytes.get(..packet.payload_offset).unwrap_or_default();
+                if let Some(reply) = self.dhcp_reply(&packet)? {
+                    return self.receive_dhcp(now, frame.source, &reply, buffer);
+                }
                 let action = self.receive_ipv4(now, headers, &packet)?;
                 self.act(now, action, buffer, length)
             }
@@ -424,6 +446,9 @@ impl Vm {
     fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
         match destination {
             IpAddr::V4(destination) => {
+                if destination.is_unspecified() {
+                    return None;
+                }
                 let next_hop = self.ipv4.interface()?.next_hop(destination)?;
                 Some(next_hop.into())
             }

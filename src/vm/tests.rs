@@ -9,6 +9,7 @@ use crate::wire::{
 };
 
 mod arp;
+mod dhcp;
 mod fragments;
 mod icmp;
 mod ipv6;
@@ -87,7 +88,10 @@ impl Bench {
     /// A VM that knows its peer's address.
     fn resolved() -> Bench {
         let mut bench = Bench::new();
-        bench.vm.add_neighbour(ms(0), PEER.into(), PEER_MAC);
+        bench
+            .vm
+            .neighbours
+            .learn(ms(0), PEER.into(), PEER_MAC, true);
         bench
     }
 

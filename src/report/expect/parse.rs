@@ -88,6 +88,7 @@ fn figure(name: &str) -> Option<Figure> {
         ("late", Count::Late),
         ("reordered", Count::Reordered),
         ("corrupt", Count::Corrupt),
+        ("errored", Count::Errored),
         ("drops", Count::Drops),
     ];
     if let Some((_, count)) = counts.into_iter().find(|(known, _)| *known == name) {
@@ -104,6 +105,7 @@ fn figure(name: &str) -> Option<Figure> {
         ("lateness", Histogram::Lateness),
         ("resolution", Histogram::Resolution),
         ("resolution6", Histogram::Resolution6),
+        ("lease", Histogram::Lease),
         ("first", Histogram::First),
         ("lag", Histogram::Lag),
     ];

@@ -532,7 +532,7 @@ fn an_error_ends_the_ping_that_it_quotes() {
         ((4, 1, 6), PingError::ProtocolUnreachable),
     ] {
         let mut bench = settled();
-        bench.vm.add_neighbour(ms(QUIET), OTHER.into(), PEER_MAC);
+        bench.vm.add_neighbour(OTHER.into(), PEER_MAC);
         let PingStart::Transmit(transmit) =
             bench
                 .vm

@@ -9,7 +9,7 @@ fn bench(vlan: Option<&str>) -> Bench {
         vlan: vlan.map(|vlan| vlan.parse().unwrap()),
         ..VmConfig::new(MAC, IP)
     });
-    bench.vm.add_neighbour(ms(0), PEER.into(), PEER_MAC);
+    bench.vm.add_neighbour(PEER.into(), PEER_MAC);
     bench
 }
 
