@@ -7,6 +7,7 @@
 mod disturbances;
 mod hand_made_lab;
 mod ipv4;
+mod ipv6;
 mod lab;
 mod lifecycle;
 mod main_job;
@@ -16,4 +17,5 @@ mod report;
 mod rights;
 mod scale;
 mod usage;
+mod vlan;
 mod witnesses;
