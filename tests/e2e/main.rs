@@ -6,6 +6,7 @@
 
 mod disturbances;
 mod hand_made_lab;
+mod ipv4;
 mod ipv6;
 mod lab;
 mod lifecycle;
