@@ -104,7 +104,7 @@ fn the_largest_datagram_goes_both_ways_in_fragments() {
     let lab = Lab::new();
     for (mtu, size) in [(1500, 1473), (1500, 65_507), (576, 65_507), (68, 3_000)] {
         let line = format!(
-            "--host-addr 10.77.0.1/16 --ping vm0:10.77.0.1 --ping vm0:vm1 --count 20 --timeout 5s --mtu {mtu} --size {size} --fragment"
+            "--host-addr 10.77.0.1/16 --ping vm0:10.77.0.1 --ping vm0:vm1 --count 20 --timeout 5s --mtu {mtu} --fragment --size {size}"
         );
         let report = report(&lab, &line, 0);
         assert_eq!(report["totals"]["received"], json!(40), "{line}: {report}");
@@ -114,7 +114,7 @@ fn the_largest_datagram_goes_both_ways_in_fragments() {
 #[test]
 fn many_pings_in_fragments_at_once_are_put_together() {
     let lab = Lab::new();
-    let line = "--vms 6 --ping mesh --window 4 --count 50 --size 20000 --fragment --timeout 5s";
+    let line = "--vms 6 --ping mesh --window 4 --count 50 --fragment --size 20000 --timeout 5s";
     let report = report(&lab, line, 0);
     assert_eq!(report["totals"]["received"], json!(30 * 50), "{report}");
     assert_eq!(report["drops"].get("reassembly_timeout"), None, "{report}");
