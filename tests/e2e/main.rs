@@ -10,6 +10,7 @@ mod ipv4;
 mod ipv6;
 mod lab;
 mod lifecycle;
+mod load;
 mod main_job;
 mod raw_socket;
 mod refusals;
