@@ -5,20 +5,20 @@
 //! [`Hypervisor::next_step`] for what is due, sends what either returns, and sleeps until
 //! [`Hypervisor::next_deadline`].
 
+mod accounts;
+mod drop_reason;
+mod record;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::fabric::{Fabric, Write};
 use crate::load::{Due, FlowId, Load, PhaseLoad};
 use crate::record::{DropReason, Recorder};
 use crate::time::{Instant, earliest};
-use crate::vm::{
-    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Unsent, Vm, VmConfig,
-    VmId,
-};
-use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, MacAddr, ParseError};
+use crate::vm::{Event, PingId, PingStart, Reaction, SessionConfig, Unsent, Vm, VmConfig, VmId};
+use crate::wire::MacAddr;
 
 /// Bytes of fragments that all VMs together hold at once. A single one holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
@@ -503,126 +503,6 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    fn record(&mut self, now: Instant, vm: VmId, event: Event) {
-        match event {
-            Event::Resolved {
-                address, elapsed, ..
-            } => match address {
-                IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
-                IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
-            },
-            Event::AddressTried { .. } | Event::AddressReady { .. } | Event::AddressLost { .. } => {
-                self.tune(vm);
-            }
-            Event::Conflict { address, mac } => {
-                self.recorder.dropped(DropReason::ArpConflict);
-                self.recorder.conflict(vm, address, mac);
-                self.tune(vm);
-            }
-            Event::Leased { address, elapsed } => {
-                self.recorder.leased(nanos(elapsed));
-                self.redirect_flows(vm, address);
-                self.tune(vm);
-            }
-            Event::Renewed { .. } => self.recorder.renewed(),
-            Event::LeaseLost { .. } => {
-                self.recorder.lease_lost();
-                self.tune(vm);
-            }
-            Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
-            Event::Ping(ping, outcome) => {
-                let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
-                    return;
-                };
-                let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
-                    return;
-                };
-                match outcome {
-                    PingOutcome::Answered {
-                        due,
-                        sent,
-                        received,
-                    } => {
-                        self.recorder
-                            .answered(flow, ping.sequence, due, sent, received);
-                        if let Some(since) = guest.booting_since.take() {
-                            self.recorder.booted(received.nanos_since(since));
-                        }
-                    }
-                    PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
-                    PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
-                    PingOutcome::Unresolved { due } => self.recorder.unresolved(flow, due, now),
-                    PingOutcome::Errored { due, error } => {
-                        self.recorder.errored(flow, due, error, now);
-                    }
-                    PingOutcome::Duplicate => self.recorder.duplicate(flow, now),
-                    PingOutcome::Late => self.recorder.late(flow, now),
-                }
-                if outcome.is_final() {
-                    self.load.finished(now, flow);
-                }
-            }
-        }
-    }
-
-    /// Keeps the account of the VMs that have no address yet.
-    fn count_configuring(&mut self, vm: VmId) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
-            return;
-        };
-        let is_configuring = guest.vm.is_configuring();
-        let was_configuring = std::mem::replace(&mut guest.is_configuring, is_configuring);
-        self.configuring += usize::from(is_configuring);
-        self.configuring -= usize::from(was_configuring);
-    }
-
-    /// Has the pings to `vm` go to the address that it has from now on.
-    fn redirect_flows(&mut self, vm: VmId, address: Ipv4Addr) {
-        let Some(Some(target)) = self.guests.get_mut(vm.index()) else {
-            return;
-        };
-        let flows = std::mem::take(&mut target.targeted_by);
-        for flow in &flows {
-            let Some(owner) = self.flows.get(flow.index()).map(|flow| flow.ping) else {
-                continue;
-            };
-            if let Some(Some(source)) = self.guests.get_mut(owner.vm.index()) {
-                source.vm.redirect(owner.session, address.into());
-            }
-        }
-        if let Some(Some(target)) = self.guests.get_mut(vm.index()) {
-            target.targeted_by = flows;
-        }
-    }
-
-    /// Keeps the account of the fragments that VMs hold. The VM that goes beyond the bound for all of them loses those
-    /// that wait for others.
-    fn bound_fragments(&mut self, vm: VmId) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
-            return;
-        };
-        let mut bytes = guest.vm.fragment_bytes();
-        if bytes == guest.fragment_bytes {
-            return;
-        }
-        if self.fragment_bytes - guest.fragment_bytes + bytes > MAX_FRAGMENT_BYTES {
-            let datagrams = guest.vm.drop_fragments() as u64;
-            self.recorder
-                .dropped_many(DropReason::ReassemblyFull, datagrams);
-            bytes = guest.vm.fragment_bytes();
-        }
-        self.fragment_bytes = self.fragment_bytes - guest.fragment_bytes + bytes;
-        guest.fragment_bytes = bytes;
-    }
-
-    /// Tells the fabric what a VM listens to that has got or lost an address.
-    fn tune(&mut self, vm: VmId) {
-        if let Some(Some(guest)) = self.guests.get(vm.index()) {
-            // Where that fails the VM does without: others can't resolve its address, which shows in the figures.
-            let _ = self.fabric.tune(vm, &guest.vm.station());
-        }
-    }
-
     fn schedule(&mut self, vm: VmId) {
         let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
@@ -653,67 +533,5 @@ impl<F: Fabric> Hypervisor<F> {
             flow.is_armed = true;
             self.timers.push(Reverse((at, Timer::PingTimeout(id))));
         }
-    }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The name under which an ignored frame is counted.
-fn drop_reason(ignored: Ignored) -> DropReason {
-    match ignored {
-        Ignored::Malformed(ParseError {
-            fault: Fault::Truncated { .. },
-            ..
-        }) => DropReason::Truncated,
-        Ignored::Malformed(ParseError {
-            layer: Layer::Ethernet,
-            ..
-        }) => DropReason::BadEthernet,
-        Ignored::Malformed(ParseError {
-            layer: Layer::Arp, ..
-        }) => DropReason::BadArp,
-        Ignored::Malformed(ParseError {
-            layer: Layer::Ipv4,
-            fault: Fault::Checksum,
-            ..
-        }) => DropReason::BadIpChecksum,
-        Ignored::Malformed(ParseError {
-            layer: Layer::Ipv4 | Layer::Ipv6,
-            ..
-        }) => DropReason::BadIpHeader,
-        Ignored::Malformed(ParseError {
-            layer: Layer::Dhcp, ..
-        }) => DropReason::BadDhcp,
-        Ignored::Malformed(ParseError {
-            layer: Layer::Udp, ..
-        }) => DropReason::BadUdpChecksum,
-        Ignored::Malformed(ParseError {
-            layer: Layer::Icmp | Layer::Icmpv6,
-            ..
-        }) => DropReason::BadIcmpChecksum,
-        Ignored::OtherStation => DropReason::NotForOurMac,
-        Ignored::OtherTarget => DropReason::ArpNotForUs,
-        Ignored::OtherAddress => DropReason::NotForOurIp,
-        Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
-        Ignored::UnexpectedArpReply
-        | Ignored::UnexpectedAdvertisement
-        | Ignored::UnexpectedEchoReply
-        | Ignored::UnexpectedDhcp
-        | Ignored::UnexpectedIcmpError => DropReason::UnexpectedReply,
-        Ignored::EtherType(ETHER_TYPE_IPV6) => DropReason::Ipv6Ignored,
-        Ignored::EtherType(_) => DropReason::UnknownEthertype,
-        Ignored::BadSource => DropReason::BadSource,
-        Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
-        Ignored::OtherVlan => DropReason::OtherVlan,
-        Ignored::FragmentOverlap => DropReason::FragmentOverlap,
-        Ignored::FragmentLength => DropReason::BadFragment,
-        Ignored::ReassemblyFull => DropReason::ReassemblyFull,
-        Ignored::ReassemblyTimeout => DropReason::ReassemblyTimeout,
-        Ignored::OutboxFull => DropReason::FragmentQueueFull,
-        Ignored::ClosedPort(_) => DropReason::ClosedPort,
-        Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
-        Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
     }
 }

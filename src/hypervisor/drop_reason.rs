@@ -1,0 +1,63 @@
+//! Under which name an ignored frame is counted.
+
+use crate::record::DropReason;
+use crate::vm::Ignored;
+use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, ParseError};
+
+/// The name under which an ignored frame is counted.
+pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
+    match ignored {
+        Ignored::Malformed(ParseError {
+            fault: Fault::Truncated { .. },
+            ..
+        }) => DropReason::Truncated,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ethernet,
+            ..
+        }) => DropReason::BadEthernet,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Arp, ..
+        }) => DropReason::BadArp,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ipv4,
+            fault: Fault::Checksum,
+            ..
+        }) => DropReason::BadIpChecksum,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Ipv4 | Layer::Ipv6,
+            ..
+        }) => DropReason::BadIpHeader,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Dhcp, ..
+        }) => DropReason::BadDhcp,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Udp, ..
+        }) => DropReason::BadUdpChecksum,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Icmp | Layer::Icmpv6,
+            ..
+        }) => DropReason::BadIcmpChecksum,
+        Ignored::OtherStation => DropReason::NotForOurMac,
+        Ignored::OtherTarget => DropReason::ArpNotForUs,
+        Ignored::OtherAddress => DropReason::NotForOurIp,
+        Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
+        Ignored::UnexpectedArpReply
+        | Ignored::UnexpectedAdvertisement
+        | Ignored::UnexpectedEchoReply
+        | Ignored::UnexpectedDhcp
+        | Ignored::UnexpectedIcmpError => DropReason::UnexpectedReply,
+        Ignored::EtherType(ETHER_TYPE_IPV6) => DropReason::Ipv6Ignored,
+        Ignored::EtherType(_) => DropReason::UnknownEthertype,
+        Ignored::BadSource => DropReason::BadSource,
+        Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
+        Ignored::OtherVlan => DropReason::OtherVlan,
+        Ignored::FragmentOverlap => DropReason::FragmentOverlap,
+        Ignored::FragmentLength => DropReason::BadFragment,
+        Ignored::ReassemblyFull => DropReason::ReassemblyFull,
+        Ignored::ReassemblyTimeout => DropReason::ReassemblyTimeout,
+        Ignored::OutboxFull => DropReason::FragmentQueueFull,
+        Ignored::ClosedPort(_) => DropReason::ClosedPort,
+        Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
+        Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
+    }
+}

@@ -1,0 +1,79 @@
+//! What happened to a VM, told to the recorder, the load and the fabric.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Hypervisor;
+use super::drop_reason::drop_reason;
+use crate::fabric::Fabric;
+use crate::record::DropReason;
+use crate::time::Instant;
+use crate::vm::{Event, PingOutcome, VmId};
+
+impl<F: Fabric> Hypervisor<F> {
+    pub(super) fn record(&mut self, now: Instant, vm: VmId, event: Event) {
+        match event {
+            Event::Resolved {
+                address, elapsed, ..
+            } => match address {
+                IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
+                IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
+            },
+            Event::AddressTried { .. } | Event::AddressReady { .. } | Event::AddressLost { .. } => {
+                self.tune(vm);
+            }
+            Event::Conflict { address, mac } => {
+                self.recorder.dropped(DropReason::ArpConflict);
+                self.recorder.conflict(vm, address, mac);
+                self.tune(vm);
+            }
+            Event::Leased { address, elapsed } => {
+                self.recorder.leased(nanos(elapsed));
+                self.redirect_flows(vm, address);
+                self.tune(vm);
+            }
+            Event::Renewed { .. } => self.recorder.renewed(),
+            Event::LeaseLost { .. } => {
+                self.recorder.lease_lost();
+                self.tune(vm);
+            }
+            Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
+            Event::Ping(ping, outcome) => {
+                let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+                    return;
+                };
+                let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
+                    return;
+                };
+                match outcome {
+                    PingOutcome::Answered {
+                        due,
+                        sent,
+                        received,
+                    } => {
+                        self.recorder
+                            .answered(flow, ping.sequence, due, sent, received);
+                        if let Some(since) = guest.booting_since.take() {
+                            self.recorder.booted(received.nanos_since(since));
+                        }
+                    }
+                    PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
+                    PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
+                    PingOutcome::Unresolved { due } => self.recorder.unresolved(flow, due, now),
+                    PingOutcome::Errored { due, error } => {
+                        self.recorder.errored(flow, due, error, now);
+                    }
+                    PingOutcome::Duplicate => self.recorder.duplicate(flow, now),
+                    PingOutcome::Late => self.recorder.late(flow, now),
+                }
+                if outcome.is_final() {
+                    self.load.finished(now, flow);
+                }
+            }
+        }
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
