@@ -1,6 +1,8 @@
 //! A bridge that answers ARP requests itself, as container networks have it: it knows every neighbour beforehand, and
 //! which port it is behind, and floods no request (`br_do_proxy_suppress_arp()` in `net/bridge/br_arp_nd_proxy.c`).
 //!
+//! And, without any answers, a bridge that knows beforehand which port each VM is behind: [`Netlink::forward_statically`].
+//!
 //! Nothing at all is flooded to a port that has the flag, so announcements and IPv6's multicast do not get there either.
 
 use std::net::Ipv4Addr;
@@ -40,7 +42,7 @@ impl Netlink {
         station: &Station,
         ways: &[Way],
     ) -> Result<(), SystemError> {
-        let mut requests = vec![(port_flag(index), 0)];
+        let mut requests = vec![(port_flag(index, InfoBridgePort::ProxyARP(true)), 0)];
         let replace = NLM_F_CREATE | NLM_F_REPLACE;
         for way in ways {
             requests.push((forwarding(*way, station.mac), replace));
@@ -54,7 +56,28 @@ impl Netlink {
     }
 }
 
-fn port_flag(index: u32) -> RouteNetlinkMessage {
+impl Netlink {
+    /// Tells the bridge of `way` that `mac` is behind that port, and to flood no frame for an unknown address there: the
+    /// one station behind it is known. `name` is for the error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn forward_statically(
+        &mut self,
+        name: &str,
+        way: Way,
+        mac: MacAddr,
+    ) -> Result<(), SystemError> {
+        let requests = vec![
+            (port_flag(way.port, InfoBridgePort::UnicastFlood(false)), 0),
+            (forwarding(way, mac), NLM_F_CREATE | NLM_F_REPLACE),
+        ];
+        self.request(requests, |_| ())
+            .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
+    }
+}
+
+fn port_flag(index: u32, flag: InfoBridgePort) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.header = LinkHeader {
         index,
@@ -62,9 +85,7 @@ fn port_flag(index: u32) -> RouteNetlinkMessage {
     };
     message.attributes = vec![LinkAttribute::LinkInfo(vec![
         LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::ProxyARP(
-            true,
-        )])),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![flag])),
     ])];
     RouteNetlinkMessage::NewLink(message)
 }

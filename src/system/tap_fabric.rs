@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::arp_proxy::Way;
 use super::bridges::{Bridges, Maker, bridge_links, silence_link};
 use super::clean::remove_marked;
 use super::error::SystemError;
@@ -261,6 +262,14 @@ impl TapFabric {
             let index = index_of(name)?;
             let ways = bridges.ways_to(place, index);
             self.netlink.proxy_arp(name, index, station, &ways)?;
+        }
+        if self.lab.static_forwarding
+            && let Carrier::Bridges(bridges) = &self.carrier
+            && let Some((_, bridge)) = bridges.get(place)
+        {
+            let port = index_of(name)?;
+            let way = Way { bridge, port };
+            self.netlink.forward_statically(name, way, station.mac)?;
         }
         Ok((tap, place))
     }
