@@ -207,7 +207,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             guest.flows.iter().for_each(|flow| self.load.retire(*flow));
             self.configuring -= usize::from(guest.is_configuring);
-            self.fragment_bytes -= guest.fragment_bytes;
+            self.fragment_bytes = self.fragment_bytes.saturating_sub(guest.fragment_bytes);
         }
         self.fabric.unplug(vms)
     }

@@ -104,8 +104,8 @@ fn figure(name: &str) -> Option<Figure> {
         ("response", Histogram::Response),
         ("lateness", Histogram::Lateness),
         ("resolution", Histogram::Resolution),
-        ("resolution6", Histogram::Resolution6),
         ("lease", Histogram::Lease),
+        ("resolution6", Histogram::Resolution6),
         ("first", Histogram::First),
         ("lag", Histogram::Lag),
     ];
