@@ -305,7 +305,7 @@ struct Arguments {
     #[structopt(long)]
     fragment: bool,
 
-    /// Pings must not be cut into fragments; without it those that are larger than the MTU are
+    /// Forbid routers to cut the pings into fragments
     #[structopt(long)]
     dont_fragment: bool,
 

@@ -10,6 +10,8 @@ use crate::load::{Arrivals, Pacing, PhaseLoad};
 use crate::record::{Limits, Recorder};
 use crate::vm::{Ipv6Config, Ipv6Interface, PingOptions, SessionConfig, VmConfig, VmId};
 
+mod endpoints;
+
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
 
