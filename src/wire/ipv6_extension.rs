@@ -128,6 +128,7 @@ pub(super) fn walk(
     let mut named_at = FIRST_NEXT_HEADER;
     // From the start of the IPv6 header.
     let mut at = IPV6_HEADER_LENGTH;
+    let mut is_fragment = false;
     for walked in 0..=MAX_EXTENSION_HEADERS {
         let malformed = |needed| {
             let fault = ParseError::truncated(Layer::Ipv6, offset + at, needed, rest.len());
@@ -153,7 +154,12 @@ pub(super) fn walk(
                 next = header.next_header();
                 header.slice().len()
             }
+            // Fragments of fragments are nobody's, as in Linux (`ipv6_frag_rcv` in `net/ipv6/reassembly.c`).
+            IpNumber::IPV6_FRAGMENTATION_HEADER if is_fragment => {
+                return Err(unrecognised(0, at));
+            }
             IpNumber::IPV6_FRAGMENTATION_HEADER if walked < MAX_EXTENSION_HEADERS => {
+                is_fragment = true;
                 let header = Ipv6FragmentHeaderSlice::from_slice(rest)
                     .map_err(|e| malformed(e.required_len))?;
                 // An atomic fragment is a whole packet (RFC 6946).
@@ -292,7 +298,7 @@ mod tests {
             })
         };
         type Case = (&'static str, u8, Vec<u8>, Result<u8, ExtensionFault>);
-        let cases: [Case; 19] = [
+        let cases: [Case; 20] = [
             ("none", 58, vec![], Ok(58)),
             ("padding", 60, options(58, PAD), Ok(58)),
             ("hop-by-hop first", 0, options(17, PAD), Ok(17)),
@@ -385,6 +391,12 @@ mod tests {
                 44,
                 vec![58, 0, 0, 0, 0, 0, 0, 9],
                 Ok(58),
+            ),
+            (
+                "an atomic fragment of one",
+                44,
+                [[44, 0, 0, 0, 0, 0, 0, 9], [58, 0, 0, 0, 0, 0, 0, 9]].concat(),
+                problem(0, 48),
             ),
             (
                 "half a header",
