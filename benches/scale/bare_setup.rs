@@ -13,7 +13,7 @@ use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::MacAddr;
 
-use crate::Result;
+use crate::{Result, cpu_seconds};
 
 /// Instructions of the filter of a VM without groups.
 const FILTER_LENGTH: usize = 27;
@@ -28,9 +28,10 @@ pub fn run(vms: u32) -> Result<()> {
         tap_prefix: "probe".to_owned(),
         ..LabConfig::default()
     };
-    let started = MonotonicClock.now();
+    let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
     let mut fabric = TapFabric::new(registry, lab)?;
     let bridges = MonotonicClock.now() - started;
+    let bridges_cpu = cpu_seconds()? - cpu;
     let topology = fabric.topology().ok_or("no bridges")?;
     let mut masters = Vec::new();
     for leaf in 0..topology.leaves().max(1) {
@@ -64,7 +65,7 @@ pub fn run(vms: u32) -> Result<()> {
     let mut taps = Vec::with_capacity(vms as usize);
     let mut answer = vec![0; 4096];
 
-    let started = MonotonicClock.now();
+    let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
     for (token, (name, message)) in messages.iter().enumerate() {
         let tap = Tap::create(name)?;
         tap.attach_filter(&mut filter)?;
@@ -82,6 +83,7 @@ pub fn run(vms: u32) -> Result<()> {
     }
     let elapsed = bridges + (MonotonicClock.now() - started);
     println!("setup {}", elapsed.as_secs_f64());
+    println!("setup cpu {}", bridges_cpu + cpu_seconds()? - cpu);
     std::process::exit(0);
 }
 

@@ -14,9 +14,9 @@ use tap_reactor::system::{
     resident_bytes,
 };
 use tap_reactor::time::{Clock, MonotonicClock};
-use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
+use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
 
-use crate::Result;
+use crate::{Result, cpu_seconds};
 
 /// Pings between two VMs: a good third of a second.
 const PINGS: u64 = 50_000;
@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut reactor = Reactor::new(StopSignals::new()?)?;
     let plan = AddressPlan::new("10.77.0.0/16".parse()?, vms.into())?;
 
-    let started = MonotonicClock.now();
+    let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
     let fabric = TapFabric::new(reactor.registry()?, lab)?;
     let mut hypervisor = Hypervisor::new(fabric, Recorder::new(Limits::default()), 0);
     let before = resident_bytes().ok_or("no figure for memory")?;
@@ -64,6 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
         hypervisor.create_vm(MonotonicClock.now(), VmConfig::new(vm.mac, vm.address))?;
     }
     tell("setup", (MonotonicClock.now() - started).as_secs_f64());
+    tell("setup cpu", cpu_seconds()? - cpu);
     let after = resident_bytes().ok_or("no figure for memory")?;
     tell(
         "per vm",
@@ -83,11 +84,7 @@ pub fn run(options: &Options) -> Result<()> {
     for (vm, neighbour) in [(0, 1), (1, 0)] {
         let neighbour = plan.vm(VmId(neighbour));
         let vm = runner.hypervisor.vm_mut(VmId(vm)).ok_or("no such VM")?;
-        vm.add_neighbour(
-            MonotonicClock.now(),
-            neighbour.address.into(),
-            neighbour.mac,
-        );
+        vm.add_neighbour(neighbour.address.into(), neighbour.mac);
     }
     let turns = runner.hypervisor.recorder().work().turns;
     let seconds = runner.run(vec![(VmId(0), VmId(1))], PINGS)?;
@@ -119,8 +116,13 @@ impl Runner<'_> {
                 destination: self.plan.vm(target).address.into(),
                 payload_length: 56,
                 timeout: Duration::from_secs(20),
+                options: PingOptions::default(),
             };
-            let flow = self.hypervisor.add_flow(FlowConfig { source, session });
+            let flow = self.hypervisor.add_flow(FlowConfig {
+                source,
+                session,
+                target: Some(target),
+            });
             ids.push(flow.ok_or("a VM has no session left")?);
         }
         let (first, last) = ids.first().zip(ids.last()).ok_or("no flows")?;

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use tap_reactor::time::{Clock, MonotonicClock};
 
 use lab::Options;
@@ -68,10 +70,10 @@ fn parent(words: &[&str]) -> Result<()> {
         }
     }
     println!(
-        "| VMs | set-up | of a bare loop | exit | removed from a host | bytes a VM | pings/s, W=1 | of 2 VMs alone | \
+        "| VMs | set-up | of a bare loop | its CPU | exit | removed from a host | bytes a VM | pings/s, W=1 | of 2 VMs alone | \
          turns/s | storm, filter | without | ratio | XDP set-up | XDP pings/s | XDP storm |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for vms in sizes {
         // Large labs take their time, and vary less.
         let rounds = if vms > 1_000 { rounds.min(2) } else { rounds };
@@ -90,6 +92,7 @@ fn row(vms: u32, rounds: u32) -> Result<String> {
         let pair = measure(&["lab", "2"])?;
         sum.add("setup", lab["setup"]);
         sum.add("setup ratio", lab["setup"] / bare["setup"]);
+        sum.add("cpu ratio", lab["setup cpu"] / bare["setup cpu"]);
         sum.add("exit", lab["exit"]);
         sum.add("per vm", lab["per vm"]);
         sum.add("rate", lab["rate"]);
@@ -112,6 +115,7 @@ fn row(vms: u32, rounds: u32) -> Result<String> {
     let columns = [
         sum.seconds("setup"),
         sum.ratio("setup ratio"),
+        sum.ratio("cpu ratio"),
         sum.seconds("exit"),
         sum.seconds("removal"),
         sum.whole("per vm"),
@@ -164,6 +168,14 @@ impl Figures {
     fn whole(&self, name: &str) -> String {
         self.tell(name, |value| format!("{value:.0}"))
     }
+}
+
+/// What this process has had of the processors, in seconds: the kernel's work for it included, and what others do at the
+/// same time left out.
+fn cpu_seconds() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(micros as f64 / 1e6)
 }
 
 /// The figures that a process of this program prints, and how long it takes to exit after that.

@@ -4,18 +4,21 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::Ipv4Net;
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
-use super::{AddressPlan, Experiment, FlowPlan, IpVersion, Ipv6Plan, VmPlan};
+use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::{LabConfig, Switching, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
-use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr};
+use crate::wire::{
+    ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH, MacAddr,
+};
 
 mod fabric;
 mod guests;
+mod host;
 mod ipv6;
 mod phases;
 mod vlan;
@@ -45,7 +48,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     vlan::place(settings, &groups, &mut vms)?;
     lab.vlan_filtering = vlan::filtering(settings, &vms)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
-    host_addresses(settings, &mut lab, &vms, subnet, ipv6)?;
+    host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
@@ -55,8 +58,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let guests = guests::guests(settings, &vms, subnet, ipv6)?;
     let world = World {
         subnet,
-        has_gateway: guests.gateway.is_some(),
-        ipv6,
+        guests: &guests,
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -89,8 +91,7 @@ struct Group<'a> {
 /// What the flows are planned in.
 struct World<'a> {
     subnet: Ipv4Net,
-    has_gateway: bool,
-    ipv6: Option<Ipv6Plan>,
+    guests: &'a GuestPlan,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -177,7 +178,7 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
             validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
         }
     }
-    let lab = LabConfig {
+    Ok(LabConfig {
         vms,
         netns,
         bridge: text("bridge", default.bridge),
@@ -196,8 +197,7 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         hook: settings.get("hook").map(|setting| setting.text.clone()),
         arp_proxy: settings.switch("arp-proxy")?,
         filter: !settings.switch("no-filter")?,
-    };
-    Ok(lab)
+    })
 }
 
 fn subnet(settings: &Settings) -> Result<Ipv4Net, SettingError> {
@@ -328,83 +328,6 @@ fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
     Ok(())
 }
 
-/// Puts the host side's addresses into the plan, at most one of each version, and checks the lab as a whole.
-fn host_addresses(
-    settings: &Settings,
-    lab: &mut LabConfig,
-    vms: &[VmPlan],
-    subnet: Ipv4Net,
-    ipv6: Option<Ipv6Plan>,
-) -> Result<(), SettingError> {
-    for setting in settings.all("host-addr") {
-        if settings.switch("attach")? {
-            let why = "not allowed with --attach, which leaves the bridge as it is";
-            return Err(setting.error(why));
-        }
-        let net: IpNet = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
-        let again = match net {
-            IpNet::V4(net) => {
-                check_host_address(setting, net, vms, subnet)?;
-                lab.host_address.replace(net).is_some()
-            }
-            IpNet::V6(net) => {
-                check_host_address6(setting, net, vms, ipv6)?;
-                lab.host_address6.replace(net).is_some()
-            }
-        };
-        if again {
-            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
-        }
-    }
-    lab.validate().map_err(SettingError::new)
-}
-
-fn check_host_address(
-    setting: &Setting,
-    net: Ipv4Net,
-    vms: &[VmPlan],
-    subnet: Ipv4Net,
-) -> Result<(), SettingError> {
-    let example = first_host(subnet);
-    if let Some(vm) = vms.iter().position(|vm| vm.address == net.addr()) {
-        let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
-        return Err(setting.error(why));
-    }
-    if !is_host_of(subnet, net.addr()) {
-        let why = format_args!("not a host of {subnet}; allowed is one such as {example}");
-        return Err(setting.error(why));
-    }
-    if !is_host_of(net, net.addr()) {
-        let why = format_args!("not the address of a host; allowed is one such as {example}");
-        return Err(setting.error(why));
-    }
-    Ok(())
-}
-
-fn check_host_address6(
-    setting: &Setting,
-    net: Ipv6Net,
-    vms: &[VmPlan],
-    ipv6: Option<Ipv6Plan>,
-) -> Result<(), SettingError> {
-    let Some(plan) = ipv6 else {
-        return Ok(());
-    };
-    let (address, example) = (net.addr(), plan.host());
-    let vm = (0..vms.len() as u32).find(|&vm| plan.address(VmId(vm)) == address);
-    if let Some(vm) = vm {
-        let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
-        return Err(setting.error(why));
-    }
-    if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
-        let why = format_args!("not the address of a host; allowed is one such as {example}");
-        return Err(setting.error(why));
-    }
-    Ok(())
-}
-
 /// Flows of one VM are told apart by the ICMP identifier, of which there are so many.
 fn check_flow_numbers(flows: &[FlowPlan]) -> Result<(), SettingError> {
     let mut numbers: HashMap<VmId, usize> = HashMap::new();
@@ -494,13 +417,18 @@ impl World<'_> {
             return Ok(target);
         };
         let (vm, reachable) = match address {
+            IpAddr::V4(address) if self.guests.dhcp => {
+                // Which VM will have which address is the server's choice, and so is the way out.
+                let why = || format!("{address} can't be the address of a host");
+                (None, is_host(address).then_some(()).ok_or_else(why))
+            }
             IpAddr::V4(address) => {
                 let vm = self.vms.iter().position(|vm| vm.address == address);
                 (vm, self.check_reachable(address))
             }
             IpAddr::V6(address) => {
                 // A plan is there: an IPv6 target asks for one.
-                let plan = self.ipv6.ok_or("VMs don't speak IPv6")?;
+                let plan = self.guests.ipv6.ok_or("VMs don't speak IPv6")?;
                 let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
                 (
                     vms.position(|vm| vm == address),
@@ -516,7 +444,8 @@ impl World<'_> {
 
     /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
     fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
-        let is_outside = self.has_gateway && !self.subnet.contains(&address) && is_host(address);
+        let is_outside =
+            self.guests.gateway.is_some() && !self.subnet.contains(&address) && is_host(address);
         if is_outside || is_host_of(self.subnet, address) {
             return Ok(());
         }
@@ -550,18 +479,29 @@ impl World<'_> {
         setting: Option<&Setting>,
         version: IpVersion,
     ) -> Result<usize, SettingError> {
-        let (name, header) = match version {
-            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH),
-            IpVersion::V6 => ("IPv6", IPV6_HEADER_LENGTH),
+        // The length that an IPv6 header tells is without the header.
+        let (name, header, whole) = match version {
+            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH),
+            IpVersion::V6 => (
+                "IPv6",
+                IPV6_HEADER_LENGTH,
+                IPV4_MAX_LENGTH + IPV6_HEADER_LENGTH,
+            ),
         };
         let overhead = header + ICMP_ECHO_HEADER_LENGTH;
-        let largest = usize::from(self.mtu) - overhead;
+        let is_cut = !self.guests.ping.dont_fragment;
+        let datagram = if is_cut { whole } else { self.mtu.into() };
+        let largest = datagram - overhead;
         if size <= largest {
             return Ok(size);
         }
+        let limit = if is_cut {
+            "in fragments".to_owned()
+        } else {
+            format!("with an MTU of {datagram} and no fragments")
+        };
         let why = format!(
-            "with an MTU of {} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)",
-            self.mtu
+            "{limit} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
         );
         Err(match setting {
             Some(setting) => setting.error(why),

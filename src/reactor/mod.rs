@@ -30,7 +30,7 @@ use crate::record::{DropReason, Recorder};
 use crate::system::{DeadlineTimer, StopSignals, SystemError, vm_of};
 use crate::time::{Clock, Instant, MonotonicClock, earliest};
 use crate::vm::VmId;
-use crate::wire::{EthernetFrame, MacAddr};
+use crate::wire::{EthernetFrame, LARGEST_FRAME, MacAddr};
 
 const TIMER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -45,8 +45,6 @@ const FOLLOW_BUDGET: usize = 3;
 const EVENTS: usize = 1024;
 /// A deadline nearer than this is not worth a sleep, which takes about as long to wake up from.
 const SPIN: Duration = Duration::from_micros(60);
-/// An Ethernet frame with the largest IP datagram and two VLAN tags.
-const FRAME_BUFFER: usize = 14 + 8 + 65_535;
 
 /// Why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +116,7 @@ impl Reactor {
             clock: MonotonicClock,
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
-            buffer: vec![0; FRAME_BUFFER],
+            buffer: vec![0; LARGEST_FRAME],
             narrator: None,
             watch: None,
             polled_at: Instant::ZERO,

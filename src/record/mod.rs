@@ -9,13 +9,15 @@
 //! | response | received − due | what a user of an overloaded network feels; free of coordinated omission |
 //! | lateness | sent − due | the generator's own fault |
 //!
-//! Beside them stand `resolution` (how long a neighbour's address took to find), `first` (rtt of the first ping of each
+//! Beside them stand `resolution` and `resolution6` (how long a neighbour's address took to find, over IPv4 and IPv6), `first` (rtt of the first ping of each
 //! flow) and `lag` (how long the tool itself kept a frame waiting).
 //!
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
+mod addresses;
 mod crossing;
 mod drops;
+mod errors;
 mod flow;
 mod latency;
 mod moments;
@@ -25,8 +27,10 @@ mod sparse;
 mod timeline;
 mod totals;
 
+pub use addresses::{Addresses, Conflict, MAX_CONFLICTS};
 pub use crossing::Crossing;
 pub use drops::{DropReason, Drops, UnknownDropReason};
+pub use errors::ErrorCounts;
 pub use flow::FlowRecord;
 pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
 pub use moments::Moments;

@@ -140,6 +140,9 @@ impl Netlink {
                 Errno::EEXIST => {
                     error.advise(format!("the name {name} is taken: choose another --bridge"))
                 }
+                Errno::EOPNOTSUPP if plan.vlan_filtering.is_some() => error.advise(
+                    "this kernel's bridges know no VLANs (CONFIG_BRIDGE_VLAN_FILTERING): leave out --vlan-filtering",
+                ),
                 Errno::EOPNOTSUPP => {
                     error.advise("this kernel has no bridge driver: modprobe bridge")
                 }
