@@ -301,6 +301,10 @@ struct Arguments {
     #[structopt(long, value_name = "N")]
     dscp: Option<String>,
 
+    /// Let pings be larger than the MTU: up to 65507 bytes, sent in fragments
+    #[structopt(long)]
+    fragment: bool,
+
     /// Pings must not be cut into fragments; without it those that are larger than the MTU are
     #[structopt(long)]
     dont_fragment: bool,
@@ -576,6 +580,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("announce", arguments.announce),
         ("probe", arguments.probe),
         ("udp-echo", arguments.udp_echo),
+        ("fragment", arguments.fragment),
         ("dont-fragment", arguments.dont_fragment),
         ("ipv6", arguments.ipv6),
         ("over-ipv6", arguments.over_ipv6),

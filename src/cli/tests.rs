@@ -37,6 +37,7 @@ fn every_setting_has_a_flag_of_its_name() {
             "no-filter",
             "arp-proxy",
             "dhcp",
+            "fragment",
             "dont-fragment",
             "ipv6",
             "over-ipv6",

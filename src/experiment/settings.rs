@@ -22,6 +22,7 @@ pub const LAB: &[&str] = &[
     "udp-echo",
     "ttl",
     "dscp",
+    "fragment",
     "dont-fragment",
     "ipv6",
     "subnet6",
