@@ -78,8 +78,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     if options.storm {
         let flows = (0..vms).map(|vm| (VmId(vm), VmId((vm + 1) % vms)));
+        let cpu = cpu_seconds()?;
         let seconds = runner.run(flows.collect(), 1)?;
         tell("storm", seconds);
+        tell("storm cpu", cpu_seconds()? - cpu);
     }
     for (vm, neighbour) in [(0, 1), (1, 0)] {
         let neighbour = plan.vm(VmId(neighbour));

@@ -71,9 +71,9 @@ fn parent(words: &[&str]) -> Result<()> {
     }
     println!(
         "| VMs | set-up | of a bare loop | its CPU | exit | removed from a host | bytes a VM | pings/s, W=1 | of 2 VMs alone | \
-         turns/s | storm, filter | without | ratio | XDP set-up | XDP pings/s | XDP storm |"
+         turns/s | storm, filter | without | ratio | its CPU | XDP set-up | XDP pings/s | XDP storm |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for vms in sizes {
         // Large labs take their time, and vary less.
         let rounds = if vms > 1_000 { rounds.min(2) } else { rounds };
@@ -104,6 +104,7 @@ fn row(vms: u32, rounds: u32) -> Result<String> {
             sum.add("storm", with["storm"]);
             sum.add("flood", without["storm"]);
             sum.add("storm ratio", without["storm"] / with["storm"]);
+            sum.add("storm cpu ratio", without["storm cpu"] / with["storm cpu"]);
         }
     }
     let host = measure(&["lab", &count, "host"])?;
@@ -125,6 +126,7 @@ fn row(vms: u32, rounds: u32) -> Result<String> {
         sum.seconds("storm"),
         sum.seconds("flood"),
         sum.ratio("storm ratio"),
+        sum.ratio("storm cpu ratio"),
         sum.seconds("xdp setup"),
         sum.whole("xdp rate"),
         sum.seconds("xdp storm"),
