@@ -140,7 +140,7 @@ fn vms_ping_each_other_and_the_kernel_over_ipv6_and_resolution_is_measured_apart
     let lab = Lab::new();
     for (arguments, flows) in [
         ("--ping vm0:vm1 -6", 1),
-        ("--ping vm0:vm1 --over-ipv6 --size 65527", 1),
+        ("--ping vm0:vm1 --over-ipv6 --fragment --size 65527", 1),
         ("--ping vm0:fd77::3", 1),
         ("--ping vm0:[fd77::1] --host-addr fd77::1/64", 1),
         ("--ping vm0:fe80::aff:fe4d:3", 1),
