@@ -151,7 +151,7 @@ struct Arguments {
     #[structopt(long, value_name = "BYTES")]
     size: Option<String>,
 
-    /// Fill the VMs' neighbour tables beforehand, so that nobody asks by ARP
+    /// Fill the VMs' neighbour tables and the bridge's forwarding table beforehand, so that nobody asks by ARP
     #[structopt(long)]
     static_neighbours: bool,
 
