@@ -130,8 +130,10 @@ impl Vm {
         self.ipv4.fragments.held() + ipv6 + self.outbox.held()
     }
 
-    /// Drops the fragments that wait for others. Returns how many datagrams they were of.
+    /// Drops the fragments that wait for others, and memory that is kept for further ones. Returns how many datagrams
+    /// they were of.
     pub fn drop_fragments(&mut self) -> usize {
+        self.outbox.drop_spare();
         let ipv6 = self
             .ipv6
             .as_mut()

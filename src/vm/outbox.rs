@@ -84,6 +84,11 @@ impl Outbox {
         (length > ETHERNET_HEADER_LENGTH).then_some(Transmit { length, ping })
     }
 
+    /// Keeps no buffer for the next datagram.
+    pub(super) fn drop_spare(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
         let queued: usize = self.queue.iter().map(|each| each.frame.capacity()).sum();
