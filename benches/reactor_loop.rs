@@ -9,7 +9,7 @@ use tap_reactor::reactor::{End, Reactor};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::system::{LabConfig, NetnsChoice, StopSignals, TapFabric, raise_descriptor_limit};
 use tap_reactor::time::{Clock, MonotonicClock};
-use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
+use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
 
 use crate::Result;
 
@@ -59,8 +59,13 @@ impl ReactorLoop {
                 destination: destination.into(),
                 payload_length: 56,
                 timeout: Duration::from_secs(5),
+                options: PingOptions::default(),
             };
-            let flow = self.hypervisor.add_flow(FlowConfig { source, session });
+            let flow = self.hypervisor.add_flow(FlowConfig {
+                source,
+                session,
+                target: Some(target),
+            });
             flows.push(flow.ok_or("a VM has no session left")?.0);
         }
         let before = self.hypervisor.recorder().totals().received;

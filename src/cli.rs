@@ -267,6 +267,10 @@ struct Arguments {
     #[structopt(long)]
     vlan_filtering: bool,
 
+    /// Each VM gets its address from a DHCP server on the bridge; pings begin when all have one, or after a minute
+    #[structopt(long)]
+    dhcp: bool,
+
     /// Each VM announces its address to the others at its start
     #[structopt(long)]
     announce: bool,
@@ -275,6 +279,22 @@ struct Arguments {
     /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
     #[structopt(long)]
     probe: bool,
+
+    /// Each VM sends back what comes to its UDP port 7 (RFC 862)
+    #[structopt(long)]
+    udp_echo: bool,
+
+    /// Time to live of the pings: how many hops they may take [default: 64]
+    #[structopt(long, value_name = "N")]
+    ttl: Option<String>,
+
+    /// Differentiated services code point of the pings, 0 to 63 [default: 0]
+    #[structopt(long, value_name = "N")]
+    dscp: Option<String>,
+
+    /// Pings must not be cut into fragments; without it those that are larger than the MTU are
+    #[structopt(long)]
+    dont_fragment: bool,
 
     /// Use a bridge and TAPs that exist, as scripts/lab-up.sh makes them, and leave them alone
     #[structopt(long)]
@@ -482,6 +502,8 @@ fn settings(arguments: &Arguments) -> Settings {
         subnet6,
         host_addr,
         gateway,
+        ttl,
+        dscp,
         ping,
         mac,
         vlan,
@@ -518,6 +540,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("subnet", subnet),
         ("subnet6", subnet6),
         ("gateway", gateway),
+        ("ttl", ttl),
+        ("dscp", dscp),
     ] {
         if let Some(text) = text {
             settings.add_flag(name, text);
@@ -536,9 +560,12 @@ fn settings(arguments: &Arguments) -> Settings {
     for (name, is_on) in [
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
+        ("dhcp", arguments.dhcp),
         ("no-filter", arguments.no_filter),
         ("announce", arguments.announce),
         ("probe", arguments.probe),
+        ("udp-echo", arguments.udp_echo),
+        ("dont-fragment", arguments.dont_fragment),
         ("ipv6", arguments.ipv6),
         ("over-ipv6", arguments.over_ipv6),
         ("slaac", arguments.slaac),

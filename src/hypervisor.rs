@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::fabric::{Fabric, Write};
@@ -14,12 +15,19 @@ use crate::load::{Due, FlowId, Load, PhaseLoad};
 use crate::record::{DropReason, Recorder};
 use crate::time::{Instant, earliest};
 use crate::vm::{
-    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Vm, VmConfig, VmId,
+    Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Unsent, Vm, VmConfig,
+    VmId,
 };
 use crate::wire::{Fault, Layer, MacAddr, ParseError};
 
+/// Bytes of fragments that all VMs together hold at once. A single one holds at most
+/// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
+pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
 /// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
 const CATCH_UP: Duration = Duration::from_millis(100);
+
+/// How long pings wait for VMs that try an address or look for a DHCP server.
+pub const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +60,8 @@ pub struct FlowConfig {
     pub source: VmId,
     /// Their destination, payload and timeout.
     pub session: SessionConfig,
+    /// The VM that they go to, if it is one. When a DHCP server gives it an address, they go to that address.
+    pub target: Option<VmId>,
 }
 
 /// One part of a run, with a part of the report to itself.
@@ -80,6 +90,12 @@ struct Guest {
     armed: Option<Instant>,
     /// Whether it stands in the queue of VMs that have something to do at once.
     is_ready: bool,
+    /// Bytes of fragments that it held when it was last looked at.
+    fragment_bytes: usize,
+    /// Whether it had no address when it was last looked at, and may come by one.
+    is_configuring: bool,
+    /// The flows that go to it.
+    targeted_by: Vec<FlowId>,
 }
 
 /// Where a flow's pings live.
@@ -117,9 +133,15 @@ pub struct Hypervisor<F> {
     phases: VecDeque<Phase>,
     /// When the present phase ends at the latest.
     phase_end: Option<Instant>,
+    /// Until when the first phase waits for VMs that have no address yet.
+    held_until: Option<Instant>,
+    /// How many VMs have no address yet, and may come by one.
+    configuring: usize,
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     ready: VecDeque<VmId>,
+    /// Bytes of fragments that all VMs hold.
+    fragment_bytes: usize,
     recorder: Recorder,
 }
 
@@ -133,9 +155,12 @@ impl<F: Fabric> Hypervisor<F> {
             load: Load::new(seed),
             phases: VecDeque::new(),
             phase_end: None,
+            held_until: None,
+            configuring: 0,
             flows: Vec::new(),
             timers: BinaryHeap::new(),
             ready: VecDeque::new(),
+            fragment_bytes: 0,
             recorder,
         }
     }
@@ -149,12 +174,17 @@ impl<F: Fabric> Hypervisor<F> {
         let id = VmId(self.guests.len() as u32);
         let vm = Vm::new(now, config);
         self.fabric.plug(id, &vm.station())?;
+        let is_configuring = vm.is_configuring();
+        self.configuring += usize::from(is_configuring);
         self.guests.push(Some(Guest {
             vm,
+            is_configuring,
+            targeted_by: Vec::new(),
             booting_since: Some(now),
             flows: Vec::new(),
             armed: None,
             is_ready: false,
+            fragment_bytes: 0,
         }));
         self.stations.insert(config.mac, id);
         self.schedule(id);
@@ -176,6 +206,8 @@ impl<F: Fabric> Hypervisor<F> {
                 self.stations.remove(&guest.vm.mac());
             }
             guest.flows.iter().for_each(|flow| self.load.retire(*flow));
+            self.configuring -= usize::from(guest.is_configuring);
+            self.fragment_bytes -= guest.fragment_bytes;
         }
         self.fabric.unplug(vms)
     }
@@ -195,14 +227,25 @@ impl<F: Fabric> Hypervisor<F> {
             ping,
             is_armed: false,
         });
+        let target = config.target.and_then(|vm| self.guests.get_mut(vm.index()));
+        if let Some(Some(target)) = target {
+            target.targeted_by.push(id);
+        }
         self.recorder.add_flow();
         Some(id)
     }
 
-    /// Begins the first of `phases` at `now`; each of the others follows the one before.
+    /// Begins the first of `phases`; each of the others follows the one before.
+    ///
+    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or after
+    /// [`CONFIGURATION_TIMEOUT`]. The pings of VMs without an address are then unresolved.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
         self.phases = phases.into();
-        self.begin_next_phase(now);
+        if self.configuring > 0 && !self.phases.is_empty() {
+            self.held_until = Some(now + CONFIGURATION_TIMEOUT);
+        } else {
+            self.begin_next_phase(now);
+        }
     }
 
     /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
@@ -279,8 +322,12 @@ impl<F: Fabric> Hypervisor<F> {
         if !self.ready.is_empty() {
             return Some(Instant::ZERO);
         }
+        if self.held_until.is_some() && self.configuring == 0 {
+            return Some(Instant::ZERO);
+        }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        earliest(timer, earliest(self.load.next_at(), self.phase_end))
+        let phase = earliest(self.phase_end, self.held_until);
+        earliest(timer, earliest(self.load.next_at(), phase))
     }
 
     /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
@@ -331,6 +378,13 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
     /// out: until now, or until the end of a phase that has some left to catch up with.
     fn turn_phase(&mut self, now: Instant) -> Instant {
+        if let Some(until) = self.held_until {
+            if self.configuring > 0 && now < until {
+                return now;
+            }
+            self.held_until = None;
+            self.begin_next_phase(now);
+        }
         match self.phase_end {
             Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
                 return Instant::from_nanos(end.as_nanos().saturating_sub(1));
@@ -370,8 +424,12 @@ impl<F: Fabric> Hypervisor<F> {
                 event: None,
             },
             PingStart::Waiting => Reaction::default(),
-            PingStart::Unresolved(event) => {
-                self.recorder.dropped(DropReason::NeighbourQueueFull);
+            PingStart::Unresolved(event, unsent) => {
+                self.recorder.dropped(match unsent {
+                    Unsent::NoRoute => DropReason::NoRoute,
+                    Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
+                    Unsent::OutboxFull => DropReason::FragmentQueueFull,
+                });
                 Reaction {
                     transmit: None,
                     event: Some(event),
@@ -429,6 +487,8 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(event) = reaction.event {
             self.record(now, vm, event);
         }
+        self.bound_fragments(vm);
+        self.count_configuring(vm);
         self.schedule(vm);
         let outgoing = reaction.transmit.map(|transmit| Outgoing {
             vm,
@@ -447,8 +507,19 @@ impl<F: Fabric> Hypervisor<F> {
         match event {
             Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
             Event::AddressReady { .. } | Event::AddressLost { .. } => self.tune(vm),
-            Event::Conflict { .. } => {
+            Event::Conflict { address, mac } => {
                 self.recorder.dropped(DropReason::ArpConflict);
+                self.recorder.conflict(vm, address, mac);
+                self.tune(vm);
+            }
+            Event::Leased { address, elapsed } => {
+                self.recorder.leased(nanos(elapsed));
+                self.redirect_flows(vm, address);
+                self.tune(vm);
+            }
+            Event::Renewed { .. } => self.recorder.renewed(),
+            Event::LeaseLost { .. } => {
+                self.recorder.lease_lost();
                 self.tune(vm);
             }
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
@@ -474,6 +545,9 @@ impl<F: Fabric> Hypervisor<F> {
                     PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
                     PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
                     PingOutcome::Unresolved { due } => self.recorder.unresolved(flow, due, now),
+                    PingOutcome::Errored { due, error } => {
+                        self.recorder.errored(flow, due, error, now);
+                    }
                     PingOutcome::Duplicate => self.recorder.duplicate(flow, now),
                     PingOutcome::Late => self.recorder.late(flow, now),
                 }
@@ -482,6 +556,56 @@ impl<F: Fabric> Hypervisor<F> {
                 }
             }
         }
+    }
+
+    /// Keeps the account of the VMs that have no address yet.
+    fn count_configuring(&mut self, vm: VmId) {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let is_configuring = guest.vm.is_configuring();
+        let was_configuring = std::mem::replace(&mut guest.is_configuring, is_configuring);
+        self.configuring += usize::from(is_configuring);
+        self.configuring -= usize::from(was_configuring);
+    }
+
+    /// Has the pings to `vm` go to the address that it has from now on.
+    fn redirect_flows(&mut self, vm: VmId, address: Ipv4Addr) {
+        let Some(Some(target)) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let flows = std::mem::take(&mut target.targeted_by);
+        for flow in &flows {
+            let Some(owner) = self.flows.get(flow.index()).map(|flow| flow.ping) else {
+                continue;
+            };
+            if let Some(Some(source)) = self.guests.get_mut(owner.vm.index()) {
+                source.vm.redirect(owner.session, address.into());
+            }
+        }
+        if let Some(Some(target)) = self.guests.get_mut(vm.index()) {
+            target.targeted_by = flows;
+        }
+    }
+
+    /// Keeps the account of the fragments that VMs hold. The VM that goes beyond the bound for all of them loses those
+    /// that wait for others.
+    fn bound_fragments(&mut self, vm: VmId) {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let mut bytes = guest.vm.fragment_bytes();
+        if bytes == guest.fragment_bytes {
+            return;
+        }
+        if self.fragment_bytes - guest.fragment_bytes + bytes > MAX_FRAGMENT_BYTES {
+            let datagrams = guest.vm.drop_fragments() as u64;
+            self.recorder
+                .dropped_many(DropReason::ReassemblyFull, datagrams);
+            bytes = guest.vm.fragment_bytes();
+        }
+        self.fragment_bytes = self.fragment_bytes - guest.fragment_bytes + bytes;
+        guest.fragment_bytes = bytes;
     }
 
     /// Tells the fabric what a VM listens to that has got or lost an address.
@@ -553,6 +677,12 @@ fn drop_reason(ignored: Ignored) -> DropReason {
             ..
         }) => DropReason::BadIpHeader,
         Ignored::Malformed(ParseError {
+            layer: Layer::Dhcp, ..
+        }) => DropReason::BadDhcp,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Udp, ..
+        }) => DropReason::BadUdpChecksum,
+        Ignored::Malformed(ParseError {
             layer: Layer::Icmp | Layer::Icmpv6,
             ..
         }) => DropReason::BadIcmpChecksum,
@@ -561,14 +691,22 @@ fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::OtherAddress => DropReason::NotForOurIp,
         Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
         Ignored::UnexpectedArpReply
+        | Ignored::UnexpectedEchoReply
         | Ignored::UnexpectedAdvertisement
-        | Ignored::UnexpectedEchoReply => DropReason::UnexpectedReply,
+        | Ignored::UnexpectedDhcp
+        | Ignored::UnexpectedIcmpError => DropReason::UnexpectedReply,
         Ignored::EtherType(0x86dd) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,
+        Ignored::Fragment => DropReason::Fragment,
+        Ignored::FragmentOverlap => DropReason::FragmentOverlap,
+        Ignored::FragmentLength => DropReason::BadFragment,
+        Ignored::ReassemblyFull => DropReason::ReassemblyFull,
+        Ignored::ReassemblyTimeout => DropReason::ReassemblyTimeout,
+        Ignored::OutboxFull => DropReason::FragmentQueueFull,
+        Ignored::ClosedPort(_) => DropReason::ClosedPort,
         Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
         Ignored::OtherVlan => DropReason::OtherVlan,
-        Ignored::Fragment => DropReason::Fragment,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
     }

@@ -3,7 +3,7 @@
 mod simulated;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::fabric::Fabric;
@@ -101,23 +101,24 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         if let Some(narrator) = &mut narrator {
             let ipv6 = experiment.ipv6_address(vm);
             let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
+            let address = ipv4_words(experiment, plan.address);
             let words = format_args!(
-                "{vm} starts: {}{ipv6} at {} on {}{}",
-                plan.address, plan.mac, experiment.lab.tap_prefix, vm.0
+                "{vm} starts: {address}{ipv6} at {} on {}{}",
+                plan.mac, experiment.lab.tap_prefix, vm.0
             );
             narrator.say(clock.now(), words);
         }
     };
     create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
     let memory = memory(before, experiment.vms.len());
-    let names = add_flows(experiment, &mut hypervisor)?;
+    add_flows(experiment, &mut hypervisor)?;
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
         place_flows(experiment, &topology, hypervisor.recorder());
     }
     if experiment.static_neighbours {
-        fill_neighbour_tables(experiment, &mut hypervisor, clock.now());
+        fill_neighbour_tables(experiment, &mut hypervisor);
     }
-    if names.is_empty() && !output.quiet && !output.json {
+    if !hypervisor.has_flows() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
     }
     if let Some(narrator) = narrator {
@@ -143,6 +144,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     reactor.end_watch();
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
+    let leased = leased_addresses(experiment, &hypervisor);
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
     if let Ok(drops) = &drops {
@@ -155,10 +157,10 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             run: &output.command,
             setup_ns: start.nanos_since(started),
             interrupted: matches!(ended, Ok(End::Signal(_)) | Err(_)),
-            flows: &names,
+            flows: &|index| flow_name(experiment, &leased, index),
             started_unix_ms: unix_millis()
                 .map(|now| now.saturating_sub(clock.now().nanos_since(start) / 1_000_000)),
-            fabric: Some(FabricReport {
+            fabric: Some(&FabricReport {
                 kind: experiment.lab.switching.to_string(),
                 leaves: topology.map_or(0, |topology| topology.leaves()),
                 ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
@@ -226,58 +228,91 @@ fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Reco
 fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
-) -> Result<Vec<FlowName>, RunError> {
-    let mut names = Vec::with_capacity(experiment.flows.len());
+) -> Result<(), RunError> {
     for flow in &experiment.flows {
         let refused = || {
-            RunError::Plan(format!(
-                "{} has more flows than ICMP can tell apart",
-                flow.source
-            ))
+            let source = flow.source;
+            RunError::Plan(format!("{source} has more flows than ICMP can tell apart"))
         };
-        let destination = experiment.destination(flow).ok_or_else(refused)?;
         let session = SessionConfig {
-            destination,
+            destination: experiment.destination(flow).ok_or_else(refused)?,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
+            options: experiment.guests.ping,
         };
         let config = FlowConfig {
             source: flow.source,
             session,
+            target: match flow.target {
+                Target::Vm(vm) => Some(vm),
+                Target::Address(_) => None,
+            },
         };
         hypervisor.add_flow(config).ok_or_else(refused)?;
-        let address = destination.to_string();
-        names.push(match flow.target {
-            Target::Vm(vm) => FlowName {
-                src: flow.source.to_string(),
-                dst: vm.to_string(),
-                address: Some(address),
-            },
-            Target::Address(_) => FlowName {
-                src: flow.source.to_string(),
-                dst: address,
-                address: None,
-            },
-        });
     }
-    Ok(names)
+    Ok(())
+}
+
+/// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
+fn flow_name(
+    experiment: &Experiment,
+    leased: &[Option<Ipv4Addr>],
+    index: usize,
+) -> Option<FlowName> {
+    let flow = experiment.flows.get(index)?;
+    let planned = experiment.destination(flow)?;
+    let lease = match flow.target {
+        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm.index()).copied().flatten(),
+        _ => None,
+    };
+    let address = lease.map_or(planned, IpAddr::V4).to_string();
+    let src = flow.source.to_string();
+    Some(match flow.target {
+        Target::Vm(vm) => FlowName {
+            src,
+            dst: vm.to_string(),
+            address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
+        },
+        Target::Address(_) => FlowName {
+            src,
+            dst: address,
+            address: None,
+        },
+    })
+}
+
+/// The addresses that VMs have by the grant of a DHCP server; empty where none was asked.
+fn leased_addresses(
+    experiment: &Experiment,
+    hypervisor: &Hypervisor<impl Fabric>,
+) -> Vec<Option<Ipv4Addr>> {
+    let vms = (0..experiment.vms.len() as u32).map(VmId);
+    let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
+    if experiment.guests.dhcp {
+        vms.map(address).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// What a run without pings tells before it waits.
 fn serving(experiment: &Experiment) -> String {
     let addresses = |index: usize, address: Ipv4Addr| {
+        let address = ipv4_words(experiment, address);
         let ipv6 = experiment.ipv6_address(VmId(index as u32));
-        ipv6.map_or_else(
-            || address.to_string(),
-            |ipv6| format!("{address} and {ipv6}"),
-        )
+        ipv6.map_or_else(|| address.clone(), |ipv6| format!("{address} and {ipv6}"))
     };
+    let last_index = experiment.vms.len().saturating_sub(1);
     let who = match experiment.vms.as_slice() {
+        [_] if experiment.guests.dhcp => "vm0, its address by DHCP,".to_owned(),
+        [_, ..] if experiment.guests.dhcp => {
+            format!("vm0 to vm{last_index}, their addresses by DHCP,")
+        }
         [first] => format!("vm0 at {}", addresses(0, first.address)),
         [first, .., last] => {
-            let index = experiment.vms.len() - 1;
-            let (first, last) = (addresses(0, first.address), addresses(index, last.address));
-            format!("vm0 to vm{index} at {first} to {last}")
+            let first = addresses(0, first.address);
+            let final_address = addresses(last_index, last.address);
+            format!("vm0 to vm{last_index} at {first} to {final_address}")
         }
         [] => String::new(),
     };
@@ -287,12 +322,17 @@ fn serving(experiment: &Experiment) -> String {
     }
 }
 
+/// The address that a VM is told, or where it gets one.
+fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
+    if experiment.guests.dhcp {
+        "an address by DHCP".to_owned()
+    } else {
+        address.to_string()
+    }
+}
+
 /// Makes both ends of every flow known to each other.
-fn fill_neighbour_tables(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<impl Fabric>,
-    now: Instant,
-) {
+fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
     for flow in &experiment.flows {
         let Target::Vm(target) = flow.target else {
             continue;
@@ -302,7 +342,7 @@ fn fill_neighbour_tables(
                 && let Some(address) = experiment.address(neighbour, flow.version)
                 && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(now, address, plan.mac);
+                vm.add_neighbour(address, plan.mac);
             }
         }
     }
@@ -332,7 +372,9 @@ fn print_report(report: &Report, output: &Output) -> io::Result<()> {
 /// complete before it is reached, unless its time was up first.
 fn every_ping_was_answered(experiment: &Experiment, report: &Report, end: End) -> bool {
     let totals = &report.totals;
-    let none_failed = totals.failed() == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
+    let none_failed = totals.unsent == 0
+        && totals.failed() == 0
+        && report.drops.get(DropReason::TooManyOutstanding) == 0;
     let complete = match (end, experiment.planned_pings()) {
         (End::Signal(_), Some(planned)) => totals.received == planned,
         (End::Signal(_), None) | (End::Done, _) => true,

@@ -76,7 +76,11 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     }
     let vms = experiment.vms.iter().enumerate();
     list(out, vms, experiment.vms.len(), "VMs", |out, (i, vm)| {
-        write!(out, "vm{i}: {}", vm.address)?;
+        if experiment.guests.dhcp {
+            write!(out, "vm{i}: an address by DHCP")?;
+        } else {
+            write!(out, "vm{i}: {}", vm.address)?;
+        }
         if let Some(address) = experiment.ipv6_address(VmId(i as u32)) {
             write!(out, " and {address}")?;
         }

@@ -19,7 +19,9 @@ use crate::hypervisor::Phase;
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::LabConfig;
-use crate::vm::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig, VmId};
+use crate::vm::{
+    Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, VmConfig, VmId,
+};
 use crate::wire::{MacAddr, Vlan};
 
 /// What one VM is to be.
@@ -62,12 +64,16 @@ pub struct GuestPlan {
     pub prefix_length: u8,
     /// Who takes datagrams for other networks.
     pub gateway: Option<Ipv4Addr>,
+    /// Whether the VMs get their IPv4 addresses from a DHCP server, and not from the plan.
+    pub dhcp: bool,
     /// Whether a VM asks if somebody else has its address before it uses it (RFC 5227).
     pub probe: bool,
     /// Whether a VM announces its address.
     pub announce: bool,
     /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
     pub udp_echo: bool,
+    /// What the headers of their pings say.
+    pub ping: PingOptions,
     /// What they are on IPv6, if they speak it.
     pub ipv6: Option<Ipv6Plan>,
 }
@@ -170,6 +176,15 @@ impl Experiment {
             slaac: plan.slaac,
             report: delay,
         });
+        let addressing = if guests.dhcp {
+            Addressing::Dhcp
+        } else {
+            Addressing::Static(Ipv4Interface {
+                address,
+                prefix_length: guests.prefix_length,
+                gateway: guests.gateway,
+            })
+        };
         Some(VmConfig {
             vlan,
             ipv6,
@@ -178,11 +193,7 @@ impl Experiment {
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {
-                addressing: Addressing::Static(Ipv4Interface {
-                    address,
-                    prefix_length: guests.prefix_length,
-                    gateway: guests.gateway,
-                }),
+                addressing,
                 probe: guests.probe,
                 announce: guests.announce.then_some(delay),
                 udp_echo: guests.udp_echo,
@@ -198,10 +209,11 @@ impl Experiment {
         }
     }
 
-    /// The address of that version that `vm` is told.
+    /// The address of that version that `vm` is told; unspecified if it gets one from a DHCP server.
     pub fn address(&self, vm: VmId, version: IpVersion) -> Option<IpAddr> {
         let plan = self.vms.get(vm.index())?;
         match version {
+            IpVersion::V4 if self.guests.dhcp => Some(Ipv4Addr::UNSPECIFIED.into()),
             IpVersion::V4 => Some(plan.address.into()),
             IpVersion::V6 => self.ipv6_address(vm).map(IpAddr::V6),
         }

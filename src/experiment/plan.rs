@@ -8,11 +8,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
-use super::{AddressPlan, Experiment, FlowPlan, IpVersion, Ipv6Plan, VmPlan};
+use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, Ipv6Plan, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::{LabConfig, Switching, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
-use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MacAddr};
+use crate::wire::{
+    ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH, MacAddr,
+};
 
 mod fabric;
 mod guests;
@@ -55,7 +57,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let guests = guests::guests(settings, &vms, subnet, ipv6)?;
     let world = World {
         subnet,
-        has_gateway: guests.gateway.is_some(),
+        guests: &guests,
         ipv6,
         mtu: lab.mtu,
         groups: &groups,
@@ -89,7 +91,7 @@ struct Group<'a> {
 /// What the flows are planned in.
 struct World<'a> {
     subnet: Ipv4Net,
-    has_gateway: bool,
+    guests: &'a GuestPlan,
     ipv6: Option<Ipv6Plan>,
     mtu: u16,
     groups: &'a [Group<'a>],
@@ -492,6 +494,11 @@ impl World<'_> {
             return Ok(target);
         };
         let (vm, reachable) = match address {
+            IpAddr::V4(address) if self.guests.dhcp => {
+                // Which VM will have which address is the server's choice, and so is the way out.
+                let why = || format!("{address} can't be the address of a host");
+                (None, is_host(address).then_some(()).ok_or_else(why))
+            }
             IpAddr::V4(address) => {
                 let vm = self.vms.iter().position(|vm| vm.address == address);
                 (vm, self.check_reachable(address))
@@ -514,7 +521,8 @@ impl World<'_> {
 
     /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
     fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
-        let is_outside = self.has_gateway && !self.subnet.contains(&address) && is_host(address);
+        let is_outside =
+            self.guests.gateway.is_some() && !self.subnet.contains(&address) && is_host(address);
         if is_outside || is_host_of(self.subnet, address) {
             return Ok(());
         }
@@ -553,13 +561,23 @@ impl World<'_> {
             IpVersion::V6 => ("IPv6", IPV6_HEADER_LENGTH),
         };
         let overhead = header + ICMP_ECHO_HEADER_LENGTH;
-        let largest = usize::from(self.mtu) - overhead;
+        let is_cut = version == IpVersion::V4 && !self.guests.ping.dont_fragment;
+        let datagram = if is_cut {
+            IPV4_MAX_LENGTH
+        } else {
+            self.mtu.into()
+        };
+        let largest = datagram - overhead;
         if size <= largest {
             return Ok(size);
         }
+        let limit = if is_cut {
+            "in fragments".to_owned()
+        } else {
+            format!("with an MTU of {datagram} and no fragments")
+        };
         let why = format!(
-            "with an MTU of {} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)",
-            self.mtu
+            "{limit} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
         );
         Err(match setting {
             Some(setting) => setting.error(why),

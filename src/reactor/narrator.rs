@@ -68,6 +68,18 @@ impl Narrator {
                     format_args!("{vm}   gives {address} up: its time is over"),
                 );
             }
+            Event::Leased { address, elapsed } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   was granted {address}, after {elapsed:?}"),
+                );
+            }
+            Event::Renewed { address } => {
+                self.say(now, format_args!("{vm}   keeps {address} for longer"));
+            }
+            Event::LeaseLost { address } => {
+                self.say(now, format_args!("{vm}   has lost {address}"));
+            }
             Event::Conflict { address, mac } => {
                 self.say(
                     now,
@@ -98,6 +110,9 @@ impl Narrator {
                             sequence,
                             "given up: nobody answers for its address",
                         );
+                    }
+                    PingOutcome::Errored { error, .. } => {
+                        self.tell(now, vm, id, sequence, error.name());
                     }
                     PingOutcome::Duplicate => {
                         self.tell(now, vm, id, sequence, "answered once more")

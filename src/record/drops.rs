@@ -47,6 +47,8 @@ drop_reasons! {
     BadIcmpChecksum => "bad_icmp_checksum",
     /// The UDP checksum is wrong (RFC 768).
     BadUdpChecksum => "bad_udp_checksum",
+    /// A DHCP message that makes no sense (RFC 2131).
+    BadDhcp => "bad_dhcp",
     /// Addressed to another MAC address: the bridge flooded it.
     NotForOurMac => "not_for_our_mac",
     /// Addressed to another IP address.
@@ -65,6 +67,18 @@ drop_reasons! {
     UnknownIpProtocol => "unknown_ip_protocol",
     /// A fragment of an IP packet that is not put together.
     Fragment => "fragment",
+    /// UDP to a port at which nobody listens; the sender was told, unless too many were.
+    ClosedPort => "closed_port",
+    /// Fragments of an IP packet that overlap (RFC 5722).
+    FragmentOverlap => "fragment_overlap",
+    /// Fragments of an IP packet that are empty or contradict each other about its length.
+    BadFragment => "bad_fragment",
+    /// IP packets of which not all fragments came in time.
+    ReassemblyTimeout => "reassembly_timeout",
+    /// IP packets whose fragments had to make room for others.
+    ReassemblyFull => "reassembly_full",
+    /// IP packets larger than the link carries, when too many of them were on their way out in fragments.
+    FragmentQueueFull => "fragment_queue_full",
     /// An ICMP message other than those a VM acts upon.
     UnknownIcmpType => "unknown_icmp_type",
     /// An echo reply that belongs to no ping.
@@ -75,6 +89,8 @@ drop_reasons! {
     ArpConflict => "arp_conflict",
     /// A ping waiting for its neighbour's address found the queue full.
     NeighbourQueueFull => "neighbour_queue_full",
+    /// A ping had no way to its destination: there is no gateway, or the VM has no address.
+    NoRoute => "no_route",
     /// A ping that was due found as many of its flow on their way as sequence numbers can tell apart; it was not sent.
     TooManyOutstanding => "too_many_outstanding",
     /// The TAP took no more frames (`EAGAIN`, `ENOBUFS`).

@@ -14,8 +14,10 @@
 //!
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
+mod addresses;
 mod crossing;
 mod drops;
+mod errors;
 mod flow;
 mod latency;
 mod moments;
@@ -25,8 +27,10 @@ mod sparse;
 mod timeline;
 mod totals;
 
+pub use addresses::{Addresses, Conflict, MAX_CONFLICTS};
 pub use crossing::Crossing;
 pub use drops::{DropReason, Drops, UnknownDropReason};
+pub use errors::ErrorCounts;
 pub use flow::FlowRecord;
 pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
 pub use moments::Moments;

@@ -1,12 +1,16 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use std::net::IpAddr;
+
 use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{DropReason, Drops, Interval, Latency, Totals};
+use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
 use crate::load::FlowId;
 use crate::time::Instant;
+use crate::vm::{PingError, VmId};
+use crate::wire::MacAddr;
 
 /// Bounds of a recorder's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +51,9 @@ pub struct Recorder {
     crossing: Option<Box<Crossing>>,
     timeline: Timeline,
     drops: Drops,
+    errors: ErrorCounts,
+    lease: Latency,
+    addresses: Addresses,
 }
 
 impl Recorder {
@@ -63,6 +70,9 @@ impl Recorder {
             crossing: None,
             timeline: Timeline::new(),
             drops: Drops::default(),
+            errors: ErrorCounts::new(),
+            lease: Latency::new(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -167,6 +177,12 @@ impl Recorder {
         self.ended(flow, due, now, |totals| totals.corrupt += 1);
     }
 
+    /// A ping due at `due` was given up at `now`, because somebody reported `error` about it.
+    pub fn errored(&mut self, flow: FlowId, due: Instant, error: PingError, now: Instant) {
+        *self.errors.entry(error).or_default() += 1;
+        self.ended(flow, due, now, |totals| totals.errored += 1);
+    }
+
     /// A further reply came at `now` to a ping that was answered already. Counts for the phase that `now` is in.
     pub fn duplicate(&mut self, flow: FlowId, now: Instant) {
         self.count(flow, now, |totals| totals.duplicate += 1);
@@ -188,6 +204,29 @@ impl Recorder {
     /// Resolutions belong to the run as a whole, a warm-up included.
     pub fn resolved(&mut self, elapsed: u64) {
         self.resolution.record(elapsed);
+    }
+
+    /// A DHCP server granted an address `elapsed` nanoseconds after the VM had begun to look for one.
+    ///
+    /// Addresses belong to the run as a whole, a warm-up included.
+    pub fn leased(&mut self, elapsed: u64) {
+        self.lease.record(elapsed);
+        self.addresses.leased += 1;
+    }
+
+    /// A DHCP server granted an address for longer.
+    pub fn renewed(&mut self) {
+        self.addresses.renewed += 1;
+    }
+
+    /// A lease ran out, or was taken back.
+    pub fn lease_lost(&mut self) {
+        self.addresses.lost += 1;
+    }
+
+    /// The station `mac` claims the address of `vm` as well.
+    pub fn conflict(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
+        self.addresses.conflict(vm, address, mac);
     }
 
     /// A VM got its first answer `elapsed` nanoseconds after it had been made.
@@ -279,6 +318,16 @@ impl Recorder {
         &self.resolution
     }
 
+    /// How long VMs looked for an address by DHCP.
+    pub const fn lease(&self) -> &Latency {
+        &self.lease
+    }
+
+    /// What happened to the VMs' addresses.
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
     pub const fn first(&self) -> &Latency {
         &self.first
@@ -297,6 +346,11 @@ impl Recorder {
     /// Dropped frames by reason.
     pub const fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// Pings reported undeliverable, by what was reported. They belong to the run as a whole, a warm-up included.
+    pub const fn errors(&self) -> &ErrorCounts {
+        &self.errors
     }
 
     /// What the reactor did in the whole run, a warm-up included.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What became of the pings of one flow, of one phase, or of a run.
 ///
-/// Every ping that was sent ends as exactly one of `received`, `lost` or `corrupt`; in a run that was interrupted some
+/// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt` or `errored`; in a run that was interrupted some
 /// are still under way, so `sent` may be larger than the sum. The other counts stand beside these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
@@ -26,6 +26,9 @@ pub struct Totals {
     pub reordered: u64,
     /// Pings whose reply carried another payload than was sent; neither received nor lost.
     pub corrupt: u64,
+    /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
+    #[serde(default)]
+    pub errored: u64,
     /// Pings that were due in a phase and were not sent before it ended, because the tool was behind. Counted for the
     /// phase and the run, not for a flow, and not part of any other count.
     #[serde(default)]
@@ -33,11 +36,13 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Pings that ended without the answer they should have had: lost, corrupt, or never sent for want of a neighbour.
+    /// Pings that ended without the answer they should have had: lost, corrupt, reported undeliverable, or never sent for want
+    /// of a neighbour.
     pub const fn failed(&self) -> u64 {
         self.lost
             .saturating_add(self.unresolved)
             .saturating_add(self.corrupt)
+            .saturating_add(self.errored)
     }
 
     /// Pings of which is known what became of them: [`received`](Self::received) and [`failed`](Self::failed).
@@ -71,6 +76,7 @@ impl AddAssign for Totals {
             late,
             reordered,
             corrupt,
+            errored,
             unsent,
         } = other;
         self.sent = self.sent.saturating_add(sent);
@@ -81,6 +87,7 @@ impl AddAssign for Totals {
         self.late = self.late.saturating_add(late);
         self.reordered = self.reordered.saturating_add(reordered);
         self.corrupt = self.corrupt.saturating_add(corrupt);
+        self.errored = self.errored.saturating_add(errored);
         self.unsent = self.unsent.saturating_add(unsent);
     }
 }
@@ -113,7 +120,8 @@ mod tests {
         late: 6,
         reordered: 7,
         corrupt: 8,
-        unsent: 9,
+        errored: 9,
+        unsent: 10,
     };
 
     #[test]
@@ -130,7 +138,8 @@ mod tests {
                 late: 12,
                 reordered: 14,
                 corrupt: 16,
-                unsent: 18,
+                errored: 18,
+                unsent: 20,
             }
         );
     }

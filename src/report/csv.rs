@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{FlowReport, Report};
 
 /// The columns. Fields that end in `_ns` are nanoseconds; one that is not known is empty.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "src",
     "dst",
     "address",
@@ -17,6 +17,7 @@ const COLUMNS: [&str; 21] = [
     "late",
     "reordered",
     "corrupt",
+    "errored",
     "loss",
     "rtt_count",
     "rtt_min_ns",
@@ -58,6 +59,7 @@ fn row(flow: &FlowReport) -> [String; COLUMNS.len()] {
         totals.late.to_string(),
         totals.reordered.to_string(),
         totals.corrupt.to_string(),
+        totals.errored.to_string(),
         totals.loss().to_string(),
         rtt.count.to_string(),
         known(rtt.min),

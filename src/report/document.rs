@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding};
-use crate::record::{Drops, Latency, LatencySummary, SparseLatency, Totals};
+use crate::record::{
+    Addresses, Drops, ErrorCounts, Latency, LatencySummary, SparseLatency, Totals,
+};
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
 /// its meaning makes a new one.
@@ -38,6 +40,9 @@ pub struct Report {
     pub lateness_ns: LatencySummary,
     /// How long neighbours took to resolve, from the first request to the reply.
     pub resolution_ns: LatencySummary,
+    /// How long VMs looked for an address by DHCP, from the first message to the grant.
+    #[serde(default)]
+    pub lease_ns: LatencySummary,
     /// The rtt of the first ping of each flow.
     pub first_ns: LatencySummary,
     /// How long frames waited for the tool itself.
@@ -66,13 +71,25 @@ pub struct Report {
     pub reactor: ReactorReport,
     /// Dropped frames by reason; only the reasons that occurred.
     pub drops: Drops,
+    /// Pings reported undeliverable, by what was reported; only what occurred.
+    #[serde(default)]
+    pub errors: ErrorCounts,
+    /// What happened to the VMs' addresses.
+    #[serde(default, skip_serializing_if = "Addresses::is_empty")]
+    pub addresses: Addresses,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
     /// The run second by second; a run of more than ten minutes has longer intervals too.
     #[serde(default)]
     pub seconds: Vec<SecondReport>,
-    /// Every flow.
+    /// How many flows there were.
+    #[serde(default)]
+    pub flow_count: u64,
+    /// How many of them had no ping that failed.
+    #[serde(default)]
+    pub flows_whole: u64,
+    /// Every flow; of more than 20,000 the 1,000 that lost most or were slowest.
     pub flows: Vec<FlowReport>,
     /// The histograms that the percentiles come from.
     pub histograms: Histograms,
@@ -185,6 +202,9 @@ pub struct Histograms {
     /// How long neighbours took to resolve.
     #[serde(with = "encoding::full")]
     pub resolution: Latency,
+    /// How long VMs looked for an address by DHCP.
+    #[serde(default, with = "encoding::full")]
+    pub lease: Latency,
     /// The rtt of the first ping of each flow.
     #[serde(with = "encoding::full")]
     pub first: Latency,
@@ -210,6 +230,7 @@ impl Histograms {
             response,
             lateness,
             resolution,
+            lease,
             first,
             lag,
             boot,
@@ -220,6 +241,7 @@ impl Histograms {
         self.response.merge(response);
         self.lateness.merge(lateness);
         self.resolution.merge(resolution);
+        self.lease.merge(lease);
         self.first.merge(first);
         self.lag.merge(lag);
         self.boot.merge(boot);

@@ -41,10 +41,17 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.setup_ns = merged.setup_ns.saturating_add(other.setup_ns);
         merged.totals += other.totals;
         merged.drops.merge(&other.drops);
+        for (error, pings) in &other.errors {
+            *merged.errors.entry(*error).or_default() += pings;
+        }
+        merged.addresses.merge(&other.addresses);
         merged.reactor.merge(&other.reactor);
         merged.histograms.merge(&other.histograms);
     }
     merged.flows = flows(reports);
+    merged.flow_count = merged.flows.len() as u64;
+    let whole = merged.flows.iter().filter(|flow| flow.totals.failed() == 0);
+    merged.flows_whole = whole.count() as u64;
     if !others.is_empty() {
         // They were expected of a single run.
         merged.expectations.clear();
@@ -61,6 +68,7 @@ impl Report {
             response,
             lateness,
             resolution,
+            lease,
             first,
             lag,
             boot,
@@ -73,6 +81,7 @@ impl Report {
         self.response_ns = response.summary();
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
+        self.lease_ns = lease.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
         self.boot_ns = boot.summary();

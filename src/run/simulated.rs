@@ -24,9 +24,9 @@ pub(super) fn experiment(
     let recorder = super::recorder(experiment);
     let mut hypervisor = Hypervisor::new(switch, recorder, experiment.seed);
     let Ok(()) = super::create_vms(experiment, &mut hypervisor, || Instant::ZERO, |_, _| ());
-    let names = super::add_flows(experiment, &mut hypervisor)?;
+    super::add_flows(experiment, &mut hypervisor)?;
     if experiment.static_neighbours {
-        super::fill_neighbour_tables(experiment, &mut hypervisor, Instant::ZERO);
+        super::fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
     hypervisor.start(Instant::ZERO, experiment.phases.clone());
@@ -39,8 +39,8 @@ pub(super) fn experiment(
         &recorder,
         &Context {
             run: &output.command,
-            flows: &names,
-            fabric: Some(FabricReport {
+            flows: &|index| super::flow_name(experiment, &[], index),
+            fabric: Some(&FabricReport {
                 kind: "sim".to_owned(),
                 leaves: 0,
                 ports_per_bridge: None,

@@ -86,11 +86,11 @@ mod tests {
     fn station(i: u8) -> Station {
         Station {
             mac: MacAddr([2, 0, 0, 0, 0, i]),
-            addresses: (i % 3 != 0)
+            addresses: (!i.is_multiple_of(3))
                 .then_some(Ipv4Addr::new(10, 0, 0, i))
                 .into_iter()
                 .collect(),
-            groups: (i % 2 == 0)
+            groups: (i.is_multiple_of(2))
                 .then_some(MacAddr([0x33, 0x33, 0, 0, 0, 1]))
                 .into_iter()
                 .collect(),

@@ -7,7 +7,7 @@ use crate::experiment::AddressPlan;
 use crate::hypervisor::{FlowConfig, Phase};
 use crate::load::{Arrivals, Pacing, PhaseLoad};
 use crate::record::{Limits, Recorder};
-use crate::vm::{SessionConfig, VmConfig, VmId};
+use crate::vm::{PingOptions, SessionConfig, VmConfig, VmId};
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
@@ -38,11 +38,13 @@ impl Lab {
             destination: self.addresses.vm(VmId(destination)).address.into(),
             payload_length: 56,
             timeout: Duration::from_secs(1),
+            options: PingOptions::default(),
         };
         self.hypervisor
             .add_flow(FlowConfig {
                 source: VmId(source),
                 session,
+                target: Some(VmId(destination)),
             })
             .unwrap();
     }

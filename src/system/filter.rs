@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::time::Instant;
     use crate::vm::{Event, Vm, VmConfig};
-    use crate::wire::{ArpPacket, EchoRequest, EthernetFrame};
+    use crate::wire::{ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope};
     use std::net::Ipv4Addr;
 
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -221,11 +221,16 @@ mod tests {
 
     fn echo(destination_mac: MacAddr) -> Vec<u8> {
         let request = EchoRequest {
-            source_mac: OTHER,
-            destination_mac,
-            source: Ipv4Addr::new(10, 77, 0, 3),
-            destination: ADDRESS,
-            time_to_live: 64,
+            envelope: Ipv4Envelope {
+                source_mac: OTHER,
+                destination_mac,
+                source: Ipv4Addr::new(10, 77, 0, 3),
+                destination: ADDRESS,
+                time_to_live: 64,
+                dscp: 0,
+                dont_fragment: false,
+                identification: 0,
+            },
             identifier: 1,
             sequence: 1,
         };

@@ -1,7 +1,9 @@
 //! What a VM tells its owner. The VM itself neither logs nor counts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::ping::SessionId;
 use crate::time::Instant;
@@ -56,6 +58,23 @@ pub enum Event {
         /// The address.
         address: IpAddr,
     },
+    /// A DHCP server has granted an address.
+    Leased {
+        /// The address.
+        address: Ipv4Addr,
+        /// From the first message of the search to the grant.
+        elapsed: Duration,
+    },
+    /// A DHCP server has granted the address for longer.
+    Renewed {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The address may not be used any longer: its lease has run out, or the server has taken it back.
+    LeaseLost {
+        /// The address.
+        address: Ipv4Addr,
+    },
     /// Another station claims the VM's address, or the one it tries (RFC 5227).
     Conflict {
         /// The address.
@@ -96,6 +115,13 @@ pub enum PingOutcome {
         /// When the schedule wanted the ping sent.
         due: Instant,
     },
+    /// Somebody reports that the ping, or its reply, can't get where it is to go. The ping is over.
+    Errored {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+        /// What was reported.
+        error: PingError,
+    },
     /// A further reply to a ping that was answered.
     Duplicate,
     /// A reply to a ping that had been given up.
@@ -111,8 +137,56 @@ impl PingOutcome {
                 | Self::Corrupt { .. }
                 | Self::Lost { .. }
                 | Self::Unresolved { .. }
+                | Self::Errored { .. }
         )
     }
+}
+
+/// Declares [`PingError`]; a kind more is one entry more.
+macro_rules! ping_errors {
+    ($($(#[$doc:meta])* $error:ident => $name:literal,)*) => {
+        /// What an ICMP error says about the ping that it quotes. The names are stable: reports are compared by them.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum PingError {
+            $($(#[$doc])* $error,)*
+        }
+
+        impl PingError {
+            /// Every kind, in the order in which reports list them.
+            pub const ALL: &'static [PingError] = &[$(PingError::$error,)*];
+
+            /// The name in reports, such as `host_unreachable`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(PingError::$error => $name,)*
+                }
+            }
+        }
+    };
+}
+
+ping_errors! {
+    /// There is no way to the network.
+    NetworkUnreachable => "network_unreachable",
+    /// There is no way to the host.
+    HostUnreachable => "host_unreachable",
+    /// The host does not speak ICMP.
+    ProtocolUnreachable => "protocol_unreachable",
+    /// Nobody listens at the port.
+    PortUnreachable => "port_unreachable",
+    /// The ping is larger than a link carries, and may not be cut (IPv6: "packet too big").
+    FragmentationNeeded => "fragmentation_needed",
+    /// Somebody forbids it.
+    Prohibited => "prohibited",
+    /// It can't get there for another reason.
+    Unreachable => "unreachable",
+    /// Its time to live has run out, or its hop limit.
+    TimeExceeded => "time_exceeded",
+    /// Not all of its fragments came in time.
+    ReassemblyTimeExceeded => "reassembly_time_exceeded",
+    /// A header makes no sense to somebody.
+    ParameterProblem => "parameter_problem",
 }
 
 /// Why a frame was not acted on.
@@ -138,6 +212,19 @@ pub enum Ignored {
     OtherAddress,
     /// An IPv4 datagram from an address that can't be one host.
     BadSource,
+    /// A fragment that overlaps another (RFC 5722). What has come of its datagram is dropped as well.
+    FragmentOverlap,
+    /// A fragment without content, or one that contradicts others about the length. What has come of its datagram is
+    /// dropped as well.
+    FragmentLength,
+    /// The fragments of one datagram, to make room for others.
+    ReassemblyFull,
+    /// The fragments of one datagram, of which not all came in time.
+    ReassemblyTimeout,
+    /// A reply that is larger than the link carries, when too many of them are on their way out.
+    OutboxFull,
+    /// A UDP datagram to a port at which nobody listens.
+    ClosedPort(u16),
     /// A piece of a larger datagram.
     Fragment,
     /// IPv6 extension headers that are too many, or ask for what can't be done.
@@ -150,4 +237,8 @@ pub enum Ignored {
     IcmpType(u8),
     /// An echo reply that belongs to no ping of this VM.
     UnexpectedEchoReply,
+    /// A DHCP message that answers nothing that was asked.
+    UnexpectedDhcp,
+    /// An ICMP error about something that this VM has not sent, or that is over.
+    UnexpectedIcmpError,
 }

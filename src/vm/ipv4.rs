@@ -1,29 +1,45 @@
-//! IPv4 and ICMP echo (RFC 791, RFC 792, RFC 1122): what a VM does with a datagram, and the pings it sends.
+//! IPv4 (RFC 791, RFC 1122): which datagrams a VM takes, what it hands them to, and how it sends its own.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::claim::{Claim, PROBE_WAIT};
+use super::dhcp::DhcpClient;
+use super::limiter::ErrorLimiter;
+use super::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
 use super::{
-    Addressing, Event, Ignored, Ipv4Config, Ipv4Interface, PingId, PingOutcome, Reaction,
-    SessionConfig, SessionId, Transmit, Vm, ping,
+    Addressing, Event, Ignored, Ipv4Interface, PingId, PingOutcome, Reaction, SessionConfig,
+    Transmit, Vm, VmConfig, ping,
 };
 use crate::time::Instant;
 use crate::wire::{
-    EchoRequest, IcmpMessage, Ipv4Packet, MacAddr, PROTOCOL_ICMP, turn_into_echo_reply,
+    ETHERNET_HEADER_LENGTH, EchoRequest, EthernetFrame, IcmpErrorKind, Ipv4Envelope, Ipv4Packet,
+    MacAddr, PROTOCOL_ICMP, PROTOCOL_UDP, Payload, turn_into_echo_reply, turn_into_udp_echo,
+    write_reassembled,
 };
 
-/// Time to live of every datagram that a VM sends, the default of RFC 1700.
-const TIME_TO_LIVE: u8 = 64;
+/// Time to live of datagrams for which nothing else is asked, as RFC 1700 recommends.
+pub(super) const TIME_TO_LIVE: u8 = 64;
+
+/// How long fragments wait for each other, as in Linux (`ipfrag_time`).
+pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a VM knows and does on IPv4.
 #[derive(Debug)]
 pub(super) struct Ipv4 {
     pub(super) claim: Claim,
+    /// Boxed: most VMs have none.
+    pub(super) dhcp: Option<Box<DhcpClient>>,
+    pub(super) fragments: Reassembly,
+    pub(super) limiter: ErrorLimiter,
+    /// Of the next datagram.
+    identification: u16,
 }
 
 impl Ipv4 {
     /// What a VM is on IPv4 when it starts at `now`.
-    pub(super) fn new(now: Instant, config: &Ipv4Config, random: &mut fastrand::Rng) -> Ipv4 {
+    pub(super) fn new(now: Instant, vm: &VmConfig, random: &mut fastrand::Rng) -> Ipv4 {
+        let config = &vm.ipv4;
         let mut claim = Claim::none();
         if let Addressing::Static(interface) = config.addressing {
             if config.probe {
@@ -32,7 +48,17 @@ impl Ipv4 {
                 claim.take(interface, config.announce.map(|delay| now + delay));
             }
         }
-        Ipv4 { claim }
+        let dhcp = match config.addressing {
+            Addressing::Static(_) => None,
+            Addressing::Dhcp => Some(Box::new(DhcpClient::new(now, vm.mac, random))),
+        };
+        Ipv4 {
+            claim,
+            dhcp,
+            fragments: Reassembly::new(REASSEMBLY_TIMEOUT),
+            limiter: ErrorLimiter::default(),
+            identification: 0,
+        }
     }
 
     /// The address and network in use.
@@ -42,88 +68,149 @@ impl Ipv4 {
 
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.claim.deadline()
+        let dhcp = self.dhcp.as_ref().and_then(|client| client.deadline());
+        [self.claim.deadline(), self.fragments.deadline(), dhcp]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn next_identification(&mut self) -> u16 {
+        self.identification = self.identification.wrapping_add(1);
+        self.identification
     }
 }
 
-/// What an IPv4 datagram turned out to be.
-pub(super) enum Received {
-    /// An echo request, to be answered in place.
-    Request {
+/// What is to be done about a datagram.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// It is an echo request, to be answered in place.
+    Echo {
         /// Bytes of its IPv4 header.
         header_length: usize,
     },
-    /// An echo reply to one of our pings.
-    Reply(PingId, PingOutcome),
+    /// It is for the UDP echo service, to be answered in place.
+    UdpEcho {
+        /// Bytes of its IPv4 header.
+        header_length: usize,
+    },
+    /// Its sender is to be told that nobody is there for it.
+    Refuse {
+        /// What is told.
+        kind: IcmpErrorKind,
+        /// Who is told.
+        source: Ipv4Addr,
+        /// What nobody is there for.
+        ignored: Ignored,
+    },
+    /// It was the last fragment of this one.
+    Whole(Datagram),
+    /// It is a fragment that waits for others.
+    Wait,
+    /// It was about one of our pings.
+    Ping(PingId, PingOutcome),
 }
 
 impl Vm {
+    /// Looks at a datagram; `headers` are what comes before its payload in the frame.
     pub(super) fn receive_ipv4(
         &mut self,
         now: Instant,
+        headers: &[u8],
         packet: &Ipv4Packet<'_>,
-    ) -> Result<Received, Ignored> {
-        if Some(packet.destination) != self.address() {
+    ) -> Result<Action, Ignored> {
+        let interface = *self.ipv4.interface().ok_or(Ignored::OtherAddress)?;
+        // Broadcasts and multicasts are nobody's business here: echo requests to all are not answered, as in Linux
+        // (`icmp_echo_ignore_broadcasts`), and no service listens to all.
+        if packet.destination != interface.address {
             return Err(Ignored::OtherAddress);
         }
-        if !is_host(packet.source) || packet.source == packet.destination {
+        if !is_host(packet.source)
+            || packet.source == interface.address
+            || interface.is_broadcast(packet.source)
+        {
             return Err(Ignored::BadSource);
         }
         if packet.is_fragment {
-            return Err(Ignored::Fragment);
+            return self.receive_fragment(now, headers, packet);
         }
-        if packet.protocol != PROTOCOL_ICMP {
-            return Err(Ignored::Protocol(packet.protocol));
-        }
-        match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
-            IcmpMessage::EchoRequest(_) => Ok(Received::Request {
-                header_length: packet.header_length,
+        match packet.protocol {
+            PROTOCOL_ICMP => self.receive_icmp(now, packet),
+            PROTOCOL_UDP => self.receive_udp(packet),
+            protocol => Ok(Action::Refuse {
+                kind: IcmpErrorKind::PROTOCOL_UNREACHABLE,
+                source: packet.source,
+                ignored: Ignored::Protocol(protocol),
             }),
-            IcmpMessage::EchoReply(echo) => {
-                let id = SessionId(echo.identifier);
-                let (sequence, outcome) = self
-                    .session_mut(id)
-                    .filter(|session| session.config.destination == IpAddr::V4(packet.source))
-                    .and_then(|session| session.reply(echo.sequence, echo.payload, now))
-                    .ok_or(Ignored::UnexpectedEchoReply)?;
-                Ok(Received::Reply(
-                    PingId {
-                        session: id,
-                        sequence,
-                    },
-                    outcome,
-                ))
-            }
-            IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
     }
 
-    /// Answers an echo request in place, and hands on what came of a reply.
-    pub(super) fn settle_ipv4(
-        &self,
-        datagram: Received,
+    /// Does what a datagram asks for, in the buffer that its frame of `length` bytes lies in.
+    pub(super) fn act(
+        &mut self,
+        now: Instant,
+        action: Action,
         buffer: &mut [u8],
         length: usize,
-    ) -> Reaction {
-        match datagram {
-            Received::Request { header_length } => {
-                let frame = buffer.get_mut(..length).unwrap_or_default();
-                let length =
-                    turn_into_echo_reply(frame, header_length, self.config.mac, TIME_TO_LIVE);
-                Reaction {
-                    transmit: length.map(|length| Transmit { length, ping: None }),
-                    event: None,
-                }
+    ) -> Result<Reaction, Ignored> {
+        let mac = self.config.mac;
+        let frame = buffer.get_mut(..length).unwrap_or_default();
+        let answer = match action {
+            Action::Wait => return Ok(Reaction::default()),
+            Action::Ping(ping, outcome) => {
+                return Ok(Reaction {
+                    transmit: None,
+                    event: Some(Event::Ping(ping, outcome)),
+                });
             }
-            Received::Reply(ping, outcome) => Reaction {
-                transmit: None,
-                event: Some(Event::Ping(ping, outcome)),
-            },
-        }
+            Action::Refuse {
+                kind,
+                source,
+                ignored,
+            } => {
+                return Ok(Reaction {
+                    transmit: self.refuse_ipv4(now, kind, source, buffer),
+                    event: Some(Event::Ignored(ignored)),
+                });
+            }
+            Action::Whole(datagram) => return self.receive_whole(now, datagram, buffer),
+            Action::Echo { header_length } => {
+                turn_into_echo_reply(frame, header_length, mac, TIME_TO_LIVE)
+            }
+            Action::UdpEcho { header_length } => {
+                turn_into_udp_echo(frame, header_length, mac, TIME_TO_LIVE)
+            }
+        };
+        let transmit = answer.map(|length| Transmit { length, ping: None });
+        self.fit(transmit, buffer).map(|transmit| Reaction {
+            transmit,
+            event: None,
+        })
     }
 
+    /// Gives up fragments that have waited long enough, and tells the sender, as Linux does, if the first has come
+    /// (`ip_expire` in `net/ipv4/ip_fragment.c`).
+    pub(super) fn poll_fragments(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let datagram = self.ipv4.fragments.expire(now)?;
+        let length = write_reassembled(&datagram.headers, &datagram.payload, buffer);
+        let source = match datagram.source() {
+            std::net::IpAddr::V4(source) => Some(source),
+            std::net::IpAddr::V6(_) => None,
+        };
+        self.ipv4.fragments.recycle(datagram);
+        let transmit = length.zip(source).and_then(|(_, source)| {
+            let kind = IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED;
+            self.refuse_ipv4(now, kind, source, buffer)
+        });
+        Some(Reaction {
+            transmit,
+            event: Some(Event::Ignored(Ignored::ReassemblyTimeout)),
+        })
+    }
+
+    /// Builds the echo request of a ping. It may be larger than the link carries.
     pub(super) fn ipv4_echo_request(
-        &self,
+        &mut self,
         ping: PingId,
         config: SessionConfig,
         destination: Ipv4Addr,
@@ -131,11 +218,16 @@ impl Vm {
         buffer: &mut [u8],
     ) -> Option<Transmit> {
         let request = EchoRequest {
-            source_mac: self.config.mac,
-            destination_mac: mac,
-            source: self.address()?,
-            destination,
-            time_to_live: TIME_TO_LIVE,
+            envelope: Ipv4Envelope {
+                source_mac: self.config.mac,
+                destination_mac: mac,
+                source: self.address()?,
+                destination,
+                time_to_live: config.options.time_to_live,
+                dscp: config.options.dscp,
+                dont_fragment: config.options.dont_fragment,
+                identification: self.ipv4.next_identification(),
+            },
             identifier: ping.session.0,
             sequence: ping.sequence as u16,
         };
@@ -145,6 +237,72 @@ impl Vm {
             length,
             ping: Some(ping),
         })
+    }
+
+    fn receive_fragment(
+        &mut self,
+        now: Instant,
+        headers: &[u8],
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Action, Ignored> {
+        let fragment = Fragment {
+            key: FragmentKey {
+                source: packet.source.into(),
+                destination: packet.destination.into(),
+                protocol: packet.protocol,
+                identification: packet.identification.into(),
+            },
+            offset: packet.fragment_offset,
+            has_more: packet.more_fragments,
+            headers,
+            payload: packet.payload,
+        };
+        match self.ipv4.fragments.take(now, &fragment)? {
+            Taken::Held => Ok(Action::Wait),
+            Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
+            Taken::Whole(datagram) => Ok(Action::Whole(datagram)),
+        }
+    }
+
+    /// Takes a datagram that was put together as if it had come in one frame.
+    fn receive_whole(
+        &mut self,
+        now: Instant,
+        datagram: Datagram,
+        buffer: &mut [u8],
+    ) -> Result<Reaction, Ignored> {
+        let length = write_reassembled(&datagram.headers, &datagram.payload, buffer);
+        self.ipv4.fragments.recycle(datagram);
+        let length = length.ok_or(Ignored::FragmentLength)?;
+        let frame = buffer.get(..length).unwrap_or_default();
+        let frame = EthernetFrame::parse(frame).map_err(Ignored::Malformed)?;
+        let Payload::Ipv4(packet) = frame.payload().map_err(Ignored::Malformed)? else {
+            return Err(Ignored::FragmentLength);
+        };
+        let action = self.receive_ipv4(now, &[], &packet)?;
+        self.act(now, action, buffer, length)
+    }
+
+    /// Hands on a frame that the link carries; of one that it does not, the first fragment.
+    pub(super) fn fit(
+        &mut self,
+        transmit: Option<Transmit>,
+        buffer: &mut [u8],
+    ) -> Result<Option<Transmit>, Ignored> {
+        let Some(Transmit { length, ping }) = transmit else {
+            return Ok(None);
+        };
+        if length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu) {
+            return Ok(transmit);
+        }
+        let frame = buffer.get(..length).unwrap_or_default();
+        if frame.get(12..14) != Some(&[8, 0]) {
+            return Ok(transmit);
+        }
+        if !self.outbox.push(frame, ping) {
+            return Err(Ignored::OutboxFull);
+        }
+        Ok(self.outbox.next(self.config.mtu, buffer))
     }
 }
 

@@ -9,11 +9,18 @@
 mod arp;
 mod claim;
 mod config;
+mod dhcp;
+mod dhcp_frames;
 mod event;
+mod icmp;
 mod ipv4;
 mod ipv6;
+mod limiter;
 mod neighbour;
+mod outbox;
 mod ping;
+mod reassembly;
+mod udp;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -23,18 +30,22 @@ pub use claim::{
     PROBE_WAIT, PROBES,
 };
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
-pub use event::{Event, Ignored, PingId, PingOutcome, Reaction, Transmit};
+pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, Transmit};
+pub use ipv4::REASSEMBLY_TIMEOUT;
 pub use ipv6::{
     DUPLICATE_PROBES, Ipv6Config, Ipv6Interface, LISTENER_REPORT_INTERVAL, LISTENER_REPORTS,
     MAX_IPV6_ADDRESSES, MAX_PREFIXES, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
     ROUTER_SOLICITATIONS, START_WAIT,
 };
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
-pub use ping::{MAX_OUTSTANDING, SessionConfig, SessionId};
+pub use outbox::MAX_OUTGOING;
+pub use ping::{MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
+pub use reassembly::{MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
 
 use self::ipv4::Ipv4;
 use self::ipv6::Ipv6;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
+use self::outbox::Outbox;
 use self::ping::Session;
 use crate::fabric::Station;
 use crate::time::{Instant, earliest};
@@ -67,10 +78,21 @@ pub enum PingStart {
     Transmit(Transmit),
     /// The ping waits for an ARP reply that is under way.
     Waiting,
-    /// The ping is over before it began: there is no way to its destination, or too many wait for the same neighbour.
-    Unresolved(Event),
+    /// The ping is over before it began, for that reason.
+    Unresolved(Event, Unsent),
     /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
     Refused,
+}
+
+/// Why a ping could not even be tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsent {
+    /// There is no way to its destination: it is on another network and there is no gateway, or the VM has no address.
+    NoRoute,
+    /// [`MAX_WAITING`] pings wait for the same neighbour.
+    NeighbourQueueFull,
+    /// It is larger than the link carries, and [`MAX_OUTGOING`] of that kind are on their way out.
+    OutboxFull,
 }
 
 /// A simulated VM with one network interface.
@@ -82,6 +104,7 @@ pub struct Vm {
     /// Boxed: most VMs have none.
     ipv6: Option<Box<Ipv6>>,
     neighbours: NeighbourTable,
+    outbox: Outbox,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
     resolved: VecDeque<PingId>,
@@ -98,10 +121,11 @@ impl Vm {
             .map(|ipv6| Box::new(Ipv6::new(now, config.mac, &ipv6, &mut random)));
         Vm {
             ipv6,
-            ipv4: Ipv4::new(now, &config.ipv4, &mut random),
+            ipv4: Ipv4::new(now, &config, &mut random),
             config,
             random,
             neighbours: NeighbourTable::default(),
+            outbox: Outbox::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
@@ -117,6 +141,31 @@ impl Vm {
     /// it to somebody else.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.ipv4.interface().map(|interface| interface.address)
+    }
+
+    /// Bytes of fragments that it holds.
+    pub fn fragment_bytes(&self) -> usize {
+        self.ipv4.fragments.held() + self.outbox.held()
+    }
+
+    /// Drops the fragments that wait for others. Returns how many datagrams they were of.
+    pub fn drop_fragments(&mut self) -> usize {
+        self.ipv4.fragments.clear()
+    }
+
+    /// Whether it has no IPv4 address yet and may come by one: it tries one, or looks for a DHCP server.
+    pub fn is_configuring(&self) -> bool {
+        self.address().is_none()
+            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some())
+    }
+
+    /// Has the pings of `session` go to another address of the same IP version from now on.
+    pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
+        if let Some(session) = self.session_mut(session)
+            && session.config.destination.is_ipv4() == destination.is_ipv4()
+        {
+            session.config.destination = destination;
+        }
     }
 
     /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
@@ -150,9 +199,9 @@ impl Vm {
         Some(SessionId(id))
     }
 
-    /// Makes `mac` known as the address of the neighbour `address`, as if it had just answered.
-    pub fn add_neighbour(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
-        self.neighbours.learn(now, address, mac, true);
+    /// Makes `mac` known as the address of the neighbour `address`, for good.
+    pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
+        self.neighbours.set(address, mac);
     }
 
     /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
@@ -189,20 +238,24 @@ impl Vm {
             session,
             sequence: open.open(due),
         };
-        let transmit = match self.next_hop(now, destination) {
-            None => None,
+        let (transmit, unsent) = match self.next_hop(now, destination) {
+            None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
-                Lookup::Found(mac) => self.echo_request(now, ping, mac, buffer),
-                Lookup::Ask => self.solicit(now, next_hop, None, buffer),
+                Lookup::Found(mac) => (
+                    self.echo_request(now, ping, mac, buffer),
+                    Unsent::OutboxFull,
+                ),
+                Lookup::Ask => (self.solicit(now, next_hop, None, buffer), Unsent::NoRoute),
                 Lookup::Wait => return PingStart::Waiting,
-                Lookup::Full => None,
+                Lookup::Full => (None, Unsent::NeighbourQueueFull),
             },
         };
-        match transmit {
-            Some(transmit) => PingStart::Transmit(transmit),
-            None => self
-                .abandon(ping)
-                .map_or(PingStart::Refused, PingStart::Unresolved),
+        if let Some(transmit) = transmit {
+            return PingStart::Transmit(transmit);
+        }
+        match self.abandon(ping) {
+            Some(event) => PingStart::Unresolved(event, unsent),
+            None => PingStart::Refused,
         }
     }
 
@@ -262,7 +315,8 @@ impl Vm {
                 event: self.abandon(ping),
             });
         }
-        if let Some(transmit) = self.next_resolved(now, buffer) {
+        let fragment = self.outbox.next(self.config.mtu, buffer);
+        if let Some(transmit) = fragment.or_else(|| self.next_resolved(now, buffer)) {
             return Some(Reaction {
                 transmit: Some(transmit),
                 event: None,
@@ -276,18 +330,20 @@ impl Vm {
                 });
             }
             Some(Overdue::GiveUp(waiting)) => {
-                self.unresolved = waiting;
+                self.unresolved.extend(waiting);
                 return self.poll_untagged(now, buffer);
             }
             None => {}
         }
         self.poll_claim(now, buffer)
+            .or_else(|| self.poll_fragments(now, buffer))
+            .or_else(|| self.poll_dhcp(now, buffer))
             .or_else(|| self.poll_ipv6(now, buffer))
     }
 
     /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
     pub fn poll_at(&self) -> Option<Instant> {
-        if self.resolved.is_empty() && self.unresolved.is_empty() {
+        if self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty() {
             let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
             earliest(
                 self.neighbours.deadline(),
@@ -348,8 +404,12 @@ impl Vm {
             }
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
-                let datagram = self.receive_ipv4(now, &packet)?;
-                Ok(self.settle_ipv4(datagram, buffer, length))
+                let headers = bytes.get(..packet.payload_offset).unwrap_or_default();
+                if let Some(reply) = self.dhcp_reply(&packet)? {
+                    return self.receive_dhcp(now, frame.source, &reply, buffer);
+                }
+                let action = self.receive_ipv4(now, headers, &packet)?;
+                self.act(now, action, buffer, length)
             }
         }
     }
@@ -361,17 +421,20 @@ impl Vm {
         let mac = self
             .next_hop(now, session.config.destination)
             .and_then(|next_hop| self.neighbours.get(next_hop));
-        let Some(mac) = mac else {
+        let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
+        if request.is_none() {
             self.unresolved.push_back(ping);
-            return None;
-        };
-        self.echo_request(now, ping, mac, buffer)
+        }
+        request
     }
 
     /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
     fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
         match destination {
             IpAddr::V4(destination) => {
+                if destination.is_unspecified() {
+                    return None;
+                }
                 let next_hop = self.ipv4.interface()?.next_hop(destination)?;
                 Some(next_hop.into())
             }
@@ -396,22 +459,24 @@ impl Vm {
         }
     }
 
+    /// Builds a ping; of one that is larger than the link carries, the first fragment.
     fn echo_request(
-        &self,
+        &mut self,
         now: Instant,
         ping: PingId,
         mac: MacAddr,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
         let config = self.sessions.get(usize::from(ping.session.0))?.config;
-        match config.destination {
+        let request = match config.destination {
             IpAddr::V4(destination) => {
                 self.ipv4_echo_request(ping, config, destination, mac, buffer)
             }
             IpAddr::V6(destination) => {
                 self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
             }
-        }
+        };
+        self.fit(request, buffer).ok()?
     }
 
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {

@@ -38,6 +38,30 @@ pub struct SessionConfig {
     pub payload_length: usize,
     /// How long a reply is waited for.
     pub timeout: Duration,
+    /// What the headers of each echo request say.
+    pub options: PingOptions,
+}
+
+/// What the headers of each echo request say, as far as that can be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PingOptions {
+    /// Hops that it may take.
+    pub time_to_live: u8,
+    /// Differentiated services code point (RFC 2474), 0 to 63.
+    pub dscp: u8,
+    /// Whether it must not be cut into fragments on its way.
+    pub dont_fragment: bool,
+}
+
+impl Default for PingOptions {
+    /// 64 hops, best effort, fragments allowed.
+    fn default() -> PingOptions {
+        PingOptions {
+            time_to_live: 64,
+            dscp: 0,
+            dont_fragment: false,
+        }
+    }
 }
 
 /// Pings to one destination, the oldest unfinished one first.
@@ -72,6 +96,10 @@ impl Session {
     pub(super) fn open(&mut self, due: Instant) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        if self.unfinished.capacity() == 0 {
+            // Most flows of a large mesh never have a second ping on its way; a queue's first growth is by four.
+            self.unfinished.reserve_exact(1);
+        }
         self.unfinished.push_back(Ping::Waiting { due });
         self.set_answered(sequence, false);
         sequence
@@ -104,9 +132,7 @@ impl Session {
         payload: &[u8],
         received: Instant,
     ) -> Option<(u64, PingOutcome)> {
-        let newest = self.next_sequence.checked_sub(1)?;
-        let sequence =
-            newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))?;
+        let sequence = self.newest(wire_sequence)?;
         let outcome = match self.get_mut(sequence).copied() {
             Some(Ping::Outstanding { due, sent }) => {
                 self.end(sequence);
@@ -126,6 +152,17 @@ impl Session {
             Some(Ping::Over) | None => PingOutcome::Late,
         };
         Some((sequence, outcome))
+    }
+
+    /// Ends the ping with the 16-bit `wire_sequence`, about which somebody has sent an error, and returns it and when it
+    /// was due. `None` when no ping of that number is on its way.
+    pub(super) fn fail(&mut self, wire_sequence: u16) -> Option<(u64, Instant)> {
+        let sequence = self.newest(wire_sequence)?;
+        let Ping::Outstanding { due, .. } = *self.get_mut(sequence)? else {
+            return None;
+        };
+        self.end(sequence);
+        Some((sequence, due))
     }
 
     /// When the oldest outstanding ping is to be given up.
@@ -151,6 +188,12 @@ impl Session {
         let sequence = self.oldest() + index as u64;
         self.end(sequence);
         Some((sequence, PingOutcome::Lost { due }))
+    }
+
+    /// The newest ping with the 16-bit `wire_sequence`.
+    fn newest(&self, wire_sequence: u16) -> Option<u64> {
+        let newest = self.next_sequence.checked_sub(1)?;
+        newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))
     }
 
     fn oldest(&self) -> u64 {
@@ -179,6 +222,9 @@ impl Session {
     fn set_answered(&mut self, sequence: u64, answered: bool) {
         let (word, bit) = history_position(sequence);
         if word >= self.answered.len() {
+            if word == 0 {
+                self.answered.reserve_exact(1);
+            }
             self.answered.resize(word + 1, 0);
         }
         if let Some(w) = self.answered.get_mut(word) {

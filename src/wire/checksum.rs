@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071).
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use etherparse::checksum::u64_16bit_word;
 
@@ -22,6 +22,21 @@ pub(super) fn with_pseudo_header(
     let sum = u64_16bit_word::add_slice(sum, &destination.octets());
     let sum = u64_16bit_word::add_4bytes(sum, (bytes.len() as u32).to_be_bytes());
     let sum = u64_16bit_word::add_2bytes(sum, [0, protocol]);
+    let sum = u64_16bit_word::add_slice(sum, bytes);
+    u16::from_be(u64_16bit_word::ones_complement(sum))
+}
+
+/// The checksum of `bytes` and of the pseudo-header that UDP over IPv4 sums up with them (RFC 768).
+pub(super) fn with_ipv4_pseudo_header(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: u8,
+    bytes: &[u8],
+) -> u16 {
+    let sum = u64_16bit_word::add_4bytes(0, source.octets());
+    let sum = u64_16bit_word::add_4bytes(sum, destination.octets());
+    let sum = u64_16bit_word::add_2bytes(sum, [0, protocol]);
+    let sum = u64_16bit_word::add_2bytes(sum, (bytes.len() as u16).to_be_bytes());
     let sum = u64_16bit_word::add_slice(sum, bytes);
     u16::from_be(u64_16bit_word::ones_complement(sum))
 }

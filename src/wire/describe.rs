@@ -7,8 +7,10 @@ use super::describe_ipv6::describe_ipv6;
 use super::error::ParseError;
 use super::ethernet::{EthernetFrame, Payload};
 use super::icmp::IcmpMessage;
-use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP};
+use super::icmp_error::IcmpErrorKind;
+use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP};
 use super::mac::MacAddr;
+use super::udp::UdpDatagram;
 use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
 /// Displays a frame: `02:… > ff:…, ARP request who-has 10.77.0.3 tell 10.77.0.2`.
@@ -63,38 +65,58 @@ fn describe_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacket) -> fmt::Result {
 
 fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Result {
     write!(f, "IPv4 {} > {}, ", packet.source, packet.destination)?;
+    let bytes = packet.payload.len();
     if packet.is_fragment {
         return write!(
             f,
-            "fragment of protocol {}, {} bytes",
-            packet.protocol,
-            packet.payload.len()
+            "fragment of {} at {}{}, {bytes} bytes",
+            packet.identification,
+            packet.fragment_offset,
+            if packet.more_fragments { "+" } else { "" }
         );
     }
-    if packet.protocol != PROTOCOL_ICMP {
-        return write!(
-            f,
-            "protocol {}, {} bytes",
-            packet.protocol,
-            packet.payload.len()
-        );
+    match packet.protocol {
+        PROTOCOL_ICMP => describe_icmp(f, packet),
+        PROTOCOL_UDP => match UdpDatagram::parse(packet) {
+            Ok(udp) => write!(
+                f,
+                "UDP port {} > {} ({} bytes)",
+                udp.source_port,
+                udp.destination_port,
+                udp.payload.len()
+            ),
+            Err(error) => write!(f, "malformed: {error}"),
+        },
+        protocol => write!(f, "protocol {protocol}, {bytes} bytes"),
     }
-    match IcmpMessage::parse(packet) {
-        Ok(IcmpMessage::EchoRequest(echo)) => write!(
-            f,
-            "ICMP echo request id {} seq {} ({} bytes)",
-            echo.identifier,
-            echo.sequence,
-            echo.payload.len()
-        ),
-        Ok(IcmpMessage::EchoReply(echo)) => write!(
-            f,
-            "ICMP echo reply id {} seq {} ({} bytes)",
-            echo.identifier,
-            echo.sequence,
-            echo.payload.len()
-        ),
-        Ok(IcmpMessage::Other { kind, code }) => write!(f, "ICMP type {kind} code {code}"),
-        Err(error) => write!(f, "malformed: {error}"),
-    }
+}
+
+fn describe_icmp(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Result {
+    let (what, echo) = match IcmpMessage::parse(packet) {
+        Ok(IcmpMessage::EchoRequest(echo)) => ("request", echo),
+        Ok(IcmpMessage::EchoReply(echo)) => ("reply", echo),
+        Ok(IcmpMessage::Error(error)) => {
+            let IcmpErrorKind { kind, code } = error.kind;
+            write!(f, "ICMP type {kind} code {code}")?;
+            return match error.quoted {
+                Some(quoted) => write!(
+                    f,
+                    " about echo request id {} seq {} to {}",
+                    quoted.identifier, quoted.sequence, quoted.destination
+                ),
+                None => Ok(()),
+            };
+        }
+        Ok(IcmpMessage::Other { kind, code }) => {
+            return write!(f, "ICMP type {kind} code {code}");
+        }
+        Err(error) => return write!(f, "malformed: {error}"),
+    };
+    write!(
+        f,
+        "ICMP echo {what} id {} seq {} ({} bytes)",
+        echo.identifier,
+        echo.sequence,
+        echo.payload.len()
+    )
 }

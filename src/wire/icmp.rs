@@ -1,15 +1,12 @@
 //! ICMP echo (RFC 792): read, built, and answered in place.
 
-use std::net::Ipv4Addr;
-
-use etherparse::{
-    EtherType, IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, IpNumber, Ipv4Header,
-};
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, IpNumber};
 
 use super::checksum;
 use super::error::{Layer, ParseError};
-use super::ethernet::{self, ETHERNET_HEADER_LENGTH};
-use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Packet};
+use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::icmp_error::{IcmpError, is_error};
+use super::ipv4::{self, IPV4_HEADER_LENGTH, Ipv4Envelope, Ipv4Packet};
 use super::mac::MacAddr;
 
 /// Bytes of an echo message before its payload.
@@ -20,7 +17,7 @@ pub const ECHO_FRAME_OVERHEAD: usize =
     ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH + ICMP_ECHO_HEADER_LENGTH;
 
 const TYPE_ECHO_REPLY: u8 = 0;
-const TYPE_ECHO_REQUEST: u8 = 8;
+pub(super) const TYPE_ECHO_REQUEST: u8 = 8;
 
 /// An ICMP message whose checksum has been verified.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +26,8 @@ pub enum IcmpMessage<'a> {
     EchoRequest(Echo<'a>),
     /// Somebody answers our request.
     EchoReply(Echo<'a>),
+    /// Somebody tells what became of a datagram.
+    Error(IcmpError),
     /// Another message.
     Other {
         /// `type` of RFC 792.
@@ -73,6 +72,13 @@ impl<'a> IcmpMessage<'a> {
         Ok(match (slice.type_u8(), slice.code_u8()) {
             (TYPE_ECHO_REQUEST, 0) => IcmpMessage::EchoRequest(echo),
             (TYPE_ECHO_REPLY, 0) => IcmpMessage::EchoReply(echo),
+            (kind, code) if is_error(kind) => {
+                let quote = packet
+                    .payload
+                    .get(ICMP_ECHO_HEADER_LENGTH..)
+                    .unwrap_or_default();
+                IcmpMessage::Error(IcmpError::parse(kind, code, [s0, s1], quote))
+            }
             (kind, code) => IcmpMessage::Other { kind, code },
         })
     }
@@ -81,16 +87,8 @@ impl<'a> IcmpMessage<'a> {
 /// Everything that an echo request's headers say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EchoRequest {
-    /// The sender's hardware address.
-    pub source_mac: MacAddr,
-    /// The next hop's hardware address.
-    pub destination_mac: MacAddr,
-    /// The sender's address.
-    pub source: Ipv4Addr,
-    /// The address that is pinged.
-    pub destination: Ipv4Addr,
-    /// Time to live of the datagram.
-    pub time_to_live: u8,
+    /// What the headers around it say.
+    pub envelope: Ipv4Envelope,
     /// Tells this VM's conversations apart.
     pub identifier: u16,
     /// Counts the requests of one conversation.
@@ -101,33 +99,15 @@ impl EchoRequest {
     /// Builds the frame at the start of `buffer` with `payload_length` bytes of payload, which `fill` writes.
     ///
     /// Returns the frame's length, or `None` when the buffer is too short or the datagram would be over 65,535 bytes.
+    /// It may be longer than a link carries, and is then to be cut into fragments.
     pub fn write(
         &self,
         payload_length: usize,
         fill: impl FnOnce(&mut [u8]),
         buffer: &mut [u8],
     ) -> Option<usize> {
-        let rest = ethernet::write_header(
-            buffer,
-            self.destination_mac,
-            self.source_mac,
-            EtherType::IPV4,
-        )?;
         let icmp_length = ICMP_ECHO_HEADER_LENGTH + payload_length;
-        let mut header = Ipv4Header::new(
-            u16::try_from(icmp_length).ok()?,
-            self.time_to_live,
-            IpNumber::ICMP,
-            self.source.octets(),
-            self.destination.octets(),
-        )
-        .ok()?;
-        header.identification = self.sequence;
-        header.dont_fragment = false;
-        header.header_checksum = header.calc_header_checksum();
-        let (ip, rest) = rest.split_at_mut_checked(IPV4_HEADER_LENGTH)?;
-        ip.copy_from_slice(header.to_bytes().get(..IPV4_HEADER_LENGTH)?);
-        let icmp = rest.get_mut(..icmp_length)?;
+        let icmp = self.envelope.write(IpNumber::ICMP, icmp_length, buffer)?;
         let (icmp_header, payload) = icmp.split_at_mut_checked(ICMP_ECHO_HEADER_LENGTH)?;
         fill(payload);
         let echo = IcmpEchoHeader {
@@ -143,47 +123,16 @@ impl EchoRequest {
 /// Turns the echo request in `frame` into its reply, sent from `source_mac`, with `time_to_live`.
 ///
 /// The caller has parsed the frame: an IPv4 header of `header_length` bytes lies after the Ethernet header, and a sound
-/// echo request after that. Options stay as they are, as RFC 1122 section 3.2.2.6 asks for all but source routes, which
-/// a simulated host does not follow. Returns the reply's length, link-layer padding cut off, or `None` when the frame
-/// is not what the caller says.
+/// echo request after that. Returns the reply's length, link-layer padding cut off, or `None` when the frame is not what
+/// the caller says.
 pub fn turn_into_echo_reply(
     frame: &mut [u8],
     header_length: usize,
     source_mac: MacAddr,
     time_to_live: u8,
 ) -> Option<usize> {
-    let (ethernet, ip) = frame.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
-    ethernet.copy_within(6..12, 0);
-    ethernet.get_mut(6..12)?.copy_from_slice(&source_mac.0);
-
-    let (header, icmp) = ip.split_at_mut_checked(header_length)?;
-    let &mut [
-        _,
-        _,
-        t0,
-        t1,
-        _,
-        _,
-        _,
-        _,
-        ref mut ttl,
-        _,
-        ref mut c0,
-        ref mut c1,
-        ref mut addresses @ ..,
-    ] = header
-    else {
-        return None;
-    };
-    let total_length = usize::from(u16::from_be_bytes([t0, t1]));
-    *ttl = time_to_live;
-    (*c0, *c1) = (0, 0);
-    let (source, rest) = addresses.split_at_mut_checked(4)?;
-    source.swap_with_slice(rest.get_mut(..4)?);
-    let sum = checksum::of(header).to_be_bytes();
-    header.get_mut(10..12)?.copy_from_slice(&sum);
-
-    let icmp = icmp.get_mut(..total_length.checked_sub(header_length)?)?;
+    let (header, icmp) = ipv4::turn_around(frame, header_length, source_mac, time_to_live)?;
+    let length = ETHERNET_HEADER_LENGTH + header.len() + icmp.len();
     let &mut [ref mut kind, code, c0, c1, ..] = icmp else {
         return None;
     };
@@ -198,5 +147,5 @@ pub fn turn_into_echo_reply(
         sum = checksum::of(icmp);
     }
     icmp.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
-    Some(ETHERNET_HEADER_LENGTH + total_length)
+    Some(length)
 }

@@ -3,16 +3,23 @@
 use std::net::Ipv4Addr;
 
 use etherparse::err::ipv4::HeaderSliceError;
-use etherparse::{IpNumber, Ipv4HeaderSlice};
+use etherparse::{EtherType, IpDscp, IpNumber, Ipv4Header, Ipv4HeaderSlice};
 
 use super::checksum;
 use super::error::{Layer, ParseError};
+use super::ethernet::{self, ETHERNET_HEADER_LENGTH};
+use super::mac::MacAddr;
 
 /// Bytes of a header without options.
 pub const IPV4_HEADER_LENGTH: usize = 20;
 
 /// `IPPROTO_ICMP`
 pub const PROTOCOL_ICMP: u8 = IpNumber::ICMP.0;
+/// `IPPROTO_UDP`
+pub const PROTOCOL_UDP: u8 = IpNumber::UDP.0;
+
+/// Bytes of the largest datagram: its length field has 16 bits.
+pub const IPV4_MAX_LENGTH: usize = 65_535;
 
 /// A datagram whose header is sound: version, lengths and header checksum have been verified.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +34,12 @@ pub struct Ipv4Packet<'a> {
     pub protocol: u8,
     /// Whether this is a piece of a larger datagram.
     pub is_fragment: bool,
+    /// Whether further pieces follow.
+    pub more_fragments: bool,
+    /// Where the piece belongs in the payload of the whole, in bytes.
+    pub fragment_offset: usize,
+    /// What the pieces of one datagram have in common.
+    pub identification: u16,
     /// Bytes of the header, options included: 20 to 60.
     pub header_length: usize,
     /// Where the payload starts in the frame.
@@ -66,9 +79,102 @@ impl<'a> Ipv4Packet<'a> {
             time_to_live: header.ttl(),
             protocol: header.protocol().0,
             is_fragment: header.is_fragmenting_payload(),
+            more_fragments: header.more_fragments(),
+            fragment_offset: usize::from(header.fragments_offset().value()) * 8,
+            identification: header.identification(),
             header_length,
             payload_offset: offset + header_length,
             payload,
         })
     }
+}
+
+/// What the headers of a datagram that a VM sends say, but for its protocol and length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv4Envelope {
+    /// The sender's hardware address.
+    pub source_mac: MacAddr,
+    /// The next hop's hardware address.
+    pub destination_mac: MacAddr,
+    /// The sender's address.
+    pub source: Ipv4Addr,
+    /// Where the datagram goes.
+    pub destination: Ipv4Addr,
+    /// Hops that it may take.
+    pub time_to_live: u8,
+    /// Differentiated services code point (RFC 2474), 0 to 63; higher bits are ignored.
+    pub dscp: u8,
+    /// Whether routers must not cut it into fragments.
+    pub dont_fragment: bool,
+    /// Tells its fragments from those of other datagrams between the same hosts (RFC 6864).
+    pub identification: u16,
+}
+
+impl Ipv4Envelope {
+    /// Puts the Ethernet and IPv4 headers of a datagram with `length` bytes of `protocol` at the start of `buffer`.
+    ///
+    /// Returns those bytes, or `None` when the buffer is too short or the datagram would be over 65,535 bytes.
+    pub(super) fn write<'a>(
+        &self,
+        protocol: IpNumber,
+        length: usize,
+        buffer: &'a mut [u8],
+    ) -> Option<&'a mut [u8]> {
+        let rest = ethernet::write_header(
+            buffer,
+            self.destination_mac,
+            self.source_mac,
+            EtherType::IPV4,
+        )?;
+        let mut header = Ipv4Header::new(
+            u16::try_from(length).ok()?,
+            self.time_to_live,
+            protocol,
+            self.source.octets(),
+            self.destination.octets(),
+        )
+        .ok()?;
+        header.dscp = IpDscp::try_new(self.dscp & IpDscp::MAX_U8).ok()?;
+        header.identification = self.identification;
+        header.dont_fragment = self.dont_fragment;
+        header.header_checksum = header.calc_header_checksum();
+        let (ip, rest) = rest.split_at_mut_checked(IPV4_HEADER_LENGTH)?;
+        ip.copy_from_slice(header.to_bytes().get(..IPV4_HEADER_LENGTH)?);
+        rest.get_mut(..length)
+    }
+}
+
+/// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
+/// time to live and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
+///
+/// Options stay as they are, as RFC 1122 section 3.2.2.6 asks for all but source routes, which a simulated host does
+/// not follow. Returns header and payload of the datagram, link-layer padding cut off, or `None` when the frame is not
+/// what the caller says.
+pub(super) fn turn_around(
+    frame: &mut [u8],
+    header_length: usize,
+    source_mac: MacAddr,
+    time_to_live: u8,
+) -> Option<(&mut [u8], &mut [u8])> {
+    let (ethernet, ip) = frame.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
+    ethernet.copy_within(6..12, 0);
+    ethernet.get_mut(6..12)?.copy_from_slice(&source_mac.0);
+    let total_length = usize::from(u16::from_be_bytes(*ip.get(2..)?.first_chunk()?));
+    let (header, payload) = ip
+        .get_mut(..total_length)?
+        .split_at_mut_checked(header_length)?;
+    header.get_mut(6..8)?.fill(0);
+    *header.get_mut(8)? = time_to_live;
+    let (source, destination) = header.get_mut(12..20)?.split_at_mut_checked(4)?;
+    source.swap_with_slice(destination);
+    seal(header)?;
+    Some((header, payload))
+}
+
+/// Writes the checksum of a header.
+pub(super) fn seal(header: &mut [u8]) -> Option<()> {
+    header.get_mut(10..12)?.fill(0);
+    let sum = checksum::of(header).to_be_bytes();
+    header.get_mut(10..12)?.copy_from_slice(&sum);
+    Some(())
 }

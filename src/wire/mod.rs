@@ -11,31 +11,40 @@ mod arp;
 mod checksum;
 mod describe;
 mod describe_ipv6;
+mod dhcp;
 mod error;
 mod ethernet;
 mod icmp;
+mod icmp_error;
 mod icmpv6;
 mod ipv4;
+mod ipv4_fragment;
 mod ipv6;
 mod ipv6_extension;
 mod mac;
 mod mld;
 mod neighbour_discovery;
+mod udp;
 mod vlan;
 
 pub use arp::{ARP_FRAME_LENGTH, ArpPacket};
 pub use describe::Describe;
+pub use dhcp::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest};
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, Payload};
 pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
     turn_into_echo_reply,
 };
+pub use icmp_error::{IcmpError, IcmpErrorKind, QuotedEcho, turn_into_icmp_error};
 pub use icmpv6::{
     ICMPV6_ECHO_FRAME_OVERHEAD, ICMPV6_HEADER_LENGTH, Icmpv6EchoRequest, Icmpv6Error,
     Icmpv6Message, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,
 };
-pub use ipv4::{IPV4_HEADER_LENGTH, Ipv4Packet, PROTOCOL_ICMP};
+pub use ipv4::{
+    IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP,
+};
+pub use ipv4_fragment::{write_fragment, write_reassembled};
 pub use ipv6::{
     ALL_MLDV2_ROUTERS, ALL_NODES, ALL_ROUTERS, IPV6_HEADER_LENGTH, IPV6_MINIMUM_MTU, Ipv6Envelope,
     Ipv6Packet, PROTOCOL_ICMPV6, eui64_address, link_local, multicast_mac, solicited_node,
@@ -49,6 +58,7 @@ pub use neighbour_discovery::{
     AdvertisedPrefix, NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce, RouterAdvertisement, write_router_solicitation,
 };
+pub use udp::{UDP_HEADER_LENGTH, UdpDatagram, turn_into_udp_echo, write_udp};
 pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
 
 #[cfg(test)]

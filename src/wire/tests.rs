@@ -11,13 +11,22 @@ const B: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 const IP_A: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const IP_B: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 
-fn request() -> EchoRequest {
-    EchoRequest {
+fn envelope() -> Ipv4Envelope {
+    Ipv4Envelope {
         source_mac: A,
         destination_mac: B,
         source: IP_A,
         destination: IP_B,
         time_to_live: 64,
+        dscp: 0,
+        dont_fragment: false,
+        identification: 1,
+    }
+}
+
+fn request() -> EchoRequest {
+    EchoRequest {
+        envelope: envelope(),
         identifier: 7,
         sequence: 9,
     }
@@ -48,7 +57,9 @@ fn read_echo(frame: &[u8]) -> (bool, Ipv4Packet<'_>, Echo<'_>) {
     match IcmpMessage::parse(&packet).unwrap() {
         IcmpMessage::EchoRequest(echo) => (true, packet, echo),
         IcmpMessage::EchoReply(echo) => (false, packet, echo),
-        IcmpMessage::Other { .. } => panic!("not an echo: {}", Describe(frame)),
+        IcmpMessage::Error(_) | IcmpMessage::Other { .. } => {
+            panic!("not an echo: {}", Describe(frame))
+        }
     }
 }
 
@@ -221,7 +232,8 @@ proptest! {
         source in any_ip(), destination in any_ip(), identifier: u16, sequence: u16, time_to_live: u8,
         payload in prop::collection::vec(any::<u8>(), 0..1473)
     ) {
-        let request = EchoRequest { source, destination, identifier, sequence, time_to_live, ..request() };
+        let envelope = Ipv4Envelope { source, destination, time_to_live, ..envelope() };
+        let request = EchoRequest { envelope, identifier, sequence };
         let mut frame = vec![0; 1600];
         let length = request.write(payload.len(), |p| p.copy_from_slice(&payload), &mut frame).unwrap();
         let (is_request, packet, echo) = read_echo(&frame[..length]);

@@ -250,10 +250,33 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--timeout fast", "--timeout fast: expected number"),
         ("--duration 0ms", "more than 0"),
         (
-            "--size 1473",
-            "--size 1473: with an MTU of 1500 allowed is 0 to 1472",
+            "--size 1473 --dont-fragment",
+            "--size 1473: with an MTU of 1500 and no fragments allowed is 0 to 1472",
         ),
-        ("--ping vm0:vm1 --size 100 --mtu 100", "allowed is 0 to 72"),
+        (
+            "--ping vm0:vm1 --size 65508",
+            "--size 65508: in fragments allowed is 0 to 65507",
+        ),
+        (
+            "--ping vm0:vm1 --size 100 --mtu 100 --dont-fragment",
+            "allowed is 0 to 72",
+        ),
+        ("--ttl 0", "--ttl 0: allowed is 1 to 255"),
+        ("--ttl 256", "--ttl 256: allowed is 1 to 255"),
+        ("--dscp 64", "--dscp 64: allowed is 0 to 63"),
+        (
+            "--dhcp --gateway 10.77.0.1",
+            "--gateway 10.77.0.1: not allowed with dhcp",
+        ),
+        (
+            "--dhcp --static-neighbours",
+            "static-neighbours: not allowed with dhcp",
+        ),
+        (
+            "--dhcp --ping vm0:224.0.0.1",
+            "224.0.0.1 can't be the address of a host",
+        ),
+        ("--udp-echo maybe", "allowed is true or false"),
         ("--mtu 67", "--mtu 67: allowed is 68 to 65521"),
         ("--mtu 65522", "--mtu 65522: allowed is 68 to 65521"),
         ("--vms 6 --subnet 10.0.0.0/29", "room for 5 VMs"),

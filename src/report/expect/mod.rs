@@ -3,9 +3,10 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [histogram "."] statistic | count | "loss" | "rate"
-//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "first" | "lag"      (rtt if none is named)
+//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "lease" | "first" | "lag" (rtt if none is named)
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
-//! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "drops"
+//! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "errored" |
+//!               "drops"
 //! operator    = "<" | "<=" | ">" | ">=" | "="
 //! value       = number unit
 //! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
@@ -54,6 +55,7 @@ enum Histogram {
     Response,
     Lateness,
     Resolution,
+    Lease,
     First,
     Lag,
 }
@@ -78,6 +80,7 @@ enum Count {
     Late,
     Reordered,
     Corrupt,
+    Errored,
     Drops,
 }
 
@@ -169,6 +172,7 @@ impl Histogram {
             Histogram::Response => &histograms.response,
             Histogram::Lateness => &histograms.lateness,
             Histogram::Resolution => &histograms.resolution,
+            Histogram::Lease => &histograms.lease,
             Histogram::First => &histograms.first,
             Histogram::Lag => &histograms.lag,
         }
@@ -200,6 +204,7 @@ impl Count {
             Count::Late => totals.late,
             Count::Reordered => totals.reordered,
             Count::Corrupt => totals.corrupt,
+            Count::Errored => totals.errored,
             Count::Drops => 0,
         }
     }

@@ -10,12 +10,13 @@ use crate::record::Totals;
 const FLOWS_LISTED: usize = 1_000;
 
 /// Counts that are rarely anything but 0: a column is shown of those that are not.
-const RARE: [(&str, Count); 5] = [
+const RARE: [(&str, Count); 6] = [
     ("unresolved", |totals| totals.unresolved),
     ("duplicate", |totals| totals.duplicate),
     ("late", |totals| totals.late),
     ("reordered", |totals| totals.reordered),
     ("corrupt", |totals| totals.corrupt),
+    ("errored", |totals| totals.errored),
 ];
 
 type Count = fn(&Totals) -> u64;

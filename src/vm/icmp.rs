@@ -1,0 +1,100 @@
+//! ICMP (RFC 792, RFC 1122 section 3.2.2): echo, errors about our pings, and errors about what others send us.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::ipv4::{Action, TIME_TO_LIVE, is_host};
+use super::{Ignored, PingError, PingId, PingOutcome, SessionId, Transmit, Vm};
+use crate::time::Instant;
+use crate::wire::{
+    EthernetFrame, IcmpError, IcmpErrorKind, IcmpMessage, Ipv4Packet, turn_into_icmp_error,
+};
+
+impl Vm {
+    pub(super) fn receive_icmp(
+        &mut self,
+        now: Instant,
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Action, Ignored> {
+        match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
+            IcmpMessage::EchoRequest(_) => Ok(Action::Echo {
+                header_length: packet.header_length,
+            }),
+            IcmpMessage::EchoReply(echo) => {
+                let id = SessionId(echo.identifier);
+                let (sequence, outcome) = self
+                    .session_mut(id)
+                    .filter(|session| session.config.destination == IpAddr::V4(packet.source))
+                    .and_then(|session| session.reply(echo.sequence, echo.payload, now))
+                    .ok_or(Ignored::UnexpectedEchoReply)?;
+                let ping = PingId {
+                    session: id,
+                    sequence,
+                };
+                Ok(Action::Ping(ping, outcome))
+            }
+            IcmpMessage::Error(error) => self
+                .receive_icmp_error(&error)
+                .ok_or(Ignored::UnexpectedIcmpError),
+            IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
+        }
+    }
+
+    /// Ends the ping that an error quotes. Anybody on the way may have sent it, but only about a ping that is on its
+    /// way: who can't see our pings can't end them but by chance.
+    fn receive_icmp_error(&mut self, error: &IcmpError) -> Option<Action> {
+        let quoted = error.quoted?;
+        if Some(quoted.source) != self.address() {
+            return None;
+        }
+        let id = SessionId(quoted.identifier);
+        let session = self.session_mut(id)?;
+        if session.config.destination != IpAddr::V4(quoted.destination) {
+            return None;
+        }
+        let (sequence, due) = session.fail(quoted.sequence)?;
+        let ping = PingId {
+            session: id,
+            sequence,
+        };
+        let error = ping_error(error.kind);
+        Some(Action::Ping(ping, PingOutcome::Errored { due, error }))
+    }
+
+    /// Turns the datagram in `buffer`, from `source`, into an error about it, unless there were too many of late or RFC
+    /// 1122 section 3.2.2 forbids it: what went to more than one station gets no answer. (It also forbids errors about
+    /// errors, and about fragments but the first, which don't come here.)
+    pub(super) fn refuse_ipv4(
+        &mut self,
+        now: Instant,
+        kind: IcmpErrorKind,
+        source: Ipv4Addr,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let frame = EthernetFrame::parse(buffer).ok()?;
+        let own = self.address()?;
+        if frame.destination.is_multicast()
+            || !is_host(source)
+            || !self.ipv4.limiter.allow(now, source.into())
+        {
+            return None;
+        }
+        let length = turn_into_icmp_error(buffer, kind, self.config.mac, own, TIME_TO_LIVE)?;
+        Some(Transmit { length, ping: None })
+    }
+}
+
+/// What an error means for the ping that it quotes.
+fn ping_error(error: IcmpErrorKind) -> PingError {
+    match (error.kind, error.code) {
+        (3, 0 | 6 | 8 | 11) => PingError::NetworkUnreachable,
+        (3, 1 | 7 | 12) => PingError::HostUnreachable,
+        (3, 2) => PingError::ProtocolUnreachable,
+        (3, 3) => PingError::PortUnreachable,
+        (3, 4) => PingError::FragmentationNeeded,
+        (3, 9 | 10 | 13) => PingError::Prohibited,
+        (11, 1) => PingError::ReassemblyTimeExceeded,
+        (11, _) => PingError::TimeExceeded,
+        (12, _) => PingError::ParameterProblem,
+        _ => PingError::Unreachable,
+    }
+}

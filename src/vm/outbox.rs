@@ -1,0 +1,80 @@
+//! Datagrams that are larger than the link carries, on their way out fragment by fragment.
+//!
+//! A VM sends at most one frame at a time, so the first fragment goes out where the datagram would have, and the others
+//! are work that is ready at once ([`super::Vm::poll`]).
+
+use std::collections::VecDeque;
+
+use super::event::{PingId, Transmit};
+use crate::wire::{ETHERNET_HEADER_LENGTH, write_fragment};
+
+/// Datagrams that may be on their way out at once; the next are dropped.
+pub const MAX_OUTGOING: usize = 64;
+
+/// One datagram, whole.
+#[derive(Debug)]
+struct Outgoing {
+    frame: Vec<u8>,
+    /// The ping that its first fragment starts, until that is sent.
+    ping: Option<PingId>,
+    /// Where the next fragment starts in its payload.
+    next: usize,
+}
+
+/// The queue of one VM. Memory: at most [`MAX_OUTGOING`] times 64 KiB while there is something to send; one buffer is
+/// kept for the next.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: VecDeque<Outgoing>,
+    spare: Vec<u8>,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= MAX_OUTGOING
+    }
+
+    /// Takes a frame that is to be cut. Returns whether there was room for it.
+    pub(super) fn push(&mut self, frame: &[u8], ping: Option<PingId>) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        let mut copy = std::mem::take(&mut self.spare);
+        copy.clear();
+        copy.extend_from_slice(frame);
+        self.queue.push_back(Outgoing {
+            frame: copy,
+            ping,
+            next: 0,
+        });
+        true
+    }
+
+    /// Builds the next fragment in `buffer`; its datagram has at most `mtu` bytes.
+    ///
+    /// The stamp of a ping belongs to its first fragment: what the fragments take among themselves is part of the
+    /// round trip, as it is where the kernel cuts what `ping` has stamped.
+    pub(super) fn next(&mut self, mtu: u16, buffer: &mut [u8]) -> Option<Transmit> {
+        let outgoing = self.queue.front_mut()?;
+        let written = write_fragment(&outgoing.frame, outgoing.next, usize::from(mtu), buffer);
+        let ping = outgoing.ping.take();
+        let (length, next) = written.unwrap_or_default();
+        match next {
+            Some(next) => outgoing.next = next,
+            None => {
+                self.spare = self.queue.pop_front()?.frame;
+            }
+        }
+        (length > ETHERNET_HEADER_LENGTH).then_some(Transmit { length, ping })
+    }
+
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        let queued: usize = self.queue.iter().map(|each| each.frame.capacity()).sum();
+        queued + self.spare.capacity()
+    }
+}

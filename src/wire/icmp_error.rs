@@ -1,0 +1,153 @@
+//! ICMP errors (RFC 792, RFC 1122 section 3.2.2): read with the ping that they quote, and built in place around the
+//! datagram that they are about.
+
+use std::net::Ipv4Addr;
+
+use etherparse::{Icmpv4Header, Icmpv4Type, IpNumber, Ipv4HeaderSlice};
+
+use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::icmp::{ECHO_FRAME_OVERHEAD, ICMP_ECHO_HEADER_LENGTH, TYPE_ECHO_REQUEST};
+use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Envelope, PROTOCOL_ICMP};
+use super::mac::MacAddr;
+
+const TYPE_UNREACHABLE: u8 = 3;
+const TYPE_TIME_EXCEEDED: u8 = 11;
+const TYPE_PARAMETER_PROBLEM: u8 = 12;
+
+/// Class selector 6: what Linux gives ICMP errors (`IPTOS_PREC_INTERNETCONTROL`, `net/ipv4/icmp.c`; RFC 1812 section
+/// 4.3.2.5).
+const INTERNETWORK_CONTROL: u8 = 48;
+
+/// Bytes of a datagram that an error quotes at most, so that its own datagram has no more than 576 (RFC 1812 section
+/// 4.3.2.3; `__icmp_send` in `net/ipv4/icmp.c`).
+const QUOTE: usize = 576 - IPV4_HEADER_LENGTH - ICMP_ECHO_HEADER_LENGTH;
+
+/// Type and code of an ICMP error.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct IcmpErrorKind {
+    /// `type` of RFC 792.
+    pub kind: u8,
+    /// `code` of RFC 792.
+    pub code: u8,
+}
+
+impl IcmpErrorKind {
+    /// The host does not speak the protocol (RFC 1122 section 3.2.2.1).
+    pub const PROTOCOL_UNREACHABLE: IcmpErrorKind = IcmpErrorKind::new(TYPE_UNREACHABLE, 2);
+    /// Nobody listens at the port.
+    pub const PORT_UNREACHABLE: IcmpErrorKind = IcmpErrorKind::new(TYPE_UNREACHABLE, 3);
+    /// Not all fragments came in time.
+    pub const REASSEMBLY_TIME_EXCEEDED: IcmpErrorKind = IcmpErrorKind::new(TYPE_TIME_EXCEEDED, 1);
+
+    const fn new(kind: u8, code: u8) -> IcmpErrorKind {
+        IcmpErrorKind { kind, code }
+    }
+}
+
+/// An error that somebody sent about a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IcmpError {
+    /// What is wrong.
+    pub kind: IcmpErrorKind,
+    /// The largest datagram that the next hop takes, of an error that says that this one is too large (RFC 1191); 0 if
+    /// it does not say.
+    pub next_hop_mtu: u16,
+    /// The echo request that it is about; `None` if it is about something else.
+    pub quoted: Option<QuotedEcho>,
+}
+
+/// An echo request that an error quotes: its header, and the eight bytes behind it that RFC 792 promises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QuotedEcho {
+    /// Who sent it.
+    pub source: Ipv4Addr,
+    /// Where it was to go.
+    pub destination: Ipv4Addr,
+    /// Its identifier.
+    pub identifier: u16,
+    /// Its sequence number.
+    pub sequence: u16,
+}
+
+/// Whether messages of this type are errors about a datagram that they quote. Source quench is none any more (RFC
+/// 6633).
+pub(super) const fn is_error(kind: u8) -> bool {
+    matches!(
+        kind,
+        TYPE_UNREACHABLE | TYPE_TIME_EXCEEDED | TYPE_PARAMETER_PROBLEM
+    )
+}
+
+impl IcmpError {
+    pub(super) fn parse(kind: u8, code: u8, mtu: [u8; 2], quote: &[u8]) -> IcmpError {
+        IcmpError {
+            kind: IcmpErrorKind { kind, code },
+            next_hop_mtu: u16::from_be_bytes(mtu),
+            quoted: QuotedEcho::parse(quote),
+        }
+    }
+}
+
+impl QuotedEcho {
+    /// The quoted header's checksum is not looked at: routers on the way may have quoted what they had changed.
+    fn parse(quote: &[u8]) -> Option<QuotedEcho> {
+        let header = Ipv4HeaderSlice::from_slice(quote).ok()?;
+        let is_first = header.fragments_offset().value() == 0;
+        if header.protocol().0 != PROTOCOL_ICMP || !is_first {
+            return None;
+        }
+        let &[kind, code, _, _, i0, i1, s0, s1, ..] = quote.get(header.slice().len()..)? else {
+            return None;
+        };
+        ((kind, code) == (TYPE_ECHO_REQUEST, 0)).then(|| QuotedEcho {
+            source: header.source_addr(),
+            destination: header.destination_addr(),
+            identifier: u16::from_be_bytes([i0, i1]),
+            sequence: u16::from_be_bytes([s0, s1]),
+        })
+    }
+}
+
+/// Turns the datagram in the frame at the start of `buffer` into an error about it, sent from `source_mac` and `source`
+/// to where it came from.
+///
+/// The caller has parsed the frame. The datagram is quoted from its header on, as much as fits. Returns the frame's
+/// length, or `None` when the buffer is too short.
+pub fn turn_into_icmp_error(
+    buffer: &mut [u8],
+    kind: IcmpErrorKind,
+    source_mac: MacAddr,
+    source: Ipv4Addr,
+    time_to_live: u8,
+) -> Option<usize> {
+    let (ethernet, ip) = buffer.split_at_checked(ETHERNET_HEADER_LENGTH)?;
+    let destination_mac = MacAddr(*ethernet.get(6..)?.first_chunk()?);
+    let destination = Ipv4Addr::from(*ip.get(12..)?.first_chunk::<4>()?);
+    let total_length = usize::from(u16::from_be_bytes(*ip.get(2..)?.first_chunk()?));
+    let quoted = total_length.min(QUOTE);
+    buffer.get(..ECHO_FRAME_OVERHEAD + quoted)?;
+    buffer.copy_within(
+        ETHERNET_HEADER_LENGTH..ETHERNET_HEADER_LENGTH + quoted,
+        ECHO_FRAME_OVERHEAD,
+    );
+    let envelope = Ipv4Envelope {
+        source_mac,
+        destination_mac,
+        source,
+        destination,
+        time_to_live,
+        dscp: INTERNETWORK_CONTROL,
+        dont_fragment: false,
+        identification: 0,
+    };
+    let icmp = envelope.write(IpNumber::ICMP, ICMP_ECHO_HEADER_LENGTH + quoted, buffer)?;
+    let (header, quote) = icmp.split_at_mut_checked(ICMP_ECHO_HEADER_LENGTH)?;
+    let message = Icmpv4Type::Unknown {
+        type_u8: kind.kind,
+        code_u8: kind.code,
+        bytes5to8: [0; 4],
+    };
+    let message = Icmpv4Header::with_checksum(message, quote);
+    header.copy_from_slice(message.to_bytes().get(..ICMP_ECHO_HEADER_LENGTH)?);
+    Some(ECHO_FRAME_OVERHEAD + quoted)
+}

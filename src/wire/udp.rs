@@ -1,0 +1,101 @@
+//! UDP (RFC 768): read, built, and sent back.
+
+use etherparse::{IpNumber, UdpHeader, UdpHeaderSlice};
+
+use super::checksum;
+use super::error::{Layer, ParseError};
+use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::ipv4::{self, IPV4_HEADER_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_UDP};
+use super::mac::MacAddr;
+
+/// Bytes of a header.
+pub const UDP_HEADER_LENGTH: usize = 8;
+
+/// A datagram whose length and checksum have been verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UdpDatagram<'a> {
+    /// The port that it was sent from.
+    pub source_port: u16,
+    /// The port that it is for.
+    pub destination_port: u16,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+impl<'a> UdpDatagram<'a> {
+    /// Reads the datagram in `packet`, whose protocol is UDP.
+    ///
+    /// # Errors
+    /// When bytes are missing, the length field is less than a header, or there is a checksum and it is wrong. It need
+    /// not have one over IPv4.
+    pub fn parse(packet: &Ipv4Packet<'a>) -> Result<Self, ParseError> {
+        let offset = packet.payload_offset;
+        let bytes = packet.payload;
+        let truncated = |needed| ParseError::truncated(Layer::Udp, offset, needed, bytes.len());
+        let header = UdpHeaderSlice::from_slice(bytes).map_err(|e| truncated(e.required_len))?;
+        let length = usize::from(header.length());
+        if length < UDP_HEADER_LENGTH {
+            return Err(ParseError::field(Layer::Udp, offset, "length"));
+        }
+        let datagram = bytes.get(..length).ok_or_else(|| truncated(length))?;
+        let (source, destination) = (packet.source, packet.destination);
+        if header.checksum() != 0
+            && checksum::with_ipv4_pseudo_header(source, destination, PROTOCOL_UDP, datagram) != 0
+        {
+            return Err(ParseError::checksum(Layer::Udp, offset));
+        }
+        Ok(UdpDatagram {
+            source_port: header.source_port(),
+            destination_port: header.destination_port(),
+            payload: datagram.get(UDP_HEADER_LENGTH..).unwrap_or_default(),
+        })
+    }
+}
+
+/// Builds the frame of a datagram from one port to another at the start of `buffer`; `fill` writes what it carries into
+/// the bytes that it is given, at most `room` of them, and returns how many it took.
+///
+/// Returns the frame's length, or `None` when the buffer is too short or `fill` says so.
+pub fn write_udp(
+    envelope: &Ipv4Envelope,
+    (source_port, destination_port): (u16, u16),
+    room: usize,
+    fill: impl FnOnce(&mut [u8]) -> Option<usize>,
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let start = ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH;
+    let taken = fill(buffer.get_mut(start..start + room)?)?;
+    let udp = envelope.write(IpNumber::UDP, UDP_HEADER_LENGTH + taken, buffer)?;
+    let (header, payload) = udp.split_at_mut_checked(UDP_HEADER_LENGTH)?;
+    let udp_header = UdpHeader::with_ipv4_checksum(
+        source_port,
+        destination_port,
+        &etherparse::Ipv4Header {
+            source: envelope.source.octets(),
+            destination: envelope.destination.octets(),
+            protocol: IpNumber::UDP,
+            ..Default::default()
+        },
+        payload,
+    )
+    .ok()?;
+    header.copy_from_slice(&udp_header.to_bytes());
+    Some(start + taken)
+}
+
+/// Sends the datagram in `frame` back where it came from (RFC 862), from `source_mac`, with `time_to_live`.
+///
+/// The caller has parsed the frame. The checksum stays right: it sums up what is turned around, in whatever order.
+/// Returns the frame's length, or `None` when the frame is not what the caller says.
+pub fn turn_into_udp_echo(
+    frame: &mut [u8],
+    header_length: usize,
+    source_mac: MacAddr,
+    time_to_live: u8,
+) -> Option<usize> {
+    let (header, udp) = ipv4::turn_around(frame, header_length, source_mac, time_to_live)?;
+    let length = ETHERNET_HEADER_LENGTH + header.len() + udp.len();
+    let (source, destination) = udp.get_mut(..4)?.split_at_mut_checked(2)?;
+    source.swap_with_slice(destination);
+    Some(length)
+}
