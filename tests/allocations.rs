@@ -19,7 +19,7 @@ use tap_reactor::reactor::{End, Reactor};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::system::{LabConfig, StopSignals, TapFabric};
 use tap_reactor::time::{Clock, MonotonicClock};
-use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
+use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
 
 /// Until every number that goes round has gone round once: the history of a session has 2^16 bits.
 const WARM_UP: u64 = (1 << 16) + 1000;
@@ -33,7 +33,7 @@ fn a_ping_between_vms_in_memory_allocates_nothing() {
     // A phase allocates when it begins, and nothing more however many pings it has.
     let few = measure(|| lab.ping(2, 10));
     let many = measure(|| lab.ping(2, 1010));
-    assert_eq!(many.count_total, few.count_total, "{few:?} then {many:?}");
+    assert!(many.count_total <= few.count_total, "{few:?} then {many:?}");
 }
 
 #[test]
@@ -56,9 +56,16 @@ fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
         destination: plan.vm(VmId(1)).address.into(),
         payload_length: 56,
         timeout: Duration::from_secs(5),
+        options: PingOptions::default(),
     };
     let source = VmId(0);
-    hypervisor.add_flow(FlowConfig { source, session }).unwrap();
+    hypervisor
+        .add_flow(FlowConfig {
+            source,
+            session,
+            target: None,
+        })
+        .unwrap();
     let mut run = |pacing: Pacing, count: u64| -> (AllocationInfo, u64) {
         let load = PhaseLoad {
             flows: 0..1,

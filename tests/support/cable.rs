@@ -11,7 +11,7 @@ use tap_reactor::hypervisor::{FlowConfig, Hypervisor, Phase, Step};
 use tap_reactor::load::{Arrivals, Pacing, PhaseLoad};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::time::Instant;
-use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
+use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
 
 /// Bytes of a frame that a cable carries.
 const FRAME: usize = 128;
@@ -88,10 +88,15 @@ impl Pairs {
                 destination: plan.vm(VmId(2 * pair + 1)).address.into(),
                 payload_length: 56,
                 timeout: Duration::from_secs(1),
+                options: PingOptions::default(),
             };
             let source = VmId(2 * pair);
             hypervisor
-                .add_flow(FlowConfig { source, session })
+                .add_flow(FlowConfig {
+                    source,
+                    session,
+                    target: None,
+                })
                 .expect("one session each");
         }
         Pairs {

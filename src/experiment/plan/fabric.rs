@@ -18,6 +18,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("netns", &["bridge", "none"]),
     ("tap-prefix", &["bridge", "none"]),
     ("txqueuelen", &["bridge", "none"]),
+    ("spin", &["bridge", "none"]),
     ("sim-delay", &["sim"]),
     ("sim-jitter", &["sim"]),
     ("sim-loss", &["sim"]),
