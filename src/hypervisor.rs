@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -20,7 +20,7 @@ use crate::vm::{
     Event, Ignored, PingId, PingOutcome, PingStart, Reaction, SessionConfig, Unsent, Vm, VmConfig,
     VmId,
 };
-use crate::wire::{Fault, Layer, MacAddr, ParseError};
+use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, MacAddr, ParseError};
 
 /// Bytes of fragments that all VMs together hold at once. A single one holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
@@ -209,7 +209,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             guest.flows.iter().for_each(|flow| self.load.retire(*flow));
             self.configuring -= usize::from(guest.is_configuring);
-            self.fragment_bytes -= guest.fragment_bytes;
+            self.fragment_bytes = self.fragment_bytes.saturating_sub(guest.fragment_bytes);
         }
         self.fabric.unplug(vms)
     }
@@ -507,8 +507,15 @@ impl<F: Fabric> Hypervisor<F> {
 
     fn record(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
-            Event::Resolved { elapsed, .. } => self.recorder.resolved(nanos(elapsed)),
-            Event::AddressReady { .. } | Event::AddressLost { .. } => self.tune(vm),
+            Event::Resolved {
+                address, elapsed, ..
+            } => match address {
+                IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
+                IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
+            },
+            Event::AddressTried { .. } | Event::AddressReady { .. } | Event::AddressLost { .. } => {
+                self.tune(vm);
+            }
             Event::Conflict { address, mac } => {
                 self.recorder.dropped(DropReason::ArpConflict);
                 self.recorder.conflict(vm, address, mac);
@@ -693,22 +700,21 @@ fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::OtherAddress => DropReason::NotForOurIp,
         Ignored::ArpOperation | Ignored::ArpSender => DropReason::BadArp,
         Ignored::UnexpectedArpReply
-        | Ignored::UnexpectedEchoReply
         | Ignored::UnexpectedAdvertisement
+        | Ignored::UnexpectedEchoReply
         | Ignored::UnexpectedDhcp
         | Ignored::UnexpectedIcmpError => DropReason::UnexpectedReply,
-        Ignored::EtherType(0x86dd) => DropReason::Ipv6Ignored,
+        Ignored::EtherType(ETHER_TYPE_IPV6) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,
-        Ignored::Fragment => DropReason::Fragment,
+        Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
+        Ignored::OtherVlan => DropReason::OtherVlan,
         Ignored::FragmentOverlap => DropReason::FragmentOverlap,
         Ignored::FragmentLength => DropReason::BadFragment,
         Ignored::ReassemblyFull => DropReason::ReassemblyFull,
         Ignored::ReassemblyTimeout => DropReason::ReassemblyTimeout,
         Ignored::OutboxFull => DropReason::FragmentQueueFull,
         Ignored::ClosedPort(_) => DropReason::ClosedPort,
-        Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
-        Ignored::OtherVlan => DropReason::OtherVlan,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
     }

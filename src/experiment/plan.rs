@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::Ipv4Net;
 
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
-use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, Ipv6Plan, VmPlan};
+use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::{LabConfig, Switching, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
@@ -18,6 +18,7 @@ use crate::wire::{
 
 mod fabric;
 mod guests;
+mod host;
 mod ipv6;
 mod phases;
 mod vlan;
@@ -47,7 +48,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     vlan::place(settings, &groups, &mut vms)?;
     lab.vlan_filtering = vlan::filtering(settings, &vms)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
-    host_addresses(settings, &mut lab, &vms, subnet, ipv6)?;
+    host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
         .get("seed")
         .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
@@ -55,10 +56,14 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
     let guests = guests::guests(settings, &vms, subnet, ipv6)?;
+    let may_fragment = settings.switch("fragment")?;
+    if let Some(setting) = settings.get("dont-fragment").filter(|_| may_fragment) {
+        return Err(setting.error("not allowed beside fragment"));
+    }
     let world = World {
+        may_fragment,
         subnet,
         guests: &guests,
-        ipv6,
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -104,9 +109,9 @@ struct Group<'a> {
 
 /// What the flows are planned in.
 struct World<'a> {
+    may_fragment: bool,
     subnet: Ipv4Net,
     guests: &'a GuestPlan,
-    ipv6: Option<Ipv6Plan>,
     mtu: u16,
     groups: &'a [Group<'a>],
     vms: &'a [VmPlan],
@@ -193,7 +198,7 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
             validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
         }
     }
-    let lab = LabConfig {
+    Ok(LabConfig {
         vms,
         netns,
         bridge: text("bridge", default.bridge),
@@ -209,9 +214,10 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
             Switching::Bridge => ports_per_bridge(settings, vms)?,
             _ => default.ports_per_bridge,
         },
+        hook: settings.get("hook").map(|setting| setting.text.clone()),
+        arp_proxy: settings.switch("arp-proxy")?,
         filter: !settings.switch("no-filter")?,
-    };
-    Ok(lab)
+    })
 }
 
 fn subnet(settings: &Settings) -> Result<Ipv4Net, SettingError> {
@@ -342,83 +348,6 @@ fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
     Ok(())
 }
 
-/// Puts the host side's addresses into the plan, at most one of each version, and checks the lab as a whole.
-fn host_addresses(
-    settings: &Settings,
-    lab: &mut LabConfig,
-    vms: &[VmPlan],
-    subnet: Ipv4Net,
-    ipv6: Option<Ipv6Plan>,
-) -> Result<(), SettingError> {
-    for setting in settings.all("host-addr") {
-        if settings.switch("attach")? {
-            let why = "not allowed with --attach, which leaves the bridge as it is";
-            return Err(setting.error(why));
-        }
-        let net: IpNet = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
-        let again = match net {
-            IpNet::V4(net) => {
-                check_host_address(setting, net, vms, subnet)?;
-                lab.host_address.replace(net).is_some()
-            }
-            IpNet::V6(net) => {
-                check_host_address6(setting, net, vms, ipv6)?;
-                lab.host_address6.replace(net).is_some()
-            }
-        };
-        if again {
-            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
-        }
-    }
-    lab.validate().map_err(SettingError::new)
-}
-
-fn check_host_address(
-    setting: &Setting,
-    net: Ipv4Net,
-    vms: &[VmPlan],
-    subnet: Ipv4Net,
-) -> Result<(), SettingError> {
-    let example = first_host(subnet);
-    if let Some(vm) = vms.iter().position(|vm| vm.address == net.addr()) {
-        let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
-        return Err(setting.error(why));
-    }
-    if !is_host_of(subnet, net.addr()) {
-        let why = format_args!("not a host of {subnet}; allowed is one such as {example}");
-        return Err(setting.error(why));
-    }
-    if !is_host_of(net, net.addr()) {
-        let why = format_args!("not the address of a host; allowed is one such as {example}");
-        return Err(setting.error(why));
-    }
-    Ok(())
-}
-
-fn check_host_address6(
-    setting: &Setting,
-    net: Ipv6Net,
-    vms: &[VmPlan],
-    ipv6: Option<Ipv6Plan>,
-) -> Result<(), SettingError> {
-    let Some(plan) = ipv6 else {
-        return Ok(());
-    };
-    let (address, example) = (net.addr(), plan.host());
-    let vm = (0..vms.len() as u32).find(|&vm| plan.address(VmId(vm)) == address);
-    if let Some(vm) = vm {
-        let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
-        return Err(setting.error(why));
-    }
-    if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
-        let why = format_args!("not the address of a host; allowed is one such as {example}");
-        return Err(setting.error(why));
-    }
-    Ok(())
-}
-
 /// Flows of one VM are told apart by the ICMP identifier, of which there are so many.
 fn check_flow_numbers(flows: &[FlowPlan]) -> Result<(), SettingError> {
     let mut numbers: HashMap<VmId, usize> = HashMap::new();
@@ -519,7 +448,7 @@ impl World<'_> {
             }
             IpAddr::V6(address) => {
                 // A plan is there: an IPv6 target asks for one.
-                let plan = self.ipv6.ok_or("VMs don't speak IPv6")?;
+                let plan = self.guests.ipv6.ok_or("VMs don't speak IPv6")?;
                 let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
                 (
                     vms.position(|vm| vm == address),
@@ -570,29 +499,30 @@ impl World<'_> {
         setting: Option<&Setting>,
         version: IpVersion,
     ) -> Result<usize, SettingError> {
-        let (name, header) = match version {
-            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH),
-            IpVersion::V6 => ("IPv6", IPV6_HEADER_LENGTH),
+        // The length that an IPv6 header tells is without the header.
+        let (name, header, whole) = match version {
+            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH),
+            IpVersion::V6 => (
+                "IPv6",
+                IPV6_HEADER_LENGTH,
+                IPV4_MAX_LENGTH + IPV6_HEADER_LENGTH,
+            ),
         };
         let overhead = header + ICMP_ECHO_HEADER_LENGTH;
-        let is_cut = version == IpVersion::V4 && !self.guests.ping.dont_fragment;
-        let datagram = if is_cut {
-            IPV4_MAX_LENGTH
-        } else {
-            self.mtu.into()
-        };
-        let largest = datagram - overhead;
+        let mtu = usize::from(self.mtu);
+        let largest = if self.may_fragment { whole } else { mtu } - overhead;
         if size <= largest {
             return Ok(size);
         }
-        let limit = if is_cut {
-            "in fragments".to_owned()
+        let headers = format!("{name} and ICMP headers take {overhead} bytes");
+        let why = if self.may_fragment {
+            format!("in fragments allowed is 0 to {largest} ({headers})")
         } else {
-            format!("with an MTU of {datagram} and no fragments")
+            let most = whole - overhead;
+            format!(
+                "with an MTU of {mtu} allowed is 0 to {largest} ({headers}), or up to {most} with --fragment"
+            )
         };
-        let why = format!(
-            "{limit} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
-        );
         Err(match setting {
             Some(setting) => setting.error(why),
             None => SettingError::new(format_args!("size {size}: {why}")),

@@ -32,7 +32,7 @@ use crate::record::{DropReason, Recorder};
 use crate::system::{DeadlineTimer, StopSignals, SystemError, vm_of};
 use crate::time::{Clock, Instant, MonotonicClock, earliest};
 use crate::vm::VmId;
-use crate::wire::{EthernetFrame, MacAddr};
+use crate::wire::{EthernetFrame, LARGEST_FRAME, MacAddr};
 
 const TIMER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -45,10 +45,8 @@ const SEND_BUDGET: usize = 64;
 const FOLLOW_BUDGET: usize = 3;
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
-/// A deadline nearer than this is not worth a sleep, which takes about as long to wake up from.
+/// A deadline nearer than this is not worth arming the timer for.
 const NEAR: Duration = Duration::from_micros(5);
-/// An Ethernet frame with the largest IP datagram and two VLAN tags.
-const FRAME_BUFFER: usize = 14 + 8 + 65_535;
 
 /// Why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,7 +120,7 @@ impl Reactor {
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
             spinning: Spinning::default(),
-            buffer: vec![0; FRAME_BUFFER],
+            buffer: vec![0; LARGEST_FRAME],
             narrator: None,
             watch: None,
             polled_at: Instant::ZERO,

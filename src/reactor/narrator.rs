@@ -62,6 +62,12 @@ impl Narrator {
                     format_args!("{vm}   takes {address}: nobody else has it"),
                 );
             }
+            Event::AddressTried { address } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   tries {address}, which a router gives"),
+                );
+            }
             Event::AddressLost { address } => {
                 self.say(
                     now,

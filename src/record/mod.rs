@@ -9,7 +9,7 @@
 //! | response | received − due | what a user of an overloaded network feels; free of coordinated omission |
 //! | lateness | sent − due | the generator's own fault |
 //!
-//! Beside them stand `resolution` (how long a neighbour's address took to find), `first` (rtt of the first ping of each
+//! Beside them stand `resolution` and `resolution6` (how long a neighbour's address took to find, over IPv4 and IPv6), `first` (rtt of the first ping of each
 //! flow) and `lag` (how long the tool itself kept a frame waiting).
 //!
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.

@@ -46,6 +46,7 @@ pub struct Recorder {
     phases: Vec<Phase>,
     spare: Vec<Phase>,
     resolution: Latency,
+    resolution6: Latency,
     first: Latency,
     boot: Latency,
     crossing: Option<Box<Crossing>>,
@@ -65,6 +66,7 @@ impl Recorder {
             phases: vec![Phase::new()],
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
             resolution: Latency::new(),
+            resolution6: Latency::new(),
             first: Latency::new(),
             boot: Latency::new(),
             crossing: None,
@@ -199,11 +201,16 @@ impl Recorder {
         totals.unsent = totals.unsent.saturating_add(pings);
     }
 
-    /// A neighbour's address was found `elapsed` nanoseconds after it was first asked for.
+    /// A neighbour's hardware address was found over IPv4, `elapsed` nanoseconds after it was first asked for.
     ///
     /// Resolutions belong to the run as a whole, a warm-up included.
     pub fn resolved(&mut self, elapsed: u64) {
         self.resolution.record(elapsed);
+    }
+
+    /// The same over IPv6.
+    pub fn resolved6(&mut self, elapsed: u64) {
+        self.resolution6.record(elapsed);
     }
 
     /// A DHCP server granted an address `elapsed` nanoseconds after the VM had begun to look for one.
@@ -319,9 +326,14 @@ impl Recorder {
         self.timeline.intervals(self.run().elapsed())
     }
 
-    /// How long neighbours took to resolve.
+    /// How long neighbours took to resolve over IPv4.
     pub const fn resolution(&self) -> &Latency {
         &self.resolution
+    }
+
+    /// How long neighbours took to resolve over IPv6.
+    pub const fn resolution6(&self) -> &Latency {
+        &self.resolution6
     }
 
     /// How long VMs looked for an address by DHCP.

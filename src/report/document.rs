@@ -38,8 +38,11 @@ pub struct Report {
     pub response_ns: LatencySummary,
     /// sent − due: the generator's own fault.
     pub lateness_ns: LatencySummary,
-    /// How long neighbours took to resolve, from the first request to the reply.
+    /// How long neighbours took to resolve over IPv4, from the first request to the reply.
     pub resolution_ns: LatencySummary,
+    /// The same over IPv6.
+    #[serde(default)]
+    pub resolution6_ns: LatencySummary,
     /// How long VMs looked for an address by DHCP, from the first message to the grant.
     #[serde(default)]
     pub lease_ns: LatencySummary,
@@ -211,9 +214,12 @@ pub struct Histograms {
     /// sent − due.
     #[serde(with = "encoding::full")]
     pub lateness: Latency,
-    /// How long neighbours took to resolve.
+    /// How long neighbours took to resolve over IPv4.
     #[serde(with = "encoding::full")]
     pub resolution: Latency,
+    /// The same over IPv6.
+    #[serde(default, with = "encoding::full")]
+    pub resolution6: Latency,
     /// How long VMs looked for an address by DHCP.
     #[serde(default, with = "encoding::full")]
     pub lease: Latency,
@@ -242,6 +248,7 @@ impl Histograms {
             response,
             lateness,
             resolution,
+            resolution6,
             lease,
             first,
             lag,
@@ -253,6 +260,7 @@ impl Histograms {
         self.response.merge(response);
         self.lateness.merge(lateness);
         self.resolution.merge(resolution);
+        self.resolution6.merge(resolution6);
         self.lease.merge(lease);
         self.first.merge(first);
         self.lag.merge(lag);

@@ -68,6 +68,7 @@ impl Report {
             response,
             lateness,
             resolution,
+            resolution6,
             lease,
             first,
             lag,
@@ -81,6 +82,7 @@ impl Report {
         self.response_ns = response.summary();
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
+        self.resolution6_ns = resolution6.summary();
         self.lease_ns = lease.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();

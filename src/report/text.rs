@@ -194,26 +194,27 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let rows: [(&str, &LatencySummary); 10] = [
+    let rows: [(&str, &LatencySummary); 11] = [
         ("rtt", &report.rtt_ns),
         ("  in leaf", &report.rtt_within_leaf_ns),
         ("  across", &report.rtt_across_leaves_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
+        ("resolution6", &report.resolution6_ns),
         ("lease", &report.lease_ns),
         ("first ping", &report.first_ns),
         ("boot", &report.boot_ns),
         ("lag", &report.lag_ns),
     ];
     writeln!(out)?;
-    write!(out, "{:<10}{:>10}", "", "count")?;
+    write!(out, "{:<11}{:>9}", "", "count")?;
     for title in ["min", "p50", "p90", "p99", "p99.9", "max"] {
         write!(out, "{title:>9}")?;
     }
     writeln!(out)?;
     for (name, summary) in rows.into_iter().filter(|(_, summary)| summary.count > 0) {
-        write!(out, "{name:<10}{:>10}", count(summary.count))?;
+        write!(out, "{name:<11}{:>9}", count(summary.count))?;
         for value in [
             summary.min,
             summary.p50,

@@ -90,7 +90,8 @@ mod tests {
                 .then_some(Ipv4Addr::new(10, 0, 0, i))
                 .into_iter()
                 .collect(),
-            groups: (i.is_multiple_of(2))
+            groups: i
+                .is_multiple_of(2)
                 .then_some(MacAddr([0x33, 0x33, 0, 0, 0, 1]))
                 .into_iter()
                 .collect(),

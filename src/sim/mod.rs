@@ -12,6 +12,7 @@ pub use switch::{Impairments, Stall, Switch};
 use crate::fabric::{Fabric, Read};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use crate::time::{Instant, earliest};
+use crate::wire::LARGEST_FRAME;
 
 /// What a simulated lab is like.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -36,14 +37,11 @@ impl Simulation {
     }
 }
 
-/// Bytes of the largest frame that a switch carries.
-const FRAME_BUFFER: usize = 14 + 8 + 65_535;
-
 /// Runs until every ping is over, or nothing is left to happen, or `until` has come. Returns the time then.
 pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) -> Instant {
     let mut driver = Driver {
         now: start,
-        buffer: vec![0; FRAME_BUFFER],
+        buffer: vec![0; LARGEST_FRAME],
     };
     loop {
         while let Some(step) = hypervisor.next_step(driver.now, &mut driver.buffer) {

@@ -109,25 +109,79 @@ impl Netlink {
         vlan: Option<VlanId>,
         side: Option<BridgeFlag>,
     ) -> Result<(), SystemError> {
-        let (vid, flags) = match vlan {
-            Some(vlan) => (vlan.get(), BridgeVlanInfoFlags::empty()),
-            None => (
-                UNTAGGED,
-                BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged,
-            ),
-        };
-        let info = AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid });
-        let side = side.map(AfSpecBridge::Flags);
-        let mut message = LinkMessage::default();
-        message.header = LinkHeader {
-            interface_family: AddressFamily::Bridge,
-            index,
-            ..LinkHeader::default()
-        };
-        message.attributes = vec![LinkAttribute::AfSpecBridge(
-            side.into_iter().chain([info]).collect(),
-        )];
+        let vid = vlan.map_or(UNTAGGED, VlanId::get);
+        let message = vlan_message(index, vlan, side);
         self.request(vec![(RouteNetlinkMessage::SetLink(message), 0)], |_| ())
             .map_err(|refusal| refusal.of(format!("put {name} in VLAN {vid}")))
+    }
+}
+
+/// The request to put the link with that index in `vlan`; `side` is given where it is the bridge itself.
+fn vlan_message(index: u32, vlan: Option<VlanId>, side: Option<BridgeFlag>) -> LinkMessage {
+    let (vid, flags) = match vlan {
+        Some(vlan) => (vlan.get(), BridgeVlanInfoFlags::empty()),
+        None => (
+            UNTAGGED,
+            BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged,
+        ),
+    };
+    let info = AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid });
+    let side = side.map(AfSpecBridge::Flags);
+    let mut message = LinkMessage::default();
+    message.header = LinkHeader {
+        interface_family: AddressFamily::Bridge,
+        index,
+        ..LinkHeader::default()
+    };
+    message.attributes = vec![LinkAttribute::AfSpecBridge(
+        side.into_iter().chain([info]).collect(),
+    )];
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+
+    use super::*;
+
+    fn bytes(message: &impl Emitable) -> Vec<u8> {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn requests_are_those_that_iproute2_sends() {
+        // As `bridge vlan add dev v0 vid 100`, `… vid 1 pvid untagged` and `bridge vlan add dev b1 vid 100 self`.
+        let vlan = VlanId::new(100);
+        let cases: [(_, _, &[u8]); 3] = [
+            (vlan, None, &[12, 0, 26, 0, 8, 0, 2, 0, 0, 0, 100, 0]),
+            (None, None, &[12, 0, 26, 0, 8, 0, 2, 0, 6, 0, 1, 0]),
+            (
+                vlan,
+                Some(BridgeFlag::LowerDev),
+                &[
+                    20, 0, 26, 0, 6, 0, 0, 0, 2, 0, 0, 0, 8, 0, 2, 0, 0, 0, 100, 0,
+                ],
+            ),
+        ];
+        let header = [7, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (vlan, side, attributes) in cases {
+            let message = bytes(&vlan_message(3, vlan, side));
+            assert_eq!(message, [&header, attributes].concat());
+        }
+        // As `ip link add b1 type bridge vlan_protocol 802.1ad vlan_default_pvid 0 vlan_filtering 1`.
+        let filtering = VlanFiltering {
+            provider: true,
+            ports: Vec::new(),
+        };
+        let attributes: Vec<u8> = filtering.attributes().iter().flat_map(bytes).collect();
+        let expected = [
+            [6, 0, 8, 0, 0x88, 0xa8, 0, 0],
+            [6, 0, 39, 0, 0, 0, 0, 0],
+            [5, 0, 7, 0, 1, 0, 0, 0],
+        ];
+        assert_eq!(attributes, expected.concat());
     }
 }

@@ -48,6 +48,11 @@ pub enum Event {
         /// From the first request to the answer.
         elapsed: Duration,
     },
+    /// A router has given an address, which is tried first (RFC 4862 section 5.4).
+    AddressTried {
+        /// The address.
+        address: IpAddr,
+    },
     /// An address that had to be tried first may be used from now on.
     AddressReady {
         /// The address.
@@ -75,7 +80,7 @@ pub enum Event {
         /// The address.
         address: Ipv4Addr,
     },
-    /// Another station claims the VM's address, or the one it tries (RFC 5227).
+    /// Another station claims the VM's address, or the one it tries (RFC 5227, RFC 4862).
     Conflict {
         /// The address.
         address: IpAddr,
@@ -212,6 +217,10 @@ pub enum Ignored {
     OtherAddress,
     /// An IPv4 datagram from an address that can't be one host.
     BadSource,
+    /// IPv6 extension headers that are too many, or ask for what can't be done.
+    ExtensionHeaders,
+    /// A frame in another VLAN, or in one where the VM is in none, or the reverse.
+    OtherVlan,
     /// A fragment that overlaps another (RFC 5722). What has come of its datagram is dropped as well.
     FragmentOverlap,
     /// A fragment without content, or one that contradicts others about the length. What has come of its datagram is
@@ -225,12 +234,6 @@ pub enum Ignored {
     OutboxFull,
     /// A UDP datagram to a port at which nobody listens.
     ClosedPort(u16),
-    /// A piece of a larger datagram.
-    Fragment,
-    /// IPv6 extension headers that are too many, or ask for what can't be done.
-    ExtensionHeaders,
-    /// A frame in another VLAN, or in one where the VM is in none, or the reverse.
-    OtherVlan,
     /// An IP protocol that VMs don't speak.
     Protocol(u8),
     /// An ICMP message other than echo.

@@ -13,9 +13,8 @@ use super::{
 };
 use crate::time::Instant;
 use crate::wire::{
-    ETHERNET_HEADER_LENGTH, EchoRequest, EthernetFrame, IcmpErrorKind, Ipv4Envelope, Ipv4Packet,
-    MacAddr, PROTOCOL_ICMP, PROTOCOL_UDP, Payload, turn_into_echo_reply, turn_into_udp_echo,
-    write_reassembled,
+    EchoRequest, EthernetFrame, IcmpErrorKind, Ipv4Envelope, Ipv4Packet, MacAddr, PROTOCOL_ICMP,
+    PROTOCOL_UDP, Payload, turn_into_echo_reply, turn_into_udp_echo, write_reassembled,
 };
 
 /// Time to live of datagrams for which nothing else is asked, as RFC 1700 recommends.
@@ -75,7 +74,8 @@ impl Ipv4 {
             .min()
     }
 
-    fn next_identification(&mut self) -> u16 {
+    /// The identification of the next datagram that this VM makes.
+    pub(super) fn next_identification(&mut self) -> u16 {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }
@@ -281,28 +281,6 @@ impl Vm {
         };
         let action = self.receive_ipv4(now, &[], &packet)?;
         self.act(now, action, buffer, length)
-    }
-
-    /// Hands on a frame that the link carries; of one that it does not, the first fragment.
-    pub(super) fn fit(
-        &mut self,
-        transmit: Option<Transmit>,
-        buffer: &mut [u8],
-    ) -> Result<Option<Transmit>, Ignored> {
-        let Some(Transmit { length, ping }) = transmit else {
-            return Ok(None);
-        };
-        if length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu) {
-            return Ok(transmit);
-        }
-        let frame = buffer.get(..length).unwrap_or_default();
-        if frame.get(12..14) != Some(&[8, 0]) {
-            return Ok(transmit);
-        }
-        if !self.outbox.push(frame, ping) {
-            return Err(Ignored::OutboxFull);
-        }
-        Ok(self.outbox.next(self.config.mtu, buffer))
     }
 }
 

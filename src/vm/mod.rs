@@ -33,9 +33,9 @@ pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
 pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, Transmit};
 pub use ipv4::REASSEMBLY_TIMEOUT;
 pub use ipv6::{
-    DUPLICATE_PROBES, Ipv6Config, Ipv6Interface, LISTENER_REPORT_INTERVAL, LISTENER_REPORTS,
-    MAX_IPV6_ADDRESSES, MAX_PREFIXES, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
-    ROUTER_SOLICITATIONS, START_WAIT,
+    DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, Ipv6Config, Ipv6Interface, LISTENER_REPORT_INTERVAL,
+    LISTENER_REPORTS, MAX_IPV6_ADDRESSES, MAX_PREFIXES, PROBE_INTERVAL,
+    ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS, START_WAIT,
 };
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use outbox::MAX_OUTGOING;
@@ -49,7 +49,10 @@ use self::outbox::Outbox;
 use self::ping::Session;
 use crate::fabric::Station;
 use crate::time::{Instant, earliest};
-use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
+use crate::wire::{
+    ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, MacAddr, ParseError, Payload, Vlan,
+    insert_fragment_header, take_off,
+};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
 pub const MAX_SESSIONS: usize = 1 << 16;
@@ -145,18 +148,29 @@ impl Vm {
 
     /// Bytes of fragments that it holds.
     pub fn fragment_bytes(&self) -> usize {
-        self.ipv4.fragments.held() + self.outbox.held()
+        let ipv6 = self
+            .ipv6
+            .as_ref()
+            .and_then(|ipv6| ipv6.fragments.as_ref())
+            .map_or(0, |fragments| fragments.held());
+        self.ipv4.fragments.held() + ipv6 + self.outbox.held()
     }
 
     /// Drops the fragments that wait for others. Returns how many datagrams they were of.
     pub fn drop_fragments(&mut self) -> usize {
-        self.ipv4.fragments.clear()
+        let ipv6 = self
+            .ipv6
+            .as_mut()
+            .and_then(|ipv6| ipv6.fragments.as_mut())
+            .map_or(0, |fragments| fragments.clear());
+        self.ipv4.fragments.clear() + ipv6
     }
 
-    /// Whether it has no IPv4 address yet and may come by one: it tries one, or looks for a DHCP server.
+    /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
     pub fn is_configuring(&self) -> bool {
-        self.address().is_none()
-            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some())
+        let ipv4 = self.address().is_none()
+            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some());
+        ipv4 || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
     }
 
     /// Has the pings of `session` go to another address of the same IP version from now on.
@@ -399,8 +413,8 @@ impl Vm {
             Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
             Payload::Ipv6(packet) => {
                 let sender = frame.source;
-                let received = self.receive_ipv6(now, &packet, sender)?;
-                Ok(self.settle_ipv6(now, received, buffer, length))
+                let received = self.receive_ipv6(now, bytes, &packet, sender)?;
+                self.settle_ipv6(now, received, buffer, length)
             }
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
@@ -477,6 +491,33 @@ impl Vm {
             }
         };
         self.fit(request, buffer).ok()?
+    }
+
+    /// Hands on a frame that the link carries; of one that it does not, the first fragment.
+    fn fit(
+        &mut self,
+        transmit: Option<Transmit>,
+        buffer: &mut [u8],
+    ) -> Result<Option<Transmit>, Ignored> {
+        let Some(Transmit { length, ping }) = transmit else {
+            return Ok(None);
+        };
+        if length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu) {
+            return Ok(transmit);
+        }
+        let frame = EthernetFrame::parse(buffer).map_err(Ignored::Malformed)?;
+        let is_ipv6 = frame.ether_type == ETHER_TYPE_IPV6;
+        let length = if is_ipv6 {
+            let identification = self.random.u32(..);
+            insert_fragment_header(buffer, length, identification).ok_or(Ignored::OutboxFull)?
+        } else {
+            length
+        };
+        let frame = buffer.get(..length).unwrap_or_default();
+        if !self.outbox.push(frame, is_ipv6, ping) {
+            return Err(Ignored::OutboxFull);
+        }
+        Ok(self.outbox.next(self.config.mtu, buffer))
     }
 
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::event::{PingId, Transmit};
-use crate::wire::{ETHERNET_HEADER_LENGTH, write_fragment};
+use crate::wire::{ETHERNET_HEADER_LENGTH, write_fragment, write_ipv6_fragment};
 
 /// Datagrams that may be on their way out at once; the next are dropped.
 pub const MAX_OUTGOING: usize = 64;
@@ -15,6 +15,8 @@ pub const MAX_OUTGOING: usize = 64;
 #[derive(Debug)]
 struct Outgoing {
     frame: Vec<u8>,
+    /// It has a fragment header then.
+    is_ipv6: bool,
     /// The ping that its first fragment starts, until that is sent.
     ping: Option<PingId>,
     /// Where the next fragment starts in its payload.
@@ -38,8 +40,8 @@ impl Outbox {
         self.queue.len() >= MAX_OUTGOING
     }
 
-    /// Takes a frame that is to be cut. Returns whether there was room for it.
-    pub(super) fn push(&mut self, frame: &[u8], ping: Option<PingId>) -> bool {
+    /// Takes a frame that is to be cut; on IPv6, it has a fragment header. Returns whether there was room for it.
+    pub(super) fn push(&mut self, frame: &[u8], is_ipv6: bool, ping: Option<PingId>) -> bool {
         if self.is_full() {
             return false;
         }
@@ -48,6 +50,7 @@ impl Outbox {
         copy.extend_from_slice(frame);
         self.queue.push_back(Outgoing {
             frame: copy,
+            is_ipv6,
             ping,
             next: 0,
         });
@@ -60,7 +63,12 @@ impl Outbox {
     /// round trip, as it is where the kernel cuts what `ping` has stamped.
     pub(super) fn next(&mut self, mtu: u16, buffer: &mut [u8]) -> Option<Transmit> {
         let outgoing = self.queue.front_mut()?;
-        let written = write_fragment(&outgoing.frame, outgoing.next, usize::from(mtu), buffer);
+        let (frame, next) = (&outgoing.frame, outgoing.next);
+        let written = if outgoing.is_ipv6 {
+            write_ipv6_fragment(frame, next, usize::from(mtu), buffer)
+        } else {
+            write_fragment(frame, next, usize::from(mtu), buffer)
+        };
         let ping = outgoing.ping.take();
         let (length, next) = written.unwrap_or_default();
         match next {

@@ -12,6 +12,9 @@ mod arp;
 mod dhcp;
 mod fragments;
 mod icmp;
+mod ipv6;
+mod model;
+mod vlan;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const PEER_MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);

@@ -8,7 +8,7 @@ use crate::wire::{
 };
 
 /// The port of the echo service.
-pub const ECHO_PORT: u16 = 7;
+pub(super) const ECHO_PORT: u16 = 7;
 
 impl Vm {
     /// What a DHCP server says, if this VM has a client for it. A server may send it to an address that the VM does not

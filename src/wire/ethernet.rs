@@ -11,6 +11,10 @@ use super::mac::MacAddr;
 /// Bytes before the payload: destination, source, type.
 pub const ETHERNET_HEADER_LENGTH: usize = 14;
 
+/// Bytes of the largest frame that is read or built: two VLAN tags, and the largest IPv6 packet with a fragment header to
+/// be put in.
+pub const LARGEST_FRAME: usize = ETHERNET_HEADER_LENGTH + 8 + 40 + 65_535 + 8;
+
 /// A frame's addresses and type, over its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct EthernetFrame<'a> {

@@ -192,39 +192,73 @@ pub fn turn_into_icmpv6_echo_reply(
     source: Ipv6Addr,
     hop_limit: u8,
 ) -> Option<usize> {
-    const ECHO_OFFSET: usize = ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH;
-    let packet = Ipv6Packet::parse(frame.get(ETHERNET_HEADER_LENGTH..)?, ETHERNET_HEADER_LENGTH);
-    let packet = packet.ok()?;
-    let (asker, asked, traffic_class) = (packet.source, packet.destination, packet.traffic_class);
-    let extensions = echo_offset.checked_sub(ECHO_OFFSET)?;
-    let length = packet.payload.len().checked_sub(extensions)?;
-    if extensions > 0 {
-        frame.copy_within(echo_offset..echo_offset + length, ECHO_OFFSET);
-    }
-    let envelope = Ipv6Envelope {
+    let turned = turn_around(
+        frame,
+        echo_offset,
         source_mac,
-        destination_mac: MacAddr(*frame.get(6..)?.first_chunk()?),
-        source,
-        destination: asker,
-        traffic_class,
+        Some(source),
         hop_limit,
-    };
-    let echo = envelope.write(IpNumber::IPV6_ICMP, length, frame)?;
-    let [kind, code, c0, c1, ..] = echo else {
+        IpNumber::IPV6_ICMP,
+    )?;
+    let [kind, code, c0, c1, ..] = turned.payload else {
         return None;
     };
     let before = u16::from_be_bytes([*kind, *code]);
     *kind = icmpv6::TYPE_ECHO_REPLY;
     let after = u16::from_be_bytes([*kind, *code]);
     let mut sum = checksum::update(u16::from_be_bytes([*c0, *c1]), before, after);
-    if asked != source {
+    if turned.asked != source {
         // The addresses are part of the sum; that they change places alone would change nothing.
-        for (before, after) in asked.segments().into_iter().zip(source.segments()) {
+        for (before, after) in turned.asked.segments().into_iter().zip(source.segments()) {
             sum = checksum::update(sum, before, after);
         }
     }
     [*c0, *c1] = sum.to_be_bytes();
-    Some(ECHO_OFFSET + length)
+    Some(turned.length)
+}
+
+/// A packet on its way back to where it came from.
+pub(super) struct TurnedAround<'a> {
+    /// Where it had gone.
+    pub(super) asked: Ipv6Addr,
+    /// What it carries: the same as before.
+    pub(super) payload: &'a mut [u8],
+    /// The frame's length.
+    pub(super) length: usize,
+}
+
+/// Sends the packet in `frame` back, without its extension headers: what stands `offset` bytes into the frame, which is
+/// `protocol`'s, moves up behind the fixed header. It comes from `source`, or from where it had gone.
+pub(super) fn turn_around(
+    frame: &mut [u8],
+    offset: usize,
+    source_mac: MacAddr,
+    source: Option<Ipv6Addr>,
+    hop_limit: u8,
+    protocol: IpNumber,
+) -> Option<TurnedAround<'_>> {
+    const START: usize = ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH;
+    let packet = Ipv6Packet::parse(frame.get(ETHERNET_HEADER_LENGTH..)?, ETHERNET_HEADER_LENGTH);
+    let packet = packet.ok()?;
+    let (asker, asked, traffic_class) = (packet.source, packet.destination, packet.traffic_class);
+    let extensions = offset.checked_sub(START)?;
+    let length = packet.payload.len().checked_sub(extensions)?;
+    if extensions > 0 {
+        frame.copy_within(offset..offset + length, START);
+    }
+    let envelope = Ipv6Envelope {
+        source_mac,
+        destination_mac: MacAddr(*frame.get(6..)?.first_chunk()?),
+        source: source.unwrap_or(asked),
+        destination: asker,
+        traffic_class,
+        hop_limit,
+    };
+    Some(TurnedAround {
+        asked,
+        payload: envelope.write(protocol, length, frame)?,
+        length: START + length,
+    })
 }
 
 /// Turns the packet in `frame`, which ends with it, into an error message about it, sent from `source_mac` and `source`

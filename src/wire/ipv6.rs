@@ -12,6 +12,9 @@ use super::mac::MacAddr;
 /// Bytes of the header before any extension header.
 pub const IPV6_HEADER_LENGTH: usize = 40;
 
+/// `ETH_P_IPV6`
+pub const ETHER_TYPE_IPV6: u16 = EtherType::IPV6.0;
+
 /// `IPPROTO_ICMPV6`
 pub const PROTOCOL_ICMPV6: u8 = IpNumber::IPV6_ICMP.0;
 

@@ -56,6 +56,14 @@ pub struct Ipv6Fragment<'a> {
     pub payload: &'a [u8],
 }
 
+impl Ipv6Fragment<'_> {
+    /// What comes before the piece in `frame`, which holds it in `packet`.
+    pub fn headers_in<'b>(&self, frame: &'b [u8], packet: &Ipv6Packet<'_>) -> Option<&'b [u8]> {
+        let start = packet.offset + self.unfragmentable_length + IPV6_FRAGMENT_HEADER_LENGTH;
+        frame.get(..start)
+    }
+}
+
 /// Why a walk along the extension headers came to an end before their end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExtensionFault {
@@ -101,7 +109,11 @@ impl<'a> Ipv6Packet<'a> {
 
 /// Walks along `payload`, which starts with `next_header` and follows the fixed header of a packet at `offset` in its
 /// frame.
-fn walk(next_header: u8, payload: &[u8], offset: usize) -> Result<UpperLayer<'_>, ExtensionFault> {
+pub(super) fn walk(
+    next_header: u8,
+    payload: &[u8],
+    offset: usize,
+) -> Result<UpperLayer<'_>, ExtensionFault> {
     let mut next = IpNumber(next_header);
     let mut rest = payload;
     let mut named_at = FIRST_NEXT_HEADER;

@@ -21,6 +21,7 @@ mod ipv4;
 mod ipv4_fragment;
 mod ipv6;
 mod ipv6_extension;
+mod ipv6_fragment;
 mod mac;
 mod mld;
 mod neighbour_discovery;
@@ -31,7 +32,7 @@ pub use arp::{ARP_FRAME_LENGTH, ArpPacket};
 pub use describe::Describe;
 pub use dhcp::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest};
 pub use error::{Fault, Layer, ParseError};
-pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, Payload};
+pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload};
 pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
     turn_into_echo_reply,
@@ -46,11 +47,15 @@ pub use ipv4::{
 };
 pub use ipv4_fragment::{write_fragment, write_reassembled};
 pub use ipv6::{
-    ALL_MLDV2_ROUTERS, ALL_NODES, ALL_ROUTERS, IPV6_HEADER_LENGTH, IPV6_MINIMUM_MTU, Ipv6Envelope,
-    Ipv6Packet, PROTOCOL_ICMPV6, eui64_address, link_local, multicast_mac, solicited_node,
+    ALL_MLDV2_ROUTERS, ALL_NODES, ALL_ROUTERS, ETHER_TYPE_IPV6, IPV6_HEADER_LENGTH,
+    IPV6_MINIMUM_MTU, Ipv6Envelope, Ipv6Packet, PROTOCOL_ICMPV6, eui64_address, link_local,
+    multicast_mac, solicited_node,
 };
 pub use ipv6_extension::{
     ExtensionFault, IPV6_FRAGMENT_HEADER_LENGTH, Ipv6Fragment, MAX_EXTENSION_HEADERS, UpperLayer,
+};
+pub use ipv6_fragment::{
+    QuotedIcmpv6Echo, insert_fragment_header, write_ipv6_fragment, write_reassembled_ipv6,
 };
 pub use mac::{MacAddr, ParseMacError};
 pub use mld::{ListenerQuery, ListenerRecord, write_listener_report};
@@ -58,7 +63,9 @@ pub use neighbour_discovery::{
     AdvertisedPrefix, NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce, RouterAdvertisement, write_router_solicitation,
 };
-pub use udp::{UDP_HEADER_LENGTH, UdpDatagram, turn_into_udp_echo, write_udp};
+pub use udp::{
+    UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo, write_udp,
+};
 pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use etherparse::{IpNumber, UdpHeader, UdpHeaderSlice};
 use super::checksum;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::icmpv6::turn_around;
 use super::ipv4::{self, IPV4_HEADER_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_UDP};
+use super::ipv6::Ipv6Packet;
 use super::mac::MacAddr;
 
 /// Bytes of a header.
@@ -29,27 +31,52 @@ impl<'a> UdpDatagram<'a> {
     /// When bytes are missing, the length field is less than a header, or there is a checksum and it is wrong. It need
     /// not have one over IPv4.
     pub fn parse(packet: &Ipv4Packet<'a>) -> Result<Self, ParseError> {
-        let offset = packet.payload_offset;
-        let bytes = packet.payload;
-        let truncated = |needed| ParseError::truncated(Layer::Udp, offset, needed, bytes.len());
-        let header = UdpHeaderSlice::from_slice(bytes).map_err(|e| truncated(e.required_len))?;
-        let length = usize::from(header.length());
-        if length < UDP_HEADER_LENGTH {
-            return Err(ParseError::field(Layer::Udp, offset, "length"));
-        }
-        let datagram = bytes.get(..length).ok_or_else(|| truncated(length))?;
         let (source, destination) = (packet.source, packet.destination);
-        if header.checksum() != 0
-            && checksum::with_ipv4_pseudo_header(source, destination, PROTOCOL_UDP, datagram) != 0
-        {
-            return Err(ParseError::checksum(Layer::Udp, offset));
-        }
-        Ok(UdpDatagram {
-            source_port: header.source_port(),
-            destination_port: header.destination_port(),
-            payload: datagram.get(UDP_HEADER_LENGTH..).unwrap_or_default(),
+        read(packet.payload, packet.payload_offset, |sum, datagram| {
+            sum == 0
+                || checksum::with_ipv4_pseudo_header(source, destination, PROTOCOL_UDP, datagram)
+                    == 0
         })
     }
+
+    /// Reads the datagram `payload`, which `packet` carries and which lies `offset` bytes into the frame.
+    ///
+    /// # Errors
+    /// As [`UdpDatagram::parse`], but over IPv6 there must be a checksum (RFC 8200 section 8.1).
+    pub fn parse_ipv6(
+        packet: &Ipv6Packet<'_>,
+        payload: &'a [u8],
+        offset: usize,
+    ) -> Result<Self, ParseError> {
+        let (source, destination) = (packet.source, packet.destination);
+        read(payload, offset, |sum, datagram| {
+            sum != 0
+                && checksum::with_pseudo_header(source, destination, PROTOCOL_UDP, datagram) == 0
+        })
+    }
+}
+
+/// Reads the datagram at the start of `bytes`; `is_sound` is asked about its checksum and its bytes.
+fn read(
+    bytes: &[u8],
+    offset: usize,
+    is_sound: impl FnOnce(u16, &[u8]) -> bool,
+) -> Result<UdpDatagram<'_>, ParseError> {
+    let truncated = |needed| ParseError::truncated(Layer::Udp, offset, needed, bytes.len());
+    let header = UdpHeaderSlice::from_slice(bytes).map_err(|e| truncated(e.required_len))?;
+    let length = usize::from(header.length());
+    if length < UDP_HEADER_LENGTH {
+        return Err(ParseError::field(Layer::Udp, offset, "length"));
+    }
+    let datagram = bytes.get(..length).ok_or_else(|| truncated(length))?;
+    if !is_sound(header.checksum(), datagram) {
+        return Err(ParseError::checksum(Layer::Udp, offset));
+    }
+    Ok(UdpDatagram {
+        source_port: header.source_port(),
+        destination_port: header.destination_port(),
+        payload: datagram.get(UDP_HEADER_LENGTH..).unwrap_or_default(),
+    })
 }
 
 /// Builds the frame of a datagram from one port to another at the start of `buffer`; `fill` writes what it carries into
@@ -98,4 +125,17 @@ pub fn turn_into_udp_echo(
     let (source, destination) = udp.get_mut(..4)?.split_at_mut_checked(2)?;
     source.swap_with_slice(destination);
     Some(length)
+}
+
+/// The same over IPv6, for a datagram that starts `offset` bytes into the frame. Extension headers are left out.
+pub fn turn_into_ipv6_udp_echo(
+    frame: &mut [u8],
+    offset: usize,
+    source_mac: MacAddr,
+    hop_limit: u8,
+) -> Option<usize> {
+    let turned = turn_around(frame, offset, source_mac, None, hop_limit, IpNumber::UDP)?;
+    let (source, destination) = turned.payload.get_mut(..4)?.split_at_mut_checked(2)?;
+    source.swap_with_slice(destination);
+    Some(turned.length)
 }

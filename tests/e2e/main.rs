@@ -6,8 +6,11 @@
 
 mod disturbances;
 mod hand_made_lab;
+mod ipv4;
+mod ipv6;
 mod lab;
 mod lifecycle;
+mod load;
 mod main_job;
 mod raw_socket;
 mod refusals;
@@ -15,4 +18,5 @@ mod report;
 mod rights;
 mod scale;
 mod usage;
+mod vlan;
 mod witnesses;

@@ -3,7 +3,8 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [histogram "."] statistic | count | "loss" | "rate"
-//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "lease" | "first" | "lag" (rtt if none is named)
+//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "resolution6" | "lease" | "first" | "lag" (rtt if none is
+//!               named)
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "errored" |
 //!               "drops"
@@ -55,6 +56,7 @@ enum Histogram {
     Response,
     Lateness,
     Resolution,
+    Resolution6,
     Lease,
     First,
     Lag,
@@ -172,6 +174,7 @@ impl Histogram {
             Histogram::Response => &histograms.response,
             Histogram::Lateness => &histograms.lateness,
             Histogram::Resolution => &histograms.resolution,
+            Histogram::Resolution6 => &histograms.resolution6,
             Histogram::Lease => &histograms.lease,
             Histogram::First => &histograms.first,
             Histogram::Lag => &histograms.lag,

@@ -15,7 +15,7 @@ pub enum ParseExpectationError {
     /// The figure is not known.
     #[error(
         "expectation {text:?}: no figure is named {found:?}; allowed are min, mean, stdev, max and percentiles such as \
-         p50 or p99.9, of the rtt or behind one of rtt. response. lateness. resolution. first. lag.; and sent, received, \
+         p50 or p99.9, of the rtt or behind one of rtt. response. lateness. resolution. resolution6. first. lag.; and sent, received, \
          lost, unresolved, duplicate, late, reordered, corrupt, drops, loss, rate"
     )]
     Figure {
@@ -104,6 +104,7 @@ fn figure(name: &str) -> Option<Figure> {
         ("response", Histogram::Response),
         ("lateness", Histogram::Lateness),
         ("resolution", Histogram::Resolution),
+        ("resolution6", Histogram::Resolution6),
         ("lease", Histogram::Lease),
         ("first", Histogram::First),
         ("lag", Histogram::Lag),

@@ -144,11 +144,12 @@ fn latencies(report: &Report) -> String {
     let headings = [
         "", "count", "min", "p50", "p90", "p99", "p99.9", "max", "mean", "stdev",
     ];
-    let rows: [(&str, &LatencySummary); 7] = [
+    let rows: [(&str, &LatencySummary); 8] = [
         ("rtt", &report.rtt_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
+        ("resolution6", &report.resolution6_ns),
         ("lease", &report.lease_ns),
         ("first ping", &report.first_ns),
         ("lag", &report.lag_ns),
@@ -179,7 +180,7 @@ fn latencies(report: &Report) -> String {
     let table = table(&headings, rows, false);
     format!(
         "<section>\n<h2>Latencies</h2>\n<p class=\"quiet\">lateness: sent after due, the generator's own fault · \
-         resolution: finding a neighbour's address · lease: getting one's own by DHCP · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
+         resolution, resolution6: finding a neighbour's address over IPv4, over IPv6 · lease: getting one's own by DHCP · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
     )
 }
 

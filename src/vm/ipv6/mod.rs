@@ -5,21 +5,26 @@
 
 mod address;
 mod discovery;
+mod fragments;
 mod listener;
 mod refusal;
 mod router;
+mod udp;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use super::ipv4::TIME_TO_LIVE;
+use super::limiter::ErrorLimiter;
+use super::reassembly::{Datagram, Reassembly};
 use super::{
     Event, Ignored, PingId, PingOutcome, Reaction, SessionConfig, SessionId, Transmit, Vm, ping,
 };
 use crate::time::Instant;
 use crate::wire::{
-    ALL_NODES, Icmpv6EchoRequest, Icmpv6Message, Ipv6Envelope, Ipv6Packet, MacAddr,
-    NeighbourAdvertisement, PROTOCOL_ICMPV6, UpperLayer, link_local, multicast_mac, solicited_node,
-    turn_into_icmpv6_echo_reply,
+    ALL_NODES, ETHER_TYPE_IPV6, Icmpv6EchoRequest, Icmpv6Message, Ipv6Envelope, Ipv6Packet,
+    MacAddr, NeighbourAdvertisement, PROTOCOL_ICMPV6, PROTOCOL_UDP, UpperLayer, link_local,
+    multicast_mac, solicited_node, turn_into_icmpv6_echo_reply, turn_into_ipv6_udp_echo,
 };
 
 use self::address::{Addresses, share_prefix};
@@ -33,9 +38,17 @@ use self::router::Routes;
 pub use self::router::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
 
 /// Hop limit of the packets that a VM sends, unless a router advises another (RFC 1700).
-const HOP_LIMIT: u8 = 64;
+const HOP_LIMIT: u8 = TIME_TO_LIVE;
+/// How long fragments wait for each other (RFC 8200 section 4.5).
+pub const IPV6_REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(60);
+/// `type` of a neighbour advertisement.
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// All nodes of one's own interface: `ff01::1`.
 const ALL_NODES_OF_INTERFACE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
+
+/// What each address takes, for those who bound memory.
+#[cfg(test)]
+pub(super) const ADDRESS_BYTES: usize = size_of::<address::Address>();
 
 /// What a VM is on IPv6, beside the link-local address that it makes from its hardware address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +69,9 @@ pub(super) struct Ipv6 {
     addresses: Addresses,
     routes: Routes,
     listener: Listener,
+    /// Nothing before the first fragment.
+    pub(super) fragments: Option<Box<Reassembly>>,
+    limiter: ErrorLimiter,
     hop_limit: u8,
     probe: bool,
     slaac: bool,
@@ -72,9 +88,11 @@ impl Ipv6 {
         random: &mut fastrand::Rng,
     ) -> Ipv6 {
         let mut ipv6 = Ipv6 {
-            addresses: Addresses::default(),
+            addresses: Addresses::with_room(2),
             routes: Routes::default(),
             listener: Listener::default(),
+            fragments: None,
+            limiter: ErrorLimiter::default(),
             hop_limit: HOP_LIMIT,
             probe: config.probe,
             slaac: config.slaac,
@@ -101,6 +119,11 @@ impl Ipv6 {
         }
         ipv6.find_deadline();
         ipv6
+    }
+
+    /// Whether an address is still tried, or a router still looked for.
+    pub(super) fn is_configuring(&self) -> bool {
+        self.routes.is_soliciting() || self.addresses.iter().any(|a| !a.is_assigned())
     }
 
     /// When there is something to do.
@@ -161,6 +184,9 @@ impl Ipv6 {
             self.addresses.deadline(),
             self.routes.deadline(),
             self.listener.deadline(),
+            self.fragments
+                .as_ref()
+                .and_then(|fragments| fragments.deadline()),
         ]
         .into_iter()
         .flatten()
@@ -188,6 +214,16 @@ pub(super) enum Received {
     Taken(Option<Event>),
     /// The sender is to be told that the packet is not welcome.
     Refused(Refusal),
+    /// It is for the UDP echo service, to be answered in place.
+    UdpEcho {
+        /// Where the datagram starts in the frame.
+        offset: usize,
+        hop_limit: u8,
+    },
+    /// It was the last fragment of this one.
+    Whole(Datagram),
+    /// It is a fragment that waits for others.
+    Wait,
 }
 
 impl Vm {
@@ -202,22 +238,30 @@ impl Vm {
     pub(super) fn receive_ipv6(
         &mut self,
         now: Instant,
+        frame: &[u8],
         packet: &Ipv6Packet<'_>,
         sender: MacAddr,
     ) -> Result<Received, Ignored> {
-        const ETHER_TYPE: u16 = 0x86dd;
-        let ipv6 = self.ipv6.as_mut().ok_or(Ignored::EtherType(ETHER_TYPE))?;
+        let off = Ignored::EtherType(ETHER_TYPE_IPV6);
+        let ipv6 = self.ipv6.as_mut().ok_or(off)?;
         let destination = packet.destination;
         if !ipv6.addresses.is_assigned(destination) && !ipv6.listens_to(destination) {
             return Err(Ignored::OtherAddress);
         }
         let source = packet.source;
-        if source.is_multicast() || source.is_loopback() || ipv6.addresses.is_assigned(source) {
+        // Only an advertisement from one of our own addresses says something: somebody else has it.
+        let is_own = ipv6.addresses.is_assigned(source);
+        let is_advertisement = packet.payload.first() == Some(&NEIGHBOUR_ADVERTISEMENT)
+            && packet.next_header == PROTOCOL_ICMPV6;
+        if source.is_multicast() || source.is_loopback() || (is_own && !is_advertisement) {
             return Err(Ignored::BadSource);
         }
         match packet.upper_layer() {
-            Err(fault) => self.refuse_extension(now, packet, fault),
-            Ok(UpperLayer::Fragment(_)) => Err(Ignored::Fragment),
+            Err(fault) => self.refuse_extension(packet, fault),
+            Ok(UpperLayer::Fragment(fragment)) => {
+                let headers = fragment.headers_in(frame, packet).unwrap_or_default();
+                self.receive_ipv6_fragment(now, headers, packet, &fragment)
+            }
             Ok(UpperLayer::Whole {
                 protocol: PROTOCOL_ICMPV6,
                 offset,
@@ -235,13 +279,15 @@ impl Vm {
                             .ok_or(Ignored::UnexpectedEchoReply)?;
                         Ok(Received::Taken(Some(ended(id, sequence, outcome))))
                     }
-                    Icmpv6Message::Error(error) => self.receive_icmpv6_error(&error),
+                    Icmpv6Message::Error(error) => self
+                        .receive_icmpv6_error(&error)
+                        .ok_or(Ignored::UnexpectedIcmpError),
                     Icmpv6Message::NeighbourDiscovery(message) => {
                         self.receive_discovery(now, packet, sender, &message)
                     }
                     Icmpv6Message::ListenerQuery(query) => {
                         let random = self.random.f64();
-                        let ipv6 = self.ipv6.as_mut().ok_or(Ignored::EtherType(ETHER_TYPE))?;
+                        let ipv6 = self.ipv6.as_mut().ok_or(off)?;
                         if query.group.is_unspecified() || ipv6.groups().contains(&query.group) {
                             let delay = query.maximum_response_delay.mul_f64(random);
                             ipv6.listener.queried(now + delay);
@@ -253,11 +299,14 @@ impl Vm {
                 }
             }
             Ok(UpperLayer::Whole {
-                protocol,
-                named_at,
+                protocol: PROTOCOL_UDP,
                 offset,
                 payload,
-            }) => self.refuse_protocol(now, packet, (protocol, named_at), (offset, payload)),
+                ..
+            }) => self.receive_ipv6_udp(packet, offset, payload),
+            Ok(UpperLayer::Whole {
+                protocol, named_at, ..
+            }) => self.refuse_protocol(packet, protocol, named_at),
         }
     }
 
@@ -284,38 +333,51 @@ impl Vm {
     }
 
     /// Answers in place, and hands on what happened.
+    ///
+    /// # Errors
+    /// When there is no room for an answer.
     pub(super) fn settle_ipv6(
         &mut self,
         now: Instant,
         received: Received,
         buffer: &mut [u8],
         length: usize,
-    ) -> Reaction {
-        match received {
+    ) -> Result<Reaction, Ignored> {
+        let mac = self.config.mac;
+        let frame = buffer.get_mut(..length).unwrap_or_default();
+        let answer = match received {
             Received::Request {
                 offset,
                 source,
                 hop_limit,
-            } => {
-                let frame = buffer.get_mut(..length).unwrap_or_default();
-                let mac = self.config.mac;
-                let length = turn_into_icmpv6_echo_reply(frame, offset, mac, source, hop_limit);
-                reaction(length, None)
+            } => turn_into_icmpv6_echo_reply(frame, offset, mac, source, hop_limit),
+            Received::UdpEcho { offset, hop_limit } => {
+                turn_into_ipv6_udp_echo(frame, offset, mac, hop_limit)
             }
             Received::Solicitation {
                 answer,
                 envelope,
                 event,
-            } => reaction(answer.write(envelope, buffer), event),
-            Received::Taken(event) => Reaction {
-                transmit: self.next_resolved(now, buffer),
-                event,
-            },
+            } => return Ok(reaction(answer.write(envelope, buffer), event)),
+            Received::Taken(event) => {
+                return Ok(Reaction {
+                    transmit: self.next_resolved(now, buffer),
+                    event,
+                });
+            }
             Received::Refused(refusal) => {
                 let event = Some(Event::Ignored(refusal.ignored));
-                reaction(refusal.write(self.config.mac, buffer, length), event)
+                let length = self.write_refusal(now, &refusal, buffer, length);
+                return Ok(reaction(length, event));
             }
-        }
+            Received::Whole(datagram) => return self.receive_ipv6_whole(now, datagram, buffer),
+            Received::Wait => return Ok(Reaction::default()),
+        };
+        let transmit = answer.map(|length| Transmit { length, ping: None });
+        self.fit(transmit, buffer).map(|transmit| Reaction {
+            transmit,
+            event: None,
+        })
     }
 
     /// Does one thing that is due at `now` on IPv6.
@@ -323,7 +385,10 @@ impl Vm {
         let ipv6 = self.ipv6.as_mut()?;
         ipv6.deadline.filter(|at| *at <= now)?;
         let reaction = ipv6.overdue(now, self.config.mac, buffer);
-        ipv6.find_deadline();
+        let reaction = reaction.or_else(|| self.poll_ipv6_fragments(now, buffer));
+        if let Some(ipv6) = &mut self.ipv6 {
+            ipv6.find_deadline();
+        }
         reaction
     }
 
@@ -342,8 +407,12 @@ impl Vm {
             destination_mac: mac,
             source: ipv6.addresses.source_for(now, destination)?,
             destination,
-            traffic_class: 0,
-            hop_limit: ipv6.hop_limit,
+            traffic_class: config.options.dscp << 2,
+            // What a router advises is the default; who asks for another number gets it.
+            hop_limit: match config.options.time_to_live {
+                HOP_LIMIT => ipv6.hop_limit,
+                asked => asked,
+            },
         };
         let request = Icmpv6EchoRequest {
             envelope,

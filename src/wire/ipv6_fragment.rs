@@ -1,0 +1,173 @@
+//! IPv6 packets cut into fragments, and put together again (RFC 8200 section 4.5).
+
+use std::net::Ipv6Addr;
+
+use etherparse::icmpv6::TYPE_ECHO_REQUEST;
+use etherparse::{IpFragOffset, IpNumber, Ipv6FragmentHeader, Ipv6HeaderSlice};
+
+use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::ipv6::{IPV6_HEADER_LENGTH, PROTOCOL_ICMPV6};
+use super::ipv6_extension::{IPV6_FRAGMENT_HEADER_LENGTH, Ipv6Fragment, UpperLayer, walk};
+
+/// Where the packet's own bytes start in a frame.
+const PAYLOAD: usize = ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH;
+/// Where they start behind a fragment header.
+const CUT_PAYLOAD: usize = PAYLOAD + IPV6_FRAGMENT_HEADER_LENGTH;
+/// Where the fixed header names what follows it.
+const NEXT_HEADER: usize = ETHERNET_HEADER_LENGTH + 6;
+
+/// Puts a fragment header into the packet in the first `length` bytes of `buffer`, which has no extension headers, so
+/// that [`write_ipv6_fragment`] can cut it. Returns the new length, or `None` when the buffer is too short.
+pub fn insert_fragment_header(
+    buffer: &mut [u8],
+    length: usize,
+    identification: u32,
+) -> Option<usize> {
+    buffer.get(..length + IPV6_FRAGMENT_HEADER_LENGTH)?;
+    buffer.copy_within(PAYLOAD..length, CUT_PAYLOAD);
+    let next_header = buffer.get_mut(NEXT_HEADER)?;
+    let header = Ipv6FragmentHeader {
+        next_header: IpNumber(*next_header),
+        fragment_offset: IpFragOffset::ZERO,
+        more_fragments: true,
+        identification,
+    };
+    *next_header = IpNumber::IPV6_FRAGMENTATION_HEADER.0;
+    buffer
+        .get_mut(PAYLOAD..CUT_PAYLOAD)?
+        .copy_from_slice(&header.to_bytes());
+    Some(length + IPV6_FRAGMENT_HEADER_LENGTH)
+}
+
+/// Builds the fragment that starts `offset` bytes into the fragmentable part of the packet in `frame`, so that it has at
+/// most `mtu` bytes, at the start of `buffer`. `frame` has a fragment header behind the fixed one.
+///
+/// Returns the fragment's length and where the next one starts, if there is one; `None` when that can't be: the buffer
+/// or the MTU is too small, or `frame` is not what it should be.
+pub fn write_ipv6_fragment(
+    frame: &[u8],
+    offset: usize,
+    mtu: usize,
+    buffer: &mut [u8],
+) -> Option<(usize, Option<usize>)> {
+    let rest = frame.get(CUT_PAYLOAD + offset..)?;
+    let room = mtu.checked_sub(CUT_PAYLOAD - ETHERNET_HEADER_LENGTH)? & !7;
+    if room == 0 {
+        return None;
+    }
+    let is_last = rest.len() <= room;
+    let payload = rest.get(..rest.len().min(room))?;
+    let length = CUT_PAYLOAD + payload.len();
+    let fragment = buffer.get_mut(..length)?;
+    let (headers, space) = fragment.split_at_mut_checked(CUT_PAYLOAD)?;
+    headers.copy_from_slice(frame.get(..CUT_PAYLOAD)?);
+    space.copy_from_slice(payload);
+    set_payload_length(headers, length - PAYLOAD)?;
+    // The offset counts blocks of eight bytes and stands three bits up: the number is the same.
+    let position = u16::try_from(offset).ok()? | u16::from(!is_last);
+    headers
+        .get_mut(PAYLOAD + 2..PAYLOAD + 4)?
+        .copy_from_slice(&position.to_be_bytes());
+    Some((length, (!is_last).then_some(offset + payload.len())))
+}
+
+/// Puts a packet together at the start of `buffer`: `headers`, from Ethernet to the fragment header, are those of its
+/// first fragment. The fragment header is left out.
+///
+/// Returns the frame's length, or `None` when the buffer is too short, the packet would be too long, or the headers are
+/// not what they should be.
+pub fn write_reassembled_ipv6(headers: &[u8], payload: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    let kept = headers
+        .len()
+        .checked_sub(IPV6_FRAGMENT_HEADER_LENGTH)
+        .filter(|kept| *kept >= PAYLOAD)?;
+    let (headers, fragment_header) = headers.split_at_checked(kept)?;
+    let length = kept + payload.len();
+    let (head, tail) = buffer.get_mut(..length)?.split_at_mut_checked(kept)?;
+    head.copy_from_slice(headers);
+    tail.copy_from_slice(payload);
+    set_payload_length(head, length - PAYLOAD)?;
+    // The last extension header that stays names what stood behind the fragment header.
+    let mut named_at = NEXT_HEADER;
+    let mut at = PAYLOAD;
+    while at < kept {
+        named_at = at;
+        at += 8 * (1 + usize::from(*head.get(at + 1)?));
+    }
+    *head.get_mut(named_at)? = *fragment_header.first()?;
+    Some(length)
+}
+
+fn set_payload_length(headers: &mut [u8], length: usize) -> Option<()> {
+    let length = u16::try_from(length).ok()?;
+    headers
+        .get_mut(ETHERNET_HEADER_LENGTH + 4..ETHERNET_HEADER_LENGTH + 6)?
+        .copy_from_slice(&length.to_be_bytes());
+    Some(())
+}
+
+impl Ipv6Fragment<'_> {
+    /// Whether a first fragment holds all headers up to the upper layer's, as it must (RFC 7112).
+    pub fn has_all_headers(&self) -> bool {
+        const TCP: u8 = 6;
+        const UDP: u8 = 17;
+        match walk(self.next_header, self.payload, 0) {
+            Ok(UpperLayer::Whole {
+                protocol, payload, ..
+            }) => {
+                let least = match protocol {
+                    TCP => 20,
+                    UDP | PROTOCOL_ICMPV6 => 8,
+                    _ => 0,
+                };
+                payload.len() >= least
+            }
+            Ok(UpperLayer::Fragment(_)) => true,
+            Err(super::ExtensionFault::Malformed(_)) => false,
+            // What else is wrong is seen when the packet is whole.
+            Err(_) => true,
+        }
+    }
+}
+
+/// An echo request that an error quotes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QuotedIcmpv6Echo {
+    /// Who sent it.
+    pub source: Ipv6Addr,
+    /// Where it was to go.
+    pub destination: Ipv6Addr,
+    /// Its identifier.
+    pub identifier: u16,
+    /// Its sequence number.
+    pub sequence: u16,
+}
+
+impl QuotedIcmpv6Echo {
+    /// Finds the echo request in the packet that an error quotes, which may be cut off anywhere behind it, or be a first
+    /// fragment of it. `None` if it is about something else.
+    pub fn parse(invoking_packet: &[u8]) -> Option<QuotedIcmpv6Echo> {
+        let header = Ipv6HeaderSlice::from_slice(invoking_packet).ok()?;
+        let rest = invoking_packet.get(IPV6_HEADER_LENGTH..)?;
+        let upper = match walk(header.next_header().0, rest, 0).ok()? {
+            UpperLayer::Fragment(fragment) if fragment.fragment_offset == 0 => {
+                walk(fragment.next_header, fragment.payload, 0).ok()?
+            }
+            upper => upper,
+        };
+        let UpperLayer::Whole {
+            protocol: PROTOCOL_ICMPV6,
+            payload: &[TYPE_ECHO_REQUEST, 0, _, _, i0, i1, s0, s1, ..],
+            ..
+        } = upper
+        else {
+            return None;
+        };
+        Some(QuotedIcmpv6Echo {
+            source: header.source_addr(),
+            destination: header.destination_addr(),
+            identifier: u16::from_be_bytes([i0, i1]),
+            sequence: u16::from_be_bytes([s0, s1]),
+        })
+    }
+}
