@@ -61,7 +61,11 @@ impl ReactorLoop {
                 timeout: Duration::from_secs(5),
                 options: PingOptions::default(),
             };
-            let flow = self.hypervisor.add_flow(FlowConfig { source, session });
+            let flow = self.hypervisor.add_flow(FlowConfig {
+                source,
+                session,
+                target: Some(target),
+            });
             flows.push(flow.ok_or("a VM has no session left")?.0);
         }
         let before = self.hypervisor.recorder().totals().received;

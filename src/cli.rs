@@ -184,6 +184,47 @@ struct Arguments {
     #[structopt(long, value_name = "PREFIX")]
     tap_prefix: Option<String>,
 
+    /// What carries the frames: bridge, none (TAPs only, for a switch of yours), or sim (a switch in memory, in virtual
+    /// time, without TAPs or privileges) [default: bridge]
+    #[structopt(long, value_name = "KIND")]
+    fabric: Option<String>,
+
+    /// How long each frame takes on a simulated wire [default: 10us]
+    #[structopt(long, value_name = "TIME")]
+    sim_delay: Option<String>,
+
+    /// A random part added to that [default: 0]
+    #[structopt(long, value_name = "TIME")]
+    sim_jitter: Option<String>,
+
+    /// Share of the frames that a simulated wire loses, such as 0.5% [default: 0]
+    #[structopt(long, value_name = "SHARE")]
+    sim_loss: Option<String>,
+
+    /// Share of the frames that arrive twice [default: 0]
+    #[structopt(long, value_name = "SHARE")]
+    sim_duplicate: Option<String>,
+
+    /// Share of the frames that later ones overtake [default: 0]
+    #[structopt(long, value_name = "SHARE")]
+    sim_reorder: Option<String>,
+
+    /// How many frames may be under way to one simulated VM; more are dropped [default: no bound]
+    #[structopt(long, value_name = "FRAMES")]
+    sim_queue: Option<String>,
+
+    /// How many VMs share one bridge; more are spread over leaf bridges around a spine [default: 1000]
+    #[structopt(long, value_name = "N")]
+    ports_per_bridge: Option<String>,
+
+    /// How many frames wait in a TAP before the kernel drops more [default: the kernel's, 1000]
+    #[structopt(long, value_name = "FRAMES")]
+    txqueuelen: Option<String>,
+
+    /// Let the kernel hand a VM what its network card would drop, such as ARP requests for others
+    #[structopt(long)]
+    no_filter: bool,
+
     /// The VMs' network [default: 10.77.0.0/16]
     #[structopt(long, value_name = "CIDR")]
     subnet: Option<String>,
@@ -225,6 +266,10 @@ struct Arguments {
     /// The bridge lets each port have its VM's VLAN only
     #[structopt(long)]
     vlan_filtering: bool,
+
+    /// Each VM gets its address from a DHCP server on the bridge; pings begin when all have one, or after a minute
+    #[structopt(long)]
+    dhcp: bool,
 
     /// Each VM announces its address to the others at its start
     #[structopt(long)]
@@ -483,6 +528,15 @@ fn settings(arguments: &Arguments) -> Settings {
         ("netns", netns),
         ("bridge", bridge),
         ("tap-prefix", tap_prefix),
+        ("fabric", &arguments.fabric),
+        ("sim-delay", &arguments.sim_delay),
+        ("sim-jitter", &arguments.sim_jitter),
+        ("sim-loss", &arguments.sim_loss),
+        ("sim-duplicate", &arguments.sim_duplicate),
+        ("sim-reorder", &arguments.sim_reorder),
+        ("sim-queue", &arguments.sim_queue),
+        ("ports-per-bridge", &arguments.ports_per_bridge),
+        ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
         ("subnet6", subnet6),
         ("gateway", gateway),
@@ -506,6 +560,8 @@ fn settings(arguments: &Arguments) -> Settings {
     for (name, is_on) in [
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
+        ("dhcp", arguments.dhcp),
+        ("no-filter", arguments.no_filter),
         ("announce", arguments.announce),
         ("probe", arguments.probe),
         ("udp-echo", arguments.udp_echo),

@@ -1,24 +1,78 @@
 //! What carries frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 
+use std::net::Ipv4Addr;
+
 use crate::vm::VmId;
-use crate::wire::MacAddr;
+use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
 /// Carries the frames of VMs that are plugged into it. Nothing here waits.
 pub trait Fabric {
     /// Why a VM could not be plugged in: names the operation and the object.
     type Error: std::error::Error;
 
-    /// Gives `vm` a port of its own. `mac` is the address of the VM's network interface.
+    /// Gives `vm` a port of its own, whose network interface listens to what `station` says.
     ///
     /// # Errors
     /// When the port can't be made; nothing of it is left behind then.
-    fn plug(&mut self, vm: VmId, mac: MacAddr) -> Result<(), Self::Error>;
+    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+
+    /// Has the network interface of `vm` listen to what `station` says from now on.
+    ///
+    /// # Errors
+    /// When it can't be told; it listens to what it did before.
+    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+
+    /// Takes the ports of `vms` away again, all at once. Those that have none are passed over.
+    ///
+    /// # Errors
+    /// When a port can't be removed; no frame comes from it any more nevertheless.
+    fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
 
     /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;
 
     /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
+}
+
+/// What a VM's network interface listens to, as a network card is told. A fabric may keep everything else from it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Station {
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// The IPv4 addresses that it answers ARP requests for (RFC 826). None while it looks for one: it hears all then.
+    pub addresses: Vec<Ipv4Addr>,
+    /// The groups that it is a member of, broadcast not counted.
+    pub groups: Vec<MacAddr>,
+}
+
+impl Station {
+    /// A station that is in no group and has no IPv4 address yet.
+    pub fn new(mac: MacAddr) -> Station {
+        Station {
+            mac,
+            addresses: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    /// Whether its network card lets a frame through: one for it, for a group that it is in, or a broadcast that is not
+    /// an ARP request between others. Announcements (sender = target, RFC 5227) concern everybody.
+    pub fn wants(&self, frame: &EthernetFrame<'_>) -> bool {
+        if frame.destination != MacAddr::BROADCAST {
+            return frame.destination == self.mac || self.groups.contains(&frame.destination);
+        }
+        match frame.payload() {
+            Ok(Payload::Arp(arp)) => {
+                arp.operation != ArpPacket::REQUEST
+                    || self.addresses.is_empty()
+                    || self.addresses.contains(&arp.target)
+                    || self.addresses.contains(&arp.sender)
+                    || arp.sender == arp.target
+            }
+            _ => true,
+        }
+    }
 }
 
 /// What came of [`Fabric::read`].

@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::fabric::{Fabric, Write};
@@ -25,6 +25,9 @@ use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, MacAddr, ParseError};
 pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
 /// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
 const CATCH_UP: Duration = Duration::from_millis(100);
+
+/// How long pings wait for VMs that try an address or look for a DHCP server.
+pub const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +60,8 @@ pub struct FlowConfig {
     pub source: VmId,
     /// Their destination, payload and timeout.
     pub session: SessionConfig,
+    /// The VM that they go to, if it is one. When a DHCP server gives it an address, they go to that address.
+    pub target: Option<VmId>,
 }
 
 /// One part of a run, with a part of the report to itself.
@@ -77,6 +82,8 @@ pub struct Phase {
 #[derive(Debug)]
 struct Guest {
     vm: Vm,
+    /// When it was made, until the first of its pings is answered.
+    booting_since: Option<Instant>,
     /// The flow of each of its sessions.
     flows: Vec<FlowId>,
     /// The earliest entry for this VM among the timers.
@@ -85,6 +92,10 @@ struct Guest {
     is_ready: bool,
     /// Bytes of fragments that it held when it was last looked at.
     fragment_bytes: usize,
+    /// Whether it had no address when it was last looked at, and may come by one.
+    is_configuring: bool,
+    /// The flows that go to it.
+    targeted_by: Vec<FlowId>,
 }
 
 /// Where a flow's pings live.
@@ -114,13 +125,18 @@ enum Timer {
 #[derive(Debug)]
 pub struct Hypervisor<F> {
     fabric: F,
-    guests: Vec<Guest>,
+    /// By [`VmId`], which is never given twice: what is still on its way to a VM that was removed finds nobody.
+    guests: Vec<Option<Guest>>,
     stations: HashMap<MacAddr, VmId>,
     load: Load,
     /// The phases to come.
     phases: VecDeque<Phase>,
     /// When the present phase ends at the latest.
     phase_end: Option<Instant>,
+    /// Until when the first phase waits for VMs that have no address yet.
+    held_until: Option<Instant>,
+    /// How many VMs have no address yet, and may come by one.
+    configuring: usize,
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     ready: VecDeque<VmId>,
@@ -139,6 +155,8 @@ impl<F: Fabric> Hypervisor<F> {
             load: Load::new(seed),
             phases: VecDeque::new(),
             phase_end: None,
+            held_until: None,
+            configuring: 0,
             flows: Vec::new(),
             timers: BinaryHeap::new(),
             ready: VecDeque::new(),
@@ -154,23 +172,50 @@ impl<F: Fabric> Hypervisor<F> {
     /// When the fabric can't give it a port; the VM does not exist then.
     pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
-        self.fabric.plug(id, config.mac)?;
-        self.guests.push(Guest {
-            vm: Vm::new(now, config),
+        let vm = Vm::new(now, config);
+        self.fabric.plug(id, &vm.station())?;
+        let is_configuring = vm.is_configuring();
+        self.configuring += usize::from(is_configuring);
+        self.guests.push(Some(Guest {
+            vm,
+            is_configuring,
+            targeted_by: Vec::new(),
+            booting_since: Some(now),
             flows: Vec::new(),
             armed: None,
             is_ready: false,
             fragment_bytes: 0,
-        });
+        }));
         self.stations.insert(config.mac, id);
         self.schedule(id);
         Ok(id)
     }
 
+    /// Removes VMs, with their flows and their ports, while others go on. What is on its way to them finds nobody; what
+    /// they had on their way is not waited for and counts as sent only. All that are to go at the same time should go by
+    /// one call: on a real fabric each call takes a while ([`crate::system::TapFabric`]'s `unplug`).
+    ///
+    /// # Errors
+    /// When a port can't be removed; the VMs are gone nevertheless.
+    pub fn remove_vms(&mut self, vms: &[VmId]) -> Result<(), F::Error> {
+        for vm in vms {
+            let Some(guest) = self.guests.get_mut(vm.index()).and_then(Option::take) else {
+                continue;
+            };
+            if self.stations.get(&guest.vm.mac()) == Some(vm) {
+                self.stations.remove(&guest.vm.mac());
+            }
+            guest.flows.iter().for_each(|flow| self.load.retire(*flow));
+            self.configuring -= usize::from(guest.is_configuring);
+            self.fragment_bytes = self.fragment_bytes.saturating_sub(guest.fragment_bytes);
+        }
+        self.fabric.unplug(vms)
+    }
+
     /// Adds a flow, which pings in the phases that it takes part in. `None` if there is no such VM, or if it has 65,536
     /// flows, as many as ICMP identifiers can tell apart.
     pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
-        let guest = self.guests.get_mut(config.source.index())?;
+        let guest = self.guests.get_mut(config.source.index())?.as_mut()?;
         let session = guest.vm.open_session(config.session)?;
         let id = self.load.add_flow();
         guest.flows.push(id);
@@ -182,14 +227,25 @@ impl<F: Fabric> Hypervisor<F> {
             ping,
             is_armed: false,
         });
+        let target = config.target.and_then(|vm| self.guests.get_mut(vm.index()));
+        if let Some(Some(target)) = target {
+            target.targeted_by.push(id);
+        }
         self.recorder.add_flow();
         Some(id)
     }
 
-    /// Begins the first of `phases` at `now`; each of the others follows the one before.
+    /// Begins the first of `phases`; each of the others follows the one before.
+    ///
+    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or after
+    /// [`CONFIGURATION_TIMEOUT`]. The pings of VMs without an address are then unresolved.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
         self.phases = phases.into();
-        self.begin_next_phase(now);
+        if self.configuring > 0 && !self.phases.is_empty() {
+            self.held_until = Some(now + CONFIGURATION_TIMEOUT);
+        } else {
+            self.begin_next_phase(now);
+        }
     }
 
     /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
@@ -205,6 +261,7 @@ impl<F: Fabric> Hypervisor<F> {
         let reaction = self
             .guests
             .get_mut(vm.index())?
+            .as_mut()?
             .vm
             .receive(now, buffer, length);
         Some(self.settle(now, vm, reaction))
@@ -215,20 +272,23 @@ impl<F: Fabric> Hypervisor<F> {
     /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
     pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
         let due_by = self.turn_phase(now);
-        if let Some(vm) = self.ready.pop_front() {
-            return self.poll_vm(now, vm, buffer);
+        // What was due for a VM that has been removed is passed over.
+        while let Some(vm) = self.ready.pop_front() {
+            if let Some(step) = self.poll_vm(now, vm, buffer) {
+                return Some(step);
+            }
         }
-        if let Some(&Reverse((at, timer))) = self.timers.peek()
+        while let Some(&Reverse((at, timer))) = self.timers.peek()
             && at <= now
         {
             self.timers.pop();
-            return match timer {
+            let step = match timer {
                 Timer::PingTimeout(flow) => self.expire_ping(now, flow),
-                Timer::Vm(vm) => {
-                    self.guests.get_mut(vm.index())?.armed = None;
-                    self.poll_vm(now, vm, buffer)
-                }
+                Timer::Vm(vm) => self.wake_vm(now, vm, buffer),
             };
+            if step.is_some() {
+                return step;
+            }
         }
         let due = self.load.next(due_by)?;
         self.start_ping(now, due, buffer)
@@ -236,7 +296,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records that the frame of `ping` is written at `at`.
     pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
         };
         let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
@@ -262,8 +322,12 @@ impl<F: Fabric> Hypervisor<F> {
         if !self.ready.is_empty() {
             return Some(Instant::ZERO);
         }
+        if self.held_until.is_some() && self.configuring == 0 {
+            return Some(Instant::ZERO);
+        }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        earliest(timer, earliest(self.load.next_at(), self.phase_end))
+        let phase = earliest(self.phase_end, self.held_until);
+        earliest(timer, earliest(self.load.next_at(), phase))
     }
 
     /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
@@ -283,15 +347,15 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// The VM `id`.
     pub fn vm(&self, id: VmId) -> Option<&Vm> {
-        self.guests.get(id.index()).map(|guest| &guest.vm)
+        Some(&self.guests.get(id.index())?.as_ref()?.vm)
     }
 
     /// The VM `id`, to be changed: its neighbours filled in, say.
     pub fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {
-        self.guests.get_mut(id.index()).map(|guest| &mut guest.vm)
+        Some(&mut self.guests.get_mut(id.index())?.as_mut()?.vm)
     }
 
-    /// How many VMs there are; they are `VmId(0)` up to that.
+    /// How many VMs have been made, those that were removed since included; they are `VmId(0)` up to that.
     pub fn vm_count(&self) -> usize {
         self.guests.len()
     }
@@ -314,6 +378,13 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
     /// out: until now, or until the end of a phase that has some left to catch up with.
     fn turn_phase(&mut self, now: Instant) -> Instant {
+        if let Some(until) = self.held_until {
+            if self.configuring > 0 && now < until {
+                return now;
+            }
+            self.held_until = None;
+            self.begin_next_phase(now);
+        }
         match self.phase_end {
             Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
                 return Instant::from_nanos(end.as_nanos().saturating_sub(1));
@@ -346,7 +417,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
         let owner = self.flows.get(due.flow.index())?.ping;
-        let guest = self.guests.get_mut(owner.vm.index())?;
+        let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
         let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
             PingStart::Transmit(transmit) => Reaction {
                 transmit: Some(transmit),
@@ -377,8 +448,13 @@ impl<F: Fabric> Hypervisor<F> {
         Some(step)
     }
 
+    fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
+        self.guests.get_mut(vm.index())?.as_mut()?.armed = None;
+        self.poll_vm(now, vm, buffer)
+    }
+
     fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
-        let guest = self.guests.get_mut(vm.index())?;
+        let guest = self.guests.get_mut(vm.index())?.as_mut()?;
         guest.is_ready = false;
         let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
         Some(self.settle(now, vm, reaction))
@@ -392,6 +468,7 @@ impl<F: Fabric> Hypervisor<F> {
         let event = self
             .guests
             .get_mut(owner.vm.index())?
+            .as_mut()?
             .vm
             .expire(now, owner.session);
         self.arm_timeout(flow);
@@ -411,6 +488,7 @@ impl<F: Fabric> Hypervisor<F> {
             self.record(now, vm, event);
         }
         self.bound_fragments(vm);
+        self.count_configuring(vm);
         self.schedule(vm);
         let outgoing = reaction.transmit.map(|transmit| Outgoing {
             vm,
@@ -433,16 +511,30 @@ impl<F: Fabric> Hypervisor<F> {
                 IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
                 IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
             },
-            Event::AddressReady { .. } | Event::AddressLost { .. } => {}
-            Event::Conflict { .. } => self.recorder.dropped(DropReason::ArpConflict),
+            Event::AddressTried { .. } | Event::AddressReady { .. } | Event::AddressLost { .. } => {
+                self.tune(vm);
+            }
+            Event::Conflict { address, mac } => {
+                self.recorder.dropped(DropReason::ArpConflict);
+                self.recorder.conflict(vm, address, mac);
+                self.tune(vm);
+            }
+            Event::Leased { address, elapsed } => {
+                self.recorder.leased(nanos(elapsed));
+                self.redirect_flows(vm, address);
+                self.tune(vm);
+            }
+            Event::Renewed { .. } => self.recorder.renewed(),
+            Event::LeaseLost { .. } => {
+                self.recorder.lease_lost();
+                self.tune(vm);
+            }
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
             Event::Ping(ping, outcome) => {
-                let flows = self
-                    .guests
-                    .get(vm.index())
-                    .map(|guest| guest.flows.as_slice())
-                    .unwrap_or_default();
-                let Some(&flow) = flows.get(usize::from(ping.session.0)) else {
+                let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+                    return;
+                };
+                let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
                     return;
                 };
                 match outcome {
@@ -453,6 +545,9 @@ impl<F: Fabric> Hypervisor<F> {
                     } => {
                         self.recorder
                             .answered(flow, ping.sequence, due, sent, received);
+                        if let Some(since) = guest.booting_since.take() {
+                            self.recorder.booted(received.nanos_since(since));
+                        }
                     }
                     PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
                     PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
@@ -470,10 +565,40 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
+    /// Keeps the account of the VMs that have no address yet.
+    fn count_configuring(&mut self, vm: VmId) {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let is_configuring = guest.vm.is_configuring();
+        let was_configuring = std::mem::replace(&mut guest.is_configuring, is_configuring);
+        self.configuring += usize::from(is_configuring);
+        self.configuring -= usize::from(was_configuring);
+    }
+
+    /// Has the pings to `vm` go to the address that it has from now on.
+    fn redirect_flows(&mut self, vm: VmId, address: Ipv4Addr) {
+        let Some(Some(target)) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let flows = std::mem::take(&mut target.targeted_by);
+        for flow in &flows {
+            let Some(owner) = self.flows.get(flow.index()).map(|flow| flow.ping) else {
+                continue;
+            };
+            if let Some(Some(source)) = self.guests.get_mut(owner.vm.index()) {
+                source.vm.redirect(owner.session, address.into());
+            }
+        }
+        if let Some(Some(target)) = self.guests.get_mut(vm.index()) {
+            target.targeted_by = flows;
+        }
+    }
+
     /// Keeps the account of the fragments that VMs hold. The VM that goes beyond the bound for all of them loses those
     /// that wait for others.
     fn bound_fragments(&mut self, vm: VmId) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
         };
         let mut bytes = guest.vm.fragment_bytes();
@@ -490,8 +615,16 @@ impl<F: Fabric> Hypervisor<F> {
         guest.fragment_bytes = bytes;
     }
 
+    /// Tells the fabric what a VM listens to that has got or lost an address.
+    fn tune(&mut self, vm: VmId) {
+        if let Some(Some(guest)) = self.guests.get(vm.index()) {
+            // Where that fails the VM does without: others can't resolve its address, which shows in the figures.
+            let _ = self.fabric.tune(vm, &guest.vm.station());
+        }
+    }
+
     fn schedule(&mut self, vm: VmId) {
-        let Some(guest) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
         };
         match guest.vm.poll_at() {
@@ -513,7 +646,7 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(flow) = self.flows.get_mut(id.index()).filter(|flow| !flow.is_armed) else {
             return;
         };
-        let Some(guest) = self.guests.get(flow.ping.vm.index()) else {
+        let Some(Some(guest)) = self.guests.get(flow.ping.vm.index()) else {
             return;
         };
         if let Some(at) = guest.vm.expires_at(flow.ping.session) {
@@ -551,6 +684,9 @@ fn drop_reason(ignored: Ignored) -> DropReason {
             ..
         }) => DropReason::BadIpHeader,
         Ignored::Malformed(ParseError {
+            layer: Layer::Dhcp, ..
+        }) => DropReason::BadDhcp,
+        Ignored::Malformed(ParseError {
             layer: Layer::Udp, ..
         }) => DropReason::BadUdpChecksum,
         Ignored::Malformed(ParseError {
@@ -564,6 +700,7 @@ fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::UnexpectedArpReply
         | Ignored::UnexpectedAdvertisement
         | Ignored::UnexpectedEchoReply
+        | Ignored::UnexpectedDhcp
         | Ignored::UnexpectedIcmpError => DropReason::UnexpectedReply,
         Ignored::EtherType(ETHER_TYPE_IPV6) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,

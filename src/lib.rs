@@ -12,6 +12,7 @@
 //! | [`load`] | flows: who pings whom, and when a ping is due |
 //! | [`hypervisor`] | owns the VMs and flows, routes a frame or a deadline to one of them |
 //! | [`fabric`] | the interface between a hypervisor and what carries its frames |
+//! | [`topology`] | which bridge each VM is on, where one has too few ports |
 //! | [`reactor`] | the real run: poll, turns, timers, signals |
 //! | [`sim`] | the same hypervisor on a switch in memory, in virtual time |
 //! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege |
@@ -30,5 +31,6 @@ pub mod report;
 pub mod sim;
 pub mod system;
 pub mod time;
+pub mod topology;
 pub mod vm;
 pub mod wire;

@@ -1,16 +1,20 @@
 //! One run from set-up to report, in the order in which nothing that was measured can be lost.
 
-use std::io::{self, IsTerminal, Write};
-use std::net::Ipv4Addr;
+mod simulated;
 
-use tap_reactor::experiment::Experiment;
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr};
+
+use tap_reactor::experiment::{Experiment, VmPlan};
+use tap_reactor::fabric::Fabric;
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
-use tap_reactor::load::Target;
+use tap_reactor::load::{FlowId, Target};
 use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
-use tap_reactor::report::{self, Context, FileError, FlowName, Report};
-use tap_reactor::system::{self, StopSignals, SystemError, TapFabric};
+use tap_reactor::report::{self, Context, FabricReport, FileError, FlowName, MemoryReport, Report};
+use tap_reactor::system::{self, StopSignals, SystemError, TapFabric, resident_bytes};
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
+use tap_reactor::topology::Topology;
 use tap_reactor::vm::{SessionConfig, VmId};
 
 use crate::cli::Output;
@@ -71,6 +75,13 @@ pub fn clean() -> Result<(), RunError> {
 /// Builds the lab, runs the experiment, prints the report, and takes the lab away. Tells whether every ping was
 /// answered.
 pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
+    match &experiment.simulation {
+        Some(simulation) => simulated::experiment(experiment, simulation, output),
+        None => on_taps(experiment, output),
+    }
+}
+
+fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let clock = MonotonicClock;
     let started = clock.now();
     system::raise_descriptor_limit()?;
@@ -83,32 +94,31 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
 
     let registry = reactor.registry()?;
     let fabric = TapFabric::new(registry, experiment.lab.clone())?;
-    let limits = Limits {
-        phases: experiment.phases.len().max(1),
-        ..Limits::default()
-    };
-    let recorder = Recorder::new(limits);
-    let mut hypervisor = Hypervisor::new(fabric, recorder, experiment.seed);
-    for (index, plan) in experiment.vms.iter().enumerate() {
-        let Some(config) = experiment.vm_config(index) else {
-            continue;
-        };
-        let vm = hypervisor.create_vm(clock.now(), config)?;
+    let topology = fabric.topology();
+    let mut hypervisor = Hypervisor::new(fabric, recorder(experiment), experiment.seed);
+    let before = resident_bytes();
+    let on_start = |vm: VmId, plan: &VmPlan| {
         if let Some(narrator) = &mut narrator {
             let ipv6 = experiment.ipv6_address(vm);
             let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
+            let address = ipv4_words(experiment, plan.address);
             let words = format_args!(
-                "{vm} starts: {}{ipv6} at {} on {}{}",
-                plan.address, plan.mac, experiment.lab.tap_prefix, vm.0
+                "{vm} starts: {address}{ipv6} at {} on {}{}",
+                plan.mac, experiment.lab.tap_prefix, vm.0
             );
             narrator.say(clock.now(), words);
         }
+    };
+    create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
+    let memory = memory(before, experiment.vms.len());
+    add_flows(experiment, &mut hypervisor)?;
+    if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
+        place_flows(experiment, &topology, hypervisor.recorder());
     }
-    let names = add_flows(experiment, &mut hypervisor)?;
     if experiment.static_neighbours {
-        fill_neighbour_tables(experiment, &mut hypervisor, clock.now());
+        fill_neighbour_tables(experiment, &mut hypervisor);
     }
-    if names.is_empty() && !output.quiet && !output.json {
+    if !hypervisor.has_flows() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
     }
     if let Some(narrator) = narrator {
@@ -134,6 +144,7 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     reactor.end_watch();
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
+    let leased = leased_addresses(experiment, &hypervisor);
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
     if let Ok(drops) = &drops {
@@ -146,9 +157,17 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
             run: &output.command,
             setup_ns: start.nanos_since(started),
             interrupted: matches!(ended, Ok(End::Signal(_)) | Err(_)),
-            flows: &names,
+            flows: &|index| flow_name(experiment, &leased, index),
             started_unix_ms: unix_millis()
                 .map(|now| now.saturating_sub(clock.now().nanos_since(start) / 1_000_000)),
+            fabric: Some(&FabricReport {
+                kind: experiment.lab.switching.to_string(),
+                leaves: topology.map_or(0, |topology| topology.leaves()),
+                ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
+                flows_across: 0,
+                simulated: false,
+            }),
+            memory,
         },
     );
     let as_expected = report.expect(&output.expectations);
@@ -165,21 +184,58 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     Ok(as_expected && every_ping_was_answered(experiment, &report, end))
 }
 
+fn recorder(experiment: &Experiment) -> Recorder {
+    Recorder::new(Limits {
+        phases: experiment.phases.len().max(1),
+        ..Limits::default()
+    })
+}
+
+/// Makes the VMs, each at the time that `now` tells, and tells each to `on_start`: for a transcript, or a bar.
+fn create_vms<F: Fabric>(
+    experiment: &Experiment,
+    hypervisor: &mut Hypervisor<F>,
+    now: impl Fn() -> Instant,
+    mut on_start: impl FnMut(VmId, &VmPlan),
+) -> Result<(), F::Error> {
+    for (index, plan) in experiment.vms.iter().enumerate() {
+        if let Some(config) = experiment.vm_config(index) {
+            let vm = hypervisor.create_vm(now(), config)?;
+            on_start(vm, plan);
+        }
+    }
+    Ok(())
+}
+
+/// What the VMs took, if the kernel tells.
+fn memory(before: Option<u64>, vms: usize) -> Option<MemoryReport> {
+    let (before, rss_bytes) = before.zip(resident_bytes())?;
+    Some(MemoryReport {
+        rss_bytes,
+        per_vm_bytes: rss_bytes.saturating_sub(before) / (vms as u64).max(1),
+    })
+}
+
+/// Tells the recorder which flows cross from one leaf to another.
+fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Recorder) {
+    for (id, flow) in (0..).map(FlowId).zip(&experiment.flows) {
+        if let Target::Vm(target) = flow.target {
+            recorder.place_flow(id, topology.is_across(flow.source, target));
+        }
+    }
+}
+
 fn add_flows(
     experiment: &Experiment,
-    hypervisor: &mut Hypervisor<TapFabric>,
-) -> Result<Vec<FlowName>, RunError> {
-    let mut names = Vec::with_capacity(experiment.flows.len());
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) -> Result<(), RunError> {
     for flow in &experiment.flows {
         let refused = || {
-            RunError::Plan(format!(
-                "{} has more flows than ICMP can tell apart",
-                flow.source
-            ))
+            let source = flow.source;
+            RunError::Plan(format!("{source} has more flows than ICMP can tell apart"))
         };
-        let destination = experiment.destination(flow).ok_or_else(refused)?;
         let session = SessionConfig {
-            destination,
+            destination: experiment.destination(flow).ok_or_else(refused)?,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
             options: experiment.guests.ping,
@@ -187,40 +243,76 @@ fn add_flows(
         let config = FlowConfig {
             source: flow.source,
             session,
+            target: match flow.target {
+                Target::Vm(vm) => Some(vm),
+                Target::Address(_) => None,
+            },
         };
         hypervisor.add_flow(config).ok_or_else(refused)?;
-        let address = destination.to_string();
-        names.push(match flow.target {
-            Target::Vm(vm) => FlowName {
-                src: flow.source.to_string(),
-                dst: vm.to_string(),
-                address: Some(address),
-            },
-            Target::Address(_) => FlowName {
-                src: flow.source.to_string(),
-                dst: address,
-                address: None,
-            },
-        });
     }
-    Ok(names)
+    Ok(())
+}
+
+/// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
+fn flow_name(
+    experiment: &Experiment,
+    leased: &[Option<Ipv4Addr>],
+    index: usize,
+) -> Option<FlowName> {
+    let flow = experiment.flows.get(index)?;
+    let planned = experiment.destination(flow)?;
+    let lease = match flow.target {
+        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm.index()).copied().flatten(),
+        _ => None,
+    };
+    let address = lease.map_or(planned, IpAddr::V4).to_string();
+    let src = flow.source.to_string();
+    Some(match flow.target {
+        Target::Vm(vm) => FlowName {
+            src,
+            dst: vm.to_string(),
+            address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
+        },
+        Target::Address(_) => FlowName {
+            src,
+            dst: address,
+            address: None,
+        },
+    })
+}
+
+/// The addresses that VMs have by the grant of a DHCP server; empty where none was asked.
+fn leased_addresses(
+    experiment: &Experiment,
+    hypervisor: &Hypervisor<impl Fabric>,
+) -> Vec<Option<Ipv4Addr>> {
+    let vms = (0..experiment.vms.len() as u32).map(VmId);
+    let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
+    if experiment.guests.dhcp {
+        vms.map(address).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// What a run without pings tells before it waits.
 fn serving(experiment: &Experiment) -> String {
     let addresses = |index: usize, address: Ipv4Addr| {
+        let address = ipv4_words(experiment, address);
         let ipv6 = experiment.ipv6_address(VmId(index as u32));
-        ipv6.map_or_else(
-            || address.to_string(),
-            |ipv6| format!("{address} and {ipv6}"),
-        )
+        ipv6.map_or_else(|| address.clone(), |ipv6| format!("{address} and {ipv6}"))
     };
+    let last_index = experiment.vms.len().saturating_sub(1);
     let who = match experiment.vms.as_slice() {
+        [_] if experiment.guests.dhcp => "vm0, its address by DHCP,".to_owned(),
+        [_, ..] if experiment.guests.dhcp => {
+            format!("vm0 to vm{last_index}, their addresses by DHCP,")
+        }
         [first] => format!("vm0 at {}", addresses(0, first.address)),
         [first, .., last] => {
-            let index = experiment.vms.len() - 1;
-            let (first, last) = (addresses(0, first.address), addresses(index, last.address));
-            format!("vm0 to vm{index} at {first} to {last}")
+            let first = addresses(0, first.address);
+            let final_address = addresses(last_index, last.address);
+            format!("vm0 to vm{last_index} at {first} to {final_address}")
         }
         [] => String::new(),
     };
@@ -230,12 +322,17 @@ fn serving(experiment: &Experiment) -> String {
     }
 }
 
+/// The address that a VM is told, or where it gets one.
+fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
+    if experiment.guests.dhcp {
+        "an address by DHCP".to_owned()
+    } else {
+        address.to_string()
+    }
+}
+
 /// Makes both ends of every flow known to each other.
-fn fill_neighbour_tables(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<TapFabric>,
-    now: Instant,
-) {
+fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
     for flow in &experiment.flows {
         let Target::Vm(target) = flow.target else {
             continue;
@@ -245,7 +342,7 @@ fn fill_neighbour_tables(
                 && let Some(address) = experiment.address(neighbour, flow.version)
                 && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(now, address, plan.mac);
+                vm.add_neighbour(address, plan.mac);
             }
         }
     }
@@ -275,7 +372,9 @@ fn print_report(report: &Report, output: &Output) -> io::Result<()> {
 /// complete before it is reached, unless its time was up first.
 fn every_ping_was_answered(experiment: &Experiment, report: &Report, end: End) -> bool {
     let totals = &report.totals;
-    let none_failed = totals.failed() == 0 && report.drops.get(DropReason::TooManyOutstanding) == 0;
+    let none_failed = totals.unsent == 0
+        && totals.failed() == 0
+        && report.drops.get(DropReason::TooManyOutstanding) == 0;
     let complete = match (end, experiment.planned_pings()) {
         (End::Signal(_), Some(planned)) => totals.received == planned,
         (End::Signal(_), None) | (End::Done, _) => true,

@@ -101,12 +101,14 @@ fn lifelike(seconds: u64, slower_by: u64) -> Report {
     (0..flows).for_each(|_| recorder.resolved(20 * MICROSECOND + random.below(15 * MICROSECOND)));
     recorder.dropped_many(DropReason::UnknownEthertype, 3);
     recorder.dropped_many(DropReason::NotForOurMac, 1_204);
+    let names = ring(flows);
     let context = Context {
         run: "--vms 24 --ping ring --rate 2000 --duration 30s <made up for a test>",
         started_unix_ms: Some(1_760_000_000_000),
         setup_ns: 23 * MILLISECOND,
         interrupted: false,
-        flows: &ring(flows),
+        flows: &|index| names.get(index).cloned(),
+        ..Context::default()
     };
     Report::new(&recorder, &context)
 }

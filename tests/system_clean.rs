@@ -3,7 +3,7 @@
 mod support;
 
 use support::{enter_own_network, fabric, host_lab, link_names, run};
-use tap_reactor::fabric::Fabric;
+use tap_reactor::fabric::{Fabric, Station};
 use tap_reactor::system::{LabConfig, LinkChange, Mark, Namespace, Netlink, NetnsChoice, clean};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::MacAddr;
@@ -35,7 +35,7 @@ fn named_lab() -> LabConfig {
 
 fn plug(fabric: &mut impl Fabric<Error = tap_reactor::system::SystemError>, vm: u32) {
     let mac = MacAddr([2, 0, 0, 0, 1, vm as u8]);
-    fabric.plug(VmId(vm), mac).unwrap();
+    fabric.plug(VmId(vm), &Station::new(mac)).unwrap();
 }
 
 #[test]
@@ -45,14 +45,14 @@ fn cleaning_removes_the_links_of_runs_that_are_gone_and_no_others() {
     // The same process number, but another start: the number was given anew.
     let recycled = ours.alias().replace("start=", "start=1");
     let elsewhere = "tap-reactor pid=8388608 start=1 pidns=1";
-    let group = Mark::parse(GONE).unwrap().group();
+    let group = Mark::parse(GONE).unwrap().group(0);
     forge_link("gone0", GONE, group);
     forge_link("gone1", GONE, group);
     forge_link("gone2", GONE, 0);
-    forge_link("recycled0", &recycled, ours.group());
-    forge_link("alive0", &ours.alias(), ours.group());
+    forge_link("recycled0", &recycled, ours.group(0));
+    forge_link("alive0", &ours.alias(), ours.group(0));
     forge_link("elsewhere0", elsewhere, 7);
-    forge_link("unmarked0", "uplink", ours.group());
+    forge_link("unmarked0", "uplink", ours.group(0));
     forge_link("similar0", "tap-reactor pid=8388608", group + 1);
 
     let mut cleaned = clean().unwrap();
@@ -78,7 +78,7 @@ fn cleaning_removes_the_links_of_runs_that_are_gone_and_no_others() {
 #[test]
 fn a_group_that_a_stranger_has_joined_is_not_removed_as_a_whole() {
     enter_own_network();
-    let group = Mark::parse(GONE).unwrap().group();
+    let group = Mark::parse(GONE).unwrap().group(0);
     forge_link("gone0", GONE, group);
     forge_link("stranger", "", group);
     forge_link("gone1", GONE, group);
@@ -176,7 +176,7 @@ fn cleaning_removes_the_named_namespace_of_a_run_that_is_gone() {
     let here = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
     for (name, mark) in [("dead", Mark::parse(GONE).unwrap()), ("living", own_mark())] {
         std::mem::forget(Namespace::enter(&choice(name), &mark, false).unwrap());
-        forge_link("tap0", &mark.alias(), mark.group());
+        forge_link("tap0", &mark.alias(), mark.group(0));
         nix::sched::setns(&here, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     }
     nix::sched::setns(

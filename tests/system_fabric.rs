@@ -4,10 +4,11 @@ mod support;
 
 use nix::errno::Errno;
 use support::{enter_own_network, fabric, host_lab, link, link_names, links, run};
-use tap_reactor::fabric::{Fabric, Read, Write, WriteDrop};
+use tap_reactor::fabric::{Fabric, Read, Station, Write, WriteDrop};
 use tap_reactor::system::{
-    BRIDGE_PORTS, LabConfig, LinkKind, Mark, NetnsChoice, Owner, Tap, TapFabric, token_of, vm_of,
+    LabConfig, LinkKind, Mark, NetnsChoice, Owner, Tap, TapFabric, token_of, vm_of,
 };
+use tap_reactor::topology::BRIDGE_PORTS;
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::MacAddr;
 
@@ -16,9 +17,13 @@ fn mac(vm: u32) -> MacAddr {
     MacAddr([2, 0, a, b, c, d])
 }
 
+fn station(vm: u32) -> Station {
+    Station::new(mac(vm))
+}
+
 fn plug_all(fabric: &mut TapFabric, count: u32) {
     for vm in 0..count {
-        fabric.plug(VmId(vm), mac(vm)).unwrap();
+        fabric.plug(VmId(vm), &station(vm)).unwrap();
     }
 }
 
@@ -41,7 +46,7 @@ fn a_tap_is_marked_joined_to_the_bridge_and_up() {
     assert_eq!(link_names(), ["lo", "br0", "tap0", "tap1"]);
     let bridge = link("br0");
     assert_eq!(bridge.kind, LinkKind::Bridge);
-    assert_eq!(bridge.index, fabric.bridge_index());
+    assert_eq!(Some(bridge.index), fabric.bridge_index());
     for name in ["tap0", "tap1"] {
         let tap = link(name);
         assert_eq!((tap.kind, tap.master), (LinkKind::Tap, Some(bridge.index)));
@@ -49,7 +54,8 @@ fn a_tap_is_marked_joined_to_the_bridge_and_up() {
     for link in &links()[1..] {
         let mark = Mark::parse(link.alias.as_deref().unwrap()).unwrap();
         assert_eq!(mark.owner(), Owner::Alive);
-        assert_eq!(link.group, mark.group());
+        let chunk = u32::from(link.name != "br0");
+        assert_eq!(link.group, mark.group(chunk));
         assert!(link.up);
         assert_eq!(link.mtu, 1400);
     }
@@ -173,13 +179,13 @@ fn the_host_side_of_a_private_lab_is_quiet_and_has_its_address() {
         );
     }
     let error = fabric
-        .plug(VmId(2), MacAddr([2, 0, 10, 77, 0, 1]))
+        .plug(VmId(2), &Station::new(MacAddr([2, 0, 10, 77, 0, 1])))
         .unwrap_err();
     assert!(
         error.to_string().contains("address of bridge br0"),
         "{error}"
     );
-    let error = fabric.plug(VmId(1), mac(1)).unwrap_err();
+    let error = fabric.plug(VmId(1), &station(1)).unwrap_err();
     assert!(error.to_string().contains("plugged in already"), "{error}");
 }
 
@@ -206,11 +212,11 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     plug_all(&mut fabric, 2);
-    fabric.unplug(VmId(0)).unwrap();
-    fabric.unplug(VmId(0)).unwrap();
+    fabric.unplug(&[VmId(0)]).unwrap();
+    fabric.unplug(&[VmId(0)]).unwrap();
     assert_eq!(link_names(), ["lo", "br0", "tap1"]);
     assert_eq!(fabric.read(VmId(0), &mut [0; 64]), Read::Failed);
-    fabric.plug(VmId(0), mac(0)).unwrap();
+    fabric.plug(VmId(0), &station(0)).unwrap();
     assert_eq!(
         fabric.write(VmId(1), &frame(1, MacAddr::BROADCAST)),
         Write::Sent
@@ -253,7 +259,7 @@ fn a_name_that_is_taken_is_named_and_nothing_is_made() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     run("ip tuntap add dev tap0 mode tap");
-    let error = fabric.plug(VmId(0), mac(0)).unwrap_err();
+    let error = fabric.plug(VmId(0), &station(0)).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EBUSY));
     assert!(
         error.to_string().contains("the name tap0 is taken"),
@@ -269,7 +275,7 @@ fn the_port_after_the_last_is_refused_and_leaves_no_tap() {
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     plug_all(&mut fabric, BRIDGE_PORTS);
     let error = fabric
-        .plug(VmId(BRIDGE_PORTS), mac(BRIDGE_PORTS))
+        .plug(VmId(BRIDGE_PORTS), &station(BRIDGE_PORTS))
         .unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EXFULL));
     assert!(
@@ -309,7 +315,7 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
         error.to_string().contains("another process is attached"),
         "{error}"
     );
-    fabric.unplug(VmId(0)).unwrap();
+    fabric.unplug(&[VmId(0)]).unwrap();
     fabric.remove_all().unwrap();
     assert_eq!(link_names(), ["lo", "br0", "tap0", "tap1"]);
     let after = link("br0");
@@ -388,7 +394,7 @@ fn a_machine_without_the_driver_is_told_what_to_do_and_left_clean() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     run("mount -t tmpfs tmpfs /dev/net");
-    let error = fabric.plug(VmId(0), mac(0)).unwrap_err();
+    let error = fabric.plug(VmId(0), &station(0)).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::ENOENT));
     let text = error.to_string();
     assert!(

@@ -6,7 +6,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use tap_reactor::fabric::{Fabric, Read, Write};
+use tap_reactor::fabric::{Fabric, Read, Station, Write};
 use tap_reactor::system::{LabConfig, TapFabric};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::MacAddr;
@@ -67,7 +67,7 @@ fn a_private_lab_needs_no_root() {
     for vm in 0..2 {
         let mac = MacAddr([2, 0, 10, 77, 0, 2 + vm]);
         fabric
-            .plug(VmId(vm.into()), mac)
+            .plug(VmId(vm.into()), &Station::new(mac))
             .unwrap_or_else(|error| panic!("{error}"));
     }
     assert!(fabric.warnings().is_empty(), "{:?}", fabric.warnings());

@@ -34,6 +34,7 @@ fn every_setting_has_a_flag_of_its_name() {
         let switch = [
             "announce",
             "attach",
+            "no-filter",
             "dhcp",
             "dont-fragment",
             "ipv6",
@@ -76,7 +77,7 @@ fn words_that_make_no_sense_are_answered_in_one_line() {
         ("-q -v", "cannot be used with"),
         ("--frobnicate", "--frobnicate"),
         ("stray", "stray"),
-        ("--vms 0", "--vms 0: allowed is 1 to 1023"),
+        ("--vms 0", "--vms 0: allowed is 1 or more"),
         (
             "--scenario /nonexistent.toml",
             "--scenario /nonexistent.toml: No such file",

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::{Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
-use crate::load::{Arrivals, Pacing};
-use crate::system::NetnsChoice;
+use crate::load::{Arrivals, Pacing, Target};
+use crate::system::{NetnsChoice, Switching};
 use crate::vm::VmId;
 
 /// Lines of VMs and of flows that are told one by one; the rest is counted.
@@ -33,11 +33,37 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         NetnsChoice::Named(name) => format!("the network namespace {name}"),
     };
     let verb = if lab.attach { "uses" } else { "makes" };
-    writeln!(
-        out,
-        "lab: in {place}; {verb} bridge {} and {} TAPs, MTU {}",
-        lab.bridge, lab.vms, lab.mtu
-    )?;
+    let topology = lab.topology().and_then(Result::ok);
+    match (experiment.simulation, lab.switching) {
+        (Some(_), _) => writeln!(
+            out,
+            "lab: simulated, a switch in memory with {} ports, MTU {}; nothing is made",
+            lab.vms, lab.mtu
+        )?,
+        (None, Switching::External) => writeln!(
+            out,
+            "lab: in {place}; makes {} TAPs for a switch of yours, MTU {}",
+            lab.vms, lab.mtu
+        )?,
+        (None, Switching::Bridge | Switching::Xdp) => writeln!(
+            out,
+            "lab: in {place}; {verb} bridge {} and {} TAPs, MTU {}",
+            lab.bridge, lab.vms, lab.mtu
+        )?,
+    }
+    if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
+        writeln!(out, "{}", topology.describe(&lab.bridge))?;
+        let crosses = |flow: &&FlowPlan| match flow.target {
+            Target::Vm(target) => topology.is_across(flow.source, target),
+            Target::Address(_) => false,
+        };
+        let across = experiment.flows.iter().filter(crosses).count();
+        writeln!(
+            out,
+            "{across} of {} flows cross the spine",
+            experiment.flows.len()
+        )?;
+    }
     let addresses = [
         lab.host_address.map(IpNet::V4),
         lab.host_address6.map(IpNet::V6),
@@ -50,7 +76,11 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     }
     let vms = experiment.vms.iter().enumerate();
     list(out, vms, experiment.vms.len(), "VMs", |out, (i, vm)| {
-        write!(out, "vm{i}: {}", vm.address)?;
+        if experiment.guests.dhcp {
+            write!(out, "vm{i}: an address by DHCP")?;
+        } else {
+            write!(out, "vm{i}: {}", vm.address)?;
+        }
         if let Some(address) = experiment.ipv6_address(VmId(i as u32)) {
             write!(out, " and {address}")?;
         }

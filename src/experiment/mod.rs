@@ -17,6 +17,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::hypervisor::Phase;
 use crate::load::Target;
+use crate::sim::Simulation;
 use crate::system::LabConfig;
 use crate::vm::{
     Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, VmConfig, VmId,
@@ -63,6 +64,8 @@ pub struct GuestPlan {
     pub prefix_length: u8,
     /// Who takes datagrams for other networks.
     pub gateway: Option<Ipv4Addr>,
+    /// Whether the VMs get their IPv4 addresses from a DHCP server, and not from the plan.
+    pub dhcp: bool,
     /// Whether a VM asks if somebody else has its address before it uses it (RFC 5227).
     pub probe: bool,
     /// Whether a VM announces its address.
@@ -91,8 +94,10 @@ const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 /// What to build, what to send, and for how long.
 #[derive(Clone, Debug)]
 pub struct Experiment {
-    /// Where the VMs live.
+    /// Where the VMs live, unless they are simulated.
     pub lab: LabConfig,
+    /// The switch in memory that the VMs are on, in virtual time, in place of TAPs.
+    pub simulation: Option<Simulation>,
     /// The VMs, `vm0` first.
     pub vms: Vec<VmPlan>,
     /// What the VMs have in common.
@@ -171,6 +176,15 @@ impl Experiment {
             slaac: plan.slaac,
             report: delay,
         });
+        let addressing = if guests.dhcp {
+            Addressing::Dhcp
+        } else {
+            Addressing::Static(Ipv4Interface {
+                address,
+                prefix_length: guests.prefix_length,
+                gateway: guests.gateway,
+            })
+        };
         Some(VmConfig {
             vlan,
             ipv6,
@@ -179,11 +193,7 @@ impl Experiment {
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {
-                addressing: Addressing::Static(Ipv4Interface {
-                    address,
-                    prefix_length: guests.prefix_length,
-                    gateway: guests.gateway,
-                }),
+                addressing,
                 probe: guests.probe,
                 announce: guests.announce.then_some(delay),
                 udp_echo: guests.udp_echo,
@@ -199,10 +209,11 @@ impl Experiment {
         }
     }
 
-    /// The address of that version that `vm` is told.
+    /// The address of that version that `vm` is told; unspecified if it gets one from a DHCP server.
     pub fn address(&self, vm: VmId, version: IpVersion) -> Option<IpAddr> {
         let plan = self.vms.get(vm.index())?;
         match version {
+            IpVersion::V4 if self.guests.dhcp => Some(Ipv4Addr::UNSPECIFIED.into()),
             IpVersion::V4 => Some(plan.address.into()),
             IpVersion::V6 => self.ipv6_address(vm).map(IpAddr::V6),
         }

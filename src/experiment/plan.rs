@@ -10,17 +10,20 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::{BRIDGE_PORTS, LabConfig, validate_interface_name};
+use crate::system::{LabConfig, Switching, validate_interface_name};
 use crate::vm::{MAX_SESSIONS, VmId};
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH, MacAddr,
 };
 
+mod fabric;
 mod guests;
 mod host;
 mod ipv6;
 mod phases;
 mod vlan;
+
+use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
 const MTU: std::ops::RangeInclusive<u16> = 68..=65_521;
@@ -34,10 +37,14 @@ const DEFAULT_SIZE: usize = 56;
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
     let groups = groups(scenario)?;
-    let count = check_number(settings, &groups)?;
+    let count = check_number(&groups)?;
     let subnet = subnet(settings)?;
     let mut vms = vms(settings, &groups, subnet)?;
-    let mut lab = lab(settings, count)?;
+    let (switching, simulation) = match fabric(settings)? {
+        Fabric::Taps(switching) => (switching, None),
+        Fabric::Simulated(simulation) => (Switching::External, Some(simulation)),
+    };
+    let mut lab = lab(settings, count, switching)?;
     vlan::place(settings, &groups, &mut vms)?;
     lab.vlan_filtering = vlan::filtering(settings, &vms)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
@@ -61,6 +68,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     check_flow_numbers(&flows)?;
     Ok(Experiment {
         lab,
+        simulation,
         vms,
         guests,
         flows,
@@ -92,7 +100,7 @@ struct World<'a> {
 
 fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
     let number = |setting: &Setting| match setting.value::<u32>("a number of VMs") {
-        Ok(0) => Err(setting.error(format_args!("allowed is 1 to {BRIDGE_PORTS}"))),
+        Ok(0) => Err(setting.error(format_args!("allowed is 1 or more"))),
         other => other,
     };
     let total = scenario.settings.get("vms").map(number).transpose()?;
@@ -139,23 +147,13 @@ fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
 }
 
 /// How many VMs the groups have together.
-fn check_number(settings: &Settings, groups: &[Group<'_>]) -> Result<u32, SettingError> {
+fn check_number(groups: &[Group<'_>]) -> Result<u32, SettingError> {
     let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
-    match u32::try_from(vms) {
-        Ok(count) if count <= BRIDGE_PORTS => Ok(count),
-        _ => {
-            let why = format!("allowed is 1 to {BRIDGE_PORTS}, the ports of a bridge");
-            Err(match settings.get("vms") {
-                Some(setting) => setting.error(why),
-                None => {
-                    SettingError::new(format_args!("the groups have {vms} VMs together: {why}"))
-                }
-            })
-        }
-    }
+    u32::try_from(vms)
+        .map_err(|_| SettingError::new(format_args!("vms: {vms} are more than 32 bits can count")))
 }
 
-fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
+fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
     let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
@@ -190,7 +188,13 @@ fn lab(settings: &Settings, vms: u32) -> Result<LabConfig, SettingError> {
         host_address6: None,
         vlan_filtering: None,
         attach: settings.switch("attach")?,
-        tx_queue_length: None,
+        tx_queue_length: frames(settings, "txqueuelen")?,
+        switching,
+        ports_per_bridge: match switching {
+            Switching::Bridge => ports_per_bridge(settings, vms)?,
+            _ => default.ports_per_bridge,
+        },
+        filter: !settings.switch("no-filter")?,
     })
 }
 
@@ -411,6 +415,11 @@ impl World<'_> {
             return Ok(target);
         };
         let (vm, reachable) = match address {
+            IpAddr::V4(address) if self.guests.dhcp => {
+                // Which VM will have which address is the server's choice, and so is the way out.
+                let why = || format!("{address} can't be the address of a host");
+                (None, is_host(address).then_some(()).ok_or_else(why))
+            }
             IpAddr::V4(address) => {
                 let vm = self.vms.iter().position(|vm| vm.address == address);
                 (vm, self.check_reachable(address))

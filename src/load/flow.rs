@@ -13,6 +13,8 @@ pub(super) struct Flow {
     open_since: Instant,
     /// Whether a windowed flow stands in the queue of those that may send.
     is_queued: bool,
+    /// Whether it is over for good.
+    is_retired: bool,
 }
 
 impl Flow {
@@ -30,6 +32,18 @@ impl Flow {
     pub(super) fn end(&mut self) {
         self.left = Some(0);
         self.is_queued = false;
+    }
+
+    /// Has no ping left, in this phase or a later one. Returns how many were on their way.
+    pub(super) fn retire(&mut self) -> u32 {
+        self.end();
+        self.is_retired = true;
+        std::mem::take(&mut self.on_their_way)
+    }
+
+    /// Whether it is over for good.
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired
     }
 
     /// Whether all pings of this phase have been handed out.

@@ -87,6 +87,9 @@ impl Load {
             let Some(flow) = self.flows.get_mut(id.index()) else {
                 continue;
             };
+            if flow.is_retired() {
+                continue;
+            }
             let late = load.start_jitter.mul_f64(self.random.f64());
             flow.begin(start + late, load.count);
             if !flow.is_finished() {
@@ -173,6 +176,30 @@ impl Load {
         self.schedule = Schedule::Idle;
         self.unfinished = 0;
         self.flows.iter_mut().for_each(Flow::end);
+    }
+
+    /// Ends a flow for good: nothing is due for it from now on, in later phases either, and what is on its way is not
+    /// waited for. Takes time in proportion to the number of flows.
+    pub fn retire(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id.index()) else {
+            return;
+        };
+        let had_more = !flow.is_finished();
+        self.on_their_way = self.on_their_way.saturating_sub(flow.retire().into());
+        if had_more {
+            self.unfinished = self.unfinished.saturating_sub(1);
+        }
+        match &mut self.schedule {
+            Schedule::Idle => {}
+            Schedule::Interval { next, .. } => next.retain(|Reverse((_, flow))| *flow != id),
+            Schedule::Rate(_) if self.unfinished == 0 => self.schedule = Schedule::Idle,
+            // Flows without pings are passed over.
+            Schedule::Rate(_) => {}
+            Schedule::Window { open, starting, .. } => {
+                open.retain(|flow| *flow != id);
+                starting.retain(|Reverse((_, flow))| *flow != id);
+            }
+        }
     }
 
     /// Whether every ping of the phase has been handed out, and every ping is over.

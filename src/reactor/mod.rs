@@ -274,6 +274,8 @@ impl Reactor {
                     }
                 }
                 Read::Empty => return,
+                // Of a VM that was removed while its TAP stood on the list.
+                Read::Failed if hypervisor.vm(vm).is_none() => return,
                 Read::Failed => return hypervisor.recorder().dropped(DropReason::ReadFailed),
             }
         }

@@ -62,11 +62,29 @@ impl Narrator {
                     format_args!("{vm}   takes {address}: nobody else has it"),
                 );
             }
+            Event::AddressTried { address } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   tries {address}, which a router gives"),
+                );
+            }
             Event::AddressLost { address } => {
                 self.say(
                     now,
                     format_args!("{vm}   gives {address} up: its time is over"),
                 );
+            }
+            Event::Leased { address, elapsed } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   was granted {address}, after {elapsed:?}"),
+                );
+            }
+            Event::Renewed { address } => {
+                self.say(now, format_args!("{vm}   keeps {address} for longer"));
+            }
+            Event::LeaseLost { address } => {
+                self.say(now, format_args!("{vm}   has lost {address}"));
             }
             Event::Conflict { address, mac } => {
                 self.say(

@@ -47,6 +47,8 @@ drop_reasons! {
     BadIcmpChecksum => "bad_icmp_checksum",
     /// The UDP checksum is wrong (RFC 768).
     BadUdpChecksum => "bad_udp_checksum",
+    /// A DHCP message that makes no sense (RFC 2131).
+    BadDhcp => "bad_dhcp",
     /// Addressed to another MAC address: the bridge flooded it.
     NotForOurMac => "not_for_our_mac",
     /// Addressed to another IP address.

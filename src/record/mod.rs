@@ -14,6 +14,8 @@
 //!
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
+mod addresses;
+mod crossing;
 mod drops;
 mod errors;
 mod flow;
@@ -25,6 +27,8 @@ mod sparse;
 mod timeline;
 mod totals;
 
+pub use addresses::{Addresses, Conflict, MAX_CONFLICTS};
+pub use crossing::Crossing;
 pub use drops::{DropReason, Drops, UnknownDropReason};
 pub use errors::ErrorCounts;
 pub use flow::FlowRecord;

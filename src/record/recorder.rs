@@ -1,12 +1,16 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use std::net::IpAddr;
+
+use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
+use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
 use crate::load::FlowId;
 use crate::time::Instant;
-use crate::vm::PingError;
+use crate::vm::{PingError, VmId};
+use crate::wire::MacAddr;
 
 /// Bounds of a recorder's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,9 +48,13 @@ pub struct Recorder {
     resolution: Latency,
     resolution6: Latency,
     first: Latency,
+    boot: Latency,
+    crossing: Option<Box<Crossing>>,
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
+    lease: Latency,
+    addresses: Addresses,
 }
 
 impl Recorder {
@@ -60,9 +68,13 @@ impl Recorder {
             resolution: Latency::new(),
             resolution6: Latency::new(),
             first: Latency::new(),
+            boot: Latency::new(),
+            crossing: None,
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
+            lease: Latency::new(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -138,6 +150,9 @@ impl Recorder {
             return;
         }
         self.timeline.answered(rtt, response, received);
+        if let Some(crossing) = &mut self.crossing {
+            crossing.answered(flow, rtt);
+        }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
             if answer.first {
@@ -193,9 +208,45 @@ impl Recorder {
         self.resolution.record(elapsed);
     }
 
+    /// A DHCP server granted an address `elapsed` nanoseconds after the VM had begun to look for one.
+    ///
+    /// Addresses belong to the run as a whole, a warm-up included.
+    pub fn leased(&mut self, elapsed: u64) {
+        self.lease.record(elapsed);
+        self.addresses.leased += 1;
+    }
+
+    /// A DHCP server granted an address for longer.
+    pub fn renewed(&mut self) {
+        self.addresses.renewed += 1;
+    }
+
+    /// A lease ran out, or was taken back.
+    pub fn lease_lost(&mut self) {
+        self.addresses.lost += 1;
+    }
+
+    /// The station `mac` claims the address of `vm` as well.
+    pub fn conflict(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
+        self.addresses.conflict(vm, address, mac);
+    }
+
     /// The same over IPv6.
     pub fn resolved6(&mut self, elapsed: u64) {
         self.resolution6.record(elapsed);
+    }
+
+    /// A VM got its first answer `elapsed` nanoseconds after it had been made.
+    ///
+    /// Belongs to the run as a whole, a warm-up included.
+    pub fn booted(&mut self, elapsed: u64) {
+        self.boot.record(elapsed);
+    }
+
+    /// From now on the rtt of `flow` is recorded beside those of others that cross from one leaf to another, or that do
+    /// not.
+    pub fn place_flow(&mut self, flow: FlowId, is_across: bool) {
+        self.crossing.get_or_insert_default().place(flow, is_across);
     }
 
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
@@ -274,6 +325,16 @@ impl Recorder {
         &self.resolution
     }
 
+    /// How long VMs looked for an address by DHCP.
+    pub const fn lease(&self) -> &Latency {
+        &self.lease
+    }
+
+    /// What happened to the VMs' addresses.
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
     /// How long neighbours took to resolve over IPv6.
     pub const fn resolution6(&self) -> &Latency {
         &self.resolution6
@@ -282,6 +343,16 @@ impl Recorder {
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
     pub const fn first(&self) -> &Latency {
         &self.first
+    }
+
+    /// How long VMs took from their creation to the first answer to a ping of theirs.
+    pub const fn boot(&self) -> &Latency {
+        &self.boot
+    }
+
+    /// The rtt within a leaf and across leaves, if flows were [placed](Recorder::place_flow).
+    pub fn crossing(&self) -> Option<&Crossing> {
+        self.crossing.as_deref()
     }
 
     /// Dropped frames by reason.

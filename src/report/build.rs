@@ -1,12 +1,22 @@
 //! From what a recorder took in to the document.
 
+use std::cmp::Reverse;
+
 use super::{
-    FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport, Verdict,
+    FabricReport, FlowReport, Histograms, MemoryReport, PhaseReport, ReactorReport, Report, SCHEMA,
+    SecondReport, Verdict,
 };
 use crate::record::{Drops, Interval, Phase, Recorder};
 
+/// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
+/// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
+pub const FLOWS_TOLD: usize = 20_000;
+/// So many of the worst flows are told where there are more than [`FLOWS_TOLD`]: those that lost most, and among those
+/// that lost the same the slowest.
+pub const WORST_TOLD: usize = 1_000;
+
 /// What a report says that a [`Recorder`] does not know.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// What ran: the command or the scenario, in a line.
     pub run: &'a str,
@@ -16,8 +26,26 @@ pub struct Context<'a> {
     pub setup_ns: u64,
     /// Whether the run was ended before it was done.
     pub interrupted: bool,
-    /// Who the flows are, in the order of their ids.
-    pub flows: &'a [FlowName],
+    /// Who the flow with that index is. Asked only for flows that are told one by one.
+    pub flows: &'a dyn Fn(usize) -> Option<FlowName>,
+    /// What carried the frames.
+    pub fabric: Option<&'a FabricReport>,
+    /// What the run took of the machine's memory.
+    pub memory: Option<MemoryReport>,
+}
+
+impl Default for Context<'_> {
+    fn default() -> Self {
+        Context {
+            run: "",
+            started_unix_ms: None,
+            setup_ns: 0,
+            interrupted: false,
+            flows: &|_| None,
+            fabric: None,
+            memory: None,
+        }
+    }
 }
 
 /// Who a flow goes from and to.
@@ -36,6 +64,7 @@ impl Report {
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
         let work = recorder.work();
+        let crossing = recorder.crossing().cloned().unwrap_or_default();
         Report {
             schema: SCHEMA.to_owned(),
             tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -50,9 +79,18 @@ impl Report {
             response_ns: run.response().summary(),
             lateness_ns: run.lateness().summary(),
             resolution_ns: recorder.resolution().summary(),
+            lease_ns: recorder.lease().summary(),
             resolution6_ns: recorder.resolution6().summary(),
             first_ns: recorder.first().summary(),
             lag_ns: run.lag().summary(),
+            boot_ns: recorder.boot().summary(),
+            rtt_within_leaf_ns: crossing.within().summary(),
+            rtt_across_leaves_ns: crossing.across().summary(),
+            fabric: context.fabric.cloned().map(|fabric| FabricReport {
+                flows_across: crossing.flows_across(),
+                ..fabric
+            }),
+            memory: context.memory,
             verdict: Verdict::new(&run, recorder.drops()),
             expectations: Vec::new(),
             reactor: ReactorReport {
@@ -63,17 +101,28 @@ impl Report {
             },
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
+            addresses: recorder.addresses().clone(),
             phases: phases(recorder),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
+            flow_count: recorder.flows().len() as u64,
+            flows_whole: recorder
+                .flows()
+                .iter()
+                .filter(|flow| flow.totals().failed() == 0)
+                .count() as u64,
             flows: flows(recorder, context),
             histograms: Histograms {
                 rtt: run.rtt().clone(),
                 response: run.response().clone(),
                 lateness: run.lateness().clone(),
                 resolution: recorder.resolution().clone(),
+                lease: recorder.lease().clone(),
                 resolution6: recorder.resolution6().clone(),
                 first: recorder.first().clone(),
                 lag: run.lag().clone(),
+                boot: recorder.boot().clone(),
+                within_leaf: crossing.within().clone(),
+                across_leaves: crossing.across().clone(),
             },
         }
     }
@@ -106,27 +155,35 @@ impl PhaseReport {
     }
 }
 
+/// The flows to be told one by one: all of them, or of very many the worst.
 fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
-    let name = |index: usize| {
+    let records = recorder.flows();
+    let mut told: Vec<usize> = (0..records.len()).collect();
+    if told.len() > FLOWS_TOLD {
+        let badness = |&index: &usize| {
+            let flow = records.get(index);
+            Reverse(flow.map(|flow| (flow.totals().failed(), flow.summary().mean)))
+        };
+        told.select_nth_unstable_by_key(WORST_TOLD, badness);
+        told.truncate(WORST_TOLD);
+        told.sort_unstable();
+    }
+    let tell = |index: usize| {
         let unknown = || FlowName {
             src: format!("flow {index}"),
             ..FlowName::default()
         };
-        context.flows.get(index).cloned().unwrap_or_else(unknown)
-    };
-    let records = recorder.flows().iter().enumerate();
-    records
-        .map(|(index, flow)| {
-            let FlowName { src, dst, address } = name(index);
-            FlowReport {
-                src,
-                dst,
-                address,
-                totals: *flow.totals(),
-                rtt_ns: flow.summary(),
-            }
+        let FlowName { src, dst, address } = (context.flows)(index).unwrap_or_else(unknown);
+        let flow = records.get(index)?;
+        Some(FlowReport {
+            src,
+            dst,
+            address,
+            totals: *flow.totals(),
+            rtt_ns: flow.summary(),
         })
-        .collect()
+    };
+    told.into_iter().filter_map(tell).collect()
 }
 
 /// Events per second, in thousandths; 0 where no time passed.

@@ -34,7 +34,8 @@ fn sample() -> Report {
         started_unix_ms: Some(1_700_000_000_000),
         setup_ns: 23_000_000,
         interrupted: false,
-        flows: &flows,
+        flows: &|index| flows.get(index).cloned(),
+        ..Context::default()
     };
     Report::new(&recorder, &context)
 }

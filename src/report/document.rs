@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Verdict, encoding};
-use crate::record::{Drops, ErrorCounts, Latency, LatencySummary, SparseLatency, Totals};
+use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding};
+use crate::record::{
+    Addresses, Drops, ErrorCounts, Latency, LatencySummary, SparseLatency, Totals,
+};
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
 /// its meaning makes a new one.
@@ -38,6 +40,9 @@ pub struct Report {
     pub lateness_ns: LatencySummary,
     /// How long neighbours took to resolve over IPv4, from the first request to the reply.
     pub resolution_ns: LatencySummary,
+    /// How long VMs looked for an address by DHCP, from the first message to the grant.
+    #[serde(default)]
+    pub lease_ns: LatencySummary,
     /// The same over IPv6.
     #[serde(default)]
     pub resolution6_ns: LatencySummary,
@@ -45,6 +50,21 @@ pub struct Report {
     pub first_ns: LatencySummary,
     /// How long frames waited for the tool itself.
     pub lag_ns: LatencySummary,
+    /// From the making of a VM to the first answer to a ping of its own.
+    #[serde(default)]
+    pub boot_ns: LatencySummary,
+    /// The part of `rtt_ns` between VMs of the same leaf of a tree of bridges.
+    #[serde(default)]
+    pub rtt_within_leaf_ns: LatencySummary,
+    /// The part of `rtt_ns` between VMs of different leaves.
+    #[serde(default)]
+    pub rtt_across_leaves_ns: LatencySummary,
+    /// What carried the frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<FabricReport>,
+    /// What the run took of the machine's memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryReport>,
     /// Whether the figures describe the network.
     pub verdict: Verdict,
     /// What was expected of the run, and whether it holds.
@@ -57,13 +77,22 @@ pub struct Report {
     /// Pings reported undeliverable, by what was reported; only what occurred.
     #[serde(default)]
     pub errors: ErrorCounts,
+    /// What happened to the VMs' addresses.
+    #[serde(default, skip_serializing_if = "Addresses::is_empty")]
+    pub addresses: Addresses,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
     /// The run second by second; a run of more than ten minutes has longer intervals too.
     #[serde(default)]
     pub seconds: Vec<SecondReport>,
-    /// Every flow.
+    /// How many flows there were.
+    #[serde(default)]
+    pub flow_count: u64,
+    /// How many of them had no ping that failed.
+    #[serde(default)]
+    pub flows_whole: u64,
+    /// Every flow; of more than 20,000 the 1,000 that lost most or were slowest.
     pub flows: Vec<FlowReport>,
     /// The histograms that the percentiles come from.
     pub histograms: Histograms,
@@ -176,6 +205,9 @@ pub struct Histograms {
     /// How long neighbours took to resolve over IPv4.
     #[serde(with = "encoding::full")]
     pub resolution: Latency,
+    /// How long VMs looked for an address by DHCP.
+    #[serde(default, with = "encoding::full")]
+    pub lease: Latency,
     /// The same over IPv6.
     #[serde(default, with = "encoding::full")]
     pub resolution6: Latency,
@@ -185,6 +217,15 @@ pub struct Histograms {
     /// How long frames waited for the tool itself.
     #[serde(with = "encoding::full")]
     pub lag: Latency,
+    /// How long VMs took to their first answer.
+    #[serde(default, with = "encoding::full")]
+    pub boot: Latency,
+    /// The rtt within a leaf.
+    #[serde(default, with = "encoding::full")]
+    pub within_leaf: Latency,
+    /// The rtt across leaves.
+    #[serde(default, with = "encoding::full")]
+    pub across_leaves: Latency,
 }
 
 impl Histograms {
@@ -195,16 +236,24 @@ impl Histograms {
             response,
             lateness,
             resolution,
+            lease,
             resolution6,
             first,
             lag,
+            boot,
+            within_leaf,
+            across_leaves,
         } = other;
         self.rtt.merge(rtt);
         self.response.merge(response);
         self.lateness.merge(lateness);
         self.resolution.merge(resolution);
+        self.lease.merge(lease);
         self.resolution6.merge(resolution6);
         self.first.merge(first);
         self.lag.merge(lag);
+        self.boot.merge(boot);
+        self.within_leaf.merge(within_leaf);
+        self.across_leaves.merge(across_leaves);
     }
 }

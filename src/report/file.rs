@@ -166,6 +166,7 @@ fn histogram_named_in<'a>(path: &Path, histograms: &'a Histograms) -> &'a Latenc
         Some("response") => &histograms.response,
         Some("lateness") => &histograms.lateness,
         Some("resolution") => &histograms.resolution,
+        Some("lease") => &histograms.lease,
         Some("resolution6") => &histograms.resolution6,
         Some("first") => &histograms.first,
         Some("lag") => &histograms.lag,

@@ -30,6 +30,13 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             (one, other) => one.or(other),
         };
         merged.interrupted |= other.interrupted;
+        // Of runs on different fabrics none is that of all.
+        merged.fabric = merged
+            .fabric
+            .filter(|fabric| Some(fabric) == other.fabric.as_ref());
+        merged.memory = merged
+            .memory
+            .filter(|memory| Some(memory) == other.memory.as_ref());
         merged.elapsed_ns = merged.elapsed_ns.saturating_add(other.elapsed_ns);
         merged.setup_ns = merged.setup_ns.saturating_add(other.setup_ns);
         merged.totals += other.totals;
@@ -37,10 +44,14 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         for (error, pings) in &other.errors {
             *merged.errors.entry(*error).or_default() += pings;
         }
+        merged.addresses.merge(&other.addresses);
         merged.reactor.merge(&other.reactor);
         merged.histograms.merge(&other.histograms);
     }
     merged.flows = flows(reports);
+    merged.flow_count = merged.flows.len() as u64;
+    let whole = merged.flows.iter().filter(|flow| flow.totals.failed() == 0);
+    merged.flows_whole = whole.count() as u64;
     if !others.is_empty() {
         // They were expected of a single run.
         merged.expectations.clear();
@@ -57,9 +68,13 @@ impl Report {
             response,
             lateness,
             resolution,
+            lease,
             resolution6,
             first,
             lag,
+            boot,
+            within_leaf,
+            across_leaves,
         } = &self.histograms;
         self.schema = SCHEMA.to_owned();
         self.rate_per_s = per_second(self.totals.received, self.elapsed_ns);
@@ -67,9 +82,13 @@ impl Report {
         self.response_ns = response.summary();
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
+        self.lease_ns = lease.summary();
         self.resolution6_ns = resolution6.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
+        self.boot_ns = boot.summary();
+        self.rtt_within_leaf_ns = within_leaf.summary();
+        self.rtt_across_leaves_ns = across_leaves.summary();
         self.verdict = Verdict::of(&Evidence {
             elapsed_ns: self.elapsed_ns,
             busy_ns: self.reactor.busy_ns,

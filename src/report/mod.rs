@@ -20,6 +20,7 @@ mod json;
 mod load;
 mod merge;
 mod picture;
+mod place;
 #[cfg(test)]
 mod samples;
 mod text;
@@ -43,6 +44,7 @@ pub use html::{compare_html, html};
 pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
+pub use place::{FabricReport, MemoryReport};
 pub use text::text;
 pub use units::{span, span_or_dash};
 pub use verdict::Verdict;

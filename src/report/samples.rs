@@ -46,12 +46,14 @@ pub fn slower(slower: u64) -> Report {
         dst: dst.to_owned(),
         address: address.map(str::to_owned),
     };
+    let flows = [name("vm1", Some("10.77.0.3")), name("10.77.0.1", None)];
     let context = Context {
         run: "--vms 2 --ping vm0:vm1 --ping vm0:10.77.0.1",
         started_unix_ms: Some(1_760_000_000_000),
         setup_ns: 23_000_000,
         interrupted: false,
-        flows: &[name("vm1", Some("10.77.0.3")), name("10.77.0.1", None)],
+        flows: &|index| flows.get(index).cloned(),
+        ..Context::default()
     };
     Report::new(&recorder, &context)
 }

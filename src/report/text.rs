@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, PhaseReport, Report};
-use crate::record::{Latency, LatencySummary, Totals};
+use super::{FlowReport, PhaseReport, Report, place};
+use crate::record::{Addresses, Conflict, Latency, LatencySummary, Totals};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -22,13 +22,16 @@ const ROWS: usize = 20;
 /// # Errors
 /// When `out` can't be written to.
 pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
-    flows(&report.flows, out)?;
+    flows(report, out)?;
     overview(report, out)?;
-    latencies(report, out)?;
+    if report.flow_count > 0 {
+        latencies(report, out)?;
+    }
     if !report.phases.is_empty() {
         phases(&report.phases, out)?;
     }
     histogram("rtt", &report.histograms.rtt, out, width)?;
+    addresses(&report.addresses, out)?;
     if !report.errors.is_empty() {
         writeln!(out)?;
         writeln!(out, "pings reported undeliverable")?;
@@ -43,22 +46,58 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
             writeln!(out, "  {reason:<22}{:>12}", count(frames))?;
         }
     }
-    writeln!(out)?;
-    writeln!(out, "{}", report.verdict.sentence)?;
+    if report.flow_count > 0 {
+        writeln!(out)?;
+        writeln!(out, "{}", report.verdict.sentence)?;
+    }
     let mut outcomes = report.expectations.iter();
     outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))
 }
 
-fn flows(flows: &[FlowReport], out: &mut impl Write) -> io::Result<()> {
+fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let Addresses {
+        leased,
+        renewed,
+        lost,
+        conflicts,
+    } = addresses;
+    if leased + renewed + lost > 0 {
+        let (leased, renewed, lost) = (count(*leased), count(*renewed), count(*lost));
+        writeln!(
+            out,
+            "addresses by DHCP: {leased} granted, {renewed} renewed, {lost} lost"
+        )?;
+    }
+    for conflict in conflicts {
+        let Conflict {
+            vm,
+            address,
+            mac,
+            times,
+        } = conflict;
+        writeln!(
+            out,
+            "{vm}: {mac} claims {address} as well ({})",
+            counted(*times, "time")
+        )?;
+    }
+    Ok(())
+}
+
+fn flows(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let flows = report.flows.as_slice();
     if flows.len() <= FLOWS_SHOWN {
         return flows.iter().try_for_each(|each| flow(each, out));
     }
-    let whole = flows.iter().filter(|flow| flow.totals.failed() == 0);
     writeln!(
         out,
         "{}, {} of them without loss; the worst {WORST_SHOWN}:",
-        counted(flows.len() as u64, "flow"),
-        count(whole.count() as u64)
+        counted(report.flow_count, "flow"),
+        count(report.flows_whole)
     )?;
     worst(flows, WORST_SHOWN).try_for_each(|each| flow(each, out))
 }
@@ -122,12 +161,24 @@ pub(super) fn outcome(totals: &Totals) -> String {
 }
 
 fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out)?;
-    if report.interrupted {
+    if report.flow_count > 0 {
+        writeln!(out)?;
+    }
+    if report.interrupted && report.flow_count > 0 {
         writeln!(out, "Interrupted; this is what was measured so far.")?;
     }
+    place::tell(report, out)?;
     if report.flows.len() > 1 {
         writeln!(out, "in all: {}", outcome(&report.totals))?;
+    }
+    if report.flow_count == 0 {
+        return writeln!(
+            out,
+            "served: {} in, {} out; the lab was set up in {}",
+            counted(report.reactor.frames_in, "frame"),
+            counted(report.reactor.frames_out, "frame"),
+            span(report.setup_ns)
+        );
     }
     writeln!(
         out,
@@ -140,13 +191,17 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let rows: [(&str, &LatencySummary); 7] = [
+    let rows: [(&str, &LatencySummary); 11] = [
         ("rtt", &report.rtt_ns),
+        ("  in leaf", &report.rtt_within_leaf_ns),
+        ("  across", &report.rtt_across_leaves_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
+        ("lease", &report.lease_ns),
         ("resolution6", &report.resolution6_ns),
         ("first ping", &report.first_ns),
+        ("boot", &report.boot_ns),
         ("lag", &report.lag_ns),
     ];
     writeln!(out)?;

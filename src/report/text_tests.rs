@@ -31,7 +31,7 @@ fn report(flows: u32, pings: u64, also: fn(&mut Recorder)) -> Report {
         .collect();
     let context = Context {
         setup_ns: 23_100_000,
-        flows: &flows,
+        flows: &|index| flows.get(index).cloned(),
         ..Context::default()
     };
     Report::new(&recorder, &context)
@@ -154,5 +154,8 @@ fn expectations_are_told_with_their_verdicts() {
 #[test]
 fn a_run_without_pings_makes_a_report_too() {
     let text = told(&report(0, 0, |_| {}));
-    assert!(text.contains("Nothing was measured"), "{text}");
+    assert_eq!(
+        text,
+        "served: 0 frames in, 0 frames out; the lab was set up in 23.1 ms\n"
+    );
 }

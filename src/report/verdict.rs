@@ -19,9 +19,13 @@ pub const LAG_ALLOWED: u64 = 20_000;
 /// up takes some 50 to 100 µs on a machine at rest.
 pub const LATENESS_ALLOWED: u64 = 1_000_000;
 
+/// A run shorter than this says nothing about how busy the reactor was, in nanoseconds.
+pub const TELLING_TIME: u64 = 100_000_000;
+
 /// Whether a run, or a part of it, was limited by the tool, and what that is judged by.
 ///
-/// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`]; the p99 of lag is above
+/// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`] of
+/// [`TELLING_TIME`] or more; the p99 of lag is above
 /// [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99; the p99 of lateness is above [`LATENESS_ALLOWED`]; the
 /// kernel dropped frames because a TAP was not read fast enough; pings that were due were never sent.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -92,7 +96,10 @@ impl Verdict {
             tap_queue_drops: evidence.tap_queue_drops,
             ..Verdict::default()
         };
-        let reasons = verdict.reasons(evidence);
+        let reasons = match evidence.lateness_p99_ns {
+            Some(_) => verdict.reasons(evidence),
+            None => Vec::new(),
+        };
         verdict.limited_by_tool = !reasons.is_empty();
         verdict.sentence = if verdict.limited_by_tool {
             format!(
@@ -125,7 +132,7 @@ impl Verdict {
             let pings = counted(evidence.unsent, "ping");
             reasons.push(format!("{pings} that were due could not be sent in time"));
         }
-        if self.busy_share > BUSY_SHARE {
+        if self.busy_share > BUSY_SHARE && evidence.elapsed_ns >= TELLING_TIME {
             let share = percent(self.busy_share);
             reasons.push(format!("the reactor was busy {share} of the time"));
         }

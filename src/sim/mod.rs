@@ -4,6 +4,7 @@
 //! figures are those of a real run; only the wire is made up, and every random choice is seeded, so that a run comes
 //! out the same each time.
 
+mod cards;
 mod switch;
 
 pub use switch::{Impairments, Stall, Switch};
@@ -12,6 +13,29 @@ use crate::fabric::{Fabric, Read};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use crate::time::{Instant, earliest};
 use crate::wire::LARGEST_FRAME;
+
+/// What a simulated lab is like.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Simulation {
+    /// What the wires do to frames.
+    pub impairments: Impairments,
+    /// How many frames may be under way to one VM; `None` for without end.
+    pub queue_length: Option<u32>,
+}
+
+impl Simulation {
+    /// The switch, whose random choices follow from `seed`; `has_cards` is as in [`Switch::with_cards`].
+    pub fn switch(&self, seed: u64, has_cards: bool) -> Switch {
+        let mut switch = Switch::new(self.impairments, seed);
+        if has_cards {
+            switch = switch.with_cards();
+        }
+        match self.queue_length {
+            Some(frames) => switch.with_queue(frames),
+            None => switch,
+        }
+    }
+}
 
 /// Runs until every ping is over, or nothing is left to happen, or `until` has come. Returns the time then.
 pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) -> Instant {

@@ -5,7 +5,8 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::fabric::{Fabric, Read, Write};
+use super::cards::Cards;
+use crate::fabric::{Fabric, Read, Station, Write};
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{EthernetFrame, MacAddr};
@@ -59,8 +60,13 @@ pub struct Switch {
     stalls: Vec<Stall>,
     random: fastrand::Rng,
     now: Instant,
-    ports: Vec<Port>,
+    ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
+    /// What network cards listen to, if they are told apart.
+    cards: Option<Cards>,
+    /// How many frames are under way to one port at most.
+    queue_length: Option<u32>,
+    queue_drops: u64,
     /// Arrivals to come, earliest first, in the order of sending where they are at the same time.
     arrivals: BinaryHeap<Reverse<(Instant, u64, VmId)>>,
     /// Frames under way, by the number in `arrivals`.
@@ -72,6 +78,8 @@ pub struct Switch {
 struct Port {
     /// Frames that have arrived.
     inbox: VecDeque<Vec<u8>>,
+    /// How many have not yet.
+    under_way: u32,
     /// When the last frame in order arrives.
     last_arrival: Instant,
 }
@@ -86,10 +94,31 @@ impl Switch {
             now: Instant::ZERO,
             ports: Vec::new(),
             table: HashMap::new(),
+            cards: None,
+            queue_length: None,
+            queue_drops: 0,
             arrivals: BinaryHeap::new(),
             frames: HashMap::new(),
             sent: 0,
         }
+    }
+
+    /// Has network cards drop what their VM does not listen to, as the filter before a TAP does. To be said before any VM
+    /// is plugged in. Flooding a frame then costs time only for those that want it.
+    pub fn with_cards(mut self) -> Switch {
+        self.cards = Some(Cards::default());
+        self
+    }
+
+    /// Lets at most `frames` be under way to one port; more are dropped, as by the queue of a TAP.
+    pub fn with_queue(mut self, frames: u32) -> Switch {
+        self.queue_length = Some(frames);
+        self
+    }
+
+    /// How many frames found the queue of their port full.
+    pub fn queue_drops(&self) -> u64 {
+        self.queue_drops
     }
 
     /// Has a VM take no frame for a time.
@@ -115,9 +144,9 @@ impl Switch {
             return None;
         }
         self.arrivals.pop();
-        if let (Some(port), Some(frame)) =
-            (self.ports.get_mut(vm.index()), self.frames.remove(&number))
-        {
+        let frame = self.frames.remove(&number);
+        if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(vm.index()), frame) {
+            port.under_way = port.under_way.saturating_sub(1);
             port.inbox.push_back(frame);
         }
         Some(vm)
@@ -136,9 +165,17 @@ impl Switch {
         for _ in 0..copies {
             let jitter = wire.jitter.mul_f64(self.random.f64());
             let mut at = self.now + wire.delay + jitter;
-            let Some(port) = self.ports.get_mut(to.index()) else {
+            let Some(Some(port)) = self.ports.get_mut(to.index()) else {
                 return;
             };
+            if self
+                .queue_length
+                .is_some_and(|length| port.under_way >= length)
+            {
+                self.queue_drops += 1;
+                continue;
+            }
+            port.under_way += 1;
             if self.random.f64() < wire.reorder {
                 at = at + wire.reorder_delay;
             } else {
@@ -162,10 +199,40 @@ impl Switch {
 impl Fabric for Switch {
     type Error = Infallible;
 
-    fn plug(&mut self, vm: VmId, _mac: MacAddr) -> Result<(), Infallible> {
-        if self.ports.len() <= vm.index() {
-            self.ports.resize_with(vm.index() + 1, Port::default);
+    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), Infallible> {
+        if let Some(cards) = &mut self.cards {
+            cards.add(vm, station);
         }
+        if self.ports.len() <= vm.index() {
+            self.ports.resize_with(vm.index() + 1, || None);
+        }
+        if let Some(port) = self.ports.get_mut(vm.index()) {
+            *port = Some(Port::default());
+        }
+        Ok(())
+    }
+
+    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), Infallible> {
+        if let Some(cards) = &mut self.cards {
+            cards.remove(vm);
+            cards.add(vm, station);
+        }
+        Ok(())
+    }
+
+    fn unplug(&mut self, vms: &[VmId]) -> Result<(), Infallible> {
+        for vm in vms {
+            if let Some(port) = self.ports.get_mut(vm.index()) {
+                *port = None;
+            }
+            if let Some(cards) = &mut self.cards {
+                cards.remove(*vm);
+            }
+        }
+        // As a bridge forgets what it has learnt on a port that goes.
+        let ports = &self.ports;
+        let is_there = |vm: &VmId| matches!(ports.get(vm.index()), Some(Some(_)));
+        self.table.retain(|_, vm| is_there(vm));
         Ok(())
     }
 
@@ -173,6 +240,7 @@ impl Fabric for Switch {
         let Some(frame) = self
             .ports
             .get_mut(vm.index())
+            .and_then(Option::as_mut)
             .and_then(|port| port.inbox.pop_front())
         else {
             return Read::Empty;
@@ -196,9 +264,14 @@ impl Fabric for Switch {
                 }
             }
             _ => {
-                for port in 0..self.ports.len() as u32 {
-                    if VmId(port) != vm {
-                        self.carry(VmId(port), frame);
+                let listeners = self
+                    .cards
+                    .as_ref()
+                    .and_then(|cards| cards.listeners(&header));
+                let all = || (0..self.ports.len() as u32).map(VmId).collect();
+                for port in listeners.unwrap_or_else(all) {
+                    if port != vm {
+                        self.carry(port, frame);
                     }
                 }
             }

@@ -44,6 +44,7 @@ impl Lab {
             .add_flow(FlowConfig {
                 source: VmId(source),
                 session,
+                target: Some(VmId(destination)),
             })
             .unwrap();
     }
@@ -282,6 +283,75 @@ fn phases_follow_one_another_and_each_has_its_own_figures() {
     ];
     assert_eq!(phases, expected);
     assert_eq!(recorder.totals().sent, 117, "the warm-up does not count");
+}
+
+#[test]
+fn a_vm_that_is_removed_takes_its_flows_along_and_leaves_others_alone() {
+    let pacings = [
+        Pacing::Interval(MS),
+        Pacing::Rate(4_000.0),
+        Pacing::Window(2),
+    ];
+    for pacing in pacings {
+        let mut lab = Lab::new(4, Impairments::default());
+        // vm0 goes. Two flows are its own, one is to it, and one is none of its business.
+        for (source, destination) in [(0, 1), (0, 2), (3, 0), (2, 3)] {
+            lab.flow(source, destination);
+        }
+        let phases = ["before", "after"].map(|name| phase(name, 4, pacing, None, Some(MS * 200)));
+        lab.hypervisor.start(Instant::ZERO, phases.into());
+        let hypervisor = &mut lab.hypervisor;
+        run(hypervisor, Instant::ZERO, Instant::ZERO + MS * 100);
+        let Ok(()) = hypervisor.remove_vms(&[VmId(0)]);
+        let at_removal: Vec<_> = hypervisor
+            .recorder()
+            .flows()
+            .iter()
+            .map(|f| *f.totals())
+            .collect();
+        assert!(hypervisor.vm(VmId(0)).is_none());
+        let end = run(hypervisor, Instant::ZERO + MS * 100, END);
+        assert!(hypervisor.is_done(), "{pacing:?}");
+        assert!(
+            end < Instant::ZERO + Duration::from_secs(2),
+            "{pacing:?}: {end:?}"
+        );
+        let flows = hypervisor.recorder().flows();
+        for own in [0, 1] {
+            assert_eq!(flows[own].totals(), &at_removal[own], "{pacing:?}");
+        }
+        let to_it = flows[2].totals();
+        assert_eq!(to_it.lost, to_it.sent - to_it.received, "{pacing:?}");
+        assert!(to_it.lost > 0, "{pacing:?}");
+        let other = flows[3].totals();
+        assert_eq!((other.lost, other.received), (0, other.sent), "{pacing:?}");
+        assert!(other.sent > at_removal[3].sent, "{pacing:?}");
+    }
+}
+
+#[test]
+fn a_vm_made_while_others_ping_gets_a_number_of_its_own_and_its_boot_is_timed() {
+    let wire = Impairments {
+        delay: MS,
+        ..Impairments::default()
+    };
+    let mut lab = Lab::new(2, wire);
+    lab.flow(0, 1);
+    let phases = vec![phase("", 2, Pacing::Interval(MS), None, Some(MS * 300))];
+    lab.hypervisor.start(Instant::ZERO, phases);
+    let at = Instant::ZERO + MS * 100;
+    run(&mut lab.hypervisor, Instant::ZERO, at);
+    // vm0's own first answer: a resolution and a round trip, of two milliseconds each.
+    let boot = lab.hypervisor.recorder().boot().summary();
+    assert_eq!((boot.count, boot.max), (1, Some(4_000_000)));
+    let Ok(()) = lab.hypervisor.remove_vms(&[VmId(1)]);
+    let plan = lab.addresses.vm(VmId(2));
+    let Ok(vm) = lab
+        .hypervisor
+        .create_vm(at, VmConfig::new(plan.mac, plan.address));
+    assert_eq!(vm, VmId(2));
+    assert!(lab.hypervisor.vm(VmId(1)).is_none());
+    assert_eq!(lab.hypervisor.station(plan.mac), Some(vm));
 }
 
 #[test]

@@ -144,6 +144,9 @@ pub(super) fn remove_marked<'a>(
             Err(error) => removal.failed.push(error),
         }
     }
+    // TAPs before the bridges that they are on.
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_unstable_by_key(|(group, _)| std::cmp::Reverse(*group));
     for (group, members) in groups {
         match netlink.delete_group(group) {
             Ok(()) => removal.removed.extend(members),

@@ -1,13 +1,14 @@
 //! What lab to build: the plain data that a [`TapFabric`](super::TapFabric) is made from.
 
+use std::fmt;
 use std::str::FromStr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::error::SystemError;
-use super::links::BRIDGE_PORTS;
 use super::names::{validate_interface_name, validate_namespace_name};
 use super::vlan_table::VlanFiltering;
+use crate::topology::{DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names};
 
 /// Which network namespace the lab lives in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -37,15 +38,41 @@ impl FromStr for NetnsChoice {
     }
 }
 
-/// A lab: one bridge and a TAP for each VM.
+/// What carries frames from TAP to TAP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Switching {
+    /// A Linux bridge, or a tree of them.
+    #[default]
+    Bridge,
+    /// An XDP program on each TAP.
+    Xdp,
+    /// Something that somebody else attaches the TAPs to.
+    External,
+}
+
+impl fmt::Display for Switching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Switching::Bridge => "bridge",
+            Switching::Xdp => "xdp",
+            Switching::External => "none",
+        })
+    }
+}
+
+/// A lab: bridges and a TAP for each VM.
 #[derive(Clone, Debug)]
 pub struct LabConfig {
     /// How many VMs there will be: what they need is checked before anything is made.
     pub vms: u32,
     /// Where the lab lives.
     pub netns: NetnsChoice,
-    /// The bridge's name.
+    /// What carries frames from TAP to TAP.
+    pub switching: Switching,
+    /// The bridge's name; of a tree, the spine's.
     pub bridge: String,
+    /// How many VMs share one bridge; more are spread over leaves of a tree.
+    pub ports_per_bridge: u32,
     /// The TAP of `vmI` is called by this and I.
     pub tap_prefix: String,
     /// MTU of bridge and TAPs in bytes, without the Ethernet header.
@@ -60,6 +87,9 @@ pub struct LabConfig {
     pub attach: bool,
     /// How many frames wait in a TAP before the kernel drops more; `None` for the kernel's default (1000).
     pub tx_queue_length: Option<u32>,
+    /// Have the kernel drop what a VM's network card would: see [`Station`](crate::fabric::Station). Never done to TAPs
+    /// that somebody else has prepared.
+    pub filter: bool,
 }
 
 impl Default for LabConfig {
@@ -68,7 +98,9 @@ impl Default for LabConfig {
         LabConfig {
             vms: 2,
             netns: NetnsChoice::Private,
+            switching: Switching::Bridge,
             bridge: "br0".to_owned(),
+            ports_per_bridge: DEFAULT_PORTS_PER_BRIDGE,
             tap_prefix: "tap".to_owned(),
             mtu: 1500,
             host_address: None,
@@ -76,6 +108,7 @@ impl Default for LabConfig {
             vlan_filtering: None,
             attach: false,
             tx_queue_length: None,
+            filter: true,
         }
     }
 }
@@ -84,6 +117,12 @@ impl LabConfig {
     /// The name of the TAP of the VM with this index.
     pub fn tap_name(&self, index: u32) -> String {
         format!("{}{index}", self.tap_prefix)
+    }
+
+    /// The tree of bridges; `None` where the lab has none of its own.
+    pub fn topology(&self) -> Option<Result<Topology, TopologyError>> {
+        (self.switching == Switching::Bridge && !self.attach)
+            .then(|| Topology::new(self.vms, self.ports_per_bridge))
     }
 
     /// Whether the lab can exist, as far as that can be told without asking the kernel.
@@ -107,11 +146,21 @@ impl LabConfig {
                 name_is(&self.bridge, why).advise("choose another --bridge or --tap-prefix")
             );
         }
-        if self.vms > BRIDGE_PORTS && !self.attach {
-            let operation = format!("put {} TAPs on bridge {}", self.vms, self.bridge);
-            return Err(
-                SystemError::refused(operation, "a bridge has 1023 ports").advise("lower --vms")
-            );
+        if let Some(topology) = self.topology() {
+            let topology = topology.map_err(|error| {
+                SystemError::refused(
+                    format!("spread {} VMs over bridges", self.vms),
+                    error.to_string(),
+                )
+                .advise("change --ports-per-bridge or --vms")
+            })?;
+            if let Some(last) = topology.leaves().checked_sub(1) {
+                let (up, down) = uplink_names(&self.bridge, last);
+                for name in [leaf_name(&self.bridge, last), up, down] {
+                    validate_interface_name(&name)
+                        .map_err(|why| name_is(&name, why).advise("choose a shorter --bridge"))?;
+                }
+            }
         }
         if self.attach && self.netns == NetnsChoice::Private {
             let why = "nobody can have prepared anything in a namespace that does not exist yet";
@@ -177,9 +226,18 @@ mod tests {
             (
                 LabConfig {
                     vms: 1024,
+                    ports_per_bridge: 1023,
                     ..plan()
                 },
-                "1023 ports",
+                "1 to 1022",
+            ),
+            (
+                LabConfig {
+                    vms: 2000,
+                    bridge: "fourteen-bytes".into(),
+                    ..plan()
+                },
+                "shorter --bridge",
             ),
             (
                 LabConfig {

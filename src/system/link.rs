@@ -35,7 +35,10 @@ pub struct Link {
     pub up: bool,
     /// Its MTU in bytes, without the Ethernet header.
     pub mtu: u32,
-    /// Frames that the kernel dropped instead of sending them; for a TAP, those that its full queue did not take.
+    /// How many frames its queue takes.
+    pub tx_queue_length: u32,
+    /// Frames that the kernel dropped instead of sending them; for a TAP, those that its full queue did not take and
+    /// those that its filter did not let through.
     pub tx_dropped: u64,
 }
 
@@ -44,6 +47,7 @@ mod attribute {
     pub(super) const IFNAME: u16 = 3;
     pub(super) const MTU: u16 = 4;
     pub(super) const MASTER: u16 = 10;
+    pub(super) const TXQLEN: u16 = 13;
     pub(super) const LINKINFO: u16 = 18;
     pub(super) const IFALIAS: u16 = 20;
     pub(super) const STATS64: u16 = 23;
@@ -69,6 +73,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
         master: None,
         up: header.flags.contains(LinkFlags::Up),
         mtu: 0,
+        tx_queue_length: 0,
         tx_dropped: 0,
     };
     for (kind, value) in attributes(payload.get(16..)?) {
@@ -78,6 +83,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
             attribute::IFALIAS => link.alias = Some(text(value)),
             attribute::MTU => link.mtu = number()?,
             attribute::GROUP => link.group = number()?,
+            attribute::TXQLEN => link.tx_queue_length = number()?,
             attribute::MASTER => link.master = number(),
             attribute::LINKINFO => link.kind = parse_kind(value),
             attribute::STATS64 => {

@@ -4,8 +4,8 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkHeader, LinkInfo,
-    LinkMessage,
+    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -15,9 +15,6 @@ use super::link::{Link, parse_link};
 use super::netlink::{Netlink, Refusal};
 use super::vlan_table::VlanFiltering;
 use crate::wire::MacAddr;
-
-/// How many ports a Linux bridge has; one more is refused with `EXFULL` (`net/bridge/br_if.c`, `find_portno()`).
-pub const BRIDGE_PORTS: u32 = 1023;
 
 /// A bridge to be made: no spanning tree, no forward delay, no multicast snooping.
 #[derive(Clone, Debug)]
@@ -59,21 +56,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not tell.
     pub fn links(&mut self) -> Result<Vec<Link>, SystemError> {
-        self.dump_links(Vec::new())
-    }
-
-    /// The ports of the bridge with index `bridge`.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn ports(&mut self, bridge: u32) -> Result<Vec<Link>, SystemError> {
-        let mut ports = self.dump_links(vec![LinkAttribute::Controller(bridge)])?;
-        ports.retain(|link| link.master == Some(bridge));
-        Ok(ports)
-    }
-
-    fn dump_links(&mut self, filter: Vec<LinkAttribute>) -> Result<Vec<Link>, SystemError> {
-        let request = RouteNetlinkMessage::GetLink(link_message(LinkHeader::default(), filter));
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         self.dump(&request, parse_link)
             .map_err(|refusal| refusal.of("list the links"))
     }
@@ -163,6 +146,60 @@ impl Netlink {
             Some(link) => Ok(link.index),
             None => Err(SystemError::refused(operation(), "it is gone again")),
         }
+    }
+
+    /// Makes a pair of veth devices, still down, of which what goes into one comes out of the other. Both get `mtu`,
+    /// `group` and `alias`.
+    ///
+    /// # Errors
+    /// When a name is taken (`EEXIST`), or the kernel does not let us.
+    pub fn create_veth(
+        &mut self,
+        names: (&str, &str),
+        mtu: u32,
+        group: u32,
+        alias: &str,
+    ) -> Result<(), SystemError> {
+        let end = |name: &str| {
+            vec![
+                LinkAttribute::IfName(name.to_owned()),
+                LinkAttribute::Mtu(mtu),
+                LinkAttribute::Group(group),
+            ]
+        };
+        let mut attributes = end(names.0);
+        attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(link_message(
+                LinkHeader::default(),
+                end(names.1),
+            )))),
+        ]));
+        let create = link_message(LinkHeader::default(), attributes);
+        let mark = |name: &str| {
+            let attributes = vec![
+                LinkAttribute::IfName(name.to_owned()),
+                LinkAttribute::IfAlias(alias.to_owned()),
+            ];
+            let message = link_message(LinkHeader::default(), attributes);
+            (RouteNetlinkMessage::SetLink(message), 0)
+        };
+        let requests = vec![
+            (
+                RouteNetlinkMessage::NewLink(create),
+                NLM_F_CREATE | NLM_F_EXCL,
+            ),
+            mark(names.0),
+            mark(names.1),
+        ];
+        self.request(requests, |_| ()).map_err(|refusal| {
+            let errno = refusal.errno;
+            let error = refusal.of(format!("create veth pair {} and {}", names.0, names.1));
+            match errno {
+                Errno::EOPNOTSUPP => error.advise("this kernel has no veth driver: modprobe veth"),
+                _ => error,
+            }
+        })
     }
 
     /// Changes the link called `name` by one message.

@@ -75,9 +75,13 @@ impl Mark {
         }
     }
 
-    /// The group of the run's links, so that they can be removed by one message. Two runs may share one: the mark counts.
-    pub fn group(&self) -> u32 {
-        0x7400_0000 | self.pid & 0x00ff_ffff
+    /// A group of the run's links, so that they can be removed by one message. Two runs may share one: the mark counts.
+    ///
+    /// A run has several, because removing a group holds up the network work of the whole host: half a second for 1,000
+    /// links. A process number has at most 22 bits (`PID_MAX_LIMIT`), so that each run has 256 groups of its own; with
+    /// more chunks than that they are used again.
+    pub fn group(&self, chunk: u32) -> u32 {
+        0x4000_0000 | (self.pid & 0x003f_ffff) << 8 | chunk & 0xff
     }
 
     /// The number of the run's process.
@@ -155,7 +159,8 @@ mod tests {
             without_namespace.alias(),
             "tap-reactor pid=1234 start=567890"
         );
-        assert_eq!(without_namespace.group(), 0x7400_04d2);
+        assert_eq!(without_namespace.group(0), 0x4004_d200);
+        assert_eq!(without_namespace.group(257), 0x4004_d201);
     }
 
     #[test]

@@ -5,17 +5,21 @@
 //! [`SystemError`]s that name the operation and its object and abort; what goes wrong with a frame is an outcome
 //! ([`crate::fabric::Read`], [`crate::fabric::Write`]), never an error.
 
+mod bridges;
 mod clean;
 mod error;
+mod filter;
 mod lab;
 mod limits;
 mod link;
 mod links;
 mod mark;
+mod memory;
 mod names;
 mod namespace;
 mod netlink;
 mod new_lab;
+mod overflow;
 mod prepared;
 mod signals;
 mod sysctl;
@@ -26,11 +30,12 @@ mod vlan_table;
 
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
-pub use lab::{LabConfig, NetnsChoice};
+pub use lab::{LabConfig, NetnsChoice, Switching};
 pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use link::{Link, LinkKind};
-pub use links::{BRIDGE_PORTS, BridgePlan, LinkChange};
+pub use links::{BridgePlan, LinkChange};
 pub use mark::{Mark, Owner};
+pub use memory::resident_bytes;
 pub use names::{validate_interface_name, validate_namespace_name};
 pub use namespace::Namespace;
 pub use netlink::Netlink;

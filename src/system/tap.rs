@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, sock_filter, sock_fprog};
 
 use super::error::SystemError;
 use super::names::validate_interface_name;
@@ -26,13 +26,18 @@ struct InterfaceRequest {
 /// Every ioctl of this crate.
 mod ioctl {
     use super::InterfaceRequest;
-    use nix::{ioctl_readwrite_bad, ioctl_write_int_bad, libc};
+    use nix::{ioctl_readwrite_bad, ioctl_write_int_bad, ioctl_write_ptr_bad, libc};
 
     // Declared as a write by the kernel's header, but the kernel writes the name back: hence a pointer to mutable.
     ioctl_readwrite_bad!(
         set_interface,
         libc::TUNSETIFF as libc::c_ulong,
         InterfaceRequest
+    );
+    ioctl_write_ptr_bad!(
+        attach_filter,
+        libc::TUNATTACHFILTER as libc::c_ulong,
+        libc::sock_fprog
     );
     ioctl_write_int_bad!(set_persist, libc::TUNSETPERSIST as libc::c_ulong);
 }
@@ -129,6 +134,27 @@ impl Tap {
             .map_err(|errno| {
                 SystemError::kernel(format!("set whether TAP {} persists", self.name), errno)
             })
+    }
+
+    /// Has the kernel run `program` (classic BPF) on each frame before it queues it here, and drop the frame if the
+    /// program returns 0. Counts as `tx_dropped` of the interface. Belongs to the device, not to the descriptor: it
+    /// outlives this process if the device does.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program.
+    pub fn attach_filter(&self, program: &mut [sock_filter]) -> Result<(), SystemError> {
+        let operation = || format!("attach a filter to TAP {}", self.name);
+        let length = u16::try_from(program.len())
+            .map_err(|_| SystemError::refused(operation(), "the program is too long"))?;
+        let program = sock_fprog {
+            len: length,
+            filter: program.as_mut_ptr(),
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the descriptor is open; the kernel copies `len` instructions from `filter`, which is that long.
+        unsafe { ioctl::attach_filter(self.fd.as_raw_fd(), &program) }
+            .map(drop)
+            .map_err(|errno| SystemError::kernel(operation(), errno))
     }
 
     /// The interface's name.

@@ -1,31 +1,41 @@
-//! The real fabric: a Linux bridge with a TAP for each VM.
+//! The real fabric: a TAP for each VM, and a Linux bridge or another switch that joins them.
 
+use std::collections::HashSet;
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::bridges::{Bridges, Maker, bridge_links, silence_link};
 use super::clean::remove_marked;
 use super::error::SystemError;
+use super::filter;
 use super::lab::LabConfig;
 use super::limits::ensure_descriptors;
-use super::links::{BridgePlan, LinkChange};
+use super::links::LinkChange;
 use super::mark::Mark;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
-use super::new_lab::{bridge_mac, check_free};
+use super::new_lab::check_free;
+use super::overflow::{Reading, overflows};
 use super::prepared::{attach_tap, check_prepared_lab};
 use super::sysctl;
 use super::tap::Tap;
-use crate::fabric::{Fabric, Read, Write, WriteDrop};
+use crate::fabric::{Fabric, Read, Station, Write, WriteDrop};
+use crate::topology::Topology;
 use crate::vm::VmId;
-use crate::wire::MacAddr;
 
 /// The TAP of `vm0` is registered with this token; smaller ones are for timers and the like.
 pub const FIRST_TAP_TOKEN: usize = 16;
 
 /// Descriptors that a run needs beside those of its TAPs: poll, timer, signals, netlink, a file or two.
 const OTHER_DESCRIPTORS: u64 = 32;
+
+/// TAPs that are removed in one go: half a second in which nobody else on the host can change a link.
+const TAPS_OF_A_GROUP: u32 = 1000;
+/// The first of the run's groups has the bridges, the last what is just being removed; the others have TAPs.
+const TAP_GROUPS: std::ops::Range<u32> = 1..255;
+const LEAVING_GROUP: u32 = TAP_GROUPS.end;
 
 /// The token with which the TAP of `vm` is registered.
 pub const fn token_of(vm: VmId) -> Token {
@@ -38,7 +48,7 @@ pub fn vm_of(token: Token) -> Option<VmId> {
     u32::try_from(index).ok().map(VmId)
 }
 
-/// A bridge, and the TAPs on it.
+/// The TAPs, and what carries frames between them.
 ///
 /// TAPs are persistent, so that the end of the process need not wait for each of them: in a private namespace the kernel
 /// removes all at once with the namespace; elsewhere [`TapFabric::remove_all`] does, or dropping the fabric after an
@@ -47,15 +57,30 @@ pub fn vm_of(token: Token) -> Option<VmId> {
 pub struct TapFabric {
     lab: LabConfig,
     registry: Registry,
-    taps: Vec<Option<Tap>>,
+    taps: Vec<Option<Port>>,
     netlink: Netlink,
     mark: Mark,
     alias: String,
-    bridge_index: u32,
-    bridge_mac: Option<MacAddr>,
+    carrier: Carrier,
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
+}
+
+/// The group of the TAP of `vm` among the groups of the run.
+fn tap_group(vm: VmId) -> u32 {
+    TAP_GROUPS.start + vm.0 / TAPS_OF_A_GROUP % (TAP_GROUPS.end - TAP_GROUPS.start)
+}
+
+/// What carries frames from TAP to TAP.
+#[derive(Debug)]
+enum Carrier {
+    /// The bridge with that index, which was there before.
+    Prepared(u32),
+    /// Bridges of ours.
+    Bridges(Bridges),
+    /// Whatever somebody else attaches the TAPs to.
+    External,
 }
 
 /// Who takes the links away at the end of the run.
@@ -88,25 +113,64 @@ impl TapFabric {
             netlink: Netlink::open()?,
             mark,
             alias: mark.alias(),
-            bridge_index: 0,
-            bridge_mac: None,
+            carrier: Carrier::External,
             at_end: AtEnd::Leave,
             warnings,
             namespace,
             lab,
         };
         if fabric.lab.attach {
-            fabric.bridge_index = check_prepared_lab(&mut fabric.netlink, &fabric.lab)?;
+            fabric.carrier =
+                Carrier::Prepared(check_prepared_lab(&mut fabric.netlink, &fabric.lab)?);
         } else {
             fabric.check_names(fabric.lab.vms)?;
-            fabric.make_bridge()?;
+            fabric.make_carrier()?;
         }
         Ok(fabric)
     }
 
-    /// The index of the bridge, for those who want to look it up.
-    pub fn bridge_index(&self) -> u32 {
-        self.bridge_index
+    /// The index of the bridge, of a tree the spine's, for those who want to look it up. `None` where there is none.
+    pub fn bridge_index(&self) -> Option<u32> {
+        match &self.carrier {
+            Carrier::Prepared(index) => Some(*index),
+            Carrier::Bridges(bridges) => Some(bridges.spine()),
+            Carrier::External => None,
+        }
+    }
+
+    /// The tree of bridges that the TAPs are on; `None` where there is none of ours.
+    pub fn topology(&self) -> Option<Topology> {
+        match &self.carrier {
+            Carrier::Bridges(bridges) => Some(bridges.topology()),
+            Carrier::Prepared(_) | Carrier::External => None,
+        }
+    }
+
+    /// Makes what carries frames from TAP to TAP.
+    fn make_carrier(&mut self) -> Result<(), SystemError> {
+        if !self.namespace.ends_with_us() {
+            self.at_end = AtEnd::RemoveMarked;
+        }
+        if self.namespace.is_ours() {
+            // Whoever pings the bridge's address from inside the namespace goes through the loopback interface.
+            let up = LinkChange {
+                up: Some(true),
+                ..LinkChange::default()
+            };
+            self.netlink.change_link("lo", &up)?;
+        }
+        let Some(Ok(topology)) = self.lab.topology() else {
+            return Ok(());
+        };
+        let mut maker = Maker {
+            netlink: &mut self.netlink,
+            lab: &self.lab,
+            mark: &self.mark,
+            silence: !self.namespace.is_ours(),
+            warnings: &mut self.warnings,
+        };
+        self.carrier = Carrier::Bridges(Bridges::make(&mut maker, topology)?);
+        Ok(())
     }
 
     /// What the system refused without harm to the run, such as switching IPv6 off where `/proc/sys` is read-only:
@@ -122,121 +186,99 @@ impl TapFabric {
     /// The name that is taken.
     pub fn check_names(&mut self, count: u32) -> Result<(), SystemError> {
         let links = self.netlink.links()?;
-        let (has_bridge, taps) = (self.bridge_index != 0, &self.taps);
+        let has_bridges = matches!(self.carrier, Carrier::Bridges(_));
+        let taps = &self.taps;
         let is_plugged = |index: u32| matches!(taps.get(index as usize), Some(Some(_)));
+        let bridges: HashSet<String> = bridge_links(&self.lab).collect();
         let is_ours = |name: &str| {
-            has_bridge && name == self.lab.bridge
+            has_bridges && bridges.contains(name)
                 || self.lab.tap_index(name).is_some_and(is_plugged)
         };
         check_free(
             &self.lab,
+            &bridges,
             count,
             links.iter().filter(|link| !is_ours(&link.name)),
         )
     }
 
-    fn make_bridge(&mut self) -> Result<(), SystemError> {
-        if !self.namespace.ends_with_us() {
-            self.at_end = AtEnd::RemoveMarked;
-        }
-        if self.namespace.is_ours() {
-            // Whoever pings the bridge's address from inside the namespace goes through the loopback interface.
-            self.netlink.change_link("lo", &up())?;
-        }
-        let mac = bridge_mac(&self.lab, &self.mark);
-        self.bridge_mac = Some(mac);
-        let name = self.lab.bridge.clone();
-        self.bridge_index = self.netlink.create_bridge(&BridgePlan {
-            name: &name,
-            mac,
-            mtu: self.lab.mtu.into(),
-            group: self.mark.group(),
-            alias: &self.alias,
-            vlan_filtering: self.lab.vlan_filtering.as_ref(),
-        })?;
-        let index = self.bridge_index;
-        if let Some(filtering) = &self.lab.vlan_filtering {
-            self.netlink.set_bridge_vlans(&name, index, filtering)?;
-        }
-        if let Some(address) = self.lab.host_address6 {
-            sysctl::enable_ipv6(&name)?;
-            self.netlink.add_address(&name, index, address.into())?;
-        } else {
-            self.silence_link(&name);
-        }
-        if let Some(address) = self.lab.host_address {
-            self.netlink.add_address(&name, index, address.into())?;
-        }
-        self.netlink.change_link(&name, &up())
-    }
-
-    /// In a namespace of somebody else, IPv6 is switched off for our links only, and before they come up.
-    fn silence_link(&mut self, name: &str) {
-        if self.namespace.is_ours() {
-            return;
-        }
-        let refusal = sysctl::disable_ipv6(name).err();
-        // What is refused for one link is refused for all: once is enough to know.
-        if self.warnings.is_empty() {
-            self.warnings.extend(refusal);
-        }
-    }
-
-    fn make_tap(&mut self, vm: VmId, name: &str) -> Result<Tap, SystemError> {
+    fn make_tap(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        station: &Station,
+    ) -> Result<(Tap, usize), SystemError> {
         let tap = Tap::create(name)?;
-        self.silence_link(name);
-        let change = LinkChange {
-            master: Some(self.bridge_index),
+        if self.lab.filter {
+            tap.attach_filter(&mut filter::program(station))?;
+        }
+        if !self.namespace.is_ours() {
+            silence_link(name, &mut self.warnings);
+        }
+        let mut change = LinkChange {
             up: Some(true),
             mtu: Some(self.lab.mtu.into()),
-            group: Some(self.mark.group()),
+            group: Some(self.mark.group(tap_group(vm))),
             alias: Some(&self.alias),
             tx_queue_length: self.lab.tx_queue_length,
+            ..LinkChange::default()
         };
+        let mut place = 0;
+        let mut operation = format!("configure link {name}");
+        if let Carrier::Bridges(bridges) = &self.carrier {
+            place = bridges.choose(vm);
+            if let Some((bridge, index)) = bridges.get(place) {
+                change.master = Some(index);
+                operation = format!("add {name} to bridge {bridge}");
+            }
+        }
         self.netlink
             .try_change_link(name, &change)
-            .map_err(|refusal| refusal.of(format!("add {name} to bridge {}", self.lab.bridge)))?;
+            .map_err(|refusal| refusal.of(operation))?;
         if let Some(filtering) = &self.lab.vlan_filtering
             && let Some(link) = self.netlink.link(name)?
         {
             let vlan = filtering.of(vm);
             self.netlink.set_port_vlan(name, link.index, vlan)?;
         }
-        Ok(tap)
+        Ok((tap, place))
     }
 
-    /// Takes the port of `vm` away again, with its TAP unless that was there before.
-    ///
-    /// # Errors
-    /// When the kernel refuses to remove the TAP.
-    pub fn unplug(&mut self, vm: VmId) -> Result<(), SystemError> {
-        let Some(tap) = self.taps.get_mut(vm.index()).and_then(Option::take) else {
-            return Ok(());
-        };
-        // Closing the descriptor takes it out of the poll, and a TAP that does not persist out of the system.
-        if self.lab.attach {
-            Ok(())
-        } else {
-            tap.set_persistent(false)
-        }
-    }
-
-    /// How many frames each VM did not get because its TAP's queue was full, read for all of them at once.
+    /// How many frames each VM did not get because its TAP's queue was full, read for all of them at once. To be asked
+    /// at the end of a run: what lies unread in a queue is lost by it.
     ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn queue_drops(&mut self) -> Result<Vec<(VmId, u64)>, SystemError> {
-        let ports = self.netlink.ports(self.bridge_index)?;
-        let mut drops: Vec<(VmId, u64)> = ports
-            .iter()
-            .filter_map(|link| {
-                let index = self.lab.tap_index(&link.name)?;
-                let is_plugged = matches!(self.taps.get(index as usize), Some(Some(_)));
-                is_plugged.then_some((VmId(index), link.tx_dropped))
-            })
-            .collect();
-        drops.sort_unstable();
-        Ok(drops)
+        let links = self.netlink.links()?;
+        let has_filters = self.has_filters();
+        let mut found = Vec::with_capacity(self.taps.len());
+        for link in &links {
+            let Some(vm) = self.lab.tap_index(&link.name).map(VmId) else {
+                continue;
+            };
+            let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
+                continue;
+            };
+            if link.tx_dropped > 0 && has_filters {
+                port.read_all(link.tx_queue_length);
+            }
+            let reading = Reading {
+                tx_dropped: link.tx_dropped,
+                queue_length: link.tx_queue_length,
+                longest_row: port.longest_row,
+            };
+            found.push((vm, reading));
+        }
+        found.sort_unstable_by_key(|(vm, _)| *vm);
+        let readings: Vec<Reading> = found.iter().map(|(_, reading)| *reading).collect();
+        let overflows = overflows(&readings, has_filters);
+        Ok(found.iter().map(|(vm, _)| *vm).zip(overflows).collect())
+    }
+
+    /// Whether a filter stands before each TAP. Not where somebody else has made it: the filter would outlive us.
+    fn has_filters(&self) -> bool {
+        self.lab.filter && !self.lab.attach
     }
 
     /// Ends the lab: removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel
@@ -277,7 +319,7 @@ impl Drop for TapFabric {
 impl Fabric for TapFabric {
     type Error = SystemError;
 
-    fn plug(&mut self, vm: VmId, mac: MacAddr) -> Result<(), SystemError> {
+    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
         let name = self.lab.tap_name(vm.0);
         let operation = || format!("plug {vm} into {name}");
         if matches!(self.taps.get(vm.index()), Some(Some(_))) {
@@ -286,14 +328,17 @@ impl Fabric for TapFabric {
                 "it is plugged in already",
             ));
         }
-        if Some(mac) == self.bridge_mac {
-            let why = format!("{mac} is the address of bridge {} itself", self.lab.bridge);
+        if let Carrier::Bridges(bridges) = &self.carrier
+            && let Some(bridge) = bridges.owner_of(station.mac)
+        {
+            let why = format!("{} is the address of bridge {bridge} itself", station.mac);
             return Err(SystemError::refused(operation(), why));
         }
-        let tap = if self.lab.attach {
-            attach_tap(&mut self.netlink, &self.lab, self.bridge_index, &name)?
-        } else {
-            self.make_tap(vm, &name)?
+        let (tap, place) = match self.carrier {
+            Carrier::Prepared(bridge) => {
+                (attach_tap(&mut self.netlink, &self.lab, bridge, &name)?, 0)
+            }
+            _ => self.make_tap(vm, &name, station)?,
         };
         self.registry
             .register(
@@ -309,14 +354,54 @@ impl Fabric for TapFabric {
         if self.taps.len() <= vm.index() {
             self.taps.resize_with(vm.index() + 1, || None);
         }
-        self.taps[vm.index()] = Some(tap);
+        self.taps[vm.index()] = Some(Port::new(tap, place));
+        if let Carrier::Bridges(bridges) = &mut self.carrier {
+            bridges.joined(place);
+        }
         Ok(())
+    }
+
+    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
+        match self.taps.get(vm.index()) {
+            Some(Some(port)) if self.has_filters() => {
+                port.tap.attach_filter(&mut filter::program(station))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Holds up the caller for 20 ms, and half a millisecond more for each VM: the kernel waits for its own readers of a
+    /// link before it removes it (`synchronize_net()`), once for all that go together.
+    fn unplug(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
+        let mut leaving: Vec<Port> = vms
+            .iter()
+            .filter_map(|vm| self.taps.get_mut(vm.index()).and_then(Option::take))
+            .collect();
+        if let Carrier::Bridges(bridges) = &mut self.carrier {
+            leaving.iter().for_each(|port| bridges.left(port.place));
+        }
+        // Closing the descriptor takes a TAP out of the poll, and one that does not persist out of the system.
+        if self.lab.attach {
+            return Ok(());
+        }
+        if let [port] = leaving.as_mut_slice() {
+            return port.tap.set_persistent(false);
+        }
+        let group = self.mark.group(LEAVING_GROUP);
+        let change = LinkChange {
+            group: Some(group),
+            ..LinkChange::default()
+        };
+        for port in &leaving {
+            self.netlink.change_link(port.tap.name(), &change)?;
+        }
+        self.netlink.delete_group(group)
     }
 
     #[inline]
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
-        match self.taps.get(vm.index()) {
-            Some(Some(tap)) => tap.read(buffer),
+        match self.taps.get_mut(vm.index()) {
+            Some(Some(port)) => port.read(buffer),
             _ => Read::Failed,
         }
     }
@@ -324,15 +409,54 @@ impl Fabric for TapFabric {
     #[inline]
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
         match self.taps.get(vm.index()) {
-            Some(Some(tap)) => tap.write(frame),
+            Some(Some(port)) => port.tap.write(frame),
             _ => Write::Dropped(WriteDrop::LinkDown),
         }
     }
 }
 
-fn up() -> LinkChange<'static> {
-    LinkChange {
-        up: Some(true),
-        ..LinkChange::default()
+/// The port of one VM.
+#[derive(Debug)]
+struct Port {
+    tap: Tap,
+    /// The bridge that it is on, as [`Bridges::choose`] says.
+    place: usize,
+    /// Frames read since the queue was found empty.
+    row: u32,
+    /// The most that ever was.
+    longest_row: u32,
+}
+
+impl Port {
+    fn new(tap: Tap, place: usize) -> Port {
+        Port {
+            tap,
+            place,
+            row: 0,
+            longest_row: 0,
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> Read {
+        let read = self.tap.read(buffer);
+        match read {
+            Read::Frame(_) => {
+                self.row = self.row.saturating_add(1);
+                self.longest_row = self.longest_row.max(self.row);
+            }
+            Read::Empty | Read::Failed => self.row = 0,
+        }
+        read
+    }
+
+    /// Reads what is left, at most `length` frames, for the sake of the count.
+    fn read_all(&mut self, length: u32) {
+        let mut cut_off = [0; 1];
+        for _ in 0..length {
+            if !matches!(self.read(&mut cut_off), Read::Frame(_)) {
+                return;
+            }
+        }
     }
 }

@@ -43,6 +43,11 @@ impl VlanFiltering {
         ]
     }
 
+    /// Every VLAN that a port is in, once.
+    fn all(&self) -> BTreeSet<Option<VlanId>> {
+        self.ports.iter().copied().collect()
+    }
+
     /// The VLAN of the port of `vm`.
     pub(super) fn of(&self, vm: VmId) -> Option<VlanId> {
         self.ports.get(vm.index()).copied().flatten()
@@ -75,9 +80,24 @@ impl Netlink {
         index: u32,
         filtering: &VlanFiltering,
     ) -> Result<(), SystemError> {
-        let vlans: BTreeSet<Option<VlanId>> = filtering.ports.iter().copied().collect();
-        for vlan in vlans {
+        for vlan in filtering.all() {
             self.set_vlan(name, index, vlan, Some(BridgeFlag::LowerDev))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a port that leads to another bridge of the lab in every VLAN that a port of the lab is in.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn set_trunk_vlans(
+        &mut self,
+        name: &str,
+        index: u32,
+        filtering: &VlanFiltering,
+    ) -> Result<(), SystemError> {
+        for vlan in filtering.all() {
+            self.set_vlan(name, index, vlan, None)?;
         }
         Ok(())
     }

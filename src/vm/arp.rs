@@ -116,7 +116,8 @@ impl Vm {
         buffer: &mut [u8],
     ) -> Reaction {
         let transmit = match self.ipv4.claim.conflict(now) {
-            Verdict::GivenUp | Verdict::Ignore => None,
+            Verdict::Ignore => None,
+            Verdict::GivenUp => self.decline_lease(now, buffer),
             Verdict::Defend => {
                 let announcement = self.request(address, address);
                 transmit(&announcement, MacAddr::BROADCAST, buffer)

@@ -110,6 +110,11 @@ impl Claim {
         };
     }
 
+    /// Uses the address no longer.
+    pub(super) fn release(&mut self) {
+        self.state = State::Unclaimed;
+    }
+
     /// The address and network in use.
     pub(super) fn interface(&self) -> Option<&Ipv4Interface> {
         match &self.state {

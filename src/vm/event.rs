@@ -1,6 +1,6 @@
 //! What a VM tells its owner. The VM itself neither logs nor counts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,11 @@ pub enum Event {
         /// From the first request to the answer.
         elapsed: Duration,
     },
+    /// A router has given an address, which is tried first (RFC 4862 section 5.4).
+    AddressTried {
+        /// The address.
+        address: IpAddr,
+    },
     /// An address that had to be tried first may be used from now on.
     AddressReady {
         /// The address.
@@ -57,6 +62,23 @@ pub enum Event {
     AddressLost {
         /// The address.
         address: IpAddr,
+    },
+    /// A DHCP server has granted an address.
+    Leased {
+        /// The address.
+        address: Ipv4Addr,
+        /// From the first message of the search to the grant.
+        elapsed: Duration,
+    },
+    /// A DHCP server has granted the address for longer.
+    Renewed {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The address may not be used any longer: its lease has run out, or the server has taken it back.
+    LeaseLost {
+        /// The address.
+        address: Ipv4Addr,
     },
     /// Another station claims the VM's address, or the one it tries (RFC 5227).
     Conflict {
@@ -218,6 +240,8 @@ pub enum Ignored {
     IcmpType(u8),
     /// An echo reply that belongs to no ping of this VM.
     UnexpectedEchoReply,
+    /// A DHCP message that answers nothing that was asked.
+    UnexpectedDhcp,
     /// An ICMP error about something that this VM has not sent, or that is over.
     UnexpectedIcmpError,
 }

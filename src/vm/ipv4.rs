@@ -4,11 +4,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::claim::{Claim, PROBE_WAIT};
+use super::dhcp::DhcpClient;
 use super::limiter::ErrorLimiter;
 use super::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
 use super::{
-    Addressing, Event, Ignored, Ipv4Config, Ipv4Interface, PingId, PingOutcome, Reaction,
-    SessionConfig, Transmit, Vm, ping,
+    Addressing, Event, Ignored, Ipv4Interface, PingId, PingOutcome, Reaction, SessionConfig,
+    Transmit, Vm, VmConfig, ping,
 };
 use crate::time::Instant;
 use crate::wire::{
@@ -26,6 +27,8 @@ pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Ipv4 {
     pub(super) claim: Claim,
+    /// Boxed: most VMs have none.
+    pub(super) dhcp: Option<Box<DhcpClient>>,
     pub(super) fragments: Reassembly,
     pub(super) limiter: ErrorLimiter,
     /// Of the next datagram.
@@ -34,7 +37,8 @@ pub(super) struct Ipv4 {
 
 impl Ipv4 {
     /// What a VM is on IPv4 when it starts at `now`.
-    pub(super) fn new(now: Instant, config: &Ipv4Config, random: &mut fastrand::Rng) -> Ipv4 {
+    pub(super) fn new(now: Instant, vm: &VmConfig, random: &mut fastrand::Rng) -> Ipv4 {
+        let config = &vm.ipv4;
         let mut claim = Claim::none();
         if let Addressing::Static(interface) = config.addressing {
             if config.probe {
@@ -43,8 +47,13 @@ impl Ipv4 {
                 claim.take(interface, config.announce.map(|delay| now + delay));
             }
         }
+        let dhcp = match config.addressing {
+            Addressing::Static(_) => None,
+            Addressing::Dhcp => Some(Box::new(DhcpClient::new(now, vm.mac, random))),
+        };
         Ipv4 {
             claim,
+            dhcp,
             fragments: Reassembly::new(REASSEMBLY_TIMEOUT),
             limiter: ErrorLimiter::default(),
             identification: 0,
@@ -58,7 +67,8 @@ impl Ipv4 {
 
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.claim.deadline(), self.fragments.deadline()]
+        let dhcp = self.dhcp.as_ref().and_then(|client| client.deadline());
+        [self.claim.deadline(), self.fragments.deadline(), dhcp]
             .into_iter()
             .flatten()
             .min()

@@ -9,6 +9,8 @@
 mod arp;
 mod claim;
 mod config;
+mod dhcp;
+mod dhcp_frames;
 mod event;
 mod icmp;
 mod ipv4;
@@ -45,6 +47,7 @@ use self::ipv6::Ipv6;
 use self::neighbour::{Lookup, NeighbourTable, Overdue};
 use self::outbox::Outbox;
 use self::ping::Session;
+use crate::fabric::Station;
 use crate::time::{Instant, earliest};
 use crate::wire::{
     ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, MacAddr, ParseError, Payload, Vlan,
@@ -121,7 +124,7 @@ impl Vm {
             .map(|ipv6| Box::new(Ipv6::new(now, config.mac, &ipv6, &mut random)));
         Vm {
             ipv6,
-            ipv4: Ipv4::new(now, &config.ipv4, &mut random),
+            ipv4: Ipv4::new(now, &config, &mut random),
             config,
             random,
             neighbours: NeighbourTable::default(),
@@ -145,14 +148,61 @@ impl Vm {
 
     /// Bytes of fragments that it holds.
     pub fn fragment_bytes(&self) -> usize {
-        let ipv6 = self.ipv6.as_ref().map_or(0, |ipv6| ipv6.fragments.held());
+        let ipv6 = self
+            .ipv6
+            .as_ref()
+            .and_then(|ipv6| ipv6.fragments.as_ref())
+            .map_or(0, |fragments| fragments.held());
         self.ipv4.fragments.held() + ipv6 + self.outbox.held()
     }
 
     /// Drops the fragments that wait for others. Returns how many datagrams they were of.
     pub fn drop_fragments(&mut self) -> usize {
-        let ipv6 = self.ipv6.as_mut().map_or(0, |ipv6| ipv6.fragments.clear());
+        let ipv6 = self
+            .ipv6
+            .as_mut()
+            .and_then(|ipv6| ipv6.fragments.as_mut())
+            .map_or(0, |fragments| fragments.clear());
         self.ipv4.fragments.clear() + ipv6
+    }
+
+    /// Whether it has no IPv4 address yet and may come by one: it tries one, or looks for a DHCP server.
+    pub fn is_configuring(&self) -> bool {
+        self.address().is_none()
+            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some())
+    }
+
+    /// Has the pings of `session` go to another address of the same IP version from now on.
+    pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
+        if let Some(session) = self.session_mut(session)
+            && session.config.destination.is_ipv4() == destination.is_ipv4()
+        {
+            session.config.destination = destination;
+        }
+    }
+
+    /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
+    pub fn station(&self) -> Station {
+        let address = self.address().or(self.ipv4.claim.tentative());
+        Station {
+            mac: self.mac(),
+            addresses: address.into_iter().collect(),
+            groups: self
+                .ipv6
+                .as_ref()
+                .map_or(Vec::new(), |ipv6| ipv6.group_macs().collect()),
+        }
+    }
+
+    /// Whether a frame to `destination` is for its network interface.
+    fn takes(&self, destination: MacAddr) -> bool {
+        let is_member = || {
+            let ipv6 = self.ipv6.as_ref();
+            ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
+        };
+        destination == self.config.mac
+            || destination == MacAddr::BROADCAST
+            || destination.is_multicast() && is_member()
     }
 
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
@@ -162,9 +212,9 @@ impl Vm {
         Some(SessionId(id))
     }
 
-    /// Makes `mac` known as the address of the neighbour `address`, as if it had just answered.
-    pub fn add_neighbour(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
-        self.neighbours.learn(now, address, mac, true);
+    /// Makes `mac` known as the address of the neighbour `address`, for good.
+    pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
+        self.neighbours.set(address, mac);
     }
 
     /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
@@ -300,6 +350,7 @@ impl Vm {
         }
         self.poll_claim(now, buffer)
             .or_else(|| self.poll_fragments(now, buffer))
+            .or_else(|| self.poll_dhcp(now, buffer))
             .or_else(|| self.poll_ipv6(now, buffer))
     }
 
@@ -354,7 +405,7 @@ impl Vm {
     ) -> Result<Reaction, Ignored> {
         let bytes = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
-        if frame.destination != self.config.mac && !frame.destination.is_multicast() {
+        if !self.takes(frame.destination) {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {
@@ -367,6 +418,9 @@ impl Vm {
             Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
             Payload::Ipv4(packet) => {
                 let headers = bytes.get(..packet.payload_offset).unwrap_or_default();
+                if let Some(reply) = self.dhcp_reply(&packet)? {
+                    return self.receive_dhcp(now, frame.source, &reply, buffer);
+                }
                 let action = self.receive_ipv4(now, headers, &packet)?;
                 self.act(now, action, buffer, length)
             }
@@ -391,6 +445,9 @@ impl Vm {
     fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
         match destination {
             IpAddr::V4(destination) => {
+                if destination.is_unspecified() {
+                    return None;
+                }
                 let next_hop = self.ipv4.interface()?.next_hop(destination)?;
                 Some(next_hop.into())
             }

@@ -137,6 +137,12 @@ impl NeighbourTable {
         }
     }
 
+    /// Makes `mac` the address of a neighbour for good: it is not asked again, and nobody's claim changes it.
+    pub(super) fn set(&mut self, address: IpAddr, mac: MacAddr) {
+        let for_ever = Instant::from_nanos(u64::MAX);
+        self.learn(for_ever, address, mac, true);
+    }
+
     /// Takes the sender of an ARP packet. Returns, if somebody waited for it, for how long and which pings.
     ///
     /// `may_add`: the packet was a request to us, so that an answer is likely to be needed (RFC 826). An entry that is
@@ -160,7 +166,7 @@ impl NeighbourTable {
                 ..
             }) => {
                 if *known == mac || !is_fresh(now, *confirmed) {
-                    (*known, *confirmed) = (mac, Some(now));
+                    (*known, *confirmed) = (mac, (*confirmed).max(Some(now)));
                 }
                 None
             }

@@ -96,6 +96,10 @@ impl Session {
     pub(super) fn open(&mut self, due: Instant) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        if self.unfinished.capacity() == 0 {
+            // Most flows of a large mesh never have a second ping on its way; a queue's first growth is by four.
+            self.unfinished.reserve_exact(1);
+        }
         self.unfinished.push_back(Ping::Waiting { due });
         self.set_answered(sequence, false);
         sequence
@@ -218,6 +222,9 @@ impl Session {
     fn set_answered(&mut self, sequence: u64, answered: bool) {
         let (word, bit) = history_position(sequence);
         if word >= self.answered.len() {
+            if word == 0 {
+                self.answered.reserve_exact(1);
+            }
             self.answered.resize(word + 1, 0);
         }
         if let Some(w) = self.answered.get_mut(word) {

@@ -9,8 +9,11 @@ use crate::wire::{
 };
 
 mod arp;
+mod dhcp;
 mod fragments;
 mod icmp;
+mod ipv6;
+mod vlan;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const PEER_MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
@@ -85,7 +88,10 @@ impl Bench {
     /// A VM that knows its peer's address.
     fn resolved() -> Bench {
         let mut bench = Bench::new();
-        bench.vm.add_neighbour(ms(0), PEER.into(), PEER_MAC);
+        bench
+            .vm
+            .neighbours
+            .learn(ms(0), PEER.into(), PEER_MAC, true);
         bench
     }
 

@@ -15,6 +15,8 @@ pub enum Layer {
     Icmp,
     /// UDP (RFC 768).
     Udp,
+    /// DHCP (RFC 2131).
+    Dhcp,
     /// IPv6 and its extension headers (RFC 8200).
     Ipv6,
     /// ICMPv6 (RFC 4443), with neighbour discovery (RFC 4861) and listener discovery (RFC 3810).
@@ -29,6 +31,7 @@ impl fmt::Display for Layer {
             Layer::Ipv4 => "IPv4",
             Layer::Icmp => "ICMP",
             Layer::Udp => "UDP",
+            Layer::Dhcp => "DHCP",
             Layer::Ipv6 => "IPv6",
             Layer::Icmpv6 => "ICMPv6",
         })

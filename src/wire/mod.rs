@@ -11,6 +11,7 @@ mod arp;
 mod checksum;
 mod describe;
 mod describe_ipv6;
+mod dhcp;
 mod error;
 mod ethernet;
 mod icmp;
@@ -29,6 +30,7 @@ mod vlan;
 
 pub use arp::{ARP_FRAME_LENGTH, ArpPacket};
 pub use describe::Describe;
+pub use dhcp::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest};
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload};
 pub use icmp::{

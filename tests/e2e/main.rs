@@ -13,5 +13,6 @@ mod raw_socket;
 mod refusals;
 mod report;
 mod rights;
+mod scale;
 mod usage;
 mod witnesses;

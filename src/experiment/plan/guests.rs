@@ -22,12 +22,29 @@ pub(super) fn guests(
     Ok(GuestPlan {
         prefix_length: subnet.prefix_len(),
         gateway,
+        dhcp: dhcp(settings)?,
         probe: settings.switch("probe")?,
         announce: settings.switch("announce")?,
         udp_echo: settings.switch("udp-echo")?,
         ping: ping(settings)?,
         ipv6,
     })
+}
+
+/// Whether addresses come from a server, which then says all there is to say about them.
+fn dhcp(settings: &Settings) -> Result<bool, SettingError> {
+    let dhcp = settings.switch("dhcp")?;
+    if dhcp {
+        if let Some(setting) = settings.get("gateway") {
+            return Err(setting.error("not allowed with dhcp: the server names the gateway"));
+        }
+        if settings.switch("static-neighbours")? {
+            return Err(SettingError::new(
+                "static-neighbours: not allowed with dhcp: nobody's address is known beforehand",
+            ));
+        }
+    }
+    Ok(dhcp)
 }
 
 fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {

@@ -3,9 +3,11 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [histogram "."] statistic | count | "loss" | "rate"
-//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "resolution6" | "first" | "lag"      (rtt if none is named)
+//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "resolution6" | "lease" | "first" | "lag"
+//!               (rtt if none is named)
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
-//! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "drops"
+//! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "errored" |
+//!               "drops"
 //! operator    = "<" | "<=" | ">" | ">=" | "="
 //! value       = number unit
 //! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
@@ -54,6 +56,7 @@ enum Histogram {
     Response,
     Lateness,
     Resolution,
+    Lease,
     Resolution6,
     First,
     Lag,
@@ -79,6 +82,7 @@ enum Count {
     Late,
     Reordered,
     Corrupt,
+    Errored,
     Drops,
 }
 
@@ -170,6 +174,7 @@ impl Histogram {
             Histogram::Response => &histograms.response,
             Histogram::Lateness => &histograms.lateness,
             Histogram::Resolution => &histograms.resolution,
+            Histogram::Lease => &histograms.lease,
             Histogram::Resolution6 => &histograms.resolution6,
             Histogram::First => &histograms.first,
             Histogram::Lag => &histograms.lag,
@@ -202,6 +207,7 @@ impl Count {
             Count::Late => totals.late,
             Count::Reordered => totals.reordered,
             Count::Corrupt => totals.corrupt,
+            Count::Errored => totals.errored,
             Count::Drops => 0,
         }
     }

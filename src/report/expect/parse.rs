@@ -88,6 +88,7 @@ fn figure(name: &str) -> Option<Figure> {
         ("late", Count::Late),
         ("reordered", Count::Reordered),
         ("corrupt", Count::Corrupt),
+        ("errored", Count::Errored),
         ("drops", Count::Drops),
     ];
     if let Some((_, count)) = counts.into_iter().find(|(known, _)| *known == name) {
@@ -103,6 +104,7 @@ fn figure(name: &str) -> Option<Figure> {
         ("response", Histogram::Response),
         ("lateness", Histogram::Lateness),
         ("resolution", Histogram::Resolution),
+        ("lease", Histogram::Lease),
         ("resolution6", Histogram::Resolution6),
         ("first", Histogram::First),
         ("lag", Histogram::Lag),

@@ -84,7 +84,7 @@ fn tiles(report: &Report) -> String {
         ("rtt p50", span_or_dash(report.rtt_ns.p50), false),
         ("rtt p99", span_or_dash(report.rtt_ns.p99), false),
         ("response p99", span_or_dash(report.response_ns.p99), false),
-        ("flows", count(report.flows.len() as u64), false),
+        ("flows", count(report.flow_count), false),
     ] {
         let class = if bad { " class=\"bad\"" } else { "" };
         let _ = writeln!(
@@ -144,11 +144,12 @@ fn latencies(report: &Report) -> String {
     let headings = [
         "", "count", "min", "p50", "p90", "p99", "p99.9", "max", "mean", "stdev",
     ];
-    let rows: [(&str, &LatencySummary); 7] = [
+    let rows: [(&str, &LatencySummary); 8] = [
         ("rtt", &report.rtt_ns),
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
+        ("lease", &report.lease_ns),
         ("resolution6", &report.resolution6_ns),
         ("first ping", &report.first_ns),
         ("lag", &report.lag_ns),
@@ -179,7 +180,8 @@ fn latencies(report: &Report) -> String {
     let table = table(&headings, rows, false);
     format!(
         "<section>\n<h2>Latencies</h2>\n<p class=\"quiet\">lateness: sent after due, the generator's own fault · \
-         resolution, resolution6: finding a neighbour's address over IPv4, over IPv6 · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
+         resolution, resolution6: finding a neighbour's address over IPv4, over IPv6 · lease: getting one's own by DHCP · \
+         lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
     )
 }
 

@@ -84,6 +84,11 @@ pub(super) enum AddressDue {
 pub(super) struct Addresses(Vec<Address>);
 
 impl Addresses {
+    /// None yet, with room for `count`.
+    pub(super) fn with_room(count: usize) -> Addresses {
+        Addresses(Vec::with_capacity(count))
+    }
+
     /// Takes an address into use at once, or, with a time for the first probe, tries it first. Does nothing when there
     /// is no room, or it is there already.
     pub(super) fn add(

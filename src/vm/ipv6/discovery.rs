@@ -155,11 +155,9 @@ impl Vm {
                 ipv6.routes.add_on_link(now, &prefix);
             }
             if prefix.autonomous
-                && let Some(address) = ipv6.autoconfigure(now, mac, &prefix, &mut self.random)
+                && let Some(made) = ipv6.autoconfigure(now, mac, &prefix, &mut self.random)
             {
-                event = event.or(Some(Event::AddressReady {
-                    address: address.into(),
-                }));
+                event = event.or(Some(made));
             }
         }
         ipv6.find_deadline();
@@ -225,15 +223,15 @@ impl Ipv6 {
         Received::Taken(Some(conflict(address, sender)))
     }
 
-    /// Makes an address in `prefix`, or lets the one that is there live longer (RFC 4862 section 5.5.3). Returns it if
-    /// it may be used from now on and could not before.
+    /// Makes an address in `prefix`, or lets the one that is there live longer (RFC 4862 section 5.5.3). Tells if
+    /// there is one more.
     fn autoconfigure(
         &mut self,
         now: Instant,
         mac: MacAddr,
         prefix: &AdvertisedPrefix,
         random: &mut fastrand::Rng,
-    ) -> Option<Ipv6Addr> {
+    ) -> Option<Event> {
         if prefix.preferred_lifetime > prefix.valid_lifetime
             || prefix.length != 128 - INTERFACE_IDENTIFIER_BITS
         {
@@ -267,7 +265,11 @@ impl Ipv6 {
             return None;
         }
         self.listener.changed(now);
-        probe.is_none().then_some(address)
+        let address = address.into();
+        Some(match probe {
+            Some(_) => Event::AddressTried { address },
+            None => Event::AddressReady { address },
+        })
     }
 
     /// Does one thing that is due at `now`.

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::refusal::Refusal;
-use super::{Received, Vm};
+use super::{IPV6_REASSEMBLY_TIMEOUT, Received, Vm};
 use crate::time::Instant;
-use crate::vm::reassembly::{Datagram, Fragment, FragmentKey, Taken};
+use crate::vm::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
 use crate::vm::{Event, Ignored, Reaction, Transmit};
 use crate::wire::{
     EthernetFrame, Icmpv6Error, Ipv6Fragment, Ipv6Packet, Payload, write_reassembled_ipv6,
@@ -58,7 +58,10 @@ impl Vm {
             headers,
             payload: fragment.payload,
         };
-        let taken = ipv6.fragments.take(now, &fragment);
+        let fragments = ipv6
+            .fragments
+            .get_or_insert_with(|| Box::new(Reassembly::new(IPV6_REASSEMBLY_TIMEOUT)));
+        let taken = fragments.take(now, &fragment);
         ipv6.find_deadline();
         match taken? {
             Taken::Held => Ok(Received::Wait),
@@ -75,8 +78,9 @@ impl Vm {
         buffer: &mut [u8],
     ) -> Result<Reaction, Ignored> {
         let length = write_reassembled_ipv6(&datagram.headers, &datagram.payload, buffer);
-        let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherAddress)?;
-        ipv6.fragments.recycle(datagram);
+        if let Some(fragments) = self.ipv6.as_mut().and_then(|ipv6| ipv6.fragments.as_mut()) {
+            fragments.recycle(datagram);
+        }
         let length = length.ok_or(Ignored::FragmentLength)?;
         let bytes = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
@@ -96,11 +100,11 @@ impl Vm {
         now: Instant,
         buffer: &mut [u8],
     ) -> Option<Reaction> {
-        let ipv6 = self.ipv6.as_mut()?;
-        let datagram = ipv6.fragments.expire(now)?;
+        let fragments = self.ipv6.as_mut()?.fragments.as_mut()?;
+        let datagram = fragments.expire(now)?;
         let length = write_reassembled_ipv6(&datagram.headers, &datagram.payload, buffer);
         let source = datagram.source();
-        ipv6.fragments.recycle(datagram);
+        fragments.recycle(datagram);
         let error = (Icmpv6Error::TIME_EXCEEDED, REASSEMBLY_TIME_EXCEEDED, 0);
         let told = length.and_then(|length| {
             let IpAddr::V6(source) = source else {

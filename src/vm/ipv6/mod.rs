@@ -41,8 +41,14 @@ pub use self::router::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICI
 const HOP_LIMIT: u8 = TIME_TO_LIVE;
 /// How long fragments wait for each other (RFC 8200 section 4.5).
 pub const IPV6_REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(60);
+/// `type` of a neighbour advertisement.
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// All nodes of one's own interface: `ff01::1`.
 const ALL_NODES_OF_INTERFACE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
+
+/// What each address takes, for those who bound memory.
+#[cfg(test)]
+pub(super) const ADDRESS_BYTES: usize = size_of::<address::Address>();
 
 /// What a VM is on IPv6, beside the link-local address that it makes from its hardware address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +69,8 @@ pub(super) struct Ipv6 {
     addresses: Addresses,
     routes: Routes,
     listener: Listener,
-    pub(super) fragments: Reassembly,
+    /// Nothing before the first fragment.
+    pub(super) fragments: Option<Box<Reassembly>>,
     limiter: ErrorLimiter,
     hop_limit: u8,
     probe: bool,
@@ -81,10 +88,10 @@ impl Ipv6 {
         random: &mut fastrand::Rng,
     ) -> Ipv6 {
         let mut ipv6 = Ipv6 {
-            addresses: Addresses::default(),
+            addresses: Addresses::with_room(2),
             routes: Routes::default(),
             listener: Listener::default(),
-            fragments: Reassembly::new(IPV6_REASSEMBLY_TIMEOUT),
+            fragments: None,
             limiter: ErrorLimiter::default(),
             hop_limit: HOP_LIMIT,
             probe: config.probe,
@@ -150,6 +157,13 @@ impl Ipv6 {
         groups
     }
 
+    /// The hardware addresses of every group that it [listens to](Ipv6::listens_to) (RFC 2464 section 7); some twice.
+    pub(super) fn group_macs(&self) -> impl Iterator<Item = MacAddr> {
+        let addresses = self.addresses.iter();
+        let groups = addresses.map(|a| solicited_node(a.interface.address));
+        groups.chain([ALL_NODES]).map(multicast_mac)
+    }
+
     /// Whether packets to the group `group` are for this VM.
     fn listens_to(&self, group: Ipv6Addr) -> bool {
         group == ALL_NODES
@@ -165,7 +179,9 @@ impl Ipv6 {
             self.addresses.deadline(),
             self.routes.deadline(),
             self.listener.deadline(),
-            self.fragments.deadline(),
+            self.fragments
+                .as_ref()
+                .and_then(|fragments| fragments.deadline()),
         ]
         .into_iter()
         .flatten()
@@ -228,7 +244,11 @@ impl Vm {
             return Err(Ignored::OtherAddress);
         }
         let source = packet.source;
-        if source.is_multicast() || source.is_loopback() || ipv6.addresses.is_assigned(source) {
+        // Only an advertisement from one of our own addresses says something: somebody else has it.
+        let is_own = ipv6.addresses.is_assigned(source);
+        let is_advertisement = packet.payload.first() == Some(&NEIGHBOUR_ADVERTISEMENT)
+            && packet.next_header == PROTOCOL_ICMPV6;
+        if source.is_multicast() || source.is_loopback() || (is_own && !is_advertisement) {
             return Err(Ignored::BadSource);
         }
         match packet.upper_layer() {

@@ -112,7 +112,7 @@ fn errors_are_limited_as_in_linux_and_never_sent_about_what_many_got() {
         ),
         (
             (MacAddr([1, 0, 0x5e, 0, 0, 1]), Ipv4Addr::new(224, 0, 0, 1)),
-            Ignored::OtherAddress,
+            Ignored::OtherStation,
         ),
     ] {
         let (sent, event) = Bench::new().receive(ms(0), &udp(to, 1, 9, 4));

@@ -1,0 +1,61 @@
+//! What carried the frames of a run, and what the run took of the machine.
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::Report;
+use super::units::{count, counted};
+
+/// What carried frames from VM to VM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FabricReport {
+    /// `bridge`, `xdp`, `none` (somebody else's switch), or `sim` (a switch in memory, in virtual time).
+    pub kind: String,
+    /// Leaf bridges around a spine; 0 where one bridge did for all VMs.
+    pub leaves: u32,
+    /// How many VMs may share one bridge; absent where there are no bridges of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports_per_bridge: Option<u32>,
+    /// Flows between VMs of different leaves.
+    pub flows_across: u64,
+    /// Whether the figures are made up by a simulation: no kernel was involved.
+    pub simulated: bool,
+}
+
+/// Memory of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemoryReport {
+    /// Resident memory when the lab had been set up, in bytes.
+    pub rss_bytes: u64,
+    /// What each VM added to it: flows, histograms and the kernel's own memory not counted.
+    pub per_vm_bytes: u64,
+}
+
+/// Tells what is out of the ordinary: a simulation, a tree of bridges, another fabric than a bridge.
+pub(super) fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let Some(fabric) = &report.fabric else {
+        return Ok(());
+    };
+    if fabric.simulated {
+        return writeln!(
+            out,
+            "Simulated: a switch in memory, in virtual time; no kernel and no TAP was involved."
+        );
+    }
+    if fabric.leaves > 0 {
+        let ports = fabric.ports_per_bridge.unwrap_or_default();
+        return writeln!(
+            out,
+            "The VMs were on {} leaf bridges of up to {} ports around a spine; {} crossed it.",
+            count(fabric.leaves.into()),
+            count(ports.into()),
+            counted(fabric.flows_across, "flow")
+        );
+    }
+    match fabric.kind.as_str() {
+        "xdp" => writeln!(out, "Frames went from TAP to TAP by XDP, without a bridge."),
+        "none" => writeln!(out, "Frames went by whatever the TAPs were attached to."),
+        _ => Ok(()),
+    }
+}

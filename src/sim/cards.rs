@@ -1,0 +1,150 @@
+//! Who listens to a flooded frame, found without asking every VM: 100,000 of them that resolve one neighbour each would
+//! be asked ten thousand million times.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+use crate::fabric::Station;
+use crate::vm::VmId;
+use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
+
+/// The network cards of all VMs, by what they listen to. Says the same as [`Station::wants`] of each.
+#[derive(Debug, Default)]
+pub(super) struct Cards {
+    stations: HashMap<VmId, Station>,
+    by_mac: HashMap<MacAddr, BTreeSet<VmId>>,
+    by_address: HashMap<Ipv4Addr, BTreeSet<VmId>>,
+    /// Those without an address.
+    without: BTreeSet<VmId>,
+}
+
+impl Cards {
+    pub(super) fn add(&mut self, vm: VmId, station: &Station) {
+        for mac in station.groups.iter().chain([&station.mac]) {
+            self.by_mac.entry(*mac).or_default().insert(vm);
+        }
+        for address in &station.addresses {
+            self.by_address.entry(*address).or_default().insert(vm);
+        }
+        if station.addresses.is_empty() {
+            self.without.insert(vm);
+        }
+        self.stations.insert(vm, station.clone());
+    }
+
+    pub(super) fn remove(&mut self, vm: VmId) {
+        let Some(station) = self.stations.remove(&vm) else {
+            return;
+        };
+        for mac in station.groups.iter().chain([&station.mac]) {
+            if let Some(vms) = self.by_mac.get_mut(mac) {
+                vms.remove(&vm);
+            }
+        }
+        for address in &station.addresses {
+            if let Some(vms) = self.by_address.get_mut(address) {
+                vms.remove(&vm);
+            }
+        }
+        self.without.remove(&vm);
+    }
+
+    /// The VMs whose cards let a flooded frame through, in order. `None` for all of them.
+    pub(super) fn listeners(&self, frame: &EthernetFrame<'_>) -> Option<BTreeSet<VmId>> {
+        if frame.destination != MacAddr::BROADCAST {
+            return Some(
+                self.by_mac
+                    .get(&frame.destination)
+                    .cloned()
+                    .unwrap_or_default(),
+            );
+        }
+        let Ok(Payload::Arp(arp)) = frame.payload() else {
+            return None;
+        };
+        if arp.operation != ArpPacket::REQUEST || arp.sender == arp.target {
+            return None;
+        }
+        let concerned = [arp.target, arp.sender];
+        let concerned = concerned
+            .iter()
+            .filter_map(|address| self.by_address.get(address));
+        Some(
+            concerned
+                .chain([&self.without])
+                .flatten()
+                .copied()
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn station(i: u8) -> Station {
+        Station {
+            mac: MacAddr([2, 0, 0, 0, 0, i]),
+            addresses: (!i.is_multiple_of(3))
+                .then_some(Ipv4Addr::new(10, 0, 0, i))
+                .into_iter()
+                .collect(),
+            groups: i
+                .is_multiple_of(2)
+                .then_some(MacAddr([0x33, 0x33, 0, 0, 0, 1]))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    fn arp(operation: u16, sender: u8, target: u8) -> Vec<u8> {
+        let packet = ArpPacket {
+            operation,
+            sender_mac: station(sender).mac,
+            sender: Ipv4Addr::new(10, 0, 0, sender),
+            target_mac: MacAddr::ZERO,
+            target: Ipv4Addr::new(10, 0, 0, target),
+        };
+        let mut frame = vec![0; 64];
+        let length = packet.write(MacAddr::BROADCAST, &mut frame).unwrap();
+        frame.truncate(length);
+        frame
+    }
+
+    #[test]
+    fn the_index_finds_those_that_would_say_yes_if_all_were_asked() {
+        let mut cards = Cards::default();
+        for i in 0..10 {
+            cards.add(VmId(i.into()), &station(i));
+        }
+        cards.remove(VmId(4));
+        cards.add(VmId(4), &station(5));
+        cards.remove(VmId(7));
+        let mut frames = vec![[&[0xff; 6][..], &[2; 6], &[8, 0], &[0; 40]].concat()];
+        for operation in [1, 2] {
+            for (sender, target) in [(1, 2), (1, 5), (4, 7), (2, 2), (1, 9)] {
+                frames.push(arp(operation, sender, target));
+            }
+        }
+        for mac in [
+            [0x33, 0x33, 0, 0, 0, 1],
+            [2, 0, 0, 0, 0, 5],
+            [2, 0, 0, 0, 0, 7],
+        ] {
+            frames.push([&mac[..], &[2; 6], &[8, 0], &[0; 40]].concat());
+        }
+        for bytes in frames {
+            let frame = EthernetFrame::parse(&bytes).unwrap();
+            let asked: BTreeSet<VmId> = cards
+                .stations
+                .iter()
+                .filter(|(_, station)| station.wants(&frame))
+                .map(|(vm, _)| *vm)
+                .collect();
+            let found = cards.listeners(&frame);
+            let found = found.unwrap_or_else(|| cards.stations.keys().copied().collect());
+            assert_eq!(found, asked, "{bytes:x?}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The lab's bridges: one, or leaves around a spine where one has too few ports.
+
+use ipnet::Ipv4Net;
+
+use super::error::SystemError;
+use super::lab::LabConfig;
+use super::links::{BridgePlan, LinkChange};
+use super::mark::Mark;
+use super::netlink::Netlink;
+use super::sysctl;
+use crate::topology::{BRIDGE_PORTS, Topology, leaf_name, uplink_names};
+use crate::vm::VmId;
+use crate::wire::MacAddr;
+
+/// The group of bridges and veth pairs among a run's groups; the TAPs have the others.
+const GROUP: u32 = 0;
+
+/// The bridges of a lab, and how many TAPs each has.
+#[derive(Debug)]
+pub(super) struct Bridges {
+    topology: Topology,
+    spine: u32,
+    macs: Vec<(MacAddr, String)>,
+    /// The bridges that TAPs join: the leaves, or the only one.
+    leaves: Vec<Leaf>,
+}
+
+#[derive(Debug)]
+struct Leaf {
+    name: String,
+    index: u32,
+    taps: u32,
+}
+
+/// Makes links that carry the mark of a run.
+pub(super) struct Maker<'a> {
+    pub(super) netlink: &'a mut Netlink,
+    pub(super) lab: &'a LabConfig,
+    pub(super) mark: &'a Mark,
+    /// Whether the namespace is somebody else's, so that IPv6 is switched off for our links only.
+    pub(super) silence: bool,
+    pub(super) warnings: &'a mut Vec<SystemError>,
+}
+
+impl Bridges {
+    /// Makes the bridges of `topology`, and joins them.
+    pub(super) fn make(maker: &mut Maker<'_>, topology: Topology) -> Result<Bridges, SystemError> {
+        let name = maker.lab.bridge.clone();
+        let mac = bridge_mac(maker.lab.host_address, maker.mark);
+        let mut bridges = Bridges {
+            topology,
+            spine: maker.bridge(&name, mac, true)?,
+            macs: vec![(mac, name.clone())],
+            leaves: Vec::new(),
+        };
+        for leaf in 0..topology.leaves() {
+            bridges.make_leaf(maker, leaf)?;
+        }
+        if topology.leaves() == 0 {
+            let index = bridges.spine;
+            bridges.leaves.push(Leaf {
+                name,
+                index,
+                taps: 0,
+            });
+        }
+        Ok(bridges)
+    }
+
+    fn make_leaf(&mut self, maker: &mut Maker<'_>, leaf: u32) -> Result<(), SystemError> {
+        let name = leaf_name(&maker.lab.bridge, leaf);
+        let mac = leaf_mac(leaf, maker.mark);
+        let index = maker.bridge(&name, mac, false)?;
+        maker.uplink(leaf, (index, self.spine))?;
+        self.macs.push((mac, name.clone()));
+        self.leaves.push(Leaf {
+            name,
+            index,
+            taps: 0,
+        });
+        Ok(())
+    }
+
+    /// The index of the spine, or of the only bridge.
+    pub(super) fn spine(&self) -> u32 {
+        self.spine
+    }
+
+    /// The bridge that has this address itself.
+    pub(super) fn owner_of(&self, mac: MacAddr) -> Option<&str> {
+        let owner = self.macs.iter().find(|(own, _)| *own == mac);
+        owner.map(|(_, name)| name.as_str())
+    }
+
+    /// Chooses the bridge that the TAP of `vm` is to join: the one of the plan; for a VM beyond the plan, or in the
+    /// place of one that was removed, the first with a free port. Returns its place here.
+    pub(super) fn choose(&self, vm: VmId) -> usize {
+        let has_room = |leaf: &Leaf| leaf.taps < self.topology.ports_per_bridge();
+        if vm.0 < self.topology.vms() {
+            return self.topology.leaf_of(vm) as usize;
+        }
+        // Where all are full the kernel may still find a port on the last one, or says that there is none.
+        let last = self.leaves.len().saturating_sub(1);
+        self.leaves.iter().position(has_room).unwrap_or(last)
+    }
+
+    /// Name and index of a bridge that was [chosen](Bridges::choose).
+    pub(super) fn get(&self, place: usize) -> Option<(&str, u32)> {
+        let leaf = self.leaves.get(place)?;
+        Some((&leaf.name, leaf.index))
+    }
+
+    /// Takes note that a TAP has joined.
+    pub(super) fn joined(&mut self, place: usize) {
+        if let Some(leaf) = self.leaves.get_mut(place) {
+            leaf.taps += 1;
+        }
+    }
+
+    /// Takes note that a TAP is gone.
+    pub(super) fn left(&mut self, place: usize) {
+        if let Some(leaf) = self.leaves.get_mut(place) {
+            leaf.taps = leaf.taps.saturating_sub(1);
+        }
+    }
+
+    /// The tree as it was planned.
+    pub(super) fn topology(&self) -> Topology {
+        self.topology
+    }
+}
+
+/// The name of every link that [`Bridges::make`] makes for `lab`.
+pub(super) fn bridge_links(lab: &LabConfig) -> impl Iterator<Item = String> {
+    let topology = lab.topology().and_then(Result::ok);
+    let leaves = topology.map_or(0, |topology| topology.leaves());
+    let leaves = (0..leaves).flat_map(|leaf| {
+        let (up, down) = uplink_names(&lab.bridge, leaf);
+        [leaf_name(&lab.bridge, leaf), up, down]
+    });
+    leaves.chain(topology.map(|_| lab.bridge.clone()))
+}
+
+impl Maker<'_> {
+    fn bridge(&mut self, name: &str, mac: MacAddr, is_host_side: bool) -> Result<u32, SystemError> {
+        let index = self.netlink.create_bridge(&BridgePlan {
+            name,
+            mac,
+            mtu: self.lab.mtu.into(),
+            group: self.mark.group(GROUP),
+            alias: &self.mark.alias(),
+            vlan_filtering: self.lab.vlan_filtering.as_ref(),
+        })?;
+        if is_host_side {
+            self.host_side(name, index)?;
+        } else {
+            self.silence_link(name);
+        }
+        self.netlink.change_link(name, &up(None))?;
+        Ok(index)
+    }
+
+    /// Gives the bridge that the host sees its addresses, and puts its side of it in the VLANs of the VMs.
+    fn host_side(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
+        if let Some(filtering) = &self.lab.vlan_filtering {
+            self.netlink.set_bridge_vlans(name, index, filtering)?;
+        }
+        if let Some(address) = self.lab.host_address6 {
+            sysctl::enable_ipv6(name)?;
+            self.netlink.add_address(name, index, address.into())?;
+        } else {
+            self.silence_link(name);
+        }
+        if let Some(address) = self.lab.host_address {
+            self.netlink.add_address(name, index, address.into())?;
+        }
+        Ok(())
+    }
+
+    /// Joins a leaf to the spine; `bridges` are the indices of both.
+    fn uplink(&mut self, leaf: u32, bridges: (u32, u32)) -> Result<(), SystemError> {
+        let names = uplink_names(&self.lab.bridge, leaf);
+        let group = self.mark.group(GROUP);
+        self.netlink.create_veth(
+            (&names.0, &names.1),
+            self.lab.mtu.into(),
+            group,
+            &self.mark.alias(),
+        )?;
+        for (name, bridge) in [(names.0, bridges.0), (names.1, bridges.1)] {
+            self.silence_link(&name);
+            self.netlink.change_link(&name, &up(Some(bridge)))?;
+            if let Some(filtering) = &self.lab.vlan_filtering
+                && let Some(link) = self.netlink.link(&name)?
+            {
+                self.netlink.set_trunk_vlans(&name, link.index, filtering)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn silence_link(&mut self, name: &str) {
+        if self.silence {
+            silence_link(name, self.warnings);
+        }
+    }
+}
+
+/// In a namespace of somebody else, IPv6 is switched off for our links only, and before they come up.
+pub(super) fn silence_link(name: &str, warnings: &mut Vec<SystemError>) {
+    let refusal = sysctl::disable_ipv6(name).err();
+    // What is refused for one link is refused for all: once is enough to know.
+    if warnings.is_empty() {
+        warnings.extend(refusal);
+    }
+}
+
+fn up(master: Option<u32>) -> LinkChange<'static> {
+    LinkChange {
+        up: Some(true),
+        master,
+        ..LinkChange::default()
+    }
+}
+
+/// A bridge's address is given, because a bridge without one takes the lowest of its ports' and changes it as they come
+/// and go. With an IPv4 address it is made from that, as those of the VMs are; without, from the process number.
+fn bridge_mac(host_address: Option<Ipv4Net>, mark: &Mark) -> MacAddr {
+    let (prefix, [a, b, c, d]) = match host_address {
+        Some(address) => ([0x02, 0x00], address.addr().octets()),
+        None => ([0x06, 0x00], mark.pid().to_be_bytes()),
+    };
+    let [first, second] = prefix;
+    MacAddr([first, second, a, b, c, d])
+}
+
+/// As [`bridge_mac`], with the number of the leaf and what of the process number has room beside it.
+fn leaf_mac(leaf: u32, mark: &Mark) -> MacAddr {
+    const { assert!(BRIDGE_PORTS <= u16::MAX as u32) };
+    let [high, low] = (leaf as u16).to_be_bytes();
+    let [_, a, b, c] = mark.pid().to_be_bytes();
+    MacAddr([0x0a, high, low, a, b, c])
+}

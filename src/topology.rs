@@ -1,0 +1,257 @@
+//! The tree of bridges: which bridge each VM's port is on, and which flows cross from one to another. Pure.
+//!
+//! A Linux bridge has 1023 ports. More VMs than `ports_per_bridge` are spread over leaf bridges, each joined to one spine
+//! bridge by a veth pair: one Ethernet segment still, two hops longer between leaves.
+
+use std::fmt;
+
+use crate::vm::VmId;
+
+/// How many ports a Linux bridge has; one more is refused with `EXFULL` (`net/bridge/br_if.c`, `find_portno()`).
+pub const BRIDGE_PORTS: u32 = 1023;
+
+/// How many VMs share one bridge unless told otherwise.
+pub const DEFAULT_PORTS_PER_BRIDGE: u32 = 1000;
+
+/// VMs on bridges. Plain data: the same arguments always make the same tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Topology {
+    vms: u32,
+    ports_per_bridge: u32,
+}
+
+/// A tree that can't be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// A bridge without ports, or with more than there are.
+    #[error("{found} ports for a bridge; allowed is 1 to {most}{why}")]
+    Ports {
+        /// What was asked for.
+        found: u32,
+        /// What is allowed at most.
+        most: u32,
+        /// Why it is not [`BRIDGE_PORTS`].
+        why: &'static str,
+    },
+    /// More leaves than the spine has ports.
+    #[error(
+        "{vms} VMs on bridges of {ports_per_bridge} ports; allowed is {most}: the spine has 1023 ports"
+    )]
+    TooManyLeaves {
+        /// What was asked for.
+        vms: u32,
+        /// What was asked for.
+        ports_per_bridge: u32,
+        /// How many VMs such bridges can take.
+        most: u64,
+    },
+}
+
+impl Topology {
+    /// The tree for `vms` VMs with at most `ports_per_bridge` of them on one bridge.
+    ///
+    /// # Errors
+    /// When Linux bridges can't form it.
+    pub fn new(vms: u32, ports_per_bridge: u32) -> Result<Topology, TopologyError> {
+        let topology = Topology {
+            vms,
+            ports_per_bridge,
+        };
+        let (most, why) = if vms > ports_per_bridge {
+            (BRIDGE_PORTS - 1, ", and one port leads to the spine")
+        } else {
+            (BRIDGE_PORTS, "")
+        };
+        if !(1..=most).contains(&ports_per_bridge) {
+            return Err(TopologyError::Ports {
+                found: ports_per_bridge,
+                most,
+                why,
+            });
+        }
+        if topology.leaves() > BRIDGE_PORTS {
+            return Err(TopologyError::TooManyLeaves {
+                vms,
+                ports_per_bridge,
+                most: u64::from(ports_per_bridge) * u64::from(BRIDGE_PORTS),
+            });
+        }
+        Ok(topology)
+    }
+
+    /// How many VMs there are.
+    pub const fn vms(&self) -> u32 {
+        self.vms
+    }
+
+    /// How many VMs share one bridge at most.
+    pub const fn ports_per_bridge(&self) -> u32 {
+        self.ports_per_bridge
+    }
+
+    /// How many leaf bridges hang on the spine; 0 where one bridge does for all VMs.
+    pub const fn leaves(&self) -> u32 {
+        if self.vms <= self.ports_per_bridge {
+            0
+        } else {
+            self.vms.div_ceil(self.ports_per_bridge)
+        }
+    }
+
+    /// The leaf that a VM is on: the first VMs on leaf 0. Always 0 where one bridge does for all.
+    pub const fn leaf_of(&self, vm: VmId) -> u32 {
+        if self.leaves() == 0 {
+            0
+        } else {
+            vm.0 / self.ports_per_bridge
+        }
+    }
+
+    /// Whether frames between two VMs cross the spine.
+    pub const fn is_across(&self, a: VmId, b: VmId) -> bool {
+        self.leaf_of(a) != self.leaf_of(b)
+    }
+
+    /// Every leaf with its first and its last VM.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, VmId, VmId)> {
+        let Topology {
+            vms,
+            ports_per_bridge,
+        } = *self;
+        (0..self.leaves()).map(move |leaf| {
+            let first = leaf * ports_per_bridge;
+            let last = first.saturating_add(ports_per_bridge).min(vms) - 1;
+            (leaf, VmId(first), VmId(last))
+        })
+    }
+
+    /// The tree in words, one line for each bridge; `bridge` is the name of the spine, or of the only one.
+    pub fn describe<'a>(&self, bridge: &'a str) -> impl fmt::Display + 'a {
+        Description {
+            topology: *self,
+            bridge,
+        }
+    }
+}
+
+/// The name of a leaf bridge below `bridge`.
+pub fn leaf_name(bridge: &str, leaf: u32) -> String {
+    format!("{bridge}-{leaf}")
+}
+
+/// The names of the veth pair between a leaf and the spine: the leaf's port, and the spine's.
+pub fn uplink_names(bridge: &str, leaf: u32) -> (String, String) {
+    (format!("{bridge}-{leaf}u"), format!("{bridge}-{leaf}d"))
+}
+
+struct Description<'a> {
+    topology: Topology,
+    bridge: &'a str,
+}
+
+impl fmt::Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Description { topology, bridge } = self;
+        let range = |f: &mut fmt::Formatter<'_>, first: VmId, last: VmId| {
+            if first == last {
+                write!(f, "{first}")
+            } else {
+                write!(f, "{first} to {last}")
+            }
+        };
+        match (topology.leaves(), topology.vms.checked_sub(1)) {
+            (0, None) => write!(f, "bridge {bridge}: no VMs"),
+            (0, Some(last)) => {
+                write!(f, "bridge {bridge}: ")?;
+                range(f, VmId(0), VmId(last))
+            }
+            (leaves, _) => {
+                write!(f, "spine {bridge}: {leaves} leaves")?;
+                for (leaf, first, last) in topology.iter() {
+                    let (up, down) = uplink_names(bridge, leaf);
+                    let name = leaf_name(bridge, leaf);
+                    write!(f, "\n  leaf {name} (by {up} to {down}): ")?;
+                    range(f, first, last)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bridge_does_until_its_ports_are_used_up_and_then_leaves_do() {
+        let table = [
+            (1, 3, 0),
+            (3, 3, 0),
+            (4, 3, 2),
+            (6, 3, 2),
+            (7, 3, 3),
+            (1023, 1023, 0),
+            (1000, 1000, 0),
+            (1001, 1000, 2),
+            (10_000, 1000, 10),
+        ];
+        for (vms, ports, leaves) in table {
+            let topology = Topology::new(vms, ports).expect("this tree can be built");
+            assert_eq!(topology.leaves(), leaves, "{vms} VMs, {ports} ports");
+        }
+    }
+
+    #[test]
+    fn every_vm_is_on_one_leaf_and_no_leaf_has_more_than_its_ports() {
+        for (vms, ports) in [(7, 3), (9, 3), (1001, 1000), (5, 1)] {
+            let topology = Topology::new(vms, ports).expect("this tree can be built");
+            let mut next = 0;
+            for (leaf, first, last) in topology.iter() {
+                assert_eq!(first.0, next);
+                assert!(last.0 - first.0 < ports && last.0 < vms);
+                assert!((first.0..=last.0).all(|vm| topology.leaf_of(VmId(vm)) == leaf));
+                next = last.0 + 1;
+            }
+            assert_eq!(next, vms);
+        }
+    }
+
+    #[test]
+    fn what_bridges_cannot_form_is_refused() {
+        let table = [
+            (2, 0, "1 to 1022"),
+            (5, 1024, "1 to 1023"),
+            (1024, 1023, "1 to 1022"),
+            (3000, 2, "2046"),
+        ];
+        for (vms, ports, expected) in table {
+            let error = Topology::new(vms, ports).expect_err("can't be built");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        assert!(Topology::new(1023, 1023).is_ok());
+    }
+
+    #[test]
+    fn only_flows_between_leaves_cross_the_spine() {
+        let topology = Topology::new(8, 3).expect("this tree can be built");
+        for (a, b, across) in [(0, 2, false), (2, 3, true), (6, 7, false), (0, 7, true)] {
+            assert_eq!(topology.is_across(VmId(a), VmId(b)), across, "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn the_tree_reads_from_the_spine_to_the_vms() {
+        let tree = |vms, ports| {
+            let topology = Topology::new(vms, ports).expect("this tree can be built");
+            topology.describe("br0").to_string()
+        };
+        assert_eq!(tree(1, 3), "bridge br0: vm0");
+        assert_eq!(tree(3, 3), "bridge br0: vm0 to vm2");
+        assert_eq!(
+            tree(4, 3),
+            "spine br0: 2 leaves\n  leaf br0-0 (by br0-0u to br0-0d): vm0 to vm2\n  \
+             leaf br0-1 (by br0-1u to br0-1d): vm3"
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! More VMs than a bridge has ports, other fabrics than a bridge, and what idle VMs cost.
+
+use serde_json::Value;
+
+use crate::lab::{Finished, Lab};
+
+fn json(run: &Finished) -> Value {
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}
+
+#[test]
+fn flows_within_a_leaf_and_across_leaves_are_told_apart() {
+    let lab = Lab::new();
+    let run = lab
+        .tap_reactor("--vms 8 --ports-per-bridge 3 --ping mesh --count 3 --interval 1ms --json")
+        .expect_status(0);
+    let report = json(&run);
+    assert_eq!(report["totals"]["received"], 8 * 7 * 3);
+    assert_eq!(report["fabric"]["kind"], "bridge");
+    assert_eq!(report["fabric"]["leaves"], 3);
+    assert_eq!(report["fabric"]["ports_per_bridge"], 3);
+    // Leaves of 3, 3 and 2 VMs.
+    let within = 3 * 2 + 3 * 2 + 2;
+    assert_eq!(report["fabric"]["flows_across"], 8 * 7 - within);
+    assert_eq!(report["rtt_within_leaf_ns"]["count"], within * 3);
+    assert_eq!(
+        report["rtt_across_leaves_ns"]["count"],
+        (8 * 7 - within) * 3
+    );
+    assert_eq!(report["boot_ns"]["count"], 8);
+    assert!(
+        report["memory"]["rss_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 0)
+    );
+    assert_eq!(report["drops"].get("tap_queue"), None);
+
+    let plan = lab
+        .tap_reactor("--vms 8 --ports-per-bridge 3 --ping ring --count 3 --dry-run")
+        .expect_status(0);
+    for line in [
+        "spine br0: 3 leaves",
+        "  leaf br0-2 (by br0-2u to br0-2d): vm6 to vm7",
+        "3 of 8 flows cross the spine",
+    ] {
+        assert!(plan.stdout.contains(line), "{line}:\n{}", plan.stdout);
+    }
+}
+
+#[test]
+fn two_thousand_vms_on_leaves_resolve_and_ping() {
+    let lab = Lab::new();
+    let run = lab
+        .tap_reactor("--vms 2000 --ping vm0:vm1999 --ping vm7:vm8 --count 20 --interval 1ms --json")
+        .expect_status(0);
+    let report = json(&run);
+    assert_eq!(report["totals"]["received"], 40);
+    assert_eq!(report["fabric"]["leaves"], 2);
+    assert_eq!(report["rtt_across_leaves_ns"]["count"], 20);
+    let per_vm = report["memory"]["per_vm_bytes"].as_u64().expect("a figure");
+    assert!(per_vm <= 1024, "an idle VM takes {per_vm} bytes");
+}
+
+#[test]
+fn idle_vms_never_wake_the_reactor() {
+    let lab = Lab::new();
+    let run = lab
+        .tap_reactor("--vms 200 --duration 2s --json")
+        .expect_status(0);
+    let report = json(&run);
+    // The end of the time is one; multicast of the bridge itself, when it comes up, may be another.
+    let turns = report["reactor"]["turns"].as_u64().expect("a figure");
+    assert!(turns <= 3, "{turns} turns: {report}");
+}
+
+#[test]
+fn the_filter_changes_what_the_kernel_delivers_and_nothing_that_a_vm_does() {
+    let lab = Lab::new();
+    let arguments = "--vms 20 --ping mesh --count 1 --json";
+    let outcome = |more: &str| {
+        let run = lab
+            .tap_reactor(&format!("{arguments} {more}"))
+            .expect_status(0);
+        json(&run)
+    };
+    let (with, without) = (outcome(""), outcome("--no-filter"));
+    assert_eq!(with["totals"], without["totals"]);
+    assert_eq!(with["drops"].get("arp_not_for_us"), None);
+    assert!(
+        without["drops"]["arp_not_for_us"].as_u64() > Some(0),
+        "{without}"
+    );
+    assert_eq!(with["drops"].get("tap_queue"), None);
+}
+
+#[test]
+fn a_simulation_needs_no_rights_says_what_it_is_and_comes_out_the_same_each_time() {
+    let lab = Lab::new();
+    let run = |seed: u32| {
+        let arguments = format!(
+            "--fabric sim --vms 50 --ping ring --count 40 --sim-loss 2% --sim-jitter 30us --seed {seed} --json"
+        );
+        let command: Vec<&str> = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ]
+        .into_iter()
+        .chain([crate::lab::TAP_REACTOR])
+        .chain(arguments.split(' '))
+        .collect();
+        lab.run(&command)
+    };
+    let first = run(1).expect_status(1);
+    let report = json(&first);
+    assert_eq!(report["fabric"]["simulated"], true);
+    assert_eq!(report["totals"]["sent"], 50 * 40);
+    assert!(report["totals"]["lost"].as_u64() > Some(20), "{report}");
+    assert_eq!(run(1).stdout, first.stdout);
+    assert_ne!(run(2).stdout, first.stdout);
+    assert_eq!(lab.link_names(), [] as [&str; 0]);
+    let text = lab
+        .tap_reactor("--fabric sim --ping vm0:vm1 --count 3")
+        .expect_status(0);
+    assert!(text.stdout.contains("Simulated: "), "{}", text.stdout);
+}
