@@ -6,6 +6,7 @@
 
 mod disturbances;
 mod hand_made_lab;
+mod ipv6;
 mod lab;
 mod lifecycle;
 mod main_job;
@@ -15,4 +16,5 @@ mod report;
 mod rights;
 mod scale;
 mod usage;
+mod vlan;
 mod witnesses;
