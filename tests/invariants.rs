@@ -10,22 +10,32 @@ use proptest::prelude::*;
 
 /// The seeds of one target: a frame or an input each, recorded from real programs.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fuzz/seeds")
+        .join(target);
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
     assert!(!files.is_empty(), "{}: empty", folder.display());
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect()
 }
 
 /// A seed with some bytes changed and its end cut off.
 fn damaged(target: &'static str) -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), any::<u8>());
     let seed = prop::sample::select(seeds(target));
-    (seed, vec(change, 0..8), any::<prop::sample::Index>(), any::<bool>()).prop_map(
-        |(mut bytes, changes, end, cut)| {
+    (
+        seed,
+        vec(change, 0..8),
+        any::<prop::sample::Index>(),
+        any::<bool>(),
+    )
+        .prop_map(|(mut bytes, changes, end, cut)| {
             for (at, value) in changes {
                 if !bytes.is_empty() {
                     let at = at.index(bytes.len());
@@ -36,15 +46,16 @@ fn damaged(target: &'static str) -> impl Strategy<Value = Vec<u8>> {
                 bytes.truncate(end.index(bytes.len() + 1));
             }
             bytes
-        },
-    )
+        })
 }
 
 #[test]
 fn the_recorded_frames_and_files_hold_all_invariants() {
     seeds("parse").iter().for_each(|seed| harness::parse(seed));
     seeds("vm").iter().for_each(|seed| harness::vm(seed));
-    seeds("scenario").iter().for_each(|seed| harness::scenario(seed));
+    seeds("scenario")
+        .iter()
+        .for_each(|seed| harness::scenario(seed));
 }
 
 proptest! {

@@ -4,17 +4,21 @@
 mod seal;
 mod vm;
 
+#[allow(unused_imports)] // Each target uses one.
+pub use vm::vm;
+
 use tap_reactor::experiment::{Scenario, describe, plan};
 use tap_reactor::wire::{
     Describe, EthernetFrame, IcmpMessage, LARGEST_FRAME, Payload, UdpDatagram, Vlan, VlanId,
     take_off,
 };
 
-pub use vm::vm;
-
 /// Reads a frame in every way in which a VM may read it, as it is and with its checksums put right.
 pub fn parse(data: &[u8]) {
-    let mut frame = data.get(..data.len().min(LARGEST_FRAME)).unwrap_or(data).to_vec();
+    let mut frame = data
+        .get(..data.len().min(LARGEST_FRAME))
+        .unwrap_or(data)
+        .to_vec();
     read(&frame);
     seal::seal(&mut frame);
     read(&frame);
@@ -51,9 +55,14 @@ fn read(frame: &[u8]) {
         }
         Payload::Arp(arp) => {
             let mut buffer = [0; 64];
-            let written = arp.write(arp.target_mac, &mut buffer).expect("64 bytes are enough");
+            let written = arp
+                .write(arp.target_mac, &mut buffer)
+                .expect("64 bytes are enough");
             let read = EthernetFrame::parse(&buffer[..written]).and_then(|frame| frame.payload());
-            assert!(matches!(read, Ok(Payload::Arp(again)) if again == arp), "{read:?}");
+            assert!(
+                matches!(read, Ok(Payload::Arp(again)) if again == arp),
+                "{read:?}"
+            );
         }
         Payload::Other(_) => {}
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{
-    Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions, PingStart,
-    Reaction, SessionConfig, SessionId, Vm, VmConfig,
+    Addressing, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions,
+    PingStart, Reaction, SessionConfig, SessionId, Vm, VmConfig,
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
@@ -18,10 +18,9 @@ use super::seal::seal;
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 /// Bytes that an answer may have more than its question: headers, a quotation's, and those of fragments.
 const GROWTH: usize = 128;
-/// Frames that a VM may send of its own accord in one step of time, and their bytes. Requests that are repeated, probes,
-/// reports; ends of reassemblies are told with a quotation.
-const OWN_FRAMES: usize = 4 * 64;
-const OWN_BYTES: usize = OWN_FRAMES * 1500;
+/// Bytes that a VM may send of its own accord at its start and each time that it is left alone: requests that are
+/// repeated, probes, reports.
+const OWN_BYTES: usize = 8192;
 /// A VM that has that much to do at once never stops.
 const POLLS: usize = 100_000;
 
@@ -68,6 +67,9 @@ fn config(kind: u8) -> VmConfig {
     config.ipv4.probe = bit(0);
     config.ipv4.announce = bit(1).then_some(Duration::from_millis(10));
     config.ipv4.udp_echo = true;
+    if bit(7) {
+        config.ipv4.addressing = Addressing::Dhcp;
+    }
     config.ipv6 = (!bit(2)).then(|| Ipv6Config {
         interface: Some(Ipv6Interface {
             address: "fd77::2".parse().expect("an address"),
@@ -104,7 +106,13 @@ impl Bench {
     fn new(config: VmConfig) -> Bench {
         let now = Instant::from_nanos(1_000_000_000);
         let mut vm = Vm::new(now, config);
-        let destinations = ["10.77.0.3", "192.0.2.1", "fd77::3", "fe80::1", "2001:db8::1"];
+        let destinations = [
+            "10.77.0.3",
+            "192.0.2.1",
+            "fd77::3",
+            "fe80::1",
+            "2001:db8::1",
+        ];
         let sessions = destinations.iter().zip([16, 3000, 16, 3000, 0]);
         let sessions = sessions
             .map(|(destination, payload_length)| {
@@ -123,7 +131,7 @@ impl Bench {
             sessions,
             now,
             buffer: vec![0; LARGEST_FRAME + 64],
-            allowed: 0,
+            allowed: OWN_BYTES,
             sent: 0,
         }
     }
@@ -192,8 +200,14 @@ impl Bench {
         let frame = &self.buffer[..transmit.length];
         let tags = self.config.vlan.map_or(0, Vlan::length);
         let told = Describe(frame).to_string();
-        assert!(transmit.length <= 14 + tags + usize::from(self.config.mtu), "{told}");
-        assert!(!told.contains("malformed") && !told.contains("bad"), "{told}: {frame:02x?}");
+        assert!(
+            transmit.length <= 14 + tags + usize::from(self.config.mtu),
+            "{told}"
+        );
+        assert!(
+            !told.contains("malformed") && !told.contains("bad"),
+            "{told}: {frame:02x?}"
+        );
         assert_eq!(frame[6..12], MAC.0, "{told}");
         self.sent += transmit.length;
         if let Some(ping) = transmit.ping {
