@@ -89,11 +89,11 @@ client() {
     local i
     namespace "$1"
     plug "$1" eth0 "$2" "c$3-0"
-    for i in 1 2; do
+    for i in 1 2 3 4 5 6 7; do
         plug "$1" "eth$i" "$2" "c$3-$i"
         # The programs that run beside the list answer for themselves, and for nobody else.
         ip netns exec "$1" sysctl -qw "net.ipv4.conf.eth$i.arp_ignore=1"
-        ip -n "$1" addr add "fd77::$3:fff$i/64" dev "eth$i" nodad
+        ip -n "$1" addr add "fd77::$3:fff$i/64" dev "eth$i" nodad metric 2000
     done
     for ((i = 1; i < 255; i++)); do
         echo "addr add 10.77.$3.$i/16 brd 10.77.255.255 dev eth0"
@@ -105,8 +105,8 @@ client() {
 checks() {
     await "$1's IPv4 address" ip netns exec "$2" ping -c 1 -W 1 "$5"
     await "$1's IPv6 address" ip netns exec "$2" ping -6 -c 1 -W 1 "$6"
-    ip netns exec "$2" /usr/bin/python3 scripts/conformance/checks.py --interface eth0 --second eth1 --third eth2 \
-        --own "$3" --mac "$4" --ipv4 "$5" --ipv6 "$6" --out "$work/$1.json" "${only[@]}" >"$work/$1.out" 2>&1
+    ip netns exec "$2" /usr/bin/python3 scripts/conformance/checks.py --interface eth0 \
+        --beside eth1 --beside eth2 --beside eth3 --beside eth4 --beside eth5 --beside eth6 --beside eth7 --own "$3" --mac "$4" --ipv4 "$5" --ipv6 "$6" --out "$work/$1.json" "${only[@]}" >"$work/$1.out" 2>&1
 }
 
 vms=(--vms 2 --ipv6 --udp-echo)
@@ -132,6 +132,29 @@ for column in "${columns[@]}"; do
     checks "$title" "$place" "$number" "$hardware" "$ipv4" "$ipv6" &
     running+=($!)
 done
+if [ "$mode" != only ]; then
+    # Servers: a lab in which nobody has an address, and one without the filter.
+    seekers=(--vms 1 --subnet 10.79.0.0/16 --dhcp --ipv6 --slaac --subnet6 fd79:0:0:1::/64)
+    for kind in vm vm-no-filter; do
+        [ "$kind" = vm ] && filter=() || filter=(--no-filter)
+        lab "$name-$kind-seek" "${seekers[@]}" "${filter[@]}"
+        namespace "$name-$kind-serve"
+        plug "$name-$kind-serve" eth0 "$name-$kind-seek" serve
+        ip -n "$name-$kind-serve" addr add 10.79.0.1/16 dev eth0
+        ip -n "$name-$kind-serve" addr add fd79::1/64 dev eth0 nodad
+        endpoints=("$kind=02:00:0a:4f:00:02")
+        if [ "$kind" = vm ]; then
+            namespace "$name-seek-host"
+            plug "$name-seek-host" eth0 "$name-vm-seek" host
+            ip netns exec "$name-seek-host" busybox udhcpc -f -q -t 10 -T 1 -i eth0 -s "$PWD/scripts/conformance/udhcpc.sh" >"$work/udhcpc.log" 2>&1 &
+            processes+=($!)
+            endpoints+=("kernel=$(ip netns exec "$name-seek-host" cat /sys/class/net/eth0/address)")
+        fi
+        ip netns exec "$name-$kind-serve" /usr/bin/python3 scripts/conformance/servers.py --interface eth0 \
+            --folder "$work" "${endpoints[@]}" >"$work/$kind-serve.out" 2>&1 &
+        running+=($!)
+    done
+fi
 for process in "${running[@]}"; do
     wait "$process" || { cat "$work"/*.out >&2; fail "a column did not come to its end"; }
 done

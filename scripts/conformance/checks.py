@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """The checks that an endpoint is put to: independent programs, and frames made by hand.
 
-    checks.py --interface eth0 --second eth1 --mac MAC --ipv4 IP --ipv6 IP --own N --out VERDICTS.json
+    checks.py --interface eth0 --beside eth1 --beside eth2 --mac MAC --ipv4 IP --ipv6 IP --own N --out VERDICTS.json
 
 Runs in a network namespace whose `interface` is on the endpoint's bridge, and which is number N there: it has the
 addresses 10.77.N.1 to .254 and fd77::N:1 to :fe. Each check that provokes errors has an address of its own, because an
 endpoint limits how many it sends to each. A verdict is a few words; what they should be is for others to judge.
 """
 import argparse
+import concurrent.futures
 import json
 import re
 import struct
@@ -37,6 +38,8 @@ import socket
 
 from wire import SENTINEL, Wire, tell, verdict
 
+#: Tests that implementation6 has.
+IMPLEMENTATION_TESTS = 57
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 #: The list: name and function, in the order of the table.
 CHECKS = []
@@ -78,16 +81,23 @@ class Client:
         """Verdict on IPv4 datagrams, each given as what lies above the header."""
         source = fields.pop("src", None) or self.source()
         sentinel = fields.pop("sentinel", source)
+        wait_for = fields.pop("wait_for", None)
         frames = [self.wire.ether() / IP(src=source, dst=self.ipv4, **fields) / layer for layer in layers]
-        return verdict(self.wire.exchange(frames, sentinel))
+        return verdict(self.wire.exchange(frames, sentinel, wait_for))
 
     def frames6(self, *layers, **fields):
         source = fields.pop("src", None) or self.source6()
         sentinel = fields.pop("sentinel", source)
         destination = fields.pop("dst", self.ipv6)
         mac = fields.pop("mac", None)
+        wait_for = fields.pop("wait_for", None)
         frames = [self.wire.ether(mac) / IPv6(src=source, dst=destination, **fields) / layer for layer in layers]
-        return verdict(self.wire.exchange(frames, sentinel))
+        return verdict(self.wire.exchange(frames, sentinel, wait_for))
+
+
+def is_udp(frame):
+    """Whether it is a datagram of a program, which takes its time."""
+    return UDP in frame and frame[UDP].sport == 7
 
 
 def echo(size=8, **fields):
@@ -455,10 +465,10 @@ for name, layer, fields in (
     ("UDP, closed port, bad checksum", UDP(sport=4000, dport=40000, chksum=0x1234) / Raw(b"12345678"), {}),
     ("UDP, closed port, no checksum", UDP(sport=4000, dport=40000, chksum=0) / Raw(b"12345678"), {}),
     ("UDP, length too long", UDP(sport=4000, dport=40000, len=600) / Raw(b"12345678"), {}),
-    ("UDP echo", UDP(sport=4000, dport=7) / Raw(b"12345678"), {}),
-    ("UDP echo, no checksum", UDP(sport=4000, dport=7, chksum=0) / Raw(b"12345678"), {}),
+    ("UDP echo", UDP(sport=4000, dport=7) / Raw(b"12345678"), {"wait_for": is_udp}),
+    ("UDP echo, no checksum", UDP(sport=4000, dport=7, chksum=0) / Raw(b"12345678"), {"wait_for": is_udp}),
     ("UDP echo, bad checksum", UDP(sport=4000, dport=7, chksum=0x1234) / Raw(b"12345678"), {}),
-    ("UDP echo, empty", UDP(sport=4000, dport=7), {}),
+    ("UDP echo, empty", UDP(sport=4000, dport=7), {"wait_for": is_udp}),
     ("TCP SYN, closed port", TCP(sport=4000, dport=80, flags="S"), {}),
     ("TCP SYN, bad checksum", TCP(sport=4000, dport=80, flags="S", chksum=0x1234), {}),
 ):
@@ -608,7 +618,7 @@ for name, layer, fields in (
     ("UDP, closed port", udp6(), {}),
     ("UDP, closed port, 1400 bytes", UDP(sport=4000, dport=40000) / Raw(b"x" * 1400), {}),
     ("UDP, closed port, no checksum", udp6(chksum=0), {}),
-    ("UDP echo", UDP(sport=4000, dport=7) / Raw(b"12345678"), {}),
+    ("UDP echo", UDP(sport=4000, dport=7) / Raw(b"12345678"), {"wait_for": is_udp}),
     ("TCP SYN, closed port", TCP(sport=4000, dport=80, flags="S"), {}),
     ("hop-by-hop, padding", IPv6ExtHdrHopByHop() / echo6(), {}),
     ("hop-by-hop, option to skip", IPv6ExtHdrHopByHop(options=options(0x1E)) / echo6(), {}),
@@ -759,19 +769,20 @@ class Background:
             heard.send(bytes(wire.ether() / packet))
         heard.close()
         self.begun = time.monotonic()
-        self.programs = {
-            name: subprocess.Popen(
-                ["timeout", str(seconds), "stdbuf", "-oL", *words],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            for name, seconds, words in (
-                ("implementation6", 108, ["atk6-implementation6", "-p", options.second, client.ipv6]),
-                ("fragmentation6", 100, ["atk6-fragmentation6", options.third, client.ipv6]),
-            )
-        }
+        fragmenting, *places = options.beside
+        words = ["timeout", "100", "atk6-fragmentation6", fragmenting, client.ipv6]
+        self.fragmentation = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        # In as many places as there are: most of their time they wait for nothing.
+        self.pool = concurrent.futures.ThreadPoolExecutor(len(places))
+        numbers = range(1, IMPLEMENTATION_TESTS + 1)
+        self.implementation = [
+            self.pool.submit(self.some, place, numbers[i :: len(places)]) for i, place in enumerate(places)
+        ]
+
+    def some(self, place, numbers):
+        """The text of some tests of implementation6, one after the other."""
+        words = ["stdbuf", "-oL", "atk6-implementation6", "-p", place, self.client.ipv6]
+        return "".join(self.client.run(*words, number, seconds=25)[0] + "\n" for number in numbers)
 
     def verdicts(self):
         found = {}
@@ -782,12 +793,13 @@ class Background:
             while len(list_) < 1 and time.monotonic() < self.begun + seconds:
                 time.sleep(0.1)
             found[f"{words} fragments: incomplete for {name}"] = verdict(list_)
-        text, _ = self.programs["implementation6"].communicate()
-        for number, name, result in re.findall(r"^Test +(\d+): (.+?)\t+(.*)$", text, re.M):
+        text = "".join(job.result() for job in self.implementation)
+        tests = re.findall(r"^Test +(\d+): (.+?)\t+(.*)$", text, re.M)
+        for number, name, result in sorted(tests, key=lambda test: int(test[0])):
             result = {"PASSED - we got a reply": "reply", "FAILED - no reply": "silent"}.get(result, result)
             result = re.sub(r"FAILED - error reply \[(\d+):(\d+)\]", r"error \1 code \2", result)
             found[f"implementation6 {int(number):02}: {name.strip()}"] = result or "not finished"
-        text, _ = self.programs["fragmentation6"].communicate()
+        text, _ = self.fragmentation.communicate()
         attacks = len(re.findall(r"^ATTACK .* \d+ - ", text, re.M))
         alive = answered(self.client.run("ping", "-6", "-n", "-c", "2", "-i", "0.2", "-W", "2", self.client.ipv6)[0])
         found["fragmentation6, then ping -6"] = alive if attacks > 20 else f"only {attacks} attacks"
@@ -796,7 +808,8 @@ class Background:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("interface", "second", "third", "mac", "ipv4", "ipv6", "own", "out"):
+    parser.add_argument("--beside", action="append", help="an interface for what goes on beside the list")
+    for name in ("interface", "mac", "ipv4", "ipv6", "own", "out"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--only", default="", help="only checks whose names contain this")
     options = parser.parse_args()

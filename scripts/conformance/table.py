@@ -34,13 +34,23 @@ def explanations():
     return entries
 
 
+def column(file):
+    """The verdicts on one endpoint: those of the list, and those with servers, if they were asked for."""
+    path = pathlib.Path(file)
+    verdicts = json.loads(path.read_text(encoding="utf-8"))
+    servers = path.with_suffix(".servers.json")
+    if servers.exists():
+        verdicts.update(json.loads(servers.read_text(encoding="utf-8")))
+    return verdicts
+
+
 def matches(pattern, text):
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def main():
     mode, *files = sys.argv[1:]
-    vm, bare, kernel = (json.loads(pathlib.Path(file).read_text(encoding="utf-8")) for file in files)
+    vm, bare, kernel = map(column, files)
     entries, used, rows, wrong = explanations(), set(), [], []
     for name, seen in vm.items():
         control = kernel.get(name, "not run")
