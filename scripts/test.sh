@@ -15,6 +15,8 @@ cd "$(dirname "$0")/.."
 #   fping            fping               many VMs at once
 #   ndisc6           ndisc6              the same over IPv6
 #   radvd            radvd               a router that gives addresses
+#   dnsmasq-base     dnsmasq             addresses by DHCP
+#   procps           sysctl              routers and other kernels
 #   tcpdump          tcpdump             what really crossed a TAP
 #   util-linux       unshare, setpriv, prlimit, nsenter   a world with fewer rights
 #   mount            mount               a world without /dev/net/tun
@@ -22,9 +24,10 @@ cd "$(dirname "$0")/.."
 #   fonts-dejavu-core                    letters to write them with
 #   python3-venv     python3             reports read back by another implementation of HdrHistogram
 #   (shellcheck)     shellcheck          the scripts themselves
-packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd tcpdump util-linux mount chromium fonts-dejavu-core
-    python3-venv shellcheck)
-commands=(ip bridge ping arping fping ndisc6 radvd tcpdump unshare setpriv prlimit nsenter mount chromium python3 shellcheck)
+packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base procps tcpdump util-linux mount
+    chromium fonts-dejavu-core python3-venv shellcheck)
+commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq sysctl tcpdump unshare setpriv prlimit nsenter mount chromium
+    python3 shellcheck)
 
 fail() {
     printf 'scripts/test.sh: %s\n' "$*" >&2

@@ -184,10 +184,19 @@ struct Arguments {
     #[structopt(long, value_name = "PREFIX")]
     tap_prefix: Option<String>,
 
-    /// What carries the frames: bridge, none (TAPs only, for a switch of yours), or sim (a switch in memory, in virtual
+    /// What carries the frames: bridge, xdp (a program on each TAP, faster; needs root), none (TAPs only, for a switch of yours), or sim (a switch in memory, in virtual
     /// time, without TAPs or privileges) [default: bridge]
     #[structopt(long, value_name = "KIND")]
     fabric: Option<String>,
+
+    /// Command to run with --fabric none when all TAPs are there and before they are removed; TAP_REACTOR_EVENT is up or
+    /// down, TAP_REACTOR_TAPS their names
+    #[structopt(long, value_name = "CMD")]
+    hook: Option<String>,
+
+    /// Let the bridge answer ARP requests from tables that are filled beforehand, so that none is flooded
+    #[structopt(long)]
+    arp_proxy: bool,
 
     /// How long each frame takes on a simulated wire [default: 10us]
     #[structopt(long, value_name = "TIME")]
@@ -291,6 +300,10 @@ struct Arguments {
     /// Differentiated services code point of the pings, 0 to 63 [default: 0]
     #[structopt(long, value_name = "N")]
     dscp: Option<String>,
+
+    /// Let pings be larger than the MTU: up to 65507 bytes, sent in fragments
+    #[structopt(long)]
+    fragment: bool,
 
     /// Pings must not be cut into fragments; without it those that are larger than the MTU are
     #[structopt(long)]
@@ -529,6 +542,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("bridge", bridge),
         ("tap-prefix", tap_prefix),
         ("fabric", &arguments.fabric),
+        ("hook", &arguments.hook),
         ("sim-delay", &arguments.sim_delay),
         ("sim-jitter", &arguments.sim_jitter),
         ("sim-loss", &arguments.sim_loss),
@@ -562,9 +576,11 @@ fn settings(arguments: &Arguments) -> Settings {
         ("attach", arguments.attach),
         ("dhcp", arguments.dhcp),
         ("no-filter", arguments.no_filter),
+        ("arp-proxy", arguments.arp_proxy),
         ("announce", arguments.announce),
         ("probe", arguments.probe),
         ("udp-echo", arguments.udp_echo),
+        ("fragment", arguments.fragment),
         ("dont-fragment", arguments.dont_fragment),
         ("ipv6", arguments.ipv6),
         ("over-ipv6", arguments.over_ipv6),

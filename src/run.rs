@@ -12,7 +12,7 @@ use tap_reactor::load::{FlowId, Target};
 use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
 use tap_reactor::report::{self, Context, FabricReport, FileError, FlowName, MemoryReport, Report};
-use tap_reactor::system::{self, StopSignals, SystemError, TapFabric, resident_bytes};
+use tap_reactor::system::{self, HookEvent, StopSignals, SystemError, TapFabric, resident_bytes};
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
 use tap_reactor::topology::Topology;
 use tap_reactor::vm::{SessionConfig, VmId};
@@ -111,6 +111,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     };
     create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
     let memory = memory(before, experiment.vms.len());
+    hook(experiment, HookEvent::Up)?;
     add_flows(experiment, &mut hypervisor)?;
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
         place_flows(experiment, &topology, hypervisor.recorder());
@@ -174,14 +175,24 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let written = write_files(&report, output);
     let printed = print_report(&report, output);
     // Whatever went wrong above, the lab is taken away before the program says so.
+    let unhooked = hook(experiment, HookEvent::Down);
     let removed = fabric.remove_all();
     let end = ended?;
     drops?;
     restored?;
     printed?;
     written?;
+    unhooked?;
     removed?;
     Ok(as_expected && every_ping_was_answered(experiment, &report, end))
+}
+
+/// Runs the user's hook, if there is one.
+fn hook(experiment: &Experiment, event: HookEvent) -> Result<(), SystemError> {
+    match &experiment.lab.hook {
+        Some(command) => system::run_hook(command, event, &experiment.lab),
+        None => Ok(()),
+    }
 }
 
 fn recorder(experiment: &Experiment) -> Recorder {

@@ -238,3 +238,41 @@ fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
     fabric.write(VmId(0), &arp_request(0, 1));
     assert_eq!(receivers(&mut fabric, 2), [1]);
 }
+
+#[test]
+fn a_bridge_that_answers_arp_requests_floods_none() {
+    for ports_per_bridge in [9, 2] {
+        enter_own_network();
+        let lab = LabConfig {
+            vms: 5,
+            ports_per_bridge,
+            arp_proxy: true,
+            filter: false,
+            ..host_lab()
+        };
+        let (mut fabric, _poll) = fabric(lab).unwrap();
+        plug_all(&mut fabric, 5);
+        receivers(&mut fabric, 5);
+        for target in 1..5 {
+            let request = arp_request(0, target);
+            assert_eq!(fabric.write(VmId(0), &request), Write::Sent);
+            let mut buffer = [0; 64];
+            let Read::Frame(length) = fabric.read(VmId(0), &mut buffer) else {
+                panic!("nobody answered for vm{target}, {ports_per_bridge} ports");
+            };
+            let frame = tap_reactor::wire::EthernetFrame::parse(&buffer[..length]).unwrap();
+            let Ok(tap_reactor::wire::Payload::Arp(reply)) = frame.payload() else {
+                panic!("{frame:?}");
+            };
+            assert_eq!(reply.operation, ArpPacket::REPLY);
+            assert_eq!(
+                (reply.sender, reply.sender_mac),
+                (address(target), station(target).mac)
+            );
+            assert!(receivers(&mut fabric, 5).is_empty());
+            let unicast = self::frame(0, station(target).mac);
+            assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);
+            assert_eq!(receivers(&mut fabric, 5), [target]);
+        }
+    }
+}

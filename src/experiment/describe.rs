@@ -45,7 +45,12 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             "lab: in {place}; makes {} TAPs for a switch of yours, MTU {}",
             lab.vms, lab.mtu
         )?,
-        (None, Switching::Bridge | Switching::Xdp) => writeln!(
+        (None, Switching::Xdp) => writeln!(
+            out,
+            "lab: in {place}; makes {} TAPs with an XDP switch on each, MTU {}",
+            lab.vms, lab.mtu
+        )?,
+        (None, Switching::Bridge) => writeln!(
             out,
             "lab: in {place}; {verb} bridge {} and {} TAPs, MTU {}",
             lab.bridge, lab.vms, lab.mtu

@@ -56,7 +56,12 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
     let guests = guests::guests(settings, &vms, subnet, ipv6)?;
+    let may_fragment = settings.switch("fragment")?;
+    if let Some(setting) = settings.get("dont-fragment").filter(|_| may_fragment) {
+        return Err(setting.error("not allowed beside fragment"));
+    }
     let world = World {
+        may_fragment,
         subnet,
         guests: &guests,
         mtu: lab.mtu,
@@ -90,6 +95,7 @@ struct Group<'a> {
 
 /// What the flows are planned in.
 struct World<'a> {
+    may_fragment: bool,
     subnet: Ipv4Net,
     guests: &'a GuestPlan,
     mtu: u16,
@@ -194,6 +200,8 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
             Switching::Bridge => ports_per_bridge(settings, vms)?,
             _ => default.ports_per_bridge,
         },
+        hook: settings.get("hook").map(|setting| setting.text.clone()),
+        arp_proxy: settings.switch("arp-proxy")?,
         filter: !settings.switch("no-filter")?,
     })
 }
@@ -487,20 +495,20 @@ impl World<'_> {
             ),
         };
         let overhead = header + ICMP_ECHO_HEADER_LENGTH;
-        let is_cut = !self.guests.ping.dont_fragment;
-        let datagram = if is_cut { whole } else { self.mtu.into() };
-        let largest = datagram - overhead;
+        let mtu = usize::from(self.mtu);
+        let largest = if self.may_fragment { whole } else { mtu } - overhead;
         if size <= largest {
             return Ok(size);
         }
-        let limit = if is_cut {
-            "in fragments".to_owned()
+        let headers = format!("{name} and ICMP headers take {overhead} bytes");
+        let why = if self.may_fragment {
+            format!("in fragments allowed is 0 to {largest} ({headers})")
         } else {
-            format!("with an MTU of {datagram} and no fragments")
+            let most = whole - overhead;
+            format!(
+                "with an MTU of {mtu} allowed is 0 to {largest} ({headers}), or up to {most} with --fragment"
+            )
         };
-        let why = format!(
-            "{limit} allowed is 0 to {largest} ({name} and ICMP headers take {overhead} bytes)"
-        );
         Err(match setting {
             Some(setting) => setting.error(why),
             None => SettingError::new(format_args!("size {size}: {why}")),

@@ -85,7 +85,7 @@ drop_reasons! {
     UnexpectedReply => "unexpected_reply",
     /// An ARP packet that concerns neither the VM's address nor a neighbour it knows or looks for.
     ArpNotForUs => "arp_not_for_us",
-    /// Another station claims the VM's own address (RFC 5227).
+    /// Another station claims the VM's own address (RFC 5227, RFC 4862).
     ArpConflict => "arp_conflict",
     /// A ping waiting for its neighbour's address found the queue full.
     NeighbourQueueFull => "neighbour_queue_full",

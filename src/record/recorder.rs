@@ -208,6 +208,11 @@ impl Recorder {
         self.resolution.record(elapsed);
     }
 
+    /// The same over IPv6.
+    pub fn resolved6(&mut self, elapsed: u64) {
+        self.resolution6.record(elapsed);
+    }
+
     /// A DHCP server granted an address `elapsed` nanoseconds after the VM had begun to look for one.
     ///
     /// Addresses belong to the run as a whole, a warm-up included.
@@ -229,11 +234,6 @@ impl Recorder {
     /// The station `mac` claims the address of `vm` as well.
     pub fn conflict(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
         self.addresses.conflict(vm, address, mac);
-    }
-
-    /// The same over IPv6.
-    pub fn resolved6(&mut self, elapsed: u64) {
-        self.resolution6.record(elapsed);
     }
 
     /// A VM got its first answer `elapsed` nanoseconds after it had been made.
@@ -325,6 +325,11 @@ impl Recorder {
         &self.resolution
     }
 
+    /// How long neighbours took to resolve over IPv6.
+    pub const fn resolution6(&self) -> &Latency {
+        &self.resolution6
+    }
+
     /// How long VMs looked for an address by DHCP.
     pub const fn lease(&self) -> &Latency {
         &self.lease
@@ -333,11 +338,6 @@ impl Recorder {
     /// What happened to the VMs' addresses.
     pub const fn addresses(&self) -> &Addresses {
         &self.addresses
-    }
-
-    /// How long neighbours took to resolve over IPv6.
-    pub const fn resolution6(&self) -> &Latency {
-        &self.resolution6
     }
 
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.

@@ -40,12 +40,12 @@ pub struct Report {
     pub lateness_ns: LatencySummary,
     /// How long neighbours took to resolve over IPv4, from the first request to the reply.
     pub resolution_ns: LatencySummary,
-    /// How long VMs looked for an address by DHCP, from the first message to the grant.
-    #[serde(default)]
-    pub lease_ns: LatencySummary,
     /// The same over IPv6.
     #[serde(default)]
     pub resolution6_ns: LatencySummary,
+    /// How long VMs looked for an address by DHCP, from the first message to the grant.
+    #[serde(default)]
+    pub lease_ns: LatencySummary,
     /// The rtt of the first ping of each flow.
     pub first_ns: LatencySummary,
     /// How long frames waited for the tool itself.
@@ -205,12 +205,12 @@ pub struct Histograms {
     /// How long neighbours took to resolve over IPv4.
     #[serde(with = "encoding::full")]
     pub resolution: Latency,
-    /// How long VMs looked for an address by DHCP.
-    #[serde(default, with = "encoding::full")]
-    pub lease: Latency,
     /// The same over IPv6.
     #[serde(default, with = "encoding::full")]
     pub resolution6: Latency,
+    /// How long VMs looked for an address by DHCP.
+    #[serde(default, with = "encoding::full")]
+    pub lease: Latency,
     /// The rtt of the first ping of each flow.
     #[serde(with = "encoding::full")]
     pub first: Latency,
@@ -236,8 +236,8 @@ impl Histograms {
             response,
             lateness,
             resolution,
-            lease,
             resolution6,
+            lease,
             first,
             lag,
             boot,
@@ -248,8 +248,8 @@ impl Histograms {
         self.response.merge(response);
         self.lateness.merge(lateness);
         self.resolution.merge(resolution);
-        self.lease.merge(lease);
         self.resolution6.merge(resolution6);
+        self.lease.merge(lease);
         self.first.merge(first);
         self.lag.merge(lag);
         self.boot.merge(boot);

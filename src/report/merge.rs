@@ -68,8 +68,8 @@ impl Report {
             response,
             lateness,
             resolution,
-            lease,
             resolution6,
+            lease,
             first,
             lag,
             boot,
@@ -82,8 +82,8 @@ impl Report {
         self.response_ns = response.summary();
         self.lateness_ns = lateness.summary();
         self.resolution_ns = resolution.summary();
-        self.lease_ns = lease.summary();
         self.resolution6_ns = resolution6.summary();
+        self.lease_ns = lease.summary();
         self.first_ns = first.summary();
         self.lag_ns = lag.summary();
         self.boot_ns = boot.summary();

@@ -2,9 +2,10 @@
 
 use ipnet::Ipv4Net;
 
+use super::arp_proxy::Way;
 use super::error::SystemError;
 use super::lab::LabConfig;
-use super::links::{BridgePlan, LinkChange};
+use super::links::{BridgePlan, LinkChange, index_of};
 use super::mark::Mark;
 use super::netlink::Netlink;
 use super::sysctl;
@@ -30,6 +31,8 @@ struct Leaf {
     name: String,
     index: u32,
     taps: u32,
+    /// Its own port towards the spine, and the spine's port towards it, by index.
+    uplink: Option<(u32, u32)>,
 }
 
 /// Makes links that carry the mark of a run.
@@ -62,6 +65,7 @@ impl Bridges {
                 name,
                 index,
                 taps: 0,
+                uplink: None,
             });
         }
         Ok(bridges)
@@ -71,12 +75,13 @@ impl Bridges {
         let name = leaf_name(&maker.lab.bridge, leaf);
         let mac = leaf_mac(leaf, maker.mark);
         let index = maker.bridge(&name, mac, false)?;
-        maker.uplink(leaf, (index, self.spine))?;
+        let uplink = maker.uplink(leaf, (index, self.spine))?;
         self.macs.push((mac, name.clone()));
         self.leaves.push(Leaf {
             name,
             index,
             taps: 0,
+            uplink: Some(uplink),
         });
         Ok(())
     }
@@ -122,6 +127,24 @@ impl Bridges {
         if let Some(leaf) = self.leaves.get_mut(place) {
             leaf.taps = leaf.taps.saturating_sub(1);
         }
+    }
+
+    /// From every bridge, the port that leads to a TAP with that index on the bridge at `place`.
+    pub(super) fn ways_to(&self, place: usize, tap: u32) -> Vec<Way> {
+        let from = |(i, leaf): (usize, &Leaf)| {
+            let port = if i == place { tap } else { leaf.uplink?.0 };
+            Some(Way {
+                bridge: leaf.index,
+                port,
+            })
+        };
+        let spine = self.leaves.get(place).and_then(|leaf| leaf.uplink);
+        let spine = spine.map(|(_, port)| Way {
+            bridge: self.spine,
+            port,
+        });
+        let leaves = self.leaves.iter().enumerate().filter_map(from);
+        leaves.chain(spine).collect()
     }
 
     /// The tree as it was planned.
@@ -178,7 +201,7 @@ impl Maker<'_> {
     }
 
     /// Joins a leaf to the spine; `bridges` are the indices of both.
-    fn uplink(&mut self, leaf: u32, bridges: (u32, u32)) -> Result<(), SystemError> {
+    fn uplink(&mut self, leaf: u32, bridges: (u32, u32)) -> Result<(u32, u32), SystemError> {
         let names = uplink_names(&self.lab.bridge, leaf);
         let group = self.mark.group(GROUP);
         self.netlink.create_veth(
@@ -187,16 +210,22 @@ impl Maker<'_> {
             group,
             &self.mark.alias(),
         )?;
-        for (name, bridge) in [(names.0, bridges.0), (names.1, bridges.1)] {
-            self.silence_link(&name);
-            self.netlink.change_link(&name, &up(Some(bridge)))?;
-            if let Some(filtering) = &self.lab.vlan_filtering
-                && let Some(link) = self.netlink.link(&name)?
-            {
-                self.netlink.set_trunk_vlans(&name, link.index, filtering)?;
-            }
+        let indices = (
+            self.port(&names.0, bridges.0)?,
+            self.port(&names.1, bridges.1)?,
+        );
+        Ok(indices)
+    }
+
+    /// Makes one end of a veth pair a port of `bridge`, and returns its index.
+    fn port(&mut self, name: &str, bridge: u32) -> Result<u32, SystemError> {
+        self.silence_link(name);
+        self.netlink.change_link(name, &up(Some(bridge)))?;
+        let index = index_of(name)?;
+        if let Some(filtering) = &self.lab.vlan_filtering {
+            self.netlink.set_trunk_vlans(name, index, filtering)?;
         }
-        Ok(())
+        Ok(index)
     }
 
     fn silence_link(&mut self, name: &str) {

@@ -87,6 +87,10 @@ pub struct LabConfig {
     pub attach: bool,
     /// How many frames wait in a TAP before the kernel drops more; `None` for the kernel's default (1000).
     pub tx_queue_length: Option<u32>,
+    /// A command to run when the TAPs are there and before they are removed, for a switch that is not ours.
+    pub hook: Option<String>,
+    /// Let the bridge answer ARP requests itself, from tables that are filled beforehand.
+    pub arp_proxy: bool,
     /// Have the kernel drop what a VM's network card would: see [`Station`](crate::fabric::Station). Never done to TAPs
     /// that somebody else has prepared.
     pub filter: bool,
@@ -108,6 +112,8 @@ impl Default for LabConfig {
             vlan_filtering: None,
             attach: false,
             tx_queue_length: None,
+            hook: None,
+            arp_proxy: false,
             filter: true,
         }
     }

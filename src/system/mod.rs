@@ -5,10 +5,12 @@
 //! [`SystemError`]s that name the operation and its object and abort; what goes wrong with a frame is an outcome
 //! ([`crate::fabric::Read`], [`crate::fabric::Write`]), never an error.
 
+mod arp_proxy;
 mod bridges;
 mod clean;
 mod error;
 mod filter;
+mod hook;
 mod lab;
 mod limits;
 mod link;
@@ -27,9 +29,11 @@ mod tap;
 mod tap_fabric;
 mod timer;
 mod vlan_table;
+mod xdp;
 
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
+pub use hook::{HookEvent, run_hook};
 pub use lab::{LabConfig, NetnsChoice, Switching};
 pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use link::{Link, LinkKind};

@@ -10,9 +10,9 @@ use super::bridges::{Bridges, Maker, bridge_links, silence_link};
 use super::clean::remove_marked;
 use super::error::SystemError;
 use super::filter;
-use super::lab::LabConfig;
+use super::lab::{LabConfig, Switching};
 use super::limits::ensure_descriptors;
-use super::links::LinkChange;
+use super::links::{LinkChange, index_of};
 use super::mark::Mark;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
@@ -21,6 +21,7 @@ use super::overflow::{Reading, overflows};
 use super::prepared::{attach_tap, check_prepared_lab};
 use super::sysctl;
 use super::tap::Tap;
+use super::xdp::XdpSwitch;
 use crate::fabric::{Fabric, Read, Station, Write, WriteDrop};
 use crate::topology::Topology;
 use crate::vm::VmId;
@@ -79,6 +80,8 @@ enum Carrier {
     Prepared(u32),
     /// Bridges of ours.
     Bridges(Bridges),
+    /// A program on each TAP.
+    Xdp(Box<XdpSwitch>),
     /// Whatever somebody else attaches the TAPs to.
     External,
 }
@@ -134,7 +137,7 @@ impl TapFabric {
         match &self.carrier {
             Carrier::Prepared(index) => Some(*index),
             Carrier::Bridges(bridges) => Some(bridges.spine()),
-            Carrier::External => None,
+            Carrier::Xdp(_) | Carrier::External => None,
         }
     }
 
@@ -142,7 +145,7 @@ impl TapFabric {
     pub fn topology(&self) -> Option<Topology> {
         match &self.carrier {
             Carrier::Bridges(bridges) => Some(bridges.topology()),
-            Carrier::Prepared(_) | Carrier::External => None,
+            Carrier::Prepared(_) | Carrier::Xdp(_) | Carrier::External => None,
         }
     }
 
@@ -158,6 +161,9 @@ impl TapFabric {
                 ..LinkChange::default()
             };
             self.netlink.change_link("lo", &up)?;
+        }
+        if self.lab.switching == Switching::Xdp {
+            self.carrier = Carrier::Xdp(Box::new(XdpSwitch::load(self.lab.vms)?));
         }
         let Some(Ok(topology)) = self.lab.topology() else {
             return Ok(());
@@ -209,7 +215,7 @@ impl TapFabric {
         station: &Station,
     ) -> Result<(Tap, usize), SystemError> {
         let tap = Tap::create(name)?;
-        if self.lab.filter {
+        if self.has_filters() {
             tap.attach_filter(&mut filter::program(station))?;
         }
         if !self.namespace.is_ours() {
@@ -225,12 +231,20 @@ impl TapFabric {
         };
         let mut place = 0;
         let mut operation = format!("configure link {name}");
-        if let Carrier::Bridges(bridges) = &self.carrier {
-            place = bridges.choose(vm);
-            if let Some((bridge, index)) = bridges.get(place) {
-                change.master = Some(index);
-                operation = format!("add {name} to bridge {bridge}");
+        match &mut self.carrier {
+            Carrier::Bridges(bridges) => {
+                place = bridges.choose(vm);
+                if let Some((bridge, index)) = bridges.get(place) {
+                    change.master = Some(index);
+                    operation = format!("add {name} to bridge {bridge}");
+                }
             }
+            Carrier::Xdp(switch) => {
+                switch.add(vm, &tap, station)?;
+                change.xdp = Some(switch.program()?);
+                operation = format!("put the XDP switch on {name}");
+            }
+            Carrier::Prepared(_) | Carrier::External => {}
         }
         self.netlink
             .try_change_link(name, &change)
@@ -240,6 +254,13 @@ impl TapFabric {
         {
             let vlan = filtering.of(vm);
             self.netlink.set_port_vlan(name, link.index, vlan)?;
+        }
+        if self.lab.arp_proxy
+            && let Carrier::Bridges(bridges) = &self.carrier
+        {
+            let index = index_of(name)?;
+            let ways = bridges.ways_to(place, index);
+            self.netlink.proxy_arp(name, index, station, &ways)?;
         }
         Ok((tap, place))
     }
@@ -276,9 +297,10 @@ impl TapFabric {
         Ok(found.iter().map(|(vm, _)| *vm).zip(overflows).collect())
     }
 
-    /// Whether a filter stands before each TAP. Not where somebody else has made it: the filter would outlive us.
+    /// Whether a filter stands before each TAP. Not where somebody else has made it: the filter would outlive us. And not
+    /// behind XDP, which passes it by.
     fn has_filters(&self) -> bool {
-        self.lab.filter && !self.lab.attach
+        self.lab.filter && !self.lab.attach && self.lab.switching != Switching::Xdp
     }
 
     /// Ends the lab: removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel
@@ -362,12 +384,18 @@ impl Fabric for TapFabric {
     }
 
     fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
-        match self.taps.get(vm.index()) {
-            Some(Some(port)) if self.has_filters() => {
-                port.tap.attach_filter(&mut filter::program(station))
-            }
-            _ => Ok(()),
+        let has_filters = self.has_filters();
+        let Some(Some(port)) = self.taps.get(vm.index()) else {
+            return Ok(());
+        };
+        if let Carrier::Xdp(switch) = &mut self.carrier {
+            switch.remove(vm);
+            return switch.add(vm, &port.tap, station);
         }
+        if has_filters {
+            port.tap.attach_filter(&mut filter::program(station))?;
+        }
+        Ok(())
     }
 
     /// Holds up the caller for 20 ms, and half a millisecond more for each VM: the kernel waits for its own readers of a
@@ -377,6 +405,9 @@ impl Fabric for TapFabric {
             .iter()
             .filter_map(|vm| self.taps.get_mut(vm.index()).and_then(Option::take))
             .collect();
+        if let Carrier::Xdp(switch) = &mut self.carrier {
+            vms.iter().for_each(|vm| switch.remove(*vm));
+        }
         if let Carrier::Bridges(bridges) = &mut self.carrier {
             leaving.iter().for_each(|port| bridges.left(port.place));
         }

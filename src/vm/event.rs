@@ -80,7 +80,7 @@ pub enum Event {
         /// The address.
         address: Ipv4Addr,
     },
-    /// Another station claims the VM's address, or the one it tries (RFC 5227).
+    /// Another station claims the VM's address, or the one it tries (RFC 5227, RFC 4862).
     Conflict {
         /// The address.
         address: IpAddr,

@@ -78,7 +78,9 @@ impl Vm {
         {
             return None;
         }
-        let length = turn_into_icmp_error(buffer, kind, self.config.mac, own, TIME_TO_LIVE)?;
+        let identification = self.ipv4.next_identification();
+        let mac = self.config.mac;
+        let length = turn_into_icmp_error(buffer, kind, mac, own, TIME_TO_LIVE, identification)?;
         Some(Transmit { length, ping: None })
     }
 }

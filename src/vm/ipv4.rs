@@ -74,7 +74,8 @@ impl Ipv4 {
             .min()
     }
 
-    fn next_identification(&mut self) -> u16 {
+    /// The identification of the next datagram that this VM makes.
+    pub(super) fn next_identification(&mut self) -> u16 {
         self.identification = self.identification.wrapping_add(1);
         self.identification
     }

@@ -166,10 +166,11 @@ impl Vm {
         self.ipv4.fragments.clear() + ipv6
     }
 
-    /// Whether it has no IPv4 address yet and may come by one: it tries one, or looks for a DHCP server.
+    /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
     pub fn is_configuring(&self) -> bool {
-        self.address().is_none()
-            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some())
+        let ipv4 = self.address().is_none()
+            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some());
+        ipv4 || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
     }
 
     /// Has the pings of `session` go to another address of the same IP version from now on.

@@ -13,6 +13,7 @@ mod dhcp;
 mod fragments;
 mod icmp;
 mod ipv6;
+mod model;
 mod vlan;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);

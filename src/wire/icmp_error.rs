@@ -111,7 +111,7 @@ impl QuotedEcho {
 /// Turns the datagram in the frame at the start of `buffer` into an error about it, sent from `source_mac` and `source`
 /// to where it came from.
 ///
-/// The caller has parsed the frame. The datagram is quoted from its header on, as much as fits. Returns the frame's
+/// The caller has parsed the frame. `identification` is that of the error's own datagram. The datagram is quoted from its header on, as much as fits. Returns the frame's
 /// length, or `None` when the buffer is too short.
 pub fn turn_into_icmp_error(
     buffer: &mut [u8],
@@ -119,6 +119,7 @@ pub fn turn_into_icmp_error(
     source_mac: MacAddr,
     source: Ipv4Addr,
     time_to_live: u8,
+    identification: u16,
 ) -> Option<usize> {
     let (ethernet, ip) = buffer.split_at_checked(ETHERNET_HEADER_LENGTH)?;
     let destination_mac = MacAddr(*ethernet.get(6..)?.first_chunk()?);
@@ -138,7 +139,7 @@ pub fn turn_into_icmp_error(
         time_to_live,
         dscp: INTERNETWORK_CONTROL,
         dont_fragment: false,
-        identification: 0,
+        identification,
     };
     let icmp = envelope.write(IpNumber::ICMP, ICMP_ECHO_HEADER_LENGTH + quoted, buffer)?;
     let (header, quote) = icmp.split_at_mut_checked(ICMP_ECHO_HEADER_LENGTH)?;

@@ -140,7 +140,7 @@ fn vms_ping_each_other_and_the_kernel_over_ipv6_and_resolution_is_measured_apart
     let lab = Lab::new();
     for (arguments, flows) in [
         ("--ping vm0:vm1 -6", 1),
-        ("--ping vm0:vm1 --over-ipv6 --size 65527", 1),
+        ("--ping vm0:vm1 --over-ipv6 --fragment --size 65527", 1),
         ("--ping vm0:fd77::3", 1),
         ("--ping vm0:[fd77::1] --host-addr fd77::1/64", 1),
         ("--ping vm0:fe80::aff:fe4d:3", 1),
@@ -229,8 +229,8 @@ fn vms_take_address_and_router_from_radvd() {
     ping(&lab, "-I 2001:db8::1 fd99::aff:fe4d:3");
     drop(vms);
 
-    // Pings begin before the router is known, and those are not sent; the kernel, which is the router, answers those
-    // to its other address, and tells of those to where it knows no way.
+    // Pings begin when there is a router. It answers those to its other address, and tells of those to where it knows no
+    // way.
     let run = lab.tap_reactor(
         "--netns host --attach --slaac --ping vm0:2001:db8::1 --ping vm1:2001:db8:dead::1 --interval 50ms --duration 8s \
          --json",
@@ -238,4 +238,5 @@ fn vms_take_address_and_router_from_radvd() {
     let report = report(run.expect_status(1));
     assert!(report["totals"]["received"].as_u64() > Some(20), "{report}");
     assert!(report["totals"]["errored"].as_u64() > Some(1), "{report}");
+    assert_eq!(report["totals"]["unresolved"], 0, "{report}");
 }

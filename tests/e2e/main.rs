@@ -6,9 +6,11 @@
 
 mod disturbances;
 mod hand_made_lab;
+mod ipv4;
 mod ipv6;
 mod lab;
 mod lifecycle;
+mod load;
 mod main_job;
 mod raw_socket;
 mod refusals;

@@ -125,3 +125,58 @@ fn a_simulation_needs_no_rights_says_what_it_is_and_comes_out_the_same_each_time
         .expect_status(0);
     assert!(text.stdout.contains("Simulated: "), "{}", text.stdout);
 }
+
+#[test]
+fn xdp_carries_the_same_pings_without_a_bridge() {
+    let lab = Lab::new();
+    for arguments in [
+        "--vms 6 --ping mesh --count 5",
+        "--vms 6 --ping mesh --count 5 --ipv6 --over-ipv6",
+        "--vms 3 --ping mesh --count 5 --vlan 10",
+        "--vms 2 --ping vm0:vm1 --count 5 --size 8000 --mtu 9000",
+    ] {
+        let run = lab
+            .tap_reactor(&format!("{arguments} --interval 1ms --fabric xdp --json"))
+            .expect_status(0);
+        let report = json(&run);
+        assert_eq!(report["fabric"]["kind"], "xdp");
+        assert_eq!(report["totals"]["lost"], 0);
+    }
+    // An ARP request for one of us wakes nobody else.
+    let run = lab
+        .tap_reactor("--vms 20 --ping mesh --count 1 --fabric xdp --json")
+        .expect_status(0);
+    assert_eq!(json(&run)["drops"].get("arp_not_for_us"), None);
+}
+
+#[test]
+fn a_hook_joins_the_taps_to_a_switch_of_the_users_and_hears_of_their_end() {
+    let lab = Lab::new();
+    let hook = "case $TAP_REACTOR_EVENT in \
+         up) ip link add sw0 type bridge forward_delay 0 && ip link set sw0 up && \
+             for tap in $TAP_REACTOR_TAPS; do ip link set $tap master sw0; done ;; \
+         down) ip link delete sw0; echo gone; ls -d /sys/class/net/tap0 >/dev/null; ip link show tap2 ;; \
+         esac";
+    let command = |hook: &str| {
+        let words =
+            "--fabric none --netns host --vms 3 --ping mesh --count 5 --interval 1ms --json --hook";
+        let mut command = vec![crate::lab::TAP_REACTOR];
+        command.extend(words.split(' '));
+        command.push(hook);
+        lab.run(&command)
+    };
+    let run = command(hook).expect_status(0);
+    assert_eq!(json(&run)["totals"]["received"], 3 * 2 * 5);
+    assert_eq!(json(&run)["fabric"]["kind"], "none");
+    assert!(
+        run.stderr.contains("gone") && run.stderr.contains("tap2"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(lab.link_names(), [] as [&str; 0]);
+
+    let run = command("exit 7").expect_status(3);
+    assert!(run.stderr.contains("run the hook (up)"), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    assert_eq!(lab.link_names(), [] as [&str; 0]);
+}

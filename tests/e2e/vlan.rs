@@ -47,8 +47,8 @@ fn full_frames_pass_with_one_tag_and_with_two() {
         for arguments in [
             "--size 1472",
             "--size 1452 -6",
-            "--size 9000",
-            "--size 9000 -6",
+            "--fragment --size 9000",
+            "--fragment --size 9000 -6",
         ] {
             let run = lab.tap_reactor(&format!(
                 "--vlan {vlan} --ping vm0:vm1 {arguments} --count 5 --interval 1ms --json"

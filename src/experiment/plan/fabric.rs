@@ -15,9 +15,9 @@ const ONLY: &[(&str, &[&str])] = &[
     ("attach", &["bridge"]),
     ("arp-proxy", &["bridge"]),
     ("hook", &["none"]),
-    ("netns", &["bridge", "none"]),
-    ("tap-prefix", &["bridge", "none"]),
-    ("txqueuelen", &["bridge", "none"]),
+    ("netns", &["bridge", "xdp", "none"]),
+    ("tap-prefix", &["bridge", "xdp", "none"]),
+    ("txqueuelen", &["bridge", "xdp", "none"]),
     ("sim-delay", &["sim"]),
     ("sim-jitter", &["sim"]),
     ("sim-loss", &["sim"]),
@@ -43,9 +43,10 @@ pub(super) fn fabric(settings: &Settings) -> Result<Fabric, SettingError> {
     let name = choice.map_or("bridge", |setting| setting.text.as_str());
     let fabric = match (name, choice) {
         ("bridge", _) => Fabric::Taps(Switching::Bridge),
+        ("xdp", _) => Fabric::Taps(Switching::Xdp),
         ("none", _) => Fabric::Taps(Switching::External),
         ("sim", _) => Fabric::Simulated(simulation(settings)?),
-        (_, Some(setting)) => return Err(setting.error("allowed are bridge, none, sim")),
+        (_, Some(setting)) => return Err(setting.error("allowed are bridge, xdp, none, sim")),
         (_, None) => Fabric::Taps(Switching::Bridge),
     };
     for (setting, fabrics) in ONLY {
@@ -55,6 +56,29 @@ pub(super) fn fabric(settings: &Settings) -> Result<Fabric, SettingError> {
         {
             let fabrics = fabrics.join(" or ");
             return Err(setting.error(format_args!("allowed only with --fabric {fabrics}")));
+        }
+    }
+    if settings.switch("arp-proxy")?
+        && let Some(setting) = settings.get("arp-proxy")
+    {
+        for (other, why) in [
+            ("attach", "which leaves the bridge as it is"),
+            (
+                "ipv6",
+                "whose multicast a bridge with that flag does not pass on",
+            ),
+            (
+                "slaac",
+                "which takes multicast that a bridge with that flag does not pass on",
+            ),
+            (
+                "over-ipv6",
+                "whose multicast a bridge with that flag does not pass on",
+            ),
+        ] {
+            if settings.switch(other)? {
+                return Err(setting.error(format_args!("not allowed with --{other}, {why}")));
+            }
         }
     }
     Ok(fabric)

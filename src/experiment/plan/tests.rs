@@ -176,6 +176,14 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--fabric none --attach",
             "--attach true: allowed only with --fabric bridge",
         ),
+        (
+            "--arp-proxy --ipv6",
+            "--arp-proxy true: not allowed with --ipv6",
+        ),
+        (
+            "--hook true",
+            "--hook true: allowed only with --fabric none",
+        ),
         ("--vms 0", "--vms 0: allowed is 1 or more"),
         (
             "--vms 70000",
@@ -250,17 +258,15 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--timeout fast", "--timeout fast: expected number"),
         ("--duration 0ms", "more than 0"),
         (
-            "--size 1473 --dont-fragment",
-            "--size 1473: with an MTU of 1500 and no fragments allowed is 0 to 1472",
+            "--size 1473",
+            "--size 1473: with an MTU of 1500 allowed is 0 to 1472 (IPv4 and ICMP headers take 28 bytes), or up to 65507",
         ),
         (
-            "--ping vm0:vm1 --size 65508",
+            "--ping vm0:vm1 --size 65508 --fragment",
             "--size 65508: in fragments allowed is 0 to 65507",
         ),
-        (
-            "--ping vm0:vm1 --size 100 --mtu 100 --dont-fragment",
-            "allowed is 0 to 72",
-        ),
+        ("--ping vm0:vm1 --size 100 --mtu 100", "allowed is 0 to 72"),
+        ("--fragment --dont-fragment", "not allowed beside fragment"),
         ("--ttl 0", "--ttl 0: allowed is 1 to 255"),
         ("--ttl 256", "--ttl 256: allowed is 1 to 255"),
         ("--dscp 64", "--dscp 64: allowed is 0 to 63"),

@@ -3,8 +3,8 @@
 //! ```text
 //! expectation = figure operator value
 //! figure      = [histogram "."] statistic | count | "loss" | "rate"
-//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "resolution6" | "lease" | "first" | "lag"
-//!               (rtt if none is named)
+//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "resolution6" | "lease" | "first" | "lag" (rtt if none is
+//!               named)
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "errored" |
 //!               "drops"
@@ -56,8 +56,8 @@ enum Histogram {
     Response,
     Lateness,
     Resolution,
-    Lease,
     Resolution6,
+    Lease,
     First,
     Lag,
 }
@@ -174,8 +174,8 @@ impl Histogram {
             Histogram::Response => &histograms.response,
             Histogram::Lateness => &histograms.lateness,
             Histogram::Resolution => &histograms.resolution,
-            Histogram::Lease => &histograms.lease,
             Histogram::Resolution6 => &histograms.resolution6,
+            Histogram::Lease => &histograms.lease,
             Histogram::First => &histograms.first,
             Histogram::Lag => &histograms.lag,
         }

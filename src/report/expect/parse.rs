@@ -104,8 +104,8 @@ fn figure(name: &str) -> Option<Figure> {
         ("response", Histogram::Response),
         ("lateness", Histogram::Lateness),
         ("resolution", Histogram::Resolution),
-        ("lease", Histogram::Lease),
         ("resolution6", Histogram::Resolution6),
+        ("lease", Histogram::Lease),
         ("first", Histogram::First),
         ("lag", Histogram::Lag),
     ];

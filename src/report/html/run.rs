@@ -149,8 +149,8 @@ fn latencies(report: &Report) -> String {
         ("response", &report.response_ns),
         ("lateness", &report.lateness_ns),
         ("resolution", &report.resolution_ns),
-        ("lease", &report.lease_ns),
         ("resolution6", &report.resolution6_ns),
+        ("lease", &report.lease_ns),
         ("first ping", &report.first_ns),
         ("lag", &report.lag_ns),
     ];
@@ -180,8 +180,7 @@ fn latencies(report: &Report) -> String {
     let table = table(&headings, rows, false);
     format!(
         "<section>\n<h2>Latencies</h2>\n<p class=\"quiet\">lateness: sent after due, the generator's own fault · \
-         resolution, resolution6: finding a neighbour's address over IPv4, over IPv6 · lease: getting one's own by DHCP · \
-         lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
+         resolution, resolution6: finding a neighbour's address over IPv4, over IPv6 · lease: getting one's own by DHCP · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
     )
 }
 

@@ -121,6 +121,11 @@ impl Ipv6 {
         ipv6
     }
 
+    /// Whether an address is still tried, or a router still looked for.
+    pub(super) fn is_configuring(&self) -> bool {
+        self.routes.is_soliciting() || self.addresses.iter().any(|a| !a.is_assigned())
+    }
+
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline

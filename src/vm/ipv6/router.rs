@@ -38,6 +38,11 @@ impl Routes {
         self.soliciting = Some((at, 0));
     }
 
+    /// Whether a router is still looked for: it may answer the last question, too.
+    pub(super) fn is_soliciting(&self) -> bool {
+        self.soliciting.is_some()
+    }
+
     /// Uses `router` by default for `lifetime`; none at all ends that.
     pub(super) fn advertised(&mut self, now: Instant, router: Ipv6Addr, lifetime: Duration) {
         self.soliciting = None;

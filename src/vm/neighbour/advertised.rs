@@ -28,6 +28,7 @@ impl NeighbourTable {
             used: now,
         };
         match self.entries.get_mut(&address) {
+            Some(entry) if is_set(now, entry) => None,
             Some(State::Reachable { mac: known, .. } | State::Checked { mac: known, .. })
                 if *known == mac =>
             {
@@ -56,6 +57,9 @@ impl NeighbourTable {
         overrides: bool,
     ) -> Option<Option<Waited>> {
         let entry = self.entries.get_mut(&address)?;
+        if is_set(now, entry) {
+            return Some(None);
+        }
         let (known, used) = match entry {
             State::Incomplete { .. } => (mac?, now),
             State::Reachable { mac, used, .. } | State::Checked { mac, used, .. } => (*mac, *used),
@@ -80,6 +84,11 @@ impl NeighbourTable {
             State::Reachable { .. } | State::Checked { .. } => None,
         })
     }
+}
+
+/// Whether the entry was filled in for ever, so that nobody's word changes it.
+fn is_set(now: Instant, entry: &State) -> bool {
+    matches!(entry, State::Reachable { confirmed: Some(at), .. } if *at > now)
 }
 
 #[cfg(test)]
@@ -142,6 +151,15 @@ mod tests {
             let what = format!("{reachable} {mac:?} solicited {solicited} override {overrides}");
             assert_eq!(state(&mut table), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn an_entry_that_was_filled_in_stays() {
+        let mut table = NeighbourTable::default();
+        table.set(address(), A);
+        table.hear(Instant::ZERO, address(), B);
+        table.advertised(Instant::ZERO, address(), Some(B), true, true);
+        assert_eq!(state(&mut table), (A, false));
     }
 
     #[test]

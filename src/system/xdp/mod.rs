@@ -1,0 +1,168 @@
+//! A switch without a bridge: a program on each TAP that sends a frame on to the TAP of its destination.
+//!
+//! The program is `switch.c` beside this file, built to `switch.o` by whoever changes it. It finds the destination by
+//! hardware address, hands an ARP request to the VM that has the address asked for, and floods the rest. It can be
+//! loaded by root only (`CAP_BPF` and `CAP_NET_ADMIN` outside of user namespaces).
+//!
+//! Frames that go this way pass no bridge table, no filter and no packet socket: tcpdump on a TAP does not see them.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::{DevMapHash, HashMap as BpfHashMap, MapData};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+
+use super::error::SystemError;
+use super::links::index_of;
+use super::tap::Tap;
+use crate::fabric::Station;
+use crate::vm::VmId;
+use crate::wire::MacAddr;
+
+const OBJECT: &[u8] = aya::include_bytes_aligned!("switch.o");
+const PROGRAM: &str = "tap_switch";
+/// Entries of each map beside one for each VM of the plan, for VMs that are made while it runs.
+const SPARE_ENTRIES: u32 = 1024;
+
+/// The loaded program and its maps.
+pub(super) struct XdpSwitch {
+    program: Ebpf,
+    ports: DevMapHash<MapData>,
+    stations: BpfHashMap<MapData, u64, u32>,
+    owners: BpfHashMap<MapData, u32, u32>,
+    /// What the maps have of each VM.
+    entries: HashMap<VmId, Entry>,
+}
+
+struct Entry {
+    index: u32,
+    mac: MacAddr,
+    addresses: Vec<Ipv4Addr>,
+}
+
+impl fmt::Debug for XdpSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("XdpSwitch")
+            .field("vms", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl XdpSwitch {
+    /// Loads the program, with maps for that many VMs.
+    ///
+    /// # Errors
+    /// When the kernel does not let us, or does not know such programs.
+    pub(super) fn load(vms: u32) -> Result<XdpSwitch, SystemError> {
+        let entries = vms.saturating_add(SPARE_ENTRIES);
+        let mut loader = EbpfLoader::new();
+        for map in ["ports", "stations", "owners"] {
+            loader.map_max_entries(map, entries);
+        }
+        let mut program = loader.load(OBJECT).map_err(refused)?;
+        let xdp: &mut Xdp = program
+            .program_mut(PROGRAM)
+            .ok_or_else(|| missing(PROGRAM))?
+            .try_into()
+            .map_err(refused)?;
+        xdp.load().map_err(refused)?;
+        let mut map = |name| program.take_map(name).ok_or_else(|| missing(name));
+        Ok(XdpSwitch {
+            ports: map("ports")?.try_into().map_err(refused)?,
+            stations: map("stations")?.try_into().map_err(refused)?,
+            owners: map("owners")?.try_into().map_err(refused)?,
+            entries: HashMap::new(),
+            program,
+        })
+    }
+
+    /// The program, to be put on a TAP.
+    pub(super) fn program(&self) -> Result<BorrowedFd<'_>, SystemError> {
+        let program = self
+            .program
+            .program(PROGRAM)
+            .ok_or_else(|| missing(PROGRAM))?;
+        Ok(program.fd().map_err(refused)?.as_fd())
+    }
+
+    /// Puts the TAP of `vm` on the switch.
+    pub(super) fn add(
+        &mut self,
+        vm: VmId,
+        tap: &Tap,
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        let operation = || format!("put {} on the XDP switch", tap.name());
+        let refused = |error: &dyn Error| SystemError::refused(operation(), chain(error));
+        let index = index_of(tap.name())?;
+        self.ports
+            .insert(index, index, None, 0)
+            .map_err(|error| refused(&error))?;
+        self.stations
+            .insert(mac_key(station.mac), index, 0)
+            .map_err(|error| refused(&error))?;
+        for address in &station.addresses {
+            self.owners
+                .insert(address_key(*address), index, 0)
+                .map_err(|error| refused(&error))?;
+        }
+        let entry = Entry {
+            index,
+            mac: station.mac,
+            addresses: station.addresses.clone(),
+        };
+        self.entries.insert(vm, entry);
+        Ok(())
+    }
+
+    /// Takes `vm` off the switch. What is not there is no error: the kernel itself takes away a port whose TAP is gone.
+    pub(super) fn remove(&mut self, vm: VmId) {
+        let Some(entry) = self.entries.remove(&vm) else {
+            return;
+        };
+        let _ = self.ports.remove(entry.index);
+        let _ = self.stations.remove(&mac_key(entry.mac));
+        for address in entry.addresses {
+            let _ = self.owners.remove(&address_key(address));
+        }
+    }
+}
+
+/// The address's bytes from the last to the first, as the program makes its keys.
+fn mac_key(mac: MacAddr) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_be_bytes([0, 0, f, e, d, c, b, a])
+}
+
+/// The address as it stands in a packet.
+fn address_key(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+fn refused(error: impl Error) -> SystemError {
+    let advice = "it needs root outside of containers, and a kernel with CONFIG_BPF_SYSCALL; or take --fabric bridge";
+    SystemError::refused("load the XDP switch", chain(&error)).advise(advice)
+}
+
+fn missing(name: &str) -> SystemError {
+    SystemError::refused("load the XDP switch", format!("its object has no {name}"))
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some repeat their cause.
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// A switch of TAPs, run on each of them when it is written to: the frame goes from TAP to TAP without a bridge.
+//
+// Built by hand when it changes; the object beside this file is what the program loads:
+//
+//     clang -O2 -g0 -target bpf -mcpu=v3 -c switch.c -o switch.o
+//
+// It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h and if_ether.h.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) typeof(value) *name
+
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_DEVMAP_HASH = 25 };
+enum { XDP_DROP = 1, XDP_PASS = 2, XDP_REDIRECT = 4 };
+enum { BPF_F_BROADCAST = 1 << 3, BPF_F_EXCLUDE_INGRESS = 1 << 4 };
+
+struct xdp_md {
+	u32 data;
+	u32 data_end;
+	u32 data_meta;
+	u32 ingress_ifindex;
+	u32 rx_queue_index;
+	u32 egress_ifindex;
+};
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_redirect_map)(void *map, u64 key, u64 flags) = (void *)51;
+
+// struct bpf_devmap_val
+struct device {
+	u32 ifindex;
+	int program;
+};
+
+// By ifindex: every TAP of the lab.
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__type(key, u32);
+	__type(value, struct device);
+	__uint(max_entries, 1);
+} ports SEC(".maps");
+
+// The ifindex behind a hardware address. Keys are the address's bytes from the last to the first: as they are, the
+// addresses of a lab differ only where the hash of the map hardly looks, and collide.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, u64);
+	__type(value, u32);
+	__uint(max_entries, 1);
+} stations SEC(".maps");
+
+// The ifindex of the VM that has an IPv4 address, in network byte order, as a number.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, u32);
+	__type(value, u32);
+	__uint(max_entries, 1);
+} owners SEC(".maps");
+
+struct arp {
+	u8 destination[6];
+	u8 source[6];
+	u16 ether_type;
+	u16 hardware;
+	u16 protocol;
+	u8 lengths[2];
+	u16 operation;
+	u8 sender_mac[6];
+	u16 sender[2];
+	u8 target_mac[6];
+	u16 target[2];
+} __attribute__((packed));
+
+static inline __attribute__((always_inline)) u64 key_of(const u8 *mac)
+{
+	return (u64)mac[5] << 40 | (u64)mac[4] << 32 | (u64)mac[3] << 24 | (u64)mac[2] << 16 |
+	       (u64)mac[1] << 8 | mac[0];
+}
+
+static inline __attribute__((always_inline)) int send_to(struct xdp_md *context, u32 *port)
+{
+	// A bridge does not send a frame back to where it came from either.
+	if (*port == context->ingress_ifindex)
+		return XDP_DROP;
+	return bpf_redirect_map(&ports, *port, XDP_DROP);
+}
+
+SEC("xdp")
+int tap_switch(struct xdp_md *context)
+{
+	u8 *data = (u8 *)(u64)context->data;
+	u8 *end = (u8 *)(u64)context->data_end;
+	u32 *port;
+
+	if (data + 14 > end)
+		return XDP_DROP;
+	if (!(data[0] & 1)) {
+		u64 key = key_of(data);
+
+		port = bpf_map_lookup_elem(&stations, &key);
+		if (port)
+			return send_to(context, port);
+	} else if (data + sizeof(struct arp) <= end) {
+		struct arp *arp = (struct arp *)data;
+		u32 target = (u32)arp->target[1] << 16 | arp->target[0];
+		u32 sender = (u32)arp->sender[1] << 16 | arp->sender[0];
+
+		// 0x0608 and 0x0100 are ARP and "request" as a little-endian processor reads them.
+		if (arp->ether_type == 0x0608 && arp->operation == 0x0100 && target != sender) {
+			port = bpf_map_lookup_elem(&owners, &target);
+			if (port)
+				return send_to(context, port);
+		}
+	}
+	return bpf_redirect_map(&ports, 0, BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS);
+}

@@ -1,0 +1,166 @@
+//! Load experiments as a user runs them: patterns, rates, phases, scenario files, reports, expectations.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::lab::{Finished, Lab, repository_file};
+
+fn json(run: &Finished) -> Value {
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}
+
+fn number(report: &Value, pointer: &str) -> u64 {
+    report
+        .pointer(pointer)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("{pointer} in {report}"))
+}
+
+#[test]
+fn every_experiment_of_the_repository_runs_when_it_is_shortened() {
+    let lab = Lab::new();
+    let mut files: Vec<_> = std::fs::read_dir(repository_file("scripts/experiments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let file = file.display();
+        let plan = lab
+            .tap_reactor(&format!("--scenario {file} --dry-run"))
+            .expect_status(0);
+        assert!(plan.stdout.contains("in all: "), "{file}: {plan:?}");
+        let short = "--duration 300ms --json";
+        let run = lab.tap_reactor(&format!("--scenario {file} {short}"));
+        let report = json(&run);
+        // A slow machine may leave pings of a steep ramp unsent, and then says so with status 1.
+        let unsent = number(&report, "/totals/unsent");
+        assert_eq!(run.status, i32::from(unsent > 0), "{file}: {run:?}");
+        assert!(number(&report, "/totals/sent") > 0, "{file}");
+        assert_eq!(
+            number(&report, "/totals/sent"),
+            number(&report, "/totals/received"),
+            "{file}"
+        );
+    }
+    assert!(lab.link_names().is_empty(), "the labs were private");
+}
+
+#[test]
+fn a_mesh_at_a_rate_sends_what_was_asked_for_and_every_ping_is_answered() {
+    let lab = Lab::new();
+    let run = lab.tap_reactor(
+        "--vms 20 --ping mesh --rate 2000 --duration 1s --warmup 200ms --static-neighbours --json",
+    );
+    let report = json(&run.expect_status(0));
+    assert_eq!(number(&report, "/totals/sent"), 2_000);
+    assert_eq!(number(&report, "/totals/received"), 2_000);
+    assert_eq!(number(&report, "/flow_count"), 380);
+    assert_eq!(
+        number(&report, "/resolution_ns/count"),
+        0,
+        "neighbours were known"
+    );
+    let phases = report
+        .pointer("/phases")
+        .and_then(Value::as_array)
+        .expect("phases");
+    let sent = phases
+        .iter()
+        .map(|phase| (phase["counted"].clone(), number(phase, "/totals/sent")));
+    assert_eq!(
+        sent.collect::<Vec<_>>(),
+        [(false.into(), 400), (true.into(), 2_000)]
+    );
+}
+
+#[test]
+fn a_window_counts_per_flow_and_patterns_add_up() {
+    let lab = Lab::new();
+    let run = lab.tap_reactor("--vms 6 --ping ring --ping vm0:all --window 3 --count 50 --json");
+    let report = json(&run.expect_status(0));
+    assert_eq!(number(&report, "/flow_count"), 11);
+    assert_eq!(number(&report, "/totals/received"), 550);
+}
+
+#[test]
+fn reports_are_written_in_every_format_read_back_and_compared() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let mut flags = String::from("--ping vm0:vm1 --count 200 --interval 1ms --json");
+    for ending in ["json", "csv", "hgrm", "hlog", "html"] {
+        flags += &format!(" --report {}", path(&format!("run.{ending}")));
+    }
+    let run = lab.tap_reactor(&flags).expect_status(0);
+    let saved: Value =
+        serde_json::from_str(&std::fs::read_to_string(path("run.json")).unwrap()).unwrap();
+    assert_eq!(saved, json(&run), "the file is what --json prints");
+    for (ending, start) in [
+        ("csv", "src,"),
+        ("hgrm", "       Value"),
+        ("hlog", "#"),
+        ("html", "<!"),
+    ] {
+        let text = std::fs::read_to_string(path(&format!("run.{ending}"))).unwrap();
+        assert!(
+            text.to_lowercase().starts_with(&start.to_lowercase()),
+            "{ending}: {text:.80}"
+        );
+    }
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 5, "no temporary file is left: {names:?}");
+
+    let (one, other) = (path("run.json"), path("run.json"));
+    let merged = lab
+        .tap_reactor(&format!("report {one} {other} --merge --json"))
+        .expect_status(0);
+    assert_eq!(number(&json(&merged), "/totals/received"), 400);
+    let page = path("compare.html");
+    let compared = lab.tap_reactor(&format!("report {one} {other} --compare --html {page}"));
+    compared.expect_status(0);
+    assert!(Path::new(&page).exists());
+    std::fs::write(path("no.json"), "{}").unwrap();
+    let refused = lab
+        .tap_reactor(&format!("report {}", path("no.json")))
+        .expect_status(2);
+    assert!(refused.stderr.contains("no.json"), "{refused:?}");
+}
+
+#[test]
+fn an_expectation_that_fails_makes_the_status_1_and_each_is_told() {
+    let lab = Lab::new();
+    let line = "--ping vm0:vm1 --count 20 --interval 1ms --expect received>=20 --expect loss<0.1%";
+    let met = lab.tap_reactor(line).expect_status(0);
+    assert!(
+        met.stdout
+            .contains("expected received>=20: holds, found 20"),
+        "{met:?}"
+    );
+    let failed = lab
+        .tap_reactor(&format!("{line} --expect sent>20"))
+        .expect_status(1);
+    assert!(
+        failed.stdout.contains("expected sent>20: FAILS, found 20"),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn a_scenario_that_cannot_be_is_named_by_file_line_and_field() {
+    let lab = Lab::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lab.toml");
+    std::fs::write(&file, "vms = 2\nping = \"ring\"\n\nrate = \"fast\"\n").unwrap();
+    let run = lab.tap_reactor(&format!("--netns host --scenario {}", file.display()));
+    let run = run.expect_status(2);
+    assert!(
+        run.stderr
+            .contains("lab.toml, line 4: rate = fast: allowed are pings per second"),
+        "{run:?}"
+    );
+    assert!(lab.link_names().is_empty());
+}
