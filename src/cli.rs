@@ -151,7 +151,7 @@ struct Arguments {
     #[structopt(long, value_name = "BYTES")]
     size: Option<String>,
 
-    /// Fill the VMs' neighbour tables beforehand, so that nobody asks by ARP
+    /// Fill the VMs' neighbour tables and the bridge's forwarding table beforehand, so that nobody asks by ARP
     #[structopt(long)]
     static_neighbours: bool,
 
@@ -310,7 +310,7 @@ struct Arguments {
     #[structopt(long)]
     fragment: bool,
 
-    /// Pings must not be cut into fragments; without it those that are larger than the MTU are
+    /// Forbid routers to cut the pings into fragments
     #[structopt(long)]
     dont_fragment: bool,
 

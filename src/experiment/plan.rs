@@ -216,6 +216,7 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         },
         hook: settings.get("hook").map(|setting| setting.text.clone()),
         arp_proxy: settings.switch("arp-proxy")?,
+        static_forwarding: settings.switch("static-neighbours")?,
         filter: !settings.switch("no-filter")?,
     })
 }
