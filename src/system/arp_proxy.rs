@@ -1,8 +1,6 @@
 //! A bridge that answers ARP requests itself, as container networks have it: it knows every neighbour beforehand, and
 //! which port it is behind, and floods no request (`br_do_proxy_suppress_arp()` in `net/bridge/br_arp_nd_proxy.c`).
 //!
-//! And, without any answers, a bridge that knows beforehand which port each VM is behind: [`Netlink::forward_statically`].
-//!
 //! Nothing at all is flooded to a port that has the flag, so announcements and IPv6's multicast do not get there either.
 
 use std::net::Ipv4Addr;
@@ -29,7 +27,36 @@ pub(super) struct Way {
     pub(super) port: u32,
 }
 
+const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+
 impl Netlink {
+    /// Tells every bridge which port `mac` is behind, as if it had heard from there: else the first frame to a VM that has
+    /// not sent any is flooded. `name` is for the error.
+    ///
+    /// # Errors
+    /// When the kernel refuses any of it.
+    pub(super) fn teach_bridges(
+        &mut self,
+        name: &str,
+        mac: MacAddr,
+        ways: &[Way],
+    ) -> Result<(), SystemError> {
+        let requests = ways.iter().map(|way| (forwarding(*way, mac), REPLACE));
+        self.request(requests.collect(), |_| ())
+            .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
+    }
+
+    /// Has a request that a bridge has answered go no further by the port with that index, which leads to another bridge
+    /// of the lab. `name` is for the error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn suppress_answered(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
+        let request = port_flag(index, InfoBridgePort::NeighSupress(true));
+        self.request(vec![(request, 0)], |_| ())
+            .map_err(|refusal| refusal.of(format!("keep answered ARP requests from {name}")))
+    }
+
     /// Has the port with that index answer ARP requests, and tells every bridge which port `station` is behind. `name` is
     /// for the error.
     ///
@@ -43,37 +70,15 @@ impl Netlink {
         ways: &[Way],
     ) -> Result<(), SystemError> {
         let mut requests = vec![(port_flag(index, InfoBridgePort::ProxyARP(true)), 0)];
-        let replace = NLM_F_CREATE | NLM_F_REPLACE;
         for way in ways {
-            requests.push((forwarding(*way, station.mac), replace));
+            requests.push((forwarding(*way, station.mac), REPLACE));
             for address in &station.addresses {
-                requests.push((neighbour(way.bridge, *address, station.mac), replace));
+                requests.push((neighbour(way.bridge, *address, station.mac), REPLACE));
             }
         }
         self.request(requests, |_| ()).map_err(|refusal| {
             refusal.of(format!("have the bridge answer ARP requests for {name}"))
         })
-    }
-}
-
-impl Netlink {
-    /// Tells the bridge of `way` that `mac` is behind that port, and to flood no frame for an unknown address there: the
-    /// one station behind it is known. `name` is for the error.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(super) fn forward_statically(
-        &mut self,
-        name: &str,
-        way: Way,
-        mac: MacAddr,
-    ) -> Result<(), SystemError> {
-        let requests = vec![
-            (port_flag(way.port, InfoBridgePort::UnicastFlood(false)), 0),
-            (forwarding(way, mac), NLM_F_CREATE | NLM_F_REPLACE),
-        ];
-        self.request(requests, |_| ())
-            .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
     }
 }
 

@@ -91,7 +91,7 @@ pub struct LabConfig {
     pub hook: Option<String>,
     /// Let the bridge answer ARP requests itself, from tables that are filled beforehand.
     pub arp_proxy: bool,
-    /// Tell the bridges beforehand which port each VM is behind, so that no first frame is flooded to all of them.
+    /// Tell the bridges beforehand which port each VM is behind.
     pub static_forwarding: bool,
     /// Have the kernel drop what a VM's network card would: see [`Station`](crate::fabric::Station). Never done to TAPs
     /// that somebody else has prepared.

@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::arp_proxy::Way;
 use super::bridges::{Bridges, Maker, bridge_links, silence_link};
 use super::clean::remove_marked;
 use super::error::SystemError;
@@ -256,20 +255,16 @@ impl TapFabric {
             let vlan = filtering.of(vm);
             self.netlink.set_port_vlan(name, link.index, vlan)?;
         }
-        if self.lab.arp_proxy
+        if (self.lab.arp_proxy || self.lab.static_forwarding)
             && let Carrier::Bridges(bridges) = &self.carrier
         {
             let index = index_of(name)?;
             let ways = bridges.ways_to(place, index);
-            self.netlink.proxy_arp(name, index, station, &ways)?;
-        }
-        if self.lab.static_forwarding
-            && let Carrier::Bridges(bridges) = &self.carrier
-            && let Some((_, bridge)) = bridges.get(place)
-        {
-            let port = index_of(name)?;
-            let way = Way { bridge, port };
-            self.netlink.forward_statically(name, way, station.mac)?;
+            if self.lab.arp_proxy {
+                self.netlink.proxy_arp(name, index, station, &ways)?;
+            } else {
+                self.netlink.teach_bridges(name, station.mac, &ways)?;
+            }
         }
         Ok((tap, place))
     }

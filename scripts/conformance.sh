@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# Puts a VM and a small real host, the kernel in a network namespace, to the same checks by other people's programs, and
+# prints what each of them does side by side.
+#
+#   scripts/conformance.sh              checks, and holds the result to scripts/conformance.md
+#   scripts/conformance.sh --write      checks, and writes scripts/conformance.md
+#   scripts/conformance.sh --only TEXT  only checks whose names contain TEXT, as they are
+#
+# Every difference has to be explained in scripts/conformance/explained.txt. Exit status 0: all are, and the VM does what
+# scripts/conformance.md says; 1: not so, or something is missing. Needs root, and the packages that scripts/test.sh
+# names. Makes network namespaces of its own and takes about two minutes, most of them waiting for silence to end.
+# TAP_REACTOR names the program; default is target/debug/tap-reactor.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mode="check" only=()
+case ${1:-} in
+    '') ;;
+    --write) mode="write" ;;
+    --only) mode="only" only=(--only "${2:?--only takes a part of a name}") ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 1 ;;
+esac
+program=$(realpath "${TAP_REACTOR:-target/debug/tap-reactor}")
+
+fail() {
+    printf 'conformance.sh: %s\n' "$*" >&2
+    exit 1
+}
+[ "$(id -u)" = 0 ] || fail "network namespaces take root"
+[ -x "$program" ] || fail "$program is missing: cargo build"
+for command in ip ping fping arping arp-scan nmap nping hping3 ndisc6 atk6-implementation6 traceroute mtr dnsmasq radvd \
+    busybox stdbuf; do
+    command -v "$command" >/dev/null || fail "$command is missing; scripts/test.sh says which package has it"
+done
+/usr/bin/python3 -c 'import scapy.all' 2>/dev/null || fail "scapy is missing: apt-get install python3-scapy"
+
+work=$(mktemp -d)
+name=conform-$$
+namespaces=() processes=()
+finish() {
+    local process namespace
+    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
+    for process in "${processes[@]}"; do wait "$process" 2>/dev/null || true; done
+    for namespace in "${namespaces[@]}"; do ip netns del "$namespace" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+
+# namespace NAME: one of its own, without a bridge filter's cost or surprises.
+namespace() {
+    ip netns add "$1"
+    namespaces+=("$1")
+    ip -n "$1" link set lo up
+}
+
+# await WHAT COMMAND…: waits until the command succeeds, 20 seconds at most.
+await() {
+    local what=$1 i
+    shift
+    for ((i = 0; i < 200; i++)); do
+        if "$@" >/dev/null 2>&1; then return 0; fi
+        sleep 0.1
+    done
+    cat "$work"/*.log >&2 || true
+    fail "$what: waited 20 seconds in vain"
+}
+
+# lab NAMESPACE OPTION…: a lab with VMs that only answer.
+lab() {
+    namespace "$1"
+    local log=$work/$1.log
+    "$program" --netns "$1" --quiet "${@:2}" >"$log" 2>&1 &
+    processes+=($!)
+    await "lab $1" ip -n "$1" link show dev tap0 up
+}
+
+# plug NAMESPACE INTERFACE LAB PORT: a cable from a namespace to a lab's bridge.
+plug() {
+    ip link add "$2" netns "$1" type veth peer name "$4" netns "$3"
+    ip -n "$3" link set dev "$4" master br0 up
+    # Frames come and go as they are on a wire: sealed, and one by one.
+    ip netns exec "$1" ethtool -K "$2" tx off rx off gro off gso off tso off >/dev/null 2>&1 || true
+    ip -n "$1" link set dev "$2" up
+}
+
+# client NAMESPACE LAB NUMBER: where the checks are run from.
+client() {
+    local i
+    namespace "$1"
+    plug "$1" eth0 "$2" "c$3-0"
+    for i in 1 2 3 4 5 6 7; do
+        plug "$1" "eth$i" "$2" "c$3-$i"
+        # The programs that run beside the list answer for themselves, and for nobody else.
+        ip netns exec "$1" sysctl -qw "net.ipv4.conf.eth$i.arp_ignore=1"
+        ip -n "$1" addr add "fd77::$3:fff$i/64" dev "eth$i" nodad metric 2000
+    done
+    for ((i = 1; i < 255; i++)); do
+        echo "addr add 10.77.$3.$i/16 brd 10.77.255.255 dev eth0"
+        printf 'addr add fd77::%s:%x/64 dev eth0 nodad\n' "$3" "$i"
+    done | ip -n "$1" -batch -
+}
+
+# checks COLUMN CLIENT NUMBER MAC IPV4 IPV6
+checks() {
+    await "$1's IPv4 address" ip netns exec "$2" ping -c 1 -W 1 "$5"
+    await "$1's IPv6 address" ip netns exec "$2" ping -6 -c 1 -W 1 "$6"
+    ip netns exec "$2" /usr/bin/python3 scripts/conformance/checks.py --interface eth0 \
+        --beside eth1 --beside eth2 --beside eth3 --beside eth4 --beside eth5 --beside eth6 --beside eth7 --own "$3" --mac "$4" --ipv4 "$5" --ipv6 "$6" --out "$work/$1.json" "${only[@]}" >"$work/$1.out" 2>&1
+}
+
+vms=(--vms 2 --ipv6 --udp-echo)
+lab "$name-vm" "${vms[@]}"
+lab "$name-bare" "${vms[@]}" --no-filter
+
+# The control: a real host on the first lab's bridge, in which UDP port 7 echoes.
+namespace "$name-host"
+plug "$name-host" eth0 "$name-vm" host
+ip -n "$name-host" addr add 10.77.200.200/16 brd 10.77.255.255 dev eth0
+ip -n "$name-host" addr add fd77::200:200/64 dev eth0 nodad
+ip netns exec "$name-host" /usr/bin/python3 scripts/conformance/echo.py &
+processes+=($!)
+mac=$(ip netns exec "$name-host" cat /sys/class/net/eth0/address)
+
+columns=("vm $name-c1 101 $name-vm 02:00:0a:4d:00:02 10.77.0.2 fd77::2"
+    "vm-no-filter $name-c2 102 $name-bare 02:00:0a:4d:00:02 10.77.0.2 fd77::2"
+    "kernel $name-c3 103 $name-vm $mac 10.77.200.200 fd77::200:200")
+running=()
+for column in "${columns[@]}"; do
+    read -r title place number at hardware ipv4 ipv6 <<<"$column"
+    client "$place" "$at" "$number"
+    checks "$title" "$place" "$number" "$hardware" "$ipv4" "$ipv6" &
+    running+=($!)
+done
+if [ "$mode" != only ]; then
+    # Servers: a lab in which nobody has an address, and one without the filter.
+    seekers=(--vms 1 --subnet 10.79.0.0/16 --dhcp --ipv6 --slaac --subnet6 fd79:0:0:1::/64)
+    for kind in vm vm-no-filter; do
+        [ "$kind" = vm ] && filter=() || filter=(--no-filter)
+        lab "$name-$kind-seek" "${seekers[@]}" "${filter[@]}"
+        namespace "$name-$kind-serve"
+        plug "$name-$kind-serve" eth0 "$name-$kind-seek" serve
+        ip -n "$name-$kind-serve" addr add 10.79.0.1/16 dev eth0
+        ip -n "$name-$kind-serve" addr add fd79::1/64 dev eth0 nodad
+        endpoints=("$kind=02:00:0a:4f:00:02")
+        if [ "$kind" = vm ]; then
+            namespace "$name-seek-host"
+            plug "$name-seek-host" eth0 "$name-vm-seek" host
+            ip netns exec "$name-seek-host" busybox udhcpc -f -q -t 10 -T 1 -i eth0 -s "$PWD/scripts/conformance/udhcpc.sh" >"$work/udhcpc.log" 2>&1 &
+            processes+=($!)
+            endpoints+=("kernel=$(ip netns exec "$name-seek-host" cat /sys/class/net/eth0/address)")
+        fi
+        ip netns exec "$name-$kind-serve" /usr/bin/python3 scripts/conformance/servers.py --interface eth0 \
+            --folder "$work" "${endpoints[@]}" >"$work/$kind-serve.out" 2>&1 &
+        running+=($!)
+    done
+fi
+for process in "${running[@]}"; do
+    wait "$process" || { cat "$work"/*.out >&2; fail "a column did not come to its end"; }
+done
+
+if [ -n "${SHOW_TIMES:-}" ]; then tail -n 400 "$work"/*.out >&2; fi
+/usr/bin/python3 scripts/conformance/table.py "$mode" "$work"/{vm,vm-no-filter,kernel}.json

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets of tests/fuzz one after the other, and says how many inputs each was given.
+#
+#   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm and scenario
+#
+# Needs cargo-fuzz (cargo install cargo-fuzz) and a C++ compiler. Uses the nightly toolchain if there is one, else the
+# present one with RUSTC_BOOTSTRAP. What a fuzzer finds lies in tests/fuzz/artifacts, and the last line says how to see it
+# again. Exit status 0: clean; 1: something was found, or a tool is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+seconds=${1:-600}
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz.sh: '$seconds' is no number of seconds" >&2; exit 1; }
+targets=("${@:2}")
+[ "${#targets[@]}" -gt 0 ] || targets=(parse vm scenario)
+
+cargo fuzz --version >/dev/null 2>&1 || {
+    echo "fuzz.sh: cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2
+    exit 1
+}
+fuzz=(cargo)
+if cargo +nightly --version >/dev/null 2>&1; then
+    fuzz+=(+nightly)
+else
+    export RUSTC_BOOTSTRAP=1
+fi
+# Assertions and overflow checks are on; AddressSanitizer has nothing to find where there is no unsafe code.
+for target in "${targets[@]}"; do
+    "${fuzz[@]}" fuzz build --fuzz-dir tests/fuzz --sanitizer none --debug-assertions "$target"
+done
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+for target in "${targets[@]}"; do
+    # What this run finds is kept in the first folder; the seeds are only read.
+    mkdir -p "tests/fuzz/corpus/$target"
+    dictionary=()
+    [ ! -e "tests/fuzz/$target.dict" ] || dictionary=("-dict=tests/fuzz/$target.dict")
+    "${fuzz[@]}" fuzz run --fuzz-dir tests/fuzz --sanitizer none --debug-assertions "$target" \
+        "tests/fuzz/corpus/$target" "tests/fuzz/seeds/$target" -- \
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
+        "${dictionary[@]}" >"$log" 2>&1 || {
+        tail -n 40 "$log" >&2
+        exit 1
+    }
+    executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    memory=$(sed -n 's/^stat::peak_rss_mb: *//p' "$log")
+    coverage=$(sed -n 's/.*cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+    printf '%-10s %s inputs in %s s, %s edges reached, at most %s MiB, nothing found\n' \
+        "$target" "$executed" "$seconds" "$coverage" "$memory"
+done

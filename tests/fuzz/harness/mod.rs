@@ -1,0 +1,83 @@
+//! What must hold whatever comes in: the bodies of the fuzz targets, which `tests/invariants.rs` runs as well, with
+//! fewer and duller inputs, in every `cargo test`.
+
+mod seal;
+mod vm;
+
+#[allow(unused_imports)] // Each target uses one.
+pub use vm::vm;
+
+use tap_reactor::experiment::{Scenario, describe, plan};
+use tap_reactor::wire::{
+    Describe, EthernetFrame, IcmpMessage, LARGEST_FRAME, Payload, UdpDatagram, Vlan, VlanId,
+    take_off,
+};
+
+/// Reads a frame in every way in which a VM may read it, as it is and with its checksums put right.
+pub fn parse(data: &[u8]) {
+    let mut frame = data
+        .get(..data.len().min(LARGEST_FRAME))
+        .unwrap_or(data)
+        .to_vec();
+    read(&frame);
+    seal::seal(&mut frame);
+    read(&frame);
+    let vlans = [1, 4094].map(|number| VlanId::new(number).expect("allowed"));
+    for vlan in [
+        None,
+        Some(Vlan::Single(vlans[0])),
+        Some(Vlan::Double {
+            outer: vlans[0],
+            inner: vlans[1],
+        }),
+    ] {
+        let mut tagged = frame.clone();
+        if let Some(start) = take_off(vlan, &mut tagged) {
+            read(&tagged[start..]);
+        }
+    }
+}
+
+fn read(frame: &[u8]) {
+    let told = Describe(frame).to_string();
+    assert!(!told.is_empty() && !told.contains('\n'), "{told:?}");
+    let Ok(Ok(payload)) = EthernetFrame::parse(frame).map(|frame| frame.payload()) else {
+        return;
+    };
+    match payload {
+        Payload::Ipv4(packet) => {
+            assert!(packet.payload_offset + packet.payload.len() <= frame.len());
+            let _ = IcmpMessage::parse(&packet);
+            let _ = UdpDatagram::parse(&packet);
+        }
+        Payload::Ipv6(packet) => {
+            let _ = packet.upper_layer();
+        }
+        Payload::Arp(arp) => {
+            let mut buffer = [0; 64];
+            let written = arp
+                .write(arp.target_mac, &mut buffer)
+                .expect("64 bytes are enough");
+            let read = EthernetFrame::parse(&buffer[..written]).and_then(|frame| frame.payload());
+            assert!(
+                matches!(read, Ok(Payload::Arp(again)) if again == arp),
+                "{read:?}"
+            );
+        }
+        Payload::Other(_) => {}
+    }
+}
+
+/// Reads a scenario file, plans the run, and tells the plan. Nothing but an error of one line may come of nonsense.
+pub fn scenario(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match Scenario::parse("fuzz.toml", text).and_then(|scenario| plan(&scenario)) {
+        Ok(experiment) => assert!(!describe(&experiment).is_empty()),
+        Err(error) => {
+            let error = error.to_string();
+            assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Puts lengths and checksums right. Without that nearly every frame that a fuzzer makes would be turned away at the
+//! first of them, and nothing behind it would ever run.
+
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(place) = bytes.get_mut(at..at + 2) {
+        place.copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    let &[high, low] = bytes.get(at..at + 2)? else {
+        return None;
+    };
+    Some(u16::from_be_bytes([high, low]))
+}
+
+/// The Internet checksum (RFC 1071) of `bytes` and of what `sum` was made of.
+fn checksum(mut sum: u64, bytes: &[u8]) -> u16 {
+    for pair in bytes.chunks(2) {
+        sum += u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u64::from(low));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// The sum of the pseudo header: the addresses, the protocol and the length.
+fn pseudo(addresses: &[u8], protocol: u8, length: usize) -> u64 {
+    u64::from(!checksum(u64::from(protocol) + length as u64, addresses))
+}
+
+/// Puts right what an untagged `frame` says of its own length and checksums, as far as it can be told where they are.
+pub fn seal(frame: &mut [u8]) {
+    match word(frame, 12) {
+        Some(0x0800) => seal_ipv4(&mut frame[14..]),
+        Some(0x86dd) => seal_ipv6(&mut frame[14..]),
+        _ => {}
+    }
+}
+
+fn seal_ipv4(packet: &mut [u8]) {
+    if packet.len() < 20 {
+        return;
+    }
+    let header = 4 * usize::from(packet[0] & 15);
+    let length = usize::from(word(packet, 2).unwrap_or(0));
+    if header < 20 || header > packet.len() {
+        return;
+    }
+    let end = if (header..=packet.len()).contains(&length) {
+        length
+    } else {
+        let whole = packet.len().min(0xffff);
+        put(packet, 2, whole as u16);
+        whole
+    };
+    put(packet, 10, 0);
+    let sum = checksum(0, &packet[..header]);
+    put(packet, 10, sum);
+    let is_fragment = word(packet, 6).unwrap_or(0) & 0x3fff != 0;
+    if is_fragment {
+        return;
+    }
+    let protocol = packet[9];
+    let pseudo = pseudo(&packet[12..20], protocol, end - header);
+    seal_upper(protocol, pseudo, &mut packet[header..end]);
+}
+
+fn seal_ipv6(packet: &mut [u8]) {
+    if packet.len() < 40 {
+        return;
+    }
+    let length = usize::from(word(packet, 4).unwrap_or(0));
+    let end = if 40 + length <= packet.len() {
+        40 + length
+    } else {
+        let whole = (packet.len() - 40).min(0xffff);
+        put(packet, 4, whole as u16);
+        40 + whole
+    };
+    let mut next = packet[6];
+    let mut at = 40;
+    // Options, routing and destination headers; a fragment's checksum is that of the whole.
+    while matches!(next, 0 | 43 | 60) && at + 8 <= end {
+        next = packet[at];
+        at += 8 * (1 + usize::from(packet[at + 1]));
+    }
+    if at < end {
+        let pseudo = pseudo(&packet[8..40], next, end - at);
+        seal_upper(next, pseudo, &mut packet[at..end]);
+    }
+}
+
+fn seal_upper(protocol: u8, pseudo: u64, bytes: &mut [u8]) {
+    let (at, start) = match protocol {
+        1 => (2, 0),
+        58 => (2, pseudo),
+        17 => (6, pseudo),
+        _ => return,
+    };
+    if protocol == 17 {
+        let length = bytes.len() as u16;
+        put(bytes, 4, length);
+    }
+    put(bytes, at, 0);
+    let sum = checksum(start, bytes);
+    put(bytes, at, if sum == 0 { 0xffff } else { sum });
+}

@@ -1,0 +1,248 @@
+//! One VM against whatever the network, the clock and its user do to it.
+//!
+//! The input is a byte that says what VM it is, then steps. Each is a byte that says what happens, two bytes for a length
+//! or a time, and, if it is a frame, the frame.
+
+use std::time::Duration;
+
+use tap_reactor::time::Instant;
+use tap_reactor::vm::{
+    Addressing, Ipv6Config, Ipv6Interface, MAX_OUTGOING, MAX_REASSEMBLY_BYTES, PingOptions,
+    PingStart, Reaction, SessionConfig, SessionId, Vm, VmConfig,
+};
+use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
+
+use super::seal::seal;
+
+/// The VM is vm0 of a lab with default addresses.
+const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
+/// Bytes that an answer may have more than its question: headers, a quotation's, and those of fragments.
+const GROWTH: usize = 128;
+/// Bytes that a VM may send of its own accord at its start and each time that it is left alone: requests that are
+/// repeated, probes, reports.
+const OWN_BYTES: usize = 8192;
+/// A VM that has that much to do at once never stops.
+const POLLS: usize = 100_000;
+
+/// The steps of one input.
+struct Steps<'a>(&'a [u8]);
+
+enum Step<'a> {
+    /// Frame as it is.
+    Frame(&'a [u8]),
+    /// Frame sent to this VM, and with sound checksums.
+    Sealed(&'a [u8]),
+    /// So much time passes.
+    Wait(Duration),
+    /// The VM's user starts a ping to one of the sessions' destinations.
+    Ping(usize),
+}
+
+impl<'a> Iterator for Steps<'a> {
+    type Item = Step<'a>;
+
+    fn next(&mut self) -> Option<Step<'a>> {
+        let (&[what, high, low], rest) = self.0.split_first_chunk::<3>()?;
+        let number = u16::from_be_bytes([high, low]);
+        self.0 = rest;
+        let mut frame = || {
+            let (frame, rest) = self.0.split_at(usize::from(number).min(self.0.len()));
+            self.0 = rest;
+            frame
+        };
+        Some(match what % 8 {
+            0 => Step::Frame(frame()),
+            1..=4 => Step::Sealed(frame()),
+            5 => Step::Wait(Duration::from_micros(number.into())),
+            6 => Step::Wait(Duration::from_millis(number.into())),
+            _ => Step::Ping(usize::from(number)),
+        })
+    }
+}
+
+/// The kinds of VMs, by the bits of `kind`.
+fn config(kind: u8) -> VmConfig {
+    let mut config = VmConfig::new(MAC, [10, 77, 0, 2].into());
+    let bit = |n: u8| kind & (1 << n) != 0;
+    config.ipv4.probe = bit(0);
+    config.ipv4.announce = bit(1).then_some(Duration::from_millis(10));
+    config.ipv4.udp_echo = true;
+    if bit(7) {
+        config.ipv4.addressing = Addressing::Dhcp;
+    }
+    config.ipv6 = (!bit(2)).then(|| Ipv6Config {
+        interface: Some(Ipv6Interface {
+            address: "fd77::2".parse().expect("an address"),
+            prefix_length: 64,
+        }),
+        probe: bit(3),
+        slaac: bit(4),
+        report: Duration::ZERO,
+    });
+    let id = |number| VlanId::new(number).expect("allowed");
+    config.vlan = match (bit(5), bit(6)) {
+        (false, _) => None,
+        (true, false) => Some(Vlan::Single(id(100))),
+        (true, true) => Some(Vlan::Double {
+            outer: id(100),
+            inner: id(200),
+        }),
+    };
+    config
+}
+
+struct Bench {
+    vm: Vm,
+    config: VmConfig,
+    sessions: Vec<SessionId>,
+    now: Instant,
+    buffer: Vec<u8>,
+    /// Bytes that the VM may have sent by now, and those that it has.
+    allowed: usize,
+    sent: usize,
+}
+
+impl Bench {
+    fn new(config: VmConfig) -> Bench {
+        let now = Instant::from_nanos(1_000_000_000);
+        let mut vm = Vm::new(now, config);
+        let destinations = [
+            "10.77.0.3",
+            "192.0.2.1",
+            "fd77::3",
+            "fe80::1",
+            "2001:db8::1",
+        ];
+        let sessions = destinations.iter().zip([16, 3000, 16, 3000, 0]);
+        let sessions = sessions
+            .map(|(destination, payload_length)| {
+                let config = SessionConfig {
+                    destination: destination.parse().expect("an address"),
+                    payload_length,
+                    timeout: Duration::from_millis(500),
+                    options: PingOptions::default(),
+                };
+                vm.open_session(config).expect("there is room")
+            })
+            .collect();
+        Bench {
+            vm,
+            config,
+            sessions,
+            now,
+            buffer: vec![0; LARGEST_FRAME + 64],
+            allowed: OWN_BYTES,
+            sent: 0,
+        }
+    }
+
+    fn step(&mut self, step: Step<'_>) {
+        match step {
+            Step::Frame(frame) => self.receive(frame.to_vec()),
+            Step::Sealed(frame) => {
+                let mut frame = frame.to_vec();
+                if let [destination @ .., _] = frame.get_mut(..7).unwrap_or_default()
+                    && destination[0] & 1 == 0
+                {
+                    destination.copy_from_slice(&MAC.0);
+                }
+                seal(&mut frame);
+                if let Some(vlan) = self.config.vlan {
+                    frame.splice(0..0, vec![0; vlan.length()]);
+                    let _ = vlan.put_on(&mut frame);
+                }
+                self.receive(frame);
+            }
+            Step::Wait(time) => {
+                self.allowed += OWN_BYTES;
+                self.now = self.now + time;
+                for session in self.sessions.clone() {
+                    while self.vm.expire(self.now, session).is_some() {}
+                }
+            }
+            Step::Ping(which) => {
+                let session = self.sessions[which % self.sessions.len()];
+                self.allowed += 3000 + 3 * GROWTH;
+                if let PingStart::Transmit(transmit) =
+                    self.vm.ping(self.now, session, self.now, &mut self.buffer)
+                {
+                    self.transmitted(Reaction {
+                        transmit: Some(transmit),
+                        event: None,
+                    });
+                }
+            }
+        }
+        self.settle();
+        assert!(
+            self.sent <= self.allowed,
+            "{} bytes sent, {} can be accounted for",
+            self.sent,
+            self.allowed
+        );
+        let bound = 2 * MAX_REASSEMBLY_BYTES + MAX_OUTGOING * LARGEST_FRAME;
+        assert!(self.vm.fragment_bytes() <= bound);
+    }
+
+    fn receive(&mut self, frame: Vec<u8>) {
+        let length = frame.len().min(LARGEST_FRAME);
+        self.buffer[..length].copy_from_slice(&frame[..length]);
+        self.allowed += length + GROWTH;
+        let reaction = self.vm.receive(self.now, &mut self.buffer, length);
+        self.transmitted(reaction);
+    }
+
+    /// What the VM sends is sound, is its own, and fits the link.
+    fn transmitted(&mut self, reaction: Reaction) {
+        let Some(transmit) = reaction.transmit else {
+            return;
+        };
+        let frame = &self.buffer[..transmit.length];
+        let tags = self.config.vlan.map_or(0, Vlan::length);
+        let told = Describe(frame).to_string();
+        assert!(
+            transmit.length <= 14 + tags + usize::from(self.config.mtu),
+            "{told}"
+        );
+        assert!(
+            !told.contains("malformed") && !told.contains("checksum"),
+            "{told}: {frame:02x?}"
+        );
+        assert_eq!(frame[6..12], MAC.0, "{told}");
+        self.sent += transmit.length;
+        if let Some(ping) = transmit.ping {
+            self.vm.stamp_sent(ping, self.now);
+        }
+    }
+
+    /// Lets the VM do all that is due. It comes to an end, and does not ask to be called again at once.
+    fn settle(&mut self) {
+        for _ in 0..POLLS {
+            match self.vm.poll(self.now, &mut self.buffer) {
+                Some(reaction) => self.transmitted(reaction),
+                None => {
+                    let next = self.vm.poll_at();
+                    assert!(
+                        next.is_none_or(|at| at > self.now),
+                        "nothing to do at {:?}, but called for {next:?}",
+                        self.now
+                    );
+                    return;
+                }
+            }
+        }
+        panic!("a VM that never rests");
+    }
+}
+
+/// Lets the steps in `data` happen to a VM.
+pub fn vm(data: &[u8]) {
+    let Some((&kind, steps)) = data.split_first() else {
+        return;
+    };
+    let mut bench = Bench::new(config(kind));
+    bench.settle();
+    for step in Steps(steps) {
+        bench.step(step);
+    }
+}
