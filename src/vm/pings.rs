@@ -17,7 +17,7 @@ pub enum PingStart {
     Waiting,
     /// The ping is over before it began, for that reason.
     Unresolved(Event, Unsent),
-    /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
+    /// The session has [`super::MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
     Refused,
 }
 
@@ -26,9 +26,9 @@ pub enum PingStart {
 pub enum Unsent {
     /// There is no way to its destination: it is on another network and there is no gateway, or the VM has no address.
     NoRoute,
-    /// [`MAX_WAITING`] pings wait for the same neighbour.
+    /// [`super::MAX_WAITING`] pings wait for the same neighbour.
     NeighbourQueueFull,
-    /// It is larger than the link carries, and [`MAX_OUTGOING`] of that kind are on their way out.
+    /// It is larger than the link carries, and [`super::MAX_OUTGOING`] of that kind are on their way out.
     OutboxFull,
 }
 
