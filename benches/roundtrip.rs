@@ -7,10 +7,13 @@
 //! one namespace, in turns, because the speed of a machine changes from minute to minute: only the ratio of two rounds
 //! that ran one after the other says something about the code. The median of these ratios is what counts.
 //!
+//! At the end strace counts the system calls of a ping, where it is installed.
+//!
 //! Each case has a process of its own, and with it a private network namespace, which the kernel takes away at its end.
 
 mod bare_loop;
 mod reactor_loop;
+mod system_calls;
 
 use std::process::{Command, ExitCode};
 
@@ -58,10 +61,13 @@ struct Options {
     /// Pings of a round, all pairs together.
     pings: u64,
     case: Option<Case>,
+    /// Whether only the reactor runs, once: for strace to count.
+    is_traced: bool,
 }
 
 fn main() -> ExitCode {
     let done = options().and_then(|options| match options.case {
+        Some(case) if options.is_traced => run_once(case, options.pings),
         Some(case) => measure(case, &options),
         None => measure_all(&options),
     });
@@ -79,6 +85,7 @@ fn options() -> Result<Options> {
         rounds: 7,
         pings: 100_000,
         case: None,
+        is_traced: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -94,6 +101,7 @@ fn options() -> Result<Options> {
                     window: window.parse()?,
                 });
             }
+            "--traced" => options.is_traced = true,
             // What `cargo bench` passes to every benchmark.
             "--bench" => {}
             _ => return Err(format!("{word} is none of --rounds, --pings, --case").into()),
@@ -132,6 +140,13 @@ fn measure_all(options: &Options) -> Result<()> {
             .into());
         }
     }
+    system_calls::count(options.pings)
+}
+
+/// Pings of the reactor alone.
+fn run_once(case: Case, pings: u64) -> Result<()> {
+    let mut ours = ReactorLoop::new(case.pairs)?;
+    ours.rate(case.window, pings / u64::from(case.pairs))?;
     Ok(())
 }
 

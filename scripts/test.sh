@@ -23,11 +23,12 @@ cd "$(dirname "$0")/.."
 #   chromium         chromium            report pages, opened and looked at
 #   fonts-dejavu-core                    letters to write them with
 #   python3-venv     python3             reports read back by another implementation of HdrHistogram
+#   valgrind         valgrind            how many instructions a ping takes
 #   (shellcheck)     shellcheck          the scripts themselves
 packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base procps tcpdump util-linux mount
-    chromium fonts-dejavu-core python3-venv shellcheck)
+    chromium fonts-dejavu-core python3-venv valgrind shellcheck)
 commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq sysctl tcpdump unshare setpriv prlimit nsenter mount chromium
-    python3 shellcheck)
+    python3 valgrind shellcheck)
 
 fail() {
     printf 'scripts/test.sh: %s\n' "$*" >&2
@@ -78,6 +79,8 @@ step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
 step cargo build --locked
 step cargo test --locked
+# Instructions of a ping, which have a budget.
+step cargo bench --locked --bench instructions
 
 # The reports that tests/report_files.rs left behind, read by other programs.
 target=${CARGO_TARGET_DIR:-target}

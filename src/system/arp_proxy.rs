@@ -41,7 +41,8 @@ impl Netlink {
         mac: MacAddr,
         ways: &[Way],
     ) -> Result<(), SystemError> {
-        let requests = ways.iter().map(|way| (forwarding(*way, mac), REPLACE));
+        let learnt = |way: &Way| (forwarding(*way, mac, NeighbourState::Reachable), REPLACE);
+        let requests = ways.iter().map(learnt);
         self.request(requests.collect(), |_| ())
             .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
     }
@@ -71,7 +72,10 @@ impl Netlink {
     ) -> Result<(), SystemError> {
         let mut requests = vec![(port_flag(index, InfoBridgePort::ProxyARP(true)), 0)];
         for way in ways {
-            requests.push((forwarding(*way, station.mac), REPLACE));
+            requests.push((
+                forwarding(*way, station.mac, NeighbourState::Noarp),
+                REPLACE,
+            ));
             for address in &station.addresses {
                 requests.push((neighbour(way.bridge, *address, station.mac), REPLACE));
             }
@@ -95,13 +99,14 @@ fn port_flag(index: u32, flag: InfoBridgePort) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewLink(message)
 }
 
-/// A static entry of a bridge's forwarding table.
-fn forwarding(way: Way, mac: MacAddr) -> RouteNetlinkMessage {
+/// An entry of a bridge's forwarding table: `Noarp` for a static one, `Reachable` for one as if learnt just now. A static
+/// one costs the kernel a walk over all ports (`fdb_add_hw_addr()` in `net/bridge/br_fdb.c`).
+fn forwarding(way: Way, mac: MacAddr, state: NeighbourState) -> RouteNetlinkMessage {
     let mut message = NeighbourMessage::default();
     message.header = NeighbourHeader {
         family: AddressFamily::Bridge,
         ifindex: way.port,
-        state: NeighbourState::Noarp,
+        state,
         flags: NeighbourFlags::Controller,
         ..NeighbourHeader::default()
     };

@@ -9,33 +9,32 @@ mod fragments;
 mod listener;
 mod refusal;
 mod router;
+mod state;
 mod udp;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::ipv4::TIME_TO_LIVE;
-use super::limiter::ErrorLimiter;
-use super::reassembly::{Datagram, Reassembly};
+use super::reassembly::Datagram;
 use super::{
     Event, Ignored, PingId, PingOutcome, Reaction, SessionConfig, SessionId, Transmit, Vm, ping,
 };
 use crate::time::Instant;
 use crate::wire::{
-    ALL_NODES, ETHER_TYPE_IPV6, Icmpv6EchoRequest, Icmpv6Message, Ipv6Envelope, Ipv6Packet,
-    MacAddr, NeighbourAdvertisement, PROTOCOL_ICMPV6, PROTOCOL_UDP, UpperLayer, link_local,
-    multicast_mac, solicited_node, turn_into_icmpv6_echo_reply, turn_into_ipv6_udp_echo,
+    ETHER_TYPE_IPV6, Icmpv6EchoRequest, Icmpv6Message, Ipv6Envelope, Ipv6Packet, MacAddr,
+    NeighbourAdvertisement, PROTOCOL_ICMPV6, PROTOCOL_UDP, UpperLayer, multicast_mac,
+    turn_into_icmpv6_echo_reply, turn_into_ipv6_udp_echo,
 };
 
-use self::address::{Addresses, share_prefix};
 pub use self::address::{
     DUPLICATE_PROBES, Ipv6Interface, MAX_IPV6_ADDRESSES, PROBE_INTERVAL, START_WAIT,
 };
-use self::listener::Listener;
 pub use self::listener::{LISTENER_REPORT_INTERVAL, LISTENER_REPORTS};
 use self::refusal::Refusal;
-use self::router::Routes;
 pub use self::router::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
+pub(super) use self::state::Ipv6;
+pub use self::state::Ipv6Config;
 
 /// Hop limit of the packets that a VM sends, unless a router advises another (RFC 1700).
 const HOP_LIMIT: u8 = TIME_TO_LIVE;
@@ -43,156 +42,10 @@ const HOP_LIMIT: u8 = TIME_TO_LIVE;
 pub const IPV6_REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// `type` of a neighbour advertisement.
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-/// All nodes of one's own interface: `ff01::1`.
-const ALL_NODES_OF_INTERFACE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
 
 /// What each address takes, for those who bound memory.
 #[cfg(test)]
 pub(super) const ADDRESS_BYTES: usize = size_of::<address::Address>();
-
-/// What a VM is on IPv6, beside the link-local address that it makes from its hardware address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ipv6Config {
-    /// An address that it is told.
-    pub interface: Option<Ipv6Interface>,
-    /// Whether it asks if somebody else has an address before it uses it (RFC 4862 section 5.4).
-    pub probe: bool,
-    /// Whether it takes addresses and a default router from router advertisements.
-    pub slaac: bool,
-    /// How long after its start it reports the groups that it listens to. Many VMs that do so at once are a storm.
-    pub report: Duration,
-}
-
-/// What a VM knows and does on IPv6.
-#[derive(Debug)]
-pub(super) struct Ipv6 {
-    addresses: Addresses,
-    routes: Routes,
-    listener: Listener,
-    /// Nothing before the first fragment.
-    pub(super) fragments: Option<Box<Reassembly>>,
-    limiter: ErrorLimiter,
-    hop_limit: u8,
-    probe: bool,
-    slaac: bool,
-    /// The earliest deadline of the parts above.
-    deadline: Option<Instant>,
-}
-
-impl Ipv6 {
-    /// What a VM is on IPv6 when it starts at `now`.
-    pub(super) fn new(
-        now: Instant,
-        mac: MacAddr,
-        config: &Ipv6Config,
-        random: &mut fastrand::Rng,
-    ) -> Ipv6 {
-        let mut ipv6 = Ipv6 {
-            addresses: Addresses::with_room(2),
-            routes: Routes::default(),
-            listener: Listener::default(),
-            fragments: None,
-            limiter: ErrorLimiter::default(),
-            hop_limit: HOP_LIMIT,
-            probe: config.probe,
-            slaac: config.slaac,
-            deadline: None,
-        };
-        let start = now + START_WAIT.mul_f64(random.f64());
-        let link_local = Ipv6Interface {
-            address: link_local(mac),
-            prefix_length: 64,
-        };
-        for interface in [Some(link_local), config.interface].into_iter().flatten() {
-            let probe = config.probe.then_some(start);
-            ipv6.addresses.add(interface, None, probe, random);
-        }
-        // Reports come before the probe, so that a switch that looks at them passes the answers (RFC 4862 section 5.4.2).
-        let report = if config.probe {
-            now
-        } else {
-            now + config.report
-        };
-        ipv6.listener.changed(report);
-        if config.slaac {
-            ipv6.routes.solicit(start);
-        }
-        ipv6.find_deadline();
-        ipv6
-    }
-
-    /// Whether an address is still tried, or a router still looked for.
-    pub(super) fn is_configuring(&self) -> bool {
-        self.routes.is_soliciting() || self.addresses.iter().any(|a| !a.is_assigned())
-    }
-
-    /// When there is something to do.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// The neighbour to which a packet for `destination` is handed. `None` when there is no way there.
-    pub(super) fn next_hop(&self, now: Instant, destination: Ipv6Addr) -> Option<Ipv6Addr> {
-        let source = self.addresses.source_for(now, destination)?;
-        if source.is_unicast_link_local() || self.is_on_link(now, destination) {
-            return Some(destination);
-        }
-        self.routes.default_router(now)
-    }
-
-    fn is_on_link(&self, now: Instant, destination: Ipv6Addr) -> bool {
-        // The prefix of an address from a router says nothing about who is on the link; the router does.
-        let mut told = self.addresses.iter().filter(|a| a.lifetime.is_none());
-        let is_told = told.any(|a| {
-            let Ipv6Interface {
-                address,
-                prefix_length,
-            } = a.interface;
-            share_prefix(address, destination, prefix_length)
-        });
-        is_told || self.routes.is_on_link(now, destination)
-    }
-
-    /// The solicited-node groups of all addresses, each once.
-    fn groups(&self) -> Vec<Ipv6Addr> {
-        let addresses = self.addresses.iter().map(|a| a.interface.address);
-        let mut groups: Vec<Ipv6Addr> = addresses.map(solicited_node).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        groups
-    }
-
-    /// The hardware addresses of every group that it [listens to](Ipv6::listens_to) (RFC 2464 section 7); some twice.
-    pub(super) fn group_macs(&self) -> impl Iterator<Item = MacAddr> {
-        let addresses = self.addresses.iter();
-        let groups = addresses.map(|a| solicited_node(a.interface.address));
-        groups.chain([ALL_NODES]).map(multicast_mac)
-    }
-
-    /// Whether packets to the group `group` are for this VM.
-    fn listens_to(&self, group: Ipv6Addr) -> bool {
-        group == ALL_NODES
-            || group == ALL_NODES_OF_INTERFACE
-            || self
-                .addresses
-                .iter()
-                .any(|a| solicited_node(a.interface.address) == group)
-    }
-
-    fn find_deadline(&mut self) {
-        self.deadline = [
-            self.addresses.deadline(),
-            self.routes.deadline(),
-            self.listener.deadline(),
-            self.fragments
-                .as_ref()
-                .and_then(|fragments| fragments.deadline()),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-    }
-}
 
 /// What an IPv6 packet turned out to be, apart from the buffer that it lies in.
 pub(super) enum Received {
