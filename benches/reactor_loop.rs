@@ -1,5 +1,6 @@
 //! The same work done by the library as a user would have it done: VMs, sessions, neighbour tables, histograms.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tap_reactor::experiment::AddressPlan;
@@ -14,16 +15,14 @@ use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
 use crate::Result;
 
 pub struct ReactorLoop {
-    reactor: Reactor,
-    hypervisor: Hypervisor<TapFabric>,
-    plan: AddressPlan,
-    pairs: u32,
-    window: u32,
+    pub reactor: Reactor,
+    pub hypervisor: Hypervisor<TapFabric>,
+    flows: Range<u32>,
 }
 
 impl ReactorLoop {
     /// A lab with two VMs for each pair, in a private namespace that the calling thread enters.
-    pub fn new(pairs: u32, window: u32) -> Result<ReactorLoop> {
+    pub fn new(pairs: u32) -> Result<ReactorLoop> {
         raise_descriptor_limit()?;
         let reactor = Reactor::new(StopSignals::new()?)?;
         let vms = 2 * pairs;
@@ -40,38 +39,36 @@ impl ReactorLoop {
             let vm = plan.vm(vm);
             hypervisor.create_vm(MonotonicClock.now(), VmConfig::new(vm.mac, vm.address))?;
         }
-        Ok(ReactorLoop {
-            reactor,
-            hypervisor,
-            plan,
-            pairs,
-            window,
-        })
-    }
-
-    /// Sends `count` pings in each pair and reads as many answers; round trips a second.
-    pub fn rate(&mut self, count: u64) -> Result<f64> {
-        let mut flows = Vec::new();
-        for pair in 0..self.pairs {
+        for pair in 0..pairs {
             let (source, target) = (VmId(2 * pair), VmId(2 * pair + 1));
-            let destination = self.plan.vm(target).address;
             let session = SessionConfig {
-                destination: destination.into(),
+                destination: plan.vm(target).address.into(),
                 payload_length: 56,
                 timeout: Duration::from_secs(5),
                 options: PingOptions::default(),
             };
-            let flow = self.hypervisor.add_flow(FlowConfig {
+            let flow = FlowConfig {
                 source,
                 session,
                 target: Some(target),
-            });
-            flows.push(flow.ok_or("a VM has no session left")?.0);
+            };
+            hypervisor
+                .add_flow(flow)
+                .ok_or("a VM has no session left")?;
         }
+        Ok(ReactorLoop {
+            reactor,
+            hypervisor,
+            flows: 0..pairs,
+        })
+    }
+
+    /// Sends `count` pings in each pair, all of them answered or else an error. How long that took.
+    pub fn ping(&mut self, pacing: Pacing, count: u64) -> Result<Duration> {
         let before = self.hypervisor.recorder().totals().received;
         let load = PhaseLoad {
-            flows: flows.first().copied().unwrap_or(0)..flows.last().map_or(0, |last| last + 1),
-            pacing: Pacing::Window(self.window),
+            flows: self.flows.clone(),
+            pacing,
             arrivals: Arrivals::Uniform,
             count: Some(count),
             start_jitter: Duration::ZERO,
@@ -86,7 +83,7 @@ impl ReactorLoop {
         self.hypervisor.start(start, vec![phase]);
         let end = self.reactor.run(&mut self.hypervisor, None)?;
         let elapsed = MonotonicClock.now() - start;
-        let pings = u64::from(self.pairs) * count;
+        let pings = u64::from(self.flows.end) * count;
         let received = self.hypervisor.recorder().totals().received - before;
         if end != End::Done || received != pings {
             return Err(format!(
@@ -94,6 +91,12 @@ impl ReactorLoop {
             )
             .into());
         }
-        Ok(pings as f64 / elapsed.as_secs_f64())
+        Ok(elapsed)
+    }
+
+    /// Sends `count` pings in each pair, `window` of them on their way at any time; round trips a second.
+    pub fn rate(&mut self, window: u32, count: u64) -> Result<f64> {
+        let pings = u64::from(self.flows.end) * count;
+        Ok(pings as f64 / self.ping(Pacing::Window(window), count)?.as_secs_f64())
     }
 }

@@ -138,19 +138,19 @@ fn measure_all(options: &Options) -> Result<()> {
 fn measure(case: Case, options: &Options) -> Result<()> {
     let count = (options.pings / u64::from(case.pairs)).max(u64::from(case.window));
     // The reactor's lab first: it makes the private namespace and keeps everything but pings out of it.
-    let mut ours = ReactorLoop::new(case.pairs, case.window)?;
+    let mut ours = ReactorLoop::new(case.pairs)?;
     let mut bare = BareLoop::new(case.pairs, case.window)?;
     // Neighbours resolved, addresses learned, caches warm.
-    ours.rate(count.min(1000))?;
+    ours.rate(case.window, count.min(1000))?;
     bare.rate(count.min(1000))?;
     let mut rounds = Vec::with_capacity(options.rounds);
     for round in 0..options.rounds {
         // In turns, and in turns first.
         let (ours, bare) = if round % 2 == 0 {
-            (ours.rate(count)?, bare.rate(count)?)
+            (ours.rate(case.window, count)?, bare.rate(count)?)
         } else {
             let bare = bare.rate(count)?;
-            (ours.rate(count)?, bare)
+            (ours.rate(case.window, count)?, bare)
         };
         rounds.push((bare, ours, ours / bare));
     }

@@ -151,13 +151,18 @@ struct Arguments {
     #[structopt(long, value_name = "BYTES")]
     size: Option<String>,
 
-    /// Fill the VMs' neighbour tables beforehand, so that nobody asks by ARP
+    /// Fill the VMs' neighbour tables and the bridge's forwarding table beforehand, so that nobody asks by ARP
     #[structopt(long)]
     static_neighbours: bool,
 
     /// Where all random choices follow from [default: 0]
     #[structopt(long, value_name = "N")]
     seed: Option<String>,
+
+    /// Poll again and again for so long before sleeping, or always: quicker answers for a whole core
+    #[structopt(long, value_name = "TIME")]
+    #[allow(clippy::option_option)] // A flag that may have a value, as structopt writes it.
+    spin: Option<Option<String>>,
 
     /// Read settings, groups of VMs and phases from a file; flags win over it
     #[structopt(long, value_name = "FILE.toml", parse(from_os_str))]
@@ -305,7 +310,7 @@ struct Arguments {
     #[structopt(long)]
     fragment: bool,
 
-    /// Pings must not be cut into fragments; without it those that are larger than the MTU are
+    /// Forbid routers to cut the pings into fragments
     #[structopt(long)]
     dont_fragment: bool,
 
@@ -560,6 +565,9 @@ fn settings(arguments: &Arguments) -> Settings {
         if let Some(text) = text {
             settings.add_flag(name, text);
         }
+    }
+    if let Some(spin) = &arguments.spin {
+        settings.add_flag("spin", spin.as_deref().unwrap_or("always"));
     }
     for (name, texts) in [
         ("ping", ping),

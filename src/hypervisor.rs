@@ -6,9 +6,11 @@
 //! [`Hypervisor::next_deadline`].
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::fabric::{Fabric, Write};
 use crate::load::{Due, FlowId, Load, PhaseLoad};
@@ -127,7 +129,7 @@ pub struct Hypervisor<F> {
     fabric: F,
     /// By [`VmId`], which is never given twice: what is still on its way to a VM that was removed finds nobody.
     guests: Vec<Option<Guest>>,
-    stations: HashMap<MacAddr, VmId>,
+    stations: FxHashMap<MacAddr, VmId>,
     load: Load,
     /// The phases to come.
     phases: VecDeque<Phase>,
@@ -151,7 +153,7 @@ impl<F: Fabric> Hypervisor<F> {
         Hypervisor {
             fabric,
             guests: Vec::new(),
-            stations: HashMap::new(),
+            stations: FxHashMap::default(),
             load: Load::new(seed),
             phases: VecDeque::new(),
             phase_end: None,

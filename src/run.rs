@@ -91,6 +91,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         .verbose
         .then(|| Narrator::new(Box::new(io::stderr()), started));
     let mut reactor = Reactor::new(signals)?;
+    reactor.spin(experiment.spin);
 
     let registry = reactor.registry()?;
     let fabric = TapFabric::new(registry, experiment.lab.clone())?;

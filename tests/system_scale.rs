@@ -276,3 +276,29 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
         }
     }
 }
+
+#[test]
+fn a_bridge_that_is_told_where_vms_are_floods_no_frame_to_one_that_has_not_spoken() {
+    for ports_per_bridge in [9, 2] {
+        enter_own_network();
+        let lab = LabConfig {
+            vms: 5,
+            ports_per_bridge,
+            static_forwarding: true,
+            filter: false,
+            ..host_lab()
+        };
+        let (mut fabric, _poll) = fabric(lab).unwrap();
+        plug_all(&mut fabric, 5);
+        receivers(&mut fabric, 5);
+        for target in 1..5 {
+            let unicast = self::frame(0, station(target).mac);
+            assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);
+            assert_eq!(
+                receivers(&mut fabric, 5),
+                [target],
+                "{ports_per_bridge} ports"
+            );
+        }
+    }
+}

@@ -106,6 +106,12 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         "timeout of a ping: {}",
         humantime::format_duration(experiment.timeout)
     )?;
+    if experiment.spin == Duration::MAX {
+        writeln!(out, "waiting: never sleeps (--spin)")?;
+    } else if !experiment.spin.is_zero() {
+        let spin = humantime::format_duration(experiment.spin);
+        writeln!(out, "waiting: polls for {spin} before it sleeps (--spin)")?;
+    }
     writeln!(out, "seed of all random choices: {}", experiment.seed)
 }
 

@@ -114,6 +114,9 @@ pub struct Experiment {
     pub static_neighbours: bool,
     /// Where all random choices follow from.
     pub seed: u64,
+    /// How long the reactor asks again and again after it had something to do, before it sleeps: [`Duration::MAX`] for
+    /// without end.
+    pub spin: Duration,
 }
 
 /// The default address plan: the host's side has `.1` of the subnet, the VMs what follows.

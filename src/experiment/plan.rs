@@ -82,7 +82,21 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         serve,
         static_neighbours: settings.switch("static-neighbours")?,
         seed,
+        spin: spin(settings)?,
     })
+}
+
+/// How long to go on polling before sleep: for so long, always, or, when nothing is said, not at all.
+fn spin(settings: &Settings) -> Result<Duration, SettingError> {
+    match settings.get("spin") {
+        None => Ok(Duration::ZERO),
+        Some(setting) if setting.text == "always" => Ok(Duration::MAX),
+        Some(setting) => humantime::parse_duration(&setting.text).map_err(|error| {
+            setting.error(format_args!(
+                "{error}; allowed are always, and times such as 50us"
+            ))
+        }),
+    }
 }
 
 /// Some VMs in a row.
@@ -202,6 +216,7 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         },
         hook: settings.get("hook").map(|setting| setting.text.clone()),
         arp_proxy: settings.switch("arp-proxy")?,
+        static_forwarding: settings.switch("static-neighbours")?,
         filter: !settings.switch("no-filter")?,
     })
 }

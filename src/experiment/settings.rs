@@ -46,6 +46,7 @@ pub const LAB: &[&str] = &[
     "timeout",
     "static-neighbours",
     "seed",
+    "spin",
 ];
 
 /// Settings of the load, which each phase may have for itself.

@@ -13,6 +13,7 @@
 
 mod narrator;
 mod prediction;
+mod spinning;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +23,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 pub use self::narrator::Narrator;
 use self::prediction::Prediction;
+use self::spinning::Spinning;
 use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use nix::sys::signal::Signal;
@@ -43,8 +45,8 @@ const SEND_BUDGET: usize = 64;
 const FOLLOW_BUDGET: usize = 3;
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
-/// A deadline nearer than this is not worth a sleep, which takes about as long to wake up from.
-const SPIN: Duration = Duration::from_micros(60);
+/// A deadline nearer than this is not worth arming the timer for.
+const NEAR: Duration = Duration::from_micros(5);
 
 /// Why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +86,7 @@ pub struct Reactor {
     /// TAPs that hold frames for which no edge will come, each once.
     undrained: VecDeque<VmId>,
     prediction: Prediction,
+    spinning: Spinning,
     buffer: Vec<u8>,
     narrator: Option<Narrator>,
     watch: Option<Watch>,
@@ -116,6 +119,7 @@ impl Reactor {
             clock: MonotonicClock,
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
+            spinning: Spinning::default(),
             buffer: vec![0; LARGEST_FRAME],
             narrator: None,
             watch: None,
@@ -150,6 +154,12 @@ impl Reactor {
     /// Has nobody look any more.
     pub fn end_watch(&mut self) {
         self.watch = None;
+    }
+
+    /// Has the poll asked again and again for `span` after anything has happened, before the reactor sleeps. Without end
+    /// for [`Duration::MAX`].
+    pub fn spin(&mut self, span: Duration) {
+        self.spinning = Spinning::new(span);
     }
 
     /// Gives SIGINT and SIGTERM their default meaning back: the next one ends the process at once.
@@ -199,6 +209,7 @@ impl Reactor {
         for _ in 0..self.undrained.len() {
             if let Some(vm) = self.undrained.pop_front() {
                 self.drain(hypervisor, vm);
+                self.spinning.worked(self.polled_at);
             }
         }
         let mut now = self.clock.now();
@@ -206,6 +217,7 @@ impl Reactor {
             let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
                 break;
             };
+            self.spinning.worked(now);
             if let Some(outgoing) = self.tell(now, step) {
                 now = self.exchange(hypervisor, outgoing).unwrap_or(now);
             }
@@ -222,13 +234,13 @@ impl Reactor {
         now: Instant,
         deadline: Option<Instant>,
     ) -> Result<(), SystemError> {
-        let is_near = deadline.is_some_and(|deadline| deadline <= now + SPIN);
-        let timeout = if is_near || !self.undrained.is_empty() {
+        let has_work = !self.undrained.is_empty();
+        let is_near = deadline.is_some_and(|deadline| deadline <= now + NEAR);
+        let timeout = if has_work || is_near || self.spinning.goes_on(now) {
             Some(Duration::ZERO)
         } else {
-            match deadline {
-                Some(deadline) => self.timer.arm(deadline)?,
-                None => self.timer.disarm()?,
+            if let Some(deadline) = deadline {
+                self.timer.arm(deadline)?;
             }
             None
         };
@@ -237,11 +249,22 @@ impl Reactor {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             Err(e) => return Err(SystemError::io("wait for the next event", &e)),
         }
-        // What came before the poll is work of the last turn, unless the poll waited.
-        hypervisor.recorder().busy(now.nanos_since(self.polled_at));
+        let before = now.nanos_since(self.polled_at);
         self.polled_at = self.clock.now();
-        if timeout.is_some() && !self.events.is_empty() {
-            hypervisor.recorder().busy(self.polled_at.nanos_since(now));
+        let poll = self.polled_at.nanos_since(now);
+        let recorder = hypervisor.recorder();
+        // What came before the poll is work of the last turn, if that had any.
+        if self.spinning.was_idle() {
+            recorder.spun(before);
+        } else {
+            recorder.busy(before);
+        }
+        let was_idle = timeout.is_some() && !has_work && self.events.is_empty();
+        self.spinning.polled(was_idle);
+        if was_idle {
+            recorder.spun(poll);
+        } else if timeout.is_some() {
+            recorder.busy(poll);
         }
         Ok(())
     }
@@ -250,7 +273,7 @@ impl Reactor {
     fn sort_events(&mut self) -> Result<(), SystemError> {
         for event in &self.events {
             match event.token() {
-                TIMER => _ = self.timer.acknowledge()?,
+                TIMER => self.timer.rang(),
                 SIGNALS => self.stop = self.signals.take()?,
                 token => {
                     // A TAP that was carried over may be reported again. It is then drained twice, the second time in

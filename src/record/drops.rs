@@ -65,8 +65,6 @@ drop_reasons! {
     ExtensionHeaders => "extension_headers",
     /// IP that carries a protocol the VM does not speak.
     UnknownIpProtocol => "unknown_ip_protocol",
-    /// A fragment of an IP packet that is not put together.
-    Fragment => "fragment",
     /// UDP to a port at which nobody listens; the sender was told, unless too many were.
     ClosedPort => "closed_port",
     /// Fragments of an IP packet that overlap (RFC 5722).

@@ -33,6 +33,8 @@ pub struct Work {
     pub frames_out: u64,
     /// Nanoseconds spent working rather than waiting.
     pub busy: u64,
+    /// Nanoseconds spent asking again and again whether there is work, instead of sleeping.
+    pub spin: u64,
 }
 
 impl Work {
@@ -41,6 +43,7 @@ impl Work {
         self.frames_in += other.frames_in;
         self.frames_out += other.frames_out;
         self.busy = self.busy.saturating_add(other.busy);
+        self.spin = self.spin.saturating_add(other.spin);
     }
 }
 

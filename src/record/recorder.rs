@@ -275,6 +275,12 @@ impl Recorder {
         work.busy = work.busy.saturating_add(nanos);
     }
 
+    /// The reactor asked in vain for `nanos` nanoseconds instead of sleeping.
+    pub fn spun(&mut self, nanos: u64) {
+        let work = &mut self.current().work;
+        work.spin = work.spin.saturating_add(nanos);
+    }
+
     /// A frame was dropped.
     pub fn dropped(&mut self, reason: DropReason) {
         self.drops.add(reason, 1);

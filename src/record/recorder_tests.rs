@@ -226,6 +226,7 @@ fn the_reactors_work_is_summed_over_the_phases() {
         recorder.frame_in();
         recorder.frame_out();
         recorder.busy(40);
+        recorder.spun(30);
         recorder.lag(5);
     }
     let work = Work {
@@ -233,6 +234,7 @@ fn the_reactors_work_is_summed_over_the_phases() {
         frames_in: 2,
         frames_out: 2,
         busy: 80,
+        spin: 60,
     };
     assert_eq!(recorder.work(), work);
     assert_eq!(recorder.run().lag().count(), 2);

@@ -98,6 +98,7 @@ impl Report {
                 frames_in: work.frames_in,
                 frames_out: work.frames_out,
                 busy_ns: work.busy,
+                spin_ns: work.spin,
             },
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),

@@ -98,6 +98,14 @@ pub struct Report {
     pub histograms: Histograms,
 }
 
+impl Report {
+    /// For how many nanoseconds the reactor polled instead of sleeping, if that was more than a hundredth of the run.
+    pub(super) fn spun(&self) -> Option<u64> {
+        let spun = self.reactor.spin_ns;
+        (spun.saturating_mul(100) > self.elapsed_ns).then_some(spun)
+    }
+}
+
 /// What the reactor did in the whole run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ReactorReport {
@@ -109,6 +117,9 @@ pub struct ReactorReport {
     pub frames_out: u64,
     /// How long it worked rather than waited.
     pub busy_ns: u64,
+    /// How long it asked in vain whether there is work, instead of sleeping (`--spin`).
+    #[serde(default)]
+    pub spin_ns: u64,
 }
 
 impl ReactorReport {
@@ -118,6 +129,7 @@ impl ReactorReport {
         self.frames_in = self.frames_in.saturating_add(other.frames_in);
         self.frames_out = self.frames_out.saturating_add(other.frames_out);
         self.busy_ns = self.busy_ns.saturating_add(other.busy_ns);
+        self.spin_ns = self.spin_ns.saturating_add(other.spin_ns);
     }
 }
 

@@ -49,6 +49,9 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     if report.flow_count > 0 {
         writeln!(out)?;
         writeln!(out, "{}", report.verdict.sentence)?;
+        if let Some(spun) = report.spun() {
+            writeln!(out, "It polled for {} instead of sleeping.", span(spun))?;
+        }
     }
     let mut outcomes = report.expectations.iter();
     outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))

@@ -1,5 +1,6 @@
 //! Known truth in, the same truth out: what the wire does is what the report says.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::*;
@@ -7,7 +8,9 @@ use crate::experiment::AddressPlan;
 use crate::hypervisor::{FlowConfig, Phase};
 use crate::load::{Arrivals, Pacing, PhaseLoad};
 use crate::record::{Limits, Recorder};
-use crate::vm::{PingOptions, SessionConfig, VmConfig, VmId};
+use crate::vm::{Ipv6Config, Ipv6Interface, PingOptions, SessionConfig, VmConfig, VmId};
+
+mod endpoints;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
@@ -20,12 +23,21 @@ struct Lab {
 
 impl Lab {
     fn new(vms: u32, impairments: Impairments) -> Lab {
+        Lab::with_ipv6(vms, impairments, None)
+    }
+
+    /// VMs that are on IPv6 what `ipv6` says of each.
+    fn with_ipv6(vms: u32, impairments: Impairments, ipv6: Option<fn(u32) -> Ipv6Config>) -> Lab {
         let addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), u64::from(vms)).unwrap();
         let recorder = Recorder::new(Limits::default());
         let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder, 1);
         for i in 0..vms {
             let plan = addresses.vm(VmId(i));
-            let Ok(_) = hypervisor.create_vm(Instant::ZERO, VmConfig::new(plan.mac, plan.address));
+            let config = VmConfig {
+                ipv6: ipv6.map(|change| change(i)),
+                ..VmConfig::new(plan.mac, plan.address)
+            };
+            let Ok(_) = hypervisor.create_vm(Instant::ZERO, config);
         }
         Lab {
             hypervisor,
@@ -34,8 +46,13 @@ impl Lab {
     }
 
     fn flow(&mut self, source: u32, destination: u32) {
+        let address = self.addresses.vm(VmId(destination)).address;
+        self.flow_to(source, destination, address.into());
+    }
+
+    fn flow_to(&mut self, source: u32, destination: u32, address: IpAddr) {
         let session = SessionConfig {
-            destination: self.addresses.vm(VmId(destination)).address.into(),
+            destination: address,
             payload_length: 56,
             timeout: Duration::from_secs(1),
             options: PingOptions::default(),
@@ -371,4 +388,57 @@ fn pings_that_are_due_when_a_phase_ends_are_caught_up_with_or_counted_as_unsent(
         );
         assert_eq!(totals.received, totals.sent);
     }
+}
+
+/// vmI has the address fd77:: + 2 + I, and tries it first.
+fn probing(vm: u32) -> Ipv6Config {
+    Ipv6Config {
+        interface: Some(Ipv6Interface {
+            address: ipv6_address(vm),
+            prefix_length: 64,
+        }),
+        probe: true,
+        slaac: false,
+        report: Duration::ZERO,
+    }
+}
+
+fn ipv6_address(vm: u32) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2 + vm as u16)
+}
+
+#[test]
+fn pings_over_ipv6_begin_when_addresses_are_tried_and_their_resolution_is_measured_apart() {
+    let wire = Impairments {
+        delay: MS,
+        ..Impairments::default()
+    };
+    let mut lab = Lab::with_ipv6(5, wire, Some(probing));
+    for vm in 0..5 {
+        let next = (vm + 1) % 5;
+        lab.flow_to(vm, next, ipv6_address(next).into());
+    }
+    lab.run(vec![phase("", 5, Pacing::Interval(MS), Some(100), None)]);
+    let recorder = lab.hypervisor.recorder();
+    let totals = recorder.totals();
+    assert_eq!((totals.received, totals.failed()), (500, 0));
+    assert!(recorder.resolution().is_empty());
+    let resolution = recorder.resolution6().summary();
+    assert_eq!((resolution.count, resolution.max), (5, Some(2_000_000)));
+    assert_eq!(recorder.run().rtt_summary().max, Some(2_000_000));
+}
+
+#[test]
+fn of_two_that_try_one_address_the_first_to_ask_takes_it() {
+    let same = |_| probing(0);
+    let mut lab = Lab::with_ipv6(2, Impairments::default(), Some(same));
+    run(&mut lab.hypervisor, Instant::ZERO, END);
+    let taken = (0..2).filter(|&vm| {
+        let vm = lab.hypervisor.vm(VmId(vm)).unwrap();
+        vm.ipv6_addresses()
+            .any(|address| address == ipv6_address(0))
+    });
+    assert_eq!(taken.count(), 1);
+    let drops = lab.hypervisor.recorder().drops();
+    assert_eq!(drops.get(crate::record::DropReason::ArpConflict), 1);
 }

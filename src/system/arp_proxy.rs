@@ -27,7 +27,36 @@ pub(super) struct Way {
     pub(super) port: u32,
 }
 
+const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+
 impl Netlink {
+    /// Tells every bridge which port `mac` is behind, as if it had heard from there: else the first frame to a VM that has
+    /// not sent any is flooded. `name` is for the error.
+    ///
+    /// # Errors
+    /// When the kernel refuses any of it.
+    pub(super) fn teach_bridges(
+        &mut self,
+        name: &str,
+        mac: MacAddr,
+        ways: &[Way],
+    ) -> Result<(), SystemError> {
+        let requests = ways.iter().map(|way| (forwarding(*way, mac), REPLACE));
+        self.request(requests.collect(), |_| ())
+            .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
+    }
+
+    /// Has a request that a bridge has answered go no further by the port with that index, which leads to another bridge
+    /// of the lab. `name` is for the error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn suppress_answered(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
+        let request = port_flag(index, InfoBridgePort::NeighSupress(true));
+        self.request(vec![(request, 0)], |_| ())
+            .map_err(|refusal| refusal.of(format!("keep answered ARP requests from {name}")))
+    }
+
     /// Has the port with that index answer ARP requests, and tells every bridge which port `station` is behind. `name` is
     /// for the error.
     ///
@@ -40,12 +69,11 @@ impl Netlink {
         station: &Station,
         ways: &[Way],
     ) -> Result<(), SystemError> {
-        let mut requests = vec![(port_flag(index), 0)];
-        let replace = NLM_F_CREATE | NLM_F_REPLACE;
+        let mut requests = vec![(port_flag(index, InfoBridgePort::ProxyARP(true)), 0)];
         for way in ways {
-            requests.push((forwarding(*way, station.mac), replace));
+            requests.push((forwarding(*way, station.mac), REPLACE));
             for address in &station.addresses {
-                requests.push((neighbour(way.bridge, *address, station.mac), replace));
+                requests.push((neighbour(way.bridge, *address, station.mac), REPLACE));
             }
         }
         self.request(requests, |_| ()).map_err(|refusal| {
@@ -54,7 +82,7 @@ impl Netlink {
     }
 }
 
-fn port_flag(index: u32) -> RouteNetlinkMessage {
+fn port_flag(index: u32, flag: InfoBridgePort) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.header = LinkHeader {
         index,
@@ -62,9 +90,7 @@ fn port_flag(index: u32) -> RouteNetlinkMessage {
     };
     message.attributes = vec![LinkAttribute::LinkInfo(vec![
         LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::ProxyARP(
-            true,
-        )])),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![flag])),
     ])];
     RouteNetlinkMessage::NewLink(message)
 }

@@ -225,6 +225,9 @@ impl Maker<'_> {
         if let Some(filtering) = &self.lab.vlan_filtering {
             self.netlink.set_trunk_vlans(name, index, filtering)?;
         }
+        if self.lab.arp_proxy {
+            self.netlink.suppress_answered(name, index)?;
+        }
         Ok(index)
     }
 

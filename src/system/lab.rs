@@ -91,6 +91,8 @@ pub struct LabConfig {
     pub hook: Option<String>,
     /// Let the bridge answer ARP requests itself, from tables that are filled beforehand.
     pub arp_proxy: bool,
+    /// Tell the bridges beforehand which port each VM is behind.
+    pub static_forwarding: bool,
     /// Have the kernel drop what a VM's network card would: see [`Station`](crate::fabric::Station). Never done to TAPs
     /// that somebody else has prepared.
     pub filter: bool,
@@ -114,6 +116,7 @@ impl Default for LabConfig {
             tx_queue_length: None,
             hook: None,
             arp_proxy: false,
+            static_forwarding: false,
             filter: true,
         }
     }

@@ -255,12 +255,16 @@ impl TapFabric {
             let vlan = filtering.of(vm);
             self.netlink.set_port_vlan(name, link.index, vlan)?;
         }
-        if self.lab.arp_proxy
+        if (self.lab.arp_proxy || self.lab.static_forwarding)
             && let Carrier::Bridges(bridges) = &self.carrier
         {
             let index = index_of(name)?;
             let ways = bridges.ways_to(place, index);
-            self.netlink.proxy_arp(name, index, station, &ways)?;
+            if self.lab.arp_proxy {
+                self.netlink.proxy_arp(name, index, station, &ways)?;
+            } else {
+                self.netlink.teach_bridges(name, station.mac, &ways)?;
+            }
         }
         Ok((tap, place))
     }

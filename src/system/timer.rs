@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, event};
-use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -30,12 +29,13 @@ impl DeadlineTimer {
         Ok(Self { timer, armed: None })
     }
 
-    /// Wakes the poll at `deadline`, at once if that has passed. Costs a system call only if the deadline changed.
+    /// Wakes the poll at `deadline`, at once if that has passed; or earlier, if it was armed for earlier before: to see
+    /// once more that nothing is due costs no more than to arm it anew.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn arm(&mut self, deadline: Instant) -> Result<(), SystemError> {
-        if self.armed == Some(deadline) {
+        if self.armed.is_some_and(|armed| armed <= deadline) {
             return Ok(());
         }
         // All zeros would disarm the timer (timerfd_settime(2)).
@@ -54,37 +54,15 @@ impl DeadlineTimer {
         Ok(())
     }
 
-    /// Wakes nobody until armed again. Costs a system call only if the timer is armed.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn disarm(&mut self) -> Result<(), SystemError> {
-        if self.armed.take().is_some() {
-            self.timer
-                .unset()
-                .map_err(|errno| SystemError::kernel("disarm the timer", errno))?;
-        }
-        Ok(())
-    }
-
-    /// The deadline that the timer is armed for, unless that has been acknowledged.
+    /// The deadline that the timer is armed for, unless it has rung.
     pub fn armed(&self) -> Option<Instant> {
         self.armed
     }
 
-    /// Tells the timer that its wake-up was seen. Whether the deadline had really passed.
-    ///
-    /// # Errors
-    /// When the descriptor can't be read.
-    pub fn acknowledge(&mut self) -> Result<bool, SystemError> {
-        match self.timer.wait() {
-            Ok(()) => {
-                self.armed = None;
-                Ok(true)
-            }
-            Err(Errno::EAGAIN) => Ok(false),
-            Err(errno) => Err(SystemError::kernel("read the timer", errno)),
-        }
+    /// Tells the timer that its wake-up was seen. It need not be read: the poll reports an edge once, and to arm it anew
+    /// forgets that it rang (`timerfd_setup()` in `fs/timerfd.c`).
+    pub fn rang(&mut self) {
+        self.armed = None;
     }
 }
 
@@ -132,7 +110,6 @@ mod tests {
         poll.registry()
             .register(&mut timer, Token(7), Interest::READABLE)
             .unwrap();
-        assert!(!timer.acknowledge().unwrap());
         // Past, present and future; the first is zero, which must not disarm it.
         for ahead in [None, Some(Duration::ZERO), Some(Duration::from_millis(2))] {
             let deadline = ahead.map_or(Instant::ZERO, |ahead| MonotonicClock.now() + ahead);
@@ -145,13 +122,21 @@ mod tests {
                 [Token(7)]
             );
             assert!(MonotonicClock.now() >= deadline);
-            assert!(timer.acknowledge().unwrap());
+            timer.rang();
             assert_eq!(timer.armed(), None);
-            assert!(!timer.acknowledge().unwrap());
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            assert!(events.is_empty(), "it rings once");
         }
-        timer.arm(MonotonicClock.now()).unwrap();
-        timer.disarm().unwrap();
-        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-        assert!(!timer.acknowledge().unwrap());
+    }
+
+    #[test]
+    fn an_earlier_deadline_moves_it_and_a_later_one_does_not() {
+        let mut timer = DeadlineTimer::new().unwrap();
+        let at = |seconds| MonotonicClock.now() + Duration::from_secs(seconds);
+        let (first, earlier, later) = (at(100), at(50), at(200));
+        for (deadline, armed) in [(first, first), (earlier, earlier), (later, earlier)] {
+            timer.arm(deadline).unwrap();
+            assert_eq!(timer.armed(), Some(armed));
+        }
     }
 }

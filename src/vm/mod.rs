@@ -10,7 +10,6 @@ mod arp;
 mod claim;
 mod config;
 mod dhcp;
-mod dhcp_frames;
 mod event;
 mod icmp;
 mod ipv4;
@@ -19,6 +18,7 @@ mod limiter;
 mod neighbour;
 mod outbox;
 mod ping;
+mod pings;
 mod reassembly;
 mod udp;
 
@@ -40,19 +40,17 @@ pub use ipv6::{
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use outbox::MAX_OUTGOING;
 pub use ping::{MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
+pub use pings::{PingStart, Unsent};
 pub use reassembly::{MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
 
 use self::ipv4::Ipv4;
 use self::ipv6::Ipv6;
-use self::neighbour::{Lookup, NeighbourTable, Overdue};
+use self::neighbour::{NeighbourTable, Overdue};
 use self::outbox::Outbox;
 use self::ping::Session;
 use crate::fabric::Station;
 use crate::time::{Instant, earliest};
-use crate::wire::{
-    ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, MacAddr, ParseError, Payload, Vlan,
-    insert_fragment_header, take_off,
-};
+use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
 pub const MAX_SESSIONS: usize = 1 << 16;
@@ -72,30 +70,6 @@ impl std::fmt::Display for VmId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "vm{}", self.0)
     }
-}
-
-/// What came of starting a ping.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PingStart {
-    /// A frame is to be sent: the echo request, or the ARP request that has to come first.
-    Transmit(Transmit),
-    /// The ping waits for an ARP reply that is under way.
-    Waiting,
-    /// The ping is over before it began, for that reason.
-    Unresolved(Event, Unsent),
-    /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
-    Refused,
-}
-
-/// Why a ping could not even be tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unsent {
-    /// There is no way to its destination: it is on another network and there is no gateway, or the VM has no address.
-    NoRoute,
-    /// [`MAX_WAITING`] pings wait for the same neighbour.
-    NeighbourQueueFull,
-    /// It is larger than the link carries, and [`MAX_OUTGOING`] of that kind are on their way out.
-    OutboxFull,
 }
 
 /// A simulated VM with one network interface.
@@ -173,15 +147,6 @@ impl Vm {
         ipv4 || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
     }
 
-    /// Has the pings of `session` go to another address of the same IP version from now on.
-    pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
-        if let Some(session) = self.session_mut(session)
-            && session.config.destination.is_ipv4() == destination.is_ipv4()
-        {
-            session.config.destination = destination;
-        }
-    }
-
     /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
     pub fn station(&self) -> Station {
         let address = self.address().or(self.ipv4.claim.tentative());
@@ -206,77 +171,9 @@ impl Vm {
             || destination.is_multicast() && is_member()
     }
 
-    /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
-    pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
-        let id = u16::try_from(self.sessions.len()).ok()?;
-        self.sessions.push(Session::new(config));
-        Some(SessionId(id))
-    }
-
     /// Makes `mac` known as the address of the neighbour `address`, for good.
     pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
         self.neighbours.set(address, mac);
-    }
-
-    /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
-    pub fn ping(
-        &mut self,
-        now: Instant,
-        session: SessionId,
-        due: Instant,
-        buffer: &mut [u8],
-    ) -> PingStart {
-        let untagged = self.behind_tags(buffer);
-        match self.start_ping(now, session, due, untagged) {
-            PingStart::Transmit(transmit) => PingStart::Transmit(self.tag(transmit, buffer)),
-            start => start,
-        }
-    }
-
-    fn start_ping(
-        &mut self,
-        now: Instant,
-        session: SessionId,
-        due: Instant,
-        buffer: &mut [u8],
-    ) -> PingStart {
-        let Some(open) = self
-            .sessions
-            .get_mut(usize::from(session.0))
-            .filter(|s| s.has_room())
-        else {
-            return PingStart::Refused;
-        };
-        let destination = open.config.destination;
-        let ping = PingId {
-            session,
-            sequence: open.open(due),
-        };
-        let (transmit, unsent) = match self.next_hop(now, destination) {
-            None => (None, Unsent::NoRoute),
-            Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
-                Lookup::Found(mac) => (
-                    self.echo_request(now, ping, mac, buffer),
-                    Unsent::OutboxFull,
-                ),
-                Lookup::Ask => (self.solicit(now, next_hop, None, buffer), Unsent::NoRoute),
-                Lookup::Wait => return PingStart::Waiting,
-                Lookup::Full => (None, Unsent::NeighbourQueueFull),
-            },
-        };
-        if let Some(transmit) = transmit {
-            return PingStart::Transmit(transmit);
-        }
-        match self.abandon(ping) {
-            Some(event) => PingStart::Unresolved(event, unsent),
-            None => PingStart::Refused,
-        }
-    }
-
-    /// Records when the frame of `ping` was written. Returns when it was due, or `None` if it is stamped already.
-    pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<Instant> {
-        self.session_mut(ping.session)?
-            .stamp_sent(ping.sequence, at)
     }
 
     /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
@@ -368,17 +265,6 @@ impl Vm {
         }
     }
 
-    /// Gives up the oldest ping of `session` whose reply is overdue at `now`, one at a time.
-    pub fn expire(&mut self, now: Instant, session: SessionId) -> Option<Event> {
-        let (sequence, outcome) = self.session_mut(session)?.expire(now)?;
-        Some(Event::Ping(PingId { session, sequence }, outcome))
-    }
-
-    /// When the oldest ping of `session` is overdue; `None` when none is on its way.
-    pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
-        self.sessions.get(usize::from(session.0))?.deadline()
-    }
-
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.
     fn behind_tags<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
         let tags = self.config.vlan.map_or(0, Vlan::length);
@@ -426,107 +312,6 @@ impl Vm {
                 self.act(now, action, buffer, length)
             }
         }
-    }
-
-    /// Builds the next echo request that waited for its neighbour.
-    fn next_resolved(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
-        let ping = self.resolved.pop_front()?;
-        let session = self.sessions.get(usize::from(ping.session.0))?;
-        let mac = self
-            .next_hop(now, session.config.destination)
-            .and_then(|next_hop| self.neighbours.get(next_hop));
-        let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
-        if request.is_none() {
-            self.unresolved.push_back(ping);
-        }
-        request
-    }
-
-    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
-    fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
-        match destination {
-            IpAddr::V4(destination) => {
-                if destination.is_unspecified() {
-                    return None;
-                }
-                let next_hop = self.ipv4.interface()?.next_hop(destination)?;
-                Some(next_hop.into())
-            }
-            IpAddr::V6(destination) => {
-                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
-                Some(next_hop.into())
-            }
-        }
-    }
-
-    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
-    fn solicit(
-        &self,
-        now: Instant,
-        address: IpAddr,
-        last: Option<MacAddr>,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
-        match address {
-            IpAddr::V4(target) => self.arp_request(target, last, buffer),
-            IpAddr::V6(target) => self.neighbour_solicitation(now, target, last, buffer),
-        }
-    }
-
-    /// Builds a ping; of one that is larger than the link carries, the first fragment.
-    fn echo_request(
-        &mut self,
-        now: Instant,
-        ping: PingId,
-        mac: MacAddr,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
-        let config = self.sessions.get(usize::from(ping.session.0))?.config;
-        let request = match config.destination {
-            IpAddr::V4(destination) => {
-                self.ipv4_echo_request(ping, config, destination, mac, buffer)
-            }
-            IpAddr::V6(destination) => {
-                self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
-            }
-        };
-        self.fit(request, buffer).ok()?
-    }
-
-    /// Hands on a frame that the link carries; of one that it does not, the first fragment.
-    fn fit(
-        &mut self,
-        transmit: Option<Transmit>,
-        buffer: &mut [u8],
-    ) -> Result<Option<Transmit>, Ignored> {
-        let Some(Transmit { length, ping }) = transmit else {
-            return Ok(None);
-        };
-        if length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu) {
-            return Ok(transmit);
-        }
-        let frame = EthernetFrame::parse(buffer).map_err(Ignored::Malformed)?;
-        let is_ipv6 = frame.ether_type == ETHER_TYPE_IPV6;
-        let length = if is_ipv6 {
-            let identification = self.random.u32(..);
-            insert_fragment_header(buffer, length, identification).ok_or(Ignored::OutboxFull)?
-        } else {
-            length
-        };
-        let frame = buffer.get(..length).unwrap_or_default();
-        if !self.outbox.push(frame, is_ipv6, ping) {
-            return Err(Ignored::OutboxFull);
-        }
-        Ok(self.outbox.next(self.config.mtu, buffer))
-    }
-
-    fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.sessions.get_mut(usize::from(id.0))
-    }
-
-    fn abandon(&mut self, ping: PingId) -> Option<Event> {
-        let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
-        Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
     }
 }
 

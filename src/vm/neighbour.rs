@@ -2,9 +2,11 @@
 
 mod advertised;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::event::PingId;
 use crate::time::Instant;
@@ -73,7 +75,8 @@ pub(super) enum Overdue {
 /// Bounded: at most [`MAX_NEIGHBOURS`] learned entries beside those this VM itself asked for.
 #[derive(Debug, Default)]
 pub(super) struct NeighbourTable {
-    entries: HashMap<IpAddr, State>,
+    /// Looked up once a ping, so the hash is a quick one. Others may choose addresses that collide, but only so many.
+    entries: FxHashMap<IpAddr, State>,
     /// Deadlines of incomplete entries, earliest first since all intervals are alike; some are out of date.
     retries: VecDeque<(Instant, IpAddr)>,
     /// Neighbours to be checked at once.

@@ -5,8 +5,12 @@
 
 use std::collections::VecDeque;
 
-use super::event::{PingId, Transmit};
-use crate::wire::{ETHERNET_HEADER_LENGTH, write_fragment, write_ipv6_fragment};
+use super::Vm;
+use super::event::{Ignored, PingId, Transmit};
+use crate::wire::{
+    ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, insert_fragment_header, write_fragment,
+    write_ipv6_fragment,
+};
 
 /// Datagrams that may be on their way out at once; the next are dropped.
 pub const MAX_OUTGOING: usize = 64;
@@ -84,5 +88,34 @@ impl Outbox {
     pub(super) fn held(&self) -> usize {
         let queued: usize = self.queue.iter().map(|each| each.frame.capacity()).sum();
         queued + self.spare.capacity()
+    }
+}
+
+impl Vm {
+    /// Hands on a frame that the link carries; of one that it does not, the first fragment.
+    pub(super) fn fit(
+        &mut self,
+        transmit: Option<Transmit>,
+        buffer: &mut [u8],
+    ) -> Result<Option<Transmit>, Ignored> {
+        let Some(Transmit { length, ping }) = transmit else {
+            return Ok(None);
+        };
+        if length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu) {
+            return Ok(transmit);
+        }
+        let frame = EthernetFrame::parse(buffer).map_err(Ignored::Malformed)?;
+        let is_ipv6 = frame.ether_type == ETHER_TYPE_IPV6;
+        let length = if is_ipv6 {
+            let identification = self.random.u32(..);
+            insert_fragment_header(buffer, length, identification).ok_or(Ignored::OutboxFull)?
+        } else {
+            length
+        };
+        let frame = buffer.get(..length).unwrap_or_default();
+        if !self.outbox.push(frame, is_ipv6, ping) {
+            return Err(Ignored::OutboxFull);
+        }
+        Ok(self.outbox.next(self.config.mtu, buffer))
     }
 }

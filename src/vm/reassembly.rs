@@ -13,7 +13,7 @@ use super::event::Ignored;
 use crate::time::Instant;
 
 /// Datagrams of which a VM holds fragments at once.
-pub const MAX_REASSEMBLIES: usize = 64;
+pub const MAX_REASSEMBLIES: usize = 256;
 /// Bytes of fragments that a VM holds at once.
 pub const MAX_REASSEMBLY_BYTES: usize = 4 << 20;
 

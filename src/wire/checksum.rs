@@ -6,9 +6,24 @@ use etherparse::checksum::u64_16bit_word;
 
 /// The checksum of `bytes`, in host order. Over bytes that hold their own checksum it is 0 when they are sound.
 pub(super) fn of(bytes: &[u8]) -> u16 {
-    u16::from_be(u64_16bit_word::ones_complement(u64_16bit_word::add_slice(
-        0, bytes,
-    )))
+    u16::from_be(u64_16bit_word::ones_complement(add(0, bytes)))
+}
+
+/// Adds the 16-bit words of `bytes` to `sum`, eight bytes at once, the carry going round (RFC 1071 section 2).
+///
+/// Written out because a ping is summed up five times: [`u64_16bit_word::add_slice`] takes three times as long.
+fn add(sum: u64, bytes: &[u8]) -> u64 {
+    let add = |sum: u64, word: [u8; 8]| {
+        let (sum, carry) = sum.overflowing_add(u64::from_ne_bytes(word));
+        sum + u64::from(carry)
+    };
+    let (words, rest) = bytes.as_chunks();
+    let sum = words.iter().fold(sum, |sum, word| add(sum, *word));
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    add(sum, last)
 }
 
 /// The checksum of `bytes` and of the pseudo-header that protocols over IPv6 sum up with them (RFC 8200 section 8.1).
@@ -18,11 +33,11 @@ pub(super) fn with_pseudo_header(
     protocol: u8,
     bytes: &[u8],
 ) -> u16 {
-    let sum = u64_16bit_word::add_slice(0, &source.octets());
-    let sum = u64_16bit_word::add_slice(sum, &destination.octets());
+    let sum = add(0, &source.octets());
+    let sum = add(sum, &destination.octets());
     let sum = u64_16bit_word::add_4bytes(sum, (bytes.len() as u32).to_be_bytes());
     let sum = u64_16bit_word::add_2bytes(sum, [0, protocol]);
-    let sum = u64_16bit_word::add_slice(sum, bytes);
+    let sum = add(sum, bytes);
     u16::from_be(u64_16bit_word::ones_complement(sum))
 }
 
@@ -37,7 +52,7 @@ pub(super) fn with_ipv4_pseudo_header(
     let sum = u64_16bit_word::add_4bytes(sum, destination.octets());
     let sum = u64_16bit_word::add_2bytes(sum, [0, protocol]);
     let sum = u64_16bit_word::add_2bytes(sum, (bytes.len() as u16).to_be_bytes());
-    let sum = u64_16bit_word::add_slice(sum, bytes);
+    let sum = add(sum, bytes);
     u16::from_be(u64_16bit_word::ones_complement(sum))
 }
 

@@ -1,6 +1,6 @@
 //! ICMP echo (RFC 792): read, built, and answered in place.
 
-use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, IpNumber};
+use etherparse::{Icmpv4Slice, IpNumber};
 
 use super::checksum;
 use super::error::{Layer, ParseError};
@@ -110,12 +110,10 @@ impl EchoRequest {
         let icmp = self.envelope.write(IpNumber::ICMP, icmp_length, buffer)?;
         let (icmp_header, payload) = icmp.split_at_mut_checked(ICMP_ECHO_HEADER_LENGTH)?;
         fill(payload);
-        let echo = IcmpEchoHeader {
-            id: self.identifier,
-            seq: self.sequence,
-        };
-        let message = Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), payload);
-        icmp_header.copy_from_slice(message.to_bytes().get(..ICMP_ECHO_HEADER_LENGTH)?);
+        let ([i0, i1], [s0, s1]) = (self.identifier.to_be_bytes(), self.sequence.to_be_bytes());
+        icmp_header.copy_from_slice(&[TYPE_ECHO_REQUEST, 0, 0, 0, i0, i1, s0, s1]);
+        let sum = checksum::of(icmp).to_be_bytes();
+        icmp.get_mut(2..4)?.copy_from_slice(&sum);
         Some(ECHO_FRAME_OVERHEAD + payload_length)
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use etherparse::err::ipv4::HeaderSliceError;
-use etherparse::{EtherType, IpDscp, IpNumber, Ipv4Header, Ipv4HeaderSlice};
+use etherparse::{EtherType, IpNumber, Ipv4HeaderSlice};
 
 use super::checksum;
 use super::error::{Layer, ParseError};
@@ -126,20 +126,20 @@ impl Ipv4Envelope {
             self.source_mac,
             EtherType::IPV4,
         )?;
-        let mut header = Ipv4Header::new(
-            u16::try_from(length).ok()?,
-            self.time_to_live,
-            protocol,
-            self.source.octets(),
-            self.destination.octets(),
-        )
-        .ok()?;
-        header.dscp = IpDscp::try_new(self.dscp & IpDscp::MAX_U8).ok()?;
-        header.identification = self.identification;
-        header.dont_fragment = self.dont_fragment;
-        header.header_checksum = header.calc_header_checksum();
+        let total = u16::try_from(IPV4_HEADER_LENGTH.checked_add(length)?).ok()?;
+        let ([l0, l1], [i0, i1]) = (total.to_be_bytes(), self.identification.to_be_bytes());
+        let flags = u8::from(self.dont_fragment) << 6;
         let (ip, rest) = rest.split_at_mut_checked(IPV4_HEADER_LENGTH)?;
-        ip.copy_from_slice(header.to_bytes().get(..IPV4_HEADER_LENGTH)?);
+        let (head, addresses) = ip.split_at_mut_checked(12)?;
+        // Version 4, five words; the checksum comes when all is there.
+        let fixed = [0x45, self.dscp << 2, l0, l1, i0, i1, flags, 0];
+        let (fixed_part, rest_of_head) = head.split_at_mut_checked(fixed.len())?;
+        fixed_part.copy_from_slice(&fixed);
+        rest_of_head.copy_from_slice(&[self.time_to_live, protocol.0, 0, 0]);
+        let (source, destination) = addresses.split_at_mut_checked(4)?;
+        source.copy_from_slice(&self.source.octets());
+        destination.copy_from_slice(&self.destination.octets());
+        seal(ip)?;
         rest.get_mut(..length)
     }
 }

@@ -76,6 +76,8 @@ pub struct Ipv6Packet<'a> {
     pub hop_limit: u8,
     /// What follows the fixed header: a protocol, or an extension header.
     pub next_header: u8,
+    /// Whether its length is said to be in a jumbo payload option (RFC 2675), which no link here needs.
+    pub is_jumbo: bool,
     /// Where the fixed header starts in the frame.
     pub offset: usize,
     /// All that follows the fixed header, link-layer padding cut off.
@@ -94,7 +96,13 @@ impl<'a> Ipv6Packet<'a> {
             }
             HeaderSliceError::Content(_) => ParseError::field(Layer::Ipv6, offset, "version"),
         })?;
-        let length = IPV6_HEADER_LENGTH + usize::from(header.payload_length());
+        let is_jumbo = header.payload_length() == 0
+            && header.next_header() == IpNumber::IPV6_HEADER_HOP_BY_HOP;
+        let length = if is_jumbo {
+            bytes.len()
+        } else {
+            IPV6_HEADER_LENGTH + usize::from(header.payload_length())
+        };
         let payload = bytes
             .get(IPV6_HEADER_LENGTH..length)
             .ok_or_else(|| ParseError::truncated(Layer::Ipv6, offset, length, bytes.len()))?;
@@ -104,6 +112,7 @@ impl<'a> Ipv6Packet<'a> {
             traffic_class: header.traffic_class(),
             hop_limit: header.hop_limit(),
             next_header: header.next_header().0,
+            is_jumbo,
             offset,
             payload,
         })

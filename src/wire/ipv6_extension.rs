@@ -13,6 +13,12 @@ use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Packet};
 /// Extension headers of one packet that are walked; one with more is refused.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
 
+/// Options of one header that are looked at, padding apart; a packet with more is dropped.
+const MAX_OPTIONS: usize = 8;
+
+/// Bytes of padding in a row that make sense: they align to eight.
+const MAX_PADDING: usize = 7;
+
 /// Bytes of a fragment header.
 pub const IPV6_FRAGMENT_HEADER_LENGTH: usize = 8;
 
@@ -103,7 +109,10 @@ impl<'a> Ipv6Packet<'a> {
     /// # Errors
     /// When a header is malformed, asks for what a host must not do, or there are too many.
     pub fn upper_layer(&self) -> Result<UpperLayer<'a>, ExtensionFault> {
-        walk(self.next_header, self.payload, self.offset)
+        match walk(self.next_header, self.payload, self.offset) {
+            Ok(_) if self.is_jumbo => Err(ExtensionFault::Discard),
+            walked => walked,
+        }
     }
 }
 
@@ -119,6 +128,7 @@ pub(super) fn walk(
     let mut named_at = FIRST_NEXT_HEADER;
     // From the start of the IPv6 header.
     let mut at = IPV6_HEADER_LENGTH;
+    let mut is_fragment = false;
     for walked in 0..=MAX_EXTENSION_HEADERS {
         let malformed = |needed| {
             let fault = ParseError::truncated(Layer::Ipv6, offset + at, needed, rest.len());
@@ -138,12 +148,18 @@ pub(super) fn walk(
                 if next == IpNumber::IPV6_ROUTE_HEADER {
                     check_routing(header.payload(), at)?;
                 } else {
-                    check_options(header.payload(), at + 2)?;
+                    let is_hop_by_hop = next == IpNumber::IPV6_HEADER_HOP_BY_HOP;
+                    check_options(header.payload(), at + 2, is_hop_by_hop)?;
                 }
                 next = header.next_header();
                 header.slice().len()
             }
+            // Fragments of fragments are nobody's, as in Linux (`ipv6_frag_rcv` in `net/ipv6/reassembly.c`).
+            IpNumber::IPV6_FRAGMENTATION_HEADER if is_fragment => {
+                return Err(unrecognised(0, at));
+            }
             IpNumber::IPV6_FRAGMENTATION_HEADER if walked < MAX_EXTENSION_HEADERS => {
+                is_fragment = true;
                 let header = Ipv6FragmentHeaderSlice::from_slice(rest)
                     .map_err(|e| malformed(e.required_len))?;
                 // An atomic fragment is a whole packet (RFC 6946).
@@ -199,24 +215,48 @@ fn check_routing(rest: &[u8], at: usize) -> Result<(), ExtensionFault> {
 }
 
 /// Whether `options`, which start `at` bytes into the packet, may all be skipped (RFC 8200 section 4.2).
-fn check_options(options: &[u8], at: usize) -> Result<(), ExtensionFault> {
+///
+/// As Linux does (`ip6_parse_tlv` in `net/ipv6/exthdrs.c`), a packet with many options, with much padding, or with
+/// something in its padding is dropped (RFC 8504 section 5.3, RFC 4942 section 2.1.9.5).
+fn check_options(options: &[u8], at: usize, is_hop_by_hop: bool) -> Result<(), ExtensionFault> {
     const PAD1: u8 = 0;
     const PADN: u8 = 1;
     /// RFC 2711; every node recognises it.
     const ROUTER_ALERT: u8 = 5;
+    /// RFC 2675.
+    const JUMBO_PAYLOAD: u8 = 0xc2;
     let mut rest = options;
+    let (mut padding, mut count) = (0, 0);
     while let [kind, tail @ ..] = rest {
-        if *kind == PAD1 {
+        let pointer = at + options.len() - rest.len();
+        let truncated = || unrecognised(0, pointer + 1);
+        let (content, tail) = if *kind == PAD1 {
+            (&[][..], tail)
+        } else {
+            let (length, tail) = tail.split_first().ok_or_else(truncated)?;
+            tail.split_at_checked(usize::from(*length))
+                .ok_or_else(truncated)?
+        };
+        if *kind == PAD1 || *kind == PADN {
+            padding += rest.len() - tail.len();
+            if padding > MAX_PADDING || content.iter().any(|byte| *byte != 0) {
+                return Err(ExtensionFault::Discard);
+            }
             rest = tail;
             continue;
         }
-        let pointer = at + options.len() - rest.len();
-        let truncated = || unrecognised(0, pointer + 1);
-        let (length, tail) = tail.split_first().ok_or_else(truncated)?;
-        let tail = tail.get(usize::from(*length)..).ok_or_else(truncated)?;
+        (padding, count) = (0, count + 1);
+        if count > MAX_OPTIONS {
+            return Err(ExtensionFault::Discard);
+        }
         // The two highest bits tell what a node does that does not recognise the option.
         match (*kind, kind >> 6) {
-            (PADN | ROUTER_ALERT, _) | (_, 0) => {}
+            (ROUTER_ALERT, _) | (_, 0) => {}
+            (JUMBO_PAYLOAD, _) if is_hop_by_hop => {
+                // No packet here is as long as the option is for, so it contradicts the packet in one way or another.
+                let is_short = matches!(content, [0, 0, _, _]);
+                return Err(unrecognised(0, pointer + if is_short { 2 } else { 0 }));
+            }
             (_, 1) => return Err(ExtensionFault::Discard),
             (_, action) => {
                 return Err(ExtensionFault::ParameterProblem {
@@ -258,7 +298,7 @@ mod tests {
             })
         };
         type Case = (&'static str, u8, Vec<u8>, Result<u8, ExtensionFault>);
-        let cases: [Case; 14] = [
+        let cases: [Case; 20] = [
             ("none", 58, vec![], Ok(58)),
             ("padding", 60, options(58, PAD), Ok(58)),
             ("hop-by-hop first", 0, options(17, PAD), Ok(17)),
@@ -294,6 +334,41 @@ mod tests {
                 problem(2, 42),
             ),
             (
+                "as much padding as aligns",
+                60,
+                [
+                    vec![58, 1],
+                    vec![0x1e, 5, 0, 0, 0, 0, 0],
+                    vec![1, 5, 0, 0, 0, 0, 0],
+                ]
+                .concat(),
+                Ok(58),
+            ),
+            (
+                "more padding",
+                60,
+                [vec![58, 1], vec![0x1e, 4, 0, 0, 0, 0], vec![0; 8]].concat(),
+                Err(ExtensionFault::Discard),
+            ),
+            (
+                "padding with something in it",
+                60,
+                options(58, [1, 4, 0, 0, 1, 0]),
+                Err(ExtensionFault::Discard),
+            ),
+            (
+                "nine options",
+                60,
+                [vec![58, 2], [0x1e, 0].repeat(9), vec![1, 2, 0, 0]].concat(),
+                Err(ExtensionFault::Discard),
+            ),
+            (
+                "a jumbo payload that is none",
+                0,
+                options(58, [0xc2, 4, 0, 0, 1, 0]),
+                problem(0, 44),
+            ),
+            (
                 "an option too long",
                 60,
                 options(58, [1, 5, 0, 0, 0, 0]),
@@ -316,6 +391,12 @@ mod tests {
                 44,
                 vec![58, 0, 0, 0, 0, 0, 0, 9],
                 Ok(58),
+            ),
+            (
+                "an atomic fragment of one",
+                44,
+                [[44, 0, 0, 0, 0, 0, 0, 9], [58, 0, 0, 0, 0, 0, 0, 9]].concat(),
+                problem(0, 48),
             ),
             (
                 "half a header",

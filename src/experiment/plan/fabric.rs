@@ -18,6 +18,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("netns", &["bridge", "xdp", "none"]),
     ("tap-prefix", &["bridge", "xdp", "none"]),
     ("txqueuelen", &["bridge", "xdp", "none"]),
+    ("spin", &["bridge", "xdp", "none"]),
     ("sim-delay", &["sim"]),
     ("sim-jitter", &["sim"]),
     ("sim-loss", &["sim"]),

@@ -198,6 +198,14 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--ports-per-bridge 1023: 1023 ports for a bridge; allowed is 1 to 1022",
         ),
         (
+            "--spin soon",
+            "--spin soon: expected number at 0; allowed are always, and times such as 50us",
+        ),
+        (
+            "--fabric sim --spin always",
+            "--spin always: allowed only with --fabric bridge or xdp or none",
+        ),
+        (
             "--txqueuelen 0",
             "--txqueuelen 0: allowed is a number of frames, 1 or more",
         ),

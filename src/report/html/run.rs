@@ -229,6 +229,9 @@ fn inside(report: &Report) -> String {
         count(reactor.frames_out),
         span(reactor.busy_ns)
     );
+    if let Some(spun) = report.spun() {
+        html += &format!("<p>It polled for {} instead of sleeping.</p>\n", span(spun));
+    }
     if report.drops.total() > 0 {
         let rows = report
             .drops

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, UNRECOGNISED_NEXT_HEADER};
 use super::{IPV6_REASSEMBLY_TIMEOUT, Received, Vm};
 use crate::time::Instant;
 use crate::vm::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
@@ -23,6 +23,8 @@ const HOP_BY_HOP: u8 = 0;
 const UNRECOGNISED_NEXT_HEADER: u8 = 1;
 /// First fragment with an incomplete header chain, a code of parameter problem (RFC 7112).
 const INCOMPLETE_HEADERS: u8 = 3;
+/// `IPPROTO_HOPOPTS`, allowed only right behind the fixed header.
+const HOP_BY_HOP: u8 = 0;
 /// Reassembly time exceeded, a code of time exceeded.
 const REASSEMBLY_TIME_EXCEEDED: u8 = 1;
 
@@ -39,6 +41,9 @@ impl Vm {
             Some((0, PAYLOAD_LENGTH))
         } else if end > MAX_PAYLOAD {
             Some((0, fragment.unfragmentable_length + FRAGMENT_OFFSET))
+        } else if fragment.fragment_offset == 0 && fragment.next_header == HOP_BY_HOP {
+            // It would come first once the packet is whole.
+            Some((UNRECOGNISED_NEXT_HEADER, fragment.unfragmentable_length))
         } else if fragment.fragment_offset == 0 && !fragment.has_all_headers() {
             Some((INCOMPLETE_HEADERS, 0))
         } else if fragment.fragment_offset == 0 && fragment.next_header == HOP_BY_HOP {

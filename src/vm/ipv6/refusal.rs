@@ -12,7 +12,7 @@ use crate::wire::{
 /// `IPPROTO_NONE`: nothing follows.
 const NO_NEXT_HEADER: u8 = 59;
 /// Unrecognised next header, a code of parameter problem.
-const UNRECOGNISED_NEXT_HEADER: u8 = 1;
+pub(super) const UNRECOGNISED_NEXT_HEADER: u8 = 1;
 
 /// A packet that is refused, and what its sender is told.
 #[derive(Clone, Copy, Debug)]

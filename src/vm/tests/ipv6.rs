@@ -487,6 +487,10 @@ fn what_it_does_not_speak_is_refused_with_the_error_that_rfc_4443_asks_for() {
             "parameter problem, code 0, at byte 4",
         ),
         (
+            fragment(0, 0, true, &[58, 0, 1, 4, 0, 0, 0, 0]),
+            "parameter problem, code 1, at byte 40",
+        ),
+        (
             fragment(58, 0xfff8, false, &[0; 80]),
             "parameter problem, code 0, at byte 42",
         ),

@@ -2,17 +2,17 @@
 
 use std::net::Ipv4Addr;
 
-use super::dhcp::{Answer, Due, Letter};
-use super::ipv4::TIME_TO_LIVE;
-use super::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
+use super::{Answer, Due, Letter};
 use crate::time::Instant;
+use crate::vm::ipv4::TIME_TO_LIVE;
+use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
 use crate::wire::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpReply, DhcpRequest, Ipv4Envelope, MacAddr, write_udp,
 };
 
 impl Vm {
     /// Takes a message from a server.
-    pub(super) fn receive_dhcp(
+    pub(in crate::vm) fn receive_dhcp(
         &mut self,
         now: Instant,
         sender: MacAddr,
@@ -41,7 +41,7 @@ impl Vm {
     }
 
     /// Sends the message that is due at `now`, or gives up the address whose lease has run out.
-    pub(super) fn poll_dhcp(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+    pub(in crate::vm) fn poll_dhcp(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let client = self.ipv4.dhcp.as_mut()?;
         Some(match client.overdue(now, &mut self.random)? {
             Due::Send(letter) => Reaction {
@@ -59,7 +59,11 @@ impl Vm {
     }
 
     /// Tells the server that somebody else uses the address that it granted.
-    pub(super) fn decline_lease(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+    pub(in crate::vm) fn decline_lease(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
         let letter = self.ipv4.dhcp.as_mut()?.decline(now, &mut self.random)?;
         self.post(&letter, buffer)
     }

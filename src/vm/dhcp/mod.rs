@@ -1,9 +1,15 @@
 //! The DHCP client (RFC 2131 section 4.4): how a VM comes by an address, keeps it and loses it. Knows messages and
-//! times; what carries them is in [`super::dhcp_frames`].
+//! times; what carries them is in [`frames`].
+
+mod frames;
+mod lease;
+mod letter;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use self::lease::Lease;
+use self::letter::Letter;
 use super::config::Ipv4Interface;
 use super::ipv4::is_host;
 use crate::time::Instant;
@@ -23,24 +29,6 @@ pub const RENEWAL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const REFUSED_WAIT: Duration = Duration::from_secs(1);
 /// Wait after somebody else turned out to use the address (RFC 2131 section 3.1, 5).
 pub const DECLINED_WAIT: Duration = Duration::from_secs(10);
-
-/// The lease time that stands for ever.
-const FOR_EVER: u32 = u32::MAX;
-
-/// An address for a time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Lease {
-    interface: Ipv4Interface,
-    server: Ipv4Addr,
-    /// Where the server's messages come from: the server, or the router between.
-    server_mac: MacAddr,
-    /// When to ask this server for longer; `None` if the lease is for ever.
-    renew_at: Option<Instant>,
-    /// When to ask any server for longer.
-    rebind_at: Instant,
-    /// When the address is lost.
-    expires_at: Instant,
-}
 
 /// How far the client has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,14 +61,6 @@ enum State {
         /// When the present renewal began.
         since: Option<Instant>,
     },
-}
-
-/// What the client wants sent, and to whom.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Letter {
-    pub(super) request: DhcpRequest,
-    /// The server that it goes to by unicast; `None` to broadcast it.
-    pub(super) to: Option<(MacAddr, Ipv4Addr)>,
 }
 
 /// What is due.
@@ -320,91 +300,6 @@ impl DhcpClient {
             | State::Bound { transaction, .. } => transaction,
         }
     }
-
-    const fn message(&self, kind: DhcpKind, transaction: u32) -> DhcpRequest {
-        DhcpRequest {
-            kind,
-            transaction,
-            client_mac: self.mac,
-            seconds: 0,
-            client_address: Ipv4Addr::UNSPECIFIED,
-            requested: None,
-            server: None,
-        }
-    }
-
-    fn discover(&self, now: Instant, since: Instant, transaction: u32) -> Letter {
-        let request = DhcpRequest {
-            seconds: seconds(now - since),
-            ..self.message(DhcpKind::Discover, transaction)
-        };
-        Letter { request, to: None }
-    }
-
-    fn request(
-        &self,
-        now: Instant,
-        since: Instant,
-        transaction: u32,
-        address: Ipv4Addr,
-        server: Ipv4Addr,
-    ) -> Letter {
-        let request = DhcpRequest {
-            seconds: seconds(now - since),
-            requested: Some(address),
-            server: Some(server),
-            ..self.message(DhcpKind::Request, transaction)
-        };
-        Letter { request, to: None }
-    }
-
-    fn renewal(
-        &self,
-        now: Instant,
-        since: Instant,
-        transaction: u32,
-        lease: &Lease,
-        is_rebinding: bool,
-    ) -> Letter {
-        let request = DhcpRequest {
-            seconds: seconds(now - since),
-            client_address: lease.interface.address,
-            ..self.message(DhcpKind::Request, transaction)
-        };
-        let to = (!is_rebinding).then_some((lease.server_mac, lease.server));
-        Letter { request, to }
-    }
-}
-
-impl Lease {
-    /// What an acknowledgement grants at `now`. `None` if it is for no time, or the address can't be a host's.
-    fn new(now: Instant, mac: MacAddr, server: Ipv4Addr, reply: &DhcpReply) -> Option<Lease> {
-        let seconds = reply.lease_time.filter(|seconds| *seconds > 0)?;
-        if !is_host(reply.your_address) {
-            return None;
-        }
-        let whole = Duration::from_secs(seconds.into());
-        let given = |time: Option<u32>| time.map(|t| Duration::from_secs(t.into()));
-        // RFC 2131 section 4.4.5: a half and seven eighths, unless the server says otherwise and it makes sense.
-        let rebind = given(reply.rebinding_time)
-            .filter(|time| *time <= whole)
-            .unwrap_or(whole * 7 / 8);
-        let renew = given(reply.renewal_time)
-            .filter(|time| *time <= rebind)
-            .unwrap_or((whole / 2).min(rebind));
-        Some(Lease {
-            interface: Ipv4Interface {
-                address: reply.your_address,
-                prefix_length: reply.prefix_length.unwrap_or(24),
-                gateway: reply.router,
-            },
-            server,
-            server_mac: mac,
-            renew_at: (seconds != FOR_EVER).then_some(now + renew),
-            rebind_at: now + rebind,
-            expires_at: now + whole,
-        })
-    }
 }
 
 fn selecting(at: Instant, random: &mut fastrand::Rng) -> State {
@@ -420,8 +315,4 @@ fn selecting(at: Instant, random: &mut fastrand::Rng) -> State {
 fn timeout(sent: u32, random: &mut fastrand::Rng) -> Duration {
     let wait = (FIRST_TIMEOUT * 2u32.pow(sent.min(8))).min(LAST_TIMEOUT);
     wait - TIMEOUT_SPREAD + (2 * TIMEOUT_SPREAD).mul_f64(random.f64())
-}
-
-fn seconds(span: Duration) -> u16 {
-    u16::try_from(span.as_secs()).unwrap_or(u16::MAX)
 }

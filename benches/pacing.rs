@@ -1,0 +1,120 @@
+//! How late pings leave at a steady rate, and what of a core that takes.
+//!
+//!     cargo bench --bench pacing
+//!     cargo bench --bench pacing -- --seconds 5 --rate 20000
+//!
+//! 100 flows between 200 VMs on one bridge. Lateness is the time from when the schedule wanted a ping sent to when it
+//! was; CPU is what the kernel charges the process, of one core. Each line has a process of its own.
+
+mod reactor_loop;
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use reactor_loop::ReactorLoop;
+use tap_reactor::load::Pacing;
+
+/// Anything that went wrong: this program has nobody to tell but its user.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const FLOWS: u32 = 100;
+/// Pings a second of all flows together.
+const RATES: [u64; 3] = [1_000, 20_000, 80_000];
+
+struct Options {
+    seconds: u64,
+    rate: Option<u64>,
+    spin: Option<Duration>,
+}
+
+fn main() -> ExitCode {
+    let done = options().and_then(|options| match options.rate {
+        Some(rate) => measure(rate, &options),
+        None => measure_all(&options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pacing: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        seconds: 3,
+        rate: None,
+        spin: None,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        match word.as_str() {
+            "--seconds" => options.seconds = value()?.parse::<u64>()?.max(1),
+            "--rate" => options.rate = Some(value()?.parse::<u64>()?.max(1)),
+            "--spin" => options.spin = Some(Duration::MAX),
+            // What `cargo bench` passes to every benchmark.
+            "--bench" => {}
+            _ => return Err(format!("{word} is none of --seconds, --rate, --spin").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn measure_all(options: &Options) -> Result<()> {
+    println!(
+        "{:>9} {:>7} {:>10} {:>10} {:>10} {:>10} {:>7}",
+        "pings/s", "spin", "late p50", "late p99", "rtt p50", "turns/s", "CPU"
+    );
+    for rate in RATES {
+        for spin in [None, Some("--spin")] {
+            let status = Command::new(std::env::current_exe()?)
+                .args(["--rate", &rate.to_string()])
+                .args(["--seconds", &options.seconds.to_string()])
+                .args(spin)
+                .status()?;
+            if !status.success() {
+                return Err(format!("{rate} pings/s: failed").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure(rate: u64, options: &Options) -> Result<()> {
+    let mut lab = ReactorLoop::new(FLOWS)?;
+    if let Some(spin) = options.spin {
+        lab.reactor.spin(spin);
+    }
+    // Neighbours resolved, addresses learned; in a phase that does not count for what follows.
+    lab.rate(1, 10)?;
+    let phases = lab.hypervisor.recorder().phases().len();
+    let (turns, cpu) = (lab.hypervisor.recorder().work().turns, cpu()?);
+    let count = rate * options.seconds / u64::from(FLOWS);
+    let took = lab.ping(Pacing::Rate(rate as f64), count)?.as_secs_f64();
+    let cpu = (self::cpu()? - cpu).as_secs_f64();
+    let turns = lab.hypervisor.recorder().work().turns - turns;
+    let phase = lab.hypervisor.recorder().phases().get(phases);
+    let phase = phase.ok_or("no phase was measured")?;
+    let micros = |nanos: Option<u64>| format!("{:.1} us", nanos.unwrap_or(0) as f64 / 1e3);
+    println!(
+        "{rate:>9} {:>7} {:>10} {:>10} {:>10} {:>10.0} {:>5.0} %",
+        options.spin.map_or("", |_| "always"),
+        micros(phase.lateness().quantile(0.5)),
+        micros(phase.lateness().quantile(0.99)),
+        micros(phase.rtt().quantile(0.5)),
+        turns as f64 / took,
+        cpu / took * 100.0
+    );
+    Ok(())
+}
+
+/// CPU time of this process, in the kernel too.
+fn cpu() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(micros.try_into()?))
+}

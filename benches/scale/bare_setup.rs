@@ -1,0 +1,120 @@
+//! The system calls of a set-up and nothing else: open, `TUNSETIFF`, `TUNATTACHFILTER`, one `RTM_NEWLINK` that was built
+//! beforehand and its acknowledgement, `EPOLL_CTL_ADD`, `TUNSETPERSIST`.
+
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::libc::sock_filter;
+use tap_reactor::fabric::{Fabric, Station};
+use tap_reactor::system::{LabConfig, Tap, TapFabric, raise_descriptor_limit};
+use tap_reactor::time::{Clock, MonotonicClock};
+use tap_reactor::vm::VmId;
+use tap_reactor::wire::MacAddr;
+
+use crate::{Result, cpu_seconds};
+
+/// Instructions of the filter of a VM without groups.
+const FILTER_LENGTH: usize = 27;
+
+pub fn run(vms: u32) -> Result<()> {
+    raise_descriptor_limit()?;
+    let poll = Poll::new()?;
+    let registry = poll.registry().try_clone()?;
+    // The library makes the bridges, which are not measured here, and one TAP on each to tell their indices by.
+    let lab = LabConfig {
+        vms,
+        tap_prefix: "probe".to_owned(),
+        ..LabConfig::default()
+    };
+    let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
+    let mut fabric = TapFabric::new(registry, lab)?;
+    let bridges = MonotonicClock.now() - started;
+    let bridges_cpu = cpu_seconds()? - cpu;
+    let topology = fabric.topology().ok_or("no bridges")?;
+    let mut masters = Vec::new();
+    for leaf in 0..topology.leaves().max(1) {
+        let probe = VmId(leaf * topology.ports_per_bridge());
+        fabric.plug(probe, &Station::new(MacAddr([2, 1, 0, 0, 0, leaf as u8])))?;
+        let name = match topology.leaves() {
+            0 => "br0".to_owned(),
+            _ => tap_reactor::topology::leaf_name("br0", leaf),
+        };
+        masters.push(nix::net::if_::if_nametoindex(name.as_str())?);
+        fabric.unplug(&[probe])?;
+    }
+    let mut netlink = Socket::new(NETLINK_ROUTE)?;
+    netlink.bind_auto()?;
+    netlink.connect(&SocketAddr::new(0, 0))?;
+    let messages: Vec<(String, Vec<u8>)> = (0..vms)
+        .map(|vm| {
+            let name = format!("tap{vm}");
+            let master = masters[topology.leaf_of(VmId(vm)) as usize];
+            let message = new_link(&name, master, 0x5000_0000 + vm / 1000);
+            (name, message)
+        })
+        .collect();
+    let accept = sock_filter {
+        code: 6,
+        jt: 0,
+        jf: 0,
+        k: u32::MAX,
+    };
+    let mut filter = [accept; FILTER_LENGTH];
+    let mut taps = Vec::with_capacity(vms as usize);
+    let mut answer = vec![0; 4096];
+
+    let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
+    for (token, (name, message)) in messages.iter().enumerate() {
+        let tap = Tap::create(name)?;
+        tap.attach_filter(&mut filter)?;
+        netlink.send(message, 0)?;
+        let length = netlink.recv(&mut &mut answer[..], 0)?;
+        // An `NLMSG_ERROR` that says 0.
+        if length < 20 || answer[16..20] != [0; 4] {
+            return Err(format!("{name}: refused").into());
+        }
+        let source = &mut SourceFd(&tap.as_raw_fd());
+        poll.registry()
+            .register(source, Token(token), Interest::READABLE)?;
+        tap.set_persistent(true)?;
+        taps.push(tap);
+    }
+    let elapsed = bridges + (MonotonicClock.now() - started);
+    println!("setup {}", elapsed.as_secs_f64());
+    println!("setup cpu {}", bridges_cpu + cpu_seconds()? - cpu);
+    std::process::exit(0);
+}
+
+/// A request to put the TAP `name` on a bridge, up, with MTU, group and alias: `linux/rtnetlink.h`, `linux/if_link.h`.
+fn new_link(name: &str, master: u32, group: u32) -> Vec<u8> {
+    const UP: u32 = 1;
+    let mut message = Vec::new();
+    // struct nlmsghdr: RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK
+    message.extend(0u32.to_ne_bytes());
+    message.extend(16u16.to_ne_bytes());
+    message.extend(5u16.to_ne_bytes());
+    message.extend([0; 8]);
+    // struct ifinfomsg
+    message.extend([0; 8]);
+    message.extend(UP.to_ne_bytes());
+    message.extend(UP.to_ne_bytes());
+    let mut attribute = |kind: u16, value: &[u8]| {
+        message.extend((4 + value.len() as u16).to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend(value);
+        message.resize(message.len().next_multiple_of(4), 0);
+    };
+    attribute(3, &[name.as_bytes(), &[0]].concat());
+    attribute(4, &1500u32.to_ne_bytes());
+    attribute(27, &group.to_ne_bytes());
+    attribute(
+        20,
+        b"tap-reactor pid=123456 start=12345678 pidns=4026531836",
+    );
+    attribute(10, &master.to_ne_bytes());
+    let length = message.len() as u32;
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+    message
+}

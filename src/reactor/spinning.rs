@@ -1,0 +1,76 @@
+//! Polling again and again instead of sleeping: a wake-up takes longer than a round trip.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// How long to go on without sleep after there was something to do.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Spinning {
+    span: Duration,
+    until: Instant,
+    /// Whether the last poll found nothing although it did not wait, and nothing was done since.
+    was_idle: bool,
+}
+
+impl Spinning {
+    /// For `span` after each time, without end for [`Duration::MAX`].
+    pub(super) fn new(span: Duration) -> Spinning {
+        Spinning {
+            span,
+            until: Instant::ZERO + span,
+            was_idle: false,
+        }
+    }
+
+    /// Whether to poll once more at `now` although there is nothing to do.
+    pub(super) fn goes_on(self, now: Instant) -> bool {
+        now < self.until
+    }
+
+    /// Takes note whether a poll found nothing although it did not wait.
+    pub(super) fn polled(&mut self, was_idle: bool) {
+        self.was_idle = was_idle;
+    }
+
+    /// There was something to do at `now`.
+    pub(super) fn worked(&mut self, now: Instant) {
+        self.until = now + self.span;
+        self.was_idle = false;
+    }
+
+    /// Whether what was done since the last poll was nothing but asking.
+    pub(super) fn was_idle(self) -> bool {
+        self.was_idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_on_for_its_span_after_work_or_for_ever() {
+        let at = Instant::from_nanos;
+        for (span, later, goes_on) in [
+            (Duration::ZERO, 0, false),
+            (Duration::from_nanos(10), 9, true),
+            (Duration::from_nanos(10), 10, false),
+            (Duration::MAX, 1 << 60, true),
+        ] {
+            let mut spinning = Spinning::new(span);
+            spinning.worked(at(5));
+            assert_eq!(spinning.goes_on(at(5 + later)), goes_on, "{span:?}");
+        }
+    }
+
+    #[test]
+    fn a_poll_in_vain_is_idle_until_there_is_work() {
+        let mut spinning = Spinning::new(Duration::MAX);
+        assert!(spinning.goes_on(Instant::from_nanos(7)) && !spinning.was_idle());
+        spinning.polled(true);
+        assert!(spinning.was_idle());
+        spinning.worked(Instant::ZERO);
+        assert!(!spinning.was_idle());
+    }
+}

@@ -1,0 +1,197 @@
+//! The pings of a VM: opened, sent when the way to their destination is known, and given up.
+
+use std::net::IpAddr;
+
+use super::neighbour::Lookup;
+use super::ping::Session;
+use super::{Event, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
+use crate::time::Instant;
+use crate::wire::MacAddr;
+
+/// What came of starting a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PingStart {
+    /// A frame is to be sent: the echo request, or the ARP request that has to come first.
+    Transmit(Transmit),
+    /// The ping waits for an ARP reply that is under way.
+    Waiting,
+    /// The ping is over before it began, for that reason.
+    Unresolved(Event, Unsent),
+    /// The session has [`MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
+    Refused,
+}
+
+/// Why a ping could not even be tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsent {
+    /// There is no way to its destination: it is on another network and there is no gateway, or the VM has no address.
+    NoRoute,
+    /// [`MAX_WAITING`] pings wait for the same neighbour.
+    NeighbourQueueFull,
+    /// It is larger than the link carries, and [`MAX_OUTGOING`] of that kind are on their way out.
+    OutboxFull,
+}
+
+impl Vm {
+    /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
+    pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
+        let id = u16::try_from(self.sessions.len()).ok()?;
+        self.sessions.push(Session::new(config));
+        Some(SessionId(id))
+    }
+
+    /// Has the pings of `session` go to another address of the same IP version from now on.
+    pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
+        if let Some(session) = self.session_mut(session)
+            && session.config.destination.is_ipv4() == destination.is_ipv4()
+        {
+            session.config.destination = destination;
+        }
+    }
+
+    /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
+    pub fn ping(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        due: Instant,
+        buffer: &mut [u8],
+    ) -> PingStart {
+        let untagged = self.behind_tags(buffer);
+        match self.start_ping(now, session, due, untagged) {
+            PingStart::Transmit(transmit) => PingStart::Transmit(self.tag(transmit, buffer)),
+            start => start,
+        }
+    }
+
+    fn start_ping(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        due: Instant,
+        buffer: &mut [u8],
+    ) -> PingStart {
+        let Some(open) = self
+            .sessions
+            .get_mut(usize::from(session.0))
+            .filter(|s| s.has_room())
+        else {
+            return PingStart::Refused;
+        };
+        let destination = open.config.destination;
+        let ping = PingId {
+            session,
+            sequence: open.open(due),
+        };
+        let (transmit, unsent) = match self.next_hop(now, destination) {
+            None => (None, Unsent::NoRoute),
+            Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
+                Lookup::Found(mac) => (
+                    self.echo_request(now, ping, mac, buffer),
+                    Unsent::OutboxFull,
+                ),
+                Lookup::Ask => (self.solicit(now, next_hop, None, buffer), Unsent::NoRoute),
+                Lookup::Wait => return PingStart::Waiting,
+                Lookup::Full => (None, Unsent::NeighbourQueueFull),
+            },
+        };
+        if let Some(transmit) = transmit {
+            return PingStart::Transmit(transmit);
+        }
+        match self.abandon(ping) {
+            Some(event) => PingStart::Unresolved(event, unsent),
+            None => PingStart::Refused,
+        }
+    }
+
+    /// Records when the frame of `ping` was written. Returns when it was due, or `None` if it is stamped already.
+    pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<Instant> {
+        self.session_mut(ping.session)?
+            .stamp_sent(ping.sequence, at)
+    }
+
+    /// Gives up the oldest ping of `session` whose reply is overdue at `now`, one at a time.
+    pub fn expire(&mut self, now: Instant, session: SessionId) -> Option<Event> {
+        let (sequence, outcome) = self.session_mut(session)?.expire(now)?;
+        Some(Event::Ping(PingId { session, sequence }, outcome))
+    }
+
+    /// When the oldest ping of `session` is overdue; `None` when none is on its way.
+    pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
+        self.sessions.get(usize::from(session.0))?.deadline()
+    }
+
+    /// Builds the next echo request that waited for its neighbour.
+    pub(super) fn next_resolved(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        let ping = self.resolved.pop_front()?;
+        let session = self.sessions.get(usize::from(ping.session.0))?;
+        let mac = self
+            .next_hop(now, session.config.destination)
+            .and_then(|next_hop| self.neighbours.get(next_hop));
+        let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
+        if request.is_none() {
+            self.unresolved.push_back(ping);
+        }
+        request
+    }
+
+    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
+    pub(super) fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
+        match destination {
+            IpAddr::V4(destination) => {
+                if destination.is_unspecified() {
+                    return None;
+                }
+                let next_hop = self.ipv4.interface()?.next_hop(destination)?;
+                Some(next_hop.into())
+            }
+            IpAddr::V6(destination) => {
+                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
+                Some(next_hop.into())
+            }
+        }
+    }
+
+    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
+    pub(super) fn solicit(
+        &self,
+        now: Instant,
+        address: IpAddr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        match address {
+            IpAddr::V4(target) => self.arp_request(target, last, buffer),
+            IpAddr::V6(target) => self.neighbour_solicitation(now, target, last, buffer),
+        }
+    }
+
+    /// Builds a ping; of one that is larger than the link carries, the first fragment.
+    pub(super) fn echo_request(
+        &mut self,
+        now: Instant,
+        ping: PingId,
+        mac: MacAddr,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let config = self.sessions.get(usize::from(ping.session.0))?.config;
+        let request = match config.destination {
+            IpAddr::V4(destination) => {
+                self.ipv4_echo_request(ping, config, destination, mac, buffer)
+            }
+            IpAddr::V6(destination) => {
+                self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
+            }
+        };
+        self.fit(request, buffer).ok()?
+    }
+
+    pub(super) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(usize::from(id.0))
+    }
+
+    pub(super) fn abandon(&mut self, ping: PingId) -> Option<Event> {
+        let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
+        Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
+    }
+}
