@@ -17,10 +17,6 @@ const MAX_PAYLOAD: usize = 65_535;
 const PAYLOAD_LENGTH: usize = 4;
 /// Where the offset stands in the fragment header.
 const FRAGMENT_OFFSET: usize = 2;
-/// Hop-by-hop options, as a next header. They may only come first, and thus not in a fragment.
-const HOP_BY_HOP: u8 = 0;
-/// Unrecognised next header, a code of parameter problem.
-const UNRECOGNISED_NEXT_HEADER: u8 = 1;
 /// First fragment with an incomplete header chain, a code of parameter problem (RFC 7112).
 const INCOMPLETE_HEADERS: u8 = 3;
 /// `IPPROTO_HOPOPTS`, allowed only right behind the fixed header.
@@ -46,9 +42,6 @@ impl Vm {
             Some((UNRECOGNISED_NEXT_HEADER, fragment.unfragmentable_length))
         } else if fragment.fragment_offset == 0 && !fragment.has_all_headers() {
             Some((INCOMPLETE_HEADERS, 0))
-        } else if fragment.fragment_offset == 0 && fragment.next_header == HOP_BY_HOP {
-            // Put together, it would stand where it may stand.
-            Some((UNRECOGNISED_NEXT_HEADER, fragment.unfragmentable_length))
         } else {
             None
         };
