@@ -24,11 +24,14 @@ cd "$(dirname "$0")/.."
 #   fonts-dejavu-core                    letters to write them with
 #   python3-venv     python3             reports read back by another implementation of HdrHistogram
 #   valgrind         valgrind            how many instructions a ping takes
+#   arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy   VM and kernel put to the same checks
+#   busybox ethtool                      a DHCP client, and a cable as it is
 #   (shellcheck)     shellcheck          the scripts themselves
 packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base procps tcpdump util-linux mount
+    arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy busybox ethtool
     chromium fonts-dejavu-core python3-venv valgrind shellcheck)
-commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq sysctl tcpdump unshare setpriv prlimit nsenter mount chromium
-    python3 valgrind shellcheck)
+commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq sysctl tcpdump unshare setpriv prlimit nsenter mount
+    arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind shellcheck)
 
 fail() {
     printf 'scripts/test.sh: %s\n' "$*" >&2
@@ -73,7 +76,7 @@ ensure_packages
 command -v cargo >/dev/null || fail "cargo is missing: install a Rust toolchain (https://rustup.rs)"
 [ -c /dev/net/tun ] || fail "/dev/net/tun is missing: modprobe tun, or give this container the device"
 
-step shellcheck scripts/*.sh .ci/run
+step shellcheck scripts/*.sh scripts/conformance/*.sh .ci/run
 step cargo fmt --check
 step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
@@ -81,6 +84,13 @@ step cargo build --locked
 step cargo test --locked
 # Instructions of a ping, which have a budget.
 step cargo bench --locked --bench instructions
+
+# Everybody else's programs against a VM, and against a kernel as control.
+TAP_REACTOR=${CARGO_TARGET_DIR:-target}/debug/tap-reactor step scripts/conformance.sh
+# A moment of fuzzing, where the means are there; cargo test has held the same invariants with other input already.
+if cargo fuzz --version >/dev/null 2>&1; then
+    step scripts/fuzz.sh 10
+fi
 
 # The reports that tests/report_files.rs left behind, read by other programs.
 target=${CARGO_TARGET_DIR:-target}

@@ -780,9 +780,15 @@ class Background:
         ]
 
     def some(self, place, numbers):
-        """The text of some tests of implementation6, one after the other."""
-        words = ["stdbuf", "-oL", "atk6-implementation6", "-p", place, self.client.ipv6]
-        return "".join(self.client.run(*words, number, seconds=25)[0] + "\n" for number in numbers)
+        """The text of some tests of implementation6, one after the other, each from an address of its own."""
+        return "".join(self.one(place, number) for number in numbers)
+
+    def one(self, place, number):
+        own = f"fd77::{self.client.options.own}:e{number:02x}/64"
+        self.client.run("ip", "-6", "addr", "flush", "dev", place, "scope", "global")
+        self.client.run("ip", "-6", "addr", "add", own, "dev", place, "nodad", "metric", "2000")
+        words = ["stdbuf", "-oL", "atk6-implementation6", "-p", place, self.client.ipv6, number]
+        return self.client.run(*words, seconds=25)[0] + "\n"
 
     def verdicts(self):
         found = {}

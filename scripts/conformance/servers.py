@@ -44,10 +44,11 @@ def leased(leases, mac):
 
 
 def reached(address):
-    """Whether `address` has answered within 20 seconds: it takes a router advertisement, and perhaps a probe."""
+    """Whether `address` has answered within 20 seconds: an endpoint has yet to read what the server has written, and to
+    try the address, perhaps."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        if " 1 received" in run("ping", "-6", "-n", "-c", "1", "-W", "1", address):
+        if " 1 received" in run("ping", "-n", "-c", "1", "-W", "1", address):
             return True
     return False
 
@@ -81,7 +82,7 @@ def main():
             address = leased(leases, mac)
             address6 = eui64(mac)
             found = {
-                "dnsmasq: address by DHCP": ping(address) if address else "no lease",
+                "dnsmasq: address by DHCP": ping(address) if address and reached(address) else "no lease",
                 "dnsmasq: router by DHCP": ping(address, "-I", "192.0.2.1") if address else "no lease",
                 "radvd: address by SLAAC": ping(address6, "-6") if reached(address6) else "silent",
                 "radvd: router by SLAAC": ping(address6, "-6", "-I", "2001:db8::1"),

@@ -104,15 +104,27 @@ pub struct SettingError(String);
 impl SettingError {
     /// An error that belongs to no single setting.
     pub fn new(why: impl fmt::Display) -> SettingError {
-        SettingError(why.to_string())
+        SettingError(one_line(&why.to_string()))
     }
+}
+
+/// `text` with line ends and other control characters written out: whatever a file says, an error takes one line.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
 }
 
 impl Setting {
     /// The error that this setting is, in the words `why`.
     pub fn error(&self, why: impl fmt::Display) -> SettingError {
         let Setting { name, text, origin } = self;
-        SettingError(match origin {
+        SettingError::new(match origin {
             Origin::Flag => format!("--{name} {text}: {why}"),
             Origin::File { file, line } => format!("{file}, line {line}: {name} = {text}: {why}"),
         })
