@@ -490,7 +490,14 @@ impl<F: Fabric> Hypervisor<F> {
             self.record(now, vm, event);
         }
         self.bound_fragments(vm);
-        self.count_configuring(vm);
+        // A VM gets or loses an address by an event; only those that look for one are asked each time.
+        let may_matter = !matches!(
+            reaction.event,
+            None | Some(Event::Ping(..) | Event::Ignored(_))
+        );
+        if may_matter || self.configuring > 0 {
+            self.count_configuring(vm);
+        }
         self.schedule(vm);
         let outgoing = reaction.transmit.map(|transmit| Outgoing {
             vm,

@@ -66,6 +66,8 @@ pub struct TapFabric {
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
+    /// Where the last frame that was written goes.
+    last_destination: [u8; 6],
 }
 
 /// The group of the TAP of `vm` among the groups of the run.
@@ -120,6 +122,7 @@ impl TapFabric {
             at_end: AtEnd::Leave,
             warnings,
             namespace,
+            last_destination: [0; 6],
             lab,
         };
         if fabric.lab.attach {
@@ -435,14 +438,26 @@ impl Fabric for TapFabric {
 
     #[inline]
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
-        match self.taps.get_mut(vm.index()) {
-            Some(Some(port)) => port.read(buffer),
-            _ => Read::Failed,
+        let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
+            return Read::Failed;
+        };
+        let read = port.tap.read(buffer);
+        match read {
+            // Read where it was written a moment ago: as many came as went, and the queue is as long as before.
+            Read::Frame(_) if buffer.get(..6) == Some(&self.last_destination) => {
+                self.last_destination = [0; 6];
+            }
+            Read::Frame(_) => port.count_read(),
+            Read::Empty | Read::Failed => port.row = 0,
         }
+        read
     }
 
     #[inline]
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
+        if let Some(destination) = frame.first_chunk() {
+            self.last_destination = *destination;
+        }
         match self.taps.get(vm.index()) {
             Some(Some(port)) => port.tap.write(frame),
             _ => Write::Dropped(WriteDrop::LinkDown),
@@ -456,7 +471,7 @@ struct Port {
     tap: Tap,
     /// The bridge that it is on, as [`Bridges::choose`] says.
     place: usize,
-    /// Frames read since the queue was found empty.
+    /// Frames read since the queue was found empty, those apart that were read where they had just been written.
     row: u32,
     /// The most that ever was.
     longest_row: u32,
@@ -472,26 +487,21 @@ impl Port {
         }
     }
 
+    /// Takes note that a frame was read from the queue.
     #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> Read {
-        let read = self.tap.read(buffer);
-        match read {
-            Read::Frame(_) => {
-                self.row = self.row.saturating_add(1);
-                self.longest_row = self.longest_row.max(self.row);
-            }
-            Read::Empty | Read::Failed => self.row = 0,
-        }
-        read
+    fn count_read(&mut self) {
+        self.row = self.row.saturating_add(1);
+        self.longest_row = self.longest_row.max(self.row);
     }
 
     /// Reads what is left, at most `length` frames, for the sake of the count.
     fn read_all(&mut self, length: u32) {
         let mut cut_off = [0; 1];
         for _ in 0..length {
-            if !matches!(self.read(&mut cut_off), Read::Frame(_)) {
+            if !matches!(self.tap.read(&mut cut_off), Read::Frame(_)) {
                 return;
             }
+            self.count_read();
         }
     }
 }
