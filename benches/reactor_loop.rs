@@ -29,6 +29,8 @@ impl ReactorLoop {
         let lab = LabConfig {
             vms,
             netns: NetnsChoice::Private,
+            // The bare loop's TAPs have none: both labs are to be of the same kind.
+            filter: false,
             ..LabConfig::default()
         };
         let fabric = TapFabric::new(reactor.registry()?, lab)?;
