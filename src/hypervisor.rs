@@ -489,16 +489,12 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(event) = reaction.event {
             self.record(now, vm, event);
         }
-        self.bound_fragments(vm);
-        // A VM gets or loses an address by an event; only those that look for one are asked each time.
-        let may_matter = !matches!(
-            reaction.event,
-            None | Some(Event::Ping(..) | Event::Ignored(_))
-        );
-        if may_matter || self.configuring > 0 {
+        let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);
+        if guest.is_some_and(|guest| guest.vm.take_unsettled()) {
+            self.bound_fragments(vm);
             self.count_configuring(vm);
+            self.schedule(vm);
         }
-        self.schedule(vm);
         let outgoing = reaction.transmit.map(|transmit| Outgoing {
             vm,
             length: transmit.length,

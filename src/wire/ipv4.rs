@@ -163,8 +163,8 @@ pub(super) fn turn_around(
     let (header, payload) = ip
         .get_mut(..total_length)?
         .split_at_mut_checked(header_length)?;
-    header.get_mut(6..8)?.fill(0);
-    *header.get_mut(8)? = time_to_live;
+    // Fragment flags and offset, time to live.
+    *header.get_mut(6..)?.first_chunk_mut()? = [0, 0, time_to_live];
     let (source, destination) = header.get_mut(12..20)?.split_at_mut_checked(4)?;
     source.swap_with_slice(destination);
     seal(header)?;
@@ -173,8 +173,8 @@ pub(super) fn turn_around(
 
 /// Writes the checksum of a header.
 pub(super) fn seal(header: &mut [u8]) -> Option<()> {
-    header.get_mut(10..12)?.fill(0);
+    *header.get_mut(10..)?.first_chunk_mut()? = [0; 2];
     let sum = checksum::of(header).to_be_bytes();
-    header.get_mut(10..12)?.copy_from_slice(&sum);
+    *header.get_mut(10..)?.first_chunk_mut()? = sum;
     Some(())
 }

@@ -25,6 +25,7 @@ mod ipv6_fragment;
 mod mac;
 mod mld;
 mod neighbour_discovery;
+mod plain_echo;
 mod udp;
 mod vlan;
 
@@ -63,6 +64,7 @@ pub use neighbour_discovery::{
     AdvertisedPrefix, NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce, RouterAdvertisement, write_router_solicitation,
 };
+pub use plain_echo::PlainEcho;
 pub use udp::{
     UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo, write_udp,
 };
