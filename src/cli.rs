@@ -235,7 +235,12 @@ struct Arguments {
     #[structopt(long, value_name = "FRAMES")]
     txqueuelen: Option<String>,
 
-    /// Let the kernel hand a VM what its network card would drop, such as ARP requests for others
+    /// Have the kernel drop what a VM's network card would, such as ARP requests for others [default: from 256 VMs on,
+    /// where it pays]
+    #[structopt(long)]
+    filter: bool,
+
+    /// Have the kernel hand a VM everything, however many there are
     #[structopt(long)]
     no_filter: bool,
 
@@ -583,6 +588,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
         ("dhcp", arguments.dhcp),
+        ("filter", arguments.filter),
         ("no-filter", arguments.no_filter),
         ("arp-proxy", arguments.arp_proxy),
         ("announce", arguments.announce),

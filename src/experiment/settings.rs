@@ -32,6 +32,7 @@ pub const LAB: &[&str] = &[
     "attach",
     "ports-per-bridge",
     "txqueuelen",
+    "filter",
     "no-filter",
     "fabric",
     "hook",

@@ -323,6 +323,7 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--host-addr 10.77.0.1",
             "allowed is an address and its prefix length",
         ),
+        ("--filter --no-filter", "it contradicts --no-filter"),
         ("--mac vm0", "allowed is vmI=MAC"),
         ("--mac vm0=02:00:00:00:00", "expected six hexadecimal bytes"),
         (
