@@ -486,7 +486,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
     fn settle(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Step {
-        if let Some(event) = reaction.event {
+        if let Some(event) = &reaction.event {
             self.record(now, vm, event);
         }
         let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);

@@ -446,8 +446,8 @@ impl Reactor {
 
     /// Narrates what happened, and hands on what is to be sent.
     fn tell(&mut self, now: Instant, step: Step) -> Option<Outgoing> {
-        if let (Some(narrator), Some(event)) = (&mut self.narrator, step.event) {
-            narrator.event(now, step.vm, event);
+        if let (Some(narrator), Some(event)) = (&mut self.narrator, &step.event) {
+            narrator.event(now, step.vm, *event);
         }
         step.outgoing
     }

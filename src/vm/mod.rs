@@ -190,15 +190,19 @@ impl Vm {
 
     /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
     pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
+        let frame = buffer.get_mut(..length).unwrap_or_default();
+        self.receive_plain_echo(now, frame)
+            .unwrap_or_else(|| self.receive_any(now, buffer, length))
+    }
+
+    /// The same for whatever frame.
+    fn receive_any(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
         let ignored = |ignored| Reaction {
             transmit: None,
             event: Some(Event::Ignored(ignored)),
         };
-        let frame = buffer.get_mut(..length).unwrap_or_default();
-        if let Some(reaction) = self.receive_plain_echo(now, frame) {
-            return reaction;
-        }
         self.is_unsettled = true;
+        let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.config.vlan, frame) else {
             return ignored(Ignored::OtherVlan);
         };

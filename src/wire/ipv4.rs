@@ -139,13 +139,15 @@ impl Ipv4Envelope {
         let (source, destination) = addresses.split_at_mut_checked(4)?;
         source.copy_from_slice(&self.source.octets());
         destination.copy_from_slice(&self.destination.octets());
-        seal(ip)?;
+        seal(ip.first_chunk_mut::<IPV4_HEADER_LENGTH>()?)?;
         rest.get_mut(..length)
     }
 }
 
 /// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
 /// time to live and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
+///
+/// The header's checksum was right; it is brought up to date (RFC 1624).
 ///
 /// Options stay as they are, as RFC 1122 section 3.2.2.6 asks for all but source routes, which a simulated host does
 /// not follow. Returns header and payload of the datagram, link-layer padding cut off, or `None` when the frame is not
@@ -163,15 +165,22 @@ pub(super) fn turn_around(
     let (header, payload) = ip
         .get_mut(..total_length)?
         .split_at_mut_checked(header_length)?;
-    // Fragment flags and offset, time to live.
-    *header.get_mut(6..)?.first_chunk_mut()? = [0, 0, time_to_live];
-    let (source, destination) = header.get_mut(12..20)?.split_at_mut_checked(4)?;
-    source.swap_with_slice(destination);
-    seal(header)?;
+    let fixed: &mut [u8; IPV4_HEADER_LENGTH] = header.first_chunk_mut()?;
+    let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+    // Fragment flags and offset; time to live, and the protocol beside it. The addresses change places, which changes no
+    // sum.
+    let (flags, life) = (word(6), word(8));
+    let new_life = u16::from_be_bytes([time_to_live, fixed[9]]);
+    let sum = checksum::update(checksum::update(word(10), flags, 0), life, new_life);
+    let [_, _, _, _, _, _, f0, f1, life, _, c0, c1, addresses @ ..] = fixed;
+    (*f0, *f1, *life) = (0, 0, time_to_live);
+    [*c0, *c1] = sum.to_be_bytes();
+    addresses.rotate_left(4);
     Some((header, payload))
 }
 
 /// Writes the checksum of a header.
+#[inline(always)]
 pub(super) fn seal(header: &mut [u8]) -> Option<()> {
     *header.get_mut(10..)?.first_chunk_mut()? = [0; 2];
     let sum = checksum::of(header).to_be_bytes();

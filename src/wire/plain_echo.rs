@@ -59,7 +59,7 @@ impl<'a> PlainEcho<'a> {
         let payload = frame.get(ECHO_FRAME_OVERHEAD..)?;
         let (header, icmp) = frame
             .get(ETHERNET_HEADER_LENGTH..)?
-            .split_at_checked(IPV4_HEADER_LENGTH)?;
+            .split_first_chunk::<IPV4_HEADER_LENGTH>()?;
         if checksum::of(header) != 0 || checksum::of(icmp) != 0 {
             return None;
         }
