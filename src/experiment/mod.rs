@@ -193,6 +193,8 @@ impl Experiment {
             ipv6,
             mac,
             mtu: self.lab.mtu,
+            // Who starts it knows the time.
+            time_of_day: Duration::ZERO,
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {

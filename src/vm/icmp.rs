@@ -19,6 +19,9 @@ impl Vm {
             IcmpMessage::EchoRequest(_) => Ok(Action::Echo {
                 header_length: packet.header_length,
             }),
+            IcmpMessage::TimestampRequest => Ok(Action::Timestamp {
+                header_length: packet.header_length,
+            }),
             IcmpMessage::EchoReply(echo) => {
                 let id = SessionId(echo.identifier);
                 let (sequence, outcome) = self
@@ -66,7 +69,7 @@ impl Vm {
     pub(super) fn refuse_ipv4(
         &mut self,
         now: Instant,
-        kind: IcmpErrorKind,
+        error: (IcmpErrorKind, u8),
         source: Ipv4Addr,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
@@ -80,7 +83,7 @@ impl Vm {
         }
         let identification = self.ipv4.next_identification();
         let mac = self.config.mac;
-        let length = turn_into_icmp_error(buffer, kind, mac, own, TIME_TO_LIVE, identification)?;
+        let length = turn_into_icmp_error(buffer, error, mac, own, TIME_TO_LIVE, identification)?;
         Some(Transmit { length, ping: None })
     }
 }

@@ -20,6 +20,7 @@ mod outbox;
 mod ping;
 mod pings;
 mod reassembly;
+mod tcp;
 mod udp;
 
 use std::collections::VecDeque;

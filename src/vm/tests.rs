@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::wire::{
-    ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Ipv4Envelope,
+    ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Ipv4Envelope, Layer,
     turn_into_echo_reply,
 };
 
@@ -14,6 +14,8 @@ mod fragments;
 mod icmp;
 mod ipv6;
 mod model;
+mod options;
+mod tcp;
 mod vlan;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);

@@ -42,6 +42,8 @@ pub struct Ipv4Packet<'a> {
     pub identification: u16,
     /// Bytes of the header, options included: 20 to 60.
     pub header_length: usize,
+    /// The options, between the fixed header and the payload.
+    pub options: &'a [u8],
     /// Where the payload starts in the frame.
     pub payload_offset: usize,
     /// The payload, link-layer padding cut off.
@@ -83,6 +85,7 @@ impl<'a> Ipv4Packet<'a> {
             fragment_offset: usize::from(header.fragments_offset().value()) * 8,
             identification: header.identification(),
             header_length,
+            options: header.options(),
             payload_offset: offset + header_length,
             payload,
         })
@@ -147,8 +150,7 @@ impl Ipv4Envelope {
 /// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
 /// time to live and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
 ///
-/// Options stay as they are, as RFC 1122 section 3.2.2.6 asks for all but source routes, which a simulated host does
-/// not follow. Returns header and payload of the datagram, link-layer padding cut off, or `None` when the frame is not
+/// Options stay as they are: see [`super::answer_options`]. Returns header and payload of the datagram, link-layer padding cut off, or `None` when the frame is not
 /// what the caller says.
 pub(super) fn turn_around(
     frame: &mut [u8],

@@ -91,6 +91,11 @@ impl Ipv6 {
         self.routes.is_soliciting() || self.addresses.iter().any(|a| !a.is_assigned())
     }
 
+    /// Hop limit of packets for which nothing else is asked.
+    pub(in crate::vm) const fn hop_limit(&self) -> u8 {
+        self.hop_limit
+    }
+
     /// When there is something to do.
     pub(in crate::vm) fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -454,7 +454,7 @@ fn what_it_does_not_speak_is_refused_with_the_error_that_rfc_4443_asks_for() {
     let option = |kind: u8| [58, 0, kind, 4, 0, 0, 0, 0];
     let cases = [
         (
-            packet(ADDRESS, 6, &[0; 20]),
+            packet(ADDRESS, 132, &[0; 20]),
             "parameter problem, code 1, at byte 6",
         ),
         (
