@@ -252,9 +252,9 @@ struct Arguments {
     #[structopt(long, value_name = "CIDR", number_of_values = 1)]
     host_addr: Vec<String>,
 
-    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
-    #[structopt(long, value_name = "IP")]
-    gateway: Option<String>,
+    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1; a second one may be IPv6, such as fd77::1
+    #[structopt(long, value_name = "IP", number_of_values = 1)]
+    gateway: Vec<String>,
 
     /// The VMs speak IPv6 too: a link-local address, and subnet6 + 2 + I
     #[structopt(long)]
@@ -285,7 +285,7 @@ struct Arguments {
     #[structopt(long)]
     dhcp: bool,
 
-    /// Each VM announces its address to the others at its start
+    /// Each VM announces its addresses to the others at its start
     #[structopt(long)]
     announce: bool,
 
@@ -558,7 +558,6 @@ fn settings(arguments: &Arguments) -> Settings {
         ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
         ("subnet6", subnet6),
-        ("gateway", gateway),
         ("ttl", ttl),
         ("dscp", dscp),
     ] {
@@ -575,6 +574,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("report", &arguments.report),
         ("expect", &arguments.expect),
         ("host-addr", host_addr),
+        ("gateway", gateway),
         ("vlan", vlan),
     ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));

@@ -38,6 +38,8 @@ fn bench() -> Bench {
         probe: false,
         slaac: false,
         report: Duration::ZERO,
+        gateway: None,
+        announce: None,
     });
     Bench::with(config)
 }
