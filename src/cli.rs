@@ -281,7 +281,7 @@ struct Arguments {
     #[structopt(long)]
     vlan_filtering: bool,
 
-    /// Each VM gets its address from a DHCP server on the bridge; pings begin when all have one, or after a minute
+    /// Each VM gets its address from a DHCP server on the bridge
     #[structopt(long)]
     dhcp: bool,
 
@@ -293,6 +293,11 @@ struct Arguments {
     /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
     #[structopt(long)]
     probe: bool,
+
+    /// How long pings wait until every VM has its address, with --dhcp, --probe or --slaac; then they begin without those
+    /// that have none [default: 10s]
+    #[structopt(long, value_name = "TIME")]
+    address_wait: Option<String>,
 
     /// Each VM sends back what comes to its UDP port 7 (RFC 862)
     #[structopt(long)]
@@ -558,6 +563,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
         ("subnet6", subnet6),
+        ("address-wait", &arguments.address_wait),
         ("ttl", ttl),
         ("dscp", dscp),
     ] {

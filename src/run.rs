@@ -144,6 +144,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             Box::new(move |now, recorder| progress.show(now, recorder)),
         );
     }
+    hypervisor.wait_for_addresses(experiment.address_wait);
     hypervisor.start(start, experiment.phases.clone());
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);

@@ -112,6 +112,8 @@ pub struct Experiment {
     pub timeout: Duration,
     /// How long to serve when there are no flows; `None` for until a signal comes.
     pub serve: Option<Duration>,
+    /// How long the pings wait for VMs that have no address yet.
+    pub address_wait: Duration,
     /// Whether every VM knows its flows' neighbours beforehand.
     pub static_neighbours: bool,
     /// Where all random choices follow from.

@@ -110,6 +110,20 @@ drop_reasons! {
 impl DropReason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// What a person may want to do about it, where the name does not tell.
+    pub const fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            DropReason::NoRoute => {
+                "a ping's VM had no address, or no gateway to its network (--gateway)"
+            }
+            DropReason::NeighbourQueueFull => {
+                "more pings than wait for one neighbour's address; it may not be there"
+            }
+            DropReason::FragmentQueueFull => "fewer or smaller pings at once would fit",
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for DropReason {

@@ -34,6 +34,7 @@ pub(super) fn experiment(
         super::fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
+    hypervisor.wait_for_addresses(experiment.address_wait);
     hypervisor.start(Instant::ZERO, experiment.phases.clone());
     let until = Instant::ZERO + experiment.serve.unwrap_or(LONGEST);
     sim::run(&mut hypervisor, Instant::ZERO, until);

@@ -1,12 +1,14 @@
 //! What all VMs have in common: how they come by their addresses, and what they do unasked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
 use super::{first_host, is_host_of};
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{GuestPlan, Ipv6Plan, VmPlan};
+use crate::hypervisor::ADDRESS_WAIT;
 use crate::vm::{PingOptions, VmId};
 
 pub(super) fn guests(
@@ -43,6 +45,22 @@ fn dhcp(settings: &Settings) -> Result<bool, SettingError> {
         }
     }
     Ok(dhcp)
+}
+
+/// How long pings wait for VMs that ask for their addresses, or whether they may have them.
+pub(super) fn address_wait(
+    settings: &Settings,
+    guests: &GuestPlan,
+) -> Result<Duration, SettingError> {
+    let Some(setting) = settings.get("address-wait") else {
+        return Ok(ADDRESS_WAIT);
+    };
+    let is_slow = guests.dhcp || guests.probe || guests.ipv6.is_some_and(|plan| plan.slaac);
+    if !is_slow {
+        let why = "nothing to wait for; allowed only with --dhcp, --probe or --slaac";
+        return Err(setting.error(why));
+    }
+    setting.duration_or_none()
 }
 
 fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {

@@ -303,6 +303,14 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--gateway 10.77.0.1: not allowed with dhcp",
         ),
         (
+            "--address-wait 5s",
+            "--address-wait 5s: nothing to wait for; allowed only with --dhcp, --probe or --slaac",
+        ),
+        (
+            "--dhcp --address-wait soon",
+            "--address-wait soon: expected number at 0; allowed are times such as",
+        ),
+        (
             "--dhcp --static-neighbours",
             "static-neighbours: not allowed with dhcp",
         ),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::picture::{self, Line};
+use super::super::text::hints;
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport};
 use super::flows::flows;
@@ -238,6 +239,9 @@ fn inside(report: &Report) -> String {
             .iter()
             .map(|(reason, frames)| vec![Cell::new(reason.name()), Cell::new(count(frames))]);
         html += &table(&["dropped because", "frames"], rows, false);
+        for (reason, hint) in hints(&report.drops) {
+            html += &format!("<p>{reason}: {hint}.</p>\n");
+        }
     }
     html + "</section>\n"
 }
