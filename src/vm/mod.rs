@@ -236,6 +236,10 @@ impl Vm {
                 event: None,
             });
         }
+        if self.is_ready() {
+            // What was to be sent can't be, and is out of its queue: its way is gone. The next is due as well.
+            return self.poll_untagged(now, buffer);
+        }
         match self.neighbours.overdue(now) {
             Some(Overdue::Ask(address, last)) => {
                 return Some(Reaction {
@@ -257,7 +261,7 @@ impl Vm {
 
     /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
     pub fn poll_at(&self) -> Option<Instant> {
-        if self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty() {
+        if !self.is_ready() {
             let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
             earliest(
                 self.neighbours.deadline(),
@@ -266,6 +270,11 @@ impl Vm {
         } else {
             Some(Instant::ZERO)
         }
+    }
+
+    /// Whether something is to be sent, or to be given up, at once.
+    fn is_ready(&self) -> bool {
+        !(self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty())
     }
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.

@@ -311,6 +311,22 @@ fn a_lost_arp_reply_is_asked_for_again_and_the_pings_are_given_up_after_the_thir
 }
 
 #[test]
+fn a_ping_whose_way_is_gone_when_its_turn_comes_is_given_up_at_once() {
+    let mut bench = Bench::new();
+    bench.ping(ms(0));
+    // Its neighbour has answered, and was forgotten before the ping could be sent.
+    bench.vm.resolved.push_back(PingId {
+        session: bench.session,
+        sequence: 0,
+    });
+    assert_eq!(bench.vm.poll_at(), Some(Instant::ZERO));
+    let (sent, event) = bench.poll(ms(1)).expect("there is something to do");
+    let unresolved = PingOutcome::Unresolved { due: ms(0) };
+    assert_eq!((sent, outcome(event)), (None, Some((0, unresolved))));
+    assert!(bench.vm.poll_at() > Some(ms(1)));
+}
+
+#[test]
 fn pings_beyond_the_bound_of_a_neighbours_queue_are_turned_away() {
     let mut bench = Bench::new();
     bench.ping(ms(0));

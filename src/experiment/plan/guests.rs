@@ -37,12 +37,10 @@ pub(super) fn guests(
 /// Whether addresses come from a server, which then says all there is to say about them.
 fn dhcp(settings: &Settings) -> Result<bool, SettingError> {
     let dhcp = settings.switch("dhcp")?;
-    if dhcp {
-        if settings.switch("static-neighbours")? {
-            return Err(SettingError::new(
-                "static-neighbours: not allowed with dhcp: nobody's address is known beforehand",
-            ));
-        }
+    if dhcp && settings.switch("static-neighbours")? {
+        return Err(SettingError::new(
+            "static-neighbours: not allowed with dhcp: nobody's address is known beforehand",
+        ));
     }
     Ok(dhcp)
 }
