@@ -24,13 +24,14 @@ const ROWS: usize = 20;
 pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
     flows(report, out)?;
     overview(report, out)?;
-    if report.flow_count > 0 {
+    if report.flow_count > 0 || report.lease_ns.count > 0 {
         latencies(report, out)?;
     }
     if !report.phases.is_empty() {
         phases(&report.phases, out)?;
     }
     histogram("rtt", &report.histograms.rtt, out, width)?;
+    histogram("lease", &report.histograms.lease, out, width)?;
     addresses(&report.addresses, out)?;
     if !report.errors.is_empty() {
         writeln!(out)?;

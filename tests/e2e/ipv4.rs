@@ -312,6 +312,25 @@ fn vms_get_their_addresses_from_a_real_server_and_then_ping() {
 }
 
 #[test]
+fn two_hundred_vms_that_look_for_an_address_at_once_all_get_one() {
+    let mut command = std::process::Command::new(crate::lab::repository_file(
+        "scripts/experiments/dhcp-storm.sh",
+    ));
+    command.env("TAP_REACTOR", crate::lab::TAP_REACTOR);
+    command.args(["--vms", "200", "--expect", "loss=0%"]);
+    let run = Running::start(command).wait().expect_status(0);
+    for expected in [
+        "600 sent, 600 received, 0 % lost",
+        "\nlease            200 ",
+        "\nlease\n",
+        "addresses by DHCP: 200 granted, 0 renewed, 0 lost",
+        "when every VM had its address",
+    ] {
+        assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
+    }
+}
+
+#[test]
 fn a_vm_without_a_lease_does_not_hold_up_the_others_and_the_report_says_so() {
     let lab = Lab::new();
     let line = "--vms 3 --host-addr 10.77.0.1/16 --dhcp --address-wait 8s --ping vm0:vm1 --ping vm2:vm0 --count 5";

@@ -22,7 +22,7 @@ pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     body += &expectations(report);
     body += &tiles(report);
     body += &pictures(report)?;
-    if report.totals.attempted() > 0 {
+    if report.totals.attempted() > 0 || report.lease_ns.count > 0 {
         body += &latencies(report);
     }
     if !report.phases.is_empty() {
@@ -99,6 +99,14 @@ fn tiles(report: &Report) -> String {
 fn pictures(report: &Report) -> io::Result<String> {
     let mut html = String::new();
     let histograms = &report.histograms;
+    if report.lease_ns.count > 0 {
+        html += &figure(
+            "Histogram of the leases",
+            "How many VMs got their address by DHCP after how long.",
+            &[],
+            |size| picture::histogram(&histograms.lease, size),
+        )?;
+    }
     if report.rtt_ns.count == 0 {
         return Ok(html);
     }
