@@ -257,9 +257,9 @@ struct Arguments {
     #[structopt(long, value_name = "CIDR", number_of_values = 1)]
     host_addr: Vec<String>,
 
-    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
-    #[structopt(long, value_name = "IP")]
-    gateway: Option<String>,
+    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1; a second one may be IPv6, such as fd77::1
+    #[structopt(long, value_name = "IP", number_of_values = 1)]
+    gateway: Vec<String>,
 
     /// The VMs speak IPv6 too: a link-local address, and subnet6 + 2 + I
     #[structopt(long)]
@@ -286,11 +286,11 @@ struct Arguments {
     #[structopt(long)]
     vlan_filtering: bool,
 
-    /// Each VM gets its address from a DHCP server on the bridge; pings begin when all have one, or after a minute
+    /// Each VM gets its address from a DHCP server on the bridge
     #[structopt(long)]
     dhcp: bool,
 
-    /// Each VM announces its address to the others at its start
+    /// Each VM announces its addresses to the others at its start
     #[structopt(long)]
     announce: bool,
 
@@ -298,6 +298,11 @@ struct Arguments {
     /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
     #[structopt(long)]
     probe: bool,
+
+    /// How long pings wait until every VM has its address, with --dhcp, --probe or --slaac; then they begin without those
+    /// that have none [default: 10s]
+    #[structopt(long, value_name = "TIME")]
+    address_wait: Option<String>,
 
     /// Each VM sends back what comes to its UDP port 7 (RFC 862)
     #[structopt(long)]
@@ -563,7 +568,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
         ("subnet6", subnet6),
-        ("gateway", gateway),
+        ("address-wait", &arguments.address_wait),
         ("ttl", ttl),
         ("dscp", dscp),
     ] {
@@ -580,6 +585,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("report", &arguments.report),
         ("expect", &arguments.expect),
         ("host-addr", host_addr),
+        ("gateway", gateway),
         ("vlan", vlan),
     ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));

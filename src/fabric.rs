@@ -4,7 +4,9 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use crate::vm::VmId;
-use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
+use crate::wire::{
+    ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
+};
 
 /// Carries the frames of VMs that are plugged into it. Nothing here waits.
 pub trait Fabric {
@@ -69,7 +71,7 @@ impl Station {
     }
 
     /// Whether its network card lets a frame through: one for it, for a group that it is in, or a broadcast that is not
-    /// an ARP request between others. Announcements (sender = target, RFC 5227) concern everybody.
+    /// an ARP request between others, nor for DHCP servers, of which no VM is one. Announcements (sender = target, RFC 5227) concern everybody.
     pub fn wants(&self, frame: &EthernetFrame<'_>) -> bool {
         if frame.destination != MacAddr::BROADCAST {
             return frame.destination == self.mac || self.groups.contains(&frame.destination);
@@ -82,9 +84,18 @@ impl Station {
                     || self.addresses.contains(&arp.sender)
                     || arp.sender == arp.target
             }
+            Ok(Payload::Ipv4(packet)) => !is_for_dhcp_servers(&packet),
             _ => true,
         }
     }
+}
+
+/// Whether a datagram goes to the port of DHCP servers.
+pub(crate) fn is_for_dhcp_servers(packet: &Ipv4Packet<'_>) -> bool {
+    packet.protocol == PROTOCOL_UDP
+        && !packet.is_fragment
+        && packet.options.is_empty()
+        && packet.payload.get(2..4) == Some(&DHCP_SERVER_PORT.to_be_bytes())
 }
 
 /// What came of [`Fabric::read`].

@@ -4,6 +4,7 @@ mod simulated;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::fabric::Fabric;
@@ -15,7 +16,7 @@ use tap_reactor::report::{self, Context, FabricReport, FileError, FlowName, Memo
 use tap_reactor::system::{self, HookEvent, StopSignals, SystemError, TapFabric, resident_bytes};
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
 use tap_reactor::topology::Topology;
-use tap_reactor::vm::{SessionConfig, VmId};
+use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
 
 use crate::cli::Output;
 use crate::progress::{self, Progress};
@@ -110,7 +111,10 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             narrator.say(clock.now(), words);
         }
     };
-    create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
+    let time_of_day = unix_millis().map_or(Duration::ZERO, Duration::from_millis);
+    let time_of_day = time_of_day.saturating_sub(clock.now() - Instant::ZERO);
+    let now = || clock.now();
+    create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
     let memory = memory(before, experiment.vms.len());
     hook(experiment, HookEvent::Up)?;
     add_flows(experiment, &mut hypervisor)?;
@@ -140,6 +144,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             Box::new(move |now, recorder| progress.show(now, recorder)),
         );
     }
+    hypervisor.wait_for_addresses(experiment.address_wait);
     hypervisor.start(start, experiment.phases.clone());
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
@@ -203,15 +208,21 @@ fn recorder(experiment: &Experiment) -> Recorder {
     })
 }
 
-/// Makes the VMs, each at the time that `now` tells, and tells each to `on_start`: for a transcript, or a bar.
+/// Makes the VMs, each at the time that `now` tells, and tells each to `on_start`: for a transcript, or a bar. What time
+/// of day it was at [`Instant::ZERO`] they are told, too.
 fn create_vms<F: Fabric>(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<F>,
+    time_of_day: Duration,
     now: impl Fn() -> Instant,
     mut on_start: impl FnMut(VmId, &VmPlan),
 ) -> Result<(), F::Error> {
     for (index, plan) in experiment.vms.iter().enumerate() {
         if let Some(config) = experiment.vm_config(index) {
+            let config = VmConfig {
+                time_of_day,
+                ..config
+            };
             let vm = hypervisor.create_vm(now(), config)?;
             on_start(vm, plan);
         }

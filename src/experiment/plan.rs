@@ -75,6 +75,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         lab,
         simulation,
         vms,
+        address_wait: guests::address_wait(settings, &guests)?,
         guests,
         flows,
         phases,

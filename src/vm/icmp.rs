@@ -71,6 +71,9 @@ impl Vm {
             IcmpMessage::EchoRequest(_) => Ok(Action::Echo {
                 header_length: packet.header_length,
             }),
+            IcmpMessage::TimestampRequest => Ok(Action::Timestamp {
+                header_length: packet.header_length,
+            }),
             IcmpMessage::EchoReply(echo) => {
                 let (ping, outcome) = self
                     .receive_echo_reply(now, packet.source, &echo)
@@ -111,7 +114,7 @@ impl Vm {
     pub(super) fn refuse_ipv4(
         &mut self,
         now: Instant,
-        kind: IcmpErrorKind,
+        error: (IcmpErrorKind, u8),
         source: Ipv4Addr,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
@@ -125,7 +128,7 @@ impl Vm {
         }
         let identification = self.ipv4.next_identification();
         let mac = self.config.mac;
-        let length = turn_into_icmp_error(buffer, kind, mac, own, TIME_TO_LIVE, identification)?;
+        let length = turn_into_icmp_error(buffer, error, mac, own, TIME_TO_LIVE, identification)?;
         Some(Transmit { length, ping: None })
     }
 }

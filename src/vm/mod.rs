@@ -20,6 +20,7 @@ mod outbox;
 mod ping;
 mod pings;
 mod reassembly;
+mod tcp;
 mod udp;
 
 use std::collections::VecDeque;
@@ -254,6 +255,10 @@ impl Vm {
                 event: None,
             });
         }
+        if self.is_ready() {
+            // What was to be sent can't be, and is out of its queue: its way is gone. The next is due as well.
+            return self.poll_untagged(now, buffer);
+        }
         match self.neighbours.overdue(now) {
             Some(Overdue::Ask(address, last)) => {
                 return Some(Reaction {
@@ -287,11 +292,12 @@ impl Vm {
 
     /// Whether [`Vm::poll`] has something to do at once, whatever the time.
     fn has_work(&self) -> bool {
-        let is_quiet = self.resolved.is_empty()
-            && self.unresolved.is_empty()
-            && self.outbox.is_empty()
-            && !self.neighbours.has_checks();
-        !is_quiet
+        self.is_ready() || self.neighbours.has_checks()
+    }
+
+    /// Whether something is to be sent, or to be given up, at once.
+    fn is_ready(&self) -> bool {
+        !(self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty())
     }
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.

@@ -42,6 +42,8 @@ pub struct Ipv4Packet<'a> {
     pub identification: u16,
     /// Bytes of the header, options included: 20 to 60.
     pub header_length: usize,
+    /// The options, between the fixed header and the payload.
+    pub options: &'a [u8],
     /// Where the payload starts in the frame.
     pub payload_offset: usize,
     /// The payload, link-layer padding cut off.
@@ -83,6 +85,7 @@ impl<'a> Ipv4Packet<'a> {
             fragment_offset: usize::from(header.fragments_offset().value()) * 8,
             identification: header.identification(),
             header_length,
+            options: header.options(),
             payload_offset: offset + header_length,
             payload,
         })
@@ -147,11 +150,8 @@ impl Ipv4Envelope {
 /// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
 /// time to live and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
 ///
-/// The header's checksum was right; it is brought up to date (RFC 1624).
-///
-/// Options stay as they are, as RFC 1122 section 3.2.2.6 asks for all but source routes, which a simulated host does
-/// not follow. Returns header and payload of the datagram, link-layer padding cut off, or `None` when the frame is not
-/// what the caller says.
+/// Options stay as they are: see [`super::answer_options`]. Returns header and payload of the datagram, link-layer padding
+/// cut off, or `None` when the frame is not what the caller says.
 pub(super) fn turn_around(
     frame: &mut [u8],
     header_length: usize,
@@ -165,17 +165,15 @@ pub(super) fn turn_around(
     let (header, payload) = ip
         .get_mut(..total_length)?
         .split_at_mut_checked(header_length)?;
-    let fixed: &mut [u8; IPV4_HEADER_LENGTH] = header.first_chunk_mut()?;
-    let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
-    // Fragment flags and offset; time to live, and the protocol beside it. The addresses change places, which changes no
-    // sum.
-    let (flags, life) = (word(6), word(8));
-    let new_life = u16::from_be_bytes([time_to_live, fixed[9]]);
-    let sum = checksum::update(checksum::update(word(10), flags, 0), life, new_life);
-    let [_, _, _, _, _, _, f0, f1, life, _, c0, c1, addresses @ ..] = fixed;
-    (*f0, *f1, *life) = (0, 0, time_to_live);
-    [*c0, *c1] = sum.to_be_bytes();
+    // Fragment flags and offset, time to live.
+    *header.get_mut(6..)?.first_chunk_mut()? = [0, 0, time_to_live];
+    let addresses: &mut [u8; 8] = header.get_mut(12..)?.first_chunk_mut()?;
     addresses.rotate_left(4);
+    match <&mut [u8; IPV4_HEADER_LENGTH]>::try_from(&mut *header) {
+        // Nearly always; the compiler knows the length then.
+        Ok(header) => seal(header)?,
+        Err(_) => seal(header)?,
+    }
     Some((header, payload))
 }
 

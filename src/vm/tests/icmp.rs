@@ -137,7 +137,8 @@ fn errors_are_limited_as_in_linux_and_never_sent_about_what_many_got() {
             let mut frame = datagram.clone();
             frame.resize(600, 0);
             let kind = IcmpErrorKind::PORT_UNREACHABLE;
-            let length = turn_into_icmp_error(&mut frame, kind, PEER_MAC, PEER, 64, 1).unwrap();
+            let length =
+                turn_into_icmp_error(&mut frame, (kind, 0), PEER_MAC, PEER, 64, 1).unwrap();
             frame.truncate(length);
             frame[0..6].copy_from_slice(&MAC.0);
             sealed(frame, |f| f[30..34].copy_from_slice(&IP.octets()))
@@ -186,7 +187,7 @@ fn error_about(bench: &Bench, length: usize, kind: IcmpErrorKind, from: Ipv4Addr
     frame.resize(2_000, 0);
     // On the way the time to live has gone down, and the quoted checksum with it is another one.
     frame[22] -= 3;
-    let length = turn_into_icmp_error(&mut frame, kind, PEER_MAC, from, 64, 1).unwrap();
+    let length = turn_into_icmp_error(&mut frame, (kind, 0), PEER_MAC, from, 64, 1).unwrap();
     frame.truncate(length);
     frame
 }
