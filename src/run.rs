@@ -5,14 +5,16 @@ mod simulated;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
-use tap_reactor::experiment::{Experiment, VmPlan};
+use tap_reactor::experiment::{self, Experiment, VmPlan};
 use tap_reactor::fabric::Fabric;
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
 use tap_reactor::load::{FlowId, Target};
 use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
 use tap_reactor::report::{self, Context, FabricReport, FileError, FlowName, MemoryReport, Report};
-use tap_reactor::system::{self, HookEvent, StopSignals, SystemError, TapFabric, resident_bytes};
+use tap_reactor::system::{
+    self, HookEvent, Neighbours, StopSignals, SystemError, TapFabric, resident_bytes,
+};
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
 use tap_reactor::topology::Topology;
 use tap_reactor::vm::{SessionConfig, VmId};
@@ -117,7 +119,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
         place_flows(experiment, &topology, hypervisor.recorder());
     }
-    if experiment.static_neighbours {
+    if experiment.lab.neighbours == Neighbours::Told {
         fill_neighbour_tables(experiment, &mut hypervisor);
     }
     if !hypervisor.has_flows() && !output.quiet && !output.json {
@@ -131,6 +133,12 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         if !output.quiet {
             eprintln!("tap-reactor: {warning}");
         }
+    }
+    if experiment.spared_deliveries.is_some()
+        && !output.quiet
+        && let Some(neighbours) = experiment::neighbours(experiment)
+    {
+        eprintln!("tap-reactor: {neighbours}");
     }
     let start = clock.now();
     if !output.quiet && !output.verbose && io::stderr().is_terminal() && hypervisor.has_flows() {
@@ -167,6 +175,8 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
                 leaves: topology.map_or(0, |topology| topology.leaves()),
                 ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
                 flows_across: 0,
+                neighbours: experiment.lab.neighbours.to_string(),
+                spared_deliveries: experiment.spared_deliveries,
                 simulated: false,
             }),
             memory,

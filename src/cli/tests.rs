@@ -35,7 +35,6 @@ fn every_setting_has_a_flag_of_its_name() {
             "announce",
             "attach",
             "no-filter",
-            "arp-proxy",
             "dhcp",
             "fragment",
             "dont-fragment",
@@ -51,7 +50,7 @@ fn every_setting_has_a_flag_of_its_name() {
         let line = if switch {
             format!("tap-reactor --{name}")
         } else {
-            format!("tap-reactor --{name} x")
+            format!("tap-reactor --{name}=x")
         };
         let arguments = Arguments::from_iter_safe(line.split(' ')).expect(name);
         let text = if switch { "true" } else { "x" }.to_owned();

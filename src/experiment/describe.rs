@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, Target};
-use crate::system::{NetnsChoice, Switching};
+use crate::system::{Neighbours, NetnsChoice, Switching};
 use crate::vm::VmId;
 
 /// Lines of VMs and of flows that are told one by one; the rest is counted.
@@ -95,11 +95,8 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             None => writeln!(out),
         }
     })?;
-    if experiment.static_neighbours {
-        writeln!(
-            out,
-            "neighbours: known beforehand, so that nobody asks by ARP"
-        )?;
+    if let Some(neighbours) = neighbours(experiment) {
+        writeln!(out, "{neighbours}")?;
     }
     writeln!(
         out,
@@ -113,6 +110,22 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         writeln!(out, "waiting: polls for {spin} before it sleeps (--spin)")?;
     }
     writeln!(out, "seed of all random choices: {}", experiment.seed)
+}
+
+/// How VMs come by their neighbours' addresses, if not by asking everybody, and why.
+pub fn neighbours(experiment: &Experiment) -> Option<String> {
+    let how = match experiment.lab.neighbours {
+        Neighbours::Asked => return None,
+        Neighbours::Proxied => "the bridge answers ARP requests",
+        Neighbours::Told => "known beforehand, so that nobody asks",
+    };
+    let why = match experiment.spared_deliveries {
+        Some(deliveries) => format!(
+            "; to flood the requests would be {deliveries} deliveries, which --arp-proxy=off does"
+        ),
+        None => String::new(),
+    };
+    Some(format!("neighbours: {how}{why}"))
 }
 
 fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {

@@ -5,7 +5,7 @@ mod plan;
 mod scenario;
 mod settings;
 
-pub use self::describe::describe;
+pub use self::describe::{describe, neighbours};
 pub use self::plan::plan;
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
@@ -110,8 +110,9 @@ pub struct Experiment {
     pub timeout: Duration,
     /// How long to serve when there are no flows; `None` for until a signal comes.
     pub serve: Option<Duration>,
-    /// Whether every VM knows its flows' neighbours beforehand.
-    pub static_neighbours: bool,
+    /// How many deliveries of broadcasts [`LabConfig::neighbours`] spares the kernel, where it was chosen for that and not
+    /// by the user.
+    pub spared_deliveries: Option<u64>,
     /// Where all random choices follow from.
     pub seed: u64,
     /// How long the reactor asks again and again after it had something to do, before it sleeps: [`Duration::MAX`] for

@@ -6,6 +6,7 @@ use tap_reactor::reactor::End;
 use tap_reactor::record::DropReason;
 use tap_reactor::report::{Context, FabricReport, Report};
 use tap_reactor::sim::{self, Simulation};
+use tap_reactor::system::Neighbours;
 use tap_reactor::time::Instant;
 
 use super::RunError;
@@ -25,7 +26,7 @@ pub(super) fn experiment(
     let mut hypervisor = Hypervisor::new(switch, recorder, experiment.seed);
     let Ok(()) = super::create_vms(experiment, &mut hypervisor, || Instant::ZERO, |_, _| ());
     super::add_flows(experiment, &mut hypervisor)?;
-    if experiment.static_neighbours {
+    if experiment.lab.neighbours == Neighbours::Told {
         super::fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
@@ -45,6 +46,8 @@ pub(super) fn experiment(
                 leaves: 0,
                 ports_per_bridge: None,
                 flows_across: 0,
+                neighbours: experiment.lab.neighbours.to_string(),
+                spared_deliveries: None,
                 simulated: true,
             }),
             // Neither wall clock nor memory: the same command makes the same document each time.

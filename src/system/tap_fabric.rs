@@ -10,7 +10,7 @@ use super::bridges::{Bridges, Maker, bridge_links, silence_link};
 use super::clean::remove_marked;
 use super::error::SystemError;
 use super::filter;
-use super::lab::{LabConfig, Switching};
+use super::lab::{LabConfig, Neighbours, Switching};
 use super::limits::ensure_descriptors;
 use super::links::{LinkChange, index_of};
 use super::mark::Mark;
@@ -258,18 +258,31 @@ impl TapFabric {
             let vlan = filtering.of(vm);
             self.netlink.set_port_vlan(name, link.index, vlan)?;
         }
-        if (self.lab.arp_proxy || self.lab.static_forwarding)
-            && let Carrier::Bridges(bridges) = &self.carrier
-        {
-            let index = index_of(name)?;
-            let ways = bridges.ways_to(place, index);
-            if self.lab.arp_proxy {
-                self.netlink.proxy_arp(name, index, station, &ways)?;
-            } else {
-                self.netlink.teach_bridges(name, station.mac, &ways)?;
-            }
-        }
+        self.introduce(vm, name, place, station)?;
         Ok((tap, place))
+    }
+
+    /// Fills the bridges' tables for `vm`, where that is wanted.
+    fn introduce(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        place: usize,
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        let Carrier::Bridges(bridges) = &self.carrier else {
+            return Ok(());
+        };
+        if self.lab.neighbours == Neighbours::Asked {
+            return Ok(());
+        }
+        let index = index_of(name)?;
+        let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
+        if self.lab.neighbours == Neighbours::Told {
+            return self.netlink.teach_bridges(name, station.mac, &ways);
+        }
+        self.netlink.proxy_arp(name, index)?;
+        self.netlink.introduce(name, station, &ways)
     }
 
     /// How many frames each VM did not get because its TAP's queue was full, read for all of them at once. To be asked

@@ -154,6 +154,48 @@ fn groups_have_their_own_addresses_and_sizes_and_phases_follow_each_other() {
 }
 
 #[test]
+fn vms_get_help_where_asking_would_be_a_flood_of_ten_million_and_nobody_said_otherwise() {
+    use crate::system::Neighbours::{Asked, Proxied, Told};
+    let ring = |vms: u32| u64::from(vms) * u64::from(vms - 1);
+    let cases = [
+        ("--vms 1000 --ping ring", Asked, None),
+        ("--vms 3162 --ping ring", Asked, None),
+        ("--vms 3163 --ping ring", Proxied, Some(ring(3163))),
+        (
+            "--vms 10000 --ping random:1 --rate 20000 --duration 30s",
+            Proxied,
+            None,
+        ),
+        // Whoever is asked knows the other: half as many requests as flows.
+        ("--vms 200 --ping mesh", Asked, None),
+        ("--vms 300 --ping mesh", Proxied, Some(300 * 299 / 2 * 299)),
+        ("--vms 4000 --ping ring --arp-proxy off", Asked, None),
+        ("--vms 4000 --ping ring --no-filter", Asked, None),
+        ("--vms 4000 --ping ring --static-neighbours", Told, None),
+        ("--vms 4000 --ping ring --over-ipv6", Told, Some(ring(4000))),
+        ("--vms 4000 --ping ring --vlan 7", Told, Some(ring(4000))),
+        ("--vms 4000 --ping ring --probe", Told, Some(ring(4000))),
+        (
+            "--vms 4000 --ping ring --netns host --attach",
+            Told,
+            Some(ring(4000)),
+        ),
+        ("--vms 4000 --ping ring --dhcp", Asked, None),
+        ("--vms 4000 --ping ring --fabric xdp", Asked, None),
+        ("--vms 4000 --ping ring --fabric sim", Asked, None),
+        ("--vms 4000 --ping all:10.77.0.1", Asked, None),
+        ("--vms 3 --arp-proxy", Proxied, None),
+    ];
+    for (line, neighbours, spared) in cases {
+        let experiment = flags(line).expect(line);
+        assert_eq!(experiment.lab.neighbours, neighbours, "{line}");
+        if spared.is_some() || neighbours == Asked {
+            assert_eq!(experiment.spared_deliveries, spared, "{line}");
+        }
+    }
+}
+
+#[test]
 fn flags_that_cannot_be_are_named_with_what_is_allowed() {
     let cases = [
         (
@@ -177,8 +219,16 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--attach true: allowed only with --fabric bridge",
         ),
         (
-            "--arp-proxy --ipv6",
-            "--arp-proxy true: not allowed with --ipv6",
+            "--arp-proxy --vlan 7",
+            "--arp-proxy true: not allowed with --vlan",
+        ),
+        (
+            "--arp-proxy --static-neighbours",
+            "--arp-proxy true: not allowed with --static-neighbours",
+        ),
+        (
+            "--arp-proxy maybe",
+            "--arp-proxy maybe: allowed are auto, on, off",
         ),
         (
             "--hook true",
