@@ -62,6 +62,60 @@ fn two_thousand_vms_on_leaves_resolve_and_ping() {
 }
 
 #[test]
+fn the_bridge_answers_where_asking_would_take_minutes_and_the_run_says_so() {
+    let lab = Lab::new();
+    let arguments = "--vms 3200 --ports-per-bridge 800 --ping ring --count 1";
+    let run = lab
+        .tap_reactor(&format!("{arguments} --json"))
+        .expect_status(0);
+    let report = json(&run);
+    assert_eq!(report["totals"]["received"], 3200);
+    assert_eq!(report["resolution_ns"]["count"], 3200);
+    assert_eq!(report["fabric"]["neighbours"], "arp-proxy");
+    assert_eq!(report["fabric"]["spared_deliveries"], 3200 * 3199);
+    for (how, arguments) in [
+        (
+            "the bridge answers ARP requests; to flood",
+            arguments.to_owned(),
+        ),
+        (
+            "known beforehand, so that nobody asks; to flood",
+            format!("{arguments} -6"),
+        ),
+    ] {
+        let plan = lab
+            .tap_reactor(&format!("{arguments} --dry-run"))
+            .expect_status(0);
+        let expected = format!("neighbours: {how}");
+        assert!(plan.stdout.contains(&expected), "{}", plan.stdout);
+    }
+    assert!(
+        run.stderr.contains("neighbours: the bridge answers"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_bridge_that_answers_arp_leaves_the_rest_of_the_world_alone() {
+    let lab = Lab::new();
+    let run = lab
+        .tap_reactor(
+            "--vms 6 --ports-per-bridge 3 --netns host --host-addr 10.77.0.1/16 --arp-proxy \
+             --ping mesh --ping vm4:10.77.0.1 --count 2 --json",
+        )
+        .expect_status(0);
+    let report = json(&run);
+    assert_eq!(report["totals"]["received"], (6 * 5 + 1) * 2);
+    assert_eq!(report["fabric"]["neighbours"], "arp-proxy");
+    assert_eq!(report["fabric"].get("spared_deliveries"), None);
+    let run = lab
+        .tap_reactor("--vms 4 --arp-proxy --ping mesh -6 --count 2 --json")
+        .expect_status(0);
+    assert_eq!(json(&run)["totals"]["received"], 4 * 3 * 2);
+}
+
+#[test]
 fn idle_vms_never_wake_the_reactor() {
     let lab = Lab::new();
     let run = lab
