@@ -80,6 +80,7 @@ impl ReactorLoop {
             is_counted: true,
             load,
             duration: None,
+            moves: Vec::new(),
         };
         let start = MonotonicClock.now();
         self.hypervisor.start(start, vec![phase]);

@@ -113,7 +113,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         }
     };
     create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
-    let memory = memory(before, experiment.vms.len());
+    let memory = memory(before, experiment.vms.len() - experiment.newcomers().len());
     hook(experiment, HookEvent::Up)?;
     add_flows(experiment, &mut hypervisor)?;
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
@@ -213,16 +213,24 @@ fn recorder(experiment: &Experiment) -> Recorder {
     })
 }
 
-/// Makes the VMs, each at the time that `now` tells, and tells each to `on_start`: for a transcript, or a bar.
+/// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
+/// transcript, or a bar. Those that come up later are announced.
 fn create_vms<F: Fabric>(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<F>,
     now: impl Fn() -> Instant,
     mut on_start: impl FnMut(VmId, &VmPlan),
 ) -> Result<(), F::Error> {
+    let newcomers = experiment.newcomers();
     for (index, plan) in experiment.vms.iter().enumerate() {
-        if let Some(config) = experiment.vm_config(index) {
-            let vm = hypervisor.create_vm(now(), config)?;
+        let vm = VmId(index as u32);
+        let Some(config) = experiment.vm_config(index) else {
+            continue;
+        };
+        if newcomers.contains(&vm) {
+            hypervisor.expect_vm(vm, config);
+        } else {
+            hypervisor.create_vm_as(vm, now(), config)?;
             on_start(vm, plan);
         }
     }
@@ -362,9 +370,8 @@ fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<im
         for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
             if let Some(plan) = experiment.vms.get(neighbour.index())
                 && let Some(address) = experiment.address(neighbour, flow.version)
-                && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(address, plan.mac);
+                hypervisor.tell_neighbour(vm, address, plan.mac);
             }
         }
     }

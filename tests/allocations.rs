@@ -79,6 +79,7 @@ fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
             is_counted: true,
             load,
             duration: None,
+            moves: Vec::new(),
         };
         let start = MonotonicClock.now();
         hypervisor.start(start, vec![phase]);

@@ -141,6 +141,7 @@ impl Runner<'_> {
             is_counted: true,
             load,
             duration: None,
+            moves: Vec::new(),
         };
         let started = MonotonicClock.now();
         self.hypervisor.start(started, vec![phase]);

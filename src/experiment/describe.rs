@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Experiment, FlowPlan, IpVersion};
-use crate::hypervisor::Phase;
+use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Target};
 use crate::system::{Neighbours, NetnsChoice, Switching};
 use crate::vm::VmId;
@@ -161,6 +161,7 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             sending(phase),
             time(phase)
         )?;
+        moves(out, phase)?;
         if shown.as_ref() != Some(flows) {
             let range = flows.start as usize..flows.end as usize;
             let these = experiment.flows.get(range).unwrap_or_default();
@@ -198,6 +199,26 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             experiment.flows.len()
         ),
     }
+}
+
+/// Who comes up in a phase, and who leaves.
+fn moves(out: &mut String, phase: &Phase) -> fmt::Result {
+    for (change, verb) in [(Change::Start, "come up"), (Change::Stop, "leave")] {
+        let mut moves = phase.moves.iter().filter(|m| m.change == change);
+        let Some(first) = moves.next() else {
+            continue;
+        };
+        let (number, last) = moves.fold((1, first), |(number, _), next| (number + 1, next));
+        match number {
+            1 => writeln!(out, "  {} is to {verb}, after {:?}", first.vm, first.after)?,
+            _ => writeln!(
+                out,
+                "  {number} VMs {verb}: {} after {:?}, the last, {}, after {:?}",
+                first.vm, first.after, last.vm, last.after
+            )?,
+        }
+    }
+    Ok(())
 }
 
 fn time(phase: &Phase) -> String {

@@ -10,12 +10,13 @@ pub use self::plan::plan;
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::hypervisor::Phase;
+use crate::hypervisor::{Change, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::LabConfig;
@@ -226,6 +227,13 @@ impl Experiment {
     /// The IPv6 address that `vm` is told.
     pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
         self.guests.ipv6.map(|plan| plan.address(vm))
+    }
+
+    /// The VMs that come up in the course of the run.
+    pub fn newcomers(&self) -> HashSet<VmId> {
+        let moves = self.phases.iter().flat_map(|phase| &phase.moves);
+        let starts = moves.filter(|m| m.change == Change::Start);
+        starts.map(|m| m.vm).collect()
     }
 
     /// How many pings all phases together are to send; `None` when that depends on the time.

@@ -21,6 +21,7 @@ mod fabric;
 mod guests;
 mod host;
 mod ipv6;
+mod moves;
 mod neighbours;
 mod phases;
 mod vlan;
@@ -63,6 +64,11 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         return Err(setting.error("not allowed beside fragment"));
     }
     let world = World {
+        switching: match simulation {
+            // Its ports come and go.
+            Some(_) => Switching::Bridge,
+            None => lab.switching,
+        },
         may_fragment,
         subnet,
         guests: &guests,
@@ -131,6 +137,7 @@ struct Group<'a> {
 
 /// What the flows are planned in.
 struct World<'a> {
+    switching: Switching,
     may_fragment: bool,
     subnet: Ipv4Net,
     guests: &'a GuestPlan,

@@ -234,3 +234,72 @@ fn a_hook_joins_the_taps_to_a_switch_of_the_users_and_hears_of_their_end() {
     assert_eq!(run.stdout, "");
     assert_eq!(lab.link_names(), [] as [&str; 0]);
 }
+
+/// Three residents, one of them a server, and clients that come up and leave in the course of the run.
+const COMING_AND_GOING: &str = r#"
+[[group]]
+name = "resident"
+vms = 3
+[[group]]
+name = "client"
+vms = 20
+[[phase]]
+name = "calm"
+ping = ["vm1:vm2"]
+interval = "5ms"
+duration = "200ms"
+[[phase]]
+name = "coming"
+ping = ["vm1:vm2", "client:vm0"]
+interval = "5ms"
+start = "client at 100 per second"
+duration = "600ms"
+[[phase]]
+name = "going"
+ping = ["vm1:vm2", "client:vm0"]
+interval = "5ms"
+stop = ["vm[13-22] at 50 per second", "vm3"]
+duration = "600ms"
+"#;
+
+#[test]
+fn vms_come_up_and_leave_while_others_ping() {
+    for arguments in [
+        "",
+        "--arp-proxy --ports-per-bridge 8",
+        "--static-neighbours --ports-per-bridge 8",
+        "-6",
+        "--fabric xdp",
+        "--netns host",
+        "--fabric sim",
+        "--verbose",
+    ] {
+        let lab = Lab::new();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("moves.toml");
+        std::fs::write(&path, COMING_AND_GOING).expect("write the scenario");
+        let file = path.display();
+        let run = lab.tap_reactor(&format!("--scenario {file} --json {arguments}"));
+        let report = json(&run);
+        // A ping under way when its VM leaves is not waited for.
+        let totals = &report["totals"];
+        assert_eq!(totals["lost"], 0, "{arguments}: {totals}");
+        assert_eq!(totals["unresolved"], 0, "{arguments}: {totals}");
+        // vm1 and every client.
+        assert_eq!(report["boot_ns"]["count"], 21, "{arguments}: {report}");
+        let flows = report["flows"].as_array().expect("flows");
+        let of = |src: &str| {
+            let flow = flows.iter().rfind(|flow| flow["src"] == src);
+            flow.and_then(|flow| flow["totals"]["sent"].as_u64())
+        };
+        let (stays, leaves) = (of("vm12"), of("vm22"));
+        assert!(stays > leaves, "{arguments}: {stays:?}, {leaves:?}");
+        assert!(leaves > Some(0), "{arguments}");
+        if arguments == "--verbose" {
+            for line in ["vm22 starts", "vm22 leaves"] {
+                assert!(run.stderr.contains(line), "{}", run.stderr);
+            }
+        }
+        assert_eq!(lab.link_names(), [] as [&str; 0], "{arguments}");
+    }
+}

@@ -421,6 +421,85 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
 }
 
 #[test]
+fn phases_say_who_comes_up_and_who_leaves() {
+    let plan = |phases: &str| {
+        let head = "[[group]]\nname = \"old\"\nvms = 4\n[[group]]\nname = \"new\"\nvms = 8\n";
+        file(&format!("{head}{phases}"))
+    };
+    let moves = |phases: &str| -> Vec<Vec<(u64, u32)>> {
+        let experiment = plan(phases).expect(phases);
+        let of = |phase: &crate::hypervisor::Phase| {
+            let at = |m: &crate::hypervisor::Move| (m.after.as_millis() as u64, m.vm.0);
+            phase.moves.iter().map(at).collect()
+        };
+        experiment.phases.iter().map(of).collect()
+    };
+    let phase =
+        |lines: &str| format!("[[phase]]\nping = \"vm1:vm0\"\nduration = \"200ms\"\n{lines}\n");
+    // As many as there is time for, and it is the last ones.
+    assert_eq!(
+        moves(&phase("start = \"10 per second\"")),
+        [vec![(0, 10), (100, 11)]]
+    );
+    assert_eq!(
+        moves(&format!(
+            "{}{}",
+            phase("start = \"new at 50 per second\""),
+            phase("stop = [\"vm0\", \"2 at 10 per second\"]\nwarmup = \"1s\"")
+        )),
+        [
+            (0..8).map(|i| (u64::from(i) * 20, 4 + i)).collect(),
+            vec![],
+            vec![(0, 0), (0, 11), (100, 10)]
+        ]
+    );
+    assert_eq!(
+        moves(&format!(
+            "{}{}",
+            phase("start = 2"),
+            phase("start = \"vm3\"")
+        )),
+        [vec![(0, 10), (0, 11)], vec![(0, 3)]]
+    );
+    let cases = [
+        (
+            phase("start = \"soon\""),
+            "line 10: start = soon: allowed are VMs",
+        ),
+        (phase("start = \"0 per second\""), "allowed are VMs"),
+        (phase("start = 0"), "allowed are VMs"),
+        (phase("start = \"vm12\""), "there is no vm12"),
+        (phase("start = 13"), "there are only 12 left"),
+        (
+            phase("start = \"new at 10 per second\""),
+            "the last comes after 700ms, and the phase ends after 200ms",
+        ),
+        (phase("start = [\"vm3\", \"old\"]"), "started already"),
+        (
+            phase("start = \"vm3\"\nstop = \"vm3\""),
+            "vm3 is not up at the beginning",
+        ),
+        (phase("stop = [\"vm3\", \"vm3\"]"), "vm3 is not up"),
+        (
+            "[[phase]]\nping = \"vm1:vm0\"\ncount = 1\nstart = \"9 per second\"\n".to_owned(),
+            "how many that is nobody says",
+        ),
+        (
+            phase("start = \"vm3\"\nramp = \"1:2:2\""),
+            "ramp = 1:2:2: not allowed in a phase with start",
+        ),
+        ("start = \"vm3\"\n".to_owned(), "there is no \"start\""),
+    ];
+    for (phases, expected) in cases {
+        let error = plan(&phases).expect_err(&phases);
+        assert!(error.contains(expected), "{phases}: {error}");
+        assert_eq!(error.lines().count(), 1);
+    }
+    let error = file(&format!("fabric = \"none\"\n{}", phase("start = 1"))).expect_err("no");
+    assert!(error.contains("not allowed with --fabric none"), "{error}");
+}
+
+#[test]
 fn lines_of_a_file_that_cannot_be_are_named_with_file_line_and_field() {
     let two = "[[group]]\nname = \"a\"\n[[group]]\n";
     let cases = [
