@@ -100,7 +100,13 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let topology = fabric.topology();
     let mut hypervisor = Hypervisor::new(fabric, recorder(experiment), experiment.seed);
     let before = resident_bytes();
+    let at_terminal = !output.quiet && !output.verbose && io::stderr().is_terminal();
+    let mut setup =
+        at_terminal.then(|| progress::Setup::new(experiment.vms.len() as u64, clock.now()));
     let on_start = |vm: VmId, plan: &VmPlan| {
+        if let Some(setup) = &mut setup {
+            setup.show(clock.now(), u64::from(vm.0) + 1);
+        }
         if let Some(narrator) = &mut narrator {
             let ipv6 = experiment.ipv6_address(vm);
             let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
@@ -113,6 +119,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         }
     };
     create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
+    drop(setup);
     let memory = memory(before, experiment.vms.len() - experiment.newcomers().len());
     hook(experiment, HookEvent::Up)?;
     add_flows(experiment, &mut hypervisor)?;
@@ -141,7 +148,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
         eprintln!("tap-reactor: {neighbours}");
     }
     let start = clock.now();
-    if !output.quiet && !output.verbose && io::stderr().is_terminal() && hypervisor.has_flows() {
+    if at_terminal && hypervisor.has_flows() {
         let mut progress = Progress::new(experiment, start);
         reactor.watch(
             progress::PERIOD,
