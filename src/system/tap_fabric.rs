@@ -66,6 +66,8 @@ pub struct TapFabric {
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
+    /// Whether the kernel gives links queueing disciplines, as far as is known.
+    has_disciplines: bool,
     /// Where the last frame that was written goes.
     last_destination: [u8; 6],
 }
@@ -122,6 +124,7 @@ impl TapFabric {
             at_end: AtEnd::Leave,
             warnings,
             namespace,
+            has_disciplines: true,
             last_destination: [0; 6],
             lab,
         };
@@ -221,6 +224,12 @@ impl TapFabric {
         if self.has_filters() {
             tap.attach_filter(&mut filter::program(station))?;
         }
+        let index = index_of(name)?;
+        if self.has_disciplines {
+            // A TAP queues by itself, and what a discipline would hold beside is a quarter of its memory. Not every kernel
+            // has them, and a run does without.
+            self.has_disciplines = self.netlink.remove_discipline(index).is_ok();
+        }
         if !self.namespace.is_ours() {
             silence_link(name, &mut self.warnings);
         }
@@ -252,13 +261,11 @@ impl TapFabric {
         self.netlink
             .try_change_link(name, &change)
             .map_err(|refusal| refusal.of(operation))?;
-        if let Some(filtering) = &self.lab.vlan_filtering
-            && let Some(link) = self.netlink.link(name)?
-        {
+        if let Some(filtering) = &self.lab.vlan_filtering {
             let vlan = filtering.of(vm);
-            self.netlink.set_port_vlan(name, link.index, vlan)?;
+            self.netlink.set_port_vlan(name, index, vlan)?;
         }
-        self.introduce(vm, name, place, station)?;
+        self.introduce(vm, (name, index), place, station)?;
         Ok((tap, place))
     }
 
@@ -266,7 +273,7 @@ impl TapFabric {
     fn introduce(
         &mut self,
         vm: VmId,
-        name: &str,
+        (name, index): (&str, u32),
         place: usize,
         station: &Station,
     ) -> Result<(), SystemError> {
@@ -276,7 +283,6 @@ impl TapFabric {
         if self.lab.neighbours == Neighbours::Asked {
             return Ok(());
         }
-        let index = index_of(name)?;
         let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
         if self.lab.neighbours == Neighbours::Told {
             return self.netlink.teach_bridges(name, station.mac, &ways);
