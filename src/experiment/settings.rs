@@ -67,6 +67,9 @@ pub const LOAD: &[&str] = &[
     "size",
 ];
 
+/// Settings that only a phase of a scenario has: which VMs come up in the course of it, and which leave.
+pub const MOVES: &[&str] = &["start", "stop"];
+
 /// Settings of what is done with the figures.
 pub const OUTPUT: &[&str] = &["report", "expect"];
 

@@ -44,6 +44,8 @@ const SIGNALS: Token = Token(1);
 const READ_BUDGET: usize = 64;
 /// Frames sent for due pings before the TAPs are looked at again.
 const SEND_BUDGET: usize = 64;
+/// VMs that come up, or rows of VMs that leave, before the TAPs are looked at again: each takes a millisecond or more.
+const MOVE_BUDGET: usize = 1;
 /// Frames followed from TAP to TAP for one frame sent: a request, its reply, and one to spare.
 const FOLLOW_BUDGET: usize = 3;
 /// Events taken from the poll at once.
@@ -194,8 +196,8 @@ impl Reactor {
     /// answer until `until` or a signal.
     ///
     /// # Errors
-    /// When the poll or the timer fails; what was measured is in the hypervisor still.
-    pub fn run<F: Fabric>(
+    /// When the poll or the timer fails, or a VM can't come up or leave; what was measured is in the hypervisor still.
+    pub fn run<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         until: Option<Instant>,
@@ -216,7 +218,7 @@ impl Reactor {
     }
 
     /// One turn: wait, read what has come, send what is due.
-    fn turn<F: Fabric>(
+    fn turn<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         now: Instant,
@@ -232,6 +234,9 @@ impl Reactor {
                 self.drain(hypervisor, vm);
                 self.spinning.worked(self.polled_at);
             }
+        }
+        if hypervisor.has_moves() {
+            self.make_moves(hypervisor)?;
         }
         let mut now = self.clock.now();
         for _ in 0..SEND_BUDGET {
@@ -329,6 +334,24 @@ impl Reactor {
                 Some(Look::Read(vm)) => self.undrained.push_back(vm),
                 Some(Look::PutBack(vm)) => attend(hypervisor, vm)?,
                 None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Has VMs come up and leave that are to.
+    fn make_moves<F: Fabric<Error = SystemError>>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        for _ in 0..MOVE_BUDGET {
+            let now = self.clock.now();
+            let Some(moved) = hypervisor.make_move(now)? else {
+                break;
+            };
+            self.spinning.worked(now);
+            if let Some(narrator) = &mut self.narrator {
+                narrator.moved(now, &moved);
             }
         }
         Ok(())

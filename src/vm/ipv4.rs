@@ -30,6 +30,9 @@ const PROTOCOL_IGMP: u8 = 2;
 /// How long fragments wait for each other, as in Linux (`ipfrag_time`).
 pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Milliseconds of a day.
+const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
 /// What a VM knows and does on IPv4.
 #[derive(Debug)]
 pub(super) struct Ipv4 {
@@ -244,9 +247,8 @@ impl Vm {
 
     /// Milliseconds since midnight UTC.
     fn time_of_day(&self, now: Instant) -> u32 {
-        const DAY: u128 = 24 * 60 * 60 * 1000;
-        let since_midnight = self.config.time_of_day + (now - Instant::ZERO);
-        (since_midnight.as_millis() % DAY) as u32
+        let since_zero = now.as_nanos() / 1_000_000;
+        ((u64::from(self.config.time_of_day) + since_zero) % DAY_MILLIS) as u32
     }
 
     /// Gives up fragments that have waited long enough, and tells the sender, as Linux does, if the first has come
