@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::answer::Asked;
 use super::ipv4::{Action, TIME_TO_LIVE, is_host};
 use super::{Ignored, PingError, PingId, PingOutcome, SessionId, Transmit, Vm};
 use crate::time::Instant;
@@ -16,12 +17,12 @@ impl Vm {
         packet: &Ipv4Packet<'_>,
     ) -> Result<Action, Ignored> {
         match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
-            IcmpMessage::EchoRequest(_) => Ok(Action::Echo {
+            IcmpMessage::EchoRequest(_) => Ok(Action::Answer(Asked::Echo {
                 header_length: packet.header_length,
-            }),
-            IcmpMessage::TimestampRequest => Ok(Action::Timestamp {
+            })),
+            IcmpMessage::TimestampRequest => Ok(Action::Answer(Asked::Time {
                 header_length: packet.header_length,
-            }),
+            })),
             IcmpMessage::EchoReply(echo) => {
                 let id = SessionId(echo.identifier);
                 let (sequence, outcome) = self

@@ -6,6 +6,7 @@
 //!
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
+mod answer;
 mod arp;
 mod claim;
 mod config;
