@@ -76,7 +76,7 @@ ensure_packages
 command -v cargo >/dev/null || fail "cargo is missing: install a Rust toolchain (https://rustup.rs)"
 [ -c /dev/net/tun ] || fail "/dev/net/tun is missing: modprobe tun, or give this container the device"
 
-step shellcheck scripts/*.sh scripts/conformance/*.sh .ci/run
+step shellcheck scripts/*.sh scripts/*/*.sh .ci/run
 step cargo fmt --check
 step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
