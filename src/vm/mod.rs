@@ -230,7 +230,7 @@ impl Vm {
                 event: self.abandon(ping),
             });
         }
-        let fragment = self.outbox.next(self.config.mtu, buffer);
+        let fragment = self.outbox.next(self.mtu(), buffer);
         if let Some(transmit) = fragment.or_else(|| self.next_resolved(now, buffer)) {
             return Some(Reaction {
                 transmit: Some(transmit),
