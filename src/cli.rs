@@ -199,9 +199,12 @@ struct Arguments {
     #[structopt(long, value_name = "CMD")]
     hook: Option<String>,
 
-    /// Let the bridge answer ARP requests from tables that are filled beforehand, so that none is flooded
-    #[structopt(long)]
-    arp_proxy: bool,
+    /// Whether the bridge answers ARP requests, from tables that are filled beforehand, so that none is flooded: on, off,
+    /// or auto, which does it where more than ten million copies would be delivered (and fills the VMs' tables where the
+    /// bridge can't answer, as with IPv6) [default: auto; without a value: on]
+    #[structopt(long, value_name = "auto|on|off", require_equals = true)]
+    #[allow(clippy::option_option)] // A flag that may have a value, as structopt writes it.
+    arp_proxy: Option<Option<String>>,
 
     /// How long each frame takes on a simulated wire [default: 10us]
     #[structopt(long, value_name = "TIME")]
@@ -235,7 +238,12 @@ struct Arguments {
     #[structopt(long, value_name = "FRAMES")]
     txqueuelen: Option<String>,
 
-    /// Let the kernel hand a VM what its network card would drop, such as ARP requests for others
+    /// Have the kernel drop what a VM's network card would, such as ARP requests for others [default: from 256 VMs on,
+    /// where it pays]
+    #[structopt(long)]
+    filter: bool,
+
+    /// Have the kernel hand a VM everything, however many there are
     #[structopt(long)]
     no_filter: bool,
 
@@ -574,6 +582,9 @@ fn settings(arguments: &Arguments) -> Settings {
     if let Some(spin) = &arguments.spin {
         settings.add_flag("spin", spin.as_deref().unwrap_or("always"));
     }
+    if let Some(help) = &arguments.arp_proxy {
+        settings.add_flag("arp-proxy", help.as_deref().unwrap_or("on"));
+    }
     for (name, texts) in [
         ("ping", ping),
         ("mac", mac),
@@ -589,8 +600,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
         ("dhcp", arguments.dhcp),
+        ("filter", arguments.filter),
         ("no-filter", arguments.no_filter),
-        ("arp-proxy", arguments.arp_proxy),
         ("announce", arguments.announce),
         ("probe", arguments.probe),
         ("udp-echo", arguments.udp_echo),

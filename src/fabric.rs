@@ -1,5 +1,6 @@
 //! What carries frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 
+use std::io;
 use std::net::Ipv4Addr;
 
 use crate::vm::VmId;
@@ -29,6 +30,17 @@ pub trait Fabric {
     /// # Errors
     /// When a port can't be removed; no frame comes from it any more nevertheless.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
+
+    /// Whether the driver's poll is told when a frame comes for `vm`, as it is from the start. Where it is told again, it
+    /// is told at once of what has come meanwhile. A fabric that no poll waits for does nothing; nor does one that has no
+    /// such VM.
+    ///
+    /// # Errors
+    /// When the poll refuses.
+    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
+        let _ = (vm, announced);
+        Ok(())
+    }
 
     /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;

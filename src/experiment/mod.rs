@@ -5,17 +5,18 @@ mod plan;
 mod scenario;
 mod settings;
 
-pub use self::describe::describe;
+pub use self::describe::{describe, neighbours};
 pub use self::plan::plan;
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::hypervisor::Phase;
+use crate::hypervisor::{Change, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::LabConfig;
@@ -114,8 +115,9 @@ pub struct Experiment {
     pub serve: Option<Duration>,
     /// How long the pings wait for VMs that have no address yet.
     pub address_wait: Duration,
-    /// Whether every VM knows its flows' neighbours beforehand.
-    pub static_neighbours: bool,
+    /// How many deliveries of broadcasts [`LabConfig::neighbours`] spares the kernel, where it was chosen for that and not
+    /// by the user.
+    pub spared_deliveries: Option<u64>,
     /// Where all random choices follow from.
     pub seed: u64,
     /// How long the reactor asks again and again after it had something to do, before it sleeps: [`Duration::MAX`] for
@@ -205,7 +207,7 @@ impl Experiment {
             mac,
             mtu: self.lab.mtu,
             // Who starts it knows the time.
-            time_of_day: Duration::ZERO,
+            time_of_day: 0,
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {
@@ -238,6 +240,13 @@ impl Experiment {
     /// The IPv6 address that `vm` is told.
     pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
         self.guests.ipv6.map(|plan| plan.address(vm))
+    }
+
+    /// The VMs that come up in the course of the run.
+    pub fn newcomers(&self) -> HashSet<VmId> {
+        let moves = self.phases.iter().flat_map(|phase| &phase.moves);
+        let starts = moves.filter(|m| m.change == Change::Start);
+        starts.map(|m| m.vm).collect()
     }
 
     /// How many pings all phases together are to send; `None` when that depends on the time.

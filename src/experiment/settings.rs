@@ -33,6 +33,7 @@ pub const LAB: &[&str] = &[
     "attach",
     "ports-per-bridge",
     "txqueuelen",
+    "filter",
     "no-filter",
     "fabric",
     "hook",
@@ -65,6 +66,9 @@ pub const LOAD: &[&str] = &[
     "jitter-start",
     "size",
 ];
+
+/// Settings that only a phase of a scenario has: which VMs come up in the course of it, and which leave.
+pub const MOVES: &[&str] = &["start", "stop"];
 
 /// Settings of what is done with the figures.
 pub const OUTPUT: &[&str] = &["report", "expect"];

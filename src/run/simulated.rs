@@ -8,6 +8,7 @@ use tap_reactor::reactor::End;
 use tap_reactor::record::DropReason;
 use tap_reactor::report::{Context, FabricReport, Report};
 use tap_reactor::sim::{self, Simulation};
+use tap_reactor::system::Neighbours;
 use tap_reactor::time::Instant;
 
 use super::RunError;
@@ -26,11 +27,11 @@ pub(super) fn experiment(
     let recorder = super::recorder(experiment);
     let mut hypervisor = Hypervisor::new(switch, recorder, experiment.seed);
     // It is midnight where time is virtual.
-    let midnight = Duration::ZERO;
+    let midnight = 0;
     let now = || Instant::ZERO;
     let Ok(()) = super::create_vms(experiment, &mut hypervisor, midnight, now, |_, _| ());
     super::add_flows(experiment, &mut hypervisor)?;
-    if experiment.static_neighbours {
+    if experiment.lab.neighbours == Neighbours::Told {
         super::fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
@@ -51,6 +52,8 @@ pub(super) fn experiment(
                 leaves: 0,
                 ports_per_bridge: None,
                 flows_across: 0,
+                neighbours: experiment.lab.neighbours.to_string(),
+                spared_deliveries: None,
                 simulated: true,
             }),
             // Neither wall clock nor memory: the same command makes the same document each time.

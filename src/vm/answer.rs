@@ -9,6 +9,9 @@ use crate::wire::{
     turn_into_timestamp_reply, turn_into_udp_echo,
 };
 
+/// Milliseconds of a day.
+const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
 /// A question, and the bytes of the IPv4 header that it comes with.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asked {
@@ -69,8 +72,7 @@ impl Vm {
 
     /// Milliseconds since midnight UTC.
     fn time_of_day(&self, now: Instant) -> u32 {
-        const DAY: u128 = 24 * 60 * 60 * 1000;
-        let since_midnight = self.config.time_of_day + (now - Instant::ZERO);
-        (since_midnight.as_millis() % DAY) as u32
+        let since_zero = now.as_nanos() / 1_000_000;
+        ((u64::from(self.config.time_of_day) + since_zero) % DAY_MILLIS) as u32
     }
 }

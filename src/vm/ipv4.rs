@@ -128,10 +128,7 @@ impl Vm {
         if packet.destination != interface.address {
             return Err(Ignored::OtherAddress);
         }
-        if !is_host(packet.source)
-            || packet.source == interface.address
-            || interface.is_broadcast(packet.source)
-        {
+        if !interface.may_be_sender(packet.source) {
             return Err(Ignored::BadSource);
         }
         match check_options(packet.options) {
@@ -295,6 +292,13 @@ impl Vm {
         };
         let action = self.receive_ipv4(now, &[], &packet)?;
         self.act(now, action, buffer, length)
+    }
+}
+
+impl Ipv4Interface {
+    /// Whether another host can have sent a datagram from `source`.
+    pub(super) fn may_be_sender(&self, source: Ipv4Addr) -> bool {
+        is_host(source) && source != self.address && !self.is_broadcast(source)
     }
 }
 

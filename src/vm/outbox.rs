@@ -116,6 +116,11 @@ impl Vm {
         }
     }
 
+    /// Whether the link carries an IPv4 frame of `length` bytes in one piece.
+    pub(super) fn carries(&self, length: usize) -> bool {
+        length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu)
+    }
+
     /// Hands on a frame that the link carries; of one that it does not, the first fragment.
     pub(super) fn fit(
         &mut self,

@@ -21,7 +21,7 @@ const TYPE_TIMESTAMP_REPLY: u8 = 14;
 /// Bytes of a timestamp message: those of an echo without payload, and three times.
 const TIMESTAMP_LENGTH: usize = 20;
 
-const TYPE_ECHO_REPLY: u8 = 0;
+pub(super) const TYPE_ECHO_REPLY: u8 = 0;
 pub(super) const TYPE_ECHO_REQUEST: u8 = 8;
 
 /// An ICMP message whose checksum has been verified.
@@ -127,7 +127,7 @@ impl EchoRequest {
         let ([i0, i1], [s0, s1]) = (self.identifier.to_be_bytes(), self.sequence.to_be_bytes());
         icmp_header.copy_from_slice(&[TYPE_ECHO_REQUEST, 0, 0, 0, i0, i1, s0, s1]);
         let sum = checksum::of(icmp).to_be_bytes();
-        icmp.get_mut(2..4)?.copy_from_slice(&sum);
+        *icmp.get_mut(2..)?.first_chunk_mut()? = sum;
         Some(ECHO_FRAME_OVERHEAD + payload_length)
     }
 }
@@ -166,7 +166,7 @@ pub fn turn_into_echo_reply(
         icmp.get_mut(2..4)?.fill(0);
         sum = checksum::of(icmp);
     }
-    icmp.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
+    *icmp.get_mut(2..)?.first_chunk_mut()? = sum.to_be_bytes();
     Some(length)
 }
 

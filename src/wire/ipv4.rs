@@ -142,7 +142,7 @@ impl Ipv4Envelope {
         let (source, destination) = addresses.split_at_mut_checked(4)?;
         source.copy_from_slice(&self.source.octets());
         destination.copy_from_slice(&self.destination.octets());
-        seal(ip)?;
+        seal(ip.first_chunk_mut::<IPV4_HEADER_LENGTH>()?)?;
         rest.get_mut(..length)
     }
 }
@@ -150,8 +150,8 @@ impl Ipv4Envelope {
 /// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
 /// time to live, an identification of the answerer's (RFC 6864) and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
 ///
-/// Options stay as they are: see [`super::answer_options`]. Returns header and payload of the datagram, link-layer padding cut off, or `None` when the frame is not
-/// what the caller says.
+/// Options stay as they are: see [`super::answer_options`]. Returns header and payload of the datagram, link-layer padding
+/// cut off, or `None` when the frame is not what the caller says.
 pub(super) fn turn_around(
     frame: &mut [u8],
     header_length: usize,
@@ -166,21 +166,24 @@ pub(super) fn turn_around(
     let (header, payload) = ip
         .get_mut(..total_length)?
         .split_at_mut_checked(header_length)?;
-    header
-        .get_mut(4..6)?
-        .copy_from_slice(&identification.to_be_bytes());
-    header.get_mut(6..8)?.fill(0);
-    *header.get_mut(8)? = time_to_live;
-    let (source, destination) = header.get_mut(12..20)?.split_at_mut_checked(4)?;
-    source.swap_with_slice(destination);
-    seal(header)?;
+    let [i0, i1] = identification.to_be_bytes();
+    // Identification, fragment flags and offset, time to live.
+    *header.get_mut(4..)?.first_chunk_mut()? = [i0, i1, 0, 0, time_to_live];
+    let addresses: &mut [u8; 8] = header.get_mut(12..)?.first_chunk_mut()?;
+    addresses.rotate_left(4);
+    match <&mut [u8; IPV4_HEADER_LENGTH]>::try_from(&mut *header) {
+        // Nearly always; the compiler knows the length then.
+        Ok(header) => seal(header)?,
+        Err(_) => seal(header)?,
+    }
     Some((header, payload))
 }
 
 /// Writes the checksum of a header.
+#[inline(always)]
 pub(super) fn seal(header: &mut [u8]) -> Option<()> {
-    header.get_mut(10..12)?.fill(0);
+    *header.get_mut(10..)?.first_chunk_mut()? = [0; 2];
     let sum = checksum::of(header).to_be_bytes();
-    header.get_mut(10..12)?.copy_from_slice(&sum);
+    *header.get_mut(10..)?.first_chunk_mut()? = sum;
     Some(())
 }

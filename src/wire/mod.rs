@@ -26,6 +26,7 @@ mod ipv6_fragment;
 mod mac;
 mod mld;
 mod neighbour_discovery;
+mod plain_echo;
 mod router_discovery;
 mod tcp;
 mod udp;
@@ -67,6 +68,7 @@ pub use neighbour_discovery::{
     NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce,
 };
+pub use plain_echo::PlainEcho;
 pub use router_discovery::{AdvertisedPrefix, RouterAdvertisement, write_router_solicitation};
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{

@@ -306,3 +306,50 @@ fn a_request_with_options_is_answered() {
     let expected = "IPv4 10.77.0.2 > 10.77.0.3, ICMP echo reply id 1 seq 1 (16 bytes)";
     assert_eq!(reply.as_deref(), Some(expected));
 }
+
+#[test]
+fn the_short_way_of_a_plain_echo_ends_where_the_long_way_does() {
+    let mut random = fastrand::Rng::with_seed(6);
+    let (mut short_ways, mut answers) = (0, 0);
+    for round in 0..20_000 {
+        // Two VMs that are the same, each with a ping on its way; what comes is a request, or the reply.
+        let (mut one, mut other) = (Bench::resolved(), Bench::resolved());
+        one.ping(ms(1));
+        other.ping(ms(1));
+        let fill = |payload: &mut [u8]| ping::fill_payload(0, payload);
+        let mut frame = one.echo(round % 2 == 0, one.session.0, 0, PEER, fill);
+        for _ in 0..random.usize(..3) {
+            let at = random.usize(..frame.len().min(60));
+            let any = random.u8(..);
+            frame[at] = random.choice([0, 1, 8, 0x45, 0x40, 0xff, any]).unwrap();
+        }
+        frame.resize(frame.len() + random.usize(..3), 0);
+        if random.bool() && (5..9).contains(&(frame[14] & 0x0f)) {
+            seal(&mut frame);
+        }
+        let length = frame.len();
+        one.buffer[..length].copy_from_slice(&frame);
+        other.buffer[..length].copy_from_slice(&frame);
+        let mut copy = frame.clone();
+        let mut third = Bench::resolved();
+        third.ping(ms(1));
+        let is_short = third.vm.receive_plain_echo(ms(2), &mut copy).is_some();
+        let reaction = one.vm.receive(ms(2), &mut one.buffer, length);
+        assert_eq!(
+            reaction,
+            other.vm.receive_any(ms(2), &mut other.buffer, length),
+            "{frame:x?}"
+        );
+        let sent = reaction.transmit.map_or(0, |transmit| transmit.length);
+        assert_eq!(one.buffer[..sent], other.buffer[..sent], "{frame:x?}");
+        short_ways += usize::from(is_short);
+        answers += usize::from(matches!(
+            reaction.event,
+            Some(Event::Ping(_, PingOutcome::Answered { .. }))
+        ));
+    }
+    assert!(
+        short_ways > 1000 && answers > 1000,
+        "{short_ways} {answers}"
+    );
+}
