@@ -29,12 +29,19 @@ fn every_experiment_of_the_repository_runs_when_it_is_shortened() {
         .collect();
     files.sort();
     assert!(files.len() >= 4, "{files:?}");
-    for file in files {
-        let file = file.display();
+    for path in files {
+        let file = path.display();
         let plan = lab
             .tap_reactor(&format!("--scenario {file} --dry-run"))
             .expect_status(0);
         assert!(plan.stdout.contains("in all: "), "{file}: {plan:?}");
+        if std::fs::read_to_string(&path)
+            .unwrap()
+            .contains("dhcp = true")
+        {
+            // It takes a server; its script is tested where those are.
+            continue;
+        }
         let short = "--duration 300ms --json";
         let run = lab.tap_reactor(&format!("--scenario {file} {short}"));
         let report = json(&run);
