@@ -159,6 +159,14 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
     reactor.end_watch();
+    if matches!(ended, Ok(End::Signal(_)))
+        && hypervisor.fabric().leaves_links_if_killed()
+        && !output.quiet
+    {
+        eprintln!(
+            "tap-reactor: ending; a second signal ends at once and leaves links behind, for tap-reactor clean"
+        );
+    }
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
     let leased = leased_addresses(experiment, &hypervisor);

@@ -329,6 +329,11 @@ impl TapFabric {
         self.lab.filter && !self.lab.attach && self.lab.switching != Switching::Xdp
     }
 
+    /// Whether links stay when the process ends without [`TapFabric::remove_all`].
+    pub fn leaves_links_if_killed(&self) -> bool {
+        self.at_end == AtEnd::RemoveMarked
+    }
+
     /// Ends the lab: removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel
     /// does that with the process (a private namespace), or where all of it was there before (attached).
     ///
