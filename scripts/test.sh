@@ -24,14 +24,15 @@ cd "$(dirname "$0")/.."
 #   fonts-dejavu-core                    letters to write them with
 #   python3-venv     python3             reports read back by another implementation of HdrHistogram
 #   valgrind         valgrind            how many instructions a ping takes
+#   g++              g++                 a lab of threads, to compare with
 #   arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy   VM and kernel put to the same checks
 #   busybox ethtool                      a DHCP client, and a cable as it is
 #   (shellcheck)     shellcheck          the scripts themselves
 packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base procps tcpdump util-linux mount
     arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy busybox ethtool
-    chromium fonts-dejavu-core python3-venv valgrind shellcheck)
+    chromium fonts-dejavu-core python3-venv valgrind g++ shellcheck)
 commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq sysctl tcpdump unshare setpriv prlimit nsenter mount
-    arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind shellcheck)
+    arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind g++ shellcheck)
 
 fail() {
     printf 'scripts/test.sh: %s\n' "$*" >&2
@@ -76,7 +77,7 @@ ensure_packages
 command -v cargo >/dev/null || fail "cargo is missing: install a Rust toolchain (https://rustup.rs)"
 [ -c /dev/net/tun ] || fail "/dev/net/tun is missing: modprobe tun, or give this container the device"
 
-step shellcheck scripts/*.sh scripts/conformance/*.sh .ci/run
+step shellcheck --external-sources scripts/*.sh scripts/conformance/*.sh benches/*.sh benches/peers/*.sh .ci/run
 step cargo fmt --check
 step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
@@ -84,6 +85,9 @@ step cargo build --locked
 step cargo test --locked
 # Instructions of a ping, which have a budget.
 step cargo bench --locked --bench instructions
+
+# The other programs that pings are measured beside still run; a moment, and no figures.
+TAP_REACTOR=${CARGO_TARGET_DIR:-target}/debug/tap-reactor step benches/peers.sh --quick
 
 # Everybody else's programs against a VM, and against a kernel as control.
 TAP_REACTOR=${CARGO_TARGET_DIR:-target}/debug/tap-reactor step scripts/conformance.sh

@@ -238,7 +238,12 @@ struct Arguments {
     #[structopt(long, value_name = "FRAMES")]
     txqueuelen: Option<String>,
 
-    /// Let the kernel hand a VM what its network card would drop, such as ARP requests for others
+    /// Have the kernel drop what a VM's network card would, such as ARP requests for others [default: from 256 VMs on,
+    /// where it pays]
+    #[structopt(long)]
+    filter: bool,
+
+    /// Have the kernel hand a VM everything, however many there are
     #[structopt(long)]
     no_filter: bool,
 
@@ -255,9 +260,9 @@ struct Arguments {
     #[structopt(long, value_name = "CIDR", number_of_values = 1)]
     host_addr: Vec<String>,
 
-    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
-    #[structopt(long, value_name = "IP")]
-    gateway: Option<String>,
+    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1; a second one may be IPv6, such as fd77::1
+    #[structopt(long, value_name = "IP", number_of_values = 1)]
+    gateway: Vec<String>,
 
     /// The VMs speak IPv6 too: a link-local address, and subnet6 + 2 + I
     #[structopt(long)]
@@ -284,11 +289,11 @@ struct Arguments {
     #[structopt(long)]
     vlan_filtering: bool,
 
-    /// Each VM gets its address from a DHCP server on the bridge; pings begin when all have one, or after a minute
+    /// Each VM gets its address from a DHCP server on the bridge
     #[structopt(long)]
     dhcp: bool,
 
-    /// Each VM announces its address to the others at its start
+    /// Each VM announces its addresses to the others at its start
     #[structopt(long)]
     announce: bool,
 
@@ -296,6 +301,11 @@ struct Arguments {
     /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
     #[structopt(long)]
     probe: bool,
+
+    /// How long pings wait until every VM has its address, with --dhcp, --probe or --slaac; then they begin without those
+    /// that have none [default: 10s]
+    #[structopt(long, value_name = "TIME")]
+    address_wait: Option<String>,
 
     /// Each VM sends back what comes to its UDP port 7 (RFC 862)
     #[structopt(long)]
@@ -562,7 +572,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
         ("subnet6", subnet6),
-        ("gateway", gateway),
+        ("address-wait", &arguments.address_wait),
         ("ttl", ttl),
         ("dscp", dscp),
     ] {
@@ -582,6 +592,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("report", &arguments.report),
         ("expect", &arguments.expect),
         ("host-addr", host_addr),
+        ("gateway", gateway),
         ("vlan", vlan),
     ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));
@@ -590,6 +601,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
         ("dhcp", arguments.dhcp),
+        ("filter", arguments.filter),
         ("no-filter", arguments.no_filter),
         ("announce", arguments.announce),
         ("probe", arguments.probe),

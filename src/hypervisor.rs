@@ -32,8 +32,8 @@ pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
 /// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// How long pings wait for VMs that try an address or look for a DHCP server.
-pub const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long pings wait for VMs that try an address or look for a DHCP server, when nothing else is said.
+pub const ADDRESS_WAIT: Duration = Duration::from_secs(10);
 
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,8 +142,10 @@ pub struct Hypervisor<F> {
     phases: VecDeque<Phase>,
     /// When the present phase ends at the latest.
     phase_end: Option<Instant>,
-    /// Until when the first phase waits for VMs that have no address yet.
-    held_until: Option<Instant>,
+    /// How long the first phase waits for VMs that have no address yet.
+    address_wait: Duration,
+    /// Since when it does, and until when.
+    held: Option<(Instant, Instant)>,
     /// How many VMs have no address yet, and may come by one.
     configuring: usize,
     flows: Vec<FlowState>,
@@ -166,7 +168,8 @@ impl<F: Fabric> Hypervisor<F> {
             load: Load::new(seed),
             phases: VecDeque::new(),
             phase_end: None,
-            held_until: None,
+            address_wait: ADDRESS_WAIT,
+            held: None,
             configuring: 0,
             flows: Vec::new(),
             timers: BinaryHeap::new(),
@@ -282,14 +285,20 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
+    /// Has the first phase wait for VMs that have no address yet, so long at most; [`ADDRESS_WAIT`] if nothing is said.
+    pub fn wait_for_addresses(&mut self, at_most: Duration) {
+        self.address_wait = at_most;
+    }
+
     /// Begins the first of `phases`; each of the others follows the one before.
     ///
-    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or after
-    /// [`CONFIGURATION_TIMEOUT`]. The pings of VMs without an address are then unresolved.
+    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or when that has been
+    /// [waited for](Hypervisor::wait_for_addresses) long enough. The pings from and to VMs without an address are then
+    /// unresolved, until they have one.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
         self.phases = phases.into();
         if self.configuring > 0 && !self.phases.is_empty() {
-            self.held_until = Some(now + CONFIGURATION_TIMEOUT);
+            self.held = Some((now, now + self.address_wait));
         } else {
             self.begin_next_phase(now);
         }
@@ -369,12 +378,12 @@ impl<F: Fabric> Hypervisor<F> {
         if !self.ready.is_empty() {
             return Some(Instant::ZERO);
         }
-        if self.held_until.is_some() && self.configuring == 0 {
+        if self.held.is_some() && self.configuring == 0 {
             return Some(Instant::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let timer = earliest(timer, self.moves.next_at());
-        let phase = earliest(self.phase_end, self.held_until);
+        let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
         earliest(timer, earliest(self.load.next_at(), phase))
     }
 
@@ -426,11 +435,14 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
     /// out: until now, or until the end of a phase that has some left to catch up with.
     fn turn_phase(&mut self, now: Instant) -> Instant {
-        if let Some(until) = self.held_until {
+        if let Some((since, until)) = self.held {
             if self.configuring > 0 && now < until {
                 return now;
             }
-            self.held_until = None;
+            self.held = None;
+            let waited = now.nanos_since(since);
+            self.recorder
+                .waited_for_addresses(waited, self.configuring as u64);
             self.begin_next_phase(now);
         }
         match self.phase_end {
@@ -535,20 +547,16 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
     fn settle(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Step {
-        if let Some(event) = reaction.event {
+        if let Some(event) = &reaction.event {
             self.record(now, vm, event);
         }
-        self.bound_fragments(vm);
-        // A VM gets or loses an address by an event; only those that look for one are asked each time.
-        let may_matter = !matches!(
-            reaction.event,
-            None | Some(Event::Ping(..) | Event::Ignored(_))
-        );
-        if may_matter || self.configuring > 0 {
+        let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);
+        if guest.is_some_and(|guest| guest.vm.take_unsettled()) {
+            self.bound_fragments(vm);
             self.count_configuring(vm);
+            self.schedule(vm);
             self.wake_flows(now, vm);
         }
-        self.schedule(vm);
         let outgoing = reaction.transmit.map(|transmit| Outgoing {
             vm,
             length: transmit.length,

@@ -17,7 +17,7 @@ use tap_reactor::system::{
 };
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
 use tap_reactor::topology::Topology;
-use tap_reactor::vm::{SessionConfig, VmId};
+use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
 
 use crate::cli::Output;
 use crate::progress::{self, Progress};
@@ -118,7 +118,9 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             narrator.say(clock.now(), words);
         }
     };
-    create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
+    let time_of_day = time_of_day_at_zero(clock.now());
+    let now = || clock.now();
+    create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
     drop(setup);
     let memory = memory(before, experiment.vms.len() - experiment.newcomers().len());
     hook(experiment, HookEvent::Up)?;
@@ -155,6 +157,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             Box::new(move |now, recorder| progress.show(now, recorder)),
         );
     }
+    hypervisor.wait_for_addresses(experiment.address_wait);
     hypervisor.start(start, experiment.phases.clone());
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
@@ -228,11 +231,21 @@ fn recorder(experiment: &Experiment) -> Recorder {
     })
 }
 
+/// Milliseconds from midnight UTC to [`Instant::ZERO`]; 0 on a machine that does not know.
+fn time_of_day_at_zero(now: Instant) -> u32 {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let since_zero = now.as_nanos() / 1_000_000;
+    let at_zero = unix_millis().unwrap_or(0).saturating_sub(since_zero);
+    (at_zero % DAY) as u32
+}
+
 /// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
-/// transcript, or a bar. Those that come up later are announced.
+/// transcript, or a bar. Those that come up later are announced. What time of day it was at [`Instant::ZERO`] they are
+/// told, too.
 fn create_vms<F: Fabric>(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<F>,
+    time_of_day: u32,
     now: impl Fn() -> Instant,
     mut on_start: impl FnMut(VmId, &VmPlan),
 ) -> Result<(), F::Error> {
@@ -241,6 +254,10 @@ fn create_vms<F: Fabric>(
         let vm = VmId(index as u32);
         let Some(config) = experiment.vm_config(index) else {
             continue;
+        };
+        let config = VmConfig {
+            time_of_day,
+            ..config
         };
         if newcomers.contains(&vm) {
             hypervisor.expect_vm(vm, config);

@@ -34,6 +34,7 @@ fn every_setting_has_a_flag_of_its_name() {
         let switch = [
             "announce",
             "attach",
+            "filter",
             "no-filter",
             "dhcp",
             "fragment",

@@ -88,6 +88,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         lab,
         simulation,
         vms,
+        address_wait: guests::address_wait(settings, &guests)?,
         guests,
         flows,
         phases,
@@ -246,8 +247,20 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         hook: settings.get("hook").map(|setting| setting.text.clone()),
         neighbours: default.neighbours,
         callers: default.callers,
-        filter: !settings.switch("no-filter")?,
+        filter: filter(settings, vms)?,
     })
+}
+
+/// Whether the kernel drops what a VM's network card would. It looks at every frame then, pings included, which pays
+/// only where many VMs hear each other's broadcasts.
+fn filter(settings: &Settings, vms: u32) -> Result<bool, SettingError> {
+    const FEW: u32 = 256;
+    let (wanted, unwanted) = (settings.switch("filter")?, settings.switch("no-filter")?);
+    if wanted && unwanted {
+        let why = "--filter: it contradicts --no-filter; allowed is one of them";
+        return Err(SettingError::new(why.to_owned()));
+    }
+    Ok(wanted || !unwanted && vms >= FEW)
 }
 
 fn subnet(settings: &Settings) -> Result<Ipv4Net, SettingError> {

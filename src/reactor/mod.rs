@@ -9,8 +9,10 @@
 //!   queue already. The reactor reads it at once (`Reactor::exchange`), before it asks the poll anything. No edge is
 //!   lost by that: `epoll_wait` looks again whether a queue holds anything before it reports it (`ep_send_events` in
 //!   `fs/eventpoll.c`), and a frame that comes later is a new edge.
+//! - Under load, the poll is not even told of TAPs that are read that way all the time (`attention`).
 //! - Signals and the end of the run are looked for in every turn.
 
+mod attention;
 mod narrator;
 mod prediction;
 mod spinning;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use self::attention::{Attention, Look};
 pub use self::narrator::Narrator;
 use self::prediction::Prediction;
 use self::spinning::Spinning;
@@ -79,6 +82,21 @@ impl std::fmt::Debug for Watch {
     }
 }
 
+/// A frame that the fabric has taken.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    source: MacAddr,
+    destination: MacAddr,
+}
+
+/// Has the poll tell of frames for `vm`.
+fn attend<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<(), SystemError> {
+    hypervisor
+        .fabric()
+        .announce(vm, true)
+        .map_err(|e| SystemError::io(format!("put the TAP of {vm} back on the poll"), &e))
+}
+
 /// Drives a [`Hypervisor`] in real time.
 #[derive(Debug)]
 pub struct Reactor {
@@ -90,6 +108,7 @@ pub struct Reactor {
     /// TAPs that hold frames for which no edge will come, each once.
     undrained: VecDeque<VmId>,
     prediction: Prediction,
+    attention: Attention,
     spinning: Spinning,
     buffer: Vec<u8>,
     narrator: Option<Narrator>,
@@ -122,6 +141,7 @@ impl Reactor {
             clock: MonotonicClock,
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
+            attention: Attention::default(),
             spinning: Spinning::default(),
             buffer: vec![0; LARGEST_FRAME],
             narrator: None,
@@ -209,6 +229,7 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, watch));
         self.wait(hypervisor, now, deadline)?;
         self.sort_events()?;
+        self.look_around(hypervisor)?;
         for _ in 0..self.undrained.len() {
             if let Some(vm) = self.undrained.pop_front() {
                 self.drain(hypervisor, vm);
@@ -248,6 +269,7 @@ impl Reactor {
             if let Some(deadline) = deadline {
                 self.timer.arm(deadline)?;
             }
+            self.attend_to_all(hypervisor)?;
             None
         };
         match self.poll.poll(&mut self.events, timeout) {
@@ -269,6 +291,9 @@ impl Reactor {
         self.spinning.polled(was_idle);
         if was_idle {
             recorder.spun(poll);
+            if deadline.is_none_or(|deadline| deadline > now) {
+                self.attend_to_all(hypervisor)?;
+            }
         } else if timeout.is_some() {
             recorder.busy(poll);
         }
@@ -286,6 +311,30 @@ impl Reactor {
                     // vain, which is cheaper than to look for it.
                     self.undrained.extend(vm_of(token));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the poll tell of every TAP.
+    fn attend_to_all<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        let mut back = self.attention.pause();
+        back.try_for_each(|vm| attend(hypervisor, vm))
+    }
+
+    /// Has some of the TAPs read that the poll does not tell of.
+    fn look_around<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        for _ in 0..self.attention.looks() {
+            match self.attention.look() {
+                Some(Look::Read(vm)) => self.undrained.push_back(vm),
+                Some(Look::PutBack(vm)) => attend(hypervisor, vm)?,
+                None => {}
             }
         }
         Ok(())
@@ -340,13 +389,13 @@ impl Reactor {
         let mut read_at = None;
         for _ in 0..FOLLOW_BUDGET {
             let more = outgoing.more;
-            let Some(destination) = self.send(hypervisor, outgoing) else {
+            let Some(sent) = self.send(hypervisor, outgoing) else {
                 return read_at;
             };
             if more || !self.prediction.is_worth_a_read() {
                 return read_at;
             }
-            let Some(vm) = hypervisor.station(destination) else {
+            let Some(vm) = hypervisor.station(sent.destination) else {
                 return read_at;
             };
             let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
@@ -354,6 +403,14 @@ impl Reactor {
                 return read_at;
             };
             self.prediction.hit();
+            if self.attention.hit(vm) {
+                // If it fails, the poll tells of it still.
+                let _ = hypervisor.fabric().announce(vm, false);
+            }
+            if self.buffer.get(6..12) != Some(&sent.source.0) {
+                // Somebody else's frame came before, and ours lies behind it.
+                self.undrained.push_back(vm);
+            }
             let now = self.clock.now();
             read_at = Some(now);
             let Some(reply) = self.handle(hypervisor, now, vm, length) else {
@@ -385,7 +442,7 @@ impl Reactor {
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         outgoing: Outgoing,
-    ) -> Option<MacAddr> {
+    ) -> Option<Sent> {
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         if let Some(narrator) = &mut self.narrator {
             narrator.sent(self.clock.now(), outgoing.vm, frame);
@@ -396,9 +453,10 @@ impl Reactor {
         let written = hypervisor.fabric().write(outgoing.vm, frame);
         hypervisor.frame_written(written);
         match written {
-            Write::Sent => EthernetFrame::parse(frame)
-                .ok()
-                .map(|frame| frame.destination),
+            Write::Sent => EthernetFrame::parse(frame).ok().map(|frame| Sent {
+                source: frame.source,
+                destination: frame.destination,
+            }),
             Write::Dropped(_) => None,
         }
     }
@@ -412,8 +470,8 @@ impl Reactor {
 
     /// Narrates what happened, and hands on what is to be sent.
     fn tell(&mut self, now: Instant, step: Step) -> Option<Outgoing> {
-        if let (Some(narrator), Some(event)) = (&mut self.narrator, step.event) {
-            narrator.event(now, step.vm, event);
+        if let (Some(narrator), Some(event)) = (&mut self.narrator, &step.event) {
+            narrator.event(now, step.vm, *event);
         }
         step.outgoing
     }

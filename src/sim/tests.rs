@@ -402,6 +402,8 @@ fn probing(vm: u32) -> Ipv6Config {
         probe: true,
         slaac: false,
         report: Duration::ZERO,
+        gateway: None,
+        announce: None,
     }
 }
 

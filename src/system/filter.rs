@@ -3,15 +3,15 @@
 //! A frame that is flooded to 1,000 ports would otherwise wake the reactor 1,000 times for one VM that wants it. The
 //! program is classic BPF (`Documentation/networking/filter.rst`), generated from a [`Station`].
 //!
-//! It only drops what a VM ignores: another station's unicast, groups that it has not joined, and ARP requests for
-//! somebody else. Announcements (sender = target, RFC 5227) and whatever speaks of the VM's own address pass, as do
-//! broadcasts other than ARP. The kernel has taken a VLAN tag off the frame by the time the program sees it, so tagged
+//! It only drops what a VM ignores: another station's unicast, groups that it has not joined, what is broadcast to DHCP
+//! servers, and ARP requests for somebody else. Announcements (sender = target, RFC 5227) and whatever speaks of the VM's own address pass, as do
+//! other broadcasts. The kernel has taken a VLAN tag off the frame by the time the program sees it, so tagged
 //! and untagged frames are judged alike; a second tag makes the frame pass.
 
 use nix::libc::{self, sock_filter};
 
 use crate::fabric::Station;
-use crate::wire::MacAddr;
+use crate::wire::{DHCP_SERVER_PORT, MacAddr, PROTOCOL_UDP};
 
 /// More groups than this are not told apart: every multicast frame passes. Keeps the program well below the kernel's
 /// bound of 4096 instructions.
@@ -25,6 +25,15 @@ const DROP: u32 = 0;
 const DESTINATION: u32 = 0;
 const ETHER_TYPE: u32 = 12;
 const ETHER_TYPE_ARP: u32 = 0x0806;
+const ETHER_TYPE_IPV4: u32 = 0x0800;
+const IPV4_START: u32 = 14;
+/// Version 4, five words: a header without options.
+const PLAIN_HEADER: u32 = 0x45;
+const IPV4_FRAGMENT: u32 = 20;
+/// What of flags and offset tells a fragment.
+const FRAGMENT_BITS: u32 = 0x3fff;
+const IPV4_PROTOCOL: u32 = 23;
+const UDP_DESTINATION: u32 = 36;
 const ARP_OPERATION: u32 = 20;
 const ARP_REQUEST: u32 = 1;
 const ARP_SENDER: u32 = 28;
@@ -50,6 +59,8 @@ pub(super) fn program(station: &Station) -> Vec<sock_filter> {
         }
     }
     program.drop_unless_broadcast();
+    program.load(libc::BPF_H, ETHER_TYPE);
+    program.drop_if_for_dhcp_servers();
     program.load(libc::BPF_H, ETHER_TYPE);
     program.accept_unless(ETHER_TYPE_ARP);
     program.load(libc::BPF_H, ARP_OPERATION);
@@ -157,6 +168,25 @@ impl Program {
         self.finish(ACCEPT);
     }
 
+    /// The accumulator holds the EtherType.
+    fn drop_if_for_dhcp_servers(&mut self) {
+        let mut rule = Program::default();
+        rule.load(libc::BPF_B, IPV4_START);
+        rule.accept_unless(PLAIN_HEADER);
+        rule.load(libc::BPF_B, IPV4_PROTOCOL);
+        rule.accept_unless(PROTOCOL_UDP.into());
+        rule.load(libc::BPF_H, IPV4_FRAGMENT);
+        let code = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+        rule.push(code, FRAGMENT_BITS, 0, 1);
+        rule.finish(ACCEPT);
+        rule.load(libc::BPF_H, UDP_DESTINATION);
+        rule.accept_unless(DHCP_SERVER_PORT.into());
+        rule.finish(DROP);
+        // A handful of instructions.
+        self.test(ETHER_TYPE_IPV4, rule.0.len() as u8);
+        self.0.extend(rule.0);
+    }
+
     fn drop_unless_broadcast(&mut self) {
         let (high, low) = halves(MacAddr::BROADCAST);
         self.load(libc::BPF_W, DESTINATION);
@@ -182,7 +212,7 @@ mod tests {
     use super::*;
     use crate::time::Instant;
     use crate::vm::{Event, Vm, VmConfig};
-    use crate::wire::{ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope};
+    use crate::wire::{ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope, write_udp};
     use std::net::Ipv4Addr;
 
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -236,6 +266,11 @@ mod tests {
                     return false;
                 };
                 a = u16::from_be_bytes(bytes.try_into().unwrap()).into();
+            } else if code == libc::BPF_LD | libc::BPF_B | libc::BPF_ABS {
+                let Some(byte) = frame.get(at) else {
+                    return false;
+                };
+                a = u32::from(*byte);
             } else if code == libc::BPF_MISC | libc::BPF_TAX {
                 x = a;
             } else if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K {
@@ -287,6 +322,28 @@ mod tests {
         frame
     }
 
+    /// UDP to `port` of everybody, with its IPv4 header changed.
+    fn udp(port: u16, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let envelope = Ipv4Envelope {
+            source_mac: OTHER,
+            destination_mac: MacAddr::BROADCAST,
+            source: Ipv4Addr::UNSPECIFIED,
+            destination: Ipv4Addr::BROADCAST,
+            time_to_live: 64,
+            dscp: 0,
+            dont_fragment: false,
+            identification: 0,
+        };
+        let mut frame = vec![0; 128];
+        let length = write_udp(&envelope, (68, port), 40, |_| Some(40), &mut frame);
+        frame.truncate(length.expect("128 bytes do"));
+        change(&mut frame[14..]);
+        let sum = etherparse::Ipv4HeaderSlice::from_slice(&frame[14..]).expect("sound");
+        let sum = sum.to_header().calc_header_checksum().to_be_bytes();
+        frame[24..26].copy_from_slice(&sum);
+        frame
+    }
+
     #[test]
     fn only_what_a_network_card_would_take_passes() {
         let (us, them, third) = ([10, 77, 0, 2], [10, 77, 0, 3], [10, 77, 0, 4]);
@@ -306,6 +363,11 @@ mod tests {
                 false,
             ),
             ("a broadcast that is not ARP", echo(all), true),
+            ("for DHCP servers", udp(67, |_| ()), false),
+            ("for DHCP clients", udp(68, |_| ()), true),
+            ("for another port", udp(9, |_| ()), true),
+            ("a fragment", udp(67, |ip| ip[6] = 0x20), true),
+            ("not UDP", udp(67, |ip| ip[9] = 6), true),
             ("a request for our address", arp(1, them, us, all), true),
             ("a probe of our address", arp(1, [0; 4], us, all), true),
             (

@@ -1,6 +1,7 @@
 //! The real fabric: a TAP for each VM, and a Linux bridge or another switch that joins them.
 
 use std::collections::HashSet;
+use std::io;
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
@@ -393,13 +394,7 @@ impl Fabric for TapFabric {
             }
             _ => self.make_tap(vm, &name, station)?,
         };
-        self.registry
-            .register(
-                &mut SourceFd(&tap.as_raw_fd()),
-                token_of(vm),
-                Interest::READABLE,
-            )
-            .map_err(|error| SystemError::io(operation(), &error))?;
+        register(&self.registry, vm, &tap).map_err(|error| SystemError::io(operation(), &error))?;
         if !self.lab.attach {
             // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
             tap.set_persistent(true)?;
@@ -460,6 +455,16 @@ impl Fabric for TapFabric {
         self.netlink.delete_group(group)
     }
 
+    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
+        match self.taps.get(vm.index()) {
+            Some(Some(port)) if announced => register(&self.registry, vm, &port.tap),
+            Some(Some(port)) => self
+                .registry
+                .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
+            _ => Ok(()),
+        }
+    }
+
     #[inline]
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
         let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
@@ -487,6 +492,12 @@ impl Fabric for TapFabric {
             _ => Write::Dropped(WriteDrop::LinkDown),
         }
     }
+}
+
+/// Has the poll tell when a frame comes for `vm`.
+fn register(registry: &Registry, vm: VmId, tap: &Tap) -> io::Result<()> {
+    let mut source = SourceFd(&tap.as_raw_fd());
+    registry.register(&mut source, token_of(vm), Interest::READABLE)
 }
 
 /// The port of one VM.

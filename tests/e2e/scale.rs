@@ -137,7 +137,7 @@ fn the_filter_changes_what_the_kernel_delivers_and_nothing_that_a_vm_does() {
             .expect_status(0);
         json(&run)
     };
-    let (with, without) = (outcome(""), outcome("--no-filter"));
+    let (with, without) = (outcome("--filter"), outcome("--no-filter"));
     assert_eq!(with["totals"], without["totals"]);
     assert_eq!(with["drops"].get("arp_not_for_us"), None);
     assert!(

@@ -278,11 +278,31 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--ping vm0:10.77.0.0", "10.77.0.0 is not a host of"),
         (
             "--gateway router",
-            "allowed is an IPv4 address, such as 10.77.0.1",
+            "allowed is an address, such as 10.77.0.1",
         ),
         (
             "--gateway 10.99.0.1",
             "not a host of 10.77.0.0/16, where the VMs could reach it; allowed is one such as 10.77.0.1",
+        ),
+        (
+            "--gateway 10.77.0.1 --gateway 10.77.0.9",
+            "--gateway 10.77.0.9: allowed are one IPv4 and one IPv6 address",
+        ),
+        (
+            "--gateway fd99::1",
+            "not a host of fd77::/64, where the VMs could reach it; allowed is one such as fd77::1",
+        ),
+        (
+            "--vms 1 --gateway fd77::2",
+            "that is the address of vm0, the only VM",
+        ),
+        (
+            "--slaac --gateway fd77::1",
+            "--gateway fd77::1: not allowed with slaac",
+        ),
+        (
+            "--gateway 10.77.0.1 --over-ipv6 --ping vm0:2001:db8::1",
+            "2001:db8::1 is not a host of fd77::/64, and without --gateway or --slaac",
         ),
         (
             "--vms 1 --gateway 10.77.0.2",
@@ -333,6 +353,14 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--gateway 10.77.0.1: not allowed with dhcp",
         ),
         (
+            "--address-wait 5s",
+            "--address-wait 5s: nothing to wait for; allowed only with --dhcp, --probe or --slaac",
+        ),
+        (
+            "--dhcp --address-wait soon",
+            "--address-wait soon: expected number at 0; allowed are times such as",
+        ),
+        (
             "--dhcp --static-neighbours",
             "static-neighbours: not allowed with dhcp",
         ),
@@ -373,6 +401,7 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--host-addr 10.77.0.1",
             "allowed is an address and its prefix length",
         ),
+        ("--filter --no-filter", "it contradicts --no-filter"),
         ("--mac vm0", "allowed is vmI=MAC"),
         ("--mac vm0=02:00:00:00:00", "expected six hexadecimal bytes"),
         (
