@@ -19,10 +19,10 @@ use crate::{FRAME, Result};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One end of a pair. Even numbers ask, odd numbers answer.
-struct Port {
-    tap: File,
+pub struct Port {
+    pub tap: File,
     /// What it sends to the other end of its pair.
-    frame: Vec<u8>,
+    pub frame: Vec<u8>,
     /// Answers that it has got in this round.
     received: u64,
     /// Requests that it has still to send in this round.
@@ -30,8 +30,8 @@ struct Port {
 }
 
 pub struct BareLoop {
-    poll: Poll,
-    ports: Vec<Port>,
+    pub poll: Poll,
+    pub ports: Vec<Port>,
     window: u64,
 }
 

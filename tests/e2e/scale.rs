@@ -246,20 +246,20 @@ vms = 20
 [[phase]]
 name = "calm"
 ping = ["vm1:vm2"]
-interval = "5ms"
+interval = "20ms"
 duration = "200ms"
 [[phase]]
 name = "coming"
 ping = ["vm1:vm2", "client:vm0"]
-interval = "5ms"
+interval = "20ms"
 start = "client at 100 per second"
-duration = "600ms"
+duration = "900ms"
 [[phase]]
 name = "going"
 ping = ["vm1:vm2", "client:vm0"]
-interval = "5ms"
+interval = "20ms"
 stop = ["vm[13-22] at 50 per second", "vm3"]
-duration = "600ms"
+duration = "900ms"
 "#;
 
 #[test]
