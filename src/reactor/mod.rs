@@ -19,8 +19,10 @@ mod spinning;
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use self::attention::{Attention, Look};
@@ -121,17 +123,16 @@ impl Reactor {
     ///
     /// # Errors
     /// When the kernel refuses a file descriptor for the poll, the timer or the signals.
-    pub fn new(mut signals: StopSignals) -> Result<Reactor, SystemError> {
+    pub fn new(signals: StopSignals) -> Result<Reactor, SystemError> {
         let poll = Poll::new().map_err(|e| SystemError::io("create the poll", &e))?;
-        let mut timer = DeadlineTimer::new()?;
+        let timer = DeadlineTimer::new()?;
         let register =
             |e: io::Error| SystemError::io("register timer and signals with the poll", &e);
-        poll.registry()
-            .register(&mut timer, TIMER, Interest::READABLE)
-            .map_err(register)?;
-        poll.registry()
-            .register(&mut signals, SIGNALS, Interest::READABLE)
-            .map_err(register)?;
+        for (descriptor, token) in [(timer.as_raw_fd(), TIMER), (signals.as_raw_fd(), SIGNALS)] {
+            poll.registry()
+                .register(&mut SourceFd(&descriptor), token, Interest::READABLE)
+                .map_err(register)?;
+        }
         Ok(Reactor {
             poll,
             events: Events::with_capacity(EVENTS),

@@ -79,7 +79,7 @@ fn the_bridge_answers_where_asking_would_take_minutes_and_the_run_says_so() {
             arguments.to_owned(),
         ),
         (
-            "known beforehand, so that nobody asks; to flood",
+            "known beforehand, so that nobody asks, and groups are not reported; to flood",
             format!("{arguments} -6"),
         ),
     ] {
