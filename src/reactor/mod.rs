@@ -14,6 +14,7 @@
 mod narrator;
 mod prediction;
 mod spinning;
+mod wakeup;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +25,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 pub use self::narrator::Narrator;
 use self::prediction::Prediction;
 use self::spinning::Spinning;
+use self::wakeup::Wakeup;
 use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use nix::sys::signal::Signal;
@@ -45,8 +47,8 @@ const SEND_BUDGET: usize = 64;
 const FOLLOW_BUDGET: usize = 3;
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
-/// A deadline nearer than this is not worth arming the timer for.
-const NEAR: Duration = Duration::from_micros(5);
+/// A deadline nearer than this is polled for: to sleep and wake takes a core about as long.
+const NEAR: Duration = Duration::from_micros(20);
 
 /// Why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +89,7 @@ pub struct Reactor {
     undrained: VecDeque<VmId>,
     prediction: Prediction,
     spinning: Spinning,
+    wakeup: Wakeup,
     buffer: Vec<u8>,
     narrator: Option<Narrator>,
     watch: Option<Watch>,
@@ -120,6 +123,7 @@ impl Reactor {
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
             spinning: Spinning::default(),
+            wakeup: Wakeup::default(),
             buffer: vec![0; LARGEST_FRAME],
             narrator: None,
             watch: None,
@@ -240,7 +244,7 @@ impl Reactor {
             Some(Duration::ZERO)
         } else {
             if let Some(deadline) = deadline {
-                self.timer.arm(deadline)?;
+                self.timer.arm(self.wakeup.before(now, deadline))?;
             }
             None
         };
@@ -251,6 +255,13 @@ impl Reactor {
         }
         let before = now.nanos_since(self.polled_at);
         self.polled_at = self.clock.now();
+        if timeout.is_none()
+            && let Some(set) = self.timer.armed()
+            && set > now
+            && self.events.iter().all(|event| event.token() == TIMER)
+        {
+            self.wakeup.woke(set, self.polled_at);
+        }
         let poll = self.polled_at.nanos_since(now);
         let recorder = hypervisor.recorder();
         // What came before the poll is work of the last turn, if that had any.
