@@ -19,10 +19,10 @@ use crate::{FRAME, Result};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One end of a pair. Even numbers ask, odd numbers answer.
-struct Port {
-    tap: File,
+pub struct Port {
+    pub tap: File,
     /// What it sends to the other end of its pair.
-    frame: Vec<u8>,
+    pub frame: Vec<u8>,
     /// Answers that it has got in this round.
     received: u64,
     /// Requests that it has still to send in this round.
@@ -30,8 +30,8 @@ struct Port {
 }
 
 pub struct BareLoop {
-    poll: Poll,
-    ports: Vec<Port>,
+    pub poll: Poll,
+    pub ports: Vec<Port>,
     window: u64,
 }
 
@@ -43,6 +43,8 @@ impl BareLoop {
         let name = |port: u32| format!("bare{port}");
         let mut batch =
             String::from("link add bare type bridge mcast_snooping 0\nlink set bare up\n");
+        // As those of a lab are.
+        let mut disciplines = String::new();
         let mut taps = Vec::new();
         for port in 0..ports {
             let tap = Tap::create(&name(port))?;
@@ -53,10 +55,12 @@ impl BareLoop {
                 Token(port as usize),
                 Interest::READABLE,
             )?;
+            disciplines.push_str(&format!("qdisc add dev {} root noqueue\n", name(port)));
             batch.push_str(&format!("link set {} master bare up\n", name(port)));
             taps.push(file);
         }
-        ip_batch(&batch)?;
+        batch_of("tc", &disciplines)?;
+        batch_of("ip", &batch)?;
         let ports = (0..).zip(taps).map(|(port, tap)| Port {
             tap,
             frame: frame(port, port ^ 1),
@@ -152,16 +156,16 @@ fn frame(from: u32, to: u32) -> Vec<u8> {
     frame
 }
 
-fn ip_batch(lines: &str) -> Result<()> {
-    let mut ip = Command::new("ip")
+fn batch_of(program: &str, lines: &str) -> Result<()> {
+    let mut child = Command::new(program)
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
         .spawn()?;
-    if let Some(mut stdin) = ip.stdin.take() {
+    if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(lines.as_bytes())?;
     }
-    if !ip.wait()?.success() {
-        return Err("ip -batch has failed".into());
+    if !child.wait()?.success() {
+        return Err(format!("{program} -batch has failed").into());
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! was; CPU is what the kernel charges the process while pings are sent, of one core. Each line has a process of its own.
 //! Prints a table in Markdown.
 
+mod ping_lab;
 mod reactor_loop;
 
 use std::process::{Command, ExitCode};
@@ -14,11 +15,9 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use ping_lab::Result;
 use reactor_loop::ReactorLoop;
 use tap_reactor::load::Pacing;
-
-/// Anything that went wrong: this program has nobody to tell but its user.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const FLOWS: u32 = 100;
 /// Pings a second of all flows together.
@@ -87,17 +86,17 @@ fn measure_all(options: &Options) -> Result<()> {
 fn measure(rate: u64, options: &Options) -> Result<()> {
     let mut lab = ReactorLoop::new(FLOWS)?;
     if let Some(spin) = options.spin {
-        lab.reactor.spin(spin);
+        lab.lab.reactor.spin(spin);
     }
     // Neighbours resolved, addresses learned; in a phase that does not count for what follows.
     lab.rate(1, 10)?;
-    let phases = lab.hypervisor.recorder().phases().len();
-    let (turns, cpu) = (lab.hypervisor.recorder().work().turns, cpu()?);
+    let phases = lab.lab.hypervisor.recorder().phases().len();
+    let (turns, cpu) = (lab.lab.hypervisor.recorder().work().turns, cpu()?);
     let count = rate * options.seconds / u64::from(FLOWS);
     let took = lab.ping(Pacing::Rate(rate as f64), count)?.as_secs_f64();
     let cpu = (self::cpu()? - cpu).as_secs_f64();
-    let turns = lab.hypervisor.recorder().work().turns - turns;
-    let phase = lab.hypervisor.recorder().phases().get(phases);
+    let turns = lab.lab.hypervisor.recorder().work().turns - turns;
+    let phase = lab.lab.hypervisor.recorder().phases().get(phases);
     let phase = phase.ok_or("no phase was measured")?;
     let micros = |nanos: Option<u64>| format!("{:.1} µs", nanos.unwrap_or(0) as f64 / 1e3);
     println!(

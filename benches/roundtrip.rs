@@ -12,16 +12,15 @@
 //! Each case has a process of its own, and with it a private network namespace, which the kernel takes away at its end.
 
 mod bare_loop;
+mod ping_lab;
 mod reactor_loop;
 mod system_calls;
 
 use std::process::{Command, ExitCode};
 
 use bare_loop::BareLoop;
+use ping_lab::Result;
 use reactor_loop::ReactorLoop;
-
-/// Anything that went wrong: this program has nobody to tell but its user.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Pairs of VMs, and pings outstanding in each pair.
 const CASES: [Case; 5] = [

@@ -199,9 +199,12 @@ struct Arguments {
     #[structopt(long, value_name = "CMD")]
     hook: Option<String>,
 
-    /// Let the bridge answer ARP requests from tables that are filled beforehand, so that none is flooded
-    #[structopt(long)]
-    arp_proxy: bool,
+    /// Whether the bridge answers ARP requests, from tables that are filled beforehand, so that none is flooded: on, off,
+    /// or auto, which does it where more than ten million copies would be delivered (and fills the VMs' tables where the
+    /// bridge can't answer, as with IPv6) [default: auto; without a value: on]
+    #[structopt(long, value_name = "auto|on|off", require_equals = true)]
+    #[allow(clippy::option_option)] // A flag that may have a value, as structopt writes it.
+    arp_proxy: Option<Option<String>>,
 
     /// How long each frame takes on a simulated wire [default: 10us]
     #[structopt(long, value_name = "TIME")]
@@ -235,7 +238,12 @@ struct Arguments {
     #[structopt(long, value_name = "FRAMES")]
     txqueuelen: Option<String>,
 
-    /// Let the kernel hand a VM what its network card would drop, such as ARP requests for others
+    /// Have the kernel drop what a VM's network card would, such as ARP requests for others [default: from 256 VMs on,
+    /// where it pays]
+    #[structopt(long)]
+    filter: bool,
+
+    /// Have the kernel hand a VM everything, however many there are
     #[structopt(long)]
     no_filter: bool,
 
@@ -252,9 +260,9 @@ struct Arguments {
     #[structopt(long, value_name = "CIDR", number_of_values = 1)]
     host_addr: Vec<String>,
 
-    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1
-    #[structopt(long, value_name = "IP")]
-    gateway: Option<String>,
+    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1; a second one may be IPv6, such as fd77::1
+    #[structopt(long, value_name = "IP", number_of_values = 1)]
+    gateway: Vec<String>,
 
     /// The VMs speak IPv6 too: a link-local address, and subnet6 + 2 + I
     #[structopt(long)]
@@ -281,11 +289,11 @@ struct Arguments {
     #[structopt(long)]
     vlan_filtering: bool,
 
-    /// Each VM gets its address from a DHCP server on the bridge; pings begin when all have one, or after a minute
+    /// Each VM gets its address from a DHCP server on the bridge
     #[structopt(long)]
     dhcp: bool,
 
-    /// Each VM announces its address to the others at its start
+    /// Each VM announces its addresses to the others at its start
     #[structopt(long)]
     announce: bool,
 
@@ -293,6 +301,11 @@ struct Arguments {
     /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
     #[structopt(long)]
     probe: bool,
+
+    /// How long pings wait until every VM has its address, with --dhcp, --probe or --slaac; then they begin without those
+    /// that have none [default: 10s]
+    #[structopt(long, value_name = "TIME")]
+    address_wait: Option<String>,
 
     /// Each VM sends back what comes to its UDP port 7 (RFC 862)
     #[structopt(long)]
@@ -558,7 +571,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("txqueuelen", &arguments.txqueuelen),
         ("subnet", subnet),
         ("subnet6", subnet6),
-        ("gateway", gateway),
+        ("address-wait", &arguments.address_wait),
         ("ttl", ttl),
         ("dscp", dscp),
     ] {
@@ -569,12 +582,16 @@ fn settings(arguments: &Arguments) -> Settings {
     if let Some(spin) = &arguments.spin {
         settings.add_flag("spin", spin.as_deref().unwrap_or("always"));
     }
+    if let Some(help) = &arguments.arp_proxy {
+        settings.add_flag("arp-proxy", help.as_deref().unwrap_or("on"));
+    }
     for (name, texts) in [
         ("ping", ping),
         ("mac", mac),
         ("report", &arguments.report),
         ("expect", &arguments.expect),
         ("host-addr", host_addr),
+        ("gateway", gateway),
         ("vlan", vlan),
     ] {
         texts.iter().for_each(|text| settings.add_flag(name, text));
@@ -583,8 +600,8 @@ fn settings(arguments: &Arguments) -> Settings {
         ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
         ("dhcp", arguments.dhcp),
+        ("filter", arguments.filter),
         ("no-filter", arguments.no_filter),
-        ("arp-proxy", arguments.arp_proxy),
         ("announce", arguments.announce),
         ("probe", arguments.probe),
         ("udp-echo", arguments.udp_echo),

@@ -1,9 +1,12 @@
 //! What carries frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 
+use std::io;
 use std::net::Ipv4Addr;
 
 use crate::vm::VmId;
-use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
+use crate::wire::{
+    ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
+};
 
 /// Carries the frames of VMs that are plugged into it. Nothing here waits.
 pub trait Fabric {
@@ -27,6 +30,17 @@ pub trait Fabric {
     /// # Errors
     /// When a port can't be removed; no frame comes from it any more nevertheless.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
+
+    /// Whether the driver's poll is told when a frame comes for `vm`, as it is from the start. Where it is told again, it
+    /// is told at once of what has come meanwhile. A fabric that no poll waits for does nothing; nor does one that has no
+    /// such VM.
+    ///
+    /// # Errors
+    /// When the poll refuses.
+    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
+        let _ = (vm, announced);
+        Ok(())
+    }
 
     /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;
@@ -57,7 +71,7 @@ impl Station {
     }
 
     /// Whether its network card lets a frame through: one for it, for a group that it is in, or a broadcast that is not
-    /// an ARP request between others. Announcements (sender = target, RFC 5227) concern everybody.
+    /// an ARP request between others, nor for DHCP servers, of which no VM is one. Announcements (sender = target, RFC 5227) concern everybody.
     pub fn wants(&self, frame: &EthernetFrame<'_>) -> bool {
         if frame.destination != MacAddr::BROADCAST {
             return frame.destination == self.mac || self.groups.contains(&frame.destination);
@@ -70,9 +84,18 @@ impl Station {
                     || self.addresses.contains(&arp.sender)
                     || arp.sender == arp.target
             }
+            Ok(Payload::Ipv4(packet)) => !is_for_dhcp_servers(&packet),
             _ => true,
         }
     }
+}
+
+/// Whether a datagram goes to the port of DHCP servers.
+pub(crate) fn is_for_dhcp_servers(packet: &Ipv4Packet<'_>) -> bool {
+    packet.protocol == PROTOCOL_UDP
+        && !packet.is_fragment
+        && packet.options.is_empty()
+        && packet.payload.get(2..4) == Some(&DHCP_SERVER_PORT.to_be_bytes())
 }
 
 /// What came of [`Fabric::read`].

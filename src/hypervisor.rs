@@ -7,6 +7,7 @@
 
 mod accounts;
 mod drop_reason;
+mod moves;
 mod record;
 
 use std::cmp::Reverse;
@@ -22,14 +23,17 @@ use crate::time::{Instant, earliest};
 use crate::vm::{Event, PingId, PingStart, Reaction, SessionConfig, Unsent, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
+use self::moves::Moves;
+pub use self::moves::{Change, Move, Moved};
+
 /// Bytes of fragments that all VMs together hold at once. A single one holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
 pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
 /// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// How long pings wait for VMs that try an address or look for a DHCP server.
-pub const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long pings wait for VMs that try an address or look for a DHCP server, when nothing else is said.
+pub const ADDRESS_WAIT: Duration = Duration::from_secs(10);
 
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +82,8 @@ pub struct Phase {
     /// When it ends even though pings are left; the next phase begins then, and replies under way still count for this
     /// one. `None` for when every ping is over.
     pub duration: Option<Duration>,
+    /// The VMs that come up or leave in the course of it, in the order of their times.
+    pub moves: Vec<Move>,
 }
 
 /// A VM and what the hypervisor knows of it.
@@ -103,7 +109,8 @@ struct Guest {
 /// Where a flow's pings live.
 #[derive(Debug)]
 struct FlowState {
-    ping: PingOwner,
+    /// `None` while an end of the flow is not there yet.
+    ping: Option<PingOwner>,
     /// Whether there is a timer for its oldest ping.
     is_armed: bool,
 }
@@ -135,8 +142,10 @@ pub struct Hypervisor<F> {
     phases: VecDeque<Phase>,
     /// When the present phase ends at the latest.
     phase_end: Option<Instant>,
-    /// Until when the first phase waits for VMs that have no address yet.
-    held_until: Option<Instant>,
+    /// How long the first phase waits for VMs that have no address yet.
+    address_wait: Duration,
+    /// Since when it does, and until when.
+    held: Option<(Instant, Instant)>,
     /// How many VMs have no address yet, and may come by one.
     configuring: usize,
     flows: Vec<FlowState>,
@@ -144,6 +153,8 @@ pub struct Hypervisor<F> {
     ready: VecDeque<VmId>,
     /// Bytes of fragments that all VMs hold.
     fragment_bytes: usize,
+    /// VMs that come up or leave while others ping.
+    moves: Moves,
     recorder: Recorder,
 }
 
@@ -157,12 +168,14 @@ impl<F: Fabric> Hypervisor<F> {
             load: Load::new(seed),
             phases: VecDeque::new(),
             phase_end: None,
-            held_until: None,
+            address_wait: ADDRESS_WAIT,
+            held: None,
             configuring: 0,
             flows: Vec::new(),
             timers: BinaryHeap::new(),
             ready: VecDeque::new(),
             fragment_bytes: 0,
+            moves: Moves::default(),
             recorder,
         }
     }
@@ -174,11 +187,28 @@ impl<F: Fabric> Hypervisor<F> {
     /// When the fabric can't give it a port; the VM does not exist then.
     pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
+        self.create_vm_as(id, now, config)?;
+        Ok(id)
+    }
+
+    /// The same with a number of the caller's choice, which no other VM has or had.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::create_vm`].
+    pub fn create_vm_as(
+        &mut self,
+        id: VmId,
+        now: Instant,
+        config: VmConfig,
+    ) -> Result<(), F::Error> {
         let vm = Vm::new(now, config);
         self.fabric.plug(id, &vm.station())?;
         let is_configuring = vm.is_configuring();
         self.configuring += usize::from(is_configuring);
-        self.guests.push(Some(Guest {
+        if self.guests.len() <= id.index() {
+            self.guests.resize_with(id.index() + 1, || None);
+        }
+        let guest = Some(Guest {
             vm,
             is_configuring,
             targeted_by: Vec::new(),
@@ -187,10 +217,13 @@ impl<F: Fabric> Hypervisor<F> {
             armed: None,
             is_ready: false,
             fragment_bytes: 0,
-        }));
+        });
+        if let Some(slot) = self.guests.get_mut(id.index()) {
+            *slot = guest;
+        }
         self.stations.insert(config.mac, id);
         self.schedule(id);
-        Ok(id)
+        Ok(())
     }
 
     /// Removes VMs, with their flows and their ports, while others go on. What is on its way to them finds nobody; what
@@ -214,37 +247,58 @@ impl<F: Fabric> Hypervisor<F> {
         self.fabric.unplug(vms)
     }
 
-    /// Adds a flow, which pings in the phases that it takes part in. `None` if there is no such VM, or if it has 65,536
-    /// flows, as many as ICMP identifiers can tell apart.
+    /// Adds a flow, which pings in the phases that it takes part in, from when both of its ends are there. `None` if there
+    /// is no such VM, or if it has 65,536 flows, as many as ICMP identifiers can tell apart.
     pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
-        let guest = self.guests.get_mut(config.source.index())?.as_mut()?;
-        let session = guest.vm.open_session(config.session)?;
-        let id = self.load.add_flow();
-        guest.flows.push(id);
-        let ping = PingOwner {
-            vm: config.source,
-            session,
+        let is_awaited = self.moves.is_awaited(&config);
+        let ping = match is_awaited {
+            true => None,
+            false => Some(self.open_flow(FlowId(self.flows.len() as u32), &config)?),
         };
+        let id = match is_awaited {
+            true => self.load.add_awaited_flow(),
+            false => self.load.add_flow(),
+        };
+        if is_awaited {
+            self.moves.await_flow(id, config);
+        }
         self.flows.push(FlowState {
             ping,
             is_armed: false,
         });
-        let target = config.target.and_then(|vm| self.guests.get_mut(vm.index()));
-        if let Some(Some(target)) = target {
-            target.targeted_by.push(id);
-        }
         self.recorder.add_flow();
         Some(id)
     }
 
+    /// Opens the session of a flow whose ends are there.
+    fn open_flow(&mut self, id: FlowId, config: &FlowConfig) -> Option<PingOwner> {
+        let guest = self.guests.get_mut(config.source.index())?.as_mut()?;
+        let session = guest.vm.open_session(config.session)?;
+        guest.flows.push(id);
+        let target = config.target.and_then(|vm| self.guests.get_mut(vm.index()));
+        if let Some(Some(target)) = target {
+            target.targeted_by.push(id);
+        }
+        Some(PingOwner {
+            vm: config.source,
+            session,
+        })
+    }
+
+    /// Has the first phase wait for VMs that have no address yet, so long at most; [`ADDRESS_WAIT`] if nothing is said.
+    pub fn wait_for_addresses(&mut self, at_most: Duration) {
+        self.address_wait = at_most;
+    }
+
     /// Begins the first of `phases`; each of the others follows the one before.
     ///
-    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or after
-    /// [`CONFIGURATION_TIMEOUT`]. The pings of VMs without an address are then unresolved.
+    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or when that has been
+    /// [waited for](Hypervisor::wait_for_addresses) long enough. The pings from and to VMs without an address are then
+    /// unresolved, until they have one.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
         self.phases = phases.into();
         if self.configuring > 0 && !self.phases.is_empty() {
-            self.held_until = Some(now + CONFIGURATION_TIMEOUT);
+            self.held = Some((now, now + self.address_wait));
         } else {
             self.begin_next_phase(now);
         }
@@ -324,17 +378,18 @@ impl<F: Fabric> Hypervisor<F> {
         if !self.ready.is_empty() {
             return Some(Instant::ZERO);
         }
-        if self.held_until.is_some() && self.configuring == 0 {
+        if self.held.is_some() && self.configuring == 0 {
             return Some(Instant::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let phase = earliest(self.phase_end, self.held_until);
+        let timer = earliest(timer, self.moves.next_at());
+        let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
         earliest(timer, earliest(self.load.next_at(), phase))
     }
 
     /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
     pub fn is_done(&self) -> bool {
-        self.phases.is_empty() && self.load.is_done()
+        self.phases.is_empty() && self.load.is_done() && self.moves.are_done()
     }
 
     /// Whether any VM pings at all.
@@ -380,11 +435,14 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
     /// out: until now, or until the end of a phase that has some left to catch up with.
     fn turn_phase(&mut self, now: Instant) -> Instant {
-        if let Some(until) = self.held_until {
+        if let Some((since, until)) = self.held {
             if self.configuring > 0 && now < until {
                 return now;
             }
-            self.held_until = None;
+            self.held = None;
+            let waited = now.nanos_since(since);
+            self.recorder
+                .waited_for_addresses(waited, self.configuring as u64);
             self.begin_next_phase(now);
         }
         match self.phase_end {
@@ -397,7 +455,9 @@ impl<F: Fabric> Hypervisor<F> {
                 self.recorder.unsent(unsent);
                 self.begin_next_phase(end);
             }
-            _ if !self.phases.is_empty() && self.load.is_done() => self.begin_next_phase(now),
+            _ if !self.phases.is_empty() && self.load.is_done() && self.moves.are_done() => {
+                self.begin_next_phase(now);
+            }
             _ => {}
         }
         now
@@ -414,11 +474,12 @@ impl<F: Fabric> Hypervisor<F> {
             self.recorder.begin_warmup(at);
         }
         self.load.begin(at, &phase.load);
+        self.moves.begin(at, &phase.moves);
         self.phase_end = phase.duration.map(|duration| at + duration);
     }
 
     fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
-        let owner = self.flows.get(due.flow.index())?.ping;
+        let owner = self.flows.get(due.flow.index())?.ping?;
         let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
         let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
             PingStart::Transmit(transmit) => Reaction {
@@ -466,7 +527,7 @@ impl<F: Fabric> Hypervisor<F> {
     fn expire_ping(&mut self, now: Instant, flow: FlowId) -> Option<Step> {
         let state = self.flows.get_mut(flow.index())?;
         state.is_armed = false;
-        let owner = state.ping;
+        let owner = state.ping?;
         let event = self
             .guests
             .get_mut(owner.vm.index())?
@@ -486,19 +547,16 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
     fn settle(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Step {
-        if let Some(event) = reaction.event {
+        if let Some(event) = &reaction.event {
             self.record(now, vm, event);
         }
-        self.bound_fragments(vm);
-        // A VM gets or loses an address by an event; only those that look for one are asked each time.
-        let may_matter = !matches!(
-            reaction.event,
-            None | Some(Event::Ping(..) | Event::Ignored(_))
-        );
-        if may_matter || self.configuring > 0 {
+        let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);
+        if guest.is_some_and(|guest| guest.vm.take_unsettled()) {
+            self.bound_fragments(vm);
             self.count_configuring(vm);
+            self.schedule(vm);
+            self.wake_flows(now, vm);
         }
-        self.schedule(vm);
         let outgoing = reaction.transmit.map(|transmit| Outgoing {
             vm,
             length: transmit.length,
@@ -535,10 +593,13 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(flow) = self.flows.get_mut(id.index()).filter(|flow| !flow.is_armed) else {
             return;
         };
-        let Some(Some(guest)) = self.guests.get(flow.ping.vm.index()) else {
+        let Some(ping) = flow.ping else {
             return;
         };
-        if let Some(at) = guest.vm.expires_at(flow.ping.session) {
+        let Some(Some(guest)) = self.guests.get(ping.vm.index()) else {
+            return;
+        };
+        if let Some(at) = guest.vm.expires_at(ping.session) {
             flow.is_armed = true;
             self.timers.push(Reverse((at, Timer::PingTimeout(id))));
         }

@@ -1,4 +1,4 @@
-//! What is seen of a run while it goes on: one line on the terminal.
+//! What is seen of a run while it is set up and while it goes on: one line on the terminal.
 
 use std::time::Duration;
 
@@ -14,6 +14,57 @@ pub const PERIOD: Duration = Duration::from_millis(250);
 /// Parts that the bar is divided into.
 const PARTS: u64 = 1_000;
 
+/// A set-up that is done sooner shows nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn line(length: u64, template: &str) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(10);
+    let bar = ProgressBar::with_draw_target(Some(length), target);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The line while VMs are made.
+pub struct Setup {
+    vms: u64,
+    start: Instant,
+    /// `None` until it is clear that it takes a while.
+    bar: Option<ProgressBar>,
+}
+
+impl Setup {
+    /// A line for a set-up of so many VMs that begins at `start`.
+    pub fn new(vms: u64, start: Instant) -> Setup {
+        Setup {
+            vms,
+            start,
+            bar: None,
+        }
+    }
+
+    /// Takes note that `made` VMs are there at `now`.
+    pub fn show(&mut self, now: Instant, made: u64) {
+        if self.bar.is_none() && now - self.start < PATIENCE {
+            return;
+        }
+        let template = "{bar:20} {pos} of {len} VMs set up, {eta} left";
+        let bar = self
+            .bar
+            .get_or_insert_with(|| line(self.vms, template).with_elapsed(now - self.start));
+        bar.set_position(made);
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// The line, and what it is drawn from.
 pub struct Progress {
     bar: ProgressBar,
@@ -27,11 +78,7 @@ pub struct Progress {
 impl Progress {
     /// A line for a run of `experiment` that starts at `start`.
     pub fn new(experiment: &Experiment, start: Instant) -> Progress {
-        let target = ProgressDrawTarget::stderr_with_hz(10);
-        let bar = ProgressBar::with_draw_target(Some(PARTS), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:20} {msg}") {
-            bar.set_style(style);
-        }
+        let bar = line(PARTS, "{bar:20} {msg}");
         let phases = experiment.phases.iter();
         let time = phases.map(|phase| phase.duration).sum();
         Progress {

@@ -5,17 +5,19 @@ mod simulated;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
-use tap_reactor::experiment::{Experiment, VmPlan};
+use tap_reactor::experiment::{self, Experiment, VmPlan};
 use tap_reactor::fabric::Fabric;
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
 use tap_reactor::load::{FlowId, Target};
 use tap_reactor::reactor::{End, Narrator, Reactor};
 use tap_reactor::record::{DropReason, Limits, Recorder};
 use tap_reactor::report::{self, Context, FabricReport, FileError, FlowName, MemoryReport, Report};
-use tap_reactor::system::{self, HookEvent, StopSignals, SystemError, TapFabric, resident_bytes};
+use tap_reactor::system::{
+    self, HookEvent, Neighbours, StopSignals, SystemError, TapFabric, resident_bytes,
+};
 use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
 use tap_reactor::topology::Topology;
-use tap_reactor::vm::{SessionConfig, VmId};
+use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
 
 use crate::cli::Output;
 use crate::progress::{self, Progress};
@@ -98,7 +100,13 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let topology = fabric.topology();
     let mut hypervisor = Hypervisor::new(fabric, recorder(experiment), experiment.seed);
     let before = resident_bytes();
+    let at_terminal = !output.quiet && !output.verbose && io::stderr().is_terminal();
+    let mut setup =
+        at_terminal.then(|| progress::Setup::new(experiment.vms.len() as u64, clock.now()));
     let on_start = |vm: VmId, plan: &VmPlan| {
+        if let Some(setup) = &mut setup {
+            setup.show(clock.now(), u64::from(vm.0) + 1);
+        }
         if let Some(narrator) = &mut narrator {
             let ipv6 = experiment.ipv6_address(vm);
             let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
@@ -110,14 +118,17 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             narrator.say(clock.now(), words);
         }
     };
-    create_vms(experiment, &mut hypervisor, || clock.now(), on_start)?;
-    let memory = memory(before, experiment.vms.len());
+    let time_of_day = time_of_day_at_zero(clock.now());
+    let now = || clock.now();
+    create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
+    drop(setup);
+    let memory = memory(before, experiment.vms.len() - experiment.newcomers().len());
     hook(experiment, HookEvent::Up)?;
     add_flows(experiment, &mut hypervisor)?;
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
         place_flows(experiment, &topology, hypervisor.recorder());
     }
-    if experiment.static_neighbours {
+    if experiment.lab.neighbours == Neighbours::Told {
         fill_neighbour_tables(experiment, &mut hypervisor);
     }
     if !hypervisor.has_flows() && !output.quiet && !output.json {
@@ -132,14 +143,21 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             eprintln!("tap-reactor: {warning}");
         }
     }
+    if experiment.spared_deliveries.is_some()
+        && !output.quiet
+        && let Some(neighbours) = experiment::neighbours(experiment)
+    {
+        eprintln!("tap-reactor: {neighbours}");
+    }
     let start = clock.now();
-    if !output.quiet && !output.verbose && io::stderr().is_terminal() && hypervisor.has_flows() {
+    if at_terminal && hypervisor.has_flows() {
         let mut progress = Progress::new(experiment, start);
         reactor.watch(
             progress::PERIOD,
             Box::new(move |now, recorder| progress.show(now, recorder)),
         );
     }
+    hypervisor.wait_for_addresses(experiment.address_wait);
     hypervisor.start(start, experiment.phases.clone());
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
@@ -167,6 +185,8 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
                 leaves: topology.map_or(0, |topology| topology.leaves()),
                 ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
                 flows_across: 0,
+                neighbours: experiment.lab.neighbours.to_string(),
+                spared_deliveries: experiment.spared_deliveries,
                 simulated: false,
             }),
             memory,
@@ -203,16 +223,38 @@ fn recorder(experiment: &Experiment) -> Recorder {
     })
 }
 
-/// Makes the VMs, each at the time that `now` tells, and tells each to `on_start`: for a transcript, or a bar.
+/// Milliseconds from midnight UTC to [`Instant::ZERO`]; 0 on a machine that does not know.
+fn time_of_day_at_zero(now: Instant) -> u32 {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let since_zero = now.as_nanos() / 1_000_000;
+    let at_zero = unix_millis().unwrap_or(0).saturating_sub(since_zero);
+    (at_zero % DAY) as u32
+}
+
+/// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
+/// transcript, or a bar. Those that come up later are announced. What time of day it was at [`Instant::ZERO`] they are
+/// told, too.
 fn create_vms<F: Fabric>(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<F>,
+    time_of_day: u32,
     now: impl Fn() -> Instant,
     mut on_start: impl FnMut(VmId, &VmPlan),
 ) -> Result<(), F::Error> {
+    let newcomers = experiment.newcomers();
     for (index, plan) in experiment.vms.iter().enumerate() {
-        if let Some(config) = experiment.vm_config(index) {
-            let vm = hypervisor.create_vm(now(), config)?;
+        let vm = VmId(index as u32);
+        let Some(config) = experiment.vm_config(index) else {
+            continue;
+        };
+        let config = VmConfig {
+            time_of_day,
+            ..config
+        };
+        if newcomers.contains(&vm) {
+            hypervisor.expect_vm(vm, config);
+        } else {
+            hypervisor.create_vm_as(vm, now(), config)?;
             on_start(vm, plan);
         }
     }
@@ -352,9 +394,8 @@ fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<im
         for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
             if let Some(plan) = experiment.vms.get(neighbour.index())
                 && let Some(address) = experiment.address(neighbour, flow.version)
-                && let Some(vm) = hypervisor.vm_mut(vm)
             {
-                vm.add_neighbour(address, plan.mac);
+                hypervisor.tell_neighbour(vm, address, plan.mac);
             }
         }
     }

@@ -46,10 +46,9 @@ impl Add<Duration> for Instant {
 
     /// Saturates at the end of time (584 years).
     fn add(self, span: Duration) -> Instant {
-        Instant(
-            self.0
-                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        let seconds = span.as_secs().saturating_mul(1_000_000_000);
+        let nanos = seconds.saturating_add(span.subsec_nanos().into());
+        Instant(self.0.saturating_add(nanos))
     }
 }
 

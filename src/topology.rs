@@ -134,6 +134,32 @@ impl Topology {
     }
 }
 
+/// From which leaves each VM is talked to by VMs of other leaves.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Callers(Vec<(VmId, u32)>);
+
+impl Callers {
+    /// The callers where the first VM of each pair talks to the second.
+    pub fn new(topology: &Topology, pairs: impl IntoIterator<Item = (VmId, VmId)>) -> Callers {
+        let mut callers: Vec<(VmId, u32)> = pairs
+            .into_iter()
+            .filter(|(source, target)| topology.is_across(*source, *target))
+            .map(|(source, target)| (target, topology.leaf_of(source)))
+            .collect();
+        callers.sort_unstable();
+        callers.dedup();
+        Callers(callers)
+    }
+
+    /// The leaves from which `vm` is talked to, its own left out.
+    pub fn leaves_of(&self, vm: VmId) -> impl Iterator<Item = u32> {
+        let first = self.0.partition_point(|(target, _)| *target < vm);
+        let known = self.0.get(first..).unwrap_or_default();
+        let known = known.iter().take_while(move |(target, _)| *target == vm);
+        known.map(|(_, leaf)| *leaf)
+    }
+}
+
 /// The name of a leaf bridge below `bridge`.
 pub fn leaf_name(bridge: &str, leaf: u32) -> String {
     format!("{bridge}-{leaf}")
@@ -237,6 +263,17 @@ mod tests {
         let topology = Topology::new(8, 3).expect("this tree can be built");
         for (a, b, across) in [(0, 2, false), (2, 3, true), (6, 7, false), (0, 7, true)] {
             assert_eq!(topology.is_across(VmId(a), VmId(b)), across, "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn callers_are_the_leaves_of_those_who_talk_to_a_vm_from_elsewhere() {
+        let topology = Topology::new(8, 3).expect("this tree can be built");
+        let pairs = [(0, 7), (1, 7), (3, 7), (6, 7), (7, 0)].map(|(a, b)| (VmId(a), VmId(b)));
+        let callers = Callers::new(&topology, pairs);
+        for (vm, expected) in [(7, vec![0, 1]), (0, vec![2]), (3, vec![])] {
+            let leaves: Vec<u32> = callers.leaves_of(VmId(vm)).collect();
+            assert_eq!(leaves, expected, "vm{vm}");
         }
     }
 

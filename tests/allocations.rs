@@ -5,21 +5,22 @@
 
 #[path = "support/cable.rs"]
 mod cable;
+#[path = "../benches/ping_lab.rs"]
+#[allow(dead_code)] // Of what it has for benchmarks, not everything is needed here.
+mod ping_lab;
 mod support;
 
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use cable::Pairs;
+use ping_lab::PingLab;
 use support::{enter_own_network, host_lab};
-use tap_reactor::experiment::AddressPlan;
-use tap_reactor::hypervisor::{FlowConfig, Hypervisor, Phase};
-use tap_reactor::load::{Arrivals, Pacing, PhaseLoad};
-use tap_reactor::reactor::{End, Reactor};
-use tap_reactor::record::{Limits, Recorder};
-use tap_reactor::system::{LabConfig, StopSignals, TapFabric};
+use tap_reactor::load::Pacing;
+use tap_reactor::reactor::End;
+use tap_reactor::system::LabConfig;
 use tap_reactor::time::{Clock, MonotonicClock};
-use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
+use tap_reactor::vm::VmId;
 
 /// Until every number that goes round has gone round once: the history of a session has 2^16 bits.
 const WARM_UP: u64 = (1 << 16) + 1000;
@@ -39,53 +40,17 @@ fn a_ping_between_vms_in_memory_allocates_nothing() {
 #[test]
 fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
     enter_own_network();
-    let mut reactor = Reactor::new(StopSignals::new().unwrap()).unwrap();
-    let lab = LabConfig {
+    let mut lab = PingLab::new(LabConfig {
         vms: 2,
         ..host_lab()
-    };
-    let fabric = TapFabric::new(reactor.registry().unwrap(), lab).unwrap();
-    let mut hypervisor = Hypervisor::new(fabric, Recorder::new(Limits::default()), 0);
-    let plan = AddressPlan::new("10.77.0.0/16".parse().unwrap(), 2).unwrap();
-    for vm in (0..2).map(VmId) {
-        let vm = plan.vm(vm);
-        let config = VmConfig::new(vm.mac, vm.address);
-        hypervisor.create_vm(MonotonicClock.now(), config).unwrap();
-    }
-    let session = SessionConfig {
-        destination: plan.vm(VmId(1)).address.into(),
-        payload_length: 56,
-        timeout: Duration::from_secs(5),
-        options: PingOptions::default(),
-    };
-    let source = VmId(0);
-    hypervisor
-        .add_flow(FlowConfig {
-            source,
-            session,
-            target: None,
-        })
-        .unwrap();
+    })
+    .unwrap();
+    lab.populate().unwrap();
+    lab.flow(VmId(0), VmId(1)).unwrap();
     let mut run = |pacing: Pacing, count: u64| -> (AllocationInfo, u64) {
-        let load = PhaseLoad {
-            flows: 0..1,
-            pacing,
-            arrivals: Arrivals::Uniform,
-            count: Some(count),
-            start_jitter: Duration::ZERO,
-        };
-        let phase = Phase {
-            name: String::new(),
-            is_counted: true,
-            load,
-            duration: None,
-        };
         let start = MonotonicClock.now();
-        hypervisor.start(start, vec![phase]);
-        let info = measure(|| {
-            let end = reactor.run(&mut hypervisor, None).unwrap();
-            assert_eq!(end, End::Done);
-        });
+        lab.begin(lab.flows(), pacing, count);
+        let info = measure(|| assert_eq!(lab.run().unwrap(), End::Done));
         (info, (MonotonicClock.now() - start).as_secs() + 1)
     };
     run(Pacing::Window(16), WARM_UP);

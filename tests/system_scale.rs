@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use support::{enter_own_network, fabric, host_lab, link, link_names, links, run};
 use tap_reactor::fabric::{Fabric, Read, Station, Write};
-use tap_reactor::system::{LabConfig, LinkKind, TapFabric};
+use tap_reactor::system::{LabConfig, LinkKind, Neighbours, TapFabric};
+use tap_reactor::topology::{Callers, Topology};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::{ArpPacket, MacAddr};
 
@@ -239,6 +240,12 @@ fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
     assert_eq!(receivers(&mut fabric, 2), [1]);
 }
 
+/// vm0 is to talk to all others.
+fn callers(vms: u32, ports_per_bridge: u32) -> Callers {
+    let topology = Topology::new(vms, ports_per_bridge).unwrap();
+    Callers::new(&topology, (1..vms).map(|vm| (VmId(0), VmId(vm))))
+}
+
 #[test]
 fn a_bridge_that_answers_arp_requests_floods_none() {
     for ports_per_bridge in [9, 2] {
@@ -246,7 +253,8 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
         let lab = LabConfig {
             vms: 5,
             ports_per_bridge,
-            arp_proxy: true,
+            neighbours: Neighbours::Proxied,
+            callers: callers(5, ports_per_bridge),
             filter: false,
             ..host_lab()
         };
@@ -274,6 +282,11 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
             assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);
             assert_eq!(receivers(&mut fabric, 5), [target]);
         }
+        // What the bridge can't answer goes its usual way, as does what is no request.
+        for flooded in [arp_request(0, 99), frame(0, MacAddr::BROADCAST)] {
+            assert_eq!(fabric.write(VmId(0), &flooded), Write::Sent);
+            assert_eq!(receivers(&mut fabric, 5), [1, 2, 3, 4]);
+        }
     }
 }
 
@@ -284,7 +297,8 @@ fn a_bridge_that_is_told_where_vms_are_floods_no_frame_to_one_that_has_not_spoke
         let lab = LabConfig {
             vms: 5,
             ports_per_bridge,
-            static_forwarding: true,
+            neighbours: Neighbours::Told,
+            callers: callers(5, ports_per_bridge),
             filter: false,
             ..host_lab()
         };

@@ -1,5 +1,5 @@
-//! The system calls of a set-up and nothing else: open, `TUNSETIFF`, `TUNATTACHFILTER`, one `RTM_NEWLINK` that was built
-//! beforehand and its acknowledgement, `EPOLL_CTL_ADD`, `TUNSETPERSIST`.
+//! The system calls of a set-up and nothing else: open, `TUNSETIFF`, `TUNATTACHFILTER`, `SIOCGIFINDEX`, one `RTM_NEWQDISC` and
+//! one `RTM_NEWLINK` that were built beforehand and their acknowledgements, `EPOLL_CTL_ADD`, `TUNSETPERSIST`.
 
 use std::os::fd::AsRawFd;
 
@@ -13,10 +13,12 @@ use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::MacAddr;
 
-use crate::{Result, cpu_seconds};
+use crate::cpu_seconds;
+use crate::ping_lab::Result;
 
-/// Instructions of the filter of a VM without groups.
-const FILTER_LENGTH: usize = 27;
+/// Instructions of the filter of a VM without groups, and how many of them are loads.
+const FILTER_LENGTH: usize = 39;
+const FILTER_LOADS: usize = 13;
 
 pub fn run(vms: u32) -> Result<()> {
     raise_descriptor_limit()?;
@@ -55,6 +57,12 @@ pub fn run(vms: u32) -> Result<()> {
             (name, message)
         })
         .collect();
+    let load = sock_filter {
+        code: 0x20,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
     let accept = sock_filter {
         code: 6,
         jt: 0,
@@ -62,6 +70,8 @@ pub fn run(vms: u32) -> Result<()> {
         k: u32::MAX,
     };
     let mut filter = [accept; FILTER_LENGTH];
+    filter[..FILTER_LOADS].fill(load);
+    let mut discipline = no_discipline();
     let mut taps = Vec::with_capacity(vms as usize);
     let mut answer = vec![0; 4096];
 
@@ -69,11 +79,15 @@ pub fn run(vms: u32) -> Result<()> {
     for (token, (name, message)) in messages.iter().enumerate() {
         let tap = Tap::create(name)?;
         tap.attach_filter(&mut filter)?;
-        netlink.send(message, 0)?;
-        let length = netlink.recv(&mut &mut answer[..], 0)?;
-        // An `NLMSG_ERROR` that says 0.
-        if length < 20 || answer[16..20] != [0; 4] {
-            return Err(format!("{name}: refused").into());
+        let index = nix::net::if_::if_nametoindex(name.as_str())?;
+        discipline[20..24].copy_from_slice(&index.to_ne_bytes());
+        for message in [&discipline, message] {
+            netlink.send(message, 0)?;
+            let length = netlink.recv(&mut &mut answer[..], 0)?;
+            // An `NLMSG_ERROR` that says 0.
+            if length < 20 || answer[16..20] != [0; 4] {
+                return Err(format!("{name}: refused").into());
+            }
         }
         let source = &mut SourceFd(&tap.as_raw_fd());
         poll.registry()
@@ -85,6 +99,25 @@ pub fn run(vms: u32) -> Result<()> {
     println!("setup {}", elapsed.as_secs_f64());
     println!("setup cpu {}", bridges_cpu + cpu_seconds()? - cpu);
     std::process::exit(0);
+}
+
+/// A request to take the queueing discipline from the link whose index is put into bytes 20 to 23: `linux/rtnetlink.h`.
+fn no_discipline() -> Vec<u8> {
+    let mut message = Vec::new();
+    // struct nlmsghdr: RTM_NEWQDISC, NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE | NLM_F_CREATE
+    message.extend(48u32.to_ne_bytes());
+    message.extend(36u16.to_ne_bytes());
+    message.extend(0x505u16.to_ne_bytes());
+    message.extend([0; 8]);
+    // struct tcmsg: the parent is TC_H_ROOT
+    message.extend([0; 12]);
+    message.extend(u32::MAX.to_ne_bytes());
+    message.extend([0; 4]);
+    // TCA_KIND
+    message.extend(12u16.to_ne_bytes());
+    message.extend(1u16.to_ne_bytes());
+    message.extend(b"noqueue\0");
+    message
 }
 
 /// A request to put the TAP `name` on a bridge, up, with MTU, group and alias: `linux/rtnetlink.h`, `linux/if_link.h`.

@@ -34,8 +34,8 @@ fn every_setting_has_a_flag_of_its_name() {
         let switch = [
             "announce",
             "attach",
+            "filter",
             "no-filter",
-            "arp-proxy",
             "dhcp",
             "fragment",
             "dont-fragment",
@@ -51,7 +51,7 @@ fn every_setting_has_a_flag_of_its_name() {
         let line = if switch {
             format!("tap-reactor --{name}")
         } else {
-            format!("tap-reactor --{name} x")
+            format!("tap-reactor --{name}=x")
         };
         let arguments = Arguments::from_iter_safe(line.split(' ')).expect(name);
         let text = if switch { "true" } else { "x" }.to_owned();

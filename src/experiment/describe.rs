@@ -6,9 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Experiment, FlowPlan, IpVersion};
-use crate::hypervisor::Phase;
+use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Target};
-use crate::system::{NetnsChoice, Switching};
+use crate::system::{Neighbours, NetnsChoice, Switching};
 use crate::vm::VmId;
 
 /// Lines of VMs and of flows that are told one by one; the rest is counted.
@@ -95,11 +95,8 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             None => writeln!(out),
         }
     })?;
-    if experiment.static_neighbours {
-        writeln!(
-            out,
-            "neighbours: known beforehand, so that nobody asks by ARP"
-        )?;
+    if let Some(neighbours) = neighbours(experiment) {
+        writeln!(out, "{neighbours}")?;
     }
     writeln!(
         out,
@@ -113,6 +110,22 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         writeln!(out, "waiting: polls for {spin} before it sleeps (--spin)")?;
     }
     writeln!(out, "seed of all random choices: {}", experiment.seed)
+}
+
+/// How VMs come by their neighbours' addresses, if not by asking everybody, and why.
+pub fn neighbours(experiment: &Experiment) -> Option<String> {
+    let how = match experiment.lab.neighbours {
+        Neighbours::Asked => return None,
+        Neighbours::Proxied => "the bridge answers ARP requests",
+        Neighbours::Told => "known beforehand, so that nobody asks",
+    };
+    let why = match experiment.spared_deliveries {
+        Some(deliveries) => format!(
+            "; to flood the requests would be {deliveries} deliveries, which --arp-proxy=off does"
+        ),
+        None => String::new(),
+    };
+    Some(format!("neighbours: {how}{why}"))
 }
 
 fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
@@ -148,6 +161,7 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             sending(phase),
             time(phase)
         )?;
+        moves(out, phase)?;
         if shown.as_ref() != Some(flows) {
             let range = flows.start as usize..flows.end as usize;
             let these = experiment.flows.get(range).unwrap_or_default();
@@ -185,6 +199,26 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             experiment.flows.len()
         ),
     }
+}
+
+/// Who comes up in a phase, and who leaves.
+fn moves(out: &mut String, phase: &Phase) -> fmt::Result {
+    for (change, verb) in [(Change::Start, "come up"), (Change::Stop, "leave")] {
+        let mut moves = phase.moves.iter().filter(|m| m.change == change);
+        let Some(first) = moves.next() else {
+            continue;
+        };
+        let (number, last) = moves.fold((1, first), |(number, _), next| (number + 1, next));
+        match number {
+            1 => writeln!(out, "  {} is to {verb}, after {:?}", first.vm, first.after)?,
+            _ => writeln!(
+                out,
+                "  {number} VMs {verb}: {} after {:?}, the last, {}, after {:?}",
+                first.vm, first.after, last.vm, last.after
+            )?,
+        }
+    }
+    Ok(())
 }
 
 fn time(phase: &Phase) -> String {

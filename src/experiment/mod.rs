@@ -5,17 +5,18 @@ mod plan;
 mod scenario;
 mod settings;
 
-pub use self::describe::describe;
+pub use self::describe::{describe, neighbours};
 pub use self::plan::plan;
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::hypervisor::Phase;
+use crate::hypervisor::{Change, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::LabConfig;
@@ -62,13 +63,13 @@ pub struct FlowPlan {
 pub struct GuestPlan {
     /// How many bits of an address name the VMs' network.
     pub prefix_length: u8,
-    /// Who takes datagrams for other networks.
+    /// Who takes IPv4 datagrams for other networks.
     pub gateway: Option<Ipv4Addr>,
     /// Whether the VMs get their IPv4 addresses from a DHCP server, and not from the plan.
     pub dhcp: bool,
     /// Whether a VM asks if somebody else has its address before it uses it (RFC 5227).
     pub probe: bool,
-    /// Whether a VM announces its address.
+    /// Whether a VM announces its addresses.
     pub announce: bool,
     /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
     pub udp_echo: bool,
@@ -83,12 +84,14 @@ pub struct GuestPlan {
 pub struct Ipv6Plan {
     /// The network that they are told an address in: network + 2 + index.
     pub subnet: Ipv6Net,
+    /// Who takes packets for other networks.
+    pub gateway: Option<Ipv6Addr>,
     /// Whether they take addresses and a default router from router advertisements.
     pub slaac: bool,
 }
 
-/// How much later than the one before it a VM announces its address, or reports its groups, for each port of the bridge:
-/// a broadcast costs the kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
+/// How much later than the one before it a VM announces its addresses, or reports its groups, for each port of the bridge
+/// and each such frame: a broadcast costs the kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
 const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 
 /// What to build, what to send, and for how long.
@@ -110,8 +113,11 @@ pub struct Experiment {
     pub timeout: Duration,
     /// How long to serve when there are no flows; `None` for until a signal comes.
     pub serve: Option<Duration>,
-    /// Whether every VM knows its flows' neighbours beforehand.
-    pub static_neighbours: bool,
+    /// How long the pings wait for VMs that have no address yet.
+    pub address_wait: Duration,
+    /// How many deliveries of broadcasts [`LabConfig::neighbours`] spares the kernel, where it was chosen for that and not
+    /// by the user.
+    pub spared_deliveries: Option<u64>,
     /// Where all random choices follow from.
     pub seed: u64,
     /// How long the reactor asks again and again after it had something to do, before it sleeps: [`Duration::MAX`] for
@@ -168,7 +174,12 @@ impl Experiment {
     pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
         let VmPlan { mac, address, vlan } = *self.vms.get(index)?;
         let guests = &self.guests;
-        let turn = u32::try_from(index * self.vms.len()).unwrap_or(u32::MAX);
+        // An address on IPv4; two on IPv6, whose groups are reported as well.
+        let frames = match (guests.announce, guests.ipv6) {
+            (true, Some(_)) => 4,
+            (true, None) | (false, _) => 1,
+        };
+        let turn = u32::try_from(index * self.vms.len() * frames).unwrap_or(u32::MAX);
         let delay = ANNOUNCEMENT_PER_PORT.saturating_mul(turn);
         let ipv6 = guests.ipv6.map(|plan| Ipv6Config {
             interface: Some(Ipv6Interface {
@@ -176,8 +187,10 @@ impl Experiment {
                 prefix_length: plan.subnet.prefix_len(),
             }),
             probe: guests.probe,
+            gateway: plan.gateway,
             slaac: plan.slaac,
             report: delay,
+            announce: guests.announce.then_some(delay),
         });
         let addressing = if guests.dhcp {
             Addressing::Dhcp
@@ -193,6 +206,8 @@ impl Experiment {
             ipv6,
             mac,
             mtu: self.lab.mtu,
+            // Who starts it knows the time.
+            time_of_day: 0,
             // Two VMs of a run, and the same VM of two runs, choose differently.
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {
@@ -225,6 +240,13 @@ impl Experiment {
     /// The IPv6 address that `vm` is told.
     pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
         self.guests.ipv6.map(|plan| plan.address(vm))
+    }
+
+    /// The VMs that come up in the course of the run.
+    pub fn newcomers(&self) -> HashSet<VmId> {
+        let moves = self.phases.iter().flat_map(|phase| &phase.moves);
+        let starts = moves.filter(|m| m.change == Change::Start);
+        starts.map(|m| m.vm).collect()
     }
 
     /// How many pings all phases together are to send; `None` when that depends on the time.

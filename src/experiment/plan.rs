@@ -10,7 +10,8 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{AddressPlan, Experiment, FlowPlan, GuestPlan, IpVersion, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::{LabConfig, Switching, validate_interface_name};
+use crate::system::{LabConfig, Neighbours, Switching, validate_interface_name};
+use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH, MacAddr,
@@ -20,6 +21,8 @@ mod fabric;
 mod guests;
 mod host;
 mod ipv6;
+mod moves;
+mod neighbours;
 mod phases;
 mod vlan;
 
@@ -61,6 +64,11 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         return Err(setting.error("not allowed beside fragment"));
     }
     let world = World {
+        switching: match simulation {
+            // Its ports come and go.
+            Some(_) => Switching::Bridge,
+            None => lab.switching,
+        },
         may_fragment,
         subnet,
         guests: &guests,
@@ -71,16 +79,22 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     };
     let (flows, phases, serve) = phases::phases(scenario, &world)?;
     check_flow_numbers(&flows)?;
+    let is_simulated = simulation.is_some();
+    let (neighbours, spared_deliveries) =
+        neighbours::neighbours(settings, &lab, is_simulated, &vms, &flows)?;
+    lab.neighbours = neighbours;
+    lab.callers = callers(&lab, &flows);
     Ok(Experiment {
         lab,
         simulation,
         vms,
+        address_wait: guests::address_wait(settings, &guests)?,
         guests,
         flows,
         phases,
         timeout,
         serve,
-        static_neighbours: settings.switch("static-neighbours")?,
+        spared_deliveries,
         seed,
         spin: spin(settings)?,
     })
@@ -99,6 +113,21 @@ fn spin(settings: &Settings) -> Result<Duration, SettingError> {
     }
 }
 
+/// From which leaves VMs are talked to, if anybody wants to know.
+fn callers(lab: &LabConfig, flows: &[FlowPlan]) -> Callers {
+    let Some(Ok(topology)) = lab.topology() else {
+        return Callers::default();
+    };
+    if lab.neighbours == Neighbours::Asked {
+        return Callers::default();
+    }
+    let to_vm = |flow: &FlowPlan| match flow.target {
+        Target::Vm(target) => Some((flow.source, target)),
+        Target::Address(_) => None,
+    };
+    Callers::new(&topology, flows.iter().filter_map(to_vm))
+}
+
 /// Some VMs in a row.
 struct Group<'a> {
     name: Option<&'a str>,
@@ -109,6 +138,7 @@ struct Group<'a> {
 
 /// What the flows are planned in.
 struct World<'a> {
+    switching: Switching,
     may_fragment: bool,
     subnet: Ipv4Net,
     guests: &'a GuestPlan,
@@ -215,10 +245,22 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
             _ => default.ports_per_bridge,
         },
         hook: settings.get("hook").map(|setting| setting.text.clone()),
-        arp_proxy: settings.switch("arp-proxy")?,
-        static_forwarding: settings.switch("static-neighbours")?,
-        filter: !settings.switch("no-filter")?,
+        neighbours: default.neighbours,
+        callers: default.callers,
+        filter: filter(settings, vms)?,
     })
+}
+
+/// Whether the kernel drops what a VM's network card would. It looks at every frame then, pings included, which pays
+/// only where many VMs hear each other's broadcasts.
+fn filter(settings: &Settings, vms: u32) -> Result<bool, SettingError> {
+    const FEW: u32 = 256;
+    let (wanted, unwanted) = (settings.switch("filter")?, settings.switch("no-filter")?);
+    if wanted && unwanted {
+        let why = "--filter: it contradicts --no-filter; allowed is one of them";
+        return Err(SettingError::new(why.to_owned()));
+    }
+    Ok(wanted || !unwanted && vms >= FEW)
 }
 
 fn subnet(settings: &Settings) -> Result<Ipv4Net, SettingError> {

@@ -17,13 +17,14 @@
 //! name = "calm"
 //! ping = ["client:server"]     # patterns may name groups
 //! rate = 1000
+//! start = "10 per second"      # the last fifty VMs come up in the course of it
 //! duration = "5s"
 //! ```
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
+use super::settings::{LAB, LOAD, MOVES, OUTPUT, Origin, Setting, SettingError, Settings};
 
 /// What a group of VMs may say of itself.
 const GROUP: &[&str] = &["name", "vms", "mac", "address", "vlan", "size"];
@@ -65,7 +66,8 @@ impl Scenario {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("group", _) => scenario.groups = reader.tables(value, "group", GROUP)?,
                 ("phase", _) => {
-                    let names: Vec<&'static str> = ["name"].iter().chain(LOAD).copied().collect();
+                    let names = ["name"].iter().chain(LOAD).chain(MOVES);
+                    let names: Vec<&'static str> = names.copied().collect();
                     scenario.phases = reader.tables(value, "phase", &names)?;
                 }
                 _ => reader.add(&mut scenario.settings, key, value, &names, "group, phase, ")?,

@@ -19,6 +19,7 @@ pub const LAB: &[&str] = &[
     "dhcp",
     "announce",
     "probe",
+    "address-wait",
     "udp-echo",
     "ttl",
     "dscp",
@@ -32,6 +33,7 @@ pub const LAB: &[&str] = &[
     "attach",
     "ports-per-bridge",
     "txqueuelen",
+    "filter",
     "no-filter",
     "fabric",
     "hook",
@@ -64,6 +66,9 @@ pub const LOAD: &[&str] = &[
     "jitter-start",
     "size",
 ];
+
+/// Settings that only a phase of a scenario has: which VMs come up in the course of it, and which leave.
+pub const MOVES: &[&str] = &["start", "stop"];
 
 /// Settings of what is done with the figures.
 pub const OUTPUT: &[&str] = &["report", "expect"];
@@ -145,15 +150,23 @@ impl Setting {
     /// # Errors
     /// When the text is no time, or no time at all.
     pub fn duration(&self) -> Result<Duration, SettingError> {
-        match humantime::parse_duration(&self.text) {
-            Ok(duration) if duration.is_zero() => {
-                Err(self.error("allowed is more than 0, such as 10ms"))
-            }
-            Ok(duration) => Ok(duration),
-            Err(error) => Err(self.error(format_args!(
-                "{error}; allowed are times such as 200us, 10ms, 2s"
-            ))),
+        let duration = self.duration_or_none()?;
+        if duration.is_zero() {
+            return Err(self.error("allowed is more than 0, such as 10ms"));
         }
+        Ok(duration)
+    }
+
+    /// The same, but it may be no time at all.
+    ///
+    /// # Errors
+    /// When the text is no time.
+    pub fn duration_or_none(&self) -> Result<Duration, SettingError> {
+        humantime::parse_duration(&self.text).map_err(|error| {
+            self.error(format_args!(
+                "{error}; allowed are times such as 200us, 10ms, 2s"
+            ))
+        })
     }
 }
 

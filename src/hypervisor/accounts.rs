@@ -26,7 +26,7 @@ impl<F: Fabric> Hypervisor<F> {
         };
         let flows = std::mem::take(&mut target.targeted_by);
         for flow in &flows {
-            let Some(owner) = self.flows.get(flow.index()).map(|flow| flow.ping) else {
+            let Some(owner) = self.flows.get(flow.index()).and_then(|flow| flow.ping) else {
                 continue;
             };
             if let Some(Some(source)) = self.guests.get_mut(owner.vm.index()) {

@@ -34,6 +34,9 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
             layer: Layer::Udp, ..
         }) => DropReason::BadUdpChecksum,
         Ignored::Malformed(ParseError {
+            layer: Layer::Tcp, ..
+        }) => DropReason::BadTcpChecksum,
+        Ignored::Malformed(ParseError {
             layer: Layer::Icmp | Layer::Icmpv6,
             ..
         }) => DropReason::BadIcmpChecksum,
@@ -49,6 +52,7 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::EtherType(ETHER_TYPE_IPV6) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,
+        Ignored::Ipv4Options => DropReason::Ipv4Options,
         Ignored::ExtensionHeaders => DropReason::ExtensionHeaders,
         Ignored::OtherVlan => DropReason::OtherVlan,
         Ignored::FragmentOverlap => DropReason::FragmentOverlap,

@@ -11,8 +11,8 @@ use crate::time::Instant;
 use crate::vm::{Event, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
-    pub(super) fn record(&mut self, now: Instant, vm: VmId, event: Event) {
-        match event {
+    pub(super) fn record(&mut self, now: Instant, vm: VmId, event: &Event) {
+        match *event {
             Event::Resolved {
                 address, elapsed, ..
             } => match address {

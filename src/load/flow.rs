@@ -2,6 +2,17 @@
 
 use crate::time::Instant;
 
+/// Whether a flow's ends are there.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Presence {
+    #[default]
+    Here,
+    /// Not yet: nothing is due.
+    Awaited,
+    /// Not any more.
+    Gone,
+}
+
 /// How many pings a flow has had in this phase, and how many are on their way.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Flow {
@@ -13,8 +24,7 @@ pub(super) struct Flow {
     open_since: Instant,
     /// Whether a windowed flow stands in the queue of those that may send.
     is_queued: bool,
-    /// Whether it is over for good.
-    is_retired: bool,
+    presence: Presence,
 }
 
 impl Flow {
@@ -37,13 +47,32 @@ impl Flow {
     /// Has no ping left, in this phase or a later one. Returns how many were on their way.
     pub(super) fn retire(&mut self) -> u32 {
         self.end();
-        self.is_retired = true;
+        self.presence = Presence::Gone;
         std::mem::take(&mut self.on_their_way)
     }
 
-    /// Whether it is over for good.
-    pub(super) fn is_retired(&self) -> bool {
-        self.is_retired
+    /// Has nothing due before it is [woken](Flow::wake).
+    pub(super) fn await_ends(&mut self) {
+        self.presence = Presence::Awaited;
+    }
+
+    /// Has pings from now on. Whether it was awaited.
+    pub(super) fn wake(&mut self) -> bool {
+        let was_awaited = self.is_awaited();
+        if was_awaited {
+            self.presence = Presence::Here;
+        }
+        was_awaited
+    }
+
+    /// Whether it is to be woken.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.presence == Presence::Awaited
+    }
+
+    /// Whether it takes part in phases.
+    pub(super) fn is_here(&self) -> bool {
+        self.presence == Presence::Here
     }
 
     /// Whether all pings of this phase have been handed out.

@@ -6,6 +6,7 @@
 //! ping due whenever another is over.
 
 mod flow;
+mod newcomers;
 mod pattern;
 mod schedule;
 
@@ -15,6 +16,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use self::flow::Flow;
+use self::newcomers::Newcomers;
 pub use self::pattern::{Pattern, PatternError, Selection, Target};
 pub use self::schedule::{Arrivals, Pacing, PhaseLoad};
 use self::schedule::{RateSchedule, Schedule, exponential};
@@ -53,6 +55,7 @@ pub struct Load {
     unfinished: u32,
     /// Pings that were handed out and are not over.
     on_their_way: u64,
+    newcomers: Newcomers,
 }
 
 impl Load {
@@ -65,6 +68,7 @@ impl Load {
             random: fastrand::Rng::with_seed(seed),
             unfinished: 0,
             on_their_way: 0,
+            newcomers: Newcomers::default(),
         }
     }
 
@@ -83,11 +87,13 @@ impl Load {
         self.stop();
         self.arrivals = load.arrivals;
         let mut starts = BinaryHeap::with_capacity(load.flows.len());
+        let mut awaited = 0;
         for id in load.flows.clone().map(FlowId) {
             let Some(flow) = self.flows.get_mut(id.index()) else {
                 continue;
             };
-            if flow.is_retired() {
+            if !flow.is_here() {
+                awaited += u32::from(flow.is_awaited());
                 continue;
             }
             let late = load.start_jitter.mul_f64(self.random.f64());
@@ -97,6 +103,7 @@ impl Load {
                 starts.push(Reverse((start + late, id)));
             }
         }
+        self.newcomers = Newcomers::new(load, awaited);
         self.schedule = match load.pacing {
             Pacing::Interval(interval) => Schedule::Interval {
                 interval,
@@ -175,6 +182,7 @@ impl Load {
     pub fn stop(&mut self) {
         self.schedule = Schedule::Idle;
         self.unfinished = 0;
+        self.newcomers = Newcomers::default();
         self.flows.iter_mut().for_each(Flow::end);
     }
 
@@ -185,6 +193,9 @@ impl Load {
             return;
         };
         let had_more = !flow.is_finished();
+        if flow.is_awaited() {
+            self.newcomers.left(id);
+        }
         self.on_their_way = self.on_their_way.saturating_sub(flow.retire().into());
         if had_more {
             self.unfinished = self.unfinished.saturating_sub(1);
@@ -192,7 +203,9 @@ impl Load {
         match &mut self.schedule {
             Schedule::Idle => {}
             Schedule::Interval { next, .. } => next.retain(|Reverse((_, flow))| *flow != id),
-            Schedule::Rate(_) if self.unfinished == 0 => self.schedule = Schedule::Idle,
+            Schedule::Rate(_) if self.unfinished == 0 && self.newcomers.are_none() => {
+                self.schedule = Schedule::Idle;
+            }
             // Flows without pings are passed over.
             Schedule::Rate(_) => {}
             Schedule::Window { open, starting, .. } => {
@@ -255,6 +268,13 @@ impl Load {
         if due > now {
             return None;
         }
+        if self.unfinished == 0 {
+            // Nobody is there yet who could send: what is due meanwhile is nobody's.
+            while rate.due() <= now {
+                rate.advance(&mut self.random);
+            }
+            return None;
+        }
         let flows = &self.flows;
         let may_send = |id: FlowId| {
             flows
@@ -267,7 +287,7 @@ impl Load {
         };
         rate.advance(&mut self.random);
         self.take(id);
-        if self.unfinished == 0 {
+        if self.unfinished == 0 && self.newcomers.are_none() {
             self.schedule = Schedule::Idle;
         }
         Some(Due {

@@ -9,8 +9,10 @@
 //!   queue already. The reactor reads it at once (`Reactor::exchange`), before it asks the poll anything. No edge is
 //!   lost by that: `epoll_wait` looks again whether a queue holds anything before it reports it (`ep_send_events` in
 //!   `fs/eventpoll.c`), and a frame that comes later is a new edge.
+//! - Under load, the poll is not even told of TAPs that are read that way all the time (`attention`).
 //! - Signals and the end of the run are looked for in every turn.
 
+mod attention;
 mod narrator;
 mod prediction;
 mod spinning;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use self::attention::{Attention, Look};
 pub use self::narrator::Narrator;
 use self::prediction::Prediction;
 use self::spinning::Spinning;
@@ -43,6 +46,8 @@ const SIGNALS: Token = Token(1);
 const READ_BUDGET: usize = 64;
 /// Frames sent for due pings before the TAPs are looked at again.
 const SEND_BUDGET: usize = 64;
+/// VMs that come up, or rows of VMs that leave, before the TAPs are looked at again: each takes a millisecond or more.
+const MOVE_BUDGET: usize = 1;
 /// Frames followed from TAP to TAP for one frame sent: a request, its reply, and one to spare.
 const FOLLOW_BUDGET: usize = 3;
 /// Events taken from the poll at once.
@@ -77,6 +82,21 @@ impl std::fmt::Debug for Watch {
     }
 }
 
+/// A frame that the fabric has taken.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    source: MacAddr,
+    destination: MacAddr,
+}
+
+/// Has the poll tell of frames for `vm`.
+fn attend<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<(), SystemError> {
+    hypervisor
+        .fabric()
+        .announce(vm, true)
+        .map_err(|e| SystemError::io(format!("put the TAP of {vm} back on the poll"), &e))
+}
+
 /// Drives a [`Hypervisor`] in real time.
 #[derive(Debug)]
 pub struct Reactor {
@@ -88,6 +108,7 @@ pub struct Reactor {
     /// TAPs that hold frames for which no edge will come, each once.
     undrained: VecDeque<VmId>,
     prediction: Prediction,
+    attention: Attention,
     spinning: Spinning,
     wakeup: Wakeup,
     buffer: Vec<u8>,
@@ -122,6 +143,7 @@ impl Reactor {
             clock: MonotonicClock,
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
+            attention: Attention::default(),
             spinning: Spinning::default(),
             wakeup: Wakeup::default(),
             buffer: vec![0; LARGEST_FRAME],
@@ -178,8 +200,8 @@ impl Reactor {
     /// answer until `until` or a signal.
     ///
     /// # Errors
-    /// When the poll or the timer fails; what was measured is in the hypervisor still.
-    pub fn run<F: Fabric>(
+    /// When the poll or the timer fails, or a VM can't come up or leave; what was measured is in the hypervisor still.
+    pub fn run<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         until: Option<Instant>,
@@ -200,7 +222,7 @@ impl Reactor {
     }
 
     /// One turn: wait, read what has come, send what is due.
-    fn turn<F: Fabric>(
+    fn turn<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         now: Instant,
@@ -210,11 +232,15 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, watch));
         self.wait(hypervisor, now, deadline)?;
         self.sort_events()?;
+        self.look_around(hypervisor)?;
         for _ in 0..self.undrained.len() {
             if let Some(vm) = self.undrained.pop_front() {
                 self.drain(hypervisor, vm);
                 self.spinning.worked(self.polled_at);
             }
+        }
+        if hypervisor.has_moves() {
+            self.make_moves(hypervisor)?;
         }
         let mut now = self.clock.now();
         for _ in 0..SEND_BUDGET {
@@ -246,6 +272,7 @@ impl Reactor {
             if let Some(deadline) = deadline {
                 self.timer.arm(self.wakeup.before(now, deadline))?;
             }
+            self.attend_to_all(hypervisor)?;
             None
         };
         match self.poll.poll(&mut self.events, timeout) {
@@ -274,6 +301,9 @@ impl Reactor {
         self.spinning.polled(was_idle);
         if was_idle {
             recorder.spun(poll);
+            if deadline.is_none_or(|deadline| deadline > now) {
+                self.attend_to_all(hypervisor)?;
+            }
         } else if timeout.is_some() {
             recorder.busy(poll);
         }
@@ -291,6 +321,48 @@ impl Reactor {
                     // vain, which is cheaper than to look for it.
                     self.undrained.extend(vm_of(token));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the poll tell of every TAP.
+    fn attend_to_all<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        let mut back = self.attention.pause();
+        back.try_for_each(|vm| attend(hypervisor, vm))
+    }
+
+    /// Has some of the TAPs read that the poll does not tell of.
+    fn look_around<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        for _ in 0..self.attention.looks() {
+            match self.attention.look() {
+                Some(Look::Read(vm)) => self.undrained.push_back(vm),
+                Some(Look::PutBack(vm)) => attend(hypervisor, vm)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Has VMs come up and leave that are to.
+    fn make_moves<F: Fabric<Error = SystemError>>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        for _ in 0..MOVE_BUDGET {
+            let now = self.clock.now();
+            let Some(moved) = hypervisor.make_move(now)? else {
+                break;
+            };
+            self.spinning.worked(now);
+            if let Some(narrator) = &mut self.narrator {
+                narrator.moved(now, &moved);
             }
         }
         Ok(())
@@ -327,13 +399,13 @@ impl Reactor {
         let mut read_at = None;
         for _ in 0..FOLLOW_BUDGET {
             let more = outgoing.more;
-            let Some(destination) = self.send(hypervisor, outgoing) else {
+            let Some(sent) = self.send(hypervisor, outgoing) else {
                 return read_at;
             };
             if more || !self.prediction.is_worth_a_read() {
                 return read_at;
             }
-            let Some(vm) = hypervisor.station(destination) else {
+            let Some(vm) = hypervisor.station(sent.destination) else {
                 return read_at;
             };
             let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
@@ -341,6 +413,14 @@ impl Reactor {
                 return read_at;
             };
             self.prediction.hit();
+            if self.attention.hit(vm) {
+                // If it fails, the poll tells of it still.
+                let _ = hypervisor.fabric().announce(vm, false);
+            }
+            if self.buffer.get(6..12) != Some(&sent.source.0) {
+                // Somebody else's frame came before, and ours lies behind it.
+                self.undrained.push_back(vm);
+            }
             let now = self.clock.now();
             read_at = Some(now);
             let Some(reply) = self.handle(hypervisor, now, vm, length) else {
@@ -372,7 +452,7 @@ impl Reactor {
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         outgoing: Outgoing,
-    ) -> Option<MacAddr> {
+    ) -> Option<Sent> {
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         if let Some(narrator) = &mut self.narrator {
             narrator.sent(self.clock.now(), outgoing.vm, frame);
@@ -383,9 +463,10 @@ impl Reactor {
         let written = hypervisor.fabric().write(outgoing.vm, frame);
         hypervisor.frame_written(written);
         match written {
-            Write::Sent => EthernetFrame::parse(frame)
-                .ok()
-                .map(|frame| frame.destination),
+            Write::Sent => EthernetFrame::parse(frame).ok().map(|frame| Sent {
+                source: frame.source,
+                destination: frame.destination,
+            }),
             Write::Dropped(_) => None,
         }
     }
@@ -399,8 +480,8 @@ impl Reactor {
 
     /// Narrates what happened, and hands on what is to be sent.
     fn tell(&mut self, now: Instant, step: Step) -> Option<Outgoing> {
-        if let (Some(narrator), Some(event)) = (&mut self.narrator, step.event) {
-            narrator.event(now, step.vm, event);
+        if let (Some(narrator), Some(event)) = (&mut self.narrator, &step.event) {
+            narrator.event(now, step.vm, *event);
         }
         step.outgoing
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::hypervisor::Moved;
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingOutcome, VmId};
 use crate::wire::Describe;
@@ -41,6 +42,18 @@ impl Narrator {
     /// Tells of a frame that `vm` sends.
     pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
         self.say(now, format_args!("{vm} → {}", Describe(frame)));
+    }
+
+    /// Tells who came up or left.
+    pub(super) fn moved(&mut self, now: Instant, moved: &Moved) {
+        match moved {
+            Moved::Started(vm) => self.say(now, format_args!("{vm} starts")),
+            Moved::Stopped(vms) => {
+                for vm in vms {
+                    self.say(now, format_args!("{vm} leaves"));
+                }
+            }
+        }
     }
 
     /// Tells what came of a frame or a deadline.

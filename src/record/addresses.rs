@@ -19,6 +19,12 @@ pub struct Addresses {
     pub renewed: u64,
     /// Addresses whose lease ran out or was taken back.
     pub lost: u64,
+    /// How long the pings waited for VMs to get their addresses, in nanoseconds.
+    #[serde(default)]
+    pub waited_ns: u64,
+    /// VMs that had none when the pings began nevertheless.
+    #[serde(default)]
+    pub missing: u64,
     /// Who claimed a VM's address as well, at most [`MAX_CONFLICTS`].
     pub conflicts: Vec<Conflict>,
 }
@@ -58,6 +64,8 @@ impl Addresses {
         self.leased = self.leased.saturating_add(other.leased);
         self.renewed = self.renewed.saturating_add(other.renewed);
         self.lost = self.lost.saturating_add(other.lost);
+        self.waited_ns = self.waited_ns.max(other.waited_ns);
+        self.missing = self.missing.saturating_add(other.missing);
         other
             .conflicts
             .iter()

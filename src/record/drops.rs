@@ -47,6 +47,8 @@ drop_reasons! {
     BadIcmpChecksum => "bad_icmp_checksum",
     /// The UDP checksum is wrong (RFC 768).
     BadUdpChecksum => "bad_udp_checksum",
+    /// The TCP checksum is wrong, or the header makes no sense (RFC 9293).
+    BadTcpChecksum => "bad_tcp_checksum",
     /// A DHCP message that makes no sense (RFC 2131).
     BadDhcp => "bad_dhcp",
     /// Addressed to another MAC address: the bridge flooded it.
@@ -61,11 +63,13 @@ drop_reasons! {
     Ipv6Ignored => "ipv6_ignored",
     /// In another VLAN than the VM, or in one at all where the VM is in none.
     OtherVlan => "other_vlan",
+    /// IPv4 options that make no sense, or are a source route, which hosts don't take (RFC 791 section 3.1).
+    Ipv4Options => "ipv4_options",
     /// IPv6 extension headers that are too many, or ask for what a host does not do (RFC 8200 section 4).
     ExtensionHeaders => "extension_headers",
     /// IP that carries a protocol the VM does not speak.
     UnknownIpProtocol => "unknown_ip_protocol",
-    /// UDP to a port at which nobody listens; the sender was told, unless too many were.
+    /// UDP or TCP to a port at which nobody listens; the sender was told, unless too many were.
     ClosedPort => "closed_port",
     /// Fragments of an IP packet that overlap (RFC 5722).
     FragmentOverlap => "fragment_overlap",
@@ -106,6 +110,20 @@ drop_reasons! {
 impl DropReason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// What a person may want to do about it, where the name does not tell.
+    pub const fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            DropReason::NoRoute => {
+                "a ping's VM had no address, or no gateway to its network (--gateway)"
+            }
+            DropReason::NeighbourQueueFull => {
+                "more pings than wait for one neighbour's address; it may not be there"
+            }
+            DropReason::FragmentQueueFull => "fewer or smaller pings at once would fit",
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for DropReason {

@@ -221,6 +221,12 @@ impl Recorder {
         self.addresses.leased += 1;
     }
 
+    /// The pings waited that many nanoseconds for VMs to get their addresses, and then began without `missing` of them.
+    pub fn waited_for_addresses(&mut self, waited: u64, missing: u64) {
+        self.addresses.waited_ns = waited;
+        self.addresses.missing = missing;
+    }
+
     /// A DHCP server granted an address for longer.
     pub fn renewed(&mut self) {
         self.addresses.renewed += 1;

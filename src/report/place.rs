@@ -19,8 +19,20 @@ pub struct FabricReport {
     pub ports_per_bridge: Option<u32>,
     /// Flows between VMs of different leaves.
     pub flows_across: u64,
+    /// How VMs came by each other's hardware addresses: `broadcast` (they asked all others), `arp-proxy` (the bridge answered),
+    /// or `static` (they knew).
+    #[serde(default = "broadcast")]
+    pub neighbours: String,
+    /// How many deliveries of broadcasts that spared, where the tool chose it for that reason; absent where the user did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spared_deliveries: Option<u64>,
     /// Whether the figures are made up by a simulation: no kernel was involved.
     pub simulated: bool,
+}
+
+/// What reports said of neighbours before they said so.
+fn broadcast() -> String {
+    "broadcast".to_owned()
 }
 
 /// Memory of the process.
@@ -45,17 +57,34 @@ pub(super) fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
     if fabric.leaves > 0 {
         let ports = fabric.ports_per_bridge.unwrap_or_default();
-        return writeln!(
+        writeln!(
             out,
             "The VMs were on {} leaf bridges of up to {} ports around a spine; {} crossed it.",
             count(fabric.leaves.into()),
             count(ports.into()),
             counted(fabric.flows_across, "flow")
-        );
+        )?;
     }
     match fabric.kind.as_str() {
-        "xdp" => writeln!(out, "Frames went from TAP to TAP by XDP, without a bridge."),
-        "none" => writeln!(out, "Frames went by whatever the TAPs were attached to."),
-        _ => Ok(()),
+        "xdp" => writeln!(out, "Frames went from TAP to TAP by XDP, without a bridge.")?,
+        "none" => writeln!(out, "Frames went by whatever the TAPs were attached to.")?,
+        _ => {}
+    }
+    tell_neighbours(fabric, out)
+}
+
+fn tell_neighbours(fabric: &FabricReport, out: &mut impl Write) -> io::Result<()> {
+    let how = match fabric.neighbours.as_str() {
+        "arp-proxy" => "The bridge answered ARP requests",
+        "static" => "Neighbours were known beforehand",
+        _ => return Ok(()),
+    };
+    match fabric.spared_deliveries {
+        Some(deliveries) => writeln!(
+            out,
+            "{how}: to flood the requests would have been {} deliveries (--arp-proxy=off does it).",
+            count(deliveries)
+        ),
+        None => writeln!(out, "{how}."),
     }
 }

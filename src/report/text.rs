@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, PhaseReport, Report, place};
-use crate::record::{Addresses, Conflict, Latency, LatencySummary, Totals};
+use crate::record::{Addresses, Conflict, DropReason, Drops, Latency, LatencySummary, Totals};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -24,13 +24,14 @@ const ROWS: usize = 20;
 pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
     flows(report, out)?;
     overview(report, out)?;
-    if report.flow_count > 0 {
+    if report.flow_count > 0 || report.lease_ns.count > 0 {
         latencies(report, out)?;
     }
     if !report.phases.is_empty() {
         phases(&report.phases, out)?;
     }
     histogram("rtt", &report.histograms.rtt, out, width)?;
+    histogram("lease", &report.histograms.lease, out, width)?;
     addresses(&report.addresses, out)?;
     if !report.errors.is_empty() {
         writeln!(out)?;
@@ -45,6 +46,9 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         for (reason, frames) in report.drops.iter() {
             writeln!(out, "  {reason:<22}{:>12}", count(frames))?;
         }
+        for (reason, hint) in hints(&report.drops) {
+            writeln!(out, "{reason}: {hint}")?;
+        }
     }
     if report.flow_count > 0 {
         writeln!(out)?;
@@ -57,6 +61,13 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))
 }
 
+/// What to do about drops whose name says too little to know.
+pub(super) fn hints(drops: &Drops) -> impl Iterator<Item = (DropReason, &'static str)> {
+    drops
+        .iter()
+        .filter_map(|(reason, _)| Some((reason, reason.hint()?)))
+}
+
 fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
     if addresses.is_empty() {
         return Ok(());
@@ -66,6 +77,8 @@ fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
         leased,
         renewed,
         lost,
+        waited_ns,
+        missing,
         conflicts,
     } = addresses;
     if leased + renewed + lost > 0 {
@@ -73,6 +86,20 @@ fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "addresses by DHCP: {leased} granted, {renewed} renewed, {lost} lost"
+        )?;
+    }
+    if *missing > 0 {
+        let vms = counted(*missing, "VM");
+        let waited = span(*waited_ns);
+        writeln!(
+            out,
+            "the pings began after {waited}, when {vms} still had no address (--address-wait)"
+        )?;
+    } else if *waited_ns > 0 {
+        let waited = span(*waited_ns);
+        writeln!(
+            out,
+            "the pings began after {waited}, when every VM had its address"
         )?;
     }
     for conflict in conflicts {

@@ -26,7 +26,7 @@ pub const TELLING_TIME: u64 = 100_000_000;
 ///
 /// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`] of
 /// [`TELLING_TIME`] or more; the p99 of lag is above
-/// [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99; the p99 of lateness is above [`LATENESS_ALLOWED`]; the
+/// [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above [`LATENESS_ALLOWED`]; the
 /// kernel dropped frames because a TAP was not read fast enough; pings that were due were never sent.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
@@ -118,9 +118,11 @@ impl Verdict {
                 ),
             };
             let busy = percent(verdict.busy_share);
-            format!(
-                "The figures describe the network: the reactor was busy {busy} of the time{waited}."
-            )
+            let what = match evidence.rtt_p99_ns {
+                Some(_) => "The figures describe the network",
+                None => "No ping was answered, and not for want of the tool",
+            };
+            format!("{what}: the reactor was busy {busy} of the time{waited}.")
         };
         verdict
     }
@@ -136,8 +138,8 @@ impl Verdict {
             let share = percent(self.busy_share);
             reasons.push(format!("the reactor was busy {share} of the time"));
         }
-        let rtt = evidence.rtt_p99_ns.unwrap_or(0);
-        if let Some(lag) = self.lag_p99_ns
+        // Where nothing was answered, nobody knows what part of an rtt the lag would have been.
+        if let Some((lag, rtt)) = self.lag_p99_ns.zip(evidence.rtt_p99_ns)
             && lag > LAG_ALLOWED
             && lag as f64 > LAG_SHARE * rtt as f64
         {
@@ -227,6 +229,22 @@ mod tests {
                 verdict.sentence
             );
         }
+    }
+
+    #[test]
+    fn where_nothing_was_answered_lag_is_not_held_against_the_tool() {
+        let mut recorder = Recorder::new(Limits::default());
+        recorder.add_flow();
+        for i in 0..1_000 {
+            let due = Instant::from_nanos(i * MS);
+            recorder.echo_sent(FlowId(0), due, due);
+            recorder.lag(400_000);
+        }
+        let verdict = Verdict::new(&recorder.run(), recorder.drops());
+        assert!(!verdict.limited_by_tool, "{verdict:?}");
+        let told = "No ping was answered, and not for want of the tool: the reactor was busy 0 % of the time, and 99 % \
+                    of the frames waited at most 400 µs for it.";
+        assert_eq!(verdict.sentence, told);
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! The same experiment in virtual time, on a switch in memory: no TAP, no privilege, no waiting.
 
+use std::time::Duration;
+
 use tap_reactor::experiment::Experiment;
 use tap_reactor::hypervisor::Hypervisor;
 use tap_reactor::reactor::End;
 use tap_reactor::record::DropReason;
 use tap_reactor::report::{Context, FabricReport, Report};
 use tap_reactor::sim::{self, Simulation};
+use tap_reactor::system::Neighbours;
 use tap_reactor::time::Instant;
 
 use super::RunError;
 use crate::cli::Output;
 
 /// When a simulation without an end is ended: after that much virtual time.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs the experiment and prints the report. Tells whether every ping was answered.
 pub(super) fn experiment(
@@ -23,12 +26,16 @@ pub(super) fn experiment(
     let switch = simulation.switch(experiment.seed, experiment.lab.filter);
     let recorder = super::recorder(experiment);
     let mut hypervisor = Hypervisor::new(switch, recorder, experiment.seed);
-    let Ok(()) = super::create_vms(experiment, &mut hypervisor, || Instant::ZERO, |_, _| ());
+    // It is midnight where time is virtual.
+    let midnight = 0;
+    let now = || Instant::ZERO;
+    let Ok(()) = super::create_vms(experiment, &mut hypervisor, midnight, now, |_, _| ());
     super::add_flows(experiment, &mut hypervisor)?;
-    if experiment.static_neighbours {
+    if experiment.lab.neighbours == Neighbours::Told {
         super::fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
+    hypervisor.wait_for_addresses(experiment.address_wait);
     hypervisor.start(Instant::ZERO, experiment.phases.clone());
     let until = Instant::ZERO + experiment.serve.unwrap_or(LONGEST);
     sim::run(&mut hypervisor, Instant::ZERO, until);
@@ -45,6 +52,8 @@ pub(super) fn experiment(
                 leaves: 0,
                 ports_per_bridge: None,
                 flows_across: 0,
+                neighbours: experiment.lab.neighbours.to_string(),
+                spared_deliveries: None,
                 simulated: true,
             }),
             // Neither wall clock nor memory: the same command makes the same document each time.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use crate::fabric::Station;
+use crate::fabric::{Station, is_for_dhcp_servers};
 use crate::vm::VmId;
 use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
@@ -59,8 +59,12 @@ impl Cards {
                     .unwrap_or_default(),
             );
         }
-        let Ok(Payload::Arp(arp)) = frame.payload() else {
-            return None;
+        let arp = match frame.payload() {
+            Ok(Payload::Arp(arp)) => arp,
+            Ok(Payload::Ipv4(packet)) if is_for_dhcp_servers(&packet) => {
+                return Some(BTreeSet::new());
+            }
+            _ => return None,
         };
         if arp.operation != ArpPacket::REQUEST || arp.sender == arp.target {
             return None;

@@ -44,6 +44,7 @@ pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) 
         buffer: vec![0; LARGEST_FRAME],
     };
     loop {
+        while let Ok(Some(_)) = hypervisor.make_move(driver.now) {}
         while let Some(step) = hypervisor.next_step(driver.now, &mut driver.buffer) {
             driver.send(hypervisor, step);
         }

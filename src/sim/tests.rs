@@ -11,6 +11,7 @@ use crate::record::{Limits, Recorder};
 use crate::vm::{Ipv6Config, Ipv6Interface, PingOptions, SessionConfig, VmConfig, VmId};
 
 mod endpoints;
+mod moves;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
@@ -97,6 +98,7 @@ fn phase(
         is_counted: name != "warm-up",
         load,
         duration,
+        moves: Vec::new(),
     }
 }
 
@@ -400,6 +402,8 @@ fn probing(vm: u32) -> Ipv6Config {
         probe: true,
         slaac: false,
         report: Duration::ZERO,
+        gateway: None,
+        announce: None,
     }
 }
 

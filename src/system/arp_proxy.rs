@@ -1,7 +1,12 @@
 //! A bridge that answers ARP requests itself, as container networks have it: it knows every neighbour beforehand, and
 //! which port it is behind, and floods no request (`br_do_proxy_suppress_arp()` in `net/bridge/br_arp_nd_proxy.c`).
 //!
-//! Nothing at all is flooded to a port that has the flag, so announcements and IPv6's multicast do not get there either.
+//! The flag is `proxy_arp_wifi` on the port of the one who is asked for. A port with its sibling `proxy_arp` gets nothing
+//! flooded at all, neither announcements nor IPv6's multicast, and nobody's requests but the VMs' are answered. With this
+//! one everything else goes its usual way: a request that the bridge can't answer, or one of the host, too.
+//!
+//! Tables are filled for the bridges that need an entry only: 10,000 VMs, each known on each of eleven bridges, would take
+//! longer to write down than to make.
 
 use std::net::Ipv4Addr;
 
@@ -41,48 +46,41 @@ impl Netlink {
         mac: MacAddr,
         ways: &[Way],
     ) -> Result<(), SystemError> {
-        let learnt = |way: &Way| (forwarding(*way, mac, NeighbourState::Reachable), REPLACE);
-        let requests = ways.iter().map(learnt);
+        let requests = ways.iter().map(|way| (forwarding(*way, mac), REPLACE));
         self.request(requests.collect(), |_| ())
             .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
     }
 
-    /// Has a request that a bridge has answered go no further by the port with that index, which leads to another bridge
-    /// of the lab. `name` is for the error.
+    /// Has bridges answer requests for whatever is behind the port with that index, and flood no answered request to it.
+    /// `name` is for the error.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn suppress_answered(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
-        let request = port_flag(index, InfoBridgePort::NeighSupress(true));
+    pub(super) fn proxy_arp(&mut self, name: &str, index: u32) -> Result<(), SystemError> {
+        let request = port_flag(index, InfoBridgePort::ProxyARPWifi(true));
         self.request(vec![(request, 0)], |_| ())
-            .map_err(|refusal| refusal.of(format!("keep answered ARP requests from {name}")))
+            .map_err(|refusal| refusal.of(format!("have ARP requests answered for {name}")))
     }
 
-    /// Has the port with that index answer ARP requests, and tells every bridge which port `station` is behind. `name` is
-    /// for the error.
+    /// Tells bridges which port `station` is behind, and that it has its addresses. `name` is for the error.
     ///
     /// # Errors
     /// When the kernel refuses any of it.
-    pub(super) fn proxy_arp(
+    pub(super) fn introduce(
         &mut self,
         name: &str,
-        index: u32,
         station: &Station,
         ways: &[Way],
     ) -> Result<(), SystemError> {
-        let mut requests = vec![(port_flag(index, InfoBridgePort::ProxyARP(true)), 0)];
+        let mut requests = Vec::new();
         for way in ways {
-            requests.push((
-                forwarding(*way, station.mac, NeighbourState::Noarp),
-                REPLACE,
-            ));
+            requests.push((forwarding(*way, station.mac), REPLACE));
             for address in &station.addresses {
                 requests.push((neighbour(way.bridge, *address, station.mac), REPLACE));
             }
         }
-        self.request(requests, |_| ()).map_err(|refusal| {
-            refusal.of(format!("have the bridge answer ARP requests for {name}"))
-        })
+        self.request(requests, |_| ())
+            .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
     }
 }
 
@@ -99,15 +97,15 @@ fn port_flag(index: u32, flag: InfoBridgePort) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewLink(message)
 }
 
-/// An entry of a bridge's forwarding table: `Noarp` for a static one, `Reachable` for one as if learnt just now. A static
-/// one costs the kernel a walk over all ports (`fdb_add_hw_addr()` in `net/bridge/br_fdb.c`).
-fn forwarding(way: Way, mac: MacAddr, state: NeighbourState) -> RouteNetlinkMessage {
+/// An entry of a bridge's forwarding table that does not age, as from a controller. A static one costs the kernel a walk
+/// over all ports (`fdb_add_hw_addr()` in `net/bridge/br_fdb.c`).
+fn forwarding(way: Way, mac: MacAddr) -> RouteNetlinkMessage {
     let mut message = NeighbourMessage::default();
     message.header = NeighbourHeader {
         family: AddressFamily::Bridge,
         ifindex: way.port,
-        state,
-        flags: NeighbourFlags::Controller,
+        state: NeighbourState::Reachable,
+        flags: NeighbourFlags::Controller | NeighbourFlags::ExtLearned,
         ..NeighbourHeader::default()
     };
     message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];

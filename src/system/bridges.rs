@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 
 use super::arp_proxy::Way;
 use super::error::SystemError;
-use super::lab::LabConfig;
+use super::lab::{LabConfig, Neighbours};
 use super::links::{BridgePlan, LinkChange, index_of};
 use super::mark::Mark;
 use super::netlink::Netlink;
@@ -129,22 +129,33 @@ impl Bridges {
         }
     }
 
-    /// From every bridge, the port that leads to a TAP with that index on the bridge at `place`.
-    pub(super) fn ways_to(&self, place: usize, tap: u32) -> Vec<Way> {
-        let from = |(i, leaf): (usize, &Leaf)| {
-            let port = if i == place { tap } else { leaf.uplink?.0 };
-            Some(Way {
-                bridge: leaf.index,
-                port,
-            })
+    /// The port that leads to a TAP with that index on the bridge at `place`, from that bridge, from the spine, and from
+    /// the leaves `callers`.
+    pub(super) fn ways_to(
+        &self,
+        place: usize,
+        tap: u32,
+        callers: impl Iterator<Item = u32>,
+    ) -> Vec<Way> {
+        let Some(own) = self.leaves.get(place) else {
+            return Vec::new();
         };
-        let spine = self.leaves.get(place).and_then(|leaf| leaf.uplink);
-        let spine = spine.map(|(_, port)| Way {
+        let mut ways = vec![Way {
+            bridge: own.index,
+            port: tap,
+        }];
+        ways.extend(own.uplink.map(|(_, port)| Way {
             bridge: self.spine,
             port,
-        });
-        let leaves = self.leaves.iter().enumerate().filter_map(from);
-        leaves.chain(spine).collect()
+        }));
+        ways.extend(callers.filter_map(|caller| {
+            let leaf = self.leaves.get(caller as usize)?;
+            Some(Way {
+                bridge: leaf.index,
+                port: leaf.uplink?.0,
+            })
+        }));
+        ways
     }
 
     /// The tree as it was planned.
@@ -225,8 +236,8 @@ impl Maker<'_> {
         if let Some(filtering) = &self.lab.vlan_filtering {
             self.netlink.set_trunk_vlans(name, index, filtering)?;
         }
-        if self.lab.arp_proxy {
-            self.netlink.suppress_answered(name, index)?;
+        if self.lab.neighbours == Neighbours::Proxied {
+            self.netlink.proxy_arp(name, index)?;
         }
         Ok(index)
     }

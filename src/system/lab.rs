@@ -8,7 +8,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::error::SystemError;
 use super::names::{validate_interface_name, validate_namespace_name};
 use super::vlan_table::VlanFiltering;
-use crate::topology::{DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names};
+use crate::topology::{
+    Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names,
+};
 
 /// Which network namespace the lab lives in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -60,6 +62,28 @@ impl fmt::Display for Switching {
     }
 }
 
+/// How VMs come by each other's hardware addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Neighbours {
+    /// They ask all others.
+    #[default]
+    Asked,
+    /// They ask, and the bridge answers in place of the VM that they ask for, from tables that are filled beforehand.
+    Proxied,
+    /// They know beforehand, and bridges know which port each VM is behind.
+    Told,
+}
+
+impl fmt::Display for Neighbours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Neighbours::Asked => "broadcast",
+            Neighbours::Proxied => "arp-proxy",
+            Neighbours::Told => "static",
+        })
+    }
+}
+
 /// A lab: bridges and a TAP for each VM.
 #[derive(Clone, Debug)]
 pub struct LabConfig {
@@ -89,10 +113,10 @@ pub struct LabConfig {
     pub tx_queue_length: Option<u32>,
     /// A command to run when the TAPs are there and before they are removed, for a switch that is not ours.
     pub hook: Option<String>,
-    /// Let the bridge answer ARP requests itself, from tables that are filled beforehand.
-    pub arp_proxy: bool,
-    /// Tell the bridges beforehand which port each VM is behind.
-    pub static_forwarding: bool,
+    /// How VMs come by each other's hardware addresses.
+    pub neighbours: Neighbours,
+    /// From which leaves VMs are talked to, for the tables that are filled beforehand.
+    pub callers: Callers,
     /// Have the kernel drop what a VM's network card would: see [`Station`](crate::fabric::Station). Never done to TAPs
     /// that somebody else has prepared.
     pub filter: bool,
@@ -115,8 +139,8 @@ impl Default for LabConfig {
             attach: false,
             tx_queue_length: None,
             hook: None,
-            arp_proxy: false,
-            static_forwarding: false,
+            neighbours: Neighbours::Asked,
+            callers: Callers::default(),
             filter: true,
         }
     }

@@ -34,7 +34,7 @@ mod xdp;
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
 pub use hook::{HookEvent, run_hook};
-pub use lab::{LabConfig, NetnsChoice, Switching};
+pub use lab::{LabConfig, Neighbours, NetnsChoice, Switching};
 pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use link::{Link, LinkKind};
 pub use links::{BridgePlan, LinkChange};

@@ -1,6 +1,7 @@
 //! The real fabric: a TAP for each VM, and a Linux bridge or another switch that joins them.
 
 use std::collections::HashSet;
+use std::io;
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
@@ -10,7 +11,7 @@ use super::bridges::{Bridges, Maker, bridge_links, silence_link};
 use super::clean::remove_marked;
 use super::error::SystemError;
 use super::filter;
-use super::lab::{LabConfig, Switching};
+use super::lab::{LabConfig, Neighbours, Switching};
 use super::limits::ensure_descriptors;
 use super::links::{LinkChange, index_of};
 use super::mark::Mark;
@@ -66,6 +67,8 @@ pub struct TapFabric {
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
+    /// Whether the kernel gives links queueing disciplines, as far as is known.
+    has_disciplines: bool,
     /// Where the last frame that was written goes.
     last_destination: [u8; 6],
 }
@@ -122,6 +125,7 @@ impl TapFabric {
             at_end: AtEnd::Leave,
             warnings,
             namespace,
+            has_disciplines: true,
             last_destination: [0; 6],
             lab,
         };
@@ -221,6 +225,12 @@ impl TapFabric {
         if self.has_filters() {
             tap.attach_filter(&mut filter::program(station))?;
         }
+        let index = index_of(name)?;
+        if self.has_disciplines {
+            // A TAP queues by itself, and what a discipline would hold beside is a quarter of its memory. Not every kernel
+            // has them, and a run does without.
+            self.has_disciplines = self.netlink.remove_discipline(index).is_ok();
+        }
         if !self.namespace.is_ours() {
             silence_link(name, &mut self.warnings);
         }
@@ -252,24 +262,34 @@ impl TapFabric {
         self.netlink
             .try_change_link(name, &change)
             .map_err(|refusal| refusal.of(operation))?;
-        if let Some(filtering) = &self.lab.vlan_filtering
-            && let Some(link) = self.netlink.link(name)?
-        {
+        if let Some(filtering) = &self.lab.vlan_filtering {
             let vlan = filtering.of(vm);
-            self.netlink.set_port_vlan(name, link.index, vlan)?;
+            self.netlink.set_port_vlan(name, index, vlan)?;
         }
-        if (self.lab.arp_proxy || self.lab.static_forwarding)
-            && let Carrier::Bridges(bridges) = &self.carrier
-        {
-            let index = index_of(name)?;
-            let ways = bridges.ways_to(place, index);
-            if self.lab.arp_proxy {
-                self.netlink.proxy_arp(name, index, station, &ways)?;
-            } else {
-                self.netlink.teach_bridges(name, station.mac, &ways)?;
-            }
-        }
+        self.introduce(vm, (name, index), place, station)?;
         Ok((tap, place))
+    }
+
+    /// Fills the bridges' tables for `vm`, where that is wanted.
+    fn introduce(
+        &mut self,
+        vm: VmId,
+        (name, index): (&str, u32),
+        place: usize,
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        let Carrier::Bridges(bridges) = &self.carrier else {
+            return Ok(());
+        };
+        if self.lab.neighbours == Neighbours::Asked {
+            return Ok(());
+        }
+        let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
+        if self.lab.neighbours == Neighbours::Told {
+            return self.netlink.teach_bridges(name, station.mac, &ways);
+        }
+        self.netlink.proxy_arp(name, index)?;
+        self.netlink.introduce(name, station, &ways)
     }
 
     /// How many frames each VM did not get because its TAP's queue was full, read for all of them at once. To be asked
@@ -369,13 +389,7 @@ impl Fabric for TapFabric {
             }
             _ => self.make_tap(vm, &name, station)?,
         };
-        self.registry
-            .register(
-                &mut SourceFd(&tap.as_raw_fd()),
-                token_of(vm),
-                Interest::READABLE,
-            )
-            .map_err(|error| SystemError::io(operation(), &error))?;
+        register(&self.registry, vm, &tap).map_err(|error| SystemError::io(operation(), &error))?;
         if !self.lab.attach {
             // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
             tap.set_persistent(true)?;
@@ -436,6 +450,16 @@ impl Fabric for TapFabric {
         self.netlink.delete_group(group)
     }
 
+    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
+        match self.taps.get(vm.index()) {
+            Some(Some(port)) if announced => register(&self.registry, vm, &port.tap),
+            Some(Some(port)) => self
+                .registry
+                .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
+            _ => Ok(()),
+        }
+    }
+
     #[inline]
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
         let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
@@ -463,6 +487,12 @@ impl Fabric for TapFabric {
             _ => Write::Dropped(WriteDrop::LinkDown),
         }
     }
+}
+
+/// Has the poll tell when a frame comes for `vm`.
+fn register(registry: &Registry, vm: VmId, tap: &Tap) -> io::Result<()> {
+    let mut source = SourceFd(&tap.as_raw_fd());
+    registry.register(&mut source, token_of(vm), Interest::READABLE)
 }
 
 /// The port of one VM.

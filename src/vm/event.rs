@@ -232,7 +232,9 @@ pub enum Ignored {
     ReassemblyTimeout,
     /// A reply that is larger than the link carries, when too many of them are on their way out.
     OutboxFull,
-    /// A UDP datagram to a port at which nobody listens.
+    /// An IPv4 datagram with options that make no sense, or with a source route.
+    Ipv4Options,
+    /// A UDP datagram, or a TCP segment, to a port at which nobody listens.
     ClosedPort(u16),
     /// An IP protocol that VMs don't speak.
     Protocol(u8),

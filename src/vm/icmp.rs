@@ -3,13 +3,65 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::ipv4::{Action, TIME_TO_LIVE, is_host};
-use super::{Ignored, PingError, PingId, PingOutcome, SessionId, Transmit, Vm};
+use super::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
 use crate::wire::{
-    EthernetFrame, IcmpError, IcmpErrorKind, IcmpMessage, Ipv4Packet, turn_into_icmp_error,
+    Echo, EthernetFrame, IPV4_HEADER_LENGTH, IcmpError, IcmpErrorKind, IcmpMessage, Ipv4Packet,
+    PlainEcho, turn_into_echo_reply, turn_into_icmp_error,
 };
 
 impl Vm {
+    /// Answers an echo request, or takes an echo reply, that came in the plainest of frames. `None`, and nothing has
+    /// happened, when there is anything out of the ordinary about it: the long way tells what.
+    pub(super) fn receive_plain_echo(
+        &mut self,
+        now: Instant,
+        frame: &mut [u8],
+    ) -> Option<Reaction> {
+        let echo = PlainEcho::parse(frame)?;
+        let interface = self.ipv4.interface()?;
+        let is_to_us = echo.destination == interface.address
+            && echo.destination_mac == self.config.mac
+            && self.config.vlan.is_none();
+        if !is_to_us || !interface.may_be_sender(echo.source) || !self.carries(echo.length) {
+            return None;
+        }
+        if echo.is_request {
+            let header_length = IPV4_HEADER_LENGTH;
+            let mac = self.config.mac;
+            let length = turn_into_echo_reply(frame, header_length, mac, TIME_TO_LIVE)?;
+            return Some(Reaction {
+                transmit: Some(Transmit { length, ping: None }),
+                event: None,
+            });
+        }
+        let (ping, outcome) = self.receive_echo_reply(now, echo.source, &echo.echo)?;
+        Some(Reaction {
+            transmit: None,
+            event: Some(Event::Ping(ping, outcome)),
+        })
+    }
+
+    /// Ends the ping that an echo reply from `source` answers.
+    fn receive_echo_reply(
+        &mut self,
+        now: Instant,
+        source: Ipv4Addr,
+        echo: &Echo<'_>,
+    ) -> Option<(PingId, PingOutcome)> {
+        let id = SessionId(echo.identifier);
+        let session = self.session_mut(id)?;
+        if session.config.destination != IpAddr::V4(source) {
+            return None;
+        }
+        let (sequence, outcome) = session.reply(echo.sequence, echo.payload, now)?;
+        let ping = PingId {
+            session: id,
+            sequence,
+        };
+        Some((ping, outcome))
+    }
+
     pub(super) fn receive_icmp(
         &mut self,
         now: Instant,
@@ -19,17 +71,13 @@ impl Vm {
             IcmpMessage::EchoRequest(_) => Ok(Action::Echo {
                 header_length: packet.header_length,
             }),
+            IcmpMessage::TimestampRequest => Ok(Action::Timestamp {
+                header_length: packet.header_length,
+            }),
             IcmpMessage::EchoReply(echo) => {
-                let id = SessionId(echo.identifier);
-                let (sequence, outcome) = self
-                    .session_mut(id)
-                    .filter(|session| session.config.destination == IpAddr::V4(packet.source))
-                    .and_then(|session| session.reply(echo.sequence, echo.payload, now))
+                let (ping, outcome) = self
+                    .receive_echo_reply(now, packet.source, &echo)
                     .ok_or(Ignored::UnexpectedEchoReply)?;
-                let ping = PingId {
-                    session: id,
-                    sequence,
-                };
                 Ok(Action::Ping(ping, outcome))
             }
             IcmpMessage::Error(error) => self
@@ -66,7 +114,7 @@ impl Vm {
     pub(super) fn refuse_ipv4(
         &mut self,
         now: Instant,
-        kind: IcmpErrorKind,
+        error: (IcmpErrorKind, u8),
         source: Ipv4Addr,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
@@ -80,7 +128,7 @@ impl Vm {
         }
         let identification = self.ipv4.next_identification();
         let mac = self.config.mac;
-        let length = turn_into_icmp_error(buffer, kind, mac, own, TIME_TO_LIVE, identification)?;
+        let length = turn_into_icmp_error(buffer, error, mac, own, TIME_TO_LIVE, identification)?;
         Some(Transmit { length, ping: None })
     }
 }

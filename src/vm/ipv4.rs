@@ -7,21 +7,31 @@ use super::claim::{Claim, PROBE_WAIT};
 use super::dhcp::DhcpClient;
 use super::limiter::ErrorLimiter;
 use super::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
+use super::tcp::receive_tcp;
 use super::{
     Addressing, Event, Ignored, Ipv4Interface, PingId, PingOutcome, Reaction, SessionConfig,
     Transmit, Vm, VmConfig, ping,
 };
 use crate::time::Instant;
 use crate::wire::{
-    EchoRequest, EthernetFrame, IcmpErrorKind, Ipv4Envelope, Ipv4Packet, MacAddr, PROTOCOL_ICMP,
-    PROTOCOL_UDP, Payload, turn_into_echo_reply, turn_into_udp_echo, write_reassembled,
+    EchoRequest, EthernetFrame, IPV4_HEADER_LENGTH, IcmpErrorKind, Ipv4Envelope, Ipv4Packet,
+    MacAddr, OptionsFault, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Passage, Payload, TcpSegment,
+    answer_options, check_options, replace_options, turn_into_echo_reply,
+    turn_into_timestamp_reply, turn_into_udp_echo, write_first_fragment, write_reassembled,
 };
 
 /// Time to live of datagrams for which nothing else is asked, as RFC 1700 recommends.
 pub(super) const TIME_TO_LIVE: u8 = 64;
 
+/// `IPPROTO_IGMP`: who is in no group but that of all hosts has nothing to say in it, and so is silent (RFC 2236 section
+/// 6).
+const PROTOCOL_IGMP: u8 = 2;
+
 /// How long fragments wait for each other, as in Linux (`ipfrag_time`).
 pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Milliseconds of a day.
+const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 /// What a VM knows and does on IPv4.
 #[derive(Debug)]
@@ -89,15 +99,24 @@ pub(super) enum Action {
         /// Bytes of its IPv4 header.
         header_length: usize,
     },
+    /// It asks for the time, to be answered in place.
+    Timestamp {
+        /// Bytes of its IPv4 header.
+        header_length: usize,
+    },
     /// It is for the UDP echo service, to be answered in place.
     UdpEcho {
         /// Bytes of its IPv4 header.
         header_length: usize,
     },
+    /// It is for a port at which nobody listens, to be answered with a reset in place.
+    Reset(TcpSegment),
     /// Its sender is to be told that nobody is there for it.
     Refuse {
         /// What is told.
         kind: IcmpErrorKind,
+        /// Of a parameter problem, the byte of the header that is at fault.
+        pointer: u8,
         /// Who is told.
         source: Ipv4Addr,
         /// What nobody is there for.
@@ -125,11 +144,20 @@ impl Vm {
         if packet.destination != interface.address {
             return Err(Ignored::OtherAddress);
         }
-        if !is_host(packet.source)
-            || packet.source == interface.address
-            || interface.is_broadcast(packet.source)
-        {
+        if !interface.may_be_sender(packet.source) {
             return Err(Ignored::BadSource);
+        }
+        match check_options(packet.options) {
+            Ok(()) => {}
+            Err(OptionsFault::SourceRoute) => return Err(Ignored::Ipv4Options),
+            Err(OptionsFault::Problem(pointer)) => {
+                return Ok(Action::Refuse {
+                    kind: IcmpErrorKind::PARAMETER_PROBLEM,
+                    pointer,
+                    source: packet.source,
+                    ignored: Ignored::Ipv4Options,
+                });
+            }
         }
         if packet.is_fragment {
             return self.receive_fragment(now, headers, packet);
@@ -137,8 +165,11 @@ impl Vm {
         match packet.protocol {
             PROTOCOL_ICMP => self.receive_icmp(now, packet),
             PROTOCOL_UDP => self.receive_udp(packet),
+            PROTOCOL_TCP => receive_tcp(packet),
+            PROTOCOL_IGMP => Err(Ignored::Protocol(PROTOCOL_IGMP)),
             protocol => Ok(Action::Refuse {
                 kind: IcmpErrorKind::PROTOCOL_UNREACHABLE,
+                pointer: 0,
                 source: packet.source,
                 ignored: Ignored::Protocol(protocol),
             }),
@@ -165,21 +196,30 @@ impl Vm {
             }
             Action::Refuse {
                 kind,
+                pointer,
                 source,
                 ignored,
             } => {
                 return Ok(Reaction {
-                    transmit: self.refuse_ipv4(now, kind, source, buffer),
+                    transmit: self.refuse_ipv4(now, (kind, pointer), source, buffer),
                     event: Some(Event::Ignored(ignored)),
                 });
             }
+            Action::Reset(segment) => return Ok(self.reset_ipv4(&segment, frame)),
             Action::Whole(datagram) => return self.receive_whole(now, datagram, buffer),
-            Action::Echo { header_length } => {
-                turn_into_echo_reply(frame, header_length, mac, TIME_TO_LIVE)
+            Action::Echo { header_length } => self
+                .answer_options(now, frame, header_length)
+                .and_then(|length| turn_into_echo_reply(frame, length, mac, TIME_TO_LIVE)),
+            Action::Timestamp { header_length } => {
+                let time = self.time_of_day(now);
+                self.answer_options(now, frame, header_length)
+                    .and_then(|length| {
+                        turn_into_timestamp_reply(frame, length, mac, TIME_TO_LIVE, time)
+                    })
             }
-            Action::UdpEcho { header_length } => {
-                turn_into_udp_echo(frame, header_length, mac, TIME_TO_LIVE)
-            }
+            // The service sends a datagram of its own, which has no options.
+            Action::UdpEcho { header_length } => replace_options(frame, header_length, &[])
+                .and_then(|length| turn_into_udp_echo(frame, length, mac, TIME_TO_LIVE)),
         };
         let transmit = answer.map(|length| Transmit { length, ping: None });
         self.fit(transmit, buffer).map(|transmit| Reaction {
@@ -188,11 +228,34 @@ impl Vm {
         })
     }
 
+    /// Turns the options of the datagram in `frame` into those of its answer. Returns the bytes of the header then.
+    fn answer_options(
+        &self,
+        now: Instant,
+        frame: &mut [u8],
+        header_length: usize,
+    ) -> Option<usize> {
+        if header_length == IPV4_HEADER_LENGTH {
+            return Some(header_length);
+        }
+        let passage = Passage {
+            address: self.address()?,
+            time: self.time_of_day(now),
+        };
+        answer_options(frame, header_length, passage)
+    }
+
+    /// Milliseconds since midnight UTC.
+    fn time_of_day(&self, now: Instant) -> u32 {
+        let since_zero = now.as_nanos() / 1_000_000;
+        ((u64::from(self.config.time_of_day) + since_zero) % DAY_MILLIS) as u32
+    }
+
     /// Gives up fragments that have waited long enough, and tells the sender, as Linux does, if the first has come
     /// (`ip_expire` in `net/ipv4/ip_fragment.c`).
     pub(super) fn poll_fragments(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let datagram = self.ipv4.fragments.expire(now)?;
-        let length = write_reassembled(&datagram.headers, &datagram.payload, buffer);
+        let length = write_first_fragment(&datagram.headers, &datagram.payload, buffer);
         let source = match datagram.source() {
             std::net::IpAddr::V4(source) => Some(source),
             std::net::IpAddr::V6(_) => None,
@@ -200,7 +263,7 @@ impl Vm {
         self.ipv4.fragments.recycle(datagram);
         let transmit = length.zip(source).and_then(|(_, source)| {
             let kind = IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED;
-            self.refuse_ipv4(now, kind, source, buffer)
+            self.refuse_ipv4(now, (kind, 0), source, buffer)
         });
         Some(Reaction {
             transmit,
@@ -281,6 +344,13 @@ impl Vm {
         };
         let action = self.receive_ipv4(now, &[], &packet)?;
         self.act(now, action, buffer, length)
+    }
+}
+
+impl Ipv4Interface {
+    /// Whether another host can have sent a datagram from `source`.
+    pub(super) fn may_be_sender(&self, source: Ipv4Addr) -> bool {
+        is_host(source) && source != self.address && !self.is_broadcast(source)
     }
 }
 

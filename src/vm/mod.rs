@@ -20,6 +20,7 @@ mod outbox;
 mod ping;
 mod pings;
 mod reassembly;
+mod tcp;
 mod udp;
 
 use std::collections::VecDeque;
@@ -87,6 +88,8 @@ pub struct Vm {
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
+    /// Whether anything but a ping or an echo has happened since [`Vm::take_unsettled`] was asked.
+    is_unsettled: bool,
 }
 
 impl Vm {
@@ -106,7 +109,14 @@ impl Vm {
             sessions: Vec::new(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
+            is_unsettled: true,
         }
+    }
+
+    /// Whether [`Vm::poll_at`], [`Vm::fragment_bytes`] or [`Vm::is_configuring`] may say something else than when this
+    /// was asked last. An echo, which is nearly every frame, changes none of them.
+    pub fn take_unsettled(&mut self) -> bool {
+        std::mem::take(&mut self.is_unsettled)
     }
 
     /// The hardware address of its interface.
@@ -133,6 +143,7 @@ impl Vm {
     /// Drops the fragments that wait for others, and memory that is kept for further ones. Returns how many datagrams
     /// they were of.
     pub fn drop_fragments(&mut self) -> usize {
+        self.is_unsettled = true;
         self.outbox.drop_spare();
         let ipv6 = self
             .ipv6
@@ -180,10 +191,18 @@ impl Vm {
 
     /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
     pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
+        let frame = buffer.get_mut(..length).unwrap_or_default();
+        self.receive_plain_echo(now, frame)
+            .unwrap_or_else(|| self.receive_any(now, buffer, length))
+    }
+
+    /// The same for whatever frame.
+    fn receive_any(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
         let ignored = |ignored| Reaction {
             transmit: None,
             event: Some(Event::Ignored(ignored)),
         };
+        self.is_unsettled = true;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.config.vlan, frame) else {
             return ignored(Ignored::OtherVlan);
@@ -213,6 +232,7 @@ impl Vm {
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        self.is_unsettled = true;
         let untagged = self.behind_tags(buffer);
         let reaction = self.poll_untagged(now, untagged)?;
         Some(Reaction {
@@ -235,6 +255,10 @@ impl Vm {
                 event: None,
             });
         }
+        if self.is_ready() {
+            // What was to be sent can't be, and is out of its queue: its way is gone. The next is due as well.
+            return self.poll_untagged(now, buffer);
+        }
         match self.neighbours.overdue(now) {
             Some(Overdue::Ask(address, last)) => {
                 return Some(Reaction {
@@ -256,15 +280,24 @@ impl Vm {
 
     /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
     pub fn poll_at(&self) -> Option<Instant> {
-        if self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty() {
-            let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
-            earliest(
-                self.neighbours.deadline(),
-                earliest(self.ipv4.deadline(), ipv6),
-            )
-        } else {
-            Some(Instant::ZERO)
+        if self.has_work() {
+            return Some(Instant::ZERO);
         }
+        let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
+        earliest(
+            self.neighbours.deadline(),
+            earliest(self.ipv4.deadline(), ipv6),
+        )
+    }
+
+    /// Whether [`Vm::poll`] has something to do at once, whatever the time.
+    fn has_work(&self) -> bool {
+        self.is_ready() || self.neighbours.has_checks()
+    }
+
+    /// Whether something is to be sent, or to be given up, at once.
+    fn is_ready(&self) -> bool {
+        !(self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty())
     }
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.

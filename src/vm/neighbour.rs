@@ -187,13 +187,14 @@ impl NeighbourTable {
         }
     }
 
-    /// When the next request is to be sent, repeated or given up; possibly earlier than anything is to be done.
+    /// Whether a neighbour is to be asked at once.
+    pub(super) fn has_checks(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
+    /// When the next request is to be repeated, or its neighbour given up; possibly earlier than anything is to be done.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.checks.is_empty() {
-            self.retries.front().map(|&(at, _)| at)
-        } else {
-            Some(Instant::ZERO)
-        }
+        self.retries.front().map(|&(at, _)| at)
     }
 
     /// Takes one deadline that has passed at `now`.

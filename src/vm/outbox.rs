@@ -97,6 +97,11 @@ impl Outbox {
 }
 
 impl Vm {
+    /// Whether the link carries a frame of `length` bytes in one piece.
+    pub(super) fn carries(&self, length: usize) -> bool {
+        length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu)
+    }
+
     /// Hands on a frame that the link carries; of one that it does not, the first fragment.
     pub(super) fn fit(
         &mut self,
@@ -106,7 +111,7 @@ impl Vm {
         let Some(Transmit { length, ping }) = transmit else {
             return Ok(None);
         };
-        if length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu) {
+        if self.carries(length) {
             return Ok(transmit);
         }
         let frame = EthernetFrame::parse(buffer).map_err(Ignored::Malformed)?;

@@ -101,7 +101,7 @@ impl Session {
             self.unfinished.reserve_exact(1);
         }
         self.unfinished.push_back(Ping::Waiting { due });
-        self.set_answered(sequence, false);
+        self.make_history(sequence);
         sequence
     }
 
@@ -137,7 +137,7 @@ impl Session {
             Some(Ping::Outstanding { due, sent }) => {
                 self.end(sequence);
                 if payload_matches(sequence, self.config.payload_length, payload) {
-                    self.set_answered(sequence, true);
+                    self.set_answered(sequence);
                     PingOutcome::Answered {
                         due,
                         sent,
@@ -206,7 +206,9 @@ impl Session {
     }
 
     fn end(&mut self, sequence: u64) {
-        if let Some(ping) = self.get_mut(sequence) {
+        if sequence == self.oldest() {
+            self.unfinished.pop_front();
+        } else if let Some(ping) = self.get_mut(sequence) {
             *ping = Ping::Over;
         }
         while self.unfinished.front() == Some(&Ping::Over) {
@@ -219,16 +221,27 @@ impl Session {
         self.answered.get(word).is_some_and(|w| w & bit != 0)
     }
 
-    fn set_answered(&mut self, sequence: u64, answered: bool) {
+    fn set_answered(&mut self, sequence: u64) {
         let (word, bit) = history_position(sequence);
-        if word >= self.answered.len() {
-            if word == 0 {
-                self.answered.reserve_exact(1);
-            }
-            self.answered.resize(word + 1, 0);
-        }
         if let Some(w) = self.answered.get_mut(word) {
-            if answered { *w |= bit } else { *w &= !bit }
+            *w |= bit;
+        }
+    }
+
+    /// Makes room in the history for the ping `sequence`, the next one: a word for 64 pings at a time.
+    fn make_history(&mut self, sequence: u64) {
+        let (word, bit) = history_position(sequence);
+        if bit != 1 {
+            return;
+        }
+        match self.answered.get_mut(word) {
+            Some(w) => *w = 0,
+            None => {
+                if word == 0 {
+                    self.answered.reserve_exact(1);
+                }
+                self.answered.push(0);
+            }
         }
     }
 }

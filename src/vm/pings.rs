@@ -86,11 +86,16 @@ impl Vm {
         let (transmit, unsent) = match self.next_hop(now, destination) {
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
-                Lookup::Found(mac) => (
-                    self.echo_request(now, ping, mac, buffer),
-                    Unsent::OutboxFull,
-                ),
-                Lookup::Ask => (self.solicit(now, next_hop, None, buffer), Unsent::NoRoute),
+                Lookup::Found(mac) => {
+                    let request = self.echo_request(now, ping, mac, buffer);
+                    // A neighbour to be asked again, or fragments to follow.
+                    self.is_unsettled |= self.has_work();
+                    (request, Unsent::OutboxFull)
+                }
+                Lookup::Ask => {
+                    self.is_unsettled = true;
+                    (self.solicit(now, next_hop, None, buffer), Unsent::NoRoute)
+                }
                 Lookup::Wait => return PingStart::Waiting,
                 Lookup::Full => (None, Unsent::NeighbourQueueFull),
             },

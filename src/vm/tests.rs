@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::wire::{
-    ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Ipv4Envelope,
+    ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Ipv4Envelope, Layer,
     turn_into_echo_reply,
 };
 
@@ -14,6 +14,8 @@ mod fragments;
 mod icmp;
 mod ipv6;
 mod model;
+mod options;
+mod tcp;
 mod vlan;
 
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -306,6 +308,22 @@ fn a_lost_arp_reply_is_asked_for_again_and_the_pings_are_given_up_after_the_thir
         "ARP request who-has 10.77.0.3 tell 10.77.0.2",
         "and it starts over"
     );
+}
+
+#[test]
+fn a_ping_whose_way_is_gone_when_its_turn_comes_is_given_up_at_once() {
+    let mut bench = Bench::new();
+    bench.ping(ms(0));
+    // Its neighbour has answered, and was forgotten before the ping could be sent.
+    bench.vm.resolved.push_back(PingId {
+        session: bench.session,
+        sequence: 0,
+    });
+    assert_eq!(bench.vm.poll_at(), Some(Instant::ZERO));
+    let (sent, event) = bench.poll(ms(1)).expect("there is something to do");
+    let unresolved = PingOutcome::Unresolved { due: ms(0) };
+    assert_eq!((sent, outcome(event)), (None, Some((0, unresolved))));
+    assert!(bench.vm.poll_at() > Some(ms(1)));
 }
 
 #[test]

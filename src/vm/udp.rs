@@ -32,6 +32,7 @@ impl Vm {
         if port != ECHO_PORT || !self.config.ipv4.udp_echo {
             return Ok(Action::Refuse {
                 kind: IcmpErrorKind::PORT_UNREACHABLE,
+                pointer: 0,
                 source: packet.source,
                 ignored: Ignored::ClosedPort(port),
             });

@@ -10,6 +10,7 @@ use super::icmp::IcmpMessage;
 use super::icmp_error::IcmpErrorKind;
 use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP};
 use super::mac::MacAddr;
+use super::tcp::{PROTOCOL_TCP, TcpSegment};
 use super::udp::UdpDatagram;
 use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
@@ -87,7 +88,22 @@ fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
             ),
             Err(error) => write!(f, "malformed: {error}"),
         },
+        PROTOCOL_TCP => describe_tcp(f, TcpSegment::parse(packet)),
         protocol => write!(f, "protocol {protocol}, {bytes} bytes"),
+    }
+}
+
+pub(super) fn describe_tcp(
+    f: &mut fmt::Formatter<'_>,
+    segment: Result<TcpSegment, ParseError>,
+) -> fmt::Result {
+    match segment {
+        Ok(tcp) => {
+            let what = if tcp.is_reset { "reset " } else { "" };
+            let (source, destination) = (tcp.source_port, tcp.destination_port);
+            write!(f, "TCP {what}port {source} > {destination}")
+        }
+        Err(error) => write!(f, "malformed: {error}"),
     }
 }
 
@@ -107,6 +123,7 @@ fn describe_icmp(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
                 None => Ok(()),
             };
         }
+        Ok(IcmpMessage::TimestampRequest) => return f.write_str("ICMP timestamp request"),
         Ok(IcmpMessage::Other { kind, code }) => {
             return write!(f, "ICMP type {kind} code {code}");
         }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use super::describe::describe_tcp;
 use super::icmp::Echo;
 use super::icmpv6::{Icmpv6Error, Icmpv6Message};
 use super::ipv6::{Ipv6Packet, PROTOCOL_ICMPV6};
 use super::ipv6_extension::UpperLayer;
 use super::mld::VERSION_2_REPORT;
 use super::neighbour_discovery::NeighbourDiscovery;
+use super::tcp::{PROTOCOL_TCP, TcpSegment};
 
 pub(super) fn describe_ipv6(f: &mut fmt::Formatter<'_>, packet: &Ipv6Packet<'_>) -> fmt::Result {
     write!(f, "IPv6 {} > {}, ", packet.source, packet.destination)?;
@@ -31,6 +33,9 @@ pub(super) fn describe_ipv6(f: &mut fmt::Formatter<'_>, packet: &Ipv6Packet<'_>)
         }
         Err(fault) => return write!(f, "extension headers: {fault}"),
     };
+    if protocol == PROTOCOL_TCP {
+        return describe_tcp(f, TcpSegment::parse_ipv6(packet, payload, offset));
+    }
     if protocol != PROTOCOL_ICMPV6 {
         return write!(f, "protocol {protocol}, {} bytes", payload.len());
     }

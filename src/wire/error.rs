@@ -15,6 +15,8 @@ pub enum Layer {
     Icmp,
     /// UDP (RFC 768).
     Udp,
+    /// TCP (RFC 9293).
+    Tcp,
     /// DHCP (RFC 2131).
     Dhcp,
     /// IPv6 and its extension headers (RFC 8200).
@@ -31,6 +33,7 @@ impl fmt::Display for Layer {
             Layer::Ipv4 => "IPv4",
             Layer::Icmp => "ICMP",
             Layer::Udp => "UDP",
+            Layer::Tcp => "TCP",
             Layer::Dhcp => "DHCP",
             Layer::Ipv6 => "IPv6",
             Layer::Icmpv6 => "ICMPv6",

@@ -16,7 +16,12 @@ pub const ICMP_ECHO_HEADER_LENGTH: usize = 8;
 pub const ECHO_FRAME_OVERHEAD: usize =
     ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH + ICMP_ECHO_HEADER_LENGTH;
 
-const TYPE_ECHO_REPLY: u8 = 0;
+const TYPE_TIMESTAMP_REQUEST: u8 = 13;
+const TYPE_TIMESTAMP_REPLY: u8 = 14;
+/// Bytes of a timestamp message: those of an echo without payload, and three times.
+const TIMESTAMP_LENGTH: usize = 20;
+
+pub(super) const TYPE_ECHO_REPLY: u8 = 0;
 pub(super) const TYPE_ECHO_REQUEST: u8 = 8;
 
 /// An ICMP message whose checksum has been verified.
@@ -26,6 +31,8 @@ pub enum IcmpMessage<'a> {
     EchoRequest(Echo<'a>),
     /// Somebody answers our request.
     EchoReply(Echo<'a>),
+    /// Somebody asks what time it is.
+    TimestampRequest,
     /// Somebody tells what became of a datagram.
     Error(IcmpError),
     /// Another message.
@@ -55,7 +62,12 @@ impl<'a> IcmpMessage<'a> {
     /// When bytes are missing or the checksum is wrong.
     pub fn parse(packet: &Ipv4Packet<'a>) -> Result<Self, ParseError> {
         let offset = packet.payload_offset;
-        let slice = Icmpv4Slice::from_slice(packet.payload)
+        let message = match packet.payload {
+            // What somebody puts behind the three times is not looked at.
+            [TYPE_TIMESTAMP_REQUEST, ..] => packet.payload.get(..TIMESTAMP_LENGTH),
+            _ => None,
+        };
+        let slice = Icmpv4Slice::from_slice(message.unwrap_or(packet.payload))
             .map_err(|e| ParseError::truncated(Layer::Icmp, offset, e.required_len, e.len))?;
         if checksum::of(packet.payload) != 0 {
             return Err(ParseError::checksum(Layer::Icmp, offset));
@@ -70,8 +82,10 @@ impl<'a> IcmpMessage<'a> {
                 .unwrap_or_default(),
         };
         Ok(match (slice.type_u8(), slice.code_u8()) {
-            (TYPE_ECHO_REQUEST, 0) => IcmpMessage::EchoRequest(echo),
+            // RFC 792 knows no code but 0. Hosts don't look at it (`icmp_echo` in Linux), and give it back.
+            (TYPE_ECHO_REQUEST, _) => IcmpMessage::EchoRequest(echo),
             (TYPE_ECHO_REPLY, 0) => IcmpMessage::EchoReply(echo),
+            (TYPE_TIMESTAMP_REQUEST, _) if message.is_some() => IcmpMessage::TimestampRequest,
             (kind, code) if is_error(kind) => {
                 let quote = packet
                     .payload
@@ -113,7 +127,7 @@ impl EchoRequest {
         let ([i0, i1], [s0, s1]) = (self.identifier.to_be_bytes(), self.sequence.to_be_bytes());
         icmp_header.copy_from_slice(&[TYPE_ECHO_REQUEST, 0, 0, 0, i0, i1, s0, s1]);
         let sum = checksum::of(icmp).to_be_bytes();
-        icmp.get_mut(2..4)?.copy_from_slice(&sum);
+        *icmp.get_mut(2..)?.first_chunk_mut()? = sum;
         Some(ECHO_FRAME_OVERHEAD + payload_length)
     }
 }
@@ -144,6 +158,33 @@ pub fn turn_into_echo_reply(
         icmp.get_mut(2..4)?.fill(0);
         sum = checksum::of(icmp);
     }
-    icmp.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
+    *icmp.get_mut(2..)?.first_chunk_mut()? = sum.to_be_bytes();
+    Some(length)
+}
+
+/// Turns the timestamp request in `frame` into its reply, as [`turn_into_echo_reply`] does with an echo. It came, and
+/// goes, `time` milliseconds after midnight UTC.
+pub fn turn_into_timestamp_reply(
+    frame: &mut [u8],
+    header_length: usize,
+    source_mac: MacAddr,
+    time_to_live: u8,
+    time: u32,
+) -> Option<usize> {
+    let total_length = ((header_length + TIMESTAMP_LENGTH) as u16).to_be_bytes();
+    frame
+        .get_mut(ETHERNET_HEADER_LENGTH + 2..ETHERNET_HEADER_LENGTH + 4)?
+        .copy_from_slice(&total_length);
+    let (header, icmp) = ipv4::turn_around(frame, header_length, source_mac, time_to_live)?;
+    let length = ETHERNET_HEADER_LENGTH + header.len() + icmp.len();
+    icmp.get_mut(..4)?
+        .copy_from_slice(&[TYPE_TIMESTAMP_REPLY, 0, 0, 0]);
+    let (received, sent) = icmp
+        .get_mut(12..TIMESTAMP_LENGTH)?
+        .split_at_mut_checked(4)?;
+    received.copy_from_slice(&time.to_be_bytes());
+    sent.copy_from_slice(&time.to_be_bytes());
+    let sum = checksum::of(icmp).to_be_bytes();
+    icmp.get_mut(2..4)?.copy_from_slice(&sum);
     Some(length)
 }

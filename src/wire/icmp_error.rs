@@ -15,8 +15,10 @@ const TYPE_TIME_EXCEEDED: u8 = 11;
 const TYPE_PARAMETER_PROBLEM: u8 = 12;
 
 /// Class selector 6: what Linux gives ICMP errors (`IPTOS_PREC_INTERNETCONTROL`, `net/ipv4/icmp.c`; RFC 1812 section
-/// 4.3.2.5).
+/// 4.3.2.5), beside what of the code point of the datagram once was its type of service.
 const INTERNETWORK_CONTROL: u8 = 48;
+/// The bits of a code point that once were the type of service (RFC 1349; `IPTOS_TOS_MASK`).
+const TYPE_OF_SERVICE: u8 = 0x07;
 
 /// Bytes of a datagram that an error quotes at most, so that its own datagram has no more than 576 (RFC 1812 section
 /// 4.3.2.3; `__icmp_send` in `net/ipv4/icmp.c`).
@@ -36,6 +38,8 @@ impl IcmpErrorKind {
     pub const PROTOCOL_UNREACHABLE: IcmpErrorKind = IcmpErrorKind::new(TYPE_UNREACHABLE, 2);
     /// Nobody listens at the port.
     pub const PORT_UNREACHABLE: IcmpErrorKind = IcmpErrorKind::new(TYPE_UNREACHABLE, 3);
+    /// A header makes no sense; where is told apart (RFC 1122 section 3.2.2.5).
+    pub const PARAMETER_PROBLEM: IcmpErrorKind = IcmpErrorKind::new(TYPE_PARAMETER_PROBLEM, 0);
     /// Not all fragments came in time.
     pub const REASSEMBLY_TIME_EXCEEDED: IcmpErrorKind = IcmpErrorKind::new(TYPE_TIME_EXCEEDED, 1);
 
@@ -111,11 +115,12 @@ impl QuotedEcho {
 /// Turns the datagram in the frame at the start of `buffer` into an error about it, sent from `source_mac` and `source`
 /// to where it came from.
 ///
-/// The caller has parsed the frame. `identification` is that of the error's own datagram. The datagram is quoted from its header on, as much as fits. Returns the frame's
+/// The caller has parsed the frame. `pointer` is the byte of its header at fault, of a parameter problem. `identification`
+/// is that of the error's own datagram. The datagram is quoted from its header on, as much as fits. Returns the frame's
 /// length, or `None` when the buffer is too short.
 pub fn turn_into_icmp_error(
     buffer: &mut [u8],
-    kind: IcmpErrorKind,
+    (kind, pointer): (IcmpErrorKind, u8),
     source_mac: MacAddr,
     source: Ipv4Addr,
     time_to_live: u8,
@@ -123,6 +128,7 @@ pub fn turn_into_icmp_error(
 ) -> Option<usize> {
     let (ethernet, ip) = buffer.split_at_checked(ETHERNET_HEADER_LENGTH)?;
     let destination_mac = MacAddr(*ethernet.get(6..)?.first_chunk()?);
+    let service = *ip.get(1)? >> 2 & TYPE_OF_SERVICE;
     let destination = Ipv4Addr::from(*ip.get(12..)?.first_chunk::<4>()?);
     let total_length = usize::from(u16::from_be_bytes(*ip.get(2..)?.first_chunk()?));
     let quoted = total_length.min(QUOTE);
@@ -137,7 +143,7 @@ pub fn turn_into_icmp_error(
         source,
         destination,
         time_to_live,
-        dscp: INTERNETWORK_CONTROL,
+        dscp: INTERNETWORK_CONTROL | service,
         dont_fragment: false,
         identification,
     };
@@ -146,7 +152,7 @@ pub fn turn_into_icmp_error(
     let message = Icmpv4Type::Unknown {
         type_u8: kind.kind,
         code_u8: kind.code,
-        bytes5to8: [0; 4],
+        bytes5to8: [pointer, 0, 0, 0],
     };
     let message = Icmpv4Header::with_checksum(message, quote);
     header.copy_from_slice(message.to_bytes().get(..ICMP_ECHO_HEADER_LENGTH)?);

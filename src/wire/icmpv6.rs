@@ -95,7 +95,8 @@ impl<'a> Icmpv6Message<'a> {
             payload: body,
         };
         Ok(match (slice.type_u8(), slice.code_u8()) {
-            (icmpv6::TYPE_ECHO_REQUEST, 0) => Icmpv6Message::EchoRequest(echo),
+            // RFC 4443 knows no code but 0. Hosts don't look at it, and give it back.
+            (icmpv6::TYPE_ECHO_REQUEST, _) => Icmpv6Message::EchoRequest(echo),
             (icmpv6::TYPE_ECHO_REPLY, 0) => Icmpv6Message::EchoReply(echo),
             (
                 kind @ (icmpv6::TYPE_ROUTER_SOLICITATION

@@ -42,6 +42,8 @@ pub struct Ipv4Packet<'a> {
     pub identification: u16,
     /// Bytes of the header, options included: 20 to 60.
     pub header_length: usize,
+    /// The options, between the fixed header and the payload.
+    pub options: &'a [u8],
     /// Where the payload starts in the frame.
     pub payload_offset: usize,
     /// The payload, link-layer padding cut off.
@@ -83,6 +85,7 @@ impl<'a> Ipv4Packet<'a> {
             fragment_offset: usize::from(header.fragments_offset().value()) * 8,
             identification: header.identification(),
             header_length,
+            options: header.options(),
             payload_offset: offset + header_length,
             payload,
         })
@@ -139,7 +142,7 @@ impl Ipv4Envelope {
         let (source, destination) = addresses.split_at_mut_checked(4)?;
         source.copy_from_slice(&self.source.octets());
         destination.copy_from_slice(&self.destination.octets());
-        seal(ip)?;
+        seal(ip.first_chunk_mut::<IPV4_HEADER_LENGTH>()?)?;
         rest.get_mut(..length)
     }
 }
@@ -147,9 +150,8 @@ impl Ipv4Envelope {
 /// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
 /// time to live and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
 ///
-/// Options stay as they are, as RFC 1122 section 3.2.2.6 asks for all but source routes, which a simulated host does
-/// not follow. Returns header and payload of the datagram, link-layer padding cut off, or `None` when the frame is not
-/// what the caller says.
+/// Options stay as they are: see [`super::answer_options`]. Returns header and payload of the datagram, link-layer padding
+/// cut off, or `None` when the frame is not what the caller says.
 pub(super) fn turn_around(
     frame: &mut [u8],
     header_length: usize,
@@ -163,18 +165,23 @@ pub(super) fn turn_around(
     let (header, payload) = ip
         .get_mut(..total_length)?
         .split_at_mut_checked(header_length)?;
-    header.get_mut(6..8)?.fill(0);
-    *header.get_mut(8)? = time_to_live;
-    let (source, destination) = header.get_mut(12..20)?.split_at_mut_checked(4)?;
-    source.swap_with_slice(destination);
-    seal(header)?;
+    // Fragment flags and offset, time to live.
+    *header.get_mut(6..)?.first_chunk_mut()? = [0, 0, time_to_live];
+    let addresses: &mut [u8; 8] = header.get_mut(12..)?.first_chunk_mut()?;
+    addresses.rotate_left(4);
+    match <&mut [u8; IPV4_HEADER_LENGTH]>::try_from(&mut *header) {
+        // Nearly always; the compiler knows the length then.
+        Ok(header) => seal(header)?,
+        Err(_) => seal(header)?,
+    }
     Some((header, payload))
 }
 
 /// Writes the checksum of a header.
+#[inline(always)]
 pub(super) fn seal(header: &mut [u8]) -> Option<()> {
-    header.get_mut(10..12)?.fill(0);
+    *header.get_mut(10..)?.first_chunk_mut()? = [0; 2];
     let sum = checksum::of(header).to_be_bytes();
-    header.get_mut(10..12)?.copy_from_slice(&sum);
+    *header.get_mut(10..)?.first_chunk_mut()? = sum;
     Some(())
 }

@@ -2,13 +2,13 @@
 
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::ipv4::{IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, seal};
+use super::ipv4_options::{END as OPTION_END, NO_OPERATION as OPTION_NO_OPERATION};
+use super::ipv6::IPV6_HEADER_LENGTH;
 
 /// The bit in the byte of flags and offset that says that more fragments follow.
 const MORE_FRAGMENTS: u16 = 0x2000;
 /// The bit of an option's type that says that every fragment carries it.
 const COPIED: u8 = 0x80;
-const OPTION_END: u8 = 0;
-const OPTION_NO_OPERATION: u8 = 1;
 
 /// Builds the fragment that starts `offset` bytes into the payload of the datagram in `frame`, so that its datagram has
 /// at most `mtu` bytes, at the start of `buffer`.
@@ -73,6 +73,31 @@ pub fn write_reassembled(headers: &[u8], payload: &[u8], buffer: &mut [u8]) -> O
         .copy_from_slice(&(total_length as u16).to_be_bytes());
     header.get_mut(6..8)?.fill(0);
     seal(header)?;
+    Some(length)
+}
+
+/// Builds the first fragment of a datagram, of either version, as it came, at the start of `buffer`: `headers` are its own,
+/// from Ethernet on, and `payload` is what has come of the datagram.
+///
+/// Returns the frame's length, or `None` when the buffer is too short, or the headers are not what they should be.
+pub fn write_first_fragment(headers: &[u8], payload: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    let ip = headers.get(ETHERNET_HEADER_LENGTH..)?;
+    let number = |at: usize| {
+        Some(usize::from(u16::from_be_bytes(
+            *ip.get(at..)?.first_chunk()?,
+        )))
+    };
+    let length = ETHERNET_HEADER_LENGTH
+        + match ip.first()? >> 4 {
+            4 => number(2)?,
+            _ => IPV6_HEADER_LENGTH + number(4)?,
+        };
+    let own = payload.get(..length.checked_sub(headers.len())?)?;
+    let (head, tail) = buffer
+        .get_mut(..length)?
+        .split_at_mut_checked(headers.len())?;
+    head.copy_from_slice(headers);
+    tail.copy_from_slice(own);
     Some(length)
 }
 

@@ -19,12 +19,15 @@ mod icmp_error;
 mod icmpv6;
 mod ipv4;
 mod ipv4_fragment;
+mod ipv4_options;
 mod ipv6;
 mod ipv6_extension;
 mod ipv6_fragment;
 mod mac;
 mod mld;
 mod neighbour_discovery;
+mod plain_echo;
+mod tcp;
 mod udp;
 mod vlan;
 
@@ -35,7 +38,7 @@ pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload};
 pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
-    turn_into_echo_reply,
+    turn_into_echo_reply, turn_into_timestamp_reply,
 };
 pub use icmp_error::{IcmpError, IcmpErrorKind, QuotedEcho, turn_into_icmp_error};
 pub use icmpv6::{
@@ -45,7 +48,8 @@ pub use icmpv6::{
 pub use ipv4::{
     IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP,
 };
-pub use ipv4_fragment::{write_fragment, write_reassembled};
+pub use ipv4_fragment::{write_first_fragment, write_fragment, write_reassembled};
+pub use ipv4_options::{OptionsFault, Passage, answer_options, check_options, replace_options};
 pub use ipv6::{
     ALL_MLDV2_ROUTERS, ALL_NODES, ALL_ROUTERS, ETHER_TYPE_IPV6, IPV6_HEADER_LENGTH,
     IPV6_MINIMUM_MTU, Ipv6Envelope, Ipv6Packet, PROTOCOL_ICMPV6, eui64_address, link_local,
@@ -63,6 +67,8 @@ pub use neighbour_discovery::{
     AdvertisedPrefix, NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce, RouterAdvertisement, write_router_solicitation,
 };
+pub use plain_echo::PlainEcho;
+pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
     UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo, write_udp,
 };

@@ -296,7 +296,7 @@ fn dnsmasq(lab: &Lab, run: &mut Running, options: &[&str]) -> Running {
 #[test]
 fn vms_get_their_addresses_from_a_real_server_and_then_ping() {
     let lab = Lab::new();
-    let line = "--vms 50 --host-addr 10.77.0.1/16 --dhcp --ping ring --ping vm0:10.77.0.1 --count 5 --json";
+    let line = "--vms 50 --host-addr 10.77.0.1/16 --dhcp --address-wait 60s --ping ring --ping vm0:10.77.0.1 --count 5 --json";
     let mut run = start(&lab, line);
     let server = dnsmasq(&lab, &mut run, &[]);
     let report = document(&run.wait().expect_status(0));
@@ -309,6 +309,45 @@ fn vms_get_their_addresses_from_a_real_server_and_then_ping() {
         address.starts_with("10.77.1"),
         "from the server's range: {address}"
     );
+}
+
+#[test]
+fn two_hundred_vms_that_look_for_an_address_at_once_all_get_one() {
+    let mut command = std::process::Command::new(crate::lab::repository_file(
+        "scripts/experiments/dhcp-storm.sh",
+    ));
+    command.env("TAP_REACTOR", crate::lab::TAP_REACTOR);
+    command.args(["--vms", "200", "--expect", "loss=0%"]);
+    let run = Running::start(command).wait().expect_status(0);
+    for expected in [
+        "600 sent, 600 received, 0 % lost",
+        "\nlease            200 ",
+        "\nlease\n",
+        "addresses by DHCP: 200 granted, 0 renewed, 0 lost",
+        "when every VM had its address",
+    ] {
+        assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn a_vm_without_a_lease_does_not_hold_up_the_others_and_the_report_says_so() {
+    let lab = Lab::new();
+    let line = "--vms 3 --host-addr 10.77.0.1/16 --dhcp --address-wait 8s --ping vm0:vm1 --ping vm2:vm0 --count 5";
+    let mut run = start(&lab, line);
+    let server = dnsmasq(&lab, &mut run, &["--dhcp-host=02:00:0a:4d:00:04,ignore"]);
+    let run = run.wait().expect_status(1);
+    drop(server);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    for expected in [
+        "5 sent, 5 received, 0 % lost",
+        ", 5 unresolved",
+        "when 1 VM still had no address (--address-wait)",
+        "no_route: a ping's VM had no address, or no gateway to its network (--gateway)",
+    ] {
+        let is_told = lines.iter().any(|line| line.contains(expected));
+        assert!(is_told, "{expected}: {}", run.stdout);
+    }
 }
 
 #[test]
@@ -357,7 +396,7 @@ fn without_a_server_the_pings_are_unresolved_and_the_run_ends() {
     // A minute is what VMs are given; a signal ends it sooner.
     let mut run = start(
         &lab,
-        "--host-addr 10.77.0.1/16 --dhcp --ping vm0:vm1 --count 3 --json",
+        "--host-addr 10.77.0.1/16 --dhcp --address-wait 60s --ping vm0:vm1 --count 3 --json",
     );
     lab.wait_until_vm_sent(&mut run, "tap0", 1);
     run.signal(Signal::SIGINT);

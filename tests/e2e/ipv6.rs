@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lab::{Finished, Lab, Running, TAP_REACTOR, wait_until};
 
@@ -157,6 +157,74 @@ fn vms_ping_each_other_and_the_kernel_over_ipv6_and_resolution_is_measured_apart
         let resolved = report["resolution6_ns"]["count"].as_u64().expect("a count");
         assert!((1..=flows).contains(&resolved), "{arguments}: {resolved}");
     }
+}
+
+#[test]
+fn the_kernel_routes_what_goes_to_the_gateway_and_its_errors_end_the_pings_they_are_about() {
+    let lab = Lab::new();
+    for setting in [
+        "net.ipv6.conf.all.forwarding=1",
+        // As many errors as there are pings.
+        "net.ipv6.icmp.ratelimit=0",
+    ] {
+        lab.run(&["sysctl", "-qw", setting]).expect_status(0);
+    }
+    lab.ip("link set lo up");
+    lab.ip("route add unreachable 2001:db8:1::/64");
+    lab.ip("route add prohibit 2001:db8:2::/64");
+    // The far end of a narrow link; it needs no answer, because the errors come before.
+    lab.ip("link add narrow mtu 1280 type veth peer name far");
+    lab.ip("link set far up");
+    lab.ip("link set narrow up");
+    lab.ip("address add 2001:db8:3::1/64 dev narrow nodad");
+    for (destination, options, error) in [
+        ("2001:db8:1::9", "", "network_unreachable"),
+        ("2001:db8:2::9", "", "prohibited"),
+        ("2001:db8:3::9", "--ttl 1", "time_exceeded"),
+        ("2001:db8:3::9", "--size 1400", "fragmentation_needed"),
+    ] {
+        let line = format!(
+            "--netns {} --host-addr fd77::1/64 --host-addr 10.77.0.1/16 --gateway fd77::1 --gateway 10.77.0.1 \
+             --ping vm0:{destination} --count 2 --json {options}",
+            lab.name()
+        );
+        let report = report(lab.tap_reactor(&line).expect_status(1));
+        assert_eq!(report["errors"], json!({ error: 2 }), "{line}: {report}");
+    }
+    // Both ways out at once: the router's own far side, by either version.
+    lab.ip("address add 203.0.113.1/24 dev narrow");
+    let line = format!(
+        "--netns {} --host-addr fd77::1/64 --host-addr 10.77.0.1/16 --gateway fd77::1 --gateway 10.77.0.1 \
+         --ping vm0:2001:db8:3::1 --ping vm1:203.0.113.1 --count 3 --json",
+        lab.name()
+    );
+    let report = report(lab.tap_reactor(&line).expect_status(0));
+    assert_eq!(report["totals"]["received"], json!(6), "{report}");
+}
+
+#[test]
+fn announced_addresses_are_in_the_kernels_neighbour_table_unasked() {
+    let lab = Lab::new();
+    // A kernel that takes what nobody asked for, as routers do.
+    lab.run(&[
+        "sysctl",
+        "-qw",
+        "net.ipv6.conf.default.accept_untracked_na=1",
+    ])
+    .expect_status(0);
+    lab.run(&["sysctl", "-qw", "net.ipv6.conf.default.forwarding=1"])
+        .expect_status(0);
+    let _vms = serve(&lab, "--vms 3 --announce");
+    wait_until("the announcements", || {
+        let table = lab.ip("-6 neigh show dev br0");
+        let known = |last: u8| {
+            let mac = format!("02:00:0a:4d:00:0{last}");
+            ["fd77::", "fe80::aff:fe4d:"]
+                .iter()
+                .all(|net| table.contains(&format!("{net}{last} lladdr {mac}")))
+        };
+        (2..5).all(known).then_some(())
+    });
 }
 
 #[test]

@@ -24,6 +24,8 @@ fn every_experiment_of_the_repository_runs_when_it_is_shortened() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        // It takes a server, and has a test of its own.
+        .filter(|path| !path.ends_with("dhcp-storm.toml"))
         .collect();
     files.sort();
     assert!(files.len() >= 4, "{files:?}");

@@ -62,6 +62,60 @@ fn two_thousand_vms_on_leaves_resolve_and_ping() {
 }
 
 #[test]
+fn the_bridge_answers_where_asking_would_take_minutes_and_the_run_says_so() {
+    let lab = Lab::new();
+    let arguments = "--vms 3200 --ports-per-bridge 800 --ping ring --count 1";
+    let run = lab
+        .tap_reactor(&format!("{arguments} --json"))
+        .expect_status(0);
+    let report = json(&run);
+    assert_eq!(report["totals"]["received"], 3200);
+    assert_eq!(report["resolution_ns"]["count"], 3200);
+    assert_eq!(report["fabric"]["neighbours"], "arp-proxy");
+    assert_eq!(report["fabric"]["spared_deliveries"], 3200 * 3199);
+    for (how, arguments) in [
+        (
+            "the bridge answers ARP requests; to flood",
+            arguments.to_owned(),
+        ),
+        (
+            "known beforehand, so that nobody asks; to flood",
+            format!("{arguments} -6"),
+        ),
+    ] {
+        let plan = lab
+            .tap_reactor(&format!("{arguments} --dry-run"))
+            .expect_status(0);
+        let expected = format!("neighbours: {how}");
+        assert!(plan.stdout.contains(&expected), "{}", plan.stdout);
+    }
+    assert!(
+        run.stderr.contains("neighbours: the bridge answers"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_bridge_that_answers_arp_leaves_the_rest_of_the_world_alone() {
+    let lab = Lab::new();
+    let run = lab
+        .tap_reactor(
+            "--vms 6 --ports-per-bridge 3 --netns host --host-addr 10.77.0.1/16 --arp-proxy \
+             --ping mesh --ping vm4:10.77.0.1 --count 2 --json",
+        )
+        .expect_status(0);
+    let report = json(&run);
+    assert_eq!(report["totals"]["received"], (6 * 5 + 1) * 2);
+    assert_eq!(report["fabric"]["neighbours"], "arp-proxy");
+    assert_eq!(report["fabric"].get("spared_deliveries"), None);
+    let run = lab
+        .tap_reactor("--vms 4 --arp-proxy --ping mesh -6 --count 2 --json")
+        .expect_status(0);
+    assert_eq!(json(&run)["totals"]["received"], 4 * 3 * 2);
+}
+
+#[test]
 fn idle_vms_never_wake_the_reactor() {
     let lab = Lab::new();
     let run = lab
@@ -83,7 +137,7 @@ fn the_filter_changes_what_the_kernel_delivers_and_nothing_that_a_vm_does() {
             .expect_status(0);
         json(&run)
     };
-    let (with, without) = (outcome(""), outcome("--no-filter"));
+    let (with, without) = (outcome("--filter"), outcome("--no-filter"));
     assert_eq!(with["totals"], without["totals"]);
     assert_eq!(with["drops"].get("arp_not_for_us"), None);
     assert!(
@@ -179,4 +233,73 @@ fn a_hook_joins_the_taps_to_a_switch_of_the_users_and_hears_of_their_end() {
     assert!(run.stderr.contains("run the hook (up)"), "{}", run.stderr);
     assert_eq!(run.stdout, "");
     assert_eq!(lab.link_names(), [] as [&str; 0]);
+}
+
+/// Three residents, one of them a server, and clients that come up and leave in the course of the run.
+const COMING_AND_GOING: &str = r#"
+[[group]]
+name = "resident"
+vms = 3
+[[group]]
+name = "client"
+vms = 20
+[[phase]]
+name = "calm"
+ping = ["vm1:vm2"]
+interval = "20ms"
+duration = "200ms"
+[[phase]]
+name = "coming"
+ping = ["vm1:vm2", "client:vm0"]
+interval = "20ms"
+start = "client at 100 per second"
+duration = "900ms"
+[[phase]]
+name = "going"
+ping = ["vm1:vm2", "client:vm0"]
+interval = "20ms"
+stop = ["vm[13-22] at 50 per second", "vm3"]
+duration = "900ms"
+"#;
+
+#[test]
+fn vms_come_up_and_leave_while_others_ping() {
+    for arguments in [
+        "",
+        "--arp-proxy --ports-per-bridge 8",
+        "--static-neighbours --ports-per-bridge 8",
+        "-6",
+        "--fabric xdp",
+        "--netns host",
+        "--fabric sim",
+        "--verbose",
+    ] {
+        let lab = Lab::new();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("moves.toml");
+        std::fs::write(&path, COMING_AND_GOING).expect("write the scenario");
+        let file = path.display();
+        let run = lab.tap_reactor(&format!("--scenario {file} --json {arguments}"));
+        let report = json(&run);
+        // A ping under way when its VM leaves is not waited for.
+        let totals = &report["totals"];
+        assert_eq!(totals["lost"], 0, "{arguments}: {totals}");
+        assert_eq!(totals["unresolved"], 0, "{arguments}: {totals}");
+        // vm1 and every client.
+        assert_eq!(report["boot_ns"]["count"], 21, "{arguments}: {report}");
+        let flows = report["flows"].as_array().expect("flows");
+        let of = |src: &str| {
+            let flow = flows.iter().rfind(|flow| flow["src"] == src);
+            flow.and_then(|flow| flow["totals"]["sent"].as_u64())
+        };
+        let (stays, leaves) = (of("vm12"), of("vm22"));
+        assert!(stays > leaves, "{arguments}: {stays:?}, {leaves:?}");
+        assert!(leaves > Some(0), "{arguments}");
+        if arguments == "--verbose" {
+            for line in ["vm22 starts", "vm22 leaves"] {
+                assert!(run.stderr.contains(line), "{}", run.stderr);
+            }
+        }
+        assert_eq!(lab.link_names(), [] as [&str; 0], "{arguments}");
+    }
 }

@@ -120,6 +120,7 @@ impl Pairs {
             is_counted: true,
             load,
             duration: None,
+            moves: Vec::new(),
         };
         let before = self.hypervisor.recorder().totals().received;
         self.hypervisor.start(self.now, vec![phase]);

@@ -52,34 +52,11 @@ pub(super) fn fabric(settings: &Settings) -> Result<Fabric, SettingError> {
     };
     for (setting, fabrics) in ONLY {
         if let Some(setting) = settings.get(setting)
-            && setting.text != "false"
+            && !["false", "off", "auto"].contains(&setting.text.as_str())
             && !fabrics.contains(&name)
         {
             let fabrics = fabrics.join(" or ");
             return Err(setting.error(format_args!("allowed only with --fabric {fabrics}")));
-        }
-    }
-    if settings.switch("arp-proxy")?
-        && let Some(setting) = settings.get("arp-proxy")
-    {
-        for (other, why) in [
-            ("attach", "which leaves the bridge as it is"),
-            (
-                "ipv6",
-                "whose multicast a bridge with that flag does not pass on",
-            ),
-            (
-                "slaac",
-                "which takes multicast that a bridge with that flag does not pass on",
-            ),
-            (
-                "over-ipv6",
-                "whose multicast a bridge with that flag does not pass on",
-            ),
-        ] {
-            if settings.switch(other)? {
-                return Err(setting.error(format_args!("not allowed with --{other}, {why}")));
-            }
         }
     }
     Ok(fabric)

@@ -1,13 +1,15 @@
 //! What all VMs have in common: how they come by their addresses, and what they do unasked.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
 use super::{first_host, is_host_of};
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{GuestPlan, Ipv6Plan, VmPlan};
-use crate::vm::PingOptions;
+use crate::hypervisor::ADDRESS_WAIT;
+use crate::vm::{PingOptions, VmId};
 
 pub(super) fn guests(
     settings: &Settings,
@@ -15,10 +17,11 @@ pub(super) fn guests(
     subnet: Ipv4Net,
     ipv6: Option<Ipv6Plan>,
 ) -> Result<GuestPlan, SettingError> {
-    let gateway = settings
-        .get("gateway")
-        .map(|setting| gateway(setting, vms, subnet))
-        .transpose()?;
+    let (gateway, gateway6) = gateways(settings, vms, subnet, ipv6)?;
+    let ipv6 = ipv6.map(|plan| Ipv6Plan {
+        gateway: gateway6,
+        ..plan
+    });
     Ok(GuestPlan {
         prefix_length: subnet.prefix_len(),
         gateway,
@@ -34,17 +37,28 @@ pub(super) fn guests(
 /// Whether addresses come from a server, which then says all there is to say about them.
 fn dhcp(settings: &Settings) -> Result<bool, SettingError> {
     let dhcp = settings.switch("dhcp")?;
-    if dhcp {
-        if let Some(setting) = settings.get("gateway") {
-            return Err(setting.error("not allowed with dhcp: the server names the gateway"));
-        }
-        if settings.switch("static-neighbours")? {
-            return Err(SettingError::new(
-                "static-neighbours: not allowed with dhcp: nobody's address is known beforehand",
-            ));
-        }
+    if dhcp && settings.switch("static-neighbours")? {
+        return Err(SettingError::new(
+            "static-neighbours: not allowed with dhcp: nobody's address is known beforehand",
+        ));
     }
     Ok(dhcp)
+}
+
+/// How long pings wait for VMs that ask for their addresses, or whether they may have them.
+pub(super) fn address_wait(
+    settings: &Settings,
+    guests: &GuestPlan,
+) -> Result<Duration, SettingError> {
+    let Some(setting) = settings.get("address-wait") else {
+        return Ok(ADDRESS_WAIT);
+    };
+    let is_slow = guests.dhcp || guests.probe || guests.ipv6.is_some_and(|plan| plan.slaac);
+    if !is_slow {
+        let why = "nothing to wait for; allowed only with --dhcp, --probe or --slaac";
+        return Err(setting.error(why));
+    }
+    setting.duration_or_none()
 }
 
 fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {
@@ -67,9 +81,50 @@ fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {
     })
 }
 
-fn gateway(setting: &Setting, vms: &[VmPlan], subnet: Ipv4Net) -> Result<Ipv4Addr, SettingError> {
+/// Who takes the VMs' datagrams for other networks, on IPv4 and on IPv6.
+fn gateways(
+    settings: &Settings,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+    ipv6: Option<Ipv6Plan>,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), SettingError> {
+    let (mut ipv4_gateway, mut ipv6_gateway) = (None, None);
+    for setting in settings.all("gateway") {
+        let example = first_host(subnet).addr();
+        let address: IpAddr = setting.value(&format!("an address, such as {example}"))?;
+        let again = match address {
+            IpAddr::V4(_) if settings.switch("dhcp")? => {
+                return Err(setting.error("not allowed with dhcp: the server names the gateway"));
+            }
+            IpAddr::V6(_) if settings.switch("slaac")? => {
+                return Err(setting.error("not allowed with slaac: routers name themselves"));
+            }
+            IpAddr::V4(address) => {
+                check_gateway(setting, address, vms, subnet)?;
+                ipv4_gateway.replace(address).is_some()
+            }
+            IpAddr::V6(address) => {
+                // There is a plan: an IPv6 address asks for one.
+                ipv6.map_or(Ok(()), |plan| {
+                    check_ipv6_gateway(setting, address, vms, plan)
+                })?;
+                ipv6_gateway.replace(address).is_some()
+            }
+        };
+        if again {
+            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
+        }
+    }
+    Ok((ipv4_gateway, ipv6_gateway))
+}
+
+fn check_gateway(
+    setting: &Setting,
+    gateway: Ipv4Addr,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+) -> Result<(), SettingError> {
     let example = first_host(subnet).addr();
-    let gateway: Ipv4Addr = setting.value(&format!("an IPv4 address, such as {example}"))?;
     if !is_host_of(subnet, gateway) {
         return Err(setting.error(format_args!(
             "not a host of {subnet}, where the VMs could reach it; allowed is one such as {example}"
@@ -81,5 +136,26 @@ fn gateway(setting: &Setting, vms: &[VmPlan], subnet: Ipv4Net) -> Result<Ipv4Add
         let why = format_args!("that is the address of vm0, the only VM; allowed is another one");
         return Err(setting.error(why));
     }
-    Ok(gateway)
+    Ok(())
+}
+
+fn check_ipv6_gateway(
+    setting: &Setting,
+    gateway: Ipv6Addr,
+    vms: &[VmPlan],
+    plan: Ipv6Plan,
+) -> Result<(), SettingError> {
+    let (subnet, example) = (plan.subnet, plan.host().addr());
+    // The first address of a network is every router's (RFC 4291 section 2.6.1): nobody's in particular.
+    let is_host = subnet.contains(&gateway) && gateway != subnet.network();
+    if !is_host && !gateway.is_unicast_link_local() {
+        return Err(setting.error(format_args!(
+            "not a host of {subnet}, where the VMs could reach it; allowed is one such as {example}"
+        )));
+    }
+    if vms.len() == 1 && plan.address(VmId(0)) == gateway {
+        let why = format_args!("that is the address of vm0, the only VM; allowed is another one");
+        return Err(setting.error(why));
+    }
+    Ok(())
 }

@@ -26,10 +26,9 @@ pub(super) fn ipv6(
     for settings in scenario.phases.iter().chain([settings]) {
         wanted |= settings.switch("over-ipv6")? || settings.all("ping").iter().any(is_ipv6_target);
     }
-    wanted |= settings
-        .all("host-addr")
-        .iter()
-        .any(|setting| setting.text.contains(':'));
+    for name in ["host-addr", "gateway"] {
+        wanted |= settings.all(name).iter().any(|s| s.text.contains(':'));
+    }
     if !wanted {
         return Ok(None);
     }
@@ -41,7 +40,12 @@ pub(super) fn ipv6(
         });
     }
     let subnet = subnet(settings, vms)?;
-    Ok(Some(Ipv6Plan { subnet, slaac }))
+    let plan = Ipv6Plan {
+        subnet,
+        gateway: None,
+        slaac,
+    };
+    Ok(Some(plan))
 }
 
 /// Whether a pattern's target is an IPv6 address: no other has a colon in it.
@@ -97,11 +101,11 @@ impl Ipv6Plan {
             return Err(format!("{address} is not the address of one host"));
         }
         let is_near = self.subnet.contains(&address) || address.is_unicast_link_local();
-        if is_near || self.slaac {
+        if is_near || self.slaac || self.gateway.is_some() {
             return Ok(());
         }
         Err(format!(
-            "{address} is not a host of {}, and without --slaac VMs learn of no router to other networks",
+            "{address} is not a host of {}, and without --gateway or --slaac VMs know of no router to other networks",
             self.subnet
         ))
     }

@@ -32,6 +32,7 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
             .map(|phase| defaults.overlaid(phase))
             .collect()
     };
+    let mut moves = super::moves::moves(&each, world)?.into_iter();
     let mut flows = Vec::new();
     let mut phases: Vec<Phase> = Vec::new();
     let mut last: Option<(Vec<FlowPlan>, Range<u32>)> = None;
@@ -73,6 +74,10 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
             scenario.phases.is_empty(),
             i,
         )?;
+        // A warm-up goes before its phase, and a ramp has no moves.
+        if let (Some(phase), Some(moves)) = (phases.last_mut(), moves.next()) {
+            phase.moves = moves;
+        }
     }
     Ok((flows, phases, None))
 }
@@ -130,6 +135,7 @@ fn add_phases(
             is_counted: false,
             load,
             duration: Some(warmup),
+            moves: Vec::new(),
         });
     }
     match pacing {
@@ -138,6 +144,7 @@ fn add_phases(
             is_counted: true,
             load,
             duration,
+            moves: Vec::new(),
         }),
         Sending::Ramp(steps, setting) => {
             let total = duration.ok_or_else(|| {
@@ -163,6 +170,7 @@ fn add_phases(
                         ..load.clone()
                     },
                     duration: Some(step),
+                    moves: Vec::new(),
                 });
             }
         }

@@ -154,6 +154,48 @@ fn groups_have_their_own_addresses_and_sizes_and_phases_follow_each_other() {
 }
 
 #[test]
+fn vms_get_help_where_asking_would_be_a_flood_of_ten_million_and_nobody_said_otherwise() {
+    use crate::system::Neighbours::{Asked, Proxied, Told};
+    let ring = |vms: u32| u64::from(vms) * u64::from(vms - 1);
+    let cases = [
+        ("--vms 1000 --ping ring", Asked, None),
+        ("--vms 3162 --ping ring", Asked, None),
+        ("--vms 3163 --ping ring", Proxied, Some(ring(3163))),
+        (
+            "--vms 10000 --ping random:1 --rate 20000 --duration 30s",
+            Proxied,
+            None,
+        ),
+        // Whoever is asked knows the other: half as many requests as flows.
+        ("--vms 200 --ping mesh", Asked, None),
+        ("--vms 300 --ping mesh", Proxied, Some(300 * 299 / 2 * 299)),
+        ("--vms 4000 --ping ring --arp-proxy off", Asked, None),
+        ("--vms 4000 --ping ring --no-filter", Asked, None),
+        ("--vms 4000 --ping ring --static-neighbours", Told, None),
+        ("--vms 4000 --ping ring --over-ipv6", Told, Some(ring(4000))),
+        ("--vms 4000 --ping ring --vlan 7", Told, Some(ring(4000))),
+        ("--vms 4000 --ping ring --probe", Told, Some(ring(4000))),
+        (
+            "--vms 4000 --ping ring --netns host --attach",
+            Told,
+            Some(ring(4000)),
+        ),
+        ("--vms 4000 --ping ring --dhcp", Asked, None),
+        ("--vms 4000 --ping ring --fabric xdp", Asked, None),
+        ("--vms 4000 --ping ring --fabric sim", Asked, None),
+        ("--vms 4000 --ping all:10.77.0.1", Asked, None),
+        ("--vms 3 --arp-proxy", Proxied, None),
+    ];
+    for (line, neighbours, spared) in cases {
+        let experiment = flags(line).expect(line);
+        assert_eq!(experiment.lab.neighbours, neighbours, "{line}");
+        if spared.is_some() || neighbours == Asked {
+            assert_eq!(experiment.spared_deliveries, spared, "{line}");
+        }
+    }
+}
+
+#[test]
 fn flags_that_cannot_be_are_named_with_what_is_allowed() {
     let cases = [
         (
@@ -177,8 +219,16 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--attach true: allowed only with --fabric bridge",
         ),
         (
-            "--arp-proxy --ipv6",
-            "--arp-proxy true: not allowed with --ipv6",
+            "--arp-proxy --vlan 7",
+            "--arp-proxy true: not allowed with --vlan",
+        ),
+        (
+            "--arp-proxy --static-neighbours",
+            "--arp-proxy true: not allowed with --static-neighbours",
+        ),
+        (
+            "--arp-proxy maybe",
+            "--arp-proxy maybe: allowed are auto, on, off",
         ),
         (
             "--hook true",
@@ -228,11 +278,31 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--ping vm0:10.77.0.0", "10.77.0.0 is not a host of"),
         (
             "--gateway router",
-            "allowed is an IPv4 address, such as 10.77.0.1",
+            "allowed is an address, such as 10.77.0.1",
         ),
         (
             "--gateway 10.99.0.1",
             "not a host of 10.77.0.0/16, where the VMs could reach it; allowed is one such as 10.77.0.1",
+        ),
+        (
+            "--gateway 10.77.0.1 --gateway 10.77.0.9",
+            "--gateway 10.77.0.9: allowed are one IPv4 and one IPv6 address",
+        ),
+        (
+            "--gateway fd99::1",
+            "not a host of fd77::/64, where the VMs could reach it; allowed is one such as fd77::1",
+        ),
+        (
+            "--vms 1 --gateway fd77::2",
+            "that is the address of vm0, the only VM",
+        ),
+        (
+            "--slaac --gateway fd77::1",
+            "--gateway fd77::1: not allowed with slaac",
+        ),
+        (
+            "--gateway 10.77.0.1 --over-ipv6 --ping vm0:2001:db8::1",
+            "2001:db8::1 is not a host of fd77::/64, and without --gateway or --slaac",
         ),
         (
             "--vms 1 --gateway 10.77.0.2",
@@ -283,6 +353,14 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--gateway 10.77.0.1: not allowed with dhcp",
         ),
         (
+            "--address-wait 5s",
+            "--address-wait 5s: nothing to wait for; allowed only with --dhcp, --probe or --slaac",
+        ),
+        (
+            "--dhcp --address-wait soon",
+            "--address-wait soon: expected number at 0; allowed are times such as",
+        ),
+        (
             "--dhcp --static-neighbours",
             "static-neighbours: not allowed with dhcp",
         ),
@@ -323,6 +401,7 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--host-addr 10.77.0.1",
             "allowed is an address and its prefix length",
         ),
+        ("--filter --no-filter", "it contradicts --no-filter"),
         ("--mac vm0", "allowed is vmI=MAC"),
         ("--mac vm0=02:00:00:00:00", "expected six hexadecimal bytes"),
         (
@@ -368,6 +447,85 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         assert!(error.contains(expected), "{line}: {error}");
         assert_eq!(error.lines().count(), 1, "{line}: {error}");
     }
+}
+
+#[test]
+fn phases_say_who_comes_up_and_who_leaves() {
+    let plan = |phases: &str| {
+        let head = "[[group]]\nname = \"old\"\nvms = 4\n[[group]]\nname = \"new\"\nvms = 8\n";
+        file(&format!("{head}{phases}"))
+    };
+    let moves = |phases: &str| -> Vec<Vec<(u64, u32)>> {
+        let experiment = plan(phases).expect(phases);
+        let of = |phase: &crate::hypervisor::Phase| {
+            let at = |m: &crate::hypervisor::Move| (m.after.as_millis() as u64, m.vm.0);
+            phase.moves.iter().map(at).collect()
+        };
+        experiment.phases.iter().map(of).collect()
+    };
+    let phase =
+        |lines: &str| format!("[[phase]]\nping = \"vm1:vm0\"\nduration = \"200ms\"\n{lines}\n");
+    // As many as there is time for, and it is the last ones.
+    assert_eq!(
+        moves(&phase("start = \"10 per second\"")),
+        [vec![(0, 10), (100, 11)]]
+    );
+    assert_eq!(
+        moves(&format!(
+            "{}{}",
+            phase("start = \"new at 50 per second\""),
+            phase("stop = [\"vm0\", \"2 at 10 per second\"]\nwarmup = \"1s\"")
+        )),
+        [
+            (0..8).map(|i| (u64::from(i) * 20, 4 + i)).collect(),
+            vec![],
+            vec![(0, 0), (0, 11), (100, 10)]
+        ]
+    );
+    assert_eq!(
+        moves(&format!(
+            "{}{}",
+            phase("start = 2"),
+            phase("start = \"vm3\"")
+        )),
+        [vec![(0, 10), (0, 11)], vec![(0, 3)]]
+    );
+    let cases = [
+        (
+            phase("start = \"soon\""),
+            "line 10: start = soon: allowed are VMs",
+        ),
+        (phase("start = \"0 per second\""), "allowed are VMs"),
+        (phase("start = 0"), "allowed are VMs"),
+        (phase("start = \"vm12\""), "there is no vm12"),
+        (phase("start = 13"), "there are only 12 left"),
+        (
+            phase("start = \"new at 10 per second\""),
+            "the last comes after 700ms, and the phase ends after 200ms",
+        ),
+        (phase("start = [\"vm3\", \"old\"]"), "started already"),
+        (
+            phase("start = \"vm3\"\nstop = \"vm3\""),
+            "vm3 is not up at the beginning",
+        ),
+        (phase("stop = [\"vm3\", \"vm3\"]"), "vm3 is not up"),
+        (
+            "[[phase]]\nping = \"vm1:vm0\"\ncount = 1\nstart = \"9 per second\"\n".to_owned(),
+            "how many that is nobody says",
+        ),
+        (
+            phase("start = \"vm3\"\nramp = \"1:2:2\""),
+            "ramp = 1:2:2: not allowed in a phase with start",
+        ),
+        ("start = \"vm3\"\n".to_owned(), "there is no \"start\""),
+    ];
+    for (phases, expected) in cases {
+        let error = plan(&phases).expect_err(&phases);
+        assert!(error.contains(expected), "{phases}: {error}");
+        assert_eq!(error.lines().count(), 1);
+    }
+    let error = file(&format!("fabric = \"none\"\n{}", phase("start = 1"))).expect_err("no");
+    assert!(error.contains("not allowed with --fabric none"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::picture::{self, Line};
+use super::super::text::hints;
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport};
 use super::flows::flows;
@@ -21,7 +22,7 @@ pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     body += &expectations(report);
     body += &tiles(report);
     body += &pictures(report)?;
-    if report.totals.attempted() > 0 {
+    if report.totals.attempted() > 0 || report.lease_ns.count > 0 {
         body += &latencies(report);
     }
     if !report.phases.is_empty() {
@@ -98,6 +99,14 @@ fn tiles(report: &Report) -> String {
 fn pictures(report: &Report) -> io::Result<String> {
     let mut html = String::new();
     let histograms = &report.histograms;
+    if report.lease_ns.count > 0 {
+        html += &figure(
+            "Histogram of the leases",
+            "How many VMs got their address by DHCP after how long.",
+            &[],
+            |size| picture::histogram(&histograms.lease, size),
+        )?;
+    }
     if report.rtt_ns.count == 0 {
         return Ok(html);
     }
@@ -238,6 +247,9 @@ fn inside(report: &Report) -> String {
             .iter()
             .map(|(reason, frames)| vec![Cell::new(reason.name()), Cell::new(count(frames))]);
         html += &table(&["dropped because", "frames"], rows, false);
+        for (reason, hint) in hints(&report.drops) {
+            html += &format!("<p>{reason}: {hint}.</p>\n");
+        }
     }
     html + "</section>\n"
 }

@@ -70,6 +70,29 @@ fn pings_begin_when_every_vm_has_probed_for_its_address() {
 }
 
 #[test]
+fn a_vm_that_gets_no_address_holds_the_others_up_for_a_while_and_no_longer() {
+    for wait in [Duration::from_secs(2), Duration::ZERO] {
+        let dhcp = |i: u32, config: &mut VmConfig| {
+            if i == 2 {
+                config.ipv4.addressing = Addressing::Dhcp;
+            }
+        };
+        let mut lab = lab(3, Impairments::default(), 56, dhcp);
+        lab.wait_for_addresses(wait);
+        let end = ping(&mut lab, MS, 100);
+        let recorder = lab.recorder();
+        assert_eq!(recorder.totals().received, 100);
+        let pinged = end - (Instant::ZERO + wait);
+        assert!((99 * MS..200 * MS).contains(&pinged), "{wait:?}: {end:?}");
+        let addresses = recorder.addresses();
+        let waited = Duration::from_nanos(addresses.waited_ns);
+        assert_eq!((waited, addresses.missing), (wait, 1));
+        let late = recorder.run().lateness().summary().max;
+        assert!(late < Some(1_000_000), "the schedule begins then: {late:?}");
+    }
+}
+
+#[test]
 fn an_address_that_a_vm_has_is_not_taken_by_another_that_probes() {
     let same = |i: u32, config: &mut VmConfig| {
         if i == 2 {

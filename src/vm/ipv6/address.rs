@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::vm::{ANNOUNCE_INTERVAL, ANNOUNCEMENTS};
 use crate::wire::Nonce;
 
 /// Addresses that a VM has at most; router advertisements make no more of them.
@@ -55,8 +56,25 @@ enum State {
         /// By which our own probe is known if it comes back (RFC 7527).
         nonce: Nonce,
     },
+    /// It is used, and announcements of it are still to be sent.
+    Announcing {
+        /// Announcements sent so far.
+        sent: u8,
+        /// When the next one is due.
+        at: Instant,
+    },
     /// It is used.
     Assigned,
+}
+
+impl State {
+    /// Of an address that is used from `now` on, and announced that much later, if at all.
+    fn used(now: Instant, announce: Option<Duration>) -> State {
+        announce.map_or(State::Assigned, |delay| State::Announcing {
+            sent: 0,
+            at: now + delay,
+        })
+    }
 }
 
 /// One address of a VM.
@@ -75,41 +93,51 @@ pub(super) enum AddressDue {
     Probe(Ipv6Addr, Nonce),
     /// It may be used from now on.
     Ready(Ipv6Addr),
+    /// Tell everybody that the VM has it.
+    Announce(Ipv6Addr),
     /// Its time is over; it is gone.
     Expired(Ipv6Addr),
 }
 
 /// The addresses of a VM, its link-local one first.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(Vec<Address>);
+pub(super) struct Addresses {
+    list: Vec<Address>,
+    /// How long after they are taken into use they are announced, if at all.
+    announce: Option<Duration>,
+}
 
 impl Addresses {
-    /// None yet, with room for `count`.
-    pub(super) fn with_room(count: usize) -> Addresses {
-        Addresses(Vec::with_capacity(count))
+    /// None yet, with room for `count`, each to be announced so long after it is taken into use.
+    pub(super) fn with_room(count: usize, announce: Option<Duration>) -> Addresses {
+        Addresses {
+            list: Vec::with_capacity(count),
+            announce,
+        }
     }
 
     /// Takes an address into use at once, or, with a time for the first probe, tries it first. Does nothing when there
     /// is no room, or it is there already.
     pub(super) fn add(
         &mut self,
+        now: Instant,
         interface: Ipv6Interface,
         lifetime: Option<Lifetime>,
         probe: Option<Instant>,
         random: &mut fastrand::Rng,
     ) -> bool {
-        if self.0.len() >= MAX_IPV6_ADDRESSES || self.find(interface.address).is_some() {
+        if self.list.len() >= MAX_IPV6_ADDRESSES || self.find(interface.address).is_some() {
             return false;
         }
         let state = match probe {
-            None => State::Assigned,
+            None => State::used(now, self.announce),
             Some(at) => State::Tentative {
                 sent: 0,
                 at,
                 nonce: std::array::from_fn(|_| random.u8(..)),
             },
         };
-        self.0.push(Address {
+        self.list.push(Address {
             interface,
             state,
             lifetime,
@@ -119,17 +147,19 @@ impl Addresses {
 
     /// The address `address`, used or tentative.
     pub(super) fn find(&self, address: Ipv6Addr) -> Option<&Address> {
-        self.0.iter().find(|a| a.interface.address == address)
+        self.list.iter().find(|a| a.interface.address == address)
     }
 
     /// The same, to be changed.
     pub(super) fn find_mut(&mut self, address: Ipv6Addr) -> Option<&mut Address> {
-        self.0.iter_mut().find(|a| a.interface.address == address)
+        self.list
+            .iter_mut()
+            .find(|a| a.interface.address == address)
     }
 
     /// Gives an address up.
     pub(super) fn remove(&mut self, address: Ipv6Addr) {
-        self.0.retain(|a| a.interface.address != address);
+        self.list.retain(|a| a.interface.address != address);
     }
 
     /// Whether `address` is used.
@@ -139,14 +169,14 @@ impl Addresses {
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Address> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// The address from which packets to `destination` are sent: of those in the same scope the one that is not
     /// deprecated and has most bits in common with it (RFC 6724 section 5, rules 2, 3 and 8).
     pub(super) fn source_for(&self, now: Instant, destination: Ipv6Addr) -> Option<Ipv6Addr> {
         let is_local = is_link_scope(destination);
-        let candidates = self.0.iter().filter(|a| a.is_assigned());
+        let candidates = self.list.iter().filter(|a| a.is_assigned());
         candidates
             .filter(|a| a.interface.address.is_unicast_link_local() == is_local)
             .max_by_key(|a| {
@@ -158,51 +188,61 @@ impl Addresses {
 
     /// When [`Addresses::overdue`] has something.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.0.iter().filter_map(Address::deadline).min()
+        self.list.iter().filter_map(Address::deadline).min()
     }
 
     /// Does one thing that is due at `now`.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<AddressDue> {
         let index = self
-            .0
+            .list
             .iter()
             .position(|a| a.deadline().is_some_and(|at| at <= now))?;
-        let entry = self.0.get_mut(index)?;
+        let entry = self.list.get_mut(index)?;
         let address = entry.interface.address;
         if entry.lifetime.is_some_and(|l| l.valid_until <= now) {
-            self.0.remove(index);
+            self.list.remove(index);
             return Some(AddressDue::Expired(address));
         }
-        let State::Tentative { sent, at, nonce } = &mut entry.state else {
-            return None;
-        };
-        if *sent < DUPLICATE_PROBES {
-            *sent += 1;
-            *at = now + PROBE_INTERVAL;
-            return Some(AddressDue::Probe(address, *nonce));
+        match &mut entry.state {
+            State::Tentative { sent, at, nonce } if *sent < DUPLICATE_PROBES => {
+                *sent += 1;
+                *at = now + PROBE_INTERVAL;
+                Some(AddressDue::Probe(address, *nonce))
+            }
+            State::Tentative { .. } => {
+                entry.state = State::used(now, self.announce);
+                Some(AddressDue::Ready(address))
+            }
+            State::Announcing { sent, at } => {
+                *sent += 1;
+                *at = now + ANNOUNCE_INTERVAL;
+                if *sent >= ANNOUNCEMENTS {
+                    entry.state = State::Assigned;
+                }
+                Some(AddressDue::Announce(address))
+            }
+            State::Assigned => None,
         }
-        entry.state = State::Assigned;
-        Some(AddressDue::Ready(address))
     }
 }
 
 impl Address {
     /// Whether it is used.
     pub(super) fn is_assigned(&self) -> bool {
-        self.state == State::Assigned
+        !matches!(self.state, State::Tentative { .. })
     }
 
     /// Whether a probe with `nonce` is this address's own, come back.
     pub(super) fn is_own_probe(&self, nonce: Option<Nonce>) -> bool {
         match self.state {
             State::Tentative { nonce: own, .. } => nonce == Some(own),
-            State::Assigned => false,
+            State::Announcing { .. } | State::Assigned => false,
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let tried = match self.state {
-            State::Tentative { at, .. } => Some(at),
+            State::Tentative { at, .. } | State::Announcing { at, .. } => Some(at),
             State::Assigned => None,
         };
         let over = self.lifetime.map(|l| l.valid_until);
@@ -245,7 +285,8 @@ mod tests {
                 preferred_until,
                 valid_until: far,
             };
-            assert!(addresses.add(interface, Some(lifetime), None, &mut random));
+            let start = Instant::ZERO;
+            assert!(addresses.add(start, interface, Some(lifetime), None, &mut random));
         }
         for (destination, source) in [
             ("fe80::9", "fe80::2"),
@@ -270,9 +311,10 @@ mod tests {
                 address: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, i),
                 prefix_length: 64,
             };
-            let added = addresses.add(interface, None, None, &mut random);
+            let start = Instant::ZERO;
+            let added = addresses.add(start, interface, None, None, &mut random);
             assert_eq!(added, usize::from(i) < MAX_IPV6_ADDRESSES);
-            assert!(!addresses.add(interface, None, None, &mut random));
+            assert!(!addresses.add(start, interface, None, None, &mut random));
         }
     }
 }

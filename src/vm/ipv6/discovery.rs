@@ -261,7 +261,10 @@ impl Ipv6 {
             prefix_length: prefix.length,
         };
         let probe = self.probe.then(|| now + START_WAIT.mul_f64(random.f64()));
-        if !self.addresses.add(interface, Some(told), probe, random) {
+        if !self
+            .addresses
+            .add(now, interface, Some(told), probe, random)
+        {
             return None;
         }
         self.listener.changed(now);
@@ -300,6 +303,19 @@ impl Ipv6 {
                         nonce: Some(nonce),
                     };
                     reaction(message.write(envelope, buffer), None)
+                }
+                AddressDue::Announce(target) => {
+                    let message = NeighbourAdvertisement {
+                        target,
+                        target_link: Some(mac),
+                        router: false,
+                        solicited: false,
+                        overrides: true,
+                    };
+                    reaction(
+                        message.write(to_group(mac, target, ALL_NODES), buffer),
+                        None,
+                    )
                 }
                 AddressDue::Ready(address) => {
                     if address.is_unicast_link_local() {

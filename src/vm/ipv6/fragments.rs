@@ -8,7 +8,8 @@ use crate::time::Instant;
 use crate::vm::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
 use crate::vm::{Event, Ignored, Reaction, Transmit};
 use crate::wire::{
-    EthernetFrame, Icmpv6Error, Ipv6Fragment, Ipv6Packet, Payload, write_reassembled_ipv6,
+    EthernetFrame, Icmpv6Error, Ipv6Fragment, Ipv6Packet, Payload, write_first_fragment,
+    write_reassembled_ipv6,
 };
 
 /// The largest payload that an IPv6 header can tell of.
@@ -107,7 +108,7 @@ impl Vm {
     ) -> Option<Reaction> {
         let fragments = self.ipv6.as_mut()?.fragments.as_mut()?;
         let datagram = fragments.expire(now)?;
-        let length = write_reassembled_ipv6(&datagram.headers, &datagram.payload, buffer);
+        let length = write_first_fragment(&datagram.headers, &datagram.payload, buffer);
         let source = datagram.source();
         fragments.recycle(datagram);
         let error = (Icmpv6Error::TIME_EXCEEDED, REASSEMBLY_TIME_EXCEEDED, 0);

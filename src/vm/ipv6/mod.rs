@@ -17,14 +17,15 @@ use std::time::Duration;
 
 use super::ipv4::TIME_TO_LIVE;
 use super::reassembly::Datagram;
+use super::tcp::receive_ipv6_tcp;
 use super::{
     Event, Ignored, PingId, PingOutcome, Reaction, SessionConfig, SessionId, Transmit, Vm, ping,
 };
 use crate::time::Instant;
 use crate::wire::{
     ETHER_TYPE_IPV6, Icmpv6EchoRequest, Icmpv6Message, Ipv6Envelope, Ipv6Packet, MacAddr,
-    NeighbourAdvertisement, PROTOCOL_ICMPV6, PROTOCOL_UDP, UpperLayer, multicast_mac,
-    turn_into_icmpv6_echo_reply, turn_into_ipv6_udp_echo,
+    NeighbourAdvertisement, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TcpSegment, UpperLayer,
+    multicast_mac, turn_into_icmpv6_echo_reply, turn_into_ipv6_udp_echo,
 };
 
 pub use self::address::{
@@ -73,6 +74,8 @@ pub(super) enum Received {
         offset: usize,
         hop_limit: u8,
     },
+    /// It is for a TCP port at which nobody listens, to be answered with a reset in place.
+    Reset(TcpSegment),
     /// It was the last fragment of this one.
     Whole(Datagram),
     /// It is a fragment that waits for others.
@@ -158,6 +161,12 @@ impl Vm {
                 ..
             }) => self.receive_ipv6_udp(packet, offset, payload),
             Ok(UpperLayer::Whole {
+                protocol: PROTOCOL_TCP,
+                offset,
+                payload,
+                ..
+            }) => receive_ipv6_tcp(packet, offset, payload),
+            Ok(UpperLayer::Whole {
                 protocol, named_at, ..
             }) => self.refuse_protocol(packet, protocol, named_at),
         }
@@ -223,6 +232,7 @@ impl Vm {
                 let length = self.write_refusal(now, &refusal, buffer, length);
                 return Ok(reaction(length, event));
             }
+            Received::Reset(segment) => return Ok(self.reset_ipv6(&segment, frame)),
             Received::Whole(datagram) => return self.receive_ipv6_whole(now, datagram, buffer),
             Received::Wait => return Ok(Reaction::default()),
         };

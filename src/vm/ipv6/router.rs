@@ -33,6 +33,15 @@ pub(super) struct Routes {
 }
 
 impl Routes {
+    /// By `gateway`, for good, if there is one.
+    pub(super) fn by(gateway: Option<Ipv6Addr>) -> Routes {
+        let for_good = Instant::from_nanos(u64::MAX);
+        Routes {
+            default: gateway.map(|gateway| (gateway, for_good)),
+            ..Routes::default()
+        }
+    }
+
     /// Asks for routers from `at` on.
     pub(super) fn solicit(&mut self, at: Instant) {
         self.soliciting = Some((at, 0));

@@ -20,12 +20,17 @@ const ALL_NODES_OF_INTERFACE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0,
 pub struct Ipv6Config {
     /// An address that it is told.
     pub interface: Option<Ipv6Interface>,
+    /// Who takes packets for other networks, until a router says that it does.
+    pub gateway: Option<Ipv6Addr>,
     /// Whether it asks if somebody else has an address before it uses it (RFC 4862 section 5.4).
     pub probe: bool,
     /// Whether it takes addresses and a default router from router advertisements.
     pub slaac: bool,
     /// How long after its start it reports the groups that it listens to. Many VMs that do so at once are a storm.
     pub report: Duration,
+    /// Whether it announces its addresses (RFC 4861 section 7.2.6), and how long after its start, or after it has made
+    /// sure of one.
+    pub announce: Option<Duration>,
 }
 
 /// What a VM knows and does on IPv6.
@@ -53,8 +58,8 @@ impl Ipv6 {
         random: &mut fastrand::Rng,
     ) -> Ipv6 {
         let mut ipv6 = Ipv6 {
-            addresses: Addresses::with_room(2),
-            routes: Routes::default(),
+            addresses: Addresses::with_room(2, config.announce),
+            routes: Routes::by(config.gateway),
             listener: Listener::default(),
             fragments: None,
             limiter: ErrorLimiter::default(),
@@ -70,7 +75,7 @@ impl Ipv6 {
         };
         for interface in [Some(link_local), config.interface].into_iter().flatten() {
             let probe = config.probe.then_some(start);
-            ipv6.addresses.add(interface, None, probe, random);
+            ipv6.addresses.add(now, interface, None, probe, random);
         }
         // Reports come before the probe, so that a switch that looks at them passes the answers (RFC 4862 section 5.4.2).
         let report = if config.probe {
@@ -89,6 +94,11 @@ impl Ipv6 {
     /// Whether an address is still tried, or a router still looked for.
     pub(in crate::vm) fn is_configuring(&self) -> bool {
         self.routes.is_soliciting() || self.addresses.iter().any(|a| !a.is_assigned())
+    }
+
+    /// Hop limit of packets for which nothing else is asked.
+    pub(in crate::vm) const fn hop_limit(&self) -> u8 {
+        self.hop_limit
     }
 
     /// When there is something to do.

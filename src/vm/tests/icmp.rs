@@ -137,7 +137,8 @@ fn errors_are_limited_as_in_linux_and_never_sent_about_what_many_got() {
             let mut frame = datagram.clone();
             frame.resize(600, 0);
             let kind = IcmpErrorKind::PORT_UNREACHABLE;
-            let length = turn_into_icmp_error(&mut frame, kind, PEER_MAC, PEER, 64, 1).unwrap();
+            let length =
+                turn_into_icmp_error(&mut frame, (kind, 0), PEER_MAC, PEER, 64, 1).unwrap();
             frame.truncate(length);
             frame[0..6].copy_from_slice(&MAC.0);
             sealed(frame, |f| f[30..34].copy_from_slice(&IP.octets()))
@@ -186,7 +187,7 @@ fn error_about(bench: &Bench, length: usize, kind: IcmpErrorKind, from: Ipv4Addr
     frame.resize(2_000, 0);
     // On the way the time to live has gone down, and the quoted checksum with it is another one.
     frame[22] -= 3;
-    let length = turn_into_icmp_error(&mut frame, kind, PEER_MAC, from, 64, 1).unwrap();
+    let length = turn_into_icmp_error(&mut frame, (kind, 0), PEER_MAC, from, 64, 1).unwrap();
     frame.truncate(length);
     frame
 }
@@ -304,4 +305,51 @@ fn a_request_with_options_is_answered() {
     let (reply, _) = bench.receive(ms(0), &frame);
     let expected = "IPv4 10.77.0.2 > 10.77.0.3, ICMP echo reply id 1 seq 1 (16 bytes)";
     assert_eq!(reply.as_deref(), Some(expected));
+}
+
+#[test]
+fn the_short_way_of_a_plain_echo_ends_where_the_long_way_does() {
+    let mut random = fastrand::Rng::with_seed(6);
+    let (mut short_ways, mut answers) = (0, 0);
+    for round in 0..20_000 {
+        // Two VMs that are the same, each with a ping on its way; what comes is a request, or the reply.
+        let (mut one, mut other) = (Bench::resolved(), Bench::resolved());
+        one.ping(ms(1));
+        other.ping(ms(1));
+        let fill = |payload: &mut [u8]| ping::fill_payload(0, payload);
+        let mut frame = one.echo(round % 2 == 0, one.session.0, 0, PEER, fill);
+        for _ in 0..random.usize(..3) {
+            let at = random.usize(..frame.len().min(60));
+            let any = random.u8(..);
+            frame[at] = random.choice([0, 1, 8, 0x45, 0x40, 0xff, any]).unwrap();
+        }
+        frame.resize(frame.len() + random.usize(..3), 0);
+        if random.bool() && (5..9).contains(&(frame[14] & 0x0f)) {
+            seal(&mut frame);
+        }
+        let length = frame.len();
+        one.buffer[..length].copy_from_slice(&frame);
+        other.buffer[..length].copy_from_slice(&frame);
+        let mut copy = frame.clone();
+        let mut third = Bench::resolved();
+        third.ping(ms(1));
+        let is_short = third.vm.receive_plain_echo(ms(2), &mut copy).is_some();
+        let reaction = one.vm.receive(ms(2), &mut one.buffer, length);
+        assert_eq!(
+            reaction,
+            other.vm.receive_any(ms(2), &mut other.buffer, length),
+            "{frame:x?}"
+        );
+        let sent = reaction.transmit.map_or(0, |transmit| transmit.length);
+        assert_eq!(one.buffer[..sent], other.buffer[..sent], "{frame:x?}");
+        short_ways += usize::from(is_short);
+        answers += usize::from(matches!(
+            reaction.event,
+            Some(Event::Ping(_, PingOutcome::Answered { .. }))
+        ));
+    }
+    assert!(
+        short_ways > 1000 && answers > 1000,
+        "{short_ways} {answers}"
+    );
 }

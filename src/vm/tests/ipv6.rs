@@ -27,6 +27,8 @@ fn config() -> VmConfig {
             probe: false,
             slaac: false,
             report: Duration::ZERO,
+            gateway: None,
+            announce: None,
         }),
         ..VmConfig::new(MAC, IP)
     }
@@ -423,6 +425,58 @@ fn a_router_gives_an_address_and_a_way_out_for_as_long_as_it_says() {
 }
 
 #[test]
+fn what_is_outside_the_network_goes_to_the_gateway() {
+    let gateway = OTHER;
+    let mut bench = bench(with(|ipv6| ipv6.gateway = Some(gateway)), FAR);
+    drain(&mut bench, ms(QUIET));
+    let asked =
+        format!("IPv6 {ADDRESS} > ff02::1:ff00:3, neighbour solicitation, who has {gateway}");
+    assert_eq!(bench.ping(ms(QUIET)), asked);
+    let (sent, _) = bench.receive(ms(QUIET), &advertisement(gateway, ADDRESS, true));
+    let ping = format!("IPv6 {ADDRESS} > {FAR}, ICMPv6 echo request id 1 seq 0 (16 bytes)");
+    assert_eq!(sent, Some(ping));
+    assert_eq!(bench.buffer[..6], PEER_MAC.0);
+}
+
+#[test]
+fn addresses_are_announced_twice_when_they_are_known_to_be_its_own() {
+    let announcements = |config: VmConfig, until: u64| {
+        let mut bench = bench(config, OTHER);
+        let done = drain(&mut bench, ms(until));
+        let told = done.into_iter().filter_map(|(at, what)| {
+            let words = what.split_once("neighbour advertisement, ")?.1;
+            assert!(
+                what.starts_with("IPv6 ") && what.contains(" > ff02::1, "),
+                "{what}"
+            );
+            Some((at, words.to_owned()))
+        });
+        told.collect::<Vec<_>>()
+    };
+    let link_local = format!("fe80::aff:fe4d:2 is at {MAC} override");
+    let global = format!("{ADDRESS} is at {MAC} override");
+    let delay = Some(Duration::from_millis(300));
+    let expected = |start: u64| -> Vec<(u64, String)> {
+        [start, start + 2_000]
+            .into_iter()
+            .flat_map(|at| [(at, link_local.clone()), (at, global.clone())])
+            .collect()
+    };
+    let at_once = with(|ipv6| ipv6.announce = delay);
+    assert_eq!(announcements(at_once, 60_000), expected(300));
+    assert_eq!(announcements(config(), 60_000), []);
+    // A probe, and a second without an answer, come first.
+    let probed = with(|ipv6| {
+        ipv6.announce = delay;
+        ipv6.probe = true;
+    });
+    let found = announcements(probed, 60_000);
+    let start = found[0].0;
+    assert!((1_300..=2_300).contains(&start), "{found:?}");
+    assert_eq!(found, expected(start));
+}
+
+#[test]
 fn routers_are_not_heard_unless_so_told() {
     let (sent, event) = settled().receive(ms(QUIET), &router_advertisement(1800, 3600));
     assert_eq!((sent, ignored(event)), (None, Ignored::IcmpType(134)));
@@ -454,7 +508,7 @@ fn what_it_does_not_speak_is_refused_with_the_error_that_rfc_4443_asks_for() {
     let option = |kind: u8| [58, 0, kind, 4, 0, 0, 0, 0];
     let cases = [
         (
-            packet(ADDRESS, 6, &[0; 20]),
+            packet(ADDRESS, 132, &[0; 20]),
             "parameter problem, code 1, at byte 6",
         ),
         (

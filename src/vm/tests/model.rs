@@ -417,7 +417,8 @@ fn apply(happening: Happening, subject: &mut Subject, model: &mut Model) {
         Happening::Error { peer, sequence } => {
             let mut frame = request(peer, sequence, true);
             let kind = IcmpErrorKind { kind: 3, code: 1 };
-            let length = turn_into_icmp_error(&mut frame, kind, mac(9), address(9), 64, 1).unwrap();
+            let length =
+                turn_into_icmp_error(&mut frame, (kind, 0), mac(9), address(9), 64, 1).unwrap();
             subject.receive(&frame[..length]);
             model.error(peer, sequence.into());
         }

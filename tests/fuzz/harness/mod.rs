@@ -9,8 +9,8 @@ pub use vm::vm;
 
 use tap_reactor::experiment::{Scenario, describe, plan};
 use tap_reactor::wire::{
-    Describe, EthernetFrame, IcmpMessage, LARGEST_FRAME, Payload, UdpDatagram, Vlan, VlanId,
-    take_off,
+    Describe, EthernetFrame, IcmpMessage, LARGEST_FRAME, Payload, TcpSegment, UdpDatagram, Vlan,
+    VlanId, check_options, take_off,
 };
 
 /// Reads a frame in every way in which a VM may read it, as it is and with its checksums put right.
@@ -49,6 +49,8 @@ fn read(frame: &[u8]) {
             assert!(packet.payload_offset + packet.payload.len() <= frame.len());
             let _ = IcmpMessage::parse(&packet);
             let _ = UdpDatagram::parse(&packet);
+            let _ = TcpSegment::parse(&packet);
+            let _ = check_options(packet.options);
         }
         Payload::Ipv6(packet) => {
             let _ = packet.upper_layer();

@@ -97,6 +97,7 @@ fn seal_upper(protocol: u8, pseudo: u64, bytes: &mut [u8]) {
         1 => (2, 0),
         58 => (2, pseudo),
         17 => (6, pseudo),
+        6 => (16, pseudo),
         _ => return,
     };
     if protocol == 17 {

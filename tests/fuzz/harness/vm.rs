@@ -78,6 +78,8 @@ fn config(kind: u8) -> VmConfig {
         probe: bit(3),
         slaac: bit(4),
         report: Duration::ZERO,
+        gateway: bit(1).then(|| "fd77::1".parse().expect("an address")),
+        announce: bit(1).then_some(Duration::from_millis(10)),
     });
     let id = |number| VlanId::new(number).expect("allowed");
     config.vlan = match (bit(5), bit(6)) {

@@ -1,0 +1,117 @@
+//! VMs that come up and leave in the course of a phase.
+
+use super::*;
+use crate::hypervisor::{Change, Move};
+
+const PACINGS: [Pacing; 3] = [
+    Pacing::Interval(MS),
+    Pacing::Rate(2_000.0),
+    Pacing::Window(2),
+];
+
+fn moves(change: Change, vms: std::ops::Range<u32>, gap: Duration) -> Vec<Move> {
+    let at = |(i, vm)| Move {
+        after: gap * i,
+        vm: VmId(vm),
+        change,
+    };
+    (0..).zip(vms).map(at).collect()
+}
+
+/// A lab of so many VMs, of which those from `first` on come up later, with a flow from each to the one before it.
+fn lab(vms: u32, first: u32) -> Lab {
+    let wire = Impairments {
+        delay: MS / 10,
+        ..Impairments::default()
+    };
+    let mut lab = Lab::new(first, wire);
+    lab.addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), u64::from(vms)).unwrap();
+    for vm in first..vms {
+        let plan = lab.addresses.vm(VmId(vm));
+        let config = VmConfig::new(plan.mac, plan.address);
+        lab.hypervisor.expect_vm(VmId(vm), config);
+    }
+    (1..vms).for_each(|vm| lab.flow(vm, vm - 1));
+    lab
+}
+
+#[test]
+fn flows_begin_when_both_of_their_ends_are_up_and_the_boot_of_each_vm_is_timed() {
+    for pacing in PACINGS {
+        let mut lab = lab(10, 2);
+        let mut coming = phase("coming", 9, pacing, None, Some(MS * 200));
+        coming.moves = moves(Change::Start, 2..10, MS * 20);
+        let after = phase("after", 9, pacing, None, Some(MS * 100));
+        let end = lab.run(vec![coming, after]);
+        assert!(end < Instant::ZERO + MS * 400, "{pacing:?}: {end:?}");
+        let recorder = lab.hypervisor.recorder();
+        assert_eq!(recorder.totals().failed(), 0, "{pacing:?}");
+        assert_eq!(recorder.totals().unsent, 0, "{pacing:?}");
+        // vm0 pings nobody; each of the others took a resolution and a round trip.
+        let boot = recorder.boot().summary();
+        assert_eq!(boot.count, 9, "{pacing:?}");
+        assert!(boot.max < Some(20_000_000), "{pacing:?}: {boot:?}");
+        let sent: Vec<u64> = recorder.flows().iter().map(|f| f.totals().sent).collect();
+        assert!(sent.is_sorted_by(|a, b| a >= b), "{pacing:?}: {sent:?}");
+        assert!(sent[8] > 0, "{pacing:?}: {sent:?}");
+    }
+}
+
+#[test]
+fn a_phase_with_a_count_ends_when_those_who_came_late_have_sent_theirs() {
+    for pacing in PACINGS {
+        let mut lab = lab(6, 1);
+        let mut only = phase("", 5, pacing, Some(7), None);
+        only.moves = moves(Change::Start, 1..6, MS * 50);
+        let end = lab.run(vec![only]);
+        assert!(end >= Instant::ZERO + MS * 200, "{pacing:?}");
+        assert!(end < Instant::ZERO + MS * 400, "{pacing:?}: {end:?}");
+        let totals = lab.hypervisor.recorder().totals();
+        assert_eq!((totals.sent, totals.received), (35, 35), "{pacing:?}");
+    }
+}
+
+#[test]
+fn vms_that_leave_take_their_flows_along_and_leave_those_of_others_untouched() {
+    for pacing in PACINGS {
+        let mut lab = lab(10, 10);
+        let before = phase("before", 9, pacing, None, Some(MS * 100));
+        let mut leaving = phase("leaving", 9, pacing, None, Some(MS * 100));
+        // From the last one down, so that nobody is pinged who is gone.
+        leaving.moves = moves(Change::Stop, 5..10, MS * 10);
+        leaving
+            .moves
+            .iter_mut()
+            .for_each(|m| m.vm = VmId(14 - m.vm.0));
+        let after = phase("after", 9, pacing, None, Some(MS * 100));
+        lab.run(vec![before, leaving, after]);
+        let gone = |vm: u32| lab.hypervisor.vm(VmId(vm)).is_none();
+        assert!((5..10).all(gone) && !(0..5).any(gone), "{pacing:?}");
+        let recorder = lab.hypervisor.recorder();
+        assert_eq!(recorder.totals().failed(), 0, "{pacing:?}");
+        let flows = recorder.flows();
+        for (vm, flow) in (1..).zip(flows) {
+            let totals = flow.totals();
+            let under_way = totals.sent - totals.received;
+            assert!(
+                under_way <= if vm < 5 { 0 } else { 2 },
+                "{pacing:?}: vm{vm}"
+            );
+        }
+        assert!(
+            flows[0].totals().sent > flows[8].totals().sent,
+            "{pacing:?}"
+        );
+    }
+}
+
+#[test]
+fn a_flow_of_which_an_end_never_comes_holds_nothing_up() {
+    for pacing in PACINGS {
+        let mut lab = lab(3, 2);
+        let end = lab.run(vec![phase("", 2, pacing, Some(5), None)]);
+        assert!(end < Instant::ZERO + MS * 50, "{pacing:?}: {end:?}");
+        let totals = lab.hypervisor.recorder().totals();
+        assert_eq!((totals.sent, totals.received), (5, 5), "{pacing:?}");
+    }
+}
