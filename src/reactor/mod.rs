@@ -16,6 +16,7 @@ mod attention;
 mod narrator;
 mod prediction;
 mod spinning;
+mod wakeup;
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,6 +30,7 @@ use self::attention::{Attention, Look};
 pub use self::narrator::Narrator;
 use self::prediction::Prediction;
 use self::spinning::Spinning;
+use self::wakeup::Wakeup;
 use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use nix::sys::signal::Signal;
@@ -52,8 +54,8 @@ const MOVE_BUDGET: usize = 1;
 const FOLLOW_BUDGET: usize = 3;
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
-/// A deadline nearer than this is not worth arming the timer for.
-const NEAR: Duration = Duration::from_micros(5);
+/// A deadline nearer than this is polled for: to sleep and wake takes a core about as long.
+const NEAR: Duration = Duration::from_micros(20);
 
 /// Why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +112,7 @@ pub struct Reactor {
     prediction: Prediction,
     attention: Attention,
     spinning: Spinning,
+    wakeup: Wakeup,
     buffer: Vec<u8>,
     narrator: Option<Narrator>,
     watch: Option<Watch>,
@@ -143,6 +146,7 @@ impl Reactor {
             prediction: Prediction::default(),
             attention: Attention::default(),
             spinning: Spinning::default(),
+            wakeup: Wakeup::default(),
             buffer: vec![0; LARGEST_FRAME],
             narrator: None,
             watch: None,
@@ -267,7 +271,7 @@ impl Reactor {
             Some(Duration::ZERO)
         } else {
             if let Some(deadline) = deadline {
-                self.timer.arm(deadline)?;
+                self.timer.arm(self.wakeup.before(now, deadline))?;
             }
             self.attend_to_all(hypervisor)?;
             None
@@ -279,6 +283,13 @@ impl Reactor {
         }
         let before = now.nanos_since(self.polled_at);
         self.polled_at = self.clock.now();
+        if timeout.is_none()
+            && let Some(set) = self.timer.armed()
+            && set > now
+            && self.events.iter().all(|event| event.token() == TIMER)
+        {
+            self.wakeup.woke(set, self.polled_at);
+        }
         let poll = self.polled_at.nanos_since(now);
         let recorder = hypervisor.recorder();
         // What came before the poll is work of the last turn, if that had any.
