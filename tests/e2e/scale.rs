@@ -253,13 +253,13 @@ name = "coming"
 ping = ["vm1:vm2", "client:vm0"]
 interval = "20ms"
 start = "client at 100 per second"
-duration = "900ms"
+count = 10
 [[phase]]
 name = "going"
 ping = ["vm1:vm2", "client:vm0"]
 interval = "20ms"
 stop = ["vm[13-22] at 50 per second", "vm3"]
-duration = "900ms"
+count = 30
 "#;
 
 #[test]
