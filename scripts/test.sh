@@ -77,7 +77,7 @@ ensure_packages
 command -v cargo >/dev/null || fail "cargo is missing: install a Rust toolchain (https://rustup.rs)"
 [ -c /dev/net/tun ] || fail "/dev/net/tun is missing: modprobe tun, or give this container the device"
 
-step shellcheck --external-sources scripts/*.sh scripts/conformance/*.sh benches/*.sh benches/peers/*.sh .ci/run
+step shellcheck --external-sources scripts/*.sh scripts/*/*.sh benches/*.sh benches/peers/*.sh .ci/run
 step cargo fmt --check
 step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items

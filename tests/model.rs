@@ -335,7 +335,7 @@ impl Real {
                     let end = frame.len();
                     frame.swap(end - 4, end - 2);
                 }
-                turn_into_echo_reply(&mut frame, 20, mac(neighbour, 0), 64).unwrap();
+                turn_into_echo_reply(&mut frame, 20, mac(neighbour, 0), 64, 1).unwrap();
                 self.buffer[..frame.len()].copy_from_slice(&frame);
                 let reaction = self.vm.receive(now, &mut self.buffer, frame.len());
                 self.tell(reaction);

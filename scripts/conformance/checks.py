@@ -171,7 +171,8 @@ def ping_broadcast(client):
 
 @check("ping -6 ff02::1 (all nodes)")
 def ping_all_nodes(client):
-    text, _ = client.run("ping", "-6", "-n", "-c", "1", "-W", "2", f"ff02::1%{client.interface}")
+    # The first answer is the client's own; the others come while the second request is waited for.
+    text, _ = client.run("ping", "-6", "-n", "-c", "2", "-W", "2", f"ff02::1%{client.interface}")
     return "answers from its link-local address" if f"from {eui64(client.mac)}%" in text else "silent"
 
 
@@ -339,6 +340,14 @@ for words, name in (((), ""), (("-6",), "-6 ")):
     CHECKS.append((f"nmap {name}-sS closed port", lambda client, w=words: states(nmap(client, *w, "-Pn", "-sS", "-p", "80"))))
 
 
+@check("nmap -O (fingerprint of closed ports)")
+def nmap_fingerprint(client):
+    # What it finds out about identifications depends on how much else goes on.
+    text = nmap(client, "-Pn", "-O", "-p", "80", "--max-os-tries", "1", "-vv", "-d").replace("\nOS:", "")
+    found = re.findall(r"(T[5-7]|U1|IE)\(([^()]*)\)", text)
+    return " ".join(f"{name}({values})" for name, values in dict(found).items()) or "none"
+
+
 @check("nping --icmp --mtu 8 (tiny fragments)")
 def tiny_fragments(client):
     text, _ = client.run("nping", "--icmp", "--mtu", "8", "--data-length", "64", "-c", "3", "--delay", "100ms", "-S", client.source(), "-e", client.interface, client.ipv4)
@@ -373,6 +382,8 @@ def trace(*words):
 
 CHECKS.append(("traceroute (UDP)", trace("traceroute", "-N", "1")))
 CHECKS.append(("traceroute -I (ICMP)", trace("traceroute", "-I", "-N", "1")))
+CHECKS.append(("traceroute -T (TCP)", trace("traceroute", "-T", "-N", "1")))
+CHECKS.append(("traceroute -6 -T (TCP)", trace("traceroute", "-6", "-T", "-N", "1")))
 CHECKS.append(("traceroute -6 (UDP)", trace("traceroute", "-6", "-N", "1")))
 CHECKS.append(("traceroute -6 -I (ICMP)", trace("traceroute", "-6", "-I", "-N", "1")))
 
@@ -470,6 +481,8 @@ for name, layer, fields in (
     ("UDP echo, bad checksum", UDP(sport=4000, dport=7, chksum=0x1234) / Raw(b"12345678"), {}),
     ("UDP echo, empty", UDP(sport=4000, dport=7), {"wait_for": is_udp}),
     ("TCP SYN, closed port", TCP(sport=4000, dport=80, flags="S"), {}),
+    ("TCP ACK, closed port", TCP(sport=4000, dport=80, flags="A", ack=77), {}),
+    ("TCP reset, closed port", TCP(sport=4000, dport=80, flags="R"), {}),
     ("TCP SYN, bad checksum", TCP(sport=4000, dport=80, flags="S", chksum=0x1234), {}),
 ):
     CHECKS.append((f"IPv4: {name}", lambda client, l=layer, f=fields: client.frames4(l, **f)))

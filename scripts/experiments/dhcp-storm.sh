@@ -30,6 +30,4 @@ ip netns exec "$name" dnsmasq --keep-in-foreground --conf-file=/dev/null --user=
     --interface=br0 --bind-dynamic --no-ping --leasefile-ro --quiet-dhcp --dhcp-lease-max=20000 \
     --dhcp-range=10.77.1.1,10.77.200.254,255.255.0.0,1h &
 server=$!
-status=0
-"$program" --scenario scripts/experiments/dhcp-storm.toml --netns "$name" "$@" || status=$?
-exit "$status"
+"$program" --scenario scripts/experiments/dhcp-storm.toml --netns "$name" "$@"

@@ -1,6 +1,7 @@
 //! The whole plan in words, for `--dry-run`.
 
 use std::fmt::{self, Display, Write};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -98,6 +99,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     if let Some(neighbours) = neighbours(experiment) {
         writeln!(out, "{neighbours}")?;
     }
+    habits(out, experiment)?;
     writeln!(
         out,
         "timeout of a ping: {}",
@@ -131,6 +133,40 @@ pub fn neighbours(experiment: &Experiment) -> Option<String> {
         None => String::new(),
     };
     Some(format!("neighbours: {how}{why}"))
+}
+
+/// What all VMs do beside answering and pinging.
+fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
+    let guests = &experiment.guests;
+    let gateways = [
+        guests.gateway.map(IpAddr::V4),
+        guests.ipv6.and_then(|plan| plan.gateway).map(IpAddr::V6),
+    ];
+    for gateway in gateways.into_iter().flatten() {
+        writeln!(out, "what is for other networks goes to {gateway}")?;
+    }
+    let slaac = guests.ipv6.is_some_and(|plan| plan.slaac);
+    for (is_so, habit) in [
+        (guests.probe, "ask whether somebody else has their address"),
+        (guests.announce, "announce their addresses"),
+        (guests.udp_echo, "send back what comes to UDP port 7"),
+        (
+            slaac,
+            "take IPv6 addresses and a router from advertisements",
+        ),
+    ] {
+        if is_so {
+            writeln!(out, "the VMs {habit}")?;
+        }
+    }
+    if guests.asks_for_addresses() {
+        writeln!(
+            out,
+            "the pings wait {} at most for VMs without an address",
+            humantime::format_duration(experiment.address_wait)
+        )?;
+    }
+    Ok(())
 }
 
 fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {

@@ -79,6 +79,13 @@ pub struct GuestPlan {
     pub ipv6: Option<Ipv6Plan>,
 }
 
+impl GuestPlan {
+    /// Whether VMs come by an address of theirs only after their start.
+    pub fn asks_for_addresses(&self) -> bool {
+        self.dhcp || self.probe || self.ipv6.is_some_and(|plan| plan.slaac)
+    }
+}
+
 /// What all VMs of a run have in common on IPv6. Each has a link-local address beside, made from its hardware address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv6Plan {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::answer::Asked;
 use super::ipv4::{Action, TIME_TO_LIVE, is_host};
 use super::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
@@ -29,7 +30,8 @@ impl Vm {
         if echo.is_request {
             let header_length = IPV4_HEADER_LENGTH;
             let mac = self.config.mac;
-            let length = turn_into_echo_reply(frame, header_length, mac, TIME_TO_LIVE)?;
+            let id = self.ipv4.next_identification();
+            let length = turn_into_echo_reply(frame, header_length, mac, TIME_TO_LIVE, id)?;
             return Some(Reaction {
                 transmit: Some(Transmit { length, ping: None }),
                 event: None,
@@ -68,12 +70,12 @@ impl Vm {
         packet: &Ipv4Packet<'_>,
     ) -> Result<Action, Ignored> {
         match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
-            IcmpMessage::EchoRequest(_) => Ok(Action::Echo {
+            IcmpMessage::EchoRequest(_) => Ok(Action::Answer(Asked::Echo {
                 header_length: packet.header_length,
-            }),
-            IcmpMessage::TimestampRequest => Ok(Action::Timestamp {
+            })),
+            IcmpMessage::TimestampRequest => Ok(Action::Answer(Asked::Time {
                 header_length: packet.header_length,
-            }),
+            })),
             IcmpMessage::EchoReply(echo) => {
                 let (ping, outcome) = self
                     .receive_echo_reply(now, packet.source, &echo)

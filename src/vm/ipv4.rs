@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::answer::Asked;
 use super::claim::{Claim, PROBE_WAIT};
 use super::dhcp::DhcpClient;
 use super::limiter::ErrorLimiter;
@@ -14,10 +15,9 @@ use super::{
 };
 use crate::time::Instant;
 use crate::wire::{
-    EchoRequest, EthernetFrame, IPV4_HEADER_LENGTH, IcmpErrorKind, Ipv4Envelope, Ipv4Packet,
-    MacAddr, OptionsFault, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Passage, Payload, TcpSegment,
-    answer_options, check_options, replace_options, turn_into_echo_reply,
-    turn_into_timestamp_reply, turn_into_udp_echo, write_first_fragment, write_reassembled,
+    EchoRequest, EthernetFrame, IcmpErrorKind, Ipv4Envelope, Ipv4Packet, MacAddr, OptionsFault,
+    PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Payload, TcpSegment, check_options,
+    write_first_fragment, write_reassembled,
 };
 
 /// Time to live of datagrams for which nothing else is asked, as RFC 1700 recommends.
@@ -29,9 +29,6 @@ const PROTOCOL_IGMP: u8 = 2;
 
 /// How long fragments wait for each other, as in Linux (`ipfrag_time`).
 pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Milliseconds of a day.
-const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 /// What a VM knows and does on IPv4.
 #[derive(Debug)]
@@ -94,21 +91,8 @@ impl Ipv4 {
 /// What is to be done about a datagram.
 #[derive(Debug)]
 pub(super) enum Action {
-    /// It is an echo request, to be answered in place.
-    Echo {
-        /// Bytes of its IPv4 header.
-        header_length: usize,
-    },
-    /// It asks for the time, to be answered in place.
-    Timestamp {
-        /// Bytes of its IPv4 header.
-        header_length: usize,
-    },
-    /// It is for the UDP echo service, to be answered in place.
-    UdpEcho {
-        /// Bytes of its IPv4 header.
-        header_length: usize,
-    },
+    /// It is to be answered in place.
+    Answer(Asked),
     /// It is for a port at which nobody listens, to be answered with a reset in place.
     Reset(TcpSegment),
     /// Its sender is to be told that nobody is there for it.
@@ -184,7 +168,6 @@ impl Vm {
         buffer: &mut [u8],
         length: usize,
     ) -> Result<Reaction, Ignored> {
-        let mac = self.config.mac;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let answer = match action {
             Action::Wait => return Ok(Reaction::default()),
@@ -207,48 +190,13 @@ impl Vm {
             }
             Action::Reset(segment) => return Ok(self.reset_ipv4(&segment, frame)),
             Action::Whole(datagram) => return self.receive_whole(now, datagram, buffer),
-            Action::Echo { header_length } => self
-                .answer_options(now, frame, header_length)
-                .and_then(|length| turn_into_echo_reply(frame, length, mac, TIME_TO_LIVE)),
-            Action::Timestamp { header_length } => {
-                let time = self.time_of_day(now);
-                self.answer_options(now, frame, header_length)
-                    .and_then(|length| {
-                        turn_into_timestamp_reply(frame, length, mac, TIME_TO_LIVE, time)
-                    })
-            }
-            // The service sends a datagram of its own, which has no options.
-            Action::UdpEcho { header_length } => replace_options(frame, header_length, &[])
-                .and_then(|length| turn_into_udp_echo(frame, length, mac, TIME_TO_LIVE)),
+            Action::Answer(asked) => self.answer_ipv4(now, asked, frame),
         };
         let transmit = answer.map(|length| Transmit { length, ping: None });
         self.fit(transmit, buffer).map(|transmit| Reaction {
             transmit,
             event: None,
         })
-    }
-
-    /// Turns the options of the datagram in `frame` into those of its answer. Returns the bytes of the header then.
-    fn answer_options(
-        &self,
-        now: Instant,
-        frame: &mut [u8],
-        header_length: usize,
-    ) -> Option<usize> {
-        if header_length == IPV4_HEADER_LENGTH {
-            return Some(header_length);
-        }
-        let passage = Passage {
-            address: self.address()?,
-            time: self.time_of_day(now),
-        };
-        answer_options(frame, header_length, passage)
-    }
-
-    /// Milliseconds since midnight UTC.
-    fn time_of_day(&self, now: Instant) -> u32 {
-        let since_zero = now.as_nanos() / 1_000_000;
-        ((u64::from(self.config.time_of_day) + since_zero) % DAY_MILLIS) as u32
     }
 
     /// Gives up fragments that have waited long enough, and tells the sender, as Linux does, if the first has come

@@ -6,6 +6,7 @@
 //!
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
+mod answer;
 mod arp;
 mod claim;
 mod config;
@@ -248,7 +249,7 @@ impl Vm {
                 event: self.abandon(ping),
             });
         }
-        let fragment = self.outbox.next(self.config.mtu, buffer);
+        let fragment = self.outbox.next(self.mtu(), buffer);
         if let Some(transmit) = fragment.or_else(|| self.next_resolved(now, buffer)) {
             return Some(Reaction {
                 transmit: Some(transmit),

@@ -15,6 +15,13 @@ use crate::wire::{
 /// Datagrams that may be on their way out at once; the next are dropped.
 pub const MAX_OUTGOING: usize = 64;
 
+/// The largest datagrams that the link carries, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mtu {
+    pub(super) ipv4: u16,
+    pub(super) ipv6: u16,
+}
+
 /// One datagram, whole.
 #[derive(Debug)]
 struct Outgoing {
@@ -61,17 +68,17 @@ impl Outbox {
         true
     }
 
-    /// Builds the next fragment in `buffer`; its datagram has at most `mtu` bytes.
+    /// Builds the next fragment in `buffer`.
     ///
     /// The stamp of a ping belongs to its first fragment: what the fragments take among themselves is part of the
     /// round trip, as it is where the kernel cuts what `ping` has stamped.
-    pub(super) fn next(&mut self, mtu: u16, buffer: &mut [u8]) -> Option<Transmit> {
+    pub(super) fn next(&mut self, mtu: Mtu, buffer: &mut [u8]) -> Option<Transmit> {
         let outgoing = self.queue.front_mut()?;
         let (frame, next) = (&outgoing.frame, outgoing.next);
         let written = if outgoing.is_ipv6 {
-            write_ipv6_fragment(frame, next, usize::from(mtu), buffer)
+            write_ipv6_fragment(frame, next, usize::from(mtu.ipv6), buffer)
         } else {
-            write_fragment(frame, next, usize::from(mtu), buffer)
+            write_fragment(frame, next, usize::from(mtu.ipv4), buffer)
         };
         let ping = outgoing.ping.take();
         let (length, next) = written.unwrap_or_default();
@@ -97,7 +104,19 @@ impl Outbox {
 }
 
 impl Vm {
-    /// Whether the link carries a frame of `length` bytes in one piece.
+    /// What its link carries.
+    pub(super) fn mtu(&self) -> Mtu {
+        let interface = self.config.mtu;
+        Mtu {
+            ipv4: interface,
+            ipv6: self
+                .ipv6
+                .as_ref()
+                .map_or(interface, |ipv6| ipv6.mtu(interface)),
+        }
+    }
+
+    /// Whether the link carries an IPv4 frame of `length` bytes in one piece.
     pub(super) fn carries(&self, length: usize) -> bool {
         length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu)
     }
@@ -111,11 +130,16 @@ impl Vm {
         let Some(Transmit { length, ping }) = transmit else {
             return Ok(None);
         };
-        if self.carries(length) {
+        let mtu = self.mtu();
+        let carries = |mtu: u16| length <= ETHERNET_HEADER_LENGTH + usize::from(mtu);
+        if carries(mtu.ipv4.min(mtu.ipv6)) {
             return Ok(transmit);
         }
         let frame = EthernetFrame::parse(buffer).map_err(Ignored::Malformed)?;
         let is_ipv6 = frame.ether_type == ETHER_TYPE_IPV6;
+        if !is_ipv6 && carries(mtu.ipv4) {
+            return Ok(transmit);
+        }
         let length = if is_ipv6 {
             let identification = self.random.u32(..);
             insert_fragment_header(buffer, length, identification).ok_or(Ignored::OutboxFull)?
@@ -126,6 +150,6 @@ impl Vm {
         if !self.outbox.push(frame, is_ipv6, ping) {
             return Err(Ignored::OutboxFull);
         }
-        Ok(self.outbox.next(self.config.mtu, buffer))
+        Ok(self.outbox.next(mtu, buffer))
     }
 }

@@ -161,7 +161,7 @@ impl Bench {
         };
         request.write(16, fill, &mut frame).unwrap();
         if is_reply {
-            turn_into_echo_reply(&mut frame, 20, PEER_MAC, 64).unwrap();
+            turn_into_echo_reply(&mut frame, 20, PEER_MAC, 64, 1).unwrap();
         }
         frame
     }
@@ -459,6 +459,23 @@ fn an_echo_request_is_answered_to_whom_it_came_from() {
         Some("IPv4 10.77.0.2 > 10.77.0.3, ICMP echo reply id 77 seq 5 (16 bytes)")
     );
     assert_eq!(event, None);
+}
+
+#[test]
+fn answers_and_requests_share_one_row_of_identifications() {
+    // Else fragments of both could be put together.
+    let mut bench = Bench::resolved();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let request = bench.echo(false, 77, 5, PEER, |payload| payload.fill(0xab));
+        bench.receive(ms(0), &request);
+        seen.push([bench.buffer[18], bench.buffer[19]]);
+        bench.ping(ms(0));
+        seen.push([bench.buffer[18], bench.buffer[19]]);
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 6, "{seen:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! UDP (RFC 768): the echo service (RFC 862), what comes from DHCP servers, and ports at which nobody listens.
 
+use super::answer::Asked;
 use super::ipv4::Action;
 use super::{Ignored, Vm};
 use crate::wire::{
@@ -41,8 +42,8 @@ impl Vm {
         if datagram.source_port == ECHO_PORT {
             return Err(Ignored::ClosedPort(port));
         }
-        Ok(Action::UdpEcho {
+        Ok(Action::Answer(Asked::UdpEcho {
             header_length: packet.header_length,
-        })
+        }))
     }
 }

@@ -132,7 +132,8 @@ impl EchoRequest {
     }
 }
 
-/// Turns the echo request in `frame` into its reply, sent from `source_mac`, with `time_to_live`.
+/// Turns the echo request in `frame` into its reply, sent from `source_mac`, with `time_to_live` and
+/// `identification`.
 ///
 /// The caller has parsed the frame: an IPv4 header of `header_length` bytes lies after the Ethernet header, and a sound
 /// echo request after that. Returns the reply's length, link-layer padding cut off, or `None` when the frame is not what
@@ -142,8 +143,15 @@ pub fn turn_into_echo_reply(
     header_length: usize,
     source_mac: MacAddr,
     time_to_live: u8,
+    identification: u16,
 ) -> Option<usize> {
-    let (header, icmp) = ipv4::turn_around(frame, header_length, source_mac, time_to_live)?;
+    let (header, icmp) = ipv4::turn_around(
+        frame,
+        header_length,
+        source_mac,
+        time_to_live,
+        identification,
+    )?;
     let length = ETHERNET_HEADER_LENGTH + header.len() + icmp.len();
     let &mut [ref mut kind, code, c0, c1, ..] = icmp else {
         return None;
@@ -169,13 +177,20 @@ pub fn turn_into_timestamp_reply(
     header_length: usize,
     source_mac: MacAddr,
     time_to_live: u8,
+    identification: u16,
     time: u32,
 ) -> Option<usize> {
     let total_length = ((header_length + TIMESTAMP_LENGTH) as u16).to_be_bytes();
     frame
         .get_mut(ETHERNET_HEADER_LENGTH + 2..ETHERNET_HEADER_LENGTH + 4)?
         .copy_from_slice(&total_length);
-    let (header, icmp) = ipv4::turn_around(frame, header_length, source_mac, time_to_live)?;
+    let (header, icmp) = ipv4::turn_around(
+        frame,
+        header_length,
+        source_mac,
+        time_to_live,
+        identification,
+    )?;
     let length = ETHERNET_HEADER_LENGTH + header.len() + icmp.len();
     icmp.get_mut(..4)?
         .copy_from_slice(&[TYPE_TIMESTAMP_REPLY, 0, 0, 0]);

@@ -148,7 +148,7 @@ impl Ipv4Envelope {
 }
 
 /// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
-/// time to live and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
+/// time to live, an identification of the answerer's (RFC 6864) and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
 ///
 /// Options stay as they are: see [`super::answer_options`]. Returns header and payload of the datagram, link-layer padding
 /// cut off, or `None` when the frame is not what the caller says.
@@ -157,6 +157,7 @@ pub(super) fn turn_around(
     header_length: usize,
     source_mac: MacAddr,
     time_to_live: u8,
+    identification: u16,
 ) -> Option<(&mut [u8], &mut [u8])> {
     let (ethernet, ip) = frame.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
     ethernet.copy_within(6..12, 0);
@@ -165,8 +166,9 @@ pub(super) fn turn_around(
     let (header, payload) = ip
         .get_mut(..total_length)?
         .split_at_mut_checked(header_length)?;
-    // Fragment flags and offset, time to live.
-    *header.get_mut(6..)?.first_chunk_mut()? = [0, 0, time_to_live];
+    let [i0, i1] = identification.to_be_bytes();
+    // Identification, fragment flags and offset, time to live.
+    *header.get_mut(4..)?.first_chunk_mut()? = [i0, i1, 0, 0, time_to_live];
     let addresses: &mut [u8; 8] = header.get_mut(12..)?.first_chunk_mut()?;
     addresses.rotate_left(4);
     match <&mut [u8; IPV4_HEADER_LENGTH]>::try_from(&mut *header) {

@@ -27,6 +27,7 @@ mod mac;
 mod mld;
 mod neighbour_discovery;
 mod plain_echo;
+mod router_discovery;
 mod tcp;
 mod udp;
 mod vlan;
@@ -64,10 +65,11 @@ pub use ipv6_fragment::{
 pub use mac::{MacAddr, ParseMacError};
 pub use mld::{ListenerQuery, ListenerRecord, write_listener_report};
 pub use neighbour_discovery::{
-    AdvertisedPrefix, NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
-    NeighbourSolicitation, Nonce, RouterAdvertisement, write_router_solicitation,
+    NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
+    NeighbourSolicitation, Nonce,
 };
 pub use plain_echo::PlainEcho;
+pub use router_discovery::{AdvertisedPrefix, RouterAdvertisement, write_router_solicitation};
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
     UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo, write_udp,

@@ -1,4 +1,4 @@
-//! Neighbour discovery (RFC 4861): who has an address on the link, and which router there is.
+//! Neighbour discovery (RFC 4861): who has an address on the link. What routers tell is [`super::router_discovery`]'s.
 //!
 //! Messages are valid only if they come from the link itself: their hop limit is 255, which no router lets through
 //! (section 6.1, 7.1).
@@ -7,14 +7,15 @@ use std::net::Ipv6Addr;
 
 use etherparse::icmpv6::{
     Icmpv6PayloadSlice, NdpOptionSlice, NdpOptionType, NdpOptionsIterator,
-    NeighborAdvertisementHeader, PrefixInformation,
+    NeighborAdvertisementHeader,
 };
 use etherparse::{Icmpv6Slice, Icmpv6Type};
 
 use super::error::{Layer, ParseError};
 use super::icmpv6::write;
-use super::ipv6::{ALL_ROUTERS, Ipv6Envelope, Ipv6Packet, multicast_mac};
+use super::ipv6::{Ipv6Envelope, Ipv6Packet};
 use super::mac::MacAddr;
+use super::router_discovery::RouterAdvertisement;
 
 /// The hop limit of every message.
 pub const NEIGHBOUR_DISCOVERY_HOP_LIMIT: u8 = 255;
@@ -22,7 +23,7 @@ pub const NEIGHBOUR_DISCOVERY_HOP_LIMIT: u8 = 255;
 /// `ND_OPT_NONCE` (RFC 3971 section 5.3.2, RFC 7527).
 const OPTION_NONCE: u8 = 14;
 /// Bytes of an option that holds an Ethernet address, and of one that holds a nonce.
-const OPTION_LENGTH: usize = 8;
+pub(super) const OPTION_LENGTH: usize = 8;
 /// Bytes of a target address.
 const TARGET_LENGTH: usize = 16;
 
@@ -40,37 +41,6 @@ pub enum NeighbourDiscovery<'a> {
     Solicitation(NeighbourSolicitation),
     /// Somebody says that it has an address.
     Advertisement(NeighbourAdvertisement),
-}
-
-/// What a router tells (RFC 4861 section 4.2).
-#[derive(Clone, Debug)]
-pub struct RouterAdvertisement<'a> {
-    /// Hop limit for packets to be sent; 0 for "no advice".
-    pub hop_limit: u8,
-    /// For how many seconds it is a default router; 0 for "it is none".
-    pub router_lifetime: u16,
-    /// Its hardware address, if it says so.
-    pub source_link: Option<MacAddr>,
-    /// The MTU of the link, if it says so.
-    pub mtu: Option<u32>,
-    options: NdpOptionsIterator<'a>,
-}
-
-/// A prefix that a router tells of (RFC 4861 section 4.6.2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AdvertisedPrefix {
-    /// The prefix; bits behind its length may be set.
-    pub prefix: Ipv6Addr,
-    /// Its length in bits.
-    pub length: u8,
-    /// Whether its addresses are neighbours.
-    pub on_link: bool,
-    /// Whether hosts may make themselves an address in it (RFC 4862).
-    pub autonomous: bool,
-    /// Seconds for which addresses in it are valid.
-    pub valid_lifetime: u32,
-    /// Seconds for which they are preferred.
-    pub preferred_lifetime: u32,
 }
 
 /// A question for an address (RFC 4861 section 4.3).
@@ -192,33 +162,6 @@ impl<'a> NeighbourDiscovery<'a> {
     }
 }
 
-impl RouterAdvertisement<'_> {
-    /// The prefixes that it tells of, in order.
-    pub fn prefixes(&self) -> impl Iterator<Item = AdvertisedPrefix> {
-        self.options.clone().filter_map(|option| match option {
-            Ok(NdpOptionSlice::PrefixInformation(option)) => {
-                let PrefixInformation {
-                    prefix_length,
-                    on_link,
-                    autonomous_address_configuration,
-                    valid_lifetime,
-                    preferred_lifetime,
-                    prefix,
-                } = option.prefix_information();
-                Some(AdvertisedPrefix {
-                    prefix: Ipv6Addr::from(prefix),
-                    length: prefix_length,
-                    on_link,
-                    autonomous: autonomous_address_configuration,
-                    valid_lifetime,
-                    preferred_lifetime,
-                })
-            }
-            _ => None,
-        })
-    }
-}
-
 impl NeighbourSolicitation {
     /// Builds the frame that carries the question at the start of `buffer`, and returns its length, or `None` when the
     /// buffer is too short. `envelope` names who asks; its hop limit is not looked at.
@@ -248,38 +191,6 @@ impl NeighbourAdvertisement {
     }
 }
 
-/// Builds a router solicitation from `source` at the start of `buffer` (RFC 4861 section 4.1), and returns its length,
-/// or `None` when the buffer is too short. The unspecified address asks without saying where it is.
-pub fn write_router_solicitation(
-    source_mac: MacAddr,
-    source: Ipv6Addr,
-    buffer: &mut [u8],
-) -> Option<usize> {
-    let envelope = Ipv6Envelope {
-        source_mac,
-        destination_mac: multicast_mac(ALL_ROUTERS),
-        source,
-        destination: ALL_ROUTERS,
-        traffic_class: 0,
-        hop_limit: NEIGHBOUR_DISCOVERY_HOP_LIMIT,
-    };
-    let says_where = !source.is_unspecified();
-    let length = if says_where { OPTION_LENGTH } else { 0 };
-    let option = link_option(NdpOptionType::SOURCE_LINK_LAYER_ADDRESS, source_mac);
-    let fill = |body: &mut [u8]| {
-        if says_where {
-            body.copy_from_slice(&option);
-        }
-    };
-    write(
-        &envelope,
-        Icmpv6Type::RouterSolicitation,
-        length,
-        fill,
-        buffer,
-    )
-}
-
 fn write_message(
     envelope: Ipv6Envelope,
     message: Icmpv6Type,
@@ -303,7 +214,7 @@ fn write_message(
     write(&envelope, message, length, fill, buffer)
 }
 
-fn link_option(kind: NdpOptionType, mac: MacAddr) -> [u8; OPTION_LENGTH] {
+pub(super) fn link_option(kind: NdpOptionType, mac: MacAddr) -> [u8; OPTION_LENGTH] {
     option(kind.0, mac.0)
 }
 

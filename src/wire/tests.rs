@@ -67,7 +67,7 @@ fn read_echo(frame: &[u8]) -> (bool, Ipv4Packet<'_>, Echo<'_>) {
 fn a_request_becomes_its_reply_in_place() {
     let mut frame = echo_frame(b"payload of odd length");
     frame.extend_from_slice(&[0; 3]); // padding, as a short frame on a wire has
-    let length = turn_into_echo_reply(&mut frame, IPV4_HEADER_LENGTH, B, 64).unwrap();
+    let length = turn_into_echo_reply(&mut frame, IPV4_HEADER_LENGTH, B, 64, 1).unwrap();
     let ethernet = EthernetFrame::parse(&frame[..length]).unwrap();
     assert_eq!((ethernet.source, ethernet.destination), (B, A));
     let (is_request, packet, echo) = read_echo(&frame[..length]);
@@ -94,7 +94,8 @@ fn the_reply_to_a_request_that_is_all_zeros_has_a_sound_checksum() {
             ..request()
         };
         let length = request.write(payload.len(), |p| p.copy_from_slice(payload), &mut frame);
-        let reply = turn_into_echo_reply(&mut frame[..length.unwrap()], IPV4_HEADER_LENGTH, B, 64);
+        let reply =
+            turn_into_echo_reply(&mut frame[..length.unwrap()], IPV4_HEADER_LENGTH, B, 64, 1);
         let (is_request, _, echo) = read_echo(&frame[..reply.unwrap()]);
         assert!(!is_request);
         assert_eq!(
@@ -213,7 +214,7 @@ proptest! {
     fn any_bytes_are_read_without_a_panic(mut frame in prop::collection::vec(any::<u8>(), 0..200), header_length in 0usize..70) {
         let _ = walk(&frame);
         let _ = Describe(&frame).to_string();
-        let _ = turn_into_echo_reply(&mut frame, header_length, A, 64);
+        let _ = turn_into_echo_reply(&mut frame, header_length, A, 64, 1);
     }
 
     #[test]
@@ -240,7 +241,7 @@ proptest! {
         prop_assert!(is_request);
         prop_assert_eq!((packet.source, packet.destination, packet.time_to_live), (source, destination, time_to_live));
         prop_assert_eq!(echo, Echo { identifier, sequence, payload: &payload });
-        let reply = turn_into_echo_reply(&mut frame[..length], IPV4_HEADER_LENGTH, B, 64).unwrap();
+        let reply = turn_into_echo_reply(&mut frame[..length], IPV4_HEADER_LENGTH, B, 64, 1).unwrap();
         let (is_request, packet, echo) = read_echo(&frame[..reply]);
         prop_assert!(!is_request);
         prop_assert_eq!((packet.source, packet.destination), (destination, source));

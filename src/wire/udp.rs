@@ -110,7 +110,8 @@ pub fn write_udp(
     Some(start + taken)
 }
 
-/// Sends the datagram in `frame` back where it came from (RFC 862), from `source_mac`, with `time_to_live`.
+/// Sends the datagram in `frame` back where it came from (RFC 862), from `source_mac`, with `time_to_live` and
+/// `identification`.
 ///
 /// The caller has parsed the frame. The checksum stays right: it sums up what is turned around, in whatever order.
 /// Returns the frame's length, or `None` when the frame is not what the caller says.
@@ -119,8 +120,15 @@ pub fn turn_into_udp_echo(
     header_length: usize,
     source_mac: MacAddr,
     time_to_live: u8,
+    identification: u16,
 ) -> Option<usize> {
-    let (header, udp) = ipv4::turn_around(frame, header_length, source_mac, time_to_live)?;
+    let (header, udp) = ipv4::turn_around(
+        frame,
+        header_length,
+        source_mac,
+        time_to_live,
+        identification,
+    )?;
     let length = ETHERNET_HEADER_LENGTH + header.len() + udp.len();
     let (source, destination) = udp.get_mut(..4)?.split_at_mut_checked(2)?;
     source.swap_with_slice(destination);

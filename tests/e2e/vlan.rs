@@ -100,24 +100,26 @@ fn tcpdump_sees_the_tags() {
     }
 }
 
+/// Whether the kernel's bridges know VLANs (`CONFIG_BRIDGE_VLAN_FILTERING`).
+fn kernel_filters(lab: &Lab) -> bool {
+    let words = "ip link add probe type bridge vlan_filtering 1";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let is_made = lab.run(&words).status == 0;
+    if is_made {
+        lab.ip("link del probe");
+    }
+    is_made
+}
+
 #[test]
 fn vlan_filtering_puts_each_port_in_its_vlan_or_says_that_the_kernel_cannot() {
     let lab = Lab::new();
-    let filters = lab.run(&[
-        "ip",
-        "link",
-        "add",
-        "probe",
-        "type",
-        "bridge",
-        "vlan_filtering",
-        "1",
-    ]);
     let run = lab.tap_reactor(
         "--netns host --vms 4 --vlan vm[0-1]=100 --vlan vm[2-2]=200 --vlan-filtering --ping vm0:vm1 --count 5 --interval \
          1ms --json",
     );
-    if filters.status != 0 {
+    if !kernel_filters(&lab) {
+        assert!(lab.links().is_empty(), "nothing is left behind");
         let refused = run.expect_status(3);
         assert!(
             refused.stderr.contains("CONFIG_BRIDGE_VLAN_FILTERING"),
@@ -141,4 +143,45 @@ fn vlan_filtering_puts_each_port_in_its_vlan_or_says_that_the_kernel_cannot() {
             .collect();
         assert_eq!(vlans, [vlan], "{port}");
     }
+}
+
+#[test]
+fn where_the_bridges_filter_vlans_meet_across_the_spine_and_at_the_host_and_no_others_do() {
+    let lab = Lab::new();
+    if !kernel_filters(&lab) {
+        return;
+    }
+    // Two ports a bridge: each VLAN has VMs on both leaves. One of them has a tag of its own inside.
+    let layouts = [
+        "--vlan vm[0-0]=100 --vlan vm[2-2]=100",
+        "--vlan vm[0-0]=100.7 --vlan vm[2-2]=100.7 --vlan vm[1-1]=200.7 --vlan vm[3-3]=200.7",
+    ];
+    for layout in layouts {
+        let line = format!(
+            "--netns host --vms 4 --ports-per-bridge 2 {layout} --vlan-filtering --ping vm0:vm2 --ping vm1:vm3 --count 3 --json"
+        );
+        let run = report(&lab.tap_reactor(&line).expect_status(0));
+        assert_eq!(run["totals"]["received"], 6, "{layout}: {run}");
+        assert_eq!(run["drops"]["other_vlan"], serde_json::Value::Null, "{run}");
+        let apart = line
+            .replace("vm0:vm2", "vm0:vm1")
+            .replace("vm1:vm3", "vm2:vm3");
+        let run = report(&lab.tap_reactor(&apart).expect_status(1));
+        assert_eq!(run["totals"]["received"], 0, "{layout}: {run}");
+        assert_eq!(
+            run["drops"]["other_vlan"],
+            serde_json::Value::Null,
+            "the bridge keeps them apart, before a VM could: {run}"
+        );
+    }
+    // The host's side is in every VLAN, by an interface for each.
+    let mut serving =
+        lab.start_tap_reactor("--netns host --vms 2 --vlan vm[0-0]=100 --vlan-filtering");
+    serving.wait_until_it_says("serving");
+    lab.ip("link add link br0 name br0.100 type vlan id 100");
+    lab.ip("link set br0.100 up");
+    lab.ip("address add 10.77.0.1/16 dev br0.100");
+    let ping = |address| lab.run(&["ping", "-n", "-c", "2", "-i", "0.1", "-W", "1", address]);
+    ping("10.77.0.2").expect_status(0);
+    ping("10.77.0.3").expect_status(1);
 }

@@ -53,8 +53,7 @@ pub(super) fn address_wait(
     let Some(setting) = settings.get("address-wait") else {
         return Ok(ADDRESS_WAIT);
     };
-    let is_slow = guests.dhcp || guests.probe || guests.ipv6.is_some_and(|plan| plan.slaac);
-    if !is_slow {
+    if !guests.asks_for_addresses() {
         let why = "nothing to wait for; allowed only with --dhcp, --probe or --slaac";
         return Err(setting.error(why));
     }

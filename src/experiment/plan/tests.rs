@@ -605,3 +605,25 @@ fn the_plan_is_told_in_words() {
         assert!(text.contains(part), "{part}\n{text}");
     }
 }
+
+#[test]
+fn what_the_vms_do_unasked_is_told_too() {
+    let line =
+        "--gateway 10.77.0.1 --gateway fd77::1 --announce --probe --udp-echo --address-wait 3s";
+    let text = super::super::describe(&flags(line).unwrap());
+    for part in [
+        "what is for other networks goes to 10.77.0.1\n",
+        "what is for other networks goes to fd77::1\n",
+        "the VMs ask whether somebody else has their address\n",
+        "the VMs announce their addresses\n",
+        "the VMs send back what comes to UDP port 7\n",
+        "the pings wait 3s at most for VMs without an address\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let plain = super::super::describe(&flags("").unwrap());
+    assert!(
+        !plain.contains("the VMs ") && !plain.contains("wait"),
+        "{plain}"
+    );
+}

@@ -11,7 +11,7 @@ use crate::vm::VmId;
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) tap: Tap,
-    /// The bridge that it is on, as [`Bridges::choose`] says.
+    /// The bridge that it is on, as `Bridges::choose` says.
     pub(super) place: usize,
     /// Frames read since the queue was found empty, those apart that were read where they had just been written.
     pub(super) row: u32,

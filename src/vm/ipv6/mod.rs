@@ -1,9 +1,10 @@
 //! IPv6 (RFC 8200, RFC 4443): what a VM does with a packet, and the pings it sends.
 //!
 //! A VM without IPv6 has none of this: it is a box, or nothing. What addresses there are is [`address`]'s, what routers
-//! tell is [`router`]'s, neighbour discovery is [`discovery`]'s, and errors are [`refusal`]'s.
+//! tell is [`router`]'s, neighbour discovery is [`discovery`]'s, what routers give [`autoconfiguration`]'s, and errors are [`refusal`]'s.
 
 mod address;
+mod autoconfiguration;
 mod discovery;
 mod fragments;
 mod listener;

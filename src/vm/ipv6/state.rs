@@ -43,6 +43,8 @@ pub(in crate::vm) struct Ipv6 {
     pub(in crate::vm) fragments: Option<Box<Reassembly>>,
     pub(super) limiter: ErrorLimiter,
     pub(super) hop_limit: u8,
+    /// The largest packet that the link carries, where a router says that it is smaller than the interface's.
+    pub(super) link_mtu: Option<u16>,
     pub(super) probe: bool,
     pub(super) slaac: bool,
     /// The earliest deadline of the parts above.
@@ -64,6 +66,7 @@ impl Ipv6 {
             fragments: None,
             limiter: ErrorLimiter::default(),
             hop_limit: HOP_LIMIT,
+            link_mtu: None,
             probe: config.probe,
             slaac: config.slaac,
             deadline: None,
@@ -99,6 +102,11 @@ impl Ipv6 {
     /// Hop limit of packets for which nothing else is asked.
     pub(in crate::vm) const fn hop_limit(&self) -> u8 {
         self.hop_limit
+    }
+
+    /// The largest packet to send over an interface that carries those of `interface` bytes.
+    pub(in crate::vm) fn mtu(&self, interface: u16) -> u16 {
+        self.link_mtu.unwrap_or(interface)
     }
 
     /// When there is something to do.

@@ -477,6 +477,42 @@ fn addresses_are_announced_twice_when_they_are_known_to_be_its_own() {
 }
 
 #[test]
+fn what_a_router_says_of_the_links_mtu_holds_if_it_can() {
+    for (mtu, fragments) in [
+        (1280u32, 2),
+        (1499, 2),
+        (1500, 1),
+        (1279, 1),
+        (9000, 1),
+        (0, 1),
+    ] {
+        let mut bench = bench(with(|ipv6| ipv6.slaac = true), FAR);
+        drain(&mut bench, ms(20_000));
+        let mut router = router_advertisement(1800, 3600);
+        router.extend([5, 1, 0, 0]);
+        router.extend(mtu.to_be_bytes());
+        router[19] += 8;
+        seal6(&mut router);
+        bench.receive(ms(20_000), &router);
+        let made: Ipv6Addr = "fd99::aff:fe4d:2".parse().unwrap();
+        let request = Icmpv6EchoRequest {
+            envelope: envelope6(OTHER, made),
+            identifier: 1,
+            sequence: 1,
+        };
+        let frame = built(|frame| request.write(1_452, |_| (), frame));
+        assert_eq!(frame.len(), 14 + 1_500);
+        let (sent, _) = bench.receive(ms(20_000), &frame);
+        let later = std::iter::from_fn(|| bench.poll(ms(20_000))).filter_map(|(sent, _)| sent);
+        let to_asker = |frame: &String| frame.contains(&format!("> {OTHER}, "));
+        let sent: Vec<String> = sent.into_iter().chain(later).filter(to_asker).collect();
+        assert_eq!(sent.len(), fragments, "{mtu}: {sent:?}");
+        let are_fragments = sent.iter().all(|frame| frame.contains("fragment"));
+        assert_eq!(are_fragments, fragments > 1, "{mtu}: {sent:?}");
+    }
+}
+
+#[test]
 fn routers_are_not_heard_unless_so_told() {
     let (sent, event) = settled().receive(ms(QUIET), &router_advertisement(1800, 3600));
     assert_eq!((sent, ignored(event)), (None, Ignored::IcmpType(134)));

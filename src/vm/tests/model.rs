@@ -410,7 +410,7 @@ fn apply(happening: Happening, subject: &mut Subject, model: &mut Model) {
             is_sound,
         } => {
             let mut frame = request(peer, sequence, is_sound);
-            let length = turn_into_echo_reply(&mut frame, 20, mac(peer), 64).unwrap();
+            let length = turn_into_echo_reply(&mut frame, 20, mac(peer), 64, 1).unwrap();
             subject.receive(&frame[..length]);
             model.reply(peer, sequence.into(), is_sound);
         }

@@ -1,0 +1,101 @@
+//! What routers tell, and how they are asked (RFC 4861 section 4.1, 4.2).
+
+use std::net::Ipv6Addr;
+
+use etherparse::Icmpv6Type;
+use etherparse::icmpv6::{NdpOptionSlice, NdpOptionType, NdpOptionsIterator, PrefixInformation};
+
+use super::icmpv6::write;
+use super::ipv6::{ALL_ROUTERS, Ipv6Envelope, multicast_mac};
+use super::mac::MacAddr;
+use super::neighbour_discovery::{NEIGHBOUR_DISCOVERY_HOP_LIMIT, OPTION_LENGTH, link_option};
+
+/// What a router tells (RFC 4861 section 4.2).
+#[derive(Clone, Debug)]
+pub struct RouterAdvertisement<'a> {
+    /// Hop limit for packets to be sent; 0 for "no advice".
+    pub hop_limit: u8,
+    /// For how many seconds it is a default router; 0 for "it is none".
+    pub router_lifetime: u16,
+    /// Its hardware address, if it says so.
+    pub source_link: Option<MacAddr>,
+    /// The MTU of the link, if it says so.
+    pub mtu: Option<u32>,
+    pub(super) options: NdpOptionsIterator<'a>,
+}
+
+/// A prefix that a router tells of (RFC 4861 section 4.6.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AdvertisedPrefix {
+    /// The prefix; bits behind its length may be set.
+    pub prefix: Ipv6Addr,
+    /// Its length in bits.
+    pub length: u8,
+    /// Whether its addresses are neighbours.
+    pub on_link: bool,
+    /// Whether hosts may make themselves an address in it (RFC 4862).
+    pub autonomous: bool,
+    /// Seconds for which addresses in it are valid.
+    pub valid_lifetime: u32,
+    /// Seconds for which they are preferred.
+    pub preferred_lifetime: u32,
+}
+
+impl RouterAdvertisement<'_> {
+    /// The prefixes that it tells of, in order.
+    pub fn prefixes(&self) -> impl Iterator<Item = AdvertisedPrefix> {
+        self.options.clone().filter_map(|option| match option {
+            Ok(NdpOptionSlice::PrefixInformation(option)) => {
+                let PrefixInformation {
+                    prefix_length,
+                    on_link,
+                    autonomous_address_configuration,
+                    valid_lifetime,
+                    preferred_lifetime,
+                    prefix,
+                } = option.prefix_information();
+                Some(AdvertisedPrefix {
+                    prefix: Ipv6Addr::from(prefix),
+                    length: prefix_length,
+                    on_link,
+                    autonomous: autonomous_address_configuration,
+                    valid_lifetime,
+                    preferred_lifetime,
+                })
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Builds a router solicitation from `source` at the start of `buffer` (RFC 4861 section 4.1), and returns its length,
+/// or `None` when the buffer is too short. The unspecified address asks without saying where it is.
+pub fn write_router_solicitation(
+    source_mac: MacAddr,
+    source: Ipv6Addr,
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let envelope = Ipv6Envelope {
+        source_mac,
+        destination_mac: multicast_mac(ALL_ROUTERS),
+        source,
+        destination: ALL_ROUTERS,
+        traffic_class: 0,
+        hop_limit: NEIGHBOUR_DISCOVERY_HOP_LIMIT,
+    };
+    let says_where = !source.is_unspecified();
+    let length = if says_where { OPTION_LENGTH } else { 0 };
+    let option = link_option(NdpOptionType::SOURCE_LINK_LAYER_ADDRESS, source_mac);
+    let fill = |body: &mut [u8]| {
+        if says_where {
+            body.copy_from_slice(&option);
+        }
+    };
+    write(
+        &envelope,
+        Icmpv6Type::RouterSolicitation,
+        length,
+        fill,
+        buffer,
+    )
+}
