@@ -4,7 +4,8 @@
 //!     cargo bench --bench pacing -- --seconds 5 --rate 20000
 //!
 //! 100 flows between 200 VMs on one bridge. Lateness is the time from when the schedule wanted a ping sent to when it
-//! was; CPU is what the kernel charges the process, of one core. Each line has a process of its own.
+//! was; CPU is what the kernel charges the process while pings are sent, of one core. Each line has a process of its own.
+//! Prints a table in Markdown.
 
 mod ping_lab;
 mod reactor_loop;
@@ -17,6 +18,7 @@ use nix::sys::time::TimeValLike;
 use ping_lab::Result;
 use reactor_loop::ReactorLoop;
 use tap_reactor::load::Pacing;
+use tap_reactor::system::Switching;
 
 const FLOWS: u32 = 100;
 /// Pings a second of all flows together.
@@ -65,8 +67,7 @@ fn options() -> Result<Options> {
 
 fn measure_all(options: &Options) -> Result<()> {
     println!(
-        "{:>9} {:>7} {:>10} {:>10} {:>10} {:>10} {:>7}",
-        "pings/s", "spin", "late p50", "late p99", "rtt p50", "turns/s", "CPU"
+        "| pings/s | between pings | lateness p50 | p99 | rtt p50 | turns/s | CPU |\n|---|---|---|---|---|---|---|"
     );
     for rate in RATES {
         for spin in [None, Some("--spin")] {
@@ -84,7 +85,7 @@ fn measure_all(options: &Options) -> Result<()> {
 }
 
 fn measure(rate: u64, options: &Options) -> Result<()> {
-    let mut lab = ReactorLoop::new(FLOWS)?;
+    let mut lab = ReactorLoop::new(FLOWS, Switching::Bridge)?;
     if let Some(spin) = options.spin {
         lab.lab.reactor.spin(spin);
     }
@@ -98,10 +99,10 @@ fn measure(rate: u64, options: &Options) -> Result<()> {
     let turns = lab.lab.hypervisor.recorder().work().turns - turns;
     let phase = lab.lab.hypervisor.recorder().phases().get(phases);
     let phase = phase.ok_or("no phase was measured")?;
-    let micros = |nanos: Option<u64>| format!("{:.1} us", nanos.unwrap_or(0) as f64 / 1e3);
+    let micros = |nanos: Option<u64>| format!("{:.1} µs", nanos.unwrap_or(0) as f64 / 1e3);
     println!(
-        "{rate:>9} {:>7} {:>10} {:>10} {:>10} {:>10.0} {:>5.0} %",
-        options.spin.map_or("", |_| "always"),
+        "| {rate} | {} | {} | {} | {} | {:.0} | {:.0} % |",
+        options.spin.map_or("sleeps", |_| "polls (--spin)"),
         micros(phase.lateness().quantile(0.5)),
         micros(phase.lateness().quantile(0.99)),
         micros(phase.rtt().quantile(0.5)),

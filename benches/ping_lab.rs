@@ -18,6 +18,17 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// How long a ping is waited for: long enough for the flood of a thousand requests.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A reactor, and as many descriptors for it as there may be.
+pub fn reactor() -> Result<Reactor> {
+    raise_descriptor_limit()?;
+    Ok(Reactor::new(StopSignals::new()?)?)
+}
+
+/// A recorder as a run has it.
+pub fn recorder() -> Recorder {
+    Recorder::new(Limits::default())
+}
+
 /// VMs on TAPs, and the reactor that drives them.
 pub struct PingLab {
     pub reactor: Reactor,
@@ -29,14 +40,12 @@ pub struct PingLab {
 
 impl PingLab {
     /// What `lab` says, in the namespace that it names, without a VM as yet.
-    pub fn new(lab: LabConfig) -> Result<PingLab> {
-        raise_descriptor_limit()?;
-        let reactor = Reactor::new(StopSignals::new()?)?;
+    pub fn new(reactor: Reactor, recorder: Recorder, lab: LabConfig) -> Result<PingLab> {
         let vms = lab.vms;
         let fabric = TapFabric::new(reactor.registry()?, lab)?;
         Ok(PingLab {
             reactor,
-            hypervisor: Hypervisor::new(fabric, Recorder::new(Limits::default()), 0),
+            hypervisor: Hypervisor::new(fabric, recorder, 0),
             plan: AddressPlan::new("10.77.0.0/16".parse()?, vms.into())?,
             vms,
             flows: 0,

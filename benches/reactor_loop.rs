@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tap_reactor::load::Pacing;
-use tap_reactor::system::LabConfig;
+use tap_reactor::system::{LabConfig, Switching};
 use tap_reactor::vm::VmId;
 
-use crate::ping_lab::{PingLab, Result};
+use crate::ping_lab::{PingLab, Result, reactor, recorder};
 
 pub struct ReactorLoop {
     pub lab: PingLab,
@@ -14,13 +14,15 @@ pub struct ReactorLoop {
 
 impl ReactorLoop {
     /// A lab with two VMs for each pair, in a private namespace that the calling thread enters.
-    pub fn new(pairs: u32) -> Result<ReactorLoop> {
-        let mut lab = PingLab::new(LabConfig {
+    pub fn new(pairs: u32, switching: Switching) -> Result<ReactorLoop> {
+        let lab = LabConfig {
             vms: 2 * pairs,
+            switching,
             // The bare loop's TAPs have none: both labs are to be of the same kind.
             filter: false,
             ..LabConfig::default()
-        })?;
+        };
+        let mut lab = PingLab::new(reactor()?, recorder(), lab)?;
         lab.populate()?;
         for pair in 0..pairs {
             lab.flow(VmId(2 * pair), VmId(2 * pair + 1))?;

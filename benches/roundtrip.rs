@@ -17,33 +17,22 @@ mod reactor_loop;
 mod system_calls;
 
 use std::process::{Command, ExitCode};
+use std::str::FromStr;
 
 use bare_loop::BareLoop;
 use ping_lab::Result;
 use reactor_loop::ReactorLoop;
+use tap_reactor::system::Switching;
 
-/// Pairs of VMs, and pings outstanding in each pair.
-const CASES: [Case; 5] = [
-    Case {
-        pairs: 1,
-        window: 1,
-    },
-    Case {
-        pairs: 1,
-        window: 64,
-    },
-    Case {
-        pairs: 100,
-        window: 1,
-    },
-    Case {
-        pairs: 100,
-        window: 16,
-    },
-    Case {
-        pairs: 500,
-        window: 1,
-    },
+/// The bare loop always runs on a bridge, which is what everybody would take.
+const CASES: [Case; 7] = [
+    case(Switching::Bridge, 1, 1),
+    case(Switching::Bridge, 1, 64),
+    case(Switching::Bridge, 100, 1),
+    case(Switching::Bridge, 100, 16),
+    case(Switching::Bridge, 500, 1),
+    case(Switching::Xdp, 1, 1),
+    case(Switching::Xdp, 100, 1),
 ];
 
 /// Bytes of a ping on the wire: Ethernet, IPv4 and ICMP headers and 56 bytes of payload.
@@ -51,8 +40,46 @@ const FRAME: usize = 14 + 20 + 8 + 56;
 
 #[derive(Clone, Copy)]
 struct Case {
+    /// What carries the reactor's frames.
+    switching: Switching,
+    /// Pairs of VMs.
     pairs: u32,
+    /// Pings outstanding in each pair.
     window: u32,
+}
+
+const fn case(switching: Switching, pairs: u32, window: u32) -> Case {
+    Case {
+        switching,
+        pairs,
+        window,
+    }
+}
+
+impl Case {
+    fn fabric(self) -> &'static str {
+        match self.switching {
+            Switching::Xdp => "xdp",
+            _ => "bridge",
+        }
+    }
+}
+
+impl FromStr for Case {
+    type Err = Box<dyn std::error::Error>;
+
+    fn from_str(text: &str) -> Result<Case> {
+        let words: Vec<&str> = text.split(',').collect();
+        let switching = match words.get(2) {
+            None | Some(&"bridge") => Switching::Bridge,
+            Some(&"xdp") => Switching::Xdp,
+            Some(other) => return Err(format!("{other} is neither bridge nor xdp").into()),
+        };
+        let [pairs, window, ..] = words.as_slice() else {
+            return Err("--case is PAIRS,WINDOW or PAIRS,WINDOW,xdp".into());
+        };
+        Ok(case(switching, pairs.parse()?, window.parse()?))
+    }
 }
 
 struct Options {
@@ -92,14 +119,7 @@ fn options() -> Result<Options> {
         match word.as_str() {
             "--rounds" => options.rounds = value()?.parse()?,
             "--pings" => options.pings = value()?.parse()?,
-            "--case" => {
-                let value = value()?;
-                let (pairs, window) = value.split_once(',').ok_or("--case is PAIRS,WINDOW")?;
-                options.case = Some(Case {
-                    pairs: pairs.parse()?,
-                    window: window.parse()?,
-                });
-            }
+            "--case" => options.case = Some(value()?.parse()?),
             "--traced" => options.is_traced = true,
             // What `cargo bench` passes to every benchmark.
             "--bench" => {}
@@ -118,12 +138,15 @@ fn measure_all(options: &Options) -> Result<()> {
         options.rounds, options.pings
     );
     println!(
-        "{:>6} {:>7} {:>11} {:>11} {:>7}   ratio of each round, sorted",
-        "pairs", "window", "bare loop", "reactor", "ratio"
+        "{:>6} {:>6} {:>7} {:>11} {:>11} {:>7}   ratio of each round, sorted",
+        "fabric", "pairs", "window", "bare loop", "reactor", "ratio"
     );
     for case in CASES {
         let status = Command::new(std::env::current_exe()?)
-            .args(["--case", &format!("{},{}", case.pairs, case.window)])
+            .args([
+                "--case",
+                &format!("{},{},{}", case.pairs, case.window, case.fabric()),
+            ])
             .args([
                 "--rounds",
                 &options.rounds.to_string(),
@@ -133,8 +156,10 @@ fn measure_all(options: &Options) -> Result<()> {
             .status()?;
         if !status.success() {
             return Err(format!(
-                "the case of {} pairs, window {} failed",
-                case.pairs, case.window
+                "the case of {} pairs, window {} on {} failed",
+                case.pairs,
+                case.window,
+                case.fabric()
             )
             .into());
         }
@@ -144,7 +169,7 @@ fn measure_all(options: &Options) -> Result<()> {
 
 /// Pings of the reactor alone.
 fn run_once(case: Case, pings: u64) -> Result<()> {
-    let mut ours = ReactorLoop::new(case.pairs)?;
+    let mut ours = ReactorLoop::new(case.pairs, case.switching)?;
     ours.rate(case.window, pings / u64::from(case.pairs))?;
     Ok(())
 }
@@ -152,7 +177,7 @@ fn run_once(case: Case, pings: u64) -> Result<()> {
 fn measure(case: Case, options: &Options) -> Result<()> {
     let count = (options.pings / u64::from(case.pairs)).max(u64::from(case.window));
     // The reactor's lab first: it makes the private namespace and keeps everything but pings out of it.
-    let mut ours = ReactorLoop::new(case.pairs)?;
+    let mut ours = ReactorLoop::new(case.pairs, case.switching)?;
     let mut bare = BareLoop::new(case.pairs, case.window)?;
     // Neighbours resolved, addresses learned, caches warm.
     ours.rate(case.window, count.min(1000))?;
@@ -176,7 +201,8 @@ fn measure(case: Case, options: &Options) -> Result<()> {
     let (bare, ours, ratios) = (column(|r| r.0), column(|r| r.1), column(|r| r.2));
     let listed: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
     println!(
-        "{:>6} {:>7} {:>11.0} {:>11.0} {:>7.2}   {}",
+        "{:>6} {:>6} {:>7} {:>11.0} {:>11.0} {:>7.2}   {}",
+        case.fabric(),
         case.pairs,
         case.window,
         median(&bare),

@@ -358,7 +358,8 @@ struct Arguments {
 
 #[derive(StructOpt, Debug)]
 enum Subcommand {
-    /// Remove the links and namespaces that killed runs have left behind, and nothing else
+    /// Remove the links and namespaces that killed runs have left behind, and nothing else: in the network namespace that
+    /// you are in, and in every named one
     Clean,
     /// Read saved runs (.json reports), and tell, merge or compare them
     Report {

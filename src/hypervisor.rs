@@ -7,7 +7,9 @@
 
 mod accounts;
 mod drop_reason;
+mod due;
 mod moves;
+mod phases;
 mod record;
 
 use std::cmp::Reverse;
@@ -17,24 +19,19 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::fabric::{Fabric, Write};
-use crate::load::{Due, FlowId, Load, PhaseLoad};
-use crate::record::{DropReason, Recorder};
-use crate::time::{Instant, earliest};
-use crate::vm::{Event, PingId, PingStart, Reaction, SessionConfig, Unsent, Vm, VmConfig, VmId};
+use crate::load::{FlowId, Load};
+use crate::record::Recorder;
+use crate::time::Instant;
+use crate::vm::{Event, PingId, Reaction, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 use self::moves::Moves;
 pub use self::moves::{Change, Move, Moved};
+pub use self::phases::{ADDRESS_WAIT, Phase};
 
 /// Bytes of fragments that all VMs together hold at once. A single one holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
 pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
-/// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
-const CATCH_UP: Duration = Duration::from_millis(100);
-
-/// How long pings wait for VMs that try an address or look for a DHCP server, when nothing else is said.
-pub const ADDRESS_WAIT: Duration = Duration::from_secs(10);
-
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outgoing {
@@ -68,22 +65,6 @@ pub struct FlowConfig {
     pub session: SessionConfig,
     /// The VM that they go to, if it is one. When a DHCP server gives it an address, they go to that address.
     pub target: Option<VmId>,
-}
-
-/// One part of a run, with a part of the report to itself.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Phase {
-    /// Its name; empty for a run that is not divided.
-    pub name: String,
-    /// Whether its pings count for the run's figures. Those of a warm-up do not.
-    pub is_counted: bool,
-    /// Who pings, and when.
-    pub load: PhaseLoad,
-    /// When it ends even though pings are left; the next phase begins then, and replies under way still count for this
-    /// one. `None` for when every ping is over.
-    pub duration: Option<Duration>,
-    /// The VMs that come up or leave in the course of it, in the order of their times.
-    pub moves: Vec<Move>,
 }
 
 /// A VM and what the hypervisor knows of it.
@@ -285,25 +266,6 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
-    /// Has the first phase wait for VMs that have no address yet, so long at most; [`ADDRESS_WAIT`] if nothing is said.
-    pub fn wait_for_addresses(&mut self, at_most: Duration) {
-        self.address_wait = at_most;
-    }
-
-    /// Begins the first of `phases`; each of the others follows the one before.
-    ///
-    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or when that has been
-    /// [waited for](Hypervisor::wait_for_addresses) long enough. The pings from and to VMs without an address are then
-    /// unresolved, until they have one.
-    pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
-        self.phases = phases.into();
-        if self.configuring > 0 && !self.phases.is_empty() {
-            self.held = Some((now, now + self.address_wait));
-        } else {
-            self.begin_next_phase(now);
-        }
-    }
-
     /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
     /// there is no such VM.
     pub fn receive(
@@ -321,33 +283,6 @@ impl<F: Fabric> Hypervisor<F> {
             .vm
             .receive(now, buffer, length);
         Some(self.settle(now, vm, reaction))
-    }
-
-    /// Does one thing that is due at `now`, with a frame built in `buffer` if it takes one. `None` when nothing is due.
-    ///
-    /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
-    pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
-        let due_by = self.turn_phase(now);
-        // What was due for a VM that has been removed is passed over.
-        while let Some(vm) = self.ready.pop_front() {
-            if let Some(step) = self.poll_vm(now, vm, buffer) {
-                return Some(step);
-            }
-        }
-        while let Some(&Reverse((at, timer))) = self.timers.peek()
-            && at <= now
-        {
-            self.timers.pop();
-            let step = match timer {
-                Timer::PingTimeout(flow) => self.expire_ping(now, flow),
-                Timer::Vm(vm) => self.wake_vm(now, vm, buffer),
-            };
-            if step.is_some() {
-                return step;
-            }
-        }
-        let due = self.load.next(due_by)?;
-        self.start_ping(now, due, buffer)
     }
 
     /// Records that the frame of `ping` is written at `at`.
@@ -370,26 +305,6 @@ impl<F: Fabric> Hypervisor<F> {
             Write::Sent => self.recorder.frame_out(),
             Write::Dropped(reason) => self.recorder.dropped(reason.into()),
         }
-    }
-
-    /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
-    /// comes.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.ready.is_empty() {
-            return Some(Instant::ZERO);
-        }
-        if self.held.is_some() && self.configuring == 0 {
-            return Some(Instant::ZERO);
-        }
-        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let timer = earliest(timer, self.moves.next_at());
-        let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
-        earliest(timer, earliest(self.load.next_at(), phase))
-    }
-
-    /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
-    pub fn is_done(&self) -> bool {
-        self.phases.is_empty() && self.load.is_done() && self.moves.are_done()
     }
 
     /// Whether any VM pings at all.
@@ -432,119 +347,6 @@ impl<F: Fabric> Hypervisor<F> {
         (self.fabric, self.recorder)
     }
 
-    /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
-    /// out: until now, or until the end of a phase that has some left to catch up with.
-    fn turn_phase(&mut self, now: Instant) -> Instant {
-        if let Some((since, until)) = self.held {
-            if self.configuring > 0 && now < until {
-                return now;
-            }
-            self.held = None;
-            let waited = now.nanos_since(since);
-            self.recorder
-                .waited_for_addresses(waited, self.configuring as u64);
-            self.begin_next_phase(now);
-        }
-        match self.phase_end {
-            Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
-                return Instant::from_nanos(end.as_nanos().saturating_sub(1));
-            }
-            // The next begins when this one should have ended, so that lateness does not shift the schedule.
-            Some(end) if end <= now => {
-                let unsent = self.load.forget_overdue(end);
-                self.recorder.unsent(unsent);
-                self.begin_next_phase(end);
-            }
-            _ if !self.phases.is_empty() && self.load.is_done() && self.moves.are_done() => {
-                self.begin_next_phase(now);
-            }
-            _ => {}
-        }
-        now
-    }
-
-    fn begin_next_phase(&mut self, at: Instant) {
-        self.phase_end = None;
-        let Some(phase) = self.phases.pop_front() else {
-            return self.load.stop();
-        };
-        if phase.is_counted {
-            self.recorder.begin_phase(&phase.name, at);
-        } else {
-            self.recorder.begin_warmup(at);
-        }
-        self.load.begin(at, &phase.load);
-        self.moves.begin(at, &phase.moves);
-        self.phase_end = phase.duration.map(|duration| at + duration);
-    }
-
-    fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
-        let owner = self.flows.get(due.flow.index())?.ping?;
-        let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
-        let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
-            PingStart::Transmit(transmit) => Reaction {
-                transmit: Some(transmit),
-                event: None,
-            },
-            PingStart::Waiting => Reaction::default(),
-            PingStart::Unresolved(event, unsent) => {
-                self.recorder.dropped(match unsent {
-                    Unsent::NoRoute => DropReason::NoRoute,
-                    Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
-                    Unsent::OutboxFull => DropReason::FragmentQueueFull,
-                });
-                Reaction {
-                    transmit: None,
-                    event: Some(event),
-                }
-            }
-            PingStart::Refused => {
-                self.recorder.dropped(DropReason::TooManyOutstanding);
-                self.load.finished(now, due.flow);
-                Reaction::default()
-            }
-        };
-        let mut step = self.settle(now, owner.vm, reaction);
-        if let Some(outgoing) = &mut step.outgoing {
-            outgoing.more = due.more;
-        }
-        Some(step)
-    }
-
-    fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
-        self.guests.get_mut(vm.index())?.as_mut()?.armed = None;
-        self.poll_vm(now, vm, buffer)
-    }
-
-    fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
-        let guest = self.guests.get_mut(vm.index())?.as_mut()?;
-        guest.is_ready = false;
-        let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
-        Some(self.settle(now, vm, reaction))
-    }
-
-    /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
-    fn expire_ping(&mut self, now: Instant, flow: FlowId) -> Option<Step> {
-        let state = self.flows.get_mut(flow.index())?;
-        state.is_armed = false;
-        let owner = state.ping?;
-        let event = self
-            .guests
-            .get_mut(owner.vm.index())?
-            .as_mut()?
-            .vm
-            .expire(now, owner.session);
-        self.arm_timeout(flow);
-        Some(self.settle(
-            now,
-            owner.vm,
-            Reaction {
-                transmit: None,
-                event,
-            },
-        ))
-    }
-
     /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
     fn settle(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Step {
         if let Some(event) = &reaction.event {
@@ -567,41 +369,6 @@ impl<F: Fabric> Hypervisor<F> {
             vm,
             outgoing,
             event: reaction.event,
-        }
-    }
-
-    fn schedule(&mut self, vm: VmId) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
-            return;
-        };
-        match guest.vm.poll_at() {
-            None => {}
-            Some(Instant::ZERO) if guest.is_ready => {}
-            Some(Instant::ZERO) => {
-                guest.is_ready = true;
-                self.ready.push_back(vm);
-            }
-            Some(at) if guest.armed.is_some_and(|armed| armed <= at) => {}
-            Some(at) => {
-                guest.armed = Some(at);
-                self.timers.push(Reverse((at, Timer::Vm(vm))));
-            }
-        }
-    }
-
-    fn arm_timeout(&mut self, id: FlowId) {
-        let Some(flow) = self.flows.get_mut(id.index()).filter(|flow| !flow.is_armed) else {
-            return;
-        };
-        let Some(ping) = flow.ping else {
-            return;
-        };
-        let Some(Some(guest)) = self.guests.get(ping.vm.index()) else {
-            return;
-        };
-        if let Some(at) = guest.vm.expires_at(ping.session) {
-            flow.is_armed = true;
-            self.timers.push(Reverse((at, Timer::PingTimeout(id))));
         }
     }
 }

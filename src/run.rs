@@ -1,24 +1,27 @@
 //! One run from set-up to report, in the order in which nothing that was measured can be lost.
 
+mod build;
 mod simulated;
+mod words;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr};
 
 use tap_reactor::experiment::{self, Experiment, VmPlan};
-use tap_reactor::fabric::Fabric;
-use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
-use tap_reactor::load::{FlowId, Target};
+use tap_reactor::hypervisor::Hypervisor;
 use tap_reactor::reactor::{End, Narrator, Reactor};
-use tap_reactor::record::{DropReason, Limits, Recorder};
-use tap_reactor::report::{self, Context, FabricReport, FileError, FlowName, MemoryReport, Report};
+use tap_reactor::record::DropReason;
+use tap_reactor::report::{self, Context, FabricReport, FileError, Report};
 use tap_reactor::system::{
     self, HookEvent, Neighbours, StopSignals, SystemError, TapFabric, resident_bytes,
 };
-use tap_reactor::time::{Clock, Instant, MonotonicClock, unix_millis};
-use tap_reactor::topology::Topology;
-use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
+use tap_reactor::time::{Clock, MonotonicClock, unix_millis};
+use tap_reactor::vm::VmId;
 
+use self::build::{
+    add_flows, create_vms, fill_neighbour_tables, memory, place_flows, recorder,
+    time_of_day_at_zero,
+};
+use self::words::{flow_name, ipv4_words, leased_addresses, serving};
 use crate::cli::Output;
 use crate::progress::{self, Progress};
 
@@ -162,6 +165,14 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
     reactor.end_watch();
+    if matches!(ended, Ok(End::Signal(_)))
+        && hypervisor.fabric().leaves_links_if_killed()
+        && !output.quiet
+    {
+        eprintln!(
+            "tap-reactor: ending; a second signal ends at once and leaves links behind, for tap-reactor clean"
+        );
+    }
     // From here on a second signal ends the process at once.
     let restored = reactor.restore_signals();
     let leased = leased_addresses(experiment, &hypervisor);
@@ -213,191 +224,6 @@ fn hook(experiment: &Experiment, event: HookEvent) -> Result<(), SystemError> {
     match &experiment.lab.hook {
         Some(command) => system::run_hook(command, event, &experiment.lab),
         None => Ok(()),
-    }
-}
-
-fn recorder(experiment: &Experiment) -> Recorder {
-    Recorder::new(Limits {
-        phases: experiment.phases.len().max(1),
-        ..Limits::default()
-    })
-}
-
-/// Milliseconds from midnight UTC to [`Instant::ZERO`]; 0 on a machine that does not know.
-fn time_of_day_at_zero(now: Instant) -> u32 {
-    const DAY: u64 = 24 * 60 * 60 * 1000;
-    let since_zero = now.as_nanos() / 1_000_000;
-    let at_zero = unix_millis().unwrap_or(0).saturating_sub(since_zero);
-    (at_zero % DAY) as u32
-}
-
-/// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
-/// transcript, or a bar. Those that come up later are announced. What time of day it was at [`Instant::ZERO`] they are
-/// told, too.
-fn create_vms<F: Fabric>(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<F>,
-    time_of_day: u32,
-    now: impl Fn() -> Instant,
-    mut on_start: impl FnMut(VmId, &VmPlan),
-) -> Result<(), F::Error> {
-    let newcomers = experiment.newcomers();
-    for (index, plan) in experiment.vms.iter().enumerate() {
-        let vm = VmId(index as u32);
-        let Some(config) = experiment.vm_config(index) else {
-            continue;
-        };
-        let config = VmConfig {
-            time_of_day,
-            ..config
-        };
-        if newcomers.contains(&vm) {
-            hypervisor.expect_vm(vm, config);
-        } else {
-            hypervisor.create_vm_as(vm, now(), config)?;
-            on_start(vm, plan);
-        }
-    }
-    Ok(())
-}
-
-/// What the VMs took, if the kernel tells.
-fn memory(before: Option<u64>, vms: usize) -> Option<MemoryReport> {
-    let (before, rss_bytes) = before.zip(resident_bytes())?;
-    Some(MemoryReport {
-        rss_bytes,
-        per_vm_bytes: rss_bytes.saturating_sub(before) / (vms as u64).max(1),
-    })
-}
-
-/// Tells the recorder which flows cross from one leaf to another.
-fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Recorder) {
-    for (id, flow) in (0..).map(FlowId).zip(&experiment.flows) {
-        if let Target::Vm(target) = flow.target {
-            recorder.place_flow(id, topology.is_across(flow.source, target));
-        }
-    }
-}
-
-fn add_flows(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<impl Fabric>,
-) -> Result<(), RunError> {
-    for flow in &experiment.flows {
-        let refused = || {
-            let source = flow.source;
-            RunError::Plan(format!("{source} has more flows than ICMP can tell apart"))
-        };
-        let session = SessionConfig {
-            destination: experiment.destination(flow).ok_or_else(refused)?,
-            payload_length: flow.payload_length,
-            timeout: experiment.timeout,
-            options: experiment.guests.ping,
-        };
-        let config = FlowConfig {
-            source: flow.source,
-            session,
-            target: match flow.target {
-                Target::Vm(vm) => Some(vm),
-                Target::Address(_) => None,
-            },
-        };
-        hypervisor.add_flow(config).ok_or_else(refused)?;
-    }
-    Ok(())
-}
-
-/// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
-fn flow_name(
-    experiment: &Experiment,
-    leased: &[Option<Ipv4Addr>],
-    index: usize,
-) -> Option<FlowName> {
-    let flow = experiment.flows.get(index)?;
-    let planned = experiment.destination(flow)?;
-    let lease = match flow.target {
-        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm.index()).copied().flatten(),
-        _ => None,
-    };
-    let address = lease.map_or(planned, IpAddr::V4).to_string();
-    let src = flow.source.to_string();
-    Some(match flow.target {
-        Target::Vm(vm) => FlowName {
-            src,
-            dst: vm.to_string(),
-            address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
-        },
-        Target::Address(_) => FlowName {
-            src,
-            dst: address,
-            address: None,
-        },
-    })
-}
-
-/// The addresses that VMs have by the grant of a DHCP server; empty where none was asked.
-fn leased_addresses(
-    experiment: &Experiment,
-    hypervisor: &Hypervisor<impl Fabric>,
-) -> Vec<Option<Ipv4Addr>> {
-    let vms = (0..experiment.vms.len() as u32).map(VmId);
-    let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
-    if experiment.guests.dhcp {
-        vms.map(address).collect()
-    } else {
-        Vec::new()
-    }
-}
-
-/// What a run without pings tells before it waits.
-fn serving(experiment: &Experiment) -> String {
-    let addresses = |index: usize, address: Ipv4Addr| {
-        let address = ipv4_words(experiment, address);
-        let ipv6 = experiment.ipv6_address(VmId(index as u32));
-        ipv6.map_or_else(|| address.clone(), |ipv6| format!("{address} and {ipv6}"))
-    };
-    let last_index = experiment.vms.len().saturating_sub(1);
-    let who = match experiment.vms.as_slice() {
-        [_] if experiment.guests.dhcp => "vm0, its address by DHCP,".to_owned(),
-        [_, ..] if experiment.guests.dhcp => {
-            format!("vm0 to vm{last_index}, their addresses by DHCP,")
-        }
-        [first] => format!("vm0 at {}", addresses(0, first.address)),
-        [first, .., last] => {
-            let first = addresses(0, first.address);
-            let final_address = addresses(last_index, last.address);
-            format!("vm0 to vm{last_index} at {first} to {final_address}")
-        }
-        [] => String::new(),
-    };
-    match experiment.serve {
-        Some(duration) => format!("serving {who} for {}", humantime::format_duration(duration)),
-        None => format!("serving {who} until SIGINT or SIGTERM"),
-    }
-}
-
-/// The address that a VM is told, or where it gets one.
-fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
-    if experiment.guests.dhcp {
-        "an address by DHCP".to_owned()
-    } else {
-        address.to_string()
-    }
-}
-
-/// Makes both ends of every flow known to each other.
-fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
-    for flow in &experiment.flows {
-        let Target::Vm(target) = flow.target else {
-            continue;
-        };
-        for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
-            if let Some(plan) = experiment.vms.get(neighbour.index())
-                && let Some(address) = experiment.address(neighbour, flow.version)
-            {
-                hypervisor.tell_neighbour(vm, address, plan.mac);
-            }
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use cable::Pairs;
-use ping_lab::PingLab;
+use ping_lab::{PingLab, reactor, recorder};
 use support::{enter_own_network, host_lab};
 use tap_reactor::load::Pacing;
 use tap_reactor::reactor::End;
@@ -40,11 +40,11 @@ fn a_ping_between_vms_in_memory_allocates_nothing() {
 #[test]
 fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
     enter_own_network();
-    let mut lab = PingLab::new(LabConfig {
+    let lab = LabConfig {
         vms: 2,
         ..host_lab()
-    })
-    .unwrap();
+    };
+    let mut lab = PingLab::new(reactor().unwrap(), recorder(), lab).unwrap();
     lab.populate().unwrap();
     lab.flow(VmId(0), VmId(1)).unwrap();
     let mut run = |pacing: Pacing, count: u64| -> (AllocationInfo, u64) {

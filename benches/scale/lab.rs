@@ -11,7 +11,7 @@ use tap_reactor::topology::Callers;
 use tap_reactor::vm::VmId;
 
 use crate::cpu_seconds;
-use crate::ping_lab::{PingLab, Result};
+use crate::ping_lab::{PingLab, Result, reactor, recorder};
 
 /// Pings between two VMs: a good third of a second.
 const PINGS: u64 = 50_000;
@@ -64,8 +64,9 @@ pub fn run(options: &Options) -> Result<()> {
     if options.host {
         unshare(CloneFlags::CLONE_NEWNET)?;
     }
+    let (reactor, recorder) = (reactor()?, recorder());
     let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
-    let mut lab = PingLab::new(options.lab()?)?;
+    let mut lab = PingLab::new(reactor, recorder, options.lab()?)?;
     let before = resident_bytes().ok_or("no figure for memory")?;
     lab.populate()?;
     tell("setup", (MonotonicClock.now() - started).as_secs_f64());

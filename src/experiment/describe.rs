@@ -119,6 +119,11 @@ pub fn neighbours(experiment: &Experiment) -> Option<String> {
     let how = match experiment.lab.neighbours {
         Neighbours::Asked => return None,
         Neighbours::Proxied => "the bridge answers ARP requests",
+        Neighbours::Told
+            if experiment.guests.ipv6.is_some() && experiment.spared_deliveries.is_some() =>
+        {
+            "known beforehand, so that nobody asks, and groups are not reported"
+        }
         Neighbours::Told => "known beforehand, so that nobody asks",
     };
     let why = match experiment.spared_deliveries {

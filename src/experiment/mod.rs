@@ -196,7 +196,12 @@ impl Experiment {
             probe: guests.probe,
             gateway: plan.gateway,
             slaac: plan.slaac,
-            report: delay,
+            // Where nobody asks because that would be a flood, nobody floods reports of groups either. Bridges of ours go
+            // without (no multicast snooping).
+            report: match self.spared_deliveries {
+                Some(_) => Duration::MAX,
+                None => delay,
+            },
             announce: guests.announce.then_some(delay),
         });
         let addressing = if guests.dhcp {

@@ -15,8 +15,8 @@ const BUSY: u32 = 2048;
 const FREQUENT: u8 = 4;
 /// TAPs that may be off at once, so that putting them back takes no longer than a hundred round trips.
 const MOST: usize = 1024;
-/// TAPs that are looked at in a turn.
-const LOOKS: usize = 16;
+/// TAPs that are looked at in a turn, mostly in vain: their own pings have them read more often.
+const LOOKS: usize = 4;
 
 /// What is known of one TAP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -24,15 +24,15 @@ pub(super) fn experiment(
     output: &Output,
 ) -> Result<bool, RunError> {
     let switch = simulation.switch(experiment.seed, experiment.lab.filter);
-    let recorder = super::recorder(experiment);
+    let recorder = super::build::recorder(experiment);
     let mut hypervisor = Hypervisor::new(switch, recorder, experiment.seed);
     // It is midnight where time is virtual.
     let midnight = 0;
     let now = || Instant::ZERO;
-    let Ok(()) = super::create_vms(experiment, &mut hypervisor, midnight, now, |_, _| ());
-    super::add_flows(experiment, &mut hypervisor)?;
+    let Ok(()) = super::build::create_vms(experiment, &mut hypervisor, midnight, now, |_, _| ());
+    super::build::add_flows(experiment, &mut hypervisor)?;
     if experiment.lab.neighbours == Neighbours::Told {
-        super::fill_neighbour_tables(experiment, &mut hypervisor);
+        super::build::fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
     hypervisor.wait_for_addresses(experiment.address_wait);
@@ -46,7 +46,7 @@ pub(super) fn experiment(
         &recorder,
         &Context {
             run: &output.command,
-            flows: &|index| super::flow_name(experiment, &[], index),
+            flows: &|index| super::words::flow_name(experiment, &[], index),
             fabric: Some(&FabricReport {
                 kind: "sim".to_owned(),
                 leaves: 0,

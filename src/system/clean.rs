@@ -23,7 +23,8 @@ pub struct Cleaned {
 }
 
 /// Removes the marked links whose run is gone, and nothing else, from the current network namespace and from all named
-/// ones; and named namespaces that such a run made.
+/// ones; and named namespaces that such a run made. All of the named ones, because a run goes into whichever `--netns` names
+/// and leaves no other trace of that than its marks.
 ///
 /// # Errors
 /// When the current namespace can't be looked into, or not be returned to.

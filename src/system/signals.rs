@@ -2,8 +2,6 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token, event};
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -80,42 +78,24 @@ impl AsRawFd for StopSignals {
     }
 }
 
-impl event::Source for StopSignals {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> std::io::Result<()> {
-        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> std::io::Result<()> {
-        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> std::io::Result<()> {
-        SourceFd(&self.as_raw_fd()).deregister(registry)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mio::unix::SourceFd;
+    use mio::{Interest, Token};
     use nix::sys::signal::raise;
 
     #[test]
     fn stop_signals_are_read_instead_of_ending_the_process() {
-        let mut signals = StopSignals::new().unwrap();
+        let signals = StopSignals::new().unwrap();
         let mut poll = mio::Poll::new().unwrap();
         let mut events = mio::Events::with_capacity(4);
         poll.registry()
-            .register(&mut signals, Token(3), Interest::READABLE)
+            .register(
+                &mut SourceFd(&signals.as_raw_fd()),
+                Token(3),
+                Interest::READABLE,
+            )
             .unwrap();
         assert_eq!(signals.take().unwrap(), None);
         for signal in STOP {

@@ -1,5 +1,8 @@
 //! The real fabric: a TAP for each VM, and a Linux bridge or another switch that joins them.
 
+mod making;
+mod port;
+
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -7,18 +10,19 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::bridges::{Bridges, Maker, bridge_links, silence_link};
+use self::making::LEAVING_GROUP;
+use self::port::Port;
+use super::bridges::{Bridges, bridge_links};
 use super::clean::remove_marked;
 use super::error::SystemError;
 use super::filter;
-use super::lab::{LabConfig, Neighbours, Switching};
+use super::lab::{LabConfig, Switching};
 use super::limits::ensure_descriptors;
-use super::links::{LinkChange, index_of};
+use super::links::LinkChange;
 use super::mark::Mark;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
 use super::new_lab::check_free;
-use super::overflow::{Reading, overflows};
 use super::prepared::{attach_tap, check_prepared_lab};
 use super::sysctl;
 use super::tap::Tap;
@@ -32,12 +36,6 @@ pub const FIRST_TAP_TOKEN: usize = 16;
 
 /// Descriptors that a run needs beside those of its TAPs: poll, timer, signals, netlink, a file or two.
 const OTHER_DESCRIPTORS: u64 = 32;
-
-/// TAPs that are removed in one go: half a second in which nobody else on the host can change a link.
-const TAPS_OF_A_GROUP: u32 = 1000;
-/// The first of the run's groups has the bridges, the last what is just being removed; the others have TAPs.
-const TAP_GROUPS: std::ops::Range<u32> = 1..255;
-const LEAVING_GROUP: u32 = TAP_GROUPS.end;
 
 /// The token with which the TAP of `vm` is registered.
 pub const fn token_of(vm: VmId) -> Token {
@@ -71,11 +69,6 @@ pub struct TapFabric {
     has_disciplines: bool,
     /// Where the last frame that was written goes.
     last_destination: [u8; 6],
-}
-
-/// The group of the TAP of `vm` among the groups of the run.
-fn tap_group(vm: VmId) -> u32 {
-    TAP_GROUPS.start + vm.0 / TAPS_OF_A_GROUP % (TAP_GROUPS.end - TAP_GROUPS.start)
 }
 
 /// What carries frames from TAP to TAP.
@@ -156,36 +149,6 @@ impl TapFabric {
         }
     }
 
-    /// Makes what carries frames from TAP to TAP.
-    fn make_carrier(&mut self) -> Result<(), SystemError> {
-        if !self.namespace.ends_with_us() {
-            self.at_end = AtEnd::RemoveMarked;
-        }
-        if self.namespace.is_ours() {
-            // Whoever pings the bridge's address from inside the namespace goes through the loopback interface.
-            let up = LinkChange {
-                up: Some(true),
-                ..LinkChange::default()
-            };
-            self.netlink.change_link("lo", &up)?;
-        }
-        if self.lab.switching == Switching::Xdp {
-            self.carrier = Carrier::Xdp(Box::new(XdpSwitch::load(self.lab.vms)?));
-        }
-        let Some(Ok(topology)) = self.lab.topology() else {
-            return Ok(());
-        };
-        let mut maker = Maker {
-            netlink: &mut self.netlink,
-            lab: &self.lab,
-            mark: &self.mark,
-            silence: !self.namespace.is_ours(),
-            warnings: &mut self.warnings,
-        };
-        self.carrier = Carrier::Bridges(Bridges::make(&mut maker, topology)?);
-        Ok(())
-    }
-
     /// What the system refused without harm to the run, such as switching IPv6 off where `/proc/sys` is read-only:
     /// for the user to know.
     pub fn warnings(&self) -> &[SystemError] {
@@ -215,119 +178,15 @@ impl TapFabric {
         )
     }
 
-    fn make_tap(
-        &mut self,
-        vm: VmId,
-        name: &str,
-        station: &Station,
-    ) -> Result<(Tap, usize), SystemError> {
-        let tap = Tap::create(name)?;
-        if self.has_filters() {
-            tap.attach_filter(&mut filter::program(station))?;
-        }
-        let index = index_of(name)?;
-        if self.has_disciplines {
-            // A TAP queues by itself, and what a discipline would hold beside is a quarter of its memory. Not every kernel
-            // has them, and a run does without.
-            self.has_disciplines = self.netlink.remove_discipline(index).is_ok();
-        }
-        if !self.namespace.is_ours() {
-            silence_link(name, &mut self.warnings);
-        }
-        let mut change = LinkChange {
-            up: Some(true),
-            mtu: Some(self.lab.mtu.into()),
-            group: Some(self.mark.group(tap_group(vm))),
-            alias: Some(&self.alias),
-            tx_queue_length: self.lab.tx_queue_length,
-            ..LinkChange::default()
-        };
-        let mut place = 0;
-        let mut operation = format!("configure link {name}");
-        match &mut self.carrier {
-            Carrier::Bridges(bridges) => {
-                place = bridges.choose(vm);
-                if let Some((bridge, index)) = bridges.get(place) {
-                    change.master = Some(index);
-                    operation = format!("add {name} to bridge {bridge}");
-                }
-            }
-            Carrier::Xdp(switch) => {
-                switch.add(vm, &tap, station)?;
-                change.xdp = Some(switch.program()?);
-                operation = format!("put the XDP switch on {name}");
-            }
-            Carrier::Prepared(_) | Carrier::External => {}
-        }
-        self.netlink
-            .try_change_link(name, &change)
-            .map_err(|refusal| refusal.of(operation))?;
-        if let Some(filtering) = &self.lab.vlan_filtering {
-            let vlan = filtering.of(vm);
-            self.netlink.set_port_vlan(name, index, vlan)?;
-        }
-        self.introduce(vm, (name, index), place, station)?;
-        Ok((tap, place))
-    }
-
-    /// Fills the bridges' tables for `vm`, where that is wanted.
-    fn introduce(
-        &mut self,
-        vm: VmId,
-        (name, index): (&str, u32),
-        place: usize,
-        station: &Station,
-    ) -> Result<(), SystemError> {
-        let Carrier::Bridges(bridges) = &self.carrier else {
-            return Ok(());
-        };
-        if self.lab.neighbours == Neighbours::Asked {
-            return Ok(());
-        }
-        let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
-        if self.lab.neighbours == Neighbours::Told {
-            return self.netlink.teach_bridges(name, station.mac, &ways);
-        }
-        self.netlink.proxy_arp(name, index)?;
-        self.netlink.introduce(name, station, &ways)
-    }
-
-    /// How many frames each VM did not get because its TAP's queue was full, read for all of them at once. To be asked
-    /// at the end of a run: what lies unread in a queue is lost by it.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn queue_drops(&mut self) -> Result<Vec<(VmId, u64)>, SystemError> {
-        let links = self.netlink.links()?;
-        let has_filters = self.has_filters();
-        let mut found = Vec::with_capacity(self.taps.len());
-        for link in &links {
-            let Some(vm) = self.lab.tap_index(&link.name).map(VmId) else {
-                continue;
-            };
-            let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
-                continue;
-            };
-            if link.tx_dropped > 0 && has_filters {
-                port.read_all(link.tx_queue_length);
-            }
-            let reading = Reading {
-                tx_dropped: link.tx_dropped,
-                queue_length: link.tx_queue_length,
-                longest_row: port.longest_row,
-            };
-            found.push((vm, reading));
-        }
-        found.sort_unstable_by_key(|(vm, _)| *vm);
-        let readings: Vec<Reading> = found.iter().map(|(_, reading)| *reading).collect();
-        let overflows = overflows(&readings, has_filters);
-        Ok(found.iter().map(|(vm, _)| *vm).zip(overflows).collect())
-    }
-
     /// Whether a filter stands before each TAP. Not where somebody else has made it: the filter would outlive us. And not
     /// behind XDP, which passes it by.
     fn has_filters(&self) -> bool {
         self.lab.filter && !self.lab.attach && self.lab.switching != Switching::Xdp
+    }
+
+    /// Whether links stay when the process ends without [`TapFabric::remove_all`].
+    pub fn leaves_links_if_killed(&self) -> bool {
+        self.at_end == AtEnd::RemoveMarked
     }
 
     /// Ends the lab: removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel
@@ -493,45 +352,4 @@ impl Fabric for TapFabric {
 fn register(registry: &Registry, vm: VmId, tap: &Tap) -> io::Result<()> {
     let mut source = SourceFd(&tap.as_raw_fd());
     registry.register(&mut source, token_of(vm), Interest::READABLE)
-}
-
-/// The port of one VM.
-#[derive(Debug)]
-struct Port {
-    tap: Tap,
-    /// The bridge that it is on, as [`Bridges::choose`] says.
-    place: usize,
-    /// Frames read since the queue was found empty, those apart that were read where they had just been written.
-    row: u32,
-    /// The most that ever was.
-    longest_row: u32,
-}
-
-impl Port {
-    fn new(tap: Tap, place: usize) -> Port {
-        Port {
-            tap,
-            place,
-            row: 0,
-            longest_row: 0,
-        }
-    }
-
-    /// Takes note that a frame was read from the queue.
-    #[inline]
-    fn count_read(&mut self) {
-        self.row = self.row.saturating_add(1);
-        self.longest_row = self.longest_row.max(self.row);
-    }
-
-    /// Reads what is left, at most `length` frames, for the sake of the count.
-    fn read_all(&mut self, length: u32) {
-        let mut cut_off = [0; 1];
-        for _ in 0..length {
-            if !matches!(self.tap.read(&mut cut_off), Read::Frame(_)) {
-                return;
-            }
-            self.count_read();
-        }
-    }
 }

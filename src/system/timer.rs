@@ -2,8 +2,6 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token, event};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -72,34 +70,12 @@ impl AsRawFd for DeadlineTimer {
     }
 }
 
-impl event::Source for DeadlineTimer {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> std::io::Result<()> {
-        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> std::io::Result<()> {
-        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> std::io::Result<()> {
-        SourceFd(&self.as_raw_fd()).deregister(registry)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::{Clock, MonotonicClock};
+    use mio::unix::SourceFd;
+    use mio::{Interest, Token};
     use std::time::Duration;
 
     #[test]
@@ -108,7 +84,11 @@ mod tests {
         let mut events = mio::Events::with_capacity(4);
         let mut timer = DeadlineTimer::new().unwrap();
         poll.registry()
-            .register(&mut timer, Token(7), Interest::READABLE)
+            .register(
+                &mut SourceFd(&timer.as_raw_fd()),
+                Token(7),
+                Interest::READABLE,
+            )
             .unwrap();
         // Past, present and future; the first is zero, which must not disarm it.
         for ahead in [None, Some(Duration::ZERO), Some(Duration::from_millis(2))] {

@@ -49,13 +49,19 @@ pub(super) fn neighbours(
     if is_told {
         return Ok((Neighbours::Told, None));
     }
-    // Without filters it is the flood that is to be seen. XDP hands a request to whom it concerns, and so does the
-    // simulation; what somebody else's switch does is not ours to spare.
+    // Without filters it is the flood that is to be seen.
     let is_wanted = help == Help::Auto && lab.filter && !settings.switch("dhcp")?;
-    if !is_wanted || is_simulated || lab.switching != Switching::Bridge {
-        return Ok((Neighbours::Asked, None));
-    }
-    let deliveries = |version| deliveries(vms.len(), flows, version);
+    // XDP hands ARP requests to whom they concern, and so does the simulation with everything; what somebody else's switch
+    // does is not ours to spare.
+    let versions: &[IpVersion] = match lab.switching {
+        Switching::Bridge => &[IpVersion::V4, IpVersion::V6],
+        Switching::Xdp => &[IpVersion::V6],
+        Switching::External => &[],
+    };
+    let deliveries = |version| match versions.contains(&version) && is_wanted && !is_simulated {
+        true => deliveries(vms.len(), flows, version),
+        false => 0,
+    };
     let (ipv4, ipv6) = (deliveries(IpVersion::V4), deliveries(IpVersion::V6));
     let spared = ipv4.saturating_add(ipv6);
     if spared <= MOST_DELIVERIES {
@@ -64,6 +70,7 @@ pub(super) fn neighbours(
     // What the bridge can answer, it answers: there is something to measure then. It knows nothing of IPv6 and of VLANs, is
     // left alone where it is somebody else's, and would answer announcements and probes as well.
     let may_be_proxied = ipv6 <= MOST_DELIVERIES
+        && lab.switching == Switching::Bridge
         && !lab.attach
         && vms.iter().all(|vm| vm.vlan.is_none())
         && !settings.switch("announce")?

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::load::{Arrivals, Pacing};
+use crate::wire::MacAddr;
 
 /// The plan that these flags make, `--name value` or `--switch`.
 fn flags(line: &str) -> Result<Experiment, String> {
@@ -182,6 +183,11 @@ fn vms_get_help_where_asking_would_be_a_flood_of_ten_million_and_nobody_said_oth
         ),
         ("--vms 4000 --ping ring --dhcp", Asked, None),
         ("--vms 4000 --ping ring --fabric xdp", Asked, None),
+        (
+            "--vms 4000 --ping ring --fabric xdp --over-ipv6",
+            Told,
+            Some(ring(4000)),
+        ),
         ("--vms 4000 --ping ring --fabric sim", Asked, None),
         ("--vms 4000 --ping all:10.77.0.1", Asked, None),
         ("--vms 3 --arp-proxy", Proxied, None),

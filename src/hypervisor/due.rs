@@ -1,0 +1,156 @@
+//! What is due: pings, what VMs do unasked, and pings that are overdue.
+
+use std::cmp::Reverse;
+
+use super::{Hypervisor, Step, Timer};
+use crate::fabric::Fabric;
+use crate::load::{Due, FlowId};
+use crate::record::DropReason;
+use crate::time::{Instant, earliest};
+use crate::vm::{PingStart, Reaction, Unsent, VmId};
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Does one thing that is due at `now`, with a frame built in `buffer` if it takes one. `None` when nothing is due.
+    ///
+    /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
+    pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
+        let due_by = self.turn_phase(now);
+        // What was due for a VM that has been removed is passed over.
+        while let Some(vm) = self.ready.pop_front() {
+            if let Some(step) = self.poll_vm(now, vm, buffer) {
+                return Some(step);
+            }
+        }
+        while let Some(&Reverse((at, timer))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            let step = match timer {
+                Timer::PingTimeout(flow) => self.expire_ping(now, flow),
+                Timer::Vm(vm) => self.wake_vm(now, vm, buffer),
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+        let due = self.load.next(due_by)?;
+        self.start_ping(now, due, buffer)
+    }
+
+    fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
+        let owner = self.flows.get(due.flow.index())?.ping?;
+        let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
+        let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
+            PingStart::Transmit(transmit) => Reaction {
+                transmit: Some(transmit),
+                event: None,
+            },
+            PingStart::Waiting => Reaction::default(),
+            PingStart::Unresolved(event, unsent) => {
+                self.recorder.dropped(match unsent {
+                    Unsent::NoRoute => DropReason::NoRoute,
+                    Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
+                    Unsent::OutboxFull => DropReason::FragmentQueueFull,
+                });
+                Reaction {
+                    transmit: None,
+                    event: Some(event),
+                }
+            }
+            PingStart::Refused => {
+                self.recorder.dropped(DropReason::TooManyOutstanding);
+                self.load.finished(now, due.flow);
+                Reaction::default()
+            }
+        };
+        let mut step = self.settle(now, owner.vm, reaction);
+        if let Some(outgoing) = &mut step.outgoing {
+            outgoing.more = due.more;
+        }
+        Some(step)
+    }
+
+    fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
+        self.guests.get_mut(vm.index())?.as_mut()?.armed = None;
+        self.poll_vm(now, vm, buffer)
+    }
+
+    fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
+        let guest = self.guests.get_mut(vm.index())?.as_mut()?;
+        guest.is_ready = false;
+        let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
+        Some(self.settle(now, vm, reaction))
+    }
+
+    /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
+    fn expire_ping(&mut self, now: Instant, flow: FlowId) -> Option<Step> {
+        let state = self.flows.get_mut(flow.index())?;
+        state.is_armed = false;
+        let owner = state.ping?;
+        let event = self
+            .guests
+            .get_mut(owner.vm.index())?
+            .as_mut()?
+            .vm
+            .expire(now, owner.session);
+        self.arm_timeout(flow);
+        Some(self.settle(
+            now,
+            owner.vm,
+            Reaction {
+                transmit: None,
+                event,
+            },
+        ))
+    }
+
+    /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
+    /// comes.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.ready.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        if self.held.is_some() && self.configuring == 0 {
+            return Some(Instant::ZERO);
+        }
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let timer = earliest(timer, self.moves.next_at());
+        let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
+        earliest(timer, earliest(self.load.next_at(), phase))
+    }
+
+    pub(super) fn schedule(&mut self, vm: VmId) {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        match guest.vm.poll_at() {
+            None => {}
+            Some(Instant::ZERO) if guest.is_ready => {}
+            Some(Instant::ZERO) => {
+                guest.is_ready = true;
+                self.ready.push_back(vm);
+            }
+            Some(at) if guest.armed.is_some_and(|armed| armed <= at) => {}
+            Some(at) => {
+                guest.armed = Some(at);
+                self.timers.push(Reverse((at, Timer::Vm(vm))));
+            }
+        }
+    }
+
+    pub(super) fn arm_timeout(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id.index()).filter(|flow| !flow.is_armed) else {
+            return;
+        };
+        let Some(ping) = flow.ping else {
+            return;
+        };
+        let Some(Some(guest)) = self.guests.get(ping.vm.index()) else {
+            return;
+        };
+        if let Some(at) = guest.vm.expires_at(ping.session) {
+            flow.is_armed = true;
+            self.timers.push(Reverse((at, Timer::PingTimeout(id))));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Where the reactor waits, and what the poll then tells.
+
+use std::io;
+use std::time::Duration;
+
+use super::attention::Look;
+use super::{Reactor, SIGNALS, TIMER};
+use crate::fabric::Fabric;
+use crate::hypervisor::Hypervisor;
+use crate::system::{SystemError, vm_of};
+use crate::time::{Clock, Instant};
+use crate::vm::VmId;
+
+/// A deadline nearer than this is polled for: to sleep and wake takes a core about as long.
+const NEAR: Duration = Duration::from_micros(20);
+
+/// Has the poll tell of frames for `vm`.
+fn attend<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<(), SystemError> {
+    hypervisor
+        .fabric()
+        .announce(vm, true)
+        .map_err(|e| SystemError::io(format!("put the TAP of {vm} back on the poll"), &e))
+}
+
+impl Reactor {
+    /// Polls: without waiting when there is work, else until something is ready or `deadline` has come.
+    pub(super) fn wait<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<(), SystemError> {
+        let has_work = !self.undrained.is_empty();
+        let is_near = deadline.is_some_and(|deadline| deadline <= now + NEAR);
+        let timeout = if has_work || is_near || self.spinning.goes_on(now) {
+            Some(Duration::ZERO)
+        } else {
+            if let Some(deadline) = deadline {
+                self.timer.arm(self.wakeup.before(now, deadline))?;
+            }
+            self.attend_to_all(hypervisor)?;
+            None
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            Err(e) => return Err(SystemError::io("wait for the next event", &e)),
+        }
+        let before = now.nanos_since(self.polled_at);
+        self.polled_at = self.clock.now();
+        if timeout.is_none()
+            && let Some(set) = self.timer.armed()
+            && set > now
+            && self.events.iter().all(|event| event.token() == TIMER)
+        {
+            self.wakeup.woke(set, self.polled_at);
+        }
+        let poll = self.polled_at.nanos_since(now);
+        let recorder = hypervisor.recorder();
+        // What came before the poll is work of the last turn, if that had any.
+        if self.spinning.was_idle() {
+            recorder.spun(before);
+        } else {
+            recorder.busy(before);
+        }
+        let was_idle = timeout.is_some() && !has_work && self.events.is_empty();
+        self.spinning.polled(was_idle);
+        if was_idle {
+            recorder.spun(poll);
+            if deadline.is_none_or(|deadline| deadline > now) {
+                self.attend_to_all(hypervisor)?;
+            }
+        } else if timeout.is_some() {
+            recorder.busy(poll);
+        }
+        Ok(())
+    }
+
+    /// Puts TAPs that are ready behind those carried over, and takes signals and the timer's tick.
+    pub(super) fn sort_events(&mut self) -> Result<(), SystemError> {
+        for event in &self.events {
+            match event.token() {
+                TIMER => self.timer.rang(),
+                SIGNALS => self.stop = self.signals.take()?,
+                token => {
+                    // A TAP that was carried over may be reported again. It is then drained twice, the second time in
+                    // vain, which is cheaper than to look for it.
+                    self.undrained.extend(vm_of(token));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the poll tell of every TAP.
+    pub(super) fn attend_to_all<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        let mut back = self.attention.pause();
+        back.try_for_each(|vm| attend(hypervisor, vm))
+    }
+
+    /// Has some of the TAPs read that the poll does not tell of.
+    pub(super) fn look_around<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<(), SystemError> {
+        for _ in 0..self.attention.looks() {
+            match self.attention.look() {
+                Some(Look::Read(vm)) => self.undrained.push_back(vm),
+                Some(Look::PutBack(vm)) => attend(hypervisor, vm)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}

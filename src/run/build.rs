@@ -1,0 +1,124 @@
+//! From the plan to VMs and flows.
+
+use tap_reactor::experiment::{Experiment, VmPlan};
+use tap_reactor::fabric::Fabric;
+use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
+use tap_reactor::load::{FlowId, Target};
+use tap_reactor::record::{Limits, Recorder};
+use tap_reactor::report::MemoryReport;
+use tap_reactor::system::resident_bytes;
+use tap_reactor::time::{Instant, unix_millis};
+use tap_reactor::topology::Topology;
+use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
+
+use super::RunError;
+
+pub(super) fn recorder(experiment: &Experiment) -> Recorder {
+    Recorder::new(Limits {
+        phases: experiment.phases.len().max(1),
+        ..Limits::default()
+    })
+}
+
+/// Milliseconds from midnight UTC to [`Instant::ZERO`]; 0 on a machine that does not know.
+pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let since_zero = now.as_nanos() / 1_000_000;
+    let at_zero = unix_millis().unwrap_or(0).saturating_sub(since_zero);
+    (at_zero % DAY) as u32
+}
+
+/// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
+/// transcript, or a bar. Those that come up later are announced. What time of day it was at [`Instant::ZERO`] they are
+/// told, too.
+pub(super) fn create_vms<F: Fabric>(
+    experiment: &Experiment,
+    hypervisor: &mut Hypervisor<F>,
+    time_of_day: u32,
+    now: impl Fn() -> Instant,
+    mut on_start: impl FnMut(VmId, &VmPlan),
+) -> Result<(), F::Error> {
+    let newcomers = experiment.newcomers();
+    for (index, plan) in experiment.vms.iter().enumerate() {
+        let vm = VmId(index as u32);
+        let Some(config) = experiment.vm_config(index) else {
+            continue;
+        };
+        let config = VmConfig {
+            time_of_day,
+            ..config
+        };
+        if newcomers.contains(&vm) {
+            hypervisor.expect_vm(vm, config);
+        } else {
+            hypervisor.create_vm_as(vm, now(), config)?;
+            on_start(vm, plan);
+        }
+    }
+    Ok(())
+}
+
+/// What the VMs took, if the kernel tells.
+pub(super) fn memory(before: Option<u64>, vms: usize) -> Option<MemoryReport> {
+    let (before, rss_bytes) = before.zip(resident_bytes())?;
+    Some(MemoryReport {
+        rss_bytes,
+        per_vm_bytes: rss_bytes.saturating_sub(before) / (vms as u64).max(1),
+    })
+}
+
+/// Tells the recorder which flows cross from one leaf to another.
+pub(super) fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Recorder) {
+    for (id, flow) in (0..).map(FlowId).zip(&experiment.flows) {
+        if let Target::Vm(target) = flow.target {
+            recorder.place_flow(id, topology.is_across(flow.source, target));
+        }
+    }
+}
+
+pub(super) fn add_flows(
+    experiment: &Experiment,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) -> Result<(), RunError> {
+    for flow in &experiment.flows {
+        let refused = || {
+            let source = flow.source;
+            RunError::Plan(format!("{source} has more flows than ICMP can tell apart"))
+        };
+        let session = SessionConfig {
+            destination: experiment.destination(flow).ok_or_else(refused)?,
+            payload_length: flow.payload_length,
+            timeout: experiment.timeout,
+            options: experiment.guests.ping,
+        };
+        let config = FlowConfig {
+            source: flow.source,
+            session,
+            target: match flow.target {
+                Target::Vm(vm) => Some(vm),
+                Target::Address(_) => None,
+            },
+        };
+        hypervisor.add_flow(config).ok_or_else(refused)?;
+    }
+    Ok(())
+}
+
+/// Makes both ends of every flow known to each other.
+pub(super) fn fill_neighbour_tables(
+    experiment: &Experiment,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) {
+    for flow in &experiment.flows {
+        let Target::Vm(target) = flow.target else {
+            continue;
+        };
+        for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
+            if let Some(plan) = experiment.vms.get(neighbour.index())
+                && let Some(address) = experiment.address(neighbour, flow.version)
+            {
+                hypervisor.tell_neighbour(vm, address, plan.mac);
+            }
+        }
+    }
+}

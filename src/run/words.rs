@@ -1,0 +1,88 @@
+//! What a run is told by: who its VMs and flows are.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use tap_reactor::experiment::Experiment;
+use tap_reactor::fabric::Fabric;
+use tap_reactor::hypervisor::Hypervisor;
+use tap_reactor::load::Target;
+use tap_reactor::report::FlowName;
+use tap_reactor::vm::VmId;
+
+/// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
+pub(super) fn flow_name(
+    experiment: &Experiment,
+    leased: &[Option<Ipv4Addr>],
+    index: usize,
+) -> Option<FlowName> {
+    let flow = experiment.flows.get(index)?;
+    let planned = experiment.destination(flow)?;
+    let lease = match flow.target {
+        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm.index()).copied().flatten(),
+        _ => None,
+    };
+    let address = lease.map_or(planned, IpAddr::V4).to_string();
+    let src = flow.source.to_string();
+    Some(match flow.target {
+        Target::Vm(vm) => FlowName {
+            src,
+            dst: vm.to_string(),
+            address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
+        },
+        Target::Address(_) => FlowName {
+            src,
+            dst: address,
+            address: None,
+        },
+    })
+}
+
+/// The addresses that VMs have by the grant of a DHCP server; empty where none was asked.
+pub(super) fn leased_addresses(
+    experiment: &Experiment,
+    hypervisor: &Hypervisor<impl Fabric>,
+) -> Vec<Option<Ipv4Addr>> {
+    let vms = (0..experiment.vms.len() as u32).map(VmId);
+    let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
+    if experiment.guests.dhcp {
+        vms.map(address).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// What a run without pings tells before it waits.
+pub(super) fn serving(experiment: &Experiment) -> String {
+    let addresses = |index: usize, address: Ipv4Addr| {
+        let address = ipv4_words(experiment, address);
+        let ipv6 = experiment.ipv6_address(VmId(index as u32));
+        ipv6.map_or_else(|| address.clone(), |ipv6| format!("{address} and {ipv6}"))
+    };
+    let last_index = experiment.vms.len().saturating_sub(1);
+    let who = match experiment.vms.as_slice() {
+        [_] if experiment.guests.dhcp => "vm0, its address by DHCP,".to_owned(),
+        [_, ..] if experiment.guests.dhcp => {
+            format!("vm0 to vm{last_index}, their addresses by DHCP,")
+        }
+        [first] => format!("vm0 at {}", addresses(0, first.address)),
+        [first, .., last] => {
+            let first = addresses(0, first.address);
+            let final_address = addresses(last_index, last.address);
+            format!("vm0 to vm{last_index} at {first} to {final_address}")
+        }
+        [] => String::new(),
+    };
+    match experiment.serve {
+        Some(duration) => format!("serving {who} for {}", humantime::format_duration(duration)),
+        None => format!("serving {who} until SIGINT or SIGTERM"),
+    }
+}
+
+/// The address that a VM is told, or where it gets one.
+pub(super) fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
+    if experiment.guests.dhcp {
+        "an address by DHCP".to_owned()
+    } else {
+        address.to_string()
+    }
+}

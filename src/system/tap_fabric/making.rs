@@ -1,0 +1,132 @@
+//! Makes what a lab consists of: what carries frames, and a TAP for each VM.
+
+use super::super::bridges::{Bridges, Maker, silence_link};
+use super::super::error::SystemError;
+use super::super::filter;
+use super::super::lab::{Neighbours, Switching};
+use super::super::links::{LinkChange, index_of};
+use super::super::tap::Tap;
+use super::super::xdp::XdpSwitch;
+use super::{AtEnd, Carrier, TapFabric};
+use crate::fabric::Station;
+use crate::vm::VmId;
+
+/// TAPs that are removed in one go: half a second in which nobody else on the host can change a link.
+const TAPS_OF_A_GROUP: u32 = 1000;
+/// The first of the run's groups has the bridges, the last what is just being removed; the others have TAPs.
+const TAP_GROUPS: std::ops::Range<u32> = 1..255;
+pub(super) const LEAVING_GROUP: u32 = TAP_GROUPS.end;
+
+/// The group of the TAP of `vm` among the groups of the run.
+fn tap_group(vm: VmId) -> u32 {
+    TAP_GROUPS.start + vm.0 / TAPS_OF_A_GROUP % (TAP_GROUPS.end - TAP_GROUPS.start)
+}
+
+impl TapFabric {
+    /// Makes what carries frames from TAP to TAP.
+    pub(super) fn make_carrier(&mut self) -> Result<(), SystemError> {
+        if !self.namespace.ends_with_us() {
+            self.at_end = AtEnd::RemoveMarked;
+        }
+        if self.namespace.is_ours() {
+            // Whoever pings the bridge's address from inside the namespace goes through the loopback interface.
+            let up = LinkChange {
+                up: Some(true),
+                ..LinkChange::default()
+            };
+            self.netlink.change_link("lo", &up)?;
+        }
+        if self.lab.switching == Switching::Xdp {
+            self.carrier = Carrier::Xdp(Box::new(XdpSwitch::load(self.lab.vms)?));
+        }
+        let Some(Ok(topology)) = self.lab.topology() else {
+            return Ok(());
+        };
+        let mut maker = Maker {
+            netlink: &mut self.netlink,
+            lab: &self.lab,
+            mark: &self.mark,
+            silence: !self.namespace.is_ours(),
+            warnings: &mut self.warnings,
+        };
+        self.carrier = Carrier::Bridges(Bridges::make(&mut maker, topology)?);
+        Ok(())
+    }
+
+    pub(super) fn make_tap(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        station: &Station,
+    ) -> Result<(Tap, usize), SystemError> {
+        let tap = Tap::create(name)?;
+        if self.has_filters() {
+            tap.attach_filter(&mut filter::program(station))?;
+        }
+        let index = index_of(name)?;
+        if self.has_disciplines {
+            // A TAP queues by itself, and what a discipline would hold beside is a quarter of its memory. Not every kernel
+            // has them, and a run does without.
+            self.has_disciplines = self.netlink.remove_discipline(index).is_ok();
+        }
+        if !self.namespace.is_ours() {
+            silence_link(name, &mut self.warnings);
+        }
+        let mut change = LinkChange {
+            up: Some(true),
+            mtu: Some(self.lab.mtu.into()),
+            group: Some(self.mark.group(tap_group(vm))),
+            alias: Some(&self.alias),
+            tx_queue_length: self.lab.tx_queue_length,
+            ..LinkChange::default()
+        };
+        let mut place = 0;
+        let mut operation = format!("configure link {name}");
+        match &mut self.carrier {
+            Carrier::Bridges(bridges) => {
+                place = bridges.choose(vm);
+                if let Some((bridge, index)) = bridges.get(place) {
+                    change.master = Some(index);
+                    operation = format!("add {name} to bridge {bridge}");
+                }
+            }
+            Carrier::Xdp(switch) => {
+                switch.add(vm, &tap, station)?;
+                change.xdp = Some(switch.program()?);
+                operation = format!("put the XDP switch on {name}");
+            }
+            Carrier::Prepared(_) | Carrier::External => {}
+        }
+        self.netlink
+            .try_change_link(name, &change)
+            .map_err(|refusal| refusal.of(operation))?;
+        if let Some(filtering) = &self.lab.vlan_filtering {
+            let vlan = filtering.of(vm);
+            self.netlink.set_port_vlan(name, index, vlan)?;
+        }
+        self.introduce(vm, (name, index), place, station)?;
+        Ok((tap, place))
+    }
+
+    /// Fills the bridges' tables for `vm`, where that is wanted.
+    fn introduce(
+        &mut self,
+        vm: VmId,
+        (name, index): (&str, u32),
+        place: usize,
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        let Carrier::Bridges(bridges) = &self.carrier else {
+            return Ok(());
+        };
+        if self.lab.neighbours == Neighbours::Asked {
+            return Ok(());
+        }
+        let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
+        if self.lab.neighbours == Neighbours::Told {
+            return self.netlink.teach_bridges(name, station.mac, &ways);
+        }
+        self.netlink.proxy_arp(name, index)?;
+        self.netlink.introduce(name, station, &ways)
+    }
+}
