@@ -31,7 +31,7 @@ impl Vm {
         asked: Asked,
         frame: &mut [u8],
     ) -> Option<usize> {
-        let mac = self.config.mac;
+        let mac = self.mac;
         // The asker's own would do for an answer that is not cut. The fragments of one that is could be taken for those of
         // a datagram that this VM has made by itself.
         let id = self.ipv4.next_identification();
@@ -73,6 +73,6 @@ impl Vm {
     /// Milliseconds since midnight UTC.
     fn time_of_day(&self, now: Instant) -> u32 {
         let since_zero = now.as_nanos() / 1_000_000;
-        ((u64::from(self.config.time_of_day) + since_zero) % DAY_MILLIS) as u32
+        ((u64::from(self.time_of_day) + since_zero) % DAY_MILLIS) as u32
     }
 }

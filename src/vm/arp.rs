@@ -21,7 +21,7 @@ impl Vm {
             ArpPacket::REPLY => false,
             _ => return Err(Ignored::ArpOperation),
         };
-        if !arp.sender_mac.is_unicast() || arp.sender_mac == self.config.mac {
+        if !arp.sender_mac.is_unicast() || arp.sender_mac == self.mac {
             return Err(Ignored::ArpSender);
         }
         let is_probe = is_request && arp.sender.is_unspecified();
@@ -60,7 +60,7 @@ impl Vm {
         if is_request {
             let reply = ArpPacket {
                 operation: ArpPacket::REPLY,
-                sender_mac: self.config.mac,
+                sender_mac: self.mac,
                 sender: own,
                 target_mac: arp.sender_mac,
                 target: arp.sender,
@@ -135,7 +135,7 @@ impl Vm {
     fn request(&self, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
         ArpPacket {
             operation: ArpPacket::REQUEST,
-            sender_mac: self.config.mac,
+            sender_mac: self.mac,
             sender,
             target_mac: MacAddr::ZERO,
             target,

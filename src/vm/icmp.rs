@@ -22,14 +22,14 @@ impl Vm {
         let echo = PlainEcho::parse(frame)?;
         let interface = self.ipv4.interface()?;
         let is_to_us = echo.destination == interface.address
-            && echo.destination_mac == self.config.mac
-            && self.config.vlan.is_none();
+            && echo.destination_mac == self.mac
+            && self.vlan.is_none();
         if !is_to_us || !interface.may_be_sender(echo.source) || !self.carries(echo.length) {
             return None;
         }
         if echo.is_request {
             let header_length = IPV4_HEADER_LENGTH;
-            let mac = self.config.mac;
+            let mac = self.mac;
             let id = self.ipv4.next_identification();
             let length = turn_into_echo_reply(frame, header_length, mac, TIME_TO_LIVE, id)?;
             return Some(Reaction {
@@ -129,7 +129,7 @@ impl Vm {
             return None;
         }
         let identification = self.ipv4.next_identification();
-        let mac = self.config.mac;
+        let mac = self.mac;
         let length = turn_into_icmp_error(buffer, error, mac, own, TIME_TO_LIVE, identification)?;
         Some(Transmit { length, ping: None })
     }

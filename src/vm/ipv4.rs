@@ -36,7 +36,14 @@ pub(super) struct Ipv4 {
     pub(super) claim: Claim,
     /// Boxed: most VMs have none.
     pub(super) dhcp: Option<Box<DhcpClient>>,
-    pub(super) fragments: Reassembly,
+    /// Whether it asks if somebody else has an address before it uses it.
+    pub(super) probe: bool,
+    /// Whether it announces its address, and how long after it has it.
+    pub(super) announce: Option<Duration>,
+    /// Whether it sends back what comes to UDP port 7.
+    pub(super) udp_echo: bool,
+    /// Nothing before the first fragment.
+    pub(super) fragments: Option<Box<Reassembly>>,
     pub(super) limiter: ErrorLimiter,
     /// Of the next datagram.
     identification: u16,
@@ -61,7 +68,10 @@ impl Ipv4 {
         Ipv4 {
             claim,
             dhcp,
-            fragments: Reassembly::new(REASSEMBLY_TIMEOUT),
+            probe: config.probe,
+            announce: config.announce,
+            udp_echo: config.udp_echo,
+            fragments: None,
             limiter: ErrorLimiter::default(),
             identification: 0,
         }
@@ -75,7 +85,9 @@ impl Ipv4 {
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let dhcp = self.dhcp.as_ref().and_then(|client| client.deadline());
-        [self.claim.deadline(), self.fragments.deadline(), dhcp]
+        let fragments = self.fragments.as_ref();
+        let fragments = fragments.and_then(|fragments| fragments.deadline());
+        [self.claim.deadline(), fragments, dhcp]
             .into_iter()
             .flatten()
             .min()
@@ -202,13 +214,15 @@ impl Vm {
     /// Gives up fragments that have waited long enough, and tells the sender, as Linux does, if the first has come
     /// (`ip_expire` in `net/ipv4/ip_fragment.c`).
     pub(super) fn poll_fragments(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
-        let datagram = self.ipv4.fragments.expire(now)?;
+        let datagram = self.ipv4.fragments.as_mut()?.expire(now)?;
         let length = write_first_fragment(&datagram.headers, &datagram.payload, buffer);
         let source = match datagram.source() {
             std::net::IpAddr::V4(source) => Some(source),
             std::net::IpAddr::V6(_) => None,
         };
-        self.ipv4.fragments.recycle(datagram);
+        if let Some(fragments) = &mut self.ipv4.fragments {
+            fragments.recycle(datagram);
+        }
         let transmit = length.zip(source).and_then(|(_, source)| {
             let kind = IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED;
             self.refuse_ipv4(now, (kind, 0), source, buffer)
@@ -230,7 +244,7 @@ impl Vm {
     ) -> Option<Transmit> {
         let request = EchoRequest {
             envelope: Ipv4Envelope {
-                source_mac: self.config.mac,
+                source_mac: self.mac,
                 destination_mac: mac,
                 source: self.address()?,
                 destination,
@@ -268,7 +282,11 @@ impl Vm {
             headers,
             payload: packet.payload,
         };
-        match self.ipv4.fragments.take(now, &fragment)? {
+        let fragments = self
+            .ipv4
+            .fragments
+            .get_or_insert_with(|| Box::new(Reassembly::new(REASSEMBLY_TIMEOUT)));
+        match fragments.take(now, &fragment)? {
             Taken::Held => Ok(Action::Wait),
             Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
             Taken::Whole(datagram) => Ok(Action::Whole(datagram)),
@@ -283,7 +301,9 @@ impl Vm {
         buffer: &mut [u8],
     ) -> Result<Reaction, Ignored> {
         let length = write_reassembled(&datagram.headers, &datagram.payload, buffer);
-        self.ipv4.fragments.recycle(datagram);
+        if let Some(fragments) = &mut self.ipv4.fragments {
+            fragments.recycle(datagram);
+        }
         let length = length.ok_or(Ignored::FragmentLength)?;
         let frame = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(frame).map_err(Ignored::Malformed)?;

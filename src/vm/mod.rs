@@ -50,6 +50,7 @@ use self::ipv6::Ipv6;
 use self::neighbour::{NeighbourTable, Overdue};
 use self::outbox::Outbox;
 use self::ping::Session;
+use self::reassembly::Reassembly;
 use crate::fabric::Station;
 use crate::time::{Instant, earliest};
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
@@ -77,7 +78,11 @@ impl std::fmt::Display for VmId {
 /// A simulated VM with one network interface.
 #[derive(Debug)]
 pub struct Vm {
-    config: VmConfig,
+    mac: MacAddr,
+    mtu: u16,
+    /// Milliseconds from midnight UTC to [`Instant::ZERO`].
+    time_of_day: u32,
+    vlan: Option<Vlan>,
     random: fastrand::Rng,
     ipv4: Ipv4,
     /// Boxed: most VMs have none.
@@ -103,7 +108,10 @@ impl Vm {
         Vm {
             ipv6,
             ipv4: Ipv4::new(now, &config, &mut random),
-            config,
+            mac: config.mac,
+            mtu: config.mtu,
+            time_of_day: config.time_of_day,
+            vlan: config.vlan,
             random,
             neighbours: NeighbourTable::default(),
             outbox: Outbox::default(),
@@ -122,7 +130,7 @@ impl Vm {
 
     /// The hardware address of its interface.
     pub fn mac(&self) -> MacAddr {
-        self.config.mac
+        self.mac
     }
 
     /// The IPv4 address that it uses. `None` while it has none: it still tries one, or waits for a server, or has lost
@@ -133,12 +141,10 @@ impl Vm {
 
     /// Bytes of fragments that it holds.
     pub fn fragment_bytes(&self) -> usize {
-        let ipv6 = self
-            .ipv6
-            .as_ref()
-            .and_then(|ipv6| ipv6.fragments.as_ref())
-            .map_or(0, |fragments| fragments.held());
-        self.ipv4.fragments.held() + ipv6 + self.outbox.held()
+        let ipv6 = self.ipv6.as_ref();
+        let ipv6 = ipv6.and_then(|ipv6| ipv6.fragments.as_ref());
+        let held = |fragments: Option<&Box<Reassembly>>| fragments.map_or(0, |each| each.held());
+        held(self.ipv4.fragments.as_ref()) + held(ipv6) + self.outbox.held()
     }
 
     /// Drops the fragments that wait for others, and memory that is kept for further ones. Returns how many datagrams
@@ -146,12 +152,11 @@ impl Vm {
     pub fn drop_fragments(&mut self) -> usize {
         self.is_unsettled = true;
         self.outbox.drop_spare();
-        let ipv6 = self
-            .ipv6
-            .as_mut()
-            .and_then(|ipv6| ipv6.fragments.as_mut())
-            .map_or(0, |fragments| fragments.clear());
-        self.ipv4.fragments.clear() + ipv6
+        let ipv6 = self.ipv6.as_mut();
+        let ipv6 = ipv6.and_then(|ipv6| ipv6.fragments.as_mut());
+        let clear =
+            |fragments: Option<&mut Box<Reassembly>>| fragments.map_or(0, |each| each.clear());
+        clear(self.ipv4.fragments.as_mut()) + clear(ipv6)
     }
 
     /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
@@ -180,7 +185,7 @@ impl Vm {
             let ipv6 = self.ipv6.as_ref();
             ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
         };
-        destination == self.config.mac
+        destination == self.mac
             || destination == MacAddr::BROADCAST
             || destination.is_multicast() && is_member()
     }
@@ -205,7 +210,7 @@ impl Vm {
         };
         self.is_unsettled = true;
         let frame = buffer.get_mut(..length).unwrap_or_default();
-        let Some(start) = take_off(self.config.vlan, frame) else {
+        let Some(start) = take_off(self.vlan, frame) else {
             return ignored(Ignored::OtherVlan);
         };
         let untagged = buffer.get_mut(start..).unwrap_or_default();
@@ -214,7 +219,7 @@ impl Vm {
                 if start > 0
                     && let Some(transmit) = reaction.transmit
                 {
-                    if self.config.vlan.is_none() {
+                    if self.vlan.is_none() {
                         // The request had a tag that told its priority only; the answer has none.
                         buffer.copy_within(start..start + transmit.length, 0);
                     }
@@ -303,13 +308,13 @@ impl Vm {
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.
     fn behind_tags<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
-        let tags = self.config.vlan.map_or(0, Vlan::length);
+        let tags = self.vlan.map_or(0, Vlan::length);
         buffer.get_mut(tags..).unwrap_or_default()
     }
 
     /// Puts the tags of the VM's VLAN on a frame that was built behind them.
     fn tag(&self, transmit: Transmit, buffer: &mut [u8]) -> Transmit {
-        let Some(vlan) = self.config.vlan else {
+        let Some(vlan) = self.vlan else {
             return transmit;
         };
         // There is room: the frame lies behind it.

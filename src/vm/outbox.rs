@@ -106,7 +106,7 @@ impl Outbox {
 impl Vm {
     /// What its link carries.
     pub(super) fn mtu(&self) -> Mtu {
-        let interface = self.config.mtu;
+        let interface = self.mtu;
         Mtu {
             ipv4: interface,
             ipv6: self
@@ -118,7 +118,7 @@ impl Vm {
 
     /// Whether the link carries an IPv4 frame of `length` bytes in one piece.
     pub(super) fn carries(&self, length: usize) -> bool {
-        length <= ETHERNET_HEADER_LENGTH + usize::from(self.config.mtu)
+        length <= ETHERNET_HEADER_LENGTH + usize::from(self.mtu)
     }
 
     /// Hands on a frame that the link carries; of one that it does not, the first fragment.

@@ -39,7 +39,7 @@ impl Vm {
     /// Turns the datagram in `frame` into a reset, unless the frame went to more than one station.
     pub(super) fn reset_ipv4(&self, segment: &TcpSegment, frame: &mut [u8]) -> Reaction {
         reset(segment, frame, |frame| {
-            turn_into_tcp_reset(frame, segment, self.config.mac, TIME_TO_LIVE)
+            turn_into_tcp_reset(frame, segment, self.mac, TIME_TO_LIVE)
         })
     }
 
@@ -47,7 +47,7 @@ impl Vm {
     pub(super) fn reset_ipv6(&self, segment: &TcpSegment, frame: &mut [u8]) -> Reaction {
         reset(segment, frame, |frame| {
             let hop_limit = self.ipv6.as_ref()?.hop_limit();
-            turn_into_ipv6_tcp_reset(frame, segment, self.config.mac, hop_limit)
+            turn_into_ipv6_tcp_reset(frame, segment, self.mac, hop_limit)
         })
     }
 }

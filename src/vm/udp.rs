@@ -30,7 +30,7 @@ impl Vm {
     pub(super) fn receive_udp(&mut self, packet: &Ipv4Packet<'_>) -> Result<Action, Ignored> {
         let datagram = UdpDatagram::parse(packet).map_err(Ignored::Malformed)?;
         let port = datagram.destination_port;
-        if port != ECHO_PORT || !self.config.ipv4.udp_echo {
+        if port != ECHO_PORT || !self.ipv4.udp_echo {
             return Ok(Action::Refuse {
                 kind: IcmpErrorKind::PORT_UNREACHABLE,
                 pointer: 0,

@@ -246,8 +246,8 @@ vms = 20
 [[phase]]
 name = "calm"
 ping = ["vm1:vm2"]
-interval = "20ms"
-duration = "200ms"
+interval = "5ms"
+count = 20
 [[phase]]
 name = "coming"
 ping = ["vm1:vm2", "client:vm0"]
@@ -292,9 +292,13 @@ fn vms_come_up_and_leave_while_others_ping() {
             let flow = flows.iter().rfind(|flow| flow["src"] == src);
             flow.and_then(|flow| flow["totals"]["sent"].as_u64())
         };
-        let (stays, leaves) = (of("vm12"), of("vm22"));
-        assert!(stays > leaves, "{arguments}: {stays:?}, {leaves:?}");
-        assert!(leaves > Some(0), "{arguments}");
+        assert_eq!((of("vm1"), of("vm12")), (Some(40), Some(40)), "{arguments}");
+        let leaves = of("vm3");
+        assert!(
+            (Some(10)..Some(40)).contains(&leaves),
+            "{arguments}: {leaves:?}"
+        );
+        assert!(of("vm22") >= Some(10), "{arguments}");
         if arguments == "--verbose" {
             for line in ["vm22 starts", "vm22 leaves"] {
                 assert!(run.stderr.contains(line), "{}", run.stderr);

@@ -2,12 +2,19 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
 use crate::report::Report;
 
 /// VMs that answer in a lab's namespace, with the host's address on the bridge. The binary is started outside and
 /// enters the namespace by its name.
 fn serve(lab: &Lab, vms: u32) -> Running {
+    serve_and(lab, vms, "")
+}
+
+/// The same, with more arguments.
+fn serve_and(lab: &Lab, vms: u32, more: &str) -> Running {
     let mut command = Command::new(TAP_REACTOR);
     command.args([
         "--netns",
@@ -17,6 +24,7 @@ fn serve(lab: &Lab, vms: u32) -> Running {
         "--vms",
         &vms.to_string(),
     ]);
+    command.args(more.split_whitespace());
     let mut running = Running::start(command);
     let taps: Vec<String> = (0..vms).map(|vm| format!("tap{vm}")).collect();
     lab.wait_until_ports_forward(
@@ -88,6 +96,35 @@ fn a_flood_of_pings_from_the_kernel_is_answered() {
         "{}",
         ping.stdout
     );
+}
+
+#[test]
+fn vms_that_ping_as_fast_as_they_can_answer_others_at_once_and_lose_nothing() {
+    let lab = Lab::new();
+    let mut run = serve_and(
+        &lab,
+        2,
+        "--ping vm0:vm1 --window 1 --timeout 20s --duration 60s --json",
+    );
+    // By now the poll is not told of these TAPs any more: who wants them answers to be found by the reactor itself.
+    lab.wait_until_vm_sent(&mut run, "tap0", 20_000);
+    for address in ["10.77.0.2", "10.77.0.3"] {
+        let count = "ping -n -q -c 100 -i 0.01 -W 5";
+        let ping: Vec<&str> = count.split(' ').chain([address]).collect();
+        let ping = lab.run(&ping).expect_status(0);
+        let all = "100 packets transmitted, 100 received, 0% packet loss";
+        assert!(ping.stdout.contains(all), "{}", ping.stdout);
+    }
+    run.expect_alive();
+    run.signal(Signal::SIGINT);
+    let report: serde_json::Value =
+        serde_json::from_str(&run.wait().stdout).expect("a report in JSON");
+    let of = |name: &str| report["totals"][name].as_u64();
+    assert!(
+        of("sent") <= of("received").map(|received| received + 1),
+        "{report}"
+    );
+    assert_eq!((of("lost"), of("late")), (Some(0), Some(0)), "{report}");
 }
 
 #[test]

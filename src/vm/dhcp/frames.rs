@@ -69,10 +69,10 @@ impl Vm {
     }
 
     fn use_lease(&mut self, now: Instant, interface: Ipv4Interface) {
-        if self.config.ipv4.probe {
+        if self.ipv4.probe {
             self.ipv4.claim.probe(interface, now);
         } else {
-            let announce = self.config.ipv4.announce.map(|_| now);
+            let announce = self.ipv4.announce.map(|_| now);
             self.ipv4.claim.take(interface, announce);
         }
     }
@@ -82,7 +82,7 @@ impl Vm {
             .to
             .unwrap_or((MacAddr::BROADCAST, Ipv4Addr::BROADCAST));
         let envelope = Ipv4Envelope {
-            source_mac: self.config.mac,
+            source_mac: self.mac,
             destination_mac,
             source: letter.request.client_address,
             destination,

@@ -27,7 +27,7 @@ impl Vm {
         router: Ipv6Addr,
         message: &RouterAdvertisement<'_>,
     ) -> Result<Received, Ignored> {
-        let mac = self.config.mac;
+        let mac = self.mac;
         let ipv6 = self.ipv6.as_mut().filter(|ipv6| ipv6.slaac);
         let ipv6 = ipv6.ok_or(Ignored::IcmpType(ROUTER_ADVERTISEMENT))?;
         let seconds = Duration::from_secs(message.router_lifetime.into());
@@ -37,7 +37,7 @@ impl Vm {
         }
         // One that the interface could not send, or IPv6 not work with, is no news (RFC 4861 section 6.3.4).
         let told = message.mtu.and_then(|mtu| u16::try_from(mtu).ok());
-        let allowed = IPV6_MINIMUM_MTU..=usize::from(self.config.mtu);
+        let allowed = IPV6_MINIMUM_MTU..=usize::from(self.mtu);
         if let Some(mtu) = told.filter(|mtu| allowed.contains(&usize::from(*mtu))) {
             ipv6.link_mtu = Some(mtu);
         }

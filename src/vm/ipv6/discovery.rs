@@ -57,7 +57,7 @@ impl Vm {
         }
         let answer = |solicited| NeighbourAdvertisement {
             target,
-            target_link: Some(self.config.mac),
+            target_link: Some(self.mac),
             router: false,
             solicited,
             overrides: true,
@@ -65,7 +65,7 @@ impl Vm {
         if is_probe {
             return Ok(Received::Solicitation {
                 answer: answer(false),
-                envelope: to_group(self.config.mac, target, ALL_NODES),
+                envelope: to_group(self.mac, target, ALL_NODES),
                 event: None,
             });
         }
@@ -78,7 +78,7 @@ impl Vm {
                 self.neighbour_found(packet.source, mac, waited)
             });
         let envelope = Ipv6Envelope {
-            source_mac: self.config.mac,
+            source_mac: self.mac,
             destination_mac: message.source_link.unwrap_or(sender),
             source: target,
             destination: packet.source,
@@ -147,7 +147,7 @@ impl Vm {
         buffer: &mut [u8],
     ) -> Option<Transmit> {
         let ipv6 = self.ipv6.as_ref()?;
-        let source_mac = self.config.mac;
+        let source_mac = self.mac;
         let source = ipv6.addresses.source_for(now, target)?;
         let to_group = to_group(source_mac, source, solicited_node(target));
         let envelope = match last {

@@ -206,7 +206,7 @@ impl Vm {
         buffer: &mut [u8],
         length: usize,
     ) -> Result<Reaction, Ignored> {
-        let mac = self.config.mac;
+        let mac = self.mac;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let answer = match received {
             Received::Request {
@@ -248,7 +248,7 @@ impl Vm {
     pub(super) fn poll_ipv6(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let ipv6 = self.ipv6.as_mut()?;
         ipv6.deadline.filter(|at| *at <= now)?;
-        let reaction = ipv6.overdue(now, self.config.mac, buffer);
+        let reaction = ipv6.overdue(now, self.mac, buffer);
         let reaction = reaction.or_else(|| self.poll_ipv6_fragments(now, buffer));
         if let Some(ipv6) = &mut self.ipv6 {
             ipv6.find_deadline();
@@ -267,7 +267,7 @@ impl Vm {
     ) -> Option<Transmit> {
         let ipv6 = self.ipv6.as_ref()?;
         let envelope = Ipv6Envelope {
-            source_mac: self.config.mac,
+            source_mac: self.mac,
             destination_mac: mac,
             source: ipv6.addresses.source_for(now, destination)?,
             destination,

@@ -129,7 +129,7 @@ impl Vm {
         if !ipv6.limiter.allow(now, refusal.sender.into()) {
             return None;
         }
-        let mac = self.config.mac;
+        let mac = self.mac;
         turn_into_icmpv6_error(
             buffer,
             length,

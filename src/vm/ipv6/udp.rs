@@ -19,7 +19,7 @@ impl Vm {
             UdpDatagram::parse_ipv6(packet, payload, offset).map_err(Ignored::Malformed)?;
         let port = datagram.destination_port;
         let closed = Ignored::ClosedPort(port);
-        if port != ECHO_PORT || !self.config.ipv4.udp_echo {
+        if port != ECHO_PORT || !self.ipv4.udp_echo {
             let error = (Icmpv6Error::DESTINATION_UNREACHABLE, PORT_UNREACHABLE, 0);
             return self.refuse_ipv6(packet, closed, error, false);
         }
