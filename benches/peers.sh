@@ -23,10 +23,10 @@ fail() {
 }
 
 arguments=("$@")
-rounds=5 pings=60000 many=100 endpoints=1000 patience=20
+rounds=5 pings=60000 many=100 endpoints=1000 patience=10
 while [ $# -gt 0 ]; do
     case $1 in
-        --quick) rounds=1 pings=640 many=5 endpoints=20 patience=2 ;;
+        --quick) rounds=1 pings=640 many=5 endpoints=20 patience=1 ;;
         --rounds) rounds=${2:-} ;;
         --pings) pings=${2:-} ;;
         *) fail "$1 is none of --quick, --rounds N, --pings N" ;;

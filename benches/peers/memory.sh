@@ -7,14 +7,15 @@ kernel_memory() {
     awk '/^(SUnreclaim|KernelStack|PageTables|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo
 }
 
-# settled: the same, as soon as it stands still, within $patience half seconds.
+# settled: the same, as soon as it stands still between two of at most $patience looks, half a second apart.
 settled() {
-    local before now=0 i
-    for ((i = 0; i < patience; i++)); do
+    local before now i
+    now=$(kernel_memory)
+    for ((i = 1; i < patience; i++)); do
+        sleep 0.5
         before=$now
         now=$(kernel_memory)
         ((now - before > 200 || before - now > 200)) || break
-        sleep 0.5
     done
     echo "$now"
 }
@@ -30,7 +31,7 @@ answers() {
 
 # served PEER ENDPOINTS: resident memory of the process that does them, and what the kernel holds for that; in KiB.
 served() {
-    local before process
+    local before process resident held
     before=$(settled)
     case $1 in
         tap-reactor) "$TAP_REACTOR" --quiet --netns host --attach --vms "$2" & ;;
@@ -40,9 +41,12 @@ served() {
     process=$!
     answers 0
     answers $(($2 - 1))
-    printf '%d %d\n' "$(awk '/^Rss:/ { print $2 }' "/proc/$process/smaps_rollup")" $(($(settled) - before))
+    resident=$(awk '/^Rss:/ { print $2 }' "/proc/$process/smaps_rollup")
+    held=$(($(settled) - before))
     kill "$process"
     wait "$process" 2>/dev/null || true
+    # Last: whoever reads this starts the next one, on the same TAPs.
+    echo "$resident $held"
 }
 
 # measure_memory FROM TO: adds TAPs and kernels to those that there are, and puts down what an endpoint takes, in KiB.
