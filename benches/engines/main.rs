@@ -63,11 +63,9 @@ fn work() -> Result<()> {
     if let Some((pairs, window)) = case {
         return measure(pairs, window, rounds, pings);
     }
-    println!(
-        "{rounds} rounds of {pings} pings each; ratios to the bare loop, median (least to greatest)\n"
-    );
-    println!("| pairs | window | way | pings/s | ratio |");
-    println!("|---:|---:|---|---:|---|");
+    println!("{rounds} rounds of {pings} pings each; medians\n");
+    println!("| pairs | window | way | pings/s | to the bare loop | to reading at once |");
+    println!("|---:|---:|---|---:|---:|---:|");
     for (pairs, window) in CASES {
         // Each case has a process of its own, and with it a namespace that the kernel takes away at its end.
         let status = Command::new(std::env::current_exe()?)
