@@ -5,7 +5,7 @@
 //!
 //! Every measurement has a process of its own, and with it a private network namespace; the next begins when the kernel
 //! has cleared that away. What is compared runs in turns, because the speed of a machine changes from minute to minute: a
-//! ratio is the median of the ratios of two processes that ran one after the other. Needs root; about six minutes in all.
+//! ratio is the median of the ratios of two processes that ran one after the other. Needs root; about seven minutes in all.
 //! Prints three tables, as Markdown.
 
 mod bare_setup;

@@ -24,6 +24,11 @@ impl Prediction {
         (self.misses - PATIENCE).is_multiple_of(RETRY)
     }
 
+    /// Whether predictions come true so seldom that only some are tried.
+    pub(super) fn is_given_up(self) -> bool {
+        self.misses >= PATIENCE
+    }
+
     /// The frame was there.
     pub(super) fn hit(&mut self) {
         self.misses = 0;
@@ -50,6 +55,7 @@ mod tests {
             assert!(prediction.is_worth_a_read());
             prediction.missed();
         }
+        assert!(prediction.is_given_up());
         for _ in 0..3 {
             for _ in 1..RETRY {
                 assert!(!prediction.is_worth_a_read());
@@ -58,6 +64,6 @@ mod tests {
             prediction.missed();
         }
         prediction.hit();
-        assert!(prediction.is_worth_a_read());
+        assert!(prediction.is_worth_a_read() && !prediction.is_given_up());
     }
 }

@@ -106,6 +106,10 @@ impl Reactor {
         &mut self,
         hypervisor: &mut Hypervisor<F>,
     ) -> Result<(), SystemError> {
+        if self.prediction.is_given_up() {
+            // Frames are not where they went any more: the poll has to tell when they come.
+            return self.attend_to_all(hypervisor);
+        }
         for _ in 0..self.attention.looks() {
             match self.attention.look() {
                 Some(Look::Read(vm)) => self.undrained.push_back(vm),
