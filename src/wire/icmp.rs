@@ -145,14 +145,13 @@ pub fn turn_into_echo_reply(
     time_to_live: u8,
     identification: u16,
 ) -> Option<usize> {
-    let (header, icmp) = ipv4::turn_around(
+    let (length, icmp) = ipv4::turn_around(
         frame,
         header_length,
         source_mac,
         time_to_live,
         identification,
     )?;
-    let length = ETHERNET_HEADER_LENGTH + header.len() + icmp.len();
     let &mut [ref mut kind, code, c0, c1, ..] = icmp else {
         return None;
     };
@@ -184,14 +183,13 @@ pub fn turn_into_timestamp_reply(
     frame
         .get_mut(ETHERNET_HEADER_LENGTH + 2..ETHERNET_HEADER_LENGTH + 4)?
         .copy_from_slice(&total_length);
-    let (header, icmp) = ipv4::turn_around(
+    let (length, icmp) = ipv4::turn_around(
         frame,
         header_length,
         source_mac,
         time_to_live,
         identification,
     )?;
-    let length = ETHERNET_HEADER_LENGTH + header.len() + icmp.len();
     icmp.get_mut(..4)?
         .copy_from_slice(&[TYPE_TIMESTAMP_REPLY, 0, 0, 0]);
     let (received, sent) = icmp

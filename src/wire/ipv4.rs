@@ -148,17 +148,18 @@ impl Ipv4Envelope {
 }
 
 /// Sends the datagram in `frame` back where it came from: turns hardware and IPv4 addresses around, and gives it a new
-/// time to live, an identification of the answerer's (RFC 6864) and no fragment flags. What is behind the IPv4 header, of `header_length` bytes, stays.
+/// time to live, an identification of the answerer's (RFC 6864) and no fragment flags. What is behind the IPv4 header, of
+/// `header_length` bytes, stays.
 ///
-/// Options stay as they are: see [`super::answer_options`]. Returns header and payload of the datagram, link-layer padding
-/// cut off, or `None` when the frame is not what the caller says.
+/// Options stay as they are: see [`super::answer_options`]. Returns the frame's length, link-layer padding cut off, and
+/// the payload of the datagram, or `None` when the frame is not what the caller says.
 pub(super) fn turn_around(
     frame: &mut [u8],
     header_length: usize,
     source_mac: MacAddr,
     time_to_live: u8,
     identification: u16,
-) -> Option<(&mut [u8], &mut [u8])> {
+) -> Option<(usize, &mut [u8])> {
     let (ethernet, ip) = frame.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
     ethernet.copy_within(6..12, 0);
     ethernet.get_mut(6..12)?.copy_from_slice(&source_mac.0);
@@ -176,7 +177,7 @@ pub(super) fn turn_around(
         Ok(header) => seal(header)?,
         Err(_) => seal(header)?,
     }
-    Some((header, payload))
+    Some((ETHERNET_HEADER_LENGTH + total_length, payload))
 }
 
 /// Writes the checksum of a header.

@@ -122,14 +122,13 @@ pub fn turn_into_udp_echo(
     time_to_live: u8,
     identification: u16,
 ) -> Option<usize> {
-    let (header, udp) = ipv4::turn_around(
+    let (length, udp) = ipv4::turn_around(
         frame,
         header_length,
         source_mac,
         time_to_live,
         identification,
     )?;
-    let length = ETHERNET_HEADER_LENGTH + header.len() + udp.len();
     let (source, destination) = udp.get_mut(..4)?.split_at_mut_checked(2)?;
     source.swap_with_slice(destination);
     Some(length)
