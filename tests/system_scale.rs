@@ -240,27 +240,28 @@ fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
     assert_eq!(receivers(&mut fabric, 2), [1]);
 }
 
-/// vm0 is to talk to all others.
-fn callers(vms: u32, ports_per_bridge: u32) -> Callers {
-    let topology = Topology::new(vms, ports_per_bridge).unwrap();
-    Callers::new(&topology, (1..vms).map(|vm| (VmId(0), VmId(vm))))
+/// Five VMs in a network of their own, of which vm0 is to talk to all others, and nothing in their queues.
+fn five_vms(ports_per_bridge: u32, neighbours: Neighbours) -> (TapFabric, mio::Poll) {
+    enter_own_network();
+    let topology = Topology::new(5, ports_per_bridge).unwrap();
+    let lab = LabConfig {
+        vms: 5,
+        ports_per_bridge,
+        neighbours,
+        callers: Callers::new(&topology, (1..5).map(|vm| (VmId(0), VmId(vm)))),
+        filter: false,
+        ..host_lab()
+    };
+    let (mut fabric, poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 5);
+    receivers(&mut fabric, 5);
+    (fabric, poll)
 }
 
 #[test]
 fn a_bridge_that_answers_arp_requests_floods_none() {
     for ports_per_bridge in [9, 2] {
-        enter_own_network();
-        let lab = LabConfig {
-            vms: 5,
-            ports_per_bridge,
-            neighbours: Neighbours::Proxied,
-            callers: callers(5, ports_per_bridge),
-            filter: false,
-            ..host_lab()
-        };
-        let (mut fabric, _poll) = fabric(lab).unwrap();
-        plug_all(&mut fabric, 5);
-        receivers(&mut fabric, 5);
+        let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Proxied);
         for target in 1..5 {
             let request = arp_request(0, target);
             assert_eq!(fabric.write(VmId(0), &request), Write::Sent);
@@ -293,18 +294,7 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
 #[test]
 fn a_bridge_that_is_told_where_vms_are_floods_no_frame_to_one_that_has_not_spoken() {
     for ports_per_bridge in [9, 2] {
-        enter_own_network();
-        let lab = LabConfig {
-            vms: 5,
-            ports_per_bridge,
-            neighbours: Neighbours::Told,
-            callers: callers(5, ports_per_bridge),
-            filter: false,
-            ..host_lab()
-        };
-        let (mut fabric, _poll) = fabric(lab).unwrap();
-        plug_all(&mut fabric, 5);
-        receivers(&mut fabric, 5);
+        let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Told);
         for target in 1..5 {
             let unicast = self::frame(0, station(target).mac);
             assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);

@@ -277,6 +277,12 @@ fn an_address_that_the_host_has_is_not_taken_and_one_that_it_takes_later_is_defe
 
 /// A DHCP server in a lab that a run has made, until it is dropped.
 fn dnsmasq(lab: &Lab, run: &mut Running, options: &[&str]) -> Running {
+    let range = "--dhcp-range=10.77.100.0,10.77.200.255,255.255.0.0,2m";
+    dnsmasq_with(lab, run, &[&[range], options].concat())
+}
+
+/// The same, which has no addresses but those of `options`.
+fn dnsmasq_with(lab: &Lab, run: &mut Running, options: &[&str]) -> Running {
     wait_for_host_address(lab, run);
     let mut command = vec![
         "dnsmasq",
@@ -287,7 +293,6 @@ fn dnsmasq(lab: &Lab, run: &mut Running, options: &[&str]) -> Running {
         "--bind-interfaces",
         "--no-ping",
         "--leasefile-ro",
-        "--dhcp-range=10.77.100.0,10.77.200.255,255.255.0.0,2m",
     ];
     command.extend_from_slice(options);
     lab.start(&command)
@@ -365,18 +370,14 @@ fn a_lease_is_renewed_and_one_that_the_server_takes_back_is_given_up() {
     run.wait_until_it_says("for longer");
     drop(server);
     // Another range: the server refuses to renew, and grants another address instead.
-    let server = lab.start(&[
-        "dnsmasq",
-        "--no-daemon",
-        "--conf-file=/dev/null",
-        "--port=0",
-        "--interface=br0",
-        "--bind-interfaces",
-        "--no-ping",
-        "--leasefile-ro",
-        "--dhcp-authoritative",
-        "--dhcp-range=10.77.5.1,10.77.5.9,255.255.0.0,2m",
-    ]);
+    let server = dnsmasq_with(
+        &lab,
+        &mut run,
+        &[
+            "--dhcp-authoritative",
+            "--dhcp-range=10.77.5.1,10.77.5.9,255.255.0.0,2m",
+        ],
+    );
     run.wait_until_it_says("has lost 10.77.1");
     run.wait_until_it_says("was granted 10.77.5.");
     run.signal(Signal::SIGINT);
