@@ -237,7 +237,7 @@ impl Vm {
     pub(super) fn ipv4_echo_request(
         &mut self,
         ping: PingId,
-        config: SessionConfig,
+        config: &SessionConfig,
         destination: Ipv4Addr,
         mac: MacAddr,
         buffer: &mut [u8],

@@ -267,8 +267,10 @@ const PATTERN: [u8; 256] = {
 /// counting pattern.
 pub(super) fn fill_payload(sequence: u64, payload: &mut [u8]) {
     let number = sequence.to_be_bytes();
-    let (head, tail) = payload.split_at_mut(payload.len().min(number.len()));
-    head.copy_from_slice(&number[..head.len()]);
+    let Some((head, tail)) = payload.split_first_chunk_mut() else {
+        return payload.copy_from_slice(&number[..payload.len()]);
+    };
+    *head = number;
     for chunk in tail.chunks_mut(PATTERN.len()) {
         chunk.copy_from_slice(&PATTERN[..chunk.len()]);
     }
@@ -277,9 +279,11 @@ pub(super) fn fill_payload(sequence: u64, payload: &mut [u8]) {
 /// Whether `payload` is what [`fill_payload`] wrote into `length` bytes for ping `sequence`.
 fn payload_matches(sequence: u64, length: usize, payload: &[u8]) -> bool {
     let number = sequence.to_be_bytes();
-    let (head, tail) = payload.split_at(payload.len().min(number.len()));
+    let Some((head, tail)) = payload.split_first_chunk() else {
+        return payload.len() == length && payload == &number[..payload.len()];
+    };
     payload.len() == length
-        && head == &number[..head.len()]
+        && *head == number
         && tail
             .chunks(PATTERN.len())
             .all(|chunk| chunk == &PATTERN[..chunk.len()])

@@ -182,7 +182,11 @@ impl Vm {
         let config = self.sessions.get(usize::from(ping.session.0))?.config;
         let request = match config.destination {
             IpAddr::V4(destination) => {
-                self.ipv4_echo_request(ping, config, destination, mac, buffer)
+                let request = self.ipv4_echo_request(ping, &config, destination, mac, buffer);
+                if request.is_some_and(|request| self.carries(request.length)) {
+                    return request;
+                }
+                request
             }
             IpAddr::V6(destination) => {
                 self.ipv6_echo_request(now, ping, config, destination, mac, buffer)

@@ -10,6 +10,13 @@ pub(super) fn of(bytes: &[u8]) -> u16 {
     u16::from_be(u64_16bit_word::ones_complement(add(0, bytes)))
 }
 
+/// The checksum of words in host order that are still to be written. (Bytes that were written one by one a moment ago have
+/// to be waited for before they can be added up eight at a time.)
+#[inline(always)]
+pub(super) fn of_words<const N: usize>(words: [u32; N]) -> u16 {
+    u64_16bit_word::ones_complement(words.into_iter().map(u64::from).sum())
+}
+
 /// Adds the 16-bit words of `bytes` to `sum`, eight bytes at once, the carry going round (RFC 1071 section 2).
 ///
 /// Written out because a ping is summed up four times: [`u64_16bit_word::add_slice`] takes three times as long. Inlined,
@@ -86,6 +93,14 @@ mod tests {
             of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
             !0xddf2
         );
+    }
+
+    #[test]
+    fn words_sum_up_as_their_bytes_do() {
+        for words in [[0; 5], [0x4500_0054, 0xffff_ffff, 0x4001_0000, 1, u32::MAX]] {
+            let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
+            assert_eq!(of_words(words), of(&bytes), "{words:x?}");
+        }
     }
 
     #[test]

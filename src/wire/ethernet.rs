@@ -111,13 +111,23 @@ pub(super) fn write_header(
     source: MacAddr,
     ether_type: EtherType,
 ) -> Option<&mut [u8]> {
-    let (header, rest) = buffer.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
+    let (header, rest) = buffer.split_first_chunk_mut()?;
+    fill_header(header, destination, source, ether_type);
+    Some(rest)
+}
+
+/// Writes an Ethernet header.
+#[inline(always)]
+pub(super) fn fill_header(
+    header: &mut [u8; ETHERNET_HEADER_LENGTH],
+    destination: MacAddr,
+    source: MacAddr,
+    ether_type: EtherType,
+) {
     let bytes = etherparse::Ethernet2Header {
         destination: destination.0,
         source: source.0,
         ether_type,
-    }
-    .to_bytes();
-    header.copy_from_slice(&bytes);
-    Some(rest)
+    };
+    *header = bytes.to_bytes();
 }

@@ -13,6 +13,9 @@ use super::mac::MacAddr;
 /// Bytes of a header without options.
 pub const IPV4_HEADER_LENGTH: usize = 20;
 
+/// First byte of a header without options.
+pub(super) const VERSION_4_FIVE_WORDS: u8 = 0x45;
+
 /// `IPPROTO_ICMP`
 pub const PROTOCOL_ICMP: u8 = IpNumber::ICMP.0;
 /// `IPPROTO_UDP`
@@ -123,27 +126,27 @@ impl Ipv4Envelope {
         length: usize,
         buffer: &'a mut [u8],
     ) -> Option<&'a mut [u8]> {
-        let rest = ethernet::write_header(
-            buffer,
+        let total = u16::try_from(IPV4_HEADER_LENGTH.checked_add(length)?).ok()?;
+        let (ethernet, rest) = buffer.split_first_chunk_mut::<ETHERNET_HEADER_LENGTH>()?;
+        let (header, rest) = rest.split_first_chunk_mut::<IPV4_HEADER_LENGTH>()?;
+        let payload = rest.get_mut(..length)?;
+        ethernet::fill_header(
+            ethernet,
             self.destination_mac,
             self.source_mac,
             EtherType::IPV4,
-        )?;
-        let total = u16::try_from(IPV4_HEADER_LENGTH.checked_add(length)?).ok()?;
-        let ([l0, l1], [i0, i1]) = (total.to_be_bytes(), self.identification.to_be_bytes());
-        let flags = u8::from(self.dont_fragment) << 6;
-        let (ip, rest) = rest.split_at_mut_checked(IPV4_HEADER_LENGTH)?;
-        let (head, addresses) = ip.split_at_mut_checked(12)?;
-        // Version 4, five words; the checksum comes when all is there.
-        let fixed = [0x45, self.dscp << 2, l0, l1, i0, i1, flags, 0];
-        let (fixed_part, rest_of_head) = head.split_at_mut_checked(fixed.len())?;
-        fixed_part.copy_from_slice(&fixed);
-        rest_of_head.copy_from_slice(&[self.time_to_live, protocol.0, 0, 0]);
-        let (source, destination) = addresses.split_at_mut_checked(4)?;
-        source.copy_from_slice(&self.source.octets());
-        destination.copy_from_slice(&self.destination.octets());
-        seal(ip.first_chunk_mut::<IPV4_HEADER_LENGTH>()?)?;
-        rest.get_mut(..length)
+        );
+        let flags = u16::from(self.dont_fragment) << 14;
+        let first = u16::from_be_bytes([VERSION_4_FIVE_WORDS, self.dscp << 2]);
+        let words = [
+            word(first, total),
+            word(self.identification, flags),
+            word(u16::from_be_bytes([self.time_to_live, protocol.0]), 0),
+            self.source.into(),
+            self.destination.into(),
+        ];
+        fill_sealed(header, words);
+        Some(payload)
     }
 }
 
@@ -160,24 +163,44 @@ pub(super) fn turn_around(
     time_to_live: u8,
     identification: u16,
 ) -> Option<(usize, &mut [u8])> {
-    let (ethernet, ip) = frame.split_at_mut_checked(ETHERNET_HEADER_LENGTH)?;
+    let (ethernet, ip) = frame.split_first_chunk_mut::<ETHERNET_HEADER_LENGTH>()?;
     ethernet.copy_within(6..12, 0);
-    ethernet.get_mut(6..12)?.copy_from_slice(&source_mac.0);
-    let total_length = usize::from(u16::from_be_bytes(*ip.get(2..)?.first_chunk()?));
+    *ethernet.last_chunk_mut::<8>()?.first_chunk_mut()? = source_mac.0;
+    let (header, _) = ip.split_first_chunk_mut::<IPV4_HEADER_LENGTH>()?;
+    let old = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let words = [
+        old(0),
+        // No fragment flags, no offset.
+        word(identification, 0),
+        word(u16::from_be_bytes([time_to_live, header[9]]), 0),
+        old(16),
+        old(12),
+    ];
+    let total_length = (words[0] & 0xffff) as usize;
+    fill_sealed(header, words);
     let (header, payload) = ip
         .get_mut(..total_length)?
         .split_at_mut_checked(header_length)?;
-    let [i0, i1] = identification.to_be_bytes();
-    // Identification, fragment flags and offset, time to live.
-    *header.get_mut(4..)?.first_chunk_mut()? = [i0, i1, 0, 0, time_to_live];
-    let addresses: &mut [u8; 8] = header.get_mut(12..)?.first_chunk_mut()?;
-    addresses.rotate_left(4);
-    match <&mut [u8; IPV4_HEADER_LENGTH]>::try_from(&mut *header) {
-        // Nearly always; the compiler knows the length then.
-        Ok(header) => seal(header)?,
-        Err(_) => seal(header)?,
+    if header_length != IPV4_HEADER_LENGTH {
+        seal(header)?;
     }
     Some((ETHERNET_HEADER_LENGTH + total_length, payload))
+}
+
+/// A word of a header, of its two halves.
+fn word(high: u16, low: u16) -> u32 {
+    u32::from(high) << 16 | u32::from(low)
+}
+
+/// Writes a header without options, whose checksum is 0 in `words`, with its checksum.
+#[inline(always)]
+fn fill_sealed(header: &mut [u8; IPV4_HEADER_LENGTH], mut words: [u32; 5]) {
+    words[2] |= u32::from(checksum::of_words(words));
+    for (to, word) in header.as_chunks_mut().0.iter_mut().zip(words) {
+        *to = word.to_be_bytes();
+    }
 }
 
 /// Writes the checksum of a header.

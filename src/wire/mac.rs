@@ -1,10 +1,11 @@
 //! Ethernet hardware addresses (IEEE 802, "MAC-48").
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 /// A 48-bit Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
@@ -21,6 +22,14 @@ impl MacAddr {
     /// Whether the address can be the address of one interface: neither a group's nor all zeros.
     pub fn is_unicast(self) -> bool {
         !self.is_multicast() && self != Self::ZERO
+    }
+}
+
+impl Hash for MacAddr {
+    /// As one number: a station is looked up for each frame, and an array hashes byte by byte, length and all.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f] = self.0;
+        state.write_u64(u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
     }
 }
 
