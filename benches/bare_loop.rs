@@ -36,14 +36,15 @@ pub struct BareLoop {
 }
 
 impl BareLoop {
-    /// A bridge with two TAPs for each pair, in the namespace of the calling thread.
-    pub fn new(pairs: u32, window: u32) -> Result<BareLoop> {
+    /// A bridge with two TAPs for each pair, in the namespace of the calling thread. TAPs have a queueing discipline as
+    /// the kernel makes them, and none in a lab.
+    pub fn new(pairs: u32, window: u32, have_disciplines: bool) -> Result<BareLoop> {
         let poll = Poll::new()?;
         let ports = 2 * pairs;
-        let name = |port: u32| format!("bare{port}");
+        let bridge = if have_disciplines { "plain" } else { "bare" };
+        let name = |port: u32| format!("{bridge}{port}");
         let mut batch =
-            String::from("link add bare type bridge mcast_snooping 0\nlink set bare up\n");
-        // As those of a lab are.
+            format!("link add {bridge} type bridge mcast_snooping 0\nlink set {bridge} up\n");
         let mut disciplines = String::new();
         let mut taps = Vec::new();
         for port in 0..ports {
@@ -55,8 +56,10 @@ impl BareLoop {
                 Token(port as usize),
                 Interest::READABLE,
             )?;
-            disciplines.push_str(&format!("qdisc add dev {} root noqueue\n", name(port)));
-            batch.push_str(&format!("link set {} master bare up\n", name(port)));
+            if !have_disciplines {
+                disciplines.push_str(&format!("qdisc add dev {} root noqueue\n", name(port)));
+            }
+            batch.push_str(&format!("link set {} master {bridge} up\n", name(port)));
             taps.push(file);
         }
         batch_of("tc", &disciplines)?;

@@ -91,7 +91,7 @@ fn measure(pairs: u32, window: u32, rounds: usize, pings: u64) -> Result<()> {
             ..LabConfig::default()
         },
     )?;
-    let mut bare = BareLoop::new(pairs, window)?;
+    let mut bare = BareLoop::new(pairs, window, false)?;
     bare.rate(count.min(1000))?;
     let mut ways: Vec<(String, Vec<f64>)> = Vec::new();
     for round in 0..rounds {
