@@ -8,6 +8,8 @@
 mod accounts;
 mod drop_reason;
 mod due;
+mod frames;
+mod journal;
 mod moves;
 mod phases;
 mod record;
@@ -18,13 +20,14 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::fabric::{Fabric, Write};
+use crate::fabric::Fabric;
 use crate::load::{FlowId, Load};
 use crate::record::Recorder;
 use crate::time::Instant;
-use crate::vm::{Event, PingId, Reaction, SessionConfig, Vm, VmConfig, VmId};
+use crate::vm::{Event, PingId, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
+use self::journal::Journal;
 use self::moves::Moves;
 pub use self::moves::{Change, Move, Moved};
 pub use self::phases::{ADDRESS_WAIT, Phase};
@@ -45,15 +48,19 @@ pub struct Outgoing {
     pub more: bool,
 }
 
-/// What came of one frame or one deadline.
+/// What came of one deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Step {
-    /// The VM that took it.
-    pub vm: VmId,
-    /// The frame that it sends in turn.
-    pub outgoing: Option<Outgoing>,
-    /// What happened to it, recorded already.
-    pub event: Option<Event>,
+pub enum Step {
+    /// A frame is to be sent.
+    Send(Outgoing),
+    /// Nothing is to be sent.
+    Quiet,
+}
+
+impl From<Option<Outgoing>> for Step {
+    fn from(outgoing: Option<Outgoing>) -> Step {
+        outgoing.map_or(Step::Quiet, Step::Send)
+    }
 }
 
 /// Who pings whom, and how.
@@ -136,7 +143,12 @@ pub struct Hypervisor<F> {
     fragment_bytes: usize,
     /// VMs that come up or leave while others ping.
     moves: Moves,
+    /// What [`Hypervisor::recorder`] brings up to date first.
     recorder: Recorder,
+    journal: Journal,
+    keeps_events: bool,
+    /// What happened last, if somebody wants to know.
+    event: Option<(VmId, Event)>,
 }
 
 impl<F: Fabric> Hypervisor<F> {
@@ -158,6 +170,9 @@ impl<F: Fabric> Hypervisor<F> {
             fragment_bytes: 0,
             moves: Moves::default(),
             recorder,
+            journal: Journal::new(),
+            keeps_events: false,
+            event: None,
         }
     }
 
@@ -266,45 +281,14 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
-    /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. `None` if
-    /// there is no such VM.
-    pub fn receive(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        buffer: &mut [u8],
-        length: usize,
-    ) -> Option<Step> {
-        self.recorder.frame_in();
-        let reaction = self
-            .guests
-            .get_mut(vm.index())?
-            .as_mut()?
-            .vm
-            .receive(now, buffer, length);
-        Some(self.settle(now, vm, reaction))
+    /// Has events kept from now on, for [`Hypervisor::take_event`].
+    pub fn keep_events(&mut self) {
+        self.keeps_events = true;
     }
 
-    /// Records that the frame of `ping` is written at `at`.
-    pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
-            return;
-        };
-        let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
-            return;
-        };
-        if let Some(due) = guest.vm.stamp_sent(ping, at) {
-            self.recorder.echo_sent(flow, due, at);
-            self.arm_timeout(flow);
-        }
-    }
-
-    /// Records what the fabric made of a frame.
-    pub fn frame_written(&mut self, outcome: Write) {
-        match outcome {
-            Write::Sent => self.recorder.frame_out(),
-            Write::Dropped(reason) => self.recorder.dropped(reason.into()),
-        }
+    /// What happened in the last step or to the last frame, recorded already, if events are kept.
+    pub fn take_event(&mut self) -> Option<(VmId, Event)> {
+        self.event.take()
     }
 
     /// Whether any VM pings at all.
@@ -339,36 +323,13 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// What was measured so far.
     pub fn recorder(&mut self) -> &mut Recorder {
+        self.journal.enter(&mut self.recorder);
         &mut self.recorder
     }
 
     /// Ends the VMs, and hands back the fabric and what was measured.
-    pub fn into_parts(self) -> (F, Recorder) {
+    pub fn into_parts(mut self) -> (F, Recorder) {
+        self.journal.enter(&mut self.recorder);
         (self.fabric, self.recorder)
-    }
-
-    /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
-    fn settle(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Step {
-        if let Some(event) = &reaction.event {
-            self.record(now, vm, event);
-        }
-        let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);
-        if guest.is_some_and(|guest| guest.vm.take_unsettled()) {
-            self.bound_fragments(vm);
-            self.count_configuring(vm);
-            self.schedule(vm);
-            self.wake_flows(now, vm);
-        }
-        let outgoing = reaction.transmit.map(|transmit| Outgoing {
-            vm,
-            length: transmit.length,
-            ping: transmit.ping,
-            more: false,
-        });
-        Step {
-            vm,
-            outgoing,
-            event: reaction.event,
-        }
     }
 }

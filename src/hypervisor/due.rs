@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Hypervisor, Step, Timer};
+use super::{Hypervisor, Outgoing, Step, Timer};
 use crate::fabric::Fabric;
 use crate::load::{Due, FlowId};
 use crate::record::DropReason;
@@ -40,34 +40,38 @@ impl<F: Fabric> Hypervisor<F> {
     fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
         let owner = self.flows.get(due.flow.index())?.ping?;
         let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
-        let reaction = match guest.vm.ping(now, owner.session, due.due, buffer) {
-            PingStart::Transmit(transmit) => Reaction {
-                transmit: Some(transmit),
-                event: None,
-            },
-            PingStart::Waiting => Reaction::default(),
+        let event = match guest.vm.ping(now, owner.session, due.due, buffer) {
+            PingStart::Transmit(transmit) => {
+                if guest.vm.take_unsettled() {
+                    self.settle_accounts(now, owner.vm);
+                }
+                return Some(Step::Send(Outgoing {
+                    vm: owner.vm,
+                    length: transmit.length,
+                    ping: transmit.ping,
+                    more: due.more,
+                }));
+            }
+            PingStart::Waiting => None,
             PingStart::Unresolved(event, unsent) => {
                 self.recorder.dropped(match unsent {
                     Unsent::NoRoute => DropReason::NoRoute,
                     Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
                     Unsent::OutboxFull => DropReason::FragmentQueueFull,
                 });
-                Reaction {
-                    transmit: None,
-                    event: Some(event),
-                }
+                Some(event)
             }
             PingStart::Refused => {
                 self.recorder.dropped(DropReason::TooManyOutstanding);
                 self.load.finished(now, due.flow);
-                Reaction::default()
+                None
             }
         };
-        let mut step = self.settle(now, owner.vm, reaction);
-        if let Some(outgoing) = &mut step.outgoing {
-            outgoing.more = due.more;
-        }
-        Some(step)
+        let reaction = Reaction {
+            transmit: None,
+            event,
+        };
+        Some(self.settle(now, owner.vm, reaction).into())
     }
 
     fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
@@ -79,7 +83,7 @@ impl<F: Fabric> Hypervisor<F> {
         let guest = self.guests.get_mut(vm.index())?.as_mut()?;
         guest.is_ready = false;
         let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
-        Some(self.settle(now, vm, reaction))
+        Some(self.settle(now, vm, reaction).into())
     }
 
     /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
@@ -94,14 +98,11 @@ impl<F: Fabric> Hypervisor<F> {
             .vm
             .expire(now, owner.session);
         self.arm_timeout(flow);
-        Some(self.settle(
-            now,
-            owner.vm,
-            Reaction {
-                transmit: None,
-                event,
-            },
-        ))
+        let reaction = Reaction {
+            transmit: None,
+            event,
+        };
+        Some(self.settle(now, owner.vm, reaction).into())
     }
 
     /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame

@@ -69,7 +69,7 @@ impl<F: Fabric> Hypervisor<F> {
             // The next begins when this one should have ended, so that lateness does not shift the schedule.
             Some(end) if end <= now => {
                 let unsent = self.load.forget_overdue(end);
-                self.recorder.unsent(unsent);
+                self.recorder().unsent(unsent);
                 self.begin_next_phase(end);
             }
             _ if !self.phases.is_empty() && self.load.is_done() && self.moves.are_done() => {
@@ -86,9 +86,9 @@ impl<F: Fabric> Hypervisor<F> {
             return self.load.stop();
         };
         if phase.is_counted {
-            self.recorder.begin_phase(&phase.name, at);
+            self.recorder().begin_phase(&phase.name, at);
         } else {
-            self.recorder.begin_warmup(at);
+            self.recorder().begin_warmup(at);
         }
         self.load.begin(at, &phase.load);
         self.moves.begin(at, &phase.moves);

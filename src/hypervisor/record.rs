@@ -5,14 +5,27 @@ use std::time::Duration;
 
 use super::Hypervisor;
 use super::drop_reason::drop_reason;
+use super::journal::Entry;
 use crate::fabric::Fabric;
 use crate::record::DropReason;
 use crate::time::Instant;
-use crate::vm::{Event, PingOutcome, VmId};
+use crate::vm::{Event, PingId, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
+    #[inline(always)]
     pub(super) fn record(&mut self, now: Instant, vm: VmId, event: &Event) {
         match *event {
+            Event::Ping(ping, outcome) => self.record_ping(now, vm, ping, outcome),
+            _ => self.record_rare(vm, event),
+        }
+    }
+
+    /// What is no ping: a few frames of a run.
+    #[cold]
+    fn record_rare(&mut self, vm: VmId, event: &Event) {
+        match *event {
+            // Told apart before.
+            Event::Ping(..) => {}
             Event::Resolved {
                 address, elapsed, ..
             } => match address {
@@ -38,38 +51,45 @@ impl<F: Fabric> Hypervisor<F> {
                 self.tune(vm);
             }
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
-            Event::Ping(ping, outcome) => {
-                let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
-                    return;
-                };
-                let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
-                    return;
-                };
-                match outcome {
-                    PingOutcome::Answered {
-                        due,
-                        sent,
-                        received,
-                    } => {
-                        self.recorder
-                            .answered(flow, ping.sequence, due, sent, received);
-                        if let Some(since) = guest.booting_since.take() {
-                            self.recorder.booted(received.nanos_since(since));
-                        }
-                    }
-                    PingOutcome::Corrupt { due } => self.recorder.corrupt(flow, due, now),
-                    PingOutcome::Lost { due } => self.recorder.lost(flow, due, now),
-                    PingOutcome::Unresolved { due } => self.recorder.unresolved(flow, due, now),
-                    PingOutcome::Errored { due, error } => {
-                        self.recorder.errored(flow, due, error, now);
-                    }
-                    PingOutcome::Duplicate => self.recorder.duplicate(flow, now),
-                    PingOutcome::Late => self.recorder.late(flow, now),
+        }
+    }
+
+    #[inline(always)]
+    fn record_ping(&mut self, now: Instant, vm: VmId, ping: PingId, outcome: PingOutcome) {
+        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+            return;
+        };
+        let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
+            return;
+        };
+        match outcome {
+            PingOutcome::Answered {
+                due,
+                sent,
+                received,
+            } => {
+                if let Some(since) = guest.booting_since.take() {
+                    self.recorder.booted(received.nanos_since(since));
                 }
-                if outcome.is_final() {
-                    self.load.finished(now, flow);
-                }
+                self.note(Entry::Answered {
+                    flow,
+                    sequence: ping.sequence,
+                    due,
+                    sent,
+                    received,
+                });
             }
+            PingOutcome::Corrupt { due } => self.recorder().corrupt(flow, due, now),
+            PingOutcome::Lost { due } => self.recorder().lost(flow, due, now),
+            PingOutcome::Unresolved { due } => self.recorder().unresolved(flow, due, now),
+            PingOutcome::Errored { due, error } => {
+                self.recorder().errored(flow, due, error, now);
+            }
+            PingOutcome::Duplicate => self.recorder().duplicate(flow, now),
+            PingOutcome::Late => self.recorder().late(flow, now),
+        }
+        if outcome.is_final() {
+            self.load.finished(now, flow);
         }
     }
 }

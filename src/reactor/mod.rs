@@ -34,7 +34,7 @@ use self::prediction::Prediction;
 use self::spinning::Spinning;
 use self::wakeup::Wakeup;
 use crate::fabric::Fabric;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, Step};
 use nix::sys::signal::Signal;
 
 use crate::record::Recorder;
@@ -189,6 +189,9 @@ impl Reactor {
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
         let serves = !hypervisor.has_flows();
+        if self.narrator.is_some() {
+            hypervisor.keep_events();
+        }
         self.polled_at = self.clock.now();
         loop {
             let now = self.clock.now();
@@ -230,7 +233,8 @@ impl Reactor {
                 break;
             };
             self.spinning.worked(now);
-            if let Some(outgoing) = self.tell(now, step) {
+            self.tell(hypervisor, now);
+            if let Step::Send(outgoing) = step {
                 now = self.exchange(hypervisor, outgoing).unwrap_or(now);
             }
         }

@@ -73,17 +73,16 @@ impl Driver {
     fn deliver(&mut self, hypervisor: &mut Hypervisor<Switch>) {
         while let Some(vm) = hypervisor.fabric().next_receiver(self.now) {
             while let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) {
-                if let Some(step) = hypervisor.receive(self.now, vm, &mut self.buffer, length) {
-                    self.send(hypervisor, step);
-                }
+                let reply = hypervisor.receive(self.now, vm, &mut self.buffer, length);
+                self.send(hypervisor, reply.into());
             }
         }
     }
 
     fn send(&mut self, hypervisor: &mut Hypervisor<Switch>, step: Step) {
-        let Some(Outgoing {
+        let Step::Send(Outgoing {
             vm, length, ping, ..
-        }) = step.outgoing
+        }) = step
         else {
             return;
         };

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::answer::Asked;
 use super::ipv4::{Action, TIME_TO_LIVE, is_host};
-use super::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
+use super::{
+    Event, Ignored, Ipv4Interface, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit,
+    Vm,
+};
 use crate::time::Instant;
 use crate::wire::{
     Echo, EthernetFrame, IPV4_HEADER_LENGTH, IcmpError, IcmpErrorKind, IcmpMessage, Ipv4Packet,
@@ -12,28 +15,29 @@ use crate::wire::{
 };
 
 impl Vm {
+    /// Answers an echo request that came in the plainest of frames. `None`, and nothing has happened, when there is
+    /// anything out of the ordinary about it, or it is something else: [`Vm::receive`] tells what. Such an answer does not
+    /// depend on the time, so that who expects a request need not look at the clock.
+    #[inline]
+    pub fn answer_plain_echo(&mut self, frame: &mut [u8]) -> Option<Transmit> {
+        let echo = PlainEcho::parse_request(frame)?;
+        self.is_plainly_for_us(&echo).then_some(())?;
+        self.turn_into_reply(frame)
+    }
+
     /// Answers an echo request, or takes an echo reply, that came in the plainest of frames. `None`, and nothing has
     /// happened, when there is anything out of the ordinary about it: the long way tells what.
+    #[inline]
     pub(super) fn receive_plain_echo(
         &mut self,
         now: Instant,
         frame: &mut [u8],
     ) -> Option<Reaction> {
         let echo = PlainEcho::parse(frame)?;
-        let interface = self.ipv4.interface()?;
-        let is_to_us = echo.destination == interface.address
-            && echo.destination_mac == self.mac
-            && self.vlan.is_none();
-        if !is_to_us || !interface.may_be_sender(echo.source) || !self.carries(echo.length) {
-            return None;
-        }
+        self.is_plainly_for_us(&echo).then_some(())?;
         if echo.is_request {
-            let header_length = IPV4_HEADER_LENGTH;
-            let mac = self.mac;
-            let id = self.ipv4.next_identification();
-            let length = turn_into_echo_reply(frame, header_length, mac, TIME_TO_LIVE, id)?;
             return Some(Reaction {
-                transmit: Some(Transmit { length, ping: None }),
+                transmit: Some(self.turn_into_reply(frame)?),
                 event: None,
             });
         }
@@ -42,6 +46,22 @@ impl Vm {
             transmit: None,
             event: Some(Event::Ping(ping, outcome)),
         })
+    }
+
+    fn is_plainly_for_us(&self, echo: &PlainEcho<'_>) -> bool {
+        let is_to_us = |interface: &Ipv4Interface| {
+            echo.destination == interface.address && interface.may_be_sender(echo.source)
+        };
+        echo.destination_mac == self.mac
+            && self.vlan.is_none()
+            && self.carries(echo.length)
+            && self.ipv4.interface().is_some_and(is_to_us)
+    }
+
+    fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {
+        let id = self.ipv4.next_identification();
+        let length = turn_into_echo_reply(frame, IPV4_HEADER_LENGTH, self.mac, TIME_TO_LIVE, id)?;
+        Some(Transmit { length, ping: None })
     }
 
     /// Ends the ping that an echo reply from `source` answers.

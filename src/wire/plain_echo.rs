@@ -11,11 +11,11 @@ use etherparse::EtherType;
 use super::checksum;
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::icmp::{ECHO_FRAME_OVERHEAD, Echo, TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST};
-use super::ipv4::{IPV4_HEADER_LENGTH, PROTOCOL_ICMP};
+use super::ipv4::{IPV4_HEADER_LENGTH, PROTOCOL_ICMP, VERSION_4_FIVE_WORDS};
 use super::mac::MacAddr;
 
-/// First byte of a header without options.
-const VERSION_4_FIVE_WORDS: u8 = 0x45;
+/// Where the message says what it is.
+const KIND: usize = ETHERNET_HEADER_LENGTH + IPV4_HEADER_LENGTH;
 /// The one flag that a datagram of one piece may have.
 const DONT_FRAGMENT: u16 = 0x4000;
 
@@ -39,12 +39,13 @@ pub struct PlainEcho<'a> {
 
 impl<'a> PlainEcho<'a> {
     /// Reads `frame`. `None` if it is anything else, or anything about it is wrong.
+    #[inline(always)]
     pub fn parse(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
         let head = frame.first_chunk::<ECHO_FRAME_OVERHEAD>()?;
         let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let address =
             |at: usize| Ipv4Addr::from([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let [kind, code] = word(34).to_be_bytes();
+        let [kind, code] = word(KIND).to_be_bytes();
         let is_plain = word(12) == EtherType::IPV4.0
             && head[14] == VERSION_4_FIVE_WORDS
             && word(20) & !DONT_FRAGMENT == 0
@@ -76,5 +77,13 @@ impl<'a> PlainEcho<'a> {
             },
             length,
         })
+    }
+
+    /// The same if it is a request. What is none costs one look.
+    pub fn parse_request(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
+        if frame.get(KIND) != Some(&TYPE_ECHO_REQUEST) {
+            return None;
+        }
+        PlainEcho::parse(frame).filter(|echo| echo.is_request)
     }
 }

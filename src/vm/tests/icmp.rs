@@ -342,6 +342,17 @@ fn the_short_way_of_a_plain_echo_ends_where_the_long_way_does() {
         );
         let sent = reaction.transmit.map_or(0, |transmit| transmit.length);
         assert_eq!(one.buffer[..sent], other.buffer[..sent], "{frame:x?}");
+        // What needs no clock is a request on the short way, and comes to the same.
+        let mut fourth = Bench::resolved();
+        fourth.ping(ms(1));
+        let mut answer = frame.clone();
+        let answered = fourth.vm.answer_plain_echo(&mut answer);
+        let expected = reaction.transmit.filter(|_| is_short);
+        assert_eq!(answered, expected, "{frame:x?}");
+        match answered {
+            Some(_) => assert_eq!(answer[..sent], one.buffer[..sent], "{frame:x?}"),
+            None => assert_eq!(answer, frame),
+        }
         short_ways += usize::from(is_short);
         answers += usize::from(matches!(
             reaction.event,
