@@ -247,7 +247,7 @@ struct Arguments {
     #[structopt(long)]
     no_filter: bool,
 
-    /// The VMs' network [default: 10.77.0.0/16]
+    /// The VMs' network [default: 10.77.0.0/16; 10.0.0.0/8 for more than 65,533 VMs]
     #[structopt(long, value_name = "CIDR")]
     subnet: Option<String>,
 

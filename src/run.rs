@@ -18,8 +18,7 @@ use tap_reactor::time::{Clock, MonotonicClock, unix_millis};
 use tap_reactor::vm::VmId;
 
 use self::build::{
-    add_flows, create_vms, fill_neighbour_tables, memory, place_flows, recorder,
-    time_of_day_at_zero,
+    add_flows, create_vms, fill_neighbour_tables, place_flows, recorder, time_of_day_at_zero,
 };
 use self::words::{flow_name, ipv4_words, leased_addresses, serving};
 use crate::cli::Output;
@@ -106,7 +105,7 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let at_terminal = !output.quiet && !output.verbose && io::stderr().is_terminal();
     let mut setup =
         at_terminal.then(|| progress::Setup::new(experiment.vms.len() as u64, clock.now()));
-    let on_start = |vm: VmId, plan: &VmPlan| {
+    let on_start = |vm: VmId, plan: &VmPlan| -> Result<bool, SystemError> {
         if let Some(setup) = &mut setup {
             setup.show(clock.now(), u64::from(vm.0) + 1);
         }
@@ -120,21 +119,27 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
             );
             narrator.say(clock.now(), words);
         }
+        reactor.is_to_stop()
     };
     let time_of_day = time_of_day_at_zero(clock.now());
     let now = || clock.now();
-    create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
+    // Who has had enough before all VMs are there gets the report of a run in which nothing was sent.
+    let is_set_up = create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
     drop(setup);
-    let memory = memory(before, experiment.vms.len() - experiment.newcomers().len());
-    hook(experiment, HookEvent::Up)?;
-    add_flows(experiment, &mut hypervisor)?;
-    if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
-        place_flows(experiment, &topology, hypervisor.recorder());
+    let mut memory = None;
+    if is_set_up {
+        let vms = experiment.vms.len() - experiment.newcomers().len();
+        memory = self::build::memory(before, vms);
+        hook(experiment, HookEvent::Up)?;
+        add_flows(experiment, &mut hypervisor)?;
+        if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
+            place_flows(experiment, &topology, hypervisor.recorder());
+        }
+        if experiment.lab.neighbours == Neighbours::Told {
+            fill_neighbour_tables(experiment, &mut hypervisor);
+        }
     }
-    if experiment.lab.neighbours == Neighbours::Told {
-        fill_neighbour_tables(experiment, &mut hypervisor);
-    }
-    if !hypervisor.has_flows() && !output.quiet && !output.json {
+    if is_set_up && !hypervisor.has_flows() && !output.quiet && !output.json {
         eprintln!("{}", serving(experiment));
     }
     if let Some(narrator) = narrator {
@@ -207,7 +212,10 @@ fn on_taps(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let written = write_files(&report, output);
     let printed = print_report(&report, output);
     // Whatever went wrong above, the lab is taken away before the program says so.
-    let unhooked = hook(experiment, HookEvent::Down);
+    let unhooked = match is_set_up {
+        true => hook(experiment, HookEvent::Down),
+        false => Ok(()),
+    };
     let removed = fabric.remove_all();
     let end = ended?;
     drops?;

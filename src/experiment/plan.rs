@@ -40,7 +40,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
     let groups = groups(scenario)?;
     let count = check_number(&groups)?;
-    let subnet = subnet(settings)?;
+    let subnet = subnet(settings, count)?;
     let mut vms = vms(settings, &groups, subnet)?;
     let (switching, simulation) = match fabric(settings)? {
         Fabric::Taps(switching) => (switching, None),
@@ -187,10 +187,14 @@ fn filter(settings: &Settings, vms: u32) -> Result<bool, SettingError> {
     Ok(wanted || !unwanted && vms >= FEW)
 }
 
-fn subnet(settings: &Settings) -> Result<Ipv4Net, SettingError> {
+/// The VMs' network: as large as need be where nobody says which.
+fn subnet(settings: &Settings, vms: u32) -> Result<Ipv4Net, SettingError> {
     let default = Setting {
         name: "subnet",
-        text: "10.77.0.0/16".to_owned(),
+        text: match vms {
+            ..=65_533 => "10.77.0.0/16".to_owned(),
+            _ => "10.0.0.0/8".to_owned(),
+        },
         origin: super::Origin::Flag,
     };
     let setting = settings.get("subnet").unwrap_or(&default);

@@ -178,6 +178,17 @@ impl Reactor {
         self.signals.restore()
     }
 
+    /// Whether a signal asks for the end already: [`Reactor::run`] will end at once then. For who has much to do before.
+    ///
+    /// # Errors
+    /// When signals can't be read.
+    pub fn is_to_stop(&mut self) -> Result<bool, SystemError> {
+        if self.stop.is_none() {
+            self.stop = self.signals.take()?;
+        }
+        Ok(self.stop.is_some())
+    }
+
     /// Runs turns until the hypervisor's last phase is over, or a signal asks for the end. Without flows it serves: VMs
     /// answer until `until` or a signal.
     ///

@@ -30,14 +30,14 @@ pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
 
 /// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
 /// transcript, or a bar. Those that come up later are announced. What time of day it was at [`Instant::ZERO`] they are
-/// told, too.
+/// told, too. Whether all are there: they are not if `on_start` wants to stop, and says so by `true`.
 pub(super) fn create_vms<F: Fabric>(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<F>,
     time_of_day: u32,
     now: impl Fn() -> Instant,
-    mut on_start: impl FnMut(VmId, &VmPlan),
-) -> Result<(), F::Error> {
+    mut on_start: impl FnMut(VmId, &VmPlan) -> Result<bool, F::Error>,
+) -> Result<bool, F::Error> {
     let newcomers = experiment.newcomers();
     for (index, plan) in experiment.vms.iter().enumerate() {
         let vm = VmId(index as u32);
@@ -52,10 +52,12 @@ pub(super) fn create_vms<F: Fabric>(
             hypervisor.expect_vm(vm, config);
         } else {
             hypervisor.create_vm_as(vm, now(), config)?;
-            on_start(vm, plan);
+            if on_start(vm, plan)? {
+                return Ok(false);
+            }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What the VMs took, if the kernel tells.

@@ -29,7 +29,8 @@ pub(super) fn experiment(
     // It is midnight where time is virtual.
     let midnight = 0;
     let now = || Instant::ZERO;
-    let Ok(()) = super::build::create_vms(experiment, &mut hypervisor, midnight, now, |_, _| ());
+    let Ok(_) =
+        super::build::create_vms(experiment, &mut hypervisor, midnight, now, |_, _| Ok(false));
     super::build::add_flows(experiment, &mut hypervisor)?;
     if experiment.lab.neighbours == Neighbours::Told {
         super::build::fill_neighbour_tables(experiment, &mut hypervisor);

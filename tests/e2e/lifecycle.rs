@@ -56,6 +56,21 @@ fn a_second_sigint_ends_at_once() {
 }
 
 #[test]
+fn a_signal_while_vms_are_made_ends_the_run_before_all_are() {
+    const VMS: usize = 4000;
+    let lab = Lab::new();
+    let arguments = format!("--netns host --vms {VMS} --ping ring --count 1 --json --verbose");
+    let mut run = lab.start_tap_reactor(&arguments);
+    lab.wait_until_ports_forward(&mut run, &["tap0"]);
+    run.signal(Signal::SIGINT);
+    let run = run.wait().expect_status(1);
+    let made = run.stderr.matches(" starts: ").count();
+    assert!(0 < made && made < VMS, "{made}");
+    assert_eq!(Report::of(&run).totals.sent, 0);
+    assert_eq!(lab.link_names(), [""; 0]);
+}
+
+#[test]
 fn serving_ends_by_signal_or_duration_and_that_is_no_failure() {
     for signal in [Some(Signal::SIGINT), Some(Signal::SIGTERM), None] {
         let lab = Lab::new();

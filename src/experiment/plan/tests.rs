@@ -242,8 +242,8 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ),
         ("--vms 0", "--vms 0: allowed is 1 or more"),
         (
-            "--vms 70000",
-            "--vms 70000: 10.77.0.0/16 has room for 65533 VMs",
+            "--vms 70000 --subnet 10.77.0.0/16",
+            "--subnet 10.77.0.0/16: 10.77.0.0/16 has room for 65533 VMs",
         ),
         (
             "--vms 5 --ports-per-bridge 0",
