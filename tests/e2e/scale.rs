@@ -188,6 +188,8 @@ fn xdp_carries_the_same_pings_without_a_bridge() {
         "--vms 6 --ping mesh --count 5 --ipv6 --over-ipv6",
         "--vms 3 --ping mesh --count 5 --vlan 10",
         "--vms 2 --ping vm0:vm1 --count 5 --size 8000 --mtu 9000",
+        // Alike in what the switch looks at first.
+        "--vms 3 --mac vm0=02:00:00:00:00:07 --mac vm1=02:11:00:00:00:07 --ping mesh --count 5",
     ] {
         let run = lab
             .tap_reactor(&format!("{arguments} --interval 1ms --fabric xdp --json"))

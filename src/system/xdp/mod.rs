@@ -12,9 +12,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::maps::{DevMapHash, HashMap as BpfHashMap, MapData};
+use aya::maps::{Array, DevMap, HashMap as BpfHashMap, MapData};
 use aya::programs::Xdp;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, Pod};
 
 use super::error::SystemError;
 use super::links::index_of;
@@ -31,15 +31,43 @@ const SPARE_ENTRIES: u32 = 1024;
 /// The loaded program and its maps.
 pub(super) struct XdpSwitch {
     program: Ebpf,
-    ports: DevMapHash<MapData>,
-    stations: BpfHashMap<MapData, u64, u32>,
-    owners: BpfHashMap<MapData, u32, u32>,
+    ports: DevMap<MapData>,
+    stations: BpfHashMap<MapData, u64, PortOfSwitch>,
+    owners: BpfHashMap<MapData, u32, PortOfSwitch>,
+    endings: Array<MapData, StationOfSwitch>,
     /// What the maps have of each VM.
     entries: HashMap<VmId, Entry>,
+    /// Places among the ports that were given up.
+    free: Vec<u32>,
+    /// Places that were ever taken.
+    taken: u32,
 }
 
+/// `struct port` of the program.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct PortOfSwitch {
+    place: u32,
+    ifindex: u32,
+}
+
+/// `struct station` of the program.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct StationOfSwitch {
+    key: u64,
+    port: PortOfSwitch,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: plain numbers, without padding between them.
+unsafe impl Pod for PortOfSwitch {}
+#[allow(unsafe_code)]
+// SAFETY: plain numbers, without padding between them.
+unsafe impl Pod for StationOfSwitch {}
+
 struct Entry {
-    index: u32,
+    place: u32,
     mac: MacAddr,
     addresses: Vec<Ipv4Addr>,
 }
@@ -75,7 +103,10 @@ impl XdpSwitch {
             ports: map("ports")?.try_into().map_err(refused)?,
             stations: map("stations")?.try_into().map_err(refused)?,
             owners: map("owners")?.try_into().map_err(refused)?,
+            endings: map("endings")?.try_into().map_err(refused)?,
             entries: HashMap::new(),
+            free: Vec::new(),
+            taken: 0,
             program,
         })
     }
@@ -98,20 +129,36 @@ impl XdpSwitch {
     ) -> Result<(), SystemError> {
         let operation = || format!("put {} on the XDP switch", tap.name());
         let refused = |error: &dyn Error| SystemError::refused(operation(), chain(error));
-        let index = index_of(tap.name())?;
+        let ifindex = index_of(tap.name())?;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.taken += 1;
+            self.taken - 1
+        });
+        let port = PortOfSwitch { place, ifindex };
+        let key = mac_key(station.mac);
         self.ports
-            .insert(index, index, None, 0)
+            .set(place, ifindex, None, 0)
             .map_err(|error| refused(&error))?;
         self.stations
-            .insert(mac_key(station.mac), index, 0)
+            .insert(key, port, 0)
             .map_err(|error| refused(&error))?;
+        let ending = ending_of(station.mac);
+        if self
+            .endings
+            .get(&ending, 0)
+            .is_ok_and(|other| other.key == 0)
+        {
+            self.endings
+                .set(ending, StationOfSwitch { key, port }, 0)
+                .map_err(|error| refused(&error))?;
+        }
         for address in &station.addresses {
             self.owners
-                .insert(address_key(*address), index, 0)
+                .insert(address_key(*address), port, 0)
                 .map_err(|error| refused(&error))?;
         }
         let entry = Entry {
-            index,
+            place,
             mac: station.mac,
             addresses: station.addresses.clone(),
         };
@@ -119,13 +166,18 @@ impl XdpSwitch {
         Ok(())
     }
 
-    /// Takes `vm` off the switch. What is not there is no error: the kernel itself takes away a port whose TAP is gone.
+    /// Takes `vm` off the switch. The port itself is taken away by the kernel when its TAP goes.
     pub(super) fn remove(&mut self, vm: VmId) {
         let Some(entry) = self.entries.remove(&vm) else {
             return;
         };
-        let _ = self.ports.remove(entry.index);
-        let _ = self.stations.remove(&mac_key(entry.mac));
+        let key = mac_key(entry.mac);
+        let _ = self.stations.remove(&key);
+        let ending = ending_of(entry.mac);
+        if self.endings.get(&ending, 0).is_ok_and(|of| of.key == key) {
+            let _ = self.endings.set(ending, StationOfSwitch::default(), 0);
+        }
+        self.free.push(entry.place);
         for address in entry.addresses {
             let _ = self.owners.remove(&address_key(address));
         }
@@ -136,6 +188,12 @@ impl XdpSwitch {
 fn mac_key(mac: MacAddr) -> u64 {
     let [a, b, c, d, e, f] = mac.0;
     u64::from_be_bytes([0, 0, f, e, d, c, b, a])
+}
+
+/// The last two bytes of the address.
+fn ending_of(mac: MacAddr) -> u32 {
+    let [.., e, f] = mac.0;
+    u16::from_be_bytes([e, f]).into()
 }
 
 /// The address as it stands in a packet.

@@ -4,7 +4,7 @@
 //
 // Built by hand when it changes; the object beside this file is what the program loads:
 //
-//     clang -O2 -g0 -target bpf -mcpu=v3 -c switch.c -o switch.o
+//     clang -O2 -g -target bpf -mcpu=v3 -c switch.c -o switch.o && llvm-strip -g switch.o
 //
 // It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h and if_ether.h.
 
@@ -17,7 +17,7 @@ typedef unsigned long long u64;
 #define __uint(name, value) int(*name)[value]
 #define __type(name, value) typeof(value) *name
 
-enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_DEVMAP_HASH = 25 };
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_DEVMAP = 14 };
 enum { XDP_DROP = 1, XDP_PASS = 2, XDP_REDIRECT = 4 };
 enum { BPF_F_BROADCAST = 1 << 3, BPF_F_EXCLUDE_INGRESS = 1 << 4 };
 
@@ -39,28 +39,51 @@ struct device {
 	int program;
 };
 
-// By ifindex: every TAP of the lab.
+// Every TAP of the lab, by its place.
 struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
 	__type(key, u32);
 	__type(value, struct device);
 	__uint(max_entries, 1);
 } ports SEC(".maps");
 
-// The ifindex behind a hardware address. Keys are the address's bytes from the last to the first: as they are, the
+// Where a TAP is.
+struct port {
+	u32 place;
+	u32 ifindex;
+};
+
+// The port of a station whose hardware address is `key`, if it is.
+struct station {
+	u64 key;
+	struct port port;
+};
+
+enum { ENDINGS = 1 << 16 };
+
+// By the last two bytes of a hardware address, one station that has them. Nearly always that is the one, and an array is
+// read by the program itself where a hash costs it a call.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct station);
+	__uint(max_entries, ENDINGS);
+} endings SEC(".maps");
+
+// The port behind a hardware address. Keys are the address's bytes from the last to the first: as they are, the
 // addresses of a lab differ only where the hash of the map hardly looks, and collide.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, u64);
-	__type(value, u32);
+	__type(value, struct port);
 	__uint(max_entries, 1);
 } stations SEC(".maps");
 
-// The ifindex of the VM that has an IPv4 address, in network byte order, as a number.
+// The port of the VM that has an IPv4 address, in network byte order, as a number.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, u32);
-	__type(value, u32);
+	__type(value, struct port);
 	__uint(max_entries, 1);
 } owners SEC(".maps");
 
@@ -84,12 +107,12 @@ static inline __attribute__((always_inline)) u64 key_of(const u8 *mac)
 	       (u64)mac[1] << 8 | mac[0];
 }
 
-static inline __attribute__((always_inline)) int send_to(struct xdp_md *context, u32 *port)
+static inline __attribute__((always_inline)) int send_to(struct xdp_md *context, struct port *port)
 {
 	// A bridge does not send a frame back to where it came from either.
-	if (*port == context->ingress_ifindex)
+	if (port->ifindex == context->ingress_ifindex)
 		return XDP_DROP;
-	return bpf_redirect_map(&ports, *port, XDP_DROP);
+	return bpf_redirect_map(&ports, port->place, XDP_DROP);
 }
 
 SEC("xdp")
@@ -97,13 +120,17 @@ int tap_switch(struct xdp_md *context)
 {
 	u8 *data = (u8 *)(u64)context->data;
 	u8 *end = (u8 *)(u64)context->data_end;
-	u32 *port;
+	struct port *port;
 
 	if (data + 14 > end)
 		return XDP_DROP;
 	if (!(data[0] & 1)) {
 		u64 key = key_of(data);
+		u32 ending = (u32)data[4] << 8 | data[5];
+		struct station *station = bpf_map_lookup_elem(&endings, &ending);
 
+		if (station && station->key == key)
+			return send_to(context, &station->port);
 		port = bpf_map_lookup_elem(&stations, &key);
 		if (port)
 			return send_to(context, port);
