@@ -6,6 +6,7 @@
 //! ([`crate::fabric::Read`], [`crate::fabric::Write`]), never an error.
 
 mod arp_proxy;
+mod bpf;
 mod bridges;
 mod clean;
 mod error;

@@ -92,7 +92,7 @@ impl TapFabric {
             }
             Carrier::Xdp(switch) => {
                 switch.add(vm, &tap, station)?;
-                change.xdp = Some(switch.program()?);
+                change.xdp = Some(switch.program());
                 operation = format!("put the XDP switch on {name}");
             }
             Carrier::Prepared(_) | Carrier::External => {}
