@@ -238,8 +238,8 @@ struct Arguments {
     #[structopt(long, value_name = "FRAMES")]
     txqueuelen: Option<String>,
 
-    /// Have the kernel drop what a VM's network card would, such as ARP requests for others [default: from 256 VMs on,
-    /// where it pays]
+    /// Have the kernel drop what a VM's network card would, such as ARP requests for others, before tcpdump sees it on
+    /// the TAP [default: from 256 VMs on, where it pays]
     #[structopt(long)]
     filter: bool,
 

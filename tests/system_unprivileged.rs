@@ -7,9 +7,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use tap_reactor::fabric::{Fabric, Read, Station, Write};
-use tap_reactor::system::{LabConfig, TapFabric};
+use tap_reactor::system::{FilterKind, LabConfig, TapFabric};
 use tap_reactor::vm::VmId;
-use tap_reactor::wire::MacAddr;
+use tap_reactor::wire::{ArpPacket, MacAddr};
 
 fn main() {
     if nix::unistd::geteuid().is_root() {
@@ -65,9 +65,12 @@ fn a_private_lab_needs_no_root() {
     let mut fabric = TapFabric::new(poll.registry().try_clone().unwrap(), lab)
         .unwrap_or_else(|error| panic!("{error}"));
     for vm in 0..2 {
-        let mac = MacAddr([2, 0, 10, 77, 0, 2 + vm]);
+        let station = Station {
+            addresses: vec![[10, 77, 0, 2 + vm].into()],
+            ..Station::new(MacAddr([2, 0, 10, 77, 0, 2 + vm]))
+        };
         fabric
-            .plug(VmId(vm.into()), &Station::new(mac))
+            .plug(VmId(vm.into()), &station)
             .unwrap_or_else(|error| panic!("{error}"));
     }
     assert!(fabric.warnings().is_empty(), "{:?}", fabric.warnings());
@@ -82,7 +85,27 @@ fn a_private_lab_needs_no_root() {
     let mut buffer = [0; 2048];
     assert_eq!(fabric.read(VmId(1), &mut buffer), Read::Frame(64));
     assert_eq!(buffer[..64], frame);
+    the_classic_filter_does_for_the_shared_one(&mut fabric);
     fabric.remove_all().unwrap();
+}
+
+/// Programs that TAPs share take a privilege that a user namespace does not give.
+fn the_classic_filter_does_for_the_shared_one(fabric: &mut TapFabric) {
+    assert_eq!(fabric.filter_kind(), FilterKind::Classic);
+    let mut buffer = [0; 2048];
+    for (target, expected) in [(3, Read::Frame(42)), (9, Read::Empty)] {
+        let request = ArpPacket {
+            operation: ArpPacket::REQUEST,
+            sender_mac: MacAddr([2, 0, 10, 77, 0, 2]),
+            sender: [10, 77, 0, 2].into(),
+            target_mac: MacAddr::ZERO,
+            target: [10, 77, 0, target].into(),
+        };
+        let mut frame = [0; 42];
+        request.write(MacAddr::BROADCAST, &mut frame).unwrap();
+        assert_eq!(fabric.write(VmId(0), &frame), Write::Sent);
+        assert_eq!(fabric.read(VmId(1), &mut buffer), expected);
+    }
 }
 
 /// The limit holds for the user namespace that the first test has left us in.

@@ -1,12 +1,11 @@
-//! The system calls of a set-up and nothing else: open, `TUNSETIFF`, `TUNATTACHFILTER`, `SIOCGIFINDEX`, one `RTM_NEWQDISC` and
-//! one `RTM_NEWLINK` that were built beforehand and their acknowledgements, `EPOLL_CTL_ADD`, `TUNSETPERSIST`.
+//! The system calls of a set-up and nothing else: open, `TUNSETIFF`, `SIOCGIFINDEX`, two `RTM_NEWQDISC` and one `RTM_NEWLINK`
+//! that were built beforehand and their acknowledgements, `EPOLL_CTL_ADD`, `TUNSETPERSIST`.
 
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::libc::sock_filter;
 use tap_reactor::fabric::{Fabric, Station};
 use tap_reactor::system::{LabConfig, Tap, TapFabric, raise_descriptor_limit};
 use tap_reactor::time::{Clock, MonotonicClock};
@@ -16,9 +15,8 @@ use tap_reactor::wire::MacAddr;
 use crate::cpu_seconds;
 use crate::ping_lab::Result;
 
-/// Instructions of the filter of a VM without groups, and how many of them are loads.
-const FILTER_LENGTH: usize = 39;
-const FILTER_LOADS: usize = 13;
+/// The block of traffic control that all TAPs share.
+const BLOCK: u32 = 1;
 
 pub fn run(vms: u32) -> Result<()> {
     raise_descriptor_limit()?;
@@ -57,20 +55,7 @@ pub fn run(vms: u32) -> Result<()> {
             (name, message)
         })
         .collect();
-    let load = sock_filter {
-        code: 0x20,
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
-    let accept = sock_filter {
-        code: 6,
-        jt: 0,
-        jf: 0,
-        k: u32::MAX,
-    };
-    let mut filter = [accept; FILTER_LENGTH];
-    filter[..FILTER_LOADS].fill(load);
+    let mut share = share_block();
     let mut discipline = no_discipline();
     let mut taps = Vec::with_capacity(vms as usize);
     let mut answer = vec![0; 4096];
@@ -78,10 +63,11 @@ pub fn run(vms: u32) -> Result<()> {
     let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
     for (token, (name, message)) in messages.iter().enumerate() {
         let tap = Tap::create(name)?;
-        tap.attach_filter(&mut filter)?;
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
-        discipline[20..24].copy_from_slice(&index.to_ne_bytes());
-        for message in [&discipline, message] {
+        for message in [&mut share, &mut discipline] {
+            message[20..24].copy_from_slice(&index.to_ne_bytes());
+        }
+        for message in [&share, &discipline, message] {
             netlink.send(message, 0)?;
             let length = netlink.recv(&mut &mut answer[..], 0)?;
             // An `NLMSG_ERROR` that says 0.
@@ -103,20 +89,40 @@ pub fn run(vms: u32) -> Result<()> {
 
 /// A request to take the queueing discipline from the link whose index is put into bytes 20 to 23: `linux/rtnetlink.h`.
 fn no_discipline() -> Vec<u8> {
+    const NLM_F_REPLACE: u16 = 0x100;
+    const TC_H_ROOT: u32 = u32::MAX;
+    new_discipline(NLM_F_REPLACE, (0, TC_H_ROOT), b"noqueue\0", &[])
+}
+
+/// A request to put it behind the program in the block.
+fn share_block() -> Vec<u8> {
+    const NLM_F_EXCL: u16 = 0x200;
+    const HANDLE: u32 = 0xffff_0000;
+    const TC_H_CLSACT: u32 = 0xffff_fff1;
+    // TCA_EGRESS_BLOCK
+    let mut block = vec![8, 0, 14, 0];
+    block.extend(BLOCK.to_ne_bytes());
+    new_discipline(NLM_F_EXCL, (HANDLE, TC_H_CLSACT), b"clsact\0\0", &block)
+}
+
+/// `RTM_NEWQDISC`, with a name of eight bytes.
+fn new_discipline(flags: u16, place: (u32, u32), name: &[u8; 8], attributes: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
-    // struct nlmsghdr: RTM_NEWQDISC, NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE | NLM_F_CREATE
-    message.extend(48u32.to_ne_bytes());
+    // struct nlmsghdr: NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
+    message.extend((48 + attributes.len() as u32).to_ne_bytes());
     message.extend(36u16.to_ne_bytes());
-    message.extend(0x505u16.to_ne_bytes());
+    message.extend((0x405 | flags).to_ne_bytes());
     message.extend([0; 8]);
-    // struct tcmsg: the parent is TC_H_ROOT
-    message.extend([0; 12]);
-    message.extend(u32::MAX.to_ne_bytes());
+    // struct tcmsg
+    message.extend([0; 8]);
+    message.extend(place.0.to_ne_bytes());
+    message.extend(place.1.to_ne_bytes());
     message.extend([0; 4]);
     // TCA_KIND
     message.extend(12u16.to_ne_bytes());
     message.extend(1u16.to_ne_bytes());
-    message.extend(b"noqueue\0");
+    message.extend(name);
+    message.extend(attributes);
     message
 }
 

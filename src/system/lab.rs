@@ -118,7 +118,7 @@ pub struct LabConfig {
     /// From which leaves VMs are talked to, for the tables that are filled beforehand.
     pub callers: Callers,
     /// Have the kernel drop what a VM's network card would: see [`Station`](crate::fabric::Station). Never done to TAPs
-    /// that somebody else has prepared.
+    /// that somebody else has prepared, and not behind XDP. [`FilterKind`](super::FilterKind) says how.
     pub filter: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct Link {
     /// How many frames its queue takes.
     pub tx_queue_length: u32,
     /// Frames that the kernel dropped instead of sending them; for a TAP, those that its full queue did not take and
-    /// those that its filter did not let through.
+    /// those that a program of its own did not let through.
     pub tx_dropped: u64,
 }
 

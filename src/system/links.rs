@@ -3,13 +3,12 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader,
     LinkInfo, LinkMessage, LinkXdp,
 };
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
@@ -251,19 +250,6 @@ impl Netlink {
         ];
         let message = link_message(header, attributes.into_iter().flatten().collect());
         self.request(vec![(RouteNetlinkMessage::NewLink(message), 0)], |_| ())
-    }
-
-    /// Takes its queueing discipline from the link with that index, which must be down still: else the kernel waits for
-    /// whoever uses it (`synchronize_net()`). Frames go straight to the driver then.
-    ///
-    /// # Errors
-    /// When the kernel refuses, as one without traffic control does.
-    pub(super) fn remove_discipline(&mut self, index: u32) -> Result<(), Refusal> {
-        let mut message = TcMessage::with_index(i32::try_from(index).unwrap_or_default());
-        message.header.parent = TcHandle::ROOT;
-        message.attributes = vec![TcAttribute::Kind("noqueue".to_owned())];
-        let request = RouteNetlinkMessage::NewQueueDiscipline(message);
-        self.request(vec![(request, NLM_F_CREATE | NLM_F_REPLACE)], |_| ())
     }
 
     /// Puts an address, with the route to its subnet, on the link with that index; `name` is for the error. An IPv6

@@ -6,6 +6,7 @@
 //! ([`crate::fabric::Read`], [`crate::fabric::Write`]), never an error.
 
 mod arp_proxy;
+mod bpf;
 mod bridges;
 mod clean;
 mod error;
@@ -28,11 +29,13 @@ mod sysctl;
 mod tap;
 mod tap_fabric;
 mod timer;
+mod traffic_control;
 mod vlan_table;
 mod xdp;
 
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
+pub use filter::FilterKind;
 pub use hook::{HookEvent, run_hook};
 pub use lab::{LabConfig, Neighbours, NetnsChoice, Switching};
 pub use limits::{ensure_descriptors, raise_descriptor_limit};

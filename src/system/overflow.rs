@@ -1,4 +1,4 @@
-//! How many frames a TAP's full queue did not take, told from those that its filter dropped.
+//! How many frames a TAP's full queue did not take, told from those that the classic filter dropped.
 //!
 //! The kernel counts both as `tx_dropped` (`tun_net_xmit()` in `drivers/net/tun.c`). But a queue that was full hands out
 //! all that it holds in a row when it is read: a TAP that never gave as many frames in a row as its queue takes was never

@@ -15,7 +15,7 @@ use self::port::Port;
 use super::bridges::{Bridges, bridge_links};
 use super::clean::remove_marked;
 use super::error::SystemError;
-use super::filter;
+use super::filter::{Filter, FilterKind};
 use super::lab::{LabConfig, Switching};
 use super::limits::ensure_descriptors;
 use super::links::LinkChange;
@@ -62,6 +62,7 @@ pub struct TapFabric {
     mark: Mark,
     alias: String,
     carrier: Carrier,
+    filter: Filter,
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
@@ -115,6 +116,7 @@ impl TapFabric {
             mark,
             alias: mark.alias(),
             carrier: Carrier::External,
+            filter: filter_of(&lab),
             at_end: AtEnd::Leave,
             warnings,
             namespace,
@@ -149,6 +151,11 @@ impl TapFabric {
         }
     }
 
+    /// What keeps from VMs what their network cards would drop. The kernel tells with the first VM what it lets us have.
+    pub fn filter_kind(&self) -> FilterKind {
+        self.filter.kind()
+    }
+
     /// What the system refused without harm to the run, such as switching IPv6 off where `/proc/sys` is read-only:
     /// for the user to know.
     pub fn warnings(&self) -> &[SystemError] {
@@ -178,12 +185,6 @@ impl TapFabric {
         )
     }
 
-    /// Whether a filter stands before each TAP. Not where somebody else has made it: the filter would outlive us. And not
-    /// behind XDP, which passes it by.
-    fn has_filters(&self) -> bool {
-        self.lab.filter && !self.lab.attach && self.lab.switching != Switching::Xdp
-    }
-
     /// Whether links stay when the process ends without [`TapFabric::remove_all`].
     pub fn leaves_links_if_killed(&self) -> bool {
         self.at_end == AtEnd::RemoveMarked
@@ -196,6 +197,12 @@ impl TapFabric {
     /// When something is left behind; the rest is removed nevertheless.
     pub fn remove_all(mut self) -> Result<(), SystemError> {
         self.tear_down()
+    }
+
+    #[cold]
+    fn begin_to_filter(&mut self) {
+        // The kernel has taken the same request before. Without a filter, TAPs merely hear more than they want.
+        let _ = self.filter.begin(&mut self.netlink);
     }
 
     fn tear_down(&mut self) -> Result<(), SystemError> {
@@ -242,17 +249,22 @@ impl Fabric for TapFabric {
             let why = format!("{} is the address of bridge {bridge} itself", station.mac);
             return Err(SystemError::refused(operation(), why));
         }
-        let (tap, place) = match self.carrier {
+        let made = match self.carrier {
             Carrier::Prepared(bridge) => {
-                (attach_tap(&mut self.netlink, &self.lab, bridge, &name)?, 0)
+                attach_tap(&mut self.netlink, &self.lab, bridge, &name).map(|tap| (tap, 0))
             }
-            _ => self.make_tap(vm, &name, station)?,
+            _ => self.make_tap(vm, &name, station),
         };
-        register(&self.registry, vm, &tap).map_err(|error| SystemError::io(operation(), &error))?;
-        if !self.lab.attach {
-            // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
-            tap.set_persistent(true)?;
-        }
+        let made = made.and_then(|(tap, place)| {
+            register(&self.registry, vm, &tap)
+                .map_err(|error| SystemError::io(operation(), &error))?;
+            if !self.lab.attach {
+                // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
+                tap.set_persistent(true)?;
+            }
+            Ok((tap, place))
+        });
+        let (tap, place) = made.inspect_err(|_| self.filter.remove(vm))?;
         if self.taps.len() <= vm.index() {
             self.taps.resize_with(vm.index() + 1, || None);
         }
@@ -264,7 +276,6 @@ impl Fabric for TapFabric {
     }
 
     fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
-        let has_filters = self.has_filters();
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
@@ -272,10 +283,8 @@ impl Fabric for TapFabric {
             switch.remove(vm);
             return switch.add(vm, &port.tap, station);
         }
-        if has_filters {
-            port.tap.attach_filter(&mut filter::program(station))?;
-        }
-        Ok(())
+        self.filter
+            .tune(&mut self.netlink, (vm, &port.tap), station)
     }
 
     /// Holds up the caller for 20 ms, and half a millisecond more for each VM: the kernel waits for its own readers of a
@@ -288,6 +297,7 @@ impl Fabric for TapFabric {
         if let Carrier::Xdp(switch) = &mut self.carrier {
             vms.iter().for_each(|vm| switch.remove(*vm));
         }
+        vms.iter().for_each(|vm| self.filter.remove(*vm));
         if let Carrier::Bridges(bridges) = &mut self.carrier {
             leaving.iter().for_each(|port| bridges.left(port.place));
         }
@@ -341,10 +351,25 @@ impl Fabric for TapFabric {
         if let Some(destination) = frame.first_chunk() {
             self.last_destination = *destination;
         }
+        if self.filter.waits() {
+            self.begin_to_filter();
+        }
         match self.taps.get(vm.index()) {
             Some(Some(port)) => port.tap.write(frame),
             _ => Write::Dropped(WriteDrop::LinkDown),
         }
+    }
+}
+
+/// What is to stand before the TAPs. Nothing where somebody else has made them: a filter would outlive us. And nothing
+/// behind XDP, which passes it by.
+fn filter_of(lab: &LabConfig) -> Filter {
+    match lab.switching {
+        _ if !lab.filter || lab.attach => Filter::None,
+        Switching::Xdp => Filter::None,
+        Switching::Bridge => Filter::Untried(lab.vms),
+        // A link has one place for programs, and there it is for whoever the TAPs are handed to.
+        Switching::External => Filter::Classic,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::super::bridges::{Bridges, Maker, silence_link};
 use super::super::error::SystemError;
-use super::super::filter;
 use super::super::lab::{Neighbours, Switching};
 use super::super::links::{LinkChange, index_of};
 use super::super::tap::Tap;
@@ -60,10 +59,9 @@ impl TapFabric {
         station: &Station,
     ) -> Result<(Tap, usize), SystemError> {
         let tap = Tap::create(name)?;
-        if self.has_filters() {
-            tap.attach_filter(&mut filter::program(station))?;
-        }
         let index = index_of(name)?;
+        self.filter
+            .add(&mut self.netlink, (vm, &tap, index), station)?;
         if self.has_disciplines {
             // A TAP queues by itself, and what a discipline would hold beside is a quarter of its memory. Not every kernel
             // has them, and a run does without.
@@ -92,7 +90,7 @@ impl TapFabric {
             }
             Carrier::Xdp(switch) => {
                 switch.add(vm, &tap, station)?;
-                change.xdp = Some(switch.program()?);
+                change.xdp = Some(switch.program());
                 operation = format!("put the XDP switch on {name}");
             }
             Carrier::Prepared(_) | Carrier::External => {}

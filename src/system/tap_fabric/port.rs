@@ -1,6 +1,7 @@
 //! The port of one VM: its TAP, and what its queue could not hold.
 
 use super::super::error::SystemError;
+use super::super::filter::FilterKind;
 use super::super::overflow::{Reading, overflows};
 use super::super::tap::Tap;
 use super::TapFabric;
@@ -56,7 +57,8 @@ impl TapFabric {
     /// When the kernel does not tell.
     pub fn queue_drops(&mut self) -> Result<Vec<(VmId, u64)>, SystemError> {
         let links = self.netlink.links()?;
-        let has_filters = self.has_filters();
+        // What the shared one drops comes to no counter.
+        let is_blurred = self.filter_kind() == FilterKind::Classic;
         let mut found = Vec::with_capacity(self.taps.len());
         for link in &links {
             let Some(vm) = self.lab.tap_index(&link.name).map(VmId) else {
@@ -65,7 +67,7 @@ impl TapFabric {
             let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
                 continue;
             };
-            if link.tx_dropped > 0 && has_filters {
+            if link.tx_dropped > 0 && is_blurred {
                 port.read_all(link.tx_queue_length);
             }
             let reading = Reading {
@@ -77,7 +79,7 @@ impl TapFabric {
         }
         found.sort_unstable_by_key(|(vm, _)| *vm);
         let readings: Vec<Reading> = found.iter().map(|(_, reading)| *reading).collect();
-        let overflows = overflows(&readings, has_filters);
+        let overflows = overflows(&readings, is_blurred);
         Ok(found.iter().map(|(vm, _)| *vm).zip(overflows).collect())
     }
 }

@@ -10,12 +10,13 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use aya::Pod;
 use aya::maps::{Array, DevMap, HashMap as BpfHashMap, MapData};
-use aya::programs::Xdp;
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya_obj::generated::bpf_prog_type;
 
+use super::bpf::{LoadError, Loaded, address_key, chain, mac_key};
 use super::error::SystemError;
 use super::links::index_of;
 use super::tap::Tap;
@@ -30,7 +31,7 @@ const SPARE_ENTRIES: u32 = 1024;
 
 /// The loaded program and its maps.
 pub(super) struct XdpSwitch {
-    program: Ebpf,
+    program: OwnedFd,
     ports: DevMap<MapData>,
     stations: BpfHashMap<MapData, u64, PortOfSwitch>,
     owners: BpfHashMap<MapData, u32, PortOfSwitch>,
@@ -87,37 +88,27 @@ impl XdpSwitch {
     /// When the kernel does not let us, or does not know such programs.
     pub(super) fn load(vms: u32) -> Result<XdpSwitch, SystemError> {
         let entries = vms.saturating_add(SPARE_ENTRIES);
-        let mut loader = EbpfLoader::new();
-        for map in ["ports", "stations", "owners"] {
-            loader.map_max_entries(map, entries);
-        }
-        let mut program = loader.load(OBJECT).map_err(refused)?;
-        let xdp: &mut Xdp = program
-            .program_mut(PROGRAM)
-            .ok_or_else(|| missing(PROGRAM))?
-            .try_into()
-            .map_err(refused)?;
-        xdp.load().map_err(refused)?;
-        let mut map = |name| program.take_map(name).ok_or_else(|| missing(name));
+        let mut loaded = Loaded::new(
+            OBJECT,
+            (PROGRAM, bpf_prog_type::BPF_PROG_TYPE_XDP),
+            &["ports", "stations", "owners"].map(|map| (map, entries)),
+        )
+        .map_err(refused)?;
         Ok(XdpSwitch {
-            ports: map("ports")?.try_into().map_err(refused)?,
-            stations: map("stations")?.try_into().map_err(refused)?,
-            owners: map("owners")?.try_into().map_err(refused)?,
-            endings: map("endings")?.try_into().map_err(refused)?,
+            ports: loaded.map("ports").map_err(refused)?,
+            stations: loaded.map("stations").map_err(refused)?,
+            owners: loaded.map("owners").map_err(refused)?,
+            endings: loaded.map("endings").map_err(refused)?,
+            program: loaded.program,
             entries: HashMap::new(),
             free: Vec::new(),
             taken: 0,
-            program,
         })
     }
 
     /// The program, to be put on a TAP.
-    pub(super) fn program(&self) -> Result<BorrowedFd<'_>, SystemError> {
-        let program = self
-            .program
-            .program(PROGRAM)
-            .ok_or_else(|| missing(PROGRAM))?;
-        Ok(program.fd().map_err(refused)?.as_fd())
+    pub(super) fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
     }
 
     /// Puts the TAP of `vm` on the switch.
@@ -184,43 +175,13 @@ impl XdpSwitch {
     }
 }
 
-/// The address's bytes from the last to the first, as the program makes its keys.
-fn mac_key(mac: MacAddr) -> u64 {
-    let [a, b, c, d, e, f] = mac.0;
-    u64::from_be_bytes([0, 0, f, e, d, c, b, a])
-}
-
 /// The last two bytes of the address.
 fn ending_of(mac: MacAddr) -> u32 {
     let [.., e, f] = mac.0;
     u16::from_be_bytes([e, f]).into()
 }
 
-/// The address as it stands in a packet.
-fn address_key(address: Ipv4Addr) -> u32 {
-    u32::from_ne_bytes(address.octets())
-}
-
-fn refused(error: impl Error) -> SystemError {
+fn refused(error: LoadError) -> SystemError {
     let advice = "it needs root outside of containers, and a kernel with CONFIG_BPF_SYSCALL; or take --fabric bridge";
     SystemError::refused("load the XDP switch", chain(&error)).advise(advice)
-}
-
-fn missing(name: &str) -> SystemError {
-    SystemError::refused("load the XDP switch", format!("its object has no {name}"))
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Some repeat their cause.
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text.lines().next().unwrap_or_default().to_owned()
 }

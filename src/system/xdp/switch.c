@@ -4,7 +4,7 @@
 //
 // Built by hand when it changes; the object beside this file is what the program loads:
 //
-//     clang -O2 -g -target bpf -mcpu=v3 -c switch.c -o switch.o && llvm-strip -g switch.o
+//     clang -O2 -g -ffile-prefix-map=$PWD= -target bpf -mcpu=v3 -c switch.c -o switch.o && llvm-strip -g switch.o
 //
 // It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h and if_ether.h.
 

@@ -1,12 +1,7 @@
-//! What a VM's network card would drop, as a program that the kernel runs before it queues a frame for a TAP.
+//! A program for each TAP, which the kernel runs when a frame has come to the TAP's queue (`TUNATTACHFILTER`).
 //!
-//! A frame that is flooded to 1,000 ports would otherwise wake the reactor 1,000 times for one VM that wants it. The
-//! program is classic BPF (`Documentation/networking/filter.rst`), generated from a [`Station`].
-//!
-//! It only drops what a VM ignores: another station's unicast, groups that it has not joined, what is broadcast to DHCP
-//! servers, and ARP requests for somebody else. Announcements (sender = target, RFC 5227) and whatever speaks of the VM's own address pass, as do
-//! other broadcasts. The kernel has taken a VLAN tag off the frame by the time the program sees it, so tagged
-//! and untagged frames are judged alike; a second tag makes the frame pass.
+//! It is classic BPF (`Documentation/networking/filter.rst`), generated from a [`Station`]. Whoever may make a TAP may give
+//! it one. What it drops counts as `tx_dropped` of the TAP, as does what its full queue did not take.
 
 use nix::libc::{self, sock_filter};
 
@@ -45,7 +40,7 @@ const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
 const PACKET_BROADCAST: u32 = libc::PACKET_BROADCAST as u32;
 
 /// The program for `station`: accepts a frame with all of its bytes, or drops it.
-pub(super) fn program(station: &Station) -> Vec<sock_filter> {
+pub(in super::super) fn program(station: &Station) -> Vec<sock_filter> {
     let mut program = Program::default();
     if let [address] = station.addresses.as_slice() {
         program.drop_requests_for_others((*address).into());

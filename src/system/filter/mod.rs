@@ -1,0 +1,126 @@
+//! What a VM's network card would drop, dropped by the kernel before it comes to the VM's TAP.
+//!
+//! A frame that is flooded to 1,000 ports would otherwise wake the reactor 1,000 times for one VM that wants it. Only what
+//! a VM ignores is dropped: another station's unicast, groups that it has not joined, what is broadcast to DHCP servers,
+//! and ARP requests for somebody else. Announcements (sender = target, RFC 5227) and whatever speaks of the VM's own
+//! address pass, as do other broadcasts. The kernel has taken a VLAN tag off the frame by the time that it is judged, so
+//! that tagged and untagged frames are judged alike; a second tag makes the frame pass.
+//!
+//! There are two that do this. [`shared`] is one program for all TAPs, which runs before anything of a port is touched.
+//! Where the kernel does not let us have that (it takes `CAP_BPF` outside of user namespaces) [`classic`] makes a program
+//! for each TAP, which runs when the frame has come to its queue.
+
+mod classic;
+mod shared;
+
+use self::shared::SharedFilter;
+use super::error::SystemError;
+use super::netlink::Netlink;
+use super::tap::Tap;
+use crate::fabric::Station;
+use crate::vm::VmId;
+
+/// What keeps from VMs what their network cards would drop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FilterKind {
+    /// Nothing: VMs hear all that comes.
+    None,
+    /// One program for all TAPs.
+    Shared,
+    /// A program for each TAP.
+    Classic,
+}
+
+/// What stands before the TAPs of a lab.
+#[derive(Debug)]
+pub(super) enum Filter {
+    /// Nothing: VMs hear all that comes.
+    None,
+    /// What the kernel lets us have, of which the first TAP will tell; the number of VMs that are planned.
+    Untried(u32),
+    /// One program for all.
+    Shared(Box<SharedFilter>),
+    /// A program for each.
+    Classic,
+}
+
+impl Filter {
+    /// What it is, as far as is known.
+    pub(super) fn kind(&self) -> FilterKind {
+        match self {
+            Filter::None | Filter::Untried(_) => FilterKind::None,
+            Filter::Shared(_) => FilterKind::Shared,
+            Filter::Classic => FilterKind::Classic,
+        }
+    }
+
+    /// Has the TAP with that index, which must be down still, hear what `station` says and no more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn add(
+        &mut self,
+        netlink: &mut Netlink,
+        (vm, tap, index): (VmId, &Tap, u32),
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        match self {
+            Filter::None => Ok(()),
+            Filter::Untried(vms) => {
+                let shared = SharedFilter::load(*vms).and_then(|mut shared| {
+                    shared.add(netlink, vm, index, station)?;
+                    Ok(shared)
+                });
+                if let Ok(shared) = shared {
+                    *self = Filter::Shared(Box::new(shared));
+                    return Ok(());
+                }
+                *self = Filter::Classic;
+                tap.attach_filter(&mut classic::program(station))
+            }
+            Filter::Shared(shared) => shared.add(netlink, vm, index, station),
+            Filter::Classic => tap.attach_filter(&mut classic::program(station)),
+        }
+    }
+
+    /// Has the TAP of `vm` hear what `station` says from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn tune(
+        &mut self,
+        netlink: &mut Netlink,
+        (vm, tap): (VmId, &Tap),
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        match self {
+            Filter::None | Filter::Untried(_) => Ok(()),
+            Filter::Shared(shared) => shared.tune(netlink, vm, station),
+            Filter::Classic => tap.attach_filter(&mut classic::program(station)),
+        }
+    }
+
+    /// Whether [`Filter::begin`] has something to do.
+    #[inline]
+    pub(super) fn waits(&self) -> bool {
+        matches!(self, Filter::Shared(shared) if shared.waits())
+    }
+
+    /// Has TAPs hear no more than they want from now on, where they do not yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses; TAPs hear everything then.
+    pub(super) fn begin(&mut self, netlink: &mut Netlink) -> Result<(), SystemError> {
+        match self {
+            Filter::Shared(shared) => shared.begin(netlink),
+            Filter::None | Filter::Untried(_) | Filter::Classic => Ok(()),
+        }
+    }
+
+    /// Forgets `vm`, whose TAP is about to go.
+    pub(super) fn remove(&mut self, vm: VmId) {
+        if let Filter::Shared(shared) = self {
+            shared.remove(vm);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! One program for all TAPs, which the kernel runs before a frame comes to a TAP's queue (`tc-bpf(8)`).
+//!
+//! The program is `shared.c` beside this file, built to `shared.o` by whoever changes it. It hangs in one traffic control
+//! block that all TAPs share (`egress_block` of `tc(8)`), so that a TAP takes one netlink message and no descriptor, and
+//! everything goes with the last TAP. (`tcx` would be a little nearer to the frame, but the kernel waits 12 ms each time
+//! that it puts a program on a link or takes one off.)
+//!
+//! What the program drops comes neither to a packet socket on the TAP nor into its counters, `tx_dropped` among them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::maps::{Array, HashMap as BpfHashMap, MapData};
+use aya::{Pod, include_bytes_aligned};
+use aya_obj::generated::bpf_prog_type;
+use rustc_hash::FxHashMap;
+
+use super::super::bpf::{LoadError, Loaded, address_key, chain, mac_key};
+use super::super::error::SystemError;
+use super::super::netlink::{Netlink, Refusal};
+use crate::fabric::Station;
+use crate::vm::VmId;
+
+const OBJECT: &[u8] = include_bytes_aligned!("shared.o");
+const PROGRAM: &str = "network_cards";
+/// Hardware addresses that there is room for, for each VM: its own, and groups. A VM without room hears everything.
+const DESTINATIONS_OF_A_VM: u32 = 4;
+/// Entries of each map beside those, for VMs that are made while it runs.
+const SPARE_ENTRIES: u32 = 1024;
+/// Blocks of ours are numbered from here on; whoever numbers theirs by hand begins with 1.
+const FIRST_BLOCK: u32 = 0x4000_0000;
+
+/// The loaded program, its maps, and what they have of each VM.
+pub(in super::super) struct SharedFilter {
+    program: OwnedFd,
+    destinations: Claims<u64>,
+    owners: Claims<u32>,
+    seekers: Claims<u32>,
+    state: Array<MapData, u64>,
+    /// How often the maps were changed.
+    edition: u32,
+    block: Block,
+    entries: HashMap<VmId, Entry>,
+}
+
+/// The block that the TAPs share.
+#[derive(Clone, Copy)]
+enum Block {
+    /// There is no TAP.
+    None,
+    /// With that number, and nothing in it yet.
+    Empty(u32),
+    /// With that number, and the program.
+    Filled(u32),
+}
+
+impl fmt::Debug for SharedFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedFilter")
+            .field("vms", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SharedFilter {
+    /// Loads the program, with maps for that many VMs.
+    ///
+    /// # Errors
+    /// When the kernel does not let us, or does not know such programs.
+    pub(super) fn load(vms: u32) -> Result<SharedFilter, SystemError> {
+        let vms = vms.saturating_add(SPARE_ENTRIES);
+        let mut loaded = Loaded::new(
+            OBJECT,
+            (PROGRAM, bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS),
+            &[
+                ("destinations", vms.saturating_mul(DESTINATIONS_OF_A_VM)),
+                ("owners", vms),
+                ("seekers", vms),
+            ],
+        )
+        .map_err(refused)?;
+        Ok(SharedFilter {
+            destinations: Claims::new(loaded.map("destinations").map_err(refused)?),
+            owners: Claims::new(loaded.map("owners").map_err(refused)?),
+            seekers: Claims::new(loaded.map("seekers").map_err(refused)?),
+            state: loaded.map("state").map_err(refused)?,
+            edition: 0,
+            program: loaded.program,
+            block: Block::None,
+            entries: HashMap::new(),
+        })
+    }
+
+    /// Has the TAP with that index, which must be down still, hear what `station` says and no more, from
+    /// [`SharedFilter::begin`] on. One for which there is no room in the maps hears everything.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the TAP hears everything then.
+    pub(super) fn add(
+        &mut self,
+        netlink: &mut Netlink,
+        vm: VmId,
+        index: u32,
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        self.remove(vm);
+        let Some(entry) = self.claim(index, station) else {
+            return Ok(());
+        };
+        let joined = match self.block {
+            Block::None => self.make_block(netlink, index),
+            Block::Empty(block) | Block::Filled(block) => netlink.join_block(index, block),
+        };
+        if let Err(refusal) = joined {
+            self.release(&entry);
+            let operation = format!("put the link with index {index} behind the shared filter");
+            return Err(refusal.of(operation));
+        }
+        self.entries.insert(vm, entry);
+        Ok(())
+    }
+
+    /// Makes a block with the link of that index in it. An index is nobody else's as long as the block is there.
+    fn make_block(&mut self, netlink: &mut Netlink, index: u32) -> Result<(), Refusal> {
+        let block = FIRST_BLOCK | index;
+        netlink.join_block(index, block)?;
+        // Whether the kernel takes the program shows now, or not at all.
+        if let Err(refusal) = self
+            .fill(netlink, block)
+            .and_then(|()| netlink.empty_block(block))
+        {
+            let _ = netlink.leave_block(index);
+            return Err(refusal);
+        }
+        self.block = Block::Empty(block);
+        Ok(())
+    }
+
+    fn fill(&self, netlink: &mut Netlink, block: u32) -> Result<(), Refusal> {
+        netlink.fill_block(block, self.program.as_fd())
+    }
+
+    /// Whether [`SharedFilter::begin`] has something to do.
+    #[inline]
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.block, Block::Empty(_))
+    }
+
+    /// Has TAPs hear no more than they want from now on. To be called when the first frame is about to go: a TAP that
+    /// joins after that has the kernel wait for whoever reads its tables, some 80 µs each.
+    ///
+    /// # Errors
+    /// When the kernel refuses, having taken the same program before. TAPs hear everything then.
+    pub(super) fn begin(&mut self, netlink: &mut Netlink) -> Result<(), SystemError> {
+        if let Block::Empty(block) = self.block {
+            self.block = Block::Filled(block);
+            let filled = self.fill(netlink, block);
+            filled.map_err(|refusal| refusal.of("begin to filter"))?;
+        }
+        Ok(())
+    }
+
+    /// Has the TAP of `vm` hear what `station` says from now on; everything, if there is no room for that.
+    ///
+    /// # Errors
+    /// When there is no room, and the TAP can't be taken from behind the filter either: it hears what it did before.
+    pub(super) fn tune(
+        &mut self,
+        netlink: &mut Netlink,
+        vm: VmId,
+        station: &Station,
+    ) -> Result<(), SystemError> {
+        let Some(index) = self.entries.get(&vm).map(|entry| entry.index) else {
+            // It hears everything.
+            return Ok(());
+        };
+        // The new before the old goes: a frame in between passes.
+        if let Some(new) = self.claim(index, station) {
+            if let Some(old) = self.entries.insert(vm, new) {
+                self.release(&old);
+            }
+            return Ok(());
+        }
+        netlink
+            .leave_block(index)
+            .map_err(|refusal| refusal.of(format!("take the filter from {vm}")))?;
+        self.remove(vm);
+        Ok(())
+    }
+
+    /// Forgets `vm`, whose TAP is no longer behind the filter, or about to go.
+    pub(super) fn remove(&mut self, vm: VmId) {
+        if let Some(entry) = self.entries.remove(&vm) {
+            self.release(&entry);
+        }
+        if self.entries.is_empty() {
+            // It went with its last TAP.
+            self.block = Block::None;
+        }
+    }
+
+    /// Fills the maps for a TAP. `None`, and nothing is changed, if there is no room.
+    fn claim(&mut self, index: u32, station: &Station) -> Option<Entry> {
+        let destinations = station.groups.iter().copied().chain([station.mac]);
+        let mut wanted: Vec<Claim> = destinations
+            .map(|mac| Claim::Destination(mac_key(mac)))
+            .chain(
+                station
+                    .addresses
+                    .iter()
+                    .map(|address| Claim::Owner(address_key(*address))),
+            )
+            .collect();
+        if station.addresses.is_empty() {
+            wanted.push(Claim::Seeker);
+        }
+        // Of IPv6 addresses, several may have the same group.
+        wanted.sort_unstable();
+        wanted.dedup();
+        let room = wanted
+            .iter()
+            .take_while(|claim| self.enter(**claim, index))
+            .count();
+        let is_complete = room == wanted.len();
+        wanted.truncate(room);
+        let entry = Entry {
+            index,
+            claims: wanted.into_boxed_slice(),
+        };
+        if is_complete && self.publish() {
+            return Some(entry);
+        }
+        self.release(&entry);
+        None
+    }
+
+    fn release(&mut self, entry: &Entry) {
+        for claim in &entry.claims {
+            self.leave(*claim, entry.index);
+        }
+        self.publish();
+    }
+
+    /// Whether there was room.
+    fn enter(&mut self, claim: Claim, index: u32) -> bool {
+        match claim {
+            Claim::Destination(key) => self.destinations.add(key, index),
+            Claim::Owner(key) => self.owners.add(key, index),
+            Claim::Seeker => self.seekers.add(index, index),
+        }
+    }
+
+    fn leave(&mut self, claim: Claim, index: u32) {
+        match claim {
+            Claim::Destination(key) => self.destinations.remove(key, index),
+            Claim::Owner(key) => self.owners.remove(key, index),
+            Claim::Seeker => self.seekers.remove(index, index),
+        }
+    }
+
+    /// Has the program look at the maps anew. Whether it could be told.
+    fn publish(&mut self) -> bool {
+        self.edition = self.edition.wrapping_add(1);
+        let seekers = u32::try_from(self.seekers.claimants.len()).unwrap_or(u32::MAX);
+        // `struct state` of the program, as a little-endian processor has it.
+        let state = u64::from(seekers) << 32 | u64::from(self.edition);
+        self.state.set(0, state, 0).is_ok()
+    }
+}
+
+/// What the maps have of a VM.
+struct Entry {
+    index: u32,
+    claims: Box<[Claim]>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// Frames for a hardware address.
+    Destination(u64),
+    /// ARP requests that name an IPv4 address.
+    Owner(u32),
+    /// All ARP requests.
+    Seeker,
+}
+
+/// Which TAPs want the frames that a key stands for.
+struct Claims<K: Pod> {
+    map: BpfHashMap<MapData, K, u32>,
+    claimants: FxHashMap<K, Claimants>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Claimants {
+    count: u32,
+    /// The indices of all of them, by exclusive or: of the last one it is the index.
+    combined: u32,
+}
+
+impl Claimants {
+    /// What the program goes by: which TAP it is, or that there are several.
+    fn port(self) -> u32 {
+        if self.count == 1 { self.combined } else { 0 }
+    }
+}
+
+impl<K: Pod + Eq + Hash> Claims<K> {
+    fn new(map: BpfHashMap<MapData, K, u32>) -> Claims<K> {
+        Claims {
+            map,
+            claimants: FxHashMap::default(),
+        }
+    }
+
+    /// Whether there was room. Nothing is changed if not.
+    fn add(&mut self, key: K, index: u32) -> bool {
+        let mut claimants = self.claimants.get(&key).copied().unwrap_or_default();
+        claimants.count += 1;
+        claimants.combined ^= index;
+        let has_room = self.map.insert(key, claimants.port(), 0).is_ok();
+        if has_room {
+            self.claimants.insert(key, claimants);
+        }
+        has_room
+    }
+
+    fn remove(&mut self, key: K, index: u32) {
+        let Some(claimants) = self.claimants.get_mut(&key) else {
+            return;
+        };
+        claimants.count -= 1;
+        claimants.combined ^= index;
+        // Nothing of this takes room that is not there.
+        let _ = if claimants.count == 0 {
+            self.claimants.remove(&key);
+            self.map.remove(&key)
+        } else {
+            self.map.insert(key, claimants.port(), 0)
+        };
+    }
+}
+
+fn refused(error: LoadError) -> SystemError {
+    SystemError::refused("load the shared filter", chain(&error))
+}
