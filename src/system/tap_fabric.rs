@@ -2,32 +2,26 @@
 
 mod making;
 mod port;
+mod traffic;
 
 use std::collections::HashSet;
-use std::io;
-use std::os::fd::AsRawFd;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
-use self::making::LEAVING_GROUP;
 use self::port::Port;
 use super::bridges::{Bridges, bridge_links};
 use super::clean::remove_marked;
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
-use super::lab::{LabConfig, Switching};
+use super::lab::LabConfig;
 use super::limits::ensure_descriptors;
-use super::links::LinkChange;
 use super::mark::Mark;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
 use super::new_lab::check_free;
-use super::prepared::{attach_tap, check_prepared_lab};
+use super::prepared::check_prepared_lab;
 use super::sysctl;
-use super::tap::Tap;
 use super::xdp::XdpSwitch;
-use crate::fabric::{Fabric, Read, Station, Write, WriteDrop};
 use crate::topology::Topology;
 use crate::vm::VmId;
 
@@ -116,7 +110,7 @@ impl TapFabric {
             mark,
             alias: mark.alias(),
             carrier: Carrier::External,
-            filter: filter_of(&lab),
+            filter: Filter::of(&lab),
             at_end: AtEnd::Leave,
             warnings,
             namespace,
@@ -199,12 +193,6 @@ impl TapFabric {
         self.tear_down()
     }
 
-    #[cold]
-    fn begin_to_filter(&mut self) {
-        // The kernel has taken the same request before. Without a filter, TAPs merely hear more than they want.
-        let _ = self.filter.begin(&mut self.netlink);
-    }
-
     fn tear_down(&mut self) -> Result<(), SystemError> {
         let mut outcome = Ok(());
         if std::mem::replace(&mut self.at_end, AtEnd::Leave) == AtEnd::RemoveMarked {
@@ -229,152 +217,4 @@ impl Drop for TapFabric {
         // After an error, which is reported in place of this one. `tap-reactor clean` finds what is left.
         let _ = self.tear_down();
     }
-}
-
-impl Fabric for TapFabric {
-    type Error = SystemError;
-
-    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
-        let name = self.lab.tap_name(vm.0);
-        let operation = || format!("plug {vm} into {name}");
-        if matches!(self.taps.get(vm.index()), Some(Some(_))) {
-            return Err(SystemError::refused(
-                operation(),
-                "it is plugged in already",
-            ));
-        }
-        if let Carrier::Bridges(bridges) = &self.carrier
-            && let Some(bridge) = bridges.owner_of(station.mac)
-        {
-            let why = format!("{} is the address of bridge {bridge} itself", station.mac);
-            return Err(SystemError::refused(operation(), why));
-        }
-        let made = match self.carrier {
-            Carrier::Prepared(bridge) => {
-                attach_tap(&mut self.netlink, &self.lab, bridge, &name).map(|tap| (tap, 0))
-            }
-            _ => self.make_tap(vm, &name, station),
-        };
-        let made = made.and_then(|(tap, place)| {
-            register(&self.registry, vm, &tap)
-                .map_err(|error| SystemError::io(operation(), &error))?;
-            if !self.lab.attach {
-                // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
-                tap.set_persistent(true)?;
-            }
-            Ok((tap, place))
-        });
-        let (tap, place) = made.inspect_err(|_| self.filter.remove(vm))?;
-        if self.taps.len() <= vm.index() {
-            self.taps.resize_with(vm.index() + 1, || None);
-        }
-        self.taps[vm.index()] = Some(Port::new(tap, place));
-        if let Carrier::Bridges(bridges) = &mut self.carrier {
-            bridges.joined(place);
-        }
-        Ok(())
-    }
-
-    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
-        let Some(Some(port)) = self.taps.get(vm.index()) else {
-            return Ok(());
-        };
-        if let Carrier::Xdp(switch) = &mut self.carrier {
-            switch.remove(vm);
-            return switch.add(vm, &port.tap, station);
-        }
-        self.filter
-            .tune(&mut self.netlink, (vm, &port.tap), station)
-    }
-
-    /// Holds up the caller for 20 ms, and half a millisecond more for each VM: the kernel waits for its own readers of a
-    /// link before it removes it (`synchronize_net()`), once for all that go together.
-    fn unplug(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
-        let mut leaving: Vec<Port> = vms
-            .iter()
-            .filter_map(|vm| self.taps.get_mut(vm.index()).and_then(Option::take))
-            .collect();
-        if let Carrier::Xdp(switch) = &mut self.carrier {
-            vms.iter().for_each(|vm| switch.remove(*vm));
-        }
-        vms.iter().for_each(|vm| self.filter.remove(*vm));
-        if let Carrier::Bridges(bridges) = &mut self.carrier {
-            leaving.iter().for_each(|port| bridges.left(port.place));
-        }
-        // Closing the descriptor takes a TAP out of the poll, and one that does not persist out of the system.
-        if self.lab.attach {
-            return Ok(());
-        }
-        if let [port] = leaving.as_mut_slice() {
-            return port.tap.set_persistent(false);
-        }
-        let group = self.mark.group(LEAVING_GROUP);
-        let change = LinkChange {
-            group: Some(group),
-            ..LinkChange::default()
-        };
-        for port in &leaving {
-            self.netlink.change_link(port.tap.name(), &change)?;
-        }
-        self.netlink.delete_group(group)
-    }
-
-    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
-        match self.taps.get(vm.index()) {
-            Some(Some(port)) if announced => register(&self.registry, vm, &port.tap),
-            Some(Some(port)) => self
-                .registry
-                .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
-            _ => Ok(()),
-        }
-    }
-
-    #[inline]
-    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
-        let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
-            return Read::Failed;
-        };
-        let read = port.tap.read(buffer);
-        match read {
-            // Read where it was written a moment ago: as many came as went, and the queue is as long as before.
-            Read::Frame(_) if buffer.get(..6) == Some(&self.last_destination) => {
-                self.last_destination = [0; 6];
-            }
-            Read::Frame(_) => port.count_read(),
-            Read::Empty | Read::Failed => port.row = 0,
-        }
-        read
-    }
-
-    #[inline]
-    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
-        if let Some(destination) = frame.first_chunk() {
-            self.last_destination = *destination;
-        }
-        if self.filter.waits() {
-            self.begin_to_filter();
-        }
-        match self.taps.get(vm.index()) {
-            Some(Some(port)) => port.tap.write(frame),
-            _ => Write::Dropped(WriteDrop::LinkDown),
-        }
-    }
-}
-
-/// What is to stand before the TAPs. Nothing where somebody else has made them: a filter would outlive us. And nothing
-/// behind XDP, which passes it by.
-fn filter_of(lab: &LabConfig) -> Filter {
-    match lab.switching {
-        _ if !lab.filter || lab.attach => Filter::None,
-        Switching::Xdp => Filter::None,
-        Switching::Bridge => Filter::Untried(lab.vms),
-        // A link has one place for programs, and there it is for whoever the TAPs are handed to.
-        Switching::External => Filter::Classic,
-    }
-}
-
-/// Has the poll tell when a frame comes for `vm`.
-fn register(registry: &Registry, vm: VmId, tap: &Tap) -> io::Result<()> {
-    let mut source = SourceFd(&tap.as_raw_fd());
-    registry.register(&mut source, token_of(vm), Interest::READABLE)
 }
