@@ -15,8 +15,10 @@ use tap_reactor::wire::MacAddr;
 use crate::cpu_seconds;
 use crate::ping_lab::Result;
 
-/// The block of traffic control that all TAPs share.
+/// The first block of traffic control that TAPs share.
 const BLOCK: u32 = 1;
+/// Links that share a block.
+const LINKS_OF_A_BLOCK: usize = 500;
 
 pub fn run(vms: u32) -> Result<()> {
     raise_descriptor_limit()?;
@@ -64,6 +66,9 @@ pub fn run(vms: u32) -> Result<()> {
     for (token, (name, message)) in messages.iter().enumerate() {
         let tap = Tap::create(name)?;
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
+        if let Some(block) = share.last_chunk_mut() {
+            *block = (BLOCK + (token / LINKS_OF_A_BLOCK) as u32).to_ne_bytes();
+        }
         for message in [&mut share, &mut discipline] {
             message[20..24].copy_from_slice(&index.to_ne_bytes());
         }

@@ -1,8 +1,8 @@
 //! One program for all TAPs, which the kernel runs before a frame comes to a TAP's queue (`tc-bpf(8)`).
 //!
-//! The program is `shared.c` beside this file, built to `shared.o` by whoever changes it. It hangs in one traffic control
-//! block that all TAPs share (`egress_block` of `tc(8)`), so that a TAP takes one netlink message and no descriptor, and
-//! everything goes with the last TAP. (`tcx` would be a little nearer to the frame, but the kernel waits 12 ms each time
+//! The program is `shared.c` beside this file, built to `shared.o` by whoever changes it. It hangs in traffic control
+//! blocks that TAPs share (`egress_block` of `tc(8)`), so that a TAP takes one netlink message and no descriptor, and a
+//! block goes with its last TAP. (`tcx` would be a little nearer to the frame, but the kernel waits 12 ms each time
 //! that it puts a program on a link or takes one off.)
 //!
 //! What the program drops comes neither to a packet socket on the TAP nor into its counters, `tx_dropped` among them.
@@ -29,6 +29,8 @@ const PROGRAM: &str = "network_cards";
 const DESTINATIONS_OF_A_VM: u32 = 4;
 /// Entries of each map beside those, for VMs that are made while it runs.
 const SPARE_ENTRIES: u32 = 1024;
+/// Links that share a block: the kernel looks through all of them for each that comes or goes.
+const LINKS_OF_A_BLOCK: u32 = 500;
 /// Blocks of ours are numbered from here on; whoever numbers theirs by hand begins with 1.
 const FIRST_BLOCK: u32 = 0x4000_0000;
 
@@ -41,19 +43,17 @@ pub(in super::super) struct SharedFilter {
     state: Array<MapData, u64>,
     /// How often the maps were changed.
     edition: u32,
-    block: Block,
+    blocks: Vec<Block>,
+    /// Whether the program is in the blocks.
+    has_begun: bool,
     entries: HashMap<VmId, Entry>,
 }
 
-/// The block that the TAPs share.
+/// A block that TAPs share.
 #[derive(Clone, Copy)]
-enum Block {
-    /// There is no TAP.
-    None,
-    /// With that number, and nothing in it yet.
-    Empty(u32),
-    /// With that number, and the program.
-    Filled(u32),
+struct Block {
+    number: u32,
+    links: u32,
 }
 
 impl fmt::Debug for SharedFilter {
@@ -88,7 +88,8 @@ impl SharedFilter {
             state: loaded.map("state").map_err(refused)?,
             edition: 0,
             program: loaded.program,
-            block: Block::None,
+            blocks: Vec::new(),
+            has_begun: false,
             entries: HashMap::new(),
         })
     }
@@ -106,36 +107,49 @@ impl SharedFilter {
         station: &Station,
     ) -> Result<(), SystemError> {
         self.remove(vm);
-        let Some(entry) = self.claim(index, station) else {
+        let Some(mut entry) = self.claim(index, station) else {
             return Ok(());
         };
-        let joined = match self.block {
-            Block::None => self.make_block(netlink, index),
-            Block::Empty(block) | Block::Filled(block) => netlink.join_block(index, block),
+        let has_room = |block: &&mut Block| block.links < LINKS_OF_A_BLOCK;
+        let joined = match self.blocks.iter_mut().find(has_room) {
+            Some(block) => {
+                let joined = netlink.join_block(index, block.number);
+                block.links += u32::from(joined.is_ok());
+                joined.map(|()| block.number)
+            }
+            None => self.make_block(netlink, index),
         };
-        if let Err(refusal) = joined {
-            self.release(&entry);
-            let operation = format!("put the link with index {index} behind the shared filter");
-            return Err(refusal.of(operation));
+        match joined {
+            Ok(block) => entry.block = block,
+            Err(refusal) => {
+                self.release(&entry);
+                let operation = format!("put the link with index {index} behind the shared filter");
+                return Err(refusal.of(operation));
+            }
         }
         self.entries.insert(vm, entry);
         Ok(())
     }
 
-    /// Makes a block with the link of that index in it. An index is nobody else's as long as the block is there.
-    fn make_block(&mut self, netlink: &mut Netlink, index: u32) -> Result<(), Refusal> {
-        let block = FIRST_BLOCK | index;
-        netlink.join_block(index, block)?;
-        // Whether the kernel takes the program shows now, or not at all.
-        if let Err(refusal) = self
-            .fill(netlink, block)
-            .and_then(|()| netlink.empty_block(block))
-        {
+    /// Makes a block with the link of that index in it. An index is nobody else's as long as the block is there. Returns
+    /// its number.
+    fn make_block(&mut self, netlink: &mut Netlink, index: u32) -> Result<u32, Refusal> {
+        let number = FIRST_BLOCK | index;
+        netlink.join_block(index, number)?;
+        let mut filled = Ok(());
+        if self.has_begun {
+            filled = self.fill(netlink, number);
+        } else if self.blocks.is_empty() {
+            // Whether the kernel takes the program shows now, or not at all.
+            filled = self.fill(netlink, number);
+            filled = filled.and_then(|()| netlink.empty_block(number));
+        }
+        if let Err(refusal) = filled {
             let _ = netlink.leave_block(index);
             return Err(refusal);
         }
-        self.block = Block::Empty(block);
-        Ok(())
+        self.blocks.push(Block { number, links: 1 });
+        Ok(number)
     }
 
     fn fill(&self, netlink: &mut Netlink, block: u32) -> Result<(), Refusal> {
@@ -145,7 +159,7 @@ impl SharedFilter {
     /// Whether [`SharedFilter::begin`] has something to do.
     #[inline]
     pub(super) fn waits(&self) -> bool {
-        matches!(self.block, Block::Empty(_))
+        !self.has_begun && !self.blocks.is_empty()
     }
 
     /// Has TAPs hear no more than they want from now on. To be called when the first frame is about to go: a TAP that
@@ -154,9 +168,9 @@ impl SharedFilter {
     /// # Errors
     /// When the kernel refuses, having taken the same program before. TAPs hear everything then.
     pub(super) fn begin(&mut self, netlink: &mut Netlink) -> Result<(), SystemError> {
-        if let Block::Empty(block) = self.block {
-            self.block = Block::Filled(block);
-            let filled = self.fill(netlink, block);
+        self.has_begun = true;
+        for block in &self.blocks {
+            let filled = self.fill(netlink, block.number);
             filled.map_err(|refusal| refusal.of("begin to filter"))?;
         }
         Ok(())
@@ -172,12 +186,13 @@ impl SharedFilter {
         vm: VmId,
         station: &Station,
     ) -> Result<(), SystemError> {
-        let Some(index) = self.entries.get(&vm).map(|entry| entry.index) else {
+        let Some(&Entry { index, block, .. }) = self.entries.get(&vm) else {
             // It hears everything.
             return Ok(());
         };
         // The new before the old goes: a frame in between passes.
-        if let Some(new) = self.claim(index, station) {
+        if let Some(mut new) = self.claim(index, station) {
+            new.block = block;
             if let Some(old) = self.entries.insert(vm, new) {
                 self.release(&old);
             }
@@ -192,12 +207,17 @@ impl SharedFilter {
 
     /// Forgets `vm`, whose TAP is no longer behind the filter, or about to go.
     pub(super) fn remove(&mut self, vm: VmId) {
-        if let Some(entry) = self.entries.remove(&vm) {
-            self.release(&entry);
-        }
-        if self.entries.is_empty() {
-            // It went with its last TAP.
-            self.block = Block::None;
+        let Some(entry) = self.entries.remove(&vm) else {
+            return;
+        };
+        self.release(&entry);
+        self.blocks.retain_mut(|block| {
+            block.links -= u32::from(block.number == entry.block);
+            // It goes with its last link.
+            block.links > 0
+        });
+        if self.blocks.is_empty() {
+            self.has_begun = false;
         }
     }
 
@@ -227,6 +247,7 @@ impl SharedFilter {
         wanted.truncate(room);
         let entry = Entry {
             index,
+            block: 0,
             claims: wanted.into_boxed_slice(),
         };
         if is_complete && self.publish() {
@@ -273,6 +294,8 @@ impl SharedFilter {
 /// What the maps have of a VM.
 struct Entry {
     index: u32,
+    /// The number of the block that its TAP is in.
+    block: u32,
     claims: Box<[Claim]>,
 }
 
