@@ -12,8 +12,8 @@ use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::MacAddr;
 
-use crate::cpu_seconds;
 use crate::ping_lab::Result;
+use crate::{FILTERED_FROM, cpu_seconds};
 
 /// The first block of traffic control that TAPs share.
 const BLOCK: u32 = 1;
@@ -28,6 +28,7 @@ pub fn run(vms: u32) -> Result<()> {
     let lab = LabConfig {
         vms,
         tap_prefix: "probe".to_owned(),
+        filter: vms >= FILTERED_FROM,
         ..LabConfig::default()
     };
     let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
@@ -72,7 +73,8 @@ pub fn run(vms: u32) -> Result<()> {
         for message in [&mut share, &mut discipline] {
             message[20..24].copy_from_slice(&index.to_ne_bytes());
         }
-        for message in [&share, &discipline, message] {
+        let share = (vms >= FILTERED_FROM).then_some(&share);
+        for message in share.into_iter().chain([&discipline, message]) {
             netlink.send(message, 0)?;
             let length = netlink.recv(&mut &mut answer[..], 0)?;
             // An `NLMSG_ERROR` that says 0.
