@@ -18,12 +18,14 @@
 //! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege |
 //! | [`record`], [`report`] | what was measured, and how it is told |
 //! | [`experiment`] | a validated plan: what to build, what to send |
+//! | [`lab`] | a plan brought to life, and its report |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod experiment;
 pub mod fabric;
 pub mod hypervisor;
+pub mod lab;
 pub mod load;
 pub mod reactor;
 pub mod record;

@@ -177,6 +177,11 @@ impl AddressPlan {
 }
 
 impl Experiment {
+    /// Whether it runs in virtual time.
+    pub fn is_simulated(&self) -> bool {
+        self.simulation.is_some()
+    }
+
     /// What VM number `index` is told at its start. `None` if there is none of that number.
     pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
         let VmPlan { mac, address, vlan } = *self.vms.get(index)?;

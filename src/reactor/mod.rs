@@ -62,19 +62,27 @@ pub enum End {
     Signal(Signal),
 }
 
-/// Looks at the figures now and then while a run goes on.
-type Watcher = Box<dyn FnMut(Instant, &Recorder)>;
+/// Somebody who looks at the figures now and then while a run goes on.
+pub struct Watcher {
+    /// How often.
+    pub period: Duration,
+    /// Takes a look. The run waits for it, so it must be quick.
+    pub look: Box<Look>,
+}
 
-/// A watcher, how often it looks, and when it does next.
+/// What a watcher does.
+type Look = dyn FnMut(Instant, &Recorder);
+
+/// A watcher, and when it looks next.
+#[derive(Debug)]
 struct Watch {
-    period: Duration,
     next: Instant,
     watcher: Watcher,
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for Watcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("Watcher")
             .field("period", &self.period)
             .finish_non_exhaustive()
     }
@@ -150,10 +158,9 @@ impl Reactor {
         self.narrator = Some(narrator);
     }
 
-    /// Has `watcher` look at the figures every `period` from now on. The run waits for it, so it must be quick.
-    pub fn watch(&mut self, period: Duration, watcher: Watcher) {
+    /// Has `watcher` look at the figures from now on.
+    pub fn watch(&mut self, watcher: Watcher) {
         self.watch = Some(Watch {
-            period,
             next: self.clock.now(),
             watcher,
         });
@@ -274,8 +281,8 @@ impl Reactor {
 
     fn let_watch(&mut self, now: Instant, recorder: &Recorder) {
         if let Some(watch) = self.watch.as_mut().filter(|watch| watch.next <= now) {
-            watch.next = now + watch.period;
-            (watch.watcher)(now, recorder);
+            watch.next = now + watch.watcher.period;
+            (watch.watcher.look)(now, recorder);
         }
     }
 }

@@ -1,17 +1,17 @@
 //! From the plan to VMs and flows.
 
-use tap_reactor::experiment::{Experiment, VmPlan};
-use tap_reactor::fabric::Fabric;
-use tap_reactor::hypervisor::{FlowConfig, Hypervisor};
-use tap_reactor::load::{FlowId, Target};
-use tap_reactor::record::{Limits, Recorder};
-use tap_reactor::report::MemoryReport;
-use tap_reactor::system::resident_bytes;
-use tap_reactor::time::{Instant, unix_millis};
-use tap_reactor::topology::Topology;
-use tap_reactor::vm::{SessionConfig, VmConfig, VmId};
+use crate::experiment::{Experiment, VmPlan};
+use crate::fabric::Fabric;
+use crate::hypervisor::{FlowConfig, Hypervisor};
+use crate::load::{FlowId, Target};
+use crate::record::{Limits, Recorder};
+use crate::report::MemoryReport;
+use crate::system::resident_bytes;
+use crate::time::{Instant, unix_millis};
+use crate::topology::Topology;
+use crate::vm::{SessionConfig, VmConfig, VmId};
 
-use super::RunError;
+use super::LabError;
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
     Recorder::new(Limits {
@@ -81,11 +81,11 @@ pub(super) fn place_flows(experiment: &Experiment, topology: &Topology, recorder
 pub(super) fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
-) -> Result<(), RunError> {
+) -> Result<(), LabError> {
     for flow in &experiment.flows {
         let refused = || {
             let source = flow.source;
-            RunError::Plan(format!("{source} has more flows than ICMP can tell apart"))
+            LabError::Plan(format!("{source} has more flows than ICMP can tell apart"))
         };
         let session = SessionConfig {
             destination: experiment.destination(flow).ok_or_else(refused)?,

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use tap_reactor::experiment::Experiment;
-use tap_reactor::fabric::Fabric;
-use tap_reactor::hypervisor::Hypervisor;
-use tap_reactor::load::Target;
-use tap_reactor::report::FlowName;
-use tap_reactor::vm::VmId;
+use crate::experiment::{Experiment, VmPlan};
+use crate::fabric::Fabric;
+use crate::hypervisor::Hypervisor;
+use crate::load::Target;
+use crate::report::FlowName;
+use crate::vm::VmId;
 
 /// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
 pub(super) fn flow_name(
@@ -79,10 +79,21 @@ pub(super) fn serving(experiment: &Experiment) -> String {
 }
 
 /// The address that a VM is told, or where it gets one.
-pub(super) fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
+fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
     if experiment.guests.dhcp {
         "an address by DHCP".to_owned()
     } else {
         address.to_string()
     }
+}
+
+/// That a VM starts, for a transcript.
+pub(super) fn vm_starts(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> String {
+    let ipv6 = experiment.ipv6_address(vm);
+    let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
+    let address = ipv4_words(experiment, plan.address);
+    format!(
+        "{vm} starts: {address}{ipv6} at {} on {}{}",
+        plan.mac, experiment.lab.tap_prefix, vm.0
+    )
 }

@@ -2,38 +2,37 @@
 
 use std::time::Duration;
 
-use tap_reactor::experiment::Experiment;
-use tap_reactor::hypervisor::Hypervisor;
-use tap_reactor::reactor::End;
-use tap_reactor::record::DropReason;
-use tap_reactor::report::{Context, FabricReport, Report};
-use tap_reactor::sim::{self, Simulation};
-use tap_reactor::system::Neighbours;
-use tap_reactor::time::Instant;
+use crate::experiment::Experiment;
+use crate::hypervisor::Hypervisor;
+use crate::reactor::End;
+use crate::record::DropReason;
+use crate::report::{Context, FabricReport, Report};
+use crate::sim::{self, Simulation};
+use crate::system::Neighbours;
+use crate::time::Instant;
 
-use super::RunError;
-use crate::cli::Output;
+use super::build::{add_flows, create_vms, fill_neighbour_tables, recorder};
+use super::names::flow_name;
+use super::{LabError, Ran, every_ping_was_answered};
 
 /// When a simulation without an end is ended: after that much virtual time.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Runs the experiment and prints the report. Tells whether every ping was answered.
-pub(super) fn experiment(
+pub(super) fn run(
     experiment: &Experiment,
     simulation: &Simulation,
-    output: &Output,
-) -> Result<bool, RunError> {
+    command: &str,
+) -> Result<Ran, LabError> {
     let switch = simulation.switch(experiment.seed, experiment.lab.filter);
-    let recorder = super::build::recorder(experiment);
+    let recorder = recorder(experiment);
     let mut hypervisor = Hypervisor::new(switch, recorder, experiment.seed);
     // It is midnight where time is virtual.
     let midnight = 0;
     let now = || Instant::ZERO;
-    let Ok(_) =
-        super::build::create_vms(experiment, &mut hypervisor, midnight, now, |_, _| Ok(false));
-    super::build::add_flows(experiment, &mut hypervisor)?;
+    let Ok(_) = create_vms(experiment, &mut hypervisor, midnight, now, |_, _| Ok(false));
+    add_flows(experiment, &mut hypervisor)?;
     if experiment.lab.neighbours == Neighbours::Told {
-        super::build::fill_neighbour_tables(experiment, &mut hypervisor);
+        fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
     hypervisor.wait_for_addresses(experiment.address_wait);
@@ -43,11 +42,11 @@ pub(super) fn experiment(
     let (switch, mut recorder) = hypervisor.into_parts();
     recorder.dropped_many(DropReason::TapQueue, switch.queue_drops());
 
-    let mut report = Report::new(
+    let report = Report::new(
         &recorder,
         &Context {
-            run: &output.command,
-            flows: &|index| super::words::flow_name(experiment, &[], index),
+            run: command,
+            flows: &|index| flow_name(experiment, &[], index),
             fabric: Some(&FabricReport {
                 kind: "sim".to_owned(),
                 leaves: 0,
@@ -61,9 +60,10 @@ pub(super) fn experiment(
             ..Context::default()
         },
     );
-    let as_expected = report.expect(&output.expectations);
-    let written = super::write_files(&report, output);
-    super::print_report(&report, output)?;
-    written?;
-    Ok(as_expected && super::every_ping_was_answered(experiment, &report, End::Done))
+    let is_complete = every_ping_was_answered(experiment, &report, End::Done);
+    Ok(Ran {
+        report,
+        is_complete,
+        lab: None,
+    })
 }
