@@ -72,12 +72,12 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     let as_expected = ran.report.expect(&output.expectations);
     let written = write_files(&ran.report, output);
     let printed = print_report(&ran.report, output);
-    let is_complete = ran.is_complete;
+    let amiss = ran.shortcomings(experiment, &output.expectations);
     // Whatever went wrong above, the lab is taken away before the program says so.
     ran.finish(experiment)?;
     printed?;
     written?;
-    Ok(as_expected && is_complete)
+    Ok(as_expected && amiss.is_empty())
 }
 
 /// What is seen of a run at a terminal while it goes on.
