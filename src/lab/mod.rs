@@ -14,7 +14,7 @@ mod taps;
 use crate::experiment::{Experiment, VmPlan};
 use crate::reactor::{End, Narrator, Watcher};
 use crate::report::{Expectation, Report};
-use crate::system::{SystemError, TapFabric};
+use crate::system::{StopSignals, SystemError, TapFabric};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -69,6 +69,7 @@ pub struct Ran {
 struct Lab {
     fabric: TapFabric,
     hook: Option<HookDown>,
+    signals: StopSignals,
     failed: Option<SystemError>,
 }
 

@@ -227,12 +227,19 @@ impl Reactor {
         self.send_budget = (frames as usize / 2).clamp(1, SEND_BUDGET);
     }
 
-    /// Gives SIGINT and SIGTERM their default meaning back: the next one ends the process at once.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn restore_signals(&self) -> Result<(), SystemError> {
-        self.signals.restore()
+    /// The signals that end the run, for those who wait beside the reactor.
+    pub fn signals(&self) -> &StopSignals {
+        &self.signals
+    }
+
+    /// Has [`Reactor::run`] end at once, because of `signal`, which somebody else has taken.
+    pub fn stop(&mut self, signal: Signal) {
+        self.stop = Some(signal);
+    }
+
+    /// The signals, for what comes after the run.
+    pub fn into_signals(self) -> StopSignals {
+        self.signals
     }
 
     /// Whether a signal asks for the end already: [`Reactor::run`] will end at once then. For who has much to do before.

@@ -37,7 +37,7 @@ mod xdp;
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
 pub use filter::FilterKind;
-pub use hook::{HookEvent, run_hook};
+pub use hook::{HookEnd, HookEvent, run_hook};
 pub use lab::{LabConfig, Neighbours, NetnsChoice, Switching};
 pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use link::{Link, LinkKind};

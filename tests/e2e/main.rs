@@ -17,6 +17,7 @@ mod refusals;
 mod report;
 mod rights;
 mod scale;
+mod signals;
 mod usage;
 mod vlan;
 mod witnesses;
