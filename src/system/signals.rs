@@ -68,7 +68,7 @@ impl StopSignals {
     }
 }
 
-fn stop_set() -> SigSet {
+pub(super) fn stop_set() -> SigSet {
     STOP.into_iter().collect()
 }
 
