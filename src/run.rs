@@ -76,6 +76,9 @@ pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunE
     drop(terminal);
     let as_expected = ran.report.expect(&output.expectations);
     let mut errors = write_files(&ran.report, output);
+    for unmet in ran.report.expectations.iter().filter(|o| !o.holds) {
+        console::tell(format_args!("tap-reactor: {unmet}"));
+    }
     errors.extend(print_report(&ran.report, output).err().map(RunError::from));
     let is_complete = ran.is_complete;
     errors.extend(ran.finish(experiment).err().map(RunError::from));

@@ -104,3 +104,16 @@ fn a_report_that_can_not_be_printed_is_an_error_after_files_and_lab_are_done_wit
         std::fs::remove_file(&path).expect("remove a report");
     }
 }
+
+#[test]
+fn an_expectation_that_is_not_met_is_told_though_everything_else_is_quiet() {
+    let lab = Lab::new();
+    let arguments =
+        "--fabric sim --ping vm0:vm1 --count 3 --expect received>3 --expect loss<1% --quiet";
+    let run = lab.tap_reactor(arguments).expect_status(1);
+    assert_eq!(run.stdout, "");
+    assert_eq!(
+        run.stderr,
+        "tap-reactor: expected received>3: FAILS, found 3\n"
+    );
+}
