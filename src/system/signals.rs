@@ -68,7 +68,7 @@ impl StopSignals {
     }
 }
 
-pub(super) fn stop_set() -> SigSet {
+fn stop_set() -> SigSet {
     STOP.into_iter().collect()
 }
 

@@ -1,5 +1,5 @@
 //! Writing to a descriptor that somebody else reads: a terminal, a pipe, a FIFO. Who does not read makes a write wait, and
-//! stop signals are read rather than delivered, so that nothing would end such a wait. These writes ask for room first.
+//! stop signals, which are blocked or handled in a run, would not end that wait. These writes ask for room first.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-
-use super::signals::stop_set;
 
 /// A pipe that `poll(2)` says has room takes that much without waiting (`PIPE_BUF`, `pipe(7)`).
 pub const ROOM: usize = 4096;
@@ -59,21 +58,21 @@ pub fn has_room(out: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
 
 /// Waits without end for room, or for a stop signal, which stays where it is for whoever takes it.
 fn wait_for_room_or_signal(out: BorrowedFd<'_>) -> io::Result<()> {
-    let signals = SignalFd::with_flags(&stop_set(), SfdFlags::SFD_CLOEXEC)?;
-    let mut both = [
+    let stopped = || io::Error::other("a signal came, and nobody reads it");
+    let stop: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    // Tells of signals that are blocked; one that has a handler interrupts the wait.
+    let signals = SignalFd::with_flags(&stop, SfdFlags::SFD_CLOEXEC)?;
+    let mut either = [
         PollFd::new(out, PollFlags::POLLOUT),
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),
     ];
-    loop {
-        match poll(&mut both, PollTimeout::NONE) {
-            Ok(_) if both[0].any() == Some(true) => return Ok(()),
-            Ok(_) if both[1].any() == Some(true) => {
-                let why = "a signal came, and nobody reads it";
-                return Err(io::Error::other(why));
-            }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+    match poll(&mut either, PollTimeout::NONE) {
+        Ok(_) if either[0].any() == Some(false) => Err(stopped()),
+        Ok(_) => Ok(()),
+        Err(Errno::EINTR) => Err(stopped()),
+        Err(errno) => Err(errno.into()),
     }
 }
 
