@@ -64,7 +64,10 @@ impl Load {
         }
         self.unfinished += 1;
         match &mut self.schedule {
-            Schedule::Idle | Schedule::Rate(_) => {}
+            Schedule::Idle => {}
+            // What was due while nobody was there is nobody's.
+            Schedule::Rate(rate) if self.unfinished == 1 => rate.skip_to(now, &mut self.random),
+            Schedule::Rate(_) => {}
             Schedule::Interval { next, .. } => next.push(Reverse((now, id))),
             Schedule::Window { starting, .. } => starting.push(Reverse((now, id))),
         }

@@ -107,12 +107,67 @@ impl RateSchedule {
         self.start + Duration::from_nanos(self.next as u64)
     }
 
+    /// How many due times there are before `end` that were not handed out, the next one included.
+    pub(super) fn overdue(&self, end: Instant, random: &mut fastrand::Rng) -> u64 {
+        if self.due() >= end {
+            return 0;
+        }
+        match self.arrivals {
+            Arrivals::Uniform => self.first_from(end) - self.handed_out,
+            Arrivals::Poisson => {
+                let rest = end.nanos_since(self.due()) as f64;
+                poisson(rest * self.rate / 1e9, random).saturating_add(1)
+            }
+        }
+    }
+
+    /// Passes over the due times before `now`, which nobody was there for.
+    pub(super) fn skip_to(&mut self, now: Instant, random: &mut fastrand::Rng) {
+        if self.due() >= now {
+            return;
+        }
+        match self.arrivals {
+            Arrivals::Uniform => {
+                self.handed_out = self.first_from(now);
+                self.next = self.nanos(self.handed_out);
+            }
+            // A Poisson process has no memory.
+            Arrivals::Poisson => {
+                let passed = now.nanos_since(self.start) as f64;
+                self.next = passed + exponential(1e9 / self.rate, random);
+            }
+        }
+    }
+
+    /// The number of the first evenly spread due time at `at` or later, of those that were not handed out.
+    fn first_from(&self, at: Instant) -> u64 {
+        let span = at.nanos_since(self.start);
+        let is_before = |number: u64| (self.nanos(number) as u64) < span;
+        // The product is off by a rounding, so the number is looked for, twice as far as it can be.
+        let most = (span as f64 * self.rate / 1e9) as u64;
+        let (mut from, mut to) = (self.handed_out, most.saturating_mul(2).saturating_add(2));
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if is_before(middle) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        from
+    }
+
+    /// Nanoseconds from the start to the evenly spread ping of that number.
+    fn nanos(&self, number: u64) -> f64 {
+        number as f64 * 1e9 / self.rate
+    }
+
     /// Goes on to the next due time.
     pub(super) fn advance(&mut self, random: &mut fastrand::Rng) {
         self.handed_out += 1;
         self.next = match self.arrivals {
             // From the start each time, so that no rounding adds up.
-            Arrivals::Uniform => self.handed_out as f64 * 1e9 / self.rate,
+            Arrivals::Uniform => self.nanos(self.handed_out),
             Arrivals::Poisson => self.next + exponential(1e9 / self.rate, random),
         };
     }
@@ -132,6 +187,49 @@ impl RateSchedule {
         }
         None
     }
+}
+
+/// How many due times an open loop of one flow has before `end`, the next of which is at `next`.
+pub(super) fn overdue(
+    next: Instant,
+    end: Instant,
+    interval: Duration,
+    arrivals: Arrivals,
+    random: &mut fastrand::Rng,
+) -> u64 {
+    if next >= end {
+        return 0;
+    }
+    let rest = end.nanos_since(next);
+    match arrivals {
+        Arrivals::Uniform => {
+            let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+            rest.div_ceil(interval.max(1))
+        }
+        Arrivals::Poisson => {
+            let mean = rest as f64 / (interval.as_nanos() as f64).max(1.0);
+            poisson(mean, random).saturating_add(1)
+        }
+    }
+}
+
+/// How many events of a Poisson process fall into a time in which `mean` are expected.
+fn poisson(mean: f64, random: &mut fastrand::Rng) -> u64 {
+    /// From here on the normal distribution is as good, and takes no longer for more.
+    const MANY: f64 = 1000.0;
+    if mean >= MANY {
+        // Box and Muller's; 1 − u is never 0.
+        let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
+        let normal = radius * (std::f64::consts::TAU * random.f64()).cos();
+        return (mean + mean.sqrt() * normal).round() as u64;
+    }
+    let mut events = 0;
+    let mut at = exponential(1.0, random);
+    while at < mean {
+        events += 1;
+        at += exponential(1.0, random);
+    }
+    events
 }
 
 /// An exponentially distributed number with that mean.

@@ -176,3 +176,108 @@ fn a_stopped_load_has_nothing_due_and_waits_for_what_is_on_its_way() {
         assert!(load.is_done());
     }
 }
+
+/// How many pings are due before `end`, handed out one by one.
+fn enumerated(load: &mut Load, end: Instant) -> u64 {
+    let last = Instant::from_nanos(end.as_nanos().saturating_sub(1));
+    std::iter::from_fn(|| load.next(last)).count() as u64
+}
+
+#[test]
+fn the_number_of_pings_left_unsent_is_that_of_the_due_times_before_the_end() {
+    let random = &mut fastrand::Rng::with_seed(11);
+    for case in 0..2_000 {
+        let flows = random.u32(1..6);
+        let span = random.u64(1..100_000);
+        let mean = random.u64(1..20_000).max(span / 100);
+        let pacing = match case % 2 {
+            0 => Pacing::Interval(Duration::from_nanos(mean)),
+            _ => Pacing::Rate(1e9 / (mean as f64 + random.f64())),
+        };
+        let count = random.bool().then(|| random.u64(1..40));
+        let now = Instant::from_nanos(random.u64(0..span));
+        let retired = (random.u8(..) < 64).then_some(FlowId(0));
+        // The end may lie on a due time.
+        let end = match pacing {
+            Pacing::Interval(interval) if random.bool() => {
+                Instant::ZERO + interval * random.u32(1..20)
+            }
+            _ => Instant::from_nanos(span),
+        };
+        let [mut counted, mut calculated] = [(); 2].map(|()| {
+            let mut load = load(flows, pacing, count);
+            while load.next(now).is_some() {}
+            retired.into_iter().for_each(|flow| load.retire(flow));
+            load
+        });
+        let unsent = calculated.end_phase(end);
+        assert_eq!(
+            unsent,
+            enumerated(&mut counted, end),
+            "{pacing:?}, {flows} flows, {count:?} each, sent until {now:?}, end {end:?}"
+        );
+        assert_eq!(calculated.next_at(), None);
+    }
+}
+
+#[test]
+fn unsent_pings_of_poisson_arrivals_are_as_many_as_their_due_times_would_have_been() {
+    let end = ms(2_000);
+    for (pacing, mean) in [
+        (Pacing::Rate(50.0), 100.0_f64),
+        (Pacing::Rate(5_000.0), 10_000.0),
+    ] {
+        let mut load = load(3, pacing, None);
+        let phase = PhaseLoad {
+            arrivals: Arrivals::Poisson,
+            ..phase(3, pacing, None)
+        };
+        let draws: Vec<f64> = (0..400)
+            .map(|_| {
+                load.begin(ms(0), &phase);
+                load.end_phase(end) as f64
+            })
+            .collect();
+        let drawn = draws.iter().sum::<f64>() / draws.len() as f64;
+        let variance = draws.iter().map(|d| (d - drawn).powi(2)).sum::<f64>() / draws.len() as f64;
+        // The mean of 400 draws is off by a twentieth of a deviation, and the variance is the mean.
+        let tolerance = mean.sqrt() / 5.0;
+        assert!((drawn - mean).abs() < tolerance, "{pacing:?}: {drawn}");
+        assert!(
+            (variance / mean - 1.0).abs() < 0.3,
+            "{pacing:?}: {variance}"
+        );
+    }
+    let mut load = load(3, Pacing::Rate(1e6), Some(5));
+    assert_eq!(load.end_phase(end), 15, "no more than the flows have");
+}
+
+#[test]
+fn a_phase_that_is_far_behind_ends_at_once() {
+    // One by one this would take hours.
+    let end = ms(1_000_000);
+    for (pacing, unsent) in [
+        (Pacing::Interval(Duration::from_nanos(1)), 1_000_000_000_000),
+        (Pacing::Rate(1e12), 1_000_000_000_000_000),
+    ] {
+        assert_eq!(load(1, pacing, None).end_phase(end), unsent, "{pacing:?}");
+    }
+}
+
+#[test]
+fn what_a_rate_has_due_while_nobody_is_there_is_nobodys() {
+    for arrivals in [Arrivals::Uniform, Arrivals::Poisson] {
+        let mut load = Load::new(1);
+        let flow = load.add_awaited_flow();
+        let phase = PhaseLoad {
+            arrivals,
+            ..phase(1, Pacing::Rate(1e12), None)
+        };
+        load.begin(ms(0), &phase);
+        assert_eq!((load.next_at(), load.next(ms(5))), (None, None));
+        load.wake(ms(1_000_000), flow);
+        let first = load.next_at().unwrap();
+        assert!(first >= ms(1_000_000) && first < ms(1_000_001), "{first:?}");
+        assert!(load.end_phase(ms(1_000_001)) > 900_000_000);
+    }
+}
