@@ -18,7 +18,7 @@ use std::time::Duration;
 use self::flow::Flow;
 use self::newcomers::Newcomers;
 pub use self::pattern::{Pattern, PatternError, Selection, Target};
-pub use self::schedule::{Arrivals, Pacing, PhaseLoad};
+pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
 use self::schedule::{RateSchedule, Schedule, exponential, overdue};
 use crate::time::Instant;
 
@@ -88,7 +88,7 @@ impl Load {
         self.arrivals = load.arrivals;
         let mut starts = BinaryHeap::with_capacity(load.flows.len());
         let mut awaited = 0;
-        for id in load.flows.clone().map(FlowId) {
+        for (number, id) in (0..).zip(load.flows.clone().map(FlowId)) {
             let Some(flow) = self.flows.get_mut(id.index()) else {
                 continue;
             };
@@ -96,11 +96,11 @@ impl Load {
                 awaited += u32::from(flow.is_awaited());
                 continue;
             }
-            let late = load.start_jitter.mul_f64(self.random.f64());
-            flow.begin(start + late, load.count);
+            let first = start + load.first_due(number, &mut self.random);
+            flow.begin(first, load.count);
             if !flow.is_finished() {
                 self.unfinished += 1;
-                starts.push(Reverse((start + late, id)));
+                starts.push(Reverse((first, id)));
             }
         }
         self.newcomers = Newcomers::new(load, awaited);

@@ -24,7 +24,7 @@ fn phase(flows: u32, pacing: Pacing, count: Option<u64>) -> PhaseLoad {
         pacing,
         arrivals: Arrivals::Uniform,
         count,
-        start_jitter: Duration::ZERO,
+        start: Start::Spread,
     }
 }
 
@@ -97,7 +97,7 @@ fn poisson_arrivals_have_the_mean_and_the_spread_of_an_exponential_distribution(
 fn a_jittered_start_spreads_the_first_pings_and_keeps_the_interval() {
     let mut load = load(100, Pacing::Interval(10 * MS), Some(2));
     let spread = PhaseLoad {
-        start_jitter: 10 * MS,
+        start: Start::Within(10 * MS),
         ..phase(100, Pacing::Interval(10 * MS), Some(2))
     };
     load.begin(ms(0), &spread);
@@ -114,6 +114,121 @@ fn a_jittered_start_spreads_the_first_pings_and_keeps_the_interval() {
     assert!(
         (30..70).contains(&early),
         "{early} of 100 start in the first half"
+    );
+}
+
+#[test]
+fn flows_that_share_an_interval_are_spread_evenly_over_it() {
+    type Pings = [(u32, u64)];
+    let cases: [(u32, Start, &Pings); 4] = [
+        (1, Start::Spread, &[(0, 0), (0, 12), (0, 24)]),
+        (
+            3,
+            Start::Spread,
+            &[(0, 0), (1, 4), (2, 8), (0, 12), (1, 16), (2, 20), (0, 24)],
+        ),
+        (
+            2,
+            Start::Within(Duration::ZERO),
+            &[(0, 0), (1, 0), (0, 12), (1, 12), (0, 24), (1, 24)],
+        ),
+        (
+            5,
+            Start::Spread,
+            &[
+                (0, 0),
+                (1, 2),
+                (2, 4),
+                (3, 7),
+                (4, 9),
+                (0, 12),
+                (1, 14),
+                (2, 16),
+                (3, 19),
+                (4, 21),
+                (0, 24),
+            ],
+        ),
+    ];
+    for (flows, start, expected) in cases {
+        let mut load = load(flows, Pacing::Interval(12 * MS), None);
+        let phase = PhaseLoad {
+            start,
+            ..phase(flows, Pacing::Interval(12 * MS), None)
+        };
+        load.begin(ms(0), &phase);
+        assert_eq!(due(&mut load, ms(24)), expected, "{flows} flows, {start:?}");
+    }
+}
+
+#[test]
+fn poisson_flows_begin_at_random_as_they_go_on() {
+    let (flows, mean) = (4_000, 10 * MS);
+    let mut load = load(flows, Pacing::Interval(mean), None);
+    let phase = PhaseLoad {
+        arrivals: Arrivals::Poisson,
+        ..phase(flows, Pacing::Interval(mean), None)
+    };
+    load.begin(ms(0), &phase);
+    let (mut pings, mut begun) = ([0_u32; 3], vec![false; flows as usize]);
+    let mut begun_by_mean = 0;
+    while let Some(ping) = load.next(ms(29)) {
+        let millis = ping.due.as_nanos() / 1_000_000;
+        pings[(millis / 10) as usize] += 1;
+        let is_first = !std::mem::replace(&mut begun[ping.flow.index()], true);
+        begun_by_mean += u32::from(is_first && millis < 10);
+    }
+    // Each ten milliseconds have a ping a flow, give or take four deviations, the first as the others; the last lack one.
+    for (at, pings) in pings.iter().enumerate() {
+        let expected = if at < 2 { 4_000 } else { 3_600 };
+        assert!(
+            pings.abs_diff(expected) < 260,
+            "after {at} intervals: {pings}"
+        );
+    }
+    // 1 − 1/e of the flows have begun after one interval.
+    assert!(begun_by_mean.abs_diff(2_528) < 130, "{begun_by_mean}");
+}
+
+#[test]
+fn the_pings_of_a_phase_are_foreseen_as_they_are_handed_out() {
+    let random = &mut fastrand::Rng::with_seed(5);
+    for case in 0..2_000 {
+        let flows = random.u32(1..9);
+        let duration = random.u64(1..1_000);
+        let pacing = match case % 2 {
+            0 => Pacing::Interval(Duration::from_nanos(random.u64(1..2_000))),
+            _ => Pacing::Rate(1e9 / random.u64(1..200) as f64),
+        };
+        let count = random.bool().then(|| random.u64(1..9));
+        let start = match random.bool() {
+            true => Start::Spread,
+            false => Start::Within(Duration::ZERO),
+        };
+        let phase = PhaseLoad {
+            start,
+            ..phase(flows, pacing, count)
+        };
+        let mut load = load(flows, pacing, count);
+        load.begin(ms(0), &phase);
+        let foreseen = phase.pings_due(Some(Duration::from_nanos(duration)));
+        let due = enumerated(&mut load, Instant::from_nanos(duration));
+        assert_eq!(foreseen, Some(due), "{phase:?} for {duration} ns");
+        assert_eq!(
+            phase.pings_due(None),
+            count.map(|count| count * u64::from(flows))
+        );
+    }
+    let window = phase(3, Pacing::Window(2), None);
+    assert_eq!(window.pings_due(Some(MS)), None);
+    let late = PhaseLoad {
+        start: Start::Within(100 * MS),
+        ..phase(10, Pacing::Interval(10 * MS), None)
+    };
+    assert_eq!(
+        late.pings_due(Some(5 * MS)),
+        Some(1),
+        "most begin after the end"
     );
 }
 
@@ -226,6 +341,8 @@ fn unsent_pings_of_poisson_arrivals_are_as_many_as_their_due_times_would_have_be
     for (pacing, mean) in [
         (Pacing::Rate(50.0), 100.0_f64),
         (Pacing::Rate(5_000.0), 10_000.0),
+        (Pacing::Interval(20 * MS), 300.0),
+        (Pacing::Interval(MS), 6_000.0),
     ] {
         let mut load = load(3, pacing, None);
         let phase = PhaseLoad {
