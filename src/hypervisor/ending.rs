@@ -12,13 +12,12 @@ impl<F: Fabric> Hypervisor<F> {
     pub fn stop(&mut self, now: Instant) {
         // Those that were due a moment ago would have been sent now, so that it is not for want of the tool.
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
-        let unsent = self.load.forget_overdue(behind);
+        let unsent = self.load.end_phase(behind);
         self.recorder().unsent(unsent);
         self.phases.clear();
         self.phase_end = None;
         self.held = None;
         self.moves.stop();
-        self.load.stop();
         self.give_up_all(now, GiveUp::Unsent);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::experiment::AddressPlan;
 use crate::hypervisor::{FlowConfig, Phase};
-use crate::load::{Arrivals, Pacing, PhaseLoad};
+use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::record::{Limits, Recorder};
 use crate::vm::{Ipv6Config, Ipv6Interface, PingOptions, SessionConfig, VmConfig, VmId};
 
@@ -91,7 +91,7 @@ fn phase(
         pacing,
         arrivals: Arrivals::Uniform,
         count,
-        start_jitter: Duration::ZERO,
+        start: Start::Spread,
     };
     Phase {
         name: name.to_owned(),
