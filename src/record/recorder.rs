@@ -6,7 +6,10 @@ use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Pause, Pauses, Totals};
+use super::{
+    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, NeighbourSearch, Pause, Pauses,
+    Totals,
+};
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
@@ -55,6 +58,7 @@ pub struct Recorder {
     errors: ErrorCounts,
     lease: Latency,
     addresses: Addresses,
+    neighbours: Option<NeighbourSearch>,
     pauses: Pauses,
     /// The last pause, from when to when.
     pause: (Instant, Instant),
@@ -78,6 +82,7 @@ impl Recorder {
             errors: ErrorCounts::new(),
             lease: Latency::new(),
             addresses: Addresses::default(),
+            neighbours: None,
             pauses: Pauses::default(),
             pause: (Instant::ZERO, Instant::ZERO),
         }
@@ -90,6 +95,15 @@ impl Recorder {
             self.flows.iter_mut().for_each(FlowRecord::drop_histogram);
         }
         self.flows.push(FlowRecord::new(few));
+    }
+
+    /// The first phase is about to begin. How long the reactor took until now belongs to the set-up and says nothing of
+    /// what is measured; frames go on being counted.
+    pub fn end_setup(&mut self) {
+        let first = self.current();
+        first.lag.clear();
+        (first.work.busy, first.work.spin) = (0, 0);
+        self.pauses = Pauses::default();
     }
 
     /// Begins a phase: pings due from now on belong to it.
@@ -238,6 +252,11 @@ impl Recorder {
         self.addresses.missing = missing;
     }
 
+    /// VMs looked for their neighbours before the first phase, with that result.
+    pub fn searched_neighbours(&mut self, search: NeighbourSearch) {
+        self.neighbours = Some(search);
+    }
+
     /// A DHCP server granted an address for longer.
     pub fn renewed(&mut self) {
         self.addresses.renewed += 1;
@@ -367,6 +386,11 @@ impl Recorder {
     /// What happened to the VMs' addresses.
     pub const fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// What became of the search for neighbours before the first phase, if there was one.
+    pub const fn neighbours(&self) -> Option<&NeighbourSearch> {
+        self.neighbours.as_ref()
     }
 
     /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
