@@ -37,7 +37,6 @@ pub const LAB: &[&str] = &[
     "no-filter",
     "fabric",
     "hook",
-    "arp-proxy",
     "sim-delay",
     "sim-jitter",
     "sim-loss",
@@ -46,7 +45,7 @@ pub const LAB: &[&str] = &[
     "sim-queue",
     "mac",
     "timeout",
-    "static-neighbours",
+    "resolve",
     "seed",
     "spin",
 ];
