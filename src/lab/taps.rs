@@ -5,7 +5,7 @@ use super::build::{
     time_of_day_at_zero,
 };
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
-use super::{HookDown, Lab, LabError, Observer, Ran, every_ping_was_answered};
+use super::{HookDown, Lab, LabError, Observer, Ran};
 use crate::experiment::{self, Experiment, VmPlan};
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, Reactor};
@@ -33,6 +33,9 @@ pub(super) fn run(
     let mut narrator = observer.narrator(started);
     let mut reactor = Reactor::new(signals)?;
     reactor.spin(experiment.spin);
+    if let Some(frames) = experiment.lab.tx_queue_length {
+        reactor.queues_hold(frames);
+    }
 
     let registry = reactor.registry()?;
     let fabric = TapFabric::new(registry, experiment.lab.clone())?;
@@ -101,6 +104,11 @@ pub(super) fn run(
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
     reactor.end_watch();
+    if ended.is_err() {
+        // What was on its way has no end any more.
+        hypervisor.stop(clock.now());
+        hypervisor.give_up(clock.now());
+    }
     let signals = reactor.into_signals();
     let leaves_links = hypervisor.fabric().leaves_links_if_killed();
     let guarded = signals.guard_end(leaves_links);
@@ -137,12 +145,9 @@ pub(super) fn run(
             memory: memory_report,
         },
     );
-    let is_complete = ended
-        .as_ref()
-        .is_ok_and(|end| every_ping_was_answered(experiment, &report, *end));
     Ok(Ran {
         report,
-        is_complete,
+        end: ended.as_ref().ok().copied(),
         lab: Some(Lab {
             fabric,
             hook: hook_down,

@@ -36,7 +36,7 @@ pub use csv::csv;
 pub use document::{
     FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
 };
-pub use expect::{Expectation, Outcome};
+pub use expect::{Expectation, Judged, Outcome};
 pub use file::{FileError, Format, check_file, write_comparison, write_file};
 pub use hgrm::hgrm;
 pub use hlog::hlog;

@@ -12,6 +12,7 @@ mod lab;
 mod lifecycle;
 mod load;
 mod main_job;
+mod output;
 mod raw_socket;
 mod refusals;
 mod report;
