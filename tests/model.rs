@@ -403,7 +403,8 @@ impl Real {
                     PingOutcome::Unresolved { .. } => "unresolved",
                     PingOutcome::Errored { .. } => "errored",
                     PingOutcome::Duplicate => "duplicate",
-                    PingOutcome::Late => "late",
+                    PingOutcome::Late { lost: None } => "late",
+                    PingOutcome::Late { lost: Some(_) } => "late and lost",
                 };
                 self.told
                     .push(format!("{outcome} {} {}", ping.session.0, ping.sequence));

@@ -80,7 +80,7 @@ fn lifelike(seconds: u64, slower_by: u64) -> Report {
             late += 100 * MILLISECOND - since;
         }
         let at = |nanos| Instant::from_nanos(due + nanos);
-        recorder.echo_sent(flow, at(0), at(late));
+        recorder.echo_sent(flow, at(0), at(0), at(late));
         match random.below(5_000) {
             0 => recorder.lost(flow, at(0), at(late + 2 * MILLISECOND)),
             1 => recorder.corrupt(flow, at(0), at(late + rtt)),
@@ -126,7 +126,7 @@ fn stalling(generator: bool) -> Report {
         };
         let (late, rtt) = if generator { (held, 0) } else { (0, held) };
         let at = |nanos| Instant::from_nanos(due + nanos);
-        recorder.echo_sent(FlowId(0), at(0), at(late));
+        recorder.echo_sent(FlowId(0), at(0), at(0), at(late));
         let received = at(late + rtt + 200 * MICROSECOND);
         recorder.answered(FlowId(0), sequence, at(0), at(late), received);
     }

@@ -48,9 +48,13 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
             return;
         };
-        if let Some(due) = guest.vm.stamp_sent(ping, at) {
-            let sent = at;
-            self.note(Entry::Sent { flow, due, sent });
+        if let Some((due, ready)) = guest.vm.stamp_sent(ping, at) {
+            self.note(Entry::Sent {
+                flow,
+                due,
+                ready,
+                sent: at,
+            });
             self.arm_timeout(flow);
         }
     }

@@ -20,6 +20,7 @@ pub(super) enum Entry {
     Sent {
         flow: FlowId,
         due: Instant,
+        ready: Instant,
         sent: Instant,
     },
     /// [`Recorder::answered`]
@@ -61,7 +62,12 @@ impl Journal {
     fn enter_all(&mut self, recorder: &mut Recorder) {
         for entry in self.0.drain(..) {
             match entry {
-                Entry::Sent { flow, due, sent } => recorder.echo_sent(flow, due, sent),
+                Entry::Sent {
+                    flow,
+                    due,
+                    ready,
+                    sent,
+                } => recorder.echo_sent(flow, due, ready, sent),
                 Entry::Lag(elapsed) => recorder.lag(elapsed),
                 Entry::Answered {
                     flow,

@@ -68,6 +68,11 @@ impl Moves {
         self.due.extend(moves);
     }
 
+    /// Has nothing to do any more.
+    pub(super) fn stop(&mut self) {
+        self.due.clear();
+    }
+
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.due.front().map(|(at, ..)| *at)
     }
@@ -143,7 +148,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             Some(&(at, _, Change::Stop)) if at <= now => {
                 let leaving = self.moves.leaving(now);
-                self.remove_vms(&leaving)?;
+                self.remove_vms(now, &leaving)?;
                 Ok(Some(Moved::Stopped(leaving)))
             }
             _ => Ok(None),

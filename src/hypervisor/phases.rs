@@ -8,7 +8,7 @@ use crate::load::PhaseLoad;
 use crate::time::Instant;
 
 /// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
-const CATCH_UP: Duration = Duration::from_millis(100);
+pub(super) const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// How long pings wait for VMs that try an address or look for a DHCP server, when nothing else is said.
 pub const ADDRESS_WAIT: Duration = Duration::from_secs(10);

@@ -55,7 +55,13 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     #[inline(always)]
-    fn record_ping(&mut self, now: Instant, vm: VmId, ping: PingId, outcome: PingOutcome) {
+    pub(super) fn record_ping(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        ping: PingId,
+        outcome: PingOutcome,
+    ) {
         let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
         };
@@ -86,7 +92,12 @@ impl<F: Fabric> Hypervisor<F> {
                 self.recorder().errored(flow, due, error, now);
             }
             PingOutcome::Duplicate => self.recorder().duplicate(flow, now),
-            PingOutcome::Late => self.recorder().late(flow, now),
+            PingOutcome::Late { lost } => {
+                self.recorder().late(flow, now);
+                if let Some(due) = lost {
+                    self.recorder().lost(flow, due, now);
+                }
+            }
         }
         if outcome.is_final() {
             self.load.finished(now, flow);

@@ -136,7 +136,9 @@ impl Narrator {
                     PingOutcome::Duplicate => {
                         self.tell(now, vm, id, sequence, "answered once more")
                     }
-                    PingOutcome::Late => self.tell(now, vm, id, sequence, "answered too late"),
+                    PingOutcome::Late { .. } => {
+                        self.tell(now, vm, id, sequence, "answered too late")
+                    }
                 }
             }
             Event::Ignored(Ignored::Malformed(error)) => {

@@ -106,11 +106,12 @@ impl Recorder {
         }
     }
 
-    /// An echo request was written at `sent`; the schedule had wanted it at `due`.
-    pub fn echo_sent(&mut self, flow: FlowId, due: Instant, sent: Instant) {
+    /// An echo request was written at `sent`; the schedule had wanted it at `due`. Since `ready` nothing but the tool delayed
+    /// it: `due`, and the time on top that it had to wait for its neighbour.
+    pub fn echo_sent(&mut self, flow: FlowId, due: Instant, ready: Instant, sent: Instant) {
         let phase = self.phase_at(due);
         phase.totals.sent += 1;
-        phase.record(Metric::Lateness, sent.nanos_since(due));
+        phase.record(Metric::Lateness, sent.nanos_since(ready));
         phase.reach(sent);
         if !phase.counted {
             return;

@@ -15,7 +15,7 @@ fn with_flows(flows: usize) -> Recorder {
 /// One ping, answered.
 fn ping(recorder: &mut Recorder, flow: FlowId, sequence: u64, times: [u64; 3]) {
     let [due, sent, received] = times.map(at);
-    recorder.echo_sent(flow, due, sent);
+    recorder.echo_sent(flow, due, due, sent);
     recorder.answered(flow, sequence, due, sent, received);
 }
 
@@ -59,7 +59,7 @@ fn only_the_first_ping_of_each_flow_is_in_first() {
 #[test]
 fn the_second_ping_does_not_stand_in_for_a_first_one_that_was_lost() {
     let mut recorder = with_flows(1);
-    recorder.echo_sent(FLOW, at(0), at(0));
+    recorder.echo_sent(FLOW, at(0), at(0), at(0));
     recorder.lost(FLOW, at(0), at(500));
     ping(&mut recorder, FLOW, 1, [1_000, 1_000, 1_100]);
     assert!(recorder.latency(Metric::First).is_empty());
@@ -72,7 +72,7 @@ fn elapsed_goes_from_the_first_send_to_the_last_end_of_a_ping() {
         ("nothing", 0, |_| {}),
         ("answered", 350, |r| ping(r, FLOW, 0, [90, 100, 450])),
         ("lost", 1_000, |r| {
-            r.echo_sent(FLOW, at(100), at(100));
+            r.echo_sent(FLOW, at(100), at(100), at(100));
             r.lost(FLOW, at(100), at(1_100));
         }),
         ("unresolved after a reply", 900, |r| {
@@ -80,7 +80,7 @@ fn elapsed_goes_from_the_first_send_to_the_last_end_of_a_ping() {
             r.unresolved(FLOW, at(200), at(1_000));
         }),
         ("a reply that overtook", 500, |r| {
-            r.echo_sent(FLOW, at(0), at(0));
+            r.echo_sent(FLOW, at(0), at(0), at(0));
             ping(r, FLOW, 1, [10, 10, 500]);
             r.answered(FLOW, 0, at(0), at(0), at(400));
         }),
@@ -95,9 +95,9 @@ fn elapsed_goes_from_the_first_send_to_the_last_end_of_a_ping() {
 #[test]
 fn each_event_counts_once_in_its_flow_and_in_the_run() {
     let mut recorder = with_flows(2);
-    recorder.echo_sent(FLOW, at(0), at(0));
-    recorder.echo_sent(FLOW, at(1), at(1));
-    recorder.echo_sent(FLOW, at(2), at(2));
+    recorder.echo_sent(FLOW, at(0), at(0), at(0));
+    recorder.echo_sent(FLOW, at(1), at(1), at(1));
+    recorder.echo_sent(FLOW, at(2), at(2), at(2));
     recorder.answered(FLOW, 0, at(0), at(0), at(10));
     recorder.duplicate(FLOW, at(11));
     recorder.lost(FLOW, at(1), at(20));
@@ -147,8 +147,8 @@ fn a_reply_that_was_overtaken_is_reordered() {
 fn a_ping_belongs_to_the_phase_in_which_it_was_due() {
     let mut recorder = with_flows(1);
     recorder.begin_phase("slow", at(0));
-    recorder.echo_sent(FLOW, at(900), at(900));
-    recorder.echo_sent(FLOW, at(950), at(950));
+    recorder.echo_sent(FLOW, at(900), at(900), at(900));
+    recorder.echo_sent(FLOW, at(950), at(950), at(950));
     recorder.begin_phase("fast", at(1_000));
     ping(&mut recorder, FLOW, 2, [1_000, 1_000, 1_010]);
     recorder.answered(FLOW, 0, at(900), at(900), at(1_900));
@@ -177,7 +177,7 @@ fn a_ping_belongs_to_the_phase_in_which_it_was_due() {
 fn a_warm_up_is_not_counted() {
     let mut recorder = with_flows(1);
     recorder.begin_warmup(at(0));
-    recorder.echo_sent(FLOW, at(0), at(0));
+    recorder.echo_sent(FLOW, at(0), at(0), at(0));
     ping(&mut recorder, FLOW, 1, [10, 10, 5_000]);
     recorder.begin_phase("", at(1_000));
     ping(&mut recorder, FLOW, 2, [1_000, 1_000, 1_100]);
@@ -256,7 +256,7 @@ fn the_seconds_hold_every_ping_that_counts_and_no_other() {
             [due, due + 20, due + 120],
         );
     }
-    recorder.echo_sent(FLOW, at(4 * second), at(4 * second));
+    recorder.echo_sent(FLOW, at(4 * second), at(4 * second), at(4 * second));
     recorder.lost(FLOW, at(4 * second), at(5 * second));
     let told: Vec<_> = recorder
         .intervals()

@@ -9,7 +9,7 @@ fn sample() -> Report {
     recorder.add_flow();
     for sequence in 0..100 {
         let at = |nanos: u64| Instant::from_nanos(sequence * 1_000_000 + nanos);
-        recorder.echo_sent(FlowId(0), at(0), at(50_000));
+        recorder.echo_sent(FlowId(0), at(0), at(0), at(50_000));
         recorder.answered(FlowId(0), sequence, at(0), at(50_000), at(250_000));
         recorder.turn();
         recorder.frame_in();

@@ -28,7 +28,7 @@ pub fn slower(slower: u64) -> Report {
             let rtt = slower * (9_000 + noise % 4_000 + tail);
             let at = |nanos| Instant::from_nanos(sequence * INTERVAL + nanos);
             let late = 20_000 + noise % 50_000;
-            recorder.echo_sent(flow, at(0), at(late));
+            recorder.echo_sent(flow, at(0), at(0), at(late));
             if noise % 1_000 == 7 {
                 recorder.lost(flow, at(0), at(late + 2_000_000));
             } else {

@@ -16,7 +16,7 @@ fn report(flows: u32, pings: u64, also: fn(&mut Recorder)) -> Report {
         for flow in 0..flows {
             let due = sequence * 10_000_000;
             let rtt = 8_000 + u64::from(flow) * 10 + sequence * 40;
-            recorder.echo_sent(FlowId(flow), at(due), at(due + 55_000));
+            recorder.echo_sent(FlowId(flow), at(due), at(due), at(due + 55_000));
             let received = at(due + 55_000 + rtt);
             recorder.answered(FlowId(flow), sequence, at(due), at(due + 55_000), received);
         }
@@ -62,7 +62,7 @@ fn no_line_of_figures_is_wider_than_asked_for() {
 #[test]
 fn of_many_flows_only_the_worst_are_told() {
     let text = told(&report(30, 2, |recorder| {
-        recorder.echo_sent(FlowId(3), at(0), at(0));
+        recorder.echo_sent(FlowId(3), at(0), at(0), at(0));
         recorder.lost(FlowId(3), at(0), at(1_000_000_000));
     }));
     let lines: Vec<_> = text.lines().collect();
@@ -115,7 +115,7 @@ fn each_phase_has_its_line() {
         for (step, name) in ["1,000/s", "20,000/s"].into_iter().enumerate() {
             let begin = 1_000_000_000 * (1 + step as u64);
             recorder.begin_phase(name, at(begin));
-            recorder.echo_sent(FlowId(0), at(begin), at(begin));
+            recorder.echo_sent(FlowId(0), at(begin), at(begin), at(begin));
             recorder.lost(FlowId(0), at(begin), at(begin + 1_000_000));
         }
     }));

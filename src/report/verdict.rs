@@ -181,7 +181,7 @@ mod tests {
         recorder.add_flow();
         for i in 0..1_000 {
             let at = |nanos| Instant::from_nanos(i * MS + nanos);
-            recorder.echo_sent(FlowId(0), at(0), at(lateness));
+            recorder.echo_sent(FlowId(0), at(0), at(0), at(lateness));
             recorder.answered(FlowId(0), i, at(0), at(lateness), at(lateness + rtt));
             recorder.lag(lag);
             recorder.busy(busy);
@@ -237,7 +237,7 @@ mod tests {
         recorder.add_flow();
         for i in 0..1_000 {
             let due = Instant::from_nanos(i * MS);
-            recorder.echo_sent(FlowId(0), due, due);
+            recorder.echo_sent(FlowId(0), due, due, due);
             recorder.lag(400_000);
         }
         let verdict = Verdict::new(&recorder.run(), recorder.drops());

@@ -324,7 +324,7 @@ fn a_vm_that_is_removed_takes_its_flows_along_and_leaves_others_alone() {
         lab.hypervisor.start(Instant::ZERO, phases.into());
         let hypervisor = &mut lab.hypervisor;
         run(hypervisor, Instant::ZERO, Instant::ZERO + MS * 100);
-        let Ok(()) = hypervisor.remove_vms(&[VmId(0)]);
+        let Ok(()) = hypervisor.remove_vms(Instant::ZERO + MS * 100, &[VmId(0)]);
         let at_removal: Vec<_> = hypervisor
             .recorder()
             .flows()
@@ -366,7 +366,7 @@ fn a_vm_made_while_others_ping_gets_a_number_of_its_own_and_its_boot_is_timed() 
     // vm0's own first answer: a resolution and a round trip, of two milliseconds each.
     let boot = lab.hypervisor.recorder().latency(Metric::Boot).summary();
     assert_eq!((boot.count, boot.max), (1, Some(4_000_000)));
-    let Ok(()) = lab.hypervisor.remove_vms(&[VmId(1)]);
+    let Ok(()) = lab.hypervisor.remove_vms(at, &[VmId(1)]);
     let plan = lab.addresses.vm(VmId(2));
     let Ok(vm) = lab
         .hypervisor

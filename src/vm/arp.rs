@@ -50,7 +50,7 @@ impl Vm {
                 .learn(now, arp.sender.into(), arp.sender_mac, is_request)
         };
         let event = waiting.map(|(elapsed, pings)| {
-            self.resolved.extend(pings);
+            self.resolve(now, pings);
             Event::Resolved {
                 address: arp.sender.into(),
                 mac: arp.sender_mac,

@@ -129,8 +129,11 @@ pub enum PingOutcome {
     },
     /// A further reply to a ping that was answered.
     Duplicate,
-    /// A reply to a ping that had been given up.
-    Late,
+    /// A reply after the timeout.
+    Late {
+        /// When the schedule wanted the ping sent, if it had not been given up yet: it is lost, and over.
+        lost: Option<Instant>,
+    },
 }
 
 impl PingOutcome {
@@ -143,6 +146,7 @@ impl PingOutcome {
                 | Self::Lost { .. }
                 | Self::Unresolved { .. }
                 | Self::Errored { .. }
+                | Self::Late { lost: Some(_) }
         )
     }
 }

@@ -103,7 +103,7 @@ impl Vm {
                 Ok(Action::Ping(ping, outcome))
             }
             IcmpMessage::Error(error) => self
-                .receive_icmp_error(&error)
+                .receive_icmp_error(now, &error)
                 .ok_or(Ignored::UnexpectedIcmpError),
             IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
@@ -111,7 +111,7 @@ impl Vm {
 
     /// Ends the ping that an error quotes. Anybody on the way may have sent it, but only about a ping that is on its
     /// way: who can't see our pings can't end them but by chance.
-    fn receive_icmp_error(&mut self, error: &IcmpError) -> Option<Action> {
+    fn receive_icmp_error(&mut self, now: Instant, error: &IcmpError) -> Option<Action> {
         let quoted = error.quoted?;
         if Some(quoted.source) != self.address() {
             return None;
@@ -121,7 +121,7 @@ impl Vm {
         if session.config.destination != IpAddr::V4(quoted.destination) {
             return None;
         }
-        let (sequence, due) = session.fail(quoted.sequence)?;
+        let (sequence, due) = session.fail(quoted.sequence, now)?;
         let ping = PingId {
             session: id,
             sequence,

@@ -21,12 +21,24 @@ const HISTORY: u64 = 1 << 16;
 /// The state of one ping that is not over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ping {
-    /// Its neighbour is being resolved.
-    Waiting { due: Instant },
+    /// It was handed to the VM at `since`, and its neighbour is being resolved.
+    Waiting { due: Instant, since: Instant },
+    /// Its neighbour is known, and it is to be sent. Since `ready` at the latest nothing but the tool delays it: that is
+    /// when it was due, and the time that its neighbour took to answer on top.
+    Ready { due: Instant, ready: Instant },
     /// It was sent, and its reply is awaited.
     Outstanding { due: Instant, sent: Instant },
     /// It is over, but an older one is not.
     Over,
+}
+
+/// Which pings are given up before their time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GiveUp {
+    /// Those that have not been sent.
+    Unsent,
+    /// Those that wait for their reply, too.
+    All,
 }
 
 /// What one session asks for.
@@ -92,36 +104,75 @@ impl Session {
         self.unfinished.len() < MAX_OUTSTANDING
     }
 
-    /// Starts a ping that was due at `due`, and returns its sequence number.
-    pub(super) fn open(&mut self, due: Instant) -> u64 {
+    /// Starts a ping at `now` that was due at `due`, and returns its sequence number.
+    pub(super) fn open(&mut self, now: Instant, due: Instant) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         if self.unfinished.capacity() == 0 {
             // Most flows of a large mesh never have a second ping on its way; a queue's first growth is by four.
             self.unfinished.reserve_exact(1);
         }
-        self.unfinished.push_back(Ping::Waiting { due });
+        self.unfinished.push_back(Ping::Waiting { due, since: now });
         self.make_history(sequence);
         sequence
     }
 
-    /// Records when the ping left, and returns when it was due; the first stamp counts.
-    pub(super) fn stamp_sent(&mut self, sequence: u64, at: Instant) -> Option<Instant> {
+    /// The neighbour for which a ping waited has answered at `now`.
+    pub(super) fn resolved(&mut self, now: Instant, sequence: u64) {
+        if let Some(ping) = self.get_mut(sequence)
+            && let Ping::Waiting { due, since } = *ping
+        {
+            let ready = due + (now - since);
+            *ping = Ping::Ready { due, ready };
+        }
+    }
+
+    /// Records when the ping left, and returns when it was due and from when on nothing but the tool delayed it; the first
+    /// stamp counts.
+    pub(super) fn stamp_sent(&mut self, sequence: u64, at: Instant) -> Option<(Instant, Instant)> {
         let ping = self.get_mut(sequence)?;
-        let Ping::Waiting { due } = *ping else {
-            return None;
+        let (due, ready) = match *ping {
+            Ping::Waiting { due, .. } => (due, due),
+            Ping::Ready { due, ready } => (due, ready),
+            Ping::Outstanding { .. } | Ping::Over => return None,
         };
         *ping = Ping::Outstanding { due, sent: at };
-        Some(due)
+        Some((due, ready))
+    }
+
+    /// Whether a ping has not left yet.
+    pub(super) fn is_unsent(&self, sequence: u64) -> bool {
+        matches!(
+            self.get(sequence),
+            Some(Ping::Waiting { .. } | Ping::Ready { .. })
+        )
     }
 
     /// Ends a ping that was never sent, and returns when it was due.
     pub(super) fn abandon(&mut self, sequence: u64) -> Option<Instant> {
-        let Ping::Waiting { due } = *self.get_mut(sequence)? else {
+        let (Ping::Waiting { due, .. } | Ping::Ready { due, .. }) = *self.get_mut(sequence)? else {
             return None;
         };
         self.end(sequence);
         Some(due)
+    }
+
+    /// Ends every ping of that kind that is not over, and tells each with what came of it: lost if it was sent,
+    /// unresolved if it was not.
+    pub(super) fn give_up(&mut self, which: GiveUp, mut tell: impl FnMut(u64, PingOutcome)) {
+        let first = self.oldest();
+        for (sequence, ping) in (first..).zip(&mut self.unfinished) {
+            let outcome = match *ping {
+                Ping::Waiting { due, .. } | Ping::Ready { due, .. } => {
+                    PingOutcome::Unresolved { due }
+                }
+                Ping::Outstanding { due, .. } if which == GiveUp::All => PingOutcome::Lost { due },
+                Ping::Outstanding { .. } | Ping::Over => continue,
+            };
+            *ping = Ping::Over;
+            tell(sequence, outcome);
+        }
+        self.forget_ended();
     }
 
     /// Takes a reply with the 16-bit `wire_sequence`. Returns the ping and what came of it, or `None` when no ping of
@@ -136,7 +187,10 @@ impl Session {
         let outcome = match self.get_mut(sequence).copied() {
             Some(Ping::Outstanding { due, sent }) => {
                 self.end(sequence);
-                if payload_matches(sequence, self.config.payload_length, payload) {
+                if received - sent > self.config.timeout {
+                    // The time is judged by the stamps, whatever was looked at first: the reply or the timer.
+                    PingOutcome::Late { lost: Some(due) }
+                } else if payload_matches(sequence, self.config.payload_length, payload) {
                     self.set_answered(sequence);
                     PingOutcome::Answered {
                         due,
@@ -147,20 +201,23 @@ impl Session {
                     PingOutcome::Corrupt { due }
                 }
             }
-            Some(Ping::Waiting { .. }) => return None,
+            Some(Ping::Waiting { .. } | Ping::Ready { .. }) => return None,
             Some(Ping::Over) | None if self.was_answered(sequence) => PingOutcome::Duplicate,
-            Some(Ping::Over) | None => PingOutcome::Late,
+            Some(Ping::Over) | None => PingOutcome::Late { lost: None },
         };
         Some((sequence, outcome))
     }
 
-    /// Ends the ping with the 16-bit `wire_sequence`, about which somebody has sent an error, and returns it and when it
-    /// was due. `None` when no ping of that number is on its way.
-    pub(super) fn fail(&mut self, wire_sequence: u16) -> Option<(u64, Instant)> {
+    /// Ends the ping with the 16-bit `wire_sequence`, about which an error came at `now`, and returns it and when it was
+    /// due. `None` when no ping of that number is on its way, or its time is up.
+    pub(super) fn fail(&mut self, wire_sequence: u16, now: Instant) -> Option<(u64, Instant)> {
         let sequence = self.newest(wire_sequence)?;
-        let Ping::Outstanding { due, .. } = *self.get_mut(sequence)? else {
+        let Ping::Outstanding { due, sent } = *self.get_mut(sequence)? else {
             return None;
         };
+        if now - sent > self.config.timeout {
+            return None;
+        }
         self.end(sequence);
         Some((sequence, due))
     }
@@ -169,7 +226,7 @@ impl Session {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.unfinished.iter().find_map(|ping| match *ping {
             Ping::Outstanding { sent, .. } => Some(sent + self.config.timeout),
-            Ping::Waiting { .. } | Ping::Over => None,
+            Ping::Waiting { .. } | Ping::Ready { .. } | Ping::Over => None,
         })
     }
 
@@ -200,6 +257,11 @@ impl Session {
         self.next_sequence - self.unfinished.len() as u64
     }
 
+    fn get(&self, sequence: u64) -> Option<&Ping> {
+        let index = usize::try_from(sequence.checked_sub(self.oldest())?).ok()?;
+        self.unfinished.get(index)
+    }
+
     fn get_mut(&mut self, sequence: u64) -> Option<&mut Ping> {
         let index = usize::try_from(sequence.checked_sub(self.oldest())?).ok()?;
         self.unfinished.get_mut(index)
@@ -211,6 +273,10 @@ impl Session {
         } else if let Some(ping) = self.get_mut(sequence) {
             *ping = Ping::Over;
         }
+        self.forget_ended();
+    }
+
+    fn forget_ended(&mut self) {
         while self.unfinished.front() == Some(&Ping::Over) {
             self.unfinished.pop_front();
         }

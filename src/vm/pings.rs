@@ -1,9 +1,10 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::neighbour::Lookup;
-use super::ping::Session;
+use super::ping::{GiveUp, Session};
 use super::{Event, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
 use crate::time::Instant;
 use crate::wire::MacAddr;
@@ -81,7 +82,7 @@ impl Vm {
         let destination = open.config.destination;
         let ping = PingId {
             session,
-            sequence: open.open(due),
+            sequence: open.open(now, due),
         };
         let (transmit, unsent) = match self.next_hop(now, destination) {
             None => (None, Unsent::NoRoute),
@@ -109,8 +110,9 @@ impl Vm {
         }
     }
 
-    /// Records when the frame of `ping` was written. Returns when it was due, or `None` if it is stamped already.
-    pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<Instant> {
+    /// Records when the frame of `ping` was written. Returns when it was due, and from when on nothing but the tool delayed
+    /// it: that, and the time on top that its neighbour took to answer. `None` if it is stamped already.
+    pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<(Instant, Instant)> {
         self.session_mut(ping.session)?
             .stamp_sent(ping.sequence, at)
     }
@@ -121,23 +123,53 @@ impl Vm {
         Some(Event::Ping(PingId { session, sequence }, outcome))
     }
 
+    /// Ends pings before their time, and returns each with what came of it: it is lost if it was sent, unresolved if it
+    /// waits for its neighbour.
+    pub fn give_up(&mut self, which: GiveUp) -> Vec<(PingId, PingOutcome)> {
+        let mut ended = Vec::new();
+        for (index, session) in self.sessions.iter_mut().enumerate() {
+            let id = SessionId(index as u16);
+            session.give_up(which, |sequence, outcome| {
+                let session = id;
+                ended.push((PingId { session, sequence }, outcome));
+            });
+        }
+        ended
+    }
+
     /// When the oldest ping of `session` is overdue; `None` when none is on its way.
     pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
         self.sessions.get(usize::from(session.0))?.deadline()
     }
 
+    /// Has pings sent whose neighbour has answered at `now`.
+    pub(super) fn resolve(&mut self, now: Instant, pings: VecDeque<PingId>) {
+        for ping in &pings {
+            if let Some(session) = self.session_mut(ping.session) {
+                session.resolved(now, ping.sequence);
+            }
+        }
+        self.resolved.extend(pings);
+    }
+
     /// Builds the next echo request that waited for its neighbour.
     pub(super) fn next_resolved(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
-        let ping = self.resolved.pop_front()?;
-        let session = self.sessions.get(usize::from(ping.session.0))?;
-        let mac = self
-            .next_hop(now, session.config.destination)
-            .and_then(|next_hop| self.neighbours.get(next_hop));
-        let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
-        if request.is_none() {
-            self.unresolved.push_back(ping);
+        loop {
+            let ping = self.resolved.pop_front()?;
+            let session = self.sessions.get(usize::from(ping.session.0))?;
+            if !session.is_unsent(ping.sequence) {
+                // It was given up meanwhile.
+                continue;
+            }
+            let mac = self
+                .next_hop(now, session.config.destination)
+                .and_then(|next_hop| self.neighbours.get(next_hop));
+            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
+            if request.is_none() {
+                self.unresolved.push_back(ping);
+            }
+            return request;
         }
-        request
     }
 
     /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.

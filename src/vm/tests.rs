@@ -364,7 +364,7 @@ fn a_lost_reply_is_given_up_at_its_deadline_and_a_late_one_is_told_from_a_duplic
     let late = bench.reply_to(0);
     assert_eq!(
         outcome(bench.receive(ms(600), &late).1),
-        Some((0, PingOutcome::Late))
+        Some((0, PingOutcome::Late { lost: None }))
     );
     assert_eq!(
         outcome(bench.receive(ms(601), &reply).1),
@@ -560,4 +560,103 @@ proptest::proptest! {
             while bench.vm.expire(ms(now), bench.session).is_some() {}
         }
     }
+}
+
+#[test]
+fn a_reply_after_the_timeout_is_late_even_if_it_is_looked_at_before_the_deadline_is() {
+    for (at, outcome_expected) in [
+        (500, "Answered"),
+        (501, "Late { lost: Some(Instant(0)) }"),
+        (9_000, "Late { lost: Some(Instant(0)) }"),
+    ] {
+        let mut bench = Bench::resolved();
+        bench.ping(ms(0));
+        let reply = bench.reply_to(0);
+        let (_, got) = outcome(bench.receive(ms(at), &reply).1).unwrap();
+        assert!(
+            format!("{got:?}").starts_with(outcome_expected),
+            "{at}: {got:?}"
+        );
+        assert!(got.is_final(), "{at}");
+        assert_eq!(bench.vm.expires_at(bench.session), None, "{at}");
+        assert_eq!(bench.vm.expire(ms(10_000), bench.session), None, "{at}");
+    }
+}
+
+#[test]
+fn the_time_that_a_neighbour_takes_to_answer_is_not_the_tools() {
+    let mut bench = Bench::new();
+    let ping = |bench: &mut Bench, due, now| {
+        let start = bench.vm.ping(now, bench.session, due, &mut bench.buffer);
+        assert!(!matches!(
+            start,
+            PingStart::Unresolved(..) | PingStart::Refused
+        ));
+    };
+    // Due at 0 and 1 ms, handed over 1 ms late each; the neighbour answers at 20 ms, and both are sent at 23 ms.
+    ping(&mut bench, ms(0), ms(1));
+    ping(&mut bench, ms(1), ms(2));
+    bench
+        .vm
+        .neighbours
+        .learn(ms(20), PEER.into(), PEER_MAC, false)
+        .map(|(_, pings)| bench.vm.resolve(ms(20), pings));
+    for (sequence, due, ready) in [(0, ms(0), ms(19)), (1, ms(1), ms(19))] {
+        let id = PingId {
+            session: bench.session,
+            sequence,
+        };
+        assert_eq!(bench.vm.stamp_sent(id, ms(23)), Some((due, ready)));
+        assert_eq!(bench.vm.stamp_sent(id, ms(24)), None);
+    }
+    // One whose neighbour is known waits for nobody.
+    ping(&mut bench, ms(30), ms(31));
+    let id = PingId {
+        session: bench.session,
+        sequence: 2,
+    };
+    assert_eq!(bench.vm.stamp_sent(id, ms(32)), Some((ms(30), ms(30))));
+}
+
+#[test]
+fn pings_that_are_given_up_end_as_what_they_were_and_send_nothing_any_more() {
+    let give_up = |bench: &mut Bench, which| -> Vec<String> {
+        let ended = bench.vm.give_up(which).into_iter();
+        ended
+            .map(|(id, outcome)| format!("{} {outcome:?}", id.sequence))
+            .collect()
+    };
+    let mut bench = Bench::new();
+    bench.ping(ms(0));
+    bench.ping(ms(1));
+    assert_eq!(
+        give_up(&mut bench, GiveUp::Unsent),
+        [
+            "0 Unresolved { due: Instant(0) }",
+            "1 Unresolved { due: Instant(1000000) }"
+        ]
+    );
+    // The neighbour answers all the same.
+    let (_, pings) = bench
+        .vm
+        .neighbours
+        .learn(ms(2), PEER.into(), PEER_MAC, false)
+        .unwrap();
+    bench.vm.resolve(ms(2), pings);
+    assert_eq!(bench.vm.next_resolved(ms(2), &mut bench.buffer), None);
+    bench.ping(ms(3));
+    bench.ping(ms(4));
+    let reply = bench.reply_to(3);
+    bench.receive(ms(5), &reply);
+    assert_eq!(give_up(&mut bench, GiveUp::Unsent), Vec::<String>::new());
+    assert_eq!(
+        give_up(&mut bench, GiveUp::All),
+        ["2 Lost { due: Instant(3000000) }"]
+    );
+    assert_eq!(give_up(&mut bench, GiveUp::All), Vec::<String>::new());
+    let late = bench.reply_to(2);
+    assert_eq!(
+        outcome(bench.receive(ms(6), &late).1),
+        Some((2, PingOutcome::Late { lost: None }))
+    );
 }

@@ -59,7 +59,7 @@ impl Vm {
         ipv6.find_deadline();
         if let Some(link) = message.source_link.filter(|mac| mac.is_unicast()) {
             let waited = self.neighbours.hear(now, router.into(), link);
-            event = self.neighbour_found(router, link, waited).or(event);
+            event = self.neighbour_found(now, router, link, waited).or(event);
         }
         Ok(Received::Taken(event))
     }

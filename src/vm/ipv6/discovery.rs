@@ -75,7 +75,7 @@ impl Vm {
             .filter(|mac| mac.is_unicast())
             .and_then(|mac| {
                 let waited = self.neighbours.hear(now, packet.source.into(), mac);
-                self.neighbour_found(packet.source, mac, waited)
+                self.neighbour_found(now, packet.source, mac, waited)
             });
         let envelope = Ipv6Envelope {
             source_mac: self.mac,
@@ -118,19 +118,20 @@ impl Vm {
                 message.overrides,
             )
             .ok_or(Ignored::UnexpectedAdvertisement)?;
-        let event = link.and_then(|mac| self.neighbour_found(target, mac, waited));
+        let event = link.and_then(|mac| self.neighbour_found(now, target, mac, waited));
         Ok(Received::Taken(event))
     }
 
     /// Has the pings that waited for a neighbour sent.
     pub(super) fn neighbour_found(
         &mut self,
+        now: Instant,
         address: Ipv6Addr,
         mac: MacAddr,
         waited: Option<Waited>,
     ) -> Option<Event> {
         let (elapsed, pings) = waited?;
-        self.resolved.extend(pings);
+        self.resolve(now, pings);
         Some(Event::Resolved {
             address: address.into(),
             mac,

@@ -137,7 +137,7 @@ impl Vm {
                         Ok(Received::Taken(Some(ended(id, sequence, outcome))))
                     }
                     Icmpv6Message::Error(error) => self
-                        .receive_icmpv6_error(&error)
+                        .receive_icmpv6_error(now, &error)
                         .ok_or(Ignored::UnexpectedIcmpError),
                     Icmpv6Message::NeighbourDiscovery(message) => {
                         self.receive_discovery(now, packet, sender, &message)

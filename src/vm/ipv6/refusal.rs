@@ -142,7 +142,11 @@ impl Vm {
 
     /// Ends the ping that an error quotes. Anybody on the way may have sent it, but only about a ping that is on its
     /// way.
-    pub(super) fn receive_icmpv6_error(&mut self, error: &Icmpv6Error<'_>) -> Option<Received> {
+    pub(super) fn receive_icmpv6_error(
+        &mut self,
+        now: Instant,
+        error: &Icmpv6Error<'_>,
+    ) -> Option<Received> {
         let quoted = QuotedIcmpv6Echo::parse(error.invoking_packet)?;
         let ipv6 = self.ipv6.as_ref()?;
         if !ipv6.addresses.is_assigned(quoted.source) {
@@ -153,7 +157,7 @@ impl Vm {
         if session.config.destination != IpAddr::V6(quoted.destination) {
             return None;
         }
-        let (sequence, due) = session.fail(quoted.sequence)?;
+        let (sequence, due) = session.fail(quoted.sequence, now)?;
         let error = ping_error(error);
         let outcome = PingOutcome::Errored { due, error };
         Some(Received::Taken(Some(ended(id, sequence, outcome))))

@@ -226,7 +226,7 @@ fn an_error_ends_the_ping_that_it_quotes_and_is_named() {
         let late = bench.reply_to(0);
         assert_eq!(
             outcome(bench.receive(ms(11), &late).1),
-            Some((0, PingOutcome::Late))
+            Some((0, PingOutcome::Late { lost: None }))
         );
     }
 }

@@ -204,7 +204,13 @@ impl Model {
         let outcome = match fate {
             None | Some(Fate::Waits { .. }) => return self.ignore(Ignored::UnexpectedEchoReply),
             Some(Fate::Answered) => PingOutcome::Duplicate,
-            Some(Fate::GivenUp) => PingOutcome::Late,
+            Some(Fate::GivenUp) => PingOutcome::Late { lost: None },
+            Some(Fate::Sent { due, at }) if Duration::from_millis(self.now - at) > TIMEOUT => {
+                self.pings.insert((peer, sequence), Fate::GivenUp);
+                PingOutcome::Late {
+                    lost: Some(ms(due)),
+                }
+            }
             Some(Fate::Sent { due, .. }) if !is_sound => {
                 self.pings.insert((peer, sequence), Fate::GivenUp);
                 PingOutcome::Corrupt { due: ms(due) }
@@ -223,9 +229,13 @@ impl Model {
     }
 
     fn error(&mut self, peer: u8, sequence: u64) {
-        let Some(Fate::Sent { due, .. }) = self.pings.get(&(peer, sequence)).copied() else {
+        let fate = self.pings.get(&(peer, sequence)).copied();
+        let Some(Fate::Sent { due, at }) = fate else {
             return self.ignore(Ignored::UnexpectedIcmpError);
         };
+        if Duration::from_millis(self.now - at) > TIMEOUT {
+            return self.ignore(Ignored::UnexpectedIcmpError);
+        }
         self.pings.insert((peer, sequence), Fate::GivenUp);
         let error = PingError::HostUnreachable;
         self.tell(

@@ -1,0 +1,45 @@
+//! The end of a run: nothing more is sent, what is on its way is waited for, and what is left then is given up.
+
+use super::Hypervisor;
+use super::phases::CATCH_UP;
+use crate::fabric::Fabric;
+use crate::time::Instant;
+use crate::vm::{GiveUp, VmId};
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Ends the run at `now` before its plan is over: no ping is sent any more, and no VM comes up or leaves. What is on its
+    /// way may still be answered, until [`Hypervisor::is_done`], or [`Hypervisor::give_up`].
+    pub fn stop(&mut self, now: Instant) {
+        // Those that were due a moment ago would have been sent now, so that it is not for want of the tool.
+        let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
+        let unsent = self.load.forget_overdue(behind);
+        self.recorder().unsent(unsent);
+        self.phases.clear();
+        self.phase_end = None;
+        self.held = None;
+        self.moves.stop();
+        self.load.stop();
+        self.give_up_all(now, GiveUp::Unsent);
+    }
+
+    /// Waits no longer: every ping on its way is lost from `now` on.
+    pub fn give_up(&mut self, now: Instant) {
+        self.give_up_all(now, GiveUp::All);
+    }
+
+    fn give_up_all(&mut self, now: Instant, which: GiveUp) {
+        for vm in (0..self.guests.len() as u32).map(VmId) {
+            self.give_up_of(now, vm, which);
+        }
+    }
+
+    /// Ends pings of one VM, and records what came of them.
+    pub(super) fn give_up_of(&mut self, now: Instant, vm: VmId, which: GiveUp) {
+        let Some(vm_of_ours) = self.vm_mut(vm) else {
+            return;
+        };
+        for (ping, outcome) in vm_of_ours.give_up(which) {
+            self.record_ping(now, vm, ping, outcome);
+        }
+    }
+}
