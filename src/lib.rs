@@ -20,6 +20,8 @@
 //! | [`experiment`] | a validated plan: what to build, what to send |
 //! | [`lab`] | a plan brought to life, and its report |
 #![deny(unsafe_code)]
+// A library prints nothing, and what can panic because nobody reads it ends no run.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
 pub mod experiment;

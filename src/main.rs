@@ -1,6 +1,9 @@
 //! `tap-reactor`: reads the command line, runs the experiment, prints the report.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
+mod console;
 mod progress;
 mod run;
 mod saved;
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
     let request = match cli::parse(std::env::args_os()) {
         Ok(request) => request,
         Err(error) => {
-            eprintln!("tap-reactor: {error}");
+            console::tell(format_args!("tap-reactor: {error}"));
             return ExitCode::from(USAGE);
         }
     };
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
             Ok(()) => Ok(true),
             // A file that is no report is wrong input, as a flag may be.
             Err(saved::SavedError::Load(error)) => {
-                eprintln!("tap-reactor: {error}");
+                console::tell(format_args!("tap-reactor: {error}"));
                 return ExitCode::from(USAGE);
             }
             Err(saved::SavedError::Output(error)) => Err(error),
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
         Ok(true) => SUCCESS,
         Ok(false) => INCOMPLETE,
         Err(error) => {
-            eprintln!("tap-reactor: {error}");
+            console::tell(format_args!("tap-reactor: {error}"));
             REFUSED
         }
     })

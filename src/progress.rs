@@ -8,6 +8,8 @@ use tap_reactor::record::Recorder;
 use tap_reactor::report::span_or_dash;
 use tap_reactor::time::Instant;
 
+use crate::console::Terminal;
+
 /// How often the line is drawn.
 pub const PERIOD: Duration = Duration::from_millis(250);
 
@@ -18,7 +20,7 @@ const PARTS: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 fn line(length: u64, template: &str) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(10);
+    let target = ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10);
     let bar = ProgressBar::with_draw_target(Some(length), target);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);

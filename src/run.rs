@@ -11,6 +11,7 @@ use tap_reactor::time::Instant;
 use tap_reactor::vm::VmId;
 
 use crate::cli::Output;
+use crate::console::{self, Transcript};
 use crate::progress::{self, Progress};
 
 /// Columns of the report for people.
@@ -35,9 +36,7 @@ pub enum RunError {
 
 /// Prints `text` on standard output.
 pub fn print(text: &str) -> Result<(), RunError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    Ok(console::print(|out| out.write_all(text.as_bytes()))?)
 }
 
 /// Removes what killed runs have left behind, and tells what was removed and what was not.
@@ -54,30 +53,40 @@ pub fn clean() -> Result<(), RunError> {
         text.push_str("nothing to remove\n");
     }
     print(&text)?;
-    for error in &cleaned.failed {
-        eprintln!("tap-reactor: {error}");
-    }
-    match cleaned.failed.into_iter().next() {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
-    }
+    last_of(cleaned.failed.into_iter().map(RunError::from).collect())
 }
 
-/// Builds the lab, runs the experiment, prints the report, and takes the lab away. Tells whether every ping was
+/// Tells all errors but the last, which is returned, if there is any.
+fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
+    let last = errors.pop();
+    for error in errors {
+        console::tell(format_args!("tap-reactor: {error}"));
+    }
+    last.map_or(Ok(()), Err)
+}
+
+/// Builds the lab, runs the experiment, writes and prints the report, and takes the lab away. Tells whether every ping was
 /// answered.
+///
+/// Files come first, because they can be waited for by nobody; and whatever went wrong, the lab is taken away before the
+/// program says so.
 pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
     let mut terminal = Terminal::new(experiment, output);
     let mut ran = lab::run(experiment, &output.command, &mut terminal)?;
     drop(terminal);
     let as_expected = ran.report.expect(&output.expectations);
-    let written = write_files(&ran.report, output);
-    let printed = print_report(&ran.report, output);
-    let is_complete = ran.is_complete;
-    // Whatever went wrong above, the lab is taken away before the program says so.
-    ran.finish(experiment)?;
-    printed?;
-    written?;
-    Ok(as_expected && is_complete)
+    let mut errors = write_files(&ran.report, output);
+    for unmet in ran.report.expectations.iter().filter(|o| !o.holds) {
+        console::tell(format_args!("tap-reactor: {unmet}"));
+    }
+    errors.extend(print_report(&ran.report, output).err().map(RunError::from));
+    let amiss = ran.shortcomings(experiment, &output.expectations);
+    for what in &amiss {
+        console::tell(format_args!("tap-reactor: {what}"));
+    }
+    errors.extend(ran.finish(experiment).err().map(RunError::from));
+    last_of(errors)?;
+    Ok(as_expected && amiss.is_empty())
 }
 
 /// What is seen of a run at a terminal while it goes on.
@@ -105,7 +114,7 @@ impl Terminal<'_> {
 
 impl Observer for Terminal<'_> {
     fn narrator(&mut self, now: Instant) -> Option<Narrator> {
-        let narrator = || Narrator::new(Box::new(io::stderr()), now);
+        let narrator = || Narrator::new(Box::new(Transcript::by_lines()), now);
         self.output.verbose.then(narrator)
     }
 
@@ -132,33 +141,32 @@ impl Observer for Terminal<'_> {
 
     fn serves(&mut self, words: &str) {
         if !self.output.quiet && !self.output.json {
-            eprintln!("{words}");
+            console::tell(words);
         }
     }
 
     fn warns(&mut self, words: &str) {
         if !self.output.quiet {
-            eprintln!("tap-reactor: {words}");
+            console::tell(format_args!("tap-reactor: {words}"));
         }
     }
 }
 
-/// Writes every file that can be written, and returns the first error.
-fn write_files(report: &Report, output: &Output) -> Result<(), FileError> {
-    let results: Vec<_> = output
-        .reports
-        .iter()
-        .map(|path| report::write_file(path, report))
-        .collect();
-    results.into_iter().collect()
+/// Writes every file that can be written, and returns why others can't.
+fn write_files(report: &Report, output: &Output) -> Vec<RunError> {
+    let written = output.reports.iter();
+    let written = written.map(|path| report::write_file(path, report));
+    written
+        .filter_map(|one| one.err().map(RunError::from))
+        .collect()
 }
 
 fn print_report(report: &Report, output: &Output) -> io::Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
     if output.json {
-        report::json(report, &mut out)?;
+        console::print(|out| report::json(report, out))
     } else if !output.quiet {
-        report::text(report, &mut out, WIDTH)?;
+        console::print(|out| report::text(report, out, WIDTH))
+    } else {
+        Ok(())
     }
-    out.flush()
 }

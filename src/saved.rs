@@ -1,11 +1,12 @@
 //! Saved runs, told again: each by itself, merged, or compared.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use tap_reactor::report::{self, LoadError, Report};
 
 use crate::cli::{Saved, Telling};
+use crate::console::{self, Out};
 use crate::run::{RunError, WIDTH};
 
 /// Why saved runs could not be told.
@@ -69,19 +70,16 @@ fn compare(saved: &Saved, before: (&str, &Report), after: (&str, &Report)) -> Re
     )
 }
 
-type Out = io::BufWriter<io::StdoutLock<'static>>;
-
 /// Prints the JSON document or the text, whichever is asked for; nothing where a page is.
 fn print(
     saved: &Saved,
     json: impl FnOnce(&mut Out) -> io::Result<()>,
     text: impl FnOnce(&mut Out) -> io::Result<()>,
 ) -> Result<(), RunError> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
     if saved.json {
-        json(&mut out)?;
+        console::print(json)?;
     } else if saved.html.is_none() {
-        text(&mut out)?;
+        console::print(text)?;
     }
-    Ok(out.flush()?)
+    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::record::{LatencySummary, Metric, PerMetric, Totals};
 const WHAT: [&str; 6] = ["kind", "phase", "src", "dst", "address", "elapsed_ns"];
 
 /// Its counts, before the figures of each metric.
-const COUNTS: [&str; 11] = [
+const COUNTS: [&str; 12] = [
     "sent",
     "received",
     "lost",
@@ -19,6 +19,7 @@ const COUNTS: [&str; 11] = [
     "reordered",
     "corrupt",
     "errored",
+    "abandoned",
     "unsent",
     "loss",
 ];
@@ -83,10 +84,12 @@ fn row(
         reordered,
         corrupt,
         errored,
+        abandoned,
         unsent,
     } = *totals;
     let counts = [
-        sent, received, lost, unresolved, duplicate, late, reordered, corrupt, errored, unsent,
+        sent, received, lost, unresolved, duplicate, late, reordered, corrupt, errored, abandoned,
+        unsent,
     ];
     let mut row: Vec<_> = what.map(str::to_owned).into();
     row.extend(counts.map(|count| count.to_string()));
@@ -142,10 +145,11 @@ mod tests {
             reordered: 7,
             corrupt: 8,
             errored: 9,
-            unsent: 10,
+            abandoned: 10,
+            unsent: 11,
         };
         let row = &rows(&report, "run")[0];
-        for (index, name) in COUNTS.iter().take(10).enumerate() {
+        for (index, name) in COUNTS.iter().take(11).enumerate() {
             assert_eq!(row[*name], (index + 1).to_string(), "{name}");
         }
         assert_eq!(row["loss"], report.totals.loss().to_string());

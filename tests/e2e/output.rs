@@ -1,0 +1,119 @@
+//! Output that can't be written: a full disk, a reader that has gone, one that does not read. The run goes on, its reports
+//! are written, and its lab is taken away.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::lab::{Lab, TAP_REACTOR, wait_until};
+
+/// Pings until a signal comes.
+const ENDLESS: &str = "--netns host --vms 2 --ping vm0:vm1";
+
+/// A folder for reports, and the path of one in it.
+fn report() -> (TempDir, String) {
+    let folder = TempDir::new().expect("make a temporary directory");
+    let path = folder.path().join("r.json").display().to_string();
+    (folder, path)
+}
+
+/// The pings that the report at `path` says were answered.
+fn received(path: &str) -> u64 {
+    let text = std::fs::read_to_string(path).expect("a report");
+    let report: serde_json::Value = serde_json::from_str(&text).expect("a whole report");
+    report["totals"]["received"].as_u64().expect("a count")
+}
+
+#[test]
+fn a_standard_error_that_is_full_costs_neither_the_run_nor_its_report() {
+    let lab = Lab::new();
+    for verbose in ["", "--verbose"] {
+        let (_folder, path) = report();
+        let script = format!("exec {TAP_REACTOR} {ENDLESS} {verbose} --report {path} 2>/dev/full");
+        let mut run = lab.start(&["sh", "-c", &script]);
+        lab.wait_until_vm_sent(&mut run, "tap0", 20);
+        run.signal(Signal::SIGINT);
+        run.wait().expect_status(0);
+        assert!(received(&path) >= 15, "{verbose}");
+        assert_eq!(lab.link_names(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_signal_that_ends_the_reader_too_costs_no_report() {
+    let lab = Lab::new();
+    // `tee` dies of the same Ctrl-C; `true` has died by then.
+    for reader in ["tee /dev/null", "true"] {
+        let (_folder, path) = report();
+        let script = format!("{TAP_REACTOR} {ENDLESS} --report {path} 2>&1 | {reader}; :");
+        let mut run = lab.start(&["setsid", "sh", "-c", &script]);
+        lab.wait_until_vm_sent(&mut run, "tap0", 20);
+        kill(Pid::from_raw(-(run.pid() as i32)), Signal::SIGINT).expect("signal the pipeline");
+        run.wait();
+        wait_until("the lab to be taken away", || {
+            lab.link_names().is_empty().then_some(())
+        });
+        assert!(received(&path) >= 15, "{reader}");
+    }
+}
+
+#[test]
+fn a_reader_that_wants_no_more_ends_nothing_but_the_printing() {
+    let lab = Lab::new();
+    for output in ["--json", ""] {
+        // `true` reads nothing, and is gone before there is anything to read.
+        for reader in ["head -c 10", "true"] {
+            let run = format!("{TAP_REACTOR} --netns host --ping vm0:vm1 --count 3 {output}");
+            let script = format!("{run} | {reader} >/dev/null; exit ${{PIPESTATUS[0]}}");
+            let run = lab.run(&["bash", "-c", &script]).expect_status(0);
+            assert_eq!(run.stderr, "", "{output} | {reader}");
+            assert_eq!(lab.link_names(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_transcript_that_nobody_reads_does_not_hold_up_the_run() {
+    let lab = Lab::new();
+    let (folder, path) = report();
+    let fifo = folder.path().join("fifo").display().to_string();
+    // Opened for reading, but nobody reads. Ten times as much is told as a pipe holds.
+    let script = format!(
+        "mkfifo {fifo} && exec 3<>{fifo} && exec {TAP_REACTOR} --ping vm0:vm1 --count 3000 --interval 200us --verbose \
+         --report {path} 2>&3"
+    );
+    lab.run(&["sh", "-c", &script]).expect_status(0);
+    assert_eq!(received(&path), 3_000);
+}
+
+#[test]
+fn a_report_that_can_not_be_printed_is_an_error_after_files_and_lab_are_done_with() {
+    let lab = Lab::new();
+    let (_folder, path) = report();
+    let arguments = format!("--netns host --ping vm0:vm1 --count 3 --report {path}");
+    for output in ["", "--json"] {
+        let script = format!("exec {TAP_REACTOR} {arguments} {output} > /dev/full");
+        let run = lab.run(&["sh", "-c", &script]).expect_status(3);
+        assert!(
+            run.stderr.contains("write to standard output: No space"),
+            "{}",
+            run.stderr
+        );
+        assert_eq!(received(&path), 3);
+        assert_eq!(lab.link_names(), [""; 0]);
+        std::fs::remove_file(&path).expect("remove a report");
+    }
+}
+
+#[test]
+fn an_expectation_that_is_not_met_is_told_though_everything_else_is_quiet() {
+    let lab = Lab::new();
+    let arguments =
+        "--fabric sim --ping vm0:vm1 --count 3 --expect received>3 --expect loss<1% --quiet";
+    let run = lab.tap_reactor(arguments).expect_status(1);
+    assert_eq!(run.stdout, "");
+    assert_eq!(
+        run.stderr,
+        "tap-reactor: expected received>3: FAILS, found 3\n"
+    );
+}
