@@ -1,6 +1,6 @@
 //! What is kept of each phase of a run.
 
-use super::{Latency, LatencySummary, Totals};
+use super::{Latency, Metric, Scope, Totals};
 use crate::time::Instant;
 
 /// One part of a run: a warm-up, a step of a ramp, a phase of a scenario, or the whole of a simple run.
@@ -13,10 +13,8 @@ pub struct Phase {
     pub(super) counted: bool,
     pub(super) begin: Instant,
     pub(super) totals: Totals,
-    pub(super) rtt: Latency,
-    pub(super) response: Latency,
-    pub(super) lateness: Latency,
-    pub(super) lag: Latency,
+    /// By [`Metric::slot`].
+    latencies: [Latency; Metric::OF_A_PHASE],
     pub(super) work: Work,
     /// The first send and the last end of a ping.
     pub(super) span: Option<(Instant, Instant)>,
@@ -54,10 +52,7 @@ impl Phase {
             counted: true,
             begin: Instant::ZERO,
             totals: Totals::default(),
-            rtt: Latency::new(),
-            response: Latency::new(),
-            lateness: Latency::new(),
-            lag: Latency::new(),
+            latencies: std::array::from_fn(|_| Latency::new()),
             work: Work::default(),
             span: None,
         }
@@ -78,24 +73,38 @@ impl Phase {
         &self.totals
     }
 
+    /// What was measured of `metric`; nothing of one that is kept for the run as a whole.
+    pub fn latency(&self, metric: Metric) -> Option<&Latency> {
+        let of_phases = metric.scope() != Scope::Run;
+        self.latencies.get(metric.slot()).filter(|_| of_phases)
+    }
+
     /// received − sent.
     pub const fn rtt(&self) -> &Latency {
-        &self.rtt
+        &self.latencies[Metric::Rtt.slot()]
     }
 
     /// received − due.
     pub const fn response(&self) -> &Latency {
-        &self.response
+        &self.latencies[Metric::Response.slot()]
     }
 
     /// sent − due.
     pub const fn lateness(&self) -> &Latency {
-        &self.lateness
+        &self.latencies[Metric::Lateness.slot()]
     }
 
     /// How long frames waited for the tool itself.
     pub const fn lag(&self) -> &Latency {
-        &self.lag
+        &self.latencies[Metric::Lag.slot()]
+    }
+
+    /// Takes in one value of a metric of phases.
+    #[inline]
+    pub(super) fn record(&mut self, metric: Metric, nanos: u64) {
+        if let Some(latency) = self.latencies.get_mut(metric.slot()) {
+            latency.record(nanos);
+        }
     }
 
     /// What the reactor did meanwhile.
@@ -108,11 +117,6 @@ impl Phase {
         self.span.map_or(0, |(from, to)| to.nanos_since(from))
     }
 
-    /// The figures of [`rtt`](Self::rtt).
-    pub fn rtt_summary(&self) -> LatencySummary {
-        self.rtt.summary()
-    }
-
     /// Makes the span reach to `now`.
     pub(super) fn reach(&mut self, now: Instant) {
         let (from, to) = self.span.unwrap_or((now, now));
@@ -122,10 +126,9 @@ impl Phase {
     /// Takes in another phase's figures, as if both had been one.
     pub(super) fn merge(&mut self, other: &Phase) {
         self.totals += other.totals;
-        self.rtt.merge(&other.rtt);
-        self.response.merge(&other.response);
-        self.lateness.merge(&other.lateness);
-        self.lag.merge(&other.lag);
+        for (ours, theirs) in self.latencies.iter_mut().zip(&other.latencies) {
+            ours.merge(theirs);
+        }
         self.work.add(other.work);
         self.span = match (self.span, other.span) {
             (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),

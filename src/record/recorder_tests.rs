@@ -27,8 +27,8 @@ fn the_three_times_of_a_ping_make_three_histograms() {
     assert_eq!(run.rtt().summary().max, Some(470));
     assert_eq!(run.response().summary().max, Some(500));
     assert_eq!(run.lateness().summary().max, Some(30));
-    assert_eq!(recorder.first().summary().max, Some(470));
-    assert!(recorder.resolution().is_empty() && run.lag().is_empty());
+    assert_eq!(recorder.latency(Metric::First).summary().max, Some(470));
+    assert!(recorder.latency(Metric::Resolution).is_empty() && run.lag().is_empty());
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn only_the_first_ping_of_each_flow_is_in_first() {
             [due, due, due + 300 + sequence],
         );
     }
-    let first = recorder.first().summary();
+    let first = recorder.latency(Metric::First).summary();
     assert_eq!(
         (first.count, first.min, first.max),
         (2, Some(100), Some(300))
@@ -62,7 +62,7 @@ fn the_second_ping_does_not_stand_in_for_a_first_one_that_was_lost() {
     recorder.echo_sent(FLOW, at(0), at(0), at(0));
     recorder.lost(FLOW, at(0), at(500));
     ping(&mut recorder, FLOW, 1, [1_000, 1_000, 1_100]);
-    assert!(recorder.first().is_empty());
+    assert!(recorder.latency(Metric::First).is_empty());
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_warm_up_is_not_counted() {
     assert_eq!(recorder.totals(), one);
     assert_eq!(*recorder.flows()[0].totals(), one);
     assert_eq!(recorder.run().elapsed(), 100);
-    assert_eq!(recorder.first().summary().max, Some(100));
+    assert_eq!(recorder.latency(Metric::First).summary().max, Some(100));
     assert_eq!(recorder.phases()[0].totals().lost, 1);
 }
 
