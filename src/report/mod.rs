@@ -9,6 +9,7 @@ mod build;
 mod chart;
 mod compare;
 mod csv;
+mod destination;
 mod document;
 mod encoding;
 pub mod expect;
@@ -33,6 +34,7 @@ pub use compare::{
     compare_json, compare_text,
 };
 pub use csv::csv;
+pub use destination::{Destination, DestinationError};
 pub use document::{
     FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
 };
