@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tap_reactor::experiment::AddressPlan;
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor, Phase};
-use tap_reactor::load::{Arrivals, FlowId, Pacing, PhaseLoad};
+use tap_reactor::load::{Arrivals, FlowId, Pacing, PhaseLoad, Start};
 use tap_reactor::reactor::{End, Reactor};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::system::{LabConfig, StopSignals, TapFabric, raise_descriptor_limit};
@@ -117,7 +117,7 @@ impl PingLab {
                 pacing,
                 arrivals: Arrivals::Uniform,
                 count: Some(count),
-                start_jitter: Duration::ZERO,
+                start: Start::Spread,
             },
             duration: None,
             moves: Vec::new(),

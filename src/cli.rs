@@ -123,7 +123,8 @@ struct Arguments {
     #[structopt(long, value_name = "FROM:TO:STEPS")]
     ramp: Option<String>,
 
-    /// How the due times lie: uniform or poisson [default: uniform]
+    /// How the due times lie: uniform, or poisson, which is one process per flow with --interval and one in total with
+    /// --rate [default: uniform]
     #[structopt(long, value_name = "KIND")]
     arrivals: Option<String>,
 
@@ -139,7 +140,8 @@ struct Arguments {
     #[structopt(long, value_name = "TIME")]
     warmup: Option<String>,
 
-    /// Spread the flows' first pings over that time
+    /// Have the flows' first pings due at random within that time, or, with 0, all at once [default: evenly spread over
+    /// the --interval]
     #[structopt(long, value_name = "TIME")]
     jitter_start: Option<String>,
 

@@ -25,7 +25,7 @@ use crate::fabric::Fabric;
 use crate::load::{FlowId, Load};
 use crate::record::Recorder;
 use crate::time::Instant;
-use crate::vm::{Event, GiveUp, PingId, SessionConfig, Vm, VmConfig, VmId};
+use crate::vm::{Event, PingId, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 use self::journal::Journal;
@@ -224,14 +224,14 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Removes VMs at `now`, with their flows and their ports, while others go on. What is on its way to them finds nobody;
-    /// what they had on their way themselves is not waited for, and lost. All that are to go at the same time should go by
+    /// what they had on their way themselves is abandoned. All that are to go at the same time should go by
     /// one call: on a real fabric each call takes a while ([`crate::system::TapFabric`]'s `unplug`).
     ///
     /// # Errors
     /// When a port can't be removed; the VMs are gone nevertheless.
     pub fn remove_vms(&mut self, now: Instant, vms: &[VmId]) -> Result<(), F::Error> {
         for vm in vms {
-            self.give_up_of(now, *vm, GiveUp::All);
+            self.abandon_pings_of(now, *vm);
             let Some(guest) = self.guests.get_mut(vm.index()).and_then(Option::take) else {
                 continue;
             };

@@ -79,15 +79,15 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
     for unmet in ran.report.expectations.iter().filter(|o| !o.holds) {
         console::tell(format_args!("tap-reactor: {unmet}"));
     }
-    errors.extend(
-        print_report(&ran.report, output.json, output.quiet)
-            .err()
-            .map(RunError::from),
-    );
-    let is_complete = ran.is_complete;
+    let amiss = ran.shortcomings(experiment, &output.expectations);
+    for what in &amiss {
+        console::tell(format_args!("tap-reactor: {what}"));
+    }
+    let printed = print_report(&ran.report, output.json, output.quiet);
+    errors.extend(printed.err().map(RunError::from));
     errors.extend(ran.finish(experiment).err().map(RunError::from));
     last_of(errors)?;
-    Ok(as_expected && is_complete)
+    Ok(as_expected && amiss.is_empty())
 }
 
 /// What is seen of a run at a terminal while it goes on.

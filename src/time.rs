@@ -89,3 +89,11 @@ impl Clock for MonotonicClock {
         })
     }
 }
+
+/// How much processor time the calling thread has had, in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`); `None` where the kernel
+/// does not tell.
+#[allow(clippy::disallowed_methods)]
+pub fn thread_cpu_nanos() -> Option<u64> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
+    Some(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::{Change, Phase};
-use crate::load::{Arrivals, Pacing, Target};
+use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::system::{Neighbours, NetnsChoice, Switching};
 use crate::vm::VmId;
 
@@ -179,7 +179,7 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
     let mut total = Some(0u64);
     let mut shown = None;
     for phase in &experiment.phases {
-        let pings = expected_pings(phase);
+        let pings = phase.load.pings_due(phase.duration);
         total = total.zip(pings).map(|(a, b)| a.saturating_add(b));
         let flows = &phase.load.flows;
         let name = if phase.name.is_empty() {
@@ -187,9 +187,16 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
         } else {
             &phase.name
         };
-        let pings = pings.map_or("pings without end".to_owned(), |pings| {
-            format!("{pings} pings")
-        });
+        let is_uniform = phase.load.arrivals == Arrivals::Uniform;
+        let pings = match pings {
+            None => "pings without end".to_owned(),
+            // Too short for the last flows' turn to come.
+            Some(pings) if is_uniform && pings < flows.len() as u64 => {
+                let silent = flows.len() as u64 - pings;
+                format!("{pings} pings, none of {silent} flows")
+            }
+            Some(pings) => format!("{pings} pings"),
+        };
         let counted = if phase.is_counted {
             ""
         } else {
@@ -269,40 +276,40 @@ fn time(phase: &Phase) -> String {
 }
 
 fn sending(phase: &Phase) -> String {
-    let arrivals = match phase.load.arrivals {
-        Arrivals::Uniform => "",
-        Arrivals::Poisson => ", Poisson arrivals",
+    let arrivals = match (phase.load.arrivals, phase.load.pacing) {
+        (Arrivals::Uniform, _) => "",
+        (Arrivals::Poisson, Pacing::Interval(_)) => ", Poisson arrivals per flow",
+        (Arrivals::Poisson, _) => ", Poisson arrivals in total",
     };
     let flows = phase.load.flows.len() as f64;
+    let start = match (phase.load.start, phase.load.pacing) {
+        _ if phase.load.flows.len() < 2 => String::new(),
+        (_, Pacing::Rate(_)) | (Start::Spread, Pacing::Window(_)) => String::new(),
+        (Start::Spread | Start::Within(Duration::ZERO), _)
+            if phase.load.arrivals == Arrivals::Poisson =>
+        {
+            String::new()
+        }
+        (Start::Spread, _) => ", spread over it".to_owned(),
+        (Start::Within(Duration::ZERO), _) => ", all at once".to_owned(),
+        (Start::Within(time), _) => {
+            let time = humantime::format_duration(time);
+            format!(", the first within {time} at random")
+        }
+    };
     match phase.load.pacing {
         Pacing::Interval(interval) => {
             let rate = flows / interval.as_secs_f64();
             let interval = humantime::format_duration(interval);
-            format!("one ping each every {interval} ({rate:.0} pings/s in all){arrivals}")
+            format!("one ping each every {interval} ({rate:.0} pings/s in all){arrivals}{start}")
         }
         Pacing::Rate(rate) => format!("{rate:.0} pings/s in all{arrivals}"),
         Pacing::Window(window) => {
             format!(
-                "{window} outstanding each ({:.0} in all), as fast as replies come",
+                "{window} outstanding each ({:.0} in all), as fast as replies come{start}",
                 f64::from(window) * flows
             )
         }
-    }
-}
-
-/// How many pings a phase is expected to send; `None` when that depends on the network or on a signal.
-fn expected_pings(phase: &Phase) -> Option<u64> {
-    let flows = phase.load.flows.len() as u64;
-    let by_count = phase.load.count.map(|count| count.saturating_mul(flows));
-    let in_time = |per_second: f64, time: Duration| (per_second * time.as_secs_f64()).ceil() as u64;
-    let by_time = phase.duration.and_then(|time| match phase.load.pacing {
-        Pacing::Interval(interval) => Some(in_time(1.0 / interval.as_secs_f64(), time) * flows),
-        Pacing::Rate(rate) => Some(in_time(rate, time)),
-        Pacing::Window(_) => None,
-    });
-    match (by_count, by_time) {
-        (Some(count), Some(time)) => Some(count.min(time)),
-        (count, time) => count.or(time),
     }
 }
 

@@ -4,7 +4,7 @@ use super::Hypervisor;
 use super::phases::CATCH_UP;
 use crate::fabric::Fabric;
 use crate::time::Instant;
-use crate::vm::{GiveUp, VmId};
+use crate::vm::{GiveUp, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
     /// Ends the run at `now` before its plan is over: no ping is sent any more, and no VM comes up or leaves. What is on its
@@ -12,13 +12,12 @@ impl<F: Fabric> Hypervisor<F> {
     pub fn stop(&mut self, now: Instant) {
         // Those that were due a moment ago would have been sent now, so that it is not for want of the tool.
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
-        let unsent = self.load.forget_overdue(behind);
+        let unsent = self.load.end_phase(behind);
         self.recorder().unsent(unsent);
         self.phases.clear();
         self.phase_end = None;
         self.held = None;
         self.moves.stop();
-        self.load.stop();
         self.give_up_all(now, GiveUp::Unsent);
     }
 
@@ -27,19 +26,27 @@ impl<F: Fabric> Hypervisor<F> {
         self.give_up_all(now, GiveUp::All);
     }
 
+    /// The VM leaves at `now`: what it had on its way has nobody to come back to.
+    pub(super) fn abandon_pings_of(&mut self, now: Instant, vm: VmId) {
+        self.end_pings(now, vm, GiveUp::All, true);
+    }
+
     fn give_up_all(&mut self, now: Instant, which: GiveUp) {
         for vm in (0..self.guests.len() as u32).map(VmId) {
-            self.give_up_of(now, vm, which);
+            self.end_pings(now, vm, which, false);
         }
     }
 
     /// Ends pings of one VM, and records what came of them.
-    pub(super) fn give_up_of(&mut self, now: Instant, vm: VmId, which: GiveUp) {
-        let Some(vm_of_ours) = self.vm_mut(vm) else {
+    fn end_pings(&mut self, now: Instant, id: VmId, which: GiveUp, leaves: bool) {
+        let Some(Some(guest)) = self.guests.get_mut(id.index()) else {
             return;
         };
-        for (ping, outcome) in vm_of_ours.give_up(which) {
-            self.record_ping(now, vm, ping, outcome);
+        for (ping, outcome) in guest.vm.give_up(which) {
+            match outcome {
+                PingOutcome::Lost { due } if leaves => self.record_abandoned(now, id, ping, due),
+                _ => self.record_ping(now, id, ping, outcome),
+            }
         }
     }
 }

@@ -68,7 +68,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             // The next begins when this one should have ended, so that lateness does not shift the schedule.
             Some(end) if end <= now => {
-                let unsent = self.load.forget_overdue(end);
+                let unsent = self.load.end_phase(end);
                 self.recorder().unsent(unsent);
                 self.begin_next_phase(end);
             }

@@ -7,6 +7,7 @@ use super::Hypervisor;
 use super::drop_reason::drop_reason;
 use super::journal::Entry;
 use crate::fabric::Fabric;
+use crate::load::FlowId;
 use crate::record::DropReason;
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
@@ -52,6 +53,20 @@ impl<F: Fabric> Hypervisor<F> {
             }
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
         }
+    }
+
+    /// A ping of a VM that leaves was on its way.
+    pub(super) fn record_abandoned(&mut self, now: Instant, vm: VmId, ping: PingId, due: Instant) {
+        if let Some(flow) = self.flow_of(vm, ping) {
+            self.recorder().abandoned(flow, due);
+            self.load.finished(now, flow);
+        }
+    }
+
+    /// The flow that a ping of `vm` belongs to.
+    fn flow_of(&self, vm: VmId, ping: PingId) -> Option<FlowId> {
+        let guest = self.guests.get(vm.index())?.as_ref()?;
+        guest.flows.get(usize::from(ping.session.0)).copied()
     }
 
     #[inline(always)]

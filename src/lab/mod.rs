@@ -5,6 +5,7 @@
 //! written before anything else can go wrong; [`Ran::finish`] takes it away.
 
 mod build;
+mod completeness;
 mod error;
 mod names;
 mod simulated;
@@ -12,9 +13,8 @@ mod taps;
 
 use crate::experiment::{Experiment, VmPlan};
 use crate::reactor::{End, Narrator, Watcher};
-use crate::record::DropReason;
-use crate::report::Report;
-use crate::system::{SystemError, TapFabric};
+use crate::report::{Expectation, Report};
+use crate::system::{StopSignals, SystemError, TapFabric};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -59,8 +59,8 @@ impl Observer for () {}
 pub struct Ran {
     /// What was measured.
     pub report: Report,
-    /// Whether every ping was answered, and all that were asked for were sent.
-    pub is_complete: bool,
+    /// Why it ended; `None` if something went wrong that [`Ran::finish`] tells.
+    end: Option<End>,
     lab: Option<Lab>,
 }
 
@@ -69,6 +69,7 @@ pub struct Ran {
 struct Lab {
     fabric: TapFabric,
     hook: Option<HookDown>,
+    signals: StopSignals,
     failed: Option<SystemError>,
 }
 
@@ -93,6 +94,16 @@ pub fn run(
 }
 
 impl Ran {
+    /// Why the run is not what was asked for, one thing each: pings that were not answered or not sent, frames that were
+    /// not carried. An expectation that judges loss alone decides about it. Empty for a run that only served.
+    pub fn shortcomings(
+        &self,
+        experiment: &Experiment,
+        expectations: &[Expectation],
+    ) -> Vec<String> {
+        completeness::shortcomings(experiment, &self.report, self.end, expectations)
+    }
+
     /// Takes the lab away.
     ///
     /// # Errors
@@ -103,18 +114,4 @@ impl Ran {
         };
         taps::take_away(experiment, lab)
     }
-}
-
-/// Whether the run may end with status 0. A run without a count ends whenever it is told to; one with a count is not
-/// complete before it is reached, unless its time was up first.
-fn every_ping_was_answered(experiment: &Experiment, report: &Report, end: End) -> bool {
-    let totals = &report.totals;
-    let none_failed = totals.unsent == 0
-        && totals.failed() == 0
-        && report.drops.get(DropReason::TooManyOutstanding) == 0;
-    let complete = match (end, experiment.planned_pings()) {
-        (End::Signal(_), Some(planned)) => totals.received == planned,
-        (End::Signal(_), None) | (End::Done, _) => true,
-    };
-    none_failed && complete
 }

@@ -8,15 +8,17 @@ use crate::reactor::End;
 use crate::record::DropReason;
 use crate::report::{Context, FabricReport, Report};
 use crate::sim::{self, Simulation};
-use crate::system::Neighbours;
+use crate::system::{Neighbours, StopSignals};
 use crate::time::Instant;
 
 use super::build::{add_flows, create_vms, fill_neighbour_tables, recorder};
 use super::names::flow_name;
-use super::{LabError, Ran, every_ping_was_answered};
+use super::{LabError, Ran};
 
-/// When a simulation without an end is ended: after that much virtual time.
+/// When a simulation without pings and without an end is ended: after that much virtual time.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// How long pings on their way are waited for after a signal, in virtual time.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(
     experiment: &Experiment,
@@ -37,8 +39,24 @@ pub(super) fn run(
 
     hypervisor.wait_for_addresses(experiment.address_wait);
     hypervisor.start(Instant::ZERO, experiment.phases.clone());
-    let until = Instant::ZERO + experiment.serve.unwrap_or(LONGEST);
-    sim::run(&mut hypervisor, Instant::ZERO, until);
+    let until = match hypervisor.has_flows() {
+        // It ends where its plan does.
+        true => Instant::from_nanos(u64::MAX),
+        false => Instant::ZERO + experiment.serve.unwrap_or(LONGEST),
+    };
+    let signals = StopSignals::new()?;
+    let mut signal = None;
+    let is_to_stop = || {
+        signal = signals.take().ok().flatten();
+        signal.is_some()
+    };
+    let (now, _) = sim::run_unless(&mut hypervisor, Instant::ZERO, until, is_to_stop);
+    if signal.is_some() {
+        hypervisor.stop(now);
+        let ended = sim::run(&mut hypervisor, now, now + LAST_WAIT);
+        hypervisor.give_up(ended);
+    }
+    let end = signal.map_or(End::Done, End::Signal);
     let (switch, mut recorder) = hypervisor.into_parts();
     recorder.dropped_many(DropReason::TapQueue, switch.queue_drops());
 
@@ -46,6 +64,7 @@ pub(super) fn run(
         &recorder,
         &Context {
             run: command,
+            interrupted: signal.is_some(),
             flows: &|index| flow_name(experiment, &[], index),
             fabric: Some(&FabricReport {
                 kind: "sim".to_owned(),
@@ -60,10 +79,9 @@ pub(super) fn run(
             ..Context::default()
         },
     );
-    let is_complete = every_ping_was_answered(experiment, &report, End::Done);
     Ok(Ran {
         report,
-        is_complete,
+        end: Some(end),
         lab: None,
     })
 }

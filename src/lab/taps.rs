@@ -5,14 +5,14 @@ use super::build::{
     time_of_day_at_zero,
 };
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
-use super::{HookDown, Lab, LabError, Observer, Ran, every_ping_was_answered};
+use super::{HookDown, Lab, LabError, Observer, Ran};
 use crate::experiment::{self, Experiment, VmPlan};
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, Reactor};
 use crate::record::DropReason;
 use crate::report::{Context, FabricReport, Report};
 use crate::system::{
-    self, HookEvent, Neighbours, StopSignals, SystemError, TapFabric, resident_bytes,
+    self, HookEnd, HookEvent, Neighbours, StopSignals, SystemError, TapFabric, resident_bytes,
 };
 use crate::time::{Clock, MonotonicClock, unix_millis};
 use crate::vm::VmId;
@@ -33,6 +33,9 @@ pub(super) fn run(
     let mut narrator = observer.narrator(started);
     let mut reactor = Reactor::new(signals)?;
     reactor.spin(experiment.spin);
+    if let Some(frames) = experiment.lab.tx_queue_length {
+        reactor.queues_hold(frames);
+    }
 
     let registry = reactor.registry()?;
     let fabric = TapFabric::new(registry, experiment.lab.clone())?;
@@ -52,13 +55,21 @@ pub(super) fn run(
     let time_of_day = time_of_day_at_zero(clock.now());
     let now = || clock.now();
     // Who has had enough before all VMs are there gets the report of a run in which nothing was sent.
-    let is_set_up = create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
+    let mut is_set_up = create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
     let watcher = observer.begins(clock.now());
     let mut memory_report = None;
+    let mut hook_down = None;
     if is_set_up {
         let vms = experiment.vms.len() - experiment.newcomers().len();
         memory_report = memory(before, vms);
-        hook(experiment, HookEvent::Up)?;
+        let hooked = hook(experiment, HookEvent::Up, reactor.signals())?;
+        hook_down = Some(HookDown);
+        if let HookEnd::Interrupted(signal) = hooked {
+            reactor.stop(signal);
+            is_set_up = false;
+        }
+    }
+    if is_set_up {
         add_flows(experiment, &mut hypervisor)?;
         if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
             place_flows(experiment, &topology, hypervisor.recorder());
@@ -93,13 +104,19 @@ pub(super) fn run(
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
     reactor.end_watch();
-    if matches!(ended, Ok(End::Signal(_))) && hypervisor.fabric().leaves_links_if_killed() {
+    if ended.is_err() {
+        // What was on its way has no end any more.
+        hypervisor.stop(clock.now());
+        hypervisor.give_up(clock.now());
+    }
+    let signals = reactor.into_signals();
+    let leaves_links = hypervisor.fabric().leaves_links_if_killed();
+    let guarded = signals.guard_end(leaves_links);
+    if matches!(ended, Ok(End::Signal(_))) && leaves_links {
         observer.warns(
-            "ending; a second signal ends at once and leaves links behind, for tap-reactor clean",
+            "ending; a signal more than two seconds from now ends at once and leaves links behind, for tap-reactor clean",
         );
     }
-    // From here on a second signal ends the process at once.
-    let restored = reactor.restore_signals();
     let leased = leased_addresses(experiment, &hypervisor);
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
@@ -128,16 +145,14 @@ pub(super) fn run(
             memory: memory_report,
         },
     );
-    let is_complete = ended
-        .as_ref()
-        .is_ok_and(|end| every_ping_was_answered(experiment, &report, *end));
     Ok(Ran {
         report,
-        is_complete,
+        end: ended.as_ref().ok().copied(),
         lab: Some(Lab {
             fabric,
-            hook: is_set_up.then_some(HookDown),
-            failed: ended.err().or(drops.err()).or(restored.err()),
+            hook: hook_down,
+            signals,
+            failed: ended.err().or(drops.err()).or(guarded.err()),
         }),
     })
 }
@@ -145,7 +160,7 @@ pub(super) fn run(
 /// Takes the lab away, whatever went wrong before. Returns the first error.
 pub(super) fn take_away(experiment: &Experiment, lab: Lab) -> Result<(), LabError> {
     let unhooked = match lab.hook {
-        Some(HookDown) => hook(experiment, HookEvent::Down),
+        Some(HookDown) => hook(experiment, HookEvent::Down, &lab.signals).map(drop),
         None => Ok(()),
     };
     let removed = lab.fabric.remove_all();
@@ -157,9 +172,13 @@ pub(super) fn take_away(experiment: &Experiment, lab: Lab) -> Result<(), LabErro
 }
 
 /// Runs the user's hook, if there is one.
-fn hook(experiment: &Experiment, event: HookEvent) -> Result<(), SystemError> {
+fn hook(
+    experiment: &Experiment,
+    event: HookEvent,
+    signals: &StopSignals,
+) -> Result<HookEnd, SystemError> {
     match &experiment.lab.hook {
-        Some(command) => system::run_hook(command, event, &experiment.lab),
-        None => Ok(()),
+        Some(command) => system::run_hook(command, event, &experiment.lab, signals),
+        None => Ok(HookEnd::Done),
     }
 }

@@ -80,6 +80,11 @@ impl Flow {
         self.left == Some(0)
     }
 
+    /// How many pings of this phase have not been handed out; [`u64::MAX`] for without end.
+    pub(super) fn left(&self) -> u64 {
+        self.left.unwrap_or(u64::MAX)
+    }
+
     /// Hands out a ping.
     pub(super) fn take(&mut self) {
         self.on_their_way += 1;

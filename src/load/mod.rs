@@ -18,8 +18,8 @@ use std::time::Duration;
 use self::flow::Flow;
 use self::newcomers::Newcomers;
 pub use self::pattern::{Pattern, PatternError, Selection, Target};
-pub use self::schedule::{Arrivals, Pacing, PhaseLoad};
-use self::schedule::{RateSchedule, Schedule, exponential};
+pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
+use self::schedule::{RateSchedule, Schedule, exponential, overdue};
 use crate::time::Instant;
 
 /// A flow's index: one source pinging one destination.
@@ -88,7 +88,7 @@ impl Load {
         self.arrivals = load.arrivals;
         let mut starts = BinaryHeap::with_capacity(load.flows.len());
         let mut awaited = 0;
-        for id in load.flows.clone().map(FlowId) {
+        for (number, id) in (0..).zip(load.flows.clone().map(FlowId)) {
             let Some(flow) = self.flows.get_mut(id.index()) else {
                 continue;
             };
@@ -96,11 +96,11 @@ impl Load {
                 awaited += u32::from(flow.is_awaited());
                 continue;
             }
-            let late = load.start_jitter.mul_f64(self.random.f64());
-            flow.begin(start + late, load.count);
+            let first = start + load.first_due(number, &mut self.random);
+            flow.begin(first, load.count);
             if !flow.is_finished() {
                 self.unfinished += 1;
-                starts.push(Reverse((start + late, id)));
+                starts.push(Reverse((first, id)));
             }
         }
         self.newcomers = Newcomers::new(load, awaited);
@@ -151,6 +151,8 @@ impl Load {
         match &self.schedule {
             Schedule::Idle => None,
             Schedule::Interval { next, .. } => next.peek().map(|Reverse((at, _))| *at),
+            // Nobody is there yet who could send.
+            Schedule::Rate(_) if self.unfinished == 0 => None,
             Schedule::Rate(rate) => Some(rate.due()),
             Schedule::Window { open, .. } if !open.is_empty() => Some(Instant::ZERO),
             Schedule::Window { starting, .. } => starting.peek().map(|Reverse((at, _))| *at),
@@ -167,15 +169,30 @@ impl Load {
         }
     }
 
-    /// How many pings of an open loop were due before `end` and were not handed out. Forgets them.
-    pub fn forget_overdue(&mut self, end: Instant) -> u64 {
-        let before_end = Instant::from_nanos(end.as_nanos().saturating_sub(1));
-        let mut overdue = 0;
-        while self.is_behind(end) && self.next(before_end).is_some() {
-            self.on_their_way -= 1;
-            overdue += 1;
-        }
-        overdue
+    /// Ends a phase whose time is up at `end`. Returns how many pings of an open loop were due before that and were not
+    /// handed out: with Poisson arrivals a number drawn as their due times would have been. Takes time in proportion to
+    /// the number of flows.
+    pub fn end_phase(&mut self, end: Instant) -> u64 {
+        let unsent = match std::mem::take(&mut self.schedule) {
+            Schedule::Idle | Schedule::Window { .. } => 0,
+            Schedule::Interval { interval, next } => {
+                let (flows, random) = (&self.flows, &mut self.random);
+                next.iter()
+                    .map(|&Reverse((due, id))| {
+                        let due = overdue(due, end, interval, self.arrivals, random);
+                        due.min(flows.get(id.index()).map_or(0, Flow::left))
+                    })
+                    .fold(0, u64::saturating_add)
+            }
+            Schedule::Rate(_) if self.unfinished == 0 => 0,
+            Schedule::Rate(rate) => {
+                let left = self.flows.iter().map(Flow::left);
+                let left = left.fold(0, u64::saturating_add);
+                rate.overdue(end, &mut self.random).min(left)
+            }
+        };
+        self.stop();
+        unsent
     }
 
     /// Has nothing due from now on; pings on their way may still end.
@@ -265,14 +282,7 @@ impl Load {
             return None;
         };
         let due = rate.due();
-        if due > now {
-            return None;
-        }
-        if self.unfinished == 0 {
-            // Nobody is there yet who could send: what is due meanwhile is nobody's.
-            while rate.due() <= now {
-                rate.advance(&mut self.random);
-            }
+        if due > now || self.unfinished == 0 {
             return None;
         }
         let flows = &self.flows;

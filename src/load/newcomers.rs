@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
+use std::time::Duration;
 
-use super::{FlowId, Load, PhaseLoad, Schedule};
+use super::schedule::exponential;
+use super::{Arrivals, FlowId, Load, PhaseLoad, Schedule};
 use crate::time::Instant;
 
 /// What a phase has ready for flows that are not there yet.
@@ -50,7 +52,8 @@ impl Load {
         id
     }
 
-    /// Has an awaited flow take part from `now` on, in the present phase too.
+    /// Has an awaited flow take part from `now` on, in the present phase too. Its first ping is due then: when flows
+    /// come, their VMs' coming spreads them.
     pub fn wake(&mut self, now: Instant, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return;
@@ -64,8 +67,17 @@ impl Load {
         }
         self.unfinished += 1;
         match &mut self.schedule {
-            Schedule::Idle | Schedule::Rate(_) => {}
-            Schedule::Interval { next, .. } => next.push(Reverse((now, id))),
+            Schedule::Idle => {}
+            // What was due while nobody was there is nobody's.
+            Schedule::Rate(rate) if self.unfinished == 1 => rate.skip_to(now, &mut self.random),
+            Schedule::Rate(_) => {}
+            Schedule::Interval { interval, next } => {
+                let wait = match self.arrivals {
+                    Arrivals::Uniform => Duration::ZERO,
+                    Arrivals::Poisson => interval.mul_f64(exponential(1.0, &mut self.random)),
+                };
+                next.push(Reverse((now + wait, id)));
+            }
             Schedule::Window { starting, .. } => starting.push(Reverse((now, id))),
         }
     }

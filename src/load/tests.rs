@@ -24,7 +24,7 @@ fn phase(flows: u32, pacing: Pacing, count: Option<u64>) -> PhaseLoad {
         pacing,
         arrivals: Arrivals::Uniform,
         count,
-        start_jitter: Duration::ZERO,
+        start: Start::Spread,
     }
 }
 
@@ -97,7 +97,7 @@ fn poisson_arrivals_have_the_mean_and_the_spread_of_an_exponential_distribution(
 fn a_jittered_start_spreads_the_first_pings_and_keeps_the_interval() {
     let mut load = load(100, Pacing::Interval(10 * MS), Some(2));
     let spread = PhaseLoad {
-        start_jitter: 10 * MS,
+        start: Start::Within(10 * MS),
         ..phase(100, Pacing::Interval(10 * MS), Some(2))
     };
     load.begin(ms(0), &spread);
@@ -114,6 +114,121 @@ fn a_jittered_start_spreads_the_first_pings_and_keeps_the_interval() {
     assert!(
         (30..70).contains(&early),
         "{early} of 100 start in the first half"
+    );
+}
+
+#[test]
+fn flows_that_share_an_interval_are_spread_evenly_over_it() {
+    type Pings = [(u32, u64)];
+    let cases: [(u32, Start, &Pings); 4] = [
+        (1, Start::Spread, &[(0, 0), (0, 12), (0, 24)]),
+        (
+            3,
+            Start::Spread,
+            &[(0, 0), (1, 4), (2, 8), (0, 12), (1, 16), (2, 20), (0, 24)],
+        ),
+        (
+            2,
+            Start::Within(Duration::ZERO),
+            &[(0, 0), (1, 0), (0, 12), (1, 12), (0, 24), (1, 24)],
+        ),
+        (
+            5,
+            Start::Spread,
+            &[
+                (0, 0),
+                (1, 2),
+                (2, 4),
+                (3, 7),
+                (4, 9),
+                (0, 12),
+                (1, 14),
+                (2, 16),
+                (3, 19),
+                (4, 21),
+                (0, 24),
+            ],
+        ),
+    ];
+    for (flows, start, expected) in cases {
+        let mut load = load(flows, Pacing::Interval(12 * MS), None);
+        let phase = PhaseLoad {
+            start,
+            ..phase(flows, Pacing::Interval(12 * MS), None)
+        };
+        load.begin(ms(0), &phase);
+        assert_eq!(due(&mut load, ms(24)), expected, "{flows} flows, {start:?}");
+    }
+}
+
+#[test]
+fn poisson_flows_begin_at_random_as_they_go_on() {
+    let (flows, mean) = (4_000, 10 * MS);
+    let mut load = load(flows, Pacing::Interval(mean), None);
+    let phase = PhaseLoad {
+        arrivals: Arrivals::Poisson,
+        ..phase(flows, Pacing::Interval(mean), None)
+    };
+    load.begin(ms(0), &phase);
+    let (mut pings, mut begun) = ([0_u32; 3], vec![false; flows as usize]);
+    let mut begun_by_mean = 0;
+    while let Some(ping) = load.next(ms(29)) {
+        let millis = ping.due.as_nanos() / 1_000_000;
+        pings[(millis / 10) as usize] += 1;
+        let is_first = !std::mem::replace(&mut begun[ping.flow.index()], true);
+        begun_by_mean += u32::from(is_first && millis < 10);
+    }
+    // Each ten milliseconds have a ping a flow, give or take four deviations, the first as the others; the last lack one.
+    for (at, pings) in pings.iter().enumerate() {
+        let expected = if at < 2 { 4_000 } else { 3_600 };
+        assert!(
+            pings.abs_diff(expected) < 260,
+            "after {at} intervals: {pings}"
+        );
+    }
+    // 1 − 1/e of the flows have begun after one interval.
+    assert!(begun_by_mean.abs_diff(2_528) < 130, "{begun_by_mean}");
+}
+
+#[test]
+fn the_pings_of_a_phase_are_foreseen_as_they_are_handed_out() {
+    let random = &mut fastrand::Rng::with_seed(5);
+    for case in 0..2_000 {
+        let flows = random.u32(1..9);
+        let duration = random.u64(1..1_000);
+        let pacing = match case % 2 {
+            0 => Pacing::Interval(Duration::from_nanos(random.u64(1..2_000))),
+            _ => Pacing::Rate(1e9 / random.u64(1..200) as f64),
+        };
+        let count = random.bool().then(|| random.u64(1..9));
+        let start = match random.bool() {
+            true => Start::Spread,
+            false => Start::Within(Duration::ZERO),
+        };
+        let phase = PhaseLoad {
+            start,
+            ..phase(flows, pacing, count)
+        };
+        let mut load = load(flows, pacing, count);
+        load.begin(ms(0), &phase);
+        let foreseen = phase.pings_due(Some(Duration::from_nanos(duration)));
+        let due = enumerated(&mut load, Instant::from_nanos(duration));
+        assert_eq!(foreseen, Some(due), "{phase:?} for {duration} ns");
+        assert_eq!(
+            phase.pings_due(None),
+            count.map(|count| count * u64::from(flows))
+        );
+    }
+    let window = phase(3, Pacing::Window(2), None);
+    assert_eq!(window.pings_due(Some(MS)), None);
+    let late = PhaseLoad {
+        start: Start::Within(100 * MS),
+        ..phase(10, Pacing::Interval(10 * MS), None)
+    };
+    assert_eq!(
+        late.pings_due(Some(5 * MS)),
+        Some(1),
+        "most begin after the end"
     );
 }
 
@@ -174,5 +289,112 @@ fn a_stopped_load_has_nothing_due_and_waits_for_what_is_on_its_way() {
         assert!(!load.is_done());
         load.finished(ms(9), FlowId(0));
         assert!(load.is_done());
+    }
+}
+
+/// How many pings are due before `end`, handed out one by one.
+fn enumerated(load: &mut Load, end: Instant) -> u64 {
+    let last = Instant::from_nanos(end.as_nanos().saturating_sub(1));
+    std::iter::from_fn(|| load.next(last)).count() as u64
+}
+
+#[test]
+fn the_number_of_pings_left_unsent_is_that_of_the_due_times_before_the_end() {
+    let random = &mut fastrand::Rng::with_seed(11);
+    for case in 0..2_000 {
+        let flows = random.u32(1..6);
+        let span = random.u64(1..100_000);
+        let mean = random.u64(1..20_000).max(span / 100);
+        let pacing = match case % 2 {
+            0 => Pacing::Interval(Duration::from_nanos(mean)),
+            _ => Pacing::Rate(1e9 / (mean as f64 + random.f64())),
+        };
+        let count = random.bool().then(|| random.u64(1..40));
+        let now = Instant::from_nanos(random.u64(0..span));
+        let retired = (random.u8(..) < 64).then_some(FlowId(0));
+        // The end may lie on a due time.
+        let end = match pacing {
+            Pacing::Interval(interval) if random.bool() => {
+                Instant::ZERO + interval * random.u32(1..20)
+            }
+            _ => Instant::from_nanos(span),
+        };
+        let [mut counted, mut calculated] = [(); 2].map(|()| {
+            let mut load = load(flows, pacing, count);
+            while load.next(now).is_some() {}
+            retired.into_iter().for_each(|flow| load.retire(flow));
+            load
+        });
+        let unsent = calculated.end_phase(end);
+        assert_eq!(
+            unsent,
+            enumerated(&mut counted, end),
+            "{pacing:?}, {flows} flows, {count:?} each, sent until {now:?}, end {end:?}"
+        );
+        assert_eq!(calculated.next_at(), None);
+    }
+}
+
+#[test]
+fn unsent_pings_of_poisson_arrivals_are_as_many_as_their_due_times_would_have_been() {
+    let end = ms(2_000);
+    for (pacing, mean) in [
+        (Pacing::Rate(50.0), 100.0_f64),
+        (Pacing::Rate(5_000.0), 10_000.0),
+        (Pacing::Interval(20 * MS), 300.0),
+        (Pacing::Interval(MS), 6_000.0),
+    ] {
+        let mut load = load(3, pacing, None);
+        let phase = PhaseLoad {
+            arrivals: Arrivals::Poisson,
+            ..phase(3, pacing, None)
+        };
+        let draws: Vec<f64> = (0..400)
+            .map(|_| {
+                load.begin(ms(0), &phase);
+                load.end_phase(end) as f64
+            })
+            .collect();
+        let drawn = draws.iter().sum::<f64>() / draws.len() as f64;
+        let variance = draws.iter().map(|d| (d - drawn).powi(2)).sum::<f64>() / draws.len() as f64;
+        // The mean of 400 draws is off by a twentieth of a deviation, and the variance is the mean.
+        let tolerance = mean.sqrt() / 5.0;
+        assert!((drawn - mean).abs() < tolerance, "{pacing:?}: {drawn}");
+        assert!(
+            (variance / mean - 1.0).abs() < 0.3,
+            "{pacing:?}: {variance}"
+        );
+    }
+    let mut load = load(3, Pacing::Rate(1e6), Some(5));
+    assert_eq!(load.end_phase(end), 15, "no more than the flows have");
+}
+
+#[test]
+fn a_phase_that_is_far_behind_ends_at_once() {
+    // One by one this would take hours.
+    let end = ms(1_000_000);
+    for (pacing, unsent) in [
+        (Pacing::Interval(Duration::from_nanos(1)), 1_000_000_000_000),
+        (Pacing::Rate(1e12), 1_000_000_000_000_000),
+    ] {
+        assert_eq!(load(1, pacing, None).end_phase(end), unsent, "{pacing:?}");
+    }
+}
+
+#[test]
+fn what_a_rate_has_due_while_nobody_is_there_is_nobodys() {
+    for arrivals in [Arrivals::Uniform, Arrivals::Poisson] {
+        let mut load = Load::new(1);
+        let flow = load.add_awaited_flow();
+        let phase = PhaseLoad {
+            arrivals,
+            ..phase(1, Pacing::Rate(1e12), None)
+        };
+        load.begin(ms(0), &phase);
+        assert_eq!((load.next_at(), load.next(ms(5))), (None, None));
+        load.wake(ms(1_000_000), flow);
+        let first = load.next_at().unwrap();
+        assert!(first >= ms(1_000_000) && first < ms(1_000_001), "{first:?}");
+        assert!(load.end_phase(ms(1_000_001)) > 900_000_000);
     }
 }

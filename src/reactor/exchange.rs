@@ -1,6 +1,6 @@
 //! Frames from TAP to VM and on: read, handled, and sent where they go.
 
-use super::Reactor;
+use super::{Reactor, Unlooked};
 use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Hypervisor, Outgoing};
 use crate::record::DropReason;
@@ -29,13 +29,16 @@ impl Reactor {
                 Read::Frame(length) => {
                     let (now, reply) = match self.answer(hypervisor, vm, length) {
                         // The lag of what follows at once on another frame is told without a clock of its own.
-                        Some(answer) => (last.unwrap_or_else(|| self.clock.now()), Some(answer)),
+                        Some(answer) => {
+                            let now = last.unwrap_or_else(|| self.read_clock(hypervisor));
+                            (now, Some(answer))
+                        }
                         None => {
-                            let now = self.clock.now();
+                            let now = self.read_clock(hypervisor);
                             (now, self.handle(hypervisor, now, vm, length))
                         }
                     };
-                    hypervisor.lag(now.nanos_since(self.polled_at));
+                    hypervisor.lag(now.nanos_since(self.known_since));
                     let read_at = reply.and_then(|reply| self.exchange(hypervisor, reply));
                     last = read_at.or(Some(now));
                 }
@@ -61,17 +64,22 @@ impl Reactor {
         let mut asker = None;
         for _ in 0..FOLLOW_BUDGET {
             let Outgoing { vm, more, ping, .. } = outgoing;
-            if !self.send(hypervisor, outgoing) || more || !self.prediction.is_worth_a_read() {
+            if !self.send(hypervisor, outgoing) {
+                return read_at;
+            }
+            if more || !self.prediction.is_worth_a_read() {
+                self.leave_unlooked();
                 return read_at;
             }
             let Some((destination, source)) = addresses(&self.buffer) else {
                 return read_at;
             };
             let Some(receiver) = asker.take().or_else(|| hypervisor.station(destination)) else {
-                return read_at;
+                return self.look_outside(hypervisor, vm, destination).or(read_at);
             };
             let Read::Frame(length) = hypervisor.fabric().read(receiver, &mut self.buffer) else {
                 self.prediction.missed();
+                self.leave_unlooked();
                 return read_at;
             };
             self.prediction.hit();
@@ -91,7 +99,7 @@ impl Reactor {
                 outgoing = answer;
                 continue;
             }
-            let now = self.clock.now();
+            let now = self.read_clock(hypervisor);
             read_at = Some(now);
             let Some(reply) = self.handle(hypervisor, now, receiver, length) else {
                 return read_at;
@@ -100,6 +108,43 @@ impl Reactor {
         }
         self.send(hypervisor, outgoing);
         read_at
+    }
+
+    /// A frame went from `vm` to somebody outside of the tool. Who answers within the write, as the kernel of this host does,
+    /// has answered into the TAP that was written to. Returns when a frame was read there.
+    fn look_outside<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        vm: VmId,
+        destination: MacAddr,
+    ) -> Option<Instant> {
+        if destination.is_multicast() || !self.outside.is_worth_a_read() {
+            self.leave_unlooked();
+            return None;
+        }
+        let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
+            self.outside.missed();
+            self.leave_unlooked();
+            return None;
+        };
+        self.outside.hit();
+        let now = self.read_clock(hypervisor);
+        if addresses(&self.buffer).is_none_or(|(_, from)| from != destination) {
+            // Something else came before.
+            self.undrained.push_back(vm);
+        }
+        if let Some(reply) = self.handle(hypervisor, now, vm, length) {
+            self.send(hypervisor, reply);
+            self.leave_unlooked();
+        }
+        Some(now)
+    }
+
+    /// A frame was sent, and nobody has looked for what may have come of it.
+    fn leave_unlooked(&mut self) {
+        if self.unlooked == Unlooked::Nothing {
+            self.unlooked = Unlooked::Frame;
+        }
     }
 
     /// Has a VM answer a frame that was read if it is an echo request as they come. That takes no time, unless somebody
@@ -135,13 +180,18 @@ impl Reactor {
 
     /// Writes a frame, stamped if it starts a ping. Whether the fabric took it.
     fn send<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, outgoing: Outgoing) -> bool {
-        let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         if let Some(narrator) = &mut self.narrator {
+            let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
             narrator.sent(self.clock.now(), outgoing.vm, frame);
         }
         if let Some(ping) = outgoing.ping {
-            hypervisor.stamp_sent(outgoing.vm, ping, self.clock.now());
+            let now = self.read_clock(hypervisor);
+            if self.unlooked == Unlooked::Frame {
+                self.unlooked = Unlooked::Since(now);
+            }
+            hypervisor.stamp_sent(outgoing.vm, ping, now);
         }
+        let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         let written = hypervisor.fabric().write(outgoing.vm, frame);
         hypervisor.frame_written(written);
         written == Write::Sent

@@ -15,6 +15,7 @@
 mod attention;
 mod exchange;
 mod narrator;
+mod pauses;
 mod prediction;
 mod spinning;
 mod waiting;
@@ -30,6 +31,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 use self::attention::Attention;
 pub use self::narrator::Narrator;
+use self::pauses::PauseWatch;
 use self::prediction::Prediction;
 use self::spinning::Spinning;
 use self::wakeup::Wakeup;
@@ -52,6 +54,13 @@ const SEND_BUDGET: usize = 64;
 const MOVE_BUDGET: usize = 1;
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
+/// Turns in a row in which nothing is sent because TAPs still hold frames: as many as it takes to empty a queue of the
+/// kernel's default length, so that a flood from elsewhere does not silence the VMs.
+const MOST_DEFERRED: u32 = 16;
+/// How long pings on their way are waited for after a signal.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+/// A signal that follows the first one sooner is the same wish: `timeout(1)` signals its child and then the child's group.
+const SAME_WISH: Duration = Duration::from_millis(100);
 
 /// Why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,15 +108,45 @@ pub struct Reactor {
     /// TAPs that hold frames for which no edge will come, each once.
     undrained: VecDeque<VmId>,
     prediction: Prediction,
+    /// The same for answers from outside of the tool.
+    outside: Prediction,
     attention: Attention,
     spinning: Spinning,
     wakeup: Wakeup,
     buffer: Vec<u8>,
     narrator: Option<Narrator>,
     watch: Option<Watch>,
-    /// When the poll of this turn returned: what waits since then waits for the tool.
+    /// When the poll of this turn returned.
     polled_at: Instant,
+    /// Since when the frames of this turn may have waited for the tool: since the poll returned if that waited for them.
+    known_since: Instant,
+    unlooked: Unlooked,
+    /// Pings that are sent before the TAPs are looked at again.
+    send_budget: usize,
+    /// Turns in a row in which TAPs held frames that had not been read, so that nothing was sent.
+    deferred: u32,
+    pauses: PauseWatch,
     stop: Option<Signal>,
+}
+
+/// What was written since the TAPs were looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Unlooked {
+    #[default]
+    Nothing,
+    /// A frame whose answer may have come since.
+    Frame,
+    /// Such a frame, and others, the first of them at that time.
+    Since(Instant),
+}
+
+/// A run that is to end before its plan is over.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    signal: Signal,
+    since: Instant,
+    /// When pings on their way are waited for no longer.
+    until: Instant,
 }
 
 impl Reactor {
@@ -133,6 +172,7 @@ impl Reactor {
             clock: MonotonicClock,
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
+            outside: Prediction::default(),
             attention: Attention::default(),
             spinning: Spinning::default(),
             wakeup: Wakeup::default(),
@@ -140,6 +180,11 @@ impl Reactor {
             narrator: None,
             watch: None,
             polled_at: Instant::ZERO,
+            known_since: Instant::ZERO,
+            unlooked: Unlooked::Nothing,
+            send_budget: SEND_BUDGET,
+            deferred: 0,
+            pauses: PauseWatch::new(MonotonicClock.now()),
             stop: None,
         })
     }
@@ -177,12 +222,24 @@ impl Reactor {
         self.spinning = Spinning::new(span);
     }
 
-    /// Gives SIGINT and SIGTERM their default meaning back: the next one ends the process at once.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn restore_signals(&self) -> Result<(), SystemError> {
-        self.signals.restore()
+    /// The TAPs hold that many frames: what is sent in one turn never fills more than half of a queue.
+    pub fn queues_hold(&mut self, frames: u32) {
+        self.send_budget = (frames as usize / 2).clamp(1, SEND_BUDGET);
+    }
+
+    /// The signals that end the run, for those who wait beside the reactor.
+    pub fn signals(&self) -> &StopSignals {
+        &self.signals
+    }
+
+    /// Has [`Reactor::run`] end at once, because of `signal`, which somebody else has taken.
+    pub fn stop(&mut self, signal: Signal) {
+        self.stop = Some(signal);
+    }
+
+    /// The signals, for what comes after the run.
+    pub fn into_signals(self) -> StopSignals {
+        self.signals
     }
 
     /// Whether a signal asks for the end already: [`Reactor::run`] will end at once then. For who has much to do before.
@@ -196,8 +253,9 @@ impl Reactor {
         Ok(self.stop.is_some())
     }
 
-    /// Runs turns until the hypervisor's last phase is over, or a signal asks for the end. Without flows it serves: VMs
-    /// answer until `until` or a signal.
+    /// Runs turns until the hypervisor's last phase is over and every ping of it has ended, or a signal asks for the end.
+    /// Then nothing more is sent, and what is on its way is waited for, a second at most and until a further signal; what is
+    /// left is lost. Without flows it serves: VMs answer until `until` or a signal.
     ///
     /// # Errors
     /// When the poll or the timer fails, or a VM can't come up or leave; what was measured is in the hypervisor still.
@@ -210,31 +268,42 @@ impl Reactor {
         if self.narrator.is_some() {
             hypervisor.keep_events();
         }
-        self.polled_at = self.clock.now();
+        let mut ending: Option<Ending> = None;
+        let mut now = self.clock.now();
+        self.polled_at = now;
+        self.pauses.skip(now);
         loop {
-            let now = self.clock.now();
             if let Some(signal) = self.stop.take() {
-                return Ok(End::Signal(signal));
+                let begun = ending.get_or_insert_with(|| {
+                    hypervisor.stop(now);
+                    Ending::new(signal, now)
+                });
+                begun.signalled(now);
             }
-            if serves && until.is_some_and(|until| until <= now) || !serves && hypervisor.is_done()
-            {
-                return Ok(End::Done);
+            match ending {
+                Some(end) if hypervisor.is_done() || end.until <= now => {
+                    hypervisor.give_up(now);
+                    return Ok(End::Signal(end.signal));
+                }
+                Some(end) => now = self.turn(hypervisor, now, Some(end.until))?,
+                None if serves && until.is_some_and(|until| until <= now) => return Ok(End::Done),
+                None if !serves && hypervisor.is_done() => return Ok(End::Done),
+                None => now = self.turn(hypervisor, now, until)?,
             }
-            self.turn(hypervisor, now, until)?;
         }
     }
 
-    /// One turn: wait, read what has come, send what is due.
+    /// One turn: wait, read what has come, send what is due. Returns when it was over.
     fn turn<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
         now: Instant,
         until: Option<Instant>,
-    ) -> Result<(), SystemError> {
+    ) -> Result<Instant, SystemError> {
         let watch = self.watch.as_ref().map(|watch| watch.next);
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, watch));
         self.wait(hypervisor, now, deadline)?;
-        self.sort_events()?;
+        let was_full = self.sort_events()?;
         self.look_around(hypervisor)?;
         for _ in 0..self.undrained.len() {
             if let Some(vm) = self.undrained.pop_front() {
@@ -245,8 +314,26 @@ impl Reactor {
         if hypervisor.has_moves() {
             self.make_moves(hypervisor)?;
         }
-        let mut now = self.clock.now();
-        for _ in 0..SEND_BUDGET {
+        // Reading comes before sending, so that no queue overflows for what the tool itself sends.
+        if (was_full || !self.undrained.is_empty()) && self.deferred < MOST_DEFERRED {
+            self.deferred += 1;
+        } else {
+            self.deferred = 0;
+            self.send_due(hypervisor);
+        }
+        if let Some(pause) = self.pauses.look_back() {
+            hypervisor.recorder().paused(pause);
+        }
+        hypervisor.recorder().turn();
+        let now = self.read_clock(hypervisor);
+        self.let_watch(now, hypervisor.recorder());
+        Ok(now)
+    }
+
+    /// Sends what is due, and follows each frame to where it goes.
+    fn send_due<F: Fabric<Error = SystemError>>(&mut self, hypervisor: &mut Hypervisor<F>) {
+        let mut now = self.read_clock(hypervisor);
+        for _ in 0..self.send_budget {
             let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
                 break;
             };
@@ -256,9 +343,26 @@ impl Reactor {
                 now = self.exchange(hypervisor, outgoing).unwrap_or(now);
             }
         }
-        hypervisor.recorder().turn();
-        self.let_watch(now, hypervisor.recorder());
-        Ok(())
+    }
+
+    /// Reads the clock, and looks for a pause if it was not read for long.
+    #[inline]
+    fn read_clock<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) -> Instant {
+        let now = self.clock.now();
+        if self.pauses.is_gap(now) {
+            self.look_for_pause(hypervisor, now);
+        }
+        now
+    }
+
+    #[cold]
+    fn look_for_pause<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
+        // Who narrates waits for whoever reads that.
+        if let Some(pause) = self.pauses.look(now)
+            && self.narrator.is_none()
+        {
+            hypervisor.recorder().paused(pause);
+        }
     }
 
     /// Has VMs come up and leave that are to.
@@ -275,6 +379,8 @@ impl Reactor {
             if let Some(narrator) = &mut self.narrator {
                 narrator.moved(now, &moved);
             }
+            // The kernel has its own to wait for.
+            self.pauses.skip(self.clock.now());
         }
         Ok(())
     }
@@ -283,6 +389,39 @@ impl Reactor {
         if let Some(watch) = self.watch.as_mut().filter(|watch| watch.next <= now) {
             watch.next = now + watch.watcher.period;
             (watch.watcher.look)(now, recorder);
+            self.pauses.skip(self.clock.now());
+        }
+    }
+}
+
+impl Ending {
+    fn new(signal: Signal, now: Instant) -> Ending {
+        Ending {
+            signal,
+            since: now,
+            until: now + LAST_WAIT,
+        }
+    }
+
+    /// A signal came at `now`, the first one or a further one.
+    fn signalled(&mut self, now: Instant) {
+        if now - self.since >= SAME_WISH {
+            self.until = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_further_signal_ends_the_wait_unless_it_is_the_first_one_again() {
+        let at = |millis| Instant::ZERO + Duration::from_millis(millis);
+        for (further, until) in [(0, 1_000), (99, 1_000), (100, 100), (700, 700)] {
+            let mut ending = Ending::new(Signal::SIGINT, at(0));
+            ending.signalled(at(further));
+            assert_eq!(ending.until, at(until), "{further}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::attention::Look;
-use super::{Reactor, SIGNALS, TIMER};
+use super::{EVENTS, Reactor, SIGNALS, TIMER, Unlooked};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::system::{SystemError, vm_of};
@@ -32,22 +32,45 @@ impl Reactor {
     ) -> Result<(), SystemError> {
         let has_work = !self.undrained.is_empty();
         let is_near = deadline.is_some_and(|deadline| deadline <= now + NEAR);
-        let timeout = if has_work || is_near || self.spinning.goes_on(now) {
+        let unlooked = std::mem::take(&mut self.unlooked);
+        // What answers at once has answered already, and does not wait for a timer to be set.
+        let may_have_come = unlooked != Unlooked::Nothing;
+        let timeout = if has_work || is_near || may_have_come || self.spinning.goes_on(now) {
             Some(Duration::ZERO)
         } else {
             if let Some(deadline) = deadline {
                 self.timer.arm(self.wakeup.before(now, deadline))?;
             }
             self.attend_to_all(hypervisor)?;
+            self.pauses.waits(now);
             None
         };
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+        let was_interrupted = match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => false,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                true
+            }
             Err(e) => return Err(SystemError::io("wait for the next event", &e)),
-        }
+        };
         let before = now.nanos_since(self.polled_at);
-        self.polled_at = self.clock.now();
+        let last_poll = self.polled_at;
+        if timeout.is_some() {
+            self.polled_at = self.read_clock(hypervisor);
+            self.known_since = match unlooked {
+                // Frames were left in the TAPs when the last turn ended.
+                _ if has_work => last_poll,
+                Unlooked::Since(first) => first,
+                Unlooked::Frame | Unlooked::Nothing => now,
+            };
+        } else {
+            self.polled_at = self.clock.now();
+            self.known_since = self.polled_at;
+            let deadline = self.timer.armed();
+            if let Some(pause) = self.pauses.woke(self.polled_at, deadline, was_interrupted) {
+                hypervisor.recorder().paused(pause);
+            }
+        }
         if timeout.is_none()
             && let Some(set) = self.timer.armed()
             && set > now
@@ -76,9 +99,12 @@ impl Reactor {
         Ok(())
     }
 
-    /// Puts TAPs that are ready behind those carried over, and takes signals and the timer's tick.
-    pub(super) fn sort_events(&mut self) -> Result<(), SystemError> {
+    /// Puts TAPs that are ready behind those carried over, and takes signals and the timer's tick. Whether more TAPs may be
+    /// ready than the poll had room to tell.
+    pub(super) fn sort_events(&mut self) -> Result<bool, SystemError> {
+        let mut told = 0;
         for event in &self.events {
+            told += 1;
             match event.token() {
                 TIMER => self.timer.rang(),
                 SIGNALS => self.stop = self.signals.take()?,
@@ -89,7 +115,7 @@ impl Reactor {
                 }
             }
         }
-        Ok(())
+        Ok(told == EVENTS)
     }
 
     /// Has the poll tell of every TAP.

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_million_flows_take_a_few_hundred_bytes_each() {
-        assert_eq!(size_of::<FlowRecord>(), 152);
+        assert_eq!(size_of::<FlowRecord>(), 160);
     }
 
     #[test]

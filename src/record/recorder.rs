@@ -6,7 +6,7 @@ use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Totals};
+use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Pause, Pauses, Totals};
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
@@ -55,6 +55,9 @@ pub struct Recorder {
     errors: ErrorCounts,
     lease: Latency,
     addresses: Addresses,
+    pauses: Pauses,
+    /// The last pause, from when to when.
+    pause: (Instant, Instant),
 }
 
 impl Recorder {
@@ -75,6 +78,8 @@ impl Recorder {
             errors: ErrorCounts::new(),
             lease: Latency::new(),
             addresses: Addresses::default(),
+            pauses: Pauses::default(),
+            pause: (Instant::ZERO, Instant::ZERO),
         }
     }
 
@@ -168,6 +173,11 @@ impl Recorder {
     /// A ping due at `due` was given up at `now`: no answer came within the timeout.
     pub fn lost(&mut self, flow: FlowId, due: Instant, now: Instant) {
         self.ended(flow, due, now, |totals| totals.lost += 1);
+    }
+
+    /// A ping due at `due` was on its way when its VM left.
+    pub fn abandoned(&mut self, flow: FlowId, due: Instant) {
+        self.count(flow, due, |totals| totals.abandoned += 1);
     }
 
     /// A ping due at `due` was given up at `now` before it was sent: the neighbour's address was not found.
@@ -288,6 +298,12 @@ impl Recorder {
         work.spin = work.spin.saturating_add(nanos);
     }
 
+    /// The process was paused. Belongs to the run as a whole, a warm-up included.
+    pub fn paused(&mut self, pause: Pause) {
+        self.pauses.add(pause);
+        self.pause = (pause.from, pause.to);
+    }
+
     /// A frame was dropped.
     pub fn dropped(&mut self, reason: DropReason) {
         self.drops.add(reason, 1);
@@ -371,6 +387,11 @@ impl Recorder {
     /// Dropped frames by reason.
     pub const fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// What pauses of the process did to the run.
+    pub const fn pauses(&self) -> &Pauses {
+        &self.pauses
     }
 
     /// Pings reported undeliverable, by what was reported. They belong to the run as a whole, a warm-up included.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// What became of the pings of one flow, of one phase, or of a run.
 ///
-/// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt` or `errored`; in a run that was interrupted some
-/// are still under way, so `sent` may be larger than the sum. The other counts stand beside these.
+/// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt`, `errored` or `abandoned`. The other counts
+/// stand beside these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
     /// Echo requests that were written.
@@ -29,6 +29,10 @@ pub struct Totals {
     /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
     #[serde(default)]
     pub errored: u64,
+    /// Pings that were on their way when the VM that had sent them left, as the plan wanted: nobody was there to hear an
+    /// answer. Neither received nor lost.
+    #[serde(default)]
+    pub abandoned: u64,
     /// Pings that were due in a phase and were not sent before it ended, because the tool was behind. Counted for the
     /// phase and the run, not for a flow, and not part of any other count.
     #[serde(default)]
@@ -77,6 +81,7 @@ impl AddAssign for Totals {
             reordered,
             corrupt,
             errored,
+            abandoned,
             unsent,
         } = other;
         self.sent = self.sent.saturating_add(sent);
@@ -88,6 +93,7 @@ impl AddAssign for Totals {
         self.reordered = self.reordered.saturating_add(reordered);
         self.corrupt = self.corrupt.saturating_add(corrupt);
         self.errored = self.errored.saturating_add(errored);
+        self.abandoned = self.abandoned.saturating_add(abandoned);
         self.unsent = self.unsent.saturating_add(unsent);
     }
 }
@@ -121,6 +127,7 @@ mod tests {
         reordered: 7,
         corrupt: 8,
         errored: 9,
+        abandoned: 11,
         unsent: 10,
     };
 
@@ -139,6 +146,7 @@ mod tests {
                 reordered: 14,
                 corrupt: 16,
                 errored: 18,
+                abandoned: 22,
                 unsent: 20,
             }
         );

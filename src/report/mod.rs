@@ -38,7 +38,7 @@ pub use destination::{Destination, DestinationError};
 pub use document::{
     FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
 };
-pub use expect::{Expectation, Outcome};
+pub use expect::{Expectation, Judged, Outcome};
 pub use file::{FileError, Format, check_file, write_comparison, write_file};
 pub use hgrm::hgrm;
 pub use hlog::hlog;

@@ -39,17 +39,33 @@ impl Simulation {
 
 /// Runs until every ping is over, or nothing is left to happen, or `until` has come. Returns the time then.
 pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) -> Instant {
+    run_unless(hypervisor, start, until, || false).0
+}
+
+/// The same, but ends also soon after `is_to_stop` says so, which is asked now and then. Returns the time then, and whether
+/// that was why.
+pub fn run_unless(
+    hypervisor: &mut Hypervisor<Switch>,
+    start: Instant,
+    until: Instant,
+    mut is_to_stop: impl FnMut() -> bool,
+) -> (Instant, bool) {
     let mut driver = Driver {
         now: start,
         buffer: vec![0; LARGEST_FRAME],
     };
+    let mut rounds = 0u32;
     loop {
+        if rounds.is_multiple_of(ROUNDS) && is_to_stop() {
+            return (driver.now, true);
+        }
+        rounds = rounds.wrapping_add(1);
         while let Ok(Some(_)) = hypervisor.make_move(driver.now) {}
         while let Some(step) = hypervisor.next_step(driver.now, &mut driver.buffer) {
             driver.send(hypervisor, step);
         }
         if hypervisor.has_flows() && hypervisor.is_done() {
-            return driver.now;
+            return (driver.now, false);
         }
         let next = earliest(
             hypervisor.next_deadline(),
@@ -57,11 +73,14 @@ pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) 
         );
         match next {
             Some(at) if at <= until => driver.now = driver.now.max(at),
-            _ => return until.max(driver.now),
+            _ => return (until.max(driver.now), false),
         }
         driver.deliver(hypervisor);
     }
 }
+
+/// Events of virtual time between two looks at whether to stop.
+const ROUNDS: u32 = 1024;
 
 struct Driver {
     now: Instant,

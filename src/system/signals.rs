@@ -1,34 +1,72 @@
-//! SIGINT and SIGTERM as something to read, so that a run ends between two turns and still reports.
+//! SIGINT, SIGTERM and SIGHUP: each ends a run in order, whatever follows it within two seconds.
+//!
+//! `timeout(1)` signals its child twice within microseconds (the process, then its group), and a user at a terminal
+//! presses a key twice; both mean one thing. So the first signal counts, and what comes within [`ECHO`] after it is taken
+//! for its echo.
+//!
+//! A run has two stages. While it can look ([`StopSignals::new`]), signals are blocked and are read from a signalfd
+//! (`signalfd(2)`), between two turns of the reactor or while a hook is waited for. At its end
+//! ([`StopSignals::guard_end`]) it is busy with system calls that can't be left half done: counting, writing, removing.
+//! There a handler takes the signals, interrupts nothing, and ends the process if one comes that is no echo.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+mod handler;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use self::handler::Arrival;
 use super::error::SystemError;
+use crate::time::{Clock, Instant, MonotonicClock};
 
-const STOP: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
+/// How long after the first signal others are taken for its echo.
+pub const ECHO: Duration = Duration::from_secs(2);
 
-/// Receives SIGINT and SIGTERM by a signalfd (`signalfd(2)`); until [`StopSignals::restore`] they end nothing.
+/// Receives SIGINT, SIGTERM and SIGHUP, for the rest of the process's life.
 #[derive(Debug)]
 pub struct StopSignals {
     descriptor: SignalFd,
+    signals: SigSet,
+}
+
+/// What [`StopSignals::wait_for`] has waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waited {
+    /// The descriptor is readable.
+    Ready,
+    /// A signal has arrived that is no echo of another.
+    Signal(Signal),
+    /// The time is up.
+    TimeOut,
 }
 
 impl StopSignals {
-    /// Blocks both signals for this thread, the only one of a run, and collects them from now on.
+    /// Blocks the signals for this thread, the only one of a run, and collects them from now on. SIGHUP goes on being
+    /// ignored if it is, as by `nohup(1)`: the kernel would queue it if it were blocked.
     ///
     /// # Errors
     /// When the kernel has no descriptor left.
     pub fn new() -> Result<Self, SystemError> {
-        let error =
-            |errno: Errno| SystemError::kernel("receive SIGINT and SIGTERM by a descriptor", errno);
+        let error = |errno: Errno| {
+            SystemError::kernel("receive SIGINT, SIGTERM and SIGHUP by a descriptor", errno)
+        };
+        let mut signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+        if !handler::is_ignored(Signal::SIGHUP).map_err(error)? {
+            signals.add(Signal::SIGHUP);
+        }
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         // The descriptor first: when that fails, nothing has been blocked.
-        let descriptor = SignalFd::with_flags(&stop_set(), flags).map_err(error)?;
-        stop_set().thread_block().map_err(error)?;
-        Ok(Self { descriptor })
+        let descriptor = SignalFd::with_flags(&signals, flags).map_err(error)?;
+        signals.thread_block().map_err(error)?;
+        handler::forget_arrivals();
+        Ok(Self {
+            descriptor,
+            signals,
+        })
     }
 
     /// The next signal that has arrived, or `None` when there is none.
@@ -36,10 +74,14 @@ impl StopSignals {
     /// # Errors
     /// When the descriptor can't be read.
     pub fn take(&self) -> Result<Option<Signal>, SystemError> {
+        Ok(self.take_with_arrival()?.map(|(signal, _)| signal))
+    }
+
+    fn take_with_arrival(&self) -> Result<Option<(Signal, Arrival)>, SystemError> {
         loop {
             return match self.descriptor.read_signal() {
                 Ok(Some(info)) => match Signal::try_from(info.ssi_signo as i32) {
-                    Ok(signal) => Ok(Some(signal)),
+                    Ok(signal) => Ok(Some((signal, handler::arrived(MonotonicClock.now())))),
                     Err(_) => continue,
                 },
                 Ok(None) => Ok(None),
@@ -49,27 +91,59 @@ impl StopSignals {
         }
     }
 
-    /// Gives both signals their default meaning back: from now on one of them ends the process at once, and so does
-    /// one that has arrived and was not taken.
+    /// Enters the last stage: from now on nothing looks at the descriptor any more, system calls are not interrupted,
+    /// echoes do nothing, and any other signal but the first ends the process by its default action, after a word on
+    /// standard error of what it leaves; `leaves_links` says whether that is links. What has arrived and was not taken
+    /// counts as the first.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn restore(&self) -> Result<(), SystemError> {
-        let error = |errno: Errno| {
-            SystemError::kernel("give SIGINT and SIGTERM their default meaning", errno)
-        };
-        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-        for signal in STOP {
-            #[allow(unsafe_code)]
-            // SAFETY: the default action installs no handler, so no code of ours runs in a signal's context.
-            unsafe { sigaction(signal, &default) }.map_err(error)?;
-        }
-        stop_set().thread_unblock().map_err(error)
+    pub fn guard_end(&self, leaves_links: bool) -> Result<(), SystemError> {
+        let error = |errno: Errno| SystemError::kernel("handle SIGINT, SIGTERM and SIGHUP", errno);
+        handler::install(&self.signals, leaves_links).map_err(error)?;
+        while self.take()?.is_some() {}
+        self.signals.thread_unblock().map_err(error)
     }
-}
 
-fn stop_set() -> SigSet {
-    STOP.into_iter().collect()
+    /// Waits until `descriptor` is readable, a signal arrives, or it is `until`, in either stage.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn wait_for(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        until: Option<Instant>,
+    ) -> Result<Waited, SystemError> {
+        let error = |errno: Errno| SystemError::kernel("wait for a process or a signal", errno);
+        let _collecting = Collecting::begin(&self.signals).map_err(error)?;
+        loop {
+            while let Some((signal, arrival)) = self.take_with_arrival()? {
+                if arrival != Arrival::Echo {
+                    return Ok(Waited::Signal(signal));
+                }
+            }
+            let timeout = match until {
+                None => PollTimeout::NONE,
+                Some(until) => match until - MonotonicClock.now() {
+                    Duration::ZERO => return Ok(Waited::TimeOut),
+                    // Rounded up, so as not to ask again and again within the last millisecond.
+                    left => PollTimeout::try_from(left + Duration::from_millis(1))
+                        .unwrap_or(PollTimeout::MAX),
+                },
+            };
+            let mut descriptors = [
+                PollFd::new(descriptor, PollFlags::POLLIN),
+                PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut descriptors, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(error(errno)),
+            }
+            if descriptors[0].any().unwrap_or(true) {
+                return Ok(Waited::Ready);
+            }
+        }
+    }
 }
 
 impl AsRawFd for StopSignals {
@@ -78,36 +152,25 @@ impl AsRawFd for StopSignals {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mio::unix::SourceFd;
-    use mio::{Interest, Token};
-    use nix::sys::signal::raise;
+/// The signals are blocked, so that the descriptor has them; dropped, they are as they were before.
+struct Collecting {
+    before: SigSet,
+}
 
-    #[test]
-    fn stop_signals_are_read_instead_of_ending_the_process() {
-        let signals = StopSignals::new().unwrap();
-        let mut poll = mio::Poll::new().unwrap();
-        let mut events = mio::Events::with_capacity(4);
-        poll.registry()
-            .register(
-                &mut SourceFd(&signals.as_raw_fd()),
-                Token(3),
-                Interest::READABLE,
-            )
-            .unwrap();
-        assert_eq!(signals.take().unwrap(), None);
-        for signal in STOP {
-            raise(signal).unwrap(); // to this thread alone
-            poll.poll(&mut events, Some(std::time::Duration::from_secs(10)))
-                .unwrap();
-            assert_eq!(events.iter().count(), 1);
-            assert_eq!(signals.take().unwrap(), Some(signal));
-            assert_eq!(signals.take().unwrap(), None);
-        }
-        signals.restore().unwrap();
-        let mask = SigSet::thread_get_mask().unwrap();
-        assert!(!STOP.into_iter().any(|signal| mask.contains(signal)));
+impl Collecting {
+    fn begin(signals: &SigSet) -> Result<Collecting, Errno> {
+        let before = SigSet::thread_get_mask()?;
+        signals.thread_block()?;
+        Ok(Collecting { before })
     }
 }
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        // It was the mask before, so the kernel has taken it before.
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -596,11 +596,9 @@ fn the_time_that_a_neighbour_takes_to_answer_is_not_the_tools() {
     // Due at 0 and 1 ms, handed over 1 ms late each; the neighbour answers at 20 ms, and both are sent at 23 ms.
     ping(&mut bench, ms(0), ms(1));
     ping(&mut bench, ms(1), ms(2));
-    bench
-        .vm
-        .neighbours
-        .learn(ms(20), PEER.into(), PEER_MAC, false)
-        .map(|(_, pings)| bench.vm.resolve(ms(20), pings));
+    let found = &mut bench.vm.neighbours;
+    let (_, pings) = found.learn(ms(20), PEER.into(), PEER_MAC, false).unwrap();
+    bench.vm.resolve(ms(20), pings);
     for (sequence, due, ready) in [(0, ms(0), ms(19)), (1, ms(1), ms(19))] {
         let id = PingId {
             session: bench.session,

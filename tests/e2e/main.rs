@@ -18,6 +18,7 @@ mod refusals;
 mod report;
 mod rights;
 mod scale;
+mod signals;
 mod usage;
 mod vlan;
 mod witnesses;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tap_reactor::experiment::AddressPlan;
 use tap_reactor::fabric::{Fabric, Read, Station, Write};
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor, Phase, Step};
-use tap_reactor::load::{Arrivals, Pacing, PhaseLoad};
+use tap_reactor::load::{Arrivals, Pacing, PhaseLoad, Start};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
@@ -113,7 +113,7 @@ impl Pairs {
             pacing: Pacing::Window(1),
             arrivals: Arrivals::Uniform,
             count: Some(count),
-            start_jitter: Duration::ZERO,
+            start: Start::Spread,
         };
         let phase = Phase {
             name: String::new(),

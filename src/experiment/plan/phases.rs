@@ -8,7 +8,7 @@ use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{PACING, Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
-use crate::load::{Arrivals, Pacing, PhaseLoad};
+use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::vm::{MAX_OUTSTANDING, VmId};
 
 /// Time between two pings of a flow when nothing else is said.
@@ -104,9 +104,7 @@ fn add_phases(
     let pacing = pacing(settings)?;
     let arrivals = arrivals(settings, &pacing)?;
     let count = count(settings)?;
-    let start_jitter = settings
-        .get("jitter-start")
-        .map_or(Ok(Duration::ZERO), Setting::duration)?;
+    let start = start(settings)?;
     let name = match settings.get("name") {
         Some(name) if !is_only => name.text.clone(),
         _ if is_only => String::new(),
@@ -122,7 +120,7 @@ fn add_phases(
         pacing: pacing.first(),
         arrivals,
         count,
-        start_jitter,
+        start,
     };
     if let Some(warmup) = settings.get("warmup").map(Setting::duration).transpose()? {
         let load = PhaseLoad {
@@ -266,10 +264,20 @@ fn arrivals(settings: &Settings, sending: &Sending<'_>) -> Result<Arrivals, Sett
     }
 }
 
+/// When the flows' first pings are due.
+fn start(settings: &Settings) -> Result<Start, SettingError> {
+    match settings.get("jitter-start") {
+        None => Ok(Start::Spread),
+        Some(setting) if setting.text == "0" => Ok(Start::Within(Duration::ZERO)),
+        Some(setting) => setting.duration_or_none().map(Start::Within),
+    }
+}
+
 /// A load without pings was not meant, whether it could be or not.
 fn check_unused(settings: &Settings, world: &World<'_>) -> Result<(), SettingError> {
     let sending = pacing(settings)?;
     arrivals(settings, &sending)?;
+    start(settings)?;
     count(settings)?;
     world.payload_length(VmId(0), settings.get("size"), IpVersion::V4)?;
     let unused = PACING.iter().chain(&[

@@ -445,6 +445,10 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--ping vm0:vm1 --ramp 1:2:3 --duration 1s --count 1",
             "not allowed beside a count",
         ),
+        (
+            "--ping vm0:vm1 --jitter-start no",
+            "allowed are times such as",
+        ),
         ("--seed -1", "--seed -1: allowed is a whole number"),
         ("--static-neighbours maybe", "allowed is true or false"),
     ];
@@ -626,4 +630,45 @@ fn what_the_vms_do_unasked_is_told_too() {
         !plain.contains("the VMs ") && !plain.contains("wait"),
         "{plain}"
     );
+}
+
+#[test]
+fn a_dry_run_says_how_first_pings_lie_and_which_flows_have_none() {
+    for (line, expected) in [
+        (
+            "--ping vm0:vm1 --interval 10ms --duration 1s",
+            "1 flows, one ping each every 10ms (100 pings/s in all), for 1s, 100 pings\n",
+        ),
+        (
+            "--vms 4 --ping ring --interval 10ms --duration 1s",
+            "every 10ms (400 pings/s in all), spread over it, for 1s, 400 pings\n",
+        ),
+        (
+            "--vms 4 --ping ring --jitter-start 0 --count 3",
+            "every 10ms (400 pings/s in all), all at once, 12 pings\n",
+        ),
+        (
+            "--vms 4 --ping ring --jitter-start 1s --count 3",
+            "(400 pings/s in all), the first within 1s at random, 12 pings\n",
+        ),
+        (
+            "--vms 8 --ping ring --interval 8s --duration 3s",
+            "(1 pings/s in all), spread over it, for 3s, 3 pings, none of 5 flows\n",
+        ),
+        (
+            "--vms 4 --ping ring --interval 10ms --arrivals poisson --duration 1s",
+            "(400 pings/s in all), Poisson arrivals per flow, for 1s, 400 pings\n",
+        ),
+        (
+            "--vms 4 --ping ring --rate 400 --arrivals poisson --duration 1s",
+            "400 pings/s in all, Poisson arrivals in total, for 1s, 400 pings\n",
+        ),
+        (
+            "--vms 4 --ping ring --window 2 --jitter-start 10ms",
+            "as fast as replies come, the first within 10ms at random, pings without end\n",
+        ),
+    ] {
+        let text = super::super::describe(&flags(line).unwrap());
+        assert!(text.contains(expected), "{line}: {text}");
+    }
 }

@@ -95,6 +95,19 @@ enum Operator {
     Equal,
 }
 
+/// How a ping ends that is not answered as it should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Judged {
+    /// No reply came in time.
+    Lost,
+    /// It was not sent, because its neighbour did not answer.
+    Unresolved,
+    /// The reply carried another payload.
+    Corrupt,
+    /// Somebody reported it undeliverable.
+    Errored,
+}
+
 /// What came of an [`Expectation`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Outcome {
@@ -114,6 +127,18 @@ impl Expectation {
             expectation: self.text.clone(),
             found: found.map(|found| self.figure.show(found)),
             holds: found.is_some_and(|found| self.operator.holds(found, self.value)),
+        }
+    }
+
+    /// Whether it says how many pings may end so, so that it alone decides about them.
+    pub fn judges(&self, how: Judged) -> bool {
+        match self.figure {
+            Figure::Loss | Figure::Count(Count::Received) => true,
+            Figure::Count(Count::Lost) => how == Judged::Lost,
+            Figure::Count(Count::Unresolved) => how == Judged::Unresolved,
+            Figure::Count(Count::Corrupt) => how == Judged::Corrupt,
+            Figure::Count(Count::Errored) => how == Judged::Errored,
+            Figure::Count(_) | Figure::Rate | Figure::Latency(..) => false,
         }
     }
 }

@@ -1,0 +1,87 @@
+//! Why a run is not what was asked for: what decides between the exit statuses 0 and 1, beside the user's expectations.
+
+use crate::experiment::Experiment;
+use crate::reactor::End;
+use crate::record::DropReason;
+use crate::report::{Expectation, Judged, Report};
+
+/// Frames that the tool or the kernel did not carry as they should have, and what to call them.
+const DROPS: [(DropReason, &str); 6] = [
+    (
+        DropReason::TooManyOutstanding,
+        "pings not sent because their flow had too many on their way",
+    ),
+    (DropReason::QueueFull, "frames refused by a full queue"),
+    (
+        DropReason::LinkDown,
+        "frames refused by a TAP that was down",
+    ),
+    (DropReason::Refused, "frames refused by the kernel"),
+    (DropReason::ReadFailed, "failed reads of a TAP"),
+    (
+        DropReason::TapQueue,
+        "frames that overflowed the queue of a TAP before they were read",
+    ),
+];
+
+/// What is amiss with a run that was asked to ping, one thing each, for a person. Nothing is amiss if at least one ping was
+/// sent and every ping that was sent is answered; which pings may fail, an expectation about them decides alone.
+pub(super) fn shortcomings(
+    experiment: &Experiment,
+    report: &Report,
+    end: Option<End>,
+    expectations: &[Expectation],
+) -> Vec<String> {
+    if experiment.flows.is_empty() {
+        return Vec::new();
+    }
+    let mut amiss = Vec::new();
+    let mut count = |number: u64, what: &str| {
+        if number > 0 {
+            amiss.push(format!("{what}: {number}"));
+        }
+    };
+    let totals = &report.totals;
+    let is_judged = |what| expectations.iter().any(|expected| expected.judges(what));
+    for (judged, pings, what) in [
+        (Judged::Lost, totals.lost, "pings not answered"),
+        (
+            Judged::Unresolved,
+            totals.unresolved,
+            "pings not sent because their neighbour did not answer",
+        ),
+        (
+            Judged::Corrupt,
+            totals.corrupt,
+            "pings answered with another payload",
+        ),
+        (
+            Judged::Errored,
+            totals.errored,
+            "pings reported undeliverable",
+        ),
+    ] {
+        if !is_judged(judged) {
+            count(pings, what);
+        }
+    }
+    count(totals.unsent, "pings that were due and not sent in time");
+    for (reason, what) in DROPS {
+        // The queues of a simulated switch are part of the network that was asked for.
+        if reason != DropReason::TapQueue || !experiment.is_simulated() {
+            count(report.drops.get(reason), what);
+        }
+    }
+    if totals.attempted() == 0 {
+        amiss.push("no ping was sent".to_owned());
+    }
+    if let (Some(End::Signal(signal)), Some(planned)) = (end, experiment.planned_pings())
+        && totals.attempted() < planned
+    {
+        let sent = totals.attempted();
+        amiss.push(format!(
+            "{signal} came when {sent} of {planned} pings had been sent"
+        ));
+    }
+    amiss
+}

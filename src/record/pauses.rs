@@ -1,0 +1,48 @@
+//! The times during which the process did not run although it had something to do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Instant;
+
+/// A time during which the process did not run although it had something to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    /// When it may have begun.
+    pub from: Instant,
+    /// When it was over.
+    pub to: Instant,
+    /// How long it took, in nanoseconds: at most from `from` to `to`.
+    pub nanos: u64,
+    /// The part of that during which others had the processor; the rest the process was stopped, or its machine was.
+    pub run_delay: u64,
+}
+
+/// What pauses of the process did to a run. What is measured across one is neither the network's nor the tool's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Pauses {
+    /// How many there were: half a millisecond or more each.
+    pub count: u64,
+    /// How long they took together, in nanoseconds.
+    pub total_ns: u64,
+    /// How long the longest took, in nanoseconds.
+    pub longest_ns: u64,
+    /// The part of `total_ns` during which others had the processor; the rest the process was stopped, or the machine was.
+    pub run_delay_ns: u64,
+    /// Pings answered that were on their way during one. Their rtt is not in the histogram of rtt.
+    pub answered: u64,
+    /// Pings lost that were on their way during one.
+    pub lost: u64,
+}
+
+impl Pauses {
+    /// Takes in one pause.
+    pub(super) fn add(&mut self, pause: Pause) {
+        let Pause {
+            nanos, run_delay, ..
+        } = pause;
+        self.count += 1;
+        self.total_ns = self.total_ns.saturating_add(nanos);
+        self.longest_ns = self.longest_ns.max(nanos);
+        self.run_delay_ns = self.run_delay_ns.saturating_add(run_delay);
+    }
+}

@@ -1,0 +1,136 @@
+//! What happens to a signal that nothing reads: the handler of a run's last stage, and when the first signal came.
+//!
+//! All that the handler does is async-signal-safe (`signal-safety(7)`): atomics, `clock_gettime`, `poll`, `write`,
+//! `sigaction`, `raise`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+
+use super::ECHO;
+use crate::time::{Clock, Instant, MonotonicClock};
+
+/// When the first signal arrived; 0 before it has.
+static FIRST: AtomicU64 = AtomicU64::new(0);
+/// Whether the lab's links stay if the process ends now.
+static LEAVES_LINKS: AtomicBool = AtomicBool::new(false);
+
+/// What a signal is among those that have arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Arrival {
+    First,
+    /// Came with the first one, or so soon after it that it asks for nothing else.
+    Echo,
+    /// Somebody does not want to wait.
+    Later,
+}
+
+/// Takes note that a signal arrived at `now`.
+pub(super) fn arrived(now: Instant) -> Arrival {
+    arrived_after(&FIRST, now)
+}
+
+fn arrived_after(first: &AtomicU64, now: Instant) -> Arrival {
+    let nanos = now.as_nanos().max(1);
+    match first.compare_exchange(0, nanos, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => Arrival::First,
+        Err(first) if now - Instant::from_nanos(first) <= ECHO => Arrival::Echo,
+        Err(_) => Arrival::Later,
+    }
+}
+
+/// Begins anew: no signal has arrived.
+pub(super) fn forget_arrivals() {
+    FIRST.store(0, Ordering::Relaxed);
+}
+
+/// Whether the process ignores `signal`.
+pub(super) fn is_ignored(signal: Signal) -> Result<bool, Errno> {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    #[allow(unsafe_code)]
+    // SAFETY: without a new action the call only writes the present one to where it is told, which is large enough.
+    let action = unsafe {
+        Errno::result(libc::sigaction(
+            signal as libc::c_int,
+            std::ptr::null(),
+            action.as_mut_ptr(),
+        ))?;
+        action.assume_init()
+    };
+    Ok(action.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Has the handler take each of `signals` that is not blocked.
+pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<(), Errno> {
+    LEAVES_LINKS.store(leaves_links, Ordering::Relaxed);
+    // SA_RESTART, so that no system call is left half done; the whole set, so that the handler is not called within itself.
+    let action = SigAction::new(
+        SigHandler::Handler(on_signal),
+        SaFlags::SA_RESTART,
+        *signals,
+    );
+    for signal in signals.iter() {
+        #[allow(unsafe_code)]
+        // SAFETY: the handler does nothing that is not async-signal-safe.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+extern "C" fn on_signal(number: libc::c_int) {
+    let before = Errno::last();
+    if arrived(MonotonicClock.now()) == Arrival::Later
+        && let Ok(signal) = Signal::try_from(number)
+    {
+        end_by(signal);
+    }
+    before.set();
+}
+
+/// Says what is left behind, and has the kernel end the process as soon as the handler returns.
+fn end_by(signal: Signal) {
+    let words: &[u8] = match LEAVES_LINKS.load(Ordering::Relaxed) {
+        true => b"\ntap-reactor: ended at once; links are left behind, for tap-reactor clean\n",
+        false => b"\ntap-reactor: ended at once, before it was done\n",
+    };
+    let stderr = std::io::stderr();
+    let stderr = std::os::fd::AsFd::as_fd(&stderr);
+    // Where nobody reads what is written, a write would hold up the end.
+    let mut room = [PollFd::new(stderr, PollFlags::POLLOUT)];
+    if poll(&mut room, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+        let _ = nix::unistd::write(stderr, words);
+    }
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    #[allow(unsafe_code)]
+    // SAFETY: the default action runs no code of ours.
+    let _ = unsafe { sigaction(signal, &default) };
+    let _ = raise(signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_within_two_seconds_after_the_first_signal_is_its_echo() {
+        let second = 1_000_000_000;
+        let first = AtomicU64::new(0);
+        for (at, expected) in [
+            (5 * second, Arrival::First),
+            (5 * second, Arrival::Echo),
+            (6 * second, Arrival::Echo),
+            (7 * second, Arrival::Echo),
+            (7 * second + 1, Arrival::Later),
+            (8 * second, Arrival::Later),
+        ] {
+            assert_eq!(
+                arrived_after(&first, Instant::from_nanos(at)),
+                expected,
+                "{at}"
+            );
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Signals at any moment of a run: each takes effect, and the report and the clean-up happen.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::libc::O_NONBLOCK;
+use nix::sys::signal::Signal;
+use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::lab::{Lab, Running, TAP_REACTOR, now, succeed, wait_until};
+
+/// Pings for longer than any test.
+const ENDLESS: &str = "--netns host --vms 4 --ping ring --interval 5ms";
+
+fn with_hook(hook: &str, arguments: &str) -> Vec<String> {
+    let words = format!("{TAP_REACTOR} --netns host --fabric none {arguments} --hook");
+    let words = words.split_whitespace().chain([hook]);
+    words.map(str::to_owned).collect()
+}
+
+fn start(lab: &Lab, command: &[String]) -> Running {
+    lab.start(&command.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn read_report(directory: &TempDir) -> Value {
+    let report = std::fs::read(directory.path().join("r.json")).expect("a report was written");
+    serde_json::from_slice(&report).expect("a report in JSON")
+}
+
+#[test]
+fn signals_that_follow_the_first_lose_neither_the_report_nor_the_clean_up() {
+    let lab = Lab::new();
+    let table: [&[Signal]; 4] = [
+        &[SIGTERM, SIGTERM],
+        &[SIGINT, SIGTERM, SIGINT],
+        &[SIGHUP, SIGHUP],
+        &[SIGINT, SIGINT, SIGINT, SIGTERM, SIGHUP],
+    ];
+    for signals in table.iter().cycle().take(3 * table.len()) {
+        let directory = TempDir::new().expect("a directory");
+        let file = directory.path().join("r.json");
+        let mut run = lab.start_tap_reactor(&format!("{ENDLESS} --report {}", file.display()));
+        lab.wait_until_vm_sent(&mut run, "tap0", 20);
+        for signal in *signals {
+            run.signal(*signal);
+        }
+        let run = run.wait();
+        assert!(run.status < 2, "{signals:?}: {run:?}");
+        let report = read_report(&directory);
+        assert_eq!(report["interrupted"], true, "{signals:?}");
+        assert!(
+            report["totals"]["received"].as_u64() >= Some(15),
+            "{report}"
+        );
+        assert_eq!(lab.link_names(), [""; 0], "{signals:?}");
+    }
+}
+
+#[test]
+fn a_hangup_that_was_ignored_at_the_start_goes_on_being_ignored() {
+    let lab = Lab::new();
+    let script = format!("trap '' HUP; exec {TAP_REACTOR} {ENDLESS} --json");
+    let mut run = lab.start(&["sh", "-c", &script]);
+    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    run.signal(SIGHUP);
+    let sent = lab.frames("tap0").expect("tap0").sent_by_vm;
+    lab.wait_until_vm_sent(&mut run, "tap0", sent + 100);
+    run.signal(SIGINT);
+    let run = run.wait();
+    assert!(run.status < 2, "{run:?}");
+    assert_eq!(lab.link_names(), [""; 0]);
+}
+
+#[test]
+fn a_signal_more_than_two_seconds_after_the_first_ends_at_once_and_says_what_it_leaves() {
+    let lab = Lab::new();
+    let directory = TempDir::new().expect("a directory");
+    let full = directory.path().join("full");
+    succeed(Command::new("mkfifo").arg(&full));
+    // Standard output takes nothing, so that the run hangs when it prints its report.
+    let mut pipe = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(O_NONBLOCK)
+        .open(&full)
+        .expect("open a FIFO");
+    while pipe.write(&[0; 4096]).is_ok() {}
+    let script = format!("exec {TAP_REACTOR} {ENDLESS} --json >{}", full.display());
+    let mut run = lab.start(&["sh", "-c", &script]);
+    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    run.signal(SIGINT);
+    let first = now();
+    run.wait_until_it_says("ending");
+    run.signal(SIGTERM);
+    wait_until("two seconds to pass", || {
+        (now() - first > Duration::from_millis(2500)).then_some(())
+    });
+    run.expect_alive();
+    run.signal(SIGTERM);
+    let run = run.wait();
+    assert_eq!(run.status, 128 + SIGTERM as i32, "{run:?}");
+    assert!(
+        run.stderr
+            .ends_with("ended at once; links are left behind, for tap-reactor clean\n"),
+        "{run:?}"
+    );
+    assert!(lab.link_names().contains(&"br0".to_owned()));
+}
+
+#[test]
+fn a_signal_ends_a_hook_that_hangs_and_then_the_run() {
+    for (event, other) in [("up", "down"), ("down", "up")] {
+        // The second does not heed SIGTERM.
+        for trap in ["", "trap '' TERM;"] {
+            let lab = Lab::new();
+            let hook = format!(
+                "echo $TAP_REACTOR_EVENT begins; case $TAP_REACTOR_EVENT in \
+                 {event}) {trap} sleep 1000; sleep 1000;; {other}) ;; esac"
+            );
+            let arguments = "--ping vm0:10.77.99.99 --count 1 --timeout 1ms --json";
+            let mut run = start(&lab, &with_hook(&hook, arguments));
+            run.wait_until_it_says(&format!("{event} begins"));
+            run.signal(SIGTERM);
+            run.signal(SIGTERM);
+            let run = run.wait().expect_status(1);
+            let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+            assert_eq!(report["interrupted"], event == "up", "{event}");
+            // Who was told that the lab is up is told that it goes.
+            assert!(run.stderr.contains("down begins"), "{run:?}");
+            assert_eq!(lab.link_names(), [""; 0], "{event}");
+            let left = succeed(Command::new("ip").args(["netns", "pids", lab.name()]));
+            assert_eq!(left, "", "{event}: what the hook had started goes on");
+        }
+    }
+}
+
+#[test]
+fn a_hook_gets_the_signals_that_the_program_got() {
+    let lab = Lab::new();
+    let hook = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
+    // Beside the hook, the same command as the program's own parent would have run it.
+    let witness = ["sh", "-c", hook].map(str::to_owned).to_vec();
+    let run_with_usr1_ignored = |words: &[String]| {
+        let mut command = vec!["sh", "-c", "trap '' USR1; exec \"$@\"", "sh"];
+        command.extend(words.iter().map(String::as_str));
+        lab.run(&command).expect_status(0)
+    };
+    let masks = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("Sig"));
+        lines.map(str::to_owned).collect()
+    };
+    let expected = masks(&run_with_usr1_ignored(&witness).stdout);
+    let run = run_with_usr1_ignored(&with_hook(hook, "--duration 1ms"));
+    assert_eq!(expected.len(), 2);
+    // Of the hook when the lab is up, and of that when it goes.
+    assert_eq!(
+        masks(&run.stderr),
+        [&expected[..], &expected[..]].concat(),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn what_a_hook_leaves_in_the_background_is_not_waited_for() {
+    let lab = Lab::new();
+    let hook = "sleep 1000 & echo $TAP_REACTOR_EVENT; exit 0";
+    let run = start(&lab, &with_hook(hook, "--duration 1ms")).wait();
+    assert_eq!(run.expect_status(0).stderr.matches("down").count(), 1);
+    assert_eq!(lab.link_names(), [""; 0]);
+}
