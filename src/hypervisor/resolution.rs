@@ -177,7 +177,9 @@ impl<F: Fabric> Hypervisor<F> {
         self.resolution.queue.clear();
         self.resolution.late.clear();
         self.resolution.late_until.clear();
-        if let Some(stage) = self.resolution.stage.take() {
+        if let Some(stage) = self.resolution.stage.take()
+            && stage.asked > 0
+        {
             self.recorder.searched_neighbours(NeighbourSearch {
                 asked: stage.asked,
                 found: stage.found,

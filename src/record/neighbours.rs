@@ -14,3 +14,15 @@ pub struct NeighbourSearch {
     /// How long it took, in nanoseconds.
     pub elapsed_ns: u64,
 }
+
+impl NeighbourSearch {
+    /// This search and another, one after the other.
+    pub fn and(self, other: NeighbourSearch) -> NeighbourSearch {
+        NeighbourSearch {
+            asked: self.asked.saturating_add(other.asked),
+            found: self.found.saturating_add(other.found),
+            missing: self.missing.saturating_add(other.missing),
+            elapsed_ns: self.elapsed_ns.saturating_add(other.elapsed_ns),
+        }
+    }
+}
