@@ -213,7 +213,8 @@ fn vms_ask_before_the_first_ping_or_get_help_where_that_would_take_more_than_a_s
 
 #[test]
 fn neighbours_are_asked_for_so_many_at_once_and_not_for_ever() {
-    let cases: [(&str, u64, Option<(u32, u64)>); 12] = [
+    type First = Option<(u32, u64)>;
+    let cases: [(&str, u64, First); 12] = [
         // Requests, and of those at once, and how long at most, in milliseconds.
         ("--vms 2 --ping vm0:vm1", 1, Some((64, 1_200))),
         (
