@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, PhaseReport, Report, place};
-use crate::record::{Addresses, Conflict, DropReason, Drops, Latency, LatencySummary, Totals};
+use crate::record::{Addresses, Conflict, DropReason, Drops, Latency, Metric, Totals};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -24,14 +24,14 @@ const ROWS: usize = 20;
 pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
     flows(report, out)?;
     overview(report, out)?;
-    if report.flow_count > 0 || report.lease_ns.count > 0 {
+    if report.flow_count > 0 || report.summaries[Metric::Lease].count > 0 {
         latencies(report, out)?;
     }
     if !report.phases.is_empty() {
         phases(&report.phases, out)?;
     }
-    histogram("rtt", &report.histograms.rtt, out, width)?;
-    histogram("lease", &report.histograms.lease, out, width)?;
+    histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
+    histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
     if !report.errors.is_empty() {
         writeln!(out)?;
@@ -221,27 +221,17 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let rows: [(&str, &LatencySummary); 11] = [
-        ("rtt", &report.rtt_ns),
-        ("  in leaf", &report.rtt_within_leaf_ns),
-        ("  across", &report.rtt_across_leaves_ns),
-        ("response", &report.response_ns),
-        ("lateness", &report.lateness_ns),
-        ("resolution", &report.resolution_ns),
-        ("resolution6", &report.resolution6_ns),
-        ("lease", &report.lease_ns),
-        ("first ping", &report.first_ns),
-        ("boot", &report.boot_ns),
-        ("lag", &report.lag_ns),
-    ];
+    let widest = Metric::ALL.iter().map(|metric| metric.name().len()).max();
+    let width = widest.unwrap_or(0);
     writeln!(out)?;
-    write!(out, "{:<11}{:>9}", "", "count")?;
+    write!(out, "{:<width$}{:>9}", "", "count")?;
     for title in ["min", "p50", "p90", "p99", "p99.9", "max"] {
         write!(out, "{title:>9}")?;
     }
     writeln!(out)?;
-    for (name, summary) in rows.into_iter().filter(|(_, summary)| summary.count > 0) {
-        write!(out, "{name:<11}{:>9}", count(summary.count))?;
+    let measured = report.summaries.iter().filter(|(_, of)| of.count > 0);
+    for (metric, summary) in measured {
+        write!(out, "{metric:<width$}{:>9}", count(summary.count))?;
         for value in [
             summary.min,
             summary.p50,
@@ -272,8 +262,8 @@ fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
             rate(phase.sent_per_s),
             rate(phase.rate_per_s),
             percent(phase.totals.loss()),
-            span_or_dash(phase.rtt_ns.p50),
-            span_or_dash(phase.response_ns.p99),
+            span_or_dash(phase.summaries[Metric::Rtt].p50),
+            span_or_dash(phase.summaries[Metric::Response].p99),
             percent(phase.verdict.busy_share),
         ] {
             write!(out, "{value:>11}")?;
