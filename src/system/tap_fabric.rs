@@ -23,6 +23,7 @@ use super::name_watch::NameWatch;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
 use super::new_lab::check_free;
+use super::overflow::Reading;
 use super::prepared::check_prepared_lab;
 use super::sysctl;
 use super::xdp::XdpSwitch;
@@ -71,6 +72,8 @@ pub struct TapFabric {
     has_disciplines: bool,
     /// Where the last frame that was written goes.
     last_destination: [u8; 6],
+    /// What the counters said of VMs that have left.
+    departed: Vec<(VmId, Reading)>,
     /// Hears of what others do to the links, once it is [wanted](TapFabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
@@ -126,6 +129,7 @@ impl TapFabric {
             namespace,
             has_disciplines: true,
             last_destination: [0; 6],
+            departed: Vec::new(),
             monitor: None,
             name_watch: None,
             lab,

@@ -37,25 +37,27 @@ impl Fabric for TapFabric {
             return Err(SystemError::refused(operation(), why));
         }
         let made = match self.carrier {
-            Carrier::Prepared(bridge) => {
-                attach_tap(&mut self.netlink, &self.lab, bridge, &name).map(|tap| (tap, 0))
-            }
-            _ => self.make_tap(vm, &name, station),
+            Carrier::Prepared(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
+                .map(|(tap, dropped_before)| (tap, 0, dropped_before)),
+            _ => self
+                .make_tap(vm, &name, station)
+                .map(|(tap, place)| (tap, place, 0)),
         };
-        let made = made.and_then(|(tap, place)| {
+        let made = made.and_then(|(tap, place, dropped_before)| {
             register(&self.registry, vm, &tap)
                 .map_err(|error| SystemError::io(operation(), &error))?;
             if !self.lab.attach {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
-            Ok((tap, place))
+            Ok(Port::new(tap, place, dropped_before))
         });
-        let (tap, place) = made.inspect_err(|_| self.filter.remove(vm))?;
+        let port = made.inspect_err(|_| self.filter.remove(vm))?;
         if self.taps.len() <= vm.index() {
             self.taps.resize_with(vm.index() + 1, || None);
         }
-        self.taps[vm.index()] = Some(Port::new(tap, place));
+        let place = port.place;
+        self.taps[vm.index()] = Some(port);
         if let Carrier::Bridges(bridges) = &mut self.carrier {
             bridges.joined(place);
         }
@@ -79,6 +81,8 @@ impl Fabric for TapFabric {
     /// Holds up the caller for 20 ms, and half a millisecond more for each VM: the kernel waits for its own readers of a
     /// link before it removes it (`synchronize_net()`), once for all that go together.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
+        // Where the kernel does not tell, nobody knows what they did not get.
+        let _ = self.keep_counters(vms);
         let mut leaving: Vec<Port> = vms
             .iter()
             .filter_map(|vm| self.taps.get_mut(vm.index()).and_then(Option::take))
