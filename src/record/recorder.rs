@@ -7,9 +7,10 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Metric, Pause, Pauses, Scope,
-    Totals,
+    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, Metric, Pause, Pauses,
+    Scope, Totals,
 };
+use crate::fabric::LinkEvent;
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
@@ -58,6 +59,7 @@ pub struct Recorder {
     pauses: Pauses,
     /// The last pause, from when to when.
     pause: (Instant, Instant),
+    links: Links,
 }
 
 impl Recorder {
@@ -76,6 +78,7 @@ impl Recorder {
             addresses: Addresses::default(),
             pauses: Pauses::default(),
             pause: (Instant::ZERO, Instant::ZERO),
+            links: Links::default(),
         }
     }
 
@@ -306,6 +309,16 @@ impl Recorder {
         work.spin = work.spin.saturating_add(nanos);
     }
 
+    /// The run begins at `now`: changes of links are told from here on.
+    pub fn watch_links(&mut self, now: Instant) {
+        self.links.begin(now);
+    }
+
+    /// Somebody else changed a link of the run's; it was seen at `at`. Belongs to the run as a whole, a warm-up included.
+    pub fn link_changed(&mut self, at: Instant, event: LinkEvent) {
+        self.links.changed(at, event);
+    }
+
     /// The process was paused. Belongs to the run as a whole, a warm-up included.
     pub fn paused(&mut self, pause: Pause) {
         self.pauses.add(pause);
@@ -387,6 +400,11 @@ impl Recorder {
     /// Dropped frames by reason.
     pub const fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// What became of the run's links by somebody else's hand.
+    pub const fn links(&self) -> &Links {
+        &self.links
     }
 
     /// What pauses of the process did to the run.
