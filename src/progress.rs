@@ -105,8 +105,10 @@ impl Progress {
         };
         let left = match (self.time, done) {
             (Some(time), _) => Some(time.saturating_sub(elapsed)),
-            (None, done) if done > 0.0 => Some(elapsed.mul_f64((1.0 / done - 1.0).max(0.0))),
-            _ => None,
+            (None, done) => {
+                let left = elapsed.as_secs_f64() * (1.0 / done - 1.0).max(0.0);
+                Duration::try_from_secs_f64(left).ok()
+            }
         };
         let rtt = phase.rtt().summary();
         let name = phase.name();
