@@ -3,7 +3,7 @@
 
     check-hdr.py RUN.json
 
-Beside RUN.json must lie RUN.hlog, RUN.hgrm and RUN.response.hgrm of the same run. The implementation is `hdrhistogram`
+Beside RUN.json must lie RUN.hlog, RUN.hgrm and RUN.METRIC.hgrm of the same run, for each metric that it has. The implementation is `hdrhistogram`
 from PyPI (`pip install hdrhistogram`). Exit status 0: every count and percentile agrees; 1: some does not, and which.
 """
 
@@ -103,6 +103,10 @@ def check_log(check, path, report, histograms):
             started = report["started_unix_ms"] + second["start_ns"] / 1e6
             check.equal(f"{path.name}: begin of {second['start_ns']} ns", True, abs(line.get_start_time_stamp() - started) <= 1)
         check.equal(f"{path.name}: all {name}", counts(histograms[name]), counts(whole))
+    reader = HistogramLogReader(str(path), HdrHistogram(1, LONGEST, DIGITS))
+    while (line := reader.get_next_interval_histogram()) is not None:
+        if line.get_tag() not in (None, "response"):
+            check.equal(f"{path.name}: {line.get_tag()}", counts(histograms[line.get_tag()]), counts(line))
 
 
 def rows_of(path):
@@ -135,7 +139,9 @@ def main():
     histograms = check_document(check, report)
     check_log(check, path.with_suffix(".hlog"), report, histograms)
     check_table(check, path.with_suffix(".hgrm"), histograms["rtt"])
-    check_table(check, path.with_suffix(".response.hgrm"), histograms["response"])
+    for name, histogram in histograms.items():
+        if histogram.get_total_count():
+            check_table(check, path.with_suffix(f".{name}.hgrm"), histogram)
     for wrong in check.wrong:
         print(wrong)
     print(f"check-hdr: {check.agreed} figures agree, {len(check.wrong)} do not")

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
@@ -93,6 +94,19 @@ EXAMPLES:
     tap-reactor --vms 2 --ping vm0:vm1 --count 100
     tap-reactor --vms 100 --ping mesh --rate 20000 --duration 10s
     tap-reactor --vms 3 --netns lab --host-addr 10.77.0.1/16      (then: ip netns exec lab ping 10.77.0.2)";
+
+static REPORT_HELP: LazyLock<String> = LazyLock::new(|| {
+    let formats = report::Format::help();
+    format!("Write the report to a file, whose ending says the format: {formats}; repeatable")
+});
+
+static EXPECT_HELP: LazyLock<String> = LazyLock::new(|| {
+    let figures = report::expect::expected_figures();
+    format!(
+        "What the figures are expected to be, such as 'p99<200us', 'response.p99.9<2ms', 'loss<0.1%', 'rate>5000': \
+         {figures}; repeatable. One that is not met makes the exit status 1"
+    )
+});
 
 /// A network-only hypervisor in one thread: simulated VMs on TAP devices and a Linux bridge, which ping each other.
 #[derive(StructOpt, Debug)]
@@ -353,13 +367,10 @@ struct Arguments {
     #[structopt(long)]
     json: bool,
 
-    /// Write the report to a file, whose ending says the format: .json, .csv, .hgrm, .hlog or .html; repeatable
-    #[structopt(long, value_name = "PATH", number_of_values = 1)]
+    #[structopt(long, value_name = "PATH", number_of_values = 1, help = &REPORT_HELP)]
     report: Vec<String>,
 
-    /// What the figures are expected to be, such as 'p99<200us', 'response.p99.9<2ms', 'loss<0.1%', 'rate>5000';
-    /// repeatable. One that is not met makes the exit status 1
-    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1)]
+    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1, help = &EXPECT_HELP)]
     expect: Vec<String>,
 
     #[structopt(subcommand)]

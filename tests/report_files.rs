@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use tap_reactor::load::FlowId;
-use tap_reactor::record::{DropReason, Limits, Recorder};
+use tap_reactor::record::{DropReason, Limits, Metric, Recorder};
 use tap_reactor::report::{
     Context, Destination, FlowName, Report, check_file, write_comparison, write_file,
 };
@@ -151,21 +151,21 @@ fn a_stall_appears_in_response_whoever_stalls_and_rtt_and_lateness_tell_whose_it
         let report = stalling(generator);
         assert_eq!(report.totals.received, 10_000);
         let near = |found: u64, expected: u64| found.abs_diff(expected) <= 2;
-        assert!(near(slow(&report.histograms.response), 100));
+        assert!(near(slow(&report.histograms[Metric::Response]), 100));
         assert!(
-            near(slow(&report.histograms.rtt), in_rtt),
+            near(slow(&report.histograms[Metric::Rtt]), in_rtt),
             "generator: {generator}"
         );
         assert!(
-            near(slow(&report.histograms.lateness), in_lateness),
+            near(slow(&report.histograms[Metric::Lateness]), in_lateness),
             "generator: {generator}"
         );
         assert_eq!(
-            report.response_ns.max,
+            report.summaries[Metric::Response].max,
             Some(100 * MILLISECOND + 200 * MICROSECOND)
         );
         // A percentile is the upper edge of a bucket, less than a thousandth above the value.
-        let p50 = report.rtt_ns.p50.unwrap();
+        let p50 = report.summaries[Metric::Rtt].p50.unwrap();
         assert!((200_000..200_200).contains(&p50), "{p50}");
         let worst = report
             .seconds
@@ -181,15 +181,11 @@ fn every_format_is_written_for_the_programs_that_read_them_back() {
     let expectations = ["p99<200us", "loss<0.01%"].map(|text| text.parse().unwrap());
     assert!(!report.expect(&expectations), "{:?}", report.expectations);
     assert_eq!(report.totals.sent, 60_000);
-    for name in [
-        "run.json",
-        "run.csv",
-        "run.hgrm",
-        "run.response.hgrm",
-        "run.hlog",
-        "run.html",
-    ] {
+    for name in ["run.json", "run.csv", "run.hgrm", "run.hlog", "run.html"] {
         write_file(place(name), &report).unwrap();
+    }
+    for metric in Metric::ALL {
+        write_file(place(&format!("run.{metric}.hgrm")), &report).unwrap();
     }
     let slower = lifelike(30, 115);
     write_file(place("slower.json"), &slower).unwrap();

@@ -78,6 +78,20 @@ fn help_and_version_are_printed() {
 }
 
 #[test]
+fn help_tells_every_metric_and_every_format() {
+    let Ok(Request::Print(help)) = read("--help") else {
+        panic!("no help");
+    };
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let metrics = tap_reactor::record::Metric::names();
+    assert!(
+        help.contains(&format!("with one of {metrics} and a dot")),
+        "{help}"
+    );
+    assert!(help.contains(&report::Format::help()), "{help}");
+}
+
+#[test]
 fn words_that_make_no_sense_are_answered_in_one_line() {
     let cases = [
         ("--vms", "requires a value"),
@@ -85,6 +99,10 @@ fn words_that_make_no_sense_are_answered_in_one_line() {
         ("--frobnicate", "--frobnicate"),
         ("stray", "stray"),
         ("--vms 0", "--vms 0: allowed is 1 or more"),
+        (
+            "--ping vm0:vm1 --report run.boto.hgrm",
+            "no metric is named \"boto\"; expected a name without a further dot, for the rtt, or before .hgrm one of rtt,",
+        ),
         (
             "--scenario /nonexistent.toml",
             "--scenario /nonexistent.toml: No such file",

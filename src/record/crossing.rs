@@ -1,50 +1,35 @@
-//! Round trips by whether they cross from one bridge of a tree to another.
+//! Flows by whether they cross from one bridge of a tree to another.
 
-use super::Latency;
+use super::Metric;
 use crate::load::FlowId;
 
-/// The rtt of flows within one leaf, and of those across leaves: two histograms and a byte for each flow.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Crossing {
-    flows: Vec<Option<bool>>,
-    within: Latency,
-    across: Latency,
-}
+/// Which flows go across leaves and which stay within one: a byte for each flow, none where there is no tree.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Crossing(Vec<Option<bool>>);
 
 impl Crossing {
-    /// The rtt between VMs of the same leaf.
-    pub const fn within(&self) -> &Latency {
-        &self.within
-    }
-
-    /// The rtt between VMs of different leaves.
-    pub const fn across(&self) -> &Latency {
-        &self.across
-    }
-
     /// How many flows cross from one leaf to another.
-    pub fn flows_across(&self) -> u64 {
-        self.flows
-            .iter()
-            .filter(|flow| **flow == Some(true))
-            .count() as u64
+    pub(super) fn flows_across(&self) -> u64 {
+        let across = self.0.iter().filter(|flow| **flow == Some(true));
+        across.count() as u64
     }
 
     pub(super) fn place(&mut self, flow: FlowId, is_across: bool) {
-        if self.flows.len() <= flow.index() {
-            self.flows.resize(flow.index() + 1, None);
+        if self.0.len() <= flow.index() {
+            self.0.resize(flow.index() + 1, None);
         }
-        if let Some(place) = self.flows.get_mut(flow.index()) {
+        if let Some(place) = self.0.get_mut(flow.index()) {
             *place = Some(is_across);
         }
     }
 
-    pub(super) fn answered(&mut self, flow: FlowId, rtt: u64) {
-        match self.flows.get(flow.index()) {
-            Some(Some(true)) => self.across.record(rtt),
-            Some(Some(false)) => self.within.record(rtt),
-            // To an address that is not a VM: somewhere behind the spine.
-            Some(None) | None => {}
-        }
+    /// Where the rtt of `flow` counts as well: nowhere for one to an address that is not a VM's, somewhere behind the spine.
+    pub(super) fn metric_of(&self, flow: FlowId) -> Option<Metric> {
+        let is_across = self.0.get(flow.index()).copied().flatten()?;
+        Some(if is_across {
+            Metric::AcrossLeaves
+        } else {
+            Metric::WithinLeaf
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! Latencies: an HDR histogram beside exact extremes and moments.
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,7 @@ const DIGITS: u8 = 3;
 /// It takes about 260 KiB, all of it when it is made: recording never allocates and never fails. Beside the buckets
 /// it keeps the least and the greatest value, the mean and the standard deviation exactly; percentiles are the upper
 /// edge of their bucket, but never beyond the greatest value that occurred.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Latency {
     buckets: Histogram<u64>,
     moments: Moments,
@@ -25,6 +27,13 @@ pub struct Latency {
 impl Default for Latency {
     fn default() -> Latency {
         Latency::new()
+    }
+}
+
+impl fmt::Debug for Latency {
+    /// The exact figures: of the buckets there are 33,000.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Latency").field(&self.moments).finish()
     }
 }
 
@@ -168,6 +177,22 @@ pub struct LatencySummary {
     pub p99_9: Option<u64>,
     /// The greatest value, exactly.
     pub max: Option<u64>,
+}
+
+impl LatencySummary {
+    /// The figures but for the count, each with its name, in the order in which documents have them.
+    pub const fn figures(&self) -> [(&'static str, Option<u64>); 8] {
+        [
+            ("min", self.min),
+            ("mean", self.mean),
+            ("stdev", self.stdev),
+            ("p50", self.p50),
+            ("p90", self.p90),
+            ("p99", self.p99),
+            ("p99_9", self.p99_9),
+            ("max", self.max),
+        ]
+    }
 }
 
 impl From<&Moments> for LatencySummary {

@@ -9,8 +9,7 @@
 //! | response | received − due | what a user of an overloaded network feels; free of coordinated omission |
 //! | lateness | sent − due | the generator's own fault |
 //!
-//! Beside them stand `resolution` and `resolution6` (how long a neighbour's address took to find, over IPv4 and IPv6), `first` (rtt of the first ping of each
-//! flow) and `lag` (how long the tool itself kept a frame waiting).
+//! [`Metric`] is the table of these and of all the others.
 //!
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
@@ -20,6 +19,8 @@ mod drops;
 mod errors;
 mod flow;
 mod latency;
+mod links;
+mod metric;
 mod moments;
 mod pauses;
 mod phase;
@@ -29,11 +30,12 @@ mod timeline;
 mod totals;
 
 pub use addresses::{Addresses, Conflict, MAX_CONFLICTS};
-pub use crossing::Crossing;
 pub use drops::{DropReason, Drops, UnknownDropReason};
 pub use errors::ErrorCounts;
 pub use flow::FlowRecord;
 pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
+pub use links::{LinkChanged, Links, MAX_LINK_CHANGES};
+pub use metric::{Metric, PerMetric, Scope, UnknownMetric};
 pub use moments::Moments;
 pub use pauses::{Pause, Pauses};
 pub use phase::{Phase, Work};

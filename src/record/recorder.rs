@@ -6,7 +6,11 @@ use super::crossing::Crossing;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
-use super::{Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Pause, Pauses, Totals};
+use super::{
+    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, Metric, Pause, Pauses,
+    Scope, Totals,
+};
+use crate::fabric::LinkEvent;
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
@@ -45,19 +49,17 @@ pub struct Recorder {
     /// Never empty; the last one is the current one.
     phases: Vec<Phase>,
     spare: Vec<Phase>,
-    resolution: Latency,
-    resolution6: Latency,
-    first: Latency,
-    boot: Latency,
-    crossing: Option<Box<Crossing>>,
+    /// What is kept for the run as a whole, by [`Metric::slot`].
+    latencies: [Latency; Metric::OF_A_RUN],
+    crossing: Crossing,
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
-    lease: Latency,
     addresses: Addresses,
     pauses: Pauses,
     /// The last pause, from when to when.
     pause: (Instant, Instant),
+    links: Links,
 }
 
 impl Recorder {
@@ -68,18 +70,15 @@ impl Recorder {
             flows: Vec::new(),
             phases: vec![Phase::new()],
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
-            resolution: Latency::new(),
-            resolution6: Latency::new(),
-            first: Latency::new(),
-            boot: Latency::new(),
-            crossing: None,
+            latencies: std::array::from_fn(|_| Latency::new()),
+            crossing: Crossing::default(),
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
-            lease: Latency::new(),
             addresses: Addresses::default(),
             pauses: Pauses::default(),
             pause: (Instant::ZERO, Instant::ZERO),
+            links: Links::default(),
         }
     }
 
@@ -123,8 +122,8 @@ impl Recorder {
     pub fn echo_sent(&mut self, flow: FlowId, due: Instant, ready: Instant, sent: Instant) {
         let phase = self.phase_at(due);
         phase.totals.sent += 1;
-        phase.lateness.record(sent.nanos_since(ready));
-        phase.reach(sent);
+        phase.record(Metric::Lateness, sent.nanos_since(ready));
+        phase.sent(due, sent);
         if !phase.counted {
             return;
         }
@@ -146,23 +145,29 @@ impl Recorder {
         sent: Instant,
         received: Instant,
     ) {
-        let (rtt, response) = (received.nanos_since(sent), received.nanos_since(due));
+        let response = received.nanos_since(due);
+        // What is measured across a pause is not the network's.
+        let is_paused = sent < self.pause.1 && received > self.pause.0;
+        let rtt = (!is_paused).then_some(received.nanos_since(sent));
         let phase = self.phase_at(due);
         phase.totals.received += 1;
-        phase.rtt.record(rtt);
-        phase.response.record(response);
-        phase.reach(received);
+        if let Some(rtt) = rtt {
+            phase.record(Metric::Rtt, rtt);
+        }
+        phase.record(Metric::Response, response);
+        phase.answered(received);
         if !phase.counted {
             return;
         }
+        self.pauses.answered += u64::from(is_paused);
         self.timeline.answered(rtt, response, received);
-        if let Some(crossing) = &mut self.crossing {
-            crossing.answered(flow, rtt);
+        if let Some((metric, rtt)) = self.crossing.metric_of(flow).zip(rtt) {
+            self.record(metric, rtt);
         }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
-            if answer.first {
-                self.first.record(rtt);
+            if let Some(rtt) = rtt.filter(|_| answer.first) {
+                self.record(Metric::First, rtt);
             }
             if answer.reordered {
                 self.phase_at(due).totals.reordered += 1;
@@ -172,6 +177,7 @@ impl Recorder {
 
     /// A ping due at `due` was given up at `now`: no answer came within the timeout.
     pub fn lost(&mut self, flow: FlowId, due: Instant, now: Instant) {
+        self.pauses.lost += u64::from(due < self.pause.1 && now > self.pause.0);
         self.ended(flow, due, now, |totals| totals.lost += 1);
     }
 
@@ -206,6 +212,12 @@ impl Recorder {
         self.count(flow, now, |totals| totals.late += 1);
     }
 
+    /// No ping of the present phase comes any more; those on their way are waited for. Its schedule took until `at`: `None` for
+    /// a closed loop, which goes by its replies.
+    pub fn end_schedule(&mut self, at: Option<Instant>) {
+        self.current().end_schedule(at);
+    }
+
     /// So many pings of the present phase were due and will not be sent: its time is up.
     pub fn unsent(&mut self, pings: u64) {
         let totals = &mut self.current().totals;
@@ -216,19 +228,19 @@ impl Recorder {
     ///
     /// Resolutions belong to the run as a whole, a warm-up included.
     pub fn resolved(&mut self, elapsed: u64) {
-        self.resolution.record(elapsed);
+        self.record(Metric::Resolution, elapsed);
     }
 
     /// The same over IPv6.
     pub fn resolved6(&mut self, elapsed: u64) {
-        self.resolution6.record(elapsed);
+        self.record(Metric::Resolution6, elapsed);
     }
 
     /// A DHCP server granted an address `elapsed` nanoseconds after the VM had begun to look for one.
     ///
     /// Addresses belong to the run as a whole, a warm-up included.
     pub fn leased(&mut self, elapsed: u64) {
-        self.lease.record(elapsed);
+        self.record(Metric::Lease, elapsed);
         self.addresses.leased += 1;
     }
 
@@ -257,18 +269,18 @@ impl Recorder {
     ///
     /// Belongs to the run as a whole, a warm-up included.
     pub fn booted(&mut self, elapsed: u64) {
-        self.boot.record(elapsed);
+        self.record(Metric::Boot, elapsed);
     }
 
     /// From now on the rtt of `flow` is recorded beside those of others that cross from one leaf to another, or that do
     /// not.
     pub fn place_flow(&mut self, flow: FlowId, is_across: bool) {
-        self.crossing.get_or_insert_default().place(flow, is_across);
+        self.crossing.place(flow, is_across);
     }
 
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
     pub fn lag(&mut self, elapsed: u64) {
-        self.current().lag.record(elapsed);
+        self.current().record(Metric::Lag, elapsed);
     }
 
     /// A frame was read.
@@ -288,14 +300,23 @@ impl Recorder {
 
     /// The reactor worked for `nanos` nanoseconds before it waited again.
     pub fn busy(&mut self, nanos: u64) {
-        let work = &mut self.current().work;
-        work.busy = work.busy.saturating_add(nanos);
+        self.current().busy(nanos);
     }
 
     /// The reactor asked in vain for `nanos` nanoseconds instead of sleeping.
     pub fn spun(&mut self, nanos: u64) {
         let work = &mut self.current().work;
         work.spin = work.spin.saturating_add(nanos);
+    }
+
+    /// The run begins at `now`: changes of links are told from here on.
+    pub fn watch_links(&mut self, now: Instant) {
+        self.links.begin(now);
+    }
+
+    /// Somebody else changed a link of the run's; it was seen at `at`. Belongs to the run as a whole, a warm-up included.
+    pub fn link_changed(&mut self, at: Instant, event: LinkEvent) {
+        self.links.changed(at, event);
     }
 
     /// The process was paused. Belongs to the run as a whole, a warm-up included.
@@ -346,22 +367,24 @@ impl Recorder {
 
     /// The pings that count, second by second; after ten minutes the intervals grow longer.
     pub fn intervals(&self) -> Vec<Interval> {
-        self.timeline.intervals(self.run().elapsed())
+        let counted = self.phases.iter().filter(|phase| phase.counted);
+        let end = counted.map(Phase::end).max();
+        self.timeline.intervals(end.unwrap_or(Instant::ZERO))
     }
 
-    /// How long neighbours took to resolve over IPv4.
-    pub const fn resolution(&self) -> &Latency {
-        &self.resolution
-    }
-
-    /// How long neighbours took to resolve over IPv6.
-    pub const fn resolution6(&self) -> &Latency {
-        &self.resolution6
-    }
-
-    /// How long VMs looked for an address by DHCP.
-    pub const fn lease(&self) -> &Latency {
-        &self.lease
+    /// What was measured of `metric`: the sum of the phases that count, or what is kept for the run as a whole.
+    pub fn latency(&self, metric: Metric) -> Latency {
+        match metric.scope() {
+            Scope::Run => self.latencies[metric.slot()].clone(),
+            Scope::Second | Scope::Phase => {
+                let mut sum = Latency::new();
+                let counted = self.phases.iter().filter(|phase| phase.counted);
+                counted
+                    .filter_map(|phase| phase.latency(metric))
+                    .for_each(|latency| sum.merge(latency));
+                sum
+            }
+        }
     }
 
     /// What happened to the VMs' addresses.
@@ -369,24 +392,19 @@ impl Recorder {
         &self.addresses
     }
 
-    /// The rtt of the first ping of each flow. Of several due at the same instant it is the one answered first.
-    pub const fn first(&self) -> &Latency {
-        &self.first
-    }
-
-    /// How long VMs took from their creation to the first answer to a ping of theirs.
-    pub const fn boot(&self) -> &Latency {
-        &self.boot
-    }
-
-    /// The rtt within a leaf and across leaves, if flows were [placed](Recorder::place_flow).
-    pub fn crossing(&self) -> Option<&Crossing> {
-        self.crossing.as_deref()
+    /// How many flows cross from one leaf to another, if flows were [placed](Recorder::place_flow).
+    pub fn flows_across(&self) -> u64 {
+        self.crossing.flows_across()
     }
 
     /// Dropped frames by reason.
     pub const fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// What became of the run's links by somebody else's hand.
+    pub const fn links(&self) -> &Links {
+        &self.links
     }
 
     /// What pauses of the process did to the run.
@@ -406,9 +424,17 @@ impl Recorder {
         work
     }
 
+    /// Takes in one value of a metric of the run.
+    #[inline]
+    fn record(&mut self, metric: Metric, nanos: u64) {
+        if let Some(latency) = self.latencies.get_mut(metric.slot()) {
+            latency.record(nanos);
+        }
+    }
+
     fn ended(&mut self, flow: FlowId, due: Instant, now: Instant, count: fn(&mut Totals)) {
         let phase = self.phase_at(due);
-        phase.reach(now);
+        phase.ended(now);
         if phase.counted {
             self.timeline.failed(now);
         }

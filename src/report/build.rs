@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 
 use super::{
-    FabricReport, FlowReport, Histograms, MemoryReport, PhaseReport, ReactorReport, Report, SCHEMA,
+    FabricReport, FlowReport, MemoryReport, PhaseReport, ReactorReport, Report, SCHEMA,
     SecondReport, Verdict,
 };
-use crate::record::{Drops, Interval, Phase, Recorder};
+use crate::record::{Drops, Interval, Latency, PerMetric, Phase, Recorder};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
 /// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
@@ -64,7 +64,7 @@ impl Report {
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
         let work = recorder.work();
-        let crossing = recorder.crossing().cloned().unwrap_or_default();
+        let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
         Report {
             schema: SCHEMA.to_owned(),
             tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -72,22 +72,13 @@ impl Report {
             started_unix_ms: context.started_unix_ms,
             interrupted: context.interrupted,
             elapsed_ns: run.elapsed(),
+            waited_ns: run.waited(),
             setup_ns: context.setup_ns,
             rate_per_s: per_second(run.totals().received, run.elapsed()),
             totals: *run.totals(),
-            rtt_ns: run.rtt().summary(),
-            response_ns: run.response().summary(),
-            lateness_ns: run.lateness().summary(),
-            resolution_ns: recorder.resolution().summary(),
-            resolution6_ns: recorder.resolution6().summary(),
-            lease_ns: recorder.lease().summary(),
-            first_ns: recorder.first().summary(),
-            lag_ns: run.lag().summary(),
-            boot_ns: recorder.boot().summary(),
-            rtt_within_leaf_ns: crossing.within().summary(),
-            rtt_across_leaves_ns: crossing.across().summary(),
+            summaries: PerMetric::from_fn(|metric| histograms[metric].summary()),
             fabric: context.fabric.cloned().map(|fabric| FabricReport {
-                flows_across: crossing.flows_across(),
+                flows_across: recorder.flows_across(),
                 ..fabric
             }),
             memory: context.memory,
@@ -103,6 +94,7 @@ impl Report {
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
             addresses: recorder.addresses().clone(),
+            pauses: *recorder.pauses(),
             phases: phases(recorder),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
             flow_count: recorder.flows().len() as u64,
@@ -112,19 +104,7 @@ impl Report {
                 .filter(|flow| flow.totals().failed() == 0)
                 .count() as u64,
             flows: flows(recorder, context),
-            histograms: Histograms {
-                rtt: run.rtt().clone(),
-                response: run.response().clone(),
-                lateness: run.lateness().clone(),
-                resolution: recorder.resolution().clone(),
-                resolution6: recorder.resolution6().clone(),
-                lease: recorder.lease().clone(),
-                first: recorder.first().clone(),
-                lag: run.lag().clone(),
-                boot: recorder.boot().clone(),
-                within_leaf: crossing.within().clone(),
-                across_leaves: crossing.across().clone(),
-            },
+            histograms,
         }
     }
 }
@@ -143,13 +123,14 @@ impl PhaseReport {
             name: phase.name().to_owned(),
             counted: phase.counted(),
             elapsed_ns: phase.elapsed(),
+            waited_ns: phase.waited(),
             sent_per_s: per_second(phase.totals().sent, phase.elapsed()),
             rate_per_s: per_second(phase.totals().received, phase.elapsed()),
             totals: *phase.totals(),
-            rtt_ns: phase.rtt().summary(),
-            response_ns: phase.response().summary(),
-            lateness_ns: phase.lateness().summary(),
-            lag_ns: phase.lag().summary(),
+            summaries: PerMetric::from_fn(|metric| {
+                let latency = phase.latency(metric);
+                latency.map(Latency::summary).unwrap_or_default()
+            }),
             // The queues' overflow is known for the run as a whole only.
             verdict: Verdict::new(phase, &Drops::default()),
         }

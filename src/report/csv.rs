@@ -1,14 +1,15 @@
-//! The report as a table: a row per flow.
+//! The report as a table: a row for the run, one for each phase, one for each flow.
 
 use std::io::{self, Write};
 
-use super::{FlowReport, Report};
+use super::Report;
+use crate::record::{LatencySummary, Metric, PerMetric, Totals};
 
-/// The columns. Fields that end in `_ns` are nanoseconds; one that is not known is empty.
-const COLUMNS: [&str; 22] = [
-    "src",
-    "dst",
-    "address",
+/// What a row is of, before its counts.
+const WHAT: [&str; 6] = ["kind", "phase", "src", "dst", "address", "elapsed_ns"];
+
+/// Its counts, before the figures of each metric.
+const COUNTS: [&str; 12] = [
     "sent",
     "received",
     "lost",
@@ -18,59 +19,87 @@ const COLUMNS: [&str; 22] = [
     "reordered",
     "corrupt",
     "errored",
+    "abandoned",
+    "unsent",
     "loss",
-    "rtt_count",
-    "rtt_min_ns",
-    "rtt_mean_ns",
-    "rtt_stdev_ns",
-    "rtt_p50_ns",
-    "rtt_p90_ns",
-    "rtt_p99_ns",
-    "rtt_p99_9_ns",
-    "rtt_max_ns",
 ];
 
-/// Writes the flows of `report` as comma-separated values (RFC 4180) with a line of column names first.
+/// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
+/// `phase` for each part of a run that was divided, one `flow` for each flow. Columns that end in `_ns` are nanoseconds; what
+/// is not known of a row is empty.
 ///
 /// # Errors
 /// When `out` can't be written to.
 pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let mut table = csv::Writer::from_writer(out);
-    table.write_record(COLUMNS)?;
+    table.write_record(columns())?;
+    let run = ["run", "", "", "", "", &report.elapsed_ns.to_string()];
+    table.write_record(row(run, &report.totals, |metric| report.summaries[metric]))?;
+    for phase in &report.phases {
+        let what = [
+            "phase",
+            &phase.name,
+            "",
+            "",
+            "",
+            &phase.elapsed_ns.to_string(),
+        ];
+        table.write_record(row(what, &phase.totals, |metric| phase.summaries[metric]))?;
+    }
     for flow in &report.flows {
-        table.write_record(row(flow))?;
+        let address = flow.address.as_deref().unwrap_or_default();
+        let what = ["flow", "", &flow.src, &flow.dst, address, ""];
+        // Of a flow only the rtt is kept.
+        table.write_record(row(what, &flow.totals, |metric| match metric {
+            Metric::Rtt => flow.rtt_ns,
+            _ => LatencySummary::default(),
+        }))?;
     }
     table.flush()
 }
 
-fn row(flow: &FlowReport) -> [String; COLUMNS.len()] {
-    let totals = &flow.totals;
-    let rtt = &flow.rtt_ns;
-    let known = |nanos: Option<u64>| nanos.map(|nanos| nanos.to_string()).unwrap_or_default();
-    [
-        flow.src.clone(),
-        flow.dst.clone(),
-        flow.address.clone().unwrap_or_default(),
-        totals.sent.to_string(),
-        totals.received.to_string(),
-        totals.lost.to_string(),
-        totals.unresolved.to_string(),
-        totals.duplicate.to_string(),
-        totals.late.to_string(),
-        totals.reordered.to_string(),
-        totals.corrupt.to_string(),
-        totals.errored.to_string(),
-        totals.loss().to_string(),
-        rtt.count.to_string(),
-        known(rtt.min),
-        known(rtt.mean),
-        known(rtt.stdev),
-        known(rtt.p50),
-        known(rtt.p90),
-        known(rtt.p99),
-        known(rtt.p99_9),
-        known(rtt.max),
-    ]
+fn columns() -> Vec<String> {
+    let names = LatencySummary::default().figures().map(|(name, _)| name);
+    let mut columns: Vec<_> = WHAT.into_iter().chain(COUNTS).map(str::to_owned).collect();
+    for metric in Metric::ALL {
+        columns.push(format!("{metric}_count"));
+        let unit = metric.unit();
+        columns.extend(names.map(|name| format!("{metric}_{name}_{unit}")));
+    }
+    columns
+}
+
+fn row(
+    what: [&str; WHAT.len()],
+    totals: &Totals,
+    summary: impl FnMut(Metric) -> LatencySummary,
+) -> Vec<String> {
+    let Totals {
+        sent,
+        received,
+        lost,
+        unresolved,
+        duplicate,
+        late,
+        reordered,
+        corrupt,
+        errored,
+        abandoned,
+        unsent,
+    } = *totals;
+    let counts = [
+        sent, received, lost, unresolved, duplicate, late, reordered, corrupt, errored, abandoned,
+        unsent,
+    ];
+    let mut row: Vec<_> = what.map(str::to_owned).into();
+    row.extend(counts.map(|count| count.to_string()));
+    row.push(totals.loss().to_string());
+    for (_, summary) in PerMetric::from_fn(summary).iter() {
+        row.push(summary.count.to_string());
+        let figures = summary.figures().map(|(_, nanos)| nanos);
+        row.extend(figures.map(|nanos| nanos.map(|nanos| nanos.to_string()).unwrap_or_default()));
+    }
+    row
 }
 
 #[cfg(test)]
@@ -78,25 +107,52 @@ mod tests {
     use super::*;
     use crate::report::samples;
 
+    /// The rows of `kind` as a program reads them: each a lookup of a column by name.
+    fn rows(report: &Report, kind: &str) -> Vec<std::collections::HashMap<String, String>> {
+        let mut out = Vec::new();
+        csv(report, &mut out).unwrap();
+        let mut reader = csv::Reader::from_reader(out.as_slice());
+        let rows = reader.deserialize().map(Result::unwrap);
+        rows.filter(|row: &std::collections::HashMap<String, String>| row["kind"] == kind)
+            .collect()
+    }
+
     #[test]
     fn each_flow_has_a_row_and_each_column_a_value_of_its_own() {
         let mut report = samples::report();
         report.flows[0].src = "quoted \", and with comma".to_owned();
-        let mut out = Vec::new();
-        csv(&report, &mut out).unwrap();
-        let mut reader = csv::Reader::from_reader(out.as_slice());
-        assert_eq!(reader.headers().unwrap(), &COLUMNS[..]);
-        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        let rows = rows(&report, "flow");
         assert_eq!(rows.len(), report.flows.len());
         for (row, flow) in rows.iter().zip(&report.flows) {
-            let get = |column: &str| {
-                let index = COLUMNS.iter().position(|name| *name == column).unwrap();
-                row[index].to_owned()
-            };
-            assert_eq!(get("src"), flow.src);
-            assert_eq!(get("lost"), flow.totals.lost.to_string());
-            assert_eq!(get("rtt_max_ns"), flow.rtt_ns.max.unwrap().to_string());
-            assert_eq!(get("rtt_p50_ns"), flow.rtt_ns.p50.unwrap().to_string());
+            assert_eq!(row["src"], flow.src);
+            assert_eq!(row["lost"], flow.totals.lost.to_string());
+            assert_eq!(row["rtt_max_ns"], flow.rtt_ns.max.unwrap().to_string());
+            assert_eq!(row["rtt_p50_ns"], flow.rtt_ns.p50.unwrap().to_string());
+            assert_eq!(row["lag_p50_ns"], "");
         }
+    }
+
+    #[test]
+    fn each_count_is_in_its_column() {
+        let mut report = samples::report();
+        report.totals = Totals {
+            sent: 1,
+            received: 2,
+            lost: 3,
+            unresolved: 4,
+            duplicate: 5,
+            late: 6,
+            reordered: 7,
+            corrupt: 8,
+            errored: 9,
+            abandoned: 10,
+            unsent: 11,
+        };
+        let row = &rows(&report, "run")[0];
+        for (index, name) in COUNTS.iter().take(11).enumerate() {
+            assert_eq!(row[*name], (index + 1).to_string(), "{name}");
+        }
+        assert_eq!(row["loss"], report.totals.loss().to_string());
+        assert_eq!(row["elapsed_ns"], report.elapsed_ns.to_string());
     }
 }

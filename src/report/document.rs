@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding};
+use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding, keyed};
 use crate::record::{
-    Addresses, Drops, ErrorCounts, Latency, LatencySummary, SparseLatency, Totals,
+    Addresses, Drops, ErrorCounts, Latency, LatencySummary, Metric, Pauses, PerMetric,
+    SparseLatency, Totals,
 };
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
@@ -24,41 +25,21 @@ pub struct Report {
     pub started_unix_ms: Option<u64>,
     /// Whether the run was ended before it was done.
     pub interrupted: bool,
-    /// From the first send to the last reply, or to the last ping given up.
+    /// What the schedules of the phases that count took: n pings take n intervals, whatever became of the last of them. The
+    /// time of a closed loop ends with its last reply.
     pub elapsed_ns: u64,
+    /// For how long pings on their way were waited for after that.
+    #[serde(default)]
+    pub waited_ns: u64,
     /// From the start of the program until the first ping could be sent.
     pub setup_ns: u64,
     /// Pings answered per second of `elapsed_ns`.
     pub rate_per_s: f64,
     /// What became of the pings.
     pub totals: Totals,
-    /// received − sent.
-    pub rtt_ns: LatencySummary,
-    /// received − due: free of coordinated omission.
-    pub response_ns: LatencySummary,
-    /// sent − due: the generator's own fault.
-    pub lateness_ns: LatencySummary,
-    /// How long neighbours took to resolve over IPv4, from the first request to the reply.
-    pub resolution_ns: LatencySummary,
-    /// The same over IPv6.
-    #[serde(default)]
-    pub resolution6_ns: LatencySummary,
-    /// How long VMs looked for an address by DHCP, from the first message to the grant.
-    #[serde(default)]
-    pub lease_ns: LatencySummary,
-    /// The rtt of the first ping of each flow.
-    pub first_ns: LatencySummary,
-    /// How long frames waited for the tool itself.
-    pub lag_ns: LatencySummary,
-    /// From the making of a VM to the first answer to a ping of its own.
-    #[serde(default)]
-    pub boot_ns: LatencySummary,
-    /// The part of `rtt_ns` between VMs of the same leaf of a tree of bridges.
-    #[serde(default)]
-    pub rtt_within_leaf_ns: LatencySummary,
-    /// The part of `rtt_ns` between VMs of different leaves.
-    #[serde(default)]
-    pub rtt_across_leaves_ns: LatencySummary,
+    /// What each metric comes to, as `rtt_ns`, `response_ns` and so on.
+    #[serde(flatten, with = "keyed::summaries")]
+    pub summaries: PerMetric<LatencySummary>,
     /// What carried the frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricReport>,
@@ -80,6 +61,9 @@ pub struct Report {
     /// What happened to the VMs' addresses.
     #[serde(default, skip_serializing_if = "Addresses::is_empty")]
     pub addresses: Addresses,
+    /// The times during which the process did not run although it had something to do.
+    #[serde(default, skip_serializing_if = "Pauses::is_empty")]
+    pub pauses: Pauses,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
@@ -94,8 +78,10 @@ pub struct Report {
     pub flows_whole: u64,
     /// Every flow; of more than 20,000 the 1,000 that lost most or were slowest.
     pub flows: Vec<FlowReport>,
-    /// The histograms that the percentiles come from.
-    pub histograms: Histograms,
+    /// The histograms that the percentiles come from, by the names of their metrics. In JSON each is `null`, or its `min`,
+    /// `max`, `mean` and `stdev` with `hdr`: HdrHistogram's compressed form, version 2, in base64.
+    #[serde(with = "keyed::histograms")]
+    pub histograms: PerMetric<Latency>,
 }
 
 impl Report {
@@ -140,22 +126,20 @@ pub struct PhaseReport {
     pub name: String,
     /// Whether its pings are part of the run's figures; those of a warm-up are not.
     pub counted: bool,
-    /// From its first send to the last reply, or to the last ping given up.
+    /// What its schedule took.
     pub elapsed_ns: u64,
+    /// For how long pings on their way were waited for after that.
+    #[serde(default)]
+    pub waited_ns: u64,
     /// Pings sent per second of `elapsed_ns`: what was offered.
     pub sent_per_s: f64,
     /// Pings answered per second of `elapsed_ns`: what came through.
     pub rate_per_s: f64,
     /// What became of its pings.
     pub totals: Totals,
-    /// received − sent.
-    pub rtt_ns: LatencySummary,
-    /// received − due.
-    pub response_ns: LatencySummary,
-    /// sent − due.
-    pub lateness_ns: LatencySummary,
-    /// How long frames waited for the tool itself.
-    pub lag_ns: LatencySummary,
+    /// What each metric comes to of which phases keep their own, as `rtt_ns` and so on.
+    #[serde(flatten, with = "keyed::phase_summaries")]
+    pub summaries: PerMetric<LatencySummary>,
     /// Whether its figures describe the network.
     pub verdict: Verdict,
 }
@@ -201,71 +185,13 @@ pub struct SecondReport {
     pub response: SparseLatency,
 }
 
-/// The histograms of a run, from which its percentiles come. In JSON each is `null`, or its `min`, `max`, `mean` and
-/// `stdev` with `hdr`: HdrHistogram's compressed form, version 2, in base64.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Histograms {
-    /// received − sent.
-    #[serde(with = "encoding::full")]
-    pub rtt: Latency,
-    /// received − due.
-    #[serde(with = "encoding::full")]
-    pub response: Latency,
-    /// sent − due.
-    #[serde(with = "encoding::full")]
-    pub lateness: Latency,
-    /// How long neighbours took to resolve over IPv4.
-    #[serde(with = "encoding::full")]
-    pub resolution: Latency,
-    /// The same over IPv6.
-    #[serde(default, with = "encoding::full")]
-    pub resolution6: Latency,
-    /// How long VMs looked for an address by DHCP.
-    #[serde(default, with = "encoding::full")]
-    pub lease: Latency,
-    /// The rtt of the first ping of each flow.
-    #[serde(with = "encoding::full")]
-    pub first: Latency,
-    /// How long frames waited for the tool itself.
-    #[serde(with = "encoding::full")]
-    pub lag: Latency,
-    /// How long VMs took to their first answer.
-    #[serde(default, with = "encoding::full")]
-    pub boot: Latency,
-    /// The rtt within a leaf.
-    #[serde(default, with = "encoding::full")]
-    pub within_leaf: Latency,
-    /// The rtt across leaves.
-    #[serde(default, with = "encoding::full")]
-    pub across_leaves: Latency,
-}
-
-impl Histograms {
-    /// Takes in the histograms of another run.
-    pub(super) fn merge(&mut self, other: &Histograms) {
-        let Histograms {
-            rtt,
-            response,
-            lateness,
-            resolution,
-            resolution6,
-            lease,
-            first,
-            lag,
-            boot,
-            within_leaf,
-            across_leaves,
-        } = other;
-        self.rtt.merge(rtt);
-        self.response.merge(response);
-        self.lateness.merge(lateness);
-        self.resolution.merge(resolution);
-        self.resolution6.merge(resolution6);
-        self.lease.merge(lease);
-        self.first.merge(first);
-        self.lag.merge(lag);
-        self.boot.merge(boot);
-        self.within_leaf.merge(within_leaf);
-        self.across_leaves.merge(across_leaves);
+impl SecondReport {
+    /// What a metric comes to in this interval, and its histogram; nothing of one that is not kept by the second.
+    pub fn latency(&self, metric: Metric) -> Option<(&LatencySummary, &SparseLatency)> {
+        match metric {
+            Metric::Rtt => Some((&self.rtt_ns, &self.rtt)),
+            Metric::Response => Some((&self.response_ns, &self.response)),
+            _ => None,
+        }
     }
 }

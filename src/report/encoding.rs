@@ -17,7 +17,7 @@ use crate::record::{LONGEST, Latency, Moments, SparseLatency};
 ///
 /// What the buckets know only to three digits is written beside them exactly, in nanoseconds.
 #[derive(Serialize, Deserialize)]
-struct Encoded {
+pub struct Encoded {
     min: u64,
     max: u64,
     mean: f64,
@@ -40,7 +40,7 @@ enum DecodeError {
 }
 
 /// The histogram in HdrHistogram's compressed form, version 2, in base64; nothing if it can't be had.
-fn encode(latency: &Latency) -> Option<Encoded> {
+pub fn encode(latency: &Latency) -> Option<Encoded> {
     let moments = latency.moments();
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
@@ -55,6 +55,14 @@ fn encode(latency: &Latency) -> Option<Encoded> {
         stdev: rounded(moments.stdev()?),
         hdr: BASE64.encode(bytes),
     })
+}
+
+/// The histogram that a document has, or else what is wrong with it.
+pub fn latency(encoded: Option<Encoded>) -> Result<Latency, String> {
+    match encoded {
+        None => Ok(Latency::new()),
+        Some(encoded) => decode(&encoded).map_err(|error| error.to_string()),
+    }
 }
 
 fn decode(encoded: &Encoded) -> Result<Latency, DecodeError> {
@@ -130,22 +138,6 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     Ok(plain)
 }
 
-/// For `#[serde(with = "…")]` on a [`Latency`].
-pub mod full {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(latency: &Latency, serializer: S) -> Result<S::Ok, S::Error> {
-        encode(latency).serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Latency, D::Error> {
-        match Option::<Encoded>::deserialize(deserializer)? {
-            None => Ok(Latency::new()),
-            Some(encoded) => decode(&encoded).map_err(serde::de::Error::custom),
-        }
-    }
-}
-
 /// For `#[serde(with = "…")]` on a [`SparseLatency`].
 pub mod sparse {
     use super::*;
@@ -154,13 +146,15 @@ pub mod sparse {
         latency: &SparseLatency,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        full::serialize(&latency.expand(), serializer)
+        encode(&latency.expand()).serialize(serializer)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<SparseLatency, D::Error> {
-        full::deserialize(deserializer).map(|latency| SparseLatency::from(&latency))
+        let latency = latency(Option::deserialize(deserializer)?);
+        let latency = latency.map_err(serde::de::Error::custom)?;
+        Ok(SparseLatency::from(&latency))
     }
 }
 

@@ -1,61 +1,18 @@
 //! Reports as files, in the format that the ending asks for.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{
-    Destination, DestinationError, Histograms, Report, compare, compare_html, compare_json, csv,
-    hgrm, hlog, html, json,
-};
-use crate::record::Latency;
-
-/// What a report file holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
-    /// `.json`: the whole document, as `--json` prints it.
-    Json,
-    /// `.csv`: a row per flow.
-    Csv,
-    /// `.hgrm`: the percentile table of HdrHistogram plotters.
-    Hgrm,
-    /// `.hlog`: the interval log of HdrHistogram tools.
-    Hlog,
-    /// `.html`: a page to look at.
-    Html,
-}
+use super::{Destination, DestinationError, Format, FormatError, Report};
 
 /// Why a report was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The ending of the name says no format.
-    #[error(
-        "report {}: the name must end in .json, .csv, .hgrm, .hlog or .html, which says the format",
-        .0.display()
-    )]
-    UnknownEnding(PathBuf),
-    /// The ending of the name says no format that a comparison can have.
-    #[error("comparison {}: the name must end in .html or .json, which says the format", .0.display())]
-    NoComparison(PathBuf),
+    /// The name of the file says no format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// It can't be written where it was to go.
     #[error(transparent)]
     Destination(#[from] DestinationError),
-}
-
-impl Format {
-    /// The format that the ending of `path` asks for.
-    ///
-    /// # Errors
-    /// When there is none, or none that is known.
-    pub fn of(path: &Path) -> Result<Format, FileError> {
-        match path.extension().and_then(OsStr::to_str) {
-            Some("json") => Ok(Format::Json),
-            Some("csv") => Ok(Format::Csv),
-            Some("hgrm") => Ok(Format::Hgrm),
-            Some("hlog") => Ok(Format::Hlog),
-            Some("html") => Ok(Format::Html),
-            _ => Err(FileError::UnknownEnding(path.to_owned())),
-        }
-    }
 }
 
 /// Makes sure before a run that a report can be written to `path` after it, as far as that can be known; leaves nothing
@@ -70,21 +27,11 @@ pub fn check_file(path: &Path) -> Result<Destination, FileError> {
 
 /// Writes `report` in the format that the ending asks for.
 ///
-/// A `.hgrm` holds the rtt, or the histogram that the name says before the ending: `run.response.hgrm`,
-/// `run.lateness.hgrm` and so on.
-///
 /// # Errors
 /// When the ending is not known, or the system refuses.
 pub fn write_file(destination: Destination, report: &Report) -> Result<(), FileError> {
-    let path = destination.path().to_owned();
-    let format = Format::of(&path)?;
-    Ok(destination.write(|mut out| match format {
-        Format::Json => json(report, &mut out),
-        Format::Csv => csv(report, &mut out),
-        Format::Hgrm => hgrm(histogram_named_in(&path, &report.histograms), &mut out),
-        Format::Hlog => hlog(report, &mut out),
-        Format::Html => html(report, &mut out),
-    })?)
+    let format = Format::of(destination.path())?;
+    Ok(destination.write(|mut out| format.write(report, &mut out))?)
 }
 
 /// Writes a comparison of `after` with `before`: a page if the name ends in `.html`, one JSON document if it ends in
@@ -97,29 +44,8 @@ pub fn write_comparison(
     before: (&str, &Report),
     after: (&str, &Report),
 ) -> Result<(), FileError> {
-    match Format::of(destination.path()) {
-        Ok(Format::Html) => destination.write(|mut out| compare_html(before, after, &mut out))?,
-        Ok(Format::Json) => {
-            destination.write(|mut out| compare_json(&compare(before, after), &mut out))?
-        }
-        _ => return Err(FileError::NoComparison(destination.path().to_owned())),
-    }
-    Ok(())
-}
-
-/// The histogram that a name such as `run.response.hgrm` asks for.
-fn histogram_named_in<'a>(path: &Path, histograms: &'a Histograms) -> &'a Latency {
-    let stem = path.file_stem().map(Path::new);
-    match stem.and_then(Path::extension).and_then(OsStr::to_str) {
-        Some("response") => &histograms.response,
-        Some("lateness") => &histograms.lateness,
-        Some("resolution") => &histograms.resolution,
-        Some("resolution6") => &histograms.resolution6,
-        Some("lease") => &histograms.lease,
-        Some("first") => &histograms.first,
-        Some("lag") => &histograms.lag,
-        _ => &histograms.rtt,
-    }
+    let format = Format::of_comparison(destination.path())?;
+    Ok(destination.write(|mut out| format.write_comparison(before, after, &mut out))?)
 }
 
 #[cfg(test)]
@@ -128,28 +54,6 @@ mod tests {
 
     use super::*;
     use crate::report::samples;
-
-    #[test]
-    fn the_ending_says_the_format_and_an_unknown_one_is_refused() {
-        for (name, format) in [
-            ("a.json", Some(Format::Json)),
-            ("b/a.b.csv", Some(Format::Csv)),
-            ("a.hgrm", Some(Format::Hgrm)),
-            ("a.hlog", Some(Format::Hlog)),
-            ("a.html", Some(Format::Html)),
-            ("a.pdf", None),
-            ("json", None),
-            (".json", None),
-            ("", None),
-        ] {
-            assert_eq!(Format::of(Path::new(name)).ok(), format, "{name}");
-        }
-        let error = Format::of(Path::new("a.pdf")).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "report a.pdf: the name must end in .json, .csv, .hgrm, .hlog or .html, which says the format"
-        );
-    }
 
     #[test]
     fn every_format_is_written_whole_and_leaves_nothing_beside_it() {

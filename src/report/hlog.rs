@@ -9,12 +9,14 @@ use hdrhistogram::serialization::interval_log::{
 };
 
 use super::Report;
+use crate::record::{Latency, Metric, Scope};
 
 /// The column of greatest values is in milliseconds, as other writers have it.
 const NANOS_PER_MILLISECOND: f64 = 1e6;
 
-/// Writes the run second by second as an HdrHistogram interval log: the rtt without a tag, and the response time with
-/// the tag `response`. Values are nanoseconds.
+/// Writes the run as an HdrHistogram interval log: second by second the rtt without a tag and the response time with its
+/// name as the tag, and before them each other metric in one interval, the whole run, with its name as the tag. Values are
+/// nanoseconds.
 ///
 /// Times are seconds since the run began, and the log says when that was; if it is not known, 1970.
 ///
@@ -31,21 +33,29 @@ pub fn hlog(report: &Report, out: &mut impl Write) -> io::Result<()> {
         .with_base_time(start)
         .with_max_value_divisor(NANOS_PER_MILLISECOND)
         .begin_log_with(out, &mut serializer)?;
+    let mut line = |latency: &Latency, from: u64, length: u64, metric: Metric| {
+        if latency.is_empty() {
+            return Ok(());
+        }
+        let [from, length] = [from, length].map(Duration::from_nanos);
+        let tag = (metric != Metric::Rtt).then(|| Tag::new(metric.name()));
+        log.write_histogram(latency.histogram(), from, length, tag.flatten())
+            .map_err(|error| match error {
+                IntervalLogWriterError::IoError(error) => error,
+                IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
+            })
+    };
+    for (metric, latency) in report.histograms.iter() {
+        if metric.scope() != Scope::Second {
+            line(latency, 0, report.elapsed_ns, metric)?;
+        }
+    }
     for second in &report.seconds {
-        let from = Duration::from_nanos(second.start_ns);
-        let length = Duration::from_nanos(second.length_ns);
-        let mut line = |latency: &crate::record::SparseLatency, tag| {
-            if latency.count() == 0 {
-                return Ok(());
+        for &metric in Metric::ALL {
+            if let Some((_, latency)) = second.latency(metric) {
+                line(&latency.expand(), second.start_ns, second.length_ns, metric)?;
             }
-            log.write_histogram(latency.expand().histogram(), from, length, tag)
-                .map_err(|error| match error {
-                    IntervalLogWriterError::IoError(error) => error,
-                    IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
-                })
-        };
-        line(&second.rtt, None)?;
-        line(&second.response, Tag::new("response"))?;
+        }
     }
     Ok(())
 }
@@ -58,7 +68,6 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::*;
-    use crate::record::Latency;
     use crate::report::samples;
 
     /// All histograms with this tag, as one.
@@ -85,10 +94,10 @@ mod tests {
         let report = samples::report();
         let mut log = Vec::new();
         hlog(&report, &mut log).unwrap();
-        assert_eq!(sum(&log, None), *report.histograms.rtt.histogram());
+        assert_eq!(sum(&log, None), *report.histograms[Metric::Rtt].histogram());
         assert_eq!(
             sum(&log, Some("response")),
-            *report.histograms.response.histogram()
+            *report.histograms[Metric::Response].histogram()
         );
         let text = String::from_utf8(log).unwrap();
         let lines = text

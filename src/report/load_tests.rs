@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::record::Metric;
 use crate::report::{self, json, samples};
 
 fn saved() -> String {
@@ -77,7 +78,7 @@ fn tell(report: &Report) {
     report::html(report, &mut out).unwrap();
     report::csv(report, &mut out).unwrap();
     report::hlog(report, &mut out).unwrap();
-    report::hgrm(&report.histograms.response, &mut out).unwrap();
+    report::hgrm(&report.histograms[Metric::Response], &mut out).unwrap();
     let sample = samples::report();
     report::compare_html(("a", report), ("b", &sample), &mut out).unwrap();
     report::compare_text(&report::compare(("a", &sample), ("b", report)), &mut out).unwrap();

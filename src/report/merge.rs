@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::build::per_second;
 use super::verdict::{Evidence, lag_p99};
-use super::{FlowReport, Histograms, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
-use crate::record::{DropReason, LatencySummary, Moments};
+use super::{FlowReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
+use crate::record::{DropReason, LatencySummary, Metric, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
 ///
@@ -38,6 +38,8 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             .memory
             .filter(|memory| Some(memory) == other.memory.as_ref());
         merged.elapsed_ns = merged.elapsed_ns.saturating_add(other.elapsed_ns);
+        merged.waited_ns = merged.waited_ns.saturating_add(other.waited_ns);
+        merged.pauses.merge(other.pauses);
         merged.setup_ns = merged.setup_ns.saturating_add(other.setup_ns);
         merged.totals += other.totals;
         merged.drops.merge(&other.drops);
@@ -46,7 +48,9 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         }
         merged.addresses.merge(&other.addresses);
         merged.reactor.merge(&other.reactor);
-        merged.histograms.merge(&other.histograms);
+        for (metric, histogram) in other.histograms.iter() {
+            merged.histograms[metric].merge(histogram);
+        }
     }
     merged.flows = flows(reports);
     merged.flow_count = merged.flows.len() as u64;
@@ -63,38 +67,15 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
 impl Report {
     /// Sets every figure that follows from others.
     fn summarize(&mut self) {
-        let Histograms {
-            rtt,
-            response,
-            lateness,
-            resolution,
-            resolution6,
-            lease,
-            first,
-            lag,
-            boot,
-            within_leaf,
-            across_leaves,
-        } = &self.histograms;
         self.schema = SCHEMA.to_owned();
         self.rate_per_s = per_second(self.totals.received, self.elapsed_ns);
-        self.rtt_ns = rtt.summary();
-        self.response_ns = response.summary();
-        self.lateness_ns = lateness.summary();
-        self.resolution_ns = resolution.summary();
-        self.resolution6_ns = resolution6.summary();
-        self.lease_ns = lease.summary();
-        self.first_ns = first.summary();
-        self.lag_ns = lag.summary();
-        self.boot_ns = boot.summary();
-        self.rtt_within_leaf_ns = within_leaf.summary();
-        self.rtt_across_leaves_ns = across_leaves.summary();
+        self.summaries = PerMetric::from_fn(|metric| self.histograms[metric].summary());
         self.verdict = Verdict::of(&Evidence {
             elapsed_ns: self.elapsed_ns,
             busy_ns: self.reactor.busy_ns,
-            rtt_p99_ns: self.rtt_ns.p99,
-            lag_p99_ns: lag_p99(lag, self.reactor.frames_in),
-            lateness_p99_ns: self.lateness_ns.p99,
+            rtt_p99_ns: self.summaries[Metric::Rtt].p99,
+            lag_p99_ns: lag_p99(&self.histograms[Metric::Lag], self.reactor.frames_in),
+            lateness_p99_ns: self.summaries[Metric::Lateness].p99,
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
             unsent: self.totals.unsent,
         });
@@ -198,13 +179,11 @@ mod tests {
         let (one, other) = (samples::report(), samples::slower(3));
         let merged = merge(&[one.clone(), other.clone()]).unwrap();
         assert_eq!(merged.totals, one.totals + other.totals);
-        assert_eq!(merged.rtt_ns.count, one.rtt_ns.count + other.rtt_ns.count);
-        assert_eq!(
-            (merged.rtt_ns.min, merged.rtt_ns.max),
-            (one.rtt_ns.min, other.rtt_ns.max)
-        );
+        let [rtt, fast, slow] = [&merged, &one, &other].map(|run| run.summaries[Metric::Rtt]);
+        assert_eq!(rtt.count, fast.count + slow.count);
+        assert_eq!((rtt.min, rtt.max), (fast.min, slow.max));
         // Half of the values are those of the fast run, and all but its tail lie below those of the slow one.
-        assert!(merged.rtt_ns.p50 > one.rtt_ns.p90 && merged.rtt_ns.p50 < other.rtt_ns.p50);
+        assert!(rtt.p50 > fast.p90 && rtt.p50 < slow.p50);
         assert_eq!(merged.elapsed_ns, one.elapsed_ns + other.elapsed_ns);
         assert_eq!(
             merged.reactor.turns,

@@ -14,12 +14,16 @@ mod document;
 mod encoding;
 pub mod expect;
 mod file;
+mod format;
 mod hgrm;
 mod hlog;
 mod html;
 mod json;
+mod keyed;
 mod load;
 mod merge;
+#[cfg(test)]
+mod metrics_tests;
 mod picture;
 mod place;
 #[cfg(test)]
@@ -35,11 +39,10 @@ pub use compare::{
 };
 pub use csv::csv;
 pub use destination::{Destination, DestinationError};
-pub use document::{
-    FlowReport, Histograms, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
-};
+pub use document::{FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport};
 pub use expect::{Expectation, Judged, Outcome};
-pub use file::{FileError, Format, check_file, write_comparison, write_file};
+pub use file::{FileError, check_file, write_comparison, write_file};
+pub use format::{Format, FormatError};
 pub use hgrm::hgrm;
 pub use hlog::hlog;
 pub use html::{compare_html, html};

@@ -240,6 +240,7 @@ fn refused<E: std::error::Error + Send + Sync>(error: DrawingAreaErrorKind<E>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Metric;
     use crate::report::samples;
 
     #[test]
@@ -250,12 +251,18 @@ mod tests {
             for (lines, svg) in [
                 (
                     2,
-                    percentiles(&[&run.histograms.rtt, &run.histograms.response], size),
+                    percentiles(
+                        &[
+                            &run.histograms[Metric::Rtt],
+                            &run.histograms[Metric::Response],
+                        ],
+                        size,
+                    ),
                 ),
                 (1, percentiles(&[&none], size)),
                 (1, over_time(&[vec![(0.5, 9e3), (1.5, 8e3)]], size)),
                 (0, over_time(&[], size)),
-                (0, histogram(&run.histograms.rtt, size)),
+                (0, histogram(&run.histograms[Metric::Rtt], size)),
                 (0, histogram(&none, size)),
             ] {
                 let svg = svg.unwrap();

@@ -1,4 +1,5 @@
-//! A run made up for tests: eight seconds, two flows, a slow tail, some loss.
+//! A run made up for tests: eight seconds, two flows, a slow tail, some loss, and
+//! something of every metric.
 
 use super::{Context, FlowName, Report};
 use crate::load::FlowId;
@@ -13,6 +14,8 @@ pub fn slower(slower: u64) -> Report {
     let mut recorder = Recorder::new(Limits::default());
     recorder.add_flow();
     recorder.add_flow();
+    recorder.place_flow(FlowId(0), false);
+    recorder.place_flow(FlowId(1), true);
     let mut random = 1_u64;
     for sequence in 0..PINGS {
         for flow in [FlowId(0), FlowId(1)] {
@@ -40,6 +43,9 @@ pub fn slower(slower: u64) -> Report {
     }
     recorder.resolved(31_000);
     recorder.resolved(29_000);
+    recorder.resolved6(33_000);
+    recorder.leased(5_000_000);
+    recorder.booted(7_000_000);
     recorder.dropped_many(DropReason::UnknownEthertype, 3);
     let name = |dst: &str, address: Option<&str>| FlowName {
         src: "vm0".to_owned(),

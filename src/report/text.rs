@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, PhaseReport, Report, place};
-use crate::record::{Addresses, Conflict, DropReason, Drops, Latency, LatencySummary, Totals};
+use crate::record::{Addresses, Conflict, DropReason, Drops, Latency, Metric, Pauses, Totals};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -24,14 +24,14 @@ const ROWS: usize = 20;
 pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
     flows(report, out)?;
     overview(report, out)?;
-    if report.flow_count > 0 || report.lease_ns.count > 0 {
+    if report.flow_count > 0 || report.summaries[Metric::Lease].count > 0 {
         latencies(report, out)?;
     }
     if !report.phases.is_empty() {
         phases(&report.phases, out)?;
     }
-    histogram("rtt", &report.histograms.rtt, out, width)?;
-    histogram("lease", &report.histograms.lease, out, width)?;
+    histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
+    histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
     if !report.errors.is_empty() {
         writeln!(out)?;
@@ -210,38 +210,74 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
             span(report.setup_ns)
         );
     }
+    write!(out, "{} answered", counted(report.totals.received, "ping"))?;
+    if report.elapsed_ns > 0 {
+        let (time, rate) = (span(report.elapsed_ns), rate(report.rate_per_s));
+        write!(out, " in {time} ({rate})")?;
+    }
+    if report.waited_ns >= WORTH_TELLING {
+        let waited = span(report.waited_ns);
+        write!(out, ", and {waited} of waiting for those on their way")?;
+    }
+    writeln!(out, "; the lab was set up in {}", span(report.setup_ns))?;
+    pauses(&report.pauses, out)
+}
+
+/// Waiting for less than this many nanoseconds is part of every run.
+const WORTH_TELLING: u64 = 10_000_000;
+
+/// That the process did not run, and what came of it.
+fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
+    if pauses.is_empty() {
+        return Ok(());
+    }
     writeln!(
         out,
-        "{} answered in {} ({}); the lab was set up in {}",
-        counted(report.totals.received, "ping"),
-        span(report.elapsed_ns),
-        rate(report.rate_per_s),
-        span(report.setup_ns)
-    )
+        "The process was paused {} for {} in all, the longest {}; others had the processor for {} of that.",
+        match pauses.count {
+            1 => "once".to_owned(),
+            times => format!("{} times", count(times)),
+        },
+        span(pauses.total_ns),
+        span(pauses.longest_ns),
+        span(pauses.run_delay_ns)
+    )?;
+    if pauses.answered + pauses.lost > 0 {
+        writeln!(
+            out,
+            "{} answered and {} lost were on their way then: their rtt is not in the figures.",
+            counted(pauses.answered, "ping"),
+            count(pauses.lost)
+        )?;
+    }
+    Ok(())
+}
+
+/// Lag is that of the frames which the poll had to tell of: which share of all that is.
+fn lag_label(report: &Report) -> String {
+    let lag = report.summaries[Metric::Lag].count;
+    match report.reactor.frames_in.max(lag) {
+        frames if frames == lag => Metric::Lag.to_string(),
+        frames => format!("{} ({})", Metric::Lag, percent(lag as f64 / frames as f64)),
+    }
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let rows: [(&str, &LatencySummary); 11] = [
-        ("rtt", &report.rtt_ns),
-        ("  in leaf", &report.rtt_within_leaf_ns),
-        ("  across", &report.rtt_across_leaves_ns),
-        ("response", &report.response_ns),
-        ("lateness", &report.lateness_ns),
-        ("resolution", &report.resolution_ns),
-        ("resolution6", &report.resolution6_ns),
-        ("lease", &report.lease_ns),
-        ("first ping", &report.first_ns),
-        ("boot", &report.boot_ns),
-        ("lag", &report.lag_ns),
-    ];
+    let widest = Metric::ALL.iter().map(|metric| metric.name().len()).max();
+    let width = widest.unwrap_or(0);
     writeln!(out)?;
-    write!(out, "{:<11}{:>9}", "", "count")?;
+    write!(out, "{:<width$}{:>9}", "", "count")?;
     for title in ["min", "p50", "p90", "p99", "p99.9", "max"] {
         write!(out, "{title:>9}")?;
     }
     writeln!(out)?;
-    for (name, summary) in rows.into_iter().filter(|(_, summary)| summary.count > 0) {
-        write!(out, "{name:<11}{:>9}", count(summary.count))?;
+    let measured = report.summaries.iter().filter(|(_, of)| of.count > 0);
+    for (metric, summary) in measured {
+        let label = match metric {
+            Metric::Lag => lag_label(report),
+            _ => metric.to_string(),
+        };
+        write!(out, "{label:<width$}{:>9}", count(summary.count))?;
         for value in [
             summary.min,
             summary.p50,
@@ -272,8 +308,8 @@ fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
             rate(phase.sent_per_s),
             rate(phase.rate_per_s),
             percent(phase.totals.loss()),
-            span_or_dash(phase.rtt_ns.p50),
-            span_or_dash(phase.response_ns.p99),
+            span_or_dash(phase.summaries[Metric::Rtt].p50),
+            span_or_dash(phase.summaries[Metric::Response].p99),
             percent(phase.verdict.busy_share),
         ] {
             write!(out, "{value:>11}")?;

@@ -7,7 +7,7 @@ use super::*;
 use crate::experiment::AddressPlan;
 use crate::hypervisor::{FlowConfig, Phase};
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
-use crate::record::{Limits, Recorder};
+use crate::record::{Limits, Metric, Recorder};
 use crate::vm::{Ipv6Config, Ipv6Interface, PingOptions, SessionConfig, VmConfig, VmId};
 
 mod endpoints;
@@ -123,9 +123,12 @@ fn a_fixed_delay_comes_out_as_twice_that_and_resolution_takes_one_round_trip() {
         (totals.sent, totals.received, totals.failed()),
         (1_000, 1_000, 0)
     );
-    let rtt = recorder.run().rtt_summary();
+    let rtt = recorder.run().rtt().summary();
     assert_eq!((rtt.min, rtt.max), (Some(2_000_000), Some(2_000_000)));
-    assert_eq!(recorder.resolution().summary().max, Some(2_000_000));
+    assert_eq!(
+        recorder.latency(Metric::Resolution).summary().max,
+        Some(2_000_000)
+    );
     // The first ping was due before its neighbour was known: it feels both round trips.
     assert_eq!(recorder.run().response().summary().max, Some(4_000_000));
 }
@@ -241,7 +244,7 @@ fn the_same_seed_gives_the_same_run() {
         }
         let end = lab.run(vec![phase("", 5, Pacing::Interval(MS), Some(500), None)]);
         let run = lab.hypervisor.recorder().run();
-        (end, *run.totals(), run.rtt_summary().p99)
+        (end, *run.totals(), run.rtt().summary().p99)
     };
     assert_eq!(run(), run());
 }
@@ -361,7 +364,7 @@ fn a_vm_made_while_others_ping_gets_a_number_of_its_own_and_its_boot_is_timed() 
     let at = Instant::ZERO + MS * 100;
     run(&mut lab.hypervisor, Instant::ZERO, at);
     // vm0's own first answer: a resolution and a round trip, of two milliseconds each.
-    let boot = lab.hypervisor.recorder().boot().summary();
+    let boot = lab.hypervisor.recorder().latency(Metric::Boot).summary();
     assert_eq!((boot.count, boot.max), (1, Some(4_000_000)));
     let Ok(()) = lab.hypervisor.remove_vms(at, &[VmId(1)]);
     let plan = lab.addresses.vm(VmId(2));
@@ -426,10 +429,10 @@ fn pings_over_ipv6_begin_when_addresses_are_tried_and_their_resolution_is_measur
     let recorder = lab.hypervisor.recorder();
     let totals = recorder.totals();
     assert_eq!((totals.received, totals.failed()), (500, 0));
-    assert!(recorder.resolution().is_empty());
-    let resolution = recorder.resolution6().summary();
+    assert!(recorder.latency(Metric::Resolution).is_empty());
+    let resolution = recorder.latency(Metric::Resolution6).summary();
     assert_eq!((resolution.count, resolution.max), (5, Some(2_000_000)));
-    assert_eq!(recorder.run().rtt_summary().max, Some(2_000_000));
+    assert_eq!(recorder.run().rtt().summary().max, Some(2_000_000));
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn reports_are_written_in_every_format_read_back_and_compared() {
         serde_json::from_str(&std::fs::read_to_string(path("run.json")).unwrap()).unwrap();
     assert_eq!(saved, json(&run), "the file is what --json prints");
     for (ending, start) in [
-        ("csv", "src,"),
+        ("csv", "kind,"),
         ("hgrm", "       Value"),
         ("hlog", "#"),
         ("html", "<!"),

@@ -11,7 +11,7 @@ pub use text::compare_text;
 pub(super) use text::row;
 
 use super::{Report, SecondReport};
-use crate::record::LatencySummary;
+use crate::record::{LatencySummary, Metric, Scope};
 
 /// The name and version of the form of a [`Comparison`] as JSON.
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
@@ -25,7 +25,7 @@ pub struct Comparison {
     pub before: Side,
     /// The run that is compared.
     pub after: Side,
-    /// Percentiles of rtt and response, loss and rate.
+    /// Figures of every metric, loss and rate.
     pub differences: Vec<Difference>,
 }
 
@@ -79,69 +79,111 @@ pub struct Difference {
 /// From fewer seconds than this no spread is told.
 pub const SECONDS_NEEDED: usize = 5;
 
-/// A figure that is compared: how a run has it, and how a second of it.
-struct Figure {
-    name: &'static str,
-    quantity: Quantity,
-    run: fn(&Report) -> Option<f64>,
-    second: fn(&SecondReport) -> Option<f64>,
+/// A figure that is compared.
+#[derive(Clone, Copy)]
+enum Figure {
+    Latency(Metric, &'static Statistic),
+    Loss,
+    Rate,
 }
 
-/// The figures of a latency that are compared.
-macro_rules! latency_figures {
-    ($latency:ident: $($name:literal $field:ident),*) => {
-        [$(Figure {
-            name: $name,
-            quantity: Quantity::Ns,
-            run: |report| nanos(&report.$latency, |summary| summary.$field),
-            second: |second| nanos(&second.$latency, |summary| summary.$field),
-        }),*]
+/// A figure of a latency.
+struct Statistic {
+    name: &'static str,
+    of: fn(&LatencySummary) -> Option<u64>,
+    /// Whether it is compared of metrics that are not kept by the second too.
+    always: bool,
+}
+
+/// A [`Statistic`] by the name of its field.
+macro_rules! statistic {
+    ($field:ident, $always:literal) => {
+        Statistic {
+            name: stringify!($field),
+            of: |summary| summary.$field,
+            always: $always,
+        }
     };
 }
 
-fn nanos(summary: &LatencySummary, figure: fn(&LatencySummary) -> Option<u64>) -> Option<f64> {
-    figure(summary).map(|nanos| nanos as f64)
-}
+const STATISTICS: [Statistic; 6] = [
+    statistic!(p50, true),
+    statistic!(p90, false),
+    statistic!(p99, true),
+    statistic!(p99_9, false),
+    statistic!(max, true),
+    statistic!(mean, false),
+];
 
-fn figures() -> impl Iterator<Item = Figure> {
-    let rtt = latency_figures!(rtt_ns:
-        "rtt.p50" p50, "rtt.p90" p90, "rtt.p99" p99, "rtt.p99_9" p99_9, "rtt.max" max, "rtt.mean" mean);
-    let response = latency_figures!(response_ns:
-        "response.p50" p50, "response.p90" p90, "response.p99" p99, "response.p99_9" p99_9,
-        "response.max" max, "response.mean" mean);
-    let others = [
-        Figure {
-            name: "loss",
-            quantity: Quantity::Share,
-            run: |report| (report.totals.ended() > 0).then(|| report.totals.loss()),
-            second: |second| {
+impl Figure {
+    /// All figures, in the order in which they are told.
+    fn all() -> impl Iterator<Item = Figure> {
+        let of = move |&metric: &Metric| {
+            let told = STATISTICS
+                .iter()
+                .filter(move |of| of.always || metric.scope() == Scope::Second);
+            told.map(move |statistic| Figure::Latency(metric, statistic))
+        };
+        let latencies = Metric::ALL.iter().flat_map(of);
+        latencies.chain([Figure::Loss, Figure::Rate])
+    }
+
+    fn name(self) -> String {
+        match self {
+            Figure::Latency(metric, statistic) => format!("{metric}.{}", statistic.name),
+            Figure::Loss => "loss".to_owned(),
+            Figure::Rate => "rate".to_owned(),
+        }
+    }
+
+    const fn quantity(self) -> Quantity {
+        match self {
+            Figure::Latency(..) => Quantity::Ns,
+            Figure::Loss => Quantity::Share,
+            Figure::Rate => Quantity::PerSecond,
+        }
+    }
+
+    /// As a run has it.
+    fn of_run(self, report: &Report) -> Option<f64> {
+        match self {
+            Figure::Latency(metric, statistic) => nanos((statistic.of)(&report.summaries[metric])),
+            Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
+            Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
+        }
+    }
+
+    /// As a second of a run has it.
+    fn of_second(self, second: &SecondReport) -> Option<f64> {
+        match self {
+            Figure::Latency(metric, statistic) => nanos((statistic.of)(second.latency(metric)?.0)),
+            Figure::Loss => {
                 let ended = second.received.saturating_add(second.failed);
                 (ended > 0).then(|| second.failed as f64 / ended as f64)
-            },
-        },
-        Figure {
-            name: "rate",
-            quantity: Quantity::PerSecond,
-            run: |report| (report.elapsed_ns > 0).then_some(report.rate_per_s),
-            second: |second| Some(second.received as f64 * 1e9 / second.length_ns.max(1) as f64),
-        },
-    ];
-    rtt.into_iter().chain(response).chain(others)
+            }
+            Figure::Rate => Some(second.received as f64 * 1e9 / second.length_ns.max(1) as f64),
+        }
+    }
+}
+
+fn nanos(figure: Option<u64>) -> Option<f64> {
+    figure.map(|nanos| nanos as f64)
 }
 
 /// Compares `after` with `before`; each comes with what to call it, such as its file's name.
 pub fn compare(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
     let difference = |figure: Figure| {
-        let values = [before.1, after.1].map(figure.run);
+        let values = [before.1, after.1].map(|run| figure.of_run(run));
         let both = values[0].zip(values[1]);
-        let spreads = [before.1, after.1].map(|run| spread::within(&run.seconds, figure.second));
+        let spreads = [before.1, after.1]
+            .map(|run| spread::within(&run.seconds, |second| figure.of_second(second)));
         let spread = spreads[0]
             .zip(spreads[1])
             .map(|(one, other)| one.max(other));
         let difference = both.map(|(before, after)| after - before);
         Difference {
-            figure: figure.name.to_owned(),
-            quantity: figure.quantity,
+            figure: figure.name(),
+            quantity: figure.quantity(),
             before: values[0],
             after: values[1],
             difference,
@@ -156,7 +198,7 @@ pub fn compare(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
         schema: COMPARISON_SCHEMA.to_owned(),
         before: Side::new(before),
         after: Side::new(after),
-        differences: figures().map(difference).collect(),
+        differences: Figure::all().map(difference).collect(),
     }
 }
 
@@ -172,6 +214,12 @@ impl Side {
 }
 
 impl Comparison {
+    /// The figures that at least one of the runs has.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Difference> + Clone {
+        let is_known = |each: &&Difference| each.before.is_some() || each.after.is_some();
+        self.differences.iter().filter(is_known)
+    }
+
     /// How many figures differ by more than the runs vary, of how many of which that can be said.
     pub fn beyond_spread(&self) -> (usize, usize) {
         let judged = self
@@ -229,11 +277,12 @@ mod tests {
     fn a_run_does_not_differ_from_itself() {
         let report = samples::report();
         let same = compare(("a", &report), ("b", &report));
-        assert_eq!(same.differences.len(), 14);
         for each in &same.differences {
             assert_eq!(each.difference, Some(0.0), "{each:?}");
-            assert_eq!(each.beyond_spread, Some(false), "{each:?}");
+            // Where a metric is not kept by the second, nobody knows how much it varies.
+            assert_ne!(each.beyond_spread, Some(true), "{each:?}");
         }
+        assert_eq!(same.beyond_spread(), (0, 14));
         assert!(same.sentence().starts_with("No figure differs"));
     }
 

@@ -12,7 +12,10 @@ use crate::report::SecondReport;
 const DEVIATIONS: f64 = 2.0;
 
 /// The spread of `figure` over the whole seconds among `seconds`; nothing if they are too few.
-pub fn within(seconds: &[SecondReport], figure: fn(&SecondReport) -> Option<f64>) -> Option<f64> {
+pub fn within(
+    seconds: &[SecondReport],
+    figure: impl Fn(&SecondReport) -> Option<f64>,
+) -> Option<f64> {
     // The last second was cut off, so its rate is that of a part.
     let whole = seconds.get(..seconds.len().checked_sub(1)?)?;
     let values: Vec<f64> = whole.iter().filter_map(figure).collect();

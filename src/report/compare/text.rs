@@ -10,23 +10,23 @@ use crate::report::units::{percent, rate, significant, span};
 /// # Errors
 /// When `out` can't be written to.
 pub fn compare_text(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
-    let Comparison {
-        before,
-        after,
-        differences,
-        ..
-    } = comparison;
+    let Comparison { before, after, .. } = comparison;
+    let widest = comparison
+        .known()
+        .map(|each| each.figure.chars().count())
+        .max();
+    let width = widest.unwrap_or(0);
     for (role, side) in [("before", before), ("after ", after)] {
         writeln!(out, "{role}  {}: {}", side.name, side.run)?;
     }
     writeln!(out)?;
-    write!(out, "{:<14}", "")?;
+    write!(out, "{:<width$}", "")?;
     for title in ["before", "after", "difference", "ratio", "spread"] {
         write!(out, "{title:>12}")?;
     }
     writeln!(out)?;
-    for each in differences {
-        write!(out, "{:<14}", each.figure)?;
+    for each in comparison.known() {
+        write!(out, "{:<width$}", each.figure)?;
         for value in row(each) {
             write!(out, "{value:>12}")?;
         }
@@ -107,7 +107,7 @@ mod tests {
         assert!(text.contains("before  a.json: --vms 2"), "{text}");
         assert!(text.contains("b.json: The figures"), "{text}");
         assert!(
-            text.lines().take(18).all(|line| line.chars().count() <= 80),
+            text.lines().take(40).all(|line| line.chars().count() <= 80),
             "{text}"
         );
     }

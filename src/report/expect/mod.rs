@@ -2,9 +2,8 @@
 //!
 //! ```text
 //! expectation = figure operator value
-//! figure      = [histogram "."] statistic | count | "loss" | "rate"
-//! histogram   = "rtt" | "response" | "lateness" | "resolution" | "resolution6" | "lease" | "first" | "lag" (rtt if none is
-//!               named)
+//! figure      = [metric "."] statistic | count | "loss" | "rate"
+//! metric      = a name of the table of metrics, such as "rtt" or "boot"; rtt if none is named
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "errored" |
 //!               "drops"
@@ -24,11 +23,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use parse::ParseExpectationError;
+pub use parse::{ParseExpectationError, expected_figures};
 
 use super::Report;
 use super::units::{count, percent, rate, span};
-use crate::record::{Latency, Totals};
+use crate::record::{Latency, Metric, Totals};
 
 /// What a figure of a run is expected to be.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,23 +42,10 @@ pub struct Expectation {
 /// A figure that can be expected to be something.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Figure {
-    Latency(Histogram, Statistic),
+    Latency(Metric, Statistic),
     Count(Count),
     Loss,
     Rate,
-}
-
-/// One of the histograms of a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Histogram {
-    Rtt,
-    Response,
-    Lateness,
-    Resolution,
-    Resolution6,
-    Lease,
-    First,
-    Lag,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -173,7 +159,7 @@ impl Operator {
 impl Figure {
     fn of(self, report: &Report) -> Option<f64> {
         match self {
-            Figure::Latency(histogram, statistic) => statistic.of(histogram.of(report)),
+            Figure::Latency(metric, statistic) => statistic.of(&report.histograms[metric]),
             Figure::Count(Count::Drops) => Some(report.drops.total() as f64),
             Figure::Count(count) => Some(count.of(&report.totals) as f64),
             Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
@@ -187,22 +173,6 @@ impl Figure {
             Figure::Count(_) => count(found as u64),
             Figure::Loss => percent(found),
             Figure::Rate => rate(found),
-        }
-    }
-}
-
-impl Histogram {
-    const fn of(self, report: &Report) -> &Latency {
-        let histograms = &report.histograms;
-        match self {
-            Histogram::Rtt => &histograms.rtt,
-            Histogram::Response => &histograms.response,
-            Histogram::Lateness => &histograms.lateness,
-            Histogram::Resolution => &histograms.resolution,
-            Histogram::Resolution6 => &histograms.resolution6,
-            Histogram::Lease => &histograms.lease,
-            Histogram::First => &histograms.first,
-            Histogram::Lag => &histograms.lag,
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
-use super::{Count, Expectation, Figure, Histogram, Operator, Statistic};
+use super::{Count, Expectation, Figure, Operator, Statistic};
+use crate::record::Metric;
 
-/// Why a text is no expectation: what was found, and what is allowed there.
+/// Why a text is no expectation: what was found, and what is expected there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ParseExpectationError {
     /// There is no operator.
@@ -14,9 +15,8 @@ pub enum ParseExpectationError {
     NoOperator(String),
     /// The figure is not known.
     #[error(
-        "expectation {text:?}: no figure is named {found:?}; allowed are min, mean, stdev, max and percentiles such as \
-         p50 or p99.9, of the rtt or behind one of rtt. response. lateness. resolution. resolution6. first. lag.; and sent, received, \
-         lost, unresolved, duplicate, late, reordered, corrupt, drops, loss, rate"
+        "expectation {text:?}: no figure is named {found:?}; expected {}",
+        expected_figures()
     )]
     Figure {
         /// The expectation.
@@ -25,14 +25,14 @@ pub enum ParseExpectationError {
         found: String,
     },
     /// The value does not fit the figure.
-    #[error("expectation {text:?}: {found:?} is no value for this figure; expected {allowed}")]
+    #[error("expectation {text:?}: {found:?} is no value for this figure; expected {expected}")]
     Value {
         /// The expectation.
         text: String,
         /// The value.
         found: String,
         /// What a value looks like.
-        allowed: &'static str,
+        expected: &'static str,
     },
 }
 
@@ -51,10 +51,10 @@ impl FromStr for Expectation {
         })?;
         let value = figure
             .value(value)
-            .map_err(|allowed| ParseExpectationError::Value {
+            .map_err(|expected| ParseExpectationError::Value {
                 text: text.to_owned(),
                 found: value.to_owned(),
-                allowed,
+                expected,
             })?;
         Ok(Expectation {
             text: text.trim().to_owned(),
@@ -78,42 +78,52 @@ fn operator(text: &str) -> Option<(Operator, &str)> {
     operators.into_iter().find_map(found)
 }
 
+/// The names of the counts.
+const COUNTS: [(&str, Count); 10] = [
+    ("sent", Count::Sent),
+    ("received", Count::Received),
+    ("lost", Count::Lost),
+    ("unresolved", Count::Unresolved),
+    ("duplicate", Count::Duplicate),
+    ("late", Count::Late),
+    ("reordered", Count::Reordered),
+    ("corrupt", Count::Corrupt),
+    ("errored", Count::Errored),
+    ("drops", Count::Drops),
+];
+
+/// Every figure that can be expected to be something, for messages and help.
+pub fn expected_figures() -> String {
+    let counts: Vec<_> = COUNTS.iter().map(|(name, _)| *name).collect();
+    format!(
+        "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
+         or {}, loss, rate",
+        Metric::names(),
+        counts.join(", ")
+    )
+}
+
 fn figure(name: &str) -> Option<Figure> {
-    let counts = [
-        ("sent", Count::Sent),
-        ("received", Count::Received),
-        ("lost", Count::Lost),
-        ("unresolved", Count::Unresolved),
-        ("duplicate", Count::Duplicate),
-        ("late", Count::Late),
-        ("reordered", Count::Reordered),
-        ("corrupt", Count::Corrupt),
-        ("errored", Count::Errored),
-        ("drops", Count::Drops),
-    ];
-    if let Some((_, count)) = counts.into_iter().find(|(known, _)| *known == name) {
-        return Some(Figure::Count(count));
+    if let Some((_, count)) = COUNTS.iter().find(|(known, _)| *known == name) {
+        return Some(Figure::Count(*count));
     }
     match name {
         "loss" => return Some(Figure::Loss),
         "rate" => return Some(Figure::Rate),
         _ => {}
     }
-    let histograms = [
-        ("rtt", Histogram::Rtt),
-        ("response", Histogram::Response),
-        ("lateness", Histogram::Lateness),
-        ("resolution", Histogram::Resolution),
-        ("resolution6", Histogram::Resolution6),
-        ("lease", Histogram::Lease),
-        ("first", Histogram::First),
-        ("lag", Histogram::Lag),
-    ];
-    let of = histograms.into_iter().find_map(|(known, histogram)| {
-        Some((histogram, name.strip_prefix(known)?.strip_prefix('.')?))
-    });
-    let (histogram, statistic) = of.unwrap_or((Histogram::Rtt, name));
-    Some(Figure::Latency(histogram, self::statistic(statistic)?))
+    let (metric, statistic) = match name.split_once('.') {
+        Some((metric, statistic)) if !is_percentile(metric) => (metric.parse().ok()?, statistic),
+        // The point of p99.9.
+        _ => (Metric::Rtt, name),
+    };
+    Some(Figure::Latency(metric, self::statistic(statistic)?))
+}
+
+/// Whether a name begins as that of a percentile does.
+fn is_percentile(name: &str) -> bool {
+    let digits = name.strip_prefix('p').unwrap_or_default();
+    digits.starts_with(|first: char| first.is_ascii_digit())
 }
 
 fn statistic(name: &str) -> Option<Statistic> {
@@ -131,7 +141,7 @@ fn statistic(name: &str) -> Option<Statistic> {
 }
 
 impl Figure {
-    /// The value that `text` says, or else what is allowed.
+    /// The value that `text` says, or else what is expected.
     fn value(self, text: &str) -> Result<f64, &'static str> {
         match self {
             Figure::Latency(..) => {
@@ -185,14 +195,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_said_with_what_is_allowed() {
+    fn what_is_wrong_is_said_with_what_is_expected() {
         for (text, said) in [
             ("", "needs one of < <= > >= ="),
             ("p99", "needs one of < <= > >= ="),
             ("p99!200us", "needs one of < <= > >= ="),
             (
                 "p101<1ms",
-                "no figure is named \"p101\"; allowed are min, mean",
+                "no figure is named \"p101\"; expected min, mean",
             ),
             ("<1ms", "no figure is named \"\""),
             ("rtt<1ms", "no figure is named \"rtt\""),

@@ -6,6 +6,7 @@ use super::super::compare::{Comparison, row};
 use super::super::picture;
 use super::super::{Report, compare};
 use super::{Cell, Escaped, figure, page, table};
+use crate::record::Metric;
 
 /// Writes a comparison of `after` with `before` as a page, both curves in one picture; each run comes with what to
 /// call it, such as its file's name. The page is one file that needs nothing from elsewhere.
@@ -25,13 +26,13 @@ pub fn compare_html(
         "rtt by percentile",
         "Counted from when a ping was sent.",
         &keys,
-        |size| picture::percentiles(&[&one.rtt, &other.rtt], size),
+        |size| picture::percentiles(&[&one[Metric::Rtt], &other[Metric::Rtt]], size),
     )?;
     body += &figure(
         "Response by percentile",
         "Counted from when a ping was due: what a user of the network feels.",
         &keys,
-        |size| picture::percentiles(&[&one.response, &other.response], size),
+        |size| picture::percentiles(&[&one[Metric::Response], &other[Metric::Response]], size),
     )?;
     body += &differences(&comparison);
     page(
@@ -74,7 +75,7 @@ fn differences(comparison: &Comparison) -> String {
         "spread",
         "larger than the spread",
     ];
-    let rows = comparison.differences.iter().map(|each| {
+    let rows = comparison.known().map(|each| {
         let beyond = match each.beyond_spread {
             Some(true) => "yes",
             Some(false) => "no",

@@ -10,7 +10,7 @@ use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport};
 use super::flows::flows;
 use super::{Cell, Escaped, figure, page, table};
-use crate::record::LatencySummary;
+use crate::record::{LatencySummary, Metric};
 
 /// Writes `report` as a page: summary, verdict, pictures, tables. It is one file that needs nothing from elsewhere,
 /// for light and dark, screen and paper.
@@ -22,7 +22,7 @@ pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     body += &expectations(report);
     body += &tiles(report);
     body += &pictures(report)?;
-    if report.totals.attempted() > 0 || report.lease_ns.count > 0 {
+    if report.totals.attempted() > 0 || report.summaries[Metric::Lease].count > 0 {
         body += &latencies(report);
     }
     if !report.phases.is_empty() {
@@ -82,9 +82,21 @@ fn tiles(report: &Report) -> String {
         ("received", count(totals.received), false),
         ("lost", percent(totals.loss()), totals.failed() > 0),
         ("answered", rate(report.rate_per_s), false),
-        ("rtt p50", span_or_dash(report.rtt_ns.p50), false),
-        ("rtt p99", span_or_dash(report.rtt_ns.p99), false),
-        ("response p99", span_or_dash(report.response_ns.p99), false),
+        (
+            "rtt p50",
+            span_or_dash(report.summaries[Metric::Rtt].p50),
+            false,
+        ),
+        (
+            "rtt p99",
+            span_or_dash(report.summaries[Metric::Rtt].p99),
+            false,
+        ),
+        (
+            "response p99",
+            span_or_dash(report.summaries[Metric::Response].p99),
+            false,
+        ),
         ("flows", count(report.flow_count), false),
     ] {
         let class = if bad { " class=\"bad\"" } else { "" };
@@ -99,28 +111,33 @@ fn tiles(report: &Report) -> String {
 fn pictures(report: &Report) -> io::Result<String> {
     let mut html = String::new();
     let histograms = &report.histograms;
-    if report.lease_ns.count > 0 {
+    if report.summaries[Metric::Lease].count > 0 {
         html += &figure(
             "Histogram of the leases",
             "How many VMs got their address by DHCP after how long.",
             &[],
-            |size| picture::histogram(&histograms.lease, size),
+            |size| picture::histogram(&histograms[Metric::Lease], size),
         )?;
     }
-    if report.rtt_ns.count == 0 {
+    if report.summaries[Metric::Rtt].count == 0 {
         return Ok(html);
     }
     html += &figure(
         "Latency by percentile",
         "rtt is counted from when a ping was sent, response from when it was due.",
         &["rtt", "response"],
-        |size| picture::percentiles(&[&histograms.rtt, &histograms.response], size),
+        |size| {
+            picture::percentiles(
+                &[&histograms[Metric::Rtt], &histograms[Metric::Response]],
+                size,
+            )
+        },
     )?;
     html += &figure(
         "Histogram of the rtt",
         "How many pings took how long; the first and the last bar may hold all that is far below or above the middle 90 %.",
         &[],
-        |size| picture::histogram(&histograms.rtt, size),
+        |size| picture::histogram(&histograms[Metric::Rtt], size),
     )?;
     if report.seconds.len() > 1 {
         let seconds = &report.seconds;
@@ -153,18 +170,8 @@ fn latencies(report: &Report) -> String {
     let headings = [
         "", "count", "min", "p50", "p90", "p99", "p99.9", "max", "mean", "stdev",
     ];
-    let rows: [(&str, &LatencySummary); 8] = [
-        ("rtt", &report.rtt_ns),
-        ("response", &report.response_ns),
-        ("lateness", &report.lateness_ns),
-        ("resolution", &report.resolution_ns),
-        ("resolution6", &report.resolution6_ns),
-        ("lease", &report.lease_ns),
-        ("first ping", &report.first_ns),
-        ("lag", &report.lag_ns),
-    ];
-    let rows = rows.into_iter().filter(|(_, summary)| summary.count > 0);
-    let rows = rows.map(|(name, summary)| {
+    let measured = || report.summaries.iter().filter(|(_, of)| of.count > 0);
+    let rows = measured().map(|(metric, summary)| {
         let LatencySummary {
             min,
             mean,
@@ -177,7 +184,7 @@ fn latencies(report: &Report) -> String {
             ..
         } = *summary;
         let figures = [min, p50, p90, p99, p99_9, max, mean, stdev];
-        [Cell::new(name), Cell::new(count(summary.count))]
+        [Cell::new(metric.name()), Cell::new(count(summary.count))]
             .into_iter()
             .chain(
                 figures
@@ -187,9 +194,12 @@ fn latencies(report: &Report) -> String {
             .collect()
     });
     let table = table(&headings, rows, false);
+    let docs: Vec<_> = measured()
+        .map(|(metric, _)| format!("{metric}: {}", metric.doc()))
+        .collect();
     format!(
-        "<section>\n<h2>Latencies</h2>\n<p class=\"quiet\">lateness: sent after due, the generator's own fault · \
-         resolution, resolution6: finding a neighbour's address over IPv4, over IPv6 · lease: getting one's own by DHCP · lag: a frame waiting for the tool itself</p>\n{table}</section>\n"
+        "<section>\n<h2>Latencies</h2>\n<p class=\"quiet\">{}</p>\n{table}</section>\n",
+        Escaped(&docs.join(" · "))
     )
 }
 
@@ -216,9 +226,9 @@ fn phases(report: &Report) -> String {
             rate(phase.sent_per_s),
             rate(phase.rate_per_s),
             percent(phase.totals.loss()),
-            span_or_dash(phase.rtt_ns.p50),
-            span_or_dash(phase.rtt_ns.p99),
-            span_or_dash(phase.response_ns.p99),
+            span_or_dash(phase.summaries[Metric::Rtt].p50),
+            span_or_dash(phase.summaries[Metric::Rtt].p99),
+            span_or_dash(phase.summaries[Metric::Response].p99),
             percent(phase.verdict.busy_share),
             described.to_owned(),
         ]
@@ -278,8 +288,8 @@ mod tests {
     #[test]
     fn the_page_has_its_pictures_and_tables() {
         let page = written(&samples::report());
-        assert_eq!(page.matches("<figure>").count(), 3);
-        assert_eq!(page.matches("<svg ").count(), 6);
+        assert_eq!(page.matches("<figure>").count(), 4);
+        assert_eq!(page.matches("<svg ").count(), 8);
         assert_eq!(page.matches("class=\"sortable\"").count(), 1);
         assert!(page.contains("2025-10-09T08:53:20Z"));
         assert!(page.contains("unknown_ethertype"));

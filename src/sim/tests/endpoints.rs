@@ -48,7 +48,11 @@ fn a_neighbour_in_use_is_asked_again_each_minute_and_nothing_is_lost_by_that() {
     ping(&mut lab, Duration::from_secs(1), 200);
     let recorder = lab.recorder();
     assert_eq!(recorder.totals().received, 200);
-    assert_eq!(recorder.resolution().count(), 1, "it is resolved once");
+    assert_eq!(
+        recorder.latency(Metric::Resolution).count(),
+        1,
+        "it is resolved once"
+    );
     // Requests and replies of the pings, of the first resolution, and of the checks after 60, 120 and 180 s.
     assert_eq!(recorder.work().frames_out, 2 * 200 + 2 + 2 * 3);
 }

@@ -48,7 +48,7 @@ fn flows_begin_when_both_of_their_ends_are_up_and_the_boot_of_each_vm_is_timed()
         assert_eq!(recorder.totals().failed(), 0, "{pacing:?}");
         assert_eq!(recorder.totals().unsent, 0, "{pacing:?}");
         // vm0 pings nobody; each of the others took a resolution and a round trip.
-        let boot = recorder.boot().summary();
+        let boot = recorder.latency(Metric::Boot).summary();
         assert_eq!(boot.count, 9, "{pacing:?}");
         assert!(boot.max < Some(20_000_000), "{pacing:?}: {boot:?}");
         let sent: Vec<u64> = recorder.flows().iter().map(|f| f.totals().sent).collect();

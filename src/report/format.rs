@@ -1,0 +1,256 @@
+//! The table of the formats in which a report is written: one row for each ending of a file's name.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Report, compare, compare_html, compare_json, csv, hgrm, hlog, html, json};
+use crate::record::{Latency, Metric};
+
+/// A row: what the name of a file ends in, and what is written into it.
+struct Row {
+    ending: &'static str,
+    doc: &'static str,
+    write: Writer,
+    compare: Option<Comparer>,
+}
+
+/// What a format is made of.
+enum Writer {
+    /// The whole run.
+    Run(fn(&Report, &mut dyn Write) -> io::Result<()>),
+    /// One histogram, that of the metric that the name says before its ending.
+    Histogram(fn(&Latency, &mut dyn Write) -> io::Result<()>),
+}
+
+/// Two runs, each with what to call it.
+type Comparer = fn((&str, &Report), (&str, &Report), &mut dyn Write) -> io::Result<()>;
+
+const ROWS: [Row; 5] = [
+    Row {
+        ending: "json",
+        doc: "the whole document, as --json prints it",
+        write: Writer::Run(|report, mut out| json(report, &mut out)),
+        compare: Some(|before, after, mut out| compare_json(&compare(before, after), &mut out)),
+    },
+    Row {
+        ending: "csv",
+        doc: "a table: a row for the run, one for each phase, one for each flow",
+        write: Writer::Run(|report, mut out| csv(report, &mut out)),
+        compare: None,
+    },
+    Row {
+        ending: "hgrm",
+        doc: "the percentiles of one metric for the plotters of HdrHistogram: of the rtt, or NAME.METRIC.hgrm",
+        write: Writer::Histogram(|latency, mut out| hgrm(latency, &mut out)),
+        compare: None,
+    },
+    Row {
+        ending: "hlog",
+        doc: "the interval log of the tools of HdrHistogram",
+        write: Writer::Run(|report, mut out| hlog(report, &mut out)),
+        compare: None,
+    },
+    Row {
+        ending: "html",
+        doc: "a page to look at",
+        write: Writer::Run(|report, mut out| html(report, &mut out)),
+        compare: Some(|before, after, mut out| compare_html(before, after, &mut out)),
+    },
+];
+
+/// Why the name of a file says no format.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The ending is none of the table's.
+    #[error("report {}: the ending says the format; expected {}", .0.display(), Format::endings(|_| true))]
+    UnknownEnding(PathBuf),
+    /// The ending is none that a comparison can have.
+    #[error(
+        "comparison {}: the ending says the format; expected {}",
+        .0.display(),
+        Format::endings(|row| row.compare.is_some())
+    )]
+    NoComparison(PathBuf),
+    /// The name says a metric that there is not.
+    #[error(
+        "report {}: no metric is named {found:?}; expected a name without a further dot, for the rtt, or before \
+         .{ending} one of {}",
+        .path.display(), Metric::names()
+    )]
+    UnknownMetric {
+        /// The file.
+        path: PathBuf,
+        /// What stands for a metric.
+        found: String,
+        /// The ending.
+        ending: &'static str,
+    },
+}
+
+/// What a report file holds.
+#[derive(Clone, Copy)]
+pub struct Format {
+    row: &'static Row,
+    /// Which histogram, where it holds only one.
+    metric: Metric,
+}
+
+impl Format {
+    /// The format that the name of `path` asks for.
+    ///
+    /// # Errors
+    /// When its ending is not known, or it names a metric that there is not.
+    pub fn of(path: &Path) -> Result<Format, FormatError> {
+        let ending = path.extension().and_then(OsStr::to_str);
+        let row = ROWS.iter().find(|row| Some(row.ending) == ending);
+        let row = row.ok_or_else(|| FormatError::UnknownEnding(path.to_owned()))?;
+        let named = path.file_stem().map(Path::new).and_then(Path::extension);
+        let metric = match (&row.write, named) {
+            (Writer::Run(_), _) | (_, None) => Metric::Rtt,
+            (Writer::Histogram(_), Some(name)) => {
+                let name = name.to_string_lossy();
+                name.parse().map_err(|_| FormatError::UnknownMetric {
+                    path: path.to_owned(),
+                    found: name.into_owned(),
+                    ending: row.ending,
+                })?
+            }
+        };
+        Ok(Format { row, metric })
+    }
+
+    /// The format that the name of `path` asks for, for a comparison.
+    ///
+    /// # Errors
+    /// When a comparison has no such format.
+    pub fn of_comparison(path: &Path) -> Result<Format, FormatError> {
+        let format = Format::of(path).ok();
+        let format = format.filter(|format| format.row.compare.is_some());
+        format.ok_or_else(|| FormatError::NoComparison(path.to_owned()))
+    }
+
+    /// What the name of the file ends in, without the dot.
+    pub const fn ending(&self) -> &'static str {
+        self.row.ending
+    }
+
+    /// Every ending with what it stands for, for a help text.
+    pub fn help() -> String {
+        let rows = ROWS.iter();
+        let rows: Vec<_> = rows
+            .map(|row| format!(".{} ({})", row.ending, row.doc))
+            .collect();
+        rows.join(", ")
+    }
+
+    /// Writes `report`.
+    ///
+    /// # Errors
+    /// When `out` can't be written to.
+    pub fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
+        match self.row.write {
+            Writer::Run(write) => write(report, out),
+            Writer::Histogram(write) => write(&report.histograms[self.metric], out),
+        }
+    }
+
+    /// Writes a comparison of `after` with `before`, each with what to call it.
+    ///
+    /// # Errors
+    /// When `out` can't be written to, or a comparison has no such format.
+    pub fn write_comparison(
+        &self,
+        before: (&str, &Report),
+        after: (&str, &Report),
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        match self.row.compare {
+            Some(write) => write(before, after, out),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn endings(is_told: fn(&Row) -> bool) -> String {
+        let told = ROWS.iter().filter(|row| is_told(row));
+        let told: Vec<_> = told.map(|row| format!(".{}", row.ending)).collect();
+        match told.as_slice() {
+            [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+            _ => told.concat(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_says_the_format_and_what_is_wrong_with_it_is_said() {
+        for (name, found) in [
+            ("a.json", Ok(("json", Metric::Rtt))),
+            ("b/a.b.csv", Ok(("csv", Metric::Rtt))),
+            ("a.hgrm", Ok(("hgrm", Metric::Rtt))),
+            ("a.boot.hgrm", Ok(("hgrm", Metric::Boot))),
+            ("2.a.within_leaf.hgrm", Ok(("hgrm", Metric::WithinLeaf))),
+            ("b.x/a.hgrm", Ok(("hgrm", Metric::Rtt))),
+            (
+                "a.boto.hgrm",
+                Err(
+                    "report a.boto.hgrm: no metric is named \"boto\"; expected a name without a further dot, for the \
+                     rtt, or before .hgrm one of rtt, response, lateness, lag,",
+                ),
+            ),
+            ("a.RTT.hgrm", Err("no metric is named \"RTT\"")),
+            ("a.hlog", Ok(("hlog", Metric::Rtt))),
+            ("a.html", Ok(("html", Metric::Rtt))),
+            (
+                "a.pdf",
+                Err(
+                    "report a.pdf: the ending says the format; expected .json, .csv, .hgrm, .hlog or .html",
+                ),
+            ),
+            ("json", Err("report json: the ending")),
+            (".json", Err("report .json: the ending")),
+            ("", Err("report : the ending")),
+        ] {
+            match (Format::of(Path::new(name)), found) {
+                (Ok(format), Ok((ending, metric))) => {
+                    assert_eq!((format.ending(), format.metric), (ending, metric), "{name}");
+                }
+                (Err(error), Err(said)) => {
+                    assert!(
+                        error.to_string().starts_with(said) || error.to_string().contains(said),
+                        "{error}"
+                    );
+                }
+                (format, found) => {
+                    panic!("{name}: {:?} is not {found:?}", format.map(|f| f.ending()))
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_comparison_has_its_own_formats() {
+        assert!(Format::of_comparison(Path::new("c.html")).is_ok());
+        assert!(Format::of_comparison(Path::new("c.json")).is_ok());
+        for name in ["c.csv", "c", "c.rtt.hgrm"] {
+            let error = Format::of_comparison(Path::new(name)).err().unwrap();
+            let said =
+                format!("comparison {name}: the ending says the format; expected .json or .html");
+            assert_eq!(error.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn help_names_every_ending_and_what_it_holds() {
+        let help = Format::help();
+        for row in &ROWS {
+            assert!(
+                help.contains(&format!(".{} ({})", row.ending, row.doc)),
+                "{help}"
+            );
+        }
+    }
+}
