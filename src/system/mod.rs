@@ -47,7 +47,7 @@ pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use link::{Link, LinkKind};
 pub use links::{BridgePlan, LinkChange};
 pub use mark::{Mark, Owner, Presence};
-pub use memory::resident_bytes;
+pub use memory::{available_bytes, resident_bytes};
 pub use names::{validate_interface_name, validate_namespace_name};
 pub use namespace::Namespace;
 pub use netlink::Netlink;
