@@ -38,7 +38,7 @@ pub use compare::{
 };
 pub use csv::csv;
 pub use document::{FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport};
-pub use expect::{Expectation, Judged, Outcome};
+pub use expect::{Expectation, Outcome};
 pub use file::{FileError, check_file, write_comparison, write_file};
 pub use format::{Format, FormatError};
 pub use hgrm::hgrm;
