@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use super::effective::effective;
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
@@ -83,7 +84,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         neighbours::neighbours(settings, &lab, is_simulated, &vms, &flows)?;
     lab.neighbours = neighbours;
     lab.callers = callers(&lab, &flows);
-    Ok(Experiment {
+    let mut experiment = Experiment {
         lab,
         simulation,
         vms,
@@ -96,7 +97,10 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         spared_deliveries,
         seed,
         spin: spin(settings)?,
-    })
+        effective: Scenario::default(),
+    };
+    experiment.effective = effective(scenario, &experiment);
+    Ok(experiment)
 }
 
 /// How long to go on polling before sleep: for so long, always, or, when nothing is said, not at all.
