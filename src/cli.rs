@@ -3,13 +3,13 @@
 //! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
 //! checked where the plan is made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 use tap_reactor::experiment::{self, Experiment, Scenario, SettingError, Settings};
-use tap_reactor::report::{self, Expectation};
+use tap_reactor::report::{self, Destination, Expectation};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub struct Output {
     pub quiet: bool,
     /// Print the report as one JSON document.
     pub json: bool,
-    /// Files to write the report to; their endings say the format.
-    pub reports: Vec<PathBuf>,
+    /// Where to write the report to; the endings say the format.
+    pub reports: Vec<Destination>,
     /// What the figures are expected to be.
     pub expectations: Vec<Expectation>,
 }
@@ -51,7 +51,7 @@ pub struct Saved {
     /// As one JSON document.
     pub json: bool,
     /// As a page, in this file.
-    pub html: Option<PathBuf>,
+    pub html: Option<Destination>,
 }
 
 /// How saved runs are told.
@@ -351,7 +351,7 @@ struct Arguments {
     #[structopt(long, short)]
     verbose: bool,
 
-    /// Print nothing but errors
+    /// Print nothing but errors, and expectations that were not met
     #[structopt(long, short, conflicts_with = "verbose")]
     quiet: bool,
 
@@ -447,15 +447,7 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         .unwrap_or_default()
         .overlaid(&settings(&arguments));
     let experiment = experiment::plan(&scenario)?;
-    let reports: Vec<PathBuf> = scenario
-        .settings
-        .all("report")
-        .iter()
-        .map(|setting| PathBuf::from(&setting.text))
-        .collect();
-    for (path, setting) in reports.iter().zip(scenario.settings.all("report")) {
-        report::check_file(path).map_err(|error| setting.error(error))?;
-    }
+    let reports = destinations(&scenario.settings)?;
     let expectations = scenario.settings.all("expect").iter();
     let expectations = expectations
         .map(|setting| setting.text.parse().map_err(|error| setting.error(error)))
@@ -484,6 +476,27 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
     Ok(Request::Run(Box::new(experiment), output))
 }
 
+/// Where reports go: each to a place of its own that takes one.
+fn destinations(settings: &Settings) -> Result<Vec<Destination>, SettingError> {
+    let mut destinations: Vec<Destination> = Vec::new();
+    for setting in settings.all("report") {
+        let found = report::check_file(Path::new(&setting.text));
+        let destination = found.map_err(|error| setting.error(error))?;
+        if let Some(other) = destinations
+            .iter()
+            .find(|other| other.is_same(&destination))
+        {
+            let why = format_args!(
+                "the same file as {}; expected another one for each report",
+                other.path().display()
+            );
+            return Err(setting.error(why));
+        }
+        destinations.push(destination);
+    }
+    Ok(destinations)
+}
+
 fn saved(
     files: Vec<PathBuf>,
     merge: bool,
@@ -498,12 +511,15 @@ fn saved(
     if !merge && !compare && files.len() > 1 && (json || html.is_some()) {
         return error("one document takes one run; allowed are one file, --merge or --compare");
     }
-    if let Some(path) = &html {
-        let format = report::check_file(path).map_err(|error| UsageError(error.to_string()))?;
-        if format.ending() != "html" {
-            return error("--html: the name must end in .html");
-        }
+    if html
+        .as_deref()
+        .and_then(Path::extension)
+        .is_some_and(|ending| ending != "html")
+    {
+        return error("--html: the name must end in .html");
     }
+    let html = html.map(|path| report::check_file(&path)).transpose();
+    let html = html.map_err(|error| UsageError(error.to_string()))?;
     let telling = match (merge, compare) {
         (true, _) => Telling::Merged,
         (_, true) => Telling::Compared,

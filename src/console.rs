@@ -81,7 +81,7 @@ pub type Out = BufWriter<Stream<File>>;
 pub fn print(write: impl FnOnce(&mut Out) -> io::Result<()>) -> io::Result<()> {
     // Not by the standard library's own handle, which would write when it likes to.
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut out = BufWriter::new(Stream::new(stdout));
+    let mut out = BufWriter::new(Stream::new(stdout, None));
     let written = write(&mut out).and_then(|()| out.flush());
     // What is left in there is not to be tried once more.
     let _ = out.into_parts();

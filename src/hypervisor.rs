@@ -131,6 +131,8 @@ pub struct Hypervisor<F> {
     phases: VecDeque<Phase>,
     /// When the present phase ends at the latest.
     phase_end: Option<Instant>,
+    /// Whether pings of the present phase are still to be due.
+    is_scheduled: bool,
     /// How long the first phase waits for VMs that have no address yet.
     address_wait: Duration,
     /// Since when it does, and until when.
@@ -162,6 +164,7 @@ impl<F: Fabric> Hypervisor<F> {
             load: Load::new(seed),
             phases: VecDeque::new(),
             phase_end: None,
+            is_scheduled: false,
             address_wait: ADDRESS_WAIT,
             held: None,
             configuring: 0,
@@ -331,6 +334,9 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Ends the VMs, and hands back the fabric and what was measured.
     pub fn into_parts(mut self) -> (F, Recorder) {
+        if self.load.is_handed_out() {
+            self.end_schedule(self.load.schedule_end());
+        }
         self.journal.enter(&mut self.recorder);
         (self.fabric, self.recorder)
     }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let result = match request {
         cli::Request::Print(text) => run::print(&text).map(|()| true),
         cli::Request::Clean => run::clean().map(|()| true),
-        cli::Request::Report(saved) => match saved::tell(&saved) {
+        cli::Request::Report(saved) => match saved::tell(saved) {
             Ok(()) => Ok(true),
             // A file that is no report is wrong input, as a flag may be.
             Err(saved::SavedError::Load(error)) => {
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             }
             Err(saved::SavedError::Output(error)) => Err(error),
         },
-        cli::Request::Run(experiment, output) => run::experiment(&experiment, &output),
+        cli::Request::Run(experiment, output) => run::experiment(&experiment, output),
     };
     ExitCode::from(match result {
         Ok(true) => SUCCESS,

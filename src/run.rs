@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::lab::{self, LabError, Observer};
 use tap_reactor::reactor::{Narrator, Watcher};
-use tap_reactor::report::{self, FileError, Report};
+use tap_reactor::report::{self, Destination, FileError, Report};
 use tap_reactor::system::{self, SystemError};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::VmId;
@@ -70,20 +70,21 @@ fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
 ///
 /// Files come first, because they can be waited for by nobody; and whatever went wrong, the lab is taken away before the
 /// program says so.
-pub fn experiment(experiment: &Experiment, output: &Output) -> Result<bool, RunError> {
-    let mut terminal = Terminal::new(experiment, output);
+pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunError> {
+    let mut terminal = Terminal::new(experiment, &output);
     let mut ran = lab::run(experiment, &output.command, &mut terminal)?;
     drop(terminal);
     let as_expected = ran.report.expect(&output.expectations);
-    let mut errors = write_files(&ran.report, output);
+    let mut errors = write_files(&ran.report, output.reports);
     for unmet in ran.report.expectations.iter().filter(|o| !o.holds) {
         console::tell(format_args!("tap-reactor: {unmet}"));
     }
-    errors.extend(print_report(&ran.report, output).err().map(RunError::from));
     let amiss = ran.shortcomings(experiment, &output.expectations);
     for what in &amiss {
         console::tell(format_args!("tap-reactor: {what}"));
     }
+    let printed = print_report(&ran.report, output.json, output.quiet);
+    errors.extend(printed.err().map(RunError::from));
     errors.extend(ran.finish(experiment).err().map(RunError::from));
     last_of(errors)?;
     Ok(as_expected && amiss.is_empty())
@@ -153,20 +154,18 @@ impl Observer for Terminal<'_> {
 }
 
 /// Writes every file that can be written, and returns why others can't.
-fn write_files(report: &Report, output: &Output) -> Vec<RunError> {
-    let written = output.reports.iter();
-    let written = written.map(|path| report::write_file(path, report));
+fn write_files(report: &Report, destinations: Vec<Destination>) -> Vec<RunError> {
+    let written = destinations.into_iter();
+    let written = written.map(|destination| report::write_file(destination, report));
     written
         .filter_map(|one| one.err().map(RunError::from))
         .collect()
 }
 
-fn print_report(report: &Report, output: &Output) -> io::Result<()> {
-    if output.json {
-        console::print(|out| report::json(report, out))
-    } else if !output.quiet {
-        console::print(|out| report::text(report, out, WIDTH))
-    } else {
-        Ok(())
+fn print_report(report: &Report, as_json: bool, quiet: bool) -> io::Result<()> {
+    match (as_json, quiet) {
+        (true, _) => console::print(|out| report::json(report, out)),
+        (false, true) => Ok(()),
+        (false, false) => console::print(|out| report::text(report, out, WIDTH)),
     }
 }

@@ -1,7 +1,6 @@
 //! Saved runs, told again: each by itself, merged, or compared.
 
 use std::io;
-use std::path::Path;
 
 use tap_reactor::report::{self, LoadError, Report};
 
@@ -21,50 +20,49 @@ pub enum SavedError {
 }
 
 /// Reads the files, and tells them as asked.
-pub fn tell(saved: &Saved) -> Result<(), SavedError> {
+pub fn tell(saved: Saved) -> Result<(), SavedError> {
     let reports = saved
         .files
         .iter()
         .map(|path| report::load(path))
         .collect::<Result<Vec<_>, _>>()?;
-    match (saved.telling, reports.as_slice()) {
-        (Telling::Compared, [before, after]) => {
-            let names: Vec<String> = saved
-                .files
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            let [one, other] = names.as_slice() else {
-                return Ok(());
-            };
-            Ok(compare(saved, (one, before), (other, after))?)
+    match (saved.telling, reports.as_slice(), saved.files.as_slice()) {
+        (Telling::Compared, [before, after], [one, other]) => {
+            let [one, other] = [one, other].map(|path| path.display().to_string());
+            Ok(compare(saved, (&one, before), (&other, after))?)
         }
-        (Telling::Merged, reports) => {
-            let merged = report::merge(reports);
-            Ok(merged.iter().try_for_each(|report| each(saved, report))?)
-        }
-        (_, reports) => Ok(reports.iter().try_for_each(|report| each(saved, report))?),
+        (Telling::Merged, reports, _) => match report::merge(reports) {
+            Some(merged) => Ok(each(saved, &[merged])?),
+            None => Ok(()),
+        },
+        (_, reports, _) => Ok(each(saved, reports)?),
     }
 }
 
-fn each(saved: &Saved, report: &Report) -> Result<(), RunError> {
-    if let Some(path) = &saved.html {
-        report::write_file(path, report)?;
+/// Tells runs one by one. A page holds one.
+fn each(saved: Saved, reports: &[Report]) -> Result<(), RunError> {
+    let is_page = saved.html.is_some();
+    if let Some((page, report)) = saved.html.zip(reports.first()) {
+        report::write_file(page, report)?;
     }
-    print(
-        saved,
-        |out| report::json(report, out),
-        |out| report::text(report, out, WIDTH),
-    )
+    for report in reports {
+        print(
+            (saved.json, is_page),
+            |out| report::json(report, out),
+            |out| report::text(report, out, WIDTH),
+        )?;
+    }
+    Ok(())
 }
 
-fn compare(saved: &Saved, before: (&str, &Report), after: (&str, &Report)) -> Result<(), RunError> {
-    if let Some(path) = &saved.html {
-        report::write_comparison(Path::new(path), before, after)?;
+fn compare(saved: Saved, before: (&str, &Report), after: (&str, &Report)) -> Result<(), RunError> {
+    let is_page = saved.html.is_some();
+    if let Some(page) = saved.html {
+        report::write_comparison(page, before, after)?;
     }
     let comparison = report::compare(before, after);
     print(
-        saved,
+        (saved.json, is_page),
         |out| report::compare_json(&comparison, out),
         |out| report::compare_text(&comparison, out),
     )
@@ -72,13 +70,13 @@ fn compare(saved: &Saved, before: (&str, &Report), after: (&str, &Report)) -> Re
 
 /// Prints the JSON document or the text, whichever is asked for; nothing where a page is.
 fn print(
-    saved: &Saved,
+    (as_json, is_page): (bool, bool),
     json: impl FnOnce(&mut Out) -> io::Result<()>,
     text: impl FnOnce(&mut Out) -> io::Result<()>,
 ) -> Result<(), RunError> {
-    if saved.json {
+    if as_json {
         console::print(json)?;
-    } else if saved.html.is_none() {
+    } else if !is_page {
         console::print(text)?;
     }
     Ok(())

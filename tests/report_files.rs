@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use tap_reactor::load::FlowId;
 use tap_reactor::record::{DropReason, Limits, Metric, Recorder};
-use tap_reactor::report::{Context, FlowName, Report, write_comparison, write_file};
+use tap_reactor::report::{
+    Context, Destination, FlowName, Report, check_file, write_comparison, write_file,
+};
 use tap_reactor::time::Instant;
 
 const MICROSECOND: u64 = 1_000;
@@ -20,6 +22,10 @@ fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-files");
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+fn place(name: &str) -> Destination {
+    check_file(&folder().join(name)).unwrap()
 }
 
 /// Numbers without a pattern, the same every time (Knuth's MMIX generator).
@@ -176,17 +182,17 @@ fn every_format_is_written_for_the_programs_that_read_them_back() {
     assert!(!report.expect(&expectations), "{:?}", report.expectations);
     assert_eq!(report.totals.sent, 60_000);
     for name in ["run.json", "run.csv", "run.hgrm", "run.hlog", "run.html"] {
-        write_file(&folder().join(name), &report).unwrap();
+        write_file(place(name), &report).unwrap();
     }
     for metric in Metric::ALL {
-        write_file(&folder().join(format!("run.{metric}.hgrm")), &report).unwrap();
+        write_file(place(&format!("run.{metric}.hgrm")), &report).unwrap();
     }
     let slower = lifelike(30, 115);
-    write_file(&folder().join("slower.json"), &slower).unwrap();
+    write_file(place("slower.json"), &slower).unwrap();
     let compared = (("run.json", &report), ("slower.json", &slower));
-    write_comparison(&folder().join("compare.html"), compared.0, compared.1).unwrap();
+    write_comparison(place("compare.html"), compared.0, compared.1).unwrap();
     write_file(
-        &folder().join("empty.html"),
+        place("empty.html"),
         &Report::new(&recorder_of(0), &Context::default()),
     )
     .unwrap();

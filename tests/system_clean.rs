@@ -2,17 +2,61 @@
 
 mod support;
 
-use support::{enter_own_network, fabric, host_lab, link_names, run};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use support::{enter_own_network, fabric, host_lab, link_names, run, wait_until};
 use tap_reactor::fabric::{Fabric, Station};
-use tap_reactor::system::{LabConfig, LinkChange, Mark, Namespace, Netlink, NetnsChoice, clean};
+use tap_reactor::system::{LabConfig, LinkChange, Mark, Netlink, NetnsChoice, Tap, clean};
 use tap_reactor::vm::VmId;
 use tap_reactor::wire::MacAddr;
 
-/// The alias of a run that is gone: no kernel can be set to give process numbers as large.
-const GONE: &str = "tap-reactor pid=8388608 start=1";
+/// The alias of a run that is gone: nobody has shown its presence.
+const GONE: &str = "tap-reactor pid=1 run=0000000000000000";
+/// The same as earlier versions wrote it: no kernel can be set to give process numbers as large.
+const GONE_EARLIER: &str = "tap-reactor pid=8388608 start=1";
 
-fn own_mark() -> Mark {
-    Mark::of_this_process().unwrap()
+/// A process that is killed at the end of its test at the latest.
+struct Running(Child);
+
+impl Running {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the program, by way of the command `through`.
+fn start(through: &str, arguments: &str) -> Running {
+    let program = env!("CARGO_BIN_EXE_tap-reactor");
+    let mut words = through
+        .split_ascii_whitespace()
+        .chain([program])
+        .chain(arguments.split_ascii_whitespace());
+    let child = Command::new(words.next().unwrap())
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    Running(child.unwrap())
+}
+
+/// What `tap-reactor clean` prints, run by way of the command `through`.
+fn clean_through(through: &str) -> String {
+    run(&format!(
+        "{through} {} clean",
+        env!("CARGO_BIN_EXE_tap-reactor")
+    ))
 }
 
 /// A link that looks as if the run with that alias had made it.
@@ -41,15 +85,14 @@ fn plug(fabric: &mut impl Fabric<Error = tap_reactor::system::SystemError>, vm: 
 #[test]
 fn cleaning_removes_the_links_of_runs_that_are_gone_and_no_others() {
     enter_own_network();
-    let ours = own_mark();
-    // The same process number, but another start: the number was given anew.
-    let recycled = ours.alias().replace("start=", "start=1");
+    let ours = Mark::new();
+    let _presence = ours.show_presence().unwrap();
     let elsewhere = "tap-reactor pid=8388608 start=1 pidns=1";
     let group = Mark::parse(GONE).unwrap().group(0);
     forge_link("gone0", GONE, group);
     forge_link("gone1", GONE, group);
     forge_link("gone2", GONE, 0);
-    forge_link("recycled0", &recycled, ours.group(0));
+    forge_link("gone3", GONE_EARLIER, group);
     forge_link("alive0", &ours.alias(), ours.group(0));
     forge_link("elsewhere0", elsewhere, 7);
     forge_link("unmarked0", "uplink", ours.group(0));
@@ -57,7 +100,7 @@ fn cleaning_removes_the_links_of_runs_that_are_gone_and_no_others() {
 
     let mut cleaned = clean().unwrap();
     cleaned.removed.sort();
-    assert_eq!(cleaned.removed, ["gone0", "gone1", "gone2", "recycled0"]);
+    assert_eq!(cleaned.removed, ["gone0", "gone1", "gone2", "gone3"]);
     let kept: Vec<_> = cleaned.kept.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(kept, ["alive0", "elsewhere0"]);
     assert!(
@@ -73,6 +116,74 @@ fn cleaning_removes_the_links_of_runs_that_are_gone_and_no_others() {
 
     let again = clean().unwrap();
     assert_eq!((again.removed.len(), again.kept.len()), (0, 2));
+}
+
+#[test]
+fn from_every_pid_and_time_namespace_the_living_are_told_from_the_dead() {
+    // With other clocks, other process numbers, and both.
+    let ways = [
+        "env",
+        "unshare -T --boottime 86400 --kill-child",
+        "unshare --pid --mount-proc --kill-child",
+        "unshare -T --boottime 4000 --pid --mount-proc --kill-child",
+    ];
+    for run_through in ways {
+        enter_own_network();
+        let mut living = start(run_through, "--netns host --bridge br1 --tap-prefix live");
+        let mut dead = start(run_through, "--netns host");
+        wait_until("two labs", || {
+            let names = link_names();
+            ["live1", "tap1"]
+                .iter()
+                .all(|tap| names.iter().any(|name| name == tap))
+        });
+        dead.kill();
+        for clean_through_way in ways {
+            let printed = clean_through(clean_through_way);
+            for link in ["br1", "live0", "live1"] {
+                let kept = format!("kept {link}: its run, process ");
+                assert!(
+                    printed.contains(&kept),
+                    "{run_through}, {clean_through_way}: {printed}"
+                );
+            }
+        }
+        // What a wrapper has started ends a moment after it.
+        wait_until("the dead run's links to be gone", || {
+            clean_through(ways[1]);
+            link_names() == ["lo", "br1", "live0", "live1"]
+        });
+        living.kill();
+        wait_until("the other's links to be gone", || {
+            clean_through(ways[2]);
+            link_names() == ["lo"]
+        });
+    }
+}
+
+#[test]
+fn a_tap_that_a_process_is_attached_to_keeps_its_run_from_being_cleaned() {
+    for alias in [GONE, GONE_EARLIER] {
+        enter_own_network();
+        let tap = Tap::create("tap0").unwrap();
+        tap.set_persistent(true).unwrap();
+        let change = LinkChange {
+            alias: Some(alias),
+            ..LinkChange::default()
+        };
+        Netlink::open()
+            .unwrap()
+            .change_link("tap0", &change)
+            .unwrap();
+        forge_link("br0", alias, 7);
+        let cleaned = clean().unwrap();
+        let reason = || "a process is attached to tap0".to_owned();
+        let names = ["tap0", "br0"].map(str::to_owned);
+        assert_eq!(cleaned.kept, names.map(|name| (name, reason())));
+        drop(tap);
+        assert_eq!(clean().unwrap().removed.len(), 2);
+        assert_eq!(link_names(), ["lo"]);
+    }
 }
 
 #[test]
@@ -109,7 +220,7 @@ fn a_named_lab_can_be_looked_into_and_vanishes_at_its_end() {
         assert!(seen.contains("tap0") && seen.contains("tap1"), "{seen}");
         // All of it is ours, so IPv6 is off altogether.
         assert_eq!(run("ip netns exec lab ip -6 address"), "");
-        assert!(run("ip netns exec lab ip link show lo").contains(&own_mark().alias()));
+        assert!(run("ip netns exec lab ip link show lo").contains("alias tap-reactor pid="));
         if by_drop {
             drop(fabric);
         } else {
@@ -141,17 +252,39 @@ fn a_named_namespace_of_somebody_else_is_left_as_it_was() {
 }
 
 #[test]
-fn a_name_that_is_no_namespace_is_refused_and_stays() {
+fn a_name_that_is_no_network_namespace_is_refused_at_once_and_stays() {
+    let table = [
+        ("touch", "an empty file"),
+        ("mkfifo", "a FIFO"),
+        ("mkdir", "a directory"),
+        ("cp /etc/passwd", "a file"),
+        ("ln -s /dev/null", "a device"),
+        ("ln -s /proc/self/ns/uts", "a namespace of another kind"),
+        (
+            "python3 -c __import__('socket').socket(1).bind(__import__('sys').argv[1])",
+            "a socket",
+        ),
+    ];
     enter_own_network();
     std::fs::create_dir_all("/run/netns").unwrap();
-    std::fs::write("/run/netns/lab", "").unwrap();
-    let error = fabric(named_lab()).map(drop).unwrap_err().to_string();
-    assert!(
-        error.contains("is no network namespace: ip netns delete lab"),
-        "{error}"
-    );
-    assert!(clean().unwrap().failed.is_empty());
-    assert!(std::fs::exists("/run/netns/lab").unwrap());
+    let path = Path::new("/run/netns/lab");
+    for (make, what) in table {
+        run(&format!("{make} /run/netns/lab"));
+        let error = fabric(named_lab()).map(drop).unwrap_err().to_string();
+        let expected = format!(
+            "enter namespace lab: /run/netns/lab is {what}, expected a network namespace; ip netns delete lab"
+        );
+        assert!(error.starts_with(&expected), "{error}");
+        let cleaned = clean().unwrap();
+        let reason = format!("it is {what}, expected a network namespace");
+        assert_eq!(cleaned.kept, [("/run/netns/lab".to_owned(), reason)]);
+        assert!(
+            cleaned.removed.is_empty() && cleaned.failed.is_empty(),
+            "{cleaned:?}"
+        );
+        let removed = std::fs::remove_dir(path).or_else(|_| std::fs::remove_file(path));
+        removed.unwrap();
+    }
     let missing = LabConfig {
         attach: true,
         netns: NetnsChoice::Named("absent".to_owned()),
@@ -169,21 +302,11 @@ fn a_name_that_is_no_namespace_is_refused_and_stays() {
 fn cleaning_removes_the_named_namespace_of_a_run_that_is_gone() {
     enter_own_network();
     run("ip netns add stranger");
-    run("ip -n stranger link add gone0 type bridge");
+    run("ip netns exec stranger ip link add gone0 type bridge");
     run("ip netns exec stranger ip link add uplink type bridge");
-    // As a killed run leaves them: nothing of it ends in an orderly way.
-    let choice = |name: &str| NetnsChoice::Named(name.to_owned());
     let here = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
-    for (name, mark) in [("dead", Mark::parse(GONE).unwrap()), ("living", own_mark())] {
-        std::mem::forget(Namespace::enter(&choice(name), &mark, false).unwrap());
-        forge_link("tap0", &mark.alias(), mark.group(0));
-        nix::sched::setns(&here, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-    }
-    nix::sched::setns(
-        std::fs::File::open("/run/netns/stranger").unwrap(),
-        nix::sched::CloneFlags::CLONE_NEWNET,
-    )
-    .unwrap();
+    let stranger = std::fs::File::open("/run/netns/stranger").unwrap();
+    nix::sched::setns(&stranger, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     let change = LinkChange {
         alias: Some(GONE),
         ..LinkChange::default()
@@ -193,26 +316,155 @@ fn cleaning_removes_the_named_namespace_of_a_run_that_is_gone() {
         .change_link("gone0", &change)
         .unwrap();
     nix::sched::setns(&here, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    let runs = ["dead", "living"].map(|name| start("env", &format!("--vms 1 --netns {name}")));
+    for name in ["dead", "living"] {
+        wait_until("a lab in a named namespace", || {
+            let show = ["-n", name, "link", "show", "master", "br0"];
+            let shown = Command::new("ip").args(show).output().unwrap();
+            String::from_utf8_lossy(&shown.stdout).contains("tap0")
+        });
+    }
+    let [mut dead, mut living] = runs;
+    dead.kill();
 
     let cleaned = clean().unwrap();
+    let mut removed = cleaned.removed.clone();
+    removed.sort();
     assert_eq!(
-        cleaned.removed,
+        removed,
         [
-            "tap0 in namespace dead",
+            "br0 in namespace dead",
+            "gone0 in namespace stranger",
             "namespace dead",
-            "gone0 in namespace stranger"
+            "tap0 in namespace dead",
         ]
     );
     let kept: Vec<_> = cleaned.kept.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(kept, ["tap0 in namespace living", "namespace living"]);
+    assert_eq!(
+        kept,
+        [
+            "br0 in namespace living",
+            "tap0 in namespace living",
+            "namespace living"
+        ]
+    );
     assert!(cleaned.failed.is_empty(), "{:?}", cleaned.failed);
-    let mut names: Vec<_> = std::fs::read_dir("/run/netns")
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["living", "stranger"]);
+    assert_eq!(names_in_use(), ["living", "stranger"]);
     assert!(run("ip -n stranger link").contains("uplink"));
     // We are back where we were.
     assert_eq!(link_names(), ["lo"]);
+    living.kill();
+}
+
+/// The names of all namespaces.
+fn names_in_use() -> Vec<String> {
+    let entries = std::fs::read_dir("/run/netns").unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A run in a namespace of its own making that stops before and after each of its system calls.
+struct Traced(Running);
+
+impl Traced {
+    fn start() -> Traced {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-reactor"));
+        command
+            .args([
+                "--vms",
+                "1",
+                "--netns",
+                "lab",
+                "--duration",
+                "1ms",
+                "--quiet",
+            ])
+            .stdin(Stdio::null());
+        // SAFETY: the call is one system call.
+        unsafe { command.pre_exec(|| Ok(nix::sys::ptrace::traceme()?)) };
+        let traced = Traced(Running(command.spawn().unwrap()));
+        // It stops first when it has become the program.
+        assert!(traced.is_stopped());
+        traced
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.0.id() as i32)
+    }
+
+    /// Waits until it has stopped; it may have ended instead.
+    fn is_stopped(&self) -> bool {
+        let stopped = waitpid(self.pid(), Some(WaitPidFlag::__WALL)).unwrap();
+        matches!(stopped, WaitStatus::Stopped(..))
+    }
+
+    /// Goes on until its next stop. False at its end.
+    fn step(&self) -> bool {
+        nix::sys::ptrace::syscall(self.pid(), None).unwrap();
+        self.is_stopped()
+    }
+}
+
+#[test]
+fn wherever_a_run_is_killed_cleaning_removes_the_name_that_it_had_made() {
+    enter_own_network();
+    let name = Path::new("/run/netns/lab");
+    // First without killing: between which of its stops the name is there.
+    let traced = Traced::start();
+    let mut with_name = Vec::new();
+    let mut stops = 0;
+    while traced.step() {
+        stops += 1;
+        if name.exists() {
+            with_name.push(stops);
+        }
+    }
+    let (first, last) = (with_name[0], with_name[with_name.len() - 1]);
+    assert!(!name.exists());
+    // Everything in the making and in the removal of the name, and some of what is done in between.
+    let (mut left, mut unmounted) = (0, 0);
+    for stop in (first - 4..first + 60).chain(last - 40..last + 4) {
+        let mut traced = Traced::start();
+        let is_there = (0..stop).all(|_| traced.step());
+        if is_there {
+            traced.0.kill();
+        }
+        if name.exists() {
+            left += 1;
+            unmounted += u32::from(std::fs::metadata(name).unwrap().len() > 0);
+        }
+        let cleaned = clean().unwrap();
+        let context = format!("killed at stop {stop} of {stops}: {cleaned:?}");
+        assert!(!name.exists(), "{context}");
+        assert!(
+            cleaned.kept.is_empty() && cleaned.failed.is_empty(),
+            "{context}"
+        );
+        assert_eq!(link_names(), ["lo"], "{context}");
+    }
+    assert!(
+        left > 80 && unmounted > 4,
+        "{left} with a name, {unmounted} without a mount"
+    );
+}
+
+#[test]
+fn a_name_in_the_making_is_left_to_its_run() {
+    enter_own_network();
+    let mut traced = Traced::start();
+    while !Path::new("/run/netns/lab").exists() {
+        assert!(traced.step());
+    }
+    let kept = (
+        "namespace lab".to_owned(),
+        "its run is still going".to_owned(),
+    );
+    assert_eq!(clean().unwrap().kept, [kept]);
+    traced.0.kill();
+    assert_eq!(clean().unwrap().removed, ["namespace lab"]);
+    assert!(names_in_use().is_empty());
 }

@@ -14,6 +14,7 @@ impl<F: Fabric> Hypervisor<F> {
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
         let unsent = self.load.end_phase(behind);
         self.recorder().unsent(unsent);
+        self.end_schedule(Some(now));
         self.phases.clear();
         self.phase_end = None;
         self.held = None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Hypervisor, Move};
 use crate::fabric::Fabric;
 use crate::load::PhaseLoad;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
 pub(super) const CATCH_UP: Duration = Duration::from_millis(100);
@@ -62,6 +62,10 @@ impl<F: Fabric> Hypervisor<F> {
                 .waited_for_addresses(waited, self.configuring as u64);
             self.begin_next_phase(now);
         }
+        if self.is_scheduled && self.load.is_handed_out() {
+            let end = self.load.schedule_end();
+            self.end_schedule(earliest(end, self.phase_end.filter(|_| end.is_some())));
+        }
         match self.phase_end {
             Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
                 return Instant::from_nanos(end.as_nanos().saturating_sub(1));
@@ -70,9 +74,11 @@ impl<F: Fabric> Hypervisor<F> {
             Some(end) if end <= now => {
                 let unsent = self.load.end_phase(end);
                 self.recorder().unsent(unsent);
+                self.end_schedule(Some(end));
                 self.begin_next_phase(end);
             }
             _ if !self.phases.is_empty() && self.load.is_done() && self.moves.are_done() => {
+                self.end_schedule(Some(now));
                 self.begin_next_phase(now);
             }
             _ => {}
@@ -93,6 +99,14 @@ impl<F: Fabric> Hypervisor<F> {
         self.load.begin(at, &phase.load);
         self.moves.begin(at, &phase.moves);
         self.phase_end = phase.duration.map(|duration| at + duration);
+        self.is_scheduled = true;
+    }
+
+    /// No ping of the present phase is due any more. Its schedule took until `at`, if it has one.
+    pub(super) fn end_schedule(&mut self, at: Option<Instant>) {
+        if std::mem::take(&mut self.is_scheduled) {
+            self.recorder().end_schedule(at);
+        }
     }
 
     /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.

@@ -9,6 +9,7 @@ mod flow;
 mod newcomers;
 mod pattern;
 mod schedule;
+mod span;
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -20,6 +21,7 @@ use self::newcomers::Newcomers;
 pub use self::pattern::{Pattern, PatternError, Selection, Target};
 pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
 use self::schedule::{RateSchedule, Schedule, exponential, overdue};
+use self::span::Span;
 use crate::time::Instant;
 
 /// A flow's index: one source pinging one destination.
@@ -56,6 +58,7 @@ pub struct Load {
     /// Pings that were handed out and are not over.
     on_their_way: u64,
     newcomers: Newcomers,
+    span: Span,
 }
 
 impl Load {
@@ -69,6 +72,7 @@ impl Load {
             unfinished: 0,
             on_their_way: 0,
             newcomers: Newcomers::default(),
+            span: Span::default(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Load {
     pub fn begin(&mut self, start: Instant, load: &PhaseLoad) {
         self.stop();
         self.arrivals = load.arrivals;
+        self.span = Span::new(load);
         let mut starts = BinaryHeap::with_capacity(load.flows.len());
         let mut awaited = 0;
         for (number, id) in (0..).zip(load.flows.clone().map(FlowId)) {
@@ -98,6 +103,7 @@ impl Load {
             }
             let first = start + load.first_due(number, &mut self.random);
             flow.begin(first, load.count);
+            self.span.starts(first);
             if !flow.is_finished() {
                 self.unfinished += 1;
                 starts.push(Reverse((first, id)));
@@ -129,7 +135,19 @@ impl Load {
             Schedule::Window { .. } => self.next_of_window(now),
         }?;
         self.on_their_way += 1;
+        self.span.last_due = due.due;
         Some(due)
+    }
+
+    /// Whether every ping of the phase has been handed out, however few they were.
+    pub fn is_handed_out(&self) -> bool {
+        self.unfinished == 0 && self.newcomers.are_none()
+    }
+
+    /// When the schedule of an open loop was over whose pings have all been handed out: n pings take n intervals. `None` for
+    /// a closed loop, which has none.
+    pub fn schedule_end(&self) -> Option<Instant> {
+        self.span.end()
     }
 
     /// Tells that a ping of `id` is over.

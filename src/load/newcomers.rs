@@ -62,6 +62,7 @@ impl Load {
             return;
         }
         flow.begin(now, self.newcomers.count);
+        self.span.starts(now);
         if flow.is_finished() {
             return;
         }

@@ -35,6 +35,21 @@ pub struct Pauses {
 }
 
 impl Pauses {
+    /// Whether there was none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes in those of another run.
+    pub fn merge(&mut self, other: Pauses) {
+        self.count = self.count.saturating_add(other.count);
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+        self.run_delay_ns = self.run_delay_ns.saturating_add(other.run_delay_ns);
+        self.answered = self.answered.saturating_add(other.answered);
+        self.lost = self.lost.saturating_add(other.lost);
+    }
+
     /// Takes in one pause.
     pub(super) fn add(&mut self, pause: Pause) {
         let Pause {

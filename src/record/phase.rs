@@ -16,8 +16,22 @@ pub struct Phase {
     /// By [`Metric::slot`].
     latencies: [Latency; Metric::OF_A_PHASE],
     pub(super) work: Work,
-    /// The first send and the last end of a ping.
-    pub(super) span: Option<(Instant, Instant)>,
+    /// When the first of its pings was due, and when the last one was sent or answered.
+    active: Option<(Instant, Instant)>,
+    /// When the last of its pings ended, however it did.
+    ended: Instant,
+    schedule: Schedule,
+    /// Time of the schedule and time of waiting of the phases that were merged into this one, in nanoseconds.
+    merged: (u64, u64),
+}
+
+/// How far the schedule of a phase is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Schedule {
+    /// More pings are to come.
+    Open,
+    /// No ping comes any more. The time of a closed loop, which has no schedule but its replies, ends with its last reply.
+    Over { at: Option<Instant> },
 }
 
 /// What the reactor did.
@@ -29,8 +43,10 @@ pub struct Work {
     pub frames_in: u64,
     /// Frames written.
     pub frames_out: u64,
-    /// Nanoseconds spent working rather than waiting.
+    /// Nanoseconds spent working rather than waiting, while the schedule had pings to come.
     pub busy: u64,
+    /// The same after that, when pings on their way were waited for.
+    pub busy_after: u64,
     /// Nanoseconds spent asking again and again whether there is work, instead of sleeping.
     pub spin: u64,
 }
@@ -41,6 +57,7 @@ impl Work {
         self.frames_in += other.frames_in;
         self.frames_out += other.frames_out;
         self.busy = self.busy.saturating_add(other.busy);
+        self.busy_after = self.busy_after.saturating_add(other.busy_after);
         self.spin = self.spin.saturating_add(other.spin);
     }
 }
@@ -54,7 +71,10 @@ impl Phase {
             totals: Totals::default(),
             latencies: std::array::from_fn(|_| Latency::new()),
             work: Work::default(),
-            span: None,
+            active: None,
+            ended: Instant::ZERO,
+            schedule: Schedule::Open,
+            merged: (0, 0),
         }
     }
 
@@ -112,15 +132,72 @@ impl Phase {
         &self.work
     }
 
-    /// Nanoseconds from the first send to the last reply, or to the last ping given up; 0 if nothing was sent.
+    /// Nanoseconds that its schedule took: n pings take n intervals, whatever became of the last of them. The time of a closed
+    /// loop ends with its last reply. 0 if there was neither a schedule nor a ping.
     pub fn elapsed(&self) -> u64 {
-        self.span.map_or(0, |(from, to)| to.nanos_since(from))
+        let own = match (self.schedule, self.active) {
+            (Schedule::Over { at: Some(at) }, _) => at.nanos_since(self.begin),
+            (_, Some((from, to))) => to.nanos_since(from),
+            (_, None) => 0,
+        };
+        self.merged.0.saturating_add(own)
     }
 
-    /// Makes the span reach to `now`.
-    pub(super) fn reach(&mut self, now: Instant) {
-        let (from, to) = self.span.unwrap_or((now, now));
-        self.span = Some((from, to.max(now)));
+    /// Nanoseconds for which pings on their way were waited for after that.
+    pub fn waited(&self) -> u64 {
+        let own = match self.schedule_end() {
+            Some(end) if self.active.is_some() => self.ended.nanos_since(end),
+            _ => 0,
+        };
+        self.merged.1.saturating_add(own)
+    }
+
+    /// When its schedule was over, so far as it is.
+    fn schedule_end(&self) -> Option<Instant> {
+        match self.schedule {
+            Schedule::Over { at: Some(at) } => Some(at),
+            _ => self.active.map(|(_, to)| to),
+        }
+    }
+
+    /// When there was nothing more of it: neither pings to come nor pings on their way.
+    pub(super) fn end(&self) -> Instant {
+        self.schedule_end().unwrap_or(self.begin).max(self.ended)
+    }
+
+    /// A ping that was due at `due` was sent at `sent`.
+    pub(super) fn sent(&mut self, due: Instant, sent: Instant) {
+        let (from, to) = self.active.unwrap_or((due, sent));
+        self.active = Some((from.min(due), to.max(sent)));
+    }
+
+    /// A ping was answered.
+    pub(super) fn answered(&mut self, received: Instant) {
+        if let Some((_, to)) = &mut self.active {
+            *to = received.max(*to);
+        }
+        self.ended(received);
+    }
+
+    /// A ping ended.
+    pub(super) fn ended(&mut self, now: Instant) {
+        self.ended = self.ended.max(now);
+    }
+
+    /// No ping comes any more. The schedule took until `at`, if it is one that does not go by replies.
+    pub(super) fn end_schedule(&mut self, at: Option<Instant>) {
+        if self.schedule == Schedule::Open {
+            self.schedule = Schedule::Over { at };
+        }
+    }
+
+    /// The reactor worked for `nanos` nanoseconds.
+    pub(super) fn busy(&mut self, nanos: u64) {
+        let busy = match self.schedule {
+            Schedule::Open => &mut self.work.busy,
+            Schedule::Over { .. } => &mut self.work.busy_after,
+        };
+        *busy = busy.saturating_add(nanos);
     }
 
     /// Takes in another phase's figures, as if both had been one.
@@ -130,9 +207,7 @@ impl Phase {
             ours.merge(theirs);
         }
         self.work.add(other.work);
-        self.span = match (self.span, other.span) {
-            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
-            (one, other) => one.or(other),
-        };
+        self.merged.0 = self.merged.0.saturating_add(other.elapsed());
+        self.merged.1 = self.merged.1.saturating_add(other.waited());
     }
 }

@@ -120,7 +120,7 @@ impl Recorder {
         let phase = self.phase_at(due);
         phase.totals.sent += 1;
         phase.record(Metric::Lateness, sent.nanos_since(ready));
-        phase.reach(sent);
+        phase.sent(due, sent);
         if !phase.counted {
             return;
         }
@@ -142,22 +142,28 @@ impl Recorder {
         sent: Instant,
         received: Instant,
     ) {
-        let (rtt, response) = (received.nanos_since(sent), received.nanos_since(due));
+        let response = received.nanos_since(due);
+        // What is measured across a pause is not the network's.
+        let is_paused = sent < self.pause.1 && received > self.pause.0;
+        let rtt = (!is_paused).then_some(received.nanos_since(sent));
         let phase = self.phase_at(due);
         phase.totals.received += 1;
-        phase.record(Metric::Rtt, rtt);
+        if let Some(rtt) = rtt {
+            phase.record(Metric::Rtt, rtt);
+        }
         phase.record(Metric::Response, response);
-        phase.reach(received);
+        phase.answered(received);
         if !phase.counted {
             return;
         }
+        self.pauses.answered += u64::from(is_paused);
         self.timeline.answered(rtt, response, received);
-        if let Some(metric) = self.crossing.metric_of(flow) {
+        if let Some((metric, rtt)) = self.crossing.metric_of(flow).zip(rtt) {
             self.record(metric, rtt);
         }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
-            if answer.first {
+            if let Some(rtt) = rtt.filter(|_| answer.first) {
                 self.record(Metric::First, rtt);
             }
             if answer.reordered {
@@ -168,6 +174,7 @@ impl Recorder {
 
     /// A ping due at `due` was given up at `now`: no answer came within the timeout.
     pub fn lost(&mut self, flow: FlowId, due: Instant, now: Instant) {
+        self.pauses.lost += u64::from(due < self.pause.1 && now > self.pause.0);
         self.ended(flow, due, now, |totals| totals.lost += 1);
     }
 
@@ -200,6 +207,12 @@ impl Recorder {
     /// A reply came at `now` to a ping that was given up already. Counts for the phase that `now` is in.
     pub fn late(&mut self, flow: FlowId, now: Instant) {
         self.count(flow, now, |totals| totals.late += 1);
+    }
+
+    /// No ping of the present phase comes any more; those on their way are waited for. Its schedule took until `at`: `None` for
+    /// a closed loop, which goes by its replies.
+    pub fn end_schedule(&mut self, at: Option<Instant>) {
+        self.current().end_schedule(at);
     }
 
     /// So many pings of the present phase were due and will not be sent: its time is up.
@@ -284,8 +297,7 @@ impl Recorder {
 
     /// The reactor worked for `nanos` nanoseconds before it waited again.
     pub fn busy(&mut self, nanos: u64) {
-        let work = &mut self.current().work;
-        work.busy = work.busy.saturating_add(nanos);
+        self.current().busy(nanos);
     }
 
     /// The reactor asked in vain for `nanos` nanoseconds instead of sleeping.
@@ -342,7 +354,9 @@ impl Recorder {
 
     /// The pings that count, second by second; after ten minutes the intervals grow longer.
     pub fn intervals(&self) -> Vec<Interval> {
-        self.timeline.intervals(self.run().elapsed())
+        let counted = self.phases.iter().filter(|phase| phase.counted);
+        let end = counted.map(Phase::end).max();
+        self.timeline.intervals(end.unwrap_or(Instant::ZERO))
     }
 
     /// What was measured of `metric`: the sum of the phases that count, or what is kept for the run as a whole.
@@ -402,7 +416,7 @@ impl Recorder {
 
     fn ended(&mut self, flow: FlowId, due: Instant, now: Instant, count: fn(&mut Totals)) {
         let phase = self.phase_at(due);
-        phase.reach(now);
+        phase.ended(now);
         if phase.counted {
             self.timeline.failed(now);
         }

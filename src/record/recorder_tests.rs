@@ -66,30 +66,103 @@ fn the_second_ping_does_not_stand_in_for_a_first_one_that_was_lost() {
 }
 
 #[test]
-fn elapsed_goes_from_the_first_send_to_the_last_end_of_a_ping() {
+fn the_time_of_a_closed_loop_is_from_its_first_due_time_to_its_last_reply_and_waiting_is_told_apart()
+ {
     type Events = fn(&mut Recorder);
-    let table: [(&str, u64, Events); 5] = [
-        ("nothing", 0, |_| {}),
-        ("answered", 350, |r| ping(r, FLOW, 0, [90, 100, 450])),
-        ("lost", 1_000, |r| {
+    let table: [(&str, (u64, u64), Events); 5] = [
+        ("nothing", (0, 0), |_| {}),
+        ("answered", (360, 0), |r| ping(r, FLOW, 0, [90, 100, 450])),
+        ("lost", (0, 1_000), |r| {
             r.echo_sent(FLOW, at(100), at(100), at(100));
             r.lost(FLOW, at(100), at(1_100));
         }),
-        ("unresolved after a reply", 900, |r| {
+        ("unresolved after a reply", (350, 550), |r| {
             ping(r, FLOW, 0, [100, 100, 450]);
             r.unresolved(FLOW, at(200), at(1_000));
         }),
-        ("a reply that overtook", 500, |r| {
+        ("a reply that overtook", (500, 0), |r| {
             r.echo_sent(FLOW, at(0), at(0), at(0));
             ping(r, FLOW, 1, [10, 10, 500]);
             r.answered(FLOW, 0, at(0), at(0), at(400));
         }),
     ];
-    for (name, elapsed, events) in table {
+    for (name, times, events) in table {
         let mut recorder = with_flows(1);
         events(&mut recorder);
-        assert_eq!(recorder.run().elapsed(), elapsed, "{name}");
+        let run = recorder.run();
+        assert_eq!((run.elapsed(), run.waited()), times, "{name}");
     }
+}
+
+#[test]
+fn the_time_of_an_open_loop_is_its_schedules_whatever_becomes_of_the_last_ping() {
+    let mut recorder = with_flows(1);
+    for (name, begin, reply) in [("lost", 1_000, None), ("answered", 2_000, Some(2_930))] {
+        recorder.begin_phase(name, at(begin));
+        for due in [begin, begin + 500] {
+            recorder.echo_sent(FLOW, at(due), at(due), at(due));
+        }
+        recorder.busy(100);
+        recorder.answered(FLOW, 0, at(begin), at(begin), at(begin + 10));
+        recorder.end_schedule(Some(at(begin + 1_000)));
+        recorder.busy(70);
+        // Once over, it stays as it was.
+        recorder.end_schedule(Some(at(begin + 1_500)));
+        match reply {
+            Some(received) => {
+                recorder.answered(FLOW, 1, at(begin + 500), at(begin + 500), at(received));
+            }
+            None => recorder.lost(FLOW, at(begin + 500), at(begin + 5_500)),
+        }
+    }
+    let told: Vec<_> = recorder
+        .phases()
+        .iter()
+        .map(|phase| (phase.elapsed(), phase.waited(), phase.work().busy))
+        .collect();
+    assert_eq!(told, [(1_000, 4_500, 100), (1_000, 0, 100)]);
+    let run = recorder.run();
+    assert_eq!((run.elapsed(), run.waited()), (2_000, 4_500));
+    assert_eq!((run.work().busy, run.work().busy_after), (200, 140));
+}
+
+#[test]
+fn an_rtt_across_a_pause_is_told_apart_and_is_not_the_networks() {
+    let pause = |from, to| Pause {
+        from: at(from),
+        to: at(to),
+        nanos: to - from,
+        run_delay: 30,
+    };
+    let mut recorder = with_flows(1);
+    ping(&mut recorder, FLOW, 0, [100, 100, 150]);
+    recorder.paused(pause(200, 300));
+    recorder.paused(pause(500, 900));
+    // Before, across, at the edges, and after.
+    ping(&mut recorder, FLOW, 1, [400, 400, 500]);
+    ping(&mut recorder, FLOW, 2, [480, 490, 910]);
+    ping(&mut recorder, FLOW, 3, [900, 900, 940]);
+    recorder.echo_sent(FLOW, at(499), at(499), at(499));
+    recorder.lost(FLOW, at(499), at(1_500));
+    let run = recorder.run();
+    assert_eq!((run.totals().received, run.totals().lost), (4, 1));
+    assert_eq!(run.rtt().summary().max, Some(100));
+    assert_eq!(
+        run.response().summary().max,
+        Some(430),
+        "what was felt stays"
+    );
+    assert_eq!((run.rtt().count(), run.response().count()), (3, 4));
+    assert_eq!(recorder.flows()[0].summary().max, Some(100));
+    let pauses = Pauses {
+        count: 2,
+        total_ns: 500,
+        longest_ns: 400,
+        run_delay_ns: 60,
+        answered: 1,
+        lost: 1,
+    };
+    assert_eq!(*recorder.pauses(), pauses);
 }
 
 #[test]
@@ -167,9 +240,9 @@ fn a_ping_belongs_to_the_phase_in_which_it_was_due() {
             )
         })
         .collect();
-    assert_eq!(told, [("slow", 2, 1, 1, 1_050), ("fast", 1, 1, 0, 10)]);
+    assert_eq!(told, [("slow", 2, 1, 1, 1_000), ("fast", 1, 1, 0, 10)]);
     assert_eq!(phases[0].rtt().summary().max, Some(1_000));
-    assert_eq!(recorder.run().elapsed(), 1_050);
+    assert_eq!(recorder.run().elapsed(), 1_010);
     assert_eq!(recorder.run().rtt().count(), 2);
 }
 
@@ -234,6 +307,7 @@ fn the_reactors_work_is_summed_over_the_phases() {
         frames_in: 2,
         frames_out: 2,
         busy: 80,
+        busy_after: 0,
         spin: 60,
     };
     assert_eq!(recorder.work(), work);

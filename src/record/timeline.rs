@@ -61,9 +61,11 @@ impl Timeline {
         self.at(now).sent += 1;
     }
 
-    pub(super) fn answered(&mut self, rtt: u64, response: u64, now: Instant) {
+    pub(super) fn answered(&mut self, rtt: Option<u64>, response: u64, now: Instant) {
         self.at(now).received += 1;
-        self.rtt.record(rtt);
+        if let Some(rtt) = rtt {
+            self.rtt.record(rtt);
+        }
         self.response.record(response);
     }
 
@@ -71,8 +73,9 @@ impl Timeline {
         self.at(now).failed += 1;
     }
 
-    /// All intervals in which something happened, the current one cut off at `end` nanoseconds.
-    pub(super) fn intervals(&self, end: u64) -> Vec<Interval> {
+    /// All intervals in which something happened, the current one cut off at `end`.
+    pub(super) fn intervals(&self, end: Instant) -> Vec<Interval> {
+        let end = self.origin.map_or(0, |origin| end.nanos_since(origin));
         let mut intervals = self.closed.clone();
         if self.open_is_used() {
             intervals.push(Interval {
@@ -137,11 +140,11 @@ mod tests {
     fn each_second_has_its_own_figures() {
         let mut timeline = Timeline::new();
         timeline.sent(at(0));
-        timeline.answered(100, 150, at(100));
+        timeline.answered(Some(100), 150, at(100));
         timeline.sent(at(999_999_999));
-        timeline.answered(200, 250, at(SECOND));
+        timeline.answered(Some(200), 250, at(SECOND));
         timeline.failed(at(2 * SECOND + 5));
-        let intervals = timeline.intervals(2 * SECOND + 5);
+        let intervals = timeline.intervals(at(2 * SECOND + 5));
         let told: Vec<_> = intervals
             .iter()
             .map(|i| {
@@ -173,7 +176,7 @@ mod tests {
         for second in [0, 1, 500_000] {
             timeline.sent(at(second * SECOND + 7));
         }
-        let intervals = timeline.intervals(500_001 * SECOND);
+        let intervals = timeline.intervals(at(500_001 * SECOND));
         let starts: Vec<_> = intervals.iter().map(|i| i.start / SECOND).collect();
         assert_eq!(starts, [0, 1, 500_000]);
     }
@@ -183,7 +186,7 @@ mod tests {
         let mut timeline = Timeline::new();
         let day = 86_400;
         (0..day).for_each(|second| timeline.sent(at(second * SECOND)));
-        let intervals = timeline.intervals(day * SECOND);
+        let intervals = timeline.intervals(at(day * SECOND));
         assert!(
             (2_000..3_000).contains(&intervals.len()),
             "{}",
@@ -202,7 +205,7 @@ mod tests {
         let mut timeline = Timeline::new();
         timeline.sent(at(0));
         timeline.sent(at(3 * SECOND));
-        timeline.answered(1, 1, at(SECOND));
-        assert_eq!(timeline.intervals(4 * SECOND)[1].received, 1);
+        timeline.answered(Some(1), 1, at(SECOND));
+        assert_eq!(timeline.intervals(at(4 * SECOND))[1].received, 1);
     }
 }

@@ -46,9 +46,9 @@ fn the_json_document_has_the_fields_that_scripts_read() {
     for (path, value) in [
         ("/schema", serde_json::json!(SCHEMA)),
         ("/interrupted", serde_json::json!(false)),
-        ("/elapsed_ns", serde_json::json!(99_200_000)),
+        ("/elapsed_ns", serde_json::json!(99_250_000)),
         ("/setup_ns", serde_json::json!(23_000_000)),
-        ("/rate_per_s", serde_json::json!(1008.065)),
+        ("/rate_per_s", serde_json::json!(1007.557)),
         ("/totals/sent", serde_json::json!(100)),
         ("/totals/corrupt", serde_json::json!(0)),
         ("/rtt_ns/p99_9", serde_json::json!(200_000)),

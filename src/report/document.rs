@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding, keyed};
 use crate::record::{
-    Addresses, Drops, ErrorCounts, Latency, LatencySummary, Metric, PerMetric, SparseLatency,
-    Totals,
+    Addresses, Drops, ErrorCounts, Latency, LatencySummary, Metric, Pauses, PerMetric,
+    SparseLatency, Totals,
 };
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
@@ -25,8 +25,12 @@ pub struct Report {
     pub started_unix_ms: Option<u64>,
     /// Whether the run was ended before it was done.
     pub interrupted: bool,
-    /// From the first send to the last reply, or to the last ping given up.
+    /// What the schedules of the phases that count took: n pings take n intervals, whatever became of the last of them. The
+    /// time of a closed loop ends with its last reply.
     pub elapsed_ns: u64,
+    /// For how long pings on their way were waited for after that.
+    #[serde(default)]
+    pub waited_ns: u64,
     /// From the start of the program until the first ping could be sent.
     pub setup_ns: u64,
     /// Pings answered per second of `elapsed_ns`.
@@ -57,6 +61,9 @@ pub struct Report {
     /// What happened to the VMs' addresses.
     #[serde(default, skip_serializing_if = "Addresses::is_empty")]
     pub addresses: Addresses,
+    /// The times during which the process did not run although it had something to do.
+    #[serde(default, skip_serializing_if = "Pauses::is_empty")]
+    pub pauses: Pauses,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
@@ -119,8 +126,11 @@ pub struct PhaseReport {
     pub name: String,
     /// Whether its pings are part of the run's figures; those of a warm-up are not.
     pub counted: bool,
-    /// From its first send to the last reply, or to the last ping given up.
+    /// What its schedule took.
     pub elapsed_ns: u64,
+    /// For how long pings on their way were waited for after that.
+    #[serde(default)]
+    pub waited_ns: u64,
     /// Pings sent per second of `elapsed_ns`: what was offered.
     pub sent_per_s: f64,
     /// Pings answered per second of `elapsed_ns`: what came through.

@@ -38,6 +38,8 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             .memory
             .filter(|memory| Some(memory) == other.memory.as_ref());
         merged.elapsed_ns = merged.elapsed_ns.saturating_add(other.elapsed_ns);
+        merged.waited_ns = merged.waited_ns.saturating_add(other.waited_ns);
+        merged.pauses.merge(other.pauses);
         merged.setup_ns = merged.setup_ns.saturating_add(other.setup_ns);
         merged.totals += other.totals;
         merged.drops.merge(&other.drops);

@@ -9,6 +9,7 @@ mod build;
 mod chart;
 mod compare;
 mod csv;
+mod destination;
 mod document;
 mod encoding;
 pub mod expect;
@@ -37,6 +38,7 @@ pub use compare::{
     compare_json, compare_text,
 };
 pub use csv::csv;
+pub use destination::{Destination, DestinationError};
 pub use document::{FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport};
 pub use expect::{Expectation, Outcome};
 pub use file::{FileError, check_file, write_comparison, write_file};

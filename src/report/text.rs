@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, PhaseReport, Report, place};
-use crate::record::{Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, Totals};
+use crate::record::{
+    Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, Pauses, Totals,
+};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -203,14 +205,56 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
             span(report.setup_ns)
         );
     }
+    write!(out, "{} answered", counted(report.totals.received, "ping"))?;
+    if report.elapsed_ns > 0 {
+        let (time, rate) = (span(report.elapsed_ns), rate(report.rate_per_s));
+        write!(out, " in {time} ({rate})")?;
+    }
+    if report.waited_ns >= WORTH_TELLING {
+        let waited = span(report.waited_ns);
+        write!(out, ", and {waited} of waiting for those on their way")?;
+    }
+    writeln!(out, "; the lab was set up in {}", span(report.setup_ns))?;
+    pauses(&report.pauses, out)
+}
+
+/// Waiting for less than this many nanoseconds is part of every run.
+const WORTH_TELLING: u64 = 10_000_000;
+
+/// That the process did not run, and what came of it.
+fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
+    if pauses.is_empty() {
+        return Ok(());
+    }
     writeln!(
         out,
-        "{} answered in {} ({}); the lab was set up in {}",
-        counted(report.totals.received, "ping"),
-        span(report.elapsed_ns),
-        rate(report.rate_per_s),
-        span(report.setup_ns)
-    )
+        "The process was paused {} for {} in all, the longest {}; others had the processor for {} of that.",
+        match pauses.count {
+            1 => "once".to_owned(),
+            times => format!("{} times", count(times)),
+        },
+        span(pauses.total_ns),
+        span(pauses.longest_ns),
+        span(pauses.run_delay_ns)
+    )?;
+    if pauses.answered + pauses.lost > 0 {
+        writeln!(
+            out,
+            "{} answered and {} lost were on their way then: their rtt is not in the figures.",
+            counted(pauses.answered, "ping"),
+            count(pauses.lost)
+        )?;
+    }
+    Ok(())
+}
+
+/// Lag is that of the frames which the poll had to tell of: which share of all that is.
+fn lag_label(report: &Report) -> String {
+    let lag = report.summaries[Metric::Lag].count;
+    match report.reactor.frames_in.max(lag) {
+        frames if frames == lag => Metric::Lag.to_string(),
+        frames => format!("{} ({})", Metric::Lag, percent(lag as f64 / frames as f64)),
+    }
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -224,7 +268,11 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     let measured = report.summaries.iter().filter(|(_, of)| of.count > 0);
     for (metric, summary) in measured {
-        write!(out, "{metric:<width$}{:>9}", count(summary.count))?;
+        let label = match metric {
+            Metric::Lag => lag_label(report),
+            _ => metric.to_string(),
+        };
+        write!(out, "{label:<width$}{:>9}", count(summary.count))?;
         for value in [
             summary.min,
             summary.p50,

@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 
 use super::error::SystemError;
-use super::link::Link;
+use super::link::{Link, LinkKind};
 use super::mark::{Mark, Owner};
-use super::names::validate_namespace_name;
-use super::namespace::{CURRENT_NAMESPACE, NAMESPACE_DIRECTORY, enter_file, remove_name};
+use super::named::{self, CURRENT_NAMESPACE, Found, NAMESPACE_DIRECTORY};
+use super::namespace::enter_file;
 use super::netlink::Netlink;
 
 /// What [`clean`] did. Links in a named namespace are listed as `tap0 in namespace lab`.
@@ -33,58 +32,69 @@ pub fn clean() -> Result<Cleaned, SystemError> {
     clean_current(None, &mut cleaned)?;
     let here = File::open(CURRENT_NAMESPACE)
         .map_err(|error| SystemError::io("open the current namespace", &error))?;
-    for name in namespace_names() {
-        let Some(namespace) = other_namespace(&name, &here) else {
-            continue;
-        };
-        let cleaning = enter_file(&namespace, || format!("enter namespace {name}"))
-            .and_then(|()| clean_current(Some(&name), &mut cleaned));
-        enter_file(&here, || "return from another namespace".to_owned())?;
-        cleaned.failed.extend(cleaning.err());
+    for name in named::names() {
+        clean_named(&name, &here, &mut cleaned)?;
     }
     Ok(cleaned)
 }
 
-fn namespace_names() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(NAMESPACE_DIRECTORY) else {
-        return Vec::new();
+/// Cleans what is under a name, and returns `here`.
+fn clean_named(name: &str, here: &File, cleaned: &mut Cleaned) -> Result<(), SystemError> {
+    let found = match named::find(name) {
+        Ok(found) => found,
+        Err(error) => {
+            let operation = format!("look into namespace {name}");
+            cleaned.failed.push(SystemError::io(operation, &error));
+            return Ok(());
+        }
     };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| validate_namespace_name(name).is_ok())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Opens a named namespace; `None` if it is the one that we are in, or no namespace: a name without its mount is a
-/// file on another file system than the kernel's own for namespaces.
-fn other_namespace(name: &str, here: &File) -> Option<File> {
-    let file = File::open(format!("{NAMESPACE_DIRECTORY}/{name}")).ok()?;
-    let (there, here) = (file.metadata().ok()?, here.metadata().ok()?);
-    (there.dev() == here.dev() && there.ino() != here.ino()).then_some(file)
+    let title = format!("namespace {name}");
+    match found {
+        Found::Namespace(namespace) if !named::is_same(&namespace, here) => {
+            let cleaning = enter_file(&namespace, || format!("enter {title}"))
+                .and_then(|()| clean_current(Some(name), cleaned));
+            enter_file(here, || "return from another namespace".to_owned())?;
+            cleaned.failed.extend(cleaning.err());
+        }
+        Found::Unmounted(file) => match named::remove_unmounted(name, &file) {
+            Ok(true) => cleaned.removed.push(title),
+            Ok(false) => cleaned
+                .kept
+                .push((title, "its run is still going".to_owned())),
+            Err(error) => cleaned.failed.push(error),
+        },
+        Found::Other(what) => cleaned.kept.push((
+            format!("{NAMESPACE_DIRECTORY}/{name}"),
+            format!("it is {what}, expected a network namespace"),
+        )),
+        Found::Namespace(_) | Found::Nothing => {}
+    }
+    Ok(())
 }
 
 /// Cleans the namespace that the thread is in; `name` is its name if it is a named one.
 fn clean_current(name: Option<&str>, cleaned: &mut Cleaned) -> Result<(), SystemError> {
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
-    let owners = owners(&links);
+    let fates = fates(&links);
     let full_name = |link: &Link| match name {
         Some(namespace) => format!("{} in namespace {namespace}", link.name),
         None => link.name.clone(),
     };
     for link in links.iter().filter(|link| !is_loopback(link)) {
         if let Some(mark) = mark_of(link)
-            && let Some(reason) = owners
+            && let Some(reason) = fates
                 .get(&mark.alias())
-                .and_then(|owner| reason_to_keep(&mark, *owner))
+                .and_then(|fate| fate.reason_to_keep(&mark))
         {
             cleaned.kept.push((full_name(link), reason));
         }
     }
-    let is_gone = |mark: &Mark| owners.get(&mark.alias()) == Some(&Owner::Gone);
-    let removal = remove_marked(&mut netlink, &links, is_gone);
+    let is_left_over = |mark: &Mark| {
+        let fate = fates.get(&mark.alias());
+        fate.is_some_and(|fate| fate.reason_to_keep(mark).is_none())
+    };
+    let removal = remove_marked(&mut netlink, &links, is_left_over);
     cleaned
         .removed
         .extend(removal.removed.into_iter().map(full_name));
@@ -95,12 +105,12 @@ fn clean_current(name: Option<&str>, cleaned: &mut Cleaned) -> Result<(), System
         .find(|link| is_loopback(link))
         .and_then(mark_of);
     if let (Some(name), Some(mark)) = (name, lab) {
-        match owners
+        match fates
             .get(&mark.alias())
-            .and_then(|owner| reason_to_keep(&mark, *owner))
+            .and_then(|fate| fate.reason_to_keep(&mark))
         {
             Some(reason) => cleaned.kept.push((format!("namespace {name}"), reason)),
-            None => match remove_name(name) {
+            None => match named::remove(name) {
                 Ok(()) => cleaned.removed.push(format!("namespace {name}")),
                 Err(error) => cleaned.failed.push(error),
             },
@@ -167,22 +177,45 @@ fn is_loopback(link: &Link) -> bool {
     link.name == "lo"
 }
 
-/// What became of each run that has a mark here, asked once for each.
-fn owners(links: &[Link]) -> HashMap<String, Owner> {
-    let mut owners = HashMap::new();
-    for mark in links.iter().filter_map(mark_of) {
-        owners.entry(mark.alias()).or_insert_with(|| mark.owner());
-    }
-    owners
+/// What is known of a run that has a mark here.
+struct Fate {
+    owner: Owner,
+    /// A TAP of the run that a process is attached to.
+    attached: Option<String>,
 }
 
-fn reason_to_keep(mark: &Mark, owner: Owner) -> Option<String> {
-    let pid = mark.pid();
-    match owner {
-        Owner::Gone => None,
-        Owner::Alive => Some(format!("its run, process {pid}, is still going")),
-        Owner::Unknown => Some(format!(
-            "its run, process {pid} of another PID namespace, can't be seen from here"
-        )),
+/// What became of each run that has a mark here, asked once for each.
+fn fates(links: &[Link]) -> HashMap<String, Fate> {
+    let mut fates = HashMap::new();
+    for link in links {
+        let Some(mark) = mark_of(link) else {
+            continue;
+        };
+        let fate = fates.entry(mark.alias()).or_insert_with(|| Fate {
+            owner: mark.owner(),
+            attached: None,
+        });
+        if link.kind == LinkKind::Tap && link.carrier {
+            fate.attached = Some(link.name.clone());
+        }
+    }
+    fates
+}
+
+impl Fate {
+    /// Why the links of the run must stay; `None` if nothing speaks for it.
+    ///
+    /// A run whose witness is not to be seen here may still have moved a TAP here, and somebody else may use what it has
+    /// left: a TAP that a process is attached to is never taken away.
+    fn reason_to_keep(&self, mark: &Mark) -> Option<String> {
+        let pid = mark.pid();
+        match (self.owner, &self.attached) {
+            (Owner::Alive, _) => Some(format!("its run, process {pid}, is still going")),
+            (Owner::Unknown, _) => Some(format!(
+                "what became of its run, process {pid}, can't be seen from here"
+            )),
+            (Owner::Gone, Some(tap)) => Some(format!("a process is attached to {tap}")),
+            (Owner::Gone, None) => None,
+        }
     }
 }

@@ -33,6 +33,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Whether it was brought up (`IFF_UP`), carrier or not.
     pub up: bool,
+    /// Whether it has a carrier, up or not: a TAP has one while a process is attached to it.
+    pub carrier: bool,
     /// Its MTU in bytes, without the Ethernet header.
     pub mtu: u32,
     /// How many frames its queue takes.
@@ -52,6 +54,7 @@ mod attribute {
     pub(super) const IFALIAS: u16 = 20;
     pub(super) const STATS64: u16 = 23;
     pub(super) const GROUP: u16 = 27;
+    pub(super) const CARRIER: u16 = 33;
     pub(super) const INFO_KIND: u16 = 1;
     pub(super) const INFO_DATA: u16 = 2;
     pub(super) const TUN_TYPE: u16 = 3;
@@ -72,6 +75,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
         kind: LinkKind::Other,
         master: None,
         up: header.flags.contains(LinkFlags::Up),
+        carrier: false,
         mtu: 0,
         tx_queue_length: 0,
         tx_dropped: 0,
@@ -85,6 +89,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
             attribute::GROUP => link.group = number()?,
             attribute::TXQLEN => link.tx_queue_length = number()?,
             attribute::MASTER => link.master = number(),
+            attribute::CARRIER => link.carrier = value.first().is_some_and(|&on| on != 0),
             attribute::LINKINFO => link.kind = parse_kind(value),
             attribute::STATS64 => {
                 let bytes = value.get(attribute::TX_DROPPED)?;

@@ -2,31 +2,26 @@
 //!
 //! A namespace belongs to a thread, so everything here goes by `/proc/thread-self`; a run has only one thread.
 
-use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid};
 
 use super::error::SystemError;
 use super::lab::NetnsChoice;
 use super::links::LinkChange;
-use super::mark::Mark;
+use super::mark::{Mark, Presence};
+use super::named::{self, Found, NAMESPACE_DIRECTORY, OwnName};
 use super::names::validate_namespace_name;
 use super::netlink::Netlink;
-
-/// Where `ip netns` keeps the names (`ip-netns(8)`).
-pub(super) const NAMESPACE_DIRECTORY: &str = "/run/netns";
-/// The namespace of the calling thread.
-pub(super) const CURRENT_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// The network namespace that the calling thread has entered. Dropping it removes a name that we made.
 #[derive(Debug)]
 pub struct Namespace {
     kind: Kind,
+    /// For those who find the marks of the run there.
+    _presence: Presence,
 }
 
 #[derive(Debug)]
@@ -34,14 +29,14 @@ enum Kind {
     /// Has no name: the kernel removes it, and all that is in it, with the process.
     Private,
     /// Named, and made by us.
-    Created(String),
+    Created(OwnName),
     /// Somebody else's.
     Existing,
 }
 
 impl Namespace {
-    /// Enters the namespace that was chosen. A named one that does not exist is made, as `ip netns add` would, with
-    /// `mark` on its loopback interface; unless it `must_exist`.
+    /// Enters the namespace that was chosen, and shows there that the run of `mark` is going. A named one that does not
+    /// exist is made, as `ip netns add` would, with the mark on its loopback interface; unless it `must_exist`.
     ///
     /// # Errors
     /// When it can't be entered or made; then no name is left behind.
@@ -50,15 +45,18 @@ impl Namespace {
         mark: &Mark,
         must_exist: bool,
     ) -> Result<Namespace, SystemError> {
-        let kind = match choice {
-            NetnsChoice::Host => Kind::Existing,
+        let (kind, presence) = match choice {
+            NetnsChoice::Host => (Kind::Existing, mark.show_presence()?),
             NetnsChoice::Private => {
                 enter_private()?;
-                Kind::Private
+                (Kind::Private, mark.show_presence()?)
             }
             NetnsChoice::Named(name) => enter_named(name, mark, must_exist)?,
         };
-        Ok(Namespace { kind })
+        Ok(Namespace {
+            kind,
+            _presence: presence,
+        })
     }
 
     /// Whether we made it, so that all of it may be set up to our needs.
@@ -77,7 +75,7 @@ impl Namespace {
     /// When the name can't be removed.
     pub fn remove(&mut self) -> Result<(), SystemError> {
         match std::mem::replace(&mut self.kind, Kind::Existing) {
-            Kind::Created(name) => remove_name(&name),
+            Kind::Created(own) => named::remove(&own.name),
             other => {
                 self.kind = other;
                 Ok(())
@@ -90,27 +88,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         // Only after an error that is reported already.
         let _ = self.remove();
-    }
-}
-
-/// Removes the name of a namespace, as `ip netns delete` does.
-pub(super) fn remove_name(name: &str) -> Result<(), SystemError> {
-    let path = Path::new(NAMESPACE_DIRECTORY).join(name);
-    match umount2(&path, MntFlags::MNT_DETACH) {
-        // EINVAL: not a mount point. Then the file is all there is.
-        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-        Err(errno) => {
-            return Err(SystemError::kernel(
-                format!("unmount namespace {name}"),
-                errno,
-            ));
-        }
-    }
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(SystemError::io(format!("remove namespace {name}"), &error))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -159,30 +136,38 @@ fn no_namespace(operation: &str, errno: Errno) -> SystemError {
     }
 }
 
-fn enter_named(name: &str, mark: &Mark, must_exist: bool) -> Result<Kind, SystemError> {
+fn enter_named(name: &str, mark: &Mark, must_exist: bool) -> Result<(Kind, Presence), SystemError> {
     let operation = || format!("enter namespace {name}");
+    let is_other = |what: &str| {
+        SystemError::refused(
+            operation(),
+            format!("{NAMESPACE_DIRECTORY}/{name} is {what}, expected a network namespace"),
+        )
+    };
     validate_namespace_name(name)
         .map_err(|why| SystemError::refused(operation(), format!("the name {why}")))?;
-    match File::open(Path::new(NAMESPACE_DIRECTORY).join(name)) {
-        Ok(file) => {
+    match named::find(name).map_err(|error| SystemError::io(operation(), &error))? {
+        Found::Namespace(file) => {
             enter_file(&file, operation).map_err(|error| match error.errno() {
-                Some(Errno::EINVAL) => error.advise(format!(
-                    "{NAMESPACE_DIRECTORY}/{name} is no network namespace: ip netns delete {name}"
-                )),
                 Some(Errno::EPERM) => error.advise("run as root"),
                 _ => error,
             })?;
-            Ok(Kind::Existing)
+            Ok((Kind::Existing, mark.show_presence()?))
         }
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(SystemError::io(operation(), &error))
+        Found::Unmounted(_) => {
+            Err(is_other("what a run that was killed has left of a name")
+                .advise("tap-reactor clean"))
         }
-        Err(_) if must_exist => Err(SystemError::refused(
+        Found::Other(what) => {
+            Err(is_other(&what)
+                .advise(format!("ip netns delete {name}, or choose another --netns")))
+        }
+        Found::Nothing if must_exist => Err(SystemError::refused(
             operation(),
             "there is none of that name",
         )
         .advise("ip netns list shows those that exist")),
-        Err(_) => create_named(name, mark),
+        Found::Nothing => create_named(name, mark),
     }
 }
 
@@ -193,27 +178,29 @@ pub(super) fn enter_file(
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| SystemError::kernel(operation(), errno))
 }
 
-/// As `netns_add()` of iproute2 (`ip/ipnetns.c`).
-fn create_named(name: &str, mark: &Mark) -> Result<Kind, SystemError> {
-    let operation = || format!("make namespace {name}");
+/// Makes a namespace with a name. Whenever we are killed, what is left is known as ours, and us as gone.
+fn create_named(name: &str, mark: &Mark) -> Result<(Kind, Presence), SystemError> {
     let as_root = |error: SystemError| match error.errno() {
         Some(Errno::EPERM | Errno::EACCES) => error.advise("run as root, or with --netns private"),
         _ => error,
     };
-    share_directory().map_err(as_root)?;
-    let path = PathBuf::from(NAMESPACE_DIRECTORY).join(name);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(|error| as_root(SystemError::io(operation(), &error)))?;
-    // From here on the name is removed again when this goes out of scope early.
-    let mut namespace = Namespace {
-        kind: Kind::Created(name.to_owned()),
-    };
-    unshare(CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| as_root(SystemError::kernel(operation(), errno)))?;
-    // The mark before the name: what has a name is known as ours, even if we are killed right now.
+    let own = named::create(name, mark).map_err(as_root)?;
+    match mount_new(&own, mark) {
+        Ok(presence) => Ok((Kind::Created(own), presence)),
+        Err(error) => {
+            // The error is told already.
+            let _ = named::remove(&own.name);
+            Err(as_root(error))
+        }
+    }
+}
+
+/// Enters a new namespace and gives it the name that we have made for it: the mark before the mount, so that what has a
+/// name carries a mark, and presence before the mark.
+fn mount_new(own: &OwnName, mark: &Mark) -> Result<Presence, SystemError> {
+    let operation = format!("make namespace {}", own.name);
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| SystemError::kernel(operation, errno))?;
+    let presence = mark.show_presence()?;
     let alias = mark.alias();
     Netlink::open()?.change_link(
         "lo",
@@ -222,36 +209,6 @@ fn create_named(name: &str, mark: &Mark) -> Result<Kind, SystemError> {
             ..LinkChange::default()
         },
     )?;
-    bind(CURRENT_NAMESPACE, &path, MsFlags::MS_BIND)
-        .map_err(|errno| as_root(SystemError::kernel(operation(), errno)))?;
-    Ok(std::mem::replace(&mut namespace.kind, Kind::Existing))
-}
-
-/// Makes `/run/netns`, shared with other mount namespaces so that a name made or removed here is so everywhere.
-fn share_directory() -> Result<(), SystemError> {
-    let operation = || format!("make the directory {NAMESPACE_DIRECTORY}");
-    std::fs::create_dir_all(NAMESPACE_DIRECTORY)
-        .map_err(|error| SystemError::io(operation(), &error))?;
-    let share = || {
-        bind(
-            "",
-            NAMESPACE_DIRECTORY,
-            MsFlags::MS_SHARED | MsFlags::MS_REC,
-        )
-    };
-    match share() {
-        // EINVAL: not a mount point yet.
-        Err(Errno::EINVAL) => bind(
-            NAMESPACE_DIRECTORY,
-            NAMESPACE_DIRECTORY,
-            MsFlags::MS_BIND | MsFlags::MS_REC,
-        )
-        .and_then(|()| share()),
-        other => other,
-    }
-    .map_err(|errno| SystemError::kernel(operation(), errno))
-}
-
-fn bind(from: &str, to: impl AsRef<Path>, flags: MsFlags) -> Result<(), Errno> {
-    mount(Some(from), to.as_ref(), Some("none"), flags, None::<&str>)
+    own.mount()?;
+    Ok(presence)
 }

@@ -1,7 +1,7 @@
 //! Writing to a descriptor that somebody else reads: a terminal, a pipe, a FIFO. Who does not read makes a write wait, and
 //! stop signals, which are blocked or handled in a run, would not end that wait. These writes ask for room first.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -13,27 +13,44 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// A pipe that `poll(2)` says has room takes that much without waiting (`PIPE_BUF`, `pipe(7)`).
 pub const ROOM: usize = 4096;
 
-/// Writes that wait for their reader as long as it takes, and no longer than until a stop signal has come.
+/// Writes that wait for their reader: as long as it takes, or so long, and no longer than until a stop signal has come.
 #[derive(Debug)]
 pub struct Stream<W> {
     out: W,
+    patience: Option<Duration>,
 }
 
 impl<W: Write + AsFd> Stream<W> {
-    /// Writes to `out`, which should not buffer.
-    pub fn new(out: W) -> Stream<W> {
-        Stream { out }
+    /// Writes to `out`, which should not buffer, and waits up to `patience` each time; `None` for without end.
+    pub fn new(out: W, patience: Option<Duration>) -> Stream<W> {
+        Stream { out, patience }
+    }
+
+    /// Waits for room: in a pipe that holds one page, until all was read.
+    ///
+    /// # Errors
+    /// When there is none in time, or a stop signal has come.
+    pub fn wait_for_room(&self) -> io::Result<()> {
+        match room(self.out.as_fd(), self.patience)? {
+            Room::There => Ok(()),
+            Room::NotYet => Err(ErrorKind::TimedOut.into()),
+            Room::Signal => Err(io::Error::other("a signal came, and nobody reads it")),
+        }
     }
 }
 
 impl<W: Write + AsFd> Write for Stream<W> {
     /// # Errors
-    /// When a stop signal came while the reader did not read, or as the descriptor has it.
+    /// As [`Stream::wait_for_room`], or as the descriptor has it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !has_room(self.out.as_fd(), Duration::ZERO)? {
-            wait_for_room_or_signal(self.out.as_fd())?;
+        loop {
+            self.wait_for_room()?;
+            match self.out.write(bytes.get(..ROOM).unwrap_or(bytes)) {
+                // Another writer was quicker.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                written => return written,
+            }
         }
-        self.out.write(bytes.get(..ROOM).unwrap_or(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -46,32 +63,37 @@ impl<W: Write + AsFd> Write for Stream<W> {
 /// # Errors
 /// When the kernel can't tell.
 pub fn has_room(out: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    loop {
-        return match poll(&mut [PollFd::new(out, PollFlags::POLLOUT)], timeout) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::EINTR) => continue,
-            Err(errno) => Err(errno.into()),
-        };
-    }
+    Ok(room(out, Some(patience))? == Room::There)
 }
 
-/// Waits without end for room, or for a stop signal, which stays where it is for whoever takes it.
-fn wait_for_room_or_signal(out: BorrowedFd<'_>) -> io::Result<()> {
-    let stopped = || io::Error::other("a signal came, and nobody reads it");
-    let stop: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect();
+/// What a wait for room has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Room {
+    There,
+    NotYet,
+    /// A stop signal has come. If it is blocked, it stays where it is for whoever takes it.
+    Signal,
+}
+
+fn room(out: BorrowedFd<'_>, patience: Option<Duration>) -> io::Result<Room> {
+    let timeout = |patience| PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+    let mut now = [PollFd::new(out, PollFlags::POLLOUT)];
+    if poll(&mut now, PollTimeout::ZERO) == Ok(1) {
+        return Ok(Room::There);
+    }
+    let stop = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+    let stop: SigSet = stop.into_iter().collect();
     // Tells of signals that are blocked; one that has a handler interrupts the wait.
     let signals = SignalFd::with_flags(&stop, SfdFlags::SFD_CLOEXEC)?;
     let mut either = [
         PollFd::new(out, PollFlags::POLLOUT),
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),
     ];
-    match poll(&mut either, PollTimeout::NONE) {
-        Ok(_) if either[0].any() == Some(false) => Err(stopped()),
-        Ok(_) => Ok(()),
-        Err(Errno::EINTR) => Err(stopped()),
+    match poll(&mut either, patience.map_or(PollTimeout::NONE, timeout)) {
+        Ok(0) => Ok(Room::NotYet),
+        Ok(_) if either[0].any() == Some(false) => Ok(Room::Signal),
+        Ok(_) => Ok(Room::There),
+        Err(Errno::EINTR) => Ok(Room::Signal),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -117,9 +139,17 @@ mod tests {
         let signals = StopSignals::new().unwrap();
         let (_reader, writer) = full_pipe();
         raise(Signal::SIGINT).unwrap(); // to this thread alone
-        let error = Stream::new(writer).write(b"report").unwrap_err();
+        let error = Stream::new(writer, None).write(b"report").unwrap_err();
         assert_eq!(error.to_string(), "a signal came, and nobody reads it");
         assert_eq!(signals.take().unwrap(), Some(Signal::SIGINT));
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_is_waited_for_no_longer_than_patience_has_it() {
+        let (_reader, writer) = full_pipe();
+        let patience = Some(Duration::from_millis(1));
+        let error = Stream::new(writer, patience).write(b"report").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 
     #[test]

@@ -23,7 +23,7 @@ struct InterfaceRequest {
     rest_of_union: [u8; 22],
 }
 
-/// Every ioctl of this crate.
+/// Every ioctl on a TAP.
 mod ioctl {
     use super::InterfaceRequest;
     use nix::{ioctl_readwrite_bad, ioctl_write_int_bad, ioctl_write_ptr_bad, libc};

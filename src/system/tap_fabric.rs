@@ -97,7 +97,7 @@ impl TapFabric {
     pub fn new(registry: Registry, lab: LabConfig) -> Result<TapFabric, SystemError> {
         lab.validate()?;
         ensure_descriptors(u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
-        let mark = Mark::of_this_process()?;
+        let mark = Mark::new();
         let namespace = Namespace::enter(&lab.netns, &mark, lab.attach)?;
         let mut warnings = Vec::new();
         if namespace.is_ours() {

@@ -1,11 +1,11 @@
-//! Output that can't be written: a full disk, a reader that has gone, one that does not read. The run goes on, its reports
+//! Where output goes, and output that can't be written: a full disk, a reader that has gone, one that does not read. The run goes on, its reports
 //! are written, and its lab is taken away.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::lab::{Lab, TAP_REACTOR, wait_until};
+use crate::lab::{Finished, Lab, TAP_REACTOR, wait_until};
 
 /// Pings until a signal comes.
 const ENDLESS: &str = "--netns host --vms 2 --ping vm0:vm1";
@@ -116,4 +116,125 @@ fn an_expectation_that_is_not_met_is_told_though_everything_else_is_quiet() {
         run.stderr,
         "tap-reactor: expected received>3: FAILS, found 3\n"
     );
+}
+
+/// Where each of these scripts has put something in the way of the report `r.json`, in a world of mounts of its own, the
+/// run is refused with status 2 and these words.
+const IN_THE_WAY: &[(&str, &str)] = &[
+    ("mkdir r.json", "that is a folder"),
+    ("mount -t tmpfs -o ro tmpfs .", "Read-only file system"),
+    (
+        "mount -t tmpfs -o size=4k tmpfs . && head -c 4096 /dev/zero >/mnt/work/full",
+        "No space left",
+    ),
+    (
+        "touch r.json && mount --bind r.json r.json && mount -o remount,ro,bind r.json",
+        "Read-only file system",
+    ),
+    ("ln -s none/r.json r.json", "none does not exist"),
+    ("ln -s r.json r.json", "symbolic links"),
+];
+
+/// Runs `script` and then the binary with `arguments` in a folder that is mounted there for it alone.
+fn after(lab: &Lab, script: &str, arguments: &str) -> Finished {
+    let script = format!(
+        "mount -t tmpfs tmpfs /mnt && mkdir /mnt/work && cd /mnt/work && {script} && cd /mnt/work && exec {TAP_REACTOR} {arguments}"
+    );
+    lab.run(&["unshare", "--mount", "bash", "-c", &script])
+}
+
+#[test]
+fn a_place_that_takes_no_report_is_refused_before_anything_is_touched() {
+    let lab = Lab::new();
+    for (script, told) in IN_THE_WAY {
+        // What is not refused would serve until it is told to end.
+        let run = after(&lab, script, "--netns host --duration 1s --report r.json");
+        let run = run.expect_status(2);
+        assert_eq!((run.stdout.as_str(), run.stderr.lines().count()), ("", 1));
+        assert!(
+            run.stderr.starts_with("tap-reactor: --report r.json: ") && run.stderr.contains(told),
+            "{script}: {}",
+            run.stderr
+        );
+    }
+    let twice = "--fabric sim --ping vm0:vm1 --count 1 --report r.json --report ./r.json";
+    let run = after(&lab, ":", twice).expect_status(2);
+    assert!(
+        run.stderr
+            .contains("the same file as r.json; expected another"),
+        "{}",
+        run.stderr
+    );
+    for saved in [
+        "r.json --html folder.html",
+        "r.json r.json --compare --html folder.html",
+    ] {
+        let make = format!(
+            "{TAP_REACTOR} --fabric sim --ping vm0:vm1 --count 1 --quiet --report r.json && mkdir folder.html"
+        );
+        let run = after(&lab, &make, &format!("report {saved}")).expect_status(2);
+        assert!(run.stderr.contains("that is a folder"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_report_goes_where_its_place_leads_to_and_leaves_nothing_beside_it() {
+    let lab = Lab::new();
+    let run = "--fabric sim --ping vm0:vm1 --count 3 --quiet --report r.json";
+    // What is made; what is asked afterwards, and what that prints.
+    for (script, asked, told) in [
+        (":", "cat r.json", "{"),
+        (
+            "touch r.json && chmod 604 r.json",
+            "stat -c %a r.json; cat r.json",
+            "604\n{",
+        ),
+        (
+            "touch r.json && chown 12:34 r.json",
+            "stat -c %u:%g r.json; cat r.json",
+            "12:34\n{",
+        ),
+        (
+            "ln -s s.json r.json",
+            "readlink r.json; cat s.json",
+            "s.json\n{",
+        ),
+        (
+            "touch r.json && mount --bind r.json r.json",
+            "umount r.json; cat r.json",
+            "{",
+        ),
+        (
+            "ln -s /dev/stdout r.json",
+            "readlink r.json",
+            "/dev/stdout\n",
+        ),
+        (
+            "mkfifo r.json && { cat r.json >s.json & }",
+            "wait; cat s.json",
+            "{",
+        ),
+        (
+            "mkfifo f && ln -s f r.json && { cat f >s.json & }",
+            "wait; cat s.json",
+            "{",
+        ),
+    ] {
+        let script = format!(
+            "{script} && {TAP_REACTOR} {run} >out; {asked} ; find . -name '.tap*'; cat out; :"
+        );
+        let run = after(&lab, &script, "--version").expect_status(0);
+        assert!(run.stdout.starts_with(told), "{script}: {}", run.stdout);
+        assert_eq!(
+            run.stdout.matches("\"schema\"").count(),
+            1,
+            "{script}: {}",
+            run.stdout
+        );
+        assert!(
+            !run.stdout.contains(".tap-reactor"),
+            "{script}: {}",
+            run.stdout
+        );
+    }
 }

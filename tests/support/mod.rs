@@ -1,9 +1,12 @@
 //! What tests on real TAPs need: a network of their own.
 #![allow(dead_code)] // Not every test uses all of it.
 
+use std::time::Duration;
+
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tap_reactor::system::{LabConfig, Link, Netlink, NetnsChoice, SystemError, TapFabric};
+use tap_reactor::time::{Clock, MonotonicClock};
 
 /// Moves the calling thread, which is the test's own, into network and mount namespaces of its own, with an empty `/run`,
 /// so that named namespaces are its own too. The kernel removes all of it with the thread.
@@ -44,6 +47,17 @@ pub fn run(command: &str) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {text}{complaint}");
     text
+}
+
+/// Asks again and again until `is_so`, and fails the test when patience runs out.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = MonotonicClock.now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(MonotonicClock.now() < deadline, "waited in vain for {what}");
+        // Only between two questions to another process: nothing is assumed to have happened meanwhile.
+        #[allow(clippy::disallowed_methods)]
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The names of all links, in the order in which they were made.
