@@ -26,6 +26,7 @@ mod merge;
 mod metrics_tests;
 mod picture;
 mod place;
+mod provenance;
 #[cfg(test)]
 mod samples;
 mod text;
@@ -34,7 +35,7 @@ pub mod verdict;
 
 pub use build::{Context, FlowName};
 pub use compare::{
-    COMPARISON_SCHEMA, Comparison, Difference, Quantity, SECONDS_NEEDED, Side, compare,
+    COMPARISON_SCHEMA, Change, Comparison, Difference, Quantity, SECONDS_NEEDED, Side, compare,
     compare_json, compare_text,
 };
 pub use csv::csv;
@@ -50,6 +51,10 @@ pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
 pub use place::{FabricReport, MemoryReport};
+pub use provenance::{
+    MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
+    check_one_experiment,
+};
 pub use text::text;
 pub use units::{span, span_or_dash};
 pub use verdict::Verdict;
