@@ -7,6 +7,7 @@ use super::build::{
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
 use super::{HookDown, Lab, LabError, Observer, Ran};
 use crate::experiment::{self, Experiment, VmPlan};
+use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, Reactor};
 use crate::record::DropReason;
@@ -85,6 +86,8 @@ pub(super) fn run(
         reactor.narrate(narrator);
     }
 
+    // Only now, so that what the set-up itself does to the links is not told.
+    hypervisor.fabric().watch_links();
     for warning in hypervisor.fabric().warnings() {
         observer.warns(&warning.to_string());
     }
@@ -94,6 +97,7 @@ pub(super) fn run(
         observer.warns(&neighbours);
     }
     let start = clock.now();
+    hypervisor.recorder().watch_links(start);
     if let Some(watcher) = watcher
         && hypervisor.has_flows()
     {
@@ -116,6 +120,10 @@ pub(super) fn run(
         observer.warns(
             "ending; a signal more than two seconds from now ends at once and leaves links behind, for tap-reactor clean",
         );
+    }
+    // What has happened since the poll was last asked.
+    for event in hypervisor.fabric().link_events() {
+        hypervisor.recorder().link_changed(clock.now(), event);
     }
     let leased = leased_addresses(experiment, &hypervisor);
     let (mut fabric, mut recorder) = hypervisor.into_parts();

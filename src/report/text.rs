@@ -218,6 +218,9 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
     pauses(&report.pauses, out)
 }
 
+/// Columns of the names of metrics, which few are longer than.
+const LABEL: usize = 11;
+
 /// Waiting for less than this many nanoseconds is part of every run.
 const WORTH_TELLING: u64 = 10_000_000;
 
@@ -237,41 +240,43 @@ fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
         span(pauses.longest_ns),
         span(pauses.run_delay_ns)
     )?;
-    if pauses.answered + pauses.lost > 0 {
+    if pauses.lost > 0 {
         writeln!(
             out,
-            "{} answered and {} lost were on their way then: their rtt is not in the figures.",
-            counted(pauses.answered, "ping"),
-            count(pauses.lost)
+            "On their way then, and lost: {}.",
+            counted(pauses.lost, "ping")
         )?;
     }
     Ok(())
 }
 
-/// Lag is that of the frames which the poll had to tell of: which share of all that is.
-fn lag_label(report: &Report) -> String {
+/// What a row of latencies is called. Lag is that of the frames which the poll had to tell of: which share of all that is.
+fn label(report: &Report, metric: Metric) -> String {
     let lag = report.summaries[Metric::Lag].count;
-    match report.reactor.frames_in.max(lag) {
-        frames if frames == lag => Metric::Lag.to_string(),
-        frames => format!("{} ({})", Metric::Lag, percent(lag as f64 / frames as f64)),
+    let frames = report.reactor.frames_in;
+    if metric != Metric::Lag || frames <= lag {
+        return metric.to_string();
+    }
+    match (lag as f64 * 100.0 / frames as f64).round() {
+        0.0 => format!("{metric} (<1 %)"),
+        share => format!("{metric} ({share} %)"),
     }
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let widest = Metric::ALL.iter().map(|metric| metric.name().len()).max();
-    let width = widest.unwrap_or(0);
+    let measured = report.summaries.iter().filter(|(_, of)| of.count > 0);
+    let rows: Vec<_> = measured
+        .map(|(metric, summary)| (label(report, metric), summary))
+        .collect();
+    let width = rows.iter().map(|(label, _)| label.len()).max();
+    let width = width.unwrap_or(0).max(LABEL);
     writeln!(out)?;
     write!(out, "{:<width$}{:>9}", "", "count")?;
     for title in ["min", "p50", "p90", "p99", "p99.9", "max"] {
         write!(out, "{title:>9}")?;
     }
     writeln!(out)?;
-    let measured = report.summaries.iter().filter(|(_, of)| of.count > 0);
-    for (metric, summary) in measured {
-        let label = match metric {
-            Metric::Lag => lag_label(report),
-            _ => metric.to_string(),
-        };
+    for (label, summary) in rows {
         write!(out, "{label:<width$}{:>9}", count(summary.count))?;
         for value in [
             summary.min,
