@@ -1,8 +1,11 @@
 //! What carries frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 
+mod link_event;
+
 use std::io;
 use std::net::Ipv4Addr;
 
+pub use self::link_event::{LinkEvent, LinkFate};
 use crate::vm::VmId;
 use crate::wire::{
     ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
@@ -40,6 +43,12 @@ pub trait Fabric {
     fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
         let _ = (vm, announced);
         Ok(())
+    }
+
+    /// What became of the fabric's links by somebody else's hand since the last time, for a driver whose poll says that
+    /// there is something. A fabric without links has nothing to tell.
+    fn link_events(&mut self) -> Vec<LinkEvent> {
+        Vec::new()
     }
 
     /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.

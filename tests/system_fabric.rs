@@ -3,7 +3,7 @@
 mod support;
 
 use nix::errno::Errno;
-use support::{enter_own_network, fabric, host_lab, link, link_names, links, run};
+use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
 use tap_reactor::fabric::{Fabric, Read, Station, Write, WriteDrop};
 use tap_reactor::system::{
     LabConfig, LinkKind, Mark, NetnsChoice, Owner, Tap, TapFabric, token_of, vm_of,
@@ -153,6 +153,76 @@ fn what_a_tap_cannot_take_or_give_is_an_outcome_and_not_an_error() {
     // Never plugged in.
     assert_eq!(fabric.read(VmId(9), &mut buffer), Read::Failed);
     assert_eq!(fabric.write(VmId(9), &frame(9, mac(0))), down);
+}
+
+#[test]
+fn what_a_prepared_tap_had_dropped_before_is_not_counted() {
+    enter_own_network();
+    run("ip link add br0 type bridge forward_delay 0");
+    run("ip link set br0 up");
+    for tap in ["tap0", "tap1"] {
+        run(&format!("ip tuntap add dev {tap} mode tap"));
+        run(&format!("ip link set {tap} master br0 txqueuelen 5 up"));
+    }
+    let broadcast = frame(0, MacAddr::BROADCAST);
+    let mut buffer = [0; 2048];
+    // Bridge ports forward a moment after somebody has attached to a TAP.
+    let taps = ["tap0", "tap1"].map(|name| Tap::attach(name).unwrap());
+    wait_until("a past with drops", || {
+        assert_eq!(taps[0].write(&broadcast), Write::Sent);
+        link("tap1").tx_dropped >= 3
+    });
+    drop(taps);
+
+    let lab = LabConfig {
+        attach: true,
+        ..host_lab()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 2);
+    wait_until("frames to pass", || {
+        assert_eq!(fabric.write(VmId(0), &broadcast), Write::Sent);
+        fabric.read(VmId(1), &mut buffer) == Read::Frame(64)
+    });
+    while fabric.read(VmId(1), &mut buffer) != Read::Empty {}
+    assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);
+    for _ in 0..9 {
+        assert_eq!(fabric.write(VmId(0), &broadcast), Write::Sent);
+    }
+    assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 4)]);
+}
+
+#[test]
+fn what_a_vm_that_has_left_did_not_get_is_still_counted() {
+    enter_own_network();
+    let lab = LabConfig {
+        vms: 3,
+        tx_queue_length: Some(5),
+        ..host_lab()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 3);
+    let overflow = |fabric: &mut TapFabric, frames: u32| {
+        for _ in 0..frames {
+            let written = fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST));
+            assert_eq!(written, Write::Sent);
+        }
+    };
+    let vms = [VmId(0), VmId(1), VmId(2)];
+    let drops = |fabric: &mut TapFabric| {
+        let drops = fabric.queue_drops().unwrap();
+        assert_eq!(drops.iter().map(|(vm, _)| *vm).collect::<Vec<_>>(), vms);
+        drops.iter().map(|(_, frames)| *frames).collect::<Vec<_>>()
+    };
+    overflow(&mut fabric, 8);
+    fabric.unplug(&[VmId(1)]).unwrap();
+    assert_eq!(drops(&mut fabric), [0, 3, 3]);
+    // It comes back, with another TAP.
+    fabric.plug(VmId(1), &station(1)).unwrap();
+    overflow(&mut fabric, 7);
+    assert_eq!(drops(&mut fabric), [0, 5, 10]);
+    fabric.unplug(&[VmId(1), VmId(2)]).unwrap();
+    assert_eq!(drops(&mut fabric), [0, 5, 10]);
 }
 
 #[test]

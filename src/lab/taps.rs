@@ -1,12 +1,13 @@
 //! The run in real time: TAPs, a fabric of the kernel's, and the reactor.
 
 use super::build::{
-    add_flows, create_vms, fill_neighbour_tables, memory, place_flows, recorder,
-    time_of_day_at_zero,
+    add_flows, create_vms, fill_neighbour_tables, machine_report, memory, per_vm_bytes,
+    place_flows, plan_report, recorder, time_of_day_at_zero,
 };
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
 use super::{HookDown, Lab, LabError, Observer, Ran};
 use crate::experiment::{self, Experiment, VmPlan};
+use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, Reactor};
 use crate::record::DropReason;
@@ -57,11 +58,11 @@ pub(super) fn run(
     // Who has had enough before all VMs are there gets the report of a run in which nothing was sent.
     let mut is_set_up = create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
     let watcher = observer.begins(clock.now());
-    let mut memory_report = None;
+    let mut vm_bytes = None;
     let mut hook_down = None;
     if is_set_up {
         let vms = experiment.vms.len() - experiment.newcomers().len();
-        memory_report = memory(before, vms);
+        vm_bytes = per_vm_bytes(before, vms);
         let hooked = hook(experiment, HookEvent::Up, reactor.signals())?;
         hook_down = Some(HookDown);
         if let HookEnd::Interrupted(signal) = hooked {
@@ -85,6 +86,8 @@ pub(super) fn run(
         reactor.narrate(narrator);
     }
 
+    // Only now, so that what the set-up itself does to the links is not told.
+    hypervisor.fabric().watch_links();
     for warning in hypervisor.fabric().warnings() {
         observer.warns(&warning.to_string());
     }
@@ -94,6 +97,7 @@ pub(super) fn run(
         observer.warns(&neighbours);
     }
     let start = clock.now();
+    hypervisor.recorder().watch_links(start);
     if let Some(watcher) = watcher
         && hypervisor.has_flows()
     {
@@ -120,6 +124,10 @@ pub(super) fn run(
             "ending; a signal more than two seconds from now ends at once and leaves links behind, for tap-reactor clean",
         );
     }
+    // What has happened since the poll was last asked.
+    for event in hypervisor.fabric().link_events() {
+        hypervisor.recorder().link_changed(clock.now(), event);
+    }
     let leased = leased_addresses(experiment, &hypervisor);
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
@@ -145,7 +153,9 @@ pub(super) fn run(
                 spared_deliveries: experiment.resolution.spared,
                 simulated: false,
             }),
-            memory: memory_report,
+            memory: memory(vm_bytes),
+            plan: Some(&plan_report(experiment)),
+            machine: machine_report().as_ref(),
         },
     );
     Ok(Ran {

@@ -127,6 +127,8 @@ pub struct Reactor {
     deferred: u32,
     pauses: PauseWatch,
     stop: Option<Signal>,
+    /// Somebody has changed a link.
+    has_link_events: bool,
 }
 
 /// What was written since the TAPs were looked at.
@@ -186,6 +188,7 @@ impl Reactor {
             deferred: 0,
             pauses: PauseWatch::new(MonotonicClock.now()),
             stop: None,
+            has_link_events: false,
         })
     }
 
@@ -304,6 +307,9 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, watch));
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events()?;
+        if std::mem::take(&mut self.has_link_events) {
+            self.look_at_links(hypervisor);
+        }
         self.look_around(hypervisor)?;
         for _ in 0..self.undrained.len() {
             if let Some(vm) = self.undrained.pop_front() {
@@ -376,6 +382,8 @@ impl Reactor {
                 break;
             };
             self.spinning.worked(now);
+            // What others do meanwhile may have been heard, so that the poll does not tell of it any more.
+            self.has_link_events = true;
             if let Some(narrator) = &mut self.narrator {
                 narrator.moved(now, &moved);
             }
@@ -383,6 +391,20 @@ impl Reactor {
             self.pauses.skip(self.clock.now());
         }
         Ok(())
+    }
+
+    /// Takes note of what somebody else has done to the links of the run.
+    #[cold]
+    fn look_at_links<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
+        for event in hypervisor.fabric().link_events() {
+            if let Some(narrator) = &mut self.narrator {
+                narrator.say(
+                    self.polled_at,
+                    format_args!("{} {}", event.link, event.change),
+                );
+            }
+            hypervisor.recorder().link_changed(self.polled_at, event);
+        }
     }
 
     fn let_watch(&mut self, now: Instant, recorder: &Recorder) {

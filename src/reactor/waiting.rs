@@ -7,7 +7,7 @@ use super::attention::Look;
 use super::{EVENTS, Reactor, SIGNALS, TIMER, Unlooked};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
-use crate::system::{SystemError, vm_of};
+use crate::system::{LINKS_TOKEN, SystemError, vm_of};
 use crate::time::{Clock, Instant};
 use crate::vm::VmId;
 
@@ -108,6 +108,7 @@ impl Reactor {
             match event.token() {
                 TIMER => self.timer.rang(),
                 SIGNALS => self.stop = self.signals.take()?,
+                LINKS_TOKEN => self.has_link_events = true,
                 token => {
                     // A TAP that was carried over may be reported again. It is then drained twice, the second time in
                     // vain, which is cheaper than to look for it.

@@ -7,9 +7,10 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Metric, NeighbourSearch, Pause,
-    Pauses, Scope, Totals,
+    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, Metric, NeighbourSearch,
+    Pause, Pauses, Scope, Totals,
 };
+use crate::fabric::LinkEvent;
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
@@ -61,6 +62,7 @@ pub struct Recorder {
     pauses: Pauses,
     /// The last pause, from when to when.
     pause: (Instant, Instant),
+    links: Links,
 }
 
 impl Recorder {
@@ -81,6 +83,7 @@ impl Recorder {
             setup: Work::default(),
             pauses: Pauses::default(),
             pause: (Instant::ZERO, Instant::ZERO),
+            links: Links::default(),
         }
     }
 
@@ -157,27 +160,25 @@ impl Recorder {
         received: Instant,
     ) {
         let response = received.nanos_since(due);
-        // What is measured across a pause is not the network's.
-        let is_paused = sent < self.pause.1 && received > self.pause.0;
-        let rtt = (!is_paused).then_some(received.nanos_since(sent));
+        let rtt = received.nanos_since(sent);
         let phase = self.phase_at(due);
         phase.totals.received += 1;
-        if let Some(rtt) = rtt {
-            phase.record(Metric::Rtt, rtt);
-        }
+        phase.record(Metric::Rtt, rtt);
         phase.record(Metric::Response, response);
         phase.answered(received);
         if !phase.counted {
             return;
         }
-        self.pauses.answered += u64::from(is_paused);
+        if sent < self.pause.1 && received > self.pause.0 {
+            self.record(Metric::Paused, rtt);
+        }
         self.timeline.answered(rtt, response, received);
-        if let Some((metric, rtt)) = self.crossing.metric_of(flow).zip(rtt) {
+        if let Some(metric) = self.crossing.metric_of(flow) {
             self.record(metric, rtt);
         }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
-            if let Some(rtt) = rtt.filter(|_| answer.first) {
+            if answer.first {
                 self.record(Metric::First, rtt);
             }
             if answer.reordered {
@@ -325,6 +326,16 @@ impl Recorder {
         work.spin = work.spin.saturating_add(nanos);
     }
 
+    /// The run begins at `now`: changes of links are told from here on.
+    pub fn watch_links(&mut self, now: Instant) {
+        self.links.begin(now);
+    }
+
+    /// Somebody else changed a link of the run's; it was seen at `at`. Belongs to the run as a whole, a warm-up included.
+    pub fn link_changed(&mut self, at: Instant, event: LinkEvent) {
+        self.links.changed(at, event);
+    }
+
     /// The process was paused. Belongs to the run as a whole, a warm-up included.
     pub fn paused(&mut self, pause: Pause) {
         self.pauses.add(pause);
@@ -411,6 +422,11 @@ impl Recorder {
     /// Dropped frames by reason.
     pub const fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// What became of the run's links by somebody else's hand.
+    pub const fn links(&self) -> &Links {
+        &self.links
     }
 
     /// What pauses of the process did to the run.

@@ -119,7 +119,7 @@ fn parse_kind(link_info: &[u8]) -> LinkKind {
 }
 
 /// Kind and value of each attribute; ends at the first malformed one.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes)
         .map_while(Result::ok)
         .map(|attribute| {

@@ -44,9 +44,9 @@ pub(super) enum Found {
 /// A name that this process has made.
 #[derive(Debug)]
 pub(super) struct OwnName {
-    pub(super) name: String,
+    name: String,
     /// Holds the lock.
-    _file: File,
+    file: File,
 }
 
 /// Looks what is under `name`. Does not wait for anything, whatever it is.
@@ -107,7 +107,7 @@ pub(super) fn create(name: &str, mark: &Mark) -> Result<OwnName, SystemError> {
         .map_err(|error| SystemError::io(operation(), &error))?;
     Ok(OwnName {
         name: name.to_owned(),
-        _file: file,
+        file,
     })
 }
 
@@ -146,6 +146,30 @@ fn create_locked(path: &Path, content: &[u8]) -> io::Result<File> {
 }
 
 impl OwnName {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Removes the name, if it is still the one that we made: somebody may have deleted it, and made another.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub(super) fn remove(&self) -> Result<(), SystemError> {
+        let operation = || format!("remove namespace {}", self.name);
+        let found = find(&self.name).map_err(|error| SystemError::io(operation(), &error))?;
+        let is_ours = match found {
+            Found::Namespace(there) => {
+                File::open(CURRENT_NAMESPACE).is_ok_and(|here| is_same(&there, &here))
+            }
+            Found::Unmounted(there) => is_same(&there, &self.file),
+            Found::Nothing | Found::Other(_) => false,
+        };
+        match is_ours {
+            true => remove(&self.name),
+            false => Ok(()),
+        }
+    }
+
     /// Mounts the namespace of the calling thread on the name.
     ///
     /// # Errors
@@ -165,11 +189,8 @@ pub(super) fn remove_unmounted(name: &str, file: &File) -> Result<bool, SystemEr
     if file.try_lock().is_err() {
         return Ok(false);
     }
-    let identity = |metadata: io::Result<std::fs::Metadata>| {
-        metadata.ok().map(|found| (found.dev(), found.ino()))
-    };
     // Somebody else may have removed it meanwhile, and a new run may have made its own.
-    if identity(std::fs::metadata(path_of(name))) == identity(file.metadata()) {
+    if matches!(find(name), Ok(Found::Unmounted(there)) if is_same(&there, file)) {
         remove(name)?;
     }
     Ok(true)
@@ -212,7 +233,7 @@ pub(super) fn names() -> Vec<String> {
     names
 }
 
-/// Whether both are the same namespace.
+/// Whether both are the same file, or the same namespace.
 pub(super) fn is_same(one: &File, other: &File) -> bool {
     let identity = |file: &File| file.metadata().ok().map(|found| (found.dev(), found.ino()));
     identity(one).is_some_and(|found| identity(other) == Some(found))

@@ -30,8 +30,8 @@ enum Kind {
     Private,
     /// Named, and made by us.
     Created(OwnName),
-    /// Somebody else's.
-    Existing,
+    /// Somebody else's; its name, if it was chosen by that.
+    Existing(Option<String>),
 }
 
 impl Namespace {
@@ -46,7 +46,7 @@ impl Namespace {
         must_exist: bool,
     ) -> Result<Namespace, SystemError> {
         let (kind, presence) = match choice {
-            NetnsChoice::Host => (Kind::Existing, mark.show_presence()?),
+            NetnsChoice::Host => (Kind::Existing(None), mark.show_presence()?),
             NetnsChoice::Private => {
                 enter_private()?;
                 (Kind::Private, mark.show_presence()?)
@@ -61,7 +61,7 @@ impl Namespace {
 
     /// Whether we made it, so that all of it may be set up to our needs.
     pub fn is_ours(&self) -> bool {
-        !matches!(self.kind, Kind::Existing)
+        !matches!(self.kind, Kind::Existing(_))
     }
 
     /// Whether the kernel removes it with this process.
@@ -69,13 +69,22 @@ impl Namespace {
         matches!(self.kind, Kind::Private)
     }
 
+    /// The name by which it was chosen.
+    pub(super) fn name(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Created(own) => Some(own.name()),
+            Kind::Existing(name) => name.as_deref(),
+            Kind::Private => None,
+        }
+    }
+
     /// Removes the name, if it was us who made it. The namespace itself ends with the last process in it.
     ///
     /// # Errors
     /// When the name can't be removed.
     pub fn remove(&mut self) -> Result<(), SystemError> {
-        match std::mem::replace(&mut self.kind, Kind::Existing) {
-            Kind::Created(own) => named::remove(&own.name),
+        match std::mem::replace(&mut self.kind, Kind::Existing(None)) {
+            Kind::Created(own) => own.remove(),
             other => {
                 self.kind = other;
                 Ok(())
@@ -152,7 +161,7 @@ fn enter_named(name: &str, mark: &Mark, must_exist: bool) -> Result<(Kind, Prese
                 Some(Errno::EPERM) => error.advise("run as root"),
                 _ => error,
             })?;
-            Ok((Kind::Existing, mark.show_presence()?))
+            Ok((Kind::Existing(Some(name.to_owned())), mark.show_presence()?))
         }
         Found::Unmounted(_) => {
             Err(is_other("what a run that was killed has left of a name")
@@ -189,7 +198,7 @@ fn create_named(name: &str, mark: &Mark) -> Result<(Kind, Presence), SystemError
         Ok(presence) => Ok((Kind::Created(own), presence)),
         Err(error) => {
             // The error is told already.
-            let _ = named::remove(&own.name);
+            let _ = own.remove();
             Err(as_root(error))
         }
     }
@@ -198,7 +207,7 @@ fn create_named(name: &str, mark: &Mark) -> Result<(Kind, Presence), SystemError
 /// Enters a new namespace and gives it the name that we have made for it: the mark before the mount, so that what has a
 /// name carries a mark, and presence before the mark.
 fn mount_new(own: &OwnName, mark: &Mark) -> Result<Presence, SystemError> {
-    let operation = format!("make namespace {}", own.name);
+    let operation = format!("make namespace {}", own.name());
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| SystemError::kernel(operation, errno))?;
     let presence = mark.show_presence()?;
     let alias = mark.alias();

@@ -29,7 +29,7 @@ pub(super) fn check_prepared_lab(
     Ok(bridge)
 }
 
-/// Attaches to a prepared TAP.
+/// Attaches to a prepared TAP. Returns with it how many frames it had dropped by then.
 ///
 /// # Errors
 /// When it is not as it should be. It is never made: `TUNSETIFF` would make one that is missing, so this looks it up
@@ -39,16 +39,18 @@ pub(super) fn attach_tap(
     lab: &LabConfig,
     bridge: u32,
     name: &str,
-) -> Result<Tap, SystemError> {
+) -> Result<(Tap, u64), SystemError> {
     let before = netlink.link(name)?;
     check_tap(lab, bridge, name, before.as_ref())?;
     let tap = Tap::attach(name)?;
     let after = netlink.link(name)?;
-    if after.map(|link| link.index) != before.map(|link| link.index) {
-        let operation = format!("attach to TAP {name}");
-        return Err(SystemError::refused(operation, "it was removed just now"));
+    match (before, after) {
+        (Some(before), Some(after)) if before.index == after.index => Ok((tap, after.tx_dropped)),
+        _ => {
+            let operation = format!("attach to TAP {name}");
+            Err(SystemError::refused(operation, "it was removed just now"))
+        }
     }
-    Ok(tap)
 }
 
 fn check_bridge(netlink: &mut Netlink, name: &str) -> Result<u32, SystemError> {

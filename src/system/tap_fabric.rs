@@ -5,8 +5,10 @@ mod port;
 mod traffic;
 
 use std::collections::HashSet;
+use std::os::fd::AsRawFd;
 
-use mio::{Registry, Token};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 
 use self::port::Port;
 use super::bridges::{Bridges, bridge_links};
@@ -15,10 +17,13 @@ use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
 use super::lab::LabConfig;
 use super::limits::ensure_descriptors;
+use super::link_monitor::LinkMonitor;
 use super::mark::Mark;
+use super::name_watch::NameWatch;
 use super::namespace::Namespace;
 use super::netlink::Netlink;
 use super::new_lab::check_free;
+use super::overflow::Reading;
 use super::prepared::check_prepared_lab;
 use super::sysctl;
 use super::xdp::XdpSwitch;
@@ -27,6 +32,9 @@ use crate::vm::VmId;
 
 /// The TAP of `vm0` is registered with this token; smaller ones are for timers and the like.
 pub const FIRST_TAP_TOKEN: usize = 16;
+
+/// What tells of changes of links is registered with this token.
+pub const LINKS_TOKEN: Token = Token(2);
 
 /// Descriptors that a run needs beside those of its TAPs: poll, timer, signals, netlink, a file or two.
 const OTHER_DESCRIPTORS: u64 = 32;
@@ -64,6 +72,11 @@ pub struct TapFabric {
     has_disciplines: bool,
     /// Where the last frame that was written goes.
     last_destination: [u8; 6],
+    /// What the counters said of VMs that have left.
+    departed: Vec<(VmId, Reading)>,
+    /// Hears of what others do to the links, once it is [wanted](TapFabric::watch_links).
+    monitor: Option<LinkMonitor>,
+    name_watch: Option<NameWatch>,
 }
 
 /// What carries frames from TAP to TAP.
@@ -116,6 +129,9 @@ impl TapFabric {
             namespace,
             has_disciplines: true,
             last_destination: [0; 6],
+            departed: Vec::new(),
+            monitor: None,
+            name_watch: None,
             lab,
         };
         if fabric.lab.attach {
@@ -177,6 +193,50 @@ impl TapFabric {
             count,
             links.iter().filter(|link| !is_ours(&link.name)),
         )
+    }
+
+    /// Has [`Fabric::link_events`](crate::fabric::Fabric::link_events) tell of what others do to the bridges and TAPs, and
+    /// to the name of the namespace, from now on; and the poll, by [`LINKS_TOKEN`], that there is something to tell. Where
+    /// the kernel does not let us, that is a [warning](TapFabric::warnings).
+    pub fn watch_links(&mut self) {
+        match self.listen() {
+            Ok((monitor, name_watch)) => {
+                self.monitor = Some(monitor);
+                self.name_watch = name_watch;
+            }
+            Err(error) => self.warnings.push(error),
+        }
+    }
+
+    fn listen(&mut self) -> Result<(LinkMonitor, Option<NameWatch>), SystemError> {
+        let mut monitor = LinkMonitor::open()?;
+        // Listed when changes are heard already, so that none gets lost in between.
+        let bridges: HashSet<String> = match self.carrier {
+            Carrier::Prepared(_) => [self.lab.bridge.clone()].into(),
+            _ => bridge_links(&self.lab).collect(),
+        };
+        for link in self.netlink.links()? {
+            let vm = self.lab.tap_index(&link.name).map(VmId);
+            let is_plugged = |vm: &VmId| matches!(self.taps.get(vm.index()), Some(Some(_)));
+            if vm.as_ref().is_some_and(is_plugged) {
+                monitor.expect(&link, vm);
+            } else if bridges.contains(&link.name) {
+                monitor.expect(&link, None);
+            }
+        }
+        let name_watch = self.namespace.name().map(NameWatch::new).transpose()?;
+        let descriptors = [
+            Some(monitor.as_raw_fd()),
+            name_watch.as_ref().map(AsRawFd::as_raw_fd),
+        ];
+        for descriptor in descriptors.iter().flatten() {
+            self.registry
+                .register(&mut SourceFd(descriptor), LINKS_TOKEN, Interest::READABLE)
+                .map_err(|error| {
+                    SystemError::io("have the poll tell of changes of links", &error)
+                })?;
+        }
+        Ok((monitor, name_watch))
     }
 
     /// Whether links stay when the process ends without [`TapFabric::remove_all`].

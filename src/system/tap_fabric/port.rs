@@ -2,6 +2,7 @@
 
 use super::super::error::SystemError;
 use super::super::filter::FilterKind;
+use super::super::link::Link;
 use super::super::overflow::{Reading, overflows};
 use super::super::tap::Tap;
 use super::TapFabric;
@@ -18,15 +19,18 @@ pub(super) struct Port {
     pub(super) row: u32,
     /// The most that ever was.
     longest_row: u32,
+    /// The kernel's counter of drops when the run had just got the TAP, which may have a past.
+    dropped_before: u64,
 }
 
 impl Port {
-    pub(super) fn new(tap: Tap, place: usize) -> Port {
+    pub(super) fn new(tap: Tap, place: usize, dropped_before: u64) -> Port {
         Port {
             tap,
             place,
             row: 0,
             longest_row: 0,
+            dropped_before,
         }
     }
 
@@ -50,36 +54,61 @@ impl Port {
 }
 
 impl TapFabric {
-    /// How many frames each VM did not get because its TAP's queue was full, read for all of them at once. To be asked
-    /// at the end of a run: what lies unread in a queue is lost by it.
+    /// How many frames each VM did not get because its TAP's queue was full, in the run and up to now, read for all of them
+    /// at once; of those that have left, until they did. To be asked at the end of a run: what lies unread in a queue is
+    /// lost by it.
     ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn queue_drops(&mut self) -> Result<Vec<(VmId, u64)>, SystemError> {
         let links = self.netlink.links()?;
-        // What the shared one drops comes to no counter.
-        let is_blurred = self.filter_kind() == FilterKind::Classic;
-        let mut found = Vec::with_capacity(self.taps.len());
-        for link in &links {
-            let Some(vm) = self.lab.tap_index(&link.name).map(VmId) else {
-                continue;
-            };
-            let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
-                continue;
-            };
-            if link.tx_dropped > 0 && is_blurred {
-                port.read_all(link.tx_queue_length);
-            }
-            let reading = Reading {
-                tx_dropped: link.tx_dropped,
-                queue_length: link.tx_queue_length,
-                longest_row: port.longest_row,
-            };
-            found.push((vm, reading));
-        }
-        found.sort_unstable_by_key(|(vm, _)| *vm);
+        let mut found = self.departed.clone();
+        found.extend(links.iter().filter_map(|link| self.reading(link)));
+        found.sort_by_key(|(vm, _)| *vm);
         let readings: Vec<Reading> = found.iter().map(|(_, reading)| *reading).collect();
-        let overflows = overflows(&readings, is_blurred);
-        Ok(found.iter().map(|(vm, _)| *vm).zip(overflows).collect())
+        let mut drops: Vec<(VmId, u64)> = Vec::with_capacity(found.len());
+        for ((vm, _), overflow) in found.iter().zip(overflows(&readings, self.is_blurred())) {
+            match drops.last_mut() {
+                Some((last, frames)) if last == vm => *frames += overflow,
+                _ => drops.push((*vm, overflow)),
+            }
+        }
+        Ok(drops)
+    }
+
+    /// Keeps what the counters of `vms` say, whose TAPs are about to go.
+    pub(super) fn keep_counters(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
+        let links = match vms {
+            [vm] => Vec::from_iter(self.netlink.link(&self.lab.tap_name(vm.0))?),
+            _ => self.netlink.links()?,
+        };
+        for link in &links {
+            let reading = self.reading(link).filter(|(vm, _)| vms.contains(vm));
+            self.departed.extend(reading);
+        }
+        Ok(())
+    }
+
+    /// What is known of the queue of a link; `None` unless it is the TAP of a VM.
+    fn reading(&mut self, link: &Link) -> Option<(VmId, Reading)> {
+        let is_blurred = self.is_blurred();
+        let vm = VmId(self.lab.tap_index(&link.name)?);
+        let port = self.taps.get_mut(vm.index())?.as_mut()?;
+        let tx_dropped = link.tx_dropped.saturating_sub(port.dropped_before);
+        if tx_dropped > 0 && is_blurred {
+            port.read_all(link.tx_queue_length);
+        }
+        let reading = Reading {
+            tx_dropped,
+            queue_length: link.tx_queue_length,
+            longest_row: port.longest_row,
+        };
+        Some((vm, reading))
+    }
+
+    /// Whether a counter holds what a filter has dropped beside what a queue did not take: what the shared one drops comes
+    /// to no counter.
+    fn is_blurred(&self) -> bool {
+        self.filter_kind() == FilterKind::Classic
     }
 }

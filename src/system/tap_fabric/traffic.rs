@@ -5,15 +5,17 @@ use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use nix::errno::Errno;
 
 use super::super::error::SystemError;
 use super::super::links::LinkChange;
+use super::super::name_watch::NameWatch;
 use super::super::prepared::attach_tap;
 use super::super::tap::Tap;
 use super::making::LEAVING_GROUP;
 use super::port::Port;
 use super::{Carrier, TapFabric, token_of};
-use crate::fabric::{Fabric, Read, Station, Write, WriteDrop};
+use crate::fabric::{Fabric, LinkEvent, Read, Station, Write, WriteDrop};
 use crate::vm::VmId;
 
 impl Fabric for TapFabric {
@@ -35,29 +37,31 @@ impl Fabric for TapFabric {
             return Err(SystemError::refused(operation(), why));
         }
         let made = match self.carrier {
-            Carrier::Prepared(bridge) => {
-                attach_tap(&mut self.netlink, &self.lab, bridge, &name).map(|tap| (tap, 0))
-            }
-            _ => self.make_tap(vm, &name, station),
+            Carrier::Prepared(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
+                .map(|(tap, dropped_before)| (tap, 0, dropped_before)),
+            _ => self
+                .make_tap(vm, &name, station)
+                .map(|(tap, place)| (tap, place, 0)),
         };
-        let made = made.and_then(|(tap, place)| {
+        let made = made.and_then(|(tap, place, dropped_before)| {
             register(&self.registry, vm, &tap)
                 .map_err(|error| SystemError::io(operation(), &error))?;
             if !self.lab.attach {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
-            Ok((tap, place))
+            Ok(Port::new(tap, place, dropped_before))
         });
-        let (tap, place) = made.inspect_err(|_| self.filter.remove(vm))?;
+        let port = made.inspect_err(|_| self.filter.remove(vm))?;
         if self.taps.len() <= vm.index() {
             self.taps.resize_with(vm.index() + 1, || None);
         }
-        self.taps[vm.index()] = Some(Port::new(tap, place));
+        let place = port.place;
+        self.taps[vm.index()] = Some(port);
         if let Carrier::Bridges(bridges) = &mut self.carrier {
             bridges.joined(place);
         }
-        Ok(())
+        self.expect_link(vm, &name)
     }
 
     fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
@@ -68,17 +72,24 @@ impl Fabric for TapFabric {
             switch.remove(vm);
             return switch.add(vm, &port.tap, station);
         }
-        self.filter
-            .tune(&mut self.netlink, (vm, &port.tap), station)
+        unless_gone(
+            self.filter
+                .tune(&mut self.netlink, (vm, &port.tap), station),
+        )
     }
 
     /// Holds up the caller for 20 ms, and half a millisecond more for each VM: the kernel waits for its own readers of a
     /// link before it removes it (`synchronize_net()`), once for all that go together.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
+        // Where the kernel does not tell, nobody knows what they did not get.
+        let _ = self.keep_counters(vms);
         let mut leaving: Vec<Port> = vms
             .iter()
             .filter_map(|vm| self.taps.get_mut(vm.index()).and_then(Option::take))
             .collect();
+        if let Some(monitor) = &mut self.monitor {
+            monitor.forget(vms);
+        }
         if let Carrier::Xdp(switch) = &mut self.carrier {
             vms.iter().for_each(|vm| switch.remove(*vm));
         }
@@ -91,7 +102,7 @@ impl Fabric for TapFabric {
             return Ok(());
         }
         if let [port] = leaving.as_mut_slice() {
-            return port.tap.set_persistent(false);
+            return unless_gone(port.tap.set_persistent(false));
         }
         let group = self.mark.group(LEAVING_GROUP);
         let change = LinkChange {
@@ -99,7 +110,7 @@ impl Fabric for TapFabric {
             ..LinkChange::default()
         };
         for port in &leaving {
-            self.netlink.change_link(port.tap.name(), &change)?;
+            unless_gone(self.netlink.change_link(port.tap.name(), &change))?;
         }
         self.netlink.delete_group(group)
     }
@@ -112,6 +123,21 @@ impl Fabric for TapFabric {
                 .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
             _ => Ok(()),
         }
+    }
+
+    fn link_events(&mut self) -> Vec<LinkEvent> {
+        let Some(monitor) = &mut self.monitor else {
+            return Vec::new();
+        };
+        let mut events = monitor.drain();
+        // Where the kernel does not list them, the next change tells.
+        if monitor.is_overrun()
+            && let Ok(links) = self.netlink.links()
+        {
+            events.extend(monitor.compare(&links));
+        }
+        events.extend(self.name_watch.as_ref().and_then(NameWatch::deletion));
+        events
     }
 
     #[inline]
@@ -147,10 +173,30 @@ impl Fabric for TapFabric {
 }
 
 impl TapFabric {
+    /// Has the monitor, if there is one, know the TAP that was just made for `vm`.
+    fn expect_link(&mut self, vm: VmId, name: &str) -> Result<(), SystemError> {
+        let Some(monitor) = &mut self.monitor else {
+            return Ok(());
+        };
+        monitor.hear();
+        if let Some(link) = self.netlink.link(name)? {
+            monitor.expect(&link, Some(vm));
+        }
+        Ok(())
+    }
+
     #[cold]
     fn begin_to_filter(&mut self) {
         // The kernel has taken the same request before. Without a filter, TAPs merely hear more than they want.
         let _ = self.filter.begin(&mut self.netlink);
+    }
+}
+
+/// Passes over that a TAP is gone, which somebody may have deleted: its VM has a cable that leads nowhere, and goes on.
+fn unless_gone(outcome: Result<(), SystemError>) -> Result<(), SystemError> {
+    match outcome {
+        Err(error) if matches!(error.errno(), Some(Errno::EBADFD | Errno::ENODEV)) => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -1,0 +1,56 @@
+//! What becomes of a fabric's links under a run, by somebody else's hand.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::vm::VmId;
+
+/// Something that happened to one of the run's links, and that was not the run's doing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkEvent {
+    /// The link's name, such as `tap1` or `br0`.
+    pub link: String,
+    /// The VM whose port it is; `None` for a bridge, or what joins two.
+    pub vm: Option<VmId>,
+    /// What became of it.
+    pub change: LinkFate,
+}
+
+/// What became of a link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum LinkFate {
+    /// It was deleted.
+    Deleted,
+    /// It was moved to another network namespace.
+    Moved,
+    /// It was set down.
+    Down,
+    /// It was set up again.
+    Up,
+    /// It was taken from this bridge.
+    Left {
+        /// The bridge's name.
+        bridge: String,
+    },
+    /// It was made a port of this bridge.
+    Joined {
+        /// The bridge's name.
+        bridge: String,
+    },
+}
+
+impl fmt::Display for LinkFate {
+    /// To be put after the link's name: `was set down`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkFate::Deleted => f.write_str("was deleted"),
+            LinkFate::Moved => f.write_str("was moved to another namespace"),
+            LinkFate::Down => f.write_str("was set down"),
+            LinkFate::Up => f.write_str("was set up again"),
+            LinkFate::Left { bridge } => write!(f, "was taken from {bridge}"),
+            LinkFate::Joined { bridge } => write!(f, "was put on {bridge}"),
+        }
+    }
+}
