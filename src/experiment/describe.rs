@@ -198,8 +198,7 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
     }
     let mut total = Some(0u64);
     let mut shown = None;
-    for phase in &experiment.phases {
-        let pings = phase.load.pings_due(phase.duration);
+    for (phase, pings) in experiment.phases.iter().zip(experiment.pings_due()) {
         total = total.zip(pings).map(|(a, b)| a.saturating_add(b));
         let flows = &phase.load.flows;
         let name = if phase.name.is_empty() {

@@ -2,6 +2,7 @@
 
 mod describe;
 mod effective;
+mod foreseen;
 mod plan;
 mod scenario;
 mod settings;

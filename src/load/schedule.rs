@@ -61,12 +61,9 @@ impl PhaseLoad {
     /// How long after the phase's beginning the flow of that number, counted from the phase's first, has its first ping
     /// due.
     pub(super) fn first_due(&self, number: u32, random: &mut fastrand::Rng) -> Duration {
-        let start = match (self.start, self.pacing, self.arrivals) {
-            (Start::Within(time), ..) => time.mul_f64(random.f64()),
-            (Start::Spread, Pacing::Interval(interval), Arrivals::Uniform) => {
-                part(interval, number.into(), self.flows.len() as u64)
-            }
-            (Start::Spread, ..) => Duration::ZERO,
+        let start = match self.start {
+            Start::Within(time) => time.mul_f64(random.f64()),
+            Start::Spread => self.expected_start(number.into()),
         };
         match (self.pacing, self.arrivals) {
             (Pacing::Interval(interval), Arrivals::Poisson) => {
@@ -77,42 +74,72 @@ impl PhaseLoad {
     }
 
     /// How many pings are due within `duration`, or until the count is reached: exactly, or what is to be expected where
-    /// that is a matter of chance. `None` where it depends on replies or has no end. Takes time in proportion to the
-    /// number of flows at most.
+    /// that is a matter of chance. `None` where it depends on replies or has no end.
     pub fn pings_due(&self, duration: Option<Duration>) -> Option<u64> {
         let flows = self.flows.len() as u64;
         let by_count = self.count.map(|count| count.saturating_mul(flows));
         let Some(duration) = duration else {
             return by_count;
         };
-        let count = self.count.unwrap_or(u64::MAX);
         let by_time = match (self.pacing, self.arrivals, self.start) {
             (Pacing::Window(_), ..) => return by_count,
-            (Pacing::Rate(rate), Arrivals::Uniform, _) => {
-                due_before(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), rate)
-            }
+            (Pacing::Rate(rate), Arrivals::Uniform, _) => due_before(nanos(duration), rate),
             (Pacing::Rate(rate), Arrivals::Poisson, _) => {
                 (rate * duration.as_secs_f64()).round() as u64
             }
-            (Pacing::Interval(interval), Arrivals::Poisson, _) => {
-                let each = duration.as_secs_f64() / interval.as_secs_f64();
-                (each.min(count as f64) * flows as f64).round() as u64
+            // All flows together are one that pings so much more often.
+            (Pacing::Interval(interval), Arrivals::Uniform, Start::Spread) => {
+                let due = (duration.as_nanos().saturating_mul(flows.into()))
+                    .div_ceil(interval.as_nanos().max(1));
+                u64::try_from(due).unwrap_or(u64::MAX)
             }
-            (Pacing::Interval(interval), Arrivals::Uniform, start) => {
-                let spread = match start {
-                    Start::Spread => interval,
-                    Start::Within(time) => time,
-                };
-                let each = (0..flows).map(|number| {
-                    let left = duration.saturating_sub(part(spread, number, flows));
-                    let pings = left.as_nanos().div_ceil(interval.as_nanos().max(1));
-                    u64::try_from(pings).unwrap_or(u64::MAX).min(count)
-                });
-                each.fold(0, u64::saturating_add)
+            (Pacing::Interval(_), _, Start::Spread | Start::Within(Duration::ZERO)) => {
+                self.pings_of_flow(duration).saturating_mul(flows)
+            }
+            (Pacing::Interval(_), _, Start::Within(time)) => {
+                // A few flows for all: where each begins is a matter of chance.
+                let looked_at = flows.clamp(1, 1_000);
+                let of =
+                    |flow| self.pings_of_flow(duration.saturating_sub(part(time, flow, looked_at)));
+                let pings: u128 = (0..looked_at).map(|flow| u128::from(of(flow))).sum();
+                let all = pings * u128::from(flows) / u128::from(looked_at);
+                u64::try_from(all).unwrap_or(u64::MAX)
             }
         };
         Some(by_count.map_or(by_time, |count| count.min(by_time)))
     }
+
+    /// How long after the phase's beginning the flow of that number, counted from the phase's first, is expected to begin
+    /// with an interval.
+    pub fn expected_start(&self, number: u64) -> Duration {
+        match (self.start, self.pacing, self.arrivals) {
+            (Start::Spread, Pacing::Interval(interval), Arrivals::Uniform) => {
+                part(interval, number, self.flows.len() as u64)
+            }
+            (Start::Spread, ..) => Duration::ZERO,
+            (Start::Within(time), ..) => part(time, number, self.flows.len() as u64),
+        }
+    }
+
+    /// How many pings a flow has due in that time from its first one on, with an interval.
+    pub fn pings_of_flow(&self, time: Duration) -> u64 {
+        let Pacing::Interval(interval) = self.pacing else {
+            return 0;
+        };
+        let interval = interval.max(Duration::from_nanos(1));
+        let due = match self.arrivals {
+            Arrivals::Uniform => {
+                let due = time.as_nanos().div_ceil(interval.as_nanos());
+                u64::try_from(due).unwrap_or(u64::MAX)
+            }
+            Arrivals::Poisson => time.div_duration_f64(interval).round() as u64,
+        };
+        due.min(self.count.unwrap_or(u64::MAX))
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// `number` parts of `time`, of which there are `parts` in all.
@@ -282,10 +309,7 @@ pub(super) fn overdue(
     }
     let rest = end.nanos_since(next);
     match arrivals {
-        Arrivals::Uniform => {
-            let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-            rest.div_ceil(interval.max(1))
-        }
+        Arrivals::Uniform => rest.div_ceil(nanos(interval).max(1)),
         Arrivals::Poisson => {
             let mean = rest as f64 / (interval.as_nanos() as f64).max(1.0);
             poisson(mean, random).saturating_add(1)
