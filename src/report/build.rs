@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{
     FabricReport, FlowReport, MemoryReport, PhaseReport, ReactorReport, Report, SCHEMA,
-    SecondReport, Verdict,
+    SecondReport, Verdict, links,
 };
 use crate::record::{Drops, Interval, Latency, PerMetric, Phase, Recorder};
 
@@ -64,6 +64,11 @@ impl Report {
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
         let work = recorder.work();
+        let links = recorder.links();
+        let mut verdict = Verdict::new(&run, recorder.drops());
+        verdict
+            .sentence
+            .extend(links::sentence(links.changes(), links.untold()));
         let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
         Report {
             schema: SCHEMA.to_owned(),
@@ -82,7 +87,7 @@ impl Report {
                 ..fabric
             }),
             memory: context.memory,
-            verdict: Verdict::new(&run, recorder.drops()),
+            verdict,
             expectations: Vec::new(),
             reactor: ReactorReport {
                 turns: work.turns,
@@ -94,6 +99,8 @@ impl Report {
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
             addresses: recorder.addresses().clone(),
+            links: links.changes().to_vec(),
+            links_untold: links.untold(),
             pauses: *recorder.pauses(),
             phases: phases(recorder),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
