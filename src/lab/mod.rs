@@ -115,3 +115,6 @@ impl Ran {
         taps::take_away(experiment, lab)
     }
 }
+
+#[cfg(test)]
+mod tests;

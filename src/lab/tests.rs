@@ -1,0 +1,208 @@
+//! Whole runs in virtual time, from the words of a scenario to what is amiss with them.
+
+use super::*;
+use crate::experiment::{self, Scenario};
+use crate::record::DropReason;
+use crate::record::Metric;
+use crate::report::Expectation;
+
+/// Runs a simulated scenario. Returns what was measured, and what is amiss where `expectations` judge.
+fn run_expecting(scenario: &str, expectations: &[&str]) -> (Report, Vec<String>) {
+    let text = format!("fabric = \"sim\"\n{scenario}");
+    let scenario = Scenario::parse("test.toml", &text).unwrap();
+    let experiment = experiment::plan(&scenario).unwrap();
+    let expectations: Vec<Expectation> = expectations
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+    let mut ran = run(&experiment, "test", &mut ()).unwrap();
+    ran.report.expect(&expectations);
+    let amiss = ran.shortcomings(&experiment, &expectations);
+    let report = ran.report.clone();
+    ran.finish(&experiment).unwrap();
+    (report, amiss)
+}
+
+fn run_of(scenario: &str) -> Report {
+    run_expecting(scenario, &[]).0
+}
+
+#[test]
+fn waiting_for_a_neighbour_is_resolution_and_not_lateness() {
+    let report = run_of(
+        "ping = \"vm0:vm1\"\nsim-delay = \"10ms\"\ninterval = \"50ms\"\ncount = 50\njitter-start = \"0s\"",
+    );
+    let max = |metric| report.summaries[metric].max;
+    assert_eq!(max(Metric::Lateness), Some(0));
+    assert_eq!(max(Metric::Resolution), Some(20_000_000));
+    assert!(
+        !report.verdict.limited_by_tool,
+        "{}",
+        report.verdict.sentence
+    );
+}
+
+#[test]
+fn rates_are_those_of_the_schedule_whatever_becomes_of_the_last_ping() {
+    // What the plan says, and what the run is to have: seconds, pings sent a second, and whether the last ping may be lost.
+    for (plan, seconds, rate) in [
+        (
+            "rate = 1000\nduration = \"2s\"\nsim-loss = \"1%\"",
+            2.0,
+            1000.0,
+        ),
+        (
+            "rate = 1000\nduration = \"2s\"\nsim-loss = \"100%\"\ntimeout = \"5s\"",
+            2.0,
+            1000.0,
+        ),
+        ("rate = 0.5\nduration = \"4s\"", 4.0, 0.5),
+        ("rate = 100\nduration = \"1s\"", 1.0, 100.0),
+        ("rate = 100\ncount = 7", 0.07, 100.0),
+        ("interval = \"10ms\"\ncount = 1", 0.01, 100.0),
+        ("interval = \"10ms\"\ncount = 100", 1.0, 100.0),
+        (
+            "interval = \"10ms\"\ncount = 100\nduration = \"9s\"",
+            1.0,
+            100.0,
+        ),
+        (
+            "interval = \"10ms\"\ncount = 100\nduration = \"500ms\"",
+            0.5,
+            100.0,
+        ),
+    ] {
+        let report = run_of(&format!(
+            "static-neighbours = true\nping = \"vm0:vm1\"\n{plan}"
+        ));
+        assert_eq!(report.elapsed_ns as f64 / 1e9, seconds, "{plan}");
+        let sent = report.totals.sent as f64 / seconds;
+        assert!((sent - rate).abs() < 1e-9, "{plan}: {sent}");
+        let answered = report.totals.received as f64 / seconds;
+        assert!((report.rate_per_s - answered).abs() < 1e-3, "{plan}");
+    }
+}
+
+#[test]
+fn each_step_of_a_ramp_is_offered_what_it_says_and_their_times_sum_to_the_runs() {
+    let report = run_of(
+        "static-neighbours = true\nping = \"vm0:vm1\"\nramp = \"1000:5000:5\"\nduration = \"5s\"\nsim-loss = \"1%\"",
+    );
+    let offered: Vec<f64> = report.phases.iter().map(|phase| phase.sent_per_s).collect();
+    assert_eq!(offered, [1000.0, 2000.0, 3000.0, 4000.0, 5000.0]);
+    let times: u64 = report.phases.iter().map(|phase| phase.elapsed_ns).sum();
+    assert_eq!((times, report.elapsed_ns), (5_000_000_000, 5_000_000_000));
+}
+
+#[test]
+fn an_unanswered_ping_is_waited_for_and_that_is_told_apart() {
+    let report = run_of(
+        "static-neighbours = true\nping = \"vm0:vm1\"\nsim-loss = \"100%\"\ninterval = \"10ms\"\ncount = 10\ntimeout = \"3s\"",
+    );
+    assert_eq!((report.totals.sent, report.totals.lost), (10, 10));
+    assert_eq!(
+        (report.elapsed_ns, report.waited_ns),
+        (100_000_000, 2_990_000_000)
+    );
+}
+
+#[test]
+fn a_closed_loop_takes_as_long_as_its_replies() {
+    let report = run_of(
+        "static-neighbours = true\nping = \"vm0:vm1\"\nsim-delay = \"1ms\"\nwindow = 1\ncount = 50\ntimeout = \"5s\"",
+    );
+    assert_eq!((report.elapsed_ns, report.waited_ns), (100_000_000, 0));
+    assert_eq!(report.rate_per_s, 500.0);
+}
+
+#[test]
+fn a_simulation_ends_where_its_plan_does_however_long_that_takes() {
+    let report = run_of("ping = \"vm0:vm1\"\ninterval = \"1h\"\ncount = 100");
+    assert_eq!((report.totals.sent, report.totals.received), (100, 100));
+}
+
+#[test]
+fn what_is_amiss_is_said_and_an_expectation_about_loss_decides_alone_about_it() {
+    let fine: &[&str] = &[];
+    let lossy = "ping = \"vm0:vm1\"\nstatic-neighbours = true\nsim-loss = \"100%\"\ncount = 3\ninterval = \"1ms\"";
+    let absent = "ping = \"vm0:10.77.0.99\"\ncount = 3\ninterval = \"1ms\"";
+    let unsent = "ping = \"vm0:vm1\"\nduration = \"100ms\"\njitter-start = \"100s\"\nseed = 3";
+    let absent_says = "pings not sent because their neighbour did not answer: 3";
+    let table: [(&str, &[&str], &[&str]); 12] = [
+        ("ping = \"vm0:vm1\"\ncount = 3", &[], fine),
+        (lossy, &[], &["pings not answered: 3"]),
+        (lossy, &["loss<=100%"], fine),
+        // Whether it holds is another matter.
+        (lossy, &["loss<1%"], fine),
+        (lossy, &["lost<5"], fine),
+        (lossy, &["p99<1s", "corrupt=0"], &["pings not answered: 3"]),
+        (absent, &[], &[absent_says]),
+        (absent, &["lost=0"], &[absent_says]),
+        (absent, &["unresolved=3"], fine),
+        (unsent, &[], &["no ping was sent"]),
+        (unsent, &["loss<1%"], &["no ping was sent"]),
+        ("duration = \"1s\"", &[], fine),
+    ];
+    for (plan, expectations, expected) in table {
+        let (_, amiss) = run_expecting(plan, expectations);
+        assert_eq!(amiss, expected, "{plan} {expectations:?}");
+    }
+}
+
+#[test]
+fn frames_that_were_not_carried_are_amiss_but_for_the_queues_of_a_simulated_switch() {
+    let scenario = |fabric: &str| {
+        let text = format!("{fabric}ping = \"vm0:vm1\"\ncount = 1");
+        experiment::plan(&Scenario::parse("test.toml", &text).unwrap()).unwrap()
+    };
+    let (real, simulated) = (scenario(""), scenario("fabric = \"sim\"\n"));
+    let answered = run_of("ping = \"vm0:vm1\"\ncount = 1");
+    for reason in DropReason::ALL {
+        let mut report = answered.clone();
+        report.drops.add(*reason, 7);
+        let amiss =
+            |experiment| completeness::shortcomings(experiment, &report, Some(End::Done), &[]);
+        let counts = matches!(
+            reason,
+            DropReason::TooManyOutstanding
+                | DropReason::QueueFull
+                | DropReason::LinkDown
+                | DropReason::Refused
+                | DropReason::ReadFailed
+                | DropReason::TapQueue
+        );
+        assert_eq!(
+            amiss(&real).len(),
+            usize::from(counts),
+            "{reason}: {:?}",
+            amiss(&real)
+        );
+        let counts = counts && *reason != DropReason::TapQueue;
+        assert_eq!(amiss(&simulated).len(), usize::from(counts), "{reason}");
+    }
+    let mut report = answered.clone();
+    report.totals.unsent = 2;
+    let amiss = completeness::shortcomings(&real, &report, Some(End::Done), &[]);
+    assert_eq!(amiss, ["pings that were due and not sent in time: 2"]);
+}
+
+#[test]
+fn a_run_that_is_ended_before_all_was_sent_says_so() {
+    let report = run_of("ping = \"vm0:vm1\"\ncount = 3");
+    let planned = |count: &str| {
+        let text = format!("fabric = \"sim\"\nping = \"vm0:vm1\"\n{count}");
+        experiment::plan(&Scenario::parse("test.toml", &text).unwrap()).unwrap()
+    };
+    let end = Some(End::Signal(nix::sys::signal::Signal::SIGTERM));
+    for (plan, expected) in [
+        ("count = 3", None),
+        (
+            "count = 4",
+            Some("SIGTERM came when 3 of 4 pings had been sent"),
+        ),
+        ("", None),
+    ] {
+        let amiss = completeness::shortcomings(&planned(plan), &report, end, &[]);
+        assert_eq!(amiss.first().map(String::as_str), expected, "{plan}");
+    }
+}
