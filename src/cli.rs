@@ -3,6 +3,7 @@
 //! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
 //! checked where the plan is made.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -42,7 +43,7 @@ pub struct Output {
 }
 
 /// What to do with saved runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Saved {
     /// The files, `.json` reports.
     pub files: Vec<PathBuf>,
@@ -52,6 +53,12 @@ pub struct Saved {
     pub json: bool,
     /// As a page, in this file.
     pub html: Option<Destination>,
+    /// Merge runs even if they are not of one experiment.
+    pub allow_different: bool,
+    /// What the figures are expected to be; of a comparison, those of the second run.
+    pub expectations: Vec<Expectation>,
+    /// Fail if the compared runs differ.
+    pub fail_on_change: bool,
 }
 
 /// How saved runs are told.
@@ -70,6 +77,13 @@ pub enum Telling {
 #[error("{0}")]
 pub struct UsageError(String);
 
+impl UsageError {
+    /// In one line, whatever `why` quotes.
+    fn new(why: impl Display) -> UsageError {
+        SettingError::new(why).into()
+    }
+}
+
 impl From<SettingError> for UsageError {
     fn from(error: SettingError) -> UsageError {
         UsageError(error.to_string())
@@ -78,7 +92,7 @@ impl From<SettingError> for UsageError {
 
 const AFTER_HELP: &str = "EXIT STATUS:
     0  every ping was answered
-    1  some were not, or an expectation was not met
+    1  some were not, an expectation was not met, or runs differ that were not to
     2  the command line or the scenario can't be right; nothing was touched
     3  the system refused something; the message says what
 
@@ -375,28 +389,42 @@ enum Subcommand {
     /// you are in, and in every named one
     Clean,
     /// Read saved runs (.json reports), and tell, merge or compare them
-    Report {
-        /// The saved runs
-        #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
-        files: Vec<PathBuf>,
+    Report(SavedArguments),
+}
 
-        /// Tell all of them as if they had been one run
-        #[structopt(long, conflicts_with = "compare")]
-        merge: bool,
+#[derive(StructOpt, Debug)]
+struct SavedArguments {
+    /// The saved runs
+    #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
+    files: Vec<PathBuf>,
 
-        /// Compare the second with the first: difference and ratio of each figure, and whether it is larger than the
-        /// spread within the runs
-        #[structopt(long)]
-        compare: bool,
+    /// Tell all of them as if they had been one run; refused if they are not runs of one experiment
+    #[structopt(long, conflicts_with = "compare")]
+    merge: bool,
 
-        /// Print one JSON document
-        #[structopt(long)]
-        json: bool,
+    /// Merge runs with another plan or fabric too; the merged document says what they differ in
+    #[structopt(long, requires = "merge")]
+    allow_different: bool,
 
-        /// Write a page to this file
-        #[structopt(long, value_name = "PATH.html", parse(from_os_str))]
-        html: Option<PathBuf>,
-    },
+    /// Compare the second with the first: what was planned otherwise, difference and ratio of each figure, and whether it is
+    /// larger than the spread within the runs
+    #[structopt(long)]
+    compare: bool,
+
+    /// Make the exit status 1 if the compared runs differ by more than the spread, or if nothing can be said about it
+    #[structopt(long, requires = "compare")]
+    fail_on_change: bool,
+
+    /// Print one JSON document
+    #[structopt(long)]
+    json: bool,
+
+    /// Write a page to this file
+    #[structopt(long, value_name = "PATH.html", parse(from_os_str))]
+    html: Option<PathBuf>,
+
+    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1, help = &EXPECT_HELP)]
+    expect: Vec<String>,
 }
 
 /// Reads and checks the words of the command line, the program's name first.
@@ -405,10 +433,17 @@ enum Subcommand {
 /// With one line that says what was wrong and what is allowed. Nothing has been touched then.
 pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Request, UsageError> {
     let words: Vec<_> = words.into_iter().collect();
+    // The library that reads them takes everything for text, and ends the process where it is none.
+    if let Some(word) = words.iter().find(|word| word.to_str().is_none()) {
+        let word = word.to_string_lossy();
+        return Err(UsageError::new(format_args!(
+            "{word}: expected text in UTF-8"
+        )));
+    }
     let command: Vec<_> = words
         .iter()
         .skip(1)
-        .map(|word| word.to_string_lossy())
+        .filter_map(|word| word.to_str())
         .collect();
     let command = format!("tap-reactor {}", command.join(" "));
     let arguments = match Arguments::from_iter_safe(words) {
@@ -425,28 +460,23 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
     };
     match arguments.command {
         Some(Subcommand::Clean) => return Ok(Request::Clean),
-        Some(Subcommand::Report {
-            files,
-            merge,
-            compare,
-            json,
-            html,
-        }) => {
-            return saved(files, merge, compare, json, html).map(Request::Report);
-        }
+        Some(Subcommand::Report(arguments)) => return saved(arguments).map(Request::Report),
         None => {}
     }
     let file = arguments.scenario.as_ref().map(|path| {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
-            .map_err(|error| UsageError(format!("--scenario {name}: {error}")))?;
+            .map_err(|error| UsageError::new(format_args!("--scenario {name}: {error}")))?;
         Ok::<_, UsageError>(Scenario::parse(&name, &text)?)
     });
     let scenario = file
         .transpose()?
         .unwrap_or_default()
         .overlaid(&settings(&arguments));
-    let experiment = experiment::plan(&scenario)?;
+    let experiment = match arguments.dry_run {
+        true => experiment::draft(&scenario)?,
+        false => experiment::plan(&scenario)?,
+    };
     let reports = destinations(&scenario.settings)?;
     let expectations = scenario.settings.all("expect").iter();
     let expectations = expectations
@@ -454,7 +484,7 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         .collect::<Result<Vec<Expectation>, SettingError>>()?;
     if !expectations.is_empty() && experiment.flows.is_empty() {
         let why = "--expect: nothing is pinged; allowed is beside a ping pattern";
-        return Err(UsageError(why.to_owned()));
+        return Err(UsageError::new(why));
     }
     if arguments.dry_run {
         return Ok(Request::Print(experiment::describe(&experiment)));
@@ -497,14 +527,18 @@ fn destinations(settings: &Settings) -> Result<Vec<Destination>, SettingError> {
     Ok(destinations)
 }
 
-fn saved(
-    files: Vec<PathBuf>,
-    merge: bool,
-    compare: bool,
-    json: bool,
-    html: Option<PathBuf>,
-) -> Result<Saved, UsageError> {
-    let error = |why: &str| Err(UsageError(format!("report: {why}")));
+fn saved(arguments: SavedArguments) -> Result<Saved, UsageError> {
+    let SavedArguments {
+        files,
+        merge,
+        allow_different,
+        compare,
+        fail_on_change,
+        json,
+        html,
+        expect,
+    } = arguments;
+    let error = |why: &str| Err(UsageError::new(format_args!("report: {why}")));
     if compare && files.len() != 2 {
         return error("--compare takes two files: the run before, and the run after");
     }
@@ -519,17 +553,24 @@ fn saved(
         return error("--html: the name must end in .html");
     }
     let html = html.map(|path| report::check_file(&path)).transpose();
-    let html = html.map_err(|error| UsageError(error.to_string()))?;
+    let html = html.map_err(UsageError::new)?;
     let telling = match (merge, compare) {
         (true, _) => Telling::Merged,
         (_, true) => Telling::Compared,
         _ => Telling::Each,
     };
+    let expectations = expect.iter().map(|text| {
+        let expectation = text.parse::<Expectation>();
+        expectation.map_err(|error| UsageError(format!("report: --expect: {error}")))
+    });
     Ok(Saved {
+        expectations: expectations.collect::<Result<_, _>>()?,
         files,
         telling,
         json,
         html,
+        allow_different,
+        fail_on_change,
     })
 }
 
@@ -657,7 +698,7 @@ fn one_line(message: &str) -> UsageError {
         .map(str::trim)
         .take_while(|line| !line.is_empty())
         .collect();
-    UsageError(format!("{} (see --help)", paragraph.join(" ")))
+    UsageError::new(format_args!("{} (see --help)", paragraph.join(" ")))
 }
 
 #[cfg(test)]

@@ -72,8 +72,8 @@ impl FlowRecord {
         }
     }
 
-    /// Takes in a reply, with its rtt if that counts; tells whether it overtook another, and whether it is the first ping's.
-    pub(super) fn answered(&mut self, sequence: u64, due: Instant, rtt: Option<u64>) -> Answer {
+    /// Takes in a reply; tells whether it overtook another, and whether it is the first ping's.
+    pub(super) fn answered(&mut self, sequence: u64, due: Instant, rtt: u64) -> Answer {
         self.totals.received += 1;
         let reordered = sequence < self.next;
         if reordered {
@@ -81,10 +81,9 @@ impl FlowRecord {
         } else {
             self.next = sequence.saturating_add(1);
         }
-        match (&mut self.histogram, rtt) {
-            (Some(histogram), Some(rtt)) => histogram.record(rtt),
-            (None, Some(rtt)) => self.rtt.record(rtt),
-            (_, None) => {}
+        match &mut self.histogram {
+            Some(histogram) => histogram.record(rtt),
+            None => self.rtt.record(rtt),
         }
         let first = self.first == First::Due(due);
         if first {
@@ -116,11 +115,11 @@ mod tests {
     fn losing_the_histogram_loses_only_the_percentiles() {
         let mut flow = FlowRecord::new(true);
         for nanos in [10, 20, 30] {
-            flow.answered(nanos, Instant::ZERO, Some(nanos));
+            flow.answered(nanos, Instant::ZERO, nanos);
         }
         let with = flow.summary();
         flow.drop_histogram();
-        flow.answered(40, Instant::ZERO, Some(40));
+        flow.answered(40, Instant::ZERO, 40);
         let without = flow.summary();
         assert_eq!(with.p50, Some(20));
         assert_eq!(

@@ -73,6 +73,8 @@ metrics! {
     WithinLeaf: Run, "ns", "within_leaf" => "rtt_within_leaf_ns";
     /// The rtt between VMs of different leaves.
     AcrossLeaves: Run, "ns", "across_leaves" => "rtt_across_leaves_ns";
+    /// The part of rtt that was measured across a pause of the process, and is not the network's.
+    Paused: Run, "ns", "paused" => "rtt_paused_ns";
     /// How long a neighbour's address took to find over IPv4, from the first request to the reply.
     Resolution: Run, "ns", "resolution" => "resolution_ns";
     /// How long a neighbour's address took to find over IPv6, from the first request to the reply.
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(
             error,
             "no metric is named \"boto\"; expected one of rtt, response, lateness, lag, within_leaf, across_leaves, \
-             resolution, resolution6, lease, first, boot"
+             paused, resolution, resolution6, lease, first, boot"
         );
     }
 }

@@ -28,8 +28,6 @@ pub struct Pauses {
     pub longest_ns: u64,
     /// The part of `total_ns` during which others had the processor; the rest the process was stopped, or the machine was.
     pub run_delay_ns: u64,
-    /// Pings answered that were on their way during one. Their rtt is not in the histogram of rtt.
-    pub answered: u64,
     /// Pings lost that were on their way during one.
     pub lost: u64,
 }
@@ -46,7 +44,6 @@ impl Pauses {
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.longest_ns = self.longest_ns.max(other.longest_ns);
         self.run_delay_ns = self.run_delay_ns.saturating_add(other.run_delay_ns);
-        self.answered = self.answered.saturating_add(other.answered);
         self.lost = self.lost.saturating_add(other.lost);
     }
 

@@ -146,27 +146,25 @@ impl Recorder {
         received: Instant,
     ) {
         let response = received.nanos_since(due);
-        // What is measured across a pause is not the network's.
-        let is_paused = sent < self.pause.1 && received > self.pause.0;
-        let rtt = (!is_paused).then_some(received.nanos_since(sent));
+        let rtt = received.nanos_since(sent);
         let phase = self.phase_at(due);
         phase.totals.received += 1;
-        if let Some(rtt) = rtt {
-            phase.record(Metric::Rtt, rtt);
-        }
+        phase.record(Metric::Rtt, rtt);
         phase.record(Metric::Response, response);
         phase.answered(received);
         if !phase.counted {
             return;
         }
-        self.pauses.answered += u64::from(is_paused);
+        if sent < self.pause.1 && received > self.pause.0 {
+            self.record(Metric::Paused, rtt);
+        }
         self.timeline.answered(rtt, response, received);
-        if let Some((metric, rtt)) = self.crossing.metric_of(flow).zip(rtt) {
+        if let Some(metric) = self.crossing.metric_of(flow) {
             self.record(metric, rtt);
         }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
             let answer = flow.answered(sequence, due, rtt);
-            if let Some(rtt) = rtt.filter(|_| answer.first) {
+            if answer.first {
                 self.record(Metric::First, rtt);
             }
             if answer.reordered {

@@ -61,11 +61,9 @@ impl Timeline {
         self.at(now).sent += 1;
     }
 
-    pub(super) fn answered(&mut self, rtt: Option<u64>, response: u64, now: Instant) {
+    pub(super) fn answered(&mut self, rtt: u64, response: u64, now: Instant) {
         self.at(now).received += 1;
-        if let Some(rtt) = rtt {
-            self.rtt.record(rtt);
-        }
+        self.rtt.record(rtt);
         self.response.record(response);
     }
 
@@ -140,9 +138,9 @@ mod tests {
     fn each_second_has_its_own_figures() {
         let mut timeline = Timeline::new();
         timeline.sent(at(0));
-        timeline.answered(Some(100), 150, at(100));
+        timeline.answered(100, 150, at(100));
         timeline.sent(at(999_999_999));
-        timeline.answered(Some(200), 250, at(SECOND));
+        timeline.answered(200, 250, at(SECOND));
         timeline.failed(at(2 * SECOND + 5));
         let intervals = timeline.intervals(at(2 * SECOND + 5));
         let told: Vec<_> = intervals
@@ -205,7 +203,7 @@ mod tests {
         let mut timeline = Timeline::new();
         timeline.sent(at(0));
         timeline.sent(at(3 * SECOND));
-        timeline.answered(Some(1), 1, at(SECOND));
+        timeline.answered(1, 1, at(SECOND));
         assert_eq!(timeline.intervals(at(4 * SECOND))[1].received, 1);
     }
 }

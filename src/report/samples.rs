@@ -3,7 +3,7 @@
 
 use super::{Context, FlowName, Report};
 use crate::load::FlowId;
-use crate::record::{DropReason, Limits, Recorder};
+use crate::record::{DropReason, Limits, Pause, Recorder};
 use crate::time::Instant;
 
 const PINGS: u64 = 2_000;
@@ -29,6 +29,14 @@ pub fn slower(slower: u64) -> Report {
             let at = |nanos| Instant::from_nanos(sequence * INTERVAL + nanos);
             let late = 20_000 + noise % 50_000;
             recorder.echo_sent(flow, at(0), at(0), at(late));
+            if sequence == 10 && flow == FlowId(0) {
+                recorder.paused(Pause {
+                    from: at(late + 1),
+                    to: at(late + 2),
+                    nanos: 1,
+                    run_delay: 0,
+                });
+            }
             if noise % 1_000 == 7 {
                 recorder.lost(flow, at(0), at(late + 2_000_000));
             } else {

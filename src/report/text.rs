@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, PhaseReport, Report, links, place};
-use crate::record::{Addresses, Conflict, DropReason, Drops, Latency, Metric, Pauses, Totals};
+use crate::record::{
+    Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, Pauses, Totals,
+};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -186,17 +188,10 @@ pub(super) fn outcome(totals: &Totals) -> String {
         count(totals.received),
         percent(totals.loss())
     );
-    for (number, name) in [
-        (totals.unresolved, "unresolved"),
-        (totals.duplicate, "duplicate"),
-        (totals.late, "late"),
-        (totals.reordered, "reordered"),
-        (totals.corrupt, "corrupt"),
-        (totals.errored, "errored"),
-        (totals.unsent, "due but never sent"),
-    ] {
-        if number > 0 {
-            text += &format!(", {} {name}", count(number));
+    for &each in Count::ALL {
+        let is_told = matches!(each, Count::Sent | Count::Received | Count::Lost);
+        if !is_told && totals.get(each) > 0 {
+            text += &format!(", {} {}", count(totals.get(each)), each.words());
         }
     }
     text
@@ -235,6 +230,9 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
     pauses(&report.pauses, out)
 }
 
+/// Columns of the names of metrics, which few are longer than.
+const LABEL: usize = 11;
+
 /// Waiting for less than this many nanoseconds is part of every run.
 const WORTH_TELLING: u64 = 10_000_000;
 
@@ -254,41 +252,43 @@ fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
         span(pauses.longest_ns),
         span(pauses.run_delay_ns)
     )?;
-    if pauses.answered + pauses.lost > 0 {
+    if pauses.lost > 0 {
         writeln!(
             out,
-            "{} answered and {} lost were on their way then: their rtt is not in the figures.",
-            counted(pauses.answered, "ping"),
-            count(pauses.lost)
+            "On their way then, and lost: {}.",
+            counted(pauses.lost, "ping")
         )?;
     }
     Ok(())
 }
 
-/// Lag is that of the frames which the poll had to tell of: which share of all that is.
-fn lag_label(report: &Report) -> String {
+/// What a row of latencies is called. Lag is that of the frames which the poll had to tell of: which share of all that is.
+fn label(report: &Report, metric: Metric) -> String {
     let lag = report.summaries[Metric::Lag].count;
-    match report.reactor.frames_in.max(lag) {
-        frames if frames == lag => Metric::Lag.to_string(),
-        frames => format!("{} ({})", Metric::Lag, percent(lag as f64 / frames as f64)),
+    let frames = report.reactor.frames_in;
+    if metric != Metric::Lag || frames <= lag {
+        return metric.to_string();
+    }
+    match (lag as f64 * 100.0 / frames as f64).round() {
+        0.0 => format!("{metric} (<1 %)"),
+        share => format!("{metric} ({share} %)"),
     }
 }
 
 fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let widest = Metric::ALL.iter().map(|metric| metric.name().len()).max();
-    let width = widest.unwrap_or(0);
+    let measured = report.summaries.iter().filter(|(_, of)| of.count > 0);
+    let rows: Vec<_> = measured
+        .map(|(metric, summary)| (label(report, metric), summary))
+        .collect();
+    let width = rows.iter().map(|(label, _)| label.len()).max();
+    let width = width.unwrap_or(0).max(LABEL);
     writeln!(out)?;
     write!(out, "{:<width$}{:>9}", "", "count")?;
     for title in ["min", "p50", "p90", "p99", "p99.9", "max"] {
         write!(out, "{title:>9}")?;
     }
     writeln!(out)?;
-    let measured = report.summaries.iter().filter(|(_, of)| of.count > 0);
-    for (metric, summary) in measured {
-        let label = match metric {
-            Metric::Lag => lag_label(report),
-            _ => metric.to_string(),
-        };
+    for (label, summary) in rows {
         write!(out, "{label:<width$}{:>9}", count(summary.count))?;
         for value in [
             summary.min,

@@ -102,7 +102,7 @@ fn what_happened_is_told() {
         "1 duplicate",
         "ipv6_ignored                 1,234",
         "Interrupted",
-        "resolution           1",
+        "resolution         1",
         "5 frames overflowed the queue of a TAP",
     ] {
         assert!(text.contains(present), "{present}: {text}");

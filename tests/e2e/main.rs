@@ -18,6 +18,7 @@ mod raw_socket;
 mod refusals;
 mod report;
 mod rights;
+mod saved;
 mod scale;
 mod signals;
 mod usage;

@@ -12,6 +12,7 @@ use crate::lab::Finished;
 pub struct Report {
     pub schema: Value,
     pub elapsed_ns: u64,
+    pub waited_ns: u64,
     pub rate_per_s: f64,
     pub setup_ns: u64,
     pub totals: Totals,
