@@ -56,6 +56,7 @@ pub(super) fn run(
         let ended = sim::run(&mut hypervisor, now, now + LAST_WAIT);
         hypervisor.give_up(ended);
     }
+    signals.guard_end(false)?;
     let end = signal.map_or(End::Done, End::Signal);
     let (switch, mut recorder) = hypervisor.into_parts();
     recorder.dropped_many(DropReason::TapQueue, switch.queue_drops());

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
-    Report, SCHEMA, SecondReport, Verdict,
+    Report, SCHEMA, SecondReport, Verdict, links,
 };
 use crate::record::{Drops, Interval, Latency, PerMetric, Phase, Recorder};
 
@@ -70,6 +70,11 @@ impl Report {
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
         let work = recorder.work();
+        let links = recorder.links();
+        let mut verdict = Verdict::new(&run, recorder.drops());
+        verdict
+            .sentence
+            .extend(links::sentence(links.changes(), links.untold()));
         let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
         Report {
             schema: SCHEMA.to_owned(),
@@ -91,7 +96,7 @@ impl Report {
                 ..fabric
             }),
             memory: context.memory,
-            verdict: Verdict::new(&run, recorder.drops()),
+            verdict,
             expectations: Vec::new(),
             reactor: ReactorReport {
                 turns: work.turns,
@@ -103,6 +108,8 @@ impl Report {
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
             addresses: recorder.addresses().clone(),
+            links: links.changes().to_vec(),
+            links_untold: links.untold(),
             pauses: *recorder.pauses(),
             phases: phases(recorder),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),

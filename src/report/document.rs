@@ -7,7 +7,7 @@ use super::{
     encoding, keyed,
 };
 use crate::record::{
-    Addresses, Drops, ErrorCounts, Latency, LatencySummary, Metric, Pauses, PerMetric,
+    Addresses, Drops, ErrorCounts, Latency, LatencySummary, LinkChanged, Metric, Pauses, PerMetric,
     SparseLatency, Totals,
 };
 
@@ -76,6 +76,12 @@ pub struct Report {
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
+    /// What others did to the links of the run, the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkChanged>,
+    /// How much more they did.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub links_untold: u64,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
@@ -102,6 +108,10 @@ impl Report {
         let spun = self.reactor.spin_ns;
         (spun.saturating_mul(100) > self.elapsed_ns).then_some(spun)
     }
+}
+
+const fn nothing(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the reactor did in the whole run.

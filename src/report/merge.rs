@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::build::per_second;
 use super::provenance::unlike;
 use super::verdict::{Evidence, lag_p99};
-use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
+use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict, links};
 use crate::record::{DropReason, LatencySummary, Metric, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
@@ -60,6 +60,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             *merged.errors.entry(*error).or_default() += pings;
         }
         merged.addresses.merge(&other.addresses);
+        merged.merge_links(other);
         merged.reactor.merge(&other.reactor);
         for (metric, histogram) in other.histograms.iter() {
             merged.histograms[metric].merge(histogram);
@@ -91,6 +92,9 @@ impl Report {
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
             unsent: self.totals.unsent,
         });
+        self.verdict
+            .sentence
+            .extend(links::sentence(&self.links, self.links_untold));
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, PhaseReport, Report, place};
+use super::{FlowReport, PhaseReport, Report, links, place};
 use crate::record::{
     Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, Pauses, Totals,
 };
@@ -35,6 +35,18 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
+    if !report.links.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "changes of links by others")?;
+        for told in report
+            .links
+            .iter()
+            .map(links::words)
+            .chain(links::untold(report))
+        {
+            writeln!(out, "  {told}")?;
+        }
+    }
     if !report.errors.is_empty() {
         writeln!(out)?;
         writeln!(out, "pings reported undeliverable")?;

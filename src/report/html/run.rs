@@ -8,7 +8,7 @@ use super::super::picture::{self, Line};
 use super::super::provenance::list;
 use super::super::text::hints;
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
-use super::super::{Report, SecondReport};
+use super::super::{Report, SecondReport, links};
 use super::flows::flows;
 use super::{Cell, Escaped, figure, page, table};
 use crate::record::{LatencySummary, Metric};
@@ -263,6 +263,18 @@ fn inside(report: &Report) -> String {
     );
     if let Some(spun) = report.spun() {
         html += &format!("<p>It polled for {} instead of sleeping.</p>\n", span(spun));
+    }
+    if !report.links.is_empty() {
+        html += "<p>Changes of links by others:</p>\n<ul>\n";
+        for told in report
+            .links
+            .iter()
+            .map(links::words)
+            .chain(links::untold(report))
+        {
+            html += &format!("<li>{}</li>\n", Escaped(&told));
+        }
+        html += "</ul>\n";
     }
     if report.drops.total() > 0 {
         let rows = report
