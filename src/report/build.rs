@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 
+use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
     Report, SCHEMA, SecondReport, Verdict,
 };
-use crate::record::{Drops, Interval, Latency, PerMetric, Phase, Recorder};
+use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Work};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
 /// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
@@ -71,7 +72,7 @@ impl Report {
         let run = recorder.run();
         let work = recorder.work();
         let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
-        Report {
+        let mut report = Report {
             schema: SCHEMA.to_owned(),
             tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
             run: context.run.to_owned(),
@@ -91,7 +92,7 @@ impl Report {
                 ..fabric
             }),
             memory: context.memory,
-            verdict: Verdict::new(&run, recorder.drops()),
+            verdict: Verdict::default(),
             expectations: Vec::new(),
             reactor: ReactorReport {
                 turns: work.turns,
@@ -114,7 +115,12 @@ impl Report {
                 .count() as u64,
             flows: flows(recorder, context),
             histograms,
-        }
+        };
+        let Work {
+            busy, frames_in, ..
+        } = *run.work();
+        report.verdict = Verdict::of(&Evidence::of_run(&report, busy, frames_in));
+        report
     }
 }
 
@@ -140,8 +146,7 @@ impl PhaseReport {
                 let latency = phase.latency(metric);
                 latency.map(Latency::summary).unwrap_or_default()
             }),
-            // The queues' overflow is known for the run as a whole only.
-            verdict: Verdict::new(phase, &Drops::default()),
+            verdict: Verdict::of(&Evidence::of_phase(phase)),
         }
     }
 }
