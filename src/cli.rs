@@ -3,6 +3,7 @@
 //! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
 //! checked where the plan is made.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -75,6 +76,13 @@ pub enum Telling {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);
+
+impl UsageError {
+    /// In one line, whatever `why` quotes.
+    fn new(why: impl Display) -> UsageError {
+        SettingError::new(why).into()
+    }
+}
 
 impl From<SettingError> for UsageError {
     fn from(error: SettingError) -> UsageError {
@@ -425,10 +433,17 @@ struct SavedArguments {
 /// With one line that says what was wrong and what is allowed. Nothing has been touched then.
 pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Request, UsageError> {
     let words: Vec<_> = words.into_iter().collect();
+    // The library that reads them takes everything for text, and ends the process where it is none.
+    if let Some(word) = words.iter().find(|word| word.to_str().is_none()) {
+        let word = word.to_string_lossy();
+        return Err(UsageError::new(format_args!(
+            "{word}: expected text in UTF-8"
+        )));
+    }
     let command: Vec<_> = words
         .iter()
         .skip(1)
-        .map(|word| word.to_string_lossy())
+        .filter_map(|word| word.to_str())
         .collect();
     let command = format!("tap-reactor {}", command.join(" "));
     let arguments = match Arguments::from_iter_safe(words) {
@@ -451,14 +466,17 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
     let file = arguments.scenario.as_ref().map(|path| {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
-            .map_err(|error| UsageError(format!("--scenario {name}: {error}")))?;
+            .map_err(|error| UsageError::new(format_args!("--scenario {name}: {error}")))?;
         Ok::<_, UsageError>(Scenario::parse(&name, &text)?)
     });
     let scenario = file
         .transpose()?
         .unwrap_or_default()
         .overlaid(&settings(&arguments));
-    let experiment = experiment::plan(&scenario)?;
+    let experiment = match arguments.dry_run {
+        true => experiment::draft(&scenario)?,
+        false => experiment::plan(&scenario)?,
+    };
     let reports = destinations(&scenario.settings)?;
     let expectations = scenario.settings.all("expect").iter();
     let expectations = expectations
@@ -466,7 +484,7 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         .collect::<Result<Vec<Expectation>, SettingError>>()?;
     if !expectations.is_empty() && experiment.flows.is_empty() {
         let why = "--expect: nothing is pinged; allowed is beside a ping pattern";
-        return Err(UsageError(why.to_owned()));
+        return Err(UsageError::new(why));
     }
     if arguments.dry_run {
         return Ok(Request::Print(experiment::describe(&experiment)));
@@ -520,7 +538,7 @@ fn saved(arguments: SavedArguments) -> Result<Saved, UsageError> {
         html,
         expect,
     } = arguments;
-    let error = |why: &str| Err(UsageError(format!("report: {why}")));
+    let error = |why: &str| Err(UsageError::new(format_args!("report: {why}")));
     if compare && files.len() != 2 {
         return error("--compare takes two files: the run before, and the run after");
     }
@@ -535,7 +553,7 @@ fn saved(arguments: SavedArguments) -> Result<Saved, UsageError> {
         return error("--html: the name must end in .html");
     }
     let html = html.map(|path| report::check_file(&path)).transpose();
-    let html = html.map_err(|error| UsageError(error.to_string()))?;
+    let html = html.map_err(UsageError::new)?;
     let telling = match (merge, compare) {
         (true, _) => Telling::Merged,
         (_, true) => Telling::Compared,
@@ -680,7 +698,7 @@ fn one_line(message: &str) -> UsageError {
         .map(str::trim)
         .take_while(|line| !line.is_empty())
         .collect();
-    UsageError(format!("{} (see --help)", paragraph.join(" ")))
+    UsageError::new(format_args!("{} (see --help)", paragraph.join(" ")))
 }
 
 #[cfg(test)]

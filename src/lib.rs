@@ -29,6 +29,7 @@ pub mod fabric;
 pub mod hypervisor;
 pub mod lab;
 pub mod load;
+mod number;
 pub mod reactor;
 pub mod record;
 pub mod report;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use tap_reactor::experiment::Experiment;
 use tap_reactor::record::Recorder;
 use tap_reactor::report::span_or_dash;
@@ -19,8 +19,16 @@ const PARTS: u64 = 1_000;
 /// A set-up that is done sooner shows nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-fn line(length: u64, template: &str) -> ProgressBar {
-    let target = ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10);
+/// Fewest columns of a terminal that has room for a bar before the words.
+const BAR_FROM: u16 = 60;
+
+/// A line on `terminal`, which never takes more than one of its lines.
+fn line(length: u64, terminal: Box<dyn TermLike>) -> ProgressBar {
+    let template = match terminal.width() {
+        ..BAR_FROM => "{wide_msg}",
+        _ => "{bar:20} {wide_msg}",
+    };
+    let target = ProgressDrawTarget::term_like_with_hz(terminal, 10);
     let bar = ProgressBar::with_draw_target(Some(length), target);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
@@ -51,11 +59,12 @@ impl Setup {
         if self.bar.is_none() && now - self.start < PATIENCE {
             return;
         }
-        let template = "{bar:20} {pos} of {len} VMs set up, {eta} left";
-        let bar = self
-            .bar
-            .get_or_insert_with(|| line(self.vms, template).with_elapsed(now - self.start));
+        let vms = self.vms;
+        let new = || line(vms, Box::new(Terminal)).with_elapsed(now - self.start);
+        let bar = self.bar.get_or_insert_with(new);
         bar.set_position(made);
+        let left = Duration::from_secs(bar.eta().as_secs());
+        bar.set_message(format!("{made} of {vms} VMs set up, {left:?} left"));
     }
 }
 
@@ -80,7 +89,11 @@ pub struct Progress {
 impl Progress {
     /// A line for a run of `experiment` that starts at `start`.
     pub fn new(experiment: &Experiment, start: Instant) -> Progress {
-        let bar = line(PARTS, "{bar:20} {msg}");
+        Progress::on(Box::new(Terminal), experiment, start)
+    }
+
+    fn on(terminal: Box<dyn TermLike>, experiment: &Experiment, start: Instant) -> Progress {
+        let bar = line(PARTS, terminal);
         let phases = experiment.phases.iter();
         let time = phases.map(|phase| phase.duration).sum();
         Progress {
@@ -105,8 +118,10 @@ impl Progress {
         };
         let left = match (self.time, done) {
             (Some(time), _) => Some(time.saturating_sub(elapsed)),
-            (None, done) if done > 0.0 => Some(elapsed.mul_f64((1.0 / done - 1.0).max(0.0))),
-            _ => None,
+            (None, done) => {
+                let left = elapsed.as_secs_f64() * (1.0 / done - 1.0).max(0.0);
+                Duration::try_from_secs_f64(left).ok()
+            }
         };
         let rtt = phase.rtt().summary();
         let name = phase.name();
@@ -135,5 +150,91 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use tap_reactor::experiment::{Scenario, plan};
+    use tap_reactor::load::FlowId;
+    use tap_reactor::record::Limits;
+
+    /// A terminal of so many columns, and what stood on each line of it.
+    #[derive(Clone, Debug)]
+    struct Paper {
+        width: u16,
+        lines: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Paper {
+        fn begin_line(&self) -> io::Result<()> {
+            self.lines.lock().unwrap().push(String::new());
+            Ok(())
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            self.width
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            self.begin_line()
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            self.begin_line()
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            panic!("not on this line");
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            self.begin_line()
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)?;
+            self.begin_line()
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            let mut lines = self.lines.lock().unwrap();
+            if let Some(line) = lines.last_mut() {
+                line.push_str(text);
+            }
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.begin_line()
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_run_fits_every_terminal() {
+        let text = "[[phase]]\nname = \"a phase with a name that is rather long, as names can be\"\n\
+                    ping = \"vm0:vm1\"\ncount = 123456789\n";
+        let experiment = plan(&Scenario::parse("run.toml", text).unwrap()).unwrap();
+        let start = Instant::from_nanos(1_000_000_000);
+        let mut recorder = Recorder::new(Limits::default());
+        recorder.add_flow();
+        recorder.begin_phase(&experiment.phases[0].name, start);
+        (0..100).for_each(|_| recorder.lost(FlowId(0), start, start));
+        for width in [1, 10, 20, 40, 59, 60, 80, 132, 200] {
+            let paper = Paper {
+                width,
+                lines: Arc::new(Mutex::new(vec![String::new()])),
+            };
+            let mut progress = Progress::on(Box::new(paper.clone()), &experiment, start);
+            for second in 1..5 {
+                progress.show(start + Duration::from_secs(second), &recorder);
+            }
+            let lines = paper.lines.lock().unwrap();
+            let longest = lines.iter().map(|line| line.chars().count()).max();
+            assert!(longest > Some(0), "{width}: nothing is drawn");
+            assert!(longest <= Some(width.into()), "{width}: {lines:?}");
+        }
     }
 }

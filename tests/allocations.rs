@@ -16,6 +16,10 @@ use allocation_counter::{AllocationInfo, measure};
 use cable::Pairs;
 use ping_lab::{PingLab, reactor, recorder};
 use support::{enter_own_network, host_lab};
+use tap_reactor::experiment::{
+    BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Scenario, Settings, plan,
+};
+use tap_reactor::lab;
 use tap_reactor::load::Pacing;
 use tap_reactor::reactor::End;
 use tap_reactor::system::LabConfig;
@@ -63,6 +67,59 @@ fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
         assert!(
             info.count_total <= seconds * OF_A_SECOND,
             "{pacing:?}: {info:?} in {seconds} s"
+        );
+    }
+}
+
+/// The most memory that a simulated run of these settings has at once.
+fn most_bytes(settings: &[(&'static str, String)], phases: usize) -> u64 {
+    let mut scenario = Scenario::default();
+    scenario.settings.add_flag("fabric", "sim");
+    scenario.settings.add_flag("ping", "ring");
+    scenario.settings.add_flag("count", 1);
+    for (name, text) in settings {
+        scenario.settings.add_flag(name, text);
+    }
+    scenario.phases = vec![Settings::default(); phases];
+    let info = measure(|| {
+        let experiment = plan(&scenario).unwrap();
+        assert!(lab::run(&experiment, "", &mut ()).is_ok());
+    });
+    info.bytes_max
+}
+
+#[test]
+fn flows_vms_and_phases_take_as_much_memory_as_a_plan_is_refused_for() {
+    let mesh = |vms: u32| [("vms", vms.to_string()), ("ping", "mesh".to_owned())];
+    let ring = |vms: u32| [("vms", vms.to_string())];
+    let flows = |vms: u64| vms * (vms - 1);
+    for (what, told, few, many, more) in [
+        (
+            "flow",
+            BYTES_PER_FLOW,
+            most_bytes(&mesh(50), 0),
+            most_bytes(&mesh(100), 0),
+            flows(100) - flows(50),
+        ),
+        (
+            "VM with a flow",
+            BYTES_PER_VM + BYTES_PER_FLOW,
+            most_bytes(&ring(500), 0),
+            most_bytes(&ring(1_500), 0),
+            1_000,
+        ),
+        (
+            "phase",
+            BYTES_PER_PHASE,
+            most_bytes(&ring(2), 2),
+            most_bytes(&ring(2), 12),
+            10,
+        ),
+    ] {
+        let each = (many - few) / more;
+        assert!(
+            (told / 2..=told).contains(&each),
+            "a {what} takes {each} bytes, not {told}"
         );
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tap_reactor::experiment::{LAB, LOAD, OUTPUT};
 
 /// The seeds of one target: a frame or an input each, recorded from real programs.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -49,6 +50,85 @@ fn damaged(target: &'static str) -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
+/// A line of a scenario: one of `keys`, and a value that it may have.
+fn line(keys: &[&'static str]) -> impl Strategy<Value = String> + use<> {
+    let texts = [
+        "vm0:vm1",
+        "c:s",
+        "mesh",
+        "ring",
+        "pairs",
+        "random:2",
+        "vm[0-1]:10.77.0.1",
+        "vm1:vm[0-9]",
+        "all:fd77::1",
+        "c",
+        "s",
+        "vm3",
+        "vm[0-9]",
+        "all",
+        "1",
+        "10 per second",
+        "c at 1e-20 per second",
+        "3 at 1e308 per second",
+        "c at -1 per second",
+        "vm1 at 9999999G per second",
+        "1e-9 per second",
+        "1ns",
+        "10ms",
+        "2s",
+        "1000y",
+        "99999999999999999999s",
+        "1s 1s",
+        "1:1e7:100",
+        "1e-9:1e-9:2",
+        "10.77.0.9",
+        "10.0.0.0/8",
+        "fd77::/64",
+        "02:00:00:00:00:01",
+        "vm0=02:ff:ff:ff:ff:fe",
+        "100.200",
+        "vm0=7",
+        "sim",
+        "poisson",
+        "0.5%",
+        "p99<1s",
+        "\\u001b[31m",
+        "two\\nlines",
+        "",
+    ];
+    let value = prop_oneof![
+        6 => prop::sample::select(texts.to_vec()).prop_map(|text| format!("\"{text}\"")),
+        2 => any::<i64>().prop_map(|number| number.to_string()),
+        2 => (0u64..20).prop_map(|number| number.to_string()),
+        1 => any::<f64>().prop_map(|number| format!("{number:e}").replace("NaN", "nan")),
+        1 => any::<bool>().prop_map(|is_on| is_on.to_string()),
+    ];
+    (prop::sample::select(keys.to_vec()), value)
+        .prop_map(|(key, value)| format!("{key} = {value}\n"))
+}
+
+/// A scenario of which each line may be right.
+fn scenario() -> impl Strategy<Value = String> {
+    let of_phases = [LOAD, &["name", "start", "stop", "start", "stop", "start"]].concat();
+    let of_runs = [LAB, LOAD, OUTPUT, &["name"]].concat();
+    let phase = vec(line(&of_phases), 0..3).prop_map(|lines| {
+        format!(
+            "[[phase]]\nping = [\"vm0:vm1\"]\nduration = \"1s\"\n{}",
+            lines.concat()
+        )
+    });
+    (vec(line(&of_runs), 0..2), any::<bool>(), vec(phase, 0..3)).prop_map(
+        |(lines, groups, phases)| {
+            let groups = match groups {
+                true => "[[group]]\nname = \"s\"\nvms = 5\n[[group]]\nname = \"c\"\nvms = 3\n",
+                false => "",
+            };
+            format!("{}{groups}{}", lines.concat(), phases.concat())
+        },
+    )
+}
+
 #[test]
 fn the_recorded_frames_and_files_hold_all_invariants() {
     seeds("parse").iter().for_each(|seed| harness::parse(seed));
@@ -82,5 +162,15 @@ proptest! {
     #[test]
     fn a_damaged_scenario_is_understood_or_refused(bytes in damaged("scenario")) {
         harness::scenario(&bytes);
+    }
+}
+
+proptest! {
+    // Few values are right for a key, and a plan takes next to no time.
+    #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_values_in_a_scenario_are_understood_or_refused_in_one_line(text in scenario()) {
+        harness::scenario(text.as_bytes());
     }
 }

@@ -63,12 +63,11 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             Target::Vm(target) => topology.is_across(flow.source, target),
             Target::Address(_) => false,
         };
-        let across = experiment.flows.iter().filter(crosses).count();
-        writeln!(
-            out,
-            "{across} of {} flows cross the spine",
-            experiment.flows.len()
-        )?;
+        if experiment.lists_all_flows() {
+            let across = experiment.flows.iter().filter(crosses).count();
+            let all = experiment.flow_count();
+            writeln!(out, "{across} of {all} flows cross the spine")?;
+        }
     }
     let addresses = [
         lab.host_address.map(IpNet::V4),
@@ -96,7 +95,13 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             None => writeln!(out),
         }
     })?;
-    if let Some(neighbours) = neighbours(experiment) {
+    if !experiment.lists_all_flows() {
+        let listed = experiment.flows.len();
+        writeln!(
+            out,
+            "neighbours: how they are found is decided by all flows, of which a dry run looks at {listed}"
+        )?;
+    } else if let Some(neighbours) = neighbours(experiment) {
         writeln!(out, "{neighbours}")?;
     }
     habits(out, experiment)?;
@@ -211,12 +216,11 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
         )?;
         moves(out, phase)?;
         if shown.as_ref() != Some(flows) {
-            let range = flows.start as usize..flows.end as usize;
-            let these = experiment.flows.get(range).unwrap_or_default();
+            let these = experiment.flows.iter().take(flows.end as usize);
             list(
                 out,
-                these.iter(),
-                these.len(),
+                these.skip(flows.start as usize),
+                flows.len(),
                 "flows",
                 |out, flow: &FlowPlan| {
                     writeln!(
@@ -239,12 +243,12 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
         Some(total) => writeln!(
             out,
             "in all: {} flows, {total} pings",
-            experiment.flows.len()
+            experiment.flow_count()
         ),
         None => writeln!(
             out,
             "in all: {} flows, until SIGINT or SIGTERM",
-            experiment.flows.len()
+            experiment.flow_count()
         ),
     }
 }
@@ -321,11 +325,14 @@ fn list<T>(
     what: impl Display,
     mut line: impl FnMut(&mut String, T) -> fmt::Result,
 ) -> fmt::Result {
+    let mut left = count;
     for item in items.take(if count > LINES { LINES / 2 } else { LINES }) {
         line(out, item)?;
+        left = left.saturating_sub(1);
     }
-    if count > LINES {
-        writeln!(out, "… and {} more {what}", count - LINES / 2)?;
+    match (left, left == count) {
+        (0, _) => Ok(()),
+        (_, true) => writeln!(out, "… {left} {what}"),
+        (_, false) => writeln!(out, "… and {left} more {what}"),
     }
-    Ok(())
 }

@@ -7,7 +7,7 @@ mod scenario;
 mod settings;
 
 pub use self::describe::{describe, neighbours};
-pub use self::plan::plan;
+pub use self::plan::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, draft, plan};
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
 
@@ -267,6 +267,17 @@ impl Experiment {
         let moves = self.phases.iter().flat_map(|phase| &phase.moves);
         let starts = moves.filter(|m| m.change == Change::Start);
         starts.map(|m| m.vm).collect()
+    }
+
+    /// How many flows there are, which a [draft](draft()) does not list all of.
+    pub fn flow_count(&self) -> usize {
+        let ends = self.phases.iter().map(|phase| phase.load.flows.end);
+        ends.max().unwrap_or(0) as usize
+    }
+
+    /// Whether all flows are listed, as they are but in a [draft](draft()).
+    pub fn lists_all_flows(&self) -> bool {
+        self.flows.len() == self.flow_count()
     }
 
     /// How many pings all phases together are to send; `None` when that depends on the time.

@@ -11,10 +11,11 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
 use crate::load::Target;
-use crate::system::{LabConfig, Neighbours, Switching, validate_interface_name};
+use crate::system::{LabConfig, Neighbours, Switching, available_bytes, validate_interface_name};
 use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 
+mod addresses;
 mod fabric;
 mod guests;
 mod host;
@@ -22,23 +23,54 @@ mod ipv6;
 mod moves;
 mod neighbours;
 mod phases;
+mod size;
 mod vlan;
 mod vms;
 mod world;
 
+use self::addresses::is_of_hosts;
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
+pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
 use self::vms::{Group, check_number, groups, vms};
 use self::world::World;
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
 const MTU: std::ops::RangeInclusive<u16> = 68..=65_521;
 
+/// Flows that a plan lists to be told of: each takes 40 bytes, and some more where it is looked at.
+const TOLD_FLOWS: usize = 500_000;
+
 /// Makes a plan of what `scenario` asks for.
 ///
 /// # Errors
-/// With the setting that can't be, where it was written, and what is allowed.
+/// With the setting that can't be, where it was written, and what is allowed. When the plan has no room in the memory that
+/// is free.
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
+    plan_flows(scenario, usize::MAX, available_bytes())
+}
+
+/// Makes a plan to be told of, not to be carried out: of half a million flows and more it lists the first only.
+///
+/// # Errors
+/// As [`plan`].
+pub fn draft(scenario: &Scenario) -> Result<Experiment, SettingError> {
+    plan_flows(scenario, TOLD_FLOWS, available_bytes())
+}
+
+/// Lists `most_flows` at most, and makes sure that a run has room in `free_memory` bytes, if that is known.
+fn plan_flows(
+    scenario: &Scenario,
+    most_flows: usize,
+    free_memory: Option<u64>,
+) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
+    for each in [settings]
+        .into_iter()
+        .chain(&scenario.groups)
+        .chain(&scenario.phases)
+    {
+        each.check_texts()?;
+    }
     let groups = groups(scenario)?;
     let count = check_number(&groups)?;
     let subnet = subnet(settings, count)?;
@@ -54,7 +86,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
         .get("seed")
-        .map_or(Ok(0), |s| s.value("a whole number from 0 on"))?;
+        .map_or(Ok(0), |s| s.number("a whole number from 0 on"))?;
     let timeout = settings
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
@@ -76,7 +108,11 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
         groups: &groups,
         vms: &vms,
         seed,
+        are_simulated: simulation.is_some(),
+        most_flows,
+        free_memory,
     };
+    world.check_size(0, 0)?;
     let (flows, phases, serve) = phases::phases(scenario, &world)?;
     check_flow_numbers(&flows)?;
     let is_simulated = simulation.is_some();
@@ -108,11 +144,9 @@ fn spin(settings: &Settings) -> Result<Duration, SettingError> {
     match settings.get("spin") {
         None => Ok(Duration::ZERO),
         Some(setting) if setting.text == "always" => Ok(Duration::MAX),
-        Some(setting) => humantime::parse_duration(&setting.text).map_err(|error| {
-            setting.error(format_args!(
-                "{error}; allowed are always, and times such as 50us"
-            ))
-        }),
+        Some(setting) => setting
+            .duration_or_none()
+            .map_err(|error| SettingError::new(format_args!("{error}, or always"))),
     }
 }
 
@@ -145,7 +179,7 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
     let mtu =
         settings
             .get("mtu")
-            .map_or(Ok(default.mtu), |setting| match setting.value(&allowed) {
+            .map_or(Ok(default.mtu), |setting| match setting.number(&allowed) {
                 Ok(mtu) if !MTU.contains(&mtu) => {
                     Err(setting.error(format_args!("allowed is {allowed}")))
                 }
@@ -210,7 +244,7 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv4Net, SettingError> {
         );
         return Err(setting.error(why));
     }
-    if !is_host_of(subnet, first_host(subnet).addr()) {
+    if !is_of_hosts(subnet) {
         return Err(setting.error("allowed is a network of hosts, such as 10.77.0.0/16"));
     }
     Ok(subnet)
@@ -236,18 +270,6 @@ fn check_flow_numbers(flows: &[FlowPlan]) -> Result<(), SettingError> {
 fn first_host(subnet: Ipv4Net) -> Ipv4Net {
     let first = Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1));
     Ipv4Net::new(first, subnet.prefix_len()).unwrap_or(subnet)
-}
-
-/// Whether `address` can be one host of `net`.
-fn is_host_of(net: Ipv4Net, address: Ipv4Addr) -> bool {
-    let is_edge = net.prefix_len() < 31 && (address == net.network() || address == net.broadcast());
-    net.contains(&address) && !is_edge && is_host(address)
-}
-
-/// Whether `address` can be one host of some network (RFC 6890).
-fn is_host(address: Ipv4Addr) -> bool {
-    let [first, ..] = address.octets();
-    !address.is_loopback() && !address.is_unspecified() && first < 224
 }
 
 #[cfg(test)]

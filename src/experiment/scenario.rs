@@ -46,7 +46,11 @@ impl Scenario {
     /// # Errors
     /// With file, line, what was found and what is allowed there.
     pub fn parse(file: &str, text: &str) -> Result<Scenario, SettingError> {
-        let reader = Reader { file, text };
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let reader = Reader {
+            file,
+            line_ends: ends.map(|(at, _)| at).collect(),
+        };
         let document = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| reader.line(span.start));
             SettingError::new(format_args!(
@@ -92,17 +96,12 @@ impl Scenario {
 
 struct Reader<'a> {
     file: &'a str,
-    text: &'a str,
+    line_ends: Vec<usize>,
 }
 
 impl Reader<'_> {
     fn line(&self, offset: usize) -> usize {
-        1 + self
-            .text
-            .bytes()
-            .take(offset)
-            .filter(|&byte| byte == b'\n')
-            .count()
+        1 + self.line_ends.partition_point(|end| *end < offset)
     }
 
     fn error(&self, offset: usize, why: std::fmt::Arguments<'_>) -> SettingError {

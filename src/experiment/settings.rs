@@ -6,6 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::number::{number, whole_number};
+
 /// Settings of the lab and of the run as a whole.
 pub const LAB: &[&str] = &[
     "vms",
@@ -76,6 +78,13 @@ pub const OUTPUT: &[&str] = &["report", "expect"];
 /// The ways to send, of which a phase has one.
 pub const PACING: &[&str] = &["interval", "rate", "window", "ramp"];
 
+/// The longest time that is taken for meant: a century. Sums and multiples of such times have room in what counts
+/// nanoseconds.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// The lowest rate that is taken for meant: one in three decades.
+const LEAST_RATE: f64 = 1e-9;
+
 /// Where a setting was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -145,6 +154,28 @@ impl Setting {
             .map_err(|_| self.error(format_args!("allowed is {allowed}")))
     }
 
+    /// The value as a whole number, which may be written as `10k` or `10_000`.
+    ///
+    /// # Errors
+    /// When the text is none, or `T` has no room for it; `allowed` says what would be.
+    pub fn number<T: TryFrom<u64>>(&self, allowed: &str) -> Result<T, SettingError> {
+        let number = whole_number(&self.text).and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| self.error(format_args!("allowed is {allowed}")))
+    }
+
+    /// The part `text` of the value as so many of something per second, `most` at most.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn rate(&self, text: &str, what: &str, most: f64) -> Result<f64, SettingError> {
+        let rate = number(text.trim()).filter(|rate| (LEAST_RATE..=most).contains(rate));
+        rate.ok_or_else(|| {
+            self.error(format_args!(
+                "allowed are {what} per second, above 0 and up to {most}"
+            ))
+        })
+    }
+
     /// The value as a span of time, as people write it: `200us`, `10ms`, `2s`. Never zero.
     ///
     /// # Errors
@@ -162,11 +193,16 @@ impl Setting {
     /// # Errors
     /// When the text is no time.
     pub fn duration_or_none(&self) -> Result<Duration, SettingError> {
-        humantime::parse_duration(&self.text).map_err(|error| {
+        let duration = humantime::parse_duration(&self.text).map_err(|error| {
             self.error(format_args!(
                 "{error}; allowed are times such as 200us, 10ms, 2s"
             ))
-        })
+        })?;
+        if duration > LONGEST {
+            let longest = humantime::format_duration(LONGEST);
+            return Err(self.error(format_args!("expected no more than {longest}")));
+        }
+        Ok(duration)
     }
 }
 
@@ -206,6 +242,24 @@ impl Settings {
     pub fn switch(&self, name: &str) -> Result<bool, SettingError> {
         self.get(name)
             .map_or(Ok(false), |setting| setting.value("true or false"))
+    }
+
+    /// Makes sure that no text does anything to a terminal when it is told. Commands, which are run, may have several lines.
+    ///
+    /// # Errors
+    /// With the first text that has a control character.
+    pub fn check_texts(&self) -> Result<(), SettingError> {
+        let texts = self
+            .0
+            .values()
+            .flatten()
+            .filter(|setting| setting.name != "hook");
+        for setting in texts {
+            if setting.text.contains(char::is_control) {
+                return Err(setting.error("expected text without control characters"));
+            }
+        }
+        Ok(())
     }
 
     /// Every setting that has a value, with its values, in the order of the names.

@@ -370,7 +370,9 @@ impl Load {
 pub fn mean_gap(load: &PhaseLoad) -> Option<Duration> {
     match load.pacing {
         Pacing::Interval(interval) => Some(interval / (load.flows.len() as u32).max(1)),
-        Pacing::Rate(rate) => Some(Duration::from_secs_f64(1.0 / rate)),
+        Pacing::Rate(rate) => {
+            Some(Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX))
+        }
         Pacing::Window(_) => None,
     }
 }

@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use rustc_hash::FxHashSet;
+
+use crate::number::whole_number;
 use crate::vm::VmId;
 
 /// The destination of a flow.
@@ -111,8 +115,8 @@ impl FromStr for Pattern {
             .split_once(':')
             .ok_or_else(|| error(format!("{text:?} is no pattern; {ALLOWED}")))?;
         if source == "random" {
-            return match target.parse() {
-                Ok(peers) if peers > 0 => Ok(Pattern::Random(peers)),
+            return match whole_number(target).map(u32::try_from) {
+                Some(Ok(peers)) if peers > 0 => Ok(Pattern::Random(peers)),
                 _ => Err(error(format!(
                     "random:{target}: allowed is a number of peers from 1 on"
                 ))),
@@ -135,7 +139,7 @@ impl Selection {
     ///
     /// # Errors
     /// When one does not exist.
-    pub fn range(self, vms: u32) -> Result<std::ops::RangeInclusive<u32>, PatternError> {
+    pub fn range(self, vms: u32) -> Result<RangeInclusive<u32>, PatternError> {
         match self {
             Selection::All => Ok(0..=vms.saturating_sub(1)),
             Selection::Range(first, last) if last < vms => Ok(first..=last),
@@ -151,47 +155,31 @@ impl Selection {
 }
 
 impl Pattern {
-    /// The flows among `vms` VMs, in the order of their sources. `random` draws the peers of [`Pattern::Random`].
+    /// How many flows there are among `vms` VMs, without making a list of them.
     ///
     /// # Errors
     /// When a VM is named that does not exist, or there are too few for the pattern.
-    pub fn flows(
-        self,
-        vms: u32,
-        random: &mut fastrand::Rng,
-    ) -> Result<Vec<(VmId, Target)>, PatternError> {
-        let to_vm = |source: u32, target: u32| (VmId(source), Target::Vm(VmId(target)));
-        let others = |source: u32, targets: std::ops::RangeInclusive<u32>| {
-            targets
-                .filter(move |&target| target != source)
-                .map(move |target| to_vm(source, target))
-        };
+    pub fn count(self, vms: u32) -> Result<u64, PatternError> {
         if vms < 2 && !matches!(self, Pattern::To(..)) {
             self.check_names(vms)?;
             return Err(error(
                 "there is one VM, and it can't ping itself; allowed is --vms 2 or more",
             ));
         }
+        let all = u64::from(vms);
+        let number = |of: &RangeInclusive<u32>| u64::from(of.end() - of.start()) + 1;
         Ok(match self {
-            Pattern::To(sources, address) => sources
-                .range(vms)?
-                .map(|vm| (VmId(vm), Target::Address(address)))
-                .collect(),
+            Pattern::To(sources, _) => number(&sources.range(vms)?),
             Pattern::Between(sources, targets) => {
                 let (from, to) = (sources.range(vms)?, targets.range(vms)?);
-                let is_mesh = sources == Selection::All && targets == Selection::All;
-                let flows: Vec<_> = if from.clone().count() == to.clone().count() && !is_mesh {
-                    from.clone()
-                        .zip(to)
-                        .filter(|(a, b)| a != b)
-                        .map(|(a, b)| to_vm(a, b))
-                        .collect()
-                } else {
-                    from.clone()
-                        .flat_map(|source| others(source, to.clone()))
-                        .collect()
+                let same =
+                    (*from.end().min(to.end()) as i64) - (*from.start().max(to.start()) as i64);
+                let flows = match self.is_one_to_one(&from, &to) {
+                    true if from == to => 0,
+                    true => number(&from),
+                    false => number(&from) * number(&to) - (same + 1).max(0) as u64,
                 };
-                if flows.is_empty() {
+                if flows == 0 {
                     let vm = VmId(*from.start());
                     return Err(error(format!(
                         "{vm} can't ping itself; allowed is another VM or an address"
@@ -199,32 +187,66 @@ impl Pattern {
                 }
                 flows
             }
-            Pattern::Mesh => (0..vms)
-                .flat_map(|source| others(source, 0..=vms - 1))
-                .collect(),
-            Pattern::Ring => (0..vms)
-                .map(|source| to_vm(source, (source + 1) % vms))
-                .collect(),
-            Pattern::Pairs => (0..vms / 2).map(|i| to_vm(2 * i, 2 * i + 1)).collect(),
+            Pattern::Mesh => all * (all - 1),
+            Pattern::Ring => all,
+            Pattern::Pairs => all / 2,
             Pattern::Random(peers) if peers >= vms => {
                 return Err(error(format!(
                     "random:{peers}: each VM has {} others; allowed is 1 to {0}",
                     vms - 1
                 )));
             }
-            Pattern::Random(peers) => {
-                let mut flows = Vec::with_capacity(vms as usize * peers as usize);
-                for source in 0..vms {
-                    // A peer drawn from the others: those above the source are one further on.
-                    let drawn = random.choose_multiple(0..vms - 1, peers as usize);
-                    flows.extend(
-                        drawn
-                            .into_iter()
-                            .map(|i| to_vm(source, i + u32::from(i >= source))),
-                    );
-                }
-                flows
+            Pattern::Random(peers) => all * u64::from(peers),
+        })
+    }
+
+    /// Whether each source pings one target: as many of the one as of the other, unless all ping all.
+    fn is_one_to_one(self, from: &RangeInclusive<u32>, to: &RangeInclusive<u32>) -> bool {
+        let is_mesh = self == Pattern::Between(Selection::All, Selection::All);
+        from.end() - from.start() == to.end() - to.start() && !is_mesh
+    }
+
+    /// The flows among `vms` VMs, in the order of their sources, one by one. `random` draws the peers of
+    /// [`Pattern::Random`].
+    ///
+    /// # Errors
+    /// When a VM is named that does not exist, or there are too few for the pattern.
+    pub fn flows(
+        self,
+        vms: u32,
+        mut random: fastrand::Rng,
+    ) -> Result<Box<dyn Iterator<Item = (VmId, Target)>>, PatternError> {
+        self.count(vms)?;
+        let to_vm = |source: u32, target: u32| (VmId(source), Target::Vm(VmId(target)));
+        let others = move |source: u32, targets: RangeInclusive<u32>| {
+            targets
+                .filter(move |&target| target != source)
+                .map(move |target| to_vm(source, target))
+        };
+        Ok(match self {
+            Pattern::To(sources, address) => {
+                let sources = sources.range(vms)?;
+                Box::new(sources.map(move |vm| (VmId(vm), Target::Address(address))))
             }
+            Pattern::Between(sources, targets) => {
+                let (from, to) = (sources.range(vms)?, targets.range(vms)?);
+                match self.is_one_to_one(&from, &to) {
+                    true => Box::new(from.zip(to).map(move |(a, b)| to_vm(a, b))),
+                    false => Box::new(from.flat_map(move |source| others(source, to.clone()))),
+                }
+            }
+            Pattern::Mesh => Box::new((0..vms).flat_map(move |source| others(source, 0..=vms - 1))),
+            Pattern::Ring => {
+                Box::new((0..vms).map(move |source| to_vm(source, (source + 1) % vms)))
+            }
+            Pattern::Pairs => Box::new((0..vms / 2).map(move |i| to_vm(2 * i, 2 * i + 1))),
+            Pattern::Random(peers) => Box::new((0..vms).flat_map(move |source| {
+                // A peer drawn from the others: those above the source are one further on.
+                let drawn = draw(vms - 1, peers, &mut random);
+                drawn
+                    .into_iter()
+                    .map(move |i| to_vm(source, i + u32::from(i >= source)))
+            })),
         })
     }
 
@@ -238,6 +260,24 @@ impl Pattern {
     }
 }
 
+/// Draws `number` different ones of the numbers below `bound`, in time proportional to `number` (R. Floyd: Bentley,
+/// "Programming Pearls: A sample of brilliance", CACM 30 (9), 1987).
+fn draw(bound: u32, number: u32, random: &mut fastrand::Rng) -> Vec<u32> {
+    let mut is_drawn = FxHashSet::default();
+    let last = bound.saturating_sub(number)..bound;
+    last.map(|last| {
+        let one = random.u32(0..=last);
+        match is_drawn.insert(one) {
+            true => one,
+            false => {
+                is_drawn.insert(last);
+                last
+            }
+        }
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,12 +285,13 @@ mod tests {
     fn flows(pattern: &str, vms: u32) -> Result<Vec<(u32, String)>, String> {
         let pattern: Pattern = pattern.parse().map_err(|e: PatternError| e.to_string())?;
         let flows = pattern
-            .flows(vms, &mut fastrand::Rng::with_seed(1))
+            .flows(vms, fastrand::Rng::with_seed(1))
             .map_err(|e| e.to_string())?;
-        Ok(flows
-            .into_iter()
+        let flows: Vec<_> = flows
             .map(|(source, target)| (source.0, target.to_string()))
-            .collect())
+            .collect();
+        assert_eq!(pattern.count(vms), Ok(flows.len() as u64), "{pattern:?}");
+        Ok(flows)
     }
 
     fn text(pattern: &str, vms: u32) -> String {
@@ -270,6 +311,11 @@ mod tests {
             ("all:vm0", 4, "1>0 2>0 3>0"),
             ("vm[0-1]:vm[2-3]", 4, "0>2 1>3"),
             ("vm[0-1]:vm[1-3]", 4, "0>1 0>2 0>3 1>2 1>3"),
+            (
+                "vm[0-3]:vm[2-4]",
+                5,
+                "0>2 0>3 0>4 1>2 1>3 1>4 2>3 2>4 3>2 3>4",
+            ),
             ("mesh", 3, "0>1 0>2 1>0 1>2 2>0 2>1"),
             ("all:all", 3, "0>1 0>2 1>0 1>2 2>0 2>1"),
             ("ring", 3, "0>1 1>2 2>0"),
@@ -293,6 +339,22 @@ mod tests {
             assert_eq!(distinct.len(), drawn.len());
             assert!(drawn.iter().all(|(s, t)| format!("vm{s}") != *t));
             assert_eq!(drawn, flows(&pattern, vms).unwrap());
+        }
+    }
+
+    #[test]
+    fn flows_are_counted_without_being_listed() {
+        for (pattern, vms, flows) in [
+            ("mesh", 65_000, 65_000 * 64_999),
+            ("random:65532", 65_533, 65_533 * 65_532),
+            ("all:vm0", 1_000_000, 999_999),
+            ("vm[0-9]:vm[5-99999]", 100_000, 10 * 99_995 - 5),
+            ("pairs", 4_000_001, 2_000_000),
+        ] {
+            let parsed: Pattern = pattern.parse().unwrap();
+            assert_eq!(parsed.count(vms), Ok(flows), "{pattern}");
+            let first = parsed.flows(vms, fastrand::Rng::with_seed(1)).unwrap();
+            assert_eq!(first.take(3).count(), 3, "{pattern}");
         }
     }
 

@@ -6,7 +6,19 @@
 /// each CPU counts for itself (`mm_counter` in `include/linux/mm.h`).
 pub fn resident_bytes() -> Option<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    kilobytes(&rollup, "Rss:")
+}
+
+/// Bytes of memory that programs can still have without others being swapped out (`MemAvailable`, `proc_meminfo(5)`).
+/// `None` where the kernel does not tell.
+pub fn available_bytes() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(&told, "MemAvailable:")
+}
+
+/// What the line that begins with `name` says, in bytes.
+fn kilobytes(told: &str, name: &str) -> Option<u64> {
+    let line = told.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }

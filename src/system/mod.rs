@@ -49,7 +49,7 @@ pub use link::{Link, LinkKind};
 pub use links::{BridgePlan, LinkChange};
 pub use machine::{Machine, machine};
 pub use mark::{Mark, Owner, Presence};
-pub use memory::{MemoryUse, memory_use, resident_bytes};
+pub use memory::{MemoryUse, available_bytes, memory_use, resident_bytes};
 pub use names::{validate_interface_name, validate_namespace_name};
 pub use namespace::Namespace;
 pub use netlink::Netlink;

@@ -65,6 +65,17 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ),
     ("--mtu 67", &["mtu", "67"], "68"),
     ("--mtu 70000", &["mtu", "70000"], ""),
+    (
+        "--vms 65000 --ping mesh",
+        &["65000", "4224935000"],
+        "GB that are free",
+    ),
+    (
+        "--vms 65533 --ping random:65532 --dry-run",
+        &["65533", "4294508556"],
+        "GB that are free",
+    ),
+    ("--vms 2M --dry-run", &["2000000"], "1048576"),
     // Durations.
     ("--ping vm0:vm1 --interval 10", &["interval", "10"], "10ms"),
     ("--ping vm0:vm1 --interval=-1ms", &["interval", "-1ms"], ""),
@@ -92,6 +103,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("--subnet fd77::/64", &["fd77::/64"], ""),
     ("--subnet 224.0.0.0/16", &["224.0.0.0/16"], ""),
     ("--subnet 127.0.0.0/16", &["127.0.0.0/16"], ""),
+    ("--subnet 0.0.0.0/8", &["0.0.0.0/8"], "10.77.0.0/16"),
     ("--host-addr garbage", &["host-addr", "garbage"], "/"),
     ("--host-addr 10.77.0.1", &["host-addr", "10.77.0.1"], "/"),
     ("--host-addr 10.77.0.2/16", &["10.77.0.2", "vm0"], ""),
@@ -197,5 +209,35 @@ fn wrong_arguments_are_named_in_one_line_and_nothing_is_touched() {
         complaints.len(),
         WRONG.len(),
         complaints.join("\n")
+    );
+}
+
+#[test]
+fn words_that_are_no_text_are_refused_in_one_line() {
+    let lab = Lab::new();
+    for word in ["--vms=", "--ping=vm0:", "--report=/tmp/", "--", "-", ""] {
+        let script = format!("exec {TAP_REACTOR} --netns host \"$(printf '%s\\377' '{word}')\"");
+        let run = lab.run(&["bash", "-c", &script]).expect_status(2);
+        assert_eq!(run.stderr.lines().count(), 1, "{word}: {}", run.stderr);
+        assert!(
+            run.stderr.contains("expected text in UTF-8"),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
+#[test]
+fn a_dry_run_of_many_flows_takes_little_memory() {
+    let lab = Lab::new();
+    let arguments = "--fabric sim --vms 1200 --ping mesh --count 3 --dry-run";
+    // A list of them would be 58 MB, and has to grow.
+    let command = format!("prlimit --data=80000000 {TAP_REACTOR} {arguments}");
+    let command: Vec<_> = command.split_whitespace().collect();
+    let run = lab.run(&command).expect_status(0);
+    assert!(
+        run.stdout.contains("in all: 1438800 flows, 4316400 pings"),
+        "{}",
+        run.stdout
     );
 }

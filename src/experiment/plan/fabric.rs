@@ -103,7 +103,7 @@ pub(super) fn frames(settings: &Settings, name: &str) -> Result<Option<u32>, Set
     let Some(setting) = settings.get(name) else {
         return Ok(None);
     };
-    match setting.value(allowed)? {
+    match setting.number(allowed)? {
         0 => Err(setting.error(format_args!("allowed is {allowed}"))),
         frames => Ok(Some(frames)),
     }
@@ -117,7 +117,7 @@ pub(super) fn ports_per_bridge(settings: &Settings, vms: u32) -> Result<u32, Set
             Err(error) => Err(SettingError::new(format_args!("vms: {error}"))),
         };
     };
-    let ports = setting.value("a number of VMs, 1 to 1023")?;
+    let ports = setting.number("a number of VMs, 1 to 1023")?;
     Topology::new(vms, ports).map_err(|error| setting.error(error))?;
     Ok(ports)
 }

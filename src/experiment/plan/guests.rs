@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::{first_host, is_host_of};
+use super::addresses::is_host_of;
+use super::first_host;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{GuestPlan, Ipv6Plan, VmPlan};
 use crate::hypervisor::ADDRESS_WAIT;
@@ -65,7 +66,7 @@ fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {
     let number = |name: &str, default: u8, allowed: std::ops::RangeInclusive<u8>| {
         let words = format!("{} to {}", allowed.start(), allowed.end());
         settings.get(name).map_or(Ok(default), |setting| {
-            let value = setting.value(&words)?;
+            let value = setting.number(&words)?;
             if allowed.contains(&value) {
                 Ok(value)
             } else {

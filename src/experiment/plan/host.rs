@@ -2,7 +2,8 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{first_host, is_host_of};
+use super::addresses::is_host_of;
+use super::first_host;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, VmPlan};
 use crate::system::LabConfig;

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
+use super::addresses::{is_host6, is_of_hosts6};
 use crate::experiment::settings::{Origin, Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, Scenario};
 use crate::vm::VmId;
@@ -68,8 +69,7 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv6Net, SettingError> {
             subnet.trunc()
         )));
     }
-    let network = subnet.network();
-    if network.is_multicast() || network.is_unicast_link_local() || network.octets()[0] == 0 {
+    if !is_of_hosts6(subnet) {
         let why = format_args!("allowed is a network of hosts, such as {DEFAULT_SUBNET}");
         return Err(setting.error(why));
     }
@@ -97,7 +97,7 @@ impl Ipv6Plan {
 
     /// Why VMs can't ping `address`; nothing if they can.
     pub(super) fn check_reachable(&self, address: Ipv6Addr) -> Result<(), String> {
-        if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
+        if !is_host6(address) {
             return Err(format!("{address} is not the address of one host"));
         }
         let is_near = self.subnet.contains(&address) || address.is_unicast_link_local();

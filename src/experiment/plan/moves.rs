@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Setting, SettingError, Settings, World};
 use crate::hypervisor::{Change, Move};
 use crate::load::Selection;
+use crate::number::whole_number;
 use crate::system::Switching;
 use crate::vm::VmId;
 
@@ -116,16 +117,16 @@ fn order<'a>(
         },
         None => (Some(text), None),
     };
-    let rate = rate.map(|rate| match rate.trim().parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= MAX_RATE => Ok(rate),
-        _ => Err(setting.error(ALLOWED)),
+    let rate = rate.map(|rate| {
+        let rate = setting.rate(rate, "VMs", MAX_RATE);
+        rate.map_err(|_| setting.error(ALLOWED))
     });
     let who = match who.map(str::trim) {
         None => Who::AsManyAsFit,
-        Some(who) => match who.parse() {
-            Ok(0) => return Err(setting.error(ALLOWED)),
-            Ok(number) => Who::Some(number),
-            Err(_) => {
+        Some(who) => match whole_number(who).map(u32::try_from) {
+            Some(Ok(0) | Err(_)) => return Err(setting.error(ALLOWED)),
+            Some(Ok(number)) => Who::Some(number),
+            None => {
                 let (first, last) = these(setting, who, world)?;
                 Who::These(first, last)
             }

@@ -21,6 +21,7 @@ const MAX_STEPS: u32 = 100;
 /// Flows, phases, and for how long to serve if there are none.
 type Plan = (Vec<FlowPlan>, Vec<Phase>, Option<Duration>);
 
+/// Plans the phases. Of the flows, whose numbers are in the phases, lists the first, [`World::most_flows`] at most.
 pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, SettingError> {
     let defaults = &scenario.settings;
     let each: Vec<Settings> = if scenario.phases.is_empty() {
@@ -33,16 +34,14 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
             .collect()
     };
     let mut moves = super::moves::moves(&each, world)?.into_iter();
-    let mut flows = Vec::new();
+    let mut flows = Flows::default();
     let mut phases: Vec<Phase> = Vec::new();
-    let mut last: Option<(Vec<FlowPlan>, Range<u32>)> = None;
     for (i, settings) in each.iter().enumerate() {
-        let planned = phase_flows(settings, world)?;
         let duration = settings
             .get("duration")
             .map(Setting::duration)
             .transpose()?;
-        if planned.is_empty() {
+        if settings.all("ping").is_empty() {
             if scenario.phases.is_empty() {
                 check_unused(settings, world)?;
                 return Ok((Vec::new(), Vec::new(), duration));
@@ -54,16 +53,7 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
                 "phase {name}: no ping; allowed is one pattern or more"
             )));
         }
-        // The same flows again keep their sessions, sequence numbers and figures.
-        let range = match &last {
-            Some((same, range)) if *same == planned => range.clone(),
-            _ => {
-                let first = flows.len() as u32;
-                flows.extend_from_slice(&planned);
-                first..flows.len() as u32
-            }
-        };
-        last = Some((planned, range.clone()));
+        let range = flows.of_phase(settings, world, phases.len())?;
         let is_last = i + 1 == each.len();
         add_phases(
             &mut phases,
@@ -79,16 +69,69 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
             phase.moves = moves;
         }
     }
-    Ok((flows, phases, None))
+    world.check_size(flows.number, phases.len())?;
+    Ok((flows.listed, phases, None))
 }
 
-fn phase_flows(settings: &Settings, world: &World<'_>) -> Result<Vec<FlowPlan>, SettingError> {
-    let mut flows = Vec::new();
-    for setting in settings.all("ping") {
+/// The flows of the phases so far.
+#[derive(Default)]
+struct Flows<'a> {
+    /// The first of them.
+    listed: Vec<FlowPlan>,
+    /// How many there are.
+    number: u64,
+    last: Range<u32>,
+    /// What the last phase says of its flows.
+    words: Vec<&'a str>,
+}
+
+impl<'a> Flows<'a> {
+    /// The numbers of the next phase's flows. The same flows again keep their sessions, sequence numbers and figures.
+    fn of_phase(
+        &mut self,
+        settings: &'a Settings,
+        world: &World<'_>,
+        phases: usize,
+    ) -> Result<Range<u32>, SettingError> {
+        let patterns = settings.all("ping");
+        let others = ["size", "over-ipv6"].map(|name| settings.get(name));
+        let text = |setting: Option<&'a Setting>| setting.map_or("", |s| s.text.as_str());
+        let words = patterns.iter().map(Some).chain(others).map(text);
+        let words: Vec<_> = words.collect();
+        if self.words == words {
+            return Ok(self.last.clone());
+        }
+        let mut number = 0u64;
+        for setting in patterns {
+            number = number.saturating_add(world.count(setting)?);
+        }
+        let end = self.number.saturating_add(number);
+        world.check_size(end, phases + 1)?;
         let over_ipv6 = settings.switch("over-ipv6")?;
-        flows.extend(world.flows(setting, settings.get("size"), over_ipv6)?);
+        let is_listed = self.listed.len() as u64 == self.number;
+        let room = match is_listed {
+            true => world.most_flows.saturating_sub(self.listed.len()),
+            false => 0,
+        };
+        let mut planned = Vec::new();
+        for setting in patterns {
+            let most = room.saturating_sub(planned.len());
+            planned.extend(world.flows(setting, settings.get("size"), over_ipv6, most)?);
+        }
+        let last = self.last.start as usize..self.last.end as usize;
+        self.words = words;
+        if !planned.is_empty() && self.listed.get(last) == Some(&planned) {
+            return Ok(self.last.clone());
+        }
+        // The size was checked: 32 bits are enough.
+        self.last = self.number as u32..end as u32;
+        self.number = end;
+        match self.listed.is_empty() {
+            true => self.listed = planned,
+            false => self.listed.append(&mut planned),
+        }
+        Ok(self.last.clone())
     }
-    Ok(flows)
 }
 
 /// Adds one phase, and before it a warm-up, or a step for each step of a ramp.
@@ -210,7 +253,7 @@ fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
     };
     Ok(match setting.name {
         "rate" => Sending::Steady(Pacing::Rate(rate(setting, &setting.text)?)),
-        "window" => match setting.value::<u32>(&format!("1 to {MAX_OUTSTANDING}"))? {
+        "window" => match setting.number::<u32>(&format!("1 to {MAX_OUTSTANDING}"))? {
             window if window == 0 || window as usize > MAX_OUTSTANDING => {
                 return Err(setting.error(format_args!("allowed is 1 to {MAX_OUTSTANDING}")));
             }
@@ -222,12 +265,7 @@ fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
 }
 
 fn rate(setting: &Setting, text: &str) -> Result<f64, SettingError> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= MAX_RATE => Ok(rate),
-        _ => Err(setting.error(format_args!(
-            "allowed are pings per second, above 0 and up to {MAX_RATE}"
-        ))),
-    }
+    setting.rate(text, "pings", MAX_RATE)
 }
 
 fn ramp(setting: &Setting) -> Result<Vec<f64>, SettingError> {
@@ -300,7 +338,7 @@ fn count(settings: &Settings) -> Result<Option<u64>, SettingError> {
     let Some(setting) = settings.get("count") else {
         return Ok(None);
     };
-    match setting.value(allowed)? {
+    match setting.number(allowed)? {
         0 => Err(setting.error(format_args!("allowed is {allowed}"))),
         count => Ok(Some(count)),
     }

@@ -255,7 +255,7 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ),
         (
             "--spin soon",
-            "--spin soon: expected number at 0; allowed are always, and times such as 50us",
+            "--spin soon: expected number at 0; allowed are times such as 200us, 10ms, 2s, or always",
         ),
         (
             "--fabric sim --spin always",
@@ -450,13 +450,143 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "allowed are times such as",
         ),
         ("--seed -1", "--seed -1: allowed is a whole number"),
-        ("--static-neighbours maybe", "allowed is true or false"),
+        // Times and rates that nobody means, and that nothing could count.
+        (
+            "--timeout 584y",
+            "--timeout 584y: expected no more than 100years",
+        ),
+        (
+            "--duration 18446744073709551615s",
+            "expected no more than 100years",
+        ),
+        (
+            "--ping vm0:vm1 --rate 1e-20",
+            "--rate 1e-20: allowed are pings per second",
+        ),
+        (
+            "--ping vm0:vm1 --rate 1e308",
+            "--rate 1e308: allowed are pings per second",
+        ),
+        ("--ping vm0:vm1 --rate inf", "allowed are pings per second"),
+        ("--ping vm0:vm1 --count 1.5", "allowed is a whole number"),
+        ("--ping vm0:vm1 --size 1G", "with an MTU of 1500 allowed is"),
+        // Addresses that nobody has.
+        (
+            "--subnet 0.0.0.0/16",
+            "--subnet 0.0.0.0/16: allowed is a network of hosts",
+        ),
+        ("--subnet 64.0.0.0/2", "allowed is a network of hosts"),
+        ("--subnet 127.1.0.0/16", "allowed is a network of hosts"),
+        ("--subnet 240.0.0.0/16", "allowed is a network of hosts"),
+        (
+            "--subnet6 ::/64 --ipv6",
+            "--subnet6 ::/64: allowed is a network of hosts",
+        ),
+        ("--subnet6 fe80::/64", "allowed is a network of hosts"),
+        (
+            "--gateway 10.77.0.1 --ping vm0:0.1.2.3",
+            "0.1.2.3 is not a host of",
+        ),
+        (
+            "--gateway 10.77.0.1 --ping vm0:240.0.0.1",
+            "240.0.0.1 is not a host of",
+        ),
+        (
+            "--dhcp --ping vm0:0.1.2.3",
+            "0.1.2.3 can't be the address of a host",
+        ),
+        (
+            "--slaac --ping vm0:::ffff:10.0.0.1",
+            "is not the address of one host",
+        ),
+        // More than there is room for.
+        (
+            "--vms 2M --subnet 10.0.0.0/8",
+            "vms: 2000000; expected no more than 1048576",
+        ),
+        (
+            "--vms 65000 --ping mesh",
+            "65000 VMs with 4224935000 flows take ",
+        ),
     ];
     for (line, expected) in cases {
         let error = flags(line).expect_err(line);
         assert!(error.contains(expected), "{line}: {error}");
         assert_eq!(error.lines().count(), 1, "{line}: {error}");
     }
+}
+
+#[test]
+fn numbers_are_read_as_people_write_them() {
+    let run = "--vms 1_0 --ping random:0.002k --count 10k --size 1k --mtu 9_000 --seed 1M --txqueuelen 2k";
+    let run = flags(run).unwrap();
+    assert_eq!((run.vms.len(), run.flows.len()), (10, 20));
+    assert_eq!(run.planned_pings(), Some(200_000));
+    assert_eq!(run.flows[0].payload_length, 1_000);
+    assert_eq!(
+        (run.lab.mtu, run.seed, run.lab.tx_queue_length),
+        (9_000, 1_000_000, Some(2_000))
+    );
+    for (rate, expected) in [("10k", 1e4), ("1.5M", 1.5e6), ("1_000", 1e3), ("2e3", 2e3)] {
+        let run = flags(&format!("--ping vm0:vm1 --rate {rate}")).expect(rate);
+        assert_eq!(run.phases[0].load.pacing, Pacing::Rate(expected), "{rate}");
+    }
+    let ramp = flags("--ping vm0:vm1 --ramp 1k:2k:3 --duration 3s").unwrap();
+    assert_eq!(ramp.phases[1].load.pacing, Pacing::Rate(1_500.0));
+}
+
+#[test]
+fn text_that_would_do_something_to_a_terminal_is_refused_but_in_commands() {
+    let phase = "ping = \"vm0:vm1\"\ncount = 1\n";
+    for (text, told) in [
+        (
+            format!("[[phase]]\nname = \"\\u001b[2J\"\n{phase}"),
+            "lab.toml, line 2: name = \\u{1b}[2J: expected text without control characters",
+        ),
+        (
+            format!("[[phase]]\nname = \"a\\nb\"\n{phase}"),
+            "lab.toml, line 2: name = a\\nb: expected",
+        ),
+        (
+            "[[group]]\nname = \"\\u009b1m\"\n".to_owned(),
+            "lab.toml, line 2: name = \\u{9b}1m: expected",
+        ),
+        (
+            "name = \"a\\tb\"\n".to_owned(),
+            "lab.toml, line 1: name = a\\tb: expected",
+        ),
+    ] {
+        let error = file(&text).expect_err(&text);
+        assert!(error.starts_with(told), "{error}");
+    }
+    assert!(file("fabric = \"none\"\nhook = \"one\\ntwo\"\n").is_ok());
+}
+
+#[test]
+fn a_draft_counts_all_flows_and_lists_the_first() {
+    let draft = |vms: u32, phases: usize| {
+        let mut scenario = Scenario::default();
+        scenario.settings.add_flag("vms", vms);
+        scenario.settings.add_flag("ping", "mesh");
+        scenario.settings.add_flag("count", 2);
+        scenario.phases = vec![Settings::default(); phases];
+        plan_flows(&scenario, TOLD_FLOWS, None).unwrap()
+    };
+    let large = draft(1_500, 0);
+    assert_eq!(large.flow_count(), 1_500 * 1_499);
+    assert_eq!(large.flows.len(), TOLD_FLOWS);
+    let told = super::super::describe(&large);
+    for words in [
+        "the run: 2248500 flows, ",
+        " 4497000 pings",
+        "… and 2248490 more flows",
+        "neighbours: how they are found is decided by all flows, of which a dry run looks at 500000",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let small = draft(10, 8_000);
+    assert_eq!((small.flow_count(), small.flows.len()), (90, 90));
+    assert_eq!(small.phases.len(), 8_000);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The VMs: how many, in which groups, and at which addresses.
 
-use std::collections::HashMap;
+use std::fmt::Display;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::is_host_of;
+use super::addresses::is_host_of;
+use super::size::MOST_VMS;
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{AddressPlan, VmPlan};
@@ -21,7 +22,7 @@ pub(super) struct Group<'a> {
 }
 
 pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
-    let number = |setting: &Setting| match setting.value::<u32>("a number of VMs") {
+    let number = |setting: &Setting| match setting.number::<u32>("a number of VMs") {
         Ok(0) => Err(setting.error(format_args!("allowed is 1 or more"))),
         other => other,
     };
@@ -71,8 +72,10 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
 /// How many VMs the groups have together.
 pub(super) fn check_number(groups: &[Group<'_>]) -> Result<u32, SettingError> {
     let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
-    u32::try_from(vms)
-        .map_err(|_| SettingError::new(format_args!("vms: {vms} are more than 32 bits can count")))
+    let number = u32::try_from(vms).ok().filter(|vms| *vms <= MOST_VMS);
+    number.ok_or_else(|| {
+        SettingError::new(format_args!("vms: {vms}; expected no more than {MOST_VMS}"))
+    })
 }
 
 pub(super) fn vms(
@@ -163,21 +166,24 @@ fn unicast(setting: &Setting, mac: &str) -> Result<MacAddr, SettingError> {
     Ok(mac)
 }
 
+/// Makes sure that no two VMs have the same address of either kind.
 fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
-    let mut macs = HashMap::new();
-    let mut addresses = HashMap::new();
-    for (i, vm) in vms.iter().enumerate() {
-        let same_mac = macs
-            .insert(vm.mac, i)
-            .map(|other| (other, vm.mac.to_string()));
-        let same_address = addresses
-            .insert(vm.address, i)
-            .map(|other| (other, vm.address.to_string()));
-        if let Some((other, what)) = same_address.or(same_mac) {
-            return Err(SettingError::new(format_args!(
-                "mac and address: vm{other} and vm{i} both have {what}; allowed is a different one for each"
-            )));
-        }
+    check_each(vms, |vm| vm.address)?;
+    check_each(vms, |vm| vm.mac)
+}
+
+fn check_each<A: Ord + Display>(
+    vms: &[VmPlan],
+    address: impl Fn(&VmPlan) -> A,
+) -> Result<(), SettingError> {
+    let mut all: Vec<_> = (0u32..).zip(vms).map(|(i, vm)| (address(vm), i)).collect();
+    // Quick where they are in order already, as they are unless somebody said otherwise.
+    all.sort();
+    let same = all.windows(2).find(|two| two[0].0 == two[1].0);
+    match same {
+        Some([(what, one), (_, other)]) => Err(SettingError::new(format_args!(
+            "mac and address: vm{one} and vm{other} both have {what}; allowed is a different one for each"
+        ))),
+        _ => Ok(()),
     }
-    Ok(())
 }

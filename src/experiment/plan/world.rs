@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
+use super::addresses::{is_host, is_host_of};
+use super::size::Size;
 use super::vms::Group;
-use super::{is_host, is_host_of};
 use crate::experiment::settings::{Setting, SettingError};
 use crate::experiment::{FlowPlan, GuestPlan, IpVersion, VmPlan};
 use crate::load::{Pattern, Target};
@@ -28,16 +29,27 @@ pub(super) struct World<'a> {
     pub(super) groups: &'a [Group<'a>],
     pub(super) vms: &'a [VmPlan],
     pub(super) seed: u64,
+    pub(super) are_simulated: bool,
+    /// Flows that are listed; all are counted.
+    pub(super) most_flows: usize,
+    /// Bytes of memory that are free, if that is known.
+    pub(super) free_memory: Option<u64>,
 }
 
 impl World<'_> {
-    /// The flows of one pattern, whose sides may be names of groups.
-    pub(super) fn flows(
-        &self,
-        setting: &Setting,
-        size: Option<&Setting>,
-        over_ipv6: bool,
-    ) -> Result<Vec<FlowPlan>, SettingError> {
+    /// Makes sure that so many flows and phases have room.
+    pub(super) fn check_size(&self, flows: u64, phases: usize) -> Result<(), SettingError> {
+        let size = Size {
+            vms: self.vms.len() as u64,
+            are_simulated: self.are_simulated,
+            flows,
+            phases: phases as u64,
+        };
+        size.check(self.free_memory)
+    }
+
+    /// The pattern, whose sides may be names of groups.
+    fn pattern(&self, setting: &Setting) -> Result<Pattern, SettingError> {
         let side = |side: &str| {
             let group = self.groups.iter().find(|group| group.name == Some(side));
             group.map_or_else(
@@ -49,20 +61,43 @@ impl World<'_> {
             Some((source, target)) => format!("{}:{}", side(source), side(target)),
             None => setting.text.clone(),
         };
-        let pattern: Pattern = text.parse().map_err(|error| setting.error(error))?;
-        let mut random = fastrand::Rng::with_seed(self.seed);
+        text.parse().map_err(|error| setting.error(error))
+    }
+
+    /// How many flows the pattern has.
+    pub(super) fn count(&self, setting: &Setting) -> Result<u64, SettingError> {
+        let count = self.pattern(setting)?.count(self.vms.len() as u32);
+        count.map_err(|error| setting.error(error))
+    }
+
+    /// The first flows of one pattern, `most` at most.
+    pub(super) fn flows(
+        &self,
+        setting: &Setting,
+        size: Option<&Setting>,
+        over_ipv6: bool,
+        most: usize,
+    ) -> Result<Vec<FlowPlan>, SettingError> {
+        let random = fastrand::Rng::with_seed(self.seed);
         let vms = self.vms.len() as u32;
-        let flows = pattern
-            .flows(vms, &mut random)
+        let flows = self
+            .pattern(setting)?
+            .flows(vms, random)
             .map_err(|error| setting.error(error))?;
-        let mut planned = Vec::with_capacity(flows.len());
-        for (source, target) in flows {
-            let version = match target {
+        let mut planned = Vec::new();
+        // Patterns to an address are to the same one each time.
+        let mut last: Option<(Target, Target)> = None;
+        for (source, named) in flows.take(most) {
+            let version = match named {
                 Target::Vm(_) if over_ipv6 => IpVersion::V6,
                 Target::Address(IpAddr::V6(_)) => IpVersion::V6,
                 Target::Vm(_) | Target::Address(IpAddr::V4(_)) => IpVersion::V4,
             };
-            let target = self.reachable(target).map_err(|why| setting.error(why))?;
+            let target = match last {
+                Some((same, target)) if same == named => target,
+                _ => self.reachable(named).map_err(|why| setting.error(why))?,
+            };
+            last = Some((named, target));
             if target == Target::Vm(source) {
                 let why =
                     format_args!("{source} can't ping itself; allowed is another VM or address");
@@ -130,15 +165,12 @@ impl World<'_> {
         size: Option<&Setting>,
         version: IpVersion,
     ) -> Result<usize, SettingError> {
-        let group = self
-            .groups
-            .iter()
-            .rev()
-            .find(|group| group.first <= source.0);
+        let next = self.groups.partition_point(|group| group.first <= source.0);
+        let group = next.checked_sub(1).and_then(|last| self.groups.get(last));
         let Some(setting) = size.or_else(|| group?.settings.get("size")) else {
             return self.fits(DEFAULT_SIZE, None, version);
         };
-        self.fits(setting.value("a number of bytes")?, Some(setting), version)
+        self.fits(setting.number("a number of bytes")?, Some(setting), version)
     }
 
     fn fits(

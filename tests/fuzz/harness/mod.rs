@@ -7,7 +7,7 @@ mod vm;
 #[allow(unused_imports)] // Each target uses one.
 pub use vm::vm;
 
-use tap_reactor::experiment::{Scenario, describe, plan};
+use tap_reactor::experiment::{Scenario, describe, draft};
 use tap_reactor::wire::{
     Describe, EthernetFrame, IcmpMessage, LARGEST_FRAME, Payload, TcpSegment, UdpDatagram, Vlan,
     VlanId, check_options, take_off,
@@ -75,11 +75,14 @@ pub fn scenario(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    match Scenario::parse("fuzz.toml", text).and_then(|scenario| plan(&scenario)) {
+    match Scenario::parse("fuzz.toml", text).and_then(|scenario| draft(&scenario)) {
         Ok(experiment) => assert!(!describe(&experiment).is_empty()),
         Err(error) => {
             let error = error.to_string();
-            assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
+            assert!(
+                !error.is_empty() && !error.contains(char::is_control),
+                "{error:?}"
+            );
         }
     }
 }
