@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 
+use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
     Report, SCHEMA, SecondReport, Verdict,
 };
-use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Work};
+use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
 /// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
@@ -29,6 +30,8 @@ pub struct Context<'a> {
     pub interrupted: bool,
     /// Who the flow with that index is. Asked only for flows that are told one by one.
     pub flows: &'a dyn Fn(usize) -> Option<FlowName>,
+    /// The phases that were planned, each with its name and whether it counts; none of a run that is not divided.
+    pub phases: &'a [(String, bool)],
     /// What was planned.
     pub plan: Option<&'a PlanReport>,
     /// On which machine it ran.
@@ -47,6 +50,7 @@ impl Default for Context<'_> {
             setup_ns: 0,
             interrupted: false,
             flows: &|_| None,
+            phases: &[],
             plan: None,
             machine: None,
             fabric: None,
@@ -105,7 +109,7 @@ impl Report {
             errors: recorder.errors().clone(),
             addresses: recorder.addresses().clone(),
             pauses: *recorder.pauses(),
-            phases: phases(recorder),
+            phases: phases(recorder, context.phases),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
             flow_count: recorder.flows().len() as u64,
             flows_whole: recorder
@@ -124,12 +128,26 @@ impl Report {
     }
 }
 
-/// The phases of a run that was divided: one phase without a name is none.
-fn phases(recorder: &Recorder) -> Vec<PhaseReport> {
-    match recorder.phases() {
-        [phase] if phase.name().is_empty() => Vec::new(),
-        phases => phases.iter().map(PhaseReport::new).collect(),
+/// The phases of a run that was divided, those of `planned` included that it did not come to. One phase without a name is
+/// none.
+fn phases(recorder: &Recorder, planned: &[(String, bool)]) -> Vec<PhaseReport> {
+    if let ([phase], [] | [_]) = (recorder.phases(), planned)
+        && phase.name().is_empty()
+        && planned.iter().all(|(name, _)| name.is_empty())
+    {
+        return Vec::new();
     }
+    let begun = match (recorder.phases(), planned) {
+        // It has no name because it was not begun.
+        ([phase], [(first, _), ..]) if phase.name() != first => &[],
+        (phases, _) => phases,
+    };
+    let others = planned.iter().skip(begun.len());
+    begun
+        .iter()
+        .map(PhaseReport::new)
+        .chain(others.map(|(name, counted)| PhaseReport::never_begun(name, *counted)))
+        .collect()
 }
 
 impl PhaseReport {
@@ -137,6 +155,7 @@ impl PhaseReport {
         PhaseReport {
             name: phase.name().to_owned(),
             counted: phase.counted(),
+            nothing_sent: nothing_sent(phase.totals()),
             elapsed_ns: phase.elapsed(),
             waited_ns: phase.waited(),
             sent_per_s: per_second(phase.totals().sent, phase.elapsed()),
@@ -148,6 +167,43 @@ impl PhaseReport {
             }),
             verdict: Verdict::of(&Evidence::of_phase(phase)),
         }
+    }
+
+    fn never_begun(name: &str, counted: bool) -> PhaseReport {
+        PhaseReport {
+            name: name.to_owned(),
+            counted,
+            nothing_sent: Some("the run ended before it began".to_owned()),
+            elapsed_ns: 0,
+            waited_ns: 0,
+            sent_per_s: 0.0,
+            rate_per_s: 0.0,
+            totals: Totals::default(),
+            summaries: PerMetric::default(),
+            verdict: Verdict::of(&Evidence::default()),
+        }
+    }
+}
+
+/// Why no ping of a phase was sent, if none was.
+fn nothing_sent(totals: &Totals) -> Option<String> {
+    match totals {
+        Totals { sent: 1.., .. } => None,
+        Totals {
+            unresolved: pings @ 1..,
+            ..
+        } => Some(format!(
+            "the neighbours of {} did not answer",
+            counted(*pings, "ping")
+        )),
+        Totals {
+            unsent: pings @ 1..,
+            ..
+        } => Some(format!(
+            "{} could not be sent in time",
+            counted(*pings, "due ping")
+        )),
+        _ => Some("no ping was due in it".to_owned()),
     }
 }
 

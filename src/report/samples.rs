@@ -83,6 +83,7 @@ pub fn phase() -> PhaseReport {
     PhaseReport {
         name: "calm".to_owned(),
         counted: true,
+        nothing_sent: None,
         elapsed_ns: report.elapsed_ns,
         waited_ns: report.waited_ns,
         sent_per_s: report.rate_per_s,

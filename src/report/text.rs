@@ -315,11 +315,15 @@ fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
             write!(out, "{value:>11}")?;
         }
         let notes = [
-            (!phase.counted).then_some("not counted"),
+            (!phase.counted).then_some("not counted".to_owned()),
             phase
                 .verdict
                 .limited_by_tool
-                .then_some("limited by the tool"),
+                .then_some("limited by the tool".to_owned()),
+            phase
+                .nothing_sent
+                .as_ref()
+                .map(|why| format!("nothing sent: {why}")),
         ];
         let notes: Vec<_> = notes.into_iter().flatten().collect();
         if !notes.is_empty() {
