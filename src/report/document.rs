@@ -161,6 +161,9 @@ pub struct PhaseReport {
     pub name: String,
     /// Whether its pings are part of the run's figures; those of a warm-up are not.
     pub counted: bool,
+    /// Why no ping was sent in it; absent where some were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_sent: Option<String>,
     /// What its schedule took.
     pub elapsed_ns: u64,
     /// For how long pings on their way were waited for after that.

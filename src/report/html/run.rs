@@ -233,10 +233,12 @@ fn phases(report: &Report) -> String {
         "describes",
     ];
     let rows = report.phases.iter().map(|phase| {
-        let described = match (phase.counted, phase.verdict.limited_by_tool) {
-            (false, _) => "not counted",
-            (true, true) => "the tool's limit",
-            (true, false) => "the network",
+        let limited = phase.verdict.limited_by_tool;
+        let described = match (&phase.nothing_sent, phase.counted, limited) {
+            (Some(why), ..) => format!("nothing sent: {why}"),
+            (None, false, _) => "not counted".to_owned(),
+            (None, true, true) => "the tool's limit".to_owned(),
+            (None, true, false) => "the network".to_owned(),
         };
         [
             phase.name.clone(),
@@ -247,7 +249,7 @@ fn phases(report: &Report) -> String {
             span_or_dash(phase.summaries[Metric::Rtt].p99),
             span_or_dash(phase.summaries[Metric::Response].p99),
             percent(phase.verdict.busy_share),
-            described.to_owned(),
+            described,
         ]
         .map(Cell::new)
         .into()
