@@ -43,7 +43,7 @@ pub struct Output {
 }
 
 /// What to do with saved runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Saved {
     /// The files, `.json` reports.
     pub files: Vec<PathBuf>,
@@ -53,6 +53,12 @@ pub struct Saved {
     pub json: bool,
     /// As a page, in this file.
     pub html: Option<Destination>,
+    /// Merge runs even if they are not of one experiment.
+    pub allow_different: bool,
+    /// What the figures are expected to be; of a comparison, those of the second run.
+    pub expectations: Vec<Expectation>,
+    /// Fail if the compared runs differ.
+    pub fail_on_change: bool,
 }
 
 /// How saved runs are told.
@@ -86,7 +92,7 @@ impl From<SettingError> for UsageError {
 
 const AFTER_HELP: &str = "EXIT STATUS:
     0  every ping was answered
-    1  some were not, or an expectation was not met
+    1  some were not, an expectation was not met, or runs differ that were not to
     2  the command line or the scenario can't be right; nothing was touched
     3  the system refused something; the message says what
 
@@ -383,28 +389,42 @@ enum Subcommand {
     /// you are in, and in every named one
     Clean,
     /// Read saved runs (.json reports), and tell, merge or compare them
-    Report {
-        /// The saved runs
-        #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
-        files: Vec<PathBuf>,
+    Report(SavedArguments),
+}
 
-        /// Tell all of them as if they had been one run
-        #[structopt(long, conflicts_with = "compare")]
-        merge: bool,
+#[derive(StructOpt, Debug)]
+struct SavedArguments {
+    /// The saved runs
+    #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
+    files: Vec<PathBuf>,
 
-        /// Compare the second with the first: difference and ratio of each figure, and whether it is larger than the
-        /// spread within the runs
-        #[structopt(long)]
-        compare: bool,
+    /// Tell all of them as if they had been one run; refused if they are not runs of one experiment
+    #[structopt(long, conflicts_with = "compare")]
+    merge: bool,
 
-        /// Print one JSON document
-        #[structopt(long)]
-        json: bool,
+    /// Merge runs with another plan or fabric too; the merged document says what they differ in
+    #[structopt(long, requires = "merge")]
+    allow_different: bool,
 
-        /// Write a page to this file
-        #[structopt(long, value_name = "PATH.html", parse(from_os_str))]
-        html: Option<PathBuf>,
-    },
+    /// Compare the second with the first: what was planned otherwise, difference and ratio of each figure, and whether it is
+    /// larger than the spread within the runs
+    #[structopt(long)]
+    compare: bool,
+
+    /// Make the exit status 1 if the compared runs differ by more than the spread, or if nothing can be said about it
+    #[structopt(long, requires = "compare")]
+    fail_on_change: bool,
+
+    /// Print one JSON document
+    #[structopt(long)]
+    json: bool,
+
+    /// Write a page to this file
+    #[structopt(long, value_name = "PATH.html", parse(from_os_str))]
+    html: Option<PathBuf>,
+
+    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1, help = &EXPECT_HELP)]
+    expect: Vec<String>,
 }
 
 /// Reads and checks the words of the command line, the program's name first.
@@ -440,15 +460,7 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
     };
     match arguments.command {
         Some(Subcommand::Clean) => return Ok(Request::Clean),
-        Some(Subcommand::Report {
-            files,
-            merge,
-            compare,
-            json,
-            html,
-        }) => {
-            return saved(files, merge, compare, json, html).map(Request::Report);
-        }
+        Some(Subcommand::Report(arguments)) => return saved(arguments).map(Request::Report),
         None => {}
     }
     let file = arguments.scenario.as_ref().map(|path| {
@@ -515,13 +527,17 @@ fn destinations(settings: &Settings) -> Result<Vec<Destination>, SettingError> {
     Ok(destinations)
 }
 
-fn saved(
-    files: Vec<PathBuf>,
-    merge: bool,
-    compare: bool,
-    json: bool,
-    html: Option<PathBuf>,
-) -> Result<Saved, UsageError> {
+fn saved(arguments: SavedArguments) -> Result<Saved, UsageError> {
+    let SavedArguments {
+        files,
+        merge,
+        allow_different,
+        compare,
+        fail_on_change,
+        json,
+        html,
+        expect,
+    } = arguments;
     let error = |why: &str| Err(UsageError::new(format_args!("report: {why}")));
     if compare && files.len() != 2 {
         return error("--compare takes two files: the run before, and the run after");
@@ -543,11 +559,18 @@ fn saved(
         (_, true) => Telling::Compared,
         _ => Telling::Each,
     };
+    let expectations = expect.iter().map(|text| {
+        let expectation = text.parse::<Expectation>();
+        expectation.map_err(|error| UsageError(format!("report: --expect: {error}")))
+    });
     Ok(Saved {
+        expectations: expectations.collect::<Result<_, _>>()?,
         files,
         telling,
         json,
         html,
+        allow_different,
+        fail_on_change,
     })
 }
 

@@ -31,13 +31,13 @@ fn main() -> ExitCode {
         cli::Request::Print(text) => run::print(&text).map(|()| true),
         cli::Request::Clean => run::clean().map(|()| true),
         cli::Request::Report(saved) => match saved::tell(saved) {
-            Ok(()) => Ok(true),
+            Ok(is_as_expected) => Ok(is_as_expected),
+            Err(saved::SavedError::Output(error)) => Err(error),
             // A file that is no report is wrong input, as a flag may be.
-            Err(saved::SavedError::Load(error)) => {
+            Err(error) => {
                 console::tell(format_args!("tap-reactor: {error}"));
                 return ExitCode::from(USAGE);
             }
-            Err(saved::SavedError::Output(error)) => Err(error),
         },
         cli::Request::Run(experiment, output) => run::experiment(&experiment, output),
     };

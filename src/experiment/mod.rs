@@ -1,6 +1,7 @@
 //! A validated plan: what to build, what to send. Plain data, checked before anything is touched.
 
 mod describe;
+mod effective;
 mod expected;
 mod plan;
 mod scenario;
@@ -129,6 +130,8 @@ pub struct Experiment {
     pub spared_deliveries: Option<u64>,
     /// Where all random choices follow from.
     pub seed: u64,
+    /// What was asked for, all that was left open filled in.
+    pub effective: Scenario,
     /// How long the reactor asks again and again after it had something to do, before it sleeps: [`Duration::MAX`] for
     /// without end.
     pub spin: Duration,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use super::effective::effective;
 use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
@@ -119,7 +120,7 @@ fn plan_flows(
         neighbours::neighbours(settings, &lab, is_simulated, &vms, &flows)?;
     lab.neighbours = neighbours;
     lab.callers = callers(&lab, &flows);
-    Ok(Experiment {
+    let mut experiment = Experiment {
         lab,
         simulation,
         vms,
@@ -132,7 +133,10 @@ fn plan_flows(
         spared_deliveries,
         seed,
         spin: spin(settings)?,
-    })
+        effective: Scenario::default(),
+    };
+    experiment.effective = effective(scenario, &experiment);
+    Ok(experiment)
 }
 
 /// How long to go on polling before sleep: for so long, always, or, when nothing is said, not at all.

@@ -262,6 +262,28 @@ impl Settings {
         Ok(())
     }
 
+    /// Every setting that has a value, with its values, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &[Setting])> {
+        self.0
+            .iter()
+            .map(|(name, values)| (*name, values.as_slice()))
+    }
+
+    /// Puts these values in place of whatever somebody wrote for a setting.
+    pub(super) fn set<T: fmt::Display, const N: usize>(
+        &mut self,
+        name: &'static str,
+        values: [T; N],
+    ) {
+        self.0.remove(name);
+        values.iter().for_each(|text| self.add_flag(name, text));
+    }
+
+    /// Keeps the settings that are to be.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| is_kept(name));
+    }
+
     /// Those of them that each phase may have for itself.
     pub fn load_only(&self) -> Settings {
         let load = self.0.iter().filter(|(name, _)| LOAD.contains(name));

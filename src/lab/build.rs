@@ -1,12 +1,12 @@
 //! From the plan to VMs and flows.
 
-use crate::experiment::{Experiment, VmPlan};
+use crate::experiment::{Experiment, Scenario, Setting, Settings, VmPlan};
 use crate::fabric::Fabric;
 use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
 use crate::record::{Limits, Recorder};
-use crate::report::MemoryReport;
-use crate::system::resident_bytes;
+use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
+use crate::system::{self, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
 use crate::vm::{SessionConfig, VmConfig, VmId};
@@ -60,12 +60,54 @@ pub(super) fn create_vms<F: Fabric>(
     Ok(true)
 }
 
-/// What the VMs took, if the kernel tells.
-pub(super) fn memory(before: Option<u64>, vms: usize) -> Option<MemoryReport> {
-    let (before, rss_bytes) = before.zip(resident_bytes())?;
+/// What each of so many VMs has taken since `before` bytes were resident, if the kernel tells.
+pub(super) fn per_vm_bytes(before: Option<u64>, vms: usize) -> Option<u64> {
+    let (before, now) = before.zip(resident_bytes())?;
+    Some(now.saturating_sub(before) / (vms as u64).max(1))
+}
+
+/// What the run takes of memory at its end, and took at most.
+pub(super) fn memory(per_vm_bytes: Option<u64>) -> Option<MemoryReport> {
+    let (per_vm_bytes, memory) = per_vm_bytes.zip(memory_use())?;
     Some(MemoryReport {
-        rss_bytes,
-        per_vm_bytes: rss_bytes.saturating_sub(before) / (vms as u64).max(1),
+        rss_bytes: memory.present,
+        peak_bytes: Some(memory.peak),
+        per_vm_bytes,
+    })
+}
+
+/// The plan as a report keeps it.
+pub(super) fn plan_report(experiment: &Experiment) -> PlanReport {
+    let Scenario {
+        settings,
+        groups,
+        phases,
+    } = &experiment.effective;
+    PlanReport {
+        settings: settings_report(settings),
+        groups: groups.iter().map(settings_report).collect(),
+        phases: phases.iter().map(settings_report).collect(),
+    }
+}
+
+fn settings_report(settings: &Settings) -> SettingsReport {
+    let values = |values: &[Setting]| match values {
+        [one] => Values::One(one.text.clone()),
+        several => Values::Several(several.iter().map(|one| one.text.clone()).collect()),
+    };
+    let named = settings.iter();
+    named
+        .map(|(name, each)| (name.to_owned(), values(each)))
+        .collect()
+}
+
+/// This machine as a report keeps it.
+pub(super) fn machine_report() -> Option<MachineReport> {
+    let machine = system::machine()?;
+    Some(MachineReport {
+        kernel: machine.kernel,
+        processor: machine.processor,
+        processors: machine.processors,
     })
 }
 

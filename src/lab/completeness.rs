@@ -2,8 +2,8 @@
 
 use crate::experiment::Experiment;
 use crate::reactor::End;
-use crate::record::DropReason;
-use crate::report::{Expectation, Judged, Report};
+use crate::record::{Count, DropReason};
+use crate::report::{Expectation, Report};
 
 /// Frames that the tool or the kernel did not carry as they should have, and what to call them.
 const DROPS: [(DropReason, &str); 6] = [
@@ -43,29 +43,20 @@ pub(super) fn shortcomings(
     };
     let totals = &report.totals;
     let is_judged = |what| expectations.iter().any(|expected| expected.judges(what));
-    for (judged, pings, what) in [
-        (Judged::Lost, totals.lost, "pings not answered"),
+    for (judged, what) in [
+        (Count::Lost, "pings not answered"),
         (
-            Judged::Unresolved,
-            totals.unresolved,
+            Count::Unresolved,
             "pings not sent because their neighbour did not answer",
         ),
-        (
-            Judged::Corrupt,
-            totals.corrupt,
-            "pings answered with another payload",
-        ),
-        (
-            Judged::Errored,
-            totals.errored,
-            "pings reported undeliverable",
-        ),
+        (Count::Corrupt, "pings answered with another payload"),
+        (Count::Errored, "pings reported undeliverable"),
+        (Count::Unsent, "pings that were due and not sent in time"),
     ] {
         if !is_judged(judged) {
-            count(pings, what);
+            count(totals.get(judged), what);
         }
     }
-    count(totals.unsent, "pings that were due and not sent in time");
     for (reason, what) in DROPS {
         // The queues of a simulated switch are part of the network that was asked for.
         if reason != DropReason::TapQueue || !experiment.is_simulated() {

@@ -11,7 +11,7 @@ use crate::sim::{self, Simulation};
 use crate::system::{Neighbours, StopSignals};
 use crate::time::Instant;
 
-use super::build::{add_flows, create_vms, fill_neighbour_tables, recorder};
+use super::build::{add_flows, create_vms, fill_neighbour_tables, plan_report, recorder};
 use super::names::flow_name;
 use super::{LabError, Ran};
 
@@ -64,6 +64,7 @@ pub(super) fn run(
         &recorder,
         &Context {
             run: command,
+            plan: Some(&plan_report(experiment)),
             interrupted: signal.is_some(),
             flows: &|index| flow_name(experiment, &[], index),
             fabric: Some(&FabricReport {
@@ -75,7 +76,7 @@ pub(super) fn run(
                 spared_deliveries: None,
                 simulated: true,
             }),
-            // Neither wall clock nor memory: the same command makes the same document each time.
+            // Neither wall clock nor machine nor memory: the same command makes the same document each time.
             ..Context::default()
         },
     );

@@ -1,8 +1,8 @@
 //! The run in real time: TAPs, a fabric of the kernel's, and the reactor.
 
 use super::build::{
-    add_flows, create_vms, fill_neighbour_tables, memory, place_flows, recorder,
-    time_of_day_at_zero,
+    add_flows, create_vms, fill_neighbour_tables, machine_report, memory, per_vm_bytes,
+    place_flows, plan_report, recorder, time_of_day_at_zero,
 };
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
 use super::{HookDown, Lab, LabError, Observer, Ran};
@@ -58,11 +58,11 @@ pub(super) fn run(
     // Who has had enough before all VMs are there gets the report of a run in which nothing was sent.
     let mut is_set_up = create_vms(experiment, &mut hypervisor, time_of_day, now, on_start)?;
     let watcher = observer.begins(clock.now());
-    let mut memory_report = None;
+    let mut vm_bytes = None;
     let mut hook_down = None;
     if is_set_up {
         let vms = experiment.vms.len() - experiment.newcomers().len();
-        memory_report = memory(before, vms);
+        vm_bytes = per_vm_bytes(before, vms);
         let hooked = hook(experiment, HookEvent::Up, reactor.signals())?;
         hook_down = Some(HookDown);
         if let HookEnd::Interrupted(signal) = hooked {
@@ -150,7 +150,9 @@ pub(super) fn run(
                 spared_deliveries: experiment.spared_deliveries,
                 simulated: false,
             }),
-            memory: memory_report,
+            memory: memory(vm_bytes),
+            plan: Some(&plan_report(experiment)),
+            machine: machine_report().as_ref(),
         },
     );
     Ok(Ran {

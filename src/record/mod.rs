@@ -42,4 +42,4 @@ pub use phase::{Phase, Work};
 pub use recorder::{Limits, Recorder};
 pub use sparse::SparseLatency;
 pub use timeline::Interval;
-pub use totals::Totals;
+pub use totals::{Count, Totals};

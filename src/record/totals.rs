@@ -4,39 +4,89 @@ use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-/// What became of the pings of one flow, of one phase, or of a run.
-///
-/// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt`, `errored` or `abandoned`. The other counts
-/// stand beside these.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Totals {
+/// Declares [`Totals`] and [`Count`]. A row is a count's doc, its field, its variant, and how a report for people says it.
+macro_rules! counts {
+    ($($(#[$attribute:meta])* $field:ident $count:ident: $words:literal;)*) => {
+        /// What became of the pings of one flow, of one phase, or of a run.
+        ///
+        /// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt`, `errored` or `abandoned`. The other
+        /// counts stand beside these.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+        pub struct Totals {
+            $($(#[$attribute])* pub $field: u64,)*
+        }
+
+        /// One of the counts of [`Totals`].
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[allow(missing_docs)] // They are those of the fields.
+        pub enum Count {
+            $($count,)*
+        }
+
+        impl Count {
+            /// Every count, in the order in which reports list them.
+            pub const ALL: &'static [Count] = &[$(Count::$count,)*];
+
+            /// Its name in documents, tables and expectations: `sent`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Count::$count => stringify!($field),)*
+                }
+            }
+
+            /// How a report for people says it, behind the number.
+            pub const fn words(self) -> &'static str {
+                match self {
+                    $(Count::$count => $words,)*
+                }
+            }
+        }
+
+        impl Totals {
+            /// How many there are of `count`.
+            pub const fn get(&self, count: Count) -> u64 {
+                match count {
+                    $(Count::$count => self.$field,)*
+                }
+            }
+        }
+
+        impl AddAssign for Totals {
+            fn add_assign(&mut self, other: Totals) {
+                $(self.$field = self.$field.saturating_add(other.$field);)*
+            }
+        }
+    };
+}
+
+counts! {
     /// Echo requests that were written.
-    pub sent: u64,
+    sent Sent: "sent";
     /// Pings answered within the timeout, with the payload that was sent.
-    pub received: u64,
+    received Received: "received";
     /// Pings sent and not answered within the timeout.
-    pub lost: u64,
+    lost Lost: "lost";
     /// Pings given up before they were sent, because the neighbour's address was not found. Not part of `sent`.
-    pub unresolved: u64,
+    unresolved Unresolved: "unresolved";
     /// Further replies to a ping that was answered already.
-    pub duplicate: u64,
+    duplicate Duplicate: "duplicate";
     /// Replies that came after the timeout. Their pings stay lost.
-    pub late: u64,
+    late Late: "late";
     /// Replies whose sequence number is lower than one answered before in the same flow. They are received as well.
-    pub reordered: u64,
+    reordered Reordered: "reordered";
     /// Pings whose reply carried another payload than was sent; neither received nor lost.
-    pub corrupt: u64,
+    corrupt Corrupt: "corrupt";
     /// Pings that somebody reported undeliverable by an ICMP error; neither received nor lost.
     #[serde(default)]
-    pub errored: u64,
+    errored Errored: "errored";
     /// Pings that were on their way when the VM that had sent them left, as the plan wanted: nobody was there to hear an
     /// answer. Neither received nor lost.
     #[serde(default)]
-    pub abandoned: u64,
+    abandoned Abandoned: "abandoned";
     /// Pings that were due in a phase and were not sent before it ended, because the tool was behind. Counted for the
     /// phase and the run, not for a flow, and not part of any other count.
     #[serde(default)]
-    pub unsent: u64,
+    unsent Unsent: "due but never sent";
 }
 
 impl Totals {
@@ -65,36 +115,6 @@ impl Totals {
             0 => 0.0,
             ended => self.failed() as f64 / ended as f64,
         }
-    }
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Totals) {
-        // Every field is named, so that one added later can't be forgotten here.
-        let Totals {
-            sent,
-            received,
-            lost,
-            unresolved,
-            duplicate,
-            late,
-            reordered,
-            corrupt,
-            errored,
-            abandoned,
-            unsent,
-        } = other;
-        self.sent = self.sent.saturating_add(sent);
-        self.received = self.received.saturating_add(received);
-        self.lost = self.lost.saturating_add(lost);
-        self.unresolved = self.unresolved.saturating_add(unresolved);
-        self.duplicate = self.duplicate.saturating_add(duplicate);
-        self.late = self.late.saturating_add(late);
-        self.reordered = self.reordered.saturating_add(reordered);
-        self.corrupt = self.corrupt.saturating_add(corrupt);
-        self.errored = self.errored.saturating_add(errored);
-        self.abandoned = self.abandoned.saturating_add(abandoned);
-        self.unsent = self.unsent.saturating_add(unsent);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 
 use super::{
-    FabricReport, FlowReport, MemoryReport, PhaseReport, ReactorReport, Report, SCHEMA,
-    SecondReport, Verdict,
+    FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
+    Report, SCHEMA, SecondReport, Verdict,
 };
 use crate::record::{Drops, Interval, Latency, PerMetric, Phase, Recorder};
 
@@ -28,6 +28,10 @@ pub struct Context<'a> {
     pub interrupted: bool,
     /// Who the flow with that index is. Asked only for flows that are told one by one.
     pub flows: &'a dyn Fn(usize) -> Option<FlowName>,
+    /// What was planned.
+    pub plan: Option<&'a PlanReport>,
+    /// On which machine it ran.
+    pub machine: Option<&'a MachineReport>,
     /// What carried the frames.
     pub fabric: Option<&'a FabricReport>,
     /// What the run took of the machine's memory.
@@ -42,6 +46,8 @@ impl Default for Context<'_> {
             setup_ns: 0,
             interrupted: false,
             flows: &|_| None,
+            plan: None,
+            machine: None,
             fabric: None,
             memory: None,
         }
@@ -77,6 +83,9 @@ impl Report {
             rate_per_s: per_second(run.totals().received, run.elapsed()),
             totals: *run.totals(),
             summaries: PerMetric::from_fn(|metric| histograms[metric].summary()),
+            plan: context.plan.cloned(),
+            machine: context.machine.cloned(),
+            merged: None,
             fabric: context.fabric.cloned().map(|fabric| FabricReport {
                 flows_across: recorder.flows_across(),
                 ..fabric
@@ -101,7 +110,7 @@ impl Report {
             flows_whole: recorder
                 .flows()
                 .iter()
-                .filter(|flow| flow.totals().failed() == 0)
+                .filter(|flow| flow.totals().sent > 0 && flow.totals().failed() == 0)
                 .count() as u64,
             flows: flows(recorder, context),
             histograms,

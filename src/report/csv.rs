@@ -3,26 +3,10 @@
 use std::io::{self, Write};
 
 use super::Report;
-use crate::record::{LatencySummary, Metric, PerMetric, Totals};
+use crate::record::{Count, LatencySummary, Metric, PerMetric, Totals};
 
-/// What a row is of, before its counts.
+/// What a row is of, before its counts, its loss and the figures of each metric.
 const WHAT: [&str; 6] = ["kind", "phase", "src", "dst", "address", "elapsed_ns"];
-
-/// Its counts, before the figures of each metric.
-const COUNTS: [&str; 12] = [
-    "sent",
-    "received",
-    "lost",
-    "unresolved",
-    "duplicate",
-    "late",
-    "reordered",
-    "corrupt",
-    "errored",
-    "abandoned",
-    "unsent",
-    "loss",
-];
 
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
 /// `phase` for each part of a run that was divided, one `flow` for each flow. Columns that end in `_ns` are nanoseconds; what
@@ -60,7 +44,9 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
 
 fn columns() -> Vec<String> {
     let names = LatencySummary::default().figures().map(|(name, _)| name);
-    let mut columns: Vec<_> = WHAT.into_iter().chain(COUNTS).map(str::to_owned).collect();
+    let counts = Count::ALL.iter().map(|count| count.name());
+    let first = WHAT.into_iter().chain(counts).chain(["loss"]);
+    let mut columns: Vec<_> = first.map(str::to_owned).collect();
     for metric in Metric::ALL {
         columns.push(format!("{metric}_count"));
         let unit = metric.unit();
@@ -74,25 +60,12 @@ fn row(
     totals: &Totals,
     summary: impl FnMut(Metric) -> LatencySummary,
 ) -> Vec<String> {
-    let Totals {
-        sent,
-        received,
-        lost,
-        unresolved,
-        duplicate,
-        late,
-        reordered,
-        corrupt,
-        errored,
-        abandoned,
-        unsent,
-    } = *totals;
-    let counts = [
-        sent, received, lost, unresolved, duplicate, late, reordered, corrupt, errored, abandoned,
-        unsent,
-    ];
     let mut row: Vec<_> = what.map(str::to_owned).into();
-    row.extend(counts.map(|count| count.to_string()));
+    row.extend(
+        Count::ALL
+            .iter()
+            .map(|count| totals.get(*count).to_string()),
+    );
     row.push(totals.loss().to_string());
     for (_, summary) in PerMetric::from_fn(summary).iter() {
         row.push(summary.count.to_string());
@@ -149,8 +122,8 @@ mod tests {
             unsent: 11,
         };
         let row = &rows(&report, "run")[0];
-        for (index, name) in COUNTS.iter().take(11).enumerate() {
-            assert_eq!(row[*name], (index + 1).to_string(), "{name}");
+        for (number, count) in (1..).zip(Count::ALL) {
+            assert_eq!(row[count.name()], number.to_string(), "{count:?}");
         }
         assert_eq!(row["loss"], report.totals.loss().to_string());
         assert_eq!(row["elapsed_ns"], report.elapsed_ns.to_string());

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FabricReport, MemoryReport, Outcome, Verdict, encoding, keyed};
+use super::{
+    FabricReport, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport, Verdict,
+    encoding, keyed,
+};
 use crate::record::{
     Addresses, Drops, ErrorCounts, Latency, LatencySummary, Metric, Pauses, PerMetric,
     SparseLatency, Totals,
@@ -40,6 +43,15 @@ pub struct Report {
     /// What each metric comes to, as `rtt_ns`, `response_ns` and so on.
     #[serde(flatten, with = "keyed::summaries")]
     pub summaries: PerMetric<LatencySummary>,
+    /// What was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanReport>,
+    /// On which machine it ran; absent of a simulation, which is the same on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineReport>,
+    /// What was merged into this document, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<MergedReport>,
     /// What carried the frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricReport>,
@@ -73,7 +85,7 @@ pub struct Report {
     /// How many flows there were.
     #[serde(default)]
     pub flow_count: u64,
-    /// How many of them had no ping that failed.
+    /// How many of them sent pings of which none failed. Of merged runs that tell only their worst flows: at most so many.
     #[serde(default)]
     pub flows_whole: u64,
     /// Every flow; of more than 20,000 the 1,000 that lost most or were slowest.

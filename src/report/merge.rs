@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use super::build::per_second;
+use super::provenance::unlike;
 use super::verdict::{Evidence, lag_p99};
-use super::{FlowReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
+use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
 use crate::record::{DropReason, LatencySummary, Metric, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
 ///
 /// Counts and histograms add up, and the percentiles come from the merged histograms. Times add up too: `elapsed_ns`,
 /// `setup_ns`, and the seconds of the second run follow those of the first. Flows between the same two are one flow;
-/// its percentiles are not known then, for a single flow's histogram is not saved.
+/// its percentiles are not known then, for a single flow's histogram is not saved. What the runs differ in besides their
+/// figures stands in the document; [`check_one_experiment`](super::check_one_experiment) says beforehand if it is too much.
 pub fn merge(reports: &[Report]) -> Option<Report> {
     let (first, others) = reports.split_first()?;
     let mut merged = first.clone();
@@ -36,7 +38,18 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             .filter(|fabric| Some(fabric) == other.fabric.as_ref());
         merged.memory = merged
             .memory
-            .filter(|memory| Some(memory) == other.memory.as_ref());
+            .zip(other.memory)
+            .map(|(one, other)| one.greatest(other));
+        merged.plan = merged
+            .plan
+            .zip(other.plan.as_ref())
+            .map(|(mut plan, other)| {
+                plan.keep_common(other);
+                plan
+            });
+        merged.machine = merged
+            .machine
+            .filter(|machine| Some(machine) == other.machine.as_ref());
         merged.elapsed_ns = merged.elapsed_ns.saturating_add(other.elapsed_ns);
         merged.waited_ns = merged.waited_ns.saturating_add(other.waited_ns);
         merged.pauses.merge(other.pauses);
@@ -53,26 +66,25 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         }
     }
     merged.flows = flows(reports);
-    merged.flow_count = merged.flows.len() as u64;
-    let whole = merged.flows.iter().filter(|flow| flow.totals.failed() == 0);
-    merged.flows_whole = whole.count() as u64;
+    (merged.flow_count, merged.flows_whole) = flow_counts(reports, &merged.flows);
     if !others.is_empty() {
         // They were expected of a single run.
         merged.expectations.clear();
+        merged.merged = Some(merged_from(reports));
     }
-    merged.summarize();
+    merged.summarize(busy(reports));
     Some(merged)
 }
 
 impl Report {
-    /// Sets every figure that follows from others.
-    fn summarize(&mut self) {
+    /// Sets every figure that follows from others; the reactor was busy for `busy_ns` of the time that counts.
+    fn summarize(&mut self, busy_ns: u64) {
         self.schema = SCHEMA.to_owned();
         self.rate_per_s = per_second(self.totals.received, self.elapsed_ns);
         self.summaries = PerMetric::from_fn(|metric| self.histograms[metric].summary());
         self.verdict = Verdict::of(&Evidence {
             elapsed_ns: self.elapsed_ns,
-            busy_ns: self.reactor.busy_ns,
+            busy_ns,
             rtt_p99_ns: self.summaries[Metric::Rtt].p99,
             lag_p99_ns: lag_p99(&self.histograms[Metric::Lag], self.reactor.frames_in),
             lateness_p99_ns: self.summaries[Metric::Lateness].p99,
@@ -80,6 +92,55 @@ impl Report {
             unsent: self.totals.unsent,
         });
     }
+}
+
+/// How long the reactors worked in the time that counts.
+fn busy(reports: &[Report]) -> u64 {
+    let busy = |report: &Report| report.verdict.busy_share * report.elapsed_ns as f64;
+    reports
+        .iter()
+        .map(|report| busy(report) as u64)
+        .fold(0, u64::saturating_add)
+}
+
+/// How many runs there are, and what they differ in, those included that were merged before.
+fn merged_from(reports: &[Report]) -> MergedReport {
+    let before = || reports.iter().map(|report| report.merged.as_ref());
+    let runs = before().map(|merged| merged.map_or(1, |merged| merged.runs));
+    let mut differences = unlike(&reports.iter().collect::<Vec<_>>());
+    for each in before().flatten().flat_map(|merged| &merged.unlike) {
+        if !differences.iter().any(|known| known.what == each.what) {
+            differences.push(each.clone());
+        }
+    }
+    MergedReport {
+        runs: runs.fold(0, u64::saturating_add),
+        unlike: differences,
+    }
+}
+
+/// How many flows there are, and how many of them sent pings of which none failed, `flows` being those that are told.
+///
+/// Runs of very many flows tell the worst ones only. They are the same flows in each run then: as many as the run with most
+/// has, and whole of them are those of the run with fewest but for those that are told to have failed in another.
+fn flow_counts(reports: &[Report], flows: &[FlowReport]) -> (u64, u64) {
+    let told = flows.len() as u64;
+    let failed =
+        |flows: &[FlowReport]| flows.iter().filter(|flow| flow.totals.failed() > 0).count() as u64;
+    if reports
+        .iter()
+        .all(|report| report.flow_count == report.flows.len() as u64)
+    {
+        let whole = |flow: &&FlowReport| flow.totals.sent > 0 && flow.totals.failed() == 0;
+        return (told, flows.iter().filter(whole).count() as u64);
+    }
+    let most = reports.iter().map(|report| report.flow_count).max();
+    let fewest = reports.iter().min_by_key(|report| report.flows_whole);
+    let whole = fewest.map_or(0, |report| {
+        let failed_elsewhere = failed(flows).saturating_sub(failed(&report.flows));
+        report.flows_whole.saturating_sub(failed_elsewhere)
+    });
+    (most.unwrap_or(0).max(told), whole)
 }
 
 /// What ran, once for each that is not the same as another.
@@ -165,7 +226,8 @@ fn moments(summary: &LatencySummary) -> Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::record::Totals;
+    use crate::report::{FabricReport, MemoryReport, samples};
 
     #[test]
     fn one_run_merged_is_itself() {
@@ -204,6 +266,134 @@ mod tests {
                 .all(|pair| pair[0].start_ns < pair[1].start_ns)
         );
         assert!((merged.rate_per_s / one.rate_per_s - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn times_add_up_and_the_run_began_when_the_first_did() {
+        let (mut one, mut other) = (samples::report(), samples::report());
+        for (first, second, began) in [
+            (Some(7_000), Some(9_000), Some(7_000)),
+            (Some(9_000), Some(7_000), Some(7_000)),
+            (None, Some(9_000), Some(9_000)),
+            (Some(9_000), None, Some(9_000)),
+            (None, None, None),
+        ] {
+            (one.started_unix_ms, other.started_unix_ms) = (first, second);
+            (one.setup_ns, other.setup_ns) = (30, 12);
+            (one.waited_ns, other.waited_ns) = (400, 100);
+            let merged = merge(&[one.clone(), other.clone()]).unwrap();
+            assert_eq!(merged.started_unix_ms, began, "{first:?} {second:?}");
+            assert_eq!((merged.setup_ns, merged.waited_ns), (42, 500));
+            assert!(!merged.interrupted);
+        }
+        other.interrupted = true;
+        assert!(merge(&[one.clone(), other.clone()]).unwrap().interrupted);
+        assert!(merge(&[other, one]).unwrap().interrupted);
+    }
+
+    #[test]
+    fn the_verdict_is_that_of_all_runs() {
+        let (mut one, other) = (samples::report(), samples::report());
+        // A warm-up may have been busier than what counts.
+        one.reactor.busy_ns = one.elapsed_ns * 2;
+        one.drops.add(DropReason::TapQueue, 3);
+        one.totals.unsent = 4;
+        let merged = merge(&[other.clone(), one.clone()]).unwrap();
+        assert!((merged.verdict.busy_share - other.verdict.busy_share).abs() < 1e-6);
+        assert_eq!(merged.verdict.tap_queue_drops, 3);
+        assert!(merged.verdict.limited_by_tool);
+        assert!(
+            merged.verdict.sentence.contains("4 pings"),
+            "{}",
+            merged.verdict.sentence
+        );
+    }
+
+    #[test]
+    fn runs_that_tell_only_their_worst_flows_have_as_many_flows_as_each_had() {
+        let run = |failing: &[&str]| {
+            let mut report = samples::report();
+            report.flow_count = 999_000;
+            report.flows_whole = 999_000 - failing.len() as u64;
+            let flow = |dst: &str, lost| {
+                let mut flow = report.flows[0].clone();
+                (flow.dst, flow.totals.lost) = (dst.to_owned(), lost);
+                flow
+            };
+            let slow = ["slow 1", "slow 2"].map(|dst| flow(dst, 0));
+            let failing = failing.iter().map(|dst| flow(dst, 3));
+            report.flows = failing.chain(slow).collect();
+            report
+        };
+        let ten: Vec<_> = (0..10)
+            .map(|i| run(if i == 4 { &["a", "b"] } else { &["b"] }))
+            .collect();
+        let merged = merge(&ten).unwrap();
+        assert_eq!((merged.flow_count, merged.flows_whole), (999_000, 998_998));
+        let merged = merge(&[run(&[]), run(&["a"]), run(&["b", "c"])]).unwrap();
+        assert_eq!((merged.flow_count, merged.flows_whole), (999_000, 998_997));
+    }
+
+    #[test]
+    fn a_flow_that_sent_nothing_is_not_one_without_loss() {
+        let (mut one, mut other) = (samples::report(), samples::report());
+        for report in [&mut one, &mut other] {
+            report.flows.truncate(1);
+            report.flows[0].totals = Totals {
+                sent: 5,
+                received: 5,
+                ..Totals::default()
+            };
+            let mut idle = report.flows[0].clone();
+            (idle.dst, idle.totals) = ("vm9".to_owned(), Totals::default());
+            report.flows.push(idle);
+        }
+        let merged = merge(&[one, other]).unwrap();
+        assert_eq!((merged.flow_count, merged.flows_whole), (2, 1));
+    }
+
+    #[test]
+    fn a_merged_document_says_of_how_many_runs_it_is_and_what_they_differ_in() {
+        let run = |kind: &str, peak| {
+            let mut report = samples::report();
+            report.fabric = Some(FabricReport {
+                kind: kind.to_owned(),
+                leaves: 0,
+                ports_per_bridge: None,
+                flows_across: 0,
+                neighbours: "broadcast".to_owned(),
+                spared_deliveries: None,
+                simulated: false,
+            });
+            report.memory = Some(MemoryReport {
+                rss_bytes: 5,
+                peak_bytes: Some(peak),
+                per_vm_bytes: 1,
+            });
+            report
+        };
+        let same = merge(&[run("bridge", 7), run("bridge", 9)]).unwrap();
+        assert_eq!(
+            same.merged,
+            Some(MergedReport {
+                runs: 2,
+                unlike: Vec::new()
+            })
+        );
+        assert_eq!(
+            same.fabric.as_ref().map(|fabric| fabric.kind.as_str()),
+            Some("bridge")
+        );
+        assert_eq!(same.memory.and_then(|memory| memory.peak_bytes), Some(9));
+        let mixed = merge(&[same, run("xdp", 8)]).unwrap();
+        let merged = mixed.merged.clone().unwrap();
+        assert_eq!(merged.runs, 3);
+        assert_eq!(merged.unlike[0].to_string(), "fabric: bridge / xdp");
+        assert_eq!(mixed.fabric, None);
+        // What was found before is not forgotten.
+        let again = merge(&[mixed, run("xdp", 8)]).unwrap().merged.unwrap();
+        assert_eq!((again.runs, again.unlike), (4, merged.unlike));
+        assert_eq!(merge(&[run("xdp", 8)]).unwrap().merged, None);
     }
 
     #[test]

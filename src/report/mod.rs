@@ -26,6 +26,7 @@ mod merge;
 mod metrics_tests;
 mod picture;
 mod place;
+mod provenance;
 #[cfg(test)]
 mod samples;
 mod text;
@@ -34,13 +35,13 @@ pub mod verdict;
 
 pub use build::{Context, FlowName};
 pub use compare::{
-    COMPARISON_SCHEMA, Comparison, Difference, Quantity, SECONDS_NEEDED, Side, compare,
+    COMPARISON_SCHEMA, Change, Comparison, Difference, Quantity, SECONDS_NEEDED, Side, compare,
     compare_json, compare_text,
 };
 pub use csv::csv;
 pub use destination::{Destination, DestinationError};
 pub use document::{FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport};
-pub use expect::{Expectation, Judged, Outcome};
+pub use expect::{Expectation, Outcome};
 pub use file::{FileError, check_file, write_comparison, write_file};
 pub use format::{Format, FormatError};
 pub use hgrm::hgrm;
@@ -50,6 +51,10 @@ pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
 pub use place::{FabricReport, MemoryReport};
+pub use provenance::{
+    MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
+    check_one_experiment,
+};
 pub use text::text;
 pub use units::{span, span_or_dash};
 pub use verdict::Verdict;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::Report;
+use super::provenance::list;
 use super::units::{count, counted};
 
 /// What carried frames from VM to VM.
@@ -38,14 +39,36 @@ fn broadcast() -> String {
 /// Memory of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MemoryReport {
-    /// Resident memory when the lab had been set up, in bytes.
+    /// Resident memory at the end of the run, in bytes. (Documents without `peak_bytes` have it as it was when the lab had been
+    /// set up.)
     pub rss_bytes: u64,
-    /// What each VM added to it: flows, histograms and the kernel's own memory not counted.
+    /// The most that was ever resident, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
+    /// What each VM added when it was made: flows, histograms and the kernel's own memory not counted.
     pub per_vm_bytes: u64,
+}
+
+impl MemoryReport {
+    /// The greater of each figure of two runs.
+    pub(super) fn greatest(self, other: MemoryReport) -> MemoryReport {
+        MemoryReport {
+            rss_bytes: self.rss_bytes.max(other.rss_bytes),
+            peak_bytes: self.peak_bytes.max(other.peak_bytes),
+            per_vm_bytes: self.per_vm_bytes.max(other.per_vm_bytes),
+        }
+    }
 }
 
 /// Tells what is out of the ordinary: a simulation, a tree of bridges, another fabric than a bridge.
 pub(super) fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if let Some(merged) = &report.merged {
+        write!(out, "Merged from {}", counted(merged.runs, "run"))?;
+        match merged.unlike.as_slice() {
+            [] => writeln!(out, ".")?,
+            unlike => writeln!(out, ", which differ in {}.", list(unlike))?,
+        }
+    }
     let Some(fabric) = &report.fabric else {
         return Ok(());
     };

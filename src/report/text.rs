@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, PhaseReport, Report, place};
-use crate::record::{Addresses, Conflict, DropReason, Drops, Latency, Metric, Pauses, Totals};
+use crate::record::{
+    Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, Pauses, Totals,
+};
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
@@ -174,17 +176,10 @@ pub(super) fn outcome(totals: &Totals) -> String {
         count(totals.received),
         percent(totals.loss())
     );
-    for (number, name) in [
-        (totals.unresolved, "unresolved"),
-        (totals.duplicate, "duplicate"),
-        (totals.late, "late"),
-        (totals.reordered, "reordered"),
-        (totals.corrupt, "corrupt"),
-        (totals.errored, "errored"),
-        (totals.unsent, "due but never sent"),
-    ] {
-        if number > 0 {
-            text += &format!(", {} {name}", count(number));
+    for &each in Count::ALL {
+        let is_told = matches!(each, Count::Sent | Count::Received | Count::Lost);
+        if !is_told && totals.get(each) > 0 {
+            text += &format!(", {} {}", count(totals.get(each)), each.words());
         }
     }
     text

@@ -98,6 +98,7 @@ pub fn run_hook(
     } else {
         shell.env_remove("TAP_REACTOR_TAPS");
     }
+    let _collecting = signals.collect()?;
     let mut child = shell
         .spawn()
         .map_err(|error| SystemError::io(operation(), &error))?;

@@ -23,9 +23,64 @@ fn kilobytes(told: &str, name: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryUse {
+    /// The most that was ever resident.
+    pub peak: u64,
+    /// What is resident now.
+    pub present: u64,
+}
+
+/// What this process has and had at most, from `VmRSS` and `VmHWM` of `/proc/self/status`, which may be off by some hundred
+/// kilobytes each. `None` where the kernel does not tell.
+pub fn memory_use() -> Option<MemoryUse> {
+    parse_status(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn parse_status(status: &str) -> Option<MemoryUse> {
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        kilobytes.checked_mul(1024)
+    };
+    Some(MemoryUse {
+        peak: bytes("VmHWM:")?,
+        present: bytes("VmRSS:")?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_peak_and_the_present_are_told_apart() {
+        let status = "Name:\tx\nVmPeak:\t   9 kB\nVmHWM:\t     300 kB\nVmRSS:\t     200 kB\nRssAnon:\t 1 kB\n";
+        let memory = MemoryUse {
+            peak: 300 << 10,
+            present: 200 << 10,
+        };
+        assert_eq!(parse_status(status), Some(memory));
+        for broken in [
+            "",
+            "VmHWM:\t300 kB\n",
+            "VmHWM: 1 kB\nVmRSS: 1 MB\n",
+            "VmHWM: 1 kB\nVmRSS: -1 kB\n",
+        ] {
+            assert_eq!(parse_status(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn memory_that_was_given_back_counts_for_the_peak() {
+        let held = vec![1_u8; 64 << 20];
+        assert_eq!(held.iter().filter(|byte| **byte == 1).count(), 64 << 20);
+        drop(held);
+        let memory = memory_use().expect("a figure");
+        assert!(memory.peak >= 64 << 20 && memory.present > 0, "{memory:?}");
+        assert!(memory.peak + (4 << 20) >= memory.present, "{memory:?}");
+    }
 
     #[test]
     fn memory_that_is_written_to_becomes_resident() {

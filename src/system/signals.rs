@@ -105,7 +105,17 @@ impl StopSignals {
         self.signals.thread_unblock().map_err(error)
     }
 
-    /// Waits until `descriptor` is readable, a signal arrives, or it is `until`, in either stage.
+    /// Has the descriptor have all signals until what is returned is dropped, in either stage. To be called before what is
+    /// [waited for](StopSignals::wait_for) begins: a signal that the handler takes meanwhile ends no wait.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn collect(&self) -> Result<Collecting, SystemError> {
+        let error = |errno: Errno| SystemError::kernel("block SIGINT, SIGTERM and SIGHUP", errno);
+        Collecting::begin(&self.signals).map_err(error)
+    }
+
+    /// Waits until `descriptor` is readable, a signal arrives that is [collected](StopSignals::collect), or it is `until`.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -115,7 +125,6 @@ impl StopSignals {
         until: Option<Instant>,
     ) -> Result<Waited, SystemError> {
         let error = |errno: Errno| SystemError::kernel("wait for a process or a signal", errno);
-        let _collecting = Collecting::begin(&self.signals).map_err(error)?;
         loop {
             while let Some((signal, arrival)) = self.take_with_arrival()? {
                 if arrival != Arrival::Echo {
@@ -153,7 +162,7 @@ impl AsRawFd for StopSignals {
 }
 
 /// The signals are blocked, so that the descriptor has them; dropped, they are as they were before.
-struct Collecting {
+pub(super) struct Collecting {
     before: SigSet,
 }
 

@@ -17,6 +17,7 @@ mod raw_socket;
 mod refusals;
 mod report;
 mod rights;
+mod saved;
 mod scale;
 mod signals;
 mod usage;

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 pub use text::compare_text;
 pub(super) use text::row;
 
-use super::{Report, SecondReport};
-use crate::record::{LatencySummary, Metric, Scope};
+use super::provenance::unlike;
+use super::units::count;
+use super::{Report, SecondReport, Unlike};
+use crate::record::{Count, LatencySummary, Metric, Scope, Totals};
 
 /// The name and version of the form of a [`Comparison`] as JSON.
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
@@ -21,6 +23,9 @@ pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
 pub struct Comparison {
     /// [`COMPARISON_SCHEMA`].
     pub schema: String,
+    /// What the runs differ in besides their figures: plan, fabric, version, machine.
+    #[serde(default)]
+    pub unlike: Vec<Unlike>,
     /// The run that is compared with.
     pub before: Side,
     /// The run that is compared.
@@ -40,6 +45,9 @@ pub struct Side {
     pub limited_by_tool: bool,
     /// The verdict on it.
     pub verdict: String,
+    /// What became of its pings, if none was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<String>,
 }
 
 /// What a figure is counted in.
@@ -196,6 +204,7 @@ pub fn compare(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
     };
     Comparison {
         schema: COMPARISON_SCHEMA.to_owned(),
+        unlike: unlike(&[before.1, after.1]),
         before: Side::new(before),
         after: Side::new(after),
         differences: Figure::all().map(difference).collect(),
@@ -209,6 +218,7 @@ impl Side {
             run: report.run.clone(),
             limited_by_tool: report.verdict.limited_by_tool,
             verdict: report.verdict.sentence.clone(),
+            outage: outage(&report.totals),
         }
     }
 }
@@ -232,8 +242,35 @@ impl Comparison {
         )
     }
 
+    /// Whether the runs differ: by more than they vary, or because one of them is an outage and the other is not.
+    pub fn change(&self) -> Change {
+        match (
+            &self.before.outage,
+            &self.after.outage,
+            self.beyond_spread(),
+        ) {
+            (Some(_), Some(_), _) => Change::Unknown,
+            (Some(_), None, _) | (None, Some(_), _) => Change::Yes,
+            (None, None, (_, 0)) => Change::Unknown,
+            (None, None, (0, _)) => Change::No,
+            (None, None, _) => Change::Yes,
+        }
+    }
+
     /// What it comes to, in a sentence.
     pub fn sentence(&self) -> String {
+        let (before, after) = (&self.before, &self.after);
+        match (&before.outage, &after.outage) {
+            (Some(one), Some(other)) => {
+                return format!(
+                    "Neither run can be compared: of {}, {one}; of {}, {other}.",
+                    before.name, after.name
+                );
+            }
+            (Some(one), None) => return format!("An outage has ended: of {}, {one}.", before.name),
+            (None, Some(other)) => return format!("An outage: of {}, {other}.", after.name),
+            (None, None) => {}
+        }
         match self.beyond_spread() {
             (_, 0) => format!(
                 "Whether the differences mean anything can't be said: that takes {SECONDS_NEEDED} whole seconds \
@@ -249,6 +286,43 @@ impl Comparison {
             }
         }
     }
+}
+
+/// Whether two runs differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// They do.
+    Yes,
+    /// They do not, as far as figures tell.
+    No,
+    /// Nothing can be said.
+    Unknown,
+}
+
+/// What became of the pings, if none was answered.
+fn outage(totals: &Totals) -> Option<String> {
+    if totals.received > 0 {
+        return None;
+    }
+    let ends = [
+        Count::Lost,
+        Count::Unresolved,
+        Count::Corrupt,
+        Count::Errored,
+        Count::Unsent,
+    ];
+    let ends = ends.into_iter().filter(|each| totals.get(*each) > 0);
+    let ends: Vec<_> = ends
+        .map(|each| format!("{} {}", count(totals.get(each)), each.words()))
+        .collect();
+    let what = match totals.attempted() {
+        0 => "no ping was sent",
+        _ => "no ping was answered",
+    };
+    Some(match ends.as_slice() {
+        [] => what.to_owned(),
+        ends => format!("{what} ({})", ends.join(", ")),
+    })
 }
 
 /// Writes a comparison as one JSON document and a line end.

@@ -19,6 +19,9 @@ pub fn compare_text(comparison: &Comparison, out: &mut impl Write) -> io::Result
     for (role, side) in [("before", before), ("after ", after)] {
         writeln!(out, "{role}  {}: {}", side.name, side.run)?;
     }
+    for each in &comparison.unlike {
+        writeln!(out, "differ  {each}")?;
+    }
     writeln!(out)?;
     write!(out, "{:<width$}", "")?;
     for title in ["before", "after", "difference", "ratio", "spread"] {

@@ -5,8 +5,7 @@
 //! figure      = [metric "."] statistic | count | "loss" | "rate"
 //! metric      = a name of the table of metrics, such as "rtt" or "boot"; rtt if none is named
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
-//! count       = "sent" | "received" | "lost" | "unresolved" | "duplicate" | "late" | "reordered" | "corrupt" | "errored" |
-//!               "drops"
+//! count       = a name of the table of counts, such as "received" | "drops"
 //! operator    = "<" | "<=" | ">" | ">=" | "="
 //! value       = number unit
 //! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
@@ -27,7 +26,7 @@ pub use parse::{ParseExpectationError, expected_figures};
 
 use super::Report;
 use super::units::{count, percent, rate, span};
-use crate::record::{Latency, Metric, Totals};
+use crate::record::{Count, Latency, Metric};
 
 /// What a figure of a run is expected to be.
 #[derive(Clone, PartialEq, Debug)]
@@ -44,6 +43,7 @@ pub struct Expectation {
 enum Figure {
     Latency(Metric, Statistic),
     Count(Count),
+    Drops,
     Loss,
     Rate,
 }
@@ -59,39 +59,12 @@ enum Statistic {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Count {
-    Sent,
-    Received,
-    Lost,
-    Unresolved,
-    Duplicate,
-    Late,
-    Reordered,
-    Corrupt,
-    Errored,
-    Drops,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Operator {
     Less,
     LessOrEqual,
     Greater,
     GreaterOrEqual,
     Equal,
-}
-
-/// How a ping ends that is not answered as it should be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Judged {
-    /// No reply came in time.
-    Lost,
-    /// It was not sent, because its neighbour did not answer.
-    Unresolved,
-    /// The reply carried another payload.
-    Corrupt,
-    /// Somebody reported it undeliverable.
-    Errored,
 }
 
 /// What came of an [`Expectation`].
@@ -116,15 +89,15 @@ impl Expectation {
         }
     }
 
-    /// Whether it says how many pings may end so, so that it alone decides about them.
-    pub fn judges(&self, how: Judged) -> bool {
+    /// Whether it says how many pings may end as `how`, so that it alone decides about them.
+    pub fn judges(&self, how: Count) -> bool {
         match self.figure {
-            Figure::Loss | Figure::Count(Count::Received) => true,
-            Figure::Count(Count::Lost) => how == Judged::Lost,
-            Figure::Count(Count::Unresolved) => how == Judged::Unresolved,
-            Figure::Count(Count::Corrupt) => how == Judged::Corrupt,
-            Figure::Count(Count::Errored) => how == Judged::Errored,
-            Figure::Count(_) | Figure::Rate | Figure::Latency(..) => false,
+            Figure::Count(count) if count == how => true,
+            Figure::Loss | Figure::Count(Count::Received) => matches!(
+                how,
+                Count::Lost | Count::Unresolved | Count::Corrupt | Count::Errored
+            ),
+            Figure::Count(_) | Figure::Drops | Figure::Rate | Figure::Latency(..) => false,
         }
     }
 }
@@ -160,8 +133,8 @@ impl Figure {
     fn of(self, report: &Report) -> Option<f64> {
         match self {
             Figure::Latency(metric, statistic) => statistic.of(&report.histograms[metric]),
-            Figure::Count(Count::Drops) => Some(report.drops.total() as f64),
-            Figure::Count(count) => Some(count.of(&report.totals) as f64),
+            Figure::Count(count) => Some(report.totals.get(count) as f64),
+            Figure::Drops => Some(report.drops.total() as f64),
             Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
             Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
         }
@@ -170,7 +143,7 @@ impl Figure {
     fn show(self, found: f64) -> String {
         match self {
             Figure::Latency(..) => span(found.round() as u64),
-            Figure::Count(_) => count(found as u64),
+            Figure::Count(_) | Figure::Drops => count(found as u64),
             Figure::Loss => percent(found),
             Figure::Rate => rate(found),
         }
@@ -186,24 +159,6 @@ impl Statistic {
             Statistic::Stdev => moments.stdev(),
             Statistic::Max => moments.max().map(|nanos| nanos as f64),
             Statistic::Quantile(quantile) => latency.quantile(quantile).map(|nanos| nanos as f64),
-        }
-    }
-}
-
-impl Count {
-    /// The count among `totals`; drops are not of pings.
-    const fn of(self, totals: &Totals) -> u64 {
-        match self {
-            Count::Sent => totals.sent,
-            Count::Received => totals.received,
-            Count::Lost => totals.lost,
-            Count::Unresolved => totals.unresolved,
-            Count::Duplicate => totals.duplicate,
-            Count::Late => totals.late,
-            Count::Reordered => totals.reordered,
-            Count::Corrupt => totals.corrupt,
-            Count::Errored => totals.errored,
-            Count::Drops => 0,
         }
     }
 }
@@ -260,6 +215,39 @@ mod tests {
             ("rate>=501/s", false),
         ] {
             assert_eq!(check(text).holds, holds, "{}", check(text));
+        }
+    }
+
+    #[test]
+    fn every_count_can_be_expected_and_judges_itself_alone() {
+        let mut report = samples::report();
+        report.totals = serde_json::from_str(
+            r#"{"sent":1,"received":2,"lost":3,"unresolved":4,"duplicate":5,"late":6,"reordered":7,"corrupt":8,
+                "errored":9,"abandoned":10,"unsent":11}"#,
+        )
+        .unwrap();
+        for (number, count) in (1..).zip(Count::ALL) {
+            let text = format!("{}={number}", count.name());
+            let expectation = text.parse::<Expectation>().unwrap();
+            assert!(expectation.check(&report).holds, "{text}");
+        }
+        for (text, judged) in [
+            ("loss<1%", &["lost", "unresolved", "corrupt", "errored"][..]),
+            (
+                "received>=1",
+                &["received", "lost", "unresolved", "corrupt", "errored"],
+            ),
+            ("lost=0", &["lost"]),
+            ("unsent<9", &["unsent"]),
+            ("drops=0", &[]),
+            ("rate>1", &[]),
+            ("p99<1s", &[]),
+        ] {
+            let expectation = text.parse::<Expectation>().unwrap();
+            let counts = Count::ALL.iter().map(|count| (count.name(), *count));
+            let found = counts.filter(|(_, count)| expectation.judges(*count));
+            let found: Vec<_> = found.map(|(name, _)| name).collect();
+            assert_eq!(found, judged, "{text}");
         }
     }
 

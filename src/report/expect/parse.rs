@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use super::{Count, Expectation, Figure, Operator, Statistic};
-use crate::record::Metric;
+use super::{Expectation, Figure, Operator, Statistic};
+use crate::record::{Count, Metric};
 
 /// Why a text is no expectation: what was found, and what is expected there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -78,36 +78,23 @@ fn operator(text: &str) -> Option<(Operator, &str)> {
     operators.into_iter().find_map(found)
 }
 
-/// The names of the counts.
-const COUNTS: [(&str, Count); 10] = [
-    ("sent", Count::Sent),
-    ("received", Count::Received),
-    ("lost", Count::Lost),
-    ("unresolved", Count::Unresolved),
-    ("duplicate", Count::Duplicate),
-    ("late", Count::Late),
-    ("reordered", Count::Reordered),
-    ("corrupt", Count::Corrupt),
-    ("errored", Count::Errored),
-    ("drops", Count::Drops),
-];
-
 /// Every figure that can be expected to be something, for messages and help.
 pub fn expected_figures() -> String {
-    let counts: Vec<_> = COUNTS.iter().map(|(name, _)| *name).collect();
+    let counts: Vec<_> = Count::ALL.iter().map(|count| count.name()).collect();
     format!(
         "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
-         or {}, loss, rate",
+         or {}, drops, loss, rate",
         Metric::names(),
         counts.join(", ")
     )
 }
 
 fn figure(name: &str) -> Option<Figure> {
-    if let Some((_, count)) = COUNTS.iter().find(|(known, _)| *known == name) {
+    if let Some(count) = Count::ALL.iter().find(|count| count.name() == name) {
         return Some(Figure::Count(*count));
     }
     match name {
+        "drops" => return Some(Figure::Drops),
         "loss" => return Some(Figure::Loss),
         "rate" => return Some(Figure::Rate),
         _ => {}
@@ -174,7 +161,7 @@ impl Figure {
                 let per_second = text.strip_suffix("/s").unwrap_or(text).trim_end();
                 number(per_second).ok_or("pings per second such as 20000 or 20000/s")
             }
-            Figure::Count(_) => {
+            Figure::Count(_) | Figure::Drops => {
                 let count = text.parse::<u64>().map(|count| count as f64);
                 count.map_err(|_| "a whole number such as 100")
             }

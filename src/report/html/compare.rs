@@ -51,6 +51,12 @@ fn head(comparison: &Comparison) -> String {
             Escaped(&side.run)
         );
     }
+    for each in &comparison.unlike {
+        html += &format!(
+            "<p class=\"quiet\">differ in {}</p>\n",
+            Escaped(&each.to_string())
+        );
+    }
     let sentence = comparison.sentence();
     html += &format!(
         "</header>\n<p class=\"verdict plain\">{}</p>\n",

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::picture::{self, Line};
+use super::super::provenance::list;
 use super::super::text::hints;
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport};
@@ -40,16 +41,28 @@ fn head(report: &Report) -> String {
         let began = UNIX_EPOCH + Duration::from_millis(millis.min(253_402_300_799_999));
         format!(" · {}", humantime::format_rfc3339_seconds(began))
     });
+    let merged = report
+        .merged
+        .as_ref()
+        .map(|merged| match merged.unlike.as_slice() {
+            [] => format!(" · merged from {}", counted(merged.runs, "run")),
+            unlike => format!(
+                " · merged from {}, which differ in {}",
+                counted(merged.runs, "run"),
+                list(unlike)
+            ),
+        });
     let verdict = &report.verdict;
     format!(
         "<header>\n<h1>tap-reactor report</h1>\n<p><code>{}</code></p>\n\
-         <p class=\"quiet\">{}{} · ran {}, set up in {}{}</p>\n</header>\n\
+         <p class=\"quiet\">{}{} · ran {}, set up in {}{}{}</p>\n</header>\n\
          <p class=\"verdict{}\">{}</p>\n",
         Escaped(&report.run),
         Escaped(&report.tool),
         began.unwrap_or_default(),
         span(report.elapsed_ns),
         span(report.setup_ns),
+        Escaped(&merged.unwrap_or_default()),
         if report.interrupted {
             " · <strong class=\"bad\">interrupted</strong>"
         } else {

@@ -1,0 +1,365 @@
+//! The effective scenario: what was asked for, with the value that each setting has where nobody said one. A report keeps it,
+//! so that whoever reads it later knows what ran; planned again, it is the same experiment.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+use ipnet::Ipv4Net;
+
+use super::Experiment;
+use super::scenario::Scenario;
+use super::settings::{OUTPUT, PACING, Settings};
+use crate::system::{Neighbours, NetnsChoice, Switching};
+
+/// Settings of the load whose values are numbers or times, which people write in more ways than one.
+const MEASURES: [&str; 8] = [
+    "interval",
+    "rate",
+    "window",
+    "count",
+    "duration",
+    "warmup",
+    "jitter-start",
+    "size",
+];
+
+/// What each phase does where nothing else is said. [`PACING`] is there to be one of.
+const LOAD_DEFAULTS: [(&str, &str); 2] = [("arrivals", "uniform"), ("size", "56")];
+
+/// The scenario that `experiment` was made from, all that was left open filled in. What is done with the figures is not part
+/// of it.
+pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenario {
+    let mut whole = scenario.clone();
+    whole.settings.retain(|name| !OUTPUT.contains(&name));
+    let has_sizes = whole.groups.iter().any(|group| group.get("size").is_some());
+    if whole.phases.is_empty() && !experiment.flows.is_empty() {
+        fill_load(&mut whole.settings, has_sizes);
+    }
+    // What the file says for all phases is told in each.
+    let for_all = whole.settings.load_only();
+    if !whole.phases.is_empty() {
+        whole.settings.retain(|name| for_all.get(name).is_none());
+    }
+    for phase in &mut whole.phases {
+        *phase = for_all.overlaid(phase);
+        fill_load(phase, has_sizes);
+    }
+    if whole.groups.is_empty() {
+        whole.settings.set("vms", [experiment.vms.len()]);
+    }
+    guests(&mut whole.settings, experiment);
+    lab(&mut whole.settings, experiment);
+    simulation(&mut whole.settings, experiment);
+    whole
+}
+
+fn fill_load(settings: &mut Settings, has_sizes: bool) {
+    if PACING.iter().all(|name| settings.get(name).is_none()) {
+        settings.set("interval", ["10ms"]);
+    }
+    for (name, default) in LOAD_DEFAULTS {
+        let is_free = match name {
+            // A window has no arrivals of its own.
+            "arrivals" => settings.get("window").is_none(),
+            // A group may have a size for what its VMs send.
+            _ => !has_sizes,
+        };
+        if is_free && settings.get(name).is_none() {
+            settings.set(name, [default]);
+        }
+    }
+    for name in MEASURES {
+        if let Some(text) = settings.get(name).map(|setting| canonical(&setting.text)) {
+            settings.set(name, [text]);
+        }
+    }
+}
+
+/// One way to write a number or a time: `2000` for `2e3`, `10ms` for `10000us`.
+fn canonical(text: &str) -> String {
+    if let Ok(number) = text.parse::<f64>() {
+        return number.to_string();
+    }
+    humantime::parse_duration(text).map_or_else(|_| text.to_owned(), time)
+}
+
+fn time(duration: Duration) -> String {
+    format_duration(duration).to_string()
+}
+
+fn guests(settings: &mut Settings, experiment: &Experiment) {
+    let guests = &experiment.guests;
+    if let Some(vm) = experiment.vms.first()
+        && let Ok(subnet) = Ipv4Net::new(vm.address, guests.prefix_length)
+    {
+        settings.set("subnet", [subnet.trunc()]);
+    }
+    for (name, is_on) in [
+        ("dhcp", guests.dhcp),
+        ("probe", guests.probe),
+        ("announce", guests.announce),
+        ("udp-echo", guests.udp_echo),
+        ("dont-fragment", guests.ping.dont_fragment),
+        ("ipv6", guests.ipv6.is_some()),
+        ("slaac", guests.ipv6.is_some_and(|plan| plan.slaac)),
+    ] {
+        settings.set(name, [is_on]);
+    }
+    if settings.get("fragment").is_none() {
+        settings.set("fragment", [false]);
+    }
+    settings.set("ttl", [guests.ping.time_to_live]);
+    settings.set("dscp", [guests.ping.dscp]);
+    if let Some(plan) = guests.ipv6 {
+        settings.set("subnet6", [plan.subnet]);
+    }
+    if guests.asks_for_addresses() {
+        settings.set("address-wait", [time(experiment.address_wait)]);
+    }
+    settings.set("timeout", [time(experiment.timeout)]);
+    settings.set("seed", [experiment.seed]);
+    settings.set("mtu", [experiment.lab.mtu]);
+}
+
+fn lab(settings: &mut Settings, experiment: &Experiment) {
+    let lab = &experiment.lab;
+    settings.set("filter", [lab.filter]);
+    settings.set("no-filter", [!lab.filter]);
+    if lab.neighbours != Neighbours::Proxied {
+        settings.set("static-neighbours", [lab.neighbours == Neighbours::Told]);
+    }
+    if experiment.is_simulated() {
+        settings.set("fabric", ["sim"]);
+        return;
+    }
+    settings.set("fabric", [lab.switching]);
+    settings.set(
+        "netns",
+        [match &lab.netns {
+            NetnsChoice::Private => "private",
+            NetnsChoice::Host => "host",
+            NetnsChoice::Named(name) => name,
+        }],
+    );
+    settings.set("tap-prefix", [&lab.tap_prefix]);
+    settings.set("attach", [lab.attach]);
+    settings.set("vlan-filtering", [lab.vlan_filtering.is_some()]);
+    let spin = match experiment.spin {
+        Duration::MAX => "always".to_owned(),
+        spin => time(spin),
+    };
+    settings.set("spin", [spin]);
+    if lab.switching == Switching::Bridge {
+        settings.set("bridge", [&lab.bridge]);
+        settings.set("ports-per-bridge", [lab.ports_per_bridge]);
+        let proxied = lab.neighbours == Neighbours::Proxied;
+        settings.set("arp-proxy", [if proxied { "on" } else { "off" }]);
+    }
+}
+
+fn simulation(settings: &mut Settings, experiment: &Experiment) {
+    let Some(simulation) = experiment.simulation else {
+        return;
+    };
+    let does = simulation.impairments;
+    for (name, span) in [("sim-delay", does.delay), ("sim-jitter", does.jitter)] {
+        // No time at all is written without a unit.
+        let text = match span {
+            Duration::ZERO => "0".to_owned(),
+            span => time(span),
+        };
+        settings.set(name, [text]);
+    }
+    for (name, share) in [
+        ("sim-loss", does.loss),
+        ("sim-duplicate", does.duplicate),
+        ("sim-reorder", does.reorder),
+    ] {
+        settings.set(name, [share]);
+    }
+    if let Some(frames) = simulation.queue_length {
+        settings.set("sim-queue", [frames]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::plan;
+    use crate::experiment::settings::{LAB, LOAD};
+
+    const FILE: &str = r#"
+        name = "incast"
+        timeout = "500ms"
+        interval = "2ms"
+        [[group]]
+        name = "server"
+        [[group]]
+        name = "client"
+        vms = 50
+        size = 1000
+        [[phase]]
+        name = "calm"
+        ping = ["client:server"]
+        rate = 2e3
+        warmup = "500ms"
+        start = "10 per second"
+        duration = "5000ms"
+        [[phase]]
+        ping = ["client:server"]
+        window = 4
+        duration = "5s"
+    "#;
+
+    fn planned(file: &str, flags: &str) -> (Scenario, Experiment) {
+        let mut settings = Settings::default();
+        for flag in flags.split_whitespace() {
+            let (name, text) = flag.split_once('=').unwrap_or((flag, "true"));
+            let names = LAB.iter().chain(LOAD).chain(OUTPUT);
+            settings.add_flag(names.copied().find(|known| *known == name).unwrap(), text);
+        }
+        let scenario = Scenario::parse("lab.toml", file)
+            .unwrap()
+            .overlaid(&settings);
+        let experiment = plan(&scenario).unwrap();
+        (scenario, experiment)
+    }
+
+    /// All of a plan but where it came from.
+    fn shown(experiment: &Experiment) -> String {
+        let plain = Experiment {
+            effective: Scenario::default(),
+            // Help that is asked for is no longer help that was chosen.
+            spared_deliveries: None,
+            ..experiment.clone()
+        };
+        format!("{plain:?}")
+    }
+
+    /// The settings of a scenario, wherever they were written.
+    fn texts(scenario: &Scenario) -> Vec<(&'static str, Vec<String>)> {
+        let Scenario {
+            settings,
+            groups,
+            phases,
+        } = scenario;
+        let all = [settings].into_iter().chain(groups).chain(phases);
+        let each = all.flat_map(Settings::iter);
+        each.map(|(name, values)| {
+            (
+                name,
+                values.iter().map(|value| value.text.clone()).collect(),
+            )
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_effective_scenario_planned_again_is_the_same_experiment() {
+        for (file, flags) in [
+            ("", ""),
+            ("", "ping=ring"),
+            (
+                "",
+                "vms=3 ping=vm0:vm1 ping=vm1:vm2 window=3 count=7 mtu=9000 seed=5",
+            ),
+            (
+                "",
+                "vms=300 ping=mesh rate=2000 duration=3s arrivals=poisson",
+            ),
+            ("", "vms=300 no-filter jitter-start=0 ping=ring"),
+            ("", "ping=ring ramp=10:50:5 duration=5s size=1000 over-ipv6"),
+            (
+                "",
+                "ping=ring fabric=sim sim-loss=0.5% sim-jitter=3us sim-queue=7",
+            ),
+            (
+                "",
+                "ping=ring static-neighbours spin=50us ttl=3 dscp=5 dont-fragment",
+            ),
+            (
+                "",
+                "vms=4 vlan=100 vlan-filtering ping=ring spin=always netns=lab",
+            ),
+            ("", "dhcp address-wait=3s host-addr=10.77.0.1/16 announce"),
+            ("", "fabric=none hook=true tap-prefix=t txqueuelen=50"),
+            (
+                "",
+                "fabric=xdp ping=ring subnet=10.1.0.0/16 gateway=10.1.0.9",
+            ),
+            ("", "vms=100 arp-proxy=on ping=ring"),
+            (
+                "",
+                "slaac subnet6=fd88::/64 ping=vm0:fd88::1 fragment size=5000",
+            ),
+            ("", "vms=70000 ping=ring"),
+            (FILE, ""),
+            (FILE, "fabric=sim rate=7 timeout=2s"),
+        ] {
+            let (_, experiment) = planned(file, flags);
+            let mut again = experiment.effective.clone();
+            // A switch that is off need not be named; some may not be named beside another.
+            let settings = again.settings.clone();
+            let is_off = |name: &str| settings.get(name).is_some_and(|s| s.text == "false");
+            again.settings.retain(|name| !is_off(name));
+            let again = plan(&again).unwrap_or_else(|error| panic!("{flags}: {error}"));
+            assert_eq!(shown(&again), shown(&experiment), "{flags}");
+            assert_eq!(texts(&again.effective), texts(&experiment.effective));
+        }
+    }
+
+    #[test]
+    fn every_setting_is_told_unless_it_was_left_open() {
+        /// What has no value where nobody gives it one, or has it only beside something else.
+        const OPEN: [&str; 14] = [
+            "host-addr",
+            "gateway",
+            "address-wait",
+            "subnet6",
+            "vlan",
+            "txqueuelen",
+            "hook",
+            "mac",
+            "sim-delay",
+            "sim-jitter",
+            "sim-loss",
+            "sim-duplicate",
+            "sim-reorder",
+            "sim-queue",
+        ];
+        let (_, experiment) = planned("", "ping=ring");
+        let told = |name: &&&str| experiment.effective.settings.get(name).is_none();
+        let missing: Vec<_> = LAB
+            .iter()
+            .filter(told)
+            .filter(|name| !OPEN.contains(name))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn each_phase_tells_the_whole_of_its_load_and_what_is_done_with_the_figures_is_left_out() {
+        let (_, experiment) = planned(FILE, "report=r.json expect=loss=0");
+        let Scenario {
+            settings,
+            groups,
+            phases,
+        } = &experiment.effective;
+        assert!(settings.get("report").is_none() && settings.get("expect").is_none());
+        assert_eq!(groups.len(), 2);
+        let text = |phase: usize, name| phases[phase].get(name).map(|s| s.text.as_str());
+        for (phase, name, value) in [
+            (0, "rate", Some("2000")),
+            (0, "interval", None),
+            (0, "duration", Some("5s")),
+            (0, "arrivals", Some("uniform")),
+            (0, "start", Some("10 per second")),
+            (1, "window", Some("4")),
+            (1, "arrivals", None),
+            // The clients have one of their own.
+            (1, "size", None),
+        ] {
+            assert_eq!(text(phase, name), value, "{name} of phase {phase}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Saved runs: what they say of where their figures come from, and what `report` makes of several.
+
+use serde_json::Value;
+
+use crate::lab::{Finished, Lab};
+
+/// A folder with saved runs in it, simulated but for `bridge.json`.
+struct Saved {
+    lab: Lab,
+    folder: tempfile::TempDir,
+}
+
+impl Saved {
+    fn new(runs: &[(&str, &str)]) -> Saved {
+        let saved = Saved {
+            lab: Lab::new(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        for (name, flags) in runs {
+            let path = saved.path(name);
+            let run = saved
+                .lab
+                .tap_reactor(&format!("{flags} -q --report {path}"));
+            assert!([0, 1].contains(&run.status), "{run:?}");
+        }
+        saved
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn document(&self, name: &str) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
+    }
+
+    /// `report` with names of saved runs in place of their paths.
+    fn report(&self, words: &str) -> Finished {
+        let words = words
+            .split_whitespace()
+            .map(|word| match word.ends_with(".json") {
+                true => self.path(word),
+                false => word.to_owned(),
+            });
+        let words: Vec<_> = words.collect();
+        self.lab.tap_reactor(&format!("report {}", words.join(" ")))
+    }
+}
+
+const CALM: &str = "--fabric sim --ping vm0:vm1 --count 600 --interval 10ms";
+
+#[test]
+fn a_saved_run_says_what_was_planned_and_on_which_machine() {
+    let saved = Saved::new(&[
+        ("bridge.json", "--ping vm0:vm1 --count 3 --seed 7"),
+        ("sim.json", CALM),
+    ]);
+    let (bridge, sim) = (saved.document("bridge.json"), saved.document("sim.json"));
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    for (document, pointer, value) in [
+        (&bridge, "/plan/settings/seed", Value::from("7")),
+        (&bridge, "/plan/settings/ping", Value::from("vm0:vm1")),
+        (&bridge, "/plan/settings/mtu", Value::from("1500")),
+        (&bridge, "/plan/settings/interval", Value::from("10ms")),
+        (&bridge, "/machine/kernel", Value::from(kernel.trim())),
+        (&sim, "/plan/settings/fabric", Value::from("sim")),
+        (&sim, "/plan/settings/sim-delay", Value::from("10us")),
+    ] {
+        assert_eq!(document.pointer(pointer), Some(&value), "{pointer}");
+    }
+    // A simulation is the same on every machine.
+    assert_eq!(sim.get("machine"), None);
+    let memory = |figure: &str| bridge["memory"][figure].as_u64().unwrap();
+    assert!(
+        memory("peak_bytes") >= 1 << 20 && memory("rss_bytes") >= 1 << 20,
+        "{bridge}"
+    );
+}
+
+#[test]
+fn what_is_not_one_experiment_is_merged_only_when_asked_for_and_says_so() {
+    let saved = Saved::new(&[
+        ("a.json", CALM),
+        ("seed.json", &format!("{CALM} --seed 3")),
+        ("mtu.json", &format!("{CALM} --mtu 9000")),
+        ("bridge.json", "--ping vm0:vm1 --count 600 --interval 1ms"),
+    ]);
+    let merged = saved
+        .report("a.json seed.json --merge --json")
+        .expect_status(0);
+    let merged: Value = serde_json::from_str(&merged.stdout).unwrap();
+    assert_eq!(merged["merged"]["runs"], 2);
+    assert_eq!(merged["merged"]["unlike"][0]["what"], "seed");
+    assert_eq!(merged["totals"]["received"], 1_200);
+    for (files, told) in [
+        ("a.json mtu.json", "mtu: 1500 / 9000"),
+        ("a.json seed.json bridge.json", "fabric: sim / bridge"),
+    ] {
+        let refused = saved.report(&format!("{files} --merge")).expect_status(2);
+        assert!(
+            refused.stderr.contains(told) && refused.stdout.is_empty(),
+            "{refused:?}"
+        );
+        assert!(refused.stderr.contains("--allow-different"), "{refused:?}");
+        let merged = saved
+            .report(&format!("{files} --merge --allow-different"))
+            .expect_status(0);
+        let line = merged
+            .stdout
+            .lines()
+            .find(|line| line.starts_with("Merged from"));
+        assert!(line.is_some_and(|line| line.contains(told)), "{merged:?}");
+    }
+}
+
+#[test]
+fn compared_runs_differ_by_their_plans_first_and_a_change_can_make_the_status_1() {
+    let saved = Saved::new(&[
+        ("a.json", CALM),
+        ("slow.json", &format!("{CALM} --sim-delay 30us")),
+        ("short.json", "--fabric sim --ping vm0:vm1 --count 5"),
+        (
+            "outage.json",
+            "--fabric sim --ping vm0:10.77.0.99 --count 600 --interval 10ms",
+        ),
+    ]);
+    for (words, status, stdout, stderr) in [
+        ("a.json a.json --fail-on-change", 0, "No figure differs", ""),
+        ("a.json slow.json", 0, "differ  sim-delay: 10us / 30us", ""),
+        (
+            "a.json slow.json --fail-on-change",
+            1,
+            "rtt.p50",
+            "figures differ by more",
+        ),
+        (
+            "a.json short.json --fail-on-change",
+            1,
+            "differ  count: 600 / 5",
+            "can't be said",
+        ),
+        ("a.json outage.json", 0, "An outage: of ", ""),
+        (
+            "a.json outage.json --fail-on-change",
+            1,
+            "no ping was answered (600 unresolved)",
+            "An outage",
+        ),
+        (
+            "outage.json a.json --fail-on-change",
+            1,
+            "An outage has ended",
+            "An outage has ended",
+        ),
+        (
+            "outage.json outage.json --fail-on-change",
+            1,
+            "Neither run",
+            "Neither run",
+        ),
+        // The second is judged.
+        (
+            "outage.json a.json --expect loss=0 --expect p99<21us",
+            0,
+            "rtt.p50",
+            "",
+        ),
+        (
+            "a.json slow.json --expect p99<21us",
+            1,
+            "rtt.p50",
+            "slow.json: expected p99<21us: FAILS, found 60.0 µs",
+        ),
+    ] {
+        let run = saved
+            .report(&format!("{words} --compare"))
+            .expect_status(status);
+        assert!(run.stdout.contains(stdout), "{words}: {run:?}");
+        assert!(
+            run.stderr.contains(stderr) && run.stderr.is_empty() == stderr.is_empty(),
+            "{words}: {run:?}"
+        );
+    }
+}
+
+#[test]
+fn saved_runs_are_held_to_expectations() {
+    let saved = Saved::new(&[("a.json", CALM), ("b.json", &format!("{CALM} --seed 3"))]);
+    let met = saved
+        .report("a.json b.json --expect received=600")
+        .expect_status(0);
+    assert_eq!(met.stderr, "");
+    assert_eq!(
+        met.stdout.matches("expected received=600: holds").count(),
+        2,
+        "{met:?}"
+    );
+    let unmet = saved
+        .report("a.json b.json --merge --expect received=600 --expect loss=0")
+        .expect_status(1);
+    assert_eq!(
+        unmet.stderr,
+        "tap-reactor: merged: expected received=600: FAILS, found 1,200\n"
+    );
+    let wrong = saved.report("a.json --expect boto.p99<1s").expect_status(2);
+    assert!(
+        wrong.stderr.contains("no figure is named \"boto.p99\""),
+        "{wrong:?}"
+    );
+}
