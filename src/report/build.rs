@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
-    Report, SCHEMA, SecondReport, Verdict,
+    Report, SCHEMA, SecondReport, Verdict, links,
 };
 use crate::record::{Drops, Interval, Latency, PerMetric, Phase, Recorder};
 
@@ -69,7 +69,12 @@ impl Report {
     /// The report of what `recorder` took in.
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
-        let work = recorder.work();
+        let (setup, work) = (recorder.setup(), recorder.work());
+        let links = recorder.links();
+        let mut verdict = Verdict::new(&run, recorder.drops());
+        verdict
+            .sentence
+            .extend(links::sentence(links.changes(), links.untold()));
         let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
         Report {
             schema: SCHEMA.to_owned(),
@@ -91,18 +96,22 @@ impl Report {
                 ..fabric
             }),
             memory: context.memory,
-            verdict: Verdict::new(&run, recorder.drops()),
+            verdict,
             expectations: Vec::new(),
             reactor: ReactorReport {
-                turns: work.turns,
-                frames_in: work.frames_in,
-                frames_out: work.frames_out,
+                turns: setup.turns + work.turns,
+                frames_in: setup.frames_in + work.frames_in,
+                setup_frames_in: setup.frames_in,
+                frames_out: setup.frames_out + work.frames_out,
                 busy_ns: work.busy,
                 spin_ns: work.spin,
             },
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
+            neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
+            links: links.changes().to_vec(),
+            links_untold: links.untold(),
             pauses: *recorder.pauses(),
             phases: phases(recorder),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::build::per_second;
 use super::provenance::unlike;
 use super::verdict::{Evidence, lag_p99};
-use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
+use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict, links};
 use crate::record::{DropReason, LatencySummary, Metric, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
@@ -59,7 +59,12 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         for (error, pings) in &other.errors {
             *merged.errors.entry(*error).or_default() += pings;
         }
+        merged.neighbours = match (merged.neighbours, other.neighbours) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
         merged.addresses.merge(&other.addresses);
+        merged.merge_links(other);
         merged.reactor.merge(&other.reactor);
         for (metric, histogram) in other.histograms.iter() {
             merged.histograms[metric].merge(histogram);
@@ -86,11 +91,17 @@ impl Report {
             elapsed_ns: self.elapsed_ns,
             busy_ns,
             rtt_p99_ns: self.summaries[Metric::Rtt].p99,
-            lag_p99_ns: lag_p99(&self.histograms[Metric::Lag], self.reactor.frames_in),
+            lag_p99_ns: lag_p99(
+                &self.histograms[Metric::Lag],
+                self.reactor.measured_frames_in(),
+            ),
             lateness_p99_ns: self.summaries[Metric::Lateness].p99,
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
             unsent: self.totals.unsent,
         });
+        self.verdict
+            .sentence
+            .extend(links::sentence(&self.links, self.links_untold));
     }
 }
 
