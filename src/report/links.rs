@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::units::{count, span};
+use crate::escape::Escaped;
 use crate::record::{LinkChanged, MAX_LINK_CHANGES};
 
 /// One change, such as `tap1 (vm1) was set down after 1.2 s`.
@@ -12,8 +13,9 @@ pub(super) fn words(changed: &LinkChanged) -> String {
         vm,
         change,
     } = changed;
-    let vm = vm.as_ref().map_or(String::new(), |vm| format!(" ({vm})"));
-    format!("{link}{vm} {change} after {}", span(*at_ns))
+    let vm = vm.as_ref();
+    let vm = vm.map_or(String::new(), |vm| format!(" ({})", Escaped(vm)));
+    format!("{}{vm} {change} after {}", Escaped(link), span(*at_ns))
 }
 
 /// How many changes there were beside those that are told, in words.
