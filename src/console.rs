@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use indicatif::TermLike;
+use tap_reactor::escape::escaped;
 use tap_reactor::system::{ROOM, Stream, has_room, terminal_width};
 
 /// How long a run waits for somebody to read its standard error. The clock of the run goes on meanwhile.
@@ -20,6 +21,7 @@ const WIDTH: u16 = 80;
 pub fn tell(words: impl Display) {
     let mut out = Transcript::default();
     // A transcript never fails.
+    let words = escaped(&words.to_string());
     let _ = out.write_all(format!("{words}\n").as_bytes());
 }
 

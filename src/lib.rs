@@ -19,11 +19,13 @@
 //! | [`record`], [`report`] | what was measured, and how it is told |
 //! | [`experiment`] | a validated plan: what to build, what to send |
 //! | [`lab`] | a plan brought to life, and its report |
+//! | [`escape`] | text from elsewhere that meets a terminal |
 #![deny(unsafe_code)]
 // A library prints nothing, and what can panic because nobody reads it ends no run.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
+pub mod escape;
 pub mod experiment;
 pub mod fabric;
 pub mod hypervisor;

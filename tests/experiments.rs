@@ -147,12 +147,15 @@ fn each_experiment_plans_the_phases_flows_and_pings_that_its_comments_say() {
     for case in CASES {
         let experiment = plan(case.file, &[]);
         assert_eq!(experiment.vms.len(), case.vms, "{}", case.file);
-        let pings = experiment.pings_due();
+        let pings = experiment.expected_pings();
         let found: Vec<(&str, u32, Option<u64>)> = experiment
             .phases
             .iter()
             .zip(pings)
-            .map(|(phase, pings)| (&*phase.name, phase.load.flows.len() as u32, pings))
+            .map(|(phase, expected)| {
+                let flows = phase.load.flows.len() as u32;
+                (&*phase.name, flows, expected.pings)
+            })
             .collect();
         assert_eq!(found, case.phases, "{}", case.file);
     }
@@ -171,7 +174,11 @@ fn each_experiment_does_what_its_plan_foresees() {
         let ran = lab::run(&experiment, case.file, &mut ()).unwrap();
         let report = ran.report.clone();
         ran.finish(&experiment).unwrap();
-        let pings = experiment.pings_due();
+        let pings: Vec<_> = experiment
+            .expected_pings()
+            .iter()
+            .map(|expected| expected.pings)
+            .collect();
         assert_eq!(report.phases.len(), pings.len(), "{}", case.file);
         for (foreseen, (plan, phase)) in pings
             .iter()

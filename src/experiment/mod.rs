@@ -2,12 +2,13 @@
 
 mod describe;
 mod effective;
-mod foreseen;
+mod expected;
 mod plan;
 mod scenario;
 mod settings;
 
 pub use self::describe::{describe, neighbours};
+pub use self::expected::Expected;
 pub use self::plan::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, draft, plan};
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};

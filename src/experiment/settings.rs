@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::escape::{escaped, is_hidden};
 use crate::number::{number, whole_number};
 
 /// Settings of the lab and of the run as a whole.
@@ -117,20 +118,8 @@ pub struct SettingError(String);
 impl SettingError {
     /// An error that belongs to no single setting.
     pub fn new(why: impl fmt::Display) -> SettingError {
-        SettingError(one_line(&why.to_string()))
+        SettingError(escaped(&why.to_string()))
     }
-}
-
-/// `text` with line ends and other control characters written out: whatever a file says, an error takes one line.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    line
 }
 
 impl Setting {
@@ -254,7 +243,7 @@ impl Settings {
             .flatten()
             .filter(|setting| setting.name != "hook");
         for setting in texts {
-            if setting.text.contains(char::is_control) {
+            if setting.text.contains(is_hidden) {
                 return Err(setting.error("expected text without control characters"));
             }
         }

@@ -76,6 +76,14 @@ pub(super) fn memory(per_vm_bytes: Option<u64>) -> Option<MemoryReport> {
     })
 }
 
+/// The phases that are planned, as a report tells them.
+pub(super) fn phase_names(experiment: &Experiment) -> Vec<(String, bool)> {
+    let phases = experiment.phases.iter();
+    phases
+        .map(|phase| (phase.name.clone(), phase.is_counted))
+        .collect()
+}
+
 /// The plan as a report keeps it.
 pub(super) fn plan_report(experiment: &Experiment) -> PlanReport {
     let Scenario {

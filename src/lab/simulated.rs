@@ -11,7 +11,9 @@ use crate::sim::{self, Simulation};
 use crate::system::{Neighbours, StopSignals};
 use crate::time::Instant;
 
-use super::build::{add_flows, create_vms, fill_neighbour_tables, plan_report, recorder};
+use super::build::{
+    add_flows, create_vms, fill_neighbour_tables, phase_names, plan_report, recorder,
+};
 use super::names::flow_name;
 use super::{LabError, Ran};
 
@@ -59,6 +61,7 @@ pub(super) fn run(
         let ended = sim::run(&mut hypervisor, now, now + LAST_WAIT);
         hypervisor.give_up(ended);
     }
+    signals.guard_end(false)?;
     let end = signal.map_or(End::Done, End::Signal);
     let (switch, mut recorder) = hypervisor.into_parts();
     recorder.dropped_many(DropReason::TapQueue, switch.queue_drops());
@@ -67,6 +70,7 @@ pub(super) fn run(
         &recorder,
         &Context {
             run: command,
+            phases: &phase_names(experiment),
             plan: Some(&plan_report(experiment)),
             interrupted: signal.is_some(),
             flows: &|index| flow_name(experiment, &[], index),

@@ -2,7 +2,7 @@
 
 use super::build::{
     add_flows, create_vms, fill_neighbour_tables, machine_report, memory, per_vm_bytes,
-    place_flows, plan_report, recorder, time_of_day_at_zero,
+    phase_names, place_flows, plan_report, recorder, time_of_day_at_zero,
 };
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
 use super::{HookDown, Lab, LabError, Observer, Ran};
@@ -154,6 +154,7 @@ pub(super) fn run(
                 simulated: false,
             }),
             memory: memory(vm_bytes),
+            phases: &phase_names(experiment),
             plan: Some(&plan_report(experiment)),
             machine: machine_report().as_ref(),
         },

@@ -61,9 +61,10 @@ impl PhaseLoad {
     /// How long after the phase's beginning the flow of that number, counted from the phase's first, has its first ping
     /// due.
     pub(super) fn first_due(&self, number: u32, random: &mut fastrand::Rng) -> Duration {
-        let start = match self.start {
-            Start::Within(time) => time.mul_f64(random.f64()),
-            Start::Spread => self.expected_start(number.into()),
+        let start = match (self.start, self.arrivals) {
+            (Start::Within(time), _) => time.mul_f64(random.f64()),
+            (Start::Spread, Arrivals::Uniform) => self.first_expected(number),
+            (Start::Spread, Arrivals::Poisson) => Duration::ZERO,
         };
         match (self.pacing, self.arrivals) {
             (Pacing::Interval(interval), Arrivals::Poisson) => {
@@ -89,57 +90,56 @@ impl PhaseLoad {
             }
             // All flows together are one that pings so much more often.
             (Pacing::Interval(interval), Arrivals::Uniform, Start::Spread) => {
-                let due = (duration.as_nanos().saturating_mul(flows.into()))
-                    .div_ceil(interval.as_nanos().max(1));
+                let due = duration.as_nanos().saturating_mul(flows.into());
+                let due = due.div_ceil(interval.as_nanos().max(1));
                 u64::try_from(due).unwrap_or(u64::MAX)
             }
-            (Pacing::Interval(_), _, Start::Spread | Start::Within(Duration::ZERO)) => {
-                self.pings_of_flow(duration).saturating_mul(flows)
+            (Pacing::Interval(interval), Arrivals::Poisson, _) => {
+                let each = duration.as_secs_f64() / interval.as_secs_f64();
+                let count = self.count.unwrap_or(u64::MAX) as f64;
+                (each.min(count) * flows as f64).round() as u64
             }
-            (Pacing::Interval(_), _, Start::Within(time)) => {
-                // A few flows for all: where each begins is a matter of chance.
-                let looked_at = flows.clamp(1, 1_000);
-                let of =
-                    |flow| self.pings_of_flow(duration.saturating_sub(part(time, flow, looked_at)));
-                let pings: u128 = (0..looked_at).map(|flow| u128::from(of(flow))).sum();
-                let all = pings * u128::from(flows) / u128::from(looked_at);
-                u64::try_from(all).unwrap_or(u64::MAX)
+            (Pacing::Interval(_), Arrivals::Uniform, Start::Within(Duration::ZERO)) => {
+                let each = self.pings_between(Duration::ZERO, duration);
+                each.saturating_mul(flows)
+            }
+            (Pacing::Interval(_), Arrivals::Uniform, Start::Within(_)) => {
+                let first = |number| self.first_expected(number);
+                let each = (0..self.flows.len() as u32)
+                    .map(|number| self.pings_between(first(number), duration));
+                each.fold(0, u64::saturating_add)
             }
         };
         Some(by_count.map_or(by_time, |count| count.min(by_time)))
-    }
-
-    /// How long after the phase's beginning the flow of that number, counted from the phase's first, is expected to begin
-    /// with an interval.
-    pub fn expected_start(&self, number: u64) -> Duration {
-        match (self.start, self.pacing, self.arrivals) {
-            (Start::Spread, Pacing::Interval(interval), Arrivals::Uniform) => {
-                part(interval, number, self.flows.len() as u64)
-            }
-            (Start::Spread, ..) => Duration::ZERO,
-            (Start::Within(time), ..) => part(time, number, self.flows.len() as u64),
-        }
-    }
-
-    /// How many pings a flow has due in that time from its first one on, with an interval.
-    pub fn pings_of_flow(&self, time: Duration) -> u64 {
-        let Pacing::Interval(interval) = self.pacing else {
-            return 0;
-        };
-        let interval = interval.max(Duration::from_nanos(1));
-        let due = match self.arrivals {
-            Arrivals::Uniform => {
-                let due = time.as_nanos().div_ceil(interval.as_nanos());
-                u64::try_from(due).unwrap_or(u64::MAX)
-            }
-            Arrivals::Poisson => time.div_duration_f64(interval).round() as u64,
-        };
-        due.min(self.count.unwrap_or(u64::MAX))
     }
 }
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl PhaseLoad {
+    /// How long after the phase's beginning a flow of an interval, of that number, has its first ping due: exactly, or on
+    /// average of all flows where that is a matter of chance.
+    pub fn first_expected(&self, number: u32) -> Duration {
+        let (number, flows) = (u64::from(number), self.flows.len() as u64);
+        match (self.start, self.pacing) {
+            (Start::Spread, Pacing::Interval(interval)) => part(interval, number, flows),
+            (Start::Spread, _) => Duration::ZERO,
+            (Start::Within(time), _) => part(time, 2 * number + 1, 2 * flows),
+        }
+    }
+
+    /// How many pings a flow of an interval has due whose first one is due at `first`, and that ends at `end`.
+    pub fn pings_between(&self, first: Duration, end: Duration) -> u64 {
+        let count = self.count.unwrap_or(u64::MAX);
+        let Pacing::Interval(interval) = self.pacing else {
+            return count;
+        };
+        let left = end.saturating_sub(first).as_nanos();
+        let pings = left.div_ceil(interval.as_nanos().max(1));
+        u64::try_from(pings).unwrap_or(u64::MAX).min(count)
+    }
 }
 
 /// `number` parts of `time`, of which there are `parts` in all.

@@ -49,6 +49,8 @@ pub struct Recorder {
     /// Never empty; the last one is the current one.
     phases: Vec<Phase>,
     spare: Vec<Phase>,
+    /// Whether the first phase was begun, and named.
+    is_begun: bool,
     /// What is kept for the run as a whole, by [`Metric::slot`].
     latencies: [Latency; Metric::OF_A_RUN],
     crossing: Crossing,
@@ -73,6 +75,7 @@ impl Recorder {
             flows: Vec::new(),
             phases: vec![Phase::new()],
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
+            is_begun: false,
             latencies: std::array::from_fn(|_| Latency::new()),
             crossing: Crossing::default(),
             timeline: Timeline::new(),
@@ -116,19 +119,15 @@ impl Recorder {
     }
 
     fn begin(&mut self, name: &str, counted: bool, now: Instant) {
-        let current = self.current();
-        if current.totals == Totals::default() {
-            // Nothing happened in it, so it was none: the nameless first phase of a run that has named ones.
-            current.name = name.to_owned();
-            current.counted = counted;
-            current.begin = now;
-        } else {
-            let mut phase = self.spare.pop().unwrap_or_else(Phase::new);
-            phase.name = name.to_owned();
-            phase.counted = counted;
-            phase.begin = now;
+        // What was recorded before the first phase began is part of it.
+        if std::mem::replace(&mut self.is_begun, true) {
+            let phase = self.spare.pop().unwrap_or_else(Phase::new);
             self.phases.push(phase);
         }
+        let current = self.current();
+        current.name = name.to_owned();
+        current.counted = counted;
+        current.begin = now;
     }
 
     /// An echo request was written at `sent`; the schedule had wanted it at `due`. Since `ready` nothing but the tool delayed
@@ -357,7 +356,8 @@ impl Recorder {
         &self.flows
     }
 
-    /// The phases in which something happened, in order. A run that was not divided is one phase without a name.
+    /// The phases that were begun, in order, whatever happened in them. A run that was not divided, or in which none was begun,
+    /// is one phase without a name.
     pub fn phases(&self) -> &[Phase] {
         &self.phases
     }

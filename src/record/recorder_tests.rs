@@ -241,6 +241,37 @@ fn a_ping_belongs_to_the_phase_in_which_it_was_due() {
 }
 
 #[test]
+fn a_phase_in_which_nothing_was_sent_is_one_nevertheless() {
+    let mut recorder = with_flows(1);
+    recorder.lag(7);
+    recorder.begin_warmup(at(0));
+    recorder.begin_phase("idle", at(100));
+    recorder.begin_phase("idle again", at(200));
+    ping(&mut recorder, FLOW, 0, [250, 250, 260]);
+    recorder.begin_phase("the end", at(300));
+    let phases = recorder.phases().iter();
+    let told: Vec<_> = phases
+        .map(|phase| {
+            (
+                phase.name(),
+                phase.counted(),
+                phase.totals().sent,
+                phase.lag().count(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("warm-up", false, 0, 1),
+            ("idle", true, 0, 0),
+            ("idle again", true, 1, 0),
+            ("the end", true, 0, 0)
+        ]
+    );
+}
+
+#[test]
 fn a_warm_up_is_not_counted() {
     let mut recorder = with_flows(1);
     recorder.begin_warmup(at(0));

@@ -2,11 +2,13 @@
 
 use std::cmp::Reverse;
 
+use super::units::counted;
+use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
-    Report, SCHEMA, SecondReport, Verdict,
+    Report, SCHEMA, SecondReport, Verdict, links,
 };
-use crate::record::{Drops, Interval, Latency, PerMetric, Phase, Recorder};
+use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
 /// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
@@ -28,6 +30,8 @@ pub struct Context<'a> {
     pub interrupted: bool,
     /// Who the flow with that index is. Asked only for flows that are told one by one.
     pub flows: &'a dyn Fn(usize) -> Option<FlowName>,
+    /// The phases that were planned, each with its name and whether it counts; none of a run that is not divided.
+    pub phases: &'a [(String, bool)],
     /// What was planned.
     pub plan: Option<&'a PlanReport>,
     /// On which machine it ran.
@@ -46,6 +50,7 @@ impl Default for Context<'_> {
             setup_ns: 0,
             interrupted: false,
             flows: &|_| None,
+            phases: &[],
             plan: None,
             machine: None,
             fabric: None,
@@ -70,8 +75,9 @@ impl Report {
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
         let (setup, work) = (recorder.setup(), recorder.work());
+        let links = recorder.links();
         let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
-        Report {
+        let mut report = Report {
             schema: SCHEMA.to_owned(),
             tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
             run: context.run.to_owned(),
@@ -91,7 +97,7 @@ impl Report {
                 ..fabric
             }),
             memory: context.memory,
-            verdict: Verdict::new(&run, recorder.drops()),
+            verdict: Verdict::default(),
             expectations: Vec::new(),
             reactor: ReactorReport {
                 turns: setup.turns + work.turns,
@@ -105,8 +111,10 @@ impl Report {
             errors: recorder.errors().clone(),
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
+            links: links.changes().to_vec(),
+            links_untold: links.untold(),
             pauses: *recorder.pauses(),
-            phases: phases(recorder),
+            phases: phases(recorder, context.phases),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
             flow_count: recorder.flows().len() as u64,
             flows_whole: recorder
@@ -116,16 +124,43 @@ impl Report {
                 .count() as u64,
             flows: flows(recorder, context),
             histograms,
-        }
+        };
+        let Work {
+            busy, frames_in, ..
+        } = *run.work();
+        report.judge(busy, frames_in);
+        report
+    }
+
+    /// Sets the verdict by the other figures: for `busy_ns` the reactor worked in the time that counts, and read `frames_in`
+    /// frames.
+    pub(super) fn judge(&mut self, busy_ns: u64, frames_in: u64) {
+        self.verdict = Verdict::of(&Evidence::of_run(self, busy_ns, frames_in));
+        let links = links::sentence(&self.links, self.links_untold);
+        self.verdict.sentence.extend(links);
     }
 }
 
-/// The phases of a run that was divided: one phase without a name is none.
-fn phases(recorder: &Recorder) -> Vec<PhaseReport> {
-    match recorder.phases() {
-        [phase] if phase.name().is_empty() => Vec::new(),
-        phases => phases.iter().map(PhaseReport::new).collect(),
+/// The phases of a run that was divided, those of `planned` included that it did not come to. One phase without a name is
+/// none.
+fn phases(recorder: &Recorder, planned: &[(String, bool)]) -> Vec<PhaseReport> {
+    if let ([phase], [] | [_]) = (recorder.phases(), planned)
+        && phase.name().is_empty()
+        && planned.iter().all(|(name, _)| name.is_empty())
+    {
+        return Vec::new();
     }
+    let begun = match (recorder.phases(), planned) {
+        // It has no name because it was not begun.
+        ([phase], [(first, _), ..]) if phase.name() != first => &[],
+        (phases, _) => phases,
+    };
+    let others = planned.iter().skip(begun.len());
+    begun
+        .iter()
+        .map(PhaseReport::new)
+        .chain(others.map(|(name, counted)| PhaseReport::never_begun(name, *counted)))
+        .collect()
 }
 
 impl PhaseReport {
@@ -133,6 +168,7 @@ impl PhaseReport {
         PhaseReport {
             name: phase.name().to_owned(),
             counted: phase.counted(),
+            nothing_sent: nothing_sent(phase.totals()),
             elapsed_ns: phase.elapsed(),
             waited_ns: phase.waited(),
             sent_per_s: per_second(phase.totals().sent, phase.elapsed()),
@@ -142,9 +178,45 @@ impl PhaseReport {
                 let latency = phase.latency(metric);
                 latency.map(Latency::summary).unwrap_or_default()
             }),
-            // The queues' overflow is known for the run as a whole only.
-            verdict: Verdict::new(phase, &Drops::default()),
+            verdict: Verdict::of(&Evidence::of_phase(phase)),
         }
+    }
+
+    fn never_begun(name: &str, counted: bool) -> PhaseReport {
+        PhaseReport {
+            name: name.to_owned(),
+            counted,
+            nothing_sent: Some("the run ended before it began".to_owned()),
+            elapsed_ns: 0,
+            waited_ns: 0,
+            sent_per_s: 0.0,
+            rate_per_s: 0.0,
+            totals: Totals::default(),
+            summaries: PerMetric::default(),
+            verdict: Verdict::of(&Evidence::default()),
+        }
+    }
+}
+
+/// Why no ping of a phase was sent, if none was.
+fn nothing_sent(totals: &Totals) -> Option<String> {
+    match totals {
+        Totals { sent: 1.., .. } => None,
+        Totals {
+            unresolved: pings @ 1..,
+            ..
+        } => Some(format!(
+            "the neighbours of {} did not answer",
+            counted(*pings, "ping")
+        )),
+        Totals {
+            unsent: pings @ 1..,
+            ..
+        } => Some(format!(
+            "{} could not be sent in time",
+            counted(*pings, "due ping")
+        )),
+        _ => Some("no ping was due in it".to_owned()),
     }
 }
 

@@ -90,3 +90,100 @@ fn a_saved_report_is_read_back_as_it_was() {
 fn an_undivided_run_has_no_phases() {
     assert!(sample().phases.is_empty());
 }
+
+#[test]
+fn every_phase_that_was_planned_is_told_in_order_and_why_nothing_was_sent_in_some() {
+    let planned = [
+        ("warm-up", false),
+        ("calm", true),
+        ("idle", true),
+        ("nobody", true),
+        ("behind", true),
+        ("last", true),
+    ];
+    let planned = planned.map(|(name, counted)| (name.to_owned(), counted));
+    let context = Context {
+        phases: &planned,
+        ..Context::default()
+    };
+    let unbegun = Report::new(&Recorder::new(Limits::default()), &context);
+    let names = |report: &Report| {
+        report
+            .phases
+            .iter()
+            .map(|phase| phase.name.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&unbegun), planned.clone().map(|(name, _)| name));
+    assert!(
+        unbegun
+            .phases
+            .iter()
+            .all(|phase| phase.nothing_sent.as_deref() == Some("the run ended before it began"))
+    );
+
+    let mut recorder = Recorder::new(Limits::default());
+    recorder.add_flow();
+    let at = Instant::from_nanos;
+    recorder.begin_warmup(at(0));
+    recorder.begin_phase("calm", at(100));
+    recorder.echo_sent(FlowId(0), at(150), at(150), at(150));
+    recorder.answered(FlowId(0), 0, at(150), at(150), at(160));
+    recorder.begin_phase("idle", at(200));
+    recorder.begin_phase("nobody", at(300));
+    recorder.unresolved(FlowId(0), at(350), at(390));
+    recorder.begin_phase("behind", at(400));
+    recorder.unsent(3);
+    let report = Report::new(&recorder, &context);
+    assert_eq!(names(&report), names(&unbegun));
+    let told: Vec<_> = report
+        .phases
+        .iter()
+        .map(|phase| {
+            (
+                phase.counted,
+                phase.totals.sent,
+                phase.nothing_sent.as_deref(),
+            )
+        })
+        .collect();
+    let expected = [
+        (false, 0, Some("no ping was due in it")),
+        (true, 1, None),
+        (true, 0, Some("no ping was due in it")),
+        (true, 0, Some("the neighbours of 1 ping did not answer")),
+        (true, 0, Some("3 due pings could not be sent in time")),
+        (true, 0, Some("the run ended before it began")),
+    ];
+    assert_eq!(told, expected);
+
+    let mut text = Vec::new();
+    super::super::text(&report, &mut text, 80).unwrap();
+    let mut page = Vec::new();
+    super::super::html(&report, &mut page).unwrap();
+    let mut table = Vec::new();
+    super::super::csv(&report, &mut table).unwrap();
+    let json = serde_json::to_value(&report).unwrap();
+    let [text, page, table] = [text, page, table].map(|bytes| String::from_utf8(bytes).unwrap());
+    for (index, phase) in report.phases.iter().enumerate() {
+        let why = phase.nothing_sent.as_deref().unwrap_or_default();
+        for (told, first) in [(&text, ""), (&table, "phase,")] {
+            let line = told
+                .lines()
+                .find(|line| line.starts_with(&format!("{first}{}", phase.name)));
+            assert!(
+                line.is_some_and(|line| line.contains(why)),
+                "{}: {told}",
+                phase.name
+            );
+        }
+        assert!(
+            page.contains(&format!("<td>{}</td>", phase.name)) && page.contains(why),
+            "{page}"
+        );
+        let told = json["phases"][index]
+            .get("nothing_sent")
+            .and_then(|why| why.as_str());
+        assert_eq!(told, phase.nothing_sent.as_deref());
+    }
+}

@@ -6,7 +6,15 @@ use super::Report;
 use crate::record::{Count, LatencySummary, Metric, PerMetric, Totals};
 
 /// What a row is of, before its counts, its loss and the figures of each metric.
-const WHAT: [&str; 6] = ["kind", "phase", "src", "dst", "address", "elapsed_ns"];
+const WHAT: [&str; 7] = [
+    "kind",
+    "phase",
+    "src",
+    "dst",
+    "address",
+    "elapsed_ns",
+    "nothing_sent",
+];
 
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
 /// `phase` for each part of a run that was divided, one `flow` for each flow. Columns that end in `_ns` are nanoseconds; what
@@ -17,7 +25,7 @@ const WHAT: [&str; 6] = ["kind", "phase", "src", "dst", "address", "elapsed_ns"]
 pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let mut table = csv::Writer::from_writer(out);
     table.write_record(columns())?;
-    let run = ["run", "", "", "", "", &report.elapsed_ns.to_string()];
+    let run = ["run", "", "", "", "", &report.elapsed_ns.to_string(), ""];
     table.write_record(row(run, &report.totals, |metric| report.summaries[metric]))?;
     for phase in &report.phases {
         let what = [
@@ -27,12 +35,13 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
             "",
             "",
             &phase.elapsed_ns.to_string(),
+            phase.nothing_sent.as_deref().unwrap_or_default(),
         ];
         table.write_record(row(what, &phase.totals, |metric| phase.summaries[metric]))?;
     }
     for flow in &report.flows {
         let address = flow.address.as_deref().unwrap_or_default();
-        let what = ["flow", "", &flow.src, &flow.dst, address, ""];
+        let what = ["flow", "", &flow.src, &flow.dst, address, "", ""];
         // Of a flow only the rtt is kept.
         table.write_record(row(what, &flow.totals, |metric| match metric {
             Metric::Rtt => flow.rtt_ns,

@@ -7,8 +7,8 @@ use super::{
     encoding, keyed,
 };
 use crate::record::{
-    Addresses, Drops, ErrorCounts, Latency, LatencySummary, Metric, NeighbourSearch, Pauses,
-    PerMetric, SparseLatency, Totals,
+    Addresses, Drops, ErrorCounts, Latency, LatencySummary, LinkChanged, Metric, NeighbourSearch,
+    Pauses, PerMetric, SparseLatency, Totals,
 };
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
@@ -80,6 +80,12 @@ pub struct Report {
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
+    /// What others did to the links of the run, the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkChanged>,
+    /// How much more they did.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub links_untold: u64,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
@@ -106,6 +112,10 @@ impl Report {
         let spun = self.reactor.spin_ns;
         (spun.saturating_mul(100) > self.elapsed_ns).then_some(spun)
     }
+}
+
+const fn nothing(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the reactor did in the whole run.
@@ -151,6 +161,9 @@ pub struct PhaseReport {
     pub name: String,
     /// Whether its pings are part of the run's figures; those of a warm-up are not.
     pub counted: bool,
+    /// Why no ping was sent in it; absent where some were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_sent: Option<String>,
     /// What its schedule took.
     pub elapsed_ns: u64,
     /// For how long pings on their way were waited for after that.

@@ -9,6 +9,7 @@ use hdrhistogram::serialization::interval_log::{
 };
 
 use super::Report;
+use crate::escape::Escaped;
 use crate::record::{Latency, Metric, Scope};
 
 /// The column of greatest values is in milliseconds, as other writers have it.
@@ -27,7 +28,7 @@ pub fn hlog(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let start = UNIX_EPOCH + Duration::from_millis(report.started_unix_ms.unwrap_or(0));
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()
-        .add_comment(&format!("[Logged with {}]", report.tool))
+        .add_comment(&format!("[Logged with {}]", Escaped(&report.tool)))
         .add_comment("[Histogram log format version 1.3]")
         .with_start_time(start)
         .with_base_time(start)

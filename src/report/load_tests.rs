@@ -137,3 +137,74 @@ fn a_report_of_the_greatest_numbers_is_told_without_a_panic() {
     report.flows[0].rtt_ns.stdev = Some(u64::MAX);
     tell(&report);
 }
+
+/// Everything that a terminal would not show.
+const HOSTILE: &str = "\u{1b}[2J\n\r\u{7}\u{7f}\u{85}\u{9b}31m\u{202e}\u{2066}\u{2028}";
+
+#[test]
+fn no_text_in_a_file_does_anything_to_a_terminal() {
+    let mut report = samples::report();
+    report.phases = vec![samples::phase()];
+    report.addresses.conflict(
+        crate::vm::VmId(0),
+        "10.77.0.2".parse().unwrap(),
+        crate::wire::MacAddr([2; 6]),
+    );
+    report.expect(&["p99<1s".parse().unwrap(), "errored=1".parse().unwrap()]);
+    report.phases[0].nothing_sent = Some("why".to_owned());
+    let clean = serde_json::to_value(&report).unwrap();
+    let told = |report: &Report| {
+        let mut out = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+        let merged = report::merge(&[report.clone(), report.clone()]).unwrap();
+        let other = Report {
+            tool: "another".to_owned(),
+            ..samples::report()
+        };
+        let compared = report::compare((&report.run, report), ("b", &other));
+        report::text(report, &mut out[0], 80).unwrap();
+        report::text(&merged, &mut out[1], 80).unwrap();
+        report::compare_text(&compared, &mut out[2]).unwrap();
+        json(report, &mut out[3]).unwrap();
+        out.map(|bytes| String::from_utf8(bytes).unwrap())
+    };
+    let lines = |text: &[String; 4]| text.each_ref().map(|text| text.lines().count());
+    let expected = lines(&told(&report));
+    let mut document = clean;
+    let mut texts = Vec::new();
+    leaves(&mut document, &mut texts);
+    let number = texts.len();
+    let mut changed = 0;
+    for index in 0..number {
+        let mut document = serde_json::to_value(&report).unwrap();
+        let mut texts = Vec::new();
+        leaves(&mut document, &mut texts);
+        let text = texts[index].as_str();
+        // Histograms are bytes.
+        let Some(text) = text.filter(|text| !text.starts_with("HIST")) else {
+            continue;
+        };
+        *texts[index] = Value::from(format!("{text}{HOSTILE}"));
+        // Names that are in a list are refused, and so are addresses.
+        let Ok(hostile) = parse(Path::new("a.json"), document.to_string().as_bytes()) else {
+            continue;
+        };
+        changed += 1;
+        let told = told(&hostile);
+        assert_eq!(lines(&told), expected, "{told:?}");
+        for text in told {
+            let hidden = |each: char| each != '\n' && crate::escape::is_hidden(each);
+            assert!(!text.contains(hidden), "{text:?}");
+        }
+        let mut page = Vec::new();
+        report::html(&hostile, &mut page).unwrap();
+        assert!(!String::from_utf8(page).unwrap().contains('\u{9b}'));
+        let read: Report = serde_json::from_str(&{
+            let mut out = Vec::new();
+            json(&hostile, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        })
+        .unwrap();
+        assert_eq!(read, hostile, "what is escaped is read back");
+    }
+    assert!(changed >= 15, "{changed}");
+}

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use super::build::per_second;
 use super::provenance::unlike;
-use super::verdict::{Evidence, lag_p99};
-use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
-use crate::record::{DropReason, LatencySummary, Metric, Moments, PerMetric};
+use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport};
+use crate::record::{LatencySummary, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
 ///
@@ -64,6 +63,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             (one, other) => one.or(other),
         };
         merged.addresses.merge(&other.addresses);
+        merged.merge_links(other);
         merged.reactor.merge(&other.reactor);
         for (metric, histogram) in other.histograms.iter() {
             merged.histograms[metric].merge(histogram);
@@ -86,18 +86,7 @@ impl Report {
         self.schema = SCHEMA.to_owned();
         self.rate_per_s = per_second(self.totals.received, self.elapsed_ns);
         self.summaries = PerMetric::from_fn(|metric| self.histograms[metric].summary());
-        self.verdict = Verdict::of(&Evidence {
-            elapsed_ns: self.elapsed_ns,
-            busy_ns,
-            rtt_p99_ns: self.summaries[Metric::Rtt].p99,
-            lag_p99_ns: lag_p99(
-                &self.histograms[Metric::Lag],
-                self.reactor.measured_frames_in(),
-            ),
-            lateness_p99_ns: self.summaries[Metric::Lateness].p99,
-            tap_queue_drops: self.drops.get(DropReason::TapQueue),
-            unsent: self.totals.unsent,
-        });
+        self.judge(busy_ns, self.reactor.measured_frames_in());
     }
 }
 
@@ -233,7 +222,7 @@ fn moments(summary: &LatencySummary) -> Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Totals;
+    use crate::record::{DropReason, Metric, Totals};
     use crate::report::{FabricReport, MemoryReport, samples};
 
     #[test]
@@ -310,7 +299,7 @@ mod tests {
         assert_eq!(merged.verdict.tap_queue_drops, 3);
         assert!(merged.verdict.limited_by_tool);
         assert!(
-            merged.verdict.sentence.contains("4 pings"),
+            merged.verdict.sentence.contains("4 due pings"),
             "{}",
             merged.verdict.sentence
         );

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Report;
 use super::provenance::list;
 use super::units::{count, counted};
+use crate::escape::Escaped;
 
 /// What carried frames from VM to VM.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ pub(super) fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
         write!(out, "Merged from {}", counted(merged.runs, "run"))?;
         match merged.unlike.as_slice() {
             [] => writeln!(out, ".")?,
-            unlike => writeln!(out, ", which differ in {}.", list(unlike))?,
+            unlike => writeln!(out, ", which differ in {}.", Escaped(&list(unlike)))?,
         }
     }
     let Some(fabric) = &report.fabric else {

@@ -1,7 +1,7 @@
 //! A run made up for tests: eight seconds, two flows, a slow tail, some loss, and
 //! something of every metric.
 
-use super::{Context, FlowName, Report};
+use super::{Context, FlowName, PhaseReport, Report};
 use crate::load::FlowId;
 use crate::record::{DropReason, Limits, Pause, Recorder};
 use crate::time::Instant;
@@ -75,4 +75,21 @@ pub fn slower(slower: u64) -> Report {
 /// The run.
 pub fn report() -> Report {
     slower(1)
+}
+
+/// A phase that is all of the run.
+pub fn phase() -> PhaseReport {
+    let report = report();
+    PhaseReport {
+        name: "calm".to_owned(),
+        counted: true,
+        nothing_sent: None,
+        elapsed_ns: report.elapsed_ns,
+        waited_ns: report.waited_ns,
+        sent_per_s: report.rate_per_s,
+        rate_per_s: report.rate_per_s,
+        totals: report.totals,
+        summaries: report.summaries,
+        verdict: report.verdict,
+    }
 }

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, PhaseReport, Report, place};
+use super::{FlowReport, PhaseReport, Report, links, place};
+use crate::escape::{Escaped, escaped};
 use crate::record::{
     Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Pauses, Totals,
 };
@@ -35,6 +36,18 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
+    if !report.links.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "changes of links by others")?;
+        for told in report
+            .links
+            .iter()
+            .map(links::words)
+            .chain(links::untold(report))
+        {
+            writeln!(out, "  {told}")?;
+        }
+    }
     if !report.errors.is_empty() {
         writeln!(out)?;
         writeln!(out, "pings reported undeliverable")?;
@@ -54,13 +67,13 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     }
     if report.flow_count > 0 {
         writeln!(out)?;
-        writeln!(out, "{}", report.verdict.sentence)?;
+        writeln!(out, "{}", Escaped(&report.verdict.sentence))?;
         if let Some(spun) = report.spun() {
             writeln!(out, "It polled for {} instead of sleeping.", span(spun))?;
         }
     }
     let mut outcomes = report.expectations.iter();
-    outcomes.try_for_each(|outcome| writeln!(out, "{outcome}"))
+    outcomes.try_for_each(|outcome| writeln!(out, "{}", escaped(&outcome.to_string())))
 }
 
 /// What to do about drops whose name says too little to know.
@@ -83,7 +96,7 @@ fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
         missing,
         conflicts,
     } = addresses;
-    if leased + renewed + lost > 0 {
+    if [leased, renewed, lost] != [&0; 3] {
         let (leased, renewed, lost) = (count(*leased), count(*renewed), count(*lost));
         writeln!(
             out,
@@ -113,7 +126,9 @@ fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
         } = conflict;
         writeln!(
             out,
-            "{vm}: {mac} claims {address} as well ({})",
+            "{}: {} claims {address} as well ({})",
+            Escaped(vm),
+            Escaped(mac),
             counted(*times, "time")
         )?;
     }
@@ -151,10 +166,9 @@ pub(super) fn worst(flows: &[FlowReport], number: usize) -> impl Iterator<Item =
 
 /// One flow, as `ping` sums up.
 fn flow(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
-    let FlowReport { src, dst, .. } = flow;
-    write!(out, "{src} → {dst}")?;
+    write!(out, "{} → {}", Escaped(&flow.src), Escaped(&flow.dst))?;
     if let Some(address) = &flow.address {
-        write!(out, " ({address})")?;
+        write!(out, " ({})", Escaped(address))?;
     }
     write!(out, ": {}", outcome(&flow.totals))?;
     let rtt = &flow.rtt_ns;
@@ -307,7 +321,8 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
-    let width = phases.iter().map(|phase| phase.name.chars().count()).max();
+    let names: Vec<_> = phases.iter().map(|phase| escaped(&phase.name)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max();
     let width = width.unwrap_or(0).max("phase".len());
     writeln!(out)?;
     write!(out, "{:<width$}", "phase")?;
@@ -315,8 +330,8 @@ fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
         write!(out, "{title:>11}")?;
     }
     writeln!(out)?;
-    for phase in phases {
-        write!(out, "{:<width$}", phase.name)?;
+    for (phase, name) in phases.iter().zip(&names) {
+        write!(out, "{name:<width$}")?;
         for value in [
             rate(phase.sent_per_s),
             rate(phase.rate_per_s),
@@ -328,15 +343,19 @@ fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
             write!(out, "{value:>11}")?;
         }
         let notes = [
-            (!phase.counted).then_some("not counted"),
+            (!phase.counted).then_some("not counted".to_owned()),
             phase
                 .verdict
                 .limited_by_tool
-                .then_some("limited by the tool"),
+                .then_some("limited by the tool".to_owned()),
+            phase
+                .nothing_sent
+                .as_ref()
+                .map(|why| format!("nothing sent: {why}")),
         ];
         let notes: Vec<_> = notes.into_iter().flatten().collect();
         if !notes.is_empty() {
-            write!(out, "  ({})", notes.join(", "))?;
+            write!(out, "  ({})", Escaped(&notes.join(", ")))?;
         }
         writeln!(out)?;
     }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Report;
 use super::units::{counted, percent, span};
-use crate::record::{DropReason, Drops, Latency, Phase};
+use crate::record::{DropReason, Latency, Metric, Phase};
 
 /// A reactor that works for more than this share of the time has no room left: what it measures is itself.
 pub const BUSY_SHARE: f64 = 0.9;
@@ -15,19 +16,30 @@ pub const LAG_SHARE: f64 = 0.25;
 /// Lag below this many nanoseconds is never held against the tool: a frame can't be handled in no time.
 pub const LAG_ALLOWED: u64 = 20_000;
 
-/// A generator whose p99 of lateness is above this many nanoseconds did not send what the schedule asked for. Waking
-/// up takes some 50 to 100 µs on a machine at rest.
-pub const LATENESS_ALLOWED: u64 = 1_000_000;
+/// Lateness is the tool's own part of a response. Where its p99 is more than this share of the response's p99, the tool
+/// shapes the figures.
+pub const LATENESS_SHARE: f64 = 0.25;
+
+/// Lateness below this many nanoseconds is never held against the tool: waking up takes some 50 to 100 µs on a machine at
+/// rest.
+pub const LATENESS_ALLOWED: u64 = 200_000;
+
+/// The same where no ping was answered, so that nobody knows what part of a response it would have been.
+pub const LATENESS_UNANSWERED: u64 = 1_000_000;
+
+/// A process that did not run for more than this share of the time was not the one to decide how late its pings were.
+pub const PAUSED_SHARE: f64 = 0.01;
 
 /// A run shorter than this says nothing about how busy the reactor was, in nanoseconds.
 pub const TELLING_TIME: u64 = 100_000_000;
 
 /// Whether a run, or a part of it, was limited by the tool, and what that is judged by.
 ///
-/// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`] of
-/// [`TELLING_TIME`] or more; the p99 of lag is above
-/// [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above [`LATENESS_ALLOWED`]; the
-/// kernel dropped frames because a TAP was not read fast enough; pings that were due were never sent.
+/// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`] of [`TELLING_TIME`] or more; the p99 of
+/// lag is above [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above
+/// [`LATENESS_ALLOWED`] and above [`LATENESS_SHARE`] of the response's p99, or, if there is none, above
+/// [`LATENESS_UNANSWERED`]; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
+/// sent. Where the process did not run for more than [`PAUSED_SHARE`] of the time, the sentence says so first.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
     /// The share of the time that the reactor worked rather than waited, from 0 to 1.
@@ -45,14 +57,83 @@ pub struct Verdict {
 }
 
 /// What a verdict is made of.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Evidence {
     pub elapsed_ns: u64,
     pub busy_ns: u64,
     pub rtt_p99_ns: Option<u64>,
     pub lag_p99_ns: Option<u64>,
+    pub response_p99_ns: Option<u64>,
     pub lateness_p99_ns: Option<u64>,
     pub tap_queue_drops: u64,
     pub unsent: u64,
+    /// For how long the process did not run although it had something to do, …
+    pub paused_ns: u64,
+    /// … and for how long of that others had the processor.
+    pub run_delay_ns: u64,
+    /// The p99 of the response after the first second, the greatest of any second, if neighbours were looked for in the first
+    /// and no warm-up went before.
+    pub response_after_first_ns: Option<u64>,
+}
+
+impl Evidence {
+    /// What there is of a whole run: `busy_ns` the reactor worked in the time that counts, and read `frames_in` frames.
+    pub fn of_run(report: &Report, busy_ns: u64, frames_in: u64) -> Evidence {
+        let p99 = |metric| report.summaries[metric].p99;
+        let found = |metric| report.summaries[metric].count;
+        let looked_for = found(Metric::Resolution) + found(Metric::Resolution6) > 0;
+        let is_warm = report.phases.iter().any(|phase| !phase.counted);
+        let later = report.seconds.iter().skip(1);
+        Evidence {
+            elapsed_ns: report.elapsed_ns,
+            busy_ns,
+            rtt_p99_ns: p99(Metric::Rtt),
+            lag_p99_ns: lag_p99(&report.histograms[Metric::Lag], frames_in),
+            response_p99_ns: p99(Metric::Response),
+            lateness_p99_ns: p99(Metric::Lateness),
+            tap_queue_drops: report.drops.get(DropReason::TapQueue),
+            unsent: report.totals.unsent,
+            paused_ns: report.pauses.total_ns,
+            run_delay_ns: report.pauses.run_delay_ns,
+            response_after_first_ns: match looked_for && !is_warm {
+                true => later.filter_map(|second| second.response_ns.p99).max(),
+                false => None,
+            },
+        }
+    }
+
+    /// What there is of one phase. Overflow of queues and pauses are known for the run as a whole only.
+    pub fn of_phase(phase: &Phase) -> Evidence {
+        Evidence {
+            elapsed_ns: phase.elapsed(),
+            busy_ns: phase.work().busy,
+            rtt_p99_ns: phase.rtt().quantile(0.99),
+            lag_p99_ns: lag_p99(phase.lag(), phase.work().frames_in),
+            response_p99_ns: phase.response().quantile(0.99),
+            lateness_p99_ns: phase.lateness().quantile(0.99),
+            unsent: phase.totals().unsent,
+            ..Evidence::default()
+        }
+    }
+
+    /// The lateness that is not held against the tool.
+    fn lateness_allowed(&self) -> u64 {
+        match self.response_p99_ns {
+            Some(response) => LATENESS_ALLOWED.max((LATENESS_SHARE * response as f64) as u64),
+            None => LATENESS_UNANSWERED,
+        }
+    }
+
+    /// What the pauses of the process were, if they were long.
+    fn pause(&self) -> Option<String> {
+        let is_long = self.paused_ns as f64 > PAUSED_SHARE * self.elapsed_ns as f64;
+        let others = self.run_delay_ns.saturating_mul(2) >= self.paused_ns;
+        let times = (span(self.paused_ns), span(self.run_delay_ns));
+        is_long.then(|| match others {
+            true => format!("others had the processor for {}", times.1),
+            false => format!("the process was stopped for {}", times.0),
+        })
+    }
 }
 
 /// What 99 % of `frames` frames waited at most for the tool, in nanoseconds.
@@ -72,19 +153,6 @@ pub(super) fn lag_p99(lag: &Latency, frames: u64) -> Option<u64> {
 }
 
 impl Verdict {
-    /// Judges a phase, or a run as one.
-    pub fn new(phase: &Phase, drops: &Drops) -> Verdict {
-        Verdict::of(&Evidence {
-            elapsed_ns: phase.elapsed(),
-            busy_ns: phase.work().busy,
-            rtt_p99_ns: phase.rtt().quantile(0.99),
-            lag_p99_ns: lag_p99(phase.lag(), phase.work().frames_in),
-            lateness_p99_ns: phase.lateness().quantile(0.99),
-            tap_queue_drops: drops.get(DropReason::TapQueue),
-            unsent: phase.totals().unsent,
-        })
-    }
-
     pub(super) fn of(evidence: &Evidence) -> Verdict {
         let mut verdict = Verdict {
             busy_share: match evidence.elapsed_ns {
@@ -102,10 +170,17 @@ impl Verdict {
         };
         verdict.limited_by_tool = !reasons.is_empty();
         verdict.sentence = if verdict.limited_by_tool {
-            format!(
-                "The figures show the tool's own limit, not the network's: {}.",
-                reasons.join("; ")
-            )
+            let reasons = reasons.join("; ");
+            match evidence.pause() {
+                Some(pause) => {
+                    format!(
+                        "The figures show neither the network nor the tool, for {pause}: {reasons}."
+                    )
+                }
+                None => {
+                    format!("The figures show the tool's own limit, not the network's: {reasons}.")
+                }
+            }
         } else if evidence.lateness_p99_ns.is_none() {
             "Nothing was measured: no ping was sent.".to_owned()
         } else {
@@ -131,8 +206,8 @@ impl Verdict {
     fn reasons(&self, evidence: &Evidence) -> Vec<String> {
         let mut reasons = Vec::new();
         if evidence.unsent > 0 {
-            let pings = counted(evidence.unsent, "ping");
-            reasons.push(format!("{pings} that were due could not be sent in time"));
+            let pings = counted(evidence.unsent, "due ping");
+            reasons.push(format!("{pings} could not be sent in time"));
         }
         if self.busy_share > BUSY_SHARE && evidence.elapsed_ns >= TELLING_TIME {
             let share = percent(self.busy_share);
@@ -150,12 +225,9 @@ impl Verdict {
             ));
         }
         if let Some(late) = self.lateness_p99_ns
-            && late > LATENESS_ALLOWED
+            && late > evidence.lateness_allowed()
         {
-            let late = span(late);
-            reasons.push(format!(
-                "one ping in a hundred was sent {late} or more after it was due"
-            ));
+            reasons.push(lateness(late, evidence));
         }
         if self.tap_queue_drops > 0 {
             let frames = counted(self.tap_queue_drops, "frame");
@@ -167,84 +239,296 @@ impl Verdict {
     }
 }
 
+/// That pings were sent late, and what would help if it was only because nobody knew their neighbours yet.
+fn lateness(late: u64, evidence: &Evidence) -> String {
+    let response = evidence.response_p99_ns;
+    let response =
+        response.map_or_else(String::new, |p99| format!(" (response p99 {})", span(p99)));
+    let late = span(late);
+    let reason =
+        format!("one ping in a hundred was sent {late} or more after it was due{response}");
+    match evidence.response_after_first_ns {
+        Some(later) if later <= LATENESS_ALLOWED => format!(
+            "{reason}, but in the first second only, when neighbours were looked for (--warmup keeps that out of the figures)"
+        ),
+        _ => reason,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::FlowId;
-    use crate::record::{Limits, Recorder};
-    use crate::time::Instant;
+    use crate::record::Recorder;
+    use crate::report::{Context, PhaseReport, samples};
 
+    const US: u64 = 1_000;
     const MS: u64 = 1_000_000;
 
-    fn verdict(lateness: u64, rtt: u64, lag: u64, busy: u64, overflow: u64) -> Verdict {
-        let mut recorder = Recorder::new(Limits::default());
-        recorder.add_flow();
-        for i in 0..1_000 {
-            let at = |nanos| Instant::from_nanos(i * MS + nanos);
-            recorder.echo_sent(FlowId(0), at(0), at(0), at(lateness));
-            recorder.answered(FlowId(0), i, at(0), at(lateness), at(lateness + rtt));
-            recorder.lag(lag);
-            recorder.busy(busy);
-        }
-        recorder.dropped_many(DropReason::TapQueue, overflow);
-        Verdict::new(&recorder.run(), recorder.drops())
-    }
+    /// Ten seconds at rest: a quick network, a tool that wakes up as a tool does.
+    const AT_REST: Evidence = Evidence {
+        elapsed_ns: 10_000 * MS,
+        busy_ns: 100 * MS,
+        rtt_p99_ns: Some(10 * US),
+        lag_p99_ns: Some(2 * US),
+        response_p99_ns: Some(120 * US),
+        lateness_p99_ns: Some(60 * US),
+        tap_queue_drops: 0,
+        unsent: 0,
+        paused_ns: 0,
+        run_delay_ns: 0,
+        response_after_first_ns: None,
+    };
 
     #[test]
-    fn each_limit_is_named_and_nothing_else_is_held_against_the_tool() {
-        let table = [
-            ("at rest", verdict(60_000, 10_000, 2_000, 100_000, 0), None),
+    fn each_bound_has_a_case_on_both_sides_and_what_is_beyond_it_is_named() {
+        type Change = fn(&mut Evidence);
+        let table: [(&str, Change, Option<&str>); 24] = [
+            ("at rest", |_| {}, None),
+            ("busy to the bound", |e| e.busy_ns = 9_000 * MS, None),
             (
-                "busy",
-                verdict(0, 10_000, 2_000, 950_000, 0),
-                Some("was busy 95"),
+                "busier",
+                |e| e.busy_ns = 9_010 * MS,
+                Some("busy 90.1 % of the time"),
             ),
             (
-                "lagging",
-                verdict(0, 100_000, 30_000, 0, 0),
-                Some("waited 30.0 µs"),
-            ),
-            ("a slow network", verdict(0, 500_000, 30_000, 0, 0), None),
-            (
-                "late",
-                verdict(2 * MS, 10_000, 0, 0, 0),
-                Some("sent 2.00 ms"),
+                "busy, and too short to tell",
+                |e| (e.elapsed_ns, e.busy_ns) = (99 * MS, 99 * MS),
+                None,
             ),
             (
-                "overflowing",
-                verdict(0, 10_000, 0, 0, 7),
+                "busy for long enough",
+                |e| (e.elapsed_ns, e.busy_ns) = (100 * MS, 99 * MS),
+                Some("busy 99.0"),
+            ),
+            (
+                "lag as large as the rtt, and allowed",
+                |e| e.lag_p99_ns = Some(20 * US),
+                None,
+            ),
+            (
+                "lag beyond that",
+                |e| e.lag_p99_ns = Some(21 * US),
+                Some("waited 21.0 µs or more for it (rtt p99 10.0 µs)"),
+            ),
+            (
+                "a quarter of a slow rtt",
+                |e| (e.lag_p99_ns, e.rtt_p99_ns) = (Some(100 * US), Some(400 * US)),
+                None,
+            ),
+            (
+                "more than that",
+                |e| (e.lag_p99_ns, e.rtt_p99_ns) = (Some(101 * US), Some(400 * US)),
+                Some("waited 101 µs"),
+            ),
+            (
+                "lag, and nothing answered",
+                |e| (e.lag_p99_ns, e.rtt_p99_ns) = (Some(900 * US), None),
+                None,
+            ),
+            (
+                "all of a quick response is a wake-up",
+                |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(200 * US), Some(203 * US)),
+                None,
+            ),
+            (
+                "more than a wake-up",
+                |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(592 * US), Some(595 * US)),
+                Some(
+                    "one ping in a hundred was sent 592 µs or more after it was due (response p99 595 µs)",
+                ),
+            ),
+            (
+                "just more than a wake-up",
+                |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(201 * US), Some(203 * US)),
+                Some("sent 201 µs"),
+            ),
+            (
+                "a quarter of a slow response",
+                |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(5 * MS), Some(20 * MS)),
+                None,
+            ),
+            (
+                "more than a quarter",
+                |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(5_001 * US), Some(20 * MS)),
+                Some("sent 5.00 ms"),
+            ),
+            (
+                "late, and nothing answered",
+                |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(MS), None),
+                None,
+            ),
+            (
+                "later, and nothing answered",
+                |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(MS + 1), None),
+                Some("sent 1.00 ms or more after it was due."),
+            ),
+            (
+                "an overflow",
+                |e| e.tap_queue_drops = 7,
                 Some("7 frames overflowed"),
             ),
+            (
+                "a ping left",
+                |e| e.unsent = 1,
+                Some("1 due ping could not"),
+            ),
+            (
+                "pauses, and nothing the worse for them",
+                |e| e.paused_ns = 5_000 * MS,
+                None,
+            ),
+            (
+                "short pauses beside a limit",
+                |e| (e.unsent, e.paused_ns, e.run_delay_ns) = (3, 100 * MS, 100 * MS),
+                Some("the tool's own limit"),
+            ),
+            (
+                "others had the processor",
+                |e| (e.unsent, e.paused_ns, e.run_delay_ns) = (3, 102 * MS, 101 * MS),
+                Some(
+                    "neither the network nor the tool, for others had the processor for 101 ms: 3 due pings",
+                ),
+            ),
+            (
+                "the process was stopped",
+                |e| (e.unsent, e.paused_ns, e.run_delay_ns) = (3, 1_500 * MS, 17 * US),
+                Some(
+                    "neither the network nor the tool, for the process was stopped for 1.50 s: 3 due pings",
+                ),
+            ),
+            (
+                "nothing was sent",
+                |e| (e.lateness_p99_ns, e.tap_queue_drops) = (None, 7),
+                None,
+            ),
         ];
-        for (name, verdict, reason) in table {
+        for (name, change, reason) in table {
+            let mut evidence = AT_REST;
+            change(&mut evidence);
+            let verdict = Verdict::of(&evidence);
+            let sentence = &verdict.sentence;
             assert_eq!(
                 verdict.limited_by_tool,
                 reason.is_some(),
-                "{name}: {verdict:?}"
+                "{name}: {sentence}"
             );
-            let told = reason.unwrap_or("describe the network");
-            assert!(
-                verdict.sentence.contains(told),
-                "{name}: {}",
-                verdict.sentence
-            );
+            if let Some(reason) = reason {
+                assert!(sentence.contains(reason), "{name}: {sentence}");
+                assert_eq!(sentence.matches("; ").count(), 0, "{name}: {sentence}");
+            }
         }
     }
 
     #[test]
-    fn where_nothing_was_answered_lag_is_not_held_against_the_tool() {
-        let mut recorder = Recorder::new(Limits::default());
-        recorder.add_flow();
-        for i in 0..1_000 {
-            let due = Instant::from_nanos(i * MS);
-            recorder.echo_sent(FlowId(0), due, due, due);
-            recorder.lag(400_000);
+    fn what_the_tool_was_not_the_limit_of_is_told_with_its_own_part() {
+        let of = |rtt, lag, lateness| {
+            let evidence = Evidence {
+                rtt_p99_ns: rtt,
+                lag_p99_ns: lag,
+                lateness_p99_ns: lateness,
+                ..AT_REST
+            };
+            Verdict::of(&evidence).sentence
+        };
+        let busy = "the reactor was busy 1.00 % of the time";
+        for (found, told) in [
+            (
+                of(Some(9), Some(400), Some(0)),
+                format!(
+                    "The figures describe the network: {busy}, and 99 % of the frames waited at most 400 ns for it."
+                ),
+            ),
+            (
+                of(Some(9), Some(0), Some(0)),
+                format!(
+                    "The figures describe the network: {busy}, and 99 % of the frames did not wait for it."
+                ),
+            ),
+            (
+                of(None, None, Some(0)),
+                format!("No ping was answered, and not for want of the tool: {busy}."),
+            ),
+            (
+                of(None, None, None),
+                "Nothing was measured: no ping was sent.".to_owned(),
+            ),
+        ] {
+            assert_eq!(found, told);
         }
-        let verdict = Verdict::new(&recorder.run(), recorder.drops());
-        assert!(!verdict.limited_by_tool, "{verdict:?}");
-        let told = "No ping was answered, and not for want of the tool: the reactor was busy 0 % of the time, and 99 % \
-                    of the frames waited at most 400 µs for it.";
-        assert_eq!(verdict.sentence, told);
+    }
+
+    #[test]
+    fn a_run_that_is_late_only_while_neighbours_are_looked_for_says_what_helps() {
+        let late = Evidence {
+            lateness_p99_ns: Some(30 * MS),
+            response_p99_ns: Some(31 * MS),
+            ..AT_REST
+        };
+        for (later, is_told) in [
+            (None, false),
+            (Some(200 * US), true),
+            (Some(201 * US), false),
+        ] {
+            let evidence = Evidence {
+                response_after_first_ns: later,
+                ..late
+            };
+            let sentence = Verdict::of(&evidence).sentence;
+            assert_eq!(
+                sentence.contains("--warmup"),
+                is_told,
+                "{later:?}: {sentence}"
+            );
+        }
+        let mut report = samples::report();
+        let later = |report: &Report| Evidence::of_run(report, 0, 0).response_after_first_ns;
+        let greatest = report.seconds[1..]
+            .iter()
+            .filter_map(|second| second.response_ns.p99)
+            .max();
+        assert_eq!(later(&report), greatest);
+        report.phases = vec![PhaseReport {
+            counted: true,
+            ..samples::phase()
+        }];
+        assert_eq!(later(&report), greatest);
+        report.phases[0].counted = false;
+        assert_eq!(later(&report), None);
+        report.phases.clear();
+        report.summaries[Metric::Resolution].count = 0;
+        assert_eq!(
+            later(&report),
+            greatest,
+            "IPv6 neighbours are looked for, too"
+        );
+        report.summaries[Metric::Resolution6].count = 0;
+        assert_eq!(later(&report), None);
+    }
+
+    #[test]
+    fn all_of_the_evidence_comes_from_the_run() {
+        let mut report = samples::report();
+        report.drops.add(DropReason::TapQueue, 7);
+        report.totals.unsent = 5;
+        (report.pauses.total_ns, report.pauses.run_delay_ns) = (11, 3);
+        let of = Evidence::of_run(&report, 13, 8_000);
+        let p99 = |metric| report.summaries[metric].p99;
+        assert_eq!((of.elapsed_ns, of.busy_ns), (report.elapsed_ns, 13));
+        assert_eq!(
+            (of.rtt_p99_ns, of.response_p99_ns),
+            (p99(Metric::Rtt), p99(Metric::Response))
+        );
+        assert_eq!(
+            (of.lateness_p99_ns, of.lag_p99_ns),
+            (
+                p99(Metric::Lateness),
+                lag_p99(&report.histograms[Metric::Lag], 8_000)
+            )
+        );
+        assert_eq!(
+            (of.tap_queue_drops, of.unsent, of.paused_ns, of.run_delay_ns),
+            (7, 5, 11, 3)
+        );
     }
 
     #[test]
@@ -269,8 +553,8 @@ mod tests {
 
     #[test]
     fn a_run_without_pings_is_not_judged() {
-        let recorder = Recorder::new(Limits::default());
-        let verdict = Verdict::new(&recorder.run(), recorder.drops());
+        let recorder = Recorder::new(Default::default());
+        let verdict = Report::new(&recorder, &Context::default()).verdict;
         assert!(!verdict.limited_by_tool);
         assert_eq!(verdict.sentence, "Nothing was measured: no ping was sent.");
     }

@@ -863,11 +863,11 @@ fn a_dry_run_says_how_first_pings_lie_and_which_flows_have_none() {
         ),
         (
             "--vms 4 --ping ring --interval 10ms --arrivals poisson --duration 1s",
-            "(400 pings/s in all), Poisson arrivals per flow, for 1s, 400 pings\n",
+            "(400 pings/s in all), Poisson arrivals per flow, for 1s, about 400 pings\n",
         ),
         (
             "--vms 4 --ping ring --rate 400 --arrivals poisson --duration 1s",
-            "400 pings/s in all, Poisson arrivals in total, for 1s, 400 pings\n",
+            "400 pings/s in all, Poisson arrivals in total, for 1s, about 400 pings\n",
         ),
         (
             "--vms 4 --ping ring --window 2 --jitter-start 10ms",

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use text::compare_text;
 pub(super) use text::row;
 
+use super::json::document;
 use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, Unlike};
@@ -330,8 +331,7 @@ fn outage(totals: &Totals) -> Option<String> {
 /// # Errors
 /// When `out` can't be written to.
 pub fn compare_json(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, comparison)?;
-    out.write_all(b"\n")
+    document(comparison, out)
 }
 
 #[cfg(test)]

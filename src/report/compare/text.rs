@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::{Comparison, Difference, Quantity};
+use crate::escape::{Escaped, escaped};
 use crate::report::units::{percent, rate, significant, span};
 
 /// Writes `comparison` for a person.
@@ -17,10 +18,15 @@ pub fn compare_text(comparison: &Comparison, out: &mut impl Write) -> io::Result
         .max();
     let width = widest.unwrap_or(0);
     for (role, side) in [("before", before), ("after ", after)] {
-        writeln!(out, "{role}  {}: {}", side.name, side.run)?;
+        writeln!(
+            out,
+            "{role}  {}: {}",
+            Escaped(&side.name),
+            Escaped(&side.run)
+        )?;
     }
     for each in &comparison.unlike {
-        writeln!(out, "differ  {each}")?;
+        writeln!(out, "differ  {}", escaped(&each.to_string()))?;
     }
     writeln!(out)?;
     write!(out, "{:<width$}", "")?;
@@ -44,7 +50,7 @@ pub fn compare_text(comparison: &Comparison, out: &mut impl Write) -> io::Result
         )?;
     }
     writeln!(out)?;
-    writeln!(out, "{}", comparison.sentence())?;
+    writeln!(out, "{}", escaped(&comparison.sentence()))?;
     if comparison.beyond_spread().0 > 0 {
         writeln!(out, "They are marked with *.")?;
     }
@@ -52,7 +58,7 @@ pub fn compare_text(comparison: &Comparison, out: &mut impl Write) -> io::Result
         .into_iter()
         .filter(|side| side.limited_by_tool)
     {
-        writeln!(out, "{}: {}", side.name, side.verdict)?;
+        writeln!(out, "{}: {}", Escaped(&side.name), Escaped(&side.verdict))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::picture::Size;
+use crate::escape::is_hidden;
 
 pub use compare::compare_html;
 pub use run::html;
@@ -38,6 +39,8 @@ impl fmt::Display for Escaped<'_> {
             '>' => f.write_str("&gt;"),
             '"' => f.write_str("&quot;"),
             '\'' => f.write_str("&#39;"),
+            // A page is read as text, too, and bidirectional controls make it look like another.
+            each if is_hidden(each) => write!(f, "{}", each.escape_default()),
             each => fmt::Write::write_char(f, each),
         })
     }

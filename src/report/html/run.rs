@@ -8,7 +8,7 @@ use super::super::picture::{self, Line};
 use super::super::provenance::list;
 use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
-use super::super::{Report, SecondReport};
+use super::super::{Report, SecondReport, links};
 use super::flows::flows;
 use super::{Cell, Escaped, figure, page, table};
 use crate::record::{LatencySummary, Metric};
@@ -233,10 +233,12 @@ fn phases(report: &Report) -> String {
         "describes",
     ];
     let rows = report.phases.iter().map(|phase| {
-        let described = match (phase.counted, phase.verdict.limited_by_tool) {
-            (false, _) => "not counted",
-            (true, true) => "the tool's limit",
-            (true, false) => "the network",
+        let limited = phase.verdict.limited_by_tool;
+        let described = match (&phase.nothing_sent, phase.counted, limited) {
+            (Some(why), ..) => format!("nothing sent: {why}"),
+            (None, false, _) => "not counted".to_owned(),
+            (None, true, true) => "the tool's limit".to_owned(),
+            (None, true, false) => "the network".to_owned(),
         };
         [
             phase.name.clone(),
@@ -247,7 +249,7 @@ fn phases(report: &Report) -> String {
             span_or_dash(phase.summaries[Metric::Rtt].p99),
             span_or_dash(phase.summaries[Metric::Response].p99),
             percent(phase.verdict.busy_share),
-            described.to_owned(),
+            described,
         ]
         .map(Cell::new)
         .into()
@@ -267,6 +269,18 @@ fn inside(report: &Report) -> String {
     );
     if let Some(spun) = report.spun() {
         html += &format!("<p>It polled for {} instead of sleeping.</p>\n", span(spun));
+    }
+    if !report.links.is_empty() {
+        html += "<p>Changes of links by others:</p>\n<ul>\n";
+        for told in report
+            .links
+            .iter()
+            .map(links::words)
+            .chain(links::untold(report))
+        {
+            html += &format!("<li>{}</li>\n", Escaped(&told));
+        }
+        html += "</ul>\n";
     }
     if report.drops.total() > 0 {
         let rows = report
