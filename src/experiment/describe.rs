@@ -104,6 +104,12 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     } else if let Some(neighbours) = neighbours(experiment) {
         writeln!(out, "{neighbours}")?;
     }
+    if experiment.lab.filter {
+        writeln!(
+            out,
+            "filter: a VM's TAP gets nothing that its network card would drop"
+        )?;
+    }
     habits(out, experiment)?;
     writeln!(
         out,
@@ -119,21 +125,30 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     writeln!(out, "seed of all random choices: {}", experiment.seed)
 }
 
-/// How VMs come by their neighbours' addresses, if not by asking everybody, and why.
+/// How VMs come by their neighbours' addresses, and why; nothing where nobody needs any.
 pub fn neighbours(experiment: &Experiment) -> Option<String> {
-    let how = match experiment.lab.neighbours {
-        Neighbours::Asked => return None,
-        Neighbours::Proxied => "the bridge answers ARP requests",
-        Neighbours::Told
-            if experiment.guests.ipv6.is_some() && experiment.spared_deliveries.is_some() =>
-        {
-            "known beforehand, so that nobody asks, and groups are not reported"
-        }
-        Neighbours::Told => "known beforehand, so that nobody asks",
+    let resolution = &experiment.resolution;
+    if experiment.flows.is_empty() {
+        return None;
+    }
+    let when = match resolution.first {
+        Some(_) => "before the first ping",
+        None => "when pings are due",
     };
-    let why = match experiment.spared_deliveries {
+    let how = match experiment.lab.neighbours {
+        Neighbours::Before | Neighbours::AtOnce => format!(
+            "the VMs ask for them {when} ({} requests, {} copies of which are delivered)",
+            resolution.requests, resolution.deliveries
+        ),
+        Neighbours::Proxy => format!("the VMs ask for them {when}, and the bridge answers"),
+        Neighbours::Static if experiment.guests.ipv6.is_some() && resolution.spared.is_some() => {
+            "known beforehand, so that nobody asks, and groups are not reported".to_owned()
+        }
+        Neighbours::Static => "known beforehand, so that nobody asks".to_owned(),
+    };
+    let why = match resolution.spared {
         Some(deliveries) => format!(
-            "; to flood the requests would be {deliveries} deliveries, which --arp-proxy=off does"
+            "; to ask all VMs would be {deliveries} deliveries, which --resolve=before does"
         ),
         None => String::new(),
     };

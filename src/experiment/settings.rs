@@ -39,7 +39,6 @@ pub const LAB: &[&str] = &[
     "no-filter",
     "fabric",
     "hook",
-    "arp-proxy",
     "sim-delay",
     "sim-jitter",
     "sim-loss",
@@ -48,7 +47,7 @@ pub const LAB: &[&str] = &[
     "sim-queue",
     "mac",
     "timeout",
-    "static-neighbours",
+    "resolve",
     "seed",
     "spin",
 ];

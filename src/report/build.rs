@@ -69,7 +69,7 @@ impl Report {
     /// The report of what `recorder` took in.
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
-        let work = recorder.work();
+        let (setup, work) = (recorder.setup(), recorder.work());
         let links = recorder.links();
         let mut verdict = Verdict::new(&run, recorder.drops());
         verdict
@@ -99,14 +99,16 @@ impl Report {
             verdict,
             expectations: Vec::new(),
             reactor: ReactorReport {
-                turns: work.turns,
-                frames_in: work.frames_in,
-                frames_out: work.frames_out,
+                turns: setup.turns + work.turns,
+                frames_in: setup.frames_in + work.frames_in,
+                setup_frames_in: setup.frames_in,
+                frames_out: setup.frames_out + work.frames_out,
                 busy_ns: work.busy,
                 spin_ns: work.spin,
             },
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
+            neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
             links: links.changes().to_vec(),
             links_untold: links.untold(),

@@ -59,6 +59,10 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         for (error, pings) in &other.errors {
             *merged.errors.entry(*error).or_default() += pings;
         }
+        merged.neighbours = match (merged.neighbours, other.neighbours) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
         merged.addresses.merge(&other.addresses);
         merged.merge_links(other);
         merged.reactor.merge(&other.reactor);
@@ -87,7 +91,10 @@ impl Report {
             elapsed_ns: self.elapsed_ns,
             busy_ns,
             rtt_p99_ns: self.summaries[Metric::Rtt].p99,
-            lag_p99_ns: lag_p99(&self.histograms[Metric::Lag], self.reactor.frames_in),
+            lag_p99_ns: lag_p99(
+                &self.histograms[Metric::Lag],
+                self.reactor.measured_frames_in(),
+            ),
             lateness_p99_ns: self.summaries[Metric::Lateness].p99,
             tap_queue_drops: self.drops.get(DropReason::TapQueue),
             unsent: self.totals.unsent,
