@@ -9,7 +9,7 @@ rounds=${1:-5}
 program=${TAP_REACTOR:-target/release/tap-reactor}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-run="$program --ping vm0:vm1 --window 1 --warmup 500ms --duration 3s --static-neighbours"
+run="$program --ping vm0:vm1 --window 1 --warmup 500ms --duration 3s --resolve static"
 with=() without=()
 for ((round = 0; round < rounds; round++)); do
     # A terminal of its own for standard error is what makes the line appear.

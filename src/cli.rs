@@ -181,9 +181,12 @@ struct Arguments {
     #[structopt(long, value_name = "BYTES")]
     size: Option<String>,
 
-    /// Fill the VMs' neighbour tables and the bridge's forwarding table beforehand, so that nobody asks by ARP
-    #[structopt(long)]
-    static_neighbours: bool,
+    /// How VMs come by their neighbours' hardware addresses: before (they ask by ARP or neighbour discovery before the first
+    /// ping, a few at a time), at-once (they ask when their pings are due), static (tables are filled in, and nobody asks),
+    /// or proxy (they ask, and the bridge answers) [default: before; where that would take more than a second proxy, or
+    /// static where the bridge can't answer, as with IPv6]
+    #[structopt(long, value_name = "before|at-once|static|proxy")]
+    resolve: Option<String>,
 
     /// Where all random choices follow from [default: 0]
     #[structopt(long, value_name = "N")]
@@ -229,13 +232,6 @@ struct Arguments {
     #[structopt(long, value_name = "CMD")]
     hook: Option<String>,
 
-    /// Whether the bridge answers ARP requests, from tables that are filled beforehand, so that none is flooded: on, off,
-    /// or auto, which does it where more than ten million copies would be delivered (and fills the VMs' tables where the
-    /// bridge can't answer, as with IPv6) [default: auto; without a value: on]
-    #[structopt(long, value_name = "auto|on|off", require_equals = true)]
-    #[allow(clippy::option_option)] // A flag that may have a value, as structopt writes it.
-    arp_proxy: Option<Option<String>>,
-
     /// How long each frame takes on a simulated wire [default: 10us]
     #[structopt(long, value_name = "TIME")]
     sim_delay: Option<String>,
@@ -269,7 +265,7 @@ struct Arguments {
     txqueuelen: Option<String>,
 
     /// Have the kernel drop what a VM's network card would, such as ARP requests for others, before tcpdump sees it on
-    /// the TAP [default: from 256 VMs on, where it pays]
+    /// the TAP [default: where that saves more time than its look at every ping takes]
     #[structopt(long)]
     filter: bool,
 
@@ -631,6 +627,7 @@ fn settings(arguments: &Arguments) -> Settings {
         ("bridge", bridge),
         ("tap-prefix", tap_prefix),
         ("fabric", &arguments.fabric),
+        ("resolve", &arguments.resolve),
         ("hook", &arguments.hook),
         ("sim-delay", &arguments.sim_delay),
         ("sim-jitter", &arguments.sim_jitter),
@@ -653,9 +650,6 @@ fn settings(arguments: &Arguments) -> Settings {
     if let Some(spin) = &arguments.spin {
         settings.add_flag("spin", spin.as_deref().unwrap_or("always"));
     }
-    if let Some(help) = &arguments.arp_proxy {
-        settings.add_flag("arp-proxy", help.as_deref().unwrap_or("on"));
-    }
     for (name, texts) in [
         ("ping", ping),
         ("mac", mac),
@@ -668,7 +662,6 @@ fn settings(arguments: &Arguments) -> Settings {
         texts.iter().for_each(|text| settings.add_flag(name, text));
     }
     for (name, is_on) in [
-        ("static-neighbours", arguments.static_neighbours),
         ("attach", arguments.attach),
         ("dhcp", arguments.dhcp),
         ("filter", arguments.filter),

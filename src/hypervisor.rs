@@ -14,6 +14,7 @@ mod journal;
 mod moves;
 mod phases;
 mod record;
+mod resolution;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -32,6 +33,8 @@ use self::journal::Journal;
 use self::moves::Moves;
 pub use self::moves::{Change, Move, Moved};
 pub use self::phases::{ADDRESS_WAIT, Phase};
+use self::resolution::Resolution;
+pub use self::resolution::{ANSWER_WAIT, FindNeighbours};
 
 /// Bytes of fragments that all VMs together hold at once. A single one holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
@@ -139,6 +142,8 @@ pub struct Hypervisor<F> {
     held: Option<(Instant, Instant)>,
     /// How many VMs have no address yet, and may come by one.
     configuring: usize,
+    /// The search for neighbours before flows begin.
+    resolution: Resolution,
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     ready: VecDeque<VmId>,
@@ -168,6 +173,7 @@ impl<F: Fabric> Hypervisor<F> {
             address_wait: ADDRESS_WAIT,
             held: None,
             configuring: 0,
+            resolution: Resolution::default(),
             flows: Vec::new(),
             timers: BinaryHeap::new(),
             ready: VecDeque::new(),

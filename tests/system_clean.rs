@@ -370,19 +370,12 @@ fn names_in_use() -> Vec<String> {
 struct Traced(Running);
 
 impl Traced {
-    fn start() -> Traced {
+    fn start(netns: &str) -> Traced {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(env!("CARGO_BIN_EXE_tap-reactor"));
         command
-            .args([
-                "--vms",
-                "1",
-                "--netns",
-                "lab",
-                "--duration",
-                "1ms",
-                "--quiet",
-            ])
+            .args(["--vms", "1", "--netns", netns])
+            .args(["--duration", "1ms", "--quiet"])
             .stdin(Stdio::null());
         // SAFETY: the call is one system call.
         unsafe { command.pre_exec(|| Ok(nix::sys::ptrace::traceme()?)) };
@@ -410,52 +403,59 @@ impl Traced {
 }
 
 #[test]
-fn wherever_a_run_is_killed_cleaning_removes_the_name_that_it_had_made() {
+fn wherever_a_run_is_killed_cleaning_removes_what_it_had_made() {
     enter_own_network();
     let name = Path::new("/run/netns/lab");
-    // First without killing: between which of its stops the name is there.
-    let traced = Traced::start();
-    let mut with_name = Vec::new();
-    let mut stops = 0;
-    while traced.step() {
-        stops += 1;
-        if name.exists() {
-            with_name.push(stops);
+    let has_links = || nix::net::if_::if_nametoindex("br0").is_ok();
+    let is_there = || name.exists() || has_links();
+    for netns in ["lab", "host"] {
+        // First without killing: between which of its stops something of it is there.
+        let traced = Traced::start(netns);
+        let mut with_something = Vec::new();
+        let mut stops = 0;
+        while traced.step() {
+            stops += 1;
+            if is_there() {
+                with_something.push(stops);
+            }
         }
-    }
-    let (first, last) = (with_name[0], with_name[with_name.len() - 1]);
-    assert!(!name.exists());
-    // Everything in the making and in the removal of the name, and some of what is done in between.
-    let (mut left, mut unmounted) = (0, 0);
-    for stop in (first - 4..first + 60).chain(last - 40..last + 4) {
-        let mut traced = Traced::start();
-        let is_there = (0..stop).all(|_| traced.step());
-        if is_there {
-            traced.0.kill();
+        assert!(!is_there());
+        let (first, last) = (with_something[0], with_something[with_something.len() - 1]);
+        // Everything in the making and in the removal, and some of what is done in between.
+        let (mut left, mut unmounted) = (0, 0);
+        for stop in (first - 4..first + 60).chain(last - 40..last + 4) {
+            let mut traced = Traced::start(netns);
+            let still_runs = (0..stop).all(|_| traced.step());
+            if still_runs {
+                traced.0.kill();
+            }
+            if is_there() {
+                left += 1;
+                let metadata = std::fs::metadata(name);
+                unmounted += u32::from(metadata.is_ok_and(|file| file.len() > 0));
+            }
+            let cleaned = clean().unwrap();
+            let context = format!("{netns}, killed at stop {stop} of {stops}: {cleaned:?}");
+            assert!(!is_there(), "{context}");
+            assert!(
+                cleaned.kept.is_empty() && cleaned.failed.is_empty(),
+                "{context}"
+            );
+            assert_eq!(link_names(), ["lo"], "{context}");
         }
-        if name.exists() {
-            left += 1;
-            unmounted += u32::from(std::fs::metadata(name).unwrap().len() > 0);
-        }
-        let cleaned = clean().unwrap();
-        let context = format!("killed at stop {stop} of {stops}: {cleaned:?}");
-        assert!(!name.exists(), "{context}");
-        assert!(
-            cleaned.kept.is_empty() && cleaned.failed.is_empty(),
-            "{context}"
+        assert!(left > 80, "{netns}: {left} of them left something");
+        assert_eq!(
+            unmounted > 4,
+            netns == "lab",
+            "{netns}: {unmounted} names without a mount"
         );
-        assert_eq!(link_names(), ["lo"], "{context}");
     }
-    assert!(
-        left > 80 && unmounted > 4,
-        "{left} with a name, {unmounted} without a mount"
-    );
 }
 
 #[test]
 fn a_name_in_the_making_is_left_to_its_run() {
     enter_own_network();
-    let mut traced = Traced::start();
+    let mut traced = Traced::start("lab");
     while !Path::new("/run/netns/lab").exists() {
         assert!(traced.step());
     }

@@ -4,9 +4,10 @@ mod support;
 
 use nix::errno::Errno;
 use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
-use tap_reactor::fabric::{Fabric, Read, Station, Write, WriteDrop};
+use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Station, Write, WriteDrop};
 use tap_reactor::system::{
-    LabConfig, LinkKind, Mark, NetnsChoice, Owner, Tap, TapFabric, token_of, vm_of,
+    LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Tap,
+    TapFabric, token_of, vm_of,
 };
 use tap_reactor::topology::BRIDGE_PORTS;
 use tap_reactor::vm::VmId;
@@ -153,6 +154,61 @@ fn what_a_tap_cannot_take_or_give_is_an_outcome_and_not_an_error() {
     // Never plugged in.
     assert_eq!(fabric.read(VmId(9), &mut buffer), Read::Failed);
     assert_eq!(fabric.write(VmId(9), &frame(9, mac(0))), down);
+}
+
+#[test]
+fn changes_of_links_that_the_kernel_could_not_keep_are_found_by_looking() {
+    enter_own_network();
+    let lab = LabConfig {
+        vms: 3,
+        ..host_lab()
+    };
+    let (mut fabric, mut poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 3);
+    fabric.watch_links();
+    assert!(fabric.warnings().is_empty(), "{:?}", fabric.warnings());
+    // What the run does is its own affair.
+    fabric.unplug(&[VmId(2)]).unwrap();
+    fabric.plug(VmId(2), &station(2)).unwrap();
+    assert_eq!(fabric.link_events(), []);
+
+    // Far more than a socket holds, all of it about somebody else's link.
+    run("ip link add uplink type bridge");
+    let mut netlink = Netlink::open().unwrap();
+    for turn in 0..2000 {
+        let change = LinkChange {
+            up: Some(turn % 2 == 0),
+            ..LinkChange::default()
+        };
+        netlink.change_link("uplink", &change).unwrap();
+    }
+    run("ip link delete tap1");
+    run("ip link set tap0 nomaster");
+    let mut events = mio::Events::with_capacity(8);
+    poll.poll(&mut events, Some(std::time::Duration::ZERO))
+        .unwrap();
+    assert!(events.iter().any(|event| event.token() == LINKS_TOKEN));
+    let of = |link: &str, vm: u32, change: LinkFate| LinkEvent {
+        link: link.to_owned(),
+        vm: Some(VmId(vm)),
+        change,
+    };
+    let bridge = "br0".to_owned();
+    assert_eq!(
+        fabric.link_events(),
+        [
+            of("tap0", 0, LinkFate::Left { bridge }),
+            of("tap1", 1, LinkFate::Deleted),
+        ]
+    );
+    assert_eq!(fabric.link_events(), []);
+    // A VM whose TAP is gone leaves like any other.
+    fabric.tune(VmId(1), &station(1)).unwrap();
+    fabric.unplug(&[VmId(1)]).unwrap();
+    fabric.plug(VmId(1), &station(1)).unwrap();
+    run("ip link delete tap1");
+    fabric.unplug(&[VmId(1), VmId(2)]).unwrap();
+    assert_eq!(link_names(), ["lo", "br0", "tap0", "uplink"]);
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn five_vms(ports_per_bridge: u32, neighbours: Neighbours) -> (TapFabric, mio::P
 #[test]
 fn a_bridge_that_answers_arp_requests_floods_none() {
     for ports_per_bridge in [9, 2] {
-        let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Proxied);
+        let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Proxy);
         for target in 1..5 {
             let request = arp_request(0, target);
             assert_eq!(fabric.write(VmId(0), &request), Write::Sent);
@@ -290,7 +290,7 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
 #[test]
 fn a_bridge_that_is_told_where_vms_are_floods_no_frame_to_one_that_has_not_spoken() {
     for ports_per_bridge in [9, 2] {
-        let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Told);
+        let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Static);
         for target in 1..5 {
             let unicast = self::frame(0, station(target).mac);
             assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);

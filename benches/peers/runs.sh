@@ -13,7 +13,7 @@ run() {
     case $1 in
         tap-reactor)
             "$TAP_REACTOR" --netns host --attach --vms $((2 * $2)) --ping pairs --window "$3" --count "$4" \
-                --static-neighbours --json >"$work/told"
+                --resolve static --json >"$work/told"
             ;;
         threads) "$work/threads" "${@:2}" >"$work/told" ;;
         smoltcp) "$PEER_SMOLTCP" "${@:2}" >"$work/told" ;;

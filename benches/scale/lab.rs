@@ -48,7 +48,7 @@ impl Options {
             lab.switching = Switching::Xdp;
         }
         if self.proxy {
-            lab.neighbours = Neighbours::Proxied;
+            lab.neighbours = Neighbours::Proxy;
             let topology = lab.topology().ok_or("no bridges")??;
             lab.callers = Callers::new(&topology, self.ring());
         }

@@ -48,7 +48,6 @@ fn every_setting_has_a_flag_of_its_name() {
             "over-ipv6",
             "probe",
             "slaac",
-            "static-neighbours",
             "udp-echo",
             "vlan-filtering",
         ]

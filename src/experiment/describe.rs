@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Experiment, FlowPlan, IpVersion};
+use super::{Expected, Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::system::{Neighbours, NetnsChoice, Switching};
@@ -104,6 +104,12 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     } else if let Some(neighbours) = neighbours(experiment) {
         writeln!(out, "{neighbours}")?;
     }
+    if experiment.lab.filter {
+        writeln!(
+            out,
+            "filter: a VM's TAP gets nothing that its network card would drop"
+        )?;
+    }
     habits(out, experiment)?;
     writeln!(
         out,
@@ -119,21 +125,30 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     writeln!(out, "seed of all random choices: {}", experiment.seed)
 }
 
-/// How VMs come by their neighbours' addresses, if not by asking everybody, and why.
+/// How VMs come by their neighbours' addresses, and why; nothing where nobody needs any.
 pub fn neighbours(experiment: &Experiment) -> Option<String> {
-    let how = match experiment.lab.neighbours {
-        Neighbours::Asked => return None,
-        Neighbours::Proxied => "the bridge answers ARP requests",
-        Neighbours::Told
-            if experiment.guests.ipv6.is_some() && experiment.spared_deliveries.is_some() =>
-        {
-            "known beforehand, so that nobody asks, and groups are not reported"
-        }
-        Neighbours::Told => "known beforehand, so that nobody asks",
+    let resolution = &experiment.resolution;
+    if experiment.flows.is_empty() {
+        return None;
+    }
+    let when = match resolution.first {
+        Some(_) => "before the first ping",
+        None => "when pings are due",
     };
-    let why = match experiment.spared_deliveries {
+    let how = match experiment.lab.neighbours {
+        Neighbours::Before | Neighbours::AtOnce => format!(
+            "the VMs ask for them {when} ({} requests, {} copies of which are delivered)",
+            resolution.requests, resolution.deliveries
+        ),
+        Neighbours::Proxy => format!("the VMs ask for them {when}, and the bridge answers"),
+        Neighbours::Static if experiment.guests.ipv6.is_some() && resolution.spared.is_some() => {
+            "known beforehand, so that nobody asks, and groups are not reported".to_owned()
+        }
+        Neighbours::Static => "known beforehand, so that nobody asks".to_owned(),
+    };
+    let why = match resolution.spared {
         Some(deliveries) => format!(
-            "; to flood the requests would be {deliveries} deliveries, which --arp-proxy=off does"
+            "; to ask all VMs would be {deliveries} deliveries, which --resolve=before does"
         ),
         None => String::new(),
     };
@@ -181,22 +196,28 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             None => writeln!(out, "serves until SIGINT or SIGTERM"),
         };
     }
-    let mut total = Some(0u64);
+    let mut total = Expected {
+        pings: Some(0),
+        is_exact: true,
+    };
     let mut shown = None;
-    for phase in &experiment.phases {
-        let pings = phase.load.pings_due(phase.duration);
-        total = total.zip(pings).map(|(a, b)| a.saturating_add(b));
+    for (phase, expected) in experiment.phases.iter().zip(experiment.expected_pings()) {
+        let Expected { pings, is_exact } = expected;
+        let both = total.pings.zip(pings);
+        total.pings = both.map(|(a, b)| a.saturating_add(b));
+        total.is_exact &= is_exact;
         let flows = &phase.load.flows;
         let name = if phase.name.is_empty() {
             "the run"
         } else {
             &phase.name
         };
-        let is_uniform = phase.load.arrivals == Arrivals::Uniform;
         let pings = match pings {
+            None if phase.duration.is_some() => "as many pings as are answered".to_owned(),
             None => "pings without end".to_owned(),
+            Some(pings) if !is_exact => format!("about {pings} pings"),
             // Too short for the last flows' turn to come.
-            Some(pings) if is_uniform && pings < flows.len() as u64 => {
+            Some(pings) if pings < flows.len() as u64 && phase.moves.is_empty() => {
                 let silent = flows.len() as u64 - pings;
                 format!("{pings} pings, none of {silent} flows")
             }
@@ -239,17 +260,21 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             shown = Some(flows.clone());
         }
     }
+    let flows = experiment.flow_count();
+    let ends = experiment
+        .phases
+        .last()
+        .is_some_and(|last| last.duration.is_some() || last.load.count.is_some());
     match total {
-        Some(total) => writeln!(
-            out,
-            "in all: {} flows, {total} pings",
-            experiment.flow_count()
-        ),
-        None => writeln!(
-            out,
-            "in all: {} flows, until SIGINT or SIGTERM",
-            experiment.flow_count()
-        ),
+        _ if !ends => writeln!(out, "in all: {flows} flows, until SIGINT or SIGTERM"),
+        Expected { pings: None, .. } => writeln!(out, "in all: {flows} flows"),
+        Expected {
+            pings: Some(pings),
+            is_exact,
+        } => {
+            let about = if is_exact { "" } else { "about " };
+            writeln!(out, "in all: {flows} flows, {about}{pings} pings")
+        }
     }
 }
 

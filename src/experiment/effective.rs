@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use super::Experiment;
 use super::scenario::Scenario;
 use super::settings::{OUTPUT, PACING, Settings};
-use crate::system::{Neighbours, NetnsChoice, Switching};
+use crate::system::{NetnsChoice, Switching};
 
 /// Settings of the load whose values are numbers or times, which people write in more ways than one.
 const MEASURES: [&str; 8] = [
@@ -125,9 +125,7 @@ fn lab(settings: &mut Settings, experiment: &Experiment) {
     let lab = &experiment.lab;
     settings.set("filter", [lab.filter]);
     settings.set("no-filter", [!lab.filter]);
-    if lab.neighbours != Neighbours::Proxied {
-        settings.set("static-neighbours", [lab.neighbours == Neighbours::Told]);
-    }
+    settings.set("resolve", [lab.neighbours]);
     if experiment.is_simulated() {
         settings.set("fabric", ["sim"]);
         return;
@@ -152,8 +150,6 @@ fn lab(settings: &mut Settings, experiment: &Experiment) {
     if lab.switching == Switching::Bridge {
         settings.set("bridge", [&lab.bridge]);
         settings.set("ports-per-bridge", [lab.ports_per_bridge]);
-        let proxied = lab.neighbours == Neighbours::Proxied;
-        settings.set("arp-proxy", [if proxied { "on" } else { "off" }]);
     }
 }
 
@@ -185,8 +181,8 @@ fn simulation(settings: &mut Settings, experiment: &Experiment) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::plan;
     use crate::experiment::settings::{LAB, LOAD};
+    use crate::experiment::{Resolution, plan};
 
     const FILE: &str = r#"
         name = "incast"
@@ -230,7 +226,10 @@ mod tests {
         let plain = Experiment {
             effective: Scenario::default(),
             // Help that is asked for is no longer help that was chosen.
-            spared_deliveries: None,
+            resolution: Resolution {
+                spared: None,
+                ..experiment.resolution
+            },
             ..experiment.clone()
         };
         format!("{plain:?}")
@@ -275,7 +274,7 @@ mod tests {
             ),
             (
                 "",
-                "ping=ring static-neighbours spin=50us ttl=3 dscp=5 dont-fragment",
+                "ping=ring resolve=static spin=50us ttl=3 dscp=5 dont-fragment",
             ),
             (
                 "",
@@ -287,7 +286,7 @@ mod tests {
                 "",
                 "fabric=xdp ping=ring subnet=10.1.0.0/16 gateway=10.1.0.9",
             ),
-            ("", "vms=100 arp-proxy=on ping=ring"),
+            ("", "vms=100 resolve=proxy ping=ring"),
             (
                 "",
                 "slaac subnet6=fd88::/64 ping=vm0:fd88::1 fragment size=5000",

@@ -2,11 +2,13 @@
 
 mod describe;
 mod effective;
+mod expected;
 mod plan;
 mod scenario;
 mod settings;
 
 pub use self::describe::{describe, neighbours};
+pub use self::expected::Expected;
 pub use self::plan::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, draft, plan};
 pub use self::scenario::Scenario;
 pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::hypervisor::{Change, Phase};
+use crate::hypervisor::{Change, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::LabConfig;
@@ -98,6 +100,21 @@ pub struct Ipv6Plan {
     pub slaac: bool,
 }
 
+/// How VMs are expected to come by each other's hardware addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resolution {
+    /// Neighbours that are asked for.
+    pub requests: u64,
+    /// Copies of broadcasts that are delivered for that.
+    pub deliveries: u64,
+    /// Copies that help spares, where it was chosen for that and not by the user.
+    pub spared: Option<u64>,
+    /// How long it all takes.
+    pub expected: Duration,
+    /// How they are found before anything else is sent, if they are.
+    pub first: Option<FindNeighbours>,
+}
+
 /// How much later than the one before it a VM announces its addresses, or reports its groups, for each port of the bridge
 /// and each such frame: a broadcast costs the kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
 const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
@@ -123,9 +140,8 @@ pub struct Experiment {
     pub serve: Option<Duration>,
     /// How long the pings wait for VMs that have no address yet.
     pub address_wait: Duration,
-    /// How many deliveries of broadcasts [`LabConfig::neighbours`] spares the kernel, where it was chosen for that and not
-    /// by the user.
-    pub spared_deliveries: Option<u64>,
+    /// What is expected of [`LabConfig::neighbours`].
+    pub resolution: Resolution,
     /// Where all random choices follow from.
     pub seed: u64,
     /// What was asked for, all that was left open filled in.
@@ -206,7 +222,7 @@ impl Experiment {
             slaac: plan.slaac,
             // Where nobody asks because that would be a flood, nobody floods reports of groups either. Bridges of ours go
             // without (no multicast snooping).
-            report: match self.spared_deliveries {
+            report: match self.resolution.spared {
                 Some(_) => Duration::MAX,
                 None => delay,
             },

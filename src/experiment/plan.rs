@@ -11,7 +11,7 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
 use crate::load::Target;
-use crate::system::{LabConfig, Neighbours, Switching, available_bytes, validate_interface_name};
+use crate::system::{LabConfig, Switching, available_bytes, validate_interface_name};
 use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 
@@ -115,10 +115,19 @@ fn plan_flows(
     world.check_size(0, 0)?;
     let (flows, phases, serve) = phases::phases(scenario, &world)?;
     check_flow_numbers(&flows)?;
-    let is_simulated = simulation.is_some();
-    let (neighbours, spared_deliveries) =
-        neighbours::neighbours(settings, &lab, is_simulated, &vms, &flows)?;
-    lab.neighbours = neighbours;
+    let decision = neighbours::decide(
+        settings,
+        &neighbours::Lab {
+            config: &lab,
+            simulation: simulation.as_ref(),
+            vms: &vms,
+            guests: &guests,
+            flows: &flows,
+            phases: &phases,
+        },
+    )?;
+    lab.neighbours = decision.neighbours;
+    lab.filter = decision.filter;
     lab.callers = callers(&lab, &flows);
     let mut experiment = Experiment {
         lab,
@@ -130,7 +139,7 @@ fn plan_flows(
         phases,
         timeout,
         serve,
-        spared_deliveries,
+        resolution: decision.resolution,
         seed,
         spin: spin(settings)?,
         effective: Scenario::default(),
@@ -155,7 +164,7 @@ fn callers(lab: &LabConfig, flows: &[FlowPlan]) -> Callers {
     let Some(Ok(topology)) = lab.topology() else {
         return Callers::default();
     };
-    if lab.neighbours == Neighbours::Asked {
+    if !lab.neighbours.are_filled_in() {
         return Callers::default();
     }
     let to_vm = |flow: &FlowPlan| match flow.target {
@@ -209,20 +218,8 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         hook: settings.get("hook").map(|setting| setting.text.clone()),
         neighbours: default.neighbours,
         callers: default.callers,
-        filter: filter(settings, vms)?,
+        filter: default.filter,
     })
-}
-
-/// Whether the kernel drops what a VM's network card would. It looks at every frame then, pings included, which pays
-/// only where many VMs hear each other's broadcasts.
-fn filter(settings: &Settings, vms: u32) -> Result<bool, SettingError> {
-    const FEW: u32 = 256;
-    let (wanted, unwanted) = (settings.switch("filter")?, settings.switch("no-filter")?);
-    if wanted && unwanted {
-        let why = "--filter: it contradicts --no-filter; allowed is one of them";
-        return Err(SettingError::new(why.to_owned()));
-    }
-    Ok(wanted || !unwanted && vms >= FEW)
 }
 
 /// The VMs' network: as large as need be where nobody says which.

@@ -40,7 +40,6 @@ pub const LAB: &[&str] = &[
     "no-filter",
     "fabric",
     "hook",
-    "arp-proxy",
     "sim-delay",
     "sim-jitter",
     "sim-loss",
@@ -49,7 +48,7 @@ pub const LAB: &[&str] = &[
     "sim-queue",
     "mac",
     "timeout",
-    "static-neighbours",
+    "resolve",
     "seed",
     "spin",
 ];

@@ -116,6 +116,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let timer = earliest(timer, self.moves.next_at());
+        let timer = earliest(timer, self.resolution.next_at());
         let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
         earliest(timer, earliest(self.load.next_at(), phase))
     }

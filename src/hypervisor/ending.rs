@@ -18,6 +18,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.phases.clear();
         self.phase_end = None;
         self.held = None;
+        self.end_search(now);
         self.moves.stop();
         self.give_up_all(now, GiveUp::Unsent);
     }

@@ -194,7 +194,9 @@ impl<F: Fabric> Hypervisor<F> {
                 && let Some(state) = self.flows.get_mut(id.index())
             {
                 state.ping = Some(ping);
-                self.load.wake(now, id);
+                if !self.resolution.admit(id) {
+                    self.load.wake(now, id);
+                }
             }
         }
     }

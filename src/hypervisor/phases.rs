@@ -38,14 +38,15 @@ impl<F: Fabric> Hypervisor<F> {
     /// Begins the first of `phases`; each of the others follows the one before.
     ///
     /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or when that has been
-    /// [waited for](Hypervisor::wait_for_addresses) long enough. The pings from and to VMs without an address are then
+    /// [waited for](Hypervisor::wait_for_addresses) long enough; and when neighbours are to be
+    /// [found first](Hypervisor::find_neighbours_first), after that. The pings from and to VMs without an address are then
     /// unresolved, until they have one.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
         self.phases = phases.into();
         if self.configuring > 0 && !self.phases.is_empty() {
             self.held = Some((now, now + self.address_wait));
         } else {
-            self.begin_next_phase(now);
+            self.begin_run(now);
         }
     }
 
@@ -60,7 +61,10 @@ impl<F: Fabric> Hypervisor<F> {
             let waited = now.nanos_since(since);
             self.recorder
                 .waited_for_addresses(waited, self.configuring as u64);
-            self.begin_next_phase(now);
+            self.begin_run(now);
+        }
+        if self.resolution.is_active() && self.find_neighbours(now) {
+            return now;
         }
         if self.is_scheduled && self.load.is_handed_out() {
             let end = self.load.schedule_end();
@@ -77,7 +81,7 @@ impl<F: Fabric> Hypervisor<F> {
                 self.end_schedule(Some(end));
                 self.begin_next_phase(end);
             }
-            _ if !self.phases.is_empty() && self.load.is_done() && self.moves.are_done() => {
+            _ if !self.phases.is_empty() && self.is_quiet() => {
                 self.end_schedule(Some(now));
                 self.begin_next_phase(now);
             }
@@ -89,6 +93,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn begin_next_phase(&mut self, at: Instant) {
         self.phase_end = None;
         let Some(phase) = self.phases.pop_front() else {
+            self.end_search(at);
             return self.load.stop();
         };
         if phase.is_counted {
@@ -111,6 +116,11 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
     pub fn is_done(&self) -> bool {
-        self.phases.is_empty() && self.load.is_done() && self.moves.are_done()
+        self.phases.is_empty() && self.is_quiet()
+    }
+
+    /// Whether every ping of the present phase is over, and no VM is to come or to go.
+    fn is_quiet(&self) -> bool {
+        self.load.is_done() && self.moves.are_done() && !self.resolution.is_active()
     }
 }

@@ -17,22 +17,25 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn record(&mut self, now: Instant, vm: VmId, event: &Event) {
         match *event {
             Event::Ping(ping, outcome) => self.record_ping(now, vm, ping, outcome),
-            _ => self.record_rare(vm, event),
+            _ => self.record_rare(now, vm, event),
         }
     }
 
     /// What is no ping: a few frames of a run.
     #[cold]
-    fn record_rare(&mut self, vm: VmId, event: &Event) {
+    fn record_rare(&mut self, now: Instant, vm: VmId, event: &Event) {
         match *event {
             // Told apart before.
             Event::Ping(..) => {}
             Event::Resolved {
                 address, elapsed, ..
-            } => match address {
-                IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
-                IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
-            },
+            } => {
+                match address {
+                    IpAddr::V4(_) => self.recorder.resolved(nanos(elapsed)),
+                    IpAddr::V6(_) => self.recorder.resolved6(nanos(elapsed)),
+                }
+                self.neighbour_found(now, vm, address);
+            }
             Event::AddressTried { .. } | Event::AddressReady { .. } | Event::AddressLost { .. } => {
                 self.tune(vm);
             }

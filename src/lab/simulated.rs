@@ -35,11 +35,14 @@ pub(super) fn run(
     let now = || Instant::ZERO;
     let Ok(_) = create_vms(experiment, &mut hypervisor, midnight, now, |_, _| Ok(false));
     add_flows(experiment, &mut hypervisor)?;
-    if experiment.lab.neighbours == Neighbours::Told {
+    if experiment.lab.neighbours == Neighbours::Static {
         fill_neighbour_tables(experiment, &mut hypervisor);
     }
 
     hypervisor.wait_for_addresses(experiment.address_wait);
+    if let Some(first) = experiment.resolution.first {
+        hypervisor.find_neighbours_first(first);
+    }
     hypervisor.start(Instant::ZERO, experiment.phases.clone());
     let until = match hypervisor.has_flows() {
         // It ends where its plan does.
@@ -58,6 +61,7 @@ pub(super) fn run(
         let ended = sim::run(&mut hypervisor, now, now + LAST_WAIT);
         hypervisor.give_up(ended);
     }
+    signals.guard_end(false)?;
     let end = signal.map_or(End::Done, End::Signal);
     let (switch, mut recorder) = hypervisor.into_parts();
     recorder.dropped_many(DropReason::TapQueue, switch.queue_drops());

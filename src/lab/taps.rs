@@ -75,7 +75,7 @@ pub(super) fn run(
         if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
             place_flows(experiment, &topology, hypervisor.recorder());
         }
-        if experiment.lab.neighbours == Neighbours::Told {
+        if experiment.lab.neighbours == Neighbours::Static {
             fill_neighbour_tables(experiment, &mut hypervisor);
         }
     }
@@ -91,7 +91,7 @@ pub(super) fn run(
     for warning in hypervisor.fabric().warnings() {
         observer.warns(&warning.to_string());
     }
-    if experiment.spared_deliveries.is_some()
+    if experiment.resolution.spared.is_some()
         && let Some(neighbours) = experiment::neighbours(experiment)
     {
         observer.warns(&neighbours);
@@ -104,6 +104,9 @@ pub(super) fn run(
         reactor.watch(watcher);
     }
     hypervisor.wait_for_addresses(experiment.address_wait);
+    if let Some(first) = experiment.resolution.first {
+        hypervisor.find_neighbours_first(first);
+    }
     hypervisor.start(start, experiment.phases.clone());
     let until = experiment.serve.map(|time| start + time);
     let ended = reactor.run(&mut hypervisor, until);
@@ -147,7 +150,7 @@ pub(super) fn run(
                 ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
                 flows_across: 0,
                 neighbours: experiment.lab.neighbours.to_string(),
-                spared_deliveries: experiment.spared_deliveries,
+                spared_deliveries: experiment.resolution.spared,
                 simulated: false,
             }),
             memory: memory(vm_bytes),

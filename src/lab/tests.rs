@@ -72,9 +72,7 @@ fn rates_are_those_of_the_schedule_whatever_becomes_of_the_last_ping() {
             100.0,
         ),
     ] {
-        let report = run_of(&format!(
-            "static-neighbours = true\nping = \"vm0:vm1\"\n{plan}"
-        ));
+        let report = run_of(&format!("resolve = \"static\"\nping = \"vm0:vm1\"\n{plan}"));
         assert_eq!(report.elapsed_ns as f64 / 1e9, seconds, "{plan}");
         let sent = report.totals.sent as f64 / seconds;
         assert!((sent - rate).abs() < 1e-9, "{plan}: {sent}");
@@ -86,7 +84,7 @@ fn rates_are_those_of_the_schedule_whatever_becomes_of_the_last_ping() {
 #[test]
 fn each_step_of_a_ramp_is_offered_what_it_says_and_their_times_sum_to_the_runs() {
     let report = run_of(
-        "static-neighbours = true\nping = \"vm0:vm1\"\nramp = \"1000:5000:5\"\nduration = \"5s\"\nsim-loss = \"1%\"",
+        "resolve = \"static\"\nping = \"vm0:vm1\"\nramp = \"1000:5000:5\"\nduration = \"5s\"\nsim-loss = \"1%\"",
     );
     let offered: Vec<f64> = report.phases.iter().map(|phase| phase.sent_per_s).collect();
     assert_eq!(offered, [1000.0, 2000.0, 3000.0, 4000.0, 5000.0]);
@@ -97,7 +95,7 @@ fn each_step_of_a_ramp_is_offered_what_it_says_and_their_times_sum_to_the_runs()
 #[test]
 fn an_unanswered_ping_is_waited_for_and_that_is_told_apart() {
     let report = run_of(
-        "static-neighbours = true\nping = \"vm0:vm1\"\nsim-loss = \"100%\"\ninterval = \"10ms\"\ncount = 10\ntimeout = \"3s\"",
+        "resolve = \"static\"\nping = \"vm0:vm1\"\nsim-loss = \"100%\"\ninterval = \"10ms\"\ncount = 10\ntimeout = \"3s\"",
     );
     assert_eq!((report.totals.sent, report.totals.lost), (10, 10));
     assert_eq!(
@@ -109,7 +107,7 @@ fn an_unanswered_ping_is_waited_for_and_that_is_told_apart() {
 #[test]
 fn a_closed_loop_takes_as_long_as_its_replies() {
     let report = run_of(
-        "static-neighbours = true\nping = \"vm0:vm1\"\nsim-delay = \"1ms\"\nwindow = 1\ncount = 50\ntimeout = \"5s\"",
+        "resolve = \"static\"\nping = \"vm0:vm1\"\nsim-delay = \"1ms\"\nwindow = 1\ncount = 50\ntimeout = \"5s\"",
     );
     assert_eq!((report.elapsed_ns, report.waited_ns), (100_000_000, 0));
     assert_eq!(report.rate_per_s, 500.0);
@@ -124,7 +122,7 @@ fn a_simulation_ends_where_its_plan_does_however_long_that_takes() {
 #[test]
 fn what_is_amiss_is_said_and_an_expectation_about_loss_decides_alone_about_it() {
     let fine: &[&str] = &[];
-    let lossy = "ping = \"vm0:vm1\"\nstatic-neighbours = true\nsim-loss = \"100%\"\ncount = 3\ninterval = \"1ms\"";
+    let lossy = "ping = \"vm0:vm1\"\nresolve = \"static\"\nsim-loss = \"100%\"\ncount = 3\ninterval = \"1ms\"";
     let absent = "ping = \"vm0:10.77.0.99\"\ncount = 3\ninterval = \"1ms\"";
     let unsent = "ping = \"vm0:vm1\"\nduration = \"100ms\"\njitter-start = \"100s\"\nseed = 3";
     let absent_says = "pings not sent because their neighbour did not answer: 3";

@@ -85,7 +85,6 @@ impl PhaseLoad {
         let Some(duration) = duration else {
             return by_count;
         };
-        let count = self.count.unwrap_or(u64::MAX);
         let by_time = match (self.pacing, self.arrivals, self.start) {
             (Pacing::Window(_), ..) => return by_count,
             (Pacing::Rate(rate), Arrivals::Uniform, _) => {
@@ -96,22 +95,41 @@ impl PhaseLoad {
             }
             (Pacing::Interval(interval), Arrivals::Poisson, _) => {
                 let each = duration.as_secs_f64() / interval.as_secs_f64();
-                (each.min(count as f64) * flows as f64).round() as u64
+                let count = self.count.unwrap_or(u64::MAX) as f64;
+                (each.min(count) * flows as f64).round() as u64
             }
-            (Pacing::Interval(interval), Arrivals::Uniform, start) => {
-                let spread = match start {
-                    Start::Spread => interval,
-                    Start::Within(time) => time,
-                };
-                let each = (0..flows).map(|number| {
-                    let left = duration.saturating_sub(part(spread, number, flows));
-                    let pings = left.as_nanos().div_ceil(interval.as_nanos().max(1));
-                    u64::try_from(pings).unwrap_or(u64::MAX).min(count)
-                });
+            (Pacing::Interval(_), Arrivals::Uniform, _) => {
+                let first = |number| self.first_expected(number);
+                let each = (0..self.flows.len() as u32)
+                    .map(|number| self.pings_between(first(number), duration));
                 each.fold(0, u64::saturating_add)
             }
         };
         Some(by_count.map_or(by_time, |count| count.min(by_time)))
+    }
+}
+
+impl PhaseLoad {
+    /// How long after the phase's beginning a flow of an interval, of that number, has its first ping due: exactly, or on
+    /// average of all flows where that is a matter of chance.
+    pub fn first_expected(&self, number: u32) -> Duration {
+        let (number, flows) = (u64::from(number), self.flows.len() as u64);
+        match (self.start, self.pacing) {
+            (Start::Spread, Pacing::Interval(interval)) => part(interval, number, flows),
+            (Start::Spread, _) => Duration::ZERO,
+            (Start::Within(time), _) => part(time, 2 * number + 1, 2 * flows),
+        }
+    }
+
+    /// How many pings a flow of an interval has due whose first one is due at `first`, and that ends at `end`.
+    pub fn pings_between(&self, first: Duration, end: Duration) -> u64 {
+        let count = self.count.unwrap_or(u64::MAX);
+        let Pacing::Interval(interval) = self.pacing else {
+            return count;
+        };
+        let left = end.saturating_sub(first).as_nanos();
+        let pings = left.div_ceil(interval.as_nanos().max(1));
+        u64::try_from(pings).unwrap_or(u64::MAX).min(count)
     }
 }
 

@@ -223,13 +223,18 @@ fn the_pings_of_a_phase_are_foreseen_as_they_are_handed_out() {
     assert_eq!(window.pings_due(Some(MS)), None);
     let late = PhaseLoad {
         start: Start::Within(100 * MS),
-        ..phase(10, Pacing::Interval(10 * MS), None)
+        ..phase(100, Pacing::Interval(10 * MS), None)
     };
     assert_eq!(
         late.pings_due(Some(5 * MS)),
-        Some(1),
+        Some(5),
         "most begin after the end"
     );
+    let one = PhaseLoad {
+        flows: 0..1,
+        ..late
+    };
+    assert_eq!(one.pings_due(Some(5 * MS)), Some(0));
 }
 
 #[test]

@@ -71,6 +71,12 @@ impl Latency {
         self.moments.record(nanos);
     }
 
+    /// Forgets every value.
+    pub fn clear(&mut self) {
+        self.buckets.reset();
+        self.moments = Moments::default();
+    }
+
     /// Takes in every value of `other`.
     pub fn merge(&mut self, other: &Latency) {
         if other.moments.count() > 0 {

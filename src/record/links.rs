@@ -1,5 +1,7 @@
 //! What became of the run's links, by somebody else's hand.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::fabric::{LinkEvent, LinkFate};
@@ -7,6 +9,9 @@ use crate::time::Instant;
 
 /// So many changes are told one by one, the first of them; all are counted.
 pub const MAX_LINK_CHANGES: usize = 64;
+
+/// The kernel takes at most so long to remove a link that it has set down.
+const WAY_OUT: Duration = Duration::from_secs(1);
 
 /// A change of a link that was not the run's doing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,7 +33,7 @@ pub struct LinkChanged {
 pub struct Links {
     began: Instant,
     changes: Vec<LinkChanged>,
-    count: u64,
+    untold: u64,
 }
 
 impl Links {
@@ -38,10 +43,15 @@ impl Links {
     }
 
     pub(super) fn changed(&mut self, at: Instant, event: LinkEvent) {
-        self.count += 1;
-        if self.changes.len() < MAX_LINK_CHANGES {
+        let mut at_ns = at.nanos_since(self.began);
+        if matches!(event.change, LinkFate::Deleted | LinkFate::Moved) {
+            at_ns = self.take_way_out(&event.link, at_ns);
+        }
+        if self.changes.len() == MAX_LINK_CHANGES {
+            self.untold += 1;
+        } else {
             self.changes.push(LinkChanged {
-                at_ns: at.nanos_since(self.began),
+                at_ns,
                 link: event.link,
                 vm: event.vm.map(|vm| vm.to_string()),
                 change: event.change,
@@ -49,14 +59,31 @@ impl Links {
         }
     }
 
+    /// Forgets what a link that is gone at `at_ns` went through on its way, and returns when that began: the kernel sets it
+    /// down and takes it from its bridge first.
+    fn take_way_out(&mut self, link: &str, at_ns: u64) -> u64 {
+        let begin = at_ns.saturating_sub(WAY_OUT.as_nanos() as u64);
+        let mut since = at_ns;
+        self.changes.retain(|changed| {
+            let is_part = changed.link == link
+                && changed.at_ns >= begin
+                && matches!(changed.change, LinkFate::Down | LinkFate::Left { .. });
+            if is_part {
+                since = since.min(changed.at_ns);
+            }
+            !is_part
+        });
+        since
+    }
+
     /// The first changes, at most [`MAX_LINK_CHANGES`].
     pub fn changes(&self) -> &[LinkChanged] {
         &self.changes
     }
 
-    /// How many there were.
-    pub fn count(&self) -> u64 {
-        self.count
+    /// How many there were beside [those](Links::changes).
+    pub fn untold(&self) -> u64 {
+        self.untold
     }
 }
 
@@ -80,8 +107,8 @@ mod tests {
             links.changed(Instant::from_nanos(1500), event);
         }
         assert_eq!(
-            (links.count(), links.changes().len()),
-            (200, MAX_LINK_CHANGES)
+            (links.untold(), links.changes().len()),
+            (200 - MAX_LINK_CHANGES as u64, MAX_LINK_CHANGES)
         );
         let first = serde_json::to_string(&links.changes()[0]).unwrap();
         assert_eq!(
@@ -92,5 +119,45 @@ mod tests {
             serde_json::from_str::<LinkChanged>(&first).unwrap(),
             links.changes()[0]
         );
+    }
+
+    #[test]
+    fn what_the_kernel_does_to_a_link_that_it_removes_is_no_change_of_its_own() {
+        let left = || LinkFate::Left {
+            bridge: "br0".to_owned(),
+        };
+        let event = |link: &str, change: LinkFate| LinkEvent {
+            link: link.to_owned(),
+            vm: None,
+            change,
+        };
+        for end in [LinkFate::Deleted, LinkFate::Moved] {
+            let mut links = Links::default();
+            let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+            links.changed(ms(10), event("tap1", LinkFate::Down));
+            links.changed(ms(20), event("tap1", LinkFate::Up));
+            links.changed(ms(5000), event("tap0", LinkFate::Down));
+            links.changed(ms(5000), event("tap1", LinkFate::Down));
+            links.changed(ms(5001), event("tap1", left()));
+            links.changed(ms(5020), event("tap1", end.clone()));
+            let told: Vec<_> = links
+                .changes()
+                .iter()
+                .map(|changed| {
+                    (
+                        changed.at_ns / 1_000_000,
+                        changed.link.as_str(),
+                        &changed.change,
+                    )
+                })
+                .collect();
+            let expected = [
+                (10, "tap1", &LinkFate::Down),
+                (20, "tap1", &LinkFate::Up),
+                (5000, "tap0", &LinkFate::Down),
+                (5000, "tap1", &end),
+            ];
+            assert_eq!(told, expected);
+        }
     }
 }

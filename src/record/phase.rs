@@ -127,6 +127,13 @@ impl Phase {
         }
     }
 
+    /// Forgets what was measured of a metric of phases.
+    pub(super) fn clear(&mut self, metric: Metric) {
+        if let Some(latency) = self.latencies.get_mut(metric.slot()) {
+            latency.clear();
+        }
+    }
+
     /// What the reactor did meanwhile.
     pub const fn work(&self) -> &Work {
         &self.work

@@ -7,8 +7,8 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, Metric, Pause, Pauses,
-    Scope, Totals,
+    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, Metric, NeighbourSearch,
+    Pause, Pauses, Scope, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -58,6 +58,9 @@ pub struct Recorder {
     drops: Drops,
     errors: ErrorCounts,
     addresses: Addresses,
+    neighbours: Option<NeighbourSearch>,
+    /// What the reactor did before the first phase.
+    setup: Work,
     pauses: Pauses,
     /// The last pause, from when to when.
     pause: (Instant, Instant),
@@ -79,6 +82,8 @@ impl Recorder {
             drops: Drops::default(),
             errors: ErrorCounts::new(),
             addresses: Addresses::default(),
+            neighbours: None,
+            setup: Work::default(),
             pauses: Pauses::default(),
             pause: (Instant::ZERO, Instant::ZERO),
             links: Links::default(),
@@ -92,6 +97,15 @@ impl Recorder {
             self.flows.iter_mut().for_each(FlowRecord::drop_histogram);
         }
         self.flows.push(FlowRecord::new(few));
+    }
+
+    /// The first phase is about to begin. What the reactor did until now belongs to the set-up and says nothing of what is
+    /// measured.
+    pub fn end_setup(&mut self) {
+        let first = self.current();
+        first.clear(Metric::Lag);
+        self.setup = std::mem::take(&mut first.work);
+        self.pauses = Pauses::default();
     }
 
     /// Begins a phase: pings due from now on belong to it.
@@ -247,6 +261,11 @@ impl Recorder {
         self.addresses.missing = missing;
     }
 
+    /// VMs looked for their neighbours before the first phase, with that result.
+    pub fn searched_neighbours(&mut self, search: NeighbourSearch) {
+        self.neighbours = Some(search);
+    }
+
     /// A DHCP server granted an address for longer.
     pub fn renewed(&mut self) {
         self.addresses.renewed += 1;
@@ -390,6 +409,11 @@ impl Recorder {
         &self.addresses
     }
 
+    /// What became of the search for neighbours before the first phase, if there was one.
+    pub const fn neighbours(&self) -> Option<&NeighbourSearch> {
+        self.neighbours.as_ref()
+    }
+
     /// How many flows cross from one leaf to another, if flows were [placed](Recorder::place_flow).
     pub fn flows_across(&self) -> u64 {
         self.crossing.flows_across()
@@ -415,7 +439,12 @@ impl Recorder {
         &self.errors
     }
 
-    /// What the reactor did in the whole run, a warm-up included.
+    /// What the reactor did before the first phase.
+    pub const fn setup(&self) -> &Work {
+        &self.setup
+    }
+
+    /// What the reactor did from the first phase on, a warm-up included.
     pub fn work(&self) -> Work {
         let mut work = Work::default();
         self.phases.iter().for_each(|phase| work.add(phase.work));

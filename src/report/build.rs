@@ -6,7 +6,7 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
-    Report, SCHEMA, SecondReport, Verdict,
+    Report, SCHEMA, SecondReport, Verdict, links,
 };
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
@@ -74,7 +74,8 @@ impl Report {
     /// The report of what `recorder` took in.
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
-        let work = recorder.work();
+        let (setup, work) = (recorder.setup(), recorder.work());
+        let links = recorder.links();
         let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
         let mut report = Report {
             schema: SCHEMA.to_owned(),
@@ -99,15 +100,19 @@ impl Report {
             verdict: Verdict::default(),
             expectations: Vec::new(),
             reactor: ReactorReport {
-                turns: work.turns,
-                frames_in: work.frames_in,
-                frames_out: work.frames_out,
+                turns: setup.turns + work.turns,
+                frames_in: setup.frames_in + work.frames_in,
+                setup_frames_in: setup.frames_in,
+                frames_out: setup.frames_out + work.frames_out,
                 busy_ns: work.busy,
                 spin_ns: work.spin,
             },
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
+            neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
+            links: links.changes().to_vec(),
+            links_untold: links.untold(),
             pauses: *recorder.pauses(),
             phases: phases(recorder, context.phases),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
@@ -123,8 +128,16 @@ impl Report {
         let Work {
             busy, frames_in, ..
         } = *run.work();
-        report.verdict = Verdict::of(&Evidence::of_run(&report, busy, frames_in));
+        report.judge(busy, frames_in);
         report
+    }
+
+    /// Sets the verdict by the other figures: for `busy_ns` the reactor worked in the time that counts, and read `frames_in`
+    /// frames.
+    pub(super) fn judge(&mut self, busy_ns: u64, frames_in: u64) {
+        self.verdict = Verdict::of(&Evidence::of_run(self, busy_ns, frames_in));
+        let links = links::sentence(&self.links, self.links_untold);
+        self.verdict.sentence.extend(links);
     }
 }
 

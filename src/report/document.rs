@@ -7,8 +7,8 @@ use super::{
     encoding, keyed,
 };
 use crate::record::{
-    Addresses, Drops, ErrorCounts, Latency, LatencySummary, Metric, Pauses, PerMetric,
-    SparseLatency, Totals,
+    Addresses, Drops, ErrorCounts, Latency, LatencySummary, LinkChanged, Metric, NeighbourSearch,
+    Pauses, PerMetric, SparseLatency, Totals,
 };
 
 /// The name and version of the document's form. A field may be added under the same version; one that goes or changes
@@ -70,12 +70,22 @@ pub struct Report {
     /// Pings reported undeliverable, by what was reported; only what occurred.
     #[serde(default)]
     pub errors: ErrorCounts,
+    /// What became of the search for neighbours before the first ping; absent where VMs asked when pings were due, or nobody
+    /// had to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<NeighbourSearch>,
     /// What happened to the VMs' addresses.
     #[serde(default, skip_serializing_if = "Addresses::is_empty")]
     pub addresses: Addresses,
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
+    /// What others did to the links of the run, the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkChanged>,
+    /// How much more they did.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub links_untold: u64,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,
@@ -104,6 +114,10 @@ impl Report {
     }
 }
 
+const fn nothing(number: &u64) -> bool {
+    *number == 0
+}
+
 /// What the reactor did in the whole run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ReactorReport {
@@ -111,6 +125,9 @@ pub struct ReactorReport {
     pub turns: u64,
     /// Frames read.
     pub frames_in: u64,
+    /// Those of them that were read before the first phase, when neighbours were looked for.
+    #[serde(default)]
+    pub setup_frames_in: u64,
     /// Frames written.
     pub frames_out: u64,
     /// How long it worked rather than waited.
@@ -121,10 +138,16 @@ pub struct ReactorReport {
 }
 
 impl ReactorReport {
+    /// Frames read while pings were due or waited for.
+    pub(super) fn measured_frames_in(&self) -> u64 {
+        self.frames_in.saturating_sub(self.setup_frames_in)
+    }
+
     /// Takes in what the reactor did in another run.
     pub(super) fn merge(&mut self, other: &ReactorReport) {
         self.turns = self.turns.saturating_add(other.turns);
         self.frames_in = self.frames_in.saturating_add(other.frames_in);
+        self.setup_frames_in = self.setup_frames_in.saturating_add(other.setup_frames_in);
         self.frames_out = self.frames_out.saturating_add(other.frames_out);
         self.busy_ns = self.busy_ns.saturating_add(other.busy_ns);
         self.spin_ns = self.spin_ns.saturating_add(other.spin_ns);

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use super::build::per_second;
 use super::provenance::unlike;
-use super::verdict::Evidence;
-use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, Verdict};
+use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport};
 use crate::record::{LatencySummary, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
@@ -59,7 +58,12 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         for (error, pings) in &other.errors {
             *merged.errors.entry(*error).or_default() += pings;
         }
+        merged.neighbours = match (merged.neighbours, other.neighbours) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
         merged.addresses.merge(&other.addresses);
+        merged.merge_links(other);
         merged.reactor.merge(&other.reactor);
         for (metric, histogram) in other.histograms.iter() {
             merged.histograms[metric].merge(histogram);
@@ -82,7 +86,7 @@ impl Report {
         self.schema = SCHEMA.to_owned();
         self.rate_per_s = per_second(self.totals.received, self.elapsed_ns);
         self.summaries = PerMetric::from_fn(|metric| self.histograms[metric].summary());
-        self.verdict = Verdict::of(&Evidence::of_run(self, busy_ns, self.reactor.frames_in));
+        self.judge(busy_ns, self.reactor.measured_frames_in());
     }
 }
 

@@ -20,6 +20,7 @@ mod hlog;
 mod html;
 mod json;
 mod keyed;
+mod links;
 mod load;
 mod merge;
 #[cfg(test)]

@@ -21,9 +21,9 @@ pub struct FabricReport {
     pub ports_per_bridge: Option<u32>,
     /// Flows between VMs of different leaves.
     pub flows_across: u64,
-    /// How VMs came by each other's hardware addresses: `broadcast` (they asked all others), `arp-proxy` (the bridge answered),
-    /// or `static` (they knew).
-    #[serde(default = "broadcast")]
+    /// How VMs came by each other's hardware addresses: `before` (they asked all others before the first ping), `at-once`
+    /// (when pings were due), `proxy` (the bridge answered), or `static` (they knew).
+    #[serde(default = "at_once")]
     pub neighbours: String,
     /// How many deliveries of broadcasts that spared, where the tool chose it for that reason; absent where the user did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,8 +33,8 @@ pub struct FabricReport {
 }
 
 /// What reports said of neighbours before they said so.
-fn broadcast() -> String {
-    "broadcast".to_owned()
+fn at_once() -> String {
+    "at-once".to_owned()
 }
 
 /// Memory of the process.
@@ -99,14 +99,14 @@ pub(super) fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
 
 fn tell_neighbours(fabric: &FabricReport, out: &mut impl Write) -> io::Result<()> {
     let how = match fabric.neighbours.as_str() {
-        "arp-proxy" => "The bridge answered ARP requests",
+        "proxy" => "The bridge answered ARP requests",
         "static" => "Neighbours were known beforehand",
         _ => return Ok(()),
     };
     match fabric.spared_deliveries {
         Some(deliveries) => writeln!(
             out,
-            "{how}: to flood the requests would have been {} deliveries (--arp-proxy=off does it).",
+            "{how}: to flood the requests would have been {} deliveries (--resolve=before does it).",
             count(deliveries)
         ),
         None => writeln!(out, "{how}."),

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use super::chart::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, PhaseReport, Report, place};
+use super::{FlowReport, PhaseReport, Report, links, place};
 use crate::escape::{Escaped, escaped};
 use crate::record::{
-    Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, Pauses, Totals,
+    Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Pauses, Totals,
 };
 
 /// Up to this many flows are told one by one; of more only the worst.
@@ -36,6 +36,18 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
+    if !report.links.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "changes of links by others")?;
+        for told in report
+            .links
+            .iter()
+            .map(links::words)
+            .chain(links::untold(report))
+        {
+            writeln!(out, "  {told}")?;
+        }
+    }
     if !report.errors.is_empty() {
         writeln!(out)?;
         writeln!(out, "pings reported undeliverable")?;
@@ -216,10 +228,23 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
         let waited = span(report.waited_ns);
         write!(out, ", and {waited} of waiting for those on their way")?;
     }
-    writeln!(out, "; the lab was set up in {}", span(report.setup_ns))?;
+    write!(out, "; the lab was set up in {}", span(report.setup_ns))?;
+    match report.neighbours.as_ref().map(neighbours) {
+        Some(neighbours) => writeln!(out, ", and {neighbours}")?,
+        None => writeln!(out)?,
+    }
     pauses(&report.pauses, out)
 }
 
+/// What came of the search for neighbours: `3 neighbours found in 84.0 µs`.
+pub(super) fn neighbours(search: &NeighbourSearch) -> String {
+    let time = span(search.elapsed_ns);
+    let asked = counted(search.asked, "neighbour");
+    match search.missing {
+        0 => format!("{asked} found in {time}"),
+        _ => format!("{} of {asked} found in {time}", count(search.found)),
+    }
+}
 /// Columns of the names of metrics, which few are longer than.
 const LABEL: usize = 11;
 
@@ -255,7 +280,7 @@ fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
 /// What a row of latencies is called. Lag is that of the frames which the poll had to tell of: which share of all that is.
 fn label(report: &Report, metric: Metric) -> String {
     let lag = report.summaries[Metric::Lag].count;
-    let frames = report.reactor.frames_in;
+    let frames = report.reactor.measured_frames_in();
     if metric != Metric::Lag || frames <= lag {
         return metric.to_string();
     }

@@ -12,6 +12,7 @@ use crate::vm::{Ipv6Config, Ipv6Interface, PingOptions, SessionConfig, VmConfig,
 
 mod endpoints;
 mod moves;
+mod neighbours;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);

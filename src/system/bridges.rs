@@ -236,7 +236,7 @@ impl Maker<'_> {
         if let Some(filtering) = &self.lab.vlan_filtering {
             self.netlink.set_trunk_vlans(name, index, filtering)?;
         }
-        if self.lab.neighbours == Neighbours::Proxied {
+        if self.lab.neighbours == Neighbours::Proxy {
             self.netlink.proxy_arp(name, index)?;
         }
         Ok(index)

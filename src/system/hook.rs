@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::error::SystemError;
 use super::lab::{LabConfig, NetnsChoice};
-use super::signals::{StopSignals, Waited};
+use super::signals::{Collecting, StopSignals, Waited};
 use crate::time::{Clock, MonotonicClock};
 
 /// How long a hook that is to end has for it.
@@ -98,11 +98,12 @@ pub fn run_hook(
     } else {
         shell.env_remove("TAP_REACTOR_TAPS");
     }
-    let _collecting = signals.collect()?;
+    // From before it begins, so that no signal that comes while it runs goes elsewhere.
+    let signals = signals.collect()?;
     let mut child = shell
         .spawn()
         .map_err(|error| SystemError::io(operation(), &error))?;
-    let interrupted = match wait(&child, signals) {
+    let interrupted = match wait(&child, &signals) {
         Ok(interrupted) => interrupted,
         Err(error) => {
             signal_group(&child, Signal::SIGKILL);
@@ -121,7 +122,7 @@ pub fn run_hook(
 }
 
 /// Waits until `child` has ended, and returns the signal that it was made to end by, if it was.
-fn wait(child: &Child, signals: &StopSignals) -> Result<Option<Signal>, SystemError> {
+fn wait(child: &Child, signals: &Collecting<'_>) -> Result<Option<Signal>, SystemError> {
     let process = pidfd(child)?;
     let (mut interrupted, mut kill_at) = (None, None);
     loop {

@@ -65,22 +65,43 @@ impl fmt::Display for Switching {
 /// How VMs come by each other's hardware addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Neighbours {
-    /// They ask all others.
+    /// They ask all others, before anything else is sent, a few at a time.
     #[default]
-    Asked,
+    Before,
+    /// They ask all others, when their pings are due.
+    AtOnce,
     /// They ask, and the bridge answers in place of the VM that they ask for, from tables that are filled beforehand.
-    Proxied,
+    Proxy,
     /// They know beforehand, and bridges know which port each VM is behind.
-    Told,
+    Static,
+}
+
+impl Neighbours {
+    /// Whether tables are filled beforehand.
+    pub const fn are_filled_in(self) -> bool {
+        matches!(self, Neighbours::Proxy | Neighbours::Static)
+    }
 }
 
 impl fmt::Display for Neighbours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Neighbours::Asked => "broadcast",
-            Neighbours::Proxied => "arp-proxy",
-            Neighbours::Told => "static",
+            Neighbours::Before => "before",
+            Neighbours::AtOnce => "at-once",
+            Neighbours::Proxy => "proxy",
+            Neighbours::Static => "static",
         })
+    }
+}
+
+impl FromStr for Neighbours {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        use Neighbours::{AtOnce, Before, Proxy, Static};
+        let all = [Before, AtOnce, Proxy, Static];
+        let found = all.into_iter().find(|each| each.to_string() == text);
+        found.ok_or_else(|| "expected before, at-once, static or proxy".to_owned())
     }
 }
 
@@ -139,7 +160,7 @@ impl Default for LabConfig {
             attach: false,
             tx_queue_length: None,
             hook: None,
-            neighbours: Neighbours::Asked,
+            neighbours: Neighbours::Before,
             callers: Callers::default(),
             filter: true,
         }

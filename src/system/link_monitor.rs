@@ -117,9 +117,7 @@ impl LinkMonitor {
     /// What has happened since the last time. Tells by [`LinkMonitor::is_overrun`] when that is not all.
     pub(super) fn drain(&mut self) -> Vec<LinkEvent> {
         self.hear();
-        let mut events = std::mem::take(&mut self.heard);
-        merge(&mut events);
-        events
+        std::mem::take(&mut self.heard)
     }
 
     /// Whether the kernel had more to tell than it could keep, so that all links are to be [compared](Self::compare).
@@ -139,7 +137,6 @@ impl LinkMonitor {
         for index in missing {
             self.known.lose(index, LinkFate::Deleted, &mut events);
         }
-        merge(&mut events);
         events
     }
 }
@@ -228,17 +225,6 @@ impl Known {
         let unknown = || format!("the bridge of index {index}");
         known.or_else(look_up).unwrap_or_else(unknown)
     }
-}
-
-/// Leaves out what the kernel does to a link on its way to removing it: it goes down, and leaves its bridge.
-fn merge(events: &mut Vec<LinkEvent>) {
-    let is_end = |event: &LinkEvent| matches!(event.change, LinkFate::Deleted | LinkFate::Moved);
-    let gone: Vec<String> = events
-        .iter()
-        .filter(|event| is_end(event))
-        .map(|event| event.link.clone())
-        .collect();
-    events.retain(|event| is_end(event) || !gone.contains(&event.link));
 }
 
 #[cfg(test)]

@@ -11,29 +11,33 @@
 
 mod handler;
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
 
 use self::handler::Arrival;
+pub(super) use self::handler::has_come_late;
 use super::error::SystemError;
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// How long after the first signal others are taken for its echo.
 pub const ECHO: Duration = Duration::from_secs(2);
 
-/// Receives SIGINT, SIGTERM and SIGHUP, for the rest of the process's life.
+/// Receives SIGINT, SIGTERM and SIGHUP, for the rest of the process's life: dropped, it enters the last stage.
 #[derive(Debug)]
 pub struct StopSignals {
     descriptor: SignalFd,
     signals: SigSet,
+    is_guarded: Cell<bool>,
 }
 
-/// What [`StopSignals::wait_for`] has waited for.
+/// What [`Collecting::wait_for`] has waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Waited {
     /// The descriptor is readable.
@@ -66,6 +70,7 @@ impl StopSignals {
         Ok(Self {
             descriptor,
             signals,
+            is_guarded: Cell::new(false),
         })
     }
 
@@ -102,20 +107,33 @@ impl StopSignals {
         let error = |errno: Errno| SystemError::kernel("handle SIGINT, SIGTERM and SIGHUP", errno);
         handler::install(&self.signals, leaves_links).map_err(error)?;
         while self.take()?.is_some() {}
-        self.signals.thread_unblock().map_err(error)
+        self.signals.thread_unblock().map_err(error)?;
+        self.is_guarded.set(true);
+        Ok(())
     }
 
-    /// Has the descriptor have all signals until what is returned is dropped, in either stage. To be called before what is
-    /// [waited for](StopSignals::wait_for) begins: a signal that the handler takes meanwhile ends no wait.
+    /// Has the descriptor collect signals while something is done and [waited for](Collecting::wait_for), in either stage.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn collect(&self) -> Result<Collecting, SystemError> {
-        let error = |errno: Errno| SystemError::kernel("block SIGINT, SIGTERM and SIGHUP", errno);
-        Collecting::begin(&self.signals).map_err(error)
+    pub(super) fn collect(&self) -> Result<Collecting<'_>, SystemError> {
+        let blocked = Blocked::begin(&self.signals)
+            .map_err(|errno| SystemError::kernel("block SIGINT, SIGTERM and SIGHUP", errno))?;
+        Ok(Collecting {
+            signals: self,
+            _blocked: blocked,
+        })
     }
+}
 
-    /// Waits until `descriptor` is readable, a signal arrives that is [collected](StopSignals::collect), or it is `until`.
+/// Signals are read from their descriptor until this is dropped.
+pub(super) struct Collecting<'a> {
+    signals: &'a StopSignals,
+    _blocked: Blocked,
+}
+
+impl Collecting<'_> {
+    /// Waits until `descriptor` is readable, a signal arrives that is no echo, or it is `until`.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -124,29 +142,26 @@ impl StopSignals {
         descriptor: BorrowedFd<'_>,
         until: Option<Instant>,
     ) -> Result<Waited, SystemError> {
-        let error = |errno: Errno| SystemError::kernel("wait for a process or a signal", errno);
         loop {
-            while let Some((signal, arrival)) = self.take_with_arrival()? {
+            while let Some((signal, arrival)) = self.signals.take_with_arrival()? {
                 if arrival != Arrival::Echo {
                     return Ok(Waited::Signal(signal));
                 }
             }
-            let timeout = match until {
-                None => PollTimeout::NONE,
-                Some(until) => match until - MonotonicClock.now() {
-                    Duration::ZERO => return Ok(Waited::TimeOut),
-                    // Rounded up, so as not to ask again and again within the last millisecond.
-                    left => PollTimeout::try_from(left + Duration::from_millis(1))
-                        .unwrap_or(PollTimeout::MAX),
-                },
-            };
+            let left = until.map(|until| until - MonotonicClock.now());
+            if left == Some(Duration::ZERO) {
+                return Ok(Waited::TimeOut);
+            }
             let mut descriptors = [
                 PollFd::new(descriptor, PollFlags::POLLIN),
-                PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.descriptor.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut descriptors, timeout) {
+            match ppoll(&mut descriptors, left.map(TimeSpec::from_duration), None) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(error(errno)),
+                Err(errno) => {
+                    let operation = "wait for a process or a signal";
+                    return Err(SystemError::kernel(operation, errno));
+                }
             }
             if descriptors[0].any().unwrap_or(true) {
                 return Ok(Waited::Ready);
@@ -161,25 +176,43 @@ impl AsRawFd for StopSignals {
     }
 }
 
-/// The signals are blocked, so that the descriptor has them; dropped, they are as they were before.
-pub(super) struct Collecting {
-    before: SigSet,
-}
-
-impl Collecting {
-    fn begin(signals: &SigSet) -> Result<Collecting, Errno> {
-        let before = SigSet::thread_get_mask()?;
-        signals.thread_block()?;
-        Ok(Collecting { before })
+impl Drop for StopSignals {
+    fn drop(&mut self) {
+        // After an error, of which the user is told now: signals that nobody reads any more must not stay blocked.
+        if !self.is_guarded.get() {
+            let _ = self.guard_end(false);
+        }
     }
 }
 
-impl Drop for Collecting {
+/// Some signals are blocked, so that a descriptor has them; dropped, they are as they were before.
+pub(super) struct Blocked {
+    before: SigSet,
+}
+
+impl Blocked {
+    pub(super) fn begin(signals: &SigSet) -> Result<Blocked, Errno> {
+        let before = SigSet::thread_get_mask()?;
+        signals.thread_block()?;
+        Ok(Blocked { before })
+    }
+
+    /// What was blocked before.
+    pub(super) fn before(&self) -> SigSet {
+        self.before
+    }
+}
+
+impl Drop for Blocked {
     fn drop(&mut self) {
         // It was the mask before, so the kernel has taken it before.
         let _ = self.before.thread_set_mask();
     }
 }
+
+/// Held by tests that use signals: what a process does on one, and when the first came, is one thing for all its threads.
+#[cfg(test)]
+pub(super) static ONE_TEST_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+
+use super::signals::{Blocked, has_come_late};
+use crate::time::{Clock, MonotonicClock};
 
 /// A pipe that `poll(2)` says has room takes that much without waiting (`PIPE_BUF`, `pipe(7)`).
 pub const ROOM: usize = 4096;
@@ -76,25 +80,35 @@ enum Room {
 }
 
 fn room(out: BorrowedFd<'_>, patience: Option<Duration>) -> io::Result<Room> {
-    let timeout = |patience| PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
     let mut now = [PollFd::new(out, PollFlags::POLLOUT)];
     if poll(&mut now, PollTimeout::ZERO) == Ok(1) {
         return Ok(Room::There);
     }
     let stop = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
     let stop: SigSet = stop.into_iter().collect();
-    // Tells of signals that are blocked; one that has a handler interrupts the wait.
+    // Tells of signals that are blocked. One that has a handler interrupts the wait, and only that: it stays blocked until
+    // then, so that none comes between the question and the wait.
     let signals = SignalFd::with_flags(&stop, SfdFlags::SFD_CLOEXEC)?;
-    let mut either = [
-        PollFd::new(out, PollFlags::POLLOUT),
-        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-    ];
-    match poll(&mut either, patience.map_or(PollTimeout::NONE, timeout)) {
-        Ok(0) => Ok(Room::NotYet),
-        Ok(_) if either[0].any() == Some(false) => Ok(Room::Signal),
-        Ok(_) => Ok(Room::There),
-        Err(Errno::EINTR) => Ok(Room::Signal),
-        Err(errno) => Err(errno.into()),
+    let blocked = Blocked::begin(&stop)?;
+    let deadline = patience.map(|patience| MonotonicClock.now() + patience);
+    loop {
+        if has_come_late() {
+            return Ok(Room::Signal);
+        }
+        let left = deadline.map(|deadline| deadline - MonotonicClock.now());
+        let mut either = [
+            PollFd::new(out, PollFlags::POLLOUT),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let timeout = left.map(TimeSpec::from_duration);
+        match ppoll(&mut either, timeout, Some(blocked.before())) {
+            Ok(0) => return Ok(Room::NotYet),
+            Ok(_) if either[0].any() == Some(false) => return Ok(Room::Signal),
+            Ok(_) => return Ok(Room::There),
+            // An echo of a signal, perhaps, which asks for nothing new.
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
@@ -123,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::system::StopSignals;
+    use crate::system::signals::ONE_TEST_AT_A_TIME;
 
     /// A pipe without room for anything more.
     fn full_pipe() -> (File, File) {
@@ -136,12 +151,34 @@ mod tests {
 
     #[test]
     fn a_write_that_nobody_reads_ends_with_a_signal_which_is_left_to_others() {
+        let _alone = ONE_TEST_AT_A_TIME.lock();
         let signals = StopSignals::new().unwrap();
         let (_reader, writer) = full_pipe();
         raise(Signal::SIGINT).unwrap(); // to this thread alone
         let error = Stream::new(writer, None).write(b"report").unwrap_err();
         assert_eq!(error.to_string(), "a signal came, and nobody reads it");
         assert_eq!(signals.take().unwrap(), Some(Signal::SIGINT));
+    }
+
+    #[test]
+    fn in_the_last_stage_the_first_signal_ends_a_write_and_its_echo_does_not() {
+        let _alone = ONE_TEST_AT_A_TIME.lock();
+        let (_reader, writer) = full_pipe();
+        let mut stream = Stream::new(writer, Some(Duration::from_millis(1)));
+        for had_come in [true, false] {
+            let signals = StopSignals::new().unwrap();
+            if had_come {
+                raise(Signal::SIGTERM).unwrap();
+            }
+            signals.guard_end(false).unwrap();
+            raise(Signal::SIGTERM).unwrap();
+            // Once more, as a buffer does that could not be emptied.
+            for _ in 0..2 {
+                let error = stream.write(b"report").unwrap_err();
+                let is_timeout = error.kind() == ErrorKind::TimedOut;
+                assert_eq!(is_timeout, had_come, "{error}");
+            }
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use ipv6::{
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use outbox::MAX_OUTGOING;
 pub use ping::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
-pub use pings::{PingStart, Unsent};
+pub use pings::{Neighbour, PingStart, Unsent};
 pub use reassembly::{MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
 
 use self::ipv4::Ipv4;
@@ -298,7 +298,7 @@ impl Vm {
 
     /// Whether [`Vm::poll`] has something to do at once, whatever the time.
     fn has_work(&self) -> bool {
-        self.is_ready() || self.neighbours.has_checks()
+        self.is_ready() || self.neighbours.has_asks()
     }
 
     /// Whether something is to be sent, or to be given up, at once.

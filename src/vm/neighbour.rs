@@ -63,6 +63,19 @@ pub(super) enum Lookup {
     Full,
 }
 
+/// What is known of a neighbour that nothing is to be sent to yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// Its address is known.
+    Known,
+    /// Its address is known, and it is asked now whether it is there still.
+    Checking,
+    /// It was asked for before.
+    Asking,
+    /// It is asked for now.
+    Unknown,
+}
+
 /// A deadline of an unanswered request.
 #[derive(Debug)]
 pub(super) enum Overdue {
@@ -79,8 +92,8 @@ pub(super) struct NeighbourTable {
     entries: FxHashMap<IpAddr, State>,
     /// Deadlines of incomplete entries, earliest first since all intervals are alike; some are out of date.
     retries: VecDeque<(Instant, IpAddr)>,
-    /// Neighbours to be checked at once.
-    checks: VecDeque<IpAddr>,
+    /// Neighbours to be asked at once.
+    asks: VecDeque<IpAddr>,
 }
 
 impl NeighbourTable {
@@ -100,13 +113,8 @@ impl NeighbourTable {
                 Lookup::Found(*mac)
             }
             Some(entry @ &mut State::Reachable { mac, .. }) => {
-                *entry = State::Checked {
-                    mac,
-                    used: now,
-                    retry_at: now,
-                    requests: 0,
-                };
-                self.checks.push_back(address);
+                *entry = checked(now, mac);
+                self.asks.push_back(address);
                 Lookup::Found(mac)
             }
             Some(State::Incomplete { waiting, .. }) if waiting.len() >= MAX_WAITING => Lookup::Full,
@@ -130,6 +138,40 @@ impl NeighbourTable {
                 Lookup::Ask
             }
         }
+    }
+
+    /// Has a neighbour found before anything is to be sent to it; also one that was found and may be gone is asked again.
+    pub(super) fn find(&mut self, now: Instant, address: IpAddr) -> Found {
+        match self.entries.get_mut(&address) {
+            Some(State::Incomplete { .. }) => Found::Asking,
+            Some(State::Checked { .. }) => Found::Known,
+            Some(State::Reachable { confirmed, .. }) if is_fresh(now, *confirmed) => Found::Known,
+            Some(entry @ &mut State::Reachable { mac, .. }) => {
+                *entry = checked(now, mac);
+                self.asks.push_back(address);
+                Found::Checking
+            }
+            None => {
+                let unasked = State::Incomplete {
+                    since: now,
+                    retry_at: now,
+                    requests: 0,
+                    waiting: VecDeque::new(),
+                };
+                self.entries.insert(address, unasked);
+                self.asks.push_back(address);
+                Found::Unknown
+            }
+        }
+    }
+
+    /// Whether an answer of a neighbour is awaited.
+    pub(super) fn is_asking(&self, address: IpAddr) -> bool {
+        let state = self.entries.get(&address);
+        matches!(
+            state,
+            Some(State::Incomplete { .. } | State::Checked { .. })
+        )
     }
 
     /// The address of a neighbour that is known now.
@@ -188,8 +230,8 @@ impl NeighbourTable {
     }
 
     /// Whether a neighbour is to be asked at once.
-    pub(super) fn has_checks(&self) -> bool {
-        !self.checks.is_empty()
+    pub(super) fn has_asks(&self) -> bool {
+        !self.asks.is_empty()
     }
 
     /// When the next request is to be repeated, or its neighbour given up; possibly earlier than anything is to be done.
@@ -199,8 +241,9 @@ impl NeighbourTable {
 
     /// Takes one deadline that has passed at `now`.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<Overdue> {
-        while let Some(address) = self.checks.pop_front() {
-            if let Some(State::Checked { retry_at, .. }) = self.entries.get(&address)
+        while let Some(address) = self.asks.pop_front() {
+            if let Some(State::Incomplete { retry_at, .. } | State::Checked { retry_at, .. }) =
+                self.entries.get(&address)
                 && let Some(overdue) = self.ask_again(now, *retry_at, address)
             {
                 return Some(overdue);
@@ -268,6 +311,16 @@ impl NeighbourTable {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+/// A neighbour in use that is to be asked at once whether it is at `mac` still.
+fn checked(now: Instant, mac: MacAddr) -> State {
+    State::Checked {
+        mac,
+        used: now,
+        retry_at: now,
+        requests: 0,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::neighbour::Lookup;
+use super::neighbour::{Found, Lookup};
 use super::ping::{GiveUp, Session};
 use super::{Event, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
 use crate::time::Instant;
@@ -33,6 +33,21 @@ pub enum Unsent {
     OutboxFull,
 }
 
+/// What is known of the neighbour that a session's pings are handed to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Neighbour {
+    /// Pings can be sent.
+    Known,
+    /// Pings can be sent, and [`Vm::poll`] asks it now whether it is there still.
+    Checking(IpAddr),
+    /// [`Vm::poll`] asks for it now. [`Event::Resolved`] tells of the answer.
+    Unknown(IpAddr),
+    /// It was asked for already.
+    Asking(IpAddr),
+    /// There is no way to the destination.
+    NoRoute,
+}
+
 impl Vm {
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
     pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
@@ -48,6 +63,28 @@ impl Vm {
         {
             session.config.destination = destination;
         }
+    }
+
+    /// Has the neighbour found that the pings of `session` are handed to, without a ping.
+    pub fn find_neighbour(&mut self, now: Instant, session: SessionId) -> Neighbour {
+        let session = self.sessions.get(usize::from(session.0));
+        let next_hop = session.and_then(|session| self.next_hop(now, session.config.destination));
+        let Some(next_hop) = next_hop else {
+            return Neighbour::NoRoute;
+        };
+        let found = self.neighbours.find(now, next_hop);
+        self.is_unsettled |= self.has_work();
+        match found {
+            Found::Known => Neighbour::Known,
+            Found::Checking => Neighbour::Checking(next_hop),
+            Found::Asking => Neighbour::Asking(next_hop),
+            Found::Unknown => Neighbour::Unknown(next_hop),
+        }
+    }
+
+    /// Whether an answer of the neighbour `address` is awaited.
+    pub fn is_asking(&self, address: IpAddr) -> bool {
+        self.neighbours.is_asking(address)
     }
 
     /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.

@@ -1,5 +1,7 @@
 //! What else may happen on a bridge: other protocols, noise, a cable pulled.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, Running, now, wait_until};
@@ -256,4 +258,41 @@ fn waiting_costs_no_processor_time() {
     });
     run.signal(Signal::SIGTERM);
     run.wait();
+}
+
+#[test]
+fn a_process_that_is_stopped_for_a_while_says_so_and_does_not_blame_the_network() {
+    let lab = Lab::new();
+    let arguments =
+        "--netns host --vms 100 --ping pairs --window 8 --duration 3s --timeout 20s --json";
+    let mut run = lab.start_tap_reactor(arguments);
+    // Until frames go to and fro.
+    lab.wait_until_vm_sent(&mut run, "tap0", 100);
+    run.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", run.pid());
+    wait_until("the process to stop", || {
+        let stat = std::fs::read_to_string(&stat).expect("its state");
+        stat.contains(") T ").then_some(())
+    });
+    let stopped = now();
+    wait_until("a second", || {
+        (now() - stopped >= Duration::from_secs(1)).then_some(())
+    });
+    run.signal(Signal::SIGCONT);
+    let run = run.wait().expect_status(0);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("a report");
+    let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_u64);
+    assert!(
+        number("/pauses/longest_ns") >= Some(1_000_000_000),
+        "{report}"
+    );
+    // What was on its way then is flagged: whatever took a second is among that.
+    if number("/rtt_ns/max") >= Some(1_000_000_000) {
+        assert_eq!(
+            number("/rtt_ns/max"),
+            number("/rtt_paused_ns/max"),
+            "{report}"
+        );
+        assert!(number("/rtt_paused_ns/count") >= Some(1), "{report}");
+    }
 }

@@ -197,6 +197,15 @@ impl Drop for Lab {
     }
 }
 
+/// Removes a named namespace that a failing test may leave.
+pub struct RemovedName(pub String);
+
+impl Drop for RemovedName {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
+}
+
 /// Frames that crossed a TAP, as the kernel counted them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frames {

@@ -5,7 +5,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::lab::{Finished, Lab, Running, TAP_REACTOR, now, succeed, wait_until};
+use crate::lab::{Finished, Lab, RemovedName, Running, TAP_REACTOR, now, succeed, wait_until};
 use crate::report::Report;
 
 /// Pings for much longer than any test.
@@ -237,15 +237,6 @@ fn a_named_namespace_is_left_as_it_was() {
     );
 }
 
-/// Removes a named namespace that a failing test may leave.
-struct RemovedAtTheEnd(String);
-
-impl Drop for RemovedAtTheEnd {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
-    }
-}
-
 #[test]
 fn a_namespace_that_does_not_exist_is_made_for_the_run() {
     let lab = Lab::new();
@@ -254,7 +245,7 @@ fn a_namespace_that_does_not_exist_is_made_for_the_run() {
     let mut command = Command::new(TAP_REACTOR);
     command.args(["--netns", &name]);
     let mut run = Running::start(command);
-    let _removed = RemovedAtTheEnd(name.clone());
+    let _removed = RemovedName(name.clone());
     let exists = || succeed(Command::new("ip").args(["netns", "list"])).contains(&name);
     wait_until("a bridge in the new namespace", || {
         run.expect_alive();

@@ -62,7 +62,7 @@ fn every_experiment_of_the_repository_runs_when_it_is_shortened() {
 fn a_mesh_at_a_rate_sends_what_was_asked_for_and_every_ping_is_answered() {
     let lab = Lab::new();
     let run = lab.tap_reactor(
-        "--vms 20 --ping mesh --rate 2000 --duration 1s --warmup 200ms --static-neighbours --json",
+        "--vms 20 --ping mesh --rate 2000 --duration 1s --warmup 200ms --resolve static --json",
     );
     let report = json(&run);
     // A machine that stands still for a while leaves pings unsent, and the status tells.

@@ -10,6 +10,7 @@ mod ipv4;
 mod ipv6;
 mod lab;
 mod lifecycle;
+mod links;
 mod load;
 mod main_job;
 mod output;

@@ -1,5 +1,6 @@
 //! Signals at any moment of a run: each takes effect, and the report and the clean-up happen.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
@@ -75,13 +76,10 @@ fn a_hangup_that_was_ignored_at_the_start_goes_on_being_ignored() {
     assert_eq!(lab.link_names(), [""; 0]);
 }
 
-#[test]
-fn a_signal_more_than_two_seconds_after_the_first_ends_at_once_and_says_what_it_leaves() {
-    let lab = Lab::new();
-    let directory = TempDir::new().expect("a directory");
+/// Starts a run whose standard output takes nothing, so that it hangs when it prints its report.
+fn start_without_room(lab: &Lab, directory: &TempDir, arguments: &str) -> (Running, File) {
     let full = directory.path().join("full");
     succeed(Command::new("mkfifo").arg(&full));
-    // Standard output takes nothing, so that the run hangs when it prints its report.
     let mut pipe = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -89,18 +87,29 @@ fn a_signal_more_than_two_seconds_after_the_first_ends_at_once_and_says_what_it_
         .open(&full)
         .expect("open a FIFO");
     while pipe.write(&[0; 4096]).is_ok() {}
-    let script = format!("exec {TAP_REACTOR} {ENDLESS} --json >{}", full.display());
-    let mut run = lab.start(&["sh", "-c", &script]);
-    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    let script = format!("exec {TAP_REACTOR} {arguments} --json >{}", full.display());
+    (lab.start(&["sh", "-c", &script]), pipe)
+}
+
+/// Sends the first of two signals that are more than two seconds apart, and with it some echoes, and then the second.
+fn signal_twice(run: &mut Running) {
     run.signal(SIGINT);
     let first = now();
-    run.wait_until_it_says("ending");
     run.signal(SIGTERM);
     wait_until("two seconds to pass", || {
         (now() - first > Duration::from_millis(2500)).then_some(())
     });
     run.expect_alive();
     run.signal(SIGTERM);
+}
+
+#[test]
+fn a_signal_more_than_two_seconds_after_the_first_ends_at_once_and_says_what_it_leaves() {
+    let lab = Lab::new();
+    let directory = TempDir::new().expect("a directory");
+    let (mut run, _pipe) = start_without_room(&lab, &directory, ENDLESS);
+    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    signal_twice(&mut run);
     let run = run.wait();
     assert_eq!(run.status, 128 + SIGTERM as i32, "{run:?}");
     assert!(
@@ -109,6 +118,30 @@ fn a_signal_more_than_two_seconds_after_the_first_ends_at_once_and_says_what_it_
         "{run:?}"
     );
     assert!(lab.link_names().contains(&"br0".to_owned()));
+}
+
+#[test]
+fn a_simulation_that_hangs_when_it_prints_its_report_can_be_ended() {
+    let lab = Lab::new();
+    let directory = TempDir::new().expect("a directory");
+    let arguments = "--fabric sim --ping vm0:vm1 --count 1";
+    let (run, _pipe) = start_without_room(&lab, &directory, arguments);
+    // In its last stage it has a handler for the signal.
+    wait_until("the last stage of the run", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).ok()?;
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught & 1 << (SIGTERM as u64 - 1) != 0).then_some(())
+    });
+    run.signal(SIGINT);
+    run.signal(SIGINT);
+    let run = run.wait().expect_status(3);
+    assert!(
+        run.stderr.contains("a signal came, and nobody reads it"),
+        "{run:?}"
+    );
 }
 
 #[test]

@@ -387,3 +387,40 @@ fn round_trips_are_as_long_as_a_capture_sees_them() {
         report.rtt_ns.p50
     );
 }
+
+#[test]
+fn a_reply_of_the_hosts_kernel_is_read_before_anything_else_is_done() {
+    let lab = Lab::new();
+    lab.make_by_hand();
+    lab.ip("address add 10.77.0.1/16 dev br0");
+    let capture = "tcpdump -n -l --immediate-mode -c 1000 -i tap0 icmp";
+    let capture: Vec<&str> = capture.split_whitespace().collect();
+    let mut tcpdump = lab.start(&capture);
+    tcpdump.wait_until_it_says("listening on");
+    let run = lab.tap_reactor(
+        "--netns host --attach --vms 1 --ping vm0:10.77.0.1 --count 500 --interval 1ms --json",
+    );
+    let report: serde_json::Value = serde_json::from_str(&run.expect_status(0).stdout).unwrap();
+    let frames = tcpdump.wait().expect_status(0).stdout;
+    // A request and its reply in turn, as many as the tool says.
+    let expected = [
+        "10.77.0.2 > 10.77.0.1: ICMP echo request",
+        "10.77.0.1 > 10.77.0.2: ICMP echo reply",
+    ];
+    let mut seen = 0;
+    for (line, expected) in frames.lines().zip(expected.iter().cycle()) {
+        assert!(line.contains(expected), "{seen}: {line}");
+        seen += 1;
+    }
+    assert_eq!(seen, 1_000);
+    assert_eq!(report["totals"]["received"], 500);
+    // Lag is that of frames which the poll had to tell of. A reply that lay in the TAP when the write returned was read
+    // without it, and so before any timer was set.
+    let told = report["lag_ns"]["count"].as_u64().expect("a count");
+    let frames = report["reactor"]["frames_in"].as_u64().expect("a count");
+    assert!(frames >= 500, "{report}");
+    assert!(
+        told <= frames / 10,
+        "{told} of {frames} frames were announced"
+    );
+}

@@ -13,7 +13,6 @@ const ONLY: &[(&str, &[&str])] = &[
     ("ports-per-bridge", &["bridge"]),
     ("host-addr", &["bridge"]),
     ("attach", &["bridge"]),
-    ("arp-proxy", &["bridge"]),
     ("hook", &["none"]),
     ("netns", &["bridge", "xdp", "none"]),
     ("tap-prefix", &["bridge", "xdp", "none"]),

@@ -26,24 +26,13 @@ pub(super) fn guests(
     Ok(GuestPlan {
         prefix_length: subnet.prefix_len(),
         gateway,
-        dhcp: dhcp(settings)?,
+        dhcp: settings.switch("dhcp")?,
         probe: settings.switch("probe")?,
         announce: settings.switch("announce")?,
         udp_echo: settings.switch("udp-echo")?,
         ping: ping(settings)?,
         ipv6,
     })
-}
-
-/// Whether addresses come from a server, which then says all there is to say about them.
-fn dhcp(settings: &Settings) -> Result<bool, SettingError> {
-    let dhcp = settings.switch("dhcp")?;
-    if dhcp && settings.switch("static-neighbours")? {
-        return Err(SettingError::new(
-            "static-neighbours: not allowed with dhcp: nobody's address is known beforehand",
-        ));
-    }
-    Ok(dhcp)
 }
 
 /// How long pings wait for VMs that ask for their addresses, or whether they may have them.

@@ -155,49 +155,120 @@ fn groups_have_their_own_addresses_and_sizes_and_phases_follow_each_other() {
 }
 
 #[test]
-fn vms_get_help_where_asking_would_be_a_flood_of_ten_million_and_nobody_said_otherwise() {
-    use crate::system::Neighbours::{Asked, Proxied, Told};
+fn vms_ask_before_the_first_ping_or_get_help_where_that_would_take_more_than_a_second() {
+    use crate::system::Neighbours::{AtOnce, Before, Proxy, Static};
     let ring = |vms: u32| u64::from(vms) * u64::from(vms - 1);
     let cases = [
-        ("--vms 1000 --ping ring", Asked, None),
-        ("--vms 3162 --ping ring", Asked, None),
-        ("--vms 3163 --ping ring", Proxied, Some(ring(3163))),
+        ("--vms 2 --ping vm0:vm1", Before, None),
+        ("--vms 1000 --ping ring", Before, None),
+        ("--vms 1002 --ping ring", Proxy, Some(ring(1002))),
+        // Without a filter each VM has to read the requests to others.
+        ("--vms 600 --ping ring --no-filter", Before, None),
+        ("--vms 700 --ping ring --no-filter", Proxy, Some(ring(700))),
+        ("--vms 700 --ping ring", Before, None),
         (
             "--vms 10000 --ping random:1 --rate 20000 --duration 30s",
-            Proxied,
+            Proxy,
             None,
         ),
         // Whoever is asked knows the other: half as many requests as flows.
-        ("--vms 200 --ping mesh", Asked, None),
-        ("--vms 300 --ping mesh", Proxied, Some(300 * 299 / 2 * 299)),
-        ("--vms 4000 --ping ring --arp-proxy off", Asked, None),
-        ("--vms 4000 --ping ring --no-filter", Asked, None),
-        ("--vms 4000 --ping ring --static-neighbours", Told, None),
-        ("--vms 4000 --ping ring --over-ipv6", Told, Some(ring(4000))),
-        ("--vms 4000 --ping ring --vlan 7", Told, Some(ring(4000))),
-        ("--vms 4000 --ping ring --probe", Told, Some(ring(4000))),
+        ("--vms 100 --ping mesh", Before, None),
+        ("--vms 200 --ping mesh", Proxy, Some(200 * 199 / 2 * 199)),
+        ("--vms 4000 --ping ring --resolve before", Before, None),
+        ("--vms 4000 --ping ring --resolve at-once", AtOnce, None),
+        ("--vms 4000 --ping ring --resolve static", Static, None),
+        (
+            "--vms 4000 --ping ring --over-ipv6",
+            Static,
+            Some(ring(4000)),
+        ),
+        ("--vms 4000 --ping ring --vlan 7", Static, Some(ring(4000))),
+        ("--vms 4000 --ping ring --probe", Static, Some(ring(4000))),
         (
             "--vms 4000 --ping ring --netns host --attach",
-            Told,
+            Static,
             Some(ring(4000)),
         ),
-        ("--vms 4000 --ping ring --dhcp", Asked, None),
-        ("--vms 4000 --ping ring --fabric xdp", Asked, None),
+        ("--vms 4000 --ping ring --dhcp", Before, None),
+        ("--vms 4000 --ping ring --fabric none", Before, None),
+        ("--vms 4000 --ping ring --fabric xdp", Before, None),
         (
             "--vms 4000 --ping ring --fabric xdp --over-ipv6",
-            Told,
+            Static,
             Some(ring(4000)),
         ),
-        ("--vms 4000 --ping ring --fabric sim", Asked, None),
-        ("--vms 4000 --ping all:10.77.0.1", Asked, None),
-        ("--vms 3 --arp-proxy", Proxied, None),
+        ("--vms 4000 --ping ring --fabric sim", Before, None),
+        // Nobody can answer for somebody outside.
+        ("--vms 4000 --ping all:10.77.0.1", Before, None),
+        ("--vms 3 --resolve proxy --ping ring", Proxy, None),
     ];
     for (line, neighbours, spared) in cases {
         let experiment = flags(line).expect(line);
         assert_eq!(experiment.lab.neighbours, neighbours, "{line}");
-        if spared.is_some() || neighbours == Asked {
-            assert_eq!(experiment.spared_deliveries, spared, "{line}");
+        if spared.is_some() || neighbours == Before {
+            assert_eq!(experiment.resolution.spared, spared, "{line}");
         }
+    }
+}
+
+#[test]
+fn neighbours_are_asked_for_so_many_at_once_and_not_for_ever() {
+    type First = Option<(u32, u64)>;
+    let cases: [(&str, u64, First); 12] = [
+        // Requests, and of those at once, and how long at most, in milliseconds.
+        ("--vms 2 --ping vm0:vm1", 1, Some((64, 1_200))),
+        (
+            "--vms 2 --ping vm0:vm1 --txqueuelen 10",
+            1,
+            Some((2, 1_200)),
+        ),
+        ("--vms 2 --ping vm0:vm1 --txqueuelen 1", 1, Some((1, 1_200))),
+        ("--vms 1000 --ping ring", 1_000, Some((32, 3_200))),
+        ("--vms 100 --ping mesh", 4_950, Some((64, 2_279))),
+        (
+            "--vms 1500 --ping ring --resolve before",
+            1_500,
+            Some((21, 5_727)),
+        ),
+        // All go outside: nobody is spared, but it takes no longer for that.
+        ("--vms 4000 --ping all:10.77.0.1", 4_000, Some((8, 3_200))),
+        (
+            "--vms 3 --ping vm0:10.9.9.9 --ping vm0:10.8.8.8 --gateway 10.77.0.1",
+            1,
+            Some((64, 1_200)),
+        ),
+        ("--vms 4 --ping mesh --resolve static", 0, None),
+        ("--vms 4 --ping mesh --resolve at-once", 6, None),
+        ("--vms 4 --ping mesh --resolve proxy", 12, Some((64, 1_200))),
+        ("--vms 2000 --ping mesh --resolve proxy", 3_998_000, None),
+    ];
+    for (line, requests, first) in cases {
+        let resolution = flags(line).expect(line).resolution;
+        assert_eq!(resolution.requests, requests, "{line}");
+        let found = resolution
+            .first
+            .map(|first| (first.outstanding, first.at_most.as_millis() as u64));
+        assert_eq!(found, first, "{line}");
+    }
+}
+
+#[test]
+fn a_filter_is_chosen_by_what_it_saves() {
+    for (line, filter) in [
+        ("--vms 2 --ping vm0:vm1 --count 100", false),
+        ("--vms 2 --ping vm0:vm1 --filter", true),
+        ("--vms 100 --ping mesh", true),
+        ("--vms 100 --ping mesh --no-filter", false),
+        ("--vms 100 --ping mesh --resolve static", false),
+        ("--vms 100 --ping mesh --rate 20000 --duration 10m", true),
+        ("--vms 100 --ping pairs --window 16", false),
+        ("--vms 100 --ping pairs --count 10", true),
+        ("--vms 300 --ping mesh", false),
+        ("--vms 1000 --ping ring --interval 100ms", true),
+        ("--vms 1000", false),
+        ("--vms 1000 --announce", true),
+    ] {
+        assert_eq!(flags(line).expect(line).lab.filter, filter, "{line}");
     }
 }
 
@@ -225,16 +296,20 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--attach true: allowed only with --fabric bridge",
         ),
         (
-            "--arp-proxy --vlan 7",
-            "--arp-proxy true: not allowed with --vlan",
+            "--resolve proxy --vlan 7",
+            "--resolve proxy: expected before, at-once or static with --vlan",
         ),
         (
-            "--arp-proxy --static-neighbours",
-            "--arp-proxy true: not allowed with --static-neighbours",
+            "--resolve proxy --netns host --attach",
+            "--resolve proxy: expected before, at-once or static with --attach",
         ),
         (
-            "--arp-proxy maybe",
-            "--arp-proxy maybe: allowed are auto, on, off",
+            "--resolve proxy --fabric sim",
+            "--resolve proxy: expected before, at-once or static with another fabric",
+        ),
+        (
+            "--resolve maybe",
+            "--resolve maybe: expected before, at-once, static or proxy",
         ),
         (
             "--hook true",
@@ -367,8 +442,8 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "--address-wait soon: expected number at 0; allowed are times such as",
         ),
         (
-            "--dhcp --static-neighbours",
-            "static-neighbours: not allowed with dhcp",
+            "--dhcp --resolve static",
+            "--resolve static: expected before or at-once with --dhcp",
         ),
         (
             "--dhcp --ping vm0:224.0.0.1",
@@ -450,6 +525,7 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
             "allowed are times such as",
         ),
         ("--seed -1", "--seed -1: allowed is a whole number"),
+        ("--announce maybe", "allowed is true or false"),
         // Times and rates that nobody means, and that nothing could count.
         (
             "--timeout 584y",
@@ -787,11 +863,11 @@ fn a_dry_run_says_how_first_pings_lie_and_which_flows_have_none() {
         ),
         (
             "--vms 4 --ping ring --interval 10ms --arrivals poisson --duration 1s",
-            "(400 pings/s in all), Poisson arrivals per flow, for 1s, 400 pings\n",
+            "(400 pings/s in all), Poisson arrivals per flow, for 1s, about 400 pings\n",
         ),
         (
             "--vms 4 --ping ring --rate 400 --arrivals poisson --duration 1s",
-            "400 pings/s in all, Poisson arrivals in total, for 1s, 400 pings\n",
+            "400 pings/s in all, Poisson arrivals in total, for 1s, about 400 pings\n",
         ),
         (
             "--vms 4 --ping ring --window 2 --jitter-start 10ms",

@@ -6,9 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::picture::{self, Line};
 use super::super::provenance::list;
-use super::super::text::hints;
+use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
-use super::super::{Report, SecondReport};
+use super::super::{Report, SecondReport, links};
 use super::flows::flows;
 use super::{Cell, Escaped, figure, page, table};
 use crate::record::{LatencySummary, Metric};
@@ -55,13 +55,17 @@ fn head(report: &Report) -> String {
     let verdict = &report.verdict;
     format!(
         "<header>\n<h1>tap-reactor report</h1>\n<p><code>{}</code></p>\n\
-         <p class=\"quiet\">{}{} · ran {}, set up in {}{}{}</p>\n</header>\n\
+         <p class=\"quiet\">{}{} · ran {}, set up in {}{}{}{}</p>\n</header>\n\
          <p class=\"verdict{}\">{}</p>\n",
         Escaped(&report.run),
         Escaped(&report.tool),
         began.unwrap_or_default(),
         span(report.elapsed_ns),
         span(report.setup_ns),
+        report
+            .neighbours
+            .as_ref()
+            .map_or(String::new(), |search| format!(", {}", neighbours(search))),
         Escaped(&merged.unwrap_or_default()),
         if report.interrupted {
             " · <strong class=\"bad\">interrupted</strong>"
@@ -265,6 +269,18 @@ fn inside(report: &Report) -> String {
     );
     if let Some(spun) = report.spun() {
         html += &format!("<p>It polled for {} instead of sleeping.</p>\n", span(spun));
+    }
+    if !report.links.is_empty() {
+        html += "<p>Changes of links by others:</p>\n<ul>\n";
+        for told in report
+            .links
+            .iter()
+            .map(links::words)
+            .chain(links::untold(report))
+        {
+            html += &format!("<li>{}</li>\n", Escaped(&told));
+        }
+        html += "</ul>\n";
     }
     if report.drops.total() > 0 {
         let rows = report

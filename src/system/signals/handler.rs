@@ -15,6 +15,8 @@ use crate::time::{Clock, Instant, MonotonicClock};
 
 /// When the first signal arrived; 0 before it has.
 static FIRST: AtomicU64 = AtomicU64::new(0);
+/// The first signal came to the handler.
+static CAME_LATE: AtomicBool = AtomicBool::new(false);
 /// Whether the lab's links stay if the process ends now.
 static LEAVES_LINKS: AtomicBool = AtomicBool::new(false);
 
@@ -45,6 +47,12 @@ fn arrived_after(first: &AtomicU64, now: Instant) -> Arrival {
 /// Begins anew: no signal has arrived.
 pub(super) fn forget_arrivals() {
     FIRST.store(0, Ordering::Relaxed);
+    CAME_LATE.store(false, Ordering::Relaxed);
+}
+
+/// Whether the first signal came in the last stage, so that the end is wanted of what is still being done.
+pub(in super::super) fn has_come_late() -> bool {
+    CAME_LATE.load(Ordering::Relaxed)
 }
 
 /// Whether the process ignores `signal`.
@@ -82,10 +90,14 @@ pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<(), Errno>
 
 extern "C" fn on_signal(number: libc::c_int) {
     let before = Errno::last();
-    if arrived(MonotonicClock.now()) == Arrival::Later
-        && let Ok(signal) = Signal::try_from(number)
-    {
-        end_by(signal);
+    match arrived(MonotonicClock.now()) {
+        Arrival::First => CAME_LATE.store(true, Ordering::Relaxed),
+        Arrival::Echo => {}
+        Arrival::Later => {
+            if let Ok(signal) = Signal::try_from(number) {
+                end_by(signal);
+            }
+        }
     }
     before.set();
 }

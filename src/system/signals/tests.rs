@@ -3,9 +3,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use nix::sys::signal::raise;
 
-/// One test, because what a process does on a signal is one thing for all of its threads.
 #[test]
 fn stop_signals_are_read_instead_of_ending_the_process_and_at_the_end_do_nothing() {
+    let _alone = ONE_TEST_AT_A_TIME.lock();
     let signals = StopSignals::new().unwrap();
     let mut poll = mio::Poll::new().unwrap();
     let mut events = mio::Events::with_capacity(4);
@@ -31,10 +31,18 @@ fn stop_signals_are_read_instead_of_ending_the_process_and_at_the_end_do_nothing
     let soon = || Some(MonotonicClock.now() + Duration::from_millis(5));
     handler::forget_arrivals();
     raise(Signal::SIGTERM).unwrap();
-    let waited = signals.wait_for(reader.as_fd(), None).unwrap();
+    let waited = signals
+        .collect()
+        .unwrap()
+        .wait_for(reader.as_fd(), None)
+        .unwrap();
     assert_eq!(waited, Waited::Signal(Signal::SIGTERM));
     raise(Signal::SIGTERM).unwrap(); // an echo
-    let waited = signals.wait_for(reader.as_fd(), soon()).unwrap();
+    let waited = signals
+        .collect()
+        .unwrap()
+        .wait_for(reader.as_fd(), soon())
+        .unwrap();
     assert_eq!(waited, Waited::TimeOut);
 
     // As if each had come while nobody looked: all pending, and then some more.
@@ -45,7 +53,11 @@ fn stop_signals_are_read_instead_of_ending_the_process_and_at_the_end_do_nothing
     raise(Signal::SIGINT).unwrap();
     let mask = SigSet::thread_get_mask().unwrap();
     assert!(!signals.signals.iter().any(|signal| mask.contains(signal)));
-    let waited = signals.wait_for(reader.as_fd(), soon()).unwrap();
+    let waited = signals
+        .collect()
+        .unwrap()
+        .wait_for(reader.as_fd(), soon())
+        .unwrap();
     assert_eq!(waited, Waited::TimeOut);
     assert_eq!(SigSet::thread_get_mask().unwrap(), mask);
 }

@@ -117,11 +117,11 @@ impl TapFabric {
         let Carrier::Bridges(bridges) = &self.carrier else {
             return Ok(());
         };
-        if self.lab.neighbours == Neighbours::Asked {
+        if !self.lab.neighbours.are_filled_in() {
             return Ok(());
         }
         let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
-        if self.lab.neighbours == Neighbours::Told {
+        if self.lab.neighbours == Neighbours::Static {
             return self.netlink.teach_bridges(name, station.mac, &ways);
         }
         self.netlink.proxy_arp(name, index)?;

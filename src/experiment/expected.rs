@@ -1,0 +1,137 @@
+//! How many pings each phase of a plan has due, before any is sent.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Experiment;
+use crate::hypervisor::{Change, Phase};
+use crate::load::{Arrivals, Pacing, Start, Target};
+use crate::vm::VmId;
+
+/// How many pings are due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expected {
+    /// The number; `None` where it depends on replies, on a signal, or on what a draft does not list.
+    pub pings: Option<u64>,
+    /// Whether it is exact. It is not where pings or VMs come by chance, or when the system has made them.
+    pub is_exact: bool,
+}
+
+/// When a VM is there in a phase.
+#[derive(Clone, Copy)]
+struct Stay {
+    from: Duration,
+    until: Duration,
+}
+
+impl Experiment {
+    /// How many pings are due in each phase.
+    pub fn expected_pings(&self) -> Vec<Expected> {
+        let moves = self.phases.iter().flat_map(|phase| &phase.moves);
+        if moves.count() == 0 {
+            let phases = self.phases.iter();
+            return phases
+                .map(|phase| Expected {
+                    pings: phase.load.pings_due(phase.duration),
+                    is_exact: is_exact(phase),
+                })
+                .collect();
+        }
+        // Who comes later; who has left.
+        let mut awaited = self.newcomers();
+        let mut left = std::collections::HashSet::new();
+        let mut expected = Vec::new();
+        for phase in &self.phases {
+            let end = phase.duration.unwrap_or(Duration::MAX);
+            let mut stays: HashMap<VmId, Stay> = HashMap::new();
+            for each in &phase.moves {
+                let stay = stays.entry(each.vm).or_insert(Stay {
+                    from: Duration::ZERO,
+                    until: end,
+                });
+                match each.change {
+                    Change::Start => {
+                        stay.from = each.after;
+                        awaited.remove(&each.vm);
+                    }
+                    Change::Stop => stay.until = each.after,
+                }
+            }
+            let stay = |vm: VmId| match awaited.contains(&vm) || left.contains(&vm) {
+                true => None,
+                false => Some(stays.get(&vm).copied().unwrap_or(Stay {
+                    from: Duration::ZERO,
+                    until: end,
+                })),
+            };
+            expected.push(Expected {
+                pings: self.pings_of(phase, stay),
+                is_exact: is_exact(phase) && stays.is_empty(),
+            });
+            let stops = phase.moves.iter().filter(|m| m.change == Change::Stop);
+            left.extend(stops.map(|m| m.vm));
+        }
+        expected
+    }
+
+    /// The pings of a phase in which VMs come and go: those of each flow while both of its ends are there.
+    fn pings_of(&self, phase: &Phase, stay: impl Fn(VmId) -> Option<Stay>) -> Option<u64> {
+        let load = &phase.load;
+        let range = load.flows.start as usize..load.flows.end as usize;
+        let flows = self.flows.get(range)?;
+        let stays = (0u32..).zip(flows).filter_map(|(number, flow)| {
+            let here = stay(flow.source)?;
+            let there = match flow.target {
+                Target::Vm(vm) => stay(vm)?,
+                Target::Address(_) => here,
+            };
+            let from = here.from.max(there.from);
+            let until = here.until.min(there.until);
+            (from < until).then_some((number, Stay { from, until }))
+        });
+        let count = load.count.unwrap_or(u64::MAX);
+        match load.pacing {
+            // Who comes in the course of a phase begins at once.
+            Pacing::Interval(_) if phase.duration.is_some() => {
+                let pings = stays.map(|(number, stay)| {
+                    let first = match stay.from {
+                        Duration::ZERO => load.first_expected(number),
+                        from => from,
+                    };
+                    load.pings_between(first, stay.until)
+                });
+                Some(pings.fold(0, u64::saturating_add))
+            }
+            Pacing::Rate(_) if phase.duration.is_some() => {
+                let (flows, time) = together(stays.map(|(_, stay)| stay).collect());
+                let due = load.pings_due(Some(time)).unwrap_or(u64::MAX);
+                Some(due.min(count.saturating_mul(flows)))
+            }
+            _ => {
+                let flows = stays.count() as u64;
+                load.count.map(|count| count.saturating_mul(flows))
+            }
+        }
+    }
+}
+
+/// How many there are, and how long at least one of them is there.
+fn together(mut stays: Vec<Stay>) -> (u64, Duration) {
+    stays.sort_by_key(|stay| stay.from);
+    let (mut time, mut until) = (Duration::ZERO, Duration::ZERO);
+    for stay in &stays {
+        let from = stay.from.max(until);
+        time = time.saturating_add(stay.until.saturating_sub(from));
+        until = until.max(stay.until);
+    }
+    (stays.len() as u64, time)
+}
+
+/// Whether the number of pings is no matter of chance.
+fn is_exact(phase: &Phase) -> bool {
+    let load = &phase.load;
+    let is_spread = matches!(load.start, Start::Spread | Start::Within(Duration::ZERO));
+    phase.duration.is_none()
+        || load.arrivals == Arrivals::Uniform
+            && (is_spread || !matches!(load.pacing, Pacing::Interval(_)))
+}

@@ -1,0 +1,241 @@
+//! Neighbours are found before anything is sent to them.
+//!
+//! VMs that ask for their neighbours when their first pings are due ask all at once. Each request is a broadcast, which
+//! costs the kernel time for every port; together they fill queues and make the first pings late, which says something of
+//! the tool and nothing of the network. So the VMs ask beforehand, a few at a time: before the first phase begins, and
+//! those that come up later before their flows begin.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::Hypervisor;
+use crate::fabric::Fabric;
+use crate::load::FlowId;
+use crate::record::NeighbourSearch;
+use crate::time::{Instant, earliest};
+use crate::vm::{Neighbour, RETRY_INTERVAL, VmId};
+
+/// How long an answer is waited for after the last question: long enough for one repetition.
+pub const ANSWER_WAIT: Duration = RETRY_INTERVAL.saturating_add(Duration::from_millis(200));
+
+/// When a question does not count as outstanding any more: every copy of it has been read by then.
+const SLOT: Duration = Duration::from_millis(100);
+
+/// How neighbours are found beforehand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FindNeighbours {
+    /// Questions that are outstanding at once at most. Each may lie in the queue of every port.
+    pub outstanding: u32,
+    /// When to begin without the rest.
+    pub at_most: Duration,
+}
+
+/// Who is to be asked for, and who was.
+#[derive(Default, Debug)]
+pub(super) struct Resolution {
+    /// `None` for VMs that ask when a ping is due.
+    plan: Option<FindNeighbours>,
+    /// Flows whose neighbour was not looked at yet.
+    queue: VecDeque<FlowId>,
+    /// The outstanding questions, and when each stops counting, the earliest first.
+    outstanding: VecDeque<(Instant, (VmId, IpAddr))>,
+    /// What goes on before the first phase.
+    stage: Option<Stage>,
+    /// Flows of VMs that came up later, by the neighbour that they wait for.
+    late: FxHashMap<(VmId, IpAddr), Vec<FlowId>>,
+    /// Until when they wait.
+    late_until: VecDeque<(Instant, (VmId, IpAddr))>,
+}
+
+#[derive(Debug)]
+struct Stage {
+    since: Instant,
+    until: Instant,
+    /// When the last question was asked.
+    last: Instant,
+    asked: u64,
+    found: u64,
+}
+
+impl Resolution {
+    /// Whether there is anything to do or to wait for.
+    #[inline]
+    pub(super) fn is_active(&self) -> bool {
+        !self.queue.is_empty() || self.stage.is_some() || !self.late.is_empty()
+    }
+
+    /// When [`Hypervisor::find_neighbours`] has something to do.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        let is_full = self.plan.is_some_and(|plan| self.is_full(plan));
+        let ask = match (self.queue.is_empty(), is_full) {
+            (true, _) => None,
+            (false, true) => self.outstanding.front().map(|(at, _)| *at),
+            (false, false) => Some(Instant::ZERO),
+        };
+        let stage = self.stage.as_ref().map(|stage| {
+            let answered = match self.outstanding.front() {
+                _ if !self.queue.is_empty() => stage.until,
+                _ if stage.found < stage.asked => stage.last + ANSWER_WAIT,
+                Some((at, _)) => *at,
+                None => Instant::ZERO,
+            };
+            answered.min(stage.until)
+        });
+        let late = self.late_until.front().map(|(at, _)| *at);
+        earliest(ask, earliest(stage, late))
+    }
+
+    fn is_full(&self, plan: FindNeighbours) -> bool {
+        self.outstanding.len() >= plan.outstanding.max(1) as usize
+    }
+
+    /// Has a flow that comes later wait for its neighbour. Whether it does; else it begins at once.
+    pub(super) fn admit(&mut self, flow: FlowId) -> bool {
+        let waits = self.plan.is_some();
+        if waits {
+            self.queue.push_back(flow);
+        }
+        waits
+    }
+}
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Has the VMs find the neighbours that their flows need before the flows begin.
+    pub fn find_neighbours_first(&mut self, plan: FindNeighbours) {
+        self.resolution.plan = Some(plan);
+    }
+
+    /// Begins the first phase at `now`, or finds neighbours first if that is wanted.
+    pub(super) fn begin_run(&mut self, now: Instant) {
+        let Some(plan) = self.resolution.plan else {
+            return self.begin_first_phase(now);
+        };
+        if self.phases.is_empty() {
+            return;
+        }
+        let flows = (0..self.flows.len() as u32).map(FlowId);
+        let here = |flow: &FlowId| {
+            let state = self.flows.get(flow.index());
+            state.is_some_and(|flow| flow.ping.is_some())
+        };
+        self.resolution.queue = flows.filter(here).collect();
+        self.resolution.stage = Some(Stage {
+            since: now,
+            until: now + plan.at_most,
+            last: now,
+            asked: 0,
+            found: 0,
+        });
+    }
+
+    fn begin_first_phase(&mut self, now: Instant) {
+        self.recorder().end_setup();
+        self.begin_next_phase(now);
+    }
+
+    /// Asks for as many neighbours as may be asked for at once, and has flows begin whose neighbour does not answer.
+    /// Begins the first phase when the search for it is over. Whether it is not.
+    #[cold]
+    pub(super) fn find_neighbours(&mut self, now: Instant) -> bool {
+        while let Some(&(at, (vm, address))) = self.resolution.outstanding.front()
+            && (at <= now || !self.vm(vm).is_some_and(|vm| vm.is_asking(address)))
+        {
+            self.resolution.outstanding.pop_front();
+        }
+        let resolution = &mut self.resolution;
+        while let Some(&(_, key)) = resolution.late_until.front().filter(|late| late.0 <= now) {
+            resolution.late_until.pop_front();
+            for flow in resolution.late.remove(&key).unwrap_or_default() {
+                self.load.wake(now, flow);
+            }
+        }
+        while let Some(plan) = self.resolution.plan
+            && !self.resolution.is_full(plan)
+            && let Some(flow) = self.resolution.queue.pop_front()
+        {
+            self.find_neighbour_of(now, flow);
+        }
+        let Some(stage) = &self.resolution.stage else {
+            return false;
+        };
+        let is_answered = stage.found >= stage.asked && self.resolution.outstanding.is_empty();
+        let is_over =
+            self.resolution.queue.is_empty() && (is_answered || stage.last + ANSWER_WAIT <= now);
+        if !is_over && now < stage.until {
+            return true;
+        }
+        self.end_search(now);
+        self.begin_first_phase(now);
+        false
+    }
+
+    /// Asks for nobody any more, and waits for nobody.
+    pub(super) fn end_search(&mut self, now: Instant) {
+        self.resolution.queue.clear();
+        self.resolution.late.clear();
+        self.resolution.late_until.clear();
+        if let Some(stage) = self.resolution.stage.take()
+            && stage.asked > 0
+        {
+            self.recorder.searched_neighbours(NeighbourSearch {
+                asked: stage.asked,
+                found: stage.found,
+                missing: stage.asked.saturating_sub(stage.found),
+                elapsed_ns: now.nanos_since(stage.since),
+            });
+        }
+    }
+
+    fn find_neighbour_of(&mut self, now: Instant, flow: FlowId) {
+        let Some(owner) = self.flows.get(flow.index()).and_then(|flow| flow.ping) else {
+            return;
+        };
+        let Some(vm) = self.vm_mut(owner.vm) else {
+            return;
+        };
+        let neighbour = vm.find_neighbour(now, owner.session);
+        self.schedule(owner.vm);
+        let resolution = &mut self.resolution;
+        if let Neighbour::Unknown(address) | Neighbour::Checking(address) = neighbour {
+            let slot = (now + SLOT, (owner.vm, address));
+            resolution.outstanding.push_back(slot);
+        }
+        if let Some(stage) = &mut resolution.stage {
+            if let Neighbour::Unknown(_) = neighbour {
+                stage.asked += 1;
+                stage.last = now;
+            }
+            return;
+        }
+        match neighbour {
+            Neighbour::Known | Neighbour::Checking(_) | Neighbour::NoRoute => {
+                self.load.wake(now, flow);
+            }
+            Neighbour::Unknown(address) | Neighbour::Asking(address) => {
+                let key = (owner.vm, address);
+                let waiting = resolution.late.entry(key).or_default();
+                if waiting.is_empty() {
+                    resolution.late_until.push_back((now + ANSWER_WAIT, key));
+                }
+                waiting.push(flow);
+            }
+        }
+    }
+
+    /// The neighbour `address` of `vm` has answered.
+    pub(super) fn neighbour_found(&mut self, now: Instant, vm: VmId, address: IpAddr) {
+        let resolution = &mut self.resolution;
+        if !resolution.is_active() {
+            return;
+        }
+        if let Some(stage) = &mut resolution.stage {
+            stage.found += 1;
+        }
+        for flow in resolution.late.remove(&(vm, address)).unwrap_or_default() {
+            self.load.wake(now, flow);
+        }
+    }
+}
