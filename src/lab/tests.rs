@@ -204,3 +204,13 @@ fn a_run_that_is_ended_before_all_was_sent_says_so() {
         assert_eq!(amiss.first().map(String::as_str), expected, "{plan}");
     }
 }
+
+#[test]
+fn what_queues_did_not_take_is_in_the_report() {
+    let report = run_of(
+        "ping = \"vm0:vm1\"\nsim-queue = 3\nsim-delay = \"1ms\"\nwindow = 10\ncount = 10\ntimeout = \"50ms\"",
+    );
+    assert_eq!(report.totals.lost, 7, "three of ten fit");
+    assert_eq!(report.drops.get(DropReason::TapQueue), 7);
+    assert!(report.verdict.sentence.contains("7 frames overflowed"));
+}

@@ -72,6 +72,91 @@ fn every_metric_is_in_every_format_under_its_name() {
     assert_eq!(written("r.hgrm", &report), written("r.rtt.hgrm", &report));
 }
 
+/// A thousand values of which each figure is another: p50 is 1 µs, p90 2 µs and so on.
+fn spread() -> Latency {
+    let mut latency = Latency::new();
+    for (count, nanos) in [
+        (1, 500),
+        (499, 1_000),
+        (400, 2_000),
+        (90, 3_000),
+        (9, 4_000),
+        (1, 5_000),
+    ] {
+        (0..count).for_each(|_| latency.record(nanos));
+    }
+    latency
+}
+
+#[test]
+fn every_figure_of_every_metric_is_in_its_own_column() {
+    let mut report = samples::report();
+    report.histograms = PerMetric::from_fn(|_| spread());
+    report.summaries = PerMetric::from_fn(|_| spread().summary());
+    report.phases = vec![samples::phase()];
+    report.phases[0].summaries = report.summaries.clone();
+    report.phases[0].summaries[Metric::Response].p99 = Some(7_000);
+    let mut told = Vec::new();
+    text(&report, &mut told, 80).unwrap();
+    let told = String::from_utf8(told).unwrap();
+    let page = written("r.html", &report);
+    let row = "500 ns 1.00 µs 2.00 µs 3.00 µs 4.00 µs 5.00 µs";
+    for &metric in Metric::ALL {
+        let lines = told
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let mut lines = lines.filter(|line| line.split(' ').next() == Some(metric.name()));
+        assert!(lines.any(|line| line.ends_with(row)), "{metric}: {told}");
+        let cells = row.replace(" ns", "_ns").replace(" µs", "_µs");
+        let cells: String = cells
+            .split(' ')
+            .map(|cell| format!("<td>{}</td>", cell.replace('_', " ")))
+            .collect();
+        let cells = format!("<td>{metric}</td><td>1,000</td>{cells}<td>1.61 µs</td><td>");
+        assert!(page.contains(&cells), "{metric}: {page}");
+    }
+    let phase = told.lines().find(|line| line.starts_with("calm")).unwrap();
+    assert!(
+        phase.contains("1.00 µs") && phase.contains("7.00 µs"),
+        "{phase}"
+    );
+    for cells in [
+        "<td>1.00 µs</td><td>3.00 µs</td><td>7.00 µs</td>",
+        "<b>1.00 µs</b><span>rtt p50",
+        "<b>3.00 µs</b><span>rtt p99",
+    ] {
+        assert!(page.contains(cells), "{cells}");
+    }
+    let table = written("r.csv", &report);
+    let mut rows = csv::Reader::from_reader(table.as_bytes()).into_deserialize();
+    let run: std::collections::HashMap<String, String> = rows.next().unwrap().unwrap();
+    let json: Value = serde_json::from_str(&written("r.json", &report)).unwrap();
+    let deviation = spread().summary().stdev.unwrap().to_string();
+    for &metric in Metric::ALL {
+        for (figure, value) in [
+            ("min", "500"),
+            ("p50", "1000"),
+            ("p90", "2000"),
+            ("p99", "3001"),
+            ("p99_9", "4001"),
+            ("max", "5000"),
+            ("mean", "1610"),
+            ("stdev", &deviation),
+        ] {
+            assert_eq!(
+                run[&format!("{metric}_{figure}_ns")],
+                value,
+                "{metric} {figure}"
+            );
+            assert_eq!(
+                json[metric.summary_name()][figure].to_string(),
+                value,
+                "{metric} {figure}"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_metric_is_in_the_interval_log_under_its_name() {
     let log = written("r.hlog", &report());

@@ -174,6 +174,32 @@ fn a_cable_pulled_and_plugged_in_again_costs_pings_not_the_run() {
 }
 
 #[test]
+fn frames_that_overflow_while_nobody_reads_are_told_and_decide_the_status() {
+    let lab = lived_in_lab();
+    let mut run = lab.start_tap_reactor(
+        "--netns host --attach --ping vm0:vm1 --count 500 --interval 2ms --timeout 500ms --expect loss<100% --json",
+    );
+    lab.wait_until_vm_sent(&mut run, "tap0", 50);
+    run.signal(Signal::SIGSTOP);
+    let socket = RawSocket::on(&lab, "noise0");
+    // A protocol for experiments (RFC 9542), to everybody: each TAP's queue holds a thousand.
+    let frame = [&[0xff; 6][..], &[6, 0, 0, 0, 0, 1], &[0x88, 0xb5], &[0; 46]].concat();
+    let mut sent = 0;
+    wait_until("the queues to overflow", || {
+        sent += u64::from(socket.send(&frame));
+        (sent >= 1_500).then_some(())
+    });
+    run.signal(Signal::SIGCONT);
+    let run = run.wait().expect_status(1);
+    let report = Report::of(&run);
+    let overflow = report.drops.get("tap_queue").copied().unwrap_or_default();
+    assert!((900..=2_000).contains(&overflow), "{:?}", report.drops);
+    let told =
+        format!("frames that overflowed the queue of a TAP before they were read: {overflow}");
+    assert!(run.stderr.contains(&told), "{}", run.stderr);
+}
+
+#[test]
 fn a_link_down_is_told_among_the_drops() {
     let lab = lived_in_lab();
     let mut run = lab.start_tap_reactor(
@@ -269,4 +295,31 @@ fn a_process_that_is_stopped_for_a_while_says_so_and_does_not_blame_the_network(
         );
         assert!(number("/rtt_paused_ns/count") >= Some(1), "{report}");
     }
+}
+
+#[test]
+fn a_queue_that_overflows_reaches_the_report_and_the_exit_status() {
+    let lab = Lab::new();
+    let arguments = "--netns host --vms 2 --txqueuelen 4 --ping vm0:vm1 --interval 20ms --json";
+    let mut run = lab.start_tap_reactor(arguments);
+    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    run.signal(Signal::SIGSTOP);
+    let socket = RawSocket::on(&lab, "tap1");
+    // To nobody, from nobody: more than the queue holds, while nobody reads it.
+    let frame = [
+        [2, 0, 0, 0, 0, 9],
+        [2, 0, 0, 0, 0, 8],
+        [0x88, 0xb5, 0, 0, 0, 0],
+    ]
+    .concat();
+    (0..50).for_each(|_| {
+        socket.send(&frame);
+    });
+    run.signal(Signal::SIGCONT);
+    run.signal(Signal::SIGINT);
+    let run = run.wait().expect_status(1);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("a report");
+    let overflowed = report["drops"]["tap_queue"].as_u64();
+    assert!(overflowed >= Some(40), "{report}");
+    assert!(run.stderr.contains("overflowed"), "{}", run.stderr);
 }

@@ -402,6 +402,101 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_is_told_as_one_and_is_a_change() {
+        let report = |totals: Totals| Report {
+            totals,
+            ..samples::report()
+        };
+        let calm = samples::report();
+        let attempted = Totals {
+            sent: 1_000,
+            lost: 1_000,
+            unresolved: 500,
+            corrupt: 2,
+            errored: 3,
+            unsent: 4,
+            ..Totals::default()
+        };
+        let out = report(attempted);
+        let none = report(Totals::default());
+        let all = "no ping was answered (1,000 lost, 500 unresolved, 2 corrupt, 3 errored, 4 due but never sent)";
+        let unresolved = report(Totals {
+            unresolved: 5,
+            ..Totals::default()
+        });
+        for (before, after, change, sentence) in [
+            (
+                &calm,
+                &out,
+                Change::Yes,
+                format!("An outage: of after, {all}."),
+            ),
+            (
+                &out,
+                &calm,
+                Change::Yes,
+                format!("An outage has ended: of before, {all}."),
+            ),
+            (
+                &calm,
+                &none,
+                Change::Yes,
+                "An outage: of after, no ping was sent.".to_owned(),
+            ),
+            (
+                &calm,
+                &unresolved,
+                Change::Yes,
+                "An outage: of after, no ping was answered (5 unresolved).".to_owned(),
+            ),
+            (
+                &none,
+                &out,
+                Change::Unknown,
+                format!(
+                    "Neither run can be compared: of before, no ping was sent; of after, {all}."
+                ),
+            ),
+        ] {
+            let comparison = compare(("before", before), ("after", after));
+            assert_eq!(comparison.sentence(), sentence);
+            assert_eq!(comparison.change(), change, "{sentence}");
+        }
+        let one = report(Totals {
+            received: 1,
+            ..attempted
+        });
+        assert_eq!(compare(("a", &one), ("b", &one)).before.outage, None);
+    }
+
+    #[test]
+    fn runs_that_differ_by_more_than_they_vary_have_changed() {
+        let mut short = samples::report();
+        short.seconds.truncate(SECONDS_NEEDED - 1);
+        for (after, change, sentence) in [
+            (samples::report(), Change::No, "No figure differs by more"),
+            (
+                samples::slower(3),
+                Change::Yes,
+                "12 of 14 figures differ by more",
+            ),
+            (
+                short,
+                Change::Unknown,
+                "Whether the differences mean anything",
+            ),
+        ] {
+            let comparison = compare(("a", &samples::report()), ("b", &after));
+            assert_eq!(comparison.change(), change, "{sentence}");
+            assert!(
+                comparison.sentence().starts_with(sentence),
+                "{}",
+                comparison.sentence()
+            );
+        }
+    }
+
+    #[test]
     fn a_comparison_as_json_is_read_back() {
         let comparison = compare(("a", &samples::report()), ("b", &samples::slower(2)));
         let mut out = Vec::new();

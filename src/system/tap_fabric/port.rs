@@ -9,6 +9,9 @@ use super::TapFabric;
 use crate::fabric::Read;
 use crate::vm::VmId;
 
+/// So many links are looked up one by one; to list all takes as long as a hundred of that, of very many longer.
+const FEW: usize = 32;
+
 /// The port of one VM.
 #[derive(Debug)]
 pub(super) struct Port {
@@ -78,9 +81,14 @@ impl TapFabric {
 
     /// Keeps what the counters of `vms` say, whose TAPs are about to go.
     pub(super) fn keep_counters(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
-        let links = match vms {
-            [vm] => Vec::from_iter(self.netlink.link(&self.lab.tap_name(vm.0))?),
-            _ => self.netlink.links()?,
+        let links = if vms.len() <= FEW {
+            let mut links = Vec::with_capacity(vms.len());
+            for vm in vms {
+                links.extend(self.netlink.link(&self.lab.tap_name(vm.0))?);
+            }
+            links
+        } else {
+            self.netlink.links()?
         };
         for link in &links {
             let reading = self.reading(link).filter(|(vm, _)| vms.contains(vm));

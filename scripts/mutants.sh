@@ -1,0 +1,41 @@
+#!/bin/sh
+# Changes what computes the report, one place at a time, and looks whether a library test notices. A survivor is a line that no
+# test holds. Not part of CI: a run takes an hour and tries a sample. Works on the last commit, in a worktree of its own; ends
+# with the survivors and how many were tried, and with status 1 if any survived.
+#
+#     scripts/mutants.sh [MINUTES [SEED [PATH...]]]
+#
+# MINUTES is how long it may take (60), SEED says which sample is taken (today's date; the same seed, the same sample), PATH
+# what is changed (all that computes what is reported).
+set -eu
+cd "$(dirname "$0")/.."
+
+minutes=${1:-60}
+seed=${2:-$(date +%Y%m%d)}
+[ $# -le 2 ] && set -- || shift 2
+[ $# -gt 0 ] || set -- src/record src/report/expect src/report/merge.rs src/report/verdict.rs src/report/compare \
+    src/hypervisor/frames.rs src/lab
+
+command -v cargo-mutants >/dev/null || cargo install cargo-mutants --locked
+
+files=$(git ls-files "$@" | grep '\.rs$' | grep -v tests | sed 's/^/--file=/')
+work=$(mktemp -d)
+trap 'git worktree remove --force "$work/tree"; rm -rf "$work"' EXIT
+git worktree add --quiet --detach "$work/tree"
+CARGO_TARGET_DIR=$PWD/target/mutants
+export CARGO_TARGET_DIR
+cd "$work/tree"
+
+# About two mutants a minute are tried: every so-many-th, from a place that the seed says.
+# shellcheck disable=SC2086 # One word a file.
+all=$(cargo mutants --list $files | wc -l)
+step=$((all / (minutes * 2) + 1))
+echo "mutants.sh: one of $step of $all mutants, seed $seed, at most $minutes minutes"
+# shellcheck disable=SC2086
+timeout --signal=INT "${minutes}m" cargo mutants --in-place --sharding round-robin --shard "$((seed % step))/$step" \
+    --timeout 300 --output "$work" $files -- --lib || true
+
+cd "$work/mutants.out"
+echo "mutants.sh: $(cat caught.txt missed.txt timeout.txt | wc -l) tried; survivors:"
+cat missed.txt timeout.txt
+[ ! -s missed.txt ] && [ ! -s timeout.txt ]
