@@ -186,7 +186,7 @@ fn frames_that_were_not_carried_are_amiss_but_for_the_queues_of_a_simulated_swit
 
 #[test]
 fn frames_that_overflowed_a_queue_are_in_the_report_and_in_the_verdict() {
-    let all_at_once = "vms = 9\nping = \"all:vm0\"\ncount = 5\nsim-queue = 1\nstatic-neighbours = true\njitter-start = \"0\"";
+    let all_at_once = "vms = 9\nping = \"all:vm0\"\ncount = 5\nsim-queue = 1\nresolve = \"static\"\njitter-start = \"0\"";
     let report = run_of(all_at_once);
     let overflow = report.drops.get(DropReason::TapQueue);
     assert!(overflow > 0, "{:?}", report.drops);
