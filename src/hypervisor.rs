@@ -347,3 +347,6 @@ impl<F: Fabric> Hypervisor<F> {
         (self.fabric, self.recorder)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,9 +44,9 @@ pub(super) struct Resolution {
     outstanding: VecDeque<(Instant, (VmId, IpAddr))>,
     /// What goes on before the first phase.
     stage: Option<Stage>,
-    /// Flows of VMs that came up later, by the neighbour that they wait for.
-    late: FxHashMap<(VmId, IpAddr), Vec<FlowId>>,
-    /// Until when they wait.
+    /// Flows of VMs that came up later, by the neighbour that they wait for, and until when they do.
+    late: FxHashMap<(VmId, IpAddr), (Instant, Vec<FlowId>)>,
+    /// When they begin without, the earliest first; some are out of date.
     late_until: VecDeque<(Instant, (VmId, IpAddr))>,
 }
 
@@ -86,6 +86,15 @@ impl Resolution {
         });
         let late = self.late_until.front().map(|(at, _)| *at);
         earliest(ask, earliest(stage, late))
+    }
+
+    /// The flows that wait for a neighbour, which have waited for the last time.
+    fn take_late(&mut self, key: (VmId, IpAddr)) -> Vec<FlowId> {
+        let flows = self.late.remove(&key).map(|(_, flows)| flows);
+        if self.late.is_empty() {
+            self.late_until.clear();
+        }
+        flows.unwrap_or_default()
     }
 
     fn is_full(&self, plan: FindNeighbours) -> bool {
@@ -148,8 +157,10 @@ impl<F: Fabric> Hypervisor<F> {
         let resolution = &mut self.resolution;
         while let Some(&(_, key)) = resolution.late_until.front().filter(|late| late.0 <= now) {
             resolution.late_until.pop_front();
-            for flow in resolution.late.remove(&key).unwrap_or_default() {
-                self.load.wake(now, flow);
+            if resolution.late.get(&key).is_some_and(|late| late.0 <= now) {
+                for flow in resolution.take_late(key) {
+                    self.load.wake(now, flow);
+                }
             }
         }
         while let Some(plan) = self.resolution.plan
@@ -215,12 +226,12 @@ impl<F: Fabric> Hypervisor<F> {
                 self.load.wake(now, flow);
             }
             Neighbour::Unknown(address) | Neighbour::Asking(address) => {
-                let key = (owner.vm, address);
-                let waiting = resolution.late.entry(key).or_default();
-                if waiting.is_empty() {
-                    resolution.late_until.push_back((now + ANSWER_WAIT, key));
-                }
-                waiting.push(flow);
+                let (key, until) = ((owner.vm, address), now + ANSWER_WAIT);
+                let (_, flows) = resolution.late.entry(key).or_insert_with(|| {
+                    resolution.late_until.push_back((until, key));
+                    (until, Vec::new())
+                });
+                flows.push(flow);
             }
         }
     }
@@ -234,7 +245,7 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(stage) = &mut resolution.stage {
             stage.found += 1;
         }
-        for flow in resolution.late.remove(&(vm, address)).unwrap_or_default() {
+        for flow in resolution.take_late((vm, address)) {
             self.load.wake(now, flow);
         }
     }

@@ -13,6 +13,7 @@ mod taps;
 
 use crate::experiment::{Experiment, VmPlan};
 use crate::reactor::{End, Narrator, Watcher};
+use crate::record::{DropReason, Recorder};
 use crate::report::{Expectation, Report};
 use crate::system::{StopSignals, SystemError, TapFabric};
 use crate::time::Instant;
@@ -114,6 +115,12 @@ impl Ran {
         };
         taps::take_away(experiment, lab)
     }
+}
+
+/// Takes in how many frames each TAP's queue did not take.
+fn count_overflows(recorder: &mut Recorder, frames: impl IntoIterator<Item = u64>) {
+    let frames = frames.into_iter().fold(0, u64::saturating_add);
+    recorder.dropped_many(DropReason::TapQueue, frames);
 }
 
 #[cfg(test)]

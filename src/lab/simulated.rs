@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::experiment::Experiment;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::End;
-use crate::record::DropReason;
 use crate::report::{Context, FabricReport, Report};
 use crate::sim::{self, Simulation};
 use crate::system::{Neighbours, StopSignals};
@@ -15,7 +14,7 @@ use super::build::{
     add_flows, create_vms, fill_neighbour_tables, phase_names, plan_report, recorder,
 };
 use super::names::flow_name;
-use super::{LabError, Ran};
+use super::{LabError, Ran, count_overflows};
 
 /// When a simulation without pings and without an end is ended: after that much virtual time.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -64,7 +63,7 @@ pub(super) fn run(
     signals.guard_end(false)?;
     let end = signal.map_or(End::Done, End::Signal);
     let (switch, mut recorder) = hypervisor.into_parts();
-    recorder.dropped_many(DropReason::TapQueue, switch.queue_drops());
+    count_overflows(&mut recorder, [switch.queue_drops()]);
 
     let report = Report::new(
         &recorder,

@@ -5,12 +5,11 @@ use super::build::{
     phase_names, place_flows, plan_report, recorder, time_of_day_at_zero,
 };
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
-use super::{HookDown, Lab, LabError, Observer, Ran};
+use super::{HookDown, Lab, LabError, Observer, Ran, count_overflows};
 use crate::experiment::{self, Experiment, VmPlan};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, Reactor};
-use crate::record::DropReason;
 use crate::report::{Context, FabricReport, Report};
 use crate::system::{
     self, HookEnd, HookEvent, Neighbours, StopSignals, SystemError, TapFabric, resident_bytes,
@@ -132,8 +131,7 @@ pub(super) fn run(
     let (mut fabric, mut recorder) = hypervisor.into_parts();
     let drops = fabric.queue_drops();
     if let Ok(drops) = &drops {
-        let frames = drops.iter().map(|(_, frames)| frames).sum();
-        recorder.dropped_many(DropReason::TapQueue, frames);
+        count_overflows(&mut recorder, drops.iter().map(|(_, frames)| *frames));
     }
     let report = Report::new(
         &recorder,

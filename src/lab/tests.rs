@@ -185,21 +185,6 @@ fn frames_that_were_not_carried_are_amiss_but_for_the_queues_of_a_simulated_swit
 }
 
 #[test]
-fn frames_that_overflowed_a_queue_are_in_the_report_and_in_the_verdict() {
-    let all_at_once = "vms = 9\nping = \"all:vm0\"\ncount = 5\nsim-queue = 1\nresolve = \"static\"\njitter-start = \"0\"";
-    let report = run_of(all_at_once);
-    let overflow = report.drops.get(DropReason::TapQueue);
-    assert!(overflow > 0, "{:?}", report.drops);
-    assert_eq!(report.verdict.tap_queue_drops, overflow);
-    let told = format!("{overflow} frames overflowed the queue of a TAP");
-    assert!(
-        report.verdict.sentence.contains(&told),
-        "{}",
-        report.verdict.sentence
-    );
-}
-
-#[test]
 fn a_run_that_is_ended_before_all_was_sent_says_so() {
     let report = run_of("ping = \"vm0:vm1\"\ncount = 3");
     let planned = |count: &str| {
@@ -218,4 +203,14 @@ fn a_run_that_is_ended_before_all_was_sent_says_so() {
         let amiss = completeness::shortcomings(&planned(plan), &report, end, &[]);
         assert_eq!(amiss.first().map(String::as_str), expected, "{plan}");
     }
+}
+
+#[test]
+fn what_queues_did_not_take_is_in_the_report() {
+    let report = run_of(
+        "ping = \"vm0:vm1\"\nsim-queue = 3\nsim-delay = \"1ms\"\nwindow = 10\ncount = 10\ntimeout = \"50ms\"",
+    );
+    assert_eq!(report.totals.lost, 7, "three of ten fit");
+    assert_eq!(report.drops.get(DropReason::TapQueue), 7);
+    assert!(report.verdict.sentence.contains("7 frames overflowed"));
 }

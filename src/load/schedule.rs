@@ -61,12 +61,10 @@ impl PhaseLoad {
     /// How long after the phase's beginning the flow of that number, counted from the phase's first, has its first ping
     /// due.
     pub(super) fn first_due(&self, number: u32, random: &mut fastrand::Rng) -> Duration {
-        let start = match (self.start, self.pacing, self.arrivals) {
-            (Start::Within(time), ..) => time.mul_f64(random.f64()),
-            (Start::Spread, Pacing::Interval(interval), Arrivals::Uniform) => {
-                part(interval, number.into(), self.flows.len() as u64)
-            }
-            (Start::Spread, ..) => Duration::ZERO,
+        let start = match (self.start, self.arrivals) {
+            (Start::Within(time), _) => time.mul_f64(random.f64()),
+            (Start::Spread, Arrivals::Uniform) => self.first_expected(number),
+            (Start::Spread, Arrivals::Poisson) => Duration::ZERO,
         };
         match (self.pacing, self.arrivals) {
             (Pacing::Interval(interval), Arrivals::Poisson) => {
@@ -77,8 +75,7 @@ impl PhaseLoad {
     }
 
     /// How many pings are due within `duration`, or until the count is reached: exactly, or what is to be expected where
-    /// that is a matter of chance. `None` where it depends on replies or has no end. Takes time in proportion to the
-    /// number of flows at most.
+    /// that is a matter of chance. `None` where it depends on replies or has no end.
     pub fn pings_due(&self, duration: Option<Duration>) -> Option<u64> {
         let flows = self.flows.len() as u64;
         let by_count = self.count.map(|count| count.saturating_mul(flows));
@@ -87,18 +84,26 @@ impl PhaseLoad {
         };
         let by_time = match (self.pacing, self.arrivals, self.start) {
             (Pacing::Window(_), ..) => return by_count,
-            (Pacing::Rate(rate), Arrivals::Uniform, _) => {
-                due_before(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), rate)
-            }
+            (Pacing::Rate(rate), Arrivals::Uniform, _) => due_before(nanos(duration), rate),
             (Pacing::Rate(rate), Arrivals::Poisson, _) => {
                 (rate * duration.as_secs_f64()).round() as u64
+            }
+            // All flows together are one that pings so much more often.
+            (Pacing::Interval(interval), Arrivals::Uniform, Start::Spread) => {
+                let due = duration.as_nanos().saturating_mul(flows.into());
+                let due = due.div_ceil(interval.as_nanos().max(1));
+                u64::try_from(due).unwrap_or(u64::MAX)
             }
             (Pacing::Interval(interval), Arrivals::Poisson, _) => {
                 let each = duration.as_secs_f64() / interval.as_secs_f64();
                 let count = self.count.unwrap_or(u64::MAX) as f64;
                 (each.min(count) * flows as f64).round() as u64
             }
-            (Pacing::Interval(_), Arrivals::Uniform, _) => {
+            (Pacing::Interval(_), Arrivals::Uniform, Start::Within(Duration::ZERO)) => {
+                let each = self.pings_between(Duration::ZERO, duration);
+                each.saturating_mul(flows)
+            }
+            (Pacing::Interval(_), Arrivals::Uniform, Start::Within(_)) => {
                 let first = |number| self.first_expected(number);
                 let each = (0..self.flows.len() as u32)
                     .map(|number| self.pings_between(first(number), duration));
@@ -107,6 +112,10 @@ impl PhaseLoad {
         };
         Some(by_count.map_or(by_time, |count| count.min(by_time)))
     }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl PhaseLoad {
@@ -300,10 +309,7 @@ pub(super) fn overdue(
     }
     let rest = end.nanos_since(next);
     match arrivals {
-        Arrivals::Uniform => {
-            let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-            rest.div_ceil(interval.max(1))
-        }
+        Arrivals::Uniform => rest.div_ceil(nanos(interval).max(1)),
         Arrivals::Poisson => {
             let mean = rest as f64 / (interval.as_nanos() as f64).max(1.0);
             poisson(mean, random).saturating_add(1)

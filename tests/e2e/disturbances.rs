@@ -296,3 +296,30 @@ fn a_process_that_is_stopped_for_a_while_says_so_and_does_not_blame_the_network(
         assert!(number("/rtt_paused_ns/count") >= Some(1), "{report}");
     }
 }
+
+#[test]
+fn a_queue_that_overflows_reaches_the_report_and_the_exit_status() {
+    let lab = Lab::new();
+    let arguments = "--netns host --vms 2 --txqueuelen 4 --ping vm0:vm1 --interval 20ms --json";
+    let mut run = lab.start_tap_reactor(arguments);
+    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    run.signal(Signal::SIGSTOP);
+    let socket = RawSocket::on(&lab, "tap1");
+    // To nobody, from nobody: more than the queue holds, while nobody reads it.
+    let frame = [
+        [2, 0, 0, 0, 0, 9],
+        [2, 0, 0, 0, 0, 8],
+        [0x88, 0xb5, 0, 0, 0, 0],
+    ]
+    .concat();
+    (0..50).for_each(|_| {
+        socket.send(&frame);
+    });
+    run.signal(Signal::SIGCONT);
+    run.signal(Signal::SIGINT);
+    let run = run.wait().expect_status(1);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("a report");
+    let overflowed = report["drops"]["tap_queue"].as_u64();
+    assert!(overflowed >= Some(40), "{report}");
+    assert!(run.stderr.contains("overflowed"), "{}", run.stderr);
+}

@@ -177,6 +177,9 @@ fn expected_pings(phases: &[Phase]) -> u64 {
         let due = phase.load.pings_due(Some(time)).unwrap_or(most);
         pings = pings.saturating_add(due.min(most));
         left -= time;
+        if left.is_zero() {
+            break;
+        }
     }
     pings
 }

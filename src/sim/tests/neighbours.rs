@@ -198,6 +198,27 @@ fn flows_of_vms_that_come_up_later_begin_when_their_neighbour_is_known() {
 }
 
 #[test]
+fn a_run_goes_on_when_late_flows_have_waited_for_their_neighbours() {
+    let mut lab = newcomers(Some(find(2, ANSWER_WAIT)));
+    let count = 2 * ANSWER_WAIT.as_millis() as u64 / 10;
+    let mut coming = phase("", 8, Pacing::Interval(10 * MS), Some(count), None);
+    coming.moves = vec![
+        Move {
+            after: MS,
+            vm: VmId(1),
+            change: Change::Start,
+        },
+        Move {
+            after: 50 * MS,
+            vm: VmId(2),
+            change: Change::Start,
+        },
+    ];
+    lab.run(vec![coming]);
+    assert_eq!(lab.hypervisor.recorder().totals().received, 2 * count);
+}
+
+#[test]
 fn a_flow_whose_neighbour_does_not_answer_begins_nevertheless() {
     let mut lab = newcomers(Some(find(2, ANSWER_WAIT)));
     lab.flow_to(8, 3, "10.99.0.1".parse().unwrap());
