@@ -249,7 +249,7 @@ fn lateness(late: u64, evidence: &Evidence) -> String {
         format!("one ping in a hundred was sent {late} or more after it was due{response}");
     match evidence.response_after_first_ns {
         Some(later) if later <= LATENESS_ALLOWED => format!(
-            "{reason}, but in the first second only, when neighbours were looked for (--warmup keeps that out of the figures)"
+            "{reason}, but in the first second only, when neighbours were looked for (--resolve=before or --warmup keeps that out of the figures)"
         ),
         _ => reason,
     }
