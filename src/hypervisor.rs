@@ -146,6 +146,8 @@ pub struct Hypervisor<F> {
     resolution: Resolution,
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// Flows that have sent and may need a timer.
+    unarmed: Vec<FlowId>,
     ready: VecDeque<VmId>,
     /// Bytes of fragments that all VMs hold.
     fragment_bytes: usize,
@@ -176,6 +178,7 @@ impl<F: Fabric> Hypervisor<F> {
             resolution: Resolution::default(),
             flows: Vec::new(),
             timers: BinaryHeap::new(),
+            unarmed: Vec::new(),
             ready: VecDeque::new(),
             fragment_bytes: 0,
             moves: Moves::default(),

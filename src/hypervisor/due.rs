@@ -107,7 +107,10 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
     /// comes.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        while let Some(flow) = self.unarmed.pop() {
+            self.arm_timeout(flow);
+        }
         if !self.ready.is_empty() {
             return Some(Instant::ZERO);
         }

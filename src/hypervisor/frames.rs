@@ -55,7 +55,8 @@ impl<F: Fabric> Hypervisor<F> {
                 ready,
                 sent: at,
             });
-            self.arm_timeout(flow);
+            // Not now: the frame is still to be written, and its reply may be read before anybody has to wait for it.
+            self.unarmed.push(flow);
         }
     }
 
