@@ -58,9 +58,10 @@ overflow = verdict["tap_queue_drops"]
 unsent = report["totals"]["unsent"]
 search = report.get("neighbours") or {}
 is_tool = verdict["limited_by_tool"]
+is_disturbed = verdict["disturbed"]
 print(f"{status:>6} {overflow:>8} {unsent:>7} {report['totals']['lost']:>6} {span(lateness):>9} "
-      f"{search.get('asked', 0):>7} {span(search.get('elapsed_ns')):>9}  {'tool' if is_tool else 'network'}")
-calm = status == 0 and not overflow and not unsent and not is_tool and (lateness or 0) <= 100_000
+      f"{search.get('asked', 0):>7} {span(search.get('elapsed_ns')):>9}  {'tool' if is_tool else 'others' if is_disturbed else 'network'}")
+calm = status == 0 and not overflow and not unsent and not is_tool and not is_disturbed and (lateness or 0) <= 100_000
 sys.exit(0 if calm else 1)
 PYTHON
 }

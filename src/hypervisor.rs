@@ -340,9 +340,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Ends the VMs, and hands back the fabric and what was measured.
     pub fn into_parts(mut self) -> (F, Recorder) {
-        if self.load.is_handed_out() {
-            self.end_schedule(self.load.schedule_end());
-        }
+        self.end();
         self.journal.enter(&mut self.recorder);
         (self.fabric, self.recorder)
     }

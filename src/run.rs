@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use tap_reactor::experiment::{Experiment, VmPlan};
-use tap_reactor::lab::{self, LabError, Observer};
+use tap_reactor::lab::{Lab, LabError, Observer};
 use tap_reactor::reactor::{Narrator, Watcher};
 use tap_reactor::report::{self, Destination, FileError, Report};
 use tap_reactor::system::{self, SystemError};
@@ -72,20 +72,22 @@ fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
 /// program says so.
 pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunError> {
     let mut terminal = Terminal::new(experiment, &output);
-    let mut ran = lab::run(experiment, &output.command, &mut terminal)?;
+    let mut lab = Lab::build(experiment, &mut terminal)?;
+    lab.run(&mut terminal);
     drop(terminal);
-    let as_expected = ran.report.expect(&output.expectations);
-    let mut errors = write_files(&ran.report, output.reports);
-    for unmet in ran.report.expectations.iter().filter(|o| !o.holds) {
+    let mut report = lab.report(&output.command);
+    let as_expected = report.expect(&output.expectations);
+    let mut errors = write_files(&report, output.reports);
+    for unmet in report.expectations.iter().filter(|o| !o.holds) {
         console::tell(format_args!("tap-reactor: {unmet}"));
     }
-    let amiss = ran.shortcomings(experiment, &output.expectations);
+    let amiss = lab.shortcomings(&report, &output.expectations);
     for what in &amiss {
         console::tell(format_args!("tap-reactor: {what}"));
     }
-    let printed = print_report(&ran.report, output.json, output.quiet);
+    let printed = print_report(&report, output.json, output.quiet);
     errors.extend(printed.err().map(RunError::from));
-    errors.extend(ran.finish(experiment).err().map(RunError::from));
+    errors.extend(lab.close().err().map(RunError::from));
     last_of(errors)?;
     Ok(as_expected && amiss.is_empty())
 }

@@ -19,7 +19,7 @@ use support::{enter_own_network, host_lab};
 use tap_reactor::experiment::{
     BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Scenario, Settings, plan,
 };
-use tap_reactor::lab;
+use tap_reactor::lab::Lab;
 use tap_reactor::load::Pacing;
 use tap_reactor::reactor::End;
 use tap_reactor::system::LabConfig;
@@ -83,7 +83,9 @@ fn most_bytes(settings: &[(&'static str, String)], phases: usize) -> u64 {
     scenario.phases = vec![Settings::default(); phases];
     let info = measure(|| {
         let experiment = plan(&scenario).unwrap();
-        assert!(lab::run(&experiment, "", &mut ()).is_ok());
+        let mut lab = Lab::build(&experiment, &mut ()).unwrap();
+        lab.run(&mut ());
+        assert!(lab.close().is_ok());
     });
     info.bytes_max
 }

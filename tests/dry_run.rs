@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use tap_reactor::experiment::{Experiment, Scenario, Settings, describe, plan};
-use tap_reactor::lab;
+use tap_reactor::lab::Lab;
 
 /// The plan of a scenario on the switch in memory.
 fn simulated(scenario: Scenario) -> Experiment {
@@ -30,7 +30,9 @@ fn promised(experiment: &Experiment) -> Vec<(Option<u64>, bool)> {
 
 /// What a run of it sends in each phase.
 fn sent(experiment: &Experiment) -> Vec<u64> {
-    let report = lab::run(experiment, "", &mut ()).unwrap().report;
+    let mut lab = Lab::build(experiment, &mut ()).unwrap();
+    lab.run(&mut ());
+    let report = lab.report("");
     if experiment.phases.len() == 1 && report.phases.is_empty() {
         // A run that is not divided has no parts in its report.
         return vec![report.totals.sent];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tap_reactor::experiment::{self, Experiment, Scenario, Settings};
-use tap_reactor::lab;
+use tap_reactor::lab::Lab;
 use tap_reactor::record::{DropReason, Metric};
 use tap_reactor::report::{PhaseReport, Report};
 
@@ -171,9 +171,10 @@ fn each_experiment_does_what_its_plan_foresees() {
             Simulated::No => continue,
         }
         let experiment = plan(case.file, &flags);
-        let ran = lab::run(&experiment, case.file, &mut ()).unwrap();
-        let report = ran.report.clone();
-        ran.finish(&experiment).unwrap();
+        let mut lab = Lab::build(&experiment, &mut ()).unwrap();
+        lab.run(&mut ());
+        let report = lab.report(case.file);
+        lab.close().unwrap();
         let pings: Vec<_> = experiment
             .expected_pings()
             .iter()

@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
     let turns = lab.hypervisor.recorder().work().turns - turns;
     tell("turns", turns as f64 / elapsed.as_secs_f64());
 
-    let (fabric, _) = lab.hypervisor.into_parts();
+    let (mut fabric, _) = lab.hypervisor.into_parts();
     let started = MonotonicClock.now();
     fabric.remove_all()?;
     if options.host {

@@ -23,6 +23,13 @@ impl<F: Fabric> Hypervisor<F> {
         self.give_up_all(now, GiveUp::Unsent);
     }
 
+    /// The run is over: a schedule whose pings were all handed out is, too.
+    pub fn end(&mut self) {
+        if self.load.is_handed_out() {
+            self.end_schedule(self.load.schedule_end());
+        }
+    }
+
     /// Waits no longer: every ping on its way is lost from `now` on.
     pub fn give_up(&mut self, now: Instant) {
         self.give_up_all(now, GiveUp::All);

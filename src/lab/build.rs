@@ -6,7 +6,7 @@ use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
 use crate::record::{Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
-use crate::system::{self, memory_use, resident_bytes};
+use crate::system::{self, Neighbours, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
 use crate::vm::{SessionConfig, VmConfig, VmId};
@@ -128,7 +128,23 @@ pub(super) fn place_flows(experiment: &Experiment, topology: &Topology, recorder
     }
 }
 
-pub(super) fn add_flows(
+/// Gives the VMs what they are to do: flows, and the way in which they come by each other's addresses.
+pub(super) fn load(
+    experiment: &Experiment,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) -> Result<(), LabError> {
+    add_flows(experiment, hypervisor)?;
+    if experiment.lab.neighbours == Neighbours::Static {
+        fill_neighbour_tables(experiment, hypervisor);
+    }
+    hypervisor.wait_for_addresses(experiment.address_wait);
+    if let Some(first) = experiment.resolution.first {
+        hypervisor.find_neighbours_first(first);
+    }
+    Ok(())
+}
+
+fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
 ) -> Result<(), LabError> {
@@ -157,10 +173,7 @@ pub(super) fn add_flows(
 }
 
 /// Makes both ends of every flow known to each other.
-pub(super) fn fill_neighbour_tables(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<impl Fabric>,
-) {
+fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
     for flow in &experiment.flows {
         let Target::Vm(target) = flow.target else {
             continue;

@@ -15,11 +15,12 @@ fn run_expecting(scenario: &str, expectations: &[&str]) -> (Report, Vec<String>)
         .iter()
         .map(|text| text.parse().unwrap())
         .collect();
-    let mut ran = run(&experiment, "test", &mut ()).unwrap();
-    ran.report.expect(&expectations);
-    let amiss = ran.shortcomings(&experiment, &expectations);
-    let report = ran.report.clone();
-    ran.finish(&experiment).unwrap();
+    let mut lab = Lab::build(&experiment, &mut ()).unwrap();
+    lab.run(&mut ());
+    let mut report = lab.report("test");
+    report.expect(&expectations);
+    let amiss = lab.shortcomings(&report, &expectations);
+    lab.close().unwrap();
     (report, amiss)
 }
 

@@ -241,8 +241,8 @@ impl Reactor {
     }
 
     /// The signals, for what comes after the run.
-    pub fn into_signals(self) -> StopSignals {
-        self.signals
+    pub fn signals_mut(&mut self) -> &mut StopSignals {
+        &mut self.signals
     }
 
     /// Whether a signal asks for the end already: [`Reactor::run`] will end at once then. For who has much to do before.

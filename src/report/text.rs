@@ -344,10 +344,7 @@ fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
         }
         let notes = [
             (!phase.counted).then_some("not counted".to_owned()),
-            phase
-                .verdict
-                .limited_by_tool
-                .then_some("limited by the tool".to_owned()),
+            (!phase.verdict.is_of_network()).then_some("limited by the tool".to_owned()),
             phase
                 .nothing_sent
                 .as_ref()

@@ -39,7 +39,8 @@ pub const TELLING_TIME: u64 = 100_000_000;
 /// lag is above [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above
 /// [`LATENESS_ALLOWED`] and above [`LATENESS_SHARE`] of the response's p99, or, if there is none, above
 /// [`LATENESS_UNANSWERED`]; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
-/// sent. Where the process did not run for more than [`PAUSED_SHARE`] of the time, the sentence says so first.
+/// sent. But where the process did not run for more than [`PAUSED_SHARE`] of the time, that explains all of it but a reactor
+/// that was busy in the rest of the time, too: the run was disturbed.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {
     /// The share of the time that the reactor worked rather than waited, from 0 to 1.
@@ -52,6 +53,9 @@ pub struct Verdict {
     pub tap_queue_drops: u64,
     /// Whether the figures describe the tool rather than the network.
     pub limited_by_tool: bool,
+    /// Whether they describe neither: the process did not run for long, because others had the processor, or it was stopped.
+    #[serde(default)]
+    pub disturbed: bool,
     /// All of that for a person.
     pub sentence: String,
 }
@@ -168,19 +172,17 @@ impl Verdict {
             Some(_) => verdict.reasons(evidence),
             None => Vec::new(),
         };
-        verdict.limited_by_tool = !reasons.is_empty();
-        verdict.sentence = if verdict.limited_by_tool {
-            let reasons = reasons.join("; ");
-            match evidence.pause() {
-                Some(pause) => {
-                    format!(
-                        "The figures show neither the network nor the tool, for {pause}: {reasons}."
-                    )
-                }
-                None => {
-                    format!("The figures show the tool's own limit, not the network's: {reasons}.")
-                }
-            }
+        let pause = evidence.pause();
+        let is_busy = verdict.is_busy(evidence);
+        verdict.disturbed = !reasons.is_empty() && pause.is_some() && !is_busy;
+        verdict.limited_by_tool = !reasons.is_empty() && !verdict.disturbed;
+        let reasons = reasons.join("; ");
+        verdict.sentence = if verdict.disturbed {
+            let pause = pause.unwrap_or_default();
+            format!("The figures show neither the network nor the tool, for {pause}: {reasons}.")
+        } else if verdict.limited_by_tool {
+            let pause = pause.map_or(String::new(), |pause| format!("; {pause}"));
+            format!("The figures show the tool's own limit, not the network's: {reasons}{pause}.")
         } else if evidence.lateness_p99_ns.is_none() {
             "Nothing was measured: no ping was sent.".to_owned()
         } else {
@@ -202,14 +204,26 @@ impl Verdict {
         verdict
     }
 
-    /// Why the tool was the limit; empty if it was not.
+    /// Whether the figures are the network's, so far as there are any.
+    pub const fn is_of_network(&self) -> bool {
+        !self.limited_by_tool && !self.disturbed
+    }
+
+    /// Whether the reactor had no room left in the time that it had: pauses of the process are neither work nor room.
+    fn is_busy(&self, evidence: &Evidence) -> bool {
+        let own = |nanos: u64| nanos.saturating_sub(evidence.paused_ns) as f64;
+        evidence.elapsed_ns >= TELLING_TIME
+            && own(evidence.busy_ns) > BUSY_SHARE * own(evidence.elapsed_ns)
+    }
+
+    /// Why the figures are not the network's; empty if they are.
     fn reasons(&self, evidence: &Evidence) -> Vec<String> {
         let mut reasons = Vec::new();
         if evidence.unsent > 0 {
             let pings = counted(evidence.unsent, "due ping");
             reasons.push(format!("{pings} could not be sent in time"));
         }
-        if self.busy_share > BUSY_SHARE && evidence.elapsed_ns >= TELLING_TIME {
+        if self.is_busy(evidence) {
             let share = percent(self.busy_share);
             reasons.push(format!("the reactor was busy {share} of the time"));
         }
@@ -282,7 +296,7 @@ mod tests {
     #[test]
     fn each_bound_has_a_case_on_both_sides_and_what_is_beyond_it_is_named() {
         type Change = fn(&mut Evidence);
-        let table: [(&str, Change, Option<&str>); 24] = [
+        let table: [(&str, Change, Option<&str>); 26] = [
             ("at rest", |_| {}, None),
             ("busy to the bound", |e| e.busy_ns = 9_000 * MS, None),
             (
@@ -390,6 +404,18 @@ mod tests {
                 ),
             ),
             (
+                "others had the processor, and the rest was work",
+                |e| (e.busy_ns, e.paused_ns, e.run_delay_ns) = (9_990 * MS, 500 * MS, 500 * MS),
+                Some(
+                    "the tool's own limit, not the network's: the reactor was busy 99.90 % of the time",
+                ),
+            ),
+            (
+                "busy only by what others took",
+                |e| (e.busy_ns, e.paused_ns, e.run_delay_ns) = (9_500 * MS, 6_000 * MS, 6_000 * MS),
+                None,
+            ),
+            (
                 "the process was stopped",
                 |e| (e.unsent, e.paused_ns, e.run_delay_ns) = (3, 1_500 * MS, 17 * US),
                 Some(
@@ -408,13 +434,23 @@ mod tests {
             let verdict = Verdict::of(&evidence);
             let sentence = &verdict.sentence;
             assert_eq!(
-                verdict.limited_by_tool,
-                reason.is_some(),
+                verdict.is_of_network(),
+                reason.is_none(),
+                "{name}: {sentence}"
+            );
+            assert_eq!(
+                verdict.disturbed,
+                sentence.contains("neither the network nor the tool"),
+                "{name}: {sentence}"
+            );
+            assert!(
+                !(verdict.disturbed && verdict.limited_by_tool),
                 "{name}: {sentence}"
             );
             if let Some(reason) = reason {
                 assert!(sentence.contains(reason), "{name}: {sentence}");
-                assert_eq!(sentence.matches("; ").count(), 0, "{name}: {sentence}");
+                let others = usize::from(sentence.contains("; others had"));
+                assert_eq!(sentence.matches("; ").count(), others, "{name}: {sentence}");
             }
         }
     }

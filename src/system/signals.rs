@@ -11,7 +11,6 @@
 
 mod handler;
 
-use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
@@ -34,7 +33,18 @@ pub const ECHO: Duration = Duration::from_secs(2);
 pub struct StopSignals {
     descriptor: SignalFd,
     signals: SigSet,
-    is_guarded: Cell<bool>,
+    stage: Stage,
+}
+
+/// What happens to a signal.
+#[derive(Debug)]
+enum Stage {
+    /// It waits for somebody to take it.
+    Collected,
+    /// The handler decides. What signals did before is done again in the end.
+    Guarded(Vec<handler::Before>),
+    /// It is nobody's here any more.
+    Released,
 }
 
 /// What [`Collecting::wait_for`] has waited for.
@@ -70,7 +80,7 @@ impl StopSignals {
         Ok(Self {
             descriptor,
             signals,
-            is_guarded: Cell::new(false),
+            stage: Stage::Collected,
         })
     }
 
@@ -103,13 +113,27 @@ impl StopSignals {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn guard_end(&self, leaves_links: bool) -> Result<(), SystemError> {
+    pub fn guard_end(&mut self, leaves_links: bool) -> Result<(), SystemError> {
         let error = |errno: Errno| SystemError::kernel("handle SIGINT, SIGTERM and SIGHUP", errno);
-        handler::install(&self.signals, leaves_links).map_err(error)?;
+        let before = handler::install(&self.signals, leaves_links).map_err(error)?;
         while self.take()?.is_some() {}
         self.signals.thread_unblock().map_err(error)?;
-        self.is_guarded.set(true);
+        self.stage = Stage::Guarded(before);
         Ok(())
+    }
+
+    /// Has signals do to the process again what they did before.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn release(&mut self) -> Result<(), SystemError> {
+        let error =
+            |errno: Errno| SystemError::kernel("let go of SIGINT, SIGTERM and SIGHUP", errno);
+        match std::mem::replace(&mut self.stage, Stage::Released) {
+            Stage::Collected => self.signals.thread_unblock().map_err(error),
+            Stage::Guarded(before) => handler::restore(&before).map_err(error),
+            Stage::Released => Ok(()),
+        }
     }
 
     /// Has the descriptor collect signals while something is done and [waited for](Collecting::wait_for), in either stage.
@@ -179,7 +203,7 @@ impl AsRawFd for StopSignals {
 impl Drop for StopSignals {
     fn drop(&mut self) {
         // After an error, of which the user is told now: signals that nobody reads any more must not stay blocked.
-        if !self.is_guarded.get() {
+        if matches!(self.stage, Stage::Collected) {
             let _ = self.guard_end(false);
         }
     }

@@ -166,7 +166,7 @@ mod tests {
         let (_reader, writer) = full_pipe();
         let mut stream = Stream::new(writer, Some(Duration::from_millis(1)));
         for had_come in [true, false] {
-            let signals = StopSignals::new().unwrap();
+            let mut signals = StopSignals::new().unwrap();
             if had_come {
                 raise(Signal::SIGTERM).unwrap();
             }

@@ -249,11 +249,7 @@ impl TapFabric {
     ///
     /// # Errors
     /// When something is left behind; the rest is removed nevertheless.
-    pub fn remove_all(mut self) -> Result<(), SystemError> {
-        self.tear_down()
-    }
-
-    fn tear_down(&mut self) -> Result<(), SystemError> {
+    pub fn remove_all(&mut self) -> Result<(), SystemError> {
         let mut outcome = Ok(());
         if std::mem::replace(&mut self.at_end, AtEnd::Leave) == AtEnd::RemoveMarked {
             outcome = self.remove_links();
@@ -275,6 +271,6 @@ impl TapFabric {
 impl Drop for TapFabric {
     fn drop(&mut self) {
         // After an error, which is reported in place of this one. `tap-reactor clean` finds what is left.
-        let _ = self.tear_down();
+        let _ = self.remove_all();
     }
 }

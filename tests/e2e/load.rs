@@ -179,3 +179,43 @@ fn a_scenario_that_cannot_be_is_named_by_file_line_and_field() {
     );
     assert!(lab.link_names().is_empty());
 }
+
+#[test]
+fn neighbours_are_found_before_the_first_ping_and_nothing_of_that_is_in_the_figures() {
+    let lab = Lab::new();
+    // Flags, and how many neighbours are asked for at least: with a proxy each VM asks for itself.
+    for (flags, asked) in [("", 60), ("-6 --no-filter", 60), ("--resolve proxy", 240)] {
+        let run = lab.tap_reactor(&format!(
+            "--vms 16 --ping mesh --txqueuelen 24 --count 2 --interval 200ms {flags} --json"
+        ));
+        let report = json(&run.expect_status(0));
+        let search = &report["neighbours"];
+        assert!(number(search, "/asked") >= asked, "{flags}: {search}");
+        assert_eq!(number(search, "/missing"), 0, "{flags}: {search}");
+        assert_eq!(report["drops"].get("tap_queue"), None, "{flags}: {report}");
+        let found =
+            number(&report, "/resolution_ns/count") + number(&report, "/resolution6_ns/count");
+        assert_eq!(found, number(search, "/found"), "{flags}: {search}");
+    }
+    for (flags, resolved) in [("--resolve static", 0), ("--resolve at-once", 1)] {
+        let run = lab.tap_reactor(&format!("--ping vm0:vm1 --count 2 {flags} --json"));
+        let report = json(&run.expect_status(0));
+        assert_eq!(report.get("neighbours"), None, "{flags}");
+        assert_eq!(number(&report, "/resolution_ns/count"), resolved, "{flags}");
+    }
+}
+
+#[test]
+fn a_neighbour_that_nobody_is_does_not_hold_up_the_others() {
+    let lab = Lab::new();
+    let run = lab.tap_reactor("--ping vm0:vm1 --ping vm0:10.77.0.99 --count 3 --json");
+    let report = json(&run.expect_status(1));
+    let search = &report["neighbours"];
+    assert_eq!(
+        (number(search, "/asked"), number(search, "/missing")),
+        (2, 1),
+        "{search}"
+    );
+    assert_eq!(number(&report, "/totals/received"), 3);
+    assert_eq!(number(&report, "/totals/unresolved"), 3);
+}

@@ -238,3 +238,27 @@ fn a_report_goes_where_its_place_leads_to_and_leaves_nothing_beside_it() {
         );
     }
 }
+
+#[test]
+fn a_report_that_nobody_reads_waits_for_no_longer_than_until_a_signal() {
+    let lab = Lab::new();
+    let (folder, path) = report();
+    let fifo = folder.path().join("fifo").display().to_string();
+    // A pipe that is full, and that nobody reads.
+    let script = format!(
+        "mkfifo {fifo} && exec 3<>{fifo} && head -c 65536 /dev/zero >&3 && \
+         exec {TAP_REACTOR} --netns host --ping vm0:vm1 --count 3 --json --report {path} >&3"
+    );
+    let mut run = lab.start(&["sh", "-c", &script]);
+    wait_until("the report in a file", || {
+        run.expect_alive();
+        std::fs::exists(&path)
+            .expect("look for a file")
+            .then_some(())
+    });
+    run.signal(Signal::SIGINT);
+    let run = run.wait().expect_status(3);
+    assert!(run.stderr.contains("nobody reads it"), "{}", run.stderr);
+    assert_eq!(received(&path), 3);
+    assert_eq!(lab.link_names(), [""; 0]);
+}

@@ -10,6 +10,7 @@ use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
 use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM};
 use serde_json::Value;
+use tap_reactor::system::StopSignals;
 use tempfile::TempDir;
 
 use crate::lab::{Lab, Running, TAP_REACTOR, now, succeed, wait_until};
@@ -205,4 +206,28 @@ fn what_a_hook_leaves_in_the_background_is_not_waited_for() {
     let run = start(&lab, &with_hook(hook, "--duration 1ms")).wait();
     assert_eq!(run.expect_status(0).stderr.matches("down").count(), 1);
     assert_eq!(lab.link_names(), [""; 0]);
+}
+
+#[test]
+fn who_lets_signals_go_leaves_them_as_they_were() {
+    // Nothing else in this process, which only starts others, uses them.
+    // Which signals the process catches, and which this thread blocks (proc_pid_status(5)).
+    let masks = || -> Vec<String> {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let lines = status.lines();
+        let masks = lines.filter(|line| line.starts_with("SigCgt") || line.starts_with("SigBlk"));
+        masks.map(str::to_owned).collect()
+    };
+    let before = masks();
+    for is_guarded in [false, true] {
+        let mut signals = StopSignals::new().unwrap();
+        if is_guarded {
+            signals.guard_end(false).unwrap();
+        }
+        assert_ne!(masks(), before, "{is_guarded}");
+        signals.release().unwrap();
+        assert_eq!(masks(), before, "{is_guarded}");
+        drop(signals);
+        assert_eq!(masks(), before, "{is_guarded}");
+    }
 }

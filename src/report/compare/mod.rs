@@ -42,7 +42,7 @@ pub struct Side {
     pub name: String,
     /// What ran.
     pub run: String,
-    /// Whether its figures describe the tool's limit rather than the network.
+    /// Whether its figures describe something else than the network: the tool's limit, or a disturbance.
     pub limited_by_tool: bool,
     /// The verdict on it.
     pub verdict: String,
@@ -217,7 +217,7 @@ impl Side {
         Side {
             name: name.to_owned(),
             run: report.run.clone(),
-            limited_by_tool: report.verdict.limited_by_tool,
+            limited_by_tool: !report.verdict.is_of_network(),
             verdict: report.verdict.sentence.clone(),
             outage: outage(&report.totals),
         }

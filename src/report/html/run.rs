@@ -72,7 +72,7 @@ fn head(report: &Report) -> String {
         } else {
             ""
         },
-        match (verdict.limited_by_tool, report.totals.sent) {
+        match (!verdict.is_of_network(), report.totals.sent) {
             (true, _) => " bad",
             (false, 0) => " plain",
             (false, _) => "",

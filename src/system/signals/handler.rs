@@ -71,8 +71,11 @@ pub(super) fn is_ignored(signal: Signal) -> Result<bool, Errno> {
     Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
-/// Has the handler take each of `signals` that is not blocked.
-pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<(), Errno> {
+/// What a process did on a signal before it was [taken over](install).
+pub(super) type Before = (Signal, SigAction);
+
+/// Has the handler take each of `signals` that is not blocked. Returns what was done on each before.
+pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<Vec<Before>, Errno> {
     LEAVES_LINKS.store(leaves_links, Ordering::Relaxed);
     // SA_RESTART, so that no system call is left half done; the whole set, so that the handler is not called within itself.
     let action = SigAction::new(
@@ -80,10 +83,21 @@ pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<(), Errno>
         SaFlags::SA_RESTART,
         *signals,
     );
+    let mut before = Vec::new();
     for signal in signals.iter() {
         #[allow(unsafe_code)]
         // SAFETY: the handler does nothing that is not async-signal-safe.
-        unsafe { sigaction(signal, &action) }?;
+        before.push((signal, unsafe { sigaction(signal, &action) }?));
+    }
+    Ok(before)
+}
+
+/// Has each signal do again what it did before.
+pub(super) fn restore(before: &[Before]) -> Result<(), Errno> {
+    for (signal, action) in before {
+        #[allow(unsafe_code)]
+        // SAFETY: whoever set that action before had reason to think it sound.
+        unsafe { sigaction(*signal, action) }?;
     }
     Ok(())
 }

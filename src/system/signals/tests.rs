@@ -6,7 +6,7 @@ use nix::sys::signal::raise;
 #[test]
 fn stop_signals_are_read_instead_of_ending_the_process_and_at_the_end_do_nothing() {
     let _alone = ONE_TEST_AT_A_TIME.lock();
-    let signals = StopSignals::new().unwrap();
+    let mut signals = StopSignals::new().unwrap();
     let mut poll = mio::Poll::new().unwrap();
     let mut events = mio::Events::with_capacity(4);
     poll.registry()
