@@ -407,6 +407,19 @@ mod tests {
     }
 
     #[test]
+    fn phases_say_of_which_run_they_are() {
+        let mut one = samples::report();
+        one.phases = vec![samples::phase()];
+        let names = |report: &Report| -> Vec<String> {
+            let phases = report.phases.iter();
+            phases.map(|phase| phase.name.clone()).collect()
+        };
+        let merged = merge(&[one.clone(), samples::report(), one.clone()]).unwrap();
+        assert_eq!(names(&merged), ["run 1: calm", "run 3: calm"]);
+        assert_eq!(names(&merge(&[one]).unwrap()), ["calm"]);
+    }
+
+    #[test]
     fn what_ran_is_told_once() {
         let mut reports = [samples::report(), samples::report(), samples::report()];
         reports[1].run = "other".to_owned();

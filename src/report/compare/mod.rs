@@ -387,6 +387,16 @@ mod tests {
     }
 
     #[test]
+    fn a_second_in_which_no_ping_ended_says_nothing_of_loss() {
+        let mut idle = samples::report();
+        (idle.seconds[2].received, idle.seconds[2].failed) = (0, 0);
+        let comparison = compare(("a", &idle), ("b", &idle));
+        let loss = of(&comparison, "loss");
+        assert!(loss.spread.is_some_and(f64::is_finite), "{loss:?}");
+        assert_eq!(loss.beyond_spread, Some(false));
+    }
+
+    #[test]
     fn what_a_run_does_not_have_is_absent() {
         use crate::record::{Limits, Recorder};
         use crate::report::Context;
