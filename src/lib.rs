@@ -20,6 +20,8 @@
 //! | [`experiment`] | a validated plan: what to build, what to send |
 //! | [`lab`] | a plan brought to life, and its report |
 //! | [`escape`] | text from elsewhere that meets a terminal |
+//!
+//! [`guide`] has pages for users of the program; [`guide::using_the_crate`] is where to begin with this library.
 #![deny(unsafe_code)]
 // A library prints nothing, and what can panic because nobody reads it ends no run.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -28,6 +30,7 @@
 pub mod escape;
 pub mod experiment;
 pub mod fabric;
+pub mod guide;
 pub mod hypervisor;
 pub mod lab;
 pub mod load;

@@ -1,0 +1,53 @@
+//! The guide for users of the program and of the crate, one page a module.
+//!
+//! The pages are the Markdown files beside this one.
+
+/// Declares a module for each page. `LINKS` gives the names that the pages use for one another, and for items, their targets
+/// in this documentation: the first definition of a link holds, and those in the files are for readers of the files. Docs of a row follow its
+/// page.
+macro_rules! pages {
+    ($($(#[doc = $doc:expr])* $page:ident: $file:literal;)*) => {
+        $(
+            #[doc = links!()]
+            #[doc = include_str!($file)]
+            $(#[doc = $doc])*
+            pub mod $page {}
+        )*
+    };
+}
+
+macro_rules! links {
+    () => {
+        "\
+[Reading a report]: crate::guide::reading_a_report
+[Many VMs]: crate::guide::many_vms
+[Writing a scenario]: crate::guide::writing_a_scenario
+[The picture]: #architecture
+[`Scenario`]: crate::experiment::Scenario
+[`Lab`]: crate::lab::Lab
+[`Observer`]: crate::lab::Observer
+[`Lab::shortcomings`]: crate::lab::Lab::shortcomings
+[`Report`]: crate::report::Report
+[`Hypervisor`]: crate::hypervisor::Hypervisor
+[`sim`]: crate::sim
+[`Fabric`]: crate::fabric::Fabric
+[`wire`]: crate::wire
+
+"
+    };
+}
+
+pages! {
+    first_steps: "first-steps.md";
+    reading_a_report: "reading-a-report.md";
+    load_experiments: "load-experiments.md";
+    writing_a_scenario: "writing-a-scenario.md";
+    many_vms: "many-vms.md";
+    fabrics: "fabrics.md";
+    ipv6_and_vlans: "ipv6-and-vlans.md";
+    vms_on_the_wire: "vms-on-the-wire.md";
+    #[doc = concat!("\n", include_str!("architecture.svg"))]
+    how_it_is_built: "how-it-is-built.md";
+    using_the_crate: "using-the-crate.md";
+    changelog: "changelog.md";
+}
