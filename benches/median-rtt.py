@@ -1,4 +1,4 @@
-"""Medians of the rtt in a capture (tcpdump -tt on standard input) and in a report (the file that is named)."""
+"""Medians of the rtt in a capture (tcpdump -tt on standard input) and in the reports of a run with it and of one without."""
 
 import json
 import sys
@@ -14,7 +14,10 @@ for line in sys.stdin:
         seen.append(float((at - sent) * 1_000_000))
         sent = None
 
-with open(sys.argv[1], encoding="utf-8") as file:
-    report = json.load(file)
-told = report["rtt_ns"]["p50"] / 1000
-print(f"{len(seen)} pings: capture p50 {median(seen):.2f} µs, report p50 {told:.2f} µs, apart {told - median(seen):+.2f} µs")
+captured = median(seen)
+print(f"{len(seen)} pings: capture p50 {captured:.2f} µs", end="")
+for name, path in zip(("while captured", "alone"), sys.argv[1:]):
+    with open(path, encoding="utf-8") as file:
+        told = json.load(file)["rtt_ns"]["p50"] / 1000
+    print(f", report p50 {name} {told:.2f} µs ({told - captured:+.2f})", end="")
+print()
