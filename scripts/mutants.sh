@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 minutes=${1:-60}
 seed=${2:-$(date +%Y%m%d)}
-[ $# -le 2 ] && set -- || shift 2
+if [ $# -le 2 ]; then set --; else shift 2; fi
 [ $# -gt 0 ] || set -- src/record src/report/expect src/report/merge.rs src/report/verdict.rs src/report/compare \
     src/hypervisor/frames.rs src/lab
 

@@ -201,9 +201,12 @@ fn frame<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
         .margin_top(10)
         .margin_right(28)
         .x_label_area_size(30)
-        .y_label_area_size(64);
+        .y_label_area_size(Y_LABELS);
     chart
 }
+
+/// Pixels for the labels of the y axis: as wide as `99,999,999`.
+const Y_LABELS: u32 = 88;
 
 /// A range with marks at given places, where plotters would choose its own.
 struct Marked {
