@@ -442,14 +442,14 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
         .filter_map(|word| word.to_str())
         .collect();
     let command = format!("tap-reactor {}", command.join(" "));
+    // The library would print it itself, whether that can be printed or not.
+    if words.iter().any(|word| word == "--version" || word == "-V") {
+        let version = concat!("tap-reactor ", env!("CARGO_PKG_VERSION"), "\n");
+        return Ok(Request::Print(version.to_owned()));
+    }
     let arguments = match Arguments::from_iter_safe(words) {
         Ok(arguments) => arguments,
-        Err(error)
-            if matches!(
-                error.kind,
-                ErrorKind::HelpDisplayed | ErrorKind::VersionDisplayed
-            ) =>
-        {
+        Err(error) if error.kind == ErrorKind::HelpDisplayed => {
             return Ok(Request::Print(format!("{}\n", error.message)));
         }
         Err(error) => return Err(one_line(&error.message)),

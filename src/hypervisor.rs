@@ -134,6 +134,8 @@ pub struct Hypervisor<F> {
     phases: VecDeque<Phase>,
     /// When the present phase ends at the latest.
     phase_end: Option<Instant>,
+    /// Whether the present phase lasts as long as its duration, however little there is to do in it.
+    lasts: bool,
     /// Whether pings of the present phase are still to be due.
     is_scheduled: bool,
     /// How long the first phase waits for VMs that have no address yet.
@@ -171,6 +173,7 @@ impl<F: Fabric> Hypervisor<F> {
             load: Load::new(seed),
             phases: VecDeque::new(),
             phase_end: None,
+            lasts: false,
             is_scheduled: false,
             address_wait: ADDRESS_WAIT,
             held: None,

@@ -17,6 +17,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.end_schedule(Some(now));
         self.phases.clear();
         self.phase_end = None;
+        self.lasts = false;
         self.held = None;
         self.end_search(now);
         self.moves.stop();

@@ -23,7 +23,7 @@ pub struct Phase {
     /// Who pings, and when.
     pub load: PhaseLoad,
     /// When it ends even though pings are left; the next phase begins then, and replies under way still count for this
-    /// one. `None` for when every ping is over.
+    /// one. Without a count it lasts that long, even if nothing is due. `None` for when every ping is over.
     pub duration: Option<Duration>,
     /// The VMs that come up or leave in the course of it, in the order of their times.
     pub moves: Vec<Move>,
@@ -66,7 +66,7 @@ impl<F: Fabric> Hypervisor<F> {
         if self.resolution.is_active() && self.find_neighbours(now) {
             return now;
         }
-        if self.is_scheduled && self.load.is_handed_out() {
+        if self.is_scheduled && !self.lasts && self.load.is_handed_out() {
             let end = self.load.schedule_end();
             self.end_schedule(earliest(end, self.phase_end.filter(|_| end.is_some())));
         }
@@ -92,6 +92,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     pub(super) fn begin_next_phase(&mut self, at: Instant) {
         self.phase_end = None;
+        self.lasts = false;
         let Some(phase) = self.phases.pop_front() else {
             self.end_search(at);
             return self.load.stop();
@@ -104,6 +105,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.load.begin(at, &phase.load);
         self.moves.begin(at, &phase.moves);
         self.phase_end = phase.duration.map(|duration| at + duration);
+        self.lasts = phase.duration.is_some() && phase.load.count.is_none();
         self.is_scheduled = true;
     }
 
@@ -121,6 +123,6 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Whether every ping of the present phase is over, and no VM is to come or to go.
     fn is_quiet(&self) -> bool {
-        self.load.is_done() && self.moves.are_done() && !self.resolution.is_active()
+        !self.lasts && self.load.is_done() && self.moves.are_done() && !self.resolution.is_active()
     }
 }

@@ -64,7 +64,12 @@ pub(super) fn shortcomings(
         }
     }
     if totals.attempted() == 0 {
-        amiss.push("no ping was sent".to_owned());
+        let uncounted = report.phases.iter().filter(|phase| !phase.counted);
+        let uncounted: u64 = uncounted.map(|phase| phase.totals.sent).sum();
+        amiss.push(match uncounted {
+            0 => "no ping was sent".to_owned(),
+            _ => "no ping was sent but in a warm-up, whose pings do not count".to_owned(),
+        });
     }
     if let (Some(End::Signal(signal)), Some(planned)) = (end, experiment.planned_pings())
         && totals.attempted() < planned

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::build::{create_vms, load, phase_names, plan_report, recorder};
 use super::names::flow_name;
 use super::{LabError, count_overflows};
-use crate::experiment::Experiment;
+use nix::sys::signal::Signal;
+
+use crate::experiment::{Experiment, VmPlan};
 use crate::hypervisor::Hypervisor;
 use crate::reactor::End;
 use crate::report::{Context, FabricReport, Report};
@@ -23,7 +25,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Simulated {
     hypervisor: Hypervisor<Switch>,
     signals: StopSignals,
-    is_interrupted: bool,
+    /// What ended it, or is to.
+    signal: Option<Signal>,
     /// What went wrong.
     failed: Option<SystemError>,
 }
@@ -33,17 +36,27 @@ impl Simulated {
         experiment: &Experiment,
         simulation: &Simulation,
     ) -> Result<Simulated, LabError> {
+        let signals = StopSignals::new()?;
         let switch = simulation.switch(experiment.seed, experiment.lab.filter);
         let mut hypervisor = Hypervisor::new(switch, recorder(experiment), experiment.seed);
         // It is midnight where time is virtual.
         let midnight = 0;
         let now = || Instant::ZERO;
-        let Ok(_) = create_vms(experiment, &mut hypervisor, midnight, now, |_, _| Ok(false));
-        load(experiment, &mut hypervisor)?;
+        let mut signal = None;
+        let mut is_to_stop = || {
+            signal = signal.or_else(|| signals.take().ok().flatten());
+            signal.is_some()
+        };
+        let made = |_, _: &VmPlan| Ok(is_to_stop());
+        let Ok(is_whole) = create_vms(experiment, &mut hypervisor, midnight, now, made);
+        // Who has had enough before that is done gets the report of a run in which nothing was sent.
+        if is_whole {
+            load(experiment, &mut hypervisor)?;
+        }
         Ok(Simulated {
             hypervisor,
-            signals: StopSignals::new()?,
-            is_interrupted: false,
+            signals,
+            signal,
             failed: None,
         })
     }
@@ -56,9 +69,9 @@ impl Simulated {
             true => Instant::from_nanos(u64::MAX),
             false => Instant::ZERO + experiment.serve.unwrap_or(LONGEST),
         };
-        let mut signal = None;
+        let signal = &mut self.signal;
         let is_to_stop = || {
-            signal = signals.take().ok().flatten();
+            *signal = signal.or_else(|| signals.take().ok().flatten());
             signal.is_some()
         };
         let (now, _) = sim::run_unless(hypervisor, Instant::ZERO, until, is_to_stop);
@@ -69,7 +82,6 @@ impl Simulated {
         }
         hypervisor.end();
         self.failed = signals.guard_end(false).err();
-        self.is_interrupted = signal.is_some();
         let overflows = hypervisor.fabric().queue_drops();
         count_overflows(hypervisor.recorder(), [overflows]);
         Some(signal.map_or(End::Done, End::Signal))
@@ -82,7 +94,7 @@ impl Simulated {
                 run: command,
                 phases: &phase_names(experiment),
                 plan: Some(&plan_report(experiment)),
-                interrupted: self.is_interrupted,
+                interrupted: self.signal.is_some(),
                 flows: &|index| flow_name(experiment, &[], index),
                 fabric: Some(&FabricReport {
                     kind: "sim".to_owned(),

@@ -213,5 +213,42 @@ fn what_queues_did_not_take_is_in_the_report() {
     );
     assert_eq!(report.totals.lost, 7, "three of ten fit");
     assert_eq!(report.drops.get(DropReason::TapQueue), 7);
-    assert!(report.verdict.sentence.contains("7 frames overflowed"));
+    // They are the network's that was asked for.
+    assert!(
+        report.verdict.is_of_network(),
+        "{}",
+        report.verdict.sentence
+    );
+}
+
+#[test]
+fn a_phase_lasts_its_duration_even_if_nothing_is_due_in_it() {
+    let report = run_of(
+        "vms = 4\n\
+         [[phase]]\nname = \"first\"\nping = [\"vm0:vm1\"]\nduration = \"300ms\"\n\
+         [[phase]]\nname = \"gap\"\nping = [\"vm2:vm3\"]\nduration = \"1s\"\n\
+         [[phase]]\nname = \"last\"\nping = [\"vm2:vm3\"]\nduration = \"300ms\"\nstart = [\"vm2\"]\n\
+         [[phase]]\nname = \"counted\"\nping = [\"vm0:vm1\"]\nduration = \"9s\"\ncount = 5\n",
+    );
+    let told: Vec<_> = report
+        .phases
+        .iter()
+        .map(|phase| {
+            (
+                phase.name.as_str(),
+                phase.elapsed_ns / 1_000_000,
+                phase.totals.sent > 0,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("first", 300, true),
+            ("gap", 1_000, false),
+            ("last", 300, true),
+            // A count is over when it is reached.
+            ("counted", 50, true)
+        ]
+    );
 }

@@ -10,8 +10,8 @@ use crate::time::Instant;
 /// So many changes are told one by one, the first of them; all are counted.
 pub const MAX_LINK_CHANGES: usize = 64;
 
-/// The kernel takes at most so long to remove a link that it has set down.
-const WAY_OUT: Duration = Duration::from_secs(1);
+/// The kernel takes at most so long to remove a link that it has set down; what came before was somebody's doing of its own.
+const WAY_OUT: Duration = Duration::from_millis(100);
 
 /// A change of a link that was not the run's doing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -119,6 +119,32 @@ mod tests {
             serde_json::from_str::<LinkChanged>(&first).unwrap(),
             links.changes()[0]
         );
+    }
+
+    #[test]
+    fn what_somebody_did_to_a_link_before_it_went_is_told_with_its_own_time() {
+        let left = LinkFate::Left {
+            bridge: "br0".to_owned(),
+        };
+        let mut links = Links::default();
+        for (ms, change) in [
+            (400, left),
+            (800, LinkFate::Down),
+            (1_200, LinkFate::Deleted),
+        ] {
+            let event = LinkEvent {
+                link: "tap1".to_owned(),
+                vm: Some(VmId(1)),
+                change,
+            };
+            links.changed(Instant::from_nanos(ms * 1_000_000), event);
+        }
+        let times: Vec<_> = links
+            .changes()
+            .iter()
+            .map(|each| each.at_ns / 1_000_000)
+            .collect();
+        assert_eq!(times, [400, 800, 1_200]);
     }
 
     #[test]

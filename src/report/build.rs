@@ -253,10 +253,13 @@ fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
 
 /// Events per second, in thousandths; 0 where no time passed.
 pub(super) fn per_second(events: u64, elapsed_ns: u64) -> f64 {
-    match elapsed_ns {
-        0 => 0.0,
-        elapsed => (events as f64 * 1e12 / elapsed as f64).round() / 1e3,
-    }
+    let rate = match elapsed_ns {
+        0 => return 0.0,
+        elapsed => events as f64 * 1e9 / elapsed as f64,
+    };
+    // A ping an hour is not none.
+    let digits = if rate < 1.0 { 1e9 } else { 1e3 };
+    (rate * digits).round() / digits
 }
 
 impl From<Interval> for SecondReport {

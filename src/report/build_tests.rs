@@ -187,3 +187,17 @@ fn every_phase_that_was_planned_is_told_in_order_and_why_nothing_was_sent_in_som
         assert_eq!(told, phase.nothing_sent.as_deref());
     }
 }
+
+#[test]
+fn a_ping_an_hour_is_a_rate() {
+    let second = 1_000_000_000;
+    for (events, elapsed, rate) in [
+        (1, 0, 0.0),
+        (0, second, 0.0),
+        (1, 3_600 * second, 0.000_277_778),
+        (1, 3 * second, 0.333_333_333),
+        (1_000, 3 * second, 333.333),
+    ] {
+        assert_eq!(per_second(events, elapsed), rate, "{events} in {elapsed}");
+    }
+}

@@ -72,8 +72,8 @@ pub enum DestinationError {
         /// Why.
         source: io::Error,
     },
-    /// Nobody read the FIFO.
-    #[error("write report {}: nobody read it within {PATIENCE:?}", .0.display())]
+    /// The FIFO was not read, or not to its end.
+    #[error("write report {}: what was written was not read within {PATIENCE:?}", .0.display())]
     NoReader(PathBuf),
     /// The system refused.
     #[error("write report {}: {source}", .path.display())]
@@ -152,6 +152,7 @@ impl Destination {
         self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), DestinationError> {
+        let is_standard = matches!(self.place, Place::Stdout | Place::Stderr);
         let written = match self.place {
             Place::File => replace(&self.target, write),
             Place::Fixed => open_in_place(&self.path, true).and_then(|file| to(file, None, write)),
@@ -159,6 +160,11 @@ impl Destination {
             Place::Stdout => to_standard(io::stdout(), write),
             Place::Stderr => to_standard(io::stderr(), write),
         };
+        // Whoever reads the process's own output may have had enough of it.
+        let had_enough = |error: &io::Error| is_standard && error.kind() == ErrorKind::BrokenPipe;
+        if written.as_ref().is_err_and(had_enough) {
+            return Ok(());
+        }
         written.map_err(|source| match source.kind() {
             ErrorKind::TimedOut if self.place == Place::Fifo => {
                 DestinationError::NoReader(self.path)
@@ -352,12 +358,14 @@ fn to(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut out = BufWriter::new(Stream::new(out, patience));
-    write(&mut out)?;
-    out.flush()?;
-    if patience.is_some() {
-        out.get_ref().wait_for_room()?;
+    let written = write(&mut out).and_then(|()| out.flush());
+    // Without what it still holds, which it would try to write once more.
+    let (out, _) = out.into_parts();
+    written?;
+    match patience {
+        Some(_) => out.wait_for_room(),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Writes to a FIFO, and waits until somebody has read all of it.

@@ -95,7 +95,15 @@ impl Evidence {
             lag_p99_ns: lag_p99(&report.histograms[Metric::Lag], frames_in),
             response_p99_ns: p99(Metric::Response),
             lateness_p99_ns: p99(Metric::Lateness),
-            tap_queue_drops: report.drops.get(DropReason::TapQueue),
+            // The queues of a simulated switch are part of the network that was asked for.
+            tap_queue_drops: match report
+                .fabric
+                .as_ref()
+                .is_some_and(|fabric| fabric.simulated)
+            {
+                true => 0,
+                false => report.drops.get(DropReason::TapQueue),
+            },
             unsent: report.totals.unsent,
             paused_ns: report.pauses.total_ns,
             run_delay_ns: report.pauses.run_delay_ns,

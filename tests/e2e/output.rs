@@ -73,6 +73,32 @@ fn a_reader_that_wants_no_more_ends_nothing_but_the_printing() {
 }
 
 #[test]
+fn a_version_and_a_report_by_a_link_end_as_quietly_for_a_reader_that_has_gone() {
+    let lab = Lab::new();
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let link = folder.path().join("so.json").display().to_string();
+    for (command, full) in [
+        (format!("{TAP_REACTOR} --version"), 3),
+        (
+            format!(
+                "ln -sf /dev/stdout {link}; {TAP_REACTOR} -q --ping vm0:vm1 --count 3 --report {link}"
+            ),
+            3,
+        ),
+    ] {
+        for (output, status) in [("| true", 0), ("> /dev/full", full)] {
+            let script = match output {
+                "| true" => format!("({command}) | true; exit ${{PIPESTATUS[0]}}"),
+                full => format!("({command}) {full}"),
+            };
+            let run = lab.run(&["bash", "-c", &script]);
+            assert_eq!(run.status, status, "{script}: {run:?}");
+            assert_eq!(run.stderr.is_empty(), status == 0, "{script}: {run:?}");
+        }
+    }
+}
+
+#[test]
 fn a_transcript_that_nobody_reads_does_not_hold_up_the_run() {
     let lab = Lab::new();
     let (folder, path) = report();

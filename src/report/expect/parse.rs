@@ -159,11 +159,12 @@ impl Figure {
             }
             Figure::Rate => {
                 let per_second = text.strip_suffix("/s").unwrap_or(text).trim_end();
-                number(per_second).ok_or("pings per second such as 20000 or 20000/s")
+                let per_second = crate::number::number(per_second);
+                per_second.ok_or("pings per second such as 20000, 20k or 20000/s")
             }
             Figure::Count(_) | Figure::Drops => {
-                let count = text.parse::<u64>().map(|count| count as f64);
-                count.map_err(|_| "a whole number such as 100")
+                let count = crate::number::whole_number(text).map(|count| count as f64);
+                count.ok_or("a whole number such as 100 or 10k")
             }
         }
     }
@@ -180,6 +181,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn rates_and_counts_are_numbers_as_people_write_them() {
+        for (one, other) in [
+            ("rate>10k", "rate>10000"),
+            ("rate>1.5M/s", "rate>1_500_000"),
+            ("sent>=2k", "sent>=2000"),
+            ("drops<1_000", "drops<1000"),
+        ] {
+            let value = |text: &str| text.parse::<Expectation>().unwrap().value;
+            assert_eq!(value(one), value(other), "{one}");
+        }
+    }
 
     #[test]
     fn what_is_wrong_is_said_with_what_is_expected() {
@@ -207,7 +221,6 @@ mod tests {
             ("loss<101%", "expected a percentage"),
             ("rate>fast", "expected pings per second"),
             ("received>=1.5", "expected a whole number"),
-            ("received>=1e3", "expected a whole number"),
         ] {
             let error = text.parse::<Expectation>().unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
