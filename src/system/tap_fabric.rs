@@ -12,11 +12,12 @@ use mio::{Interest, Registry, Token};
 
 use self::port::Port;
 use super::bridges::{Bridges, bridge_links};
-use super::clean::remove_marked;
+use super::clean::{mark_of, remove_marked};
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
 use super::lab::LabConfig;
 use super::limits::ensure_descriptors;
+use super::link::Link;
 use super::link_monitor::LinkMonitor;
 use super::mark::Mark;
 use super::name_watch::NameWatch;
@@ -263,8 +264,22 @@ impl TapFabric {
         let removal = remove_marked(&mut self.netlink, &links, |mark| *mark == self.mark);
         match removal.failed.into_iter().next() {
             Some(error) => Err(error.advise("tap-reactor clean removes it later")),
-            None => Ok(()),
+            None => self.check_nothing_stays(&links),
         }
+    }
+
+    /// Makes sure that no TAP of ours has lost its mark, by which links are removed: whose it is now, somebody else says.
+    fn check_nothing_stays(&self, links: &[Link]) -> Result<(), SystemError> {
+        let ours = self.taps.iter().flatten().map(|port| port.tap.name());
+        let ours: HashSet<&str> = ours.collect();
+        let is_marked = |link: &Link| mark_of(link).is_some_and(|mark| mark == self.mark);
+        let stays = links
+            .iter()
+            .find(|link| ours.contains(link.name.as_str()) && !is_marked(link));
+        stays.map_or(Ok(()), |link| {
+            let why = "somebody has changed its alias, which says that this run made it";
+            Err(SystemError::refused(format!("remove {}", link.name), why))
+        })
     }
 }
 

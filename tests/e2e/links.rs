@@ -171,3 +171,15 @@ fn the_end_of_a_namespaces_name_is_told_and_the_run_goes_on() {
     let names = crate::lab::succeed(std::process::Command::new("ip").args(["netns", "list"]));
     assert!(names.contains(&name), "{names}");
 }
+
+#[test]
+fn a_tap_that_has_lost_its_mark_stays_and_the_run_says_so() {
+    let lab = Lab::new();
+    let mut run = lab.start_tap_reactor("--netns host --vms 2 --ping vm0:vm1 --interval 2ms -q");
+    lab.wait_until_vm_sent(&mut run, "tap0", 20);
+    lab.ip("link set tap1 alias somebody-elses");
+    run.signal(nix::sys::signal::Signal::SIGINT);
+    let run = run.wait().expect_status(3);
+    assert!(run.stderr.contains("remove tap1: "), "{run:?}");
+    assert_eq!(lab.link_names(), ["tap1"]);
+}
