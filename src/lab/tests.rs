@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::experiment::{self, Scenario};
-use crate::record::DropReason;
-use crate::record::Metric;
+use crate::record::{DropReason, Metric};
 use crate::report::Expectation;
+use crate::time::unix_millis;
 
 /// Runs a simulated scenario. Returns what was measured, and what is amiss where `expectations` judge.
 fn run_expecting(scenario: &str, expectations: &[&str]) -> (Report, Vec<String>) {
@@ -250,5 +250,86 @@ fn a_phase_lasts_its_duration_even_if_nothing_is_due_in_it() {
             // A count is over when it is reached.
             ("counted", 50, true)
         ]
+    );
+}
+
+#[test]
+fn a_signal_that_came_while_a_simulation_was_made_ends_it_with_a_report() {
+    let text = "fabric = \"sim\"\nping = \"vm0:vm1\"";
+    let plan = experiment::plan(&Scenario::parse("test.toml", text).unwrap()).unwrap();
+    let mut lab = Lab::build(&plan, &mut ()).unwrap();
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap(); // to this thread alone
+    lab.run(&mut ());
+    let report = lab.report("test");
+    assert!(report.interrupted);
+    assert_eq!(report.totals.sent, 0);
+    assert_eq!(lab.shortcomings(&report, &[]), ["no ping was sent"]);
+    lab.close().unwrap();
+}
+
+#[test]
+fn flows_and_vms_are_told_by_name_and_address() {
+    let report = run_of("vms = 3\nping = [\"vm0:vm2\", \"vm1:10.77.0.99\"]\ncount = 1");
+    let told: Vec<_> = report
+        .flows
+        .iter()
+        .map(|flow| {
+            (
+                flow.src.as_str(),
+                flow.dst.as_str(),
+                flow.address.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("vm0", "vm2", Some("10.77.0.4")),
+            ("vm1", "10.77.0.99", None)
+        ]
+    );
+    let serving = |text: &str| {
+        let scenario = Scenario::parse("test.toml", text).unwrap();
+        names::serving(&experiment::plan(&scenario).unwrap())
+    };
+    assert_eq!(
+        serving("vms = 3\nduration = \"5s\""),
+        "serving vm0 to vm2 at 10.77.0.2 to 10.77.0.4 for 5s"
+    );
+    assert_eq!(
+        serving("vms = 1\ndhcp = true"),
+        "serving vm0, its address by DHCP, until SIGINT or SIGTERM"
+    );
+}
+
+#[test]
+fn phases_that_are_planned_are_known_by_name_before_they_begin() {
+    let text = "ping = \"vm0:vm1\"\n[[phase]]\nname = \"a\"\nwarmup = \"1s\"\nduration = \"1s\"\n[[phase]]\nname = \"b\"";
+    let plan = experiment::plan(&Scenario::parse("test.toml", text).unwrap()).unwrap();
+    let names = build::phase_names(&plan);
+    let told: Vec<_> = names
+        .iter()
+        .map(|(name, counted)| (name.as_str(), *counted))
+        .collect();
+    assert_eq!(told, [("warm-up", false), ("a", true), ("b", true)]);
+}
+
+#[test]
+fn the_time_of_day_follows_from_that_of_the_start() {
+    const DAY: u64 = 24 * 60 * 60 * 1_000;
+    let of_day = |millis: u64| (unix_millis().unwrap() + millis) % DAY;
+    // It was an hour earlier when time began, an hour ago.
+    let hour = 3_600_000;
+    let now = Instant::from_nanos(hour * 1_000_000);
+    let (before, at_zero, after) = (
+        of_day(DAY - hour),
+        build::time_of_day_at_zero(now),
+        of_day(DAY - hour),
+    );
+    let at_zero = u64::from(at_zero);
+    // Midnight may have come meanwhile.
+    assert!(
+        (before..=after).contains(&at_zero) || after < before,
+        "{before} {at_zero} {after}"
     );
 }
