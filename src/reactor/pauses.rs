@@ -115,8 +115,8 @@ impl PauseWatch {
     fn look_at_wait(&mut self) -> Option<Pause> {
         self.has_waited = false;
         let woken = self.works_since;
-        let run_delay = self.source.nanos()?;
-        let nanos = run_delay.saturating_sub(std::mem::replace(&mut self.run_delay, run_delay));
+        // The processor time is read as well, so that short pauses of hours do not add up to one.
+        let (_, nanos) = self.read(self.seen);
         (nanos >= BOUND).then_some(Pause {
             from: Instant::from_nanos(woken.as_nanos().saturating_sub(nanos)),
             to: woken,
@@ -140,5 +140,59 @@ impl PauseWatch {
         let used = cpu.saturating_sub(std::mem::replace(&mut self.cpu, cpu));
         let delay = run_delay.saturating_sub(std::mem::replace(&mut self.run_delay, run_delay));
         (used, delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const MS: u64 = 1_000_000;
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    #[test]
+    fn a_gap_without_work_is_a_pause_and_one_with_work_is_none() {
+        let mut watch = PauseWatch::new(at(0));
+        assert!(!watch.is_gap(at(BOUND - 1)));
+        assert!(watch.is_gap(at(BOUND - 1 + 10 * MS)));
+        // This thread has had next to nothing of these ten milliseconds.
+        let pause = watch.look(at(BOUND - 1 + 10 * MS)).expect("a pause");
+        assert_eq!(
+            (pause.from, pause.to),
+            (at(BOUND - 1), at(BOUND - 1 + 10 * MS))
+        );
+        assert!((9 * MS..=10 * MS).contains(&pause.nanos), "{pause:?}");
+        // And has all of these.
+        let now = pause.to;
+        let begin = thread_cpu_nanos().expect("a clock");
+        while thread_cpu_nanos().expect("a clock") < begin + 5 * MS {}
+        assert!(watch.is_gap(now + Duration::from_millis(5)));
+        assert_eq!(watch.look(now + Duration::from_millis(5)), None);
+    }
+
+    #[test]
+    fn a_wait_that_ends_late_or_is_interrupted_is_a_pause_and_any_other_is_none() {
+        for (deadline, was_interrupted, from) in [
+            (None, false, None),
+            (Some(at(100 * MS)), false, None),
+            (Some(at(100 * MS - BOUND + 1)), false, None),
+            (Some(at(60 * MS)), false, Some(at(60 * MS))),
+            (Some(at(5 * MS)), false, Some(at(10 * MS))),
+            (None, true, Some(at(10 * MS))),
+        ] {
+            let mut watch = PauseWatch::new(at(0));
+            watch.waits(at(10 * MS));
+            let pause = watch.woke(at(100 * MS), deadline, was_interrupted);
+            assert_eq!(
+                pause.map(|pause| pause.from),
+                from,
+                "{deadline:?} {was_interrupted}"
+            );
+            assert!(pause.is_none_or(|pause| pause.nanos == pause.to.nanos_since(pause.from)));
+        }
     }
 }
