@@ -95,6 +95,10 @@ impl Destination {
             path: path.to_owned(),
             source,
         };
+        // Whether it is there or not: only a folder is named so.
+        if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(DestinationError::IsFolder(path.to_owned()));
+        }
         let target = follow(path).map_err(refused)?;
         let is_descriptor =
             fs::canonicalize(folder_of(&target)).is_ok_and(|folder| folder.starts_with("/proc"));

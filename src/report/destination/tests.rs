@@ -120,6 +120,10 @@ fn a_place_that_takes_no_report_is_found_before_the_run() {
             at("folder.json"),
             "that is a folder; expected the name of a file",
         ),
+        (
+            at("none.json/"),
+            "that is a folder; expected the name of a file",
+        ),
         ("/proc/r.json".into(), "no file can be made in /proc: "),
         ("/proc/version".into(), "ermission denied"),
     ] {
