@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::experiment::{Experiment, VmPlan};
 use crate::hypervisor::Hypervisor;
-use crate::reactor::End;
+use crate::reactor::{End, LAST_WAIT};
 use crate::report::{Context, FabricReport, Report};
 use crate::sim::{self, Simulation, Switch};
 use crate::system::{StopSignals, SystemError};
@@ -17,8 +17,6 @@ use crate::time::Instant;
 
 /// When a simulation without pings and without an end is ended: after that much virtual time.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// How long pings on their way are waited for after a signal, in virtual time.
-const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// VMs on a switch in memory.
 #[derive(Debug)]

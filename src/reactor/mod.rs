@@ -58,7 +58,7 @@ const EVENTS: usize = 1024;
 /// kernel's default length, so that a flood from elsewhere does not silence the VMs.
 const MOST_DEFERRED: u32 = 16;
 /// How long pings on their way are waited for after a signal.
-const LAST_WAIT: Duration = Duration::from_secs(1);
+pub const LAST_WAIT: Duration = Duration::from_secs(1);
 /// A signal that follows the first one sooner is the same wish: `timeout(1)` signals its child and then the child's group.
 const SAME_WISH: Duration = Duration::from_millis(100);
 
