@@ -58,7 +58,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
 
 #[derive(Clone, Debug)]
 enum Neighbour {
-    Asked {
+    Service {
         since: u64,
         last: u64,
         requests: u8,
@@ -130,7 +130,7 @@ impl Model {
             .insert((peer, sequence), Fate::Waits { due: now });
         match self.neighbours.get_mut(&peer) {
             None => {
-                let asked = Neighbour::Asked {
+                let asked = Neighbour::Service {
                     since: now,
                     last: now,
                     requests: 1,
@@ -139,7 +139,7 @@ impl Model {
                 self.neighbours.insert(peer, asked);
                 self.ask(peer, None);
             }
-            Some(Neighbour::Asked { waiting, .. }) => waiting.push(sequence),
+            Some(Neighbour::Service { waiting, .. }) => waiting.push(sequence),
             Some(Neighbour::Known {
                 mac,
                 confirmed,
@@ -169,7 +169,7 @@ impl Model {
                 self.neighbours.insert(peer, known);
             }
             None => self.ignore(Ignored::UnexpectedArpReply),
-            Some(Neighbour::Asked { since, waiting, .. }) => {
+            Some(Neighbour::Service { since, waiting, .. }) => {
                 self.neighbours.insert(peer, known);
                 let resolved = Event::Resolved {
                     address: address(peer).into(),
@@ -253,7 +253,7 @@ impl Model {
         let now = self.now;
         for (peer, neighbour) in self.neighbours.clone() {
             let (last, requests, to) = match &neighbour {
-                Neighbour::Asked { last, requests, .. } => (*last, *requests, None),
+                Neighbour::Service { last, requests, .. } => (*last, *requests, None),
                 Neighbour::Known {
                     check: Some((last, requests)),
                     mac,
@@ -266,7 +266,7 @@ impl Model {
             }
             if requests < 3 {
                 match self.neighbours.get_mut(&peer) {
-                    Some(Neighbour::Asked { last, requests, .. }) => {
+                    Some(Neighbour::Service { last, requests, .. }) => {
                         (*last, *requests) = (now, *requests + 1)
                     }
                     Some(Neighbour::Known { check, .. }) => *check = Some((now, requests + 1)),
@@ -276,7 +276,7 @@ impl Model {
                 continue;
             }
             self.neighbours.remove(&peer);
-            if let Neighbour::Asked { waiting, .. } = neighbour {
+            if let Neighbour::Service { waiting, .. } = neighbour {
                 for sequence in waiting {
                     let Some(Fate::Waits { due }) =
                         self.pings.insert((peer, sequence), Fate::GivenUp)
@@ -386,7 +386,7 @@ fn request(peer: u8, sequence: u16, is_sound: bool) -> Vec<u8> {
         sequence,
     };
     let fill = |payload: &mut [u8]| {
-        ping::fill_payload(sequence.into(), payload);
+        fill_payload(sequence.into(), payload);
         payload[9] ^= u8::from(!is_sound);
     };
     let length = request.write(PAYLOAD, fill, &mut frame).unwrap();
