@@ -13,6 +13,7 @@ mod ipv4;
 mod ipv6;
 mod limiter;
 mod neighbour;
+mod nic;
 mod probe;
 
 use std::collections::VecDeque;
@@ -31,6 +32,8 @@ pub use ipv6::{
     ROUTER_SOLICITATIONS, START_WAIT,
 };
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
+pub use nic::RxFilter;
+pub(crate) use nic::is_for_dhcp_servers;
 pub use probe::{
     GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, SessionId, Unsent,
 };
@@ -40,7 +43,6 @@ use self::ipv4::Ipv4;
 use self::ipv6::Ipv6;
 use self::neighbour::{NeighbourTable, Overdue};
 use self::probe::Session;
-use crate::fabric::Station;
 use crate::time::{Instant, earliest};
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
@@ -117,11 +119,6 @@ impl Vm {
         std::mem::take(&mut self.is_dirty)
     }
 
-    /// The hardware address of its interface.
-    pub fn mac(&self) -> MacAddr {
-        self.mac
-    }
-
     /// The IPv4 address that it uses. `None` while it has none: it still tries one, or waits for a server, or has lost
     /// it to somebody else.
     pub fn address(&self) -> Option<Ipv4Addr> {
@@ -151,30 +148,6 @@ impl Vm {
     /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
     pub fn is_configuring(&self) -> bool {
         self.ipv4.is_configuring() || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
-    }
-
-    /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
-    pub fn station(&self) -> Station {
-        let address = self.address().or(self.ipv4.tentative());
-        Station {
-            mac: self.mac(),
-            addresses: address.into_iter().collect(),
-            groups: self
-                .ipv6
-                .as_ref()
-                .map_or(Vec::new(), |ipv6| ipv6.group_macs().collect()),
-        }
-    }
-
-    /// Whether a frame to `destination` is for its network interface.
-    fn takes(&self, destination: MacAddr) -> bool {
-        let is_member = || {
-            let ipv6 = self.ipv6.as_ref();
-            ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
-        };
-        destination == self.mac
-            || destination == MacAddr::BROADCAST
-            || destination.is_multicast() && is_member()
     }
 
     /// Makes `mac` known as the address of the neighbour `address`, for good.
@@ -320,7 +293,7 @@ impl Vm {
     ) -> Result<Reaction, Ignored> {
         let bytes = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
-        if !self.takes(frame.destination) {
+        if !self.accepts(frame.destination) {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {
