@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Expected, Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Start, Target};
-use crate::system::{Neighbours, NetnsChoice, Switching};
+use crate::system::{FabricKind, Neighbours, NetnsChoice};
 use crate::vm::VmId;
 
 /// Lines of VMs and of flows that are told one by one; the rest is counted.
@@ -35,23 +35,23 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     };
     let verb = if lab.attach { "uses" } else { "makes" };
     let topology = lab.topology().and_then(Result::ok);
-    match (experiment.simulation, lab.switching) {
+    match (experiment.simulation, lab.fabric) {
         (Some(_), _) => writeln!(
             out,
             "lab: simulated, a switch in memory with {} ports, MTU {}; nothing is made",
             lab.vms, lab.mtu
         )?,
-        (None, Switching::External) => writeln!(
+        (None, FabricKind::None) => writeln!(
             out,
             "lab: in {place}; makes {} TAPs for a switch of yours, MTU {}",
             lab.vms, lab.mtu
         )?,
-        (None, Switching::Xdp) => writeln!(
+        (None, FabricKind::Xdp) => writeln!(
             out,
             "lab: in {place}; makes {} TAPs with an XDP switch on each, MTU {}",
             lab.vms, lab.mtu
         )?,
-        (None, Switching::Bridge) => writeln!(
+        (None, FabricKind::Bridge) => writeln!(
             out,
             "lab: in {place}; {verb} bridge {} and {} TAPs, MTU {}",
             lab.bridge, lab.vms, lab.mtu

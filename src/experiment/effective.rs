@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use super::Experiment;
 use super::scenario::Scenario;
 use super::settings::{OUTPUT, PACING, Settings};
-use crate::system::{NetnsChoice, Switching};
+use crate::system::{FabricKind, NetnsChoice};
 
 /// Settings of the load whose values are numbers or times, which people write in more ways than one.
 const MEASURES: [&str; 8] = [
@@ -130,7 +130,7 @@ fn lab(settings: &mut Settings, experiment: &Experiment) {
         settings.set("fabric", ["sim"]);
         return;
     }
-    settings.set("fabric", [lab.switching]);
+    settings.set("fabric", [lab.fabric]);
     settings.set(
         "netns",
         [match &lab.netns {
@@ -147,7 +147,7 @@ fn lab(settings: &mut Settings, experiment: &Experiment) {
         spin => time(spin),
     };
     settings.set("spin", [spin]);
-    if lab.switching == Switching::Bridge {
+    if lab.fabric == FabricKind::Bridge {
         settings.set("bridge", [&lab.bridge]);
         settings.set("ports-per-bridge", [lab.ports_per_bridge]);
     }

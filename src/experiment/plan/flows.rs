@@ -10,7 +10,7 @@ use super::vms::Group;
 use crate::experiment::settings::{Setting, SettingError};
 use crate::experiment::{FlowPlan, IpVersion, VmDefaults, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::Switching;
+use crate::system::FabricKind;
 use crate::vm::VmId;
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
@@ -21,7 +21,7 @@ const DEFAULT_SIZE: usize = 56;
 
 /// What the flows are planned in.
 pub(super) struct PlanContext<'a> {
-    pub(super) switching: Switching,
+    pub(super) fabric: FabricKind,
     pub(super) may_fragment: bool,
     pub(super) subnet: Ipv4Net,
     pub(super) vm_defaults: &'a VmDefaults,

@@ -10,7 +10,7 @@ use super::{PlanContext, Setting, SettingError, Settings};
 use crate::hypervisor::{Change, Move};
 use crate::load::Selection;
 use crate::number::whole_number;
-use crate::system::Switching;
+use crate::system::FabricKind;
 use crate::vm::VmId;
 
 /// The highest rate that is taken for meant.
@@ -64,7 +64,7 @@ pub(super) fn moves(
         return Ok(vec![Vec::new(); phases.len()]);
     }
     if let Some(order) = orders.iter().flatten().next()
-        && context.switching == Switching::External
+        && context.fabric == FabricKind::None
     {
         let why = "not allowed with --fabric none: nobody would attach a TAP that comes later";
         return Err(order.setting.error(why));

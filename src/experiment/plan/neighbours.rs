@@ -10,7 +10,7 @@ use crate::experiment::{FlowPlan, IpVersion, Resolution, VmDefaults, VmPlan};
 use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
-use crate::system::{LabConfig, Neighbours, Switching};
+use crate::system::{FabricKind, LabConfig, Neighbours};
 use crate::vm::{ANNOUNCEMENTS, LISTENER_REPORTS, PROBES, VmId};
 
 /// How long the search for neighbours may be expected to take, unless somebody asks for it.
@@ -116,7 +116,7 @@ fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, Settin
 }
 
 fn check_proxy(setting: &Setting, settings: &Settings, lab: &Lab<'_>) -> Result<(), SettingError> {
-    let is_bridge = lab.simulation.is_none() && lab.config.switching == Switching::Bridge;
+    let is_bridge = lab.simulation.is_none() && lab.config.fabric == FabricKind::Bridge;
     let refused = [
         (
             !is_bridge,
@@ -262,7 +262,7 @@ fn distinct(pairs: impl Iterator<Item = (VmId, VmId)>) -> u64 {
 impl Lab<'_> {
     /// Whether everybody gets a request. XDP hands an ARP request to whom it concerns.
     fn is_flooded(&self, version: IpVersion) -> bool {
-        let is_xdp = self.simulation.is_none() && self.config.switching == Switching::Xdp;
+        let is_xdp = self.simulation.is_none() && self.config.fabric == FabricKind::Xdp;
         !(is_xdp && version == IpVersion::V4)
     }
 
@@ -315,7 +315,7 @@ impl Lab<'_> {
     /// How long the kernel has to do with so many copies. What they take in virtual time, and what somebody else's switch
     /// makes of them, is not ours to spare.
     fn time(&self, deliveries: u64, is_filtered: bool) -> Duration {
-        let is_ours = self.simulation.is_none() && self.config.switching != Switching::External;
+        let is_ours = self.simulation.is_none() && self.config.fabric != FabricKind::None;
         // TAPs of somebody else have no filter of ours.
         let is_filtered = is_filtered && !self.config.attach;
         match (is_ours, is_filtered) {
@@ -329,7 +329,7 @@ impl Lab<'_> {
     /// else's, and would answer announcements and probes as well.
     fn may_be_proxied(&self, requests: &Requests) -> bool {
         self.time(requests.between_vms6, true) <= LONGEST
-            && self.config.switching == Switching::Bridge
+            && self.config.fabric == FabricKind::Bridge
             && !self.config.attach
             && self.vms.iter().all(|vm| vm.vlan.is_none())
             && !self.vm_defaults.announce

@@ -11,7 +11,7 @@ use super::scenario::Scenario;
 use super::settings::{Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
 use crate::load::Target;
-use crate::system::{LabConfig, Switching, available_bytes, validate_interface_name};
+use crate::system::{FabricKind, LabConfig, available_bytes, validate_interface_name};
 use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 
@@ -77,7 +77,7 @@ fn plan_flows(
     let mut vms = vms(settings, &groups, subnet)?;
     let (switching, simulation) = match fabric(settings)? {
         Fabric::Taps(switching) => (switching, None),
-        Fabric::Simulated(simulation) => (Switching::External, Some(simulation)),
+        Fabric::Simulated(simulation) => (FabricKind::None, Some(simulation)),
     };
     let mut lab = lab(settings, count, switching)?;
     vlan::place(settings, &groups, &mut vms)?;
@@ -96,10 +96,10 @@ fn plan_flows(
         return Err(setting.error("not allowed beside fragment"));
     }
     let context = PlanContext {
-        switching: match simulation {
+        fabric: match simulation {
             // Its ports come and go.
-            Some(_) => Switching::Bridge,
-            None => lab.switching,
+            Some(_) => FabricKind::Bridge,
+            None => lab.fabric,
         },
         may_fragment,
         subnet,
@@ -174,7 +174,7 @@ fn callers(lab: &LabConfig, flows: &[FlowPlan]) -> Callers {
     Callers::new(&topology, flows.iter().filter_map(to_vm))
 }
 
-fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig, SettingError> {
+fn lab(settings: &Settings, vms: u32, fabric: FabricKind) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
     let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
@@ -210,9 +210,9 @@ fn lab(settings: &Settings, vms: u32, switching: Switching) -> Result<LabConfig,
         vlan_filtering: None,
         attach: settings.switch("attach")?,
         tx_queue_length: frames(settings, "txqueuelen")?,
-        switching,
-        ports_per_bridge: match switching {
-            Switching::Bridge => ports_per_bridge(settings, vms)?,
+        fabric,
+        ports_per_bridge: match fabric {
+            FabricKind::Bridge => ports_per_bridge(settings, vms)?,
             _ => default.ports_per_bridge,
         },
         hook: settings.get("hook").map(|setting| setting.text.clone()),
