@@ -18,7 +18,7 @@ use nix::sys::time::TimeValLike;
 use ping_lab::Result;
 use reactor_loop::ReactorLoop;
 use tap_reactor::load::Pacing;
-use tap_reactor::system::Switching;
+use tap_reactor::system::FabricKind;
 
 const FLOWS: u32 = 100;
 /// Pings a second of all flows together.
@@ -85,7 +85,7 @@ fn measure_all(options: &Options) -> Result<()> {
 }
 
 fn measure(rate: u64, options: &Options) -> Result<()> {
-    let mut lab = ReactorLoop::new(FLOWS, Switching::Bridge)?;
+    let mut lab = ReactorLoop::new(FLOWS, FabricKind::Bridge)?;
     if let Some(spin) = options.spin {
         lab.lab.reactor.spin(spin);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tap_reactor::load::Pacing;
-use tap_reactor::system::{LabConfig, Switching};
+use tap_reactor::system::{FabricKind, LabConfig};
 use tap_reactor::vm::VmId;
 
 use crate::ping_lab::{PingLab, Result, reactor, recorder};
@@ -14,10 +14,10 @@ pub struct ReactorLoop {
 
 impl ReactorLoop {
     /// A lab with two VMs for each pair, in a private namespace that the calling thread enters.
-    pub fn new(pairs: u32, switching: Switching) -> Result<ReactorLoop> {
+    pub fn new(pairs: u32, fabric: FabricKind) -> Result<ReactorLoop> {
         let lab = LabConfig {
             vms: 2 * pairs,
-            switching,
+            fabric,
             // The bare loop's TAPs have none: both labs are to be of the same kind.
             filter: false,
             ..LabConfig::default()

@@ -23,17 +23,17 @@ use std::str::FromStr;
 use bare_loop::BareLoop;
 use ping_lab::Result;
 use reactor_loop::ReactorLoop;
-use tap_reactor::system::Switching;
+use tap_reactor::system::FabricKind;
 
 /// The bare loop always runs on a bridge, which is what everybody would take.
 const CASES: [Case; 7] = [
-    case(Switching::Bridge, 1, 1),
-    case(Switching::Bridge, 1, 64),
-    case(Switching::Bridge, 100, 1),
-    case(Switching::Bridge, 100, 16),
-    case(Switching::Bridge, 500, 1),
-    case(Switching::Xdp, 1, 1),
-    case(Switching::Xdp, 100, 1),
+    case(FabricKind::Bridge, 1, 1),
+    case(FabricKind::Bridge, 1, 64),
+    case(FabricKind::Bridge, 100, 1),
+    case(FabricKind::Bridge, 100, 16),
+    case(FabricKind::Bridge, 500, 1),
+    case(FabricKind::Xdp, 1, 1),
+    case(FabricKind::Xdp, 100, 1),
 ];
 
 const HEADER: &str = "fabric  pairs  window   bare loop  plain TAPs     reactor   ratio  to plain   ratio of each round, sorted";
@@ -44,16 +44,16 @@ const FRAME: usize = 14 + 20 + 8 + 56;
 #[derive(Clone, Copy)]
 struct Case {
     /// What carries the reactor's frames.
-    switching: Switching,
+    fabric: FabricKind,
     /// Pairs of VMs.
     pairs: u32,
     /// Pings outstanding in each pair.
     window: u32,
 }
 
-const fn case(switching: Switching, pairs: u32, window: u32) -> Case {
+const fn case(fabric: FabricKind, pairs: u32, window: u32) -> Case {
     Case {
-        switching,
+        fabric,
         pairs,
         window,
     }
@@ -61,8 +61,8 @@ const fn case(switching: Switching, pairs: u32, window: u32) -> Case {
 
 impl Case {
     fn fabric(self) -> &'static str {
-        match self.switching {
-            Switching::Xdp => "xdp",
+        match self.fabric {
+            FabricKind::Xdp => "xdp",
             _ => "bridge",
         }
     }
@@ -73,15 +73,15 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Case> {
         let words: Vec<&str> = text.split(',').collect();
-        let switching = match words.get(2) {
-            None | Some(&"bridge") => Switching::Bridge,
-            Some(&"xdp") => Switching::Xdp,
+        let fabric = match words.get(2) {
+            None | Some(&"bridge") => FabricKind::Bridge,
+            Some(&"xdp") => FabricKind::Xdp,
             Some(other) => return Err(format!("{other} is neither bridge nor xdp").into()),
         };
         let [pairs, window, ..] = words.as_slice() else {
             return Err("--case is PAIRS,WINDOW or PAIRS,WINDOW,xdp".into());
         };
-        Ok(case(switching, pairs.parse()?, window.parse()?))
+        Ok(case(fabric, pairs.parse()?, window.parse()?))
     }
 }
 
@@ -169,7 +169,7 @@ fn measure_all(options: &Options) -> Result<()> {
 
 /// Pings of the reactor alone.
 fn run_once(case: Case, pings: u64) -> Result<()> {
-    let mut ours = ReactorLoop::new(case.pairs, case.switching)?;
+    let mut ours = ReactorLoop::new(case.pairs, case.fabric)?;
     ours.rate(case.window, pings / u64::from(case.pairs))?;
     Ok(())
 }
@@ -177,7 +177,7 @@ fn run_once(case: Case, pings: u64) -> Result<()> {
 fn measure(case: Case, options: &Options) -> Result<()> {
     let count = (options.pings / u64::from(case.pairs)).max(u64::from(case.window));
     // The reactor's lab first: it makes the private namespace and keeps everything but pings out of it.
-    let mut ours = ReactorLoop::new(case.pairs, case.switching)?;
+    let mut ours = ReactorLoop::new(case.pairs, case.fabric)?;
     let bare = BareLoop::new(case.pairs, case.window, false)?;
     let plain = BareLoop::new(case.pairs, case.window, true)?;
     let mut bare = [bare, plain];

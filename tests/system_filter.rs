@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use support::{enter_own_network, fabric, host_lab, link};
 use tap_reactor::fabric::{Fabric, Read, Write};
-use tap_reactor::system::{FilterKind, LabConfig, Switching, TapFabric};
+use tap_reactor::system::{FabricKind, FilterKind, LabConfig, TapFabric};
 use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, EthernetFrame, Ipv4Envelope, MacAddr, Payload, write_udp};
 
@@ -287,7 +287,7 @@ fn a_vm_for_which_there_is_no_room_hears_everything_and_no_other_does() {
 fn a_switch_of_the_users_finds_the_place_for_programs_of_its_own_free() {
     enter_own_network();
     let lab = LabConfig {
-        switching: Switching::External,
+        fabric: FabricKind::None,
         ..host_lab()
     };
     let (mut fabric, _poll) = fabric(lab).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use tap_reactor::load::Pacing;
-use tap_reactor::system::{LabConfig, Neighbours, NetnsChoice, Switching, resident_bytes};
+use tap_reactor::system::{FabricKind, LabConfig, Neighbours, NetnsChoice, resident_bytes};
 use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::topology::Callers;
 use tap_reactor::vm::VmId;
@@ -45,7 +45,7 @@ impl Options {
             lab.netns = NetnsChoice::Host;
         }
         if self.xdp {
-            lab.switching = Switching::Xdp;
+            lab.fabric = FabricKind::Xdp;
         }
         if self.proxy {
             lab.neighbours = Neighbours::Proxy;

@@ -120,10 +120,14 @@ pub(super) fn machine_report() -> Option<MachineReport> {
 }
 
 /// Tells the recorder which flows cross from one leaf to another.
-pub(super) fn place_flows(experiment: &Experiment, topology: &Topology, recorder: &mut Recorder) {
+pub(super) fn set_flow_paths(
+    experiment: &Experiment,
+    topology: &Topology,
+    recorder: &mut Recorder,
+) {
     for (id, flow) in (0..).map(FlowId).zip(&experiment.flows) {
         if let Target::Vm(target) = flow.target {
-            recorder.place_flow(id, topology.is_across(flow.source, target));
+            recorder.set_flow_path(id, topology.is_across(flow.source, target));
         }
     }
 }
@@ -157,7 +161,7 @@ fn add_flows(
             destination: experiment.destination(flow).ok_or_else(refused)?,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
-            options: experiment.guests.ping,
+            options: experiment.vm_defaults.ping,
         };
         let config = FlowConfig {
             source: flow.source,

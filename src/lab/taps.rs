@@ -1,8 +1,8 @@
 //! The lab in real time: TAPs, a fabric of the kernel's, and the reactor.
 
 use super::build::{
-    create_vms, load, machine_report, memory, per_vm_bytes, phase_names, place_flows, plan_report,
-    recorder, time_of_day_at_zero,
+    create_vms, load, machine_report, memory, per_vm_bytes, phase_names, plan_report, recorder,
+    set_flow_paths, time_of_day_at_zero,
 };
 use super::names::{flow_name, leased_addresses, serving, vm_starts};
 use super::{LabError, Observer, count_overflows};
@@ -116,7 +116,7 @@ impl OnTaps {
         }
         load(experiment, &mut self.hypervisor)?;
         if let Some(topology) = self.topology.filter(|topology| topology.leaves() > 0) {
-            place_flows(experiment, &topology, self.hypervisor.recorder());
+            set_flow_paths(experiment, &topology, self.hypervisor.recorder());
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl OnTaps {
                 flows: &|index| flow_name(experiment, &leased, index),
                 started_unix_ms: unix_millis().map(|now| now.saturating_sub(since_start)),
                 fabric: Some(&FabricReport {
-                    kind: experiment.lab.switching.to_string(),
+                    kind: experiment.lab.fabric.to_string(),
                     leaves: topology.map_or(0, |topology| topology.leaves()),
                     ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
                     flows_across: 0,

@@ -14,12 +14,12 @@
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
 mod addresses;
-mod crossing;
+mod by_path;
 mod drops;
 mod errors;
 mod flow;
 mod latency;
-mod links;
+mod link_changes;
 mod metric;
 mod moments;
 mod neighbours;
@@ -35,7 +35,7 @@ pub use drops::{DropReason, Drops, UnknownDropReason};
 pub use errors::ErrorCounts;
 pub use flow::FlowRecord;
 pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
-pub use links::{LinkChanged, Links, MAX_LINK_CHANGES};
+pub use link_changes::{LinkChanged, Links, MAX_LINK_CHANGES};
 pub use metric::{Metric, PerMetric, Scope, UnknownMetric};
 pub use moments::Moments;
 pub use neighbours::NeighbourSearch;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::crossing::Crossing;
+use super::by_path::FlowPaths;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
@@ -53,7 +53,7 @@ pub struct Recorder {
     is_begun: bool,
     /// What is kept for the run as a whole, by [`Metric::slot`].
     latencies: [Latency; Metric::OF_A_RUN],
-    crossing: Crossing,
+    flow_paths: FlowPaths,
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
@@ -77,7 +77,7 @@ impl Recorder {
             spare: (1..limits.phases).map(|_| Phase::new()).collect(),
             is_begun: false,
             latencies: std::array::from_fn(|_| Latency::new()),
-            crossing: Crossing::default(),
+            flow_paths: FlowPaths::default(),
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
@@ -172,7 +172,7 @@ impl Recorder {
             self.record(Metric::Paused, rtt);
         }
         self.timeline.answered(rtt, response, received);
-        if let Some(metric) = self.crossing.metric_of(flow) {
+        if let Some(metric) = self.flow_paths.metric_of(flow) {
             self.record(metric, rtt);
         }
         if let Some(flow) = self.flows.get_mut(flow.index()) {
@@ -290,8 +290,8 @@ impl Recorder {
 
     /// From now on the rtt of `flow` is recorded beside those of others that cross from one leaf to another, or that do
     /// not.
-    pub fn place_flow(&mut self, flow: FlowId, is_across: bool) {
-        self.crossing.place(flow, is_across);
+    pub fn set_flow_path(&mut self, flow: FlowId, is_across: bool) {
+        self.flow_paths.set(flow, is_across);
     }
 
     /// A frame was handled `elapsed` nanoseconds after the poll that announced it had returned.
@@ -414,9 +414,9 @@ impl Recorder {
         self.neighbours.as_ref()
     }
 
-    /// How many flows cross from one leaf to another, if flows were [placed](Recorder::place_flow).
+    /// How many flows cross from one leaf to another, if flow paths were [set](Recorder::set_flow_path).
     pub fn flows_across(&self) -> u64 {
-        self.crossing.flows_across()
+        self.flow_paths.flows_across()
     }
 
     /// Dropped frames by reason.
@@ -491,5 +491,4 @@ impl Recorder {
 }
 
 #[cfg(test)]
-#[path = "recorder_tests.rs"]
 mod tests;

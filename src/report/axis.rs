@@ -1,6 +1,6 @@
 //! Axes of latency: which range they show, whether it grows by steps or by factors, and where they are marked.
 
-use super::chart::nice_step;
+use super::bins::nice_step;
 use super::units::tick;
 
 /// From this ratio of greatest to least on, an axis is logarithmic.

@@ -6,7 +6,7 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
-    Report, SCHEMA, SecondReport, Verdict, links,
+    Report, SCHEMA, SecondReport, Verdict, link_changes,
 };
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
@@ -136,7 +136,7 @@ impl Report {
     /// frames.
     pub(super) fn judge(&mut self, busy_ns: u64, frames_in: u64) {
         self.verdict = Verdict::of(&Evidence::of_run(self, busy_ns, frames_in));
-        let links = links::sentence(&self.links, self.links_untold);
+        let links = link_changes::sentence(&self.links, self.links_untold);
         self.verdict.sentence.extend(links);
     }
 }
@@ -279,5 +279,4 @@ impl From<Interval> for SecondReport {
 }
 
 #[cfg(test)]
-#[path = "build_tests.rs"]
 mod tests;

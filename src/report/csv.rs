@@ -87,7 +87,7 @@ fn row(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     /// The rows of `kind` as a program reads them: each a lookup of a column by name.
     fn rows(report: &Report, kind: &str) -> Vec<std::collections::HashMap<String, String>> {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn each_flow_has_a_row_and_each_column_a_value_of_its_own() {
-        let mut report = samples::report();
+        let mut report = fixtures::report();
         report.flows[0].src = "quoted \", and with comma".to_owned();
         let rows = rows(&report, "flow");
         assert_eq!(rows.len(), report.flows.len());
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn each_count_is_in_its_column() {
-        let mut report = samples::report();
+        let mut report = fixtures::report();
         report.totals = Totals {
             sent: 1,
             received: 2,

@@ -53,7 +53,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     #[test]
     fn every_format_is_written_whole_and_leaves_nothing_beside_it() {
@@ -70,7 +70,7 @@ mod tests {
             let path = folder.path().join(name);
             // A second time over the first.
             for _ in 0..2 {
-                write_file(check_file(&path).unwrap(), &samples::report()).unwrap();
+                write_file(check_file(&path).unwrap(), &fixtures::report()).unwrap();
                 assert!(fs::metadata(&path).unwrap().len() > 100, "{name}");
             }
         }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_comparison_is_a_page_or_a_document() {
         let folder = tempfile::tempdir().unwrap();
-        let (before, after) = (samples::report(), samples::slower(2));
+        let (before, after) = (fixtures::report(), fixtures::slower(2));
         for (name, written) in [
             ("c.html", true),
             ("c.json", true),

@@ -69,7 +69,7 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     /// All histograms with this tag, as one.
     fn sum(log: &[u8], tag: Option<&str>) -> Histogram<u64> {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_seconds_add_up_to_the_run() {
-        let report = samples::report();
+        let report = fixtures::report();
         let mut log = Vec::new();
         hlog(&report, &mut log).unwrap();
         assert_eq!(sum(&log, None), *report.histograms[Metric::Rtt].histogram());

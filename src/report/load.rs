@@ -75,5 +75,4 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Report, LoadError> {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

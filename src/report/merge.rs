@@ -223,18 +223,18 @@ fn moments(summary: &LatencySummary) -> Moments {
 mod tests {
     use super::*;
     use crate::record::{DropReason, Metric, Totals};
-    use crate::report::{FabricReport, MemoryReport, samples};
+    use crate::report::{FabricReport, MemoryReport, fixtures};
 
     #[test]
     fn one_run_merged_is_itself() {
-        let report = samples::report();
+        let report = fixtures::report();
         assert_eq!(merge(std::slice::from_ref(&report)), Some(report));
         assert_eq!(merge(&[]), None);
     }
 
     #[test]
     fn counts_add_up_and_percentiles_are_those_of_all_values() {
-        let (one, other) = (samples::report(), samples::slower(3));
+        let (one, other) = (fixtures::report(), fixtures::slower(3));
         let merged = merge(&[one.clone(), other.clone()]).unwrap();
         assert_eq!(merged.totals, one.totals + other.totals);
         let [rtt, fast, slow] = [&merged, &one, &other].map(|run| run.summaries[Metric::Rtt]);
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn times_add_up_and_the_run_began_when_the_first_did() {
-        let (mut one, mut other) = (samples::report(), samples::report());
+        let (mut one, mut other) = (fixtures::report(), fixtures::report());
         for (first, second, began) in [
             (Some(7_000), Some(9_000), Some(7_000)),
             (Some(9_000), Some(7_000), Some(7_000)),
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_verdict_is_that_of_all_runs() {
-        let (mut one, other) = (samples::report(), samples::report());
+        let (mut one, other) = (fixtures::report(), fixtures::report());
         // A warm-up may have been busier than what counts.
         one.reactor.busy_ns = one.elapsed_ns * 2;
         one.drops.add(DropReason::TapQueue, 3);
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn runs_that_tell_only_their_worst_flows_have_as_many_flows_as_each_had() {
         let run = |failing: &[&str]| {
-            let mut report = samples::report();
+            let mut report = fixtures::report();
             report.flow_count = 999_000;
             report.flows_whole = 999_000 - failing.len() as u64;
             let flow = |dst: &str, lost| {
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_flow_that_sent_nothing_is_not_one_without_loss() {
-        let (mut one, mut other) = (samples::report(), samples::report());
+        let (mut one, mut other) = (fixtures::report(), fixtures::report());
         for report in [&mut one, &mut other] {
             report.flows.truncate(1);
             report.flows[0].totals = Totals {
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_merged_document_says_of_how_many_runs_it_is_and_what_they_differ_in() {
         let run = |kind: &str, peak| {
-            let mut report = samples::report();
+            let mut report = fixtures::report();
             report.fabric = Some(FabricReport {
                 kind: kind.to_owned(),
                 leaves: 0,
@@ -394,9 +394,9 @@ mod tests {
 
     #[test]
     fn the_same_flow_of_two_runs_is_one_flow() {
-        let mut other = samples::slower(3);
+        let mut other = fixtures::slower(3);
         other.flows[1].dst = "vm9".to_owned();
-        let one = samples::report();
+        let one = fixtures::report();
         let merged = merge(&[one.clone(), other.clone()]).unwrap();
         assert_eq!(merged.flows.len(), 3);
         let flow = &merged.flows[0];
@@ -408,20 +408,20 @@ mod tests {
 
     #[test]
     fn phases_say_of_which_run_they_are() {
-        let mut one = samples::report();
-        one.phases = vec![samples::phase()];
+        let mut one = fixtures::report();
+        one.phases = vec![fixtures::phase()];
         let names = |report: &Report| -> Vec<String> {
             let phases = report.phases.iter();
             phases.map(|phase| phase.name.clone()).collect()
         };
-        let merged = merge(&[one.clone(), samples::report(), one.clone()]).unwrap();
+        let merged = merge(&[one.clone(), fixtures::report(), one.clone()]).unwrap();
         assert_eq!(names(&merged), ["run 1: calm", "run 3: calm"]);
         assert_eq!(names(&merge(&[one]).unwrap()), ["calm"]);
     }
 
     #[test]
     fn what_ran_is_told_once() {
-        let mut reports = [samples::report(), samples::report(), samples::report()];
+        let mut reports = [fixtures::report(), fixtures::report(), fixtures::report()];
         reports[1].run = "other".to_owned();
         assert_eq!(runs(&reports), format!("2 × {} + other", reports[0].run));
     }

@@ -5,31 +5,31 @@
 //! Nothing here reads a clock, and no file is opened that was not asked for.
 
 mod axis;
+mod bins;
 mod build;
-mod chart;
 mod compare;
 mod csv;
 mod destination;
 mod document;
 mod encoding;
+mod environment;
 pub mod expect;
 mod file;
+#[cfg(test)]
+mod fixtures;
 mod format;
 mod hgrm;
 mod hlog;
 mod html;
 mod json;
 mod keyed;
-mod links;
+mod link_changes;
 mod load;
 mod merge;
-#[cfg(test)]
-mod metrics_tests;
-mod picture;
-mod place;
 mod provenance;
+mod svg;
 #[cfg(test)]
-mod samples;
+mod tests;
 mod text;
 mod units;
 pub mod verdict;
@@ -42,6 +42,7 @@ pub use compare::{
 pub use csv::csv;
 pub use destination::{Destination, DestinationError};
 pub use document::{FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport};
+pub use environment::{FabricReport, MemoryReport};
 pub use expect::{Expectation, Outcome};
 pub use file::{FileError, check_file, write_comparison, write_file};
 pub use format::{Format, FormatError};
@@ -51,7 +52,6 @@ pub use html::{compare_html, html};
 pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
-pub use place::{FabricReport, MemoryReport};
 pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,

@@ -221,7 +221,7 @@ impl PlanReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{FabricReport, samples};
+    use crate::report::{FabricReport, fixtures};
 
     fn settings(list: &[(&str, &str)]) -> SettingsReport {
         let one =
@@ -250,7 +250,7 @@ mod tests {
                 processor: None,
                 processors: 2,
             }),
-            ..samples::report()
+            ..fixtures::report()
         }
     }
 
@@ -340,7 +340,7 @@ mod tests {
             processor: Some("Some CPU".to_owned()),
             processors: 4,
         });
-        let mut old = samples::report();
+        let mut old = fixtures::report();
         old.tool = base.tool.clone();
         let told = list(&unlike(&[&base, &later, &base, &old]));
         let version = format!("version: {} / tap-reactor 9", base.tool);

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::io::{self, Write};
 
-use super::chart::{Classes, bar};
+use super::bins::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, PhaseReport, Report, links, place};
+use super::{FlowReport, PhaseReport, Report, environment, link_changes};
 use crate::escape::{Escaped, escaped};
 use crate::record::{
     Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Pauses, Totals,
@@ -42,8 +42,8 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         for told in report
             .links
             .iter()
-            .map(links::words)
-            .chain(links::untold(report))
+            .map(link_changes::words)
+            .chain(link_changes::untold(report))
         {
             writeln!(out, "  {told}")?;
         }
@@ -206,7 +206,7 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if report.interrupted && report.flow_count > 0 {
         writeln!(out, "Interrupted; this is what was measured so far.")?;
     }
-    place::tell(report, out)?;
+    environment::tell(report, out)?;
     if report.flows.len() > 1 {
         writeln!(out, "in all: {}", outcome(&report.totals))?;
     }
@@ -395,5 +395,4 @@ fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) 
 }
 
 #[cfg(test)]
-#[path = "text_tests.rs"]
 mod tests;

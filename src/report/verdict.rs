@@ -281,7 +281,7 @@ fn lateness(late: u64, evidence: &Evidence) -> String {
 mod tests {
     use super::*;
     use crate::record::Recorder;
-    use crate::report::{Context, PhaseReport, samples};
+    use crate::report::{Context, PhaseReport, fixtures};
 
     const US: u64 = 1_000;
     const MS: u64 = 1_000_000;
@@ -524,7 +524,7 @@ mod tests {
                 "{later:?}: {sentence}"
             );
         }
-        let mut report = samples::report();
+        let mut report = fixtures::report();
         let later = |report: &Report| Evidence::of_run(report, 0, 0).response_after_first_ns;
         let greatest = report.seconds[1..]
             .iter()
@@ -533,7 +533,7 @@ mod tests {
         assert_eq!(later(&report), greatest);
         report.phases = vec![PhaseReport {
             counted: true,
-            ..samples::phase()
+            ..fixtures::phase()
         }];
         assert_eq!(later(&report), greatest);
         report.phases[0].counted = false;
@@ -551,7 +551,7 @@ mod tests {
 
     #[test]
     fn all_of_the_evidence_comes_from_the_run() {
-        let mut report = samples::report();
+        let mut report = fixtures::report();
         report.drops.add(DropReason::TapQueue, 7);
         report.totals.unsent = 5;
         (report.pauses.total_ns, report.pauses.run_delay_ns) = (11, 3);

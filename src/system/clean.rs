@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
 use super::error::SystemError;
-use super::link::{Link, LinkKind};
 use super::mark::{Mark, Owner};
-use super::named::{self, CURRENT_NAMESPACE, Found, NAMESPACE_DIRECTORY};
 use super::namespace::enter_file;
+use super::namespace_file::{self, CURRENT_NAMESPACE, Found, NAMESPACE_DIRECTORY};
 use super::netlink::Netlink;
+use super::netlink::link::{Link, LinkKind};
 
 /// What [`clean`] did. Links in a named namespace are listed as `tap0 in namespace lab`.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub fn clean() -> Result<Cleaned, SystemError> {
     clean_current(None, &mut cleaned)?;
     let here = File::open(CURRENT_NAMESPACE)
         .map_err(|error| SystemError::io("open the current namespace", &error))?;
-    for name in named::names() {
+    for name in namespace_file::names() {
         clean_named(&name, &here, &mut cleaned)?;
     }
     Ok(cleaned)
@@ -40,7 +40,7 @@ pub fn clean() -> Result<Cleaned, SystemError> {
 
 /// Cleans what is under a name, and returns `here`.
 fn clean_named(name: &str, here: &File, cleaned: &mut Cleaned) -> Result<(), SystemError> {
-    let found = match named::find(name) {
+    let found = match namespace_file::find(name) {
         Ok(found) => found,
         Err(error) => {
             let operation = format!("look into namespace {name}");
@@ -50,13 +50,13 @@ fn clean_named(name: &str, here: &File, cleaned: &mut Cleaned) -> Result<(), Sys
     };
     let title = format!("namespace {name}");
     match found {
-        Found::Namespace(namespace) if !named::is_same(&namespace, here) => {
+        Found::Namespace(namespace) if !namespace_file::is_same(&namespace, here) => {
             let cleaning = enter_file(&namespace, || format!("enter {title}"))
                 .and_then(|()| clean_current(Some(name), cleaned));
             enter_file(here, || "return from another namespace".to_owned())?;
             cleaned.failed.extend(cleaning.err());
         }
-        Found::Unmounted(file) => match named::remove_unmounted(name, &file) {
+        Found::Unmounted(file) => match namespace_file::remove_unmounted(name, &file) {
             Ok(true) => cleaned.removed.push(title),
             Ok(false) => cleaned
                 .kept
@@ -110,7 +110,7 @@ fn clean_current(name: Option<&str>, cleaned: &mut Cleaned) -> Result<(), System
             .and_then(|fate| fate.reason_to_keep(&mark))
         {
             Some(reason) => cleaned.kept.push((format!("namespace {name}"), reason)),
-            None => match named::remove(name) {
+            None => match namespace_file::remove(name) {
                 Ok(()) => cleaned.removed.push(format!("namespace {name}")),
                 Err(error) => cleaned.failed.push(error),
             },

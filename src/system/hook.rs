@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::error::SystemError;
-use super::lab::{LabConfig, NetnsChoice};
+use super::lab_config::{LabConfig, NetnsChoice};
 use super::signals::{Collecting, StopSignals, Waited};
 use crate::time::{Clock, MonotonicClock};
 

@@ -14,7 +14,7 @@ use nix::libc;
 use rustc_hash::FxHashMap;
 
 use super::error::SystemError;
-use super::link::{Link, attributes, parse_link};
+use super::netlink::link::{Link, attributes, parse_link};
 use crate::fabric::{LinkEvent, LinkFate};
 use crate::vm::VmId;
 

@@ -9,12 +9,12 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid};
 
 use super::error::SystemError;
-use super::lab::NetnsChoice;
-use super::links::LinkChange;
+use super::lab_config::NetnsChoice;
 use super::mark::{Mark, Presence};
-use super::named::{self, Found, NAMESPACE_DIRECTORY, OwnName};
-use super::names::validate_namespace_name;
+use super::name_rules::validate_namespace_name;
+use super::namespace_file::{self, Found, NAMESPACE_DIRECTORY, OwnName};
 use super::netlink::Netlink;
+use super::netlink::link_requests::LinkChange;
 
 /// The network namespace that the calling thread has entered. Dropping it removes a name that we made.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ fn enter_named(name: &str, mark: &Mark, must_exist: bool) -> Result<(Kind, Prese
     };
     validate_namespace_name(name)
         .map_err(|why| SystemError::refused(operation(), format!("the name {why}")))?;
-    match named::find(name).map_err(|error| SystemError::io(operation(), &error))? {
+    match namespace_file::find(name).map_err(|error| SystemError::io(operation(), &error))? {
         Found::Namespace(file) => {
             enter_file(&file, operation).map_err(|error| match error.errno() {
                 Some(Errno::EPERM) => error.advise("run as root"),
@@ -193,7 +193,7 @@ fn create_named(name: &str, mark: &Mark) -> Result<(Kind, Presence), SystemError
         Some(Errno::EPERM | Errno::EACCES) => error.advise("run as root, or with --netns private"),
         _ => error,
     };
-    let own = named::create(name, mark).map_err(as_root)?;
+    let own = namespace_file::create(name, mark).map_err(as_root)?;
     match mount_new(&own, mark) {
         Ok(presence) => Ok((Kind::Created(own), presence)),
         Err(error) => {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::libc::{self, sock_filter, sock_fprog};
 
 use super::error::SystemError;
-use super::names::validate_interface_name;
+use super::name_rules::validate_interface_name;
 use crate::fabric::{Read, Write, WriteDrop};
 
 const TUN_DEVICE: &str = "/dev/net/tun";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Setting, SettingError, Settings};
 use crate::sim::{Impairments, Simulation};
-use crate::system::Switching;
+use crate::system::FabricKind;
 use crate::topology::{DEFAULT_PORTS_PER_BRIDGE, Topology};
 
 /// Settings of a fabric, and the fabrics that have them.
@@ -32,7 +32,7 @@ const REORDER_DELAYS: u32 = 3;
 /// What carries the frames.
 pub(super) enum Fabric {
     /// TAPs of the kernel, and what joins them.
-    Taps(Switching),
+    Taps(FabricKind),
     /// A switch in memory.
     Simulated(Simulation),
 }
@@ -42,12 +42,12 @@ pub(super) fn fabric(settings: &Settings) -> Result<Fabric, SettingError> {
     let choice = settings.get("fabric");
     let name = choice.map_or("bridge", |setting| setting.text.as_str());
     let fabric = match (name, choice) {
-        ("bridge", _) => Fabric::Taps(Switching::Bridge),
-        ("xdp", _) => Fabric::Taps(Switching::Xdp),
-        ("none", _) => Fabric::Taps(Switching::External),
+        ("bridge", _) => Fabric::Taps(FabricKind::Bridge),
+        ("xdp", _) => Fabric::Taps(FabricKind::Xdp),
+        ("none", _) => Fabric::Taps(FabricKind::None),
         ("sim", _) => Fabric::Simulated(simulation(settings)?),
         (_, Some(setting)) => return Err(setting.error("allowed are bridge, xdp, none, sim")),
-        (_, None) => Fabric::Taps(Switching::Bridge),
+        (_, None) => Fabric::Taps(FabricKind::Bridge),
     };
     for (setting, fabrics) in ONLY {
         if let Some(setting) = settings.get(setting)

@@ -337,7 +337,7 @@ pub fn compare_json(comparison: &Comparison, out: &mut impl Write) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     fn of<'a>(comparison: &'a Comparison, figure: &str) -> &'a Difference {
         let found = comparison
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_run_does_not_differ_from_itself() {
-        let report = samples::report();
+        let report = fixtures::report();
         let same = compare(("a", &report), ("b", &report));
         for each in &same.differences {
             assert_eq!(each.difference, Some(0.0), "{each:?}");
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_run_three_times_slower_differs_by_that_and_not_in_rate() {
-        let (before, after) = (samples::report(), samples::slower(3));
+        let (before, after) = (fixtures::report(), fixtures::slower(3));
         let comparison = compare(("a.json", &before), ("b.json", &after));
         let p50 = of(&comparison, "rtt.p50");
         assert!((p50.ratio.unwrap() - 3.0).abs() < 0.01, "{p50:?}");
@@ -374,9 +374,9 @@ mod tests {
 
     #[test]
     fn of_short_runs_no_spread_is_told() {
-        let mut short = samples::report();
+        let mut short = fixtures::report();
         short.seconds.truncate(SECONDS_NEEDED - 1);
-        let comparison = compare(("a", &short), ("b", &samples::report()));
+        let comparison = compare(("a", &short), ("b", &fixtures::report()));
         assert!(
             comparison
                 .differences
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_second_in_which_no_ping_ended_says_nothing_of_loss() {
-        let mut idle = samples::report();
+        let mut idle = fixtures::report();
         (idle.seconds[2].received, idle.seconds[2].failed) = (0, 0);
         let comparison = compare(("a", &idle), ("b", &idle));
         let loss = of(&comparison, "loss");
@@ -401,7 +401,7 @@ mod tests {
         use crate::record::{Limits, Recorder};
         use crate::report::Context;
         let empty = Report::new(&Recorder::new(Limits::default()), &Context::default());
-        let comparison = compare(("a", &empty), ("b", &samples::report()));
+        let comparison = compare(("a", &empty), ("b", &fixtures::report()));
         for each in &comparison.differences {
             assert_eq!(
                 (each.before, each.difference, each.ratio),
@@ -415,9 +415,9 @@ mod tests {
     fn an_outage_is_told_as_one_and_is_a_change() {
         let report = |totals: Totals| Report {
             totals,
-            ..samples::report()
+            ..fixtures::report()
         };
-        let calm = samples::report();
+        let calm = fixtures::report();
         let attempted = Totals {
             sent: 1_000,
             lost: 1_000,
@@ -481,12 +481,12 @@ mod tests {
 
     #[test]
     fn runs_that_differ_by_more_than_they_vary_have_changed() {
-        let mut short = samples::report();
+        let mut short = fixtures::report();
         short.seconds.truncate(SECONDS_NEEDED - 1);
         for (after, change, sentence) in [
-            (samples::report(), Change::No, "No figure differs by more"),
+            (fixtures::report(), Change::No, "No figure differs by more"),
             (
-                samples::slower(3),
+                fixtures::slower(3),
                 Change::Yes,
                 "12 of 14 figures differ by more",
             ),
@@ -496,7 +496,7 @@ mod tests {
                 "Whether the differences mean anything",
             ),
         ] {
-            let comparison = compare(("a", &samples::report()), ("b", &after));
+            let comparison = compare(("a", &fixtures::report()), ("b", &after));
             assert_eq!(comparison.change(), change, "{sentence}");
             assert!(
                 comparison.sentence().starts_with(sentence),
@@ -508,7 +508,7 @@ mod tests {
 
     #[test]
     fn a_comparison_as_json_is_read_back() {
-        let comparison = compare(("a", &samples::report()), ("b", &samples::slower(2)));
+        let comparison = compare(("a", &fixtures::report()), ("b", &fixtures::slower(2)));
         let mut out = Vec::new();
         compare_json(&comparison, &mut out).unwrap();
         assert_eq!(

@@ -31,17 +31,17 @@ pub fn within(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     #[test]
     fn a_figure_that_never_changes_has_no_spread() {
-        let report = samples::report();
+        let report = fixtures::report();
         assert_eq!(within(&report.seconds, |_| Some(7.0)), Some(0.0));
     }
 
     #[test]
     fn the_spread_is_twice_the_standard_deviation_of_whole_seconds() {
-        let seconds = samples::report().seconds;
+        let seconds = fixtures::report().seconds;
         let starts = within(&seconds, |second| Some(second.start_ns as f64 / 1e9));
         // Whole seconds 0 to 6 or so: the deviation of 0, 1, …, n − 1 is √(n (n + 1) / 12).
         let number = (seconds.len() - 1) as f64;
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn few_seconds_have_no_spread() {
-        let seconds = samples::report().seconds;
+        let seconds = fixtures::report().seconds;
         for number in 0..=SECONDS_NEEDED {
             assert_eq!(within(&seconds[..number], |_| Some(1.0)), None, "{number}");
         }

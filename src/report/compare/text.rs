@@ -93,11 +93,11 @@ fn show(quantity: Quantity, value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{compare, samples};
+    use crate::report::{compare, fixtures};
 
     #[test]
     fn every_figure_has_a_line_and_those_that_differ_a_mark() {
-        let (before, mut after) = (samples::report(), samples::slower(3));
+        let (before, mut after) = (fixtures::report(), fixtures::slower(3));
         after.verdict.limited_by_tool = true;
         let comparison = compare(("a.json", &before), ("b.json", &after));
         let mut out = Vec::new();

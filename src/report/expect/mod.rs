@@ -176,12 +176,12 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     fn check(text: &str) -> Outcome {
         text.parse::<Expectation>()
             .unwrap()
-            .check(&samples::report())
+            .check(&fixtures::report())
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_count_can_be_expected_and_judges_itself_alone() {
-        let mut report = samples::report();
+        let mut report = fixtures::report();
         report.totals = serde_json::from_str(
             r#"{"sent":1,"received":2,"lost":3,"unresolved":4,"duplicate":5,"late":6,"reordered":7,"corrupt":8,
                 "errored":9,"abandoned":10,"unsent":11}"#,

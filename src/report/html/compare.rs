@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::super::compare::{Comparison, row};
-use super::super::picture;
+use super::super::svg;
 use super::super::{Report, compare};
 use super::{Cell, Escaped, figure, page, table};
 use crate::record::Metric;
@@ -26,13 +26,13 @@ pub fn compare_html(
         "rtt by percentile",
         "Counted from when a ping was sent.",
         &keys,
-        |size| picture::percentiles(&[&one[Metric::Rtt], &other[Metric::Rtt]], size),
+        |size| svg::percentiles(&[&one[Metric::Rtt], &other[Metric::Rtt]], size),
     )?;
     body += &figure(
         "Response by percentile",
         "Counted from when a ping was due: what a user of the network feels.",
         &keys,
-        |size| picture::percentiles(&[&one[Metric::Response], &other[Metric::Response]], size),
+        |size| svg::percentiles(&[&one[Metric::Response], &other[Metric::Response]], size),
     )?;
     body += &differences(&comparison);
     page(
@@ -102,12 +102,12 @@ fn differences(comparison: &Comparison) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     #[test]
     fn both_curves_are_in_one_picture() {
         let mut out = Vec::new();
-        let (before, after) = (samples::report(), samples::slower(2));
+        let (before, after) = (fixtures::report(), fixtures::slower(2));
         compare_html(("a<b.json", &before), ("b.json", &after), &mut out).unwrap();
         let page = String::from_utf8(out).unwrap();
         assert_eq!(page.matches("<figure>").count(), 2);

@@ -7,7 +7,7 @@ mod run;
 use std::fmt;
 use std::io::{self, Write};
 
-use super::picture::Size;
+use super::svg::Size;
 use crate::escape::is_hidden;
 
 pub use compare::compare_html;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::super::picture::{self, Line};
 use super::super::provenance::list;
+use super::super::svg::{self, Line};
 use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
-use super::super::{Report, SecondReport, links};
+use super::super::{Report, SecondReport, link_changes};
 use super::flows::flows;
 use super::{Cell, Escaped, figure, page, table};
 use crate::record::{LatencySummary, Metric};
@@ -133,7 +133,7 @@ fn pictures(report: &Report) -> io::Result<String> {
             "Histogram of the leases",
             "How many VMs got their address by DHCP after how long.",
             &[],
-            |size| picture::histogram(&histograms[Metric::Lease], size),
+            |size| svg::histogram(&histograms[Metric::Lease], size),
         )?;
     }
     if report.summaries[Metric::Rtt].count == 0 {
@@ -144,7 +144,7 @@ fn pictures(report: &Report) -> io::Result<String> {
         "rtt is counted from when a ping was sent, response from when it was due.",
         &["rtt", "response"],
         |size| {
-            picture::percentiles(
+            svg::percentiles(
                 &[&histograms[Metric::Rtt], &histograms[Metric::Response]],
                 size,
             )
@@ -154,7 +154,7 @@ fn pictures(report: &Report) -> io::Result<String> {
         "Histogram of the rtt",
         "How many pings took how long; the first and the last bar may hold all that is far below or above the middle 90 %.",
         &[],
-        |size| picture::histogram(&histograms[Metric::Rtt], size),
+        |size| svg::histogram(&histograms[Metric::Rtt], size),
     )?;
     if report.seconds.len() > 1 {
         let seconds = &report.seconds;
@@ -167,7 +167,7 @@ fn pictures(report: &Report) -> io::Result<String> {
             "Latency over time",
             "Of the pings answered in each second.",
             &["rtt p50", "rtt p99", "response p99"],
-            |size| picture::over_time(&lines, size),
+            |size| svg::over_time(&lines, size),
         )?;
     }
     Ok(html)
@@ -275,8 +275,8 @@ fn inside(report: &Report) -> String {
         for told in report
             .links
             .iter()
-            .map(links::words)
-            .chain(links::untold(report))
+            .map(link_changes::words)
+            .chain(link_changes::untold(report))
         {
             html += &format!("<li>{}</li>\n", Escaped(&told));
         }
@@ -298,7 +298,7 @@ fn inside(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     fn written(report: &Report) -> String {
         let mut out = Vec::new();
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_page_needs_nothing_from_elsewhere() {
-        let page = written(&samples::report());
+        let page = written(&fixtures::report());
         for reference in ["src=", "url(", "@import", "https:"] {
             assert!(!page.contains(reference), "{reference}");
         }
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn the_page_has_its_pictures_and_tables() {
-        let page = written(&samples::report());
+        let page = written(&fixtures::report());
         assert_eq!(page.matches("<figure>").count(), 4);
         assert_eq!(page.matches("<svg ").count(), 8);
         assert_eq!(page.matches("class=\"sortable\"").count(), 1);
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn names_from_a_file_can_not_become_a_script() {
-        let mut report = samples::report();
+        let mut report = fixtures::report();
         let hostile = "<script>alert(1)</script>\"'";
         report.run = hostile.to_owned();
         report.tool = hostile.to_owned();

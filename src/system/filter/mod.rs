@@ -15,7 +15,7 @@ mod shared;
 
 use self::shared::SharedFilter;
 use super::error::SystemError;
-use super::lab::{LabConfig, Switching};
+use super::lab_config::{FabricKind, LabConfig};
 use super::netlink::Netlink;
 use super::tap::Tap;
 use crate::vm::{RxFilter, VmId};
@@ -48,12 +48,12 @@ impl Filter {
     /// What is to stand before the TAPs of `lab`. Nothing where somebody else has made them: a filter would outlive us.
     /// And nothing behind XDP, which passes it by.
     pub(super) fn of(lab: &LabConfig) -> Filter {
-        match lab.switching {
+        match lab.fabric {
             _ if !lab.filter || lab.attach => Filter::None,
-            Switching::Xdp => Filter::None,
-            Switching::Bridge => Filter::Untried(lab.vms),
+            FabricKind::Xdp => Filter::None,
+            FabricKind::Bridge => Filter::Untried(lab.vms),
             // A link has one place for programs, and there it is for whoever the TAPs are handed to.
-            Switching::External => Filter::Classic,
+            FabricKind::None => Filter::Classic,
         }
     }
 

@@ -1,9 +1,9 @@
 //! The port of one VM: its TAP, and what its queue could not hold.
 
+use super::super::drops::{Reading, overflows};
 use super::super::error::SystemError;
 use super::super::filter::FilterKind;
-use super::super::link::Link;
-use super::super::overflow::{Reading, overflows};
+use super::super::netlink::link::Link;
 use super::super::tap::Tap;
 use super::TapFabric;
 use crate::fabric::Read;

@@ -14,8 +14,8 @@ pub fn slower(slower: u64) -> Report {
     let mut recorder = Recorder::new(Limits::default());
     recorder.add_flow();
     recorder.add_flow();
-    recorder.place_flow(FlowId(0), false);
-    recorder.place_flow(FlowId(1), true);
+    recorder.set_flow_path(FlowId(0), false);
+    recorder.set_flow_path(FlowId(1), true);
     let mut random = 1_u64;
     for sequence in 0..PINGS {
         for flow in [FlowId(0), FlowId(1)] {

@@ -3,7 +3,7 @@
 use netlink_packet_core::NlasIterator;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
-use super::netlink::text;
+use super::text;
 
 /// What a link is, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,26 +46,26 @@ pub struct Link {
 
 /// Attribute numbers of `linux/if_link.h`.
 mod attribute {
-    pub(super) const IFNAME: u16 = 3;
-    pub(super) const MTU: u16 = 4;
-    pub(super) const MASTER: u16 = 10;
-    pub(super) const TXQLEN: u16 = 13;
-    pub(super) const LINKINFO: u16 = 18;
-    pub(super) const IFALIAS: u16 = 20;
-    pub(super) const STATS64: u16 = 23;
-    pub(super) const GROUP: u16 = 27;
-    pub(super) const CARRIER: u16 = 33;
-    pub(super) const INFO_KIND: u16 = 1;
-    pub(super) const INFO_DATA: u16 = 2;
-    pub(super) const TUN_TYPE: u16 = 3;
+    pub(in crate::system) const IFNAME: u16 = 3;
+    pub(in crate::system) const MTU: u16 = 4;
+    pub(in crate::system) const MASTER: u16 = 10;
+    pub(in crate::system) const TXQLEN: u16 = 13;
+    pub(in crate::system) const LINKINFO: u16 = 18;
+    pub(in crate::system) const IFALIAS: u16 = 20;
+    pub(in crate::system) const STATS64: u16 = 23;
+    pub(in crate::system) const GROUP: u16 = 27;
+    pub(in crate::system) const CARRIER: u16 = 33;
+    pub(in crate::system) const INFO_KIND: u16 = 1;
+    pub(in crate::system) const INFO_DATA: u16 = 2;
+    pub(in crate::system) const TUN_TYPE: u16 = 3;
     /// `IFF_TAP` of `linux/if_tun.h`.
-    pub(super) const TUN_TYPE_TAP: u8 = 2;
+    pub(in crate::system) const TUN_TYPE_TAP: u8 = 2;
     /// Where `tx_dropped` is in `struct rtnl_link_stats64`.
-    pub(super) const TX_DROPPED: std::ops::Range<usize> = 56..64;
+    pub(in crate::system) const TX_DROPPED: std::ops::Range<usize> = 56..64;
 }
 
 /// Reads the payload of an `RTM_NEWLINK`; `None` if it is none.
-pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
+pub(in crate::system) fn parse_link(payload: &[u8]) -> Option<Link> {
     let header = LinkHeader::parse(payload).ok()?;
     let mut link = Link {
         index: header.index,
@@ -119,7 +119,7 @@ fn parse_kind(link_info: &[u8]) -> LinkKind {
 }
 
 /// Kind and value of each attribute; ends at the first malformed one.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(in crate::system) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes)
         .map_while(Result::ok)
         .map(|attribute| {

@@ -19,7 +19,7 @@ use nix::unistd::linkat;
 
 use super::error::SystemError;
 use super::mark::Mark;
-use super::names::validate_namespace_name;
+use super::name_rules::validate_namespace_name;
 
 /// Where the names are.
 pub(super) const NAMESPACE_DIRECTORY: &str = "/run/netns";

@@ -1,16 +1,16 @@
 //! A lab that somebody else has prepared: it must be complete, is used as it is, and left alone (`--attach`).
 
-use super::error::SystemError;
-use super::lab::LabConfig;
-use super::link::{Link, LinkKind};
-use super::netlink::Netlink;
-use super::tap::Tap;
+use super::super::error::SystemError;
+use super::super::lab_config::LabConfig;
+use super::super::netlink::Netlink;
+use super::super::netlink::link::{Link, LinkKind};
+use super::super::tap::Tap;
 
 /// Checks that the bridge and all TAPs of `lab` are there and ready, and returns the bridge's index.
 ///
 /// # Errors
 /// The first thing that is not as it should be, with the command that prepares it.
-pub(super) fn check_prepared_lab(
+pub(in crate::system) fn check_attached_lab(
     netlink: &mut Netlink,
     lab: &LabConfig,
 ) -> Result<u32, SystemError> {
@@ -34,7 +34,7 @@ pub(super) fn check_prepared_lab(
 /// # Errors
 /// When it is not as it should be. It is never made: `TUNSETIFF` would make one that is missing, so this looks it up
 /// before, and after.
-pub(super) fn attach_tap(
+pub(in crate::system) fn attach_tap(
     netlink: &mut Netlink,
     lab: &LabConfig,
     bridge: u32,

@@ -12,10 +12,10 @@ use netlink_packet_route::link::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
-use super::error::SystemError;
+use super::super::error::SystemError;
+use super::super::vlan_table::VlanFiltering;
 use super::link::{Link, parse_link};
-use super::netlink::{Netlink, Refusal};
-use super::vlan_table::VlanFiltering;
+use super::{Netlink, Refusal};
 use crate::wire::MacAddr;
 
 /// `linux/if_link.h`: in the driver, not behind it, which is hardly faster than a bridge.
@@ -218,7 +218,7 @@ impl Netlink {
             .map_err(|refusal| refusal.of(format!("configure link {name}")))
     }
 
-    pub(super) fn try_change_link(
+    pub(in crate::system) fn try_change_link(
         &mut self,
         name: &str,
         change: &LinkChange<'_>,
@@ -340,7 +340,7 @@ impl Netlink {
 ///
 /// # Errors
 /// When there is none.
-pub(super) fn index_of(name: &str) -> Result<u32, SystemError> {
+pub(in crate::system) fn index_of(name: &str) -> Result<u32, SystemError> {
     nix::net::if_::if_nametoindex(name)
         .map_err(|errno| SystemError::kernel(format!("look up link {name}"), errno))
 }

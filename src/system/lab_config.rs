@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::error::SystemError;
-use super::names::{validate_interface_name, validate_namespace_name};
+use super::name_rules::{validate_interface_name, validate_namespace_name};
 use super::vlan_table::VlanFiltering;
 use crate::topology::{
     Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names,
@@ -42,22 +42,22 @@ impl FromStr for NetnsChoice {
 
 /// What carries frames from TAP to TAP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Switching {
+pub enum FabricKind {
     /// A Linux bridge, or a tree of them.
     #[default]
     Bridge,
     /// An XDP program on each TAP.
     Xdp,
     /// Something that somebody else attaches the TAPs to.
-    External,
+    None,
 }
 
-impl fmt::Display for Switching {
+impl fmt::Display for FabricKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Switching::Bridge => "bridge",
-            Switching::Xdp => "xdp",
-            Switching::External => "none",
+            FabricKind::Bridge => "bridge",
+            FabricKind::Xdp => "xdp",
+            FabricKind::None => "none",
         })
     }
 }
@@ -113,7 +113,7 @@ pub struct LabConfig {
     /// Where the lab lives.
     pub netns: NetnsChoice,
     /// What carries frames from TAP to TAP.
-    pub switching: Switching,
+    pub fabric: FabricKind,
     /// The bridge's name; of a tree, the spine's.
     pub bridge: String,
     /// How many VMs share one bridge; more are spread over leaves of a tree.
@@ -149,7 +149,7 @@ impl Default for LabConfig {
         LabConfig {
             vms: 2,
             netns: NetnsChoice::Private,
-            switching: Switching::Bridge,
+            fabric: FabricKind::Bridge,
             bridge: "br0".to_owned(),
             ports_per_bridge: DEFAULT_PORTS_PER_BRIDGE,
             tap_prefix: "tap".to_owned(),
@@ -175,7 +175,7 @@ impl LabConfig {
 
     /// The tree of bridges; `None` where the lab has none of its own.
     pub fn topology(&self) -> Option<Result<Topology, TopologyError>> {
-        (self.switching == Switching::Bridge && !self.attach)
+        (self.fabric == FabricKind::Bridge && !self.attach)
             .then(|| Topology::new(self.vms, self.ports_per_bridge))
     }
 

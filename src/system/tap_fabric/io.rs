@@ -8,13 +8,14 @@ use mio::{Interest, Registry};
 use nix::errno::Errno;
 
 use super::super::error::SystemError;
-use super::super::links::LinkChange;
-use super::super::name_watch::NameWatch;
-use super::super::prepared::attach_tap;
+use super::super::namespace_watch::NameWatch;
+use super::super::netlink::link_requests::LinkChange;
+use super::super::switching::Switching;
+use super::super::switching::attached::attach_tap;
 use super::super::tap::Tap;
-use super::making::LEAVING_GROUP;
 use super::port::Port;
-use super::{Carrier, TapFabric, token_of};
+use super::setup::LEAVING_GROUP;
+use super::{TapFabric, token_of};
 use crate::fabric::{Fabric, LinkEvent, Read, Write, WriteDrop};
 use crate::vm::{RxFilter, VmId};
 
@@ -30,14 +31,14 @@ impl Fabric for TapFabric {
                 "it is plugged in already",
             ));
         }
-        if let Carrier::Bridges(bridges) = &self.carrier
+        if let Switching::Bridges(bridges) = &self.switching
             && let Some(bridge) = bridges.owner_of(rx_filter.mac)
         {
             let why = format!("{} is the address of bridge {bridge} itself", rx_filter.mac);
             return Err(SystemError::refused(operation(), why));
         }
-        let made = match self.carrier {
-            Carrier::Prepared(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
+        let made = match self.switching {
+            Switching::Attached(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
                 .map(|(tap, dropped_before)| (tap, 0, dropped_before)),
             _ => self
                 .make_tap(vm, &name, rx_filter)
@@ -58,7 +59,7 @@ impl Fabric for TapFabric {
         }
         let place = port.place;
         self.taps[vm.index()] = Some(port);
-        if let Carrier::Bridges(bridges) = &mut self.carrier {
+        if let Switching::Bridges(bridges) = &mut self.switching {
             bridges.joined(place);
         }
         self.expect_link(vm, &name)
@@ -68,7 +69,7 @@ impl Fabric for TapFabric {
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
-        if let Carrier::Xdp(switch) = &mut self.carrier {
+        if let Switching::Xdp(switch) = &mut self.switching {
             switch.remove(vm);
             return switch.add(vm, &port.tap, rx_filter);
         }
@@ -90,11 +91,11 @@ impl Fabric for TapFabric {
         if let Some(monitor) = &mut self.monitor {
             monitor.forget(vms);
         }
-        if let Carrier::Xdp(switch) = &mut self.carrier {
+        if let Switching::Xdp(switch) = &mut self.switching {
             vms.iter().for_each(|vm| switch.remove(*vm));
         }
         vms.iter().for_each(|vm| self.filter.remove(*vm));
-        if let Carrier::Bridges(bridges) = &mut self.carrier {
+        if let Switching::Bridges(bridges) = &mut self.switching {
             leaving.iter().for_each(|port| bridges.left(port.place));
         }
         // Closing the descriptor takes a TAP out of the poll, and one that does not persist out of the system.

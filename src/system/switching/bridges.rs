@@ -2,13 +2,13 @@
 
 use ipnet::Ipv4Net;
 
-use super::arp_proxy::Way;
-use super::error::SystemError;
-use super::lab::{LabConfig, Neighbours};
-use super::links::{BridgePlan, LinkChange, index_of};
-use super::mark::Mark;
-use super::netlink::Netlink;
-use super::sysctl;
+use super::super::arp_proxy::Way;
+use super::super::error::SystemError;
+use super::super::lab_config::{LabConfig, Neighbours};
+use super::super::mark::Mark;
+use super::super::netlink::Netlink;
+use super::super::netlink::link_requests::{BridgePlan, LinkChange, index_of};
+use super::super::sysctl;
 use crate::topology::{BRIDGE_PORTS, Topology, leaf_name, uplink_names};
 use crate::vm::VmId;
 use crate::wire::MacAddr;
@@ -18,7 +18,7 @@ const GROUP: u32 = 0;
 
 /// The bridges of a lab, and how many TAPs each has.
 #[derive(Debug)]
-pub(super) struct Bridges {
+pub(in crate::system) struct Bridges {
     topology: Topology,
     spine: u32,
     macs: Vec<(MacAddr, String)>,
@@ -36,18 +36,21 @@ struct Leaf {
 }
 
 /// Makes links that carry the mark of a run.
-pub(super) struct Maker<'a> {
-    pub(super) netlink: &'a mut Netlink,
-    pub(super) lab: &'a LabConfig,
-    pub(super) mark: &'a Mark,
+pub(in crate::system) struct Maker<'a> {
+    pub(in crate::system) netlink: &'a mut Netlink,
+    pub(in crate::system) lab: &'a LabConfig,
+    pub(in crate::system) mark: &'a Mark,
     /// Whether the namespace is somebody else's, so that IPv6 is switched off for our links only.
-    pub(super) silence: bool,
-    pub(super) warnings: &'a mut Vec<SystemError>,
+    pub(in crate::system) silence: bool,
+    pub(in crate::system) warnings: &'a mut Vec<SystemError>,
 }
 
 impl Bridges {
     /// Makes the bridges of `topology`, and joins them.
-    pub(super) fn make(maker: &mut Maker<'_>, topology: Topology) -> Result<Bridges, SystemError> {
+    pub(in crate::system) fn make(
+        maker: &mut Maker<'_>,
+        topology: Topology,
+    ) -> Result<Bridges, SystemError> {
         let name = maker.lab.bridge.clone();
         let mac = bridge_mac(maker.lab.host_address, maker.mark);
         let mut bridges = Bridges {
@@ -87,19 +90,19 @@ impl Bridges {
     }
 
     /// The index of the spine, or of the only bridge.
-    pub(super) fn spine(&self) -> u32 {
+    pub(in crate::system) fn spine(&self) -> u32 {
         self.spine
     }
 
     /// The bridge that has this address itself.
-    pub(super) fn owner_of(&self, mac: MacAddr) -> Option<&str> {
+    pub(in crate::system) fn owner_of(&self, mac: MacAddr) -> Option<&str> {
         let owner = self.macs.iter().find(|(own, _)| *own == mac);
         owner.map(|(_, name)| name.as_str())
     }
 
     /// Chooses the bridge that the TAP of `vm` is to join: the one of the plan; for a VM beyond the plan, or in the
     /// place of one that was removed, the first with a free port. Returns its place here.
-    pub(super) fn choose(&self, vm: VmId) -> usize {
+    pub(in crate::system) fn choose(&self, vm: VmId) -> usize {
         let has_room = |leaf: &Leaf| leaf.taps < self.topology.ports_per_bridge();
         if vm.0 < self.topology.vms() {
             return self.topology.leaf_of(vm) as usize;
@@ -110,20 +113,20 @@ impl Bridges {
     }
 
     /// Name and index of a bridge that was [chosen](Bridges::choose).
-    pub(super) fn get(&self, place: usize) -> Option<(&str, u32)> {
+    pub(in crate::system) fn get(&self, place: usize) -> Option<(&str, u32)> {
         let leaf = self.leaves.get(place)?;
         Some((&leaf.name, leaf.index))
     }
 
     /// Takes note that a TAP has joined.
-    pub(super) fn joined(&mut self, place: usize) {
+    pub(in crate::system) fn joined(&mut self, place: usize) {
         if let Some(leaf) = self.leaves.get_mut(place) {
             leaf.taps += 1;
         }
     }
 
     /// Takes note that a TAP is gone.
-    pub(super) fn left(&mut self, place: usize) {
+    pub(in crate::system) fn left(&mut self, place: usize) {
         if let Some(leaf) = self.leaves.get_mut(place) {
             leaf.taps = leaf.taps.saturating_sub(1);
         }
@@ -131,7 +134,7 @@ impl Bridges {
 
     /// The port that leads to a TAP with that index on the bridge at `place`, from that bridge, from the spine, and from
     /// the leaves `callers`.
-    pub(super) fn ways_to(
+    pub(in crate::system) fn ways_to(
         &self,
         place: usize,
         tap: u32,
@@ -159,13 +162,13 @@ impl Bridges {
     }
 
     /// The tree as it was planned.
-    pub(super) fn topology(&self) -> Topology {
+    pub(in crate::system) fn topology(&self) -> Topology {
         self.topology
     }
 }
 
 /// The name of every link that [`Bridges::make`] makes for `lab`.
-pub(super) fn bridge_links(lab: &LabConfig) -> impl Iterator<Item = String> {
+pub(in crate::system) fn bridge_links(lab: &LabConfig) -> impl Iterator<Item = String> {
     let topology = lab.topology().and_then(Result::ok);
     let leaves = topology.map_or(0, |topology| topology.leaves());
     let leaves = (0..leaves).flat_map(|leaf| {
@@ -250,7 +253,7 @@ impl Maker<'_> {
 }
 
 /// In a namespace of somebody else, IPv6 is switched off for our links only, and before they come up.
-pub(super) fn silence_link(name: &str, warnings: &mut Vec<SystemError>) {
+pub(in crate::system) fn silence_link(name: &str, warnings: &mut Vec<SystemError>) {
     let refusal = sysctl::disable_ipv6(name).err();
     // What is refused for one link is refused for all: once is enough to know.
     if warnings.is_empty() {

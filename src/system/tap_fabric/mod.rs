@@ -1,8 +1,8 @@
 //! The real fabric: a TAP for each VM, and a Linux bridge or another switch that joins them.
 
-mod making;
+mod io;
 mod port;
-mod traffic;
+mod setup;
 
 use std::collections::HashSet;
 use std::os::fd::AsRawFd;
@@ -11,23 +11,23 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use self::port::Port;
-use super::bridges::{Bridges, bridge_links};
 use super::clean::{mark_of, remove_marked};
+use super::drops::Reading;
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
-use super::lab::LabConfig;
+use super::lab_config::LabConfig;
 use super::limits::ensure_descriptors;
-use super::link::Link;
 use super::link_monitor::LinkMonitor;
 use super::mark::Mark;
-use super::name_watch::NameWatch;
 use super::namespace::Namespace;
+use super::namespace_watch::NameWatch;
 use super::netlink::Netlink;
-use super::new_lab::check_free;
-use super::overflow::Reading;
-use super::prepared::check_prepared_lab;
+use super::netlink::link::Link;
+use super::preflight::check_free;
+use super::switching::Switching;
+use super::switching::attached::check_attached_lab;
+use super::switching::bridges::bridge_links;
 use super::sysctl;
-use super::xdp::XdpSwitch;
 use crate::topology::Topology;
 use crate::vm::VmId;
 
@@ -64,7 +64,7 @@ pub struct TapFabric {
     netlink: Netlink,
     mark: Mark,
     alias: String,
-    carrier: Carrier,
+    switching: Switching,
     filter: Filter,
     at_end: AtEnd,
     warnings: Vec<SystemError>,
@@ -78,19 +78,6 @@ pub struct TapFabric {
     /// Hears of what others do to the links, once it is [wanted](TapFabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
-}
-
-/// What carries frames from TAP to TAP.
-#[derive(Debug)]
-enum Carrier {
-    /// The bridge with that index, which was there before.
-    Prepared(u32),
-    /// Bridges of ours.
-    Bridges(Bridges),
-    /// A program on each TAP.
-    Xdp(Box<XdpSwitch>),
-    /// Whatever somebody else attaches the TAPs to.
-    External,
 }
 
 /// Who takes the links away at the end of the run.
@@ -123,7 +110,7 @@ impl TapFabric {
             netlink: Netlink::open()?,
             mark,
             alias: mark.alias(),
-            carrier: Carrier::External,
+            switching: Switching::None,
             filter: Filter::of(&lab),
             at_end: AtEnd::Leave,
             warnings,
@@ -136,29 +123,29 @@ impl TapFabric {
             lab,
         };
         if fabric.lab.attach {
-            fabric.carrier =
-                Carrier::Prepared(check_prepared_lab(&mut fabric.netlink, &fabric.lab)?);
+            fabric.switching =
+                Switching::Attached(check_attached_lab(&mut fabric.netlink, &fabric.lab)?);
         } else {
             fabric.check_names(fabric.lab.vms)?;
-            fabric.make_carrier()?;
+            fabric.make_switching()?;
         }
         Ok(fabric)
     }
 
     /// The index of the bridge, of a tree the spine's, for those who want to look it up. `None` where there is none.
     pub fn bridge_index(&self) -> Option<u32> {
-        match &self.carrier {
-            Carrier::Prepared(index) => Some(*index),
-            Carrier::Bridges(bridges) => Some(bridges.spine()),
-            Carrier::Xdp(_) | Carrier::External => None,
+        match &self.switching {
+            Switching::Attached(index) => Some(*index),
+            Switching::Bridges(bridges) => Some(bridges.spine()),
+            Switching::Xdp(_) | Switching::None => None,
         }
     }
 
     /// The tree of bridges that the TAPs are on; `None` where there is none of ours.
     pub fn topology(&self) -> Option<Topology> {
-        match &self.carrier {
-            Carrier::Bridges(bridges) => Some(bridges.topology()),
-            Carrier::Prepared(_) | Carrier::Xdp(_) | Carrier::External => None,
+        match &self.switching {
+            Switching::Bridges(bridges) => Some(bridges.topology()),
+            Switching::Attached(_) | Switching::Xdp(_) | Switching::None => None,
         }
     }
 
@@ -180,7 +167,7 @@ impl TapFabric {
     /// The name that is taken.
     pub fn check_names(&mut self, count: u32) -> Result<(), SystemError> {
         let links = self.netlink.links()?;
-        let has_bridges = matches!(self.carrier, Carrier::Bridges(_));
+        let has_bridges = matches!(self.switching, Switching::Bridges(_));
         let taps = &self.taps;
         let is_plugged = |index: u32| matches!(taps.get(index as usize), Some(Some(_)));
         let bridges: HashSet<String> = bridge_links(&self.lab).collect();
@@ -212,8 +199,8 @@ impl TapFabric {
     fn listen(&mut self) -> Result<(LinkMonitor, Option<NameWatch>), SystemError> {
         let mut monitor = LinkMonitor::open()?;
         // Listed when changes are heard already, so that none gets lost in between.
-        let bridges: HashSet<String> = match self.carrier {
-            Carrier::Prepared(_) => [self.lab.bridge.clone()].into(),
+        let bridges: HashSet<String> = match self.switching {
+            Switching::Attached(_) => [self.lab.bridge.clone()].into(),
             _ => bridge_links(&self.lab).collect(),
         };
         for link in self.netlink.links()? {

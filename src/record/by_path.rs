@@ -5,21 +5,21 @@ use crate::load::FlowId;
 
 /// Which flows go across leaves and which stay within one: a byte for each flow, none where there is no tree.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Crossing(Vec<Option<bool>>);
+pub(super) struct FlowPaths(Vec<Option<bool>>);
 
-impl Crossing {
+impl FlowPaths {
     /// How many flows cross from one leaf to another.
     pub(super) fn flows_across(&self) -> u64 {
         let across = self.0.iter().filter(|flow| **flow == Some(true));
         across.count() as u64
     }
 
-    pub(super) fn place(&mut self, flow: FlowId, is_across: bool) {
+    pub(super) fn set(&mut self, flow: FlowId, is_across: bool) {
         if self.0.len() <= flow.index() {
             self.0.resize(flow.index() + 1, None);
         }
-        if let Some(place) = self.0.get_mut(flow.index()) {
-            *place = Some(is_across);
+        if let Some(path) = self.0.get_mut(flow.index()) {
+            *path = Some(is_across);
         }
     }
 

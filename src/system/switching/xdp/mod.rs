@@ -16,10 +16,10 @@ use aya::Pod;
 use aya::maps::{Array, DevMap, HashMap as BpfHashMap, MapData};
 use aya_obj::generated::bpf_prog_type;
 
-use super::bpf::{LoadError, Loaded, address_key, chain, mac_key};
-use super::error::SystemError;
-use super::links::index_of;
-use super::tap::Tap;
+use crate::system::bpf::{LoadError, Loaded, address_key, chain, mac_key};
+use crate::system::error::SystemError;
+use crate::system::netlink::link_requests::index_of;
+use crate::system::tap::Tap;
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
@@ -29,7 +29,7 @@ const PROGRAM: &str = "tap_switch";
 const SPARE_ENTRIES: u32 = 1024;
 
 /// The loaded program and its maps.
-pub(super) struct XdpSwitch {
+pub(in crate::system) struct XdpSwitch {
     program: OwnedFd,
     ports: DevMap<MapData>,
     stations: BpfHashMap<MapData, u64, PortOfSwitch>,
@@ -85,7 +85,7 @@ impl XdpSwitch {
     ///
     /// # Errors
     /// When the kernel does not let us, or does not know such programs.
-    pub(super) fn load(vms: u32) -> Result<XdpSwitch, SystemError> {
+    pub(in crate::system) fn load(vms: u32) -> Result<XdpSwitch, SystemError> {
         let entries = vms.saturating_add(SPARE_ENTRIES);
         let mut loaded = Loaded::new(
             OBJECT,
@@ -106,12 +106,12 @@ impl XdpSwitch {
     }
 
     /// The program, to be put on a TAP.
-    pub(super) fn program(&self) -> BorrowedFd<'_> {
+    pub(in crate::system) fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
     }
 
     /// Puts the TAP of `vm` on the switch.
-    pub(super) fn add(
+    pub(in crate::system) fn add(
         &mut self,
         vm: VmId,
         tap: &Tap,
@@ -157,7 +157,7 @@ impl XdpSwitch {
     }
 
     /// Takes `vm` off the switch. The port itself is taken away by the kernel when its TAP goes.
-    pub(super) fn remove(&mut self, vm: VmId) {
+    pub(in crate::system) fn remove(&mut self, vm: VmId) {
         let Some(entry) = self.entries.remove(&vm) else {
             return;
         };

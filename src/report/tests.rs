@@ -4,12 +4,12 @@ use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use serde_json::Value;
 
 use super::units::span;
-use super::{Expectation, Format, Report, compare, compare_text, merge, samples, text};
+use super::{Expectation, Format, Report, compare, compare_text, fixtures, merge, text};
 use crate::record::{Latency, LatencySummary, Metric, PerMetric, Scope};
 
 /// A run in which each metric has a value that no other has: the n-th n + 1 times 101 ns.
 fn report() -> Report {
-    let mut report = samples::report();
+    let mut report = fixtures::report();
     report.histograms = PerMetric::from_fn(|metric| {
         let mut latency = Latency::new();
         latency.record(value(metric));
@@ -90,10 +90,10 @@ fn spread() -> Latency {
 
 #[test]
 fn every_figure_of_every_metric_is_in_its_own_column() {
-    let mut report = samples::report();
+    let mut report = fixtures::report();
     report.histograms = PerMetric::from_fn(|_| spread());
     report.summaries = PerMetric::from_fn(|_| spread().summary());
-    report.phases = vec![samples::phase()];
+    report.phases = vec![fixtures::phase()];
     report.phases[0].summaries = report.summaries.clone();
     report.phases[0].summaries[Metric::Response].p99 = Some(7_000);
     let mut told = Vec::new();
@@ -169,7 +169,7 @@ fn every_metric_is_in_the_interval_log_under_its_name() {
     for metric in Metric::ALL {
         let lines = tags.iter().filter(|tag| **tag == metric.name()).count();
         let expected = match metric.scope() {
-            Scope::Second => samples::report().seconds.len(),
+            Scope::Second => fixtures::report().seconds.len(),
             Scope::Phase | Scope::Run => 1,
         };
         assert_eq!(lines, expected, "{metric}: {tags:?}");
@@ -225,7 +225,7 @@ fn every_metric_can_be_expected_to_be_something() {
 
 #[test]
 fn each_metric_of_a_second_is_kept_for_each_second() {
-    let second = &samples::report().seconds[0];
+    let second = &fixtures::report().seconds[0];
     for &metric in Metric::ALL {
         let kept = second.latency(metric).is_some();
         assert_eq!(kept, metric.scope() == Scope::Second, "{metric}");
@@ -234,7 +234,7 @@ fn each_metric_of_a_second_is_kept_for_each_second() {
 
 #[test]
 fn a_report_of_an_earlier_version_lacks_metrics_and_one_of_a_later_has_more() {
-    let mut json = serde_json::to_value(samples::report()).unwrap();
+    let mut json = serde_json::to_value(fixtures::report()).unwrap();
     json["boot_ns"].take();
     let fields = json.as_object_mut().unwrap();
     fields.remove("boot_ns");

@@ -3,6 +3,11 @@
 //! Requests are built by `netlink-packet-route`. Replies are read attribute by attribute and only those that are
 //! wanted, so that an attribute of somebody else's link, unknown to that library, can't fail a run.
 
+pub(super) mod link;
+pub(super) mod link_requests;
+
+pub use link::{Link, LinkKind};
+pub use link_requests::{BridgePlan, LinkChange};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
     NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage, NetlinkPayload, NlasIterator,

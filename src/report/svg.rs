@@ -10,7 +10,7 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
 use super::axis::Axis;
-use super::chart::{Classes, nice_step};
+use super::bins::{Classes, nice_step};
 use super::units::count;
 use crate::record::Latency;
 
@@ -244,11 +244,11 @@ fn refused<E: std::error::Error + Send + Sync>(error: DrawingAreaErrorKind<E>) -
 mod tests {
     use super::*;
     use crate::record::Metric;
-    use crate::report::samples;
+    use crate::report::fixtures;
 
     #[test]
     fn pictures_are_drawn_of_a_run_and_of_nothing() {
-        let run = samples::report();
+        let run = fixtures::report();
         let none = Latency::new();
         for size in [Size::Wide, Size::Narrow] {
             for (lines, svg) in [

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::clean::mark_of;
 use super::error::SystemError;
-use super::lab::LabConfig;
-use super::link::Link;
+use super::lab_config::LabConfig;
 use super::mark::Owner;
+use super::netlink::link::Link;
 
 /// Checks that no link of somebody else has the name of one of the lab's `bridges` and their links, or of one of its first
 /// `taps` TAPs.

@@ -3,11 +3,11 @@ use serde_json::Value;
 
 use super::*;
 use crate::record::Metric;
-use crate::report::{self, json, samples};
+use crate::report::{self, fixtures, json};
 
 fn saved() -> String {
     let mut bytes = Vec::new();
-    json(&samples::report(), &mut bytes).unwrap();
+    json(&fixtures::report(), &mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
@@ -79,7 +79,7 @@ fn tell(report: &Report) {
     report::csv(report, &mut out).unwrap();
     report::hlog(report, &mut out).unwrap();
     report::hgrm(&report.histograms[Metric::Response], &mut out).unwrap();
-    let sample = samples::report();
+    let sample = fixtures::report();
     report::compare_html(("a", report), ("b", &sample), &mut out).unwrap();
     report::compare_text(&report::compare(("a", &sample), ("b", report)), &mut out).unwrap();
     let merged = report::merge(&[sample, report.clone(), report.clone()]).unwrap();
@@ -143,9 +143,9 @@ const HOSTILE: &str = "\u{1b}[2J\n\r\u{7}\u{7f}\u{85}\u{9b}31m\u{202e}\u{2066}\u
 
 #[test]
 fn no_text_in_a_file_does_anything_to_a_terminal() {
-    let mut report = samples::report();
+    let mut report = fixtures::report();
     report.seconds.truncate(1);
-    report.phases = vec![samples::phase()];
+    report.phases = vec![fixtures::phase()];
     report.addresses.conflict(
         crate::vm::VmId(0),
         "10.77.0.2".parse().unwrap(),
@@ -159,7 +159,7 @@ fn no_text_in_a_file_does_anything_to_a_terminal() {
         let merged = report::merge(&[report.clone(), report.clone()]).unwrap();
         let other = Report {
             tool: "another".to_owned(),
-            ..samples::report()
+            ..fixtures::report()
         };
         let compared = report::compare((&report.run, report), ("b", &other));
         report::text(report, &mut out[0], 80).unwrap();

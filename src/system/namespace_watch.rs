@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::error::SystemError;
-use super::named::NAMESPACE_DIRECTORY;
+use super::namespace_file::NAMESPACE_DIRECTORY;
 use crate::fabric::{LinkEvent, LinkFate};
 
 /// Watches one name. The descriptor is readable when any name was deleted.

@@ -1,12 +1,13 @@
 //! Makes what a lab consists of: what carries frames, and a TAP for each VM.
 
-use super::super::bridges::{Bridges, Maker, silence_link};
 use super::super::error::SystemError;
-use super::super::lab::{Neighbours, Switching};
-use super::super::links::{LinkChange, index_of};
+use super::super::lab_config::{FabricKind, Neighbours};
+use super::super::netlink::link_requests::{LinkChange, index_of};
+use super::super::switching::Switching;
+use super::super::switching::bridges::{Bridges, Maker, silence_link};
+use super::super::switching::xdp::XdpSwitch;
 use super::super::tap::Tap;
-use super::super::xdp::XdpSwitch;
-use super::{AtEnd, Carrier, TapFabric};
+use super::{AtEnd, TapFabric};
 use crate::vm::{RxFilter, VmId};
 
 /// TAPs that are removed in one go: half a second in which nobody else on the host can change a link.
@@ -22,7 +23,7 @@ fn tap_group(vm: VmId) -> u32 {
 
 impl TapFabric {
     /// Makes what carries frames from TAP to TAP.
-    pub(super) fn make_carrier(&mut self) -> Result<(), SystemError> {
+    pub(super) fn make_switching(&mut self) -> Result<(), SystemError> {
         if !self.namespace.ends_with_us() {
             self.at_end = AtEnd::RemoveMarked;
         }
@@ -34,8 +35,8 @@ impl TapFabric {
             };
             self.netlink.change_link("lo", &up)?;
         }
-        if self.lab.switching == Switching::Xdp {
-            self.carrier = Carrier::Xdp(Box::new(XdpSwitch::load(self.lab.vms)?));
+        if self.lab.fabric == FabricKind::Xdp {
+            self.switching = Switching::Xdp(Box::new(XdpSwitch::load(self.lab.vms)?));
         }
         let Some(Ok(topology)) = self.lab.topology() else {
             return Ok(());
@@ -47,7 +48,7 @@ impl TapFabric {
             silence: !self.namespace.is_ours(),
             warnings: &mut self.warnings,
         };
-        self.carrier = Carrier::Bridges(Bridges::make(&mut maker, topology)?);
+        self.switching = Switching::Bridges(Bridges::make(&mut maker, topology)?);
         Ok(())
     }
 
@@ -79,20 +80,20 @@ impl TapFabric {
         };
         let mut place = 0;
         let mut operation = format!("configure link {name}");
-        match &mut self.carrier {
-            Carrier::Bridges(bridges) => {
+        match &mut self.switching {
+            Switching::Bridges(bridges) => {
                 place = bridges.choose(vm);
                 if let Some((bridge, index)) = bridges.get(place) {
                     change.master = Some(index);
                     operation = format!("add {name} to bridge {bridge}");
                 }
             }
-            Carrier::Xdp(switch) => {
+            Switching::Xdp(switch) => {
                 switch.add(vm, &tap, rx_filter)?;
                 change.xdp = Some(switch.program());
                 operation = format!("put the XDP switch on {name}");
             }
-            Carrier::Prepared(_) | Carrier::External => {}
+            Switching::Attached(_) | Switching::None => {}
         }
         self.netlink
             .try_change_link(name, &change)
@@ -113,7 +114,7 @@ impl TapFabric {
         place: usize,
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
-        let Carrier::Bridges(bridges) = &self.carrier else {
+        let Switching::Bridges(bridges) = &self.switching else {
             return Ok(());
         };
         if !self.lab.neighbours.are_filled_in() {

@@ -1,0 +1,21 @@
+//! What carries frames from TAP to TAP, one way a file.
+
+pub(super) mod attached;
+pub(super) mod bridges;
+pub(super) mod xdp;
+
+use bridges::Bridges;
+use xdp::XdpSwitch;
+
+/// What carries the frames of one lab: the state of its [`FabricKind`](super::FabricKind).
+#[derive(Debug)]
+pub(super) enum Switching {
+    /// The bridge with that index, which was there before.
+    Attached(u32),
+    /// Bridges of ours.
+    Bridges(Bridges),
+    /// A program on each TAP.
+    Xdp(Box<XdpSwitch>),
+    /// A switch of somebody else, or none at all.
+    None,
+}
