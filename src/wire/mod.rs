@@ -78,5 +78,3 @@ pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_ipv6;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::wire::*;
 
 const A: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const B: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
