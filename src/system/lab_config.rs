@@ -138,7 +138,7 @@ pub struct LabConfig {
     pub neighbours: Neighbours,
     /// From which leaves VMs are talked to, for the tables that are filled beforehand.
     pub callers: Callers,
-    /// Have the kernel drop what a VM's network card would: see [`Station`](crate::fabric::Station). Never done to TAPs
+    /// Have the kernel drop what a VM's network card would: see [`RxFilter`](crate::vm::RxFilter). Never done to TAPs
     /// that somebody else has prepared, and not behind XDP. [`FilterKind`](super::FilterKind) says how.
     pub filter: bool,
 }

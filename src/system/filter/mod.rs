@@ -18,8 +18,7 @@ use super::error::SystemError;
 use super::lab_config::{FabricKind, LabConfig};
 use super::netlink::Netlink;
 use super::tap::Tap;
-use crate::fabric::Station;
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId};
 
 /// What keeps from VMs what their network cards would drop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +66,7 @@ impl Filter {
         }
     }
 
-    /// Has the TAP with that index, which must be down still, hear what `station` says and no more.
+    /// Has the TAP with that index, which must be down still, hear what `rx_filter` says and no more.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -75,13 +74,13 @@ impl Filter {
         &mut self,
         netlink: &mut Netlink,
         (vm, tap, index): (VmId, &Tap, u32),
-        station: &Station,
+        rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
         match self {
             Filter::None => Ok(()),
             Filter::Untried(vms) => {
                 let shared = SharedFilter::load(*vms).and_then(|mut shared| {
-                    shared.add(netlink, vm, index, station)?;
+                    shared.add(netlink, vm, index, rx_filter)?;
                     Ok(shared)
                 });
                 if let Ok(shared) = shared {
@@ -89,14 +88,14 @@ impl Filter {
                     return Ok(());
                 }
                 *self = Filter::Classic;
-                tap.attach_filter(&mut classic::program(station))
+                tap.attach_filter(&mut classic::program(rx_filter))
             }
-            Filter::Shared(shared) => shared.add(netlink, vm, index, station),
-            Filter::Classic => tap.attach_filter(&mut classic::program(station)),
+            Filter::Shared(shared) => shared.add(netlink, vm, index, rx_filter),
+            Filter::Classic => tap.attach_filter(&mut classic::program(rx_filter)),
         }
     }
 
-    /// Has the TAP of `vm` hear what `station` says from now on.
+    /// Has the TAP of `vm` hear what `rx_filter` says from now on.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -104,12 +103,12 @@ impl Filter {
         &mut self,
         netlink: &mut Netlink,
         (vm, tap): (VmId, &Tap),
-        station: &Station,
+        rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
         match self {
             Filter::None | Filter::Untried(_) => Ok(()),
-            Filter::Shared(shared) => shared.tune(netlink, vm, station),
-            Filter::Classic => tap.attach_filter(&mut classic::program(station)),
+            Filter::Shared(shared) => shared.tune(netlink, vm, rx_filter),
+            Filter::Classic => tap.attach_filter(&mut classic::program(rx_filter)),
         }
     }
 

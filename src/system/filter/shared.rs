@@ -20,8 +20,7 @@ use rustc_hash::FxHashMap;
 use super::super::bpf::{LoadError, Loaded, address_key, chain, mac_key};
 use super::super::error::SystemError;
 use super::super::netlink::{Netlink, Refusal};
-use crate::fabric::Station;
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId};
 
 const OBJECT: &[u8] = include_bytes_aligned!("shared.o");
 const PROGRAM: &str = "network_cards";
@@ -94,7 +93,7 @@ impl SharedFilter {
         })
     }
 
-    /// Has the TAP with that index, which must be down still, hear what `station` says and no more, from
+    /// Has the TAP with that index, which must be down still, hear what `rx_filter` says and no more, from
     /// [`SharedFilter::begin`] on. One for which there is no room in the maps hears everything.
     ///
     /// # Errors
@@ -104,10 +103,10 @@ impl SharedFilter {
         netlink: &mut Netlink,
         vm: VmId,
         index: u32,
-        station: &Station,
+        rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
         self.remove(vm);
-        let Some(mut entry) = self.claim(index, station) else {
+        let Some(mut entry) = self.claim(index, rx_filter) else {
             return Ok(());
         };
         let has_room = |block: &&mut Block| block.links < LINKS_OF_A_BLOCK;
@@ -176,7 +175,7 @@ impl SharedFilter {
         Ok(())
     }
 
-    /// Has the TAP of `vm` hear what `station` says from now on; everything, if there is no room for that.
+    /// Has the TAP of `vm` hear what `rx_filter` says from now on; everything, if there is no room for that.
     ///
     /// # Errors
     /// When there is no room, and the TAP can't be taken from behind the filter either: it hears what it did before.
@@ -184,14 +183,14 @@ impl SharedFilter {
         &mut self,
         netlink: &mut Netlink,
         vm: VmId,
-        station: &Station,
+        rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
         let Some(&Entry { index, block, .. }) = self.entries.get(&vm) else {
             // It hears everything.
             return Ok(());
         };
         // The new before the old goes: a frame in between passes.
-        if let Some(mut new) = self.claim(index, station) {
+        if let Some(mut new) = self.claim(index, rx_filter) {
             new.block = block;
             if let Some(old) = self.entries.insert(vm, new) {
                 self.release(&old);
@@ -222,18 +221,18 @@ impl SharedFilter {
     }
 
     /// Fills the maps for a TAP. `None`, and nothing is changed, if there is no room.
-    fn claim(&mut self, index: u32, station: &Station) -> Option<Entry> {
-        let destinations = station.groups.iter().copied().chain([station.mac]);
+    fn claim(&mut self, index: u32, rx_filter: &RxFilter) -> Option<Entry> {
+        let destinations = rx_filter.groups.iter().copied().chain([rx_filter.mac]);
         let mut wanted: Vec<Claim> = destinations
             .map(|mac| Claim::Destination(mac_key(mac)))
             .chain(
-                station
+                rx_filter
                     .addresses
                     .iter()
                     .map(|address| Claim::Owner(address_key(*address))),
             )
             .collect();
-        if station.addresses.is_empty() {
+        if rx_filter.addresses.is_empty() {
             wanted.push(Claim::Seeker);
         }
         // Of IPv6 addresses, several may have the same group.

@@ -16,13 +16,13 @@ use super::super::tap::Tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
 use super::{TapFabric, token_of};
-use crate::fabric::{Fabric, LinkEvent, Read, Station, Write, WriteDrop};
-use crate::vm::VmId;
+use crate::fabric::{Fabric, LinkEvent, Read, Write, WriteDrop};
+use crate::vm::{RxFilter, VmId};
 
 impl Fabric for TapFabric {
     type Error = SystemError;
 
-    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
+    fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
         let name = self.lab.tap_name(vm.0);
         let operation = || format!("plug {vm} into {name}");
         if matches!(self.taps.get(vm.index()), Some(Some(_))) {
@@ -32,16 +32,16 @@ impl Fabric for TapFabric {
             ));
         }
         if let Switching::Bridges(bridges) = &self.switching
-            && let Some(bridge) = bridges.owner_of(station.mac)
+            && let Some(bridge) = bridges.owner_of(rx_filter.mac)
         {
-            let why = format!("{} is the address of bridge {bridge} itself", station.mac);
+            let why = format!("{} is the address of bridge {bridge} itself", rx_filter.mac);
             return Err(SystemError::refused(operation(), why));
         }
         let made = match self.switching {
             Switching::Attached(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
                 .map(|(tap, dropped_before)| (tap, 0, dropped_before)),
             _ => self
-                .make_tap(vm, &name, station)
+                .make_tap(vm, &name, rx_filter)
                 .map(|(tap, place)| (tap, place, 0)),
         };
         let made = made.and_then(|(tap, place, dropped_before)| {
@@ -65,17 +65,17 @@ impl Fabric for TapFabric {
         self.expect_link(vm, &name)
     }
 
-    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
+    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
         if let Switching::Xdp(switch) = &mut self.switching {
             switch.remove(vm);
-            return switch.add(vm, &port.tap, station);
+            return switch.add(vm, &port.tap, rx_filter);
         }
         unless_gone(
             self.filter
-                .tune(&mut self.netlink, (vm, &port.tap), station),
+                .tune(&mut self.netlink, (vm, &port.tap), rx_filter),
         )
     }
 
