@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::hypervisor::Moved;
 use crate::time::Instant;
-use crate::vm::{Event, Ignored, PingOutcome, VmId};
+use crate::vm::{Event, PingOutcome, VmId};
 use crate::wire::Describe;
 
 /// Writes one line for each frame and each event, with the time since the start.
@@ -93,8 +93,14 @@ impl Narrator {
                     format_args!("{vm}   was granted {address}, after {elapsed:?}"),
                 );
             }
-            Event::Renewed { address } => {
+            Event::Renewed { address, previous } if address == previous => {
                 self.say(now, format_args!("{vm}   keeps {address} for longer"));
+            }
+            Event::Renewed { address, previous } => {
+                self.say(
+                    now,
+                    format_args!("{vm}   was granted {address} instead of {previous}"),
+                );
             }
             Event::LeaseLost { address } => {
                 self.say(now, format_args!("{vm}   has lost {address}"));
@@ -141,11 +147,8 @@ impl Narrator {
                     }
                 }
             }
-            Event::Ignored(Ignored::Malformed(error)) => {
-                self.say(now, format_args!("{vm}   ignores it: {error}"));
-            }
             Event::Ignored(ignored) => {
-                self.say(now, format_args!("{vm}   ignores it: {ignored:?}"))
+                self.say(now, format_args!("{vm}   ignores it: {ignored}"));
             }
         }
     }

@@ -85,12 +85,13 @@ pub struct Ipv4Interface {
 }
 
 impl Ipv4Interface {
-    /// Whom a datagram for `destination` is handed to. `None` when there is no way there.
+    /// Whom a datagram for `destination` is handed to. `None` when there is no way there. The gateway is a neighbour even
+    /// outside the network, as clouds have it that lease an address of its own to each VM (/32).
     pub fn next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
         if self.is_neighbour(destination) {
             Some(destination)
         } else {
-            self.gateway.filter(|gateway| self.is_neighbour(*gateway))
+            self.gateway
         }
     }
 
@@ -121,7 +122,8 @@ mod tests {
             (16, Some("10.77.0.1"), "10.77.9.9", Some("10.77.9.9")),
             (16, Some("10.77.0.1"), "10.78.0.1", Some("10.77.0.1")),
             (16, None, "10.78.0.1", None),
-            (24, Some("10.77.1.1"), "10.78.0.1", None),
+            (24, Some("10.77.1.1"), "10.78.0.1", Some("10.77.1.1")),
+            (32, Some("169.254.1.1"), "10.77.0.3", Some("169.254.1.1")),
             (0, None, "192.0.2.1", Some("192.0.2.1")),
             (32, None, "10.77.0.3", None),
         ];

@@ -307,7 +307,7 @@ impl Vm {
             Payload::Ipv4(packet) => {
                 let headers = bytes.get(..packet.payload_offset).unwrap_or_default();
                 if let Some(reply) = self.dhcp_reply(&packet)? {
-                    return self.receive_dhcp(now, frame.source, &reply, buffer);
+                    return self.receive_dhcp(now, frame.source, reply, buffer);
                 }
                 let action = self.receive_ipv4(now, headers, &packet)?;
                 self.act(now, action, buffer, length)

@@ -60,6 +60,8 @@ pub(super) struct Ipv4 {
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
     limiter: ErrorLimiter,
+    /// What a server says that the link carries, if that is less than the interface does.
+    link_mtu: Option<u16>,
     /// Of the next datagram.
     identification: u16,
 }
@@ -88,6 +90,7 @@ impl Ipv4 {
             udp_echo: config.udp_echo,
             fragments: None,
             limiter: ErrorLimiter::default(),
+            link_mtu: None,
             identification: 0,
         }
     }
@@ -100,6 +103,11 @@ impl Ipv4 {
     /// The address that is tried.
     pub(super) fn tentative(&self) -> Option<Ipv4Addr> {
         self.acd.tentative()
+    }
+
+    /// The largest datagram that the link carries, when the interface takes up to `interface` bytes.
+    pub(super) fn mtu(&self, interface: u16) -> u16 {
+        self.link_mtu.unwrap_or(interface)
     }
 
     /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server.
