@@ -24,7 +24,7 @@ pub struct Topology {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TopologyError {
     /// A bridge without ports, or with more than there are.
-    #[error("{found} ports for a bridge; allowed is 1 to {most}{why}")]
+    #[error("{found} ports for a bridge; expected 1 to {most}{why}")]
     Ports {
         /// What was asked for.
         found: u32,
@@ -35,7 +35,7 @@ pub enum TopologyError {
     },
     /// More leaves than the spine has ports.
     #[error(
-        "{vms} VMs on bridges of {ports_per_bridge} ports; allowed is {most}: the spine has 1023 ports"
+        "{vms} VMs on bridges of {ports_per_bridge} ports; expected {most}: the spine has 1023 ports"
     )]
     TooManyLeaves {
         /// What was asked for.

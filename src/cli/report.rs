@@ -1,10 +1,8 @@
 //! The `report` subcommand: reports saved runs again, each by itself, merged, or compared.
 
-use std::io;
-
 use tap_reactor::report::{self, Change, LoadError, NotOneExperiment, Report};
 
-use super::console::{self, Out};
+use super::console;
 use super::run::{RunError, WIDTH};
 use super::{ReportMode, ReportRequest};
 
@@ -63,55 +61,41 @@ pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
     }
 }
 
-/// Tells runs one by one. A page holds one.
+/// Reports runs one by one. A file holds one.
 fn each(request: ReportRequest, reports: &[Report]) -> Result<(), RunError> {
-    let is_page = request.html.is_some();
-    if let Some((page, report)) = request.html.zip(reports.first()) {
-        report::write_file(page, report)?;
+    for file in request.reports {
+        if let Some(report) = reports.first() {
+            report::write_file(file, report)?;
+        }
     }
     for report in reports {
-        print(
-            (request.json, is_page),
-            |out| report::json(report, out),
-            |out| report::text(report, out, WIDTH),
-        )?;
+        match (request.json, request.quiet) {
+            (true, _) => console::print(|out| report::json(report, out))?,
+            (false, true) => {}
+            (false, false) => console::print(|out| report::text(report, out, WIDTH))?,
+        }
     }
     Ok(())
 }
 
-/// Tells two runs side by side. Tells whether they are as much the same as they were to be.
+/// Reports two runs side by side. Returns whether they are as much the same as they were to be.
 fn compare(
     request: ReportRequest,
     before: (&str, &Report),
     after: (&str, &Report),
 ) -> Result<bool, RunError> {
-    let is_page = request.html.is_some();
-    if let Some(page) = request.html {
-        report::write_comparison(page, before, after)?;
+    for file in request.reports {
+        report::write_comparison(file, before, after)?;
     }
     let comparison = report::compare(before, after);
-    print(
-        (request.json, is_page),
-        |out| report::compare_json(&comparison, out),
-        |out| report::compare_text(&comparison, out),
-    )?;
+    match (request.json, request.quiet) {
+        (true, _) => console::print(|out| report::compare_json(&comparison, out))?,
+        (false, true) => {}
+        (false, false) => console::print(|out| report::compare_text(&comparison, out))?,
+    }
     let is_as_wanted = !request.fail_on_change || comparison.change() == Change::No;
     if !is_as_wanted {
         console::eprint(format_args!("tap-reactor: {}", comparison.sentence()));
     }
     Ok(is_as_wanted)
-}
-
-/// Prints the JSON document or the text, whichever is asked for; nothing where a page is.
-fn print(
-    (as_json, is_page): (bool, bool),
-    json: impl FnOnce(&mut Out) -> io::Result<()>,
-    text: impl FnOnce(&mut Out) -> io::Result<()>,
-) -> Result<(), RunError> {
-    if as_json {
-        console::print(json)?;
-    } else if !is_page {
-        console::print(text)?;
-    }
-    Ok(())
 }

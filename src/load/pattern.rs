@@ -54,13 +54,13 @@ pub enum Pattern {
     Random(u32),
 }
 
-/// The words are no pattern, or one that these VMs can't have: what was wrong, and what is allowed.
+/// The words are no pattern, or one that these VMs can't have: what was wrong, and what is expected.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PatternError(String);
 
 /// What a pattern may be, for errors.
-const ALLOWED: &str = "allowed are SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
+const EXPECTED: &str = "expected SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
                        pairs, and random:K";
 
 fn error(why: impl fmt::Display) -> PatternError {
@@ -75,7 +75,7 @@ impl FromStr for Selection {
             let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             digits.parse::<u32>().ok().filter(|_| is_number)
         };
-        let bad = || error(format!("{text:?} is no VM; {ALLOWED}"));
+        let bad = || error(format!("{text:?} is no VM; {EXPECTED}"));
         if text == "all" {
             return Ok(Selection::All);
         }
@@ -113,12 +113,12 @@ impl FromStr for Pattern {
         }
         let (source, target) = text
             .split_once(':')
-            .ok_or_else(|| error(format!("{text:?} is no pattern; {ALLOWED}")))?;
+            .ok_or_else(|| error(format!("{text:?} is no pattern; {EXPECTED}")))?;
         if source == "random" {
             return match whole_number(target).map(u32::try_from) {
                 Some(Ok(peers)) if peers > 0 => Ok(Pattern::Random(peers)),
                 _ => Err(error(format!(
-                    "random:{target}: allowed is a number of peers from 1 on"
+                    "random:{target}: expected a number of peers from 1 on"
                 ))),
             };
         }
@@ -144,11 +144,11 @@ impl Selection {
             Selection::All => Ok(0..=vms.saturating_sub(1)),
             Selection::Range(first, last) if last < vms => Ok(first..=last),
             Selection::Range(_, last) => {
-                let allowed = match vms {
-                    1 => "allowed is vm0".to_owned(),
-                    n => format!("allowed are vm0 to vm{}", n - 1),
+                let expected = match vms {
+                    1 => "expected vm0".to_owned(),
+                    n => format!("expected vm0 to vm{}", n - 1),
                 };
-                Err(error(format!("there is no vm{last}; {allowed}")))
+                Err(error(format!("there is no vm{last}; {expected}")))
             }
         }
     }
@@ -163,7 +163,7 @@ impl Pattern {
         if vms < 2 && !matches!(self, Pattern::To(..)) {
             self.check_names(vms)?;
             return Err(error(
-                "there is one VM, and it can't ping itself; allowed is --vms 2 or more",
+                "there is one VM, and it can't ping itself; expected --vms 2 or more",
             ));
         }
         let all = u64::from(vms);
@@ -182,7 +182,7 @@ impl Pattern {
                 if flows == 0 {
                     let vm = VmId(*from.start());
                     return Err(error(format!(
-                        "{vm} can't ping itself; allowed is another VM or an address"
+                        "{vm} can't ping itself; expected another VM or an address"
                     )));
                 }
                 flows
@@ -192,7 +192,7 @@ impl Pattern {
             Pattern::Pairs => all / 2,
             Pattern::Random(peers) if peers >= vms => {
                 return Err(error(format!(
-                    "random:{peers}: each VM has {} others; allowed is 1 to {0}",
+                    "random:{peers}: each VM has {} others; expected 1 to {0}",
                     vms - 1
                 )));
             }
@@ -359,13 +359,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_named_with_what_is_allowed() {
+    fn what_is_no_pattern_is_named_with_what_is_expected() {
         let cases = [
-            ("vm0", 2, "allowed are SRC:DST"),
-            ("meshes", 2, "allowed are SRC:DST"),
-            ("vm0:vm7", 2, "there is no vm7; allowed are vm0 to vm1"),
-            ("vm7:vm0", 2, "there is no vm7; allowed are vm0 to vm1"),
-            ("vm0:vm1", 1, "there is no vm1; allowed is vm0"),
+            ("vm0", 2, "expected SRC:DST"),
+            ("meshes", 2, "expected SRC:DST"),
+            ("vm0:vm7", 2, "there is no vm7; expected vm0 to vm1"),
+            ("vm7:vm0", 2, "there is no vm7; expected vm0 to vm1"),
+            ("vm0:vm1", 1, "there is no vm1; expected vm0"),
             ("vm0:vm0", 2, "vm0 can't ping itself"),
             ("vm[0-1]:vm[0-1]", 2, "vm0 can't ping itself"),
             ("vm[1-0]:vm0", 2, "the lower number goes first"),
@@ -375,7 +375,7 @@ mod tests {
             (":", 2, "is no VM"),
             ("vm0:10.77.0.300", 2, "is no VM"),
             ("random:0", 5, "from 1 on"),
-            ("random:5", 5, "allowed is 1 to 4"),
+            ("random:5", 5, "expected 1 to 4"),
             ("random:x", 5, "from 1 on"),
             ("mesh", 1, "there is one VM"),
             ("vm4294967296:vm0", 2, "is no VM"),

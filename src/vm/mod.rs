@@ -41,7 +41,9 @@ pub use ipv6::{
 };
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use outbox::MAX_OUTGOING;
-pub use ping::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
+pub use ping::{
+    DEFAULT_TIME_TO_LIVE, GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId,
+};
 pub use pings::{Neighbour, PingStart, Unsent};
 pub use reassembly::{MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
 

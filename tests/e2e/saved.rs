@@ -20,7 +20,7 @@ impl Saved {
             let path = saved.path(name);
             let run = saved
                 .lab
-                .tap_reactor(&format!("{flags} -q --report {path}"));
+                .tap_reactor(&format!("{flags} -q --output {path}"));
             assert!([0, 1].contains(&run.status), "{run:?}");
         }
         saved
