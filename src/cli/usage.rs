@@ -62,7 +62,7 @@ fn unexpected(word: &str, words: &Words) -> String {
         }
         _ if words.subcommand == Subcommand::Bare => {
             let names = Subcommand::NAMED.map(Subcommand::name);
-            let meant = suggestion(word, "", names.into_iter());
+            let meant = suggestion(word, "", names);
             format!("{word}: expected an option or a subcommand{meant}")
         }
         _ => format!("{word}: expected an option"),
