@@ -3,30 +3,26 @@
 mod link_event;
 
 use std::io;
-use std::net::Ipv4Addr;
 
 pub use self::link_event::{LinkEvent, LinkFate};
-use crate::vm::VmId;
-use crate::wire::{
-    ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
-};
+use crate::vm::{RxFilter, VmId};
 
 /// Carries the frames of the VMs that are plugged into it. No method blocks.
 pub trait Fabric {
     /// The error of a failed operation; it names the operation and the object.
     type Error: std::error::Error;
 
-    /// Creates a port for `vm`, whose network interface accepts the frames that `station` describes.
+    /// Creates a port for `vm`, whose network interface accepts the frames that `rx_filter` lets through.
     ///
     /// # Errors
     /// If the port can't be created; nothing of it is left behind then.
-    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+    fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
     /// Sets the receive filter of `vm`'s network interface.
     ///
     /// # Errors
     /// If the filter can't be set; the previous one stays in force.
-    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
     /// Removes the ports of `vms`, all at once. VMs without a port are ignored.
     ///
@@ -56,56 +52,6 @@ pub trait Fabric {
 
     /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
-}
-
-/// The receive filter of a VM's network interface: the addresses whose frames it accepts. A fabric may drop all others.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Station {
-    /// Its MAC address.
-    pub mac: MacAddr,
-    /// The IPv4 addresses that it answers ARP requests for (RFC 826). While it has none, it accepts every ARP request.
-    pub addresses: Vec<Ipv4Addr>,
-    /// The MAC addresses of the multicast groups that it is a member of, broadcast not included.
-    pub groups: Vec<MacAddr>,
-}
-
-impl Station {
-    /// Returns a filter for `mac` without groups and IPv4 addresses.
-    pub fn new(mac: MacAddr) -> Station {
-        Station {
-            mac,
-            addresses: Vec::new(),
-            groups: Vec::new(),
-        }
-    }
-
-    /// Returns true if the filter accepts a frame: a frame to its MAC address or one of its groups, or a broadcast other
-    /// than an ARP request between two other hosts and a datagram to DHCP servers (no VM is one). Every filter accepts
-    /// ARP announcements (sender = target, RFC 5227).
-    pub fn wants(&self, frame: &EthernetFrame<'_>) -> bool {
-        if frame.destination != MacAddr::BROADCAST {
-            return frame.destination == self.mac || self.groups.contains(&frame.destination);
-        }
-        match frame.payload() {
-            Ok(Payload::Arp(arp)) => {
-                arp.operation != ArpPacket::REQUEST
-                    || self.addresses.is_empty()
-                    || self.addresses.contains(&arp.target)
-                    || self.addresses.contains(&arp.sender)
-                    || arp.sender == arp.target
-            }
-            Ok(Payload::Ipv4(packet)) => !is_for_dhcp_servers(&packet),
-            _ => true,
-        }
-    }
-}
-
-/// Returns true if a datagram goes to the UDP port of DHCP servers.
-pub(crate) fn is_for_dhcp_servers(packet: &Ipv4Packet<'_>) -> bool {
-    packet.protocol == PROTOCOL_UDP
-        && !packet.is_fragment
-        && packet.options.is_empty()
-        && packet.payload.get(2..4) == Some(&DHCP_SERVER_PORT.to_be_bytes())
 }
 
 /// The result of [`Fabric::read`].

@@ -1,0 +1,152 @@
+//! Standard error and standard output. Nothing that happens to them ends a run or holds it up, and nothing else of this
+//! program writes to them.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, LineWriter, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use indicatif::TermLike;
+use tap_reactor::escape::escaped;
+use tap_reactor::system::{ROOM, Stream, has_room, terminal_width};
+
+/// How long a run waits for somebody to read its standard error. The clock of the run goes on meanwhile.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Columns of a line where the terminal does not say how many it has.
+const WIDTH: u16 = 80;
+
+/// Tells something on standard error, in a line of its own; if nobody can read it, nobody does.
+pub fn eprint(words: impl Display) {
+    let mut out = Transcript::default();
+    // A transcript never fails.
+    let words = escaped(&words.to_string());
+    let _ = out.write_all(format!("{words}\n").as_bytes());
+}
+
+/// Standard error, line by line, without an end that could be reached: a line that can't be written is left out, and how
+/// many were is told with the next one that can.
+///
+/// A reader who does not read is waited for once. Until there is room again, lines are left out without a wait.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    left_out: u64,
+}
+
+impl Transcript {
+    /// One that is handed whole lines, however they are written.
+    pub fn by_lines() -> LineWriter<Transcript> {
+        LineWriter::new(Transcript::default())
+    }
+
+    fn try_to_write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let patience = match self.left_out {
+            0 => PATIENCE,
+            _ => Duration::ZERO,
+        };
+        for piece in lines.chunks(ROOM) {
+            if !has_room(io::stderr().as_fd(), patience)? {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            if self.left_out > 0 {
+                writeln!(io::stderr(), "… {} lines left out", self.left_out)?;
+                self.left_out = 0;
+            }
+            io::stderr().write_all(piece)?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Transcript {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        if self.try_to_write(lines).is_err() {
+            let ends = lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.left_out = self.left_out.saturating_add(ends.max(1));
+        }
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a report is written to on its way to standard output.
+pub type Out = BufWriter<Stream<File>>;
+
+/// Prints on standard output what `write` writes. A reader who has gone wanted no more, and that is no error.
+///
+/// # Errors
+/// When it can't be written, or a signal came while nobody read it.
+pub fn print(write: impl FnOnce(&mut Out) -> io::Result<()>) -> io::Result<()> {
+    // Not by the standard library's own handle, which would write when it likes to.
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut out = BufWriter::new(Stream::new(stdout, None));
+    let written = write(&mut out).and_then(|()| out.flush());
+    // What is left in there is not to be tried once more.
+    let _ = out.into_parts();
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Standard error as a terminal on which a line changes. It is drawn where there is room for it, and else not.
+#[derive(Debug)]
+pub struct Terminal;
+
+impl Terminal {
+    fn draw(text: &str) -> io::Result<()> {
+        if let Ok(true) = has_room(io::stderr().as_fd(), Duration::ZERO) {
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn move_cursor(n: usize, direction: char) -> io::Result<()> {
+        match n {
+            0 => Ok(()),
+            n => Terminal::draw(&format!("\x1b[{n}{direction}")),
+        }
+    }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        terminal_width(io::stderr().as_fd()).unwrap_or(WIDTH)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        Terminal::move_cursor(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        Terminal::move_cursor(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        Terminal::move_cursor(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        Terminal::move_cursor(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        Terminal::draw(&format!("{text}\n"))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        Terminal::draw(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Terminal::draw("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

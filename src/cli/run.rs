@@ -1,0 +1,156 @@
+//! Runs an experiment for somebody at a terminal: what they see meanwhile, and where the report goes.
+
+use std::io::{self, IsTerminal, Write};
+
+use tap_reactor::experiment::{Experiment, VmPlan};
+use tap_reactor::lab::{Lab, LabError, Observer};
+use tap_reactor::reactor::{Narrator, Watcher};
+use tap_reactor::report::{self, Destination, FileError, Report};
+use tap_reactor::system::SystemError;
+use tap_reactor::time::Instant;
+use tap_reactor::vm::VmId;
+
+use super::Output;
+use super::console::{self, Transcript};
+use super::progress::{self, Progress};
+
+/// Columns of the report for people.
+pub const WIDTH: usize = 80;
+
+/// Why a run could not be made, or its report not be delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The run could not be made.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// The system refused an operation.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// The report could not be written.
+    #[error("write to standard output: {0}")]
+    Output(#[from] io::Error),
+    /// A report could not be written to its file.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Prints `text` on standard output.
+pub fn print(text: &str) -> Result<(), RunError> {
+    Ok(console::print(|out| out.write_all(text.as_bytes()))?)
+}
+
+/// Tells all errors but the last, which is returned, if there is any.
+pub(super) fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
+    let last = errors.pop();
+    for error in errors {
+        console::eprint(format_args!("tap-reactor: {error}"));
+    }
+    last.map_or(Ok(()), Err)
+}
+
+/// Builds the lab, runs the experiment, writes and prints the report, and takes the lab away. Tells whether every ping was
+/// answered.
+///
+/// Files come first, because they can be waited for by nobody; and whatever went wrong, the lab is taken away before the
+/// program says so.
+pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunError> {
+    let mut terminal = Terminal::new(experiment, &output);
+    let mut lab = Lab::build(experiment, &mut terminal)?;
+    lab.run(&mut terminal);
+    drop(terminal);
+    let mut report = lab.report(&output.command);
+    let as_expected = report.expect(&output.expectations);
+    let mut errors = write_files(&report, output.reports);
+    for unmet in report.expectations.iter().filter(|o| !o.holds) {
+        console::eprint(format_args!("tap-reactor: {unmet}"));
+    }
+    let amiss = lab.shortcomings(&report, &output.expectations);
+    for what in &amiss {
+        console::eprint(format_args!("tap-reactor: {what}"));
+    }
+    let printed = print_report(&report, output.json, output.quiet);
+    errors.extend(printed.err().map(RunError::from));
+    errors.extend(lab.close().err().map(RunError::from));
+    last_of(errors)?;
+    Ok(as_expected && amiss.is_empty())
+}
+
+/// What is seen of a run at a terminal while it goes on.
+struct Terminal<'a> {
+    experiment: &'a Experiment,
+    output: &'a Output,
+    /// Whether a line is drawn that changes.
+    is_live: bool,
+    setup: Option<progress::Setup>,
+}
+
+impl Terminal<'_> {
+    fn new<'a>(experiment: &'a Experiment, output: &'a Output) -> Terminal<'a> {
+        Terminal {
+            experiment,
+            output,
+            is_live: !experiment.is_simulated()
+                && !output.quiet
+                && !output.verbose
+                && io::stderr().is_terminal(),
+            setup: None,
+        }
+    }
+}
+
+impl Observer for Terminal<'_> {
+    fn narrator(&mut self, now: Instant) -> Option<Narrator> {
+        let narrator = || Narrator::new(Box::new(Transcript::by_lines()), now);
+        self.output.verbose.then(narrator)
+    }
+
+    fn made(&mut self, now: Instant, vm: VmId, _: &VmPlan) {
+        if self.is_live {
+            let vms = self.experiment.vms.len() as u64;
+            let setup = || progress::Setup::new(vms, now);
+            let setup = self.setup.get_or_insert_with(setup);
+            setup.show(now, u64::from(vm.0) + 1);
+        }
+    }
+
+    fn begins(&mut self, now: Instant) -> Option<Watcher> {
+        self.setup = None;
+        if !self.is_live {
+            return None;
+        }
+        let mut progress = Progress::new(self.experiment, now);
+        Some(Watcher {
+            period: progress::PERIOD,
+            look: Box::new(move |now, recorder| progress.show(now, recorder)),
+        })
+    }
+
+    fn serves(&mut self, words: &str) {
+        if !self.output.quiet && !self.output.json {
+            console::eprint(words);
+        }
+    }
+
+    fn warns(&mut self, words: &str) {
+        if !self.output.quiet {
+            console::eprint(format_args!("tap-reactor: {words}"));
+        }
+    }
+}
+
+/// Writes every file that can be written, and returns why others can't.
+fn write_files(report: &Report, destinations: Vec<Destination>) -> Vec<RunError> {
+    let written = destinations.into_iter();
+    let written = written.map(|destination| report::write_file(destination, report));
+    written
+        .filter_map(|one| one.err().map(RunError::from))
+        .collect()
+}
+
+fn print_report(report: &Report, as_json: bool, quiet: bool) -> io::Result<()> {
+    match (as_json, quiet) {
+        (true, _) => console::print(|out| report::json(report, out)),
+        (false, true) => Ok(()),
+        (false, false) => console::print(|out| report::text(report, out, WIDTH)),
+    }
+}

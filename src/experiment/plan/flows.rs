@@ -1,0 +1,212 @@
+//! Who pings whom: a pattern as a list of flows, each with a payload that fits, to somebody who can be reached.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use super::addresses::{is_host, is_host_of};
+use super::size::Size;
+use super::vms::Group;
+use crate::experiment::settings::{Setting, SettingError};
+use crate::experiment::{FlowPlan, IpVersion, VmDefaults, VmPlan};
+use crate::load::{Pattern, Target};
+use crate::system::FabricKind;
+use crate::vm::VmId;
+use crate::wire::{
+    ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
+};
+
+/// Payload of a ping when nothing else is said, as `ping` has it.
+const DEFAULT_SIZE: usize = 56;
+
+/// What the flows are planned in.
+pub(super) struct PlanContext<'a> {
+    pub(super) fabric: FabricKind,
+    pub(super) may_fragment: bool,
+    pub(super) subnet: Ipv4Net,
+    pub(super) vm_defaults: &'a VmDefaults,
+    pub(super) mtu: u16,
+    pub(super) groups: &'a [Group<'a>],
+    pub(super) vms: &'a [VmPlan],
+    pub(super) seed: u64,
+    pub(super) are_simulated: bool,
+    /// Flows that are listed; all are counted.
+    pub(super) most_flows: usize,
+    /// Bytes of memory that are free, if that is known.
+    pub(super) free_memory: Option<u64>,
+}
+
+impl PlanContext<'_> {
+    /// Makes sure that so many flows and phases have room.
+    pub(super) fn check_size(&self, flows: u64, phases: usize) -> Result<(), SettingError> {
+        let size = Size {
+            vms: self.vms.len() as u64,
+            are_simulated: self.are_simulated,
+            flows,
+            phases: phases as u64,
+        };
+        size.check(self.free_memory)
+    }
+
+    /// The pattern, whose sides may be names of groups.
+    fn pattern(&self, setting: &Setting) -> Result<Pattern, SettingError> {
+        let side = |side: &str| {
+            let group = self.groups.iter().find(|group| group.name == Some(side));
+            group.map_or_else(
+                || side.to_owned(),
+                |group| format!("vm[{}-{}]", group.first, group.first + group.vms - 1),
+            )
+        };
+        let text = match setting.text.split_once(':') {
+            Some((source, target)) => format!("{}:{}", side(source), side(target)),
+            None => setting.text.clone(),
+        };
+        text.parse().map_err(|error| setting.error(error))
+    }
+
+    /// How many flows the pattern has.
+    pub(super) fn count(&self, setting: &Setting) -> Result<u64, SettingError> {
+        let count = self.pattern(setting)?.count(self.vms.len() as u32);
+        count.map_err(|error| setting.error(error))
+    }
+
+    /// The first flows of one pattern, `most` at most.
+    pub(super) fn flows(
+        &self,
+        setting: &Setting,
+        size: Option<&Setting>,
+        over_ipv6: bool,
+        most: usize,
+    ) -> Result<Vec<FlowPlan>, SettingError> {
+        let random = fastrand::Rng::with_seed(self.seed);
+        let vms = self.vms.len() as u32;
+        let flows = self
+            .pattern(setting)?
+            .flows(vms, random)
+            .map_err(|error| setting.error(error))?;
+        let mut planned = Vec::new();
+        // Patterns to an address are to the same one each time.
+        let mut last: Option<(Target, Target)> = None;
+        for (source, named) in flows.take(most) {
+            let version = match named {
+                Target::Vm(_) if over_ipv6 => IpVersion::V6,
+                Target::Address(IpAddr::V6(_)) => IpVersion::V6,
+                Target::Vm(_) | Target::Address(IpAddr::V4(_)) => IpVersion::V4,
+            };
+            let target = match last {
+                Some((same, target)) if same == named => target,
+                _ => self.reachable(named).map_err(|why| setting.error(why))?,
+            };
+            last = Some((named, target));
+            if target == Target::Vm(source) {
+                let why =
+                    format_args!("{source} can't ping itself; allowed is another VM or address");
+                return Err(setting.error(why));
+            }
+            let payload_length = self.payload_length(source, size, version)?;
+            planned.push(FlowPlan {
+                source,
+                target,
+                version,
+                payload_length,
+            });
+        }
+        Ok(planned)
+    }
+
+    /// The target, as a VM if it is one.
+    fn reachable(&self, target: Target) -> Result<Target, String> {
+        let Target::Address(address) = target else {
+            return Ok(target);
+        };
+        let (vm, reachable) = match address {
+            IpAddr::V4(address) if self.vm_defaults.dhcp => {
+                // Which VM will have which address is the server's choice, and so is the way out.
+                let why = || format!("{address} can't be the address of a host");
+                (None, is_host(address).then_some(()).ok_or_else(why))
+            }
+            IpAddr::V4(address) => {
+                let vm = self.vms.iter().position(|vm| vm.address == address);
+                (vm, self.check_reachable(address))
+            }
+            IpAddr::V6(address) => {
+                // A plan is there: an IPv6 target asks for one.
+                let plan = self.vm_defaults.ipv6.ok_or("VMs don't speak IPv6")?;
+                let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
+                (
+                    vms.position(|vm| vm == address),
+                    plan.check_reachable(address),
+                )
+            }
+        };
+        match vm {
+            Some(index) => Ok(Target::Vm(VmId(index as u32))),
+            None => reachable.map(|()| target),
+        }
+    }
+
+    /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
+    fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
+        let is_outside = self.vm_defaults.gateway.is_some()
+            && !self.subnet.contains(&address)
+            && is_host(address);
+        if is_outside || is_host_of(self.subnet, address) {
+            return Ok(());
+        }
+        Err(format!(
+            "{address} is not a host of {}, and without a gateway VMs reach no other network",
+            self.subnet
+        ))
+    }
+
+    /// The payload of pings from `source`: what the phase says, or the source's group, or the default.
+    pub(super) fn payload_length(
+        &self,
+        source: VmId,
+        size: Option<&Setting>,
+        version: IpVersion,
+    ) -> Result<usize, SettingError> {
+        let next = self.groups.partition_point(|group| group.first <= source.0);
+        let group = next.checked_sub(1).and_then(|last| self.groups.get(last));
+        let Some(setting) = size.or_else(|| group?.settings.get("size")) else {
+            return self.fits(DEFAULT_SIZE, None, version);
+        };
+        self.fits(setting.number("a number of bytes")?, Some(setting), version)
+    }
+
+    fn fits(
+        &self,
+        size: usize,
+        setting: Option<&Setting>,
+        version: IpVersion,
+    ) -> Result<usize, SettingError> {
+        // The length that an IPv6 header tells is without the header.
+        let (name, header, whole) = match version {
+            IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH),
+            IpVersion::V6 => (
+                "IPv6",
+                IPV6_HEADER_LENGTH,
+                IPV4_MAX_LENGTH + IPV6_HEADER_LENGTH,
+            ),
+        };
+        let overhead = header + ICMP_ECHO_HEADER_LENGTH;
+        let mtu = usize::from(self.mtu);
+        let largest = if self.may_fragment { whole } else { mtu } - overhead;
+        if size <= largest {
+            return Ok(size);
+        }
+        let headers = format!("{name} and ICMP headers take {overhead} bytes");
+        let why = if self.may_fragment {
+            format!("in fragments allowed is 0 to {largest} ({headers})")
+        } else {
+            let most = whole - overhead;
+            format!(
+                "with an MTU of {mtu} allowed is 0 to {largest} ({headers}), or up to {most} with --fragment"
+            )
+        };
+        Err(match setting {
+            Some(setting) => setting.error(why),
+            None => SettingError::new(format_args!("size {size}: {why}")),
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! What all VMs have in common: how they come by their addresses, and what they do unasked.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use super::addresses::is_host_of;
+use super::first_host;
+use crate::experiment::settings::{Setting, SettingError, Settings};
+use crate::experiment::{Ipv6Plan, VmDefaults, VmPlan};
+use crate::hypervisor::ADDRESS_WAIT;
+use crate::vm::{PingOptions, VmId};
+
+pub(super) fn vm_defaults(
+    settings: &Settings,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+    ipv6: Option<Ipv6Plan>,
+) -> Result<VmDefaults, SettingError> {
+    let (gateway, gateway6) = gateways(settings, vms, subnet, ipv6)?;
+    let ipv6 = ipv6.map(|plan| Ipv6Plan {
+        gateway: gateway6,
+        ..plan
+    });
+    Ok(VmDefaults {
+        prefix_length: subnet.prefix_len(),
+        gateway,
+        dhcp: settings.switch("dhcp")?,
+        probe: settings.switch("probe")?,
+        announce: settings.switch("announce")?,
+        udp_echo: settings.switch("udp-echo")?,
+        ping: ping(settings)?,
+        ipv6,
+    })
+}
+
+/// How long pings wait for VMs that ask for their addresses, or whether they may have them.
+pub(super) fn address_wait(
+    settings: &Settings,
+    vm_defaults: &VmDefaults,
+) -> Result<Duration, SettingError> {
+    let Some(setting) = settings.get("address-wait") else {
+        return Ok(ADDRESS_WAIT);
+    };
+    if !vm_defaults.asks_for_addresses() {
+        let why = "nothing to wait for; allowed only with --dhcp, --probe or --slaac";
+        return Err(setting.error(why));
+    }
+    setting.duration_or_none()
+}
+
+fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {
+    let default = PingOptions::default();
+    let number = |name: &str, default: u8, allowed: std::ops::RangeInclusive<u8>| {
+        let words = format!("{} to {}", allowed.start(), allowed.end());
+        settings.get(name).map_or(Ok(default), |setting| {
+            let value = setting.number(&words)?;
+            if allowed.contains(&value) {
+                Ok(value)
+            } else {
+                Err(setting.error(format_args!("allowed is {words}")))
+            }
+        })
+    };
+    Ok(PingOptions {
+        time_to_live: number("ttl", default.time_to_live, 1..=255)?,
+        dscp: number("dscp", default.dscp, 0..=63)?,
+        dont_fragment: settings.switch("dont-fragment")?,
+    })
+}
+
+/// Who takes the VMs' datagrams for other networks, on IPv4 and on IPv6.
+fn gateways(
+    settings: &Settings,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+    ipv6: Option<Ipv6Plan>,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), SettingError> {
+    let (mut ipv4_gateway, mut ipv6_gateway) = (None, None);
+    for setting in settings.all("gateway") {
+        let example = first_host(subnet).addr();
+        let address: IpAddr = setting.value(&format!("an address, such as {example}"))?;
+        let again = match address {
+            IpAddr::V4(_) if settings.switch("dhcp")? => {
+                return Err(setting.error("not allowed with dhcp: the server names the gateway"));
+            }
+            IpAddr::V6(_) if settings.switch("slaac")? => {
+                return Err(setting.error("not allowed with slaac: routers name themselves"));
+            }
+            IpAddr::V4(address) => {
+                check_gateway(setting, address, vms, subnet)?;
+                ipv4_gateway.replace(address).is_some()
+            }
+            IpAddr::V6(address) => {
+                // There is a plan: an IPv6 address asks for one.
+                ipv6.map_or(Ok(()), |plan| {
+                    check_ipv6_gateway(setting, address, vms, plan)
+                })?;
+                ipv6_gateway.replace(address).is_some()
+            }
+        };
+        if again {
+            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
+        }
+    }
+    Ok((ipv4_gateway, ipv6_gateway))
+}
+
+fn check_gateway(
+    setting: &Setting,
+    gateway: Ipv4Addr,
+    vms: &[VmPlan],
+    subnet: Ipv4Net,
+) -> Result<(), SettingError> {
+    let example = first_host(subnet).addr();
+    if !is_host_of(subnet, gateway) {
+        return Err(setting.error(format_args!(
+            "not a host of {subnet}, where the VMs could reach it; allowed is one such as {example}"
+        )));
+    }
+    if let [only] = vms
+        && only.address == gateway
+    {
+        let why = format_args!("that is the address of vm0, the only VM; allowed is another one");
+        return Err(setting.error(why));
+    }
+    Ok(())
+}
+
+fn check_ipv6_gateway(
+    setting: &Setting,
+    gateway: Ipv6Addr,
+    vms: &[VmPlan],
+    plan: Ipv6Plan,
+) -> Result<(), SettingError> {
+    let (subnet, example) = (plan.subnet, plan.host().addr());
+    // The first address of a network is every router's (RFC 4291 section 2.6.1): nobody's in particular.
+    let is_host = subnet.contains(&gateway) && gateway != subnet.network();
+    if !is_host && !gateway.is_unicast_link_local() {
+        return Err(setting.error(format_args!(
+            "not a host of {subnet}, where the VMs could reach it; allowed is one such as {example}"
+        )));
+    }
+    if vms.len() == 1 && plan.address(VmId(0)) == gateway {
+        let why = format_args!("that is the address of vm0, the only VM; allowed is another one");
+        return Err(setting.error(why));
+    }
+    Ok(())
+}

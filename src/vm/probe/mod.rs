@@ -1,0 +1,278 @@
+//! The pings of a VM: opened, sent when the way to their destination is known, and given up.
+
+mod session;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
+pub(super) use self::session::{Session, fill_payload};
+use super::neighbour::{Found, Lookup};
+use super::{Event, PingId, PingOutcome, Transmit, Vm};
+use crate::time::Instant;
+use crate::wire::MacAddr;
+
+/// What came of starting a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PingStart {
+    /// A frame is to be sent: the echo request, or the ARP request that has to come first.
+    Transmit(Transmit),
+    /// The ping waits for an ARP reply that is under way.
+    Waiting,
+    /// The ping is over before it began, for that reason.
+    Unresolved(Event, Unsent),
+    /// The session has [`super::MAX_OUTSTANDING`] pings on their way, or there is no such session; nothing was started.
+    Refused,
+}
+
+/// Why a ping could not even be tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsent {
+    /// There is no way to its destination: it is on another network and there is no gateway, or the VM has no address.
+    NoRoute,
+    /// [`super::MAX_WAITING`] pings wait for the same neighbour.
+    NeighbourQueueFull,
+    /// It is larger than the link carries, and [`super::MAX_OUTGOING`] of that kind are on their way out.
+    FragmentQueueFull,
+}
+
+/// What is known of the neighbour that a session's pings are handed to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Neighbour {
+    /// Pings can be sent.
+    Known,
+    /// Pings can be sent, and [`Vm::poll`] asks it now whether it is there still.
+    Checking(IpAddr),
+    /// [`Vm::poll`] asks for it now. [`Event::Resolved`] tells of the answer.
+    Unknown(IpAddr),
+    /// It was asked for already.
+    Asking(IpAddr),
+    /// There is no way to the destination.
+    NoRoute,
+}
+
+impl Vm {
+    /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
+    pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
+        let id = u16::try_from(self.sessions.len()).ok()?;
+        self.sessions.push(Session::new(config));
+        Some(SessionId(id))
+    }
+
+    /// Has the pings of `session` go to another address of the same IP version from now on.
+    pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
+        if let Some(session) = self.session_mut(session)
+            && session.config.destination.is_ipv4() == destination.is_ipv4()
+        {
+            session.config.destination = destination;
+        }
+    }
+
+    /// Has the neighbour found that the pings of `session` are handed to, without a ping.
+    pub fn find_neighbour(&mut self, now: Instant, session: SessionId) -> Neighbour {
+        let session = self.sessions.get(usize::from(session.0));
+        let next_hop = session.and_then(|session| self.next_hop(now, session.config.destination));
+        let Some(next_hop) = next_hop else {
+            return Neighbour::NoRoute;
+        };
+        let found = self.neighbours.find(now, next_hop);
+        self.is_dirty |= self.has_work();
+        match found {
+            Found::Known => Neighbour::Known,
+            Found::Checking => Neighbour::Checking(next_hop),
+            Found::Asking => Neighbour::Asking(next_hop),
+            Found::Unknown => Neighbour::Unknown(next_hop),
+        }
+    }
+
+    /// Whether an answer of the neighbour `address` is awaited.
+    pub fn is_asking(&self, address: IpAddr) -> bool {
+        self.neighbours.is_asking(address)
+    }
+
+    /// Starts a ping of `session` that was due at `due`; a frame to send is built in `buffer`.
+    pub fn ping(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        due: Instant,
+        buffer: &mut [u8],
+    ) -> PingStart {
+        let untagged = self.behind_tags(buffer);
+        match self.start_ping(now, session, due, untagged) {
+            PingStart::Transmit(transmit) => PingStart::Transmit(self.tag(transmit, buffer)),
+            start => start,
+        }
+    }
+
+    fn start_ping(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        due: Instant,
+        buffer: &mut [u8],
+    ) -> PingStart {
+        let Some(open) = self
+            .sessions
+            .get_mut(usize::from(session.0))
+            .filter(|s| s.has_room())
+        else {
+            return PingStart::Refused;
+        };
+        let destination = open.config.destination;
+        let ping = PingId {
+            session,
+            sequence: open.open(now, due),
+        };
+        let (transmit, unsent) = match self.next_hop(now, destination) {
+            None => (None, Unsent::NoRoute),
+            Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
+                Lookup::Found(mac) => {
+                    let request = self.echo_request(now, ping, mac, buffer);
+                    // A neighbour to be asked again, or fragments to follow.
+                    self.is_dirty |= self.has_work();
+                    (request, Unsent::FragmentQueueFull)
+                }
+                Lookup::Ask => {
+                    self.is_dirty = true;
+                    (self.solicit(now, next_hop, None, buffer), Unsent::NoRoute)
+                }
+                Lookup::Wait => return PingStart::Waiting,
+                Lookup::Full => (None, Unsent::NeighbourQueueFull),
+            },
+        };
+        if let Some(transmit) = transmit {
+            return PingStart::Transmit(transmit);
+        }
+        match self.abandon(ping) {
+            Some(event) => PingStart::Unresolved(event, unsent),
+            None => PingStart::Refused,
+        }
+    }
+
+    /// Records when the frame of `ping` was written. Returns when it was due, and from when on nothing but the tool delayed
+    /// it: that, and the time on top that its neighbour took to answer. `None` if it is stamped already.
+    pub fn stamp_sent(&mut self, ping: PingId, at: Instant) -> Option<(Instant, Instant)> {
+        self.session_mut(ping.session)?
+            .stamp_sent(ping.sequence, at)
+    }
+
+    /// Gives up the oldest ping of `session` whose reply is overdue at `now`, one at a time.
+    pub fn expire(&mut self, now: Instant, session: SessionId) -> Option<Event> {
+        let (sequence, outcome) = self.session_mut(session)?.expire(now)?;
+        Some(Event::Ping(PingId { session, sequence }, outcome))
+    }
+
+    /// Ends pings before their time, and returns each with what came of it: it is lost if it was sent, unresolved if it
+    /// waits for its neighbour.
+    pub fn give_up(&mut self, which: GiveUp) -> Vec<(PingId, PingOutcome)> {
+        let mut ended = Vec::new();
+        for (index, session) in self.sessions.iter_mut().enumerate() {
+            let id = SessionId(index as u16);
+            session.give_up(which, |sequence, outcome| {
+                let session = id;
+                ended.push((PingId { session, sequence }, outcome));
+            });
+        }
+        ended
+    }
+
+    /// When the oldest ping of `session` is overdue; `None` when none is on its way.
+    pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
+        self.sessions.get(usize::from(session.0))?.deadline()
+    }
+
+    /// Has pings sent whose neighbour has answered at `now`.
+    pub(super) fn resolve(&mut self, now: Instant, pings: VecDeque<PingId>) {
+        for ping in &pings {
+            if let Some(session) = self.session_mut(ping.session) {
+                session.resolved(now, ping.sequence);
+            }
+        }
+        self.resolved.extend(pings);
+    }
+
+    /// Builds the next echo request that waited for its neighbour.
+    pub(super) fn next_resolved(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        loop {
+            let ping = self.resolved.pop_front()?;
+            let session = self.sessions.get(usize::from(ping.session.0))?;
+            if !session.is_unsent(ping.sequence) {
+                // It was given up meanwhile.
+                continue;
+            }
+            let mac = self
+                .next_hop(now, session.config.destination)
+                .and_then(|next_hop| self.neighbours.get(next_hop));
+            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
+            if request.is_none() {
+                self.unresolved.push_back(ping);
+            }
+            return request;
+        }
+    }
+
+    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
+    pub(super) fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
+        match destination {
+            IpAddr::V4(destination) => {
+                if destination.is_unspecified() {
+                    return None;
+                }
+                let next_hop = self.ipv4.interface()?.next_hop(destination)?;
+                Some(next_hop.into())
+            }
+            IpAddr::V6(destination) => {
+                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
+                Some(next_hop.into())
+            }
+        }
+    }
+
+    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
+    pub(super) fn solicit(
+        &self,
+        now: Instant,
+        address: IpAddr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        match address {
+            IpAddr::V4(target) => self.arp_request(target, last, buffer),
+            IpAddr::V6(target) => self.neighbour_solicitation(now, target, last, buffer),
+        }
+    }
+
+    /// Builds a ping; of one that is larger than the link carries, the first fragment.
+    pub(super) fn echo_request(
+        &mut self,
+        now: Instant,
+        ping: PingId,
+        mac: MacAddr,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let config = self.sessions.get(usize::from(ping.session.0))?.config;
+        let request = match config.destination {
+            IpAddr::V4(destination) => {
+                let request = self.ipv4_echo_request(ping, &config, destination, mac, buffer);
+                if request.is_some_and(|request| self.carries(request.length)) {
+                    return request;
+                }
+                request
+            }
+            IpAddr::V6(destination) => {
+                self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
+            }
+        };
+        self.fit(request, buffer).ok()?
+    }
+
+    pub(super) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(usize::from(id.0))
+    }
+
+    pub(super) fn abandon(&mut self, ping: PingId) -> Option<Event> {
+        let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
+        Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
+    }
+}

@@ -1,0 +1,395 @@
+//! The pings of one VM to one destination.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::time::Instant;
+use crate::vm::PingOutcome;
+
+/// A conversation of echo requests and replies. Its number within the VM is the ICMP identifier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u16);
+
+/// Pings of one session that may be on their way at once. Half of what 16 bits can tell apart, so that a late reply is
+/// not taken for the answer to a newer ping.
+pub const MAX_OUTSTANDING: usize = 1 << 15;
+
+/// How far back a reply can be told to be a duplicate or late: as far as the 16-bit sequence number reaches.
+const HISTORY: u64 = 1 << 16;
+
+/// The state of one ping that is not over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ping {
+    /// It was handed to the VM at `since`, and its neighbour is being resolved.
+    Waiting { due: Instant, since: Instant },
+    /// Its neighbour is known, and it is to be sent. Since `ready` at the latest nothing but the tool delays it: that is
+    /// when it was due, and the time that its neighbour took to answer on top.
+    Ready { due: Instant, ready: Instant },
+    /// It was sent, and its reply is awaited.
+    Outstanding { due: Instant, sent: Instant },
+    /// It is over, but an older one is not.
+    Over,
+}
+
+/// Which pings are given up before their time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GiveUp {
+    /// Those that have not been sent.
+    Unsent,
+    /// Those that wait for their reply, too.
+    All,
+}
+
+/// What one session asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionConfig {
+    /// The address that is pinged.
+    pub destination: IpAddr,
+    /// Bytes of payload of each echo request.
+    pub payload_length: usize,
+    /// How long a reply is waited for.
+    pub timeout: Duration,
+    /// What the headers of each echo request say.
+    pub options: PingOptions,
+}
+
+/// What the headers of each echo request say, as far as that can be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PingOptions {
+    /// Hops that it may take.
+    pub time_to_live: u8,
+    /// Differentiated services code point (RFC 2474), 0 to 63.
+    pub dscp: u8,
+    /// Whether it must not be cut into fragments on its way.
+    pub dont_fragment: bool,
+}
+
+impl Default for PingOptions {
+    /// 64 hops, best effort, fragments allowed.
+    fn default() -> PingOptions {
+        PingOptions {
+            time_to_live: 64,
+            dscp: 0,
+            dont_fragment: false,
+        }
+    }
+}
+
+/// Pings to one destination, the oldest unfinished one first.
+///
+/// Memory: 32 bytes for each ping on its way, and one bit for each of the last 65,536 sent.
+#[derive(Debug)]
+pub(in crate::vm) struct Session {
+    pub(in crate::vm) config: SessionConfig,
+    next_sequence: u64,
+    /// The pings `next_sequence - unfinished.len() .. next_sequence`.
+    unfinished: VecDeque<Ping>,
+    /// Bit `sequence % HISTORY` tells whether that ping was answered. Grows with the first pings, then wraps.
+    answered: Vec<u64>,
+}
+
+impl Session {
+    pub(in crate::vm) fn new(config: SessionConfig) -> Self {
+        Session {
+            config,
+            next_sequence: 0,
+            unfinished: VecDeque::new(),
+            answered: Vec::new(),
+        }
+    }
+
+    /// Whether one more ping may be on its way.
+    pub(in crate::vm) fn has_room(&self) -> bool {
+        self.unfinished.len() < MAX_OUTSTANDING
+    }
+
+    /// Starts a ping at `now` that was due at `due`, and returns its sequence number.
+    pub(in crate::vm) fn open(&mut self, now: Instant, due: Instant) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        if self.unfinished.capacity() == 0 {
+            // Most flows of a large mesh never have a second ping on its way; a queue's first growth is by four.
+            self.unfinished.reserve_exact(1);
+        }
+        self.unfinished.push_back(Ping::Waiting { due, since: now });
+        self.make_history(sequence);
+        sequence
+    }
+
+    /// The neighbour for which a ping waited has answered at `now`.
+    pub(in crate::vm) fn resolved(&mut self, now: Instant, sequence: u64) {
+        if let Some(ping) = self.get_mut(sequence)
+            && let Ping::Waiting { due, since } = *ping
+        {
+            let ready = due + (now - since);
+            *ping = Ping::Ready { due, ready };
+        }
+    }
+
+    /// Records when the ping left, and returns when it was due and from when on nothing but the tool delayed it; the first
+    /// stamp counts.
+    pub(in crate::vm) fn stamp_sent(
+        &mut self,
+        sequence: u64,
+        at: Instant,
+    ) -> Option<(Instant, Instant)> {
+        let ping = self.get_mut(sequence)?;
+        let (due, ready) = match *ping {
+            Ping::Waiting { due, .. } => (due, due),
+            Ping::Ready { due, ready } => (due, ready),
+            Ping::Outstanding { .. } | Ping::Over => return None,
+        };
+        *ping = Ping::Outstanding { due, sent: at };
+        Some((due, ready))
+    }
+
+    /// Whether a ping has not left yet.
+    pub(in crate::vm) fn is_unsent(&self, sequence: u64) -> bool {
+        matches!(
+            self.get(sequence),
+            Some(Ping::Waiting { .. } | Ping::Ready { .. })
+        )
+    }
+
+    /// Ends a ping that was never sent, and returns when it was due.
+    pub(in crate::vm) fn abandon(&mut self, sequence: u64) -> Option<Instant> {
+        let (Ping::Waiting { due, .. } | Ping::Ready { due, .. }) = *self.get_mut(sequence)? else {
+            return None;
+        };
+        self.end(sequence);
+        Some(due)
+    }
+
+    /// Ends every ping of that kind that is not over, and tells each with what came of it: lost if it was sent,
+    /// unresolved if it was not.
+    pub(in crate::vm) fn give_up(&mut self, which: GiveUp, mut tell: impl FnMut(u64, PingOutcome)) {
+        let first = self.oldest();
+        for (sequence, ping) in (first..).zip(&mut self.unfinished) {
+            let outcome = match *ping {
+                Ping::Waiting { due, .. } | Ping::Ready { due, .. } => {
+                    PingOutcome::Unresolved { due }
+                }
+                Ping::Outstanding { due, .. } if which == GiveUp::All => PingOutcome::Lost { due },
+                Ping::Outstanding { .. } | Ping::Over => continue,
+            };
+            *ping = Ping::Over;
+            tell(sequence, outcome);
+        }
+        self.forget_ended();
+    }
+
+    /// Takes a reply with the 16-bit `wire_sequence`. Returns the ping and what came of it, or `None` when no ping of
+    /// this session has that number.
+    pub(in crate::vm) fn reply(
+        &mut self,
+        wire_sequence: u16,
+        payload: &[u8],
+        received: Instant,
+    ) -> Option<(u64, PingOutcome)> {
+        let sequence = self.newest(wire_sequence)?;
+        let outcome = match self.get_mut(sequence).copied() {
+            Some(Ping::Outstanding { due, sent }) => {
+                self.end(sequence);
+                if received - sent > self.config.timeout {
+                    // The time is judged by the stamps, whatever was looked at first: the reply or the timer.
+                    PingOutcome::Late { lost: Some(due) }
+                } else if payload_matches(sequence, self.config.payload_length, payload) {
+                    self.set_answered(sequence);
+                    PingOutcome::Answered {
+                        due,
+                        sent,
+                        received,
+                    }
+                } else {
+                    PingOutcome::Corrupt { due }
+                }
+            }
+            Some(Ping::Waiting { .. } | Ping::Ready { .. }) => return None,
+            Some(Ping::Over) | None if self.was_answered(sequence) => PingOutcome::Duplicate,
+            Some(Ping::Over) | None => PingOutcome::Late { lost: None },
+        };
+        Some((sequence, outcome))
+    }
+
+    /// Ends the ping with the 16-bit `wire_sequence`, about which an error came at `now`, and returns it and when it was
+    /// due. `None` when no ping of that number is on its way, or its time is up.
+    pub(in crate::vm) fn fail(
+        &mut self,
+        wire_sequence: u16,
+        now: Instant,
+    ) -> Option<(u64, Instant)> {
+        let sequence = self.newest(wire_sequence)?;
+        let Ping::Outstanding { due, sent } = *self.get_mut(sequence)? else {
+            return None;
+        };
+        if now - sent > self.config.timeout {
+            return None;
+        }
+        self.end(sequence);
+        Some((sequence, due))
+    }
+
+    /// When the oldest outstanding ping is to be given up.
+    pub(in crate::vm) fn deadline(&self) -> Option<Instant> {
+        self.unfinished.iter().find_map(|ping| match *ping {
+            Ping::Outstanding { sent, .. } => Some(sent + self.config.timeout),
+            Ping::Waiting { .. } | Ping::Ready { .. } | Ping::Over => None,
+        })
+    }
+
+    /// Gives up the oldest outstanding ping if its reply is overdue at `now`.
+    pub(in crate::vm) fn expire(&mut self, now: Instant) -> Option<(u64, PingOutcome)> {
+        let index = self
+            .unfinished
+            .iter()
+            .position(|ping| matches!(ping, Ping::Outstanding { .. }))?;
+        let Some(&Ping::Outstanding { due, sent }) = self.unfinished.get(index) else {
+            return None;
+        };
+        if sent + self.config.timeout > now {
+            return None;
+        }
+        let sequence = self.oldest() + index as u64;
+        self.end(sequence);
+        Some((sequence, PingOutcome::Lost { due }))
+    }
+
+    /// The newest ping with the 16-bit `wire_sequence`.
+    fn newest(&self, wire_sequence: u16) -> Option<u64> {
+        let newest = self.next_sequence.checked_sub(1)?;
+        newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))
+    }
+
+    fn oldest(&self) -> u64 {
+        self.next_sequence - self.unfinished.len() as u64
+    }
+
+    fn get(&self, sequence: u64) -> Option<&Ping> {
+        let index = usize::try_from(sequence.checked_sub(self.oldest())?).ok()?;
+        self.unfinished.get(index)
+    }
+
+    fn get_mut(&mut self, sequence: u64) -> Option<&mut Ping> {
+        let index = usize::try_from(sequence.checked_sub(self.oldest())?).ok()?;
+        self.unfinished.get_mut(index)
+    }
+
+    fn end(&mut self, sequence: u64) {
+        if sequence == self.oldest() {
+            self.unfinished.pop_front();
+        } else if let Some(ping) = self.get_mut(sequence) {
+            *ping = Ping::Over;
+        }
+        self.forget_ended();
+    }
+
+    fn forget_ended(&mut self) {
+        while self.unfinished.front() == Some(&Ping::Over) {
+            self.unfinished.pop_front();
+        }
+    }
+
+    fn was_answered(&self, sequence: u64) -> bool {
+        let (word, bit) = history_position(sequence);
+        self.answered.get(word).is_some_and(|w| w & bit != 0)
+    }
+
+    fn set_answered(&mut self, sequence: u64) {
+        let (word, bit) = history_position(sequence);
+        if let Some(w) = self.answered.get_mut(word) {
+            *w |= bit;
+        }
+    }
+
+    /// Makes room in the history for the ping `sequence`, the next one: a word for 64 pings at a time.
+    fn make_history(&mut self, sequence: u64) {
+        let (word, bit) = history_position(sequence);
+        if bit != 1 {
+            return;
+        }
+        match self.answered.get_mut(word) {
+            Some(w) => *w = 0,
+            None => {
+                if word == 0 {
+                    self.answered.reserve_exact(1);
+                }
+                self.answered.push(0);
+            }
+        }
+    }
+}
+
+/// The word and the bit of `sequence` in the history.
+fn history_position(sequence: u64) -> (usize, u64) {
+    let position = sequence % HISTORY;
+    ((position / 64) as usize, 1 << (position % 64))
+}
+
+/// What the payload of every ping repeats behind its sequence number, as `ping` does.
+const PATTERN: [u8; 256] = {
+    let mut pattern = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        pattern[i] = i as u8;
+        i += 1;
+    }
+    pattern
+};
+
+/// Writes the payload of ping `sequence`: the number itself in eight bytes (cut short if there is no room), then a
+/// counting pattern.
+pub(in crate::vm) fn fill_payload(sequence: u64, payload: &mut [u8]) {
+    let number = sequence.to_be_bytes();
+    let Some((head, tail)) = payload.split_first_chunk_mut() else {
+        return payload.copy_from_slice(&number[..payload.len()]);
+    };
+    *head = number;
+    for chunk in tail.chunks_mut(PATTERN.len()) {
+        chunk.copy_from_slice(&PATTERN[..chunk.len()]);
+    }
+}
+
+/// Whether `payload` is what [`fill_payload`] wrote into `length` bytes for ping `sequence`.
+fn payload_matches(sequence: u64, length: usize, payload: &[u8]) -> bool {
+    let number = sequence.to_be_bytes();
+    let Some((head, tail)) = payload.split_first_chunk() else {
+        return payload.len() == length && payload == &number[..payload.len()];
+    };
+    payload.len() == length
+        && *head == number
+        && tail
+            .chunks(PATTERN.len())
+            .all(|chunk| chunk == &PATTERN[..chunk.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_of_any_length_matches_only_itself() {
+        for length in [0, 1, 7, 8, 9, 56, 255, 264, 265, 1472] {
+            let mut payload = vec![0; length];
+            fill_payload(0x0102_0304_0506_0708, &mut payload);
+            assert!(
+                payload_matches(0x0102_0304_0506_0708, length, &payload),
+                "{length}"
+            );
+            assert!(
+                !payload_matches(0x0102_0304_0506_0708, length + 1, &payload),
+                "{length}"
+            );
+            for i in [0, length / 2, length.saturating_sub(1)] {
+                if let Some(byte) = payload.get_mut(i) {
+                    *byte ^= 1;
+                    assert!(
+                        !payload_matches(0x0102_0304_0506_0708, length, &payload),
+                        "{length}, byte {i}"
+                    );
+                    payload[i] ^= 1;
+                }
+            }
+        }
+    }
+}
