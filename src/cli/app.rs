@@ -65,8 +65,8 @@ impl Subcommand {
                  each other.",
             ],
             Subcommand::Report => &[
-                "Report saved runs (.json reports) again: each by itself, all as one, or the second compared with the \
-                 first.",
+                "Report saved runs (.json reports) again: each by itself, all as one, or compared with the first of \
+                 them.",
             ],
             Subcommand::Clean => &[
                 "Remove the links and namespaces that killed runs have left behind, and nothing else: in the network \

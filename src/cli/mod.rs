@@ -22,7 +22,7 @@ use structopt::clap::ArgMatches;
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
 };
-use tap_reactor::report::{Destination, Expectation, Format, FormatError};
+use tap_reactor::report::{Destination, Expectation, FileError, check_comparison, check_file};
 
 use self::app::Subcommand;
 use self::words::Words;
@@ -72,9 +72,9 @@ pub struct ReportRequest {
     pub reports: Vec<Destination>,
     /// Merge runs even if they are not of one experiment.
     pub allow_different: bool,
-    /// What the figures are expected to be; of a comparison, those of the second run.
+    /// What the figures are expected to be; of a comparison, those of every run but the first.
     pub expectations: Vec<Expectation>,
-    /// Fail if the compared runs differ.
+    /// Fail if any of the compared runs differs from the first.
     pub fail_on_change: bool,
 }
 
@@ -85,7 +85,7 @@ pub enum ReportMode {
     Each,
     /// All as one run.
     Merge,
-    /// The second against the first.
+    /// Each against the first.
     Compare,
 }
 
@@ -172,7 +172,7 @@ fn run_request(
         true => experiment::draft(&scenario)?,
         false => experiment::plan(&scenario)?,
     };
-    let reports = destinations(&scenario.settings, Format::of)?;
+    let reports = destinations(&scenario.settings, check_file)?;
     let expectations = expectations(&scenario.settings)?;
     if let Some(setting) = scenario.settings.get("expect")
         && experiment.flows.is_empty()
@@ -194,16 +194,15 @@ fn run_request(
     Ok(Request::Run(Box::new(experiment), output))
 }
 
-/// Where reports go: each to a place of its own that takes one, in a format that `format` knows.
-fn destinations<F>(
+/// Where reports go: each to a place of its own that `check` finds right.
+fn destinations(
     settings: &Settings,
-    format: impl Fn(&Path) -> Result<F, FormatError>,
+    check: impl Fn(&Path) -> Result<Destination, FileError>,
 ) -> Result<Vec<Destination>, SettingError> {
     let mut destinations: Vec<Destination> = Vec::new();
     for setting in settings.all("output") {
-        let path = Path::new(&setting.text);
-        format(path).map_err(|error| setting.error_naming(error))?;
-        let destination = Destination::new(path).map_err(|error| setting.error_naming(error))?;
+        let found = check(Path::new(&setting.text));
+        let destination = found.map_err(|error| setting.error_naming(error))?;
         if let Some(other) = destinations.iter().find(|it| it.is_same(&destination)) {
             let other = other.path().display();
             let why =
@@ -248,10 +247,9 @@ fn report_request(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportReque
     };
     let why = match (mode, files.len()) {
         (_, 0) => Some("expected the files of saved runs, such as run.json".to_owned()),
-        (ReportMode::Compare, 2) => None,
-        (ReportMode::Compare, number) => Some(format!(
-            "--compare: expected two files, the run before and the run after, not {number}"
-        )),
+        (ReportMode::Compare, 1) => {
+            Some("--compare: expected two files or more, the first of them the baseline".to_owned())
+        }
         (ReportMode::Each, 2..) => {
             let whole = ["json", "output"].into_iter().find_map(|name| {
                 let flag = given.get(name).filter(|setting| !setting.is_off())?;
@@ -267,8 +265,8 @@ fn report_request(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportReque
         return Err(UsageError::new(format_args!("report: {why}")));
     }
     let reports = match mode {
-        ReportMode::Compare => destinations(&given, Format::of_comparison)?,
-        ReportMode::Each | ReportMode::Merge => destinations(&given, Format::of)?,
+        ReportMode::Compare => destinations(&given, |path| check_comparison(path, files.len()))?,
+        ReportMode::Each | ReportMode::Merge => destinations(&given, check_file)?,
     };
     Ok(ReportRequest {
         files,

@@ -69,13 +69,14 @@ const REPORT: &[OptionSpec] = &[
     ),
     switch(
         "compare",
-        "Compare the second run with the first",
-        "Shows what was planned differently, difference and ratio of each figure, and whether it is larger than the spread \
-         within the runs.",
+        "Compare each run with the first, the baseline",
+        "Shows what was planned differently and how each figure differs: of two runs difference, ratio and the spread \
+         within them; of more a column for each run, which says better or worse where the difference is larger than the \
+         spread. --expect and --fail-on-change judge every run but the first.",
     ),
     switch(
         "fail-on-change",
-        "Exit with status 1 if the compared runs differ",
+        "Exit with status 1 if a run differs from the first",
         "That is by more than the spread within the runs, or if nothing can be said about it.",
     ),
 ];

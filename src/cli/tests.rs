@@ -11,6 +11,7 @@ use std::time::Duration;
 use tap_reactor::load::Pacing;
 
 use super::*;
+use tap_reactor::report::Format;
 
 fn read(line: &str) -> Result<Request, UsageError> {
     parse(
@@ -199,7 +200,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ("report", "report: expected the files of saved runs"),
         (
             "report a.json --compare",
-            "--compare: expected two files, the run before and the run after, not 1",
+            "--compare: expected two files or more, the first of them the baseline",
         ),
         (
             "report a.json b.json -o c.html",

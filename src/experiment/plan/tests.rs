@@ -782,7 +782,7 @@ fn lines_of_a_file_that_cannot_be_are_named_with_file_line_and_field() {
         ),
         (
             "ping = [\"ring\", \"b:a\"]\n".to_owned(),
-            "lab.toml, line 1: ping = b:a: \"b\" is no VM",
+            "lab.toml, line 1: ping = b:a: \"b\" is not a VM",
         ),
     ];
     for (text, expected) in cases {
