@@ -7,7 +7,7 @@
 mod cards;
 mod switch;
 
-pub use switch::{Impairments, Stall, Switch};
+pub use switch::{DEFAULT_DELAY, Impairments, Stall, Switch};
 
 use crate::fabric::{Fabric, Read};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
