@@ -3,6 +3,7 @@
 mod describe;
 mod effective;
 mod expected;
+mod from_code;
 mod plan;
 mod scenario;
 mod settings;

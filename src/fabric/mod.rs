@@ -6,6 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 pub use self::link_event::{LinkEvent, LinkFate};
+use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{
     ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
@@ -56,6 +57,32 @@ pub trait Fabric {
 
     /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
+
+    /// Tells the time before frames are written, in virtual time ([`crate::sim`]). A fabric of the kernel's needs no telling.
+    fn advance(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// The time at which the next frame under way arrives, for a driver in virtual time: [`Instant::ZERO`] for at once,
+    /// `None` if no frame is under way. A fabric whose frames a poll tells of has none.
+    fn next_arrival(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Takes the next VM that a frame has arrived for by `now`, for a driver in virtual time, which then
+    /// [reads](Fabric::read) all that has arrived for it.
+    fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
+        let _ = now;
+        None
+    }
+
+    /// Counts the frames so far that found the queue of their port full.
+    ///
+    /// # Errors
+    /// When the counters can't be read.
+    fn overflows(&mut self) -> Result<u64, Self::Error> {
+        Ok(0)
+    }
 }
 
 /// What a VM's network interface listens to, as a network card is told. A fabric may keep everything else from it.
