@@ -1,4 +1,4 @@
-//! A fabric of one's own: a hub in memory, which repeats every frame to all other ports and loses one in a hundred.
+//! A fabric of one's own: a hub in memory, which repeats every frame to all other ports and loses one copy in 101.
 //!
 //!     cargo run --example custom-fabric
 //!     cargo test --example custom-fabric
@@ -9,13 +9,13 @@ use std::error::Error;
 use std::time::Duration;
 
 use tap_reactor::experiment::{Experiment, FlowPlan};
-use tap_reactor::fabric::{Fabric, Read, Station, Write};
+use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::hypervisor::Phase;
 use tap_reactor::lab::SimulatedLab;
 use tap_reactor::load::Pacing;
 use tap_reactor::report::{self, Report};
 use tap_reactor::time::Instant;
-use tap_reactor::vm::VmId;
+use tap_reactor::vm::{RxFilter, VmId};
 
 /// The time that a frame takes from port to port.
 const DELAY: Duration = Duration::from_micros(5);
@@ -34,13 +34,13 @@ struct Hub {
 impl Fabric for Hub {
     type Error = Infallible;
 
-    fn plug(&mut self, vm: VmId, _: &Station) -> Result<(), Infallible> {
+    fn plug(&mut self, vm: VmId, _: &RxFilter) -> Result<(), Infallible> {
         self.ports.push(vm);
         Ok(())
     }
 
     /// A hub does not care what a VM listens to: VMs drop what is not theirs.
-    fn tune(&mut self, _: VmId, _: &Station) -> Result<(), Infallible> {
+    fn tune(&mut self, _: VmId, _: &RxFilter) -> Result<(), Infallible> {
         Ok(())
     }
 
@@ -52,7 +52,7 @@ impl Fabric for Hub {
     fn write(&mut self, from: VmId, frame: &[u8]) -> Write {
         for to in self.ports.iter().filter(|port| **port != from) {
             self.carried += 1;
-            if self.carried % 100 != 0 {
+            if !self.carried.is_multiple_of(101) {
                 let arrival = (self.now + DELAY, *to, frame.to_vec());
                 self.under_way.push_back(arrival);
             }
@@ -116,6 +116,10 @@ mod tests {
         let rtt = &report.summaries[Metric::Rtt];
         assert_eq!((rtt.min, rtt.p50), (Some(10_000), Some(10_000)));
         assert_eq!(report.totals.sent, 3_000);
-        assert!((0.01..0.03).contains(&report.totals.loss()), "{:?}", report.totals);
+        assert!(
+            (0.01..0.03).contains(&report.totals.loss()),
+            "{:?}",
+            report.totals
+        );
     }
 }

@@ -3,31 +3,27 @@
 mod link_event;
 
 use std::io;
-use std::net::Ipv4Addr;
 
 pub use self::link_event::{LinkEvent, LinkFate};
 use crate::time::Instant;
-use crate::vm::VmId;
-use crate::wire::{
-    ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
-};
+use crate::vm::{RxFilter, VmId};
 
 /// Carries the frames of VMs that are plugged into it. Nothing here waits.
 pub trait Fabric {
     /// Why a VM could not be plugged in: names the operation and the object.
     type Error: std::error::Error;
 
-    /// Gives `vm` a port of its own, whose network interface listens to what `station` says.
+    /// Gives `vm` a port of its own, whose network interface listens to what `rx_filter` says.
     ///
     /// # Errors
     /// When the port can't be made; nothing of it is left behind then.
-    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+    fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
-    /// Has the network interface of `vm` listen to what `station` says from now on.
+    /// Has the network interface of `vm` listen to what `rx_filter` says from now on.
     ///
     /// # Errors
     /// When it can't be told; it listens to what it did before.
-    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), Self::Error>;
+    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
     /// Takes the ports of `vms` away again, all at once. Those that have none are passed over.
     ///
@@ -83,55 +79,6 @@ pub trait Fabric {
     fn overflows(&mut self) -> Result<u64, Self::Error> {
         Ok(0)
     }
-}
-
-/// What a VM's network interface listens to, as a network card is told. A fabric may keep everything else from it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Station {
-    /// Its hardware address.
-    pub mac: MacAddr,
-    /// The IPv4 addresses that it answers ARP requests for (RFC 826). None while it looks for one: it hears all then.
-    pub addresses: Vec<Ipv4Addr>,
-    /// The groups that it is a member of, broadcast not counted.
-    pub groups: Vec<MacAddr>,
-}
-
-impl Station {
-    /// A station that is in no group and has no IPv4 address yet.
-    pub fn new(mac: MacAddr) -> Station {
-        Station {
-            mac,
-            addresses: Vec::new(),
-            groups: Vec::new(),
-        }
-    }
-
-    /// Whether its network card lets a frame through: one for it, for a group that it is in, or a broadcast that is not
-    /// an ARP request between others, nor for DHCP servers, of which no VM is one. Announcements (sender = target, RFC 5227) concern everybody.
-    pub fn wants(&self, frame: &EthernetFrame<'_>) -> bool {
-        if frame.destination != MacAddr::BROADCAST {
-            return frame.destination == self.mac || self.groups.contains(&frame.destination);
-        }
-        match frame.payload() {
-            Ok(Payload::Arp(arp)) => {
-                arp.operation != ArpPacket::REQUEST
-                    || self.addresses.is_empty()
-                    || self.addresses.contains(&arp.target)
-                    || self.addresses.contains(&arp.sender)
-                    || arp.sender == arp.target
-            }
-            Ok(Payload::Ipv4(packet)) => !is_for_dhcp_servers(&packet),
-            _ => true,
-        }
-    }
-}
-
-/// Whether a datagram goes to the port of DHCP servers.
-pub(crate) fn is_for_dhcp_servers(packet: &Ipv4Packet<'_>) -> bool {
-    packet.protocol == PROTOCOL_UDP
-        && !packet.is_fragment
-        && packet.options.is_empty()
-        && packet.payload.get(2..4) == Some(&DHCP_SERVER_PORT.to_be_bytes())
 }
 
 /// What came of [`Fabric::read`].

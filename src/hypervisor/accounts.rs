@@ -62,7 +62,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn tune(&mut self, vm: VmId) {
         if let Some(Some(guest)) = self.guests.get(vm.index()) {
             // Where that fails the VM does without: others can't resolve its address, which shows in the figures.
-            let _ = self.fabric.tune(vm, &guest.vm.station());
+            let _ = self.fabric.tune(vm, &guest.vm.rx_filter());
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::FragmentLength => DropReason::BadFragment,
         Ignored::ReassemblyFull => DropReason::ReassemblyFull,
         Ignored::ReassemblyTimeout => DropReason::ReassemblyTimeout,
-        Ignored::OutboxFull => DropReason::FragmentQueueFull,
+        Ignored::FragmentQueueFull => DropReason::FragmentQueueFull,
         Ignored::ClosedPort(_) => DropReason::ClosedPort,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,

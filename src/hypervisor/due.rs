@@ -42,8 +42,8 @@ impl<F: Fabric> Hypervisor<F> {
         let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
         let event = match guest.vm.ping(now, owner.session, due.due, buffer) {
             PingStart::Transmit(transmit) => {
-                if guest.vm.take_unsettled() {
-                    self.settle_accounts(now, owner.vm);
+                if guest.vm.take_dirty() {
+                    self.after_change(now, owner.vm);
                 }
                 return Some(Step::Send(Outgoing {
                     vm: owner.vm,
@@ -57,7 +57,7 @@ impl<F: Fabric> Hypervisor<F> {
                 self.recorder.dropped(match unsent {
                     Unsent::NoRoute => DropReason::NoRoute,
                     Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
-                    Unsent::OutboxFull => DropReason::FragmentQueueFull,
+                    Unsent::FragmentQueueFull => DropReason::FragmentQueueFull,
                 });
                 Some(event)
             }
@@ -71,7 +71,7 @@ impl<F: Fabric> Hypervisor<F> {
             transmit: None,
             event,
         };
-        Some(self.settle(now, owner.vm, reaction).into())
+        Some(self.apply(now, owner.vm, reaction).into())
     }
 
     fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
@@ -83,7 +83,7 @@ impl<F: Fabric> Hypervisor<F> {
         let guest = self.guests.get_mut(vm.index())?.as_mut()?;
         guest.is_ready = false;
         let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
-        Some(self.settle(now, vm, reaction).into())
+        Some(self.apply(now, vm, reaction).into())
     }
 
     /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
@@ -102,7 +102,7 @@ impl<F: Fabric> Hypervisor<F> {
             transmit: None,
             event,
         };
-        Some(self.settle(now, owner.vm, reaction).into())
+        Some(self.apply(now, owner.vm, reaction).into())
     }
 
     /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame

@@ -23,7 +23,7 @@ impl<F: Fabric> Hypervisor<F> {
             .as_mut()?
             .vm
             .receive(now, buffer, length);
-        self.settle(now, vm, reaction)
+        self.apply(now, vm, reaction)
     }
 
     /// The same for a frame that is expected to be an echo request, which is answered without a look at the clock. `None`,
@@ -75,7 +75,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Sees to it that the VM is asked again when it wants to be, and keeps what is kept of all VMs together.
     #[cold]
-    pub(super) fn settle_accounts(&mut self, now: Instant, vm: VmId) {
+    pub(super) fn after_change(&mut self, now: Instant, vm: VmId) {
         self.bound_fragments(vm);
         self.count_configuring(vm);
         self.schedule(vm);
@@ -84,12 +84,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
     #[inline(always)]
-    pub(super) fn settle(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        reaction: Reaction,
-    ) -> Option<Outgoing> {
+    pub(super) fn apply(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Option<Outgoing> {
         if let Some(event) = &reaction.event {
             if self.keeps_events {
                 self.event = Some((vm, *event));
@@ -97,8 +92,8 @@ impl<F: Fabric> Hypervisor<F> {
             self.record(now, vm, event);
         }
         let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);
-        if guest.is_some_and(|guest| guest.vm.take_unsettled()) {
-            self.settle_accounts(now, vm);
+        if guest.is_some_and(|guest| guest.vm.take_dirty()) {
+            self.after_change(now, vm);
         }
         reaction.transmit.map(|transmit| Outgoing {
             vm,

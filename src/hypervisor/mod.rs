@@ -214,7 +214,7 @@ impl<F: Fabric> Hypervisor<F> {
         config: VmConfig,
     ) -> Result<(), F::Error> {
         let vm = Vm::new(now, config);
-        self.fabric.plug(id, &vm.station())?;
+        self.fabric.plug(id, &vm.rx_filter())?;
         let is_configuring = vm.is_configuring();
         self.configuring += usize::from(is_configuring);
         if self.guests.len() <= id.index() {
