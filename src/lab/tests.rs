@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::experiment::{self, Scenario};
+use crate::reactor::End;
 use crate::record::{DropReason, Metric};
 use crate::report::Expectation;
-use crate::time::unix_millis;
+use crate::time::{Instant, unix_millis};
 
 /// Runs a simulated scenario. Returns what was measured, and what is amiss where `expectations` judge.
 fn run_expecting(scenario: &str, expectations: &[&str]) -> (Report, Vec<String>) {
