@@ -83,6 +83,10 @@ step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
 step cargo build --locked
 step cargo test --locked
+# Examples are built and tested by now; their main functions run too.
+for example in two-vms assert-on-a-report custom-fabric; do
+    step cargo run --locked --quiet --example "$example"
+done
 # Instructions of a ping, which have a budget.
 step cargo bench --locked --bench instructions
 
@@ -105,4 +109,5 @@ if ! "$python" -c 'import hdrh' 2>/dev/null; then
     step "$python" -m pip install --quiet 'hdrhistogram==0.10.*'
 fi
 step "$python" scripts/check-hdr.py "$reports/run.json"
-step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" "$reports/empty.html"
+step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" \
+    "$reports/three.html" "$reports/six.html" "$reports/empty.html"

@@ -1,10 +1,8 @@
 //! The `report` subcommand: reports saved runs again, each by itself, merged, or compared.
 
-use std::io;
-
 use tap_reactor::report::{self, Change, LoadError, NotOneExperiment, Report};
 
-use super::console::{self, Out};
+use super::console;
 use super::run::{RunError, WIDTH};
 use super::{ReportMode, ReportRequest};
 
@@ -41,7 +39,7 @@ pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
         ReportMode::Each | ReportMode::Compare => names.by_ref().collect(),
     };
     let mut is_met = true;
-    // Of two runs that are compared, the second is judged.
+    // Of runs that are compared, the first is what the others are judged by.
     let first = usize::from(request.mode == ReportMode::Compare);
     for (report, name) in reports.iter_mut().zip(&named).skip(first) {
         if request.expectations.is_empty() {
@@ -52,66 +50,57 @@ pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
             console::eprint(format_args!("tap-reactor: {name}: {unmet}"));
         }
     }
-    match (request.mode, reports.as_slice(), named.as_slice()) {
-        (ReportMode::Compare, [before, after], [one, other]) => {
-            Ok(compare(request, (one, before), (other, after))? && is_met)
-        }
-        (_, reports, _) => {
-            each(request, reports)?;
-            Ok(is_met)
-        }
+    if request.mode == ReportMode::Compare {
+        let names = named.iter().map(String::as_str);
+        let runs: Vec<_> = names.zip(&reports).collect();
+        return Ok(compare(request, &runs)? && is_met);
     }
+    each(request, &reports)?;
+    Ok(is_met)
 }
 
-/// Tells runs one by one. A page holds one.
+/// Reports runs one by one. A file holds one.
 fn each(request: ReportRequest, reports: &[Report]) -> Result<(), RunError> {
-    let is_page = request.html.is_some();
-    if let Some((page, report)) = request.html.zip(reports.first()) {
-        report::write_file(page, report)?;
+    for file in request.reports {
+        if let Some(report) = reports.first() {
+            report::write_file(file, report)?;
+        }
     }
     for report in reports {
-        print(
-            (request.json, is_page),
-            |out| report::json(report, out),
-            |out| report::text(report, out, WIDTH),
-        )?;
+        match (request.json, request.quiet) {
+            (true, _) => console::print(|out| report::json(report, out))?,
+            (false, true) => {}
+            (false, false) => console::print(|out| report::text(report, out, WIDTH))?,
+        }
     }
     Ok(())
 }
 
-/// Tells two runs side by side. Tells whether they are as much the same as they were to be.
-fn compare(
-    request: ReportRequest,
-    before: (&str, &Report),
-    after: (&str, &Report),
-) -> Result<bool, RunError> {
-    let is_page = request.html.is_some();
-    if let Some(page) = request.html {
-        report::write_comparison(page, before, after)?;
+/// Reports runs side by side. Returns whether all are as much the same as the first as they were expected to be.
+fn compare(request: ReportRequest, runs: &[(&str, &Report)]) -> Result<bool, RunError> {
+    for file in request.reports {
+        report::write_comparison(file, runs)?;
     }
-    let comparison = report::compare(before, after);
-    print(
-        (request.json, is_page),
-        |out| report::compare_json(&comparison, out),
-        |out| report::compare_text(&comparison, out),
-    )?;
-    let is_as_wanted = !request.fail_on_change || comparison.change() == Change::No;
-    if !is_as_wanted {
-        console::eprint(format_args!("tap-reactor: {}", comparison.sentence()));
+    let comparisons = report::compare(runs);
+    match (request.json, request.quiet) {
+        (true, _) => console::print(|out| report::compare_json(&comparisons, out))?,
+        (false, true) => {}
+        (false, false) => console::print(|out| report::compare_text(&comparisons, out))?,
+    }
+    let mut is_as_wanted = true;
+    let changed = comparisons
+        .iter()
+        .filter(|each| each.change() != Change::No);
+    for changed in changed.filter(|_| request.fail_on_change) {
+        is_as_wanted = false;
+        let sentence = changed.sentence();
+        match comparisons.len() {
+            1 => console::eprint(format_args!("tap-reactor: {sentence}")),
+            _ => console::eprint(format_args!(
+                "tap-reactor: {}: {sentence}",
+                changed.after.name
+            )),
+        }
     }
     Ok(is_as_wanted)
-}
-
-/// Prints the JSON document or the text, whichever is asked for; nothing where a page is.
-fn print(
-    (as_json, is_page): (bool, bool),
-    json: impl FnOnce(&mut Out) -> io::Result<()>,
-    text: impl FnOnce(&mut Out) -> io::Result<()>,
-) -> Result<(), RunError> {
-    if as_json {
-        console::print(json)?;
-    } else if !is_page {
-        console::print(text)?;
-    }
-    Ok(())
 }

@@ -32,7 +32,7 @@ fn dnsmasq_with(lab: &Lab, run: &mut Running, options: &[&str]) -> Running {
 #[test]
 fn vms_get_their_addresses_from_a_real_server_and_then_ping() {
     let lab = Lab::new();
-    let line = "--vms 50 --host-addr 10.77.0.1/16 --dhcp --address-wait 60s --ping ring --ping vm0:10.77.0.1 --count 5 --json";
+    let line = "--vms 50 --host-address 10.77.0.1/16 --dhcp --address-wait 60s --ping ring --ping vm0:10.77.0.1 --count 5 --json";
     let mut run = start(&lab, line);
     let server = dnsmasq(&lab, &mut run, &[]);
     let report = document(&run.wait().expect_status(0));
@@ -69,7 +69,7 @@ fn two_hundred_vms_that_look_for_an_address_at_once_all_get_one() {
 #[test]
 fn a_vm_without_a_lease_does_not_hold_up_the_others_and_the_report_says_so() {
     let lab = Lab::new();
-    let line = "--vms 3 --host-addr 10.77.0.1/16 --dhcp --address-wait 8s --ping vm0:vm1 --ping vm2:vm0 --count 5";
+    let line = "--vms 3 --host-address 10.77.0.1/16 --dhcp --address-wait 8s --ping vm0:vm1 --ping vm2:vm0 --count 5";
     let mut run = start(&lab, line);
     let server = dnsmasq(&lab, &mut run, &["--dhcp-host=02:00:0a:4d:00:04,ignore"]);
     let run = run.wait().expect_status(1);
@@ -91,14 +91,14 @@ fn a_lease_is_renewed_and_one_that_the_server_takes_back_is_given_up() {
     let lab = Lab::new();
     let mut run = start(
         &lab,
-        "--vms 2 --host-addr 10.77.0.1/16 --dhcp --json --verbose",
+        "--vms 2 --host-address 10.77.0.1/16 --dhcp --json --verbose",
     );
     let server = dnsmasq(
         &lab,
         &mut run,
         &["--dhcp-option-force=58,2", "--dhcp-option-force=59,4"],
     );
-    run.wait_until_it_says("for longer");
+    run.wait_until_it_says("renewed the lease of");
     drop(server);
     // Another range: the server refuses to renew, and grants another address instead.
     let server = dnsmasq_with(
@@ -109,8 +109,8 @@ fn a_lease_is_renewed_and_one_that_the_server_takes_back_is_given_up() {
             "--dhcp-range=10.77.5.1,10.77.5.9,255.255.0.0,2m",
         ],
     );
-    run.wait_until_it_says("has lost 10.77.1");
-    run.wait_until_it_says("was granted 10.77.5.");
+    run.wait_until_it_says("lost the lease of 10.77.1");
+    run.wait_until_it_says("leased 10.77.5.");
     run.signal(Signal::SIGINT);
     let report = document(&run.wait());
     drop(server);
@@ -128,7 +128,7 @@ fn without_a_server_the_pings_are_unresolved_and_the_run_ends() {
     // A minute is what VMs are given; a signal ends it sooner.
     let mut run = start(
         &lab,
-        "--host-addr 10.77.0.1/16 --dhcp --address-wait 60s --ping vm0:vm1 --count 3 --json",
+        "--host-address 10.77.0.1/16 --dhcp --address-wait 60s --ping vm0:vm1 --count 3 --json",
     );
     lab.wait_until_vm_sent(&mut run, "tap0", 1);
     run.signal(Signal::SIGINT);
