@@ -29,6 +29,7 @@ const LEASE_TIME: u8 = 51;
 const MESSAGE_TYPE: u8 = 53;
 const SERVER_IDENTIFIER: u8 = 54;
 const PARAMETER_REQUEST_LIST: u8 = 55;
+const MAXIMUM_MESSAGE_SIZE: u8 = 57;
 const RENEWAL_TIME: u8 = 58;
 const REBINDING_TIME: u8 = 59;
 const CLIENT_IDENTIFIER: u8 = 61;
@@ -254,9 +255,14 @@ pub struct DhcpRequest {
     pub requested: Option<Ipv4Addr>,
     /// The server that it has chosen.
     pub server: Option<Ipv4Addr>,
+    /// The largest message that it takes, in bytes. Less than [`DhcpRequest::LEAST_MAXIMUM`] is not said: everybody takes
+    /// that much, and servers give no more to those who say nothing.
+    pub maximum_size: u16,
 }
 
 impl DhcpRequest {
+    /// The largest message that every client takes (RFC 2132 section 9.10).
+    pub const LEAST_MAXIMUM: u16 = 576;
     /// Bytes that a message takes: BOOTP has that many, and every server takes them (RFC 1542 section 2.1).
     pub const LENGTH: usize = 300;
 
@@ -295,6 +301,9 @@ impl DhcpRequest {
         }
         if matches!(self.kind, DhcpKind::Discover | DhcpKind::Request) {
             option(PARAMETER_REQUEST_LIST, &WANTED)?;
+            if self.maximum_size >= Self::LEAST_MAXIMUM {
+                option(MAXIMUM_MESSAGE_SIZE, &self.maximum_size.to_be_bytes())?;
+            }
         }
         put(end, &[END])?;
         Some(Self::LENGTH)

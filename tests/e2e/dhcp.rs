@@ -1,9 +1,12 @@
 //! Addresses by DHCP, from the servers that others run: dnsmasq, and the one of busybox.
 
+use std::net::UdpSocket;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::ipv4::{document, start, wait_for_host_address};
+use crate::ipv4::{document, inside, start, wait_for_host_address};
 use crate::lab::{Lab, Running};
 
 /// A DHCP server in a lab that a run has made, until it is dropped.
@@ -135,4 +138,163 @@ fn without_a_server_the_pings_are_unresolved_and_the_run_ends() {
     let report = document(&run.wait().expect_status(1));
     assert_eq!(report["totals"]["sent"], json!(0), "{report}");
     assert_eq!(report["interrupted"], json!(true), "{report}");
+}
+
+#[test]
+fn a_server_that_would_have_its_leases_renewed_after_no_time_is_not_flooded() {
+    let lab = Lab::new();
+    let mut run = start(
+        &lab,
+        "--vms 1 --host-address 10.77.0.1/16 --dhcp --json --verbose",
+    );
+    wait_for_host_address(&lab, &mut run);
+    let folder = TempDir::new().expect("make a temporary directory");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(file("leases"), "").expect("write a file");
+    // T1 is option 0x3a, in bytes.
+    let config = format!(
+        "start 10.77.9.1\nend 10.77.9.9\ninterface br0\nlease_file {}\npidfile {}\n\
+         opt subnet 255.255.0.0\nopt lease 7200\nopt 0x3a 00000000\n",
+        file("leases"),
+        file("pid")
+    );
+    std::fs::write(file("config"), config).expect("write a file");
+    let server = lab.start(&["busybox", "udhcpd", "-f", "-a", "0", &file("config")]);
+    run.wait_until_it_says("leased 10.77.9.");
+    let pings = "ping -n -q -c 200 -i 0.01 -W 5";
+    let address = run
+        .stderr()
+        .split("leased ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next().map(str::to_owned))
+        .expect("an address");
+    let ping: Vec<&str> = pings.split(' ').chain([address.as_str()]).collect();
+    lab.run(&ping).expect_status(0);
+    run.signal(Signal::SIGINT);
+    let report = document(&run.wait());
+    drop(server);
+    // Half of the lease is an hour.
+    assert_eq!(report["addresses"]["renewed"], json!(0), "{report}");
+}
+
+/// Has one VM ping 192.0.2.1, which is beyond the network and has the lab's host for router, with the lease that dnsmasq
+/// gives with these options.
+fn ping_beyond(arguments: &str, options: &[&str]) {
+    let lab = Lab::new();
+    lab.ip("link set dev lo up");
+    lab.ip("address add 192.0.2.1/32 dev lo");
+    let line = format!(
+        "--vms 1 --host-address 10.77.0.1/16 --dhcp --address-wait 60s --ping vm0:192.0.2.1 --count 3 --json {arguments}"
+    );
+    let mut run = start(&lab, &line);
+    let server = dnsmasq(&lab, &mut run, options);
+    let report = document(&run.wait().expect_status(0));
+    drop(server);
+    assert_eq!(report["totals"]["received"], json!(3), "{report}");
+}
+
+#[test]
+fn the_default_route_may_be_the_last_of_many_and_stands_instead_of_the_router() {
+    let routes: String = (1..=25)
+        .map(|i| format!("198.51.{i}.0/24,10.77.0.99,"))
+        .collect();
+    let routes = format!("--dhcp-option=121,{routes}0.0.0.0/0,10.77.0.1");
+    ping_beyond("", &["--dhcp-option=3,10.77.0.99", &routes]);
+}
+
+#[test]
+fn options_are_read_where_a_server_finds_room_for_them() {
+    // A link that carries 576 bytes has the server put the router, the last in the list, where the file's name would be.
+    let long =
+        |code: u8, length: usize| format!("--dhcp-option-force={code},{}", "x".repeat(length));
+    ping_beyond(
+        "--mtu 576",
+        &[
+            "--dhcp-option=3,10.77.0.1",
+            &long(209, 120),
+            &long(210, 120),
+        ],
+    );
+}
+
+#[test]
+fn replies_are_cut_to_what_the_server_says_that_the_link_carries() {
+    let lab = Lab::new();
+    let mut run = start(&lab, "--vms 1 --host-address 10.77.0.1/16 --dhcp --verbose");
+    let server = dnsmasq(
+        &lab,
+        &mut run,
+        &[
+            "--dhcp-host=02:00:0a:4d:00:02,10.77.100.7",
+            "--dhcp-option=26,1000",
+        ],
+    );
+    run.wait_until_it_says("leased 10.77.100.7");
+    let reassembled = || {
+        let table = lab.run(&["cat", "/proc/net/snmp"]).stdout;
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .filter(|line| line.starts_with("Ip:"))
+            .map(|line| line.split(' ').collect())
+            .collect();
+        let column = rows[0].iter().position(|name| *name == "ReasmOKs");
+        rows[1][column.expect("a column")].to_owned()
+    };
+    for (size, expected) in [("972", "0"), ("973", "1"), ("1472", "2")] {
+        let ping = [
+            "ping",
+            "-n",
+            "-c",
+            "1",
+            "-W",
+            "5",
+            "-s",
+            size,
+            "10.77.100.7",
+        ];
+        lab.run(&ping).expect_status(0);
+        assert_eq!(reassembled(), expected, "{size} bytes");
+    }
+    drop(server);
+}
+
+#[test]
+fn the_report_says_why_an_offer_was_not_taken() {
+    let lab = Lab::new();
+    let mut run = start(
+        &lab,
+        "--vms 1 --host-address 10.77.0.1/16 --dhcp --json --verbose",
+    );
+    wait_for_host_address(&lab, &mut run);
+    let server = inside(&lab, || UdpSocket::bind("0.0.0.0:67")).expect("listen as a server");
+    server.set_broadcast(true).expect("broadcast");
+    let mut message = [0; 300];
+    server.recv(&mut message).expect("a VM that looks for one");
+    let offer = |options: &[u8]| {
+        let mut offer = message;
+        offer[0] = 2;
+        offer[16..20].copy_from_slice(&[10, 77, 9, 9]);
+        offer[240..].fill(0);
+        offer[240..243].copy_from_slice(&[53, 1, 2]);
+        offer[243..243 + options.len()].copy_from_slice(options);
+        let sent = server.send_to(&offer, "10.77.255.255:68");
+        sent.expect("send an offer");
+    };
+    let names_server = [54, 4, 10, 77, 0, 1];
+    offer(&[51, 4, 0, 0, 2, 88]);
+    offer(&names_server);
+    offer(&[&names_server[..], &[51, 2, 2, 88]].concat());
+    run.wait_until_it_says("bad lease time");
+    run.signal(Signal::SIGINT);
+    let run = run.wait();
+    for told in [
+        "an offer without a server identifier",
+        "an offer or grant without a lease time",
+    ] {
+        assert!(run.stderr.contains(told), "{told}: {}", run.stderr);
+    }
+    let report = document(&run);
+    for reason in ["dhcp_no_server", "dhcp_no_lease_time", "bad_dhcp"] {
+        assert_eq!(report["drops"][reason], json!(1), "{reason}: {report}");
+    }
 }

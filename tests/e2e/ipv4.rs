@@ -53,7 +53,7 @@ pub fn wait_for_host_address(lab: &Lab, running: &mut Running) {
 }
 
 /// Does something in the lab's namespace, on this thread.
-fn inside<T>(lab: &Lab, act: impl FnOnce() -> T) -> T {
+pub fn inside<T>(lab: &Lab, act: impl FnOnce() -> T) -> T {
     let own = File::open("/proc/thread-self/ns/net").expect("open the test's own namespace");
     let labs = File::open(format!("/run/netns/{}", lab.name())).expect("open the lab's namespace");
     setns(labs, CloneFlags::CLONE_NEWNET).expect("enter the lab's namespace");

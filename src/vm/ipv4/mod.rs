@@ -80,7 +80,7 @@ impl Ipv4 {
         }
         let dhcp = match config.addressing {
             Addressing::Static(_) => None,
-            Addressing::Dhcp => Some(Box::new(DhcpClient::new(now, vm.mac, random))),
+            Addressing::Dhcp => Some(Box::new(DhcpClient::new(now, vm.mac, vm.mtu, random))),
         };
         Ipv4 {
             acd,

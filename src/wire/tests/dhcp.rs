@@ -281,6 +281,7 @@ fn another_codec_reads_what_a_client_sends() {
         client_address: Ipv4Addr::UNSPECIFIED,
         requested: Some(Ipv4Addr::new(10, 77, 5, 5)),
         server: Some(SERVER),
+        maximum_size: 1472,
     };
     let mut buffer = [0xaa; DhcpRequest::LENGTH + 1];
     assert_eq!(request.write(&mut buffer), Some(DhcpRequest::LENGTH));
@@ -304,7 +305,7 @@ fn another_codec_reads_what_a_client_sends() {
         server_identifier: Some(SERVER),
         parameter_request_list: Some(&[1, 121, 3, 26, 58, 59]),
         dns_servers: None,
-        max_size: None,
+        max_size: Some(1472),
         lease_duration: None,
         renew_duration: None,
         rebind_duration: None,
@@ -319,9 +320,19 @@ fn another_codec_reads_what_a_client_sends() {
     let packet = DhcpPacket::new_checked(&buffer[..DhcpRequest::LENGTH]).unwrap();
     let read = DhcpRepr::parse(&packet).unwrap();
     assert_eq!(
-        read.parameter_request_list, None,
+        (read.parameter_request_list, read.max_size),
+        (None, None),
         "a decline asks for nothing"
     );
+    for (maximum_size, told) in [(0, None), (575, None), (576, Some(576))] {
+        let request = DhcpRequest {
+            maximum_size,
+            ..request
+        };
+        request.write(&mut buffer).unwrap();
+        let packet = DhcpPacket::new_checked(&buffer[..DhcpRequest::LENGTH]).unwrap();
+        assert_eq!(DhcpRepr::parse(&packet).unwrap().max_size, told);
+    }
     assert_eq!(request.write(&mut buffer[..DhcpRequest::LENGTH - 1]), None);
 }
 

@@ -25,6 +25,7 @@ impl DhcpClient {
             client_address: Ipv4Addr::UNSPECIFIED,
             requested: None,
             server: None,
+            maximum_size: self.maximum_size,
         }
     }
 

@@ -13,7 +13,7 @@ use self::lease::Lease;
 use self::message::Outgoing;
 use self::receive::Answer;
 use crate::time::Instant;
-use crate::wire::{DhcpKind, DhcpRequest, MacAddr};
+use crate::wire::{DhcpKind, DhcpRequest, IPV4_HEADER_LENGTH, MacAddr, UDP_HEADER_LENGTH};
 
 /// Wait for an answer to the first message; it doubles with each further one (RFC 2131 section 4.1).
 pub const FIRST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -76,14 +76,23 @@ pub(super) enum Due {
 #[derive(Debug)]
 pub(super) struct DhcpClient {
     mac: MacAddr,
+    /// The largest message that the interface takes in one piece.
+    maximum_size: u16,
     state: State,
 }
 
 impl DhcpClient {
-    /// A client that begins to look for an address at `now`.
-    pub(super) fn new(now: Instant, mac: MacAddr, random: &mut fastrand::Rng) -> DhcpClient {
+    /// A client that begins to look for an address at `now`, by an interface with that address and MTU.
+    pub(super) fn new(
+        now: Instant,
+        mac: MacAddr,
+        mtu: u16,
+        random: &mut fastrand::Rng,
+    ) -> DhcpClient {
+        let headers = (IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH) as u16;
         DhcpClient {
             mac,
+            maximum_size: mtu.saturating_sub(headers),
             state: selecting(now, random),
         }
     }
