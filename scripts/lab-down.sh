@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes away the lab that scripts/lab-up.sh made: the links that carry its mark, and no others.
+# Removes the lab that scripts/lab-up.sh created: the links that carry its mark, and no others.
 #
 #   scripts/lab-down.sh               the lab on br0
 #   BRIDGE=lab scripts/lab-down.sh    the lab on another bridge

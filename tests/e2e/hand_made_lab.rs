@@ -72,17 +72,14 @@ fn lab_up_refuses_names_that_are_taken_or_impossible() {
     lab.ip("link add tap1 type bridge");
     let before = lab.identities();
     for (variables, complaint) in [
-        (&[][..], "tap1 exists already"),
-        (
-            &["BRIDGE=tap1", "TAP_PREFIX=port"][..],
-            "tap1 exists already",
-        ),
+        (&[][..], "link tap1 exists"),
+        (&["BRIDGE=tap1", "TAP_PREFIX=port"][..], "link tap1 exists"),
         (
             &["BRIDGE=port0", "TAP_PREFIX=port"][..],
-            "can't both be called port0",
+            "can't both be named port0",
         ),
-        (&["BRIDGE=a234567890123456"][..], "no interface name"),
-        (&["TAP_PREFIX=a/"][..], "no interface name"),
+        (&["BRIDGE=a234567890123456"][..], "not an interface name"),
+        (&["TAP_PREFIX=a/"][..], "not an interface name"),
         (&["TAPS=0"][..], "1 to 1023"),
         (&["TAPS=1024"][..], "1 to 1023"),
         (&["TAPS=two"][..], "1 to 1023"),
