@@ -5,6 +5,8 @@
 #   BRIDGE=lab scripts/lab-down.sh    the lab on another bridge
 set -euo pipefail
 
+[ $# = 0 ] || { printf "lab-down.sh: expected no arguments, not '%s'\n" "$*" >&2; exit 2; }
+
 BRIDGE=${BRIDGE:-br0}
 MARK="tap-reactor lab $BRIDGE"
 

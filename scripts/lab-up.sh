@@ -12,6 +12,8 @@
 # scripts/lab-down.sh, with the same names, removes it.
 set -euo pipefail
 
+[ $# = 0 ] || { printf "lab-up.sh: expected no arguments, not '%s'\n" "$*" >&2; exit 2; }
+
 BRIDGE=${BRIDGE:-br0}
 TAP_PREFIX=${TAP_PREFIX:-tap}
 TAPS=${TAPS:-2}

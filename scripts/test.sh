@@ -6,6 +6,8 @@
 #
 # Installs missing Debian packages that the tests need, if it can (root and apt-get).
 set -euo pipefail
+
+[ $# = 0 ] || { printf "test.sh: expected no arguments, not '%s'\n" "$*" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 
 # Programs that the tests call, by package:

@@ -3,6 +3,19 @@
 use crate::lab::{Finished, Lab, repository_file};
 use crate::report::Report;
 
+#[test]
+fn scripts_that_take_no_arguments_refuse_any_and_touch_nothing() {
+    let lab = Lab::new();
+    for script in ["lab-up", "lab-down", "test"] {
+        let path = repository_file(&format!("scripts/{script}.sh"));
+        let path = path.to_str().expect("a path in UTF-8");
+        let refused = lab.run(&[path, "--help"]).expect_status(2);
+        let expected = format!("{script}.sh: expected no arguments, not '--help'");
+        assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
+        assert_eq!(lab.link_names(), [""; 0]);
+    }
+}
+
 /// Runs a script of the repository in the lab, with these variables set.
 fn script(lab: &Lab, name: &str, variables: &[&str]) -> Finished {
     let path = repository_file(name);
