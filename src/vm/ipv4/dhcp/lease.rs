@@ -12,8 +12,6 @@ use crate::wire::{ClasslessRoute, DhcpReply, MacAddr};
 const FOR_EVER: u32 = u32::MAX;
 /// The smallest MTU that a server may give (RFC 2132 section 5.1): what IPv4 needs.
 const LEAST_MTU: u16 = 68;
-/// Least time between a grant and the next request: half of the shortest lease that there is.
-pub const RENEWAL_FLOOR: Duration = Duration::from_millis(500);
 
 /// An address for a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,7 +89,7 @@ impl Lease {
     }
 }
 
-/// How long after a grant something is due: `renew` < `rebind` < `whole`.
+/// How long after a grant something is due: 0 < `renew` < `rebind` < `whole`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Times {
     renew: Duration,
@@ -100,20 +98,29 @@ struct Times {
 }
 
 impl Times {
-    /// A half and seven eighths of `lease` seconds, unless the server gives T1 and T2 and they make sense (RFC 2131 section
-    /// 4.4.5): each at least 1 s and before the next. One of 0 would have the client ask again and again.
+    /// A half and seven eighths of `lease` seconds (RFC 2131 section 4.4.5), unless the server gives T1 and T2 and they make
+    /// sense: one of 0, and a T2 that is not before the end, count as not given; a T1 that is not before T2 has neither
+    /// count. So at least half a second, half of the shortest lease, lies between a grant and the next request, whatever
+    /// the server says.
     fn new(lease: u32, t1: Option<u32>, t2: Option<u32>) -> Times {
-        let given = |time: Option<u32>, end: Duration| {
-            let time = time.map(|seconds| Duration::from_secs(seconds.into()));
-            time.filter(|time| !time.is_zero() && *time < end)
-        };
-        let whole = Duration::from_secs(lease.into());
-        let rebind = given(t2, whole).unwrap_or(whole * 7 / 8);
-        let renew = given(t1, rebind).unwrap_or((whole / 2).min(rebind * 4 / 7));
-        Times {
-            renew: renew.max(RENEWAL_FLOOR),
-            rebind,
+        let span = |seconds: u32| Duration::from_secs(seconds.into());
+        let given = |time: Option<u32>| time.filter(|seconds| *seconds > 0).map(span);
+        let whole = span(lease);
+        let default = Times {
+            renew: whole / 2,
+            rebind: whole * 7 / 8,
             whole,
+        };
+        let rebind = given(t2).filter(|rebind| *rebind < whole);
+        let told = Times {
+            renew: given(t1).unwrap_or(default.renew),
+            rebind: rebind.unwrap_or(default.rebind),
+            whole,
+        };
+        if told.renew < told.rebind {
+            told
+        } else {
+            default
         }
     }
 }
@@ -142,9 +149,12 @@ mod tests {
             (1_000, Some(0), None, 500_000, 875_000),
             (1_000, None, Some(0), 500_000, 875_000),
             (1_000, Some(0), Some(0), 500_000, 875_000),
-            (1_000, Some(0), Some(700), 400_000, 700_000),
-            (1_000, Some(200), Some(200), 114_285, 200_000),
-            (1_000, Some(300), Some(200), 114_285, 200_000),
+            (1_000, Some(0), Some(700), 500_000, 700_000),
+            (1_000, Some(0), Some(1), 500_000, 875_000),
+            (1_000, None, Some(500), 500_000, 875_000),
+            (1_000, None, Some(501), 500_000, 501_000),
+            (1_000, Some(200), Some(200), 500_000, 875_000),
+            (1_000, Some(300), Some(200), 500_000, 875_000),
             (1_000, Some(999), None, 500_000, 875_000),
             (1_000, Some(100), Some(1_000), 100_000, 875_000),
             (1_000, Some(100), Some(2_000), 100_000, 875_000),
@@ -153,7 +163,8 @@ mod tests {
             (1_000, Some(1), Some(2), 1_000, 2_000),
             (1, None, None, 500, 875),
             (1, Some(1), Some(1), 500, 875),
-            (2, Some(0), Some(1), 571, 1_000),
+            (2, Some(0), Some(1), 1_000, 1_750),
+            (3, Some(1), Some(2), 1_000, 2_000),
             (last - 1, None, None, 2_147_483_647_000, 3_758_096_382_250),
         ] {
             let times = Times::new(lease, t1, t2);
@@ -164,7 +175,7 @@ mod tests {
                 rebind,
                 whole,
             } = times;
-            assert!(RENEWAL_FLOOR <= renew && renew < rebind && rebind < whole);
+            assert!(Duration::from_millis(500) <= renew && renew < rebind && rebind < whole);
         }
     }
 
