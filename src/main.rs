@@ -3,12 +3,11 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
-mod console;
-mod progress;
-mod run;
-mod saved;
 
 use std::process::ExitCode;
+
+use cli::report::ReportError;
+use cli::{clean, console, report, run};
 
 /// Every ping was answered.
 const SUCCESS: u8 = 0;
@@ -23,19 +22,19 @@ fn main() -> ExitCode {
     let request = match cli::parse(std::env::args_os()) {
         Ok(request) => request,
         Err(error) => {
-            console::tell(format_args!("tap-reactor: {error}"));
+            console::eprint(format_args!("tap-reactor: {error}"));
             return ExitCode::from(USAGE);
         }
     };
     let result = match request {
         cli::Request::Print(text) => run::print(&text).map(|()| true),
-        cli::Request::Clean => run::clean().map(|()| true),
-        cli::Request::Report(saved) => match saved::tell(saved) {
+        cli::Request::Clean => clean::clean().map(|()| true),
+        cli::Request::Report(request) => match report::report(request) {
             Ok(is_as_expected) => Ok(is_as_expected),
-            Err(saved::SavedError::Output(error)) => Err(error),
+            Err(ReportError::Output(error)) => Err(error),
             // A file that is no report is wrong input, as a flag may be.
             Err(error) => {
-                console::tell(format_args!("tap-reactor: {error}"));
+                console::eprint(format_args!("tap-reactor: {error}"));
                 return ExitCode::from(USAGE);
             }
         },
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
         Ok(true) => SUCCESS,
         Ok(false) => INCOMPLETE,
         Err(error) => {
-            console::tell(format_args!("tap-reactor: {error}"));
+            console::eprint(format_args!("tap-reactor: {error}"));
             REFUSED
         }
     })

@@ -364,7 +364,9 @@ def hping_bad(client):
 
 @check("hping3 --icmp -f (fragments)")
 def hping_fragments(client):
-    text, _ = client.run("hping3", "-1", "-f", "-d", "100", "-c", "2", "-i", "u100000", client.ipv4, seconds=5)
+    # The identification is otherwise the low byte of its process id, and a kernel gives each fragment that has 0 one of its
+    # own (raw_send_hdrinc() in net/ipv4/raw.c): one run in 256 would send fragments that belong to no datagram.
+    text, _ = client.run("hping3", "-1", "-f", "-N", "77", "-d", "100", "-c", "2", "-i", "u100000", client.ipv4, seconds=5)
     found = re.search(r"(\d+) packets transmitted, (\d+) packets received", text)
     return f"answers {found[2]}/{found[1]}" if found else text.strip()[-60:]
 

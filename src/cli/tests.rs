@@ -87,7 +87,7 @@ fn help_tells_every_metric_and_every_format() {
         help.contains(&format!("with one of {metrics} and a dot")),
         "{help}"
     );
-    assert!(help.contains(&report::Format::help()), "{help}");
+    assert!(help.contains(&Format::help()), "{help}");
 }
 
 #[test]

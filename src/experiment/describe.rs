@@ -81,7 +81,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     }
     let vms = experiment.vms.iter().enumerate();
     list(out, vms, experiment.vms.len(), "VMs", |out, (i, vm)| {
-        if experiment.guests.dhcp {
+        if experiment.vm_defaults.dhcp {
             write!(out, "vm{i}: an address by DHCP")?;
         } else {
             write!(out, "vm{i}: {}", vm.address)?;
@@ -141,7 +141,9 @@ pub fn neighbours(experiment: &Experiment) -> Option<String> {
             resolution.requests, resolution.deliveries
         ),
         Neighbours::Proxy => format!("the VMs ask for them {when}, and the bridge answers"),
-        Neighbours::Static if experiment.guests.ipv6.is_some() && resolution.spared.is_some() => {
+        Neighbours::Static
+            if experiment.vm_defaults.ipv6.is_some() && resolution.spared.is_some() =>
+        {
             "known beforehand, so that nobody asks, and groups are not reported".to_owned()
         }
         Neighbours::Static => "known beforehand, so that nobody asks".to_owned(),
@@ -157,19 +159,25 @@ pub fn neighbours(experiment: &Experiment) -> Option<String> {
 
 /// What all VMs do beside answering and pinging.
 fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
-    let guests = &experiment.guests;
+    let vm_defaults = &experiment.vm_defaults;
     let gateways = [
-        guests.gateway.map(IpAddr::V4),
-        guests.ipv6.and_then(|plan| plan.gateway).map(IpAddr::V6),
+        vm_defaults.gateway.map(IpAddr::V4),
+        vm_defaults
+            .ipv6
+            .and_then(|plan| plan.gateway)
+            .map(IpAddr::V6),
     ];
     for gateway in gateways.into_iter().flatten() {
         writeln!(out, "what is for other networks goes to {gateway}")?;
     }
-    let slaac = guests.ipv6.is_some_and(|plan| plan.slaac);
+    let slaac = vm_defaults.ipv6.is_some_and(|plan| plan.slaac);
     for (is_so, habit) in [
-        (guests.probe, "ask whether somebody else has their address"),
-        (guests.announce, "announce their addresses"),
-        (guests.udp_echo, "send back what comes to UDP port 7"),
+        (
+            vm_defaults.probe,
+            "ask whether somebody else has their address",
+        ),
+        (vm_defaults.announce, "announce their addresses"),
+        (vm_defaults.udp_echo, "send back what comes to UDP port 7"),
         (
             slaac,
             "take IPv6 addresses and a router from advertisements",
@@ -179,7 +187,7 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
             writeln!(out, "the VMs {habit}")?;
         }
     }
-    if guests.asks_for_addresses() {
+    if vm_defaults.asks_for_addresses() {
         writeln!(
             out,
             "the pings wait {} at most for VMs without an address",

@@ -47,7 +47,7 @@ pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenari
     if whole.groups.is_empty() {
         whole.settings.set("vms", [experiment.vms.len()]);
     }
-    guests(&mut whole.settings, experiment);
+    vm_defaults(&mut whole.settings, experiment);
     lab(&mut whole.settings, experiment);
     simulation(&mut whole.settings, experiment);
     whole
@@ -87,33 +87,33 @@ fn time(duration: Duration) -> String {
     format_duration(duration).to_string()
 }
 
-fn guests(settings: &mut Settings, experiment: &Experiment) {
-    let guests = &experiment.guests;
+fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
+    let vm_defaults = &experiment.vm_defaults;
     if let Some(vm) = experiment.vms.first()
-        && let Ok(subnet) = Ipv4Net::new(vm.address, guests.prefix_length)
+        && let Ok(subnet) = Ipv4Net::new(vm.address, vm_defaults.prefix_length)
     {
         settings.set("subnet", [subnet.trunc()]);
     }
     for (name, is_on) in [
-        ("dhcp", guests.dhcp),
-        ("probe", guests.probe),
-        ("announce", guests.announce),
-        ("udp-echo", guests.udp_echo),
-        ("dont-fragment", guests.ping.dont_fragment),
-        ("ipv6", guests.ipv6.is_some()),
-        ("slaac", guests.ipv6.is_some_and(|plan| plan.slaac)),
+        ("dhcp", vm_defaults.dhcp),
+        ("probe", vm_defaults.probe),
+        ("announce", vm_defaults.announce),
+        ("udp-echo", vm_defaults.udp_echo),
+        ("dont-fragment", vm_defaults.ping.dont_fragment),
+        ("ipv6", vm_defaults.ipv6.is_some()),
+        ("slaac", vm_defaults.ipv6.is_some_and(|plan| plan.slaac)),
     ] {
         settings.set(name, [is_on]);
     }
     if settings.get("fragment").is_none() {
         settings.set("fragment", [false]);
     }
-    settings.set("ttl", [guests.ping.time_to_live]);
-    settings.set("dscp", [guests.ping.dscp]);
-    if let Some(plan) = guests.ipv6 {
+    settings.set("ttl", [vm_defaults.ping.time_to_live]);
+    settings.set("dscp", [vm_defaults.ping.dscp]);
+    if let Some(plan) = vm_defaults.ipv6 {
         settings.set("subnet6", [plan.subnet]);
     }
-    if guests.asks_for_addresses() {
+    if vm_defaults.asks_for_addresses() {
         settings.set("address-wait", [time(experiment.address_wait)]);
     }
     settings.set("timeout", [time(experiment.timeout)]);

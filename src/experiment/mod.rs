@@ -63,7 +63,7 @@ pub struct FlowPlan {
 
 /// What all VMs of a run have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct GuestPlan {
+pub struct VmDefaults {
     /// How many bits of an address name the VMs' network.
     pub prefix_length: u8,
     /// Who takes IPv4 datagrams for other networks.
@@ -82,7 +82,7 @@ pub struct GuestPlan {
     pub ipv6: Option<Ipv6Plan>,
 }
 
-impl GuestPlan {
+impl VmDefaults {
     /// Whether VMs come by an address of theirs only after their start.
     pub fn asks_for_addresses(&self) -> bool {
         self.dhcp || self.probe || self.ipv6.is_some_and(|plan| plan.slaac)
@@ -129,7 +129,7 @@ pub struct Experiment {
     /// The VMs, `vm0` first.
     pub vms: Vec<VmPlan>,
     /// What the VMs have in common.
-    pub guests: GuestPlan,
+    pub vm_defaults: VmDefaults,
     /// Who pings whom. Without flows the VMs only answer.
     pub flows: Vec<FlowPlan>,
     /// The parts of the run, one after the other; none when the VMs only answer.
@@ -204,20 +204,20 @@ impl Experiment {
     /// What VM number `index` is told at its start. `None` if there is none of that number.
     pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
         let VmPlan { mac, address, vlan } = *self.vms.get(index)?;
-        let guests = &self.guests;
+        let vm_defaults = &self.vm_defaults;
         // An address on IPv4; two on IPv6, whose groups are reported as well.
-        let frames = match (guests.announce, guests.ipv6) {
+        let frames = match (vm_defaults.announce, vm_defaults.ipv6) {
             (true, Some(_)) => 4,
             (true, None) | (false, _) => 1,
         };
         let turn = u32::try_from(index * self.vms.len() * frames).unwrap_or(u32::MAX);
         let delay = ANNOUNCEMENT_PER_PORT.saturating_mul(turn);
-        let ipv6 = guests.ipv6.map(|plan| Ipv6Config {
+        let ipv6 = vm_defaults.ipv6.map(|plan| Ipv6Config {
             interface: Some(Ipv6Interface {
                 address: plan.address(VmId(index as u32)),
                 prefix_length: plan.subnet.prefix_len(),
             }),
-            probe: guests.probe,
+            probe: vm_defaults.probe,
             gateway: plan.gateway,
             slaac: plan.slaac,
             // Where nobody asks because that would be a flood, nobody floods reports of groups either. Bridges of ours go
@@ -226,15 +226,15 @@ impl Experiment {
                 Some(_) => Duration::MAX,
                 None => delay,
             },
-            announce: guests.announce.then_some(delay),
+            announce: vm_defaults.announce.then_some(delay),
         });
-        let addressing = if guests.dhcp {
+        let addressing = if vm_defaults.dhcp {
             Addressing::Dhcp
         } else {
             Addressing::Static(Ipv4Interface {
                 address,
-                prefix_length: guests.prefix_length,
-                gateway: guests.gateway,
+                prefix_length: vm_defaults.prefix_length,
+                gateway: vm_defaults.gateway,
             })
         };
         Some(VmConfig {
@@ -248,9 +248,9 @@ impl Experiment {
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {
                 addressing,
-                probe: guests.probe,
-                announce: guests.announce.then_some(delay),
-                udp_echo: guests.udp_echo,
+                probe: vm_defaults.probe,
+                announce: vm_defaults.announce.then_some(delay),
+                udp_echo: vm_defaults.udp_echo,
             },
         })
     }
@@ -267,7 +267,7 @@ impl Experiment {
     pub fn address(&self, vm: VmId, version: IpVersion) -> Option<IpAddr> {
         let plan = self.vms.get(vm.index())?;
         match version {
-            IpVersion::V4 if self.guests.dhcp => Some(Ipv4Addr::UNSPECIFIED.into()),
+            IpVersion::V4 if self.vm_defaults.dhcp => Some(Ipv4Addr::UNSPECIFIED.into()),
             IpVersion::V4 => Some(plan.address.into()),
             IpVersion::V6 => self.ipv6_address(vm).map(IpAddr::V6),
         }
@@ -275,7 +275,7 @@ impl Experiment {
 
     /// The IPv6 address that `vm` is told.
     pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
-        self.guests.ipv6.map(|plan| plan.address(vm))
+        self.vm_defaults.ipv6.map(|plan| plan.address(vm))
     }
 
     /// The VMs that come up in the course of the run.

@@ -161,7 +161,7 @@ fn add_flows(
             destination: experiment.destination(flow).ok_or_else(refused)?,
             payload_length: flow.payload_length,
             timeout: experiment.timeout,
-            options: experiment.guests.ping,
+            options: experiment.vm_defaults.ping,
         };
         let config = FlowConfig {
             source: flow.source,

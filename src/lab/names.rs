@@ -44,7 +44,7 @@ pub(super) fn leased_addresses(
 ) -> Vec<Option<Ipv4Addr>> {
     let vms = (0..experiment.vms.len() as u32).map(VmId);
     let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
-    if experiment.guests.dhcp {
+    if experiment.vm_defaults.dhcp {
         vms.map(address).collect()
     } else {
         Vec::new()
@@ -60,8 +60,8 @@ pub(super) fn serving(experiment: &Experiment) -> String {
     };
     let last_index = experiment.vms.len().saturating_sub(1);
     let who = match experiment.vms.as_slice() {
-        [_] if experiment.guests.dhcp => "vm0, its address by DHCP,".to_owned(),
-        [_, ..] if experiment.guests.dhcp => {
+        [_] if experiment.vm_defaults.dhcp => "vm0, its address by DHCP,".to_owned(),
+        [_, ..] if experiment.vm_defaults.dhcp => {
             format!("vm0 to vm{last_index}, their addresses by DHCP,")
         }
         [first] => format!("vm0 at {}", addresses(0, first.address)),
@@ -80,7 +80,7 @@ pub(super) fn serving(experiment: &Experiment) -> String {
 
 /// The address that a VM is told, or where it gets one.
 fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
-    if experiment.guests.dhcp {
+    if experiment.vm_defaults.dhcp {
         "an address by DHCP".to_owned()
     } else {
         address.to_string()

@@ -17,7 +17,7 @@ use crate::vm::{MAX_SESSIONS, VmId};
 
 mod addresses;
 mod fabric;
-mod guests;
+mod flows;
 mod host;
 mod ipv6;
 mod moves;
@@ -25,14 +25,14 @@ mod neighbours;
 mod phases;
 mod size;
 mod vlan;
+mod vm_defaults;
 mod vms;
-mod world;
 
 use self::addresses::is_of_hosts;
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
+use self::flows::PlanContext;
 pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
 use self::vms::{Group, check_number, groups, vms};
-use self::world::World;
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
 const MTU: std::ops::RangeInclusive<u16> = 68..=65_521;
@@ -90,12 +90,12 @@ fn plan_flows(
     let timeout = settings
         .get("timeout")
         .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
-    let guests = guests::guests(settings, &vms, subnet, ipv6)?;
+    let vm_defaults = vm_defaults::vm_defaults(settings, &vms, subnet, ipv6)?;
     let may_fragment = settings.switch("fragment")?;
     if let Some(setting) = settings.get("dont-fragment").filter(|_| may_fragment) {
         return Err(setting.error("not allowed beside fragment"));
     }
-    let world = World {
+    let context = PlanContext {
         fabric: match simulation {
             // Its ports come and go.
             Some(_) => FabricKind::Bridge,
@@ -103,7 +103,7 @@ fn plan_flows(
         },
         may_fragment,
         subnet,
-        guests: &guests,
+        vm_defaults: &vm_defaults,
         mtu: lab.mtu,
         groups: &groups,
         vms: &vms,
@@ -112,8 +112,8 @@ fn plan_flows(
         most_flows,
         free_memory,
     };
-    world.check_size(0, 0)?;
-    let (flows, phases, serve) = phases::phases(scenario, &world)?;
+    context.check_size(0, 0)?;
+    let (flows, phases, serve) = phases::phases(scenario, &context)?;
     check_flow_numbers(&flows)?;
     let decision = neighbours::decide(
         settings,
@@ -121,7 +121,7 @@ fn plan_flows(
             config: &lab,
             simulation: simulation.as_ref(),
             vms: &vms,
-            guests: &guests,
+            vm_defaults: &vm_defaults,
             flows: &flows,
             phases: &phases,
         },
@@ -133,8 +133,8 @@ fn plan_flows(
         lab,
         simulation,
         vms,
-        address_wait: guests::address_wait(settings, &guests)?,
-        guests,
+        address_wait: vm_defaults::address_wait(settings, &vm_defaults)?,
+        vm_defaults,
         flows,
         phases,
         timeout,

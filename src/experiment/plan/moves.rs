@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Setting, SettingError, Settings, World};
+use super::{PlanContext, Setting, SettingError, Settings};
 use crate::hypervisor::{Change, Move};
 use crate::load::Selection;
 use crate::number::whole_number;
@@ -54,22 +54,22 @@ enum Presence {
 /// The moves of each of `phases`, in their order.
 pub(super) fn moves(
     phases: &[Settings],
-    world: &World<'_>,
+    context: &PlanContext<'_>,
 ) -> Result<Vec<Vec<Move>>, SettingError> {
     let mut orders = Vec::new();
     for settings in phases {
-        orders.push(phase_orders(settings, world)?);
+        orders.push(phase_orders(settings, context)?);
     }
     if orders.iter().all(Vec::is_empty) {
         return Ok(vec![Vec::new(); phases.len()]);
     }
     if let Some(order) = orders.iter().flatten().next()
-        && world.fabric == FabricKind::None
+        && context.fabric == FabricKind::None
     {
         let why = "not allowed with --fabric none: nobody would attach a TAP that comes later";
         return Err(order.setting.error(why));
     }
-    let mut presence = first_presence(phases, &orders, world)?;
+    let mut presence = first_presence(phases, &orders, context)?;
     let mut planned = Vec::new();
     for (settings, orders) in phases.iter().zip(&orders) {
         let mut moves = Vec::new();
@@ -90,7 +90,7 @@ pub(super) fn moves(
 
 fn phase_orders<'a>(
     settings: &'a Settings,
-    world: &World<'_>,
+    context: &PlanContext<'_>,
 ) -> Result<Vec<Order<'a>>, SettingError> {
     let mut orders = Vec::new();
     for (name, change) in [("start", Change::Start), ("stop", Change::Stop)] {
@@ -98,7 +98,7 @@ fn phase_orders<'a>(
             if let Some(ramp) = settings.get("ramp") {
                 return Err(ramp.error(format_args!("not allowed in a phase with {name}")));
             }
-            orders.push(order(setting, change, world)?);
+            orders.push(order(setting, change, context)?);
         }
     }
     Ok(orders)
@@ -107,7 +107,7 @@ fn phase_orders<'a>(
 fn order<'a>(
     setting: &'a Setting,
     change: Change,
-    world: &World<'_>,
+    context: &PlanContext<'_>,
 ) -> Result<Order<'a>, SettingError> {
     let text = setting.text.trim();
     let (who, rate) = match text.strip_suffix("per second") {
@@ -127,7 +127,7 @@ fn order<'a>(
             Some(Ok(0) | Err(_)) => return Err(setting.error(ALLOWED)),
             Some(Ok(number)) => Who::Some(number),
             None => {
-                let (first, last) = these(setting, who, world)?;
+                let (first, last) = these(setting, who, context)?;
                 Who::These(first, last)
             }
         },
@@ -140,13 +140,17 @@ fn order<'a>(
     })
 }
 
-fn these(setting: &Setting, who: &str, world: &World<'_>) -> Result<(u32, u32), SettingError> {
-    if let Some(group) = world.groups.iter().find(|group| group.name == Some(who)) {
+fn these(
+    setting: &Setting,
+    who: &str,
+    context: &PlanContext<'_>,
+) -> Result<(u32, u32), SettingError> {
+    if let Some(group) = context.groups.iter().find(|group| group.name == Some(who)) {
         return Ok((group.first, group.first + group.vms.saturating_sub(1)));
     }
     let selection: Selection = who.parse().map_err(|_| setting.error(ALLOWED))?;
     let vms = selection
-        .range(world.vms.len() as u32)
+        .range(context.vms.len() as u32)
         .map_err(|error| setting.error(error))?;
     Ok((*vms.start(), *vms.end()))
 }
@@ -156,9 +160,9 @@ fn these(setting: &Setting, who: &str, world: &World<'_>) -> Result<(u32, u32), 
 fn first_presence(
     phases: &[Settings],
     orders: &[Vec<Order<'_>>],
-    world: &World<'_>,
+    context: &PlanContext<'_>,
 ) -> Result<Vec<Presence>, SettingError> {
-    let mut presence = vec![Presence::Up; world.vms.len()];
+    let mut presence = vec![Presence::Up; context.vms.len()];
     let mut others = 0u64;
     for (settings, orders) in phases.iter().zip(orders) {
         for order in orders.iter().filter(|order| order.change == Change::Start) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{Setting, SettingError, Settings};
-use crate::experiment::{FlowPlan, GuestPlan, IpVersion, Resolution, VmPlan};
+use crate::experiment::{FlowPlan, IpVersion, Resolution, VmDefaults, VmPlan};
 use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
@@ -34,7 +34,7 @@ pub(super) struct Lab<'a> {
     pub(super) config: &'a LabConfig,
     pub(super) simulation: Option<&'a Simulation>,
     pub(super) vms: &'a [VmPlan],
-    pub(super) guests: &'a GuestPlan,
+    pub(super) vm_defaults: &'a VmDefaults,
     pub(super) flows: &'a [FlowPlan],
     pub(super) phases: &'a [Phase],
 }
@@ -57,7 +57,7 @@ pub(super) fn decide(settings: &Settings, lab: &Lab<'_>) -> Result<Decision, Set
     let time = lab.time(requests.between_vms, is_filtered(asking));
     let (neighbours, spared) = match wish {
         Some(wish) => (wish, None),
-        None if time <= LONGEST || lab.guests.dhcp => (Neighbours::Before, None),
+        None if time <= LONGEST || lab.vm_defaults.dhcp => (Neighbours::Before, None),
         None if lab.may_be_proxied(&requests) => (Neighbours::Proxy, Some(requests.between_vms)),
         None => (Neighbours::Static, Some(requests.between_vms)),
     };
@@ -105,7 +105,7 @@ fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, Settin
         return Ok(None);
     };
     let wish: Neighbours = setting.text.parse().map_err(|why| setting.error(why))?;
-    if wish.are_filled_in() && lab.guests.dhcp {
+    if wish.are_filled_in() && lab.vm_defaults.dhcp {
         let why = "expected before or at-once with --dhcp: nobody's address is known beforehand";
         return Err(setting.error(why));
     }
@@ -268,13 +268,13 @@ impl Lab<'_> {
 
     /// The neighbour to which a datagram for an address outside the lab is handed.
     fn next_hop(&self, address: IpAddr) -> IpAddr {
-        let gateway6 = self.guests.ipv6.and_then(|plan| plan.gateway);
+        let gateway6 = self.vm_defaults.ipv6.and_then(|plan| plan.gateway);
         match address {
             IpAddr::V4(to) if !self.is_neighbour(to) => {
-                self.guests.gateway.map_or(address, IpAddr::V4)
+                self.vm_defaults.gateway.map_or(address, IpAddr::V4)
             }
             IpAddr::V4(_) => address,
-            IpAddr::V6(to) => match self.guests.ipv6 {
+            IpAddr::V6(to) => match self.vm_defaults.ipv6 {
                 Some(plan) if !plan.subnet.contains(&to) => gateway6.map_or(address, IpAddr::V6),
                 _ => address,
             },
@@ -282,7 +282,7 @@ impl Lab<'_> {
     }
 
     fn is_neighbour(&self, address: Ipv4Addr) -> bool {
-        let host_bits = 32 - u32::from(self.guests.prefix_length.min(32));
+        let host_bits = 32 - u32::from(self.vm_defaults.prefix_length.min(32));
         let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
         let first = self
             .vms
@@ -293,17 +293,17 @@ impl Lab<'_> {
 
     /// Copies of broadcasts that VMs send beside their requests.
     fn broadcasts_beside(&self) -> u64 {
-        let guests = self.guests;
+        let vm_defaults = self.vm_defaults;
         let mut frames = 0;
-        if guests.probe {
+        if vm_defaults.probe {
             frames += u64::from(PROBES) + u64::from(ANNOUNCEMENTS);
-        } else if guests.announce {
+        } else if vm_defaults.announce {
             frames += u64::from(ANNOUNCEMENTS);
         }
-        if guests.dhcp {
+        if vm_defaults.dhcp {
             frames += 2;
         }
-        if guests.ipv6.is_some() {
+        if vm_defaults.ipv6.is_some() {
             frames += u64::from(LISTENER_REPORTS);
         }
         let vms = self.vms.len() as u64;
@@ -332,8 +332,8 @@ impl Lab<'_> {
             && self.config.fabric == FabricKind::Bridge
             && !self.config.attach
             && self.vms.iter().all(|vm| vm.vlan.is_none())
-            && !self.guests.announce
-            && !self.guests.probe
+            && !self.vm_defaults.announce
+            && !self.vm_defaults.probe
     }
 
     /// How many requests may be outstanding at once: every queue has room for a copy of each, and more.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::World;
+use super::PlanContext;
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{PACING, Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion};
@@ -21,8 +21,8 @@ const MAX_STEPS: u32 = 100;
 /// Flows, phases, and for how long to serve if there are none.
 type Plan = (Vec<FlowPlan>, Vec<Phase>, Option<Duration>);
 
-/// Plans the phases. Of the flows, whose numbers are in the phases, lists the first, [`World::most_flows`] at most.
-pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, SettingError> {
+/// Plans the phases. Of the flows, whose numbers are in the phases, lists the first, [`PlanContext::most_flows`] at most.
+pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<Plan, SettingError> {
     let defaults = &scenario.settings;
     let each: Vec<Settings> = if scenario.phases.is_empty() {
         vec![defaults.clone()]
@@ -33,7 +33,7 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
             .map(|phase| defaults.overlaid(phase))
             .collect()
     };
-    let mut moves = super::moves::moves(&each, world)?.into_iter();
+    let mut moves = super::moves::moves(&each, context)?.into_iter();
     let mut flows = Flows::default();
     let mut phases: Vec<Phase> = Vec::new();
     for (i, settings) in each.iter().enumerate() {
@@ -43,7 +43,7 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
             .transpose()?;
         if settings.all("ping").is_empty() {
             if scenario.phases.is_empty() {
-                check_unused(settings, world)?;
+                check_unused(settings, context)?;
                 return Ok((Vec::new(), Vec::new(), duration));
             }
             let name = settings
@@ -53,7 +53,7 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
                 "phase {name}: no ping; allowed is one pattern or more"
             )));
         }
-        let range = flows.of_phase(settings, world, phases.len())?;
+        let range = flows.of_phase(settings, context, phases.len())?;
         let is_last = i + 1 == each.len();
         add_phases(
             &mut phases,
@@ -69,7 +69,7 @@ pub(super) fn phases(scenario: &Scenario, world: &World<'_>) -> Result<Plan, Set
             phase.moves = moves;
         }
     }
-    world.check_size(flows.number, phases.len())?;
+    context.check_size(flows.number, phases.len())?;
     Ok((flows.listed, phases, None))
 }
 
@@ -90,7 +90,7 @@ impl<'a> Flows<'a> {
     fn of_phase(
         &mut self,
         settings: &'a Settings,
-        world: &World<'_>,
+        context: &PlanContext<'_>,
         phases: usize,
     ) -> Result<Range<u32>, SettingError> {
         let patterns = settings.all("ping");
@@ -103,20 +103,20 @@ impl<'a> Flows<'a> {
         }
         let mut number = 0u64;
         for setting in patterns {
-            number = number.saturating_add(world.count(setting)?);
+            number = number.saturating_add(context.count(setting)?);
         }
         let end = self.number.saturating_add(number);
-        world.check_size(end, phases + 1)?;
+        context.check_size(end, phases + 1)?;
         let over_ipv6 = settings.switch("over-ipv6")?;
         let is_listed = self.listed.len() as u64 == self.number;
         let room = match is_listed {
-            true => world.most_flows.saturating_sub(self.listed.len()),
+            true => context.most_flows.saturating_sub(self.listed.len()),
             false => 0,
         };
         let mut planned = Vec::new();
         for setting in patterns {
             let most = room.saturating_sub(planned.len());
-            planned.extend(world.flows(setting, settings.get("size"), over_ipv6, most)?);
+            planned.extend(context.flows(setting, settings.get("size"), over_ipv6, most)?);
         }
         let last = self.last.start as usize..self.last.end as usize;
         self.words = words;
@@ -312,12 +312,12 @@ fn start(settings: &Settings) -> Result<Start, SettingError> {
 }
 
 /// A load without pings was not meant, whether it could be or not.
-fn check_unused(settings: &Settings, world: &World<'_>) -> Result<(), SettingError> {
+fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), SettingError> {
     let sending = pacing(settings)?;
     arrivals(settings, &sending)?;
     start(settings)?;
     count(settings)?;
-    world.payload_length(VmId(0), settings.get("size"), IpVersion::V4)?;
+    context.payload_length(VmId(0), settings.get("size"), IpVersion::V4)?;
     let unused = PACING.iter().chain(&[
         "count",
         "warmup",

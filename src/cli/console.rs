@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const WIDTH: u16 = 80;
 
 /// Tells something on standard error, in a line of its own; if nobody can read it, nobody does.
-pub fn tell(words: impl Display) {
+pub fn eprint(words: impl Display) {
     let mut out = Transcript::default();
     // A transcript never fails.
     let words = escaped(&words.to_string());

@@ -8,7 +8,7 @@ use super::addresses::{is_host, is_host_of};
 use super::size::Size;
 use super::vms::Group;
 use crate::experiment::settings::{Setting, SettingError};
-use crate::experiment::{FlowPlan, GuestPlan, IpVersion, VmPlan};
+use crate::experiment::{FlowPlan, IpVersion, VmDefaults, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::FabricKind;
 use crate::vm::VmId;
@@ -20,11 +20,11 @@ use crate::wire::{
 const DEFAULT_SIZE: usize = 56;
 
 /// What the flows are planned in.
-pub(super) struct World<'a> {
+pub(super) struct PlanContext<'a> {
     pub(super) fabric: FabricKind,
     pub(super) may_fragment: bool,
     pub(super) subnet: Ipv4Net,
-    pub(super) guests: &'a GuestPlan,
+    pub(super) vm_defaults: &'a VmDefaults,
     pub(super) mtu: u16,
     pub(super) groups: &'a [Group<'a>],
     pub(super) vms: &'a [VmPlan],
@@ -36,7 +36,7 @@ pub(super) struct World<'a> {
     pub(super) free_memory: Option<u64>,
 }
 
-impl World<'_> {
+impl PlanContext<'_> {
     /// Makes sure that so many flows and phases have room.
     pub(super) fn check_size(&self, flows: u64, phases: usize) -> Result<(), SettingError> {
         let size = Size {
@@ -120,7 +120,7 @@ impl World<'_> {
             return Ok(target);
         };
         let (vm, reachable) = match address {
-            IpAddr::V4(address) if self.guests.dhcp => {
+            IpAddr::V4(address) if self.vm_defaults.dhcp => {
                 // Which VM will have which address is the server's choice, and so is the way out.
                 let why = || format!("{address} can't be the address of a host");
                 (None, is_host(address).then_some(()).ok_or_else(why))
@@ -131,7 +131,7 @@ impl World<'_> {
             }
             IpAddr::V6(address) => {
                 // A plan is there: an IPv6 target asks for one.
-                let plan = self.guests.ipv6.ok_or("VMs don't speak IPv6")?;
+                let plan = self.vm_defaults.ipv6.ok_or("VMs don't speak IPv6")?;
                 let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
                 (
                     vms.position(|vm| vm == address),
@@ -147,8 +147,9 @@ impl World<'_> {
 
     /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
     fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
-        let is_outside =
-            self.guests.gateway.is_some() && !self.subnet.contains(&address) && is_host(address);
+        let is_outside = self.vm_defaults.gateway.is_some()
+            && !self.subnet.contains(&address)
+            && is_host(address);
         if is_outside || is_host_of(self.subnet, address) {
             return Ok(());
         }

@@ -8,22 +8,22 @@ use ipnet::Ipv4Net;
 use super::addresses::is_host_of;
 use super::first_host;
 use crate::experiment::settings::{Setting, SettingError, Settings};
-use crate::experiment::{GuestPlan, Ipv6Plan, VmPlan};
+use crate::experiment::{Ipv6Plan, VmDefaults, VmPlan};
 use crate::hypervisor::ADDRESS_WAIT;
 use crate::vm::{PingOptions, VmId};
 
-pub(super) fn guests(
+pub(super) fn vm_defaults(
     settings: &Settings,
     vms: &[VmPlan],
     subnet: Ipv4Net,
     ipv6: Option<Ipv6Plan>,
-) -> Result<GuestPlan, SettingError> {
+) -> Result<VmDefaults, SettingError> {
     let (gateway, gateway6) = gateways(settings, vms, subnet, ipv6)?;
     let ipv6 = ipv6.map(|plan| Ipv6Plan {
         gateway: gateway6,
         ..plan
     });
-    Ok(GuestPlan {
+    Ok(VmDefaults {
         prefix_length: subnet.prefix_len(),
         gateway,
         dhcp: settings.switch("dhcp")?,
@@ -38,12 +38,12 @@ pub(super) fn guests(
 /// How long pings wait for VMs that ask for their addresses, or whether they may have them.
 pub(super) fn address_wait(
     settings: &Settings,
-    guests: &GuestPlan,
+    vm_defaults: &VmDefaults,
 ) -> Result<Duration, SettingError> {
     let Some(setting) = settings.get("address-wait") else {
         return Ok(ADDRESS_WAIT);
     };
-    if !guests.asks_for_addresses() {
+    if !vm_defaults.asks_for_addresses() {
         let why = "nothing to wait for; allowed only with --dhcp, --probe or --slaac";
         return Err(setting.error(why));
     }

@@ -3,6 +3,12 @@
 //! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
 //! checked where the plan is made.
 
+pub mod clean;
+pub mod console;
+mod progress;
+pub mod report;
+pub mod run;
+
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -10,7 +16,7 @@ use std::sync::LazyLock;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 use tap_reactor::experiment::{self, Experiment, Scenario, SettingError, Settings};
-use tap_reactor::report::{self, Destination, Expectation};
+use tap_reactor::report::{Destination, Expectation, Format, check_file, expect};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -20,7 +26,7 @@ pub enum Request {
     /// Remove what killed runs have left behind.
     Clean,
     /// Read saved runs, and tell them.
-    Report(Saved),
+    Report(ReportRequest),
     /// Print this text and be done.
     Print(String),
 }
@@ -44,11 +50,11 @@ pub struct Output {
 
 /// What to do with saved runs.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Saved {
+pub struct ReportRequest {
     /// The files, `.json` reports.
     pub files: Vec<PathBuf>,
     /// What is to be told of them.
-    pub telling: Telling,
+    pub mode: ReportMode,
     /// As one JSON document.
     pub json: bool,
     /// As a page, in this file.
@@ -63,13 +69,13 @@ pub struct Saved {
 
 /// How saved runs are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Telling {
+pub enum ReportMode {
     /// Each by itself.
     Each,
     /// All as one run.
-    Merged,
+    Merge,
     /// The second against the first.
-    Compared,
+    Compare,
 }
 
 /// The words can't be understood, or ask for what can't be: one line that says what was wrong and what is allowed.
@@ -102,12 +108,12 @@ EXAMPLES:
     tap-reactor --vms 3 --netns lab --host-addr 10.77.0.1/16      (then: ip netns exec lab ping 10.77.0.2)";
 
 static REPORT_HELP: LazyLock<String> = LazyLock::new(|| {
-    let formats = report::Format::help();
+    let formats = Format::help();
     format!("Write the report to a file, whose ending says the format: {formats}; repeatable")
 });
 
 static EXPECT_HELP: LazyLock<String> = LazyLock::new(|| {
-    let figures = report::expect::expected_figures();
+    let figures = expect::expected_figures();
     format!(
         "What the figures are expected to be, such as 'p99<200us', 'response.p99.9<2ms', 'loss<0.1%', 'rate>5000': \
          {figures}; repeatable. One that is not met makes the exit status 1"
@@ -385,11 +391,11 @@ enum Subcommand {
     /// you are in, and in every named one
     Clean,
     /// Read saved runs (.json reports), and tell, merge or compare them
-    Report(SavedArguments),
+    Report(ReportArguments),
 }
 
 #[derive(StructOpt, Debug)]
-struct SavedArguments {
+struct ReportArguments {
     /// The saved runs
     #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
     files: Vec<PathBuf>,
@@ -456,7 +462,9 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
     };
     match arguments.command {
         Some(Subcommand::Clean) => return Ok(Request::Clean),
-        Some(Subcommand::Report(arguments)) => return saved(arguments).map(Request::Report),
+        Some(Subcommand::Report(arguments)) => {
+            return report_request(arguments).map(Request::Report);
+        }
         None => {}
     }
     let file = arguments.scenario.as_ref().map(|path| {
@@ -506,7 +514,7 @@ pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Req
 fn destinations(settings: &Settings) -> Result<Vec<Destination>, SettingError> {
     let mut destinations: Vec<Destination> = Vec::new();
     for setting in settings.all("report") {
-        let found = report::check_file(Path::new(&setting.text));
+        let found = check_file(Path::new(&setting.text));
         let destination = found.map_err(|error| setting.error(error))?;
         if let Some(other) = destinations
             .iter()
@@ -523,8 +531,8 @@ fn destinations(settings: &Settings) -> Result<Vec<Destination>, SettingError> {
     Ok(destinations)
 }
 
-fn saved(arguments: SavedArguments) -> Result<Saved, UsageError> {
-    let SavedArguments {
+fn report_request(arguments: ReportArguments) -> Result<ReportRequest, UsageError> {
+    let ReportArguments {
         files,
         merge,
         allow_different,
@@ -548,21 +556,21 @@ fn saved(arguments: SavedArguments) -> Result<Saved, UsageError> {
     {
         return error("--html: the name must end in .html");
     }
-    let html = html.map(|path| report::check_file(&path)).transpose();
+    let html = html.map(|path| check_file(&path)).transpose();
     let html = html.map_err(UsageError::new)?;
-    let telling = match (merge, compare) {
-        (true, _) => Telling::Merged,
-        (_, true) => Telling::Compared,
-        _ => Telling::Each,
+    let mode = match (merge, compare) {
+        (true, _) => ReportMode::Merge,
+        (_, true) => ReportMode::Compare,
+        _ => ReportMode::Each,
     };
     let expectations = expect.iter().map(|text| {
         let expectation = text.parse::<Expectation>();
         expectation.map_err(|error| UsageError(format!("report: --expect: {error}")))
     });
-    Ok(Saved {
+    Ok(ReportRequest {
         expectations: expectations.collect::<Result<_, _>>()?,
         files,
-        telling,
+        mode,
         json,
         html,
         allow_different,

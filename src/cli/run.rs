@@ -6,13 +6,13 @@ use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::lab::{Lab, LabError, Observer};
 use tap_reactor::reactor::{Narrator, Watcher};
 use tap_reactor::report::{self, Destination, FileError, Report};
-use tap_reactor::system::{self, SystemError};
+use tap_reactor::system::SystemError;
 use tap_reactor::time::Instant;
 use tap_reactor::vm::VmId;
 
-use crate::cli::Output;
-use crate::console::{self, Transcript};
-use crate::progress::{self, Progress};
+use super::Output;
+use super::console::{self, Transcript};
+use super::progress::{self, Progress};
 
 /// Columns of the report for people.
 pub const WIDTH: usize = 80;
@@ -39,28 +39,11 @@ pub fn print(text: &str) -> Result<(), RunError> {
     Ok(console::print(|out| out.write_all(text.as_bytes()))?)
 }
 
-/// Removes what killed runs have left behind, and tells what was removed and what was not.
-pub fn clean() -> Result<(), RunError> {
-    let cleaned = system::clean()?;
-    let mut text = String::new();
-    for name in &cleaned.removed {
-        text.push_str(&format!("removed {name}\n"));
-    }
-    for (name, reason) in &cleaned.kept {
-        text.push_str(&format!("kept {name}: {reason}\n"));
-    }
-    if text.is_empty() && cleaned.failed.is_empty() {
-        text.push_str("nothing to remove\n");
-    }
-    print(&text)?;
-    last_of(cleaned.failed.into_iter().map(RunError::from).collect())
-}
-
 /// Tells all errors but the last, which is returned, if there is any.
-fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
+pub(super) fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
     let last = errors.pop();
     for error in errors {
-        console::tell(format_args!("tap-reactor: {error}"));
+        console::eprint(format_args!("tap-reactor: {error}"));
     }
     last.map_or(Ok(()), Err)
 }
@@ -79,11 +62,11 @@ pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunEr
     let as_expected = report.expect(&output.expectations);
     let mut errors = write_files(&report, output.reports);
     for unmet in report.expectations.iter().filter(|o| !o.holds) {
-        console::tell(format_args!("tap-reactor: {unmet}"));
+        console::eprint(format_args!("tap-reactor: {unmet}"));
     }
     let amiss = lab.shortcomings(&report, &output.expectations);
     for what in &amiss {
-        console::tell(format_args!("tap-reactor: {what}"));
+        console::eprint(format_args!("tap-reactor: {what}"));
     }
     let printed = print_report(&report, output.json, output.quiet);
     errors.extend(printed.err().map(RunError::from));
@@ -144,13 +127,13 @@ impl Observer for Terminal<'_> {
 
     fn serves(&mut self, words: &str) {
         if !self.output.quiet && !self.output.json {
-            console::tell(words);
+            console::eprint(words);
         }
     }
 
     fn warns(&mut self, words: &str) {
         if !self.output.quiet {
-            console::tell(format_args!("tap-reactor: {words}"));
+            console::eprint(format_args!("tap-reactor: {words}"));
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Saved runs, told again: each by itself, merged, or compared.
+//! The `report` subcommand: reports saved runs again, each by itself, merged, or compared.
 
 use std::io;
 
 use tap_reactor::report::{self, Change, LoadError, NotOneExperiment, Report};
 
-use crate::cli::{Saved, Telling};
-use crate::console::{self, Out};
-use crate::run::{RunError, WIDTH};
+use super::console::{self, Out};
+use super::run::{RunError, WIDTH};
+use super::{ReportMode, ReportRequest};
 
 /// Why saved runs could not be told.
 #[derive(Debug, thiserror::Error)]
-pub enum SavedError {
+pub enum ReportError {
     /// A file is no report.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -23,55 +23,55 @@ pub enum SavedError {
 }
 
 /// Reads the files, and tells them as asked. Tells whether they are as they were expected to be.
-pub fn tell(saved: Saved) -> Result<bool, SavedError> {
-    let mut reports = saved
+pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
+    let mut reports = request
         .files
         .iter()
         .map(|path| report::load(path))
         .collect::<Result<Vec<_>, _>>()?;
-    if saved.telling == Telling::Merged {
-        if !saved.allow_different {
+    if request.mode == ReportMode::Merge {
+        if !request.allow_different {
             report::check_one_experiment(&reports)?;
         }
         reports = report::merge(&reports).into_iter().collect();
     }
-    let mut names = saved.files.iter().map(|path| path.display().to_string());
-    let named: Vec<_> = match saved.telling {
-        Telling::Merged => vec!["merged".to_owned()],
-        Telling::Each | Telling::Compared => names.by_ref().collect(),
+    let mut names = request.files.iter().map(|path| path.display().to_string());
+    let named: Vec<_> = match request.mode {
+        ReportMode::Merge => vec!["merged".to_owned()],
+        ReportMode::Each | ReportMode::Compare => names.by_ref().collect(),
     };
     let mut is_met = true;
     // Of two runs that are compared, the second is judged.
-    let first = usize::from(saved.telling == Telling::Compared);
+    let first = usize::from(request.mode == ReportMode::Compare);
     for (report, name) in reports.iter_mut().zip(&named).skip(first) {
-        if saved.expectations.is_empty() {
+        if request.expectations.is_empty() {
             break;
         }
-        is_met &= report.expect(&saved.expectations);
+        is_met &= report.expect(&request.expectations);
         for unmet in report.expectations.iter().filter(|outcome| !outcome.holds) {
-            console::tell(format_args!("tap-reactor: {name}: {unmet}"));
+            console::eprint(format_args!("tap-reactor: {name}: {unmet}"));
         }
     }
-    match (saved.telling, reports.as_slice(), named.as_slice()) {
-        (Telling::Compared, [before, after], [one, other]) => {
-            Ok(compare(saved, (one, before), (other, after))? && is_met)
+    match (request.mode, reports.as_slice(), named.as_slice()) {
+        (ReportMode::Compare, [before, after], [one, other]) => {
+            Ok(compare(request, (one, before), (other, after))? && is_met)
         }
         (_, reports, _) => {
-            each(saved, reports)?;
+            each(request, reports)?;
             Ok(is_met)
         }
     }
 }
 
 /// Tells runs one by one. A page holds one.
-fn each(saved: Saved, reports: &[Report]) -> Result<(), RunError> {
-    let is_page = saved.html.is_some();
-    if let Some((page, report)) = saved.html.zip(reports.first()) {
+fn each(request: ReportRequest, reports: &[Report]) -> Result<(), RunError> {
+    let is_page = request.html.is_some();
+    if let Some((page, report)) = request.html.zip(reports.first()) {
         report::write_file(page, report)?;
     }
     for report in reports {
         print(
-            (saved.json, is_page),
+            (request.json, is_page),
             |out| report::json(report, out),
             |out| report::text(report, out, WIDTH),
         )?;
@@ -81,23 +81,23 @@ fn each(saved: Saved, reports: &[Report]) -> Result<(), RunError> {
 
 /// Tells two runs side by side. Tells whether they are as much the same as they were to be.
 fn compare(
-    saved: Saved,
+    request: ReportRequest,
     before: (&str, &Report),
     after: (&str, &Report),
 ) -> Result<bool, RunError> {
-    let is_page = saved.html.is_some();
-    if let Some(page) = saved.html {
+    let is_page = request.html.is_some();
+    if let Some(page) = request.html {
         report::write_comparison(page, before, after)?;
     }
     let comparison = report::compare(before, after);
     print(
-        (saved.json, is_page),
+        (request.json, is_page),
         |out| report::compare_json(&comparison, out),
         |out| report::compare_text(&comparison, out),
     )?;
-    let is_as_wanted = !saved.fail_on_change || comparison.change() == Change::No;
+    let is_as_wanted = !request.fail_on_change || comparison.change() == Change::No;
     if !is_as_wanted {
-        console::tell(format_args!("tap-reactor: {}", comparison.sentence()));
+        console::eprint(format_args!("tap-reactor: {}", comparison.sentence()));
     }
     Ok(is_as_wanted)
 }

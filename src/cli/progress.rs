@@ -8,7 +8,7 @@ use tap_reactor::record::Recorder;
 use tap_reactor::report::span_or_dash;
 use tap_reactor::time::Instant;
 
-use crate::console::Terminal;
+use super::console::Terminal;
 
 /// How often the line is drawn.
 pub const PERIOD: Duration = Duration::from_millis(250);
