@@ -96,6 +96,12 @@ step shellcheck --external-sources scripts/*.sh scripts/*/*.sh benches/*.sh benc
 step cargo fmt --check
 step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
+# Licences, sources and bans of dependencies: deny.toml. The workflow installs cargo-deny.
+if cargo deny --version >/dev/null 2>&1; then
+    step cargo deny --locked check --hide-inclusion-graph bans licenses sources
+else
+    printf '\n==> not checked: dependencies (cargo install --locked cargo-deny)\n'
+fi
 # The BPF objects in the repository are what their sources give.
 if command -v clang-14 >/dev/null && command -v llvm-strip-14 >/dev/null; then
     step scripts/build-bpf.sh --check
