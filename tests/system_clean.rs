@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use support::{enter_own_network, fabric, host_lab, link_names, run, wait_until};
-use tap_reactor::fabric::{Fabric, Station};
+use tap_reactor::fabric::Fabric;
 use tap_reactor::system::{LabConfig, LinkChange, Mark, Netlink, NetnsChoice, Tap, clean};
-use tap_reactor::vm::VmId;
+use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::MacAddr;
 
 /// The alias of a run that is gone: nobody has shown its presence.
@@ -79,7 +79,7 @@ fn named_lab() -> LabConfig {
 
 fn plug(fabric: &mut impl Fabric<Error = tap_reactor::system::SystemError>, vm: u32) {
     let mac = MacAddr([2, 0, 0, 0, 1, vm as u8]);
-    fabric.plug(VmId(vm), &Station::new(mac)).unwrap();
+    fabric.plug(VmId(vm), &RxFilter::new(mac)).unwrap();
 }
 
 #[test]

@@ -4,13 +4,13 @@ mod support;
 
 use nix::errno::Errno;
 use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
-use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Station, Write, WriteDrop};
+use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Write, WriteDrop};
 use tap_reactor::system::{
     LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Tap,
     TapFabric, token_of, vm_of,
 };
 use tap_reactor::topology::BRIDGE_PORTS;
-use tap_reactor::vm::VmId;
+use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::MacAddr;
 
 fn mac(vm: u32) -> MacAddr {
@@ -18,13 +18,13 @@ fn mac(vm: u32) -> MacAddr {
     MacAddr([2, 0, a, b, c, d])
 }
 
-fn station(vm: u32) -> Station {
-    Station::new(mac(vm))
+fn rx_filter(vm: u32) -> RxFilter {
+    RxFilter::new(mac(vm))
 }
 
 fn plug_all(fabric: &mut TapFabric, count: u32) {
     for vm in 0..count {
-        fabric.plug(VmId(vm), &station(vm)).unwrap();
+        fabric.plug(VmId(vm), &rx_filter(vm)).unwrap();
     }
 }
 
@@ -169,7 +169,7 @@ fn changes_of_links_that_the_kernel_could_not_keep_are_found_by_looking() {
     assert!(fabric.warnings().is_empty(), "{:?}", fabric.warnings());
     // What the run does is its own affair.
     fabric.unplug(&[VmId(2)]).unwrap();
-    fabric.plug(VmId(2), &station(2)).unwrap();
+    fabric.plug(VmId(2), &rx_filter(2)).unwrap();
     assert_eq!(fabric.link_events(), []);
 
     // Far more than a socket holds, all of it about somebody else's link.
@@ -203,9 +203,9 @@ fn changes_of_links_that_the_kernel_could_not_keep_are_found_by_looking() {
     );
     assert_eq!(fabric.link_events(), []);
     // A VM whose TAP is gone leaves like any other.
-    fabric.tune(VmId(1), &station(1)).unwrap();
+    fabric.tune(VmId(1), &rx_filter(1)).unwrap();
     fabric.unplug(&[VmId(1)]).unwrap();
-    fabric.plug(VmId(1), &station(1)).unwrap();
+    fabric.plug(VmId(1), &rx_filter(1)).unwrap();
     run("ip link delete tap1");
     fabric.unplug(&[VmId(1), VmId(2)]).unwrap();
     assert_eq!(link_names(), ["lo", "br0", "tap0", "uplink"]);
@@ -274,7 +274,7 @@ fn what_a_vm_that_has_left_did_not_get_is_still_counted() {
     fabric.unplug(&[VmId(1)]).unwrap();
     assert_eq!(drops(&mut fabric), [0, 3, 3]);
     // It comes back, with another TAP.
-    fabric.plug(VmId(1), &station(1)).unwrap();
+    fabric.plug(VmId(1), &rx_filter(1)).unwrap();
     overflow(&mut fabric, 7);
     assert_eq!(drops(&mut fabric), [0, 5, 10]);
     fabric.unplug(&[VmId(1), VmId(2)]).unwrap();
@@ -305,13 +305,13 @@ fn the_host_side_of_a_private_lab_is_quiet_and_has_its_address() {
         );
     }
     let error = fabric
-        .plug(VmId(2), &Station::new(MacAddr([2, 0, 10, 77, 0, 1])))
+        .plug(VmId(2), &RxFilter::new(MacAddr([2, 0, 10, 77, 0, 1])))
         .unwrap_err();
     assert!(
         error.to_string().contains("address of bridge br0"),
         "{error}"
     );
-    let error = fabric.plug(VmId(1), &station(1)).unwrap_err();
+    let error = fabric.plug(VmId(1), &rx_filter(1)).unwrap_err();
     assert!(error.to_string().contains("plugged in already"), "{error}");
 }
 
@@ -342,7 +342,7 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
     fabric.unplug(&[VmId(0)]).unwrap();
     assert_eq!(link_names(), ["lo", "br0", "tap1"]);
     assert_eq!(fabric.read(VmId(0), &mut [0; 64]), Read::Failed);
-    fabric.plug(VmId(0), &station(0)).unwrap();
+    fabric.plug(VmId(0), &rx_filter(0)).unwrap();
     assert_eq!(
         fabric.write(VmId(1), &frame(1, MacAddr::BROADCAST)),
         Write::Sent
@@ -385,7 +385,7 @@ fn a_name_that_is_taken_is_named_and_nothing_is_made() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     run("ip tuntap add dev tap0 mode tap");
-    let error = fabric.plug(VmId(0), &station(0)).unwrap_err();
+    let error = fabric.plug(VmId(0), &rx_filter(0)).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EBUSY));
     assert!(
         error.to_string().contains("the name tap0 is taken"),
@@ -401,7 +401,7 @@ fn the_port_after_the_last_is_refused_and_leaves_no_tap() {
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     plug_all(&mut fabric, BRIDGE_PORTS);
     let error = fabric
-        .plug(VmId(BRIDGE_PORTS), &station(BRIDGE_PORTS))
+        .plug(VmId(BRIDGE_PORTS), &rx_filter(BRIDGE_PORTS))
         .unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EXFULL));
     assert!(
@@ -520,7 +520,7 @@ fn a_machine_without_the_driver_is_told_what_to_do_and_left_clean() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
     run("mount -t tmpfs tmpfs /dev/net");
-    let error = fabric.plug(VmId(0), &station(0)).unwrap_err();
+    let error = fabric.plug(VmId(0), &rx_filter(0)).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::ENOENT));
     let text = error.to_string();
     assert!(

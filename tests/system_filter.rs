@@ -5,9 +5,9 @@ mod support;
 use std::net::Ipv4Addr;
 
 use support::{enter_own_network, fabric, host_lab, link};
-use tap_reactor::fabric::{Fabric, Read, Station, Write};
+use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{FabricKind, FilterKind, LabConfig, TapFabric};
-use tap_reactor::vm::VmId;
+use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, EthernetFrame, Ipv4Envelope, MacAddr, Payload, write_udp};
 
 const OURS: MacAddr = MacAddr([0x33, 0x33, 0xff, 0, 0, 1]);
@@ -24,8 +24,8 @@ fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, number)
 }
 
-fn station(number: u8, addresses: &[u8], groups: &[MacAddr]) -> Station {
-    Station {
+fn rx_filter(number: u8, addresses: &[u8], groups: &[MacAddr]) -> RxFilter {
+    RxFilter {
         mac: mac(number),
         addresses: addresses.iter().map(|number| address(*number)).collect(),
         groups: groups.to_vec(),
@@ -34,13 +34,13 @@ fn station(number: u8, addresses: &[u8], groups: &[MacAddr]) -> Station {
 
 /// vm0, which sends; one VM beside others in a group; one that is in several and has two addresses; one that looks for an
 /// address; and one that has somebody else's.
-fn stations() -> Vec<Station> {
+fn stations() -> Vec<RxFilter> {
     vec![
-        station(0, &[10], &[]),
-        station(1, &[11], &[EVERYBODYS, OURS]),
-        station(2, &[12, 22], &[EVERYBODYS]),
-        station(3, &[], &[EVERYBODYS]),
-        station(4, &[11], &[]),
+        rx_filter(0, &[10], &[]),
+        rx_filter(1, &[11], &[EVERYBODYS, OURS]),
+        rx_filter(2, &[12, 22], &[EVERYBODYS]),
+        rx_filter(3, &[], &[EVERYBODYS]),
+        rx_filter(4, &[11], &[]),
     ]
 }
 
@@ -117,11 +117,11 @@ fn hearers(fabric: &mut TapFabric, vms: u32, frame: &[u8]) -> Vec<u32> {
 
 /// Which of them are to hear it: whoever wants it, but the sender; and everybody if several have a claim to an address in
 /// it.
-fn expected(stations: &[Station], frame: &[u8]) -> Vec<u32> {
+fn expected(stations: &[RxFilter], frame: &[u8]) -> Vec<u32> {
     let frame = EthernetFrame::parse(frame).unwrap();
-    let count = |has: &dyn Fn(&Station) -> bool| stations.iter().filter(|vm| has(vm)).count();
+    let count = |has: &dyn Fn(&RxFilter) -> bool| stations.iter().filter(|vm| has(vm)).count();
     let of_frame =
-        |vm: &Station| vm.mac == frame.destination || vm.groups.contains(&frame.destination);
+        |vm: &RxFilter| vm.mac == frame.destination || vm.groups.contains(&frame.destination);
     let mut is_for_several = count(&of_frame) > 1;
     if let (MacAddr::BROADCAST, Ok(Payload::Arp(arp))) = (frame.destination, frame.payload()) {
         is_for_several = [arp.sender, arp.target]
@@ -130,17 +130,17 @@ fn expected(stations: &[Station], frame: &[u8]) -> Vec<u32> {
     }
     (1..)
         .zip(&stations[1..])
-        .filter(|(_, station)| is_for_several || station.wants(&frame))
+        .filter(|(_, rx_filter)| is_for_several || rx_filter.accepts(&frame))
         .map(|(vm, _)| vm)
         .collect()
 }
 
 /// A lab of that many VMs behind the shared filter.
-fn lab(stations: &[Station]) -> (TapFabric, mio::Poll) {
+fn lab(stations: &[RxFilter]) -> (TapFabric, mio::Poll) {
     enter_own_network();
     let (mut fabric, poll) = fabric(host_lab()).unwrap();
-    for (vm, station) in (0..).zip(stations) {
-        fabric.plug(VmId(vm), station).unwrap();
+    for (vm, rx_filter) in (0..).zip(stations) {
+        fabric.plug(VmId(vm), rx_filter).unwrap();
     }
     for vm in 0..stations.len() as u32 {
         read_all(&mut fabric, vm);
@@ -193,33 +193,36 @@ fn a_tag_changes_nothing_and_a_second_one_lets_broadcasts_pass() {
 fn what_a_vm_wants_may_change_and_vms_may_come_and_go() {
     let mut stations = stations();
     let (mut fabric, _poll) = lab(&stations);
-    let nobody = station(STRANGER - 1, &[], &[]);
+    let nobody = rx_filter(STRANGER - 1, &[], &[]);
     let steps = [
         // The seeker finds an address, and leaves the group.
-        (3, Some(station(3, &[13], &[]))),
+        (3, Some(rx_filter(3, &[13], &[]))),
         // The group that several were in is vm1's alone, and then nobody's.
-        (2, Some(station(2, &[12], &[]))),
-        (1, Some(station(1, &[11], &[OURS]))),
+        (2, Some(rx_filter(2, &[12], &[]))),
+        (1, Some(rx_filter(1, &[11], &[OURS]))),
         // The address of two is one's, whichever of them goes.
         (4, None),
-        (4, Some(station(4, &[11, STRANGER], &[NOBODYS, EVERYBODYS]))),
+        (
+            4,
+            Some(rx_filter(4, &[11, STRANGER], &[NOBODYS, EVERYBODYS])),
+        ),
         (1, None),
-        (1, Some(station(1, &[11], &[OURS, OURS]))),
+        (1, Some(rx_filter(1, &[11], &[OURS, OURS]))),
         // It loses its address; and another one moves to a card of its own.
-        (4, Some(station(4, &[], &[NOBODYS]))),
-        (2, Some(station(STRANGER, &[12, 22], &[EVERYBODYS]))),
+        (4, Some(rx_filter(4, &[], &[NOBODYS]))),
+        (2, Some(rx_filter(STRANGER, &[12, 22], &[EVERYBODYS]))),
         // All go, and come back.
         (1, None),
         (2, None),
         (3, None),
         (4, None),
-        (2, Some(station(2, &[12], &[OURS]))),
+        (2, Some(rx_filter(2, &[12], &[OURS]))),
     ];
     for (vm, wanted) in steps {
         let is_plugged = stations[vm] != nobody;
         match &wanted {
-            Some(station) if is_plugged => fabric.tune(VmId(vm as u32), station).unwrap(),
-            Some(station) => fabric.plug(VmId(vm as u32), station).unwrap(),
+            Some(rx_filter) if is_plugged => fabric.tune(VmId(vm as u32), rx_filter).unwrap(),
+            Some(rx_filter) => fabric.plug(VmId(vm as u32), rx_filter).unwrap(),
             None => fabric.unplug(&[VmId(vm as u32)]).unwrap(),
         }
         read_all(&mut fabric, vm as u32);
@@ -247,8 +250,8 @@ fn a_lab_that_all_vms_have_left_filters_for_those_who_come_after() {
         assert_eq!(hearers(&mut fabric, 5, &request), [2, 3], "{round}");
         let all: Vec<VmId> = (0..5).map(VmId).collect();
         fabric.unplug(&all).unwrap();
-        for (vm, station) in (0..).zip(&stations) {
-            fabric.plug(VmId(vm), station).unwrap();
+        for (vm, rx_filter) in (0..).zip(&stations) {
+            fabric.plug(VmId(vm), rx_filter).unwrap();
         }
         for vm in 0..5 {
             read_all(&mut fabric, vm);
@@ -263,8 +266,8 @@ fn a_vm_for_which_there_is_no_room_hears_everything_and_no_other_does() {
         .map(|group| group.to_be_bytes())
         .map(|[high, low]| MacAddr([0x33, 0x33, 1, 0, high, low]))
         .collect();
-    fabric.plug(VmId(5), &station(5, &[15], &groups)).unwrap();
-    fabric.tune(VmId(4), &station(4, &[14], &groups)).unwrap();
+    fabric.plug(VmId(5), &rx_filter(5, &[15], &groups)).unwrap();
+    fabric.tune(VmId(4), &rx_filter(4, &[14], &groups)).unwrap();
     for vm in [4, 5] {
         read_all(&mut fabric, vm);
     }
@@ -273,7 +276,7 @@ fn a_vm_for_which_there_is_no_room_hears_everything_and_no_other_does() {
     let for_vm1 = arp(1, 10, 12, mac(1));
     assert_eq!(hearers(&mut fabric, 6, &for_vm1), [1, 4, 5]);
     // There is room again for everybody else.
-    fabric.plug(VmId(6), &station(6, &[16], &[])).unwrap();
+    fabric.plug(VmId(6), &rx_filter(6, &[16], &[])).unwrap();
     read_all(&mut fabric, 6);
     assert_eq!(hearers(&mut fabric, 7, &request), [3, 4, 5]);
     let for_vm6 = arp(1, 10, 12, mac(6));
@@ -288,7 +291,7 @@ fn a_switch_of_the_users_finds_the_place_for_programs_of_its_own_free() {
         ..host_lab()
     };
     let (mut fabric, _poll) = fabric(lab).unwrap();
-    fabric.plug(VmId(0), &station(0, &[10], &[])).unwrap();
+    fabric.plug(VmId(0), &rx_filter(0, &[10], &[])).unwrap();
     assert_eq!(fabric.filter_kind(), FilterKind::Classic);
     support::run("tc qdisc add dev tap0 clsact");
 }
@@ -301,7 +304,9 @@ fn the_filter_takes_no_descriptor_for_each_vm() {
     let before = open();
     let count = 200;
     for vm in 5..5 + count {
-        fabric.plug(VmId(vm), &station(vm as u8, &[], &[])).unwrap();
+        fabric
+            .plug(VmId(vm), &rx_filter(vm as u8, &[], &[]))
+            .unwrap();
     }
     let after = open();
     assert!(after - before < count as usize * 3 / 2, "{before}, {after}");

@@ -5,39 +5,39 @@ mod support;
 use std::collections::BTreeSet;
 
 use support::{enter_own_network, fabric, host_lab, link, link_names, links, run};
-use tap_reactor::fabric::{Fabric, Read, Station, Write};
+use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{LabConfig, LinkKind, Neighbours, TapFabric};
 use tap_reactor::topology::{Callers, Topology};
-use tap_reactor::vm::VmId;
+use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, MacAddr};
 
 fn address(vm: u32) -> std::net::Ipv4Addr {
     std::net::Ipv4Addr::from(0x0a4d_0002 + vm)
 }
 
-fn station(vm: u32) -> Station {
+fn rx_filter(vm: u32) -> RxFilter {
     let [a, b, c, d] = address(vm).octets();
-    Station {
+    RxFilter {
         addresses: vec![address(vm)],
-        ..Station::new(MacAddr([2, 0, a, b, c, d]))
+        ..RxFilter::new(MacAddr([2, 0, a, b, c, d]))
     }
 }
 
 fn plug_all(fabric: &mut TapFabric, count: u32) {
     for vm in 0..count {
-        fabric.plug(VmId(vm), &station(vm)).unwrap();
+        fabric.plug(VmId(vm), &rx_filter(vm)).unwrap();
     }
 }
 
 fn frame(from: u32, to: MacAddr) -> Vec<u8> {
-    let MacAddr(source) = station(from).mac;
+    let MacAddr(source) = rx_filter(from).mac;
     [&to.0[..], &source, &[0x88, 0xb5], &[0x5a; 50]].concat()
 }
 
 fn arp_request(from: u32, target: u32) -> Vec<u8> {
     let request = ArpPacket {
         operation: ArpPacket::REQUEST,
-        sender_mac: station(from).mac,
+        sender_mac: rx_filter(from).mac,
         sender: address(from),
         target_mac: MacAddr::ZERO,
         target: address(target),
@@ -104,7 +104,7 @@ fn leaves_around_a_spine_are_one_segment_and_are_taken_away_as_one() {
     // vm7 has been learnt all over the tree; and its frame is there before the write has returned.
     for from in [0, 6] {
         assert_eq!(
-            fabric.write(VmId(from), &frame(from, station(7).mac)),
+            fabric.write(VmId(from), &frame(from, rx_filter(7).mac)),
             Write::Sent
         );
         assert_eq!(receivers(&mut fabric, 8), [7]);
@@ -124,7 +124,7 @@ fn a_vm_in_the_place_of_one_that_left_joins_the_first_leaf_with_a_free_port() {
     let (mut fabric, _poll) = fabric(lab).unwrap();
     plug_all(&mut fabric, 4);
     fabric.unplug(&[VmId(1)]).unwrap();
-    fabric.plug(VmId(4), &station(4)).unwrap();
+    fabric.plug(VmId(4), &rx_filter(4)).unwrap();
     assert_eq!(link("tap4").master, Some(link("br0-0").index));
 }
 
@@ -216,7 +216,7 @@ fn vms_that_go_together_are_removed_at_once_and_others_stay() {
         Write::Sent
     );
     assert_eq!(receivers(&mut fabric, 6), [3, 5]);
-    fabric.plug(VmId(1), &station(1)).unwrap();
+    fabric.plug(VmId(1), &rx_filter(1)).unwrap();
     assert_eq!(link("tap1").master, Some(link("br0-0").index));
 }
 
@@ -224,12 +224,14 @@ fn vms_that_go_together_are_removed_at_once_and_others_stay() {
 fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
     enter_own_network();
     let (mut fabric, _poll) = fabric(host_lab()).unwrap();
-    fabric.plug(VmId(0), &station(0)).unwrap();
-    fabric.plug(VmId(1), &Station::new(station(1).mac)).unwrap();
+    fabric.plug(VmId(0), &rx_filter(0)).unwrap();
+    fabric
+        .plug(VmId(1), &RxFilter::new(rx_filter(1).mac))
+        .unwrap();
     receivers(&mut fabric, 2);
     fabric.write(VmId(0), &arp_request(0, 9));
     assert_eq!(receivers(&mut fabric, 2), [1]);
-    fabric.tune(VmId(1), &station(1)).unwrap();
+    fabric.tune(VmId(1), &rx_filter(1)).unwrap();
     fabric.write(VmId(0), &arp_request(0, 9));
     assert!(receivers(&mut fabric, 2).is_empty());
     fabric.write(VmId(0), &arp_request(0, 1));
@@ -272,10 +274,10 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
             assert_eq!(reply.operation, ArpPacket::REPLY);
             assert_eq!(
                 (reply.sender, reply.sender_mac),
-                (address(target), station(target).mac)
+                (address(target), rx_filter(target).mac)
             );
             assert!(receivers(&mut fabric, 5).is_empty());
-            let unicast = self::frame(0, station(target).mac);
+            let unicast = self::frame(0, rx_filter(target).mac);
             assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);
             assert_eq!(receivers(&mut fabric, 5), [target]);
         }
@@ -292,7 +294,7 @@ fn a_bridge_that_is_told_where_vms_are_floods_no_frame_to_one_that_has_not_spoke
     for ports_per_bridge in [9, 2] {
         let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Static);
         for target in 1..5 {
-            let unicast = self::frame(0, station(target).mac);
+            let unicast = self::frame(0, rx_filter(target).mac);
             assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);
             assert_eq!(
                 receivers(&mut fabric, 5),

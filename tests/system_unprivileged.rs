@@ -6,9 +6,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use tap_reactor::fabric::{Fabric, Read, Station, Write};
+use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{FilterKind, LabConfig, TapFabric};
-use tap_reactor::vm::VmId;
+use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, MacAddr};
 
 fn main() {
@@ -65,12 +65,12 @@ fn a_private_lab_needs_no_root() {
     let mut fabric = TapFabric::new(poll.registry().try_clone().unwrap(), lab)
         .unwrap_or_else(|error| panic!("{error}"));
     for vm in 0..2 {
-        let station = Station {
+        let rx_filter = RxFilter {
             addresses: vec![[10, 77, 0, 2 + vm].into()],
-            ..Station::new(MacAddr([2, 0, 10, 77, 0, 2 + vm]))
+            ..RxFilter::new(MacAddr([2, 0, 10, 77, 0, 2 + vm]))
         };
         fabric
-            .plug(VmId(vm.into()), &station)
+            .plug(VmId(vm.into()), &rx_filter)
             .unwrap_or_else(|error| panic!("{error}"));
     }
     assert!(fabric.warnings().is_empty(), "{:?}", fabric.warnings());

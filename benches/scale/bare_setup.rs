@@ -6,10 +6,10 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use tap_reactor::fabric::{Fabric, Station};
+use tap_reactor::fabric::Fabric;
 use tap_reactor::system::{LabConfig, Tap, TapFabric, raise_descriptor_limit};
 use tap_reactor::time::{Clock, MonotonicClock};
-use tap_reactor::vm::VmId;
+use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::MacAddr;
 
 use crate::ping_lab::Result;
@@ -39,7 +39,7 @@ pub fn run(vms: u32) -> Result<()> {
     let mut masters = Vec::new();
     for leaf in 0..topology.leaves().max(1) {
         let probe = VmId(leaf * topology.ports_per_bridge());
-        fabric.plug(probe, &Station::new(MacAddr([2, 1, 0, 0, 0, leaf as u8])))?;
+        fabric.plug(probe, &RxFilter::new(MacAddr([2, 1, 0, 0, 0, leaf as u8])))?;
         let name = match topology.leaves() {
             0 => "br0".to_owned(),
             _ => tap_reactor::topology::leaf_name("br0", leaf),

@@ -1,10 +1,10 @@
-//! Under which name an ignored frame is counted.
+//! Maps ignored frames to the drop reasons of the report.
 
 use crate::record::DropReason;
 use crate::vm::Ignored;
 use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, ParseError};
 
-/// The name under which an ignored frame is counted.
+/// Returns the drop reason under which an ignored frame is counted.
 pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
     match ignored {
         Ignored::Malformed(ParseError {
@@ -59,7 +59,7 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::FragmentLength => DropReason::BadFragment,
         Ignored::ReassemblyFull => DropReason::ReassemblyFull,
         Ignored::ReassemblyTimeout => DropReason::ReassemblyTimeout,
-        Ignored::OutboxFull => DropReason::FragmentQueueFull,
+        Ignored::FragmentQueueFull => DropReason::FragmentQueueFull,
         Ignored::ClosedPort(_) => DropReason::ClosedPort,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,

@@ -1,4 +1,4 @@
-//! What is due: pings, what VMs do unasked, and pings that are overdue.
+//! Deadlines: pings that are due, timers of VMs, and timeouts of pings.
 
 use std::cmp::Reverse;
 
@@ -10,12 +10,12 @@ use crate::time::{Instant, earliest};
 use crate::vm::{PingStart, Reaction, Unsent, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Does one thing that is due at `now`, with a frame built in `buffer` if it takes one. `None` when nothing is due.
+    /// Performs one step that is due at `now`; a frame to send is built in `buffer`. `None` when nothing is due.
     ///
-    /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
+    /// One call performs one step, so that the driver keeps its budgets. A step may be an event without a frame.
     pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
         let due_by = self.turn_phase(now);
-        // What was due for a VM that has been removed is passed over.
+        // VMs that were removed meanwhile are skipped.
         while let Some(vm) = self.ready.pop_front() {
             if let Some(step) = self.poll_vm(now, vm, buffer) {
                 return Some(step);
@@ -42,8 +42,8 @@ impl<F: Fabric> Hypervisor<F> {
         let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
         let event = match guest.vm.ping(now, owner.session, due.due, buffer) {
             PingStart::Transmit(transmit) => {
-                if guest.vm.take_unsettled() {
-                    self.settle_accounts(now, owner.vm);
+                if guest.vm.take_dirty() {
+                    self.after_change(now, owner.vm);
                 }
                 return Some(Step::Send(Outgoing {
                     vm: owner.vm,
@@ -57,7 +57,7 @@ impl<F: Fabric> Hypervisor<F> {
                 self.recorder.dropped(match unsent {
                     Unsent::NoRoute => DropReason::NoRoute,
                     Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
-                    Unsent::OutboxFull => DropReason::FragmentQueueFull,
+                    Unsent::FragmentQueueFull => DropReason::FragmentQueueFull,
                 });
                 Some(event)
             }
@@ -71,7 +71,7 @@ impl<F: Fabric> Hypervisor<F> {
             transmit: None,
             event,
         };
-        Some(self.settle(now, owner.vm, reaction).into())
+        Some(self.apply(now, owner.vm, reaction).into())
     }
 
     fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
@@ -83,10 +83,10 @@ impl<F: Fabric> Hypervisor<F> {
         let guest = self.guests.get_mut(vm.index())?.as_mut()?;
         guest.is_ready = false;
         let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
-        Some(self.settle(now, vm, reaction).into())
+        Some(self.apply(now, vm, reaction).into())
     }
 
-    /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
+    /// Ends the oldest ping of a flow as lost if its timeout has passed, and sets the timer for the next.
     fn expire_ping(&mut self, now: Instant, flow: FlowId) -> Option<Step> {
         let state = self.flows.get_mut(flow.index())?;
         state.is_armed = false;
@@ -102,11 +102,11 @@ impl<F: Fabric> Hypervisor<F> {
             transmit: None,
             event,
         };
-        Some(self.settle(now, owner.vm, reaction).into())
+        Some(self.apply(now, owner.vm, reaction).into())
     }
 
-    /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
-    /// comes.
+    /// Returns the time of the next deadline, at which to call [`Hypervisor::next_step`]: [`Instant::ZERO`] if a step is
+    /// due now, `None` if none is due before a frame arrives.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         while let Some(flow) = self.unarmed.pop() {
             self.arm_timeout(flow);

@@ -4,14 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use crate::fabric::{Station, is_for_dhcp_servers};
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId, is_for_dhcp_servers};
 use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
-/// The network cards of all VMs, by what they listen to. Says the same as [`Station::wants`] of each.
+/// The network cards of all VMs, by what they listen to. Says the same as [`RxFilter::accepts`] of each.
 #[derive(Debug, Default)]
 pub(super) struct Cards {
-    stations: HashMap<VmId, Station>,
+    stations: HashMap<VmId, RxFilter>,
     by_mac: HashMap<MacAddr, BTreeSet<VmId>>,
     by_address: HashMap<Ipv4Addr, BTreeSet<VmId>>,
     /// Those without an address.
@@ -19,29 +18,29 @@ pub(super) struct Cards {
 }
 
 impl Cards {
-    pub(super) fn add(&mut self, vm: VmId, station: &Station) {
-        for mac in station.groups.iter().chain([&station.mac]) {
+    pub(super) fn add(&mut self, vm: VmId, rx_filter: &RxFilter) {
+        for mac in rx_filter.groups.iter().chain([&rx_filter.mac]) {
             self.by_mac.entry(*mac).or_default().insert(vm);
         }
-        for address in &station.addresses {
+        for address in &rx_filter.addresses {
             self.by_address.entry(*address).or_default().insert(vm);
         }
-        if station.addresses.is_empty() {
+        if rx_filter.addresses.is_empty() {
             self.without.insert(vm);
         }
-        self.stations.insert(vm, station.clone());
+        self.stations.insert(vm, rx_filter.clone());
     }
 
     pub(super) fn remove(&mut self, vm: VmId) {
-        let Some(station) = self.stations.remove(&vm) else {
+        let Some(rx_filter) = self.stations.remove(&vm) else {
             return;
         };
-        for mac in station.groups.iter().chain([&station.mac]) {
+        for mac in rx_filter.groups.iter().chain([&rx_filter.mac]) {
             if let Some(vms) = self.by_mac.get_mut(mac) {
                 vms.remove(&vm);
             }
         }
-        for address in &station.addresses {
+        for address in &rx_filter.addresses {
             if let Some(vms) = self.by_address.get_mut(address) {
                 vms.remove(&vm);
             }
@@ -87,8 +86,8 @@ impl Cards {
 mod tests {
     use super::*;
 
-    fn station(i: u8) -> Station {
-        Station {
+    fn rx_filter(i: u8) -> RxFilter {
+        RxFilter {
             mac: MacAddr([2, 0, 0, 0, 0, i]),
             addresses: (!i.is_multiple_of(3))
                 .then_some(Ipv4Addr::new(10, 0, 0, i))
@@ -105,7 +104,7 @@ mod tests {
     fn arp(operation: u16, sender: u8, target: u8) -> Vec<u8> {
         let packet = ArpPacket {
             operation,
-            sender_mac: station(sender).mac,
+            sender_mac: rx_filter(sender).mac,
             sender: Ipv4Addr::new(10, 0, 0, sender),
             target_mac: MacAddr::ZERO,
             target: Ipv4Addr::new(10, 0, 0, target),
@@ -120,10 +119,10 @@ mod tests {
     fn the_index_finds_those_that_would_say_yes_if_all_were_asked() {
         let mut cards = Cards::default();
         for i in 0..10 {
-            cards.add(VmId(i.into()), &station(i));
+            cards.add(VmId(i.into()), &rx_filter(i));
         }
         cards.remove(VmId(4));
-        cards.add(VmId(4), &station(5));
+        cards.add(VmId(4), &rx_filter(5));
         cards.remove(VmId(7));
         let mut frames = vec![[&[0xff; 6][..], &[2; 6], &[8, 0], &[0; 40]].concat()];
         for operation in [1, 2] {
@@ -143,7 +142,7 @@ mod tests {
             let asked: BTreeSet<VmId> = cards
                 .stations
                 .iter()
-                .filter(|(_, station)| station.wants(&frame))
+                .filter(|(_, rx_filter)| rx_filter.accepts(&frame))
                 .map(|(vm, _)| *vm)
                 .collect();
             let found = cards.listeners(&frame);

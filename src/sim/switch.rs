@@ -6,9 +6,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::cards::Cards;
-use crate::fabric::{Fabric, Read, Station, Write};
+use crate::fabric::{Fabric, Read, Write};
 use crate::time::Instant;
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId};
 use crate::wire::{EthernetFrame, MacAddr};
 
 /// What the wire from the switch to a VM does to each frame.
@@ -199,9 +199,9 @@ impl Switch {
 impl Fabric for Switch {
     type Error = Infallible;
 
-    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), Infallible> {
+    fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
         if let Some(cards) = &mut self.cards {
-            cards.add(vm, station);
+            cards.add(vm, rx_filter);
         }
         if self.ports.len() <= vm.index() {
             self.ports.resize_with(vm.index() + 1, || None);
@@ -212,10 +212,10 @@ impl Fabric for Switch {
         Ok(())
     }
 
-    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), Infallible> {
+    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
         if let Some(cards) = &mut self.cards {
             cards.remove(vm);
-            cards.add(vm, station);
+            cards.add(vm, rx_filter);
         }
         Ok(())
     }

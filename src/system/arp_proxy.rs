@@ -22,7 +22,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::error::SystemError;
 use super::netlink::Netlink;
-use crate::fabric::Station;
+use crate::vm::RxFilter;
 use crate::wire::MacAddr;
 
 /// A bridge, and its port behind which a VM is; both by index.
@@ -51,7 +51,7 @@ impl Netlink {
             .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
     }
 
-    /// Has bridges answer requests for whatever is behind the port with that index, and flood no answered request to it.
+    /// Makes bridges answer requests for whatever is behind the port with that index, and flood no answered request to it.
     /// `name` is for the error.
     ///
     /// # Errors
@@ -62,21 +62,21 @@ impl Netlink {
             .map_err(|refusal| refusal.of(format!("have ARP requests answered for {name}")))
     }
 
-    /// Tells bridges which port `station` is behind, and that it has its addresses. `name` is for the error.
+    /// Tells bridges which port the VM with `rx_filter` is behind, and which addresses it has. `name` is for the error.
     ///
     /// # Errors
     /// When the kernel refuses any of it.
     pub(super) fn introduce(
         &mut self,
         name: &str,
-        station: &Station,
+        rx_filter: &RxFilter,
         ways: &[Way],
     ) -> Result<(), SystemError> {
         let mut requests = Vec::new();
         for way in ways {
-            requests.push((forwarding(*way, station.mac), REPLACE));
-            for address in &station.addresses {
-                requests.push((neighbour(way.bridge, *address, station.mac), REPLACE));
+            requests.push((forwarding(*way, rx_filter.mac), REPLACE));
+            for address in &rx_filter.addresses {
+                requests.push((neighbour(way.bridge, *address, rx_filter.mac), REPLACE));
             }
         }
         self.request(requests, |_| ())

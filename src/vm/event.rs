@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ping::SessionId;
+use super::probe::SessionId;
 use crate::time::Instant;
 use crate::wire::{MacAddr, ParseError};
 
@@ -235,7 +235,7 @@ pub enum Ignored {
     /// The fragments of one datagram, of which not all came in time.
     ReassemblyTimeout,
     /// A reply that is larger than the link carries, when too many of them are on their way out.
-    OutboxFull,
+    FragmentQueueFull,
     /// An IPv4 datagram with options that make no sense, or with a source route.
     Ipv4Options,
     /// A UDP datagram, or a TCP segment, to a port at which nobody listens.

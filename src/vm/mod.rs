@@ -6,52 +6,43 @@
 //!
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
-mod answer;
-mod arp;
-mod claim;
 mod config;
-mod dhcp;
 mod event;
-mod icmp;
+mod fragment;
 mod ipv4;
 mod ipv6;
 mod limiter;
 mod neighbour;
-mod outbox;
-mod ping;
-mod pings;
-mod reassembly;
-mod tcp;
-mod udp;
+mod nic;
+mod probe;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use claim::{
-    ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, DEFEND_INTERVAL, PROBE_MAX, PROBE_MIN,
-    PROBE_WAIT, PROBES,
-};
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
 pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, Transmit};
-pub use ipv4::REASSEMBLY_TIMEOUT;
+pub use fragment::{MAX_OUTGOING, MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
+pub use ipv4::{
+    ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, DEFEND_INTERVAL, PROBE_MAX, PROBE_MIN,
+    PROBE_WAIT, PROBES, REASSEMBLY_TIMEOUT,
+};
 pub use ipv6::{
-    DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, Ipv6Config, Ipv6Interface, LISTENER_REPORT_INTERVAL,
-    LISTENER_REPORTS, MAX_IPV6_ADDRESSES, MAX_PREFIXES, PROBE_INTERVAL,
-    ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS, START_WAIT,
+    DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, Ipv6Config, Ipv6Interface, MAX_IPV6_ADDRESSES,
+    MAX_PREFIXES, MLD_REPORT_INTERVAL, MLD_REPORTS, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
+    ROUTER_SOLICITATIONS, START_WAIT,
 };
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
-pub use outbox::MAX_OUTGOING;
-pub use ping::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
-pub use pings::{Neighbour, PingStart, Unsent};
-pub use reassembly::{MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
+pub use nic::RxFilter;
+pub(crate) use nic::is_for_dhcp_servers;
+pub use probe::{
+    GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, SessionId, Unsent,
+};
 
+use self::fragment::{Fragmenter, Reassembly};
 use self::ipv4::Ipv4;
 use self::ipv6::Ipv6;
 use self::neighbour::{NeighbourTable, Overdue};
-use self::outbox::Outbox;
-use self::ping::Session;
-use self::reassembly::Reassembly;
-use crate::fabric::Station;
+use self::probe::Session;
 use crate::time::{Instant, earliest};
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
@@ -88,14 +79,14 @@ pub struct Vm {
     /// Boxed: most VMs have none.
     ipv6: Option<Box<Ipv6>>,
     neighbours: NeighbourTable,
-    outbox: Outbox,
+    fragmenter: Fragmenter,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
-    /// Whether anything but a ping or an echo has happened since [`Vm::take_unsettled`] was asked.
-    is_unsettled: bool,
+    /// Whether anything but a ping or an echo has happened since [`Vm::take_dirty`] was asked.
+    is_dirty: bool,
 }
 
 impl Vm {
@@ -114,23 +105,18 @@ impl Vm {
             vlan: config.vlan,
             random,
             neighbours: NeighbourTable::default(),
-            outbox: Outbox::default(),
+            fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
-            is_unsettled: true,
+            is_dirty: true,
         }
     }
 
     /// Whether [`Vm::poll_at`], [`Vm::fragment_bytes`] or [`Vm::is_configuring`] may say something else than when this
     /// was asked last. An echo, which is nearly every frame, changes none of them.
-    pub fn take_unsettled(&mut self) -> bool {
-        std::mem::take(&mut self.is_unsettled)
-    }
-
-    /// The hardware address of its interface.
-    pub fn mac(&self) -> MacAddr {
-        self.mac
+    pub fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.is_dirty)
     }
 
     /// The IPv4 address that it uses. `None` while it has none: it still tries one, or waits for a server, or has lost
@@ -144,14 +130,14 @@ impl Vm {
         let ipv6 = self.ipv6.as_ref();
         let ipv6 = ipv6.and_then(|ipv6| ipv6.fragments.as_ref());
         let held = |fragments: Option<&Box<Reassembly>>| fragments.map_or(0, |each| each.held());
-        held(self.ipv4.fragments.as_ref()) + held(ipv6) + self.outbox.held()
+        held(self.ipv4.fragments.as_ref()) + held(ipv6) + self.fragmenter.held()
     }
 
     /// Drops the fragments that wait for others, and memory that is kept for further ones. Returns how many datagrams
     /// they were of.
     pub fn drop_fragments(&mut self) -> usize {
-        self.is_unsettled = true;
-        self.outbox.drop_spare();
+        self.is_dirty = true;
+        self.fragmenter.drop_spare();
         let ipv6 = self.ipv6.as_mut();
         let ipv6 = ipv6.and_then(|ipv6| ipv6.fragments.as_mut());
         let clear =
@@ -161,33 +147,7 @@ impl Vm {
 
     /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
     pub fn is_configuring(&self) -> bool {
-        let ipv4 = self.address().is_none()
-            && (self.ipv4.dhcp.is_some() || self.ipv4.claim.tentative().is_some());
-        ipv4 || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
-    }
-
-    /// What its network interface listens to: nothing else makes the VM do anything, until it has another address.
-    pub fn station(&self) -> Station {
-        let address = self.address().or(self.ipv4.claim.tentative());
-        Station {
-            mac: self.mac(),
-            addresses: address.into_iter().collect(),
-            groups: self
-                .ipv6
-                .as_ref()
-                .map_or(Vec::new(), |ipv6| ipv6.group_macs().collect()),
-        }
-    }
-
-    /// Whether a frame to `destination` is for its network interface.
-    fn takes(&self, destination: MacAddr) -> bool {
-        let is_member = || {
-            let ipv6 = self.ipv6.as_ref();
-            ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
-        };
-        destination == self.mac
-            || destination == MacAddr::BROADCAST
-            || destination.is_multicast() && is_member()
+        self.ipv4.is_configuring() || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
     }
 
     /// Makes `mac` known as the address of the neighbour `address`, for good.
@@ -208,7 +168,7 @@ impl Vm {
             transmit: None,
             event: Some(Event::Ignored(ignored)),
         };
-        self.is_unsettled = true;
+        self.is_dirty = true;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.vlan, frame) else {
             return ignored(Ignored::OtherVlan);
@@ -238,7 +198,7 @@ impl Vm {
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
-        self.is_unsettled = true;
+        self.is_dirty = true;
         let untagged = self.behind_tags(buffer);
         let reaction = self.poll_untagged(now, untagged)?;
         Some(Reaction {
@@ -254,7 +214,7 @@ impl Vm {
                 event: self.abandon(ping),
             });
         }
-        let fragment = self.outbox.next(self.mtu(), buffer);
+        let fragment = self.fragmenter.next(self.mtu(), buffer);
         if let Some(transmit) = fragment.or_else(|| self.next_resolved(now, buffer)) {
             return Some(Reaction {
                 transmit: Some(transmit),
@@ -278,7 +238,7 @@ impl Vm {
             }
             None => {}
         }
-        self.poll_claim(now, buffer)
+        self.poll_acd(now, buffer)
             .or_else(|| self.poll_fragments(now, buffer))
             .or_else(|| self.poll_dhcp(now, buffer))
             .or_else(|| self.poll_ipv6(now, buffer))
@@ -303,7 +263,7 @@ impl Vm {
 
     /// Whether something is to be sent, or to be given up, at once.
     fn is_ready(&self) -> bool {
-        !(self.resolved.is_empty() && self.unresolved.is_empty() && self.outbox.is_empty())
+        !(self.resolved.is_empty() && self.unresolved.is_empty() && self.fragmenter.is_empty())
     }
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.
@@ -333,7 +293,7 @@ impl Vm {
     ) -> Result<Reaction, Ignored> {
         let bytes = buffer.get(..length).unwrap_or_default();
         let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
-        if !self.takes(frame.destination) {
+        if !self.accepts(frame.destination) {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::probe::fill_payload;
 use super::*;
 use crate::wire::{
     ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Ipv4Envelope, Layer,
@@ -135,7 +136,7 @@ impl Bench {
     /// The reply to the echo request with that sequence number.
     fn reply_to(&self, sequence: u64) -> Vec<u8> {
         self.echo(true, self.session.0, sequence, PEER, |payload| {
-            ping::fill_payload(sequence, payload)
+            fill_payload(sequence, payload)
         })
     }
 
@@ -376,7 +377,7 @@ fn a_lost_reply_is_given_up_at_its_deadline_and_a_late_one_is_told_from_a_duplic
 fn replies_that_belong_to_no_ping_are_ignored() {
     let mut bench = Bench::resolved();
     bench.ping(ms(0));
-    let fill = |payload: &mut [u8]| ping::fill_payload(0, payload);
+    let fill = |payload: &mut [u8]| fill_payload(0, payload);
     let stranger = Ipv4Addr::new(10, 77, 0, 9);
     for (name, frame) in [
         ("wrong id", bench.echo(true, 7, 0, PEER, fill)),

@@ -51,10 +51,10 @@ fn describe_icmpv6(f: &mut fmt::Formatter<'_>, message: &Icmpv6Message<'_>) -> f
         Icmpv6Message::EchoReply(echo) => describe_echo(f, "reply", echo),
         Icmpv6Message::Error(error) => describe_error(f, error),
         Icmpv6Message::NeighbourDiscovery(message) => describe_discovery(f, message),
-        Icmpv6Message::ListenerQuery(query) if query.group.is_unspecified() => {
+        Icmpv6Message::MldQuery(query) if query.group.is_unspecified() => {
             f.write_str("multicast listener query for all groups")
         }
-        Icmpv6Message::ListenerQuery(query) => {
+        Icmpv6Message::MldQuery(query) => {
             write!(f, "multicast listener query for {}", query.group)
         }
         Icmpv6Message::Other {

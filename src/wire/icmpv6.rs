@@ -12,7 +12,7 @@ use super::ipv6::{
     IPV6_HEADER_LENGTH, IPV6_MINIMUM_MTU, Ipv6Envelope, Ipv6Packet, PROTOCOL_ICMPV6,
 };
 use super::mac::MacAddr;
-use super::mld::ListenerQuery;
+use super::mld::MldQuery;
 use super::neighbour_discovery::NeighbourDiscovery;
 
 /// Bytes of any ICMPv6 message before its body, and of an echo message before its payload.
@@ -37,7 +37,7 @@ pub enum Icmpv6Message<'a> {
     /// Who is where on the link (RFC 4861).
     NeighbourDiscovery(NeighbourDiscovery<'a>),
     /// Who listens to which group (RFC 3810)?
-    ListenerQuery(ListenerQuery),
+    MldQuery(MldQuery),
     /// Another message.
     Other {
         /// `type` of RFC 4443.
@@ -109,7 +109,7 @@ impl<'a> Icmpv6Message<'a> {
                 None => Icmpv6Message::Other { kind, code },
             },
             (icmpv6::TYPE_MULTICAST_LISTENER_QUERY, 0) => {
-                Icmpv6Message::ListenerQuery(ListenerQuery::parse(packet, payload, offset)?)
+                Icmpv6Message::MldQuery(MldQuery::parse(packet, payload, offset)?)
             }
             (kind, code) if kind < FIRST_INFORMATIONAL => Icmpv6Message::Error(Icmpv6Error {
                 kind,

@@ -26,14 +26,14 @@ const ROUTER_ALERT: [u8; 8] = [IpNumber::IPV6_ICMP.0, 0, 5, 2, 0, 0, 1, 0];
 
 /// A router asks who listens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ListenerQuery {
+pub struct MldQuery {
     /// Within which time the answer is to come.
     pub maximum_response_delay: Duration,
     /// The group asked for; unspecified for all groups.
     pub group: Ipv6Addr,
 }
 
-impl ListenerQuery {
+impl MldQuery {
     /// Reads the query `payload`, an ICMPv6 message.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl ListenerQuery {
             }
             _ => u64::from(code),
         };
-        Ok(ListenerQuery {
+        Ok(MldQuery {
             maximum_response_delay: Duration::from_millis(milliseconds),
             group: Ipv6Addr::from(*group),
         })
@@ -73,7 +73,7 @@ impl ListenerQuery {
 
 /// How a report's records are meant (RFC 3810 section 5.2.12).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ListenerRecord {
+pub enum MldRecord {
     /// The answer to a query: listens to all sources.
     ModeIsExclude,
     /// Nobody asked: listens to all sources from now on.
@@ -84,10 +84,10 @@ pub enum ListenerRecord {
 ///
 /// `source` is link-local, or unspecified while there is no address yet (RFC 3590). Returns the frame's length, or
 /// `None` when the buffer is too short.
-pub fn write_listener_report(
+pub fn write_mld_report(
     source_mac: MacAddr,
     source: Ipv6Addr,
-    record: ListenerRecord,
+    record: MldRecord,
     groups: &[Ipv6Addr],
     buffer: &mut [u8],
 ) -> Option<usize> {
@@ -108,8 +108,8 @@ pub fn write_listener_report(
     let kind = VERSION_2_REPORT;
     header.copy_from_slice(&[kind, 0, 0, 0, 0, 0, n0, n1]);
     let kind = match record {
-        ListenerRecord::ModeIsExclude => 2,
-        ListenerRecord::ChangeToExclude => 4,
+        MldRecord::ModeIsExclude => 2,
+        MldRecord::ChangeToExclude => 4,
     };
     for (bytes, group) in records.chunks_exact_mut(RECORD_LENGTH).zip(groups) {
         let (head, address) = bytes.split_at_mut_checked(4)?;

@@ -63,7 +63,7 @@ pub use ipv6_fragment::{
     QuotedIcmpv6Echo, insert_fragment_header, write_ipv6_fragment, write_reassembled_ipv6,
 };
 pub use mac::{MacAddr, ParseMacError};
-pub use mld::{ListenerQuery, ListenerRecord, write_listener_report};
+pub use mld::{MldQuery, MldRecord, write_mld_report};
 pub use neighbour_discovery::{
     NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce,
@@ -78,5 +78,3 @@ pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_ipv6;

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod ipv6;
+
 const A: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const B: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 const IP_A: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);

@@ -6,12 +6,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tap_reactor::experiment::AddressPlan;
-use tap_reactor::fabric::{Fabric, Read, Station, Write};
+use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::hypervisor::{FlowConfig, Hypervisor, Phase, Step};
 use tap_reactor::load::{Arrivals, Pacing, PhaseLoad, Start};
 use tap_reactor::record::{Limits, Recorder};
 use tap_reactor::time::Instant;
-use tap_reactor::vm::{PingOptions, SessionConfig, VmConfig, VmId};
+use tap_reactor::vm::{PingOptions, RxFilter, SessionConfig, VmConfig, VmId};
 
 /// Bytes of a frame that a cable carries.
 const FRAME: usize = 128;
@@ -27,12 +27,12 @@ pub struct Cables {
 impl Fabric for Cables {
     type Error = Infallible;
 
-    fn plug(&mut self, vm: VmId, _: &Station) -> Result<(), Infallible> {
+    fn plug(&mut self, vm: VmId, _: &RxFilter) -> Result<(), Infallible> {
         self.ends.resize(vm.index() + 1, ([0; FRAME], 0));
         Ok(())
     }
 
-    fn tune(&mut self, _: VmId, _: &Station) -> Result<(), Infallible> {
+    fn tune(&mut self, _: VmId, _: &RxFilter) -> Result<(), Infallible> {
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::{FabricKind, LabConfig, Neighbours};
-use crate::vm::{ANNOUNCEMENTS, LISTENER_REPORTS, PROBES, VmId};
+use crate::vm::{ANNOUNCEMENTS, MLD_REPORTS, PROBES, VmId};
 
 /// How long the search for neighbours may be expected to take, unless somebody asks for it.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -304,7 +304,7 @@ impl Lab<'_> {
             frames += 2;
         }
         if vm_defaults.ipv6.is_some() {
-            frames += u64::from(LISTENER_REPORTS);
+            frames += u64::from(MLD_REPORTS);
         }
         let vms = self.vms.len() as u64;
         frames

@@ -1,11 +1,11 @@
 //! A program for each TAP, which the kernel runs when a frame has come to the TAP's queue (`TUNATTACHFILTER`).
 //!
-//! It is classic BPF (`Documentation/networking/filter.rst`), generated from a [`Station`]. Whoever may make a TAP may give
+//! It is classic BPF (`Documentation/networking/filter.rst`), generated from a [`RxFilter`]. Whoever may make a TAP may give
 //! it one. What it drops counts as `tx_dropped` of the TAP, as does what its full queue did not take.
 
 use nix::libc::{self, sock_filter};
 
-use crate::fabric::Station;
+use crate::vm::RxFilter;
 use crate::wire::{DHCP_SERVER_PORT, MacAddr, PROTOCOL_UDP};
 
 /// More groups than this are not told apart: every multicast frame passes. Keeps the program well below the kernel's
@@ -25,7 +25,7 @@ const IPV4_START: u32 = 14;
 /// Version 4, five words: a header without options.
 const PLAIN_HEADER: u32 = 0x45;
 const IPV4_FRAGMENT: u32 = 20;
-/// What of flags and offset tells a fragment.
+/// The bits of flags and offset that tell a fragment.
 const FRAGMENT_BITS: u32 = 0x3fff;
 const IPV4_PROTOCOL: u32 = 23;
 const UDP_DESTINATION: u32 = 36;
@@ -34,22 +34,22 @@ const ARP_REQUEST: u32 = 1;
 const ARP_SENDER: u32 = 28;
 const ARP_TARGET: u32 = 38;
 
-/// What the kernel knows of a frame without looking into it (`linux/filter.h`).
+/// The frame's protocol, which the kernel knows without looking into it (`linux/filter.h`).
 const PROTOCOL: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL) as u32;
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
 const PACKET_BROADCAST: u32 = libc::PACKET_BROADCAST as u32;
 
-/// The program for `station`: accepts a frame with all of its bytes, or drops it.
-pub(in super::super) fn program(station: &Station) -> Vec<sock_filter> {
+/// The program for `rx_filter`: accepts a frame with all of its bytes, or drops it.
+pub(in super::super) fn program(rx_filter: &RxFilter) -> Vec<sock_filter> {
     let mut program = Program::default();
-    if let [address] = station.addresses.as_slice() {
+    if let [address] = rx_filter.addresses.as_slice() {
         program.drop_requests_for_others((*address).into());
     }
-    program.accept_destination(station.mac);
-    if station.groups.len() > MOST_GROUPS {
+    program.accept_destination(rx_filter.mac);
+    if rx_filter.groups.len() > MOST_GROUPS {
         program.accept_multicast();
     } else {
-        for group in &station.groups {
+        for group in &rx_filter.groups {
             program.accept_destination(*group);
         }
     }
@@ -60,13 +60,13 @@ pub(in super::super) fn program(station: &Station) -> Vec<sock_filter> {
     program.accept_unless(ETHER_TYPE_ARP);
     program.load(libc::BPF_H, ARP_OPERATION);
     program.accept_unless(ARP_REQUEST);
-    if station.addresses.is_empty() || station.addresses.len() > MOST_ADDRESSES {
+    if rx_filter.addresses.is_empty() || rx_filter.addresses.len() > MOST_ADDRESSES {
         program.finish(ACCEPT);
         return program.0;
     }
     for field in [ARP_TARGET, ARP_SENDER] {
         program.load(libc::BPF_W, field);
-        for address in &station.addresses {
+        for address in &rx_filter.addresses {
             program.accept_if((*address).into());
         }
     }
@@ -215,15 +215,15 @@ mod tests {
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
     const GROUP: MacAddr = MacAddr([0x33, 0x33, 0xff, 0, 0, 2]);
 
-    fn station() -> Station {
-        Station {
+    fn rx_filter() -> RxFilter {
+        RxFilter {
             mac: MAC,
             addresses: vec![ADDRESS],
             groups: vec![GROUP],
         }
     }
 
-    /// What the kernel knows of a frame that came in by a bridge's port.
+    /// Ancillary data that the kernel has of a frame that came in by a bridge's port.
     fn known(frame: &[u8], offset: u32) -> Option<u32> {
         match offset {
             PROTOCOL => Some(u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?).into()),
@@ -382,11 +382,11 @@ mod tests {
             ("a broadcast without a type", vec![0xff; 12], false),
             ("no frame", vec![], false),
         ];
-        let program = program(&station());
+        let program = program(&rx_filter());
         for (what, frame, expected) in table {
             assert_eq!(passes(&program, &frame), expected, "{what}");
             if let Ok(frame) = EthernetFrame::parse(&frame) {
-                assert_eq!(station().wants(&frame), expected, "{what}");
+                assert_eq!(rx_filter().accepts(&frame), expected, "{what}");
             }
         }
     }
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn a_vm_never_acts_on_a_frame_that_the_filter_drops() {
         let mut vm = Vm::new(Instant::ZERO, VmConfig::new(MAC, ADDRESS));
-        let program = program(&vm.station());
+        let program = program(&vm.rx_filter());
         let addresses = [[10, 77, 0, 2], [10, 77, 0, 3], [10, 77, 0, 4], [0; 4]];
         let mut dropped = 0;
         for destination in [MAC, OTHER, MacAddr::BROADCAST, GROUP] {
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn very_many_groups_or_addresses_make_the_rule_wider_not_the_program_longer() {
-        let many = Station {
+        let many = RxFilter {
             mac: MAC,
             addresses: vec![ADDRESS; MOST_ADDRESSES + 1],
             groups: vec![GROUP; MOST_GROUPS + 1],

@@ -1,4 +1,4 @@
-//! What the reactor does with the TAPs: plugs VMs in and out, and carries their frames.
+//! The reactor's use of the TAPs: it plugs VMs in and out, and carries their frames.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,13 +16,13 @@ use super::super::tap::Tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
 use super::{TapFabric, token_of};
-use crate::fabric::{Fabric, LinkEvent, Read, Station, Write, WriteDrop};
-use crate::vm::VmId;
+use crate::fabric::{Fabric, LinkEvent, Read, Write, WriteDrop};
+use crate::vm::{RxFilter, VmId};
 
 impl Fabric for TapFabric {
     type Error = SystemError;
 
-    fn plug(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
+    fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
         let name = self.lab.tap_name(vm.0);
         let operation = || format!("plug {vm} into {name}");
         if matches!(self.taps.get(vm.index()), Some(Some(_))) {
@@ -32,16 +32,16 @@ impl Fabric for TapFabric {
             ));
         }
         if let Switching::Bridges(bridges) = &self.switching
-            && let Some(bridge) = bridges.owner_of(station.mac)
+            && let Some(bridge) = bridges.owner_of(rx_filter.mac)
         {
-            let why = format!("{} is the address of bridge {bridge} itself", station.mac);
+            let why = format!("{} is the address of bridge {bridge} itself", rx_filter.mac);
             return Err(SystemError::refused(operation(), why));
         }
         let made = match self.switching {
             Switching::Attached(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
                 .map(|(tap, dropped_before)| (tap, 0, dropped_before)),
             _ => self
-                .make_tap(vm, &name, station)
+                .make_tap(vm, &name, rx_filter)
                 .map(|(tap, place)| (tap, place, 0)),
         };
         let made = made.and_then(|(tap, place, dropped_before)| {
@@ -65,17 +65,17 @@ impl Fabric for TapFabric {
         self.expect_link(vm, &name)
     }
 
-    fn tune(&mut self, vm: VmId, station: &Station) -> Result<(), SystemError> {
+    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
         if let Switching::Xdp(switch) = &mut self.switching {
             switch.remove(vm);
-            return switch.add(vm, &port.tap, station);
+            return switch.add(vm, &port.tap, rx_filter);
         }
         unless_gone(
             self.filter
-                .tune(&mut self.netlink, (vm, &port.tap), station),
+                .tune(&mut self.netlink, (vm, &port.tap), rx_filter),
         )
     }
 
@@ -174,7 +174,7 @@ impl Fabric for TapFabric {
 }
 
 impl TapFabric {
-    /// Has the monitor, if there is one, know the TAP that was just made for `vm`.
+    /// Adds the TAP that was just made for `vm` to the links that the monitor, if there is one, knows.
     fn expect_link(&mut self, vm: VmId, name: &str) -> Result<(), SystemError> {
         let Some(monitor) = &mut self.monitor else {
             return Ok(());
@@ -201,7 +201,7 @@ fn unless_gone(outcome: Result<(), SystemError>) -> Result<(), SystemError> {
     }
 }
 
-/// Has the poll tell when a frame comes for `vm`.
+/// Registers `tap` with the poll, which tells when a frame comes for `vm`.
 fn register(registry: &Registry, vm: VmId, tap: &Tap) -> io::Result<()> {
     let mut source = SourceFd(&tap.as_raw_fd());
     registry.register(&mut source, token_of(vm), Interest::READABLE)

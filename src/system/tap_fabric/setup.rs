@@ -8,8 +8,7 @@ use super::super::switching::bridges::{Bridges, Maker, silence_link};
 use super::super::switching::xdp::XdpSwitch;
 use super::super::tap::Tap;
 use super::{AtEnd, TapFabric};
-use crate::fabric::Station;
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId};
 
 /// TAPs that are removed in one go: half a second in which nobody else on the host can change a link.
 const TAPS_OF_A_GROUP: u32 = 1000;
@@ -57,12 +56,12 @@ impl TapFabric {
         &mut self,
         vm: VmId,
         name: &str,
-        station: &Station,
+        rx_filter: &RxFilter,
     ) -> Result<(Tap, usize), SystemError> {
         let tap = Tap::create(name)?;
         let index = index_of(name)?;
         self.filter
-            .add(&mut self.netlink, (vm, &tap, index), station)?;
+            .add(&mut self.netlink, (vm, &tap, index), rx_filter)?;
         if self.has_disciplines {
             // A TAP queues by itself, and what a discipline would hold beside is a quarter of its memory. Not every kernel
             // has them, and a run does without.
@@ -90,7 +89,7 @@ impl TapFabric {
                 }
             }
             Switching::Xdp(switch) => {
-                switch.add(vm, &tap, station)?;
+                switch.add(vm, &tap, rx_filter)?;
                 change.xdp = Some(switch.program());
                 operation = format!("put the XDP switch on {name}");
             }
@@ -103,7 +102,7 @@ impl TapFabric {
             let vlan = filtering.of(vm);
             self.netlink.set_port_vlan(name, index, vlan)?;
         }
-        self.introduce(vm, (name, index), place, station)?;
+        self.introduce(vm, (name, index), place, rx_filter)?;
         Ok((tap, place))
     }
 
@@ -113,7 +112,7 @@ impl TapFabric {
         vm: VmId,
         (name, index): (&str, u32),
         place: usize,
-        station: &Station,
+        rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
         let Switching::Bridges(bridges) = &self.switching else {
             return Ok(());
@@ -123,9 +122,9 @@ impl TapFabric {
         }
         let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
         if self.lab.neighbours == Neighbours::Static {
-            return self.netlink.teach_bridges(name, station.mac, &ways);
+            return self.netlink.teach_bridges(name, rx_filter.mac, &ways);
         }
         self.netlink.proxy_arp(name, index)?;
-        self.netlink.introduce(name, station, &ways)
+        self.netlink.introduce(name, rx_filter, &ways)
     }
 }

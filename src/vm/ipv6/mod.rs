@@ -1,26 +1,27 @@
 //! IPv6 (RFC 8200, RFC 4443): what a VM does with a packet, and the pings it sends.
 //!
 //! A VM without IPv6 has none of this: it is a box, or nothing. What addresses there are is [`address`]'s, what routers
-//! tell is [`router`]'s, neighbour discovery is [`discovery`]'s, what routers give [`autoconfiguration`]'s, and errors are [`refusal`]'s.
+//! tell is [`route`]'s, neighbour discovery is [`neighbour_discovery`]'s, what routers give [`slaac`]'s, and errors are [`icmp_error`]'s.
 
 mod address;
-mod autoconfiguration;
-mod discovery;
-mod fragments;
-mod listener;
-mod refusal;
-mod router;
+mod fragment;
+mod icmp_error;
+mod mld;
+mod neighbour_discovery;
+mod route;
+mod slaac;
 mod state;
 mod udp;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use super::fragment::Datagram;
 use super::ipv4::TIME_TO_LIVE;
-use super::reassembly::Datagram;
-use super::tcp::receive_ipv6_tcp;
+use super::ipv4::receive_ipv6_tcp;
+use super::probe::fill_payload;
 use super::{
-    Event, Ignored, PingId, PingOutcome, Reaction, SessionConfig, SessionId, Transmit, Vm, ping,
+    Event, Ignored, PingId, PingOutcome, Reaction, SessionConfig, SessionId, Transmit, Vm,
 };
 use crate::time::Instant;
 use crate::wire::{
@@ -32,9 +33,9 @@ use crate::wire::{
 pub use self::address::{
     DUPLICATE_PROBES, Ipv6Interface, MAX_IPV6_ADDRESSES, PROBE_INTERVAL, START_WAIT,
 };
-pub use self::listener::{LISTENER_REPORT_INTERVAL, LISTENER_REPORTS};
-use self::refusal::Refusal;
-pub use self::router::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
+use self::icmp_error::Refusal;
+pub use self::mld::{MLD_REPORT_INTERVAL, MLD_REPORTS};
+pub use self::route::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
 pub(super) use self::state::Ipv6;
 pub use self::state::Ipv6Config;
 
@@ -142,12 +143,12 @@ impl Vm {
                     Icmpv6Message::NeighbourDiscovery(message) => {
                         self.receive_discovery(now, packet, sender, &message)
                     }
-                    Icmpv6Message::ListenerQuery(query) => {
+                    Icmpv6Message::MldQuery(query) => {
                         let random = self.random.f64();
                         let ipv6 = self.ipv6.as_mut().ok_or(off)?;
                         if query.group.is_unspecified() || ipv6.groups().contains(&query.group) {
                             let delay = query.maximum_response_delay.mul_f64(random);
-                            ipv6.listener.queried(now + delay);
+                            ipv6.mld.queried(now + delay);
                             ipv6.find_deadline();
                         }
                         Ok(Received::Taken(None))
@@ -283,7 +284,7 @@ impl Vm {
             identifier: ping.session.0,
             sequence: ping.sequence as u16,
         };
-        let fill = |payload: &mut [u8]| ping::fill_payload(ping.sequence, payload);
+        let fill = |payload: &mut [u8]| fill_payload(ping.sequence, payload);
         let length = request.write(config.payload_length, fill, buffer)?;
         Some(Transmit {
             length,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::HOP_LIMIT;
 use super::address::{Addresses, Ipv6Interface, START_WAIT, share_prefix};
-use super::listener::Listener;
-use super::router::Routes;
+use super::mld::Mld;
+use super::route::Routes;
 use crate::time::Instant;
+use crate::vm::fragment::Reassembly;
 use crate::vm::limiter::ErrorLimiter;
-use crate::vm::reassembly::Reassembly;
 use crate::wire::{ALL_NODES, MacAddr, link_local, multicast_mac, solicited_node};
 
 /// All nodes of one's own interface: `ff01::1`.
@@ -38,7 +38,7 @@ pub struct Ipv6Config {
 pub(in crate::vm) struct Ipv6 {
     pub(super) addresses: Addresses,
     pub(super) routes: Routes,
-    pub(super) listener: Listener,
+    pub(super) mld: Mld,
     /// Nothing before the first fragment.
     pub(in crate::vm) fragments: Option<Box<Reassembly>>,
     pub(super) limiter: ErrorLimiter,
@@ -62,7 +62,7 @@ impl Ipv6 {
         let mut ipv6 = Ipv6 {
             addresses: Addresses::with_room(2, config.announce),
             routes: Routes::by(config.gateway),
-            listener: Listener::default(),
+            mld: Mld::default(),
             fragments: None,
             limiter: ErrorLimiter::default(),
             hop_limit: HOP_LIMIT,
@@ -86,7 +86,7 @@ impl Ipv6 {
         } else {
             now + config.report
         };
-        ipv6.listener.changed(report);
+        ipv6.mld.changed(report);
         if config.slaac {
             ipv6.routes.solicit(start);
         }
@@ -166,7 +166,7 @@ impl Ipv6 {
         self.deadline = [
             self.addresses.deadline(),
             self.routes.deadline(),
-            self.listener.deadline(),
+            self.mld.deadline(),
             self.fragments
                 .as_ref()
                 .and_then(|fragments| fragments.deadline()),

@@ -2,7 +2,7 @@
 
 use super::{Received, Vm};
 use crate::vm::Ignored;
-use crate::vm::udp::ECHO_PORT;
+use crate::vm::ipv4::ECHO_PORT;
 use crate::wire::{Icmpv6Error, Ipv6Packet, UdpDatagram};
 
 /// Port unreachable, a code of destination unreachable.

@@ -3,7 +3,7 @@
 use smoltcp::wire::{DhcpOption, DhcpPacket, DhcpRepr, EthernetAddress};
 
 use super::*;
-use crate::vm::dhcp::{DECLINED_WAIT, REFUSED_WAIT};
+use crate::vm::ipv4::dhcp::{DECLINED_WAIT, REFUSED_WAIT};
 use crate::wire::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, EthernetFrame, Payload, UdpDatagram,
     write_udp,

@@ -180,7 +180,7 @@ fn what_is_on_its_way_out_in_fragments_is_bounded() {
         bench.receive(ms(0), fragment);
     }
     let (sent, event) = bench.receive(ms(0), &last);
-    assert_eq!((sent, ignored(event)), (None, Ignored::OutboxFull));
+    assert_eq!((sent, ignored(event)), (None, Ignored::FragmentQueueFull));
     assert!(bench.vm.fragment_bytes() < 2 * MAX_OUTGOING * 65_536);
     let mut frames = 0;
     while let Some((sent, _)) = bench.poll(ms(0)) {

@@ -316,7 +316,7 @@ fn the_short_way_of_a_plain_echo_ends_where_the_long_way_does() {
         let (mut one, mut other) = (Bench::resolved(), Bench::resolved());
         one.ping(ms(1));
         other.ping(ms(1));
-        let fill = |payload: &mut [u8]| ping::fill_payload(0, payload);
+        let fill = |payload: &mut [u8]| fill_payload(0, payload);
         let mut frame = one.echo(round % 2 == 0, one.session.0, 0, PEER, fill);
         for _ in 0..random.usize(..3) {
             let at = random.usize(..frame.len().min(60));

@@ -245,8 +245,7 @@ fn a_ping_is_resolved_answered_and_checked_again_by_unicast_when_it_is_old() {
         identifier: bench.session.0,
         sequence: 0,
     };
-    let mut reply =
-        built(|frame| request.write(16, |payload| ping::fill_payload(0, payload), frame));
+    let mut reply = built(|frame| request.write(16, |payload| fill_payload(0, payload), frame));
     turn_into_icmpv6_echo_reply(&mut reply, 54, PEER_MAC, OTHER, 64).unwrap();
     let (_, event) = bench.receive(ms(QUIET + 5), &reply);
     let answered = PingOutcome::Answered {

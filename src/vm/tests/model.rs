@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::{IcmpErrorKind, turn_into_icmp_error};
 
-/// The model looks at the world ten times a second; everything that has a deadline is a multiple of that.
-const TICK: u64 = 100;
+/// The model looks at the world twenty times a second; everything that has a deadline is a multiple of that.
+const TICK: u64 = 50;
 const PAYLOAD: usize = 16;
 
 fn address(peer: u8) -> Ipv4Addr {
@@ -36,6 +36,8 @@ enum Happening {
         sequence: u16,
         is_sound: bool,
     },
+    /// The same for one of the newest pings, counted from the last.
+    ReplyFromLast { peer: u8, back: u64, is_sound: bool },
     /// A router reports a ping undeliverable.
     Error { peer: u8, sequence: u16 },
 }
@@ -43,13 +45,15 @@ enum Happening {
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     let peer = || 0u8..3;
     let one = prop_oneof![
-        3 => (0u64..15).prop_map(Happening::Time),
-        1 => (550u64..700).prop_map(Happening::Time),
+        3 => (0u64..30).prop_map(Happening::Time),
+        1 => (1_100u64..1_400).prop_map(Happening::Time),
         6 => peer().prop_map(Happening::Ping),
         3 => (peer(), 0u8..5, any::<bool>())
             .prop_map(|(peer, mac, is_request)| Happening::Arp { peer, mac, is_request }),
         4 => (peer(), 0u16..12, prop::bool::weighted(0.9))
             .prop_map(|(peer, sequence, is_sound)| Happening::Reply { peer, sequence, is_sound }),
+        3 => (peer(), 0u64..3, prop::bool::weighted(0.8))
+            .prop_map(|(peer, back, is_sound)| Happening::ReplyFromLast { peer, back, is_sound }),
         1 => (peer(), 0u16..12)
             .prop_map(|(peer, sequence)| Happening::Error { peer, sequence }),
     ];
@@ -123,8 +127,13 @@ impl Model {
         ));
     }
 
+    /// Pings to the peer that were started so far.
+    fn started(&self, peer: u8) -> u64 {
+        self.pings.range((peer, 0)..=(peer, u64::MAX)).count() as u64
+    }
+
     fn ping(&mut self, peer: u8) {
-        let sequence = self.pings.range((peer, 0)..=(peer, u64::MAX)).count() as u64;
+        let sequence = self.started(peer);
         let now = self.now;
         self.pings
             .insert((peer, sequence), Fate::Waits { due: now });
@@ -386,7 +395,7 @@ fn request(peer: u8, sequence: u16, is_sound: bool) -> Vec<u8> {
         sequence,
     };
     let fill = |payload: &mut [u8]| {
-        ping::fill_payload(sequence.into(), payload);
+        fill_payload(sequence.into(), payload);
         payload[9] ^= u8::from(!is_sound);
     };
     let length = request.write(PAYLOAD, fill, &mut frame).unwrap();
@@ -424,6 +433,21 @@ fn apply(happening: Happening, subject: &mut Subject, model: &mut Model) {
             subject.receive(&frame[..length]);
             model.reply(peer, sequence.into(), is_sound);
         }
+        Happening::ReplyFromLast {
+            peer,
+            back,
+            is_sound,
+        } => {
+            if let Some(sequence) = model.started(peer).checked_sub(1 + back) {
+                let sequence = sequence as u16;
+                let reply = Happening::Reply {
+                    peer,
+                    sequence,
+                    is_sound,
+                };
+                apply(reply, subject, model);
+            }
+        }
         Happening::Error { peer, sequence } => {
             let mut frame = request(peer, sequence, true);
             let kind = IcmpErrorKind { kind: 3, code: 1 };
@@ -436,6 +460,7 @@ fn apply(happening: Happening, subject: &mut Subject, model: &mut Model) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn a_vm_does_what_a_plain_model_of_it_does(happenings in happenings()) {
         let (mut subject, mut model) = (Subject::new(), Model::default());

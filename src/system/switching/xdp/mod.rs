@@ -16,12 +16,11 @@ use aya::Pod;
 use aya::maps::{Array, DevMap, HashMap as BpfHashMap, MapData};
 use aya_obj::generated::bpf_prog_type;
 
-use crate::fabric::Station;
 use crate::system::bpf::{LoadError, Loaded, address_key, chain, mac_key};
 use crate::system::error::SystemError;
 use crate::system::netlink::link_requests::index_of;
 use crate::system::tap::Tap;
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("switch.o");
@@ -36,7 +35,7 @@ pub(in crate::system) struct XdpSwitch {
     stations: BpfHashMap<MapData, u64, PortOfSwitch>,
     owners: BpfHashMap<MapData, u32, PortOfSwitch>,
     endings: Array<MapData, StationOfSwitch>,
-    /// What the maps have of each VM.
+    /// The entries of each VM in the maps.
     entries: HashMap<VmId, Entry>,
     /// Places among the ports that were given up.
     free: Vec<u32>,
@@ -116,7 +115,7 @@ impl XdpSwitch {
         &mut self,
         vm: VmId,
         tap: &Tap,
-        station: &Station,
+        rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
         let operation = || format!("put {} on the XDP switch", tap.name());
         let refused = |error: &dyn Error| SystemError::refused(operation(), chain(error));
@@ -126,14 +125,14 @@ impl XdpSwitch {
             self.taken - 1
         });
         let port = PortOfSwitch { place, ifindex };
-        let key = mac_key(station.mac);
+        let key = mac_key(rx_filter.mac);
         self.ports
             .set(place, ifindex, None, 0)
             .map_err(|error| refused(&error))?;
         self.stations
             .insert(key, port, 0)
             .map_err(|error| refused(&error))?;
-        let ending = ending_of(station.mac);
+        let ending = ending_of(rx_filter.mac);
         if self
             .endings
             .get(&ending, 0)
@@ -143,15 +142,15 @@ impl XdpSwitch {
                 .set(ending, StationOfSwitch { key, port }, 0)
                 .map_err(|error| refused(&error))?;
         }
-        for address in &station.addresses {
+        for address in &rx_filter.addresses {
             self.owners
                 .insert(address_key(*address), port, 0)
                 .map_err(|error| refused(&error))?;
         }
         let entry = Entry {
             place,
-            mac: station.mac,
-            addresses: station.addresses.clone(),
+            mac: rx_filter.mac,
+            addresses: rx_filter.addresses.clone(),
         };
         self.entries.insert(vm, entry);
         Ok(())

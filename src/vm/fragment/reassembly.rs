@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::event::Ignored;
 use crate::time::Instant;
+use crate::vm::Ignored;
 
 /// Datagrams of which a VM holds fragments at once.
 pub const MAX_REASSEMBLIES: usize = 256;
@@ -26,36 +26,36 @@ const WORDS: usize = MAX_PAYLOAD.div_ceil(BLOCK * 64);
 
 /// What the fragments of one datagram have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct FragmentKey {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
-    pub(super) protocol: u8,
-    pub(super) identification: u32,
+pub(in crate::vm) struct FragmentKey {
+    pub(in crate::vm) source: IpAddr,
+    pub(in crate::vm) destination: IpAddr,
+    pub(in crate::vm) protocol: u8,
+    pub(in crate::vm) identification: u32,
 }
 
 /// One fragment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fragment<'a> {
-    pub(super) key: FragmentKey,
+pub(in crate::vm) struct Fragment<'a> {
+    pub(in crate::vm) key: FragmentKey,
     /// Where it belongs in the payload of the whole, in bytes.
-    pub(super) offset: usize,
+    pub(in crate::vm) offset: usize,
     /// Whether others follow it.
-    pub(super) has_more: bool,
+    pub(in crate::vm) has_more: bool,
     /// What comes before the payload in the frame.
-    pub(super) headers: &'a [u8],
+    pub(in crate::vm) headers: &'a [u8],
     /// Its part of the payload.
-    pub(super) payload: &'a [u8],
+    pub(in crate::vm) payload: &'a [u8],
 }
 
 /// A datagram of which fragments have come, or all.
 #[derive(Debug)]
-pub(super) struct Datagram {
+pub(in crate::vm) struct Datagram {
     key: FragmentKey,
     expires_at: Instant,
     /// The headers of the fragment at offset 0; empty until it has come.
-    pub(super) headers: Vec<u8>,
+    pub(in crate::vm) headers: Vec<u8>,
     /// The payload, as far as it has come, with gaps.
-    pub(super) payload: Vec<u8>,
+    pub(in crate::vm) payload: Vec<u8>,
     /// The length of the payload, once the last fragment has come.
     length: Option<usize>,
     /// One bit for each block that has come.
@@ -86,7 +86,7 @@ impl Datagram {
     }
 
     /// Who sends it.
-    pub(super) const fn source(&self) -> IpAddr {
+    pub(in crate::vm) const fn source(&self) -> IpAddr {
         self.key.source
     }
 
@@ -152,7 +152,7 @@ impl Datagram {
 
 /// What became of a fragment.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(in crate::vm) enum Taken {
     /// It waits for others.
     Held,
     /// It waits for others, and the oldest datagram had to go for that.
@@ -163,7 +163,7 @@ pub(super) enum Taken {
 
 /// The fragments that one VM holds, in the order in which their datagrams began to come.
 #[derive(Debug)]
-pub(super) struct Reassembly {
+pub(in crate::vm) struct Reassembly {
     timeout: Duration,
     datagrams: VecDeque<Datagram>,
     held: usize,
@@ -173,7 +173,7 @@ pub(super) struct Reassembly {
 
 impl Reassembly {
     /// A table that gives a datagram `timeout` from its first fragment on.
-    pub(super) const fn new(timeout: Duration) -> Reassembly {
+    pub(in crate::vm) const fn new(timeout: Duration) -> Reassembly {
         Reassembly {
             timeout,
             datagrams: VecDeque::new(),
@@ -186,7 +186,11 @@ impl Reassembly {
     ///
     /// # Errors
     /// When it can't be part of a datagram; what has come of its datagram is dropped as well.
-    pub(super) fn take(&mut self, now: Instant, fragment: &Fragment<'_>) -> Result<Taken, Ignored> {
+    pub(in crate::vm) fn take(
+        &mut self,
+        now: Instant,
+        fragment: &Fragment<'_>,
+    ) -> Result<Taken, Ignored> {
         let known = self.datagrams.iter().position(|d| d.key == fragment.key);
         let index = known.unwrap_or(self.datagrams.len());
         if known.is_none() {
@@ -219,29 +223,29 @@ impl Reassembly {
     }
 
     /// Takes the memory of a datagram back.
-    pub(super) fn recycle(&mut self, datagram: Datagram) {
+    pub(in crate::vm) fn recycle(&mut self, datagram: Datagram) {
         self.spare = Some(datagram);
     }
 
     /// Bytes held.
-    pub(super) fn held(&self) -> usize {
+    pub(in crate::vm) fn held(&self) -> usize {
         self.held + self.spare.as_ref().map_or(0, Datagram::held)
     }
 
     /// Drops everything. Returns how many datagrams that were.
-    pub(super) fn clear(&mut self) -> usize {
+    pub(in crate::vm) fn clear(&mut self) -> usize {
         let dropped = self.datagrams.len();
         *self = Reassembly::new(self.timeout);
         dropped
     }
 
     /// When the oldest datagram has waited long enough.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::vm) fn deadline(&self) -> Option<Instant> {
         self.datagrams.front().map(|datagram| datagram.expires_at)
     }
 
     /// Takes out the oldest datagram if it has waited long enough at `now`.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<Datagram> {
+    pub(in crate::vm) fn expire(&mut self, now: Instant) -> Option<Datagram> {
         let is_overdue = self.deadline().is_some_and(|at| at <= now);
         is_overdue.then(|| self.remove(0)).flatten()
     }

@@ -1,9 +1,9 @@
 //! What a VM answers on IPv4: echo requests, questions for the time (RFC 792), and UDP echo (RFC 862). The answer is made
 //! of the question, in its frame.
 
-use super::Vm;
-use super::ipv4::TIME_TO_LIVE;
+use super::TIME_TO_LIVE;
 use crate::time::Instant;
+use crate::vm::Vm;
 use crate::wire::{
     IPV4_HEADER_LENGTH, Passage, answer_options, replace_options, turn_into_echo_reply,
     turn_into_timestamp_reply, turn_into_udp_echo,
@@ -14,7 +14,7 @@ const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 /// A question, and the bytes of the IPv4 header that it comes with.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
+pub(in crate::vm) enum Service {
     /// For an echo.
     Echo { header_length: usize },
     /// For the time.
@@ -28,7 +28,7 @@ impl Vm {
     pub(super) fn answer_ipv4(
         &mut self,
         now: Instant,
-        asked: Asked,
+        asked: Service,
         frame: &mut [u8],
     ) -> Option<usize> {
         let mac = self.mac;
@@ -36,16 +36,16 @@ impl Vm {
         // a datagram that this VM has made by itself.
         let id = self.ipv4.next_identification();
         match asked {
-            Asked::Echo { header_length } => {
+            Service::Echo { header_length } => {
                 let length = self.answer_options(now, frame, header_length)?;
                 turn_into_echo_reply(frame, length, mac, TIME_TO_LIVE, id)
             }
-            Asked::Time { header_length } => {
+            Service::Time { header_length } => {
                 let length = self.answer_options(now, frame, header_length)?;
                 let time = self.time_of_day(now);
                 turn_into_timestamp_reply(frame, length, mac, TIME_TO_LIVE, id, time)
             }
-            Asked::UdpEcho { header_length } => {
+            Service::UdpEcho { header_length } => {
                 // The service sends a datagram of its own, which has no options.
                 let length = replace_options(frame, header_length, &[])?;
                 turn_into_udp_echo(frame, length, mac, TIME_TO_LIVE, id)

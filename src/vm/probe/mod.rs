@@ -1,11 +1,14 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
+mod session;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
+pub(super) use self::session::{Session, fill_payload};
 use super::neighbour::{Found, Lookup};
-use super::ping::{GiveUp, Session};
-use super::{Event, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
+use super::{Event, PingId, PingOutcome, Transmit, Vm};
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
@@ -30,7 +33,7 @@ pub enum Unsent {
     /// [`super::MAX_WAITING`] pings wait for the same neighbour.
     NeighbourQueueFull,
     /// It is larger than the link carries, and [`super::MAX_OUTGOING`] of that kind are on their way out.
-    OutboxFull,
+    FragmentQueueFull,
 }
 
 /// What is known of the neighbour that a session's pings are handed to.
@@ -73,7 +76,7 @@ impl Vm {
             return Neighbour::NoRoute;
         };
         let found = self.neighbours.find(now, next_hop);
-        self.is_unsettled |= self.has_work();
+        self.is_dirty |= self.has_work();
         match found {
             Found::Known => Neighbour::Known,
             Found::Checking => Neighbour::Checking(next_hop),
@@ -127,11 +130,11 @@ impl Vm {
                 Lookup::Found(mac) => {
                     let request = self.echo_request(now, ping, mac, buffer);
                     // A neighbour to be asked again, or fragments to follow.
-                    self.is_unsettled |= self.has_work();
-                    (request, Unsent::OutboxFull)
+                    self.is_dirty |= self.has_work();
+                    (request, Unsent::FragmentQueueFull)
                 }
                 Lookup::Ask => {
-                    self.is_unsettled = true;
+                    self.is_dirty = true;
                     (self.solicit(now, next_hop, None, buffer), Unsent::NoRoute)
                 }
                 Lookup::Wait => return PingStart::Waiting,

@@ -3,15 +3,14 @@
 
 mod frames;
 mod lease;
-mod letter;
+mod message;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use self::lease::Lease;
-use self::letter::Letter;
-use super::config::Ipv4Interface;
-use super::ipv4::is_host;
+use self::message::Outgoing;
+use super::{Ipv4Interface, is_host};
 use crate::time::Instant;
 use crate::wire::{DhcpKind, DhcpReply, DhcpRequest, MacAddr};
 
@@ -67,7 +66,7 @@ enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Due {
     /// Something to send.
-    Send(Letter),
+    Send(Outgoing),
     /// The lease has run out.
     Expired(Ipv4Addr),
 }
@@ -76,7 +75,7 @@ pub(super) enum Due {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     /// An address is offered, and is to be asked for.
-    Send(Letter),
+    Send(Outgoing),
     /// The address is granted, after that time.
     Leased(Ipv4Interface, Duration),
     /// It is granted for longer.
@@ -271,7 +270,7 @@ impl DhcpClient {
     }
 
     /// Gives the address back, because somebody else uses it: tells the server, and looks for another one later.
-    pub(super) fn decline(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Letter> {
+    pub(super) fn decline(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Outgoing> {
         let State::Bound { lease, .. } = self.state else {
             return None;
         };
@@ -281,7 +280,7 @@ impl DhcpClient {
             server: Some(lease.server),
             ..self.message(DhcpKind::Decline, random.u32(..))
         };
-        Some(Letter { request, to: None })
+        Some(Outgoing { request, to: None })
     }
 
     fn bind(&mut self, lease: Lease) {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Answer, Due, Letter};
+use super::{Answer, Due, Outgoing};
 use crate::time::Instant;
 use crate::vm::ipv4::TIME_TO_LIVE;
 use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
@@ -24,7 +24,7 @@ impl Vm {
             .and_then(|client| client.receive(now, sender, reply, &mut self.random))
             .ok_or(Ignored::UnexpectedDhcp)?;
         let (transmit, event) = match answer {
-            Answer::Send(letter) => (self.post(&letter, buffer), None),
+            Answer::Send(outgoing) => (self.post(&outgoing, buffer), None),
             Answer::Leased(interface, elapsed) => {
                 self.use_lease(now, interface);
                 let address = interface.address;
@@ -33,7 +33,7 @@ impl Vm {
             Answer::Renewed(address) => (None, Some(Event::Renewed { address })),
             Answer::Refused(None) => (None, None),
             Answer::Refused(Some(address)) => {
-                self.ipv4.claim.release();
+                self.ipv4.acd.release();
                 (None, Some(Event::LeaseLost { address }))
             }
         };
@@ -44,12 +44,12 @@ impl Vm {
     pub(in crate::vm) fn poll_dhcp(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let client = self.ipv4.dhcp.as_mut()?;
         Some(match client.overdue(now, &mut self.random)? {
-            Due::Send(letter) => Reaction {
-                transmit: self.post(&letter, buffer),
+            Due::Send(outgoing) => Reaction {
+                transmit: self.post(&outgoing, buffer),
                 event: None,
             },
             Due::Expired(address) => {
-                self.ipv4.claim.release();
+                self.ipv4.acd.release();
                 Reaction {
                     transmit: None,
                     event: Some(Event::LeaseLost { address }),
@@ -64,27 +64,27 @@ impl Vm {
         now: Instant,
         buffer: &mut [u8],
     ) -> Option<Transmit> {
-        let letter = self.ipv4.dhcp.as_mut()?.decline(now, &mut self.random)?;
-        self.post(&letter, buffer)
+        let outgoing = self.ipv4.dhcp.as_mut()?.decline(now, &mut self.random)?;
+        self.post(&outgoing, buffer)
     }
 
     fn use_lease(&mut self, now: Instant, interface: Ipv4Interface) {
         if self.ipv4.probe {
-            self.ipv4.claim.probe(interface, now);
+            self.ipv4.acd.probe(interface, now);
         } else {
             let announce = self.ipv4.announce.map(|_| now);
-            self.ipv4.claim.take(interface, announce);
+            self.ipv4.acd.take(interface, announce);
         }
     }
 
-    fn post(&self, letter: &Letter, buffer: &mut [u8]) -> Option<Transmit> {
-        let (destination_mac, destination) = letter
+    fn post(&self, outgoing: &Outgoing, buffer: &mut [u8]) -> Option<Transmit> {
+        let (destination_mac, destination) = outgoing
             .to
             .unwrap_or((MacAddr::BROADCAST, Ipv4Addr::BROADCAST));
         let envelope = Ipv4Envelope {
             source_mac: self.mac,
             destination_mac,
-            source: letter.request.client_address,
+            source: outgoing.request.client_address,
             destination,
             time_to_live: TIME_TO_LIVE,
             dscp: 0,
@@ -92,7 +92,7 @@ impl Vm {
             identification: 0,
         };
         let ports = (DHCP_CLIENT_PORT, DHCP_SERVER_PORT);
-        let fill = |space: &mut [u8]| letter.request.write(space);
+        let fill = |space: &mut [u8]| outgoing.request.write(space);
         let length = write_udp(&envelope, ports, DhcpRequest::MAX_LENGTH, fill, buffer)?;
         Some(Transmit { length, ping: None })
     }

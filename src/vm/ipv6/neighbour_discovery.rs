@@ -1,5 +1,5 @@
 //! Neighbour discovery (RFC 4861): who is where, and who has which address. What routers tell is
-//! [`super::autoconfiguration`]'s.
+//! [`super::slaac`]'s.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use crate::vm::neighbour::Waited;
 use crate::vm::{Event, Ignored, Reaction, Transmit};
 use crate::wire::{
     ALL_NODES, Ipv6Envelope, Ipv6Packet, MacAddr, NeighbourAdvertisement, NeighbourDiscovery,
-    NeighbourSolicitation, solicited_node, write_listener_report, write_router_solicitation,
+    NeighbourSolicitation, solicited_node, write_mld_report, write_router_solicitation,
 };
 
 const ROUTER_SOLICITATION: u8 = 133;
@@ -173,7 +173,7 @@ impl Ipv6 {
     /// Gives up an address that was only tried: somebody else has it, or tries it too.
     fn give_up(&mut self, now: Instant, address: Ipv6Addr, sender: MacAddr) -> Received {
         self.addresses.remove(address);
-        self.listener.changed(now);
+        self.mld.changed(now);
         self.find_deadline();
         Received::Taken(Some(conflict(address, sender)))
     }
@@ -190,9 +190,9 @@ impl Ipv6 {
             .iter()
             .find(|a| a.is_assigned() && a.interface.address.is_unicast_link_local())
             .map_or(Ipv6Addr::UNSPECIFIED, |a| a.interface.address);
-        if let Some(record) = self.listener.overdue(now) {
+        if let Some(record) = self.mld.overdue(now) {
             let groups = self.groups();
-            let length = write_listener_report(mac, link_local, record, &groups, buffer);
+            let length = write_mld_report(mac, link_local, record, &groups, buffer);
             return Some(reaction(length, None));
         }
         if let Some(due) = self.addresses.overdue(now) {
@@ -223,13 +223,13 @@ impl Ipv6 {
                 AddressDue::Ready(address) => {
                     if address.is_unicast_link_local() {
                         // Reports that came from nobody are repeated (RFC 3590 section 4).
-                        self.listener.changed(now);
+                        self.mld.changed(now);
                     }
                     let address = address.into();
                     reaction(None, Some(Event::AddressReady { address }))
                 }
                 AddressDue::Expired(address) => {
-                    self.listener.changed(now);
+                    self.mld.changed(now);
                     let address = IpAddr::V6(address);
                     reaction(None, Some(Event::AddressLost { address }))
                 }

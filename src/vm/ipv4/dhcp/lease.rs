@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::time::Instant;
-use crate::vm::config::Ipv4Interface;
+use crate::vm::Ipv4Interface;
 use crate::vm::ipv4::is_host;
 use crate::wire::{DhcpReply, MacAddr};
 

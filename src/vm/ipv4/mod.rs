@@ -1,17 +1,32 @@
 //! IPv4 (RFC 791, RFC 1122): which datagrams a VM takes, what it hands them to, and how it sends its own.
 
+mod arp;
+mod conflict_detection;
+pub(super) mod dhcp;
+mod icmp;
+mod responder;
+mod tcp;
+mod udp;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::answer::Asked;
-use super::claim::{Claim, PROBE_WAIT};
-use super::dhcp::DhcpClient;
+use self::conflict_detection::Acd;
+pub use self::conflict_detection::{
+    ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, DEFEND_INTERVAL, PROBE_MAX, PROBE_MIN,
+    PROBE_WAIT, PROBES,
+};
+use self::dhcp::DhcpClient;
+use self::responder::Service;
+pub(super) use self::tcp::receive_ipv6_tcp;
+use self::tcp::receive_tcp;
+pub(super) use self::udp::ECHO_PORT;
+use super::fragment::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
 use super::limiter::ErrorLimiter;
-use super::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
-use super::tcp::receive_tcp;
+use super::probe::fill_payload;
 use super::{
     Addressing, Event, Ignored, Ipv4Interface, PingId, PingOutcome, Reaction, SessionConfig,
-    Transmit, Vm, VmConfig, ping,
+    Transmit, Vm, VmConfig,
 };
 use crate::time::Instant;
 use crate::wire::{
@@ -33,18 +48,18 @@ pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a VM knows and does on IPv4.
 #[derive(Debug)]
 pub(super) struct Ipv4 {
-    pub(super) claim: Claim,
+    acd: Acd,
     /// Boxed: most VMs have none.
-    pub(super) dhcp: Option<Box<DhcpClient>>,
+    dhcp: Option<Box<DhcpClient>>,
     /// Whether it asks if somebody else has an address before it uses it.
-    pub(super) probe: bool,
+    probe: bool,
     /// Whether it announces its address, and how long after it has it.
-    pub(super) announce: Option<Duration>,
+    announce: Option<Duration>,
     /// Whether it sends back what comes to UDP port 7.
     pub(super) udp_echo: bool,
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
-    pub(super) limiter: ErrorLimiter,
+    limiter: ErrorLimiter,
     /// Of the next datagram.
     identification: u16,
 }
@@ -53,12 +68,12 @@ impl Ipv4 {
     /// What a VM is on IPv4 when it starts at `now`.
     pub(super) fn new(now: Instant, vm: &VmConfig, random: &mut fastrand::Rng) -> Ipv4 {
         let config = &vm.ipv4;
-        let mut claim = Claim::none();
+        let mut acd = Acd::none();
         if let Addressing::Static(interface) = config.addressing {
             if config.probe {
-                claim.probe(interface, now + PROBE_WAIT.mul_f64(random.f64()));
+                acd.probe(interface, now + PROBE_WAIT.mul_f64(random.f64()));
             } else {
-                claim.take(interface, config.announce.map(|delay| now + delay));
+                acd.take(interface, config.announce.map(|delay| now + delay));
             }
         }
         let dhcp = match config.addressing {
@@ -66,7 +81,7 @@ impl Ipv4 {
             Addressing::Dhcp => Some(Box::new(DhcpClient::new(now, vm.mac, random))),
         };
         Ipv4 {
-            claim,
+            acd,
             dhcp,
             probe: config.probe,
             announce: config.announce,
@@ -79,7 +94,17 @@ impl Ipv4 {
 
     /// The address and network in use.
     pub(super) fn interface(&self) -> Option<&Ipv4Interface> {
-        self.claim.interface()
+        self.acd.interface()
+    }
+
+    /// The address that is tried.
+    pub(super) fn tentative(&self) -> Option<Ipv4Addr> {
+        self.acd.tentative()
+    }
+
+    /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server.
+    pub(super) fn is_configuring(&self) -> bool {
+        self.interface().is_none() && (self.dhcp.is_some() || self.tentative().is_some())
     }
 
     /// When there is something to do.
@@ -87,7 +112,7 @@ impl Ipv4 {
         let dhcp = self.dhcp.as_ref().and_then(|client| client.deadline());
         let fragments = self.fragments.as_ref();
         let fragments = fragments.and_then(|fragments| fragments.deadline());
-        [self.claim.deadline(), fragments, dhcp]
+        [self.acd.deadline(), fragments, dhcp]
             .into_iter()
             .flatten()
             .min()
@@ -104,7 +129,7 @@ impl Ipv4 {
 #[derive(Debug)]
 pub(super) enum Action {
     /// It is to be answered in place.
-    Answer(Asked),
+    Answer(Service),
     /// It is for a port at which nobody listens, to be answered with a reset in place.
     Reset(TcpSegment),
     /// Its sender is to be told that nobody is there for it.
@@ -256,7 +281,7 @@ impl Vm {
             identifier: ping.session.0,
             sequence: ping.sequence as u16,
         };
-        let fill = |payload: &mut [u8]| ping::fill_payload(ping.sequence, payload);
+        let fill = |payload: &mut [u8]| fill_payload(ping.sequence, payload);
         let length = request.write(config.payload_length, fill, buffer)?;
         Some(Transmit {
             length,

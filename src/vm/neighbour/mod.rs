@@ -27,7 +27,7 @@ pub const MAX_NEIGHBOURS: usize = 1024;
 
 #[derive(Debug)]
 enum State {
-    /// Asked for, not answered.
+    /// Service for, not answered.
     Incomplete {
         since: Instant,
         retry_at: Instant,

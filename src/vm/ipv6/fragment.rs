@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::refusal::{Refusal, UNRECOGNISED_NEXT_HEADER};
+use super::icmp_error::{Refusal, UNRECOGNISED_NEXT_HEADER};
 use super::{IPV6_REASSEMBLY_TIMEOUT, Received, Vm};
 use crate::time::Instant;
-use crate::vm::reassembly::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
+use crate::vm::fragment::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
 use crate::vm::{Event, Ignored, Reaction, Transmit};
 use crate::wire::{
     EthernetFrame, Icmpv6Error, Ipv6Fragment, Ipv6Packet, Payload, write_first_fragment,

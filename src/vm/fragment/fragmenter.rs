@@ -1,12 +1,11 @@
 //! Datagrams that are larger than the link carries, on their way out fragment by fragment.
 //!
 //! A VM sends at most one frame at a time, so the first fragment goes out where the datagram would have, and the others
-//! are work that is ready at once ([`super::Vm::poll`]).
+//! are work that is ready at once ([`Vm::poll`]).
 
 use std::collections::VecDeque;
 
-use super::Vm;
-use super::event::{Ignored, PingId, Transmit};
+use crate::vm::{Ignored, PingId, Transmit, Vm};
 use crate::wire::{
     ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, insert_fragment_header, write_fragment,
     write_ipv6_fragment,
@@ -17,14 +16,14 @@ pub const MAX_OUTGOING: usize = 64;
 
 /// The largest datagrams that the link carries, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Mtu {
-    pub(super) ipv4: u16,
-    pub(super) ipv6: u16,
+pub(in crate::vm) struct Mtu {
+    pub(in crate::vm) ipv4: u16,
+    pub(in crate::vm) ipv6: u16,
 }
 
 /// One datagram, whole.
 #[derive(Debug)]
-struct Outgoing {
+struct Queued {
     frame: Vec<u8>,
     /// It has a fragment header then.
     is_ipv6: bool,
@@ -37,29 +36,34 @@ struct Outgoing {
 /// The queue of one VM. Memory: at most [`MAX_OUTGOING`] times 64 KiB while there is something to send; one buffer is
 /// kept for the next.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
-    queue: VecDeque<Outgoing>,
+pub(in crate::vm) struct Fragmenter {
+    queue: VecDeque<Queued>,
     spare: Vec<u8>,
 }
 
-impl Outbox {
-    pub(super) fn is_empty(&self) -> bool {
+impl Fragmenter {
+    pub(in crate::vm) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::vm) fn is_full(&self) -> bool {
         self.queue.len() >= MAX_OUTGOING
     }
 
     /// Takes a frame that is to be cut; on IPv6, it has a fragment header. Returns whether there was room for it.
-    pub(super) fn push(&mut self, frame: &[u8], is_ipv6: bool, ping: Option<PingId>) -> bool {
+    pub(in crate::vm) fn push(
+        &mut self,
+        frame: &[u8],
+        is_ipv6: bool,
+        ping: Option<PingId>,
+    ) -> bool {
         if self.is_full() {
             return false;
         }
         let mut copy = std::mem::take(&mut self.spare);
         copy.clear();
         copy.extend_from_slice(frame);
-        self.queue.push_back(Outgoing {
+        self.queue.push_back(Queued {
             frame: copy,
             is_ipv6,
             ping,
@@ -72,18 +76,18 @@ impl Outbox {
     ///
     /// The stamp of a ping belongs to its first fragment: what the fragments take among themselves is part of the
     /// round trip, as it is where the kernel cuts what `ping` has stamped.
-    pub(super) fn next(&mut self, mtu: Mtu, buffer: &mut [u8]) -> Option<Transmit> {
-        let outgoing = self.queue.front_mut()?;
-        let (frame, next) = (&outgoing.frame, outgoing.next);
-        let written = if outgoing.is_ipv6 {
+    pub(in crate::vm) fn next(&mut self, mtu: Mtu, buffer: &mut [u8]) -> Option<Transmit> {
+        let queued = self.queue.front_mut()?;
+        let (frame, next) = (&queued.frame, queued.next);
+        let written = if queued.is_ipv6 {
             write_ipv6_fragment(frame, next, usize::from(mtu.ipv6), buffer)
         } else {
             write_fragment(frame, next, usize::from(mtu.ipv4), buffer)
         };
-        let ping = outgoing.ping.take();
+        let ping = queued.ping.take();
         let (length, next) = written.unwrap_or_default();
         match next {
-            Some(next) => outgoing.next = next,
+            Some(next) => queued.next = next,
             None => {
                 self.spare = self.queue.pop_front()?.frame;
             }
@@ -92,12 +96,12 @@ impl Outbox {
     }
 
     /// Keeps no buffer for the next datagram.
-    pub(super) fn drop_spare(&mut self) {
+    pub(in crate::vm) fn drop_spare(&mut self) {
         self.spare = Vec::new();
     }
 
     /// Bytes held.
-    pub(super) fn held(&self) -> usize {
+    pub(in crate::vm) fn held(&self) -> usize {
         let queued: usize = self.queue.iter().map(|each| each.frame.capacity()).sum();
         queued + self.spare.capacity()
     }
@@ -105,7 +109,7 @@ impl Outbox {
 
 impl Vm {
     /// What its link carries.
-    pub(super) fn mtu(&self) -> Mtu {
+    pub(in crate::vm) fn mtu(&self) -> Mtu {
         let interface = self.mtu;
         Mtu {
             ipv4: interface,
@@ -117,12 +121,12 @@ impl Vm {
     }
 
     /// Whether the link carries an IPv4 frame of `length` bytes in one piece.
-    pub(super) fn carries(&self, length: usize) -> bool {
+    pub(in crate::vm) fn carries(&self, length: usize) -> bool {
         length <= ETHERNET_HEADER_LENGTH + usize::from(self.mtu)
     }
 
     /// Hands on a frame that the link carries; of one that it does not, the first fragment.
-    pub(super) fn fit(
+    pub(in crate::vm) fn fit(
         &mut self,
         transmit: Option<Transmit>,
         buffer: &mut [u8],
@@ -142,14 +146,15 @@ impl Vm {
         }
         let length = if is_ipv6 {
             let identification = self.random.u32(..);
-            insert_fragment_header(buffer, length, identification).ok_or(Ignored::OutboxFull)?
+            insert_fragment_header(buffer, length, identification)
+                .ok_or(Ignored::FragmentQueueFull)?
         } else {
             length
         };
         let frame = buffer.get(..length).unwrap_or_default();
-        if !self.outbox.push(frame, is_ipv6, ping) {
-            return Err(Ignored::OutboxFull);
+        if !self.fragmenter.push(frame, is_ipv6, ping) {
+            return Err(Ignored::FragmentQueueFull);
         }
-        Ok(self.outbox.next(mtu, buffer))
+        Ok(self.fragmenter.next(mtu, buffer))
     }
 }

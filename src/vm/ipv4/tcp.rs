@@ -1,8 +1,8 @@
 //! TCP (RFC 9293) of a host that listens at no port: a segment is answered with a reset, as often as it comes.
 
-use super::ipv4::{Action, TIME_TO_LIVE};
-use super::ipv6::Received;
-use super::{Event, Ignored, Reaction, Transmit, Vm};
+use super::{Action, TIME_TO_LIVE};
+use crate::vm::ipv6::Received;
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     EthernetFrame, Ipv4Packet, Ipv6Packet, TcpSegment, turn_into_ipv6_tcp_reset,
     turn_into_tcp_reset,
@@ -16,7 +16,7 @@ pub(super) fn receive_tcp(packet: &Ipv4Packet<'_>) -> Result<Action, Ignored> {
 
 /// The same over IPv6, of a segment that lies `offset` bytes into the frame. What went to a group, or came from nobody,
 /// gets no answer.
-pub(super) fn receive_ipv6_tcp(
+pub(in crate::vm) fn receive_ipv6_tcp(
     packet: &Ipv6Packet<'_>,
     offset: usize,
     payload: &[u8],
@@ -44,7 +44,7 @@ impl Vm {
     }
 
     /// The same over IPv6.
-    pub(super) fn reset_ipv6(&self, segment: &TcpSegment, frame: &mut [u8]) -> Reaction {
+    pub(in crate::vm) fn reset_ipv6(&self, segment: &TcpSegment, frame: &mut [u8]) -> Reaction {
         reset(segment, frame, |frame| {
             let hop_limit = self.ipv6.as_ref()?.hop_limit();
             turn_into_ipv6_tcp_reset(frame, segment, self.mac, hop_limit)

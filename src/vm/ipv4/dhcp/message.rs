@@ -10,7 +10,7 @@ use crate::wire::{DhcpKind, DhcpRequest, MacAddr};
 
 /// What the client wants sent, and to whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::vm) struct Letter {
+pub(in crate::vm) struct Outgoing {
     pub(in crate::vm) request: DhcpRequest,
     /// The server that it goes to by unicast; `None` to broadcast it.
     pub(in crate::vm) to: Option<(MacAddr, Ipv4Addr)>,
@@ -29,12 +29,12 @@ impl DhcpClient {
         }
     }
 
-    pub(super) fn discover(&self, now: Instant, since: Instant, transaction: u32) -> Letter {
+    pub(super) fn discover(&self, now: Instant, since: Instant, transaction: u32) -> Outgoing {
         let request = DhcpRequest {
             seconds: seconds(now - since),
             ..self.message(DhcpKind::Discover, transaction)
         };
-        Letter { request, to: None }
+        Outgoing { request, to: None }
     }
 
     pub(super) fn request(
@@ -44,14 +44,14 @@ impl DhcpClient {
         transaction: u32,
         address: Ipv4Addr,
         server: Ipv4Addr,
-    ) -> Letter {
+    ) -> Outgoing {
         let request = DhcpRequest {
             seconds: seconds(now - since),
             requested: Some(address),
             server: Some(server),
             ..self.message(DhcpKind::Request, transaction)
         };
-        Letter { request, to: None }
+        Outgoing { request, to: None }
     }
 
     pub(super) fn renewal(
@@ -61,14 +61,14 @@ impl DhcpClient {
         transaction: u32,
         lease: &Lease,
         is_rebinding: bool,
-    ) -> Letter {
+    ) -> Outgoing {
         let request = DhcpRequest {
             seconds: seconds(now - since),
             client_address: lease.interface.address,
             ..self.message(DhcpKind::Request, transaction)
         };
         let to = (!is_rebinding).then_some((lease.server_mac, lease.server));
-        Letter { request, to }
+        Outgoing { request, to }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::answer::Asked;
-use super::ipv4::{Action, TIME_TO_LIVE, is_host};
-use super::{
+use super::responder::Service;
+use super::{Action, TIME_TO_LIVE, is_host};
+use crate::time::Instant;
+use crate::vm::{
     Event, Ignored, Ipv4Interface, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit,
     Vm,
 };
-use crate::time::Instant;
 use crate::wire::{
     Echo, EthernetFrame, IPV4_HEADER_LENGTH, IcmpError, IcmpErrorKind, IcmpMessage, Ipv4Packet,
     PlainEcho, turn_into_echo_reply, turn_into_icmp_error,
@@ -28,7 +28,7 @@ impl Vm {
     /// Answers an echo request, or takes an echo reply, that came in the plainest of frames. `None`, and nothing has
     /// happened, when there is anything out of the ordinary about it: the long way tells what.
     #[inline]
-    pub(super) fn receive_plain_echo(
+    pub(in crate::vm) fn receive_plain_echo(
         &mut self,
         now: Instant,
         frame: &mut [u8],
@@ -90,10 +90,10 @@ impl Vm {
         packet: &Ipv4Packet<'_>,
     ) -> Result<Action, Ignored> {
         match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
-            IcmpMessage::EchoRequest(_) => Ok(Action::Answer(Asked::Echo {
+            IcmpMessage::EchoRequest(_) => Ok(Action::Answer(Service::Echo {
                 header_length: packet.header_length,
             })),
-            IcmpMessage::TimestampRequest => Ok(Action::Answer(Asked::Time {
+            IcmpMessage::TimestampRequest => Ok(Action::Answer(Service::Time {
                 header_length: packet.header_length,
             })),
             IcmpMessage::EchoReply(echo) => {

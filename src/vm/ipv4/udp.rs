@@ -1,20 +1,23 @@
 //! UDP (RFC 768): the echo service (RFC 862), what comes from DHCP servers, and ports at which nobody listens.
 
-use super::answer::Asked;
-use super::ipv4::Action;
-use super::{Ignored, Vm};
+use super::Action;
+use super::responder::Service;
+use crate::vm::{Ignored, Vm};
 use crate::wire::{
     DHCP_CLIENT_PORT, DhcpReply, IcmpErrorKind, Ipv4Packet, PROTOCOL_UDP, UDP_HEADER_LENGTH,
     UdpDatagram,
 };
 
 /// The port of the echo service.
-pub(super) const ECHO_PORT: u16 = 7;
+pub(in crate::vm) const ECHO_PORT: u16 = 7;
 
 impl Vm {
     /// What a DHCP server says, if this VM has a client for it. A server may send it to an address that the VM does not
     /// have yet; that the frame came to this VM is enough.
-    pub(super) fn dhcp_reply(&self, packet: &Ipv4Packet<'_>) -> Result<Option<DhcpReply>, Ignored> {
+    pub(in crate::vm) fn dhcp_reply(
+        &self,
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Option<DhcpReply>, Ignored> {
         if self.ipv4.dhcp.is_none() || packet.protocol != PROTOCOL_UDP || packet.is_fragment {
             return Ok(None);
         }
@@ -42,7 +45,7 @@ impl Vm {
         if datagram.source_port == ECHO_PORT {
             return Err(Ignored::ClosedPort(port));
         }
-        Ok(Action::Answer(Asked::UdpEcho {
+        Ok(Action::Answer(Service::UdpEcho {
             header_length: packet.header_length,
         }))
     }

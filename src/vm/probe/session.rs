@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::event::PingOutcome;
 use crate::time::Instant;
+use crate::vm::PingOutcome;
 
 /// A conversation of echo requests and replies. Its number within the VM is the ICMP identifier.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -80,8 +80,8 @@ impl Default for PingOptions {
 ///
 /// Memory: 32 bytes for each ping on its way, and one bit for each of the last 65,536 sent.
 #[derive(Debug)]
-pub(super) struct Session {
-    pub(super) config: SessionConfig,
+pub(in crate::vm) struct Session {
+    pub(in crate::vm) config: SessionConfig,
     next_sequence: u64,
     /// The pings `next_sequence - unfinished.len() .. next_sequence`.
     unfinished: VecDeque<Ping>,
@@ -90,7 +90,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(config: SessionConfig) -> Self {
+    pub(in crate::vm) fn new(config: SessionConfig) -> Self {
         Session {
             config,
             next_sequence: 0,
@@ -100,12 +100,12 @@ impl Session {
     }
 
     /// Whether one more ping may be on its way.
-    pub(super) fn has_room(&self) -> bool {
+    pub(in crate::vm) fn has_room(&self) -> bool {
         self.unfinished.len() < MAX_OUTSTANDING
     }
 
     /// Starts a ping at `now` that was due at `due`, and returns its sequence number.
-    pub(super) fn open(&mut self, now: Instant, due: Instant) -> u64 {
+    pub(in crate::vm) fn open(&mut self, now: Instant, due: Instant) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         if self.unfinished.capacity() == 0 {
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// The neighbour for which a ping waited has answered at `now`.
-    pub(super) fn resolved(&mut self, now: Instant, sequence: u64) {
+    pub(in crate::vm) fn resolved(&mut self, now: Instant, sequence: u64) {
         if let Some(ping) = self.get_mut(sequence)
             && let Ping::Waiting { due, since } = *ping
         {
@@ -129,7 +129,11 @@ impl Session {
 
     /// Records when the ping left, and returns when it was due and from when on nothing but the tool delayed it; the first
     /// stamp counts.
-    pub(super) fn stamp_sent(&mut self, sequence: u64, at: Instant) -> Option<(Instant, Instant)> {
+    pub(in crate::vm) fn stamp_sent(
+        &mut self,
+        sequence: u64,
+        at: Instant,
+    ) -> Option<(Instant, Instant)> {
         let ping = self.get_mut(sequence)?;
         let (due, ready) = match *ping {
             Ping::Waiting { due, .. } => (due, due),
@@ -141,7 +145,7 @@ impl Session {
     }
 
     /// Whether a ping has not left yet.
-    pub(super) fn is_unsent(&self, sequence: u64) -> bool {
+    pub(in crate::vm) fn is_unsent(&self, sequence: u64) -> bool {
         matches!(
             self.get(sequence),
             Some(Ping::Waiting { .. } | Ping::Ready { .. })
@@ -149,7 +153,7 @@ impl Session {
     }
 
     /// Ends a ping that was never sent, and returns when it was due.
-    pub(super) fn abandon(&mut self, sequence: u64) -> Option<Instant> {
+    pub(in crate::vm) fn abandon(&mut self, sequence: u64) -> Option<Instant> {
         let (Ping::Waiting { due, .. } | Ping::Ready { due, .. }) = *self.get_mut(sequence)? else {
             return None;
         };
@@ -159,7 +163,7 @@ impl Session {
 
     /// Ends every ping of that kind that is not over, and tells each with what came of it: lost if it was sent,
     /// unresolved if it was not.
-    pub(super) fn give_up(&mut self, which: GiveUp, mut tell: impl FnMut(u64, PingOutcome)) {
+    pub(in crate::vm) fn give_up(&mut self, which: GiveUp, mut tell: impl FnMut(u64, PingOutcome)) {
         let first = self.oldest();
         for (sequence, ping) in (first..).zip(&mut self.unfinished) {
             let outcome = match *ping {
@@ -177,7 +181,7 @@ impl Session {
 
     /// Takes a reply with the 16-bit `wire_sequence`. Returns the ping and what came of it, or `None` when no ping of
     /// this session has that number.
-    pub(super) fn reply(
+    pub(in crate::vm) fn reply(
         &mut self,
         wire_sequence: u16,
         payload: &[u8],
@@ -210,7 +214,11 @@ impl Session {
 
     /// Ends the ping with the 16-bit `wire_sequence`, about which an error came at `now`, and returns it and when it was
     /// due. `None` when no ping of that number is on its way, or its time is up.
-    pub(super) fn fail(&mut self, wire_sequence: u16, now: Instant) -> Option<(u64, Instant)> {
+    pub(in crate::vm) fn fail(
+        &mut self,
+        wire_sequence: u16,
+        now: Instant,
+    ) -> Option<(u64, Instant)> {
         let sequence = self.newest(wire_sequence)?;
         let Ping::Outstanding { due, sent } = *self.get_mut(sequence)? else {
             return None;
@@ -223,7 +231,7 @@ impl Session {
     }
 
     /// When the oldest outstanding ping is to be given up.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::vm) fn deadline(&self) -> Option<Instant> {
         self.unfinished.iter().find_map(|ping| match *ping {
             Ping::Outstanding { sent, .. } => Some(sent + self.config.timeout),
             Ping::Waiting { .. } | Ping::Ready { .. } | Ping::Over => None,
@@ -231,7 +239,7 @@ impl Session {
     }
 
     /// Gives up the oldest outstanding ping if its reply is overdue at `now`.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<(u64, PingOutcome)> {
+    pub(in crate::vm) fn expire(&mut self, now: Instant) -> Option<(u64, PingOutcome)> {
         let index = self
             .unfinished
             .iter()
@@ -331,7 +339,7 @@ const PATTERN: [u8; 256] = {
 
 /// Writes the payload of ping `sequence`: the number itself in eight bytes (cut short if there is no room), then a
 /// counting pattern.
-pub(super) fn fill_payload(sequence: u64, payload: &mut [u8]) {
+pub(in crate::vm) fn fill_payload(sequence: u64, payload: &mut [u8]) {
     let number = sequence.to_be_bytes();
     let Some((head, tail)) = payload.split_first_chunk_mut() else {
         return payload.copy_from_slice(&number[..payload.len()]);

@@ -1,10 +1,10 @@
-//! Address autoconfiguration (RFC 4862): what a VM makes of what routers tell.
+//! Address slaac (RFC 4862): what a VM makes of what routers tell.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::address::{Ipv6Interface, Lifetime, START_WAIT};
-use super::router::lifetime;
+use super::route::lifetime;
 use super::{Ipv6, Received, Vm};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored};
@@ -110,7 +110,7 @@ impl Ipv6 {
         {
             return None;
         }
-        self.listener.changed(now);
+        self.mld.changed(now);
         let address = address.into();
         Some(match probe {
             Some(_) => Event::AddressTried { address },

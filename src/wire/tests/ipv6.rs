@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::wire::*;
 
 const A: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
 const B: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
@@ -348,7 +348,7 @@ fn a_listener_query_tells_its_delay() {
         (0xffff, 28, 0x1fff << 10),
     ] {
         let frame = query(code, length);
-        let Icmpv6Message::ListenerQuery(query) = message(&frame).unwrap() else {
+        let Icmpv6Message::MldQuery(query) = message(&frame).unwrap() else {
             panic!("{}", Describe(&frame));
         };
         assert_eq!(
@@ -366,13 +366,7 @@ fn a_listener_query_tells_its_delay() {
 fn frames_are_described_as_tcpdump_would() {
     let groups = [solicited_node(IP_A)];
     let report = |frame: &mut [u8]| {
-        write_listener_report(
-            A,
-            link_local(A),
-            ListenerRecord::ChangeToExclude,
-            &groups,
-            frame,
-        )
+        write_mld_report(A, link_local(A), MldRecord::ChangeToExclude, &groups, frame)
     };
     let advertisement = NeighbourAdvertisement {
         target: IP_A,
@@ -433,15 +427,8 @@ fn frames_are_described_as_tcpdump_would() {
 #[test]
 fn a_report_lists_its_groups_behind_a_router_alert() {
     let groups = [solicited_node(IP_A), solicited_node(IP_B)];
-    let frame = built(|frame| {
-        write_listener_report(
-            A,
-            link_local(A),
-            ListenerRecord::ModeIsExclude,
-            &groups,
-            frame,
-        )
-    });
+    let frame =
+        built(|frame| write_mld_report(A, link_local(A), MldRecord::ModeIsExclude, &groups, frame));
     assert!(message(&frame).is_ok(), "its checksum is right");
     assert_eq!(frame[20], 0, "hop-by-hop options come first");
     assert_eq!(frame[54..62], [58, 0, 5, 2, 0, 0, 1, 0]);

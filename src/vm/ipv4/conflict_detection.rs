@@ -1,10 +1,10 @@
-//! The claim of a VM to its IPv4 address: tried, announced, held and defended (RFC 5227, "IPv4 Address Conflict
-//! Detection"). Knows addresses and times; the frames are [`super::arp`]'s.
+//! Address conflict detection (RFC 5227): an IPv4 address is tried, announced, held and defended. Knows addresses and
+//! times; the frames are [`super::arp`]'s.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::config::Ipv4Interface;
+use super::Ipv4Interface;
 use crate::time::Instant;
 
 /// The random wait before the first probe is at most this long (`PROBE_WAIT`).
@@ -24,11 +24,11 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// An address is defended at most once in this time (`DEFEND_INTERVAL`).
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How far the claim has come.
+/// How far the address has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// There is no address.
-    Unclaimed,
+    Unassigned,
     /// It is asked whether somebody else has the address, which may not be used yet.
     Probing {
         interface: Ipv4Interface,
@@ -73,18 +73,18 @@ pub(super) enum Verdict {
     Ignore,
 }
 
-/// One VM's claim.
+/// The IPv4 address of one VM.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct Acd {
     state: State,
     defended: Option<Instant>,
 }
 
-impl Claim {
-    /// A claim to nothing.
-    pub(super) const fn none() -> Claim {
-        Claim {
-            state: State::Unclaimed,
+impl Acd {
+    /// No address.
+    pub(super) const fn none() -> Acd {
+        Acd {
+            state: State::Unassigned,
             defended: None,
         }
     }
@@ -112,13 +112,13 @@ impl Claim {
 
     /// Uses the address no longer.
     pub(super) fn release(&mut self) {
-        self.state = State::Unclaimed;
+        self.state = State::Unassigned;
     }
 
     /// The address and network in use.
     pub(super) fn interface(&self) -> Option<&Ipv4Interface> {
         match &self.state {
-            State::Unclaimed | State::Probing { .. } => None,
+            State::Unassigned | State::Probing { .. } => None,
             State::Announcing { interface, .. } | State::Held { interface } => Some(interface),
         }
     }
@@ -131,11 +131,11 @@ impl Claim {
         }
     }
 
-    /// When [`Claim::overdue`] has something.
+    /// When [`Acd::overdue`] has something.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Probing { at, .. } | State::Announcing { at, .. } => Some(at),
-            State::Unclaimed | State::Held { .. } => None,
+            State::Unassigned | State::Held { .. } => None,
         }
     }
 
@@ -188,7 +188,7 @@ impl Claim {
     /// Somebody else claims the address.
     pub(super) fn conflict(&mut self, now: Instant) -> Verdict {
         if self.interface().is_none() {
-            self.state = State::Unclaimed;
+            self.state = State::Unassigned;
             return Verdict::GivenUp;
         }
         if self.defended.is_some_and(|at| now - at < DEFEND_INTERVAL) {

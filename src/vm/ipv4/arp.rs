@@ -3,14 +3,14 @@
 
 use std::net::Ipv4Addr;
 
-use super::claim::{Broadcast, Verdict};
-use super::ipv4::is_host;
-use super::{Event, Ignored, Reaction, Transmit, Vm};
+use super::conflict_detection::{Broadcast, Verdict};
+use super::is_host;
 use crate::time::Instant;
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{ArpPacket, MacAddr};
 
 impl Vm {
-    pub(super) fn receive_arp(
+    pub(in crate::vm) fn receive_arp(
         &mut self,
         now: Instant,
         arp: ArpPacket,
@@ -25,7 +25,7 @@ impl Vm {
             return Err(Ignored::ArpSender);
         }
         let is_probe = is_request && arp.sender.is_unspecified();
-        if let Some(tentative) = self.ipv4.claim.tentative()
+        if let Some(tentative) = self.ipv4.acd.tentative()
             && (arp.sender == tentative || (is_probe && arp.target == tentative))
         {
             return Ok(self.conflict(now, tentative, arp.sender_mac, buffer));
@@ -80,7 +80,7 @@ impl Vm {
     }
 
     /// Asks who has `target`: everybody, or the one who had it last.
-    pub(super) fn arp_request(
+    pub(in crate::vm) fn arp_request(
         &self,
         target: Ipv4Addr,
         last: Option<MacAddr>,
@@ -91,8 +91,8 @@ impl Vm {
     }
 
     /// Sends the probe or the announcement that is due at `now`.
-    pub(super) fn poll_claim(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
-        let (request, event) = match self.ipv4.claim.overdue(now, &mut self.random)? {
+    pub(in crate::vm) fn poll_acd(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let (request, event) = match self.ipv4.acd.overdue(now, &mut self.random)? {
             Broadcast::Probe(address) => (self.request(Ipv4Addr::UNSPECIFIED, address), None),
             Broadcast::Announce { address, is_first } => {
                 let event = is_first.then_some(Event::AddressReady {
@@ -115,7 +115,7 @@ impl Vm {
         mac: MacAddr,
         buffer: &mut [u8],
     ) -> Reaction {
-        let transmit = match self.ipv4.claim.conflict(now) {
+        let transmit = match self.ipv4.acd.conflict(now) {
             Verdict::Ignore => None,
             Verdict::GivenUp => self.decline_lease(now, buffer),
             Verdict::Defend => {

@@ -1,0 +1,89 @@
+//! The network interface of a VM: its hardware address, and the groups that it is in.
+
+use std::net::Ipv4Addr;
+
+use super::Vm;
+use crate::wire::{
+    ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
+};
+
+/// The receive filter of a network interface, as a network card is told it. A fabric may keep everything else from it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RxFilter {
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// The IPv4 addresses that it answers ARP requests for (RFC 826). None while it looks for one: it hears all then.
+    pub addresses: Vec<Ipv4Addr>,
+    /// The groups that it is a member of, broadcast not counted.
+    pub groups: Vec<MacAddr>,
+}
+
+impl RxFilter {
+    /// The filter of an interface that is in no group and has no IPv4 address yet.
+    pub fn new(mac: MacAddr) -> RxFilter {
+        RxFilter {
+            mac,
+            addresses: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    /// Lets a frame through, or not: one for the interface, for a group that it is in, or a broadcast that is neither an
+    /// ARP request between others nor for DHCP servers, of which no VM is one. Announcements (sender = target, RFC 5227)
+    /// concern everybody.
+    pub fn accepts(&self, frame: &EthernetFrame<'_>) -> bool {
+        if frame.destination != MacAddr::BROADCAST {
+            return frame.destination == self.mac || self.groups.contains(&frame.destination);
+        }
+        match frame.payload() {
+            Ok(Payload::Arp(arp)) => {
+                arp.operation != ArpPacket::REQUEST
+                    || self.addresses.is_empty()
+                    || self.addresses.contains(&arp.target)
+                    || self.addresses.contains(&arp.sender)
+                    || arp.sender == arp.target
+            }
+            Ok(Payload::Ipv4(packet)) => !is_for_dhcp_servers(&packet),
+            _ => true,
+        }
+    }
+}
+
+impl Vm {
+    /// The hardware address of its interface.
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// The filter of its network interface: no other frame makes the VM do anything, until it has another address.
+    pub fn rx_filter(&self) -> RxFilter {
+        let address = self.address().or(self.ipv4.tentative());
+        RxFilter {
+            mac: self.mac(),
+            addresses: address.into_iter().collect(),
+            groups: self
+                .ipv6
+                .as_ref()
+                .map_or(Vec::new(), |ipv6| ipv6.group_macs().collect()),
+        }
+    }
+
+    /// Tells if a frame to `destination` is for its network interface.
+    pub(super) fn accepts(&self, destination: MacAddr) -> bool {
+        let is_member = || {
+            let ipv6 = self.ipv6.as_ref();
+            ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
+        };
+        destination == self.mac
+            || destination == MacAddr::BROADCAST
+            || destination.is_multicast() && is_member()
+    }
+}
+
+/// Tells if a datagram goes to the port of DHCP servers.
+pub(crate) fn is_for_dhcp_servers(packet: &Ipv4Packet<'_>) -> bool {
+    packet.protocol == PROTOCOL_UDP
+        && !packet.is_fragment
+        && packet.options.is_empty()
+        && packet.payload.get(2..4) == Some(&DHCP_SERVER_PORT.to_be_bytes())
+}
