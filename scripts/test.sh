@@ -110,6 +110,10 @@ else
 fi
 step cargo build --locked
 step cargo test --locked
+# Examples are built and tested by now; their main functions run too.
+for example in two-vms assert-on-a-report custom-fabric; do
+    step cargo run --locked --quiet --example "$example"
+done
 # Instructions of a ping, which have a budget.
 step cargo bench --locked --bench instructions
 
