@@ -41,6 +41,10 @@ pub(super) fn shortcomings(
             amiss.push(format!("{what}: {number}"));
         }
     };
+    let is_simulated = report
+        .fabric
+        .as_ref()
+        .is_some_and(|fabric| fabric.simulated);
     let totals = &report.totals;
     let is_judged = |what| expectations.iter().any(|expected| expected.judges(what));
     for (judged, what) in [
@@ -58,8 +62,8 @@ pub(super) fn shortcomings(
         }
     }
     for (reason, what) in DROPS {
-        // The queues of a simulated switch are part of the network that was asked for.
-        if reason != DropReason::TapQueue || !experiment.is_simulated() {
+        // The queues of a simulated fabric are part of the network that was asked for.
+        if reason != DropReason::TapQueue || !is_simulated {
             count(report.drops.get(reason), what);
         }
     }
