@@ -8,7 +8,7 @@
 mod cards;
 mod switch;
 
-pub use switch::{Impairments, Stall, Switch};
+pub use switch::{DEFAULT_DELAY, Impairments, Stall, Switch};
 
 use std::convert::Infallible;
 

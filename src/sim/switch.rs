@@ -28,11 +28,14 @@ pub struct Impairments {
     pub reorder_delay: Duration,
 }
 
+/// Time that a frame takes on a wire where nothing else is said.
+pub const DEFAULT_DELAY: Duration = Duration::from_micros(10);
+
 impl Default for Impairments {
     /// A link of 10 µs without impairments.
     fn default() -> Impairments {
         Impairments {
-            delay: Duration::from_micros(10),
+            delay: DEFAULT_DELAY,
             jitter: Duration::ZERO,
             loss: 0.0,
             duplicate: 0.0,

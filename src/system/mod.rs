@@ -39,7 +39,9 @@ mod vlan_table;
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
 pub use filter::FilterKind;
-pub use lab_config::{FabricKind, LabConfig, Neighbours, NetnsChoice};
+pub use lab_config::{
+    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours, NetnsChoice,
+};
 pub use memory::resident_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
 pub use signals::StopSignals;
