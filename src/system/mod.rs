@@ -50,6 +50,8 @@ pub use vlan_table::VlanFiltering;
 
 // Public for this crate's program alone.
 #[doc(hidden)]
+pub use signals::EarlySignals;
+#[doc(hidden)]
 pub use stream::{ROOM, Stream, has_room, terminal_width};
 
 // Public for this crate's tests and benchmarks alone, which look at the kernel's side of a lab.
