@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::probe::SessionId;
 use crate::time::Instant;
 use crate::wire::{MacAddr, ParseError};
 
@@ -27,12 +26,17 @@ pub struct Transmit {
     pub ping: Option<PingId>,
 }
 
+/// The pings of one VM to one destination, numbered within the VM. How the wire tells them from those of other sessions
+/// is the probe's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u16);
+
 /// One ping of one VM.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PingId {
     /// The session that it belongs to.
     pub session: SessionId,
-    /// Its number in that session, from 0; the low 16 bits travel in the ICMP header.
+    /// Its number in that session, from 0; the low 16 bits travel with it.
     pub sequence: u64,
 }
 

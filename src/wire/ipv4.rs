@@ -21,8 +21,18 @@ pub const PROTOCOL_ICMP: u8 = IpNumber::ICMP.0;
 /// `IPPROTO_UDP`
 pub const PROTOCOL_UDP: u8 = IpNumber::UDP.0;
 
+/// `IPPROTO_IGMP`
+pub const PROTOCOL_IGMP: u8 = IpNumber::IGMP.0;
+
 /// Bytes of the largest datagram: its length field has 16 bits.
 pub const IPV4_MAX_LENGTH: usize = 65_535;
+
+/// The hardware address that datagrams to the group `group` are sent to: `01:00:5e` and its last 23 bits (RFC 1112
+/// section 6.4).
+pub const fn ipv4_multicast_mac(group: Ipv4Addr) -> MacAddr {
+    let [_, a, b, c] = group.octets();
+    MacAddr([0x01, 0x00, 0x5e, a & 0x7f, b, c])
+}
 
 /// A datagram whose header is sound: version, lengths and header checksum have been verified.
 #[derive(Clone, Copy, Debug)]

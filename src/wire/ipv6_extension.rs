@@ -25,6 +25,13 @@ pub const IPV6_FRAGMENT_HEADER_LENGTH: usize = 8;
 /// Where `next header` lies in the fixed header.
 const FIRST_NEXT_HEADER: usize = 6;
 
+/// Where the offset stands in a fragment header.
+pub const IPV6_FRAGMENT_OFFSET_OFFSET: usize = 2;
+/// `IPPROTO_HOPOPTS`, allowed only right behind the fixed header.
+pub const IPV6_HOP_BY_HOP: u8 = IpNumber::IPV6_HEADER_HOP_BY_HOP.0;
+/// `IPPROTO_NONE`: nothing follows.
+pub const IPV6_NO_NEXT_HEADER: u8 = IpNumber::IPV6_NO_NEXT_HEADER.0;
+
 /// What stands behind the extension headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UpperLayer<'a> {

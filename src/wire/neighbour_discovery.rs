@@ -9,7 +9,7 @@ use etherparse::icmpv6::{
     Icmpv6PayloadSlice, NdpOptionSlice, NdpOptionType, NdpOptionsIterator,
     NeighborAdvertisementHeader,
 };
-use etherparse::{Icmpv6Slice, Icmpv6Type};
+use etherparse::{Icmpv6Slice, Icmpv6Type, icmpv6};
 
 use super::error::{Layer, ParseError};
 use super::icmpv6::write;
@@ -76,6 +76,17 @@ struct Options {
     target_link: Option<MacAddr>,
     mtu: Option<u32>,
     nonce: Option<Nonce>,
+}
+
+impl NeighbourDiscovery<'_> {
+    /// `ND_ROUTER_SOLICIT`
+    pub const ROUTER_SOLICITATION: u8 = icmpv6::TYPE_ROUTER_SOLICITATION;
+    /// `ND_ROUTER_ADVERT`
+    pub const ROUTER_ADVERTISEMENT: u8 = icmpv6::TYPE_ROUTER_ADVERTISEMENT;
+    /// `ND_NEIGHBOR_SOLICIT`
+    pub const NEIGHBOUR_SOLICITATION: u8 = icmpv6::TYPE_NEIGHBOR_SOLICITATION;
+    /// `ND_NEIGHBOR_ADVERT`
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = icmpv6::TYPE_NEIGHBOR_ADVERTISEMENT;
 }
 
 impl<'a> NeighbourDiscovery<'a> {

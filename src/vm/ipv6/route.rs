@@ -1,10 +1,12 @@
-//! What a VM knows from routers: which one to use, and who else is on the link (RFC 4861 section 6.3).
+//! The ways of IPv6 packets: to neighbours, and by a router to others (RFC 4861 section 5.2 and 6.3).
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::Ipv6;
 use super::address::share_prefix;
 use crate::time::Instant;
+use crate::vm::Ipv6Interface;
 use crate::wire::AdvertisedPrefix;
 
 /// How often a VM asks for routers (`MAX_RTR_SOLICITATIONS`, RFC 4861 section 10).
@@ -103,6 +105,30 @@ impl Routes {
         self.soliciting = (sent + 1 < ROUTER_SOLICITATIONS)
             .then_some((at.max(now) + ROUTER_SOLICITATION_INTERVAL, sent + 1));
         true
+    }
+}
+
+impl Ipv6 {
+    /// The neighbour to which a packet for `destination` is handed. `None` when there is no way there.
+    pub(in crate::vm) fn next_hop(&self, now: Instant, destination: Ipv6Addr) -> Option<Ipv6Addr> {
+        let source = self.source_for(now, destination)?;
+        if source.is_unicast_link_local() || self.is_on_link(now, destination) {
+            return Some(destination);
+        }
+        self.routes.default_router(now)
+    }
+
+    fn is_on_link(&self, now: Instant, destination: Ipv6Addr) -> bool {
+        // The prefix of an address from a router says nothing about who is on the link; the router does.
+        let mut told = self.addresses.iter().filter(|a| a.lifetime.is_none());
+        let is_told = told.any(|a| {
+            let Ipv6Interface {
+                address,
+                prefix_length,
+            } = a.interface;
+            share_prefix(address, destination, prefix_length)
+        });
+        is_told || self.routes.is_on_link(now, destination)
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::event::PingId;
+use super::Vm;
+use super::event::{PingId, Reaction, Transmit};
+use super::ip::Protocol;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
@@ -24,6 +26,13 @@ pub const REACHABLE_TIME: Duration = Duration::from_secs(60);
 pub const MAX_WAITING: usize = 1024;
 /// Neighbours that a VM remembers; above that the least recently used is forgotten.
 pub const MAX_NEIGHBOURS: usize = 1024;
+
+/// The row of neighbours: asked for by ARP or neighbour discovery, and asked again.
+pub(super) const NEIGHBOURS: Protocol = Protocol {
+    poll: Vm::poll_neighbours,
+    deadline: |vm| vm.neighbours.deadline(),
+    ..Protocol::NONE
+};
 
 #[derive(Debug)]
 enum State {
@@ -311,6 +320,42 @@ impl NeighbourTable {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+impl Vm {
+    /// Asks for a neighbour whose answer is overdue, or gives up a ping that waited for one.
+    fn poll_neighbours(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        loop {
+            match self.neighbours.overdue(now)? {
+                Overdue::Ask(address, last) => {
+                    return Some(Reaction {
+                        transmit: self.solicit(now, address, last, buffer),
+                        event: None,
+                    });
+                }
+                Overdue::GiveUp(waiting) => {
+                    self.unresolved.extend(waiting);
+                    if let Some(reaction) = self.next_unresolved() {
+                        return Some(reaction);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
+    pub(super) fn solicit(
+        &self,
+        now: Instant,
+        address: IpAddr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        match address {
+            IpAddr::V4(target) => self.arp_request(target, last, buffer),
+            IpAddr::V6(target) => self.neighbour_solicitation(now, target, last, buffer),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::vm::Ipv4Interface;
-use crate::vm::ipv4::is_host;
+use crate::vm::ip::is_host;
 use crate::wire::{DhcpReply, MacAddr};
 
 /// The lease time that stands for ever.
