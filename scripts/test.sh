@@ -105,4 +105,5 @@ if ! "$python" -c 'import hdrh' 2>/dev/null; then
     step "$python" -m pip install --quiet 'hdrhistogram==0.10.*'
 fi
 step "$python" scripts/check-hdr.py "$reports/run.json"
-step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" "$reports/empty.html"
+step scripts/check-html.sh "$reports/run.html" "$reports/compare.html" \
+    "$reports/three.html" "$reports/six.html" "$reports/empty.html"

@@ -1,10 +1,10 @@
-//! Text from files and frames, shown: nothing in it may do anything to the terminal that it meets.
+//! Escapes text from files and frames, so that it can't control the terminal that displays it.
 
 use std::fmt::{self, Write as _};
 
-/// Whether a character does something to a terminal, or to the text around it, instead of being seen: a control character,
-/// the ones from 0x80 to 0x9f included (ECMA-48), an end of line or paragraph, or a change of the direction of writing
-/// (Unicode Standard Annex 9), which makes text look like another.
+/// Returns true for characters that control a terminal or the layout of text instead of being displayed: control
+/// characters, 0x80 to 0x9f included (ECMA-48), line and paragraph separators, and changes of the writing direction
+/// (Unicode Standard Annex 9), which make a text look like another.
 pub const fn is_hidden(character: char) -> bool {
     matches!(
         character,
@@ -18,7 +18,7 @@ pub const fn is_hidden(character: char) -> bool {
     )
 }
 
-/// Text that shows what [`is_hidden`], such as `\u{1b}`, `\n` or `\u{202e}`.
+/// Displays text with [hidden](is_hidden) characters escaped, such as `\u{1b}`, `\n` or `\u{202e}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// `text` with what [`is_hidden`] shown.
+/// Returns `text` with [hidden](is_hidden) characters escaped.
 pub fn escaped(text: &str) -> String {
     Escaped(text).to_string()
 }

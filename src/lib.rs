@@ -5,25 +5,25 @@
 //!
 //! The layers, from the pure core outwards:
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
 //! | [`wire`] | frames to typed views and back; checksums |
 //! | [`vm`] | the state machine of one VM: neighbours, pings, replies |
-//! | [`load`] | flows: who pings whom, and when a ping is due |
+//! | [`load`] | flows (source and destination of pings) and their due times |
 //! | [`hypervisor`] | owns the VMs and flows, routes a frame or a deadline to one of them |
 //! | [`fabric`] | the interface between a hypervisor and what carries its frames |
-//! | [`topology`] | which bridge each VM is on, where one has too few ports |
+//! | [`topology`] | spine and leaf bridges, for more VMs than one bridge has ports |
 //! | [`reactor`] | the real run: poll, turns, timers, signals |
 //! | [`sim`] | the same hypervisor on a switch in memory, in virtual time |
 //! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege |
-//! | [`record`], [`report`] | what was measured, and how it is told |
+//! | [`record`], [`report`] | measurements, and their output as text, JSON, CSV, HTML |
 //! | [`experiment`] | a validated plan: what to build, what to send |
-//! | [`lab`] | a plan brought to life, and its report |
-//! | [`escape`] | text from elsewhere that meets a terminal |
+//! | [`lab`] | sets up a plan, runs it, and returns its report |
+//! | [`escape`] | control characters of untrusted text, escaped for a terminal |
 //!
-//! [`guide`] has pages for users of the program; [`guide::using_the_crate`] is where to begin with this library.
+//! [`guide`] has pages for users of the program; [`guide::using_the_crate`] introduces the library.
 #![deny(unsafe_code)]
-// A library prints nothing, and what can panic because nobody reads it ends no run.
+// The library prints nothing: println! panics when the reader of a pipe has gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 

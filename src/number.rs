@@ -1,6 +1,6 @@
-//! Numbers as people write them: `10000`, `10_000`, `10k`, `1.5M`, `2e3`.
+//! Parsing of numbers in the notations that options and scenarios accept: `10000`, `10_000`, `10k`, `1.5M`, `2e3`.
 
-/// What a letter behind a number multiplies it by (SI, so a `k` of bytes is a thousand of them).
+/// Suffixes and their factors (SI: `k` is 1000, for bytes too).
 const LETTERS: [(char, u64); 4] = [
     ('k', 1_000),
     ('K', 1_000),
@@ -8,17 +8,17 @@ const LETTERS: [(char, u64); 4] = [
     ('G', 1_000_000_000),
 ];
 
-/// Largest number below which a float holds every whole one.
+/// The number up to which an `f64` represents every integer.
 const EXACT: f64 = (1u64 << 53) as f64;
 
-/// The number that `text` is, never negative, infinite or none.
+/// Parses a number. `None` if `text` is not a number, or is negative or not finite.
 pub fn number(text: &str) -> Option<f64> {
     let (digits, factor) = parts(text)?;
     let number = digits.parse::<f64>().ok()? * factor as f64;
     number.is_finite().then_some(number)
 }
 
-/// The whole number that `text` is, such as `10k`, or `1.5k`, but not `1.5`.
+/// Parses an integer, such as `10k` or `1.5k`. `None` for other numbers, such as `1.5`, and for those above 2^64 − 1.
 pub fn whole_number(text: &str) -> Option<u64> {
     let (digits, factor) = parts(text)?;
     if let Ok(number) = digits.parse::<u64>() {
@@ -28,14 +28,14 @@ pub fn whole_number(text: &str) -> Option<u64> {
     (number.fract() == 0.0 && number <= EXACT).then_some(number as u64)
 }
 
-/// The digits, without what divides them, and what they are multiplied by.
+/// Splits `text` into its digits, without separators, and the factor of its suffix.
 fn parts(text: &str) -> Option<(String, u64)> {
     let letter = LETTERS
         .iter()
         .find_map(|(letter, factor)| Some((text.strip_suffix(*letter)?, *factor)));
     let (digits, factor) = letter.unwrap_or((text, 1));
     let is_digit = |at: usize| digits.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
-    // A sign, infinity, and what is not a number all begin otherwise.
+    // Rules out what f64::from_str() accepts besides: signs, `inf`, `nan`.
     let is_number = is_digit(0) || digits.starts_with('.') && is_digit(1);
     let divides = |(at, _): (usize, _)| at > 0 && is_digit(at - 1) && is_digit(at + 1);
     let is_divided = digits.match_indices('_').all(divides);

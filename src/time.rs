@@ -1,38 +1,37 @@
-//! Points in time, and the only place that reads a clock.
-//!
-//! Everything else takes `now` as an argument, which is what lets the state machines be tested in virtual time.
+//! Points in time, and clocks. No other module reads a clock: all take `now` as an argument, so that the state machines
+//! can be tested in virtual time.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point in time: nanoseconds on `CLOCK_MONOTONIC`, or nanoseconds of virtual time in a simulation.
+/// A point in time: nanoseconds of `CLOCK_MONOTONIC`, or nanoseconds of virtual time in a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// The start of time.
+    /// The origin of time.
     pub const ZERO: Instant = Instant(0);
 
-    /// The instant `nanos` nanoseconds after the start of time.
+    /// Returns the instant `nanos` nanoseconds after [`Instant::ZERO`].
     pub const fn from_nanos(nanos: u64) -> Self {
         Instant(nanos)
     }
 
-    /// Nanoseconds since the start of time.
+    /// Returns the nanoseconds since [`Instant::ZERO`].
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Nanoseconds from `earlier` to `self`; 0 if `earlier` is in fact later.
+    /// Returns the nanoseconds from `earlier` to `self`; 0 if `earlier` is later than `self`.
     pub const fn nanos_since(self, earlier: Instant) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// The earlier of two deadlines, of which either may be absent.
+/// Returns the earlier of two optional deadlines; `None` only if both are absent.
 ///
-/// Written out because it stands in the path of every frame, where an iterator over an array of options was seen to
-/// take a twentieth of a round trip.
+/// It is a `match` because it is on the path of every frame, where an iterator over an array of options took a twentieth
+/// of a round trip.
 pub fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -44,7 +43,7 @@ pub fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant>
 impl Add<Duration> for Instant {
     type Output = Instant;
 
-    /// Saturates at the end of time (584 years).
+    /// Adds a duration; saturates after 584 years.
     fn add(self, span: Duration) -> Instant {
         let seconds = span.as_secs().saturating_mul(1_000_000_000);
         let nanos = seconds.saturating_add(span.subsec_nanos().into());
@@ -55,7 +54,7 @@ impl Add<Duration> for Instant {
 impl Sub for Instant {
     type Output = Duration;
 
-    /// Saturates at zero, as [`Instant::nanos_since`] does.
+    /// Returns the time between two instants; saturates at zero, as [`Instant::nanos_since`] does.
     fn sub(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
     }
@@ -63,11 +62,11 @@ impl Sub for Instant {
 
 /// A source of [`Instant`]s: the machine's clock in a run, a variable in a simulation.
 pub trait Clock {
-    /// The time now.
+    /// Returns the present time.
     fn now(&self) -> Instant;
 }
 
-/// The time of day in milliseconds since 1970, for a report to say when it was made; nothing is measured by it.
+/// Returns the time of day in milliseconds since 1970 (UTC), for the date of a report. Nothing is measured with it.
 #[allow(clippy::disallowed_methods)]
 pub fn unix_millis() -> Option<u64> {
     let since_1970 = std::time::SystemTime::now()
@@ -90,8 +89,8 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// How much processor time the calling thread has had, in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`); `None` where the kernel
-/// does not tell.
+/// Returns the processor time that the calling thread has used, in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`); `None` if the
+/// kernel does not support that clock.
 #[allow(clippy::disallowed_methods)]
 pub fn thread_cpu_nanos() -> Option<u64> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;

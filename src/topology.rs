@@ -1,57 +1,58 @@
-//! The tree of bridges: which bridge each VM's port is on, and which flows cross from one to another. Pure.
+//! The bridge topology: assigns each VM's port to a bridge, and tells which flows cross between bridges. Pure.
 //!
-//! A Linux bridge has 1023 ports. More VMs than `ports_per_bridge` are spread over leaf bridges, each joined to one spine
-//! bridge by a veth pair: one Ethernet segment still, two hops longer between leaves.
+//! A Linux bridge has at most 1023 ports. More VMs than `ports_per_bridge` are spread over leaf bridges, each connected to
+//! one spine bridge by a veth pair. All VMs stay on one Ethernet segment; a path between two leaves is two hops longer.
 
 use std::fmt;
 
 use crate::vm::VmId;
 
-/// How many ports a Linux bridge has; one more is refused with `EXFULL` (`net/bridge/br_if.c`, `find_portno()`).
+/// The maximum number of ports of a Linux bridge; adding another fails with `EXFULL` (`net/bridge/br_if.c`,
+/// `find_portno()`).
 pub const BRIDGE_PORTS: u32 = 1023;
 
-/// How many VMs share one bridge unless told otherwise.
+/// The default number of VMs on one bridge.
 pub const DEFAULT_PORTS_PER_BRIDGE: u32 = 1000;
 
-/// VMs on bridges. Plain data: the same arguments always make the same tree.
+/// The assignment of VMs to bridges. Plain data: equal arguments give equal topologies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Topology {
     vms: u32,
     ports_per_bridge: u32,
 }
 
-/// A tree that can't be built.
+/// A topology that can't be built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// A bridge without ports, or with more than there are.
-    #[error("{found} ports for a bridge; allowed is 1 to {most}{why}")]
+    /// Zero ports per bridge, or more than a bridge has.
+    #[error("{found} ports for a bridge; expected 1 to {most}{why}")]
     Ports {
-        /// What was asked for.
+        /// The requested ports per bridge.
         found: u32,
-        /// What is allowed at most.
+        /// The maximum number.
         most: u32,
-        /// Why it is not [`BRIDGE_PORTS`].
+        /// The reason if the maximum is less than [`BRIDGE_PORTS`]; empty otherwise.
         why: &'static str,
     },
     /// More leaves than the spine has ports.
     #[error(
-        "{vms} VMs on bridges of {ports_per_bridge} ports; allowed is {most}: the spine has 1023 ports"
+        "{vms} VMs on bridges of {ports_per_bridge} ports; expected at most {most}: the spine has 1023 ports"
     )]
     TooManyLeaves {
-        /// What was asked for.
+        /// The requested number of VMs.
         vms: u32,
-        /// What was asked for.
+        /// The requested ports per bridge.
         ports_per_bridge: u32,
-        /// How many VMs such bridges can take.
+        /// The maximum number of VMs with this many ports per bridge.
         most: u64,
     },
 }
 
 impl Topology {
-    /// The tree for `vms` VMs with at most `ports_per_bridge` of them on one bridge.
+    /// Creates the topology of `vms` VMs with at most `ports_per_bridge` of them on one bridge.
     ///
     /// # Errors
-    /// When Linux bridges can't form it.
+    /// If Linux bridges can't form it.
     pub fn new(vms: u32, ports_per_bridge: u32) -> Result<Topology, TopologyError> {
         let topology = Topology {
             vms,
@@ -79,17 +80,17 @@ impl Topology {
         Ok(topology)
     }
 
-    /// How many VMs there are.
+    /// Returns the number of VMs.
     pub const fn vms(&self) -> u32 {
         self.vms
     }
 
-    /// How many VMs share one bridge at most.
+    /// Returns the maximum number of VMs on one bridge.
     pub const fn ports_per_bridge(&self) -> u32 {
         self.ports_per_bridge
     }
 
-    /// How many leaf bridges hang on the spine; 0 where one bridge does for all VMs.
+    /// Returns the number of leaf bridges; 0 if all VMs fit on one bridge.
     pub const fn leaves(&self) -> u32 {
         if self.vms <= self.ports_per_bridge {
             0
@@ -98,7 +99,7 @@ impl Topology {
         }
     }
 
-    /// The leaf that a VM is on: the first VMs on leaf 0. Always 0 where one bridge does for all.
+    /// Returns the leaf that a VM is on. The first VMs are on leaf 0; without leaves it is always 0.
     pub const fn leaf_of(&self, vm: VmId) -> u32 {
         if self.leaves() == 0 {
             0
@@ -107,12 +108,12 @@ impl Topology {
         }
     }
 
-    /// Whether frames between two VMs cross the spine.
+    /// Returns true if frames between two VMs cross the spine.
     pub const fn is_across(&self, a: VmId, b: VmId) -> bool {
         self.leaf_of(a) != self.leaf_of(b)
     }
 
-    /// Every leaf with its first and its last VM.
+    /// Iterates over the leaves: the leaf's index, its first and its last VM.
     pub fn iter(&self) -> impl Iterator<Item = (u32, VmId, VmId)> {
         let Topology {
             vms,
@@ -125,7 +126,7 @@ impl Topology {
         })
     }
 
-    /// The tree in words, one line for each bridge; `bridge` is the name of the spine, or of the only one.
+    /// Formats the topology, one line for each bridge; `bridge` is the name of the spine, or of the only bridge.
     pub fn describe<'a>(&self, bridge: &'a str) -> impl fmt::Display + 'a {
         Description {
             topology: *self,
@@ -134,12 +135,12 @@ impl Topology {
     }
 }
 
-/// From which leaves each VM is talked to by VMs of other leaves.
+/// The leaves from which each VM receives traffic, its own leaf excluded.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Callers(Vec<(VmId, u32)>);
 
 impl Callers {
-    /// The callers where the first VM of each pair talks to the second.
+    /// Collects the callers from pairs of source and destination.
     pub fn new(topology: &Topology, pairs: impl IntoIterator<Item = (VmId, VmId)>) -> Callers {
         let mut callers: Vec<(VmId, u32)> = pairs
             .into_iter()
@@ -151,7 +152,7 @@ impl Callers {
         Callers(callers)
     }
 
-    /// The leaves from which `vm` is talked to, its own left out.
+    /// Returns the leaves, other than its own, from which `vm` receives traffic.
     pub fn leaves_of(&self, vm: VmId) -> impl Iterator<Item = u32> {
         let first = self.0.partition_point(|(target, _)| *target < vm);
         let known = self.0.get(first..).unwrap_or_default();
@@ -160,12 +161,12 @@ impl Callers {
     }
 }
 
-/// The name of a leaf bridge below `bridge`.
+/// Returns the name of a leaf bridge below the spine `bridge`.
 pub fn leaf_name(bridge: &str, leaf: u32) -> String {
     format!("{bridge}-{leaf}")
 }
 
-/// The names of the veth pair between a leaf and the spine: the leaf's port, and the spine's.
+/// Returns the names of the veth pair between a leaf and the spine: the leaf's port, and the spine's.
 pub fn uplink_names(bridge: &str, leaf: u32) -> (String, String) {
     (format!("{bridge}-{leaf}u"), format!("{bridge}-{leaf}d"))
 }

@@ -189,8 +189,18 @@ fn every_format_is_written_for_the_programs_that_read_them_back() {
     }
     let slower = lifelike(30, 115);
     write_file(place("slower.json"), &slower).unwrap();
-    let compared = (("run.json", &report), ("slower.json", &slower));
-    write_comparison(place("compare.html"), compared.0, compared.1).unwrap();
+    let other = [
+        lifelike(20, 85),
+        lifelike(10, 60),
+        lifelike(10, 200),
+        lifelike(10, 300),
+    ];
+    let files = ["other.json", "quick.json", "slow.json", "slowest.json"];
+    let mut runs = vec![("run.json", &report), ("slower.json", &slower)];
+    runs.extend(files.into_iter().zip(&other));
+    for (name, number) in [("compare.html", 2), ("three.html", 3), ("six.html", 6)] {
+        write_comparison(place(name), &runs[..number]).unwrap();
+    }
     write_file(
         place("empty.html"),
         &Report::new(&recorder_of(0), &Context::default()),

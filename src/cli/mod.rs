@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 use tap_reactor::experiment::{self, Experiment, Scenario, SettingError, Settings};
-use tap_reactor::report::{Destination, Expectation, Format, check_file, expect};
+use tap_reactor::report::{Destination, Expectation, Format, check_comparison, check_file, expect};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -61,9 +61,9 @@ pub struct ReportRequest {
     pub html: Option<Destination>,
     /// Merge runs even if they are not of one experiment.
     pub allow_different: bool,
-    /// What the figures are expected to be; of a comparison, those of the second run.
+    /// What the figures are expected to be; of a comparison, those of every run but the first.
     pub expectations: Vec<Expectation>,
-    /// Fail if the compared runs differ.
+    /// Fail if any of the compared runs differs from the first.
     pub fail_on_change: bool,
 }
 
@@ -74,7 +74,7 @@ pub enum ReportMode {
     Each,
     /// All as one run.
     Merge,
-    /// The second against the first.
+    /// Each against the first.
     Compare,
 }
 
@@ -408,12 +408,13 @@ struct ReportArguments {
     #[structopt(long, requires = "merge")]
     allow_different: bool,
 
-    /// Compare the second with the first: what was planned otherwise, difference and ratio of each figure, and whether it is
-    /// larger than the spread within the runs
+    /// Compare each run with the first, the baseline: what was planned otherwise, and how each figure differs; of two runs
+    /// difference, ratio and the spread within them, of more a column for each run, which says better or worse where the
+    /// difference is larger than the spread. --expect and --fail-on-change judge every run but the first
     #[structopt(long)]
     compare: bool,
 
-    /// Make the exit status 1 if the compared runs differ by more than the spread, or if nothing can be said about it
+    /// Make the exit status 1 if any run differs from the first by more than the spread, or if nothing can be said about it
     #[structopt(long, requires = "compare")]
     fail_on_change: bool,
 
@@ -543,8 +544,8 @@ fn report_request(arguments: ReportArguments) -> Result<ReportRequest, UsageErro
         expect,
     } = arguments;
     let error = |why: &str| Err(UsageError::new(format_args!("report: {why}")));
-    if compare && files.len() != 2 {
-        return error("--compare takes two files: the run before, and the run after");
+    if compare && files.len() < 2 {
+        return error("--compare: expected two files or more, the first of them the baseline");
     }
     if !merge && !compare && files.len() > 1 && (json || html.is_some()) {
         return error("one document takes one run; allowed are one file, --merge or --compare");
@@ -556,8 +557,11 @@ fn report_request(arguments: ReportArguments) -> Result<ReportRequest, UsageErro
     {
         return error("--html: the name must end in .html");
     }
-    let html = html.map(|path| check_file(&path)).transpose();
-    let html = html.map_err(UsageError::new)?;
+    let checked = html.map(|path| match compare {
+        true => check_comparison(&path, files.len()),
+        false => check_file(&path),
+    });
+    let html = checked.transpose().map_err(UsageError::new)?;
     let mode = match (merge, compare) {
         (true, _) => ReportMode::Merge,
         (_, true) => ReportMode::Compare,

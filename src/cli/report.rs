@@ -41,7 +41,7 @@ pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
         ReportMode::Each | ReportMode::Compare => names.by_ref().collect(),
     };
     let mut is_met = true;
-    // Of two runs that are compared, the second is judged.
+    // Of runs that are compared, the first is what the others are judged by.
     let first = usize::from(request.mode == ReportMode::Compare);
     for (report, name) in reports.iter_mut().zip(&named).skip(first) {
         if request.expectations.is_empty() {
@@ -52,15 +52,13 @@ pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
             console::eprint(format_args!("tap-reactor: {name}: {unmet}"));
         }
     }
-    match (request.mode, reports.as_slice(), named.as_slice()) {
-        (ReportMode::Compare, [before, after], [one, other]) => {
-            Ok(compare(request, (one, before), (other, after))? && is_met)
-        }
-        (_, reports, _) => {
-            each(request, reports)?;
-            Ok(is_met)
-        }
+    if request.mode == ReportMode::Compare {
+        let names = named.iter().map(String::as_str);
+        let runs: Vec<_> = names.zip(&reports).collect();
+        return Ok(compare(request, &runs)? && is_met);
     }
+    each(request, &reports)?;
+    Ok(is_met)
 }
 
 /// Tells runs one by one. A page holds one.
@@ -79,25 +77,32 @@ fn each(request: ReportRequest, reports: &[Report]) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Tells two runs side by side. Tells whether they are as much the same as they were to be.
-fn compare(
-    request: ReportRequest,
-    before: (&str, &Report),
-    after: (&str, &Report),
-) -> Result<bool, RunError> {
+/// Tells runs side by side. Tells whether all are as much the same as the first as they were to be.
+fn compare(request: ReportRequest, runs: &[(&str, &Report)]) -> Result<bool, RunError> {
     let is_page = request.html.is_some();
     if let Some(page) = request.html {
-        report::write_comparison(page, before, after)?;
+        report::write_comparison(page, runs)?;
     }
-    let comparison = report::compare(before, after);
+    let comparisons = report::compare(runs);
     print(
         (request.json, is_page),
-        |out| report::compare_json(&comparison, out),
-        |out| report::compare_text(&comparison, out),
+        |out| report::compare_json(&comparisons, out),
+        |out| report::compare_text(&comparisons, out),
     )?;
-    let is_as_wanted = !request.fail_on_change || comparison.change() == Change::No;
-    if !is_as_wanted {
-        console::eprint(format_args!("tap-reactor: {}", comparison.sentence()));
+    let mut is_as_wanted = true;
+    let changed = comparisons
+        .iter()
+        .filter(|each| each.change() != Change::No);
+    for changed in changed.filter(|_| request.fail_on_change) {
+        is_as_wanted = false;
+        let sentence = changed.sentence();
+        match comparisons.len() {
+            1 => console::eprint(format_args!("tap-reactor: {sentence}")),
+            _ => console::eprint(format_args!(
+                "tap-reactor: {}: {sentence}",
+                changed.after.name
+            )),
+        }
     }
     Ok(is_as_wanted)
 }

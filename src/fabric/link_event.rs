@@ -1,4 +1,4 @@
-//! What becomes of a fabric's links under a run, by somebody else's hand.
+//! Changes of a fabric's links that another process made during a run.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::vm::VmId;
 
-/// Something that happened to one of the run's links, and that was not the run's doing.
+/// A change of one of the run's links that the run did not make itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkEvent {
     /// The link's name, such as `tap1` or `br0`.
     pub link: String,
-    /// The VM whose port it is; `None` for a bridge, or what joins two.
+    /// The VM whose port it is; `None` for a bridge or a link between two bridges.
     pub vm: Option<VmId>,
-    /// What became of it.
+    /// The change.
     pub change: LinkFate,
 }
 
-/// What became of a link.
+/// A change of a link.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum LinkFate {
@@ -29,7 +29,7 @@ pub enum LinkFate {
     Down,
     /// It was set up again.
     Up,
-    /// It was taken from this bridge.
+    /// It was removed from this bridge.
     Left {
         /// The bridge's name.
         bridge: String,
@@ -42,15 +42,15 @@ pub enum LinkFate {
 }
 
 impl fmt::Display for LinkFate {
-    /// To be put after the link's name: `was set down`.
+    /// Formats the change as the predicate of a sentence that begins with the link's name: `was set down`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LinkFate::Deleted => f.write_str("was deleted"),
             LinkFate::Moved => f.write_str("was moved to another namespace"),
             LinkFate::Down => f.write_str("was set down"),
             LinkFate::Up => f.write_str("was set up again"),
-            LinkFate::Left { bridge } => write!(f, "was taken from {bridge}"),
-            LinkFate::Joined { bridge } => write!(f, "was put on {bridge}"),
+            LinkFate::Left { bridge } => write!(f, "was removed from {bridge}"),
+            LinkFate::Joined { bridge } => write!(f, "was added to {bridge}"),
         }
     }
 }

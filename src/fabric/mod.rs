@@ -1,4 +1,4 @@
-//! What carries frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
+//! Fabrics, which carry frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 
 mod link_event;
 
@@ -7,74 +7,74 @@ use std::io;
 pub use self::link_event::{LinkEvent, LinkFate};
 use crate::vm::{RxFilter, VmId};
 
-/// Carries the frames of VMs that are plugged into it. Nothing here waits.
+/// Carries the frames of the VMs that are plugged into it. No method blocks.
 pub trait Fabric {
-    /// Why a VM could not be plugged in: names the operation and the object.
+    /// The error of a failed operation; it names the operation and the object.
     type Error: std::error::Error;
 
-    /// Gives `vm` a port of its own, whose network interface listens to what `rx_filter` says.
+    /// Creates a port for `vm`, whose network interface accepts the frames that `rx_filter` lets through.
     ///
     /// # Errors
-    /// When the port can't be made; nothing of it is left behind then.
+    /// If the port can't be created; nothing of it is left behind then.
     fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
-    /// Has the network interface of `vm` listen to what `rx_filter` says from now on.
+    /// Sets the receive filter of `vm`'s network interface.
     ///
     /// # Errors
-    /// When it can't be told; it listens to what it did before.
+    /// If the filter can't be set; the previous one stays in force.
     fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
-    /// Takes the ports of `vms` away again, all at once. Those that have none are passed over.
+    /// Removes the ports of `vms`, all at once. VMs without a port are ignored.
     ///
     /// # Errors
-    /// When a port can't be removed; no frame comes from it any more nevertheless.
+    /// If a port can't be removed; it delivers no further frame nevertheless.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
 
-    /// Whether the driver's poll is told when a frame comes for `vm`, as it is from the start. Where it is told again, it
-    /// is told at once of what has come meanwhile. A fabric that no poll waits for does nothing; nor does one that has no
-    /// such VM.
+    /// Sets the interest of the driver's poll in frames for `vm`: with `announced` (the state of a new port), the poll
+    /// reports the port readable when a frame arrives. Switched on again, it reports frames that arrived meanwhile at
+    /// once. Does nothing in a fabric that is not polled, or for a VM without a port.
     ///
     /// # Errors
-    /// When the poll refuses.
+    /// If the poll refuses.
     fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
         let _ = (vm, announced);
         Ok(())
     }
 
-    /// What became of the fabric's links by somebody else's hand since the last time, for a driver whose poll says that
-    /// there is something. A fabric without links has nothing to tell.
+    /// Returns the changes that another process made to the fabric's links since the last call. The driver calls this
+    /// when its poll reports such a change. Empty for a fabric without links.
     fn link_events(&mut self) -> Vec<LinkEvent> {
         Vec::new()
     }
 
-    /// Takes one frame that has arrived for `vm` and puts it at the start of `buffer`.
+    /// Reads one frame that has arrived for `vm` into the start of `buffer`.
     fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;
 
     /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
 }
 
-/// What came of [`Fabric::read`].
+/// The result of [`Fabric::read`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Read {
-    /// A frame of that many bytes lies at the start of the buffer.
+    /// A frame of this length, in bytes, is at the start of the buffer.
     Frame(usize),
-    /// Nothing waits (`EAGAIN`).
+    /// No frame is queued (`EAGAIN`).
     Empty,
-    /// The port can't be read now: the interface is gone or broken (`EIO`, `EBADFD`, …).
+    /// The port can't be read: the interface was deleted or is broken (`EIO`, `EBADFD`, …).
     Failed,
 }
 
-/// What came of [`Fabric::write`].
+/// The result of [`Fabric::write`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Write {
     /// The fabric took the frame.
     Sent,
-    /// The fabric did not take the frame, which is gone, as on a network card.
+    /// The fabric did not accept the frame. It is lost; there is no retry, as on a network card.
     Dropped(WriteDrop),
 }
 
-/// Why a fabric did not take a frame.
+/// The reason why a fabric did not accept a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteDrop {
     /// The queue is full (`EAGAIN`, `ENOBUFS`).

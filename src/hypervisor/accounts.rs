@@ -1,4 +1,4 @@
-//! What is kept of all VMs together: who has no address yet, who goes to whom, and how much memory fragments take.
+//! Totals over all VMs: the VMs without an address, the destinations of flows, and the memory that fragments take.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use crate::record::DropReason;
 use crate::vm::VmId;
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Keeps the account of the VMs that have no address yet.
+    /// Updates the number of VMs that have no address yet.
     pub(super) fn count_configuring(&mut self, vm: VmId) {
         let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
@@ -19,7 +19,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.configuring -= usize::from(was_configuring);
     }
 
-    /// Has the pings to `vm` go to the address that it has from now on.
+    /// Sends the pings to `vm` to `address`, its new address, from now on.
     pub(super) fn redirect_flows(&mut self, vm: VmId, address: Ipv4Addr) {
         let Some(Some(target)) = self.guests.get_mut(vm.index()) else {
             return;
@@ -38,8 +38,8 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Keeps the account of the fragments that VMs hold. The VM that goes beyond the bound for all of them loses those
-    /// that wait for others.
+    /// Updates the number of bytes of fragments that the VMs hold. A VM that exceeds [`MAX_FRAGMENT_BYTES`], the bound for
+    /// all of them, loses its incomplete datagrams.
     pub(super) fn bound_fragments(&mut self, vm: VmId) {
         let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
@@ -58,10 +58,10 @@ impl<F: Fabric> Hypervisor<F> {
         guest.fragment_bytes = bytes;
     }
 
-    /// Tells the fabric what a VM listens to that has got or lost an address.
+    /// Updates the receive filter of a VM that has gained or lost an address.
     pub(super) fn tune(&mut self, vm: VmId) {
         if let Some(Some(guest)) = self.guests.get(vm.index()) {
-            // Where that fails the VM does without: others can't resolve its address, which shows in the figures.
+            // If it fails, the old filter drops ARP requests for a new address: its pings count as unresolved.
             let _ = self.fabric.tune(vm, &guest.vm.rx_filter());
         }
     }

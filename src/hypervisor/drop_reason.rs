@@ -1,10 +1,10 @@
-//! Under which name an ignored frame is counted.
+//! Maps ignored frames to the drop reasons of the report.
 
 use crate::record::DropReason;
 use crate::vm::Ignored;
 use crate::wire::{ETHER_TYPE_IPV6, Fault, Layer, ParseError};
 
-/// The name under which an ignored frame is counted.
+/// Returns the drop reason under which an ignored frame is counted.
 pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
     match ignored {
         Ignored::Malformed(ParseError {

@@ -1,4 +1,4 @@
-//! What is due: pings, what VMs do unasked, and pings that are overdue.
+//! Deadlines: pings that are due, timers of VMs, and timeouts of pings.
 
 use std::cmp::Reverse;
 
@@ -10,12 +10,12 @@ use crate::time::{Instant, earliest};
 use crate::vm::{PingStart, Reaction, Unsent, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Does one thing that is due at `now`, with a frame built in `buffer` if it takes one. `None` when nothing is due.
+    /// Performs one step that is due at `now`; a frame to send is built in `buffer`. `None` when nothing is due.
     ///
-    /// One call does one thing, so that the driver keeps its budgets; the thing may be an event without a frame.
+    /// One call performs one step, so that the driver keeps its budgets. A step may be an event without a frame.
     pub fn next_step(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Step> {
         let due_by = self.turn_phase(now);
-        // What was due for a VM that has been removed is passed over.
+        // VMs that were removed meanwhile are skipped.
         while let Some(vm) = self.ready.pop_front() {
             if let Some(step) = self.poll_vm(now, vm, buffer) {
                 return Some(step);
@@ -86,7 +86,7 @@ impl<F: Fabric> Hypervisor<F> {
         Some(self.apply(now, vm, reaction).into())
     }
 
-    /// Gives up the oldest ping of a flow if it is overdue, and sets the timer for the next.
+    /// Ends the oldest ping of a flow as lost if its timeout has passed, and sets the timer for the next.
     fn expire_ping(&mut self, now: Instant, flow: FlowId) -> Option<Step> {
         let state = self.flows.get_mut(flow.index())?;
         state.is_armed = false;
@@ -105,8 +105,8 @@ impl<F: Fabric> Hypervisor<F> {
         Some(self.apply(now, owner.vm, reaction).into())
     }
 
-    /// When [`Hypervisor::next_step`] has something: [`Instant::ZERO`] for at once, `None` for not before a frame
-    /// comes.
+    /// Returns the time of the next deadline, at which to call [`Hypervisor::next_step`]: [`Instant::ZERO`] if a step is
+    /// due now, `None` if none is due before a frame arrives.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         while let Some(flow) = self.unarmed.pop() {
             self.arm_timeout(flow);

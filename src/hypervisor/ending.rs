@@ -1,4 +1,4 @@
-//! The end of a run: nothing more is sent, what is on its way is waited for, and what is left then is given up.
+//! The end of a run: sending stops, outstanding pings are waited for, and those left after that are counted as lost.
 
 use super::Hypervisor;
 use super::phases::CATCH_UP;
@@ -7,10 +7,10 @@ use crate::time::Instant;
 use crate::vm::{GiveUp, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Ends the run at `now` before its plan is over: no ping is sent any more, and no VM comes up or leaves. What is on its
-    /// way may still be answered, until [`Hypervisor::is_done`], or [`Hypervisor::give_up`].
+    /// Ends the run at `now` before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings
+    /// may still be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
     pub fn stop(&mut self, now: Instant) {
-        // Those that were due a moment ago would have been sent now, so that it is not for want of the tool.
+        // Pings due within the last CATCH_UP would have been sent now; they are not counted as unsent by the tool's fault.
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
         let unsent = self.load.end_phase(behind);
         self.recorder().unsent(unsent);
@@ -24,19 +24,19 @@ impl<F: Fabric> Hypervisor<F> {
         self.give_up_all(now, GiveUp::Unsent);
     }
 
-    /// The run is over: a schedule whose pings were all handed out is, too.
+    /// Ends the present schedule in the records if all of its pings were handed out. To be called at the end of a run.
     pub fn end(&mut self) {
         if self.load.is_handed_out() {
             self.end_schedule(self.load.schedule_end());
         }
     }
 
-    /// Waits no longer: every ping on its way is lost from `now` on.
+    /// Ends every outstanding ping at `now` as lost.
     pub fn give_up(&mut self, now: Instant) {
         self.give_up_all(now, GiveUp::All);
     }
 
-    /// The VM leaves at `now`: what it had on its way has nobody to come back to.
+    /// Ends the outstanding pings of a VM that stops at `now` as abandoned.
     pub(super) fn abandon_pings_of(&mut self, now: Instant, vm: VmId) {
         self.end_pings(now, vm, GiveUp::All, true);
     }
@@ -47,7 +47,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Ends pings of one VM, and records what came of them.
+    /// Ends pings of one VM and records their outcomes; lost ones as abandoned if the VM `leaves`.
     fn end_pings(&mut self, now: Instant, id: VmId, which: GiveUp, leaves: bool) {
         let Some(Some(guest)) = self.guests.get_mut(id.index()) else {
             return;

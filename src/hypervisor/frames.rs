@@ -1,4 +1,4 @@
-//! A frame that was read for a VM, and a frame that was written for one.
+//! The frame path: frames read for a VM, and frames written for one.
 
 use super::journal::Entry;
 use super::{Hypervisor, Outgoing};
@@ -7,8 +7,8 @@ use crate::time::Instant;
 use crate::vm::{PingId, Reaction, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Hands the frame of `length` bytes at the start of `buffer`, read at `now`, to the VM it was read for. Returns the
-    /// frame that it sends in turn.
+    /// Passes the frame in the first `length` bytes of `buffer`, read at `now`, to `vm`. Returns the frame that the VM
+    /// sends in response, if any; it is built in `buffer`.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -26,8 +26,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.apply(now, vm, reaction)
     }
 
-    /// The same for a frame that is expected to be an echo request, which is answered without a look at the clock. `None`,
-    /// and nothing has happened, if it is anything else or there is no such VM.
+    /// Answers `frame` in place if it is a plain echo request to `vm`, which needs no clock reading. `None`, without any
+    /// effect, if it is another frame or the VM does not exist: then pass it to [`Hypervisor::receive`].
     pub fn answer(&mut self, vm: VmId, frame: &mut [u8]) -> Option<Outgoing> {
         let guest = self.guests.get_mut(vm.index())?.as_mut()?;
         let answer = guest.vm.answer_plain_echo(frame)?;
@@ -40,7 +40,7 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
-    /// Records that the frame of `ping` is written at `at`.
+    /// Records `at` as the send time of `ping`. To be called right before its frame is written.
     pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
         let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
             return;
@@ -55,17 +55,17 @@ impl<F: Fabric> Hypervisor<F> {
                 ready,
                 sent: at,
             });
-            // Not now: the frame is still to be written, and its reply may be read before anybody has to wait for it.
+            // The timer is armed later: the frame is still to be written, and its reply may arrive before the next wait.
             self.unarmed.push(flow);
         }
     }
 
-    /// Records that a frame was handled `elapsed` nanoseconds after the driver knew of it.
+    /// Records the lag of a frame: `elapsed` nanoseconds passed between the return of the poll and its handling.
     pub fn lag(&mut self, elapsed: u64) {
         self.note(Entry::Lag(elapsed));
     }
 
-    /// Records what the fabric made of a frame.
+    /// Records the result of writing a frame.
     pub fn frame_written(&mut self, outcome: Write) {
         match outcome {
             Write::Sent => self.recorder.frame_out(),
@@ -73,7 +73,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Sees to it that the VM is asked again when it wants to be, and keeps what is kept of all VMs together.
+    /// Updates the totals, the VM's timer and its waiting flows after its state has changed.
     #[cold]
     pub(super) fn after_change(&mut self, now: Instant, vm: VmId) {
         self.bound_fragments(vm);
@@ -82,7 +82,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.wake_flows(now, vm);
     }
 
-    /// Records what a VM's reaction says, and sees to it that the VM is asked again when it wants to be.
+    /// Records the event of a VM's reaction, and follows up a change of its state. Returns the frame to send, if any.
     #[inline(always)]
     pub(super) fn apply(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Option<Outgoing> {
         if let Some(event) = &reaction.event {

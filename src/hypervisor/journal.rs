@@ -1,8 +1,8 @@
-//! Pings that were sent and answered, and frames that were handled, on their way into the recorder.
+//! Buffers measurements of pings and frames, and passes them to the recorder in batches.
 //!
-//! Each of them goes into half a dozen histograms. A ping takes four system calls, between which neither the code for that
-//! nor the histograms stay in the processor's caches; so they are taken note of, and entered many at a time. It also keeps
-//! that work out of the time between a ping's stamp and its write.
+//! Each measurement goes into about six histograms. A ping takes four system calls, between which neither that code nor
+//! the histograms stay in the processor's caches, so batches are cheaper. Buffering also keeps that work out of the time
+//! between a ping's send stamp and its write.
 
 use super::Hypervisor;
 use crate::fabric::Fabric;
@@ -10,10 +10,10 @@ use crate::load::FlowId;
 use crate::record::Recorder;
 use crate::time::Instant;
 
-/// Entries that are held at most: more than one turn of the reactor makes.
+/// Capacity in entries: more than one turn of the reactor produces.
 const LENGTH: usize = 256;
 
-/// What the recorder is to be told.
+/// A measurement, named after the recorder's method that takes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     /// [`Recorder::echo_sent`]
@@ -35,7 +35,7 @@ pub(super) enum Entry {
     Lag(u64),
 }
 
-/// Entries that the recorder has not been told yet, in order.
+/// Measurements not yet passed to the recorder, in order.
 #[derive(Debug)]
 pub(super) struct Journal(Vec<Entry>);
 
@@ -44,14 +44,14 @@ impl Journal {
         Journal(Vec::with_capacity(LENGTH))
     }
 
-    /// Adds an entry. Whether there is no room for another.
+    /// Adds an entry. Returns true if the buffer is full.
     #[inline]
     pub(super) fn add(&mut self, entry: Entry) -> bool {
         self.0.push(entry);
         self.0.len() >= LENGTH
     }
 
-    /// Tells `recorder` everything.
+    /// Passes all entries to `recorder`.
     #[inline]
     pub(super) fn enter(&mut self, recorder: &mut Recorder) {
         if !self.0.is_empty() {
@@ -82,7 +82,7 @@ impl Journal {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Has the recorder told in time.
+    /// Buffers a measurement for the recorder.
     #[inline]
     pub(super) fn note(&mut self, entry: Entry) {
         if self.journal.add(entry) {

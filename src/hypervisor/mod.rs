@@ -1,8 +1,8 @@
-//! Owns the VMs and their flows, and routes a frame or a deadline to one of them.
+//! Owns the VMs, their flows and the fabric, and dispatches frames and deadlines to the VMs.
 //!
-//! A [`Hypervisor`] waits for nothing and reads no clock: a driver does, the [`crate::reactor`] on real TAPs or the
-//! [`crate::sim`] in virtual time. The driver reads a frame and calls [`Hypervisor::receive`], asks
-//! [`Hypervisor::next_step`] for what is due, sends what either returns, and sleeps until
+//! A [`Hypervisor`] never blocks and reads no clock. That is the job of its driver: the [`crate::reactor`] on real TAPs,
+//! [`crate::sim`] in virtual time. The driver passes each frame that it reads to [`Hypervisor::receive`], calls
+//! [`Hypervisor::next_step`] until nothing is due, sends the frames that either returns, and sleeps until
 //! [`Hypervisor::next_deadline`].
 
 mod accounts;
@@ -36,8 +36,8 @@ pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::resolution::Resolution;
 pub use self::resolution::{ANSWER_WAIT, FindNeighbours};
 
-/// Bytes of fragments that all VMs together hold at once. A single one holds at most
-/// [`crate::vm::MAX_REASSEMBLY_BYTES`] of others' fragments and [`crate::vm::MAX_OUTGOING`] datagrams of its own.
+/// Bytes of fragments that all VMs together hold at most. A single VM holds at most
+/// [`crate::vm::MAX_REASSEMBLY_BYTES`] of received fragments and [`crate::vm::MAX_OUTGOING`] datagrams to send.
 pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,16 +48,16 @@ pub struct Outgoing {
     pub length: usize,
     /// The ping that it starts, to be stamped with [`Hypervisor::stamp_sent`] right before the write.
     pub ping: Option<PingId>,
-    /// Whether the same flow has another frame to send right now.
+    /// The same flow has another frame to send at once.
     pub more: bool,
 }
 
-/// What came of one deadline.
+/// The result of one step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// A frame is to be sent.
+    /// The driver is to send this frame.
     Send(Outgoing),
-    /// Nothing is to be sent.
+    /// There is nothing to send.
     Quiet,
 }
 
@@ -67,43 +67,43 @@ impl From<Option<Outgoing>> for Step {
     }
 }
 
-/// Who pings whom, and how.
+/// A flow: source, destination, and the parameters of its pings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowConfig {
     /// The VM that sends the echo requests.
     pub source: VmId,
     /// Their destination, payload and timeout.
     pub session: SessionConfig,
-    /// The VM that they go to, if it is one. When a DHCP server gives it an address, they go to that address.
+    /// The destination VM; `None` for an address outside. Pings follow the address that a DHCP server leases to the VM.
     pub target: Option<VmId>,
 }
 
-/// A VM and what the hypervisor knows of it.
+/// A VM and its bookkeeping.
 #[derive(Debug)]
 struct Guest {
     vm: Vm,
-    /// When it was made, until the first of its pings is answered.
+    /// Time of its creation; `None` once the first of its pings has been answered.
     booting_since: Option<Instant>,
     /// The flow of each of its sessions.
     flows: Vec<FlowId>,
     /// The earliest entry for this VM among the timers.
     armed: Option<Instant>,
-    /// Whether it stands in the queue of VMs that have something to do at once.
+    /// It is in the queue of VMs that have something to do at once.
     is_ready: bool,
-    /// Bytes of fragments that it held when it was last looked at.
+    /// Bytes of fragments that it held at the last check.
     fragment_bytes: usize,
-    /// Whether it had no address when it was last looked at, and may come by one.
+    /// It had no address at the last check but may still get one (DHCP, conflict detection, IPv6 autoconfiguration).
     is_configuring: bool,
-    /// The flows that go to it.
+    /// The flows that ping it.
     targeted_by: Vec<FlowId>,
 }
 
-/// Where a flow's pings live.
+/// A flow's session in its source VM.
 #[derive(Debug)]
 struct FlowState {
-    /// `None` while an end of the flow is not there yet.
+    /// `None` while one of the flow's VMs does not exist yet.
     ping: Option<PingOwner>,
-    /// Whether there is a timer for its oldest ping.
+    /// A timer is set for its oldest ping.
     is_armed: bool,
 }
 
@@ -113,12 +113,12 @@ struct PingOwner {
     session: crate::vm::SessionId,
 }
 
-/// What a timer is for. Timers are never cancelled: one that comes too early sets itself anew.
+/// The purpose of a timer. Timers are never cancelled: one that expires too early is set again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Timer {
-    /// The oldest ping of a flow may be overdue.
+    /// The oldest ping of a flow may have timed out.
     PingTimeout(FlowId),
-    /// A VM has something to do.
+    /// A VM has a deadline.
     Vm(VmId),
 }
 
@@ -126,45 +126,45 @@ enum Timer {
 #[derive(Debug)]
 pub struct Hypervisor<F> {
     fabric: F,
-    /// By [`VmId`], which is never given twice: what is still on its way to a VM that was removed finds nobody.
+    /// By [`VmId`]. An id is never reused, so frames and timers for a removed VM are ignored.
     guests: Vec<Option<Guest>>,
     stations: FxHashMap<MacAddr, VmId>,
     load: Load,
     /// The phases to come.
     phases: VecDeque<Phase>,
-    /// When the present phase ends at the latest.
+    /// The latest end of the present phase.
     phase_end: Option<Instant>,
-    /// Whether the present phase lasts as long as its duration, however little there is to do in it.
+    /// The present phase takes its whole duration, even when it has nothing left to do.
     lasts: bool,
-    /// Whether pings of the present phase are still to be due.
+    /// The schedule of the present phase has not ended.
     is_scheduled: bool,
-    /// How long the first phase waits for VMs that have no address yet.
+    /// The maximum time that the first phase waits for VMs without an address.
     address_wait: Duration,
-    /// Since when it does, and until when.
+    /// Start and latest end of that wait, while it lasts.
     held: Option<(Instant, Instant)>,
-    /// How many VMs have no address yet, and may come by one.
+    /// Number of VMs that have no address yet but may still get one.
     configuring: usize,
-    /// The search for neighbours before flows begin.
+    /// The resolution of neighbours before flows begin.
     resolution: Resolution,
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
-    /// Flows that have sent and may need a timer.
+    /// Flows that have sent a ping and may need a timer.
     unarmed: Vec<FlowId>,
     ready: VecDeque<VmId>,
     /// Bytes of fragments that all VMs hold.
     fragment_bytes: usize,
-    /// VMs that come up or leave while others ping.
+    /// VMs that start or stop during the run.
     moves: Moves,
-    /// What [`Hypervisor::recorder`] brings up to date first.
+    /// Lacks the entries of `journal`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     journal: Journal,
     keeps_events: bool,
-    /// What happened last, if somebody wants to know.
+    /// The last event, if `keeps_events`.
     event: Option<(VmId, Event)>,
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// A hypervisor without VMs, which will record with `recorder`, and whose random choices follow from `seed`.
+    /// Creates a hypervisor without VMs. It records to `recorder`; `seed` seeds the random numbers of its load.
     pub fn new(fabric: F, recorder: Recorder, seed: u64) -> Self {
         Hypervisor {
             fabric,
@@ -192,18 +192,18 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Makes a VM that starts at `now` as `config` says, plugged into the fabric: on the real one, a
-    /// TAP opened through `/dev/net/tun` and joined to the bridge.
+    /// Creates a VM that starts at `now`, and plugs it into the fabric: on the real one, this opens a TAP through
+    /// `/dev/net/tun` and adds it to the bridge.
     ///
     /// # Errors
-    /// When the fabric can't give it a port; the VM does not exist then.
+    /// If the fabric can't create a port; the VM does not exist then.
     pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
         let id = VmId(self.guests.len() as u32);
         self.create_vm_as(id, now, config)?;
         Ok(id)
     }
 
-    /// The same with a number of the caller's choice, which no other VM has or had.
+    /// Creates a VM as [`Hypervisor::create_vm`] does, with an `id` that no other VM has or had.
     ///
     /// # Errors
     /// As [`Hypervisor::create_vm`].
@@ -238,12 +238,12 @@ impl<F: Fabric> Hypervisor<F> {
         Ok(())
     }
 
-    /// Removes VMs at `now`, with their flows and their ports, while others go on. What is on its way to them finds nobody;
-    /// what they had on their way themselves is abandoned. All that are to go at the same time should go by
-    /// one call: on a real fabric each call takes a while ([`crate::system::TapFabric`]'s `unplug`).
+    /// Removes VMs at `now`, with their flows and ports, while the others continue. Pings to them get no reply; their own
+    /// outstanding pings end as abandoned. Remove VMs that stop at the same time in one call: on a real fabric each call
+    /// takes milliseconds ([`crate::system::TapFabric`]'s `unplug`).
     ///
     /// # Errors
-    /// When a port can't be removed; the VMs are gone nevertheless.
+    /// If a port can't be removed; the VMs are removed nevertheless.
     pub fn remove_vms(&mut self, now: Instant, vms: &[VmId]) -> Result<(), F::Error> {
         for vm in vms {
             self.abandon_pings_of(now, *vm);
@@ -260,8 +260,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.fabric.unplug(vms)
     }
 
-    /// Adds a flow, which pings in the phases that it takes part in, from when both of its ends are there. `None` if there
-    /// is no such VM, or if it has 65,536 flows, as many as ICMP identifiers can tell apart.
+    /// Adds a flow. It pings in the phases that include it, once both of its VMs exist. `None` if the source VM does not
+    /// exist, or has 65,536 flows already, as many as there are ICMP identifiers.
     pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
         let is_awaited = self.moves.is_awaited(&config);
         let ping = match is_awaited {
@@ -283,7 +283,7 @@ impl<F: Fabric> Hypervisor<F> {
         Some(id)
     }
 
-    /// Opens the session of a flow whose ends are there.
+    /// Opens the session of a flow whose VMs exist.
     fn open_flow(&mut self, id: FlowId, config: &FlowConfig) -> Option<PingOwner> {
         let guest = self.guests.get_mut(config.source.index())?.as_mut()?;
         let session = guest.vm.open_session(config.session)?;
@@ -298,53 +298,54 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
-    /// Has events kept from now on, for [`Hypervisor::take_event`].
+    /// Keeps the last event from now on, for [`Hypervisor::take_event`].
     pub fn keep_events(&mut self) {
         self.keeps_events = true;
     }
 
-    /// What happened in the last step or to the last frame, recorded already, if events are kept.
+    /// Returns the event of the last step or frame, which is recorded already. `None` if there was none, or without
+    /// [`Hypervisor::keep_events`].
     pub fn take_event(&mut self) -> Option<(VmId, Event)> {
         self.event.take()
     }
 
-    /// Whether any VM pings at all.
+    /// Returns true if there are flows.
     pub fn has_flows(&self) -> bool {
         !self.flows.is_empty()
     }
 
-    /// The VM whose interface has the address `mac`.
+    /// Returns the VM with the MAC address `mac`.
     pub fn station(&self, mac: MacAddr) -> Option<VmId> {
         self.stations.get(&mac).copied()
     }
 
-    /// The VM `id`.
+    /// Returns the VM `id`.
     pub fn vm(&self, id: VmId) -> Option<&Vm> {
         Some(&self.guests.get(id.index())?.as_ref()?.vm)
     }
 
-    /// The VM `id`, to be changed: its neighbours filled in, say.
+    /// Returns the VM `id` for changes, such as adding neighbours.
     pub fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {
         Some(&mut self.guests.get_mut(id.index())?.as_mut()?.vm)
     }
 
-    /// How many VMs have been made, those that were removed since included; they are `VmId(0)` up to that.
+    /// Returns the number of VMs created or expected so far, removed ones included: their ids are below it.
     pub fn vm_count(&self) -> usize {
         self.guests.len()
     }
 
-    /// What carries the VMs' frames.
+    /// Returns the fabric.
     pub fn fabric(&mut self) -> &mut F {
         &mut self.fabric
     }
 
-    /// What was measured so far.
+    /// Returns the recorder, with everything measured so far.
     pub fn recorder(&mut self) -> &mut Recorder {
         self.journal.enter(&mut self.recorder);
         &mut self.recorder
     }
 
-    /// Ends the VMs, and hands back the fabric and what was measured.
+    /// Drops the VMs, and returns the fabric and the recorder.
     pub fn into_parts(mut self) -> (F, Recorder) {
         self.end();
         self.journal.enter(&mut self.recorder);

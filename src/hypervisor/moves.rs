@@ -1,4 +1,4 @@
-//! VMs that come up and leave while others ping.
+//! VMs that start and stop during a phase, while others ping.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -13,62 +13,62 @@ use crate::time::Instant;
 use crate::vm::{VmConfig, VmId};
 use crate::wire::MacAddr;
 
-/// What becomes of a VM in the course of a phase.
+/// The kind of a [`Move`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// It comes up.
+    /// The VM starts.
     Start,
-    /// It leaves.
+    /// The VM stops.
     Stop,
 }
 
-/// That a VM comes up or leaves in the course of a phase.
+/// The scheduled start or stop of a VM during a phase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Move {
-    /// How long after the phase's beginning.
+    /// Time since the start of the phase.
     pub after: Duration,
     /// The VM.
     pub vm: VmId,
-    /// What becomes of it.
+    /// Start or stop.
     pub change: Change,
 }
 
-/// What [`Hypervisor::make_move`] did.
+/// The result of [`Hypervisor::make_move`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Moved {
-    /// This VM came up.
+    /// This VM started.
     Started(VmId),
-    /// These left.
+    /// These VMs stopped.
     Stopped(Vec<VmId>),
 }
 
-/// A VM that is to come up later.
+/// A VM that starts later.
 #[derive(Debug)]
 struct Newcomer {
     config: VmConfig,
-    /// Neighbours that it is told beforehand.
+    /// Its static neighbours.
     neighbours: Vec<(IpAddr, MacAddr)>,
 }
 
-/// Who comes and goes, and the flows that wait for that.
+/// Scheduled starts and stops, and the flows that wait for a start.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     newcomers: FxHashMap<VmId, Newcomer>,
-    /// What is to be done, the earliest first.
+    /// The starts and stops to come, the earliest first.
     due: VecDeque<(Instant, VmId, Change)>,
-    /// Flows of which at least one end is not there.
+    /// Flows of which at least one VM does not exist yet.
     awaited: BTreeMap<FlowId, FlowConfig>,
     awaited_of: FxHashMap<VmId, Vec<FlowId>>,
 }
 
 impl Moves {
     pub(super) fn begin(&mut self, at: Instant, moves: &[Move]) {
-        // What an earlier phase has left undone is earlier than all of these.
+        // Those left over from an earlier phase are due before all of these.
         let moves = moves.iter().map(|m| (at + m.after, m.vm, m.change));
         self.due.extend(moves);
     }
 
-    /// Has nothing to do any more.
+    /// Cancels all starts and stops to come.
     pub(super) fn stop(&mut self) {
         self.due.clear();
     }
@@ -81,7 +81,7 @@ impl Moves {
         self.due.is_empty()
     }
 
-    /// Whether an end of a flow is to come up later.
+    /// Returns true if a VM of the flow starts later.
     pub(super) fn is_awaited(&self, flow: &FlowConfig) -> bool {
         let is_newcomer = |vm| self.newcomers.contains_key(&vm);
         !self.newcomers.is_empty()
@@ -95,7 +95,7 @@ impl Moves {
         self.awaited.insert(id, flow);
     }
 
-    /// The VMs that are to leave by `now`, as far as nobody comes up before them.
+    /// Takes the stops due by `now` from the head of the queue, up to the first start. Returns their VMs.
     fn leaving(&mut self, now: Instant) -> Vec<VmId> {
         let mut leaving = Vec::new();
         while let Some((_, vm, Change::Stop)) = self.due.front().filter(|(at, ..)| *at <= now) {
@@ -107,9 +107,9 @@ impl Moves {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Announces a VM that comes up by a phase's [`Move`]. To be called before flows are added that wait for it.
+    /// Declares a VM that a phase's [`Move`] starts. To be called before the flows from and to it are added.
     pub fn expect_vm(&mut self, id: VmId, config: VmConfig) {
-        // Its number is taken from now on.
+        // Its id is in use from now on.
         if self.guests.len() <= id.index() {
             self.guests.resize_with(id.index() + 1, || None);
         }
@@ -120,7 +120,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.moves.newcomers.insert(id, newcomer);
     }
 
-    /// Tells a VM beforehand that its neighbour `address` is at `mac`, one that is still to come up at its start.
+    /// Adds a static neighbour entry, `address` at `mac`, to a VM; to one that starts later, at its start.
     pub fn tell_neighbour(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
         if let Some(newcomer) = self.moves.newcomers.get_mut(&vm) {
             newcomer.neighbours.push((address, mac));
@@ -129,16 +129,16 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Whether VMs of the present phase are still to come up or to leave.
+    /// Returns true if VMs are still to start or to stop in the present phase.
     pub fn has_moves(&self) -> bool {
         !self.moves.are_done()
     }
 
-    /// Does the next move that is due at `now`. `None` when none is. VMs that are to leave do so together, because that
-    /// takes hardly longer than one.
+    /// Performs the next start or stop that is due at `now`. `None` when none is due. VMs that are due to stop do so in
+    /// one call, because that takes hardly longer than one stop.
     ///
     /// # Errors
-    /// When the fabric refuses.
+    /// If the fabric can't create or remove a port.
     pub fn make_move(&mut self, now: Instant) -> Result<Option<Moved>, F::Error> {
         match self.moves.due.front() {
             Some(&(at, vm, Change::Start)) if at <= now => {
@@ -167,7 +167,7 @@ impl<F: Fabric> Hypervisor<F> {
         Ok(())
     }
 
-    /// Has flows begin that waited for `vm` only: for it to be there, and to have an address.
+    /// Begins the flows that waited for nothing but `vm` to exist and to have an address.
     pub(super) fn wake_flows(&mut self, now: Instant, vm: VmId) {
         let is_ready = |guests: &[Option<super::Guest>], vm: VmId| {
             let guest = guests.get(vm.index()).and_then(Option::as_ref);

@@ -1,5 +1,4 @@
-//! The phases of a run, one after the other.
-
+//! The sequence of a run's phases.
 use std::time::Duration;
 
 use super::{Hypervisor, Move};
@@ -7,40 +6,41 @@ use crate::fabric::Fabric;
 use crate::load::PhaseLoad;
 use crate::time::{Instant, earliest};
 
-/// How long after the end of a phase the pings that were due in it are still sent; what is left then was never sent.
+/// The time after the end of a phase in which its overdue pings are still sent. Those left after that count as unsent.
 pub(super) const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// How long pings wait for VMs that try an address or look for a DHCP server, when nothing else is said.
+/// The default of [`Hypervisor::wait_for_addresses`].
 pub const ADDRESS_WAIT: Duration = Duration::from_secs(10);
 
-/// One part of a run, with a part of the report to itself.
+/// A phase of a run, with a section of its own in the report.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Phase {
-    /// Its name; empty for a run that is not divided.
+    /// Its name; empty for a run of a single phase.
     pub name: String,
-    /// Whether its pings count for the run's figures. Those of a warm-up do not.
+    /// Its pings count in the run's totals; false for a warm-up.
     pub is_counted: bool,
-    /// Who pings, and when.
+    /// Its flows and their schedule.
     pub load: PhaseLoad,
-    /// When it ends even though pings are left; the next phase begins then, and replies under way still count for this
-    /// one. Without a count it lasts that long, even if nothing is due. `None` for when every ping is over.
+    /// Its maximum duration. The next phase begins at its end; replies that arrive later still count for this phase.
+    /// Without a count of pings the phase always takes this long. `None`: it ends when every ping is finished.
     pub duration: Option<Duration>,
-    /// The VMs that come up or leave in the course of it, in the order of their times.
+    /// The starts and stops of VMs during the phase, in the order of their times.
     pub moves: Vec<Move>,
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Has the first phase wait for VMs that have no address yet, so long at most; [`ADDRESS_WAIT`] if nothing is said.
+    /// Sets the maximum time that the first phase waits for VMs without an address (conflict detection, DHCP);
+    /// [`ADDRESS_WAIT`] by default.
     pub fn wait_for_addresses(&mut self, at_most: Duration) {
         self.address_wait = at_most;
     }
 
-    /// Begins the first of `phases`; each of the others follows the one before.
+    /// Starts the run: `phases` follow one another.
     ///
-    /// It begins at `now`, or, when some VMs have no address yet, as soon as all have one, or when that has been
-    /// [waited for](Hypervisor::wait_for_addresses) long enough; and when neighbours are to be
-    /// [found first](Hypervisor::find_neighbours_first), after that. The pings from and to VMs without an address are then
-    /// unresolved, until they have one.
+    /// The first begins at `now`, but waits until all VMs have an address, at most for the time set by
+    /// [`Hypervisor::wait_for_addresses`], and after that for neighbour resolution if
+    /// [`Hypervisor::find_neighbours_first`] was called. Pings from and to VMs that have no address by then count as
+    /// unresolved until they have one.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
         self.phases = phases.into();
         if self.configuring > 0 && !self.phases.is_empty() {
@@ -50,8 +50,8 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Ends the present phase if its time is up or its pings are over, and returns until when pings are to be handed
-    /// out: until now, or until the end of a phase that has some left to catch up with.
+    /// Ends the present phase if its time is up or its pings are finished. Returns the time up to which due pings are to
+    /// be handed out: `now`, or the end of a phase that is over but still has pings to catch up with.
     pub(super) fn turn_phase(&mut self, now: Instant) -> Instant {
         if let Some((since, until)) = self.held {
             if self.configuring > 0 && now < until {
@@ -74,7 +74,7 @@ impl<F: Fabric> Hypervisor<F> {
             Some(end) if end <= now && self.load.is_behind(end) && now - end < CATCH_UP => {
                 return Instant::from_nanos(end.as_nanos().saturating_sub(1));
             }
-            // The next begins when this one should have ended, so that lateness does not shift the schedule.
+            // The next phase begins at the scheduled end of this one, so that lateness does not shift the schedule.
             Some(end) if end <= now => {
                 let unsent = self.load.end_phase(end);
                 self.recorder().unsent(unsent);
@@ -109,19 +109,19 @@ impl<F: Fabric> Hypervisor<F> {
         self.is_scheduled = true;
     }
 
-    /// No ping of the present phase is due any more. Its schedule took until `at`, if it has one.
+    /// Records the end of the present phase's schedule: at `at`, or `None` for a closed loop.
     pub(super) fn end_schedule(&mut self, at: Option<Instant>) {
         if std::mem::take(&mut self.is_scheduled) {
             self.recorder().end_schedule(at);
         }
     }
 
-    /// Whether the last phase has ended and every ping is over. True from the start when there are no phases.
+    /// Returns true once the last phase has ended and every ping is finished, or if there are no phases.
     pub fn is_done(&self) -> bool {
         self.phases.is_empty() && self.is_quiet()
     }
 
-    /// Whether every ping of the present phase is over, and no VM is to come or to go.
+    /// Returns true if every ping of the present phase is finished and no VM is to start or stop in it.
     fn is_quiet(&self) -> bool {
         !self.lasts && self.load.is_done() && self.moves.are_done() && !self.resolution.is_active()
     }

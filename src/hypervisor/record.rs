@@ -1,4 +1,4 @@
-//! What happened to a VM, told to the recorder, the load and the fabric.
+//! Passes events of VMs to the recorder, the load and the fabric.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,11 +21,11 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// What is no ping: a few frames of a run.
+    /// Records an event other than a ping's; these are rare.
     #[cold]
     fn record_rare(&mut self, now: Instant, vm: VmId, event: &Event) {
         match *event {
-            // Told apart before.
+            // Handled by the caller.
             Event::Ping(..) => {}
             Event::Resolved {
                 address, elapsed, ..
@@ -58,7 +58,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// A ping of a VM that leaves was on its way.
+    /// Records an outstanding ping of a VM that stops.
     pub(super) fn record_abandoned(&mut self, now: Instant, vm: VmId, ping: PingId, due: Instant) {
         if let Some(flow) = self.flow_of(vm, ping) {
             self.recorder().abandoned(flow, due);
@@ -66,7 +66,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// The flow that a ping of `vm` belongs to.
+    /// Returns the flow that a ping of `vm` belongs to.
     fn flow_of(&self, vm: VmId, ping: PingId) -> Option<FlowId> {
         let guest = self.guests.get(vm.index())?.as_ref()?;
         guest.flows.get(usize::from(ping.session.0)).copied()

@@ -1,9 +1,9 @@
-//! Neighbours are found before anything is sent to them.
+//! Neighbour resolution (ARP, IPv6 Neighbor Discovery) before flows begin.
 //!
-//! VMs that ask for their neighbours when their first pings are due ask all at once. Each request is a broadcast, which
-//! costs the kernel time for every port; together they fill queues and make the first pings late, which says something of
-//! the tool and nothing of the network. So the VMs ask beforehand, a few at a time: before the first phase begins, and
-//! those that come up later before their flows begin.
+//! If all VMs resolved their neighbours when their first pings are due, they would do so at once. Each request is a
+//! broadcast (with IPv6, a multicast), which costs the kernel time for every port; together they fill queues and delay
+//! the first pings by something that is not a property of the network. So neighbours are resolved in advance, a few at a
+//! time: before the first phase begins, and for VMs that start later before their flows begin.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -18,35 +18,35 @@ use crate::record::NeighbourSearch;
 use crate::time::{Instant, earliest};
 use crate::vm::{Neighbour, RETRY_INTERVAL, VmId};
 
-/// How long an answer is waited for after the last question: long enough for one repetition.
+/// The time to wait for an answer after the last request: enough for one retransmission.
 pub const ANSWER_WAIT: Duration = RETRY_INTERVAL.saturating_add(Duration::from_millis(200));
 
-/// When a question does not count as outstanding any more: every copy of it has been read by then.
+/// The time after which a request no longer counts as outstanding: every copy of the broadcast has been read by then.
 const SLOT: Duration = Duration::from_millis(100);
 
-/// How neighbours are found beforehand.
+/// Parameters of neighbour resolution before the flows begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FindNeighbours {
-    /// Questions that are outstanding at once at most. Each may lie in the queue of every port.
+    /// Maximum number of outstanding requests. Each may take a slot in the queue of every port.
     pub outstanding: u32,
-    /// When to begin without the rest.
+    /// Maximum time to wait before the first phase begins without the remaining neighbours.
     pub at_most: Duration,
 }
 
-/// Who is to be asked for, and who was.
+/// State of the neighbour resolution in advance.
 #[derive(Default, Debug)]
 pub(super) struct Resolution {
-    /// `None` for VMs that ask when a ping is due.
+    /// `None` if VMs resolve their neighbours when a ping is due.
     plan: Option<FindNeighbours>,
-    /// Flows whose neighbour was not looked at yet.
+    /// Flows whose neighbour has not been checked yet.
     queue: VecDeque<FlowId>,
-    /// The outstanding questions, and when each stops counting, the earliest first.
+    /// Outstanding requests and the time at which each stops counting, the earliest first.
     outstanding: VecDeque<(Instant, (VmId, IpAddr))>,
-    /// What goes on before the first phase.
+    /// Progress of the resolution before the first phase, while it lasts.
     stage: Option<Stage>,
-    /// Flows of VMs that came up later, by the neighbour that they wait for, and until when they do.
+    /// Flows of VMs that started later, by the neighbour that they wait for, and the end of that wait.
     late: FxHashMap<(VmId, IpAddr), (Instant, Vec<FlowId>)>,
-    /// When they begin without, the earliest first; some are out of date.
+    /// The ends of these waits, the earliest first; entries of neighbours found meanwhile are stale.
     late_until: VecDeque<(Instant, (VmId, IpAddr))>,
 }
 
@@ -54,20 +54,20 @@ pub(super) struct Resolution {
 struct Stage {
     since: Instant,
     until: Instant,
-    /// When the last question was asked.
+    /// Time of the last request.
     last: Instant,
     asked: u64,
     found: u64,
 }
 
 impl Resolution {
-    /// Whether there is anything to do or to wait for.
+    /// Returns true if there is anything to resolve or to wait for.
     #[inline]
     pub(super) fn is_active(&self) -> bool {
         !self.queue.is_empty() || self.stage.is_some() || !self.late.is_empty()
     }
 
-    /// When [`Hypervisor::find_neighbours`] has something to do.
+    /// Returns the time at which [`Hypervisor::find_neighbours`] has something to do.
     pub(super) fn next_at(&self) -> Option<Instant> {
         let is_full = self.plan.is_some_and(|plan| self.is_full(plan));
         let ask = match (self.queue.is_empty(), is_full) {
@@ -88,7 +88,7 @@ impl Resolution {
         earliest(ask, earliest(stage, late))
     }
 
-    /// The flows that wait for a neighbour, which have waited for the last time.
+    /// Removes and returns the flows that wait for a neighbour.
     fn take_late(&mut self, key: (VmId, IpAddr)) -> Vec<FlowId> {
         let flows = self.late.remove(&key).map(|(_, flows)| flows);
         if self.late.is_empty() {
@@ -101,7 +101,7 @@ impl Resolution {
         self.outstanding.len() >= plan.outstanding.max(1) as usize
     }
 
-    /// Has a flow that comes later wait for its neighbour. Whether it does; else it begins at once.
+    /// Queues a flow that joins later for resolution of its neighbour. Returns false if it is to begin at once instead.
     pub(super) fn admit(&mut self, flow: FlowId) -> bool {
         let waits = self.plan.is_some();
         if waits {
@@ -112,12 +112,12 @@ impl Resolution {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Has the VMs find the neighbours that their flows need before the flows begin.
+    /// Enables resolution of the flows' neighbours before the flows begin.
     pub fn find_neighbours_first(&mut self, plan: FindNeighbours) {
         self.resolution.plan = Some(plan);
     }
 
-    /// Begins the first phase at `now`, or finds neighbours first if that is wanted.
+    /// Begins the first phase at `now`, or resolution in advance if it is enabled.
     pub(super) fn begin_run(&mut self, now: Instant) {
         let Some(plan) = self.resolution.plan else {
             return self.begin_first_phase(now);
@@ -145,8 +145,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.begin_next_phase(now);
     }
 
-    /// Asks for as many neighbours as may be asked for at once, and has flows begin whose neighbour does not answer.
-    /// Begins the first phase when the search for it is over. Whether it is not.
+    /// Sends requests up to the limit, starts flows whose neighbour has not answered in time, and begins the first phase
+    /// when resolution is complete. Returns true while the first phase still has to wait.
     #[cold]
     pub(super) fn find_neighbours(&mut self, now: Instant) -> bool {
         while let Some(&(at, (vm, address))) = self.resolution.outstanding.front()
@@ -183,7 +183,7 @@ impl<F: Fabric> Hypervisor<F> {
         false
     }
 
-    /// Asks for nobody any more, and waits for nobody.
+    /// Ends resolution in advance, and records its result.
     pub(super) fn end_search(&mut self, now: Instant) {
         self.resolution.queue.clear();
         self.resolution.late.clear();
@@ -236,7 +236,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// The neighbour `address` of `vm` has answered.
+    /// Handles the answer of the neighbour `address` to `vm`.
     pub(super) fn neighbour_found(&mut self, now: Instant, vm: VmId, address: IpAddr) {
         let resolution = &mut self.resolution;
         if !resolution.is_active() {

@@ -1,4 +1,4 @@
-//! What a hypervisor makes of what its driver tells it.
+//! A hypervisor driven by hand on a switch in memory.
 
 use super::*;
 use crate::fabric::{Write, WriteDrop};

@@ -1,34 +1,34 @@
-//! What the schedule knows of one flow.
+//! Scheduling state of one flow.
 
 use crate::time::Instant;
 
-/// Whether a flow's ends are there.
+/// Presence of the two VMs of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum Presence {
     #[default]
     Here,
-    /// Not yet: nothing is due.
+    /// A VM is still to start: nothing is due until then.
     Awaited,
-    /// Not any more.
+    /// A VM has stopped: nothing is due ever again.
     Gone,
 }
 
-/// How many pings a flow has had in this phase, and how many are on their way.
+/// Counts a flow's pings: those left in the present phase and those outstanding.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Flow {
-    /// Pings of this phase not yet handed out; `None` for without end.
+    /// Pings of this phase not yet handed out; `None` for an unlimited number.
     left: Option<u64>,
-    /// Pings that were handed out and are not over, those of earlier phases too.
-    on_their_way: u32,
-    /// Since when a windowed flow may send.
+    /// Pings handed out and not finished, those of earlier phases included.
+    outstanding: u32,
+    /// Time since which a windowed flow may send.
     open_since: Instant,
-    /// Whether a windowed flow stands in the queue of those that may send.
+    /// A windowed flow is in the queue of flows that may send.
     is_queued: bool,
     presence: Presence,
 }
 
 impl Flow {
-    /// Begins a phase with `count` pings, the first of them due at `start`.
+    /// Begins a phase of `count` pings (`None`: unlimited), the first of them due at `start`.
     pub(super) fn begin(&mut self, start: Instant, count: Option<u64>) {
         *self = Flow {
             left: count,
@@ -38,25 +38,25 @@ impl Flow {
         };
     }
 
-    /// Has no ping left in this phase.
+    /// Ends the phase for this flow: no further ping is due in it.
     pub(super) fn end(&mut self) {
         self.left = Some(0);
         self.is_queued = false;
     }
 
-    /// Has no ping left, in this phase or a later one. Returns how many were on their way.
+    /// Ends the flow for good. Returns the number of outstanding pings.
     pub(super) fn retire(&mut self) -> u32 {
         self.end();
         self.presence = Presence::Gone;
-        std::mem::take(&mut self.on_their_way)
+        std::mem::take(&mut self.outstanding)
     }
 
-    /// Has nothing due before it is [woken](Flow::wake).
+    /// Suspends the flow until [`Flow::wake`].
     pub(super) fn await_ends(&mut self) {
         self.presence = Presence::Awaited;
     }
 
-    /// Has pings from now on. Whether it was awaited.
+    /// Resumes a flow suspended by [`Flow::await_ends`]. Returns true if it was suspended.
     pub(super) fn wake(&mut self) -> bool {
         let was_awaited = self.is_awaited();
         if was_awaited {
@@ -65,50 +65,50 @@ impl Flow {
         was_awaited
     }
 
-    /// Whether it is to be woken.
+    /// Returns true if the flow is suspended until [`Flow::wake`].
     pub(super) fn is_awaited(&self) -> bool {
         self.presence == Presence::Awaited
     }
 
-    /// Whether it takes part in phases.
+    /// Returns true if both VMs of the flow exist, so that it takes part in phases.
     pub(super) fn is_here(&self) -> bool {
         self.presence == Presence::Here
     }
 
-    /// Whether all pings of this phase have been handed out.
+    /// Returns true once all pings of this phase have been handed out.
     pub(super) fn is_finished(&self) -> bool {
         self.left == Some(0)
     }
 
-    /// How many pings of this phase have not been handed out; [`u64::MAX`] for without end.
+    /// Returns the number of pings of this phase not yet handed out; [`u64::MAX`] if unlimited.
     pub(super) fn left(&self) -> u64 {
         self.left.unwrap_or(u64::MAX)
     }
 
-    /// Hands out a ping.
+    /// Counts a ping as handed out.
     pub(super) fn take(&mut self) {
-        self.on_their_way += 1;
+        self.outstanding += 1;
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
     }
 
-    /// Whether the flow may send one more, with a window of `window`.
+    /// Returns true if the flow may send one more ping with `window` outstanding at most.
     pub(super) fn may_send(&self, window: u32) -> bool {
-        self.on_their_way < window && !self.is_finished()
+        self.outstanding < window && !self.is_finished()
     }
 
-    /// Since when a windowed flow may send: when the reply came that made room.
+    /// Returns the time since which a windowed flow may send: when the reply came that opened its window.
     pub(super) fn open_since(&self) -> Instant {
         self.open_since
     }
 
-    /// Takes note that the flow left the queue of those that may send.
+    /// Records that the flow was removed from the queue of flows that may send.
     pub(super) fn left_queue(&mut self) {
         self.is_queued = false;
     }
 
-    /// Queues the flow from `now` on, if it may send and is not queued. Whether that was so.
+    /// Marks the flow as queued from `now` on if it may send and is not queued yet. Returns true if it did.
     pub(super) fn open(&mut self, now: Instant, window: u32) -> bool {
         let opens = !self.is_queued && self.may_send(window);
         if opens {
@@ -117,8 +117,8 @@ impl Flow {
         opens
     }
 
-    /// Takes note that a ping is over.
+    /// Counts an outstanding ping as finished.
     pub(super) fn ping_finished(&mut self) {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
+        self.outstanding = self.outstanding.saturating_sub(1);
     }
 }

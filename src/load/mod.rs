@@ -1,9 +1,10 @@
-//! Flows: who pings whom, and when a ping is due. Pure: no file descriptor, no clock, no log.
+//! Load generation: flows (source and destination of pings) and the times at which their pings are due. Pure: no file
+//! descriptor, no clock, no log.
 //!
-//! [`Load`] is asked [`Load::next`] until it says that nothing is due, told of every ping that is over, and says when
-//! it wants to be asked again. An open loop's next ping is due a fixed time after the *previous due time*, whatever the
-//! replies do, so that a slow network can't slow its own measurement down (coordinated omission). A closed loop makes a
-//! ping due whenever another is over.
+//! The driver calls [`Load::next`] until it returns `None`, reports every finished ping with [`Load::finished`], and
+//! sleeps until [`Load::next_at`]. In an open loop ([`Pacing::Interval`], [`Pacing::Rate`]) the next ping is due a fixed
+//! time after the *previous due time*, independent of the replies, so that a slow network can't slow down its own
+//! measurement (coordinated omission). In a closed loop ([`Pacing::Window`]) a ping becomes due when another finishes.
 
 mod flow;
 mod newcomers;
@@ -24,12 +25,12 @@ use self::schedule::{RateSchedule, Schedule, exponential, overdue};
 use self::span::Span;
 use crate::time::Instant;
 
-/// A flow's index: one source pinging one destination.
+/// The index of a flow: one source VM that pings one destination.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FlowId(pub u32);
 
 impl FlowId {
-    /// The index into a table of flows.
+    /// Returns the index into a table of flows.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -40,29 +41,29 @@ impl FlowId {
 pub struct Due {
     /// The flow that it belongs to.
     pub flow: FlowId,
-    /// When the schedule wanted it sent.
+    /// The time at which the schedule has it sent.
     pub due: Instant,
-    /// Whether the same flow has another ping due at the same time: a window that opens.
+    /// The same flow has another ping due at the same time, because a window opens by more than one.
     pub more: bool,
 }
 
-/// All flows of a run, and the phase that it is in.
+/// All flows of a run and the schedule of the present phase.
 #[derive(Debug)]
 pub struct Load {
     flows: Vec<Flow>,
     schedule: Schedule,
     arrivals: Arrivals,
     random: fastrand::Rng,
-    /// Flows that will have another ping due in this phase.
+    /// Number of flows that have another ping due in this phase.
     unfinished: u32,
-    /// Pings that were handed out and are not over.
-    on_their_way: u64,
+    /// Pings handed out and not finished.
+    outstanding: u64,
     newcomers: Newcomers,
     span: Span,
 }
 
 impl Load {
-    /// A load without flows, whose random choices follow from `seed`.
+    /// Creates a load without flows, whose random numbers are seeded by `seed`.
     pub fn new(seed: u64) -> Load {
         Load {
             flows: Vec::new(),
@@ -70,13 +71,13 @@ impl Load {
             arrivals: Arrivals::Uniform,
             random: fastrand::Rng::with_seed(seed),
             unfinished: 0,
-            on_their_way: 0,
+            outstanding: 0,
             newcomers: Newcomers::default(),
             span: Span::default(),
         }
     }
 
-    /// Adds a flow, which has nothing due until a phase begins that it takes part in.
+    /// Adds a flow. Nothing is due for it until a phase begins that includes it.
     pub fn add_flow(&mut self) -> FlowId {
         // A run has fewer flows than 32 bits can count: each takes more than 100 bytes.
         let id = FlowId(self.flows.len() as u32);
@@ -86,7 +87,8 @@ impl Load {
         id
     }
 
-    /// Begins a phase at `start`; what an earlier one has left undone stays so. Pings on their way may still end.
+    /// Begins a phase at `start`. Pings that an earlier phase did not hand out are dropped; outstanding ones may still
+    /// finish.
     pub fn begin(&mut self, start: Instant, load: &PhaseLoad) {
         self.stop();
         self.arrivals = load.arrivals;
@@ -126,7 +128,7 @@ impl Load {
         };
     }
 
-    /// The next ping that is due at `now`, the one that has been due longest first.
+    /// Hands out the next ping that is due at `now`, in the order of due times. `None` when nothing is due.
     pub fn next(&mut self, now: Instant) -> Option<Due> {
         let due = match &mut self.schedule {
             Schedule::Idle => None,
@@ -134,25 +136,25 @@ impl Load {
             Schedule::Rate(_) => self.next_of_rate(now),
             Schedule::Window { .. } => self.next_of_window(now),
         }?;
-        self.on_their_way += 1;
+        self.outstanding += 1;
         self.span.last_due = due.due;
         Some(due)
     }
 
-    /// Whether every ping of the phase has been handed out, however few they were.
+    /// Returns true once every ping of the phase has been handed out, or when it has none.
     pub fn is_handed_out(&self) -> bool {
         self.unfinished == 0 && self.newcomers.are_none()
     }
 
-    /// When the schedule of an open loop was over whose pings have all been handed out: n pings take n intervals. `None` for
-    /// a closed loop, which has none.
+    /// Returns the end of an open loop's schedule once all pings have been handed out: n pings take n intervals. `None`
+    /// for a closed loop, which has no schedule.
     pub fn schedule_end(&self) -> Option<Instant> {
         self.span.end()
     }
 
-    /// Tells that a ping of `id` is over.
+    /// Records that a ping of `id` was answered, lost, or ended otherwise. In a closed loop that opens the window.
     pub fn finished(&mut self, now: Instant, id: FlowId) {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
+        self.outstanding = self.outstanding.saturating_sub(1);
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return;
         };
@@ -164,12 +166,13 @@ impl Load {
         }
     }
 
-    /// When [`Load::next`] has something: [`Instant::ZERO`] for at once, `None` for not before a ping is over.
+    /// Returns the time from which [`Load::next`] returns a ping: [`Instant::ZERO`] if one is due now, `None` if none is
+    /// due before another finishes.
     pub fn next_at(&self) -> Option<Instant> {
         match &self.schedule {
             Schedule::Idle => None,
             Schedule::Interval { next, .. } => next.peek().map(|Reverse((at, _))| *at),
-            // Nobody is there yet who could send.
+            // No VM of these flows exists yet.
             Schedule::Rate(_) if self.unfinished == 0 => None,
             Schedule::Rate(rate) => Some(rate.due()),
             Schedule::Window { open, .. } if !open.is_empty() => Some(Instant::ZERO),
@@ -177,7 +180,7 @@ impl Load {
         }
     }
 
-    /// Whether an open loop has a ping that was due before `end` and was not handed out.
+    /// Returns true if an open loop has a ping that was due before `end` and was not handed out.
     pub fn is_behind(&self, end: Instant) -> bool {
         match &self.schedule {
             Schedule::Interval { .. } | Schedule::Rate(_) => {
@@ -187,9 +190,9 @@ impl Load {
         }
     }
 
-    /// Ends a phase whose time is up at `end`. Returns how many pings of an open loop were due before that and were not
-    /// handed out: with Poisson arrivals a number drawn as their due times would have been. Takes time in proportion to
-    /// the number of flows.
+    /// Ends a phase at `end`. Returns the number of pings of an open loop that were due before `end` and not handed out;
+    /// with Poisson arrivals this number is drawn from the distribution of the missing due times. Takes time
+    /// proportional to the number of flows.
     pub fn end_phase(&mut self, end: Instant) -> u64 {
         let unsent = match std::mem::take(&mut self.schedule) {
             Schedule::Idle | Schedule::Window { .. } => 0,
@@ -213,7 +216,7 @@ impl Load {
         unsent
     }
 
-    /// Has nothing due from now on; pings on their way may still end.
+    /// Ends the schedule: nothing is due from now on. Outstanding pings may still finish.
     pub fn stop(&mut self) {
         self.schedule = Schedule::Idle;
         self.unfinished = 0;
@@ -221,8 +224,8 @@ impl Load {
         self.flows.iter_mut().for_each(Flow::end);
     }
 
-    /// Ends a flow for good: nothing is due for it from now on, in later phases either, and what is on its way is not
-    /// waited for. Takes time in proportion to the number of flows.
+    /// Ends a flow for good: nothing is due for it in this or any later phase, and its outstanding pings are no longer
+    /// waited for. Takes time proportional to the number of flows.
     pub fn retire(&mut self, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return;
@@ -231,7 +234,7 @@ impl Load {
         if flow.is_awaited() {
             self.newcomers.left(id);
         }
-        self.on_their_way = self.on_their_way.saturating_sub(flow.retire().into());
+        self.outstanding = self.outstanding.saturating_sub(flow.retire().into());
         if had_more {
             self.unfinished = self.unfinished.saturating_sub(1);
         }
@@ -241,7 +244,7 @@ impl Load {
             Schedule::Rate(_) if self.unfinished == 0 && self.newcomers.are_none() => {
                 self.schedule = Schedule::Idle;
             }
-            // Flows without pings are passed over.
+            // The round robin skips flows without pings.
             Schedule::Rate(_) => {}
             Schedule::Window { open, starting, .. } => {
                 open.retain(|flow| *flow != id);
@@ -250,12 +253,12 @@ impl Load {
         }
     }
 
-    /// Whether every ping of the phase has been handed out, and every ping is over.
+    /// Returns true once every ping of the phase has been handed out and none is outstanding.
     pub fn is_done(&self) -> bool {
-        self.on_their_way == 0 && self.unfinished == 0
+        self.outstanding == 0 && self.unfinished == 0
     }
 
-    /// Hands out a ping of `id`. Whether the flow has more in this phase.
+    /// Hands out a ping of `id`. Returns true if the flow has more pings in this phase.
     fn take(&mut self, id: FlowId) -> bool {
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return false;
@@ -366,7 +369,7 @@ impl Load {
     }
 }
 
-/// The mean time between two pings of a whole phase; `None` for a closed loop.
+/// Returns the mean time between two pings of a phase, all flows together; `None` for a closed loop.
 pub fn mean_gap(load: &PhaseLoad) -> Option<Duration> {
     match load.pacing {
         Pacing::Interval(interval) => Some(interval / (load.flows.len() as u32).max(1)),

@@ -1,4 +1,4 @@
-//! Flows that join while a phase is under way: their VMs come up in the course of it.
+//! Flows that join during a phase, because one of their VMs starts during it.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -8,13 +8,13 @@ use super::schedule::exponential;
 use super::{Arrivals, FlowId, Load, PhaseLoad, Schedule};
 use crate::time::Instant;
 
-/// What a phase has ready for flows that are not there yet.
+/// Flows of the present phase whose VMs do not all exist yet, and the pings that each is to send.
 #[derive(Default, Debug)]
 pub(super) struct Newcomers {
     flows: Range<u32>,
     /// Pings of each flow of the phase.
     count: Option<u64>,
-    /// How many flows of the phase are awaited.
+    /// Number of such flows.
     awaited: u32,
 }
 
@@ -27,12 +27,12 @@ impl Newcomers {
         }
     }
 
-    /// Whether nobody is awaited.
+    /// Returns true if no flow is awaited.
     pub(super) fn are_none(&self) -> bool {
         self.awaited == 0
     }
 
-    /// Takes note that an awaited flow came, or will never come. Whether it takes part in the phase.
+    /// Stops awaiting a flow that has joined or will never join. Returns true if it belongs to the phase.
     pub(super) fn left(&mut self, id: FlowId) -> bool {
         let is_of_phase = self.flows.contains(&id.0);
         if is_of_phase {
@@ -43,7 +43,7 @@ impl Newcomers {
 }
 
 impl Load {
-    /// Adds a flow whose ends are not both there: nothing is due for it in any phase before it is [woken](Load::wake).
+    /// Adds a flow of which a VM does not exist yet: nothing is due for it until [`Load::wake`].
     pub fn add_awaited_flow(&mut self) -> FlowId {
         let id = self.add_flow();
         if let Some(flow) = self.flows.get_mut(id.index()) {
@@ -52,8 +52,8 @@ impl Load {
         id
     }
 
-    /// Has an awaited flow take part from `now` on, in the present phase too. Its first ping is due then: when flows
-    /// come, their VMs' coming spreads them.
+    /// Lets an awaited flow take part from `now` on, in the present phase too. Its first ping is due at `now` (Poisson
+    /// arrivals: an exponentially distributed time later): such flows are spread by the start times of their VMs.
     pub fn wake(&mut self, now: Instant, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return;
@@ -69,7 +69,7 @@ impl Load {
         self.unfinished += 1;
         match &mut self.schedule {
             Schedule::Idle => {}
-            // What was due while nobody was there is nobody's.
+            // Due times without a flow to send are skipped, not counted as unsent.
             Schedule::Rate(rate) if self.unfinished == 1 => rate.skip_to(now, &mut self.random),
             Schedule::Rate(_) => {}
             Schedule::Interval { interval, next } => {

@@ -1,4 +1,5 @@
-//! Who pings whom, in a word: `vm0:vm1`, `all:vm0`, `vm[0-49]:vm[50-99]`, `mesh`, `ring`, `pairs`, `random:K`.
+//! Traffic patterns, which expand to flows: `vm0:vm1`, `all:vm0`, `vm[0-49]:vm[50-99]`, `mesh`, `ring`, `pairs`,
+//! `random:K`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,9 +14,9 @@ use crate::vm::VmId;
 /// The destination of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Target {
-    /// One of our VMs.
+    /// A VM of this run.
     Vm(VmId),
-    /// Something that is not a VM.
+    /// An address outside the run's VMs.
     Address(IpAddr),
 }
 
@@ -28,21 +29,21 @@ impl fmt::Display for Target {
     }
 }
 
-/// Some of the VMs.
+/// A set of VMs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Selection {
-    /// Every VM there is.
+    /// Every VM of the run.
     All,
     /// The VMs from the first to the last, both included.
     Range(u32, u32),
 }
 
-/// A set of flows over however many VMs there are.
+/// A traffic pattern: a set of flows, independent of the number of VMs until it is expanded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pattern {
-    /// Sources and destinations: one to one where both sides have the same number, else every combination.
+    /// Sources and destinations: one to one if both sides have the same number of VMs, else every combination.
     Between(Selection, Selection),
-    /// Sources that all ping one address outside.
+    /// Sources that all ping one address.
     To(Selection, IpAddr),
     /// Every VM pings every other.
     Mesh,
@@ -50,18 +51,19 @@ pub enum Pattern {
     Ring,
     /// vm0 pings vm1, vm2 pings vm3, and so on.
     Pairs,
-    /// Every VM pings that many others, drawn by the seed.
+    /// Every VM pings this many others, drawn at random from the run's seed.
     Random(u32),
 }
 
-/// The words are no pattern, or one that these VMs can't have: what was wrong, and what is allowed.
+/// A text that is not a pattern, or a pattern that does not fit the number of VMs. The message says what was wrong and
+/// what is expected.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PatternError(String);
 
-/// What a pattern may be, for errors.
-const ALLOWED: &str = "allowed are SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
-                       pairs, and random:K";
+/// The forms of a pattern, for errors.
+const EXPECTED: &str = "expected SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
+                        pairs, or random:K";
 
 fn error(why: impl fmt::Display) -> PatternError {
     PatternError(why.to_string())
@@ -75,7 +77,7 @@ impl FromStr for Selection {
             let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             digits.parse::<u32>().ok().filter(|_| is_number)
         };
-        let bad = || error(format!("{text:?} is no VM; {ALLOWED}"));
+        let bad = || error(format!("{text:?} is not a VM; {EXPECTED}"));
         if text == "all" {
             return Ok(Selection::All);
         }
@@ -92,7 +94,7 @@ impl FromStr for Selection {
                 match (number(first), number(last)) {
                     (Some(first), Some(last)) if first <= last => Ok(Selection::Range(first, last)),
                     (Some(first), Some(last)) => Err(error(format!(
-                        "{text}: {first} comes after {last}; the lower number goes first"
+                        "{text}: {first} is greater than {last}; expected the lower number first"
                     ))),
                     _ => Err(bad()),
                 }
@@ -113,12 +115,12 @@ impl FromStr for Pattern {
         }
         let (source, target) = text
             .split_once(':')
-            .ok_or_else(|| error(format!("{text:?} is no pattern; {ALLOWED}")))?;
+            .ok_or_else(|| error(format!("{text:?} is not a pattern; {EXPECTED}")))?;
         if source == "random" {
             return match whole_number(target).map(u32::try_from) {
                 Some(Ok(peers)) if peers > 0 => Ok(Pattern::Random(peers)),
                 _ => Err(error(format!(
-                    "random:{target}: allowed is a number of peers from 1 on"
+                    "random:{target}: expected a number of peers, 1 or more"
                 ))),
             };
         }
@@ -135,35 +137,35 @@ impl FromStr for Pattern {
 }
 
 impl Selection {
-    /// The VMs that are meant, of `vms` that there are.
+    /// Returns the indices of the selected VMs in a run of `vms` VMs.
     ///
     /// # Errors
-    /// When one does not exist.
+    /// If a selected VM does not exist.
     pub fn range(self, vms: u32) -> Result<RangeInclusive<u32>, PatternError> {
         match self {
             Selection::All => Ok(0..=vms.saturating_sub(1)),
             Selection::Range(first, last) if last < vms => Ok(first..=last),
             Selection::Range(_, last) => {
-                let allowed = match vms {
-                    1 => "allowed is vm0".to_owned(),
-                    n => format!("allowed are vm0 to vm{}", n - 1),
+                let expected = match vms {
+                    1 => "expected vm0".to_owned(),
+                    n => format!("expected vm0 to vm{}", n - 1),
                 };
-                Err(error(format!("there is no vm{last}; {allowed}")))
+                Err(error(format!("there is no vm{last}; {expected}")))
             }
         }
     }
 }
 
 impl Pattern {
-    /// How many flows there are among `vms` VMs, without making a list of them.
+    /// Counts the flows among `vms` VMs without listing them.
     ///
     /// # Errors
-    /// When a VM is named that does not exist, or there are too few for the pattern.
+    /// If the pattern names a VM that does not exist, or needs more VMs.
     pub fn count(self, vms: u32) -> Result<u64, PatternError> {
         if vms < 2 && !matches!(self, Pattern::To(..)) {
             self.check_names(vms)?;
             return Err(error(
-                "there is one VM, and it can't ping itself; allowed is --vms 2 or more",
+                "there is one VM, and it can't ping itself; expected --vms 2 or more",
             ));
         }
         let all = u64::from(vms);
@@ -182,7 +184,7 @@ impl Pattern {
                 if flows == 0 {
                     let vm = VmId(*from.start());
                     return Err(error(format!(
-                        "{vm} can't ping itself; allowed is another VM or an address"
+                        "{vm} can't ping itself; expected another VM or an address"
                     )));
                 }
                 flows
@@ -192,7 +194,7 @@ impl Pattern {
             Pattern::Pairs => all / 2,
             Pattern::Random(peers) if peers >= vms => {
                 return Err(error(format!(
-                    "random:{peers}: each VM has {} others; allowed is 1 to {0}",
+                    "random:{peers}: each VM has {} others; expected 1 to {0}",
                     vms - 1
                 )));
             }
@@ -200,17 +202,17 @@ impl Pattern {
         })
     }
 
-    /// Whether each source pings one target: as many of the one as of the other, unless all ping all.
+    /// Returns true if each source pings one target: the sides have the same number of VMs and are not both `all`.
     fn is_one_to_one(self, from: &RangeInclusive<u32>, to: &RangeInclusive<u32>) -> bool {
         let is_mesh = self == Pattern::Between(Selection::All, Selection::All);
         from.end() - from.start() == to.end() - to.start() && !is_mesh
     }
 
-    /// The flows among `vms` VMs, in the order of their sources, one by one. `random` draws the peers of
+    /// Returns an iterator over the flows among `vms` VMs, in the order of their sources. `random` draws the peers of
     /// [`Pattern::Random`].
     ///
     /// # Errors
-    /// When a VM is named that does not exist, or there are too few for the pattern.
+    /// As [`Pattern::count`].
     pub fn flows(
         self,
         vms: u32,
@@ -241,7 +243,7 @@ impl Pattern {
             }
             Pattern::Pairs => Box::new((0..vms / 2).map(move |i| to_vm(2 * i, 2 * i + 1))),
             Pattern::Random(peers) => Box::new((0..vms).flat_map(move |source| {
-                // A peer drawn from the others: those above the source are one further on.
+                // Peers are drawn from the other VMs: numbers from the source's on stand for the next higher VM.
                 let drawn = draw(vms - 1, peers, &mut random);
                 drawn
                     .into_iter()
@@ -250,7 +252,7 @@ impl Pattern {
         })
     }
 
-    /// Whether the VMs that the pattern names exist.
+    /// Fails if a VM that the pattern names does not exist.
     fn check_names(self, vms: u32) -> Result<(), PatternError> {
         if let Pattern::Between(sources, targets) = self {
             sources.range(vms)?;
@@ -260,7 +262,7 @@ impl Pattern {
     }
 }
 
-/// Draws `number` different ones of the numbers below `bound`, in time proportional to `number` (R. Floyd: Bentley,
+/// Draws `number` distinct numbers below `bound` in time proportional to `number` (Floyd's algorithm; J. Bentley,
 /// "Programming Pearls: A sample of brilliance", CACM 30 (9), 1987).
 fn draw(bound: u32, number: u32, random: &mut fastrand::Rng) -> Vec<u32> {
     let mut is_drawn = FxHashSet::default();
@@ -359,26 +361,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_named_with_what_is_allowed() {
+    fn an_error_names_the_wrong_text_and_what_is_expected() {
         let cases = [
-            ("vm0", 2, "allowed are SRC:DST"),
-            ("meshes", 2, "allowed are SRC:DST"),
-            ("vm0:vm7", 2, "there is no vm7; allowed are vm0 to vm1"),
-            ("vm7:vm0", 2, "there is no vm7; allowed are vm0 to vm1"),
-            ("vm0:vm1", 1, "there is no vm1; allowed is vm0"),
+            ("vm0", 2, "expected SRC:DST"),
+            ("meshes", 2, "expected SRC:DST"),
+            ("vm0:vm7", 2, "there is no vm7; expected vm0 to vm1"),
+            ("vm7:vm0", 2, "there is no vm7; expected vm0 to vm1"),
+            ("vm0:vm1", 1, "there is no vm1; expected vm0"),
             ("vm0:vm0", 2, "vm0 can't ping itself"),
             ("vm[0-1]:vm[0-1]", 2, "vm0 can't ping itself"),
-            ("vm[1-0]:vm0", 2, "the lower number goes first"),
-            ("vm[1]:vm0", 2, "is no VM"),
-            ("vm+1:vm0", 2, "is no VM"),
-            ("vm:vm0", 2, "is no VM"),
-            (":", 2, "is no VM"),
-            ("vm0:10.77.0.300", 2, "is no VM"),
-            ("random:0", 5, "from 1 on"),
-            ("random:5", 5, "allowed is 1 to 4"),
-            ("random:x", 5, "from 1 on"),
+            ("vm[1-0]:vm0", 2, "expected the lower number first"),
+            ("vm[1]:vm0", 2, "is not a VM"),
+            ("vm+1:vm0", 2, "is not a VM"),
+            ("vm:vm0", 2, "is not a VM"),
+            (":", 2, "is not a VM"),
+            ("vm0:10.77.0.300", 2, "is not a VM"),
+            ("random:0", 5, "1 or more"),
+            ("random:5", 5, "expected 1 to 4"),
+            ("random:x", 5, "1 or more"),
             ("mesh", 1, "there is one VM"),
-            ("vm4294967296:vm0", 2, "is no VM"),
+            ("vm4294967296:vm0", 2, "is not a VM"),
         ];
         for (pattern, vms, expected) in cases {
             let message = flows(pattern, vms).expect_err(pattern);

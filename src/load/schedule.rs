@@ -1,4 +1,4 @@
-//! When pings are due: the three ways to send.
+//! Due times of pings, for the three kinds of pacing.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -8,58 +8,57 @@ use std::time::Duration;
 use super::FlowId;
 use crate::time::Instant;
 
-/// When a phase's pings are due.
+/// The pacing of a phase's pings.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Pacing {
-    /// Open loop: one ping of each flow every interval, whatever becomes of the others.
+    /// Open loop: each flow sends one ping every interval, independent of replies.
     Interval(Duration),
-    /// Open loop: that many pings a second over all flows together, in turn.
+    /// Open loop: all flows together send this many pings a second, in turn.
     Rate(f64),
-    /// Closed loop: each flow has that many pings on their way at any time, as fast as replies come.
+    /// Closed loop: each flow keeps this many pings outstanding and sends another when one finishes.
     Window(u32),
 }
 
-/// How the due times of an open loop lie.
+/// The distribution of the due times of an open loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Arrivals {
-    /// Evenly.
+    /// Evenly spaced.
     #[default]
     Uniform,
-    /// As a Poisson process: the times between pings, and before the first, are exponentially distributed, as those of
-    /// many independent users. With an interval each flow is a process of its own; with a rate all flows together are
-    /// one, of which each has its turn.
+    /// A Poisson process: the times between pings, and before the first, are exponentially distributed, as those of many
+    /// independent users. With an interval each flow is a separate process; with a rate all flows together are one
+    /// process, whose pings they send in turn.
     Poisson,
 }
 
-/// When the first pings of a phase's flows are due.
+/// The due times of the first pings of a phase's flows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Start {
-    /// Evenly spread over the interval, in the order of the flows: as evenly lie all their pings. A rate spreads them
-    /// anyway; windows open all at once, because what they send waits for replies from then on.
+    /// Evenly spread over the interval, in the order of the flows, so that all pings of the phase are evenly spaced. A
+    /// rate spreads them anyway. Windows open all at once: their later pings follow the replies.
     #[default]
     Spread,
-    /// At random within that time, or all at once if it is none. Without effect on a rate.
+    /// At random within this time; all at once if it is zero. No effect on a rate.
     Within(Duration),
 }
 
 /// The load of one phase.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PhaseLoad {
-    /// The flows that take part, by their ids.
+    /// The ids of the flows that take part.
     pub flows: Range<u32>,
-    /// When their pings are due.
+    /// The pacing of their pings.
     pub pacing: Pacing,
-    /// How the due times lie.
+    /// The distribution of the due times.
     pub arrivals: Arrivals,
     /// Pings of each flow; `None` for as many as the phase has time for.
     pub count: Option<u64>,
-    /// When the first of them are due.
+    /// The due times of the first pings.
     pub start: Start,
 }
 
 impl PhaseLoad {
-    /// How long after the phase's beginning the flow of that number, counted from the phase's first, has its first ping
-    /// due.
+    /// Returns the time from the start of the phase to the first ping of its flow `number` (0 is the phase's first flow).
     pub(super) fn first_due(&self, number: u32, random: &mut fastrand::Rng) -> Duration {
         let start = match (self.start, self.arrivals) {
             (Start::Within(time), _) => time.mul_f64(random.f64()),
@@ -74,8 +73,8 @@ impl PhaseLoad {
         }
     }
 
-    /// How many pings are due within `duration`, or until the count is reached: exactly, or what is to be expected where
-    /// that is a matter of chance. `None` where it depends on replies or has no end.
+    /// Returns the number of pings due within `duration`, or until the count is reached; the expected value where due
+    /// times are random. `None` if the number depends on replies or is unlimited.
     pub fn pings_due(&self, duration: Option<Duration>) -> Option<u64> {
         let flows = self.flows.len() as u64;
         let by_count = self.count.map(|count| count.saturating_mul(flows));
@@ -88,7 +87,7 @@ impl PhaseLoad {
             (Pacing::Rate(rate), Arrivals::Poisson, _) => {
                 (rate * duration.as_secs_f64()).round() as u64
             }
-            // All flows together are one that pings so much more often.
+            // All flows together are one flow with a shorter interval.
             (Pacing::Interval(interval), Arrivals::Uniform, Start::Spread) => {
                 let due = duration.as_nanos().saturating_mul(flows.into());
                 let due = due.div_ceil(interval.as_nanos().max(1));
@@ -119,8 +118,8 @@ fn nanos(span: Duration) -> u64 {
 }
 
 impl PhaseLoad {
-    /// How long after the phase's beginning a flow of an interval, of that number, has its first ping due: exactly, or on
-    /// average of all flows where that is a matter of chance.
+    /// Returns the time from the start of the phase to the first ping of its flow `number`. Random starts are taken as
+    /// evenly spread: each flow in the middle of its share of the time.
     pub fn first_expected(&self, number: u32) -> Duration {
         let (number, flows) = (u64::from(number), self.flows.len() as u64);
         match (self.start, self.pacing) {
@@ -130,7 +129,8 @@ impl PhaseLoad {
         }
     }
 
-    /// How many pings a flow of an interval has due whose first one is due at `first`, and that ends at `end`.
+    /// Returns the number of pings of one flow that are due from `first`, the due time of its first ping, until before
+    /// `end`; the phase's count at most. A rate and a window have no interval: the count, or [`u64::MAX`] without one.
     pub fn pings_between(&self, first: Duration, end: Duration) -> u64 {
         let count = self.count.unwrap_or(u64::MAX);
         let Pacing::Interval(interval) = self.pacing else {
@@ -142,26 +142,26 @@ impl PhaseLoad {
     }
 }
 
-/// `number` parts of `time`, of which there are `parts` in all.
+/// Returns `time` × `number` / `parts`.
 fn part(time: Duration, number: u64, parts: u64) -> Duration {
     let nanos = time.as_nanos() * u128::from(number) / u128::from(parts.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The due times that are left in a phase.
+/// The remaining due times of a phase.
 #[derive(Debug, Default)]
 pub(super) enum Schedule {
     /// Nothing is due.
     #[default]
     Idle,
-    /// Each flow by itself: the flows by the time that their next ping is due.
+    /// Each flow has due times of its own: the flows, ordered by the due time of their next ping.
     Interval {
         interval: Duration,
         next: BinaryHeap<Reverse<(Instant, FlowId)>>,
     },
-    /// All flows in turn.
+    /// All flows share one sequence of due times and send in turn.
     Rate(RateSchedule),
-    /// The flows that may send now, the one that has waited longest first, and those that have yet to start.
+    /// The flows that may send now, in the order in which their windows opened, and those that have yet to start.
     Window {
         window: u32,
         open: VecDeque<FlowId>,
@@ -169,16 +169,16 @@ pub(super) enum Schedule {
     },
 }
 
-/// Evenly spread or Poisson due times of a rate, without drift.
+/// The evenly spaced or Poisson due times of a rate, without drift.
 #[derive(Debug)]
 pub(super) struct RateSchedule {
     start: Instant,
     /// Pings a second.
     rate: f64,
     arrivals: Arrivals,
-    /// Pings that have become due.
+    /// Due times handed out or skipped.
     handed_out: u64,
-    /// Nanoseconds from the start to the next ping.
+    /// Nanoseconds from the start to the next due time.
     next: f64,
     flows: Range<u32>,
     /// The flow whose turn it is.
@@ -211,7 +211,7 @@ impl RateSchedule {
         self.start + Duration::from_nanos(self.next as u64)
     }
 
-    /// How many due times there are before `end` that were not handed out, the next one included.
+    /// Returns the number of due times before `end` that were not handed out.
     pub(super) fn overdue(&self, end: Instant, random: &mut fastrand::Rng) -> u64 {
         if self.due() >= end {
             return 0;
@@ -225,7 +225,7 @@ impl RateSchedule {
         }
     }
 
-    /// Passes over the due times before `now`, which nobody was there for.
+    /// Skips the due times before `now`, at which no flow could send.
     pub(super) fn skip_to(&mut self, now: Instant, random: &mut fastrand::Rng) {
         if self.due() >= now {
             return;
@@ -243,22 +243,22 @@ impl RateSchedule {
         }
     }
 
-    /// The number of the first evenly spread due time at `at` or later, of those that were not handed out.
+    /// Returns the index of the first evenly spaced due time that is not before `at` and not handed out.
     fn first_from(&self, at: Instant) -> u64 {
         due_before(at.nanos_since(self.start), self.rate).max(self.handed_out)
     }
 
-    /// Goes on to the next due time.
+    /// Advances to the next due time.
     pub(super) fn advance(&mut self, random: &mut fastrand::Rng) {
         self.handed_out += 1;
         self.next = match self.arrivals {
-            // From the start each time, so that no rounding adds up.
+            // Computed from the start, so that rounding errors do not add up.
             Arrivals::Uniform => due_after(self.handed_out, self.rate),
             Arrivals::Poisson => self.next + exponential(1e9 / self.rate, random),
         };
     }
 
-    /// The flows in turn, each once, beginning with the one whose turn it is; the one taken is the last of the round.
+    /// Returns the next flow in turn that `may_send`. `None` if none may.
     pub(super) fn take_turn(&mut self, mut may_send: impl FnMut(FlowId) -> bool) -> Option<FlowId> {
         for _ in self.flows.clone() {
             let flow = FlowId(self.turn);
@@ -275,14 +275,14 @@ impl RateSchedule {
     }
 }
 
-/// Nanoseconds from the start of an evenly spread rate to its ping of that number, the first of which is 0.
+/// Returns the nanoseconds from the start of an evenly spaced rate to its ping `number`, counted from 0.
 fn due_after(number: u64, rate: f64) -> f64 {
     number as f64 * 1e9 / rate
 }
 
-/// How many pings of an evenly spread rate are due before `nanos` nanoseconds have passed.
+/// Returns the number of pings of an evenly spaced rate that are due in the first `nanos` nanoseconds.
 fn due_before(nanos: u64, rate: f64) -> u64 {
-    // The product is off by a rounding, so the number is looked for, twice as far as it can be.
+    // The product may be off by a rounding error, so a binary search finds the number that due_after() agrees with.
     let most = (nanos as f64 * rate / 1e9) as u64;
     let (mut from, mut to) = (0, most.saturating_mul(2).saturating_add(2));
     while from < to {
@@ -296,7 +296,7 @@ fn due_before(nanos: u64, rate: f64) -> u64 {
     from
 }
 
-/// How many due times an open loop of one flow has before `end`, the next of which is at `next`.
+/// Returns the number of due times of one flow from `next`, its next one, until before `end`.
 pub(super) fn overdue(
     next: Instant,
     end: Instant,
@@ -317,12 +317,12 @@ pub(super) fn overdue(
     }
 }
 
-/// How many events of a Poisson process fall into a time in which `mean` are expected.
+/// Draws from a Poisson distribution: the number of events in a time in which `mean` are expected.
 fn poisson(mean: f64, random: &mut fastrand::Rng) -> u64 {
-    /// From here on the normal distribution is as good, and takes no longer for more.
+    /// From this mean on a normal distribution approximates it, in constant time.
     const MANY: f64 = 1000.0;
     if mean >= MANY {
-        // Box and Muller's; 1 − u is never 0.
+        // Box–Muller transform; 1 − u is never 0.
         let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
         let normal = radius * (std::f64::consts::TAU * random.f64()).cos();
         return (mean + mean.sqrt() * normal).round() as u64;
@@ -336,7 +336,7 @@ fn poisson(mean: f64, random: &mut fastrand::Rng) -> u64 {
     events
 }
 
-/// An exponentially distributed number with that mean.
+/// Draws from an exponential distribution with mean `mean`.
 pub(super) fn exponential(mean: f64, random: &mut fastrand::Rng) -> f64 {
     // 1 − u is never 0, whose logarithm would be infinite.
     -mean * (1.0 - random.f64()).ln()

@@ -1,20 +1,20 @@
-//! How long a schedule takes: n pings take n intervals, the last one's included, whenever its reply comes.
+//! Duration of a schedule: n pings take n intervals, the last one's included, independent of replies.
 
 use std::time::Duration;
 
 use super::{Pacing, PhaseLoad};
 use crate::time::Instant;
 
-/// From when to when the pings of a phase are due.
+/// The time span in which the pings of a phase are due.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Span {
     /// Time between two pings of the phase; `None` for a closed loop.
     gap: Option<Duration>,
-    /// Time between two pings of a flow; that between two pings of the phase where flows take turns.
+    /// Time between two pings of a flow; with a rate, the same as `gap`.
     interval: Duration,
-    /// When the first and the last flow began.
+    /// Start of the first and of the last flow.
     starts: Option<(Instant, Instant)>,
-    /// When the last ping that was handed out was due.
+    /// Due time of the last ping handed out.
     pub(super) last_due: Instant,
 }
 
@@ -32,14 +32,15 @@ impl Span {
         }
     }
 
-    /// A flow begins at `at`.
+    /// Records that a flow begins at `at`.
     pub(super) fn starts(&mut self, at: Instant) {
         let (first, last) = self.starts.unwrap_or((at, at));
         self.starts = Some((first.min(at), last.max(at)));
     }
 
-    /// When the last ping's interval is over. Flows that are spread over their interval have as much of it each as there is
-    /// between two of them; flows that begin at once have it all together.
+    /// Returns the end of the last ping's interval; `None` for a closed loop or before a flow began. With flows spread
+    /// over their interval, the last ping takes the gap between two flows; with flows that begin at once, the whole
+    /// interval.
     pub(super) fn end(&self) -> Option<Instant> {
         let (first, last) = self.starts?;
         let together = self.interval.saturating_sub(last - first);

@@ -1,59 +1,60 @@
-//! Which TAPs the poll is to tell of.
+//! The set of TAPs that epoll watches.
 //!
-//! A frame that the reactor reads where it went is announced to the poll all the same, which takes the kernel a tenth of
-//! a round trip (`ep_poll_callback` in `fs/eventpoll.c`). Under load there is no need of it: a TAP that is read without
-//! being announced again and again is taken off the poll. What comes there from elsewhere is found by the next read, or
-//! by a look at a few such TAPs in every turn. As soon as the reactor has nothing to do, and so before it ever sleeps, it
-//! puts all of them back, and the poll tells at once of those that hold something (`ep_insert`).
+//! The reactor reads most frames directly after writing them, from the TAP of the destination. The kernel nevertheless
+//! reports each to epoll, which takes a tenth of a round trip (`ep_poll_callback` in `fs/eventpoll.c`). Under load these
+//! reports are unnecessary: a TAP that is read directly again and again is removed from epoll. Frames from other sources
+//! are found by the next read of the TAP, or because every turn reads a few of the removed TAPs. As soon as the reactor
+//! is idle, and so always before it sleeps, it adds all of them again; epoll then reports at once those that hold frames
+//! (`ep_insert`).
 
 use crate::vm::VmId;
 
-/// Frames that have to be read where they went, without a pause, before a TAP is taken off: a run that sleeps between
-/// its pings never comes that far.
+/// Number of frames read directly, without an idle poll between them, before the first TAP is removed. A run that sleeps
+/// between its pings never reaches it.
 const BUSY: u32 = 2048;
-/// How many of the frames after that have to be of the same TAP.
+/// Number of frames read directly from the same TAP after that before it is removed.
 const FREQUENT: u8 = 4;
-/// TAPs that may be off at once, so that putting them back takes no longer than a hundred round trips.
+/// Maximum number of removed TAPs, so that adding them again takes no longer than a hundred round trips.
 const MOST: usize = 1024;
-/// TAPs that are looked at in a turn, mostly in vain: their own pings have them read more often.
+/// Removed TAPs that are checked in each turn. Most checks find nothing: pings to the TAP have it read more often.
 const LOOKS: usize = 4;
 
-/// What is known of one TAP.
+/// The state of one TAP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Tap {
-    /// The poll tells of it. So many frames were read where they went since the reactor is busy.
+    /// It is watched. Counts the frames read directly from it since the reactor became busy.
     On(u8),
-    /// The poll does not tell of it.
+    /// It is not watched.
     Off {
-        /// Whether a frame was read where it went since it was looked at last.
+        /// A frame was read directly from it since the last check.
         is_in_use: bool,
     },
 }
 
-/// What is to be done about a TAP that is off the poll.
+/// The action for a TAP that is not watched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Look {
-    /// Something may have come that nobody expected: read it.
+    /// Read it: it may hold unexpected frames.
     Read(VmId),
-    /// It is not in use any more: put it back.
+    /// Watch it again: it is no longer in use.
     PutBack(VmId),
 }
 
-/// Keeps count of the frames that were read where they went.
+/// Counts the frames read directly, and decides which TAPs are watched.
 #[derive(Debug, Default)]
 pub(super) struct Attention {
-    /// By VM; as far as any was counted since the last pause.
+    /// By VM; as long as needed for the TAPs counted since the reactor was last idle.
     taps: Vec<Tap>,
-    /// Those that are off, each once.
+    /// The TAPs that are not watched, each once.
     off: Vec<VmId>,
-    /// Frames since the last pause, up to [`BUSY`].
+    /// Frames since the reactor was last idle, up to [`BUSY`].
     frames: u32,
-    /// The place in `off` that is looked at next.
+    /// Index into `off` of the next TAP to check.
     next: usize,
 }
 
 impl Attention {
-    /// A frame for `vm` was read where it had been sent. Whether to take its TAP off the poll now.
+    /// Counts a frame read directly from the TAP of `vm`. Returns true if the TAP is to be removed from epoll now.
     #[inline]
     pub(super) fn hit(&mut self, vm: VmId) -> bool {
         if self.frames < BUSY {
@@ -76,12 +77,12 @@ impl Attention {
         false
     }
 
-    /// How many TAPs to [look](Attention::look) at in this turn.
+    /// Returns how often to call [`Attention::look`] in this turn.
     pub(super) fn looks(&self) -> usize {
         self.off.len().min(LOOKS)
     }
 
-    /// What to do about the TAP whose turn it is. `None` if all are on the poll.
+    /// Returns the action for the next TAP in turn that is not watched. `None` if all are watched.
     pub(super) fn look(&mut self) -> Option<Look> {
         if self.next >= self.off.len() {
             self.next = 0;
@@ -100,7 +101,7 @@ impl Attention {
         Some(Look::PutBack(vm))
     }
 
-    /// There is nothing to do: all TAPs are to be put back on the poll, those that are returned.
+    /// Resets the counts because the reactor is idle. Returns the TAPs to add to epoll again.
     pub(super) fn pause(&mut self) -> std::vec::Drain<'_, VmId> {
         self.frames = 0;
         self.taps.clear();
@@ -114,7 +115,7 @@ mod tests {
 
     const VM: VmId = VmId(7);
 
-    /// Attention of a reactor that has been busy with others for a while.
+    /// The state of a reactor that has been busy with other TAPs.
     fn busy() -> Attention {
         let mut attention = Attention::default();
         for _ in 0..BUSY {

@@ -1,4 +1,4 @@
-//! Frames from TAP to VM and on: read, handled, and sent where they go.
+//! The frame path: a frame is read from a TAP and handled, the response is written and read at its destination at once.
 
 use super::{Reactor, Unlooked};
 use crate::fabric::{Fabric, Read, Write};
@@ -8,12 +8,12 @@ use crate::time::{Clock, Instant};
 use crate::vm::VmId;
 use crate::wire::MacAddr;
 
-/// Frames read from one TAP before another gets its turn.
+/// Frames read from one TAP before the next one is read.
 const READ_BUDGET: usize = 64;
 /// Frames followed from TAP to TAP for one frame sent: a request, its reply, and one to spare.
 const FOLLOW_BUDGET: usize = 3;
 
-/// Where a frame goes, and where it comes from.
+/// Returns the destination and source addresses of a frame.
 fn addresses(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
     let (destination, rest) = frame.split_first_chunk()?;
     Some((MacAddr(*destination), MacAddr(*rest.first_chunk()?)))
@@ -22,13 +22,13 @@ fn addresses(frame: &[u8]) -> Option<(MacAddr, MacAddr)> {
 impl Reactor {
     /// Reads a TAP until it is empty or its budget is spent.
     pub(super) fn drain<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, vm: VmId) {
-        // When a frame was handled last.
+        // Time at which a frame was last handled.
         let mut last = None;
         for _ in 0..READ_BUDGET {
             match hypervisor.fabric().read(vm, &mut self.buffer) {
                 Read::Frame(length) => {
                     let (now, reply) = match self.answer(hypervisor, vm, length) {
-                        // The lag of what follows at once on another frame is told without a clock of its own.
+                        // A plain echo that directly follows another frame takes its lag from that frame's clock reading.
                         Some(answer) => {
                             let now = last.unwrap_or_else(|| self.read_clock(hypervisor));
                             (now, Some(answer))
@@ -43,7 +43,7 @@ impl Reactor {
                     last = read_at.or(Some(now));
                 }
                 Read::Empty => return,
-                // Of a VM that was removed while its TAP stood on the list.
+                // The VM was removed while its TAP was queued.
                 Read::Failed if hypervisor.vm(vm).is_none() => return,
                 Read::Failed => return hypervisor.recorder().dropped(DropReason::ReadFailed),
             }
@@ -51,8 +51,8 @@ impl Reactor {
         self.undrained.push_back(vm);
     }
 
-    /// Sends a frame, reads it where it went, sends what comes of it, and so on to the end of the exchange. Returns when
-    /// the last frame was read, if any was.
+    /// Sends a frame, reads it from the TAP of its destination, sends the response, and so on to the end of the exchange.
+    /// Returns the time at which the last frame was read; `None` if none was.
     pub(super) fn exchange<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -60,7 +60,7 @@ impl Reactor {
     ) -> Option<Instant> {
         let mut outgoing = first;
         let mut read_at = None;
-        // Whose request was answered: the answer goes back there.
+        // The VM whose request was answered: the reply goes back to it.
         let mut asker = None;
         for _ in 0..FOLLOW_BUDGET {
             let Outgoing { vm, more, ping, .. } = outgoing;
@@ -84,12 +84,12 @@ impl Reactor {
             };
             self.prediction.hit();
             if self.attention.hit(receiver) {
-                // If it fails, the poll tells of it still.
+                // If it fails, epoll still reports the TAP.
                 let _ = hypervisor.fabric().announce(receiver, false);
             }
             let is_ours = addresses(&self.buffer).is_some_and(|(_, from)| from == source);
             if !is_ours {
-                // Somebody else's frame came before, and ours lies behind it.
+                // A frame of another sender was queued before, and ours is behind it.
                 self.undrained.push_back(receiver);
             }
             if ping.is_some()
@@ -110,8 +110,8 @@ impl Reactor {
         read_at
     }
 
-    /// A frame went from `vm` to somebody outside of the tool. Who answers within the write, as the kernel of this host does,
-    /// has answered into the TAP that was written to. Returns when a frame was read there.
+    /// Reads the reply to a frame that `vm` sent to an address outside the run. A peer that replies within the write, as
+    /// this host's kernel does, has queued its reply on the same TAP. Returns the time at which a frame was read there.
     fn look_outside<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -130,7 +130,7 @@ impl Reactor {
         self.outside.hit();
         let now = self.read_clock(hypervisor);
         if addresses(&self.buffer).is_none_or(|(_, from)| from != destination) {
-            // Something else came before.
+            // Another frame was queued before the reply.
             self.undrained.push_back(vm);
         }
         if let Some(reply) = self.handle(hypervisor, now, vm, length) {
@@ -140,15 +140,15 @@ impl Reactor {
         Some(now)
     }
 
-    /// A frame was sent, and nobody has looked for what may have come of it.
+    /// Records that a frame was sent whose reply may be queued but was not read.
     fn leave_unlooked(&mut self) {
         if self.unlooked == Unlooked::Nothing {
             self.unlooked = Unlooked::Frame;
         }
     }
 
-    /// Has a VM answer a frame that was read if it is an echo request as they come. That takes no time, unless somebody
-    /// wants to be told when.
+    /// Lets a VM answer the frame in the buffer if it is a plain echo request, which needs no clock reading. Not while
+    /// frames are traced, because a trace shows the time of each.
     fn answer<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -162,7 +162,7 @@ impl Reactor {
         }
     }
 
-    /// Hands a frame that was read to its VM.
+    /// Passes the frame in the buffer to its VM.
     fn handle<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -178,7 +178,7 @@ impl Reactor {
         reply
     }
 
-    /// Writes a frame, stamped if it starts a ping. Whether the fabric took it.
+    /// Writes a frame; one that starts a ping is stamped before. Returns true if the fabric accepted it.
     fn send<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, outgoing: Outgoing) -> bool {
         if let Some(narrator) = &mut self.narrator {
             let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
@@ -197,7 +197,7 @@ impl Reactor {
         written == Write::Sent
     }
 
-    /// Narrates what happened.
+    /// Traces the event of the last step or frame.
     pub(super) fn tell<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
         if let Some(narrator) = &mut self.narrator
             && let Some((vm, event)) = hypervisor.take_event()

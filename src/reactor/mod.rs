@@ -1,16 +1,16 @@
-//! The real run: one poll, one thread, and the only place that waits.
+//! The event loop of a real run: one thread with one poll, the only code that blocks.
 //!
-//! One turn waits for whatever is ready first (a TAP, the timer, a signal), reads what has come, and sends what is due.
-//! Every loop in it has a budget, so that no TAP starves another:
+//! A turn waits until something is ready (a TAP, the timer, a signal), reads the frames that have arrived, and sends the
+//! pings that are due. Every loop in it has a budget, so that no TAP starves another:
 //!
 //! - mio is edge-triggered: a TAP that still holds frames when its budget is spent goes on a carry-over list, and the
 //!   next poll does not wait.
-//! - `write()` to a TAP runs the whole bridge before it returns, so a unicast frame to a VM of ours lies in that VM's
-//!   queue already. The reactor reads it at once (`Reactor::exchange`), before it asks the poll anything. No edge is
-//!   lost by that: `epoll_wait` looks again whether a queue holds anything before it reports it (`ep_send_events` in
-//!   `fs/eventpoll.c`), and a frame that comes later is a new edge.
-//! - Under load, the poll is not even told of TAPs that are read that way all the time (`attention`).
-//! - Signals and the end of the run are looked for in every turn.
+//! - `write()` to a TAP runs the whole bridge before it returns, so a unicast frame to another VM of the run is in that
+//!   VM's queue already. The reactor reads it at once (`Reactor::exchange`), before the next poll. No edge is lost by
+//!   that: `epoll_wait` checks again that a queue holds something before it reports it (`ep_send_events` in
+//!   `fs/eventpoll.c`), and a frame that arrives later is a new edge.
+//! - Under load, TAPs that are always read that way are removed from epoll (`attention`).
+//! - Signals and the end of the run are checked in every turn.
 
 mod attention;
 mod exchange;
@@ -48,41 +48,42 @@ use crate::wire::LARGEST_FRAME;
 const TIMER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 
-/// Frames sent for due pings before the TAPs are looked at again.
+/// Pings sent in a turn before the TAPs are read again.
 const SEND_BUDGET: usize = 64;
-/// VMs that come up, or rows of VMs that leave, before the TAPs are looked at again: each takes a millisecond or more.
+/// VMs that start, or groups of VMs that stop, in a turn before the TAPs are read again: each takes a millisecond or more.
 const MOVE_BUDGET: usize = 1;
-/// Events taken from the poll at once.
+/// Maximum number of events of one poll.
 const EVENTS: usize = 1024;
-/// Turns in a row in which nothing is sent because TAPs still hold frames: as many as it takes to empty a queue of the
-/// kernel's default length, so that a flood from elsewhere does not silence the VMs.
+/// Maximum number of consecutive turns that send nothing because TAPs still hold frames: enough to empty a queue of the
+/// kernel's default length, so that a flood from outside does not silence the VMs.
 const MOST_DEFERRED: u32 = 16;
-/// How long pings on their way are waited for after a signal.
+/// The time for which outstanding pings are waited for after a signal.
 pub const LAST_WAIT: Duration = Duration::from_secs(1);
-/// A signal that follows the first one sooner is the same wish: `timeout(1)` signals its child and then the child's group.
+/// A signal that follows the first one within this time is a duplicate: `timeout(1)` signals its child and then the
+/// child's process group.
 const SAME_WISH: Duration = Duration::from_millis(100);
 
-/// Why a run ended.
+/// The reason why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Everything that was to be done is done: every ping is over, or the time to serve is.
+    /// The run is complete: every ping is finished, or the time to serve is over.
     Done,
-    /// The user or the system asked for it; some pings may be on their way.
+    /// A signal ended it; some pings may have been outstanding.
     Signal(Signal),
 }
 
-/// Somebody who looks at the figures now and then while a run goes on.
+/// A callback that sees the measurements periodically during a run.
 pub struct Watcher {
-    /// How often.
+    /// The time between two calls.
     pub period: Duration,
-    /// Takes a look. The run waits for it, so it must be quick.
+    /// The callback. It runs in the event loop and delays it, so it must be fast.
     pub look: Box<Look>,
 }
 
-/// What a watcher does.
+/// The callback of a [`Watcher`].
 type Look = dyn FnMut(Instant, &Recorder);
 
-/// A watcher, and when it looks next.
+/// A watcher and the time of its next call.
 #[derive(Debug)]
 struct Watch {
     next: Instant,
@@ -105,10 +106,11 @@ pub struct Reactor {
     timer: DeadlineTimer,
     signals: StopSignals,
     clock: MonotonicClock,
-    /// TAPs that hold frames for which no edge will come, each once.
+    /// TAPs to read: reported by the poll, or carried over because they may hold frames that no edge reports.
     undrained: VecDeque<VmId>,
+    /// Direct reads from the TAPs of other VMs.
     prediction: Prediction,
-    /// The same for answers from outside of the tool.
+    /// Direct reads of replies from addresses outside the run.
     outside: Prediction,
     attention: Attention,
     spinning: Spinning,
@@ -116,46 +118,46 @@ pub struct Reactor {
     buffer: Vec<u8>,
     narrator: Option<Narrator>,
     watch: Option<Watch>,
-    /// When the poll of this turn returned.
+    /// Time at which the poll of this turn returned.
     polled_at: Instant,
-    /// Since when the frames of this turn may have waited for the tool: since the poll returned if that waited for them.
+    /// Earliest time at which a frame of this turn may have arrived; the return of the poll if that waited.
     known_since: Instant,
     unlooked: Unlooked,
-    /// Pings that are sent before the TAPs are looked at again.
+    /// Pings sent in a turn before the TAPs are read again.
     send_budget: usize,
-    /// Turns in a row in which TAPs held frames that had not been read, so that nothing was sent.
+    /// Consecutive turns that sent nothing because TAPs still held frames.
     deferred: u32,
     pauses: PauseWatch,
     stop: Option<Signal>,
-    /// Somebody has changed a link.
+    /// The poll has reported a change of a link.
     has_link_events: bool,
 }
 
-/// What was written since the TAPs were looked at.
+/// Frames written since the last poll whose replies were not read directly.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum Unlooked {
     #[default]
     Nothing,
-    /// A frame whose answer may have come since.
+    /// A frame whose reply may have arrived since.
     Frame,
-    /// Such a frame, and others, the first of them at that time.
+    /// Such a frame, and pings after it, the first of them sent at this time.
     Since(Instant),
 }
 
-/// A run that is to end before its plan is over.
+/// The end of a run by a signal.
 #[derive(Clone, Copy, Debug)]
 struct Ending {
     signal: Signal,
     since: Instant,
-    /// When pings on their way are waited for no longer.
+    /// End of the wait for outstanding pings.
     until: Instant,
 }
 
 impl Reactor {
-    /// A reactor that ends its run when `signals` says so.
+    /// Creates a reactor whose run ends when one of `signals` arrives.
     ///
     /// # Errors
-    /// When the kernel refuses a file descriptor for the poll, the timer or the signals.
+    /// If the kernel refuses a file descriptor for the poll or the timer, or their registration.
     pub fn new(signals: StopSignals) -> Result<Reactor, SystemError> {
         let poll = Poll::new().map_err(|e| SystemError::io("create the poll", &e))?;
         let timer = DeadlineTimer::new()?;
@@ -192,21 +194,21 @@ impl Reactor {
         })
     }
 
-    /// A handle with which a fabric registers its file descriptors.
+    /// Returns a handle with which a fabric registers its file descriptors.
     ///
     /// # Errors
-    /// When the kernel has no descriptor left for it.
+    /// If the process has no file descriptor left for it.
     pub fn registry(&self) -> Result<Registry, SystemError> {
         let cloned = self.poll.registry().try_clone();
         cloned.map_err(|e| SystemError::io("share the poll", &e))
     }
 
-    /// Tells each step to `narrator` from now on.
+    /// Traces each frame and event to `narrator` from now on.
     pub fn narrate(&mut self, narrator: Narrator) {
         self.narrator = Some(narrator);
     }
 
-    /// Has `watcher` look at the figures from now on.
+    /// Calls `watcher` periodically from now on.
     pub fn watch(&mut self, watcher: Watcher) {
         self.watch = Some(Watch {
             next: self.clock.now(),
@@ -214,41 +216,42 @@ impl Reactor {
         });
     }
 
-    /// Has nobody look any more.
+    /// Removes the watcher.
     pub fn end_watch(&mut self) {
         self.watch = None;
     }
 
-    /// Has the poll asked again and again for `span` after anything has happened, before the reactor sleeps. Without end
-    /// for [`Duration::MAX`].
+    /// Enables busy polling: for `span` after any work the reactor polls again instead of sleeping; without end for
+    /// [`Duration::MAX`].
     pub fn spin(&mut self, span: Duration) {
         self.spinning = Spinning::new(span);
     }
 
-    /// The TAPs hold that many frames: what is sent in one turn never fills more than half of a queue.
+    /// Sets the queue length of the TAPs, in frames, so that one turn never fills more than half of a queue.
     pub fn queues_hold(&mut self, frames: u32) {
         self.send_budget = (frames as usize / 2).clamp(1, SEND_BUDGET);
     }
 
-    /// The signals that end the run, for those who wait beside the reactor.
+    /// Returns the signals that end the run, for code that waits for them before or after it.
     pub fn signals(&self) -> &StopSignals {
         &self.signals
     }
 
-    /// Has [`Reactor::run`] end at once, because of `signal`, which somebody else has taken.
+    /// Makes [`Reactor::run`] end at once with `signal`, which was received elsewhere.
     pub fn stop(&mut self, signal: Signal) {
         self.stop = Some(signal);
     }
 
-    /// The signals, for what comes after the run.
+    /// Returns the signals for changes; see [`Reactor::signals`].
     pub fn signals_mut(&mut self) -> &mut StopSignals {
         &mut self.signals
     }
 
-    /// Whether a signal asks for the end already: [`Reactor::run`] will end at once then. For who has much to do before.
+    /// Returns true if a signal has arrived already, so that [`Reactor::run`] will end at once. To be checked during a
+    /// long set-up.
     ///
     /// # Errors
-    /// When signals can't be read.
+    /// If signals can't be read.
     pub fn is_to_stop(&mut self) -> Result<bool, SystemError> {
         if self.stop.is_none() {
             self.stop = self.signals.take()?;
@@ -256,12 +259,12 @@ impl Reactor {
         Ok(self.stop.is_some())
     }
 
-    /// Runs turns until the hypervisor's last phase is over and every ping of it has ended, or a signal asks for the end.
-    /// Then nothing more is sent, and what is on its way is waited for, a second at most and until a further signal; what is
-    /// left is lost. Without flows it serves: VMs answer until `until` or a signal.
+    /// Runs turns until the last phase is over and every ping is finished, or a signal arrives. After a signal, sending
+    /// stops and outstanding pings are waited for, for [`LAST_WAIT`] or until a further signal; those left count as lost.
+    /// Without flows the VMs only answer, until `until` or a signal.
     ///
     /// # Errors
-    /// When the poll or the timer fails, or a VM can't come up or leave; what was measured is in the hypervisor still.
+    /// If the poll or the timer fails, or a VM can't start or stop. The measurements so far remain in the hypervisor.
     pub fn run<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -296,7 +299,8 @@ impl Reactor {
         }
     }
 
-    /// One turn: wait, read what has come, send what is due. Returns when it was over.
+    /// Performs one turn: waits, reads the frames that have arrived, sends the pings that are due. Returns the time of its
+    /// end.
     fn turn<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -320,7 +324,7 @@ impl Reactor {
         if hypervisor.has_moves() {
             self.make_moves(hypervisor)?;
         }
-        // Reading comes before sending, so that no queue overflows for what the tool itself sends.
+        // TAPs are read before anything is sent, so that the run's own frames overflow no queue.
         if (was_full || !self.undrained.is_empty()) && self.deferred < MOST_DEFERRED {
             self.deferred += 1;
         } else {
@@ -336,7 +340,7 @@ impl Reactor {
         Ok(now)
     }
 
-    /// Sends what is due, and follows each frame to where it goes.
+    /// Sends the frames that are due, and follows each to its destination.
     fn send_due<F: Fabric<Error = SystemError>>(&mut self, hypervisor: &mut Hypervisor<F>) {
         let mut now = self.read_clock(hypervisor);
         for _ in 0..self.send_budget {
@@ -351,7 +355,7 @@ impl Reactor {
         }
     }
 
-    /// Reads the clock, and looks for a pause if it was not read for long.
+    /// Reads the clock, and checks for a pause if the last reading was long ago.
     #[inline]
     fn read_clock<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) -> Instant {
         let now = self.clock.now();
@@ -363,7 +367,7 @@ impl Reactor {
 
     #[cold]
     fn look_for_pause<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
-        // Who narrates waits for whoever reads that.
+        // A trace waits for the reader of its output: that is not a pause.
         if let Some(pause) = self.pauses.look(now)
             && self.narrator.is_none()
         {
@@ -371,7 +375,7 @@ impl Reactor {
         }
     }
 
-    /// Has VMs come up and leave that are to.
+    /// Starts and stops the VMs that are due.
     fn make_moves<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -382,18 +386,18 @@ impl Reactor {
                 break;
             };
             self.spinning.worked(now);
-            // What others do meanwhile may have been heard, so that the poll does not tell of it any more.
+            // The fabric may have read link changes meanwhile, which the poll does not report again.
             self.has_link_events = true;
             if let Some(narrator) = &mut self.narrator {
                 narrator.moved(now, &moved);
             }
-            // The kernel has its own to wait for.
+            // Waits within the kernel are not pauses.
             self.pauses.skip(self.clock.now());
         }
         Ok(())
     }
 
-    /// Takes note of what somebody else has done to the links of the run.
+    /// Records the changes that another process made to the links of the run.
     #[cold]
     fn look_at_links<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
         for event in hypervisor.fabric().link_events() {
@@ -425,7 +429,7 @@ impl Ending {
         }
     }
 
-    /// A signal came at `now`, the first one or a further one.
+    /// Handles a signal at `now`, the first one or a further one.
     fn signalled(&mut self, now: Instant) {
         if now - self.since >= SAME_WISH {
             self.until = now;

@@ -1,4 +1,4 @@
-//! Tells each step of a run, as a transcript of a lab session would.
+//! The trace of a run (`-v`): a line for each frame and event.
 
 use std::io::Write;
 
@@ -22,41 +22,41 @@ impl std::fmt::Debug for Narrator {
 }
 
 impl Narrator {
-    /// A narrator that writes to `out` and counts time from `start`.
+    /// Creates a trace that is written to `out`, with times relative to `start`.
     pub fn new(out: Box<dyn Write>, start: Instant) -> Narrator {
         Narrator { out, start }
     }
 
-    /// Tells something that is neither a frame nor an event.
+    /// Writes a line with the time `now` and the text `what`.
     pub fn say(&mut self, now: Instant, what: std::fmt::Arguments<'_>) {
         let seconds = now.nanos_since(self.start) as f64 / 1e9;
-        // A transcript that nobody can read any more is no reason to end the run.
+        // A trace that can no longer be written, to a closed pipe for example, does not end the run.
         let _ = writeln!(self.out, "{seconds:11.6}  {what}");
     }
 
-    /// Tells of a frame that `vm` received.
+    /// Writes the line of a frame that `vm` received.
     pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
         self.say(now, format_args!("{vm} ← {}", Describe(frame)));
     }
 
-    /// Tells of a frame that `vm` sends.
+    /// Writes the line of a frame that `vm` sends.
     pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
         self.say(now, format_args!("{vm} → {}", Describe(frame)));
     }
 
-    /// Tells who came up or left.
+    /// Writes a line for each VM that started or stopped.
     pub(super) fn moved(&mut self, now: Instant, moved: &Moved) {
         match moved {
             Moved::Started(vm) => self.say(now, format_args!("{vm} starts")),
             Moved::Stopped(vms) => {
                 for vm in vms {
-                    self.say(now, format_args!("{vm} leaves"));
+                    self.say(now, format_args!("{vm} stops"));
                 }
             }
         }
     }
 
-    /// Tells what came of a frame or a deadline.
+    /// Writes the line of an event.
     pub(super) fn event(&mut self, now: Instant, vm: VmId, event: Event) {
         match event {
             Event::Resolved {
@@ -66,43 +66,40 @@ impl Narrator {
             } => {
                 self.say(
                     now,
-                    format_args!("{vm}   learned {address} is at {mac}, after {elapsed:?}"),
+                    format_args!("{vm}   resolved {address} to {mac} in {elapsed:?}"),
                 );
             }
             Event::AddressReady { address } => {
                 self.say(
                     now,
-                    format_args!("{vm}   takes {address}: nobody else has it"),
+                    format_args!("{vm}   uses {address}: no conflict detected"),
                 );
             }
             Event::AddressTried { address } => {
                 self.say(
                     now,
-                    format_args!("{vm}   tries {address}, which a router gives"),
+                    format_args!("{vm}   checks {address}, formed from a router's prefix"),
                 );
             }
             Event::AddressLost { address } => {
                 self.say(
                     now,
-                    format_args!("{vm}   gives {address} up: its time is over"),
+                    format_args!("{vm}   removes {address}: its lifetime has expired"),
                 );
             }
             Event::Leased { address, elapsed } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   was granted {address}, after {elapsed:?}"),
-                );
+                self.say(now, format_args!("{vm}   leased {address} in {elapsed:?}"));
             }
             Event::Renewed { address } => {
-                self.say(now, format_args!("{vm}   keeps {address} for longer"));
+                self.say(now, format_args!("{vm}   renewed the lease of {address}"));
             }
             Event::LeaseLost { address } => {
-                self.say(now, format_args!("{vm}   has lost {address}"));
+                self.say(now, format_args!("{vm}   lost the lease of {address}"));
             }
             Event::Conflict { address, mac } => {
                 self.say(
                     now,
-                    format_args!("{vm}   shares {address} with {mac}: conflict"),
+                    format_args!("{vm}   conflict: {address} is also used by {mac}"),
                 );
             }
             Event::Ping(ping, outcome) => {
@@ -116,36 +113,34 @@ impl Narrator {
                         ),
                     ),
                     PingOutcome::Corrupt { .. } => {
-                        self.tell(now, vm, id, sequence, "came back changed")
+                        self.tell(now, vm, id, sequence, "answered with other data")
                     }
-                    PingOutcome::Lost { .. } => {
-                        self.tell(now, vm, id, sequence, "lost: no reply in time")
-                    }
+                    PingOutcome::Lost { .. } => self.tell(now, vm, id, sequence, "timed out"),
                     PingOutcome::Unresolved { .. } => {
                         self.tell(
                             now,
                             vm,
                             id,
                             sequence,
-                            "given up: nobody answers for its address",
+                            "failed: its address was not resolved",
                         );
                     }
                     PingOutcome::Errored { error, .. } => {
                         self.tell(now, vm, id, sequence, error.name());
                     }
                     PingOutcome::Duplicate => {
-                        self.tell(now, vm, id, sequence, "answered once more")
+                        self.tell(now, vm, id, sequence, "answered again: duplicate reply")
                     }
                     PingOutcome::Late { .. } => {
-                        self.tell(now, vm, id, sequence, "answered too late")
+                        self.tell(now, vm, id, sequence, "answered after its timeout")
                     }
                 }
             }
             Event::Ignored(Ignored::Malformed(error)) => {
-                self.say(now, format_args!("{vm}   ignores it: {error}"));
+                self.say(now, format_args!("{vm}   ignored the frame: {error}"));
             }
             Event::Ignored(ignored) => {
-                self.say(now, format_args!("{vm}   ignores it: {ignored:?}"))
+                self.say(now, format_args!("{vm}   ignored the frame: {ignored:?}"))
             }
         }
     }

@@ -1,29 +1,32 @@
-//! When the processor was taken away: the time of such a pause is neither the network's nor the tool's.
+//! Detects pauses: times in which the thread did not get the processor. They are charged neither to the network nor to
+//! the tool.
 //!
-//! Between two readings of the clock the reactor either works or waits in the poll. Where working took longer than
-//! [`BOUND`], the thread's processor time tells whether it worked: what is missing in it, others had, or the process was
-//! stopped. Where it waited, the kernel woke it later than it was asked to, or interrupted the wait (which only a stop of
-//! the process does, because its signals are blocked: `signal(7)`). Nothing is read before a gap is that long.
+//! Between two clock readings the reactor either works or waits in the poll. If work took longer than [`BOUND`], the
+//! difference to the thread's processor time is a pause: other threads had the processor, or the process was stopped. A
+//! wait contains a pause if it ended later than its deadline or was interrupted (its signals are blocked, so only a stop
+//! of the process interrupts it: `signal(7)`). Processor time is not read for gaps shorter than [`BOUND`].
 
 use crate::record::Pause;
 use crate::system::RunDelay;
 use crate::time::{Instant, thread_cpu_nanos};
 
-/// The shortest pause that is looked for, in nanoseconds. The scheduler's slices are a few times that.
+/// The shortest pause that is detected, in nanoseconds. The scheduler's time slices are a few times longer.
 const BOUND: u64 = 500_000;
 
-/// Looks for pauses.
+/// Detects pauses of the reactor's thread.
 #[derive(Debug)]
 pub(super) struct PauseWatch {
-    /// The last reading of the clock.
+    /// The last clock reading.
     seen: Instant,
-    /// Processor time and run delay when they were read last, and how long the reactor has worked since by the clock.
+    /// Processor time, in nanoseconds, at its last reading.
     cpu: u64,
+    /// Run delay, in nanoseconds, at its last reading.
     run_delay: u64,
+    /// Nanoseconds of work, by the clock, between that reading and `works_since`.
     worked: u64,
-    /// Since when it works: the end of the last wait, or the last look at the processor time.
+    /// Start of the present work: the end of the last wait, or the last reading of the processor time.
     works_since: Instant,
-    /// Whether the last wait was so long that others may have kept the reactor from ending it.
+    /// The last wait was long enough to contain a pause.
     has_waited: bool,
     source: RunDelay,
 }
@@ -42,8 +45,8 @@ impl PauseWatch {
         }
     }
 
-    /// The clock was read at `now`, and the reactor has worked since it was read before. Whether that was so long that it
-    /// is worth a [look](PauseWatch::look).
+    /// Records a clock reading after work. Returns true if the time since the last one may contain a pause: then call
+    /// [`PauseWatch::look`].
     #[inline]
     pub(super) fn is_gap(&mut self, now: Instant) -> bool {
         let gap = now.nanos_since(self.seen);
@@ -53,7 +56,7 @@ impl PauseWatch {
         gap >= BOUND
     }
 
-    /// Whether the reactor was paused since the clock was read before `now`.
+    /// Returns the pause between the last clock reading and `now`, if there was one.
     #[cold]
     pub(super) fn look(&mut self, now: Instant) -> Option<Pause> {
         let from = std::mem::replace(&mut self.seen, now);
@@ -68,14 +71,14 @@ impl PauseWatch {
         })
     }
 
-    /// The reactor begins to wait at `now`.
+    /// Records that the reactor begins to wait at `now`.
     pub(super) fn waits(&mut self, now: Instant) {
         self.worked += now.nanos_since(self.works_since);
         self.seen = now;
     }
 
-    /// It waits no longer at `now`. It was to be woken at `deadline`, if there was one, and `was_interrupted` without any
-    /// event. Whether it was paused.
+    /// Records that a wait ended at `now`. Its timer was set for `deadline`, if any; `was_interrupted` means that it ended
+    /// with `EINTR`. Returns the pause that it contained, if any.
     pub(super) fn woke(
         &mut self,
         now: Instant,
@@ -102,8 +105,8 @@ impl PauseWatch {
         })
     }
 
-    /// Whether others kept the reactor from ending the wait before this turn. Asked at the end of the turn, so that its
-    /// frames do not wait for the answer.
+    /// Returns the pause at the end of the wait before this turn, if there was one. To be called at the end of the turn, so
+    /// that its frames do not wait for the reading of the run delay.
     #[inline]
     pub(super) fn look_back(&mut self) -> Option<Pause> {
         match self.has_waited {
@@ -115,7 +118,7 @@ impl PauseWatch {
     fn look_at_wait(&mut self) -> Option<Pause> {
         self.has_waited = false;
         let woken = self.works_since;
-        // The processor time is read as well, so that short pauses of hours do not add up to one.
+        // The processor time is read as well, so that many short pauses do not add up to one long pause.
         let (_, nanos) = self.read(self.seen);
         (nanos >= BOUND).then_some(Pause {
             from: Instant::from_nanos(woken.as_nanos().saturating_sub(nanos)),
@@ -125,13 +128,13 @@ impl PauseWatch {
         })
     }
 
-    /// What the reactor did in a time that it spent otherwise, such as making a VM, is not looked into.
+    /// Excludes the time until `now`, which the reactor spent on other work such as creating a VM.
     pub(super) fn skip(&mut self, now: Instant) {
         self.seen = now;
         self.read(now);
     }
 
-    /// Processor time and run delay since they were read last.
+    /// Returns processor time and run delay, in nanoseconds, since their last reading.
     fn read(&mut self, now: Instant) -> (u64, u64) {
         self.worked = 0;
         self.works_since = now;

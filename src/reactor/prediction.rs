@@ -1,21 +1,21 @@
-//! Whether it pays to read a TAP right after a frame was sent to it.
+//! Predicts whether a frame can be read from the destination's TAP directly after it was written.
 
-/// Misses in a row after which a predicted read is tried only now and then.
+/// Consecutive misses after which only one in [`RETRY`] reads is tried.
 const PATIENCE: u32 = 16;
-/// How often it is tried then: one frame in so many.
+/// One of this many reads is tried after [`PATIENCE`] misses.
 const RETRY: u32 = 64;
 
-/// Keeps score of predicted reads.
+/// Counts the misses of direct reads.
 ///
-/// Between TAPs of one bridge in one namespace every prediction comes true. Where a frame takes its time (a shaper, a
-/// second bridge behind a real wire), each one is a system call for nothing, so the reactor stops predicting.
+/// Between TAPs on one bridge in one namespace every direct read succeeds. Where frames are delayed (by a shaper, or a
+/// second bridge behind a physical link), each is a wasted system call, so the reactor stops trying.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Prediction {
     misses: u32,
 }
 
 impl Prediction {
-    /// Whether to read now. Counts as asking.
+    /// Returns true if the next direct read is to be tried. To be called once for each frame.
     pub(super) fn is_worth_a_read(&mut self) -> bool {
         if self.misses < PATIENCE {
             return true;
@@ -24,17 +24,17 @@ impl Prediction {
         (self.misses - PATIENCE).is_multiple_of(RETRY)
     }
 
-    /// Whether predictions come true so seldom that only some are tried.
+    /// Returns true if direct reads miss so often that only some are tried.
     pub(super) fn is_given_up(self) -> bool {
         self.misses >= PATIENCE
     }
 
-    /// The frame was there.
+    /// Records that a direct read returned a frame.
     pub(super) fn hit(&mut self) {
         self.misses = 0;
     }
 
-    /// It was not.
+    /// Records that a direct read returned nothing.
     pub(super) fn missed(&mut self) {
         self.misses = if self.misses < PATIENCE {
             self.misses + 1

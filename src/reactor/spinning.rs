@@ -1,20 +1,20 @@
-//! Polling again and again instead of sleeping: a wake-up takes longer than a round trip.
+//! Busy polling: polling again instead of sleeping, because a wake-up takes longer than a round trip.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// How long to go on without sleep after there was something to do.
+/// The time for which to go on polling without sleep after the last work.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Spinning {
     span: Duration,
     until: Instant,
-    /// Whether the last poll found nothing although it did not wait, and nothing was done since.
+    /// The last poll did not wait and found nothing, and nothing was done since.
     was_idle: bool,
 }
 
 impl Spinning {
-    /// For `span` after each time, without end for [`Duration::MAX`].
+    /// Creates the state for busy polling during `span` after any work; without end for [`Duration::MAX`].
     pub(super) fn new(span: Duration) -> Spinning {
         Spinning {
             span,
@@ -23,23 +23,23 @@ impl Spinning {
         }
     }
 
-    /// Whether to poll once more at `now` although there is nothing to do.
+    /// Returns true if the reactor is to poll again at `now` instead of sleeping.
     pub(super) fn goes_on(self, now: Instant) -> bool {
         now < self.until
     }
 
-    /// Takes note whether a poll found nothing although it did not wait.
+    /// Records the result of a poll: `was_idle` if it did not wait and found nothing.
     pub(super) fn polled(&mut self, was_idle: bool) {
         self.was_idle = was_idle;
     }
 
-    /// There was something to do at `now`.
+    /// Records work at `now`.
     pub(super) fn worked(&mut self, now: Instant) {
         self.until = now + self.span;
         self.was_idle = false;
     }
 
-    /// Whether what was done since the last poll was nothing but asking.
+    /// Returns true if nothing was done since the last poll, which found nothing.
     pub(super) fn was_idle(self) -> bool {
         self.was_idle
     }

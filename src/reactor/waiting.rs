@@ -1,4 +1,4 @@
-//! Where the reactor waits, and what the poll then tells.
+//! The poll step of a turn: waits, and sorts the reported events.
 
 use std::io;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::system::{LINKS_TOKEN, SystemError, vm_of};
 use crate::time::{Clock, Instant};
 use crate::vm::VmId;
 
-/// A deadline nearer than this is polled for: to sleep and wake takes a core about as long.
+/// A deadline nearer than this is busy-polled for: sleeping and waking takes about as long.
 const NEAR: Duration = Duration::from_micros(20);
 
-/// Has the poll tell of frames for `vm`.
+/// Adds the TAP of `vm` to epoll again.
 fn attend<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<(), SystemError> {
     hypervisor
         .fabric()
         .announce(vm, true)
-        .map_err(|e| SystemError::io(format!("put the TAP of {vm} back on the poll"), &e))
+        .map_err(|e| SystemError::io(format!("add the TAP of {vm} to epoll again"), &e))
 }
 
 impl Reactor {
-    /// Polls: without waiting when there is work, else until something is ready or `deadline` has come.
+    /// Polls without waiting if there is work, else until something is ready or `deadline` has passed.
     pub(super) fn wait<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -33,7 +33,7 @@ impl Reactor {
         let has_work = !self.undrained.is_empty();
         let is_near = deadline.is_some_and(|deadline| deadline <= now + NEAR);
         let unlooked = std::mem::take(&mut self.unlooked);
-        // What answers at once has answered already, and does not wait for a timer to be set.
+        // A reply may be queued already, so the poll must not wait.
         let may_have_come = unlooked != Unlooked::Nothing;
         let timeout = if has_work || is_near || may_have_come || self.spinning.goes_on(now) {
             Some(Duration::ZERO)
@@ -80,7 +80,7 @@ impl Reactor {
         }
         let poll = self.polled_at.nanos_since(now);
         let recorder = hypervisor.recorder();
-        // What came before the poll is work of the last turn, if that had any.
+        // The time before the poll belongs to the last turn: work, or busy polling if it had nothing to do.
         if self.spinning.was_idle() {
             recorder.spun(before);
         } else {
@@ -99,8 +99,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Puts TAPs that are ready behind those carried over, and takes signals and the timer's tick. Whether more TAPs may be
-    /// ready than the poll had room to tell.
+    /// Queues the TAPs that are ready behind those carried over, and handles the timer, signals and link changes. Returns
+    /// true if more TAPs may be ready than one poll can report.
     pub(super) fn sort_events(&mut self) -> Result<bool, SystemError> {
         let mut told = 0;
         for event in &self.events {
@@ -110,8 +110,8 @@ impl Reactor {
                 SIGNALS => self.stop = self.signals.take()?,
                 LINKS_TOKEN => self.has_link_events = true,
                 token => {
-                    // A TAP that was carried over may be reported again. It is then drained twice, the second time in
-                    // vain, which is cheaper than to look for it.
+                    // A TAP that was carried over may be reported again. It is then drained twice; the second, empty read
+                    // is cheaper than a search of the queue.
                     self.undrained.extend(vm_of(token));
                 }
             }
@@ -119,7 +119,7 @@ impl Reactor {
         Ok(told == EVENTS)
     }
 
-    /// Has the poll tell of every TAP.
+    /// Adds every TAP that is not watched to epoll again.
     pub(super) fn attend_to_all<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
@@ -128,13 +128,13 @@ impl Reactor {
         back.try_for_each(|vm| attend(hypervisor, vm))
     }
 
-    /// Has some of the TAPs read that the poll does not tell of.
+    /// Queues some of the TAPs that epoll does not watch for reading.
     pub(super) fn look_around<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
     ) -> Result<(), SystemError> {
         if self.prediction.is_given_up() {
-            // Frames are not where they went any more: the poll has to tell when they come.
+            // Direct reads no longer find the frames: epoll has to report their arrival.
             return self.attend_to_all(hypervisor);
         }
         for _ in 0..self.attention.looks() {

@@ -1,23 +1,22 @@
-//! How much too late a timer wakes the reactor, so that it can be set for that much earlier.
+//! The lead of a timer: it is set earlier than the deadline by the time that a wake-up takes.
 //!
-//! Between a timer's expiry and the return of `epoll_wait` a processor has to leave its idle state and the scheduler to
-//! pick the thread: tens of microseconds, in which nothing of ours runs. Who wants to send on time has to be woken before
-//! it is time, and polls until it is.
+//! Between a timer's expiry and the return of `epoll_wait`, a processor has to leave its idle state and the scheduler has
+//! to pick the thread, which takes tens of microseconds. To send on time, the reactor is woken before the deadline and
+//! busy-polls until then.
 
 use crate::time::Instant;
 
-/// The most that a timer is set earlier. Where wake-ups take longer, pings stay late; a core is not burnt for them.
+/// Maximum lead, in nanoseconds. If wake-ups take longer, pings are late: a longer busy poll would cost too much of a core.
 const MOST: u64 = 60_000;
-/// Nanoseconds by which one wake-up moves the estimate, however early or late it was: what a busy host does to one wake-up
-/// in a hundred says nothing about the next.
+/// Nanoseconds by which one wake-up moves the estimate, independent of its delay, so that rare outliers have no effect.
 const STEP: u64 = 250;
-/// What a wake-up is taken to need before any was seen.
+/// The initial estimate, in nanoseconds.
 const AT_FIRST: u64 = 20_000;
 
-/// Follows the median delay of a wake-up.
+/// Estimates the median delay of a wake-up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wakeup {
-    /// In nanoseconds.
+    /// The estimate, in nanoseconds.
     delay: u64,
 }
 
@@ -28,14 +27,14 @@ impl Default for Wakeup {
 }
 
 impl Wakeup {
-    /// When to set the timer for, in order to be awake at `deadline`. At least half of the time from `now` is slept, so
-    /// that there always is a wake-up to learn from, and sleep to be had.
+    /// Returns the time to set the timer for, so that the reactor is awake at `deadline`. It is not before half of the time
+    /// from `now` to the deadline, so that every wait sleeps and gives a delay to estimate from.
     pub(super) fn before(self, now: Instant, deadline: Instant) -> Instant {
         let early = self.delay.min(deadline.nanos_since(now) / 2);
         Instant::from_nanos(deadline.as_nanos().saturating_sub(early))
     }
 
-    /// A timer that was set for `set` woke the reactor at `woken`.
+    /// Updates the estimate: a timer set for `set` woke the reactor at `woken`.
     pub(super) fn woke(&mut self, set: Instant, woken: Instant) {
         self.delay = if woken.nanos_since(set) > self.delay {
             (self.delay + STEP).min(MOST)

@@ -34,18 +34,26 @@ pub fn write_file(destination: Destination, report: &Report) -> Result<(), FileE
     Ok(destination.write(|mut out| format.write(report, &mut out))?)
 }
 
-/// Writes a comparison of `after` with `before`: a page if the name ends in `.html`, one JSON document if it ends in
-/// `.json`. Each run comes with what to call it, such as its file's name.
+/// Makes sure that a comparison of so many runs can be written to `path`, as [`check_file`] does for a report.
 ///
 /// # Errors
-/// When the ending is another, or the system refuses.
+/// When the ending is none that a comparison can have, the format doesn't take so many runs, or it can't be written there.
+pub fn check_comparison(path: &Path, runs: usize) -> Result<Destination, FileError> {
+    Format::of_comparison(path, runs)?;
+    Ok(Destination::new(path)?)
+}
+
+/// Writes a comparison of runs with the first of them, the baseline: a page if the name ends in `.html`, JSON if it ends in
+/// `.json`. Each run comes with its name, such as its file's.
+///
+/// # Errors
+/// When the ending is another, the format doesn't take so many runs, or the system refuses.
 pub fn write_comparison(
     destination: Destination,
-    before: (&str, &Report),
-    after: (&str, &Report),
+    runs: &[(&str, &Report)],
 ) -> Result<(), FileError> {
-    let format = Format::of_comparison(destination.path())?;
-    Ok(destination.write(|mut out| format.write_comparison(before, after, &mut out))?)
+    let format = Format::of_comparison(destination.path(), runs.len())?;
+    Ok(destination.write(|mut out| format.write_comparison(runs, &mut out))?)
 }
 
 #[cfg(test)]
@@ -92,7 +100,7 @@ mod tests {
         ] {
             let path = folder.path().join(name);
             let destination = Destination::new(&path).unwrap();
-            let result = write_comparison(destination, ("a", &before), ("b", &after));
+            let result = write_comparison(destination, &[("a", &before), ("b", &after)]);
             assert_eq!(result.is_ok(), written, "{name}");
             assert_eq!(path.exists(), written, "{name}");
         }

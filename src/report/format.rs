@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::html::MOST_RUNS;
 use super::{Report, compare, compare_html, compare_json, csv, hgrm, hlog, html, json};
 use crate::record::{Latency, Metric};
 
@@ -15,6 +16,17 @@ struct Row {
     compare: Option<Comparer>,
 }
 
+/// How a comparison is written.
+#[derive(Clone, Copy)]
+struct Comparer {
+    write: WriteComparison,
+    /// No more runs than this.
+    most: usize,
+}
+
+/// Writes runs, the baseline first, each with its name.
+type WriteComparison = fn(&[(&str, &Report)], &mut dyn Write) -> io::Result<()>;
+
 /// What a format is made of.
 enum Writer {
     /// The whole run.
@@ -23,15 +35,15 @@ enum Writer {
     Histogram(fn(&Latency, &mut dyn Write) -> io::Result<()>),
 }
 
-/// Two runs, each with what to call it.
-type Comparer = fn((&str, &Report), (&str, &Report), &mut dyn Write) -> io::Result<()>;
-
 const ROWS: [Row; 5] = [
     Row {
         ending: "json",
         doc: "the whole document, as --json prints it",
         write: Writer::Run(|report, mut out| json(report, &mut out)),
-        compare: Some(|before, after, mut out| compare_json(&compare(before, after), &mut out)),
+        compare: Some(Comparer {
+            write: |runs, mut out| compare_json(&compare(runs), &mut out),
+            most: usize::MAX,
+        }),
     },
     Row {
         ending: "csv",
@@ -55,7 +67,10 @@ const ROWS: [Row; 5] = [
         ending: "html",
         doc: "a page to look at",
         write: Writer::Run(|report, mut out| html(report, &mut out)),
-        compare: Some(|before, after, mut out| compare_html(before, after, &mut out)),
+        compare: Some(Comparer {
+            write: |runs, mut out| compare_html(runs, &mut out),
+            most: MOST_RUNS,
+        }),
     },
 ];
 
@@ -72,6 +87,16 @@ pub enum FormatError {
         Format::endings(|row| row.compare.is_some())
     )]
     NoComparison(PathBuf),
+    /// The format doesn't take so many runs.
+    #[error("comparison {}: expected at most {most} runs, each of which has a colour of its own, found {found}", .path.display())]
+    TooManyRuns {
+        /// The file.
+        path: PathBuf,
+        /// How many runs it takes.
+        most: usize,
+        /// How many there are.
+        found: usize,
+    },
     /// The name says a metric that there is not.
     #[error(
         "report {}: no metric is named {found:?}; expected a name without a further dot, for the rtt, or before \
@@ -120,14 +145,22 @@ impl Format {
         Ok(Format { row, metric })
     }
 
-    /// The format that the name of `path` asks for, for a comparison.
+    /// The format that the name of `path` asks for, for a comparison of so many runs.
     ///
     /// # Errors
-    /// When a comparison has no such format.
-    pub fn of_comparison(path: &Path) -> Result<Format, FormatError> {
+    /// When a comparison has no such format, or one that doesn't take so many.
+    pub fn of_comparison(path: &Path, runs: usize) -> Result<Format, FormatError> {
         let format = Format::of(path).ok();
-        let format = format.filter(|format| format.row.compare.is_some());
-        format.ok_or_else(|| FormatError::NoComparison(path.to_owned()))
+        let found = format.and_then(|format| Some((format, format.row.compare?.most)));
+        let (format, most) = found.ok_or_else(|| FormatError::NoComparison(path.to_owned()))?;
+        match runs <= most {
+            true => Ok(format),
+            false => Err(FormatError::TooManyRuns {
+                path: path.to_owned(),
+                most,
+                found: runs,
+            }),
+        }
     }
 
     /// What the name of the file ends in, without the dot.
@@ -155,18 +188,17 @@ impl Format {
         }
     }
 
-    /// Writes a comparison of `after` with `before`, each with what to call it.
+    /// Writes a comparison of runs with the first of them, each with its name.
     ///
     /// # Errors
     /// When `out` can't be written to, or a comparison has no such format.
     pub fn write_comparison(
         &self,
-        before: (&str, &Report),
-        after: (&str, &Report),
+        runs: &[(&str, &Report)],
         out: &mut dyn Write,
     ) -> io::Result<()> {
         match self.row.compare {
-            Some(write) => write(before, after, out),
+            Some(comparer) => (comparer.write)(runs, out),
             None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -233,10 +265,15 @@ mod tests {
 
     #[test]
     fn a_comparison_has_its_own_formats() {
-        assert!(Format::of_comparison(Path::new("c.html")).is_ok());
-        assert!(Format::of_comparison(Path::new("c.json")).is_ok());
+        let of = |name, runs| Format::of_comparison(Path::new(name), runs);
+        assert!(of("c.html", MOST_RUNS).is_ok());
+        assert!(of("c.json", 10_000).is_ok());
+        assert_eq!(
+            of("c.html", 7).err().unwrap().to_string(),
+            "comparison c.html: expected at most 6 runs, each of which has a colour of its own, found 7"
+        );
         for name in ["c.csv", "c", "c.rtt.hgrm"] {
-            let error = Format::of_comparison(Path::new(name)).err().unwrap();
+            let error = of(name, 2).err().unwrap();
             let said =
                 format!("comparison {name}: the ending says the format; expected .json or .html");
             assert_eq!(error.to_string(), said);

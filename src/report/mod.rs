@@ -36,15 +36,15 @@ pub mod verdict;
 
 pub use build::{Context, FlowName};
 pub use compare::{
-    COMPARISON_SCHEMA, Change, Comparison, Difference, Quantity, SECONDS_NEEDED, Side, compare,
-    compare_json, compare_text,
+    COMPARISON_SCHEMA, Change, Comparison, Difference, Judgement, Quantity, SECONDS_NEEDED, Side,
+    compare, compare_json, compare_text,
 };
 pub use csv::csv;
 pub use destination::{Destination, DestinationError};
 pub use document::{FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport};
 pub use environment::{FabricReport, MemoryReport};
 pub use expect::{Expectation, Outcome};
-pub use file::{FileError, check_file, write_comparison, write_file};
+pub use file::{FileError, check_comparison, check_file, write_comparison, write_file};
 pub use format::{Format, FormatError};
 pub use hgrm::hgrm;
 pub use hlog::hlog;

@@ -14,11 +14,15 @@ use super::bins::{Classes, nice_step};
 use super::units::count;
 use crate::record::Latency;
 
-/// The colours of lines and areas, in the order in which they are given to them.
-pub const COLORS: [RGBColor; 3] = [
+/// The colours of lines and areas, in the order in which they are given to them. These and those for a dark background
+/// are chosen so that people with any kind of colour blindness tell each from each: more would be too much alike.
+pub const COLORS: [RGBColor; 6] = [
     RGBColor(0x1f, 0x6f, 0xb2),
     RGBColor(0xc2, 0x54, 0x1b),
-    RGBColor(0x3b, 0x7d, 0x3b),
+    RGBColor(0x17, 0x4f, 0x04),
+    RGBColor(0x47, 0x25, 0x50),
+    RGBColor(0x23, 0x9f, 0xa4),
+    RGBColor(0x8f, 0x55, 0x5e),
 ];
 
 /// The colour of axes and what is written on them.

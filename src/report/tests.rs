@@ -192,7 +192,7 @@ fn every_metric_is_read_back_merged_and_compared() {
         assert_eq!(merged.summaries[metric].count, 2, "{metric}");
         other.summaries[metric].p99 = Some(2 * value(metric));
     }
-    let comparison = compare(("a", &read), ("b", &other));
+    let comparison = compare(&[("a", &read), ("b", &other)]);
     let mut told = Vec::new();
     compare_text(&comparison, &mut told).unwrap();
     let told = String::from_utf8(told).unwrap();

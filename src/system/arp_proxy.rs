@@ -51,7 +51,7 @@ impl Netlink {
             .map_err(|refusal| refusal.of(format!("tell the bridge who is behind {name}")))
     }
 
-    /// Has bridges answer requests for whatever is behind the port with that index, and flood no answered request to it.
+    /// Makes bridges answer requests for whatever is behind the port with that index, and flood no answered request to it.
     /// `name` is for the error.
     ///
     /// # Errors

@@ -112,7 +112,7 @@ impl Loaded {
 /// `BPF_PROG_LOAD` of `linux/bpf.h`.
 const PROGRAM_LOAD: libc::c_int = 5;
 
-/// What it takes, as far as the oldest kernel knows it.
+/// Its argument, as far as the oldest kernel knows it.
 #[repr(C)]
 #[derive(Default)]
 struct ProgramLoad {

@@ -10,14 +10,14 @@ use super::namespace_file::{self, CURRENT_NAMESPACE, Found, NAMESPACE_DIRECTORY}
 use super::netlink::Netlink;
 use super::netlink::link::{Link, LinkKind};
 
-/// What [`clean`] did. Links in a named namespace are listed as `tap0 in namespace lab`.
+/// The outcome of [`clean`]. Links in a named namespace are listed as `tap0 in namespace lab`.
 #[derive(Debug, Default)]
 pub struct Cleaned {
     /// The links and namespaces that are gone now.
     pub removed: Vec<String>,
     /// The marked links and namespaces that were left alone, and why.
     pub kept: Vec<(String, String)>,
-    /// What should have been removed or looked into, and could not be.
+    /// Links and namespaces that could not be removed or looked into.
     pub failed: Vec<SystemError>,
 }
 
@@ -119,7 +119,7 @@ fn clean_current(name: Option<&str>, cleaned: &mut Cleaned) -> Result<(), System
     Ok(())
 }
 
-/// What [`remove_marked`] did.
+/// The outcome of [`remove_marked`].
 pub(super) struct Removal<'a> {
     pub(super) removed: Vec<&'a Link>,
     pub(super) failed: Vec<SystemError>,
@@ -177,14 +177,14 @@ fn is_loopback(link: &Link) -> bool {
     link.name == "lo"
 }
 
-/// What is known of a run that has a mark here.
+/// The state of a run that has a mark here.
 struct Fate {
     owner: Owner,
     /// A TAP of the run that a process is attached to.
     attached: Option<String>,
 }
 
-/// What became of each run that has a mark here, asked once for each.
+/// The state of each run that has a mark here, looked up once for each.
 fn fates(links: &[Link]) -> HashMap<String, Fate> {
     let mut fates = HashMap::new();
     for link in links {

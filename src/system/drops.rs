@@ -4,7 +4,7 @@
 //! all that it holds in a row when it is read: a TAP that never gave as many frames in a row as its queue takes was never
 //! full, and lost nothing.
 
-/// What is known of one TAP.
+/// The state of one TAP's queue and counter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     /// The kernel's counter.
@@ -16,7 +16,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Whether its queue may have been full at any time.
+    /// Returns true if its queue may have been full at any time.
     pub(super) fn may_have_been_full(&self) -> bool {
         self.longest_row >= self.queue_length
     }

@@ -1,4 +1,4 @@
-//! What the system refused: the operation and its object, the cause, and what to do about it.
+//! Refusals of the system: the operation and its object, the cause, and what to do about it.
 
 use std::fmt;
 
@@ -54,7 +54,7 @@ impl SystemError {
         self
     }
 
-    /// What was attempted, on what: `add tap17 to bridge br0`.
+    /// The operation and its object: `add tap17 to bridge br0`.
     pub fn operation(&self) -> &str {
         &self.operation
     }
@@ -64,7 +64,7 @@ impl SystemError {
         self.errno
     }
 
-    /// What to do about it, if there is something to say.
+    /// The remedy, if there is one to name.
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref()
     }

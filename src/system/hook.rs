@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The kernel takes no longer string in an environment (`MAX_ARG_STRLEN`, `include/uapi/linux/binfmts.h`).
 const LONGEST_VARIABLE: usize = 128 * 1024 - 32;
 
-/// What has happened, or is about to.
+/// The moment in the life of a lab at which a hook runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HookEvent {
     /// All TAPs are there and up; no frame has been sent.
@@ -55,7 +55,7 @@ pub enum HookEnd {
 /// | `TAP_REACTOR_NETNS` | `private`, `host`, or the namespace's name |
 /// | `TAP_REACTOR_PID` | the process whose namespace it is, for `nsenter` |
 ///
-/// What it prints goes to standard error, where it does not get into a report.
+/// Its output goes to standard error, where it does not get into a report.
 ///
 /// # Errors
 /// When it can't be run, or does not end with status 0.

@@ -1,4 +1,4 @@
-//! What lab to build: the plain data that a [`TapFabric`](super::TapFabric) is made from.
+//! The description of a lab: the plain data that a [`TapFabric`](super::TapFabric) is made from.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,7 +40,7 @@ impl FromStr for NetnsChoice {
     }
 }
 
-/// What carries frames from TAP to TAP.
+/// The switch that carries frames from TAP to TAP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FabricKind {
     /// A Linux bridge, or a tree of them.
@@ -77,7 +77,7 @@ pub enum Neighbours {
 }
 
 impl Neighbours {
-    /// Whether tables are filled beforehand.
+    /// Returns true if tables are filled beforehand.
     pub const fn are_filled_in(self) -> bool {
         matches!(self, Neighbours::Proxy | Neighbours::Static)
     }
@@ -112,7 +112,7 @@ pub struct LabConfig {
     pub vms: u32,
     /// Where the lab lives.
     pub netns: NetnsChoice,
-    /// What carries frames from TAP to TAP.
+    /// The switch that carries frames from TAP to TAP.
     pub fabric: FabricKind,
     /// The bridge's name; of a tree, the spine's.
     pub bridge: String,
@@ -138,7 +138,7 @@ pub struct LabConfig {
     pub neighbours: Neighbours,
     /// From which leaves VMs are talked to, for the tables that are filled beforehand.
     pub callers: Callers,
-    /// Have the kernel drop what a VM's network card would: see [`RxFilter`](crate::vm::RxFilter). Never done to TAPs
+    /// The kernel drops what a VM's network card would: see [`RxFilter`](crate::vm::RxFilter). Never done to TAPs
     /// that somebody else has prepared, and not behind XDP. [`FilterKind`](super::FilterKind) says how.
     pub filter: bool,
 }
@@ -179,7 +179,7 @@ impl LabConfig {
             .then(|| Topology::new(self.vms, self.ports_per_bridge))
     }
 
-    /// Whether the lab can exist, as far as that can be told without asking the kernel.
+    /// Checks that the lab can exist, as far as that can be told without asking the kernel.
     ///
     /// # Errors
     /// Which part of it can't, and why.

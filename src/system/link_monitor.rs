@@ -29,7 +29,7 @@ pub(super) struct LinkMonitor {
     socket: Socket,
     buffer: Vec<u8>,
     known: Known,
-    /// What was heard, and not told yet.
+    /// Events that were heard, and not told yet.
     heard: Vec<LinkEvent>,
     /// The kernel had more to tell than the socket could hold.
     is_overrun: bool,
@@ -114,18 +114,18 @@ impl LinkMonitor {
         }
     }
 
-    /// What has happened since the last time. Tells by [`LinkMonitor::is_overrun`] when that is not all.
+    /// The events since the last call. [`LinkMonitor::is_overrun`] says when some are missing.
     pub(super) fn drain(&mut self) -> Vec<LinkEvent> {
         self.hear();
         std::mem::take(&mut self.heard)
     }
 
-    /// Whether the kernel had more to tell than it could keep, so that all links are to be [compared](Self::compare).
+    /// Returns true if the kernel had more to tell than it could keep, so that all links are to be [compared](Self::compare).
     pub(super) fn is_overrun(&self) -> bool {
         self.is_overrun
     }
 
-    /// What has happened, by a list of all links there are.
+    /// The events that a list of all links there are shows.
     pub(super) fn compare(&mut self, links: &[Link]) -> Vec<LinkEvent> {
         self.is_overrun = false;
         let mut events = Vec::new();

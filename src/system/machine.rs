@@ -1,4 +1,4 @@
-//! What machine this is: what a measurement depends on besides its plan.
+//! The machine, on which a measurement depends besides its plan.
 
 /// The kernel and the processors.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,7 +11,7 @@ pub struct Machine {
     pub processors: u64,
 }
 
-/// What machine this is, from `/proc/sys/kernel/osrelease` and `/proc/cpuinfo`. `None` where the kernel does not tell.
+/// This machine, from `/proc/sys/kernel/osrelease` and `/proc/cpuinfo`. `None` where the kernel does not tell.
 pub fn machine() -> Option<Machine> {
     let read = |path| std::fs::read_to_string(path).ok();
     let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();

@@ -1,6 +1,6 @@
 //! The mark on every link that a run creates, by which it is known as ours and its run as alive or gone.
 //!
-//! Who may remove a link must know that its run is gone. A process number does not tell: it means something only in its PID
+//! A link may be removed only when its run is gone. A process number does not tell: it means something only in its PID
 //! namespace, is given anew, and the time at which its process started is another in each time namespace
 //! (`time_namespaces(7)`). What does tell must be the kernel's, end with the process even by SIGKILL, and be seen by
 //! everybody who sees the link. An abstract Unix socket is all of that (`unix(7)`): its name is known throughout the network
@@ -25,7 +25,7 @@ pub struct Mark {
     witness: Witness,
 }
 
-/// What tells whether the run is still going.
+/// The evidence that a run is still going.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Witness {
     /// A socket that the run holds, by a number that stands in its name.
@@ -37,7 +37,7 @@ enum Witness {
     },
 }
 
-/// What became of the run that made a link.
+/// The state of the run that made a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
     /// The run is still going.
@@ -132,7 +132,7 @@ impl Mark {
         self.pid
     }
 
-    /// What became of the run, for a mark found in the network namespace of the calling thread.
+    /// The state of the run, for a mark found in the network namespace of the calling thread.
     pub fn owner(&self) -> Owner {
         match self.witness {
             Witness::Socket(number) => {
@@ -179,7 +179,7 @@ fn socket_name(number: u64) -> std::io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("tap-reactor/{number:016x}"))
 }
 
-/// Whether times since boot are other ones for us than for the machine.
+/// Returns true if a time namespace shifts this process's times since boot.
 fn is_boot_time_shifted() -> bool {
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     offsets

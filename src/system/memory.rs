@@ -16,7 +16,7 @@ pub fn available_bytes() -> Option<u64> {
     kilobytes(&told, "MemAvailable:")
 }
 
-/// What the line that begins with `name` says, in bytes.
+/// The value of the line that begins with `name`, in bytes.
 fn kilobytes(told: &str, name: &str) -> Option<u64> {
     let line = told.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -28,12 +28,12 @@ fn kilobytes(told: &str, name: &str) -> Option<u64> {
 pub struct MemoryUse {
     /// The most that was ever resident.
     pub peak: u64,
-    /// What is resident now.
+    /// Resident now.
     pub present: u64,
 }
 
-/// What this process has and had at most, from `VmRSS` and `VmHWM` of `/proc/self/status`, which may be off by some hundred
-/// kilobytes each. `None` where the kernel does not tell.
+/// The memory of this process now and at most, from `VmRSS` and `VmHWM` of `/proc/self/status`, which may be off by some
+/// hundred kilobytes each. `None` where the kernel does not tell.
 pub fn memory_use() -> Option<MemoryUse> {
     parse_status(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

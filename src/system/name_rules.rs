@@ -1,6 +1,6 @@
 //! Names that are fit for the kernel, checked before any system call.
 
-/// Whether `name` can be the name of one network interface.
+/// Checks that `name` can be the name of one network interface.
 ///
 /// The rule is that of `dev_valid_name()` in the kernel's `net/core/dev.c`, made narrower by two traps: `%` is refused,
 /// because `TUNSETIFF` takes `tap%d` for a template and makes up a name of its own, and so is everything that is not
@@ -10,7 +10,7 @@
 /// Why it can't be, to be put after the name: `must not be longer than 15 bytes`.
 pub fn validate_interface_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
-        return Err("must not be empty; allowed are 1 to 15 bytes");
+        return Err("must not be empty; expected 1 to 15 bytes");
     }
     if name.len() > 15 {
         return Err("must not be longer than 15 bytes");
@@ -27,7 +27,7 @@ pub fn validate_interface_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether `name` can be the name of a network namespace, a file's name in `/run/netns`.
+/// Checks that `name` can be the name of a network namespace, a file's name in `/run/netns`.
 ///
 /// # Errors
 /// Why it can't be, to be put after the name.

@@ -26,7 +26,7 @@ pub struct Namespace {
 
 #[derive(Debug)]
 enum Kind {
-    /// Has no name: the kernel removes it, and all that is in it, with the process.
+    /// Without a name: the kernel removes it, and all that is in it, with the process.
     Private,
     /// Named, and made by us.
     Created(OwnName),
@@ -59,12 +59,12 @@ impl Namespace {
         })
     }
 
-    /// Whether we made it, so that all of it may be set up to our needs.
+    /// Returns true if the run made it, so that all of it may be set up to the run's needs.
     pub fn is_ours(&self) -> bool {
         !matches!(self.kind, Kind::Existing(_))
     }
 
-    /// Whether the kernel removes it with this process.
+    /// Returns true if the kernel removes it with this process.
     pub fn ends_with_us(&self) -> bool {
         matches!(self.kind, Kind::Private)
     }

@@ -28,7 +28,7 @@ pub(super) const CURRENT_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 nix::ioctl_none_bad!(namespace_kind, libc::NS_GET_NSTYPE);
 
-/// What is found under a name.
+/// The file or namespace found under a name.
 #[derive(Debug)]
 pub(super) enum Found {
     /// Nothing.
@@ -180,7 +180,7 @@ impl OwnName {
     }
 }
 
-/// Removes a name that a killed run has left without its mount, of which `file` was opened. Tells whether it did: not
+/// Removes a name that a killed run has left without its mount, of which `file` was opened. Returns true if it did: not
 /// where the run is still going.
 ///
 /// # Errors
@@ -233,7 +233,7 @@ pub(super) fn names() -> Vec<String> {
     names
 }
 
-/// Whether both are the same file, or the same namespace.
+/// Returns true if both are the same file, or the same namespace.
 pub(super) fn is_same(one: &File, other: &File) -> bool {
     let identity = |file: &File| file.metadata().ok().map(|found| (found.dev(), found.ino()));
     identity(one).is_some_and(|found| identity(other) == Some(found))

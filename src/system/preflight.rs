@@ -1,4 +1,4 @@
-//! What is decided about a new lab before any of it is made.
+//! Checks of a new lab before any of it is made.
 
 use std::collections::HashSet;
 

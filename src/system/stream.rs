@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 
-use super::signals::{Blocked, has_come_late};
+use super::signals::{Blocked, has_come_late, stop_signals};
 use crate::time::{Clock, MonotonicClock};
 
 /// A pipe that `poll(2)` says has room takes that much without waiting (`PIPE_BUF`, `pipe(7)`).
@@ -62,7 +61,7 @@ impl<W: Write + AsFd> Write for Stream<W> {
     }
 }
 
-/// Whether a write of up to [`ROOM`] bytes to `out` will not wait, now or within `patience`. It may fail, though.
+/// Returns true if a write of up to [`ROOM`] bytes to `out` will not wait, now or within `patience`. It may fail, though.
 ///
 /// # Errors
 /// When the kernel can't tell.
@@ -70,7 +69,7 @@ pub fn has_room(out: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
     Ok(room(out, Some(patience))? == Room::There)
 }
 
-/// What a wait for room has come to.
+/// The outcome of a wait for room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Room {
     There,
@@ -84,8 +83,7 @@ fn room(out: BorrowedFd<'_>, patience: Option<Duration>) -> io::Result<Room> {
     if poll(&mut now, PollTimeout::ZERO) == Ok(1) {
         return Ok(Room::There);
     }
-    let stop = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-    let stop: SigSet = stop.into_iter().collect();
+    let stop = stop_signals()?;
     // Tells of signals that are blocked. One that has a handler interrupts the wait, and only that: it stays blocked until
     // then, so that none comes between the question and the wait.
     let signals = SignalFd::with_flags(&stop, SfdFlags::SFD_CLOEXEC)?;
@@ -133,7 +131,7 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
 
-    use nix::sys::signal::{Signal, raise};
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 
     use super::*;
     use crate::system::StopSignals;
@@ -158,6 +156,26 @@ mod tests {
         let error = Stream::new(writer, None).write(b"report").unwrap_err();
         assert_eq!(error.to_string(), "a signal came, and nobody reads it");
         assert_eq!(signals.take().unwrap(), Some(Signal::SIGINT));
+    }
+
+    #[test]
+    fn a_signal_that_the_process_ignores_ends_no_write() {
+        let _alone = ONE_TEST_AT_A_TIME.lock();
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        #[allow(unsafe_code)]
+        // SAFETY: to ignore a signal runs no code.
+        let before = unsafe { sigaction(Signal::SIGHUP, &ignore) }.unwrap();
+        // Blocked, an ignored signal waits all the same, and a descriptor that asks for it has it.
+        let blocked = Blocked::begin(&Signal::SIGHUP.into()).unwrap();
+        raise(Signal::SIGHUP).unwrap();
+        let (_reader, writer) = full_pipe();
+        let patience = Some(Duration::from_millis(1));
+        let error = Stream::new(writer, patience).write(b"report").unwrap_err();
+        drop(blocked);
+        #[allow(unsafe_code)]
+        // SAFETY: it was the action before.
+        unsafe { sigaction(Signal::SIGHUP, &before) }.unwrap();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 
     #[test]

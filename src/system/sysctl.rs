@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::error::SystemError;
 
-/// What makes a namespace of our own quiet and fast, to be set before its first link is made.
+/// Settings that make a namespace of our own quiet and fast, to be written before its first link is made.
 ///
 /// With IPv6 on, each new link sends neighbour discovery, and setting up and tearing down thousands of them takes many
 /// times as long. Bridge netfilter is on in a new namespace and costs each frame a sixth of its time.

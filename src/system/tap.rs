@@ -122,7 +122,7 @@ impl Tap {
         })
     }
 
-    /// Whether the device stays when the descriptor is closed.
+    /// Sets whether the device stays when the descriptor is closed.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -136,8 +136,8 @@ impl Tap {
             })
     }
 
-    /// Has the kernel run `program` (classic BPF) on each frame before it queues it here, and drop the frame if the
-    /// program returns 0. Counts as `tx_dropped` of the interface. Belongs to the device, not to the descriptor: it
+    /// Attaches `program` (classic BPF), which the kernel runs on each frame before it queues it here; it drops the frame if
+    /// the program returns 0. Counts as `tx_dropped` of the interface. Belongs to the device, not to the descriptor: it
     /// outlives this process if the device does.
     ///
     /// # Errors

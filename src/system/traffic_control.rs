@@ -1,4 +1,4 @@
-//! What stands between a link and the frames that leave by it (`tc(8)`): a queueing discipline, or none, and a program.
+//! The queueing discipline, or none, and the program that a frame passes before it leaves by a link (`tc(8)`).
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -34,7 +34,7 @@ impl Netlink {
         self.request(vec![(request, NLM_F_CREATE | NLM_F_REPLACE)], |_| ())
     }
 
-    /// Has the frames that leave by the link with that index judged by what is in `block`, which is made with its first
+    /// Makes the filters in `block` judge the frames that leave by the link with that index. A block is made with its first
     /// link and goes with its last. The link must be down still, as for [`Netlink::remove_discipline`].
     ///
     /// # Errors

@@ -22,14 +22,14 @@ const UNTAGGED: u16 = 1;
 /// Which port of a filtering bridge is in which VLAN.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VlanFiltering {
-    /// Whether the bridge looks at 802.1ad tags, which are the outer ones of two, in place of 802.1Q tags.
+    /// The bridge looks at 802.1ad tags, which are the outer ones of two, in place of 802.1Q tags.
     pub provider: bool,
     /// The VLAN of each VM's port, tagged; `None` for untagged.
     pub ports: Vec<Option<VlanId>>,
 }
 
 impl VlanFiltering {
-    /// What makes a new bridge filter.
+    /// The attributes that make a new bridge filter.
     pub(super) fn attributes(&self) -> [InfoBridge; 3] {
         let protocol = if self.provider {
             VlanProtocol::Ieee8021Ad

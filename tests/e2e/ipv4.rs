@@ -367,7 +367,7 @@ fn a_lease_is_renewed_and_one_that_the_server_takes_back_is_given_up() {
         &mut run,
         &["--dhcp-option-force=58,2", "--dhcp-option-force=59,4"],
     );
-    run.wait_until_it_says("for longer");
+    run.wait_until_it_says("renewed the lease of");
     drop(server);
     // Another range: the server refuses to renew, and grants another address instead.
     let server = dnsmasq_with(
@@ -378,8 +378,8 @@ fn a_lease_is_renewed_and_one_that_the_server_takes_back_is_given_up() {
             "--dhcp-range=10.77.5.1,10.77.5.9,255.255.0.0,2m",
         ],
     );
-    run.wait_until_it_says("has lost 10.77.1");
-    run.wait_until_it_says("was granted 10.77.5.");
+    run.wait_until_it_says("lost the lease of 10.77.1");
+    run.wait_until_it_says("leased 10.77.5.");
     run.signal(Signal::SIGINT);
     let report = document(&run.wait());
     drop(server);

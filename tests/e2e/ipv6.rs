@@ -123,16 +123,13 @@ fn a_vm_that_probes_finds_the_kernel_and_reports_the_conflict() {
     let arguments = "--netns host --attach --ipv6 --probe -v --duration 3s";
     let run = lab.tap_reactor(arguments).expect_status(0);
     assert!(
-        run.stderr.contains("vm0   shares fd77::2 with"),
+        run.stderr
+            .contains("vm0   conflict: fd77::2 is also used by"),
         "{}",
         run.stderr
     );
-    assert!(run.stderr.contains("vm1   takes fd77::3"), "{}", run.stderr);
-    assert!(
-        !run.stderr.contains("vm0   takes fd77::2"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("vm1   uses fd77::3"), "{}", run.stderr);
+    assert!(!run.stderr.contains("vm0   uses fd77::2"), "{}", run.stderr);
 }
 
 #[test]
@@ -289,8 +286,8 @@ fn vms_take_address_and_router_from_radvd() {
         (addresses.contains("fe80:") && !addresses.contains("tentative")).then_some(())
     });
     let mut radvd = lab.start(&words);
-    vms.wait_until_it_says("vm0   takes fd99::aff:fe4d:2");
-    vms.wait_until_it_says("vm1   takes fd99::aff:fe4d:3");
+    vms.wait_until_it_says("vm0   uses fd99::aff:fe4d:2");
+    vms.wait_until_it_says("vm1   uses fd99::aff:fe4d:3");
     radvd.expect_alive();
     ping(&lab, "fd99::aff:fe4d:2");
     // An address beyond the router, to whose next hop only its advertisement leads.

@@ -184,6 +184,104 @@ fn compared_runs_differ_by_their_plans_first_and_a_change_can_make_the_status_1(
 }
 
 #[test]
+fn any_number_of_runs_is_compared_with_the_first_and_every_other_is_judged() {
+    let saved = Saved::new(&[
+        ("a.json", CALM),
+        ("seed.json", &format!("{CALM} --seed 3")),
+        ("slow.json", &format!("{CALM} --sim-delay 30us")),
+    ]);
+    std::fs::create_dir(saved.path("x")).unwrap();
+    std::fs::copy(saved.path("slow.json"), saved.path("x/a.json")).unwrap();
+    let slow = "slow.json: expected p99<21us: FAILS, found 60.0 µs";
+    for (words, status, stdout, stderr) in [
+        (
+            "a.json seed.json a.json --fail-on-change",
+            0,
+            vec!["run 3 ", "differs in seed: 0 / 3"],
+            vec![],
+        ),
+        (
+            "a.json seed.json slow.json x/a.json --fail-on-change",
+            1,
+            vec![
+                "differs in sim-delay: 10us / 30us",
+                "× 3.00   worse",
+                "\nx/a.json: ",
+            ],
+            vec![
+                "/slow.json: 12 of 14 figures differ",
+                "/x/a.json: 12 of 14 figures differ",
+            ],
+        ),
+        (
+            "slow.json a.json seed.json --expect p99<21us",
+            0,
+            vec!["better"],
+            vec![],
+        ),
+        (
+            "a.json slow.json seed.json --expect p99<21us",
+            1,
+            vec!["worse", "same"],
+            vec![slow],
+        ),
+        (
+            "slow.json a.json slow.json --expect p99<21us",
+            1,
+            vec!["better"],
+            vec![slow],
+        ),
+    ] {
+        let run = saved
+            .report(&format!("{words} --compare"))
+            .expect_status(status);
+        for told in stdout {
+            assert!(run.stdout.contains(told), "{words}: {told}: {run:?}");
+        }
+        assert_eq!(run.stderr.lines().count(), stderr.len(), "{words}: {run:?}");
+        for (line, told) in run.stderr.lines().zip(stderr) {
+            assert!(line.contains(told), "{words}: {told}: {run:?}");
+        }
+    }
+    let json = |words: &str| -> Value {
+        let run = saved.report(&format!("{words} --compare --json"));
+        serde_json::from_str(&run.expect_status(0).stdout).unwrap()
+    };
+    let several = json("a.json slow.json seed.json");
+    assert_eq!(several[0], json("a.json slow.json"));
+    assert_eq!(several[1], json("a.json seed.json"));
+    assert_eq!(several.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_page_takes_as_many_runs_as_it_has_colours() {
+    let saved = Saved::new(&[("a.json", CALM)]);
+    let page = saved.path("page.html");
+    let report = |runs: usize| {
+        let files = vec!["a.json"; runs].join(" ");
+        saved.report(&format!("{files} --compare --html {page}"))
+    };
+    let refused = report(7).expect_status(2);
+    assert!(
+        refused.stderr.contains("expected at most 6 runs") && refused.stderr.contains("found 7"),
+        "{refused:?}"
+    );
+    assert!(!std::path::Path::new(&page).exists());
+    let written = report(6).expect_status(0);
+    assert_eq!(written.stdout, "");
+    assert!(
+        std::fs::read_to_string(&page)
+            .unwrap()
+            .contains("a.json (6)")
+    );
+    let alone = saved.report("a.json --compare").expect_status(2);
+    assert!(
+        alone.stderr.contains("expected two files or more"),
+        "{alone:?}"
+    );
+}
+
+#[test]
 fn saved_runs_are_held_to_expectations() {
     let saved = Saved::new(&[("a.json", CALM), ("b.json", &format!("{CALM} --seed 3"))]);
     let met = saved

@@ -304,7 +304,7 @@ fn vms_come_up_and_leave_while_others_ping() {
         );
         assert!(of("vm22") >= Some(10), "{arguments}");
         if arguments == "--verbose" {
-            for line in ["vm22 starts", "vm22 leaves"] {
+            for line in ["vm22 starts", "vm22 stops"] {
                 assert!(run.stderr.contains(line), "{}", run.stderr);
             }
         }

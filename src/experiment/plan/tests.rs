@@ -323,11 +323,11 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ),
         (
             "--vms 5 --ports-per-bridge 0",
-            "--ports-per-bridge 0: 0 ports for a bridge; allowed is 1 to 1022",
+            "--ports-per-bridge 0: 0 ports for a bridge; expected 1 to 1022",
         ),
         (
             "--vms 1024 --ports-per-bridge 1023",
-            "--ports-per-bridge 1023: 1023 ports for a bridge; allowed is 1 to 1022",
+            "--ports-per-bridge 1023: 1023 ports for a bridge; expected 1 to 1022",
         ),
         (
             "--spin soon",
@@ -344,11 +344,11 @@ fn flags_that_cannot_be_are_named_with_what_is_allowed() {
         ("--vms many", "--vms many: allowed is a number of VMs"),
         (
             "--ping vm0:vm7",
-            "--ping vm0:vm7: there is no vm7; allowed are vm0 to vm1",
+            "--ping vm0:vm7: there is no vm7; expected vm0 to vm1",
         ),
         ("--ping vm0:vm0", "vm0 can't ping itself"),
         ("--ping vm0:10.77.0.2", "vm0 can't ping itself"),
-        ("--ping vm0", "allowed are SRC:DST"),
+        ("--ping vm0", "expected SRC:DST"),
         (
             "--ping vm0:10.99.0.1",
             "10.99.0.1 is not a host of 10.77.0.0/16",
@@ -788,7 +788,7 @@ fn lines_of_a_file_that_cannot_be_are_named_with_file_line_and_field() {
         ),
         (
             "ping = [\"ring\", \"b:a\"]\n".to_owned(),
-            "lab.toml, line 1: ping = b:a: \"b\" is no VM",
+            "lab.toml, line 1: ping = b:a: \"b\" is not a VM",
         ),
     ];
     for (text, expected) in cases {

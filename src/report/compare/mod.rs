@@ -1,5 +1,7 @@
-//! Two runs side by side: what differs, and whether it differs by more than the runs themselves vary.
+//! Runs side by side: each is compared with the first, the baseline. A comparison says what differs, and whether it
+//! differs by more than the two runs themselves vary.
 
+mod names;
 mod spread;
 mod text;
 
@@ -7,8 +9,9 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
+use names::short_names;
 pub use text::compare_text;
-pub(super) use text::row;
+pub(super) use text::{cells, names, row};
 
 use super::json::document;
 use super::provenance::unlike;
@@ -19,7 +22,7 @@ use crate::record::{Count, LatencySummary, Metric, Scope, Totals};
 /// The name and version of the form of a [`Comparison`] as JSON.
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
 
-/// What two runs differ in.
+/// A run compared with the baseline.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Comparison {
     /// [`COMPARISON_SCHEMA`].
@@ -27,9 +30,9 @@ pub struct Comparison {
     /// What the runs differ in besides their figures: plan, fabric, version, machine.
     #[serde(default)]
     pub unlike: Vec<Unlike>,
-    /// The run that is compared with.
+    /// The baseline.
     pub before: Side,
-    /// The run that is compared.
+    /// The run that is compared with it.
     pub after: Side,
     /// Figures of every metric, loss and rate.
     pub differences: Vec<Difference>,
@@ -179,8 +182,16 @@ fn nanos(figure: Option<u64>) -> Option<f64> {
     figure.map(|nanos| nanos as f64)
 }
 
-/// Compares `after` with `before`; each comes with what to call it, such as its file's name.
-pub fn compare(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
+/// Compares each run but the first with the first, the baseline: of N runs there are N − 1 comparisons. Each run comes with
+/// its name, such as its file's.
+pub fn compare(runs: &[(&str, &Report)]) -> Vec<Comparison> {
+    match runs {
+        [before, others @ ..] => others.iter().map(|after| pair(*before, *after)).collect(),
+        [] => Vec::new(),
+    }
+}
+
+fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
     let difference = |figure: Figure| {
         let values = [before.1, after.1].map(|run| figure.of_run(run));
         let both = values[0].zip(values[1]);
@@ -212,6 +223,46 @@ pub fn compare(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
     }
 }
 
+impl Difference {
+    /// Whether a run has the figure.
+    pub(super) const fn is_known(&self) -> bool {
+        self.before.is_some() || self.after.is_some()
+    }
+
+    /// The figure of `after` judged against that of `before`; nothing where the spread is not known.
+    pub fn judgement(&self) -> Option<Judgement> {
+        let more = self.difference? > 0.0;
+        Some(match (self.beyond_spread?, self.quantity) {
+            (false, _) => Judgement::Same,
+            (true, Quantity::PerSecond) if more => Judgement::Better,
+            (true, Quantity::Ns | Quantity::Share) if !more => Judgement::Better,
+            (true, _) => Judgement::Worse,
+        })
+    }
+}
+
+/// A figure of one run, judged against the baseline's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Judgement {
+    /// Less latency or loss, or a higher rate, by more than the runs vary.
+    Better,
+    /// More latency or loss, or a lower rate, by more than the runs vary.
+    Worse,
+    /// A difference that is no larger than what the runs vary by.
+    Same,
+}
+
+impl Judgement {
+    /// In a word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Judgement::Better => "better",
+            Judgement::Worse => "worse",
+            Judgement::Same => "same",
+        }
+    }
+}
+
 impl Side {
     fn new((name, report): (&str, &Report)) -> Side {
         Side {
@@ -227,8 +278,7 @@ impl Side {
 impl Comparison {
     /// The figures that at least one of the runs has.
     pub(super) fn known(&self) -> impl Iterator<Item = &Difference> + Clone {
-        let is_known = |each: &&Difference| each.before.is_some() || each.after.is_some();
-        self.differences.iter().filter(is_known)
+        self.differences.iter().filter(|each| each.is_known())
     }
 
     /// How many figures differ by more than the runs vary, of how many of which that can be said.
@@ -326,194 +376,16 @@ fn outage(totals: &Totals) -> Option<String> {
     })
 }
 
-/// Writes a comparison as one JSON document and a line end.
+/// Writes one comparison as one JSON document, several as a list of such documents; and a line end.
 ///
 /// # Errors
 /// When `out` can't be written to.
-pub fn compare_json(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
-    document(comparison, out)
+pub fn compare_json(comparisons: &[Comparison], out: &mut impl Write) -> io::Result<()> {
+    match comparisons {
+        [one] => document(one, out),
+        several => document(&several, out),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::fixtures;
-
-    fn of<'a>(comparison: &'a Comparison, figure: &str) -> &'a Difference {
-        let found = comparison
-            .differences
-            .iter()
-            .find(|each| each.figure == figure);
-        found.unwrap()
-    }
-
-    #[test]
-    fn a_run_does_not_differ_from_itself() {
-        let report = fixtures::report();
-        let same = compare(("a", &report), ("b", &report));
-        for each in &same.differences {
-            assert_eq!(each.difference, Some(0.0), "{each:?}");
-            // Where a metric is not kept by the second, nobody knows how much it varies.
-            assert_ne!(each.beyond_spread, Some(true), "{each:?}");
-        }
-        assert_eq!(same.beyond_spread(), (0, 14));
-        assert!(same.sentence().starts_with("No figure differs"));
-    }
-
-    #[test]
-    fn a_run_three_times_slower_differs_by_that_and_not_in_rate() {
-        let (before, after) = (fixtures::report(), fixtures::slower(3));
-        let comparison = compare(("a.json", &before), ("b.json", &after));
-        let p50 = of(&comparison, "rtt.p50");
-        assert!((p50.ratio.unwrap() - 3.0).abs() < 0.01, "{p50:?}");
-        assert!(p50.difference.unwrap() > 0.0);
-        assert_eq!(p50.beyond_spread, Some(true), "{p50:?}");
-        assert_eq!(of(&comparison, "rate").beyond_spread, Some(false));
-        assert_eq!(of(&comparison, "loss").ratio, Some(1.0));
-    }
-
-    #[test]
-    fn of_short_runs_no_spread_is_told() {
-        let mut short = fixtures::report();
-        short.seconds.truncate(SECONDS_NEEDED - 1);
-        let comparison = compare(("a", &short), ("b", &fixtures::report()));
-        assert!(
-            comparison
-                .differences
-                .iter()
-                .all(|each| each.beyond_spread.is_none())
-        );
-        assert!(comparison.sentence().starts_with("Whether"));
-    }
-
-    #[test]
-    fn a_second_in_which_no_ping_ended_says_nothing_of_loss() {
-        let mut idle = fixtures::report();
-        (idle.seconds[2].received, idle.seconds[2].failed) = (0, 0);
-        let comparison = compare(("a", &idle), ("b", &idle));
-        let loss = of(&comparison, "loss");
-        assert!(loss.spread.is_some_and(f64::is_finite), "{loss:?}");
-        assert_eq!(loss.beyond_spread, Some(false));
-    }
-
-    #[test]
-    fn what_a_run_does_not_have_is_absent() {
-        use crate::record::{Limits, Recorder};
-        use crate::report::Context;
-        let empty = Report::new(&Recorder::new(Limits::default()), &Context::default());
-        let comparison = compare(("a", &empty), ("b", &fixtures::report()));
-        for each in &comparison.differences {
-            assert_eq!(
-                (each.before, each.difference, each.ratio),
-                (None, None, None),
-                "{each:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_outage_is_told_as_one_and_is_a_change() {
-        let report = |totals: Totals| Report {
-            totals,
-            ..fixtures::report()
-        };
-        let calm = fixtures::report();
-        let attempted = Totals {
-            sent: 1_000,
-            lost: 1_000,
-            unresolved: 500,
-            corrupt: 2,
-            errored: 3,
-            unsent: 4,
-            ..Totals::default()
-        };
-        let out = report(attempted);
-        let none = report(Totals::default());
-        let all = "no ping was answered (1,000 lost, 500 unresolved, 2 corrupt, 3 errored, 4 due but never sent)";
-        let unresolved = report(Totals {
-            unresolved: 5,
-            ..Totals::default()
-        });
-        for (before, after, change, sentence) in [
-            (
-                &calm,
-                &out,
-                Change::Yes,
-                format!("An outage: of after, {all}."),
-            ),
-            (
-                &out,
-                &calm,
-                Change::Yes,
-                format!("An outage has ended: of before, {all}."),
-            ),
-            (
-                &calm,
-                &none,
-                Change::Yes,
-                "An outage: of after, no ping was sent.".to_owned(),
-            ),
-            (
-                &calm,
-                &unresolved,
-                Change::Yes,
-                "An outage: of after, no ping was answered (5 unresolved).".to_owned(),
-            ),
-            (
-                &none,
-                &out,
-                Change::Unknown,
-                format!(
-                    "Neither run can be compared: of before, no ping was sent; of after, {all}."
-                ),
-            ),
-        ] {
-            let comparison = compare(("before", before), ("after", after));
-            assert_eq!(comparison.sentence(), sentence);
-            assert_eq!(comparison.change(), change, "{sentence}");
-        }
-        let one = report(Totals {
-            received: 1,
-            ..attempted
-        });
-        assert_eq!(compare(("a", &one), ("b", &one)).before.outage, None);
-    }
-
-    #[test]
-    fn runs_that_differ_by_more_than_they_vary_have_changed() {
-        let mut short = fixtures::report();
-        short.seconds.truncate(SECONDS_NEEDED - 1);
-        for (after, change, sentence) in [
-            (fixtures::report(), Change::No, "No figure differs by more"),
-            (
-                fixtures::slower(3),
-                Change::Yes,
-                "12 of 14 figures differ by more",
-            ),
-            (
-                short,
-                Change::Unknown,
-                "Whether the differences mean anything",
-            ),
-        ] {
-            let comparison = compare(("a", &fixtures::report()), ("b", &after));
-            assert_eq!(comparison.change(), change, "{sentence}");
-            assert!(
-                comparison.sentence().starts_with(sentence),
-                "{}",
-                comparison.sentence()
-            );
-        }
-    }
-
-    #[test]
-    fn a_comparison_as_json_is_read_back() {
-        let comparison = compare(("a", &fixtures::report()), ("b", &fixtures::slower(2)));
-        let mut out = Vec::new();
-        compare_json(&comparison, &mut out).unwrap();
-        assert_eq!(
-            serde_json::from_slice::<Comparison>(&out).unwrap(),
-            comparison
-        );
-    }
-}
+mod tests;

@@ -7,14 +7,17 @@ mod run;
 use std::fmt;
 use std::io::{self, Write};
 
-use super::svg::Size;
+use super::svg::{COLORS, Size};
 use crate::escape::is_hidden;
 
-pub use compare::compare_html;
+pub use compare::{MOST_RUNS, compare_html};
 pub use run::html;
 
 const STYLE: &str = include_str!("page.css");
 const SORT: &str = include_str!("sort.js");
+
+/// The classes of the colours of a picture, in their order.
+const KEYS: [&str; COLORS.len()] = ["a", "b", "c", "d", "e", "f"];
 
 /// Writes a page around `body`, which is HTML.
 fn page(title: &str, body: &str, out: &mut impl Write) -> io::Result<()> {
@@ -54,7 +57,7 @@ fn figure(
     draw: impl Fn(Size) -> io::Result<String>,
 ) -> io::Result<String> {
     let mut keys_html = String::new();
-    for (key, class) in keys.iter().zip(["a", "b", "c"]) {
+    for (key, class) in keys.iter().zip(KEYS) {
         keys_html += &format!("<span class=\"key {class}\">{}</span>", Escaped(key));
     }
     let (title, note) = (Escaped(title), Escaped(note));

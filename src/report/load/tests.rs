@@ -80,8 +80,12 @@ fn tell(report: &Report) {
     report::hlog(report, &mut out).unwrap();
     report::hgrm(&report.histograms[Metric::Response], &mut out).unwrap();
     let sample = fixtures::report();
-    report::compare_html(("a", report), ("b", &sample), &mut out).unwrap();
-    report::compare_text(&report::compare(("a", &sample), ("b", report)), &mut out).unwrap();
+    let runs = [("a", report), ("b", &sample), ("c", report)];
+    for number in 0..=runs.len() {
+        let runs = &runs[runs.len() - number..];
+        report::compare_html(runs, &mut out).unwrap();
+        report::compare_text(&report::compare(runs), &mut out).unwrap();
+    }
     let merged = report::merge(&[sample, report.clone(), report.clone()]).unwrap();
     report::html(&merged, &mut out).unwrap();
 }
@@ -155,20 +159,22 @@ fn no_text_in_a_file_does_anything_to_a_terminal() {
     report.phases[0].nothing_sent = Some("why".to_owned());
     let clean = serde_json::to_value(&report).unwrap();
     let told = |report: &Report| {
-        let mut out = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+        let mut out = [const { Vec::new() }; 5];
         let merged = report::merge(&[report.clone(), report.clone()]).unwrap();
         let other = Report {
             tool: "another".to_owned(),
             ..fixtures::report()
         };
-        let compared = report::compare((&report.run, report), ("b", &other));
+        let run = (report.run.as_str(), report);
+        let compared = [&[run, ("b", &other)][..], &[run, ("b", &other), run]].map(report::compare);
         report::text(report, &mut out[0], 80).unwrap();
         report::text(&merged, &mut out[1], 80).unwrap();
-        report::compare_text(&compared, &mut out[2]).unwrap();
-        json(report, &mut out[3]).unwrap();
+        report::compare_text(&compared[0], &mut out[2]).unwrap();
+        report::compare_text(&compared[1], &mut out[3]).unwrap();
+        json(report, &mut out[4]).unwrap();
         out.map(|bytes| String::from_utf8(bytes).unwrap())
     };
-    let lines = |text: &[String; 4]| text.each_ref().map(|text| text.lines().count());
+    let lines = |text: &[String; 5]| text.each_ref().map(|text| text.lines().count());
     let expected = lines(&told(&report));
     let mut document = clean;
     let mut texts = Vec::new();

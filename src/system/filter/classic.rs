@@ -25,7 +25,7 @@ const IPV4_START: u32 = 14;
 /// Version 4, five words: a header without options.
 const PLAIN_HEADER: u32 = 0x45;
 const IPV4_FRAGMENT: u32 = 20;
-/// What of flags and offset tells a fragment.
+/// The bits of flags and offset that tell a fragment.
 const FRAGMENT_BITS: u32 = 0x3fff;
 const IPV4_PROTOCOL: u32 = 23;
 const UDP_DESTINATION: u32 = 36;
@@ -34,7 +34,7 @@ const ARP_REQUEST: u32 = 1;
 const ARP_SENDER: u32 = 28;
 const ARP_TARGET: u32 = 38;
 
-/// What the kernel knows of a frame without looking into it (`linux/filter.h`).
+/// The frame's protocol, which the kernel knows without looking into it (`linux/filter.h`).
 const PROTOCOL: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL) as u32;
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
 const PACKET_BROADCAST: u32 = libc::PACKET_BROADCAST as u32;
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    /// What the kernel knows of a frame that came in by a bridge's port.
+    /// Ancillary data that the kernel has of a frame that came in by a bridge's port.
     fn known(frame: &[u8], offset: u32) -> Option<u32> {
         match offset {
             PROTOCOL => Some(u16::from_be_bytes(frame.get(12..14)?.try_into().ok()?).into()),

@@ -1,4 +1,4 @@
-//! What a VM's network card would drop, dropped by the kernel before it comes to the VM's TAP.
+//! A filter in the kernel that drops what a VM's network card would, before it comes to the VM's TAP.
 //!
 //! A frame that is flooded to 1,000 ports would otherwise wake the reactor 1,000 times for one VM that wants it. Only what
 //! a VM ignores is dropped: another station's unicast, groups that it has not joined, what is broadcast to DHCP servers,
@@ -20,7 +20,7 @@ use super::netlink::Netlink;
 use super::tap::Tap;
 use crate::vm::{RxFilter, VmId};
 
-/// What keeps from VMs what their network cards would drop.
+/// The kind of filter that drops what the VMs' network cards would.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FilterKind {
     /// Nothing: VMs hear all that comes.
@@ -31,12 +31,12 @@ pub enum FilterKind {
     Classic,
 }
 
-/// What stands before the TAPs of a lab.
+/// The filter before the TAPs of a lab.
 #[derive(Debug)]
 pub(super) enum Filter {
     /// Nothing: VMs hear all that comes.
     None,
-    /// What the kernel lets us have, of which the first TAP will tell; the number of VMs that are planned.
+    /// The kind that the kernel supports, which the first TAP will show; the number of VMs that are planned.
     Untried(u32),
     /// One program for all.
     Shared(Box<SharedFilter>),
@@ -45,7 +45,7 @@ pub(super) enum Filter {
 }
 
 impl Filter {
-    /// What is to stand before the TAPs of `lab`. Nothing where somebody else has made them: a filter would outlive us.
+    /// The filter that is to stand before the TAPs of `lab`. None where somebody else has made them: it would outlive us.
     /// And nothing behind XDP, which passes it by.
     pub(super) fn of(lab: &LabConfig) -> Filter {
         match lab.fabric {
@@ -57,7 +57,7 @@ impl Filter {
         }
     }
 
-    /// What it is, as far as is known.
+    /// Its kind, as far as is known.
     pub(super) fn kind(&self) -> FilterKind {
         match self {
             Filter::None | Filter::Untried(_) => FilterKind::None,
@@ -66,7 +66,7 @@ impl Filter {
         }
     }
 
-    /// Has the TAP with that index, which must be down still, hear what `rx_filter` says and no more.
+    /// Limits the TAP with that index, which must be down still, to what `rx_filter` says.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -95,7 +95,7 @@ impl Filter {
         }
     }
 
-    /// Has the TAP of `vm` hear what `rx_filter` says from now on.
+    /// Limits the TAP of `vm` to what `rx_filter` says from now on.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -112,13 +112,13 @@ impl Filter {
         }
     }
 
-    /// Whether [`Filter::begin`] has something to do.
+    /// Returns true if [`Filter::begin`] has something to do.
     #[inline]
     pub(super) fn waits(&self) -> bool {
         matches!(self, Filter::Shared(shared) if shared.waits())
     }
 
-    /// Has TAPs hear no more than they want from now on, where they do not yet.
+    /// Limits TAPs from now on to what they want, where they are not yet.
     ///
     /// # Errors
     /// When the kernel refuses; TAPs hear everything then.

@@ -5,7 +5,7 @@
 //! block goes with its last TAP. (`tcx` would be a little nearer to the frame, but the kernel waits 12 ms each time
 //! that it puts a program on a link or takes one off.)
 //!
-//! What the program drops comes neither to a packet socket on the TAP nor into its counters, `tx_dropped` among them.
+//! The program's drops come neither to a packet socket on the TAP nor into its counters, `tx_dropped` among them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,7 +43,7 @@ pub(in super::super) struct SharedFilter {
     /// How often the maps were changed.
     edition: u32,
     blocks: Vec<Block>,
-    /// Whether the program is in the blocks.
+    /// The program is in the blocks.
     has_begun: bool,
     entries: HashMap<VmId, Entry>,
 }
@@ -93,7 +93,7 @@ impl SharedFilter {
         })
     }
 
-    /// Has the TAP with that index, which must be down still, hear what `rx_filter` says and no more, from
+    /// Limits the TAP with that index, which must be down still, to what `rx_filter` says, from
     /// [`SharedFilter::begin`] on. One for which there is no room in the maps hears everything.
     ///
     /// # Errors
@@ -155,13 +155,13 @@ impl SharedFilter {
         netlink.fill_block(block, self.program.as_fd())
     }
 
-    /// Whether [`SharedFilter::begin`] has something to do.
+    /// Returns true if [`SharedFilter::begin`] has something to do.
     #[inline]
     pub(super) fn waits(&self) -> bool {
         !self.has_begun && !self.blocks.is_empty()
     }
 
-    /// Has TAPs hear no more than they want from now on. To be called when the first frame is about to go: a TAP that
+    /// Limits TAPs from now on to what they want. To be called when the first frame is about to go: a TAP that
     /// joins after that has the kernel wait for whoever reads its tables, some 80 µs each.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl SharedFilter {
         Ok(())
     }
 
-    /// Has the TAP of `vm` hear what `rx_filter` says from now on; everything, if there is no room for that.
+    /// Limits the TAP of `vm` to what `rx_filter` says from now on; it hears everything if there is no room for that.
     ///
     /// # Errors
     /// When there is no room, and the TAP can't be taken from behind the filter either: it hears what it did before.
@@ -263,7 +263,7 @@ impl SharedFilter {
         self.publish();
     }
 
-    /// Whether there was room.
+    /// Returns true if there was room.
     fn enter(&mut self, claim: Claim, index: u32) -> bool {
         match claim {
             Claim::Destination(key) => self.destinations.add(key, index),
@@ -280,7 +280,7 @@ impl SharedFilter {
         }
     }
 
-    /// Has the program look at the maps anew. Whether it could be told.
+    /// Makes the program look at the maps anew. Returns true if it could be told.
     fn publish(&mut self) -> bool {
         self.edition = self.edition.wrapping_add(1);
         let seekers = u32::try_from(self.seekers.claimants.len()).unwrap_or(u32::MAX);
@@ -290,7 +290,7 @@ impl SharedFilter {
     }
 }
 
-/// What the maps have of a VM.
+/// The entries of a VM in the maps.
 struct Entry {
     index: u32,
     /// The number of the block that its TAP is in.
@@ -322,7 +322,7 @@ struct Claimants {
 }
 
 impl Claimants {
-    /// What the program goes by: which TAP it is, or that there are several.
+    /// The value that the program goes by: which TAP it is, or that there are several.
     fn port(self) -> u32 {
         if self.count == 1 { self.combined } else { 0 }
     }
@@ -336,7 +336,7 @@ impl<K: Pod + Eq + Hash> Claims<K> {
         }
     }
 
-    /// Whether there was room. Nothing is changed if not.
+    /// Returns true if there was room. Nothing is changed if not.
     fn add(&mut self, key: K, index: u32) -> bool {
         let mut claimants = self.claimants.get(&key).copied().unwrap_or_default();
         claimants.count += 1;

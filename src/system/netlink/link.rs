@@ -5,7 +5,7 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use super::text;
 
-/// What a link is, as far as it matters here.
+/// The kind of a link, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkKind {
     /// A Linux bridge.
@@ -27,13 +27,13 @@ pub struct Link {
     pub alias: Option<String>,
     /// Its group; 0 unless somebody set one.
     pub group: u32,
-    /// What it is.
+    /// Its kind.
     pub kind: LinkKind,
     /// The index of the bridge (or other master) that it is a port of.
     pub master: Option<u32>,
-    /// Whether it was brought up (`IFF_UP`), carrier or not.
+    /// It was brought up (`IFF_UP`), carrier or not.
     pub up: bool,
-    /// Whether it has a carrier, up or not: a TAP has one while a process is attached to it.
+    /// It has a carrier, up or not: a TAP has one while a process is attached to it.
     pub carrier: bool,
     /// Its MTU in bytes, without the Ethernet header.
     pub mtu: u32,

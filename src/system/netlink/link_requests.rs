@@ -38,7 +38,7 @@ pub struct BridgePlan<'a> {
     pub vlan_filtering: Option<&'a VlanFiltering>,
 }
 
-/// What to change on a link, all of it by one message; `None` stays as it is.
+/// Changes of a link, all of them by one message; `None` stays as it is.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct LinkChange<'a> {
     /// The bridge to join, by index.

@@ -39,7 +39,7 @@ pub struct Netlink {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Refusal {
     pub(super) errno: Errno,
-    /// What the kernel said beside the number.
+    /// The kernel's words beside the number.
     pub(super) said: Option<String>,
 }
 
@@ -197,7 +197,7 @@ impl Netlink {
     }
 }
 
-/// What an `NLMSG_ERROR` says: zero is the acknowledgement, anything else a negative error number.
+/// The meaning of an `NLMSG_ERROR`: zero is the acknowledgement, anything else a negative error number.
 fn acknowledgement(message: &NetlinkBuffer<&[u8]>) -> Result<(), Refusal> {
     let payload = message.payload();
     let Some(code) = payload

@@ -1,4 +1,4 @@
-//! What happens to a signal that nothing reads: the handler of a run's last stage, and when the first signal came.
+//! Signals that nothing reads: the handler of a run's last stage, and when the first signal came.
 //!
 //! All that the handler does is async-signal-safe (`signal-safety(7)`): atomics, `clock_gettime`, `poll`, `write`,
 //! `sigaction`, `raise`.
@@ -17,10 +17,10 @@ use crate::time::{Clock, Instant, MonotonicClock};
 static FIRST: AtomicU64 = AtomicU64::new(0);
 /// The first signal came to the handler.
 static CAME_LATE: AtomicBool = AtomicBool::new(false);
-/// Whether the lab's links stay if the process ends now.
+/// The lab's links stay if the process ends now.
 static LEAVES_LINKS: AtomicBool = AtomicBool::new(false);
 
-/// What a signal is among those that have arrived.
+/// The place of a signal among those that have arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Arrival {
     First,
@@ -50,12 +50,12 @@ pub(super) fn forget_arrivals() {
     CAME_LATE.store(false, Ordering::Relaxed);
 }
 
-/// Whether the first signal came in the last stage, so that the end is wanted of what is still being done.
+/// Returns true if the first signal came in the last stage, so that what is still being done is to end.
 pub(in super::super) fn has_come_late() -> bool {
     CAME_LATE.load(Ordering::Relaxed)
 }
 
-/// Whether the process ignores `signal`.
+/// Returns true if the process ignores `signal`.
 pub(super) fn is_ignored(signal: Signal) -> Result<bool, Errno> {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
     #[allow(unsafe_code)]
@@ -71,10 +71,10 @@ pub(super) fn is_ignored(signal: Signal) -> Result<bool, Errno> {
     Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
-/// What a process did on a signal before it was [taken over](install).
+/// A signal, and its action before it was [taken over](install).
 pub(super) type Before = (Signal, SigAction);
 
-/// Has the handler take each of `signals` that is not blocked. Returns what was done on each before.
+/// Installs the handler for each of `signals` that is not blocked. Returns the action of each before.
 pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<Vec<Before>, Errno> {
     LEAVES_LINKS.store(leaves_links, Ordering::Relaxed);
     // SA_RESTART, so that no system call is left half done; the whole set, so that the handler is not called within itself.
@@ -92,7 +92,7 @@ pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<Vec<Before
     Ok(before)
 }
 
-/// Has each signal do again what it did before.
+/// Restores the action that each signal had before.
 pub(super) fn restore(before: &[Before]) -> Result<(), Errno> {
     for (signal, action) in before {
         #[allow(unsafe_code)]

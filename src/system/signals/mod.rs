@@ -28,6 +28,16 @@ use crate::time::{Clock, Instant, MonotonicClock};
 /// How long after the first signal others are taken for its echo.
 pub const ECHO: Duration = Duration::from_secs(2);
 
+/// The signals that end a run. SIGHUP is none while the process ignores it, as under `nohup(1)`: the kernel would queue it if
+/// it were blocked.
+pub(super) fn stop_signals() -> Result<SigSet, Errno> {
+    let mut signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    if !handler::is_ignored(Signal::SIGHUP)? {
+        signals.add(Signal::SIGHUP);
+    }
+    Ok(signals)
+}
+
 /// Receives SIGINT, SIGTERM and SIGHUP, for the rest of the process's life: dropped, it enters the last stage.
 #[derive(Debug)]
 pub struct StopSignals {
@@ -36,7 +46,7 @@ pub struct StopSignals {
     stage: Stage,
 }
 
-/// What happens to a signal.
+/// The treatment of a signal.
 #[derive(Debug)]
 enum Stage {
     /// It waits for somebody to take it.
@@ -47,7 +57,7 @@ enum Stage {
     Released,
 }
 
-/// What [`Collecting::wait_for`] has waited for.
+/// The outcome of [`Collecting::wait_for`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Waited {
     /// The descriptor is readable.
@@ -59,8 +69,7 @@ pub(super) enum Waited {
 }
 
 impl StopSignals {
-    /// Blocks the signals for this thread, the only one of a run, and collects them from now on. SIGHUP goes on being
-    /// ignored if it is, as by `nohup(1)`: the kernel would queue it if it were blocked.
+    /// Blocks the signals for this thread, the only one of a run, and collects them from now on.
     ///
     /// # Errors
     /// When the kernel has no descriptor left.
@@ -68,10 +77,7 @@ impl StopSignals {
         let error = |errno: Errno| {
             SystemError::kernel("receive SIGINT, SIGTERM and SIGHUP by a descriptor", errno)
         };
-        let mut signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-        if !handler::is_ignored(Signal::SIGHUP).map_err(error)? {
-            signals.add(Signal::SIGHUP);
-        }
+        let signals = stop_signals().map_err(error)?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         // The descriptor first: when that fails, nothing has been blocked.
         let descriptor = SignalFd::with_flags(&signals, flags).map_err(error)?;
@@ -122,7 +128,7 @@ impl StopSignals {
         Ok(())
     }
 
-    /// Has signals do to the process again what they did before.
+    /// Gives signals back the effect on the process that they had before.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -136,7 +142,7 @@ impl StopSignals {
         }
     }
 
-    /// Has the descriptor collect signals while something is done and [waited for](Collecting::wait_for), in either stage.
+    /// Collects signals by the descriptor while something is done and [waited for](Collecting::wait_for), in either stage.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -221,7 +227,7 @@ impl Blocked {
         Ok(Blocked { before })
     }
 
-    /// What was blocked before.
+    /// The signals that were blocked before.
     pub(super) fn before(&self) -> SigSet {
         self.before
     }

@@ -40,7 +40,7 @@ pub(in crate::system) struct Maker<'a> {
     pub(in crate::system) netlink: &'a mut Netlink,
     pub(in crate::system) lab: &'a LabConfig,
     pub(in crate::system) mark: &'a Mark,
-    /// Whether the namespace is somebody else's, so that IPv6 is switched off for our links only.
+    /// The namespace is somebody else's, so IPv6 is switched off for our links only.
     pub(in crate::system) silence: bool,
     pub(in crate::system) warnings: &'a mut Vec<SystemError>,
 }

@@ -1,4 +1,4 @@
-//! What carries frames from TAP to TAP, one way a file.
+//! The switches that carry frames from TAP to TAP, one kind a file.
 
 pub(super) mod attached;
 pub(super) mod bridges;
@@ -7,7 +7,7 @@ pub(super) mod xdp;
 use bridges::Bridges;
 use xdp::XdpSwitch;
 
-/// What carries the frames of one lab: the state of its [`FabricKind`](super::FabricKind).
+/// The switch of one lab: the state of its [`FabricKind`](super::FabricKind).
 #[derive(Debug)]
 pub(super) enum Switching {
     /// The bridge with that index, which was there before.

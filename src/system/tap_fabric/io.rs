@@ -1,4 +1,4 @@
-//! What the reactor does with the TAPs: plugs VMs in and out, and carries their frames.
+//! The reactor's use of the TAPs: it plugs VMs in and out, and carries their frames.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -174,7 +174,7 @@ impl Fabric for TapFabric {
 }
 
 impl TapFabric {
-    /// Has the monitor, if there is one, know the TAP that was just made for `vm`.
+    /// Adds the TAP that was just made for `vm` to the links that the monitor, if there is one, knows.
     fn expect_link(&mut self, vm: VmId, name: &str) -> Result<(), SystemError> {
         let Some(monitor) = &mut self.monitor else {
             return Ok(());
@@ -201,7 +201,7 @@ fn unless_gone(outcome: Result<(), SystemError>) -> Result<(), SystemError> {
     }
 }
 
-/// Has the poll tell when a frame comes for `vm`.
+/// Registers `tap` with the poll, which tells when a frame comes for `vm`.
 fn register(registry: &Registry, vm: VmId, tap: &Tap) -> io::Result<()> {
     let mut source = SourceFd(&tap.as_raw_fd());
     registry.register(&mut source, token_of(vm), Interest::READABLE)

@@ -34,7 +34,7 @@ use crate::vm::VmId;
 /// The TAP of `vm0` is registered with this token; smaller ones are for timers and the like.
 pub const FIRST_TAP_TOKEN: usize = 16;
 
-/// What tells of changes of links is registered with this token.
+/// The sockets that tell of changes of links are registered with this token.
 pub const LINKS_TOKEN: Token = Token(2);
 
 /// Descriptors that a run needs beside those of its TAPs: poll, timer, signals, netlink, a file or two.
@@ -69,18 +69,18 @@ pub struct TapFabric {
     at_end: AtEnd,
     warnings: Vec<SystemError>,
     namespace: Namespace,
-    /// Whether the kernel gives links queueing disciplines, as far as is known.
+    /// The kernel gives links queueing disciplines, as far as is known.
     has_disciplines: bool,
     /// Where the last frame that was written goes.
     last_destination: [u8; 6],
-    /// What the counters said of VMs that have left.
+    /// The last counters of VMs that have left.
     departed: Vec<(VmId, Reading)>,
     /// Hears of what others do to the links, once it is [wanted](TapFabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
 }
 
-/// Who takes the links away at the end of the run.
+/// The fate of the links at the end of the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum AtEnd {
     /// The kernel, with the namespace; or nobody, because they were there before, or are gone already.
@@ -149,18 +149,18 @@ impl TapFabric {
         }
     }
 
-    /// What keeps from VMs what their network cards would drop. The kernel tells with the first VM what it lets us have.
+    /// The filter that drops what the VMs' network cards would. The first VM shows which one the kernel supports.
     pub fn filter_kind(&self) -> FilterKind {
         self.filter.kind()
     }
 
-    /// What the system refused without harm to the run, such as switching IPv6 off where `/proc/sys` is read-only:
-    /// for the user to know.
+    /// Refusals of the system that do not harm the run, such as switching IPv6 off where `/proc/sys` is read-only: for the
+    /// user to know.
     pub fn warnings(&self) -> &[SystemError] {
         &self.warnings
     }
 
-    /// Whether the names of the bridge and of the first `count` TAPs are free. [`TapFabric::new`] asks this for
+    /// Checks that the names of the bridge and of the first `count` TAPs are free. [`TapFabric::new`] does so for
     /// [`LabConfig::vms`] before it makes anything.
     ///
     /// # Errors
@@ -183,9 +183,9 @@ impl TapFabric {
         )
     }
 
-    /// Has [`Fabric::link_events`](crate::fabric::Fabric::link_events) tell of what others do to the bridges and TAPs, and
-    /// to the name of the namespace, from now on; and the poll, by [`LINKS_TOKEN`], that there is something to tell. Where
-    /// the kernel does not let us, that is a [warning](TapFabric::warnings).
+    /// Starts to watch what others do to the bridges and TAPs, and to the name of the namespace. The poll reports by
+    /// [`LINKS_TOKEN`] that there is news, and [`Fabric::link_events`](crate::fabric::Fabric::link_events) returns it. A
+    /// refusal of the kernel is a [warning](TapFabric::warnings).
     pub fn watch_links(&mut self) {
         match self.listen() {
             Ok((monitor, name_watch)) => {
@@ -227,7 +227,7 @@ impl TapFabric {
         Ok((monitor, name_watch))
     }
 
-    /// Whether links stay when the process ends without [`TapFabric::remove_all`].
+    /// Returns true if links stay when the process ends without [`TapFabric::remove_all`].
     pub fn leaves_links_if_killed(&self) -> bool {
         self.at_end == AtEnd::RemoveMarked
     }
@@ -255,7 +255,7 @@ impl TapFabric {
         }
     }
 
-    /// Makes sure that no TAP of ours has lost its mark, by which links are removed: whose it is now, somebody else says.
+    /// Checks that no TAP of ours has lost its mark, by which links are removed: whose it is now, somebody else says.
     fn check_nothing_stays(&self, links: &[Link]) -> Result<(), SystemError> {
         let ours = self.taps.iter().flatten().map(|port| port.tap.name());
         let ours: HashSet<&str> = ours.collect();

@@ -97,7 +97,7 @@ impl TapFabric {
         Ok(())
     }
 
-    /// What is known of the queue of a link; `None` unless it is the TAP of a VM.
+    /// The reading of the queue of a link; `None` unless it is the TAP of a VM.
     fn reading(&mut self, link: &Link) -> Option<(VmId, Reading)> {
         let is_blurred = self.is_blurred();
         let vm = VmId(self.lab.tap_index(&link.name)?);
@@ -114,8 +114,8 @@ impl TapFabric {
         Some((vm, reading))
     }
 
-    /// Whether a counter holds what a filter has dropped beside what a queue did not take: what the shared one drops comes
-    /// to no counter.
+    /// Returns true if a counter holds the drops of a filter beside those of the queue. The shared filter's drops come to no
+    /// counter.
     fn is_blurred(&self) -> bool {
         self.filter_kind() == FilterKind::Classic
     }

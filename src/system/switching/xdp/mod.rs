@@ -35,7 +35,7 @@ pub(in crate::system) struct XdpSwitch {
     stations: BpfHashMap<MapData, u64, PortOfSwitch>,
     owners: BpfHashMap<MapData, u32, PortOfSwitch>,
     endings: Array<MapData, StationOfSwitch>,
-    /// What the maps have of each VM.
+    /// The entries of each VM in the maps.
     entries: HashMap<VmId, Entry>,
     /// Places among the ports that were given up.
     free: Vec<u32>,

@@ -1,0 +1,233 @@
+use std::slice;
+
+use super::*;
+use crate::report::fixtures;
+
+fn of<'a>(comparison: &'a Comparison, figure: &str) -> &'a Difference {
+    let found = comparison
+        .differences
+        .iter()
+        .find(|each| each.figure == figure);
+    found.unwrap()
+}
+
+#[test]
+fn a_run_does_not_differ_from_itself() {
+    let report = fixtures::report();
+    let same = pair(("a", &report), ("b", &report));
+    for each in &same.differences {
+        assert_eq!(each.difference, Some(0.0), "{each:?}");
+        // Where a metric is not kept by the second, nobody knows how much it varies.
+        assert_ne!(each.beyond_spread, Some(true), "{each:?}");
+    }
+    assert_eq!(same.beyond_spread(), (0, 14));
+    assert!(same.sentence().starts_with("No figure differs"));
+}
+
+#[test]
+fn a_run_three_times_slower_differs_by_that_and_not_in_rate() {
+    let (before, after) = (fixtures::report(), fixtures::slower(3));
+    let comparison = pair(("a.json", &before), ("b.json", &after));
+    let p50 = of(&comparison, "rtt.p50");
+    assert!((p50.ratio.unwrap() - 3.0).abs() < 0.01, "{p50:?}");
+    assert!(p50.difference.unwrap() > 0.0);
+    assert_eq!(p50.beyond_spread, Some(true), "{p50:?}");
+    assert_eq!(of(&comparison, "rate").beyond_spread, Some(false));
+    assert_eq!(of(&comparison, "loss").ratio, Some(1.0));
+}
+
+#[test]
+fn of_short_runs_no_spread_is_told() {
+    let mut short = fixtures::report();
+    short.seconds.truncate(SECONDS_NEEDED - 1);
+    let comparison = pair(("a", &short), ("b", &fixtures::report()));
+    assert!(
+        comparison
+            .differences
+            .iter()
+            .all(|each| each.beyond_spread.is_none())
+    );
+    assert!(comparison.sentence().starts_with("Whether"));
+}
+
+#[test]
+fn a_second_in_which_no_ping_ended_says_nothing_of_loss() {
+    let mut idle = fixtures::report();
+    (idle.seconds[2].received, idle.seconds[2].failed) = (0, 0);
+    let comparison = pair(("a", &idle), ("b", &idle));
+    let loss = of(&comparison, "loss");
+    assert!(loss.spread.is_some_and(f64::is_finite), "{loss:?}");
+    assert_eq!(loss.beyond_spread, Some(false));
+}
+
+#[test]
+fn what_a_run_does_not_have_is_absent() {
+    use crate::record::{Limits, Recorder};
+    use crate::report::Context;
+    let empty = Report::new(&Recorder::new(Limits::default()), &Context::default());
+    let comparison = pair(("a", &empty), ("b", &fixtures::report()));
+    for each in &comparison.differences {
+        assert_eq!(
+            (each.before, each.difference, each.ratio),
+            (None, None, None),
+            "{each:?}"
+        );
+    }
+}
+
+#[test]
+fn an_outage_is_told_as_one_and_is_a_change() {
+    let report = |totals: Totals| Report {
+        totals,
+        ..fixtures::report()
+    };
+    let calm = fixtures::report();
+    let attempted = Totals {
+        sent: 1_000,
+        lost: 1_000,
+        unresolved: 500,
+        corrupt: 2,
+        errored: 3,
+        unsent: 4,
+        ..Totals::default()
+    };
+    let out = report(attempted);
+    let none = report(Totals::default());
+    let all = "no ping was answered (1,000 lost, 500 unresolved, 2 corrupt, 3 errored, 4 due but never sent)";
+    let unresolved = report(Totals {
+        unresolved: 5,
+        ..Totals::default()
+    });
+    for (before, after, change, sentence) in [
+        (
+            &calm,
+            &out,
+            Change::Yes,
+            format!("An outage: of after, {all}."),
+        ),
+        (
+            &out,
+            &calm,
+            Change::Yes,
+            format!("An outage has ended: of before, {all}."),
+        ),
+        (
+            &calm,
+            &none,
+            Change::Yes,
+            "An outage: of after, no ping was sent.".to_owned(),
+        ),
+        (
+            &calm,
+            &unresolved,
+            Change::Yes,
+            "An outage: of after, no ping was answered (5 unresolved).".to_owned(),
+        ),
+        (
+            &none,
+            &out,
+            Change::Unknown,
+            format!("Neither run can be compared: of before, no ping was sent; of after, {all}."),
+        ),
+    ] {
+        let comparison = pair(("before", before), ("after", after));
+        assert_eq!(comparison.sentence(), sentence);
+        assert_eq!(comparison.change(), change, "{sentence}");
+    }
+    let one = report(Totals {
+        received: 1,
+        ..attempted
+    });
+    assert_eq!(pair(("a", &one), ("b", &one)).before.outage, None);
+}
+
+#[test]
+fn runs_that_differ_by_more_than_they_vary_have_changed() {
+    let mut short = fixtures::report();
+    short.seconds.truncate(SECONDS_NEEDED - 1);
+    for (after, change, sentence) in [
+        (fixtures::report(), Change::No, "No figure differs by more"),
+        (
+            fixtures::slower(3),
+            Change::Yes,
+            "12 of 14 figures differ by more",
+        ),
+        (
+            short,
+            Change::Unknown,
+            "Whether the differences mean anything",
+        ),
+    ] {
+        let comparison = pair(("a", &fixtures::report()), ("b", &after));
+        assert_eq!(comparison.change(), change, "{sentence}");
+        assert!(
+            comparison.sentence().starts_with(sentence),
+            "{}",
+            comparison.sentence()
+        );
+    }
+}
+
+#[test]
+fn a_comparison_as_json_is_read_back() {
+    let comparison = pair(("a", &fixtures::report()), ("b", &fixtures::slower(2)));
+    let mut out = Vec::new();
+    compare_json(slice::from_ref(&comparison), &mut out).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Comparison>(&out).unwrap(),
+        comparison
+    );
+}
+
+#[test]
+fn each_run_is_compared_with_the_first() {
+    let runs = [1, 3, 1, 2].map(fixtures::slower);
+    let named: Vec<_> = ["a", "b", "c", "d"].into_iter().zip(&runs).collect();
+    for number in 0..=4 {
+        let comparisons = compare(&named[..number]);
+        assert_eq!(comparisons.len(), number.saturating_sub(1));
+        for (found, run) in comparisons.iter().zip(&named[1..]) {
+            assert_eq!(*found, pair(named[0], *run));
+        }
+    }
+}
+
+#[test]
+fn several_comparisons_as_json_are_a_list_of_what_one_is() {
+    let runs = [1, 2, 3].map(fixtures::slower);
+    let comparisons = compare(&[("a", &runs[0]), ("b", &runs[1]), ("c", &runs[2])]);
+    let mut out = Vec::new();
+    compare_json(&comparisons, &mut out).unwrap();
+    let read: Vec<Comparison> = serde_json::from_slice(&out).unwrap();
+    assert_eq!(read, comparisons);
+}
+
+#[test]
+fn less_latency_or_loss_and_a_higher_rate_are_better() {
+    use Judgement::{Better, Same, Worse};
+    let of = |quantity, difference, beyond_spread| Difference {
+        figure: "x".to_owned(),
+        quantity,
+        before: Some(1.0),
+        after: Some(1.0),
+        difference,
+        ratio: None,
+        spread: None,
+        beyond_spread,
+    };
+    for (quantity, difference, beyond, judged) in [
+        (Quantity::Ns, Some(-5.0), Some(true), Some(Better)),
+        (Quantity::Ns, Some(5.0), Some(true), Some(Worse)),
+        (Quantity::Share, Some(-0.1), Some(true), Some(Better)),
+        (Quantity::Share, Some(0.1), Some(true), Some(Worse)),
+        (Quantity::PerSecond, Some(-5.0), Some(true), Some(Worse)),
+        (Quantity::PerSecond, Some(5.0), Some(true), Some(Better)),
+        (Quantity::PerSecond, Some(5.0), Some(false), Some(Same)),
+        (Quantity::Ns, Some(0.0), Some(false), Some(Same)),
+        (Quantity::Ns, Some(5.0), None, None),
+        (Quantity::Ns, None, None, None),
+    ] {
+        let told = of(quantity, difference, beyond).judgement();
+        assert_eq!(told, judged, "{quantity:?} {difference:?} {beyond:?}");
+    }
+}
