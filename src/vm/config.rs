@@ -1,11 +1,11 @@
-//! What a VM is, before it has done anything.
+//! The configuration of a VM.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::wire::{MacAddr, Vlan};
 
-/// What a VM is.
+/// The configuration of a VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VmConfig {
     /// The hardware address of its interface.
@@ -18,9 +18,9 @@ pub struct VmConfig {
     pub time_of_day: u32,
     /// The VLAN that it is in.
     pub vlan: Option<Vlan>,
-    /// What it is on IPv4.
+    /// Its IPv4 part.
     pub ipv4: Ipv4Config,
-    /// What it is on IPv6, if it speaks it.
+    /// Its IPv6 part; `None` for a VM without IPv6.
     pub ipv6: Option<Ipv6Config>,
 }
 
@@ -49,17 +49,17 @@ impl VmConfig {
     }
 }
 
-/// What a VM is on IPv4.
+/// The IPv4 part of a VM's configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv4Config {
     /// Where its address comes from.
     pub addressing: Addressing,
-    /// Whether it asks if somebody else has the address before it uses it (RFC 5227 section 2.1).
+    /// It asks if somebody else has the address before it uses it (RFC 5227 section 2.1).
     pub probe: bool,
-    /// Whether it announces its address (RFC 5227 section 2.3), and how long after its start. Many VMs that announce at
+    /// How long after its start it announces its address (RFC 5227 section 2.3), if at all. Many VMs that announce at
     /// once are a broadcast storm, hence the delay.
     pub announce: Option<Duration>,
-    /// Whether it sends back what comes to UDP port 7 (RFC 862).
+    /// It sends back datagrams to UDP port 7 (RFC 862).
     pub udp_echo: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct Ipv4Interface {
     pub address: Ipv4Addr,
     /// How many of its bits name the network: who shares them is a neighbour, 0 to 32.
     pub prefix_length: u8,
-    /// Who takes datagrams for other networks.
+    /// The router for datagrams to other networks.
     pub gateway: Option<Ipv4Addr>,
 }
 

@@ -98,7 +98,7 @@ pub(super) enum Disposition {
         advertisement: NeighbourAdvertisement,
         /// Its headers.
         envelope: Ipv6Envelope,
-        /// What the question told.
+        /// The event that the question brought.
         event: Option<Event>,
     },
     /// The protocol has something to send at once: this does.
@@ -268,7 +268,7 @@ impl Vm {
 }
 
 impl Service {
-    /// What the question itself comes to, beside its answer.
+    /// The event that the question brings, beside its answer.
     fn event(&self) -> Option<Event> {
         match self {
             Service::TcpReset(segment) => {

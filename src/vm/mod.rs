@@ -106,7 +106,7 @@ pub struct Vm {
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
-    /// Whether anything but a ping or an echo has happened since [`Vm::take_dirty`] was asked.
+    /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
 }
 
@@ -134,7 +134,7 @@ impl Vm {
         }
     }
 
-    /// Whether [`Vm::poll_at`], [`Vm::fragment_bytes`] or [`Vm::is_configuring`] may say something else than when this
+    /// Tells if [`Vm::poll_at`], [`Vm::fragment_bytes`] or [`Vm::is_configuring`] may say something else than when this
     /// was asked last. An echo, which is nearly every frame, changes none of them.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.is_dirty)
@@ -166,7 +166,7 @@ impl Vm {
         clear(self.ipv4.fragments.as_mut()) + clear(ipv6)
     }
 
-    /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
+    /// Tells if it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
     pub fn is_configuring(&self) -> bool {
         self.ipv4.is_configuring() || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
     }
@@ -254,12 +254,12 @@ impl Vm {
         self.protocols_deadline()
     }
 
-    /// Whether [`Vm::poll`] has something to do at once, whatever the time.
+    /// Tells if [`Vm::poll`] has something to do at once, whatever the time.
     fn has_work(&self) -> bool {
         self.is_ready() || self.neighbours.has_asks()
     }
 
-    /// Whether something is to be sent, or to be given up, at once.
+    /// Tells if something is to be sent, or to be given up, at once.
     fn is_ready(&self) -> bool {
         !(self.resolved.is_empty() && self.unresolved.is_empty() && self.fragmenter.is_empty())
     }

@@ -35,9 +35,9 @@ pub enum Icmpv6Message<'a> {
     EchoReply(Echo<'a>),
     /// A packet could not be delivered.
     Error(Icmpv6Error<'a>),
-    /// Who is where on the link (RFC 4861).
+    /// A message of neighbour discovery (RFC 4861).
     NeighbourDiscovery(NeighbourDiscovery<'a>),
-    /// Who listens to which group (RFC 3810)?
+    /// A query for the members of groups (RFC 3810).
     MldQuery(MldQuery),
     /// Another message.
     Other {
@@ -238,7 +238,7 @@ pub fn turn_into_icmpv6_echo_reply(
 pub(super) struct TurnedAround<'a> {
     /// Where it had gone.
     pub(super) asked: Ipv6Addr,
-    /// What it carries: the same as before.
+    /// Its payload: the same as before.
     pub(super) payload: &'a mut [u8],
     /// The frame's length.
     pub(super) length: usize,

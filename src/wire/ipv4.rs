@@ -45,13 +45,13 @@ pub struct Ipv4Packet<'a> {
     pub time_to_live: u8,
     /// The protocol number of the payload (`IPPROTO_*`).
     pub protocol: u8,
-    /// Whether this is a piece of a larger datagram.
+    /// It is a fragment of a larger datagram.
     pub is_fragment: bool,
-    /// Whether further pieces follow.
+    /// Further fragments follow.
     pub more_fragments: bool,
     /// Where the piece belongs in the payload of the whole, in bytes.
     pub fragment_offset: usize,
-    /// What the pieces of one datagram have in common.
+    /// The number that the fragments of one datagram have in common.
     pub identification: u16,
     /// Bytes of the header, options included: 20 to 60.
     pub header_length: usize,
@@ -105,7 +105,7 @@ impl<'a> Ipv4Packet<'a> {
     }
 }
 
-/// What the headers of a datagram that a VM sends say, but for its protocol and length.
+/// The header fields of a datagram to be sent, but for its protocol and length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv4Envelope {
     /// The sender's hardware address.
@@ -120,7 +120,7 @@ pub struct Ipv4Envelope {
     pub time_to_live: u8,
     /// Differentiated services code point (RFC 2474), 0 to 63; higher bits are ignored.
     pub dscp: u8,
-    /// Whether routers must not cut it into fragments.
+    /// Routers must not cut it into fragments.
     pub dont_fragment: bool,
     /// Tells its fragments from those of other datagrams between the same hosts (RFC 6864).
     pub identification: u16,

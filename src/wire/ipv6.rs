@@ -82,9 +82,9 @@ pub struct Ipv6Packet<'a> {
     pub traffic_class: u8,
     /// Hops it may still take.
     pub hop_limit: u8,
-    /// What follows the fixed header: a protocol, or an extension header.
+    /// The header behind the fixed one: a protocol, or an extension header.
     pub next_header: u8,
-    /// Whether its length is said to be in a jumbo payload option (RFC 2675), which no link here needs.
+    /// Its length is said to be in a jumbo payload option (RFC 2675), which no link here needs.
     pub is_jumbo: bool,
     /// Where the fixed header starts in the frame.
     pub offset: usize,
@@ -127,7 +127,7 @@ impl<'a> Ipv6Packet<'a> {
     }
 }
 
-/// What the Ethernet and IPv6 headers of a packet to be sent say.
+/// The Ethernet and IPv6 header fields of a packet to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv6Envelope {
     /// The sender's hardware address.

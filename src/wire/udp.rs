@@ -23,7 +23,7 @@ pub struct UdpDatagram<'a> {
     pub source_port: u16,
     /// The port that it is for.
     pub destination_port: u16,
-    /// What it carries.
+    /// Its payload.
     pub payload: &'a [u8],
 }
 

@@ -2,7 +2,7 @@
 
 use crate::time::Instant;
 use crate::vm::ip::{Answer, Disposition, HOP_LIMIT, Input, Protocol, Received, Service};
-use crate::vm::{Ignored, Ipv4Interface, Reaction, Transmit, Vm};
+use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
 use crate::wire::{
     IPV4_HEADER_LENGTH, IcmpMessage, Ipv4Packet, PROTOCOL_ICMP, PlainEcho, turn_into_echo_reply,
 };
@@ -43,10 +43,10 @@ impl Vm {
                 event: None,
             });
         }
-        let event = self.receive_echo_reply(now, echo.source.into(), &echo.echo)?;
+        let (ping, outcome) = self.receive_echo_reply(now, echo.source.into(), &echo.echo)?;
         Some(Reaction {
             transmit: None,
-            event: Some(event),
+            event: Some(Event::Ping(ping, outcome)),
         })
     }
 
@@ -83,9 +83,9 @@ impl Vm {
             IcmpMessage::EchoRequest(_) => answer(Service::Echo),
             IcmpMessage::TimestampRequest => answer(Service::Timestamp),
             IcmpMessage::EchoReply(echo) => {
-                let event = self.receive_echo_reply(now, packet.source.into(), &echo);
-                let event = event.ok_or(Ignored::UnexpectedEchoReply)?;
-                Ok(Disposition::Taken(Some(event)))
+                let reply = self.receive_echo_reply(now, packet.source.into(), &echo);
+                let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
+                Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }
             IcmpMessage::Error(error) => {
                 let event = self.receive_icmp_error(now, &error);

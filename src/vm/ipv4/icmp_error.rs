@@ -43,7 +43,7 @@ impl Vm {
     }
 }
 
-/// What an error means for the ping that it quotes.
+/// The meaning of an error for the ping that it quotes.
 fn ping_error(error: IcmpErrorKind) -> PingError {
     match (error.kind, error.code) {
         (3, 0 | 6 | 8 | 11) => PingError::NetworkUnreachable,

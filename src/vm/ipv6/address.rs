@@ -14,7 +14,7 @@ pub const MAX_IPV6_ADDRESSES: usize = 8;
 /// (`MAX_RTR_SOLICITATION_DELAY`).
 pub const START_WAIT: Duration = Duration::from_secs(1);
 
-/// Whether `a` and `b` have their first `length` bits in common.
+/// Tells if `a` and `b` have their first `length` bits in common.
 pub(super) fn share_prefix(a: Ipv6Addr, b: Ipv6Addr, length: u8) -> bool {
     common_bits(a, b) >= u32::from(length)
 }
@@ -41,7 +41,7 @@ pub(super) struct Address {
     pub(super) lifetime: Option<Lifetime>,
 }
 
-/// What is due for which address.
+/// The step that is due for an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum AddressDue {
     /// Its conflict detection has something.
@@ -109,7 +109,7 @@ impl Addresses {
         self.list.retain(|a| a.interface.address != address);
     }
 
-    /// Whether `address` is used.
+    /// Tells if `address` is used.
     pub(super) fn is_assigned(&self, address: Ipv6Addr) -> bool {
         self.find(address).is_some_and(Address::is_assigned)
     }
@@ -172,7 +172,7 @@ impl Address {
     }
 }
 
-/// Whether `address` means something on its own link only.
+/// Tells if `address` means something on its own link only.
 pub(super) fn is_link_scope(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.octets();
     address.is_unicast_link_local() || (first == 0xff && second & 0x0f <= 2)

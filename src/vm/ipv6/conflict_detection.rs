@@ -34,7 +34,7 @@ pub(super) enum Dad {
     Assigned,
 }
 
-/// What is due for an address.
+/// The step that is due for an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DadDue {
     /// Ask whether somebody has it.

@@ -2,7 +2,7 @@
 
 use crate::time::Instant;
 use crate::vm::ip::{Answer, Disposition, Input, Protocol, Received, Service};
-use crate::vm::{Ignored, Vm};
+use crate::vm::{Event, Ignored, Vm};
 use crate::wire::{Icmpv6Message, Ipv6Packet, PROTOCOL_ICMPV6};
 
 /// The row of ICMPv6, for types that no row before it takes.
@@ -53,9 +53,9 @@ impl Vm {
                 }))
             }
             Icmpv6Message::EchoReply(echo) => {
-                let event = self.receive_echo_reply(now, packet.source.into(), &echo);
-                let event = event.ok_or(Ignored::UnexpectedEchoReply)?;
-                Ok(Disposition::Taken(Some(event)))
+                let reply = self.receive_echo_reply(now, packet.source.into(), &echo);
+                let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
+                Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }
             Icmpv6Message::Error(error) => {
                 let event = self.receive_icmpv6_error(now, &error);

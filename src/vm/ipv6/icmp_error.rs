@@ -115,7 +115,7 @@ impl Vm {
     }
 }
 
-/// What an error means for the ping that it quotes.
+/// The meaning of an error for the ping that it quotes.
 fn ping_error(error: &Icmpv6Error<'_>) -> PingError {
     match (error.kind, error.code) {
         (Icmpv6Error::DESTINATION_UNREACHABLE, 0) => PingError::NetworkUnreachable,

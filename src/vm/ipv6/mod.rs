@@ -36,7 +36,7 @@ use crate::wire::{
     UpperLayer, link_local, multicast_mac,
 };
 
-/// What each address takes, for those who bound memory.
+/// Bytes that each address takes.
 #[cfg(test)]
 pub(super) const ADDRESS_BYTES: usize = size_of::<address::Address>();
 

@@ -148,7 +148,7 @@ impl Vm {
         Ok(Disposition::Taken(event))
     }
 
-    /// Has the pings that waited for a neighbour sent.
+    /// Queues the pings that waited for a neighbour, to be sent.
     pub(super) fn neighbour_found(
         &mut self,
         now: Instant,

@@ -49,7 +49,7 @@ impl Routes {
         self.soliciting = Some((at, 0));
     }
 
-    /// Whether a router is still looked for: it may answer the last question, too.
+    /// Tells if a router is still looked for: it may answer the last question, too.
     pub(super) fn is_soliciting(&self) -> bool {
         self.soliciting.is_some()
     }
@@ -80,13 +80,13 @@ impl Routes {
         }
     }
 
-    /// Whether `address` is a neighbour.
+    /// Tells if `address` is a neighbour.
     pub(super) fn is_on_link(&self, now: Instant, address: Ipv6Addr) -> bool {
         let mut valid = self.on_link.iter().filter(|known| known.until > now);
         valid.any(|known| share_prefix(known.prefix, address, known.length))
     }
 
-    /// Who takes packets for other networks.
+    /// The router for packets to other networks.
     pub(super) fn default_router(&self, now: Instant) -> Option<Ipv6Addr> {
         let (router, until) = self.default?;
         (until > now).then_some(router)
@@ -97,7 +97,7 @@ impl Routes {
         self.soliciting.map(|(at, _)| at)
     }
 
-    /// Whether a router solicitation is to be sent at `now`.
+    /// Tells if a router solicitation is to be sent at `now`, and counts it as sent.
     pub(super) fn overdue(&mut self, now: Instant) -> bool {
         let Some((at, sent)) = self.soliciting.filter(|(at, _)| *at <= now) else {
             return false;

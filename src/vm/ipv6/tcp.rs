@@ -13,7 +13,7 @@ pub(in crate::vm) const TCP: Protocol = Protocol {
     ..Protocol::NONE
 };
 
-/// What went to a group, or came from nobody, gets no answer.
+/// A segment to a group, or from nobody, gets no answer.
 fn receive(datagram: &Received<'_, Ipv6Packet<'_>>) -> Result<Disposition, Ignored> {
     let packet = datagram.packet;
     let segment = TcpSegment::parse_ipv6(packet, datagram.payload, datagram.offset);

@@ -59,7 +59,7 @@ enum State {
     },
 }
 
-/// What to do about a ping to a neighbour.
+/// The way of a ping to a neighbour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lookup {
     /// Send it to this address.
@@ -72,7 +72,7 @@ pub(super) enum Lookup {
     Full,
 }
 
-/// What is known of a neighbour that nothing is to be sent to yet.
+/// The state of a neighbour that nothing is to be sent to yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
     /// Its address is known.
@@ -149,7 +149,7 @@ impl NeighbourTable {
         }
     }
 
-    /// Has a neighbour found before anything is to be sent to it; also one that was found and may be gone is asked again.
+    /// Looks for a neighbour before anything is to be sent to it; one that was found and may be gone is asked again.
     pub(super) fn find(&mut self, now: Instant, address: IpAddr) -> Found {
         match self.entries.get_mut(&address) {
             Some(State::Incomplete { .. }) => Found::Asking,
@@ -174,7 +174,7 @@ impl NeighbourTable {
         }
     }
 
-    /// Whether an answer of a neighbour is awaited.
+    /// Tells if an answer of a neighbour is awaited.
     pub(super) fn is_asking(&self, address: IpAddr) -> bool {
         let state = self.entries.get(&address);
         matches!(
@@ -238,7 +238,7 @@ impl NeighbourTable {
         }
     }
 
-    /// Whether a neighbour is to be asked at once.
+    /// Tells if a neighbour is to be asked at once.
     pub(super) fn has_asks(&self) -> bool {
         !self.asks.is_empty()
     }
@@ -369,7 +369,7 @@ fn checked(now: Instant, mac: MacAddr) -> State {
     }
 }
 
-/// Whether what was confirmed then is still taken for true at `now`.
+/// Tells if an entry that was confirmed then is still taken for true at `now`.
 fn is_fresh(now: Instant, confirmed: Option<Instant>) -> bool {
     confirmed.is_some_and(|at| now - at < REACHABLE_TIME)
 }

@@ -117,7 +117,7 @@ impl Vm {
         now: Instant,
         source: IpAddr,
         echo: &Echo<'_>,
-    ) -> Option<Event> {
+    ) -> Option<(PingId, PingOutcome)> {
         let id = session_of(echo.identifier);
         let session = self.session_mut(id)?;
         if session.config.destination != source {
@@ -125,7 +125,7 @@ impl Vm {
         }
         let (sequence, outcome) = session.reply(echo.sequence, echo.payload, now)?;
         let session = id;
-        Some(Event::Ping(PingId { session, sequence }, outcome))
+        Some((PingId { session, sequence }, outcome))
     }
 
     /// Ends the ping to `destination` that an ICMP error quotes. Anybody on the way may have sent it, but only about a

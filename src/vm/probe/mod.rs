@@ -13,7 +13,7 @@ use super::neighbour::{Found, Lookup};
 use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
 
-/// What came of starting a ping.
+/// The outcome of starting a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PingStart {
     /// A frame is to be sent: the echo request, or the ARP request that has to come first.
@@ -37,7 +37,7 @@ pub enum Unsent {
     FragmentQueueFull,
 }
 
-/// What is known of the neighbour that a session's pings are handed to.
+/// The state of the neighbour that a session's pings are handed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Neighbour {
     /// Pings can be sent.
@@ -60,7 +60,7 @@ impl Vm {
         Some(SessionId(id))
     }
 
-    /// Has the pings of `session` go to another address of the same IP version from now on.
+    /// Sends the pings of `session` to another address of the same IP version from now on.
     pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
         if let Some(session) = self.session_mut(session)
             && session.config.destination.is_ipv4() == destination.is_ipv4()
@@ -69,7 +69,7 @@ impl Vm {
         }
     }
 
-    /// Has the neighbour found that the pings of `session` are handed to, without a ping.
+    /// Looks for the neighbour that the pings of `session` are handed to, without a ping.
     pub fn find_neighbour(&mut self, now: Instant, session: SessionId) -> Neighbour {
         let session = self.sessions.get(usize::from(session.0));
         let next_hop = session.and_then(|session| self.next_hop(now, session.config.destination));
@@ -86,7 +86,7 @@ impl Vm {
         }
     }
 
-    /// Whether an answer of the neighbour `address` is awaited.
+    /// Tells if an answer of the neighbour `address` is awaited.
     pub fn is_asking(&self, address: IpAddr) -> bool {
         self.neighbours.is_asking(address)
     }
@@ -183,7 +183,7 @@ impl Vm {
         self.sessions.get(usize::from(session.0))?.deadline()
     }
 
-    /// Has pings sent whose neighbour has answered at `now`.
+    /// Queues pings whose neighbour has answered at `now`, to be sent.
     pub(super) fn resolve(&mut self, now: Instant, pings: VecDeque<PingId>) {
         for ping in &pings {
             if let Some(session) = self.session_mut(ping.session) {

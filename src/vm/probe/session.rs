@@ -38,7 +38,7 @@ pub enum GiveUp {
     All,
 }
 
-/// What one session asks for.
+/// The settings of one session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionConfig {
     /// The address that is pinged.
@@ -58,7 +58,7 @@ pub struct PingOptions {
     pub time_to_live: u8,
     /// Differentiated services code point (RFC 2474), 0 to 63.
     pub dscp: u8,
-    /// Whether it must not be cut into fragments on its way.
+    /// It must not be cut into fragments on its way.
     pub dont_fragment: bool,
 }
 
@@ -96,7 +96,7 @@ impl Session {
         }
     }
 
-    /// Whether one more ping may be on its way.
+    /// Tells if one more ping may be on its way.
     pub(in crate::vm) fn has_room(&self) -> bool {
         self.unfinished.len() < MAX_OUTSTANDING
     }
@@ -141,7 +141,7 @@ impl Session {
         Some((due, ready))
     }
 
-    /// Whether a ping has not left yet.
+    /// Tells if a ping has not left yet.
     pub(in crate::vm) fn is_unsent(&self, sequence: u64) -> bool {
         matches!(
             self.get(sequence),

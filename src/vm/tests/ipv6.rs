@@ -15,7 +15,7 @@ use crate::wire::{
 const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 const OTHER: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 3);
 const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
-/// What follows the tests' reports of groups.
+/// A time at which the reports of groups are over.
 const QUIET: u64 = 3_000;
 
 fn config() -> VmConfig {

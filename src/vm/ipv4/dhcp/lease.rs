@@ -27,7 +27,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// What an acknowledgement grants at `now`. `None` if it is for no time, or the address can't be a host's.
+    /// The lease that an acknowledgement grants at `now`. `None` if it is for no time, or the address can't be a host's.
     pub(super) fn new(
         now: Instant,
         mac: MacAddr,

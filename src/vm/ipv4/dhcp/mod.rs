@@ -63,7 +63,7 @@ enum State {
     },
 }
 
-/// What is due.
+/// The step that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Due {
     /// Something to send.
@@ -72,7 +72,7 @@ pub(super) enum Due {
     Expired(Ipv4Addr),
 }
 
-/// What an answer means.
+/// The outcome of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     /// An address is offered, and is asked for at once.
@@ -109,7 +109,7 @@ impl DhcpClient {
         }
     }
 
-    /// What is due at `now`.
+    /// Returns the step that is due at `now`, and counts it as done.
     pub(super) fn overdue(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Due> {
         if self.deadline()? > now {
             return None;
