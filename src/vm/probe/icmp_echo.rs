@@ -111,7 +111,7 @@ impl Vm {
     }
 
     /// Takes an echo reply from `source`. `None` if it answers no ping.
-    #[inline]
+    #[inline(always)]
     pub(in crate::vm) fn receive_echo_reply(
         &mut self,
         now: Instant,
