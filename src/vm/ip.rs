@@ -15,7 +15,7 @@ use crate::wire::{
 };
 
 /// Time to live, or hop limit, of datagrams for which nothing else is asked (RFC 1700).
-pub(super) const HOP_LIMIT: u8 = 64;
+pub const DEFAULT_TIME_TO_LIVE: u8 = 64;
 
 /// Does one thing that is due, with a frame built in the buffer if it takes one. `None` when nothing is due.
 pub(super) type Poll = fn(&mut Vm, Instant, &mut [u8]) -> Option<Reaction>;

@@ -23,6 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig};
 pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit};
 pub use fragment::{MAX_OUTGOING, MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
+pub use ip::DEFAULT_TIME_TO_LIVE;
 pub use ipv4::{
     ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, DEFEND_INTERVAL, PROBE_MAX, PROBE_MIN,
     PROBE_WAIT, PROBES, REASSEMBLY_TIMEOUT,

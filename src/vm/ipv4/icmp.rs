@@ -1,7 +1,9 @@
 //! ICMP (RFC 792, RFC 1122 section 3.2.2): echo, questions for the time, and errors about our pings.
 
 use crate::time::Instant;
-use crate::vm::ip::{Answer, Disposition, HOP_LIMIT, Input, Protocol, Received, Service};
+use crate::vm::ip::{
+    Answer, DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received, Service,
+};
 use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
 use crate::wire::{
     IPV4_HEADER_LENGTH, IcmpMessage, Ipv4Packet, PROTOCOL_ICMP, PlainEcho, turn_into_echo_reply,
@@ -62,7 +64,13 @@ impl Vm {
 
     fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {
         let id = self.ipv4.next_identification();
-        let length = turn_into_echo_reply(frame, IPV4_HEADER_LENGTH, self.mac, HOP_LIMIT, id)?;
+        let length = turn_into_echo_reply(
+            frame,
+            IPV4_HEADER_LENGTH,
+            self.mac,
+            DEFAULT_TIME_TO_LIVE,
+            id,
+        )?;
         Some(Transmit { length, ping: None })
     }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::time::Instant;
-use crate::vm::ip::{ErrorMessage, HOP_LIMIT, is_host};
+use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, ErrorMessage, is_host};
 use crate::vm::{Event, PingError, Vm};
 use crate::wire::{EthernetFrame, IcmpError, IcmpErrorKind, turn_into_icmp_error};
 
@@ -39,7 +39,14 @@ impl Vm {
         }
         let error = (error_message.kind, error_message.parameter as u8);
         let identification = self.ipv4.next_identification();
-        turn_into_icmp_error(buffer, error, self.mac, source, HOP_LIMIT, identification)
+        turn_into_icmp_error(
+            buffer,
+            error,
+            self.mac,
+            source,
+            DEFAULT_TIME_TO_LIVE,
+            identification,
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::time::Instant;
 use crate::vm::Vm;
-use crate::vm::ip::{Answer, HOP_LIMIT, Service};
+use crate::vm::ip::{Answer, DEFAULT_TIME_TO_LIVE, Service};
 use crate::wire::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, IPV4_HEADER_LENGTH, Passage, answer_options,
     replace_options, turn_into_echo_reply, turn_into_tcp_reset, turn_into_timestamp_reply,
@@ -28,26 +28,26 @@ impl Vm {
             Service::Echo => {
                 let length = self.answer_options(now, frame, header_length)?;
                 let id = self.ipv4.next_identification();
-                turn_into_echo_reply(frame, length, mac, HOP_LIMIT, id)
+                turn_into_echo_reply(frame, length, mac, DEFAULT_TIME_TO_LIVE, id)
             }
             Service::Timestamp => {
                 let length = self.answer_options(now, frame, header_length)?;
                 let time = self.time_of_day(now);
                 let id = self.ipv4.next_identification();
-                turn_into_timestamp_reply(frame, length, mac, HOP_LIMIT, id, time)
+                turn_into_timestamp_reply(frame, length, mac, DEFAULT_TIME_TO_LIVE, id, time)
             }
             Service::UdpEcho => {
                 // The service sends a datagram of its own, which has no options.
                 let length = replace_options(frame, header_length, &[])?;
                 let id = self.ipv4.next_identification();
-                turn_into_udp_echo(frame, length, mac, HOP_LIMIT, id)
+                turn_into_udp_echo(frame, length, mac, DEFAULT_TIME_TO_LIVE, id)
             }
             Service::TcpReset(segment) => {
                 // Not to what went to more than one station.
                 let is_alone =
                     EthernetFrame::parse(frame).is_ok_and(|f| !f.destination.is_multicast());
                 is_alone.then_some(())?;
-                turn_into_tcp_reset(frame, segment, mac, HOP_LIMIT)
+                turn_into_tcp_reset(frame, segment, mac, DEFAULT_TIME_TO_LIVE)
             }
         }
     }

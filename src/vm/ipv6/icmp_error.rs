@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::time::Instant;
-use crate::vm::ip::{Disposition, ErrorMessage, HOP_LIMIT};
+use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, ErrorMessage};
 use crate::vm::{Event, Ignored, PingError, Vm};
 use crate::wire::{
     ExtensionFault, IPV6_NO_NEXT_HEADER, IcmpErrorKind, Icmpv6Error, Ipv6Packet, QuotedIcmpv6Echo,
@@ -95,7 +95,14 @@ impl Vm {
             return None;
         }
         let error = (error_message.kind, error_message.parameter);
-        turn_into_icmpv6_error(buffer, length, error, self.mac, source, HOP_LIMIT)
+        turn_into_icmpv6_error(
+            buffer,
+            length,
+            error,
+            self.mac,
+            source,
+            DEFAULT_TIME_TO_LIVE,
+        )
     }
 
     /// Ends the ping that an error quotes.

@@ -27,7 +27,7 @@ pub use self::mld::{MLD_REPORT_INTERVAL, MLD_REPORTS};
 use self::route::Routes;
 pub use self::route::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
 use super::fragment::Reassembly;
-use super::ip::{Disposition, HOP_LIMIT, Input, Received};
+use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received};
 use super::limiter::ErrorLimiter;
 use super::{Ignored, Ipv6Config, Ipv6Interface, PROTOCOLS, Vm};
 use crate::time::Instant;
@@ -72,7 +72,7 @@ impl Ipv6 {
             mld: Mld::default(),
             fragments: None,
             limiter: ErrorLimiter::default(),
-            hop_limit: HOP_LIMIT,
+            hop_limit: DEFAULT_TIME_TO_LIVE,
             link_mtu: None,
             probe: config.probe,
             slaac: config.slaac,
@@ -202,6 +202,6 @@ fn to_group(source_mac: MacAddr, source: Ipv6Addr, group: Ipv6Addr) -> Ipv6Envel
         source,
         destination: group,
         traffic_class: 0,
-        hop_limit: HOP_LIMIT,
+        hop_limit: DEFAULT_TIME_TO_LIVE,
     }
 }

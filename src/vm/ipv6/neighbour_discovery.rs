@@ -7,7 +7,7 @@ use super::address::AddressDue;
 use super::conflict_detection::DadDue;
 use super::{Ipv6, to_group};
 use crate::time::Instant;
-use crate::vm::ip::{Disposition, HOP_LIMIT, Input, Protocol, Received};
+use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received};
 use crate::vm::neighbour::Waited;
 use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
@@ -109,7 +109,7 @@ impl Vm {
             source: target,
             destination: packet.source,
             traffic_class: 0,
-            hop_limit: HOP_LIMIT,
+            hop_limit: DEFAULT_TIME_TO_LIVE,
         };
         Ok(Disposition::Advertise {
             advertisement: answer(true),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::payload;
 use crate::time::Instant;
-use crate::vm::ip::HOP_LIMIT;
+use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
 use crate::vm::{Event, PingError, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
 use crate::wire::{Echo, EchoRequest, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, MacAddr};
 
@@ -93,7 +93,7 @@ impl Vm {
             traffic_class: config.options.dscp << 2,
             // What a router advises is the default; who asks for another number gets it.
             hop_limit: match config.options.time_to_live {
-                HOP_LIMIT => ipv6.hop_limit(),
+                DEFAULT_TIME_TO_LIVE => ipv6.hop_limit(),
                 asked => asked,
             },
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::payload;
 use crate::time::Instant;
-use crate::vm::PingOutcome;
+use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOutcome};
 
 /// Pings of one session that may be on their way at once. Half of what 16 bits can tell apart, so that a late reply is
 /// not taken for the answer to a newer ping.
@@ -66,7 +66,7 @@ impl Default for PingOptions {
     /// 64 hops, best effort, fragments allowed.
     fn default() -> PingOptions {
         PingOptions {
-            time_to_live: 64,
+            time_to_live: DEFAULT_TIME_TO_LIVE,
             dscp: 0,
             dont_fragment: false,
         }

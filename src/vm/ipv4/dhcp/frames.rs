@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{Answer, Due, Outgoing};
 use crate::time::Instant;
-use crate::vm::ip::{Disposition, HOP_LIMIT, Input, Protocol, Received};
+use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received};
 use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
 use crate::wire::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpReply, DhcpRequest, Ipv4Envelope, Ipv4Packet, MacAddr,
@@ -104,7 +104,7 @@ impl Vm {
             destination_mac,
             source: outgoing.request.client_address,
             destination,
-            time_to_live: HOP_LIMIT,
+            time_to_live: DEFAULT_TIME_TO_LIVE,
             dscp: 0,
             dont_fragment: false,
             identification: 0,
