@@ -36,8 +36,8 @@ const CLIENT_IDENTIFIER: u8 = 61;
 const CLASSLESS_ROUTES: u8 = 121;
 const END: u8 = 255;
 
-/// What a client asks for. The classless routes stand before the router (RFC 3442): a server that has not room for both
-/// gives what comes first.
+/// The options that a client asks for. The classless routes stand before the router (RFC 3442): a server without room for
+/// both gives the first.
 const WANTED: [u8; 6] = [
     SUBNET_MASK,
     CLASSLESS_ROUTES,
@@ -47,7 +47,7 @@ const WANTED: [u8; 6] = [
     REBINDING_TIME,
 ];
 
-/// What a message is (RFC 2132 section 9.6).
+/// The type of a message (RFC 2132 section 9.6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DhcpKind {
     /// A client looks for servers.
@@ -96,7 +96,7 @@ impl fmt::Display for DhcpKind {
     }
 }
 
-/// What a server says.
+/// A message of a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DhcpReply {
     /// Offer, acknowledgement, refusal, …
@@ -196,7 +196,7 @@ fn kind_of(options: &DhcpOptions<'_>) -> Option<DhcpKind> {
     DhcpKind::ALL.into_iter().find(|kind| *kind as u8 == number)
 }
 
-/// What a message, a client's or a server's, is about, to be shown.
+/// The subject of a message, a client's or a server's, to be shown.
 pub(super) struct DhcpSummary {
     kind: DhcpKind,
     address: Option<Ipv4Addr>,
@@ -238,7 +238,7 @@ impl fmt::Display for DhcpSummary {
     }
 }
 
-/// What a client says.
+/// A message of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DhcpRequest {
     /// Discovery, request, refusal, …

@@ -22,7 +22,7 @@ pub struct ClasslessRoute {
     pub destination: Ipv4Addr,
     /// How many bits of it name the network, 0 to 32.
     pub prefix_length: u8,
-    /// Who takes datagrams for it; `None` when they are sent to their destinations directly.
+    /// The router that takes datagrams for it; `None` when they go to their destinations directly.
     pub gateway: Option<Ipv4Addr>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> DhcpOptions<'a> {
     }
 }
 
-/// Whether every option of `field` ends within it. It need not have an end marker.
+/// Tells if every option of `field` ends within it. It need not have an end marker.
 fn is_whole(field: &[u8]) -> bool {
     let mut walk = Walk(field);
     walk.by_ref().for_each(drop);

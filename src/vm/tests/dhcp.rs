@@ -20,7 +20,7 @@ fn client(probe: bool) -> Bench {
     Bench::with(config)
 }
 
-/// What the VM says to servers in the frame of `length` bytes: the message, and whether it was broadcast.
+/// The message to servers in the frame of `length` bytes: the message, and whether it was broadcast.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Said {
     kind: DhcpMessageType,
@@ -61,7 +61,7 @@ fn said(bench: &Bench, transmit: Option<Transmit>) -> Option<Said> {
     })
 }
 
-/// What a server says, and is to be changed for one test.
+/// A message of the server, which a test may change.
 fn spoken<'a>(kind: DhcpMessageType, transaction: u32, address: Ipv4Addr) -> DhcpRepr<'a> {
     DhcpRepr {
         message_type: kind,
@@ -676,7 +676,7 @@ const fn option(kind: u8, data: &[u8]) -> DhcpOption<'_> {
     DhcpOption { kind, data }
 }
 
-/// Who is asked for by ARP when the VM pings 192.0.2.1.
+/// The neighbour that is asked for by ARP when the VM pings 192.0.2.1.
 fn next_hop(bench: &mut Bench, now: Instant) -> String {
     bench
         .vm

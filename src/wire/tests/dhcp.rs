@@ -12,7 +12,7 @@ use crate::wire::{
 };
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// What a reply has at least: an acknowledgement by [`SERVER`] for 1,000 s.
+/// The options that a reply has at least: an acknowledgement by [`SERVER`] for 1,000 s.
 const LEAST: &[u8] = b"\x35\x01\x05\x36\x04\x0a\x4d\x00\x01\x33\x04\x00\x00\x03\xe8";
 
 /// A server's message whose three fields hold these options, each padded to its length.

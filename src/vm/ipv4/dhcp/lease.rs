@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::time::Instant;
-use crate::vm::ipv4::is_host;
+use crate::vm::ip::is_host;
 use crate::vm::{Ignored, Ipv4Interface};
 use crate::wire::{ClasslessRoute, DhcpReply, MacAddr};
 
@@ -20,7 +20,7 @@ pub(super) struct Lease {
     prefix_length: u8,
     /// The ways out of the network: the classless routes, or else the default route by the router.
     pub(super) routes: Box<[ClasslessRoute]>,
-    /// What the server says that the link carries.
+    /// The largest datagram that the link carries, as the server has it.
     mtu: Option<u16>,
     pub(super) server: Ipv4Addr,
     /// Where the server's messages come from: the server, or the router between.
@@ -34,7 +34,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// What `reply` offers or grants at `now`.
+    /// The lease that `reply` offers or grants at `now`.
     ///
     /// # Errors
     /// When it is for no time, or the address can't be a host's.
@@ -83,7 +83,7 @@ impl Lease {
         }
     }
 
-    /// What the link carries, if that is less than the `interface` takes.
+    /// The largest datagram that the link carries, if that is less than the `interface` takes.
     pub(super) fn mtu(&self, interface: u16) -> Option<u16> {
         self.mtu.filter(|mtu| *mtu < interface)
     }

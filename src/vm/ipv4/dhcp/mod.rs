@@ -1,7 +1,7 @@
 //! The DHCP client (RFC 2131 section 4.4): how a VM comes by an address, keeps it and loses it. Knows messages and
 //! times; what carries them is in [`frames`].
 
-mod frames;
+pub(in crate::vm) mod frames;
 mod lease;
 mod message;
 mod receive;
@@ -63,7 +63,7 @@ enum State {
     },
 }
 
-/// What is due.
+/// The step that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Due {
     /// Something to send.
@@ -105,7 +105,7 @@ impl DhcpClient {
         }
     }
 
-    /// What is due at `now`.
+    /// Returns the step that is due at `now`, and counts it as done.
     pub(super) fn overdue(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Due> {
         if self.deadline()? > now {
             return None;

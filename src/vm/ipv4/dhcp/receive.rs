@@ -1,21 +1,20 @@
-//! What servers say to the client, and which of it counts (RFC 2131 section 4.4.1 and 4.4.5).
+//! Messages of servers: those that count in each state, and what they change (RFC 2131 section 4.4.1 and 4.4.5).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::lease::Lease;
-use super::message::Outgoing;
-use super::{DhcpClient, REFUSED_WAIT, State, selecting, timeout};
+use super::{DhcpClient, REFUSED_WAIT, State, selecting};
 use crate::time::Instant;
 use crate::vm::Ignored;
-use crate::vm::ipv4::is_host;
+use crate::vm::ip::is_host;
 use crate::wire::{DhcpKind, DhcpReply, MacAddr};
 
-/// What an answer means.
+/// The outcome of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::vm::ipv4) enum Answer {
-    /// An address is offered, and is to be asked for.
-    Send(Outgoing),
+    /// An address is offered, and is asked for at once.
+    Requesting,
     /// An address is granted, after that time.
     Leased(Duration),
     /// It is granted for longer, or another one instead; the address so far.
@@ -28,7 +27,7 @@ impl DhcpClient {
     /// Takes a message that came from `mac`.
     ///
     /// # Errors
-    /// Why it changes nothing.
+    /// The reason for which it changes nothing.
     pub(super) fn receive(
         &mut self,
         now: Instant,
@@ -59,13 +58,12 @@ impl DhcpClient {
                 self.state = State::Requesting {
                     since,
                     transaction,
-                    sent: 1,
-                    at: now + timeout(0, random),
+                    sent: 0,
+                    at: now,
                     address,
                     server,
                 };
-                let request = self.request(now, since, transaction, address, server);
-                Ok(Answer::Send(request))
+                Ok(Answer::Requesting)
             }
             // Whatever was offered, this address is what the server has noted.
             (
