@@ -1,4 +1,4 @@
-//! The fabric of TAPs on a bridge, on the real kernel, each test in namespaces of its own.
+//! The fabric of TAPs on a bridge by itself, on the real kernel, each test in namespaces of its own.
 
 mod support;
 
