@@ -13,9 +13,9 @@ run="$program --ping vm0:vm1 --window 1 --warmup 500ms --duration 3s --resolve s
 with=() without=()
 for ((round = 0; round < rounds; round++)); do
     # The line is shown only if standard error is a terminal.
-    script --quiet --return --command "$run --report $folder/with$round.json >/dev/null" /dev/null >"$folder/seen"
+    script --quiet --return --command "$run -o $folder/with$round.json >/dev/null" /dev/null >"$folder/seen"
     grep -q 'received' "$folder/seen" || { echo "display.sh: no line was shown" >&2; exit 1; }
-    $run --report "$folder/without$round.json" >/dev/null 2>&1
+    $run -o "$folder/without$round.json" >/dev/null 2>&1
     with+=("$folder/with$round.json") without+=("$folder/without$round.json")
 done
 "$program" report "${without[@]}" --merge --json >"$folder/without.json"

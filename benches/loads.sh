@@ -72,7 +72,7 @@ for load in "${loads[@]}"; do
     [[ $load == *"${1:-}"* ]] || continue
     status=0
     # shellcheck disable=SC2086 # the words of a load
-    "$TAP_REACTOR" $load --duration 2s -q --report "$work/report.json" >/dev/null 2>"$work/errors" || status=$?
+    "$TAP_REACTOR" $load --duration 2s -q -o "$work/report.json" >/dev/null 2>"$work/errors" || status=$?
     mv -f "$work/report.json" "$work/report" 2>/dev/null || rm -f "$work/report"
     printf '%-46s' "$load"
     row $status || failed=1
@@ -81,7 +81,7 @@ for experiment in scripts/experiments/*.toml; do
     # It needs a DHCP server: scripts/experiments/dhcp-storm.sh.
     [[ $experiment == *"${1:-}"* && $experiment != *dhcp-storm* ]] || continue
     status=0
-    "$TAP_REACTOR" --scenario "$experiment" -q --report "$work/report.json" >/dev/null 2>"$work/errors" || status=$?
+    "$TAP_REACTOR" --scenario "$experiment" -q -o "$work/report.json" >/dev/null 2>"$work/errors" || status=$?
     mv -f "$work/report.json" "$work/report" 2>/dev/null || rm -f "$work/report"
     printf '%-46s' "$(basename "$experiment")"
     # Storms and ramps are meant to overload.

@@ -115,7 +115,7 @@ checks() {
 
 vms=(--vms 2 --ipv6 --udp-echo)
 lab "$name-vm" "${vms[@]}" --filter
-lab "$name-bare" "${vms[@]}" --no-filter
+lab "$name-bare" "${vms[@]}" --filter=off
 
 # The control: a real host on the first lab's bridge, with a UDP echo service on port 7.
 namespace "$name-host"
@@ -140,7 +140,7 @@ if [ "$mode" != only ]; then
     # Servers: a lab whose VMs have no address yet, and one without the filter.
     seekers=(--vms 1 --subnet 10.79.0.0/16 --dhcp --ipv6 --slaac --subnet6 fd79:0:0:1::/64)
     for kind in vm vm-no-filter; do
-        [ "$kind" = vm ] && filter=(--filter) || filter=(--no-filter)
+        [ "$kind" = vm ] && filter=(--filter) || filter=(--filter=off)
         lab "$name-$kind-seek" "${seekers[@]}" "${filter[@]}"
         namespace "$name-$kind-serve"
         plug "$name-$kind-serve" eth0 "$name-$kind-seek" serve

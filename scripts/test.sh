@@ -85,6 +85,10 @@ step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
 step cargo build --locked
 step cargo test --locked
+# Examples are built and tested by now; their main functions run too.
+for example in two-vms assert-on-a-report custom-fabric; do
+    step cargo run --locked --quiet --example "$example"
+done
 # The budget of instructions per ping.
 step cargo bench --locked --bench instructions
 

@@ -79,8 +79,8 @@ fn every_load_sends_what_its_dry_run_says() {
         "ping=vm0:vm1 interval=3ms duration=1s",
         "vms=7 ping=ring interval=10ms duration=105ms",
         "vms=7 ping=ring interval=1s duration=500ms",
-        "vms=7 ping=ring interval=10ms duration=105ms jitter-start=0",
-        "vms=50 ping=mesh interval=100ms duration=1s jitter-start=500ms",
+        "vms=7 ping=ring interval=10ms duration=105ms stagger=0",
+        "vms=50 ping=mesh interval=100ms duration=1s stagger=500ms",
         "vms=50 ping=mesh interval=100ms duration=1s arrivals=poisson",
         "vms=10 ping=mesh rate=777 duration=1s",
         "vms=10 ping=mesh rate=777 duration=1s count=2",
@@ -94,24 +94,15 @@ fn every_load_sends_what_its_dry_run_says() {
         "vms=4 ping=ring window=4 count=50",
         "vms=4 ping=ring window=4 count=50 duration=10s",
         "vms=4 ping=ring window=4 duration=10ms",
-        "ping=vm0:vm1 duration=100ms jitter-start=10s",
+        "ping=vm0:vm1 duration=100ms stagger=10s",
         "vms=4 ping=ring duration=10ms interval=10s",
     ] {
         let mut scenario = Scenario::default();
         for word in line.split(' ') {
             let (name, text) = word.split_once('=').unwrap();
             let known = [
-                "vms",
-                "ping",
-                "count",
-                "duration",
-                "interval",
-                "jitter-start",
-                "arrivals",
-                "rate",
-                "ramp",
-                "warmup",
-                "window",
+                "vms", "ping", "count", "duration", "interval", "stagger", "arrivals", "rate",
+                "ramp", "warmup", "window",
             ];
             let name = known.into_iter().find(|known| *known == name).unwrap();
             scenario.settings.add_flag(name, text);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tap_reactor::experiment::{LAB, LOAD, OUTPUT};
+use tap_reactor::experiment::options::{OPTIONS, OptionSpec, Scope};
 
 /// The seeds of one target: a frame or an input each, recorded from real programs.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -110,8 +110,14 @@ fn line(keys: &[&'static str]) -> impl Strategy<Value = String> + use<> {
 
 /// A scenario of which each line may be right.
 fn scenario() -> impl Strategy<Value = String> {
-    let of_phases = [LOAD, &["name", "start", "stop", "start", "stop", "start"]].concat();
-    let of_runs = [LAB, LOAD, OUTPUT, &["name"]].concat();
+    let keys = |is_there: fn(Scope) -> bool| {
+        let options = OPTIONS.iter().filter(move |option| is_there(option.scope));
+        options
+            .map(|OptionSpec { name, .. }| *name)
+            .collect::<Vec<_>>()
+    };
+    let of_phases = [keys(Scope::is_phase), vec!["start", "stop", "start"]].concat();
+    let of_runs = keys(Scope::is_top);
     let phase = vec(line(&of_phases), 0..3).prop_map(|lines| {
         format!(
             "[[phase]]\nping = [\"vm0:vm1\"]\nduration = \"1s\"\n{}",

@@ -3,20 +3,29 @@
 //! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
 //! checked where the plan is made.
 
+mod app;
 pub mod clean;
 pub mod console;
+mod help;
+mod options;
 mod progress;
 pub mod report;
 pub mod run;
+mod usage;
+mod words;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use structopt::StructOpt;
-use structopt::clap::{AppSettings, ErrorKind};
-use tap_reactor::experiment::{self, Experiment, Scenario, SettingError, Settings};
-use tap_reactor::report::{Destination, Expectation, Format, check_comparison, check_file, expect};
+use structopt::clap::ArgMatches;
+use tap_reactor::experiment::{
+    self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
+};
+use tap_reactor::report::{Destination, Expectation, FileError, check_comparison, check_file};
+
+use self::app::Subcommand;
+use self::words::Words;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -57,8 +66,10 @@ pub struct ReportRequest {
     pub mode: ReportMode,
     /// As one JSON document.
     pub json: bool,
-    /// As a page, in this file.
-    pub html: Option<Destination>,
+    /// Print nothing but errors.
+    pub quiet: bool,
+    /// Where to write the report to; the endings say the format.
+    pub reports: Vec<Destination>,
     /// Merge runs even if they are not of one experiment.
     pub allow_different: bool,
     /// What the figures are expected to be; of a comparison, those of every run but the first.
@@ -78,7 +89,7 @@ pub enum ReportMode {
     Compare,
 }
 
-/// The words can't be understood, or ask for what can't be: one line that says what was wrong and what is allowed.
+/// The words can't be understood, or ask for what can't be: one line that says what was wrong and what is expected.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);
@@ -96,435 +107,106 @@ impl From<SettingError> for UsageError {
     }
 }
 
-const AFTER_HELP: &str = "EXIT STATUS:
-    0  every ping was answered
-    1  some were not, an expectation was not met, or runs differ that were not to
-    2  the command line or the scenario can't be right; nothing was touched
-    3  the system refused something; the message says what
-
-EXAMPLES:
-    tap-reactor --vms 2 --ping vm0:vm1 --count 100
-    tap-reactor --vms 100 --ping mesh --rate 20000 --duration 10s
-    tap-reactor --vms 3 --netns lab --host-addr 10.77.0.1/16      (then: ip netns exec lab ping 10.77.0.2)";
-
-static REPORT_HELP: LazyLock<String> = LazyLock::new(|| {
-    let formats = Format::help();
-    format!("Write the report to a file, whose ending says the format: {formats}; repeatable")
-});
-
-static EXPECT_HELP: LazyLock<String> = LazyLock::new(|| {
-    let figures = expect::expected_figures();
-    format!(
-        "What the figures are expected to be, such as 'p99<200us', 'response.p99.9<2ms', 'loss<0.1%', 'rate>5000': \
-         {figures}; repeatable. One that is not met makes the exit status 1"
-    )
-});
-
-/// A network-only hypervisor in one thread: simulated VMs on TAP devices and a Linux bridge, which ping each other.
-#[derive(StructOpt, Debug)]
-#[structopt(
-    name = "tap-reactor",
-    setting = AppSettings::ColorNever,
-    setting = AppSettings::UnifiedHelpMessage,
-    setting = AppSettings::VersionlessSubcommands,
-    setting = AppSettings::ArgsNegateSubcommands,
-    after_help = AFTER_HELP
-)]
-struct Arguments {
-    /// How many VMs to run; vmI has the address subnet + 2 + I [default: 2]
-    #[structopt(long, value_name = "N")]
-    vms: Option<String>,
-
-    /// Who pings whom; repeatable, and they add up: vm0:vm1, vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs,
-    /// random:K, or an address in place of the second VM. Without it the VMs only answer, until --duration, SIGINT or
-    /// SIGTERM
-    #[structopt(long, value_name = "SRC:DST", number_of_values = 1)]
-    ping: Vec<String>,
-
-    /// Time between two pings of a flow, such as 200us, 10ms, 2s [default: 10ms]
-    #[structopt(long, value_name = "TIME")]
-    interval: Option<String>,
-
-    /// Pings per second over all flows together, in place of --interval; a slow reply delays nothing
-    #[structopt(long, value_name = "R")]
-    rate: Option<String>,
-
-    /// Pings that each flow keeps outstanding, as fast as replies come, in place of --interval
-    #[structopt(long, value_name = "W")]
-    window: Option<String>,
-
-    /// Raise the rate over the --duration in steps, each reported by itself, in place of --rate
-    #[structopt(long, value_name = "FROM:TO:STEPS")]
-    ramp: Option<String>,
-
-    /// How the due times lie: uniform, or poisson, which is one process per flow with --interval and one in total with
-    /// --rate [default: uniform]
-    #[structopt(long, value_name = "KIND")]
-    arrivals: Option<String>,
-
-    /// Pings of each flow [default: no end]
-    #[structopt(long, value_name = "N")]
-    count: Option<String>,
-
-    /// When to stop sending, or serving
-    #[structopt(long, value_name = "TIME")]
-    duration: Option<String>,
-
-    /// Send that long before anything is counted
-    #[structopt(long, value_name = "TIME")]
-    warmup: Option<String>,
-
-    /// Have the flows' first pings due at random within that time, or, with 0, all at once [default: evenly spread over
-    /// the --interval]
-    #[structopt(long, value_name = "TIME")]
-    jitter_start: Option<String>,
-
-    /// How long to wait for a reply [default: 1s]
-    #[structopt(long, value_name = "TIME")]
-    timeout: Option<String>,
-
-    /// Payload of each ping, in bytes [default: 56]
-    #[structopt(long, value_name = "BYTES")]
-    size: Option<String>,
-
-    /// How VMs come by their neighbours' hardware addresses: before (they ask by ARP or neighbour discovery before the first
-    /// ping, a few at a time), at-once (they ask when their pings are due), static (tables are filled in, and nobody asks),
-    /// or proxy (they ask, and the bridge answers) [default: before; where that would take more than a second proxy, or
-    /// static where the bridge can't answer, as with IPv6]
-    #[structopt(long, value_name = "before|at-once|static|proxy")]
-    resolve: Option<String>,
-
-    /// Where all random choices follow from [default: 0]
-    #[structopt(long, value_name = "N")]
-    seed: Option<String>,
-
-    /// Poll again and again for so long before sleeping, or always: quicker answers for a whole core
-    #[structopt(long, value_name = "TIME")]
-    #[allow(clippy::option_option)] // A flag that may have a value, as structopt writes it.
-    spin: Option<Option<String>>,
-
-    /// Read settings, groups of VMs and phases from a file; flags win over it
-    #[structopt(long, value_name = "FILE.toml", parse(from_os_str))]
-    scenario: Option<PathBuf>,
-
-    /// Print the whole plan and touch nothing
-    #[structopt(long)]
-    dry_run: bool,
-
-    /// Largest IP datagram on the links, in bytes [default: 1500]
-    #[structopt(long, value_name = "BYTES")]
-    mtu: Option<String>,
-
-    /// Network namespace of the lab: private (a new one that vanishes with the process), host (the one you are in), or
-    /// the name of one as `ip netns` makes them, which is made if need be [default: private]
-    #[structopt(long, value_name = "private|host|NAME")]
-    netns: Option<String>,
-
-    /// Name of the bridge [default: br0]
-    #[structopt(long, value_name = "NAME")]
-    bridge: Option<String>,
-
-    /// The TAP of vmI is named PREFIX followed by I [default: tap]
-    #[structopt(long, value_name = "PREFIX")]
-    tap_prefix: Option<String>,
-
-    /// What carries the frames: bridge, xdp (a program on each TAP, faster; needs root), none (TAPs only, for a switch of yours), or sim (a switch in memory, in virtual
-    /// time, without TAPs or privileges) [default: bridge]
-    #[structopt(long, value_name = "KIND")]
-    fabric: Option<String>,
-
-    /// Command to run with --fabric none when all TAPs are there and before they are removed; TAP_REACTOR_EVENT is up or
-    /// down, TAP_REACTOR_TAPS their names
-    #[structopt(long, value_name = "CMD")]
-    hook: Option<String>,
-
-    /// How long each frame takes on a simulated wire [default: 10us]
-    #[structopt(long, value_name = "TIME")]
-    sim_delay: Option<String>,
-
-    /// A random part added to that [default: 0]
-    #[structopt(long, value_name = "TIME")]
-    sim_jitter: Option<String>,
-
-    /// Share of the frames that a simulated wire loses, such as 0.5% [default: 0]
-    #[structopt(long, value_name = "SHARE")]
-    sim_loss: Option<String>,
-
-    /// Share of the frames that arrive twice [default: 0]
-    #[structopt(long, value_name = "SHARE")]
-    sim_duplicate: Option<String>,
-
-    /// Share of the frames that later ones overtake [default: 0]
-    #[structopt(long, value_name = "SHARE")]
-    sim_reorder: Option<String>,
-
-    /// How many frames may be under way to one simulated VM; more are dropped [default: no bound]
-    #[structopt(long, value_name = "FRAMES")]
-    sim_queue: Option<String>,
-
-    /// How many VMs share one bridge; more are spread over leaf bridges around a spine [default: 1000]
-    #[structopt(long, value_name = "N")]
-    ports_per_bridge: Option<String>,
-
-    /// How many frames wait in a TAP before the kernel drops more [default: the kernel's, 1000]
-    #[structopt(long, value_name = "FRAMES")]
-    txqueuelen: Option<String>,
-
-    /// Have the kernel drop what a VM's network card would, such as ARP requests for others, before tcpdump sees it on
-    /// the TAP [default: where that saves more time than its look at every ping takes]
-    #[structopt(long)]
-    filter: bool,
-
-    /// Have the kernel hand a VM everything, however many there are
-    #[structopt(long)]
-    no_filter: bool,
-
-    /// The VMs' network [default: 10.77.0.0/16; 10.0.0.0/8 for more than 65,533 VMs]
-    #[structopt(long, value_name = "CIDR")]
-    subnet: Option<String>,
-
-    /// Hardware address of one VM, such as vm0=02:00:00:00:00:01; repeatable
-    #[structopt(long, value_name = "vmI=MAC", number_of_values = 1)]
-    mac: Vec<String>,
-
-    /// Address to put on the bridge, so that the host's side can talk to the VMs, such as 10.77.0.1/16; a second one may
-    /// be IPv6, such as fd77::1/64
-    #[structopt(long, value_name = "CIDR", number_of_values = 1)]
-    host_addr: Vec<String>,
-
-    /// Who takes the VMs' datagrams for other networks, such as 10.77.0.1; a second one may be IPv6, such as fd77::1
-    #[structopt(long, value_name = "IP", number_of_values = 1)]
-    gateway: Vec<String>,
-
-    /// The VMs speak IPv6 too: a link-local address, and subnet6 + 2 + I
-    #[structopt(long)]
-    ipv6: bool,
-
-    /// Ping VMs over IPv6, in place of IPv4
-    #[structopt(long, short = "6")]
-    over_ipv6: bool,
-
-    /// The VMs' IPv6 network [default: fd77::/64]
-    #[structopt(long, value_name = "CIDR")]
-    subnet6: Option<String>,
-
-    /// The VMs take IPv6 addresses and a default router from router advertisements (RFC 4862)
-    #[structopt(long)]
-    slaac: bool,
-
-    /// The VLAN that all VMs are in, or one, or some: 100, vm0=100, vm[0-4]=100; two numbers with a dot between them are
-    /// a service and a customer VLAN (QinQ), such as 100.200; repeatable
-    #[structopt(long, value_name = "[VMS=]ID[.ID]", number_of_values = 1)]
-    vlan: Vec<String>,
-
-    /// The bridge lets each port have its VM's VLAN only
-    #[structopt(long)]
-    vlan_filtering: bool,
-
-    /// Each VM gets its address from a DHCP server on the bridge
-    #[structopt(long)]
-    dhcp: bool,
-
-    /// Each VM announces its addresses to the others at its start
-    #[structopt(long)]
-    announce: bool,
-
-    /// Each VM asks whether somebody else has its address before it uses it (RFC 5227; on IPv6 RFC 4862), and announces
-    /// it then; takes 4 to 7 seconds, on IPv6 1 to 2
-    #[structopt(long)]
-    probe: bool,
-
-    /// How long pings wait until every VM has its address, with --dhcp, --probe or --slaac; then they begin without those
-    /// that have none [default: 10s]
-    #[structopt(long, value_name = "TIME")]
-    address_wait: Option<String>,
-
-    /// Each VM sends back what comes to its UDP port 7 (RFC 862)
-    #[structopt(long)]
-    udp_echo: bool,
-
-    /// Time to live of the pings: how many hops they may take [default: 64]
-    #[structopt(long, value_name = "N")]
-    ttl: Option<String>,
-
-    /// Differentiated services code point of the pings, 0 to 63 [default: 0]
-    #[structopt(long, value_name = "N")]
-    dscp: Option<String>,
-
-    /// Let pings be larger than the MTU: up to 65507 bytes, sent in fragments
-    #[structopt(long)]
-    fragment: bool,
-
-    /// Forbid routers to cut the pings into fragments
-    #[structopt(long)]
-    dont_fragment: bool,
-
-    /// Use a bridge and TAPs that exist, as scripts/lab-up.sh makes them, and leave them alone
-    #[structopt(long)]
-    attach: bool,
-
-    /// Narrate every step on stderr
-    #[structopt(long, short)]
-    verbose: bool,
-
-    /// Print nothing but errors, and expectations that were not met
-    #[structopt(long, short, conflicts_with = "verbose")]
-    quiet: bool,
-
-    /// Print the report as one JSON document, and nothing else, on stdout
-    #[structopt(long)]
-    json: bool,
-
-    #[structopt(long, value_name = "PATH", number_of_values = 1, help = &REPORT_HELP)]
-    report: Vec<String>,
-
-    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1, help = &EXPECT_HELP)]
-    expect: Vec<String>,
-
-    #[structopt(subcommand)]
-    command: Option<Subcommand>,
-}
-
-#[derive(StructOpt, Debug)]
-enum Subcommand {
-    /// Remove the links and namespaces that killed runs have left behind, and nothing else: in the network namespace that
-    /// you are in, and in every named one
-    Clean,
-    /// Read saved runs (.json reports), and tell, merge or compare them
-    Report(ReportArguments),
-}
-
-#[derive(StructOpt, Debug)]
-struct ReportArguments {
-    /// The saved runs
-    #[structopt(required = true, value_name = "FILE.json", parse(from_os_str))]
-    files: Vec<PathBuf>,
-
-    /// Tell all of them as if they had been one run; refused if they are not runs of one experiment
-    #[structopt(long, conflicts_with = "compare")]
-    merge: bool,
-
-    /// Merge runs with another plan or fabric too; the merged document says what they differ in
-    #[structopt(long, requires = "merge")]
-    allow_different: bool,
-
-    /// Compare each run with the first, the baseline: what was planned otherwise, and how each figure differs; of two runs
-    /// difference, ratio and the spread within them, of more a column for each run, which says better or worse where the
-    /// difference is larger than the spread. --expect and --fail-on-change judge every run but the first
-    #[structopt(long)]
-    compare: bool,
-
-    /// Make the exit status 1 if any run differs from the first by more than the spread, or if nothing can be said about it
-    #[structopt(long, requires = "compare")]
-    fail_on_change: bool,
-
-    /// Print one JSON document
-    #[structopt(long)]
-    json: bool,
-
-    /// Write a page to this file
-    #[structopt(long, value_name = "PATH.html", parse(from_os_str))]
-    html: Option<PathBuf>,
-
-    #[structopt(long, value_name = "EXPECTATION", number_of_values = 1, help = &EXPECT_HELP)]
-    expect: Vec<String>,
-}
-
 /// Reads and checks the words of the command line, the program's name first.
 ///
 /// # Errors
-/// With one line that says what was wrong and what is allowed. Nothing has been touched then.
-pub fn parse<I: IntoIterator<Item = std::ffi::OsString>>(words: I) -> Result<Request, UsageError> {
-    let words: Vec<_> = words.into_iter().collect();
-    // The library that reads them takes everything for text, and ends the process where it is none.
+/// With one line that says what was wrong and what is expected. Nothing has been touched then.
+pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Request, UsageError> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    // The parser takes everything for text, and ends the process where it is none.
     if let Some(word) = words.iter().find(|word| word.to_str().is_none()) {
         let word = word.to_string_lossy();
         return Err(UsageError::new(format_args!(
             "{word}: expected text in UTF-8"
         )));
     }
-    let command: Vec<_> = words
-        .iter()
-        .skip(1)
-        .filter_map(|word| word.to_str())
-        .collect();
-    let command = format!("tap-reactor {}", command.join(" "));
-    // The library would print it itself, whether that can be printed or not.
-    if words.iter().any(|word| word == "--version" || word == "-V") {
+    let typed: Vec<&str> = words.iter().skip(1).filter_map(|w| w.to_str()).collect();
+    let words = Words::new(&typed);
+    if words.is_short("version", 0).is_some() {
         let version = concat!("tap-reactor ", env!("CARGO_PKG_VERSION"), "\n");
         return Ok(Request::Print(version.to_owned()));
     }
-    let arguments = match Arguments::from_iter_safe(words) {
-        Ok(arguments) => arguments,
-        Err(error) if error.kind == ErrorKind::HelpDisplayed => {
-            return Ok(Request::Print(format!("{}\n", error.message)));
-        }
-        Err(error) => return Err(one_line(&error.message)),
-    };
-    match arguments.command {
-        Some(Subcommand::Clean) => return Ok(Request::Clean),
-        Some(Subcommand::Report(arguments)) => {
-            return report_request(arguments).map(Request::Report);
-        }
-        None => {}
+    if let Some(is_short) = words.is_short("help", 0) {
+        return Ok(Request::Print(help::render(words.subcommand, is_short)));
     }
-    let file = arguments.scenario.as_ref().map(|path| {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| UsageError::new(format_args!("--scenario {name}: {error}")))?;
-        Ok::<_, UsageError>(Scenario::parse(&name, &text)?)
+    let line = [app::NAME]
+        .into_iter()
+        .chain(words.words.iter().map(String::as_str));
+    let matches = app::app()
+        .get_matches_from_safe(line)
+        .map_err(|error| usage::explain(&error, &words))?;
+    let own = matches.subcommand().1.unwrap_or(&matches);
+    match words.subcommand {
+        Subcommand::Bare | Subcommand::Run => {
+            let command = format!("{} {}", app::NAME, typed.join(" "));
+            run_request(command, &words, own)
+        }
+        Subcommand::Clean => Ok(Request::Clean),
+        Subcommand::Report => report_request(&words, own).map(Request::Report),
+    }
+}
+
+fn run_request(
+    command: String,
+    words: &Words,
+    matches: &ArgMatches<'_>,
+) -> Result<Request, UsageError> {
+    let given = settings(words, matches);
+    let is_on = |name| given.switch(name);
+    let (verbose, quiet) = (is_on("verbose")?, is_on("quiet")?);
+    if verbose && quiet {
+        let (one, other) = (words.flag("quiet"), words.flag("verbose"));
+        let why = format_args!("{one}: cannot be used with {other}");
+        return Err(UsageError::new(why));
+    }
+    let file = given.get("scenario").map(|setting| {
+        let text = std::fs::read_to_string(&setting.text).map_err(|error| setting.error(error))?;
+        Scenario::parse(&setting.text, &text)
     });
     let scenario = file
         .transpose()?
         .unwrap_or_default()
-        .overlaid(&settings(&arguments));
-    let experiment = match arguments.dry_run {
+        .overlaid(&given.of_experiment());
+    let is_dry_run = is_on("dry-run")?;
+    let experiment = match is_dry_run {
         true => experiment::draft(&scenario)?,
         false => experiment::plan(&scenario)?,
     };
-    let reports = destinations(&scenario.settings)?;
-    let expectations = scenario.settings.all("expect").iter();
-    let expectations = expectations
-        .map(|setting| setting.text.parse().map_err(|error| setting.error(error)))
-        .collect::<Result<Vec<Expectation>, SettingError>>()?;
-    if !expectations.is_empty() && experiment.flows.is_empty() {
-        let why = "--expect: nothing is pinged; allowed is beside a ping pattern";
-        return Err(UsageError::new(why));
+    let reports = destinations(&scenario.settings, check_file)?;
+    let expectations = expectations(&scenario.settings)?;
+    if let Some(setting) = scenario.settings.get("expect")
+        && experiment.flows.is_empty()
+    {
+        let why = "nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1";
+        return Err(setting.error(why).into());
     }
-    if arguments.dry_run {
+    if is_dry_run {
         return Ok(Request::Print(experiment::describe(&experiment)));
     }
-    let Arguments {
-        verbose,
-        quiet,
-        json,
-        ..
-    } = arguments;
     let output = Output {
         command,
         verbose,
         quiet,
-        json,
+        json: is_on("json")?,
         reports,
         expectations,
     };
     Ok(Request::Run(Box::new(experiment), output))
 }
 
-/// Where reports go: each to a place of its own that takes one.
-fn destinations(settings: &Settings) -> Result<Vec<Destination>, SettingError> {
+/// Where reports go: each to a place of its own that `check` finds right.
+fn destinations(
+    settings: &Settings,
+    check: impl Fn(&Path) -> Result<Destination, FileError>,
+) -> Result<Vec<Destination>, SettingError> {
     let mut destinations: Vec<Destination> = Vec::new();
-    for setting in settings.all("report") {
-        let found = check_file(Path::new(&setting.text));
-        let destination = found.map_err(|error| setting.error(error))?;
-        if let Some(other) = destinations
-            .iter()
-            .find(|other| other.is_same(&destination))
-        {
-            let why = format_args!(
-                "the same file as {}; expected another one for each report",
-                other.path().display()
-            );
+    for setting in settings.all("output") {
+        let found = check(Path::new(&setting.text));
+        let destination = found.map_err(|error| setting.error_naming(error))?;
+        if let Some(other) = destinations.iter().find(|it| it.is_same(&destination)) {
+            let other = other.path().display();
+            let why =
+                format_args!("the same file as {other}; expected another one for each report");
             return Err(setting.error(why));
         }
         destinations.push(destination);
@@ -532,178 +214,92 @@ fn destinations(settings: &Settings) -> Result<Vec<Destination>, SettingError> {
     Ok(destinations)
 }
 
-fn report_request(arguments: ReportArguments) -> Result<ReportRequest, UsageError> {
-    let ReportArguments {
-        files,
-        merge,
-        allow_different,
-        compare,
-        fail_on_change,
-        json,
-        html,
-        expect,
-    } = arguments;
-    let error = |why: &str| Err(UsageError::new(format_args!("report: {why}")));
-    if compare && files.len() < 2 {
-        return error("--compare: expected two files or more, the first of them the baseline");
+fn expectations(settings: &Settings) -> Result<Vec<Expectation>, SettingError> {
+    let all = settings.all("expect").iter();
+    all.map(|setting| {
+        setting
+            .text
+            .parse()
+            .map_err(|error| setting.error_naming(error))
+    })
+    .collect()
+}
+
+fn report_request(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportRequest, UsageError> {
+    let given = settings(words, matches);
+    let files = matches.values_of(app::OPERAND).into_iter().flatten();
+    let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+    let is_on = |name| given.switch(name);
+    let (merge, compare) = (is_on("merge")?, is_on("compare")?);
+    for (name, other, is_there) in [
+        ("allow-different", "merge", merge),
+        ("fail-on-change", "compare", compare),
+    ] {
+        if is_on(name)? && !is_there {
+            return Err(UsageError::new(format_args!("--{name}: needs --{other}")));
+        }
     }
-    if !merge && !compare && files.len() > 1 && (json || html.is_some()) {
-        return error("one document takes one run; allowed are one file, --merge or --compare");
-    }
-    if html
-        .as_deref()
-        .and_then(Path::extension)
-        .is_some_and(|ending| ending != "html")
-    {
-        return error("--html: the name must end in .html");
-    }
-    let checked = html.map(|path| match compare {
-        true => check_comparison(&path, files.len()),
-        false => check_file(&path),
-    });
-    let html = checked.transpose().map_err(UsageError::new)?;
     let mode = match (merge, compare) {
-        (true, _) => ReportMode::Merge,
-        (_, true) => ReportMode::Compare,
-        _ => ReportMode::Each,
+        (true, true) => return Err(UsageError::new("--merge: cannot be used with --compare")),
+        (true, false) => ReportMode::Merge,
+        (false, true) => ReportMode::Compare,
+        (false, false) => ReportMode::Each,
     };
-    let expectations = expect.iter().map(|text| {
-        let expectation = text.parse::<Expectation>();
-        expectation.map_err(|error| UsageError(format!("report: --expect: {error}")))
-    });
+    let why = match (mode, files.len()) {
+        (_, 0) => Some("expected the files of saved runs, such as run.json".to_owned()),
+        (ReportMode::Compare, 1) => {
+            Some("--compare: expected two files or more, the first of them the baseline".to_owned())
+        }
+        (ReportMode::Each, 2..) => {
+            let whole = ["json", "output"].into_iter().find_map(|name| {
+                let flag = given.get(name).filter(|setting| !setting.is_off())?;
+                Some(flag.flag())
+            });
+            whole.map(|flag| {
+                format!("{flag}: a document holds one run; expected one file, --merge or --compare")
+            })
+        }
+        _ => None,
+    };
+    if let Some(why) = why {
+        return Err(UsageError::new(format_args!("report: {why}")));
+    }
+    let reports = match mode {
+        ReportMode::Compare => destinations(&given, |path| check_comparison(path, files.len()))?,
+        ReportMode::Each | ReportMode::Merge => destinations(&given, check_file)?,
+    };
     Ok(ReportRequest {
-        expectations: expectations.collect::<Result<_, _>>()?,
         files,
         mode,
-        json,
-        html,
-        allow_different,
-        fail_on_change,
+        json: is_on("json")?,
+        quiet: is_on("quiet")?,
+        reports,
+        allow_different: is_on("allow-different")?,
+        fail_on_change: is_on("fail-on-change")?,
+        expectations: expectations(&given)?,
     })
 }
 
-/// The flags that were given, under their names.
-fn settings(arguments: &Arguments) -> Settings {
-    let Arguments {
-        vms,
-        interval,
-        rate,
-        window,
-        ramp,
-        arrivals,
-        count,
-        duration,
-        warmup,
-        ..
-    } = arguments;
-    let Arguments {
-        jitter_start,
-        timeout,
-        size,
-        seed,
-        mtu,
-        netns,
-        bridge,
-        tap_prefix,
-        ..
-    } = arguments;
-    let Arguments {
-        subnet,
-        subnet6,
-        host_addr,
-        gateway,
-        ttl,
-        dscp,
-        ping,
-        mac,
-        vlan,
-        ..
-    } = arguments;
+/// The options that were given, under their names, as they were typed.
+fn settings(words: &Words, matches: &ArgMatches<'_>) -> Settings {
     let mut settings = Settings::default();
-    for (name, text) in [
-        ("vms", vms),
-        ("interval", interval),
-        ("rate", rate),
-        ("window", window),
-        ("ramp", ramp),
-        ("arrivals", arrivals),
-        ("count", count),
-        ("duration", duration),
-        ("warmup", warmup),
-        ("jitter-start", jitter_start),
-        ("timeout", timeout),
-        ("size", size),
-        ("seed", seed),
-        ("mtu", mtu),
-        ("netns", netns),
-        ("bridge", bridge),
-        ("tap-prefix", tap_prefix),
-        ("fabric", &arguments.fabric),
-        ("resolve", &arguments.resolve),
-        ("hook", &arguments.hook),
-        ("sim-delay", &arguments.sim_delay),
-        ("sim-jitter", &arguments.sim_jitter),
-        ("sim-loss", &arguments.sim_loss),
-        ("sim-duplicate", &arguments.sim_duplicate),
-        ("sim-reorder", &arguments.sim_reorder),
-        ("sim-queue", &arguments.sim_queue),
-        ("ports-per-bridge", &arguments.ports_per_bridge),
-        ("txqueuelen", &arguments.txqueuelen),
-        ("subnet", subnet),
-        ("subnet6", subnet6),
-        ("address-wait", &arguments.address_wait),
-        ("ttl", ttl),
-        ("dscp", dscp),
-    ] {
-        if let Some(text) = text {
-            settings.add_flag(name, text);
+    for option in words.subcommand.options() {
+        let implied = option.implied.unwrap_or("on");
+        let values = matches.values_of(option.name).into_iter().flatten();
+        let mut values: Vec<&str> = values.collect();
+        if values.is_empty() && matches.is_present(option.name) {
+            values.push(implied);
         }
-    }
-    if let Some(spin) = &arguments.spin {
-        settings.add_flag("spin", spin.as_deref().unwrap_or("always"));
-    }
-    for (name, texts) in [
-        ("ping", ping),
-        ("mac", mac),
-        ("report", &arguments.report),
-        ("expect", &arguments.expect),
-        ("host-addr", host_addr),
-        ("gateway", gateway),
-        ("vlan", vlan),
-    ] {
-        texts.iter().for_each(|text| settings.add_flag(name, text));
-    }
-    for (name, is_on) in [
-        ("attach", arguments.attach),
-        ("dhcp", arguments.dhcp),
-        ("filter", arguments.filter),
-        ("no-filter", arguments.no_filter),
-        ("announce", arguments.announce),
-        ("probe", arguments.probe),
-        ("udp-echo", arguments.udp_echo),
-        ("fragment", arguments.fragment),
-        ("dont-fragment", arguments.dont_fragment),
-        ("ipv6", arguments.ipv6),
-        ("over-ipv6", arguments.over_ipv6),
-        ("slaac", arguments.slaac),
-        ("vlan-filtering", arguments.vlan_filtering),
-    ] {
-        if is_on {
-            settings.add_flag(name, true);
+        for (number, text) in values.into_iter().enumerate() {
+            let is_short = words.is_short(option.name, number).unwrap_or(false);
+            settings.add(Setting {
+                name: option.name,
+                text: text.to_owned(),
+                origin: Origin::Flag { is_short },
+            });
         }
     }
     settings
-}
-
-/// The first paragraph of the library's message, in one line.
-fn one_line(message: &str) -> UsageError {
-    let text = message.trim_start_matches("error: ");
-    let paragraph: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.is_empty())
-        .collect();
-    UsageError::new(format_args!("{} (see --help)", paragraph.join(" ")))
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! The `report` subcommand: reports saved runs again, each by itself, merged, or compared.
 
-use std::io;
-
 use tap_reactor::report::{self, Change, LoadError, NotOneExperiment, Report};
 
-use super::console::{self, Out};
+use super::console;
 use super::run::{RunError, WIDTH};
 use super::{ReportMode, ReportRequest};
 
@@ -61,34 +59,34 @@ pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
     Ok(is_met)
 }
 
-/// Tells runs one by one. A page holds one.
+/// Reports runs one by one. A file holds one.
 fn each(request: ReportRequest, reports: &[Report]) -> Result<(), RunError> {
-    let is_page = request.html.is_some();
-    if let Some((page, report)) = request.html.zip(reports.first()) {
-        report::write_file(page, report)?;
+    for file in request.reports {
+        if let Some(report) = reports.first() {
+            report::write_file(file, report)?;
+        }
     }
     for report in reports {
-        print(
-            (request.json, is_page),
-            |out| report::json(report, out),
-            |out| report::text(report, out, WIDTH),
-        )?;
+        match (request.json, request.quiet) {
+            (true, _) => console::print(|out| report::json(report, out))?,
+            (false, true) => {}
+            (false, false) => console::print(|out| report::text(report, out, WIDTH))?,
+        }
     }
     Ok(())
 }
 
-/// Tells runs side by side. Tells whether all are as much the same as the first as they were to be.
+/// Reports runs side by side. Returns whether all are as much the same as the first as they were expected to be.
 fn compare(request: ReportRequest, runs: &[(&str, &Report)]) -> Result<bool, RunError> {
-    let is_page = request.html.is_some();
-    if let Some(page) = request.html {
-        report::write_comparison(page, runs)?;
+    for file in request.reports {
+        report::write_comparison(file, runs)?;
     }
     let comparisons = report::compare(runs);
-    print(
-        (request.json, is_page),
-        |out| report::compare_json(&comparisons, out),
-        |out| report::compare_text(&comparisons, out),
-    )?;
+    match (request.json, request.quiet) {
+        (true, _) => console::print(|out| report::compare_json(&comparisons, out))?,
+        (false, true) => {}
+        (false, false) => console::print(|out| report::compare_text(&comparisons, out))?,
+    }
     let mut is_as_wanted = true;
     let changed = comparisons
         .iter()
@@ -105,18 +103,4 @@ fn compare(request: ReportRequest, runs: &[(&str, &Report)]) -> Result<bool, Run
         }
     }
     Ok(is_as_wanted)
-}
-
-/// Prints the JSON document or the text, whichever is asked for; nothing where a page is.
-fn print(
-    (as_json, is_page): (bool, bool),
-    json: impl FnOnce(&mut Out) -> io::Result<()>,
-    text: impl FnOnce(&mut Out) -> io::Result<()>,
-) -> Result<(), RunError> {
-    if as_json {
-        console::print(json)?;
-    } else if !is_page {
-        console::print(text)?;
-    }
-    Ok(())
 }

@@ -6,9 +6,12 @@ use std::os::unix::ffi::OsStringExt as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tap_reactor::experiment::{LAB, LOAD, OUTPUT, Origin, Setting};
+use std::time::Duration;
+
+use tap_reactor::load::Pacing;
 
 use super::*;
+use tap_reactor::report::Format;
 
 fn read(line: &str) -> Result<Request, UsageError> {
     parse(
@@ -34,43 +37,60 @@ fn the_main_command_is_two_vms_and_one_flow() {
 }
 
 #[test]
-fn every_setting_has_a_flag_of_its_name() {
-    for name in LAB.iter().chain(LOAD).chain(OUTPUT) {
-        let switch = [
-            "announce",
-            "attach",
-            "filter",
-            "no-filter",
-            "dhcp",
-            "fragment",
-            "dont-fragment",
-            "ipv6",
-            "over-ipv6",
-            "probe",
-            "slaac",
-            "udp-echo",
-            "vlan-filtering",
-        ]
-        .contains(name);
-        let line = if switch {
-            format!("tap-reactor --{name}")
+fn every_option_has_a_flag_of_its_name_and_tells_how_it_was_typed() {
+    for option in tap_reactor::experiment::options::settings() {
+        let name = option.name;
+        let text = option.choices().first().copied();
+        let text = text.unwrap_or(if option.needs_value() { "x" } else { "off" });
+        let mut forms = vec![(format!("--{name}={text}"), text, false)];
+        if option.needs_value() {
+            forms.push((format!("--{name} {text}"), text, false));
+            forms.extend(
+                option
+                    .short
+                    .map(|short| (format!("-{short} {text}"), text, true)),
+            );
         } else {
-            format!("tap-reactor --{name}=x")
-        };
-        let arguments = Arguments::from_iter_safe(line.split(' ')).expect(name);
-        let text = if switch { "true" } else { "x" }.to_owned();
-        let expected = Setting {
-            name,
-            text,
-            origin: Origin::Flag,
-        };
-        assert_eq!(settings(&arguments).get(name), Some(&expected));
+            let implied = option.implied.unwrap_or("on");
+            forms.push((format!("--{name}"), implied, false));
+            forms.extend(
+                option
+                    .short
+                    .map(|short| (format!("-{short}"), implied, true)),
+            );
+        }
+        for (line, text, is_short) in forms {
+            for before in ["", "run "] {
+                let line = format!("{before}{line}");
+                let words = Words::new(&line.split(' ').collect::<Vec<_>>());
+                let typed = [app::NAME]
+                    .into_iter()
+                    .chain(words.words.iter().map(String::as_str));
+                let matches = app::app().get_matches_from_safe(typed).expect(&line);
+                let own = matches.subcommand().1.unwrap_or(&matches);
+                let expected = Setting {
+                    name,
+                    text: text.to_owned(),
+                    origin: Origin::Flag { is_short },
+                };
+                assert_eq!(settings(&words, own).get(name), Some(&expected), "{line}");
+            }
+        }
     }
 }
 
 #[test]
 fn help_and_version_are_printed() {
-    for line in ["--help", "--version", "clean --help"] {
+    for line in [
+        "--help",
+        "-h",
+        "--version",
+        "-V",
+        "clean --help",
+        "report -h",
+        "run --help",
+        "--vms 3 -h",
+    ] {
         assert!(matches!(read(line), Ok(Request::Print(_))), "{line}");
     }
     assert!(matches!(read("clean"), Ok(Request::Clean)));
@@ -91,27 +111,151 @@ fn help_tells_every_metric_and_every_format() {
 }
 
 #[test]
-fn words_that_make_no_sense_are_answered_in_one_line() {
+fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() {
     let cases = [
-        ("--vms", "requires a value"),
-        ("-q -v", "cannot be used with"),
-        ("--frobnicate", "--frobnicate"),
-        ("stray", "stray"),
-        ("--vms 0", "--vms 0: allowed is 1 or more"),
+        ("--vms", "--vms: expected a value after it: --vms N"),
+        ("-c", "-c: expected a value after it: -c N"),
+        ("-q -v", "-q: cannot be used with -v"),
+        ("--quiet -v", "--quiet: cannot be used with -v"),
+        ("--frobnicate", "--frobnicate: no such option (see"),
         (
-            "--ping vm0:vm1 --report run.boto.hgrm",
+            "--pnig vm0:vm1",
+            "--pnig: no such option; did you mean --ping?",
+        ),
+        (
+            "--intervall=3",
+            "--intervall: no such option; did you mean --interval?",
+        ),
+        ("-x", "-x: no such option"),
+        ("-6x", "-x: no such option"),
+        ("stray", "stray: expected an option or a subcommand (see"),
+        (
+            "raport a.json",
+            "raport: expected an option or a subcommand; did you mean report?",
+        ),
+        ("run stray", "stray: expected an option"),
+        (
+            "--spin 50us",
+            "50us: unexpected after --spin; expected --spin=50us if it is the value",
+        ),
+        (
+            "-6 off",
+            "off: unexpected after -6; expected -6=off if it is the value",
+        ),
+        (
+            "--vms 2 --vms 3",
+            "--vms: given more than once; expected one value",
+        ),
+        ("-c 2 --count 3", "given more than once; expected one value"),
+        ("--vms 0", "--vms 0: expected 1 or more"),
+        (
+            "-c 0 --ping ring",
+            "-c 0: expected a whole number from 1 on",
+        ),
+        (
+            "--count -5 --ping ring",
+            "--count -5: expected a whole number from 1 on",
+        ),
+        ("-c -5 --ping ring", "-c -5: expected"),
+        (
+            "-i soon --ping ring",
+            "-i soon: expected a time such as 200us",
+        ),
+        ("-6", "-6: nothing is pinged; expected"),
+        ("--ping-ipv6", "--ping-ipv6: nothing is pinged; expected"),
+        (
+            "--fabric brige",
+            "--fabric brige: expected bridge, xdp, none or sim; did you mean bridge?",
+        ),
+        ("--ipv6=maybe", "--ipv6=maybe: expected on or off"),
+        (
+            "--fabric none --attach",
+            "--attach: needs --fabric bridge, and the fabric is none",
+        ),
+        (
+            "--fabric sim --spin",
+            "--spin: needs --fabric bridge, xdp or none, and",
+        ),
+        ("--fabric sim --spin=1ms", "--spin=1ms: needs"),
+        (
+            "--expect p99<1s",
+            "--expect p99<1s: nothing is pinged; expected",
+        ),
+        (
+            "--ping ring --expect p99",
+            "--expect: expectation \"p99\": ",
+        ),
+        (
+            "--ping vm0:vm1 -o run.pdf",
+            "-o: report run.pdf: the ending says the format; expected",
+        ),
+        (
+            "--ping vm0:vm1 --output run.boto.hgrm",
             "no metric is named \"boto\"; expected a name without a further dot, for the rtt, or before .hgrm one of rtt,",
         ),
         (
             "--scenario /nonexistent.toml",
             "--scenario /nonexistent.toml: No such file",
         ),
+        ("report", "report: expected the files of saved runs"),
+        (
+            "report a.json --compare",
+            "--compare: expected two files or more, the first of them the baseline",
+        ),
+        (
+            "report a.json b.json -o c.html",
+            "-o: a document holds one run; expected",
+        ),
+        (
+            "report a.json b.json --json",
+            "--json: a document holds one run; expected",
+        ),
+        (
+            "report a.json b.json --compare -o c.csv",
+            "-o: comparison c.csv: the ending says the format; expected .json or .html",
+        ),
+        (
+            "report a.json --fail-on-change",
+            "--fail-on-change: needs --compare",
+        ),
+        (
+            "report a.json --merge --compare",
+            "--merge: cannot be used with --compare",
+        ),
+        ("report a.json --vms 3", "--vms: no such option"),
     ];
     for (line, expected) in cases {
         let error = read(line).expect_err(line).to_string();
         assert!(error.contains(expected), "{line}: {error}");
         assert_eq!(error.lines().count(), 1, "{line}: {error}");
     }
+}
+
+#[test]
+fn a_flag_turns_off_what_a_scenario_turns_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lab.toml");
+    std::fs::write(&path, "ipv6 = true\nping = \"ring\"\ncount = 1\n").unwrap();
+    for (flag, is_on) in [("", true), (" --ipv6=off", false), (" --ipv6", true)] {
+        let Ok(Request::Run(experiment, _)) = read(&format!("--scenario {}{flag}", path.display()))
+        else {
+            panic!("{flag}");
+        };
+        assert_eq!(experiment.vm_defaults.ipv6.is_some(), is_on, "{flag}");
+    }
+}
+
+#[test]
+fn a_time_without_a_unit_is_seconds_as_with_ping() {
+    let Ok(Request::Run(run, _)) = read("--ping vm0:vm1 -c 3 -i 0.2 -s 100 -W 1 -t 9") else {
+        panic!("no run");
+    };
+    let load = &run.phases[0].load;
+    let interval = Pacing::Interval(Duration::from_millis(200));
+    assert_eq!((load.pacing, load.count), (interval, Some(3)));
+    assert_eq!(run.flows[0].payload_length, 100);
+    assert_eq!(run.timeout, Duration::from_secs(1));
+    assert_eq!(run.vm_defaults.ping.time_to_live, 9);
 }
 
 /// What may stand for a value: what is one, what is nearly one, and what is nothing at all.
@@ -176,9 +320,9 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn word() -> impl Strategy<Value = OsString> {
-    let names = LAB.iter().chain(LOAD).chain(OUTPUT).copied();
+    let names = tap_reactor::experiment::options::settings().map(|option| option.name);
     // What is reported is tried, and that would be tried anywhere.
-    let names: Vec<_> = names.filter(|name| *name != "report").collect();
+    let names: Vec<_> = names.filter(|name| *name != "output").collect();
     let flag = (select(names), proptest::option::of(value())).prop_map(|(name, value)| {
         let mut word = format!("--{name}").into_bytes();
         if let Some(value) = value {
@@ -213,7 +357,7 @@ fn a_value_that_is_no_text_is_refused() {
         ("--vms=", ""),
         ("--ping=vm0:", ""),
         ("--scenario=", ".toml"),
-        ("--report=", ".json"),
+        ("--output=", ".json"),
         ("--expect=", ""),
         ("--", ""),
         ("", ""),

@@ -173,7 +173,7 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
     let slaac = vm_defaults.ipv6.is_some_and(|plan| plan.slaac);
     for (is_so, habit) in [
         (
-            vm_defaults.probe,
+            vm_defaults.dad,
             "ask whether somebody else has their address",
         ),
         (vm_defaults.announce, "announce their addresses"),

@@ -7,30 +7,18 @@ use humantime::format_duration;
 use ipnet::Ipv4Net;
 
 use super::Experiment;
+use super::options::{self, Kind, Scope, option};
 use super::scenario::Scenario;
-use super::settings::{OUTPUT, PACING, Settings};
+use super::settings::{PACING, Settings, span};
+use crate::number::number;
 use crate::system::{FabricKind, NetnsChoice};
-
-/// Settings of the load whose values are numbers or times, which people write in more ways than one.
-const MEASURES: [&str; 8] = [
-    "interval",
-    "rate",
-    "window",
-    "count",
-    "duration",
-    "warmup",
-    "jitter-start",
-    "size",
-];
-
-/// What each phase does where nothing else is said. [`PACING`] is there to be one of.
-const LOAD_DEFAULTS: [(&str, &str); 2] = [("arrivals", "uniform"), ("size", "56")];
 
 /// The scenario that `experiment` was made from, all that was left open filled in. What is done with the figures is not part
 /// of it.
 pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenario {
     let mut whole = scenario.clone();
-    whole.settings.retain(|name| !OUTPUT.contains(&name));
+    let is_output = |name: &str| option(name).is_some_and(|it| it.scope == Scope::Output);
+    whole.settings.retain(|name| !is_output(name));
     let has_sizes = whole.groups.iter().any(|group| group.get("size").is_some());
     if whole.phases.is_empty() && !experiment.flows.is_empty() {
         fill_load(&mut whole.settings, has_sizes);
@@ -54,37 +42,44 @@ pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenari
 }
 
 fn fill_load(settings: &mut Settings, has_sizes: bool) {
-    if PACING.iter().all(|name| settings.get(name).is_none()) {
-        settings.set("interval", ["10ms"]);
-    }
-    for (name, default) in LOAD_DEFAULTS {
+    for option in options::settings().filter(|option| option.scope == Scope::Load) {
+        let name = option.name;
         let is_free = match name {
+            // There is one of them.
+            "interval" => PACING.iter().all(|name| settings.get(name).is_none()),
             // A window has no arrivals of its own.
             "arrivals" => settings.get("window").is_none(),
             // A group may have a size for what its VMs send.
-            _ => !has_sizes,
+            "size" => !has_sizes,
+            _ => true,
         };
-        if is_free && settings.get(name).is_none() {
-            settings.set(name, [default]);
-        }
-    }
-    for name in MEASURES {
-        if let Some(text) = settings.get(name).map(|setting| canonical(&setting.text)) {
-            settings.set(name, [text]);
+        match (settings.get(name), option.default.value()) {
+            (None, Some(default)) if is_free => settings.set(name, [default]),
+            (Some(setting), _) => {
+                if let Some(text) = canonical(option.kind, &setting.text) {
+                    settings.set(name, [text]);
+                }
+            }
+            _ => {}
         }
     }
 }
 
-/// One way to write a number or a time: `2000` for `2e3`, `10ms` for `10000us`.
-fn canonical(text: &str) -> String {
-    if let Ok(number) = text.parse::<f64>() {
-        return number.to_string();
+/// One way to write a number or a time: `2000` for `2e3`, `10ms` for `10000us`. `None` where the text is neither.
+fn canonical(kind: Kind, text: &str) -> Option<String> {
+    match kind {
+        Kind::Whole | Kind::Number => number(text).map(|number| number.to_string()),
+        Kind::Time => span(text).map(time),
+        _ => None,
     }
-    humantime::parse_duration(text).map_or_else(|_| text.to_owned(), time)
 }
 
 fn time(duration: Duration) -> String {
-    format_duration(duration).to_string()
+    match duration {
+        // No time at all is written without a unit.
+        Duration::ZERO => "0".to_owned(),
+        duration => format_duration(duration).to_string(),
+    }
 }
 
 fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
@@ -96,7 +91,7 @@ fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
     }
     for (name, is_on) in [
         ("dhcp", vm_defaults.dhcp),
-        ("probe", vm_defaults.probe),
+        ("dad", vm_defaults.dad),
         ("announce", vm_defaults.announce),
         ("udp-echo", vm_defaults.udp_echo),
         ("dont-fragment", vm_defaults.ping.dont_fragment),
@@ -105,8 +100,8 @@ fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
     ] {
         settings.set(name, [is_on]);
     }
-    if settings.get("fragment").is_none() {
-        settings.set("fragment", [false]);
+    if settings.get("allow-fragmentation").is_none() {
+        settings.set("allow-fragmentation", [false]);
     }
     settings.set("ttl", [vm_defaults.ping.time_to_live]);
     settings.set("dscp", [vm_defaults.ping.dscp]);
@@ -123,8 +118,7 @@ fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
 
 fn lab(settings: &mut Settings, experiment: &Experiment) {
     let lab = &experiment.lab;
-    settings.set("filter", [lab.filter]);
-    settings.set("no-filter", [!lab.filter]);
+    settings.set("filter", [if lab.filter { "on" } else { "off" }]);
     settings.set("resolve", [lab.neighbours]);
     if experiment.is_simulated() {
         settings.set("fabric", ["sim"]);
@@ -159,12 +153,7 @@ fn simulation(settings: &mut Settings, experiment: &Experiment) {
     };
     let does = simulation.impairments;
     for (name, span) in [("sim-delay", does.delay), ("sim-jitter", does.jitter)] {
-        // No time at all is written without a unit.
-        let text = match span {
-            Duration::ZERO => "0".to_owned(),
-            span => time(span),
-        };
-        settings.set(name, [text]);
+        settings.set(name, [time(span)]);
     }
     for (name, share) in [
         ("sim-loss", does.loss),
@@ -181,7 +170,6 @@ fn simulation(settings: &mut Settings, experiment: &Experiment) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::settings::{LAB, LOAD};
     use crate::experiment::{Resolution, plan};
 
     const FILE: &str = r#"
@@ -211,8 +199,7 @@ mod tests {
         let mut settings = Settings::default();
         for flag in flags.split_whitespace() {
             let (name, text) = flag.split_once('=').unwrap_or((flag, "true"));
-            let names = LAB.iter().chain(LOAD).chain(OUTPUT);
-            settings.add_flag(names.copied().find(|known| *known == name).unwrap(), text);
+            settings.add_flag(option(name).unwrap().name, text);
         }
         let scenario = Scenario::parse("lab.toml", file)
             .unwrap()
@@ -266,8 +253,8 @@ mod tests {
                 "",
                 "vms=300 ping=mesh rate=2000 duration=3s arrivals=poisson",
             ),
-            ("", "vms=300 no-filter jitter-start=0 ping=ring"),
-            ("", "ping=ring ramp=10:50:5 duration=5s size=1000 over-ipv6"),
+            ("", "vms=300 filter=off stagger=0 ping=ring"),
+            ("", "ping=ring ramp=10:50:5 duration=5s size=1000 ping-ipv6"),
             (
                 "",
                 "ping=ring fabric=sim sim-loss=0.5% sim-jitter=3us sim-queue=7",
@@ -280,7 +267,10 @@ mod tests {
                 "",
                 "vms=4 vlan=100 vlan-filtering ping=ring spin=always netns=lab",
             ),
-            ("", "dhcp address-wait=3s host-addr=10.77.0.1/16 announce"),
+            (
+                "",
+                "dhcp address-wait=3s host-address=10.77.0.1/16 announce",
+            ),
             ("", "fabric=none hook=true tap-prefix=t txqueuelen=50"),
             (
                 "",
@@ -289,7 +279,7 @@ mod tests {
             ("", "vms=100 resolve=proxy ping=ring"),
             (
                 "",
-                "slaac subnet6=fd88::/64 ping=vm0:fd88::1 fragment size=5000",
+                "slaac subnet6=fd88::/64 ping=vm0:fd88::1 allow-fragmentation size=5000",
             ),
             ("", "vms=70000 ping=ring"),
             (FILE, ""),
@@ -311,7 +301,7 @@ mod tests {
     fn every_setting_is_told_unless_it_was_left_open() {
         /// What has no value where nobody gives it one, or has it only beside something else.
         const OPEN: [&str; 14] = [
-            "host-addr",
+            "host-address",
             "gateway",
             "address-wait",
             "subnet6",
@@ -327,10 +317,10 @@ mod tests {
             "sim-queue",
         ];
         let (_, experiment) = planned("", "ping=ring");
-        let told = |name: &&&str| experiment.effective.settings.get(name).is_none();
-        let missing: Vec<_> = LAB
-            .iter()
-            .filter(told)
+        let missing: Vec<_> = options::settings()
+            .filter(|option| option.scope == Scope::Run)
+            .map(|option| option.name)
+            .filter(|name| experiment.effective.settings.get(name).is_none())
             .filter(|name| !OPEN.contains(name))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
@@ -338,13 +328,13 @@ mod tests {
 
     #[test]
     fn each_phase_tells_the_whole_of_its_load_and_what_is_done_with_the_figures_is_left_out() {
-        let (_, experiment) = planned(FILE, "report=r.json expect=loss=0");
+        let (_, experiment) = planned(FILE, "output=r.json expect=loss=0");
         let Scenario {
             settings,
             groups,
             phases,
         } = &experiment.effective;
-        assert!(settings.get("report").is_none() && settings.get("expect").is_none());
+        assert!(settings.get("output").is_none() && settings.get("expect").is_none());
         assert_eq!(groups.len(), 2);
         let text = |phase: usize, name| phases[phase].get(name).map(|s| s.text.as_str());
         for (phase, name, value) in [

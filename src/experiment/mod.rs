@@ -3,6 +3,8 @@
 mod describe;
 mod effective;
 mod expected;
+mod from_code;
+pub mod options;
 mod plan;
 mod scenario;
 mod settings;
@@ -11,7 +13,7 @@ pub use self::describe::{describe, neighbours};
 pub use self::expected::Expected;
 pub use self::plan::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, draft, plan};
 pub use self::scenario::Scenario;
-pub use self::settings::{LAB, LOAD, OUTPUT, Origin, Setting, SettingError, Settings};
+pub use self::settings::{Origin, Setting, SettingError, Settings};
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -70,8 +72,8 @@ pub struct VmDefaults {
     pub gateway: Option<Ipv4Addr>,
     /// Whether the VMs get their IPv4 addresses from a DHCP server, and not from the plan.
     pub dhcp: bool,
-    /// Whether a VM asks if somebody else has its address before it uses it (RFC 5227).
-    pub probe: bool,
+    /// Whether a VM probes for duplicates of its addresses before it uses them (RFC 5227, RFC 4862).
+    pub dad: bool,
     /// Whether a VM announces its addresses.
     pub announce: bool,
     /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
@@ -85,7 +87,7 @@ pub struct VmDefaults {
 impl VmDefaults {
     /// Whether VMs come by an address of theirs only after their start.
     pub fn asks_for_addresses(&self) -> bool {
-        self.dhcp || self.probe || self.ipv6.is_some_and(|plan| plan.slaac)
+        self.dhcp || self.dad || self.ipv6.is_some_and(|plan| plan.slaac)
     }
 }
 
@@ -217,7 +219,7 @@ impl Experiment {
                 address: plan.address(VmId(index as u32)),
                 prefix_length: plan.subnet.prefix_len(),
             }),
-            probe: vm_defaults.probe,
+            probe: vm_defaults.dad,
             gateway: plan.gateway,
             slaac: plan.slaac,
             // Where nobody asks because that would be a flood, nobody floods reports of groups either. Bridges of ours go
@@ -248,7 +250,7 @@ impl Experiment {
             seed: self.seed.wrapping_mul(1 << 32).wrapping_add(index as u64),
             ipv4: Ipv4Config {
                 addressing,
-                probe: vm_defaults.probe,
+                probe: vm_defaults.dad,
                 announce: vm_defaults.announce.then_some(delay),
                 udp_echo: vm_defaults.udp_echo,
             },

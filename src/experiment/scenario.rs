@@ -24,10 +24,8 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{LAB, LOAD, MOVES, OUTPUT, Origin, Setting, SettingError, Settings};
-
-/// What a group of VMs may say of itself.
-const GROUP: &[&str] = &["name", "vms", "mac", "address", "vlan", "size"];
+use super::options::{OPTIONS, Scope, suggestion};
+use super::settings::{Origin, Setting, SettingError, Settings};
 
 /// What a user asked for: settings that are read but not checked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -44,7 +42,7 @@ impl Scenario {
     /// Reads the text of the scenario file called `file`.
     ///
     /// # Errors
-    /// With file, line, what was found and what is allowed there.
+    /// With file, line, what was found and what is expected there.
     pub fn parse(file: &str, text: &str) -> Result<Scenario, SettingError> {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let reader = Reader {
@@ -58,23 +56,18 @@ impl Scenario {
                 one_line(error.message())
             ))
         })?;
-        let names: Vec<&'static str> = ["name"]
-            .iter()
-            .chain(LAB)
-            .chain(LOAD)
-            .chain(OUTPUT)
-            .copied()
-            .collect();
         let mut scenario = Scenario::default();
         for (key, value) in document.get_ref() {
             match (key.get_ref().as_ref(), value.get_ref()) {
-                ("group", _) => scenario.groups = reader.tables(value, "group", GROUP)?,
-                ("phase", _) => {
-                    let names = ["name"].iter().chain(LOAD).chain(MOVES);
-                    let names: Vec<&'static str> = names.copied().collect();
-                    scenario.phases = reader.tables(value, "phase", &names)?;
-                }
-                _ => reader.add(&mut scenario.settings, key, value, &names, "group, phase, ")?,
+                ("group", _) => scenario.groups = reader.tables(value, "group", Scope::is_group)?,
+                ("phase", _) => scenario.phases = reader.tables(value, "phase", Scope::is_phase)?,
+                _ => reader.add(
+                    &mut scenario.settings,
+                    key,
+                    value,
+                    Scope::is_top,
+                    &["group", "phase"],
+                )?,
             }
         }
         Ok(scenario)
@@ -117,12 +110,12 @@ impl Reader<'_> {
         &self,
         value: &Spanned<DeValue<'_>>,
         what: &str,
-        names: &[&'static str],
+        is_here: fn(Scope) -> bool,
     ) -> Result<Vec<Settings>, SettingError> {
         let wrong = |offset| {
             self.error(
                 offset,
-                format_args!("{what}: allowed is [[{what}]], repeated"),
+                format_args!("{what}: expected [[{what}]], repeated"),
             )
         };
         let DeValue::Array(tables) = value.get_ref() else {
@@ -135,7 +128,7 @@ impl Reader<'_> {
             };
             let mut settings = Settings::default();
             for (key, value) in entries {
-                self.add(&mut settings, key, value, names, "")?;
+                self.add(&mut settings, key, value, is_here, &[])?;
             }
             read.push(settings);
         }
@@ -147,17 +140,25 @@ impl Reader<'_> {
         settings: &mut Settings,
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
-        names: &[&'static str],
-        others: &str,
+        is_here: fn(Scope) -> bool,
+        tables: &[&str],
     ) -> Result<(), SettingError> {
         let found = key.get_ref().as_ref();
-        let Some(&name) = names.iter().find(|name| **name == found) else {
+        let here = || OPTIONS.iter().filter(|option| is_here(option.scope));
+        let Some(option) = here().find(|option| option.name == found) else {
+            let names = tables
+                .iter()
+                .copied()
+                .chain(here().map(|option| option.name));
+            let names: Vec<_> = names.collect();
+            let meant = suggestion(found, "", names.iter().copied());
             let why = format_args!(
-                "there is no {found:?}; allowed here are {others}{}",
+                "unknown key {found:?}; expected one of {}{meant}",
                 names.join(", ")
             );
             return Err(self.error(key.span().start, why));
         };
+        let name = option.name;
         let scalar = |value: &Spanned<DeValue<'_>>| {
             let text = match value.get_ref() {
                 DeValue::String(text) => text.to_string(),
@@ -165,7 +166,7 @@ impl Reader<'_> {
                 DeValue::Float(number) => number.to_string(),
                 DeValue::Boolean(switch) => switch.to_string(),
                 DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-                    let why = format_args!("{name}: allowed is text, a number, true or false");
+                    let why = format_args!("{name}: expected text, a number, true or false");
                     return Err(self.error(value.span().start, why));
                 }
             };
@@ -203,7 +204,7 @@ mod tests {
         let lines = |settings: &Settings, name: &str| -> Vec<(String, usize)> {
             let line = |s: &Setting| match &s.origin {
                 Origin::File { line, .. } => *line,
-                Origin::Flag => 0,
+                Origin::Default | Origin::Flag { .. } => 0,
             };
             settings
                 .all(name)
@@ -238,29 +239,26 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_file_line_field_and_what_is_allowed() {
+    fn errors_name_file_line_field_and_what_is_expected() {
         let cases = [
             ("vms = \n", "lab.toml, line 1: "),
             (
                 "vms = 2\nspeed = 3\n",
-                "lab.toml, line 2: there is no \"speed\"; allowed here are group, phase, name, vms",
+                "lab.toml, line 2: unknown key \"speed\"; expected one of group, phase, netns, attach",
             ),
             (
                 "\n[[phase]]\nvms = 2\n",
-                "lab.toml, line 3: there is no \"vms\"; allowed here are name, ping",
+                "lab.toml, line 3: unknown key \"vms\"; expected one of ping, ping-ipv6",
             ),
-            (
-                "phase = 3\n",
-                "lab.toml, line 1: phase: allowed is [[phase]]",
-            ),
-            ("[phase]\n", "lab.toml, line 1: phase: allowed is [[phase]]"),
+            ("phase = 3\n", "lab.toml, line 1: phase: expected [[phase]]"),
+            ("[phase]\n", "lab.toml, line 1: phase: expected [[phase]]"),
             (
                 "vms = { a = 1 }\n",
-                "lab.toml, line 1: vms: allowed is text, a number",
+                "lab.toml, line 1: vms: expected text, a number",
             ),
             (
                 "ping = [\"ring\", []]\n",
-                "lab.toml, line 1: ping: allowed is text",
+                "lab.toml, line 1: ping: expected text",
             ),
             ("vms = 1\nvms = 2\n", "lab.toml, line 2: "),
         ];

@@ -1,79 +1,16 @@
 //! Settings: a name, what somebody wrote for it, and where. Flags and scenario files come to the same thing, so that
 //! every value is checked in one place and every error says where the value came from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::options::{Kind, OptionSpec, Scope, any_of, option, suggestion};
 use crate::escape::{escaped, is_hidden};
 use crate::number::{number, whole_number};
-
-/// Settings of the lab and of the run as a whole.
-pub const LAB: &[&str] = &[
-    "vms",
-    "netns",
-    "bridge",
-    "tap-prefix",
-    "mtu",
-    "subnet",
-    "host-addr",
-    "gateway",
-    "dhcp",
-    "announce",
-    "probe",
-    "address-wait",
-    "udp-echo",
-    "ttl",
-    "dscp",
-    "fragment",
-    "dont-fragment",
-    "ipv6",
-    "subnet6",
-    "slaac",
-    "vlan",
-    "vlan-filtering",
-    "attach",
-    "ports-per-bridge",
-    "txqueuelen",
-    "filter",
-    "no-filter",
-    "fabric",
-    "hook",
-    "sim-delay",
-    "sim-jitter",
-    "sim-loss",
-    "sim-duplicate",
-    "sim-reorder",
-    "sim-queue",
-    "mac",
-    "timeout",
-    "resolve",
-    "seed",
-    "spin",
-];
-
-/// Settings of the load, which each phase may have for itself.
-pub const LOAD: &[&str] = &[
-    "ping",
-    "over-ipv6",
-    "interval",
-    "rate",
-    "window",
-    "ramp",
-    "arrivals",
-    "count",
-    "duration",
-    "warmup",
-    "jitter-start",
-    "size",
-];
-
-/// Settings that only a phase of a scenario has: which VMs come up in the course of it, and which leave.
-pub const MOVES: &[&str] = &["start", "stop"];
-
-/// Settings of what is done with the figures.
-pub const OUTPUT: &[&str] = &["report", "expect"];
 
 /// The ways to send, of which a phase has one.
 pub const PACING: &[&str] = &["interval", "rate", "window", "ramp"];
@@ -88,8 +25,13 @@ const LEAST_RATE: f64 = 1e-9;
 /// Where a setting was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
+    /// Nowhere: it is the default.
+    Default,
     /// On the command line.
-    Flag,
+    Flag {
+        /// Whether in the short form, such as `-c`.
+        is_short: bool,
+    },
     /// In a file, on that line, counted from 1.
     File {
         /// The file's name.
@@ -110,7 +52,7 @@ pub struct Setting {
     pub origin: Origin,
 }
 
-/// A value that can't be: where it was written, what was found, and what is allowed.
+/// A value that can't be: where it was written, what was found, and what is expected.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingError(String);
@@ -126,29 +68,106 @@ impl Setting {
     /// The error that this setting is, in the words `why`.
     pub fn error(&self, why: impl fmt::Display) -> SettingError {
         let Setting { name, text, origin } = self;
-        SettingError::new(match origin {
-            Origin::Flag => format!("--{name} {text}: {why}"),
-            Origin::File { file, line } => format!("{file}, line {line}: {name} = {text}: {why}"),
+        let flag = self.flag();
+        let option = option(name);
+        let implied = option.and_then(|option| match option.kind {
+            Kind::Switch => Some("on"),
+            _ => option.implied,
+        });
+        SettingError::new(match (origin, implied) {
+            (Origin::Default, _) => format!("{name} {text} (the default): {why}"),
+            (Origin::Flag { .. }, None) => format!("{flag} {text}: {why}"),
+            (Origin::Flag { .. }, Some(implied)) if implied == text => format!("{flag}: {why}"),
+            (Origin::Flag { .. }, Some(_)) => format!("{flag}={text}: {why}"),
+            (Origin::File { file, line }, _) => {
+                format!("{file}, line {line}: {name} = {text}: {why}")
+            }
         })
+    }
+
+    /// The same where `why` names the value itself.
+    pub fn error_naming(&self, why: impl fmt::Display) -> SettingError {
+        let Setting { name, origin, .. } = self;
+        SettingError::new(match origin {
+            Origin::Default => format!("{name} (the default): {why}"),
+            Origin::Flag { .. } => format!("{}: {why}", self.flag()),
+            Origin::File { file, line } => format!("{file}, line {line}: {name}: {why}"),
+        })
+    }
+
+    /// The flag as it was typed: `--count`, or `-c`.
+    pub fn flag(&self) -> String {
+        let short = option(self.name).and_then(|option| option.short);
+        match (&self.origin, short) {
+            (Origin::Flag { is_short: true }, Some(short)) => format!("-{short}"),
+            _ => format!("--{}", self.name),
+        }
     }
 
     /// The value.
     ///
     /// # Errors
-    /// When the text is none; `allowed` says what would be.
-    pub fn value<T: FromStr>(&self, allowed: &str) -> Result<T, SettingError> {
+    /// When the text is none; `expected` says what would be.
+    pub fn value<T: FromStr>(&self, expected: &str) -> Result<T, SettingError> {
         self.text
             .parse()
-            .map_err(|_| self.error(format_args!("allowed is {allowed}")))
+            .map_err(|_| self.error(format_args!("expected {expected}")))
+    }
+
+    /// The value, which is one of the words that the table of options has for it.
+    ///
+    /// # Errors
+    /// When it is another; says which are expected.
+    pub fn choice(&self) -> Result<&'static str, SettingError> {
+        let words = option(self.name).map_or(&[][..], OptionSpec::choices);
+        let word = words.iter().find(|word| **word == self.text);
+        word.copied().ok_or_else(|| {
+            let meant = suggestion(&self.text, "", words.iter().copied());
+            self.error(format_args!("expected {}{meant}", any_of(words)))
+        })
+    }
+
+    /// Whether it asks for nothing: a switch that is off.
+    pub fn is_off(&self) -> bool {
+        ["false", "off", "auto"].contains(&self.text.as_str())
+    }
+
+    /// Whether the switch is on.
+    ///
+    /// # Errors
+    /// When it is neither on nor off, as flags have it, nor `true` nor `false`, as scenario files have it.
+    pub fn switch(&self) -> Result<bool, SettingError> {
+        match self.text.as_str() {
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err(self.error("expected on or off")),
+        }
     }
 
     /// The value as a whole number, which may be written as `10k` or `10_000`.
     ///
     /// # Errors
-    /// When the text is none, or `T` has no room for it; `allowed` says what would be.
-    pub fn number<T: TryFrom<u64>>(&self, allowed: &str) -> Result<T, SettingError> {
+    /// When the text is none, or `T` has no room for it; `expected` says what would be.
+    pub fn number<T: TryFrom<u64>>(&self, expected: &str) -> Result<T, SettingError> {
         let number = whole_number(&self.text).and_then(|number| T::try_from(number).ok());
-        number.ok_or_else(|| self.error(format_args!("allowed is {allowed}")))
+        number.ok_or_else(|| self.error(format_args!("expected {expected}")))
+    }
+
+    /// The value as a whole number of that range.
+    ///
+    /// # Errors
+    /// When it is none, or one outside of it.
+    pub fn number_in<T>(&self, range: RangeInclusive<T>) -> Result<T, SettingError>
+    where
+        T: TryFrom<u64> + PartialOrd + fmt::Display,
+    {
+        let number = whole_number(&self.text).and_then(|number| T::try_from(number).ok());
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (first, last) = (range.start(), range.end());
+                self.error(format_args!("expected {first} to {last}"))
+            })
     }
 
     /// The part `text` of the value as so many of something per second, `most` at most.
@@ -159,19 +178,19 @@ impl Setting {
         let rate = number(text.trim()).filter(|rate| (LEAST_RATE..=most).contains(rate));
         rate.ok_or_else(|| {
             self.error(format_args!(
-                "allowed are {what} per second, above 0 and up to {most}"
+                "expected {what} per second, above 0 and up to {most}"
             ))
         })
     }
 
-    /// The value as a span of time, as people write it: `200us`, `10ms`, `2s`. Never zero.
+    /// The value as a span of time, as people write it: `200us`, `10ms`, `2s`, or `2` for two seconds. Never zero.
     ///
     /// # Errors
     /// When the text is no time, or no time at all.
     pub fn duration(&self) -> Result<Duration, SettingError> {
         let duration = self.duration_or_none()?;
         if duration.is_zero() {
-            return Err(self.error("allowed is more than 0, such as 10ms"));
+            return Err(self.error("expected more than 0, such as 10ms"));
         }
         Ok(duration)
     }
@@ -181,16 +200,23 @@ impl Setting {
     /// # Errors
     /// When the text is no time.
     pub fn duration_or_none(&self) -> Result<Duration, SettingError> {
-        let duration = humantime::parse_duration(&self.text).map_err(|error| {
-            self.error(format_args!(
-                "{error}; allowed are times such as 200us, 10ms, 2s"
-            ))
+        let duration = span(&self.text).ok_or_else(|| {
+            self.error("expected a time such as 200us, 10ms or 2s, or a number of seconds")
         })?;
         if duration > LONGEST {
             let longest = humantime::format_duration(LONGEST);
             return Err(self.error(format_args!("expected no more than {longest}")));
         }
         Ok(duration)
+    }
+}
+
+/// The span of time that `text` is: `200us`, `1h 30m`, or without a unit a number of seconds, as `ping` has it.
+pub(super) fn span(text: &str) -> Option<Duration> {
+    let is_plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    match text.bytes().all(is_plain) {
+        true => Duration::try_from_secs_f64(text.parse().ok()?).ok(),
+        false => humantime::parse_duration(text).ok(),
     }
 }
 
@@ -209,13 +235,27 @@ impl Settings {
         self.add(Setting {
             name,
             text: text.to_string(),
-            origin: Origin::Flag,
+            origin: Origin::Flag { is_short: false },
         });
     }
 
     /// The value of a setting, the last one if there are several.
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.0.get(name)?.last()
+    }
+
+    /// The value of a setting, or the default that the table of options has for it.
+    pub fn or_default(&self, name: &'static str) -> Cow<'_, Setting> {
+        match self.get(name) {
+            Some(setting) => Cow::Borrowed(setting),
+            None => Cow::Owned(Setting {
+                name,
+                text: option(name)
+                    .and_then(|option| option.default.value())
+                    .unwrap_or_default(),
+                origin: Origin::Default,
+            }),
+        }
     }
 
     /// All values of a setting that may be repeated.
@@ -226,10 +266,9 @@ impl Settings {
     /// Whether a switch is on.
     ///
     /// # Errors
-    /// When it is neither `true` nor `false`.
+    /// When it is neither on nor off.
     pub fn switch(&self, name: &str) -> Result<bool, SettingError> {
-        self.get(name)
-            .map_or(Ok(false), |setting| setting.value("true or false"))
+        self.get(name).map_or(Ok(false), Setting::switch)
     }
 
     /// Makes sure that no text does anything to a terminal when it is told. Commands, which are run, may have several lines.
@@ -272,9 +311,17 @@ impl Settings {
         self.0.retain(|name, _| is_kept(name));
     }
 
+    /// Those of them that belong to an experiment, and not to one command line only.
+    pub fn of_experiment(&self) -> Settings {
+        let is_top = |name: &str| option(name).is_some_and(|option| option.scope.is_top());
+        let kept = self.0.iter().filter(|(name, _)| is_top(name));
+        Settings(kept.map(|(name, values)| (*name, values.clone())).collect())
+    }
+
     /// Those of them that each phase may have for itself.
     pub fn load_only(&self) -> Settings {
-        let load = self.0.iter().filter(|(name, _)| LOAD.contains(name));
+        let is_load = |name: &str| option(name).is_some_and(|option| option.scope == Scope::Load);
+        let load = self.0.iter().filter(|(name, _)| is_load(name));
         Settings(load.map(|(name, values)| (*name, values.clone())).collect())
     }
 

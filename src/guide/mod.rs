@@ -25,11 +25,13 @@ macro_rules! links {
 [The picture]: #architecture
 [`Scenario`]: crate::experiment::Scenario
 [`Lab`]: crate::lab::Lab
+[`TapLab`]: crate::lab::TapLab
+[`SimulatedLab`]: crate::lab::SimulatedLab
+[`Experiment::of_vms`]: crate::experiment::Experiment::of_vms
 [`Observer`]: crate::lab::Observer
 [`Lab::shortcomings`]: crate::lab::Lab::shortcomings
 [`Report`]: crate::report::Report
 [`Hypervisor`]: crate::hypervisor::Hypervisor
-[`sim`]: crate::sim
 [`Fabric`]: crate::fabric::Fabric
 [`wire`]: crate::wire
 

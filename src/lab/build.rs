@@ -1,10 +1,10 @@
 //! From the plan to VMs and flows.
 
-use crate::experiment::{Experiment, Scenario, Setting, Settings, VmPlan};
+use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings, VmPlan};
 use crate::fabric::Fabric;
 use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
-use crate::record::{Limits, Recorder};
+use crate::record::{DropReason, Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
 use crate::system::{self, Neighbours, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
@@ -152,28 +152,43 @@ fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
 ) -> Result<(), LabError> {
-    for flow in &experiment.flows {
-        let refused = || {
-            let source = flow.source;
-            LabError::Plan(format!("{source} has more flows than ICMP can tell apart"))
-        };
-        let session = SessionConfig {
-            destination: experiment.destination(flow).ok_or_else(refused)?,
-            payload_length: flow.payload_length,
-            timeout: experiment.timeout,
-            options: experiment.vm_defaults.ping,
-        };
-        let config = FlowConfig {
-            source: flow.source,
-            session,
-            target: match flow.target {
-                Target::Vm(vm) => Some(vm),
-                Target::Address(_) => None,
-            },
-        };
-        hypervisor.add_flow(config).ok_or_else(refused)?;
-    }
-    Ok(())
+    let mut flows = experiment.flows.iter();
+    flows.try_for_each(|flow| add_flow(experiment, flow, hypervisor).map(drop))
+}
+
+/// Adds a flow of the plan.
+pub(super) fn add_flow(
+    experiment: &Experiment,
+    flow: &FlowPlan,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) -> Result<FlowId, LabError> {
+    let source = flow.source;
+    let destination = experiment.destination(flow).ok_or_else(|| {
+        let target = flow.target;
+        LabError::Plan(format!(
+            "{source} can't ping {target}: it has no such address"
+        ))
+    })?;
+    let session = SessionConfig {
+        destination,
+        payload_length: flow.payload_length,
+        timeout: experiment.timeout,
+        options: experiment.vm_defaults.ping,
+    };
+    let target = match flow.target {
+        Target::Vm(vm) => Some(vm),
+        Target::Address(_) => None,
+    };
+    let flow = hypervisor.add_flow(FlowConfig {
+        source,
+        session,
+        target,
+    });
+    flow.ok_or_else(|| {
+        LabError::Plan(format!(
+            "{source} does not exist, or has more flows than ICMP can tell apart"
+        ))
+    })
 }
 
 /// Makes both ends of every flow known to each other.
@@ -190,4 +205,13 @@ fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<im
             }
         }
     }
+}
+
+/// Counts the frames that queues of the fabric did not take among those that were dropped.
+pub(super) fn count_overflows<F: Fabric>(hypervisor: &mut Hypervisor<F>) -> Result<(), F::Error> {
+    let frames = hypervisor.fabric().overflows()?;
+    hypervisor
+        .recorder()
+        .dropped_many(DropReason::TapQueue, frames);
+    Ok(())
 }

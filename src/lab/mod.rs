@@ -15,6 +15,12 @@
 //! lab.close()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A plan comes from a [scenario](crate::experiment::Scenario), or from [code](Experiment::of_vms). Below [`Lab`] are
+//! [`TapLab`], for a program that begins phases of its own or measures between the steps, and [`SimulatedLab`], for one
+//! that brings its own [fabric](crate::fabric::Fabric).
+//!
+//! See also: [`crate::report`] for what comes of a run, [`crate::hypervisor`] for what a lab is made of.
 
 mod build;
 mod completeness;
@@ -23,20 +29,21 @@ mod names;
 mod simulated;
 mod taps;
 
+use std::borrow::Cow;
+
 use crate::experiment::{Experiment, VmPlan};
-use crate::reactor::{End, Narrator, Watcher};
-use crate::record::{DropReason, Recorder};
+use crate::reactor::{Narrator, Watcher};
 use crate::report::{Expectation, Report};
 use crate::time::Instant;
 use crate::vm::VmId;
 
 pub use self::error::LabError;
-use self::simulated::Simulated;
-use self::taps::OnTaps;
+pub use self::simulated::SimulatedLab;
+pub use self::taps::TapLab;
 
-/// Whom a run tells what goes on.
+/// Hears what goes on in a run.
 pub trait Observer {
-    /// The run began at `now`: who narrates each step of it, if anybody does.
+    /// The run began at `now`. Returns a narrator of each step of it, if there is to be one.
     fn narrator(&mut self, now: Instant) -> Option<Narrator> {
         let _ = now;
         None
@@ -47,7 +54,7 @@ pub trait Observer {
         let _ = (now, vm, plan);
     }
 
-    /// All VMs are there, and nothing was sent yet. Who looks at the figures meanwhile, if anybody does.
+    /// All VMs are there, and nothing was sent yet. Returns what looks at the figures meanwhile, if anything does.
     fn begins(&mut self, now: Instant) -> Option<Watcher> {
         let _ = now;
         None
@@ -58,13 +65,13 @@ pub trait Observer {
         let _ = words;
     }
 
-    /// Something that whoever reads the figures should know.
+    /// Whoever reads the figures should know `words`.
     fn warns(&mut self, words: &str) {
         let _ = words;
     }
 }
 
-/// Nobody.
+/// Hears nothing.
 impl Observer for () {}
 
 /// A plan brought to life: VMs on their fabric, and the load that they are to carry.
@@ -75,93 +82,75 @@ impl Observer for () {}
 /// From when it is built until it is closed SIGINT, SIGTERM and SIGHUP are the lab's: they end the run, and whatever follows
 /// the first one within two seconds does nothing. Then they mean to the process what they did before. They are the whole
 /// process's, so one lab at a time has them.
+///
+/// The two variants have the same steps and finer ones, for a program that wants its hands on the VMs, or a [fabric] of its
+/// own: [`TapLab`] and [`SimulatedLab`].
+///
+/// [fabric]: crate::fabric::Fabric
 #[derive(Debug)]
-pub struct Lab<'a> {
-    experiment: &'a Experiment,
-    kind: Kind,
-    /// Why the run ended; `None` before, and if something went wrong.
-    end: Option<End>,
-}
-
-/// Where a lab lives.
-#[derive(Debug)]
-enum Kind {
-    Taps(Box<OnTaps>),
-    Simulated(Box<Simulated>),
+pub enum Lab<'a> {
+    /// On TAPs, in real time.
+    Taps(Box<TapLab<'a>>),
+    /// On a switch in memory, in virtual time.
+    Simulated(Box<SimulatedLab<'a>>),
 }
 
 impl<'a> Lab<'a> {
-    /// Makes the VMs and their fabric, and tells `observer` of each.
+    /// Makes the VMs and their fabric, and tells `observer` of each VM. The plan is lent or given.
     ///
     /// # Errors
     /// When the system refuses something, or the plan does not fit the tool; nothing is left behind then.
     pub fn build(
-        experiment: &'a Experiment,
+        plan: impl Into<Cow<'a, Experiment>>,
         observer: &mut dyn Observer,
     ) -> Result<Lab<'a>, LabError> {
-        let kind = match &experiment.simulation {
-            Some(simulation) => {
-                Kind::Simulated(Box::new(Simulated::build(experiment, simulation)?))
-            }
-            None => Kind::Taps(Box::new(OnTaps::build(experiment, observer)?)),
-        };
-        Ok(Lab {
-            experiment,
-            kind,
-            end: None,
-        })
+        let plan = plan.into();
+        if plan.is_simulated() {
+            let mut lab = SimulatedLab::on_switch(plan)?;
+            lab.populate(observer)?;
+            return Ok(Lab::Simulated(Box::new(lab)));
+        }
+        let mut lab = TapLab::new(plan)?;
+        lab.populate(observer)?;
+        Ok(Lab::Taps(Box::new(lab)))
     }
 
     /// Carries the load until the plan is over or a signal comes. What goes wrong meanwhile is told by [`Lab::close`], because
     /// what was measured is worth a report.
     pub fn run(&mut self, observer: &mut dyn Observer) {
-        self.end = match &mut self.kind {
-            Kind::Taps(lab) => lab.run(self.experiment, observer),
-            Kind::Simulated(lab) => lab.run(self.experiment),
-        };
-    }
-
-    /// What was measured so far; `command` is what it says that ran.
-    pub fn report(&mut self, command: &str) -> Report {
-        match &mut self.kind {
-            Kind::Taps(lab) => lab.report(self.experiment, command),
-            Kind::Simulated(lab) => lab.report(self.experiment, command),
+        match self {
+            Lab::Taps(lab) => lab.run(observer),
+            Lab::Simulated(lab) => lab.run(),
         }
     }
 
-    /// Why the run is not what was asked for, one thing each: pings that were not answered or not sent, frames that were
-    /// not carried. An expectation that judges loss alone decides about it. Empty for a run that only served.
+    /// Reports on what was measured so far; `command` is what it says that ran.
+    pub fn report(&mut self, command: &str) -> Report {
+        match self {
+            Lab::Taps(lab) => lab.report(command),
+            Lab::Simulated(lab) => lab.report(command),
+        }
+    }
+
+    /// Says why the run is not what was asked for, one thing each: pings that were not answered or not sent, frames that
+    /// were not carried. An expectation that judges loss alone decides about it. Empty for a run that only served.
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
-        completeness::shortcomings(self.experiment, report, self.end, expectations)
+        match self {
+            Lab::Taps(lab) => lab.shortcomings(report, expectations),
+            Lab::Simulated(lab) => lab.shortcomings(report, expectations),
+        }
     }
 
     /// Takes the lab away.
     ///
     /// # Errors
     /// With the first thing that went wrong: in the run, or now.
-    pub fn close(mut self) -> Result<(), LabError> {
-        self.take_away()
-    }
-
-    fn take_away(&mut self) -> Result<(), LabError> {
-        match &mut self.kind {
-            Kind::Taps(lab) => lab.take_away(self.experiment),
-            Kind::Simulated(lab) => lab.take_away(),
+    pub fn close(self) -> Result<(), LabError> {
+        match self {
+            Lab::Taps(lab) => lab.close(),
+            Lab::Simulated(lab) => lab.close(),
         }
     }
-}
-
-impl Drop for Lab<'_> {
-    fn drop(&mut self) {
-        // Who wants to know closes it.
-        let _ = self.take_away();
-    }
-}
-
-/// Takes in how many frames each TAP's queue did not take.
-fn count_overflows(recorder: &mut Recorder, frames: impl IntoIterator<Item = u64>) {
-    let frames = frames.into_iter().fold(0, u64::saturating_add);
-    recorder.dropped_many(DropReason::TapQueue, frames);
 }
 
 #[cfg(test)]

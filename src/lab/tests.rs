@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::experiment::{self, Scenario};
+use crate::reactor::End;
 use crate::record::{DropReason, Metric};
 use crate::report::Expectation;
-use crate::time::unix_millis;
+use crate::time::{Instant, unix_millis};
 
 /// Runs a simulated scenario. Returns what was measured, and what is amiss where `expectations` judge.
 fn run_expecting(scenario: &str, expectations: &[&str]) -> (Report, Vec<String>) {
@@ -31,7 +32,7 @@ fn run_of(scenario: &str) -> Report {
 #[test]
 fn waiting_for_a_neighbour_is_resolution_and_not_lateness() {
     let report = run_of(
-        "ping = \"vm0:vm1\"\nsim-delay = \"10ms\"\ninterval = \"50ms\"\ncount = 50\njitter-start = \"0s\"",
+        "ping = \"vm0:vm1\"\nsim-delay = \"10ms\"\ninterval = \"50ms\"\ncount = 50\nstagger = \"0s\"",
     );
     let max = |metric| report.summaries[metric].max;
     assert_eq!(max(Metric::Lateness), Some(0));
@@ -125,7 +126,7 @@ fn what_is_amiss_is_said_and_an_expectation_about_loss_decides_alone_about_it() 
     let fine: &[&str] = &[];
     let lossy = "ping = \"vm0:vm1\"\nresolve = \"static\"\nsim-loss = \"100%\"\ncount = 3\ninterval = \"1ms\"";
     let absent = "ping = \"vm0:10.77.0.99\"\ncount = 3\ninterval = \"1ms\"";
-    let unsent = "ping = \"vm0:vm1\"\nduration = \"100ms\"\njitter-start = \"100s\"\nseed = 3";
+    let unsent = "ping = \"vm0:vm1\"\nduration = \"100ms\"\nstagger = \"100s\"\nseed = 3";
     let absent_says = "pings not sent because their neighbour did not answer: 3";
     let table: [(&str, &[&str], &[&str]); 12] = [
         ("ping = \"vm0:vm1\"\ncount = 3", &[], fine),

@@ -12,7 +12,8 @@ use crate::escape::Escaped;
 /// What carried frames from VM to VM.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FabricReport {
-    /// `bridge`, `xdp`, `none` (somebody else's switch), or `sim` (a switch in memory, in virtual time).
+    /// `bridge`, `xdp`, `none` (somebody else's switch), `sim` (a switch in memory, in virtual time), or the name that a
+    /// program gave its own fabric.
     pub kind: String,
     /// Leaf bridges around a spine; 0 where one bridge did for all VMs.
     pub leaves: u32,
@@ -74,9 +75,14 @@ pub(super) fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
         return Ok(());
     };
     if fabric.simulated {
+        let fabric = match fabric.kind.as_str() {
+            "sim" => "a switch in memory",
+            other => other,
+        };
         return writeln!(
             out,
-            "Simulated: a switch in memory, in virtual time; no kernel and no TAP was involved."
+            "Simulated: {}, in virtual time; no kernel and no TAP was involved.",
+            Escaped(fabric)
         );
     }
     if fabric.leaves > 0 {

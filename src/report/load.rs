@@ -42,7 +42,7 @@ struct Head {
     schema: Option<String>,
 }
 
-/// Reads the report that `--report NAME.json` or `--json` wrote to `path`.
+/// Reads the report that `--output NAME.json` or `--json` wrote to `path`.
 ///
 /// # Errors
 /// When the file can't be read, is no report, or is one of another version of the form.

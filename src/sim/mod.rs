@@ -1,23 +1,26 @@
-//! The same hypervisor on a switch in memory, in virtual time: no privileges, no TAPs, no waiting.
+//! The same hypervisor on a fabric in memory, in virtual time: no privileges, no TAPs, no waiting.
 //!
 //! [`run`] is the driver: it jumps the clock to whatever comes next, a frame's arrival or a deadline. The VMs, flows and
 //! figures are those of a real run; only the wire is made up, and every random choice is seeded, so that a run comes
-//! out the same each time.
+//! out the same each time. [`Switch`] is the wire of `--fabric sim`; any other [`Fabric`] that cannot fail and tells of its
+//! [arrivals](Fabric::next_arrival) is driven the same way.
 
 mod cards;
 mod switch;
 
-pub use switch::{Impairments, Stall, Switch};
+pub use switch::{DEFAULT_DELAY, Impairments, Stall, Switch};
+
+use std::convert::Infallible;
 
 use crate::fabric::{Fabric, Read};
 use crate::hypervisor::{Hypervisor, Outgoing, Step};
 use crate::time::{Instant, earliest};
 use crate::wire::LARGEST_FRAME;
 
-/// What a simulated lab is like.
+/// The wires and queues of a simulated lab.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Simulation {
-    /// What the wires do to frames.
+    /// Delay, loss and the like of each wire.
     pub impairments: Impairments,
     /// How many frames may be under way to one VM; `None` for without end.
     pub queue_length: Option<u32>,
@@ -38,14 +41,18 @@ impl Simulation {
 }
 
 /// Runs until every ping is over, or nothing is left to happen, or `until` has come. Returns the time then.
-pub fn run(hypervisor: &mut Hypervisor<Switch>, start: Instant, until: Instant) -> Instant {
+pub fn run(
+    hypervisor: &mut Hypervisor<impl Fabric<Error = Infallible>>,
+    start: Instant,
+    until: Instant,
+) -> Instant {
     run_unless(hypervisor, start, until, || false).0
 }
 
 /// The same, but ends also soon after `is_to_stop` says so, which is asked now and then. Returns the time then, and whether
 /// that was why.
 pub fn run_unless(
-    hypervisor: &mut Hypervisor<Switch>,
+    hypervisor: &mut Hypervisor<impl Fabric<Error = Infallible>>,
     start: Instant,
     until: Instant,
     mut is_to_stop: impl FnMut() -> bool,
@@ -89,7 +96,7 @@ struct Driver {
 
 impl Driver {
     /// Hands over every frame that has arrived by now.
-    fn deliver(&mut self, hypervisor: &mut Hypervisor<Switch>) {
+    fn deliver(&mut self, hypervisor: &mut Hypervisor<impl Fabric>) {
         while let Some(vm) = hypervisor.fabric().next_receiver(self.now) {
             while let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) {
                 let reply = hypervisor.receive(self.now, vm, &mut self.buffer, length);
@@ -98,7 +105,7 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, hypervisor: &mut Hypervisor<Switch>, step: Step) {
+    fn send(&mut self, hypervisor: &mut Hypervisor<impl Fabric>, step: Step) {
         let Step::Send(Outgoing {
             vm, length, ping, ..
         }) = step

@@ -28,11 +28,14 @@ pub struct Impairments {
     pub reorder_delay: Duration,
 }
 
+/// Time that a frame takes on a wire where nothing else is said.
+pub const DEFAULT_DELAY: Duration = Duration::from_micros(10);
+
 impl Default for Impairments {
     /// A perfect wire of 10 µs.
     fn default() -> Impairments {
         Impairments {
-            delay: Duration::from_micros(10),
+            delay: DEFAULT_DELAY,
             jitter: Duration::ZERO,
             loss: 0.0,
             duplicate: 0.0,
@@ -116,40 +119,9 @@ impl Switch {
         self
     }
 
-    /// How many frames found the queue of their port full.
-    pub fn queue_drops(&self) -> u64 {
-        self.queue_drops
-    }
-
     /// Has a VM take no frame for a time.
     pub fn stall(&mut self, stall: Stall) {
         self.stalls.push(stall);
-    }
-
-    /// Tells what time it is.
-    pub fn advance(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-    }
-
-    /// When the next frame arrives.
-    pub fn next_arrival(&self) -> Option<Instant> {
-        self.arrivals.peek().map(|Reverse((at, ..))| *at)
-    }
-
-    /// The VM for which the next frame has arrived by `now`.
-    pub fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
-        self.advance(now);
-        let &Reverse((at, number, vm)) = self.arrivals.peek()?;
-        if at > now {
-            return None;
-        }
-        self.arrivals.pop();
-        let frame = self.frames.remove(&number);
-        if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(vm.index()), frame) {
-            port.under_way = port.under_way.saturating_sub(1);
-            port.inbox.push_back(frame);
-        }
-        Some(vm)
     }
 
     fn carry(&mut self, to: VmId, frame: &[u8]) {
@@ -277,5 +249,32 @@ impl Fabric for Switch {
             }
         }
         Write::Sent
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn next_arrival(&self) -> Option<Instant> {
+        self.arrivals.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
+        self.advance(now);
+        let &Reverse((at, number, vm)) = self.arrivals.peek()?;
+        if at > now {
+            return None;
+        }
+        self.arrivals.pop();
+        let frame = self.frames.remove(&number);
+        if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(vm.index()), frame) {
+            port.under_way = port.under_way.saturating_sub(1);
+            port.inbox.push_back(frame);
+        }
+        Some(vm)
+    }
+
+    fn overflows(&mut self) -> Result<u64, Infallible> {
+        Ok(self.queue_drops)
     }
 }

@@ -12,6 +12,13 @@ use crate::topology::{
     Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names,
 };
 
+/// The name of the bridge where none is chosen.
+pub const DEFAULT_BRIDGE: &str = "br0";
+/// What the names of TAPs begin with where nothing is chosen.
+pub const DEFAULT_TAP_PREFIX: &str = "tap";
+/// The MTU of bridge and TAPs where none is chosen, in bytes: that of Ethernet.
+pub const DEFAULT_MTU: u16 = 1500;
+
 /// Which network namespace the lab lives in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum NetnsChoice {
@@ -150,10 +157,10 @@ impl Default for LabConfig {
             vms: 2,
             netns: NetnsChoice::Private,
             fabric: FabricKind::Bridge,
-            bridge: "br0".to_owned(),
+            bridge: DEFAULT_BRIDGE.to_owned(),
             ports_per_bridge: DEFAULT_PORTS_PER_BRIDGE,
-            tap_prefix: "tap".to_owned(),
-            mtu: 1500,
+            tap_prefix: DEFAULT_TAP_PREFIX.to_owned(),
+            mtu: DEFAULT_MTU,
             host_address: None,
             host_address6: None,
             vlan_filtering: None,

@@ -39,7 +39,9 @@ pub use clean::{Cleaned, clean};
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use hook::{HookEnd, HookEvent, run_hook};
-pub use lab_config::{FabricKind, LabConfig, Neighbours, NetnsChoice};
+pub use lab_config::{
+    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours, NetnsChoice,
+};
 pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use machine::{Machine, machine};
 pub use mark::{Mark, Owner, Presence};

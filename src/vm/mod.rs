@@ -35,7 +35,8 @@ pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, R
 pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use probe::{
-    GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, SessionId, Unsent,
+    DEFAULT_TIME_TO_LIVE, GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart,
+    SessionConfig, SessionId, Unsent,
 };
 
 use self::fragment::{Fragmenter, Reassembly};

@@ -34,7 +34,7 @@ fn document(run: &Finished) -> Value {
 
 /// Serves, with the host's address on the bridge, until the ports of `vms` VMs forward.
 fn serve(lab: &Lab, vms: u32, arguments: &str) -> Running {
-    let arguments = format!("--vms {vms} --host-addr 10.77.0.1/16 --json {arguments}");
+    let arguments = format!("--vms {vms} --host-address 10.77.0.1/16 --json {arguments}");
     let mut running = start(lab, &arguments);
     let taps: Vec<String> = (0..vms).map(|vm| format!("tap{vm}")).collect();
     let taps: Vec<&str> = taps.iter().map(String::as_str).collect();
@@ -104,7 +104,7 @@ fn the_largest_datagram_goes_both_ways_in_fragments() {
     let lab = Lab::new();
     for (mtu, size) in [(1500, 1473), (1500, 65_507), (576, 65_507), (68, 3_000)] {
         let line = format!(
-            "--host-addr 10.77.0.1/16 --ping vm0:10.77.0.1 --ping vm0:vm1 --count 20 --timeout 5s --mtu {mtu} --fragment --size {size}"
+            "--host-address 10.77.0.1/16 --ping vm0:10.77.0.1 --ping vm0:vm1 --count 20 --timeout 5s --mtu {mtu} --allow-fragmentation --size {size}"
         );
         let report = report(&lab, &line, 0);
         assert_eq!(report["totals"]["received"], json!(40), "{line}: {report}");
@@ -114,7 +114,8 @@ fn the_largest_datagram_goes_both_ways_in_fragments() {
 #[test]
 fn many_pings_in_fragments_at_once_are_put_together() {
     let lab = Lab::new();
-    let line = "--vms 6 --ping mesh --window 4 --count 50 --fragment --size 20000 --timeout 5s";
+    let line =
+        "--vms 6 --ping mesh --window 4 --count 50 --allow-fragmentation --size 20000 --timeout 5s";
     let report = report(&lab, line, 0);
     assert_eq!(report["totals"]["received"], json!(30 * 50), "{report}");
     assert_eq!(report["drops"].get("reassembly_timeout"), None, "{report}");
@@ -165,7 +166,7 @@ fn what_a_router_reports_about_a_ping_is_named_in_the_report() {
         ),
     ] {
         let line = format!(
-            "--host-addr 10.77.0.1/16 --gateway 10.77.0.1 --ping vm0:{destination} --count 1 {options}"
+            "--host-address 10.77.0.1/16 --gateway 10.77.0.1 --ping vm0:{destination} --count 1 {options}"
         );
         let report = report(&lab, &line, 1);
         assert_eq!(report["errors"], json!({ error: 1 }), "{line}: {report}");
@@ -175,7 +176,7 @@ fn what_a_router_reports_about_a_ping_is_named_in_the_report() {
             "{line}"
         );
     }
-    let line = "--host-addr 10.77.0.1/16 --gateway 10.77.0.1 --ping vm0:203.0.113.1 --count 5";
+    let line = "--host-address 10.77.0.1/16 --gateway 10.77.0.1 --ping vm0:203.0.113.1 --count 5";
     assert_eq!(
         report(&lab, line, 0)["totals"]["received"],
         json!(5),
@@ -226,7 +227,7 @@ fn an_address_that_the_host_has_is_not_taken_and_one_that_it_takes_later_is_defe
     let lab = Lab::new();
     lab.make_by_hand();
     lab.ip("address add 10.77.0.2/16 dev br0");
-    let line = "--netns host --attach --probe --json --ping vm0:vm1 --ping vm1:10.77.0.2 --count 3";
+    let line = "--netns host --attach --dad --json --ping vm0:vm1 --ping vm1:10.77.0.2 --count 3";
     let run = lab.tap_reactor(line).expect_status(1);
     let report = document(&run);
     let conflict = &report["addresses"]["conflicts"][0];
@@ -301,7 +302,7 @@ fn dnsmasq_with(lab: &Lab, run: &mut Running, options: &[&str]) -> Running {
 #[test]
 fn vms_get_their_addresses_from_a_real_server_and_then_ping() {
     let lab = Lab::new();
-    let line = "--vms 50 --host-addr 10.77.0.1/16 --dhcp --address-wait 60s --ping ring --ping vm0:10.77.0.1 --count 5 --json";
+    let line = "--vms 50 --host-address 10.77.0.1/16 --dhcp --address-wait 60s --ping ring --ping vm0:10.77.0.1 --count 5 --json";
     let mut run = start(&lab, line);
     let server = dnsmasq(&lab, &mut run, &[]);
     let report = document(&run.wait().expect_status(0));
@@ -338,7 +339,7 @@ fn two_hundred_vms_that_look_for_an_address_at_once_all_get_one() {
 #[test]
 fn a_vm_without_a_lease_does_not_hold_up_the_others_and_the_report_says_so() {
     let lab = Lab::new();
-    let line = "--vms 3 --host-addr 10.77.0.1/16 --dhcp --address-wait 8s --ping vm0:vm1 --ping vm2:vm0 --count 5";
+    let line = "--vms 3 --host-address 10.77.0.1/16 --dhcp --address-wait 8s --ping vm0:vm1 --ping vm2:vm0 --count 5";
     let mut run = start(&lab, line);
     let server = dnsmasq(&lab, &mut run, &["--dhcp-host=02:00:0a:4d:00:04,ignore"]);
     let run = run.wait().expect_status(1);
@@ -360,7 +361,7 @@ fn a_lease_is_renewed_and_one_that_the_server_takes_back_is_given_up() {
     let lab = Lab::new();
     let mut run = start(
         &lab,
-        "--vms 2 --host-addr 10.77.0.1/16 --dhcp --json --verbose",
+        "--vms 2 --host-address 10.77.0.1/16 --dhcp --json --verbose",
     );
     let server = dnsmasq(
         &lab,
@@ -397,7 +398,7 @@ fn without_a_server_the_pings_are_unresolved_and_the_run_ends() {
     // A minute is what VMs are given; a signal ends it sooner.
     let mut run = start(
         &lab,
-        "--host-addr 10.77.0.1/16 --dhcp --address-wait 60s --ping vm0:vm1 --count 3 --json",
+        "--host-address 10.77.0.1/16 --dhcp --address-wait 60s --ping vm0:vm1 --count 3 --json",
     );
     lab.wait_until_vm_sent(&mut run, "tap0", 1);
     run.signal(Signal::SIGINT);

@@ -10,7 +10,7 @@ use crate::lab::{Finished, Lab, Running, TAP_REACTOR, wait_until};
 /// VMs that answer in a lab's namespace, where the bridge has the address fd77::1/64.
 fn serve(lab: &Lab, arguments: &str) -> Running {
     let mut command = Command::new(TAP_REACTOR);
-    command.args(["--netns", lab.name(), "--host-addr", "fd77::1/64"]);
+    command.args(["--netns", lab.name(), "--host-address", "fd77::1/64"]);
     command.args(arguments.split_whitespace());
     let mut running = Running::start(command);
     running.wait_until_it_says("serving");
@@ -120,7 +120,7 @@ fn a_vm_that_probes_finds_the_kernel_and_reports_the_conflict() {
     ])
     .expect_status(0);
     lab.ip("-6 address add fd77::2/64 dev br0 nodad");
-    let arguments = "--netns host --attach --ipv6 --probe -v --duration 3s";
+    let arguments = "--netns host --attach --ipv6 --dad -v --duration 3s";
     let run = lab.tap_reactor(arguments).expect_status(0);
     assert!(
         run.stderr
@@ -137,12 +137,15 @@ fn vms_ping_each_other_and_the_kernel_over_ipv6_and_resolution_is_measured_apart
     let lab = Lab::new();
     for (arguments, flows) in [
         ("--ping vm0:vm1 -6", 1),
-        ("--ping vm0:vm1 --over-ipv6 --fragment --size 65527", 1),
+        (
+            "--ping vm0:vm1 --ping-ipv6 --allow-fragmentation --size 65527",
+            1,
+        ),
         ("--ping vm0:fd77::3", 1),
-        ("--ping vm0:[fd77::1] --host-addr fd77::1/64", 1),
+        ("--ping vm0:[fd77::1] --host-address fd77::1/64", 1),
         ("--ping vm0:fe80::aff:fe4d:3", 1),
         (
-            "--ping mesh -6 --vms 5 --host-addr 10.77.0.1/16 --host-addr fd77::1/64",
+            "--ping mesh -6 --vms 5 --host-address 10.77.0.1/16 --host-address fd77::1/64",
             20,
         ),
     ] {
@@ -181,7 +184,7 @@ fn the_kernel_routes_what_goes_to_the_gateway_and_its_errors_end_the_pings_they_
         ("2001:db8:3::9", "--size 1400", "fragmentation_needed"),
     ] {
         let line = format!(
-            "--netns {} --host-addr fd77::1/64 --host-addr 10.77.0.1/16 --gateway fd77::1 --gateway 10.77.0.1 \
+            "--netns {} --host-address fd77::1/64 --host-address 10.77.0.1/16 --gateway fd77::1 --gateway 10.77.0.1 \
              --ping vm0:{destination} --count 2 --json {options}",
             lab.name()
         );
@@ -191,7 +194,7 @@ fn the_kernel_routes_what_goes_to_the_gateway_and_its_errors_end_the_pings_they_
     // Both ways out at once: the router's own far side, by either version.
     lab.ip("address add 203.0.113.1/24 dev narrow");
     let line = format!(
-        "--netns {} --host-addr fd77::1/64 --host-addr 10.77.0.1/16 --gateway fd77::1 --gateway 10.77.0.1 \
+        "--netns {} --host-address fd77::1/64 --host-address 10.77.0.1/16 --gateway fd77::1 --gateway 10.77.0.1 \
          --ping vm0:2001:db8:3::1 --ping vm1:203.0.113.1 --count 3 --json",
         lab.name()
     );

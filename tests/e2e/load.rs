@@ -108,7 +108,7 @@ fn reports_are_written_in_every_format_read_back_and_compared() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let mut flags = String::from("--ping vm0:vm1 --count 200 --interval 1ms --json");
     for ending in ["json", "csv", "hgrm", "hlog", "html"] {
-        flags += &format!(" --report {}", path(&format!("run.{ending}")));
+        flags += &format!(" --output {}", path(&format!("run.{ending}")));
     }
     let run = lab.tap_reactor(&flags).expect_status(0);
     let saved: Value =
@@ -135,7 +135,7 @@ fn reports_are_written_in_every_format_read_back_and_compared() {
         .expect_status(0);
     assert_eq!(number(&json(&merged), "/totals/received"), 400);
     let page = path("compare.html");
-    let compared = lab.tap_reactor(&format!("report {one} {other} --compare --html {page}"));
+    let compared = lab.tap_reactor(&format!("report {one} {other} --compare --output {page}"));
     compared.expect_status(0);
     assert!(Path::new(&page).exists());
     std::fs::write(path("no.json"), "{}").unwrap();
@@ -174,7 +174,7 @@ fn a_scenario_that_cannot_be_is_named_by_file_line_and_field() {
     let run = run.expect_status(2);
     assert!(
         run.stderr
-            .contains("lab.toml, line 4: rate = fast: allowed are pings per second"),
+            .contains("lab.toml, line 4: rate = fast: expected pings per second"),
         "{run:?}"
     );
     assert!(lab.link_names().is_empty());
@@ -184,7 +184,7 @@ fn a_scenario_that_cannot_be_is_named_by_file_line_and_field() {
 fn neighbours_are_found_before_the_first_ping_and_nothing_of_that_is_in_the_figures() {
     let lab = Lab::new();
     // Flags, and how many neighbours are asked for at least: with a proxy each VM asks for itself.
-    for (flags, asked) in [("", 60), ("-6 --no-filter", 60), ("--resolve proxy", 240)] {
+    for (flags, asked) in [("", 60), ("-6 --filter=off", 60), ("--resolve proxy", 240)] {
         let run = lab.tap_reactor(&format!(
             "--vms 16 --ping mesh --txqueuelen 24 --count 2 --interval 200ms {flags} --json"
         ));

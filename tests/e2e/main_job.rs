@@ -200,7 +200,7 @@ fn pings_that_are_not_answered_are_lost_and_the_status_says_so() {
         "echo 1 > /proc/sys/net/ipv4/icmp_echo_ignore_all",
     ])
     .expect_status(0);
-    let arguments = "--netns host --host-addr 10.77.0.1/16 --vms 1 --ping vm0:10.77.0.1";
+    let arguments = "--netns host --host-address 10.77.0.1/16 --vms 1 --ping vm0:10.77.0.1";
     let run = lab.tap_reactor(&format!(
         "{arguments} --count 3 --interval 1ms --timeout 100ms --json"
     ));
@@ -287,7 +287,7 @@ fn help_and_version_are_no_errors() {
         "--bridge",
         "--tap-prefix",
         "--subnet",
-        "--host-addr",
+        "--host-address",
         "--attach",
         "--json",
         "clean",

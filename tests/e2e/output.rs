@@ -29,7 +29,7 @@ fn a_standard_error_that_is_full_costs_neither_the_run_nor_its_report() {
     let lab = Lab::new();
     for verbose in ["", "--verbose"] {
         let (_folder, path) = report();
-        let script = format!("exec {TAP_REACTOR} {ENDLESS} {verbose} --report {path} 2>/dev/full");
+        let script = format!("exec {TAP_REACTOR} {ENDLESS} {verbose} --output {path} 2>/dev/full");
         let mut run = lab.start(&["sh", "-c", &script]);
         lab.wait_until_vm_sent(&mut run, "tap0", 20);
         run.signal(Signal::SIGINT);
@@ -45,7 +45,7 @@ fn a_signal_that_ends_the_reader_too_costs_no_report() {
     // `tee` dies of the same Ctrl-C; `true` has died by then.
     for reader in ["tee /dev/null", "true"] {
         let (_folder, path) = report();
-        let script = format!("{TAP_REACTOR} {ENDLESS} --report {path} 2>&1 | {reader}; :");
+        let script = format!("{TAP_REACTOR} {ENDLESS} --output {path} 2>&1 | {reader}; :");
         let mut run = lab.start(&["setsid", "sh", "-c", &script]);
         lab.wait_until_vm_sent(&mut run, "tap0", 20);
         kill(Pid::from_raw(-(run.pid() as i32)), Signal::SIGINT).expect("signal the pipeline");
@@ -81,7 +81,7 @@ fn a_version_and_a_report_by_a_link_end_as_quietly_for_a_reader_that_has_gone() 
         (format!("{TAP_REACTOR} --version"), 3),
         (
             format!(
-                "ln -sf /dev/stdout {link}; {TAP_REACTOR} -q --ping vm0:vm1 --count 3 --report {link}"
+                "ln -sf /dev/stdout {link}; {TAP_REACTOR} -q --ping vm0:vm1 --count 3 --output {link}"
             ),
             3,
         ),
@@ -106,7 +106,7 @@ fn a_transcript_that_nobody_reads_does_not_hold_up_the_run() {
     // Opened for reading, but nobody reads. Ten times as much is told as a pipe holds.
     let script = format!(
         "mkfifo {fifo} && exec 3<>{fifo} && exec {TAP_REACTOR} --ping vm0:vm1 --count 3000 --interval 200us --verbose \
-         --report {path} 2>&3"
+         --output {path} 2>&3"
     );
     lab.run(&["sh", "-c", &script]).expect_status(0);
     assert_eq!(received(&path), 3_000);
@@ -116,7 +116,7 @@ fn a_transcript_that_nobody_reads_does_not_hold_up_the_run() {
 fn a_report_that_can_not_be_printed_is_an_error_after_files_and_lab_are_done_with() {
     let lab = Lab::new();
     let (_folder, path) = report();
-    let arguments = format!("--netns host --ping vm0:vm1 --count 3 --report {path}");
+    let arguments = format!("--netns host --ping vm0:vm1 --count 3 --output {path}");
     for output in ["", "--json"] {
         let script = format!("exec {TAP_REACTOR} {arguments} {output} > /dev/full");
         let run = lab.run(&["sh", "-c", &script]).expect_status(3);
@@ -174,16 +174,16 @@ fn a_place_that_takes_no_report_is_refused_before_anything_is_touched() {
     let lab = Lab::new();
     for (script, told) in IN_THE_WAY {
         // What is not refused would serve until it is told to end.
-        let run = after(&lab, script, "--netns host --duration 1s --report r.json");
+        let run = after(&lab, script, "--netns host --duration 1s --output r.json");
         let run = run.expect_status(2);
         assert_eq!((run.stdout.as_str(), run.stderr.lines().count()), ("", 1));
         assert!(
-            run.stderr.starts_with("tap-reactor: --report r.json: ") && run.stderr.contains(told),
+            run.stderr.contains("report r.json: ") && run.stderr.contains(told),
             "{script}: {}",
             run.stderr
         );
     }
-    let twice = "--fabric sim --ping vm0:vm1 --count 1 --report r.json --report ./r.json";
+    let twice = "--fabric sim --ping vm0:vm1 --count 1 --output r.json --output ./r.json";
     let run = after(&lab, ":", twice).expect_status(2);
     assert!(
         run.stderr
@@ -192,11 +192,11 @@ fn a_place_that_takes_no_report_is_refused_before_anything_is_touched() {
         run.stderr
     );
     for saved in [
-        "r.json --html folder.html",
-        "r.json r.json --compare --html folder.html",
+        "r.json --output folder.html",
+        "r.json r.json --compare --output folder.html",
     ] {
         let make = format!(
-            "{TAP_REACTOR} --fabric sim --ping vm0:vm1 --count 1 --quiet --report r.json && mkdir folder.html"
+            "{TAP_REACTOR} --fabric sim --ping vm0:vm1 --count 1 --quiet --output r.json && mkdir folder.html"
         );
         let run = after(&lab, &make, &format!("report {saved}")).expect_status(2);
         assert!(run.stderr.contains("that is a folder"), "{}", run.stderr);
@@ -206,7 +206,7 @@ fn a_place_that_takes_no_report_is_refused_before_anything_is_touched() {
 #[test]
 fn a_report_goes_where_its_place_leads_to_and_leaves_nothing_beside_it() {
     let lab = Lab::new();
-    let run = "--fabric sim --ping vm0:vm1 --count 3 --quiet --report r.json";
+    let run = "--fabric sim --ping vm0:vm1 --count 3 --quiet --output r.json";
     // What is made; what is asked afterwards, and what that prints.
     for (script, asked, told) in [
         (":", "cat r.json", "{"),
@@ -273,7 +273,7 @@ fn a_report_that_nobody_reads_waits_for_no_longer_than_until_a_signal() {
     // A pipe that is full, and that nobody reads.
     let script = format!(
         "mkfifo {fifo} && exec 3<>{fifo} && head -c 65536 /dev/zero >&3 && \
-         exec {TAP_REACTOR} --netns host --ping vm0:vm1 --count 3 --json --report {path} >&3"
+         exec {TAP_REACTOR} --netns host --ping vm0:vm1 --count 3 --json --output {path} >&3"
     );
     let mut run = lab.start(&["sh", "-c", &script]);
     wait_until("the report in a file", || {

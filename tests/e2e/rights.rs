@@ -56,7 +56,7 @@ pub fn without_user_namespaces(lab: &Lab, arguments: &str) -> Finished {
 }
 
 #[test]
-fn the_main_job_needs_no_root_where_user_namespaces_are_allowed() {
+fn the_main_job_needs_no_root_where_user_namespaces_are_expected() {
     let lab = Lab::new();
     let run = as_nobody(
         &lab,
@@ -70,7 +70,7 @@ fn the_main_job_needs_no_root_where_user_namespaces_are_allowed() {
 fn the_hosts_address_needs_no_root_in_a_private_lab() {
     let lab = Lab::new();
     let arguments =
-        "--vms 1 --host-addr 10.77.0.1/16 --ping vm0:10.77.0.1 --count 10 --interval 1ms --json";
+        "--vms 1 --host-address 10.77.0.1/16 --ping vm0:10.77.0.1 --count 10 --interval 1ms --json";
     Report::of_success(as_nobody(&lab, arguments), 10);
 }
 

@@ -20,7 +20,7 @@ impl Saved {
             let path = saved.path(name);
             let run = saved
                 .lab
-                .tap_reactor(&format!("{flags} -q --report {path}"));
+                .tap_reactor(&format!("{flags} -q --output {path}"));
             assert!([0, 1].contains(&run.status), "{run:?}");
         }
         saved
@@ -259,7 +259,7 @@ fn a_page_takes_as_many_runs_as_it_has_colours() {
     let page = saved.path("page.html");
     let report = |runs: usize| {
         let files = vec!["a.json"; runs].join(" ");
-        saved.report(&format!("{files} --compare --html {page}"))
+        saved.report(&format!("{files} --compare -q -o {page}"))
     };
     let refused = report(7).expect_status(2);
     assert!(

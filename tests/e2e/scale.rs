@@ -101,7 +101,7 @@ fn a_bridge_that_answers_arp_leaves_the_rest_of_the_world_alone() {
     let lab = Lab::new();
     let run = lab
         .tap_reactor(
-            "--vms 6 --ports-per-bridge 3 --netns host --host-addr 10.77.0.1/16 --resolve proxy \
+            "--vms 6 --ports-per-bridge 3 --netns host --host-address 10.77.0.1/16 --resolve proxy \
              --ping mesh --ping vm4:10.77.0.1 --count 2 --json",
         )
         .expect_status(0);
@@ -137,7 +137,7 @@ fn the_filter_changes_what_the_kernel_delivers_and_nothing_that_a_vm_does() {
             .expect_status(0);
         json(&run)
     };
-    let (with, without) = (outcome("--filter"), outcome("--no-filter"));
+    let (with, without) = (outcome("--filter"), outcome("--filter=off"));
     assert_eq!(with["totals"], without["totals"]);
     assert_eq!(with["drops"].get("arp_not_for_us"), None);
     assert!(
@@ -185,7 +185,7 @@ fn xdp_carries_the_same_pings_without_a_bridge() {
     let lab = Lab::new();
     for arguments in [
         "--vms 6 --ping mesh --count 5",
-        "--vms 6 --ping mesh --count 5 --ipv6 --over-ipv6",
+        "--vms 6 --ping mesh --count 5 --ipv6 --ping-ipv6",
         "--vms 3 --ping mesh --count 5 --vlan 10",
         "--vms 2 --ping vm0:vm1 --count 5 --size 8000 --mtu 9000",
         // Alike in what the switch looks at first.

@@ -45,7 +45,7 @@ fn signals_that_follow_the_first_lose_neither_the_report_nor_the_clean_up() {
     for signals in table.iter().cycle().take(3 * table.len()) {
         let directory = TempDir::new().expect("a directory");
         let file = directory.path().join("r.json");
-        let mut run = lab.start_tap_reactor(&format!("{ENDLESS} --report {}", file.display()));
+        let mut run = lab.start_tap_reactor(&format!("{ENDLESS} --output {}", file.display()));
         lab.wait_until_vm_sent(&mut run, "tap0", 20);
         for signal in *signals {
             run.signal(*signal);

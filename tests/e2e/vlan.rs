@@ -25,7 +25,7 @@ fn two_vlans_on_one_bridge_do_not_hear_each_other() {
             ),
         ] {
             let arguments =
-                format!("--vms 4 {vlans} {version} --count 5 --interval 1ms --json --no-filter");
+                format!("--vms 4 {vlans} {version} --count 5 --interval 1ms --json --filter=off");
             let within = lab.tap_reactor(&format!(
                 "{arguments} --ping vm0:vm1 --ping vm2:vm3 --size 1400"
             ));
@@ -47,8 +47,8 @@ fn full_frames_pass_with_one_tag_and_with_two() {
         for arguments in [
             "--size 1472",
             "--size 1452 -6",
-            "--fragment --size 9000",
-            "--fragment --size 9000 -6",
+            "--allow-fragmentation --size 9000",
+            "--allow-fragmentation --size 9000 -6",
         ] {
             let run = lab.tap_reactor(&format!(
                 "--vlan {vlan} --ping vm0:vm1 {arguments} --count 5 --interval 1ms --json"

@@ -19,7 +19,7 @@ fn serve_and(lab: &Lab, vms: u32, more: &str) -> Running {
     command.args([
         "--netns",
         lab.name(),
-        "--host-addr",
+        "--host-address",
         "10.77.0.1/16",
         "--vms",
         &vms.to_string(),
@@ -301,7 +301,7 @@ fn a_vm_gets_its_replies_from_the_kernel() {
     let lab = Lab::new();
     for netns in ["private", "host"] {
         let run = lab.tap_reactor(&format!(
-            "--netns {netns} --vms 1 --host-addr 10.77.0.1/16 --ping vm0:10.77.0.1 --count 50 --interval 1ms --json"
+            "--netns {netns} --vms 1 --host-address 10.77.0.1/16 --ping vm0:10.77.0.1 --count 50 --interval 1ms --json"
         ));
         let report = Report::of_success(run, 50);
         assert_eq!(report.resolution_ns.count, 1);

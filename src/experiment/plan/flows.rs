@@ -1,5 +1,6 @@
 //! Who pings whom: a pattern as a list of flows, each with a payload that fits, to somebody who can be reached.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
@@ -7,7 +8,7 @@ use ipnet::Ipv4Net;
 use super::addresses::{is_host, is_host_of};
 use super::size::Size;
 use super::vms::Group;
-use crate::experiment::settings::{Setting, SettingError};
+use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, VmDefaults, VmPlan};
 use crate::load::{Pattern, Target};
 use crate::system::FabricKind;
@@ -15,9 +16,6 @@ use crate::vm::VmId;
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
 };
-
-/// Payload of a ping when nothing else is said, as `ping` has it.
-const DEFAULT_SIZE: usize = 56;
 
 /// What the flows are planned in.
 pub(super) struct PlanContext<'a> {
@@ -100,7 +98,7 @@ impl PlanContext<'_> {
             last = Some((named, target));
             if target == Target::Vm(source) {
                 let why =
-                    format_args!("{source} can't ping itself; allowed is another VM or address");
+                    format_args!("{source} can't ping itself; expected another VM or address");
                 return Err(setting.error(why));
             }
             let payload_length = self.payload_length(source, size, version)?;
@@ -168,18 +166,16 @@ impl PlanContext<'_> {
     ) -> Result<usize, SettingError> {
         let next = self.groups.partition_point(|group| group.first <= source.0);
         let group = next.checked_sub(1).and_then(|last| self.groups.get(last));
-        let Some(setting) = size.or_else(|| group?.settings.get("size")) else {
-            return self.fits(DEFAULT_SIZE, None, version);
+        let default = Settings::default();
+        let setting = match size.or_else(|| group?.settings.get("size")) {
+            Some(setting) => Cow::Borrowed(setting),
+            None => default.or_default("size"),
         };
-        self.fits(setting.number("a number of bytes")?, Some(setting), version)
+        self.fits(&setting, version)
     }
 
-    fn fits(
-        &self,
-        size: usize,
-        setting: Option<&Setting>,
-        version: IpVersion,
-    ) -> Result<usize, SettingError> {
+    fn fits(&self, setting: &Setting, version: IpVersion) -> Result<usize, SettingError> {
+        let size = setting.number("a number of bytes")?;
         // The length that an IPv6 header tells is without the header.
         let (name, header, whole) = match version {
             IpVersion::V4 => ("IPv4", IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH),
@@ -197,16 +193,13 @@ impl PlanContext<'_> {
         }
         let headers = format!("{name} and ICMP headers take {overhead} bytes");
         let why = if self.may_fragment {
-            format!("in fragments allowed is 0 to {largest} ({headers})")
+            format!("in fragments expected 0 to {largest} ({headers})")
         } else {
             let most = whole - overhead;
             format!(
-                "with an MTU of {mtu} allowed is 0 to {largest} ({headers}), or up to {most} with --fragment"
+                "with an MTU of {mtu} expected 0 to {largest} ({headers}), or up to {most} with --allow-fragmentation"
             )
         };
-        Err(match setting {
-            Some(setting) => setting.error(why),
-            None => SettingError::new(format_args!("size {size}: {why}")),
-        })
+        Err(setting.error(why))
     }
 }

@@ -17,9 +17,9 @@ pub(super) fn addresses(
     subnet: Ipv4Net,
     ipv6: Option<Ipv6Plan>,
 ) -> Result<(), SettingError> {
-    for setting in settings.all("host-addr") {
+    for setting in settings.all("host-address") {
         if settings.switch("attach")? {
-            let why = "not allowed with --attach, which leaves the bridge as it is";
+            let why = "cannot be used with --attach, which leaves the bridge as it is";
             return Err(setting.error(why));
         }
         let net: IpNet = setting.value("an address and its prefix length, such as 10.77.0.1/16")?;
@@ -35,7 +35,7 @@ pub(super) fn addresses(
             }
         };
         if again {
-            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
+            return Err(setting.error("expected one IPv4 and one IPv6 address"));
         }
     }
     lab.validate().map_err(SettingError::new)
@@ -50,15 +50,15 @@ fn check_ipv4(
     let example = first_host(subnet);
     if let Some(vm) = vms.iter().position(|vm| vm.address == net.addr()) {
         let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
+            format_args!("that is the address of vm{vm}; expected any other, such as {example}");
         return Err(setting.error(why));
     }
     if !is_host_of(subnet, net.addr()) {
-        let why = format_args!("not a host of {subnet}; allowed is one such as {example}");
+        let why = format_args!("not a host of {subnet}; expected one such as {example}");
         return Err(setting.error(why));
     }
     if !is_host_of(net, net.addr()) {
-        let why = format_args!("not the address of a host; allowed is one such as {example}");
+        let why = format_args!("not the address of a host; expected one such as {example}");
         return Err(setting.error(why));
     }
     Ok(())
@@ -74,13 +74,13 @@ fn check_ipv6(
     let vm = (0..vms.len() as u32).find(|&vm| plan.address(VmId(vm)) == address);
     if let Some(vm) = vm {
         let why =
-            format_args!("that is the address of vm{vm}; allowed is any other, such as {example}");
+            format_args!("that is the address of vm{vm}; expected any other, such as {example}");
         return Err(setting.error(why));
     }
     // The first address of a network is every router's (RFC 4291 section 2.6.1).
     if !plan.subnet.contains(&address) || address == plan.subnet.network() {
         let why = format_args!(
-            "not a host of {}; allowed is one such as {example}",
+            "not a host of {}; expected one such as {example}",
             plan.subnet
         );
         return Err(setting.error(why));

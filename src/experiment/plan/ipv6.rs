@@ -5,13 +5,13 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::addresses::{is_host6, is_of_hosts6};
-use crate::experiment::settings::{Origin, Setting, SettingError, Settings};
+use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, Scenario};
 use crate::vm::VmId;
 use crate::wire::IPV6_MINIMUM_MTU;
 
-/// The VMs' network when nothing else is said (RFC 4193).
-const DEFAULT_SUBNET: &str = "fd77::/64";
+/// A network for examples in messages.
+const EXAMPLE: &str = "fd77::/64";
 /// Addresses of a network that are no VM's: the network's own and the host side's.
 const RESERVED: u32 = 2;
 
@@ -25,9 +25,9 @@ pub(super) fn ipv6(
     let slaac = settings.switch("slaac")?;
     let mut wanted = settings.switch("ipv6")? || slaac || settings.get("subnet6").is_some();
     for settings in scenario.phases.iter().chain([settings]) {
-        wanted |= settings.switch("over-ipv6")? || settings.all("ping").iter().any(is_ipv6_target);
+        wanted |= settings.switch("ping-ipv6")? || settings.all("ping").iter().any(is_ipv6_target);
     }
-    for name in ["host-addr", "gateway"] {
+    for name in ["host-address", "gateway"] {
         wanted |= settings.all(name).iter().any(|s| s.text.contains(':'));
     }
     if !wanted {
@@ -56,21 +56,16 @@ fn is_ipv6_target(setting: &Setting) -> bool {
 }
 
 fn subnet(settings: &Settings, vms: u32) -> Result<Ipv6Net, SettingError> {
-    let default = Setting {
-        name: "subnet6",
-        text: DEFAULT_SUBNET.to_owned(),
-        origin: Origin::Flag,
-    };
-    let setting = settings.get("subnet6").unwrap_or(&default);
-    let subnet: Ipv6Net = setting.value(&format!("an IPv6 network, such as {DEFAULT_SUBNET}"))?;
+    let setting = settings.or_default("subnet6");
+    let subnet: Ipv6Net = setting.value(&format!("an IPv6 network, such as {EXAMPLE}"))?;
     if subnet.addr() != subnet.network() {
         return Err(setting.error(format_args!(
-            "bits are set behind the prefix; allowed is {}",
+            "bits are set behind the prefix; expected {}",
             subnet.trunc()
         )));
     }
     if !is_of_hosts6(subnet) {
-        let why = format_args!("allowed is a network of hosts, such as {DEFAULT_SUBNET}");
+        let why = format_args!("expected a network of hosts, such as {EXAMPLE}");
         return Err(setting.error(why));
     }
     let host_bits = 128 - u32::from(subnet.prefix_len());

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::effective::effective;
 use super::scenario::Scenario;
-use super::settings::{Setting, SettingError, Settings};
+use super::settings::{Origin, Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
 use crate::load::Target;
 use crate::system::{FabricKind, LabConfig, available_bytes, validate_interface_name};
@@ -32,10 +32,18 @@ use self::addresses::is_of_hosts;
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 use self::flows::PlanContext;
 pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
+pub(super) use self::vms::VMS_OF_A_GROUP;
 use self::vms::{Group, check_number, groups, vms};
 
 /// Smallest and largest MTU of a TAP (`ETH_MIN_MTU`, and `MAX_MTU` less the Ethernet header, `drivers/net/tun.c`).
 const MTU: std::ops::RangeInclusive<u16> = 68..=65_521;
+
+/// The VMs' network where none is chosen.
+pub(super) const SUBNET: &str = "10.77.0.0/16";
+/// Most VMs in it.
+pub(super) const MOST_IN_SUBNET: u32 = 65_533;
+/// The network of more VMs.
+pub(super) const LARGE_SUBNET: &str = "10.0.0.0/8";
 
 /// Flows that a plan lists to be told of: each takes 40 bytes, and some more where it is looked at.
 const TOLD_FLOWS: usize = 500_000;
@@ -43,7 +51,7 @@ const TOLD_FLOWS: usize = 500_000;
 /// Makes a plan of what `scenario` asks for.
 ///
 /// # Errors
-/// With the setting that can't be, where it was written, and what is allowed. When the plan has no room in the memory that
+/// With the setting that can't be, where it was written, and what is expected. When the plan has no room in the memory that
 /// is free.
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     plan_flows(scenario, usize::MAX, available_bytes())
@@ -85,15 +93,13 @@ fn plan_flows(
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
-        .get("seed")
-        .map_or(Ok(0), |s| s.number("a whole number from 0 on"))?;
-    let timeout = settings
-        .get("timeout")
-        .map_or(Ok(Duration::from_secs(1)), Setting::duration)?;
+        .or_default("seed")
+        .number("a whole number from 0 on")?;
+    let timeout = settings.or_default("timeout").duration()?;
     let vm_defaults = vm_defaults::vm_defaults(settings, &vms, subnet, ipv6)?;
-    let may_fragment = settings.switch("fragment")?;
+    let may_fragment = settings.switch("allow-fragmentation")?;
     if let Some(setting) = settings.get("dont-fragment").filter(|_| may_fragment) {
-        return Err(setting.error("not allowed beside fragment"));
+        return Err(setting.error("cannot be used with --allow-fragmentation"));
     }
     let context = PlanContext {
         fabric: match simulation {
@@ -150,10 +156,10 @@ fn plan_flows(
 
 /// How long to go on polling before sleep: for so long, always, or, when nothing is said, not at all.
 fn spin(settings: &Settings) -> Result<Duration, SettingError> {
-    match settings.get("spin") {
-        None => Ok(Duration::ZERO),
-        Some(setting) if setting.text == "always" => Ok(Duration::MAX),
-        Some(setting) => setting
+    let setting = settings.or_default("spin");
+    match setting.text.as_str() {
+        "always" => Ok(Duration::MAX),
+        _ => setting
             .duration_or_none()
             .map_err(|error| SettingError::new(format_args!("{error}, or always"))),
     }
@@ -176,34 +182,23 @@ fn callers(lab: &LabConfig, flows: &[FlowPlan]) -> Callers {
 
 fn lab(settings: &Settings, vms: u32, fabric: FabricKind) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
-    let text = |name: &str, default: String| settings.get(name).map_or(default, |s| s.text.clone());
-    let netns = settings.get("netns").map_or(Ok(default.netns), |setting| {
-        setting.text.parse().map_err(|why| {
-            setting.error(format_args!(
-                "{why}; allowed are private, host, or the name of a namespace"
-            ))
-        })
+    let interface_name = |name| {
+        let setting = settings.or_default(name);
+        validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
+        Ok(setting.text.clone())
+    };
+    let netns = settings.or_default("netns");
+    let netns = netns.text.parse().map_err(|why| {
+        netns.error(format_args!(
+            "{why}; expected private, host, or the name of a namespace"
+        ))
     })?;
-    let allowed = format!("{} to {}", MTU.start(), MTU.end());
-    let mtu =
-        settings
-            .get("mtu")
-            .map_or(Ok(default.mtu), |setting| match setting.number(&allowed) {
-                Ok(mtu) if !MTU.contains(&mtu) => {
-                    Err(setting.error(format_args!("allowed is {allowed}")))
-                }
-                other => other,
-            })?;
-    for name in ["bridge", "tap-prefix"] {
-        if let Some(setting) = settings.get(name) {
-            validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
-        }
-    }
+    let mtu = settings.or_default("mtu").number_in(MTU)?;
     Ok(LabConfig {
         vms,
         netns,
-        bridge: text("bridge", default.bridge),
-        tap_prefix: text("tap-prefix", default.tap_prefix),
+        bridge: interface_name("bridge")?,
+        tap_prefix: interface_name("tap-prefix")?,
         mtu,
         host_address: None,
         host_address6: None,
@@ -227,22 +222,22 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv4Net, SettingError> {
     let default = Setting {
         name: "subnet",
         text: match vms {
-            ..=65_533 => "10.77.0.0/16".to_owned(),
-            _ => "10.0.0.0/8".to_owned(),
+            ..=MOST_IN_SUBNET => SUBNET.to_owned(),
+            _ => LARGE_SUBNET.to_owned(),
         },
-        origin: super::Origin::Flag,
+        origin: Origin::Default,
     };
     let setting = settings.get("subnet").unwrap_or(&default);
     let subnet: Ipv4Net = setting.value("a network, such as 10.77.0.0/16")?;
     if subnet.addr() != subnet.network() {
         let why = format_args!(
-            "bits are set behind the prefix; allowed is {}",
+            "bits are set behind the prefix; expected {}",
             subnet.trunc()
         );
         return Err(setting.error(why));
     }
     if !is_of_hosts(subnet) {
-        return Err(setting.error("allowed is a network of hosts, such as 10.77.0.0/16"));
+        return Err(setting.error("expected a network of hosts, such as 10.77.0.0/16"));
     }
     Ok(subnet)
 }

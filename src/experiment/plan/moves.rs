@@ -16,7 +16,7 @@ use crate::vm::VmId;
 /// The highest rate that is taken for meant.
 const MAX_RATE: f64 = 1e6;
 
-const ALLOWED: &str = "allowed are VMs (vmI, vm[I-J], the name of a group, or a number), a rate such as 100 per second, or \
+const EXPECTED: &str = "expected VMs (vmI, vm[I-J], the name of a group, or a number), a rate such as 100 per second, or \
                        both, such as vm[0-9] at 100 per second";
 
 /// What one value says.
@@ -66,7 +66,7 @@ pub(super) fn moves(
     if let Some(order) = orders.iter().flatten().next()
         && context.fabric == FabricKind::None
     {
-        let why = "not allowed with --fabric none: nobody would attach a TAP that comes later";
+        let why = "cannot be used with --fabric none: nobody would attach a TAP that comes later";
         return Err(order.setting.error(why));
     }
     let mut presence = first_presence(phases, &orders, context)?;
@@ -96,7 +96,7 @@ fn phase_orders<'a>(
     for (name, change) in [("start", Change::Start), ("stop", Change::Stop)] {
         for setting in settings.all(name) {
             if let Some(ramp) = settings.get("ramp") {
-                return Err(ramp.error(format_args!("not allowed in a phase with {name}")));
+                return Err(ramp.error(format_args!("cannot be used in a phase with {name}")));
             }
             orders.push(order(setting, change, context)?);
         }
@@ -119,12 +119,12 @@ fn order<'a>(
     };
     let rate = rate.map(|rate| {
         let rate = setting.rate(rate, "VMs", MAX_RATE);
-        rate.map_err(|_| setting.error(ALLOWED))
+        rate.map_err(|_| setting.error(EXPECTED))
     });
     let who = match who.map(str::trim) {
         None => Who::AsManyAsFit,
         Some(who) => match whole_number(who).map(u32::try_from) {
-            Some(Ok(0) | Err(_)) => return Err(setting.error(ALLOWED)),
+            Some(Ok(0) | Err(_)) => return Err(setting.error(EXPECTED)),
             Some(Ok(number)) => Who::Some(number),
             None => {
                 let (first, last) = these(setting, who, context)?;
@@ -148,7 +148,7 @@ fn these(
     if let Some(group) = context.groups.iter().find(|group| group.name == Some(who)) {
         return Ok((group.first, group.first + group.vms.saturating_sub(1)));
     }
-    let selection: Selection = who.parse().map_err(|_| setting.error(ALLOWED))?;
+    let selection: Selection = who.parse().map_err(|_| setting.error(EXPECTED))?;
     let vms = selection
         .range(context.vms.len() as u32)
         .map_err(|error| setting.error(error))?;
@@ -171,7 +171,7 @@ fn first_presence(
                     let these = presence.get_mut(first as usize..=last as usize);
                     for vm in these.unwrap_or_default() {
                         if *vm == Presence::Named {
-                            let why = "some of them are started already; allowed is once";
+                            let why = "some of them are started already; expected once";
                             return Err(order.setting.error(why));
                         }
                         *vm = Presence::Named;
@@ -194,7 +194,7 @@ fn room(order: &Order<'_>, settings: &Settings) -> Result<u64, SettingError> {
     match (order.rate, duration.transpose()?) {
         (Some(rate), Some(duration)) => Ok((rate * duration.as_secs_f64()).ceil() as u64),
         _ => Err(order.setting.error(
-            "how many that is nobody says; allowed is beside a duration, or with a number of VMs",
+            "how many that is nobody says; expected beside a duration, or with a number of VMs",
         )),
     }
 }
@@ -223,7 +223,7 @@ fn choose(
                         Change::Start => "is started already",
                         Change::Stop => "is not up at the beginning of the phase",
                     };
-                    let why = format_args!("vm{vm} {state}; allowed is once for each VM");
+                    let why = format_args!("vm{vm} {state}; expected once for each VM");
                     return Err(order.setting.error(why));
                 }
             }

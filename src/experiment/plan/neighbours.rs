@@ -144,14 +144,11 @@ fn check_proxy(setting: &Setting, settings: &Settings, lab: &Lab<'_>) -> Result<
 
 /// Whether somebody wants a filter, or wants none.
 fn filter(settings: &Settings) -> Result<Option<bool>, SettingError> {
-    match (settings.switch("filter")?, settings.switch("no-filter")?) {
-        (true, true) => {
-            let why = "--filter: it contradicts --no-filter; expected one of them";
-            Err(SettingError::new(why))
-        }
-        (false, false) => Ok(None),
-        (wanted, _) => Ok(Some(wanted)),
-    }
+    Ok(match settings.or_default("filter").choice()? {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    })
 }
 
 /// Whether a filter takes less time than it saves: it drops copies of broadcasts that concern nobody, which are told in
@@ -295,7 +292,7 @@ impl Lab<'_> {
     fn broadcasts_beside(&self) -> u64 {
         let vm_defaults = self.vm_defaults;
         let mut frames = 0;
-        if vm_defaults.probe {
+        if vm_defaults.dad {
             frames += u64::from(PROBES) + u64::from(ANNOUNCEMENTS);
         } else if vm_defaults.announce {
             frames += u64::from(ANNOUNCEMENTS);
@@ -333,7 +330,7 @@ impl Lab<'_> {
             && !self.config.attach
             && self.vms.iter().all(|vm| vm.vlan.is_none())
             && !self.vm_defaults.announce
-            && !self.vm_defaults.probe
+            && !self.vm_defaults.dad
     }
 
     /// How many requests may be outstanding at once: every queue has room for a copy of each, and more.

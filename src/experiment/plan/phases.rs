@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::PlanContext;
+use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{PACING, Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion};
@@ -11,8 +12,6 @@ use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::vm::{MAX_OUTSTANDING, VmId};
 
-/// Time between two pings of a flow when nothing else is said.
-const DEFAULT_INTERVAL: Duration = Duration::from_millis(10);
 /// The highest rate that is taken for meant: one ping every 100 ns.
 const MAX_RATE: f64 = 1e7;
 /// Steps of a ramp; each has histograms of its own, which take about a megabyte.
@@ -50,7 +49,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
                 .get("name")
                 .map_or_else(|| i.to_string(), |name| name.text.clone());
             return Err(SettingError::new(format_args!(
-                "phase {name}: no ping; allowed is one pattern or more"
+                "phase {name}: no ping; expected one pattern or more"
             )));
         }
         let range = flows.of_phase(settings, context, phases.len())?;
@@ -94,7 +93,7 @@ impl<'a> Flows<'a> {
         phases: usize,
     ) -> Result<Range<u32>, SettingError> {
         let patterns = settings.all("ping");
-        let others = ["size", "over-ipv6"].map(|name| settings.get(name));
+        let others = ["size", "ping-ipv6"].map(|name| settings.get(name));
         let text = |setting: Option<&'a Setting>| setting.map_or("", |s| s.text.as_str());
         let words = patterns.iter().map(Some).chain(others).map(text);
         let words: Vec<_> = words.collect();
@@ -107,7 +106,7 @@ impl<'a> Flows<'a> {
         }
         let end = self.number.saturating_add(number);
         context.check_size(end, phases + 1)?;
-        let over_ipv6 = settings.switch("over-ipv6")?;
+        let over_ipv6 = settings.switch("ping-ipv6")?;
         let is_listed = self.listed.len() as u64 == self.number;
         let room = match is_listed {
             true => context.most_flows.saturating_sub(self.listed.len()),
@@ -155,7 +154,7 @@ fn add_phases(
     };
     if count.is_none() && duration.is_none() && !is_last {
         return Err(SettingError::new(format_args!(
-            "{name}: never ends; allowed is a count, a duration, or both"
+            "{name}: never ends; expected a count, a duration, or both"
         )));
     }
     let load = PhaseLoad {
@@ -189,11 +188,11 @@ fn add_phases(
         }),
         Sending::Ramp(steps, setting) => {
             let total = duration.ok_or_else(|| {
-                setting.error("a ramp is spread over a duration; allowed is --duration beside it")
+                setting.error("a ramp is spread over a duration; expected --duration beside it")
             })?;
             if count.is_some() {
                 return Err(
-                    setting.error("not allowed beside a count; a ramp goes by its duration")
+                    setting.error("cannot be used with a count; a ramp goes by its duration")
                 );
             }
             let step = total / steps.len() as u32;
@@ -240,11 +239,14 @@ fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
         .filter_map(|name| settings.get(name))
         .collect();
     let setting = match given.as_slice() {
-        [] => return Ok(Sending::Steady(Pacing::Interval(DEFAULT_INTERVAL))),
+        [] => {
+            let interval = settings.or_default("interval").duration()?;
+            return Ok(Sending::Steady(Pacing::Interval(interval)));
+        }
         [setting] => *setting,
         [first, second, ..] => {
             let why = format_args!(
-                "not allowed beside {}; allowed is one of {}",
+                "cannot be used with {}; expected one of {}",
                 second.name,
                 PACING.join(", ")
             );
@@ -253,12 +255,10 @@ fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
     };
     Ok(match setting.name {
         "rate" => Sending::Steady(Pacing::Rate(rate(setting, &setting.text)?)),
-        "window" => match setting.number::<u32>(&format!("1 to {MAX_OUTSTANDING}"))? {
-            window if window == 0 || window as usize > MAX_OUTSTANDING => {
-                return Err(setting.error(format_args!("allowed is 1 to {MAX_OUTSTANDING}")));
-            }
-            window => Sending::Steady(Pacing::Window(window)),
-        },
+        "window" => {
+            let window = setting.number_in(1..=MAX_OUTSTANDING as u32)?;
+            Sending::Steady(Pacing::Window(window))
+        }
         "ramp" => Sending::Ramp(ramp(setting)?, setting),
         _ => Sending::Steady(Pacing::Interval(setting.duration()?)),
     })
@@ -269,44 +269,40 @@ fn rate(setting: &Setting, text: &str) -> Result<f64, SettingError> {
 }
 
 fn ramp(setting: &Setting) -> Result<Vec<f64>, SettingError> {
-    let allowed = || {
+    let expected = || {
         setting.error(format_args!(
-            "allowed is FROM:TO:STEPS, such as 1000:50000:10, with 2 to {MAX_STEPS} steps"
+            "expected FROM:TO:STEPS, such as 1000:50000:10, with 2 to {MAX_STEPS} steps"
         ))
     };
     let [from, to, steps] = setting.text.split(':').collect::<Vec<_>>()[..] else {
-        return Err(allowed());
+        return Err(expected());
     };
     let (from, to) = (rate(setting, from)?, rate(setting, to)?);
-    let steps: u32 = steps.parse().map_err(|_| allowed())?;
+    let steps: u32 = steps.parse().map_err(|_| expected())?;
     if !(2..=MAX_STEPS).contains(&steps) {
-        return Err(allowed());
+        return Err(expected());
     }
     let step = (to - from) / f64::from(steps - 1);
     Ok((0..steps).map(|i| from + step * f64::from(i)).collect())
 }
 
 fn arrivals(settings: &Settings, sending: &Sending<'_>) -> Result<Arrivals, SettingError> {
-    let Some(setting) = settings.get("arrivals") else {
-        return Ok(Arrivals::Uniform);
-    };
-    if matches!(sending, Sending::Steady(Pacing::Window(_))) {
+    let setting = settings.or_default("arrivals");
+    if settings.get("arrivals").is_some() && matches!(sending, Sending::Steady(Pacing::Window(_))) {
         return Err(setting.error(
-            "a window has no arrivals of its own; allowed is an interval, a rate or a ramp",
+            "a window has no arrivals of its own; expected an interval, a rate or a ramp beside it",
         ));
     }
-    match setting.text.as_str() {
-        "uniform" => Ok(Arrivals::Uniform),
-        "poisson" => Ok(Arrivals::Poisson),
-        _ => Err(setting.error("allowed are uniform and poisson")),
-    }
+    Ok(match setting.choice()? {
+        "poisson" => Arrivals::Poisson,
+        _ => Arrivals::Uniform,
+    })
 }
 
 /// When the flows' first pings are due.
 fn start(settings: &Settings) -> Result<Start, SettingError> {
-    match settings.get("jitter-start") {
+    match settings.get("stagger") {
         None => Ok(Start::Spread),
-        Some(setting) if setting.text == "0" => Ok(Start::Within(Duration::ZERO)),
         Some(setting) => setting.duration_or_none().map(Start::Within),
     }
 }
@@ -318,28 +314,23 @@ fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), Se
     start(settings)?;
     count(settings)?;
     context.payload_length(VmId(0), settings.get("size"), IpVersion::V4)?;
-    let unused = PACING.iter().chain(&[
-        "count",
-        "warmup",
-        "arrivals",
-        "jitter-start",
-        "size",
-        "over-ipv6",
-    ]);
-    match unused.filter_map(|name| settings.get(name)).next() {
+    // VMs that only answer do that for a time, too.
+    let unused = options::settings()
+        .filter(|option| option.scope == Scope::Load && option.name != "duration");
+    match unused.filter_map(|option| settings.get(option.name)).next() {
         Some(setting) => Err(setting
-            .error("nothing is pinged; allowed is beside a ping pattern, such as --ping vm0:vm1")),
+            .error("nothing is pinged; expected beside a ping pattern, such as --ping vm0:vm1")),
         None => Ok(()),
     }
 }
 
 fn count(settings: &Settings) -> Result<Option<u64>, SettingError> {
-    let allowed = "a whole number from 1 on";
+    let expected = "a whole number from 1 on";
     let Some(setting) = settings.get("count") else {
         return Ok(None);
     };
-    match setting.number(allowed)? {
-        0 => Err(setting.error(format_args!("allowed is {allowed}"))),
+    match setting.number(expected)? {
+        0 => Err(setting.error(format_args!("expected {expected}"))),
         count => Ok(Some(count)),
     }
 }

@@ -7,7 +7,7 @@ use crate::load::Selection;
 use crate::system::VlanFiltering;
 use crate::wire::Vlan;
 
-const ALLOWED: &str = "allowed is a number from 1 to 4094, or two with a dot between them (QinQ), for all VMs or after \
+const EXPECTED: &str = "expected a number from 1 to 4094, or two with a dot between them (QinQ), for all VMs or after \
                        vmI= or vm[I-J]=";
 
 /// Puts the VMs in the VLANs that the groups and `--vlan` say; the last one to say counts.
@@ -21,7 +21,7 @@ pub(super) fn place(
             Some((side, vlan)) => (side.parse(), vlan),
             None => (Ok(Selection::All), setting.text.as_str()),
         };
-        let selection: Selection = side.map_err(|_| setting.error(ALLOWED))?;
+        let selection: Selection = side.map_err(|_| setting.error(EXPECTED))?;
         let range = selection
             .range(vms.len() as u32)
             .map_err(|why| setting.error(why))?;
@@ -42,7 +42,7 @@ pub(super) fn place(
 }
 
 fn put(setting: &Setting, vlan: &str, vms: Option<&mut [VmPlan]>) -> Result<(), SettingError> {
-    let vlan: Vlan = vlan.parse().map_err(|_| setting.error(ALLOWED))?;
+    let vlan: Vlan = vlan.parse().map_err(|_| setting.error(EXPECTED))?;
     for vm in vms.unwrap_or_default() {
         vm.vlan = Some(vlan);
     }
@@ -61,14 +61,14 @@ pub(super) fn filtering(
         return Ok(None);
     }
     if settings.switch("attach")? {
-        let why = "a bridge that was attached to is left as it is; allowed is without --attach";
+        let why = "a bridge that was attached to is left as it is; expected without --attach";
         return Err(setting.error(why));
     }
     let is_double = |vm: &VmPlan| matches!(vm.vlan, Some(Vlan::Double { .. }));
     let is_single = |vm: &VmPlan| matches!(vm.vlan, Some(Vlan::Single(_)));
     let provider = vms.iter().any(is_double);
     if provider && vms.iter().any(is_single) {
-        let why = "a bridge filters by 802.1Q tags or by 802.1ad tags; allowed are VMs with one tag, or VMs with two";
+        let why = "a bridge filters by 802.1Q tags or by 802.1ad tags; expected VMs with one tag, or VMs with two";
         return Err(setting.error(why));
     }
     let ports = vms.iter().map(|vm| vm.vlan.map(Vlan::outermost)).collect();

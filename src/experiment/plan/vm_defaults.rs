@@ -9,7 +9,6 @@ use super::addresses::is_host_of;
 use super::first_host;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, VmDefaults, VmPlan};
-use crate::hypervisor::ADDRESS_WAIT;
 use crate::vm::{PingOptions, VmId};
 
 pub(super) fn vm_defaults(
@@ -27,7 +26,7 @@ pub(super) fn vm_defaults(
         prefix_length: subnet.prefix_len(),
         gateway,
         dhcp: settings.switch("dhcp")?,
-        probe: settings.switch("probe")?,
+        dad: settings.switch("dad")?,
         announce: settings.switch("announce")?,
         udp_echo: settings.switch("udp-echo")?,
         ping: ping(settings)?,
@@ -40,32 +39,18 @@ pub(super) fn address_wait(
     settings: &Settings,
     vm_defaults: &VmDefaults,
 ) -> Result<Duration, SettingError> {
-    let Some(setting) = settings.get("address-wait") else {
-        return Ok(ADDRESS_WAIT);
-    };
-    if !vm_defaults.asks_for_addresses() {
-        let why = "nothing to wait for; allowed only with --dhcp, --probe or --slaac";
+    let setting = settings.or_default("address-wait");
+    if settings.get("address-wait").is_some() && !vm_defaults.asks_for_addresses() {
+        let why = "nothing to wait for; needs --dhcp, --dad or --slaac";
         return Err(setting.error(why));
     }
     setting.duration_or_none()
 }
 
 fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {
-    let default = PingOptions::default();
-    let number = |name: &str, default: u8, allowed: std::ops::RangeInclusive<u8>| {
-        let words = format!("{} to {}", allowed.start(), allowed.end());
-        settings.get(name).map_or(Ok(default), |setting| {
-            let value = setting.number(&words)?;
-            if allowed.contains(&value) {
-                Ok(value)
-            } else {
-                Err(setting.error(format_args!("allowed is {words}")))
-            }
-        })
-    };
     Ok(PingOptions {
-        time_to_live: number("ttl", default.time_to_live, 1..=255)?,
-        dscp: number("dscp", default.dscp, 0..=63)?,
+        time_to_live: settings.or_default("ttl").number_in(1..=255)?,
+        dscp: settings.or_default("dscp").number_in(0..=63)?,
         dont_fragment: settings.switch("dont-fragment")?,
     })
 }
@@ -83,10 +68,12 @@ fn gateways(
         let address: IpAddr = setting.value(&format!("an address, such as {example}"))?;
         let again = match address {
             IpAddr::V4(_) if settings.switch("dhcp")? => {
-                return Err(setting.error("not allowed with dhcp: the server names the gateway"));
+                return Err(
+                    setting.error("cannot be used with --dhcp: the server names the gateway")
+                );
             }
             IpAddr::V6(_) if settings.switch("slaac")? => {
-                return Err(setting.error("not allowed with slaac: routers name themselves"));
+                return Err(setting.error("cannot be used with --slaac: routers name themselves"));
             }
             IpAddr::V4(address) => {
                 check_gateway(setting, address, vms, subnet)?;
@@ -101,7 +88,7 @@ fn gateways(
             }
         };
         if again {
-            return Err(setting.error("allowed are one IPv4 and one IPv6 address"));
+            return Err(setting.error("expected one IPv4 and one IPv6 address"));
         }
     }
     Ok((ipv4_gateway, ipv6_gateway))
@@ -116,13 +103,13 @@ fn check_gateway(
     let example = first_host(subnet).addr();
     if !is_host_of(subnet, gateway) {
         return Err(setting.error(format_args!(
-            "not a host of {subnet}, where the VMs could reach it; allowed is one such as {example}"
+            "not a host of {subnet}, where the VMs could reach it; expected one such as {example}"
         )));
     }
     if let [only] = vms
         && only.address == gateway
     {
-        let why = format_args!("that is the address of vm0, the only VM; allowed is another one");
+        let why = format_args!("that is the address of vm0, the only VM; expected another one");
         return Err(setting.error(why));
     }
     Ok(())
@@ -139,11 +126,11 @@ fn check_ipv6_gateway(
     let is_host = subnet.contains(&gateway) && gateway != subnet.network();
     if !is_host && !gateway.is_unicast_link_local() {
         return Err(setting.error(format_args!(
-            "not a host of {subnet}, where the VMs could reach it; allowed is one such as {example}"
+            "not a host of {subnet}, where the VMs could reach it; expected one such as {example}"
         )));
     }
     if vms.len() == 1 && plan.address(VmId(0)) == gateway {
-        let why = format_args!("that is the address of vm0, the only VM; allowed is another one");
+        let why = format_args!("that is the address of vm0, the only VM; expected another one");
         return Err(setting.error(why));
     }
     Ok(())

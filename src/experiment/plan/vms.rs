@@ -21,29 +21,30 @@ pub(super) struct Group<'a> {
     pub(super) settings: &'a Settings,
 }
 
+/// VMs of a group that does not say how many it has.
+pub(in crate::experiment) const VMS_OF_A_GROUP: u32 = 1;
+
 pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError> {
     let number = |setting: &Setting| match setting.number::<u32>("a number of VMs") {
-        Ok(0) => Err(setting.error(format_args!("allowed is 1 or more"))),
+        Ok(0) => Err(setting.error(format_args!("expected 1 or more"))),
         other => other,
     };
-    let total = scenario.settings.get("vms").map(number).transpose()?;
     if scenario.groups.is_empty() {
         let settings = &scenario.settings;
         return Ok(vec![Group {
             name: None,
             first: 0,
-            vms: total.unwrap_or(2),
+            vms: number(&settings.or_default("vms"))?,
             settings,
         }]);
     }
     if let Some(setting) = scenario.settings.get("vms") {
-        return Err(
-            setting.error("not allowed beside groups, which say themselves how many VMs they have")
-        );
+        return Err(setting
+            .error("cannot be used with groups, which say themselves how many VMs they have"));
     }
     let mut groups: Vec<Group<'_>> = Vec::new();
     for settings in &scenario.groups {
-        let vms = settings.get("vms").map_or(Ok(1), number)?;
+        let vms = settings.get("vms").map_or(Ok(VMS_OF_A_GROUP), number)?;
         let first = groups
             .last()
             .map_or(0, |group| group.first.saturating_add(group.vms));
@@ -56,7 +57,7 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
                 || name.text.starts_with("vm")
                 || name.text.contains([':', '[', ']']))
         {
-            let why = "allowed is a name that no other group has, without : [ ], and none that patterns use";
+            let why = "expected a name that no other group has, without : [ ], and none that patterns use";
             return Err(name.error(why));
         }
         groups.push(Group {
@@ -85,7 +86,7 @@ pub(super) fn vms(
 ) -> Result<Vec<VmPlan>, SettingError> {
     let count: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
     let too_small = |error| match settings.get("subnet").or(settings.get("vms")) {
-        Some(setting) => setting.error(error),
+        Some(setting) => setting.error_naming(error),
         None => SettingError::new(error),
     };
     let addresses = AddressPlan::new(subnet, count).map_err(too_small)?;
@@ -104,7 +105,7 @@ pub(super) fn vms(
         let (name, mac) = setting
             .text
             .split_once('=')
-            .ok_or_else(|| setting.error("allowed is vmI=MAC, such as vm0=02:00:00:00:00:01"))?;
+            .ok_or_else(|| setting.error("expected vmI=MAC, such as vm0=02:00:00:00:00:01"))?;
         let mac = unicast(setting, mac)?;
         let index = name
             .strip_prefix("vm")
@@ -113,7 +114,7 @@ pub(super) fn vms(
         let vm = index.and_then(|index| vms.get_mut(index));
         vm.ok_or_else(|| {
             setting.error(format_args!(
-                "there is no {name:?}; allowed are vm0 to vm{last}"
+                "there is no {name:?}; expected vm0 to vm{last}"
             ))
         })?
         .mac = mac;
@@ -160,7 +161,7 @@ fn place_group<'a>(
 fn unicast(setting: &Setting, mac: &str) -> Result<MacAddr, SettingError> {
     let mac: MacAddr = mac.parse().map_err(|error| setting.error(error))?;
     if !mac.is_unicast() {
-        let why = "not the address of one interface; allowed is a unicast address, such as 02:00:00:00:00:01";
+        let why = "not the address of one interface; expected a unicast address, such as 02:00:00:00:00:01";
         return Err(setting.error(why));
     }
     Ok(mac)
@@ -182,7 +183,7 @@ fn check_each<A: Ord + Display>(
     let same = all.windows(2).find(|two| two[0].0 == two[1].0);
     match same {
         Some([(what, one), (_, other)]) => Err(SettingError::new(format_args!(
-            "mac and address: vm{one} and vm{other} both have {what}; allowed is a different one for each"
+            "mac and address: vm{one} and vm{other} both have {what}; expected a different one for each"
         ))),
         _ => Ok(()),
     }

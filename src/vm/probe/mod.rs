@@ -5,7 +5,9 @@ mod session;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId};
+pub use self::session::{
+    DEFAULT_TIME_TO_LIVE, GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId,
+};
 pub(super) use self::session::{Session, fill_payload};
 use super::neighbour::{Found, Lookup};
 use super::{Event, PingId, PingOutcome, Transmit, Vm};

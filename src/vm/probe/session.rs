@@ -65,11 +65,14 @@ pub struct PingOptions {
     pub dont_fragment: bool,
 }
 
+/// Hops that a ping may take where nothing else is said (as Linux has it, `net.ipv4.ip_default_ttl`).
+pub const DEFAULT_TIME_TO_LIVE: u8 = 64;
+
 impl Default for PingOptions {
     /// 64 hops, best effort, fragments allowed.
     fn default() -> PingOptions {
         PingOptions {
-            time_to_live: 64,
+            time_to_live: DEFAULT_TIME_TO_LIVE,
             dscp: 0,
             dont_fragment: false,
         }

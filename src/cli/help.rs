@@ -1,0 +1,138 @@
+//! The help texts, `-h` and `--help`, made from the tables of options.
+
+use tap_reactor::experiment::options::{Category, OptionSpec};
+
+use super::app::Subcommand;
+
+/// Columns of a help text.
+const WIDTH: usize = 90;
+/// Columns before the text of an option.
+const INDENT: usize = 10;
+
+/// The help text of `subcommand`: the main options, or all of them.
+pub fn render(subcommand: Subcommand, is_short: bool) -> String {
+    let mut text = String::new();
+    let mut add = |paragraph: &str| {
+        text.push_str(paragraph);
+        text.push('\n');
+    };
+    for paragraph in subcommand.introduction() {
+        add(&wrap(paragraph, 0));
+    }
+    add("\nUSAGE:");
+    subcommand
+        .usage()
+        .iter()
+        .for_each(|line| add(&format!("    {line}")));
+    let options = subcommand.options();
+    let own = |category| {
+        let options = options.iter().copied();
+        options.filter(move |option: &&OptionSpec| {
+            option.category == category && (!is_short || option.is_main)
+        })
+    };
+    let is_run = subcommand.is_run();
+    for category in Category::ALL {
+        if own(category).next().is_none() {
+            continue;
+        }
+        let heading = match is_run {
+            true => category.to_string().to_uppercase(),
+            false => "OPTIONS".to_owned(),
+        };
+        add(&format!("\n{heading}:"));
+        let width = own(category)
+            .map(|option| form(option).chars().count())
+            .max();
+        for option in own(category) {
+            match is_short {
+                true => add(&line(&form(option), option, width.unwrap_or_default())),
+                false => add(&paragraph(option)),
+            }
+        }
+    }
+    if is_run {
+        add("\nSUBCOMMANDS:");
+        for each in Subcommand::NAMED {
+            add(&format!("    {:<12} {}", each.name(), each.about()));
+        }
+    }
+    for section in subcommand.sections(is_short) {
+        add(&format!("\n{section}"));
+    }
+    text
+}
+
+/// How an option is written: `-c, --count N`, `--spin[=TIME]`.
+pub fn form(option: &OptionSpec) -> String {
+    let short = option
+        .short
+        .map_or("    ".to_owned(), |short| format!("-{short}, "));
+    format!("{short}--{}{}", option.name, value(option))
+}
+
+/// The value as it follows an option.
+pub fn value(option: &OptionSpec) -> String {
+    match (option.value_name, option.needs_value()) {
+        ("", _) => String::new(),
+        (name, true) => format!(" {name}"),
+        (name, false) => format!("[={name}]"),
+    }
+}
+
+/// The default as a help text shows it.
+pub fn default(option: &OptionSpec) -> Option<String> {
+    let described = option.default.describe()?;
+    Some(format!("[default: {described}]"))
+}
+
+/// An option in one line, or two where that has no room.
+fn line(form: &str, option: &OptionSpec, width: usize) -> String {
+    let default = default(option).map_or(String::new(), |default| format!(" {default}"));
+    let indent = 4 + width + 2;
+    let text = wrap(&format!("{}{default}", option.help), indent);
+    format!("    {form:<width$}  {}", text.trim_start())
+}
+
+/// An option with all that there is to say of it.
+fn paragraph(option: &OptionSpec) -> String {
+    let mut text = format!(
+        "    {}\n{}",
+        form(option),
+        wrap(&sentences(option).join(" "), INDENT)
+    );
+    text.push('\n');
+    text
+}
+
+/// What a long help says of an option, one part after the other.
+pub fn sentences(option: &OptionSpec) -> Vec<String> {
+    let mut parts = vec![format!("{}.", option.help)];
+    if !option.details.is_empty() {
+        parts.push(option.details.to_owned());
+    }
+    parts.extend(option.more.map(|more| more()));
+    if let [one, others @ ..] = option.fabrics {
+        let names = others
+            .iter()
+            .fold(one.to_string(), |all, next| format!("{all}, {next}"));
+        parts.push(format!("Fabrics: {names}."));
+    }
+    parts.extend(default(option));
+    parts
+}
+
+/// `text` in lines of at most [`WIDTH`] columns, each after `indent` spaces.
+pub fn wrap(text: &str, indent: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("{:indent$}{word}", "")),
+        }
+    }
+    lines.join("\n")
+}

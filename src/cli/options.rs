@@ -1,0 +1,82 @@
+//! The options of each subcommand: rows of the library's table, and those that no experiment has.
+
+use tap_reactor::experiment::options::{Category, Default, Kind, OPTIONS, OptionSpec, Scope};
+
+/// The options of a run.
+pub fn run() -> Vec<&'static OptionSpec> {
+    let flags = OPTIONS.iter().filter(|option| option.scope.is_flag());
+    flags.chain(COMMON).collect()
+}
+
+/// The options of `report`.
+pub fn report() -> Vec<&'static OptionSpec> {
+    let shared = ["output", "expect", "json", "quiet"];
+    let shared = OPTIONS
+        .iter()
+        .filter(move |option| option.scope.is_flag() && shared.contains(&option.name));
+    REPORT.iter().chain(shared).chain(COMMON).collect()
+}
+
+/// The options of a subcommand that has none of its own.
+pub fn common() -> Vec<&'static OptionSpec> {
+    COMMON.iter().collect()
+}
+
+const fn switch(name: &'static str, help: &'static str, details: &'static str) -> OptionSpec {
+    OptionSpec {
+        name,
+        short: None,
+        value_name: "",
+        kind: Kind::Switch,
+        implied: None,
+        category: Category::Output,
+        scope: Scope::CommandLine,
+        is_repeatable: false,
+        fabrics: &[],
+        default: Default::None,
+        is_main: true,
+        help,
+        details,
+        more: None,
+    }
+}
+
+const COMMON: &[OptionSpec] = &[
+    OptionSpec {
+        short: Some('h'),
+        ..switch(
+            "help",
+            "Print help: -h the main options, --help all of them",
+            "",
+        )
+    },
+    OptionSpec {
+        short: Some('V'),
+        ..switch("version", "Print the version", "")
+    },
+];
+
+const REPORT: &[OptionSpec] = &[
+    switch(
+        "merge",
+        "Report all runs as if they had been one",
+        "Refused if they are not runs of one experiment.",
+    ),
+    switch(
+        "allow-different",
+        "Merge runs of different experiments too",
+        "The merged report says what they differ in.",
+    ),
+    switch(
+        "compare",
+        "Compare each run with the first, the baseline",
+        "Shows what was planned differently and how each figure differs: of two runs difference, ratio and the spread \
+         within them; of more a column for each run, which says better or worse where the difference is larger than the \
+         spread. --expect and --fail-on-change judge every run but the first.",
+    ),
+    switch(
+        "fail-on-change",
+        "Exit with status 1 if a run differs from the first",
+        "That is by more than the spread within the runs, or if nothing can be said about it.",
+    ),
+];

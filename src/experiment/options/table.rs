@@ -1,0 +1,492 @@
+//! The rows.
+
+use Category::{Addresses, Fabric, Lab, Output, Simulation, Traffic, Vms};
+use Kind::{Number, OneOf, Share, Switch, Text, Time, TimeOr, Whole};
+use Scope::{CommandLine, File, Group, Load, Phase, Run};
+
+use super::{Category, Default, Kind, OptionSpec, Scope};
+use crate::experiment::plan::{LARGE_SUBNET, MOST_IN_SUBNET, SUBNET, VMS_OF_A_GROUP};
+use crate::hypervisor::ADDRESS_WAIT;
+use crate::report::{Format, expect};
+use crate::sim::DEFAULT_DELAY;
+use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX};
+use crate::topology::DEFAULT_PORTS_PER_BRIDGE;
+use crate::vm::DEFAULT_TIME_TO_LIVE;
+
+/// The fabrics that are made of TAPs.
+const TAPS: &[&str] = &["bridge", "xdp", "none"];
+
+/// An option with a value.
+const fn value(name: &'static str, value_name: &'static str, kind: Kind) -> OptionSpec {
+    OptionSpec {
+        name,
+        short: None,
+        value_name,
+        kind,
+        implied: None,
+        category: Lab,
+        scope: Run,
+        is_repeatable: false,
+        fabrics: &[],
+        default: Default::None,
+        is_main: false,
+        help: "",
+        details: "",
+        more: None,
+    }
+}
+
+/// An option that is on or off.
+const fn switch(name: &'static str) -> OptionSpec {
+    value(name, "", Switch)
+}
+
+impl OptionSpec {
+    const fn place(self, category: Category, scope: Scope) -> OptionSpec {
+        OptionSpec {
+            category,
+            scope,
+            ..self
+        }
+    }
+
+    const fn help(self, help: &'static str) -> OptionSpec {
+        OptionSpec { help, ..self }
+    }
+
+    const fn short(self, short: char) -> OptionSpec {
+        OptionSpec {
+            short: Some(short),
+            ..self
+        }
+    }
+
+    /// May be given without a value, which is this one then.
+    const fn implies(self, implied: &'static str) -> OptionSpec {
+        OptionSpec {
+            implied: Some(implied),
+            ..self
+        }
+    }
+
+    const fn repeatable(self) -> OptionSpec {
+        OptionSpec {
+            is_repeatable: true,
+            ..self
+        }
+    }
+
+    /// Works with these fabrics only.
+    const fn only(self, fabrics: &'static [&'static str]) -> OptionSpec {
+        OptionSpec { fabrics, ..self }
+    }
+
+    const fn default(self, default: Default) -> OptionSpec {
+        OptionSpec { default, ..self }
+    }
+
+    const fn main(self) -> OptionSpec {
+        OptionSpec {
+            is_main: true,
+            ..self
+        }
+    }
+
+    const fn details(self, details: &'static str) -> OptionSpec {
+        OptionSpec { details, ..self }
+    }
+
+    const fn more(self, more: fn() -> String) -> OptionSpec {
+        OptionSpec {
+            more: Some(more),
+            ..self
+        }
+    }
+}
+
+/// All options, in the order of the help text.
+pub const OPTIONS: &[OptionSpec] = &[
+    // Lab.
+    value("scenario", "FILE", Text)
+        .place(Lab, CommandLine)
+        .help("Read settings, groups of VMs and phases from a TOML file")
+        .main()
+        .details(
+            "Keys are the long flags without their dashes. Flags win over the file, in every \
+             phase.",
+        ),
+    switch("dry-run")
+        .place(Lab, CommandLine)
+        .help("Print the plan and exit; nothing is created or sent")
+        .main(),
+    value("netns", "NAME", Text)
+        .place(Lab, Run)
+        .help("Network namespace of the lab: private, host or a name")
+        .only(TAPS)
+        .default(Default::Text("private"))
+        .main()
+        .details(
+            "private is a new namespace that ends with the process; host is the namespace the \
+             program is started in; any other name is a named namespace as `ip netns` lists it, \
+             created if it does not exist.",
+        ),
+    switch("attach")
+        .place(Lab, Run)
+        .help("Use a bridge and TAPs that exist, and leave them unchanged")
+        .only(&["bridge"])
+        .details(
+            "They are expected to look as scripts/lab-up.sh creates them. Needs --netns host or \
+             --netns NAME.",
+        ),
+    value("seed", "N", Whole)
+        .place(Lab, Run)
+        .help("Seed of all random choices")
+        .default(Default::Number(0)),
+    value("spin", "TIME", TimeOr("always"))
+        .place(Lab, Run)
+        .help("Busy-poll instead of sleeping: lower latency, one full core")
+        .implies("always")
+        .only(TAPS)
+        .default(Default::Text("0"))
+        .details("With a TIME, poll for that long after each event before going to sleep."),
+    value("name", "TEXT", Text)
+        .place(Lab, File)
+        .help("Name of the scenario"),
+
+    // VMs.
+    value("vms", "N", Whole)
+        .place(Vms, Run)
+        .help("Number of VMs")
+        .default(Default::Number(2))
+        .main()
+        .details(
+            "They are named vm0, vm1, … The address of vmI is the subnet's network address + 2 \
+             + I.",
+        ),
+    value("name", "TEXT", Text)
+        .place(Vms, Group)
+        .help("Name of the group, for use in patterns"),
+    value("vms", "N", Whole)
+        .place(Vms, Group)
+        .help("Number of VMs in the group")
+        .default(Default::Number(VMS_OF_A_GROUP as u64)),
+    value("address", "IP", Text)
+        .place(Vms, Group)
+        .help("IPv4 address of the group's first VM; the others follow"),
+    value("mac", "MAC", Text)
+        .place(Vms, Group)
+        .help("MAC address of the group's first VM; the others follow"),
+    value("vlan", "ID[.ID]", Text)
+        .place(Vms, Group)
+        .help("VLAN of the group's VMs"),
+    value("size", "BYTES", Whole)
+        .place(Vms, Group)
+        .help("Payload of the pings that the group's VMs send"),
+    switch("udp-echo")
+        .place(Vms, Run)
+        .help("VMs echo datagrams sent to UDP port 7 (RFC 862)"),
+    switch("announce")
+        .place(Vms, Run)
+        .help("VMs announce their addresses when they start")
+        .details(
+            "By gratuitous ARP (RFC 5227) and unsolicited neighbour advertisements (RFC 4861).",
+        ),
+
+    // Traffic.
+    value("ping", "SRC:DST", Text)
+        .place(Traffic, Load)
+        .help("Who pings whom, such as vm0:vm1 or mesh; repeatable")
+        .repeatable()
+        .main()
+        .details(
+            "Patterns: vm0:vm1, vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs, \
+             random:K; DST may be an address. Several patterns add up. Without this option the \
+             VMs only answer, until --duration is over or SIGINT or SIGTERM arrives.",
+        ),
+    switch("ping-ipv6")
+        .place(Traffic, Load)
+        .help("Ping VMs over IPv6 instead of IPv4")
+        .short('6'),
+    value("interval", "TIME", Time)
+        .place(Traffic, Load)
+        .short('i')
+        .help("Time between two pings of a flow")
+        .default(Default::Text("10ms"))
+        .main(),
+    value("rate", "R", Number)
+        .place(Traffic, Load)
+        .help("Pings per second over all flows, instead of --interval")
+        .main()
+        .details("Open loop: a slow reply delays no ping."),
+    value("window", "W", Whole)
+        .place(Traffic, Load)
+        .help("Pings that each flow keeps outstanding, instead of --interval")
+        .main()
+        .details("Closed loop: the next ping is sent as soon as a reply arrives."),
+    value("ramp", "FROM:TO:STEPS", Text)
+        .place(Traffic, Load)
+        .help("Raise the rate over the --duration in steps, instead of --rate")
+        .details("Each step is a phase of its own in the report."),
+    value("arrivals", "KIND", OneOf(&["uniform", "poisson"]))
+        .place(Traffic, Load)
+        .help("Distribution of the times at which pings are due")
+        .default(Default::Text("uniform"))
+        .details("poisson is one process per flow with --interval, and one in total with --rate."),
+    value("count", "N", Whole)
+        .place(Traffic, Load)
+        .short('c')
+        .help("Pings of each flow")
+        .default(Default::Words("no limit"))
+        .main(),
+    value("duration", "TIME", Time)
+        .place(Traffic, Load)
+        .help("Time after which sending, or serving, ends")
+        .default(Default::Words("no limit"))
+        .main(),
+    value("warmup", "TIME", Time)
+        .place(Traffic, Load)
+        .help("Send for this long before anything is counted"),
+    value("stagger", "TIME", Time)
+        .place(Traffic, Load)
+        .help("Start flows at random within this time; 0 starts all at once")
+        .default(Default::Words("spread evenly over the --interval")),
+    value("timeout", "TIME", Time)
+        .place(Traffic, Run)
+        .short('W')
+        .help("Time to wait for a reply")
+        .default(Default::Text("1s"))
+        .main(),
+    value("size", "BYTES", Whole)
+        .place(Traffic, Load)
+        .short('s')
+        .help("Payload of each ping")
+        .default(Default::Number(56))
+        .main(),
+    value("ttl", "N", Whole)
+        .place(Traffic, Run)
+        .short('t')
+        .help("Time to live (hop limit) of the pings")
+        .default(Default::Number(DEFAULT_TIME_TO_LIVE as u64)),
+    value("dscp", "N", Whole)
+        .place(Traffic, Run)
+        .help("Differentiated services code point of the pings, 0 to 63")
+        .default(Default::Number(0)),
+    switch("allow-fragmentation")
+        .place(Traffic, Run)
+        .help("Send pings larger than the MTU in fragments, up to 65507 bytes"),
+    switch("dont-fragment")
+        .place(Traffic, Run)
+        .help("Set the don't-fragment bit of the pings"),
+    value("name", "TEXT", Text)
+        .place(Traffic, Phase)
+        .help("Name of the phase in the report"),
+    value("start", "VMS", Text)
+        .place(Traffic, Phase)
+        .help("VMs that start in the course of the phase; repeatable")
+        .repeatable()
+        .details(
+            "VMs (vmI, vm[I-J], a group or a number), a rate such as 100 per second, or both: \
+             new at 100 per second.",
+        ),
+    value("stop", "VMS", Text)
+        .place(Traffic, Phase)
+        .help("VMs that stop in the course of the phase; repeatable")
+        .repeatable()
+        .details(
+            "VMs (vmI, vm[I-J], a group or a number), a rate such as 100 per second, or both: \
+             new at 100 per second.",
+        ),
+
+    // Addresses.
+    value("subnet", "CIDR", Text)
+        .place(Addresses, Run)
+        .help("IPv4 network of the VMs")
+        .default(Default::Made(|| {
+            format!("{SUBNET}; {LARGE_SUBNET} for more than {MOST_IN_SUBNET} VMs")
+        })),
+    value("mac", "vmI=MAC", Text)
+        .place(Addresses, Run)
+        .help("MAC address of one VM; repeatable")
+        .repeatable()
+        .default(Default::Words("02:00 and the IPv4 address")),
+    switch("ipv6")
+        .place(Addresses, Run)
+        .help("VMs speak IPv6 too: a link-local address and one of --subnet6"),
+    value("subnet6", "CIDR", Text)
+        .place(Addresses, Run)
+        .help("IPv6 network of the VMs")
+        .default(Default::Text("fd77::/64")),
+    switch("slaac")
+        .place(Addresses, Run)
+        .help("VMs take IPv6 addresses from router advertisements (RFC 4862)")
+        .details("They take a default router from them as well."),
+    switch("dhcp")
+        .place(Addresses, Run)
+        .help("VMs get their IPv4 addresses from a DHCP server on the bridge"),
+    switch("dad")
+        .place(Addresses, Run)
+        .help("VMs probe for duplicates of their addresses before they use them")
+        .details(
+            "Address conflict detection (RFC 5227) takes 4 to 7 seconds, duplicate address \
+             detection (RFC 4862) 1 to 2. The VMs announce their addresses afterwards.",
+        ),
+    value("address-wait", "TIME", Time)
+        .place(Addresses, Run)
+        .help("Longest time pings wait for VMs without an address")
+        .default(Default::Time(ADDRESS_WAIT))
+        .details(
+            "Applies to --dhcp, --dad and --slaac. Afterwards pings start without the VMs \
+             that have no address.",
+        ),
+    value("gateway", "IP", Text)
+        .place(Addresses, Run)
+        .help("Router for other networks; one IPv4 and one IPv6 address")
+        .repeatable(),
+    value("host-address", "CIDR", Text)
+        .place(Addresses, Run)
+        .help("Address of the host on the bridge, such as 10.77.0.1/16")
+        .only(&["bridge"])
+        .repeatable()
+        .details("One IPv4 and one IPv6 address. With it the host can talk to the VMs."),
+    value("resolve", "HOW", OneOf(&["before", "at-once", "static", "proxy"]))
+        .place(Addresses, Run)
+        .help("How VMs learn the MAC addresses of their neighbours")
+        .default(Default::Words("before; proxy or static where that would take more than a second"))
+        .details(
+            "before: by ARP or neighbour discovery before the first ping, a few at a time. \
+             at-once: when their pings are due. static: tables are filled in, and nobody asks. \
+             proxy: they ask, and the bridge answers (IPv4 without VLANs).",
+        ),
+    value("vlan", "[VMS=]ID[.ID]", Text)
+        .place(Addresses, Run)
+        .help("VLAN of all VMs or of some; repeatable")
+        .repeatable()
+        .details(
+            "For example 100, vm0=100 or vm[0-4]=100. Two numbers are a service and a customer \
+             VLAN (QinQ): 100.200.",
+        ),
+
+    // Fabric.
+    value("fabric", "KIND", OneOf(&["bridge", "xdp", "none", "sim"]))
+        .place(Fabric, Run)
+        .help("What carries the frames")
+        .default(Default::Text("bridge"))
+        .main()
+        .details(
+            "bridge: a Linux bridge. xdp: an XDP program on each TAP; faster, needs root. none: \
+             TAPs only, for another switch; see --hook. sim: a switch in memory, in virtual \
+             time, without TAPs or privileges.",
+        ),
+    value("bridge", "NAME", Text)
+        .place(Fabric, Run)
+        .help("Name of the bridge")
+        .only(&["bridge"])
+        .default(Default::Text(DEFAULT_BRIDGE)),
+    value("tap-prefix", "PREFIX", Text)
+        .place(Fabric, Run)
+        .help("Prefix of the TAPs' names; the TAP of vmI is PREFIX and I")
+        .only(TAPS)
+        .default(Default::Text(DEFAULT_TAP_PREFIX)),
+    value("mtu", "BYTES", Whole)
+        .place(Fabric, Run)
+        .help("Largest IP datagram on the links")
+        .default(Default::Number(DEFAULT_MTU as u64)),
+    value("hook", "COMMAND", Text)
+        .place(Fabric, Run)
+        .help("Command to run when all TAPs exist, and before they are removed")
+        .only(&["none"])
+        .details(
+            "TAP_REACTOR_EVENT is up or down in its environment, TAP_REACTOR_TAPS the names of \
+             the TAPs.",
+        ),
+    value("ports-per-bridge", "N", Whole)
+        .place(Fabric, Run)
+        .help("VMs on one bridge; more form a tree of bridges")
+        .only(&["bridge"])
+        .default(Default::Number(DEFAULT_PORTS_PER_BRIDGE as u64)),
+    value("txqueuelen", "FRAMES", Whole)
+        .place(Fabric, Run)
+        .help("Frames that wait in a TAP before the kernel drops more")
+        .only(TAPS)
+        .default(Default::Words("the kernel's, 1000")),
+    value("filter", "auto|on|off", OneOf(&["auto", "on", "off"]))
+        .place(Fabric, Run)
+        .help("Have the kernel drop frames that a VM's network card would drop")
+        .implies("on")
+        .default(Default::Text("auto"))
+        .details(
+            "Such as ARP requests for others, before tcpdump sees them on the TAP. auto: where that \
+             saves more time than the filter takes with every ping.",
+        ),
+    switch("vlan-filtering")
+        .place(Fabric, Run)
+        .help("Each port of the bridge carries the VLAN of its VM only")
+        .only(&["bridge"]),
+
+    // Simulation.
+    value("sim-delay", "TIME", Time)
+        .place(Simulation, Run)
+        .help("Delay of each frame on a simulated wire")
+        .only(&["sim"])
+        .default(Default::Time(DEFAULT_DELAY)),
+    value("sim-jitter", "TIME", Time)
+        .place(Simulation, Run)
+        .help("Random delay added to --sim-delay, up to this time")
+        .only(&["sim"])
+        .default(Default::Text("0")),
+    value("sim-loss", "SHARE", Share)
+        .place(Simulation, Run)
+        .help("Share of the frames that are lost, such as 0.5%")
+        .only(&["sim"])
+        .default(Default::Text("0")),
+    value("sim-duplicate", "SHARE", Share)
+        .place(Simulation, Run)
+        .help("Share of the frames that arrive twice")
+        .only(&["sim"])
+        .default(Default::Text("0")),
+    value("sim-reorder", "SHARE", Share)
+        .place(Simulation, Run)
+        .help("Share of the frames that later ones overtake")
+        .only(&["sim"])
+        .default(Default::Text("0")),
+    value("sim-queue", "FRAMES", Whole)
+        .place(Simulation, Run)
+        .help("Frames under way to one VM before more are dropped")
+        .only(&["sim"])
+        .default(Default::Words("no limit")),
+
+    // Output.
+    value("output", "PATH", Text)
+        .place(Output, Scope::Output)
+        .short('o')
+        .help("Write the report to a file; the ending says the format; repeatable")
+        .repeatable()
+        .main()
+        .more(|| format!("Endings: {}.", Format::help())),
+    value("expect", "EXPECTATION", Text)
+        .place(Output, Scope::Output)
+        .help("Check a figure, such as 'p99<200us'; repeatable")
+        .repeatable()
+        .main()
+        .more(|| {
+            format!(
+                "For example 'response.p99.9<2ms', 'loss<0.1%' or 'rate>5000': {}. The exit status is 1 if one does not \
+                 hold.",
+                expect::expected_figures()
+            )
+        }),
+    switch("json")
+        .place(Output, CommandLine)
+        .help("Print the report as one JSON document on standard output")
+        .main(),
+    switch("verbose")
+        .place(Output, CommandLine)
+        .help("Trace every step on standard error")
+        .short('v')
+        .main(),
+    switch("quiet")
+        .place(Output, CommandLine)
+        .help("Print only errors and expectations that do not hold")
+        .short('q')
+        .main(),
+];
