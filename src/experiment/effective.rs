@@ -6,10 +6,10 @@ use std::time::Duration;
 use humantime::format_duration;
 use ipnet::Ipv4Net;
 
-use super::Experiment;
 use super::options::{self, Kind, Scope, option};
 use super::scenario::Scenario;
 use super::settings::{PACING, Settings, span};
+use super::{AddressPlan, Experiment};
 use crate::number::number;
 use crate::system::{FabricKind, NetnsChoice};
 
@@ -88,6 +88,9 @@ fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
         && let Ok(subnet) = Ipv4Net::new(vm.address, vm_defaults.prefix_length)
     {
         settings.set("subnet", [subnet.trunc()]);
+        if settings.get("first").is_none() {
+            settings.set("first", [AddressPlan::first_of(subnet)]);
+        }
     }
     for (name, is_on) in [
         ("dhcp", vm_defaults.dhcp),
@@ -282,6 +285,10 @@ mod tests {
                 "slaac subnet6=fd88::/64 ping=vm0:fd88::1 allow-fragmentation size=5000",
             ),
             ("", "vms=70000 ping=ring"),
+            (
+                "",
+                "first=10.77.3.1 first=fd77::100 ping=ring gateway=10.77.0.1",
+            ),
             (FILE, ""),
             (FILE, "fabric=sim rate=7 timeout=2s"),
         ] {

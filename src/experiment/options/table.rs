@@ -304,6 +304,11 @@ pub const OPTIONS: &[OptionSpec] = &[
         .default(Default::Made(|| {
             format!("{SUBNET}; {LARGE_SUBNET} for more than {MOST_IN_SUBNET} VMs")
         })),
+    value("first", "IP", Text)
+        .place(Addresses, Run)
+        .help("Address of vm0; the others follow; one IPv4 and one IPv6 address")
+        .repeatable()
+        .default(Default::Words("network address + 2")),
     value("mac", "vmI=MAC", Text)
         .place(Addresses, Run)
         .help("MAC address of one VM; repeatable")

@@ -467,6 +467,28 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ("--netns a/b", "--netns a/b: "),
         ("--attach", "add --netns host or --netns NAME"),
         (
+            "--first 10.78.0.1",
+            "--first 10.78.0.1: expected a host of 10.77.0.0/16",
+        ),
+        ("--first 10.77.0.0", "expected a host of 10.77.0.0/16"),
+        (
+            "--first 10.77.255.254",
+            "from there on 10.77.0.0/16 has no room for 2 VMs",
+        ),
+        ("--first ten", "expected an address, such as 10.77.3.1"),
+        (
+            "--first 10.77.3.1 --first 10.77.3.2",
+            "--first 10.77.3.2: expected one IPv4 and one IPv6 address",
+        ),
+        (
+            "--first fd78::1",
+            "--first fd78::1: expected a host of fd77::/64",
+        ),
+        (
+            "--first fd77::ffff:ffff:ffff:ffff",
+            "from there on fd77::/64 has no room for 2 VMs",
+        ),
+        (
             "--netns host --attach --host-address 10.77.0.1/16",
             "cannot be used with --attach",
         ),
@@ -872,4 +894,26 @@ fn a_dry_run_says_how_first_pings_lie_and_which_flows_have_none() {
         let text = super::super::describe(&flags(line).unwrap());
         assert!(text.contains(expected), "{line}: {text}");
     }
+}
+
+#[test]
+fn the_first_address_is_chosen_and_the_others_follow() {
+    let lab = flags("--vms 3 --first 10.77.3.1 --first fd77::100").unwrap();
+    let addresses: Vec<String> = (0..3)
+        .map(|vm| {
+            let ipv4 = lab.vms[vm as usize].address;
+            format!("{ipv4} {}", lab.ipv6_address(VmId(vm)).unwrap())
+        })
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "10.77.3.1 fd77::100",
+            "10.77.3.2 fd77::101",
+            "10.77.3.3 fd77::102"
+        ]
+    );
+    assert_eq!(lab.vms[0].mac.to_string(), "02:00:0a:4d:03:01");
+    let lab = flags("--first 10.77.3.1").unwrap();
+    assert_eq!(lab.ipv6_address(VmId(0)), None);
 }
