@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
 use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Write, WriteDrop};
 use tap_reactor::system::{
-    LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Tap,
+    LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared, Tap,
     TapFabric, token_of, vm_of,
 };
 use tap_reactor::topology::BRIDGE_PORTS;
@@ -231,7 +231,7 @@ fn what_a_prepared_tap_had_dropped_before_is_not_counted() {
     drop(taps);
 
     let lab = LabConfig {
-        attach: true,
+        prepared: Prepared::BridgeAndTaps,
         ..host_lab()
     };
     let (mut fabric, _poll) = fabric(lab).unwrap();
@@ -425,7 +425,7 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
     }
     let before = (link("br0"), link("tap0").index);
     let (mut fabric, _poll) = fabric(LabConfig {
-        attach: true,
+        prepared: Prepared::BridgeAndTaps,
         ..host_lab()
     })
     .unwrap();
@@ -457,7 +457,7 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
 fn an_incomplete_lab_is_not_attached_to_and_nothing_is_made() {
     enter_own_network();
     let attach = || LabConfig {
-        attach: true,
+        prepared: Prepared::BridgeAndTaps,
         ..host_lab()
     };
     let refusal = || fabric(attach()).map(drop).unwrap_err().to_string();

@@ -11,7 +11,7 @@ use super::scenario::Scenario;
 use super::settings::{PACING, Settings, span};
 use super::{AddressPlan, Experiment};
 use crate::number::number;
-use crate::system::{FabricKind, NetnsChoice};
+use crate::system::{FabricKind, NetnsChoice, Prepared};
 
 /// The scenario that `experiment` was made from, all that was left open filled in. What is done with the figures is not part
 /// of it.
@@ -137,14 +137,18 @@ fn lab(settings: &mut Settings, experiment: &Experiment) {
         }],
     );
     settings.set("tap-prefix", [&lab.tap_prefix]);
-    settings.set("attach", [lab.attach]);
-    settings.set("vlan-filtering", [lab.vlan_filtering.is_some()]);
+    settings.set("attach", [lab.prepared == Prepared::BridgeAndTaps]);
+    // On a bridge that is joined, ports are in VLANs without a word.
+    let is_filtering = lab.vlan_filtering.is_some() && lab.prepared == Prepared::Nothing;
+    settings.set("vlan-filtering", [is_filtering]);
     let spin = match experiment.spin {
         Duration::MAX => "always".to_owned(),
         spin => time(spin),
     };
     settings.set("spin", [spin]);
-    if lab.fabric == FabricKind::Bridge {
+    if lab.prepared == Prepared::Bridge {
+        settings.set("join", [&lab.bridge]);
+    } else if lab.fabric == FabricKind::Bridge {
         settings.set("bridge", [&lab.bridge]);
         settings.set("ports-per-bridge", [lab.ports_per_bridge]);
     }
@@ -307,7 +311,8 @@ mod tests {
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
         /// What has no value where nobody gives it one, or has it only beside something else.
-        const OPEN: [&str; 14] = [
+        const OPEN: [&str; 15] = [
+            "join",
             "host-address",
             "gateway",
             "address-wait",

@@ -40,7 +40,8 @@ pub use error::SystemError;
 pub use filter::FilterKind;
 pub use hook::{HookEnd, HookEvent, run_hook};
 pub use lab_config::{
-    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours, NetnsChoice,
+    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours,
+    NetnsChoice, Prepared,
 };
 pub use limits::{ensure_descriptors, raise_descriptor_limit};
 pub use machine::{Machine, machine};
@@ -48,10 +49,12 @@ pub use mark::{Mark, Owner, Presence};
 pub use memory::{MemoryUse, available_bytes, memory_use, resident_bytes};
 pub use name_rules::{validate_interface_name, validate_namespace_name};
 pub use namespace::Namespace;
+pub use netlink::bridge::VlanFilter;
 pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 pub use run_delay::RunDelay;
 pub use signals::StopSignals;
 pub use stream::{ROOM, Stream, has_room, terminal_width};
+pub use switching::joined::ExistingBridge;
 pub use tap::Tap;
 pub use tap_fabric::{FIRST_TAP_TOKEN, LINKS_TOKEN, TapFabric, token_of, vm_of};
 pub use timer::DeadlineTimer;
