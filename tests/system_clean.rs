@@ -274,7 +274,7 @@ fn a_name_that_is_no_network_namespace_is_refused_at_once_and_stays() {
         run(&format!("{make} /run/netns/lab"));
         let error = fabric(named_lab()).map(drop).unwrap_err().to_string();
         let expected = format!(
-            "enter namespace lab: /run/netns/lab is {what}, expected a network namespace; ip netns delete lab"
+            "enter namespace lab: /run/netns/lab is {what}, expected a network namespace; choose another --netns"
         );
         assert!(error.starts_with(&expected), "{error}");
         let cleaned = clean().unwrap();
