@@ -247,12 +247,27 @@ fn vms_with_a_tag_meet_in_their_vlan_of_the_bridge_and_in_no_other() {
 fn a_bridge_with_spanning_tree_stays_as_it_was_and_its_new_ports_are_waited_for() {
     let host = Host::new("type bridge stp_state 1 forward_delay 200", 1500, "");
     host.stays_as_it_was("");
+    // Pings that are due at once are due when they can pass.
     let run = host.lab.tap_reactor(&format!(
-        "--netns host --join cni0 {ADDRESSES} --ping vm0:{CONTAINER} --count 5 --json"
+        "--netns host --join cni0 {ADDRESSES} --dad=off --ping vm0:{CONTAINER} --count 5 --json"
     ));
     let told = "cni0 runs the spanning tree protocol: its new ports forward after 4s";
     assert!(run.stderr.contains(told), "{}", run.stderr);
     Report::of_success(run, 5);
+}
+
+#[test]
+fn a_port_that_does_not_come_to_forward_is_named_with_its_state() {
+    let host = Host::new("type bridge stp_state 1 forward_delay 200", 1500, "");
+    let mut run = host.lab.start_tap_reactor(&format!(
+        "--netns host --join cni0 {ADDRESSES} --ping vm0:{CONTAINER} --count 5"
+    ));
+    run.wait_until_it_says("forward after 4s");
+    host.lab.ip("link set cni0 down");
+    let run = run.wait().expect_status(3);
+    let told = "wait until tap0 forwards on bridge cni0: its state is Disabled after 9s; expected Forwarding";
+    assert!(run.stderr.contains(told), "{}", run.stderr);
+    assert_eq!(host.lab.link_names(), ["cni0", "veth0"]);
 }
 
 #[test]

@@ -965,6 +965,16 @@ fn a_bridge_that_exists_decides_the_mtu_and_has_addresses_asked_for() {
     let lab = joined("--join vlan0 --netns lab --dhcp --vms 3 --vlan vm1=7 --vlan vm2=7.8");
     let ports = lab.unwrap().lab.vlan_filtering.unwrap().ports;
     assert_eq!(ports, [None, crate::wire::VlanId::new(7), None]);
+    // What a report keeps of it, planned again.
+    for line in [
+        "--join cni0 --netns host --subnet 10.88.0.0/16 --first 10.88.3.1 --ping ring",
+        "--join vlan0 --netns lab --dhcp --vlan vm1=7 --dad off",
+    ] {
+        let once = joined(line).unwrap();
+        let again = plan_flows(&once.effective, usize::MAX, &NO_MACHINE).unwrap();
+        let lab = |plan: &Experiment| format!("{:?} {:?}", plan.lab, plan.vm_defaults);
+        assert_eq!(lab(&again), lab(&once), "{line}");
+    }
 }
 
 #[test]
