@@ -3,24 +3,18 @@
 use super::*;
 use crate::experiment::options::option;
 use crate::load::{Arrivals, Pacing};
-use crate::system::{Neighbours, VlanFilter};
+use crate::system::Neighbours;
 use crate::wire::MacAddr;
 
 /// No memory to fill, and some bridges.
 const NO_MACHINE: Surroundings = Surroundings {
     free_memory: None,
     find_bridge: |_, name| {
-        let vlan_filter = |default_pvid| {
-            Some(VlanFilter {
-                is_provider: false,
-                default_pvid,
-            })
-        };
         Ok(match name {
             "bare0" => ExistingBridge::example(name, 1500, 1, &[], None),
             "full0" => ExistingBridge::example(name, 1500, 1022, &["10.88.0.1/16"], None),
-            "vlan0" => ExistingBridge::example(name, 1500, 1, &[], vlan_filter(1)),
-            "tagged0" => ExistingBridge::example(name, 1500, 1, &[], vlan_filter(0)),
+            "vlan0" => ExistingBridge::example(name, 1500, 1, &[], Some(1)),
+            "tagged0" => ExistingBridge::example(name, 1500, 1, &[], Some(0)),
             _ => ExistingBridge::example(name, 1450, 3, &["fd88::1/64", "10.88.0.1/16"], None),
         })
     },

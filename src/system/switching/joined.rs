@@ -210,8 +210,12 @@ impl ExistingBridge {
         mtu: u32,
         ports: usize,
         addresses: &[&str],
-        vlan_filter: Option<VlanFilter>,
+        default_pvid: Option<u16>,
     ) -> ExistingBridge {
+        let vlan_filter = default_pvid.map(|default_pvid| VlanFilter {
+            is_provider: false,
+            default_pvid,
+        });
         let addresses = addresses.iter().map(|address| address.parse().unwrap());
         ExistingBridge {
             link: Link {
