@@ -1,10 +1,8 @@
-//! The guide for users of the program and of the crate, one page a module.
-//!
-//! The pages are the Markdown files beside this one.
+//! The guide for users of the program and of the crate: one module per page. The pages are the Markdown files in this folder.
 
-/// Declares a module for each page. `LINKS` gives the names that the pages use for one another, and for items, their targets
-/// in this documentation: the first definition of a link holds, and those in the files are for readers of the files. Docs of a row follow its
-/// page.
+/// Declares a module for each page. `links!` defines the targets of the pages' links in this documentation; the first
+/// definition of a link holds, so the definitions in the files apply only where the files are read directly. Further `doc`
+/// attributes of a row follow its page.
 macro_rules! pages {
     ($($(#[doc = $doc:expr])* $page:ident: $file:literal;)*) => {
         $(
