@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the line that shows a run on a terminal takes from the measurement: the same run with and without it, in turns.
+# Measures the cost of the live line that shows a run on a terminal: the same run with and without it, in turns.
 #
 #   benches/display.sh [ROUNDS]      needs root, script (Debian's bsdutils), and a release build
 set -euo pipefail
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 run="$program --ping vm0:vm1 --window 1 --warmup 500ms --duration 3s --resolve static"
 with=() without=()
 for ((round = 0; round < rounds; round++)); do
-    # A terminal of its own for standard error is what makes the line appear.
+    # The line is shown only if standard error is a terminal.
     script --quiet --return --command "$run -o $folder/with$round.json >/dev/null" /dev/null >"$folder/seen"
     grep -q 'received' "$folder/seen" || { echo "display.sh: no line was shown" >&2; exit 1; }
     $run -o "$folder/without$round.json" >/dev/null 2>&1

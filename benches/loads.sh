@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Ordinary loads as a user writes them, without further flags: none of them may overflow a queue, leave a ping unsent, or
-# be limited by the tool. Prints a row for each load and each experiment.
+# Runs ordinary loads without tuning flags: none of them may overflow a queue, leave a ping unsent, or be limited by the
+# tool. Prints a row for each load and each experiment.
 #
-#   benches/loads.sh [PATTERN]     only the loads whose line has PATTERN in it; needs root
+#   benches/loads.sh [PATTERN]     only the loads whose command line contains PATTERN; needs root
 #
-# On a quiet machine every load, and every experiment but those that are meant to overload, has status 0, no overflow, the
-# verdict "network", and p99 of lateness at 100 µs or less. Exit status 1 if a load has not.
+# On a quiet machine every load, and every experiment that is not meant to overload, ends with status 0, no overflow, the
+# verdict "network", and a p99 of lateness of at most 100 µs. Exit status 1 if a load does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# row STATUS: what the report in $work/report says.
+# row STATUS: prints the row of the report in $work/report.
 row() {
     python3 - "$1" "$work/report" <<'PYTHON'
 import json, sys
@@ -78,13 +78,13 @@ for load in "${loads[@]}"; do
     row $status || failed=1
 done
 for experiment in scripts/experiments/*.toml; do
-    # That one takes a DHCP server: scripts/experiments/dhcp-storm.sh.
+    # It needs a DHCP server: scripts/experiments/dhcp-storm.sh.
     [[ $experiment == *"${1:-}"* && $experiment != *dhcp-storm* ]] || continue
     status=0
     "$TAP_REACTOR" --scenario "$experiment" -q -o "$work/report.json" >/dev/null 2>"$work/errors" || status=$?
     mv -f "$work/report.json" "$work/report" 2>/dev/null || rm -f "$work/report"
     printf '%-46s' "$(basename "$experiment")"
-    # Storms and ramps are made to overload.
+    # Storms and ramps are meant to overload.
     row $status || true
 done
 exit $failed

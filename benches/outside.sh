@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# How much of its own time the tool adds to an rtt that somebody outside of it answers: here the kernel of this host, which
-# has the bridge's address. A capture on the TAP sees the pings of one run; another run, without it, is what it is held against,
-# because a capture takes time, too: that of the reply, which it copies after its stamp, is in the report's figure only. Both
-# medians should lie within 1.5 µs.
+# Measures the time that the tool adds to the rtt of a peer outside it: here this host's kernel, which has the bridge's
+# address. Compares the rtt in a capture on the TAP with the rtt of another run without a capture, because a capture takes
+# time as well: the copy of the reply, made after its time stamp, would be in the report's figure only. The two medians
+# should differ by at most 1.5 µs.
 #
 #   benches/outside.sh [ROUNDS]        needs root and tcpdump
 #
-# TAP_REACTOR names the binary; by default target/release/tap-reactor, which is built first.
+# TAP_REACTOR names the program (default: target/release/tap-reactor, which is built first).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-5}
@@ -29,7 +29,7 @@ ping_host() {
 }
 
 for _ in $(seq "$rounds"); do
-    # It ends by itself, with the last reply.
+    # It ends with the last reply.
     ip netns exec "$netns" timeout 30 tcpdump -n -c 6000 --time-stamp-precision=nano -i tap0 -w "$work/seen.pcap" icmp 2>"$work/log" &
     tcpdump=$!
     for _ in $(seq 100); do

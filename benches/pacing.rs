@@ -85,19 +85,17 @@ fn measure_all(options: &Options) -> Result<()> {
 }
 
 fn measure(rate: u64, options: &Options) -> Result<()> {
-    let mut lab = ReactorLoop::new(FLOWS, FabricKind::Bridge)?;
-    if let Some(spin) = options.spin {
-        lab.lab.reactor.spin(spin);
-    }
+    let spin = options.spin.unwrap_or_default();
+    let mut lab = ReactorLoop::new(FLOWS, FabricKind::Bridge, spin)?;
     // Neighbours resolved, addresses learned; in a phase that does not count for what follows.
     lab.rate(1, 10)?;
-    let phases = lab.lab.hypervisor.recorder().phases().len();
-    let (turns, cpu) = (lab.lab.hypervisor.recorder().work().turns, cpu()?);
+    let phases = lab.lab.hypervisor().recorder().phases().len();
+    let (turns, cpu) = (lab.lab.hypervisor().recorder().work().turns, cpu()?);
     let count = rate * options.seconds / u64::from(FLOWS);
     let took = lab.ping(Pacing::Rate(rate as f64), count)?.as_secs_f64();
     let cpu = (self::cpu()? - cpu).as_secs_f64();
-    let turns = lab.lab.hypervisor.recorder().work().turns - turns;
-    let phase = lab.lab.hypervisor.recorder().phases().get(phases);
+    let turns = lab.lab.hypervisor().recorder().work().turns - turns;
+    let phase = lab.lab.hypervisor().recorder().phases().get(phases);
     let phase = phase.ok_or("no phase was measured")?;
     let micros = |nanos: Option<u64>| format!("{:.1} µs", nanos.unwrap_or(0) as f64 / 1e3);
     println!(

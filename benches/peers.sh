@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# The same pings by tap-reactor and by others, in turns, in one table:
+# Compares tap-reactor with other programs on the same pings, in turns, and prints one table:
 #
 #   tap-reactor     VMs on TAPs of one bridge
-#   threads         a lab as one writes it first, two threads a VM (benches/peers/threads.cpp)
-#   smoltcp         its interfaces on the same TAPs, one thread, driven by epoll (benches/peers/smoltcp.rs)
-#   ping, fping     the kernel's own stack: namespaces on a bridge of veth pairs
+#   threads         a straightforward lab with two threads per VM (benches/peers/threads.cpp)
+#   smoltcp         its interfaces on TAPs of the same bridge, one thread with epoll (benches/peers/smoltcp.rs)
+#   ping, fping     the kernel's stack: namespaces joined to a bridge by veth pairs
 #
 #   benches/peers.sh [--rounds N] [--pings N]     about three minutes; N pings for each peer, kind of work and round
-#   benches/peers.sh --quick                      some seconds: whether all of it works, not how fast
+#   benches/peers.sh --quick                      some seconds: checks that every peer works, measures nothing
 #
 # Needs root and, of Debian's packages, g++, fping, iproute2, iputils-ping and util-linux. Builds tap-reactor and
-# the example peer_smoltcp for release, unless TAP_REACTOR names a program; the example is looked for beside that.
+# the example peer_smoltcp for release, unless TAP_REACTOR names a program; the example is expected beside it.
 #
-# Everything happens in namespaces of its own, processes and mounts included, which the kernel takes away at the end,
-# however that comes about. There is no IPv6 in them: not every lab of threads survives it.
+# Everything runs in new network, process and mount namespaces, which the kernel removes at the end, however the script
+# ends. IPv6 is off in them, because the peer with threads does not handle it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [[ $rounds =~ ^[1-9][0-9]?$ ]] || fail "--rounds takes a number from 1 to 99"
-# fping has no more sequence numbers than that.
+# The largest number of sequence numbers of fping.
 if ! [[ $pings =~ ^[1-9][0-9]{2,4}$ ]] || ((pings < 2 * many || pings > 65535)); then
     fail "--pings takes a number from 200 to 65535"
 fi
@@ -59,7 +59,7 @@ if [ -z "${PEERS_INSIDE:-}" ]; then
     exec timeout 1800 unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "${arguments[@]}"
 fi
 
-# Files of this run, and the names of namespaces, in a file system that only these processes see.
+# Files of this run and names of namespaces, in a tmpfs that only these processes see.
 mount -t tmpfs tmpfs /run
 mkdir /run/netns
 work=/run/work
@@ -84,9 +84,9 @@ for ((round = 0; round < rounds; round++)); do
     printf '\rround %d of %d ' $((round + 1)) "$rounds" >&2
     for each in "${works[@]}"; do
         for ((turn = 0; turn < ${#peers[@]}; turn++)); do
-            # Nobody always comes after the same one.
+            # The order of the peers changes from round to round.
             peer=${peers[(turn + round) % ${#peers[@]}]}
-            # fping knows a period, but no window.
+            # fping has a period but no window.
             [[ $peer == fping && $each == "1 64" ]] || measure "$peer" "${each% *}" "${each#* }"
         done
     done
@@ -95,6 +95,6 @@ printf '\rmemory of %d ' "$endpoints" >&2
 measure_memory $((2 * many)) "$endpoints"
 printf '\r%20s\r' '' >&2
 
-[ "$endpoints" -ge 1000 ] || echo "A check whether it works; the figures say nothing."
+[ "$endpoints" -ge 1000 ] || echo "A check that the peers work; the figures are no measurement."
 awk -v rounds="$rounds" -v pings="$pings" -v many="$many" -v endpoints="$endpoints" -v background="$background" \
     -v processors="$(nproc)" -f benches/peers/table.awk "$work/figures"

@@ -19,6 +19,7 @@ mod system_calls;
 
 use std::process::{Command, ExitCode};
 use std::str::FromStr;
+use std::time::Duration;
 
 use bare_loop::BareLoop;
 use ping_lab::Result;
@@ -169,7 +170,7 @@ fn measure_all(options: &Options) -> Result<()> {
 
 /// Pings of the reactor alone.
 fn run_once(case: Case, pings: u64) -> Result<()> {
-    let mut ours = ReactorLoop::new(case.pairs, case.fabric)?;
+    let mut ours = ReactorLoop::new(case.pairs, case.fabric, Duration::ZERO)?;
     ours.rate(case.window, pings / u64::from(case.pairs))?;
     Ok(())
 }
@@ -177,7 +178,7 @@ fn run_once(case: Case, pings: u64) -> Result<()> {
 fn measure(case: Case, options: &Options) -> Result<()> {
     let count = (options.pings / u64::from(case.pairs)).max(u64::from(case.window));
     // The reactor's lab first: it makes the private namespace and keeps everything but pings out of it.
-    let mut ours = ReactorLoop::new(case.pairs, case.fabric)?;
+    let mut ours = ReactorLoop::new(case.pairs, case.fabric, Duration::ZERO)?;
     let bare = BareLoop::new(case.pairs, case.window, false)?;
     let plain = BareLoop::new(case.pairs, case.window, true)?;
     let mut bare = [bare, plain];

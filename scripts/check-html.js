@@ -1,6 +1,6 @@
 "use strict";
-// Put behind a report's page by check-html.sh: looks whether the page is as it should be, and leaves what it found in
-// an element that the script reads: one line for each thing wrong, or "page is as it should be".
+// Appended to a report's page by check-html.sh. Checks the page, and writes the result to an element that the script
+// reads: one line for each fault, or "passed".
 (() => {
   const wrong = [];
   const expect = (holds, what) => holds || wrong.push(what);
@@ -62,6 +62,6 @@
 
   const result = document.createElement("pre");
   result.id = "check";
-  result.textContent = [...new Set(wrong)].map((each) => `wrong: ${each}\n`).join("") || "page is as it should be";
+  result.textContent = [...new Set(wrong)].map((each) => `wrong: ${each}\n`).join("") || "passed";
   document.body.append(result);
 })();

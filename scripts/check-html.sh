@@ -1,11 +1,11 @@
 #!/bin/sh
-# Opens report pages in headless Chromium, wide and narrow, light and dark, and checks that they are as they should be:
-# no console message, every picture there, in view and legible, nothing wider than the window, the table sorts.
+# Opens report pages in headless Chromium, wide and narrow, light and dark, and checks them: no console message, every
+# picture present, visible and legible, nothing wider than the window, and the table sorts.
 #
-#     check-html.sh PAGE.html …                     checks
-#     SHOTS=FOLDER check-html.sh PAGE.html …        takes screenshots besides, to look at
+#     check-html.sh PAGE.html …                     checks the pages
+#     SHOTS=FOLDER check-html.sh PAGE.html …        also writes screenshots to FOLDER
 #
-# Needs Debian's package chromium. Exit status 0: all is well; 1: something is wrong, and what.
+# Needs Debian's package chromium. Exit status 0: the checks passed; 1: a check failed, and its output says which.
 set -eu
 
 [ $# -gt 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 1; }
@@ -16,7 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# browse SCHEME WIDTH HEIGHT ARGUMENT…: runs the browser once, each time as new.
+# browse SCHEME WIDTH HEIGHT ARGUMENT…: runs the browser with an empty profile.
 browse() {
     case $1 in dark) prefers=0 ;; *) prefers=1 ;; esac
     size=$2,$3
@@ -40,10 +40,10 @@ for page; do
                 tail -n 5 "$work/log" >&2
                 exit 1
             }
-            # The console of the page, and what the check left behind.
+            # The console output of the page, and the result of the check.
             console=$(grep 'CONSOLE' "$work/log" || true)
             found=$(sed -n '/<pre id="check">/,/<\/pre>/p' "$work/dom" | sed 's/<[^>]*>//g')
-            if [ -n "$console" ] || [ "$found" != "page is as it should be" ]; then
+            if [ -n "$console" ] || [ "$found" != "passed" ]; then
                 failed=1
                 echo "$page, $scheme, ${window% *} pixels wide:"
                 echo "${found:-the check did not run}"
@@ -58,5 +58,5 @@ for page; do
         done
     done
 done
-[ $failed = 0 ] && echo "check-html: $# pages are as they should be"
+[ $failed = 0 ] && echo "check-html: $# pages passed"
 exit $failed

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Puts a VM and a small real host, the kernel in a network namespace, to the same checks by other people's programs, and
-# prints what each of them does side by side.
+# Runs the same checks, by other programs, against a VM and against a real host (the kernel in a network namespace), and
+# prints their responses side by side.
 #
-#   scripts/conformance.sh              checks, and holds the result to scripts/conformance.md
-#   scripts/conformance.sh --write      checks, and writes scripts/conformance.md
-#   scripts/conformance.sh --only TEXT  only checks whose names contain TEXT, as they are
+#   scripts/conformance.sh              runs the checks, and compares the result with scripts/conformance.md
+#   scripts/conformance.sh --write      runs the checks, and writes scripts/conformance.md
+#   scripts/conformance.sh --only TEXT  runs the checks whose names contain TEXT, and prints their result
 #
-# Every difference has to be explained in scripts/conformance/explained.txt. Exit status 0: all are, and the VM does what
-# scripts/conformance.md says; 1: not so, or something is missing. Needs root, and the packages that scripts/test.sh
-# names. Makes network namespaces of its own and takes about two minutes, most of them waiting for silence to end.
-# TAP_REACTOR names the program; default is target/debug/tap-reactor.
+# Every difference between VM and kernel needs a line in scripts/conformance/explained.txt. Exit status 0: all differences
+# are explained, and the result equals scripts/conformance.md; 1: otherwise, or a prerequisite is missing. Needs root, and
+# the packages that scripts/test.sh lists. Works in network namespaces that it creates. Takes about two minutes, most of
+# them in timeouts. TAP_REACTOR names the program (default: target/debug/tap-reactor).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,7 +47,7 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-# namespace NAME: one of its own, without a bridge filter's cost or surprises.
+# namespace NAME: creates a network namespace, with bridge netfilter off.
 namespace() {
     ip netns add "$1"
     namespaces+=("$1")
@@ -66,7 +66,7 @@ await() {
     fail "$what: waited 20 seconds in vain"
 }
 
-# lab NAMESPACE OPTION…: a lab with VMs that only answer.
+# lab NAMESPACE OPTION…: starts a lab whose VMs only answer.
 lab() {
     namespace "$1"
     local log=$work/$1.log
@@ -75,27 +75,27 @@ lab() {
     await "lab $1" ip -n "$1" link show dev tap0 up
 }
 
-# plug NAMESPACE INTERFACE LAB PORT: a cable from a namespace to a lab's bridge.
+# plug NAMESPACE INTERFACE LAB PORT: connects a namespace to a lab's bridge by a veth pair.
 plug() {
     ip link add "$2" netns "$1" type veth peer name "$4" netns "$3"
     ip -n "$3" link set dev "$4" master br0 up
-    # Frames come and go as they are on a wire: sealed, and one by one.
+    # Offloads off: frames have checksums and are not merged, as on a wire.
     ip netns exec "$1" ethtool -K "$2" tx off rx off gro off gso off tso off >/dev/null 2>&1 || true
     ip -n "$1" link set dev "$2" up
 }
 
-# Interfaces of each client for what goes on beside the list, because it mostly waits.
+# Additional interfaces of each client, for checks that run in parallel because they mostly wait.
 beside=10 places=()
 for ((i = 1; i <= beside; i++)); do places+=(--beside "eth$i"); done
 
-# client NAMESPACE LAB NUMBER: where the checks are run from.
+# client NAMESPACE LAB NUMBER: creates the namespace from which checks are run.
 client() {
     local i
     namespace "$1"
     plug "$1" eth0 "$2" "c$3-0"
     for ((i = 1; i <= beside; i++)); do
         plug "$1" "eth$i" "$2" "c$3-$i"
-        # The programs that run beside the list answer for themselves, and for nobody else.
+        # Each of these interfaces answers ARP for its own address only.
         ip netns exec "$1" sysctl -qw "net.ipv4.conf.eth$i.arp_ignore=1"
         ip -n "$1" addr add "fd77::$3:ff$i/64" dev "eth$i" nodad metric 2000
     done
@@ -117,7 +117,7 @@ vms=(--vms 2 --ipv6 --udp-echo)
 lab "$name-vm" "${vms[@]}" --filter
 lab "$name-bare" "${vms[@]}" --filter=off
 
-# The control: a real host on the first lab's bridge, in which UDP port 7 echoes.
+# The control: a real host on the first lab's bridge, with a UDP echo service on port 7.
 namespace "$name-host"
 plug "$name-host" eth0 "$name-vm" host
 ip -n "$name-host" addr add 10.77.200.200/16 brd 10.77.255.255 dev eth0
@@ -137,7 +137,7 @@ for column in "${columns[@]}"; do
     running+=($!)
 done
 if [ "$mode" != only ]; then
-    # Servers: a lab in which nobody has an address, and one without the filter.
+    # Servers: a lab whose VMs have no address yet, and one without the filter.
     seekers=(--vms 1 --subnet 10.79.0.0/16 --dhcp --ipv6 --slaac --subnet6 fd79:0:0:1::/64)
     for kind in vm vm-no-filter; do
         [ "$kind" = vm ] && filter=(--filter) || filter=(--filter=off)

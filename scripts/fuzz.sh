@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets of tests/fuzz one after the other, and says how many inputs each was given.
+# Runs the fuzz targets of tests/fuzz one after another, and prints the number of inputs of each.
 #
 #   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm and scenario
 #
-# Needs cargo-fuzz (cargo install cargo-fuzz) and a C++ compiler. Uses the nightly toolchain if there is one, else the
-# present one with RUSTC_BOOTSTRAP. What a fuzzer finds lies in tests/fuzz/artifacts, and the last line says how to see it
-# again. Exit status 0: clean; 1: something was found, or a tool is missing.
+# Needs cargo-fuzz (cargo install cargo-fuzz) and a C++ compiler. Uses the nightly toolchain if it is installed, else the
+# default one with RUSTC_BOOTSTRAP. Failing inputs are saved in tests/fuzz/artifacts, and the last line of the output says
+# how to reproduce them. Exit status 0: no failure; 1: a failure, or a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seconds=${1:-600}
-[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz.sh: '$seconds' is no number of seconds" >&2; exit 1; }
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz.sh: expected a number of seconds, not '$seconds'" >&2; exit 1; }
 targets=("${@:2}")
 [ "${#targets[@]}" -gt 0 ] || targets=(parse vm scenario)
 
@@ -24,14 +24,14 @@ if cargo +nightly --version >/dev/null 2>&1; then
 else
     export RUSTC_BOOTSTRAP=1
 fi
-# Assertions and overflow checks are on; AddressSanitizer has nothing to find where there is no unsafe code.
+# Assertions and overflow checks are on. AddressSanitizer is off: the code under test has no unsafe blocks.
 for target in "${targets[@]}"; do
     "${fuzz[@]}" fuzz build --fuzz-dir tests/fuzz --sanitizer none --debug-assertions "$target"
 done
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for target in "${targets[@]}"; do
-    # What this run finds is kept in the first folder; the seeds are only read.
+    # New inputs are saved to the first folder; the seeds are only read.
     mkdir -p "tests/fuzz/corpus/$target"
     dictionary=()
     [ ! -e "tests/fuzz/$target.dict" ] || dictionary=("-dict=tests/fuzz/$target.dict")

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Takes away the lab that scripts/lab-up.sh made: the links that carry its mark, and no others.
+# Removes the lab that scripts/lab-up.sh created: the links that carry its mark, and no others.
 #
 #   scripts/lab-down.sh               the lab on br0
 #   BRIDGE=lab scripts/lab-down.sh    the lab on another bridge
 set -euo pipefail
+
+[ $# = 0 ] || { printf "lab-down.sh: expected no arguments, not '%s'\n" "$*" >&2; exit 2; }
 
 BRIDGE=${BRIDGE:-br0}
 MARK="tap-reactor lab $BRIDGE"

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Changes what computes the report, one place at a time, and looks whether a library test notices. A survivor is a line that no
-# test holds. Not part of CI: a run takes an hour and tries a sample. Works on the last commit, in a worktree of its own; ends
-# with the survivors and how many were tried, and with status 1 if any survived.
+# Mutation testing of the code that computes the report: changes one place at a time and runs the library tests. A mutant
+# that no test detects is a survivor. Not part of CI: a run takes an hour and tries a sample. Works on the last commit, in
+# a worktree that it creates. Prints the survivors and the number of mutants tried. Exit status 1 if any survived.
 #
 #     scripts/mutants.sh [MINUTES [SEED [PATH...]]]
 #
-# MINUTES is how long it may take (60), SEED says which sample is taken (today's date; the same seed, the same sample), PATH
-# what is changed (all that computes what is reported).
+# MINUTES limits the run time (60). SEED selects the sample (default: today's date; equal seeds give equal samples). PATH
+# limits the mutated files (default: all that compute the report).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -23,15 +23,15 @@ house=$PWD
 work=$(mktemp -d)
 trap 'git -C "$house" worktree remove --force "$work/tree"; rm -rf "$work"' EXIT
 git worktree add --quiet --detach "$work/tree"
-# What is built stays for the next time. Nobody looks at a mutant with a debugger.
+# The build is kept for the next run, and has no debug information.
 export CARGO_TARGET_DIR="$house/target/mutants" CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 RUST_BACKTRACE=0
 cd "$work/tree"
-# Mutants are judged by these; they must pass without one.
+# The tests that judge the mutants; they must pass on the unchanged code.
 tests="report:: record:: lab:: hypervisor:: sim::"
 # shellcheck disable=SC2086 # One word a module.
 cargo test --quiet --lib -- $tests >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 
-# About two mutants a minute are tried: every so-many-th, from a place that the seed says.
+# About two mutants a minute are tried: every step-th, beginning at an offset drawn by the seed.
 # shellcheck disable=SC2086 # One word a file.
 all=$(cargo mutants --list $files | wc -l)
 step=$((all / (minutes * 2) + 1))

@@ -1,36 +1,42 @@
 #!/usr/bin/env bash
-# The one command that proves everything: formatting, lints, documentation, build, and every test,
-# the end-to-end ones included. Stops at the first thing that is wrong.
+# Checks everything: formatting, lints, documentation, build, and all tests, the end-to-end tests
+# included. Stops at the first failure.
 #
-#   scripts/test.sh            needs root, because the end-to-end tests make network namespaces
+#   scripts/test.sh            needs root, because the end-to-end tests create network namespaces
 #
-# Installs the Debian packages that the tests call, if some are missing and it may (root and apt-get).
+# Installs missing Debian packages that the tests need, if it can (root and apt-get).
 set -euo pipefail
+
+[ $# = 0 ] || { printf "test.sh: expected no arguments, not '%s'\n" "$*" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 
-# What the tests call, by package:
-#   iproute2         ip, bridge          the lab, and the kernel's own view of it
-#   iputils-ping     ping                the kernel's stack talks to the VMs
-#   iputils-arping   arping              address resolution, seen from outside
-#   fping            fping               many VMs at once
-#   ndisc6           ndisc6              the same over IPv6
-#   radvd            radvd               a router that gives addresses
-#   dnsmasq-base     dnsmasq             addresses by DHCP
-#   procps           sysctl              routers and other kernels
-#   tcpdump          tcpdump             what really crossed a TAP
-#   util-linux       unshare, setpriv, prlimit, nsenter   a world with fewer rights
-#   mount            mount               a world without /dev/net/tun
-#   chromium         chromium            report pages, opened and looked at
-#   fonts-dejavu-core                    letters to write them with
-#   python3-venv     python3             reports read back by another implementation of HdrHistogram
-#   valgrind         valgrind            how many instructions a ping takes
-#   g++              g++                 a lab of threads, to compare with
-#   arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy   VM and kernel put to the same checks
-#   busybox ethtool                      a DHCP client, and a cable as it is
-#   (shellcheck)     shellcheck          the scripts themselves
+# Programs that the tests call, by package:
+#   iproute2         ip, bridge          the kernel's own view of a lab
+#   iputils-ping     ping                pings to the VMs by the kernel's stack
+#   iputils-arping   arping              ARP requests from outside
+#   fping            fping               pings to many VMs
+#   ndisc6           ndisc6              neighbour solicitations from outside
+#   radvd            radvd               an IPv6 router that advertises prefixes
+#   dnsmasq-base     dnsmasq             a DHCP server
+#   procps           sysctl              kernel settings: forwarding, IPv6
+#   tcpdump          tcpdump             captures of the frames on a TAP
+#   util-linux       unshare, setpriv, prlimit, nsenter   processes with fewer rights
+#   mount            mount               a mount namespace without /dev/net/tun
+#   chromium         chromium            checks of the HTML pages
+#   fonts-dejavu-core                    fonts for these pages
+#   python3-venv     python3             another implementation of HdrHistogram
+#   valgrind         valgrind            counts the instructions of a ping
+#   g++              g++                 builds the peer of benches/peers with threads
+#   arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy   conformance checks
+#   busybox ethtool                      a DHCP client, and offload settings of a veth pair
+#   (shellcheck)     shellcheck          checks the scripts
 packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base procps tcpdump util-linux mount
     arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy busybox ethtool
     chromium fonts-dejavu-core python3-venv valgrind g++ shellcheck)
+# Not of every distribution:
+#   clang-14         clang-14            BPF objects, built anew
+#   llvm-14          llvm-strip-14       the same
+optional_packages=(clang-14 llvm-14)
 commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq sysctl tcpdump unshare setpriv prlimit nsenter mount
     arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind g++ shellcheck)
 
@@ -72,7 +78,18 @@ ensure_packages() {
     step apt-get install --yes --quiet --no-install-recommends "${missing[@]}"
 }
 
+# Does nothing where the distribution has them not, or this user may not install them.
+ensure_optional_packages() {
+    if { ! command -v clang-14 || ! command -v llvm-strip-14; } >/dev/null &&
+        [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        apt-cache show "${optional_packages[@]}" >/dev/null 2>&1 || step apt-get update --quiet
+        apt-cache show "${optional_packages[@]}" >/dev/null 2>&1 || return 0
+        DEBIAN_FRONTEND=noninteractive step apt-get install --yes --quiet --no-install-recommends "${optional_packages[@]}"
+    fi
+}
+
 ensure_packages
+ensure_optional_packages
 [ "$(id -u)" -eq 0 ] || fail "the end-to-end tests make network namespaces, which needs root: sudo --preserve-env=PATH,HOME $0"
 command -v cargo >/dev/null || fail "cargo is missing: install a Rust toolchain (https://rustup.rs)"
 [ -c /dev/net/tun ] || fail "/dev/net/tun is missing: modprobe tun, or give this container the device"
@@ -81,22 +98,38 @@ step shellcheck --external-sources scripts/*.sh scripts/*/*.sh benches/*.sh benc
 step cargo fmt --check
 step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
+# Licences, sources and bans of dependencies: deny.toml. The workflow installs cargo-deny.
+if cargo deny --version >/dev/null 2>&1; then
+    step cargo deny --locked check --hide-inclusion-graph bans licenses sources
+else
+    printf '\n==> not checked: dependencies (cargo install --locked cargo-deny)\n'
+fi
+# The BPF objects in the repository are what their sources give.
+if command -v clang-14 >/dev/null && command -v llvm-strip-14 >/dev/null; then
+    step scripts/build-bpf.sh --check
+else
+    printf '\n==> not checked: BPF objects, for want of the packages %s\n' "${optional_packages[*]}"
+fi
 step cargo build --locked
 step cargo test --locked
-# Instructions of a ping, which have a budget.
+# Examples are built and tested by now; their main functions run too.
+for example in two-vms assert-on-a-report custom-fabric; do
+    step cargo run --locked --quiet --example "$example"
+done
+# The budget of instructions per ping.
 step cargo bench --locked --bench instructions
 
-# The other programs that pings are measured beside still run; a moment, and no figures.
+# The peers of the benchmark still work; no measurement.
 TAP_REACTOR=${CARGO_TARGET_DIR:-target}/debug/tap-reactor step benches/peers.sh --quick
 
-# Everybody else's programs against a VM, and against a kernel as control.
+# Other programs against a VM, and against the kernel as control.
 TAP_REACTOR=${CARGO_TARGET_DIR:-target}/debug/tap-reactor step scripts/conformance.sh
-# A moment of fuzzing, where the means are there; cargo test has held the same invariants with other input already.
+# Ten seconds for each fuzz target, if cargo-fuzz is installed; cargo test checks the same invariants on other input.
 if cargo fuzz --version >/dev/null 2>&1; then
     step scripts/fuzz.sh 10
 fi
 
-# The reports that tests/report_files.rs left behind, read by other programs.
+# The reports that tests/report_files.rs wrote, read by other programs.
 target=${CARGO_TARGET_DIR:-target}
 reports=$target/tmp/report-files
 python=$target/check-venv/bin/python

@@ -5,24 +5,21 @@
 
 #[path = "support/cable.rs"]
 mod cable;
-#[path = "../benches/ping_lab.rs"]
-#[allow(dead_code)] // Of what it has for benchmarks, not everything is needed here.
-mod ping_lab;
 mod support;
 
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use cable::Pairs;
-use ping_lab::{PingLab, reactor, recorder};
-use support::{enter_own_network, host_lab};
+use support::enter_own_network;
 use tap_reactor::experiment::{
-    BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Scenario, Settings, plan,
+    BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Experiment, FlowPlan, Scenario, Settings, plan,
 };
-use tap_reactor::lab::Lab;
+use tap_reactor::hypervisor::Phase;
+use tap_reactor::lab::{Lab, TapLab};
 use tap_reactor::load::Pacing;
 use tap_reactor::reactor::End;
-use tap_reactor::system::LabConfig;
+use tap_reactor::system::NetnsChoice;
 use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::vm::VmId;
 
@@ -44,17 +41,17 @@ fn a_ping_between_vms_in_memory_allocates_nothing() {
 #[test]
 fn a_ping_between_taps_allocates_nothing_in_the_reactor() {
     enter_own_network();
-    let lab = LabConfig {
-        vms: 2,
-        ..host_lab()
-    };
-    let mut lab = PingLab::new(reactor().unwrap(), recorder(), lab).unwrap();
-    lab.populate().unwrap();
-    lab.flow(VmId(0), VmId(1)).unwrap();
+    let mut plan = Experiment::of_vms(2).unwrap();
+    plan.lab.netns = NetnsChoice::Host;
+    plan.timeout = Duration::from_secs(20);
+    plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+    let mut lab = TapLab::new(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
     let mut run = |pacing: Pacing, count: u64| -> (AllocationInfo, u64) {
         let start = MonotonicClock.now();
-        lab.begin(lab.flows(), pacing, count);
-        let info = measure(|| assert_eq!(lab.run().unwrap(), End::Done));
+        let phase = Phase::counted(0..1, pacing, count);
+        lab.hypervisor().start(start, vec![phase]);
+        let info = measure(|| assert_eq!(lab.drive(None).unwrap(), End::Done));
         (info, (MonotonicClock.now() - start).as_secs() + 1)
     };
     run(Pacing::Window(16), WARM_UP);

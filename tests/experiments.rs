@@ -54,7 +54,7 @@ const CASES: &[Case] = &[
             // Ten residents for two seconds, and client k from k hundredths of a second on.
             ("boot storm", 210, Some(2_000 + 20_100)),
             // Ten residents and a hundred clients for two seconds; of the others one leaves every fiftieth of a second.
-            ("half of them leave", 210, Some(22_000 + 9_900)),
+            ("half of them stop", 210, Some(22_000 + 9_900)),
         ],
         simulated: Simulated::Whole,
         check: |report| {

@@ -62,7 +62,7 @@ impl RingLoop {
         let pairs_at_once = (self.batch / share).min(self.pairs);
         let start = MonotonicClock.now();
         let ahead = self.window - share;
-        crate::predicted::fill(ports, ahead.into())?;
+        super::predicted::fill(ports, ahead.into())?;
         let (mut unsent, mut left) = (count - u64::from(ahead), count);
         while left > 0 {
             let asked = unsent.min(share.into()) as u32;

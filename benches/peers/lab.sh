@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What benches/peers.sh makes its labs of. Sourced by it.
+# Functions that create the labs of benches/peers.sh, which sources this file.
 
-# quiet_namespace: nothing here but what is sent on purpose, and no netfilter on bridges.
+# quiet_namespace: switches off IPv6 and bridge netfilter, so that nothing but the pings is sent.
 quiet_namespace() {
     local switch
     for switch in /proc/sys/net/ipv6/conf/{all,default}/disable_ipv6; do
@@ -18,13 +18,13 @@ new_bridge() {
     ip link set "$1" up
 }
 
-# address NUMBER: of endpoint NUMBER, as tap-reactor gives them.
+# address NUMBER: prints the address of endpoint NUMBER, as tap-reactor assigns them.
 address() {
     printf '10.77.%d.%d' $((($1 + 2) / 256)) $((($1 + 2) % 256))
 }
 
-# taps FROM TO: tapFROM up to the one before tapTO, on br0, which knows who lives there: it would forget what it learns
-# whenever a process lets go of its TAPs, and flood the first pings of the next one.
+# taps FROM TO: creates tapFROM up to the one before tapTO on br0, with static forwarding entries: the bridge forgets
+# learned ones when a process closes its TAPs, and would flood the first pings of the next process.
 taps() {
     local i
     for ((i = $1; i < $2; i++)); do
@@ -35,14 +35,14 @@ taps() {
     done | bridge -batch -
 }
 
-# stations FROM TO: kernels with addresses, each a namespace sFROM up to the one before sTO, on br1.
+# stations FROM TO: creates the namespaces sFROM up to the one before sTO, each with an address on br1.
 stations() {
     local i
     for ((i = $1; i < $2; i++)); do
         printf 'netns add s%d\nlink add veth%d master br1 up type veth peer name eth0 netns s%d\n' "$i" "$i" "$i"
     done | ip -batch -
     for ((i = $1; i < $2; i++)); do
-        # Without a link-local address the kernel has nothing to say on IPv6.
+        # Without a link-local address the kernel sends nothing on IPv6.
         ip -n "s$i" -batch - <<LINES
 link set eth0 addrgenmode none
 addr add $(address "$i")/16 dev eth0
@@ -51,7 +51,7 @@ LINES
     done
 }
 
-# in_station NUMBER COMMAND…
+# in_station NUMBER COMMAND…: runs a command in the namespace of station NUMBER.
 in_station() {
     nsenter --net="/run/netns/s$1" "${@:2}"
 }

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What endpoints take that do nothing but wait for somebody to ask. Sourced by benches/peers.sh, after lab.sh.
+# Measures the memory of idle endpoints. Sourced by benches/peers.sh, after lab.sh.
 # shellcheck disable=SC2154
 
-# kernel_memory: what the kernel holds for devices, sockets and threads, in KiB.
+# kernel_memory: prints the kernel's memory for devices, sockets and threads, in KiB.
 kernel_memory() {
     awk '/^(SUnreclaim|KernelStack|PageTables|Percpu):/ { sum += $2 } END { print sum }' /proc/meminfo
 }
 
-# settled: the same, as soon as it stands still between two of at most $patience looks, half a second apart.
+# settled: prints the same once two readings, half a second apart, are equal; after $patience readings at the latest.
 settled() {
     local before now i
     now=$(kernel_memory)
@@ -20,7 +20,7 @@ settled() {
     echo "$now"
 }
 
-# answers NUMBER: waits until that endpoint does.
+# answers NUMBER: waits until endpoint NUMBER answers a ping.
 answers() {
     local i
     for ((i = 0; i < 60; i++)); do
@@ -29,7 +29,7 @@ answers() {
     fail "endpoint $1 does not answer"
 }
 
-# served PEER ENDPOINTS: resident memory of the process that does them, and what the kernel holds for that; in KiB.
+# served PEER ENDPOINTS: prints the resident memory of the peer's process and the kernel memory that it causes, in KiB.
 served() {
     local before process resident held
     before=$(settled)
@@ -45,17 +45,17 @@ served() {
     held=$(($(settled) - before))
     kill "$process"
     wait "$process" 2>/dev/null || true
-    # Last: whoever reads this starts the next one, on the same TAPs.
+    # Printed last, because the reader then starts the next peer on the same TAPs.
     echo "$resident $held"
 }
 
-# measure_memory FROM TO: adds TAPs and kernels to those that there are, and puts down what an endpoint takes, in KiB.
+# measure_memory FROM TO: adds TAPs and stations, and records the memory per endpoint, in KiB.
 measure_memory() {
     local before tap peer few resident held
     before=$(settled)
     taps "$1" "$2"
     tap=$(awk "BEGIN { print ($(settled) - $before) / ($2 - $1) }")
-    # The namespace of this script can then reach those on br0.
+    # With this address the script can ping the endpoints on br0.
     ip address add 10.77.0.1/16 dev br0
     for peer in tap-reactor threads smoltcp; do
         read -r few _ < <(served "$peer" 2)

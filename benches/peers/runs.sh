@@ -1,14 +1,13 @@
 # shellcheck shell=bash
-# How benches/peers.sh has each peer ping, and what it measures of that. Sourced by it, after lab.sh.
+# Runs and measures the peers of benches/peers.sh. Sourced by it, after lab.sh.
 # shellcheck disable=SC2154
 
-# busy: how long the processors have been busy, all of them together, in milliseconds: neither idle, nor waiting for a
-# disk, nor taken away by a host (proc_stat(5)).
+# busy: prints the busy time of all processors together, in milliseconds, without idle, iowait and steal (proc_stat(5)).
 busy() {
     awk -v tick="$(getconf CLK_TCK)" '/^cpu / { print ($2 + $3 + $4 + $7 + $8) * 1000 / tick; exit }' /proc/stat
 }
 
-# run PEER PAIRS WINDOW COUNT: COUNT pings in each of PAIRS pairs, WINDOW of them on their way at any time.
+# run PEER PAIRS WINDOW COUNT: sends COUNT pings in each of PAIRS pairs, WINDOW of them outstanding.
 run() {
     case $1 in
         tap-reactor)
@@ -17,14 +16,14 @@ run() {
             ;;
         threads) "$work/threads" "${@:2}" >"$work/told" ;;
         smoltcp) "$PEER_SMOLTCP" "${@:2}" >"$work/told" ;;
-        # -f sends the next ping as soon as a reply is there.
+        # -f sends the next ping as soon as a reply has arrived.
         ping) run_pings "${@:2}" -f -q && cat "$work"/ping.* >"$work/told" ;;
         fping) run_fping "$2" "$4" ;;
     esac
 }
 
-# run_pings PAIRS WINDOW COUNT FLAG…: a ping(8) for each pair, all of them let go at once. With -U a round trip ends when
-# the reply has been read, as everywhere else here, not when it has reached the kernel.
+# run_pings PAIRS WINDOW COUNT FLAG…: runs a ping(8) for each pair, all started at once. With -U a round trip ends when the
+# reply is read, as for the other peers, not when it arrives in the kernel.
 run_pings() {
     local pair gate processes=()
     rm -f "$work"/ping.* "$work/gate"
@@ -43,19 +42,19 @@ run_pings() {
     exec {gate}>&-
 }
 
-# run_fping TARGETS COUNT: one process, a ping every 10 µs or as soon as it can, replies or not.
+# run_fping TARGETS COUNT: runs one fping, with a ping every 10 µs or as fast as it can, independent of replies.
 run_fping() {
     local target
     for ((target = 0; target < $1; target++)); do
         address $((2 * target + 1))
         echo
     done >"$work/targets"
-    # Its status tells of lost pings, which are counted from what it prints.
+    # Its exit status reports lost pings, which are counted from its output.
     in_station 0 fping -q -C "$2" -p 0.01 -i 0.01 -t 1000 -f "$work/targets" 2>"$work/told" || ! grep '^fping error' "$work/told" >&2
 }
 
-# result PEER PAIRS SECONDS: of the run before, which took so long: pings/s, mean and 99th percentile of the round trips
-# in microseconds, pings without a reply.
+# result PEER PAIRS SECONDS: prints the result of the last run, which took SECONDS: pings/s, mean and 99th percentile of the
+# round trips in microseconds, pings without a reply.
 result() {
     case $1 in
         tap-reactor)
@@ -103,20 +102,20 @@ p99() {
     esac
 }
 
-# timed COMMAND…: wall-clock time and the CPU time of it and its children, in the kernel too, in seconds.
+# timed COMMAND…: prints the wall-clock time and the CPU time (user and system) of COMMAND and its children, in seconds.
 timed() {
     local TIMEFORMAT='%3R %3U %3S'
     { time "$@" 2>"$work/complaint"; } 2>"$work/time" || fail "$*: $(cat "$work/complaint")"
     awk '{ print $1, $2 + $3 }' "$work/time"
 }
 
-# figure WORK PEER NAME VALUE: puts one down for the table.
+# figure WORK PEER NAME VALUE: records a figure for the table.
 figure() {
     printf '%s\t%s\t%s\t%s\n' "$@" >>"$work/figures"
 }
 
-# measure PEER PAIRS WINDOW: a run with hardly any pings, and one with all of them. CPU time is the difference, so that it
-# is of the pings alone.
+# measure PEER PAIRS WINDOW: runs a peer with few pings and with all of them. The CPU time is the difference, so it is that
+# of the pings alone.
 measure() {
     local each=$((pings / $2)) busy=() seconds few cpu rate mean p99 lost
     busy+=("$(busy)")

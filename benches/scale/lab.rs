@@ -4,43 +4,43 @@ use std::io::Write;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
+use tap_reactor::experiment::{Experiment, FlowPlan, VmPlan};
+use tap_reactor::lab::TapLab;
 use tap_reactor::load::Pacing;
-use tap_reactor::system::{FabricKind, LabConfig, Neighbours, NetnsChoice, resident_bytes};
+use tap_reactor::system::{FabricKind, Neighbours, NetnsChoice, resident_bytes};
 use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::topology::Callers;
 use tap_reactor::vm::VmId;
 
 use crate::cpu_seconds;
-use crate::ping_lab::{PingLab, Result, reactor, recorder};
+use crate::ping_lab::{Result, ping, plan};
 
 /// Pings between two VMs: two seconds.
 const PINGS: u64 = 400_000;
 /// Pings before them: for a second after a large set-up the kernel has still to clean up behind it.
 const WARM_UP: u64 = 200_000;
-/// How long VMs have nothing to do.
+/// The time in which VMs have nothing to do.
 const IDLE: Duration = Duration::from_secs(10);
 
 pub struct Options {
     pub vms: u32,
     pub xdp: bool,
     pub filter: bool,
-    /// Whether the bridge answers ARP requests.
+    /// The bridge answers ARP requests.
     pub proxy: bool,
-    /// Whether every VM resolves its neighbour.
+    /// Every VM resolves its neighbour.
     pub storm: bool,
-    /// Whether VMs have nothing to do for a while.
+    /// VMs have nothing to do for a while.
     pub idle: bool,
-    /// Whether the links are removed one group after the other, as on a host, and not with the namespace.
+    /// The links are removed one group after the other, as on a host, and not with the namespace.
     pub host: bool,
 }
 
 impl Options {
-    fn lab(&self) -> Result<LabConfig> {
-        let mut lab = LabConfig {
-            vms: self.vms,
-            filter: self.filter,
-            ..LabConfig::default()
-        };
+    fn plan(&self) -> Result<Experiment> {
+        let mut plan = plan(self.vms)?;
+        let lab = &mut plan.lab;
+        lab.filter = self.filter;
         if self.host {
             lab.netns = NetnsChoice::Host;
         }
@@ -52,7 +52,7 @@ impl Options {
             let topology = lab.topology().ok_or("no bridges")??;
             lab.callers = Callers::new(&topology, self.ring());
         }
-        Ok(lab)
+        Ok(plan)
     }
 
     /// Every VM and its neighbour.
@@ -66,11 +66,11 @@ pub fn run(options: &Options) -> Result<()> {
     if options.host {
         unshare(CloneFlags::CLONE_NEWNET)?;
     }
-    let (reactor, recorder) = (reactor()?, recorder());
+    let plan = options.plan()?;
     let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
-    let mut lab = PingLab::new(reactor, recorder, options.lab()?)?;
+    let mut lab = TapLab::new(plan)?;
     let before = resident_bytes().ok_or("no figure for memory")?;
-    lab.populate()?;
+    lab.populate(&mut ())?;
     tell("setup", (MonotonicClock.now() - started).as_secs_f64());
     tell("setup cpu", cpu_seconds()? - cpu);
     let after = resident_bytes().ok_or("no figure for memory")?;
@@ -78,42 +78,45 @@ pub fn run(options: &Options) -> Result<()> {
     tell("per vm", per_vm);
 
     if options.idle {
-        let turns = lab.hypervisor.recorder().work().turns;
-        let until = MonotonicClock.now() + IDLE;
-        lab.reactor.run(&mut lab.hypervisor, Some(until))?;
+        let turns = turns(&mut lab);
+        lab.drive(Some(MonotonicClock.now() + IDLE))?;
         // The end of the time is one turn.
-        let turns = lab.hypervisor.recorder().work().turns - turns;
+        let turns = self::turns(&mut lab) - turns;
         tell("wakes", turns.saturating_sub(1) as f64);
     }
     if options.storm {
         for (source, target) in options.ring() {
-            lab.flow(source, target)?;
+            lab.add_flow(FlowPlan::between(source, target))?;
         }
         let cpu = cpu_seconds()?;
-        let elapsed = lab.ping(lab.flows(), Pacing::Window(1), 1)?;
+        let elapsed = ping(&mut lab, 0..options.vms, Pacing::Window(1), 1)?;
         tell("storm", elapsed.as_secs_f64());
         tell("storm cpu", cpu_seconds()? - cpu);
     }
-    for (vm, neighbour) in [(0, 1), (1, 0)] {
-        let neighbour = lab.plan.vm(VmId(neighbour));
-        let vm = lab.hypervisor.vm_mut(VmId(vm)).ok_or("no such VM")?;
-        vm.add_neighbour(neighbour.address.into(), neighbour.mac);
+    let [one, other] = [VmId(0), VmId(1)];
+    for (vm, neighbour) in [(one, other), (other, one)] {
+        let VmPlan { address, mac, .. } = lab.plan().vms[neighbour.index()];
+        lab.hypervisor().tell_neighbour(vm, address.into(), mac);
     }
-    let pair = lab.flow(VmId(0), VmId(1))?.0;
-    lab.ping(pair..pair + 1, Pacing::Window(1), WARM_UP)?;
-    let turns = lab.hypervisor.recorder().work().turns;
-    let elapsed = lab.ping(pair..pair + 1, Pacing::Window(1), PINGS)?;
+    let pair = lab.add_flow(FlowPlan::between(one, other))?.0;
+    let pair = pair..pair + 1;
+    ping(&mut lab, pair.clone(), Pacing::Window(1), WARM_UP)?;
+    let turns = turns(&mut lab);
+    let elapsed = ping(&mut lab, pair, Pacing::Window(1), PINGS)?;
     tell("rate", PINGS as f64 / elapsed.as_secs_f64());
-    let turns = lab.hypervisor.recorder().work().turns - turns;
+    let turns = self::turns(&mut lab) - turns;
     tell("turns", turns as f64 / elapsed.as_secs_f64());
 
-    let (mut fabric, _) = lab.hypervisor.into_parts();
     let started = MonotonicClock.now();
-    fabric.remove_all()?;
+    lab.hypervisor().fabric().remove_all()?;
     if options.host {
         tell("removal", (MonotonicClock.now() - started).as_secs_f64());
     }
-    Ok(())
+    Ok(lab.close()?)
+}
+
+fn turns(lab: &mut TapLab<'_>) -> u64 {
+    lab.hypervisor().recorder().work().turns
 }
 
 fn tell(name: &str, value: f64) {

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Has 500 VMs get their addresses from dnsmasq at once, in a network namespace of their own, and prints the report.
+# Runs dhcp-storm.toml against dnsmasq in a network namespace: 500 VMs ask for an address at once. Prints the report.
 #
-#   scripts/experiments/dhcp-storm.sh [OPTION…]      options of tap-reactor win over those of dhcp-storm.toml
+#   scripts/experiments/dhcp-storm.sh [OPTION…]      options of tap-reactor, which override those of dhcp-storm.toml
 #
-# Needs root, and dnsmasq-base. TAP_REACTOR names the program; default is target/release/tap-reactor. Exit status: that
-# of tap-reactor; 1 if something is missing.
+# Needs root, and Debian's package dnsmasq-base. TAP_REACTOR names the program (default: target/release/tap-reactor). Exit
+# status: that of tap-reactor; 1 if a prerequisite is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -25,7 +25,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
-# The server waits for the bridge. It grants at once, and does not first ask by ping whether an address is free.
+# The server waits for the bridge. It offers addresses at once (--no-ping), without a ping to see that they are free.
 ip netns exec "$name" dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root --pid-file= --port=0 \
     --interface=br0 --bind-dynamic --no-ping --leasefile-ro --quiet-dhcp --dhcp-lease-max=20000 \
     --dhcp-range=10.77.1.1,10.77.200.254,255.255.0.0,1h &

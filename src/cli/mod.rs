@@ -28,7 +28,10 @@ use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
 };
-use tap_reactor::report::{Destination, Expectation, FileError, check_comparison, check_file};
+use tap_reactor::report::{
+    Destination, Expectation, FileError, check_comparison, check_file, comparison_schema_json,
+    schema_json,
+};
 
 use self::subcommand::{NAME, Subcommand};
 use self::words::Words;
@@ -218,6 +221,8 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
     let text = match (subcommand, found) {
         (Subcommand::Completions, shell) => completions::render(shell),
         (_, "scenario") => Some(schema::scenario()),
+        (_, "report") => Some(schema_json()),
+        (_, "comparison") => Some(comparison_schema_json()),
         _ => None,
     };
     text.map(Request::Print).ok_or_else(|| {

@@ -99,7 +99,7 @@ impl Subcommand {
             Subcommand::Clean => "Remove links and namespaces that killed runs have left behind",
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
-            Subcommand::Schema => "Print the JSON schema of scenario files",
+            Subcommand::Schema => "Print the JSON schema of scenarios, reports or comparisons",
         }
     }
 
@@ -124,7 +124,7 @@ impl Subcommand {
             Subcommand::Man => "Print the man page in troff on standard output.",
             Subcommand::Schema => {
                 "Print a JSON schema on standard output: of scenario files, for an editor that completes and checks \
-                 them."
+                 them; of the reports that -o FILE.json and --json write; or of the comparisons of report --compare."
             }
         }
     }
@@ -153,7 +153,7 @@ impl Subcommand {
             }),
             Subcommand::Schema => Some(Operand {
                 name: "DOCUMENT",
-                choices: &["scenario"],
+                choices: &["scenario", "report", "comparison"],
                 is_repeatable: false,
             }),
             _ => None,

@@ -3,6 +3,7 @@
 mod describe;
 mod effective;
 mod expected;
+mod from_code;
 pub mod options;
 mod plan;
 mod scenario;

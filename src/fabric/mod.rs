@@ -5,6 +5,7 @@ mod link_event;
 use std::io;
 
 pub use self::link_event::{LinkEvent, LinkFate};
+use crate::time::Instant;
 use crate::vm::{RxFilter, VmId};
 
 /// Carries the frames of the VMs that are plugged into it. No method blocks.
@@ -52,6 +53,33 @@ pub trait Fabric {
 
     /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
     fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
+
+    /// Advances the fabric's clock to `now`, before frames are written in virtual time ([`crate::sim`]). A fabric of the
+    /// kernel has no clock of its own.
+    fn advance(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// The arrival time of the next frame in flight, for a driver in virtual time: [`Instant::ZERO`] for at once, `None` if
+    /// no frame is in flight. Frames on a fabric of the kernel are announced by the poll instead.
+    fn next_arrival(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Takes the next VM for which a frame has arrived by `now`, for a driver in virtual time. It then
+    /// [reads](Fabric::read) all that has arrived for that VM.
+    fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
+        let _ = now;
+        None
+    }
+
+    /// The number of frames so far that found the queue of their port full.
+    ///
+    /// # Errors
+    /// If the counters can't be read.
+    fn overflows(&mut self) -> Result<u64, Self::Error> {
+        Ok(0)
+    }
 }
 
 /// The result of [`Fabric::read`].

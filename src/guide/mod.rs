@@ -1,10 +1,8 @@
-//! The guide for users of the program and of the crate, one page a module.
-//!
-//! The pages are the Markdown files beside this one.
+//! The guide for users of the program and of the crate: one module per page. The pages are the Markdown files in this folder.
 
-/// Declares a module for each page. `LINKS` gives the names that the pages use for one another, and for items, their targets
-/// in this documentation: the first definition of a link holds, and those in the files are for readers of the files. Docs of a row follow its
-/// page.
+/// Declares a module for each page. `links!` defines the targets of the pages' links in this documentation; the first
+/// definition of a link holds, so the definitions in the files apply only where the files are read directly. Further `doc`
+/// attributes of a row follow its page.
 macro_rules! pages {
     ($($(#[doc = $doc:expr])* $page:ident: $file:literal;)*) => {
         $(
@@ -23,13 +21,16 @@ macro_rules! links {
 [Many VMs]: crate::guide::many_vms
 [Writing a scenario]: crate::guide::writing_a_scenario
 [The picture]: #architecture
+[the crate]: crate
 [`Scenario`]: crate::experiment::Scenario
 [`Lab`]: crate::lab::Lab
+[`TapLab`]: crate::lab::TapLab
+[`SimulatedLab`]: crate::lab::SimulatedLab
+[`Experiment::of_vms`]: crate::experiment::Experiment::of_vms
 [`Observer`]: crate::lab::Observer
 [`Lab::shortcomings`]: crate::lab::Lab::shortcomings
 [`Report`]: crate::report::Report
 [`Hypervisor`]: crate::hypervisor::Hypervisor
-[`sim`]: crate::sim
 [`Fabric`]: crate::fabric::Fabric
 [`wire`]: crate::wire
 

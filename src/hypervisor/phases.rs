@@ -1,9 +1,11 @@
 //! The sequence of a run's phases.
+
+use std::ops::Range;
 use std::time::Duration;
 
 use super::{Hypervisor, Move};
 use crate::fabric::Fabric;
-use crate::load::PhaseLoad;
+use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::time::{Instant, earliest};
 
 /// The time after the end of a phase in which its overdue pings are still sent. Those left after that count as unsent.
@@ -26,6 +28,39 @@ pub struct Phase {
     pub duration: Option<Duration>,
     /// The starts and stops of VMs during the phase, in the order of their times.
     pub moves: Vec<Move>,
+}
+
+impl Phase {
+    /// A nameless phase that counts, in which each of `flows` sends `count` pings as `pacing` says.
+    pub fn counted(flows: Range<u32>, pacing: Pacing, count: u64) -> Phase {
+        Phase::of(flows, pacing, Some(count), None)
+    }
+
+    /// A nameless phase that counts, in which each of `flows` sends as `pacing` says for `duration`.
+    pub fn timed(flows: Range<u32>, pacing: Pacing, duration: Duration) -> Phase {
+        Phase::of(flows, pacing, None, Some(duration))
+    }
+
+    fn of(
+        flows: Range<u32>,
+        pacing: Pacing,
+        count: Option<u64>,
+        duration: Option<Duration>,
+    ) -> Phase {
+        Phase {
+            name: String::new(),
+            is_counted: true,
+            load: PhaseLoad {
+                flows,
+                pacing,
+                arrivals: Arrivals::Uniform,
+                count,
+                start: Start::Spread,
+            },
+            duration,
+            moves: Vec::new(),
+        }
+    }
 }
 
 impl<F: Fabric> Hypervisor<F> {

@@ -1,12 +1,17 @@
 //! A hypervisor driven by hand on a switch in memory.
 
 use super::*;
+use crate::experiment::{Experiment, FlowPlan};
 use crate::fabric::{Write, WriteDrop};
+use crate::lab::SimulatedLab;
+use crate::load::Pacing;
 use crate::record::{DropReason, Limits};
 use crate::sim::{Impairments, Switch};
+use crate::system::Neighbours;
 
 #[test]
 fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
+    // No VM takes part, so no lab is built.
     let switch = Switch::new(Impairments::default(), 1);
     let mut hypervisor = Hypervisor::new(switch, Recorder::new(Limits::default()), 1);
     for (written, times) in [
@@ -32,43 +37,13 @@ fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
 
 #[test]
 fn a_plain_echo_request_is_answered_without_a_clock_and_nothing_else_is() {
-    let switch = Switch::new(Impairments::default(), 1);
-    let mut hypervisor = Hypervisor::new(switch, Recorder::new(Limits::default()), 1);
-    let addresses =
-        crate::experiment::AddressPlan::new("10.77.0.0/16".parse().unwrap(), 2).unwrap();
-    let [asker, asked] = [0, 1].map(|vm| addresses.vm(VmId(vm)));
-    for plan in [asker, asked] {
-        let Ok(_) = hypervisor.create_vm(Instant::ZERO, VmConfig::new(plan.mac, plan.address));
-    }
-    for (vm, other) in [(0, asked), (1, asker)] {
-        hypervisor.tell_neighbour(VmId(vm), other.address.into(), other.mac);
-    }
-    let session = SessionConfig {
-        destination: asked.address.into(),
-        payload_length: 56,
-        timeout: Duration::from_secs(1),
-        options: crate::vm::PingOptions::default(),
-    };
-    let flow = FlowConfig {
-        source: VmId(0),
-        session,
-        target: Some(VmId(1)),
-    };
-    hypervisor.add_flow(flow).unwrap();
-    let load = crate::load::PhaseLoad {
-        flows: 0..1,
-        pacing: crate::load::Pacing::Interval(Duration::from_secs(1)),
-        arrivals: crate::load::Arrivals::Uniform,
-        count: Some(1),
-        start: crate::load::Start::Spread,
-    };
-    let phase = Phase {
-        name: String::new(),
-        is_counted: true,
-        load,
-        duration: None,
-        moves: Vec::new(),
-    };
+    let mut plan = Experiment::of_vms(2).unwrap();
+    plan.lab.neighbours = Neighbours::Static;
+    plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+    let mut lab = SimulatedLab::on_switch(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    let hypervisor = lab.hypervisor();
+    let phase = Phase::counted(0..1, Pacing::Interval(Duration::from_secs(1)), 1);
     hypervisor.start(Instant::ZERO, vec![phase]);
     let mut buffer = vec![0; 2048];
     let request = std::iter::from_fn(|| hypervisor.next_step(Instant::ZERO, &mut buffer));

@@ -1,10 +1,10 @@
-//! From the plan to VMs and flows.
+//! Creates the VMs and flows of a plan, and describes the plan for the report.
 
-use crate::experiment::{Experiment, Scenario, Setting, Settings, VmPlan};
+use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings, VmPlan};
 use crate::fabric::Fabric;
 use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
-use crate::record::{Limits, Recorder};
+use crate::record::{DropReason, Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
 use crate::system::{self, Neighbours, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
@@ -28,9 +28,10 @@ pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
     (at_zero % DAY) as u32
 }
 
-/// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
-/// transcript, or a bar. Those that come up later are announced. What time of day it was at [`Instant::ZERO`] they are
-/// told, too. Whether all are there: they are not if `on_start` wants to stop, and says so by `true`.
+/// Creates the VMs that exist from the beginning, each at the time that `now` returns, and calls `on_start` for each.
+/// Those that start later are announced to the hypervisor. `time_of_day` is the time of day at [`Instant::ZERO`].
+///
+/// Returns true if all were created; false if `on_start` returned true, which asks to stop.
 pub(super) fn create_vms<F: Fabric>(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<F>,
@@ -60,13 +61,14 @@ pub(super) fn create_vms<F: Fabric>(
     Ok(true)
 }
 
-/// What each of so many VMs has taken since `before` bytes were resident, if the kernel tells.
+/// Returns the memory that each of `vms` VMs has taken since `before` bytes were resident; `None` if the kernel does not
+/// tell.
 pub(super) fn per_vm_bytes(before: Option<u64>, vms: usize) -> Option<u64> {
     let (before, now) = before.zip(resident_bytes())?;
     Some(now.saturating_sub(before) / (vms as u64).max(1))
 }
 
-/// What the run takes of memory at its end, and took at most.
+/// Returns the present and the peak memory of the process.
 pub(super) fn memory(per_vm_bytes: Option<u64>) -> Option<MemoryReport> {
     let (per_vm_bytes, memory) = per_vm_bytes.zip(memory_use())?;
     Some(MemoryReport {
@@ -76,7 +78,7 @@ pub(super) fn memory(per_vm_bytes: Option<u64>) -> Option<MemoryReport> {
     })
 }
 
-/// The phases that are planned, as a report tells them.
+/// Returns name and counting of each planned phase, for the report.
 pub(super) fn phase_names(experiment: &Experiment) -> Vec<(String, bool)> {
     let phases = experiment.phases.iter();
     phases
@@ -84,7 +86,7 @@ pub(super) fn phase_names(experiment: &Experiment) -> Vec<(String, bool)> {
         .collect()
 }
 
-/// The plan as a report keeps it.
+/// Returns the plan in the report's form.
 pub(super) fn plan_report(experiment: &Experiment) -> PlanReport {
     let Scenario {
         settings,
@@ -109,7 +111,7 @@ fn settings_report(settings: &Settings) -> SettingsReport {
         .collect()
 }
 
-/// This machine as a report keeps it.
+/// Returns a description of this machine in the report's form.
 pub(super) fn machine_report() -> Option<MachineReport> {
     let machine = system::machine()?;
     Some(MachineReport {
@@ -132,7 +134,7 @@ pub(super) fn set_flow_paths(
     }
 }
 
-/// Gives the VMs what they are to do: flows, and the way in which they come by each other's addresses.
+/// Adds the plan's flows, and prepares how VMs resolve each other's addresses.
 pub(super) fn load(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
@@ -152,31 +154,46 @@ fn add_flows(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
 ) -> Result<(), LabError> {
-    for flow in &experiment.flows {
-        let refused = || {
-            let source = flow.source;
-            LabError::Plan(format!("{source} has more flows than ICMP can tell apart"))
-        };
-        let session = SessionConfig {
-            destination: experiment.destination(flow).ok_or_else(refused)?,
-            payload_length: flow.payload_length,
-            timeout: experiment.timeout,
-            options: experiment.vm_defaults.ping,
-        };
-        let config = FlowConfig {
-            source: flow.source,
-            session,
-            target: match flow.target {
-                Target::Vm(vm) => Some(vm),
-                Target::Address(_) => None,
-            },
-        };
-        hypervisor.add_flow(config).ok_or_else(refused)?;
-    }
-    Ok(())
+    let mut flows = experiment.flows.iter();
+    flows.try_for_each(|flow| add_flow(experiment, flow, hypervisor).map(drop))
 }
 
-/// Makes both ends of every flow known to each other.
+/// Adds a flow of the plan.
+pub(super) fn add_flow(
+    experiment: &Experiment,
+    flow: &FlowPlan,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) -> Result<FlowId, LabError> {
+    let source = flow.source;
+    let destination = experiment.destination(flow).ok_or_else(|| {
+        let target = flow.target;
+        LabError::Plan(format!(
+            "{source} can't ping {target}: it has no such address"
+        ))
+    })?;
+    let session = SessionConfig {
+        destination,
+        payload_length: flow.payload_length,
+        timeout: experiment.timeout,
+        options: experiment.vm_defaults.ping,
+    };
+    let target = match flow.target {
+        Target::Vm(vm) => Some(vm),
+        Target::Address(_) => None,
+    };
+    let flow = hypervisor.add_flow(FlowConfig {
+        source,
+        session,
+        target,
+    });
+    flow.ok_or_else(|| {
+        LabError::Plan(format!(
+            "{source} does not exist, or has more flows than ICMP can tell apart"
+        ))
+    })
+}
+
+/// Fills the neighbour tables of both ends of every flow.
 fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
     for flow in &experiment.flows {
         let Target::Vm(target) = flow.target else {
@@ -190,4 +207,13 @@ fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<im
             }
         }
     }
+}
+
+/// Counts the frames that queues of the fabric did not take among those that were dropped.
+pub(super) fn count_overflows<F: Fabric>(hypervisor: &mut Hypervisor<F>) -> Result<(), F::Error> {
+    let frames = hypervisor.fabric().overflows()?;
+    hypervisor
+        .recorder()
+        .dropped_many(DropReason::TapQueue, frames);
+    Ok(())
 }

@@ -1,5 +1,4 @@
-//! A plan brought to life: the lab is built, its load is run, and what was measured becomes a report, in the order in
-//! which nothing that was measured can be lost.
+//! Labs: builds a plan's VMs and fabric, runs its load, and reports on it, in an order that loses no measurement.
 //!
 //! [`Lab`] is what a program that uses this crate calls:
 //!
@@ -15,6 +14,12 @@
 //! lab.close()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A plan comes from a [scenario](crate::experiment::Scenario), or from [code](Experiment::of_vms). Below [`Lab`] are
+//! [`TapLab`], for a program that begins phases of its own or measures between the steps, and [`SimulatedLab`], for one
+//! that brings its own [fabric](crate::fabric::Fabric).
+//!
+//! See also: [`crate::report`] for what comes of a run, [`crate::hypervisor`] for what a lab is made of.
 
 mod build;
 mod completeness;
@@ -23,145 +28,128 @@ mod names;
 mod simulated;
 mod taps;
 
+use std::borrow::Cow;
+
 use crate::experiment::{Experiment, VmPlan};
-use crate::reactor::{End, Narrator, Watcher};
-use crate::record::{DropReason, Recorder};
+use crate::reactor::{Narrator, Watcher};
 use crate::report::{Expectation, Report};
 use crate::time::Instant;
 use crate::vm::VmId;
 
 pub use self::error::LabError;
-use self::simulated::Simulated;
-use self::taps::OnTaps;
+pub use self::simulated::SimulatedLab;
+pub use self::taps::TapLab;
 
-/// Whom a run tells what goes on.
+/// Receives the progress of a run.
 pub trait Observer {
-    /// The run began at `now`: who narrates each step of it, if anybody does.
+    /// The set-up began at `now`. Returns a narrator for every event of the run, if there is to be one.
     fn narrator(&mut self, now: Instant) -> Option<Narrator> {
         let _ = now;
         None
     }
 
-    /// `vm` was made at `now`.
+    /// `vm` was created at `now`.
     fn made(&mut self, now: Instant, vm: VmId, plan: &VmPlan) {
         let _ = (now, vm, plan);
     }
 
-    /// All VMs are there, and nothing was sent yet. Who looks at the figures meanwhile, if anybody does.
+    /// All VMs exist, and nothing was sent yet. Returns a watcher that is shown the figures during the run, if there is to
+    /// be one.
     fn begins(&mut self, now: Instant) -> Option<Watcher> {
         let _ = now;
         None
     }
 
-    /// A run without pings is about to wait, as `words` say.
+    /// A run without pings is about to wait; `words` describe it.
     fn serves(&mut self, words: &str) {
         let _ = words;
     }
 
-    /// Something that whoever reads the figures should know.
+    /// `words` are a warning for the reader of the figures.
     fn warns(&mut self, words: &str) {
         let _ = words;
     }
 }
 
-/// Nobody.
+/// Ignores everything.
 impl Observer for () {}
 
-/// A plan brought to life: VMs on their fabric, and the load that they are to carry.
+/// The VMs of a plan on their fabric, and their load.
 ///
 /// It is built, run, and reported on in that order, and [closed](Lab::close) last, so that the report can be written before
-/// anything else can go wrong. Dropped, it is taken away as well; what goes wrong then is told by nobody.
+/// anything else can fail. Dropping it removes it as well, but ignores errors.
 ///
-/// From when it is built until it is closed SIGINT, SIGTERM and SIGHUP are the lab's: they end the run, and whatever follows
-/// the first one within two seconds does nothing. Then they mean to the process what they did before. They are the whole
-/// process's, so one lab at a time has them.
+/// From its creation until it is closed the lab handles SIGINT, SIGTERM and SIGHUP: the first ends the run in order, and
+/// further ones within two seconds do nothing. Closing restores the process's own handling. Signals belong to the whole
+/// process, so only one lab at a time can handle them.
+///
+/// The two kinds of lab have finer steps, for a program that works with the VMs directly or brings its own [fabric].
+///
+/// [fabric]: crate::fabric::Fabric
 #[derive(Debug)]
-pub struct Lab<'a> {
-    experiment: &'a Experiment,
-    kind: Kind,
-    /// Why the run ended; `None` before, and if something went wrong.
-    end: Option<End>,
-}
-
-/// Where a lab lives.
-#[derive(Debug)]
-enum Kind {
-    Taps(Box<OnTaps>),
-    Simulated(Box<Simulated>),
+pub enum Lab<'a> {
+    /// On TAPs, in real time.
+    Taps(Box<TapLab<'a>>),
+    /// On a switch in memory, in virtual time.
+    Simulated(Box<SimulatedLab<'a>>),
 }
 
 impl<'a> Lab<'a> {
-    /// Makes the VMs and their fabric, and tells `observer` of each.
+    /// Builds fabric and VMs, and tells `observer` of each VM. `plan` is an [`Experiment`] or a reference to one.
     ///
     /// # Errors
-    /// When the system refuses something, or the plan does not fit the tool; nothing is left behind then.
+    /// If the system refuses an operation, or the plan exceeds a limit of the tool. Nothing is left behind then.
     pub fn build(
-        experiment: &'a Experiment,
+        plan: impl Into<Cow<'a, Experiment>>,
         observer: &mut dyn Observer,
     ) -> Result<Lab<'a>, LabError> {
-        let kind = match &experiment.simulation {
-            Some(simulation) => {
-                Kind::Simulated(Box::new(Simulated::build(experiment, simulation)?))
-            }
-            None => Kind::Taps(Box::new(OnTaps::build(experiment, observer)?)),
-        };
-        Ok(Lab {
-            experiment,
-            kind,
-            end: None,
-        })
+        let plan = plan.into();
+        if plan.is_simulated() {
+            let mut lab = SimulatedLab::on_switch(plan)?;
+            lab.populate(observer)?;
+            return Ok(Lab::Simulated(Box::new(lab)));
+        }
+        let mut lab = TapLab::new(plan)?;
+        lab.populate(observer)?;
+        Ok(Lab::Taps(Box::new(lab)))
     }
 
-    /// Carries the load until the plan is over or a signal comes. What goes wrong meanwhile is told by [`Lab::close`], because
-    /// what was measured is worth a report.
+    /// Runs the load until the plan is over or a signal comes. [`Lab::close`] returns errors of the run, so that a report
+    /// of what was measured can be written first.
     pub fn run(&mut self, observer: &mut dyn Observer) {
-        self.end = match &mut self.kind {
-            Kind::Taps(lab) => lab.run(self.experiment, observer),
-            Kind::Simulated(lab) => lab.run(self.experiment),
-        };
-    }
-
-    /// What was measured so far; `command` is what it says that ran.
-    pub fn report(&mut self, command: &str) -> Report {
-        match &mut self.kind {
-            Kind::Taps(lab) => lab.report(self.experiment, command),
-            Kind::Simulated(lab) => lab.report(self.experiment, command),
+        match self {
+            Lab::Taps(lab) => lab.run(observer),
+            Lab::Simulated(lab) => lab.run(),
         }
     }
 
-    /// Why the run is not what was asked for, one thing each: pings that were not answered or not sent, frames that were
-    /// not carried. An expectation that judges loss alone decides about it. Empty for a run that only served.
-    pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
-        completeness::shortcomings(self.experiment, report, self.end, expectations)
+    /// Returns the report of what was measured so far. `command` names the run in it.
+    pub fn report(&mut self, command: &str) -> Report {
+        match self {
+            Lab::Taps(lab) => lab.report(command),
+            Lab::Simulated(lab) => lab.report(command),
+        }
     }
 
-    /// Takes the lab away.
+    /// Returns why the run is incomplete, one sentence each: pings not answered or not sent, frames not carried. An
+    /// expectation about failed pings alone decides how many may fail. Empty for a run without flows.
+    pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
+        match self {
+            Lab::Taps(lab) => lab.shortcomings(report, expectations),
+            Lab::Simulated(lab) => lab.shortcomings(report, expectations),
+        }
+    }
+
+    /// Removes the lab.
     ///
     /// # Errors
-    /// With the first thing that went wrong: in the run, or now.
-    pub fn close(mut self) -> Result<(), LabError> {
-        self.take_away()
-    }
-
-    fn take_away(&mut self) -> Result<(), LabError> {
-        match &mut self.kind {
-            Kind::Taps(lab) => lab.take_away(self.experiment),
-            Kind::Simulated(lab) => lab.take_away(),
+    /// The first error of the run, or of the removal.
+    pub fn close(self) -> Result<(), LabError> {
+        match self {
+            Lab::Taps(lab) => lab.close(),
+            Lab::Simulated(lab) => lab.close(),
         }
     }
-}
-
-impl Drop for Lab<'_> {
-    fn drop(&mut self) {
-        // Who wants to know closes it.
-        let _ = self.take_away();
-    }
-}
-
-/// Takes in how many frames each TAP's queue did not take.
-fn count_overflows(recorder: &mut Recorder, frames: impl IntoIterator<Item = u64>) {
-    let frames = frames.into_iter().fold(0, u64::saturating_add);
-    recorder.dropped_many(DropReason::TapQueue, frames);
 }
 
 #[cfg(test)]

@@ -1,105 +1,187 @@
-//! The same lab in virtual time, on a switch in memory: no TAP, no privilege, no waiting.
+//! The same lab in virtual time, on a fabric in memory: no TAP, no privilege, no waiting.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::time::Duration;
 
-use super::build::{create_vms, load, phase_names, plan_report, recorder};
-use super::names::flow_name;
-use super::{LabError, count_overflows};
 use nix::sys::signal::Signal;
 
-use crate::experiment::{Experiment, VmPlan};
+use super::build::{
+    add_flow, count_overflows, create_vms, load, phase_names, plan_report, recorder,
+};
+use super::names::flow_name;
+use super::{LabError, Observer, completeness};
+use crate::experiment::{Experiment, FlowPlan, VmPlan};
+use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
+use crate::load::FlowId;
 use crate::reactor::{End, LAST_WAIT};
-use crate::report::{Context, FabricReport, Report};
-use crate::sim::{self, Simulation, Switch};
+use crate::report::{Context, Expectation, FabricReport, Report};
+use crate::sim::{self, Switch};
 use crate::system::{StopSignals, SystemError};
 use crate::time::Instant;
+use crate::vm::VmId;
 
-/// When a simulation without pings and without an end is ended: after that much virtual time.
+/// The virtual time after which a simulation without pings and without an end is ended.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// VMs on a switch in memory.
+/// VMs on a fabric in memory, in virtual time, with the single steps of [`Lab`](super::Lab).
+///
+/// Any [`Fabric`] will do whose operations can't fail and which reports its [arrivals](Fabric::next_arrival);
+/// `scripts/examples/custom-fabric.rs` brings one.
+///
+/// ```
+/// use tap_reactor::experiment::{Experiment, FlowPlan};
+/// use tap_reactor::hypervisor::Phase;
+/// use tap_reactor::lab::SimulatedLab;
+/// use tap_reactor::load::Pacing;
+/// use tap_reactor::sim::{Impairments, Switch};
+/// use tap_reactor::vm::VmId;
+///
+/// let mut plan = Experiment::of_vms(2)?;
+/// plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+/// plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 100)];
+/// let switch = Switch::new(Impairments::default(), plan.seed);
+/// let mut lab = SimulatedLab::new("switch", switch, plan)?;
+/// lab.populate(&mut ())?;
+/// lab.run();
+/// assert_eq!(lab.hypervisor().recorder().totals().received, 100);
+/// lab.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Signals and dropping: see [`Lab`](super::Lab).
 #[derive(Debug)]
-pub(super) struct Simulated {
-    hypervisor: Hypervisor<Switch>,
+pub struct SimulatedLab<'a, F: Fabric<Error = Infallible> = Switch> {
+    plan: Cow<'a, Experiment>,
+    /// The fabric's name in a report.
+    kind: String,
+    hypervisor: Hypervisor<F>,
     signals: StopSignals,
-    /// What ended it, or is to.
+    /// The signal that ended it, or is to.
     signal: Option<Signal>,
-    /// What went wrong.
+    /// Why the run ended; `None` before.
+    end: Option<End>,
+    /// The first thing that went wrong.
     failed: Option<SystemError>,
 }
 
-impl Simulated {
-    pub(super) fn build(
-        experiment: &Experiment,
-        simulation: &Simulation,
-    ) -> Result<Simulated, LabError> {
-        let signals = StopSignals::new()?;
-        let switch = simulation.switch(experiment.seed, experiment.lab.filter);
-        let mut hypervisor = Hypervisor::new(switch, recorder(experiment), experiment.seed);
-        // It is midnight where time is virtual.
-        let midnight = 0;
-        let now = || Instant::ZERO;
-        let mut signal = None;
-        let mut is_to_stop = || {
-            signal = signal.or_else(|| signals.take().ok().flatten());
-            signal.is_some()
-        };
-        let made = |_, _: &VmPlan| Ok(is_to_stop());
-        let Ok(is_whole) = create_vms(experiment, &mut hypervisor, midnight, now, made);
-        // Who has had enough before that is done gets the report of a run in which nothing was sent.
-        if is_whole {
-            load(experiment, &mut hypervisor)?;
-        }
-        Ok(Simulated {
-            hypervisor,
-            signals,
-            signal,
+impl<'a> SimulatedLab<'a> {
+    /// Creates a lab on the switch of `--fabric sim`, with the plan's impairments.
+    ///
+    /// # Errors
+    /// As [`SimulatedLab::new`].
+    pub fn on_switch(plan: impl Into<Cow<'a, Experiment>>) -> Result<SimulatedLab<'a>, LabError> {
+        let plan = plan.into();
+        let simulation = plan.simulation.unwrap_or_default();
+        let switch = simulation.switch(plan.seed, plan.lab.filter);
+        SimulatedLab::new("sim", switch, plan)
+    }
+}
+
+impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
+    /// Creates a lab on `fabric`, still without VMs, and begins to handle signals. Reports call the fabric `kind`.
+    ///
+    /// # Errors
+    /// If the kernel has no descriptor left for the signals.
+    pub fn new(
+        kind: &str,
+        fabric: F,
+        plan: impl Into<Cow<'a, Experiment>>,
+    ) -> Result<SimulatedLab<'a, F>, LabError> {
+        let plan = plan.into();
+        Ok(SimulatedLab {
+            kind: kind.to_owned(),
+            hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.seed),
+            plan,
+            signals: StopSignals::new()?,
+            signal: None,
+            end: None,
             failed: None,
         })
     }
 
-    pub(super) fn run(&mut self, experiment: &Experiment) -> Option<End> {
-        let (hypervisor, signals) = (&mut self.hypervisor, &mut self.signals);
-        hypervisor.start(Instant::ZERO, experiment.phases.clone());
+    /// Creates the VMs of the plan at [`Instant::ZERO`], tells `observer` of each, and adds the flows. A signal ends this
+    /// early; [`SimulatedLab::run`] then returns before anything is sent.
+    ///
+    /// # Errors
+    /// If the plan exceeds a limit of the tool.
+    pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
+        // It is midnight where time is virtual.
+        let midnight = 0;
+        let now = || Instant::ZERO;
+        let (signal, signals) = (&mut self.signal, &self.signals);
+        let made = |vm: VmId, of_vm: &VmPlan| {
+            observer.made(Instant::ZERO, vm, of_vm);
+            Ok(is_to_stop(signal, signals))
+        };
+        let Ok(is_whole) = create_vms(&self.plan, &mut self.hypervisor, midnight, now, made);
+        if is_whole {
+            load(&self.plan, &mut self.hypervisor)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the plan, flows that were added later included.
+    pub fn plan(&self) -> &Experiment {
+        &self.plan
+    }
+
+    /// Returns the owner of VMs, flows, fabric and recorder. [`sim::run`] drives it.
+    pub fn hypervisor(&mut self) -> &mut Hypervisor<F> {
+        &mut self.hypervisor
+    }
+
+    /// Adds a flow to the lab and to its plan.
+    ///
+    /// # Errors
+    /// If its source does not exist or has too many flows, or its target has no such address.
+    pub fn add_flow(&mut self, flow: FlowPlan) -> Result<FlowId, LabError> {
+        let id = add_flow(&self.plan, &flow, &mut self.hypervisor)?;
+        self.plan.to_mut().flows.push(flow);
+        Ok(id)
+    }
+
+    /// Runs the load of the plan; see [`Lab::run`](super::Lab::run).
+    pub fn run(&mut self) {
+        let hypervisor = &mut self.hypervisor;
+        hypervisor.start(Instant::ZERO, self.plan.phases.clone());
         let until = match hypervisor.has_flows() {
             // It ends where its plan does.
             true => Instant::from_nanos(u64::MAX),
-            false => Instant::ZERO + experiment.serve.unwrap_or(LONGEST),
+            false => Instant::ZERO + self.plan.serve.unwrap_or(LONGEST),
         };
-        let signal = &mut self.signal;
-        let is_to_stop = || {
-            *signal = signal.or_else(|| signals.take().ok().flatten());
-            signal.is_some()
-        };
-        let (now, _) = sim::run_unless(hypervisor, Instant::ZERO, until, is_to_stop);
-        if signal.is_some() {
+        let (signal, signals) = (&mut self.signal, &self.signals);
+        let asks = || is_to_stop(signal, signals);
+        let (now, _) = sim::run_unless(hypervisor, Instant::ZERO, until, asks);
+        if self.signal.is_some() {
             hypervisor.stop(now);
             let ended = sim::run(hypervisor, now, now + LAST_WAIT);
             hypervisor.give_up(ended);
         }
         hypervisor.end();
-        self.failed = signals.guard_end(false).err();
-        let overflows = hypervisor.fabric().queue_drops();
-        count_overflows(hypervisor.recorder(), [overflows]);
-        Some(signal.map_or(End::Done, End::Signal))
+        self.failed = self.signals.guard_end(false).err();
+        let Ok(()) = count_overflows(hypervisor);
+        self.end = Some(self.signal.map_or(End::Done, End::Signal));
     }
 
-    pub(super) fn report(&mut self, experiment: &Experiment, command: &str) -> Report {
+    /// Returns the report of what was measured so far; see [`Lab::report`](super::Lab::report).
+    pub fn report(&mut self, command: &str) -> Report {
+        let plan = &*self.plan;
         Report::new(
             self.hypervisor.recorder(),
             &Context {
                 run: command,
-                phases: &phase_names(experiment),
-                plan: Some(&plan_report(experiment)),
+                phases: &phase_names(plan),
+                plan: Some(&plan_report(plan)),
                 interrupted: self.signal.is_some(),
-                flows: &|index| flow_name(experiment, &[], index),
+                flows: &|index| flow_name(plan, &[], index),
                 fabric: Some(&FabricReport {
-                    kind: "sim".to_owned(),
+                    kind: self.kind.clone(),
                     leaves: 0,
                     ports_per_bridge: None,
                     flows_across: 0,
-                    neighbours: experiment.lab.neighbours.to_string(),
+                    neighbours: plan.lab.neighbours.to_string(),
                     spared_deliveries: None,
                     simulated: true,
                 }),
@@ -109,11 +191,26 @@ impl Simulated {
         )
     }
 
-    pub(super) fn take_away(&mut self) -> Result<(), LabError> {
+    /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
+    pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
+        completeness::shortcomings(&self.plan, report, self.end, expectations)
+    }
+
+    /// Closes the lab, and restores the process's own handling of signals.
+    ///
+    /// # Errors
+    /// The first error of the run, or of closing.
+    pub fn close(mut self) -> Result<(), LabError> {
         let released = self.signals.release();
         if let Some(failed) = self.failed.take() {
             return Err(failed.into());
         }
         Ok(released?)
     }
+}
+
+/// Returns true if a signal asks for the end. Remembers it in `seen`.
+fn is_to_stop(seen: &mut Option<Signal>, signals: &StopSignals) -> bool {
+    *seen = seen.or_else(|| signals.take().ok().flatten());
+    seen.is_some()
 }

@@ -9,14 +9,15 @@ use flate2::read::ZlibDecoder;
 use hdrhistogram::serialization::{
     Deserializer as HdrDeserializer, Serializer as _, V2DeflateSerializer,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::record::{LONGEST, Latency, Moments, SparseLatency};
+use crate::record::{Count, LONGEST, Latency, Moments, SparseLatency, Totals};
 
 /// A histogram as it stands in a document; `null` stands for one without values.
 ///
 /// What the buckets know only to three digits is written beside them exactly, in nanoseconds.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Encoded {
     min: u64,
     max: u64,
@@ -37,6 +38,12 @@ enum DecodeError {
     Form(&'static str),
     #[error("histogram: {0}")]
     Hdr(#[from] hdrhistogram::serialization::DeserializeError),
+}
+
+/// Writes the counts that are kept for a flow.
+pub fn flow_totals<S: Serializer>(totals: &Totals, serializer: S) -> Result<S::Ok, S::Error> {
+    let counts = Count::ALL.iter().filter(|count| count.is_of_flows());
+    serializer.collect_map(counts.map(|count| (count.name(), totals.get(*count))))
 }
 
 /// The histogram in HdrHistogram's compressed form, version 2, in base64; nothing if it can't be had.
@@ -155,6 +162,10 @@ pub mod sparse {
         let latency = latency(Option::deserialize(deserializer)?);
         let latency = latency.map_err(serde::de::Error::custom)?;
         Ok(SparseLatency::from(&latency))
+    }
+
+    pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Option<Encoded>>()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Report;
@@ -10,9 +11,10 @@ use super::units::{count, counted};
 use crate::escape::Escaped;
 
 /// What carried frames from VM to VM.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FabricReport {
-    /// `bridge`, `xdp`, `none` (somebody else's switch), or `sim` (a switch in memory, in virtual time).
+    /// `bridge`, `xdp`, `none` (somebody else's switch), `sim` (a switch in memory, in virtual time), or the name that a
+    /// program gave its own fabric.
     pub kind: String,
     /// Leaf bridges around a spine; 0 where one bridge did for all VMs.
     pub leaves: u32,
@@ -38,7 +40,7 @@ fn at_once() -> String {
 }
 
 /// Memory of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryReport {
     /// Resident memory at the end of the run, in bytes. (Documents without `peak_bytes` have it as it was when the lab had been
     /// set up.)
@@ -74,9 +76,14 @@ pub(super) fn tell(report: &Report, out: &mut impl Write) -> io::Result<()> {
         return Ok(());
     };
     if fabric.simulated {
+        let fabric = match fabric.kind.as_str() {
+            "sim" => "a switch in memory",
+            other => other,
+        };
         return writeln!(
             out,
-            "Simulated: a switch in memory, in virtual time; no kernel and no TAP was involved."
+            "Simulated: {}, in virtual time; no kernel and no TAP was involved.",
+            Escaped(fabric)
         );
     }
     if fabric.leaves > 0 {

@@ -1,14 +1,16 @@
-//! Known truth in, the same truth out: what the wire does is what the report says.
+//! The report tells the impairments that were put in.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::*;
-use crate::experiment::AddressPlan;
-use crate::hypervisor::{FlowConfig, Phase};
-use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
-use crate::record::{Limits, Metric, Recorder};
-use crate::vm::{Ipv6Config, Ipv6Interface, PingOptions, SessionConfig, VmConfig, VmId};
+use crate::experiment::{self, FlowPlan, IpVersion, Scenario};
+use crate::hypervisor::Phase;
+use crate::lab::SimulatedLab;
+use crate::load::{Pacing, Start, Target};
+use crate::record::Metric;
+use crate::vm::{Ipv6Config, Ipv6Interface, VmConfig, VmId};
+use crate::wire::MacAddr;
 
 mod endpoints;
 mod moves;
@@ -17,67 +19,77 @@ mod neighbours;
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
 
-/// A lab of VMs on one switch.
-struct Lab {
-    hypervisor: Hypervisor<Switch>,
-    addresses: AddressPlan,
+/// VMs on one switch. The tests drive it themselves: the driver is what they test.
+type Lab = SimulatedLab<'static>;
+
+/// Creates a lab still without VMs, whose plan has `vms` of them.
+fn empty_lab(vms: u32, switch: Switch) -> Lab {
+    let scenario = format!("vms = {vms}\nsubnet = '10.0.0.0/8'");
+    let scenario = Scenario::parse("test.toml", &scenario).unwrap();
+    SimulatedLab::new("switch", switch, experiment::plan(&scenario).unwrap()).unwrap()
 }
 
-impl Lab {
-    fn new(vms: u32, impairments: Impairments) -> Lab {
-        Lab::with_ipv6(vms, impairments, None)
+/// Creates a lab of VMs whose configurations are changed by `change`.
+fn changed_lab(vms: u32, wire: Impairments, change: impl Fn(u32, &mut VmConfig)) -> Lab {
+    let mut lab = empty_lab(vms, Switch::new(wire, 1));
+    for vm in 0..vms {
+        let mut config = config(&lab, vm);
+        change(vm, &mut config);
+        let Ok(_) = lab.hypervisor().create_vm(Instant::ZERO, config);
     }
+    lab
+}
 
-    /// VMs that are on IPv6 what `ipv6` says of each.
-    fn with_ipv6(vms: u32, impairments: Impairments, ipv6: Option<fn(u32) -> Ipv6Config>) -> Lab {
-        let addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), u64::from(vms)).unwrap();
-        let recorder = Recorder::new(Limits::default());
-        let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder, 1);
-        for i in 0..vms {
-            let plan = addresses.vm(VmId(i));
-            let config = VmConfig {
-                ipv6: ipv6.map(|change| change(i)),
-                ..VmConfig::new(plan.mac, plan.address)
-            };
-            let Ok(_) = hypervisor.create_vm(Instant::ZERO, config);
+fn new_lab(vms: u32, wire: Impairments) -> Lab {
+    changed_lab(vms, wire, |_, _| ())
+}
+
+/// Creates a lab of which the VMs from `first` on start later.
+fn lab_with_newcomers(vms: u32, first: u32, wire: Impairments) -> Lab {
+    let mut lab = empty_lab(vms, Switch::new(wire, 1));
+    for vm in 0..vms {
+        let config = config(&lab, vm);
+        if vm < first {
+            let Ok(_) = lab.hypervisor().create_vm(Instant::ZERO, config);
+        } else {
+            lab.hypervisor().expect_vm(VmId(vm), config);
         }
-        Lab {
-            hypervisor,
-            addresses,
-        }
     }
+    lab
+}
 
-    fn flow(&mut self, source: u32, destination: u32) {
-        let address = self.addresses.vm(VmId(destination)).address;
-        self.flow_to(source, destination, address.into());
-    }
+/// Returns the planned configuration of a VM.
+fn config(lab: &Lab, vm: u32) -> VmConfig {
+    lab.plan().vm_config(vm as usize).unwrap()
+}
 
-    fn flow_to(&mut self, source: u32, destination: u32, address: IpAddr) {
-        let session = SessionConfig {
-            destination: address,
-            payload_length: 56,
-            timeout: Duration::from_secs(1),
-            options: PingOptions::default(),
-        };
-        self.hypervisor
-            .add_flow(FlowConfig {
-                source: VmId(source),
-                session,
-                target: Some(VmId(destination)),
-            })
-            .unwrap();
-    }
+fn flow(lab: &mut Lab, source: u32, destination: u32) {
+    add_flow(lab, source, Target::Vm(VmId(destination)), 56);
+}
 
-    /// One flow from vm0 to vm1, for the whole run.
-    fn ping(&mut self, pacing: Pacing, count: u64) -> Instant {
-        self.flow(0, 1);
-        self.run(vec![phase("", 1, pacing, Some(count), None)])
-    }
+fn flow_to(lab: &mut Lab, source: u32, address: IpAddr) {
+    add_flow(lab, source, Target::Address(address), 56);
+}
 
-    fn run(&mut self, phases: Vec<Phase>) -> Instant {
-        self.hypervisor.start(Instant::ZERO, phases);
-        run(&mut self.hypervisor, Instant::ZERO, END)
-    }
+fn add_flow(lab: &mut Lab, source: u32, target: Target, payload_length: usize) {
+    let flow = FlowPlan {
+        source: VmId(source),
+        target,
+        version: IpVersion::V4,
+        payload_length,
+    };
+    lab.add_flow(flow).unwrap();
+}
+
+/// Adds a flow from vm0 to vm1 and runs it alone.
+fn ping(lab: &mut Lab, pacing: Pacing, count: u64) -> Instant {
+    flow(lab, 0, 1);
+    carry(lab, vec![phase("", 1, pacing, Some(count), None)])
+}
+
+fn carry(lab: &mut Lab, phases: Vec<Phase>) -> Instant {
+    lab.hypervisor().start(Instant::ZERO, phases);
+    run(lab.hypervisor(), Instant::ZERO, END)
 }
 
 fn phase(
@@ -87,20 +99,12 @@ fn phase(
     count: Option<u64>,
     duration: Option<Duration>,
 ) -> Phase {
-    let load = PhaseLoad {
-        flows: 0..flows,
-        pacing,
-        arrivals: Arrivals::Uniform,
-        count,
-        start: Start::Spread,
-    };
-    Phase {
-        name: name.to_owned(),
-        is_counted: name != "warm-up",
-        load,
-        duration,
-        moves: Vec::new(),
-    }
+    let mut phase = Phase::counted(0..flows, pacing, 0);
+    phase.name = name.to_owned();
+    phase.is_counted = name != "warm-up";
+    phase.load.count = count;
+    phase.duration = duration;
+    phase
 }
 
 fn within(value: u64, truth: u64, share: f64) -> bool {
@@ -109,16 +113,16 @@ fn within(value: u64, truth: u64, share: f64) -> bool {
 
 #[test]
 fn a_fixed_delay_comes_out_as_twice_that_and_resolution_takes_one_round_trip() {
-    let mut lab = Lab::new(
+    let mut lab = new_lab(
         2,
         Impairments {
             delay: MS,
             ..Impairments::default()
         },
     );
-    let end = lab.ping(Pacing::Interval(10 * MS), 1_000);
+    let end = ping(&mut lab, Pacing::Interval(10 * MS), 1_000);
     assert_eq!(end.as_nanos(), (999 * 10 + 2) * 1_000_000);
-    let recorder = lab.hypervisor.recorder();
+    let recorder = lab.hypervisor().recorder();
     let totals = recorder.totals();
     assert_eq!(
         (totals.sent, totals.received, totals.failed()),
@@ -136,15 +140,15 @@ fn a_fixed_delay_comes_out_as_twice_that_and_resolution_takes_one_round_trip() {
 
 #[test]
 fn a_window_is_kept_full() {
-    let mut lab = Lab::new(
+    let mut lab = new_lab(
         2,
         Impairments {
             delay: MS,
             ..Impairments::default()
         },
     );
-    let end = lab.ping(Pacing::Window(8), 800);
-    assert_eq!(lab.hypervisor.recorder().totals().received, 800);
+    let end = ping(&mut lab, Pacing::Window(8), 800);
+    assert_eq!(lab.hypervisor().recorder().totals().received, 800);
     assert_eq!(
         end.as_nanos(),
         (100 * 2 + 2) * 1_000_000,
@@ -159,9 +163,9 @@ fn loss_both_ways_duplicates_and_reordering_are_counted_as_they_were_put_in() {
         loss: 0.05,
         ..Impairments::default()
     };
-    let mut lab = Lab::new(2, wire);
-    lab.ping(Pacing::Interval(MS), pings);
-    let totals = *lab.hypervisor.recorder().run().totals();
+    let mut lab = new_lab(2, wire);
+    ping(&mut lab, Pacing::Interval(MS), pings);
+    let totals = *lab.hypervisor().recorder().run().totals();
     assert_eq!(totals.sent, pings);
     assert_eq!(totals.received + totals.lost, pings);
     let truth = (pings as f64 * (1.0 - 0.95 * 0.95)) as u64;
@@ -171,9 +175,9 @@ fn loss_both_ways_duplicates_and_reordering_are_counted_as_they_were_put_in() {
         duplicate: 0.1,
         ..Impairments::default()
     };
-    let mut lab = Lab::new(2, wire);
-    lab.ping(Pacing::Interval(MS), pings);
-    let totals = *lab.hypervisor.recorder().run().totals();
+    let mut lab = new_lab(2, wire);
+    ping(&mut lab, Pacing::Interval(MS), pings);
+    let totals = *lab.hypervisor().recorder().run().totals();
     // A request that arrives twice is answered twice, and each answer may be doubled again.
     let truth = (pings as f64 * (1.1 * 1.1 - 1.0)) as u64;
     assert!(
@@ -187,9 +191,9 @@ fn loss_both_ways_duplicates_and_reordering_are_counted_as_they_were_put_in() {
         reorder_delay: 3 * MS,
         ..Impairments::default()
     };
-    let mut lab = Lab::new(2, wire);
-    lab.ping(Pacing::Interval(MS), pings);
-    let totals = *lab.hypervisor.recorder().run().totals();
+    let mut lab = new_lab(2, wire);
+    ping(&mut lab, Pacing::Interval(MS), pings);
+    let totals = *lab.hypervisor().recorder().run().totals();
     let truth = (pings as f64 * (1.0 - 0.95 * 0.95)) as u64;
     assert!(
         within(totals.reordered, truth, 0.1),
@@ -204,9 +208,9 @@ fn a_reply_after_the_timeout_is_late_and_its_ping_lost() {
         delay: 600 * MS,
         ..Impairments::default()
     };
-    let mut lab = Lab::new(2, wire);
-    lab.ping(Pacing::Interval(100 * MS), 50);
-    let totals = *lab.hypervisor.recorder().run().totals();
+    let mut lab = new_lab(2, wire);
+    ping(&mut lab, Pacing::Interval(100 * MS), 50);
+    let totals = *lab.hypervisor().recorder().run().totals();
     assert_eq!((totals.sent, totals.received, totals.lost), (50, 0, 50));
     assert!(
         totals.late >= 45,
@@ -216,15 +220,15 @@ fn a_reply_after_the_timeout_is_late_and_its_ping_lost() {
 
 #[test]
 fn nobody_there_is_unresolved_not_lost() {
-    let mut lab = Lab::new(
+    let mut lab = new_lab(
         2,
         Impairments {
             loss: 1.0,
             ..Impairments::default()
         },
     );
-    lab.ping(Pacing::Interval(100 * MS), 10);
-    let totals = *lab.hypervisor.recorder().run().totals();
+    ping(&mut lab, Pacing::Interval(100 * MS), 10);
+    let totals = *lab.hypervisor().recorder().run().totals();
     assert_eq!((totals.sent, totals.lost, totals.unresolved), (0, 0, 10));
 }
 
@@ -239,12 +243,15 @@ fn the_same_seed_gives_the_same_run() {
             reorder_delay: 5 * MS,
             ..Impairments::default()
         };
-        let mut lab = Lab::new(5, wire);
+        let mut lab = new_lab(5, wire);
         for i in 0..5 {
-            lab.flow(i, (i + 1) % 5);
+            flow(&mut lab, i, (i + 1) % 5);
         }
-        let end = lab.run(vec![phase("", 5, Pacing::Interval(MS), Some(500), None)]);
-        let run = lab.hypervisor.recorder().run();
+        let end = carry(
+            &mut lab,
+            vec![phase("", 5, Pacing::Interval(MS), Some(500), None)],
+        );
+        let run = lab.hypervisor().recorder().run();
         (end, *run.totals(), run.rtt().summary().p99)
     };
     assert_eq!(run(), run());
@@ -252,15 +259,15 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn a_stall_of_the_receiver_shows_in_rtt_and_not_in_lateness() {
-    let mut lab = Lab::new(2, Impairments::default());
+    let mut lab = new_lab(2, Impairments::default());
     let from = Instant::from_nanos(1_000_000_000);
-    lab.hypervisor.fabric().stall(Stall {
+    lab.hypervisor().fabric().stall(Stall {
         vm: VmId(1),
         from,
         until: from + 100 * MS,
     });
-    lab.ping(Pacing::Interval(MS), 3_000);
-    let run = lab.hypervisor.recorder().run();
+    ping(&mut lab, Pacing::Interval(MS), 3_000);
+    let run = lab.hypervisor().recorder().run();
     assert_eq!(run.totals().received, 3_000);
     assert_eq!(
         run.lateness().summary().max,
@@ -276,23 +283,26 @@ fn a_stall_of_the_receiver_shows_in_rtt_and_not_in_lateness() {
 
 #[test]
 fn phases_follow_one_another_and_each_has_its_own_figures() {
-    let mut lab = Lab::new(
+    let mut lab = new_lab(
         2,
         Impairments {
             delay: MS,
             ..Impairments::default()
         },
     );
-    lab.flow(0, 1);
+    flow(&mut lab, 0, 1);
     let tenth = Some(100 * MS);
-    let end = lab.run(vec![
-        phase("warm-up", 1, Pacing::Interval(MS), None, tenth),
-        phase("slow", 1, Pacing::Rate(100.0), None, tenth),
-        phase("fast", 1, Pacing::Rate(1_000.0), None, tenth),
-        phase("counted", 1, Pacing::Interval(MS), Some(7), None),
-    ]);
+    let end = carry(
+        &mut lab,
+        vec![
+            phase("warm-up", 1, Pacing::Interval(MS), None, tenth),
+            phase("slow", 1, Pacing::Rate(100.0), None, tenth),
+            phase("fast", 1, Pacing::Rate(1_000.0), None, tenth),
+            phase("counted", 1, Pacing::Interval(MS), Some(7), None),
+        ],
+    );
     assert_eq!(end.as_nanos() / 1_000_000, 300 + 6 + 2);
-    let recorder = lab.hypervisor.recorder();
+    let recorder = lab.hypervisor().recorder();
     let phases: Vec<(&str, u64, u64)> = recorder
         .phases()
         .iter()
@@ -316,14 +326,14 @@ fn a_vm_that_is_removed_takes_its_flows_along_and_leaves_others_alone() {
         Pacing::Window(2),
     ];
     for pacing in pacings {
-        let mut lab = Lab::new(4, Impairments::default());
+        let mut lab = new_lab(4, Impairments::default());
         // vm0 goes. Two flows are its own, one is to it, and one is none of its business.
         for (source, destination) in [(0, 1), (0, 2), (3, 0), (2, 3)] {
-            lab.flow(source, destination);
+            flow(&mut lab, source, destination);
         }
         let phases = ["before", "after"].map(|name| phase(name, 4, pacing, None, Some(MS * 200)));
-        lab.hypervisor.start(Instant::ZERO, phases.into());
-        let hypervisor = &mut lab.hypervisor;
+        lab.hypervisor().start(Instant::ZERO, phases.into());
+        let hypervisor = lab.hypervisor();
         run(hypervisor, Instant::ZERO, Instant::ZERO + MS * 100);
         let Ok(()) = hypervisor.remove_vms(Instant::ZERO + MS * 100, &[VmId(0)]);
         let at_removal: Vec<_> = hypervisor
@@ -358,35 +368,33 @@ fn a_vm_made_while_others_ping_gets_a_number_of_its_own_and_its_boot_is_timed() 
         delay: MS,
         ..Impairments::default()
     };
-    let mut lab = Lab::new(2, wire);
-    lab.flow(0, 1);
+    let mut lab = new_lab(2, wire);
+    flow(&mut lab, 0, 1);
     let phases = vec![phase("", 2, Pacing::Interval(MS), None, Some(MS * 300))];
-    lab.hypervisor.start(Instant::ZERO, phases);
+    lab.hypervisor().start(Instant::ZERO, phases);
     let at = Instant::ZERO + MS * 100;
-    run(&mut lab.hypervisor, Instant::ZERO, at);
+    run(lab.hypervisor(), Instant::ZERO, at);
     // vm0's own first answer: a resolution and a round trip, of two milliseconds each.
-    let boot = lab.hypervisor.recorder().latency(Metric::Boot).summary();
+    let boot = lab.hypervisor().recorder().latency(Metric::Boot).summary();
     assert_eq!((boot.count, boot.max), (1, Some(4_000_000)));
-    let Ok(()) = lab.hypervisor.remove_vms(at, &[VmId(1)]);
-    let plan = lab.addresses.vm(VmId(2));
-    let Ok(vm) = lab
-        .hypervisor
-        .create_vm(at, VmConfig::new(plan.mac, plan.address));
+    let Ok(()) = lab.hypervisor().remove_vms(at, &[VmId(1)]);
+    let config = VmConfig::new(MacAddr([2, 0, 10, 0, 0, 4]), "10.0.0.4".parse().unwrap());
+    let Ok(vm) = lab.hypervisor().create_vm(at, config);
     assert_eq!(vm, VmId(2));
-    assert!(lab.hypervisor.vm(VmId(1)).is_none());
-    assert_eq!(lab.hypervisor.station(plan.mac), Some(vm));
+    assert!(lab.hypervisor().vm(VmId(1)).is_none());
+    assert_eq!(lab.hypervisor().station(config.mac), Some(vm));
 }
 
 #[test]
 fn pings_that_are_due_when_a_phase_ends_are_caught_up_with_or_counted_as_unsent() {
     for (resumed_at, unsent) in [(150, 0), (250, 100)] {
-        let mut lab = Lab::new(2, Impairments::default());
-        lab.flow(0, 1);
+        let mut lab = new_lab(2, Impairments::default());
+        flow(&mut lab, 0, 1);
         let phase = phase("", 1, Pacing::Rate(1_000.0), None, Some(100 * MS));
-        lab.hypervisor.start(Instant::ZERO, vec![phase]);
+        lab.hypervisor().start(Instant::ZERO, vec![phase]);
         // Until then the driver does nothing, as on a host that takes the CPU away.
-        run(&mut lab.hypervisor, Instant::ZERO + resumed_at * MS, END);
-        let totals = *lab.hypervisor.recorder().run().totals();
+        run(lab.hypervisor(), Instant::ZERO + resumed_at * MS, END);
+        let totals = *lab.hypervisor().recorder().run().totals();
         assert_eq!(
             (totals.sent + totals.unsent, totals.unsent),
             (100, unsent),
@@ -421,13 +429,16 @@ fn pings_over_ipv6_begin_when_addresses_are_tried_and_their_resolution_is_measur
         delay: MS,
         ..Impairments::default()
     };
-    let mut lab = Lab::with_ipv6(5, wire, Some(probing));
+    let mut lab = changed_lab(5, wire, |vm, config| config.ipv6 = Some(probing(vm)));
     for vm in 0..5 {
         let next = (vm + 1) % 5;
-        lab.flow_to(vm, next, ipv6_address(next).into());
+        flow_to(&mut lab, vm, ipv6_address(next).into());
     }
-    lab.run(vec![phase("", 5, Pacing::Interval(MS), Some(100), None)]);
-    let recorder = lab.hypervisor.recorder();
+    carry(
+        &mut lab,
+        vec![phase("", 5, Pacing::Interval(MS), Some(100), None)],
+    );
+    let recorder = lab.hypervisor().recorder();
     let totals = recorder.totals();
     assert_eq!((totals.received, totals.failed()), (500, 0));
     assert!(recorder.latency(Metric::Resolution).is_empty());
@@ -438,15 +449,16 @@ fn pings_over_ipv6_begin_when_addresses_are_tried_and_their_resolution_is_measur
 
 #[test]
 fn of_two_that_try_one_address_the_first_to_ask_takes_it() {
-    let same = |_| probing(0);
-    let mut lab = Lab::with_ipv6(2, Impairments::default(), Some(same));
-    run(&mut lab.hypervisor, Instant::ZERO, END);
+    let mut lab = changed_lab(2, Impairments::default(), |_, config| {
+        config.ipv6 = Some(probing(0));
+    });
+    run(lab.hypervisor(), Instant::ZERO, END);
     let taken = (0..2).filter(|&vm| {
-        let vm = lab.hypervisor.vm(VmId(vm)).unwrap();
+        let vm = lab.hypervisor().vm(VmId(vm)).unwrap();
         vm.ipv6_addresses()
             .any(|address| address == ipv6_address(0))
     });
     assert_eq!(taken.count(), 1);
-    let drops = lab.hypervisor.recorder().drops();
+    let drops = lab.hypervisor().recorder().drops();
     assert_eq!(drops.get(crate::record::DropReason::ArpConflict), 1);
 }

@@ -3,6 +3,19 @@
 use crate::lab::{Finished, Lab, repository_file};
 use crate::report::Report;
 
+#[test]
+fn scripts_that_take_no_arguments_refuse_any_and_touch_nothing() {
+    let lab = Lab::new();
+    for script in ["lab-up", "lab-down", "test"] {
+        let path = repository_file(&format!("scripts/{script}.sh"));
+        let path = path.to_str().expect("a path in UTF-8");
+        let refused = lab.run(&[path, "--help"]).expect_status(2);
+        let expected = format!("{script}.sh: expected no arguments, not '--help'");
+        assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
+        assert_eq!(lab.link_names(), [""; 0]);
+    }
+}
+
 /// Runs a script of the repository in the lab, with these variables set.
 fn script(lab: &Lab, name: &str, variables: &[&str]) -> Finished {
     let path = repository_file(name);
@@ -72,17 +85,14 @@ fn lab_up_refuses_names_that_are_taken_or_impossible() {
     lab.ip("link add tap1 type bridge");
     let before = lab.identities();
     for (variables, complaint) in [
-        (&[][..], "tap1 exists already"),
-        (
-            &["BRIDGE=tap1", "TAP_PREFIX=port"][..],
-            "tap1 exists already",
-        ),
+        (&[][..], "link tap1 exists"),
+        (&["BRIDGE=tap1", "TAP_PREFIX=port"][..], "link tap1 exists"),
         (
             &["BRIDGE=port0", "TAP_PREFIX=port"][..],
-            "can't both be called port0",
+            "can't both be named port0",
         ),
-        (&["BRIDGE=a234567890123456"][..], "no interface name"),
-        (&["TAP_PREFIX=a/"][..], "no interface name"),
+        (&["BRIDGE=a234567890123456"][..], "not an interface name"),
+        (&["TAP_PREFIX=a/"][..], "not an interface name"),
         (&["TAPS=0"][..], "1 to 1023"),
         (&["TAPS=1024"][..], "1 to 1023"),
         (&["TAPS=two"][..], "1 to 1023"),

@@ -1,17 +1,17 @@
-//! VMs in pairs, each pair on a cable in memory, in virtual time: what is left of a ping when the kernel is taken away.
+//! VMs in pairs, each pair on a cable in memory, in virtual time: a ping without the kernel.
 //! Nothing here allocates once the first frames have been carried.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use tap_reactor::experiment::AddressPlan;
+use tap_reactor::experiment::{Experiment, FlowPlan};
 use tap_reactor::fabric::{Fabric, Read, Write};
-use tap_reactor::hypervisor::{FlowConfig, Hypervisor, Phase, Step};
-use tap_reactor::load::{Arrivals, Pacing, PhaseLoad, Start};
-use tap_reactor::record::{Limits, Recorder};
+use tap_reactor::hypervisor::{Phase, Step};
+use tap_reactor::lab::SimulatedLab;
+use tap_reactor::load::Pacing;
 use tap_reactor::time::Instant;
-use tap_reactor::vm::{PingOptions, RxFilter, SessionConfig, VmConfig, VmId};
+use tap_reactor::vm::{RxFilter, VmId};
 
 /// Bytes of a frame that a cable carries.
 const FRAME: usize = 128;
@@ -60,47 +60,34 @@ impl Fabric for Cables {
         self.arrived.push_back(peer);
         Write::Sent
     }
+
+    fn next_arrival(&self) -> Option<Instant> {
+        (!self.arrived.is_empty()).then_some(Instant::ZERO)
+    }
+
+    fn next_receiver(&mut self, _: Instant) -> Option<VmId> {
+        self.arrived.pop_front()
+    }
 }
 
 /// So many pairs that ping by so many cables.
+///
+/// The lab is made as any other; it is driven here, frame by frame, as the reactor does it, because that is what is counted.
 pub struct Pairs {
-    hypervisor: Hypervisor<Cables>,
+    lab: SimulatedLab<'static, Cables>,
     buffer: Vec<u8>,
     now: Instant,
 }
 
 impl Pairs {
     pub fn new(pairs: u32) -> Pairs {
-        let recorder = Recorder::new(Limits::default());
-        let mut hypervisor = Hypervisor::new(Cables::default(), recorder, 0);
-        let vms = 2 * pairs;
-        let subnet = "10.77.0.0/16".parse().expect("a network");
-        let plan = AddressPlan::new(subnet, vms.into()).expect("addresses enough");
-        for vm in (0..vms).map(VmId) {
-            let vm = plan.vm(vm);
-            let config = VmConfig::new(vm.mac, vm.address);
-            hypervisor
-                .create_vm(Instant::ZERO, config)
-                .expect("cables enough");
-        }
-        for pair in 0..pairs {
-            let session = SessionConfig {
-                destination: plan.vm(VmId(2 * pair + 1)).address.into(),
-                payload_length: 56,
-                timeout: Duration::from_secs(1),
-                options: PingOptions::default(),
-            };
-            let source = VmId(2 * pair);
-            hypervisor
-                .add_flow(FlowConfig {
-                    source,
-                    session,
-                    target: None,
-                })
-                .expect("one session each");
-        }
+        let mut plan = Experiment::of_vms(2 * pairs).expect("a plan");
+        let pair = |pair| FlowPlan::between(VmId(2 * pair), VmId(2 * pair + 1));
+        plan.flows = (0..pairs).map(pair).collect();
+        let mut lab = SimulatedLab::new("cables", Cables::default(), plan).expect("a lab");
+        lab.populate(&mut ()).expect("one session each");
         Pairs {
-            hypervisor,
+            lab,
             buffer: vec![0; 2048],
             now: Instant::from_nanos(1_000_000_000),
         }
@@ -108,64 +95,55 @@ impl Pairs {
 
     /// Sends `count` pings in each pair, one after the other, and gets each answered.
     pub fn ping(&mut self, pairs: u32, count: u64) {
-        let load = PhaseLoad {
-            flows: 0..pairs,
-            pacing: Pacing::Window(1),
-            arrivals: Arrivals::Uniform,
-            count: Some(count),
-            start: Start::Spread,
-        };
-        let phase = Phase {
-            name: String::new(),
-            is_counted: true,
-            load,
-            duration: None,
-            moves: Vec::new(),
-        };
-        let before = self.hypervisor.recorder().totals().received;
-        self.hypervisor.start(self.now, vec![phase]);
-        while !self.hypervisor.is_done() {
+        let hypervisor = self.lab.hypervisor();
+        let before = hypervisor.recorder().totals().received;
+        let phase = Phase::counted(0..pairs, Pacing::Window(1), count);
+        hypervisor.start(self.now, vec![phase]);
+        while !self.lab.hypervisor().is_done() {
             self.turn();
         }
-        let received = self.hypervisor.recorder().totals().received - before;
+        let received = self.lab.hypervisor().recorder().totals().received - before;
         assert_eq!(received, u64::from(pairs) * count);
     }
 
     /// Sends one frame that is due, and carries it and what comes of it to the end.
     fn turn(&mut self) {
-        let Some(step) = self.hypervisor.next_step(self.now, &mut self.buffer) else {
-            let next = self
-                .hypervisor
-                .next_deadline()
-                .expect("something to wait for");
+        let hypervisor = self.lab.hypervisor();
+        let Some(step) = hypervisor.next_step(self.now, &mut self.buffer) else {
+            let next = hypervisor.next_deadline().expect("something to wait for");
             self.now = self.now.max(next);
             return;
         };
         self.send(step);
-        while let Some(vm) = self.hypervisor.fabric().arrived.pop_front() {
+        while let Some(vm) = self.lab.hypervisor().fabric().next_receiver(self.now) {
             self.now = self.now + Duration::from_nanos(500);
-            let Read::Frame(length) = self.hypervisor.fabric().read(vm, &mut self.buffer) else {
-                continue;
-            };
-            // As the reactor does: only what is no request takes a look at the clock.
-            let frame = &mut self.buffer[..length];
-            let reply = self.hypervisor.answer(vm, frame).or_else(|| {
-                self.hypervisor
-                    .receive(self.now, vm, &mut self.buffer, length)
-            });
-            self.send(reply.into());
+            self.receive(vm);
         }
+    }
+
+    fn receive(&mut self, vm: VmId) {
+        let hypervisor = self.lab.hypervisor();
+        let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
+            return;
+        };
+        // As the reactor does: only what is no request takes a look at the clock.
+        let frame = &mut self.buffer[..length];
+        let reply = hypervisor
+            .answer(vm, frame)
+            .or_else(|| hypervisor.receive(self.now, vm, &mut self.buffer, length));
+        self.send(reply.into());
     }
 
     fn send(&mut self, step: Step) {
         let Step::Send(outgoing) = step else {
             return;
         };
+        let hypervisor = self.lab.hypervisor();
         if let Some(ping) = outgoing.ping {
-            self.hypervisor.stamp_sent(outgoing.vm, ping, self.now);
+            hypervisor.stamp_sent(outgoing.vm, ping, self.now);
         }
         let frame = &self.buffer[..outgoing.length];
-        let written = self.hypervisor.fabric().write(outgoing.vm, frame);
-        self.hypervisor.frame_written(written);
+        let written = hypervisor.fabric().write(outgoing.vm, frame);
+        hypervisor.frame_written(written);
     }
 }

@@ -11,42 +11,22 @@ fn lab(
     impairments: Impairments,
     payload_length: usize,
     change: impl Fn(u32, &mut VmConfig),
-) -> Hypervisor<Switch> {
-    let addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), u64::from(vms)).unwrap();
-    let recorder = Recorder::new(Limits::default());
-    let mut hypervisor = Hypervisor::new(Switch::new(impairments, 1), recorder, 1);
-    for i in 0..vms {
-        let plan = addresses.vm(VmId(i));
-        let mut config = VmConfig::new(plan.mac, plan.address);
-        change(i, &mut config);
-        let Ok(_) = hypervisor.create_vm(Instant::ZERO, config);
-    }
-    let session = SessionConfig {
-        destination: addresses.vm(VmId(1)).address.into(),
-        payload_length,
-        timeout: Duration::from_secs(1),
-        options: PingOptions::default(),
-    };
-    let flow = FlowConfig {
-        source: VmId(0),
-        session,
-        target: Some(VmId(1)),
-    };
-    hypervisor.add_flow(flow).unwrap();
-    hypervisor
+) -> Lab {
+    let mut lab = changed_lab(vms, impairments, change);
+    add_flow(&mut lab, 0, Target::Vm(VmId(1)), payload_length);
+    lab
 }
 
-fn ping(hypervisor: &mut Hypervisor<Switch>, interval: Duration, count: u64) -> Instant {
-    let load = phase("", 1, Pacing::Interval(interval), Some(count), None);
-    hypervisor.start(Instant::ZERO, vec![load]);
-    run(hypervisor, Instant::ZERO, END)
+fn ping(lab: &mut Lab, interval: Duration, count: u64) -> Instant {
+    let only = phase("", 1, Pacing::Interval(interval), Some(count), None);
+    carry(lab, vec![only])
 }
 
 #[test]
 fn a_neighbour_in_use_is_asked_again_each_minute_and_nothing_is_lost_by_that() {
     let mut lab = lab(2, Impairments::default(), 56, |_, _| ());
     ping(&mut lab, Duration::from_secs(1), 200);
-    let recorder = lab.recorder();
+    let recorder = lab.hypervisor().recorder();
     assert_eq!(recorder.totals().received, 200);
     assert_eq!(
         recorder.latency(Metric::Resolution).count(),
@@ -62,11 +42,11 @@ fn pings_begin_when_every_vm_has_probed_for_its_address() {
     let probe = |_, config: &mut VmConfig| config.ipv4.probe = true;
     let mut lab = lab(5, Impairments::default(), 56, probe);
     let end = ping(&mut lab, MS, 100);
-    let totals = lab.recorder().totals();
+    let totals = lab.hypervisor().recorder().totals();
     assert_eq!((totals.received, totals.failed()), (100, 0));
     // Three probes at least a second apart, and two seconds of silence.
     assert!(end >= Instant::from_nanos(4_000_000_000), "{end:?}");
-    let late = lab.recorder().run().lateness().summary().max;
+    let late = lab.hypervisor().recorder().run().lateness().summary().max;
     assert!(
         late < Some(1_000_000),
         "the schedule begins with the addresses: {late:?}"
@@ -82,9 +62,9 @@ fn a_vm_that_gets_no_address_holds_the_others_up_for_a_while_and_no_longer() {
             }
         };
         let mut lab = lab(3, Impairments::default(), 56, dhcp);
-        lab.wait_for_addresses(wait);
+        lab.hypervisor().wait_for_addresses(wait);
         let end = ping(&mut lab, MS, 100);
-        let recorder = lab.recorder();
+        let recorder = lab.hypervisor().recorder();
         assert_eq!(recorder.totals().received, 100);
         let pinged = end - (Instant::ZERO + wait);
         assert!((99 * MS..200 * MS).contains(&pinged), "{wait:?}: {end:?}");
@@ -110,8 +90,8 @@ fn an_address_that_a_vm_has_is_not_taken_by_another_that_probes() {
     };
     let mut lab = lab(3, Impairments::default(), 56, same);
     ping(&mut lab, 10 * MS, 100);
-    assert_eq!(lab.vm(VmId(2)).unwrap().address(), None);
-    let recorder = lab.recorder();
+    assert_eq!(lab.hypervisor().vm(VmId(2)).unwrap().address(), None);
+    let recorder = lab.hypervisor().recorder();
     assert_eq!(recorder.totals().received, 100, "vm1 keeps it");
     let [conflict] = recorder.addresses().conflicts.as_slice() else {
         panic!("{:?}", recorder.addresses())
@@ -129,10 +109,10 @@ fn of_two_that_probe_for_one_address_at_once_not_both_take_it() {
         };
         let mut lab = lab(2, Impairments::default(), 56, same);
         ping(&mut lab, MS, 1);
-        let having = (0..2).filter(|&i| lab.vm(VmId(i)).unwrap().address().is_some());
+        let having = (0..2).filter(|&i| lab.hypervisor().vm(VmId(i)).unwrap().address().is_some());
         assert!(having.count() < 2, "seed {seed}");
         assert!(
-            !lab.recorder().addresses().conflicts.is_empty(),
+            !lab.hypervisor().recorder().addresses().conflicts.is_empty(),
             "seed {seed}"
         );
     }
@@ -151,7 +131,7 @@ fn a_ping_in_fragments_is_lost_if_any_of_them_is_and_never_comes_back_changed() 
     // Three fragments each way.
     let mut lab = lab(2, wire, 4_000, |_, _| ());
     ping(&mut lab, 100 * MS, pings);
-    let totals = lab.recorder().totals();
+    let totals = lab.hypervisor().recorder().totals();
     assert_eq!((totals.sent, totals.corrupt), (pings, 0));
     assert_eq!(totals.received + totals.lost, pings);
     // A fragment that comes twice may replace none that is lost, but it is no harm either: what counts is whether at
@@ -159,7 +139,7 @@ fn a_ping_in_fragments_is_lost_if_any_of_them_is_and_never_comes_back_changed() 
     let one = 1.0 - wire.loss;
     let truth = (pings as f64 * (1.0 - one.powi(6))) as u64;
     assert!(within(totals.lost, truth, 0.15), "{totals:?}, {truth} lost");
-    let drops = lab.recorder().drops();
+    let drops = lab.hypervisor().recorder().drops();
     assert_eq!(drops.get(DropReason::FragmentOverlap), 0);
     assert_eq!(drops.get(DropReason::ReassemblyFull), 0);
     // What never became whole is given up after half a minute, but for the last ones.
@@ -176,7 +156,7 @@ fn fragments_of_all_vms_together_are_bounded() {
     let (mut datagram, mut fragment) = (vec![0; 66_000], vec![0; 66_000]);
     let mut most = 0;
     for vm in 0..200 {
-        let target = lab.vm(VmId(vm)).unwrap();
+        let target = lab.hypervisor().vm(VmId(vm)).unwrap();
         let request = EchoRequest {
             envelope: Ipv4Envelope {
                 source_mac: MacAddr([2, 0, 0, 0, 0, 9]),
@@ -197,12 +177,19 @@ fn fragments_of_all_vms_together_are_bounded() {
             // The last one asks for the most memory.
             let cut = write_fragment(&datagram[..length], 43 * 1_480, 1_500, &mut fragment);
             let (length, _) = cut.unwrap();
-            lab.receive(Instant::ZERO, VmId(vm), &mut fragment, length);
+            lab.hypervisor()
+                .receive(Instant::ZERO, VmId(vm), &mut fragment, length);
         }
-        let held = (0..200).map(|i| lab.vm(VmId(i)).unwrap().fragment_bytes());
+        let held = (0..200).map(|i| lab.hypervisor().vm(VmId(i)).unwrap().fragment_bytes());
         most = most.max(held.sum());
     }
     assert!(most > 200 << 20, "the bound is reached: {most}");
     assert!(most <= crate::hypervisor::MAX_FRAGMENT_BYTES, "{most}");
-    assert!(lab.recorder().drops().get(DropReason::ReassemblyFull) > 0);
+    assert!(
+        lab.hypervisor()
+            .recorder()
+            .drops()
+            .get(DropReason::ReassemblyFull)
+            > 0
+    );
 }

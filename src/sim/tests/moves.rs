@@ -24,14 +24,8 @@ fn lab(vms: u32, first: u32) -> Lab {
         delay: MS / 10,
         ..Impairments::default()
     };
-    let mut lab = Lab::new(first, wire);
-    lab.addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), u64::from(vms)).unwrap();
-    for vm in first..vms {
-        let plan = lab.addresses.vm(VmId(vm));
-        let config = VmConfig::new(plan.mac, plan.address);
-        lab.hypervisor.expect_vm(VmId(vm), config);
-    }
-    (1..vms).for_each(|vm| lab.flow(vm, vm - 1));
+    let mut lab = lab_with_newcomers(vms, first, wire);
+    (1..vms).for_each(|vm| flow(&mut lab, vm, vm - 1));
     lab
 }
 
@@ -42,9 +36,9 @@ fn flows_begin_when_both_of_their_ends_are_up_and_the_boot_of_each_vm_is_timed()
         let mut coming = phase("coming", 9, pacing, None, Some(MS * 200));
         coming.moves = moves(Change::Start, 2..10, MS * 20);
         let after = phase("after", 9, pacing, None, Some(MS * 100));
-        let end = lab.run(vec![coming, after]);
+        let end = carry(&mut lab, vec![coming, after]);
         assert!(end < Instant::ZERO + MS * 400, "{pacing:?}: {end:?}");
-        let recorder = lab.hypervisor.recorder();
+        let recorder = lab.hypervisor().recorder();
         assert_eq!(recorder.totals().failed(), 0, "{pacing:?}");
         assert_eq!(recorder.totals().unsent, 0, "{pacing:?}");
         // vm0 pings nobody; each of the others took a resolution and a round trip.
@@ -63,10 +57,10 @@ fn a_phase_with_a_count_ends_when_those_who_came_late_have_sent_theirs() {
         let mut lab = lab(6, 1);
         let mut only = phase("", 5, pacing, Some(7), None);
         only.moves = moves(Change::Start, 1..6, MS * 50);
-        let end = lab.run(vec![only]);
+        let end = carry(&mut lab, vec![only]);
         assert!(end >= Instant::ZERO + MS * 200, "{pacing:?}");
         assert!(end < Instant::ZERO + MS * 400, "{pacing:?}: {end:?}");
-        let totals = lab.hypervisor.recorder().totals();
+        let totals = lab.hypervisor().recorder().totals();
         assert_eq!((totals.sent, totals.received), (35, 35), "{pacing:?}");
     }
 }
@@ -84,10 +78,11 @@ fn vms_that_leave_take_their_flows_along_and_leave_those_of_others_untouched() {
             .iter_mut()
             .for_each(|m| m.vm = VmId(14 - m.vm.0));
         let after = phase("after", 9, pacing, None, Some(MS * 100));
-        lab.run(vec![before, leaving, after]);
-        let gone = |vm: u32| lab.hypervisor.vm(VmId(vm)).is_none();
-        assert!((5..10).all(gone) && !(0..5).any(gone), "{pacing:?}");
-        let recorder = lab.hypervisor.recorder();
+        carry(&mut lab, vec![before, leaving, after]);
+        let mut is_gone = |vm: u32| lab.hypervisor().vm(VmId(vm)).is_none();
+        assert!((5..10).all(&mut is_gone), "{pacing:?}");
+        assert!(!(0..5).any(is_gone), "{pacing:?}");
+        let recorder = lab.hypervisor().recorder();
         assert_eq!(recorder.totals().failed(), 0, "{pacing:?}");
         let flows = recorder.flows();
         for (vm, flow) in (1..).zip(flows) {
@@ -109,9 +104,9 @@ fn vms_that_leave_take_their_flows_along_and_leave_those_of_others_untouched() {
 fn a_flow_of_which_an_end_never_comes_holds_nothing_up() {
     for pacing in PACINGS {
         let mut lab = lab(3, 2);
-        let end = lab.run(vec![phase("", 2, pacing, Some(5), None)]);
+        let end = carry(&mut lab, vec![phase("", 2, pacing, Some(5), None)]);
         assert!(end < Instant::ZERO + MS * 50, "{pacing:?}: {end:?}");
-        let totals = lab.hypervisor.recorder().totals();
+        let totals = lab.hypervisor().recorder().totals();
         assert_eq!((totals.sent, totals.received), (5, 5), "{pacing:?}");
     }
 }

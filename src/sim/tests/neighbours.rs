@@ -31,14 +31,16 @@ fn ipv6(vm: u32) -> Ipv6Config {
 /// A mesh of so many VMs whose ports have room for so many frames; over IPv6 if that is wanted. Returns also how many
 /// flows there are.
 fn mesh(vms: u32, room: u32, over_ipv6: bool) -> (Lab, u32) {
-    let mut lab = Lab::with_ipv6(vms, WIRE, over_ipv6.then_some(ipv6));
-    let fabric = lab.hypervisor.fabric();
+    let mut lab = changed_lab(vms, WIRE, |vm, config| {
+        config.ipv6 = over_ipv6.then(|| ipv6(vm));
+    });
+    let fabric = lab.hypervisor().fabric();
     *fabric = std::mem::replace(fabric, Switch::new(WIRE, 1)).with_queue(room);
     for source in 0..vms {
         for target in (0..vms).filter(|target| *target != source) {
             match over_ipv6 {
-                true => lab.flow_to(source, target, ipv6_address(target).into()),
-                false => lab.flow(source, target),
+                true => flow_to(&mut lab, source, ipv6_address(target).into()),
+                false => flow(&mut lab, source, target),
             }
         }
     }
@@ -46,7 +48,7 @@ fn mesh(vms: u32, room: u32, over_ipv6: bool) -> (Lab, u32) {
 }
 
 fn searched(lab: &mut Lab) -> NeighbourSearch {
-    *lab.hypervisor.recorder().neighbours().unwrap()
+    *lab.hypervisor().recorder().neighbours().unwrap()
 }
 
 #[test]
@@ -55,16 +57,16 @@ fn a_mesh_knows_its_neighbours_before_the_first_ping_and_no_queue_overflows() {
         for (first, is_calm) in [(Some(find(2, ANSWER_WAIT)), true), (None, false)] {
             let (mut lab, flows) = mesh(12, 8, over_ipv6);
             if let Some(first) = first {
-                lab.hypervisor.find_neighbours_first(first);
+                lab.hypervisor().find_neighbours_first(first);
             }
             let case = format!("IPv6 {over_ipv6}, {first:?}");
             let mut only = phase("", flows, Pacing::Interval(500 * MS), Some(3), None);
             if first.is_none() {
                 only.load.start = Start::Within(Duration::ZERO);
             }
-            lab.run(vec![only]);
-            let drops = lab.hypervisor.fabric().queue_drops();
-            let recorder = lab.hypervisor.recorder();
+            carry(&mut lab, vec![only]);
+            let Ok(drops) = lab.hypervisor().fabric().overflows();
+            let recorder = lab.hypervisor().recorder();
             let run = recorder.run();
             let response = run.response().summary().max;
             assert_eq!(drops == 0, is_calm, "{case}: {drops}");
@@ -96,18 +98,21 @@ fn a_mesh_knows_its_neighbours_before_the_first_ping_and_no_queue_overflows() {
 
 #[test]
 fn a_neighbour_that_does_not_answer_is_waited_for_no_longer_than_for_its_second_answer() {
-    let mut lab = Lab::new(3, WIRE);
-    lab.hypervisor
+    let mut lab = new_lab(3, WIRE);
+    lab.hypervisor()
         .find_neighbours_first(find(1, END - Instant::ZERO));
-    lab.flow_to(0, 1, "10.99.0.1".parse().unwrap());
-    lab.flow(1, 2);
-    lab.run(vec![phase("", 2, Pacing::Interval(10 * MS), Some(5), None)]);
+    flow_to(&mut lab, 0, "10.99.0.1".parse().unwrap());
+    flow(&mut lab, 1, 2);
+    carry(
+        &mut lab,
+        vec![phase("", 2, Pacing::Interval(10 * MS), Some(5), None)],
+    );
     let search = searched(&mut lab);
     assert_eq!((search.asked, search.found, search.missing), (2, 1, 1));
     // The second question waits for the first, which is taken for lost after a tenth of a second.
     let waited = ANSWER_WAIT + 100 * MS;
     assert_eq!(search.elapsed_ns, waited.as_nanos() as u64);
-    let recorder = lab.hypervisor.recorder();
+    let recorder = lab.hypervisor().recorder();
     let totals = recorder.totals();
     assert_eq!((totals.received, totals.unresolved), (5, 5));
     assert_eq!(recorder.latency(Metric::Resolution).count(), 1);
@@ -116,20 +121,17 @@ fn a_neighbour_that_does_not_answer_is_waited_for_no_longer_than_for_its_second_
 #[test]
 fn a_search_that_takes_too_long_ends_and_the_rest_is_found_when_pings_are_due() {
     let (mut lab, flows) = mesh(6, 1_000, false);
-    lab.hypervisor.find_neighbours_first(find(1, 9 * MS));
-    lab.run(vec![phase(
-        "",
-        flows,
-        Pacing::Interval(300 * MS),
-        Some(2),
-        None,
-    )]);
+    lab.hypervisor().find_neighbours_first(find(1, 9 * MS));
+    carry(
+        &mut lab,
+        vec![phase("", flows, Pacing::Interval(300 * MS), Some(2), None)],
+    );
     let search = searched(&mut lab);
     assert_eq!(
         (search.asked, search.missing, search.elapsed_ns),
         (5, 1, 9_000_000)
     );
-    let recorder = lab.hypervisor.recorder();
+    let recorder = lab.hypervisor().recorder();
     assert_eq!(recorder.totals().received, u64::from(flows) * 2);
     assert_eq!(recorder.latency(Metric::Resolution).count(), 15);
 }
@@ -137,32 +139,26 @@ fn a_search_that_takes_too_long_ends_and_the_rest_is_found_when_pings_are_due() 
 #[test]
 fn a_run_that_is_stopped_in_its_search_sends_nothing() {
     let (mut lab, flows) = mesh(6, 1_000, false);
-    lab.hypervisor.find_neighbours_first(find(1, ANSWER_WAIT));
+    lab.hypervisor().find_neighbours_first(find(1, ANSWER_WAIT));
     let phases = vec![phase("", flows, Pacing::Interval(MS), Some(2), None)];
-    lab.hypervisor.start(Instant::ZERO, phases);
-    let now = run(&mut lab.hypervisor, Instant::ZERO, Instant::ZERO + 5 * MS);
-    assert!(!lab.hypervisor.is_done());
-    lab.hypervisor.stop(now);
-    assert!(lab.hypervisor.is_done());
-    run(&mut lab.hypervisor, now, END);
+    lab.hypervisor().start(Instant::ZERO, phases);
+    let now = run(lab.hypervisor(), Instant::ZERO, Instant::ZERO + 5 * MS);
+    assert!(!lab.hypervisor().is_done());
+    lab.hypervisor().stop(now);
+    assert!(lab.hypervisor().is_done());
+    run(lab.hypervisor(), now, END);
     let search = searched(&mut lab);
     assert_eq!((search.asked, search.found), (3, 2));
-    assert_eq!(lab.hypervisor.recorder().totals().sent, 0);
+    assert_eq!(lab.hypervisor().recorder().totals().sent, 0);
 }
 
 /// VMs that come up in a run ping one that is there, and an address that is nobody's.
 fn newcomers(first: Option<FindNeighbours>) -> Lab {
-    let mut lab = Lab::new(1, WIRE);
-    lab.addresses = AddressPlan::new("10.0.0.0/8".parse().unwrap(), 9).unwrap();
+    let mut lab = lab_with_newcomers(9, 1, WIRE);
     if let Some(first) = first {
-        lab.hypervisor.find_neighbours_first(first);
+        lab.hypervisor().find_neighbours_first(first);
     }
-    for vm in 1..9 {
-        let plan = lab.addresses.vm(VmId(vm));
-        let config = VmConfig::new(plan.mac, plan.address);
-        lab.hypervisor.expect_vm(VmId(vm), config);
-    }
-    (1..9).for_each(|vm| lab.flow(vm, 0));
+    (1..9).for_each(|vm| flow(&mut lab, vm, 0));
     lab
 }
 
@@ -180,8 +176,8 @@ fn flows_of_vms_that_come_up_later_begin_when_their_neighbour_is_known() {
             change: Change::Start,
         };
         coming.moves = (1..9).map(start).collect();
-        lab.run(vec![coming]);
-        let recorder = lab.hypervisor.recorder();
+        carry(&mut lab, vec![coming]);
+        let recorder = lab.hypervisor().recorder();
         assert_eq!(recorder.totals().received, 24, "{first:?}");
         assert_eq!(
             recorder.run().response().summary().max,
@@ -214,14 +210,14 @@ fn a_run_goes_on_when_late_flows_have_waited_for_their_neighbours() {
             change: Change::Start,
         },
     ];
-    lab.run(vec![coming]);
-    assert_eq!(lab.hypervisor.recorder().totals().received, 2 * count);
+    carry(&mut lab, vec![coming]);
+    assert_eq!(lab.hypervisor().recorder().totals().received, 2 * count);
 }
 
 #[test]
 fn a_flow_whose_neighbour_does_not_answer_begins_nevertheless() {
     let mut lab = newcomers(Some(find(2, ANSWER_WAIT)));
-    lab.flow_to(8, 3, "10.99.0.1".parse().unwrap());
+    flow_to(&mut lab, 8, "10.99.0.1".parse().unwrap());
     let mut coming = phase("", 9, Pacing::Interval(10 * MS), Some(3), None);
     coming.moves = (1..9)
         .map(|vm| Move {
@@ -230,7 +226,7 @@ fn a_flow_whose_neighbour_does_not_answer_begins_nevertheless() {
             change: Change::Start,
         })
         .collect();
-    lab.run(vec![coming]);
-    let totals = lab.hypervisor.recorder().totals();
+    carry(&mut lab, vec![coming]);
+    let totals = lab.hypervisor().recorder().totals();
     assert_eq!((totals.received, totals.unresolved), (24, 3));
 }

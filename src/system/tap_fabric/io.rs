@@ -116,6 +116,12 @@ impl Fabric for TapFabric {
         self.netlink.delete_group(group)
     }
 
+    fn overflows(&mut self) -> Result<u64, SystemError> {
+        let drops = self.queue_drops()?;
+        let frames = drops.into_iter().map(|(_, frames)| frames);
+        Ok(frames.fold(0, u64::saturating_add))
+    }
+
     fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
         match self.taps.get(vm.index()) {
             Some(Some(port)) if announced => register(&self.registry, vm, &port.tap),

@@ -1,5 +1,5 @@
-//! What it would gain to hand the kernel a turn's reads and writes together, by io_uring, rather than by a system call
-//! each: the reason why the reactor does not.
+//! The gain, if the kernel were handed a turn's reads and writes together, by io_uring, rather than by a
+//! system call each: the reason why the reactor does without.
 //!
 //!     cargo bench --bench engines
 //!     cargo bench --bench engines -- --rounds 15 --pings 200000
@@ -10,16 +10,19 @@
 //! and registered ones. What counts are the medians of the ratios of two ways in the same
 //! round.
 
-#[path = "../bare_loop.rs"]
 mod bare_loop;
-mod predicted;
-mod ring;
+/// The files of `benches/engines/`.
+mod engines {
+    pub mod predicted;
+    pub mod ring;
+}
 
 use std::process::{Command, ExitCode};
 
 use bare_loop::BareLoop;
+use engines::predicted;
+use engines::ring::RingLoop;
 use mio::Poll;
-use ring::RingLoop;
 use tap_reactor::system::{LabConfig, NetnsChoice, TapFabric};
 
 /// Anything that went wrong: this program has nobody to tell but its user.
@@ -82,7 +85,7 @@ fn work() -> Result<()> {
 
 fn measure(pairs: u32, window: u32, rounds: usize, pings: u64) -> Result<()> {
     let count = (pings / u64::from(pairs)).max(u64::from(window));
-    // Makes a private namespace and keeps everything but pings out of it.
+    // The fabric by itself, without a lab: only its private namespace, which keeps everything but pings out, is wanted.
     let _lab = TapFabric::new(
         Poll::new()?.registry().try_clone()?,
         LabConfig {

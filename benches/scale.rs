@@ -1,4 +1,4 @@
-//! What 10 to 10,000 VMs in one process cost: set-up, memory, pings, an ARP storm, tear-down; on a bridge and by XDP.
+//! The cost of 10 to 10,000 VMs in one process: set-up, memory, pings, an ARP storm, tear-down; on a bridge and by XDP.
 //!
 //!     cargo bench --bench scale
 //!     cargo bench --bench scale -- --vms 1000 --rounds 5
@@ -8,11 +8,13 @@
 //! ratio is the median of the ratios of two processes that ran one after the other. Needs root; about seven minutes in all.
 //! Prints three tables, as Markdown.
 
-mod bare_setup;
-mod figures;
-mod lab;
-#[path = "../ping_lab.rs"]
 mod ping_lab;
+/// The files of `benches/scale/`.
+mod scale {
+    pub mod bare_setup;
+    pub mod figures;
+    pub mod lab;
+}
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -25,9 +27,10 @@ use nix::sys::time::TimeValLike;
 use tap_reactor::system::{LinkChange, Netlink};
 use tap_reactor::time::{Clock, MonotonicClock};
 
-use figures::Figures;
-use lab::Options;
 use ping_lab::Result;
+use scale::figures::Figures;
+use scale::lab::Options;
+use scale::{bare_setup, lab};
 
 const SIZES: [u32; 5] = [10, 100, 1_000, 5_000, 10_000];
 /// So many VMs have a filter.
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
 
 fn number(word: &str) -> Result<u32> {
     word.parse()
-        .map_err(|_| format!("{word}: allowed is a number").into())
+        .map_err(|_| format!("{word}: expected a number").into())
 }
 
 fn parent(words: &[&str]) -> Result<()> {
@@ -81,7 +84,7 @@ fn parent(words: &[&str]) -> Result<()> {
         match *word {
             "--vms" => sizes = vec![value],
             "--rounds" => rounds = value.max(1),
-            _ => return Err(format!("{word}: allowed are --vms N and --rounds N").into()),
+            _ => return Err(format!("{word}: expected --vms N or --rounds N").into()),
         }
     }
     // A place from which to see how busy the kernel is with links, and which nobody misses.
