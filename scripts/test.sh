@@ -33,6 +33,10 @@ cd "$(dirname "$0")/.."
 packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base procps tcpdump util-linux mount
     arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy busybox ethtool
     chromium fonts-dejavu-core python3-venv valgrind g++ shellcheck)
+# Not of every distribution:
+#   clang-14         clang-14            BPF objects, built anew
+#   llvm-14          llvm-strip-14       the same
+optional_packages=(clang-14 llvm-14)
 commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq sysctl tcpdump unshare setpriv prlimit nsenter mount
     arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind g++ shellcheck)
 
@@ -74,7 +78,18 @@ ensure_packages() {
     step apt-get install --yes --quiet --no-install-recommends "${missing[@]}"
 }
 
+# Does nothing where the distribution has them not, or this user may not install them.
+ensure_optional_packages() {
+    if { ! command -v clang-14 || ! command -v llvm-strip-14; } >/dev/null &&
+        [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        apt-cache show "${optional_packages[@]}" >/dev/null 2>&1 || step apt-get update --quiet
+        apt-cache show "${optional_packages[@]}" >/dev/null 2>&1 || return 0
+        DEBIAN_FRONTEND=noninteractive step apt-get install --yes --quiet --no-install-recommends "${optional_packages[@]}"
+    fi
+}
+
 ensure_packages
+ensure_optional_packages
 [ "$(id -u)" -eq 0 ] || fail "the end-to-end tests make network namespaces, which needs root: sudo --preserve-env=PATH,HOME $0"
 command -v cargo >/dev/null || fail "cargo is missing: install a Rust toolchain (https://rustup.rs)"
 [ -c /dev/net/tun ] || fail "/dev/net/tun is missing: modprobe tun, or give this container the device"
@@ -83,6 +98,18 @@ step shellcheck --external-sources scripts/*.sh scripts/*/*.sh benches/*.sh benc
 step cargo fmt --check
 step cargo clippy --locked --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items
+# Licences, sources and bans of dependencies: deny.toml. The workflow installs cargo-deny.
+if cargo deny --version >/dev/null 2>&1; then
+    step cargo deny --locked check --hide-inclusion-graph bans licenses sources
+else
+    printf '\n==> not checked: dependencies (cargo install --locked cargo-deny)\n'
+fi
+# The BPF objects in the repository are what their sources give.
+if command -v clang-14 >/dev/null && command -v llvm-strip-14 >/dev/null; then
+    step scripts/build-bpf.sh --check
+else
+    printf '\n==> not checked: BPF objects, for want of the packages %s\n' "${optional_packages[*]}"
+fi
 step cargo build --locked
 step cargo test --locked
 # Examples are built and tested by now; their main functions run too.

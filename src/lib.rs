@@ -1,27 +1,48 @@
 //! A network-only hypervisor in one thread.
 //!
-//! Every simulated VM is a Linux TAP device on a bridge plus a state machine that never blocks. One
-//! [`mio::Poll`] holds every file descriptor; a ping is state with a deadline, not a thread that waits.
+//! Every simulated VM is a Linux TAP device on a bridge plus a state machine that never blocks. One [`mio::Poll`] holds
+//! every file descriptor; a ping is state with a deadline, not a thread that waits.
 //!
-//! The layers, from the pure core outwards:
+//! Users of the program begin with [`guide::first_steps`]. For programs that use the crate:
+//!
+//! # Public for programs
+//!
+//! Begin with [`lab::Lab`] and [`guide::using_the_crate`]; `scripts/examples` has three programs. The crate is 0.1: names
+//! may still change, these the least.
+//!
+//! | module | contents | see also |
+//! |---|---|---|
+//! | [`experiment`] | plans: from a [scenario](experiment::Scenario), or [from code](experiment::Experiment::of_vms) | [`guide::writing_a_scenario`] |
+//! | [`lab`] | [`lab::Lab`] runs a plan; [`lab::TapLab`] and [`lab::SimulatedLab`] have its single steps | [`guide::how_it_is_built`] |
+//! | [`report`] | [`report::Report`], its formats, expectations, comparisons | [`guide::reading_a_report`] |
+//! | [`record`] | metrics, counts and histograms of a report | [`record::Metric`] |
+//!
+//! # Public for programs that go deeper
+//!
+//! For VMs with flows of your own, and fabrics of your own. These follow the inner structure, and change with it.
+//!
+//! | module | contents | see also |
+//! |---|---|---|
+//! | [`fabric`] | the interface between a hypervisor and what carries its frames | `scripts/examples/custom-fabric.rs` |
+//! | [`hypervisor`] | owns VMs, flows and fabric, and routes a frame or a deadline to one of them | [`lab::TapLab::hypervisor`] |
+//! | [`load`] | flows and schedules: the source, the destination and the due time of each ping | [`guide::load_experiments`] |
+//! | [`vm`] | the state machine of one VM: neighbours, pings, replies | [`guide::vms_on_the_wire`] |
+//! | [`wire`] | frames to typed views and back; checksums; independent of the rest | |
+//! | [`sim`] | the driver in virtual time, and a switch in memory | [`lab::SimulatedLab`] |
+//! | [`time`] | instants and clocks | |
+//!
+//! # Internal
+//!
+//! Public for the program, or because a plan names some of their types. No promise is made about the rest of them; what only
+//! this crate's own tests and benchmarks use is hidden here.
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`wire`] | frames to typed views and back; checksums |
-//! | [`vm`] | the state machine of one VM: neighbours, pings, replies |
-//! | [`load`] | flows (source and destination of pings) and their due times |
-//! | [`hypervisor`] | owns the VMs and flows, routes a frame or a deadline to one of them |
-//! | [`fabric`] | the interface between a hypervisor and what carries its frames |
-//! | [`topology`] | spine and leaf bridges, for more VMs than one bridge has ports |
-//! | [`reactor`] | the real run: poll, turns, timers, signals |
-//! | [`sim`] | the same hypervisor on a switch in memory, in virtual time |
-//! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege |
-//! | [`record`], [`report`] | measurements, and their output as text, JSON, CSV, HTML |
-//! | [`experiment`] | a validated plan: what to build, what to send |
-//! | [`lab`] | sets up a plan, runs it, and returns its report |
-//! | [`escape`] | control characters of untrusted text, escaped for a terminal |
+//! | [`reactor`] | the driver in real time: poll, turns, timers, signals. [`reactor::Narrator`] and [`reactor::Watcher`] are for a [`lab::Observer`] |
+//! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege. [`system::LabConfig`] is part of a plan |
+//! | [`topology`] | the assignment of VMs to bridges |
+//! | [`escape`] | text from elsewhere, for a terminal |
 //!
-//! [`guide`] has pages for users of the program; [`guide::using_the_crate`] introduces the library.
 #![deny(unsafe_code)]
 // The library prints nothing: println! panics when the reader of a pipe has gone.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

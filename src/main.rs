@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use cli::report::ReportError;
 use cli::{clean, console, report, run};
+use tap_reactor::system::EarlySignals;
 
 /// Every ping was answered.
 const SUCCESS: u8 = 0;
@@ -19,6 +20,13 @@ const USAGE: u8 = 2;
 const REFUSED: u8 = 3;
 
 fn main() -> ExitCode {
+    let early = match EarlySignals::new() {
+        Ok(early) => early,
+        Err(error) => {
+            console::eprint(format_args!("tap-reactor: {error}"));
+            return ExitCode::from(REFUSED);
+        }
+    };
     let request = match cli::parse(std::env::args_os()) {
         Ok(request) => request,
         Err(error) => {
@@ -26,6 +34,8 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    // Until its lab takes the signals; who does anything else does it under the signals' usual actions.
+    let early = Some(early).filter(|_| matches!(request, cli::Request::Run(..)));
     let result = match request {
         cli::Request::Print(text) => run::print(&text).map(|()| true),
         cli::Request::Clean => clean::clean().map(|()| true),
@@ -38,7 +48,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(USAGE);
             }
         },
-        cli::Request::Run(experiment, output) => run::experiment(&experiment, output),
+        cli::Request::Run(experiment, output) => run::experiment(&experiment, output, early),
     };
     ExitCode::from(match result {
         Ok(true) => SUCCESS,

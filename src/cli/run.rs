@@ -6,7 +6,7 @@ use tap_reactor::experiment::{Experiment, VmPlan};
 use tap_reactor::lab::{Lab, LabError, Observer};
 use tap_reactor::reactor::{Narrator, Watcher};
 use tap_reactor::report::{self, Destination, FileError, Report};
-use tap_reactor::system::SystemError;
+use tap_reactor::system::{EarlySignals, SystemError};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::VmId;
 
@@ -53,9 +53,16 @@ pub(super) fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
 ///
 /// Files come first, because they can be waited for by nobody; and whatever went wrong, the lab is taken away before the
 /// program says so.
-pub fn experiment(experiment: &Experiment, output: Output) -> Result<bool, RunError> {
+///
+/// `early` has the signals until the lab takes them.
+pub fn experiment(
+    experiment: &Experiment,
+    output: Output,
+    early: Option<EarlySignals>,
+) -> Result<bool, RunError> {
     let mut terminal = Terminal::new(experiment, &output);
     let mut lab = Lab::build(experiment, &mut terminal)?;
+    drop(early);
     lab.run(&mut terminal);
     drop(terminal);
     let mut report = lab.report(&output.command);

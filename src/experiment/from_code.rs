@@ -1,4 +1,4 @@
-//! A plan made by a program: no text but the fields of [`Experiment`], and what adds to them.
+//! Plans made by a program, without the text of a scenario.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,12 @@ use super::{Experiment, FlowPlan, IpVersion, Scenario, SettingError, plan};
 use crate::load::Target;
 use crate::vm::VmId;
 
-/// Bytes of payload of a ping where nobody chooses, as ping(8) has them.
+/// The default payload of a ping in bytes, as in ping(8).
 const PAYLOAD_LENGTH: usize = 56;
 
 impl Experiment {
-    /// A plan of `vms` VMs without load, as `--vms` alone makes it: TAPs on a bridge in a private namespace, addresses from
-    /// 10.77.0.2 on. All fields may be changed before a lab is built; without phases its VMs only answer.
+    /// Creates a plan of `vms` VMs without load, as `--vms` alone does: TAPs on a bridge in a private namespace, addresses
+    /// from 10.77.0.2 on. Change its fields before a lab is built from it. Without phases the VMs only answer.
     ///
     /// ```
     /// use tap_reactor::experiment::{Experiment, FlowPlan};
@@ -29,7 +29,7 @@ impl Experiment {
     /// ```
     ///
     /// # Errors
-    /// When that are no VMs, or too many.
+    /// If `vms` is 0 or more than there are addresses, or memory, for.
     pub fn of_vms(vms: u32) -> Result<Experiment, SettingError> {
         let mut scenario = Scenario::default();
         scenario.settings.set("vms", [vms]);
@@ -38,7 +38,7 @@ impl Experiment {
 }
 
 impl FlowPlan {
-    /// A flow from one VM to another over IPv4, with 56 bytes of payload.
+    /// Creates a flow from one VM to another over IPv4, with 56 bytes of payload.
     pub const fn between(source: VmId, target: VmId) -> FlowPlan {
         FlowPlan {
             source,
@@ -49,14 +49,14 @@ impl FlowPlan {
     }
 }
 
-/// A lab takes a plan that is lent to it.
+/// Lets a lab borrow its plan.
 impl<'a> From<&'a Experiment> for Cow<'a, Experiment> {
     fn from(plan: &'a Experiment) -> Self {
         Cow::Borrowed(plan)
     }
 }
 
-/// A lab takes a plan that is given to it.
+/// Lets a lab own its plan.
 impl From<Experiment> for Cow<'_, Experiment> {
     fn from(plan: Experiment) -> Self {
         Cow::Owned(plan)

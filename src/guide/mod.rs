@@ -21,6 +21,7 @@ macro_rules! links {
 [Many VMs]: crate::guide::many_vms
 [Writing a scenario]: crate::guide::writing_a_scenario
 [The picture]: #architecture
+[the crate]: crate
 [`Scenario`]: crate::experiment::Scenario
 [`Lab`]: crate::lab::Lab
 [`TapLab`]: crate::lab::TapLab

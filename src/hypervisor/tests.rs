@@ -11,7 +11,7 @@ use crate::system::Neighbours;
 
 #[test]
 fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
-    // Without a VM there is no lab.
+    // No VM takes part, so no lab is built.
     let switch = Switch::new(Impairments::default(), 1);
     let mut hypervisor = Hypervisor::new(switch, Recorder::new(Limits::default()), 1);
     for (written, times) in [

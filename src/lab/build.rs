@@ -1,4 +1,4 @@
-//! From the plan to VMs and flows.
+//! Creates the VMs and flows of a plan, and describes the plan for the report.
 
 use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings, VmPlan};
 use crate::fabric::Fabric;
@@ -28,9 +28,10 @@ pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
     (at_zero % DAY) as u32
 }
 
-/// Makes the VMs that are there from the beginning, each at the time that `now` tells, and tells each to `on_start`: for a
-/// transcript, or a bar. Those that come up later are announced. What time of day it was at [`Instant::ZERO`] they are
-/// told, too. Whether all are there: they are not if `on_start` wants to stop, and says so by `true`.
+/// Creates the VMs that exist from the beginning, each at the time that `now` returns, and calls `on_start` for each.
+/// Those that start later are announced to the hypervisor. `time_of_day` is the time of day at [`Instant::ZERO`].
+///
+/// Returns true if all were created; false if `on_start` returned true, which asks to stop.
 pub(super) fn create_vms<F: Fabric>(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<F>,
@@ -60,13 +61,14 @@ pub(super) fn create_vms<F: Fabric>(
     Ok(true)
 }
 
-/// What each of so many VMs has taken since `before` bytes were resident, if the kernel tells.
+/// Returns the memory that each of `vms` VMs has taken since `before` bytes were resident; `None` if the kernel does not
+/// tell.
 pub(super) fn per_vm_bytes(before: Option<u64>, vms: usize) -> Option<u64> {
     let (before, now) = before.zip(resident_bytes())?;
     Some(now.saturating_sub(before) / (vms as u64).max(1))
 }
 
-/// What the run takes of memory at its end, and took at most.
+/// Returns the present and the peak memory of the process.
 pub(super) fn memory(per_vm_bytes: Option<u64>) -> Option<MemoryReport> {
     let (per_vm_bytes, memory) = per_vm_bytes.zip(memory_use())?;
     Some(MemoryReport {
@@ -76,7 +78,7 @@ pub(super) fn memory(per_vm_bytes: Option<u64>) -> Option<MemoryReport> {
     })
 }
 
-/// The phases that are planned, as a report tells them.
+/// Returns name and counting of each planned phase, for the report.
 pub(super) fn phase_names(experiment: &Experiment) -> Vec<(String, bool)> {
     let phases = experiment.phases.iter();
     phases
@@ -84,7 +86,7 @@ pub(super) fn phase_names(experiment: &Experiment) -> Vec<(String, bool)> {
         .collect()
 }
 
-/// The plan as a report keeps it.
+/// Returns the plan in the report's form.
 pub(super) fn plan_report(experiment: &Experiment) -> PlanReport {
     let Scenario {
         settings,
@@ -109,7 +111,7 @@ fn settings_report(settings: &Settings) -> SettingsReport {
         .collect()
 }
 
-/// This machine as a report keeps it.
+/// Returns a description of this machine in the report's form.
 pub(super) fn machine_report() -> Option<MachineReport> {
     let machine = system::machine()?;
     Some(MachineReport {
@@ -132,7 +134,7 @@ pub(super) fn set_flow_paths(
     }
 }
 
-/// Gives the VMs what they are to do: flows, and the way in which they come by each other's addresses.
+/// Adds the plan's flows, and prepares how VMs resolve each other's addresses.
 pub(super) fn load(
     experiment: &Experiment,
     hypervisor: &mut Hypervisor<impl Fabric>,
@@ -191,7 +193,7 @@ pub(super) fn add_flow(
     })
 }
 
-/// Makes both ends of every flow known to each other.
+/// Fills the neighbour tables of both ends of every flow.
 fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
     for flow in &experiment.flows {
         let Target::Vm(target) = flow.target else {

@@ -1,11 +1,11 @@
-//! Why a run is not what was asked for: what decides between the exit statuses 0 and 1, beside the user's expectations.
+//! The reasons why a run is incomplete. Beside the user's expectations they decide between the exit statuses 0 and 1.
 
 use crate::experiment::Experiment;
 use crate::reactor::End;
 use crate::record::{Count, DropReason};
 use crate::report::{Expectation, Report};
 
-/// Frames that the tool or the kernel did not carry as they should have, and what to call them.
+/// Drops of frames that count as a fault of the tool or the kernel, and their words.
 const DROPS: [(DropReason, &str); 6] = [
     (
         DropReason::TooManyOutstanding,
@@ -24,8 +24,8 @@ const DROPS: [(DropReason, &str); 6] = [
     ),
 ];
 
-/// What is amiss with a run that was asked to ping, one thing each, for a person. Nothing is amiss if at least one ping was
-/// sent and every ping that was sent is answered; which pings may fail, an expectation about them decides alone.
+/// Returns the shortcomings of a run that was asked to ping, one sentence each. There are none if at least one ping was
+/// sent and every ping sent was answered. An expectation about failed pings alone decides how many may fail.
 pub(super) fn shortcomings(
     experiment: &Experiment,
     report: &Report,
@@ -41,6 +41,10 @@ pub(super) fn shortcomings(
             amiss.push(format!("{what}: {number}"));
         }
     };
+    let is_simulated = report
+        .fabric
+        .as_ref()
+        .is_some_and(|fabric| fabric.simulated);
     let totals = &report.totals;
     let is_judged = |what| expectations.iter().any(|expected| expected.judges(what));
     for (judged, what) in [
@@ -58,8 +62,8 @@ pub(super) fn shortcomings(
         }
     }
     for (reason, what) in DROPS {
-        // The queues of a simulated switch are part of the network that was asked for.
-        if reason != DropReason::TapQueue || !experiment.is_simulated() {
+        // The queues of a simulated fabric are part of the network that was asked for.
+        if reason != DropReason::TapQueue || !is_simulated {
             count(report.drops.get(reason), what);
         }
     }

@@ -1,8 +1,8 @@
-//! Why a plan could not be brought to life.
+//! Errors of building and closing a lab.
 
 use crate::system::SystemError;
 
-/// Why a run could not be made, or its lab not be taken away.
+/// An error of building, driving or closing a lab.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The system refused an operation.

@@ -1,5 +1,4 @@
-//! A plan brought to life: the lab is built, its load is run, and what was measured becomes a report, in the order in
-//! which nothing that was measured can be lost.
+//! Labs: builds a plan's VMs and fabric, runs its load, and reports on it, in an order that loses no measurement.
 //!
 //! [`Lab`] is what a program that uses this crate calls:
 //!
@@ -41,50 +40,50 @@ pub use self::error::LabError;
 pub use self::simulated::SimulatedLab;
 pub use self::taps::TapLab;
 
-/// Hears what goes on in a run.
+/// Receives the progress of a run.
 pub trait Observer {
-    /// The run began at `now`. Returns a narrator of each step of it, if there is to be one.
+    /// The set-up began at `now`. Returns a narrator for every event of the run, if there is to be one.
     fn narrator(&mut self, now: Instant) -> Option<Narrator> {
         let _ = now;
         None
     }
 
-    /// `vm` was made at `now`.
+    /// `vm` was created at `now`.
     fn made(&mut self, now: Instant, vm: VmId, plan: &VmPlan) {
         let _ = (now, vm, plan);
     }
 
-    /// All VMs are there, and nothing was sent yet. Returns what looks at the figures meanwhile, if anything does.
+    /// All VMs exist, and nothing was sent yet. Returns a watcher that is shown the figures during the run, if there is to
+    /// be one.
     fn begins(&mut self, now: Instant) -> Option<Watcher> {
         let _ = now;
         None
     }
 
-    /// A run without pings is about to wait, as `words` say.
+    /// A run without pings is about to wait; `words` describe it.
     fn serves(&mut self, words: &str) {
         let _ = words;
     }
 
-    /// Whoever reads the figures should know `words`.
+    /// `words` are a warning for the reader of the figures.
     fn warns(&mut self, words: &str) {
         let _ = words;
     }
 }
 
-/// Hears nothing.
+/// Ignores everything.
 impl Observer for () {}
 
-/// A plan brought to life: VMs on their fabric, and the load that they are to carry.
+/// The VMs of a plan on their fabric, and their load.
 ///
 /// It is built, run, and reported on in that order, and [closed](Lab::close) last, so that the report can be written before
-/// anything else can go wrong. Dropped, it is taken away as well; what goes wrong then is told by nobody.
+/// anything else can fail. Dropping it removes it as well, but ignores errors.
 ///
-/// From when it is built until it is closed SIGINT, SIGTERM and SIGHUP are the lab's: they end the run, and whatever follows
-/// the first one within two seconds does nothing. Then they mean to the process what they did before. They are the whole
-/// process's, so one lab at a time has them.
+/// From its creation until it is closed the lab handles SIGINT, SIGTERM and SIGHUP: the first ends the run in order, and
+/// further ones within two seconds do nothing. Closing restores the process's own handling. Signals belong to the whole
+/// process, so only one lab at a time can handle them.
 ///
-/// The two variants have the same steps and finer ones, for a program that wants its hands on the VMs, or a [fabric] of its
-/// own: [`TapLab`] and [`SimulatedLab`].
+/// The two kinds of lab have finer steps, for a program that works with the VMs directly or brings its own [fabric].
 ///
 /// [fabric]: crate::fabric::Fabric
 #[derive(Debug)]
@@ -96,10 +95,10 @@ pub enum Lab<'a> {
 }
 
 impl<'a> Lab<'a> {
-    /// Makes the VMs and their fabric, and tells `observer` of each VM. The plan is lent or given.
+    /// Builds fabric and VMs, and tells `observer` of each VM. `plan` is an [`Experiment`] or a reference to one.
     ///
     /// # Errors
-    /// When the system refuses something, or the plan does not fit the tool; nothing is left behind then.
+    /// If the system refuses an operation, or the plan exceeds a limit of the tool. Nothing is left behind then.
     pub fn build(
         plan: impl Into<Cow<'a, Experiment>>,
         observer: &mut dyn Observer,
@@ -115,8 +114,8 @@ impl<'a> Lab<'a> {
         Ok(Lab::Taps(Box::new(lab)))
     }
 
-    /// Carries the load until the plan is over or a signal comes. What goes wrong meanwhile is told by [`Lab::close`], because
-    /// what was measured is worth a report.
+    /// Runs the load until the plan is over or a signal comes. [`Lab::close`] returns errors of the run, so that a report
+    /// of what was measured can be written first.
     pub fn run(&mut self, observer: &mut dyn Observer) {
         match self {
             Lab::Taps(lab) => lab.run(observer),
@@ -124,7 +123,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Reports on what was measured so far; `command` is what it says that ran.
+    /// Returns the report of what was measured so far. `command` names the run in it.
     pub fn report(&mut self, command: &str) -> Report {
         match self {
             Lab::Taps(lab) => lab.report(command),
@@ -132,8 +131,8 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Says why the run is not what was asked for, one thing each: pings that were not answered or not sent, frames that
-    /// were not carried. An expectation that judges loss alone decides about it. Empty for a run that only served.
+    /// Returns why the run is incomplete, one sentence each: pings not answered or not sent, frames not carried. An
+    /// expectation about failed pings alone decides how many may fail. Empty for a run without flows.
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
         match self {
             Lab::Taps(lab) => lab.shortcomings(report, expectations),
@@ -141,10 +140,10 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Takes the lab away.
+    /// Removes the lab.
     ///
     /// # Errors
-    /// With the first thing that went wrong: in the run, or now.
+    /// The first error of the run, or of the removal.
     pub fn close(self) -> Result<(), LabError> {
         match self {
             Lab::Taps(lab) => lab.close(),

@@ -1,4 +1,4 @@
-//! What a run is told by: who its VMs and flows are.
+//! The names of VMs and flows in reports and transcripts.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,7 +9,7 @@ use crate::load::Target;
 use crate::report::FlowName;
 use crate::vm::VmId;
 
-/// Who the flow with that index goes from and to; `leased` are the addresses that are known only since the run.
+/// Returns source and destination of the flow with that index. `leased` has the addresses that VMs got in the run.
 pub(super) fn flow_name(
     experiment: &Experiment,
     leased: &[Option<Ipv4Addr>],
@@ -37,7 +37,7 @@ pub(super) fn flow_name(
     })
 }
 
-/// The addresses that VMs have by the grant of a DHCP server; empty where none was asked.
+/// Returns the VMs' addresses if they come from a DHCP server; empty otherwise.
 pub(super) fn leased_addresses(
     experiment: &Experiment,
     hypervisor: &Hypervisor<impl Fabric>,
@@ -51,7 +51,7 @@ pub(super) fn leased_addresses(
     }
 }
 
-/// What a run without pings tells before it waits.
+/// Describes a run without pings, before it waits.
 pub(super) fn serving(experiment: &Experiment) -> String {
     let addresses = |index: usize, address: Ipv4Addr| {
         let address = ipv4_words(experiment, address);
@@ -78,7 +78,7 @@ pub(super) fn serving(experiment: &Experiment) -> String {
     }
 }
 
-/// The address that a VM is told, or where it gets one.
+/// Returns a VM's planned address, or that it gets one by DHCP.
 fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
     if experiment.vm_defaults.dhcp {
         "an address by DHCP".to_owned()
@@ -87,7 +87,7 @@ fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
     }
 }
 
-/// That a VM starts, for a transcript.
+/// Describes the start of a VM, for a transcript.
 pub(super) fn vm_starts(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> String {
     let ipv6 = experiment.ipv6_address(vm);
     let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));

@@ -25,8 +25,10 @@ use crate::vm::VmId;
 /// The virtual time after which a simulation without pings and without an end is ended.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// VMs on a fabric in memory, in virtual time: the steps of [`Lab`](super::Lab), for any [`Fabric`] that cannot fail and
-/// tells of its [arrivals](Fabric::next_arrival). `scripts/examples/custom-fabric.rs` has one of its own.
+/// VMs on a fabric in memory, in virtual time, with the single steps of [`Lab`](super::Lab).
+///
+/// Any [`Fabric`] will do whose operations can't fail and which reports its [arrivals](Fabric::next_arrival);
+/// `scripts/examples/custom-fabric.rs` brings one.
 ///
 /// ```
 /// use tap_reactor::experiment::{Experiment, FlowPlan};
@@ -48,7 +50,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Signals and dropping are as for [`Lab`](super::Lab).
+/// Signals and dropping: see [`Lab`](super::Lab).
 #[derive(Debug)]
 pub struct SimulatedLab<'a, F: Fabric<Error = Infallible> = Switch> {
     plan: Cow<'a, Experiment>,
@@ -65,7 +67,7 @@ pub struct SimulatedLab<'a, F: Fabric<Error = Infallible> = Switch> {
 }
 
 impl<'a> SimulatedLab<'a> {
-    /// A lab on the switch of `--fabric sim`, with the wires that the plan asks for.
+    /// Creates a lab on the switch of `--fabric sim`, with the plan's impairments.
     ///
     /// # Errors
     /// As [`SimulatedLab::new`].
@@ -78,10 +80,10 @@ impl<'a> SimulatedLab<'a> {
 }
 
 impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
-    /// A lab on `fabric`, which reports call `kind`, without a VM as yet. Takes the signals.
+    /// Creates a lab on `fabric`, still without VMs, and begins to handle signals. Reports call the fabric `kind`.
     ///
     /// # Errors
-    /// When the kernel has no descriptor left for them.
+    /// If the kernel has no descriptor left for the signals.
     pub fn new(
         kind: &str,
         fabric: F,
@@ -99,11 +101,11 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
         })
     }
 
-    /// Makes the VMs of the plan at [`Instant::ZERO`], tells `observer` of each, and adds the flows. A signal that comes
-    /// before that is done ends it early, and the run before anything is sent.
+    /// Creates the VMs of the plan at [`Instant::ZERO`], tells `observer` of each, and adds the flows. A signal ends this
+    /// early; [`SimulatedLab::run`] then returns before anything is sent.
     ///
     /// # Errors
-    /// When the plan does not fit the tool.
+    /// If the plan exceeds a limit of the tool.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         // It is midnight where time is virtual.
         let midnight = 0;
@@ -120,12 +122,12 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
         Ok(())
     }
 
-    /// The plan that it was made from, and the flows that were added since.
+    /// Returns the plan, flows that were added later included.
     pub fn plan(&self) -> &Experiment {
         &self.plan
     }
 
-    /// The VMs, their flows, the fabric and the recorder; [`sim::run`] drives them.
+    /// Returns the owner of VMs, flows, fabric and recorder. [`sim::run`] drives it.
     pub fn hypervisor(&mut self) -> &mut Hypervisor<F> {
         &mut self.hypervisor
     }
@@ -133,14 +135,14 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
     /// Adds a flow to the lab and to its plan.
     ///
     /// # Errors
-    /// When its source does not exist or has too many flows, or its target has no such address.
+    /// If its source does not exist or has too many flows, or its target has no such address.
     pub fn add_flow(&mut self, flow: FlowPlan) -> Result<FlowId, LabError> {
         let id = add_flow(&self.plan, &flow, &mut self.hypervisor)?;
         self.plan.to_mut().flows.push(flow);
         Ok(id)
     }
 
-    /// Carries the load of the plan, as [`Lab::run`](super::Lab::run).
+    /// Runs the load of the plan; see [`Lab::run`](super::Lab::run).
     pub fn run(&mut self) {
         let hypervisor = &mut self.hypervisor;
         hypervisor.start(Instant::ZERO, self.plan.phases.clone());
@@ -163,7 +165,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
         self.end = Some(self.signal.map_or(End::Done, End::Signal));
     }
 
-    /// Reports on what was measured so far, as [`Lab::report`](super::Lab::report).
+    /// Returns the report of what was measured so far; see [`Lab::report`](super::Lab::report).
     pub fn report(&mut self, command: &str) -> Report {
         let plan = &*self.plan;
         Report::new(
@@ -189,15 +191,15 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
         )
     }
 
-    /// Says why the run is not what was asked for, as [`Lab::shortcomings`](super::Lab::shortcomings).
+    /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
         completeness::shortcomings(&self.plan, report, self.end, expectations)
     }
 
-    /// Lets go of the signals.
+    /// Closes the lab, and restores the process's own handling of signals.
     ///
     /// # Errors
-    /// With the first thing that went wrong: in the run, or now.
+    /// The first error of the run, or of closing.
     pub fn close(mut self) -> Result<(), LabError> {
         let released = self.signals.release();
         if let Some(failed) = self.failed.take() {
@@ -207,7 +209,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
     }
 }
 
-/// Looks for a signal that asks for the end, unless one was seen before.
+/// Returns true if a signal asks for the end. Remembers it in `seen`.
 fn is_to_stop(seen: &mut Option<Signal>, signals: &StopSignals) -> bool {
     *seen = seen.or_else(|| signals.take().ok().flatten());
     seen.is_some()

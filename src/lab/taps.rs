@@ -1,4 +1,4 @@
-//! The lab in real time: TAPs, a fabric of the kernel's, and the reactor.
+//! The lab in real time: TAPs, a fabric of the kernel, and the reactor.
 
 use std::borrow::Cow;
 
@@ -24,10 +24,10 @@ use crate::vm::VmId;
 /// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
 const OTHER_DESCRIPTORS: u64 = 16;
 
-/// VMs on TAPs, in real time: the steps of [`Lab`](super::Lab), and between them what the VMs are on.
+/// VMs on TAPs, in real time, with the single steps of [`Lab`](super::Lab).
 ///
-/// [`TapLab::new`] makes bridges, [`TapLab::populate`] VMs and flows. Then either [`TapLab::run`] carries the whole plan,
-/// or a program begins phases of its own and [drives](TapLab::drive) them, as often as it likes:
+/// [`TapLab::new`] creates the fabric, [`TapLab::populate`] VMs and flows. Then either [`TapLab::run`] runs the whole plan,
+/// or a program starts phases of its own and [drives](TapLab::drive) them, any number of times:
 ///
 /// ```no_run
 /// # // Needs root.
@@ -53,7 +53,7 @@ const OTHER_DESCRIPTORS: u64 = 16;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Signals and dropping are as for [`Lab`](super::Lab).
+/// Signals and dropping: see [`Lab`](super::Lab).
 #[derive(Debug)]
 pub struct TapLab<'a> {
     plan: Cow<'a, Experiment>,
@@ -79,10 +79,10 @@ pub struct TapLab<'a> {
 }
 
 impl<'a> TapLab<'a> {
-    /// Makes the fabric that `plan` asks for, without a VM as yet, and takes the signals.
+    /// Creates the fabric of `plan`, still without VMs, and begins to handle signals.
     ///
     /// # Errors
-    /// When the system refuses something; nothing is left behind then.
+    /// If the system refuses an operation. Nothing is left behind then.
     pub fn new(plan: impl Into<Cow<'a, Experiment>>) -> Result<TapLab<'a>, LabError> {
         let plan = plan.into();
         let started = MonotonicClock.now();
@@ -112,11 +112,11 @@ impl<'a> TapLab<'a> {
         })
     }
 
-    /// Makes the VMs of the plan, tells `observer` of each, runs the plan's hook, and adds the flows. A signal that comes
-    /// before that is done ends it early, and the run before anything is sent.
+    /// Creates the VMs of the plan, tells `observer` of each, runs the plan's hook, and adds the flows. A signal ends this
+    /// early; [`TapLab::run`] then returns before anything is sent.
     ///
     /// # Errors
-    /// When the system refuses something, or the plan does not fit the tool; close the lab or drop it then.
+    /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         let TapLab {
             plan,
@@ -160,12 +160,12 @@ impl<'a> TapLab<'a> {
         Ok(())
     }
 
-    /// The plan that it was made from, and the flows that were added since.
+    /// Returns the plan, flows that were added later included.
     pub fn plan(&self) -> &Experiment {
         &self.plan
     }
 
-    /// The VMs, their flows, the fabric and the recorder.
+    /// Returns the owner of VMs, flows, fabric and recorder.
     pub fn hypervisor(&mut self) -> &mut Hypervisor<TapFabric> {
         &mut self.hypervisor
     }
@@ -173,23 +173,23 @@ impl<'a> TapLab<'a> {
     /// Adds a flow to the lab and to its plan.
     ///
     /// # Errors
-    /// When its source does not exist or has too many flows, or its target has no such address.
+    /// If its source does not exist or has too many flows, or its target has no such address.
     pub fn add_flow(&mut self, flow: FlowPlan) -> Result<FlowId, LabError> {
         let id = add_flow(&self.plan, &flow, &mut self.hypervisor)?;
         self.plan.to_mut().flows.push(flow);
         Ok(id)
     }
 
-    /// Runs the reactor until the phases that were [started](Hypervisor::start) are over or a signal comes; with neither
-    /// flows nor a signal until `until`.
+    /// Runs the reactor until the phases that were [started](Hypervisor::start) are over or a signal comes. Without flows it
+    /// runs until `until` or a signal.
     ///
     /// # Errors
-    /// When the poll or the timer fails, or a VM can't come up or leave.
+    /// If the poll or the timer fails, or a VM can't start or stop.
     pub fn drive(&mut self, until: Option<Instant>) -> Result<End, LabError> {
         Ok(self.reactor.run(&mut self.hypervisor, until)?)
     }
 
-    /// Carries the load of the plan, as [`Lab::run`](super::Lab::run).
+    /// Runs the load of the plan; see [`Lab::run`](super::Lab::run).
     pub fn run(&mut self, observer: &mut dyn Observer) {
         let clock = MonotonicClock;
         self.announce(observer);
@@ -225,7 +225,7 @@ impl<'a> TapLab<'a> {
         self.failed = ended.err().or(counted.err()).or(guarded.err());
     }
 
-    /// Tells the observer what the run is going to be.
+    /// Tells the observer of the run that is about to begin.
     fn announce(&mut self, observer: &mut dyn Observer) {
         let watcher = observer.begins(MonotonicClock.now());
         let has_flows = self.hypervisor.has_flows();
@@ -245,7 +245,7 @@ impl<'a> TapLab<'a> {
         }
     }
 
-    /// Reports on what was measured so far, as [`Lab::report`](super::Lab::report).
+    /// Returns the report of what was measured so far; see [`Lab::report`](super::Lab::report).
     pub fn report(&mut self, command: &str) -> Report {
         let since_start = MonotonicClock.now().nanos_since(self.start) / 1_000_000;
         let plan = &*self.plan;
@@ -276,15 +276,15 @@ impl<'a> TapLab<'a> {
         )
     }
 
-    /// Says why the run is not what was asked for, as [`Lab::shortcomings`](super::Lab::shortcomings).
+    /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
         completeness::shortcomings(&self.plan, report, self.end, expectations)
     }
 
-    /// Takes the lab away.
+    /// Removes the lab.
     ///
     /// # Errors
-    /// With the first thing that went wrong: in the run, or now.
+    /// The first error of the run, or of the removal.
     pub fn close(mut self) -> Result<(), LabError> {
         self.take_away()
     }
@@ -310,7 +310,7 @@ impl<'a> TapLab<'a> {
 
 impl Drop for TapLab<'_> {
     fn drop(&mut self) {
-        // An error is told by close alone.
+        // Errors are returned by close alone.
         let _ = self.take_away();
     }
 }

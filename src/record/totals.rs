@@ -34,6 +34,11 @@ macro_rules! counts {
                 }
             }
 
+            /// Returns true if it is counted for each flow too, and not for phases and the run alone.
+            pub const fn is_of_flows(self) -> bool {
+                !matches!(self, Count::Unsent)
+            }
+
             /// How a report for people says it, behind the number.
             pub const fn words(self) -> &'static str {
                 match self {

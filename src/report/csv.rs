@@ -43,10 +43,16 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
         let address = flow.address.as_deref().unwrap_or_default();
         let what = ["flow", "", &flow.src, &flow.dst, address, "", ""];
         // Of a flow only the rtt is kept.
-        table.write_record(row(what, &flow.totals, |metric| match metric {
+        let mut row = row(what, &flow.totals, |metric| match metric {
             Metric::Rtt => flow.rtt_ns,
             _ => LatencySummary::default(),
-        }))?;
+        });
+        for (count, cell) in Count::ALL.iter().zip(row.iter_mut().skip(WHAT.len())) {
+            if !count.is_of_flows() {
+                cell.clear();
+            }
+        }
+        table.write_record(row)?;
     }
     table.flush()
 }

@@ -192,7 +192,8 @@ pub struct FlowReport {
     /// The address of `dst`, if `dst` is not one itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// What became of its pings.
+    /// What became of its pings. Without `unsent`, which is not counted for a flow.
+    #[serde(serialize_with = "encoding::flow_totals")]
     pub totals: Totals,
     /// received − sent. Percentiles are absent in a run of very many flows.
     pub rtt_ns: LatencySummary,

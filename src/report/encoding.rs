@@ -11,7 +11,7 @@ use hdrhistogram::serialization::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::record::{LONGEST, Latency, Moments, SparseLatency};
+use crate::record::{Count, LONGEST, Latency, Moments, SparseLatency, Totals};
 
 /// A histogram as it stands in a document; `null` stands for one without values.
 ///
@@ -37,6 +37,12 @@ enum DecodeError {
     Form(&'static str),
     #[error("histogram: {0}")]
     Hdr(#[from] hdrhistogram::serialization::DeserializeError),
+}
+
+/// Writes the counts that are kept for a flow.
+pub fn flow_totals<S: Serializer>(totals: &Totals, serializer: S) -> Result<S::Ok, S::Error> {
+    let counts = Count::ALL.iter().filter(|count| count.is_of_flows());
+    serializer.collect_map(counts.map(|count| (count.name(), totals.get(*count))))
 }
 
 /// The histogram in HdrHistogram's compressed form, version 2, in base64; nothing if it can't be had.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::units::span;
 use super::{Expectation, Format, Report, compare, compare_text, fixtures, merge, text};
-use crate::record::{Latency, LatencySummary, Metric, PerMetric, Scope};
+use crate::record::{Count, Latency, LatencySummary, Metric, PerMetric, Scope};
 
 /// A run in which each metric has a value that no other has: the n-th n + 1 times 101 ns.
 fn report() -> Report {
@@ -28,6 +28,35 @@ fn written(name: &str, report: &Report) -> String {
     let format = Format::of(name.as_ref()).unwrap();
     format.write(report, &mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_flow_has_no_count_that_is_not_kept_for_it() {
+    let mut report = report();
+    report.totals.unsent = 7;
+    let json: Value = serde_json::from_str(&written("r.json", &report)).unwrap();
+    assert_eq!(json.pointer("/totals/unsent"), Some(&Value::from(7)));
+    for &count in Count::ALL {
+        let of_flow = json.pointer(&format!("/flows/0/totals/{}", count.name()));
+        assert_eq!(of_flow.is_some(), count != Count::Unsent, "{count:?}");
+    }
+    let table = written("r.csv", &report);
+    let mut table = csv::Reader::from_reader(table.as_bytes());
+    let mut unsent: Vec<(String, String)> = Vec::new();
+    for row in table.deserialize() {
+        let row: std::collections::HashMap<String, String> = row.unwrap();
+        unsent.push((row["kind"].clone(), row["unsent"].clone()));
+    }
+    let has = |kind: &str, text: &str| unsent.contains(&(kind.to_owned(), text.to_owned()));
+    assert!(has("run", "7") && has("flow", ""), "{unsent:?}");
+    assert!(!has("flow", "0"), "{unsent:?}");
+    // Reports of earlier versions have it.
+    let mut earlier = json.clone();
+    earlier["flows"][0]["totals"]["unsent"] = Value::from(0);
+    for document in [json, earlier] {
+        let read: Report = serde_json::from_value(document).unwrap();
+        assert_eq!(read.flows, report.flows);
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Who listens to a flooded frame, found without asking every VM: 100,000 of them that resolve one neighbour each would
-//! be asked ten thousand million times.
+//! An index of receive filters, which finds the VMs that accept a flooded frame without a look at every VM: 100,000 VMs
+//! that resolve one neighbour each would take ten thousand million looks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -7,13 +7,13 @@ use std::net::Ipv4Addr;
 use crate::vm::{RxFilter, VmId, is_for_dhcp_servers};
 use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
-/// The network cards of all VMs, by what they listen to. Says the same as [`RxFilter::accepts`] of each.
+/// The receive filters of all VMs, by what they accept. Gives the same answers as [`RxFilter::accepts`] of each.
 #[derive(Debug, Default)]
 pub(super) struct Cards {
     stations: HashMap<VmId, RxFilter>,
     by_mac: HashMap<MacAddr, BTreeSet<VmId>>,
     by_address: HashMap<Ipv4Addr, BTreeSet<VmId>>,
-    /// Those without an address.
+    /// VMs without an address.
     without: BTreeSet<VmId>,
 }
 
@@ -48,7 +48,7 @@ impl Cards {
         self.without.remove(&vm);
     }
 
-    /// The VMs whose cards let a flooded frame through, in order. `None` for all of them.
+    /// Returns the VMs that accept a flooded frame, in order; `None` for all of them.
     pub(super) fn listeners(&self, frame: &EthernetFrame<'_>) -> Option<BTreeSet<VmId>> {
         if frame.destination != MacAddr::BROADCAST {
             return Some(

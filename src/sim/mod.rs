@@ -1,9 +1,9 @@
-//! The same hypervisor on a fabric in memory, in virtual time: no privileges, no TAPs, no waiting.
+//! The simulation: the same hypervisor on a fabric in memory, in virtual time, without privileges, TAPs or waiting.
 //!
-//! [`run`] is the driver: it jumps the clock to whatever comes next, a frame's arrival or a deadline. The VMs, flows and
-//! figures are those of a real run; only the wire is made up, and every random choice is seeded, so that a run comes
-//! out the same each time. [`Switch`] is the wire of `--fabric sim`; any other [`Fabric`] that cannot fail and tells of its
-//! [arrivals](Fabric::next_arrival) is driven the same way.
+//! [`run`] is the driver: it advances the clock to the next event, a frame's arrival or a deadline. VMs, flows and figures
+//! are those of a real run; only the wire is simulated. Every random choice is seeded, so that a run is reproducible.
+//! [`Switch`] is the fabric of `--fabric sim`. The driver takes any other [`Fabric`] too whose operations can't fail and
+//! which reports its [arrivals](Fabric::next_arrival).
 
 mod cards;
 mod switch;
@@ -22,12 +22,12 @@ use crate::wire::LARGEST_FRAME;
 pub struct Simulation {
     /// Delay, loss and the like of each wire.
     pub impairments: Impairments,
-    /// How many frames may be under way to one VM; `None` for without end.
+    /// The maximum number of frames in flight to one VM; `None` for no limit.
     pub queue_length: Option<u32>,
 }
 
 impl Simulation {
-    /// The switch, whose random choices follow from `seed`; `has_cards` is as in [`Switch::with_cards`].
+    /// Creates the switch; its random choices follow from `seed`. `has_cards`: see [`Switch::with_cards`].
     pub fn switch(&self, seed: u64, has_cards: bool) -> Switch {
         let mut switch = Switch::new(self.impairments, seed);
         if has_cards {
@@ -40,7 +40,7 @@ impl Simulation {
     }
 }
 
-/// Runs until every ping is over, or nothing is left to happen, or `until` has come. Returns the time then.
+/// Runs from `start` until every ping is over, no event is left, or `until`. Returns the time of the end.
 pub fn run(
     hypervisor: &mut Hypervisor<impl Fabric<Error = Infallible>>,
     start: Instant,
@@ -49,8 +49,8 @@ pub fn run(
     run_unless(hypervisor, start, until, || false).0
 }
 
-/// The same, but ends also soon after `is_to_stop` says so, which is asked now and then. Returns the time then, and whether
-/// that was why.
+/// As [`run`], but ends early if `is_to_stop` returns true; it is called every 1,024 events. Returns the time of the end,
+/// and true if it ended early.
 pub fn run_unless(
     hypervisor: &mut Hypervisor<impl Fabric<Error = Infallible>>,
     start: Instant,
@@ -86,7 +86,7 @@ pub fn run_unless(
     }
 }
 
-/// Events of virtual time between two looks at whether to stop.
+/// The number of events between two calls of `is_to_stop`.
 const ROUNDS: u32 = 1024;
 
 struct Driver {
@@ -95,7 +95,7 @@ struct Driver {
 }
 
 impl Driver {
-    /// Hands over every frame that has arrived by now.
+    /// Delivers every frame that has arrived by now.
     fn deliver(&mut self, hypervisor: &mut Hypervisor<impl Fabric>) {
         while let Some(vm) = hypervisor.fabric().next_receiver(self.now) {
             while let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) {

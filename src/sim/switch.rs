@@ -1,4 +1,4 @@
-//! A learning switch in memory, with wires that delay, lose, repeat and reorder.
+//! A learning switch in memory, with links that delay, lose, duplicate and reorder.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -11,20 +11,20 @@ use crate::time::Instant;
 use crate::vm::{RxFilter, VmId};
 use crate::wire::{EthernetFrame, MacAddr};
 
-/// What the wire from the switch to a VM does to each frame.
+/// The impairments of the link from the switch to each VM.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Impairments {
-    /// How long every frame takes.
+    /// The delay of every frame.
     pub delay: Duration,
-    /// A uniformly distributed part added to that. Frames stay in order.
+    /// A uniformly distributed delay, from 0 to this, added to it. Frames stay in order.
     pub jitter: Duration,
-    /// Share of the frames that are lost, 0 to 1.
+    /// The share of frames that are lost, 0 to 1.
     pub loss: f64,
-    /// Share of the frames that arrive twice, 0 to 1.
+    /// The share of frames that arrive twice, 0 to 1.
     pub duplicate: f64,
-    /// Share of the frames that are held back by [`Impairments::reorder_delay`], 0 to 1.
+    /// The share of frames that are held back by [`Impairments::reorder_delay`], 0 to 1.
     pub reorder: f64,
-    /// How long those are held back; later frames pass them.
+    /// The additional delay of those; later frames overtake them.
     pub reorder_delay: Duration,
 }
 
@@ -32,7 +32,7 @@ pub struct Impairments {
 pub const DEFAULT_DELAY: Duration = Duration::from_micros(10);
 
 impl Default for Impairments {
-    /// A perfect wire of 10 µs.
+    /// A link of 10 µs without impairments.
     fn default() -> Impairments {
         Impairments {
             delay: DEFAULT_DELAY,
@@ -45,14 +45,14 @@ impl Default for Impairments {
     }
 }
 
-/// A time in which one VM takes no frame; what arrives meanwhile arrives at its end.
+/// A span in which one VM takes no frames; they are delivered at its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stall {
     /// The VM.
     pub vm: VmId,
-    /// From when on.
+    /// The beginning.
     pub from: Instant,
-    /// Until when.
+    /// The end.
     pub until: Instant,
 }
 
@@ -65,14 +65,14 @@ pub struct Switch {
     now: Instant,
     ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
-    /// What network cards listen to, if they are told apart.
+    /// The receive filters of the VMs' interfaces, if they are simulated.
     cards: Option<Cards>,
-    /// How many frames are under way to one port at most.
+    /// The maximum number of frames in flight to one port.
     queue_length: Option<u32>,
     queue_drops: u64,
-    /// Arrivals to come, earliest first, in the order of sending where they are at the same time.
+    /// Future arrivals, earliest first; simultaneous ones in the order of sending.
     arrivals: BinaryHeap<Reverse<(Instant, u64, VmId)>>,
-    /// Frames under way, by the number in `arrivals`.
+    /// Frames in flight, by their number in `arrivals`.
     frames: HashMap<u64, Vec<u8>>,
     sent: u64,
 }
@@ -81,14 +81,14 @@ pub struct Switch {
 struct Port {
     /// Frames that have arrived.
     inbox: VecDeque<Vec<u8>>,
-    /// How many have not yet.
+    /// The number of frames in flight.
     under_way: u32,
-    /// When the last frame in order arrives.
+    /// The arrival of the last frame that was not reordered.
     last_arrival: Instant,
 }
 
 impl Switch {
-    /// A switch without ports, whose random choices follow from `seed`.
+    /// Creates a switch without ports; its random choices follow from `seed`.
     pub fn new(impairments: Impairments, seed: u64) -> Switch {
         Switch {
             impairments,
@@ -106,20 +106,20 @@ impl Switch {
         }
     }
 
-    /// Has network cards drop what their VM does not listen to, as the filter before a TAP does. To be said before any VM
-    /// is plugged in. Flooding a frame then costs time only for those that want it.
+    /// Adds receive filters, which drop the frames that a VM does not accept, as the filter of a TAP does. A flooded frame
+    /// then takes time only for the VMs that accept it. Call it before any VM is plugged in.
     pub fn with_cards(mut self) -> Switch {
         self.cards = Some(Cards::default());
         self
     }
 
-    /// Lets at most `frames` be under way to one port; more are dropped, as by the queue of a TAP.
+    /// Limits the frames in flight to one port; more are dropped, as by the queue of a TAP.
     pub fn with_queue(mut self, frames: u32) -> Switch {
         self.queue_length = Some(frames);
         self
     }
 
-    /// Has a VM take no frame for a time.
+    /// Adds a stall.
     pub fn stall(&mut self, stall: Stall) {
         self.stalls.push(stall);
     }

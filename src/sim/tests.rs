@@ -1,4 +1,4 @@
-//! Known truth in, the same truth out: what the wire does is what the report says.
+//! The report tells the impairments that were put in.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -19,17 +19,17 @@ mod neighbours;
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
 
-/// VMs on one switch, driven by [`run`].
+/// VMs on one switch. The tests drive it themselves: the driver is what they test.
 type Lab = SimulatedLab<'static>;
 
-/// A lab without VMs as yet, whose plan has room for so many.
+/// Creates a lab still without VMs, whose plan has `vms` of them.
 fn empty_lab(vms: u32, switch: Switch) -> Lab {
     let scenario = format!("vms = {vms}\nsubnet = '10.0.0.0/8'");
     let scenario = Scenario::parse("test.toml", &scenario).unwrap();
     SimulatedLab::new("switch", switch, experiment::plan(&scenario).unwrap()).unwrap()
 }
 
-/// A lab of VMs of which each is told what `change` makes of its plan.
+/// Creates a lab of VMs whose configurations are changed by `change`.
 fn changed_lab(vms: u32, wire: Impairments, change: impl Fn(u32, &mut VmConfig)) -> Lab {
     let mut lab = empty_lab(vms, Switch::new(wire, 1));
     for vm in 0..vms {
@@ -44,7 +44,7 @@ fn new_lab(vms: u32, wire: Impairments) -> Lab {
     changed_lab(vms, wire, |_, _| ())
 }
 
-/// A lab of so many VMs, of which those from `first` on come up later.
+/// Creates a lab of which the VMs from `first` on start later.
 fn lab_with_newcomers(vms: u32, first: u32, wire: Impairments) -> Lab {
     let mut lab = empty_lab(vms, Switch::new(wire, 1));
     for vm in 0..vms {
@@ -58,7 +58,7 @@ fn lab_with_newcomers(vms: u32, first: u32, wire: Impairments) -> Lab {
     lab
 }
 
-/// The plan of a VM.
+/// Returns the planned configuration of a VM.
 fn config(lab: &Lab, vm: u32) -> VmConfig {
     lab.plan().vm_config(vm as usize).unwrap()
 }
@@ -81,7 +81,7 @@ fn add_flow(lab: &mut Lab, source: u32, target: Target, payload_length: usize) {
     lab.add_flow(flow).unwrap();
 }
 
-/// Carries one flow from vm0 to vm1, for the whole run.
+/// Adds a flow from vm0 to vm1 and runs it alone.
 fn ping(lab: &mut Lab, pacing: Pacing, count: u64) -> Instant {
     flow(lab, 0, 1);
     carry(lab, vec![phase("", 1, pacing, Some(count), None)])

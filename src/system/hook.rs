@@ -3,6 +3,7 @@
 //! It may take as long as it likes, so a signal ends it: it is waited for by a descriptor of its process
 //! (`pidfd_open(2)`), beside the one of the signals. What it leaves in the background is not waited for.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -100,9 +101,12 @@ pub fn run_hook(
     }
     // From before it begins, so that no signal that comes while it runs goes elsewhere.
     let signals = signals.collect()?;
-    let mut child = shell
-        .spawn()
-        .map_err(|error| SystemError::io(operation(), &error))?;
+    let mut child = shell.spawn().map_err(|error| match error.kind() {
+        // The shell, not the command: that one the shell looks for.
+        ErrorKind::NotFound => SystemError::refused(operation(), "no sh in PATH")
+            .advise("a hook is a shell command: expected a shell, such as /bin/sh"),
+        _ => SystemError::io(operation(), &error),
+    })?;
     let interrupted = match wait(&child, &signals) {
         Ok(interrupted) => interrupted,
         Err(error) => {

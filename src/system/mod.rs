@@ -35,24 +35,40 @@ mod timer;
 mod traffic_control;
 mod vlan_table;
 
+// What a plan, a lab and a fabric of TAPs are made of.
 pub use clean::{Cleaned, clean};
 pub use error::SystemError;
 pub use filter::FilterKind;
-pub use hook::{HookEnd, HookEvent, run_hook};
 pub use lab_config::{
     DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours, NetnsChoice,
 };
-pub use limits::{ensure_descriptors, raise_descriptor_limit};
-pub use machine::{Machine, machine};
-pub use mark::{Mark, Owner, Presence};
-pub use memory::{MemoryUse, available_bytes, memory_use, resident_bytes};
+pub use memory::resident_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
-pub use namespace::Namespace;
-pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
-pub use run_delay::RunDelay;
 pub use signals::StopSignals;
-pub use stream::{ROOM, Stream, has_room, terminal_width};
-pub use tap::Tap;
-pub use tap_fabric::{FIRST_TAP_TOKEN, LINKS_TOKEN, TapFabric, token_of, vm_of};
-pub use timer::DeadlineTimer;
+pub use tap_fabric::TapFabric;
 pub use vlan_table::VlanFiltering;
+
+// Public for this crate's program alone.
+#[doc(hidden)]
+pub use signals::EarlySignals;
+#[doc(hidden)]
+pub use stream::{ROOM, Stream, has_room, terminal_width};
+
+// Public for this crate's tests and benchmarks alone, which look at the kernel's side of a lab.
+#[doc(hidden)]
+pub use limits::raise_descriptor_limit;
+#[doc(hidden)]
+pub use mark::{Mark, Owner, Presence};
+#[doc(hidden)]
+pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
+#[doc(hidden)]
+pub use tap::Tap;
+#[doc(hidden)]
+pub use tap_fabric::{LINKS_TOKEN, token_of, vm_of};
+
+pub(crate) use hook::{HookEnd, HookEvent, run_hook};
+pub(crate) use limits::ensure_descriptors;
+pub(crate) use machine::machine;
+pub(crate) use memory::{available_bytes, memory_use};
+pub(crate) use run_delay::RunDelay;
+pub(crate) use timer::DeadlineTimer;

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use nix::unistd::linkat;
 
 use super::error::SystemError;
@@ -69,7 +70,7 @@ pub(super) fn find(name: &str) -> io::Result<Found> {
     };
     let kind = file.metadata()?.file_type();
     let other = |what: &str| Ok(Found::Other(what.to_owned()));
-    if nix::sys::statfs::fstatfs(&file)?.filesystem_type().0 == libc::NSFS_MAGIC {
+    if fstatfs(&file)?.filesystem_type() == NSFS_MAGIC {
         #[allow(unsafe_code)]
         // SAFETY: the descriptor is open, and the call takes nothing else.
         return match unsafe { namespace_kind(file.as_raw_fd()) } {

@@ -1,12 +1,11 @@
-//! What a VM is, before it has done anything.
+//! The configuration of a VM.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::ipv6::Ipv6Config;
 use crate::wire::{MacAddr, Vlan};
 
-/// What a VM is.
+/// The configuration of a VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VmConfig {
     /// The hardware address of its interface.
@@ -19,9 +18,9 @@ pub struct VmConfig {
     pub time_of_day: u32,
     /// The VLAN that it is in.
     pub vlan: Option<Vlan>,
-    /// What it is on IPv4.
+    /// Its IPv4 part.
     pub ipv4: Ipv4Config,
-    /// What it is on IPv6, if it speaks it.
+    /// Its IPv6 part; `None` for a VM without IPv6.
     pub ipv6: Option<Ipv6Config>,
 }
 
@@ -50,18 +49,36 @@ impl VmConfig {
     }
 }
 
-/// What a VM is on IPv4.
+/// The IPv4 part of a VM's configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv4Config {
     /// Where its address comes from.
     pub addressing: Addressing,
-    /// Whether it asks if somebody else has the address before it uses it (RFC 5227 section 2.1).
+    /// It asks if somebody else has the address before it uses it (RFC 5227 section 2.1).
     pub probe: bool,
-    /// Whether it announces its address (RFC 5227 section 2.3), and how long after its start. Many VMs that announce at
+    /// How long after its start it announces its address (RFC 5227 section 2.3), if at all. Many VMs that announce at
     /// once are a broadcast storm, hence the delay.
     pub announce: Option<Duration>,
-    /// Whether it sends back what comes to UDP port 7 (RFC 862).
+    /// It sends back datagrams to UDP port 7 (RFC 862).
     pub udp_echo: bool,
+}
+
+/// The IPv6 part of a VM's configuration, beside the link-local address that it makes from its hardware address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv6Config {
+    /// An address that it is told.
+    pub interface: Option<Ipv6Interface>,
+    /// The router for other networks, until one says that it is.
+    pub gateway: Option<Ipv6Addr>,
+    /// It asks if somebody else has an address before it uses it (RFC 4862 section 5.4).
+    pub probe: bool,
+    /// It takes addresses and a default router from router advertisements.
+    pub slaac: bool,
+    /// How long after its start it reports the groups that it listens to. Many VMs that do so at once are a storm.
+    pub report: Duration,
+    /// How long after its start, or after it has made sure of an address, it announces it (RFC 4861 section 7.2.6), if at
+    /// all.
+    pub announce: Option<Duration>,
 }
 
 /// Where a VM's IPv4 address comes from.
@@ -80,84 +97,15 @@ pub struct Ipv4Interface {
     pub address: Ipv4Addr,
     /// How many of its bits name the network: who shares them is a neighbour, 0 to 32.
     pub prefix_length: u8,
-    /// Who takes datagrams for other networks.
+    /// The router for datagrams to other networks.
     pub gateway: Option<Ipv4Addr>,
 }
 
-impl Ipv4Interface {
-    /// Whom a datagram for `destination` is handed to. `None` when there is no way there.
-    pub fn next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
-        if self.is_neighbour(destination) {
-            Some(destination)
-        } else {
-            self.gateway.filter(|gateway| self.is_neighbour(*gateway))
-        }
-    }
-
-    /// Whether `address` is everybody's on this network: all ones behind the prefix, or everywhere.
-    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        let directed = u32::from(self.address) | !self.mask();
-        address.is_broadcast() || (self.prefix_length < 31 && u32::from(address) == directed)
-    }
-
-    fn is_neighbour(&self, address: Ipv4Addr) -> bool {
-        (u32::from(address) ^ u32::from(self.address)) & self.mask() == 0
-    }
-
-    fn mask(&self) -> u32 {
-        let host_bits = 32 - u32::from(self.prefix_length.min(32));
-        u32::MAX.checked_shl(host_bits).unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_outside_the_network_goes_to_the_gateway() {
-        let ip = |text: &str| text.parse::<Ipv4Addr>().unwrap();
-        let table = [
-            (16, Some("10.77.0.1"), "10.77.9.9", Some("10.77.9.9")),
-            (16, Some("10.77.0.1"), "10.78.0.1", Some("10.77.0.1")),
-            (16, None, "10.78.0.1", None),
-            (24, Some("10.77.1.1"), "10.78.0.1", None),
-            (0, None, "192.0.2.1", Some("192.0.2.1")),
-            (32, None, "10.77.0.3", None),
-        ];
-        for (prefix_length, gateway, destination, next_hop) in table {
-            let interface = Ipv4Interface {
-                address: ip("10.77.0.2"),
-                prefix_length,
-                gateway: gateway.map(ip),
-            };
-            assert_eq!(
-                interface.next_hop(ip(destination)),
-                next_hop.map(ip),
-                "/{prefix_length} {gateway:?} {destination}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_broadcast_address_is_told_from_a_hosts() {
-        for (prefix_length, address, expected) in [
-            (16, [10, 77, 255, 255], true),
-            (16, [255; 4], true),
-            (16, [10, 77, 0, 255], false),
-            (31, [10, 77, 0, 3], false),
-            (32, [10, 77, 0, 2], false),
-        ] {
-            let interface = Ipv4Interface {
-                address: Ipv4Addr::new(10, 77, 0, 2),
-                prefix_length,
-                gateway: None,
-            };
-            assert_eq!(
-                interface.is_broadcast(address.into()),
-                expected,
-                "{address:?}/{prefix_length}"
-            );
-        }
-    }
+/// An address, and the network that it is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ipv6Interface {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// How many of its bits name the network, 0 to 128: hosts that share them are neighbours.
+    pub prefix_length: u8,
 }

@@ -1,15 +1,14 @@
-//! What a VM tells its owner. The VM itself neither logs nor counts.
+//! The events that a VM returns to its owner. The VM itself neither logs nor counts.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::probe::SessionId;
 use crate::time::Instant;
 use crate::wire::{MacAddr, ParseError};
 
-/// What came of one frame or one deadline: at most one frame to send, at most one event.
+/// The outcome of one frame or one deadline: at most one frame to send, at most one event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Reaction {
     /// A frame at the start of the buffer that the caller passed in, to be sent.
@@ -27,12 +26,17 @@ pub struct Transmit {
     pub ping: Option<PingId>,
 }
 
+/// The pings of one VM to one destination, numbered within the VM. How the wire tells them from those of other sessions
+/// is the probe's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u16);
+
 /// One ping of one VM.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PingId {
     /// The session that it belongs to.
     pub session: SessionId,
-    /// Its number in that session, from 0; the low 16 bits travel in the ICMP header.
+    /// Its number in that session, from 0; the low 16 bits travel with it.
     pub sequence: u64,
 }
 
@@ -84,7 +88,7 @@ pub enum Event {
     Conflict {
         /// The address.
         address: IpAddr,
-        /// Who else claims it.
+        /// The hardware address of the other station.
         mac: MacAddr,
     },
     /// Something happened to a ping.
@@ -93,7 +97,7 @@ pub enum Event {
     Ignored(Ignored),
 }
 
-/// What happened to a ping.
+/// The outcome of a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PingOutcome {
     /// The reply came in time and holds what was sent.
@@ -124,7 +128,7 @@ pub enum PingOutcome {
     Errored {
         /// When the schedule wanted the ping sent.
         due: Instant,
-        /// What was reported.
+        /// The error that was reported.
         error: PingError,
     },
     /// A further reply to a ping that was answered.
@@ -137,7 +141,7 @@ pub enum PingOutcome {
 }
 
 impl PingOutcome {
-    /// Whether the ping ends with this, so that its flow may send another in its place.
+    /// Tells if the ping ends with this, so that its flow may send another in its place.
     pub const fn is_final(self) -> bool {
         matches!(
             self,
@@ -154,7 +158,7 @@ impl PingOutcome {
 /// Declares [`PingError`]; a kind more is one entry more.
 macro_rules! ping_errors {
     ($($(#[$doc:meta])* $error:ident => $name:literal,)*) => {
-        /// What an ICMP error says about the ping that it quotes. The names are stable: reports are compared by them.
+        /// The meaning of an ICMP error for the ping that it quotes. The names are stable: reports are compared by them.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum PingError {

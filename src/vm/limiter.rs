@@ -55,7 +55,7 @@ pub(super) struct ErrorLimiter {
 }
 
 impl ErrorLimiter {
-    /// Whether an error may go to `destination` at `now`. If so, it counts as sent.
+    /// Tells if an error may go to `destination` at `now`. If so, it counts as sent.
     pub(super) fn allow(&mut self, now: Instant, destination: IpAddr) -> bool {
         let known = self.peers.iter().position(|(peer, _)| *peer == destination);
         let (_, mut peer) = match known {

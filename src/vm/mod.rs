@@ -9,6 +9,7 @@
 mod config;
 mod event;
 mod fragment;
+mod ip;
 mod ipv4;
 mod ipv6;
 mod limiter;
@@ -19,36 +20,56 @@ mod probe;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use config::{Addressing, Ipv4Config, Ipv4Interface, VmConfig};
-pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, Transmit};
+pub use config::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig};
+pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit};
 pub use fragment::{MAX_OUTGOING, MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
+pub use ip::DEFAULT_TIME_TO_LIVE;
 pub use ipv4::{
     ANNOUNCE_INTERVAL, ANNOUNCE_WAIT, ANNOUNCEMENTS, DEFEND_INTERVAL, PROBE_MAX, PROBE_MIN,
     PROBE_WAIT, PROBES, REASSEMBLY_TIMEOUT,
 };
 pub use ipv6::{
-    DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, Ipv6Config, Ipv6Interface, MAX_IPV6_ADDRESSES,
-    MAX_PREFIXES, MLD_REPORT_INTERVAL, MLD_REPORTS, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
+    DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, MAX_IPV6_ADDRESSES, MAX_PREFIXES,
+    MLD_REPORT_INTERVAL, MLD_REPORTS, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
     ROUTER_SOLICITATIONS, START_WAIT,
 };
 pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
 pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use probe::{
-    DEFAULT_TIME_TO_LIVE, GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart,
-    SessionConfig, SessionId, Unsent,
+    GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, Unsent,
 };
 
 use self::fragment::{Fragmenter, Reassembly};
+use self::ip::Protocol;
 use self::ipv4::Ipv4;
 use self::ipv6::Ipv6;
-use self::neighbour::{NeighbourTable, Overdue};
+use self::neighbour::NeighbourTable;
 use self::probe::Session;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
 pub const MAX_SESSIONS: usize = 1 << 16;
+
+/// The protocols that a VM speaks, in the order in which they take datagrams and do what is due.
+const PROTOCOLS: &[Protocol] = &[
+    neighbour::NEIGHBOURS,
+    ipv4::arp::ARP,
+    ipv4::fragment::FRAGMENT,
+    ipv4::dhcp::frames::DHCP,
+    ipv4::igmp::IGMP,
+    ipv4::icmp::ICMP,
+    ipv4::udp::UDP,
+    ipv4::tcp::TCP,
+    ipv6::mld::MLD,
+    ipv6::neighbour_discovery::NEIGHBOUR_DISCOVERY,
+    ipv6::router_discovery::ROUTER_DISCOVERY,
+    ipv6::fragment::FRAGMENT,
+    ipv6::icmp::ICMP,
+    ipv6::udp::UDP,
+    ipv6::tcp::TCP,
+];
 
 /// A VM's index: `vm0` is the first one made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -86,7 +107,7 @@ pub struct Vm {
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
-    /// Whether anything but a ping or an echo has happened since [`Vm::take_dirty`] was asked.
+    /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
 }
 
@@ -114,7 +135,7 @@ impl Vm {
         }
     }
 
-    /// Whether [`Vm::poll_at`], [`Vm::fragment_bytes`] or [`Vm::is_configuring`] may say something else than when this
+    /// Tells if [`Vm::poll_at`], [`Vm::fragment_bytes`] or [`Vm::is_configuring`] may say something else than when this
     /// was asked last. An echo, which is nearly every frame, changes none of them.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.is_dirty)
@@ -146,7 +167,7 @@ impl Vm {
         clear(self.ipv4.fragments.as_mut()) + clear(ipv6)
     }
 
-    /// Whether it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
+    /// Tells if it lacks an address that it may come by: it tries one, or looks for a DHCP server or a router.
     pub fn is_configuring(&self) -> bool {
         self.ipv4.is_configuring() || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
     }
@@ -209,11 +230,8 @@ impl Vm {
     }
 
     fn poll_untagged(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
-        if let Some(ping) = self.unresolved.pop_front() {
-            return Some(Reaction {
-                transmit: None,
-                event: self.abandon(ping),
-            });
+        if let Some(reaction) = self.next_unresolved() {
+            return Some(reaction);
         }
         let fragment = self.fragmenter.next(self.mtu(), buffer);
         if let Some(transmit) = fragment.or_else(|| self.next_resolved(now, buffer)) {
@@ -226,23 +244,7 @@ impl Vm {
             // What was to be sent can't be, and is out of its queue: its way is gone. The next is due as well.
             return self.poll_untagged(now, buffer);
         }
-        match self.neighbours.overdue(now) {
-            Some(Overdue::Ask(address, last)) => {
-                return Some(Reaction {
-                    transmit: self.solicit(now, address, last, buffer),
-                    event: None,
-                });
-            }
-            Some(Overdue::GiveUp(waiting)) => {
-                self.unresolved.extend(waiting);
-                return self.poll_untagged(now, buffer);
-            }
-            None => {}
-        }
-        self.poll_acd(now, buffer)
-            .or_else(|| self.poll_fragments(now, buffer))
-            .or_else(|| self.poll_dhcp(now, buffer))
-            .or_else(|| self.poll_ipv6(now, buffer))
+        self.poll_protocols(now, buffer)
     }
 
     /// When [`Vm::poll`] has something to do: [`Instant::ZERO`] for at once, `None` for never.
@@ -250,19 +252,15 @@ impl Vm {
         if self.has_work() {
             return Some(Instant::ZERO);
         }
-        let ipv6 = self.ipv6.as_ref().and_then(|ipv6| ipv6.deadline());
-        earliest(
-            self.neighbours.deadline(),
-            earliest(self.ipv4.deadline(), ipv6),
-        )
+        self.protocols_deadline()
     }
 
-    /// Whether [`Vm::poll`] has something to do at once, whatever the time.
+    /// Tells if [`Vm::poll`] has something to do at once, whatever the time.
     fn has_work(&self) -> bool {
         self.is_ready() || self.neighbours.has_asks()
     }
 
-    /// Whether something is to be sent, or to be given up, at once.
+    /// Tells if something is to be sent, or to be given up, at once.
     fn is_ready(&self) -> bool {
         !(self.resolved.is_empty() && self.unresolved.is_empty() && self.fragmenter.is_empty())
     }
@@ -299,19 +297,9 @@ impl Vm {
         }
         match frame.payload().map_err(Ignored::Malformed)? {
             Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
-            Payload::Ipv6(packet) => {
-                let sender = frame.source;
-                let received = self.receive_ipv6(now, bytes, &packet, sender)?;
-                self.settle_ipv6(now, received, buffer, length)
-            }
-            Payload::Other(ether_type) => Err(Ignored::EtherType(ether_type)),
-            Payload::Ipv4(packet) => {
-                let headers = bytes.get(..packet.payload_offset).unwrap_or_default();
-                if let Some(reply) = self.dhcp_reply(&packet)? {
-                    return self.receive_dhcp(now, frame.source, &reply, buffer);
-                }
-                let action = self.receive_ipv4(now, headers, &packet)?;
-                self.act(now, action, buffer, length)
+            payload => {
+                let disposition = self.receive_ip(now, bytes, frame.source, &payload)?;
+                self.apply(now, disposition, buffer, length)
             }
         }
     }

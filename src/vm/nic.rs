@@ -1,10 +1,11 @@
 //! The network interface of a VM: its hardware address, and the groups that it is in.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::Vm;
+use super::{PROTOCOLS, Vm};
 use crate::wire::{
     ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
+    ipv4_multicast_mac, multicast_mac,
 };
 
 /// The receive filter of a network interface, as a network card is told it. A fabric may keep everything else from it.
@@ -58,25 +59,52 @@ impl Vm {
     /// The filter of its network interface: no other frame makes the VM do anything, until it has another address.
     pub fn rx_filter(&self) -> RxFilter {
         let address = self.address().or(self.ipv4.tentative());
+        let mut groups = Vec::new();
+        self.each_group(&mut |group| {
+            let mac = group_mac(group);
+            if !groups.contains(&mac) {
+                groups.push(mac);
+            }
+        });
         RxFilter {
             mac: self.mac(),
             addresses: address.into_iter().collect(),
-            groups: self
-                .ipv6
-                .as_ref()
-                .map_or(Vec::new(), |ipv6| ipv6.group_macs().collect()),
+            groups,
         }
     }
 
     /// Tells if a frame to `destination` is for its network interface.
     pub(super) fn accepts(&self, destination: MacAddr) -> bool {
-        let is_member = || {
-            let ipv6 = self.ipv6.as_ref();
-            ipv6.is_some_and(|ipv6| ipv6.group_macs().any(|group| group == destination))
+        let is_of_group = || {
+            let mut is_of_group = false;
+            self.each_group(&mut |group| is_of_group |= group_mac(group) == destination);
+            is_of_group
         };
         destination == self.mac
             || destination == MacAddr::BROADCAST
-            || destination.is_multicast() && is_member()
+            || destination.is_multicast() && is_of_group()
+    }
+
+    /// Tells if it is in the group `group`.
+    pub(super) fn is_in_group(&self, group: IpAddr) -> bool {
+        let mut is_in_group = false;
+        self.each_group(&mut |own| is_in_group |= own == group);
+        is_in_group
+    }
+
+    /// Tells of each group that one of its protocols is in, of some twice.
+    pub(super) fn each_group(&self, tell: &mut dyn FnMut(IpAddr)) {
+        for protocol in PROTOCOLS {
+            (protocol.groups)(self, tell);
+        }
+    }
+}
+
+/// The hardware address that packets to the group `group` are sent to.
+fn group_mac(group: IpAddr) -> MacAddr {
+    match group {
+        IpAddr::V4(group) => ipv4_multicast_mac(group),
+        IpAddr::V6(group) => multicast_mac(group),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::probe::fill_payload;
+use super::probe::payload::fill as fill_payload;
 use super::*;
 use crate::wire::{
     ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Ipv4Envelope, Layer,

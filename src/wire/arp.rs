@@ -11,7 +11,7 @@ use super::mac::MacAddr;
 /// Bytes of a frame that carries one ARP packet.
 pub const ARP_FRAME_LENGTH: usize = ETHERNET_HEADER_LENGTH + ArpEthIpv4Packet::LEN;
 
-/// Who asks or answers whom, in the words of RFC 826.
+/// A packet's fields, in the words of RFC 826.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ArpPacket {
     /// 1 is a request ("who has"), 2 a reply ("is at"); others exist (RFC 903, 2390).

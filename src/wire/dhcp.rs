@@ -21,7 +21,7 @@ const OPTION_ROUTER: u8 = 3;
 const OPTION_RENEWAL_TIME: u8 = 58;
 const OPTION_REBINDING_TIME: u8 = 59;
 
-/// What a server says.
+/// A message of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DhcpReply {
     /// Offer, acknowledgement, refusal, …
@@ -84,7 +84,7 @@ impl DhcpReply {
     }
 }
 
-/// What a client says.
+/// A message of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DhcpRequest {
     /// Discovery, request, refusal, …

@@ -41,7 +41,7 @@ impl fmt::Display for Layer {
     }
 }
 
-/// What is wrong at that layer.
+/// The fault at that layer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fault {
     /// The layer needs `needed` bytes from its start; `present` are there.
@@ -64,7 +64,7 @@ pub struct ParseError {
     pub layer: Layer,
     /// Where the layer starts, in bytes from the start of the frame.
     pub offset: usize,
-    /// What is wrong there.
+    /// The fault there.
     pub fault: Fault,
 }
 

@@ -27,7 +27,7 @@ pub struct EthernetFrame<'a> {
     payload: &'a [u8],
 }
 
-/// What a frame carries, as far as a VM understands it.
+/// The payload of a frame, as far as a VM understands it.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {
     /// ARP for IPv4 over Ethernet.

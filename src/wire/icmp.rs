@@ -44,7 +44,7 @@ pub enum IcmpMessage<'a> {
     },
 }
 
-/// What an echo request and its reply have in common.
+/// The fields that an echo request and its reply have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Echo<'a> {
     /// Chosen by the asker, to tell its own from others'.
@@ -101,7 +101,7 @@ impl<'a> IcmpMessage<'a> {
 /// Everything that an echo request's headers say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EchoRequest {
-    /// What the headers around it say.
+    /// The headers around it.
     pub envelope: Ipv4Envelope,
     /// Tells this VM's conversations apart.
     pub identifier: u16,

@@ -51,7 +51,7 @@ impl IcmpErrorKind {
 /// An error that somebody sent about a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IcmpError {
-    /// What is wrong.
+    /// Type and code.
     pub kind: IcmpErrorKind,
     /// The largest datagram that the next hop takes, of an error that says that this one is too large (RFC 1191); 0 if
     /// it does not say.
@@ -63,7 +63,7 @@ pub struct IcmpError {
 /// An echo request that an error quotes: its header, and the eight bytes behind it that RFC 792 promises.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuotedEcho {
-    /// Who sent it.
+    /// Its source address.
     pub source: Ipv4Addr,
     /// Where it was to go.
     pub destination: Ipv4Addr,
@@ -73,7 +73,7 @@ pub struct QuotedEcho {
     pub sequence: u16,
 }
 
-/// Whether messages of this type are errors about a datagram that they quote. Source quench is none any more (RFC
+/// Tells if messages of this type are errors about a datagram that they quote. Source quench is none any more (RFC
 /// 6633).
 pub(super) const fn is_error(kind: u8) -> bool {
     matches!(

@@ -8,6 +8,7 @@ use super::checksum;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::icmp::Echo;
+use super::icmp_error::IcmpErrorKind;
 use super::ipv6::{
     IPV6_HEADER_LENGTH, IPV6_MINIMUM_MTU, Ipv6Envelope, Ipv6Packet, PROTOCOL_ICMPV6,
 };
@@ -34,9 +35,9 @@ pub enum Icmpv6Message<'a> {
     EchoReply(Echo<'a>),
     /// A packet could not be delivered.
     Error(Icmpv6Error<'a>),
-    /// Who is where on the link (RFC 4861).
+    /// A message of neighbour discovery (RFC 4861).
     NeighbourDiscovery(NeighbourDiscovery<'a>),
-    /// Who listens to which group (RFC 3810)?
+    /// A query for the members of groups (RFC 3810).
     MldQuery(MldQuery),
     /// Another message.
     Other {
@@ -69,6 +70,21 @@ impl Icmpv6Error<'_> {
     pub const TIME_EXCEEDED: u8 = icmpv6::TYPE_TIME_EXCEEDED;
     /// `ICMPV6_PARAMPROB`
     pub const PARAMETER_PROBLEM: u8 = icmpv6::TYPE_PARAMETER_PROBLEM;
+
+    /// Nobody listens at the port.
+    pub const PORT_UNREACHABLE: IcmpErrorKind = of(Self::DESTINATION_UNREACHABLE, 4);
+    /// Not all fragments of a packet came in time.
+    pub const REASSEMBLY_TIME_EXCEEDED: IcmpErrorKind = of(Self::TIME_EXCEEDED, 1);
+    /// A header field makes no sense.
+    pub const ERRONEOUS_HEADER: IcmpErrorKind = of(Self::PARAMETER_PROBLEM, 0);
+    /// A protocol, or an extension header, is not known.
+    pub const UNRECOGNISED_NEXT_HEADER: IcmpErrorKind = of(Self::PARAMETER_PROBLEM, 1);
+    /// The first fragment does not have all headers (RFC 7112).
+    pub const INCOMPLETE_HEADERS: IcmpErrorKind = of(Self::PARAMETER_PROBLEM, 3);
+}
+
+const fn of(kind: u8, code: u8) -> IcmpErrorKind {
+    IcmpErrorKind { kind, code }
 }
 
 impl<'a> Icmpv6Message<'a> {
@@ -222,7 +238,7 @@ pub fn turn_into_icmpv6_echo_reply(
 pub(super) struct TurnedAround<'a> {
     /// Where it had gone.
     pub(super) asked: Ipv6Addr,
-    /// What it carries: the same as before.
+    /// Its payload: the same as before.
     pub(super) payload: &'a mut [u8],
     /// The frame's length.
     pub(super) length: usize,
@@ -265,13 +281,13 @@ pub(super) fn turn_around(
 /// Turns the packet in `frame`, which ends with it, into an error message about it, sent from `source_mac` and `source`
 /// to where it came from.
 ///
-/// `kind`, `code` and `parameter` are those of [`Icmpv6Error`]. As much of the packet is quoted as fits into
+/// `kind` and `parameter` are those of [`Icmpv6Error`]. As much of the packet is quoted as fits into
 /// [`IPV6_MINIMUM_MTU`] (RFC 4443 section 2.4 c). Returns the message's length, or `None` when the buffer around the
 /// frame, of which the packet takes `length` bytes, is too short.
 pub fn turn_into_icmpv6_error(
     buffer: &mut [u8],
     length: usize,
-    (kind, code, parameter): (u8, u8, u32),
+    (kind, parameter): (IcmpErrorKind, u32),
     source_mac: MacAddr,
     source: Ipv6Addr,
     hop_limit: u8,
@@ -293,8 +309,8 @@ pub fn turn_into_icmpv6_error(
     let start = ETHERNET_HEADER_LENGTH;
     buffer.copy_within(start..start + quoted, ICMPV6_ECHO_FRAME_OVERHEAD);
     let message = Icmpv6Type::Unknown {
-        type_u8: kind,
-        code_u8: code,
+        type_u8: kind.kind,
+        code_u8: kind.code,
         bytes5to8: parameter.to_be_bytes(),
     };
     write(&envelope, message, quoted, |_| (), buffer)

@@ -21,8 +21,18 @@ pub const PROTOCOL_ICMP: u8 = IpNumber::ICMP.0;
 /// `IPPROTO_UDP`
 pub const PROTOCOL_UDP: u8 = IpNumber::UDP.0;
 
+/// `IPPROTO_IGMP`
+pub const PROTOCOL_IGMP: u8 = IpNumber::IGMP.0;
+
 /// Bytes of the largest datagram: its length field has 16 bits.
 pub const IPV4_MAX_LENGTH: usize = 65_535;
+
+/// The hardware address that datagrams to the group `group` are sent to: `01:00:5e` and its last 23 bits (RFC 1112
+/// section 6.4).
+pub const fn ipv4_multicast_mac(group: Ipv4Addr) -> MacAddr {
+    let [_, a, b, c] = group.octets();
+    MacAddr([0x01, 0x00, 0x5e, a & 0x7f, b, c])
+}
 
 /// A datagram whose header is sound: version, lengths and header checksum have been verified.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +45,13 @@ pub struct Ipv4Packet<'a> {
     pub time_to_live: u8,
     /// The protocol number of the payload (`IPPROTO_*`).
     pub protocol: u8,
-    /// Whether this is a piece of a larger datagram.
+    /// It is a fragment of a larger datagram.
     pub is_fragment: bool,
-    /// Whether further pieces follow.
+    /// Further fragments follow.
     pub more_fragments: bool,
     /// Where the piece belongs in the payload of the whole, in bytes.
     pub fragment_offset: usize,
-    /// What the pieces of one datagram have in common.
+    /// The number that the fragments of one datagram have in common.
     pub identification: u16,
     /// Bytes of the header, options included: 20 to 60.
     pub header_length: usize,
@@ -95,7 +105,7 @@ impl<'a> Ipv4Packet<'a> {
     }
 }
 
-/// What the headers of a datagram that a VM sends say, but for its protocol and length.
+/// The header fields of a datagram to be sent, but for its protocol and length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv4Envelope {
     /// The sender's hardware address.
@@ -110,7 +120,7 @@ pub struct Ipv4Envelope {
     pub time_to_live: u8,
     /// Differentiated services code point (RFC 2474), 0 to 63; higher bits are ignored.
     pub dscp: u8,
-    /// Whether routers must not cut it into fragments.
+    /// Routers must not cut it into fragments.
     pub dont_fragment: bool,
     /// Tells its fragments from those of other datagrams between the same hosts (RFC 6864).
     pub identification: u16,

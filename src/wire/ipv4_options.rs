@@ -35,7 +35,7 @@ pub enum OptionsFault {
     SourceRoute,
 }
 
-/// What is noted of a datagram that comes or goes.
+/// The address and the time that options record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Passage {
     /// Whose interface it passes.

@@ -21,8 +21,13 @@ pub const PROTOCOL_ICMPV6: u8 = IpNumber::IPV6_ICMP.0;
 /// The least MTU of a link that carries IPv6, and the largest error message (RFC 8200 section 5, RFC 4443 section 2.4).
 pub const IPV6_MINIMUM_MTU: usize = 1280;
 
+/// Where the payload's length stands in the fixed header.
+pub const IPV6_PAYLOAD_LENGTH_OFFSET: usize = 4;
+
 /// All nodes of the link: `ff02::1` (RFC 4291 section 2.7.1).
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// All nodes of one's own interface: `ff01::1`.
+pub const ALL_NODES_OF_INTERFACE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
 /// All routers of the link: `ff02::2`.
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// All MLDv2 routers of the link: `ff02::16` (RFC 3810 section 11).
@@ -50,6 +55,9 @@ pub const fn multicast_mac(group: Ipv6Addr) -> MacAddr {
     MacAddr([0x33, 0x33, a, b, c, d])
 }
 
+/// Bits of the interface identifier of such an address (RFC 4291 section 2.5.1).
+pub const INTERFACE_IDENTIFIER_BITS: u8 = 64;
+
 /// The interface identifier of `mac` in modified EUI-64 form (RFC 4291 appendix A), behind the 64-bit `prefix`.
 pub fn eui64_address(prefix: Ipv6Addr, mac: MacAddr) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
@@ -74,9 +82,9 @@ pub struct Ipv6Packet<'a> {
     pub traffic_class: u8,
     /// Hops it may still take.
     pub hop_limit: u8,
-    /// What follows the fixed header: a protocol, or an extension header.
+    /// The header behind the fixed one: a protocol, or an extension header.
     pub next_header: u8,
-    /// Whether its length is said to be in a jumbo payload option (RFC 2675), which no link here needs.
+    /// Its length is said to be in a jumbo payload option (RFC 2675), which no link here needs.
     pub is_jumbo: bool,
     /// Where the fixed header starts in the frame.
     pub offset: usize,
@@ -119,7 +127,7 @@ impl<'a> Ipv6Packet<'a> {
     }
 }
 
-/// What the Ethernet and IPv6 headers of a packet to be sent say.
+/// The Ethernet and IPv6 header fields of a packet to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv6Envelope {
     /// The sender's hardware address.

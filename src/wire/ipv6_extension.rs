@@ -25,7 +25,14 @@ pub const IPV6_FRAGMENT_HEADER_LENGTH: usize = 8;
 /// Where `next header` lies in the fixed header.
 const FIRST_NEXT_HEADER: usize = 6;
 
-/// What stands behind the extension headers.
+/// Where the offset stands in a fragment header.
+pub const IPV6_FRAGMENT_OFFSET_OFFSET: usize = 2;
+/// `IPPROTO_HOPOPTS`, allowed only right behind the fixed header.
+pub const IPV6_HOP_BY_HOP: u8 = IpNumber::IPV6_HEADER_HOP_BY_HOP.0;
+/// `IPPROTO_NONE`: nothing follows.
+pub const IPV6_NO_NEXT_HEADER: u8 = IpNumber::IPV6_NO_NEXT_HEADER.0;
+
+/// The part of a packet behind its extension headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UpperLayer<'a> {
     /// A protocol's packet.
@@ -46,13 +53,13 @@ pub enum UpperLayer<'a> {
 /// A piece of a larger packet (RFC 8200 section 4.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv6Fragment<'a> {
-    /// What all pieces of a packet have in common.
+    /// The number that all fragments of a packet have in common.
     pub identification: u32,
     /// Where the piece belongs in the fragmentable part, in bytes.
     pub fragment_offset: usize,
-    /// Whether another piece follows.
+    /// Another fragment follows.
     pub more_fragments: bool,
-    /// What the fragmentable part starts with.
+    /// The header that the fragmentable part starts with.
     pub next_header: u8,
     /// Bytes from the start of the IPv6 header to the fragment header.
     pub unfragmentable_length: usize,
@@ -63,7 +70,7 @@ pub struct Ipv6Fragment<'a> {
 }
 
 impl Ipv6Fragment<'_> {
-    /// What comes before the piece in `frame`, which holds it in `packet`.
+    /// The bytes before the fragment in `frame`, which holds it in `packet`.
     pub fn headers_in<'b>(&self, frame: &'b [u8], packet: &Ipv6Packet<'_>) -> Option<&'b [u8]> {
         let start = packet.offset + self.unfragmentable_length + IPV6_FRAGMENT_HEADER_LENGTH;
         frame.get(..start)
@@ -81,7 +88,7 @@ pub enum ExtensionFault {
         code: u8,
         /// Where in the packet, in bytes from the start of the IPv6 header.
         pointer: usize,
-        /// Whether also when the packet went to a group.
+        /// It is sent even when the packet went to a group.
         even_to_group: bool,
     },
     /// An option says to discard the packet and keep quiet.
@@ -204,7 +211,7 @@ fn unrecognised(code: u8, pointer: usize) -> ExtensionFault {
     }
 }
 
-/// Whether a routing header, whose bytes behind the length are `rest`, has been followed to its end.
+/// Tells if a routing header, whose bytes behind the length are `rest`, has been followed to its end.
 ///
 /// A host that is not on the route forwards nothing; type 0 is never followed by anybody (RFC 5095).
 fn check_routing(rest: &[u8], at: usize) -> Result<(), ExtensionFault> {
@@ -214,7 +221,7 @@ fn check_routing(rest: &[u8], at: usize) -> Result<(), ExtensionFault> {
     }
 }
 
-/// Whether `options`, which start `at` bytes into the packet, may all be skipped (RFC 8200 section 4.2).
+/// Tells if `options`, which start `at` bytes into the packet, may all be skipped (RFC 8200 section 4.2).
 ///
 /// As Linux does (`ip6_parse_tlv` in `net/ipv6/exthdrs.c`), a packet with many options, with much padding, or with
 /// something in its padding is dropped (RFC 8504 section 5.3, RFC 4942 section 2.1.9.5).

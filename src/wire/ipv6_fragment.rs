@@ -107,7 +107,7 @@ fn set_payload_length(headers: &mut [u8], length: usize) -> Option<()> {
 }
 
 impl Ipv6Fragment<'_> {
-    /// Whether a first fragment holds all headers up to the upper layer's, as it must (RFC 7112).
+    /// Tells if a first fragment holds all headers up to the upper layer's, as it must (RFC 7112).
     pub fn has_all_headers(&self) -> bool {
         const TCP: u8 = 6;
         const UDP: u8 = 17;
@@ -133,7 +133,7 @@ impl Ipv6Fragment<'_> {
 /// An echo request that an error quotes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuotedIcmpv6Echo {
-    /// Who sent it.
+    /// Its source address.
     pub source: Ipv6Addr,
     /// Where it was to go.
     pub destination: Ipv6Addr,

@@ -14,12 +14,12 @@ impl MacAddr {
     /// `00:00:00:00:00:00`, the "unknown" of an ARP request (RFC 826).
     pub const ZERO: MacAddr = MacAddr([0; 6]);
 
-    /// Whether the frame goes to a group: multicast, or broadcast, which is its all-ones case.
+    /// Tells if it is the address of a group: multicast, or broadcast, which is its all-ones case.
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// Whether the address can be the address of one interface: neither a group's nor all zeros.
+    /// Tells if it can be the address of one interface: neither a group's nor all zeros.
     pub fn is_unicast(self) -> bool {
         !self.is_multicast() && self != Self::ZERO
     }

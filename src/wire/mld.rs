@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use etherparse::IpNumber;
+use etherparse::{IpNumber, icmpv6};
 
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
@@ -34,6 +34,9 @@ pub struct MldQuery {
 }
 
 impl MldQuery {
+    /// `ICMPV6_MGM_QUERY`
+    pub const TYPE: u8 = icmpv6::TYPE_MULTICAST_LISTENER_QUERY;
+
     /// Reads the query `payload`, an ICMPv6 message.
     ///
     /// # Errors

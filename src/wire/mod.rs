@@ -47,17 +47,20 @@ pub use icmpv6::{
     Icmpv6Message, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,
 };
 pub use ipv4::{
-    IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP,
+    IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_IGMP,
+    PROTOCOL_UDP, ipv4_multicast_mac,
 };
 pub use ipv4_fragment::{write_first_fragment, write_fragment, write_reassembled};
 pub use ipv4_options::{OptionsFault, Passage, answer_options, check_options, replace_options};
 pub use ipv6::{
-    ALL_MLDV2_ROUTERS, ALL_NODES, ALL_ROUTERS, ETHER_TYPE_IPV6, IPV6_HEADER_LENGTH,
-    IPV6_MINIMUM_MTU, Ipv6Envelope, Ipv6Packet, PROTOCOL_ICMPV6, eui64_address, link_local,
-    multicast_mac, solicited_node,
+    ALL_MLDV2_ROUTERS, ALL_NODES, ALL_NODES_OF_INTERFACE, ALL_ROUTERS, ETHER_TYPE_IPV6,
+    INTERFACE_IDENTIFIER_BITS, IPV6_HEADER_LENGTH, IPV6_MINIMUM_MTU, IPV6_PAYLOAD_LENGTH_OFFSET,
+    Ipv6Envelope, Ipv6Packet, PROTOCOL_ICMPV6, eui64_address, link_local, multicast_mac,
+    solicited_node,
 };
 pub use ipv6_extension::{
-    ExtensionFault, IPV6_FRAGMENT_HEADER_LENGTH, Ipv6Fragment, MAX_EXTENSION_HEADERS, UpperLayer,
+    ExtensionFault, IPV6_FRAGMENT_HEADER_LENGTH, IPV6_FRAGMENT_OFFSET_OFFSET, IPV6_HOP_BY_HOP,
+    IPV6_NO_NEXT_HEADER, Ipv6Fragment, MAX_EXTENSION_HEADERS, UpperLayer,
 };
 pub use ipv6_fragment::{
     QuotedIcmpv6Echo, insert_fragment_header, write_ipv6_fragment, write_reassembled_ipv6,
@@ -72,7 +75,8 @@ pub use plain_echo::PlainEcho;
 pub use router_discovery::{AdvertisedPrefix, RouterAdvertisement, write_router_solicitation};
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
-    UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo, write_udp,
+    UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,
+    write_udp,
 };
 pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
 

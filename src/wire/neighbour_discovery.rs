@@ -9,7 +9,7 @@ use etherparse::icmpv6::{
     Icmpv6PayloadSlice, NdpOptionSlice, NdpOptionType, NdpOptionsIterator,
     NeighborAdvertisementHeader,
 };
-use etherparse::{Icmpv6Slice, Icmpv6Type};
+use etherparse::{Icmpv6Slice, Icmpv6Type, icmpv6};
 
 use super::error::{Layer, ParseError};
 use super::icmpv6::write;
@@ -61,21 +61,32 @@ pub struct NeighbourAdvertisement {
     pub target: Ipv6Addr,
     /// The hardware address it is at. May be absent in the answer to a unicast solicitation.
     pub target_link: Option<MacAddr>,
-    /// Whether a router says so.
+    /// It comes from a router.
     pub router: bool,
-    /// Whether it answers a solicitation from the receiver: only then does it confirm that packets get there and back.
+    /// It answers a solicitation from the receiver: only then does it confirm that packets get there and back.
     pub solicited: bool,
-    /// Whether it shall replace a hardware address that is known.
+    /// It shall replace a hardware address that is known.
     pub overrides: bool,
 }
 
-/// What the options of a message say, those that are of interest.
+/// The options of a message that are of interest.
 #[derive(Default)]
 struct Options {
     source_link: Option<MacAddr>,
     target_link: Option<MacAddr>,
     mtu: Option<u32>,
     nonce: Option<Nonce>,
+}
+
+impl NeighbourDiscovery<'_> {
+    /// `ND_ROUTER_SOLICIT`
+    pub const ROUTER_SOLICITATION: u8 = icmpv6::TYPE_ROUTER_SOLICITATION;
+    /// `ND_ROUTER_ADVERT`
+    pub const ROUTER_ADVERTISEMENT: u8 = icmpv6::TYPE_ROUTER_ADVERTISEMENT;
+    /// `ND_NEIGHBOR_SOLICIT`
+    pub const NEIGHBOUR_SOLICITATION: u8 = icmpv6::TYPE_NEIGHBOR_SOLICITATION;
+    /// `ND_NEIGHBOR_ADVERT`
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = icmpv6::TYPE_NEIGHBOR_ADVERTISEMENT;
 }
 
 impl<'a> NeighbourDiscovery<'a> {
@@ -252,7 +263,7 @@ fn ethernet_address(bytes: &[u8]) -> Option<MacAddr> {
     bytes.try_into().ok().map(MacAddr)
 }
 
-/// Whether `group` is the solicited-node group of some address.
+/// Tells if `group` is the solicited-node group of some address.
 fn is_solicited_node(group: Ipv6Addr) -> bool {
     group
         .octets()

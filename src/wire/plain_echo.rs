@@ -29,9 +29,9 @@ pub struct PlainEcho<'a> {
     pub source: Ipv4Addr,
     /// Where it goes.
     pub destination: Ipv4Addr,
-    /// Whether somebody asks for an echo, rather than answers.
+    /// It is a request rather than a reply.
     pub is_request: bool,
-    /// What is asked, or answered.
+    /// The message.
     pub echo: Echo<'a>,
     /// Bytes of the frame, link-layer padding cut off.
     pub length: usize,

@@ -1,4 +1,4 @@
-//! What routers tell, and how they are asked (RFC 4861 section 4.1, 4.2).
+//! Router solicitations and advertisements (RFC 4861 section 4.1, 4.2).
 
 use std::net::Ipv6Addr;
 
@@ -10,7 +10,7 @@ use super::ipv6::{ALL_ROUTERS, Ipv6Envelope, multicast_mac};
 use super::mac::MacAddr;
 use super::neighbour_discovery::{NEIGHBOUR_DISCOVERY_HOP_LIMIT, OPTION_LENGTH, link_option};
 
-/// What a router tells (RFC 4861 section 4.2).
+/// A router advertisement (RFC 4861 section 4.2).
 #[derive(Clone, Debug)]
 pub struct RouterAdvertisement<'a> {
     /// Hop limit for packets to be sent; 0 for "no advice".
@@ -31,9 +31,9 @@ pub struct AdvertisedPrefix {
     pub prefix: Ipv6Addr,
     /// Its length in bits.
     pub length: u8,
-    /// Whether its addresses are neighbours.
+    /// Its addresses are neighbours.
     pub on_link: bool,
-    /// Whether hosts may make themselves an address in it (RFC 4862).
+    /// Hosts may make themselves an address in it (RFC 4862).
     pub autonomous: bool,
     /// Seconds for which addresses in it are valid.
     pub valid_lifetime: u32,

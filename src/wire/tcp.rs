@@ -26,10 +26,10 @@ pub struct TcpSegment {
     pub source_port: u16,
     /// The port that it is for.
     pub destination_port: u16,
-    /// Whether it is a reset, which is never answered with another.
+    /// It is a reset, which is never answered with another.
     pub is_reset: bool,
     sequence: u32,
-    /// What it acknowledges, if it does.
+    /// The number that it acknowledges, if it does.
     acknowledgement: Option<u32>,
     /// How many sequence numbers it takes: its bytes, and one each for SYN and FIN.
     length: u32,

@@ -13,6 +13,9 @@ use super::mac::MacAddr;
 /// Bytes of a header.
 pub const UDP_HEADER_LENGTH: usize = 8;
 
+/// The port of the echo service (RFC 862).
+pub const UDP_ECHO_PORT: u16 = 7;
+
 /// A datagram whose length and checksum have been verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UdpDatagram<'a> {
@@ -20,7 +23,7 @@ pub struct UdpDatagram<'a> {
     pub source_port: u16,
     /// The port that it is for.
     pub destination_port: u16,
-    /// What it carries.
+    /// Its payload.
     pub payload: &'a [u8],
 }
 

@@ -237,6 +237,23 @@ fn a_hook_joins_the_taps_to_a_switch_of_the_users_and_hears_of_their_end() {
     assert_eq!(lab.link_names(), [] as [&str; 0]);
 }
 
+#[test]
+fn a_hook_without_a_shell_names_the_shell_that_is_missing() {
+    let lab = Lab::new();
+    let command = format!(
+        "env PATH=/nowhere {} --fabric none --vms 2 --ping mesh --hook true",
+        crate::lab::TAP_REACTOR
+    );
+    let run = lab
+        .run(&command.split(' ').collect::<Vec<_>>())
+        .expect_status(3);
+    assert_eq!(
+        run.stderr,
+        "tap-reactor: run the hook (up) \"true\": no sh in PATH; a hook is a shell command: expected a shell, such as /bin/sh\n"
+    );
+    assert_eq!(run.stdout, "");
+}
+
 /// Three residents, one of them a server, and clients that come up and leave in the course of the run.
 const COMING_AND_GOING: &str = r#"
 [[group]]

@@ -9,6 +9,8 @@ use std::time::Duration;
 use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
 use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::Value;
 use tap_reactor::system::StopSignals;
 use tempfile::TempDir;
@@ -59,6 +61,32 @@ fn signals_that_follow_the_first_lose_neither_the_report_nor_the_clean_up() {
             "{report}"
         );
         assert_eq!(lab.link_names(), [""; 0], "{signals:?}");
+    }
+}
+
+#[test]
+fn a_signal_before_there_is_a_lab_ends_the_program_at_once_with_a_word() {
+    let lab = Lab::new();
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let directory = TempDir::new().expect("a directory");
+        let scenario = directory.path().join("scenario.toml");
+        mkfifo(&scenario, Mode::S_IRWXU).expect("a FIFO");
+        let file = directory.path().join("r.json");
+        let (from, to) = (scenario.display(), file.display());
+        let run = lab.start_tap_reactor(&format!("{ENDLESS} --scenario {from} --output {to}"));
+        // Opened when the program reads it: it waits for what the scenario says.
+        let _scenario = File::options().write(true).open(&scenario);
+        run.signal(signal);
+        let run = run.wait();
+        let words =
+            format!("tap-reactor: {signal} came before the lab was built; nothing was made");
+        assert_eq!(
+            (run.status, run.stderr.trim()),
+            (1, words.as_str()),
+            "{run:?}"
+        );
+        assert!(!file.exists(), "{signal}");
+        assert_eq!(lab.link_names(), [""; 0], "{signal}");
     }
 }
 
@@ -127,14 +155,23 @@ fn a_simulation_that_hangs_when_it_prints_its_report_can_be_ended() {
     let directory = TempDir::new().expect("a directory");
     let arguments = "--fabric sim --ping vm0:vm1 --count 1";
     let (run, _pipe) = start_without_room(&lab, &directory, arguments);
-    // In its last stage it has a handler for the signal.
+    // In its last stage it sleeps, has had its lab, whose signals a descriptor collected, and a handler for each signal.
     wait_until("the last stage of the run", || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).ok()?;
-        let caught = status
-            .lines()
-            .find_map(|line| line.strip_prefix("SigCgt:"))?;
-        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
-        (caught & 1 << (SIGTERM as u64 - 1) != 0).then_some(())
+        let process = format!("/proc/{}", run.pid());
+        let status = std::fs::read_to_string(format!("{process}/status")).ok()?;
+        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let has = |name| {
+            let signals = u64::from_str_radix(value(name)?.trim(), 16).ok()?;
+            Some(signals & 1 << (SIGTERM as u64 - 1) != 0)
+        };
+        let mut descriptors = std::fs::read_dir(format!("{process}/fd")).ok()?.flatten();
+        let is_signalfd = |entry: std::fs::DirEntry| {
+            let target = std::fs::read_link(entry.path());
+            target.is_ok_and(|target| target.ends_with("anon_inode:[signalfd]"))
+        };
+        let sleeps = value("State:")?.trim().starts_with('S');
+        let is_there = sleeps && has("SigCgt:")? && !has("SigBlk:")?;
+        (is_there && descriptors.any(is_signalfd)).then_some(())
     });
     run.signal(SIGINT);
     run.signal(SIGINT);

@@ -2,9 +2,9 @@
 //
 // What the network cards of all VMs of a lab would drop, run on each frame on its way out to a TAP.
 //
-// Built by hand when it changes; the object beside this file is what the program loads:
-//
-//     clang -O2 -g -ffile-prefix-map=$PWD= -target bpf -mcpu=v3 -c shared.c -o shared.o && llvm-strip -g shared.o
+// The object beside this file is what the program loads, so that building the program takes no clang. After a change,
+// scripts/build-bpf.sh builds the object anew; commit both. scripts/test.sh holds that the object is what the source
+// gives, byte for byte.
 //
 // It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h, linux/pkt_cls.h
 // and if_ether.h.

@@ -1,7 +1,7 @@
 //! Signals that nothing reads: the handler of a run's last stage, and when the first signal came.
 //!
 //! All that the handler does is async-signal-safe (`signal-safety(7)`): atomics, `clock_gettime`, `poll`, `write`,
-//! `sigaction`, `raise`.
+//! `sigaction`, `raise`, `_exit`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -77,16 +77,25 @@ pub(super) type Before = (Signal, SigAction);
 /// Installs the handler for each of `signals` that is not blocked. Returns the action of each before.
 pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<Vec<Before>, Errno> {
     LEAVES_LINKS.store(leaves_links, Ordering::Relaxed);
+    install_handler(signals, on_signal)
+}
+
+/// Has each of `signals` end the process with status 1 and a message that nothing was made. Returns the action of each
+/// before.
+pub(super) fn install_early(signals: &SigSet) -> Result<Vec<Before>, Errno> {
+    install_handler(signals, on_early_signal)
+}
+
+fn install_handler(
+    signals: &SigSet,
+    handler: extern "C" fn(libc::c_int),
+) -> Result<Vec<Before>, Errno> {
     // SA_RESTART, so that no system call is left half done; the whole set, so that the handler is not called within itself.
-    let action = SigAction::new(
-        SigHandler::Handler(on_signal),
-        SaFlags::SA_RESTART,
-        *signals,
-    );
+    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, *signals);
     let mut before = Vec::new();
     for signal in signals.iter() {
         #[allow(unsafe_code)]
-        // SAFETY: the handler does nothing that is not async-signal-safe.
+        // SAFETY: the handlers of this file do nothing that is not async-signal-safe.
         before.push((signal, unsafe { sigaction(signal, &action) }?));
     }
     Ok(before)
@@ -116,24 +125,42 @@ extern "C" fn on_signal(number: libc::c_int) {
     before.set();
 }
 
+extern "C" fn on_early_signal(number: libc::c_int) {
+    let words: &[u8] = match number {
+        libc::SIGINT => b"tap-reactor: SIGINT came before the lab was built; nothing was made\n",
+        libc::SIGHUP => b"tap-reactor: SIGHUP came before the lab was built; nothing was made\n",
+        _ => b"tap-reactor: SIGTERM came before the lab was built; nothing was made\n",
+    };
+    say(words);
+    #[allow(unsafe_code)]
+    // SAFETY: runs nothing of this process any more.
+    unsafe {
+        libc::_exit(1)
+    }
+}
+
 /// Says what is left behind, and has the kernel end the process as soon as the handler returns.
 fn end_by(signal: Signal) {
     let words: &[u8] = match LEAVES_LINKS.load(Ordering::Relaxed) {
         true => b"\ntap-reactor: ended at once; links are left behind, for tap-reactor clean\n",
         false => b"\ntap-reactor: ended at once, before it was done\n",
     };
-    let stderr = std::io::stderr();
-    let stderr = std::os::fd::AsFd::as_fd(&stderr);
-    // Where nobody reads what is written, a write would hold up the end.
-    let mut room = [PollFd::new(stderr, PollFlags::POLLOUT)];
-    if poll(&mut room, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
-        let _ = nix::unistd::write(stderr, words);
-    }
+    say(words);
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     #[allow(unsafe_code)]
     // SAFETY: the default action runs no code of ours.
     let _ = unsafe { sigaction(signal, &default) };
     let _ = raise(signal);
+}
+
+/// Writes to standard error, unless nobody reads what is written: a write would hold up the end.
+fn say(words: &[u8]) {
+    let stderr = std::io::stderr();
+    let stderr = std::os::fd::AsFd::as_fd(&stderr);
+    let mut room = [PollFd::new(stderr, PollFlags::POLLOUT)];
+    if poll(&mut room, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+        let _ = nix::unistd::write(stderr, words);
+    }
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Fragmenter {
 }
 
 impl Vm {
-    /// What its link carries.
+    /// The largest datagrams that its link carries.
     pub(in crate::vm) fn mtu(&self) -> Mtu {
         let interface = self.mtu;
         Mtu {
@@ -120,7 +120,7 @@ impl Vm {
         }
     }
 
-    /// Whether the link carries an IPv4 frame of `length` bytes in one piece.
+    /// Tells if the link carries an IPv4 frame of `length` bytes in one piece.
     pub(in crate::vm) fn carries(&self, length: usize) -> bool {
         length <= ETHERNET_HEADER_LENGTH + usize::from(self.mtu)
     }

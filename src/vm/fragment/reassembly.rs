@@ -24,7 +24,7 @@ const BLOCK: usize = 8;
 /// Blocks of the largest payload, as bits.
 const WORDS: usize = MAX_PAYLOAD.div_ceil(BLOCK * 64);
 
-/// What the fragments of one datagram have in common.
+/// The fields that the fragments of one datagram have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::vm) struct FragmentKey {
     pub(in crate::vm) source: IpAddr,
@@ -39,9 +39,9 @@ pub(in crate::vm) struct Fragment<'a> {
     pub(in crate::vm) key: FragmentKey,
     /// Where it belongs in the payload of the whole, in bytes.
     pub(in crate::vm) offset: usize,
-    /// Whether others follow it.
+    /// Others follow it.
     pub(in crate::vm) has_more: bool,
-    /// What comes before the payload in the frame.
+    /// The bytes before the payload in the frame.
     pub(in crate::vm) headers: &'a [u8],
     /// Its part of the payload.
     pub(in crate::vm) payload: &'a [u8],
@@ -85,7 +85,7 @@ impl Datagram {
         self.present = 0;
     }
 
-    /// Who sends it.
+    /// Its sender.
     pub(in crate::vm) const fn source(&self) -> IpAddr {
         self.key.source
     }
@@ -150,7 +150,7 @@ impl Datagram {
     }
 }
 
-/// What became of a fragment.
+/// The outcome of a fragment.
 #[derive(Debug)]
 pub(in crate::vm) enum Taken {
     /// It waits for others.

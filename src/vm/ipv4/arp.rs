@@ -4,10 +4,17 @@
 use std::net::Ipv4Addr;
 
 use super::conflict_detection::{Broadcast, Verdict};
-use super::is_host;
 use crate::time::Instant;
+use crate::vm::ip::{Protocol, is_host};
 use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{ArpPacket, MacAddr};
+
+/// The row of ARP: probes and announcements of the VM's own address. Neighbours are asked for by [`crate::vm::neighbour`].
+pub(in crate::vm) const ARP: Protocol = Protocol {
+    poll: Vm::poll_acd,
+    deadline: |vm| vm.ipv4.acd.deadline(),
+    ..Protocol::NONE
+};
 
 impl Vm {
     pub(in crate::vm) fn receive_arp(
@@ -91,7 +98,7 @@ impl Vm {
     }
 
     /// Sends the probe or the announcement that is due at `now`.
-    pub(in crate::vm) fn poll_acd(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+    fn poll_acd(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let (request, event) = match self.ipv4.acd.overdue(now, &mut self.random)? {
             Broadcast::Probe(address) => (self.request(Ipv4Addr::UNSPECIFIED, address), None),
             Broadcast::Announce { address, is_first } => {

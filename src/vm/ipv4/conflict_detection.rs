@@ -49,7 +49,7 @@ enum State {
     Held { interface: Ipv4Interface },
 }
 
-/// What is to be broadcast.
+/// A broadcast that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Broadcast {
     /// An ARP probe for this address.
@@ -57,12 +57,12 @@ pub(super) enum Broadcast {
     /// An ARP announcement of this address.
     Announce {
         address: Ipv4Addr,
-        /// Whether the address may be used from now on.
+        /// The address may be used from now on.
         is_first: bool,
     },
 }
 
-/// What a conflict means.
+/// The consequence of a conflict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// The address was only tried; it is given up.
@@ -139,7 +139,7 @@ impl Acd {
         }
     }
 
-    /// What is to be broadcast at `now`, if anything.
+    /// Returns the broadcast that is due at `now`, and counts it as sent.
     pub(super) fn overdue(
         &mut self,
         now: Instant,

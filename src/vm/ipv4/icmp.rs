@@ -1,17 +1,21 @@
-//! ICMP (RFC 792, RFC 1122 section 3.2.2): echo, errors about our pings, and errors about what others send us.
+//! ICMP (RFC 792, RFC 1122 section 3.2.2): echo, questions for the time, and errors about our pings.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use super::responder::Service;
-use super::{Action, TIME_TO_LIVE, is_host};
 use crate::time::Instant;
-use crate::vm::{
-    Event, Ignored, Ipv4Interface, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit,
-    Vm,
+use crate::vm::ip::{
+    Answer, DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received, Service,
 };
+use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
 use crate::wire::{
-    Echo, EthernetFrame, IPV4_HEADER_LENGTH, IcmpError, IcmpErrorKind, IcmpMessage, Ipv4Packet,
-    PlainEcho, turn_into_echo_reply, turn_into_icmp_error,
+    IPV4_HEADER_LENGTH, IcmpMessage, Ipv4Packet, PROTOCOL_ICMP, PlainEcho, turn_into_echo_reply,
+};
+
+/// The row of ICMP.
+pub(in crate::vm) const ICMP: Protocol = Protocol {
+    input: Input::Ipv4(
+        |_, datagram| datagram.protocol == PROTOCOL_ICMP,
+        Vm::receive_icmp,
+    ),
+    ..Protocol::NONE
 };
 
 impl Vm {
@@ -41,7 +45,7 @@ impl Vm {
                 event: None,
             });
         }
-        let (ping, outcome) = self.receive_echo_reply(now, echo.source, &echo.echo)?;
+        let (ping, outcome) = self.receive_echo_reply(now, echo.source.into(), &echo.echo)?;
         Some(Reaction {
             transmit: None,
             event: Some(Event::Ping(ping, outcome)),
@@ -60,113 +64,43 @@ impl Vm {
 
     fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {
         let id = self.ipv4.next_identification();
-        let length = turn_into_echo_reply(frame, IPV4_HEADER_LENGTH, self.mac, TIME_TO_LIVE, id)?;
+        let length = turn_into_echo_reply(
+            frame,
+            IPV4_HEADER_LENGTH,
+            self.mac,
+            DEFAULT_TIME_TO_LIVE,
+            id,
+        )?;
         Some(Transmit { length, ping: None })
     }
 
-    /// Ends the ping that an echo reply from `source` answers.
-    fn receive_echo_reply(
+    fn receive_icmp(
         &mut self,
         now: Instant,
-        source: Ipv4Addr,
-        echo: &Echo<'_>,
-    ) -> Option<(PingId, PingOutcome)> {
-        let id = SessionId(echo.identifier);
-        let session = self.session_mut(id)?;
-        if session.config.destination != IpAddr::V4(source) {
-            return None;
-        }
-        let (sequence, outcome) = session.reply(echo.sequence, echo.payload, now)?;
-        let ping = PingId {
-            session: id,
-            sequence,
+        datagram: &Received<'_, Ipv4Packet<'_>>,
+    ) -> Result<Disposition, Ignored> {
+        let packet = datagram.packet;
+        let answer = |service| {
+            Ok(Disposition::Answer(Answer {
+                service,
+                offset: datagram.offset,
+                source: packet.destination.into(),
+            }))
         };
-        Some((ping, outcome))
-    }
-
-    pub(super) fn receive_icmp(
-        &mut self,
-        now: Instant,
-        packet: &Ipv4Packet<'_>,
-    ) -> Result<Action, Ignored> {
         match IcmpMessage::parse(packet).map_err(Ignored::Malformed)? {
-            IcmpMessage::EchoRequest(_) => Ok(Action::Answer(Service::Echo {
-                header_length: packet.header_length,
-            })),
-            IcmpMessage::TimestampRequest => Ok(Action::Answer(Service::Time {
-                header_length: packet.header_length,
-            })),
+            IcmpMessage::EchoRequest(_) => answer(Service::Echo),
+            IcmpMessage::TimestampRequest => answer(Service::Timestamp),
             IcmpMessage::EchoReply(echo) => {
-                let (ping, outcome) = self
-                    .receive_echo_reply(now, packet.source, &echo)
-                    .ok_or(Ignored::UnexpectedEchoReply)?;
-                Ok(Action::Ping(ping, outcome))
+                let reply = self.receive_echo_reply(now, packet.source.into(), &echo);
+                let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
+                Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }
-            IcmpMessage::Error(error) => self
-                .receive_icmp_error(now, &error)
-                .ok_or(Ignored::UnexpectedIcmpError),
+            IcmpMessage::Error(error) => {
+                let event = self.receive_icmp_error(now, &error);
+                let event = event.ok_or(Ignored::UnexpectedIcmpError)?;
+                Ok(Disposition::Taken(Some(event)))
+            }
             IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
-    }
-
-    /// Ends the ping that an error quotes. Anybody on the way may have sent it, but only about a ping that is on its
-    /// way: who can't see our pings can't end them but by chance.
-    fn receive_icmp_error(&mut self, now: Instant, error: &IcmpError) -> Option<Action> {
-        let quoted = error.quoted?;
-        if Some(quoted.source) != self.address() {
-            return None;
-        }
-        let id = SessionId(quoted.identifier);
-        let session = self.session_mut(id)?;
-        if session.config.destination != IpAddr::V4(quoted.destination) {
-            return None;
-        }
-        let (sequence, due) = session.fail(quoted.sequence, now)?;
-        let ping = PingId {
-            session: id,
-            sequence,
-        };
-        let error = ping_error(error.kind);
-        Some(Action::Ping(ping, PingOutcome::Errored { due, error }))
-    }
-
-    /// Turns the datagram in `buffer`, from `source`, into an error about it, unless there were too many of late or RFC
-    /// 1122 section 3.2.2 forbids it: what went to more than one station gets no answer. (It also forbids errors about
-    /// errors, and about fragments but the first, which don't come here.)
-    pub(super) fn refuse_ipv4(
-        &mut self,
-        now: Instant,
-        error: (IcmpErrorKind, u8),
-        source: Ipv4Addr,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
-        let frame = EthernetFrame::parse(buffer).ok()?;
-        let own = self.address()?;
-        if frame.destination.is_multicast()
-            || !is_host(source)
-            || !self.ipv4.limiter.allow(now, source.into())
-        {
-            return None;
-        }
-        let identification = self.ipv4.next_identification();
-        let mac = self.mac;
-        let length = turn_into_icmp_error(buffer, error, mac, own, TIME_TO_LIVE, identification)?;
-        Some(Transmit { length, ping: None })
-    }
-}
-
-/// What an error means for the ping that it quotes.
-fn ping_error(error: IcmpErrorKind) -> PingError {
-    match (error.kind, error.code) {
-        (3, 0 | 6 | 8 | 11) => PingError::NetworkUnreachable,
-        (3, 1 | 7 | 12) => PingError::HostUnreachable,
-        (3, 2) => PingError::ProtocolUnreachable,
-        (3, 3) => PingError::PortUnreachable,
-        (3, 4) => PingError::FragmentationNeeded,
-        (3, 9 | 10 | 13) => PingError::Prohibited,
-        (11, 1) => PingError::ReassemblyTimeExceeded,
-        (11, _) => PingError::TimeExceeded,
-        (12, _) => PingError::ParameterProblem,
-        _ => PingError::Unreachable,
     }
 }

@@ -1,54 +1,53 @@
-//! What a VM answers on IPv4: echo requests, questions for the time (RFC 792), and UDP echo (RFC 862). The answer is made
-//! of the question, in its frame.
+//! Services on IPv4: the answer is made of the question, in its frame.
 
-use super::TIME_TO_LIVE;
 use crate::time::Instant;
 use crate::vm::Vm;
+use crate::vm::ip::{Answer, DEFAULT_TIME_TO_LIVE, Service};
 use crate::wire::{
-    IPV4_HEADER_LENGTH, Passage, answer_options, replace_options, turn_into_echo_reply,
-    turn_into_timestamp_reply, turn_into_udp_echo,
+    ETHERNET_HEADER_LENGTH, EthernetFrame, IPV4_HEADER_LENGTH, Passage, answer_options,
+    replace_options, turn_into_echo_reply, turn_into_tcp_reset, turn_into_timestamp_reply,
+    turn_into_udp_echo,
 };
 
 /// Milliseconds of a day.
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
-/// A question, and the bytes of the IPv4 header that it comes with.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::vm) enum Service {
-    /// For an echo.
-    Echo { header_length: usize },
-    /// For the time.
-    Time { header_length: usize },
-    /// For an echo, of the UDP service.
-    UdpEcho { header_length: usize },
-}
-
 impl Vm {
     /// Turns the question in `frame` into its answer. Returns the answer's length.
-    pub(super) fn answer_ipv4(
+    pub(in crate::vm) fn answer_ipv4(
         &mut self,
         now: Instant,
-        asked: Service,
+        answer: &Answer,
         frame: &mut [u8],
     ) -> Option<usize> {
         let mac = self.mac;
-        // The asker's own would do for an answer that is not cut. The fragments of one that is could be taken for those of
-        // a datagram that this VM has made by itself.
-        let id = self.ipv4.next_identification();
-        match asked {
-            Service::Echo { header_length } => {
+        let header_length = answer.offset.checked_sub(ETHERNET_HEADER_LENGTH)?;
+        // The asker's identification would do for an answer that is not cut. The fragments of one that is could be taken
+        // for those of a datagram that this VM has made by itself.
+        match &answer.service {
+            Service::Echo => {
                 let length = self.answer_options(now, frame, header_length)?;
-                turn_into_echo_reply(frame, length, mac, TIME_TO_LIVE, id)
+                let id = self.ipv4.next_identification();
+                turn_into_echo_reply(frame, length, mac, DEFAULT_TIME_TO_LIVE, id)
             }
-            Service::Time { header_length } => {
+            Service::Timestamp => {
                 let length = self.answer_options(now, frame, header_length)?;
                 let time = self.time_of_day(now);
-                turn_into_timestamp_reply(frame, length, mac, TIME_TO_LIVE, id, time)
+                let id = self.ipv4.next_identification();
+                turn_into_timestamp_reply(frame, length, mac, DEFAULT_TIME_TO_LIVE, id, time)
             }
-            Service::UdpEcho { header_length } => {
+            Service::UdpEcho => {
                 // The service sends a datagram of its own, which has no options.
                 let length = replace_options(frame, header_length, &[])?;
-                turn_into_udp_echo(frame, length, mac, TIME_TO_LIVE, id)
+                let id = self.ipv4.next_identification();
+                turn_into_udp_echo(frame, length, mac, DEFAULT_TIME_TO_LIVE, id)
+            }
+            Service::TcpReset(segment) => {
+                // Not to what went to more than one station.
+                let is_alone =
+                    EthernetFrame::parse(frame).is_ok_and(|f| !f.destination.is_multicast());
+                is_alone.then_some(())?;
+                turn_into_tcp_reset(frame, segment, mac, DEFAULT_TIME_TO_LIVE)
             }
         }
     }

@@ -1,52 +1,40 @@
-//! UDP (RFC 768): the echo service (RFC 862), what comes from DHCP servers, and ports at which nobody listens.
+//! UDP (RFC 768): the echo service (RFC 862), and ports at which nobody listens.
 
-use super::Action;
-use super::responder::Service;
+use crate::vm::ip::{Answer, Disposition, ErrorMessage, Input, Protocol, Received, Service};
 use crate::vm::{Ignored, Vm};
-use crate::wire::{
-    DHCP_CLIENT_PORT, DhcpReply, IcmpErrorKind, Ipv4Packet, PROTOCOL_UDP, UDP_HEADER_LENGTH,
-    UdpDatagram,
+use crate::wire::{IcmpErrorKind, Ipv4Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDatagram};
+
+/// The row of UDP over IPv4, for ports that no row before it takes.
+pub(in crate::vm) const UDP: Protocol = Protocol {
+    input: Input::Ipv4(
+        |_, datagram| datagram.protocol == PROTOCOL_UDP,
+        |vm, _, datagram| vm.receive_udp(datagram),
+    ),
+    ..Protocol::NONE
 };
 
-/// The port of the echo service.
-pub(in crate::vm) const ECHO_PORT: u16 = 7;
-
 impl Vm {
-    /// What a DHCP server says, if this VM has a client for it. A server may send it to an address that the VM does not
-    /// have yet; that the frame came to this VM is enough.
-    pub(in crate::vm) fn dhcp_reply(
-        &self,
-        packet: &Ipv4Packet<'_>,
-    ) -> Result<Option<DhcpReply>, Ignored> {
-        if self.ipv4.dhcp.is_none() || packet.protocol != PROTOCOL_UDP || packet.is_fragment {
-            return Ok(None);
-        }
+    fn receive_udp(&self, received: &Received<'_, Ipv4Packet<'_>>) -> Result<Disposition, Ignored> {
+        let packet = received.packet;
         let datagram = UdpDatagram::parse(packet).map_err(Ignored::Malformed)?;
-        if datagram.destination_port != DHCP_CLIENT_PORT {
-            return Ok(None);
-        }
-        let offset = packet.payload_offset + UDP_HEADER_LENGTH;
-        let reply = DhcpReply::parse(datagram.payload, offset).map_err(Ignored::Malformed)?;
-        Ok(Some(reply))
-    }
-
-    pub(super) fn receive_udp(&mut self, packet: &Ipv4Packet<'_>) -> Result<Action, Ignored> {
-        let datagram = UdpDatagram::parse(packet).map_err(Ignored::Malformed)?;
-        let port = datagram.destination_port;
-        if port != ECHO_PORT || !self.ipv4.udp_echo {
-            return Ok(Action::Refuse {
+        let closed = Ignored::ClosedPort(datagram.destination_port);
+        if datagram.destination_port != UDP_ECHO_PORT || !self.ipv4.udp_echo {
+            return Ok(Disposition::Error(ErrorMessage {
+                ignored: closed,
+                destination: packet.source.into(),
+                source: packet.destination.into(),
                 kind: IcmpErrorKind::PORT_UNREACHABLE,
-                pointer: 0,
-                source: packet.source,
-                ignored: Ignored::ClosedPort(port),
-            });
+                parameter: 0,
+            }));
         }
         // Two echo services would send one datagram to and fro for ever, if somebody forged the first.
-        if datagram.source_port == ECHO_PORT {
-            return Err(Ignored::ClosedPort(port));
+        if datagram.source_port == UDP_ECHO_PORT {
+            return Err(closed);
         }
-        Ok(Action::Answer(Service::UdpEcho {
-            header_length: packet.header_length,
+        Ok(Disposition::Answer(Answer {
+            service: Service::UdpEcho,
+            offset: received.offset,
+            source: packet.destination.into(),
         }))
     }
 }

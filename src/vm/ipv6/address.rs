@@ -1,32 +1,20 @@
-//! The IPv6 addresses of a VM: tried first if so told (RFC 4862 section 5.4), and given up when their time is over.
+//! The IPv6 addresses of a VM: [tried](Dad) first if so told, and given up when their time is over.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::conflict_detection::{Dad, DadDue};
 use crate::time::Instant;
-use crate::vm::{ANNOUNCE_INTERVAL, ANNOUNCEMENTS};
+use crate::vm::Ipv6Interface;
 use crate::wire::Nonce;
 
 /// Addresses that a VM has at most; router advertisements make no more of them.
 pub const MAX_IPV6_ADDRESSES: usize = 8;
-/// Probes for an address before it is used (`DupAddrDetectTransmits`, RFC 4862 section 5.1).
-pub const DUPLICATE_PROBES: u8 = 1;
-/// How long an answer to a probe is waited for (`RetransTimer`, RFC 4861 section 10).
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The random wait before the first probe, or the first router solicitation, is at most this long
 /// (`MAX_RTR_SOLICITATION_DELAY`).
 pub const START_WAIT: Duration = Duration::from_secs(1);
 
-/// An address, and the network that it is in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ipv6Interface {
-    /// The address.
-    pub address: Ipv6Addr,
-    /// How many of its bits name the network: who shares them is a neighbour, 0 to 128.
-    pub prefix_length: u8,
-}
-
-/// Whether `a` and `b` have their first `length` bits in common.
+/// Tells if `a` and `b` have their first `length` bits in common.
 pub(super) fn share_prefix(a: Ipv6Addr, b: Ipv6Addr, length: u8) -> bool {
     common_bits(a, b) >= u32::from(length)
 }
@@ -44,59 +32,22 @@ pub(super) struct Lifetime {
     pub(super) valid_until: Instant,
 }
 
-/// How far an address has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// It is asked whether somebody else has it; it may not be used yet.
-    Tentative {
-        /// Probes sent so far.
-        sent: u8,
-        /// When the next one is due, or, after the last, when the address is ours.
-        at: Instant,
-        /// By which our own probe is known if it comes back (RFC 7527).
-        nonce: Nonce,
-    },
-    /// It is used, and announcements of it are still to be sent.
-    Announcing {
-        /// Announcements sent so far.
-        sent: u8,
-        /// When the next one is due.
-        at: Instant,
-    },
-    /// It is used.
-    Assigned,
-}
-
-impl State {
-    /// Of an address that is used from `now` on, and announced that much later, if at all.
-    fn used(now: Instant, announce: Option<Duration>) -> State {
-        announce.map_or(State::Assigned, |delay| State::Announcing {
-            sent: 0,
-            at: now + delay,
-        })
-    }
-}
-
 /// One address of a VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Address {
     pub(super) interface: Ipv6Interface,
-    state: State,
+    dad: Dad,
     /// Of an address that a router has given; others stay.
     pub(super) lifetime: Option<Lifetime>,
 }
 
-/// What an address wants done.
+/// The step that is due for an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum AddressDue {
-    /// Ask whether somebody has it.
-    Probe(Ipv6Addr, Nonce),
-    /// It may be used from now on.
-    Ready(Ipv6Addr),
-    /// Tell everybody that the VM has it.
-    Announce(Ipv6Addr),
+    /// Its conflict detection has something.
+    Dad(DadDue),
     /// Its time is over; it is gone.
-    Expired(Ipv6Addr),
+    Expired,
 }
 
 /// The addresses of a VM, its link-local one first.
@@ -129,17 +80,13 @@ impl Addresses {
         if self.list.len() >= MAX_IPV6_ADDRESSES || self.find(interface.address).is_some() {
             return false;
         }
-        let state = match probe {
-            None => State::used(now, self.announce),
-            Some(at) => State::Tentative {
-                sent: 0,
-                at,
-                nonce: std::array::from_fn(|_| random.u8(..)),
-            },
+        let dad = match probe {
+            None => Dad::used(now, self.announce),
+            Some(at) => Dad::tentative(at, random),
         };
         self.list.push(Address {
             interface,
-            state,
+            dad,
             lifetime,
         });
         true
@@ -162,7 +109,7 @@ impl Addresses {
         self.list.retain(|a| a.interface.address != address);
     }
 
-    /// Whether `address` is used.
+    /// Tells if `address` is used.
     pub(super) fn is_assigned(&self, address: Ipv6Addr) -> bool {
         self.find(address).is_some_and(Address::is_assigned)
     }
@@ -192,7 +139,7 @@ impl Addresses {
     }
 
     /// Does one thing that is due at `now`.
-    pub(super) fn overdue(&mut self, now: Instant) -> Option<AddressDue> {
+    pub(super) fn overdue(&mut self, now: Instant) -> Option<(Ipv6Addr, AddressDue)> {
         let index = self
             .list
             .iter()
@@ -201,56 +148,31 @@ impl Addresses {
         let address = entry.interface.address;
         if entry.lifetime.is_some_and(|l| l.valid_until <= now) {
             self.list.remove(index);
-            return Some(AddressDue::Expired(address));
+            return Some((address, AddressDue::Expired));
         }
-        match &mut entry.state {
-            State::Tentative { sent, at, nonce } if *sent < DUPLICATE_PROBES => {
-                *sent += 1;
-                *at = now + PROBE_INTERVAL;
-                Some(AddressDue::Probe(address, *nonce))
-            }
-            State::Tentative { .. } => {
-                entry.state = State::used(now, self.announce);
-                Some(AddressDue::Ready(address))
-            }
-            State::Announcing { sent, at } => {
-                *sent += 1;
-                *at = now + ANNOUNCE_INTERVAL;
-                if *sent >= ANNOUNCEMENTS {
-                    entry.state = State::Assigned;
-                }
-                Some(AddressDue::Announce(address))
-            }
-            State::Assigned => None,
-        }
+        let due = entry.dad.overdue(now, self.announce)?;
+        Some((address, AddressDue::Dad(due)))
     }
 }
 
 impl Address {
-    /// Whether it is used.
+    /// Tells if it is used.
     pub(super) fn is_assigned(&self) -> bool {
-        !matches!(self.state, State::Tentative { .. })
+        self.dad.is_assigned()
     }
 
-    /// Whether a probe with `nonce` is this address's own, come back.
+    /// Tells if a probe with `nonce` is this address's own, come back.
     pub(super) fn is_own_probe(&self, nonce: Option<Nonce>) -> bool {
-        match self.state {
-            State::Tentative { nonce: own, .. } => nonce == Some(own),
-            State::Announcing { .. } | State::Assigned => false,
-        }
+        self.dad.is_own_probe(nonce)
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let tried = match self.state {
-            State::Tentative { at, .. } | State::Announcing { at, .. } => Some(at),
-            State::Assigned => None,
-        };
         let over = self.lifetime.map(|l| l.valid_until);
-        [tried, over].into_iter().flatten().min()
+        [self.dad.deadline(), over].into_iter().flatten().min()
     }
 }
 
-/// Whether `address` means something on its own link only.
+/// Tells if `address` means something on its own link only.
 pub(super) fn is_link_scope(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.octets();
     address.is_unicast_link_local() || (first == 0xff && second & 0x0f <= 2)

@@ -1,29 +1,28 @@
-//! Fragments of IPv6 packets (RFC 8200 section 4.5): what of them is refused at once, and the rest put together.
+//! Fragments of IPv6 packets (RFC 8200 section 4.5): some are refused at once, the others put together.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::icmp_error::{Refusal, UNRECOGNISED_NEXT_HEADER};
-use super::{IPV6_REASSEMBLY_TIMEOUT, Received, Vm};
 use crate::time::Instant;
-use crate::vm::fragment::{Datagram, Fragment, FragmentKey, Reassembly, Taken};
-use crate::vm::{Event, Ignored, Reaction, Transmit};
+use crate::vm::fragment::{Fragment, FragmentKey, Reassembly, Taken};
+use crate::vm::ip::{Disposition, ErrorMessage, Protocol};
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
-    EthernetFrame, Icmpv6Error, Ipv6Fragment, Ipv6Packet, Payload, write_first_fragment,
-    write_reassembled_ipv6,
+    IPV6_FRAGMENT_OFFSET_OFFSET, IPV6_HOP_BY_HOP, IPV6_PAYLOAD_LENGTH_OFFSET, Icmpv6Error,
+    Ipv6Fragment, Ipv6Packet, write_first_fragment,
 };
 
+/// How long fragments wait for each other (RFC 8200 section 4.5).
+pub const IPV6_REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest payload that an IPv6 header can tell of.
 const MAX_PAYLOAD: usize = 65_535;
-/// Where the payload's length stands in the fixed header.
-const PAYLOAD_LENGTH: usize = 4;
-/// Where the offset stands in the fragment header.
-const FRAGMENT_OFFSET: usize = 2;
-/// First fragment with an incomplete header chain, a code of parameter problem (RFC 7112).
-const INCOMPLETE_HEADERS: u8 = 3;
-/// `IPPROTO_HOPOPTS`, allowed only right behind the fixed header.
-const HOP_BY_HOP: u8 = 0;
-/// Reassembly time exceeded, a code of time exceeded.
-const REASSEMBLY_TIME_EXCEEDED: u8 = 1;
+
+/// The row of fragments, which wait for a time.
+pub(in crate::vm) const FRAGMENT: Protocol = Protocol {
+    poll: Vm::poll_ipv6_fragments,
+    deadline: |vm| vm.ipv6.as_ref()?.fragments.as_ref()?.deadline(),
+    ..Protocol::NONE
+};
 
 impl Vm {
     pub(super) fn receive_ipv6_fragment(
@@ -32,22 +31,24 @@ impl Vm {
         headers: &[u8],
         packet: &Ipv6Packet<'_>,
         fragment: &Ipv6Fragment<'_>,
-    ) -> Result<Received, Ignored> {
+    ) -> Result<Disposition, Ignored> {
         let end = fragment.fragment_offset + fragment.payload.len();
         let problem = if fragment.more_fragments && !fragment.payload.len().is_multiple_of(8) {
-            Some((0, PAYLOAD_LENGTH))
+            Some((Icmpv6Error::ERRONEOUS_HEADER, IPV6_PAYLOAD_LENGTH_OFFSET))
         } else if end > MAX_PAYLOAD {
-            Some((0, fragment.unfragmentable_length + FRAGMENT_OFFSET))
-        } else if fragment.fragment_offset == 0 && fragment.next_header == HOP_BY_HOP {
+            let offset = fragment.unfragmentable_length + IPV6_FRAGMENT_OFFSET_OFFSET;
+            Some((Icmpv6Error::ERRONEOUS_HEADER, offset))
+        } else if fragment.fragment_offset == 0 && fragment.next_header == IPV6_HOP_BY_HOP {
             // It would come first once the packet is whole.
-            Some((UNRECOGNISED_NEXT_HEADER, fragment.unfragmentable_length))
+            let offset = fragment.unfragmentable_length;
+            Some((Icmpv6Error::UNRECOGNISED_NEXT_HEADER, offset))
         } else if fragment.fragment_offset == 0 && !fragment.has_all_headers() {
-            Some((INCOMPLETE_HEADERS, 0))
+            Some((Icmpv6Error::INCOMPLETE_HEADERS, 0))
         } else {
             None
         };
-        if let Some((code, pointer)) = problem {
-            let error = (Icmpv6Error::PARAMETER_PROBLEM, code, pointer as u32);
+        if let Some((kind, pointer)) = problem {
+            let error = (kind, pointer as u32);
             return self.refuse_ipv6(packet, Ignored::FragmentLength, error, false);
         }
         let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherAddress)?;
@@ -67,66 +68,39 @@ impl Vm {
         let fragments = ipv6
             .fragments
             .get_or_insert_with(|| Box::new(Reassembly::new(IPV6_REASSEMBLY_TIMEOUT)));
-        let taken = fragments.take(now, &fragment);
-        ipv6.find_deadline();
-        match taken? {
-            Taken::Held => Ok(Received::Wait),
+        match fragments.take(now, &fragment)? {
+            Taken::Held => Ok(Disposition::Held),
             Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
-            Taken::Whole(datagram) => Ok(Received::Whole(datagram)),
-        }
-    }
-
-    /// Takes a packet that was put together as if it had come in one frame.
-    pub(super) fn receive_ipv6_whole(
-        &mut self,
-        now: Instant,
-        datagram: Datagram,
-        buffer: &mut [u8],
-    ) -> Result<Reaction, Ignored> {
-        let length = write_reassembled_ipv6(&datagram.headers, &datagram.payload, buffer);
-        if let Some(fragments) = self.ipv6.as_mut().and_then(|ipv6| ipv6.fragments.as_mut()) {
-            fragments.recycle(datagram);
-        }
-        let length = length.ok_or(Ignored::FragmentLength)?;
-        let bytes = buffer.get(..length).unwrap_or_default();
-        let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
-        let Payload::Ipv6(packet) = frame.payload().map_err(Ignored::Malformed)? else {
-            return Err(Ignored::FragmentLength);
-        };
-        match self.receive_ipv6(now, bytes, &packet, frame.source)? {
-            // A packet that was a fragment of another: nobody sends that.
-            Received::Whole(_) => Err(Ignored::FragmentLength),
-            received => self.settle_ipv6(now, received, buffer, length),
+            Taken::Whole(datagram) => Ok(Disposition::Whole(datagram)),
         }
     }
 
     /// Gives up fragments that have waited long enough, and tells the sender if the first has come.
-    pub(super) fn poll_ipv6_fragments(
-        &mut self,
-        now: Instant,
-        buffer: &mut [u8],
-    ) -> Option<Reaction> {
-        let fragments = self.ipv6.as_mut()?.fragments.as_mut()?;
+    fn poll_ipv6_fragments(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let ipv6 = self.ipv6.as_mut()?;
+        let fragments = ipv6.fragments.as_mut()?;
         let datagram = fragments.expire(now)?;
         let length = write_first_fragment(&datagram.headers, &datagram.payload, buffer);
-        let source = datagram.source();
+        let destination = datagram.source();
         fragments.recycle(datagram);
-        let error = (Icmpv6Error::TIME_EXCEEDED, REASSEMBLY_TIME_EXCEEDED, 0);
-        let told = length.and_then(|length| {
-            let IpAddr::V6(source) = source else {
-                return None;
+        let source = match destination {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(destination) => ipv6.source_for(now, destination),
+        };
+        let ignored = Ignored::ReassemblyTimeout;
+        let told = length.zip(source).and_then(|(length, source)| {
+            let error_message = ErrorMessage {
+                ignored,
+                destination,
+                source: source.into(),
+                kind: Icmpv6Error::REASSEMBLY_TIME_EXCEEDED,
+                parameter: 0,
             };
-            let refusal = Refusal::to(
-                source,
-                self.ipv6.as_ref()?.addresses.source_for(now, source)?,
-                Ignored::ReassemblyTimeout,
-                error,
-            );
-            self.write_refusal(now, &refusal, buffer, length)
+            self.write_icmpv6_error(now, &error_message, source, buffer, length)
         });
         Some(Reaction {
             transmit: told.map(|length| Transmit { length, ping: None }),
-            event: Some(Event::Ignored(Ignored::ReassemblyTimeout)),
+            event: Some(Event::Ignored(ignored)),
         })
     }
 }

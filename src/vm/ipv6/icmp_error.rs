@@ -1,48 +1,14 @@
-//! Errors on IPv6 (RFC 4443): those that a VM sends, and those that are about its pings.
+//! ICMP errors on IPv6 (RFC 4443): those about our pings, and those about what others send us.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
-use super::{HOP_LIMIT, Received, Vm, ended};
 use crate::time::Instant;
-use crate::vm::{Ignored, PingError, PingOutcome, SessionId};
+use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, ErrorMessage};
+use crate::vm::{Event, Ignored, PingError, Vm};
 use crate::wire::{
-    ExtensionFault, Icmpv6Error, Ipv6Packet, QuotedIcmpv6Echo, turn_into_icmpv6_error,
+    ExtensionFault, IPV6_NO_NEXT_HEADER, IcmpErrorKind, Icmpv6Error, Ipv6Packet, QuotedIcmpv6Echo,
+    turn_into_icmpv6_error,
 };
-
-/// `IPPROTO_NONE`: nothing follows.
-const NO_NEXT_HEADER: u8 = 59;
-/// Unrecognised next header, a code of parameter problem.
-pub(super) const UNRECOGNISED_NEXT_HEADER: u8 = 1;
-
-/// A packet that is refused, and what its sender is told.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::vm) struct Refusal {
-    /// How the packet is counted.
-    pub(super) ignored: Ignored,
-    /// Who is told.
-    sender: Ipv6Addr,
-    /// Who tells.
-    source: Ipv6Addr,
-    /// Type, code and parameter of the error.
-    error: (u8, u8, u32),
-}
-
-impl Refusal {
-    /// What `source` tells `sender`.
-    pub(super) const fn to(
-        sender: Ipv6Addr,
-        source: Ipv6Addr,
-        ignored: Ignored,
-        error: (u8, u8, u32),
-    ) -> Refusal {
-        Refusal {
-            ignored,
-            sender,
-            source,
-            error,
-        }
-    }
-}
 
 impl Vm {
     /// Refuses a packet whose extension headers are not as they should be.
@@ -50,7 +16,7 @@ impl Vm {
         &self,
         packet: &Ipv6Packet<'_>,
         fault: ExtensionFault,
-    ) -> Result<Received, Ignored> {
+    ) -> Result<Disposition, Ignored> {
         let ignored = Ignored::ExtensionHeaders;
         match fault {
             ExtensionFault::Malformed(error) => Err(Ignored::Malformed(error)),
@@ -60,7 +26,8 @@ impl Vm {
                 pointer,
                 even_to_group,
             } => {
-                let error = (Icmpv6Error::PARAMETER_PROBLEM, code, pointer as u32);
+                let kind = Icmpv6Error::PARAMETER_PROBLEM;
+                let error = (IcmpErrorKind { kind, code }, pointer as u32);
                 self.refuse_ipv6(packet, ignored, error, even_to_group)
             }
         }
@@ -72,16 +39,12 @@ impl Vm {
         packet: &Ipv6Packet<'_>,
         protocol: u8,
         named_at: usize,
-    ) -> Result<Received, Ignored> {
+    ) -> Result<Disposition, Ignored> {
         let ignored = Ignored::Protocol(protocol);
-        if protocol == NO_NEXT_HEADER {
+        if protocol == IPV6_NO_NEXT_HEADER {
             return Err(ignored);
         }
-        let error = (
-            Icmpv6Error::PARAMETER_PROBLEM,
-            UNRECOGNISED_NEXT_HEADER,
-            named_at as u32,
-        );
+        let error = (Icmpv6Error::UNRECOGNISED_NEXT_HEADER, named_at as u32);
         self.refuse_ipv6(packet, ignored, error, false)
     }
 
@@ -91,9 +54,9 @@ impl Vm {
         &self,
         packet: &Ipv6Packet<'_>,
         ignored: Ignored,
-        error: (u8, u8, u32),
+        (kind, parameter): (IcmpErrorKind, u32),
         even_to_group: bool,
-    ) -> Result<Received, Ignored> {
+    ) -> Result<Disposition, Ignored> {
         let to_group = packet.destination.is_multicast();
         if packet.source.is_unspecified() || (to_group && !even_to_group) {
             return Err(ignored);
@@ -108,63 +71,58 @@ impl Vm {
         } else {
             packet.destination
         };
-        Ok(Received::Refused(Refusal::to(
-            packet.source,
-            source,
+        Ok(Disposition::Error(ErrorMessage {
             ignored,
-            error,
-        )))
+            destination: packet.source.into(),
+            source: source.into(),
+            kind,
+            parameter,
+        }))
     }
 
-    /// Turns the refused packet in the first `length` bytes of `buffer` into the error message, unless there were too
-    /// many of late (RFC 4443 section 2.4 f).
-    pub(super) fn write_refusal(
+    /// Turns the refused packet in the first `length` bytes of `buffer` into the error message from `source`, unless there
+    /// were too many of late (RFC 4443 section 2.4 f). Returns the message's length.
+    pub(in crate::vm) fn write_icmpv6_error(
         &mut self,
         now: Instant,
-        refusal: &Refusal,
+        error_message: &ErrorMessage,
+        source: Ipv6Addr,
         buffer: &mut [u8],
         length: usize,
     ) -> Option<usize> {
         let ipv6 = self.ipv6.as_mut()?;
-        if !ipv6.limiter.allow(now, refusal.sender.into()) {
+        if !ipv6.limiter.allow(now, error_message.destination) {
             return None;
         }
-        let mac = self.mac;
+        let error = (error_message.kind, error_message.parameter);
         turn_into_icmpv6_error(
             buffer,
             length,
-            refusal.error,
-            mac,
-            refusal.source,
-            HOP_LIMIT,
+            error,
+            self.mac,
+            source,
+            DEFAULT_TIME_TO_LIVE,
         )
     }
 
-    /// Ends the ping that an error quotes. Anybody on the way may have sent it, but only about a ping that is on its
-    /// way.
+    /// Ends the ping that an error quotes.
     pub(super) fn receive_icmpv6_error(
         &mut self,
         now: Instant,
         error: &Icmpv6Error<'_>,
-    ) -> Option<Received> {
+    ) -> Option<Event> {
         let quoted = QuotedIcmpv6Echo::parse(error.invoking_packet)?;
         let ipv6 = self.ipv6.as_ref()?;
         if !ipv6.addresses.is_assigned(quoted.source) {
             return None;
         }
-        let id = SessionId(quoted.identifier);
-        let session = self.session_mut(id)?;
-        if session.config.destination != IpAddr::V6(quoted.destination) {
-            return None;
-        }
-        let (sequence, due) = session.fail(quoted.sequence, now)?;
-        let error = ping_error(error);
-        let outcome = PingOutcome::Errored { due, error };
-        Some(Received::Taken(Some(ended(id, sequence, outcome))))
+        let destination = quoted.destination.into();
+        let echo = (quoted.identifier, quoted.sequence);
+        self.receive_echo_error(now, destination, echo, ping_error(error))
     }
 }
 
-/// What an error means for the ping that it quotes.
+/// The meaning of an error for the ping that it quotes.
 fn ping_error(error: &Icmpv6Error<'_>) -> PingError {
     match (error.kind, error.code) {
         (Icmpv6Error::DESTINATION_UNREACHABLE, 0) => PingError::NetworkUnreachable,

@@ -1,39 +1,65 @@
 //! Neighbour discovery (RFC 4861): who is where, and who has which address. What routers tell is
-//! [`super::slaac`]'s.
+//! [`super::router_discovery`]'s.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use super::address::AddressDue;
-use super::{HOP_LIMIT, Ipv6, Received, Vm, reaction, to_group};
+use super::conflict_detection::DadDue;
+use super::{Ipv6, to_group};
 use crate::time::Instant;
+use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received};
 use crate::vm::neighbour::Waited;
-use crate::vm::{Event, Ignored, Reaction, Transmit};
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
-    ALL_NODES, Ipv6Envelope, Ipv6Packet, MacAddr, NeighbourAdvertisement, NeighbourDiscovery,
-    NeighbourSolicitation, solicited_node, write_mld_report, write_router_solicitation,
+    ALL_NODES, ALL_NODES_OF_INTERFACE, Icmpv6Message, Ipv6Envelope, Ipv6Packet, MacAddr,
+    NeighbourAdvertisement, NeighbourDiscovery, NeighbourSolicitation, solicited_node,
 };
 
-const ROUTER_SOLICITATION: u8 = 133;
+/// The row of neighbour discovery: questions for the VM's own addresses, answers of its neighbours, and how it comes by
+/// an address of its own. Neighbours are asked for by [`crate::vm::neighbour`].
+pub(in crate::vm) const NEIGHBOUR_DISCOVERY: Protocol = Protocol {
+    input: Input::Ipv6(
+        |_, datagram| {
+            matches!(
+                datagram.icmpv6_type(),
+                Some(
+                    NeighbourDiscovery::NEIGHBOUR_SOLICITATION
+                        | NeighbourDiscovery::NEIGHBOUR_ADVERTISEMENT
+                )
+            )
+        },
+        Vm::receive_discovery,
+    ),
+    poll: Vm::poll_addresses,
+    deadline: |vm| vm.ipv6.as_ref()?.addresses.deadline(),
+    groups: |vm, tell| {
+        if let Some(ipv6) = &vm.ipv6 {
+            for address in ipv6.addresses.iter() {
+                tell(solicited_node(address.interface.address).into());
+            }
+            tell(ALL_NODES.into());
+            tell(ALL_NODES_OF_INTERFACE.into());
+        }
+    },
+};
 
 impl Vm {
-    pub(super) fn receive_discovery(
+    fn receive_discovery(
         &mut self,
         now: Instant,
-        packet: &Ipv6Packet<'_>,
-        sender: MacAddr,
-        message: &NeighbourDiscovery<'_>,
-    ) -> Result<Received, Ignored> {
-        match message {
-            NeighbourDiscovery::Solicitation(message) => {
-                self.receive_solicitation(now, packet, sender, message)
+        datagram: &Received<'_, Ipv6Packet<'_>>,
+    ) -> Result<Disposition, Ignored> {
+        let (packet, source_mac) = (datagram.packet, datagram.source_mac);
+        match datagram.icmpv6()? {
+            Icmpv6Message::NeighbourDiscovery(NeighbourDiscovery::Solicitation(message)) => {
+                self.receive_solicitation(now, packet, source_mac, &message)
             }
-            NeighbourDiscovery::Advertisement(message) => {
-                self.receive_advertisement(now, sender, message)
+            Icmpv6Message::NeighbourDiscovery(NeighbourDiscovery::Advertisement(message)) => {
+                self.receive_advertisement(now, source_mac, &message)
             }
-            NeighbourDiscovery::RouterAdvertisement(message) => {
-                self.receive_router(now, packet.source, message)
-            }
-            NeighbourDiscovery::RouterSolicitation => Err(Ignored::IcmpType(ROUTER_SOLICITATION)),
+            _ => Err(Ignored::IcmpType(
+                datagram.icmpv6_type().unwrap_or_default(),
+            )),
         }
     }
 
@@ -43,7 +69,8 @@ impl Vm {
         packet: &Ipv6Packet<'_>,
         sender: MacAddr,
         message: &NeighbourSolicitation,
-    ) -> Result<Received, Ignored> {
+    ) -> Result<Disposition, Ignored> {
+        let mac = self.mac;
         let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherTarget)?;
         let target = message.target;
         let own = ipv6.addresses.find(target).ok_or(Ignored::OtherTarget)?;
@@ -57,19 +84,18 @@ impl Vm {
         }
         let answer = |solicited| NeighbourAdvertisement {
             target,
-            target_link: Some(self.mac),
+            target_link: Some(mac),
             router: false,
             solicited,
             overrides: true,
         };
         if is_probe {
-            return Ok(Received::Solicitation {
-                answer: answer(false),
+            return Ok(Disposition::Advertise {
+                advertisement: answer(false),
                 envelope: to_group(self.mac, target, ALL_NODES),
                 event: None,
             });
         }
-        let answer = answer(true);
         let event = message
             .source_link
             .filter(|mac| mac.is_unicast())
@@ -83,10 +109,10 @@ impl Vm {
             source: target,
             destination: packet.source,
             traffic_class: 0,
-            hop_limit: HOP_LIMIT,
+            hop_limit: DEFAULT_TIME_TO_LIVE,
         };
-        Ok(Received::Solicitation {
-            answer,
+        Ok(Disposition::Advertise {
+            advertisement: answer(true),
             envelope,
             event,
         })
@@ -97,7 +123,7 @@ impl Vm {
         now: Instant,
         sender: MacAddr,
         message: &NeighbourAdvertisement,
-    ) -> Result<Received, Ignored> {
+    ) -> Result<Disposition, Ignored> {
         let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherTarget)?;
         let target = message.target;
         if let Some(own) = ipv6.addresses.find(target) {
@@ -105,7 +131,7 @@ impl Vm {
                 return Ok(ipv6.give_up(now, target, sender));
             }
             // Both go on using it: unlike IPv4, IPv6 knows no defence (RFC 4862 section 5.4.4).
-            return Ok(Received::Taken(Some(conflict(target, sender))));
+            return Ok(Disposition::Taken(Some(conflict(target, sender))));
         }
         let link = message.target_link.filter(|mac| mac.is_unicast());
         let waited = self
@@ -119,10 +145,10 @@ impl Vm {
             )
             .ok_or(Ignored::UnexpectedAdvertisement)?;
         let event = link.and_then(|mac| self.neighbour_found(now, target, mac, waited));
-        Ok(Received::Taken(event))
+        Ok(Disposition::Taken(event))
     }
 
-    /// Has the pings that waited for a neighbour sent.
+    /// Queues the pings that waited for a neighbour, to be sent.
     pub(super) fn neighbour_found(
         &mut self,
         now: Instant,
@@ -167,79 +193,61 @@ impl Vm {
         let length = message.write(envelope, buffer)?;
         Some(Transmit { length, ping: None })
     }
+
+    /// Does one thing that is due at `now` for the VM's own addresses.
+    fn poll_addresses(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let mac = self.mac;
+        let ipv6 = self.ipv6.as_mut()?;
+        let (address, due) = ipv6.addresses.overdue(now)?;
+        let (length, event) = match due {
+            AddressDue::Dad(DadDue::Probe(nonce)) => {
+                let group = solicited_node(address);
+                let envelope = to_group(mac, Ipv6Addr::UNSPECIFIED, group);
+                let message = NeighbourSolicitation {
+                    target: address,
+                    source_link: None,
+                    nonce: Some(nonce),
+                };
+                (message.write(envelope, buffer), None)
+            }
+            AddressDue::Dad(DadDue::Announce) => {
+                let message = NeighbourAdvertisement {
+                    target: address,
+                    target_link: Some(mac),
+                    router: false,
+                    solicited: false,
+                    overrides: true,
+                };
+                let envelope = to_group(mac, address, ALL_NODES);
+                (message.write(envelope, buffer), None)
+            }
+            AddressDue::Dad(DadDue::Ready) => {
+                if address.is_unicast_link_local() {
+                    // Reports that came from nobody are repeated (RFC 3590 section 4).
+                    ipv6.mld.changed(now);
+                }
+                let address = address.into();
+                (None, Some(Event::AddressReady { address }))
+            }
+            AddressDue::Expired => {
+                ipv6.mld.changed(now);
+                let address = address.into();
+                (None, Some(Event::AddressLost { address }))
+            }
+        };
+        Some(Reaction {
+            transmit: length.map(|length| Transmit { length, ping: None }),
+            event,
+        })
+    }
 }
 
 impl Ipv6 {
     /// Gives up an address that was only tried: somebody else has it, or tries it too.
-    fn give_up(&mut self, now: Instant, address: Ipv6Addr, sender: MacAddr) -> Received {
+    fn give_up(&mut self, now: Instant, address: Ipv6Addr, sender: MacAddr) -> Disposition {
         self.addresses.remove(address);
         self.mld.changed(now);
-        self.find_deadline();
-        Received::Taken(Some(conflict(address, sender)))
-    }
-
-    /// Does one thing that is due at `now`.
-    pub(super) fn overdue(
-        &mut self,
-        now: Instant,
-        mac: MacAddr,
-        buffer: &mut [u8],
-    ) -> Option<Reaction> {
-        let link_local = self
-            .addresses
-            .iter()
-            .find(|a| a.is_assigned() && a.interface.address.is_unicast_link_local())
-            .map_or(Ipv6Addr::UNSPECIFIED, |a| a.interface.address);
-        if let Some(record) = self.mld.overdue(now) {
-            let groups = self.groups();
-            let length = write_mld_report(mac, link_local, record, &groups, buffer);
-            return Some(reaction(length, None));
-        }
-        if let Some(due) = self.addresses.overdue(now) {
-            return Some(match due {
-                AddressDue::Probe(target, nonce) => {
-                    let group = solicited_node(target);
-                    let envelope = to_group(mac, Ipv6Addr::UNSPECIFIED, group);
-                    let message = NeighbourSolicitation {
-                        target,
-                        source_link: None,
-                        nonce: Some(nonce),
-                    };
-                    reaction(message.write(envelope, buffer), None)
-                }
-                AddressDue::Announce(target) => {
-                    let message = NeighbourAdvertisement {
-                        target,
-                        target_link: Some(mac),
-                        router: false,
-                        solicited: false,
-                        overrides: true,
-                    };
-                    reaction(
-                        message.write(to_group(mac, target, ALL_NODES), buffer),
-                        None,
-                    )
-                }
-                AddressDue::Ready(address) => {
-                    if address.is_unicast_link_local() {
-                        // Reports that came from nobody are repeated (RFC 3590 section 4).
-                        self.mld.changed(now);
-                    }
-                    let address = address.into();
-                    reaction(None, Some(Event::AddressReady { address }))
-                }
-                AddressDue::Expired(address) => {
-                    self.mld.changed(now);
-                    let address = IpAddr::V6(address);
-                    reaction(None, Some(Event::AddressLost { address }))
-                }
-            });
-        }
-        if self.routes.overdue(now) {
-            let length = write_router_solicitation(mac, link_local, buffer);
-            return Some(reaction(length, None));
-        }
-        None
+        Disposition::Taken(Some(conflict(address, sender)))
     }
 }
 

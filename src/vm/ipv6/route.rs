@@ -1,10 +1,12 @@
-//! What a VM knows from routers: which one to use, and who else is on the link (RFC 4861 section 6.3).
+//! The ways of IPv6 packets: to neighbours, and by a router to others (RFC 4861 section 5.2 and 6.3).
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::Ipv6;
 use super::address::share_prefix;
 use crate::time::Instant;
+use crate::vm::Ipv6Interface;
 use crate::wire::AdvertisedPrefix;
 
 /// How often a VM asks for routers (`MAX_RTR_SOLICITATIONS`, RFC 4861 section 10).
@@ -47,7 +49,7 @@ impl Routes {
         self.soliciting = Some((at, 0));
     }
 
-    /// Whether a router is still looked for: it may answer the last question, too.
+    /// Tells if a router is still looked for: it may answer the last question, too.
     pub(super) fn is_soliciting(&self) -> bool {
         self.soliciting.is_some()
     }
@@ -78,13 +80,13 @@ impl Routes {
         }
     }
 
-    /// Whether `address` is a neighbour.
+    /// Tells if `address` is a neighbour.
     pub(super) fn is_on_link(&self, now: Instant, address: Ipv6Addr) -> bool {
         let mut valid = self.on_link.iter().filter(|known| known.until > now);
         valid.any(|known| share_prefix(known.prefix, address, known.length))
     }
 
-    /// Who takes packets for other networks.
+    /// The router for packets to other networks.
     pub(super) fn default_router(&self, now: Instant) -> Option<Ipv6Addr> {
         let (router, until) = self.default?;
         (until > now).then_some(router)
@@ -95,7 +97,7 @@ impl Routes {
         self.soliciting.map(|(at, _)| at)
     }
 
-    /// Whether a router solicitation is to be sent at `now`.
+    /// Tells if a router solicitation is to be sent at `now`, and counts it as sent.
     pub(super) fn overdue(&mut self, now: Instant) -> bool {
         let Some((at, sent)) = self.soliciting.filter(|(at, _)| *at <= now) else {
             return false;
@@ -103,6 +105,30 @@ impl Routes {
         self.soliciting = (sent + 1 < ROUTER_SOLICITATIONS)
             .then_some((at.max(now) + ROUTER_SOLICITATION_INTERVAL, sent + 1));
         true
+    }
+}
+
+impl Ipv6 {
+    /// The neighbour to which a packet for `destination` is handed. `None` when there is no way there.
+    pub(in crate::vm) fn next_hop(&self, now: Instant, destination: Ipv6Addr) -> Option<Ipv6Addr> {
+        let source = self.source_for(now, destination)?;
+        if source.is_unicast_link_local() || self.is_on_link(now, destination) {
+            return Some(destination);
+        }
+        self.routes.default_router(now)
+    }
+
+    fn is_on_link(&self, now: Instant, destination: Ipv6Addr) -> bool {
+        // The prefix of an address from a router says nothing about who is on the link; the router does.
+        let mut told = self.addresses.iter().filter(|a| a.lifetime.is_none());
+        let is_told = told.any(|a| {
+            let Ipv6Interface {
+                address,
+                prefix_length,
+            } = a.interface;
+            share_prefix(address, destination, prefix_length)
+        });
+        is_told || self.routes.is_on_link(now, destination)
     }
 }
 

@@ -1,37 +1,43 @@
 //! UDP over IPv6: the echo service (RFC 862), and ports at which nobody listens.
 
-use super::{Received, Vm};
-use crate::vm::Ignored;
-use crate::vm::ipv4::ECHO_PORT;
-use crate::wire::{Icmpv6Error, Ipv6Packet, UdpDatagram};
+use crate::vm::ip::{Answer, Disposition, Input, Protocol, Received, Service};
+use crate::vm::{Ignored, Vm};
+use crate::wire::{Icmpv6Error, Ipv6Packet, PROTOCOL_UDP, UDP_ECHO_PORT, UdpDatagram};
 
-/// Port unreachable, a code of destination unreachable.
-const PORT_UNREACHABLE: u8 = 4;
+/// The row of UDP over IPv6, for ports that no row before it takes.
+pub(in crate::vm) const UDP: Protocol = Protocol {
+    input: Input::Ipv6(
+        |_, datagram| datagram.protocol == PROTOCOL_UDP,
+        |vm, _, datagram| vm.receive_ipv6_udp(datagram),
+    ),
+    ..Protocol::NONE
+};
 
 impl Vm {
-    pub(super) fn receive_ipv6_udp(
-        &mut self,
-        packet: &Ipv6Packet<'_>,
-        offset: usize,
-        payload: &[u8],
-    ) -> Result<Received, Ignored> {
-        let datagram =
-            UdpDatagram::parse_ipv6(packet, payload, offset).map_err(Ignored::Malformed)?;
-        let port = datagram.destination_port;
-        let closed = Ignored::ClosedPort(port);
-        if port != ECHO_PORT || !self.ipv4.udp_echo {
-            let error = (Icmpv6Error::DESTINATION_UNREACHABLE, PORT_UNREACHABLE, 0);
+    fn receive_ipv6_udp(
+        &self,
+        received: &Received<'_, Ipv6Packet<'_>>,
+    ) -> Result<Disposition, Ignored> {
+        let packet = received.packet;
+        let datagram = UdpDatagram::parse_ipv6(packet, received.payload, received.offset);
+        let datagram = datagram.map_err(Ignored::Malformed)?;
+        let closed = Ignored::ClosedPort(datagram.destination_port);
+        if datagram.destination_port != UDP_ECHO_PORT || !self.ipv4.udp_echo {
+            let error = (Icmpv6Error::PORT_UNREACHABLE, 0);
             return self.refuse_ipv6(packet, closed, error, false);
         }
-        let hop_limit = self.ipv6.as_ref().ok_or(closed)?.hop_limit;
         // Two echo services would send one datagram to and fro for ever, if somebody forged the first; and all of them
         // would answer what went to a group.
-        if datagram.source_port == ECHO_PORT
+        if datagram.source_port == UDP_ECHO_PORT
             || packet.destination.is_multicast()
             || packet.source.is_unspecified()
         {
             return Err(closed);
         }
-        Ok(Received::UdpEcho { offset, hop_limit })
+        Ok(Disposition::Answer(Answer {
+            service: Service::UdpEcho,
+            offset: received.offset,
+            source: packet.destination.into(),
+        }))
     }
 }

@@ -1,4 +1,4 @@
-//! What neighbour discovery tells the table (RFC 4861 section 7.2.3 and 7.2.5). It tells more than ARP does: whether an
+//! Updates of the table by neighbour discovery (RFC 4861 section 7.2.3 and 7.2.5). It tells more than ARP does: whether an
 //! answer was asked for, and whether it shall replace what is known.
 
 use std::collections::VecDeque;
@@ -86,7 +86,7 @@ impl NeighbourTable {
     }
 }
 
-/// Whether the entry was filled in for ever, so that nobody's word changes it.
+/// Tells if the entry was filled in for ever, so that nobody's word changes it.
 fn is_set(now: Instant, entry: &State) -> bool {
     matches!(entry, State::Reachable { confirmed: Some(at), .. } if *at > now)
 }

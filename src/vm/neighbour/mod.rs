@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::event::PingId;
+use super::Vm;
+use super::event::{PingId, Reaction, Transmit};
+use super::ip::Protocol;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
@@ -24,6 +26,13 @@ pub const REACHABLE_TIME: Duration = Duration::from_secs(60);
 pub const MAX_WAITING: usize = 1024;
 /// Neighbours that a VM remembers; above that the least recently used is forgotten.
 pub const MAX_NEIGHBOURS: usize = 1024;
+
+/// The row of neighbours: asked for by ARP or neighbour discovery, and asked again.
+pub(super) const NEIGHBOURS: Protocol = Protocol {
+    poll: Vm::poll_neighbours,
+    deadline: |vm| vm.neighbours.deadline(),
+    ..Protocol::NONE
+};
 
 #[derive(Debug)]
 enum State {
@@ -50,7 +59,7 @@ enum State {
     },
 }
 
-/// What to do about a ping to a neighbour.
+/// The way of a ping to a neighbour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lookup {
     /// Send it to this address.
@@ -63,7 +72,7 @@ pub(super) enum Lookup {
     Full,
 }
 
-/// What is known of a neighbour that nothing is to be sent to yet.
+/// The state of a neighbour that nothing is to be sent to yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
     /// Its address is known.
@@ -140,7 +149,7 @@ impl NeighbourTable {
         }
     }
 
-    /// Has a neighbour found before anything is to be sent to it; also one that was found and may be gone is asked again.
+    /// Looks for a neighbour before anything is to be sent to it; one that was found and may be gone is asked again.
     pub(super) fn find(&mut self, now: Instant, address: IpAddr) -> Found {
         match self.entries.get_mut(&address) {
             Some(State::Incomplete { .. }) => Found::Asking,
@@ -165,7 +174,7 @@ impl NeighbourTable {
         }
     }
 
-    /// Whether an answer of a neighbour is awaited.
+    /// Tells if an answer of a neighbour is awaited.
     pub(super) fn is_asking(&self, address: IpAddr) -> bool {
         let state = self.entries.get(&address);
         matches!(
@@ -229,7 +238,7 @@ impl NeighbourTable {
         }
     }
 
-    /// Whether a neighbour is to be asked at once.
+    /// Tells if a neighbour is to be asked at once.
     pub(super) fn has_asks(&self) -> bool {
         !self.asks.is_empty()
     }
@@ -314,6 +323,42 @@ impl NeighbourTable {
     }
 }
 
+impl Vm {
+    /// Asks for a neighbour whose answer is overdue, or gives up a ping that waited for one.
+    fn poll_neighbours(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        loop {
+            match self.neighbours.overdue(now)? {
+                Overdue::Ask(address, last) => {
+                    return Some(Reaction {
+                        transmit: self.solicit(now, address, last, buffer),
+                        event: None,
+                    });
+                }
+                Overdue::GiveUp(waiting) => {
+                    self.unresolved.extend(waiting);
+                    if let Some(reaction) = self.next_unresolved() {
+                        return Some(reaction);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
+    pub(super) fn solicit(
+        &self,
+        now: Instant,
+        address: IpAddr,
+        last: Option<MacAddr>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        match address {
+            IpAddr::V4(target) => self.arp_request(target, last, buffer),
+            IpAddr::V6(target) => self.neighbour_solicitation(now, target, last, buffer),
+        }
+    }
+}
+
 /// A neighbour in use that is to be asked at once whether it is at `mac` still.
 fn checked(now: Instant, mac: MacAddr) -> State {
     State::Checked {
@@ -324,7 +369,7 @@ fn checked(now: Instant, mac: MacAddr) -> State {
     }
 }
 
-/// Whether what was confirmed then is still taken for true at `now`.
+/// Tells if an entry that was confirmed then is still taken for true at `now`.
 fn is_fresh(now: Instant, confirmed: Option<Instant>) -> bool {
     confirmed.is_some_and(|at| now - at < REACHABLE_TIME)
 }

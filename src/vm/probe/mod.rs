@@ -1,20 +1,19 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
+mod icmp_echo;
+pub(super) mod payload;
 mod session;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-pub use self::session::{
-    DEFAULT_TIME_TO_LIVE, GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig, SessionId,
-};
-pub(super) use self::session::{Session, fill_payload};
+pub(super) use self::session::Session;
+pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::neighbour::{Found, Lookup};
-use super::{Event, PingId, PingOutcome, Transmit, Vm};
+use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
-use crate::wire::MacAddr;
 
-/// What came of starting a ping.
+/// The outcome of starting a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PingStart {
     /// A frame is to be sent: the echo request, or the ARP request that has to come first.
@@ -38,7 +37,7 @@ pub enum Unsent {
     FragmentQueueFull,
 }
 
-/// What is known of the neighbour that a session's pings are handed to.
+/// The state of the neighbour that a session's pings are handed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Neighbour {
     /// Pings can be sent.
@@ -61,7 +60,7 @@ impl Vm {
         Some(SessionId(id))
     }
 
-    /// Has the pings of `session` go to another address of the same IP version from now on.
+    /// Sends the pings of `session` to another address of the same IP version from now on.
     pub fn redirect(&mut self, session: SessionId, destination: IpAddr) {
         if let Some(session) = self.session_mut(session)
             && session.config.destination.is_ipv4() == destination.is_ipv4()
@@ -70,7 +69,7 @@ impl Vm {
         }
     }
 
-    /// Has the neighbour found that the pings of `session` are handed to, without a ping.
+    /// Looks for the neighbour that the pings of `session` are handed to, without a ping.
     pub fn find_neighbour(&mut self, now: Instant, session: SessionId) -> Neighbour {
         let session = self.sessions.get(usize::from(session.0));
         let next_hop = session.and_then(|session| self.next_hop(now, session.config.destination));
@@ -87,7 +86,7 @@ impl Vm {
         }
     }
 
-    /// Whether an answer of the neighbour `address` is awaited.
+    /// Tells if an answer of the neighbour `address` is awaited.
     pub fn is_asking(&self, address: IpAddr) -> bool {
         self.neighbours.is_asking(address)
     }
@@ -184,7 +183,7 @@ impl Vm {
         self.sessions.get(usize::from(session.0))?.deadline()
     }
 
-    /// Has pings sent whose neighbour has answered at `now`.
+    /// Queues pings whose neighbour has answered at `now`, to be sent.
     pub(super) fn resolve(&mut self, now: Instant, pings: VecDeque<PingId>) {
         for ping in &pings {
             if let Some(session) = self.session_mut(ping.session) {
@@ -214,66 +213,20 @@ impl Vm {
         }
     }
 
-    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
-    pub(super) fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
-        match destination {
-            IpAddr::V4(destination) => {
-                if destination.is_unspecified() {
-                    return None;
-                }
-                let next_hop = self.ipv4.interface()?.next_hop(destination)?;
-                Some(next_hop.into())
-            }
-            IpAddr::V6(destination) => {
-                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
-                Some(next_hop.into())
-            }
-        }
+    /// Gives up the next ping whose neighbour did not answer.
+    pub(super) fn next_unresolved(&mut self) -> Option<Reaction> {
+        let ping = self.unresolved.pop_front()?;
+        Some(Reaction {
+            transmit: None,
+            event: self.abandon(ping),
+        })
     }
 
-    /// Asks who has `address`, by the protocol of its family: everybody, or the one who had it last.
-    pub(super) fn solicit(
-        &self,
-        now: Instant,
-        address: IpAddr,
-        last: Option<MacAddr>,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
-        match address {
-            IpAddr::V4(target) => self.arp_request(target, last, buffer),
-            IpAddr::V6(target) => self.neighbour_solicitation(now, target, last, buffer),
-        }
-    }
-
-    /// Builds a ping; of one that is larger than the link carries, the first fragment.
-    pub(super) fn echo_request(
-        &mut self,
-        now: Instant,
-        ping: PingId,
-        mac: MacAddr,
-        buffer: &mut [u8],
-    ) -> Option<Transmit> {
-        let config = self.sessions.get(usize::from(ping.session.0))?.config;
-        let request = match config.destination {
-            IpAddr::V4(destination) => {
-                let request = self.ipv4_echo_request(ping, &config, destination, mac, buffer);
-                if request.is_some_and(|request| self.carries(request.length)) {
-                    return request;
-                }
-                request
-            }
-            IpAddr::V6(destination) => {
-                self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
-            }
-        };
-        self.fit(request, buffer).ok()?
-    }
-
-    pub(super) fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+    fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(usize::from(id.0))
     }
 
-    pub(super) fn abandon(&mut self, ping: PingId) -> Option<Event> {
+    fn abandon(&mut self, ping: PingId) -> Option<Event> {
         let due = self.session_mut(ping.session)?.abandon(ping.sequence)?;
         Some(Event::Ping(ping, PingOutcome::Unresolved { due }))
     }

@@ -4,12 +4,9 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::payload;
 use crate::time::Instant;
-use crate::vm::PingOutcome;
-
-/// A conversation of echo requests and replies. Its number within the VM is the ICMP identifier.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SessionId(pub u16);
+use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOutcome};
 
 /// Pings of one session that may be on their way at once. Half of what 16 bits can tell apart, so that a late reply is
 /// not taken for the answer to a newer ping.
@@ -41,32 +38,29 @@ pub enum GiveUp {
     All,
 }
 
-/// What one session asks for.
+/// The settings of one session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionConfig {
     /// The address that is pinged.
     pub destination: IpAddr,
-    /// Bytes of payload of each echo request.
+    /// Bytes of payload of each ping.
     pub payload_length: usize,
     /// How long a reply is waited for.
     pub timeout: Duration,
-    /// What the headers of each echo request say.
+    /// The header fields of each ping.
     pub options: PingOptions,
 }
 
-/// What the headers of each echo request say, as far as that can be chosen.
+/// The header fields of each ping, as far as they can be chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PingOptions {
     /// Hops that it may take.
     pub time_to_live: u8,
     /// Differentiated services code point (RFC 2474), 0 to 63.
     pub dscp: u8,
-    /// Whether it must not be cut into fragments on its way.
+    /// It must not be cut into fragments on its way.
     pub dont_fragment: bool,
 }
-
-/// Hops that a ping may take where nothing else is said (as Linux has it, `net.ipv4.ip_default_ttl`).
-pub const DEFAULT_TIME_TO_LIVE: u8 = 64;
 
 impl Default for PingOptions {
     /// 64 hops, best effort, fragments allowed.
@@ -102,7 +96,7 @@ impl Session {
         }
     }
 
-    /// Whether one more ping may be on its way.
+    /// Tells if one more ping may be on its way.
     pub(in crate::vm) fn has_room(&self) -> bool {
         self.unfinished.len() < MAX_OUTSTANDING
     }
@@ -147,7 +141,7 @@ impl Session {
         Some((due, ready))
     }
 
-    /// Whether a ping has not left yet.
+    /// Tells if a ping has not left yet.
     pub(in crate::vm) fn is_unsent(&self, sequence: u64) -> bool {
         matches!(
             self.get(sequence),
@@ -197,7 +191,7 @@ impl Session {
                 if received - sent > self.config.timeout {
                     // The time is judged by the stamps, whatever was looked at first: the reply or the timer.
                     PingOutcome::Late { lost: Some(due) }
-                } else if payload_matches(sequence, self.config.payload_length, payload) {
+                } else if payload::matches(sequence, self.config.payload_length, payload) {
                     self.set_answered(sequence);
                     PingOutcome::Answered {
                         due,
@@ -327,72 +321,4 @@ impl Session {
 fn history_position(sequence: u64) -> (usize, u64) {
     let position = sequence % HISTORY;
     ((position / 64) as usize, 1 << (position % 64))
-}
-
-/// What the payload of every ping repeats behind its sequence number, as `ping` does.
-const PATTERN: [u8; 256] = {
-    let mut pattern = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        pattern[i] = i as u8;
-        i += 1;
-    }
-    pattern
-};
-
-/// Writes the payload of ping `sequence`: the number itself in eight bytes (cut short if there is no room), then a
-/// counting pattern.
-pub(in crate::vm) fn fill_payload(sequence: u64, payload: &mut [u8]) {
-    let number = sequence.to_be_bytes();
-    let Some((head, tail)) = payload.split_first_chunk_mut() else {
-        return payload.copy_from_slice(&number[..payload.len()]);
-    };
-    *head = number;
-    for chunk in tail.chunks_mut(PATTERN.len()) {
-        chunk.copy_from_slice(&PATTERN[..chunk.len()]);
-    }
-}
-
-/// Whether `payload` is what [`fill_payload`] wrote into `length` bytes for ping `sequence`.
-fn payload_matches(sequence: u64, length: usize, payload: &[u8]) -> bool {
-    let number = sequence.to_be_bytes();
-    let Some((head, tail)) = payload.split_first_chunk() else {
-        return payload.len() == length && payload == &number[..payload.len()];
-    };
-    payload.len() == length
-        && *head == number
-        && tail
-            .chunks(PATTERN.len())
-            .all(|chunk| chunk == &PATTERN[..chunk.len()])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_of_any_length_matches_only_itself() {
-        for length in [0, 1, 7, 8, 9, 56, 255, 264, 265, 1472] {
-            let mut payload = vec![0; length];
-            fill_payload(0x0102_0304_0506_0708, &mut payload);
-            assert!(
-                payload_matches(0x0102_0304_0506_0708, length, &payload),
-                "{length}"
-            );
-            assert!(
-                !payload_matches(0x0102_0304_0506_0708, length + 1, &payload),
-                "{length}"
-            );
-            for i in [0, length / 2, length.saturating_sub(1)] {
-                if let Some(byte) = payload.get_mut(i) {
-                    *byte ^= 1;
-                    assert!(
-                        !payload_matches(0x0102_0304_0506_0708, length, &payload),
-                        "{length}, byte {i}"
-                    );
-                    payload[i] ^= 1;
-                }
-            }
-        }
-    }
 }

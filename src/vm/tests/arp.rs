@@ -13,7 +13,7 @@ fn start(probe: bool, announce: Option<Duration>) -> Bench {
     Bench::with(config)
 }
 
-/// What the VM does until `end`, each with its time in milliseconds.
+/// The VM's doings until `end`, each with its time in milliseconds.
 fn run(bench: &mut Bench, end: u64) -> Vec<(u64, Option<String>, Option<Event>)> {
     let mut told = Vec::new();
     let mut now = ms(0);

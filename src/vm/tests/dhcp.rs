@@ -21,7 +21,7 @@ fn client(probe: bool) -> Bench {
     Bench::with(config)
 }
 
-/// What the VM says to servers in the frame of `length` bytes: the message, and whether it was broadcast.
+/// The message to servers in the frame of `length` bytes: the message, and whether it was broadcast.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Said {
     kind: DhcpKind,

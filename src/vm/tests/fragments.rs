@@ -49,8 +49,8 @@ fn request(payload: usize, mtu: usize) -> Vec<Vec<u8>> {
     cut(&frame, mtu)
 }
 
-/// What `bench` has sent and is about to send, put together by another VM. Returns how many frames that took and what
-/// the other sends in return.
+/// Hands what `bench` has sent and is about to send to another VM. Returns how many frames that took and what the other
+/// sends in return.
 fn hand_over(bench: &mut Bench, first: Option<usize>, other: &mut Vm) -> (usize, Vec<Vec<u8>>) {
     let mut frames = Vec::new();
     let mut length = first;

@@ -7,14 +7,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::vm::ipv6::Ipv6;
 use crate::wire::{
-    ALL_NODES, Icmpv6EchoRequest, Ipv6Envelope, NeighbourAdvertisement, NeighbourSolicitation,
-    link_local, multicast_mac, solicited_node, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,
+    ALL_NODES, IcmpErrorKind, Icmpv6EchoRequest, Ipv6Envelope, NeighbourAdvertisement,
+    NeighbourSolicitation, link_local, multicast_mac, solicited_node, turn_into_icmpv6_echo_reply,
+    turn_into_icmpv6_error,
 };
 
 const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 const OTHER: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 3);
 const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
-/// What follows the tests' reports of groups.
+/// A time at which the reports of groups are over.
 const QUIET: u64 = 3_000;
 
 fn config() -> VmConfig {
@@ -634,6 +635,8 @@ fn an_error_ends_the_ping_that_it_quotes() {
             panic!("nothing sent");
         };
         bench.vm.stamp_sent(transmit.ping.unwrap(), ms(QUIET));
+        let (kind, code, parameter) = error;
+        let error = (IcmpErrorKind { kind, code }, parameter);
         let mut frame = bench.buffer[..1500].to_vec();
         let router: Ipv6Addr = "fd77::1".parse().unwrap();
         let length =

@@ -84,7 +84,7 @@ enum Fate {
     GivenUp,
 }
 
-/// What the VM ought to know, with times in milliseconds.
+/// The state that the VM ought to have, with times in milliseconds.
 #[derive(Default, Debug)]
 struct Model {
     now: u64,

@@ -24,7 +24,7 @@ fn request(bench: &mut Bench, options: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What comes back: the options of the echo reply, or the words of what else there is, and what is counted.
+/// The answer: the options of the echo reply, or the words of what else there is, and what is counted.
 fn answer(options: &[u8]) -> (Result<Vec<u8>, String>, Option<Ignored>) {
     let mut bench = bench();
     let frame = request(&mut bench, options);

@@ -150,7 +150,14 @@ fn an_error_quotes_as_much_as_the_least_mtu_holds() {
         let frame = echo_frame(ENVELOPE, &vec![0x55; payload]);
         let mut buffer = frame.clone();
         buffer.resize(2000, 0xaa);
-        let written = turn_into_icmpv6_error(&mut buffer, frame.len(), (4, 1, 6), B, IP_B, 64);
+        let written = turn_into_icmpv6_error(
+            &mut buffer,
+            frame.len(),
+            (Icmpv6Error::UNRECOGNISED_NEXT_HEADER, 6),
+            B,
+            IP_B,
+            64,
+        );
         assert_eq!(written, Some(length));
         let error = &buffer[..length];
         assert_eq!(packet(error).unwrap().destination, IP_A);
@@ -163,7 +170,14 @@ fn an_error_quotes_as_much_as_the_least_mtu_holds() {
     let frame = echo_frame(ENVELOPE, &[]);
     let mut short = frame.clone();
     assert_eq!(
-        turn_into_icmpv6_error(&mut short, frame.len(), (1, 4, 0), B, IP_B, 64),
+        turn_into_icmpv6_error(
+            &mut short,
+            frame.len(),
+            (Icmpv6Error::PORT_UNREACHABLE, 0),
+            B,
+            IP_B,
+            64
+        ),
         None
     );
 }
@@ -467,7 +481,7 @@ proptest! {
         let length = frame.len();
         let _ = turn_into_icmpv6_echo_reply(&mut frame.clone(), offset, A, IP_A, 64);
         frame.resize(1500, 0);
-        let _ = turn_into_icmpv6_error(&mut frame, length, (1, 4, 0), A, IP_A, 64);
+        let _ = turn_into_icmpv6_error(&mut frame, length, (Icmpv6Error::PORT_UNREACHABLE, 0), A, IP_A, 64);
     }
 
     #[test]

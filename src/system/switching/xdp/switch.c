@@ -2,9 +2,9 @@
 //
 // A switch of TAPs, run on each of them when it is written to: the frame goes from TAP to TAP without a bridge.
 //
-// Built by hand when it changes; the object beside this file is what the program loads:
-//
-//     clang -O2 -g -ffile-prefix-map=$PWD= -target bpf -mcpu=v3 -c switch.c -o switch.o && llvm-strip -g switch.o
+// The object beside this file is what the program loads, so that building the program takes no clang. After a change,
+// scripts/build-bpf.sh builds the object anew; commit both. scripts/test.sh holds that the object is what the source
+// gives, byte for byte.
 //
 // It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h and if_ether.h.
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::vm::Ipv4Interface;
-use crate::vm::ipv4::is_host;
+use crate::vm::ip::is_host;
 use crate::wire::{DhcpReply, MacAddr};
 
 /// The lease time that stands for ever.
@@ -27,7 +27,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// What an acknowledgement grants at `now`. `None` if it is for no time, or the address can't be a host's.
+    /// The lease that an acknowledgement grants at `now`. `None` if it is for no time, or the address can't be a host's.
     pub(super) fn new(
         now: Instant,
         mac: MacAddr,

@@ -1,4 +1,4 @@
-//! What the client says to servers (RFC 2131 section 4.4.1 and table 5).
+//! The messages of the client to servers (RFC 2131 section 4.4.1 and table 5).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::lease::Lease;
 use crate::time::Instant;
 use crate::wire::{DhcpKind, DhcpRequest, MacAddr};
 
-/// What the client wants sent, and to whom.
+/// A message to be sent, and its destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::vm) struct Outgoing {
     pub(in crate::vm) request: DhcpRequest,

@@ -1,7 +1,7 @@
 //! The DHCP client (RFC 2131 section 4.4): how a VM comes by an address, keeps it and loses it. Knows messages and
 //! times; what carries them is in [`frames`].
 
-mod frames;
+pub(in crate::vm) mod frames;
 mod lease;
 mod message;
 
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use self::lease::Lease;
 use self::message::Outgoing;
-use super::{Ipv4Interface, is_host};
 use crate::time::Instant;
+use crate::vm::Ipv4Interface;
+use crate::vm::ip::is_host;
 use crate::wire::{DhcpKind, DhcpReply, DhcpRequest, MacAddr};
 
 /// Wait for an answer to the first message; it doubles with each further one (RFC 2131 section 4.1).
@@ -62,7 +63,7 @@ enum State {
     },
 }
 
-/// What is due.
+/// The step that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Due {
     /// Something to send.
@@ -71,11 +72,11 @@ pub(super) enum Due {
     Expired(Ipv4Addr),
 }
 
-/// What an answer means.
+/// The outcome of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
-    /// An address is offered, and is to be asked for.
-    Send(Outgoing),
+    /// An address is offered, and is asked for at once.
+    Requesting,
     /// The address is granted, after that time.
     Leased(Ipv4Interface, Duration),
     /// It is granted for longer.
@@ -108,7 +109,7 @@ impl DhcpClient {
         }
     }
 
-    /// What is due at `now`.
+    /// Returns the step that is due at `now`, and counts it as done.
     pub(super) fn overdue(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Due> {
         if self.deadline()? > now {
             return None;
@@ -212,18 +213,12 @@ impl DhcpClient {
                 self.state = State::Requesting {
                     since,
                     transaction,
-                    sent: 1,
-                    at: now + timeout(0, random),
+                    sent: 0,
+                    at: now,
                     address,
                     server,
                 };
-                Some(Answer::Send(self.request(
-                    now,
-                    since,
-                    transaction,
-                    address,
-                    server,
-                )))
+                Some(Answer::Requesting)
             }
             (
                 State::Requesting {

@@ -1,0 +1,289 @@
+//! IP of either family: the way of a datagram to the protocol that it is for, and of the answer out of the VM.
+//!
+//! [`Protocol`] is one row of the VM's list of protocols: what it takes, what it does unasked, and the groups that it
+//! is in. A protocol looks at a datagram and returns a [`Disposition`], since the datagram still lies in the buffer that
+//! an answer is built in; [`Vm::apply`] then carries it out.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::fragment::Datagram;
+use super::{Event, Ignored, PROTOCOLS, Reaction, Transmit, Vm};
+use crate::time::Instant;
+use crate::wire::{
+    EthernetFrame, IcmpErrorKind, Ipv4Packet, Ipv6Envelope, Ipv6Packet, MacAddr,
+    NeighbourAdvertisement, Payload, TcpSegment, write_reassembled, write_reassembled_ipv6,
+};
+
+/// Time to live, or hop limit, of datagrams for which nothing else is asked (RFC 1700).
+pub const DEFAULT_TIME_TO_LIVE: u8 = 64;
+
+/// Does one thing that is due, with a frame built in the buffer if it takes one. `None` when nothing is due.
+pub(super) type Poll = fn(&mut Vm, Instant, &mut [u8]) -> Option<Reaction>;
+
+/// One protocol that VMs speak.
+#[derive(Clone, Copy)]
+pub(super) struct Protocol {
+    /// The datagrams that it takes.
+    pub(super) input: Input,
+    /// Does one thing that is due.
+    pub(super) poll: Poll,
+    /// The time at which `poll` has something to do.
+    pub(super) deadline: fn(&Vm) -> Option<Instant>,
+    /// Tells of each group that the VM is in for this protocol's sake; of some twice.
+    pub(super) groups: fn(&Vm, &mut dyn FnMut(IpAddr)),
+}
+
+impl Protocol {
+    /// A protocol that takes nothing, does nothing and is in no group: what a row does not say.
+    pub(super) const NONE: Protocol = Protocol {
+        input: Input::None,
+        poll: |_, _, _| None,
+        deadline: |_| None,
+        groups: |_, _| (),
+    };
+}
+
+/// The datagrams that a protocol takes: those that the first function accepts, with the second. The first row that accepts
+/// a datagram has it.
+#[derive(Clone, Copy)]
+pub(super) enum Input {
+    /// None.
+    None,
+    /// Whole IPv4 datagrams to the VM.
+    Ipv4(
+        fn(&Vm, &Received<'_, Ipv4Packet<'_>>) -> bool,
+        fn(&mut Vm, Instant, &Received<'_, Ipv4Packet<'_>>) -> Result<Disposition, Ignored>,
+    ),
+    /// Whole IPv4 datagrams to any address, since the VM may have none yet.
+    AnyIpv4(
+        fn(&Vm, &Received<'_, Ipv4Packet<'_>>) -> bool,
+        fn(&mut Vm, Instant, &Received<'_, Ipv4Packet<'_>>) -> Result<Disposition, Ignored>,
+    ),
+    /// Whole IPv6 packets to the VM, or to a group that it is in.
+    Ipv6(
+        fn(&Vm, &Received<'_, Ipv6Packet<'_>>) -> bool,
+        fn(&mut Vm, Instant, &Received<'_, Ipv6Packet<'_>>) -> Result<Disposition, Ignored>,
+    ),
+}
+
+/// A whole datagram that came to the VM.
+pub(super) struct Received<'a, P> {
+    /// The hardware address that it came from: the sender's, or a router's.
+    pub(super) source_mac: MacAddr,
+    /// Its IP header.
+    pub(super) packet: &'a P,
+    /// The protocol behind the IP headers (`IPPROTO_*`).
+    pub(super) protocol: u8,
+    /// Where the protocol's part starts in the frame.
+    pub(super) offset: usize,
+    /// The protocol's part.
+    pub(super) payload: &'a [u8],
+}
+
+/// The outcome of a datagram.
+pub(super) enum Disposition {
+    /// It is over with it, but pings that waited may be sent now.
+    Taken(Option<Event>),
+    /// It is a fragment that waits for others.
+    Held,
+    /// It was the last fragment of this one.
+    Whole(Datagram),
+    /// The frame is to be turned into its answer.
+    Answer(Answer),
+    /// Its sender is to be told of an error.
+    Error(ErrorMessage),
+    /// A neighbour solicitation is to be answered.
+    Advertise {
+        /// The answer.
+        advertisement: NeighbourAdvertisement,
+        /// Its headers.
+        envelope: Ipv6Envelope,
+        /// The event that the question brought.
+        event: Option<Event>,
+    },
+    /// The protocol has something to send at once: this does.
+    Send(Poll),
+}
+
+/// A datagram that is turned into its answer in place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) service: Service,
+    /// Where the question starts in the frame, behind the IP headers.
+    pub(super) offset: usize,
+    /// The address that answers.
+    pub(super) source: IpAddr,
+}
+
+/// A service that answers a datagram with one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Service {
+    /// ICMP echo (RFC 792, RFC 4443).
+    Echo,
+    /// ICMP timestamp (RFC 792).
+    Timestamp,
+    /// UDP echo (RFC 862).
+    UdpEcho,
+    /// The reset of a TCP segment to a port at which nobody listens (RFC 9293).
+    TcpReset(TcpSegment),
+}
+
+/// An ICMP error that answers a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErrorMessage {
+    /// How the datagram is counted.
+    pub(super) ignored: Ignored,
+    /// The sender of the datagram, who is told.
+    pub(super) destination: IpAddr,
+    /// The address that tells.
+    pub(super) source: IpAddr,
+    pub(super) kind: IcmpErrorKind,
+    /// The byte at fault of a parameter problem, or 0.
+    pub(super) parameter: u32,
+}
+
+impl Vm {
+    /// Looks at the datagram that `frame`, which is all of `bytes`, carries.
+    pub(super) fn receive_ip(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        source_mac: MacAddr,
+        payload: &Payload<'_>,
+    ) -> Result<Disposition, Ignored> {
+        match payload {
+            Payload::Ipv4(packet) => self.receive_ipv4(now, bytes, source_mac, packet),
+            Payload::Ipv6(packet) => self.receive_ipv6(now, bytes, source_mac, packet),
+            // Not IP: its packets go another way.
+            Payload::Arp(_) => Err(Ignored::ArpOperation),
+            Payload::Other(ether_type) => Err(Ignored::EtherType(*ether_type)),
+        }
+    }
+
+    /// Does what a datagram asks for, in the buffer that its frame of `length` bytes lies in.
+    ///
+    /// # Errors
+    /// When there is no room for an answer.
+    pub(super) fn apply(
+        &mut self,
+        now: Instant,
+        disposition: Disposition,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Result<Reaction, Ignored> {
+        let (length, event) = match disposition {
+            Disposition::Held => return Ok(Reaction::default()),
+            Disposition::Whole(datagram) => return self.receive_whole(now, datagram, buffer),
+            Disposition::Taken(event) => {
+                return Ok(Reaction {
+                    transmit: self.next_resolved(now, buffer),
+                    event,
+                });
+            }
+            Disposition::Send(poll) => return Ok(poll(self, now, buffer).unwrap_or_default()),
+            Disposition::Advertise {
+                advertisement,
+                envelope,
+                event,
+            } => (advertisement.write(envelope, buffer), event),
+            Disposition::Error(error_message) => {
+                let length = match error_message.source {
+                    IpAddr::V4(source) => {
+                        self.write_icmp_error(now, &error_message, source, buffer)
+                    }
+                    IpAddr::V6(source) => {
+                        self.write_icmpv6_error(now, &error_message, source, buffer, length)
+                    }
+                };
+                (length, Some(Event::Ignored(error_message.ignored)))
+            }
+            Disposition::Answer(answer) => {
+                let frame = buffer.get_mut(..length).unwrap_or_default();
+                let length = match answer.source {
+                    IpAddr::V4(_) => self.answer_ipv4(now, &answer, frame),
+                    IpAddr::V6(source) => self.answer_ipv6(&answer, source, frame),
+                };
+                (length, answer.service.event())
+            }
+        };
+        let transmit = length.map(|length| Transmit { length, ping: None });
+        let transmit = self.fit(transmit, buffer)?;
+        Ok(Reaction { transmit, event })
+    }
+
+    /// Takes a datagram that was put together as if it had come in one frame.
+    fn receive_whole(
+        &mut self,
+        now: Instant,
+        datagram: Datagram,
+        buffer: &mut [u8],
+    ) -> Result<Reaction, Ignored> {
+        let (headers, payload) = (&datagram.headers, &datagram.payload);
+        let length = match datagram.source() {
+            IpAddr::V4(_) => write_reassembled(headers, payload, buffer),
+            IpAddr::V6(_) => write_reassembled_ipv6(headers, payload, buffer),
+        };
+        let ipv6 = self.ipv6.as_mut();
+        let fragments = match datagram.source() {
+            IpAddr::V4(_) => self.ipv4.fragments.as_mut(),
+            IpAddr::V6(_) => ipv6.and_then(|ipv6| ipv6.fragments.as_mut()),
+        };
+        if let Some(fragments) = fragments {
+            fragments.recycle(datagram);
+        }
+        let length = length.ok_or(Ignored::FragmentLength)?;
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let frame = EthernetFrame::parse(bytes).map_err(Ignored::Malformed)?;
+        let payload = frame.payload().map_err(Ignored::Malformed)?;
+        match self.receive_ip(now, bytes, frame.source, &payload)? {
+            // A datagram that was a fragment of another: nobody sends that.
+            Disposition::Whole(_) => Err(Ignored::FragmentLength),
+            disposition => self.apply(now, disposition, buffer, length),
+        }
+    }
+
+    /// The neighbour to which a datagram for `destination` is handed: every datagram of the VM's own asks here. `None` when
+    /// there is no way there.
+    pub(super) fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
+        match destination {
+            IpAddr::V4(destination) => self.ipv4.next_hop(destination).map(IpAddr::V4),
+            IpAddr::V6(destination) => {
+                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
+                Some(next_hop.into())
+            }
+        }
+    }
+
+    /// Does one thing that is due at `now` for one of the protocols.
+    pub(super) fn poll_protocols(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let mut protocols = PROTOCOLS.iter();
+        protocols.find_map(|protocol| (protocol.poll)(self, now, buffer))
+    }
+
+    /// The time at which [`Vm::poll_protocols`] has something to do.
+    pub(super) fn protocols_deadline(&self) -> Option<Instant> {
+        let deadlines = PROTOCOLS.iter().map(|protocol| (protocol.deadline)(self));
+        deadlines.flatten().min()
+    }
+}
+
+impl Service {
+    /// The event that the question brings, beside its answer.
+    fn event(&self) -> Option<Event> {
+        match self {
+            Service::TcpReset(segment) => {
+                let closed = Ignored::ClosedPort(segment.destination_port);
+                Some(Event::Ignored(closed))
+            }
+            Service::Echo | Service::Timestamp | Service::UdpEcho => None,
+        }
+    }
+}
+
+/// Tells if one host can have this address.
+pub(super) fn is_host(address: Ipv4Addr) -> bool {
+    !address.is_unspecified()
+        && !address.is_broadcast()
+        && !address.is_multicast()
+        && !address.is_loopback()
+}

@@ -1,0 +1,76 @@
+//! Fragments of IPv4 datagrams (RFC 791 section 3.2).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::time::Instant;
+use crate::vm::fragment::{Fragment, FragmentKey, Reassembly, Taken};
+use crate::vm::ip::{Disposition, ErrorMessage, Protocol};
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
+use crate::wire::{IcmpErrorKind, Ipv4Packet, write_first_fragment};
+
+/// How long fragments wait for each other, as in Linux (`ipfrag_time`).
+pub const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The row of fragments, which wait for a time.
+pub(in crate::vm) const FRAGMENT: Protocol = Protocol {
+    poll: Vm::poll_ipv4_fragments,
+    deadline: |vm| vm.ipv4.fragments.as_ref()?.deadline(),
+    ..Protocol::NONE
+};
+
+impl Vm {
+    pub(super) fn receive_ipv4_fragment(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Disposition, Ignored> {
+        let fragment = Fragment {
+            key: FragmentKey {
+                source: packet.source.into(),
+                destination: packet.destination.into(),
+                protocol: packet.protocol,
+                identification: packet.identification.into(),
+            },
+            offset: packet.fragment_offset,
+            has_more: packet.more_fragments,
+            headers: frame.get(..packet.payload_offset).unwrap_or_default(),
+            payload: packet.payload,
+        };
+        let fragments = self
+            .ipv4
+            .fragments
+            .get_or_insert_with(|| Box::new(Reassembly::new(REASSEMBLY_TIMEOUT)));
+        match fragments.take(now, &fragment)? {
+            Taken::Held => Ok(Disposition::Held),
+            Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
+            Taken::Whole(datagram) => Ok(Disposition::Whole(datagram)),
+        }
+    }
+
+    /// Gives up fragments that have waited long enough, and tells the sender, as Linux does, if the first has come
+    /// (`ip_expire` in `net/ipv4/ip_fragment.c`).
+    fn poll_ipv4_fragments(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        let fragments = self.ipv4.fragments.as_mut()?;
+        let datagram = fragments.expire(now)?;
+        let length = write_first_fragment(&datagram.headers, &datagram.payload, buffer);
+        let destination = datagram.source();
+        fragments.recycle(datagram);
+        let ignored = Ignored::ReassemblyTimeout;
+        let told = length.zip(self.address()).and_then(|(_, own)| {
+            let error_message = ErrorMessage {
+                ignored,
+                destination,
+                source: IpAddr::V4(own),
+                kind: IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED,
+                parameter: 0,
+            };
+            self.write_icmp_error(now, &error_message, own, buffer)
+        });
+        Some(Reaction {
+            transmit: told.map(|length| Transmit { length, ping: None }),
+            event: Some(Event::Ignored(ignored)),
+        })
+    }
+}

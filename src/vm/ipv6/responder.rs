@@ -1,0 +1,37 @@
+//! Services on IPv6: the answer is made of the question, in its frame.
+
+use std::net::Ipv6Addr;
+
+use crate::vm::Vm;
+use crate::vm::ip::{Answer, Service};
+use crate::wire::{
+    EthernetFrame, turn_into_icmpv6_echo_reply, turn_into_ipv6_tcp_reset, turn_into_ipv6_udp_echo,
+};
+
+impl Vm {
+    /// Turns the question in `frame` into its answer from `source`. Returns the answer's length.
+    pub(in crate::vm) fn answer_ipv6(
+        &self,
+        answer: &Answer,
+        source: Ipv6Addr,
+        frame: &mut [u8],
+    ) -> Option<usize> {
+        let mac = self.mac;
+        let hop_limit = self.ipv6.as_ref()?.hop_limit;
+        match &answer.service {
+            Service::Echo => {
+                turn_into_icmpv6_echo_reply(frame, answer.offset, mac, source, hop_limit)
+            }
+            Service::UdpEcho => turn_into_ipv6_udp_echo(frame, answer.offset, mac, hop_limit),
+            Service::TcpReset(segment) => {
+                // Not to what went to more than one station.
+                let is_alone =
+                    EthernetFrame::parse(frame).is_ok_and(|f| !f.destination.is_multicast());
+                is_alone.then_some(())?;
+                turn_into_ipv6_tcp_reset(frame, segment, mac, hop_limit)
+            }
+            // A question of IPv4 alone.
+            Service::Timestamp => None,
+        }
+    }
+}
