@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tap_reactor::load::FlowId;
 use tap_reactor::record::{DropReason, Limits, Metric, Recorder};
 use tap_reactor::report::{
-    Context, Destination, FlowName, Report, check_file, write_comparison, write_file,
+    Context, Destination, FlowName, Report, check_file, schema_json, write_comparison, write_file,
 };
 use tap_reactor::time::Instant;
 
@@ -139,7 +139,7 @@ fn stalling(generator: bool) -> Report {
     Report::new(&recorder, &Context::default())
 }
 
-/// How many values of a histogram are above a millisecond.
+/// Returns the number of values of a histogram above a millisecond.
 fn slow(latency: &tap_reactor::record::Latency) -> u64 {
     let slow = latency.iter().filter(|bucket| bucket.low > MILLISECOND);
     slow.map(|bucket| bucket.count).sum()
@@ -187,6 +187,10 @@ fn every_format_is_written_for_the_programs_that_read_them_back() {
     for metric in Metric::ALL {
         write_file(place(&format!("run.{metric}.hgrm")), &report).unwrap();
     }
+    let schema = serde_json::from_str(&schema_json()).unwrap();
+    let document = std::fs::read(folder().join("run.json")).unwrap();
+    let document = serde_json::from_slice(&document).unwrap();
+    jsonschema::validate(&schema, &document).unwrap();
     let slower = lifelike(30, 115);
     write_file(place("slower.json"), &slower).unwrap();
     let other = [

@@ -53,7 +53,7 @@ fn start(through: &str, arguments: &str) -> Running {
     Running(child.unwrap())
 }
 
-/// What `tap-reactor clean` prints, run by way of the command `through`.
+/// Runs `tap-reactor clean` by way of the command `through`, and returns its output.
 fn clean_through(through: &str) -> String {
     run(&format!(
         "{through} {} clean",

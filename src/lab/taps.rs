@@ -71,7 +71,7 @@ pub struct TapLab<'a> {
     /// The hook was told that the lab is up, so that it is to be told that it goes.
     is_hooked: bool,
     is_interrupted: bool,
-    /// Why the run ended; `None` before, and if something went wrong.
+    /// The reason of the run's end; `None` before, and if something went wrong.
     end: Option<End>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::vm::VmId;
@@ -11,7 +12,7 @@ use crate::wire::MacAddr;
 pub const MAX_CONFLICTS: usize = 64;
 
 /// What happened to the VMs' addresses.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Addresses {
     /// Addresses that DHCP servers granted.
     pub leased: u64,
@@ -30,7 +31,7 @@ pub struct Addresses {
 }
 
 /// A VM and another station that claim the same address (RFC 5227).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Conflict {
     /// The VM, such as `vm0`.
     pub vm: String,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hdrhistogram::Histogram;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Moments;
@@ -163,7 +164,7 @@ impl Latency {
 ///
 /// Without values every figure but `count` is absent (`null` in JSON). The percentiles are absent too where no
 /// histogram was kept, as for each of very many flows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LatencySummary {
     /// How many values there were.
     pub count: u64,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fabric::{LinkEvent, LinkFate};
@@ -14,7 +15,7 @@ pub const MAX_LINK_CHANGES: usize = 64;
 const WAY_OUT: Duration = Duration::from_millis(100);
 
 /// A change of a link that was not the run's doing.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LinkChanged {
     /// When it was seen, in nanoseconds since the run began.
     pub at_ns: u64,

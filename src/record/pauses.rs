@@ -1,5 +1,6 @@
 //! The times during which the process did not run although it had something to do.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Instant;
@@ -18,7 +19,7 @@ pub struct Pause {
 }
 
 /// What pauses of the process did to a run. What is measured across one is neither the network's nor the tool's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Pauses {
     /// How many there were: half a millisecond or more each.
     pub count: u64,

@@ -2,6 +2,7 @@
 
 use std::ops::{Add, AddAssign};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Declares [`Totals`] and [`Count`]. A row is a count's doc, its field, its variant, and how a report for people says it.
@@ -11,7 +12,7 @@ macro_rules! counts {
         ///
         /// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt`, `errored` or `abandoned`. The other
         /// counts stand beside these.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
         pub struct Totals {
             $($(#[$attribute])* pub $field: u64,)*
         }

@@ -1,5 +1,6 @@
 //! The report as a plain document: what `--json` prints and what saved runs are read back from.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,9 +17,10 @@ use crate::record::{
 pub const SCHEMA: &str = "tap-reactor/report/1";
 
 /// All that a run measured. Fields that end in `_ns` are nanoseconds.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// The name and version of the document's form.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The tool and its version.
     pub tool: String,
@@ -42,6 +44,7 @@ pub struct Report {
     pub totals: Totals,
     /// What each metric comes to, as `rtt_ns`, `response_ns` and so on.
     #[serde(flatten, with = "keyed::summaries")]
+    #[schemars(schema_with = "keyed::summaries::schema")]
     pub summaries: PerMetric<LatencySummary>,
     /// What was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,9 +69,11 @@ pub struct Report {
     /// What the reactor did.
     pub reactor: ReactorReport,
     /// Dropped frames by reason; only the reasons that occurred.
+    #[schemars(schema_with = "keyed::drops")]
     pub drops: Drops,
     /// Pings reported undeliverable, by what was reported; only what occurred.
     #[serde(default)]
+    #[schemars(schema_with = "keyed::errors")]
     pub errors: ErrorCounts,
     /// What became of the search for neighbours before the first ping; absent where VMs asked when pings were due, or nobody
     /// had to ask.
@@ -103,6 +108,7 @@ pub struct Report {
     /// The histograms that the percentiles come from, by the names of their metrics. In JSON each is `null`, or its `min`,
     /// `max`, `mean` and `stdev` with `hdr`: HdrHistogram's compressed form, version 2, in base64.
     #[serde(with = "keyed::histograms")]
+    #[schemars(schema_with = "keyed::histograms::schema")]
     pub histograms: PerMetric<Latency>,
 }
 
@@ -119,7 +125,7 @@ const fn nothing(number: &u64) -> bool {
 }
 
 /// What the reactor did in the whole run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReactorReport {
     /// Times it woke up.
     pub turns: u64,
@@ -155,7 +161,7 @@ impl ReactorReport {
 }
 
 /// One part of a run.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseReport {
     /// Its name.
     pub name: String,
@@ -177,13 +183,14 @@ pub struct PhaseReport {
     pub totals: Totals,
     /// What each metric comes to of which phases keep their own, as `rtt_ns` and so on.
     #[serde(flatten, with = "keyed::phase_summaries")]
+    #[schemars(schema_with = "keyed::phase_summaries::schema")]
     pub summaries: PerMetric<LatencySummary>,
     /// Whether its figures describe the network.
     pub verdict: Verdict,
 }
 
 /// One flow: one source that pings one destination.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FlowReport {
     /// Who sends, such as `vm0`.
     pub src: String,
@@ -200,7 +207,7 @@ pub struct FlowReport {
 }
 
 /// One interval of a run.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SecondReport {
     /// Its begin, counted from the first send.
     pub start_ns: u64,
@@ -218,9 +225,11 @@ pub struct SecondReport {
     pub response_ns: LatencySummary,
     /// The histogram of `rtt_ns`.
     #[serde(with = "encoding::sparse")]
+    #[schemars(schema_with = "encoding::sparse::schema")]
     pub rtt: SparseLatency,
     /// The histogram of `response_ns`.
     #[serde(with = "encoding::sparse")]
+    #[schemars(schema_with = "encoding::sparse::schema")]
     pub response: SparseLatency,
 }
 

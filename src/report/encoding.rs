@@ -9,6 +9,7 @@ use flate2::read::ZlibDecoder;
 use hdrhistogram::serialization::{
     Deserializer as HdrDeserializer, Serializer as _, V2DeflateSerializer,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::record::{Count, LONGEST, Latency, Moments, SparseLatency, Totals};
@@ -16,7 +17,7 @@ use crate::record::{Count, LONGEST, Latency, Moments, SparseLatency, Totals};
 /// A histogram as it stands in a document; `null` stands for one without values.
 ///
 /// What the buckets know only to three digits is written beside them exactly, in nanoseconds.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Encoded {
     min: u64,
     max: u64,
@@ -161,6 +162,10 @@ pub mod sparse {
         let latency = latency(Option::deserialize(deserializer)?);
         let latency = latency.map_err(serde::de::Error::custom)?;
         Ok(SparseLatency::from(&latency))
+    }
+
+    pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Option<Encoded>>()
     }
 }
 

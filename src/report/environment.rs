@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Report;
@@ -10,7 +11,7 @@ use super::units::{count, counted};
 use crate::escape::Escaped;
 
 /// What carried frames from VM to VM.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FabricReport {
     /// `bridge`, `xdp`, `none` (somebody else's switch), `sim` (a switch in memory, in virtual time), or the name that a
     /// program gave its own fabric.
@@ -39,7 +40,7 @@ fn at_once() -> String {
 }
 
 /// Memory of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryReport {
     /// Resident memory at the end of the run, in bytes. (Documents without `peak_bytes` have it as it was when the lab had been
     /// set up.)

@@ -1,10 +1,16 @@
 //! A run made up for tests: eight seconds, two flows, a slow tail, some loss, and
 //! something of every metric.
 
-use super::{Context, FlowName, PhaseReport, Report};
+use super::{
+    Context, FabricReport, FlowName, MachineReport, MemoryReport, MergedReport, PhaseReport,
+    PlanReport, Report, SettingsReport, Unlike, Values,
+};
+use crate::fabric::LinkFate;
 use crate::load::FlowId;
-use crate::record::{DropReason, Limits, Pause, Recorder};
+use crate::record::{DropReason, Limits, LinkChanged, NeighbourSearch, Pause, Recorder};
 use crate::time::Instant;
+use crate::vm::{PingError, VmId};
+use crate::wire::MacAddr;
 
 const PINGS: u64 = 2_000;
 const INTERVAL: u64 = 4_000_000;
@@ -75,6 +81,80 @@ pub fn slower(slower: u64) -> Report {
 /// The run.
 pub fn report() -> Report {
     slower(1)
+}
+
+/// The run, with something in every field that a report can have.
+pub fn whole() -> Report {
+    let settings = |list: &[(&str, Values)]| -> SettingsReport {
+        let own = |(name, values): &(&str, Values)| ((*name).to_owned(), values.clone());
+        list.iter().map(own).collect()
+    };
+    let one = |value: &str| Values::One(value.to_owned());
+    let pings = Values::Several(vec!["ring".to_owned(), "vm0:all".to_owned()]);
+    let link = |vm: Option<&str>, change| LinkChanged {
+        at_ns: 7,
+        link: "tap1".to_owned(),
+        vm: vm.map(str::to_owned),
+        change,
+    };
+    let bridge = || "br0".to_owned();
+    let mut whole = Report {
+        plan: Some(PlanReport {
+            settings: settings(&[("vms", one("2")), ("ping", pings)]),
+            groups: vec![settings(&[("mtu", one("1500"))])],
+            phases: vec![settings(&[("rate", one("5"))])],
+        }),
+        machine: Some(MachineReport {
+            kernel: "6.1.0".to_owned(),
+            processor: Some("Some CPU".to_owned()),
+            processors: 2,
+        }),
+        merged: Some(MergedReport {
+            runs: 2,
+            unlike: vec![Unlike {
+                what: "seed".to_owned(),
+                values: vec![Some("0".to_owned()), None],
+                is_other_experiment: false,
+            }],
+        }),
+        fabric: Some(FabricReport {
+            kind: "bridge".to_owned(),
+            leaves: 2,
+            ports_per_bridge: Some(1_000),
+            flows_across: 1,
+            neighbours: "proxy".to_owned(),
+            spared_deliveries: Some(3),
+            simulated: false,
+        }),
+        memory: Some(MemoryReport {
+            rss_bytes: 1 << 20,
+            peak_bytes: Some(1 << 21),
+            per_vm_bytes: 700,
+        }),
+        errors: PingError::ALL.iter().map(|error| (*error, 1)).collect(),
+        neighbours: Some(NeighbourSearch {
+            asked: 3,
+            found: 2,
+            missing: 1,
+            elapsed_ns: 4,
+        }),
+        links: vec![
+            link(Some("vm1"), LinkFate::Left { bridge: bridge() }),
+            link(None, LinkFate::Joined { bridge: bridge() }),
+            link(Some("vm1"), LinkFate::Deleted),
+        ],
+        links_untold: 4,
+        phases: vec![PhaseReport {
+            nothing_sent: Some("why".to_owned()),
+            ..phase()
+        }],
+        ..report()
+    };
+    whole
+        .addresses
+        .conflict(VmId(0), [10, 77, 0, 2].into(), MacAddr([2; 6]));
+    whole.expect(&["p99<1s", "errored=1"].map(|text| text.parse().unwrap()));
+    whole
 }
 
 /// A phase that is all of the run.

@@ -6,12 +6,15 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serializer};
+use serde_json::{Map, Value};
 
 use super::encoding::{self, Encoded};
-use crate::record::{Latency, LatencySummary, Metric, PerMetric, Scope};
+use crate::record::{DropReason, Latency, LatencySummary, Metric, PerMetric, Scope};
+use crate::vm::PingError;
 
 /// Reads a map of names into what `take` makes of the values.
 struct Named<R, T> {
@@ -67,6 +70,13 @@ pub mod histograms {
             read: PhantomData,
         })
     }
+
+    pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let names = Metric::ALL
+            .iter()
+            .map(|metric| (metric.name(), metric.doc()));
+        map_of::<Option<Encoded>>(names, generator)
+    }
 }
 
 /// For `#[serde(flatten, with = "…")]` on the summaries of a run.
@@ -89,6 +99,10 @@ pub mod summaries {
             read: PhantomData,
         })
     }
+
+    pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+        summaries_schema(|_| true, generator)
+    }
 }
 
 /// For `#[serde(flatten, with = "…")]` on the summaries of a phase: those that are kept for each phase.
@@ -99,7 +113,15 @@ pub mod phase_summaries {
         summaries: &PerMetric<LatencySummary>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        write(summaries, |scope| scope != Scope::Run, serializer)
+        write(summaries, is_of_phases, serializer)
+    }
+
+    pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+        summaries_schema(is_of_phases, generator)
+    }
+
+    fn is_of_phases(scope: Scope) -> bool {
+        scope != Scope::Run
     }
 
     pub use super::summaries::deserialize;
@@ -117,4 +139,44 @@ fn write<S: Serializer>(
         }
     }
     map.end()
+}
+
+fn summaries_schema(is_written: fn(Scope) -> bool, generator: &mut SchemaGenerator) -> Schema {
+    let written = Metric::ALL
+        .iter()
+        .filter(|metric| is_written(metric.scope()));
+    let names = written.map(|metric| (metric.summary_name(), metric.doc()));
+    map_of::<LatencySummary>(names, generator)
+}
+
+/// For `#[schemars(schema_with = "…")]` on dropped frames.
+pub fn drops(generator: &mut SchemaGenerator) -> Schema {
+    map_of::<u64>(
+        DropReason::ALL.iter().map(|reason| (reason.name(), "")),
+        generator,
+    )
+}
+
+/// For `#[schemars(schema_with = "…")]` on pings reported undeliverable.
+pub fn errors(generator: &mut SchemaGenerator) -> Schema {
+    map_of::<u64>(
+        PingError::ALL.iter().map(|error| (error.name(), "")),
+        generator,
+    )
+}
+
+/// The schema of a map with only these names, each with what it is, of which any may be absent.
+fn map_of<T: JsonSchema>(
+    names: impl Iterator<Item = (&'static str, &'static str)>,
+    generator: &mut SchemaGenerator,
+) -> Schema {
+    let properties = names.map(|(name, doc)| {
+        let mut schema = generator.subschema_for::<T>();
+        if !doc.is_empty() {
+            schema.insert("description".to_owned(), doc.into());
+        }
+        (name.to_owned(), schema.to_value())
+    });
+    let properties: Map<String, Value> = properties.collect();
+    json_schema!({ "type": "object", "properties": properties })
 }

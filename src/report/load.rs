@@ -54,7 +54,7 @@ pub fn load(path: &Path) -> Result<Report, LoadError> {
     parse(path, &bytes)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Report, LoadError> {
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Report, LoadError> {
     let not_a_report = |found: String| LoadError::NotAReport {
         path: path.to_owned(),
         found,

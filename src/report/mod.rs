@@ -27,6 +27,7 @@ mod link_changes;
 mod load;
 mod merge;
 mod provenance;
+mod schema;
 mod svg;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,
 };
+pub use schema::{comparison_schema_json, schema_json};
 pub use text::text;
 pub use units::{span, span_or_dash};
 pub use verdict::Verdict;

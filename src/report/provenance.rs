@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Report;
@@ -12,7 +13,7 @@ use super::Report;
 pub type SettingsReport = BTreeMap<String, Values>;
 
 /// The values of one setting.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Values {
     /// One.
@@ -23,7 +24,7 @@ pub enum Values {
 
 /// What was planned, with the value that each setting had, whether somebody gave it one or not. Written as a scenario file
 /// and run again, it is the same plan.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlanReport {
     /// The settings of the run as a whole.
     pub settings: SettingsReport,
@@ -36,7 +37,7 @@ pub struct PlanReport {
 }
 
 /// The machine that a run was made on.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MachineReport {
     /// The kernel's release.
     pub kernel: String,
@@ -48,7 +49,7 @@ pub struct MachineReport {
 }
 
 /// What was merged into one document.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MergedReport {
     /// How many runs.
     pub runs: u64,
@@ -58,7 +59,7 @@ pub struct MergedReport {
 }
 
 /// Something in which runs differ besides their figures.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Unlike {
     /// What it is, such as `fabric`, `mtu` or `phase 2: rate`.
     pub what: String,

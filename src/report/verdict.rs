@@ -1,5 +1,6 @@
 //! Whether the figures describe the network or the tool's own limit.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Report;
@@ -41,7 +42,7 @@ pub const TELLING_TIME: u64 = 100_000_000;
 /// [`LATENESS_UNANSWERED`]; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
 /// sent. But where the process did not run for more than [`PAUSED_SHARE`] of the time, that explains all of it but a reactor
 /// that was busy in the rest of the time, too: the run was disturbed.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// The share of the time that the reactor worked rather than waited, from 0 to 1.
     pub busy_share: f64,

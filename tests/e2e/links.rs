@@ -1,4 +1,4 @@
-//! What others do to the links of a run while it goes on: it is named, with its time, and the run goes on.
+//! Changes of a run's links by others: each is named in the report with its time, and the run goes on.
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 //! Saved runs: what they say of where their figures come from, and what `report` makes of several.
 
 use serde_json::Value;
+use tap_reactor::report::schema_json;
 
 use crate::lab::{Finished, Lab};
 
@@ -75,6 +76,84 @@ fn a_saved_run_says_what_was_planned_and_on_which_machine() {
         memory("peak_bytes") >= 1 << 20 && memory("rss_bytes") >= 1 << 20,
         "{bridge}"
     );
+}
+
+/// A simulated load in which much happens: leases, IPv6, VLANs, phases, lost, late and doubled pings, errors.
+const EVENTFUL: &str = r#"
+fabric = "sim"
+sim-delay = "2ms"
+sim-jitter = "1ms"
+sim-loss = "2%"
+sim-duplicate = "1%"
+sim-reorder = "5%"
+sim-queue = "20"
+timeout = "5ms"
+ipv6 = true
+announce = true
+gateway = "10.77.0.7"
+expect = ["p99<1s", "errored=5"]
+
+[[group]]
+vms = 3
+vlan = 100
+
+[[group]]
+vms = 3
+size = 200
+
+[[phase]]
+name = "warm-up"
+duration = "1s"
+ping = "ring"
+rate = 200
+
+[[phase]]
+name = "nowhere"
+ping = ["vm0:10.77.0.99", "vm1:192.0.2.1"]
+duration = "1s"
+
+[[phase]]
+name = "storm"
+ping = "mesh"
+duration = "2s"
+"#;
+
+#[test]
+fn reports_of_runs_are_as_their_schema_says() {
+    let saved = Saved::new(&[]);
+    std::fs::write(saved.path("eventful.toml"), EVENTFUL).unwrap();
+    let eventful = format!("--scenario {}", saved.path("eventful.toml"));
+    let tree = "--vms 5 --ping mesh --count 3 --ports-per-bridge 2 --ipv6 --dscp 5";
+    for (name, flags) in [
+        ("eventful.json", eventful.as_str()),
+        ("calm.json", CALM),
+        ("tree.json", tree),
+        (
+            "ttl.json",
+            "--ping vm0:192.0.2.1 --gateway 10.77.0.3 --count 2",
+        ),
+        (
+            "window.json",
+            "--ping vm0:vm1 --window 1 --count 3 --fabric sim --expect loss=0",
+        ),
+        ("served.json", "--vms 2 --duration 10ms --fabric sim"),
+    ] {
+        let path = saved.path(name);
+        let run = saved.lab.tap_reactor(&format!("{flags} -q -o {path}"));
+        assert!([0, 1].contains(&run.status), "{run:?}");
+    }
+    let merged = saved.report("calm.json tree.json eventful.json --merge --allow-different --json");
+    std::fs::write(saved.path("merged.json"), merged.expect_status(0).stdout).unwrap();
+    let schema = serde_json::from_str(&schema_json()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for name in [
+        "eventful", "calm", "tree", "ttl", "window", "served", "merged",
+    ] {
+        let document = saved.document(&format!("{name}.json"));
+        if let Err(error) = validator.validate(&document) {
+            panic!("{name}: {}: {error}", error.instance_path());
+        }
+    }
 }
 
 #[test]

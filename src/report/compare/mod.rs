@@ -7,6 +7,7 @@ mod text;
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use names::short_names;
@@ -23,9 +24,10 @@ use crate::record::{Count, LatencySummary, Metric, Scope, Totals};
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
 
 /// A run compared with the baseline.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
-    /// [`COMPARISON_SCHEMA`].
+    /// The name and version of the document's form.
+    #[schemars(extend("const" = COMPARISON_SCHEMA))]
     pub schema: String,
     /// What the runs differ in besides their figures: plan, fabric, version, machine.
     #[serde(default)]
@@ -39,7 +41,7 @@ pub struct Comparison {
 }
 
 /// One of the two runs.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Side {
     /// What it is called here, such as its file's name.
     pub name: String,
@@ -55,7 +57,7 @@ pub struct Side {
 }
 
 /// What a figure is counted in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
     /// Nanoseconds.
@@ -67,7 +69,7 @@ pub enum Quantity {
 }
 
 /// One figure of both runs. What a run does not have is absent.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// Its name, such as `rtt.p99`.
     pub figure: String,

@@ -20,6 +20,7 @@ mod parse;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use parse::{ParseExpectationError, expected_figures};
@@ -68,7 +69,7 @@ enum Operator {
 }
 
 /// What came of an [`Expectation`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// The expectation as it was written.
     pub expectation: String,

@@ -1,0 +1,69 @@
+//! JSON schemas (draft 2020-12) of the documents, made from the types that are written and read.
+//!
+//! They are strict, so that a misspelt name is found: a document has no other names than those of this version. One of an
+//! earlier version, which lacks some, is valid too.
+
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use serde_json::Value;
+
+use super::{Comparison, Report};
+
+/// The schema of the report, as `--json` prints it.
+pub fn schema_json() -> String {
+    written::<Report>()
+}
+
+/// The schema of a comparison, as `report --compare --json` prints it: one, or a list of them.
+pub fn comparison_schema_json() -> String {
+    written::<Comparisons>()
+}
+
+/// One comparison, or one for each run but the first.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code)] // It is there for its schema.
+enum Comparisons {
+    /// That of two runs.
+    One(Box<Comparison>),
+    /// Those of more.
+    Several(Vec<Comparison>),
+}
+
+/// Indented, with a line end.
+fn written<T: JsonSchema>() -> String {
+    let settings = SchemaSettings::draft2020_12().with_transform(Strict);
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    format!("{:#}\n", schema.to_value())
+}
+
+/// Takes out what only Rust's documentation reads, and lets objects have no names but those that the schema gives.
+#[derive(Clone)]
+struct Strict;
+
+impl Transform for Strict {
+    fn transform(&mut self, schema: &mut Schema) {
+        if let Some(Value::String(doc)) = schema.get_mut("description") {
+            *doc = doc.replace("[`", "`").replace("`]", "`");
+        }
+        let parts = schema.get("oneOf").and_then(Value::as_array);
+        let parts = parts
+            .filter(|_| schema.get("properties").is_some())
+            .cloned();
+        transform_subschemas(self, schema);
+        match parts {
+            // What is in one of the parts and what stands beside them are one object.
+            Some(parts) => {
+                schema.insert("oneOf".to_owned(), parts.into());
+                schema.insert("unevaluatedProperties".to_owned(), false.into());
+            }
+            None if schema.get("properties").is_some() => {
+                schema.insert("additionalProperties".to_owned(), false.into());
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
