@@ -139,7 +139,7 @@ fn stalling(generator: bool) -> Report {
     Report::new(&recorder, &Context::default())
 }
 
-/// How many values of a histogram are above a millisecond.
+/// Returns the number of values of a histogram above a millisecond.
 fn slow(latency: &tap_reactor::record::Latency) -> u64 {
     let slow = latency.iter().filter(|bucket| bucket.low > MILLISECOND);
     slow.map(|bucket| bucket.count).sum()

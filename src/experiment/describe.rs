@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Expected, Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Start, Target};
-use crate::system::{FabricKind, Neighbours, NetnsChoice};
+use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared};
 use crate::vm::VmId;
 
 /// Lines of VMs and of flows that are told one by one; the rest is counted.
@@ -33,7 +33,6 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         NetnsChoice::Host => "the namespace that the program is started in".to_owned(),
         NetnsChoice::Named(name) => format!("the network namespace {name}"),
     };
-    let verb = if lab.attach { "uses" } else { "makes" };
     let topology = lab.topology().and_then(Result::ok);
     match (experiment.simulation, lab.fabric) {
         (Some(_), _) => writeln!(
@@ -53,8 +52,14 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         )?,
         (None, FabricKind::Bridge) => writeln!(
             out,
-            "lab: in {place}; {verb} bridge {} and {} TAPs, MTU {}",
-            lab.bridge, lab.vms, lab.mtu
+            "lab: in {place}; {} {} TAPs, MTU {}",
+            match lab.prepared {
+                Prepared::Nothing => format!("makes bridge {} and", lab.bridge),
+                Prepared::Bridge => format!("joins bridge {} by", lab.bridge),
+                Prepared::BridgeAndTaps => format!("uses bridge {} and", lab.bridge),
+            },
+            lab.vms,
+            lab.mtu
         )?,
     }
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {

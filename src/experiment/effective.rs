@@ -6,12 +6,12 @@ use std::time::Duration;
 use humantime::format_duration;
 use ipnet::Ipv4Net;
 
-use super::Experiment;
 use super::options::{self, Kind, Scope, option};
 use super::scenario::Scenario;
 use super::settings::{PACING, Settings, span};
+use super::{AddressPlan, Experiment};
 use crate::number::number;
-use crate::system::{FabricKind, NetnsChoice};
+use crate::system::{FabricKind, NetnsChoice, Prepared};
 
 /// The scenario that `experiment` was made from, all that was left open filled in. What is done with the figures is not part
 /// of it.
@@ -88,6 +88,9 @@ fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
         && let Ok(subnet) = Ipv4Net::new(vm.address, vm_defaults.prefix_length)
     {
         settings.set("subnet", [subnet.trunc()]);
+        if settings.get("first").is_none() {
+            settings.set("first", [AddressPlan::first_of(subnet)]);
+        }
     }
     for (name, is_on) in [
         ("dhcp", vm_defaults.dhcp),
@@ -134,14 +137,18 @@ fn lab(settings: &mut Settings, experiment: &Experiment) {
         }],
     );
     settings.set("tap-prefix", [&lab.tap_prefix]);
-    settings.set("attach", [lab.attach]);
-    settings.set("vlan-filtering", [lab.vlan_filtering.is_some()]);
+    settings.set("attach", [lab.prepared == Prepared::BridgeAndTaps]);
+    // On a bridge that is joined, ports are in VLANs without a word.
+    let is_filtering = lab.vlan_filtering.is_some() && lab.prepared == Prepared::Nothing;
+    settings.set("vlan-filtering", [is_filtering]);
     let spin = match experiment.spin {
         Duration::MAX => "always".to_owned(),
         spin => time(spin),
     };
     settings.set("spin", [spin]);
-    if lab.fabric == FabricKind::Bridge {
+    if lab.prepared == Prepared::Bridge {
+        settings.set("join", [&lab.bridge]);
+    } else if lab.fabric == FabricKind::Bridge {
         settings.set("bridge", [&lab.bridge]);
         settings.set("ports-per-bridge", [lab.ports_per_bridge]);
     }
@@ -282,6 +289,10 @@ mod tests {
                 "slaac subnet6=fd88::/64 ping=vm0:fd88::1 allow-fragmentation size=5000",
             ),
             ("", "vms=70000 ping=ring"),
+            (
+                "",
+                "first=10.77.3.1 first=fd77::100 ping=ring gateway=10.77.0.1",
+            ),
             (FILE, ""),
             (FILE, "fabric=sim rate=7 timeout=2s"),
         ] {
@@ -300,7 +311,8 @@ mod tests {
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
         /// What has no value where nobody gives it one, or has it only beside something else.
-        const OPEN: [&str; 14] = [
+        const OPEN: [&str; 15] = [
+            "join",
             "host-address",
             "gateway",
             "address-wait",

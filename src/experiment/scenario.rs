@@ -244,7 +244,7 @@ mod tests {
             ("vms = \n", "lab.toml, line 1: "),
             (
                 "vms = 2\nspeed = 3\n",
-                "lab.toml, line 2: unknown key \"speed\"; expected one of group, phase, netns, attach",
+                "lab.toml, line 2: unknown key \"speed\"; expected one of group, phase, netns, join, attach",
             ),
             (
                 "\n[[phase]]\nvms = 2\n",

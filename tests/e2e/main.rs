@@ -8,6 +8,7 @@ mod disturbances;
 mod hand_made_lab;
 mod ipv4;
 mod ipv6;
+mod join;
 mod lab;
 mod lifecycle;
 mod links;

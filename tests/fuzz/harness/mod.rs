@@ -1,4 +1,4 @@
-//! What must hold whatever comes in: the bodies of the fuzz targets, which `tests/invariants.rs` runs as well, with
+//! Invariants that hold for any input: the bodies of the fuzz targets, which `tests/invariants.rs` runs as well, with
 //! fewer and duller inputs, in every `cargo test`.
 
 mod seal;

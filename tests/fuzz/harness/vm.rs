@@ -194,7 +194,7 @@ impl Bench {
         self.transmitted(reaction);
     }
 
-    /// What the VM sends is sound, is its own, and fits the link.
+    /// Checks that a frame of the VM is valid, has its source address, and fits the link.
     fn transmitted(&mut self, reaction: Reaction) {
         let Some(transmit) = reaction.transmit else {
             return;
