@@ -198,6 +198,10 @@ mod tests {
             let summary = metric.summary_name().strip_suffix(metric.unit()).unwrap();
             let summary = summary.strip_suffix('_').unwrap();
             assert!(summary.ends_with(metric.name()), "{metric}");
+            assert!(
+                metric.name().len() <= 13,
+                "the tables of text have 80 columns"
+            );
             assert!(metric.doc().len() > 10 && metric.doc().ends_with('.'));
             names.extend([metric.name(), metric.summary_name()]);
         }
@@ -219,10 +223,11 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_with_those_that_are_expected() {
         let error = "boto".parse::<Metric>().unwrap_err().to_string();
+        let names = Metric::names();
+        assert!(names.starts_with("rtt, response, lateness, "), "{names}");
         assert_eq!(
             error,
-            "no metric is named \"boto\"; expected one of rtt, response, lateness, lag, within_leaf, across_leaves, \
-             paused, resolution, resolution6, lease, first, boot"
+            format!("no metric is named \"boto\"; expected one of {names}")
         );
     }
 }
