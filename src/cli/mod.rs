@@ -1,4 +1,4 @@
-//! The command line: words in, a checked plan out. Nothing else knows the library that reads the words.
+//! The command line: words in, a checked plan out. No other module knows `structopt`.
 //!
 //! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
 //! checked where the plan is made.
@@ -36,58 +36,58 @@ use tap_reactor::report::{
 use self::subcommand::{NAME, Subcommand};
 use self::words::Words;
 
-/// What the user asked for.
+/// A command line that was read and checked.
 #[derive(Debug)]
 pub enum Request {
     /// Run an experiment.
     Run(Box<Experiment>, Output),
     /// Remove what killed runs have left behind.
     Clean,
-    /// Read saved runs, and tell them.
+    /// Read saved runs and report them again.
     Report(ReportRequest),
     /// Print this text and be done.
     Print(String),
 }
 
-/// How to tell what was measured.
+/// The output of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Output {
-    /// The command as it was given, for the report.
+    /// The command as it was typed, for the report.
     pub command: String,
-    /// Narrate every step on stderr.
+    /// Trace every step on standard error.
     pub verbose: bool,
     /// Print nothing but errors.
     pub quiet: bool,
     /// Print the report as one JSON document.
     pub json: bool,
-    /// Where to write the report to; the endings say the format.
+    /// Files for the report; the ending of each says its format.
     pub reports: Vec<Destination>,
-    /// What the figures are expected to be.
+    /// Expectations that the figures are held to.
     pub expectations: Vec<Expectation>,
 }
 
-/// What to do with saved runs.
+/// A call of the `report` subcommand.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ReportRequest {
     /// The files, `.json` reports.
     pub files: Vec<PathBuf>,
-    /// What is to be told of them.
+    /// The kind of report.
     pub mode: ReportMode,
-    /// As one JSON document.
+    /// Print one JSON document.
     pub json: bool,
     /// Print nothing but errors.
     pub quiet: bool,
-    /// Where to write the report to; the endings say the format.
+    /// Files for the report; the ending of each says its format.
     pub reports: Vec<Destination>,
     /// Merge runs even if they are not of one experiment.
     pub allow_different: bool,
-    /// What the figures are expected to be; of a comparison, those of every run but the first.
+    /// Expectations that the figures are held to; of a comparison, those of every run but the first.
     pub expectations: Vec<Expectation>,
     /// Fail if any of the compared runs differs from the first.
     pub fail_on_change: bool,
 }
 
-/// How saved runs are told.
+/// The kind of report of saved runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReportMode {
     /// Each by itself.
@@ -98,7 +98,7 @@ pub enum ReportMode {
     Compare,
 }
 
-/// The words can't be understood, or ask for what can't be: one line that says what was wrong and what is expected.
+/// A command line that is wrong, in one line that says what was wrong and what is expected.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);
@@ -231,7 +231,7 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
     })
 }
 
-/// Where reports go: each to a place of its own that `check` finds right.
+/// The files for reports, each a different one that `check` accepts.
 fn destinations(
     settings: &Settings,
     check: impl Fn(&Path) -> Result<Destination, FileError>,
@@ -328,7 +328,7 @@ fn report_request(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportReque
 
 /// The first file that was named before, under whatever name.
 fn twice(files: &[PathBuf]) -> Option<&PathBuf> {
-    // A file that is not there is told when it is read.
+    // A file that does not exist is an error when it is read.
     let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let mut seen = HashSet::new();
     files.iter().find(|path| !seen.insert(real(path)))

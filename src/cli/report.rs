@@ -6,7 +6,7 @@ use super::console;
 use super::run::{RunError, WIDTH};
 use super::{ReportMode, ReportRequest};
 
-/// Why saved runs could not be told.
+/// An error of the `report` subcommand.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A file is no report.
@@ -15,12 +15,12 @@ pub enum ReportError {
     /// Runs can't be merged.
     #[error("--merge: {0} (--allow-different merges them nevertheless)")]
     Different(#[from] NotOneExperiment),
-    /// What was to be told could not be written.
+    /// The report could not be written.
     #[error(transparent)]
     Output(#[from] RunError),
 }
 
-/// Reads the files, and tells them as asked. Tells whether they are as they were expected to be.
+/// Reads the files and reports them. Returns true if all expectations hold and no run differs where none may.
 pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
     let mut reports = request
         .files

@@ -276,7 +276,7 @@ fn a_time_without_a_unit_is_seconds_as_with_ping() {
     assert_eq!(run.vm_defaults.ping.time_to_live, 9);
 }
 
-/// What may stand for a value: what is one, what is nearly one, and what is nothing at all.
+/// Values: right ones, nearly right ones, and nonsense.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         "vm0:vm1",

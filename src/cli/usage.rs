@@ -1,4 +1,4 @@
-//! What the parser refuses, in one line that names what was typed and what is expected.
+//! Errors of the parser, each in one line that names what was typed and what is expected.
 
 use structopt::clap::{Error, ErrorKind};
 use tap_reactor::experiment::options::suggestion;

@@ -1,4 +1,4 @@
-//! Scenario files (TOML): everything that the flags say, and groups of VMs and phases beside.
+//! Scenario files (TOML): the settings that flags have, and groups of VMs and phases.
 //!
 //! ```toml
 //! name = "incast"
@@ -27,7 +27,7 @@ use toml::de::{DeTable, DeValue};
 use super::options::{OPTIONS, Scope, suggestion};
 use super::settings::{Origin, Setting, SettingError, Settings};
 
-/// What a user asked for: settings that are read but not checked.
+/// The settings of a user, read but not checked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Scenario {
     /// Settings of the run, and of the load of phases that have none of their own.

@@ -1,6 +1,6 @@
 //! Suggestions for words that are nearly right: flags, keys of scenarios, and values that are one of a list.
 
-/// How alike two words have to be (Jaro-Winkler, from 0 to 1) for one to be suggested in place of the other.
+/// The least similarity (Jaro-Winkler, from 0 to 1) of a word that is suggested in place of another.
 const ALIKE: f64 = 0.8;
 
 /// The one of `words` that `found` was probably meant to be.

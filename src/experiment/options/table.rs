@@ -16,6 +16,9 @@ use crate::vm::DEFAULT_TIME_TO_LIVE;
 /// The fabrics that are made of TAPs.
 const TAPS: &[&str] = &["bridge", "xdp", "none"];
 
+/// The fabrics that take VMs in the course of a run.
+const NOT_NONE: &[&str] = &["bridge", "xdp", "sim"];
+
 /// An option with a value.
 const fn value(name: &'static str, value_name: &'static str, kind: Kind) -> OptionSpec {
     OptionSpec {
@@ -291,6 +294,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("start", "VMS", Text)
         .place(Traffic, Phase)
         .help("VMs that start in the course of the phase; repeatable")
+        .only(NOT_NONE)
         .repeatable()
         .details(
             "VMs (vmI, vm[I-J], a group or a number), a rate such as 100 per second, or both: \
@@ -299,6 +303,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("stop", "VMS", Text)
         .place(Traffic, Phase)
         .help("VMs that stop in the course of the phase; repeatable")
+        .only(NOT_NONE)
         .repeatable()
         .details(
             "VMs (vmI, vm[I-J], a group or a number), a rate such as 100 per second, or both: \
