@@ -14,7 +14,7 @@ use crate::topology::{
 
 /// The name of the bridge where none is chosen.
 pub const DEFAULT_BRIDGE: &str = "br0";
-/// What the names of TAPs begin with where nothing is chosen.
+/// The prefix of the TAPs' names where nothing is chosen.
 pub const DEFAULT_TAP_PREFIX: &str = "tap";
 /// The MTU of bridge and TAPs where none is chosen, in bytes: that of Ethernet.
 pub const DEFAULT_MTU: u16 = 1500;

@@ -1,7 +1,7 @@
 //! The rows.
 
 use Category::{Addresses, Fabric, Lab, Output, Simulation, Traffic, Vms};
-use Kind::{Number, OneOf, Share, Switch, Text, Time, TimeOr, Whole};
+use Kind::{Number, OneOf, Path, Share, Switch, Text, Time, TimeOr, Whole};
 use Scope::{CommandLine, File, Group, Load, Phase, Run};
 
 use super::{Category, Default, Kind, OptionSpec, Scope};
@@ -107,7 +107,7 @@ impl OptionSpec {
 /// All options, in the order of the help text.
 pub const OPTIONS: &[OptionSpec] = &[
     // Lab.
-    value("scenario", "FILE", Text)
+    value("scenario", "FILE", Path)
         .place(Lab, CommandLine)
         .help("Read settings, groups of VMs and phases from a TOML file")
         .main()
@@ -237,7 +237,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .details("Each step is a phase of its own in the report."),
     value("arrivals", "KIND", OneOf(&["uniform", "poisson"]))
         .place(Traffic, Load)
-        .help("Distribution of the times at which pings are due")
+        .help("Spacing of the pings in time: uniform or poisson")
         .default(Default::Text("uniform"))
         .details("poisson is one process per flow with --interval, and one in total with --rate."),
     value("count", "N", Whole)
@@ -471,7 +471,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .default(Default::Words("no limit")),
 
     // Output.
-    value("output", "PATH", Text)
+    value("output", "FILE", Path)
         .place(Output, Scope::Output)
         .short('o')
         .help("Write the report to a file; the ending says the format; repeatable")

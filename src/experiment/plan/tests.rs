@@ -885,7 +885,7 @@ fn a_dry_run_says_how_first_pings_lie_and_which_flows_have_none() {
     for (line, expected) in [
         (
             "--ping vm0:vm1 --interval 10ms --duration 1s",
-            "1 flows, one ping each every 10ms (100 pings/s in all), for 1s, 100 pings\n",
+            "1 flow, one ping each every 10ms (100 pings/s in all), for 1s, 100 pings\n",
         ),
         (
             "--vms 4 --ping ring --interval 10ms --duration 1s",
