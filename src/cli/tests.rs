@@ -223,6 +223,11 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--merge: cannot be used with --compare",
         ),
         (
+            "-q report a.json",
+            "report: a subcommand after options; expected it as the first word",
+        ),
+        ("-q stray", "stray: expected an option or a subcommand"),
+        (
             "completions",
             "completions: expected bash, zsh or fish after it",
         ),

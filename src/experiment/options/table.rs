@@ -5,11 +5,12 @@ use Kind::{Number, OneOf, Path, Share, Switch, Text, Time, TimeOr, Whole};
 use Scope::{CommandLine, File, Group, Load, Phase, Run};
 
 use super::{Category, Default, Kind, OptionSpec, Scope};
+use crate::experiment::from_code::PAYLOAD_LENGTH;
 use crate::experiment::plan::{LARGE_SUBNET, MOST_IN_SUBNET, SUBNET, VMS_OF_A_GROUP};
 use crate::hypervisor::ADDRESS_WAIT;
 use crate::report::{Format, expect};
 use crate::sim::DEFAULT_DELAY;
-use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX};
+use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS};
 use crate::topology::DEFAULT_PORTS_PER_BRIDGE;
 use crate::vm::DEFAULT_TIME_TO_LIVE;
 
@@ -168,7 +169,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("vms", "N", Whole)
         .place(Vms, Run)
         .help("Number of VMs")
-        .default(Default::Number(2))
+        .default(Default::Number(DEFAULT_VMS as u64))
         .main()
         .details(
             "They are named vm0, vm1, … The address of vmI is the subnet's network address + 2 \
@@ -271,7 +272,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Traffic, Load)
         .short('s')
         .help("Payload of each ping")
-        .default(Default::Number(56))
+        .default(Default::Number(PAYLOAD_LENGTH as u64))
         .main(),
     value("ttl", "N", Whole)
         .place(Traffic, Run)

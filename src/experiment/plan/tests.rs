@@ -73,6 +73,33 @@ fn without_any_word_two_vms_serve() {
 }
 
 #[test]
+fn the_defaults_of_options_are_those_of_the_library() {
+    let plan = flags("").unwrap();
+    let (lab, default) = (&plan.lab, LabConfig::default());
+    let shared = |lab: &LabConfig| {
+        format!(
+            "{} {:?} {} {} {} {} {}",
+            lab.vms,
+            lab.netns,
+            lab.fabric,
+            lab.bridge,
+            lab.tap_prefix,
+            lab.mtu,
+            lab.ports_per_bridge
+        )
+    };
+    assert_eq!(shared(lab), shared(&default));
+    assert_eq!(plan.vm_defaults.ping, crate::vm::PingOptions::default());
+    assert_eq!(plan.address_wait, crate::hypervisor::ADDRESS_WAIT);
+    let simulation = flags("--fabric sim").unwrap().simulation.unwrap();
+    let impairments = crate::sim::Impairments {
+        reorder_delay: Duration::ZERO,
+        ..simulation.impairments
+    };
+    assert_eq!(impairments, crate::sim::Impairments::default());
+}
+
+#[test]
 fn a_flow_has_the_defaults_of_ping() {
     let experiment = flags("--ping vm0:vm1 --count 100").unwrap();
     let [phase] = experiment.phases.as_slice() else {
