@@ -13,6 +13,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod main_job;
+mod neighbours;
 mod output;
 mod raw_socket;
 mod refusals;

@@ -256,12 +256,15 @@ fn a_ping_is_resolved_answered_and_checked_again_by_unicast_when_it_is_old() {
     };
     assert_eq!(outcome(event), Some((0, answered)));
 
-    let old = ms(QUIET + 2) + REACHABLE_TIME;
+    // When its advertisement is too old, the next ping starts the delay before the check.
+    let old = ms(QUIET + 2) + BASE_REACHABLE_TIME;
     assert!(bench.ping(old).contains("echo request"));
     let check = "IPv6 fd77::2 > fd77::3, neighbour solicitation, who has fd77::3";
-    assert_eq!(bench.poll(old), Some((Some(check.to_owned()), None)));
-    bench.receive(old, &advertisement(OTHER, ADDRESS, true));
-    assert_eq!(drain(&mut bench, old + REACHABLE_TIME), []);
+    let check_at = old + DELAY_FIRST_PROBE_TIME;
+    assert_eq!(bench.vm.poll_at(), Some(check_at));
+    assert_eq!(bench.poll(check_at), Some((Some(check.to_owned()), None)));
+    bench.receive(check_at, &advertisement(OTHER, ADDRESS, true));
+    assert_eq!(drain(&mut bench, ms(100_000)), []);
 }
 
 #[test]
@@ -270,8 +273,10 @@ fn a_neighbour_that_asked_first_needs_no_question_but_is_checked() {
     bench.receive(ms(QUIET), &solicitation(OTHER, ADDRESS, ADDRESS));
     assert!(bench.ping(ms(QUIET + 1)).contains("echo request"));
     let check = "IPv6 fd77::2 > fd77::3, neighbour solicitation, who has fd77::3";
+    let check_at = ms(QUIET + 1) + DELAY_FIRST_PROBE_TIME;
+    assert_eq!(bench.vm.poll_at(), Some(check_at));
     let expected = (Some(check.to_owned()), None);
-    assert_eq!(bench.poll(ms(QUIET + 1)), Some(expected));
+    assert_eq!(bench.poll(check_at), Some(expected));
 }
 
 #[test]
