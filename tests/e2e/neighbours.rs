@@ -75,3 +75,29 @@ fn pings_follow_an_address_that_moves_to_another_host_and_announces_itself() {
         assert!(lost <= 5, "arping {announcement}: lost {lost}; {control:?}");
     }
 }
+
+#[test]
+fn addresses_of_vms_behind_ports_that_return_frames_are_in_no_conflict_with_themselves() {
+    let lab = Lab::new();
+    lab.make_by_hand();
+    for tap in ["tap0", "tap1"] {
+        let words = ["bridge", "link", "set", "dev", tap, "hairpin", "on"];
+        lab.run(&words).expect_status(0);
+    }
+    for arguments in ["--announce", "--dad"] {
+        let run = lab.tap_reactor(&format!(
+            "--netns host --attach --ipv6 {arguments} --json --ping vm0:vm1 --ping vm1:vm0 -6 --count 3 --interval 10ms \
+             --duration 8s"
+        ));
+        let report: serde_json::Value =
+            serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+        assert_eq!(
+            report["addresses"]["conflicts"]
+                .as_array()
+                .map_or(0, Vec::len),
+            0,
+            "{arguments}: {report}"
+        );
+        assert_eq!(report["totals"]["received"], 6, "{arguments}: {report}");
+    }
+}

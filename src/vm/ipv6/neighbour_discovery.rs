@@ -127,6 +127,10 @@ impl Vm {
         let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherTarget)?;
         let target = message.target;
         if let Some(own) = ipv6.addresses.find(target) {
+            if message.target_link.unwrap_or(sender) == self.mac {
+                // Our own, come back from a port that returns frames: it contradicts nothing.
+                return Err(Ignored::BadSource);
+            }
             if !own.is_assigned() {
                 return Ok(ipv6.give_up(now, target, sender));
             }
