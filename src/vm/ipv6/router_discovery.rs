@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::vm::ip::{Disposition, Input, Protocol, Received};
+use crate::vm::neighbour::Claim;
 use crate::vm::{Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     IPV6_MINIMUM_MTU, Icmpv6Message, Ipv6Packet, NeighbourDiscovery, write_router_solicitation,
@@ -71,8 +72,8 @@ impl Vm {
             }
         }
         if let Some(link) = message.source_link.filter(|mac| mac.is_unicast()) {
-            let waited = self.neighbours.hear(now, router.into(), link);
-            event = self.neighbour_found(now, router, link, waited).or(event);
+            let heard = self.hear_of(now, router.into(), Claim::of_sender(link));
+            event = heard.event().or(event);
         }
         Ok(Disposition::Taken(event))
     }
