@@ -167,6 +167,15 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--fabric brige",
             "--fabric brige: expected bridge, xdp, none or sim; did you mean bridge?",
         ),
+        ("--udp-echo=", "--udp-echo=: expected on or off (see"),
+        ("-6=", "-6=: expected on or off (see"),
+        ("--filter=", "--filter=: expected auto, on or off (see"),
+        (
+            "--spin=",
+            "--spin=: expected --spin alone or --spin=TIME (see",
+        ),
+        ("--vms=", "--vms '': expected a number of VMs"),
+        ("-i= --ping ring", "-i '': expected a time such as"),
         ("--ipv6=maybe", "--ipv6=maybe: expected on or off"),
         (
             "--fabric none --attach",

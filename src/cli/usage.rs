@@ -1,7 +1,7 @@
 //! Errors of the parser, each in one line that names what was typed and what is expected.
 
 use structopt::clap::{Error, ErrorKind};
-use tap_reactor::experiment::options::{Kind, OptionSpec, suggestion};
+use tap_reactor::experiment::options::{Kind, OptionSpec, any_of, suggestion};
 
 use super::UsageError;
 use super::subcommand::Subcommand;
@@ -21,9 +21,13 @@ pub fn explain(error: &Error, words: &Words) -> UsageError {
             let flag = words.flag(option.name);
             format!("{flag}: given more than once; expected one value")
         }
+        (ErrorKind::EmptyValue, Some(option)) if !option.choices().is_empty() => {
+            let (flag, choices) = (words.flag(option.name), any_of(option.choices()));
+            format!("{flag}=: expected {choices}")
+        }
         (ErrorKind::EmptyValue, Some(option)) if option.implied.is_some() => {
             let (flag, value) = (words.flag(option.name), option.value_name);
-            format!("{flag}: expected nothing or {flag}={value}")
+            format!("{flag}=: expected {flag} alone or {flag}={value}")
         }
         (_, Some(option)) => {
             let (flag, value) = (words.flag(option.name), option.value_name);
@@ -75,7 +79,7 @@ fn unexpected(word: &str, words: &Words) -> String {
 /// Returns true if `word` is a value of the option that would have to follow a "=".
 fn is_value(option: &OptionSpec, word: &str) -> bool {
     match option.kind {
-        Kind::Switch => ["on", "off", "true", "false"].contains(&word),
+        Kind::Switch => option.choices().contains(&word),
         _ => !option.needs_value(),
     }
 }
