@@ -108,7 +108,7 @@ fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
         let waited = span(*waited_ns);
         writeln!(
             out,
-            "the pings began after {waited}, when {vms} still had no address (--address-wait)"
+            "the pings began after {waited}, when {vms} had no address"
         )?;
     } else if *waited_ns > 0 {
         let waited = span(*waited_ns);
