@@ -1,7 +1,7 @@
 //! Errors of the parser, each in one line that names what was typed and what is expected.
 
 use structopt::clap::{Error, ErrorKind};
-use tap_reactor::experiment::options::{Kind, OptionSpec, any_of, suggestion};
+use tap_reactor::experiment::options::{Kind, OptionSpec, suggestion};
 
 use super::UsageError;
 use super::subcommand::Subcommand;
@@ -19,15 +19,15 @@ pub fn explain(error: &Error, words: &Words) -> UsageError {
         }
         (_, Some(option)) if !option.is_repeatable && words.is_short(subject, 1).is_some() => {
             let flag = words.flag(option.name);
-            format!("{flag}: given more than once; expected one value")
+            format!("{flag}: given more than once; expected once")
         }
-        (ErrorKind::EmptyValue, Some(option)) if !option.choices().is_empty() => {
-            let (flag, choices) = (words.flag(option.name), any_of(option.choices()));
-            format!("{flag}=: expected {choices}")
-        }
-        (ErrorKind::EmptyValue, Some(option)) if option.implied.is_some() => {
-            let (flag, value) = (words.flag(option.name), option.value_name);
-            format!("{flag}=: expected {flag} alone or {flag}={value}")
+        (ErrorKind::EmptyValue, Some(option)) if !option.needs_value() => {
+            let flag = words.flag(option.name);
+            let value = match option.kind {
+                Kind::Switch => "on|off",
+                _ => option.value_name,
+            };
+            format!("{flag}: expected nothing or {flag}={value}")
         }
         (_, Some(option)) => {
             let (flag, value) = (words.flag(option.name), option.value_name);
