@@ -144,9 +144,9 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ),
         (
             "--vms 2 --vms 3",
-            "--vms: given more than once; expected one value",
+            "--vms: given more than once; expected once",
         ),
-        ("-c 2 --count 3", "given more than once; expected one value"),
+        ("-c 2 --count 3", "given more than once; expected once"),
         ("--vms 0", "--vms 0: expected 1 or more"),
         (
             "-c 0 --ping ring",
@@ -226,6 +226,8 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "-q report a.json",
             "report: a subcommand after options; expected it as the first word",
         ),
+        ("--ipv6=", "--ipv6: expected nothing or --ipv6=on|off"),
+        ("--spin=", "--spin: expected nothing or --spin=TIME"),
         ("-q stray", "stray: expected an option or a subcommand"),
         (
             "completions",
