@@ -1,4 +1,4 @@
-//! The least that a round trip takes: nonblocking `read` and `write` on TAPs of one bridge, an edge-triggered epoll, and
+//! The minimum of a round trip: nonblocking `read` and `write` on TAPs of one bridge, an edge-triggered epoll, and
 //! frames that were built before. No protocol, no state but counters, no clock inside the loop.
 
 use std::fs::File;
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One end of a pair. Even numbers ask, odd numbers answer.
 pub struct Port {
     pub tap: File,
-    /// What it sends to the other end of its pair.
+    /// The frame that it sends to the other end of its pair.
     pub frame: Vec<u8>,
     /// Answers that it has got in this round.
     received: u64,

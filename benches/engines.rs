@@ -7,8 +7,8 @@
 //! All ways run on the same TAPs, in turns, with prebuilt frames and no protocol. The bare loop asks epoll and reads until
 //! nothing is left. The others read where they have just written: by system calls, with the TAPs in an epoll set and
 //! without (which is how the reactor works under load), and by a ring, so many pings at a time, with buffers as they are
-//! and registered ones. What counts are the medians of the ratios of two ways in the same
-//! round.
+//! and registered ones. The medians of the ratios of two
+//! ways in the same round count.
 
 mod bare_loop;
 /// The files of `benches/engines/`.
@@ -58,7 +58,7 @@ fn work() -> Result<()> {
                 let (pairs, window) = value.split_once(',').ok_or("--case is PAIRS,WINDOW")?;
                 case = Some((pairs.parse()?, window.parse()?));
             }
-            // What `cargo bench` passes to every benchmark.
+            // `cargo bench` passes it to every benchmark.
             "--bench" => {}
             _ => return Err(format!("{word} is none of --rounds, --pings, --case").into()),
         }

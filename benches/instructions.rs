@@ -1,12 +1,13 @@
-//! How many instructions a ping takes in user space: exact, and the same on a busy machine, so that a change of one in a
-//! hundred shows.
+//! The instructions of a ping in user space: exact, and the same on a busy machine, so that a change of one in a hundred
+//! shows.
 //!
 //!     cargo bench --bench instructions
 //!
 //! Runs itself under valgrind's callgrind twice, the second time with more pings, and divides the difference. The VMs are
-//! in pairs on cables in memory (`tests/support/cable.rs`), so all of it is ours: schedule, VMs, frames, record. Ends with
-//! status 1 if a ping takes more than its budget; whoever has reason to raise a budget does it here.
+//! in pairs on cables in memory (`tests/support/cable.rs`), so that only the library is counted: schedule, VMs, frames, record. Ends with
+//! status 1 if a ping takes more than its budget; raise a budget here if there is a reason.
 
+// A benchmark and a test have no other way to share a file.
 #[path = "../tests/support/cable.rs"]
 mod cable;
 

@@ -1,10 +1,10 @@
-//! How late pings leave at a steady rate, and what of a core that takes.
+//! Lateness of pings at a steady rate, and the share of a core that they take.
 //!
 //!     cargo bench --bench pacing
 //!     cargo bench --bench pacing -- --seconds 5 --rate 20000
 //!
-//! 100 flows between 200 VMs on one bridge. Lateness is the time from when the schedule wanted a ping sent to when it
-//! was; CPU is what the kernel charges the process while pings are sent, of one core. Each line has a process of its own.
+//! 100 flows between 200 VMs on one bridge. Lateness is the time from a ping's due time to its sending;
+//! CPU is the processor time of the process while pings are sent, as a share of one core. Each line has a process of its own.
 //! Prints a table in Markdown.
 
 mod ping_lab;
@@ -57,7 +57,7 @@ fn options() -> Result<Options> {
             "--seconds" => options.seconds = value()?.parse::<u64>()?.max(1),
             "--rate" => options.rate = Some(value()?.parse::<u64>()?.max(1)),
             "--spin" => options.spin = Some(Duration::MAX),
-            // What `cargo bench` passes to every benchmark.
+            // `cargo bench` passes it to every benchmark.
             "--bench" => {}
             _ => return Err(format!("{word} is none of --seconds, --rate, --spin").into()),
         }

@@ -10,13 +10,13 @@ use tap_reactor::load::Pacing;
 use tap_reactor::reactor::End;
 use tap_reactor::time::{Clock, MonotonicClock};
 
-/// Anything that went wrong: these programs have nobody to tell but their user.
+/// The result of a benchmark: any error ends it.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The time that a ping is waited for: long enough for the flood of a thousand requests.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The plan of a lab of so many VMs, without a filter and without load.
+/// Creates the plan of a lab of `vms` VMs, without a filter and without load.
 pub fn plan(vms: u32) -> Result<Experiment> {
     let mut plan = Experiment::of_vms(vms)?;
     plan.timeout = TIMEOUT;
@@ -24,7 +24,7 @@ pub fn plan(vms: u32) -> Result<Experiment> {
     Ok(plan)
 }
 
-/// Has each of `flows` send `count` pings, all of them answered or else an error. Returns how long that took.
+/// Sends `count` pings in each of `flows`, and fails unless all are answered. Returns the time that it took.
 pub fn ping(
     lab: &mut TapLab<'_>,
     flows: Range<u32>,

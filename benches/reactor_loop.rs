@@ -1,4 +1,4 @@
-//! The same work done by the library as a user would have it done: VMs, sessions, neighbour tables, histograms.
+//! The work of the bare loop done by the library: VMs, sessions, neighbour tables, histograms.
 
 use std::time::Duration;
 
@@ -29,12 +29,12 @@ impl ReactorLoop {
         Ok(ReactorLoop { lab, pairs })
     }
 
-    /// Sends `count` pings in each pair, all of them answered or else an error. Returns how long that took.
+    /// Sends `count` pings in each pair, and fails unless all are answered. Returns the time that it took.
     pub fn ping(&mut self, pacing: Pacing, count: u64) -> Result<Duration> {
         ping(&mut self.lab, 0..self.pairs, pacing, count)
     }
 
-    /// Sends `count` pings in each pair, `window` of them on their way at any time. Returns round trips a second.
+    /// Sends `count` pings in each pair, `window` of them outstanding. Returns round trips a second.
     pub fn rate(&mut self, window: u32, count: u64) -> Result<f64> {
         let pings = u64::from(self.pairs) * count;
         Ok(pings as f64 / self.ping(Pacing::Window(window), count)?.as_secs_f64())

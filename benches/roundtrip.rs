@@ -1,12 +1,12 @@
-//! How many pings a second go through the reactor, and how many go through a loop that does nothing else.
+//! Pings a second through the reactor, compared with a loop that does nothing else.
 //!
 //!     cargo bench --bench roundtrip
 //!     cargo bench --bench roundtrip -- --rounds 9 --pings 200000 --case 1,64
 //!
-//! A case is so many pairs of VMs, each pair with so many pings outstanding. The loops run in one namespace, in turns,
-//! because the speed of a machine changes from minute to minute: only the ratio of two rounds that ran one after the other
-//! says something about the code. The median of these ratios is what counts. There are two: to the loop on TAPs as a lab
-//! has them, and to the loop on TAPs as the kernel makes them, with a queueing discipline: what everybody would write.
+//! A case is a number of pairs of VMs and of outstanding pings in each pair. The loops run in one namespace, in turns,
+//! because the speed of a machine changes from minute to minute: only the ratio of two successive rounds says something
+//! about the code. The median of these ratios counts. There are two: to the loop on TAPs as a lab has them, and to the
+//! loop on TAPs as the kernel creates them, with a queueing discipline.
 //!
 //! At the end strace counts the system calls of a ping, where it is installed.
 //!
@@ -26,7 +26,7 @@ use ping_lab::Result;
 use reactor_loop::ReactorLoop;
 use tap_reactor::system::FabricKind;
 
-/// The bare loop always runs on a bridge, which is what everybody would take.
+/// The bare loop always runs on a bridge, the common choice.
 const CASES: [Case; 7] = [
     case(FabricKind::Bridge, 1, 1),
     case(FabricKind::Bridge, 1, 64),
@@ -44,7 +44,7 @@ const FRAME: usize = 14 + 20 + 8 + 56;
 
 #[derive(Clone, Copy)]
 struct Case {
-    /// What carries the reactor's frames.
+    /// The reactor's fabric.
     fabric: FabricKind,
     /// Pairs of VMs.
     pairs: u32,
@@ -91,7 +91,7 @@ struct Options {
     /// Pings of a round, all pairs together.
     pings: u64,
     case: Option<Case>,
-    /// Whether only the reactor runs, once: for strace to count.
+    /// Only the reactor runs, once, for strace to count.
     is_traced: bool,
 }
 
@@ -125,7 +125,7 @@ fn options() -> Result<Options> {
             "--pings" => options.pings = value()?.parse()?,
             "--case" => options.case = Some(value()?.parse()?),
             "--traced" => options.is_traced = true,
-            // What `cargo bench` passes to every benchmark.
+            // `cargo bench` passes it to every benchmark.
             "--bench" => {}
             _ => return Err(format!("{word} is none of --rounds, --pings, --case").into()),
         }

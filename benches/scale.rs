@@ -4,7 +4,7 @@
 //!     cargo bench --bench scale -- --vms 1000 --rounds 5
 //!
 //! Every measurement has a process of its own, and with it a private network namespace; the next begins when the kernel
-//! has cleared that away. What is compared runs in turns, because the speed of a machine changes from minute to minute: a
+//! has cleared that away. Variants run in turns, because the speed of a machine changes from minute to minute: a
 //! ratio is the median of the ratios of two processes that ran one after the other. Needs root; about seven minutes in all.
 //! Prints three tables, as Markdown.
 
@@ -33,7 +33,7 @@ use scale::lab::Options;
 use scale::{bare_setup, lab};
 
 const SIZES: [u32; 5] = [10, 100, 1_000, 5_000, 10_000];
-/// So many VMs have a filter.
+/// The number of VMs from which on they have a filter.
 pub const FILTERED_FROM: u32 = 256;
 /// With more VMs than this, each resolving a neighbour, the kernel needs minutes to flood the requests by a bridge.
 const MOST_IN_STORM: u32 = 1_000;
@@ -191,15 +191,14 @@ fn rows(vms: u32, rounds: u32) -> Result<[String; 3]> {
     ])
 }
 
-/// What this process has had of the processors, in seconds: the kernel's work for it included, and what others do at the
-/// same time left out.
+/// Returns the processor time of this process in seconds, user and system.
 fn cpu_seconds() -> Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(micros as f64 / 1e6)
 }
 
-/// The figures that a process of this program prints, and how long it takes to exit after that.
+/// Runs a process of this program. Returns the figures that it prints, and the time from then to its exit.
 fn measure(arguments: &[&str]) -> Result<BTreeMap<String, f64>> {
     settle()?;
     let mut child = Command::new(std::env::current_exe()?)

@@ -1,4 +1,4 @@
-//! How many system calls a ping takes, and which: four are the round trip itself, a read and a write at each end.
+//! The system calls of a ping. Four are the round trip itself: a read and a write at each end.
 
 use std::process::{Command, Stdio};
 
@@ -62,7 +62,7 @@ pub fn count(pings: u64) -> Result<()> {
 struct Calls {
     name: String,
     count: u64,
-    /// How many of them returned an error, such as a read of an empty queue.
+    /// The number that returned an error, such as a read of an empty queue.
     errors: u64,
 }
 

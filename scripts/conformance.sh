@@ -113,6 +113,51 @@ checks() {
         "${places[@]}" --own "$3" --mac "$4" --ipv4 "$5" --ipv6 "$6" --out "$work/$1.json" "${only[@]}" >"$work/$1.out" 2>&1
 }
 
+# leases COLUMN: as many endpoints as the server has cases, and the server.
+leases() {
+    local lab=$name-$1-lease cases number endpoints=()
+    cases=$(/usr/bin/python3 scripts/conformance/dhcp.py --count)
+    case $1 in
+        vm) seek "$lab" "$cases" --filter ;;
+        vm-no-filter) seek "$lab" "$cases" --filter=off ;;
+        *)
+            namespace "$lab"
+            ip -n "$lab" link add br0 up type bridge mcast_snooping 0
+            ;;
+    esac
+    for ((number = 0; number < cases; number++)); do
+        if [ "$1" = kernel ]; then
+            udhcpc "$lab" "$lab$number" "$number"
+        else
+            endpoints+=("$(printf '02:00:0a:4f:00:%02x' $((number + 2)))")
+        fi
+    done
+    namespace "$lab-serve"
+    plug "$lab-serve" eth0 "$lab" serve
+    ip -n "$lab-serve" addr add 10.79.0.1/16 dev eth0
+    ip netns exec "$lab-serve" /usr/bin/python3 scripts/conformance/dhcp.py \
+        --out "$work/$1.leases.json" "${endpoints[@]}" >"$work/$1-lease.out" 2>&1 &
+    running+=($!)
+}
+
+# seek LAB VMS FILTER: a lab of VMs that look for an address, and ping somebody elsewhere once they have one.
+seek() {
+    lab "$1" --vms "$2" --subnet 10.79.0.0/16 --dhcp --address-wait 2s "$3" --resolve at-once \
+        --ping all:192.0.2.1 --interval 1s --count 1000
+}
+
+# udhcpc LAB NAMESPACE NUMBER: the same of a kernel. Adds to `endpoints`.
+udhcpc() {
+    local client
+    namespace "$2"
+    plug "$2" eth0 "$1" "host$3"
+    ip netns exec "$2" busybox udhcpc -f -t 100 -T 1 -i eth0 -s "$PWD/scripts/conformance/udhcpc.sh" >"$work/$2.log" 2>&1 &
+    client=$!
+    ip netns exec "$2" sh -c 'while :; do ping -n -c 1 -W 1 192.0.2.1; sleep 1; done' >/dev/null 2>&1 &
+    processes+=("$client" $!)
+    endpoints+=("$(ip netns exec "$2" cat /sys/class/net/eth0/address)=$client")
+}
+
 vms=(--vms 2 --ipv6 --udp-echo)
 lab "$name-vm" "${vms[@]}" --filter
 lab "$name-bare" "${vms[@]}" --filter=off
@@ -158,6 +203,8 @@ if [ "$mode" != only ]; then
             --folder "$work" "${endpoints[@]}" >"$work/$kind-serve.out" 2>&1 &
         running+=($!)
     done
+    # A DHCP server by hand, which tells each endpoint something else: VMs in two labs, and clients of busybox on a bridge.
+    for kind in vm vm-no-filter kernel; do leases "$kind"; done
 fi
 for process in "${running[@]}"; do
     wait "$process" || { cat "$work"/*.out >&2; fail "a column did not come to its end"; }

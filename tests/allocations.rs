@@ -1,16 +1,14 @@
 //! In the steady state a ping allocates nothing: not in the VMs, the schedule and the record, and not in the reactor on
 //! real TAPs either.
 //!
-//! What may allocate is a second that ends, for its line in the report, however many pings were in it.
+//! Only the end of a second allocates, for its line in the report, whatever the number of pings in it.
 
-#[path = "support/cable.rs"]
-mod cable;
 mod support;
 
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
-use cable::Pairs;
+use support::cable::Pairs;
 use support::enter_own_network;
 use tap_reactor::experiment::{
     BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Experiment, FlowPlan, Scenario, Settings, plan,
@@ -25,7 +23,8 @@ use tap_reactor::vm::VmId;
 
 /// Until every number that goes round has gone round once: the history of a session has 2^16 bits.
 const WARM_UP: u64 = (1 << 16) + 1000;
-/// What a second that ends allocates at most: the buckets of two histograms, and now and then room for more seconds.
+/// The maximum number of allocations at the end of a second: the buckets of two histograms, sometimes room for more
+/// seconds.
 const OF_A_SECOND: u64 = 8;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a dry run says that will be sent is what a run sends: in virtual time, where nothing is late, and on the switch in
+//! A run sends the pings that a dry run announces: in virtual time, where nothing is late, and on the switch in
 //! memory, which loses nothing.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ fn simulated(scenario: Scenario) -> Experiment {
     plan(&scenario.overlaid(&flags)).unwrap()
 }
 
-/// What is said in the plan of each phase, and in all: `Some` where it is a number, and whether it is exact.
+/// Returns the announced pings of each phase and of all: `Some` for a number, and true if it is exact.
 fn promised(experiment: &Experiment) -> Vec<(Option<u64>, bool)> {
     let expected = experiment.expected_pings();
     let expected: Vec<_> = expected.iter().map(|e| (e.pings, e.is_exact)).collect();
@@ -28,7 +28,7 @@ fn promised(experiment: &Experiment) -> Vec<(Option<u64>, bool)> {
     expected
 }
 
-/// What a run of it sends in each phase.
+/// Returns the pings that a run of it sends in each phase.
 fn sent(experiment: &Experiment) -> Vec<u64> {
     let mut lab = Lab::build(experiment, &mut ()).unwrap();
     lab.run(&mut ());

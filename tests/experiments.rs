@@ -15,7 +15,7 @@ struct Case {
     file: &'static str,
     vms: usize,
     phases: &'static [Phase],
-    /// How long each phase is in the simulation, where it would take long; no simulation where it would not be the same.
+    /// The simulation: with durations as in the file, shortened, or none if it would differ.
     simulated: Simulated,
     check: fn(&Report),
 }

@@ -1,4 +1,4 @@
-//! What the fuzz targets (`tests/fuzz`) hold to account, with generated and recorded input instead of a fuzzer's.
+//! The invariants of the fuzz targets (`tests/fuzz`), with generated and recorded input instead of a fuzzer's.
 
 #[path = "fuzz/harness/mod.rs"]
 mod harness;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use tap_reactor::load::FlowId;
 use tap_reactor::record::{DropReason, Limits, Metric, Recorder};
 use tap_reactor::report::{
-    Context, Destination, FlowName, Report, check_file, schema_json, write_comparison, write_file,
+    Context, Destination, FlowName, Format, Report, check_file, schema_json, write_comparison,
+    write_file,
 };
 use tap_reactor::time::Instant;
 
@@ -139,7 +140,7 @@ fn stalling(generator: bool) -> Report {
     Report::new(&recorder, &Context::default())
 }
 
-/// How many values of a histogram are above a millisecond.
+/// Returns the number of values of a histogram above a millisecond.
 fn slow(latency: &tap_reactor::record::Latency) -> u64 {
     let slow = latency.iter().filter(|bucket| bucket.low > MILLISECOND);
     slow.map(|bucket| bucket.count).sum()
@@ -181,8 +182,8 @@ fn every_format_is_written_for_the_programs_that_read_them_back() {
     let expectations = ["p99<200us", "loss<0.01%"].map(|text| text.parse().unwrap());
     assert!(!report.expect(&expectations), "{:?}", report.expectations);
     assert_eq!(report.totals.sent, 60_000);
-    for name in ["run.json", "run.csv", "run.hgrm", "run.hlog", "run.html"] {
-        write_file(place(name), &report).unwrap();
+    for format in Format::all() {
+        write_file(place(&format!("run.{}", format.ending())), &report).unwrap();
     }
     for metric in Metric::ALL {
         write_file(place(&format!("run.{metric}.hgrm")), &report).unwrap();

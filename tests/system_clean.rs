@@ -9,7 +9,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use support::{enter_own_network, fabric, host_lab, link_names, run, wait_until};
 use tap_reactor::fabric::Fabric;
-use tap_reactor::system::{LabConfig, LinkChange, Mark, Netlink, NetnsChoice, Tap, clean};
+use tap_reactor::system::{
+    LabConfig, LinkChange, Mark, Netlink, NetnsChoice, Prepared, Tap, clean,
+};
 use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::MacAddr;
 
@@ -51,7 +53,7 @@ fn start(through: &str, arguments: &str) -> Running {
     Running(child.unwrap())
 }
 
-/// What `tap-reactor clean` prints, run by way of the command `through`.
+/// Runs `tap-reactor clean` by way of the command `through`, and returns its output.
 fn clean_through(through: &str) -> String {
     run(&format!(
         "{through} {} clean",
@@ -272,7 +274,7 @@ fn a_name_that_is_no_network_namespace_is_refused_at_once_and_stays() {
         run(&format!("{make} /run/netns/lab"));
         let error = fabric(named_lab()).map(drop).unwrap_err().to_string();
         let expected = format!(
-            "enter namespace lab: /run/netns/lab is {what}, expected a network namespace; ip netns delete lab"
+            "enter namespace lab: /run/netns/lab is {what}, expected a network namespace; choose another --netns"
         );
         assert!(error.starts_with(&expected), "{error}");
         let cleaned = clean().unwrap();
@@ -286,7 +288,7 @@ fn a_name_that_is_no_network_namespace_is_refused_at_once_and_stays() {
         removed.unwrap();
     }
     let missing = LabConfig {
-        attach: true,
+        prepared: Prepared::BridgeAndTaps,
         netns: NetnsChoice::Named("absent".to_owned()),
         ..LabConfig::default()
     };

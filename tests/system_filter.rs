@@ -1,4 +1,4 @@
-//! What the kernel keeps from each VM, by the program that all TAPs share. Needs root.
+//! The receive filter in the kernel, the program that all TAPs share. Needs root.
 
 mod support;
 
@@ -109,14 +109,14 @@ fn read_all(fabric: &mut TapFabric, vm: u32) -> usize {
     count
 }
 
-/// Which of `vms` VMs hear what vm0 sends.
+/// Returns the VMs, of the first `vms`, that receive a frame of vm0.
 fn hearers(fabric: &mut TapFabric, vms: u32, frame: &[u8]) -> Vec<u32> {
     assert_eq!(fabric.write(VmId(0), frame), Write::Sent);
     (0..vms).filter(|vm| read_all(fabric, *vm) > 0).collect()
 }
 
-/// Which of them are to hear it: whoever wants it, but the sender; and everybody if several have a claim to an address in
-/// it.
+/// Returns the VMs that should receive it: those that accept it, but not the sender; and all if several claim an address
+/// in it.
 fn expected(stations: &[RxFilter], frame: &[u8]) -> Vec<u32> {
     let frame = EthernetFrame::parse(frame).unwrap();
     let count = |has: &dyn Fn(&RxFilter) -> bool| stations.iter().filter(|vm| has(vm)).count();

@@ -1,4 +1,4 @@
-//! A lab without root: a user namespace with a network namespace in it.
+//! The fabric of TAPs by itself without root: a user namespace with a network namespace in it.
 //!
 //! Without the usual test harness, because a user namespace can be made only by a process with a single thread.
 

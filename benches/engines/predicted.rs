@@ -10,7 +10,7 @@ use tap_reactor::time::{Clock, MonotonicClock};
 use crate::bare_loop::{BareLoop, Port};
 use crate::{FRAME, Result};
 
-/// Has the poll of the bare loop tell of its TAPs, or not.
+/// Registers the TAPs of the bare loop with its poll, or deregisters them.
 pub fn poll(bare: &BareLoop, told: bool) -> Result<()> {
     for (number, port) in bare.ports.iter().enumerate() {
         let fd = port.tap.as_raw_fd();

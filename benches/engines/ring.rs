@@ -1,4 +1,4 @@
-//! Reads where it has just written, so many at a time, by io_uring.
+//! Reads where it has just written, several frames at a time, by io_uring.
 
 use std::os::fd::AsRawFd;
 
@@ -16,8 +16,8 @@ const MOST: usize = 64;
 /// A ring over the TAPs of a bare loop.
 pub struct RingLoop {
     ring: IoUring,
-    /// What each TAP sends, registered or not; behind them the buffers that are read into. Never resized: the kernel
-    /// holds addresses in it.
+    /// The frame of each TAP, registered or not; behind them the buffers for reads. Never resized: the kernel holds
+    /// addresses in it.
     memory: Vec<u8>,
     is_registered: bool,
     pairs: u32,
@@ -28,7 +28,7 @@ pub struct RingLoop {
 impl RingLoop {
     /// A ring that gets `batch` pings at a time.
     pub fn new(ports: &[Port], window: u32, batch: u32, is_registered: bool) -> Result<RingLoop> {
-        // What took the least time: completions are only looked for when they are asked for, by this thread.
+        // The fastest set-up: completions are only looked for when they are asked for, by this thread.
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -86,7 +86,7 @@ impl RingLoop {
         Ok(pings as f64 / elapsed.as_secs_f64())
     }
 
-    /// Has `port` send some frames, and the other end of its pair read some.
+    /// Queues `writes` of `port`'s frame, and `reads` of the other end of its pair.
     fn push(&mut self, port: u32, writes: u32, reads: u32) -> Result<()> {
         let frame = self.memory[port as usize * FRAME..].as_ptr();
         for _ in 0..writes {
@@ -118,7 +118,7 @@ impl RingLoop {
         Ok(())
     }
 
-    /// Hands over what was pushed, and takes all that comes of it.
+    /// Submits the queued operations, and waits for all of them.
     fn wait(&mut self) -> Result<()> {
         let wanted = self.ring.submission().len();
         self.ring.submit_and_wait(wanted)?;

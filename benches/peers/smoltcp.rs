@@ -71,7 +71,7 @@ fn work() -> Result<()> {
     Ok(())
 }
 
-/// What smoltcp takes for a network card: a TAP, and buffers that all of them share.
+/// A network interface for smoltcp: a TAP, and buffers that all of them share.
 struct Card<'a> {
     tap: &'a Tap,
     received: &'a mut [u8; LARGEST_FRAME],
@@ -221,7 +221,8 @@ impl Lab {
         }
     }
 
-    /// Has each pair do `count` pings, `window` at a time. Seconds that it took, and nanoseconds of each round trip.
+    /// Sends `count` pings in each pair, `window` at a time. Returns the seconds that it took, and the nanoseconds of each
+    /// round trip.
     fn ping(&mut self, window: usize, count: u64) -> Result<(f64, Histogram<u64>)> {
         let mut rtt = Histogram::new(3)?;
         let mut events = Events::with_capacity(1024);
@@ -338,7 +339,7 @@ fn buffer(packets: usize) -> PacketBuffer<'static> {
     )
 }
 
-/// The time, as smoltcp wants it.
+/// The present time in smoltcp's form.
 fn stack_time() -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros((MonotonicClock.now().as_nanos() / 1000) as i64)
 }

@@ -1,4 +1,4 @@
-//! One lab, as the program makes it: how long it takes to make, what it takes, and how fast it is.
+//! One lab, built as the program does: the time of its set-up, its memory, and its speed.
 
 use std::io::Write;
 use std::time::Duration;

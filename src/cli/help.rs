@@ -2,7 +2,7 @@
 
 use tap_reactor::experiment::options::{Category, OptionSpec};
 
-use super::app::Subcommand;
+use super::subcommand::{Part, Section, Subcommand};
 
 /// Columns of a help text.
 const WIDTH: usize = 90;
@@ -16,14 +16,11 @@ pub fn render(subcommand: Subcommand, is_short: bool) -> String {
         text.push_str(paragraph);
         text.push('\n');
     };
-    for paragraph in subcommand.introduction() {
-        add(&wrap(paragraph, 0));
-    }
+    add(&wrap(subcommand.introduction(), 0));
     add("\nUSAGE:");
-    subcommand
-        .usage()
-        .iter()
-        .for_each(|line| add(&format!("    {line}")));
+    for line in subcommand.usage() {
+        add(&format!("    {line}"));
+    }
     let options = subcommand.options();
     let own = |category| {
         let options = options.iter().copied();
@@ -41,15 +38,14 @@ pub fn render(subcommand: Subcommand, is_short: bool) -> String {
             false => "OPTIONS".to_owned(),
         };
         add(&format!("\n{heading}:"));
-        let width = own(category)
-            .map(|option| form(option).chars().count())
-            .max();
-        for option in own(category) {
-            match is_short {
-                true => add(&line(&form(option), option, width.unwrap_or_default())),
-                false => add(&paragraph(option)),
-            }
-        }
+        let widths = own(category).map(|option| form(option).chars().count());
+        let width = widths.max().unwrap_or_default();
+        let lines = own(category).map(|option| match is_short {
+            true => line(option, width),
+            false => paragraph(option),
+        });
+        let between = if is_short { "\n" } else { "\n\n" };
+        add(&lines.collect::<Vec<_>>().join(between));
     }
     if is_run {
         add("\nSUBCOMMANDS:");
@@ -58,9 +54,31 @@ pub fn render(subcommand: Subcommand, is_short: bool) -> String {
         }
     }
     for section in subcommand.sections(is_short) {
-        add(&format!("\n{section}"));
+        add(&render_section(section));
     }
     text
+}
+
+fn render_section(section: &Section) -> String {
+    let mut text = format!("\n{}:", section.heading);
+    for (number, part) in section.parts.iter().enumerate() {
+        let is_item = matches!(part, Part::Item(..));
+        text.push_str(if number > 0 && !is_item { "\n\n" } else { "\n" });
+        match part {
+            Part::Text(paragraph) => text.push_str(&wrap(paragraph, 4)),
+            Part::Item(term, meaning) => text.push_str(&format!("    {term}  {meaning}")),
+            Part::Example("", lines) => text.push_str(&indented(lines, 4)),
+            Part::Example(about, lines) => {
+                text.push_str(&format!("{}\n{}", wrap(about, 4), indented(lines, 8)));
+            }
+        }
+    }
+    text
+}
+
+fn indented(lines: &[&str], indent: usize) -> String {
+    let lines = lines.iter().map(|line| format!("{:indent$}{line}", ""));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// How an option is written: `-c, --count N`, `--spin[=TIME]`.
@@ -87,7 +105,8 @@ pub fn default(option: &OptionSpec) -> Option<String> {
 }
 
 /// An option in one line, or two where that has no room.
-fn line(form: &str, option: &OptionSpec, width: usize) -> String {
+fn line(option: &OptionSpec, width: usize) -> String {
+    let form = form(option);
     let default = default(option).map_or(String::new(), |default| format!(" {default}"));
     let indent = 4 + width + 2;
     let text = wrap(&format!("{}{default}", option.help), indent);
@@ -96,13 +115,8 @@ fn line(form: &str, option: &OptionSpec, width: usize) -> String {
 
 /// An option with all that there is to say of it.
 fn paragraph(option: &OptionSpec) -> String {
-    let mut text = format!(
-        "    {}\n{}",
-        form(option),
-        wrap(&sentences(option).join(" "), INDENT)
-    );
-    text.push('\n');
-    text
+    let text = sentences(option).join(" ");
+    format!("    {}\n{}", form(option), wrap(&text, INDENT))
 }
 
 /// What a long help says of an option, one part after the other.

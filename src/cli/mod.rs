@@ -5,26 +5,35 @@
 
 mod app;
 pub mod clean;
+mod completions;
 pub mod console;
 mod help;
+mod man;
 mod options;
 mod progress;
 pub mod report;
 pub mod run;
+mod schema;
+mod subcommand;
 mod usage;
 mod words;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use structopt::clap::ArgMatches;
+use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
 };
-use tap_reactor::report::{Destination, Expectation, FileError, check_comparison, check_file};
+use tap_reactor::report::{
+    Destination, Expectation, FileError, check_comparison, check_file, comparison_schema_json,
+    schema_json,
+};
 
-use self::app::Subcommand;
+use self::subcommand::{NAME, Subcommand};
 use self::words::Words;
 
 /// What the user asked for.
@@ -129,7 +138,7 @@ pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Request, Usag
     if let Some(is_short) = words.is_short("help", 0) {
         return Ok(Request::Print(help::render(words.subcommand, is_short)));
     }
-    let line = [app::NAME]
+    let line = [NAME]
         .into_iter()
         .chain(words.words.iter().map(String::as_str));
     let matches = app::app()
@@ -138,10 +147,12 @@ pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Request, Usag
     let own = matches.subcommand().1.unwrap_or(&matches);
     match words.subcommand {
         Subcommand::Bare | Subcommand::Run => {
-            let command = format!("{} {}", app::NAME, typed.join(" "));
+            let command = format!("{} {}", NAME, typed.join(" "));
             run_request(command, &words, own)
         }
         Subcommand::Clean => Ok(Request::Clean),
+        Subcommand::Completions | Subcommand::Schema => document(&words, own),
+        Subcommand::Man => Ok(Request::Print(man::render())),
         Subcommand::Report => report_request(&words, own).map(Request::Report),
     }
 }
@@ -192,6 +203,32 @@ fn run_request(
         expectations,
     };
     Ok(Request::Run(Box::new(experiment), output))
+}
+
+/// A text that the operand chooses.
+fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageError> {
+    let subcommand = words.subcommand;
+    let name = subcommand.name();
+    let choices = subcommand
+        .operand()
+        .map_or(&[][..], |operand| operand.choices);
+    let expected = any_of(choices);
+    let Some(found) = matches.value_of(app::OPERAND) else {
+        return Err(UsageError::new(format_args!(
+            "{name}: expected {expected} after it"
+        )));
+    };
+    let text = match (subcommand, found) {
+        (Subcommand::Completions, shell) => completions::render(shell),
+        (_, "scenario") => Some(schema::scenario()),
+        (_, "report") => Some(schema_json()),
+        (_, "comparison") => Some(comparison_schema_json()),
+        _ => None,
+    };
+    text.map(Request::Print).ok_or_else(|| {
+        let meant = suggestion(found, "", choices.iter().copied());
+        UsageError::new(format_args!("{name} {found}: expected {expected}{meant}"))
+    })
 }
 
 /// Where reports go: each to a place of its own that `check` finds right.
@@ -245,6 +282,15 @@ fn report_request(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportReque
         (false, true) => ReportMode::Compare,
         (false, false) => ReportMode::Each,
     };
+    if mode == ReportMode::Merge
+        && let Some(again) = twice(&files)
+    {
+        let why = format_args!(
+            "report: {}: given twice; expected each run once",
+            again.display()
+        );
+        return Err(UsageError::new(why));
+    }
     let why = match (mode, files.len()) {
         (_, 0) => Some("expected the files of saved runs, such as run.json".to_owned()),
         (ReportMode::Compare, 1) => {
@@ -278,6 +324,14 @@ fn report_request(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportReque
         fail_on_change: is_on("fail-on-change")?,
         expectations: expectations(&given)?,
     })
+}
+
+/// The first file that was named before, under whatever name.
+fn twice(files: &[PathBuf]) -> Option<&PathBuf> {
+    // A file that is not there is told when it is read.
+    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    let mut seen = HashSet::new();
+    files.iter().find(|path| !seen.insert(real(path)))
 }
 
 /// The options that were given, under their names, as they were typed.

@@ -63,7 +63,7 @@ fn every_option_has_a_flag_of_its_name_and_tells_how_it_was_typed() {
             for before in ["", "run "] {
                 let line = format!("{before}{line}");
                 let words = Words::new(&line.split(' ').collect::<Vec<_>>());
-                let typed = [app::NAME]
+                let typed = [NAME]
                     .into_iter()
                     .chain(words.words.iter().map(String::as_str));
                 let matches = app::app().get_matches_from_safe(typed).expect(&line);
@@ -222,6 +222,24 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "report a.json --merge --compare",
             "--merge: cannot be used with --compare",
         ),
+        (
+            "completions",
+            "completions: expected bash, zsh or fish after it",
+        ),
+        (
+            "completions bsh",
+            "completions bsh: expected bash, zsh or fish; did you mean bash?",
+        ),
+        (
+            "completions powershell",
+            "completions powershell: expected bash, zsh or fish",
+        ),
+        ("completions bash zsh", "zsh: expected an option"),
+        (
+            "schema senario",
+            "schema senario: expected scenario, report or comparison; did you mean scenario?",
+        ),
+        ("man bash", "bash: expected an option"),
         ("report a.json --vms 3", "--vms: no such option"),
     ];
     for (line, expected) in cases {

@@ -4,7 +4,7 @@ use structopt::clap::{Error, ErrorKind};
 use tap_reactor::experiment::options::suggestion;
 
 use super::UsageError;
-use super::app::Subcommand;
+use super::subcommand::Subcommand;
 use super::words::Words;
 
 /// The parser's error in our words.

@@ -4,7 +4,7 @@
 //! switch with an optional value for the end of a cluster such as `-6v`. So the words are looked at first: clusters are taken
 //! apart, and negative numbers are joined to the option that they follow.
 
-use super::app::Subcommand;
+use super::subcommand::Subcommand;
 use tap_reactor::experiment::options::OptionSpec;
 
 /// A command line that was looked at.

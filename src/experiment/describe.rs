@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Expected, Experiment, FlowPlan, IpVersion};
 use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Start, Target};
-use crate::system::{FabricKind, Neighbours, NetnsChoice};
+use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared};
 use crate::vm::VmId;
 
 /// Lines of VMs and of flows that are told one by one; the rest is counted.
@@ -33,7 +33,6 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         NetnsChoice::Host => "the namespace that the program is started in".to_owned(),
         NetnsChoice::Named(name) => format!("the network namespace {name}"),
     };
-    let verb = if lab.attach { "uses" } else { "makes" };
     let topology = lab.topology().and_then(Result::ok);
     match (experiment.simulation, lab.fabric) {
         (Some(_), _) => writeln!(
@@ -53,8 +52,14 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         )?,
         (None, FabricKind::Bridge) => writeln!(
             out,
-            "lab: in {place}; {verb} bridge {} and {} TAPs, MTU {}",
-            lab.bridge, lab.vms, lab.mtu
+            "lab: in {place}; {} {} TAPs, MTU {}",
+            match lab.prepared {
+                Prepared::Nothing => format!("makes bridge {} and", lab.bridge),
+                Prepared::Bridge => format!("joins bridge {} by", lab.bridge),
+                Prepared::BridgeAndTaps => format!("uses bridge {} and", lab.bridge),
+            },
+            lab.vms,
+            lab.mtu
         )?,
     }
     if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
@@ -137,8 +142,9 @@ pub fn neighbours(experiment: &Experiment) -> Option<String> {
     };
     let how = match experiment.lab.neighbours {
         Neighbours::Before | Neighbours::AtOnce => format!(
-            "the VMs ask for them {when} ({} requests, {} copies of which are delivered)",
-            resolution.requests, resolution.deliveries
+            "the VMs ask for them {when} ({}, delivered in {})",
+            counted(resolution.requests, "request", "requests"),
+            counted(resolution.deliveries, "copy", "copies")
         ),
         Neighbours::Proxy => format!("the VMs ask for them {when}, and the bridge answers"),
         Neighbours::Static
@@ -223,23 +229,23 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
         let pings = match pings {
             None if phase.duration.is_some() => "as many pings as are answered".to_owned(),
             None => "pings without end".to_owned(),
-            Some(pings) if !is_exact => format!("about {pings} pings"),
+            Some(pings) if !is_exact => format!("about {}", pings_of(pings)),
             // Too short for the last flows' turn to come.
             Some(pings) if pings < flows.len() as u64 && phase.moves.is_empty() => {
                 let silent = flows.len() as u64 - pings;
-                format!("{pings} pings, none of {silent} flows")
+                format!("{}, none of {}", pings_of(pings), flows_of(silent))
             }
-            Some(pings) => format!("{pings} pings"),
+            Some(pings) => pings_of(pings),
         };
-        let counted = if phase.is_counted {
+        let is_counted = if phase.is_counted {
             ""
         } else {
             ", not counted"
         };
         writeln!(
             out,
-            "{name}: {} flows, {}, {}{pings}{counted}",
-            flows.len(),
+            "{name}: {}, {}, {}{pings}{is_counted}",
+            flows_of(flows.len() as u64),
             sending(phase),
             time(phase)
         )?;
@@ -268,20 +274,20 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             shown = Some(flows.clone());
         }
     }
-    let flows = experiment.flow_count();
+    let flows = flows_of(experiment.flow_count() as u64);
     let ends = experiment
         .phases
         .last()
         .is_some_and(|last| last.duration.is_some() || last.load.count.is_some());
     match total {
-        _ if !ends => writeln!(out, "in all: {flows} flows, until SIGINT or SIGTERM"),
-        Expected { pings: None, .. } => writeln!(out, "in all: {flows} flows"),
+        _ if !ends => writeln!(out, "in all: {flows}, until SIGINT or SIGTERM"),
+        Expected { pings: None, .. } => writeln!(out, "in all: {flows}"),
         Expected {
             pings: Some(pings),
             is_exact,
         } => {
             let about = if is_exact { "" } else { "about " };
-            writeln!(out, "in all: {flows} flows, {about}{pings} pings")
+            writeln!(out, "in all: {flows}, {about}{}", pings_of(pings))
         }
     }
 }
@@ -348,6 +354,19 @@ fn sending(phase: &Phase) -> String {
             )
         }
     }
+}
+
+/// A number with its noun: `1 flow`, `20 flows`.
+fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
+}
+
+fn flows_of(number: u64) -> String {
+    counted(number, "flow", "flows")
+}
+
+fn pings_of(number: u64) -> String {
+    counted(number, "ping", "pings")
 }
 
 /// Lists a few and counts the rest.

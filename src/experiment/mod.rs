@@ -94,8 +94,10 @@ impl VmDefaults {
 /// What all VMs of a run have in common on IPv6. Each has a link-local address beside, made from its hardware address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv6Plan {
-    /// The network that they are told an address in: network + 2 + index.
+    /// The network that they are told an address in.
     pub subnet: Ipv6Net,
+    /// The address of `vm0`, which the others' follow; network + 2 by default.
+    pub first: Ipv6Addr,
     /// Who takes packets for other networks.
     pub gateway: Option<Ipv6Addr>,
     /// Whether they take addresses and a default router from router advertisements.
@@ -153,10 +155,10 @@ pub struct Experiment {
     pub spin: Duration,
 }
 
-/// The default address plan: the host's side has `.1` of the subnet, the VMs what follows.
+/// The addresses of the VMs: one after the other. By default the host's side has `.1` of the subnet, and the VMs what follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AddressPlan {
-    subnet: Ipv4Net,
+    first: Ipv4Addr,
 }
 
 /// A subnet that can't hold the VMs.
@@ -180,14 +182,22 @@ impl AddressPlan {
         if vms > room {
             return Err(SubnetTooSmall { subnet, room, vms });
         }
-        Ok(AddressPlan {
-            subnet: subnet.trunc(),
-        })
+        Ok(AddressPlan::starting_at(AddressPlan::first_of(subnet)))
     }
 
-    /// Address and MAC of `vm`: network + 2 + index, and `02:00` followed by that address.
+    /// A plan in which `first` is the address of `vm0`.
+    pub fn starting_at(first: Ipv4Addr) -> AddressPlan {
+        AddressPlan { first }
+    }
+
+    /// The default address of `vm0` in `subnet`: network + 2.
+    pub fn first_of(subnet: Ipv4Net) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(subnet.network()).wrapping_add(2))
+    }
+
+    /// Address and MAC of `vm`: the first address + index, and `02:00` followed by that address.
     pub fn vm(&self, vm: VmId) -> VmPlan {
-        let address = Ipv4Addr::from(u32::from(self.subnet.network()).wrapping_add(2 + vm.0));
+        let address = Ipv4Addr::from(u32::from(self.first).wrapping_add(vm.0));
         let [a, b, c, d] = address.octets();
         VmPlan {
             mac: MacAddr([2, 0, a, b, c, d]),

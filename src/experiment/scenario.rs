@@ -178,6 +178,10 @@ impl Reader<'_> {
             Ok(Setting { name, text, origin })
         };
         match value.get_ref() {
+            DeValue::Array(values) if !option.is_repeatable => {
+                let why = format_args!("{name}: a list of {}; expected one value", values.len());
+                return Err(self.error(value.span().start, why));
+            }
             DeValue::Array(values) => {
                 for value in values.iter() {
                     settings.add(scalar(value)?);
@@ -244,7 +248,7 @@ mod tests {
             ("vms = \n", "lab.toml, line 1: "),
             (
                 "vms = 2\nspeed = 3\n",
-                "lab.toml, line 2: unknown key \"speed\"; expected one of group, phase, netns, attach",
+                "lab.toml, line 2: unknown key \"speed\"; expected one of group, phase, netns, join, attach",
             ),
             (
                 "\n[[phase]]\nvms = 2\n",
@@ -261,6 +265,14 @@ mod tests {
                 "lab.toml, line 1: ping: expected text",
             ),
             ("vms = 1\nvms = 2\n", "lab.toml, line 2: "),
+            (
+                "vms = [1, 2]\n",
+                "lab.toml, line 1: vms: a list of 2; expected one value",
+            ),
+            (
+                "vsm = 1\n",
+                "lab.toml, line 1: unknown key \"vsm\"; expected one of",
+            ),
         ];
         for (text, expected) in cases {
             let error = Scenario::parse("lab.toml", text)

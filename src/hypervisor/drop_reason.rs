@@ -49,6 +49,10 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
         | Ignored::UnexpectedEchoReply
         | Ignored::UnexpectedDhcp
         | Ignored::UnexpectedIcmpError => DropReason::UnexpectedReply,
+        Ignored::DhcpNoServer => DropReason::DhcpNoServer,
+        Ignored::DhcpNoLeaseTime => DropReason::DhcpNoLeaseTime,
+        Ignored::DhcpAddress => DropReason::DhcpAddress,
+        Ignored::DhcpOtherServer => DropReason::DhcpOtherServer,
         Ignored::EtherType(ETHER_TYPE_IPV6) => DropReason::Ipv6Ignored,
         Ignored::EtherType(_) => DropReason::UnknownEthertype,
         Ignored::BadSource => DropReason::BadSource,

@@ -49,7 +49,13 @@ impl<F: Fabric> Hypervisor<F> {
                 self.redirect_flows(vm, address);
                 self.tune(vm);
             }
-            Event::Renewed { .. } => self.recorder.renewed(),
+            Event::Renewed { address, previous } => {
+                self.recorder.renewed();
+                if address != previous {
+                    self.redirect_flows(vm, address);
+                    self.tune(vm);
+                }
+            }
             Event::LeaseLost { .. } => {
                 self.recorder.lease_lost();
                 self.tune(vm);

@@ -1,6 +1,7 @@
 //! The names of VMs and flows in reports and transcripts.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use crate::experiment::{Experiment, VmPlan};
 use crate::fabric::Fabric;
@@ -49,6 +50,15 @@ pub(super) fn leased_addresses(
     } else {
         Vec::new()
     }
+}
+
+/// The reason why a run waits before its VMs start.
+pub(super) fn waiting_to_forward(experiment: &Experiment, delay: Duration) -> String {
+    let delay = humantime::format_duration(delay);
+    let bridge = &experiment.lab.bridge;
+    format!(
+        "{bridge} runs the spanning tree protocol: its new ports forward after {delay}, and the VMs start then"
+    )
 }
 
 /// Describes a run without pings, before it waits.

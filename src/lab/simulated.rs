@@ -60,7 +60,7 @@ pub struct SimulatedLab<'a, F: Fabric<Error = Infallible> = Switch> {
     signals: StopSignals,
     /// The signal that ended it, or is to.
     signal: Option<Signal>,
-    /// Why the run ended; `None` before.
+    /// The reason of the run's end; `None` before.
     end: Option<End>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,

@@ -6,7 +6,7 @@ use super::build::{
     add_flow, count_overflows, create_vms, load, machine_report, memory, per_vm_bytes, phase_names,
     plan_report, recorder, set_flow_paths, time_of_day_at_zero,
 };
-use super::names::{flow_name, leased_addresses, serving, vm_starts};
+use super::names::{flow_name, leased_addresses, serving, vm_starts, waiting_to_forward};
 use super::{LabError, Observer, completeness};
 use crate::experiment::{self, Experiment, FlowPlan, VmPlan};
 use crate::fabric::Fabric;
@@ -71,7 +71,7 @@ pub struct TapLab<'a> {
     /// The hook was told that the lab is up, so that it is to be told that it goes.
     is_hooked: bool,
     is_interrupted: bool,
-    /// Why the run ended; `None` before, and if something went wrong.
+    /// The reason of the run's end; `None` before, and if something went wrong.
     end: Option<End>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,
@@ -136,7 +136,9 @@ impl<'a> TapLab<'a> {
             reactor.is_to_stop()
         };
         let time_of_day = time_of_day_at_zero(clock.now());
-        let now = || clock.now();
+        // A VM starts when its port is expected to carry what it sends.
+        let delay = hypervisor.fabric().time_to_forward();
+        let now = || clock.now() + delay;
         self.is_whole = create_vms(plan, hypervisor, time_of_day, now, on_start)?;
         if let Some(narrator) = narrator {
             reactor.narrate(narrator);
@@ -146,9 +148,20 @@ impl<'a> TapLab<'a> {
         }
         let vms = plan.vms.len() - plan.newcomers().len();
         self.vm_bytes = per_vm_bytes(before, vms);
-        let hooked = hook(plan, HookEvent::Up, reactor.signals())?;
-        self.is_hooked = true;
-        if let HookEnd::Interrupted(signal) = hooked {
+        if !delay.is_zero() {
+            observer.warns(&waiting_to_forward(plan, delay));
+        }
+        let mut stopped_by = hypervisor
+            .fabric()
+            .wait_until_forwarding(reactor.signals())?;
+        if stopped_by.is_none() {
+            stopped_by = match hook(plan, HookEvent::Up, reactor.signals())? {
+                HookEnd::Interrupted(signal) => Some(signal),
+                HookEnd::Done => None,
+            };
+            self.is_hooked = true;
+        }
+        if let Some(signal) = stopped_by {
             reactor.stop(signal);
             self.is_whole = false;
             return Ok(());

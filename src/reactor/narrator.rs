@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::hypervisor::Moved;
 use crate::time::Instant;
-use crate::vm::{Event, Ignored, PingOutcome, VmId};
+use crate::vm::{Event, PingOutcome, VmId};
 use crate::wire::Describe;
 
 /// Writes one line for each frame and each event, with the time since the start.
@@ -90,8 +90,16 @@ impl Narrator {
             Event::Leased { address, elapsed } => {
                 self.say(now, format_args!("{vm}   leased {address} in {elapsed:?}"));
             }
-            Event::Renewed { address } => {
+            Event::Renewed { address, previous } if address == previous => {
                 self.say(now, format_args!("{vm}   renewed the lease of {address}"));
+            }
+            Event::Renewed { address, previous } => {
+                self.say(
+                    now,
+                    format_args!(
+                        "{vm}   renewed the lease of {previous} and got {address} instead"
+                    ),
+                );
             }
             Event::LeaseLost { address } => {
                 self.say(now, format_args!("{vm}   lost the lease of {address}"));
@@ -136,11 +144,8 @@ impl Narrator {
                     }
                 }
             }
-            Event::Ignored(Ignored::Malformed(error)) => {
-                self.say(now, format_args!("{vm}   ignored the frame: {error}"));
-            }
             Event::Ignored(ignored) => {
-                self.say(now, format_args!("{vm}   ignored the frame: {ignored:?}"))
+                self.say(now, format_args!("{vm}   ignored the frame: {ignored}"));
             }
         }
     }

@@ -51,6 +51,14 @@ drop_reasons! {
     BadTcpChecksum => "bad_tcp_checksum",
     /// A DHCP message that makes no sense (RFC 2131).
     BadDhcp => "bad_dhcp",
+    /// A DHCP offer that names no server.
+    DhcpNoServer => "dhcp_no_server",
+    /// A DHCP offer or acknowledgement that does not say for how long, or says for no time.
+    DhcpNoLeaseTime => "dhcp_no_lease_time",
+    /// A DHCP offer or acknowledgement of an address that can't be one host's.
+    DhcpAddress => "dhcp_address",
+    /// A DHCP message of another server than the one that was chosen.
+    DhcpOtherServer => "dhcp_other_server",
     /// Addressed to another MAC address: the bridge flooded it.
     NotForOurMac => "not_for_our_mac",
     /// Addressed to another IP address.
@@ -111,7 +119,7 @@ impl DropReason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
 
-    /// What a person may want to do about it, where the name does not tell.
+    /// Advice about it, where the name does not explain it.
     pub const fn hint(self) -> Option<&'static str> {
         Some(match self {
             DropReason::NoRoute => {
@@ -119,6 +127,12 @@ impl DropReason {
             }
             DropReason::NeighbourQueueFull => {
                 "more pings than wait for one neighbour's address; it may not be there"
+            }
+            DropReason::DhcpNoServer => {
+                "an offer that does not name its server (option 54) can't be asked for"
+            }
+            DropReason::DhcpNoLeaseTime => {
+                "an address is taken only when the server says for how long (option 51)"
             }
             DropReason::FragmentQueueFull => "fewer or smaller pings at once would fit",
             _ => return None,

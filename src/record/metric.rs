@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// JSON document. Rows of [`Scope::Run`] come last.
 macro_rules! metrics {
     ($($(#[doc = $doc:literal])+ $metric:ident: $scope:ident, $unit:literal, $name:literal => $summary:literal;)*) => {
-        /// What is measured as a histogram. The names are stable: reports, files and expectations have them.
+        /// A latency that is recorded as a histogram. The names are stable: reports, files and expectations have them.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Metric {
             $($(#[doc = $doc])+ $metric,)*
@@ -36,21 +36,21 @@ macro_rules! metrics {
                 }
             }
 
-            /// What it is, in a sentence.
+            /// Its description, in a sentence.
             pub fn doc(self) -> &'static str {
                 match self {
                     $(Metric::$metric => concat!($($doc,)+).trim(),)*
                 }
             }
 
-            /// What it is kept for.
+            /// Its scope.
             pub const fn scope(self) -> Scope {
                 match self {
                     $(Metric::$metric => Scope::$scope,)*
                 }
             }
 
-            /// What its values are counted in: `ns`.
+            /// The unit of its values: `ns`.
             pub const fn unit(self) -> &'static str {
                 match self {
                     $(Metric::$metric => $unit,)*
@@ -87,7 +87,7 @@ metrics! {
     Boot: Run, "ns", "boot" => "boot_ns";
 }
 
-/// What a metric is kept for.
+/// The scope of a metric: each second, each phase, or the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     /// Each second, each phase, and the run as the sum of those phases that count.
@@ -159,7 +159,7 @@ impl FromStr for Metric {
 pub struct PerMetric<T>([T; Metric::COUNT]);
 
 impl<T> PerMetric<T> {
-    /// What `of` gives for each metric.
+    /// The result of `of` for each metric.
     pub fn from_fn(of: impl FnMut(Metric) -> T) -> PerMetric<T> {
         let mut of = of;
         PerMetric(std::array::from_fn(|index| of(Metric::ALL[index])))
@@ -198,6 +198,10 @@ mod tests {
             let summary = metric.summary_name().strip_suffix(metric.unit()).unwrap();
             let summary = summary.strip_suffix('_').unwrap();
             assert!(summary.ends_with(metric.name()), "{metric}");
+            assert!(
+                metric.name().len() <= 13,
+                "the tables of text have 80 columns"
+            );
             assert!(metric.doc().len() > 10 && metric.doc().ends_with('.'));
             names.extend([metric.name(), metric.summary_name()]);
         }
@@ -219,10 +223,11 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_with_those_that_are_expected() {
         let error = "boto".parse::<Metric>().unwrap_err().to_string();
+        let names = Metric::names();
+        assert!(names.starts_with("rtt, response, lateness, "), "{names}");
         assert_eq!(
             error,
-            "no metric is named \"boto\"; expected one of rtt, response, lateness, lag, within_leaf, across_leaves, \
-             paused, resolution, resolution6, lease, first, boot"
+            format!("no metric is named \"boto\"; expected one of {names}")
         );
     }
 }

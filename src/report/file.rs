@@ -66,15 +66,9 @@ mod tests {
     #[test]
     fn every_format_is_written_whole_and_leaves_nothing_beside_it() {
         let folder = tempfile::tempdir().unwrap();
-        let names = [
-            "r.json",
-            "r.csv",
-            "r.hgrm",
-            "r.response.hgrm",
-            "r.hlog",
-            "r.html",
-        ];
-        for name in names {
+        let mut names: Vec<_> = Format::all().map(|f| format!("r.{}", f.ending())).collect();
+        names.push("r.response.hgrm".to_owned());
+        for name in &names {
             let path = folder.path().join(name);
             // A second time over the first.
             for _ in 0..2 {

@@ -27,7 +27,7 @@ struct Comparer {
 /// Writes runs, the baseline first, each with its name.
 type WriteComparison = fn(&[(&str, &Report)], &mut dyn Write) -> io::Result<()>;
 
-/// What a format is made of.
+/// The writer of a format.
 enum Writer {
     /// The whole run.
     Run(fn(&Report, &mut dyn Write) -> io::Result<()>),
@@ -35,7 +35,7 @@ enum Writer {
     Histogram(fn(&Latency, &mut dyn Write) -> io::Result<()>),
 }
 
-const ROWS: [Row; 5] = [
+const ROWS: &[Row] = &[
     Row {
         ending: "json",
         doc: "the whole document, as --json prints it",
@@ -106,14 +106,14 @@ pub enum FormatError {
     UnknownMetric {
         /// The file.
         path: PathBuf,
-        /// What stands for a metric.
+        /// The text in place of a metric.
         found: String,
         /// The ending.
         ending: &'static str,
     },
 }
 
-/// What a report file holds.
+/// The format of a report file.
 #[derive(Clone, Copy)]
 pub struct Format {
     row: &'static Row,
@@ -163,18 +163,23 @@ impl Format {
         }
     }
 
-    /// What the name of the file ends in, without the dot.
+    /// The ending of the file's name, without the dot.
     pub const fn ending(&self) -> &'static str {
         self.row.ending
     }
 
+    /// Every format; one of a single histogram has that of the rtt.
+    pub fn all() -> impl Iterator<Item = Format> {
+        let metric = Metric::Rtt;
+        ROWS.iter().map(move |row| Format { row, metric })
+    }
+
     /// Every ending with what it stands for, for a help text.
     pub fn help() -> String {
-        let rows = ROWS.iter();
-        let rows: Vec<_> = rows
-            .map(|row| format!(".{} ({})", row.ending, row.doc))
+        let formats: Vec<_> = Format::all()
+            .map(|Format { row, .. }| format!(".{} ({})", row.ending, row.doc))
             .collect();
-        rows.join(", ")
+        formats.join(", ")
     }
 
     /// Writes `report`.
@@ -238,9 +243,7 @@ mod tests {
             ("a.html", Ok(("html", Metric::Rtt))),
             (
                 "a.pdf",
-                Err(
-                    "report a.pdf: the ending says the format; expected .json, .csv, .hgrm, .hlog or .html",
-                ),
+                Err("report a.pdf: the ending says the format; expected .json, .csv, .hgrm"),
             ),
             ("json", Err("report json: the ending")),
             (".json", Err("report .json: the ending")),
@@ -283,7 +286,7 @@ mod tests {
     #[test]
     fn help_names_every_ending_and_what_it_holds() {
         let help = Format::help();
-        for row in &ROWS {
+        for row in ROWS {
             assert!(
                 help.contains(&format!(".{} ({})", row.ending, row.doc)),
                 "{help}"

@@ -9,6 +9,7 @@ use super::namespace::enter_file;
 use super::namespace_file::{self, CURRENT_NAMESPACE, Found, NAMESPACE_DIRECTORY};
 use super::netlink::Netlink;
 use super::netlink::link::{Link, LinkKind};
+use super::switching::joined::restore;
 
 /// The outcome of [`clean`]. Links in a named namespace are listed as `tap0 in namespace lab`.
 #[derive(Debug, Default)]
@@ -126,7 +127,7 @@ pub(super) struct Removal<'a> {
 }
 
 /// Removes those of `links` (all of the namespace) whose mark is `unwanted`: by group where no other link is in the
-/// group, one by one where there is.
+/// group, one by one where there is. The bridges that stay, of which they were ports, keep their addresses and MTUs.
 pub(super) fn remove_marked<'a>(
     netlink: &mut Netlink,
     links: &'a [Link],
@@ -134,6 +135,15 @@ pub(super) fn remove_marked<'a>(
 ) -> Removal<'a> {
     let is_unwanted =
         |link: &Link| !is_loopback(link) && mark_of(link).is_some_and(|mark| unwanted(&mark));
+    let left: HashSet<u32> = links
+        .iter()
+        .filter(|link| is_unwanted(link))
+        .filter_map(|link| link.master)
+        .collect();
+    let hosts: Vec<&Link> = links
+        .iter()
+        .filter(|link| left.contains(&link.index) && !is_unwanted(link))
+        .collect();
     let shared_groups: HashSet<u32> = links
         .iter()
         .filter(|link| !is_unwanted(link))
@@ -164,6 +174,8 @@ pub(super) fn remove_marked<'a>(
             Err(error) => removal.failed.push(error),
         }
     }
+    let restored = hosts.iter().map(|bridge| restore(netlink, bridge));
+    removal.failed.extend(restored.filter_map(Result::err));
     removal
 }
 

@@ -14,7 +14,7 @@ use crate::topology::{
 
 /// The name of the bridge where none is chosen.
 pub const DEFAULT_BRIDGE: &str = "br0";
-/// What the names of TAPs begin with where nothing is chosen.
+/// The prefix of the TAPs' names where nothing is chosen.
 pub const DEFAULT_TAP_PREFIX: &str = "tap";
 /// The MTU of bridge and TAPs where none is chosen, in bytes: that of Ethernet.
 pub const DEFAULT_MTU: u16 = 1500;
@@ -67,6 +67,18 @@ impl fmt::Display for FabricKind {
             FabricKind::None => "none",
         })
     }
+}
+
+/// The part of a lab that somebody else has made. It stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Prepared {
+    /// Nothing: the run makes all of it.
+    #[default]
+    Nothing,
+    /// The bridge, which the run's TAPs join.
+    Bridge,
+    /// The bridge and the TAPs on it.
+    BridgeAndTaps,
 }
 
 /// How VMs come by each other's hardware addresses.
@@ -135,8 +147,8 @@ pub struct LabConfig {
     pub host_address6: Option<Ipv6Net>,
     /// Which port of the bridge is in which VLAN; `None` for a bridge that does not look at tags.
     pub vlan_filtering: Option<VlanFiltering>,
-    /// Use the bridge and TAPs that somebody else has prepared, and leave them as they are.
-    pub attach: bool,
+    /// The part of it that somebody else has made, and that stays as it is.
+    pub prepared: Prepared,
     /// How many frames wait in a TAP before the kernel drops more; `None` for the kernel's default (1000).
     pub tx_queue_length: Option<u32>,
     /// A command to run when the TAPs are there and before they are removed, for a switch that is not ours.
@@ -164,7 +176,7 @@ impl Default for LabConfig {
             host_address: None,
             host_address6: None,
             vlan_filtering: None,
-            attach: false,
+            prepared: Prepared::Nothing,
             tx_queue_length: None,
             hook: None,
             neighbours: Neighbours::Before,
@@ -182,7 +194,7 @@ impl LabConfig {
 
     /// The tree of bridges; `None` where the lab has none of its own.
     pub fn topology(&self) -> Option<Result<Topology, TopologyError>> {
-        (self.fabric == FabricKind::Bridge && !self.attach)
+        (self.fabric == FabricKind::Bridge && self.prepared == Prepared::Nothing)
             .then(|| Topology::new(self.vms, self.ports_per_bridge))
     }
 
@@ -223,18 +235,32 @@ impl LabConfig {
                 }
             }
         }
-        if self.attach && self.netns == NetnsChoice::Private {
-            let why = "nobody can have prepared anything in a namespace that does not exist yet";
-            return Err(SystemError::refused("attach to a private lab", why)
-                .advise("add --netns host or --netns NAME"));
+        self.validate_prepared()
+    }
+
+    fn validate_prepared(&self) -> Result<(), SystemError> {
+        let (verb, is_like) = match self.prepared {
+            Prepared::Nothing => return Ok(()),
+            Prepared::Bridge => ("join", "joined"),
+            Prepared::BridgeAndTaps => ("attach to", "attached to"),
+        };
+        let bridge = &self.bridge;
+        if self.netns == NetnsChoice::Private {
+            let operation = format!("{verb} bridge {bridge} in a private namespace");
+            let why = "a namespace that does not exist yet has no bridge";
+            return Err(SystemError::refused(operation, why).advise(
+                "expected --netns host, or --netns NAME for the namespace that has the bridge",
+            ));
         }
-        if self.attach && (self.host_address.is_some() || self.host_address6.is_some()) {
-            let operation = format!("give bridge {} an address", self.bridge);
-            return Err(SystemError::refused(
-                operation,
-                "it was attached to, and is left as it is",
-            )
-            .advise(format!("ip address add ADDRESS dev {}", self.bridge)));
+        if self.fabric != FabricKind::Bridge {
+            let operation = format!("{verb} bridge {bridge}");
+            let why = format!("the fabric is {}; expected bridge", self.fabric);
+            return Err(SystemError::refused(operation, why));
+        }
+        if self.host_address.is_some() || self.host_address6.is_some() {
+            let operation = format!("give bridge {bridge} an address");
+            let why = format!("it is {is_like}, and left as it is");
+            return Err(SystemError::refused(operation, why));
         }
         Ok(())
     }
@@ -302,19 +328,37 @@ mod tests {
             ),
             (
                 LabConfig {
-                    attach: true,
+                    prepared: Prepared::BridgeAndTaps,
                     ..plan()
                 },
-                "--netns host",
+                "attach to bridge br0 in a private namespace: a namespace that does not exist yet has no bridge; \
+                 expected --netns host",
             ),
             (
                 LabConfig {
-                    attach: true,
+                    prepared: Prepared::BridgeAndTaps,
                     netns: NetnsChoice::Host,
                     host_address: Some("10.77.0.1/16".parse().unwrap()),
                     ..plan()
                 },
-                "ip address add",
+                "give bridge br0 an address: it is attached to, and left as it is",
+            ),
+            (
+                LabConfig {
+                    prepared: Prepared::Bridge,
+                    bridge: "cni0".into(),
+                    ..plan()
+                },
+                "join bridge cni0 in a private namespace",
+            ),
+            (
+                LabConfig {
+                    prepared: Prepared::Bridge,
+                    netns: NetnsChoice::Host,
+                    fabric: FabricKind::Xdp,
+                    ..plan()
+                },
+                "join bridge br0: the fabric is xdp; expected bridge",
             ),
         ];
         for (lab, expected) in cases {

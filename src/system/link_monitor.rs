@@ -5,7 +5,7 @@
 //! and only a difference is somebody else's doing. What the run itself changes it tells the monitor beforehand
 //! ([`LinkMonitor::forget`]) or afterwards ([`LinkMonitor::expect`]).
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -141,6 +141,12 @@ impl LinkMonitor {
     }
 }
 
+impl AsFd for LinkMonitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl AsRawFd for LinkMonitor {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -231,11 +237,13 @@ impl Known {
 mod tests {
     use super::*;
     use crate::system::LinkKind;
+    use crate::wire::MacAddr;
 
     fn link(index: u32, name: &str, up: bool, master: Option<u32>) -> Link {
         Link {
             index,
             name: name.to_owned(),
+            mac: MacAddr::ZERO,
             alias: None,
             group: 0,
             kind: LinkKind::Tap,

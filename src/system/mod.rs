@@ -40,7 +40,8 @@ pub use clean::{Cleaned, clean};
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
-    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours, NetnsChoice,
+    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours,
+    NetnsChoice, Prepared,
 };
 pub use memory::resident_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
@@ -71,4 +72,5 @@ pub(crate) use limits::ensure_descriptors;
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
+pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;

@@ -2,6 +2,7 @@
 //!
 //! A namespace belongs to a thread, so everything here goes by `/proc/thread-self`; a run has only one thread.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -12,7 +13,7 @@ use super::error::SystemError;
 use super::lab_config::NetnsChoice;
 use super::mark::{Mark, Presence};
 use super::name_rules::validate_namespace_name;
-use super::namespace_file::{self, Found, NAMESPACE_DIRECTORY, OwnName};
+use super::namespace_file::{self, CURRENT_NAMESPACE, Found, NAMESPACE_DIRECTORY, OwnName};
 use super::netlink::Netlink;
 use super::netlink::link_requests::LinkChange;
 
@@ -145,7 +146,43 @@ fn no_namespace(operation: &str, errno: Errno) -> SystemError {
     }
 }
 
+/// Connects to the kernel in a namespace that exists, and stays in the present one.
+///
+/// # Errors
+/// When there is none of that name, or it can't be entered and left again. A private one does not exist yet.
+pub(super) fn netlink_in(choice: &NetnsChoice) -> Result<Netlink, SystemError> {
+    let name = match choice {
+        NetnsChoice::Host => return Netlink::open(),
+        NetnsChoice::Named(name) => name,
+        NetnsChoice::Private => {
+            let why = "it does not exist yet; expected --netns host or --netns NAME";
+            return Err(SystemError::refused("look into a private namespace", why));
+        }
+    };
+    let here = File::open(CURRENT_NAMESPACE)
+        .map_err(|error| SystemError::io("open the current namespace", &error))?;
+    let Some(there) = find_named(name)? else {
+        return Err(none_of_that_name(name));
+    };
+    enter_existing(name, &there)?;
+    let netlink = Netlink::open();
+    enter_file(&here, || "return from another namespace".to_owned())?;
+    netlink
+}
+
 fn enter_named(name: &str, mark: &Mark, must_exist: bool) -> Result<(Kind, Presence), SystemError> {
+    match find_named(name)? {
+        Some(file) => {
+            enter_existing(name, &file)?;
+            Ok((Kind::Existing(Some(name.to_owned())), mark.show_presence()?))
+        }
+        None if must_exist => Err(none_of_that_name(name)),
+        None => create_named(name, mark),
+    }
+}
+
+/// The namespace of that name, if there is one.
+fn find_named(name: &str) -> Result<Option<File>, SystemError> {
     let operation = || format!("enter namespace {name}");
     let is_other = |what: &str| {
         SystemError::refused(
@@ -156,28 +193,29 @@ fn enter_named(name: &str, mark: &Mark, must_exist: bool) -> Result<(Kind, Prese
     validate_namespace_name(name)
         .map_err(|why| SystemError::refused(operation(), format!("the name {why}")))?;
     match namespace_file::find(name).map_err(|error| SystemError::io(operation(), &error))? {
-        Found::Namespace(file) => {
-            enter_file(&file, operation).map_err(|error| match error.errno() {
-                Some(Errno::EPERM) => error.advise("run as root"),
-                _ => error,
-            })?;
-            Ok((Kind::Existing(Some(name.to_owned())), mark.show_presence()?))
-        }
+        Found::Namespace(file) => Ok(Some(file)),
         Found::Unmounted(_) => {
             Err(is_other("what a run that was killed has left of a name")
                 .advise("tap-reactor clean"))
         }
-        Found::Other(what) => {
-            Err(is_other(&what)
-                .advise(format!("ip netns delete {name}, or choose another --netns")))
-        }
-        Found::Nothing if must_exist => Err(SystemError::refused(
-            operation(),
-            "there is none of that name",
-        )
-        .advise("ip netns list shows those that exist")),
-        Found::Nothing => create_named(name, mark),
+        Found::Other(what) => Err(is_other(&what).advise("choose another --netns")),
+        Found::Nothing => Ok(None),
     }
+}
+
+fn enter_existing(name: &str, file: &File) -> Result<(), SystemError> {
+    enter_file(file, || format!("enter namespace {name}")).map_err(|error| match error.errno() {
+        Some(Errno::EPERM) => error.advise("run as root"),
+        _ => error,
+    })
+}
+
+fn none_of_that_name(name: &str) -> SystemError {
+    SystemError::refused(
+        format!("enter namespace {name}"),
+        "there is none of that name",
+    )
+    .advise("ip netns list shows those that exist")
 }
 
 pub(super) fn enter_file(

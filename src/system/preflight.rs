@@ -6,7 +6,7 @@ use super::clean::mark_of;
 use super::error::SystemError;
 use super::lab_config::LabConfig;
 use super::mark::Owner;
-use super::netlink::link::Link;
+use super::netlink::link::{Link, LinkKind};
 
 /// Checks that no link of somebody else has the name of one of the lab's `bridges` and their links, or of one of its first
 /// `taps` TAPs.
@@ -32,7 +32,7 @@ pub(super) fn check_free<'a>(
     let name = &link.name;
     let error = SystemError::refused(
         format!("create {what} {name}"),
-        format!("a link called {name} exists already"),
+        format!("a link of that name exists, {}", link.kind),
     );
     Err(match mark_of(link).map(|mark| mark.owner()) {
         Some(Owner::Gone) => {
@@ -41,8 +41,9 @@ pub(super) fn check_free<'a>(
         Some(Owner::Alive | Owner::Unknown) => {
             error.advise(format!("another run uses it: choose another {flag}"))
         }
-        None => error.advise(format!(
-            "choose another {flag}, or remove it: ip link delete {name}"
+        None if is_bridge(link) && link.kind == LinkKind::Bridge => error.advise(format!(
+            "choose another --bridge, or add TAPs to that one: --join {name}"
         )),
+        None => error.advise(format!("choose another {flag}")),
     })
 }

@@ -80,7 +80,7 @@ impl Tap {
     pub fn attach(name: &str) -> Result<Tap, SystemError> {
         let operation = || format!("attach to TAP {name}");
         Tap::open(name, 0, operation).map_err(|error| match error.errno() {
-            Some(Errno::EBUSY) => error.advise(format!("another process is attached to {name}: end that one first")),
+            Some(Errno::EBUSY) => error.advise(format!("another process is attached to {name}; expected a TAP that none is attached to")),
             Some(Errno::EINVAL) => error.advise(format!(
                 "{name} must be a TAP with a single queue, as `ip tuntap add dev {name} mode tap` makes it"
             )),

@@ -1,5 +1,6 @@
 //! The events that a VM returns to its owner. The VM itself neither logs nor counts.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -74,10 +75,12 @@ pub enum Event {
         /// From the first message of the search to the grant.
         elapsed: Duration,
     },
-    /// A DHCP server has granted the address for longer.
+    /// A DHCP server has granted the address for longer, or another one instead of it.
     Renewed {
         /// The address.
         address: Ipv4Addr,
+        /// The address so far.
+        previous: Ipv4Addr,
     },
     /// The address may not be used any longer: its lease has run out, or the server has taken it back.
     LeaseLost {
@@ -202,6 +205,20 @@ ping_errors! {
     ParameterProblem => "parameter_problem",
 }
 
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ignored::Malformed(error) => error.fmt(f),
+            Ignored::UnexpectedDhcp => f.write_str("a DHCP message that nobody asked for"),
+            Ignored::DhcpNoServer => f.write_str("an offer without a server identifier"),
+            Ignored::DhcpNoLeaseTime => f.write_str("an offer or grant without a lease time"),
+            Ignored::DhcpAddress => f.write_str("an offer or grant of no host's address"),
+            Ignored::DhcpOtherServer => f.write_str("another DHCP server was chosen"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
 /// Why a frame was not acted on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ignored {
@@ -252,6 +269,14 @@ pub enum Ignored {
     UnexpectedEchoReply,
     /// A DHCP message that answers nothing that was asked.
     UnexpectedDhcp,
+    /// A DHCP offer that does not say which server makes it (option 54): it can't be asked for (RFC 2131 section 4.3.1).
+    DhcpNoServer,
+    /// A DHCP offer or acknowledgement without a lease time (option 51), or with one of 0.
+    DhcpNoLeaseTime,
+    /// A DHCP offer or acknowledgement of an address that one host can't have.
+    DhcpAddress,
+    /// A DHCP message of another server than the one that was chosen.
+    DhcpOtherServer,
     /// An ICMP error about something that this VM has not sent, or that is over.
     UnexpectedIcmpError,
 }

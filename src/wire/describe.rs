@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::arp::ArpPacket;
 use super::describe_ipv6::describe_ipv6;
+use super::dhcp::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpSummary};
 use super::error::ParseError;
 use super::ethernet::{EthernetFrame, Payload};
 use super::icmp::IcmpMessage;
@@ -79,18 +80,23 @@ fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
     match packet.protocol {
         PROTOCOL_ICMP => describe_icmp(f, packet),
         PROTOCOL_UDP => match UdpDatagram::parse(packet) {
-            Ok(udp) => write!(
-                f,
-                "UDP port {} > {} ({} bytes)",
-                udp.source_port,
-                udp.destination_port,
-                udp.payload.len()
-            ),
+            Ok(udp) => describe_udp(f, &udp),
             Err(error) => write!(f, "malformed: {error}"),
         },
         PROTOCOL_TCP => describe_tcp(f, TcpSegment::parse(packet)),
         protocol => write!(f, "protocol {protocol}, {bytes} bytes"),
     }
+}
+
+fn describe_udp(f: &mut fmt::Formatter<'_>, udp: &UdpDatagram<'_>) -> fmt::Result {
+    let (source, destination) = (udp.source_port, udp.destination_port);
+    if [DHCP_CLIENT_PORT, DHCP_SERVER_PORT].contains(&destination)
+        && let Some(dhcp) = DhcpSummary::of(udp.payload)
+    {
+        return write!(f, "{dhcp}");
+    }
+    let bytes = udp.payload.len();
+    write!(f, "UDP port {source} > {destination} ({bytes} bytes)")
 }
 
 pub(super) fn describe_tcp(

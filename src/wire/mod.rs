@@ -12,6 +12,7 @@ mod checksum;
 mod describe;
 mod describe_ipv6;
 mod dhcp;
+mod dhcp_options;
 mod error;
 mod ethernet;
 mod icmp;
@@ -34,7 +35,10 @@ mod vlan;
 
 pub use arp::{ARP_FRAME_LENGTH, ArpPacket};
 pub use describe::Describe;
-pub use dhcp::{DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest};
+pub use dhcp::{
+    DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest, MAX_CLASSLESS_ROUTES,
+};
+pub use dhcp_options::ClasslessRoute;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload};
 pub use icmp::{

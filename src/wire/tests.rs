@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod dhcp;
 mod ipv6;
 
 const A: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);

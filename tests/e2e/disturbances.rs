@@ -1,4 +1,4 @@
-//! What else may happen on a bridge: other protocols, noise, a cable pulled.
+//! Other events on a bridge: other protocols, noise, a pulled cable.
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ pub const TAP_REACTOR: &str = env!("CARGO_BIN_EXE_tap-reactor");
 /// No command of a test may run longer than this many seconds: a hang is a failure, not a wait.
 const COMMAND_LIMIT: &str = "60";
 
-/// How long a test waits for something that must happen, on a slow machine that does other things too.
+/// The time that a test waits for something that must happen, on a slow machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A network namespace of the test's own, empty but for `lo`. Dropping it ends what runs in it and removes it.
@@ -83,8 +83,8 @@ impl Lab {
         self.links().into_keys().collect()
     }
 
-    /// What a run must not change of links that are somebody else's. (Carrier, statistics and a bridge's timers are not
-    /// among that.)
+    /// The attributes of links that a run must not change if it did not make them. (Carrier, statistics and a bridge's
+    /// timers are not among them.)
     pub fn identities(&self) -> Vec<String> {
         let kept = [
             "ifindex", "address", "ifalias", "master", "mtu", "group", "txqlen",
@@ -261,12 +261,12 @@ impl Running {
         self.child.id()
     }
 
-    /// What it has printed so far.
+    /// Its standard output so far.
     pub fn stdout(&self) -> String {
         self.read("stdout")
     }
 
-    /// What it has said on standard error so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         self.read("stderr")
     }
@@ -276,7 +276,7 @@ impl Running {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether it still runs.
+    /// Returns true while it runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("wait for a child").is_none()
     }

@@ -1,4 +1,4 @@
-//! How runs end: by themselves, by a signal, by force; and what they leave behind.
+//! The end of a run: by itself, by a signal, by force; and what it leaves behind.
 
 use std::process::Command;
 

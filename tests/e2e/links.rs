@@ -1,4 +1,4 @@
-//! What others do to the links of a run while it goes on: it is named, with its time, and the run goes on.
+//! Changes of a run's links by others: each is named in the report with its time, and the run goes on.
 
 use serde_json::{Value, json};
 
@@ -85,8 +85,14 @@ fn what_others_do_to_a_link_is_named_with_its_time_and_its_vm() {
         ),
     ];
     for (change, mut expected) in table {
-        for place in ["in the host's", "in a named", "attached"] {
+        for place in ["in the host's", "in a named", "attached", "joined"] {
             let disturbed = match place {
+                "joined" => {
+                    let lab = Lab::new();
+                    lab.ip("link add br0 type bridge");
+                    lab.ip("link set br0 up");
+                    Disturbed::start(lab, "--netns host --join br0 --subnet 10.77.0.0/16")
+                }
                 "attached" => Disturbed::start(prepared(), "--netns host --attach"),
                 "in a named" => {
                     let lab = Lab::new();

@@ -4,10 +4,12 @@
 //! Every test makes network namespaces of its own and takes them away again. That needs root: without it the tests
 //! fail and say so. `scripts/test.sh` installs the programs that they call.
 
+mod dhcp;
 mod disturbances;
 mod hand_made_lab;
 mod ipv4;
 mod ipv6;
+mod join;
 mod lab;
 mod lifecycle;
 mod links;

@@ -41,7 +41,7 @@ fn pings_follow_an_address_that_moves_to_another_host_and_announces_itself() {
             "--netns host --attach --ping vm0:10.77.0.60 --interval 20ms --timeout 500ms --duration 60s --json",
         );
         let control = "ping -n -q -i 0.02 -W 1 -w 60 10.77.0.60";
-        let mut control = lab.start(&control.split(' ').collect::<Vec<_>>());
+        let control = lab.start(&control.split(' ').collect::<Vec<_>>());
         wait_until("both to ping the old host", || {
             run.expect_alive();
             (echo_requests(&old) >= 100).then_some(())

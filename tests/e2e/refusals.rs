@@ -1,4 +1,4 @@
-//! What the system refuses is told with status 3: which operation, on what, why, and what to do about it.
+//! A refusal by the system gives status 3 and names the operation, its object, the reason, and a remedy.
 
 use crate::lab::{Finished, Lab};
 use crate::report::Report;

@@ -157,6 +157,22 @@ fn reports_of_runs_are_as_their_schema_says() {
 }
 
 #[test]
+fn a_run_that_is_named_twice_is_not_merged_with_itself() {
+    let saved = Saved::new(&[("a.json", CALM), ("b.json", &format!("{CALM} --seed 3"))]);
+    let link = saved.path("c.json");
+    std::os::unix::fs::symlink(saved.path("a.json"), link).unwrap();
+    for files in ["a.json b.json a.json", "a.json c.json"] {
+        let refused = saved.report(&format!("{files} --merge")).expect_status(2);
+        assert!(
+            refused
+                .stderr
+                .contains(": given twice; expected each run once"),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
 fn what_is_not_one_experiment_is_merged_only_when_asked_for_and_says_so() {
     let saved = Saved::new(&[
         ("a.json", CALM),

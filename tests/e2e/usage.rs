@@ -1,4 +1,4 @@
-//! What is wrong on the command line is told in one line, with status 2, before anything is touched.
+//! An invalid command line gives one line of error and status 2, before anything is touched.
 
 use crate::lab::{Lab, TAP_REACTOR};
 

@@ -100,8 +100,8 @@ fn tcpdump_sees_the_tags() {
     }
 }
 
-/// Whether the kernel's bridges know VLANs (`CONFIG_BRIDGE_VLAN_FILTERING`).
-fn kernel_filters(lab: &Lab) -> bool {
+/// Returns true if the kernel's bridges know VLANs (`CONFIG_BRIDGE_VLAN_FILTERING`).
+pub fn kernel_filters(lab: &Lab) -> bool {
     let words = "ip link add probe type bridge vlan_filtering 1";
     let words: Vec<&str> = words.split_whitespace().collect();
     let is_made = lab.run(&words).status == 0;

@@ -1,5 +1,7 @@
-//! What tests on real TAPs need: a network of their own.
+//! A network of its own for each test on real TAPs.
 #![allow(dead_code)] // Not every test uses all of it.
+
+pub mod cable;
 
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ pub fn enter_own_network() {
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
 }
 
-/// A lab in the namespace that the test is in.
+/// The configuration of a lab in the namespace that the test is in.
 pub fn host_lab() -> LabConfig {
     LabConfig {
         netns: NetnsChoice::Host,
@@ -28,7 +30,7 @@ pub fn host_lab() -> LabConfig {
     }
 }
 
-/// The fabric of a lab, with a poll of its own.
+/// Creates a fabric by itself, with a poll but without VMs and a lab, for the tests of that layer.
 pub fn fabric(lab: LabConfig) -> Result<(TapFabric, mio::Poll), SystemError> {
     let poll = mio::Poll::new().expect("a poll");
     let registry = poll.registry().try_clone().expect("its registry");

@@ -63,6 +63,8 @@ pub enum Kind {
     Share,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// The name of a file.
+    Path,
     /// Any other text.
     Text,
 }

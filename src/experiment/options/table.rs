@@ -1,7 +1,7 @@
 //! The rows.
 
 use Category::{Addresses, Fabric, Lab, Output, Simulation, Traffic, Vms};
-use Kind::{Number, OneOf, Share, Switch, Text, Time, TimeOr, Whole};
+use Kind::{Number, OneOf, Path, Share, Switch, Text, Time, TimeOr, Whole};
 use Scope::{CommandLine, File, Group, Load, Phase, Run};
 
 use super::{Category, Default, Kind, OptionSpec, Scope};
@@ -107,7 +107,7 @@ impl OptionSpec {
 /// All options, in the order of the help text.
 pub const OPTIONS: &[OptionSpec] = &[
     // Lab.
-    value("scenario", "FILE", Text)
+    value("scenario", "FILE", Path)
         .place(Lab, CommandLine)
         .help("Read settings, groups of VMs and phases from a TOML file")
         .main()
@@ -129,6 +129,14 @@ pub const OPTIONS: &[OptionSpec] = &[
             "private is a new namespace that ends with the process; host is the namespace the \
              program is started in; any other name is a named namespace as `ip netns` lists it, \
              created if it does not exist.",
+        ),
+    value("join", "BRIDGE", Text)
+        .place(Lab, Run)
+        .help("Add the TAPs to a bridge that exists, and leave it unchanged")
+        .only(&["bridge"])
+        .details(
+            "Such as docker0, cni0 or virbr0. Needs --netns host or --netns NAME, and --dhcp or \
+             --subnet for addresses of the VMs.",
         ),
     switch("attach")
         .place(Lab, Run)
@@ -229,7 +237,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .details("Each step is a phase of its own in the report."),
     value("arrivals", "KIND", OneOf(&["uniform", "poisson"]))
         .place(Traffic, Load)
-        .help("Distribution of the times at which pings are due")
+        .help("Spacing of the pings in time: uniform or poisson")
         .default(Default::Text("uniform"))
         .details("poisson is one process per flow with --interval, and one in total with --rate."),
     value("count", "N", Whole)
@@ -304,6 +312,11 @@ pub const OPTIONS: &[OptionSpec] = &[
         .default(Default::Made(|| {
             format!("{SUBNET}; {LARGE_SUBNET} for more than {MOST_IN_SUBNET} VMs")
         })),
+    value("first", "IP", Text)
+        .place(Addresses, Run)
+        .help("Address of vm0; the others follow; one IPv4 and one IPv6 address")
+        .repeatable()
+        .default(Default::Words("network address + 2")),
     value("mac", "vmI=MAC", Text)
         .place(Addresses, Run)
         .help("MAC address of one VM; repeatable")
@@ -328,7 +341,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("VMs probe for duplicates of their addresses before they use them")
         .details(
             "Address conflict detection (RFC 5227) takes 4 to 7 seconds, duplicate address \
-             detection (RFC 4862) 1 to 2. The VMs announce their addresses afterwards.",
+             detection (RFC 4862) 1 to 2. The VMs announce their addresses afterwards. On by \
+             default with --join.",
         ),
     value("address-wait", "TIME", Time)
         .place(Addresses, Run)
@@ -390,7 +404,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("mtu", "BYTES", Whole)
         .place(Fabric, Run)
         .help("Largest IP datagram on the links")
-        .default(Default::Number(DEFAULT_MTU as u64)),
+        .default(Default::Number(DEFAULT_MTU as u64))
+        .details("With --join, the default is the MTU of the bridge."),
     value("hook", "COMMAND", Text)
         .place(Fabric, Run)
         .help("Command to run when all TAPs exist, and before they are removed")
@@ -456,7 +471,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .default(Default::Words("no limit")),
 
     // Output.
-    value("output", "PATH", Text)
+    value("output", "FILE", Path)
         .place(Output, Scope::Output)
         .short('o')
         .help("Write the report to a file; the ending says the format; repeatable")

@@ -1,8 +1,10 @@
 //! Which addresses can be those of hosts. One list for networks, for hosts' sides, for gateways and for targets.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::experiment::settings::{Setting, SettingError, Settings};
 
 /// Networks in which nobody lives (RFC 6890, RFC 5771): this network, loopback, multicast, and reserved addresses with
 /// the broadcast address among them.
@@ -46,6 +48,21 @@ pub(super) fn is_of_hosts6(net: Ipv6Net) -> bool {
     const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
     let overlaps = |other: &Ipv6Net| other.contains(&net) || net.contains(other);
     !NO_HOSTS6.iter().any(overlaps) && !overlaps(&LINK_LOCAL)
+}
+
+/// The value of `--first` of that version, of which there is one at most.
+pub(super) fn first_of_version(
+    settings: &Settings,
+    is_wanted: impl Fn(&IpAddr) -> bool,
+) -> Result<Option<(&Setting, IpAddr)>, SettingError> {
+    let mut found = None;
+    for setting in settings.all("first") {
+        let address: IpAddr = setting.value("an address, such as 10.77.3.1")?;
+        if is_wanted(&address) && found.replace((setting, address)).is_some() {
+            return Err(setting.error("expected one IPv4 and one IPv6 address"));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

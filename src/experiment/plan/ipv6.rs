@@ -1,10 +1,10 @@
 //! What the VMs are on IPv6, if anything that was asked for needs it.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
-use super::addresses::{is_host6, is_of_hosts6};
+use super::addresses::{first_of_version, is_host6, is_of_hosts6};
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, Scenario};
 use crate::vm::VmId;
@@ -27,7 +27,7 @@ pub(super) fn ipv6(
     for settings in scenario.phases.iter().chain([settings]) {
         wanted |= settings.switch("ping-ipv6")? || settings.all("ping").iter().any(is_ipv6_target);
     }
-    for name in ["host-address", "gateway"] {
+    for name in ["host-address", "gateway", "first"] {
         wanted |= settings.all(name).iter().any(|s| s.text.contains(':'));
     }
     if !wanted {
@@ -43,6 +43,7 @@ pub(super) fn ipv6(
     let subnet = subnet(settings, vms)?;
     let plan = Ipv6Plan {
         subnet,
+        first: first(settings, subnet, vms)?,
         gateway: None,
         slaac,
     };
@@ -68,8 +69,7 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv6Net, SettingError> {
         let why = format_args!("expected a network of hosts, such as {EXAMPLE}");
         return Err(setting.error(why));
     }
-    let host_bits = 128 - u32::from(subnet.prefix_len());
-    let room = 1u64.checked_shl(host_bits).unwrap_or(u64::MAX);
+    let room = addresses(subnet);
     if u64::from(vms) + u64::from(RESERVED) > room {
         let room = room.saturating_sub(RESERVED.into());
         return Err(setting.error(format_args!("has room for {room} VMs, not for {vms}")));
@@ -77,11 +77,37 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv6Net, SettingError> {
     Ok(subnet)
 }
 
+/// How many addresses a network has; no more than a `u64` can tell.
+fn addresses(subnet: Ipv6Net) -> u64 {
+    let host_bits = 128 - u32::from(subnet.prefix_len());
+    1u64.checked_shl(host_bits).unwrap_or(u64::MAX)
+}
+
+/// The address of `vm0`: as somebody says, or network + 2. All VMs have room from there on.
+fn first(settings: &Settings, subnet: Ipv6Net, vms: u32) -> Result<Ipv6Addr, SettingError> {
+    let default = subnet.network().to_bits().wrapping_add(RESERVED.into());
+    let Some((setting, IpAddr::V6(first))) = first_of_version(settings, IpAddr::is_ipv6)? else {
+        return Ok(Ipv6Addr::from_bits(default));
+    };
+    // The first address of a network is every router's (RFC 4291 section 2.6.1).
+    if !subnet.contains(&first) || first == subnet.network() {
+        return Err(setting.error(format_args!("expected a host of {subnet}")));
+    }
+    let last = first
+        .to_bits()
+        .checked_add(u128::from(vms.saturating_sub(1)));
+    if last.is_none_or(|last| !subnet.contains(&Ipv6Addr::from_bits(last))) {
+        return Err(setting.error(format_args!(
+            "from there on {subnet} has no room for {vms} VMs"
+        )));
+    }
+    Ok(first)
+}
+
 impl Ipv6Plan {
-    /// The address of `vm` by the default addressing: network + 2 + index.
+    /// The address of `vm`: that of `vm0` + index.
     pub fn address(&self, vm: VmId) -> Ipv6Addr {
-        let offset = u128::from(vm.0) + u128::from(RESERVED);
-        Ipv6Addr::from_bits(self.subnet.network().to_bits().wrapping_add(offset))
+        Ipv6Addr::from_bits(self.first.to_bits().wrapping_add(vm.0.into()))
     }
 
     /// The address that the host's side of the bridge has by convention: network + 1.

@@ -11,7 +11,10 @@ use super::scenario::Scenario;
 use super::settings::{Origin, Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
 use crate::load::Target;
-use crate::system::{FabricKind, LabConfig, available_bytes, validate_interface_name};
+use crate::system::{
+    ExistingBridge, FabricKind, LabConfig, NetnsChoice, Prepared, SystemError, available_bytes,
+    validate_interface_name,
+};
 use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 
@@ -20,6 +23,7 @@ mod fabric;
 mod flows;
 mod host;
 mod ipv6;
+mod join;
 mod moves;
 mod neighbours;
 mod phases;
@@ -54,7 +58,7 @@ const TOLD_FLOWS: usize = 500_000;
 /// With the setting that can't be, where it was written, and what is expected. When the plan has no room in the memory that
 /// is free.
 pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
-    plan_flows(scenario, usize::MAX, available_bytes())
+    plan_flows(scenario, usize::MAX, &Surroundings::of_this_machine())
 }
 
 /// Makes a plan to be told of, not to be carried out: of half a million flows and more it lists the first only.
@@ -62,14 +66,31 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
 /// # Errors
 /// As [`plan`].
 pub fn draft(scenario: &Scenario) -> Result<Experiment, SettingError> {
-    plan_flows(scenario, TOLD_FLOWS, available_bytes())
+    plan_flows(scenario, TOLD_FLOWS, &Surroundings::of_this_machine())
 }
 
-/// Lists `most_flows` at most, and makes sure that a run has room in `free_memory` bytes, if that is known.
+/// The facts of a machine that a plan depends on.
+struct Surroundings {
+    /// Bytes of memory, if they are known.
+    free_memory: Option<u64>,
+    /// Looks up a bridge that exists.
+    find_bridge: fn(&NetnsChoice, &str) -> Result<ExistingBridge, SystemError>,
+}
+
+impl Surroundings {
+    fn of_this_machine() -> Surroundings {
+        Surroundings {
+            free_memory: available_bytes(),
+            find_bridge: ExistingBridge::find,
+        }
+    }
+}
+
+/// Lists `most_flows` at most, and makes sure that a run has room in memory.
 fn plan_flows(
     scenario: &Scenario,
     most_flows: usize,
-    free_memory: Option<u64>,
+    surroundings: &Surroundings,
 ) -> Result<Experiment, SettingError> {
     let settings = &scenario.settings;
     for each in [settings]
@@ -79,24 +100,31 @@ fn plan_flows(
     {
         each.check_texts()?;
     }
-    let groups = groups(scenario)?;
-    let count = check_number(&groups)?;
-    let subnet = subnet(settings, count)?;
-    let mut vms = vms(settings, &groups, subnet)?;
     let (switching, simulation) = match fabric(settings)? {
         Fabric::Taps(switching) => (switching, None),
         Fabric::Simulated(simulation) => (FabricKind::None, Some(simulation)),
     };
-    let mut lab = lab(settings, count, switching)?;
+    let joined = join::bridge(settings, surroundings.find_bridge)?;
+    let groups = groups(scenario)?;
+    let count = check_number(&groups)?;
+    let subnet = subnet(settings, count)?;
+    let mut vms = vms(settings, &groups, subnet)?;
+    let mut lab = lab(settings, count, switching, joined.as_ref())?;
     vlan::place(settings, &groups, &mut vms)?;
-    lab.vlan_filtering = vlan::filtering(settings, &vms)?;
+    lab.vlan_filtering = match &joined {
+        Some(bridge) => vlan::on_bridge(bridge, &vms),
+        None => vlan::filtering(settings, &vms)?,
+    };
+    if let Some(bridge) = &joined {
+        join::check(settings, bridge, &lab, &vms)?;
+    }
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
         .or_default("seed")
         .number("a whole number from 0 on")?;
     let timeout = settings.or_default("timeout").duration()?;
-    let vm_defaults = vm_defaults::vm_defaults(settings, &vms, subnet, ipv6)?;
+    let vm_defaults = vm_defaults::vm_defaults(settings, &vms, subnet, ipv6, lab.prepared)?;
     let may_fragment = settings.switch("allow-fragmentation")?;
     if let Some(setting) = settings.get("dont-fragment").filter(|_| may_fragment) {
         return Err(setting.error("cannot be used with --allow-fragmentation"));
@@ -116,7 +144,7 @@ fn plan_flows(
         seed,
         are_simulated: simulation.is_some(),
         most_flows,
-        free_memory,
+        free_memory: surroundings.free_memory,
     };
     context.check_size(0, 0)?;
     let (flows, phases, serve) = phases::phases(scenario, &context)?;
@@ -180,34 +208,43 @@ fn callers(lab: &LabConfig, flows: &[FlowPlan]) -> Callers {
     Callers::new(&topology, flows.iter().filter_map(to_vm))
 }
 
-fn lab(settings: &Settings, vms: u32, fabric: FabricKind) -> Result<LabConfig, SettingError> {
+fn lab(
+    settings: &Settings,
+    vms: u32,
+    fabric: FabricKind,
+    joined: Option<&ExistingBridge>,
+) -> Result<LabConfig, SettingError> {
     let default = LabConfig::default();
     let interface_name = |name| {
         let setting = settings.or_default(name);
         validate_interface_name(&setting.text).map_err(|why| setting.error(why))?;
         Ok(setting.text.clone())
     };
-    let netns = settings.or_default("netns");
-    let netns = netns.text.parse().map_err(|why| {
-        netns.error(format_args!(
-            "{why}; expected private, host, or the name of a namespace"
-        ))
-    })?;
-    let mtu = settings.or_default("mtu").number_in(MTU)?;
+    let mtu = match (joined, settings.get("mtu")) {
+        (Some(bridge), None) => bridge.mtu().try_into().unwrap_or(u16::MAX).min(*MTU.end()),
+        _ => settings.or_default("mtu").number_in(MTU)?,
+    };
     Ok(LabConfig {
         vms,
-        netns,
-        bridge: interface_name("bridge")?,
+        netns: netns(settings)?,
+        bridge: match joined {
+            Some(bridge) => bridge.name().to_owned(),
+            None => interface_name("bridge")?,
+        },
         tap_prefix: interface_name("tap-prefix")?,
         mtu,
         host_address: None,
         host_address6: None,
         vlan_filtering: None,
-        attach: settings.switch("attach")?,
+        prepared: match (joined, settings.switch("attach")?) {
+            (Some(_), _) => Prepared::Bridge,
+            (None, true) => Prepared::BridgeAndTaps,
+            (None, false) => Prepared::Nothing,
+        },
         tx_queue_length: frames(settings, "txqueuelen")?,
         fabric,
         ports_per_bridge: match fabric {
-            FabricKind::Bridge => ports_per_bridge(settings, vms)?,
+            FabricKind::Bridge if joined.is_none() => ports_per_bridge(settings, vms)?,
             _ => default.ports_per_bridge,
         },
         hook: settings.get("hook").map(|setting| setting.text.clone()),
@@ -215,6 +252,18 @@ fn lab(settings: &Settings, vms: u32, fabric: FabricKind) -> Result<LabConfig, S
         callers: default.callers,
         filter: default.filter,
     })
+}
+
+/// The namespace that the lab lives in.
+fn netns(settings: &Settings) -> Result<NetnsChoice, SettingError> {
+    let read = |setting: &Setting| {
+        setting.text.parse().map_err(|why| {
+            setting.error(format_args!(
+                "{why}; expected private, host, or the name of a namespace"
+            ))
+        })
+    };
+    read(&settings.or_default("netns"))
 }
 
 /// The VMs' network: as large as need be where nobody says which.

@@ -10,7 +10,7 @@ use crate::experiment::{FlowPlan, IpVersion, Resolution, VmDefaults, VmPlan};
 use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
-use crate::system::{FabricKind, LabConfig, Neighbours};
+use crate::system::{FabricKind, LabConfig, Neighbours, Prepared};
 use crate::vm::{ANNOUNCEMENTS, MLD_REPORTS, PROBES, VmId};
 
 /// How long the search for neighbours may be expected to take, unless somebody asks for it.
@@ -57,7 +57,7 @@ pub(super) fn decide(settings: &Settings, lab: &Lab<'_>) -> Result<Decision, Set
     let time = lab.time(requests.between_vms, is_filtered(asking));
     let (neighbours, spared) = match wish {
         Some(wish) => (wish, None),
-        None if time <= LONGEST || lab.vm_defaults.dhcp => (Neighbours::Before, None),
+        None if time <= LONGEST || lab.must_ask() => (Neighbours::Before, None),
         None if lab.may_be_proxied(&requests) => (Neighbours::Proxy, Some(requests.between_vms)),
         None => (Neighbours::Static, Some(requests.between_vms)),
     };
@@ -109,6 +109,11 @@ fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, Settin
         let why = "expected before or at-once with --dhcp: nobody's address is known beforehand";
         return Err(setting.error(why));
     }
+    if wish.are_filled_in() && lab.config.prepared == Prepared::Bridge {
+        let why =
+            "expected before or at-once with --join, which fills no tables of a bridge that exists";
+        return Err(setting.error(why));
+    }
     if wish == Neighbours::Proxy {
         check_proxy(setting, settings, lab)?;
     }
@@ -124,7 +129,7 @@ fn check_proxy(setting: &Setting, settings: &Settings, lab: &Lab<'_>) -> Result<
             "which has no bridge that answers",
         ),
         (
-            lab.config.attach,
+            lab.config.prepared == Prepared::BridgeAndTaps,
             "--attach",
             "which leaves the bridge as it is",
         ),
@@ -314,7 +319,7 @@ impl Lab<'_> {
     fn time(&self, deliveries: u64, is_filtered: bool) -> Duration {
         let is_ours = self.simulation.is_none() && self.config.fabric != FabricKind::None;
         // TAPs of somebody else have no filter of ours.
-        let is_filtered = is_filtered && !self.config.attach;
+        let is_filtered = is_filtered && self.config.prepared != Prepared::BridgeAndTaps;
         match (is_ours, is_filtered) {
             (false, _) => Duration::ZERO,
             (true, true) => times(FILTERED_DELIVERY, deliveries),
@@ -322,12 +327,17 @@ impl Lab<'_> {
         }
     }
 
+    /// Returns true if no table can be filled: nobody knows the addresses, or the bridge is somebody else's.
+    fn must_ask(&self) -> bool {
+        self.vm_defaults.dhcp || self.config.prepared == Prepared::Bridge
+    }
+
     /// Whether the bridge can answer for VMs: it knows nothing of IPv6 and of VLANs, is left alone where it is somebody
     /// else's, and would answer announcements and probes as well.
     fn may_be_proxied(&self, requests: &Requests) -> bool {
         self.time(requests.between_vms6, true) <= LONGEST
             && self.config.fabric == FabricKind::Bridge
-            && !self.config.attach
+            && self.config.prepared == Prepared::Nothing
             && self.vms.iter().all(|vm| vm.vlan.is_none())
             && !self.vm_defaults.announce
             && !self.vm_defaults.dad

@@ -3,10 +3,34 @@
 use super::*;
 use crate::experiment::options::option;
 use crate::load::{Arrivals, Pacing};
+use crate::system::Neighbours;
 use crate::wire::MacAddr;
+
+/// No memory to fill, and some bridges.
+const NO_MACHINE: Surroundings = Surroundings {
+    free_memory: None,
+    find_bridge: |_, name| {
+        Ok(match name {
+            "bare0" => ExistingBridge::example(name, 1500, 1, &[], None),
+            "full0" => ExistingBridge::example(name, 1500, 1022, &["10.88.0.1/16"], None),
+            "vlan0" => ExistingBridge::example(name, 1500, 1, &[], Some(1)),
+            "tagged0" => ExistingBridge::example(name, 1500, 1, &[], Some(0)),
+            _ => ExistingBridge::example(name, 1450, 3, &["fd88::1/64", "10.88.0.1/16"], None),
+        })
+    },
+};
 
 /// The plan that these flags make, `--name value` or `--switch`.
 fn flags(line: &str) -> Result<Experiment, String> {
+    flags_on(&Surroundings::of_this_machine(), line)
+}
+
+/// The same on a machine that has the bridges of [`NO_MACHINE`].
+fn joined(line: &str) -> Result<Experiment, String> {
+    flags_on(&NO_MACHINE, line)
+}
+
+fn flags_on(surroundings: &Surroundings, line: &str) -> Result<Experiment, String> {
     let mut settings = Settings::default();
     let mut words = line.split_whitespace().peekable();
     while let Some(word) = words.next() {
@@ -19,7 +43,8 @@ fn flags(line: &str) -> Result<Experiment, String> {
         let text = text.or_else(|| words.next_if(|next| !next.starts_with("--")));
         settings.add_flag(option.name, text.or(option.implied).unwrap_or("on"));
     }
-    plan(&Scenario::default().overlaid(&settings)).map_err(|error| error.to_string())
+    let scenario = Scenario::default().overlaid(&settings);
+    plan_flows(&scenario, usize::MAX, surroundings).map_err(|error| error.to_string())
 }
 
 fn file(text: &str) -> Result<Experiment, String> {
@@ -465,7 +490,29 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
             "must not be longer than 15 bytes",
         ),
         ("--netns a/b", "--netns a/b: "),
-        ("--attach", "add --netns host or --netns NAME"),
+        ("--attach", "expected --netns host, or --netns NAME"),
+        (
+            "--first 10.78.0.1",
+            "--first 10.78.0.1: expected a host of 10.77.0.0/16",
+        ),
+        ("--first 10.77.0.0", "expected a host of 10.77.0.0/16"),
+        (
+            "--first 10.77.255.254",
+            "from there on 10.77.0.0/16 has no room for 2 VMs",
+        ),
+        ("--first ten", "expected an address, such as 10.77.3.1"),
+        (
+            "--first 10.77.3.1 --first 10.77.3.2",
+            "--first 10.77.3.2: expected one IPv4 and one IPv6 address",
+        ),
+        (
+            "--first fd78::1",
+            "--first fd78::1: expected a host of fd77::/64",
+        ),
+        (
+            "--first fd77::ffff:ffff:ffff:ffff",
+            "from there on fd77::/64 has no room for 2 VMs",
+        ),
         (
             "--netns host --attach --host-address 10.77.0.1/16",
             "cannot be used with --attach",
@@ -638,7 +685,7 @@ fn a_draft_counts_all_flows_and_lists_the_first() {
         scenario.settings.add_flag("ping", "mesh");
         scenario.settings.add_flag("count", 2);
         scenario.phases = vec![Settings::default(); phases];
-        plan_flows(&scenario, TOLD_FLOWS, None).unwrap()
+        plan_flows(&scenario, TOLD_FLOWS, &NO_MACHINE).unwrap()
     };
     let large = draft(1_500, 0);
     assert_eq!(large.flow_count(), 1_500 * 1_499);
@@ -838,7 +885,7 @@ fn a_dry_run_says_how_first_pings_lie_and_which_flows_have_none() {
     for (line, expected) in [
         (
             "--ping vm0:vm1 --interval 10ms --duration 1s",
-            "1 flows, one ping each every 10ms (100 pings/s in all), for 1s, 100 pings\n",
+            "1 flow, one ping each every 10ms (100 pings/s in all), for 1s, 100 pings\n",
         ),
         (
             "--vms 4 --ping ring --interval 10ms --duration 1s",
@@ -871,5 +918,141 @@ fn a_dry_run_says_how_first_pings_lie_and_which_flows_have_none() {
     ] {
         let text = super::super::describe(&flags(line).unwrap());
         assert!(text.contains(expected), "{line}: {text}");
+    }
+}
+
+#[test]
+fn the_first_address_is_chosen_and_the_others_follow() {
+    let lab = flags("--vms 3 --first 10.77.3.1 --first fd77::100").unwrap();
+    let addresses: Vec<String> = (0..3)
+        .map(|vm| {
+            let ipv4 = lab.vms[vm as usize].address;
+            format!("{ipv4} {}", lab.ipv6_address(VmId(vm)).unwrap())
+        })
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "10.77.3.1 fd77::100",
+            "10.77.3.2 fd77::101",
+            "10.77.3.3 fd77::102"
+        ]
+    );
+    assert_eq!(lab.vms[0].mac.to_string(), "02:00:0a:4d:03:01");
+    let lab = flags("--first 10.77.3.1").unwrap();
+    assert_eq!(lab.ipv6_address(VmId(0)), None);
+}
+
+#[test]
+fn a_bridge_that_exists_decides_the_mtu_and_has_addresses_asked_for() {
+    let lab = joined("--join cni0 --netns host --subnet 10.88.0.0/16 --first 10.88.3.1").unwrap();
+    assert_eq!((lab.lab.bridge.as_str(), lab.lab.mtu), ("cni0", 1450));
+    assert_eq!(lab.lab.prepared, Prepared::Bridge);
+    assert!(lab.vm_defaults.dad);
+    assert!(lab.lab.topology().is_none());
+    let lab = joined("--join cni0 --netns lab --dhcp --mtu 1400 --dad off").unwrap();
+    assert_eq!((lab.lab.mtu, lab.vm_defaults.dad), (1400, false));
+    // However long it takes to ask all others.
+    let lab =
+        joined("--join bare0 --netns lab --subnet 10.88.0.0/16 --vms 1000 --ping mesh --count 1");
+    assert_eq!(lab.unwrap().lab.neighbours, Neighbours::Before);
+    let lab = joined("--join vlan0 --netns lab --dhcp --vms 3 --vlan vm1=7 --vlan vm2=7.8");
+    let ports = lab.unwrap().lab.vlan_filtering.unwrap().ports;
+    assert_eq!(ports, [None, crate::wire::VlanId::new(7), None]);
+    // What a report keeps of it, planned again.
+    for line in [
+        "--join cni0 --netns host --subnet 10.88.0.0/16 --first 10.88.3.1 --ping ring",
+        "--join vlan0 --netns lab --dhcp --vlan vm1=7 --dad off",
+    ] {
+        let once = joined(line).unwrap();
+        let again = plan_flows(&once.effective, usize::MAX, &NO_MACHINE).unwrap();
+        let lab = |plan: &Experiment| format!("{:?} {:?}", plan.lab, plan.vm_defaults);
+        assert_eq!(lab(&again), lab(&once), "{line}");
+    }
+}
+
+#[test]
+fn what_contradicts_a_bridge_that_exists_is_refused_by_both_names() {
+    const JOIN: &str = "--join cni0 --netns host --subnet 10.88.0.0/16 --first 10.88.3.1";
+    for (more, expected) in [
+        (
+            "--bridge br1",
+            "--join cni0: expected without --bridge br1, ",
+        ),
+        ("--attach", "--join cni0: expected without --attach, "),
+        (
+            "--fabric xdp",
+            "--join cni0: needs --fabric bridge, and the fabric is xdp",
+        ),
+        (
+            "--fabric none",
+            "--join cni0: needs --fabric bridge, and the fabric is none",
+        ),
+        (
+            "--fabric sim",
+            "--netns host: needs --fabric bridge, xdp or none, and the fabric is sim",
+        ),
+        (
+            "--hook true",
+            "needs --fabric none, and the fabric is bridge",
+        ),
+        (
+            "--host-address 10.88.0.9/16",
+            "--join cni0: expected without --host-address 10.88.0.9/16, ",
+        ),
+        (
+            "--ports-per-bridge 9",
+            "--join cni0: expected without --ports-per-bridge 9, ",
+        ),
+        (
+            "--vlan-filtering",
+            "--join cni0: expected without --vlan-filtering, ",
+        ),
+        (
+            "--resolve proxy",
+            "--resolve proxy: expected before or at-once with --join",
+        ),
+        (
+            "--resolve static",
+            "--resolve static: expected before or at-once with --join",
+        ),
+        (
+            "--mtu 1500",
+            "its MTU is 1450, which is less than the VMs' 1500; --mtu 1450 or less",
+        ),
+    ] {
+        let error = joined(&format!("{JOIN} {more}")).expect_err(more);
+        assert!(error.contains(expected), "{more}: {error}");
+    }
+    for (line, expected) in [
+        (
+            "--join cni0",
+            "expected with --netns host, or with --netns NAME",
+        ),
+        ("--join a/b --netns host", "--join a/b: must not contain"),
+        (
+            "--join cni0 --netns host",
+            "--join cni0: expected with --dhcp, or with --subnet and --first for the VMs' addresses: cni0 itself has \
+             10.88.0.1/16, so --subnet 10.88.0.0/16 is likely",
+        ),
+        (
+            "--join bare0 --netns host",
+            "bare0 itself has no IPv4 address",
+        ),
+        (
+            "--join cni0 --netns host --subnet 10.88.0.0/16 --first 10.88.0.1",
+            "10.88.0.1, which would be vm0's, is the address of the bridge itself; expected another --first",
+        ),
+        (
+            "--join full0 --netns host --dhcp",
+            "it has 1022 of 1023 ports, and 2 VMs need one each; --vms 1 or less",
+        ),
+        (
+            "--join tagged0 --netns host --dhcp --vlan vm0=7",
+            "(vlan_default_pvid 0), as those of vm1 are to it; expected --vlan",
+        ),
+    ] {
+        let error = joined(line).expect_err(line);
+        assert!(error.contains(expected), "{line}: {error}");
     }
 }

@@ -4,7 +4,7 @@ use super::Group;
 use crate::experiment::VmPlan;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::load::Selection;
-use crate::system::VlanFiltering;
+use crate::system::{ExistingBridge, VlanFiltering};
 use crate::wire::Vlan;
 
 const EXPECTED: &str = "expected a number from 1 to 4094, or two with a dot between them (QinQ), for all VMs or after \
@@ -47,6 +47,22 @@ fn put(setting: &Setting, vlan: &str, vms: Option<&mut [VmPlan]>) -> Result<(), 
         vm.vlan = Some(vlan);
     }
     Ok(())
+}
+
+/// The VLANs of the TAPs' ports of a bridge that exists, if that filters: a VM's, where the bridge looks at its tag. All
+/// other ports, and the bridge's own side, are somebody else's.
+pub(super) fn on_bridge(bridge: &ExistingBridge, vms: &[VmPlan]) -> Option<VlanFiltering> {
+    let is_provider = bridge.vlan_filter()?.is_provider;
+    let port = |vm: &VmPlan| match vm.vlan? {
+        vlan @ Vlan::Single(_) if !is_provider => Some(vlan.outermost()),
+        vlan @ Vlan::Double { .. } if is_provider => Some(vlan.outermost()),
+        // A tag that the bridge takes for payload.
+        Vlan::Single(_) | Vlan::Double { .. } => None,
+    };
+    Some(VlanFiltering {
+        provider: is_provider,
+        ports: vms.iter().map(port).collect(),
+    })
 }
 
 /// The VLAN tables of the bridge's ports, if the bridge is to have any.

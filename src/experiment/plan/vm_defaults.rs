@@ -9,6 +9,7 @@ use super::addresses::is_host_of;
 use super::first_host;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, VmDefaults, VmPlan};
+use crate::system::Prepared;
 use crate::vm::{PingOptions, VmId};
 
 pub(super) fn vm_defaults(
@@ -16,6 +17,7 @@ pub(super) fn vm_defaults(
     vms: &[VmPlan],
     subnet: Ipv4Net,
     ipv6: Option<Ipv6Plan>,
+    prepared: Prepared,
 ) -> Result<VmDefaults, SettingError> {
     let (gateway, gateway6) = gateways(settings, vms, subnet, ipv6)?;
     let ipv6 = ipv6.map(|plan| Ipv6Plan {
@@ -26,7 +28,11 @@ pub(super) fn vm_defaults(
         prefix_length: subnet.prefix_len(),
         gateway,
         dhcp: settings.switch("dhcp")?,
-        dad: settings.switch("dad")?,
+        dad: match settings.get("dad") {
+            Some(setting) => setting.switch()?,
+            // On a bridge that exists there are others, who may have any address.
+            None => prepared == Prepared::Bridge,
+        },
         announce: settings.switch("announce")?,
         udp_echo: settings.switch("udp-echo")?,
         ping: ping(settings)?,

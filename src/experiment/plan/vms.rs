@@ -1,11 +1,11 @@
 //! The VMs: how many, in which groups, and at which addresses.
 
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use super::addresses::is_host_of;
+use super::addresses::{first_of_version, is_host_of};
 use super::size::MOST_VMS;
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Setting, SettingError, Settings};
@@ -89,7 +89,10 @@ pub(super) fn vms(
         Some(setting) => setting.error_naming(error),
         None => SettingError::new(error),
     };
-    let addresses = AddressPlan::new(subnet, count).map_err(too_small)?;
+    let addresses = match first_of_version(settings, IpAddr::is_ipv4)? {
+        Some((setting, IpAddr::V4(first))) => starting_at(setting, first, subnet, count)?,
+        _ => AddressPlan::new(subnet, count).map_err(too_small)?,
+    };
     let mut vms: Vec<VmPlan> = (0..count as u32).map(|i| addresses.vm(VmId(i))).collect();
     for group in groups
         .iter()
@@ -121,6 +124,25 @@ pub(super) fn vms(
     }
     check_distinct(&vms)?;
     Ok(vms)
+}
+
+/// The addresses from `first` on, for which `subnet` must have room.
+fn starting_at(
+    setting: &Setting,
+    first: Ipv4Addr,
+    subnet: Ipv4Net,
+    vms: u64,
+) -> Result<AddressPlan, SettingError> {
+    if !is_host_of(subnet, first) {
+        return Err(setting.error(format_args!("expected a host of {subnet}")));
+    }
+    let last = u64::from(u32::from(first)).saturating_add(vms.saturating_sub(1));
+    let last = u32::try_from(last).map(Ipv4Addr::from);
+    if !last.is_ok_and(|last| is_host_of(subnet, last)) {
+        let why = format_args!("from there on {subnet} has no room for {vms} VMs");
+        return Err(setting.error(why));
+    }
+    Ok(AddressPlan::starting_at(first))
 }
 
 /// Gives the VMs of a group the addresses that the group asks for: the first one's, and those that follow it.

@@ -14,7 +14,7 @@ fn validator() -> Validator {
     jsonschema::validator_for(&serde_json::from_str(&schema_json()).unwrap()).unwrap()
 }
 
-/// What is wrong with a document, each as where and what.
+/// The errors of a document, each with its place.
 fn wrong(validator: &Validator, document: &Value) -> Vec<String> {
     let errors = validator.iter_errors(document);
     errors

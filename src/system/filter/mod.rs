@@ -15,7 +15,7 @@ mod shared;
 
 use self::shared::SharedFilter;
 use super::error::SystemError;
-use super::lab_config::{FabricKind, LabConfig};
+use super::lab_config::{FabricKind, LabConfig, Prepared};
 use super::netlink::Netlink;
 use super::tap::Tap;
 use crate::vm::{RxFilter, VmId};
@@ -49,7 +49,7 @@ impl Filter {
     /// And nothing behind XDP, which passes it by.
     pub(super) fn of(lab: &LabConfig) -> Filter {
         match lab.fabric {
-            _ if !lab.filter || lab.attach => Filter::None,
+            _ if !lab.filter || lab.prepared == Prepared::BridgeAndTaps => Filter::None,
             FabricKind::Xdp => Filter::None,
             FabricKind::Bridge => Filter::Untried(lab.vms),
             // A link has one place for programs, and there it is for whoever the TAPs are handed to.

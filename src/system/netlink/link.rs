@@ -1,9 +1,15 @@
 //! A link, which is what rtnetlink calls a network interface, as it is read from the kernel's reply.
 
+use std::fmt;
+
 use netlink_packet_core::NlasIterator;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use super::text;
+use crate::wire::MacAddr;
+
+/// `struct ifinfomsg`.
+const LINK_HEADER_BYTES: usize = 16;
 
 /// The kind of a link, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +22,16 @@ pub enum LinkKind {
     Other,
 }
 
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LinkKind::Bridge => "a bridge",
+            LinkKind::Tap => "a TAP",
+            LinkKind::Other => "neither a bridge nor a TAP",
+        })
+    }
+}
+
 /// One link, as it was when it was looked up.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
@@ -23,6 +39,8 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Its hardware address; all zeros for a link without one, such as a bridge that has lost its last port.
+    pub mac: MacAddr,
     /// The free text put on it (`ip link set … alias`).
     pub alias: Option<String>,
     /// Its group; 0 unless somebody set one.
@@ -46,6 +64,7 @@ pub struct Link {
 
 /// Attribute numbers of `linux/if_link.h`.
 mod attribute {
+    pub(in crate::system) const ADDRESS: u16 = 1;
     pub(in crate::system) const IFNAME: u16 = 3;
     pub(in crate::system) const MTU: u16 = 4;
     pub(in crate::system) const MASTER: u16 = 10;
@@ -70,6 +89,7 @@ pub(in crate::system) fn parse_link(payload: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: header.index,
         name: String::new(),
+        mac: MacAddr::ZERO,
         alias: None,
         group: 0,
         kind: LinkKind::Other,
@@ -80,10 +100,15 @@ pub(in crate::system) fn parse_link(payload: &[u8]) -> Option<Link> {
         tx_queue_length: 0,
         tx_dropped: 0,
     };
-    for (kind, value) in attributes(payload.get(16..)?) {
+    for (kind, value) in attributes(payload.get(LINK_HEADER_BYTES..)?) {
         let number = || value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
         match kind {
             attribute::IFNAME => link.name = text(value),
+            attribute::ADDRESS => {
+                link.mac = value
+                    .first_chunk()
+                    .map_or(MacAddr::ZERO, |&mac| MacAddr(mac));
+            }
             attribute::IFALIAS => link.alias = Some(text(value)),
             attribute::MTU => link.mtu = number()?,
             attribute::GROUP => link.group = number()?,
@@ -102,20 +127,34 @@ pub(in crate::system) fn parse_link(payload: &[u8]) -> Option<Link> {
 }
 
 fn parse_kind(link_info: &[u8]) -> LinkKind {
-    let find = |nested, wanted| {
-        attributes(nested).find_map(|(kind, value)| (kind == wanted).then_some(value))
-    };
-    match find(link_info, attribute::INFO_KIND).map(text).as_deref() {
+    let kind = find_attribute(link_info, attribute::INFO_KIND).map(text);
+    match kind.as_deref() {
         Some("bridge") => LinkKind::Bridge,
         Some("tun") => {
-            let data = find(link_info, attribute::INFO_DATA).unwrap_or_default();
-            match find(data, attribute::TUN_TYPE) {
+            let data = find_attribute(link_info, attribute::INFO_DATA).unwrap_or_default();
+            match find_attribute(data, attribute::TUN_TYPE) {
                 Some([attribute::TUN_TYPE_TAP, ..]) => LinkKind::Tap,
                 _ => LinkKind::Other,
             }
         }
         _ => LinkKind::Other,
     }
+}
+
+/// The value of the first attribute of that kind.
+pub(in crate::system) fn find_attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
+}
+
+/// The attributes in an `RTM_NEWLINK` that depend on the kinds of the link and of its master.
+pub(in crate::system) fn link_info(payload: &[u8]) -> Option<&[u8]> {
+    find_attribute(payload.get(LINK_HEADER_BYTES..)?, attribute::LINKINFO)
+}
+
+/// The attributes in `link_info` that a link of this kind has.
+pub(in crate::system) fn link_data<'a>(link_info: &'a [u8], kind: &str) -> Option<&'a [u8]> {
+    let found = find_attribute(link_info, attribute::INFO_KIND).map(text)?;
+    find_attribute(link_info, attribute::INFO_DATA).filter(|_| found == kind)
 }
 
 /// Kind and value of each attribute; ends at the first malformed one.

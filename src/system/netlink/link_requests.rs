@@ -45,6 +45,8 @@ pub struct LinkChange<'a> {
     pub master: Option<u32>,
     /// Up or down.
     pub up: Option<bool>,
+    /// Hardware address.
+    pub mac: Option<MacAddr>,
     /// MTU in bytes.
     pub mtu: Option<u32>,
     /// Group.
@@ -73,15 +75,26 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not tell.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, SystemError> {
+        let mut found = None;
+        self.look_up(name, |payload| found = parse_link(payload))?;
+        Ok(found)
+    }
+
+    /// Hands the kernel's answer about the link called `name` to `on_reply`, if there is one.
+    pub(super) fn look_up(
+        &mut self,
+        name: &str,
+        on_reply: impl FnMut(&[u8]),
+    ) -> Result<(), SystemError> {
         let request = RouteNetlinkMessage::GetLink(link_message(
             LinkHeader::default(),
             vec![LinkAttribute::IfName(name.to_owned())],
         ));
-        let mut found = None;
-        match self.request(vec![(request, 0)], |payload| found = parse_link(payload)) {
-            Ok(()) => Ok(found),
-            Err(refusal) if refusal.errno == Errno::ENODEV => Ok(None),
-            Err(refusal) => Err(refusal.of(format!("look up link {name}"))),
+        match self.request(vec![(request, 0)], on_reply) {
+            Err(refusal) if refusal.errno != Errno::ENODEV => {
+                Err(refusal.of(format!("look up link {name}")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -234,6 +247,7 @@ impl Netlink {
         }
         let attributes = [
             Some(LinkAttribute::IfName(name.to_owned())),
+            change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())),
             change.mtu.map(LinkAttribute::Mtu),
             change.group.map(LinkAttribute::Group),
             change

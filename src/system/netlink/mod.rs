@@ -3,6 +3,7 @@
 //! Requests are built by `netlink-packet-route`. Replies are read attribute by attribute and only those that are
 //! wanted, so that an attribute of somebody else's link, unknown to that library, can't fail a run.
 
+pub(super) mod bridge;
 pub(super) mod link;
 pub(super) mod link_requests;
 

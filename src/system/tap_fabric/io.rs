@@ -8,6 +8,7 @@ use mio::{Interest, Registry};
 use nix::errno::Errno;
 
 use super::super::error::SystemError;
+use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::LinkChange;
 use super::super::switching::Switching;
@@ -31,9 +32,14 @@ impl Fabric for TapFabric {
                 "it is plugged in already",
             ));
         }
-        if let Switching::Bridges(bridges) = &self.switching
-            && let Some(bridge) = bridges.owner_of(rx_filter.mac)
-        {
+        let owner = match &self.switching {
+            Switching::Bridges(bridges) => bridges.owner_of(rx_filter.mac),
+            Switching::Joined(bridge) => {
+                Some(bridge.name()).filter(|_| bridge.mac_of_taps() == Some(rx_filter.mac))
+            }
+            _ => None,
+        };
+        if let Some(bridge) = owner {
             let why = format!("{} is the address of bridge {bridge} itself", rx_filter.mac);
             return Err(SystemError::refused(operation(), why));
         }
@@ -47,7 +53,7 @@ impl Fabric for TapFabric {
         let made = made.and_then(|(tap, place, dropped_before)| {
             register(&self.registry, vm, &tap)
                 .map_err(|error| SystemError::io(operation(), &error))?;
-            if !self.lab.attach {
+            if self.lab.prepared != Prepared::BridgeAndTaps {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
@@ -84,7 +90,7 @@ impl Fabric for TapFabric {
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), SystemError> {
         // Where the kernel does not tell, nobody knows what they did not get.
         let _ = self.keep_counters(vms);
-        let mut leaving: Vec<Port> = vms
+        let leaving: Vec<Port> = vms
             .iter()
             .filter_map(|vm| self.taps.get_mut(vm.index()).and_then(Option::take))
             .collect();
@@ -99,21 +105,14 @@ impl Fabric for TapFabric {
             leaving.iter().for_each(|port| bridges.left(port.place));
         }
         // Closing the descriptor takes a TAP out of the poll, and one that does not persist out of the system.
-        if self.lab.attach {
+        if self.lab.prepared == Prepared::BridgeAndTaps {
             return Ok(());
         }
-        if let [port] = leaving.as_mut_slice() {
-            return unless_gone(port.tap.set_persistent(false));
+        self.remove_taps(leaving)?;
+        match &self.switching {
+            Switching::Joined(bridge) => bridge.restore(&mut self.netlink),
+            _ => Ok(()),
         }
-        let group = self.mark.group(LEAVING_GROUP);
-        let change = LinkChange {
-            group: Some(group),
-            ..LinkChange::default()
-        };
-        for port in &leaving {
-            unless_gone(self.netlink.change_link(port.tap.name(), &change))?;
-        }
-        self.netlink.delete_group(group)
     }
 
     fn overflows(&mut self) -> Result<u64, SystemError> {
@@ -180,6 +179,21 @@ impl Fabric for TapFabric {
 }
 
 impl TapFabric {
+    fn remove_taps(&mut self, mut leaving: Vec<Port>) -> Result<(), SystemError> {
+        if let [port] = leaving.as_mut_slice() {
+            return unless_gone(port.tap.set_persistent(false));
+        }
+        let group = self.mark.group(LEAVING_GROUP);
+        let change = LinkChange {
+            group: Some(group),
+            ..LinkChange::default()
+        };
+        for port in &leaving {
+            unless_gone(self.netlink.change_link(port.tap.name(), &change))?;
+        }
+        self.netlink.delete_group(group)
+    }
+
     /// Adds the TAP that was just made for `vm` to the links that the monitor, if there is one, knows.
     fn expect_link(&mut self, vm: VmId, name: &str) -> Result<(), SystemError> {
         let Some(monitor) = &mut self.monitor else {

@@ -6,16 +6,18 @@ mod setup;
 
 use std::collections::HashSet;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::sys::signal::Signal;
 
 use self::port::Port;
 use super::clean::{mark_of, remove_marked};
 use super::drops::Reading;
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
-use super::lab_config::LabConfig;
+use super::lab_config::{LabConfig, Prepared};
 use super::limits::ensure_descriptors;
 use super::link_monitor::LinkMonitor;
 use super::mark::Mark;
@@ -24,6 +26,7 @@ use super::namespace_watch::NameWatch;
 use super::netlink::Netlink;
 use super::netlink::link::Link;
 use super::preflight::check_free;
+use super::signals::StopSignals;
 use super::switching::Switching;
 use super::switching::attached::check_attached_lab;
 use super::switching::bridges::bridge_links;
@@ -99,7 +102,8 @@ impl TapFabric {
         lab.validate()?;
         ensure_descriptors(u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
         let mark = Mark::new();
-        let namespace = Namespace::enter(&lab.netns, &mark, lab.attach)?;
+        let must_exist = lab.prepared != Prepared::Nothing;
+        let namespace = Namespace::enter(&lab.netns, &mark, must_exist)?;
         let mut warnings = Vec::new();
         if namespace.is_ours() {
             warnings = sysctl::quieten_namespace();
@@ -122,7 +126,7 @@ impl TapFabric {
             name_watch: None,
             lab,
         };
-        if fabric.lab.attach {
+        if fabric.lab.prepared == Prepared::BridgeAndTaps {
             fabric.switching =
                 Switching::Attached(check_attached_lab(&mut fabric.netlink, &fabric.lab)?);
         } else {
@@ -136,6 +140,7 @@ impl TapFabric {
     pub fn bridge_index(&self) -> Option<u32> {
         match &self.switching {
             Switching::Attached(index) => Some(*index),
+            Switching::Joined(bridge) => Some(bridge.index()),
             Switching::Bridges(bridges) => Some(bridges.spine()),
             Switching::Xdp(_) | Switching::None => None,
         }
@@ -145,8 +150,33 @@ impl TapFabric {
     pub fn topology(&self) -> Option<Topology> {
         match &self.switching {
             Switching::Bridges(bridges) => Some(bridges.topology()),
-            Switching::Attached(_) | Switching::Xdp(_) | Switching::None => None,
+            Switching::Attached(_) | Switching::Joined(_) | Switching::Xdp(_) | Switching::None => {
+                None
+            }
         }
+    }
+
+    /// The time from when a TAP is made until it carries frames: of a bridge that runs the spanning tree protocol, a while.
+    pub fn time_to_forward(&self) -> Duration {
+        match &self.switching {
+            Switching::Joined(bridge) => bridge.time_to_forward(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Waits until the TAPs carry frames, or a signal comes, which is returned. Only a bridge that exists makes them wait.
+    ///
+    /// # Errors
+    /// When one of them does not in time.
+    pub fn wait_until_forwarding(
+        &mut self,
+        signals: &StopSignals,
+    ) -> Result<Option<Signal>, SystemError> {
+        let Switching::Joined(bridge) = &self.switching else {
+            return Ok(None);
+        };
+        let taps = self.taps.iter().flatten().map(|port| port.tap.name());
+        bridge.wait_until_forwarding(&mut self.netlink, &taps.collect(), signals)
     }
 
     /// The filter that drops what the VMs' network cards would. The first VM shows which one the kernel supports.
@@ -200,7 +230,7 @@ impl TapFabric {
         let mut monitor = LinkMonitor::open()?;
         // Listed when changes are heard already, so that none gets lost in between.
         let bridges: HashSet<String> = match self.switching {
-            Switching::Attached(_) => [self.lab.bridge.clone()].into(),
+            Switching::Attached(_) | Switching::Joined(_) => [self.lab.bridge.clone()].into(),
             _ => bridge_links(&self.lab).collect(),
         };
         for link in self.netlink.links()? {

@@ -1,10 +1,11 @@
 //! Makes what a lab consists of: what carries frames, and a TAP for each VM.
 
 use super::super::error::SystemError;
-use super::super::lab_config::{FabricKind, Neighbours};
+use super::super::lab_config::{FabricKind, Neighbours, Prepared};
 use super::super::netlink::link_requests::{LinkChange, index_of};
 use super::super::switching::Switching;
 use super::super::switching::bridges::{Bridges, Maker, silence_link};
+use super::super::switching::joined::ExistingBridge;
 use super::super::switching::xdp::XdpSwitch;
 use super::super::tap::Tap;
 use super::{AtEnd, TapFabric};
@@ -37,6 +38,11 @@ impl TapFabric {
         }
         if self.lab.fabric == FabricKind::Xdp {
             self.switching = Switching::Xdp(Box::new(XdpSwitch::load(self.lab.vms)?));
+        }
+        if self.lab.prepared == Prepared::Bridge {
+            let bridge = ExistingBridge::find_by(&mut self.netlink, &self.lab.bridge)?;
+            bridge.check(&self.lab)?;
+            self.switching = Switching::Joined(Box::new(bridge));
         }
         let Some(Ok(topology)) = self.lab.topology() else {
             return Ok(());
@@ -93,6 +99,12 @@ impl TapFabric {
                 change.xdp = Some(switch.program());
                 operation = format!("put the XDP switch on {name}");
             }
+            Switching::Joined(bridge) => {
+                change.master = Some(bridge.index());
+                change.mac = bridge.mac_of_taps();
+                change.mtu = Some(bridge.mtu());
+                operation = format!("add {name} to bridge {}", bridge.name());
+            }
             Switching::Attached(_) | Switching::None => {}
         }
         self.netlink
@@ -100,7 +112,10 @@ impl TapFabric {
             .map_err(|refusal| refusal.of(operation))?;
         if let Some(filtering) = &self.lab.vlan_filtering {
             let vlan = filtering.of(vm);
-            self.netlink.set_port_vlan(name, index, vlan)?;
+            // A bridge of somebody else has a VLAN of its own choice for untagged frames.
+            if vlan.is_some() || !matches!(self.switching, Switching::Joined(_)) {
+                self.netlink.set_port_vlan(name, index, vlan)?;
+            }
         }
         self.introduce(vm, (name, index), place, rx_filter)?;
         Ok((tap, place))

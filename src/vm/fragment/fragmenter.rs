@@ -112,7 +112,7 @@ impl Vm {
     pub(in crate::vm) fn mtu(&self) -> Mtu {
         let interface = self.mtu;
         Mtu {
-            ipv4: interface,
+            ipv4: self.ipv4.mtu(interface),
             ipv6: self
                 .ipv6
                 .as_ref()
@@ -122,7 +122,7 @@ impl Vm {
 
     /// Tells if the link carries an IPv4 frame of `length` bytes in one piece.
     pub(in crate::vm) fn carries(&self, length: usize) -> bool {
-        length <= ETHERNET_HEADER_LENGTH + usize::from(self.mtu)
+        length <= ETHERNET_HEADER_LENGTH + usize::from(self.ipv4.mtu(self.mtu))
     }
 
     /// Hands on a frame that the link carries; of one that it does not, the first fragment.

@@ -110,6 +110,16 @@ impl Acd {
         };
     }
 
+    /// The same address is in another network from now on, or has another gateway.
+    pub(super) fn update(&mut self, new: Ipv4Interface) {
+        match &mut self.state {
+            State::Unassigned => {}
+            State::Probing { interface, .. }
+            | State::Announcing { interface, .. }
+            | State::Held { interface } => *interface = new,
+        }
+    }
+
     /// Uses the address no longer.
     pub(super) fn release(&mut self) {
         self.state = State::Unassigned;

@@ -44,6 +44,8 @@ pub(super) struct Ipv4 {
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
     limiter: ErrorLimiter,
+    /// The largest datagram that the link carries, as a server has it, if the interface takes more.
+    link_mtu: Option<u16>,
     /// Of the next datagram.
     identification: u16,
 }
@@ -62,7 +64,7 @@ impl Ipv4 {
         }
         let dhcp = match config.addressing {
             Addressing::Static(_) => None,
-            Addressing::Dhcp => Some(Box::new(DhcpClient::new(now, vm.mac, random))),
+            Addressing::Dhcp => Some(Box::new(DhcpClient::new(now, vm.mac, vm.mtu, random))),
         };
         Ipv4 {
             acd,
@@ -72,6 +74,7 @@ impl Ipv4 {
             udp_echo: config.udp_echo,
             fragments: None,
             limiter: ErrorLimiter::default(),
+            link_mtu: None,
             identification: 0,
         }
     }
@@ -84,6 +87,11 @@ impl Ipv4 {
     /// The address that is tried.
     pub(super) fn tentative(&self) -> Option<Ipv4Addr> {
         self.acd.tentative()
+    }
+
+    /// The largest datagram that the link carries, when the interface takes up to `interface` bytes.
+    pub(super) fn mtu(&self, interface: u16) -> u16 {
+        self.link_mtu.unwrap_or(interface)
     }
 
     /// Tells if it lacks an address that it may come by: it tries one, or looks for a DHCP server.

@@ -17,12 +17,13 @@ impl Ipv4 {
 }
 
 impl Ipv4Interface {
-    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
+    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there. The gateway is a
+    /// neighbour even outside the network, as clouds have it that lease a /32 to each VM.
     pub fn next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
         if self.is_neighbour(destination) {
             Some(destination)
         } else {
-            self.gateway.filter(|gateway| self.is_neighbour(*gateway))
+            self.gateway
         }
     }
 
@@ -58,7 +59,8 @@ mod tests {
             (16, Some("10.77.0.1"), "10.77.9.9", Some("10.77.9.9")),
             (16, Some("10.77.0.1"), "10.78.0.1", Some("10.77.0.1")),
             (16, None, "10.78.0.1", None),
-            (24, Some("10.77.1.1"), "10.78.0.1", None),
+            (24, Some("10.77.1.1"), "10.78.0.1", Some("10.77.1.1")),
+            (32, Some("169.254.1.1"), "10.77.0.3", Some("169.254.1.1")),
             (0, None, "192.0.2.1", Some("192.0.2.1")),
             (32, None, "10.77.0.3", None),
         ];

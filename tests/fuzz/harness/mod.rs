@@ -1,4 +1,4 @@
-//! What must hold whatever comes in: the bodies of the fuzz targets, which `tests/invariants.rs` runs as well, with
+//! Invariants that hold for any input: the bodies of the fuzz targets, which `tests/invariants.rs` runs as well, with
 //! fewer and duller inputs, in every `cargo test`.
 
 mod seal;
@@ -9,8 +9,8 @@ pub use vm::vm;
 
 use tap_reactor::experiment::{Scenario, describe, draft};
 use tap_reactor::wire::{
-    Describe, EthernetFrame, IcmpMessage, LARGEST_FRAME, Payload, TcpSegment, UdpDatagram, Vlan,
-    VlanId, check_options, take_off,
+    Describe, DhcpReply, EthernetFrame, IcmpMessage, LARGEST_FRAME, MAX_CLASSLESS_ROUTES, Payload,
+    TcpSegment, UdpDatagram, Vlan, VlanId, check_options, take_off,
 };
 
 /// Reads a frame in every way in which a VM may read it, as it is and with its checksums put right.
@@ -48,7 +48,14 @@ fn read(frame: &[u8]) {
         Payload::Ipv4(packet) => {
             assert!(packet.payload_offset + packet.payload.len() <= frame.len());
             let _ = IcmpMessage::parse(&packet);
-            let _ = UdpDatagram::parse(&packet);
+            if let Ok(datagram) = UdpDatagram::parse(&packet)
+                && let Ok(reply) = DhcpReply::parse(datagram.payload, packet.payload_offset + 8)
+            {
+                let routes = reply.routes.unwrap_or_default();
+                assert!(routes.len() <= MAX_CLASSLESS_ROUTES);
+                assert!(routes.iter().all(|route| route.prefix_length <= 32));
+                assert!(reply.prefix_length.is_none_or(|length| length <= 32));
+            }
             let _ = TcpSegment::parse(&packet);
             let _ = check_options(packet.options);
         }

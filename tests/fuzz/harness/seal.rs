@@ -108,3 +108,14 @@ fn seal_upper(protocol: u8, pseudo: u64, bytes: &mut [u8]) {
     let sum = checksum(start, bytes);
     put(bytes, at, if sum == 0 { 0xffff } else { sum });
 }
+
+/// Where an untagged `frame` to that UDP port would have a DHCP transaction and the client's hardware address.
+pub fn dhcp_transaction(frame: &mut [u8], port: u16) -> Option<(&mut [u8], &mut [u8])> {
+    let is_udp = frame.get(23) == Some(&17) && word(frame, 12) == Some(0x0800);
+    let is_to_port = frame.get(14) == Some(&0x45) && word(frame, 36) == Some(port);
+    if !is_udp || !is_to_port {
+        return None;
+    }
+    let (front, client) = frame.get_mut(46..76)?.split_at_mut(24);
+    Some((&mut front[..4], client))
+}

@@ -12,7 +12,7 @@ use tap_reactor::vm::{
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
-use super::seal::seal;
+use super::seal::{dhcp_transaction, seal};
 
 /// The VM is vm0 of a lab with default addresses.
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -30,7 +30,7 @@ struct Steps<'a>(&'a [u8]);
 enum Step<'a> {
     /// Frame as it is.
     Frame(&'a [u8]),
-    /// Frame sent to this VM, and with sound checksums.
+    /// Frame sent to this VM, and with sound checksums; if it is a DHCP server's, it answers what was asked last.
     Sealed(&'a [u8]),
     /// So much time passes.
     Wait(Duration),
@@ -99,6 +99,8 @@ struct Bench {
     sessions: Vec<SessionId>,
     now: Instant,
     buffer: Vec<u8>,
+    /// Of the last message to a DHCP server.
+    transaction: Option<[u8; 4]>,
     /// Bytes that the VM may have sent by now, and those that it has.
     allowed: usize,
     sent: usize,
@@ -133,6 +135,7 @@ impl Bench {
             sessions,
             now,
             buffer: vec![0; LARGEST_FRAME + 64],
+            transaction: None,
             allowed: OWN_BYTES,
             sent: 0,
         }
@@ -147,6 +150,12 @@ impl Bench {
                     && destination[0] & 1 == 0
                 {
                     destination.copy_from_slice(&MAC.0);
+                }
+                if let Some(transaction) = self.transaction
+                    && let Some((place, client)) = dhcp_transaction(&mut frame, 68)
+                {
+                    place.copy_from_slice(&transaction);
+                    client.copy_from_slice(&MAC.0);
                 }
                 seal(&mut frame);
                 if let Some(vlan) = self.config.vlan {
@@ -194,7 +203,7 @@ impl Bench {
         self.transmitted(reaction);
     }
 
-    /// What the VM sends is sound, is its own, and fits the link.
+    /// Checks that a frame of the VM is valid, has its source address, and fits the link.
     fn transmitted(&mut self, reaction: Reaction) {
         let Some(transmit) = reaction.transmit else {
             return;
@@ -212,6 +221,9 @@ impl Bench {
         );
         assert_eq!(frame[6..12], MAC.0, "{told}");
         self.sent += transmit.length;
+        if let Some((transaction, _)) = dhcp_transaction(&mut frame[tags..].to_vec(), 67) {
+            self.transaction = transaction.try_into().ok();
+        }
         if let Some(ping) = transmit.ping {
             self.vm.stamp_sent(ping, self.now);
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::{Answer, Due, Outgoing};
 use crate::time::Instant;
 use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received};
-use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpReply, DhcpRequest, Ipv4Envelope, Ipv4Packet, MacAddr,
     PROTOCOL_UDP, UDP_HEADER_LENGTH, UdpDatagram, write_udp,
@@ -37,23 +37,18 @@ impl Vm {
         let datagram = UdpDatagram::parse(received.packet).map_err(Ignored::Malformed)?;
         let offset = received.offset + UDP_HEADER_LENGTH;
         let reply = DhcpReply::parse(datagram.payload, offset).map_err(Ignored::Malformed)?;
-        let client = self.ipv4.dhcp.as_mut();
-        let answer = client
-            .and_then(|client| client.receive(now, received.source_mac, &reply, &mut self.random))
-            .ok_or(Ignored::UnexpectedDhcp)?;
-        let event = match answer {
+        let client = self.ipv4.dhcp.as_mut().ok_or(Ignored::UnexpectedDhcp)?;
+        let event = match client.receive(now, received.source_mac, reply, &mut self.random)? {
             Answer::Requesting => return Ok(Disposition::Send(Vm::poll_dhcp)),
-            Answer::Leased(interface, elapsed) => {
-                self.use_lease(now, interface);
-                let address = interface.address;
-                Some(Event::Leased { address, elapsed })
+            Answer::Leased(elapsed) => {
+                let address = self.use_lease(now, None);
+                address.map(|address| Event::Leased { address, elapsed })
             }
-            Answer::Renewed(address) => Some(Event::Renewed { address }),
-            Answer::Refused(None) => None,
-            Answer::Refused(Some(address)) => {
-                self.ipv4.acd.release();
-                Some(Event::LeaseLost { address })
+            Answer::Renewed(previous) => {
+                let address = self.use_lease(now, Some(previous));
+                address.map(|address| Event::Renewed { address, previous })
             }
+            Answer::Refused(address) => address.map(|address| self.lose_lease(address)),
         };
         Ok(Disposition::Taken(event))
     }
@@ -66,13 +61,10 @@ impl Vm {
                 transmit: self.send_dhcp(&outgoing, buffer),
                 event: None,
             },
-            Due::Expired(address) => {
-                self.ipv4.acd.release();
-                Reaction {
-                    transmit: None,
-                    event: Some(Event::LeaseLost { address }),
-                }
-            }
+            Due::Expired(address) => Reaction {
+                transmit: None,
+                event: Some(self.lose_lease(address)),
+            },
         })
     }
 
@@ -83,16 +75,32 @@ impl Vm {
         buffer: &mut [u8],
     ) -> Option<Transmit> {
         let outgoing = self.ipv4.dhcp.as_mut()?.decline(now, &mut self.random)?;
+        self.ipv4.link_mtu = None;
         self.send_dhcp(&outgoing, buffer)
     }
 
-    fn use_lease(&mut self, now: Instant, interface: Ipv4Interface) {
-        if self.ipv4.probe {
+    /// Takes into use all that the client's lease brings: the address, its network, the gateway and the MTU. Returns the
+    /// address, which was `previous` so far.
+    fn use_lease(&mut self, now: Instant, previous: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let lease = self.ipv4.dhcp.as_ref()?.lease()?;
+        let interface = lease.interface();
+        self.ipv4.link_mtu = lease.mtu(self.mtu);
+        if previous == Some(interface.address) {
+            self.ipv4.acd.update(interface);
+        } else if self.ipv4.probe {
             self.ipv4.acd.probe(interface, now);
         } else {
             let announce = self.ipv4.announce.map(|_| now);
             self.ipv4.acd.take(interface, announce);
         }
+        Some(interface.address)
+    }
+
+    /// Uses nothing any longer that the lease of `address` brought.
+    fn lose_lease(&mut self, address: Ipv4Addr) -> Event {
+        self.ipv4.acd.release();
+        self.ipv4.link_mtu = None;
+        Event::LeaseLost { address }
     }
 
     fn send_dhcp(&self, outgoing: &Outgoing, buffer: &mut [u8]) -> Option<Transmit> {
@@ -111,7 +119,7 @@ impl Vm {
         };
         let ports = (DHCP_CLIENT_PORT, DHCP_SERVER_PORT);
         let fill = |space: &mut [u8]| outgoing.request.write(space);
-        let length = write_udp(&envelope, ports, DhcpRequest::MAX_LENGTH, fill, buffer)?;
+        let length = write_udp(&envelope, ports, DhcpRequest::LENGTH, fill, buffer)?;
         Some(Transmit { length, ping: None })
     }
 }

@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::DhcpClient;
-use super::lease::Lease;
 use crate::time::Instant;
 use crate::wire::{DhcpKind, DhcpRequest, MacAddr};
 
@@ -26,6 +25,7 @@ impl DhcpClient {
             client_address: Ipv4Addr::UNSPECIFIED,
             requested: None,
             server: None,
+            maximum_size: self.maximum_size,
         }
     }
 
@@ -59,16 +59,16 @@ impl DhcpClient {
         now: Instant,
         since: Instant,
         transaction: u32,
-        lease: &Lease,
         is_rebinding: bool,
-    ) -> Outgoing {
+    ) -> Option<Outgoing> {
+        let lease = self.lease()?;
         let request = DhcpRequest {
             seconds: seconds(now - since),
-            client_address: lease.interface.address,
+            client_address: lease.address,
             ..self.message(DhcpKind::Request, transaction)
         };
         let to = (!is_rebinding).then_some((lease.server_mac, lease.server));
-        Outgoing { request, to }
+        Some(Outgoing { request, to })
     }
 }
 

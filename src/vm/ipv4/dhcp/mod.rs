@@ -4,16 +4,16 @@
 pub(in crate::vm) mod frames;
 mod lease;
 mod message;
+mod receive;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use self::lease::Lease;
 use self::message::Outgoing;
+use self::receive::Answer;
 use crate::time::Instant;
-use crate::vm::Ipv4Interface;
-use crate::vm::ip::is_host;
-use crate::wire::{DhcpKind, DhcpReply, DhcpRequest, MacAddr};
+use crate::wire::{DhcpKind, DhcpRequest, IPV4_HEADER_LENGTH, MacAddr, UDP_HEADER_LENGTH};
 
 /// Wait for an answer to the first message; it doubles with each further one (RFC 2131 section 4.1).
 pub const FIRST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -31,7 +31,7 @@ pub const REFUSED_WAIT: Duration = Duration::from_secs(1);
 pub const DECLINED_WAIT: Duration = Duration::from_secs(10);
 
 /// How far the client has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum State {
     /// It looks for servers. (INIT and SELECTING: the first offer is taken.)
     Selecting {
@@ -72,40 +72,36 @@ pub(super) enum Due {
     Expired(Ipv4Addr),
 }
 
-/// The outcome of an answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Answer {
-    /// An address is offered, and is asked for at once.
-    Requesting,
-    /// The address is granted, after that time.
-    Leased(Ipv4Interface, Duration),
-    /// It is granted for longer.
-    Renewed(Ipv4Addr),
-    /// It is refused; the address that was in use so far, if any.
-    Refused(Option<Ipv4Addr>),
-}
-
 /// One VM's client.
 #[derive(Debug)]
 pub(super) struct DhcpClient {
     mac: MacAddr,
+    /// The largest message that the interface takes in one piece.
+    maximum_size: u16,
     state: State,
 }
 
 impl DhcpClient {
-    /// A client that begins to look for an address at `now`.
-    pub(super) fn new(now: Instant, mac: MacAddr, random: &mut fastrand::Rng) -> DhcpClient {
+    /// A client that begins to look for an address at `now`, by an interface with that address and MTU.
+    pub(super) fn new(
+        now: Instant,
+        mac: MacAddr,
+        mtu: u16,
+        random: &mut fastrand::Rng,
+    ) -> DhcpClient {
+        let headers = (IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH) as u16;
         DhcpClient {
             mac,
+            maximum_size: mtu.saturating_sub(headers),
             state: selecting(now, random),
         }
     }
 
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Selecting { at, .. } | State::Requesting { at, .. } => Some(at),
-            State::Bound { at, .. } => at,
+        match &self.state {
+            State::Selecting { at, .. } | State::Requesting { at, .. } => Some(*at),
+            State::Bound { at, .. } => *at,
         }
     }
 
@@ -151,7 +147,7 @@ impl DhcpClient {
                 )))
             }
             State::Bound { lease, .. } if lease.expires_at <= now => {
-                let address = lease.interface.address;
+                let address = lease.address;
                 self.state = selecting(now, random);
                 Some(Due::Expired(address))
             }
@@ -173,106 +169,31 @@ impl DhcpClient {
                     lease.rebind_at
                 };
                 *at = Some((now + ((end - now) / 2).max(RENEWAL_TIMEOUT)).min(end));
-                let (lease, transaction) = (*lease, *transaction);
-                Some(Due::Send(self.renewal(
-                    now,
-                    began,
-                    transaction,
-                    &lease,
-                    is_rebinding,
-                )))
+                let transaction = *transaction;
+                let renewal = self.renewal(now, began, transaction, is_rebinding)?;
+                Some(Due::Send(renewal))
             }
         }
     }
 
-    /// Takes a message that came from `mac`. `None` if it answers nothing that was asked.
-    pub(super) fn receive(
-        &mut self,
-        now: Instant,
-        mac: MacAddr,
-        reply: &DhcpReply,
-        random: &mut fastrand::Rng,
-    ) -> Option<Answer> {
-        if reply.client_mac != self.mac || reply.transaction != self.transaction() {
-            return None;
-        }
-        match (self.state, reply.kind) {
-            (
-                State::Selecting {
-                    since: Some(since),
-                    transaction,
-                    ..
-                },
-                DhcpKind::Offer,
-            ) => {
-                let server = reply.server?;
-                let address = reply.your_address;
-                if !is_host(address) {
-                    return None;
-                }
-                self.state = State::Requesting {
-                    since,
-                    transaction,
-                    sent: 0,
-                    at: now,
-                    address,
-                    server,
-                };
-                Some(Answer::Requesting)
-            }
-            (
-                State::Requesting {
-                    since,
-                    address,
-                    server,
-                    ..
-                },
-                DhcpKind::Ack,
-            ) if reply.your_address == address => {
-                let lease = Lease::new(now, mac, server, reply)?;
-                self.bind(lease);
-                Some(Answer::Leased(lease.interface, now - since))
-            }
-            (
-                State::Bound {
-                    lease,
-                    since: Some(_),
-                    ..
-                },
-                DhcpKind::Ack,
-            ) if reply.your_address == lease.interface.address => {
-                let server = reply.server.unwrap_or(lease.server);
-                self.bind(Lease::new(now, mac, server, reply)?);
-                Some(Answer::Renewed(lease.interface.address))
-            }
-            (State::Requesting { .. }, DhcpKind::Nak) => {
-                self.state = selecting(now + REFUSED_WAIT, random);
-                Some(Answer::Refused(None))
-            }
-            (
-                State::Bound {
-                    lease,
-                    since: Some(_),
-                    ..
-                },
-                DhcpKind::Nak,
-            ) => {
-                self.state = selecting(now + REFUSED_WAIT, random);
-                Some(Answer::Refused(Some(lease.interface.address)))
-            }
-            _ => None,
+    /// The lease in use.
+    fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Bound { lease, .. } => Some(lease),
+            State::Selecting { .. } | State::Requesting { .. } => None,
         }
     }
 
     /// Gives the address back, because somebody else uses it: tells the server, and looks for another one later.
     pub(super) fn decline(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Outgoing> {
-        let State::Bound { lease, .. } = self.state else {
+        let State::Bound { lease, .. } = &self.state else {
             return None;
         };
+        let (address, server) = (lease.address, lease.server);
         self.state = selecting(now + DECLINED_WAIT, random);
         let request = DhcpRequest {
-            requested: Some(lease.interface.address),
-            server: Some(lease.server),
+            requested: Some(address),
+            server: Some(server),
             ..self.message(DhcpKind::Decline, random.u32(..))
         };
         Some(Outgoing { request, to: None })
@@ -280,9 +201,9 @@ impl DhcpClient {
 
     fn bind(&mut self, lease: Lease) {
         self.state = State::Bound {
+            at: lease.renew_at,
             lease,
             transaction: 0,
-            at: lease.renew_at,
             since: None,
         };
     }

@@ -1,0 +1,332 @@
+//! The subcommands: their names, options and operands, and the texts about each that no option has.
+
+use tap_reactor::experiment::options::OptionSpec;
+
+use super::options;
+
+/// The program's name, as in messages and help texts.
+pub const NAME: &str = "tap-reactor";
+
+/// The first word of a command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Subcommand {
+    /// None: run an experiment.
+    #[default]
+    Bare,
+    /// Run an experiment.
+    Run,
+    /// Report saved runs again.
+    Report,
+    /// Remove what killed runs have left behind.
+    Clean,
+    /// Print completions for a shell.
+    Completions,
+    /// Print the man page.
+    Man,
+    /// Print a JSON schema.
+    Schema,
+}
+
+/// The words after the options.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand {
+    /// The word for one of them.
+    pub name: &'static str,
+    /// The words that it is one of; empty for any.
+    pub choices: &'static [&'static str],
+    /// Whether several may follow.
+    pub is_repeatable: bool,
+}
+
+/// A section of a help text or of the man page.
+pub struct Section {
+    /// The heading.
+    pub heading: &'static str,
+    /// The content.
+    pub parts: &'static [Part],
+}
+
+/// A part of a section.
+pub enum Part {
+    /// A paragraph.
+    Text(&'static str),
+    /// Lines to type, and a sentence about them, which may be empty.
+    Example(&'static str, &'static [&'static str]),
+    /// A word, and its meaning.
+    Item(&'static str, &'static str),
+}
+
+impl Subcommand {
+    /// Those that have a name.
+    pub const NAMED: [Subcommand; 6] = [
+        Subcommand::Run,
+        Subcommand::Report,
+        Subcommand::Clean,
+        Subcommand::Completions,
+        Subcommand::Man,
+        Subcommand::Schema,
+    ];
+
+    /// The subcommand of that name.
+    pub fn named(word: &str) -> Option<Subcommand> {
+        let mut named = Subcommand::NAMED.into_iter();
+        named.find(|subcommand| subcommand.name() == word)
+    }
+
+    /// The word; empty for none.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Subcommand::Bare => "",
+            Subcommand::Run => "run",
+            Subcommand::Report => "report",
+            Subcommand::Clean => "clean",
+            Subcommand::Completions => "completions",
+            Subcommand::Man => "man",
+            Subcommand::Schema => "schema",
+        }
+    }
+
+    /// Whether it runs an experiment.
+    pub const fn is_run(self) -> bool {
+        matches!(self, Subcommand::Bare | Subcommand::Run)
+    }
+
+    /// One line of help.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Subcommand::Bare | Subcommand::Run => "Run an experiment (the default)",
+            Subcommand::Report => "Report saved runs again, or merge or compare them",
+            Subcommand::Clean => "Remove links and namespaces that killed runs have left behind",
+            Subcommand::Completions => "Print completions for a shell",
+            Subcommand::Man => "Print the man page",
+            Subcommand::Schema => "Print the JSON schema of scenarios, reports or comparisons",
+        }
+    }
+
+    /// The paragraph that a help text begins with.
+    pub const fn introduction(self) -> &'static str {
+        match self {
+            Subcommand::Bare | Subcommand::Run => {
+                "A network-only hypervisor in one thread: simulated VMs on TAP devices and a Linux bridge, which ping \
+                 each other."
+            }
+            Subcommand::Report => {
+                "Report saved runs (.json reports) again: each by itself, all as one, or compared with the first of \
+                 them."
+            }
+            Subcommand::Clean => {
+                "Remove the links and namespaces that killed runs have left behind, and nothing else: in the network \
+                 namespace that the program is started in, and in every named one."
+            }
+            Subcommand::Completions => {
+                "Print the completions of this program for bash, zsh or fish on standard output."
+            }
+            Subcommand::Man => "Print the man page in troff on standard output.",
+            Subcommand::Schema => {
+                "Print a JSON schema on standard output: of scenario files, for an editor that completes and checks \
+                 them; of the reports that -o FILE.json and --json write; or of the comparisons of report --compare."
+            }
+        }
+    }
+
+    /// The options that it has.
+    pub fn options(self) -> Vec<&'static OptionSpec> {
+        match self {
+            Subcommand::Bare | Subcommand::Run => options::run(),
+            Subcommand::Report => options::report(),
+            _ => options::common(),
+        }
+    }
+
+    /// The words after the options, if there are any.
+    pub const fn operand(self) -> Option<Operand> {
+        match self {
+            Subcommand::Report => Some(Operand {
+                name: "FILE.json",
+                choices: &[],
+                is_repeatable: true,
+            }),
+            Subcommand::Completions => Some(Operand {
+                name: "SHELL",
+                choices: &["bash", "zsh", "fish"],
+                is_repeatable: false,
+            }),
+            Subcommand::Schema => Some(Operand {
+                name: "DOCUMENT",
+                choices: &["scenario", "report", "comparison"],
+                is_repeatable: false,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The lines that show how it is called.
+    pub fn usage(self) -> Vec<String> {
+        let name = self.name();
+        let operand = self.operand().map_or(String::new(), |operand| {
+            let word = match operand.choices {
+                [] => operand.name.to_owned(),
+                choices => choices.join("|"),
+            };
+            let more = if operand.is_repeatable { "..." } else { "" };
+            format!(" {word}{more}")
+        });
+        match self {
+            Subcommand::Bare => vec![
+                format!("{NAME} [OPTIONS]"),
+                format!("{NAME} SUBCOMMAND [OPTIONS]"),
+            ],
+            Subcommand::Run | Subcommand::Report => {
+                vec![format!("{NAME} {name} [OPTIONS]{operand}")]
+            }
+            _ => vec![format!("{NAME} {name}{operand}")],
+        }
+    }
+
+    /// What a help text ends with; the short one with less.
+    pub const fn sections(self, is_short: bool) -> &'static [Section] {
+        match (self, is_short) {
+            (Subcommand::Bare | Subcommand::Run, true) => SHORT,
+            (Subcommand::Bare | Subcommand::Run, false) => RUN,
+            (Subcommand::Report, _) => REPORT,
+            (Subcommand::Completions, _) => COMPLETIONS,
+            (Subcommand::Man, _) => MAN,
+            (Subcommand::Schema, _) => SCHEMA,
+            (Subcommand::Clean, _) => &[],
+        }
+    }
+}
+
+const SHORT: &[Section] = &[
+    Section {
+        heading: "EXAMPLE",
+        parts: &[Part::Example(
+            "",
+            &["tap-reactor --vms 2 --ping vm0:vm1 --count 100"],
+        )],
+    },
+    Section {
+        heading: "MORE",
+        parts: &[Part::Text(
+            "--help shows all options; SUBCOMMAND --help those of a subcommand.",
+        )],
+    },
+];
+
+const RUN: &[Section] = &[
+    Section {
+        heading: "VALUES",
+        parts: &[
+            Part::Text(
+                "A TIME is a number with a unit (ns, us, ms, s, m, h) or, without one, of seconds: 200us, 10ms, 0.2. A \
+                 number may be written 10k, 1.5M or 10_000.",
+            ),
+            Part::Text(
+                "A switch is on when it is given: --ipv6, or --ipv6=on; --ipv6=off turns off what a scenario turns on. A \
+                 value in brackets may be left out, and follows \"=\" where it is given: --spin, or --spin=50us.",
+            ),
+            Part::Text(
+                "A scenario has the long names as keys, without dashes: ping-ipv6 = true, count = 100.",
+            ),
+        ],
+    },
+    Section {
+        heading: "EXAMPLES",
+        parts: &[
+            Part::Example(
+                "Two VMs, one flow of 100 pings:",
+                &["tap-reactor --vms 2 --ping vm0:vm1 --count 100"],
+            ),
+            Part::Example(
+                "A hundred VMs that all ping each other, at 20000 pings per second in all, and a page of figures:",
+                &["tap-reactor --vms 100 --ping mesh --rate 20000 --duration 10s -o mesh.html"],
+            ),
+            Part::Example(
+                "Exit with status 1 unless the 99th percentile of the round-trip time is below 200 us:",
+                &["tap-reactor --ping vm0:vm1 --count 1000 --expect 'p99<200us'"],
+            ),
+            Part::Example(
+                "A lab in a named namespace, for ping and tcpdump from outside:",
+                &[
+                    "tap-reactor --vms 3 --netns lab --host-address 10.77.0.1/16",
+                    "ip netns exec lab ping 10.77.0.2",
+                ],
+            ),
+        ],
+    },
+    Section {
+        heading: "EXIT STATUS",
+        parts: &[
+            Part::Item("0", "every ping was answered, and every expectation held"),
+            Part::Item(
+                "1",
+                "a ping was not answered, or an expectation did not hold",
+            ),
+            Part::Item(
+                "2",
+                "the command line or the scenario is wrong; nothing was touched",
+            ),
+            Part::Item(
+                "3",
+                "the system refused an operation; the message says which",
+            ),
+        ],
+    },
+];
+
+const REPORT: &[Section] = &[
+    Section {
+        heading: "EXAMPLES",
+        parts: &[Part::Example(
+            "",
+            &[
+                "tap-reactor report run.json -o run.html",
+                "tap-reactor report monday.json tuesday.json --merge",
+                "tap-reactor report before.json after.json --compare --fail-on-change",
+            ],
+        )],
+    },
+    Section {
+        heading: "EXIT STATUS",
+        parts: &[
+            Part::Item(
+                "0",
+                "every expectation held, and no run differs where --fail-on-change is given",
+            ),
+            Part::Item("1", "an expectation did not hold, or a run differs"),
+            Part::Item("2", "the command line is wrong, or a file is not a report"),
+            Part::Item(
+                "3",
+                "the system refused an operation; the message says which",
+            ),
+        ],
+    },
+];
+
+const COMPLETIONS: &[Section] = &[Section {
+    heading: "EXAMPLES",
+    parts: &[Part::Example(
+        "",
+        &[
+            "source <(tap-reactor completions bash)",
+            "tap-reactor completions zsh > ~/.zfunc/_tap-reactor",
+            "tap-reactor completions fish > ~/.config/fish/completions/tap-reactor.fish",
+        ],
+    )],
+}];
+
+const MAN: &[Section] = &[Section {
+    heading: "EXAMPLE",
+    parts: &[Part::Example("", &["tap-reactor man | man -l -"])],
+}];
+
+const SCHEMA: &[Section] = &[Section {
+    heading: "EXAMPLE",
+    parts: &[
+        Part::Example("", &["tap-reactor schema scenario > scenario.schema.json"]),
+        Part::Text(
+            "An editor with the language server taplo finds it by a first line in the scenario file: \
+             #:schema ./scenario.schema.json",
+        ),
+    ],
+}];
