@@ -167,6 +167,13 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--fabric brige",
             "--fabric brige: expected bridge, xdp, none or sim; did you mean bridge?",
         ),
+        ("-6=", "-6: expected nothing or -6=on|off"),
+        (
+            "--filter=",
+            "--filter: expected nothing or --filter=auto|on|off",
+        ),
+        ("--vms=", "--vms '': expected a number of VMs"),
+        ("-i= --ping ring", "-i '': expected a time such as"),
         ("--ipv6=maybe", "--ipv6=maybe: expected on or off"),
         (
             "--fabric none --attach",

@@ -79,7 +79,7 @@ fn unexpected(word: &str, words: &Words) -> String {
 /// Returns true if `word` is a value of the option that would have to follow a "=".
 fn is_value(option: &OptionSpec, word: &str) -> bool {
     match option.kind {
-        Kind::Switch => ["on", "off", "true", "false"].contains(&word),
+        Kind::Switch => option.choices().contains(&word),
         _ => !option.needs_value(),
     }
 }
