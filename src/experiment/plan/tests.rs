@@ -674,11 +674,11 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         // Times and rates that nobody means, and that nothing could count.
         (
             "--timeout 584y",
-            "--timeout 584y: expected no more than 100years",
+            "--timeout 584y: expected no more than 100 years",
         ),
         (
             "--duration 18446744073709551615s",
-            "expected no more than 100years",
+            "expected no more than 100 years",
         ),
         (
             "--ping vm0:vm1 --rate 1e-20",
