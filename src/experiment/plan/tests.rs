@@ -723,7 +723,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         // More than there is room for.
         (
             "--vms 2M --subnet 10.0.0.0/8",
-            "vms: 2000000; expected no more than 1048576",
+            "--vms 2M: expected no more than 1048576",
         ),
         (
             "--vms 65000 --ping mesh",
