@@ -21,8 +21,7 @@ pub fn render() -> String {
         "{NAME} - simulated VMs on TAP devices that ping each other"
     ));
     page.line(".SH SYNOPSIS");
-    let calls = Subcommand::NAMED.into_iter().filter(|each| !each.is_run());
-    let calls = calls.flat_map(Subcommand::usage);
+    let calls = Subcommand::NAMED.into_iter().flat_map(Subcommand::usage);
     for (number, call) in run.usage().into_iter().take(1).chain(calls).enumerate() {
         if number > 0 {
             page.line(".br");

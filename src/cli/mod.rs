@@ -20,6 +20,7 @@ mod words;
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use structopt::clap::ArgMatches;
@@ -143,7 +144,10 @@ fn run_request(
         .into_iter()
         .collect();
     let file = given.get("scenario").map(|setting| {
-        let text = std::fs::read_to_string(&setting.text).map_err(|error| setting.error(error))?;
+        let text = std::fs::read_to_string(&setting.text).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => setting.error("expected a file of text in UTF-8"),
+            _ => setting.error(error),
+        })?;
         Scenario::parse(&setting.text, &text)
     });
     let scenario = file
@@ -212,7 +216,7 @@ fn destinations(
     let mut destinations: Vec<Destination> = Vec::new();
     for setting in settings.all("output") {
         let found = check(Path::new(&setting.text));
-        let destination = found.map_err(|error| setting.error_naming(error))?;
+        let destination = found.map_err(|error| setting.error(error))?;
         if inputs.iter().any(|input| destination.overwrites(input)) {
             return Err(setting.error("would overwrite a file that is read; expected another one"));
         }
@@ -229,13 +233,8 @@ fn destinations(
 
 fn expectations(settings: &Settings) -> Result<Vec<Expectation>, SettingError> {
     let all = settings.all("expect").iter();
-    all.map(|setting| {
-        setting
-            .text
-            .parse()
-            .map_err(|error| setting.error_naming(error))
-    })
-    .collect()
+    all.map(|setting| setting.text.parse().map_err(|error| setting.error(error)))
+        .collect()
 }
 
 /// The options that were given, under their names, as they were typed.

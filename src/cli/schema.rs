@@ -51,6 +51,9 @@ fn properties(is_there: fn(Scope) -> bool) -> Map<String, Value> {
 
 fn property(option: &OptionSpec) -> Value {
     let mut property = value(option.kind);
+    if option.implied.is_some() {
+        property = json!({ "anyOf": [property, { "const": true }] });
+    }
     if option.is_repeatable {
         property = json!({ "anyOf": [property, { "type": "array", "items": property }] });
     }
@@ -66,7 +69,7 @@ fn value(kind: Kind) -> Value {
     let number = json!({ "type": "number", "minimum": 0 });
     let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
     match kind {
-        Kind::Switch => json!({ "type": "boolean" }),
+        Kind::Switch => json!({ "enum": [true, false, "on", "off"] }),
         Kind::Whole | Kind::Number => json!({ "anyOf": [number, text("^[0-9.]")] }),
         Kind::Time => json!({ "anyOf": [number, text("^[0-9.]")] }),
         Kind::TimeOr(word) => json!({ "anyOf": [number, text("^[0-9.]"), { "const": word }] }),
@@ -151,6 +154,9 @@ mod tests {
             ("[[group]]\nping = \"ring\"\n", "ping"),
             ("start = 3\n", "start"),
             ("ipv6 = 3\n", "/ipv6"),
+            ("ipv6 = \"maybe\"\n", "/ipv6"),
+            ("spin = false\n", "/spin"),
+            ("timeout = true\n", "/timeout"),
             ("fabric = \"brige\"\n", "/fabric"),
             ("interval = \"soon\"\n", "/interval"),
             ("vms = [1, 2]\n", "/vms"),
@@ -161,6 +167,7 @@ mod tests {
         }
         for text in [
             "vms = \"10k\"\nrate = 2e3\ninterval = 0.2\nspin = \"always\"\nsim-loss = \"0.5%\"\n",
+            "ipv6 = \"on\"\ndhcp = \"off\"\nslaac = true\nspin = true\nfilter = true\n",
             "ping = \"ring\"\nexpect = [\"p99<1ms\", \"loss=0\"]\nvlan = 7\nfilter = \"off\"\n",
         ] {
             assert_eq!(complaint(text), "");

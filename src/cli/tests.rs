@@ -190,11 +190,11 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ),
         (
             "--ping ring --expect p99",
-            "--expect: expectation \"p99\": ",
+            "--expect p99: expected one of < <= > >= = between",
         ),
         (
             "--ping vm0:vm1 -o run.pdf",
-            "-o: report run.pdf: the ending says the format; expected",
+            "-o run.pdf: the ending says the format; expected",
         ),
         (
             "--ping vm0:vm1 --output run.boto.hgrm",
@@ -219,7 +219,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ),
         (
             "report a.json b.json --compare -o c.csv",
-            "-o: comparison c.csv: the ending says the format; expected .json or .html",
+            "-o c.csv: the ending says the format; expected .json or .html",
         ),
         (
             "report a.json --fail-on-change",

@@ -94,7 +94,10 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         if let Some(address) = experiment.ipv6_address(VmId(i as u32)) {
             write!(out, " and {address}")?;
         }
-        write!(out, " at {} on {}", vm.mac, lab.tap_name(i as u32))?;
+        write!(out, " at {}", vm.mac)?;
+        if !experiment.is_simulated() {
+            write!(out, " on {}", lab.tap_name(i as u32))?;
+        }
         match vm.vlan {
             Some(vlan) => writeln!(out, " in VLAN {vlan}"),
             None => writeln!(out),

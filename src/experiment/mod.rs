@@ -163,10 +163,11 @@ pub struct AddressPlan {
 /// A subnet that can't hold the VMs.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "{subnet} has room for {room} VMs (network, host side and broadcast address taken off), not for {vms}"
+    "has room for {room} VMs (network, host side and broadcast address taken off), not for {vms}; expected a prefix of \
+     {prefix} bits or fewer"
 )]
 pub struct SubnetTooSmall {
-    subnet: Ipv4Net,
+    prefix: u32,
     room: u64,
     vms: u64,
 }
@@ -179,7 +180,9 @@ impl AddressPlan {
     pub fn new(subnet: Ipv4Net, vms: u64) -> Result<AddressPlan, SubnetTooSmall> {
         let room = (1u64 << (32 - u32::from(subnet.prefix_len()))).saturating_sub(3);
         if vms > room {
-            return Err(SubnetTooSmall { subnet, room, vms });
+            let addresses = vms.saturating_add(3).checked_next_power_of_two();
+            let prefix = 32u32.saturating_sub(addresses.map_or(32, u64::ilog2));
+            return Err(SubnetTooSmall { prefix, room, vms });
         }
         Ok(AddressPlan::starting_at(AddressPlan::first_of(subnet)))
     }

@@ -166,7 +166,11 @@ impl Reader<'_> {
                 DeValue::String(text) => text.to_string(),
                 DeValue::Integer(number) => number.to_string(),
                 DeValue::Float(number) => number.to_string(),
-                DeValue::Boolean(switch) => switch.to_string(),
+                DeValue::Boolean(switch) => match (switch, option.implied) {
+                    // As the flag without a value.
+                    (true, Some(implied)) => implied.to_owned(),
+                    _ => switch.to_string(),
+                },
                 DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
                     let why = format_args!("{name}: expected text, a number, true or false");
                     return Err(self.error(value.span().start, why));

@@ -69,6 +69,11 @@ fn error(why: impl fmt::Display) -> PatternError {
     PatternError(why.to_string())
 }
 
+impl Pattern {
+    /// The patterns that are one word.
+    pub const WORDS: [&str; 3] = ["mesh", "ring", "pairs"];
+}
+
 impl FromStr for Selection {
     type Err = PatternError;
 
@@ -113,15 +118,11 @@ impl FromStr for Pattern {
             "pairs" => return Ok(Pattern::Pairs),
             _ => {}
         }
-        let (source, target) = text
-            .split_once(':')
-            .ok_or_else(|| error(format!("{text:?} is not a pattern; {EXPECTED}")))?;
+        let (source, target) = text.split_once(':').ok_or_else(|| error(EXPECTED))?;
         if source == "random" {
             return match whole_number(target).map(u32::try_from) {
                 Some(Ok(peers)) if peers > 0 => Ok(Pattern::Random(peers)),
-                _ => Err(error(format!(
-                    "random:{target}: expected a number of peers, 1 or more"
-                ))),
+                _ => Err(error("expected a number of peers after random:, 1 or more")),
             };
         }
         let source = source.parse()?;
@@ -194,7 +195,7 @@ impl Pattern {
             Pattern::Pairs => all / 2,
             Pattern::Random(peers) if peers >= vms => {
                 return Err(error(format!(
-                    "random:{peers}: each VM has {} others; expected 1 to {0}",
+                    "each VM has {} others; expected random:1 to random:{0}",
                     vms - 1
                 )));
             }
@@ -377,7 +378,7 @@ mod tests {
             (":", 2, "is not a VM"),
             ("vm0:10.77.0.300", 2, "is not a VM"),
             ("random:0", 5, "1 or more"),
-            ("random:5", 5, "expected 1 to 4"),
+            ("random:5", 5, "expected random:1 to random:4"),
             ("random:x", 5, "1 or more"),
             ("mesh", 1, "there is one VM"),
             ("vm4294967296:vm0", 2, "is not a VM"),

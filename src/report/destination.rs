@@ -48,30 +48,26 @@ enum Place {
     Stderr,
 }
 
-/// Why a report can't be written somewhere.
+/// Why a report can't be written somewhere. Found beforehand, the message leaves out the file, which who asks has named.
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {
     /// There is a folder of that name.
-    #[error("report {}: that is a folder; expected the name of a file", .0.display())]
-    IsFolder(PathBuf),
+    #[error("that is a folder; expected the name of a file")]
+    IsFolder,
     /// The folder that the file is to lie in can't be had.
-    #[error("report {}: the folder {} does not exist", .path.display(), .folder.display())]
-    NoFolder {
-        /// The file.
-        path: PathBuf,
-        /// The folder.
-        folder: PathBuf,
-    },
+    #[error("the folder {} does not exist", .0.display())]
+    NoFolder(PathBuf),
     /// The folder that the file is to lie in takes no file.
-    #[error("report {}: no file can be made in {}: {source}", .path.display(), .folder.display())]
+    #[error("no file can be made in {}: {source}", .folder.display())]
     Folder {
-        /// The file.
-        path: PathBuf,
         /// The folder.
         folder: PathBuf,
         /// Why.
         source: io::Error,
     },
+    /// The system refuses to open it.
+    #[error(transparent)]
+    Refused(#[from] io::Error),
     /// The FIFO was not read, or not to its end.
     #[error("write report {}: what was written was not read within {PATIENCE:?}", .0.display())]
     NoReader(PathBuf),
@@ -91,32 +87,26 @@ impl Destination {
     /// # Errors
     /// When it can't.
     pub fn new(path: &Path) -> Result<Destination, DestinationError> {
-        let refused = |source| DestinationError::Write {
-            path: path.to_owned(),
-            source,
-        };
         // Whether it is there or not: only a folder is named so.
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Err(DestinationError::IsFolder(path.to_owned()));
+            return Err(DestinationError::IsFolder);
         }
-        let target = follow(path).map_err(refused)?;
+        let target = follow(path)?;
         let is_descriptor =
             fs::canonicalize(folder_of(&target)).is_ok_and(|folder| folder.starts_with("/proc"));
         let place = match fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Place::File,
-            Err(error) => return Err(refused(error)),
-            Ok(found) if found.is_dir() => {
-                return Err(DestinationError::IsFolder(path.to_owned()));
-            }
+            Err(error) => return Err(error.into()),
+            Ok(found) if found.is_dir() => return Err(DestinationError::IsFolder),
             Ok(found) if is_same(&found, io::stdout()) => Place::Stdout,
             Ok(found) if is_same(&found, io::stderr()) => Place::Stderr,
             Ok(found) if found.file_type().is_fifo() => {
                 // To open it would tell a reader that somebody writes.
-                eaccess(path, AccessFlags::W_OK).map_err(|errno| refused(errno.into()))?;
+                eaccess(path, AccessFlags::W_OK).map_err(io::Error::from)?;
                 Place::Fifo
             }
             Ok(found) => {
-                open_in_place(path, false).map_err(refused)?;
+                open_in_place(path, false)?;
                 match found.is_file() && !is_descriptor && !is_fixed(&target, &found) {
                     true => Place::File,
                     false => Place::Fixed,
@@ -124,7 +114,7 @@ impl Destination {
             }
         };
         if place == Place::File {
-            try_folder(path, folder_of(&target))?;
+            try_folder(folder_of(&target))?;
         }
         Ok(Destination {
             path: path.to_owned(),
@@ -239,20 +229,16 @@ fn is_fixed(target: &Path, found: &Metadata) -> bool {
 }
 
 /// Makes a file without a name in `folder`, with something in it, and lets it vanish.
-fn try_folder(path: &Path, folder: &Path) -> Result<(), DestinationError> {
-    let (path, folder) = (path.to_owned(), folder.to_owned());
+fn try_folder(folder: &Path) -> Result<(), DestinationError> {
+    let folder = folder.to_owned();
     if !folder.is_dir() {
-        return Err(DestinationError::NoFolder { path, folder });
+        return Err(DestinationError::NoFolder(folder));
     }
     let tried = || {
         let _undisturbed = Undisturbed::begin()?;
         tempfile::tempfile_in(&folder)?.write_all(&[0; TRIED])
     };
-    tried().map_err(|source| DestinationError::Folder {
-        path,
-        folder,
-        source,
-    })
+    tried().map_err(|source| DestinationError::Folder { folder, source })
 }
 
 /// Puts a file in the place of `target`, which appears complete or not at all.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::html::MOST_RUNS;
 use super::{Report, compare, compare_html, compare_json, csv, hgrm, hlog, html, json};
@@ -78,20 +78,17 @@ const ROWS: &[Row] = &[
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FormatError {
     /// The ending is none of the table's.
-    #[error("report {}: the ending says the format; expected {}", .0.display(), Format::endings(|_| true))]
-    UnknownEnding(PathBuf),
+    #[error("the ending says the format; expected {}", Format::endings(|_| true))]
+    UnknownEnding,
     /// The ending is none that a comparison can have.
     #[error(
-        "comparison {}: the ending says the format; expected {}",
-        .0.display(),
+        "the ending says the format; expected {} for a comparison",
         Format::endings(|row| row.compare.is_some())
     )]
-    NoComparison(PathBuf),
+    NoComparison,
     /// The format doesn't take so many runs.
-    #[error("comparison {}: expected at most {most} runs, each of which has a colour of its own, found {found}", .path.display())]
+    #[error("expected at most {most} runs, each of which has a colour of its own, found {found}")]
     TooManyRuns {
-        /// The file.
-        path: PathBuf,
         /// How many runs it takes.
         most: usize,
         /// How many there are.
@@ -99,13 +96,10 @@ pub enum FormatError {
     },
     /// The name says a metric that there is not.
     #[error(
-        "report {}: no metric is named {found:?}; expected a name without a further dot, for the rtt, or before \
-         .{ending} one of {}",
-        .path.display(), Metric::names()
+        "no metric is named {found:?}; expected a name without a further dot, for the rtt, or before .{ending} one of {}",
+        Metric::names()
     )]
     UnknownMetric {
-        /// The file.
-        path: PathBuf,
         /// The text in place of a metric.
         found: String,
         /// The ending.
@@ -129,14 +123,13 @@ impl Format {
     pub fn of(path: &Path) -> Result<Format, FormatError> {
         let ending = path.extension().and_then(OsStr::to_str);
         let row = ROWS.iter().find(|row| Some(row.ending) == ending);
-        let row = row.ok_or_else(|| FormatError::UnknownEnding(path.to_owned()))?;
+        let row = row.ok_or(FormatError::UnknownEnding)?;
         let named = path.file_stem().map(Path::new).and_then(Path::extension);
         let metric = match (&row.write, named) {
             (Writer::Run(_), _) | (_, None) => Metric::Rtt,
             (Writer::Histogram(_), Some(name)) => {
                 let name = name.to_string_lossy();
                 name.parse().map_err(|_| FormatError::UnknownMetric {
-                    path: path.to_owned(),
                     found: name.into_owned(),
                     ending: row.ending,
                 })?
@@ -152,14 +145,10 @@ impl Format {
     pub fn of_comparison(path: &Path, runs: usize) -> Result<Format, FormatError> {
         let format = Format::of(path).ok();
         let found = format.and_then(|format| Some((format, format.row.compare?.most)));
-        let (format, most) = found.ok_or_else(|| FormatError::NoComparison(path.to_owned()))?;
+        let (format, most) = found.ok_or(FormatError::NoComparison)?;
         match runs <= most {
             true => Ok(format),
-            false => Err(FormatError::TooManyRuns {
-                path: path.to_owned(),
-                most,
-                found: runs,
-            }),
+            false => Err(FormatError::TooManyRuns { most, found: runs }),
         }
     }
 
@@ -234,7 +223,7 @@ mod tests {
             (
                 "a.boto.hgrm",
                 Err(
-                    "report a.boto.hgrm: no metric is named \"boto\"; expected a name without a further dot, for the \
+                    "no metric is named \"boto\"; expected a name without a further dot, for the \
                      rtt, or before .hgrm one of rtt, response, lateness, lag,",
                 ),
             ),
@@ -243,11 +232,11 @@ mod tests {
             ("a.html", Ok(("html", Metric::Rtt))),
             (
                 "a.pdf",
-                Err("report a.pdf: the ending says the format; expected .json, .csv, .hgrm"),
+                Err("the ending says the format; expected .json, .csv, .hgrm"),
             ),
-            ("json", Err("report json: the ending")),
-            (".json", Err("report .json: the ending")),
-            ("", Err("report : the ending")),
+            ("json", Err("the ending")),
+            (".json", Err("the ending")),
+            ("", Err("the ending")),
         ] {
             match (Format::of(Path::new(name)), found) {
                 (Ok(format), Ok((ending, metric))) => {
@@ -273,12 +262,11 @@ mod tests {
         assert!(of("c.json", 10_000).is_ok());
         assert_eq!(
             of("c.html", 7).err().unwrap().to_string(),
-            "comparison c.html: expected at most 6 runs, each of which has a colour of its own, found 7"
+            "expected at most 6 runs, each of which has a colour of its own, found 7"
         );
         for name in ["c.csv", "c", "c.rtt.hgrm"] {
             let error = of(name, 2).err().unwrap();
-            let said =
-                format!("comparison {name}: the ending says the format; expected .json or .html");
+            let said = "the ending says the format; expected .json or .html for a comparison";
             assert_eq!(error.to_string(), said);
         }
     }

@@ -11,7 +11,7 @@ use super::{Report, SCHEMA};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The system refused to read the file.
-    #[error("read report {}: {source}", .path.display())]
+    #[error("{}: {source}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -19,7 +19,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The file is JSON, but not a report; or it isn't even that.
-    #[error("{} is not a report of this tool: expected a .json report, {found}", .path.display())]
+    #[error("{}: not a report of this tool; expected a .json report, {found}", .path.display())]
     NotAReport {
         /// The file.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum LoadError {
         found: String,
     },
     /// The file says that it is a report, but isn't one.
-    #[error("report {}: {source}", .path.display())]
+    #[error("{}: {source}", .path.display())]
     Broken {
         /// The file.
         path: PathBuf,

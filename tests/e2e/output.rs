@@ -178,7 +178,7 @@ fn a_place_that_takes_no_report_is_refused_before_anything_is_touched() {
         let run = run.expect_status(2);
         assert_eq!((run.stdout.as_str(), run.stderr.lines().count()), ("", 1));
         assert!(
-            run.stderr.contains("report r.json: ") && run.stderr.contains(told),
+            run.stderr.contains("--output r.json: ") && run.stderr.contains(told),
             "{script}: {}",
             run.stderr
         );

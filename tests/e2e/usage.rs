@@ -80,7 +80,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
         &["65533", "4294508556"],
         "GB that are free",
     ),
-    ("--vms 2M --dry-run", &["2000000"], "1048576"),
+    ("--vms 2M --dry-run", &["--vms 2M"], "1048576"),
     // Durations.
     (
         "--ping vm0:vm1 --interval 10x",

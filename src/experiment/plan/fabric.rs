@@ -84,7 +84,7 @@ pub(super) fn frames(settings: &Settings, name: &str) -> Result<Option<u32>, Set
 /// The number of `vms` on one bridge.
 pub(super) fn ports_per_bridge(settings: &Settings, vms: u32) -> Result<u32, SettingError> {
     let setting = settings.or_default("ports-per-bridge");
-    let ports = setting.number("a number of VMs, 1 to 1023")?;
+    let ports = setting.number("a number of VMs")?;
     Topology::new(vms, ports).map_err(|error| setting.error(error))?;
     Ok(ports)
 }

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use super::addresses::{is_host, is_host_of};
 use super::size::Size;
 use super::vms::Group;
+use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, VmDefaults, VmPlan};
 use crate::load::{Pattern, Target};
@@ -57,7 +58,13 @@ impl PlanContext<'_> {
             Some((source, target)) => format!("{}:{}", side(source), side(target)),
             None => setting.text.clone(),
         };
-        text.parse().map_err(|error| setting.error(error))
+        text.parse().map_err(|error| {
+            let meant = match text.contains(':') {
+                true => String::new(),
+                false => suggestion(&text, "", Pattern::WORDS),
+            };
+            setting.error(format_args!("{error}{meant}"))
+        })
     }
 
     /// Returns the number of flows of the pattern.

@@ -23,15 +23,39 @@ pub(super) fn ipv6(
 ) -> Result<Option<Ipv6Plan>, SettingError> {
     let settings = &scenario.settings;
     let slaac = settings.switch("slaac")?;
-    let mut wanted = settings.switch("ipv6")? || slaac || settings.get("subnet6").is_some();
+    let mut wanting = ["ipv6", "slaac"]
+        .into_iter()
+        .filter_map(|name| settings.get(name))
+        .collect::<Vec<_>>();
+    wanting.extend(settings.get("subnet6"));
     for settings in scenario.phases.iter().chain([settings]) {
-        wanted |= settings.switch("ping-ipv6")? || settings.all("ping").iter().any(is_ipv6_target);
+        wanting.extend(settings.get("ping-ipv6"));
+        wanting.extend(
+            settings
+                .all("ping")
+                .iter()
+                .filter(|setting| is_ipv6_target(setting)),
+        );
     }
     for name in ["host-address", "gateway", "first"] {
-        wanted |= settings.all(name).iter().any(|s| s.text.contains(':'));
+        wanting.extend(
+            settings
+                .all(name)
+                .iter()
+                .filter(|setting| setting.text.contains(':')),
+        );
     }
-    if !wanted {
+    let Some(wanting) = wanting.into_iter().find(|setting| !setting.is_off()) else {
         return Ok(None);
+    };
+    if let Some(off) = settings.get("ipv6")
+        && !off.switch()?
+    {
+        return Err(wanting.error(format_args!(
+            "cannot be used with {}={}",
+            off.flag(),
+            off.text
+        )));
     }
     if usize::from(mtu) < IPV6_MINIMUM_MTU {
         let why = format!("IPv6 needs an MTU of {IPV6_MINIMUM_MTU} or more (RFC 8200 section 5)");

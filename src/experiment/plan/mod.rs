@@ -236,17 +236,34 @@ fn lab(
             (None, true) => Prepared::BridgeAndTaps,
             (None, false) => Prepared::Nothing,
         },
-        tx_queue_length: frames(settings, "txqueuelen")?,
+        tx_queue_length: queue_length(settings)?,
         fabric,
         ports_per_bridge: match fabric {
             FabricKind::Bridge if joined.is_none() => ports_per_bridge(settings, vms)?,
             _ => default.ports_per_bridge,
         },
-        hook: settings.get("hook").map(|setting| setting.text.clone()),
+        hook: settings.get("hook").map(hook).transpose()?,
         neighbours: default.neighbours,
         callers: default.callers,
         filter: default.filter,
     })
+}
+
+fn queue_length(settings: &Settings) -> Result<Option<u32>, SettingError> {
+    let length = frames(settings, "txqueuelen")?;
+    match settings.get("txqueuelen") {
+        Some(setting) if settings.switch("attach")? => {
+            Err(setting.error("cannot be used with --attach, which leaves the TAPs as they are"))
+        }
+        _ => Ok(length),
+    }
+}
+
+fn hook(setting: &Setting) -> Result<String, SettingError> {
+    match setting.text.trim() {
+        "" => Err(setting.error("expected a command")),
+        _ => Ok(setting.text.clone()),
+    }
 }
 
 /// The namespace that the lab lives in.

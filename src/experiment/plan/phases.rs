@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::PlanContext;
 use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
-use crate::experiment::settings::{PACING, Setting, SettingError, Settings};
+use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
@@ -45,12 +45,11 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
                 check_unused(settings, context)?;
                 return Ok((Vec::new(), Vec::new(), duration));
             }
-            let name = settings
-                .get("name")
-                .map_or_else(|| i.to_string(), |name| name.text.clone());
-            return Err(SettingError::new(format_args!(
-                "phase {name}: no ping; expected one pattern or more"
-            )));
+            return Err(of_phase(
+                scenario.phases.get(i),
+                i,
+                "no ping; expected one pattern or more",
+            ));
         }
         let range = flows.of_phase(settings, context, phases.len())?;
         let is_last = i + 1 == each.len();
@@ -60,7 +59,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             range,
             duration,
             is_last,
-            scenario.phases.is_empty(),
+            scenario.phases.get(i),
             i,
         )?;
         // A warm-up goes before its phase, and a ramp has no moves.
@@ -70,6 +69,26 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
     }
     context.check_size(flows.number, phases.len())?;
     Ok((flows.listed, phases, None))
+}
+
+/// The error that a phase of a scenario is as a whole. Its place is where the first of its `own` settings stands.
+fn of_phase(own: Option<&Settings>, index: usize, why: &str) -> SettingError {
+    let phase = match own.and_then(|own| own.get("name")) {
+        Some(name) => format!("phase {:?}", name.text),
+        None => format!("phase {index}"),
+    };
+    let values = own
+        .into_iter()
+        .flat_map(Settings::iter)
+        .flat_map(|(_, values)| values);
+    let lines = values.filter_map(|setting| match &setting.origin {
+        Origin::File { file, line } => Some((line, file)),
+        Origin::Default | Origin::Flag { .. } => None,
+    });
+    SettingError::new(match lines.min() {
+        Some((line, file)) => format!("{file}, line {line}: {phase}: {why}"),
+        None => format!("{phase}: {why}"),
+    })
 }
 
 /// The flows of the phases so far.
@@ -140,22 +159,21 @@ fn add_phases(
     flows: Range<u32>,
     duration: Option<Duration>,
     is_last: bool,
-    is_only: bool,
+    own: Option<&Settings>,
     index: usize,
 ) -> Result<(), SettingError> {
     let pacing = pacing(settings)?;
     let arrivals = arrivals(settings, &pacing)?;
     let count = count(settings)?;
     let start = start(settings)?;
-    let name = match settings.get("name") {
-        Some(name) if !is_only => name.text.clone(),
-        _ if is_only => String::new(),
-        _ => format!("phase {index}"),
+    let name = match own.map(|own| own.get("name")) {
+        None => String::new(),
+        Some(None) => format!("phase {index}"),
+        Some(Some(name)) => name.text.clone(),
     };
     if count.is_none() && duration.is_none() && !is_last {
-        return Err(SettingError::new(format_args!(
-            "{name}: never ends; expected a count, a duration, or both"
-        )));
+        let why = "never ends; expected a count, a duration, or both";
+        return Err(of_phase(own, index, why));
     }
     let load = PhaseLoad {
         flows,
@@ -190,10 +208,12 @@ fn add_phases(
             let total = duration.ok_or_else(|| {
                 setting.error("a ramp is spread over a duration; expected --duration beside it")
             })?;
-            if count.is_some() {
-                return Err(
-                    setting.error("cannot be used with a count; a ramp goes by its duration")
+            if let Some(count) = settings.get("count") {
+                let why = format_args!(
+                    "cannot be used with {}; a ramp goes by its duration",
+                    count.flag()
                 );
+                return Err(setting.error(why));
             }
             let step = total / steps.len() as u32;
             for rate in steps {
@@ -246,9 +266,8 @@ fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
         [setting] => *setting,
         [first, second, ..] => {
             let why = format_args!(
-                "cannot be used with {}; expected one of {}",
-                second.name,
-                PACING.join(", ")
+                "cannot be used with {}; expected one of them",
+                second.flag()
             );
             return Err(first.error(why));
         }

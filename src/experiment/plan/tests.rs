@@ -357,6 +357,77 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
             "--resolve proxy: expected before, at-once or static with pings over IPv6",
         ),
         (
+            "--ipv6=off --ping vm0:vm1 --ping-ipv6",
+            "--ping-ipv6: cannot be used with --ipv6=off",
+        ),
+        (
+            "--ipv6=off --subnet6 fd00::/64",
+            "--subnet6 fd00::/64: cannot be used with --ipv6=off",
+        ),
+        (
+            "--ipv6=off --ping vm0:fd77::9",
+            "--ping vm0:fd77::9: cannot be used with --ipv6=off",
+        ),
+        (
+            "--subnet 10.77.0.0/31",
+            "--subnet 10.77.0.0/31: has room for 0 VMs (network, host side and broadcast address taken off), not for 2; \
+             expected a prefix of 29 bits or fewer",
+        ),
+        (
+            "--vms 99999999",
+            "--vms 99999999: expected no more than 1048576",
+        ),
+        (
+            "--interval 3 --rate 5",
+            "--interval 3: cannot be used with --rate; expected one of them",
+        ),
+        (
+            "--rate 5 --window 3",
+            "--rate 5: cannot be used with --window; expected one of them",
+        ),
+        (
+            "--ping mehs",
+            "--ping mehs: expected SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
+             pairs, or random:K; did you mean mesh?",
+        ),
+        (
+            "--ping random:9",
+            "--ping random:9: each VM has 1 others; expected random:1 to random:1",
+        ),
+        (
+            "--ping random:x",
+            "--ping random:x: expected a number of peers after random:, 1 or more",
+        ),
+        (
+            "--mac vm0=02:00:00:00:00:01 --mac vm1=02:00:00:00:00:01",
+            "--mac vm1=02:00:00:00:00:01: vm0 and vm1 both have 02:00:00:00:00:01; expected a different one for each",
+        ),
+        (
+            "--mac vm0=02:00:00:00:00:01 --mac vm0=02:00:00:00:00:02",
+            "--mac vm0=02:00:00:00:00:02: vm0 has one already; expected one for each VM",
+        ),
+        (
+            "--vlan 5 --vlan 6",
+            "--vlan 6: given more than once for all VMs; expected one",
+        ),
+        (
+            "--vms 4 --vlan vm[0-1]=5 --vlan vm[1-2]=6",
+            "--vlan vm[1-2]=6: vm1 is in a VLAN already; expected each VM once",
+        ),
+        ("--fabric none --hook=", "--hook '': expected a command"),
+        (
+            "--interval 99999999h",
+            "--interval 99999999h: expected no more than 100 years",
+        ),
+        (
+            "--ports-per-bridge 5000",
+            "--ports-per-bridge 5000: 5000 ports for a bridge; expected 1 to 1023",
+        ),
+        (
+            "--netns host --attach --txqueuelen 5",
+            "--txqueuelen 5: cannot be used with --attach, which leaves the TAPs as they are",
+        ),
+        (
             "--resolve befor",
             "--resolve befor: expected before, at-once, static or proxy; did you mean before?",
         ),
@@ -379,7 +450,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ("--vms 0", "--vms 0: expected 1 or more"),
         (
             "--vms 70000 --subnet 10.77.0.0/16",
-            "--subnet: 10.77.0.0/16 has room for 65533 VMs",
+            "--subnet 10.77.0.0/16: has room for 65533 VMs",
         ),
         (
             "--vms 5 --ports-per-bridge 0",
@@ -595,7 +666,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ),
         (
             "--ping vm0:vm1 --ramp 1:2:3 --duration 1s --count 1",
-            "cannot be used with a count",
+            "--ramp 1:2:3: cannot be used with --count; a ramp",
         ),
         ("--ping vm0:vm1 --stagger no", "expected a time such as"),
         ("--seed -1", "--seed -1: expected a whole number"),
@@ -603,11 +674,11 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         // Times and rates that nobody means, and that nothing could count.
         (
             "--timeout 584y",
-            "--timeout 584y: expected no more than 100years",
+            "--timeout 584y: expected no more than 100 years",
         ),
         (
             "--duration 18446744073709551615s",
-            "expected no more than 100years",
+            "expected no more than 100 years",
         ),
         (
             "--ping vm0:vm1 --rate 1e-20",
@@ -652,7 +723,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         // More than there is room for.
         (
             "--vms 2M --subnet 10.0.0.0/8",
-            "vms: 2000000; expected no more than 1048576",
+            "--vms 2M: expected no more than 1048576",
         ),
         (
             "--vms 65000 --ping mesh",
@@ -855,12 +926,23 @@ fn lines_of_a_file_that_cannot_be_are_named_with_file_line_and_field() {
         ),
         (
             format!("{two}address = \"10.77.0.2\"\n"),
-            "vm0 and vm1 both have 10.77.0.2",
+            "lab.toml, line 4: address = 10.77.0.2: vm0 and vm1 both have 10.77.0.2",
         ),
-        ("[[phase]]\nname = \"x\"\n".to_owned(), "phase x: no ping"),
+        (
+            "[[phase]]\nname = \"x\"\n".to_owned(),
+            "lab.toml, line 2: phase \"x\": no ping",
+        ),
         (
             "[[phase]]\nping = \"ring\"\n[[phase]]\nping = \"ring\"\n".to_owned(),
-            "phase 0: never ends",
+            "lab.toml, line 2: phase 0: never ends",
+        ),
+        (
+            "name = \"x\"\n[[phase]]\nping = \"ring\"\n[[phase]]\nping = \"ring\"\n".to_owned(),
+            "lab.toml, line 3: phase 0: never ends",
+        ),
+        (
+            "spin = true\nping = \"ring\"\nrate = 3\nwindow = 2\n".to_owned(),
+            "lab.toml, line 3: rate = 3: cannot be used with window in lab.toml, line 4",
         ),
         (
             "ping = [\"ring\", \"b:a\"]\n".to_owned(),
@@ -891,6 +973,15 @@ fn the_plan_is_told_in_words() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
+}
+
+#[test]
+fn a_simulated_vm_is_on_no_tap() {
+    let text = super::super::describe(&flags("--fabric sim --ping vm0:vm1").unwrap());
+    assert!(
+        text.contains("vm0: 10.77.0.2 at 02:00:0a:4d:00:02\n"),
+        "{text}"
+    );
 }
 
 #[test]

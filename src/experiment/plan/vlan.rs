@@ -10,13 +10,24 @@ use crate::wire::Vlan;
 const EXPECTED: &str = "expected a number from 1 to 4094, or two with a dot between them (QinQ), for all VMs or after \
                        vmI= or vm[I-J]=";
 
-/// Puts the VMs in the VLANs that the groups and `--vlan` say; the last one to say counts.
+/// Puts the VMs in the VLANs that `--vlan` and the groups say: first all of them, then those that are named, then groups.
 pub(super) fn place(
     settings: &Settings,
     groups: &[Group<'_>],
     vms: &mut [VmPlan],
 ) -> Result<(), SettingError> {
-    for setting in settings.all("vlan") {
+    let is_of_all = |setting: &&Setting| !setting.text.contains('=');
+    let all = settings.all("vlan").iter().filter(is_of_all);
+    let named = settings
+        .all("vlan")
+        .iter()
+        .filter(|setting| !is_of_all(setting));
+    if let Some(again) = all.clone().nth(1) {
+        return Err(again
+            .error("given more than once for all VMs; expected one, or names of VMs before it"));
+    }
+    let mut is_placed = vec![false; vms.len()];
+    for setting in all.chain(named) {
         let (side, vlan) = match setting.text.split_once('=') {
             Some((side, vlan)) => (side.parse(), vlan),
             None => (Ok(Selection::All), setting.text.as_str()),
@@ -27,6 +38,16 @@ pub(super) fn place(
             .map_err(|why| setting.error(why))?;
         let (first, last) = (*range.start() as usize, *range.end() as usize);
         put(setting, vlan, vms.get_mut(first..=last))?;
+        let placed = is_placed.get_mut(first..=last).unwrap_or_default();
+        if !is_of_all(&setting) {
+            if let Some(again) = placed.iter().position(|is_placed| *is_placed) {
+                let vm = first + again;
+                return Err(setting.error(format_args!(
+                    "vm{vm} is in a VLAN already; expected each VM once"
+                )));
+            }
+            placed.fill(true);
+        }
     }
     for group in groups
         .iter()

@@ -1,5 +1,6 @@
 //! The VMs: their number, groups and addresses.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -76,7 +77,16 @@ pub(super) fn check_number(groups: &[Group<'_>]) -> Result<u32, SettingError> {
     let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
     let number = u32::try_from(vms).ok().filter(|vms| *vms <= MOST_VMS);
     number.ok_or_else(|| {
-        SettingError::new(format_args!("vms: {vms}; expected no more than {MOST_VMS}"))
+        // The one with the most is likely to be wrong.
+        let most = groups.iter().max_by_key(|group| group.vms);
+        let setting = most.and_then(|group| group.settings.get("vms"));
+        let of_all = if groups.len() > 1 {
+            " in all groups"
+        } else {
+            ""
+        };
+        let why = format!("expected no more than {MOST_VMS}{of_all}");
+        setting.map_or_else(|| SettingError::new(&why), |setting| setting.error(&why))
     })
 }
 
@@ -86,10 +96,8 @@ pub(super) fn vms(
     subnet: Ipv4Net,
 ) -> Result<Vec<VmPlan>, SettingError> {
     let count: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
-    let too_small = |error| match settings.get("subnet").or(settings.get("vms")) {
-        Some(setting) => setting.error_naming(error),
-        None => SettingError::new(error),
-    };
+    // The default one is large enough for the most VMs.
+    let too_small = |error| settings.or_default("subnet").error(error);
     let addresses = match first_of_version(settings, IpAddr::is_ipv4)? {
         Some((setting, IpAddr::V4(first))) => starting_at(setting, first, subnet, count)?,
         _ => AddressPlan::new(subnet, count).map_err(too_small)?,
@@ -105,6 +113,7 @@ pub(super) fn vms(
             .take(group.vms as usize);
         place_group(group, members, subnet)?;
     }
+    let mut given: HashMap<usize, &Setting> = HashMap::new();
     for setting in settings.all("mac") {
         let (name, mac) = setting
             .text
@@ -115,15 +124,20 @@ pub(super) fn vms(
             .strip_prefix("vm")
             .and_then(|index| index.parse::<usize>().ok());
         let last = vms.len().saturating_sub(1);
-        let vm = index.and_then(|index| vms.get_mut(index));
-        vm.ok_or_else(|| {
+        let vm = index.and_then(|index| Some((index, vms.get_mut(index)?)));
+        let (index, vm) = vm.ok_or_else(|| {
             setting.error(format_args!(
                 "there is no {name:?}; expected vm0 to vm{last}"
             ))
-        })?
-        .mac = mac;
+        })?;
+        vm.mac = mac;
+        if given.insert(index, setting).is_some() {
+            return Err(setting.error(format_args!(
+                "{name} has one already; expected one for each VM"
+            )));
+        }
     }
-    check_distinct(&vms)?;
+    check_distinct(&vms, groups, &given)?;
     Ok(vms)
 }
 
@@ -190,24 +204,41 @@ fn unicast(setting: &Setting, mac: &str) -> Result<MacAddr, SettingError> {
     Ok(mac)
 }
 
-/// Makes sure that no two VMs have the same address of either kind.
-fn check_distinct(vms: &[VmPlan]) -> Result<(), SettingError> {
-    check_each(vms, |vm| vm.address)?;
-    check_each(vms, |vm| vm.mac)
+/// Makes sure that no two VMs have the same address of either kind. Of those that are `given`, the error names the last.
+fn check_distinct(
+    vms: &[VmPlan],
+    groups: &[Group<'_>],
+    given: &HashMap<usize, &Setting>,
+) -> Result<(), SettingError> {
+    let of_group = |vm: u32, name: &str| {
+        let group = groups.iter().rev().find(|group| group.first <= vm)?;
+        group
+            .settings
+            .get(name)
+            .filter(|_| groups.len() > 1 || group.name.is_some())
+    };
+    let given = |vm: u32| given.get(&(vm as usize)).copied();
+    check_each(vms, |vm| vm.address, |vm| of_group(vm, "address"))?;
+    check_each(
+        vms,
+        |vm| vm.mac,
+        |vm| given(vm).or_else(|| of_group(vm, "mac")),
+    )
 }
 
-fn check_each<A: Ord + Display>(
+fn check_each<'a, A: Ord + Display>(
     vms: &[VmPlan],
     address: impl Fn(&VmPlan) -> A,
+    setting: impl Fn(u32) -> Option<&'a Setting>,
 ) -> Result<(), SettingError> {
     let mut all: Vec<_> = (0u32..).zip(vms).map(|(i, vm)| (address(vm), i)).collect();
     // Quick if they are in order already, as they are by default.
     all.sort();
     let same = all.windows(2).find(|two| two[0].0 == two[1].0);
-    match same {
-        Some([(what, one), (_, other)]) => Err(SettingError::new(format_args!(
-            "mac and address: vm{one} and vm{other} both have {what}; expected a different one for each"
-        ))),
-        _ => Ok(()),
-    }
+    let Some([(what, one), (_, other)]) = same else {
+        return Ok(());
+    };
+    let why = format!("vm{one} and vm{other} both have {what}; expected a different one for each");
+    let setting = setting(*other).or_else(|| setting(*one));
+    Err(setting.map_or_else(|| SettingError::new(&why), |setting| setting.error(&why)))
 }

@@ -22,9 +22,9 @@ fn a_saved_report_tells_the_same_as_before() {
 #[test]
 fn what_is_no_report_is_refused_by_name() {
     let table = [
-        (String::new(), "a.json is not a report of this tool"),
-        ("text".to_owned(), "a.json is not a report of this tool"),
-        ("[1]".to_owned(), "a.json is not a report of this tool"),
+        (String::new(), "a.json: not a report of this tool"),
+        ("text".to_owned(), "a.json: not a report of this tool"),
+        ("[1]".to_owned(), "a.json: not a report of this tool"),
         ("{}".to_owned(), "found JSON without a schema"),
         (
             saved().replace(SCHEMA, "tap-reactor/report/9"),
@@ -32,15 +32,15 @@ fn what_is_no_report_is_refused_by_name() {
         ),
         (
             saved().replace("\"sent\"", "\"send\""),
-            "report a.json: missing field `sent`",
+            "a.json: missing field `sent`",
         ),
         (
             saved().replace("HISTFAAA", "HISTGAAA"),
-            "report a.json: histogram: does not begin",
+            "a.json: histogram: does not begin",
         ),
         (
             saved()[..saved().len() / 2].to_owned(),
-            "a.json is not a report of this tool",
+            "a.json: not a report of this tool",
         ),
     ];
     for (text, wrong) in table {
@@ -56,10 +56,7 @@ fn a_file_that_is_not_there_is_named() {
     let error = load(Path::new("/no/such/run.json"))
         .unwrap_err()
         .to_string();
-    assert!(
-        error.starts_with("read report /no/such/run.json: "),
-        "{error}"
-    );
+    assert!(error.starts_with("/no/such/run.json: "), "{error}");
 }
 
 /// Every number and every text of a document.
