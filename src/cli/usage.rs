@@ -1,7 +1,7 @@
-//! What the parser refuses, in one line that names what was typed and what is expected.
+//! Errors of the parser, each in one line that names what was typed and what is expected.
 
 use structopt::clap::{Error, ErrorKind};
-use tap_reactor::experiment::options::suggestion;
+use tap_reactor::experiment::options::{Kind, OptionSpec, suggestion};
 
 use super::UsageError;
 use super::subcommand::Subcommand;
@@ -19,10 +19,14 @@ pub fn explain(error: &Error, words: &Words) -> UsageError {
         }
         (_, Some(option)) if !option.is_repeatable && words.is_short(subject, 1).is_some() => {
             let flag = words.flag(option.name);
-            format!("{flag}: given more than once; expected one value")
+            format!("{flag}: given more than once; expected once")
         }
-        (ErrorKind::EmptyValue, Some(option)) if option.implied.is_some() => {
-            let (flag, value) = (words.flag(option.name), option.value_name);
+        (ErrorKind::EmptyValue, Some(option)) if !option.needs_value() => {
+            let flag = words.flag(option.name);
+            let value = match option.kind {
+                Kind::Switch => "on|off",
+                _ => option.value_name,
+            };
             format!("{flag}: expected nothing or {flag}={value}")
         }
         (_, Some(option)) => {
@@ -46,6 +50,9 @@ fn unexpected(word: &str, words: &Words) -> String {
     if word.starts_with('-') {
         return format!("{word}: no such option");
     }
+    if words.subcommand == Subcommand::Bare && Subcommand::named(word).is_some() {
+        return format!("{word}: a subcommand after options; expected it as the first word");
+    }
     let before = words.before(word).unwrap_or_default();
     let named = options.iter().find(|option| {
         let is_long = before.strip_prefix("--") == Some(option.name);
@@ -55,7 +62,7 @@ fn unexpected(word: &str, words: &Words) -> String {
         is_long || is_short
     });
     match named {
-        Some(option) if !option.needs_value() => {
+        Some(option) if is_value(option, word) => {
             format!(
                 "{word}: unexpected after {before}; expected {before}={word} if it is the value"
             )
@@ -66,6 +73,14 @@ fn unexpected(word: &str, words: &Words) -> String {
             format!("{word}: expected an option or a subcommand{meant}")
         }
         _ => format!("{word}: expected an option"),
+    }
+}
+
+/// Returns true if `word` is a value of the option that would have to follow a "=".
+fn is_value(option: &OptionSpec, word: &str) -> bool {
+    match option.kind {
+        Kind::Switch => option.choices().contains(&word),
+        _ => !option.needs_value(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The effective scenario: what was asked for, with the value that each setting has where nobody said one. A report keeps it,
-//! so that whoever reads it later knows what ran; planned again, it is the same experiment.
+//! The effective scenario: the settings that were given, with the defaults of all others. A report keeps it to document the
+//! run; planned again, it is the same experiment.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenari
     if whole.phases.is_empty() && !experiment.flows.is_empty() {
         fill_load(&mut whole.settings, has_sizes);
     }
-    // What the file says for all phases is told in each.
+    // Settings for all phases are repeated in each.
     let for_all = whole.settings.load_only();
     if !whole.phases.is_empty() {
         whole.settings.retain(|name| for_all.get(name).is_none());
@@ -175,7 +175,7 @@ mod tests {
         [[phase]]
         ping = ["client:server"]
         window = 4
-        duration = "5s"
+        duration = 5
     "#;
 
     fn planned(file: &str, flags: &str) -> (Scenario, Experiment) {
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
-        /// What has no value where nobody gives it one, or has it only beside something else.
+        /// Options without a default, or with one only beside another option.
         const OPEN: [&str; 15] = [
             "join",
             "host-address",
@@ -336,6 +336,8 @@ mod tests {
             (0, "arrivals", Some("uniform")),
             (0, "start", Some("10 per second")),
             (1, "window", Some("4")),
+            // A number without a unit is seconds.
+            (1, "duration", Some("5s")),
             (1, "arrivals", None),
             // The clients have one of their own.
             (1, "size", None),

@@ -44,7 +44,7 @@ fn the_files_are_what_the_program_makes() {
     ] {
         assert!(
             file == made,
-            "write it again: tap-reactor schema {name} >src/report/{name}.schema.json"
+            "write it again: cargo run -- schema {name} >src/report/{name}.schema.json"
         );
     }
 }
