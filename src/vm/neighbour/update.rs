@@ -349,6 +349,11 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_takes_no_more_than_64_bytes() {
+        assert!(size_of::<(IpAddr, Entry)>() <= 64);
+    }
+
+    #[test]
     fn an_answer_ends_the_wait() {
         let (mut table, _) = table("incomplete");
         let later = Instant::from_nanos(5);

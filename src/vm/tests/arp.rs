@@ -268,6 +268,21 @@ fn each_arp_packet_moves_a_known_neighbour_as_in_linux() {
 }
 
 #[test]
+fn an_announcement_counts_in_the_vms_own_vlan_only() {
+    let announcement = claim(ArpPacket::REQUEST, THIEF, PEER, MacAddr::BROADCAST);
+    let tagged = |id: u8| [&announcement[..12], &[0x81, 0, 0, id], &announcement[12..]].concat();
+    for (what, frame, expected) in [
+        ("without a tag", announcement.clone(), THIEF),
+        ("with a priority only", tagged(0), THIEF),
+        ("in another VLAN", tagged(7), PEER_MAC),
+    ] {
+        let mut bench = Bench::resolved();
+        bench.receive(ms(10), &frame);
+        assert_eq!(ping_goes_to(&mut bench, ms(11)), expected, "{what}");
+    }
+}
+
+#[test]
 fn only_who_asks_us_is_remembered_and_one_who_was_given_up_is_found_again() {
     const ALL: MacAddr = MacAddr::BROADCAST;
     let third = Ipv4Addr::new(10, 77, 0, 9);
