@@ -6,6 +6,7 @@
 //!
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
+mod answers;
 mod config;
 mod event;
 mod fragment;
@@ -16,10 +17,12 @@ mod limiter;
 mod neighbour;
 mod nic;
 mod probe;
+mod redirects;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
+pub use answers::MAX_WAITING_ANSWERS;
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig};
 pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit};
 pub use fragment::{MAX_OUTGOING, MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
@@ -39,7 +42,9 @@ pub(crate) use nic::is_for_dhcp_servers;
 pub use probe::{
     GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, Unsent,
 };
+pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 
+use self::answers::Answers;
 use self::fragment::{Fragmenter, Reassembly};
 use self::ip::Protocol;
 use self::ipv4::Ipv4;
@@ -101,6 +106,7 @@ pub struct Vm {
     /// Boxed: most VMs have none.
     ipv6: Option<Box<Ipv6>>,
     neighbours: NeighbourTable,
+    answers: Answers,
     fragmenter: Fragmenter,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
@@ -127,6 +133,7 @@ impl Vm {
             vlan: config.vlan,
             random,
             neighbours: NeighbourTable::default(),
+            answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
@@ -233,6 +240,9 @@ impl Vm {
         if let Some(reaction) = self.next_unresolved() {
             return Some(reaction);
         }
+        if let Some(reaction) = self.next_answer(buffer) {
+            return Some(reaction);
+        }
         let fragment = self.fragmenter.next(self.mtu(), buffer);
         if let Some(transmit) = fragment.or_else(|| self.next_resolved(now, buffer)) {
             return Some(Reaction {
@@ -262,7 +272,11 @@ impl Vm {
 
     /// Tells if something is to be sent, or to be given up, at once.
     fn is_ready(&self) -> bool {
-        !(self.resolved.is_empty() && self.unresolved.is_empty() && self.fragmenter.is_empty())
+        let is_idle = self.resolved.is_empty()
+            && self.unresolved.is_empty()
+            && self.fragmenter.is_empty()
+            && !self.has_answers();
+        !is_idle
     }
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.

@@ -40,12 +40,14 @@ pub use dhcp::{
 };
 pub use dhcp_options::ClasslessRoute;
 pub use error::{Fault, Layer, ParseError};
-pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload};
+pub use ethernet::{
+    ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
+};
 pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
     turn_into_echo_reply, turn_into_timestamp_reply,
 };
-pub use icmp_error::{IcmpError, IcmpErrorKind, QuotedEcho, turn_into_icmp_error};
+pub use icmp_error::{IcmpError, IcmpErrorKind, IcmpRedirect, QuotedEcho, turn_into_icmp_error};
 pub use icmpv6::{
     ICMPV6_ECHO_FRAME_OVERHEAD, ICMPV6_HEADER_LENGTH, Icmpv6EchoRequest, Icmpv6Error,
     Icmpv6Message, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,

@@ -26,6 +26,7 @@ impl Vm {
     pub fn answer_plain_echo(&mut self, frame: &mut [u8]) -> Option<Transmit> {
         let echo = PlainEcho::parse_request(frame)?;
         self.is_plainly_for_us(&echo).then_some(())?;
+        self.goes_straight_back(&echo).then_some(())?;
         self.turn_into_reply(frame)
     }
 
@@ -40,6 +41,7 @@ impl Vm {
         let echo = PlainEcho::parse(frame)?;
         self.is_plainly_for_us(&echo).then_some(())?;
         if echo.is_request {
+            self.goes_straight_back(&echo).then_some(())?;
             return Some(Reaction {
                 transmit: Some(self.turn_into_reply(frame)?),
                 event: None,
@@ -57,9 +59,19 @@ impl Vm {
             echo.destination == interface.address && interface.may_be_sender(echo.source)
         };
         echo.destination_mac == self.mac
+            && self.is_other_station(echo.source_mac)
             && self.vlan.is_none()
             && self.carries(echo.length)
             && self.ipv4.interface().is_some_and(is_to_us)
+    }
+
+    /// Tells if the answer goes to the hardware address that the question came from, at any time.
+    fn goes_straight_back(&self, echo: &PlainEcho<'_>) -> bool {
+        let next_hop = self.ipv4.lasting_next_hop(echo.source);
+        next_hop.is_some_and(|next_hop| match self.neighbours.get(next_hop.into()) {
+            Some(mac) => mac == echo.source_mac,
+            None => next_hop == echo.source,
+        })
     }
 
     fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {
@@ -84,6 +96,7 @@ impl Vm {
             Ok(Disposition::Answer(Answer {
                 service,
                 offset: datagram.offset,
+                destination: packet.source.into(),
                 source: packet.destination.into(),
             }))
         };
@@ -100,6 +113,7 @@ impl Vm {
                 let event = event.ok_or(Ignored::UnexpectedIcmpError)?;
                 Ok(Disposition::Taken(Some(event)))
             }
+            IcmpMessage::Redirect(redirect) => self.receive_redirect(now, packet.source, &redirect),
             IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
     }

@@ -132,6 +132,11 @@ impl Ipv6 {
     }
 }
 
+/// Tells if a host can have sent a packet from `source`, or one that has no address yet.
+pub(super) fn may_be_sender(source: Ipv6Addr) -> bool {
+    !source.is_multicast() && !source.is_loopback() && source.to_ipv4_mapped().is_none()
+}
+
 /// A lifetime in seconds as routers tell it; all ones are for ever.
 pub(super) fn lifetime(seconds: u32) -> Duration {
     match seconds {
