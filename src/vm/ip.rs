@@ -4,7 +4,7 @@
 //! is in. A protocol looks at a datagram and returns a [`Disposition`], since the datagram still lies in the buffer that
 //! an answer is built in; [`Vm::apply`] then carries it out.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fragment::Datagram;
 use super::{Event, Ignored, PROTOCOLS, Reaction, Transmit, Vm};
@@ -270,7 +270,9 @@ impl Vm {
         match destination {
             IpAddr::V4(destination) => self.ipv4.next_hop(now, destination).map(IpAddr::V4),
             IpAddr::V6(destination) => {
-                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
+                let failed_at = |router: Ipv6Addr| self.neighbours.failed_at(router.into());
+                let ipv6 = self.ipv6.as_ref()?;
+                let next_hop = ipv6.next_hop(now, destination, failed_at)?;
                 Some(next_hop.into())
             }
         }

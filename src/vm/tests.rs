@@ -16,6 +16,7 @@ mod icmp;
 mod ipv6;
 mod model;
 mod options;
+mod routers;
 mod routes;
 mod tcp;
 mod vlan;

@@ -78,7 +78,9 @@ pub use neighbour_discovery::{
     NeighbourSolicitation, Nonce,
 };
 pub use plain_echo::PlainEcho;
-pub use router_discovery::{AdvertisedPrefix, RouterAdvertisement, write_router_solicitation};
+pub use router_discovery::{
+    AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_solicitation,
+};
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
     UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,

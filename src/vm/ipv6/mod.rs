@@ -24,7 +24,9 @@ pub use self::conflict_detection::{DUPLICATE_PROBES, PROBE_INTERVAL};
 pub use self::fragment::IPV6_REASSEMBLY_TIMEOUT;
 use self::mld::Mld;
 pub use self::mld::{MLD_REPORT_INTERVAL, MLD_REPORTS};
-pub use self::route::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
+pub use self::route::{
+    MAX_PREFIXES, MAX_ROUTERS, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS,
+};
 use self::route::{Routes, may_be_sender};
 use super::fragment::Reassembly;
 use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received};

@@ -105,7 +105,11 @@ impl Vm {
             });
         let envelope = Ipv6Envelope {
             source_mac: self.mac,
-            destination_mac: message.source_link.unwrap_or(sender),
+            destination_mac: self
+                .neighbours
+                .get(packet.source.into())
+                .or(message.source_link)
+                .unwrap_or(sender),
             source: target,
             destination: packet.source,
             traffic_class: 0,
@@ -134,6 +138,7 @@ impl Vm {
             return Ok(Disposition::Taken(Some(conflict(target, sender))));
         }
         let link = message.target_link.filter(|mac| mac.is_unicast());
+        let known = self.neighbours.get(target.into());
         let waited = self
             .neighbours
             .advertised(
@@ -144,6 +149,14 @@ impl Vm {
                 message.overrides,
             )
             .ok_or(Ignored::UnexpectedAdvertisement)?;
+        // One that is not to override what is known changes nothing else either (RFC 4861 section 7.2.5).
+        let is_believed = message.overrides || known.is_none() || link.is_none() || link == known;
+        if !message.router
+            && is_believed
+            && let Some(ipv6) = &mut self.ipv6
+        {
+            ipv6.routes.forget_router(target);
+        }
         let event = link.and_then(|mac| self.neighbour_found(now, target, mac, waited));
         Ok(Disposition::Taken(event))
     }

@@ -24,6 +24,8 @@ pub const MAX_REQUESTS: u8 = 3;
 pub const REACHABLE_TIME: Duration = Duration::from_secs(60);
 /// Pings that may wait for one neighbour; the next are turned away.
 pub const MAX_WAITING: usize = 1024;
+/// Neighbours that are remembered as asked for in vain.
+const MAX_FAILED: usize = 16;
 /// Neighbours that a VM remembers; above that the least recently used is forgotten.
 pub const MAX_NEIGHBOURS: usize = 1024;
 
@@ -103,6 +105,8 @@ pub(super) struct NeighbourTable {
     retries: VecDeque<(Instant, IpAddr)>,
     /// Neighbours to be asked at once.
     asks: VecDeque<IpAddr>,
+    /// Neighbours that were asked for in vain, and when that was, the oldest first. Those with an entry are asked again.
+    failed: VecDeque<(IpAddr, Instant)>,
 }
 
 impl NeighbourTable {
@@ -181,6 +185,17 @@ impl NeighbourTable {
             state,
             Some(State::Incomplete { .. } | State::Checked { .. })
         )
+    }
+
+    /// When the neighbour `address` was last asked for in vain, if nothing was heard of it since.
+    pub(super) fn failed_at(&self, address: IpAddr) -> Option<Instant> {
+        if self.failed.is_empty() || self.entries.contains_key(&address) {
+            return None;
+        }
+        let mut failed = self.failed.iter();
+        failed
+            .find(|(known, _)| *known == address)
+            .map(|(_, at)| *at)
     }
 
     /// The address of a neighbour that is known now.
@@ -286,6 +301,11 @@ impl NeighbourTable {
             return None;
         }
         if *requests >= MAX_REQUESTS {
+            self.failed.retain(|(known, _)| *known != address);
+            if self.failed.len() >= MAX_FAILED {
+                self.failed.pop_front();
+            }
+            self.failed.push_back((address, now));
             return match self.entries.remove(&address) {
                 Some(State::Incomplete { waiting, .. }) => Some(Overdue::GiveUp(waiting)),
                 _ => None,
