@@ -66,7 +66,7 @@ await() {
     fail "$what: waited 20 seconds in vain"
 }
 
-# lab NAMESPACE OPTION…: starts a lab whose VMs only answer.
+# lab NAMESPACE OPTION…: starts a lab.
 lab() {
     namespace "$1"
     local log=$work/$1.log
@@ -158,8 +158,19 @@ udhcpc() {
     endpoints+=("$(ip netns exec "$2" cat /sys/class/net/eth0/address)=$client")
 }
 
-vms=(--vms 2 --ipv6 --udp-echo)
+# pings NUMBER: the addresses that the endpoint of client NUMBER pings, for the checks of neighbours that move.
+pings() {
+    /usr/bin/python3 scripts/conformance/checks.py --pings "$1"
+}
+
+# vms NUMBER: the options of a lab whose first VM pings them.
+vms() {
+    printf '%s\n' --vms 2 --ipv6 --udp-echo --resolve at-once --interval 0.5
+    pings "$1" | sed 's/^/--ping=vm0:/'
+}
+mapfile -t vms < <(vms 101)
 lab "$name-vm" "${vms[@]}" --filter
+mapfile -t vms < <(vms 102)
 lab "$name-bare" "${vms[@]}" --filter=off
 
 # The control: a real host on the first lab's bridge, with a UDP echo service on port 7.
@@ -169,6 +180,10 @@ ip -n "$name-host" addr add 10.77.200.200/16 brd 10.77.255.255 dev eth0
 ip -n "$name-host" addr add fd77::200:200/64 dev eth0 nodad
 ip netns exec "$name-host" /usr/bin/python3 scripts/conformance/echo.py &
 processes+=($!)
+for address in $(pings 103); do
+    ip netns exec "$name-host" ping -n -q -i 0.5 "$address" >/dev/null 2>&1 &
+    processes+=($!)
+done
 mac=$(ip netns exec "$name-host" cat /sys/class/net/eth0/address)
 
 columns=("vm $name-c1 101 $name-vm 02:00:0a:4d:00:02 10.77.0.2 fd77::2"

@@ -113,8 +113,8 @@ fi
 step cargo build --locked
 step cargo test --locked
 # Examples are built and tested by now; their main functions run too.
-for example in two-vms assert-on-a-report custom-fabric; do
-    step cargo run --locked --quiet --example "$example"
+for example in scripts/examples/*.rs; do
+    step cargo run --locked --quiet --example "$(basename "$example" .rs)"
 done
 # The budget of instructions per ping.
 step cargo bench --locked --bench instructions

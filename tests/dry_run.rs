@@ -22,7 +22,8 @@ fn promised(experiment: &Experiment) -> Vec<(Option<u64>, bool)> {
     for (pings, is_exact) in &expected {
         if let Some(pings) = pings {
             let about = if *is_exact { "" } else { "about " };
-            assert!(told.contains(&format!("{about}{pings} pings")), "{told}");
+            let unit = if *pings == 1 { "ping" } else { "pings" };
+            assert!(told.contains(&format!("{about}{pings} {unit}")), "{told}");
         }
     }
     expected

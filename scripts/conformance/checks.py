@@ -5,7 +5,8 @@
 
 Runs in a network namespace whose `interface` is on the endpoint's bridge, and which is number N there: it has the
 addresses 10.77.N.1 to .254 and fd77::N:1 to :fe. Each check that provokes errors has an address of its own, because an
-endpoint limits how many it sends to each. A verdict is a few words; what they should be is for others to judge.
+endpoint limits how many it sends to each. The endpoint pings 10.77.N+100.1, .2 and so on, and fd77::N+100:D, which nobody
+has; `--pings N` prints these addresses. A verdict is a few words; what they should be is for others to judge.
 """
 import argparse
 import concurrent.futures
@@ -20,11 +21,13 @@ import time
 from scapy.all import ARP, ICMP, IP, UDP, TCP, Ether, IPv6, Raw, fragment
 from scapy.layers.inet6 import (
     HBHOptUnknown,
+    ICMPv6EchoReply,
     ICMPv6EchoRequest,
     ICMPv6MLQuery2,
     ICMPv6MLReport2,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptSrcLLAddr,
     ICMPv6TimeExceeded,
     IPv6ExtHdrDestOpt,
@@ -434,14 +437,135 @@ def arp_other_station(client):
     return arp(client, destination="02:00:00:00:00:99")
 
 
-@check("ARP: a reply that nobody asked for does not move a fresh neighbour")
-def arp_poison(client):
-    source = client.source()
-    hear = client.wire.ether() / ARP(op=1, hwsrc=client.wire.own_mac, psrc=source, pdst=client.ipv4)
-    lie = client.wire.ether() / ARP(op=2, hwsrc="02:00:00:00:00:66", psrc=source, hwdst=client.mac, pdst=client.ipv4)
-    client.wire.exchange([hear], source)
-    answers = client.wire.exchange([lie, client.wire.ether() / IP(src=source, dst=client.ipv4) / echo()], source)
-    return ", ".join("to us" if frame.dst == client.wire.own_mac else "to the liar" for frame in answers) or "silent"
+# Neighbours that move. The endpoint pings addresses that nobody has; a check plays the neighbour at one of them.
+
+
+class Peer:
+    """The neighbour number N that the endpoint pings: 10.77.OWN+100.N, or fd77::OWN+100:N."""
+
+    def __init__(self, client, number, is_ipv6):
+        own = client.options.own
+        self.client, self.wire = client, client.wire
+        self.address = self.address_of(own, number, is_ipv6)
+        self.old, self.new = (f"02:00:00:{place:02x}:{int(own):02x}:{number:02x}" for place in (1, 2))
+
+    @staticmethod
+    def address_of(own, number, is_ipv6):
+        return f"fd77::{int(own) + 100}:{number:x}" if is_ipv6 else f"10.77.{int(own) + 100}.{number}"
+
+    def arp(self, mac=None, destination=BROADCAST, ether=None, **fields):
+        """An ARP packet that says that the neighbour is at `mac`."""
+        mac = mac or self.new
+        values = {"op": 1, "hwsrc": mac, "psrc": self.address, "hwdst": "00:00:00:00:00:00", "pdst": self.client.ipv4, **fields}
+        return Ether(src=ether or mac, dst=destination) / ARP(**values)
+
+    def reply(self, mac=None, **fields):
+        return self.arp(mac, **{"op": 2, "hwdst": self.client.mac, "destination": self.client.mac, **fields})
+
+    def advertisement(self, mac=None, **flags):
+        mac = mac or self.new
+        packet = IPv6(src=self.address, dst=self.client.ipv6, hlim=255)
+        advertised = ICMPv6ND_NA(tgt=self.address, **{"R": 0, "S": 0, "O": 0, **flags}) / ICMPv6NDOptDstLLAddr(lladdr=mac)
+        return Ether(src=mac, dst=self.client.mac) / packet / advertised
+
+    def solicitation(self):
+        packet = IPv6(src=self.address, dst=self.client.ipv6, hlim=255)
+        return Ether(src=self.new, dst=self.client.mac) / packet / ICMPv6ND_NS(tgt=self.client.ipv6) / ICMPv6NDOptSrcLLAddr(lladdr=self.new)
+
+    def answer(self):
+        """The answer to a question for it, while it is at the old place."""
+        return self.advertisement(self.old, S=1, O=1) if ":" in self.address else self.reply(self.old)
+
+    def is_question(self, frame):
+        if ARP in frame:
+            return frame[ARP].op == 1 and frame[ARP].pdst == self.address
+        return ICMPv6ND_NS in frame and frame[ICMPv6ND_NS].tgt == self.address
+
+    def is_ping(self, frame):
+        if IP in frame:
+            return frame[IP].dst == self.address and ICMP in frame and frame[ICMP].type == 8
+        return ICMPv6EchoRequest in frame and frame[IPv6].dst == self.address
+
+    def echo_reply(self, ping):
+        ether = Ether(src=ping.dst, dst=ping.src)
+        if IP in ping:
+            kind = ping[ICMP]
+            return ether / IP(src=self.address, dst=ping[IP].src) / ICMP(type=0, id=kind.id, seq=kind.seq) / bytes(kind.payload)
+        kind = ping[ICMPv6EchoRequest]
+        return ether / IPv6(src=self.address, dst=ping[IPv6].src) / ICMPv6EchoReply(id=kind.id, seq=kind.seq, data=kind.data)
+
+    def moves(self, claim, seconds=0.0, before="reachable", replies=False):
+        """Where the pings go after `claim`, so many seconds after the neighbour got into the state `before`, and how the
+        neighbour is asked for in the nine seconds after that."""
+        heard = self.wire.open()
+        try:
+            if not self.until(heard, self.is_question, 8):
+                return "it is not looked for"
+            if before == "reachable":
+                heard.send(bytes(self.answer()))
+                if not self.until(heard, self.is_ping, 4):
+                    return "its answer is not taken"
+            time.sleep(seconds)
+            heard.send(bytes(claim(self)))
+            place, question, begun = "nowhere", "not asked", time.monotonic()
+            names = {self.old: "the old place", self.new: "the new place"}
+            for frame in self.wire.frames(heard, 9):
+                passed = time.monotonic() - begun
+                # The last ping before it may be asked; those that were under way when the claim came are not the last.
+                if self.is_ping(frame):
+                    if passed < 4:
+                        place = names.get(frame.dst, "elsewhere")
+                    if replies:
+                        heard.send(bytes(self.echo_reply(frame)))
+                elif self.is_question(frame) and passed > 4 and question == "not asked":
+                    question = "asked by unicast" if frame.dst in names else "asked of everybody"
+            return f"pings go to {place}; {question}"
+        finally:
+            heard.close()
+
+    def until(self, heard, accept, seconds):
+        return any(accept(frame) for frame in self.wire.frames(heard, seconds))
+
+
+ANOTHER = "10.77.254.253"
+MOVES = (
+    ("ARP neighbour: gratuitous request", False, lambda peer: peer.arp(pdst=peer.address), {}),
+    ("ARP neighbour: gratuitous reply", False, lambda peer: peer.reply(pdst=peer.address, hwdst=peer.new, destination=BROADCAST), {}),
+    ("ARP neighbour: reply about itself for another", False, lambda peer: peer.reply(pdst=peer.address, destination=BROADCAST), {}),
+    ("ARP neighbour: request to the endpoint", False, lambda peer: peer.arp(), {}),
+    ("ARP neighbour: request to another, at once", False, lambda peer: peer.arp(pdst=ANOTHER), {}),
+    ("ARP neighbour: request to another, after 2 s", False, lambda peer: peer.arp(pdst=ANOTHER), {"seconds": 2}),
+    ("ARP neighbour: broadcast reply, at once", False, lambda peer: peer.reply(destination=BROADCAST), {}),
+    ("ARP neighbour: broadcast reply, after 2 s", False, lambda peer: peer.reply(destination=BROADCAST), {"seconds": 2}),
+    ("ARP neighbour: reply that nobody asked for, at once", False, lambda peer: peer.reply(), {}),
+    ("ARP neighbour: reply that nobody asked for, after 2 s", False, lambda peer: peer.reply(), {"seconds": 2}),
+    ("ARP neighbour: request from a multicast hardware address", False, lambda peer: peer.arp("03:00:00:00:00:01", ether=peer.new), {}),
+    ("ARP neighbour: gratuitous request while it is looked for", False, lambda peer: peer.arp(pdst=peer.address), {"before": "incomplete"}),
+    ("ARP neighbour: request while it is looked for, then replies", False, lambda peer: peer.arp(), {"before": "incomplete", "replies": True}),
+    ("IPv6 neighbour: advertisement with override", True, lambda peer: peer.advertisement(O=1), {}),
+    ("IPv6 neighbour: advertisement without override", True, lambda peer: peer.advertisement(), {}),
+    ("IPv6 neighbour: solicitation", True, lambda peer: peer.solicitation(), {}),
+)
+
+
+class Moves:
+    """All checks of neighbours that move, at the same time: most of it they wait."""
+
+    def __init__(self):
+        self.jobs = {}
+
+    def verdict(self, client, wanted):
+        if not self.jobs:
+            pool = concurrent.futures.ThreadPoolExecutor(len(MOVES))
+            for number, (name, is_ipv6, claim, fields) in enumerate(MOVES, 1):
+                if client.options.only in name:
+                    self.jobs[name] = pool.submit(Peer(client, number, is_ipv6).moves, claim, **fields)
+        return self.jobs[wanted].result()
+
+
+MOVING = Moves()
+for name, *_ in MOVES:
+    CHECKS.append((name, lambda client, n=name: MOVING.verdict(client, n)))
 
 
 # Frames made by hand: IPv4.
@@ -828,6 +952,8 @@ class Background:
 
 
 def main():
+    if sys.argv[1:2] == ["--pings"]:
+        return print("\n".join(Peer.address_of(sys.argv[2], number, move[1]) for number, move in enumerate(MOVES, 1)))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--beside", action="append", help="an interface for what goes on beside the list")
     for name in ("interface", "mac", "ipv4", "ipv6", "own", "out"):

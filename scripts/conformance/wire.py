@@ -106,7 +106,9 @@ def is_sentinel(frame, sequence):
 
 
 def is_search(frame, mac):
-    """Whether the endpoint only looks for the one to whom it has something to say, or reports its groups."""
+    """Whether the endpoint only looks for the one to whom it has something to say, pings, or reports its groups."""
+    if ICMPv6EchoRequest in frame or (ICMP in frame and frame[ICMP].type == 8 and frame[IP].frag == 0):
+        return True
     if ARP in frame:
         return frame[ARP].op == 1 and frame[ARP].psrc not in ("0.0.0.0", frame[ARP].pdst)
     if ICMPv6ND_NS in frame:

@@ -4,7 +4,7 @@ use tap_reactor::system;
 
 use super::run::{RunError, last_of, print};
 
-/// Removes what killed runs have left behind, and tells what was removed and what was not.
+/// Removes what killed runs have left behind, and prints what was removed and what was kept.
 pub fn clean() -> Result<(), RunError> {
     let cleaned = system::clean()?;
     let mut text = String::new();

@@ -11,13 +11,13 @@ use indicatif::TermLike;
 use tap_reactor::escape::escaped;
 use tap_reactor::system::{ROOM, Stream, has_room, terminal_width};
 
-/// How long a run waits for somebody to read its standard error. The clock of the run goes on meanwhile.
+/// The longest wait for a reader of standard error. The clock of the run goes on meanwhile.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Columns of a line where the terminal does not say how many it has.
 const WIDTH: u16 = 80;
 
-/// Tells something on standard error, in a line of its own; if nobody can read it, nobody does.
+/// Prints a line on standard error. If it can't be written, it is left out.
 pub fn eprint(words: impl Display) {
     let mut out = Transcript::default();
     // A transcript never fails.
@@ -26,7 +26,7 @@ pub fn eprint(words: impl Display) {
 }
 
 /// Standard error, line by line, without an end that could be reached: a line that can't be written is left out, and how
-/// many were is told with the next one that can.
+/// many were is said with the next one that can.
 ///
 /// A reader who does not read is waited for once. Until there is room again, lines are left out without a wait.
 #[derive(Debug, Default)]
@@ -73,13 +73,13 @@ impl Write for Transcript {
     }
 }
 
-/// What a report is written to on its way to standard output.
+/// The writer through which a report goes to standard output.
 pub type Out = BufWriter<Stream<File>>;
 
 /// Prints on standard output what `write` writes. A reader who has gone wanted no more, and that is no error.
 ///
 /// # Errors
-/// When it can't be written, or a signal came while nobody read it.
+/// When it can't be written, or a signal arrives while no reader takes it.
 pub fn print(write: impl FnOnce(&mut Out) -> io::Result<()>) -> io::Result<()> {
     // Not by the standard library's own handle, which would write when it likes to.
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);

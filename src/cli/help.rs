@@ -81,7 +81,7 @@ fn indented(lines: &[&str], indent: usize) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// How an option is written: `-c, --count N`, `--spin[=TIME]`.
+/// The forms of an option: `-c, --count N`, `--spin[=TIME]`.
 pub fn form(option: &OptionSpec) -> String {
     let short = option
         .short
@@ -119,7 +119,7 @@ fn paragraph(option: &OptionSpec) -> String {
     format!("    {}\n{}", form(option), wrap(&text, INDENT))
 }
 
-/// What a long help says of an option, one part after the other.
+/// The parts of an option's long help, in their order.
 pub fn sentences(option: &OptionSpec) -> Vec<String> {
     let mut parts = vec![format!("{}.", option.help)];
     if !option.details.is_empty() {

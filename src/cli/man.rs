@@ -240,7 +240,7 @@ mod tests {
         drop(input);
         let output = child.wait_with_output().unwrap();
         let said = match program {
-            // It tells what it finds on its standard output.
+            // It writes its findings to standard output.
             "mandoc" => output.stdout,
             _ => output.stderr,
         };

@@ -1,4 +1,4 @@
-//! The command line: words in, a checked plan out. Nothing else knows the library that reads the words.
+//! The command line: words in, a checked plan out. No other module knows `structopt`.
 //!
 //! A flag becomes a [`Settings`] entry of the same name, as a line of a scenario file does; what the values may be is
 //! checked where the plan is made.
@@ -18,10 +18,9 @@ mod subcommand;
 mod usage;
 mod words;
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use structopt::clap::ArgMatches;
 use tap_reactor::experiment::options::{any_of, suggestion};
@@ -29,76 +28,44 @@ use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
 };
 use tap_reactor::report::{
-    Destination, Expectation, FileError, check_comparison, check_file, comparison_schema_json,
-    schema_json,
+    Destination, Expectation, FileError, check_file, comparison_schema_json, schema_json,
 };
 
+use self::report::ReportRequest;
 use self::subcommand::{NAME, Subcommand};
 use self::words::Words;
 
-/// What the user asked for.
+/// A command line that was read and checked.
 #[derive(Debug)]
 pub enum Request {
     /// Run an experiment.
     Run(Box<Experiment>, Output),
     /// Remove what killed runs have left behind.
     Clean,
-    /// Read saved runs, and tell them.
+    /// Read saved runs and report them again.
     Report(ReportRequest),
     /// Print this text and be done.
     Print(String),
 }
 
-/// How to tell what was measured.
+/// The output of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Output {
-    /// The command as it was given, for the report.
+    /// The command as it was typed, for the report.
     pub command: String,
-    /// Narrate every step on stderr.
+    /// Trace every step on standard error.
     pub verbose: bool,
     /// Print nothing but errors.
     pub quiet: bool,
     /// Print the report as one JSON document.
     pub json: bool,
-    /// Where to write the report to; the endings say the format.
+    /// Files for the report; the ending of each says its format.
     pub reports: Vec<Destination>,
-    /// What the figures are expected to be.
+    /// Expectations that the figures are held to.
     pub expectations: Vec<Expectation>,
 }
 
-/// What to do with saved runs.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ReportRequest {
-    /// The files, `.json` reports.
-    pub files: Vec<PathBuf>,
-    /// What is to be told of them.
-    pub mode: ReportMode,
-    /// As one JSON document.
-    pub json: bool,
-    /// Print nothing but errors.
-    pub quiet: bool,
-    /// Where to write the report to; the endings say the format.
-    pub reports: Vec<Destination>,
-    /// Merge runs even if they are not of one experiment.
-    pub allow_different: bool,
-    /// What the figures are expected to be; of a comparison, those of every run but the first.
-    pub expectations: Vec<Expectation>,
-    /// Fail if any of the compared runs differs from the first.
-    pub fail_on_change: bool,
-}
-
-/// How saved runs are told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReportMode {
-    /// Each by itself.
-    Each,
-    /// All as one run.
-    Merge,
-    /// Each against the first.
-    Compare,
-}
-
-/// The words can't be understood, or ask for what can't be: one line that says what was wrong and what is expected.
+/// A command line that is wrong, in one line that says what was wrong and what is expected.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);
@@ -153,7 +120,7 @@ pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Request, Usag
         Subcommand::Clean => Ok(Request::Clean),
         Subcommand::Completions | Subcommand::Schema => document(&words, own),
         Subcommand::Man => Ok(Request::Print(man::render())),
-        Subcommand::Report => report_request(&words, own).map(Request::Report),
+        Subcommand::Report => ReportRequest::new(&words, own).map(Request::Report),
     }
 }
 
@@ -231,7 +198,7 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
     })
 }
 
-/// Where reports go: each to a place of its own that `check` finds right.
+/// The files for reports, each a different one that `check` accepts.
 fn destinations(
     settings: &Settings,
     check: impl Fn(&Path) -> Result<Destination, FileError>,
@@ -260,78 +227,6 @@ fn expectations(settings: &Settings) -> Result<Vec<Expectation>, SettingError> {
             .map_err(|error| setting.error_naming(error))
     })
     .collect()
-}
-
-fn report_request(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportRequest, UsageError> {
-    let given = settings(words, matches);
-    let files = matches.values_of(app::OPERAND).into_iter().flatten();
-    let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
-    let is_on = |name| given.switch(name);
-    let (merge, compare) = (is_on("merge")?, is_on("compare")?);
-    for (name, other, is_there) in [
-        ("allow-different", "merge", merge),
-        ("fail-on-change", "compare", compare),
-    ] {
-        if is_on(name)? && !is_there {
-            return Err(UsageError::new(format_args!("--{name}: needs --{other}")));
-        }
-    }
-    let mode = match (merge, compare) {
-        (true, true) => return Err(UsageError::new("--merge: cannot be used with --compare")),
-        (true, false) => ReportMode::Merge,
-        (false, true) => ReportMode::Compare,
-        (false, false) => ReportMode::Each,
-    };
-    if mode == ReportMode::Merge
-        && let Some(again) = twice(&files)
-    {
-        let why = format_args!(
-            "report: {}: given twice; expected each run once",
-            again.display()
-        );
-        return Err(UsageError::new(why));
-    }
-    let why = match (mode, files.len()) {
-        (_, 0) => Some("expected the files of saved runs, such as run.json".to_owned()),
-        (ReportMode::Compare, 1) => {
-            Some("--compare: expected two files or more, the first of them the baseline".to_owned())
-        }
-        (ReportMode::Each, 2..) => {
-            let whole = ["json", "output"].into_iter().find_map(|name| {
-                let flag = given.get(name).filter(|setting| !setting.is_off())?;
-                Some(flag.flag())
-            });
-            whole.map(|flag| {
-                format!("{flag}: a document holds one run; expected one file, --merge or --compare")
-            })
-        }
-        _ => None,
-    };
-    if let Some(why) = why {
-        return Err(UsageError::new(format_args!("report: {why}")));
-    }
-    let reports = match mode {
-        ReportMode::Compare => destinations(&given, |path| check_comparison(path, files.len()))?,
-        ReportMode::Each | ReportMode::Merge => destinations(&given, check_file)?,
-    };
-    Ok(ReportRequest {
-        files,
-        mode,
-        json: is_on("json")?,
-        quiet: is_on("quiet")?,
-        reports,
-        allow_different: is_on("allow-different")?,
-        fail_on_change: is_on("fail-on-change")?,
-        expectations: expectations(&given)?,
-    })
-}
-
-/// The first file that was named before, under whatever name.
-fn twice(files: &[PathBuf]) -> Option<&PathBuf> {
-    // A file that is not there is told when it is read.
-    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-    let mut seen = HashSet::new();
-    files.iter().find(|path| !seen.insert(real(path)))
 }
 
 /// The options that were given, under their names, as they were typed.

@@ -1,4 +1,4 @@
-//! What is seen of a run while it is set up and while it goes on: one line on the terminal.
+//! The progress line on the terminal, while a lab is set up and while a run goes on.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tap_reactor::time::Instant;
 
 use super::console::Terminal;
 
-/// How often the line is drawn.
+/// The time between two drawings of the line.
 pub const PERIOD: Duration = Duration::from_millis(250);
 
 /// Parts that the bar is divided into.
@@ -80,9 +80,9 @@ impl Drop for Setup {
 pub struct Progress {
     bar: ProgressBar,
     start: Instant,
-    /// How long all phases take together, if they all have a duration.
+    /// The duration of all phases together, if they all have one.
     time: Option<Duration>,
-    /// How many pings there will be, if that is known.
+    /// The number of pings that will be sent, if it is known.
     pings: Option<u64>,
 }
 

@@ -1,12 +1,53 @@
 //! The `report` subcommand: reports saved runs again, each by itself, merged, or compared.
 
-use tap_reactor::report::{self, Change, LoadError, NotOneExperiment, Report};
+use std::collections::HashSet;
+use std::path::PathBuf;
 
+use structopt::clap::ArgMatches;
+use tap_reactor::report::{
+    self, Change, Destination, Expectation, LoadError, NotOneExperiment, Report, check_comparison,
+    check_file,
+};
+
+use super::app::OPERAND;
 use super::console;
 use super::run::{RunError, WIDTH};
-use super::{ReportMode, ReportRequest};
+use super::words::Words;
+use super::{UsageError, destinations, expectations, settings};
 
-/// Why saved runs could not be told.
+/// A call of the `report` subcommand.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReportRequest {
+    /// The files, `.json` reports.
+    pub files: Vec<PathBuf>,
+    /// The kind of report.
+    pub mode: ReportMode,
+    /// Print one JSON document.
+    pub json: bool,
+    /// Print nothing but errors.
+    pub quiet: bool,
+    /// Files for the report; the ending of each says its format.
+    pub reports: Vec<Destination>,
+    /// Merge runs even if they are not of one experiment.
+    pub allow_different: bool,
+    /// Expectations that the figures are held to; of a comparison, those of every run but the first.
+    pub expectations: Vec<Expectation>,
+    /// Fail if any of the compared runs differs from the first.
+    pub fail_on_change: bool,
+}
+
+/// The kind of report of saved runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReportMode {
+    /// Each by itself.
+    Each,
+    /// All as one run.
+    Merge,
+    /// Each against the first.
+    Compare,
+}
+
+/// An error of the `report` subcommand.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A file is no report.
@@ -15,12 +56,94 @@ pub enum ReportError {
     /// Runs can't be merged.
     #[error("--merge: {0} (--allow-different merges them nevertheless)")]
     Different(#[from] NotOneExperiment),
-    /// What was to be told could not be written.
+    /// The report could not be written.
     #[error(transparent)]
     Output(#[from] RunError),
 }
 
-/// Reads the files, and tells them as asked. Tells whether they are as they were expected to be.
+impl ReportRequest {
+    /// Reads the options and operands of the subcommand.
+    ///
+    /// # Errors
+    /// If they contradict each other, or a file can't be written.
+    pub fn new(words: &Words, matches: &ArgMatches<'_>) -> Result<ReportRequest, UsageError> {
+        let given = settings(words, matches);
+        let files = matches.values_of(OPERAND).into_iter().flatten();
+        let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+        let is_on = |name| given.switch(name);
+        let (merge, compare) = (is_on("merge")?, is_on("compare")?);
+        for (name, other, is_there) in [
+            ("allow-different", "merge", merge),
+            ("fail-on-change", "compare", compare),
+        ] {
+            if is_on(name)? && !is_there {
+                return Err(UsageError::new(format_args!("--{name}: needs --{other}")));
+            }
+        }
+        let mode = match (merge, compare) {
+            (true, true) => return Err(UsageError::new("--merge: cannot be used with --compare")),
+            (true, false) => ReportMode::Merge,
+            (false, true) => ReportMode::Compare,
+            (false, false) => ReportMode::Each,
+        };
+        if mode == ReportMode::Merge
+            && let Some(again) = twice(&files)
+        {
+            let why = format_args!(
+                "report: {}: given twice; expected each run once",
+                again.display()
+            );
+            return Err(UsageError::new(why));
+        }
+        let why = match (mode, files.len()) {
+            (_, 0) => Some("expected the files of saved runs, such as run.json".to_owned()),
+            (ReportMode::Compare, 1) => Some(
+                "--compare: expected two files or more, the first of them the baseline".to_owned(),
+            ),
+            (ReportMode::Each, 2..) => {
+                let whole = ["json", "output"].into_iter().find_map(|name| {
+                    let flag = given.get(name).filter(|setting| !setting.is_off())?;
+                    Some(flag.flag())
+                });
+                whole.map(|flag| {
+                    format!(
+                        "{flag}: a document holds one run; expected one file, --merge or --compare"
+                    )
+                })
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(UsageError::new(format_args!("report: {why}")));
+        }
+        let reports = match mode {
+            ReportMode::Compare => {
+                destinations(&given, |path| check_comparison(path, files.len()))?
+            }
+            ReportMode::Each | ReportMode::Merge => destinations(&given, check_file)?,
+        };
+        Ok(ReportRequest {
+            files,
+            mode,
+            json: is_on("json")?,
+            quiet: is_on("quiet")?,
+            reports,
+            allow_different: is_on("allow-different")?,
+            fail_on_change: is_on("fail-on-change")?,
+            expectations: expectations(&given)?,
+        })
+    }
+}
+
+/// The first file that was named before, under whatever name.
+fn twice(files: &[PathBuf]) -> Option<&PathBuf> {
+    // A file that does not exist is an error when it is read.
+    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    let mut seen = HashSet::new();
+    files.iter().find(|path| !seen.insert(real(path)))
+}
+
+/// Reads the files and reports them. Returns true if all expectations hold and no run differs where none may.
 pub fn report(request: ReportRequest) -> Result<bool, ReportError> {
     let mut reports = request
         .files

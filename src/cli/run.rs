@@ -1,4 +1,4 @@
-//! Runs an experiment for somebody at a terminal: what they see meanwhile, and where the report goes.
+//! Runs an experiment from the command line: prints its progress and delivers its report.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -17,7 +17,7 @@ use super::progress::{self, Progress};
 /// Columns of the report for people.
 pub const WIDTH: usize = 80;
 
-/// Why a run could not be made, or its report not be delivered.
+/// An error of a run, or of the delivery of its report.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The run could not be made.
@@ -39,7 +39,7 @@ pub fn print(text: &str) -> Result<(), RunError> {
     Ok(console::print(|out| out.write_all(text.as_bytes()))?)
 }
 
-/// Tells all errors but the last, which is returned, if there is any.
+/// Prints all errors but the last, which is returned, if there is any.
 pub(super) fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
     let last = errors.pop();
     for error in errors {
@@ -51,7 +51,7 @@ pub(super) fn last_of(mut errors: Vec<RunError>) -> Result<(), RunError> {
 /// Builds the lab, runs the experiment, writes and prints the report, and takes the lab away. Tells whether every ping was
 /// answered.
 ///
-/// Files come first, because they can be waited for by nobody; and whatever went wrong, the lab is taken away before the
+/// Files are written first, because no reader can hold them up; and whatever went wrong, the lab is removed before the
 /// program says so.
 ///
 /// `early` has the signals until the lab takes them.
@@ -82,11 +82,11 @@ pub fn experiment(
     Ok(as_expected && amiss.is_empty())
 }
 
-/// What is seen of a run at a terminal while it goes on.
+/// The observer of a run that prints for a terminal.
 struct Terminal<'a> {
     experiment: &'a Experiment,
     output: &'a Output,
-    /// Whether a line is drawn that changes.
+    /// True if a progress line is drawn.
     is_live: bool,
     setup: Option<progress::Setup>,
 }

@@ -97,7 +97,7 @@ mod tests {
         );
     }
 
-    /// Why a scenario is none by the schema; empty if it is one.
+    /// The complaints of the schema about a scenario; empty if it is valid.
     fn complaint(text: &str) -> String {
         let schema: Value = serde_json::from_str(&scenario()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();

@@ -34,7 +34,7 @@ pub struct Operand {
     pub name: &'static str,
     /// The words that it is one of; empty for any.
     pub choices: &'static [&'static str],
-    /// Whether several may follow.
+    /// True if several may follow.
     pub is_repeatable: bool,
 }
 
@@ -86,7 +86,7 @@ impl Subcommand {
         }
     }
 
-    /// Whether it runs an experiment.
+    /// Returns true if it runs an experiment.
     pub const fn is_run(self) -> bool {
         matches!(self, Subcommand::Bare | Subcommand::Run)
     }
@@ -183,7 +183,7 @@ impl Subcommand {
         }
     }
 
-    /// What a help text ends with; the short one with less.
+    /// The sections at the end of a help text; the short one has fewer.
     pub const fn sections(self, is_short: bool) -> &'static [Section] {
         match (self, is_short) {
             (Subcommand::Bare | Subcommand::Run, true) => SHORT,

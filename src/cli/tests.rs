@@ -223,6 +223,11 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--merge: cannot be used with --compare",
         ),
         (
+            "-q report a.json",
+            "report: a subcommand after options; expected it as the first word",
+        ),
+        ("-q stray", "stray: expected an option or a subcommand"),
+        (
             "completions",
             "completions: expected bash, zsh or fish after it",
         ),
@@ -276,7 +281,7 @@ fn a_time_without_a_unit_is_seconds_as_with_ping() {
     assert_eq!(run.vm_defaults.ping.time_to_live, 9);
 }
 
-/// What may stand for a value: what is one, what is nearly one, and what is nothing at all.
+/// Values: right ones, nearly right ones, and nonsense.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         "vm0:vm1",

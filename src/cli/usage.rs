@@ -1,7 +1,7 @@
-//! What the parser refuses, in one line that names what was typed and what is expected.
+//! Errors of the parser, each in one line that names what was typed and what is expected.
 
 use structopt::clap::{Error, ErrorKind};
-use tap_reactor::experiment::options::suggestion;
+use tap_reactor::experiment::options::{Kind, OptionSpec, suggestion};
 
 use super::UsageError;
 use super::subcommand::Subcommand;
@@ -46,6 +46,9 @@ fn unexpected(word: &str, words: &Words) -> String {
     if word.starts_with('-') {
         return format!("{word}: no such option");
     }
+    if words.subcommand == Subcommand::Bare && Subcommand::named(word).is_some() {
+        return format!("{word}: a subcommand after options; expected it as the first word");
+    }
     let before = words.before(word).unwrap_or_default();
     let named = options.iter().find(|option| {
         let is_long = before.strip_prefix("--") == Some(option.name);
@@ -55,7 +58,7 @@ fn unexpected(word: &str, words: &Words) -> String {
         is_long || is_short
     });
     match named {
-        Some(option) if !option.needs_value() => {
+        Some(option) if is_value(option, word) => {
             format!(
                 "{word}: unexpected after {before}; expected {before}={word} if it is the value"
             )
@@ -66,6 +69,14 @@ fn unexpected(word: &str, words: &Words) -> String {
             format!("{word}: expected an option or a subcommand{meant}")
         }
         _ => format!("{word}: expected an option"),
+    }
+}
+
+/// Returns true if `word` is a value of the option that would have to follow a "=".
+fn is_value(option: &OptionSpec, word: &str) -> bool {
+    match option.kind {
+        Kind::Switch => ["on", "off", "true", "false"].contains(&word),
+        _ => !option.needs_value(),
     }
 }
 

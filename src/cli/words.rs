@@ -1,6 +1,6 @@
-//! The words of a command line, as they were typed: which subcommand they name, and which form of each option they use.
+//! The words of a command line as they were typed: the subcommand, and the form of each option.
 //!
-//! The parser (`structopt::clap`) tells values but not how they were written, takes `-5` after `--count` for a flag, and a
+//! The parser (`structopt::clap`) returns values but not how they were written, takes `-5` after `--count` for a flag, and a
 //! switch with an optional value for the end of a cluster such as `-6v`. So the words are looked at first: clusters are taken
 //! apart, and negative numbers are joined to the option that they follow.
 
@@ -12,7 +12,7 @@ use tap_reactor::experiment::options::OptionSpec;
 pub struct Words {
     /// The subcommand, if one is named.
     pub subcommand: Subcommand,
-    /// What is handed to the parser, without the program's name.
+    /// The words for the parser, without the program's name.
     pub words: Vec<String>,
     /// Options in the order in which they were typed, and whether the short form was used.
     typed: Vec<(&'static str, bool)>,
@@ -92,7 +92,7 @@ impl Words {
         }
     }
 
-    /// Whether the option was given, and if it was, whether in its short form; of several times, the one with that number.
+    /// Returns whether occurrence `number` of the option has the short form; `None` if there is no such occurrence.
     pub fn is_short(&self, name: &str, number: usize) -> Option<bool> {
         let mut typed = self.typed.iter().filter(|(typed, _)| *typed == name);
         typed.nth(number).map(|(_, is_short)| *is_short)
@@ -128,7 +128,7 @@ fn find(
     options.iter().copied().find(|option| is_it(option))
 }
 
-/// Whether the word is a number below zero, such as `-5` or `-1ms`, and no flag.
+/// Returns true if the word is a number below zero, such as `-5` or `-1ms`, and not a flag.
 fn is_negative(word: &str) -> bool {
     let digits = word.strip_prefix('-').map(str::as_bytes);
     digits.is_some_and(|digits| match digits {

@@ -1,4 +1,4 @@
-//! The whole plan in words, for `--dry-run`.
+//! A plan as text, for `--dry-run`.
 
 use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared};
 use crate::vm::VmId;
 
-/// Lines of VMs and of flows that are told one by one; the rest is counted.
+/// The most VMs or flows that are listed one by one; the rest is counted.
 const LINES: usize = 20;
 
-/// Tells what would be built and sent: links, addresses, flows, pings, and the rate that is expected.
+/// Describes what would be built and sent: links, addresses, flows, pings, and the expected rate.
 pub fn describe(experiment: &Experiment) -> String {
     let mut text = String::new();
     // Writing to a string can't fail.
@@ -37,12 +37,12 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     match (experiment.simulation, lab.fabric) {
         (Some(_), _) => writeln!(
             out,
-            "lab: simulated, a switch in memory with {} ports, MTU {}; nothing is made",
+            "lab: simulated, a switch in memory with {} ports, MTU {}; nothing is created",
             lab.vms, lab.mtu
         )?,
         (None, FabricKind::None) => writeln!(
             out,
-            "lab: in {place}; makes {} TAPs for a switch of yours, MTU {}",
+            "lab: in {place}; creates {} TAPs for another switch, MTU {}",
             lab.vms, lab.mtu
         )?,
         (None, FabricKind::Xdp) => writeln!(
@@ -54,7 +54,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             out,
             "lab: in {place}; {} {} TAPs, MTU {}",
             match lab.prepared {
-                Prepared::Nothing => format!("makes bridge {} and", lab.bridge),
+                Prepared::Nothing => format!("creates bridge {} and", lab.bridge),
                 Prepared::Bridge => format!("joins bridge {} by", lab.bridge),
                 Prepared::BridgeAndTaps => format!("uses bridge {} and", lab.bridge),
             },
@@ -104,7 +104,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         let listed = experiment.flows.len();
         writeln!(
             out,
-            "neighbours: how they are found is decided by all flows, of which a dry run looks at {listed}"
+            "neighbours: the kind of resolution depends on all flows, of which a dry run lists {listed}"
         )?;
     } else if let Some(neighbours) = neighbours(experiment) {
         writeln!(out, "{neighbours}")?;
@@ -112,7 +112,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     if experiment.lab.filter {
         writeln!(
             out,
-            "filter: a VM's TAP gets nothing that its network card would drop"
+            "filter: the kernel drops frames that a VM's network card would drop"
         )?;
     }
     habits(out, experiment)?;
@@ -130,7 +130,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
     writeln!(out, "seed of all random choices: {}", experiment.seed)
 }
 
-/// How VMs come by their neighbours' addresses, and why; nothing where nobody needs any.
+/// Describes how VMs resolve their neighbours, and why so; `None` if there are no flows.
 pub fn neighbours(experiment: &Experiment) -> Option<String> {
     let resolution = &experiment.resolution;
     if experiment.flows.is_empty() {
@@ -142,28 +142,28 @@ pub fn neighbours(experiment: &Experiment) -> Option<String> {
     };
     let how = match experiment.lab.neighbours {
         Neighbours::Before | Neighbours::AtOnce => format!(
-            "the VMs ask for them {when} ({}, delivered in {})",
+            "resolved {when} ({}, delivered in {})",
             counted(resolution.requests, "request", "requests"),
             counted(resolution.deliveries, "copy", "copies")
         ),
-        Neighbours::Proxy => format!("the VMs ask for them {when}, and the bridge answers"),
+        Neighbours::Proxy => format!("resolved {when}, and the bridge answers"),
         Neighbours::Static
             if experiment.vm_defaults.ipv6.is_some() && resolution.spared.is_some() =>
         {
-            "known beforehand, so that nobody asks, and groups are not reported".to_owned()
+            "static tables, no requests, and groups are not reported".to_owned()
         }
-        Neighbours::Static => "known beforehand, so that nobody asks".to_owned(),
+        Neighbours::Static => "static tables, no requests".to_owned(),
     };
     let why = match resolution.spared {
-        Some(deliveries) => format!(
-            "; to ask all VMs would be {deliveries} deliveries, which --resolve=before does"
-        ),
+        Some(deliveries) => {
+            format!("; with --resolve=before, requests would be delivered {deliveries} times")
+        }
         None => String::new(),
     };
     Some(format!("neighbours: {how}{why}"))
 }
 
-/// What all VMs do beside answering and pinging.
+/// Describes what all VMs do besides answering and pinging.
 fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
     let vm_defaults = &experiment.vm_defaults;
     let gateways = [
@@ -174,16 +174,13 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
             .map(IpAddr::V6),
     ];
     for gateway in gateways.into_iter().flatten() {
-        writeln!(out, "what is for other networks goes to {gateway}")?;
+        writeln!(out, "datagrams for other networks go to {gateway}")?;
     }
     let slaac = vm_defaults.ipv6.is_some_and(|plan| plan.slaac);
     for (is_so, habit) in [
-        (
-            vm_defaults.dad,
-            "ask whether somebody else has their address",
-        ),
+        (vm_defaults.dad, "probe for duplicates of their addresses"),
         (vm_defaults.announce, "announce their addresses"),
-        (vm_defaults.udp_echo, "send back what comes to UDP port 7"),
+        (vm_defaults.udp_echo, "echo datagrams to UDP port 7"),
         (
             slaac,
             "take IPv6 addresses and a router from advertisements",
@@ -196,7 +193,7 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
     if vm_defaults.asks_for_addresses() {
         writeln!(
             out,
-            "the pings wait {} at most for VMs without an address",
+            "pings wait {} at most for VMs without an address",
             humantime::format_duration(experiment.address_wait)
         )?;
     }
@@ -292,19 +289,23 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
     }
 }
 
-/// Who comes up in a phase, and who leaves.
+/// Describes which VMs start and stop in a phase.
 fn moves(out: &mut String, phase: &Phase) -> fmt::Result {
-    for (change, verb) in [(Change::Start, "come up"), (Change::Stop, "leave")] {
+    for (change, verb) in [(Change::Start, "start"), (Change::Stop, "stop")] {
         let mut moves = phase.moves.iter().filter(|m| m.change == change);
         let Some(first) = moves.next() else {
             continue;
         };
         let (number, last) = moves.fold((1, first), |(number, _), next| (number + 1, next));
         match number {
-            1 => writeln!(out, "  {} is to {verb}, after {:?}", first.vm, first.after)?,
+            1 => writeln!(
+                out,
+                "  1 VM to {verb}: {} after {:?}",
+                first.vm, first.after
+            )?,
             _ => writeln!(
                 out,
-                "  {number} VMs {verb}: {} after {:?}, the last, {}, after {:?}",
+                "  {number} VMs to {verb}: {} after {:?}, the last, {}, after {:?}",
                 first.vm, first.after, last.vm, last.after
             )?,
         }

@@ -1,17 +1,16 @@
-//! The effective scenario: what was asked for, with the value that each setting has where nobody said one. A report keeps it,
-//! so that whoever reads it later knows what ran; planned again, it is the same experiment.
+//! The effective scenario: the settings that were given, with the defaults of all others. A report keeps it to document the
+//! run; planned again, it is the same experiment.
 
 use std::time::Duration;
 
 use humantime::format_duration;
 use ipnet::Ipv4Net;
 
-use super::options::{self, Kind, Scope, option};
+use super::options::{self, Kind, OptionSpec, Scope, option};
 use super::scenario::Scenario;
-use super::settings::{PACING, Settings, span};
+use super::settings::{PACING, Setting, Settings, span};
 use super::{AddressPlan, Experiment};
-use crate::number::number;
-use crate::system::{FabricKind, NetnsChoice, Prepared};
+use crate::number::{number, whole_number};
 
 /// The scenario that `experiment` was made from, all that was left open filled in. What is done with the figures is not part
 /// of it.
@@ -23,7 +22,7 @@ pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenari
     if whole.phases.is_empty() && !experiment.flows.is_empty() {
         fill_load(&mut whole.settings, has_sizes);
     }
-    // What the file says for all phases is told in each.
+    // Settings for all phases are repeated in each.
     let for_all = whole.settings.load_only();
     if !whole.phases.is_empty() {
         whole.settings.retain(|name| for_all.get(name).is_none());
@@ -35,10 +34,45 @@ pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenari
     if whole.groups.is_empty() {
         whole.settings.set("vms", [experiment.vms.len()]);
     }
-    vm_defaults(&mut whole.settings, experiment);
-    lab(&mut whole.settings, experiment);
+    decided(&mut whole.settings, experiment);
     simulation(&mut whole.settings, experiment);
+    fill_run(&mut whole.settings);
     whole
+}
+
+/// Gives every setting of the whole run its default where nobody said another value and the fabric has that setting.
+fn fill_run(settings: &mut Settings) {
+    let fabric = settings.or_default("fabric").text.clone();
+    for option in options::settings().filter(|option| option.scope == Scope::Run) {
+        let is_of_fabric = option.fabrics.is_empty() || option.fabrics.contains(&fabric.as_str());
+        let is_free = match option.name {
+            // A bridge that is joined has a name and ports already.
+            "bridge" | "ports-per-bridge" => settings.get("join").is_none(),
+            // Groups have their own; an IPv6 network and a wait have no meaning without something else.
+            "vms" | "subnet6" | "address-wait" => false,
+            _ => true,
+        };
+        let default = match option.kind {
+            Kind::Switch => Some("false".to_owned()),
+            _ => option.default.value(),
+        };
+        fill(
+            settings,
+            option,
+            default.filter(|_| is_of_fabric && is_free),
+        );
+    }
+}
+
+/// Writes a setting in its canonical form, or its default where it has no value.
+fn fill(settings: &mut Settings, option: &OptionSpec, default: Option<String>) {
+    let text = match settings.get(option.name) {
+        Some(setting) => canonical(option.kind, setting),
+        None => default,
+    };
+    if let Some(text) = text {
+        settings.set(option.name, [text]);
+    }
 }
 
 fn fill_load(settings: &mut Settings, has_sizes: bool) {
@@ -53,23 +87,18 @@ fn fill_load(settings: &mut Settings, has_sizes: bool) {
             "size" => !has_sizes,
             _ => true,
         };
-        match (settings.get(name), option.default.value()) {
-            (None, Some(default)) if is_free => settings.set(name, [default]),
-            (Some(setting), _) => {
-                if let Some(text) = canonical(option.kind, &setting.text) {
-                    settings.set(name, [text]);
-                }
-            }
-            _ => {}
-        }
+        fill(settings, option, option.default.value().filter(|_| is_free));
     }
 }
 
-/// One way to write a number or a time: `2000` for `2e3`, `10ms` for `10000us`. `None` where the text is neither.
-fn canonical(kind: Kind, text: &str) -> Option<String> {
+/// One way to write a value: `2000` for `2e3`, `10ms` for `10000us`, `true` for `on`. `None` where the text stays.
+fn canonical(kind: Kind, setting: &Setting) -> Option<String> {
+    let text = &setting.text;
     match kind {
-        Kind::Whole | Kind::Number => number(text).map(|number| number.to_string()),
-        Kind::Time => span(text).map(time),
+        Kind::Whole => whole_number(text).map(|number| number.to_string()),
+        Kind::Number => number(text).map(|number| number.to_string()),
+        Kind::Time | Kind::TimeOr(_) => span(text).map(time),
+        Kind::Switch => setting.switch().ok().map(|is_on| is_on.to_string()),
         _ => None,
     }
 }
@@ -82,8 +111,9 @@ fn time(duration: Duration) -> String {
     }
 }
 
-fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
-    let vm_defaults = &experiment.vm_defaults;
+/// Sets what the plan decided: values that the table of options does not have as defaults.
+fn decided(settings: &mut Settings, experiment: &Experiment) {
+    let (vm_defaults, lab) = (&experiment.vm_defaults, &experiment.lab);
     if let Some(vm) = experiment.vms.first()
         && let Ok(subnet) = Ipv4Net::new(vm.address, vm_defaults.prefix_length)
     {
@@ -92,85 +122,31 @@ fn vm_defaults(settings: &mut Settings, experiment: &Experiment) {
             settings.set("first", [AddressPlan::first_of(subnet)]);
         }
     }
-    for (name, is_on) in [
-        ("dhcp", vm_defaults.dhcp),
-        ("dad", vm_defaults.dad),
-        ("announce", vm_defaults.announce),
-        ("udp-echo", vm_defaults.udp_echo),
-        ("dont-fragment", vm_defaults.ping.dont_fragment),
-        ("ipv6", vm_defaults.ipv6.is_some()),
-        ("slaac", vm_defaults.ipv6.is_some_and(|plan| plan.slaac)),
-    ] {
-        settings.set(name, [is_on]);
-    }
-    if settings.get("allow-fragmentation").is_none() {
-        settings.set("allow-fragmentation", [false]);
-    }
-    settings.set("ttl", [vm_defaults.ping.time_to_live]);
-    settings.set("dscp", [vm_defaults.ping.dscp]);
+    settings.set("dad", [vm_defaults.dad]);
+    settings.set("ipv6", [vm_defaults.ipv6.is_some()]);
     if let Some(plan) = vm_defaults.ipv6 {
         settings.set("subnet6", [plan.subnet]);
     }
     if vm_defaults.asks_for_addresses() {
         settings.set("address-wait", [time(experiment.address_wait)]);
     }
-    settings.set("timeout", [time(experiment.timeout)]);
-    settings.set("seed", [experiment.seed]);
-    settings.set("mtu", [experiment.lab.mtu]);
-}
-
-fn lab(settings: &mut Settings, experiment: &Experiment) {
-    let lab = &experiment.lab;
     settings.set("filter", [if lab.filter { "on" } else { "off" }]);
     settings.set("resolve", [lab.neighbours]);
-    if experiment.is_simulated() {
-        settings.set("fabric", ["sim"]);
-        return;
-    }
-    settings.set("fabric", [lab.fabric]);
-    settings.set(
-        "netns",
-        [match &lab.netns {
-            NetnsChoice::Private => "private",
-            NetnsChoice::Host => "host",
-            NetnsChoice::Named(name) => name,
-        }],
-    );
-    settings.set("tap-prefix", [&lab.tap_prefix]);
-    settings.set("attach", [lab.prepared == Prepared::BridgeAndTaps]);
-    // On a bridge that is joined, ports are in VLANs without a word.
-    let is_filtering = lab.vlan_filtering.is_some() && lab.prepared == Prepared::Nothing;
-    settings.set("vlan-filtering", [is_filtering]);
-    let spin = match experiment.spin {
-        Duration::MAX => "always".to_owned(),
-        spin => time(spin),
-    };
-    settings.set("spin", [spin]);
-    if lab.prepared == Prepared::Bridge {
-        settings.set("join", [&lab.bridge]);
-    } else if lab.fabric == FabricKind::Bridge {
-        settings.set("bridge", [&lab.bridge]);
-        settings.set("ports-per-bridge", [lab.ports_per_bridge]);
-    }
+    settings.set("mtu", [lab.mtu]);
 }
 
+/// Shares have one way to write them here: as a part of one.
 fn simulation(settings: &mut Settings, experiment: &Experiment) {
     let Some(simulation) = experiment.simulation else {
         return;
     };
     let does = simulation.impairments;
-    for (name, span) in [("sim-delay", does.delay), ("sim-jitter", does.jitter)] {
-        settings.set(name, [time(span)]);
-    }
     for (name, share) in [
         ("sim-loss", does.loss),
         ("sim-duplicate", does.duplicate),
         ("sim-reorder", does.reorder),
     ] {
         settings.set(name, [share]);
-    }
-    if let Some(frames) = simulation.queue_length {
-        settings.set("sim-queue", [frames]);
     }
 }
 
@@ -291,6 +267,10 @@ mod tests {
             ("", "vms=70000 ping=ring"),
             (
                 "",
+                "ping=ring seed=18446744073709551615 count=9007199254740993",
+            ),
+            (
+                "",
                 "first=10.77.3.1 first=fd77::100 ping=ring gateway=10.77.0.1",
             ),
             (FILE, ""),
@@ -310,7 +290,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
-        /// What has no value where nobody gives it one, or has it only beside something else.
+        /// Options without a default, or with one only beside another option.
         const OPEN: [&str; 15] = [
             "join",
             "host-address",

@@ -1,4 +1,4 @@
-//! How many pings each phase of a plan has due, before any is sent.
+//! The number of pings that are due in each phase of a plan, computed before the run.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::vm::VmId;
 
-/// How many pings are due.
+/// The number of pings that are due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
     /// The number; `None` where it depends on replies, on a signal, or on what a draft does not list.
     pub pings: Option<u64>,
-    /// Whether it is exact. It is not where pings or VMs come by chance, or when the system has made them.
+    /// True if it is exact. It is not if pings are due at random, or if VMs start or stop in the phase.
     pub is_exact: bool,
 }
 
-/// When a VM is there in a phase.
+/// The part of a phase in which a VM is up.
 #[derive(Clone, Copy)]
 struct Stay {
     from: Duration,
@@ -25,7 +25,7 @@ struct Stay {
 }
 
 impl Experiment {
-    /// How many pings are due in each phase.
+    /// Returns the number of pings that are due in each phase.
     pub fn expected_pings(&self) -> Vec<Expected> {
         let moves = self.phases.iter().flat_map(|phase| &phase.moves);
         if moves.count() == 0 {
@@ -115,7 +115,7 @@ impl Experiment {
     }
 }
 
-/// How many there are, and how long at least one of them is there.
+/// Returns their number, and the time in which at least one of them is up.
 fn together(mut stays: Vec<Stay>) -> (u64, Duration) {
     stays.sort_by_key(|stay| stay.from);
     let (mut time, mut until) = (Duration::ZERO, Duration::ZERO);
@@ -127,7 +127,7 @@ fn together(mut stays: Vec<Stay>) -> (u64, Duration) {
     (stays.len() as u64, time)
 }
 
-/// Whether the number of pings is no matter of chance.
+/// Returns true if the number of pings does not depend on random choices.
 fn is_exact(phase: &Phase) -> bool {
     let load = &phase.load;
     let is_spread = matches!(load.start, Start::Spread | Start::Within(Duration::ZERO));

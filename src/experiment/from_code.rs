@@ -7,7 +7,7 @@ use crate::load::Target;
 use crate::vm::VmId;
 
 /// The default payload of a ping in bytes, as in ping(8).
-const PAYLOAD_LENGTH: usize = 56;
+pub(super) const PAYLOAD_LENGTH: usize = 56;
 
 impl Experiment {
     /// Creates a plan of `vms` VMs without load, as `--vms` alone does: TAPs on a bridge in a private namespace, addresses

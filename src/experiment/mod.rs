@@ -1,4 +1,4 @@
-//! A validated plan: what to build, what to send. Plain data, checked before anything is touched.
+//! A validated plan of a lab and its load. Plain data, checked before anything is touched.
 
 mod describe;
 mod effective;
@@ -30,7 +30,7 @@ use crate::vm::{
 };
 use crate::wire::{MacAddr, Vlan};
 
-/// What one VM is to be.
+/// The plan of one VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VmPlan {
     /// The hardware address of its interface.
@@ -41,7 +41,7 @@ pub struct VmPlan {
     pub vlan: Option<Vlan>,
 }
 
-/// By which of the two protocols a VM is pinged.
+/// A version of the Internet protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IpVersion {
     /// IPv4.
@@ -50,108 +50,107 @@ pub enum IpVersion {
     V6,
 }
 
-/// What a flow is to be.
+/// The plan of one flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowPlan {
-    /// Who sends.
+    /// The VM that sends.
     pub source: VmId,
-    /// Who is to answer.
+    /// The destination.
     pub target: Target,
-    /// How, if it is a VM.
+    /// The protocol, if the destination is a VM.
     pub version: IpVersion,
     /// Bytes of payload of each ping.
     pub payload_length: usize,
 }
 
-/// What all VMs of a run have in common.
+/// The settings that all VMs of a run share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VmDefaults {
-    /// How many bits of an address name the VMs' network.
+    /// The prefix length of the VMs' network.
     pub prefix_length: u8,
-    /// Who takes IPv4 datagrams for other networks.
+    /// The IPv4 router for other networks.
     pub gateway: Option<Ipv4Addr>,
-    /// Whether the VMs get their IPv4 addresses from a DHCP server, and not from the plan.
+    /// True if the VMs get their IPv4 addresses from a DHCP server, and not from the plan.
     pub dhcp: bool,
-    /// Whether a VM probes for duplicates of its addresses before it uses them (RFC 5227, RFC 4862).
+    /// True if a VM probes for duplicates of its addresses before it uses them (RFC 5227, RFC 4862).
     pub dad: bool,
-    /// Whether a VM announces its addresses.
+    /// True if a VM announces its addresses.
     pub announce: bool,
-    /// Whether a VM sends back what comes to UDP port 7 (RFC 862).
+    /// True if a VM echoes datagrams sent to UDP port 7 (RFC 862).
     pub udp_echo: bool,
-    /// What the headers of their pings say.
+    /// Header fields of their pings.
     pub ping: PingOptions,
-    /// What they are on IPv6, if they speak it.
+    /// The settings for IPv6, if they speak it.
     pub ipv6: Option<Ipv6Plan>,
 }
 
 impl VmDefaults {
-    /// Whether VMs come by an address of theirs only after their start.
+    /// Returns true if VMs have no usable address when they start.
     pub fn asks_for_addresses(&self) -> bool {
         self.dhcp || self.dad || self.ipv6.is_some_and(|plan| plan.slaac)
     }
 }
 
-/// What all VMs of a run have in common on IPv6. Each has a link-local address beside, made from its hardware address.
+/// The settings for IPv6 that all VMs of a run share. Each VM also has a link-local address, made from its MAC address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ipv6Plan {
-    /// The network that they are told an address in.
+    /// The network of their planned addresses.
     pub subnet: Ipv6Net,
     /// The address of `vm0`, which the others' follow; network + 2 by default.
     pub first: Ipv6Addr,
-    /// Who takes packets for other networks.
+    /// The router for other networks.
     pub gateway: Option<Ipv6Addr>,
-    /// Whether they take addresses and a default router from router advertisements.
+    /// True if they take addresses and a default router from router advertisements.
     pub slaac: bool,
 }
 
-/// How VMs are expected to come by each other's hardware addresses.
+/// The expected cost of resolving neighbours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Resolution {
-    /// Neighbours that are asked for.
+    /// Requests that are sent.
     pub requests: u64,
-    /// Copies of broadcasts that are delivered for that.
+    /// Copies of broadcasts that are delivered for them.
     pub deliveries: u64,
     /// Copies that help spares, where it was chosen for that and not by the user.
     pub spared: Option<u64>,
-    /// How long it all takes.
+    /// The expected time of all of it.
     pub expected: Duration,
-    /// How they are found before anything else is sent, if they are.
+    /// The search before anything else is sent, if there is one.
     pub first: Option<FindNeighbours>,
 }
 
-/// How much later than the one before it a VM announces its addresses, or reports its groups, for each port of the bridge
+/// The delay between VMs that announce their addresses or report their groups, for each port of the bridge
 /// and each such frame: a broadcast costs the kernel 2 to 2.5 µs a port, so that this takes a quarter of a processor.
 const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 
-/// What to build, what to send, and for how long.
+/// A plan: the lab to build, the pings to send, and their duration.
 #[derive(Clone, Debug)]
 pub struct Experiment {
-    /// Where the VMs live, unless they are simulated.
+    /// The lab on the system, unused if the run is simulated.
     pub lab: LabConfig,
     /// The switch in memory that the VMs are on, in virtual time, in place of TAPs.
     pub simulation: Option<Simulation>,
     /// The VMs, `vm0` first.
     pub vms: Vec<VmPlan>,
-    /// What the VMs have in common.
+    /// The settings that the VMs share.
     pub vm_defaults: VmDefaults,
-    /// Who pings whom. Without flows the VMs only answer.
+    /// The flows. Without any, the VMs only answer.
     pub flows: Vec<FlowPlan>,
     /// The parts of the run, one after the other; none when the VMs only answer.
     pub phases: Vec<Phase>,
-    /// How long a reply is waited for.
+    /// The time to wait for a reply.
     pub timeout: Duration,
-    /// How long to serve when there are no flows; `None` for until a signal comes.
+    /// The duration of a run without flows; `None` for until a signal arrives.
     pub serve: Option<Duration>,
-    /// How long the pings wait for VMs that have no address yet.
+    /// The longest time that pings wait for VMs without an address.
     pub address_wait: Duration,
-    /// What is expected of [`LabConfig::neighbours`].
+    /// The expected cost of [`LabConfig::neighbours`].
     pub resolution: Resolution,
-    /// Where all random choices follow from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// What was asked for, all that was left open filled in.
+    /// The scenario, with the defaults filled in.
     pub effective: Scenario,
-    /// How long the reactor asks again and again after it had something to do, before it sleeps: [`Duration::MAX`] for
-    /// without end.
+    /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
 }
 
@@ -213,12 +212,12 @@ impl AddressPlan {
 }
 
 impl Experiment {
-    /// Whether it runs in virtual time.
+    /// Returns true if it runs in virtual time.
     pub fn is_simulated(&self) -> bool {
         self.simulation.is_some()
     }
 
-    /// What VM number `index` is told at its start. `None` if there is none of that number.
+    /// The configuration of VM number `index`. `None` if there is no such VM.
     pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
         let VmPlan { mac, address, vlan } = *self.vms.get(index)?;
         let vm_defaults = &self.vm_defaults;
@@ -280,7 +279,7 @@ impl Experiment {
         }
     }
 
-    /// The address of that version that `vm` is told; unspecified if it gets one from a DHCP server.
+    /// The planned address of `vm` of that version; unspecified if it gets one from a DHCP server.
     pub fn address(&self, vm: VmId, version: IpVersion) -> Option<IpAddr> {
         let plan = self.vms.get(vm.index())?;
         match version {
@@ -290,7 +289,7 @@ impl Experiment {
         }
     }
 
-    /// The IPv6 address that `vm` is told.
+    /// The planned IPv6 address of `vm`.
     pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
         self.vm_defaults.ipv6.map(|plan| plan.address(vm))
     }
@@ -302,18 +301,18 @@ impl Experiment {
         starts.map(|m| m.vm).collect()
     }
 
-    /// How many flows there are, which a [draft](draft()) does not list all of.
+    /// The number of flows. A [draft](draft()) does not list all of them.
     pub fn flow_count(&self) -> usize {
         let ends = self.phases.iter().map(|phase| phase.load.flows.end);
         ends.max().unwrap_or(0) as usize
     }
 
-    /// Whether all flows are listed, as they are but in a [draft](draft()).
+    /// Returns true if all flows are listed, as they are but in a [draft](draft()).
     pub fn lists_all_flows(&self) -> bool {
         self.flows.len() == self.flow_count()
     }
 
-    /// How many pings all phases together are to send; `None` when that depends on the time.
+    /// The number of pings of all phases together; `None` if it depends on the time.
     pub fn planned_pings(&self) -> Option<u64> {
         let mut pings = 0u64;
         for phase in &self.phases {

@@ -1,4 +1,4 @@
-//! Scenario files (TOML): everything that the flags say, and groups of VMs and phases beside.
+//! Scenario files (TOML): the settings that flags have, and groups of VMs and phases.
 //!
 //! ```toml
 //! name = "incast"
@@ -27,7 +27,7 @@ use toml::de::{DeTable, DeValue};
 use super::options::{OPTIONS, Scope, suggestion};
 use super::settings::{Origin, Setting, SettingError, Settings};
 
-/// What a user asked for: settings that are read but not checked.
+/// The settings of a user, read but not checked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Scenario {
     /// Settings of the run, and of the load of phases that have none of their own.
@@ -151,12 +151,14 @@ impl Reader<'_> {
                 .copied()
                 .chain(here().map(|option| option.name));
             let names: Vec<_> = names.collect();
-            let meant = suggestion(found, "", names.iter().copied());
-            let why = format_args!(
-                "unknown key {found:?}; expected one of {}{meant}",
-                names.join(", ")
-            );
-            return Err(self.error(key.span().start, why));
+            let mut meant = suggestion(found, "", names.iter().copied());
+            if meant.is_empty() {
+                meant = format!("; expected one of {}", names.join(", "));
+            }
+            return Err(self.error(
+                key.span().start,
+                format_args!("unknown key {found:?}{meant}"),
+            ));
         };
         let name = option.name;
         let scalar = |value: &Spanned<DeValue<'_>>| {
@@ -247,8 +249,8 @@ mod tests {
         let cases = [
             ("vms = \n", "lab.toml, line 1: "),
             (
-                "vms = 2\nspeed = 3\n",
-                "lab.toml, line 2: unknown key \"speed\"; expected one of group, phase, netns, join, attach",
+                "vms = 2\nvelocity = 3\n",
+                "lab.toml, line 2: unknown key \"velocity\"; expected one of group, phase, netns, join, attach",
             ),
             (
                 "\n[[phase]]\nvms = 2\n",
@@ -271,7 +273,7 @@ mod tests {
             ),
             (
                 "vsm = 1\n",
-                "lab.toml, line 1: unknown key \"vsm\"; expected one of",
+                "lab.toml, line 1: unknown key \"vsm\"; did you mean vms?",
             ),
         ];
         for (text, expected) in cases {

@@ -1,4 +1,4 @@
-//! Settings: a name, what somebody wrote for it, and where. Flags and scenario files come to the same thing, so that
+//! Settings: a name, the text written for it, and its place. Flags and scenario files become the same settings, so that
 //! every value is checked in one place and every error says where the value came from.
 
 use std::borrow::Cow;
@@ -22,14 +22,14 @@ const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
 /// The lowest rate that is taken for meant: one in three decades.
 const LEAST_RATE: f64 = 1e-9;
 
-/// Where a setting was written.
+/// The place at which a setting was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
     /// Nowhere: it is the default.
     Default,
     /// On the command line.
     Flag {
-        /// Whether in the short form, such as `-c`.
+        /// True for the short form, such as `-c`.
         is_short: bool,
     },
     /// In a file, on that line, counted from 1.
@@ -41,14 +41,14 @@ pub enum Origin {
     },
 }
 
-/// What somebody wrote for one setting.
+/// The text that was written for one setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setting {
     /// The setting's name, as in the flag `--name`.
     pub name: &'static str,
-    /// What was written.
+    /// The text.
     pub text: String,
-    /// Where.
+    /// Its place.
     pub origin: Origin,
 }
 
@@ -127,12 +127,14 @@ impl Setting {
         })
     }
 
-    /// Whether it asks for nothing: a switch that is off.
+    /// Returns true if it asks for nothing: a switch that is off.
     pub fn is_off(&self) -> bool {
-        ["false", "off", "auto"].contains(&self.text.as_str())
+        let kind = option(self.name).map(|option| option.kind);
+        matches!(kind, Some(Kind::Switch | Kind::OneOf(_)))
+            && ["false", "off", "auto"].contains(&self.text.as_str())
     }
 
-    /// Whether the switch is on.
+    /// Returns true if the switch is on.
     ///
     /// # Errors
     /// When it is neither on nor off, as flags have it, nor `true` nor `false`, as scenario files have it.
@@ -263,7 +265,7 @@ impl Settings {
         self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether a switch is on.
+    /// Returns true if a switch is on.
     ///
     /// # Errors
     /// When it is neither on nor off.
@@ -271,7 +273,7 @@ impl Settings {
         self.get(name).map_or(Ok(false), Setting::switch)
     }
 
-    /// Makes sure that no text does anything to a terminal when it is told. Commands, which are run, may have several lines.
+    /// Checks that no text would control a terminal when it is printed. Commands, which are run, may have several lines.
     ///
     /// # Errors
     /// With the first text that has a control character.
@@ -296,7 +298,7 @@ impl Settings {
             .map(|(name, values)| (*name, values.as_slice()))
     }
 
-    /// Puts these values in place of whatever somebody wrote for a setting.
+    /// Replaces the values of a setting.
     pub(super) fn set<T: fmt::Display, const N: usize>(
         &mut self,
         name: &'static str,
@@ -306,7 +308,7 @@ impl Settings {
         values.iter().for_each(|text| self.add_flag(name, text));
     }
 
-    /// Keeps the settings that are to be.
+    /// Keeps the settings for whose names `is_kept` returns true.
     pub(super) fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.0.retain(|name, _| is_kept(name));
     }

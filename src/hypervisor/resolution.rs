@@ -38,7 +38,7 @@ pub struct FindNeighbours {
 pub(super) struct Resolution {
     /// `None` if VMs resolve their neighbours when a ping is due.
     plan: Option<FindNeighbours>,
-    /// Flows whose neighbour has not been checked yet.
+    /// Flows whose neighbour has not been looked for yet.
     queue: VecDeque<FlowId>,
     /// Outstanding requests and the time at which each stops counting, the earliest first.
     outstanding: VecDeque<(Instant, (VmId, IpAddr))>,
@@ -210,7 +210,7 @@ impl<F: Fabric> Hypervisor<F> {
         let neighbour = vm.find_neighbour(now, owner.session);
         self.schedule(owner.vm);
         let resolution = &mut self.resolution;
-        if let Neighbour::Unknown(address) | Neighbour::Checking(address) = neighbour {
+        if let Neighbour::Unknown(address) = neighbour {
             let slot = (now + SLOT, (owner.vm, address));
             resolution.outstanding.push_back(slot);
         }
@@ -222,7 +222,7 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         }
         match neighbour {
-            Neighbour::Known | Neighbour::Checking(_) | Neighbour::NoRoute => {
+            Neighbour::Known | Neighbour::NoRoute => {
                 self.load.wake(now, flow);
             }
             Neighbour::Unknown(address) | Neighbour::Asking(address) => {

@@ -11,7 +11,7 @@ use crate::wire::MacAddr;
 /// So many conflicts are told one by one; all are counted.
 pub const MAX_CONFLICTS: usize = 64;
 
-/// What happened to the VMs' addresses.
+/// Leases and conflicts of the VMs' addresses.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Addresses {
     /// Addresses that DHCP servers granted.
@@ -26,7 +26,7 @@ pub struct Addresses {
     /// VMs that had none when the pings began nevertheless.
     #[serde(default)]
     pub missing: u64,
-    /// Who claimed a VM's address as well, at most [`MAX_CONFLICTS`].
+    /// Other stations that claimed a VM's address, at most [`MAX_CONFLICTS`].
     pub conflicts: Vec<Conflict>,
 }
 
@@ -44,7 +44,7 @@ pub struct Conflict {
 }
 
 impl Addresses {
-    /// Whether nothing happened.
+    /// Returns true if nothing happened.
     pub fn is_empty(&self) -> bool {
         *self == Addresses::default()
     }

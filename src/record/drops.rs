@@ -122,7 +122,7 @@ impl DropReason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
 
-    /// What a person may want to do about it, where the name does not tell.
+    /// Advice about it, where the name does not explain it.
     pub const fn hint(self) -> Option<&'static str> {
         Some(match self {
             DropReason::NoRoute => {

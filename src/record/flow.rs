@@ -1,4 +1,4 @@
-//! What is kept of each flow.
+//! Records of each flow.
 
 use super::{Latency, LatencySummary, Moments, Totals};
 use crate::time::Instant;
@@ -93,7 +93,7 @@ impl FlowRecord {
     }
 }
 
-/// What a reply was within its flow.
+/// The place of a reply in its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Answer {
     /// A ping with a higher sequence number was answered before.

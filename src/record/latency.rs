@@ -123,7 +123,7 @@ impl Latency {
         self.moments.count()
     }
 
-    /// Whether there is no value.
+    /// Returns true if there is no value.
     pub const fn is_empty(&self) -> bool {
         self.count() == 0
     }
@@ -160,7 +160,7 @@ impl Latency {
     }
 }
 
-/// What a series of spans comes to, in whole nanoseconds.
+/// Summary of a series of latencies, in whole nanoseconds.
 ///
 /// Without values every figure but `count` is absent (`null` in JSON). The percentiles are absent too where no
 /// histogram was kept, as for each of very many flows.

@@ -1,4 +1,4 @@
-//! What became of the run's links, by somebody else's hand.
+//! Changes of the run's links by others.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct LinkChanged {
     /// The VM whose port it is, such as `vm0`; absent for a bridge, or what joins two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
-    /// What became of it.
+    /// The change.
     #[serde(flatten)]
     pub change: LinkFate,
 }

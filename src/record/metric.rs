@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// JSON document. Rows of [`Scope::Run`] come last.
 macro_rules! metrics {
     ($($(#[doc = $doc:literal])+ $metric:ident: $scope:ident, $unit:literal, $name:literal => $summary:literal;)*) => {
-        /// What is measured as a histogram. The names are stable: reports, files and expectations have them.
+        /// A latency that is recorded as a histogram. The names are stable: reports, files and expectations have them.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Metric {
             $($(#[doc = $doc])+ $metric,)*
@@ -36,21 +36,21 @@ macro_rules! metrics {
                 }
             }
 
-            /// What it is, in a sentence.
+            /// Its description, in a sentence.
             pub fn doc(self) -> &'static str {
                 match self {
                     $(Metric::$metric => concat!($($doc,)+).trim(),)*
                 }
             }
 
-            /// What it is kept for.
+            /// Its scope.
             pub const fn scope(self) -> Scope {
                 match self {
                     $(Metric::$metric => Scope::$scope,)*
                 }
             }
 
-            /// What its values are counted in: `ns`.
+            /// The unit of its values: `ns`.
             pub const fn unit(self) -> &'static str {
                 match self {
                     $(Metric::$metric => $unit,)*
@@ -87,7 +87,7 @@ metrics! {
     Boot: Run, "ns", "boot" => "boot_ns";
 }
 
-/// What a metric is kept for.
+/// The scope of a metric: each second, each phase, or the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     /// Each second, each phase, and the run as the sum of those phases that count.
@@ -159,7 +159,7 @@ impl FromStr for Metric {
 pub struct PerMetric<T>([T; Metric::COUNT]);
 
 impl<T> PerMetric<T> {
-    /// What `of` gives for each metric.
+    /// The result of `of` for each metric.
     pub fn from_fn(of: impl FnMut(Metric) -> T) -> PerMetric<T> {
         let mut of = of;
         PerMetric(std::array::from_fn(|index| of(Metric::ALL[index])))

@@ -1,4 +1,4 @@
-//! What was measured: counters and histograms that a run feeds with its events. Pure: no clock, no file, no log.
+//! Counters and histograms, which a run feeds with its events. Pure: no clock, no file, no log.
 //!
 //! A ping has three times: `due` (when the schedule wanted it), `sent` (right before its write) and `received` (right
 //! after its reply was read). They make three histograms that are never mixed:

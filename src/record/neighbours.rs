@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What became of the search for neighbours before the first phase of a run.
+/// Result of the search for neighbours before the first phase of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NeighbourSearch {
     /// Neighbours that VMs asked for: who is asked learns the address of the one who asks, and need not ask.

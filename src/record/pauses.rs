@@ -18,7 +18,7 @@ pub struct Pause {
     pub run_delay: u64,
 }
 
-/// What pauses of the process did to a run. What is measured across one is neither the network's nor the tool's.
+/// Pauses of the process, and their effect on a run. A latency across one is neither the network's nor the tool's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Pauses {
     /// How many there were: half a millisecond or more each.
@@ -34,7 +34,7 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// Whether there was none.
+    /// Returns true if there was none.
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }

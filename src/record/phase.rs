@@ -1,4 +1,4 @@
-//! What is kept of each phase of a run.
+//! Records of each phase of a run.
 
 use super::{Latency, Metric, Scope, Totals};
 use crate::time::Instant;
@@ -34,7 +34,7 @@ enum Schedule {
     Over { at: Option<Instant> },
 }
 
-/// What the reactor did.
+/// Work of the reactor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Work {
     /// Times the reactor woke up.
@@ -83,17 +83,17 @@ impl Phase {
         &self.name
     }
 
-    /// Whether its pings are part of the run's figures: not those of a warm-up.
+    /// Returns true if its pings are part of the run's figures: not those of a warm-up.
     pub const fn counted(&self) -> bool {
         self.counted
     }
 
-    /// What became of its pings.
+    /// Counts of its pings, by how each ended.
     pub const fn totals(&self) -> &Totals {
         &self.totals
     }
 
-    /// What was measured of `metric`; nothing of one that is kept for the run as a whole.
+    /// The histogram of `metric`; nothing of one that is recorded for the run as a whole.
     pub fn latency(&self, metric: Metric) -> Option<&Latency> {
         let of_phases = metric.scope() != Scope::Run;
         self.latencies.get(metric.slot()).filter(|_| of_phases)
@@ -134,7 +134,7 @@ impl Phase {
         }
     }
 
-    /// What the reactor did meanwhile.
+    /// Work of the reactor during the phase.
     pub const fn work(&self) -> &Work {
         &self.work
     }

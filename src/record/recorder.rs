@@ -49,9 +49,9 @@ pub struct Recorder {
     /// Never empty; the last one is the current one.
     phases: Vec<Phase>,
     spare: Vec<Phase>,
-    /// Whether the first phase was begun, and named.
+    /// True if the first phase has begun, with a name.
     is_begun: bool,
-    /// What is kept for the run as a whole, by [`Metric::slot`].
+    /// Histograms of the run as a whole, by [`Metric::slot`].
     latencies: [Latency; Metric::OF_A_RUN],
     flow_paths: FlowPaths,
     timeline: Timeline,
@@ -59,7 +59,7 @@ pub struct Recorder {
     errors: ErrorCounts,
     addresses: Addresses,
     neighbours: Option<NeighbourSearch>,
-    /// What the reactor did before the first phase.
+    /// Work of the reactor before the first phase.
     setup: Work,
     pauses: Pauses,
     /// The last pause, from when to when.
@@ -376,7 +376,7 @@ impl Recorder {
         run
     }
 
-    /// What became of the pings of all phases that count.
+    /// Counts of the pings of all phases that count, by how each ended.
     pub fn totals(&self) -> Totals {
         let counted = self.phases.iter().filter(|phase| phase.counted);
         counted.map(|phase| phase.totals).sum()
@@ -389,7 +389,7 @@ impl Recorder {
         self.timeline.intervals(end.unwrap_or(Instant::ZERO))
     }
 
-    /// What was measured of `metric`: the sum of the phases that count, or what is kept for the run as a whole.
+    /// The histogram of `metric`: the sum of the phases that count, or that of the run as a whole.
     pub fn latency(&self, metric: Metric) -> Latency {
         match metric.scope() {
             Scope::Run => self.latencies[metric.slot()].clone(),
@@ -404,12 +404,12 @@ impl Recorder {
         }
     }
 
-    /// What happened to the VMs' addresses.
+    /// Leases and conflicts of the VMs' addresses.
     pub const fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// What became of the search for neighbours before the first phase, if there was one.
+    /// Result of the search for neighbours before the first phase, if there was one.
     pub const fn neighbours(&self) -> Option<&NeighbourSearch> {
         self.neighbours.as_ref()
     }
@@ -424,12 +424,12 @@ impl Recorder {
         &self.drops
     }
 
-    /// What became of the run's links by somebody else's hand.
+    /// Changes of the run's links by others.
     pub const fn links(&self) -> &Links {
         &self.links
     }
 
-    /// What pauses of the process did to the run.
+    /// Pauses of the process, and their effect on the run.
     pub const fn pauses(&self) -> &Pauses {
         &self.pauses
     }
@@ -439,12 +439,12 @@ impl Recorder {
         &self.errors
     }
 
-    /// What the reactor did before the first phase.
+    /// Work of the reactor before the first phase.
     pub const fn setup(&self) -> &Work {
         &self.setup
     }
 
-    /// What the reactor did from the first phase on, a warm-up included.
+    /// Work of the reactor from the first phase on, a warm-up included.
     pub fn work(&self) -> Work {
         let mut work = Work::default();
         self.phases.iter().for_each(|phase| work.add(phase.work));

@@ -104,7 +104,7 @@ impl Tally {
         self.max = self.max.max(nanos);
     }
 
-    /// What was recorded so far.
+    /// The values recorded so far.
     pub(super) fn snapshot(&self) -> SparseLatency {
         let buckets: Box<[u16]> = self.filled.as_slice().into();
         let count_of = |bucket: &u16| self.counts[usize::from(*bucket)];

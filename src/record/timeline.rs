@@ -13,7 +13,7 @@ const BEFORE_DOUBLING: usize = 300;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What happened in one interval.
+/// Counts and histograms of one interval.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Interval {
     /// Its begin in nanoseconds, counted from the first send.

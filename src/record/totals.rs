@@ -1,4 +1,4 @@
-//! What became of the pings, as counts.
+//! Counts of pings, by how each ended.
 
 use std::ops::{Add, AddAssign};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Declares [`Totals`] and [`Count`]. A row is a count's doc, its field, its variant, and how a report for people says it.
 macro_rules! counts {
     ($($(#[$attribute:meta])* $field:ident $count:ident: $words:literal;)*) => {
-        /// What became of the pings of one flow, of one phase, or of a run.
+        /// Counts of the pings of one flow, of one phase, or of a run.
         ///
         /// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt`, `errored` or `abandoned`. The other
         /// counts stand beside these.

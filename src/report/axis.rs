@@ -72,7 +72,7 @@ impl Axis {
         }
     }
 
-    /// What the mark at `position` says.
+    /// The label of the mark at `position`.
     pub fn label(&self, position: f64) -> String {
         tick(if self.log {
             10_f64.powf(position)

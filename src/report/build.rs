@@ -17,28 +17,28 @@ pub const FLOWS_TOLD: usize = 20_000;
 /// that lost the same the slowest.
 pub const WORST_TOLD: usize = 1_000;
 
-/// What a report says that a [`Recorder`] does not know.
+/// The parts of a report that a [`Recorder`] does not have.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// What ran: the command or the scenario, in a line.
+    /// The command or the scenario that ran, in a line.
     pub run: &'a str,
     /// When the run began, in milliseconds since 1970.
     pub started_unix_ms: Option<u64>,
     /// From the start of the program until the first ping could be sent, in nanoseconds.
     pub setup_ns: u64,
-    /// Whether the run was ended before it was done.
+    /// True if the run was ended before it was done.
     pub interrupted: bool,
-    /// Who the flow with that index is. Asked only for flows that are told one by one.
+    /// Names the flow with that index. Called only for flows that the report lists.
     pub flows: &'a dyn Fn(usize) -> Option<FlowName>,
     /// The phases that were planned, each with its name and whether it counts; none of a run that is not divided.
     pub phases: &'a [(String, bool)],
-    /// What was planned.
+    /// The plan: every setting and its value.
     pub plan: Option<&'a PlanReport>,
     /// On which machine it ran.
     pub machine: Option<&'a MachineReport>,
-    /// What carried the frames.
+    /// The fabric that carried the frames.
     pub fabric: Option<&'a FabricReport>,
-    /// What the run took of the machine's memory.
+    /// Memory that the run used.
     pub memory: Option<MemoryReport>,
 }
 
@@ -59,12 +59,12 @@ impl Default for Context<'_> {
     }
 }
 
-/// Who a flow goes from and to.
+/// Source and destination of a flow.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FlowName {
-    /// Who sends, such as `vm0`.
+    /// The source, such as `vm0`.
     pub src: String,
-    /// Who answers, such as `vm1`, or an address.
+    /// The destination, such as `vm1`, or an address.
     pub dst: String,
     /// The address of `dst`, if `dst` is not one itself.
     pub address: Option<String>,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Report;
 use crate::record::{Count, LatencySummary, Metric, PerMetric, Totals};
 
-/// What a row is of, before its counts, its loss and the figures of each metric.
+/// The first cells of a row, before its counts, its loss and the figures of each metric.
 const WHAT: [&str; 7] = [
     "kind",
     "phase",

@@ -2,7 +2,7 @@
 //!
 //! A file appears whole or not at all: it is written without a name (`O_TMPFILE`, `open(2)`), which no end of the process
 //! can leave behind, and takes the place of an older one at once, with its mode and owner. A symbolic link is followed.
-//! What is no file of that kind (a FIFO, a device, a file that something is mounted on) is written in place.
+//! Other files (a FIFO, a device, a file that something is mounted on) are written in place.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -43,7 +43,7 @@ enum Place {
     /// Something whose name can't be given to a file of ours.
     Fixed,
     Fifo,
-    /// What the process has as its standard output or error already.
+    /// The standard output or error of the process.
     Stdout,
     Stderr,
 }
@@ -138,7 +138,7 @@ impl Destination {
         &self.path
     }
 
-    /// Whether both are one place, under whatever names.
+    /// Returns true if both are one place, under whatever names.
     pub fn is_same(&self, other: &Destination) -> bool {
         let real = |target: &Path| {
             let folder = fs::canonicalize(folder_of(target)).ok()?;
@@ -200,14 +200,14 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::ELOOP.into())
 }
 
-/// Whether a stream of the process is what `found` tells of.
+/// Returns true if a stream of the process is the file that `found` describes.
 fn is_same(found: &Metadata, stream: impl AsFd) -> bool {
     let owned = stream.as_fd().try_clone_to_owned();
     let stream = owned.and_then(|stream| File::from(stream).metadata());
     stream.is_ok_and(|stream| (stream.dev(), stream.ino()) == (found.dev(), found.ino()))
 }
 
-/// Whether no other file can be put in the place of `target`: something is mounted there, or it is somebody else's in a
+/// Returns true if no other file can be put in the place of `target`: something is mounted there, or it is somebody else's in a
 /// folder where each may touch only what is theirs (`/tmp`).
 fn is_fixed(target: &Path, found: &Metadata) -> bool {
     const STICKY: u32 = 0o1000;

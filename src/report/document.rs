@@ -24,13 +24,13 @@ pub struct Report {
     pub schema: String,
     /// The tool and its version.
     pub tool: String,
-    /// What ran: the command or the scenario, in a line.
+    /// The command or the scenario that ran, in a line.
     pub run: String,
     /// When the run began, in milliseconds since 1970; absent if that is not known, as in a simulation.
     pub started_unix_ms: Option<u64>,
-    /// Whether the run was ended before it was done.
+    /// True if the run was ended before it was done.
     pub interrupted: bool,
-    /// What the schedules of the phases that count took: n pings take n intervals, whatever became of the last of them. The
+    /// Duration of the schedules of the phases that count: n pings take n intervals, however the last of them ended. The
     /// time of a closed loop ends with its last reply.
     pub elapsed_ns: u64,
     /// For how long pings on their way were waited for after that.
@@ -40,33 +40,33 @@ pub struct Report {
     pub setup_ns: u64,
     /// Pings answered per second of `elapsed_ns`.
     pub rate_per_s: f64,
-    /// What became of the pings.
+    /// Counts of the pings, by how each ended.
     pub totals: Totals,
-    /// What each metric comes to, as `rtt_ns`, `response_ns` and so on.
+    /// Summary of each metric, as `rtt_ns`, `response_ns` and so on.
     #[serde(flatten, with = "keyed::summaries")]
     #[schemars(schema_with = "keyed::summaries::schema")]
     pub summaries: PerMetric<LatencySummary>,
-    /// What was planned.
+    /// The plan: every setting and its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanReport>,
     /// On which machine it ran; absent of a simulation, which is the same on all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineReport>,
-    /// What was merged into this document, if anything was.
+    /// The runs that were merged into this document, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<MergedReport>,
-    /// What carried the frames.
+    /// The fabric that carried the frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<FabricReport>,
-    /// What the run took of the machine's memory.
+    /// Memory that the run used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryReport>,
-    /// Whether the figures describe the network.
+    /// Verdict: the figures describe the network, or the tool.
     pub verdict: Verdict,
-    /// What was expected of the run, and whether it holds.
+    /// The expectations of the run, and the result of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expectations: Vec<Outcome>,
-    /// What the reactor did.
+    /// Work of the reactor.
     pub reactor: ReactorReport,
     /// Dropped frames by reason; only the reasons that occurred.
     #[schemars(schema_with = "keyed::drops")]
@@ -75,17 +75,17 @@ pub struct Report {
     #[serde(default)]
     #[schemars(schema_with = "keyed::errors")]
     pub errors: ErrorCounts,
-    /// What became of the search for neighbours before the first ping; absent where VMs asked when pings were due, or nobody
+    /// Result of the search for neighbours before the first ping; absent where VMs asked when pings were due, or nobody
     /// had to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<NeighbourSearch>,
-    /// What happened to the VMs' addresses.
+    /// Leases and conflicts of the VMs' addresses.
     #[serde(default, skip_serializing_if = "Addresses::is_empty")]
     pub addresses: Addresses,
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
-    /// What others did to the links of the run, the first of it.
+    /// Changes of the run's links by others, the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkChanged>,
     /// How much more they did.
@@ -124,7 +124,7 @@ const fn nothing(number: &u64) -> bool {
     *number == 0
 }
 
-/// What the reactor did in the whole run.
+/// Work of the reactor in the whole run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReactorReport {
     /// Times it woke up.
@@ -138,7 +138,7 @@ pub struct ReactorReport {
     pub frames_out: u64,
     /// How long it worked rather than waited.
     pub busy_ns: u64,
-    /// How long it asked in vain whether there is work, instead of sleeping (`--spin`).
+    /// Time of busy polling without work (`--spin`).
     #[serde(default)]
     pub spin_ns: u64,
 }
@@ -165,12 +165,12 @@ impl ReactorReport {
 pub struct PhaseReport {
     /// Its name.
     pub name: String,
-    /// Whether its pings are part of the run's figures; those of a warm-up are not.
+    /// True if its pings are part of the run's figures; those of a warm-up are not.
     pub counted: bool,
     /// Why no ping was sent in it; absent where some were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nothing_sent: Option<String>,
-    /// What its schedule took.
+    /// Duration of its schedule.
     pub elapsed_ns: u64,
     /// For how long pings on their way were waited for after that.
     #[serde(default)]
@@ -179,27 +179,27 @@ pub struct PhaseReport {
     pub sent_per_s: f64,
     /// Pings answered per second of `elapsed_ns`: what came through.
     pub rate_per_s: f64,
-    /// What became of its pings.
+    /// Counts of its pings, by how each ended.
     pub totals: Totals,
-    /// What each metric comes to of which phases keep their own, as `rtt_ns` and so on.
+    /// Summary of each metric that is recorded for each phase, as `rtt_ns` and so on.
     #[serde(flatten, with = "keyed::phase_summaries")]
     #[schemars(schema_with = "keyed::phase_summaries::schema")]
     pub summaries: PerMetric<LatencySummary>,
-    /// Whether its figures describe the network.
+    /// Verdict: its figures describe the network, or the tool.
     pub verdict: Verdict,
 }
 
 /// One flow: one source that pings one destination.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FlowReport {
-    /// Who sends, such as `vm0`.
+    /// The source, such as `vm0`.
     pub src: String,
-    /// Who answers, such as `vm1`, or an address.
+    /// The destination, such as `vm1`, or an address.
     pub dst: String,
     /// The address of `dst`, if `dst` is not one itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// What became of its pings. Without `unsent`, which is not counted for a flow.
+    /// Counts of its pings, by how each ended. Without `unsent`, which is not counted for a flow.
     #[serde(serialize_with = "encoding::flow_totals")]
     pub totals: Totals,
     /// received − sent. Percentiles are absent in a run of very many flows.
@@ -234,7 +234,7 @@ pub struct SecondReport {
 }
 
 impl SecondReport {
-    /// What a metric comes to in this interval, and its histogram; nothing of one that is not kept by the second.
+    /// Summary and histogram of a metric in this interval; nothing if the metric is not recorded by the second.
     pub fn latency(&self, metric: Metric) -> Option<(&LatencySummary, &SparseLatency)> {
         match metric {
             Metric::Rtt => Some((&self.rtt_ns, &self.rtt)),

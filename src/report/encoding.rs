@@ -16,7 +16,7 @@ use crate::record::{Count, LONGEST, Latency, Moments, SparseLatency, Totals};
 
 /// A histogram as it stands in a document; `null` stands for one without values.
 ///
-/// What the buckets know only to three digits is written beside them exactly, in nanoseconds.
+/// Buckets have three digits; the fields beside them are exact, in nanoseconds.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Encoded {
     min: u64,

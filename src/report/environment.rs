@@ -1,4 +1,4 @@
-//! What carried the frames of a run, and what the run took of the machine.
+//! The fabric of a run, and the memory that the run used.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use super::provenance::list;
 use super::units::{count, counted};
 use crate::escape::Escaped;
 
-/// What carried frames from VM to VM.
+/// The fabric that carried frames from VM to VM.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FabricReport {
     /// `bridge`, `xdp`, `none` (somebody else's switch), `sim` (a switch in memory, in virtual time), or the name that a
@@ -30,11 +30,11 @@ pub struct FabricReport {
     /// How many deliveries of broadcasts that spared, where the tool chose it for that reason; absent where the user did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spared_deliveries: Option<u64>,
-    /// Whether the figures are made up by a simulation: no kernel was involved.
+    /// True if the figures are from a simulation, without a kernel.
     pub simulated: bool,
 }
 
-/// What reports said of neighbours before they said so.
+/// The value for reports of versions that did not write it.
 fn at_once() -> String {
     "at-once".to_owned()
 }
@@ -48,7 +48,7 @@ pub struct MemoryReport {
     /// The most that was ever resident, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
-    /// What each VM added when it was made: flows, histograms and the kernel's own memory not counted.
+    /// Memory that each VM added when it was created, without flows, histograms and the kernel's own memory.
     pub per_vm_bytes: u64,
 }
 

@@ -27,7 +27,7 @@ struct Comparer {
 /// Writes runs, the baseline first, each with its name.
 type WriteComparison = fn(&[(&str, &Report)], &mut dyn Write) -> io::Result<()>;
 
-/// What a format is made of.
+/// The writer of a format.
 enum Writer {
     /// The whole run.
     Run(fn(&Report, &mut dyn Write) -> io::Result<()>),
@@ -106,14 +106,14 @@ pub enum FormatError {
     UnknownMetric {
         /// The file.
         path: PathBuf,
-        /// What stands for a metric.
+        /// The text in place of a metric.
         found: String,
         /// The ending.
         ending: &'static str,
     },
 }
 
-/// What a report file holds.
+/// The format of a report file.
 #[derive(Clone, Copy)]
 pub struct Format {
     row: &'static Row,
@@ -163,7 +163,7 @@ impl Format {
         }
     }
 
-    /// What the name of the file ends in, without the dot.
+    /// The ending of the file's name, without the dot.
     pub const fn ending(&self) -> &'static str {
         self.row.ending
     }

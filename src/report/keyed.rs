@@ -1,4 +1,4 @@
-//! What there is of each metric, inside a JSON document: fields by the names that the table of metrics gives.
+//! The metrics in a JSON document: fields by the names of the table of metrics.
 //!
 //! Names that are not in the table are passed over, so that a document of a later version can be read; what a document of an
 //! earlier version lacks is empty.

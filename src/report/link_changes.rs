@@ -1,4 +1,4 @@
-//! What others did to the links of a run, told to whoever would read its figures as those of a whole network.
+//! Changes of a run's links by others, for readers who would take its figures for those of a whole network.
 
 use super::Report;
 use super::units::{count, span};
@@ -23,7 +23,7 @@ pub(super) fn untold(report: &Report) -> Option<String> {
     (report.links_untold > 0).then(|| format!("and {} more", count(report.links_untold)))
 }
 
-/// What a verdict has to add where the links were not left alone.
+/// The addition to a verdict where others changed links.
 pub(super) fn sentence(told: &[LinkChanged], untold: u64) -> Option<String> {
     let (first, others) = told.split_first()?;
     let more = match others.len() as u64 + untold {

@@ -23,7 +23,7 @@ pub enum LoadError {
     NotAReport {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of file that was found.
         found: String,
     },
     /// The file says that it is a report, but isn't one.
@@ -31,12 +31,12 @@ pub enum LoadError {
     Broken {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and in which line.
+        /// The error and its line.
         source: serde_json::Error,
     },
 }
 
-/// What every document of this tool says first.
+/// The first field of every document of this tool.
 #[derive(Deserialize)]
 struct Head {
     schema: Option<String>,

@@ -139,7 +139,7 @@ fn flow_counts(reports: &[Report], flows: &[FlowReport]) -> (u64, u64) {
     (most.unwrap_or(0).max(told), whole)
 }
 
-/// What ran, once for each that is not the same as another.
+/// The commands that ran, each once.
 fn runs(reports: &[Report]) -> String {
     let mut runs: Vec<(&str, usize)> = Vec::new();
     for Report { run, .. } in reports {
@@ -195,7 +195,7 @@ fn flows(reports: &[Report]) -> Vec<FlowReport> {
     flows
 }
 
-/// What two summaries come to together; percentiles can't be added up.
+/// The summary of two together, without percentiles, which can't be added up.
 fn sum(one: &LatencySummary, other: &LatencySummary) -> LatencySummary {
     match (one.count, other.count) {
         (_, 0) => *one,

@@ -1,4 +1,4 @@
-//! What was measured, told: one plain document, and the forms in which people and programs read it.
+//! Reports of what was measured: one plain document, and the formats in which people and programs read it.
 //!
 //! [`Report`] is that document, made from a [`Recorder`](crate::record::Recorder) when a run ends. [`json()`],
 //! [`text()`] and [`write_file`] write it, [`load()`] reads it back, [`merge()`] and [`compare()`] tell of several.

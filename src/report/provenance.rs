@@ -22,7 +22,7 @@ pub enum Values {
     Several(Vec<String>),
 }
 
-/// What was planned, with the value that each setting had, whether somebody gave it one or not. Written as a scenario file
+/// The plan: the value of each setting, given or default. Written as a scenario file
 /// and run again, it is the same plan.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlanReport {
@@ -48,12 +48,12 @@ pub struct MachineReport {
     pub processors: u64,
 }
 
-/// What was merged into one document.
+/// The runs that were merged into one document.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MergedReport {
     /// How many runs.
     pub runs: u64,
-    /// What they differ in besides their figures.
+    /// Differences of the runs besides their figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unlike: Vec<Unlike>,
 }
@@ -61,11 +61,11 @@ pub struct MergedReport {
 /// Something in which runs differ besides their figures.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Unlike {
-    /// What it is, such as `fabric`, `mtu` or `phase 2: rate`.
+    /// The setting, such as `fabric`, `mtu` or `phase 2: rate`.
     pub what: String,
     /// Each value that a run has of it, in the order of the runs; `null` for none.
     pub values: Vec<Option<String>>,
-    /// Whether runs that differ in it are not one experiment.
+    /// True if runs that differ in it are not one experiment.
     pub is_other_experiment: bool,
 }
 
@@ -115,7 +115,7 @@ pub fn check_one_experiment(reports: &[Report]) -> Result<(), NotOneExperiment> 
     }
 }
 
-/// What runs differ in besides their figures. Of what a run does not tell, as one of an earlier version, nothing is known.
+/// Differences of runs besides their figures. A run that lacks a part, as one of an earlier version, is not compared in it.
 pub(super) fn unlike(reports: &[&Report]) -> Vec<Unlike> {
     let mut found = Vec::new();
     let mut compare = |what: &str, is_other_experiment, values: Vec<Option<String>>| {

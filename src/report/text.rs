@@ -38,7 +38,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     addresses(&report.addresses, out)?;
     if !report.links.is_empty() {
         writeln!(out)?;
-        writeln!(out, "changes of links by others")?;
+        writeln!(out, "links that others changed")?;
         for told in report
             .links
             .iter()
@@ -69,14 +69,14 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         writeln!(out)?;
         writeln!(out, "{}", Escaped(&report.verdict.sentence))?;
         if let Some(spun) = report.spun() {
-            writeln!(out, "It polled for {} instead of sleeping.", span(spun))?;
+            writeln!(out, "Busy polling took {}.", span(spun))?;
         }
     }
     let mut outcomes = report.expectations.iter();
     outcomes.try_for_each(|outcome| writeln!(out, "{}", escaped(&outcome.to_string())))
 }
 
-/// What to do about drops whose name says too little to know.
+/// Advice about drops whose name does not explain them.
 pub(super) fn hints(drops: &Drops) -> impl Iterator<Item = (DropReason, &'static str)> {
     drops
         .iter()
@@ -204,7 +204,7 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
     }
     if report.interrupted && report.flow_count > 0 {
-        writeln!(out, "Interrupted; this is what was measured so far.")?;
+        writeln!(out, "Interrupted: the figures are those until then.")?;
     }
     environment::tell(report, out)?;
     if report.flows.len() > 1 {
@@ -236,7 +236,7 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
     pauses(&report.pauses, out)
 }
 
-/// What came of the search for neighbours: `3 neighbours found in 84.0 µs`.
+/// The result of the search for neighbours: `3 neighbours found in 84.0 µs`.
 pub(super) fn neighbours(search: &NeighbourSearch) -> String {
     let time = span(search.elapsed_ns);
     let asked = counted(search.asked, "neighbour");
@@ -277,7 +277,7 @@ fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What a row of latencies is called. Lag is that of the frames which the poll had to tell of: which share of all that is.
+/// The name of a row of latencies. Lag is that of frames which the poll announced: the name has their share of all frames.
 fn label(report: &Report, metric: Metric) -> String {
     let lag = report.summaries[Metric::Lag].count;
     let frames = report.reactor.measured_frames_in();

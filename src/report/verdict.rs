@@ -1,4 +1,4 @@
-//! Whether the figures describe the network or the tool's own limit.
+//! Verdicts: the figures describe the network, or the tool's own limit.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ pub const BUSY_SHARE: f64 = 0.9;
 pub const LAG_SHARE: f64 = 0.25;
 
 /// Lag below this many nanoseconds is never held against the tool: a frame can't be handled in no time.
-pub const LAG_ALLOWED: u64 = 20_000;
+pub const LAG_TOLERATED: u64 = 20_000;
 
 /// Lateness is the tool's own part of a response. Where its p99 is more than this share of the response's p99, the tool
 /// shapes the figures.
@@ -23,7 +23,7 @@ pub const LATENESS_SHARE: f64 = 0.25;
 
 /// Lateness below this many nanoseconds is never held against the tool: waking up takes some 50 to 100 µs on a machine at
 /// rest.
-pub const LATENESS_ALLOWED: u64 = 200_000;
+pub const LATENESS_TOLERATED: u64 = 200_000;
 
 /// The same where no ping was answered, so that nobody knows what part of a response it would have been.
 pub const LATENESS_UNANSWERED: u64 = 1_000_000;
@@ -34,11 +34,11 @@ pub const PAUSED_SHARE: f64 = 0.01;
 /// A run shorter than this says nothing about how busy the reactor was, in nanoseconds.
 pub const TELLING_TIME: u64 = 100_000_000;
 
-/// Whether a run, or a part of it, was limited by the tool, and what that is judged by.
+/// Verdict on a run or a part of it: limited by the tool or not, and the evidence.
 ///
 /// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`] of [`TELLING_TIME`] or more; the p99 of
-/// lag is above [`LAG_ALLOWED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above
-/// [`LATENESS_ALLOWED`] and above [`LATENESS_SHARE`] of the response's p99, or, if there is none, above
+/// lag is above [`LAG_TOLERATED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above
+/// [`LATENESS_TOLERATED`] and above [`LATENESS_SHARE`] of the response's p99, or, if there is none, above
 /// [`LATENESS_UNANSWERED`]; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
 /// sent. But where the process did not run for more than [`PAUSED_SHARE`] of the time, that explains all of it but a reactor
 /// that was busy in the rest of the time, too: the run was disturbed.
@@ -52,16 +52,16 @@ pub struct Verdict {
     pub lateness_p99_ns: Option<u64>,
     /// Frames that the kernel dropped because a TAP's queue was full.
     pub tap_queue_drops: u64,
-    /// Whether the figures describe the tool rather than the network.
+    /// True if the figures describe the tool rather than the network.
     pub limited_by_tool: bool,
-    /// Whether they describe neither: the process did not run for long, because others had the processor, or it was stopped.
+    /// True if they describe neither: the process did not run for long, because others had the processor, or it was stopped.
     #[serde(default)]
     pub disturbed: bool,
     /// All of that for a person.
     pub sentence: String,
 }
 
-/// What a verdict is made of.
+/// The evidence for a verdict.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Evidence {
     pub elapsed_ns: u64,
@@ -82,7 +82,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// What there is of a whole run: `busy_ns` the reactor worked in the time that counts, and read `frames_in` frames.
+    /// The evidence of a whole run, in which the reactor worked for `busy_ns` of the time that counts and read `frames_in` frames.
     pub fn of_run(report: &Report, busy_ns: u64, frames_in: u64) -> Evidence {
         let p99 = |metric| report.summaries[metric].p99;
         let found = |metric| report.summaries[metric].count;
@@ -115,7 +115,7 @@ impl Evidence {
         }
     }
 
-    /// What there is of one phase. Overflow of queues and pauses are known for the run as a whole only.
+    /// The evidence of one phase. Overflow of queues and pauses are known for the run as a whole only.
     pub fn of_phase(phase: &Phase) -> Evidence {
         Evidence {
             elapsed_ns: phase.elapsed(),
@@ -130,14 +130,14 @@ impl Evidence {
     }
 
     /// The lateness that is not held against the tool.
-    fn lateness_allowed(&self) -> u64 {
+    fn lateness_tolerated(&self) -> u64 {
         match self.response_p99_ns {
-            Some(response) => LATENESS_ALLOWED.max((LATENESS_SHARE * response as f64) as u64),
+            Some(response) => LATENESS_TOLERATED.max((LATENESS_SHARE * response as f64) as u64),
             None => LATENESS_UNANSWERED,
         }
     }
 
-    /// What the pauses of the process were, if they were long.
+    /// Describes the pauses of the process, if they were long.
     fn pause(&self) -> Option<String> {
         let is_long = self.paused_ns as f64 > PAUSED_SHARE * self.elapsed_ns as f64;
         let others = self.run_delay_ns.saturating_mul(2) >= self.paused_ns;
@@ -149,7 +149,7 @@ impl Evidence {
     }
 }
 
-/// What 99 % of `frames` frames waited at most for the tool, in nanoseconds.
+/// The time that 99 % of `frames` frames waited at most for the tool, in nanoseconds.
 ///
 /// `lag` has the frames that a poll announced. A frame that was read at once, because the tool knew that it would be
 /// there, waited for no poll and is not in it.
@@ -158,10 +158,10 @@ pub(super) fn lag_p99(lag: &Latency, frames: u64) -> Option<u64> {
     if frames == 0 {
         return None;
     }
-    let allowed = 0.01 * frames as f64;
+    let tolerated = 0.01 * frames as f64;
     match lag.count() as f64 {
-        waited if waited <= allowed => Some(0),
-        waited => lag.quantile(1.0 - allowed / waited),
+        waited if waited <= tolerated => Some(0),
+        waited => lag.quantile(1.0 - tolerated / waited),
     }
 }
 
@@ -213,12 +213,12 @@ impl Verdict {
         verdict
     }
 
-    /// Whether the figures are the network's, so far as there are any.
+    /// Returns true if the figures, so far as there are any, describe the network.
     pub const fn is_of_network(&self) -> bool {
         !self.limited_by_tool && !self.disturbed
     }
 
-    /// Whether the reactor had no room left in the time that it had: pauses of the process are neither work nor room.
+    /// Returns true if the reactor worked nearly all of the time that it had. Pauses of the process do not count as either.
     fn is_busy(&self, evidence: &Evidence) -> bool {
         let own = |nanos: u64| nanos.saturating_sub(evidence.paused_ns) as f64;
         evidence.elapsed_ns >= TELLING_TIME
@@ -238,7 +238,7 @@ impl Verdict {
         }
         // Where nothing was answered, nobody knows what part of an rtt the lag would have been.
         if let Some((lag, rtt)) = self.lag_p99_ns.zip(evidence.rtt_p99_ns)
-            && lag > LAG_ALLOWED
+            && lag > LAG_TOLERATED
             && lag as f64 > LAG_SHARE * rtt as f64
         {
             reasons.push(format!(
@@ -248,7 +248,7 @@ impl Verdict {
             ));
         }
         if let Some(late) = self.lateness_p99_ns
-            && late > evidence.lateness_allowed()
+            && late > evidence.lateness_tolerated()
         {
             reasons.push(lateness(late, evidence));
         }
@@ -271,7 +271,7 @@ fn lateness(late: u64, evidence: &Evidence) -> String {
     let reason =
         format!("one ping in a hundred was sent {late} or more after it was due{response}");
     match evidence.response_after_first_ns {
-        Some(later) if later <= LATENESS_ALLOWED => format!(
+        Some(later) if later <= LATENESS_TOLERATED => format!(
             "{reason}, but in the first second only, when neighbours were looked for (--resolve=before or --warmup keeps that out of the figures)"
         ),
         _ => reason,
@@ -324,7 +324,7 @@ mod tests {
                 Some("busy 99.0"),
             ),
             (
-                "lag as large as the rtt, and allowed",
+                "lag as large as the rtt, and tolerated",
                 |e| e.lag_p99_ns = Some(20 * US),
                 None,
             ),

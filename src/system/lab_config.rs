@@ -12,9 +12,11 @@ use crate::topology::{
     Callers, DEFAULT_PORTS_PER_BRIDGE, Topology, TopologyError, leaf_name, uplink_names,
 };
 
+/// The number of VMs where none is chosen.
+pub const DEFAULT_VMS: u32 = 2;
 /// The name of the bridge where none is chosen.
 pub const DEFAULT_BRIDGE: &str = "br0";
-/// What the names of TAPs begin with where nothing is chosen.
+/// The prefix of the TAPs' names where nothing is chosen.
 pub const DEFAULT_TAP_PREFIX: &str = "tap";
 /// The MTU of bridge and TAPs where none is chosen, in bytes: that of Ethernet.
 pub const DEFAULT_MTU: u16 = 1500;
@@ -166,7 +168,7 @@ impl Default for LabConfig {
     /// Two VMs in a private namespace, `tap0` and `tap1` on `br0`.
     fn default() -> Self {
         LabConfig {
-            vms: 2,
+            vms: DEFAULT_VMS,
             netns: NetnsChoice::Private,
             fabric: FabricKind::Bridge,
             bridge: DEFAULT_BRIDGE.to_owned(),

@@ -40,8 +40,8 @@ pub use clean::{Cleaned, clean};
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
-    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, FabricKind, LabConfig, Neighbours,
-    NetnsChoice, Prepared,
+    DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS, FabricKind, LabConfig,
+    Neighbours, NetnsChoice, Prepared,
 };
 pub use memory::resident_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};

@@ -77,10 +77,12 @@ impl Vm {
         let Some(length) = length else {
             return Ok(None);
         };
-        if next_hop != destination {
-            self.neighbours.find(now, next_hop);
-        }
-        match self.neighbours.get(next_hop) {
+        let known = if next_hop == destination {
+            self.neighbours.get(next_hop)
+        } else {
+            self.neighbours.reach(now, next_hop)
+        };
+        match known {
             Some(mac) => set_destination(buffer, mac),
             None if next_hop == destination => {}
             None => {

@@ -36,7 +36,10 @@ pub use ipv6::{
     MLD_REPORT_INTERVAL, MLD_REPORTS, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
     ROUTER_SOLICITATIONS, START_WAIT,
 };
-pub use neighbour::{MAX_NEIGHBOURS, MAX_REQUESTS, MAX_WAITING, REACHABLE_TIME, RETRY_INTERVAL};
+pub use neighbour::{
+    BASE_REACHABLE_TIME, DELAY_FIRST_PROBE_TIME, LOCK_TIME, MAX_NEIGHBOURS, MAX_REQUESTS,
+    MAX_WAITING, RETRY_INTERVAL,
+};
 pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use probe::{
@@ -131,14 +134,14 @@ impl Vm {
             mtu: config.mtu,
             time_of_day: config.time_of_day,
             vlan: config.vlan,
-            random,
-            neighbours: NeighbourTable::default(),
+            neighbours: NeighbourTable::new(&mut random),
             answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
             is_dirty: true,
+            random,
         }
     }
 
@@ -250,7 +253,7 @@ impl Vm {
                 event: None,
             });
         }
-        if self.is_ready() {
+        if self.has_work() {
             // What was to be sent can't be, and is out of its queue: its way is gone. The next is due as well.
             return self.poll_untagged(now, buffer);
         }
@@ -265,13 +268,8 @@ impl Vm {
         self.protocols_deadline()
     }
 
-    /// Tells if [`Vm::poll`] has something to do at once, whatever the time.
+    /// Tells if [`Vm::poll`] has something to do at once, whatever the time: something to send, or to give up.
     fn has_work(&self) -> bool {
-        self.is_ready() || self.neighbours.has_asks()
-    }
-
-    /// Tells if something is to be sent, or to be given up, at once.
-    fn is_ready(&self) -> bool {
         let is_idle = self.resolved.is_empty()
             && self.unresolved.is_empty()
             && self.fragmenter.is_empty()
@@ -310,7 +308,7 @@ impl Vm {
             return Err(Ignored::OtherStation);
         }
         match frame.payload().map_err(Ignored::Malformed)? {
-            Payload::Arp(arp) => self.receive_arp(now, arp, buffer),
+            Payload::Arp(arp) => self.receive_arp(now, frame.destination, arp, buffer),
             payload => {
                 let disposition = self.receive_ip(now, bytes, frame.source, &payload)?;
                 self.apply(now, disposition, buffer, length)

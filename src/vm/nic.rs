@@ -31,7 +31,10 @@ impl RxFilter {
 
     /// Lets a frame through, or not: one for the interface, for a group that it is in, or a broadcast that is neither an
     /// ARP request between others nor for DHCP servers, of which no VM is one. Announcements (sender = target, RFC 5227)
-    /// concern everybody.
+    /// and replies concern everybody.
+    ///
+    /// A network card passes requests between others, and their senders' entries are updated by them
+    /// ([`super::neighbour`]). They are dropped all the same: when N VMs resolve one neighbour each, they are N² frames.
     pub fn accepts(&self, frame: &EthernetFrame<'_>) -> bool {
         if frame.destination != MacAddr::BROADCAST {
             return frame.destination == self.mac || self.groups.contains(&frame.destination);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::neighbour::Claim;
 use super::probe::payload::fill as fill_payload;
 use super::*;
 use crate::wire::{
@@ -77,6 +78,7 @@ impl Bench {
 
     fn with(config: VmConfig) -> Bench {
         let mut vm = Vm::new(ms(0), config);
+        vm.neighbours.reachable_time = BASE_REACHABLE_TIME;
         let config = SessionConfig {
             destination: PEER.into(),
             payload_length: 16,
@@ -94,10 +96,8 @@ impl Bench {
     /// A VM that knows its peer's address.
     fn resolved() -> Bench {
         let mut bench = Bench::new();
-        bench
-            .vm
-            .neighbours
-            .learn(ms(0), PEER.into(), PEER_MAC, true);
+        bench.vm.find_neighbour(ms(0), bench.session);
+        bench.receive(ms(0), &arp_reply());
         bench
     }
 
@@ -599,9 +599,8 @@ fn the_time_that_a_neighbour_takes_to_answer_is_not_the_tools() {
     // Due at 0 and 1 ms, handed over 1 ms late each; the neighbour answers at 20 ms, and both are sent at 23 ms.
     ping(&mut bench, ms(0), ms(1));
     ping(&mut bench, ms(1), ms(2));
-    let found = &mut bench.vm.neighbours;
-    let (_, pings) = found.learn(ms(20), PEER.into(), PEER_MAC, false).unwrap();
-    bench.vm.resolve(ms(20), pings);
+    let found = Claim::of_sender(PEER_MAC);
+    bench.vm.hear_of(ms(20), PEER.into(), found);
     for (sequence, due, ready) in [(0, ms(0), ms(19)), (1, ms(1), ms(19))] {
         let id = PingId {
             session: bench.session,
@@ -638,12 +637,8 @@ fn pings_that_are_given_up_end_as_what_they_were_and_send_nothing_any_more() {
         ]
     );
     // The neighbour answers all the same.
-    let (_, pings) = bench
-        .vm
-        .neighbours
-        .learn(ms(2), PEER.into(), PEER_MAC, false)
-        .unwrap();
-    bench.vm.resolve(ms(2), pings);
+    let found = Claim::of_sender(PEER_MAC);
+    bench.vm.hear_of(ms(2), PEER.into(), found);
     assert_eq!(bench.vm.next_resolved(ms(2), &mut bench.buffer), None);
     bench.ping(ms(3));
     bench.ping(ms(4));

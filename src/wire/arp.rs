@@ -32,6 +32,13 @@ impl ArpPacket {
     /// `ares_op$REPLY`
     pub const REPLY: u16 = ArpOperation::REPLY.0;
 
+    /// Tells if it announces where its sender is: a request for the sender's own address (RFC 5227 section 2.3), or a reply
+    /// about it that is for nobody else, as other systems send it.
+    pub fn is_gratuitous(&self) -> bool {
+        self.sender == self.target
+            && (self.operation == Self::REQUEST || self.target_mac == self.sender_mac)
+    }
+
     /// Reads the packet at the start of `bytes`, which lie `offset` bytes into the frame. Padding after it is ignored.
     ///
     /// # Errors

@@ -129,7 +129,8 @@ fn reports_are_written_in_every_format_read_back_and_compared() {
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(names.len(), 5, "no temporary file is left: {names:?}");
 
-    let (one, other) = (path("run.json"), path("run.json"));
+    let (one, other) = (path("run.json"), path("again.json"));
+    std::fs::copy(&one, &other).unwrap();
     let merged = lab
         .tap_reactor(&format!("report {one} {other} --merge --json"))
         .expect_status(0);

@@ -75,11 +75,11 @@ fn the_bridge_answers_where_asking_would_take_long_and_the_run_says_so() {
     assert_eq!(report["fabric"]["spared_deliveries"], 3200 * 3199);
     for (how, arguments) in [
         (
-            "the VMs ask for them before the first ping, and the bridge answers; to ask all VMs",
+            "resolved before the first ping, and the bridge answers; with --resolve=before,",
             arguments.to_owned(),
         ),
         (
-            "known beforehand, so that nobody asks, and groups are not reported; to ask all VMs",
+            "static tables, no requests, and groups are not reported; with --resolve=before,",
             format!("{arguments} -6"),
         ),
     ] {

@@ -28,19 +28,19 @@ pub struct OptionSpec {
     pub implied: Option<&'static str>,
     /// The section of the help text.
     pub category: Category,
-    /// Where the option may be given.
+    /// The places in which the option may be given.
     pub scope: Scope,
-    /// Whether it may be given several times; all values count.
+    /// True if it may be given several times; all values count.
     pub is_repeatable: bool,
     /// The values of `--fabric` that it works with; empty for all.
     pub fabrics: &'static [&'static str],
     /// The value where none is given.
     pub default: Default,
-    /// Whether the short help shows it.
+    /// True if the short help shows it.
     pub is_main: bool,
     /// One line of help, without a full stop.
     pub help: &'static str,
-    /// What the long help says beside that, in sentences; may be empty.
+    /// Sentences that the long help adds; may be empty.
     pub details: &'static str,
     /// The rest of the long help, where it is made from another table.
     pub more: Option<fn() -> String>,
@@ -80,11 +80,11 @@ pub enum Category {
     Traffic,
     /// Addresses and how VMs come by them.
     Addresses,
-    /// What carries the frames.
+    /// The fabric that carries the frames.
     Fabric,
     /// The simulated switch.
     Simulation,
-    /// What is done with the figures.
+    /// The report and its checks.
     Output,
 }
 
@@ -115,14 +115,14 @@ impl fmt::Display for Category {
     }
 }
 
-/// Where an option may be given.
+/// The places in which an option may be given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     /// On the command line and at the top of a scenario: it holds for the whole run.
     Run,
     /// There, and in each phase.
     Load,
-    /// On the command line and at the top of a scenario; it says what is done with the figures, and no plan depends on it.
+    /// On the command line and at the top of a scenario; it is about the report, and no plan depends on it.
     Output,
     /// On the command line only.
     CommandLine,
@@ -135,7 +135,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether there is a flag.
+    /// Returns true if there is a flag.
     pub const fn is_flag(self) -> bool {
         matches!(
             self,
@@ -143,17 +143,17 @@ impl Scope {
         )
     }
 
-    /// Whether it may stand at the top of a scenario.
+    /// Returns true if it may stand at the top of a scenario.
     pub const fn is_top(self) -> bool {
         matches!(self, Scope::Run | Scope::Load | Scope::Output | Scope::File)
     }
 
-    /// Whether it may stand in a group of a scenario.
+    /// Returns true if it may stand in a group of a scenario.
     pub const fn is_group(self) -> bool {
         matches!(self, Scope::Group)
     }
 
-    /// Whether it may stand in a phase of a scenario.
+    /// Returns true if it may stand in a phase of a scenario.
     pub const fn is_phase(self) -> bool {
         matches!(self, Scope::Load | Scope::Phase)
     }
@@ -207,12 +207,12 @@ impl OptionSpec {
         }
     }
 
-    /// Whether there is a value that has to be given.
+    /// Returns true if a value has to be given.
     pub const fn needs_value(&self) -> bool {
         self.implied.is_none() && !matches!(self.kind, Kind::Switch)
     }
 
-    /// Whether the option works with that fabric.
+    /// Returns true if the option works with that fabric.
     pub fn works_with(&self, fabric: &str) -> bool {
         self.fabrics.is_empty() || self.fabrics.contains(&fabric)
     }

@@ -1,16 +1,22 @@
 //! Suggestions for words that are nearly right: flags, keys of scenarios, and values that are one of a list.
 
-/// How alike two words have to be (Jaro-Winkler, from 0 to 1) for one to be suggested in place of the other.
-const ALIKE: f64 = 0.8;
+/// Letters of a word for each of which one may be wrong, missing, added, or exchanged with the next one.
+const LETTERS_PER_MISTAKE: usize = 3;
 
-/// The one of `words` that `found` was probably meant to be.
+/// Fewest letters that are taken for the beginning of a word.
+const BEGINNING: usize = 3;
+
+/// The one of `words` that `found` was probably meant to be: the one with the fewest mistakes, or else one that begins so.
 pub fn did_you_mean<'a>(found: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let found = found.to_lowercase();
+    let letters = found.chars().count();
+    let most = (letters / LETTERS_PER_MISTAKE).max(1);
+    let begins = |word: &str| letters >= BEGINNING && word.starts_with(&found);
     words
         .into_iter()
-        .map(|word| (strsim::jaro_winkler(&found, word), word))
-        .filter(|(alike, _)| *alike > ALIKE)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|word| (strsim::osa_distance(&found, word), word))
+        .filter(|(mistakes, word)| letters > 1 && *mistakes <= most || begins(word))
+        .min_by_key(|(mistakes, _)| *mistakes)
         .map(|(_, word)| word)
 }
 
@@ -37,6 +43,10 @@ mod tests {
             ("intervall", Some("interval")),
             ("brige", Some("bridge")),
             ("BRIDGE", Some("bridge")),
+            ("inter", Some("interval")),
+            ("smi", Some("sim")),
+            ("in", None),
+            ("x", None),
             ("frobnicate", None),
             ("", None),
         ] {

@@ -5,16 +5,20 @@ use Kind::{Number, OneOf, Path, Share, Switch, Text, Time, TimeOr, Whole};
 use Scope::{CommandLine, File, Group, Load, Phase, Run};
 
 use super::{Category, Default, Kind, OptionSpec, Scope};
+use crate::experiment::from_code::PAYLOAD_LENGTH;
 use crate::experiment::plan::{LARGE_SUBNET, MOST_IN_SUBNET, SUBNET, VMS_OF_A_GROUP};
 use crate::hypervisor::ADDRESS_WAIT;
 use crate::report::{Format, expect};
 use crate::sim::DEFAULT_DELAY;
-use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX};
+use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS};
 use crate::topology::DEFAULT_PORTS_PER_BRIDGE;
 use crate::vm::DEFAULT_TIME_TO_LIVE;
 
 /// The fabrics that are made of TAPs.
 const TAPS: &[&str] = &["bridge", "xdp", "none"];
+
+/// The fabrics that take VMs in the course of a run.
+const NOT_NONE: &[&str] = &["bridge", "xdp", "sim"];
 
 /// An option with a value.
 const fn value(name: &'static str, value_name: &'static str, kind: Kind) -> OptionSpec {
@@ -165,7 +169,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("vms", "N", Whole)
         .place(Vms, Run)
         .help("Number of VMs")
-        .default(Default::Number(2))
+        .default(Default::Number(DEFAULT_VMS as u64))
         .main()
         .details(
             "They are named vm0, vm1, … The address of vmI is the subnet's network address + 2 \
@@ -268,7 +272,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Traffic, Load)
         .short('s')
         .help("Payload of each ping")
-        .default(Default::Number(56))
+        .default(Default::Number(PAYLOAD_LENGTH as u64))
         .main(),
     value("ttl", "N", Whole)
         .place(Traffic, Run)
@@ -291,6 +295,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("start", "VMS", Text)
         .place(Traffic, Phase)
         .help("VMs that start in the course of the phase; repeatable")
+        .only(NOT_NONE)
         .repeatable()
         .details(
             "VMs (vmI, vm[I-J], a group or a number), a rate such as 100 per second, or both: \
@@ -299,6 +304,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("stop", "VMS", Text)
         .place(Traffic, Phase)
         .help("VMs that stop in the course of the phase; repeatable")
+        .only(NOT_NONE)
         .repeatable()
         .details(
             "VMs (vmI, vm[I-J], a group or a number), a rate such as 100 per second, or both: \

@@ -1,4 +1,4 @@
-//! Which addresses can be those of hosts. One list for networks, for hosts' sides, for gateways and for targets.
+//! The addresses that hosts can have. One list for networks, for hosts' sides, for gateways and for targets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::experiment::settings::{Setting, SettingError, Settings};
 
-/// Networks in which nobody lives (RFC 6890, RFC 5771): this network, loopback, multicast, and reserved addresses with
+/// Networks without hosts (RFC 6890, RFC 5771): this network, loopback, multicast, and reserved addresses with
 /// the broadcast address among them.
 const NO_HOSTS: [Ipv4Net; 4] = [
     Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
@@ -21,29 +21,29 @@ const NO_HOSTS6: [Ipv6Net; 2] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
 ];
 
-/// Whether `address` can be one host of some network.
+/// Returns true if `address` can be one host of some network.
 pub(super) fn is_host(address: Ipv4Addr) -> bool {
     !NO_HOSTS.iter().any(|net| net.contains(&address))
 }
 
-/// Whether `address` can be one host of some network.
+/// Returns true if `address` can be one host of some network.
 pub(super) fn is_host6(address: Ipv6Addr) -> bool {
     !NO_HOSTS6.iter().any(|net| net.contains(&address))
 }
 
-/// Whether `address` can be one host of `net`.
+/// Returns true if `address` can be one host of `net`.
 pub(super) fn is_host_of(net: Ipv4Net, address: Ipv4Addr) -> bool {
     let is_edge = net.prefix_len() < 31 && (address == net.network() || address == net.broadcast());
     net.contains(&address) && !is_edge && is_host(address)
 }
 
-/// Whether every address of `net` can be a host's.
+/// Returns true if every address of `net` can be a host's.
 pub(super) fn is_of_hosts(net: Ipv4Net) -> bool {
     let overlaps = |other: &Ipv4Net| other.contains(&net) || net.contains(other);
     !NO_HOSTS.iter().any(overlaps)
 }
 
-/// Whether every address of `net` can be a host's, in a network of more than one link.
+/// Returns true if every address of `net` can be a host's, in a network of more than one link.
 pub(super) fn is_of_hosts6(net: Ipv6Net) -> bool {
     const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
     let overlaps = |other: &Ipv6Net| other.contains(&net) || net.contains(other);

@@ -1,15 +1,16 @@
-//! What carries the frames: which fabric, and what fits to it.
+//! The choice of the fabric, and the options that it excludes.
 
 use super::{Setting, SettingError, Settings};
-use crate::experiment::options::{self, any_of};
+use crate::experiment::options::{OPTIONS, any_of};
+use crate::experiment::scenario::Scenario;
 use crate::sim::{Impairments, Simulation};
 use crate::system::FabricKind;
 use crate::topology::Topology;
 
-/// How long a reordered frame is held back, in wire delays: long enough for others to pass it.
+/// The time that a reordered frame is held back, in wire delays: long enough for others to pass it.
 const REORDER_DELAYS: u32 = 3;
 
-/// What carries the frames.
+/// The fabric that carries the frames.
 pub(super) enum Fabric {
     /// TAPs of the kernel, and what joins them.
     Taps(FabricKind),
@@ -18,10 +19,13 @@ pub(super) enum Fabric {
 }
 
 /// Reads the choice of the fabric, and refuses settings that it does not have.
-pub(super) fn fabric(settings: &Settings) -> Result<Fabric, SettingError> {
+pub(super) fn fabric(scenario: &Scenario) -> Result<Fabric, SettingError> {
+    let settings = &scenario.settings;
     let name = settings.or_default("fabric").choice()?;
-    for option in options::settings().filter(|option| !option.works_with(name)) {
-        if let Some(setting) = settings.get(option.name).filter(|it| !it.is_off()) {
+    for option in OPTIONS.iter().filter(|option| !option.works_with(name)) {
+        let mut everywhere = [settings].into_iter().chain(&scenario.phases);
+        let setting = everywhere.find_map(|settings| settings.get(option.name));
+        if let Some(setting) = setting.filter(|setting| !setting.is_off()) {
             let fabrics = any_of(option.fabrics);
             let why = format_args!("needs --fabric {fabrics}, and the fabric is {name}");
             return Err(setting.error(why));
@@ -77,7 +81,7 @@ pub(super) fn frames(settings: &Settings, name: &str) -> Result<Option<u32>, Set
     }
 }
 
-/// How many of `vms` share one bridge.
+/// The number of `vms` on one bridge.
 pub(super) fn ports_per_bridge(settings: &Settings, vms: u32) -> Result<u32, SettingError> {
     let setting = settings.or_default("ports-per-bridge");
     let ports = setting.number("a number of VMs, 1 to 1023")?;

@@ -1,4 +1,4 @@
-//! Who pings whom: a pattern as a list of flows, each with a payload that fits, to somebody who can be reached.
+//! The flows: patterns expanded to flows, each with a payload that fits and a destination that can be reached.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,15 +11,13 @@ use super::vms::Group;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, VmDefaults, VmPlan};
 use crate::load::{Pattern, Target};
-use crate::system::FabricKind;
 use crate::vm::VmId;
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
 };
 
-/// What the flows are planned in.
+/// The part of a plan that the flows depend on.
 pub(super) struct PlanContext<'a> {
-    pub(super) fabric: FabricKind,
     pub(super) may_fragment: bool,
     pub(super) subnet: Ipv4Net,
     pub(super) vm_defaults: &'a VmDefaults,
@@ -62,7 +60,7 @@ impl PlanContext<'_> {
         text.parse().map_err(|error| setting.error(error))
     }
 
-    /// How many flows the pattern has.
+    /// Returns the number of flows of the pattern.
     pub(super) fn count(&self, setting: &Setting) -> Result<u64, SettingError> {
         let count = self.pattern(setting)?.count(self.vms.len() as u32);
         count.map_err(|error| setting.error(error))
@@ -143,7 +141,7 @@ impl PlanContext<'_> {
         }
     }
 
-    /// Why VMs can't ping `address`, which is none of theirs; nothing if they can.
+    /// Checks that VMs can ping `address`, which is not a VM's; the error says why they can't.
     fn check_reachable(&self, address: Ipv4Addr) -> Result<(), String> {
         let is_outside = self.vm_defaults.gateway.is_some()
             && !self.subnet.contains(&address)
@@ -193,11 +191,11 @@ impl PlanContext<'_> {
         }
         let headers = format!("{name} and ICMP headers take {overhead} bytes");
         let why = if self.may_fragment {
-            format!("in fragments expected 0 to {largest} ({headers})")
+            format!("expected 0 to {largest} in fragments ({headers})")
         } else {
             let most = whole - overhead;
             format!(
-                "with an MTU of {mtu} expected 0 to {largest} ({headers}), or up to {most} with --allow-fragmentation"
+                "expected 0 to {largest} with an MTU of {mtu} ({headers}), or up to {most} with --allow-fragmentation"
             )
         };
         Err(setting.error(why))

@@ -1,4 +1,4 @@
-//! What the VMs are on IPv6, if anything that was asked for needs it.
+//! The settings of the VMs for IPv6, if any option needs it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -50,7 +50,7 @@ pub(super) fn ipv6(
     Ok(Some(plan))
 }
 
-/// Whether a pattern's target is an IPv6 address: no other has a colon in it.
+/// Returns true if a pattern's target is an IPv6 address: no other has a colon in it.
 fn is_ipv6_target(setting: &Setting) -> bool {
     let target = setting.text.split_once(':').map(|(_, target)| target);
     target.is_some_and(|target| target.contains(':'))
@@ -77,7 +77,7 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv6Net, SettingError> {
     Ok(subnet)
 }
 
-/// How many addresses a network has; no more than a `u64` can tell.
+/// The number of addresses of a network, capped at the largest `u64`.
 fn addresses(subnet: Ipv6Net) -> u64 {
     let host_bits = 128 - u32::from(subnet.prefix_len());
     1u64.checked_shl(host_bits).unwrap_or(u64::MAX)
@@ -116,7 +116,7 @@ impl Ipv6Plan {
         Ipv6Net::new(first, self.subnet.prefix_len()).unwrap_or(self.subnet)
     }
 
-    /// Why VMs can't ping `address`; nothing if they can.
+    /// Checks that VMs can ping `address`; the error says why they can't.
     pub(super) fn check_reachable(&self, address: Ipv6Addr) -> Result<(), String> {
         if !is_host6(address) {
             return Err(format!("{address} is not the address of one host"));

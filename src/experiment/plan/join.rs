@@ -33,7 +33,7 @@ pub(super) fn bridge(
     for (name, why) in CONTRADICTIONS {
         let is_switch = option(name).is_some_and(|option| option.kind == Kind::Switch);
         let other = settings.get(name);
-        if let Some(other) = other.filter(|other| !(is_switch && other.is_off())) {
+        if let Some(other) = other.filter(|other| !other.is_off()) {
             let other = match is_switch {
                 true => format!("--{name}"),
                 false => format!("--{name} {}", other.text),

@@ -1,4 +1,4 @@
-//! From what a user asked for to a plan that can be carried out, or to what is wrong with it. Nothing is touched.
+//! Makes a plan from settings, or says what is wrong with them. Nothing is touched.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -49,7 +49,7 @@ pub(super) const MOST_IN_SUBNET: u32 = 65_533;
 /// The network of more VMs.
 pub(super) const LARGE_SUBNET: &str = "10.0.0.0/8";
 
-/// Flows that a plan lists to be told of: each takes 40 bytes, and some more where it is looked at.
+/// The most flows that a draft lists: each takes 40 bytes, and some more where it is looked at.
 const TOLD_FLOWS: usize = 500_000;
 
 /// Makes a plan of what `scenario` asks for.
@@ -61,7 +61,7 @@ pub fn plan(scenario: &Scenario) -> Result<Experiment, SettingError> {
     plan_flows(scenario, usize::MAX, &Surroundings::of_this_machine())
 }
 
-/// Makes a plan to be told of, not to be carried out: of half a million flows and more it lists the first only.
+/// Makes a draft to describe, not to run: of more than half a million flows it lists the first only.
 ///
 /// # Errors
 /// As [`plan`].
@@ -100,7 +100,7 @@ fn plan_flows(
     {
         each.check_texts()?;
     }
-    let (switching, simulation) = match fabric(settings)? {
+    let (switching, simulation) = match fabric(scenario)? {
         Fabric::Taps(switching) => (switching, None),
         Fabric::Simulated(simulation) => (FabricKind::None, Some(simulation)),
     };
@@ -130,11 +130,6 @@ fn plan_flows(
         return Err(setting.error("cannot be used with --allow-fragmentation"));
     }
     let context = PlanContext {
-        fabric: match simulation {
-            // Its ports come and go.
-            Some(_) => FabricKind::Bridge,
-            None => lab.fabric,
-        },
         may_fragment,
         subnet,
         vm_defaults: &vm_defaults,
@@ -182,7 +177,7 @@ fn plan_flows(
     Ok(experiment)
 }
 
-/// How long to go on polling before sleep: for so long, always, or, when nothing is said, not at all.
+/// The time to busy-poll before sleeping; [`Duration::MAX`] for always.
 fn spin(settings: &Settings) -> Result<Duration, SettingError> {
     let setting = settings.or_default("spin");
     match setting.text.as_str() {
@@ -193,7 +188,7 @@ fn spin(settings: &Settings) -> Result<Duration, SettingError> {
     }
 }
 
-/// From which leaves VMs are talked to, if anybody wants to know.
+/// The leaves from which VMs receive traffic, if tables are filled in beforehand.
 fn callers(lab: &LabConfig, flows: &[FlowPlan]) -> Callers {
     let Some(Ok(topology)) = lab.topology() else {
         return Callers::default();
@@ -266,7 +261,7 @@ fn netns(settings: &Settings) -> Result<NetnsChoice, SettingError> {
     read(&settings.or_default("netns"))
 }
 
-/// The VMs' network: as large as need be where nobody says which.
+/// The VMs' network; by default as large as need be.
 fn subnet(settings: &Settings, vms: u32) -> Result<Ipv4Net, SettingError> {
     let default = Setting {
         name: "subnet",
@@ -291,7 +286,7 @@ fn subnet(settings: &Settings, vms: u32) -> Result<Ipv4Net, SettingError> {
     Ok(subnet)
 }
 
-/// Flows of one VM are told apart by the ICMP identifier, of which there are so many.
+/// Checks that no VM has more flows than there are ICMP identifiers, which tell them apart.
 fn check_flow_numbers(flows: &[FlowPlan]) -> Result<(), SettingError> {
     let mut numbers: HashMap<VmId, usize> = HashMap::new();
     for flow in flows {

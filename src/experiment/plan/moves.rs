@@ -2,7 +2,7 @@
 //!
 //! A value says who (`vm3`, `vm[0-9]`, the name of a group, `all`, or a number of VMs), how fast (`100 per second`), or both
 //! (`clients at 100 per second`). Without a rate all of them do it at once, at the beginning of the phase. Without a who it
-//! is as many as the phase has time for. VMs that nobody starts are there from the beginning.
+//! is as many as the phase has time for. VMs that no phase starts exist from the beginning.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use super::{PlanContext, Setting, SettingError, Settings};
 use crate::hypervisor::{Change, Move};
 use crate::load::Selection;
 use crate::number::whole_number;
-use crate::system::FabricKind;
 use crate::vm::VmId;
 
 /// The highest rate that is taken for meant.
@@ -19,7 +18,7 @@ const MAX_RATE: f64 = 1e6;
 const EXPECTED: &str = "expected VMs (vmI, vm[I-J], the name of a group, or a number), a rate such as 100 per second, or \
                        both, such as vm[0-9] at 100 per second";
 
-/// What one value says.
+/// One value, read.
 struct Order<'a> {
     setting: &'a Setting,
     change: Change,
@@ -31,13 +30,13 @@ struct Order<'a> {
 enum Who {
     /// These, the first and the last included.
     These(u32, u32),
-    /// So many, whoever they are.
+    /// This number of VMs, in the default order.
     Some(u32),
     /// As many as there is time for.
     AsManyAsFit,
 }
 
-/// Where a VM is in the run, as far as the plan has got.
+/// The state of a VM at the point of the run that the plan has reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Presence {
     /// From the beginning on, or since an earlier phase.
@@ -62,12 +61,6 @@ pub(super) fn moves(
     }
     if orders.iter().all(Vec::is_empty) {
         return Ok(vec![Vec::new(); phases.len()]);
-    }
-    if let Some(order) = orders.iter().flatten().next()
-        && context.fabric == FabricKind::None
-    {
-        let why = "cannot be used with --fabric none: nobody would attach a TAP that comes later";
-        return Err(order.setting.error(why));
     }
     let mut presence = first_presence(phases, &orders, context)?;
     let mut planned = Vec::new();
@@ -155,7 +148,7 @@ fn these(
     Ok((*vms.start(), *vms.end()))
 }
 
-/// Who is there when the run begins: all but those that are started by their names, and as many of the last ones as are
+/// The VMs that are up when the run begins: all but those that are started by name, and as many of the last ones as are
 /// started by number or by rate.
 fn first_presence(
     phases: &[Settings],
@@ -171,7 +164,7 @@ fn first_presence(
                     let these = presence.get_mut(first as usize..=last as usize);
                     for vm in these.unwrap_or_default() {
                         if *vm == Presence::Named {
-                            let why = "some of them are started already; expected once";
+                            let why = "some of them are started already; expected each VM once";
                             return Err(order.setting.error(why));
                         }
                         *vm = Presence::Named;
@@ -188,14 +181,14 @@ fn first_presence(
     Ok(presence)
 }
 
-/// How many moves a phase has time for.
+/// The number of moves that a phase has time for.
 fn room(order: &Order<'_>, settings: &Settings) -> Result<u64, SettingError> {
     let duration = settings.get("duration").map(Setting::duration);
     match (order.rate, duration.transpose()?) {
         (Some(rate), Some(duration)) => Ok((rate * duration.as_secs_f64()).ceil() as u64),
-        _ => Err(order.setting.error(
-            "how many that is nobody says; expected beside a duration, or with a number of VMs",
-        )),
+        _ => Err(order
+            .setting
+            .error("expected a duration beside it, or a number of VMs")),
     }
 }
 
@@ -259,7 +252,7 @@ fn few(change: Change, vms: &[u32], number: u64) -> Vec<u32> {
     }
 }
 
-/// When each of them does it.
+/// The time at which each of them starts or stops.
 fn spread(order: &Order<'_>, vms: &[VmId], settings: &Settings) -> Result<Vec<Move>, SettingError> {
     let after = |i: usize| match order.rate {
         Some(rate) => Duration::from_secs_f64(i as f64 / rate),

@@ -1,5 +1,5 @@
-//! How VMs come by each other's hardware addresses: as they are told to, or by asking before anything is measured, or,
-//! where that would take too long, by help; and whether a filter pays that keeps others' requests from them.
+//! Neighbour resolution: as the user chooses, or by requests before anything is measured, or, if these would take too long,
+//! by a proxy or static tables; and the choice of a filter that keeps requests for others from the VMs.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,23 +13,23 @@ use crate::sim::Simulation;
 use crate::system::{FabricKind, LabConfig, Neighbours, Prepared};
 use crate::vm::{ANNOUNCEMENTS, MLD_REPORTS, PROBES, VmId};
 
-/// How long the search for neighbours may be expected to take, unless somebody asks for it.
+/// The longest expected time of a search for neighbours, unless one is asked for.
 const LONGEST: Duration = Duration::from_secs(1);
-/// What it takes to deliver one copy of a request to a VM that is not meant, and to read it: 1.4 to 2.8 µs were measured.
+/// The time to deliver one copy of a request to a VM that is not meant, and to read it: 1.4 to 2.8 µs were measured.
 const DELIVERY: Duration = Duration::from_nanos(2_500);
 /// The same if a filter drops it: 0.5 to 0.9 µs were measured.
 const FILTERED_DELIVERY: Duration = Duration::from_nanos(1_000);
-/// What a request and its answer take beside.
+/// The time of a request and its answer besides.
 const EXCHANGE: Duration = Duration::from_micros(10);
 /// Requests that are outstanding at once at most: far fewer than frames that a TAP has room for.
 const MOST_OUTSTANDING: u32 = 64;
 /// Copies of requests that are under way at once at most: so many take the kernel some ten milliseconds, in which
 /// nothing else is looked at.
 const MOST_COPIES: u32 = 32_768;
-/// The queue of a TAP whose length nobody has chosen.
+/// The default length of a TAP's queue.
 const TAP_QUEUE: u32 = 1_000;
 
-/// What is known of a plan when it is decided.
+/// The part of a plan that the decision depends on.
 pub(super) struct Lab<'a> {
     pub(super) config: &'a LabConfig,
     pub(super) simulation: Option<&'a Simulation>,
@@ -39,7 +39,7 @@ pub(super) struct Lab<'a> {
     pub(super) phases: &'a [Phase],
 }
 
-/// How neighbours are found, in what detail, and whether there is a filter.
+/// The kind of resolution, its expected cost, and the filter.
 pub(super) struct Decision {
     pub(super) neighbours: Neighbours,
     pub(super) resolution: Resolution,
@@ -79,7 +79,7 @@ pub(super) fn decide(settings: &Settings, lab: &Lab<'_>) -> Result<Decision, Set
         Some(_) => Duration::MAX,
         None => LONGEST,
     };
-    // The time is a guess about a machine that nobody has seen.
+    // The time is an estimate for an unknown machine.
     let at_most = expected.min(longest).saturating_mul(2);
     let first = (is_first && asked > 0).then(|| FindNeighbours {
         outstanding: lab.outstanding(),
@@ -99,7 +99,7 @@ pub(super) fn decide(settings: &Settings, lab: &Lab<'_>) -> Result<Decision, Set
     })
 }
 
-/// What somebody asks for.
+/// The kind of resolution that is asked for, if any.
 fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, SettingError> {
     let Some(setting) = settings.get("resolve") else {
         return Ok(None);
@@ -147,7 +147,7 @@ fn check_proxy(setting: &Setting, settings: &Settings, lab: &Lab<'_>) -> Result<
     }
 }
 
-/// Whether somebody wants a filter, or wants none.
+/// The filter that is asked for; `None` for whichever is better.
 fn filter(settings: &Settings) -> Result<Option<bool>, SettingError> {
     Ok(match settings.or_default("filter").choice()? {
         "on" => Some(true),
@@ -156,8 +156,8 @@ fn filter(settings: &Settings) -> Result<Option<bool>, SettingError> {
     })
 }
 
-/// Whether a filter takes less time than it saves: it drops copies of broadcasts that concern nobody, which are told in
-/// `deliveries`, and has a look at every ping.
+/// Returns true if a filter takes less time than it saves: it drops copies of broadcasts, of which there are `deliveries`,
+/// and runs for every ping.
 fn filter_pays(deliveries: u64, pings: u64) -> bool {
     const SAVED: Duration = DELIVERY.saturating_sub(FILTERED_DELIVERY);
     /// 6 to 9 % of the 4 µs that a ping between two VMs takes.
@@ -167,7 +167,7 @@ fn filter_pays(deliveries: u64, pings: u64) -> bool {
     times(SAVED, deliveries) > times(COST, pings) + SETUP
 }
 
-/// How many pings there will be in the first seconds, in which the broadcasts are. It takes the filter a small share of
+/// The number of pings in the first seconds, in which the broadcasts are. The filter takes a small share of
 /// each, however long the run is.
 fn expected_pings(phases: &[Phase]) -> u64 {
     const FIRST: Duration = Duration::from_secs(5);
@@ -188,12 +188,12 @@ fn expected_pings(phases: &[Phase]) -> u64 {
     pings
 }
 
-/// What VMs have to ask for.
+/// The requests that VMs have to send.
 #[derive(Default)]
 struct Requests {
-    /// Neighbours that are asked for, if whoever is asked learns the address of the one who asks.
+    /// Requests, if the target of a request learns the address of its sender.
     pairs: u64,
-    /// If not.
+    /// Requests, if it does not.
     directed: u64,
     /// Those of them that are no VMs.
     outside: u64,
@@ -253,7 +253,7 @@ impl Requests {
     }
 }
 
-/// How many different pairs there are.
+/// The number of different pairs.
 fn distinct(pairs: impl Iterator<Item = (VmId, VmId)>) -> u64 {
     let mut pairs: Vec<_> = pairs.collect();
     pairs.sort_unstable();
@@ -262,7 +262,7 @@ fn distinct(pairs: impl Iterator<Item = (VmId, VmId)>) -> u64 {
 }
 
 impl Lab<'_> {
-    /// Whether everybody gets a request. XDP hands an ARP request to whom it concerns.
+    /// Returns true if a request is flooded. XDP delivers an ARP request only to its target.
     fn is_flooded(&self, version: IpVersion) -> bool {
         let is_xdp = self.simulation.is_none() && self.config.fabric == FabricKind::Xdp;
         !(is_xdp && version == IpVersion::V4)
@@ -314,8 +314,7 @@ impl Lab<'_> {
             .saturating_mul(vms.saturating_sub(1))
     }
 
-    /// How long the kernel has to do with so many copies. What they take in virtual time, and what somebody else's switch
-    /// makes of them, is not ours to spare.
+    /// The time that the kernel takes for so many copies; zero in virtual time, and on a switch of somebody else.
     fn time(&self, deliveries: u64, is_filtered: bool) -> Duration {
         let is_ours = self.simulation.is_none() && self.config.fabric != FabricKind::None;
         // TAPs of somebody else have no filter of ours.
@@ -332,7 +331,7 @@ impl Lab<'_> {
         self.vm_defaults.dhcp || self.config.prepared == Prepared::Bridge
     }
 
-    /// Whether the bridge can answer for VMs: it knows nothing of IPv6 and of VLANs, is left alone where it is somebody
+    /// Returns true if the bridge can answer for VMs: it knows neither IPv6 nor VLANs, stays as it is if it is somebody
     /// else's, and would answer announcements and probes as well.
     fn may_be_proxied(&self, requests: &Requests) -> bool {
         self.time(requests.between_vms6, true) <= LONGEST
@@ -343,7 +342,7 @@ impl Lab<'_> {
             && !self.vm_defaults.dad
     }
 
-    /// How many requests may be outstanding at once: every queue has room for a copy of each, and more.
+    /// The most requests that may be outstanding at once: every queue has room for a copy of each, and more.
     fn outstanding(&self) -> u32 {
         let queue = match self.simulation {
             None => self.config.tx_queue_length.unwrap_or(TAP_QUEUE),

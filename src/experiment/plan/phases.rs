@@ -1,4 +1,4 @@
-//! The phases of a run: who pings when, and for how long.
+//! The phases of a run: their flows, pacing and duration.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -77,10 +77,10 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
 struct Flows<'a> {
     /// The first of them.
     listed: Vec<FlowPlan>,
-    /// How many there are.
+    /// Their number.
     number: u64,
     last: Range<u32>,
-    /// What the last phase says of its flows.
+    /// The texts of the last phase about its flows.
     words: Vec<&'a str>,
 }
 
@@ -218,7 +218,7 @@ fn add_phases(
     Ok(())
 }
 
-/// How a phase sends.
+/// The pacing of a phase, as it was asked for.
 enum Sending<'a> {
     Steady(Pacing),
     Ramp(Vec<f64>, &'a Setting),
@@ -299,7 +299,7 @@ fn arrivals(settings: &Settings, sending: &Sending<'_>) -> Result<Arrivals, Sett
     })
 }
 
-/// When the flows' first pings are due.
+/// The times at which the flows' first pings are due.
 fn start(settings: &Settings) -> Result<Start, SettingError> {
     match settings.get("stagger") {
         None => Ok(Start::Spread),
@@ -319,7 +319,7 @@ fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), Se
         .filter(|option| option.scope == Scope::Load && option.name != "duration");
     match unused.filter_map(|option| settings.get(option.name)).next() {
         Some(setting) => Err(setting
-            .error("nothing is pinged; expected beside a ping pattern, such as --ping vm0:vm1")),
+            .error("nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1")),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! How much of everything a plan has, and whether there is memory for that. Looked at before lists are made.
+//! The size of a plan, checked against the free memory before lists are made.
 
 use crate::experiment::SettingError;
 
@@ -14,7 +14,7 @@ const BYTES_PER_TAP: u64 = 100_000;
 /// Bytes that the histograms of a phase take.
 pub const BYTES_PER_PHASE: u64 = 1_150_000;
 
-/// How much there is of what takes memory.
+/// The numbers of the things that take memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Size {
     pub(super) vms: u64,

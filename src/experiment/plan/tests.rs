@@ -1,4 +1,4 @@
-//! What users ask for, good and bad.
+//! Scenarios and flags, right and wrong.
 
 use super::*;
 use crate::experiment::options::option;
@@ -70,6 +70,33 @@ fn without_any_word_two_vms_serve() {
         flags("--duration 3s").unwrap().serve,
         Some(Duration::from_secs(3))
     );
+}
+
+#[test]
+fn the_defaults_of_options_are_those_of_the_library() {
+    let plan = flags("").unwrap();
+    let (lab, default) = (&plan.lab, LabConfig::default());
+    let shared = |lab: &LabConfig| {
+        format!(
+            "{} {:?} {} {} {} {} {}",
+            lab.vms,
+            lab.netns,
+            lab.fabric,
+            lab.bridge,
+            lab.tap_prefix,
+            lab.mtu,
+            lab.ports_per_bridge
+        )
+    };
+    assert_eq!(shared(lab), shared(&default));
+    assert_eq!(plan.vm_defaults.ping, crate::vm::PingOptions::default());
+    assert_eq!(plan.address_wait, crate::hypervisor::ADDRESS_WAIT);
+    let simulation = flags("--fabric sim").unwrap().simulation.unwrap();
+    let impairments = crate::sim::Impairments {
+        reorder_delay: Duration::ZERO,
+        ..simulation.impairments
+    };
+    assert_eq!(impairments, crate::sim::Impairments::default());
 }
 
 #[test]
@@ -442,11 +469,11 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ("--duration 0ms", "more than 0"),
         (
             "--size 1473",
-            "--size 1473: with an MTU of 1500 expected 0 to 1472 (IPv4 and ICMP headers take 28 bytes), or up to 65507",
+            "--size 1473: expected 0 to 1472 with an MTU of 1500 (IPv4 and ICMP headers take 28 bytes), or up to 65507",
         ),
         (
             "--ping vm0:vm1 --size 65508 --allow-fragmentation",
-            "--size 65508: in fragments expected 0 to 65507",
+            "--size 65508: expected 0 to 65507 in fragments",
         ),
         ("--ping vm0:vm1 --size 100 --mtu 100", "expected 0 to 72"),
         (
@@ -597,7 +624,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ),
         ("--ping vm0:vm1 --rate inf", "expected pings per second"),
         ("--ping vm0:vm1 --count 1.5", "expected a whole number"),
-        ("--ping vm0:vm1 --size 1G", "with an MTU of 1500 expected"),
+        ("--ping vm0:vm1 --size 1G", "with an MTU of 1500"),
         // Addresses that nobody has.
         (
             "--subnet 0.0.0.0/16",
@@ -708,7 +735,7 @@ fn a_draft_counts_all_flows_and_lists_the_first() {
         "the run: 2248500 flows, ",
         " 4497000 pings",
         "… and 2248490 more flows",
-        "neighbours: how they are found is decided by all flows, of which a dry run looks at 500000",
+        "neighbours: the kind of resolution depends on all flows, of which a dry run lists 500000",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }
@@ -779,7 +806,7 @@ fn phases_say_who_comes_up_and_who_leaves() {
         (phase("stop = [\"vm3\", \"vm3\"]"), "vm3 is not up"),
         (
             "[[phase]]\nping = \"vm1:vm0\"\ncount = 1\nstart = \"9 per second\"\n".to_owned(),
-            "how many that is nobody says",
+            "expected a duration beside it, or a number of VMs",
         ),
         (
             phase("start = \"vm3\"\nramp = \"1:2:2\""),
@@ -794,7 +821,7 @@ fn phases_say_who_comes_up_and_who_leaves() {
     }
     let error = file(&format!("fabric = \"none\"\n{}", phase("start = 1"))).expect_err("no");
     assert!(
-        error.contains("cannot be used with --fabric none"),
+        error.contains("start = 1: needs --fabric bridge, xdp or sim, and the fabric is none"),
         "{error}"
     );
 }
@@ -858,7 +885,7 @@ fn the_plan_is_told_in_words() {
         flags("--vms 100 --ping mesh --rate 20000 --duration 10s --warmup 1s").unwrap();
     let text = super::super::describe(&experiment);
     for part in [
-        "lab: in a private network namespace, which ends with the process; makes bridge br0 and 100 TAPs",
+        "lab: in a private network namespace, which ends with the process; creates bridge br0 and 100 TAPs",
         "vm0: 10.77.0.2 at 02:00:0a:4d:00:02 on tap0",
         "… and 90 more VMs",
         "warm-up: 9900 flows, 20000 pings/s in all, for 1s, 20000 pings, not counted",
@@ -877,12 +904,12 @@ fn what_the_vms_do_unasked_is_told_too() {
         "--gateway 10.77.0.1 --gateway fd77::1 --announce --dad --udp-echo --address-wait 3s";
     let text = super::super::describe(&flags(line).unwrap());
     for part in [
-        "what is for other networks goes to 10.77.0.1\n",
-        "what is for other networks goes to fd77::1\n",
-        "the VMs ask whether somebody else has their address\n",
+        "datagrams for other networks go to 10.77.0.1\n",
+        "datagrams for other networks go to fd77::1\n",
+        "the VMs probe for duplicates of their addresses\n",
         "the VMs announce their addresses\n",
-        "the VMs send back what comes to UDP port 7\n",
-        "the pings wait 3s at most for VMs without an address\n",
+        "the VMs echo datagrams to UDP port 7\n",
+        "pings wait 3s at most for VMs without an address\n",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

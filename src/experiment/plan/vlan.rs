@@ -1,4 +1,4 @@
-//! Which VM is in which VLAN.
+//! The VLANs of the VMs.
 
 use super::Group;
 use crate::experiment::VmPlan;
@@ -77,7 +77,7 @@ pub(super) fn filtering(
         return Ok(None);
     }
     if settings.switch("attach")? {
-        let why = "a bridge that was attached to is left as it is; expected without --attach";
+        let why = "cannot be used with --attach, which leaves the bridge as it is";
         return Err(setting.error(why));
     }
     let is_double = |vm: &VmPlan| matches!(vm.vlan, Some(Vlan::Double { .. }));

@@ -1,4 +1,4 @@
-//! What all VMs have in common: how they come by their addresses, and what they do unasked.
+//! The settings that all VMs share: the source of their addresses, and what they do unasked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) fn vm_defaults(
     })
 }
 
-/// How long pings wait for VMs that ask for their addresses, or whether they may have them.
+/// The longest time that pings wait for VMs that acquire or check their addresses.
 pub(super) fn address_wait(
     settings: &Settings,
     vm_defaults: &VmDefaults,
@@ -61,7 +61,7 @@ fn ping(settings: &Settings) -> Result<PingOptions, SettingError> {
     })
 }
 
-/// Who takes the VMs' datagrams for other networks, on IPv4 and on IPv6.
+/// The routers for other networks, on IPv4 and on IPv6.
 fn gateways(
     settings: &Settings,
     vms: &[VmPlan],

@@ -1,4 +1,4 @@
-//! The VMs: how many, in which groups, and at which addresses.
+//! The VMs: their number, groups and addresses.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
@@ -39,8 +39,9 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
         }]);
     }
     if let Some(setting) = scenario.settings.get("vms") {
-        return Err(setting
-            .error("cannot be used with groups, which say themselves how many VMs they have"));
+        return Err(
+            setting.error("cannot be used with groups, each of which has its own number of VMs")
+        );
     }
     let mut groups: Vec<Group<'_>> = Vec::new();
     for settings in &scenario.groups {
@@ -70,7 +71,7 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
     Ok(groups)
 }
 
-/// How many VMs the groups have together.
+/// The number of VMs of all groups together.
 pub(super) fn check_number(groups: &[Group<'_>]) -> Result<u32, SettingError> {
     let vms: u64 = groups.iter().map(|group| u64::from(group.vms)).sum();
     let number = u32::try_from(vms).ok().filter(|vms| *vms <= MOST_VMS);
@@ -200,7 +201,7 @@ fn check_each<A: Ord + Display>(
     address: impl Fn(&VmPlan) -> A,
 ) -> Result<(), SettingError> {
     let mut all: Vec<_> = (0u32..).zip(vms).map(|(i, vm)| (address(vm), i)).collect();
-    // Quick where they are in order already, as they are unless somebody said otherwise.
+    // Quick if they are in order already, as they are by default.
     all.sort();
     let same = all.windows(2).find(|two| two[0].0 == two[1].0);
     match same {

@@ -29,7 +29,7 @@ pub struct Comparison {
     /// The name and version of the document's form.
     #[schemars(extend("const" = COMPARISON_SCHEMA))]
     pub schema: String,
-    /// What the runs differ in besides their figures: plan, fabric, version, machine.
+    /// Differences of the runs besides their figures: plan, fabric, version, machine.
     #[serde(default)]
     pub unlike: Vec<Unlike>,
     /// The baseline.
@@ -43,20 +43,20 @@ pub struct Comparison {
 /// One of the two runs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Side {
-    /// What it is called here, such as its file's name.
+    /// Its name here, such as its file's.
     pub name: String,
-    /// What ran.
+    /// The command that ran.
     pub run: String,
-    /// Whether its figures describe something else than the network: the tool's limit, or a disturbance.
+    /// True if its figures do not describe the network: the tool was the limit, or the run was disturbed.
     pub limited_by_tool: bool,
     /// The verdict on it.
     pub verdict: String,
-    /// What became of its pings, if none was answered.
+    /// Counts of its pings as text, if none was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<String>,
 }
 
-/// What a figure is counted in.
+/// The unit of a figure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
@@ -73,7 +73,7 @@ pub enum Quantity {
 pub struct Difference {
     /// Its name, such as `rtt.p99`.
     pub figure: String,
-    /// What it is counted in.
+    /// Its unit.
     pub quantity: Quantity,
     /// The first run's.
     pub before: Option<f64>,
@@ -86,7 +86,7 @@ pub struct Difference {
     /// How much the figure varies within a run: twice the standard deviation of its value in each whole second, of the
     /// run that varies more. Absent if a run has fewer than [`SECONDS_NEEDED`] whole seconds.
     pub spread: Option<f64>,
-    /// Whether the difference is larger than the spread; absent if the spread is.
+    /// True if the difference is larger than the spread; absent if the spread is.
     pub beyond_spread: Option<bool>,
 }
 
@@ -105,7 +105,7 @@ enum Figure {
 struct Statistic {
     name: &'static str,
     of: fn(&LatencySummary) -> Option<u64>,
-    /// Whether it is compared of metrics that are not kept by the second too.
+    /// True if it is also compared for metrics that are not recorded by the second.
     always: bool,
 }
 
@@ -226,7 +226,7 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
 }
 
 impl Difference {
-    /// Whether a run has the figure.
+    /// Returns true if one of the runs has the figure.
     pub(super) const fn is_known(&self) -> bool {
         self.before.is_some() || self.after.is_some()
     }
@@ -295,7 +295,7 @@ impl Comparison {
         )
     }
 
-    /// Whether the runs differ: by more than they vary, or because one of them is an outage and the other is not.
+    /// Judges the runs: they differ by more than they vary, or because one of them is an outage and the other is not.
     pub fn change(&self) -> Change {
         match (
             &self.before.outage,
@@ -310,7 +310,7 @@ impl Comparison {
         }
     }
 
-    /// What it comes to, in a sentence.
+    /// The result in a sentence.
     pub fn sentence(&self) -> String {
         let (before, after) = (&self.before, &self.after);
         match (&before.outage, &after.outage) {
@@ -341,7 +341,7 @@ impl Comparison {
     }
 }
 
-/// Whether two runs differ.
+/// The judgement of two runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
     /// They do.
@@ -352,7 +352,7 @@ pub enum Change {
     Unknown,
 }
 
-/// What became of the pings, if none was answered.
+/// Counts of the pings as text, if none was answered.
 fn outage(totals: &Totals) -> Option<String> {
     if totals.received > 0 {
         return None;

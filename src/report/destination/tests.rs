@@ -13,7 +13,7 @@ fn put(path: &Path, text: &str) -> Result<(), DestinationError> {
     Destination::new(path)?.write(|out| out.write_all(text.as_bytes()))
 }
 
-/// What lies in a folder.
+/// The names in a folder.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries

@@ -1,4 +1,4 @@
-//! What a run is expected to come to, as `--expect` says it, and whether it did.
+//! Expectations of a run's figures, as `--expect` gives them, and their results.
 //!
 //! ```text
 //! expectation = figure operator value
@@ -29,7 +29,7 @@ use super::Report;
 use super::units::{count, percent, rate, span};
 use crate::record::{Count, Latency, Metric};
 
-/// What a figure of a run is expected to be.
+/// An expected value of a figure of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Expectation {
     text: String,
@@ -68,19 +68,19 @@ enum Operator {
     Equal,
 }
 
-/// What came of an [`Expectation`].
+/// The result of an [`Expectation`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// The expectation as it was written.
     pub expectation: String,
-    /// What the run had, for a person; absent if it did not have that figure at all.
+    /// The value that was found, as text; absent if the run does not have that figure.
     pub found: Option<String>,
-    /// Whether it is as expected. A figure that the run does not have is not.
+    /// True if the value is as expected. A figure that the run does not have is not.
     pub holds: bool,
 }
 
 impl Expectation {
-    /// Whether `report` is as expected.
+    /// Checks `report`.
     pub fn check(&self, report: &Report) -> Outcome {
         let found = self.figure.of(report);
         Outcome {
@@ -90,7 +90,7 @@ impl Expectation {
         }
     }
 
-    /// Whether it says how many pings may end as `how`, so that it alone decides about them.
+    /// Returns true if it says how many pings may end as `how`, so that it alone decides about them.
     pub fn judges(&self, how: Count) -> bool {
         match self.figure {
             Figure::Count(count) if count == how => true,

@@ -31,7 +31,7 @@ pub enum ParseExpectationError {
         text: String,
         /// The value.
         found: String,
-        /// What a value looks like.
+        /// The form of a value.
         expected: &'static str,
     },
 }
@@ -107,7 +107,7 @@ fn figure(name: &str) -> Option<Figure> {
     Some(Figure::Latency(metric, self::statistic(statistic)?))
 }
 
-/// Whether a name begins as that of a percentile does.
+/// Returns true if a name begins as that of a percentile does.
 fn is_percentile(name: &str) -> bool {
     let digits = name.strip_prefix('p').unwrap_or_default();
     digits.starts_with(|first: char| first.is_ascii_digit())

@@ -130,8 +130,8 @@ fn pictures(report: &Report) -> io::Result<String> {
     let histograms = &report.histograms;
     if report.summaries[Metric::Lease].count > 0 {
         html += &figure(
-            "Histogram of the leases",
-            "How many VMs got their address by DHCP after how long.",
+            "DHCP leases",
+            "VMs by the time that DHCP took to grant them an address.",
             &[],
             |size| svg::histogram(&histograms[Metric::Lease], size),
         )?;
@@ -152,7 +152,7 @@ fn pictures(report: &Report) -> io::Result<String> {
     )?;
     html += &figure(
         "Histogram of the rtt",
-        "How many pings took how long; the first and the last bar may hold all that is far below or above the middle 90 %.",
+        "Pings by rtt; the first and the last bar may hold all that is far below or above the middle 90 %.",
         &[],
         |size| svg::histogram(&histograms[Metric::Rtt], size),
     )?;
@@ -165,7 +165,7 @@ fn pictures(report: &Report) -> io::Result<String> {
         ];
         html += &figure(
             "Latency over time",
-            "Of the pings answered in each second.",
+            "Percentiles of the pings answered in each second.",
             &["rtt p50", "rtt p99", "response p99"],
             |size| svg::over_time(&lines, size),
         )?;
@@ -230,7 +230,7 @@ fn phases(report: &Report) -> String {
         "rtt p99",
         "response p99",
         "busy",
-        "describes",
+        "figures show",
     ];
     let rows = report.phases.iter().map(|phase| {
         let limited = phase.verdict.limited_by_tool;
@@ -261,17 +261,17 @@ fn phases(report: &Report) -> String {
 fn inside(report: &Report) -> String {
     let reactor = &report.reactor;
     let mut html = format!(
-        "<section>\n<h2>Inside the tool</h2>\n<p>{} woke it, {} read and {} written; it was busy for {}.</p>\n",
-        counted(reactor.turns, "event"),
+        "<section>\n<h2>Reactor</h2>\n<p>{}, {} read and {} written; busy for {}.</p>\n",
+        counted(reactor.turns, "wake-up"),
         counted(reactor.frames_in, "frame"),
         count(reactor.frames_out),
         span(reactor.busy_ns)
     );
     if let Some(spun) = report.spun() {
-        html += &format!("<p>It polled for {} instead of sleeping.</p>\n", span(spun));
+        html += &format!("<p>Busy polling took {}.</p>\n", span(spun));
     }
     if !report.links.is_empty() {
-        html += "<p>Changes of links by others:</p>\n<ul>\n";
+        html += "<p>Links that others changed:</p>\n<ul>\n";
         for told in report
             .links
             .iter()
@@ -287,7 +287,7 @@ fn inside(report: &Report) -> String {
             .drops
             .iter()
             .map(|(reason, frames)| vec![Cell::new(reason.name()), Cell::new(count(frames))]);
-        html += &table(&["dropped because", "frames"], rows, false);
+        html += &table(&["drop reason", "frames"], rows, false);
         for (reason, hint) in hints(&report.drops) {
             html += &format!("<p>{reason}: {hint}.</p>\n");
         }

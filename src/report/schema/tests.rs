@@ -14,7 +14,7 @@ fn validator() -> Validator {
     jsonschema::validator_for(&serde_json::from_str(&schema_json()).unwrap()).unwrap()
 }
 
-/// What is wrong with a document, each as where and what.
+/// The errors of a document, each with its place.
 fn wrong(validator: &Validator, document: &Value) -> Vec<String> {
     let errors = validator.iter_errors(document);
     errors
@@ -44,7 +44,7 @@ fn the_files_are_what_the_program_makes() {
     ] {
         assert!(
             file == made,
-            "write it again: tap-reactor schema {name} >src/report/{name}.schema.json"
+            "write it again: cargo run -- schema {name} >src/report/{name}.schema.json"
         );
     }
 }

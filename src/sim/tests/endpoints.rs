@@ -23,7 +23,7 @@ fn ping(lab: &mut Lab, interval: Duration, count: u64) -> Instant {
 }
 
 #[test]
-fn a_neighbour_in_use_is_asked_again_each_minute_and_nothing_is_lost_by_that() {
+fn a_neighbour_in_use_is_asked_again_and_nothing_is_lost_by_that() {
     let mut lab = lab(2, Impairments::default(), 56, |_, _| ());
     ping(&mut lab, Duration::from_secs(1), 200);
     let recorder = lab.hypervisor().recorder();
@@ -33,8 +33,9 @@ fn a_neighbour_in_use_is_asked_again_each_minute_and_nothing_is_lost_by_that() {
         1,
         "it is resolved once"
     );
-    // Requests and replies of the pings, of the first resolution, and of the checks after 60, 120 and 180 s.
-    assert_eq!(recorder.work().frames_out, 2 * 200 + 2 + 2 * 3);
+    // Requests and replies of the pings, of the first resolution, and of the checks, one every 20 to 51 s.
+    let checks = (recorder.work().frames_out - 2 * 200 - 2) / 2;
+    assert!((3..=10).contains(&checks), "{checks}");
 }
 
 #[test]

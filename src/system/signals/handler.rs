@@ -80,7 +80,7 @@ pub(super) fn install(signals: &SigSet, leaves_links: bool) -> Result<Vec<Before
     install_handler(signals, on_signal)
 }
 
-/// Has each of `signals` end the process with status 1 and a message that nothing was made. Returns the action of each
+/// Makes each of `signals` end the process with status 1 and a message that nothing was made. Returns the action of each
 /// before.
 pub(super) fn install_early(signals: &SigSet) -> Result<Vec<Before>, Errno> {
     install_handler(signals, on_early_signal)

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use super::conflict_detection::{Broadcast, Verdict};
 use crate::time::Instant;
 use crate::vm::ip::{Protocol, is_host};
+use crate::vm::neighbour::{Claim, Heard};
 use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{ArpPacket, MacAddr};
 
@@ -17,9 +18,12 @@ pub(in crate::vm) const ARP: Protocol = Protocol {
 };
 
 impl Vm {
+    /// Takes an ARP packet whose frame was for `destination`, as Linux does (`arp_process`): a question for our address is
+    /// answered, and its sender remembered; every packet updates what is known of its sender.
     pub(in crate::vm) fn receive_arp(
         &mut self,
         now: Instant,
+        destination: MacAddr,
         arp: ArpPacket,
         buffer: &mut [u8],
     ) -> Result<Reaction, Ignored> {
@@ -37,53 +41,62 @@ impl Vm {
         {
             return Ok(self.conflict(now, tentative, arp.sender_mac, buffer));
         }
-        let Some(own) = self.address() else {
-            return Err(Ignored::OtherTarget);
-        };
-        if arp.sender == own {
+        let own = self.address();
+        if let Some(own) = own.filter(|own| arp.sender == *own) {
             return Ok(self.conflict(now, own, arp.sender_mac, buffer));
         }
-        if arp.target != own {
-            return Err(Ignored::OtherTarget);
-        }
-        if !is_probe && !is_host(arp.sender) {
-            return Err(Ignored::ArpSender);
-        }
-        let known = self.neighbours.get(arp.sender.into()).is_some();
-        let waiting = if is_probe {
-            None
-        } else {
-            self.neighbours
-                .learn(now, arp.sender.into(), arp.sender_mac, is_request)
-        };
-        let event = waiting.map(|(elapsed, pings)| {
-            self.resolve(now, pings);
-            Event::Resolved {
-                address: arp.sender.into(),
-                mac: arp.sender_mac,
-                elapsed,
-            }
-        });
-        if is_request {
-            let reply = ArpPacket {
-                operation: ArpPacket::REPLY,
-                sender_mac: self.mac,
-                sender: own,
-                target_mac: arp.sender_mac,
-                target: arp.sender,
-            };
+        let asked = own.filter(|own| is_request && arp.target == *own);
+        if is_probe {
+            let own = asked.ok_or(Ignored::OtherTarget)?;
             return Ok(Reaction {
-                transmit: transmit(&reply, arp.sender_mac, buffer),
-                event,
+                transmit: self.arp_reply(own, &arp, buffer),
+                event: None,
             });
         }
-        if event.is_none() && !known {
-            return Err(Ignored::UnexpectedArpReply);
+        if !is_host(arp.sender) {
+            return Err(Ignored::ArpSender);
         }
-        Ok(Reaction {
-            transmit: self.next_resolved(now, buffer),
-            event,
-        })
+        if arp.target.is_multicast() || arp.target.is_loopback() {
+            return Err(Ignored::OtherTarget);
+        }
+        let claim = match asked {
+            Some(_) => Claim::of_sender(arp.sender_mac),
+            None => Claim::of_arp(&arp, destination == self.mac),
+        };
+        let heard = self.hear_of(now, arp.sender.into(), claim);
+        if let Some(own) = asked {
+            return Ok(Reaction {
+                transmit: self.arp_reply(own, &arp, buffer),
+                event: heard.event(),
+            });
+        }
+        match heard {
+            Heard::Unknown if !is_request && own == Some(arp.target) => {
+                Err(Ignored::UnexpectedArpReply)
+            }
+            Heard::Unknown => Err(Ignored::OtherTarget),
+            Heard::Known(event) => Ok(Reaction {
+                transmit: self.next_resolved(now, buffer),
+                event,
+            }),
+        }
+    }
+
+    /// Answers a question for `own`.
+    fn arp_reply(
+        &self,
+        own: Ipv4Addr,
+        question: &ArpPacket,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let reply = ArpPacket {
+            operation: ArpPacket::REPLY,
+            sender_mac: self.mac,
+            sender: own,
+            target_mac: question.sender_mac,
+            target: question.sender,
+        };
+        transmit(&reply, question.sender_mac, buffer)
     }
 
     /// Asks who has `target`: everybody, or the one who had it last.

@@ -8,7 +8,7 @@ use super::conflict_detection::DadDue;
 use super::{Ipv6, to_group};
 use crate::time::Instant;
 use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received};
-use crate::vm::neighbour::Waited;
+use crate::vm::neighbour::{Claim, Heard};
 use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     ALL_NODES, ALL_NODES_OF_INTERFACE, Icmpv6Message, Ipv6Envelope, Ipv6Packet, MacAddr,
@@ -100,8 +100,8 @@ impl Vm {
             .source_link
             .filter(|mac| mac.is_unicast())
             .and_then(|mac| {
-                let waited = self.neighbours.hear(now, packet.source.into(), mac);
-                self.neighbour_found(now, packet.source, mac, waited)
+                let heard = self.hear_of(now, packet.source.into(), Claim::of_sender(mac));
+                heard.event()
             });
         let envelope = Ipv6Envelope {
             source_mac: self.mac,
@@ -131,6 +131,10 @@ impl Vm {
         let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherTarget)?;
         let target = message.target;
         if let Some(own) = ipv6.addresses.find(target) {
+            if message.target_link.unwrap_or(sender) == self.mac {
+                // Our own, come back from a port that returns frames: it contradicts nothing.
+                return Err(Ignored::BadSource);
+            }
             if !own.is_assigned() {
                 return Ok(ipv6.give_up(now, target, sender));
             }
@@ -139,16 +143,10 @@ impl Vm {
         }
         let link = message.target_link.filter(|mac| mac.is_unicast());
         let known = self.neighbours.get(target.into());
-        let waited = self
-            .neighbours
-            .advertised(
-                now,
-                target.into(),
-                link,
-                message.solicited,
-                message.overrides,
-            )
-            .ok_or(Ignored::UnexpectedAdvertisement)?;
+        let claim = Claim::of_advertisement(link, message.solicited, message.overrides);
+        let Heard::Known(event) = self.hear_of(now, target.into(), claim) else {
+            return Err(Ignored::UnexpectedAdvertisement);
+        };
         // One that is not to override what is known changes nothing else either (RFC 4861 section 7.2.5).
         let is_believed = message.overrides || known.is_none() || link.is_none() || link == known;
         if !message.router
@@ -157,25 +155,7 @@ impl Vm {
         {
             ipv6.routes.forget_router(target);
         }
-        let event = link.and_then(|mac| self.neighbour_found(now, target, mac, waited));
         Ok(Disposition::Taken(event))
-    }
-
-    /// Queues the pings that waited for a neighbour, to be sent.
-    pub(super) fn neighbour_found(
-        &mut self,
-        now: Instant,
-        address: Ipv6Addr,
-        mac: MacAddr,
-        waited: Option<Waited>,
-    ) -> Option<Event> {
-        let (elapsed, pings) = waited?;
-        self.resolve(now, pings);
-        Some(Event::Resolved {
-            address: address.into(),
-            mac,
-            elapsed,
-        })
     }
 
     /// Asks who has `target`: its solicited-node group, or the one who had it last.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::vm::ip::{Disposition, Input, Protocol, Received};
+use crate::vm::neighbour::Claim;
 use crate::vm::{Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     IPV6_MINIMUM_MTU, Icmpv6Message, Ipv6Packet, NeighbourDiscovery, Redirect,
@@ -80,8 +81,8 @@ impl Vm {
             }
         }
         if let Some(link) = message.source_link.filter(|mac| mac.is_unicast()) {
-            let waited = self.neighbours.hear(now, router.into(), link);
-            event = self.neighbour_found(now, router, link, waited).or(event);
+            let heard = self.hear_of(now, router.into(), Claim::of_sender(link));
+            event = heard.event().or(event);
         }
         Ok(Disposition::Taken(event))
     }
@@ -100,8 +101,8 @@ impl Vm {
             .target_link
             .filter(|mac| mac.is_unicast())
             .and_then(|link| {
-                let waited = self.neighbours.hear(now, target.into(), link);
-                self.neighbour_found(now, target, link, waited)
+                let claim = Claim::of_sender(link);
+                self.hear_of(now, target.into(), claim).event()
             });
         Ok(Disposition::Taken(event))
     }

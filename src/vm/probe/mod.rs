@@ -42,8 +42,6 @@ pub enum Unsent {
 pub enum Neighbour {
     /// Pings can be sent.
     Known,
-    /// Pings can be sent, and [`Vm::poll`] asks it now whether it is there still.
-    Checking(IpAddr),
     /// [`Vm::poll`] asks for it now. [`Event::Resolved`] tells of the answer.
     Unknown(IpAddr),
     /// It was asked for already.
@@ -77,12 +75,13 @@ impl Vm {
             return Neighbour::NoRoute;
         };
         let found = self.neighbours.find(now, next_hop);
-        self.is_dirty |= self.has_work();
         match found {
             Found::Known => Neighbour::Known,
-            Found::Checking => Neighbour::Checking(next_hop),
             Found::Asking => Neighbour::Asking(next_hop),
-            Found::Unknown => Neighbour::Unknown(next_hop),
+            Found::Unknown => {
+                self.is_dirty = true;
+                Neighbour::Unknown(next_hop)
+            }
         }
     }
 
@@ -128,10 +127,10 @@ impl Vm {
         let (transmit, unsent) = match self.next_hop(now, destination) {
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
-                Lookup::Found(mac) => {
+                found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {
                     let request = self.echo_request(now, ping, mac, buffer);
                     // A neighbour to be asked again, or fragments to follow.
-                    self.is_dirty |= self.has_work();
+                    self.is_dirty |= matches!(found, Lookup::Suspected(_)) || self.has_work();
                     (request, Unsent::FragmentQueueFull)
                 }
                 Lookup::Ask => {

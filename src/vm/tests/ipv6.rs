@@ -256,12 +256,15 @@ fn a_ping_is_resolved_answered_and_checked_again_by_unicast_when_it_is_old() {
     };
     assert_eq!(outcome(event), Some((0, answered)));
 
-    let old = ms(QUIET + 2) + REACHABLE_TIME;
+    // When its advertisement is too old, the next ping starts the delay before the check.
+    let old = ms(QUIET + 2) + BASE_REACHABLE_TIME;
     assert!(bench.ping(old).contains("echo request"));
     let check = "IPv6 fd77::2 > fd77::3, neighbour solicitation, who has fd77::3";
-    assert_eq!(bench.poll(old), Some((Some(check.to_owned()), None)));
-    bench.receive(old, &advertisement(OTHER, ADDRESS, true));
-    assert_eq!(drain(&mut bench, old + REACHABLE_TIME), []);
+    let check_at = old + DELAY_FIRST_PROBE_TIME;
+    assert_eq!(bench.vm.poll_at(), Some(check_at));
+    assert_eq!(bench.poll(check_at), Some((Some(check.to_owned()), None)));
+    bench.receive(check_at, &advertisement(OTHER, ADDRESS, true));
+    assert_eq!(drain(&mut bench, ms(100_000)), []);
 }
 
 #[test]
@@ -270,8 +273,10 @@ fn a_neighbour_that_asked_first_needs_no_question_but_is_checked() {
     bench.receive(ms(QUIET), &solicitation(OTHER, ADDRESS, ADDRESS));
     assert!(bench.ping(ms(QUIET + 1)).contains("echo request"));
     let check = "IPv6 fd77::2 > fd77::3, neighbour solicitation, who has fd77::3";
+    let check_at = ms(QUIET + 1) + DELAY_FIRST_PROBE_TIME;
+    assert_eq!(bench.vm.poll_at(), Some(check_at));
     let expected = (Some(check.to_owned()), None);
-    assert_eq!(bench.poll(ms(QUIET + 1)), Some(expected));
+    assert_eq!(bench.poll(check_at), Some(expected));
 }
 
 #[test]
@@ -336,6 +341,68 @@ fn a_tentative_address_answers_nobody_and_its_own_probe_is_no_conflict() {
     }
     let (sent, event) = bench.receive(at, &echo_request(OTHER, ADDRESS, 8));
     assert_eq!((sent, ignored(event)), (None, Ignored::OtherAddress));
+}
+
+#[test]
+fn own_frames_that_come_back_are_no_conflict() {
+    // As a hairpin port returns them: at once, or after the address was taken into use.
+    for delay in [0, 5_000] {
+        let mut config = with(|ipv6| {
+            ipv6.probe = true;
+            ipv6.announce = Some(Duration::ZERO);
+        });
+        (config.ipv4.probe, config.ipv4.announce) = (true, Some(Duration::ZERO));
+        let mut bench = bench(config, OTHER);
+        let mut on_their_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+        let mut kinds = Vec::new();
+        loop {
+            let poll_at = bench.vm.poll_at();
+            let comes_at = on_their_way.front().map(|(at, _)| *at);
+            let Some(now) = crate::time::earliest(poll_at, comes_at) else {
+                break;
+            };
+            let reaction = if comes_at.is_some_and(|at| at <= now) {
+                let (_, frame) = on_their_way.pop_front().unwrap();
+                bench.buffer[..frame.len()].copy_from_slice(&frame);
+                bench.vm.receive(now, &mut bench.buffer, frame.len())
+            } else {
+                let reaction = bench.vm.poll(now, &mut bench.buffer);
+                reaction.unwrap_or_default()
+            };
+            let event = reaction.event;
+            assert!(!matches!(event, Some(Event::Conflict { .. })), "{event:?}");
+            if let Some(transmit) = reaction.transmit {
+                let frame = bench.buffer[..transmit.length].to_vec();
+                kinds.push(bench.describe(transmit.length));
+                on_their_way.push_back((now + Duration::from_millis(delay), frame));
+            }
+            assert!(kinds.len() < 50, "it never ends: {kinds:#?}");
+        }
+        for kind in [
+            "ARP request",
+            "neighbour solicitation",
+            "neighbour advertisement",
+        ] {
+            assert!(kinds.iter().any(|told| told.contains(kind)), "{kind}");
+        }
+        let addresses: Vec<_> = bench.vm.ipv6_addresses().collect();
+        assert_eq!(addresses, [link_local(MAC), ADDRESS]);
+        assert_eq!(bench.vm.address(), Some(IP));
+    }
+}
+
+#[test]
+fn another_station_with_our_hardware_address_that_tries_our_address_is_a_conflict() {
+    let mut bench = bench(with(|ipv6| ipv6.probe = true), OTHER);
+    drain(&mut bench, ms(1000));
+    let mut probe = solicitation(Ipv6Addr::UNSPECIFIED, solicited_node(ADDRESS), ADDRESS);
+    probe[6..12].copy_from_slice(&MAC.0);
+    let (_, event) = bench.receive(ms(1001), &probe);
+    let conflict = Event::Conflict {
+        address: ADDRESS.into(),
+        mac: MAC,
+    };
+    assert_eq!(event, Some(conflict), "it has another nonce (RFC 7527)");
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn an_answer_waits_until_the_gateway_says_where_it_is() {
         let what = format!("{question:?} from {source}");
         let (sent, _) = ask(&mut bench, question, PEER_MAC, source);
         assert_eq!(sent, None, "{what}");
-        assert_eq!(bench.vm.poll_at(), Some(Instant::ZERO), "{what}");
+        assert!(bench.vm.poll_at() <= Some(ms(QUIET)), "{what}");
         let (asked, event) = bench.poll(ms(QUIET)).unwrap();
         let asked = asked.unwrap();
         let is_asked = match source {
