@@ -150,3 +150,73 @@ pub fn wrap(text: &str, indent: usize) -> String {
     }
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::parse;
+
+    fn all() -> impl Iterator<Item = Subcommand> {
+        [Subcommand::Bare].into_iter().chain(Subcommand::NAMED)
+    }
+
+    #[test]
+    fn every_help_text_fits_a_terminal_and_names_the_options_that_it_should() {
+        for (subcommand, is_short) in all().flat_map(|each| [(each, true), (each, false)]) {
+            let text = render(subcommand, is_short);
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{subcommand:?}: {line}");
+                assert_eq!(line.trim_end(), line, "{subcommand:?}: {line:?}");
+            }
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
+            for option in subcommand.options() {
+                let form = form(option);
+                let is_there = text
+                    .lines()
+                    .any(|line| line.trim_start().starts_with(form.trim()));
+                let is_expected = option.is_main || !is_short;
+                assert_eq!(is_there, is_expected, "{subcommand:?}: {form}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_sections_follow_one_another() {
+        let long = render(Subcommand::Bare, false);
+        let mut rest = long.as_str();
+        for heading in [
+            "USAGE",
+            "LAB",
+            "VMS",
+            "TRAFFIC",
+            "ADDRESSES",
+            "FABRIC",
+            "SIMULATION",
+            "OUTPUT",
+            "SUBCOMMANDS",
+            "VALUES",
+            "EXAMPLES",
+            "EXIT STATUS",
+        ] {
+            let at = rest.find(&format!("\n{heading}:\n"));
+            rest = &rest[at.unwrap_or_else(|| panic!("{heading}: {long}"))..];
+        }
+    }
+
+    #[test]
+    fn the_examples_of_help_texts_are_right() {
+        let mut examples = 0;
+        for text in all().map(|each| render(each, false)) {
+            let (_, text) = text.split_once("EXAMPLE").unwrap_or_default();
+            let lines = text.lines().map(str::trim);
+            for line in lines.filter(|line| line.starts_with("tap-reactor ")) {
+                let line = line.split([';', '>', '|']).next().unwrap_or_default();
+                let line = line.replace('\'', "");
+                let words = line.split_whitespace().map(std::ffi::OsString::from);
+                assert!(parse(words).is_ok(), "{line}");
+                examples += 1;
+            }
+        }
+        assert!(examples > 8, "{examples}");
+    }
+}

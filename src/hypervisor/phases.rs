@@ -94,8 +94,9 @@ impl<F: Fabric> Hypervisor<F> {
             }
             self.held = None;
             let waited = now.nanos_since(since);
-            self.recorder
-                .waited_for_addresses(waited, self.configuring as u64);
+            let guests = self.guests.iter().flatten();
+            let missing = guests.filter(|guest| guest.vm.lacks_address()).count() as u64;
+            self.recorder.waited_for_addresses(waited, missing);
             self.begin_run(now);
         }
         if self.resolution.is_active() && self.find_neighbours(now) {

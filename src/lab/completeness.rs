@@ -46,13 +46,15 @@ pub(super) fn shortcomings(
         .as_ref()
         .is_some_and(|fabric| fabric.simulated);
     let totals = &report.totals;
+    let unresolved = match report.addresses.missing {
+        0 => "pings not sent because their neighbour did not answer".to_owned(),
+        1 => "pings not sent, when 1 VM had no address".to_owned(),
+        vms => format!("pings not sent, when {vms} VMs had no address"),
+    };
     let is_judged = |what| expectations.iter().any(|expected| expected.judges(what));
     for (judged, what) in [
         (Count::Lost, "pings not answered"),
-        (
-            Count::Unresolved,
-            "pings not sent because their neighbour did not answer",
-        ),
+        (Count::Unresolved, unresolved.as_str()),
         (Count::Corrupt, "pings answered with another payload"),
         (Count::Errored, "pings reported undeliverable"),
         (Count::Unsent, "pings that were due and not sent in time"),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::bins::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, PhaseReport, Report, environment, link_changes};
+use super::{FlowReport, Report, environment, link_changes};
 use crate::escape::{Escaped, escaped};
 use crate::record::{
     Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Pauses, Totals,
@@ -31,7 +31,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         latencies(report, out)?;
     }
     if !report.phases.is_empty() {
-        phases(&report.phases, out)?;
+        phases(report, out)?;
     }
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
@@ -108,7 +108,7 @@ fn addresses(addresses: &Addresses, out: &mut impl Write) -> io::Result<()> {
         let waited = span(*waited_ns);
         writeln!(
             out,
-            "the pings began after {waited}, when {vms} still had no address (--address-wait)"
+            "the pings began after {waited}, when {vms} had no address"
         )?;
     } else if *waited_ns > 0 {
         let waited = span(*waited_ns);
@@ -258,7 +258,7 @@ fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "The process was paused {} for {} in all, the longest {}; others had the processor for {} of that.",
+        "The process was paused {} for {} in all, the longest {}; other processes had the processor for {} of that.",
         match pauses.count {
             1 => "once".to_owned(),
             times => format!("{} times", count(times)),
@@ -320,7 +320,13 @@ fn latencies(report: &Report, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
+fn phases(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let phases = report.phases.as_slice();
+    // The pauses of a run explain what a phase alone would hold against the tool.
+    let limit = match report.verdict.disturbed {
+        true => "disturbed",
+        false => "limited by the tool",
+    };
     let names: Vec<_> = phases.iter().map(|phase| escaped(&phase.name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max();
     let width = width.unwrap_or(0).max("phase".len());
@@ -344,7 +350,7 @@ fn phases(phases: &[PhaseReport], out: &mut impl Write) -> io::Result<()> {
         }
         let notes = [
             (!phase.counted).then_some("not counted".to_owned()),
-            (!phase.verdict.is_of_network()).then_some("limited by the tool".to_owned()),
+            (!phase.verdict.is_of_network()).then_some(limit.to_owned()),
             phase
                 .nothing_sent
                 .as_ref()

@@ -143,7 +143,7 @@ impl Evidence {
         let others = self.run_delay_ns.saturating_mul(2) >= self.paused_ns;
         let times = (span(self.paused_ns), span(self.run_delay_ns));
         is_long.then(|| match others {
-            true => format!("others had the processor for {}", times.1),
+            true => format!("other processes had the processor for {}", times.1),
             false => format!("the process was stopped for {}", times.0),
         })
     }
@@ -409,7 +409,7 @@ mod tests {
                 "others had the processor",
                 |e| (e.unsent, e.paused_ns, e.run_delay_ns) = (3, 102 * MS, 101 * MS),
                 Some(
-                    "neither the network nor the tool, for others had the processor for 101 ms: 3 due pings",
+                    "neither the network nor the tool, for other processes had the processor for 101 ms: 3 due pings",
                 ),
             ),
             (
@@ -458,7 +458,7 @@ mod tests {
             );
             if let Some(reason) = reason {
                 assert!(sentence.contains(reason), "{name}: {sentence}");
-                let others = usize::from(sentence.contains("; others had"));
+                let others = usize::from(sentence.contains("; other processes had"));
                 assert_eq!(sentence.matches("; ").count(), others, "{name}: {sentence}");
             }
         }

@@ -182,6 +182,13 @@ impl Vm {
         self.ipv4.is_configuring() || self.ipv6.as_ref().is_some_and(|ipv6| ipv6.is_configuring())
     }
 
+    /// Returns true without an address of a protocol that it speaks, apart from link-local ones: none was granted or
+    /// advertised so far, or another station has it.
+    pub fn lacks_address(&self) -> bool {
+        let lacks_ipv6 = |ipv6: &ipv6::Ipv6| ipv6.lacks_address();
+        self.ipv4.interface().is_none() || self.ipv6.as_deref().is_some_and(lacks_ipv6)
+    }
+
     /// Makes `mac` known as the address of the neighbour `address`, for good.
     pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
         self.neighbours.set(address, mac);

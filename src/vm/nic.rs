@@ -34,7 +34,7 @@ impl RxFilter {
     /// and replies concern everybody.
     ///
     /// A network card passes requests between others, and their senders' entries are updated by them
-    /// ([`super::neighbour`]). They are dropped all the same: when N VMs resolve one neighbour each, they are N² frames.
+    /// (`vm::neighbour`). They are dropped all the same: when N VMs resolve one neighbour each, they are N² frames.
     pub fn accepts(&self, frame: &EthernetFrame<'_>) -> bool {
         if frame.destination != MacAddr::BROADCAST {
             return frame.destination == self.mac || self.groups.contains(&frame.destination);

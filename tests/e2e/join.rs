@@ -350,9 +350,13 @@ fn an_address_that_somebody_on_the_bridge_has_is_told_and_not_used() {
     let host = Host::new("type bridge", 1500, "");
     // vm1 would have the container's.
     let run = host.lab.tap_reactor(
-        "--netns host --join cni0 --subnet 10.88.0.0/16 --first 10.88.0.4 --ping vm0:10.88.0.5 --count 5",
+        "--netns host --join cni0 --subnet 10.88.0.0/16 --first 10.88.0.4 --ping vm0:10.88.0.5 --ping vm1:vm0 --count 5",
     );
-    let run = run.expect_status(0);
+    let run = run.expect_status(1);
+    let why = "tap-reactor: pings not sent, when 1 VM had no address: 5";
+    assert!(run.stderr.contains(why), "{}", run.stderr);
+    let waited = "when 1 VM had no address";
+    assert!(run.stdout.contains(waited), "{}", run.stdout);
     let mac = &host.container.links()["eth0"]["address"];
     let told = format!(
         "vm1: {} claims 10.88.0.5 as well",

@@ -234,9 +234,11 @@ fn phases(report: &Report) -> String {
     ];
     let rows = report.phases.iter().map(|phase| {
         let limited = phase.verdict.limited_by_tool;
+        let disturbed = report.verdict.disturbed;
         let described = match (&phase.nothing_sent, phase.counted, limited) {
             (Some(why), ..) => format!("nothing sent: {why}"),
             (None, false, _) => "not counted".to_owned(),
+            (None, true, true) if disturbed => "neither, disturbed".to_owned(),
             (None, true, true) => "the tool's limit".to_owned(),
             (None, true, false) => "the network".to_owned(),
         };

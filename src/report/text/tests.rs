@@ -1,7 +1,7 @@
 use super::*;
 use crate::load::FlowId;
 use crate::record::{DropReason, Limits, Recorder};
-use crate::report::{Context, FlowName};
+use crate::report::{Context, FlowName, fixtures};
 use crate::time::Instant;
 
 fn at(nanos: u64) -> Instant {
@@ -159,4 +159,19 @@ fn a_run_without_pings_makes_a_report_too() {
         text,
         "served: 0 frames in, 0 frames out; the lab was set up in 23.1 ms\n"
     );
+}
+
+#[test]
+fn a_phase_of_a_disturbed_run_is_not_held_against_the_tool() {
+    let mut phase = fixtures::phase();
+    phase.verdict.limited_by_tool = true;
+    for (disturbed, expected) in [(false, "(limited by the tool)"), (true, "(disturbed)")] {
+        let mut report = fixtures::report();
+        report.phases = vec![phase.clone(), phase.clone()];
+        report.verdict.disturbed = disturbed;
+        let mut told = Vec::new();
+        text(&report, &mut told, 80).expect("memory takes all");
+        let told = String::from_utf8(told).expect("text");
+        assert_eq!(told.matches(expected).count(), 2, "{told}");
+    }
 }

@@ -106,6 +106,12 @@ impl Ipv6 {
         self.routes.is_soliciting() || self.addresses.iter().any(|a| !a.is_assigned())
     }
 
+    /// Returns true if no address but link-local ones is assigned.
+    pub(in crate::vm) fn lacks_address(&self) -> bool {
+        let mut assigned = self.addresses.iter().filter(|a| a.is_assigned());
+        !assigned.any(|a| !a.interface.address.is_unicast_link_local())
+    }
+
     /// Hop limit of packets for which nothing else is asked.
     pub(in crate::vm) const fn hop_limit(&self) -> u8 {
         self.hop_limit
