@@ -1,6 +1,6 @@
 //! The ways of IPv4 datagrams: to neighbours, and by a gateway to others (RFC 1122 section 3.3.1).
 //!
-//! The longest prefix wins: a host that a router has [redirected](Redirects), then the routes of a lease and the
+//! The longest prefix wins: a host that a router has redirected, then the routes of a lease and the
 //! interface's own network, and the gateway for all the rest. A gateway is a neighbour whatever its address, so that one
 //! outside the network works as with a host route to it (`onlink`).
 
