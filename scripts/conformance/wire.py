@@ -107,8 +107,10 @@ def is_sentinel(frame, sequence):
 
 def is_search(frame, mac):
     """Whether the endpoint only looks for the one to whom it has something to say, pings, or reports its groups."""
-    # The packet itself: an error quotes a request.
-    if (IPv6 in frame and isinstance(frame[IPv6].payload, ICMPv6EchoRequest)) or (ICMP in frame and frame[ICMP].type == 8 and frame[IP].frag == 0):
+    # Not the requests that errors quote.
+    if IPv6 in frame and type(frame[IPv6].payload) is ICMPv6EchoRequest:
+        return True
+    if IP in frame and isinstance(frame[IP].payload, ICMP) and frame[ICMP].type == 8:
         return True
     if ARP in frame:
         return frame[ARP].op == 1 and frame[ARP].psrc not in ("0.0.0.0", frame[ARP].pdst)

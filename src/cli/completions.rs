@@ -3,6 +3,8 @@
 //! Not by clap 2: its script for bash offers no options of subcommands where the program's name has a hyphen, and the names
 //! of operands as words; that for fish offers nothing after the first value.
 
+use std::slice;
+
 use tap_reactor::experiment::options::{Kind, OptionSpec};
 
 use super::subcommand::{NAME, Subcommand};
@@ -17,24 +19,22 @@ pub fn render(shell: &str) -> Option<String> {
     }
 }
 
-/// The words that follow an option or a subcommand.
-enum Follows {
-    /// One of these.
+/// The value of an option, as far as a shell can complete it.
+enum Value {
+    /// One of these words.
     Words(&'static [&'static str]),
     /// The name of a file.
     File,
     /// Something that no shell knows.
     Unknown,
-    /// Nothing that belongs to it.
-    Nothing,
 }
 
-fn follows(option: &OptionSpec) -> Follows {
-    match (option.needs_value(), option.kind) {
-        (false, _) => Follows::Nothing,
-        (true, Kind::OneOf(words)) => Follows::Words(words),
-        (true, Kind::Path) => Follows::File,
-        (true, _) => Follows::Unknown,
+fn value(option: &'static OptionSpec) -> Value {
+    match &option.kind {
+        Kind::TimeOr(word) if !option.needs_value() => Value::Words(slice::from_ref(word)),
+        Kind::Path => Value::File,
+        _ if option.choices().is_empty() => Value::Unknown,
+        _ => Value::Words(option.choices()),
     }
 }
 
@@ -77,40 +77,42 @@ fn bash() -> String {
         let name = subcommand.name();
         let words = words(subcommand);
         let choices = choices.collect::<String>();
-        cases.push_str(&format!("        {name}) words=\"{words}{choices}\" ;;\n"));
+        cases.push_str(&format!(
+            "        *,{name}) words=\"{words}{choices}\" ;;\n"
+        ));
     }
     let mut values = String::new();
     for option in all_options() {
-        let action = match follows(option) {
-            Follows::Words(words) => {
-                format!(
-                    "COMPREPLY=($(compgen -W \"{}\" -- \"$cur\"))",
-                    words.join(" ")
-                )
-            }
-            Follows::File => "COMPREPLY=($(compgen -f -- \"$cur\"))".to_owned(),
-            Follows::Unknown => "compopt +o default".to_owned(),
-            Follows::Nothing => continue,
+        let action = match value(option) {
+            Value::Words(choices) => format!("words=\"{}\"", choices.join(" ")),
+            // Readline knows best how to quote them.
+            Value::File => "return".to_owned(),
+            Value::Unknown => "compopt +o default; return".to_owned(),
         };
-        let flags = flags(option).join("|");
-        values.push_str(&format!("        {flags}) {action}; return ;;\n"));
+        let joined = flags(option).into_iter().map(|flag| format!("{flag}="));
+        let separate = flags(option).into_iter().filter(|_| option.needs_value());
+        let patterns: Vec<_> = separate.chain(joined).collect();
+        values.push_str(&format!("        {}) {action} ;;\n", patterns.join("|")));
     }
     let bare = words(Subcommand::Bare);
     let names = names();
     format!(
         "_tap_reactor() {{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} words
+    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} before= words=
     COMPREPLY=()
+    # A \"=\" is a word of its own, unless somebody took it out of COMP_WORDBREAKS.
+    case $cur in
+        =) prev+== cur= ;;
+        -*=*) before=${{cur%%=*}}= prev=${{cur%%=*}}= cur=${{cur#*=}} ;;
+        *) [ \"$prev\" != = ] || prev=${{COMP_WORDS[COMP_CWORD-2]}}= ;;
+    esac
     case $prev in
 {values}    esac
-    [ \"$COMP_CWORD\" -gt 1 ] || {{
-        COMPREPLY=($(compgen -W \"{names} {bare}\" -- \"$cur\"))
-        return
-    }}
-    case ${{COMP_WORDS[1]}} in
+    [ \"$words\" ] || case $COMP_CWORD,${{COMP_WORDS[1]}} in
+        1,*) words=\"{names} {bare}\" ;;
 {cases}        *) words=\"{bare}\" ;;
     esac
-    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))
+    COMPREPLY=($(compgen -P \"$before\" -W \"$words\" -- \"$cur\"))
 }}
 complete -o default -F _tap_reactor {NAME}
 "
@@ -167,15 +169,32 @@ fn zsh_arguments(subcommand: Subcommand, indent: &str) -> String {
             .replace('[', "\\[")
             .replace(']', "\\]")
             .replace(':', "\\:");
-        let value = match follows(option) {
-            Follows::Words(words) => format!(":{}:({})", option.value_name, words.join(" ")),
-            Follows::File => format!(":{}:_files", option.value_name),
-            Follows::Unknown => format!(":{}:", option.value_name.replace(':', "\\:")),
-            Follows::Nothing => String::new(),
+        let action = match value(option) {
+            Value::Words(choices) => format!("({})", choices.join(" ")),
+            Value::File => "_files".to_owned(),
+            Value::Unknown => String::new(),
         };
+        let name = match option.value_name {
+            "" => option.name,
+            name => name,
+        };
+        let name = name.replace(':', "\\:");
         let repeats = if option.is_repeatable { "*" } else { "" };
         for flag in flags(option) {
-            lines.push(format!(" \\\n{indent}    '{repeats}{flag}[{help}]{value}'"));
+            // After a "+" or a "=" the value follows in the same word or in the next one, after "=-" only in the same one.
+            let (joint, colons) = match (option.needs_value(), flag.starts_with("--")) {
+                (true, true) => ("=", ":"),
+                (true, false) => ("+", ":"),
+                (false, true) => ("=-", "::"),
+                (false, false) => ("", ""),
+            };
+            let value = match colons {
+                "" => String::new(),
+                colons => format!("{colons}{name}:{action}"),
+            };
+            lines.push(format!(
+                " \\\n{indent}    '{repeats}{flag}{joint}[{help}]{value}'"
+            ));
         }
     }
     if let Some(operand) = subcommand.operand() {
@@ -213,14 +232,15 @@ fn fish() -> String {
             let short = option
                 .short
                 .map_or(String::new(), |short| format!(" -s {short}"));
-            let value = match follows(option) {
-                Follows::Words(words) => format!(" -x -a '{}'", words.join(" ")),
-                Follows::File => " -r -F".to_owned(),
-                Follows::Unknown => " -x".to_owned(),
-                Follows::Nothing => String::new(),
+            // Without -r or -x, a value is completed after a "=" only.
+            let action = match (value(option), option.needs_value()) {
+                (Value::Words(choices), true) => format!(" -x -a '{}'", choices.join(" ")),
+                (Value::Words(choices), false) => format!(" -f -a '{}'", choices.join(" ")),
+                (Value::File, _) => " -r -F".to_owned(),
+                (Value::Unknown, _) => " -x".to_owned(),
             };
             let (name, help) = (option.name, quoted(option.help));
-            text.push_str(&format!("{prefix}{short} -l {name}{value} -d '{help}'\n"));
+            text.push_str(&format!("{prefix}{short} -l {name}{action} -d '{help}'\n"));
         }
         match subcommand.operand().map(|operand| operand.choices) {
             None => {}
@@ -237,7 +257,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -262,10 +283,22 @@ mod tests {
         (&["--resolve", "at"], &["at-once"]),
     ];
 
+    /// Options, the beginning of a value after "=", and what is offered for it.
+    const JOINED: [(&str, &str, &[&str]); 5] = [
+        ("--fabric", "", &["bridge", "xdp", "none", "sim"]),
+        ("--filter", "", &["auto", "on", "off"]),
+        ("--filter", "o", &["on", "off"]),
+        ("--ipv6", "of", &["off"]),
+        ("--spin", "", &["always"]),
+    ];
+
     fn assert_offered(words: &[&str], output: std::process::Output, offered: &[&str]) {
         let found = String::from_utf8(output.stdout).unwrap();
         let first = |line: &'_ str| line.split('\t').next().map(str::to_owned);
-        let mut found: Vec<_> = found.lines().filter_map(first).collect();
+        // Fish offers an option that may have a value with its "=", too.
+        let is_whole = |word: &String| !word.ends_with('=');
+        let found = found.lines().filter_map(first).filter(is_whole);
+        let mut found: Vec<_> = found.collect();
         found.sort_unstable();
         let mut offered = offered.to_vec();
         offered.sort_unstable();
@@ -285,39 +318,109 @@ mod tests {
         }
     }
 
+    /// The words that bash completes the last of `words` to.
+    fn bash_offers(words: &[&str]) -> std::process::Output {
+        let file = file("bash");
+        let line: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+        let script = format!(
+            "source {}; COMP_WORDS=({NAME} {}); COMP_CWORD={}; _tap_reactor; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            file.path().display(),
+            line.join(" "),
+            words.len(),
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &script]).output().unwrap()
+    }
+
     #[test]
     fn bash_completes_flags_values_and_subcommands() {
-        let file = file("bash");
         for (words, offered) in CASES {
-            let line: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
-            let script = format!(
-                "source {}; COMP_WORDS=({NAME} {}); COMP_CWORD={}; _tap_reactor; \
-                 printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-                file.path().display(),
-                line.join(" "),
-                words.len(),
-            );
-            let run = Command::new("bash")
-                .args(["--norc", "-c", &script])
-                .output();
-            assert_offered(words, run.unwrap(), offered);
+            assert_offered(words, bash_offers(words), offered);
         }
+        for (option, value, offered) in JOINED {
+            let broken = match value {
+                "" => vec![option, "="],
+                value => vec![option, "=", value],
+            };
+            assert_offered(&broken, bash_offers(&broken), offered);
+            // As if "=" were no end of a word.
+            let whole = format!("{option}={value}");
+            let offered: Vec<_> = offered
+                .iter()
+                .map(|word| format!("{option}={word}"))
+                .collect();
+            let offered: Vec<_> = offered.iter().map(String::as_str).collect();
+            assert_offered(&[&whole], bash_offers(&[&whole]), &offered);
+        }
+    }
+
+    #[test]
+    fn bash_completes_file_names_with_blanks_and_goes_into_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("dir")).unwrap();
+        for name in ["my file.toml", "dir/inner.json"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let completions = file("bash");
+        for (typed, completed) in [
+            ("--scenario my\t", "<--scenario><my file.toml>"),
+            ("--scenario=my\t", "<--scenario=my file.toml>"),
+            ("-o di\tin\t", "<-o><dir/inner.json>"),
+            ("-q report di\tin\t", "<-q><report><dir/inner.json>"),
+            ("--fabric=s\t", "<--fabric=sim>"),
+        ] {
+            // An interactive shell without a terminal completes as well.
+            let mut bash = Command::new("bash")
+                .args(["--norc", "-i"])
+                .current_dir(folder.path())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let script = format!(
+                "source {}\n{NAME}() {{ printf '<%s>' \"$@\"; }}\n{NAME} {typed}\nexit\n",
+                completions.path().display()
+            );
+            bash.stdin
+                .take()
+                .unwrap()
+                .write_all(script.as_bytes())
+                .unwrap();
+            let run = bash.wait_with_output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&run.stdout), completed, "{run:?}");
+        }
+    }
+
+    /// The same of fish; `None` if it is not installed.
+    fn fish_offers(file: &tempfile::NamedTempFile, words: &[&str]) -> Option<std::process::Output> {
+        let script = format!(
+            "source {}; complete -C '{NAME} {}'",
+            file.path().display(),
+            words.join(" ")
+        );
+        let mut fish = Command::new("fish");
+        fish.args(["--no-config", "-c", &script]).output().ok()
     }
 
     #[test]
     fn fish_completes_the_same_where_it_is_installed() {
         let file = file("fish");
         for (words, offered) in CASES {
-            let script = format!(
-                "source {}; complete -C '{NAME} {}'",
-                file.path().display(),
-                words.join(" ")
-            );
-            let run = Command::new("fish")
-                .args(["--no-config", "-c", &script])
-                .output();
-            if let Ok(run) = run {
+            if let Some(run) = fish_offers(&file, words) {
                 assert_offered(words, run, offered);
+            }
+        }
+        for (option, value, offered) in JOINED {
+            let offered: Vec<_> = offered
+                .iter()
+                .map(|word| format!("{option}={word}"))
+                .collect();
+            let offered: Vec<_> = offered.iter().map(String::as_str).collect();
+            let whole = format!("{option}={value}");
+            if let Some(run) = fish_offers(&file, &[&whole]) {
+                assert_offered(&[&whole], run, &offered);
             }
         }
     }

@@ -20,7 +20,7 @@ mod words;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use structopt::clap::ArgMatches;
 use tap_reactor::experiment::options::{any_of, suggestion};
@@ -137,6 +137,11 @@ fn run_request(
         let why = format_args!("{one}: cannot be used with {other}");
         return Err(UsageError::new(why));
     }
+    let inputs: Vec<_> = given
+        .get("scenario")
+        .map(|setting| PathBuf::from(&setting.text))
+        .into_iter()
+        .collect();
     let file = given.get("scenario").map(|setting| {
         let text = std::fs::read_to_string(&setting.text).map_err(|error| setting.error(error))?;
         Scenario::parse(&setting.text, &text)
@@ -150,7 +155,7 @@ fn run_request(
         true => experiment::draft(&scenario)?,
         false => experiment::plan(&scenario)?,
     };
-    let reports = destinations(&scenario.settings, check_file)?;
+    let reports = destinations(&scenario.settings, &inputs, check_file)?;
     let expectations = expectations(&scenario.settings)?;
     if let Some(setting) = scenario.settings.get("expect")
         && experiment.flows.is_empty()
@@ -198,15 +203,19 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
     })
 }
 
-/// The files for reports, each a different one that `check` accepts.
+/// The files for reports, each a different one that `check` accepts, and none of `inputs`, which are read.
 fn destinations(
     settings: &Settings,
+    inputs: &[PathBuf],
     check: impl Fn(&Path) -> Result<Destination, FileError>,
 ) -> Result<Vec<Destination>, SettingError> {
     let mut destinations: Vec<Destination> = Vec::new();
     for setting in settings.all("output") {
         let found = check(Path::new(&setting.text));
         let destination = found.map_err(|error| setting.error_naming(error))?;
+        if inputs.iter().any(|input| destination.overwrites(input)) {
+            return Err(setting.error("would overwrite a file that is read; expected another one"));
+        }
         if let Some(other) = destinations.iter().find(|it| it.is_same(&destination)) {
             let other = other.path().display();
             let why =

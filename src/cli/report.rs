@@ -118,9 +118,9 @@ impl ReportRequest {
         }
         let reports = match mode {
             ReportMode::Compare => {
-                destinations(&given, |path| check_comparison(path, files.len()))?
+                destinations(&given, &files, |path| check_comparison(path, files.len()))?
             }
-            ReportMode::Each | ReportMode::Merge => destinations(&given, check_file)?,
+            ReportMode::Each | ReportMode::Merge => destinations(&given, &files, check_file)?,
         };
         Ok(ReportRequest {
             files,

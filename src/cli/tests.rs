@@ -144,9 +144,9 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ),
         (
             "--vms 2 --vms 3",
-            "--vms: given more than once; expected one value",
+            "--vms: given more than once; expected once",
         ),
-        ("-c 2 --count 3", "given more than once; expected one value"),
+        ("-c 2 --count 3", "given more than once; expected once"),
         ("--vms 0", "--vms 0: expected 1 or more"),
         (
             "-c 0 --ping ring",
@@ -167,6 +167,13 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--fabric brige",
             "--fabric brige: expected bridge, xdp, none or sim; did you mean bridge?",
         ),
+        ("-6=", "-6: expected nothing or -6=on|off"),
+        (
+            "--filter=",
+            "--filter: expected nothing or --filter=auto|on|off",
+        ),
+        ("--vms=", "--vms '': expected a number of VMs"),
+        ("-i= --ping ring", "-i '': expected a time such as"),
         ("--ipv6=maybe", "--ipv6=maybe: expected on or off"),
         (
             "--fabric none --attach",
@@ -226,6 +233,8 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "-q report a.json",
             "report: a subcommand after options; expected it as the first word",
         ),
+        ("--ipv6=", "--ipv6: expected nothing or --ipv6=on|off"),
+        ("--spin=", "--spin: expected nothing or --spin=TIME"),
         ("-q stray", "stray: expected an option or a subcommand"),
         (
             "completions",

@@ -19,10 +19,14 @@ pub fn explain(error: &Error, words: &Words) -> UsageError {
         }
         (_, Some(option)) if !option.is_repeatable && words.is_short(subject, 1).is_some() => {
             let flag = words.flag(option.name);
-            format!("{flag}: given more than once; expected one value")
+            format!("{flag}: given more than once; expected once")
         }
-        (ErrorKind::EmptyValue, Some(option)) if option.implied.is_some() => {
-            let (flag, value) = (words.flag(option.name), option.value_name);
+        (ErrorKind::EmptyValue, Some(option)) if !option.needs_value() => {
+            let flag = words.flag(option.name);
+            let value = match option.kind {
+                Kind::Switch => "on|off",
+                _ => option.value_name,
+            };
             format!("{flag}: expected nothing or {flag}={value}")
         }
         (_, Some(option)) => {
@@ -75,7 +79,7 @@ fn unexpected(word: &str, words: &Words) -> String {
 /// Returns true if `word` is a value of the option that would have to follow a "=".
 fn is_value(option: &OptionSpec, word: &str) -> bool {
     match option.kind {
-        Kind::Switch => ["on", "off", "true", "false"].contains(&word),
+        Kind::Switch => option.choices().contains(&word),
         _ => !option.needs_value(),
     }
 }

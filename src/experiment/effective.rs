@@ -175,7 +175,7 @@ mod tests {
         [[phase]]
         ping = ["client:server"]
         window = 4
-        duration = "5s"
+        duration = 5
     "#;
 
     fn planned(file: &str, flags: &str) -> (Scenario, Experiment) {
@@ -336,6 +336,8 @@ mod tests {
             (0, "arrivals", Some("uniform")),
             (0, "start", Some("10 per second")),
             (1, "window", Some("4")),
+            // A number without a unit is seconds.
+            (1, "duration", Some("5s")),
             (1, "arrivals", None),
             // The clients have one of their own.
             (1, "size", None),

@@ -68,6 +68,7 @@ impl Setting {
     /// The error that this setting is, in the words `why`.
     pub fn error(&self, why: impl fmt::Display) -> SettingError {
         let Setting { name, text, origin } = self;
+        let text = if text.is_empty() { "''" } else { text };
         let flag = self.flag();
         let option = option(name);
         let implied = option.and_then(|option| match option.kind {

@@ -148,6 +148,14 @@ impl Destination {
             || real(&self.target).is_some_and(|a| real(&other.target) == Some(a))
     }
 
+    /// Returns true if a report written there would take the place of the file `path`, under whatever names.
+    pub fn overwrites(&self, path: &Path) -> bool {
+        let (Ok(found), Ok(other)) = (fs::metadata(&self.path), fs::metadata(path)) else {
+            return false;
+        };
+        other.is_file() && (found.dev(), found.ino()) == (other.dev(), other.ino())
+    }
+
     /// Writes what `write` writes there.
     ///
     /// # Errors

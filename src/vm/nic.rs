@@ -33,8 +33,8 @@ impl RxFilter {
     /// ARP request between others nor for DHCP servers, of which no VM is one. Announcements (sender = target, RFC 5227)
     /// and replies concern everybody.
     ///
-    /// A network card passes requests between others, and their senders' entries are updated by them
-    /// (`vm::neighbour`). They are dropped all the same: when N VMs resolve one neighbour each, they are N² frames.
+    /// A network card passes requests between others, and a host updates what it knows of their senders. They are dropped
+    /// all the same: when N VMs resolve one neighbour each, they are N² frames.
     pub fn accepts(&self, frame: &EthernetFrame<'_>) -> bool {
         if frame.destination != MacAddr::BROADCAST {
             return frame.destination == self.mac || self.groups.contains(&frame.destination);

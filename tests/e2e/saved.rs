@@ -157,6 +157,38 @@ fn reports_of_runs_are_as_their_schema_says() {
 }
 
 #[test]
+fn a_report_never_takes_the_place_of_a_file_that_is_read() {
+    let saved = Saved::new(&[("a.json", CALM), ("b.json", CALM)]);
+    std::os::unix::fs::symlink(saved.path("a.json"), saved.path("link.json")).unwrap();
+    let before = std::fs::read(saved.path("a.json")).unwrap();
+    for words in [
+        "a.json -o a.json",
+        "a.json -o link.json",
+        "link.json --output a.json",
+        "b.json a.json --merge --allow-different -o a.json",
+        "b.json a.json --compare -o a.json",
+    ] {
+        let refused = saved.report(words).expect_status(2);
+        let said = "a.json: would overwrite a file that is read; expected another one";
+        let said = said.replace("a.json", words.rsplit(' ').next().unwrap());
+        assert!(refused.stderr.contains(&said), "{}", refused.stderr);
+        assert_eq!(
+            std::fs::read(saved.path("a.json")).unwrap(),
+            before,
+            "{words}"
+        );
+    }
+    let (scenario, runs) = (saved.path("a.json"), saved.path("c.json"));
+    std::fs::write(&scenario, "ping = 'ring'\ncount = 1\nfabric = 'sim'\n").unwrap();
+    for (output, status) in [(&scenario, 2), (&runs, 0)] {
+        let run = saved
+            .lab
+            .tap_reactor(&format!("--scenario {scenario} -q -o {output}"));
+        run.expect_status(status);
+    }
+}
+
+#[test]
 fn a_run_that_is_named_twice_is_not_merged_with_itself() {
     let saved = Saved::new(&[("a.json", CALM), ("b.json", &format!("{CALM} --seed 3"))]);
     let link = saved.path("c.json");

@@ -198,11 +198,15 @@ impl Default {
     }
 }
 
+/// The values of a switch. Scenarios may have TOML's own, `true` and `false`, as well.
+const SWITCH: &[&str] = &["on", "off"];
+
 impl OptionSpec {
     /// The words that the value is one of, if it is one of some.
     pub const fn choices(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::OneOf(words) => words,
+            Kind::Switch => SWITCH,
             _ => &[],
         }
     }

@@ -104,7 +104,10 @@ fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, Settin
     let Some(setting) = settings.get("resolve") else {
         return Ok(None);
     };
-    let wish: Neighbours = setting.text.parse().map_err(|why| setting.error(why))?;
+    let wish: Neighbours = setting
+        .choice()?
+        .parse()
+        .map_err(|why| setting.error(why))?;
     if wish.are_filled_in() && lab.vm_defaults.dhcp {
         let why = "expected before or at-once with --dhcp: nobody's address is known beforehand";
         return Err(setting.error(why));
@@ -115,12 +118,12 @@ fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, Settin
         return Err(setting.error(why));
     }
     if wish == Neighbours::Proxy {
-        check_proxy(setting, settings, lab)?;
+        check_proxy(setting, lab)?;
     }
     Ok(Some(wish))
 }
 
-fn check_proxy(setting: &Setting, settings: &Settings, lab: &Lab<'_>) -> Result<(), SettingError> {
+fn check_proxy(setting: &Setting, lab: &Lab<'_>) -> Result<(), SettingError> {
     let is_bridge = lab.simulation.is_none() && lab.config.fabric == FabricKind::Bridge;
     let refused = [
         (
@@ -134,9 +137,14 @@ fn check_proxy(setting: &Setting, settings: &Settings, lab: &Lab<'_>) -> Result<
             "which leaves the bridge as it is",
         ),
         (
-            settings.get("vlan").is_some(),
-            "--vlan",
-            "whose tag the bridge's answers do not have",
+            lab.vms.iter().any(|vm| vm.vlan.is_some()),
+            "VLANs",
+            "whose tags the bridge's answers do not have",
+        ),
+        (
+            lab.flows.iter().any(|flow| flow.version == IpVersion::V6),
+            "pings over IPv6",
+            "for which no bridge answers",
         ),
     ];
     match refused.iter().find(|(is_set, ..)| *is_set) {

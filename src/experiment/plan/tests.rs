@@ -350,7 +350,15 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ),
         (
             "--resolve proxy --vlan 7",
-            "--resolve proxy: expected before, at-once or static with --vlan",
+            "--resolve proxy: expected before, at-once or static with VLANs",
+        ),
+        (
+            "--resolve proxy --ping vm0:vm1 --ping-ipv6",
+            "--resolve proxy: expected before, at-once or static with pings over IPv6",
+        ),
+        (
+            "--resolve befor",
+            "--resolve befor: expected before, at-once, static or proxy; did you mean before?",
         ),
         (
             "--resolve proxy --netns host --attach",

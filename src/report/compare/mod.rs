@@ -84,7 +84,8 @@ pub struct Difference {
     /// after ÷ before; absent if before is 0.
     pub ratio: Option<f64>,
     /// How much the figure varies within a run: twice the standard deviation of its value in each whole second, of the
-    /// run that varies more. Absent if a run has fewer than [`SECONDS_NEEDED`] whole seconds.
+    /// run that varies more; of loss, twice the standard error of the difference of the two shares. Absent if a run has
+    /// fewer than [`SECONDS_NEEDED`] whole seconds.
     pub spread: Option<f64>,
     /// True if the difference is larger than the spread; absent if the spread is.
     pub beyond_spread: Option<bool>,
@@ -167,14 +168,11 @@ impl Figure {
         }
     }
 
-    /// As a second of a run has it.
+    /// As a second of a run has it; nothing of loss, which is judged by its [counts](spread::of_loss).
     fn of_second(self, second: &SecondReport) -> Option<f64> {
         match self {
             Figure::Latency(metric, statistic) => nanos((statistic.of)(second.latency(metric)?.0)),
-            Figure::Loss => {
-                let ended = second.received.saturating_add(second.failed);
-                (ended > 0).then(|| second.failed as f64 / ended as f64)
-            }
+            Figure::Loss => None,
             Figure::Rate => Some(second.received as f64 * 1e9 / second.length_ns.max(1) as f64),
         }
     }
@@ -197,11 +195,15 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
     let difference = |figure: Figure| {
         let values = [before.1, after.1].map(|run| figure.of_run(run));
         let both = values[0].zip(values[1]);
-        let spreads = [before.1, after.1]
-            .map(|run| spread::within(&run.seconds, |second| figure.of_second(second)));
-        let spread = spreads[0]
-            .zip(spreads[1])
-            .map(|(one, other)| one.max(other));
+        let spread = match figure {
+            Figure::Loss => spread::of_loss(before.1, after.1),
+            _ => {
+                let within =
+                    |run: &Report| spread::within(&run.seconds, |second| figure.of_second(second));
+                let both = within(before.1).zip(within(after.1));
+                both.map(|(one, other)| one.max(other))
+            }
+        };
         let difference = both.map(|(before, after)| after - before);
         Difference {
             figure: figure.name(),

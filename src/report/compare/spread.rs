@@ -6,7 +6,7 @@
 //! single stall widens it, as it should: such a run was not steady.
 
 use super::SECONDS_NEEDED;
-use crate::report::SecondReport;
+use crate::report::{Report, SecondReport};
 
 /// How many standard deviations the spread is.
 const DEVIATIONS: f64 = 2.0;
@@ -26,6 +26,21 @@ pub fn within(
     let mean = values.iter().sum::<f64>() / number;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     Some(DEVIATIONS * (squares / (number - 1.0)).sqrt())
+}
+
+/// Twice the standard error of the difference between the losses of two runs, of which each ping was lost or not;
+/// nothing if a run has too few seconds.
+///
+/// The loss of a second is no measure here: a ping fails at its timeout, which may be seconds after those were answered
+/// that were sent beside it, and a share of few pings varies by more than a difference that matters.
+pub fn of_loss(one: &Report, other: &Report) -> Option<f64> {
+    let variance = |run: &Report| {
+        let ended = run.totals.ended();
+        let is_long = run.seconds.len() > SECONDS_NEEDED;
+        let share = run.totals.loss();
+        (is_long && ended > 0).then(|| share * (1.0 - share) / ended as f64)
+    };
+    Some(DEVIATIONS * (variance(one)? + variance(other)?).sqrt())
 }
 
 #[cfg(test)]

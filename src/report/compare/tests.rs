@@ -1,6 +1,7 @@
 use std::slice;
 
 use super::*;
+use crate::record::Totals;
 use crate::report::fixtures;
 
 fn of<'a>(comparison: &'a Comparison, figure: &str) -> &'a Difference {
@@ -51,13 +52,36 @@ fn of_short_runs_no_spread_is_told() {
 }
 
 #[test]
-fn a_second_in_which_no_ping_ended_says_nothing_of_loss() {
-    let mut idle = fixtures::report();
-    (idle.seconds[2].received, idle.seconds[2].failed) = (0, 0);
-    let comparison = pair(("a", &idle), ("b", &idle));
-    let loss = of(&comparison, "loss");
-    assert!(loss.spread.is_some_and(f64::is_finite), "{loss:?}");
-    assert_eq!(loss.beyond_spread, Some(false));
+fn a_loss_is_judged_by_the_number_of_pings() {
+    let run = |lost: u64| {
+        let mut run = fixtures::report();
+        run.totals = Totals {
+            sent: 10_000,
+            received: 10_000 - lost,
+            lost,
+            ..Totals::default()
+        };
+        run
+    };
+    let cases = [
+        (0, 0, false),
+        (0, 1, false),
+        (0, 10, true),
+        (0, 1_000, true),
+        (1_000, 0, true),
+        (500, 520, false),
+        (500, 600, true),
+        (10_000, 10_000, false),
+    ];
+    for (before, after, expected) in cases {
+        let comparison = pair(("a", &run(before)), ("b", &run(after)));
+        let loss = of(&comparison, "loss");
+        assert_eq!(
+            loss.beyond_spread,
+            Some(expected),
+            "{before} {after}: {loss:?}"
+        );
+    }
 }
 
 #[test]

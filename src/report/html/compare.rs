@@ -160,7 +160,7 @@ fn differences(title: &str, comparison: &Comparison) -> String {
     let title = Escaped(title);
     format!(
         "<section>\n<h2>{title}</h2>\n<p class=\"quiet\">spread: twice the standard deviation of a figure from \
-         second to second, of the run that varies more</p>\n{table}</section>\n"
+         second to second, of the run that varies more; of loss, twice the standard error of the difference</p>\n{table}</section>\n"
     )
 }
 
