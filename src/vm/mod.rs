@@ -191,6 +191,7 @@ impl Vm {
 
     /// Makes `mac` known as the address of the neighbour `address`, for good.
     pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
+        self.ipv4.asker = None;
         self.neighbours.set(address, mac);
     }
 
@@ -207,6 +208,7 @@ impl Vm {
             transmit: None,
             event: Some(Event::Ignored(ignored)),
         };
+        self.ipv4.asker = None;
         self.is_dirty = true;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.vlan, frame) else {
@@ -237,6 +239,7 @@ impl Vm {
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        self.ipv4.asker = None;
         self.is_dirty = true;
         let untagged = self.behind_tags(buffer);
         let reaction = self.poll_untagged(now, untagged)?;

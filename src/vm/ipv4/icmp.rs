@@ -1,10 +1,12 @@
 //! ICMP (RFC 792, RFC 1122 section 3.2.2): echo, questions for the time, and errors about our pings.
 
+use std::net::Ipv4Addr;
+
 use crate::time::Instant;
 use crate::vm::ip::{
     Answer, DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received, Service,
 };
-use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     IPV4_HEADER_LENGTH, IcmpMessage, Ipv4Packet, PROTOCOL_ICMP, PlainEcho, turn_into_echo_reply,
 };
@@ -47,6 +49,7 @@ impl Vm {
                 event: None,
             });
         }
+        self.may_be_sent(&echo).then_some(())?;
         let (ping, outcome) = self.receive_echo_reply(now, echo.source.into(), &echo.echo)?;
         Some(Reaction {
             transmit: None,
@@ -54,24 +57,41 @@ impl Vm {
         })
     }
 
+    #[inline]
     fn is_plainly_for_us(&self, echo: &PlainEcho<'_>) -> bool {
-        let is_to_us = |interface: &Ipv4Interface| {
-            echo.destination == interface.address && interface.may_be_sender(echo.source)
-        };
         echo.destination_mac == self.mac
-            && self.is_other_station(echo.source_mac)
             && self.vlan.is_none()
             && self.carries(echo.length)
-            && self.ipv4.interface().is_some_and(is_to_us)
+            && self.address() == Some(echo.destination)
     }
 
-    /// Tells if the answer goes to the hardware address that the question came from, at any time.
-    fn goes_straight_back(&self, echo: &PlainEcho<'_>) -> bool {
+    fn may_be_sent(&self, echo: &PlainEcho<'_>) -> bool {
+        let interface = self.ipv4.interface();
+        interface.is_some_and(|interface| interface.may_be_sender(echo.source))
+            && self.is_other_station(echo.source_mac)
+    }
+
+    /// Tells if the answer goes to the hardware address that the question came from, at any time. Nothing but a frame out of
+    /// the ordinary, or a deadline, changes that, so that it is looked up once for an asker.
+    #[inline]
+    fn goes_straight_back(&mut self, echo: &PlainEcho<'_>) -> bool {
+        let asker = Some((echo.source, echo.source_mac));
+        if self.ipv4.asker != asker {
+            if !self.may_go_straight_back(echo) {
+                return false;
+            }
+            self.ipv4.asker = asker;
+        }
+        true
+    }
+
+    fn may_go_straight_back(&self, echo: &PlainEcho<'_>) -> bool {
         let next_hop = self.ipv4.lasting_next_hop(echo.source);
-        next_hop.is_some_and(|next_hop| match self.neighbours.get(next_hop.into()) {
+        let is_back = |next_hop: Ipv4Addr| match self.neighbours.get(next_hop.into()) {
             Some(mac) => mac == echo.source_mac,
             None => next_hop == echo.source,
-        })
+        };
+        self.may_be_sent(echo) && next_hop.is_some_and(is_back)
     }
 
     fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {

@@ -45,6 +45,8 @@ pub(super) struct Ipv4 {
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
     redirects: Redirects<Ipv4Addr>,
+    /// Who asked last, and from where, if answers go straight back there.
+    pub(super) asker: Option<(Ipv4Addr, MacAddr)>,
     limiter: ErrorLimiter,
     /// The largest datagram that the link carries, as a server has it, if the interface takes more.
     link_mtu: Option<u16>,
@@ -76,6 +78,7 @@ impl Ipv4 {
             udp_echo: config.udp_echo,
             fragments: None,
             redirects: Redirects::new(),
+            asker: None,
             limiter: ErrorLimiter::default(),
             link_mtu: None,
             identification: 0,

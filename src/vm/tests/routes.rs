@@ -448,3 +448,22 @@ fn a_redirect_to_a_neighbour_that_is_not_known_is_taken_when_it_has_answered() {
     bench.receive(ms(QUIET), &told);
     assert_eq!(next_hop(&bench), Some(other.into()));
 }
+
+#[test]
+fn an_asker_that_moves_is_answered_where_it_went() {
+    let mut bench = bench(false);
+    for (told, expected) in [
+        (None, PEER_MAC),
+        (Some(GATEWAY_MAC), GATEWAY_MAC),
+        (Some(PEER_MAC), PEER_MAC),
+    ] {
+        if let Some(mac) = told {
+            let moved = arp(ArpPacket::REQUEST, mac, PEER, IP, MacAddr::BROADCAST);
+            bench.receive(ms(QUIET), &moved);
+        }
+        for _ in 0..3 {
+            let (sent, _) = ask(&mut bench, Question::Echo, PEER_MAC, PEER.into());
+            assert_eq!(sent, Some(expected), "{told:?}");
+        }
+    }
+}
