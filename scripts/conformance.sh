@@ -165,7 +165,7 @@ pings() {
 
 # vms NUMBER: the options of a lab whose first VM pings them.
 vms() {
-    printf '%s\n' --vms 2 --ipv6 --udp-echo --resolve at-once --interval 0.5
+    printf '%s\n' --vms 2 --ipv6 --udp-echo --resolve at-once --interval 0.5 --gateway "fd77::$1:fd"
     pings "$1" | sed 's/^/--ping=vm0:/'
 }
 mapfile -t vms < <(vms 101)
@@ -178,6 +178,7 @@ namespace "$name-host"
 plug "$name-host" eth0 "$name-vm" host
 ip -n "$name-host" addr add 10.77.200.200/16 brd 10.77.255.255 dev eth0
 ip -n "$name-host" addr add fd77::200:200/64 dev eth0 nodad
+ip -n "$name-host" -6 route add default via fd77::103:fd
 ip netns exec "$name-host" /usr/bin/python3 scripts/conformance/echo.py &
 processes+=($!)
 for address in $(pings 103); do

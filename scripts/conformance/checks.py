@@ -432,6 +432,43 @@ for name, fields in (
     CHECKS.append((f"ARP: {name}", lambda client, f=fields: arp(client, **f)))
 
 
+# Ways to other networks. The endpoint has a gateway on IPv6, which is this place, and none on IPv4.
+
+FAR, FAR6 = "192.0.2.9", "2001:db8::9"
+STRANGER = "02:00:00:00:00:77"
+FOREIGN = (
+    ("echo", echo(), echo6()),
+    ("UDP echo", UDP(sport=4000, dport=7) / Raw(b"x" * 8), None),
+    ("closed port", UDP(sport=4000, dport=9) / Raw(b"x" * 8), None),
+    ("TCP", TCP(sport=4000, dport=80, flags="S"), None),
+)
+
+
+def by_gateway(client, layer):
+    """Where the answer to a question goes that comes from another network by somebody else's hardware address."""
+    heard = client.wire.open()
+    try:
+        heard.send(bytes(Ether(src=STRANGER, dst=client.mac) / IPv6(src=FAR6, dst=client.ipv6) / layer))
+        for frame in client.wire.frames(heard, 4):
+            if IPv6 in frame and frame[IPv6].dst == FAR6:
+                return {client.wire.own_mac: "to the gateway", STRANGER: "to where it came from"}.get(frame.dst, "elsewhere")
+        return "silent"
+    finally:
+        heard.close()
+
+
+for name, layer4, layer6 in FOREIGN:
+    CHECKS.append(
+        (
+            f"{name} from another network, no gateway",
+            lambda client, layer=layer4: client.frames4(layer, src=FAR, sentinel=client.source()),
+        )
+    )
+    CHECKS.append(
+        (f"IPv6 {name} from another network, by the gateway", lambda client, layer=layer6 or layer4: by_gateway(client, layer))
+    )
+
+
 @check("ARP: request in a frame for another station")
 def arp_other_station(client):
     return arp(client, destination="02:00:00:00:00:99")
@@ -618,6 +655,10 @@ for name, source in (
     ("the broadcast address", "255.255.255.255"),
     ("a multicast address", "224.0.0.9"),
     ("127.0.0.1", "127.0.0.1"),
+    ("0.1.2.3", "0.1.2.3"),
+    ("240.0.0.1", "240.0.0.1"),
+    ("the network's own address", "10.77.0.0"),
+    ("the network's broadcast address", "10.77.255.255"),
     ("its own address", None),
 ):
     CHECKS.append(

@@ -178,7 +178,11 @@ impl AddressPlan {
     /// # Errors
     /// When the subnet has fewer addresses than VMs need.
     pub fn new(subnet: Ipv4Net, vms: u64) -> Result<AddressPlan, SubnetTooSmall> {
-        let room = (1u64 << (32 - u32::from(subnet.prefix_len()))).saturating_sub(3);
+        let room = match subnet.prefix_len() {
+            // The one address is the VM's, as clouds give them.
+            32 => 1,
+            length => (1u64 << (32 - u32::from(length))).saturating_sub(3),
+        };
         if vms > room {
             let addresses = vms.saturating_add(3).checked_next_power_of_two();
             let prefix = 32u32.saturating_sub(addresses.map_or(32, u64::ilog2));
@@ -192,9 +196,10 @@ impl AddressPlan {
         AddressPlan { first }
     }
 
-    /// The default address of `vm0` in `subnet`: network + 2.
+    /// The default address of `vm0` in `subnet`: network + 2, or the only one that there is.
     pub fn first_of(subnet: Ipv4Net) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(subnet.network()).wrapping_add(2))
+        let offset = if subnet.prefix_len() == 32 { 0 } else { 2 };
+        Ipv4Addr::from(u32::from(subnet.network()).wrapping_add(offset))
     }
 
     /// Address and MAC of `vm`: the first address + index, and `02:00` followed by that address.
@@ -348,6 +353,8 @@ mod tests {
             assert!(AddressPlan::new(subnet(net), too_many).is_err(), "{net}");
         }
         assert!(AddressPlan::new(subnet("10.0.0.0/31"), 1).is_err());
-        assert!(AddressPlan::new(subnet("10.0.0.0/32"), 1).is_err());
+        assert!(AddressPlan::new(subnet("10.0.0.9/32"), 2).is_err());
+        let only = AddressPlan::new(subnet("10.0.0.9/32"), 1).unwrap();
+        assert_eq!(only.vm(VmId(0)).address, Ipv4Addr::new(10, 0, 0, 9));
     }
 }

@@ -97,10 +97,13 @@ drop_reasons! {
     ArpNotForUs => "arp_not_for_us",
     /// Another station claims the VM's own address (RFC 5227, RFC 4862).
     ArpConflict => "arp_conflict",
-    /// A ping waiting for its neighbour's address found the queue full.
+    /// A ping, or an answer to another network, that had to wait for a neighbour's address found the queue full.
     NeighbourQueueFull => "neighbour_queue_full",
-    /// A ping had no way to its destination: there is no gateway, or the VM has no address.
+    /// A ping, or an answer, had no way to its destination: there is no gateway, or the VM has no address (`ENETUNREACH` of
+    /// a kernel).
     NoRoute => "no_route",
+    /// An answer to another network: the gateway did not say where it is (`EHOSTUNREACH` of a kernel).
+    NoNeighbour => "no_neighbour",
     /// A ping that was due found as many of its flow on their way as sequence numbers can tell apart; it was not sent.
     TooManyOutstanding => "too_many_outstanding",
     /// The TAP took no more frames (`EAGAIN`, `ENOBUFS`).
@@ -123,7 +126,7 @@ impl DropReason {
     pub const fn hint(self) -> Option<&'static str> {
         Some(match self {
             DropReason::NoRoute => {
-                "a ping's VM had no address, or no gateway to its network (--gateway)"
+                "a VM had no address, or no gateway to the other network (--gateway)"
             }
             DropReason::NeighbourQueueFull => {
                 "more pings than wait for one neighbour's address; it may not be there"

@@ -255,6 +255,12 @@ pub enum Ignored {
     ReassemblyFull,
     /// The fragments of one datagram, of which not all came in time.
     ReassemblyTimeout,
+    /// A question from another network, to which there is no way back.
+    NoRoute,
+    /// An answer whose way out leads by a router that nobody can find.
+    NoNeighbour,
+    /// An answer whose way out leads by a router that is looked for, when too many wait for it.
+    AnswerQueueFull,
     /// A reply that is larger than the link carries, when too many of them are on their way out.
     FragmentQueueFull,
     /// An IPv4 datagram with options that make no sense, or with a source route.

@@ -4,7 +4,7 @@
 //! is in. A protocol looks at a datagram and returns a [`Disposition`], since the datagram still lies in the buffer that
 //! an answer is built in; [`Vm::apply`] then carries it out.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fragment::Datagram;
 use super::{Event, Ignored, PROTOCOLS, Reaction, Transmit, Vm};
@@ -111,6 +111,8 @@ pub(super) struct Answer {
     pub(super) service: Service,
     /// Where the question starts in the frame, behind the IP headers.
     pub(super) offset: usize,
+    /// The asker.
+    pub(super) destination: IpAddr,
     /// The address that answers.
     pub(super) source: IpAddr,
 }
@@ -171,7 +173,7 @@ impl Vm {
         buffer: &mut [u8],
         length: usize,
     ) -> Result<Reaction, Ignored> {
-        let (length, event) = match disposition {
+        let (transmit, event) = match disposition {
             Disposition::Held => return Ok(Reaction::default()),
             Disposition::Whole(datagram) => return self.receive_whole(now, datagram, buffer),
             Disposition::Taken(event) => {
@@ -185,30 +187,50 @@ impl Vm {
                 advertisement,
                 envelope,
                 event,
-            } => (advertisement.write(envelope, buffer), event),
+            } => {
+                let length = advertisement.write(envelope, buffer);
+                (length.map(|length| Transmit { length, ping: None }), event)
+            }
             Disposition::Error(error_message) => {
-                let length = match error_message.source {
-                    IpAddr::V4(source) => {
-                        self.write_icmp_error(now, &error_message, source, buffer)
-                    }
-                    IpAddr::V6(source) => {
-                        self.write_icmpv6_error(now, &error_message, source, buffer, length)
-                    }
-                };
-                (length, Some(Event::Ignored(error_message.ignored)))
+                return Ok(self.send_error(now, &error_message, buffer, length));
             }
             Disposition::Answer(answer) => {
+                let to = answer.destination;
+                let next_hop = self.next_hop(now, to).ok_or(Ignored::NoRoute)?;
                 let frame = buffer.get_mut(..length).unwrap_or_default();
                 let length = match answer.source {
                     IpAddr::V4(_) => self.answer_ipv4(now, &answer, frame),
                     IpAddr::V6(source) => self.answer_ipv6(&answer, source, frame),
                 };
-                (length, answer.service.event())
+                let transmit = self.hand_to(now, next_hop, to, length, buffer)?;
+                (transmit, answer.service.event())
             }
         };
-        let transmit = length.map(|length| Transmit { length, ping: None });
-        let transmit = self.fit(transmit, buffer)?;
         Ok(Reaction { transmit, event })
+    }
+
+    /// Tells the sender of the datagram in the first `length` bytes of `buffer` of an error, if there is a way to it.
+    pub(super) fn send_error(
+        &mut self,
+        now: Instant,
+        error_message: &ErrorMessage,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Reaction {
+        let to = error_message.destination;
+        let transmit = self.next_hop(now, to).and_then(|next_hop| {
+            let length = match error_message.source {
+                IpAddr::V4(source) => self.write_icmp_error(now, error_message, source, buffer),
+                IpAddr::V6(source) => {
+                    self.write_icmpv6_error(now, error_message, source, buffer, length)
+                }
+            };
+            self.hand_to(now, next_hop, to, length, buffer).ok()?
+        });
+        Reaction {
+            transmit,
+            event: Some(Event::Ignored(error_message.ignored)),
+        }
     }
 
     /// Takes a datagram that was put together as if it had come in one frame.
@@ -242,16 +264,23 @@ impl Vm {
         }
     }
 
-    /// The neighbour to which a datagram for `destination` is handed: every datagram of the VM's own asks here. `None` when
-    /// there is no way there.
+    /// The neighbour to which a datagram for `destination` is handed: every datagram, answers included, asks here. `None`
+    /// when there is no way there.
     pub(super) fn next_hop(&self, now: Instant, destination: IpAddr) -> Option<IpAddr> {
         match destination {
-            IpAddr::V4(destination) => self.ipv4.next_hop(destination).map(IpAddr::V4),
+            IpAddr::V4(destination) => self.ipv4.next_hop(now, destination).map(IpAddr::V4),
             IpAddr::V6(destination) => {
-                let next_hop = self.ipv6.as_ref()?.next_hop(now, destination)?;
+                let failed_at = |router: Ipv6Addr| self.neighbours.failed_at(router.into());
+                let ipv6 = self.ipv6.as_ref()?;
+                let next_hop = ipv6.next_hop(now, destination, failed_at)?;
                 Some(next_hop.into())
             }
         }
+    }
+
+    /// Tells if `mac` can be the hardware address of another station.
+    pub(super) fn is_other_station(&self, mac: MacAddr) -> bool {
+        mac.is_unicast() && mac != self.mac
     }
 
     /// Does one thing that is due at `now` for one of the protocols.
@@ -280,10 +309,9 @@ impl Service {
     }
 }
 
-/// Tells if one host can have this address.
+/// Tells if one host can have this address: not in "this network", loopback, multicast, or what is reserved, with the
+/// broadcast address in it (RFC 6890).
 pub(super) fn is_host(address: Ipv4Addr) -> bool {
-    !address.is_unspecified()
-        && !address.is_broadcast()
-        && !address.is_multicast()
-        && !address.is_loopback()
+    let [first, ..] = address.octets();
+    matches!(first, 1..=126 | 128..=223)
 }

@@ -6,6 +6,7 @@
 //!
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
+mod answers;
 mod config;
 mod event;
 mod fragment;
@@ -16,10 +17,12 @@ mod limiter;
 mod neighbour;
 mod nic;
 mod probe;
+mod redirects;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
+pub use answers::MAX_WAITING_ANSWERS;
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig};
 pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit};
 pub use fragment::{MAX_OUTGOING, MAX_REASSEMBLIES, MAX_REASSEMBLY_BYTES};
@@ -29,7 +32,7 @@ pub use ipv4::{
     PROBE_WAIT, PROBES, REASSEMBLY_TIMEOUT,
 };
 pub use ipv6::{
-    DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, MAX_IPV6_ADDRESSES, MAX_PREFIXES,
+    DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, MAX_IPV6_ADDRESSES, MAX_PREFIXES, MAX_ROUTERS,
     MLD_REPORT_INTERVAL, MLD_REPORTS, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
     ROUTER_SOLICITATIONS, START_WAIT,
 };
@@ -42,7 +45,9 @@ pub(crate) use nic::is_for_dhcp_servers;
 pub use probe::{
     GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, Unsent,
 };
+pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 
+use self::answers::Answers;
 use self::fragment::{Fragmenter, Reassembly};
 use self::ip::Protocol;
 use self::ipv4::Ipv4;
@@ -104,6 +109,7 @@ pub struct Vm {
     /// Boxed: most VMs have none.
     ipv6: Option<Box<Ipv6>>,
     neighbours: NeighbourTable,
+    answers: Answers,
     fragmenter: Fragmenter,
     sessions: Vec<Session>,
     /// Pings whose neighbour has answered, to be sent.
@@ -129,6 +135,7 @@ impl Vm {
             time_of_day: config.time_of_day,
             vlan: config.vlan,
             neighbours: NeighbourTable::new(&mut random),
+            answers: Answers::default(),
             fragmenter: Fragmenter::default(),
             sessions: Vec::new(),
             resolved: VecDeque::new(),
@@ -184,6 +191,7 @@ impl Vm {
 
     /// Makes `mac` known as the address of the neighbour `address`, for good.
     pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
+        self.ipv4.asker = None;
         self.neighbours.set(address, mac);
     }
 
@@ -200,6 +208,7 @@ impl Vm {
             transmit: None,
             event: Some(Event::Ignored(ignored)),
         };
+        self.ipv4.asker = None;
         self.is_dirty = true;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.vlan, frame) else {
@@ -230,6 +239,7 @@ impl Vm {
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
+        self.ipv4.asker = None;
         self.is_dirty = true;
         let untagged = self.behind_tags(buffer);
         let reaction = self.poll_untagged(now, untagged)?;
@@ -241,6 +251,9 @@ impl Vm {
 
     fn poll_untagged(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         if let Some(reaction) = self.next_unresolved() {
+            return Some(reaction);
+        }
+        if let Some(reaction) = self.next_answer(buffer) {
             return Some(reaction);
         }
         let fragment = self.fragmenter.next(self.mtu(), buffer);
@@ -267,7 +280,11 @@ impl Vm {
 
     /// Tells if [`Vm::poll`] has something to do at once, whatever the time: something to send, or to give up.
     fn has_work(&self) -> bool {
-        !(self.resolved.is_empty() && self.unresolved.is_empty() && self.fragmenter.is_empty())
+        let is_idle = self.resolved.is_empty()
+            && self.unresolved.is_empty()
+            && self.fragmenter.is_empty()
+            && !self.has_answers();
+        !is_idle
     }
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.

@@ -17,6 +17,8 @@ mod icmp;
 mod ipv6;
 mod model;
 mod options;
+mod routers;
+mod routes;
 mod tcp;
 mod vlan;
 

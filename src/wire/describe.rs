@@ -130,6 +130,10 @@ fn describe_icmp(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
             };
         }
         Ok(IcmpMessage::TimestampRequest) => return f.write_str("ICMP timestamp request"),
+        Ok(IcmpMessage::Redirect(redirect)) => {
+            let (to, gateway) = (redirect.destination, redirect.gateway);
+            return write!(f, "ICMP redirect of {to} to {gateway}");
+        }
         Ok(IcmpMessage::Other { kind, code }) => {
             return write!(f, "ICMP type {kind} code {code}");
         }

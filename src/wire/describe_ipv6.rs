@@ -98,6 +98,10 @@ fn describe_error(f: &mut fmt::Formatter<'_>, error: &Icmpv6Error<'_>) -> fmt::R
 
 fn describe_discovery(f: &mut fmt::Formatter<'_>, message: &NeighbourDiscovery<'_>) -> fmt::Result {
     match message {
+        NeighbourDiscovery::Redirect(redirect) => {
+            let (to, target) = (redirect.destination, redirect.target);
+            write!(f, "redirect of {to} to {target}")
+        }
         NeighbourDiscovery::RouterSolicitation => f.write_str("router solicitation"),
         NeighbourDiscovery::RouterAdvertisement(router) => {
             write!(f, "router advertisement for {}s", router.router_lifetime)?;

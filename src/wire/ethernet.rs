@@ -40,6 +40,13 @@ pub enum Payload<'a> {
     Other(u16),
 }
 
+/// Addresses `frame`, which has an Ethernet header, to another station.
+pub fn set_destination(frame: &mut [u8], destination: MacAddr) {
+    if let Some(space) = frame.first_chunk_mut() {
+        *space = destination.0;
+    }
+}
+
 impl<'a> EthernetFrame<'a> {
     /// Reads the header of `frame`, which has no preamble and no frame check sequence.
     ///

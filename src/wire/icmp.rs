@@ -5,7 +5,7 @@ use etherparse::{Icmpv4Slice, IpNumber};
 use super::checksum;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
-use super::icmp_error::{IcmpError, is_error};
+use super::icmp_error::{IcmpError, IcmpRedirect, is_error};
 use super::ipv4::{self, IPV4_HEADER_LENGTH, Ipv4Envelope, Ipv4Packet};
 use super::mac::MacAddr;
 
@@ -35,6 +35,8 @@ pub enum IcmpMessage<'a> {
     TimestampRequest,
     /// Somebody tells what became of a datagram.
     Error(IcmpError),
+    /// A router names another one.
+    Redirect(IcmpRedirect),
     /// Another message.
     Other {
         /// `type` of RFC 792.
@@ -93,7 +95,8 @@ impl<'a> IcmpMessage<'a> {
                     .unwrap_or_default();
                 IcmpMessage::Error(IcmpError::parse(kind, code, [s0, s1], quote))
             }
-            (kind, code) => IcmpMessage::Other { kind, code },
+            (kind, code) => IcmpRedirect::parse(kind, code, packet.payload)
+                .map_or(IcmpMessage::Other { kind, code }, IcmpMessage::Redirect),
         })
     }
 }

@@ -11,6 +11,9 @@ use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Envelope, PROTOCOL_ICMP};
 use super::mac::MacAddr;
 
 const TYPE_UNREACHABLE: u8 = 3;
+const TYPE_REDIRECT: u8 = 5;
+/// The codes of a redirect: for a network, a host, and both for one type of service.
+const LAST_REDIRECT_CODE: u8 = 3;
 const TYPE_TIME_EXCEEDED: u8 = 11;
 const TYPE_PARAMETER_PROBLEM: u8 = 12;
 
@@ -89,6 +92,33 @@ impl IcmpError {
             next_hop_mtu: u16::from_be_bytes(mtu),
             quoted: QuotedEcho::parse(quote),
         }
+    }
+}
+
+/// A router's word that datagrams to one host are better handed to another router (RFC 792). Those for a network hold for
+/// the host as well (RFC 1122 section 3.2.2.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IcmpRedirect {
+    /// The better router.
+    pub gateway: Ipv4Addr,
+    /// The source of the datagram that it is about.
+    pub source: Ipv4Addr,
+    /// Where that was to go.
+    pub destination: Ipv4Addr,
+}
+
+impl IcmpRedirect {
+    /// Reads the message; `None` if it is another, or quotes no datagram.
+    pub(super) fn parse(kind: u8, code: u8, message: &[u8]) -> Option<IcmpRedirect> {
+        if kind != TYPE_REDIRECT || code > LAST_REDIRECT_CODE {
+            return None;
+        }
+        let header = Ipv4HeaderSlice::from_slice(message.get(ICMP_ECHO_HEADER_LENGTH..)?).ok()?;
+        Some(IcmpRedirect {
+            gateway: Ipv4Addr::from(*message.get(4..)?.first_chunk::<4>()?),
+            source: header.source_addr(),
+            destination: header.destination_addr(),
+        })
     }
 }
 

@@ -118,7 +118,8 @@ impl<'a> Icmpv6Message<'a> {
                 kind @ (icmpv6::TYPE_ROUTER_SOLICITATION
                 | icmpv6::TYPE_ROUTER_ADVERTISEMENT
                 | icmpv6::TYPE_NEIGHBOR_SOLICITATION
-                | icmpv6::TYPE_NEIGHBOR_ADVERTISEMENT),
+                | icmpv6::TYPE_NEIGHBOR_ADVERTISEMENT
+                | icmpv6::TYPE_REDIRECT_MESSAGE),
                 code,
             ) => match NeighbourDiscovery::parse(packet, &slice, offset)? {
                 Some(message) => Icmpv6Message::NeighbourDiscovery(message),

@@ -40,12 +40,14 @@ pub use dhcp::{
 };
 pub use dhcp_options::ClasslessRoute;
 pub use error::{Fault, Layer, ParseError};
-pub use ethernet::{ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload};
+pub use ethernet::{
+    ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
+};
 pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
     turn_into_echo_reply, turn_into_timestamp_reply,
 };
-pub use icmp_error::{IcmpError, IcmpErrorKind, QuotedEcho, turn_into_icmp_error};
+pub use icmp_error::{IcmpError, IcmpErrorKind, IcmpRedirect, QuotedEcho, turn_into_icmp_error};
 pub use icmpv6::{
     ICMPV6_ECHO_FRAME_OVERHEAD, ICMPV6_HEADER_LENGTH, Icmpv6EchoRequest, Icmpv6Error,
     Icmpv6Message, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,
@@ -76,7 +78,9 @@ pub use neighbour_discovery::{
     NeighbourSolicitation, Nonce,
 };
 pub use plain_echo::PlainEcho;
-pub use router_discovery::{AdvertisedPrefix, RouterAdvertisement, write_router_solicitation};
+pub use router_discovery::{
+    AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_solicitation,
+};
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
     UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,

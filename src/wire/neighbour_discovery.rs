@@ -15,7 +15,7 @@ use super::error::{Layer, ParseError};
 use super::icmpv6::write;
 use super::ipv6::{Ipv6Envelope, Ipv6Packet};
 use super::mac::MacAddr;
-use super::router_discovery::RouterAdvertisement;
+use super::router_discovery::{Redirect, RouterAdvertisement, RouterPreference};
 
 /// The hop limit of every message.
 pub const NEIGHBOUR_DISCOVERY_HOP_LIMIT: u8 = 255;
@@ -41,6 +41,8 @@ pub enum NeighbourDiscovery<'a> {
     Solicitation(NeighbourSolicitation),
     /// Somebody says that it has an address.
     Advertisement(NeighbourAdvertisement),
+    /// A router names a better next hop.
+    Redirect(Redirect),
 }
 
 /// A question for an address (RFC 4861 section 4.3).
@@ -87,13 +89,15 @@ impl NeighbourDiscovery<'_> {
     pub const NEIGHBOUR_SOLICITATION: u8 = icmpv6::TYPE_NEIGHBOR_SOLICITATION;
     /// `ND_NEIGHBOR_ADVERT`
     pub const NEIGHBOUR_ADVERTISEMENT: u8 = icmpv6::TYPE_NEIGHBOR_ADVERTISEMENT;
+    /// `ND_REDIRECT`
+    pub const REDIRECT: u8 = icmpv6::TYPE_REDIRECT_MESSAGE;
 }
 
 impl<'a> NeighbourDiscovery<'a> {
-    /// Reads the message `slice`, which `packet` carries. `None` if it is none of the four.
+    /// Reads the message `slice`, which `packet` carries. `None` if it is none of the five.
     ///
     /// # Errors
-    /// When it is not valid by section 6.1.1, 6.1.2, 7.1.1 or 7.1.2.
+    /// When it is not valid by section 6.1.1, 6.1.2, 7.1.1, 7.1.2 or 8.1.
     pub(super) fn parse(
         packet: &Ipv6Packet<'_>,
         slice: &Icmpv6Slice<'a>,
@@ -123,10 +127,11 @@ impl<'a> NeighbourDiscovery<'a> {
                 if !packet.source.is_unicast_link_local() {
                     return Err(bad("source"));
                 }
-                let [hop_limit, _, l0, l1] = slice.bytes5to8();
+                let [hop_limit, flags, l0, l1] = slice.bytes5to8();
                 NeighbourDiscovery::RouterAdvertisement(RouterAdvertisement {
                     hop_limit,
                     router_lifetime: u16::from_be_bytes([l0, l1]),
+                    preference: RouterPreference::of_flags(flags),
                     source_link: options.source_link,
                     mtu: options.mtu,
                     options: body.options_iterator(),
@@ -166,6 +171,25 @@ impl<'a> NeighbourDiscovery<'a> {
                     router: flags.router,
                     solicited: flags.solicited,
                     overrides: flags.r#override,
+                })
+            }
+            Icmpv6PayloadSlice::Redirect(body) => {
+                let options = read_options(body.options_iterator(), offset)?;
+                let (target, destination) = (body.target_address(), body.destination_address());
+                if !packet.source.is_unicast_link_local() {
+                    return Err(bad("source"));
+                }
+                if destination.is_multicast() {
+                    return Err(bad("destination that is redirected"));
+                }
+                // Routers are known by their link-local addresses.
+                if !target.is_unicast_link_local() && target != destination {
+                    return Err(bad("target"));
+                }
+                NeighbourDiscovery::Redirect(Redirect {
+                    target,
+                    destination,
+                    target_link: options.target_link,
                 })
             }
             _ => return Ok(None),

@@ -25,6 +25,8 @@ const DONT_FRAGMENT: u16 = 0x4000;
 pub struct PlainEcho<'a> {
     /// The address the frame was sent to.
     pub destination_mac: MacAddr,
+    /// The address that it was sent from.
+    pub source_mac: MacAddr,
     /// Where the datagram comes from.
     pub source: Ipv4Addr,
     /// Where it goes.
@@ -64,9 +66,10 @@ impl<'a> PlainEcho<'a> {
         if checksum::of(header) != 0 || checksum::of(icmp) != 0 {
             return None;
         }
-        let &[d0, d1, d2, d3, d4, d5, ..] = head;
+        let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = head;
         Some(PlainEcho {
             destination_mac: MacAddr([d0, d1, d2, d3, d4, d5]),
+            source_mac: MacAddr([s0, s1, s2, s3, s4, s5]),
             source: address(26),
             destination: address(30),
             is_request: kind == TYPE_ECHO_REQUEST,

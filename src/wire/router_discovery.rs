@@ -17,11 +17,47 @@ pub struct RouterAdvertisement<'a> {
     pub hop_limit: u8,
     /// For how many seconds it is a default router; 0 for "it is none".
     pub router_lifetime: u16,
+    /// Its rank among several.
+    pub preference: RouterPreference,
     /// Its hardware address, if it says so.
     pub source_link: Option<MacAddr>,
     /// The MTU of the link, if it says so.
     pub mtu: Option<u32>,
     pub(super) options: NdpOptionsIterator<'a>,
+}
+
+/// A router's rank among several (RFC 4191 section 2.1), the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RouterPreference {
+    /// Only if there is no other.
+    Low,
+    /// As routers are that know of no ranks.
+    Medium,
+    /// Rather than others.
+    High,
+}
+
+impl RouterPreference {
+    /// Reads the flags of a router advertisement.
+    pub(super) const fn of_flags(flags: u8) -> RouterPreference {
+        match flags >> 3 & 0b11 {
+            0b01 => RouterPreference::High,
+            0b11 => RouterPreference::Low,
+            // 0b10 is reserved, and counts as medium.
+            _ => RouterPreference::Medium,
+        }
+    }
+}
+
+/// A router's word that packets to one host are better handed to another neighbour (RFC 4861 section 4.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Redirect {
+    /// The better next hop: another router, or the destination itself.
+    pub target: Ipv6Addr,
+    /// The host.
+    pub destination: Ipv6Addr,
+    /// The hardware address of the target, if it says so.
+    pub target_link: Option<MacAddr>,
 }
 
 /// A prefix that a router tells of (RFC 4861 section 4.6.2).

@@ -60,7 +60,10 @@ fn read_echo(frame: &[u8]) -> (bool, Ipv4Packet<'_>, Echo<'_>) {
     match IcmpMessage::parse(&packet).unwrap() {
         IcmpMessage::EchoRequest(echo) => (true, packet, echo),
         IcmpMessage::EchoReply(echo) => (false, packet, echo),
-        IcmpMessage::TimestampRequest | IcmpMessage::Error(_) | IcmpMessage::Other { .. } => {
+        IcmpMessage::TimestampRequest
+        | IcmpMessage::Error(_)
+        | IcmpMessage::Redirect(_)
+        | IcmpMessage::Other { .. } => {
             panic!("not an echo: {}", Describe(frame))
         }
     }

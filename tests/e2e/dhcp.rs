@@ -84,7 +84,7 @@ fn a_vm_without_a_lease_does_not_hold_up_the_others_and_the_report_says_so() {
         "5 sent, 5 received, 0 % lost",
         ", 5 unresolved",
         "when 1 VM had no address",
-        "no_route: a ping's VM had no address, or no gateway to its network (--gateway)",
+        "no_route: a VM had no address, or no gateway to the other network (--gateway)",
     ] {
         let is_told = lines.iter().any(|line| line.contains(expected));
         assert!(is_told, "{expected}: {}", run.stdout);

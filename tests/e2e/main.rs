@@ -21,6 +21,7 @@ mod raw_socket;
 mod refusals;
 mod report;
 mod rights;
+mod routes;
 mod saved;
 mod scale;
 mod signals;

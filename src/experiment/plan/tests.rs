@@ -491,16 +491,24 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ("--ping vm0:10.77.0.0", "10.77.0.0 is not a host of"),
         ("--gateway router", "expected an address, such as 10.77.0.1"),
         (
-            "--gateway 10.99.0.1",
-            "not a host of 10.77.0.0/16, where the VMs could reach it; expected one such as 10.77.0.1",
+            "--gateway 10.77.255.255",
+            "no host has that address; expected one such as 10.77.0.1",
+        ),
+        (
+            "--gateway 240.0.0.1",
+            "no host has that address; expected one such as 10.77.0.1",
         ),
         (
             "--gateway 10.77.0.1 --gateway 10.77.0.9",
             "--gateway 10.77.0.9: expected one IPv4 and one IPv6 address",
         ),
         (
-            "--gateway fd99::1",
-            "not a host of fd77::/64, where the VMs could reach it; expected one such as fd77::1",
+            "--gateway fd77::",
+            "no host has that address; expected one such as fd77::1",
+        ),
+        (
+            "--gateway ff02::2",
+            "no host has that address; expected one such as fd77::1",
         ),
         (
             "--vms 1 --gateway fd77::2",
@@ -578,6 +586,11 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ("--mtu 67", "--mtu 67: expected 68 to 65521"),
         ("--mtu 65522", "--mtu 65522: expected 68 to 65521"),
         ("--vms 6 --subnet 10.0.0.0/29", "room for 5 VMs"),
+        ("--vms 2 --subnet 10.0.0.9/32", "room for 1 VMs"),
+        (
+            "--vms 1 --subnet 10.0.0.9/32 --gateway 10.0.0.9",
+            "that is the address of vm0, the only VM",
+        ),
         ("--subnet 10.77.3.0/16", "expected 10.77.0.0/16"),
         ("--subnet 224.0.0.0/8", "expected a network of hosts"),
         (
@@ -1180,5 +1193,38 @@ fn what_contradicts_a_bridge_that_exists_is_refused_by_both_names() {
     ] {
         let error = joined(line).expect_err(line);
         assert!(error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_gateway_may_be_outside_the_network() {
+    for (line, gateway, gateway6, first) in [
+        (
+            "--vms 1 --subnet 10.77.0.2/32 --gateway 169.254.1.1",
+            Some("169.254.1.1"),
+            None,
+            "10.77.0.2",
+        ),
+        (
+            "--vms 2 --gateway 10.99.0.1",
+            Some("10.99.0.1"),
+            None,
+            "10.77.0.2",
+        ),
+        (
+            "--vms 2 --gateway fd99::1",
+            None,
+            Some("fd99::1"),
+            "10.77.0.2",
+        ),
+    ] {
+        let experiment = flags(line).expect(line);
+        let vm_defaults = &experiment.vm_defaults;
+        let found = vm_defaults.gateway.map(|address| address.to_string());
+        assert_eq!(found.as_deref(), gateway, "{line}");
+        let found = vm_defaults.ipv6.and_then(|plan| plan.gateway);
+        let found = found.map(|address| address.to_string());
+        assert_eq!(found.as_deref(), gateway6, "{line}");
+        assert_eq!(experiment.vms[0].address.to_string(), first, "{line}");
     }
 }

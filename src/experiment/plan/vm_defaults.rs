@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::addresses::is_host_of;
+use super::addresses::{is_host, is_host_of, is_host6};
 use super::first_host;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{Ipv6Plan, VmDefaults, VmPlan};
@@ -106,10 +106,16 @@ fn check_gateway(
     vms: &[VmPlan],
     subnet: Ipv4Net,
 ) -> Result<(), SettingError> {
-    let example = first_host(subnet).addr();
-    if !is_host_of(subnet, gateway) {
+    // One outside the network is a neighbour all the same: clouds have those.
+    let is_gateway = if subnet.contains(&gateway) {
+        is_host_of(subnet, gateway)
+    } else {
+        is_host(gateway)
+    };
+    if !is_gateway {
+        let example = first_host(subnet).addr();
         return Err(setting.error(format_args!(
-            "not a host of {subnet}, where the VMs could reach it; expected one such as {example}"
+            "no host has that address; expected one such as {example}"
         )));
     }
     if let [only] = vms
@@ -127,12 +133,11 @@ fn check_ipv6_gateway(
     vms: &[VmPlan],
     plan: Ipv6Plan,
 ) -> Result<(), SettingError> {
-    let (subnet, example) = (plan.subnet, plan.host().addr());
     // The first address of a network is every router's (RFC 4291 section 2.6.1): nobody's in particular.
-    let is_host = subnet.contains(&gateway) && gateway != subnet.network();
-    if !is_host && !gateway.is_unicast_link_local() {
+    if gateway == plan.subnet.network() || !is_host6(gateway) {
+        let example = plan.host().addr();
         return Err(setting.error(format_args!(
-            "not a host of {subnet}, where the VMs could reach it; expected one such as {example}"
+            "no host has that address; expected one such as {example}"
         )));
     }
     if vms.len() == 1 && plan.address(VmId(0)) == gateway {

@@ -1,12 +1,11 @@
 //! Fragments of IPv4 datagrams (RFC 791 section 3.2).
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::time::Instant;
 use crate::vm::fragment::{Fragment, FragmentKey, Reassembly, Taken};
 use crate::vm::ip::{Disposition, ErrorMessage, Protocol};
-use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
+use crate::vm::{Event, Ignored, Reaction, Vm};
 use crate::wire::{IcmpErrorKind, Ipv4Packet, write_first_fragment};
 
 /// How long fragments wait for each other, as in Linux (`ipfrag_time`).
@@ -58,19 +57,19 @@ impl Vm {
         let destination = datagram.source();
         fragments.recycle(datagram);
         let ignored = Ignored::ReassemblyTimeout;
-        let told = length.zip(self.address()).and_then(|(_, own)| {
-            let error_message = ErrorMessage {
-                ignored,
-                destination,
-                source: IpAddr::V4(own),
-                kind: IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED,
-                parameter: 0,
-            };
-            self.write_icmp_error(now, &error_message, own, buffer)
-        });
-        Some(Reaction {
-            transmit: told.map(|length| Transmit { length, ping: None }),
-            event: Some(Event::Ignored(ignored)),
-        })
+        let Some((length, own)) = length.zip(self.address()) else {
+            return Some(Reaction {
+                transmit: None,
+                event: Some(Event::Ignored(ignored)),
+            });
+        };
+        let error_message = ErrorMessage {
+            ignored,
+            destination,
+            source: own.into(),
+            kind: IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED,
+            parameter: 0,
+        };
+        Some(self.send_error(now, &error_message, buffer, length))
     }
 }

@@ -1,10 +1,12 @@
 //! ICMP (RFC 792, RFC 1122 section 3.2.2): echo, questions for the time, and errors about our pings.
 
+use std::net::Ipv4Addr;
+
 use crate::time::Instant;
 use crate::vm::ip::{
     Answer, DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received, Service,
 };
-use crate::vm::{Event, Ignored, Ipv4Interface, Reaction, Transmit, Vm};
+use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     IPV4_HEADER_LENGTH, IcmpMessage, Ipv4Packet, PROTOCOL_ICMP, PlainEcho, turn_into_echo_reply,
 };
@@ -26,6 +28,7 @@ impl Vm {
     pub fn answer_plain_echo(&mut self, frame: &mut [u8]) -> Option<Transmit> {
         let echo = PlainEcho::parse_request(frame)?;
         self.is_plainly_for_us(&echo).then_some(())?;
+        self.goes_straight_back(&echo).then_some(())?;
         self.turn_into_reply(frame)
     }
 
@@ -40,11 +43,13 @@ impl Vm {
         let echo = PlainEcho::parse(frame)?;
         self.is_plainly_for_us(&echo).then_some(())?;
         if echo.is_request {
+            self.goes_straight_back(&echo).then_some(())?;
             return Some(Reaction {
                 transmit: Some(self.turn_into_reply(frame)?),
                 event: None,
             });
         }
+        self.may_be_sent(&echo).then_some(())?;
         let (ping, outcome) = self.receive_echo_reply(now, echo.source.into(), &echo.echo)?;
         Some(Reaction {
             transmit: None,
@@ -52,14 +57,41 @@ impl Vm {
         })
     }
 
+    #[inline]
     fn is_plainly_for_us(&self, echo: &PlainEcho<'_>) -> bool {
-        let is_to_us = |interface: &Ipv4Interface| {
-            echo.destination == interface.address && interface.may_be_sender(echo.source)
-        };
         echo.destination_mac == self.mac
             && self.vlan.is_none()
             && self.carries(echo.length)
-            && self.ipv4.interface().is_some_and(is_to_us)
+            && self.address() == Some(echo.destination)
+    }
+
+    fn may_be_sent(&self, echo: &PlainEcho<'_>) -> bool {
+        let interface = self.ipv4.interface();
+        interface.is_some_and(|interface| interface.may_be_sender(echo.source))
+            && self.is_other_station(echo.source_mac)
+    }
+
+    /// Tells if the answer goes to the hardware address that the question came from, at any time. Nothing but a frame out of
+    /// the ordinary, or a deadline, changes that, so that it is looked up once for an asker.
+    #[inline]
+    fn goes_straight_back(&mut self, echo: &PlainEcho<'_>) -> bool {
+        let asker = Some((echo.source, echo.source_mac));
+        if self.ipv4.asker != asker {
+            if !self.may_go_straight_back(echo) {
+                return false;
+            }
+            self.ipv4.asker = asker;
+        }
+        true
+    }
+
+    fn may_go_straight_back(&self, echo: &PlainEcho<'_>) -> bool {
+        let next_hop = self.ipv4.lasting_next_hop(echo.source);
+        let is_back = |next_hop: Ipv4Addr| match self.neighbours.get(next_hop.into()) {
+            Some(mac) => mac == echo.source_mac,
+            None => next_hop == echo.source,
+        };
+        self.may_be_sent(echo) && next_hop.is_some_and(is_back)
     }
 
     fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {
@@ -84,6 +116,7 @@ impl Vm {
             Ok(Disposition::Answer(Answer {
                 service,
                 offset: datagram.offset,
+                destination: packet.source.into(),
                 source: packet.destination.into(),
             }))
         };
@@ -100,6 +133,7 @@ impl Vm {
                 let event = event.ok_or(Ignored::UnexpectedIcmpError)?;
                 Ok(Disposition::Taken(Some(event)))
             }
+            IcmpMessage::Redirect(redirect) => self.receive_redirect(now, packet.source, &redirect),
             IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
     }

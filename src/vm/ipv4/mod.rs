@@ -25,6 +25,7 @@ pub use self::fragment::REASSEMBLY_TIMEOUT;
 use super::fragment::Reassembly;
 use super::ip::{Disposition, ErrorMessage, Input, Received};
 use super::limiter::ErrorLimiter;
+use super::redirects::Redirects;
 use super::{Addressing, Ignored, Ipv4Interface, PROTOCOLS, Vm, VmConfig};
 use crate::time::Instant;
 use crate::wire::{IcmpErrorKind, Ipv4Packet, MacAddr, OptionsFault, check_options};
@@ -43,6 +44,9 @@ pub(super) struct Ipv4 {
     pub(super) udp_echo: bool,
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
+    redirects: Redirects<Ipv4Addr>,
+    /// Who asked last, and from where, if answers go straight back there.
+    pub(super) asker: Option<(Ipv4Addr, MacAddr)>,
     limiter: ErrorLimiter,
     /// The largest datagram that the link carries, as a server has it, if the interface takes more.
     link_mtu: Option<u16>,
@@ -73,6 +77,8 @@ impl Ipv4 {
             announce: config.announce,
             udp_echo: config.udp_echo,
             fragments: None,
+            redirects: Redirects::new(),
+            asker: None,
             limiter: ErrorLimiter::default(),
             link_mtu: None,
             identification: 0,
@@ -137,7 +143,7 @@ impl Vm {
         if packet.destination != interface.address {
             return Err(Ignored::OtherAddress);
         }
-        if !interface.may_be_sender(packet.source) {
+        if !interface.may_be_sender(packet.source) || !self.is_other_station(source_mac) {
             return Err(Ignored::BadSource);
         }
         let refuse = |ignored, kind, pointer: u8| {

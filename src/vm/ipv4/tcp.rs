@@ -21,6 +21,7 @@ fn receive(datagram: &Received<'_, Ipv4Packet<'_>>) -> Result<Disposition, Ignor
     Ok(Disposition::Answer(Answer {
         service: Service::TcpReset(segment),
         offset: datagram.offset,
+        destination: datagram.packet.source.into(),
         source: datagram.packet.destination.into(),
     }))
 }

@@ -34,6 +34,7 @@ impl Vm {
         Ok(Disposition::Answer(Answer {
             service: Service::UdpEcho,
             offset: received.offset,
+            destination: packet.source.into(),
             source: packet.destination.into(),
         }))
     }

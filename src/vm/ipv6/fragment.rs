@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::vm::fragment::{Fragment, FragmentKey, Reassembly, Taken};
 use crate::vm::ip::{Disposition, ErrorMessage, Protocol};
-use crate::vm::{Event, Ignored, Reaction, Transmit, Vm};
+use crate::vm::{Event, Ignored, Reaction, Vm};
 use crate::wire::{
     IPV6_FRAGMENT_OFFSET_OFFSET, IPV6_HOP_BY_HOP, IPV6_PAYLOAD_LENGTH_OFFSET, Icmpv6Error,
     Ipv6Fragment, Ipv6Packet, write_first_fragment,
@@ -88,19 +88,19 @@ impl Vm {
             IpAddr::V6(destination) => ipv6.source_for(now, destination),
         };
         let ignored = Ignored::ReassemblyTimeout;
-        let told = length.zip(source).and_then(|(length, source)| {
-            let error_message = ErrorMessage {
-                ignored,
-                destination,
-                source: source.into(),
-                kind: Icmpv6Error::REASSEMBLY_TIME_EXCEEDED,
-                parameter: 0,
-            };
-            self.write_icmpv6_error(now, &error_message, source, buffer, length)
-        });
-        Some(Reaction {
-            transmit: told.map(|length| Transmit { length, ping: None }),
-            event: Some(Event::Ignored(ignored)),
-        })
+        let Some((length, source)) = length.zip(source) else {
+            return Some(Reaction {
+                transmit: None,
+                event: Some(Event::Ignored(ignored)),
+            });
+        };
+        let error_message = ErrorMessage {
+            ignored,
+            destination,
+            source: source.into(),
+            kind: Icmpv6Error::REASSEMBLY_TIME_EXCEEDED,
+            parameter: 0,
+        };
+        Some(self.send_error(now, &error_message, buffer, length))
     }
 }

@@ -49,6 +49,7 @@ impl Vm {
                 Ok(Disposition::Answer(Answer {
                     service: Service::Echo,
                     offset: datagram.offset,
+                    destination: packet.source.into(),
                     source: source.ok_or(Ignored::OtherAddress)?.into(),
                 }))
             }

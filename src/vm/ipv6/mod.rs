@@ -24,8 +24,10 @@ pub use self::conflict_detection::{DUPLICATE_PROBES, PROBE_INTERVAL};
 pub use self::fragment::IPV6_REASSEMBLY_TIMEOUT;
 use self::mld::Mld;
 pub use self::mld::{MLD_REPORT_INTERVAL, MLD_REPORTS};
-use self::route::Routes;
-pub use self::route::{MAX_PREFIXES, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS};
+pub use self::route::{
+    MAX_PREFIXES, MAX_ROUTERS, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS,
+};
+use self::route::{Routes, may_be_sender};
 use super::fragment::Reassembly;
 use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received};
 use super::limiter::ErrorLimiter;
@@ -165,7 +167,22 @@ impl Vm {
         let is_own = ipv6.addresses.is_assigned(source);
         let is_advertisement = packet.next_header == PROTOCOL_ICMPV6
             && packet.payload.first() == Some(&NeighbourDiscovery::NEIGHBOUR_ADVERTISEMENT);
-        if source.is_multicast() || source.is_loopback() || (is_own && !is_advertisement) {
+        let is_discovery = packet.next_header == PROTOCOL_ICMPV6
+            && matches!(
+                packet.payload.first(),
+                Some(
+                    &NeighbourDiscovery::NEIGHBOUR_SOLICITATION
+                        | &NeighbourDiscovery::NEIGHBOUR_ADVERTISEMENT
+                )
+            );
+        // A host that tries an address speaks from none, and one with our hardware address may try ours.
+        let is_possible =
+            is_discovery || (!source.is_unspecified() && self.is_other_station(source_mac));
+        if !may_be_sender(source)
+            || !source_mac.is_unicast()
+            || !is_possible
+            || (is_own && !is_advertisement)
+        {
             return Err(Ignored::BadSource);
         }
         match packet.upper_layer() {

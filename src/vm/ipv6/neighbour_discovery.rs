@@ -105,7 +105,11 @@ impl Vm {
             });
         let envelope = Ipv6Envelope {
             source_mac: self.mac,
-            destination_mac: message.source_link.unwrap_or(sender),
+            destination_mac: self
+                .neighbours
+                .get(packet.source.into())
+                .or(message.source_link)
+                .unwrap_or(sender),
             source: target,
             destination: packet.source,
             traffic_class: 0,
@@ -138,11 +142,20 @@ impl Vm {
             return Ok(Disposition::Taken(Some(conflict(target, sender))));
         }
         let link = message.target_link.filter(|mac| mac.is_unicast());
+        let known = self.neighbours.get(target.into());
         let claim = Claim::of_advertisement(link, message.solicited, message.overrides);
-        match self.hear_of(now, target.into(), claim) {
-            Heard::Unknown => Err(Ignored::UnexpectedAdvertisement),
-            Heard::Known(event) => Ok(Disposition::Taken(event)),
+        let Heard::Known(event) = self.hear_of(now, target.into(), claim) else {
+            return Err(Ignored::UnexpectedAdvertisement);
+        };
+        // One that is not to override what is known changes nothing else either (RFC 4861 section 7.2.5).
+        let is_believed = message.overrides || known.is_none() || link.is_none() || link == known;
+        if !message.router
+            && is_believed
+            && let Some(ipv6) = &mut self.ipv6
+        {
+            ipv6.routes.forget_router(target);
         }
+        Ok(Disposition::Taken(event))
     }
 
     /// Asks who has `target`: its solicited-node group, or the one who had it last.

@@ -1,5 +1,7 @@
-//! Router discovery (RFC 4861 section 6.3): asks for routers, and takes what they advertise.
+//! Router discovery (RFC 4861 section 6.3): asks for routers, and takes what they advertise, and their
+//! redirects (section 8).
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::time::Instant;
@@ -7,7 +9,8 @@ use crate::vm::ip::{Disposition, Input, Protocol, Received};
 use crate::vm::neighbour::Claim;
 use crate::vm::{Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
-    IPV6_MINIMUM_MTU, Icmpv6Message, Ipv6Packet, NeighbourDiscovery, write_router_solicitation,
+    IPV6_MINIMUM_MTU, Icmpv6Message, Ipv6Packet, NeighbourDiscovery, Redirect,
+    write_router_solicitation,
 };
 
 /// The row of router discovery.
@@ -19,6 +22,7 @@ pub(in crate::vm) const ROUTER_DISCOVERY: Protocol = Protocol {
                 Some(
                     NeighbourDiscovery::ROUTER_SOLICITATION
                         | NeighbourDiscovery::ROUTER_ADVERTISEMENT
+                        | NeighbourDiscovery::REDIRECT
                 )
             )
         },
@@ -36,17 +40,22 @@ impl Vm {
         datagram: &Received<'_, Ipv6Packet<'_>>,
     ) -> Result<Disposition, Ignored> {
         let ignored = Ignored::IcmpType(datagram.icmpv6_type().unwrap_or_default());
-        let Icmpv6Message::NeighbourDiscovery(NeighbourDiscovery::RouterAdvertisement(message)) =
-            datagram.icmpv6()?
-        else {
-            return Err(ignored);
-        };
         let router = datagram.packet.source;
+        let message = match datagram.icmpv6()? {
+            Icmpv6Message::NeighbourDiscovery(NeighbourDiscovery::RouterAdvertisement(message)) => {
+                message
+            }
+            Icmpv6Message::NeighbourDiscovery(NeighbourDiscovery::Redirect(redirect)) => {
+                return self.receive_redirect6(now, router, &redirect);
+            }
+            _ => return Err(ignored),
+        };
         let mac = self.mac;
         let ipv6 = self.ipv6.as_mut().filter(|ipv6| ipv6.slaac);
         let ipv6 = ipv6.ok_or(ignored)?;
         let seconds = Duration::from_secs(message.router_lifetime.into());
-        ipv6.routes.advertised(now, router, seconds);
+        ipv6.routes
+            .advertised(now, router, message.preference, seconds);
         if message.hop_limit != 0 {
             ipv6.hop_limit = message.hop_limit;
         }
@@ -75,6 +84,26 @@ impl Vm {
             let heard = self.hear_of(now, router.into(), Claim::of_sender(link));
             event = heard.event().or(event);
         }
+        Ok(Disposition::Taken(event))
+    }
+
+    fn receive_redirect6(
+        &mut self,
+        now: Instant,
+        router: Ipv6Addr,
+        redirect: &Redirect,
+    ) -> Result<Disposition, Ignored> {
+        if !self.redirected(now, router, redirect) {
+            return Err(Ignored::UnexpectedIcmpError);
+        }
+        let target = redirect.target;
+        let event = redirect
+            .target_link
+            .filter(|mac| mac.is_unicast())
+            .and_then(|link| {
+                let claim = Claim::of_sender(link);
+                self.hear_of(now, target.into(), claim).event()
+            });
         Ok(Disposition::Taken(event))
     }
 

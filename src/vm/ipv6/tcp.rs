@@ -24,6 +24,7 @@ fn receive(datagram: &Received<'_, Ipv6Packet<'_>>) -> Result<Disposition, Ignor
     Ok(Disposition::Answer(Answer {
         service: Service::TcpReset(segment),
         offset: datagram.offset,
+        destination: datagram.packet.source.into(),
         source: packet.destination.into(),
     }))
 }

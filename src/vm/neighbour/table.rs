@@ -205,6 +205,26 @@ impl NeighbourTable {
         }
     }
 
+    /// Finds the address for a frame that is no ping, and uses it; asks for it if it is not known.
+    pub(in crate::vm) fn reach(&mut self, now: Instant, address: IpAddr) -> Option<MacAddr> {
+        if self.find(now, address) != Found::Known {
+            return None;
+        }
+        let reachable_time = self.reachable_time;
+        let entry = self.entries.get_mut(&address)?;
+        entry.used = now;
+        if entry.is_stale(now, reachable_time) {
+            entry.enter(now, address, delay(now), &mut self.timers);
+        }
+        Some(entry.mac)
+    }
+
+    /// When the neighbour `address` was asked for in vain, if nothing was heard of it since.
+    pub(in crate::vm) fn failed_at(&self, address: IpAddr) -> Option<Instant> {
+        let entry = self.entries.get(&address)?;
+        matches!(entry.state, State::Failed).then_some(entry.updated)
+    }
+
     /// Tells if a neighbour is asked for, and not found yet.
     pub(in crate::vm) fn is_asking(&self, address: IpAddr) -> bool {
         let entry = self.entries.get(&address);

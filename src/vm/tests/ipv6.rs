@@ -62,7 +62,7 @@ fn settled() -> Bench {
 }
 
 /// Everything that a VM does until `until`, with the milliseconds at which it does so.
-fn drain(bench: &mut Bench, until: Instant) -> Vec<(u64, String)> {
+pub(super) fn drain(bench: &mut Bench, until: Instant) -> Vec<(u64, String)> {
     let mut done = Vec::new();
     while let Some(at) = bench.vm.poll_at().filter(|at| *at <= until) {
         if let Some((sent, event)) = bench.poll(at) {
@@ -127,7 +127,7 @@ fn echo_request(source: Ipv6Addr, destination: Ipv6Addr, length: usize) -> Vec<u
 }
 
 /// A packet from the other, of any protocol.
-fn packet(destination: Ipv6Addr, next_header: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn packet(destination: Ipv6Addr, next_header: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = echo_request(OTHER, destination, 0);
     frame.truncate(54);
     frame[18..20].copy_from_slice(&(payload.len() as u16).to_be_bytes());
@@ -420,9 +420,14 @@ fn another_station_with_an_address_in_use_is_reported() {
 /// A router advertisement from the peer: a default router for `router` seconds, with the prefix fd99::/64 for `valid`
 /// seconds.
 fn router_advertisement(router: u16, valid: u32) -> Vec<u8> {
+    advertisement_of(PEER_MAC, 0, router, valid)
+}
+
+/// The same from any router, with flags.
+pub(super) fn advertisement_of(router_mac: MacAddr, flags: u8, router: u16, valid: u32) -> Vec<u8> {
     let [l0, l1] = router.to_be_bytes();
-    let mut message = vec![134, 0, 0, 0, 33, 0, l0, l1, 0, 0, 0, 0, 0, 0, 0, 0];
-    let MacAddr(mac) = PEER_MAC;
+    let mut message = vec![134, 0, 0, 0, 33, flags, l0, l1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let MacAddr(mac) = router_mac;
     message.extend([1, 1]);
     message.extend(mac);
     message.extend([3, 4, 64, 0xc0]);
@@ -433,13 +438,14 @@ fn router_advertisement(router: u16, valid: u32) -> Vec<u8> {
     let mut frame = packet(ALL_NODES, 58, &message);
     frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
     frame[21] = 255;
-    frame[22..38].copy_from_slice(&link_local(PEER_MAC).octets());
+    frame[6..12].copy_from_slice(&router_mac.0);
+    frame[22..38].copy_from_slice(&link_local(router_mac).octets());
     seal6(&mut frame);
     frame
 }
 
 /// Puts the ICMPv6 checksum of `frame`, which has no extension headers, right.
-fn seal6(frame: &mut [u8]) {
+pub(super) fn seal6(frame: &mut [u8]) {
     let length = (frame.len() - 54) as u16;
     frame[56..58].fill(0);
     let mut summed = frame[22..54].to_vec();

@@ -58,7 +58,7 @@ impl Vm {
         let client = self.ipv4.dhcp.as_mut()?;
         Some(match client.overdue(now, &mut self.random)? {
             Due::Send(outgoing) => Reaction {
-                transmit: self.send_dhcp(&outgoing, buffer),
+                transmit: self.send_dhcp(now, &outgoing, buffer),
                 event: None,
             },
             Due::Expired(address) => Reaction {
@@ -76,7 +76,7 @@ impl Vm {
     ) -> Option<Transmit> {
         let outgoing = self.ipv4.dhcp.as_mut()?.decline(now, &mut self.random)?;
         self.ipv4.link_mtu = None;
-        self.send_dhcp(&outgoing, buffer)
+        self.send_dhcp(now, &outgoing, buffer)
     }
 
     /// Takes into use all that the client's lease brings: the address, its network, the gateway and the MTU. Returns the
@@ -103,10 +103,15 @@ impl Vm {
         Event::LeaseLost { address }
     }
 
-    fn send_dhcp(&self, outgoing: &Outgoing, buffer: &mut [u8]) -> Option<Transmit> {
-        let (destination_mac, destination) = outgoing
-            .to
-            .unwrap_or((MacAddr::BROADCAST, Ipv4Addr::BROADCAST));
+    fn send_dhcp(&self, now: Instant, outgoing: &Outgoing, buffer: &mut [u8]) -> Option<Transmit> {
+        let (destination_mac, destination) = match outgoing.to {
+            None => (MacAddr::BROADCAST, Ipv4Addr::BROADCAST),
+            Some((granted_by, server)) => {
+                let next_hop = self.ipv4.next_hop(now, server);
+                let known = next_hop.and_then(|next_hop| self.neighbours.get(next_hop.into()));
+                (known.unwrap_or(granted_by), server)
+            }
+        };
         let envelope = Ipv4Envelope {
             source_mac: self.mac,
             destination_mac,

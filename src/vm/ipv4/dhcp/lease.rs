@@ -73,13 +73,12 @@ impl Lease {
         })
     }
 
-    /// The address with its network and the gateway to all others. An interface knows no other routes.
+    /// The address with its network. The gateway is one of the routes.
     pub(super) fn interface(&self) -> Ipv4Interface {
-        let default = self.routes.iter().find(|route| route.prefix_length == 0);
         Ipv4Interface {
             address: self.address,
             prefix_length: self.prefix_length,
-            gateway: default.and_then(|route| route.gateway),
+            gateway: None,
         }
     }
 

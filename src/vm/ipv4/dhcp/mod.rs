@@ -13,7 +13,9 @@ use self::lease::Lease;
 use self::message::Outgoing;
 use self::receive::Answer;
 use crate::time::Instant;
-use crate::wire::{DhcpKind, DhcpRequest, IPV4_HEADER_LENGTH, MacAddr, UDP_HEADER_LENGTH};
+use crate::wire::{
+    ClasslessRoute, DhcpKind, DhcpRequest, IPV4_HEADER_LENGTH, MacAddr, UDP_HEADER_LENGTH,
+};
 
 /// Wait for an answer to the first message; it doubles with each further one (RFC 2131 section 4.1).
 pub const FIRST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -182,6 +184,11 @@ impl DhcpClient {
             State::Bound { lease, .. } => Some(lease),
             State::Selecting { .. } | State::Requesting { .. } => None,
         }
+    }
+
+    /// The ways out of the network that the lease brings, if there is one.
+    pub(in crate::vm::ipv4) fn routes(&self) -> &[ClasslessRoute] {
+        self.lease().map_or(&[], |lease| &lease.routes)
     }
 
     /// Gives the address back, because somebody else uses it: tells the server, and looks for another one later.
