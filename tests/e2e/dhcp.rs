@@ -179,7 +179,7 @@ fn a_server_that_would_have_its_leases_renewed_after_no_time_is_not_flooded() {
     assert_eq!(report["addresses"]["renewed"], json!(0), "{report}");
 }
 
-/// Has one VM ping 192.0.2.1, which is beyond the network and has the lab's host for router, with the lease that dnsmasq
+/// Lets one VM ping 192.0.2.1, which is beyond the network and has the lab's host for router, with the lease that dnsmasq
 /// gives with these options.
 fn ping_beyond(arguments: &str, options: &[&str]) {
     let lab = Lab::new();

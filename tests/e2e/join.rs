@@ -110,7 +110,7 @@ impl Host {
         all
     }
 
-    /// Has the container's kernel ping an address.
+    /// Lets the container's kernel ping an address.
     fn ping_from_container(&self, address: &str) {
         let ping = ["ping", "-c3", "-i0.2", "-W5", address];
         self.container.run(&ping).expect_status(0);
@@ -162,7 +162,7 @@ impl Host {
     }
 }
 
-/// Whether an entry of an answer is of a TAP of the run.
+/// Returns true for an entry of a TAP of the run.
 fn is_of_a_tap(entry: &Value) -> bool {
     ["ifname", "dev"].iter().any(|key| {
         let name = entry[*key].as_str().unwrap_or_default();

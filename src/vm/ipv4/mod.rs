@@ -45,7 +45,7 @@ pub(super) struct Ipv4 {
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
     redirects: Redirects<Ipv4Addr>,
-    /// Who asked last, and from where, if answers go straight back there.
+    /// The last asker and its MAC address, if answers go straight back to it.
     pub(super) asker: Option<(Ipv4Addr, MacAddr)>,
     limiter: ErrorLimiter,
     /// The largest datagram that the link carries, as a server has it, if the interface takes more.

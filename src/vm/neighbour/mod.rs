@@ -45,7 +45,7 @@ pub(super) const NEIGHBOURS: Protocol = Protocol {
     ..Protocol::NONE
 };
 
-/// What a message about a neighbour has brought.
+/// The result of a message about a neighbour.
 pub(super) enum Heard {
     /// Nothing: the neighbour is unknown, and stays so.
     Unknown,

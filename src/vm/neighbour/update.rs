@@ -87,7 +87,7 @@ enum Absent {
     Ignore,
 }
 
-/// What has become of the entry.
+/// The fate of the entry.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Update {
     /// There is none.
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!((state(&table), table.deadline()), ("reachable", None));
     }
 
-    /// What the table does until it has nothing to do any more: seconds, and what is asked how.
+    /// The steps of the table until it has nothing left to do: second, and kind of question.
     fn run(table: &mut NeighbourTable) -> Vec<(u64, &'static str)> {
         let mut done = Vec::new();
         while let Some(at) = table.deadline() {

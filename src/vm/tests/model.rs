@@ -251,7 +251,7 @@ impl Model {
         }
     }
 
-    /// What a message says of a peer: where it is, or where it was. Returns false if that is not known, and remains so.
+    /// The place that a message gives a peer, now or before. Returns false if that is not known, and remains so.
     fn hear(
         &mut self,
         peer: u8,
