@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fragment::Datagram;
+use super::fragment::{Datagram, Taken};
 use super::{Event, Ignored, PROTOCOLS, Reaction, Transmit, Vm};
 use crate::time::Instant;
 use crate::wire::{
@@ -103,6 +103,17 @@ pub(super) enum Disposition {
     },
     /// The protocol has something to send at once: this does.
     Send(Poll),
+}
+
+impl Disposition {
+    /// The outcome of a fragment that was put to the others of its datagram.
+    pub(super) fn of_fragment(taken: Taken) -> Result<Disposition, Ignored> {
+        match taken {
+            Taken::Held => Ok(Disposition::Held),
+            Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
+            Taken::Whole(datagram) => Ok(Disposition::Whole(datagram)),
+        }
+    }
 }
 
 /// A datagram that is turned into its answer in place.
@@ -231,6 +242,34 @@ impl Vm {
             transmit,
             event: Some(Event::Ignored(error_message.ignored)),
         }
+    }
+
+    /// Reports fragments that have waited too long to their sender, as Linux does (`ip_expire` in
+    /// `net/ipv4/ip_fragment.c`), if the first of them has come and the VM has an address: `first` is the length of the
+    /// first in `buffer`, and that address.
+    pub(super) fn send_reassembly_error(
+        &mut self,
+        now: Instant,
+        destination: IpAddr,
+        first: Option<(usize, IpAddr)>,
+        kind: IcmpErrorKind,
+        buffer: &mut [u8],
+    ) -> Reaction {
+        let ignored = Ignored::ReassemblyTimeout;
+        let Some((length, source)) = first else {
+            return Reaction {
+                transmit: None,
+                event: Some(Event::Ignored(ignored)),
+            };
+        };
+        let error_message = ErrorMessage {
+            ignored,
+            destination,
+            source,
+            kind,
+            parameter: 0,
+        };
+        self.send_error(now, &error_message, buffer, length)
     }
 
     /// Takes a datagram that was put together as if it had come in one frame.

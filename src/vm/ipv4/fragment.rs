@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::time::Instant;
-use crate::vm::fragment::{Fragment, FragmentKey, Reassembly, Taken};
-use crate::vm::ip::{Disposition, ErrorMessage, Protocol};
-use crate::vm::{Event, Ignored, Reaction, Vm};
+use crate::vm::fragment::{Fragment, FragmentKey, Reassembly};
+use crate::vm::ip::{Disposition, Protocol};
+use crate::vm::{Ignored, Reaction, Vm};
 use crate::wire::{IcmpErrorKind, Ipv4Packet, write_first_fragment};
 
 /// How long fragments wait for each other, as in Linux (`ipfrag_time`).
@@ -41,35 +41,18 @@ impl Vm {
             .ipv4
             .fragments
             .get_or_insert_with(|| Box::new(Reassembly::new(REASSEMBLY_TIMEOUT)));
-        match fragments.take(now, &fragment)? {
-            Taken::Held => Ok(Disposition::Held),
-            Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
-            Taken::Whole(datagram) => Ok(Disposition::Whole(datagram)),
-        }
+        Disposition::of_fragment(fragments.take(now, &fragment)?)
     }
 
-    /// Gives up fragments that have waited long enough, and tells the sender, as Linux does, if the first has come
-    /// (`ip_expire` in `net/ipv4/ip_fragment.c`).
+    /// Gives up fragments that have waited long enough, and tells the sender if the first has come.
     fn poll_ipv4_fragments(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let fragments = self.ipv4.fragments.as_mut()?;
         let datagram = fragments.expire(now)?;
         let length = write_first_fragment(&datagram.headers, &datagram.payload, buffer);
         let destination = datagram.source();
         fragments.recycle(datagram);
-        let ignored = Ignored::ReassemblyTimeout;
-        let Some((length, own)) = length.zip(self.address()) else {
-            return Some(Reaction {
-                transmit: None,
-                event: Some(Event::Ignored(ignored)),
-            });
-        };
-        let error_message = ErrorMessage {
-            ignored,
-            destination,
-            source: own.into(),
-            kind: IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED,
-            parameter: 0,
-        };
-        Some(self.send_error(now, &error_message, buffer, length))
+        let first = length.zip(self.address().map(Into::into));
+        let kind = IcmpErrorKind::REASSEMBLY_TIME_EXCEEDED;
+        Some(self.send_reassembly_error(now, destination, first, kind, buffer))
     }
 }

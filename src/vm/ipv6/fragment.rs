@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::time::Instant;
-use crate::vm::fragment::{Fragment, FragmentKey, Reassembly, Taken};
-use crate::vm::ip::{Disposition, ErrorMessage, Protocol};
-use crate::vm::{Event, Ignored, Reaction, Vm};
+use crate::vm::fragment::{Fragment, FragmentKey, Reassembly};
+use crate::vm::ip::{Disposition, Protocol};
+use crate::vm::{Ignored, Reaction, Vm};
 use crate::wire::{
     IPV6_FRAGMENT_OFFSET_OFFSET, IPV6_HOP_BY_HOP, IPV6_PAYLOAD_LENGTH_OFFSET, Icmpv6Error,
     Ipv6Fragment, Ipv6Packet, write_first_fragment,
@@ -68,11 +68,7 @@ impl Vm {
         let fragments = ipv6
             .fragments
             .get_or_insert_with(|| Box::new(Reassembly::new(IPV6_REASSEMBLY_TIMEOUT)));
-        match fragments.take(now, &fragment)? {
-            Taken::Held => Ok(Disposition::Held),
-            Taken::HeldInsteadOfOldest => Err(Ignored::ReassemblyFull),
-            Taken::Whole(datagram) => Ok(Disposition::Whole(datagram)),
-        }
+        Disposition::of_fragment(fragments.take(now, &fragment)?)
     }
 
     /// Gives up fragments that have waited long enough, and tells the sender if the first has come.
@@ -87,20 +83,8 @@ impl Vm {
             IpAddr::V4(_) => None,
             IpAddr::V6(destination) => ipv6.source_for(now, destination),
         };
-        let ignored = Ignored::ReassemblyTimeout;
-        let Some((length, source)) = length.zip(source) else {
-            return Some(Reaction {
-                transmit: None,
-                event: Some(Event::Ignored(ignored)),
-            });
-        };
-        let error_message = ErrorMessage {
-            ignored,
-            destination,
-            source: source.into(),
-            kind: Icmpv6Error::REASSEMBLY_TIME_EXCEEDED,
-            parameter: 0,
-        };
-        Some(self.send_error(now, &error_message, buffer, length))
+        let first = length.zip(source.map(Into::into));
+        let kind = Icmpv6Error::REASSEMBLY_TIME_EXCEEDED;
+        Some(self.send_reassembly_error(now, destination, first, kind, buffer))
     }
 }
