@@ -203,7 +203,7 @@ fn changes_of_links_that_the_kernel_could_not_keep_are_found_by_looking() {
     );
     assert_eq!(fabric.link_events(), []);
     // A VM whose TAP is gone leaves like any other.
-    fabric.tune(VmId(1), &rx_filter(1)).unwrap();
+    fabric.set_rx_filter(VmId(1), &rx_filter(1)).unwrap();
     fabric.unplug(&[VmId(1)]).unwrap();
     fabric.plug(VmId(1), &rx_filter(1)).unwrap();
     run("ip link delete tap1");

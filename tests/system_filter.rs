@@ -221,7 +221,9 @@ fn what_a_vm_wants_may_change_and_vms_may_come_and_go() {
     for (vm, wanted) in steps {
         let is_plugged = stations[vm] != nobody;
         match &wanted {
-            Some(rx_filter) if is_plugged => fabric.tune(VmId(vm as u32), rx_filter).unwrap(),
+            Some(rx_filter) if is_plugged => {
+                fabric.set_rx_filter(VmId(vm as u32), rx_filter).unwrap()
+            }
             Some(rx_filter) => fabric.plug(VmId(vm as u32), rx_filter).unwrap(),
             None => fabric.unplug(&[VmId(vm as u32)]).unwrap(),
         }
@@ -267,7 +269,9 @@ fn a_vm_for_which_there_is_no_room_hears_everything_and_no_other_does() {
         .map(|[high, low]| MacAddr([0x33, 0x33, 1, 0, high, low]))
         .collect();
     fabric.plug(VmId(5), &rx_filter(5, &[15], &groups)).unwrap();
-    fabric.tune(VmId(4), &rx_filter(4, &[14], &groups)).unwrap();
+    fabric
+        .set_rx_filter(VmId(4), &rx_filter(4, &[14], &groups))
+        .unwrap();
     for vm in [4, 5] {
         read_all(&mut fabric, vm);
     }

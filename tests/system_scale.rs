@@ -231,7 +231,7 @@ fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
     receivers(&mut fabric, 2);
     fabric.write(VmId(0), &arp_request(0, 9));
     assert_eq!(receivers(&mut fabric, 2), [1]);
-    fabric.tune(VmId(1), &rx_filter(1)).unwrap();
+    fabric.set_rx_filter(VmId(1), &rx_filter(1)).unwrap();
     fabric.write(VmId(0), &arp_request(0, 9));
     assert!(receivers(&mut fabric, 2).is_empty());
     fabric.write(VmId(0), &arp_request(0, 1));

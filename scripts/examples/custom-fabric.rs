@@ -40,7 +40,7 @@ impl Fabric for Hub {
     }
 
     /// A hub does not care what a VM listens to: VMs drop what is not theirs.
-    fn tune(&mut self, _: VmId, _: &RxFilter) -> Result<(), Infallible> {
+    fn set_rx_filter(&mut self, _: VmId, _: &RxFilter) -> Result<(), Infallible> {
         Ok(())
     }
 

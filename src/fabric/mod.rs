@@ -23,7 +23,7 @@ pub trait Fabric {
     ///
     /// # Errors
     /// If the filter can't be set; the previous one stays in force.
-    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
+    fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Self::Error>;
 
     /// Removes the ports of `vms`, all at once. VMs without a port are ignored.
     ///
@@ -31,14 +31,14 @@ pub trait Fabric {
     /// If a port can't be removed; it delivers no further frame nevertheless.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
 
-    /// Sets the interest of the driver's poll in frames for `vm`: with `announced` (the state of a new port), the poll
+    /// Sets the interest of the driver's poll in frames for `vm`: with `polled` (the state of a new port), the poll
     /// reports the port readable when a frame arrives. Switched on again, it reports frames that arrived meanwhile at
     /// once. Does nothing in a fabric that is not polled, or for a VM without a port.
     ///
     /// # Errors
     /// If the poll refuses.
-    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
-        let _ = (vm, announced);
+    fn set_polled(&mut self, vm: VmId, polled: bool) -> io::Result<()> {
+        let _ = (vm, polled);
         Ok(())
     }
 

@@ -85,7 +85,7 @@ impl Reactor {
             self.prediction.hit();
             if self.attention.hit(receiver) {
                 // If it fails, epoll still reports the TAP.
-                let _ = hypervisor.fabric().announce(receiver, false);
+                let _ = hypervisor.fabric().set_polled(receiver, false);
             }
             let is_ours = addresses(&self.buffer).is_some_and(|(_, from)| from == source);
             if !is_ours {

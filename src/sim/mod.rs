@@ -5,7 +5,7 @@
 //! [`Switch`] is the fabric of `--fabric sim`. The driver takes any other [`Fabric`] too whose operations can't fail and
 //! which reports its [arrivals](Fabric::next_arrival).
 
-mod cards;
+mod rx_index;
 mod switch;
 
 pub use switch::{DEFAULT_DELAY, Impairments, Stall, Switch};
@@ -27,11 +27,11 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Creates the switch; its random choices follow from `seed`. `has_cards`: see [`Switch::with_cards`].
-    pub fn switch(&self, seed: u64, has_cards: bool) -> Switch {
+    /// Creates the switch; its random choices follow from `seed`. `has_rx_filters`: see [`Switch::with_rx_filters`].
+    pub fn switch(&self, seed: u64, has_rx_filters: bool) -> Switch {
         let mut switch = Switch::new(self.impairments, seed);
-        if has_cards {
-            switch = switch.with_cards();
+        if has_rx_filters {
+            switch = switch.with_rx_filters();
         }
         match self.queue_length {
             Some(frames) => switch.with_queue(frames),

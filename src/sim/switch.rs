@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::cards::Cards;
+use super::rx_index::RxIndex;
 use crate::fabric::{Fabric, Read, Write};
 use crate::time::Instant;
 use crate::vm::{RxFilter, VmId};
@@ -66,7 +66,7 @@ pub struct Switch {
     ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
     /// The receive filters of the VMs' interfaces, if they are simulated.
-    cards: Option<Cards>,
+    rx_index: Option<RxIndex>,
     /// The maximum number of frames in flight to one port.
     queue_length: Option<u32>,
     queue_drops: u64,
@@ -97,7 +97,7 @@ impl Switch {
             now: Instant::ZERO,
             ports: Vec::new(),
             table: HashMap::new(),
-            cards: None,
+            rx_index: None,
             queue_length: None,
             queue_drops: 0,
             arrivals: BinaryHeap::new(),
@@ -108,8 +108,8 @@ impl Switch {
 
     /// Adds receive filters, which drop the frames that a VM does not accept, as the filter of a TAP does. A flooded frame
     /// then takes time only for the VMs that accept it. Call it before any VM is plugged in.
-    pub fn with_cards(mut self) -> Switch {
-        self.cards = Some(Cards::default());
+    pub fn with_rx_filters(mut self) -> Switch {
+        self.rx_index = Some(RxIndex::default());
         self
     }
 
@@ -172,8 +172,8 @@ impl Fabric for Switch {
     type Error = Infallible;
 
     fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
-        if let Some(cards) = &mut self.cards {
-            cards.add(vm, rx_filter);
+        if let Some(rx_index) = &mut self.rx_index {
+            rx_index.add(vm, rx_filter);
         }
         if self.ports.len() <= vm.index() {
             self.ports.resize_with(vm.index() + 1, || None);
@@ -184,10 +184,10 @@ impl Fabric for Switch {
         Ok(())
     }
 
-    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
-        if let Some(cards) = &mut self.cards {
-            cards.remove(vm);
-            cards.add(vm, rx_filter);
+    fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
+        if let Some(rx_index) = &mut self.rx_index {
+            rx_index.remove(vm);
+            rx_index.add(vm, rx_filter);
         }
         Ok(())
     }
@@ -197,8 +197,8 @@ impl Fabric for Switch {
             if let Some(port) = self.ports.get_mut(vm.index()) {
                 *port = None;
             }
-            if let Some(cards) = &mut self.cards {
-                cards.remove(*vm);
+            if let Some(rx_index) = &mut self.rx_index {
+                rx_index.remove(*vm);
             }
         }
         // As a bridge forgets what it has learnt on a port that goes.
@@ -237,9 +237,9 @@ impl Fabric for Switch {
             }
             _ => {
                 let listeners = self
-                    .cards
+                    .rx_index
                     .as_ref()
-                    .and_then(|cards| cards.listeners(&header));
+                    .and_then(|rx_index| rx_index.listeners(&header));
                 let all = || (0..self.ports.len() as u32).map(VmId).collect();
                 for port in listeners.unwrap_or_else(all) {
                     if port != vm {

@@ -32,7 +32,7 @@ impl Fabric for Cables {
         Ok(())
     }
 
-    fn tune(&mut self, _: VmId, _: &RxFilter) -> Result<(), Infallible> {
+    fn set_rx_filter(&mut self, _: VmId, _: &RxFilter) -> Result<(), Infallible> {
         Ok(())
     }
 

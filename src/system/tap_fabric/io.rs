@@ -71,7 +71,7 @@ impl Fabric for TapFabric {
         self.expect_link(vm, &name)
     }
 
-    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
+    fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
@@ -81,7 +81,7 @@ impl Fabric for TapFabric {
         }
         unless_gone(
             self.filter
-                .tune(&mut self.netlink, (vm, &port.tap), rx_filter),
+                .set_rx_filter(&mut self.netlink, (vm, &port.tap), rx_filter),
         )
     }
 
@@ -121,9 +121,9 @@ impl Fabric for TapFabric {
         Ok(frames.fold(0, u64::saturating_add))
     }
 
-    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
+    fn set_polled(&mut self, vm: VmId, polled: bool) -> io::Result<()> {
         match self.taps.get(vm.index()) {
-            Some(Some(port)) if announced => register(&self.registry, vm, &port.tap),
+            Some(Some(port)) if polled => register(&self.registry, vm, &port.tap),
             Some(Some(port)) => self
                 .registry
                 .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
