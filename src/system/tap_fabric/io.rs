@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -16,8 +17,8 @@ use super::super::switching::attached::attach_tap;
 use super::super::tap::Tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
-use super::{TapFabric, token_of};
-use crate::fabric::{Fabric, LinkEvent, Read, Write, WriteDrop};
+use super::{AtEnd, TapFabric, token_of};
+use crate::fabric::{Environment, Fabric, LinkEvent, Read, Write, WriteDrop};
 use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
 
@@ -132,6 +133,18 @@ impl Fabric for TapFabric {
         }
     }
 
+    /// A refusal of the kernel is a [warning](Fabric::warnings).
+    fn watch_links(&mut self) -> bool {
+        match self.listen() {
+            Ok((monitor, name_watch)) => {
+                self.monitor = Some(monitor);
+                self.name_watch = name_watch;
+            }
+            Err(error) => self.warnings.push(error),
+        }
+        true
+    }
+
     fn link_events(&mut self) -> Vec<LinkEvent> {
         let Some(monitor) = &mut self.monitor else {
             return Vec::new();
@@ -176,6 +189,44 @@ impl Fabric for TapFabric {
             Some(Some(port)) => port.tap.write(frame),
             _ => Write::Dropped(WriteDrop::LinkDown),
         }
+    }
+
+    fn environment(&self) -> Environment {
+        Environment {
+            kind: self.lab.fabric.to_string(),
+            topology: match &self.switching {
+                Switching::Bridges(bridges) => Some(bridges.topology()),
+                _ => None,
+            },
+            is_simulated: false,
+        }
+    }
+
+    /// Refusals of the system that do not harm the run, such as switching IPv6 off where `/proc/sys` is read-only.
+    fn warnings(&self) -> &[SystemError] {
+        &self.warnings
+    }
+
+    /// Of a bridge that runs the spanning tree protocol, a while.
+    fn forwards_after(&self) -> Duration {
+        match &self.switching {
+            Switching::Joined(bridge) => bridge.time_to_forward(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn outlives_process(&self) -> bool {
+        self.at_end == AtEnd::RemoveMarked
+    }
+
+    /// Removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel does that with the
+    /// process (a private namespace), or where all of it was there before (attached).
+    fn close(&mut self) -> Result<(), SystemError> {
+        let mut outcome = Ok(());
+        if std::mem::replace(&mut self.at_end, AtEnd::Leave) == AtEnd::RemoveMarked {
+            outcome = self.remove_links();
+        }
+        outcome.and(self.namespace.remove())
     }
 }
 

@@ -6,7 +6,6 @@ mod setup;
 
 use std::collections::HashSet;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -31,7 +30,7 @@ use super::switching::Switching;
 use super::switching::attached::check_attached_lab;
 use super::switching::bridges::bridge_links;
 use super::sysctl;
-use crate::topology::Topology;
+use crate::fabric::Fabric;
 use crate::vm::VmId;
 
 /// The TAP of `vm0` is registered with this token; smaller ones are for timers and the like.
@@ -57,7 +56,7 @@ pub fn vm_of(token: Token) -> Option<VmId> {
 /// The TAPs, and what carries frames between them.
 ///
 /// TAPs are persistent, so that the end of the process need not wait for each of them: in a private namespace the kernel
-/// removes all at once with the namespace; elsewhere [`TapFabric::remove_all`] does, or dropping the fabric after an
+/// removes all at once with the namespace; elsewhere [`Fabric::close`] does, or dropping the fabric after an
 /// error, or `tap-reactor clean` if the process was killed.
 #[derive(Debug)]
 pub struct TapFabric {
@@ -78,7 +77,7 @@ pub struct TapFabric {
     last_destination: [u8; 6],
     /// The last counters of VMs that have left.
     departed: Vec<(VmId, Reading)>,
-    /// Hears of what others do to the links, once it is [wanted](TapFabric::watch_links).
+    /// Hears of what others do to the links, once it is [wanted](Fabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
 }
@@ -146,24 +145,6 @@ impl TapFabric {
         }
     }
 
-    /// The tree of bridges that the TAPs are on; `None` where there is none of ours.
-    pub fn topology(&self) -> Option<Topology> {
-        match &self.switching {
-            Switching::Bridges(bridges) => Some(bridges.topology()),
-            Switching::Attached(_) | Switching::Joined(_) | Switching::Xdp(_) | Switching::None => {
-                None
-            }
-        }
-    }
-
-    /// The time from when a TAP is made until it carries frames: of a bridge that runs the spanning tree protocol, a while.
-    pub fn time_to_forward(&self) -> Duration {
-        match &self.switching {
-            Switching::Joined(bridge) => bridge.time_to_forward(),
-            _ => Duration::ZERO,
-        }
-    }
-
     /// Waits until the TAPs carry frames, or a signal comes, which is returned. Only a bridge that exists makes them wait.
     ///
     /// # Errors
@@ -182,12 +163,6 @@ impl TapFabric {
     /// The filter that drops what the VMs' network cards would. The first VM shows which one the kernel supports.
     pub fn filter_kind(&self) -> FilterKind {
         self.filter.kind()
-    }
-
-    /// Refusals of the system that do not harm the run, such as switching IPv6 off where `/proc/sys` is read-only: for the
-    /// user to know.
-    pub fn warnings(&self) -> &[SystemError] {
-        &self.warnings
     }
 
     /// Checks that the names of the bridge and of the first `count` TAPs are free. [`TapFabric::new`] does so for
@@ -213,19 +188,7 @@ impl TapFabric {
         )
     }
 
-    /// Starts to watch what others do to the bridges and TAPs, and to the name of the namespace. The poll reports by
-    /// [`LINKS_TOKEN`] that there is news, and [`Fabric::link_events`](crate::fabric::Fabric::link_events) returns it. A
-    /// refusal of the kernel is a [warning](TapFabric::warnings).
-    pub fn watch_links(&mut self) {
-        match self.listen() {
-            Ok((monitor, name_watch)) => {
-                self.monitor = Some(monitor);
-                self.name_watch = name_watch;
-            }
-            Err(error) => self.warnings.push(error),
-        }
-    }
-
+    /// Listens to the kernel about changes of links and of the namespace's name. The poll reports them by [`LINKS_TOKEN`].
     fn listen(&mut self) -> Result<(LinkMonitor, Option<NameWatch>), SystemError> {
         let mut monitor = LinkMonitor::open()?;
         // Listed when changes are heard already, so that none gets lost in between.
@@ -257,24 +220,6 @@ impl TapFabric {
         Ok((monitor, name_watch))
     }
 
-    /// Returns true if links stay when the process ends without [`TapFabric::remove_all`].
-    pub fn leaves_links_if_killed(&self) -> bool {
-        self.at_end == AtEnd::RemoveMarked
-    }
-
-    /// Ends the lab: removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel
-    /// does that with the process (a private namespace), or where all of it was there before (attached).
-    ///
-    /// # Errors
-    /// When something is left behind; the rest is removed nevertheless.
-    pub fn remove_all(&mut self) -> Result<(), SystemError> {
-        let mut outcome = Ok(());
-        if std::mem::replace(&mut self.at_end, AtEnd::Leave) == AtEnd::RemoveMarked {
-            outcome = self.remove_links();
-        }
-        outcome.and(self.namespace.remove())
-    }
-
     fn remove_links(&mut self) -> Result<(), SystemError> {
         // Descriptors stay open: closing TAPs one by one takes a hundred times as long.
         let links = self.netlink.links()?;
@@ -303,6 +248,6 @@ impl TapFabric {
 impl Drop for TapFabric {
     fn drop(&mut self) {
         // After an error, which is reported in place of this one. `tap-reactor clean` finds what is left.
-        let _ = self.remove_all();
+        let _ = self.close();
     }
 }
