@@ -12,7 +12,6 @@ use super::super::error::SystemError;
 use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::LinkChange;
-use super::super::switching::Switching;
 use super::super::switching::attached::attach_tap;
 use super::super::tap::Tap;
 use super::port::Port;
@@ -34,42 +33,34 @@ impl Fabric for TapFabric {
                 "it is plugged in already",
             ));
         }
-        let owner = match &self.switching {
-            Switching::Bridges(bridges) => bridges.owner_of(rx_filter.mac),
-            Switching::Joined(bridge) => {
-                Some(bridge.name()).filter(|_| bridge.mac_of_taps() == Some(rx_filter.mac))
-            }
-            _ => None,
-        };
-        if let Some(bridge) = owner {
+        if let Some(bridge) = self.switching.owner_of(rx_filter.mac) {
             let why = format!("{} is the address of bridge {bridge} itself", rx_filter.mac);
             return Err(SystemError::refused(operation(), why));
         }
-        let made = match self.switching {
-            Switching::Attached(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
-                .map(|(tap, dropped_before)| (tap, 0, dropped_before)),
-            _ => self
-                .make_tap(vm, &name, rx_filter)
-                .map(|(tap, place)| (tap, place, 0)),
+        let is_prepared = self.lab.prepared == Prepared::BridgeAndTaps;
+        let made = if is_prepared {
+            let bridge = self.switching.bridge_index();
+            attach_tap(&mut self.netlink, &self.lab, bridge, &name)
+        } else {
+            self.make_tap(vm, &name, rx_filter).map(|tap| (tap, 0))
         };
-        let made = made.and_then(|(tap, place, dropped_before)| {
+        let made = made.and_then(|(tap, dropped_before)| {
             register(&self.registry, vm, &tap)
                 .map_err(|error| SystemError::io(operation(), &error))?;
-            if self.lab.prepared != Prepared::BridgeAndTaps {
+            if !is_prepared {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
-            Ok(Port::new(tap, place, dropped_before))
+            Ok(Port::new(tap, dropped_before))
         });
-        let port = made.inspect_err(|_| self.filter.remove(vm))?;
+        let port = made.inspect_err(|_| {
+            self.filter.remove(vm);
+            self.switching.remove(vm);
+        })?;
         if self.taps.len() <= vm.index() {
             self.taps.resize_with(vm.index() + 1, || None);
         }
-        let place = port.place;
         self.taps[vm.index()] = Some(port);
-        if let Switching::Bridges(bridges) = &mut self.switching {
-            bridges.joined(place);
-        }
         self.expect_link(vm, &name)
     }
 
@@ -77,10 +68,7 @@ impl Fabric for TapFabric {
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
-        if let Switching::Xdp(switch) = &mut self.switching {
-            switch.remove(vm);
-            return switch.add(vm, &port.tap, rx_filter);
-        }
+        self.switching.set_rx_filter(vm, &port.tap, rx_filter)?;
         unless_gone(
             self.filter
                 .set_rx_filter(&mut self.netlink, (vm, &port.tap), rx_filter),
@@ -99,22 +87,16 @@ impl Fabric for TapFabric {
         if let Some(monitor) = &mut self.monitor {
             monitor.forget(vms);
         }
-        if let Switching::Xdp(switch) = &mut self.switching {
-            vms.iter().for_each(|vm| switch.remove(*vm));
-        }
-        vms.iter().for_each(|vm| self.filter.remove(*vm));
-        if let Switching::Bridges(bridges) = &mut self.switching {
-            leaving.iter().for_each(|port| bridges.left(port.place));
+        for vm in vms {
+            self.switching.remove(*vm);
+            self.filter.remove(*vm);
         }
         // Closing the descriptor takes a TAP out of the poll, and one that does not persist out of the system.
         if self.lab.prepared == Prepared::BridgeAndTaps {
             return Ok(());
         }
         self.remove_taps(leaving)?;
-        match &self.switching {
-            Switching::Joined(bridge) => bridge.restore(&mut self.netlink),
-            _ => Ok(()),
-        }
+        self.switching.restore(&mut self.netlink)
     }
 
     fn drops(&mut self) -> Result<u64, SystemError> {
@@ -194,10 +176,7 @@ impl Fabric for TapFabric {
     fn environment(&self) -> Environment {
         Environment {
             kind: self.lab.fabric.to_string(),
-            topology: match &self.switching {
-                Switching::Bridges(bridges) => Some(bridges.topology()),
-                _ => None,
-            },
+            topology: self.switching.topology(),
             is_simulated: false,
         }
     }
@@ -209,10 +188,7 @@ impl Fabric for TapFabric {
 
     /// Of a bridge that runs the spanning tree protocol, a while.
     fn forwards_after(&self) -> Duration {
-        match &self.switching {
-            Switching::Joined(bridge) => bridge.time_to_forward(),
-            _ => Duration::ZERO,
-        }
+        self.switching.time_to_forward()
     }
 
     fn outlives_process(&self) -> bool {

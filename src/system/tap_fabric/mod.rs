@@ -26,9 +26,9 @@ use super::netlink::Netlink;
 use super::netlink::link::Link;
 use super::preflight::check_free;
 use super::signals::StopSignals;
-use super::switching::Switching;
 use super::switching::attached::check_attached_lab;
 use super::switching::bridges::bridge_links;
+use super::switching::{External, Switching};
 use super::sysctl;
 use crate::fabric::Fabric;
 use crate::vm::VmId;
@@ -66,7 +66,7 @@ pub struct TapFabric {
     netlink: Netlink,
     mark: Mark,
     alias: String,
-    switching: Switching,
+    switching: Box<dyn Switching>,
     filter: Filter,
     at_end: AtEnd,
     warnings: Vec<SystemError>,
@@ -113,7 +113,7 @@ impl TapFabric {
             netlink: Netlink::open()?,
             mark,
             alias: mark.alias(),
-            switching: Switching::None,
+            switching: Box::new(External),
             filter: Filter::of(&lab),
             at_end: AtEnd::Leave,
             warnings,
@@ -126,8 +126,8 @@ impl TapFabric {
             lab,
         };
         if fabric.lab.prepared == Prepared::BridgeAndTaps {
-            fabric.switching =
-                Switching::Attached(check_attached_lab(&mut fabric.netlink, &fabric.lab)?);
+            let bridge = check_attached_lab(&mut fabric.netlink, &fabric.lab)?;
+            fabric.switching = Box::new(bridge);
         } else {
             fabric.check_names(fabric.lab.vms)?;
             fabric.make_switching()?;
@@ -137,12 +137,7 @@ impl TapFabric {
 
     /// The index of the bridge, of a tree the spine's, for those who want to look it up. `None` where there is none.
     pub fn bridge_index(&self) -> Option<u32> {
-        match &self.switching {
-            Switching::Attached(index) => Some(*index),
-            Switching::Joined(bridge) => Some(bridge.index()),
-            Switching::Bridges(bridges) => Some(bridges.spine()),
-            Switching::Xdp(_) | Switching::None => None,
-        }
+        self.switching.bridge_index()
     }
 
     /// Waits until the TAPs carry frames, or a signal comes, which is returned. Only a bridge that exists makes them wait.
@@ -153,11 +148,9 @@ impl TapFabric {
         &mut self,
         signals: &StopSignals,
     ) -> Result<Option<Signal>, SystemError> {
-        let Switching::Joined(bridge) = &self.switching else {
-            return Ok(None);
-        };
         let taps = self.taps.iter().flatten().map(|port| port.tap.name());
-        bridge.wait_until_forwarding(&mut self.netlink, &taps.collect(), signals)
+        self.switching
+            .wait_until_forwarding(&mut self.netlink, &taps.collect(), signals)
     }
 
     /// The filter that drops what the VMs' network cards would. The first VM shows which one the kernel supports.
@@ -172,14 +165,12 @@ impl TapFabric {
     /// The name that is taken.
     pub fn check_names(&mut self, count: u32) -> Result<(), SystemError> {
         let links = self.netlink.links()?;
-        let has_bridges = matches!(self.switching, Switching::Bridges(_));
+        let own = self.switching.links(&self.lab);
         let taps = &self.taps;
         let is_plugged = |index: u32| matches!(taps.get(index as usize), Some(Some(_)));
         let bridges: HashSet<String> = bridge_links(&self.lab).collect();
-        let is_ours = |name: &str| {
-            has_bridges && bridges.contains(name)
-                || self.lab.tap_index(name).is_some_and(is_plugged)
-        };
+        let is_ours =
+            |name: &str| own.contains(name) || self.lab.tap_index(name).is_some_and(is_plugged);
         check_free(
             &self.lab,
             &bridges,
@@ -192,10 +183,7 @@ impl TapFabric {
     fn listen(&mut self) -> Result<(LinkMonitor, Option<NameWatch>), SystemError> {
         let mut monitor = LinkMonitor::open()?;
         // Listed when changes are heard already, so that none gets lost in between.
-        let bridges: HashSet<String> = match self.switching {
-            Switching::Attached(_) | Switching::Joined(_) => [self.lab.bridge.clone()].into(),
-            _ => bridge_links(&self.lab).collect(),
-        };
+        let bridges = self.switching.links(&self.lab);
         for link in self.netlink.links()? {
             let vm = self.lab.tap_index(&link.name).map(VmId);
             let is_plugged = |vm: &VmId| matches!(self.taps.get(vm.index()), Some(Some(_)));
