@@ -4,6 +4,7 @@
 //! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`].
 
 mod environment;
+mod impair;
 mod instrument;
 mod instrumented;
 mod link_event;
@@ -13,6 +14,10 @@ use std::io;
 use std::time::Duration;
 
 pub use self::environment::Environment;
+pub use self::impair::{
+    Delay, Distribution, Fate, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile, Rate,
+    Released, Rule,
+};
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
@@ -126,6 +131,9 @@ pub trait Fabric {
 pub enum Read {
     /// A frame of this length, in bytes, is at the start of the buffer.
     Frame(usize),
+    /// A frame of this length was read, and is not for the VM now: an impairment holds it, or has lost it. Others may be
+    /// queued behind it.
+    Consumed(usize),
     /// No frame is queued (`EAGAIN`).
     Empty,
     /// The port can't be read: the interface was deleted or is broken (`EIO`, `EBADFD`, …).

@@ -137,12 +137,19 @@ impl Trace {
 
 impl Instrument for Trace {
     fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
-        let Observed { vm, frame, .. } = *observed;
+        let Observed {
+            vm, frame, fate, ..
+        } = *observed;
         let arrow = match observed.direction {
             Direction::Out => '→',
             Direction::In => '←',
         };
-        self.say(now, format_args!("{vm} {arrow} {}", Describe(frame)));
+        let frame = Describe(frame);
+        if fate.is_unharmed() {
+            self.say(now, format_args!("{vm} {arrow} {frame}"));
+        } else {
+            self.say(now, format_args!("{vm} {arrow} {frame} [{fate}]"));
+        }
     }
 
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {

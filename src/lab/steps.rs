@@ -81,6 +81,8 @@ where
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         let before = resident_bytes();
         add_instruments(&mut self.hypervisor, self.started, observer);
+        let rules = self.plan.impairments.clone();
+        self.hypervisor.set_impairments(rules);
         self.is_whole = self.create_vms(observer)?;
         if !self.is_whole {
             return Ok(());
@@ -233,6 +235,7 @@ where
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let plan = &*self.plan;
         let leased = leased_addresses(plan, &self.hypervisor);
+        let impairments = self.hypervisor.fabric().impairments();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
@@ -255,6 +258,7 @@ where
                     spared_deliveries: plan.resolution.spared.filter(|_| is_real),
                     simulated: environment.is_simulated,
                 }),
+                impairments: &impairments,
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),

@@ -6,8 +6,9 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
-    Report, SCHEMA, SecondReport, Verdict, link_changes,
+    Report, SCHEMA, SecondReport, Verdict, impairments, link_changes,
 };
+use crate::fabric::ImpairmentCount;
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
@@ -38,6 +39,8 @@ pub struct Context<'a> {
     pub machine: Option<&'a MachineReport>,
     /// The fabric that carried the frames.
     pub fabric: Option<&'a FabricReport>,
+    /// The frames that were impaired.
+    pub impairments: &'a [ImpairmentCount],
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
 }
@@ -54,6 +57,7 @@ impl Default for Context<'_> {
             plan: None,
             machine: None,
             fabric: None,
+            impairments: &[],
             memory: None,
         }
     }
@@ -111,6 +115,7 @@ impl Report {
             errors: recorder.errors().clone(),
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
+            impairments: context.impairments.iter().map(Into::into).collect(),
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             pauses: *recorder.pauses(),
@@ -138,6 +143,8 @@ impl Report {
         self.verdict = Verdict::of(&Evidence::of_run(self, busy_ns, frames_in));
         let links = link_changes::sentence(&self.links, self.links_untold);
         self.verdict.sentence.extend(links);
+        let impaired = impairments::sentence(&self.impairments);
+        self.verdict.sentence.extend(impaired);
     }
 }
 

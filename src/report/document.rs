@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FabricReport, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport, Verdict,
-    encoding, keyed,
+    FabricReport, ImpairedFrames, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport,
+    Verdict, encoding, keyed,
 };
 use crate::record::{
     Addresses, Drops, ErrorCounts, Latency, LatencySummary, LinkChanged, Metric, NeighbourSearch,
@@ -85,6 +85,9 @@ pub struct Report {
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
+    /// Frames that `--impair` delayed, lost or changed, by VM, direction and kind; only what occurred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub impairments: Vec<ImpairedFrames>,
     /// Changes of the run's links by others, the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkChanged>,

@@ -7,6 +7,7 @@
 mod dhcp;
 mod disturbances;
 mod hand_made_lab;
+mod impairments;
 mod ipv4;
 mod ipv6;
 mod join;

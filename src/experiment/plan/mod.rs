@@ -22,6 +22,7 @@ mod addresses;
 mod fabric;
 mod flows;
 mod host;
+mod impairments;
 mod ipv6;
 mod join;
 mod moves;
@@ -100,9 +101,9 @@ fn plan_flows(
     {
         each.check_texts()?;
     }
-    let (switching, simulation) = match fabric(scenario)? {
-        Fabric::Taps(switching) => (switching, None),
-        Fabric::Simulated(simulation) => (FabricKind::None, Some(simulation)),
+    let (switching, is_simulated) = match fabric(scenario)? {
+        Fabric::Taps(switching) => (switching, false),
+        Fabric::Simulated => (FabricKind::None, true),
     };
     let joined = join::bridge(settings, surroundings.find_bridge)?;
     let groups = groups(scenario)?;
@@ -137,18 +138,19 @@ fn plan_flows(
         groups: &groups,
         vms: &vms,
         seed,
-        are_simulated: simulation.is_some(),
+        are_simulated: is_simulated,
         most_flows,
         free_memory: surroundings.free_memory,
     };
     context.check_size(0, 0)?;
     let (flows, phases, serve) = phases::phases(scenario, &context)?;
+    let impairments = impairments::impairments(settings, &context)?;
     check_flow_numbers(&flows)?;
     let decision = neighbours::decide(
         settings,
         &neighbours::Lab {
             config: &lab,
-            simulation: simulation.as_ref(),
+            is_simulated,
             vms: &vms,
             vm_defaults: &vm_defaults,
             flows: &flows,
@@ -160,7 +162,8 @@ fn plan_flows(
     lab.callers = callers(&lab, &flows);
     let mut experiment = Experiment {
         lab,
-        simulation,
+        is_simulated,
+        impairments,
         vms,
         address_wait: vm_defaults::address_wait(settings, &vm_defaults)?,
         vm_defaults,
