@@ -1,9 +1,13 @@
 //! Fabrics, which carry frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 
+pub mod capture;
+mod event_words;
 mod link_event;
+pub mod output;
 
 use std::io;
 
+pub use self::event_words::EventWords;
 pub use self::link_event::{LinkEvent, LinkFate};
 use crate::time::Instant;
 use crate::vm::{RxFilter, VmId};

@@ -13,6 +13,7 @@ mod describe;
 mod describe_ipv6;
 mod dhcp;
 mod dhcp_options;
+mod echo_head;
 mod error;
 mod ethernet;
 mod icmp;
@@ -27,6 +28,7 @@ mod ipv6_fragment;
 mod mac;
 mod mld;
 mod neighbour_discovery;
+mod neighbour_request;
 mod plain_echo;
 mod router_discovery;
 mod tcp;
@@ -39,6 +41,7 @@ pub use dhcp::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest, MAX_CLASSLESS_ROUTES,
 };
 pub use dhcp_options::ClasslessRoute;
+pub use echo_head::EchoHead;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
@@ -77,6 +80,7 @@ pub use neighbour_discovery::{
     NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce,
 };
+pub use neighbour_request::NeighbourRequest;
 pub use plain_echo::PlainEcho;
 pub use router_discovery::{
     AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_solicitation,
