@@ -15,6 +15,7 @@ mod dhcp;
 mod fragments;
 mod icmp;
 mod ipv6;
+mod mld;
 mod model;
 mod options;
 mod routers;
