@@ -9,6 +9,7 @@ mod instrument;
 mod instrumented;
 mod link_event;
 pub mod output;
+mod recording;
 mod trace;
 
 use std::io;
@@ -17,6 +18,7 @@ pub use self::event_words::EventWords;
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
+pub use self::recording::{Recording, RecordingKind};
 pub use self::trace::Trace;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};

@@ -7,8 +7,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
+use std::time::Duration;
+
+use super::{Recording, RecordingKind};
+use crate::time::Instant;
+
 /// Bytes of a buffer that are handed to a sink in one piece.
-pub const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 1 << 20;
+/// The time after which less than that is handed over.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The same where a reader waits for it.
+const LIVE_CHUNK: usize = 1 << 16;
+const LIVE_INTERVAL: Duration = Duration::from_millis(10);
 /// Bytes that wait for a sink at most.
 const MAX_WAITING: usize = 8 << 20;
 
@@ -77,6 +87,10 @@ pub struct Output {
     taken: usize,
     /// The positions at which another file begins.
     breaks: VecDeque<usize>,
+    /// A reader waits for what the sink takes.
+    is_read_live: bool,
+    /// The time of the last flush.
+    flushed_at: Instant,
     /// The sink has no room now.
     is_stuck: bool,
     /// Records appended.
@@ -94,7 +108,9 @@ impl Output {
     pub fn new(form: Form, sink: Box<dyn Sink>) -> Output {
         Output {
             form,
+            is_read_live: sink.is_read_live(),
             sink,
+            flushed_at: Instant::ZERO,
             bytes: Vec::new(),
             taken: 0,
             breaks: VecDeque::new(),
@@ -124,40 +140,49 @@ impl Output {
         self.breaks.push_back(self.bytes.len());
     }
 
-    /// Records that reached the sink, or wait for it.
-    pub const fn records(&self) -> u64 {
-        self.records - self.lost
-    }
-
-    /// Records that did not come to the sink.
-    pub const fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Bytes that the sink has taken.
-    pub const fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// The reason why nothing more can be written.
-    pub const fn failed(&self) -> Option<&io::Error> {
-        self.failed.as_ref()
+    /// What was written so far to the file named `file`.
+    pub fn recording(&self, kind: RecordingKind, file: &str) -> Recording {
+        Recording {
+            kind,
+            file: file.to_owned(),
+            records: self.records - self.lost,
+            dropped: self.lost,
+            unknown: 0,
+            files: 1,
+            bytes: self.written,
+            has_failed: self.failed.is_some(),
+            ended: self.failed.as_ref().map(io::Error::to_string),
+        }
     }
 
     /// Tells that a sink without room may have some again.
-    pub fn unstick(&mut self) {
+    pub fn resume(&mut self) {
         self.is_stuck = false;
     }
 
-    /// Returns true if it is time to write: there is a chunk, or something for a reader that waits.
+    /// Hands the sink what it takes now, if it is time to: there is a chunk, or somebody waits for what there is. Returns
+    /// true if it was.
     #[inline]
-    pub fn is_due(&self) -> bool {
+    pub fn flush_if_due(&mut self, now: Instant, is_idle: bool) -> bool {
         let waiting = self.bytes.len() - self.taken;
-        !self.is_stuck && (waiting >= CHUNK || (waiting > 0 && self.sink.is_read_live()))
+        if waiting == 0 || self.is_stuck {
+            return false;
+        }
+        let (chunk, interval) = match self.is_read_live {
+            true => (LIVE_CHUNK, LIVE_INTERVAL),
+            false => (CHUNK, INTERVAL),
+        };
+        let is_due =
+            waiting >= chunk || now >= self.flushed_at + interval || (is_idle && self.is_read_live);
+        if is_due {
+            self.flushed_at = now;
+            self.flush();
+        }
+        is_due
     }
 
     /// Hands the sink what it takes now.
-    pub fn flush(&mut self) {
+    fn flush(&mut self) {
         while self.failed.is_none() && !self.is_stuck {
             if self.breaks.front() == Some(&self.taken) {
                 self.breaks.pop_front();
@@ -179,7 +204,7 @@ impl Output {
 
     /// Writes the rest, and closes the sink.
     pub fn close(&mut self) {
-        self.unstick();
+        self.resume();
         while !self.breaks.is_empty() && self.failed.is_none() && !self.is_stuck {
             self.flush();
         }
@@ -335,15 +360,14 @@ mod tests {
         lines(&mut output, 0..10);
         output.flush();
         // Without room it is not asked again, until it is said to have some.
-        assert!(!output.is_due());
-        output.unstick();
+        assert!(!output.flush_if_due(Instant::from_nanos(1 << 40), true));
+        output.resume();
         cup.0.borrow_mut().room = usize::MAX;
-        assert!(output.is_due());
-        output.flush();
+        assert!(output.flush_if_due(Instant::from_nanos(1 << 40), true));
         lines(&mut output, 10..20);
         output.close();
         assert_eq!(cup.0.borrow().files[0].len(), 20 * LINE);
-        assert_eq!((output.records(), output.lost()), (20, 0));
+        assert_eq!((output.records - output.lost, output.lost), (20, 0));
     }
 
     #[test]
@@ -366,10 +390,10 @@ mod tests {
         lines(&mut output, 0..10);
         output.flush();
         cup.0.borrow_mut().is_gone = true;
-        output.unstick();
+        output.resume();
         output.flush();
-        assert!(output.failed().is_some());
-        assert_eq!((output.records(), output.lost()), (3, 7));
+        assert!(output.failed.is_some());
+        assert_eq!((output.records - output.lost, output.lost), (3, 7));
         assert!(!output.has_room(1));
         output.close();
     }
@@ -382,7 +406,7 @@ mod tests {
         for round in 0..100 {
             lines(&mut output, 10 + round * 30_000..10 + (round + 1) * 30_000);
             cup.0.borrow_mut().room = 30_000 * LINE;
-            output.unstick();
+            output.resume();
             output.flush();
             assert!(output.bytes.len() < 2 * (CHUNK + 30_000 * LINE));
         }

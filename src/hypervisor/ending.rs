@@ -4,7 +4,7 @@ use super::Hypervisor;
 use super::phases::CATCH_UP;
 use crate::fabric::Fabric;
 use crate::time::Instant;
-use crate::vm::{GiveUp, PingOutcome, VmId};
+use crate::vm::{Event, GiveUp, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
     /// Ends the run at `now` before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings
@@ -53,6 +53,7 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         for (ping, outcome) in guest.vm.give_up(which) {
+            self.fabric.tell_event(now, id, &Event::Ping(ping, outcome));
             match outcome {
                 PingOutcome::Lost { due } if leaves => self.record_abandoned(now, id, ping, due),
                 _ => self.record_ping(now, id, ping, outcome),

@@ -1,18 +1,20 @@
 //! Creates the VMs and flows of a plan, and describes the plan for the report.
 
+use mio::Registry;
+
 use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings, VmPlan};
 use crate::fabric::{Fabric, Notice};
 use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
 use crate::record::{DropReason, Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
-use crate::system::{self, Neighbours, memory_use, resident_bytes};
+use crate::system::{self, Neighbours, StopSignals, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
 use crate::vm::{SessionConfig, VmConfig, VmId};
 
 use super::names::describe_vm;
-use super::{LabError, Observer};
+use super::{LabError, Observer, recordings};
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
     Recorder::new(Limits {
@@ -29,15 +31,23 @@ pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
     (at_zero % DAY) as u32
 }
 
-/// Adds the instruments that `observer` asks for when the set-up begins.
+/// Adds the instruments that the plan has, and those that `observer` asks for when the set-up begins. `registry` is that of
+/// the poll; without it the run is in virtual time.
+///
+/// # Errors
+/// If a file of the plan can't be opened.
 pub(super) fn add_instruments<F: Fabric>(
+    plan: &Experiment,
     hypervisor: &mut Hypervisor<F>,
+    (registry, signals): (Option<&Registry>, &StopSignals),
     now: Instant,
     observer: &mut dyn Observer,
-) {
-    for instrument in observer.instruments(now) {
+) -> Result<(), LabError> {
+    let of_plan = recordings::open(plan, registry, signals, observer)?;
+    for instrument in of_plan.into_iter().chain(observer.instruments(now)) {
         hypervisor.fabric().add(instrument);
     }
+    Ok(())
 }
 
 /// Creates the VMs that exist from the beginning, each at the time that `now` returns, and calls `on_start` for each.

@@ -25,6 +25,7 @@ mod build;
 mod completeness;
 mod error;
 mod names;
+mod recordings;
 mod simulated;
 mod taps;
 
@@ -47,6 +48,11 @@ pub trait Observer {
     fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
         let _ = now;
         Vec::new()
+    }
+
+    /// Returns the command that makes the run, for the files that it is recorded in.
+    fn command(&self) -> String {
+        String::new()
     }
 
     /// `vm` was created at `now`.

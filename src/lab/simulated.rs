@@ -12,7 +12,7 @@ use super::build::{
 use super::names::flow_name;
 use super::{LabError, Observer, completeness};
 use crate::experiment::{Experiment, FlowPlan, VmPlan};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Recording};
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
 use crate::reactor::{End, LAST_WAIT};
@@ -62,6 +62,8 @@ pub struct SimulatedLab<'a, F: Fabric<Error = Infallible> = Switch> {
     signal: Option<Signal>,
     /// The reason of the run's end; `None` before.
     end: Option<End>,
+    /// The files that the run was recorded in.
+    recordings: Vec<Recording>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,
 }
@@ -97,6 +99,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
             signals: StopSignals::new()?,
             signal: None,
             end: None,
+            recordings: Vec::new(),
             failed: None,
         })
     }
@@ -107,7 +110,14 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
     /// # Errors
     /// If the plan exceeds a limit of the tool.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
-        add_instruments(&mut self.hypervisor, Instant::ZERO, observer);
+        let surroundings = (None, &self.signals);
+        add_instruments(
+            &self.plan,
+            &mut self.hypervisor,
+            surroundings,
+            Instant::ZERO,
+            observer,
+        )?;
         // It is midnight where time is virtual.
         let midnight = 0;
         let now = || Instant::ZERO;
@@ -163,6 +173,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
         hypervisor.end();
         self.failed = self.signals.guard_end(false).err();
         let Ok(()) = count_drops(hypervisor);
+        self.recordings = hypervisor.fabric().close();
         self.end = Some(self.signal.map_or(End::Done, End::Signal));
     }
 
@@ -186,6 +197,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
                     spared_deliveries: None,
                     simulated: true,
                 }),
+                recordings: &self.recordings,
                 // Neither wall clock nor machine nor memory: the same command makes the same document each time.
                 ..Context::default()
             },

@@ -9,6 +9,7 @@ use super::build::{
 use super::names::{flow_name, leased_addresses, serving, waiting_to_forward};
 use super::{LabError, Observer, completeness};
 use crate::experiment::{self, Experiment, FlowPlan, VmPlan};
+use crate::fabric::Recording;
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
 use crate::reactor::{End, Reactor};
@@ -72,6 +73,8 @@ pub struct TapLab<'a> {
     is_interrupted: bool,
     /// The reason of the run's end; `None` before, and if something went wrong.
     end: Option<End>,
+    /// The files that the run was recorded in.
+    recordings: Vec<Recording>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,
     is_there: bool,
@@ -106,6 +109,7 @@ impl<'a> TapLab<'a> {
             is_hooked: false,
             is_interrupted: false,
             end: None,
+            recordings: Vec::new(),
             failed: None,
             is_there: true,
         })
@@ -125,7 +129,9 @@ impl<'a> TapLab<'a> {
         } = self;
         let clock = MonotonicClock;
         let before = resident_bytes();
-        add_instruments(hypervisor, self.started, observer);
+        let registry = reactor.registry()?;
+        let surroundings = (Some(&registry), reactor.signals());
+        add_instruments(plan, hypervisor, surroundings, self.started, observer)?;
         let on_start = |vm: VmId, of_vm: &VmPlan| {
             observer.made(clock.now(), vm, of_vm);
             reactor.is_to_stop()
@@ -225,6 +231,7 @@ impl<'a> TapLab<'a> {
         // What has happened since the poll was last asked.
         hypervisor.look_at_links(clock.now());
         let counted = count_drops(hypervisor);
+        self.recordings = hypervisor.fabric().close();
         self.end = ended.as_ref().ok().copied();
         self.failed = ended.err().or(counted.err()).or(guarded.err());
     }
@@ -276,6 +283,7 @@ impl<'a> TapLab<'a> {
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),
                 machine: machine_report().as_ref(),
+                recordings: &self.recordings,
             },
         )
     }
@@ -301,6 +309,8 @@ impl<'a> TapLab<'a> {
             true => hook(&self.plan, HookEvent::Down, self.reactor.signals()).map(drop),
             false => Ok(()),
         };
+        // Of a program that drives it by itself.
+        self.hypervisor.fabric().close();
         let removed = self.hypervisor.fabric().inner().remove_all();
         let released = self.reactor.signals_mut().release();
         if let Some(failed) = self.failed.take() {

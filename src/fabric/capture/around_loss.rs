@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::MAX_KEPT;
 use super::file::{File, Frame};
 use super::narrated::{echo_of, fate};
 use super::pings::Key;
 use super::queue::{Kept, Queue};
 use super::words::{Fate, Part, PingName, push, push_fate, push_name};
-use super::{Direction, MAX_KEPT, Seen};
+use crate::fabric::{Direction, Observed};
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 use crate::wire::{Describe, EchoHead, MacAddr};
@@ -71,9 +72,9 @@ impl AroundLoss {
 
     /// Keeps `snap` bytes of a frame.
     #[inline]
-    pub(super) fn frame(&mut self, seen: &Seen<'_>, snap: usize) {
+    pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>, snap: usize) {
         let place = (seen.vm, seen.direction);
-        self.queue.push(seen.at, place, seen.bytes, snap, ());
+        self.queue.push(at, place, seen.frame, snap, ());
     }
 
     /// Takes an event of `vm`.
@@ -227,11 +228,10 @@ impl AroundLoss {
         comment: &mut Vec<u8>,
     ) -> bool {
         let (bytes, _) = self.queue.bytes(front);
-        let seen = Seen {
-            at: front.at,
+        let seen = Observed {
             vm: front.vm,
             direction: front.direction,
-            bytes,
+            frame: bytes,
         };
         let echo = EchoHead::parse(bytes);
         let Some((key, part, target)) = echo.and_then(|echo| echo_of(&seen, &echo, stations))

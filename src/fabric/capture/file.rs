@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::pcapng::{self, PACKET_OVERHEAD, Packet};
-use super::{CaptureConfig, Direction, Section};
+use super::{CaptureConfig, Section};
+use crate::fabric::Direction;
 use crate::fabric::output::{Form, Output, Sink};
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -108,6 +109,12 @@ impl File {
 
     pub(super) const fn files(&self) -> u64 {
         self.files
+    }
+
+    /// Returns true if the frames of `vm` are captured.
+    #[inline]
+    pub(super) fn has(&self, vm: VmId) -> bool {
+        matches!(self.ports.get(vm.index()), Some(Some(_)))
     }
 
     /// Adds the interface of `vm`.

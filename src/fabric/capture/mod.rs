@@ -16,7 +16,7 @@ mod queue;
 mod words;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -26,8 +26,9 @@ pub use self::file::Interface;
 use self::file::{File, Frame};
 use self::narrated::Narrated;
 pub(in crate::fabric) use self::pcapng::ENHANCED_PACKET;
-pub use self::pcapng::{Direction, Epoch};
-use super::output::{Output, Sink};
+pub use self::pcapng::Epoch;
+use super::output::Sink;
+use super::{Instrument, Notice, Observed, Recording, RecordingKind};
 use crate::time::Instant;
 use crate::vm::{Event, VmId};
 use crate::wire::MacAddr;
@@ -37,6 +38,12 @@ pub const MAX_KEPT: usize = 64 << 20;
 
 /// The time on top of a ping's timeout after which nothing more is heard of it: timers are late.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// The name that stands for standard output.
+pub const STANDARD_OUTPUT: &str = "-";
+
+/// The reason why a capture with a limit ended.
+const LIMIT_REACHED: &str = "the limit of the file was reached";
 
 /// What is captured, and where to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +60,24 @@ pub struct CaptureConfig {
     pub limit: Option<CaptureLimit>,
     /// Only so many frames before and after each ping that was lost, late or corrupt.
     pub around_loss: Option<u32>,
+}
+
+impl CaptureConfig {
+    /// Returns true if the frames of `vm` are captured.
+    pub fn captures(&self, vm: VmId) -> bool {
+        self.vms
+            .is_none_or(|(first, last)| first <= vm && vm <= last)
+    }
+
+    /// Returns true if only the last files are kept.
+    pub fn is_ring(&self) -> bool {
+        self.limit.is_some_and(|limit| limit.files > 1)
+    }
+
+    /// Returns true if it goes to a file, and not to standard output.
+    pub fn is_named(&self) -> bool {
+        self.path != Path::new(STANDARD_OUTPUT)
+    }
 }
 
 /// The size of a capture.
@@ -77,32 +102,6 @@ pub struct Section {
     pub epoch: Epoch,
 }
 
-/// The counts of a capture.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct CaptureCounts {
-    /// Frames in the file, or handed to a reader.
-    pub frames: u64,
-    /// Frames that are not: the reader was slow or gone, the disk was full, the limit was reached.
-    pub dropped: u64,
-    /// Frames of pings of which it was not known what came of them when they were written.
-    pub unknown: u64,
-    /// Files begun.
-    pub files: u64,
-    /// Bytes written.
-    pub bytes: u64,
-    /// The limit was reached.
-    pub is_full: bool,
-}
-
-/// A frame on its way between a VM and the fabric.
-#[derive(Clone, Copy, Debug)]
-struct Seen<'a> {
-    at: Instant,
-    vm: VmId,
-    direction: Direction,
-    bytes: &'a [u8],
-}
-
 /// Writes the frames of a run, in one of three ways.
 #[derive(Debug)]
 enum Way {
@@ -117,12 +116,12 @@ enum Way {
 /// Captures the frames of a run.
 #[derive(Debug)]
 pub struct Capture {
+    /// The name of the file.
+    path: String,
     way: Way,
     file: File,
     /// Bytes that are kept of each frame.
     snap: usize,
-    /// The VMs whose frames are captured.
-    vms: Option<(VmId, VmId)>,
     stations: FxHashMap<MacAddr, VmId>,
 }
 
@@ -143,51 +142,68 @@ impl Capture {
             (None, false) => Way::Plain,
         };
         Capture {
+            path: config.path.display().to_string(),
             way,
             file: File::new(config, section, sink),
             snap: config.snap.map_or(usize::MAX, |bytes| bytes as usize),
-            vms: config.vms,
             stations: FxHashMap::default(),
         }
     }
 
-    /// Adds a VM of the run, before its frames.
-    pub fn add(&mut self, vm: VmId, mac: MacAddr, interface: Interface) {
+    /// Adds a VM of the run, before its frames. Without `interface` its own frames are not captured.
+    pub fn add(&mut self, vm: VmId, mac: MacAddr, interface: Option<Interface>) {
         self.stations.insert(mac, vm);
-        self.file.add(vm, interface);
-    }
-
-    /// Takes a frame that `vm` sent or received at `at`.
-    pub fn frame(&mut self, at: Instant, vm: VmId, direction: Direction, bytes: &[u8]) {
-        let is_captured = self
-            .vms
-            .is_none_or(|(first, last)| first <= vm && vm <= last);
-        let seen = Seen {
-            at,
-            vm,
-            direction,
-            bytes,
-        };
-        match &mut self.way {
-            Way::Narrated(narrated) => {
-                narrated.release(at, &mut self.file);
-                narrated.frame(&seen, is_captured.then_some(self.snap), &self.stations);
-            }
-            _ if !is_captured => {}
-            Way::Plain => self.file.write(&Frame {
-                at,
-                vm,
-                direction,
-                bytes: bytes.get(..self.snap).unwrap_or(bytes),
-                length: bytes.len() as u32,
-                comment: &[],
-            }),
-            Way::AroundLoss(around) => around.frame(&seen, self.snap),
+        if let Some(interface) = interface {
+            self.file.add(vm, interface);
         }
     }
 
-    /// Takes an event of `vm` at `now`: the frame before was the cause, or a deadline.
-    pub fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
+    /// What was written so far.
+    fn recording(&mut self) -> Recording {
+        let unknown = match &self.way {
+            Way::Plain => 0,
+            Way::Narrated(narrated) => narrated.unknown(),
+            Way::AroundLoss(around) => around.unknown(),
+        };
+        let (dropped, files) = (self.file.dropped(), self.file.files());
+        let limit = self.file.is_full().then(|| LIMIT_REACHED.to_owned());
+        let recording = self
+            .file
+            .output()
+            .recording(RecordingKind::Capture, &self.path);
+        Recording {
+            dropped: recording.dropped + dropped,
+            unknown,
+            files,
+            ended: recording.ended.or(limit),
+            ..recording
+        }
+    }
+}
+
+impl Instrument for Capture {
+    fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
+        let is_captured = self.file.has(observed.vm);
+        match &mut self.way {
+            Way::Narrated(narrated) => {
+                narrated.release(now, &mut self.file);
+                let snap = is_captured.then_some(self.snap);
+                narrated.frame(now, observed, snap, &self.stations);
+            }
+            _ if !is_captured => {}
+            Way::Plain => self.file.write(&Frame {
+                at: now,
+                vm: observed.vm,
+                direction: observed.direction,
+                bytes: observed.frame.get(..self.snap).unwrap_or(observed.frame),
+                length: observed.frame.len() as u32,
+                comment: &[],
+            }),
+            Way::AroundLoss(around) => around.frame(now, observed, self.snap),
+        }
+    }
+
+    fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
         match event {
             Event::Leased { address, .. } | Event::Renewed { address, .. } => {
                 self.file.add_address(vm, IpAddr::V4(*address));
@@ -202,58 +218,33 @@ impl Capture {
         }
     }
 
-    /// `vm` stopped.
-    pub fn stopped(&mut self, vm: VmId) {
-        if let Way::Narrated(narrated) = &mut self.way {
-            narrated.stopped(vm);
+    fn notice(&mut self, _: Instant, notice: &Notice<'_>) {
+        if let (Way::Narrated(narrated), Notice::Stopped(vm)) = (&mut self.way, notice) {
+            narrated.stopped(*vm);
         }
     }
 
-    /// Returns the buffer, for what hands it to the sink.
-    pub fn output(&mut self) -> &mut Output {
-        self.file.output()
-    }
-
-    /// Writes what is to be written by `now`: to be called between two turns.
-    pub fn flush(&mut self, now: Instant) {
+    fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.release(now, &mut self.file),
             Way::AroundLoss(around) => around.trim(now, &self.stations, &mut self.file),
         }
-        if self.file.output().is_due() {
-            self.file.output().flush();
-        }
+        self.file.output().flush_if_due(now, is_idle)
     }
 
-    /// Writes all that is kept, and ends the file.
-    pub fn close(&mut self) {
+    fn resume(&mut self) {
+        self.file.output().resume();
+    }
+
+    fn close(&mut self) -> Option<Recording> {
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.release_all(&mut self.file),
             Way::AroundLoss(around) => around.write_all(&self.stations, &mut self.file),
         }
         self.file.close();
-    }
-
-    /// Returns the counts so far.
-    pub fn counts(&mut self) -> CaptureCounts {
-        let unknown = match &self.way {
-            Way::Plain => 0,
-            Way::Narrated(narrated) => narrated.unknown(),
-            Way::AroundLoss(around) => around.unknown(),
-        };
-        let (dropped, files, is_full) =
-            (self.file.dropped(), self.file.files(), self.file.is_full());
-        let output = self.file.output();
-        CaptureCounts {
-            frames: output.records(),
-            dropped: dropped + output.lost(),
-            unknown,
-            files,
-            bytes: output.written(),
-            is_full,
-        }
+        Some(self.recording())
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::MAX_KEPT;
 use super::file::{File, Frame};
 use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
 use super::words::{Fate, Part, Target, push, push_fate, push_name};
-use super::{Direction, MAX_KEPT, Seen};
-use crate::fabric::EventWords;
+use crate::fabric::{Direction, EventWords, Observed};
 use crate::time::Instant;
 use crate::vm::{Event, MAX_REQUESTS, PingOutcome, VmId};
 use crate::wire::{Describe, EchoHead, MacAddr, NeighbourRequest};
@@ -55,11 +55,12 @@ impl Narrated {
     #[inline]
     pub(super) fn frame(
         &mut self,
-        seen: &Seen<'_>,
+        at: Instant,
+        seen: &Observed<'_>,
         snap: Option<usize>,
         stations: &FxHashMap<MacAddr, VmId>,
     ) {
-        let echo = EchoHead::parse(seen.bytes);
+        let echo = EchoHead::parse(seen.frame);
         let ping = echo.and_then(|echo| echo_of(seen, &echo, stations));
         let followed = ping.and_then(|(key, part, target)| {
             let slot = match part {
@@ -73,13 +74,13 @@ impl Narrated {
             return;
         };
         if seen.direction == Direction::In {
-            self.last = Some((seen.vm, seen.at));
+            self.last = Some((seen.vm, at));
         }
         if let Some((slot, _)) = followed {
             self.pings.keep(slot);
         }
         let place = (seen.vm, seen.direction);
-        self.queue.push(seen.at, place, seen.bytes, snap, followed);
+        self.queue.push(at, place, seen.frame, snap, followed);
         if followed.is_some() {
             return;
         }
@@ -95,13 +96,13 @@ impl Narrated {
 
     /// Notes what a frame is that belongs to no ping of the run.
     #[cold]
-    fn describe(&mut self, seen: &Seen<'_>) {
+    fn describe(&mut self, seen: &Observed<'_>) {
         let request = match seen.direction {
-            Direction::Out => NeighbourRequest::parse(seen.bytes),
+            Direction::Out => NeighbourRequest::parse(seen.frame),
             Direction::In => None,
         };
         let Some(request) = request else {
-            let words = Describe(seen.bytes);
+            let words = Describe(seen.frame);
             return self.queue.note(|text| push(text, format_args!("{words}")));
         };
         let count = self.requests.entry((seen.vm, request.target)).or_default();
@@ -234,7 +235,7 @@ impl Narrated {
 /// The ping that an echo message belongs to, if it is one of the run's.
 #[inline]
 pub(super) fn echo_of(
-    seen: &Seen<'_>,
+    seen: &Observed<'_>,
     echo: &EchoHead,
     stations: &FxHashMap<MacAddr, VmId>,
 ) -> Option<(Key, Part, Target)> {

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::fabric::Direction;
 use crate::time::Instant;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -39,22 +40,11 @@ const NANOSECONDS: u8 = 9;
 /// Bytes of an enhanced packet block beside frame, comment and padding: head, flags, drop count, end of options, length.
 pub(super) const PACKET_OVERHEAD: usize = 28 + 8 + 12 + 4 + 4 + 4;
 
-/// The way of a frame through the interface it was captured at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
-    /// The VM received it.
-    In,
-    /// The VM sent it.
-    Out,
-}
-
-impl Direction {
-    /// The value of `epb_flags`.
-    const fn flags(self) -> u32 {
-        match self {
-            Direction::In => 1,
-            Direction::Out => 2,
-        }
+/// The value of `epb_flags`.
+const fn flags(direction: Direction) -> u32 {
+    match direction {
+        Direction::In => 1,
+        Direction::Out => 2,
     }
 }
 
@@ -147,7 +137,7 @@ pub(super) fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
     out.extend_from_slice(&head);
     out.extend_from_slice(packet.bytes);
     pad(out, packet.bytes.len());
-    option(out, PACKET_FLAGS, &packet.direction.flags().to_le_bytes());
+    option(out, PACKET_FLAGS, &flags(packet.direction).to_le_bytes());
     if packet.dropped > 0 {
         option(out, PACKET_DROPS, &packet.dropped.to_le_bytes());
     }

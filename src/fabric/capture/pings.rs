@@ -205,7 +205,8 @@ mod tests {
     fn a_ping_is_followed_while_its_frames_are_kept_or_its_fate_is_open() {
         let mut pings = Pings::default();
         let slot = pings.open(key(3), TO);
-        (pings.keep(slot), pings.keep(slot));
+        pings.keep(slot);
+        pings.keep(slot);
         pings.settle(slot, Fate::Answered(5));
         pings.release(slot);
         assert_eq!(pings.get(slot).unwrap().1, Fate::Answered(5));

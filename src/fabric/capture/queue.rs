@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Direction;
+use crate::fabric::Direction;
 use crate::time::Instant;
 use crate::vm::VmId;
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::fabric::Direction;
 use crate::fabric::output::cup::Cup;
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
 use crate::wire::{ArpPacket, EchoRequest, Ipv4Envelope, turn_into_echo_reply};
@@ -78,10 +79,10 @@ impl Bench {
         let section = Section::default();
         let mut capture = Capture::new(config, section, TIMEOUT, Box::new(cup.clone()));
         for vm in 0..10 {
-            let interface = Interface {
+            let interface = config.captures(VmId(vm)).then(|| Interface {
                 name: format!("tap{vm}"),
                 addresses: vec![address(vm).into()],
-            };
+            });
             capture.add(VmId(vm), mac(vm), interface);
         }
         Bench {
@@ -97,7 +98,12 @@ impl Bench {
 
     fn frame(&mut self, vm: u32, direction: Direction, frame: &[u8]) {
         self.now += US;
-        self.capture.frame(self.at(), VmId(vm), direction, frame);
+        let observed = Observed {
+            vm: VmId(vm),
+            direction,
+            frame,
+        };
+        self.capture.frame(self.at(), &observed);
     }
 
     fn event(&mut self, vm: u32, event: Event) {
@@ -129,7 +135,7 @@ impl Bench {
     }
 
     fn flush(&mut self) {
-        self.capture.flush(self.at());
+        self.capture.flush(self.at(), true);
     }
 
     /// Closes the capture, and reads its files.
@@ -297,7 +303,7 @@ fn no_frame_is_kept_longer_than_a_ping_may_take() {
     bench.flush();
     let written = bench.so_far().concat();
     assert_eq!(written[0].comment, "ping 0 of vm0 → vm9: not known yet");
-    assert_eq!(bench.capture.counts().unknown, 1);
+    assert_eq!(bench.capture.recording().unknown, 1);
     // Its reply comes after all: what is known of it is its name.
     bench.frame(0, Direction::In, &reply(0, 9, 0));
     bench.outcome(0, 0, PingOutcome::Late { lost: None });
@@ -553,11 +559,14 @@ fn a_file_ends_at_its_limit_and_the_frames_after_it_are_counted() {
     (0..10).for_each(|sequence| bench.ping(sequence));
     bench.flush();
     bench.capture.close();
-    let counts = bench.capture.counts();
+    let counts = bench.capture.recording();
     let files = bench.so_far();
     let written = files.concat().len() as u64;
-    assert!(counts.is_full && written > 4, "{counts:?}");
-    assert_eq!((counts.frames, counts.dropped), (written, 40 - written));
+    assert!(
+        counts.ended.as_deref() == Some(LIMIT_REACHED) && written > 4,
+        "{counts:?}"
+    );
+    assert_eq!((counts.records, counts.dropped), (written, 40 - written));
     assert!(bench.cup.0.borrow().files[0].len() <= 2_000);
     assert_eq!(counts.bytes, bench.cup.0.borrow().files[0].len() as u64);
 }
@@ -574,9 +583,9 @@ fn files_of_a_ring_are_each_whole_and_none_is_larger_than_its_limit() {
     (0..20).for_each(|sequence| bench.ping(sequence));
     bench.flush();
     bench.capture.close();
-    let counts = bench.capture.counts();
+    let counts = bench.capture.recording();
     let files = bench.so_far();
-    assert_eq!((counts.frames, counts.dropped), (80, 0));
+    assert_eq!((counts.records, counts.dropped), (80, 0));
     assert_eq!(counts.files, files.len() as u64);
     assert!(files.len() > 3 && files.iter().all(|file| !file.is_empty()));
     assert!(
@@ -601,17 +610,17 @@ fn a_slow_reader_costs_counted_frames_and_the_next_frame_tells() {
         bench.frame(1, Direction::In, &large);
         bench.flush();
     }
-    let dropped = bench.capture.counts().dropped;
+    let dropped = bench.capture.recording().dropped;
     assert!(dropped > 50, "{dropped}");
     bench.cup.0.borrow_mut().room = usize::MAX;
-    bench.capture.output().unstick();
+    bench.capture.resume();
     bench.flush();
     bench.frame(1, Direction::In, &[1; 60]);
     bench.capture.close();
-    let counts = bench.capture.counts();
+    let counts = bench.capture.recording();
     let frames = bench.so_far().concat();
-    assert_eq!(frames.len() as u64, counts.frames);
-    assert_eq!(counts.frames + counts.dropped, 201);
+    assert_eq!(frames.len() as u64, counts.records);
+    assert_eq!(counts.records + counts.dropped, 201);
     let told: u64 = frames.iter().map(|read| read.dropped).sum();
     assert_eq!(told, counts.dropped);
 }

@@ -128,8 +128,8 @@ pub(super) fn push_span(out: &mut Vec<u8>, nanos: u64) {
         return;
     }
     let (unit, symbol) = match nanos {
-        ..999_500 => (1_000, " µs"),
-        ..999_500_000 => (1_000_000, " ms"),
+        ..=999_499 => (1_000, " µs"),
+        999_500..=999_499_999 => (1_000_000, " ms"),
         _ => (1_000_000_000, " s"),
     };
     let (scale, decimals) = match nanos {
