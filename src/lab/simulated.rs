@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::build::{
     add_flow, count_overflows, create_vms, load, phase_names, plan_report, recorder,
 };
-use super::names::flow_name;
+use super::names::{Leased, flow_name};
 use super::{LabError, Observer, completeness};
 use crate::experiment::{Experiment, FlowPlan, VmPlan};
 use crate::fabric::Fabric;
@@ -175,7 +175,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),
                 interrupted: self.signal.is_some(),
-                flows: &|index| flow_name(plan, &[], index),
+                flows: &|index| flow_name(plan, &Leased::default(), index),
                 fabric: Some(&FabricReport {
                     kind: self.kind.clone(),
                     leaves: 0,

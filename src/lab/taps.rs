@@ -6,7 +6,7 @@ use super::build::{
     add_flow, count_overflows, create_vms, load, machine_report, memory, per_vm_bytes, phase_names,
     plan_report, recorder, set_flow_paths, time_of_day_at_zero,
 };
-use super::names::{flow_name, leased_addresses, serving, vm_starts, waiting_to_forward};
+use super::names::{Leased, flow_name, serving, vm_starts, waiting_to_forward};
 use super::{LabError, Observer, completeness};
 use crate::experiment::{self, Experiment, FlowPlan, VmPlan};
 use crate::fabric::Fabric;
@@ -262,7 +262,7 @@ impl<'a> TapLab<'a> {
     pub fn report(&mut self, command: &str) -> Report {
         let since_start = MonotonicClock.now().nanos_since(self.start) / 1_000_000;
         let plan = &*self.plan;
-        let leased = leased_addresses(plan, &self.hypervisor);
+        let leased = Leased::of(plan, &self.hypervisor);
         let topology = self.topology;
         Report::new(
             self.hypervisor.recorder(),
@@ -310,6 +310,7 @@ impl<'a> TapLab<'a> {
             true => hook(&self.plan, HookEvent::Down, self.reactor.signals()).map(drop),
             false => Ok(()),
         };
+        self.hypervisor.leave(MonotonicClock.now());
         let removed = self.hypervisor.fabric().remove_all();
         let released = self.reactor.signals_mut().release();
         if let Some(failed) = self.failed.take() {
