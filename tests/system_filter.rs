@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use support::{enter_own_network, fabric, host_lab, link};
 use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{FabricKind, FilterKind, LabConfig, TapFabric};
+use tap_reactor::time::Instant;
 use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, EthernetFrame, Ipv4Envelope, MacAddr, Payload, write_udp};
 
@@ -103,7 +104,7 @@ fn frames() -> Vec<Vec<u8>> {
 fn read_all(fabric: &mut TapFabric, vm: u32) -> usize {
     let mut buffer = [0; 2048];
     let mut count = 0;
-    while let Read::Frame(_) = fabric.read(VmId(vm), &mut buffer) {
+    while let Read::Frame(_) = fabric.read(Instant::ZERO, VmId(vm), &mut buffer) {
         count += 1;
     }
     count
@@ -111,7 +112,7 @@ fn read_all(fabric: &mut TapFabric, vm: u32) -> usize {
 
 /// Returns the VMs, of the first `vms`, that receive a frame of vm0.
 fn hearers(fabric: &mut TapFabric, vms: u32, frame: &[u8]) -> Vec<u32> {
-    assert_eq!(fabric.write(VmId(0), frame), Write::Sent);
+    assert_eq!(fabric.write(Instant::ZERO, VmId(0), frame), Write::Sent);
     (0..vms).filter(|vm| read_all(fabric, *vm) > 0).collect()
 }
 
@@ -221,7 +222,9 @@ fn what_a_vm_wants_may_change_and_vms_may_come_and_go() {
     for (vm, wanted) in steps {
         let is_plugged = stations[vm] != nobody;
         match &wanted {
-            Some(rx_filter) if is_plugged => fabric.tune(VmId(vm as u32), rx_filter).unwrap(),
+            Some(rx_filter) if is_plugged => {
+                fabric.set_rx_filter(VmId(vm as u32), rx_filter).unwrap()
+            }
             Some(rx_filter) => fabric.plug(VmId(vm as u32), rx_filter).unwrap(),
             None => fabric.unplug(&[VmId(vm as u32)]).unwrap(),
         }
@@ -267,7 +270,9 @@ fn a_vm_for_which_there_is_no_room_hears_everything_and_no_other_does() {
         .map(|[high, low]| MacAddr([0x33, 0x33, 1, 0, high, low]))
         .collect();
     fabric.plug(VmId(5), &rx_filter(5, &[15], &groups)).unwrap();
-    fabric.tune(VmId(4), &rx_filter(4, &[14], &groups)).unwrap();
+    fabric
+        .set_rx_filter(VmId(4), &rx_filter(4, &[14], &groups))
+        .unwrap();
     for vm in [4, 5] {
         read_all(&mut fabric, vm);
     }

@@ -23,8 +23,6 @@ from scapy.layers.inet6 import (
     HBHOptUnknown,
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
-    ICMPv6MLQuery2,
-    ICMPv6MLReport2,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6NDOptDstLLAddr,
@@ -39,6 +37,7 @@ from scapy.layers.inet6 import (
 )
 import socket
 
+import mld
 from wire import SENTINEL, Wire, tell, verdict
 
 #: Tests that implementation6 has.
@@ -911,20 +910,7 @@ for name, order in (
     )
 
 
-@check("MLD: general query")
-def general_query(client):
-    source = eui64(client.wire.own_mac)
-    query = IPv6(src=source, dst="ff02::1", hlim=1) / IPv6ExtHdrHopByHop(options=[HBHOptUnknown(otype=5, optlen=2, optdata=b"\0\0")])
-    query /= ICMPv6MLQuery2(mrd=100, QRV=2)
-    found = client.wire.record(lambda frame: ICMPv6MLReport2 in frame)
-    client.wire.exchange([client.wire.ether("33:33:00:00:00:01") / query], client.source6())
-    end = time.monotonic() + 4
-    while not found and time.monotonic() < end:
-        time.sleep(0.02)
-    if not found:
-        return "silent"
-    groups = {record.dst for record in found[0][ICMPv6MLReport2].records}
-    return f"report to {found[0][IPv6].dst}" + (", solicited-node groups in it" if solicited(client.ipv6)[0] in groups else "")
+CHECKS += mld.CHECKS
 
 
 # What takes long goes on beside the rest.

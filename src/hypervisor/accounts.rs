@@ -59,10 +59,10 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Updates the receive filter of a VM that has gained or lost an address.
-    pub(super) fn tune(&mut self, vm: VmId) {
+    pub(super) fn set_rx_filter(&mut self, vm: VmId) {
         if let Some(Some(guest)) = self.guests.get(vm.index()) {
             // If it fails, the old filter drops ARP requests for a new address: its pings count as unresolved.
-            let _ = self.fabric.tune(vm, &guest.vm.rx_filter());
+            let _ = self.fabric.set_rx_filter(vm, &guest.vm.rx_filter());
         }
     }
 }

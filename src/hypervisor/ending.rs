@@ -48,7 +48,7 @@ impl<F: Fabric> Hypervisor<F> {
             && let Some(transmit) = guest.vm.leave(now, &mut buffer)
         {
             let frame = buffer.get(..transmit.length).unwrap_or_default();
-            let outcome = self.fabric.write(vm, frame);
+            let outcome = self.fabric.write(now, vm, frame);
             self.frame_written(outcome);
         }
     }

@@ -37,28 +37,28 @@ impl<F: Fabric> Hypervisor<F> {
                 self.neighbour_found(now, vm, address);
             }
             Event::AddressTried { .. } | Event::AddressReady { .. } | Event::AddressLost { .. } => {
-                self.tune(vm);
+                self.set_rx_filter(vm);
             }
             Event::Conflict { address, mac } => {
                 self.recorder.dropped(DropReason::ArpConflict);
                 self.recorder.conflict(vm, address, mac);
-                self.tune(vm);
+                self.set_rx_filter(vm);
             }
             Event::Leased { address, elapsed } => {
                 self.recorder.leased(nanos(elapsed));
                 self.redirect_flows(vm, address);
-                self.tune(vm);
+                self.set_rx_filter(vm);
             }
             Event::Renewed { address, previous } => {
                 self.recorder.renewed();
                 if address != previous {
                     self.redirect_flows(vm, address);
-                    self.tune(vm);
+                    self.set_rx_filter(vm);
                 }
             }
             Event::LeaseLost { .. } => {
                 self.recorder.lease_lost();
-                self.tune(vm);
+                self.set_rx_filter(vm);
             }
             Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
         }

@@ -118,11 +118,11 @@ fn ipv6_words(experiment: &Experiment, vm: VmId) -> String {
 }
 
 /// Describes the start of a VM, for a transcript.
-pub(super) fn vm_starts(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> String {
+pub(super) fn describe_vm(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> String {
     let ipv6 = ipv6_words(experiment, vm);
     let address = ipv4_words(experiment, plan.address);
     format!(
-        "{vm} starts: {address}{ipv6} at {} on {}{}",
+        "{address}{ipv6} at {} on {}{}",
         plan.mac, experiment.lab.tap_prefix, vm.0
     )
 }

@@ -18,7 +18,7 @@ const NEAR: Duration = Duration::from_micros(20);
 fn attend<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<(), SystemError> {
     hypervisor
         .fabric()
-        .announce(vm, true)
+        .set_polled(vm, true)
         .map_err(|e| SystemError::io(format!("add the TAP of {vm} to epoll again"), &e))
 }
 

@@ -3,9 +3,9 @@
 //! [`run`] is the driver: it advances the clock to the next event, a frame's arrival or a deadline. VMs, flows and figures
 //! are those of a real run; only the wire is simulated. Every random choice is seeded, so that a run is reproducible.
 //! [`Switch`] is the fabric of `--fabric sim`. The driver takes any other [`Fabric`] too whose operations can't fail and
-//! which reports its [arrivals](Fabric::next_arrival).
+//! which reports its [arrivals](Fabric::next_at).
 
-mod cards;
+mod rx_index;
 mod switch;
 
 pub use switch::{DEFAULT_DELAY, Impairments, Stall, Switch};
@@ -27,11 +27,11 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Creates the switch; its random choices follow from `seed`. `has_cards`: see [`Switch::with_cards`].
-    pub fn switch(&self, seed: u64, has_cards: bool) -> Switch {
+    /// Creates the switch; its random choices follow from `seed`. `has_rx_filters`: see [`Switch::with_rx_filters`].
+    pub fn switch(&self, seed: u64, has_rx_filters: bool) -> Switch {
         let mut switch = Switch::new(self.impairments, seed);
-        if has_cards {
-            switch = switch.with_cards();
+        if has_rx_filters {
+            switch = switch.with_rx_filters();
         }
         match self.queue_length {
             Some(frames) => switch.with_queue(frames),
@@ -74,10 +74,7 @@ pub fn run_unless(
         if hypervisor.has_flows() && hypervisor.is_done() {
             return (driver.now, false);
         }
-        let next = earliest(
-            hypervisor.next_deadline(),
-            hypervisor.fabric().next_arrival(),
-        );
+        let next = earliest(hypervisor.next_deadline(), hypervisor.fabric().next_at());
         match next {
             Some(at) if at <= until => driver.now = driver.now.max(at),
             _ => return (until.max(driver.now), false),
@@ -98,7 +95,8 @@ impl Driver {
     /// Delivers every frame that has arrived by now.
     fn deliver(&mut self, hypervisor: &mut Hypervisor<impl Fabric>) {
         while let Some(vm) = hypervisor.fabric().next_receiver(self.now) {
-            while let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) {
+            while let Read::Frame(length) = hypervisor.fabric().read(self.now, vm, &mut self.buffer)
+            {
                 let reply = hypervisor.receive(self.now, vm, &mut self.buffer, length);
                 self.send(hypervisor, reply.into());
             }
@@ -116,9 +114,7 @@ impl Driver {
             hypervisor.stamp_sent(vm, ping, self.now);
         }
         let frame = self.buffer.get(..length).unwrap_or_default();
-        let fabric = hypervisor.fabric();
-        fabric.advance(self.now);
-        let written = fabric.write(vm, frame);
+        let written = hypervisor.fabric().write(self.now, vm, frame);
         hypervisor.frame_written(written);
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::cards::Cards;
+use super::rx_index::RxIndex;
 use crate::fabric::{Fabric, Read, Write};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::{EthernetFrame, MacAddr};
 
@@ -62,11 +62,10 @@ pub struct Switch {
     impairments: Impairments,
     stalls: Vec<Stall>,
     random: fastrand::Rng,
-    now: Instant,
     ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
     /// The receive filters of the VMs' interfaces, if they are simulated.
-    cards: Option<Cards>,
+    rx_index: Option<RxIndex>,
     /// The maximum number of frames in flight to one port.
     queue_length: Option<u32>,
     queue_drops: u64,
@@ -94,10 +93,9 @@ impl Switch {
             impairments,
             stalls: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
-            now: Instant::ZERO,
             ports: Vec::new(),
             table: HashMap::new(),
-            cards: None,
+            rx_index: None,
             queue_length: None,
             queue_drops: 0,
             arrivals: BinaryHeap::new(),
@@ -108,8 +106,8 @@ impl Switch {
 
     /// Adds receive filters, which drop the frames that a VM does not accept, as the filter of a TAP does. A flooded frame
     /// then takes time only for the VMs that accept it. Call it before any VM is plugged in.
-    pub fn with_cards(mut self) -> Switch {
-        self.cards = Some(Cards::default());
+    pub fn with_rx_filters(mut self) -> Switch {
+        self.rx_index = Some(RxIndex::default());
         self
     }
 
@@ -124,7 +122,7 @@ impl Switch {
         self.stalls.push(stall);
     }
 
-    fn carry(&mut self, to: VmId, frame: &[u8]) {
+    fn carry(&mut self, now: Instant, to: VmId, frame: &[u8]) {
         let wire = self.impairments;
         if self.random.f64() < wire.loss {
             return;
@@ -136,7 +134,7 @@ impl Switch {
         };
         for _ in 0..copies {
             let jitter = wire.jitter.mul_f64(self.random.f64());
-            let mut at = self.now + wire.delay + jitter;
+            let mut at = now + wire.delay + jitter;
             let Some(Some(port)) = self.ports.get_mut(to.index()) else {
                 return;
             };
@@ -172,8 +170,8 @@ impl Fabric for Switch {
     type Error = Infallible;
 
     fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
-        if let Some(cards) = &mut self.cards {
-            cards.add(vm, rx_filter);
+        if let Some(rx_index) = &mut self.rx_index {
+            rx_index.add(vm, rx_filter);
         }
         if self.ports.len() <= vm.index() {
             self.ports.resize_with(vm.index() + 1, || None);
@@ -184,10 +182,10 @@ impl Fabric for Switch {
         Ok(())
     }
 
-    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
-        if let Some(cards) = &mut self.cards {
-            cards.remove(vm);
-            cards.add(vm, rx_filter);
+    fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), Infallible> {
+        if let Some(rx_index) = &mut self.rx_index {
+            rx_index.remove(vm);
+            rx_index.add(vm, rx_filter);
         }
         Ok(())
     }
@@ -197,8 +195,8 @@ impl Fabric for Switch {
             if let Some(port) = self.ports.get_mut(vm.index()) {
                 *port = None;
             }
-            if let Some(cards) = &mut self.cards {
-                cards.remove(*vm);
+            if let Some(rx_index) = &mut self.rx_index {
+                rx_index.remove(*vm);
             }
         }
         // As a bridge forgets what it has learnt on a port that goes.
@@ -208,7 +206,7 @@ impl Fabric for Switch {
         Ok(())
     }
 
-    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
+    fn read(&mut self, _: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
         let Some(frame) = self
             .ports
             .get_mut(vm.index())
@@ -224,7 +222,7 @@ impl Fabric for Switch {
         Read::Frame(length)
     }
 
-    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
+    fn write(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
         let Ok(header) = EthernetFrame::parse(frame) else {
             return Write::Sent;
         };
@@ -232,18 +230,18 @@ impl Fabric for Switch {
         match self.table.get(&header.destination).copied() {
             Some(port) if !header.destination.is_multicast() => {
                 if port != vm {
-                    self.carry(port, frame);
+                    self.carry(now.now(), port, frame);
                 }
             }
             _ => {
                 let listeners = self
-                    .cards
+                    .rx_index
                     .as_ref()
-                    .and_then(|cards| cards.listeners(&header));
+                    .and_then(|rx_index| rx_index.listeners(&header));
                 let all = || (0..self.ports.len() as u32).map(VmId).collect();
                 for port in listeners.unwrap_or_else(all) {
                     if port != vm {
-                        self.carry(port, frame);
+                        self.carry(now.now(), port, frame);
                     }
                 }
             }
@@ -251,16 +249,11 @@ impl Fabric for Switch {
         Write::Sent
     }
 
-    fn advance(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-    }
-
-    fn next_arrival(&self) -> Option<Instant> {
+    fn next_at(&self) -> Option<Instant> {
         self.arrivals.peek().map(|Reverse((at, ..))| *at)
     }
 
     fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
-        self.advance(now);
         let &Reverse((at, number, vm)) = self.arrivals.peek()?;
         if at > now {
             return None;
@@ -274,7 +267,7 @@ impl Fabric for Switch {
         Some(vm)
     }
 
-    fn overflows(&mut self) -> Result<u64, Infallible> {
+    fn drops(&mut self) -> Result<u64, Infallible> {
         Ok(self.queue_drops)
     }
 }

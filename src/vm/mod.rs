@@ -14,6 +14,7 @@ mod ip;
 mod ipv4;
 mod ipv6;
 mod limiter;
+mod membership;
 mod neighbour;
 mod nic;
 mod probe;
@@ -33,8 +34,11 @@ pub use ipv4::{
 };
 pub use ipv6::{
     DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, MAX_IPV6_ADDRESSES, MAX_PREFIXES, MAX_ROUTERS,
-    MLD_REPORT_INTERVAL, MLD_REPORTS, PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL,
-    ROUTER_SOLICITATIONS, START_WAIT,
+    PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS, START_WAIT,
+};
+pub use membership::{
+    OLDER_UNSOLICITED_REPORT_INTERVAL, QUERY_INTERVAL, QUERY_RESPONSE_INTERVAL,
+    ROBUSTNESS_VARIABLE, UNSOLICITED_REPORT_INTERVAL,
 };
 pub use neighbour::{
     BASE_REACHABLE_TIME, DELAY_FIRST_PROBE_TIME, LOCK_TIME, MAX_NEIGHBOURS, MAX_REQUESTS,
@@ -54,7 +58,7 @@ use self::ipv4::Ipv4;
 use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
 use self::probe::Session;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
@@ -205,10 +209,18 @@ impl Vm {
         self.neighbours.set(address, mac);
     }
 
-    /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
-    pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
+    /// Takes the frame of `length` bytes at the start of `buffer`, which was read `now`. That is asked for at once, unless
+    /// the frame is a plain echo request, whose answer does not depend on the time.
+    pub fn receive(&mut self, mut now: impl Now, buffer: &mut [u8], length: usize) -> Reaction {
         let frame = buffer.get_mut(..length).unwrap_or_default();
-        self.receive_plain_echo(now, frame)
+        if let Some(answer) = self.answer_plain_echo(frame) {
+            return Reaction {
+                transmit: Some(answer),
+                event: None,
+            };
+        }
+        let now = now.now();
+        self.take_plain_reply(now, frame)
             .unwrap_or_else(|| self.receive_any(now, buffer, length))
     }
 

@@ -16,6 +16,7 @@ mod dhcpv6;
 mod fragments;
 mod icmp;
 mod ipv6;
+mod mld;
 mod model;
 mod options;
 mod routers;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use etherparse::icmpv6;
+
 use super::describe::{describe_tcp, describe_udp};
 use super::dhcpv6::{DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT, Dhcpv6Summary};
 use super::icmp::Echo;
@@ -71,6 +73,13 @@ fn describe_icmpv6(f: &mut fmt::Formatter<'_>, message: &Icmpv6Message<'_>) -> f
         Icmpv6Message::MldQuery(query) => {
             write!(f, "multicast listener query for {}", query.group)
         }
+        Icmpv6Message::MldReport(report) => {
+            write!(f, "multicast listener report for {}", report.group)
+        }
+        Icmpv6Message::Other {
+            kind: icmpv6::TYPE_MULTICAST_LISTENER_REDUCTION,
+            ..
+        } => f.write_str("multicast listener done"),
         Icmpv6Message::Other {
             kind: VERSION_2_REPORT,
             ..

@@ -13,7 +13,7 @@ use super::ipv6::{
     IPV6_HEADER_LENGTH, IPV6_MINIMUM_MTU, Ipv6Envelope, Ipv6Packet, PROTOCOL_ICMPV6,
 };
 use super::mac::MacAddr;
-use super::mld::MldQuery;
+use super::mld::{MldQuery, MldReport};
 use super::neighbour_discovery::NeighbourDiscovery;
 
 /// Bytes of any ICMPv6 message before its body, and of an echo message before its payload.
@@ -39,6 +39,8 @@ pub enum Icmpv6Message<'a> {
     NeighbourDiscovery(NeighbourDiscovery<'a>),
     /// A query for the members of groups (RFC 3810).
     MldQuery(MldQuery),
+    /// A member of a group tells a router of version 1 (RFC 2710).
+    MldReport(MldReport),
     /// Another message.
     Other {
         /// `type` of RFC 4443.
@@ -125,8 +127,11 @@ impl<'a> Icmpv6Message<'a> {
                 Some(message) => Icmpv6Message::NeighbourDiscovery(message),
                 None => Icmpv6Message::Other { kind, code },
             },
-            (icmpv6::TYPE_MULTICAST_LISTENER_QUERY, 0) => {
+            (MldQuery::TYPE, _) => {
                 Icmpv6Message::MldQuery(MldQuery::parse(packet, payload, offset)?)
+            }
+            (MldReport::TYPE, _) => {
+                Icmpv6Message::MldReport(MldReport::parse(packet, payload, offset)?)
             }
             (kind, code) if kind < FIRST_INFORMATIONAL => Icmpv6Message::Error(Icmpv6Error {
                 kind,

@@ -32,6 +32,10 @@ pub const IPV6_HOP_BY_HOP: u8 = IpNumber::IPV6_HEADER_HOP_BY_HOP.0;
 /// `IPPROTO_NONE`: nothing follows.
 pub const IPV6_NO_NEXT_HEADER: u8 = IpNumber::IPV6_NO_NEXT_HEADER.0;
 
+const PAD1: u8 = 0;
+/// RFC 2711; every node recognises it.
+const ROUTER_ALERT: u8 = 5;
+
 /// The part of a packet behind its extension headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UpperLayer<'a> {
@@ -119,6 +123,23 @@ impl<'a> Ipv6Packet<'a> {
         match walk(self.next_header, self.payload, self.offset) {
             Ok(_) if self.is_jumbo => Err(ExtensionFault::Discard),
             walked => walked,
+        }
+    }
+
+    /// The value of the router alert option (RFC 2711), if its hop-by-hop header has one.
+    pub(super) fn router_alert(&self) -> Option<u16> {
+        if self.next_header != IPV6_HOP_BY_HOP {
+            return None;
+        }
+        let header = Ipv6RawExtHeaderSlice::from_slice(self.payload).ok()?;
+        let mut rest = header.payload();
+        loop {
+            rest = match rest {
+                [PAD1, rest @ ..] => rest,
+                [ROUTER_ALERT, 2, v0, v1, ..] => return Some(u16::from_be_bytes([*v0, *v1])),
+                [_, length, rest @ ..] => rest.get(usize::from(*length)..)?,
+                _ => return None,
+            };
         }
     }
 }
@@ -226,10 +247,7 @@ fn check_routing(rest: &[u8], at: usize) -> Result<(), ExtensionFault> {
 /// As Linux does (`ip6_parse_tlv` in `net/ipv6/exthdrs.c`), a packet with many options, with much padding, or with
 /// something in its padding is dropped (RFC 8504 section 5.3, RFC 4942 section 2.1.9.5).
 fn check_options(options: &[u8], at: usize, is_hop_by_hop: bool) -> Result<(), ExtensionFault> {
-    const PAD1: u8 = 0;
     const PADN: u8 = 1;
-    /// RFC 2711; every node recognises it.
-    const ROUTER_ALERT: u8 = 5;
     /// RFC 2675.
     const JUMBO_PAYLOAD: u8 = 0xc2;
     let mut rest = options;
@@ -258,7 +276,10 @@ fn check_options(options: &[u8], at: usize, is_hop_by_hop: bool) -> Result<(), E
         }
         // The two highest bits tell what a node does that does not recognise the option.
         match (*kind, kind >> 6) {
-            (ROUTER_ALERT, _) | (_, 0) => {}
+            (ROUTER_ALERT, _) if is_hop_by_hop && content.len() != 2 => {
+                return Err(ExtensionFault::Discard);
+            }
+            (_, 0) => {}
             (JUMBO_PAYLOAD, _) if is_hop_by_hop => {
                 // No packet here is as long as the option is for, so it contradicts the packet in one way or another.
                 let is_short = matches!(content, [0, 0, _, _]);

@@ -27,6 +27,7 @@ mod ipv6;
 mod ipv6_extension;
 mod ipv6_fragment;
 mod mac;
+mod membership;
 mod mld;
 mod neighbour_discovery;
 mod plain_echo;
@@ -78,7 +79,11 @@ pub use ipv6_fragment::{
     QuotedIcmpv6Echo, insert_fragment_header, write_ipv6_fragment, write_reassembled_ipv6,
 };
 pub use mac::{MacAddr, ParseMacError};
-pub use mld::{MldQuery, MldRecord, write_mld_report};
+pub use membership::GroupRecord;
+pub use mld::{
+    MldMessage, MldQuery, MldReport, MldVersion, mld_records_in, write_mld_message,
+    write_mld_report,
+};
 pub use neighbour_discovery::{
     NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce,

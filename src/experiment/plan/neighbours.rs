@@ -11,7 +11,7 @@ use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
 use crate::system::{FabricKind, LabConfig, Neighbours, Prepared};
-use crate::vm::{ANNOUNCEMENTS, MLD_REPORTS, PROBES, VmId};
+use crate::vm::{ANNOUNCEMENTS, PROBES, ROBUSTNESS_VARIABLE, VmId};
 
 /// The longest expected time of a search for neighbours, unless one is asked for.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -319,7 +319,7 @@ impl Lab<'_> {
             }
         }
         if vm_defaults.ipv6.is_some() {
-            frames += u64::from(MLD_REPORTS);
+            frames += u64::from(ROBUSTNESS_VARIABLE);
         }
         let vms = self.vms.len() as u64;
         frames

@@ -99,7 +99,7 @@ impl Filter {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn tune(
+    pub(super) fn set_rx_filter(
         &mut self,
         netlink: &mut Netlink,
         (vm, tap): (VmId, &Tap),
@@ -107,7 +107,7 @@ impl Filter {
     ) -> Result<(), SystemError> {
         match self {
             Filter::None | Filter::Untried(_) => Ok(()),
-            Filter::Shared(shared) => shared.tune(netlink, vm, rx_filter),
+            Filter::Shared(shared) => shared.set_rx_filter(netlink, vm, rx_filter),
             Filter::Classic => tap.attach_filter(&mut classic::program(rx_filter)),
         }
     }

@@ -179,7 +179,7 @@ impl SharedFilter {
     ///
     /// # Errors
     /// When there is no room, and the TAP can't be taken from behind the filter either: it hears what it did before.
-    pub(super) fn tune(
+    pub(super) fn set_rx_filter(
         &mut self,
         netlink: &mut Netlink,
         vm: VmId,

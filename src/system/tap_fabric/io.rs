@@ -18,6 +18,7 @@ use super::port::Port;
 use super::setup::LEAVING_GROUP;
 use super::{TapFabric, token_of};
 use crate::fabric::{Fabric, LinkEvent, Read, Write, WriteDrop};
+use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
 
 impl Fabric for TapFabric {
@@ -71,7 +72,7 @@ impl Fabric for TapFabric {
         self.expect_link(vm, &name)
     }
 
-    fn tune(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
+    fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), SystemError> {
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
@@ -81,7 +82,7 @@ impl Fabric for TapFabric {
         }
         unless_gone(
             self.filter
-                .tune(&mut self.netlink, (vm, &port.tap), rx_filter),
+                .set_rx_filter(&mut self.netlink, (vm, &port.tap), rx_filter),
         )
     }
 
@@ -115,15 +116,15 @@ impl Fabric for TapFabric {
         }
     }
 
-    fn overflows(&mut self) -> Result<u64, SystemError> {
+    fn drops(&mut self) -> Result<u64, SystemError> {
         let drops = self.queue_drops()?;
         let frames = drops.into_iter().map(|(_, frames)| frames);
         Ok(frames.fold(0, u64::saturating_add))
     }
 
-    fn announce(&mut self, vm: VmId, announced: bool) -> io::Result<()> {
+    fn set_polled(&mut self, vm: VmId, polled: bool) -> io::Result<()> {
         match self.taps.get(vm.index()) {
-            Some(Some(port)) if announced => register(&self.registry, vm, &port.tap),
+            Some(Some(port)) if polled => register(&self.registry, vm, &port.tap),
             Some(Some(port)) => self
                 .registry
                 .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
@@ -147,7 +148,7 @@ impl Fabric for TapFabric {
     }
 
     #[inline]
-    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
+    fn read(&mut self, _: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
         let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
             return Read::Failed;
         };
@@ -164,7 +165,7 @@ impl Fabric for TapFabric {
     }
 
     #[inline]
-    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
+    fn write(&mut self, _: impl Now, vm: VmId, frame: &[u8]) -> Write {
         if let Some(destination) = frame.first_chunk() {
             self.last_destination = *destination;
         }

@@ -63,9 +63,9 @@ impl Vm {
                 let event = event.ok_or(Ignored::UnexpectedIcmpError)?;
                 Ok(Disposition::Taken(Some(event)))
             }
-            Icmpv6Message::NeighbourDiscovery(_) | Icmpv6Message::MldQuery(_) => {
-                Err(Ignored::Protocol(datagram.protocol))
-            }
+            Icmpv6Message::NeighbourDiscovery(_)
+            | Icmpv6Message::MldQuery(_)
+            | Icmpv6Message::MldReport(_) => Err(Ignored::Protocol(datagram.protocol)),
             Icmpv6Message::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }
     }

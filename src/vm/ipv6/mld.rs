@@ -1,68 +1,87 @@
-//! Multicast listener discovery (RFC 3810 section 5 and 6): a VM reports the groups that it is in when they change, and
-//! when a router asks.
+//! Multicast listener discovery (RFC 2710, RFC 3810): a VM reports the groups that it is in when they change, and when a
+//! router asks. [`Memberships`] says when; the twin for IPv4 is [`crate::vm::ipv4::igmp`].
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 
 use crate::time::Instant;
 use crate::vm::ip::{Disposition, Input, Protocol, Received};
+use crate::vm::membership::{Memberships, Report};
 use crate::vm::{Ignored, Reaction, Transmit, Vm};
-use crate::wire::{ALL_NODES, Icmpv6Message, Ipv6Packet, MldQuery, MldRecord, write_mld_report};
-
-/// How often a change is reported (`Robustness Variable`, RFC 3810 section 9.1).
-pub const MLD_REPORTS: u8 = 2;
-/// Time between two such reports (`Unsolicited Report Interval`).
-pub const MLD_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+use crate::wire::{
+    ALL_NODES, Icmpv6Message, Ipv6Packet, MldMessage, MldQuery, MldReport, MldVersion,
+    mld_records_in, write_mld_message, write_mld_report,
+};
 
 /// The row of MLD.
 pub(in crate::vm) const MLD: Protocol = Protocol {
     input: Input::Ipv6(
-        |_, datagram| datagram.icmpv6_type() == Some(MldQuery::TYPE),
+        |_, datagram| {
+            matches!(
+                datagram.icmpv6_type(),
+                Some(MldQuery::TYPE | MldReport::TYPE)
+            )
+        },
         Vm::receive_mld,
     ),
     poll: Vm::poll_mld,
-    deadline: |vm| vm.ipv6.as_ref()?.mld.deadline(),
+    deadline: |vm| vm.ipv6.as_ref()?.mld.memberships.deadline(),
     ..Protocol::NONE
 };
 
-/// The reports that are to be sent.
-#[derive(Debug, Default)]
+/// The groups that routers are told of, and the version in which.
+#[derive(Debug)]
 pub(super) struct Mld {
-    /// When the next report of a change is due, and how many follow it.
-    change: Option<(Instant, u8)>,
-    /// When the answer to a query is due.
-    answer: Option<Instant>,
+    memberships: Memberships<Ipv6Addr>,
+    /// Until when a router that speaks version 1 is taken to be there (RFC 3810 section 8.2.1).
+    version_1_until: Instant,
 }
 
 impl Mld {
+    /// In no group, with routers of version 2.
+    pub(super) const fn new() -> Mld {
+        Mld {
+            memberships: Memberships::new(),
+            version_1_until: Instant::ZERO,
+        }
+    }
+
     /// The groups have changed: reports it from `at` on.
     pub(super) fn changed(&mut self, at: Instant) {
-        self.change = Some((at, MLD_REPORTS - 1));
+        self.memberships.changed(at);
     }
 
-    /// A router asks; an answer that is to come earlier anyway answers this query too (section 6.2).
-    pub(super) fn queried(&mut self, at: Instant) {
-        self.answer = Some(self.answer.map_or(at, |earlier| earlier.min(at)));
+    /// Reports all groups from `at` on, as if each were new.
+    pub(super) fn announce(&mut self, at: Instant) {
+        self.memberships.announce(at);
     }
 
-    /// The time at which [`Mld::overdue`] has something.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let change = self.change.map(|(at, _)| at);
-        [change, self.answer].into_iter().flatten().min()
+    fn is_version_1(&self, now: Instant) -> bool {
+        now < self.version_1_until
     }
 
-    /// The report that is to be sent at `now`.
-    pub(super) fn overdue(&mut self, now: Instant) -> Option<MldRecord> {
-        if let Some((at, left)) = self.change
-            && at <= now
-        {
-            self.change = left
-                .checked_sub(1)
-                .map(|left| (now + MLD_REPORT_INTERVAL, left));
-            return Some(MldRecord::ChangeToExclude);
+    /// Takes a router's query (`__mld_query_work` in `net/ipv6/mcast.c`). One for sources of a group is answered as one for
+    /// the group: the VM listens to all sources.
+    fn queried(&mut self, now: Instant, query: &MldQuery, random: &mut fastrand::Rng) {
+        match query.version {
+            MldVersion::One => {
+                let timeout = self.memberships.older_querier_present_timeout();
+                self.version_1_until = now + timeout;
+                self.memberships.stop_changes();
+            }
+            MldVersion::Two {
+                robustness,
+                query_interval,
+            } if !self.is_version_1(now) => {
+                let response = query.maximum_response_delay(false);
+                self.memberships.learn(robustness, query_interval, response);
+            }
+            MldVersion::Two { .. } => {}
         }
-        self.answer.take_if(|at| *at <= now)?;
-        Some(MldRecord::ModeIsExclude)
+        let is_version_1 = self.is_version_1(now);
+        let maximum = query.maximum_response_delay(is_version_1);
+        let group = (!query.group.is_unspecified()).then_some(query.group);
+        self.memberships
+            .queried(now, group, maximum, is_version_1, random);
     }
 }
 
@@ -72,25 +91,41 @@ impl Vm {
         now: Instant,
         datagram: &Received<'_, Ipv6Packet<'_>>,
     ) -> Result<Disposition, Ignored> {
-        let Icmpv6Message::MldQuery(query) = datagram.icmpv6()? else {
-            return Err(Ignored::IcmpType(MldQuery::TYPE));
-        };
-        let random = self.random.f64();
-        if query.group.is_unspecified() || self.reported_groups().contains(&query.group) {
-            let delay = query.maximum_response_delay.mul_f64(random);
-            if let Some(ipv6) = &mut self.ipv6 {
-                ipv6.mld.queried(now + delay);
+        let ignored = Ignored::IcmpType(datagram.icmpv6_type().unwrap_or_default());
+        let message = datagram.icmpv6()?;
+        let groups = self.reported_groups();
+        let mld = &mut self.ipv6.as_mut().ok_or(ignored)?.mld;
+        mld.memberships.set(&groups);
+        match message {
+            Icmpv6Message::MldQuery(query) => mld.queried(now, &query, &mut self.random),
+            Icmpv6Message::MldReport(report) if mld.is_version_1(now) => {
+                mld.memberships.heard(report.group);
             }
+            _ => return Err(ignored),
         }
         Ok(Disposition::Taken(None))
     }
 
     fn poll_mld(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
-        let ipv6 = self.ipv6.as_mut()?;
-        let record = ipv6.mld.overdue(now)?;
-        let source = ipv6.link_local_source();
+        let deadline = (MLD.deadline)(self);
+        deadline.filter(|at| *at <= now)?;
         let groups = self.reported_groups();
-        let length = write_mld_report(self.mac, source, record, &groups, buffer);
+        let (mac, room) = (self.mac, mld_records_in(self.mtu().ipv6));
+        let ipv6 = self.ipv6.as_mut()?;
+        let source = ipv6.link_local_source();
+        let mld = &mut ipv6.mld;
+        mld.memberships.set(&groups);
+        let is_version_1 = mld.is_version_1(now);
+        let report = mld
+            .memberships
+            .overdue(now, is_version_1, room, &mut self.random)?;
+        let length = match report {
+            Report::Records(records) => write_mld_report(mac, source, &records, buffer),
+            Report::Member(group) => {
+                write_mld_message(mac, source, MldMessage::Report, group, buffer)
+            }
+            Report::Left(group) => write_mld_message(mac, source, MldMessage::Done, group, buffer),
+        };
         Some(Reaction {
             transmit: length.map(|length| Transmit { length, ping: None }),
             event: None,

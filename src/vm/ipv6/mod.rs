@@ -25,7 +25,6 @@ pub use self::conflict_detection::{DUPLICATE_PROBES, PROBE_INTERVAL};
 use self::dhcp::DhcpClient;
 pub use self::fragment::IPV6_REASSEMBLY_TIMEOUT;
 use self::mld::Mld;
-pub use self::mld::{MLD_REPORT_INTERVAL, MLD_REPORTS};
 pub use self::route::{
     MAX_PREFIXES, MAX_ROUTERS, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS,
 };
@@ -75,7 +74,7 @@ impl Ipv6 {
         let mut ipv6 = Ipv6 {
             addresses: Addresses::with_room(2, config.announce),
             routes: Routes::by(config.gateway),
-            mld: Mld::default(),
+            mld: Mld::new(),
             fragments: None,
             limiter: ErrorLimiter::default(),
             hop_limit: DEFAULT_TIME_TO_LIVE,

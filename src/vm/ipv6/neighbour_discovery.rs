@@ -220,7 +220,7 @@ impl Vm {
             AddressDue::Dad(DadDue::Ready) => {
                 if address.is_unicast_link_local() {
                     // Reports that came from nobody are repeated (RFC 3590 section 4).
-                    ipv6.mld.changed(now);
+                    ipv6.mld.announce(now);
                 }
                 let address = address.into();
                 (None, Some(Event::AddressReady { address }))

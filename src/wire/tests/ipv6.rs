@@ -340,48 +340,75 @@ fn a_router_advertisement_tells_its_prefixes() {
 
 #[test]
 fn a_listener_query_tells_its_delay() {
-    let envelope = Ipv6Envelope {
-        source: link_local(A),
-        hop_limit: 1,
-        ..ENVELOPE
+    use MldVersion::One;
+    let two = MldVersion::Two {
+        robustness: 2,
+        query_interval: Duration::from_secs(125),
     };
-    let query = |code: u16, length: usize| {
-        let [c0, c1] = code.to_be_bytes();
-        let message = etherparse::Icmpv6Type::Unknown {
-            type_u8: 130,
-            code_u8: 0,
-            bytes5to8: [c0, c1, 0, 0],
-        };
-        built(|frame| super::icmpv6::write(&envelope, message, length - 8, |b| b.fill(0), frame))
-    };
-    for (code, length, milliseconds) in [
-        (1000, 24, 1000),
-        (0x9000, 24, 0x9000),
-        (10_000, 28, 10_000),
-        (0x8000, 28, 32_768),
-        (0xffff, 28, 0x1fff << 10),
+    for (version, code, version_1_mode, milliseconds) in [
+        (One, 0, true, 0),
+        (One, 1000, true, 1000),
+        (One, 0x9000, true, 0x9000),
+        (two, 10_000, false, 10_000),
+        (two, 0x8000, false, 32_768),
+        (two, 0xffff, false, 0x1fff << 10),
+        (two, 0xffff, true, 0x7fff),
+        (two, 1000, true, 1000),
     ] {
-        let frame = query(code, length);
-        let Icmpv6Message::MldQuery(query) = message(&frame).unwrap() else {
-            panic!("{}", Describe(&frame));
+        let query = MldQuery {
+            version,
+            maximum_response_code: code,
+            group: Ipv6Addr::UNSPECIFIED,
         };
         assert_eq!(
-            query.maximum_response_delay,
-            Duration::from_millis(milliseconds)
+            query.maximum_response_delay(version_1_mode),
+            Duration::from_millis(milliseconds),
+            "{query:?}"
         );
     }
-    let mut frame = query(1000, 28);
-    frame[21] = 2;
-    let error = message(&frame).unwrap_err().to_string();
-    assert_eq!(error, "ICMPv6 at byte 54: bad hop limit");
+}
+
+#[test]
+fn messages_of_version_1_go_to_the_group_or_to_all_routers() {
+    let group = solicited_node(IP_B);
+    for (kind, kind_byte, destination, told) in [
+        (
+            MldMessage::Report,
+            131,
+            group,
+            "multicast listener report for ff02::1:ff00:3",
+        ),
+        (
+            MldMessage::Done,
+            132,
+            ALL_ROUTERS,
+            "multicast listener done",
+        ),
+    ] {
+        let frame = built(|frame| write_mld_message(A, link_local(A), kind, group, frame));
+        assert!(message(&frame).is_ok(), "its checksum is right");
+        assert_eq!(frame.len(), 14 + 40 + 8 + 24);
+        assert_eq!(
+            (frame[20], frame[21]),
+            (0, 1),
+            "hop-by-hop options, hop limit"
+        );
+        assert_eq!(frame[54..62], [58, 0, 5, 2, 0, 0, 1, 0]);
+        assert_eq!((frame[62], &frame[66..70]), (kind_byte, &[0; 4][..]));
+        assert_eq!(frame[70..86], group.octets());
+        let expected = format!(
+            "{A} > {}, IPv6 {} > {destination}, {told}",
+            multicast_mac(destination),
+            link_local(A)
+        );
+        assert_eq!(Describe(&frame).to_string(), expected);
+    }
 }
 
 #[test]
 fn frames_are_described_as_tcpdump_would() {
-    let groups = [solicited_node(IP_A)];
-    let report = |frame: &mut [u8]| {
-        write_mld_report(A, link_local(A), MldRecord::ChangeToExclude, &groups, frame)
-    };
+    let groups = [(GroupRecord::ChangeToExclude, solicited_node(IP_A))];
+    let report = |frame: &mut [u8]| write_mld_report(A, link_local(A), &groups, frame);
     let advertisement = NeighbourAdvertisement {
         target: IP_A,
         target_link: Some(A),
@@ -440,9 +467,8 @@ fn frames_are_described_as_tcpdump_would() {
 
 #[test]
 fn a_report_lists_its_groups_behind_a_router_alert() {
-    let groups = [solicited_node(IP_A), solicited_node(IP_B)];
-    let frame =
-        built(|frame| write_mld_report(A, link_local(A), MldRecord::ModeIsExclude, &groups, frame));
+    let groups = [IP_A, IP_B].map(|ip| (GroupRecord::ModeIsExclude, solicited_node(ip)));
+    let frame = built(|frame| write_mld_report(A, link_local(A), &groups, frame));
     assert!(message(&frame).is_ok(), "its checksum is right");
     assert_eq!(frame[20], 0, "hop-by-hop options come first");
     assert_eq!(frame[54..62], [58, 0, 5, 2, 0, 0, 1, 0]);

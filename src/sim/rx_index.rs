@@ -9,15 +9,15 @@ use crate::wire::{ArpPacket, EthernetFrame, MacAddr, Payload};
 
 /// The receive filters of all VMs, by what they accept. Gives the same answers as [`RxFilter::accepts`] of each.
 #[derive(Debug, Default)]
-pub(super) struct Cards {
-    stations: HashMap<VmId, RxFilter>,
+pub(super) struct RxIndex {
+    filters: HashMap<VmId, RxFilter>,
     by_mac: HashMap<MacAddr, BTreeSet<VmId>>,
     by_address: HashMap<Ipv4Addr, BTreeSet<VmId>>,
     /// VMs without an address.
     without: BTreeSet<VmId>,
 }
 
-impl Cards {
+impl RxIndex {
     pub(super) fn add(&mut self, vm: VmId, rx_filter: &RxFilter) {
         for mac in rx_filter.groups.iter().chain([&rx_filter.mac]) {
             self.by_mac.entry(*mac).or_default().insert(vm);
@@ -28,11 +28,11 @@ impl Cards {
         if rx_filter.addresses.is_empty() {
             self.without.insert(vm);
         }
-        self.stations.insert(vm, rx_filter.clone());
+        self.filters.insert(vm, rx_filter.clone());
     }
 
     pub(super) fn remove(&mut self, vm: VmId) {
-        let Some(rx_filter) = self.stations.remove(&vm) else {
+        let Some(rx_filter) = self.filters.remove(&vm) else {
             return;
         };
         for mac in rx_filter.groups.iter().chain([&rx_filter.mac]) {
@@ -117,13 +117,13 @@ mod tests {
 
     #[test]
     fn the_index_finds_those_that_would_say_yes_if_all_were_asked() {
-        let mut cards = Cards::default();
+        let mut rx_index = RxIndex::default();
         for i in 0..10 {
-            cards.add(VmId(i.into()), &rx_filter(i));
+            rx_index.add(VmId(i.into()), &rx_filter(i));
         }
-        cards.remove(VmId(4));
-        cards.add(VmId(4), &rx_filter(5));
-        cards.remove(VmId(7));
+        rx_index.remove(VmId(4));
+        rx_index.add(VmId(4), &rx_filter(5));
+        rx_index.remove(VmId(7));
         let mut frames = vec![[&[0xff; 6][..], &[2; 6], &[8, 0], &[0; 40]].concat()];
         for operation in [1, 2] {
             for (sender, target) in [(1, 2), (1, 5), (4, 7), (2, 2), (1, 9)] {
@@ -139,14 +139,14 @@ mod tests {
         }
         for bytes in frames {
             let frame = EthernetFrame::parse(&bytes).unwrap();
-            let asked: BTreeSet<VmId> = cards
-                .stations
+            let asked: BTreeSet<VmId> = rx_index
+                .filters
                 .iter()
                 .filter(|(_, rx_filter)| rx_filter.accepts(&frame))
                 .map(|(vm, _)| *vm)
                 .collect();
-            let found = cards.listeners(&frame);
-            let found = found.unwrap_or_else(|| cards.stations.keys().copied().collect());
+            let found = rx_index.listeners(&frame);
+            let found = found.unwrap_or_else(|| rx_index.filters.keys().copied().collect());
             assert_eq!(found, asked, "{bytes:x?}");
         }
     }
