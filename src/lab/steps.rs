@@ -6,7 +6,7 @@ use super::build::{
     add_flow, add_instruments, count_drops, load, machine_report, memory, per_vm_bytes,
     phase_names, plan_report, recorder, set_flow_paths,
 };
-use super::names::{describe_vm, flow_name, leased_addresses, serving, waiting_to_forward};
+use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness};
 use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice};
@@ -232,7 +232,7 @@ where
     pub fn report(&mut self, command: &str) -> Report {
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let plan = &*self.plan;
-        let leased = leased_addresses(plan, &self.hypervisor);
+        let leased = Leased::of(plan, &self.hypervisor);
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
@@ -281,6 +281,7 @@ where
             return Ok(());
         }
         let left = self.driver.leave(&self.plan);
+        self.hypervisor.leave(self.driver.now());
         let removed = self.hypervisor.fabric().close();
         let released = self.driver.signals().release();
         if let Some(failed) = self.failed.take() {
