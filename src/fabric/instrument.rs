@@ -69,7 +69,7 @@ pub trait Instrument: fmt::Debug {
     fn resume(&mut self) {}
 
     /// Writes the rest. Returns what was written of the run, if that is to be reported.
-    fn close(&mut self) -> Option<Recording> {
+    fn finish(&mut self) -> Option<Recording> {
         None
     }
 

@@ -1,8 +1,11 @@
 //! The fabric of a run with its instruments: the one place that every frame of every driver passes.
 
 use std::io;
+use std::time::Duration;
 
-use super::{Direction, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Recording, Write};
+use super::{
+    Direction, Environment, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Recording, Write,
+};
 use crate::time::{Instant, Now};
 use crate::vm::{Event, RxFilter, VmId};
 
@@ -83,10 +86,10 @@ impl<F> Instrumented<F> {
     }
 
     /// Ends what the instruments write, and returns what that is. They see nothing more.
-    pub fn close(&mut self) -> Vec<Recording> {
+    pub fn finish(&mut self) -> Vec<Recording> {
         self.is_watched = false;
         let instruments = std::mem::take(&mut self.instruments).into_iter();
-        instruments.filter_map(|mut each| each.close()).collect()
+        instruments.filter_map(|mut each| each.finish()).collect()
     }
 
     #[cold]
@@ -147,6 +150,10 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         self.fabric.set_polled(vm, polled)
     }
 
+    fn watch_links(&mut self) -> bool {
+        self.fabric.watch_links()
+    }
+
     fn link_events(&mut self) -> Vec<LinkEvent> {
         self.fabric.link_events()
     }
@@ -161,5 +168,24 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn drops(&mut self) -> Result<u64, F::Error> {
         self.fabric.drops()
+    }
+    fn environment(&self) -> Environment {
+        self.fabric.environment()
+    }
+
+    fn warnings(&self) -> &[F::Error] {
+        self.fabric.warnings()
+    }
+
+    fn forwards_after(&self) -> Duration {
+        self.fabric.forwards_after()
+    }
+
+    fn outlives_process(&self) -> bool {
+        self.fabric.outlives_process()
+    }
+
+    fn close(&mut self) -> Result<(), F::Error> {
+        self.fabric.close()
     }
 }

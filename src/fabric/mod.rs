@@ -4,6 +4,7 @@
 //! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`].
 
 pub mod capture;
+mod environment;
 mod event_words;
 mod instrument;
 mod instrumented;
@@ -13,7 +14,9 @@ mod recording;
 mod trace;
 
 use std::io;
+use std::time::Duration;
 
+pub use self::environment::Environment;
 pub use self::event_words::EventWords;
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;
@@ -57,8 +60,13 @@ pub trait Fabric {
         Ok(())
     }
 
-    /// Returns the changes that another process made to the fabric's links since the last call. The driver calls this
-    /// when its poll reports such a change. Empty for a fabric without links.
+    /// Starts to watch what other processes do to the fabric's links. Returns false for a fabric without links.
+    fn watch_links(&mut self) -> bool {
+        false
+    }
+
+    /// Returns the changes that other processes made to the fabric's links since the last call. The driver calls this when
+    /// its poll reports such a change.
     fn link_events(&mut self) -> Vec<LinkEvent> {
         Vec::new()
     }
@@ -84,12 +92,38 @@ pub trait Fabric {
         None
     }
 
-    /// The number of frames so far that found the queue of their port full.
+    /// The number of frames so far that found the queue of their port full. To be called at the end of a run.
     ///
     /// # Errors
     /// If the counters can't be read.
     fn drops(&mut self) -> Result<u64, Self::Error> {
         Ok(0)
+    }
+
+    /// Describes the fabric, for the report.
+    fn environment(&self) -> Environment;
+
+    /// Failures so far that do not end the run, for its user.
+    fn warnings(&self) -> &[Self::Error] {
+        &[]
+    }
+
+    /// The time from when a port is created until it carries frames.
+    fn forwards_after(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Returns true if something of the fabric stays when the process is killed before [`Fabric::close`].
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    /// Removes what the fabric has created.
+    ///
+    /// # Errors
+    /// If something is left behind; the rest is removed nevertheless.
+    fn close(&mut self) -> Result<(), Self::Error> {
+        Ok(())
     }
 }
 

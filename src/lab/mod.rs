@@ -23,11 +23,13 @@
 
 mod build;
 mod completeness;
+mod driver;
 mod error;
 mod names;
+mod real_time;
 mod recordings;
-mod simulated;
-mod taps;
+mod steps;
+mod virtual_time;
 
 use std::borrow::Cow;
 
@@ -38,9 +40,11 @@ use crate::report::{Expectation, Report};
 use crate::time::Instant;
 use crate::vm::VmId;
 
+pub use self::driver::Driver;
 pub use self::error::LabError;
-pub use self::simulated::SimulatedLab;
-pub use self::taps::TapLab;
+pub use self::real_time::{RealTime, TapLab};
+pub use self::steps::LabOn;
+pub use self::virtual_time::{SimulatedLab, VirtualTime};
 
 /// Receives the progress of a run.
 pub trait Observer {
@@ -126,7 +130,7 @@ impl<'a> Lab<'a> {
     pub fn run(&mut self, observer: &mut dyn Observer) {
         match self {
             Lab::Taps(lab) => lab.run(observer),
-            Lab::Simulated(lab) => lab.run(),
+            Lab::Simulated(lab) => lab.run(observer),
         }
     }
 

@@ -15,7 +15,6 @@ mod pings;
 mod queue;
 mod words;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -206,7 +205,7 @@ impl Instrument for Capture {
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
         match event {
             Event::Leased { address, .. } | Event::Renewed { address, .. } => {
-                self.file.add_address(vm, IpAddr::V4(*address));
+                self.file.add_address(vm, *address);
             }
             Event::AddressReady { address } => self.file.add_address(vm, *address),
             _ => {}
@@ -237,7 +236,7 @@ impl Instrument for Capture {
         self.file.output().resume();
     }
 
-    fn close(&mut self) -> Option<Recording> {
+    fn finish(&mut self) -> Option<Recording> {
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.release_all(&mut self.file),

@@ -140,7 +140,7 @@ impl Bench {
 
     /// Closes the capture, and reads its files.
     fn read(mut self) -> Vec<Vec<Read>> {
-        self.capture.close();
+        self.capture.finish();
         self.so_far()
     }
 
@@ -383,7 +383,7 @@ fn what_happens_because_of_a_frame_stands_in_its_comment() {
             bench.event(
                 5,
                 Event::LeaseLost {
-                    address: address(5),
+                    address: address(5).into(),
                 },
             );
         }
@@ -558,7 +558,7 @@ fn a_file_ends_at_its_limit_and_the_frames_after_it_are_counted() {
     });
     (0..10).for_each(|sequence| bench.ping(sequence));
     bench.flush();
-    bench.capture.close();
+    bench.capture.finish();
     let counts = bench.capture.recording();
     let files = bench.so_far();
     let written = files.concat().len() as u64;
@@ -582,7 +582,7 @@ fn files_of_a_ring_are_each_whole_and_none_is_larger_than_its_limit() {
     });
     (0..20).for_each(|sequence| bench.ping(sequence));
     bench.flush();
-    bench.capture.close();
+    bench.capture.finish();
     let counts = bench.capture.recording();
     let files = bench.so_far();
     assert_eq!((counts.records, counts.dropped), (80, 0));
@@ -616,7 +616,7 @@ fn a_slow_reader_costs_counted_frames_and_the_next_frame_tells() {
     bench.capture.resume();
     bench.flush();
     bench.frame(1, Direction::In, &[1; 60]);
-    bench.capture.close();
+    bench.capture.finish();
     let counts = bench.capture.recording();
     let frames = bench.so_far().concat();
     assert_eq!(frames.len() as u64, counts.records);
