@@ -5,8 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
-
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::{Recording, RecordingKind};
@@ -142,6 +141,7 @@ impl Output {
 
     /// What was written so far to the file named `file`.
     pub fn recording(&self, kind: RecordingKind, file: &str) -> Recording {
+        let failed = self.failed.as_ref();
         Recording {
             kind,
             file: file.to_owned(),
@@ -150,8 +150,13 @@ impl Output {
             unknown: 0,
             files: 1,
             bytes: self.written,
-            has_failed: self.failed.is_some(),
-            ended: self.failed.as_ref().map(io::Error::to_string),
+            // A reader who has gone wanted no more.
+            has_failed: failed.is_some_and(|error| error.kind() != ErrorKind::BrokenPipe),
+            ended: failed.map(|error| match error.kind() {
+                ErrorKind::BrokenPipe => "its reader has gone".to_owned(),
+                ErrorKind::TimedOut => "its reader did not read to the end".to_owned(),
+                _ => error.to_string(),
+            }),
         }
     }
 
@@ -275,7 +280,6 @@ impl Output {
 #[cfg(test)]
 pub(super) mod cup {
     use std::cell::RefCell;
-    use std::io::ErrorKind;
     use std::rc::Rc;
 
     use super::*;
