@@ -89,6 +89,8 @@ drop_reasons! {
     ReassemblyFull => "reassembly_full",
     /// IP packets larger than the link carries, when too many of them were on their way out in fragments.
     FragmentQueueFull => "fragment_queue_full",
+    /// IP packets larger than their path carries, as a router has told, which must not be cut (`EMSGSIZE` of a kernel).
+    FragmentationNeeded => "fragmentation_needed",
     /// An ICMP message other than those a VM acts upon.
     UnknownIcmpType => "unknown_icmp_type",
     /// An echo reply that belongs to no ping.
@@ -136,6 +138,9 @@ impl DropReason {
             }
             DropReason::DhcpNoLeaseTime => {
                 "an address is taken only when the server says for how long (option 51)"
+            }
+            DropReason::FragmentationNeeded => {
+                "a router has told how much the path carries, and --dont-fragment forbids to cut"
             }
             DropReason::FragmentQueueFull => "fewer or smaller pings at once would fit",
             _ => return None,

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::neighbour::{Found, Lookup};
-use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
+use super::{Event, Ignored, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
 
 /// The outcome of starting a ping.
@@ -35,6 +35,8 @@ pub enum Unsent {
     NeighbourQueueFull,
     /// It is larger than the link carries, and [`super::MAX_OUTGOING`] of that kind are on their way out.
     FragmentQueueFull,
+    /// It is larger than its path carries, and must not be cut.
+    FragmentationNeeded,
 }
 
 /// The state of the neighbour that a session's pings are handed to.
@@ -129,9 +131,13 @@ impl Vm {
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {
                     let request = self.echo_request(now, ping, mac, buffer);
+                    let unsent = match request {
+                        Err(Ignored::FragmentationNeeded) => Unsent::FragmentationNeeded,
+                        _ => Unsent::FragmentQueueFull,
+                    };
                     // A neighbour to be asked again, or fragments to follow.
                     self.is_dirty |= matches!(found, Lookup::Suspected(_)) || self.has_work();
-                    (request, Unsent::FragmentQueueFull)
+                    (request.unwrap_or_default(), unsent)
                 }
                 Lookup::Ask => {
                     self.is_dirty = true;
@@ -204,7 +210,7 @@ impl Vm {
             let mac = self
                 .next_hop(now, session.config.destination)
                 .and_then(|next_hop| self.neighbours.get(next_hop));
-            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
+            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer).ok()?);
             if request.is_none() {
                 self.unresolved.push_back(ping);
             }
