@@ -23,7 +23,7 @@
 //!
 //! | module | contents | see also |
 //! |---|---|---|
-//! | [`fabric`] | the interface between a hypervisor and what carries its frames | `scripts/examples/custom-fabric.rs` |
+//! | [`fabric`] | the interface between a hypervisor and what carries its frames; [instruments](fabric::Instrument) that see them | `scripts/examples/custom-fabric.rs` |
 //! | [`hypervisor`] | owns VMs, flows and fabric, and routes a frame or a deadline to one of them | [`lab::TapLab::hypervisor`] |
 //! | [`load`] | flows and schedules: the source, the destination and the due time of each ping | [`guide::load_experiments`] |
 //! | [`vm`] | the state machine of one VM: neighbours, pings, replies | [`guide::vms_on_the_wire`] |
@@ -38,7 +38,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`reactor`] | the driver in real time: poll, turns, timers, signals. [`reactor::Narrator`] and [`reactor::Watcher`] are for a [`lab::Observer`] |
+//! | [`reactor`] | the driver in real time: poll, turns, timers, signals. [`reactor::Watcher`] is for a [`lab::Observer`] |
 //! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege. [`system::LabConfig`] is part of a plan |
 //! | [`topology`] | the assignment of VMs to bridges |
 //! | [`escape`] | text from elsewhere, for a terminal |

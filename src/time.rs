@@ -66,6 +66,65 @@ pub trait Clock {
     fn now(&self) -> Instant;
 }
 
+/// A clock that stands still.
+impl Clock for Instant {
+    fn now(&self) -> Instant {
+        *self
+    }
+}
+
+/// The present time, for code that needs it only sometimes: a reading of the clock takes a fiftieth of a round trip.
+pub trait Now {
+    /// Returns the present time; the same each time it is called.
+    fn now(&mut self) -> Instant;
+}
+
+impl Now for Instant {
+    #[inline]
+    fn now(&mut self) -> Instant {
+        *self
+    }
+}
+
+impl<N: Now> Now for &mut N {
+    #[inline]
+    fn now(&mut self) -> Instant {
+        (*self).now()
+    }
+}
+
+/// A reading of a clock that is made when somebody first asks for it.
+#[derive(Debug)]
+pub struct LazyNow<C> {
+    clock: C,
+    reading: Option<Instant>,
+}
+
+impl<C: Clock> LazyNow<C> {
+    /// Creates a reading of `clock` that is still to be made.
+    pub const fn new(clock: C) -> LazyNow<C> {
+        LazyNow {
+            clock,
+            reading: None,
+        }
+    }
+
+    /// Returns the reading if it was made.
+    pub const fn reading(&self) -> Option<Instant> {
+        self.reading
+    }
+}
+
+impl<C: Clock> Now for LazyNow<C> {
+    #[inline]
+    fn now(&mut self) -> Instant {
+        match self.reading {
+            Some(now) => now,
+            None => *self.reading.insert(self.clock.now()),
+        }
+    }
+}
+
 /// Returns the time of day in milliseconds since 1970 (UTC), for the date of a report. Nothing is measured with it.
 #[allow(clippy::disallowed_methods)]
 pub fn unix_millis() -> Option<u64> {

@@ -9,6 +9,7 @@ use tap_reactor::system::{
     LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared, Tap,
     TapFabric, token_of, vm_of,
 };
+use tap_reactor::time::Instant;
 use tap_reactor::topology::BRIDGE_PORTS;
 use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::MacAddr;
@@ -92,22 +93,37 @@ fn a_frame_crosses_the_bridge_before_its_write_returns() {
         plug_all(&mut fabric, 3);
         let mut buffer = [0; 2048];
         for vm in 0..3 {
-            assert_eq!(fabric.read(VmId(vm), &mut buffer), Read::Empty);
+            assert_eq!(
+                fabric.read(Instant::ZERO, VmId(vm), &mut buffer),
+                Read::Empty
+            );
         }
 
         let broadcast = frame(0, MacAddr::BROADCAST);
-        assert_eq!(fabric.write(VmId(0), &broadcast), Write::Sent);
+        assert_eq!(
+            fabric.write(Instant::ZERO, VmId(0), &broadcast),
+            Write::Sent
+        );
         for vm in [1, 2] {
-            assert_eq!(fabric.read(VmId(vm), &mut buffer), Read::Frame(64));
+            assert_eq!(
+                fabric.read(Instant::ZERO, VmId(vm), &mut buffer),
+                Read::Frame(64)
+            );
             assert_eq!(buffer[..64], broadcast);
         }
-        assert_eq!(fabric.read(VmId(0), &mut buffer), Read::Empty);
+        assert_eq!(
+            fabric.read(Instant::ZERO, VmId(0), &mut buffer),
+            Read::Empty
+        );
 
         // vm0's port has been learnt, so nobody but vm0 gets the answer; and the poll says so.
         let mut events = mio::Events::with_capacity(8);
         poll.poll(&mut events, Some(std::time::Duration::ZERO))
             .unwrap();
-        assert_eq!(fabric.write(VmId(1), &frame(1, mac(0))), Write::Sent);
+        assert_eq!(
+            fabric.write(Instant::ZERO, VmId(1), &frame(1, mac(0))),
+            Write::Sent
+        );
         poll.poll(&mut events, Some(std::time::Duration::ZERO))
             .unwrap();
         let woken: Vec<_> = events
@@ -115,8 +131,14 @@ fn a_frame_crosses_the_bridge_before_its_write_returns() {
             .filter_map(|event| vm_of(event.token()))
             .collect();
         assert_eq!(woken, [VmId(0)]);
-        assert_eq!(fabric.read(VmId(2), &mut buffer), Read::Empty);
-        assert_eq!(fabric.read(VmId(0), &mut buffer), Read::Frame(64));
+        assert_eq!(
+            fabric.read(Instant::ZERO, VmId(2), &mut buffer),
+            Read::Empty
+        );
+        assert_eq!(
+            fabric.read(Instant::ZERO, VmId(0), &mut buffer),
+            Read::Frame(64)
+        );
     }
 }
 
@@ -132,7 +154,7 @@ fn what_a_tap_cannot_take_or_give_is_an_outcome_and_not_an_error() {
     let mut buffer = [0; 2048];
     for _ in 0..8 {
         assert_eq!(
-            fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)),
+            fabric.write(Instant::ZERO, VmId(0), &frame(0, MacAddr::BROADCAST)),
             Write::Sent
         );
     }
@@ -140,20 +162,32 @@ fn what_a_tap_cannot_take_or_give_is_an_outcome_and_not_an_error() {
 
     run("ip link set tap0 down");
     let down = Write::Dropped(WriteDrop::LinkDown);
-    assert_eq!(fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)), down);
     assert_eq!(
-        fabric.write(VmId(0), &[]),
+        fabric.write(Instant::ZERO, VmId(0), &frame(0, MacAddr::BROADCAST)),
+        down
+    );
+    assert_eq!(
+        fabric.write(Instant::ZERO, VmId(0), &[]),
         Write::Dropped(WriteDrop::Refused)
     );
     run("ip link delete tap1");
-    assert_eq!(fabric.read(VmId(1), &mut buffer), Read::Failed);
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(1), &mut buffer),
+        Read::Failed
+    );
     assert!(matches!(
-        fabric.write(VmId(1), &frame(1, mac(0))),
+        fabric.write(Instant::ZERO, VmId(1), &frame(1, mac(0))),
         Write::Dropped(_)
     ));
     // Never plugged in.
-    assert_eq!(fabric.read(VmId(9), &mut buffer), Read::Failed);
-    assert_eq!(fabric.write(VmId(9), &frame(9, mac(0))), down);
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(9), &mut buffer),
+        Read::Failed
+    );
+    assert_eq!(
+        fabric.write(Instant::ZERO, VmId(9), &frame(9, mac(0))),
+        down
+    );
 }
 
 #[test]
@@ -237,13 +271,19 @@ fn what_a_prepared_tap_had_dropped_before_is_not_counted() {
     let (mut fabric, _poll) = fabric(lab).unwrap();
     plug_all(&mut fabric, 2);
     wait_until("frames to pass", || {
-        assert_eq!(fabric.write(VmId(0), &broadcast), Write::Sent);
-        fabric.read(VmId(1), &mut buffer) == Read::Frame(64)
+        assert_eq!(
+            fabric.write(Instant::ZERO, VmId(0), &broadcast),
+            Write::Sent
+        );
+        fabric.read(Instant::ZERO, VmId(1), &mut buffer) == Read::Frame(64)
     });
-    while fabric.read(VmId(1), &mut buffer) != Read::Empty {}
+    while fabric.read(Instant::ZERO, VmId(1), &mut buffer) != Read::Empty {}
     assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);
     for _ in 0..9 {
-        assert_eq!(fabric.write(VmId(0), &broadcast), Write::Sent);
+        assert_eq!(
+            fabric.write(Instant::ZERO, VmId(0), &broadcast),
+            Write::Sent
+        );
     }
     assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 4)]);
 }
@@ -260,7 +300,7 @@ fn what_a_vm_that_has_left_did_not_get_is_still_counted() {
     plug_all(&mut fabric, 3);
     let overflow = |fabric: &mut TapFabric, frames: u32| {
         for _ in 0..frames {
-            let written = fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST));
+            let written = fabric.write(Instant::ZERO, VmId(0), &frame(0, MacAddr::BROADCAST));
             assert_eq!(written, Write::Sent);
         }
     };
@@ -342,13 +382,19 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
     fabric.unplug(&[VmId(0)]).unwrap();
     // A process that another test has just forked may hold the descriptor until it executes its program.
     wait_until("tap0 to go", || link_names() == ["lo", "br0", "tap1"]);
-    assert_eq!(fabric.read(VmId(0), &mut [0; 64]), Read::Failed);
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(0), &mut [0; 64]),
+        Read::Failed
+    );
     fabric.plug(VmId(0), &rx_filter(0)).unwrap();
     assert_eq!(
-        fabric.write(VmId(1), &frame(1, MacAddr::BROADCAST)),
+        fabric.write(Instant::ZERO, VmId(1), &frame(1, MacAddr::BROADCAST)),
         Write::Sent
     );
-    assert_eq!(fabric.read(VmId(0), &mut [0; 64]), Read::Frame(64));
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(0), &mut [0; 64]),
+        Read::Frame(64)
+    );
     assert_eq!(vm_of(token_of(VmId(0))), Some(VmId(0)));
 }
 
@@ -471,7 +517,7 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
     plug_all(&mut fabric, 2);
     // A bridge made by hand may take its time before it forwards; the TAP takes the frame in any case.
     assert_eq!(
-        fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)),
+        fabric.write(Instant::ZERO, VmId(0), &frame(0, MacAddr::BROADCAST)),
         Write::Sent
     );
     assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);

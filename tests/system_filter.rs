@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use support::{enter_own_network, fabric, host_lab, link};
 use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{FabricKind, FilterKind, LabConfig, TapFabric};
+use tap_reactor::time::Instant;
 use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, EthernetFrame, Ipv4Envelope, MacAddr, Payload, write_udp};
 
@@ -103,7 +104,7 @@ fn frames() -> Vec<Vec<u8>> {
 fn read_all(fabric: &mut TapFabric, vm: u32) -> usize {
     let mut buffer = [0; 2048];
     let mut count = 0;
-    while let Read::Frame(_) = fabric.read(VmId(vm), &mut buffer) {
+    while let Read::Frame(_) = fabric.read(Instant::ZERO, VmId(vm), &mut buffer) {
         count += 1;
     }
     count
@@ -111,7 +112,7 @@ fn read_all(fabric: &mut TapFabric, vm: u32) -> usize {
 
 /// Returns the VMs, of the first `vms`, that receive a frame of vm0.
 fn hearers(fabric: &mut TapFabric, vms: u32, frame: &[u8]) -> Vec<u32> {
-    assert_eq!(fabric.write(VmId(0), frame), Write::Sent);
+    assert_eq!(fabric.write(Instant::ZERO, VmId(0), frame), Write::Sent);
     (0..vms).filter(|vm| read_all(fabric, *vm) > 0).collect()
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use support::{enter_own_network, fabric, host_lab, link, link_names, links, run};
 use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{LabConfig, LinkKind, Neighbours, TapFabric};
+use tap_reactor::time::Instant;
 use tap_reactor::topology::{Callers, Topology};
 use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, MacAddr};
@@ -54,7 +55,7 @@ fn receivers(fabric: &mut TapFabric, count: u32) -> Vec<u32> {
     (0..count)
         .filter(|vm| {
             let mut has_any = false;
-            while let Read::Frame(_) = fabric.read(VmId(*vm), &mut buffer) {
+            while let Read::Frame(_) = fabric.read(Instant::ZERO, VmId(*vm), &mut buffer) {
                 has_any = true;
             }
             has_any
@@ -99,12 +100,15 @@ fn leaves_around_a_spine_are_one_segment_and_are_taken_away_as_one() {
 
     receivers(&mut fabric, 8);
     let broadcast = frame(7, MacAddr::BROADCAST);
-    assert_eq!(fabric.write(VmId(7), &broadcast), Write::Sent);
+    assert_eq!(
+        fabric.write(Instant::ZERO, VmId(7), &broadcast),
+        Write::Sent
+    );
     assert_eq!(receivers(&mut fabric, 8), [0, 1, 2, 3, 4, 5, 6]);
     // vm7 has been learnt all over the tree; and its frame is there before the write has returned.
     for from in [0, 6] {
         assert_eq!(
-            fabric.write(VmId(from), &frame(from, rx_filter(7).mac)),
+            fabric.write(Instant::ZERO, VmId(from), &frame(from, rx_filter(7).mac)),
             Write::Sent
         );
         assert_eq!(receivers(&mut fabric, 8), [7]);
@@ -159,7 +163,7 @@ fn the_kernel_keeps_from_a_vm_what_its_network_card_would_drop() {
             ),
         ];
         for (what, frame, wanted) in table {
-            assert_eq!(fabric.write(VmId(0), &frame), Write::Sent);
+            assert_eq!(fabric.write(Instant::ZERO, VmId(0), &frame), Write::Sent);
             let expected = if filter { &wanted } else { &everybody };
             assert_eq!(
                 &receivers(&mut fabric, 4),
@@ -184,10 +188,10 @@ fn an_overflow_is_counted_and_what_the_filter_drops_is_not() {
     plug_all(&mut fabric, 3);
     receivers(&mut fabric, 3);
     for _ in 0..5 {
-        fabric.write(VmId(0), &arp_request(0, 9));
+        fabric.write(Instant::ZERO, VmId(0), &arp_request(0, 9));
     }
     for _ in 0..14 {
-        fabric.write(VmId(0), &arp_request(0, 1));
+        fabric.write(Instant::ZERO, VmId(0), &arp_request(0, 1));
     }
     let drops = fabric.queue_drops().unwrap();
     assert_eq!(drops, [(VmId(0), 0), (VmId(1), 4), (VmId(2), 0)]);
@@ -212,7 +216,7 @@ fn vms_that_go_together_are_removed_at_once_and_others_stay() {
         .collect();
     assert_eq!(taps, ["tap0", "tap3", "tap5"]);
     assert_eq!(
-        fabric.write(VmId(0), &frame(0, MacAddr::BROADCAST)),
+        fabric.write(Instant::ZERO, VmId(0), &frame(0, MacAddr::BROADCAST)),
         Write::Sent
     );
     assert_eq!(receivers(&mut fabric, 6), [3, 5]);
@@ -229,12 +233,12 @@ fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
         .plug(VmId(1), &RxFilter::new(rx_filter(1).mac))
         .unwrap();
     receivers(&mut fabric, 2);
-    fabric.write(VmId(0), &arp_request(0, 9));
+    fabric.write(Instant::ZERO, VmId(0), &arp_request(0, 9));
     assert_eq!(receivers(&mut fabric, 2), [1]);
     fabric.set_rx_filter(VmId(1), &rx_filter(1)).unwrap();
-    fabric.write(VmId(0), &arp_request(0, 9));
+    fabric.write(Instant::ZERO, VmId(0), &arp_request(0, 9));
     assert!(receivers(&mut fabric, 2).is_empty());
-    fabric.write(VmId(0), &arp_request(0, 1));
+    fabric.write(Instant::ZERO, VmId(0), &arp_request(0, 1));
     assert_eq!(receivers(&mut fabric, 2), [1]);
 }
 
@@ -262,9 +266,9 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
         let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Proxy);
         for target in 1..5 {
             let request = arp_request(0, target);
-            assert_eq!(fabric.write(VmId(0), &request), Write::Sent);
+            assert_eq!(fabric.write(Instant::ZERO, VmId(0), &request), Write::Sent);
             let mut buffer = [0; 64];
-            let Read::Frame(length) = fabric.read(VmId(0), &mut buffer) else {
+            let Read::Frame(length) = fabric.read(Instant::ZERO, VmId(0), &mut buffer) else {
                 panic!("nobody answered for vm{target}, {ports_per_bridge} ports");
             };
             let frame = tap_reactor::wire::EthernetFrame::parse(&buffer[..length]).unwrap();
@@ -278,12 +282,12 @@ fn a_bridge_that_answers_arp_requests_floods_none() {
             );
             assert!(receivers(&mut fabric, 5).is_empty());
             let unicast = self::frame(0, rx_filter(target).mac);
-            assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);
+            assert_eq!(fabric.write(Instant::ZERO, VmId(0), &unicast), Write::Sent);
             assert_eq!(receivers(&mut fabric, 5), [target]);
         }
         // What the bridge can't answer goes its usual way, as does what is no request.
         for flooded in [arp_request(0, 99), frame(0, MacAddr::BROADCAST)] {
-            assert_eq!(fabric.write(VmId(0), &flooded), Write::Sent);
+            assert_eq!(fabric.write(Instant::ZERO, VmId(0), &flooded), Write::Sent);
             assert_eq!(receivers(&mut fabric, 5), [1, 2, 3, 4]);
         }
     }
@@ -295,7 +299,7 @@ fn a_bridge_that_is_told_where_vms_are_floods_no_frame_to_one_that_has_not_spoke
         let (mut fabric, _poll) = five_vms(ports_per_bridge, Neighbours::Static);
         for target in 1..5 {
             let unicast = self::frame(0, rx_filter(target).mac);
-            assert_eq!(fabric.write(VmId(0), &unicast), Write::Sent);
+            assert_eq!(fabric.write(Instant::ZERO, VmId(0), &unicast), Write::Sent);
             assert_eq!(
                 receivers(&mut fabric, 5),
                 [target],

@@ -8,6 +8,7 @@ use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{FilterKind, LabConfig, TapFabric};
+use tap_reactor::time::Instant;
 use tap_reactor::vm::{RxFilter, VmId};
 use tap_reactor::wire::{ArpPacket, MacAddr};
 
@@ -81,9 +82,12 @@ fn a_private_lab_needs_no_root() {
         &[0x5a; 50],
     ]
     .concat();
-    assert_eq!(fabric.write(VmId(0), &frame), Write::Sent);
+    assert_eq!(fabric.write(Instant::ZERO, VmId(0), &frame), Write::Sent);
     let mut buffer = [0; 2048];
-    assert_eq!(fabric.read(VmId(1), &mut buffer), Read::Frame(64));
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(1), &mut buffer),
+        Read::Frame(64)
+    );
     assert_eq!(buffer[..64], frame);
     the_classic_filter_does_for_the_shared_one(&mut fabric);
     fabric.remove_all().unwrap();
@@ -103,8 +107,8 @@ fn the_classic_filter_does_for_the_shared_one(fabric: &mut TapFabric) {
         };
         let mut frame = [0; 42];
         request.write(MacAddr::BROADCAST, &mut frame).unwrap();
-        assert_eq!(fabric.write(VmId(0), &frame), Write::Sent);
-        assert_eq!(fabric.read(VmId(1), &mut buffer), expected);
+        assert_eq!(fabric.write(Instant::ZERO, VmId(0), &frame), Write::Sent);
+        assert_eq!(fabric.read(Instant::ZERO, VmId(1), &mut buffer), expected);
     }
 }
 

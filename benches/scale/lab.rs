@@ -108,7 +108,7 @@ pub fn run(options: &Options) -> Result<()> {
     tell("turns", turns as f64 / elapsed.as_secs_f64());
 
     let started = MonotonicClock.now();
-    lab.hypervisor().fabric().remove_all()?;
+    lab.hypervisor().fabric().inner().remove_all()?;
     if options.host {
         tell("removal", (MonotonicClock.now() - started).as_secs_f64());
     }

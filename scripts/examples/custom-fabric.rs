@@ -14,7 +14,7 @@ use tap_reactor::hypervisor::Phase;
 use tap_reactor::lab::SimulatedLab;
 use tap_reactor::load::Pacing;
 use tap_reactor::report::{self, Report};
-use tap_reactor::time::Instant;
+use tap_reactor::time::{Instant, Now};
 use tap_reactor::vm::{RxFilter, VmId};
 
 /// The time that a frame takes from port to port.
@@ -22,7 +22,6 @@ const DELAY: Duration = Duration::from_micros(5);
 
 #[derive(Default)]
 struct Hub {
-    now: Instant,
     ports: Vec<VmId>,
     /// Frames under way, in the order in which they arrive: all take the same time.
     under_way: VecDeque<(Instant, VmId, Vec<u8>)>,
@@ -49,11 +48,11 @@ impl Fabric for Hub {
         Ok(())
     }
 
-    fn write(&mut self, from: VmId, frame: &[u8]) -> Write {
+    fn write(&mut self, mut now: impl Now, from: VmId, frame: &[u8]) -> Write {
         for to in self.ports.iter().filter(|port| **port != from) {
             self.carried += 1;
             if !self.carried.is_multiple_of(101) {
-                let arrival = (self.now + DELAY, *to, frame.to_vec());
+                let arrival = (now.now() + DELAY, *to, frame.to_vec());
                 self.under_way.push_back(arrival);
             }
         }
@@ -62,22 +61,18 @@ impl Fabric for Hub {
 
     // What a driver in virtual time asks beside: the time of the next arrival, and then the VM that reads it.
 
-    fn advance(&mut self, now: Instant) {
-        self.now = now;
-    }
-
-    fn next_arrival(&self) -> Option<Instant> {
+    fn next_at(&self) -> Option<Instant> {
         self.under_way.front().map(|(at, ..)| *at)
     }
 
     fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
-        self.next_arrival().filter(|at| *at <= now)?;
+        self.next_at().filter(|at| *at <= now)?;
         let (_, to, frame) = self.under_way.pop_front()?;
         self.arrived = Some(frame);
         Some(to)
     }
 
-    fn read(&mut self, _: VmId, buffer: &mut [u8]) -> Read {
+    fn read(&mut self, _: impl Now, _: VmId, buffer: &mut [u8]) -> Read {
         let Some(frame) = self.arrived.take() else {
             return Read::Empty;
         };

@@ -3,8 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 
 use tap_reactor::experiment::{Experiment, VmPlan};
+use tap_reactor::fabric::{Instrument, Trace};
 use tap_reactor::lab::{Lab, LabError, Observer};
-use tap_reactor::reactor::{Narrator, Watcher};
+use tap_reactor::reactor::Watcher;
 use tap_reactor::report::{self, Destination, FileError, Report};
 use tap_reactor::system::{EarlySignals, SystemError};
 use tap_reactor::time::Instant;
@@ -106,9 +107,13 @@ impl Terminal<'_> {
 }
 
 impl Observer for Terminal<'_> {
-    fn narrator(&mut self, now: Instant) -> Option<Narrator> {
-        let narrator = || Narrator::new(Box::new(Transcript::by_lines()), now);
-        self.output.verbose.then(narrator)
+    fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
+        let mut instruments: Vec<Box<dyn Instrument>> = Vec::new();
+        if self.output.verbose {
+            let out = Box::new(Transcript::by_lines());
+            instruments.push(Box::new(Trace::new(out, now)));
+        }
+        instruments
     }
 
     fn made(&mut self, now: Instant, vm: VmId, _: &VmPlan) {

@@ -1,11 +1,20 @@
 //! Fabrics, which carry frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
+//!
+//! A [`Fabric`] is all that a run needs of them, so that every run is driven alike. What looks at frames on their way is an
+//! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`].
 
+mod instrument;
+mod instrumented;
 mod link_event;
+mod trace;
 
 use std::io;
 
+pub use self::instrument::{Direction, Instrument, Notice, Observed};
+pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
-use crate::time::Instant;
+pub use self::trace::Trace;
+use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 
 /// Carries the frames of the VMs that are plugged into it. No method blocks.
@@ -48,25 +57,21 @@ pub trait Fabric {
         Vec::new()
     }
 
-    /// Reads one frame that has arrived for `vm` into the start of `buffer`.
-    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read;
+    /// Reads one frame that has arrived for `vm` into the start of `buffer`. The time is that of the reading; a fabric that
+    /// needs it asks for it after the frame was read.
+    fn read(&mut self, now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read;
 
-    /// Sends one frame from `vm`, an Ethernet frame without preamble and frame check sequence.
-    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write;
+    /// Sends one frame from `vm` at `now`, an Ethernet frame without preamble and frame check sequence.
+    fn write(&mut self, now: impl Now, vm: VmId, frame: &[u8]) -> Write;
 
-    /// Advances the fabric's clock to `now`, before frames are written in virtual time ([`crate::sim`]). A fabric of the
-    /// kernel has no clock of its own.
-    fn advance(&mut self, now: Instant) {
-        let _ = now;
-    }
-
-    /// The arrival time of the next frame in flight, for a driver in virtual time: [`Instant::ZERO`] for at once, `None` if
-    /// no frame is in flight. Frames on a fabric of the kernel are announced by the poll instead.
-    fn next_arrival(&self) -> Option<Instant> {
+    /// The time of the next frame that is on its way within this process: [`Instant::ZERO`] for at once, `None` if there is
+    /// none. The driver then calls [`Fabric::next_receiver`]. Frames on a fabric of the kernel are reported by the poll
+    /// instead.
+    fn next_at(&self) -> Option<Instant> {
         None
     }
 
-    /// Takes the next VM for which a frame has arrived by `now`, for a driver in virtual time. It then
+    /// Takes the next VM for which a frame within this process has arrived by `now`. The driver then
     /// [reads](Fabric::read) all that has arrived for that VM.
     fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
         let _ = now;
@@ -77,7 +82,7 @@ pub trait Fabric {
     ///
     /// # Errors
     /// If the counters can't be read.
-    fn overflows(&mut self) -> Result<u64, Self::Error> {
+    fn drops(&mut self) -> Result<u64, Self::Error> {
         Ok(0)
     }
 }

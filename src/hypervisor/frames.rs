@@ -2,42 +2,26 @@
 
 use super::journal::Entry;
 use super::{Hypervisor, Outgoing};
-use crate::fabric::{Fabric, Write};
-use crate::time::Instant;
+use crate::fabric::{Fabric, Notice, Write};
+use crate::record::Pause;
+use crate::time::{Instant, Now};
 use crate::vm::{PingId, Reaction, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Passes the frame in the first `length` bytes of `buffer`, read at `now`, to `vm`. Returns the frame that the VM
-    /// sends in response, if any; it is built in `buffer`.
+    /// Passes the frame in the first `length` bytes of `buffer`, which was read `now`, to `vm`. Returns the frame that the
+    /// VM sends in response, if any; it is built in `buffer`. `now` is asked for unless the frame is a plain echo request,
+    /// whose answer does not depend on it.
     pub fn receive(
         &mut self,
-        now: Instant,
+        mut now: impl Now,
         vm: VmId,
         buffer: &mut [u8],
         length: usize,
     ) -> Option<Outgoing> {
         self.recorder.frame_in();
-        let reaction = self
-            .guests
-            .get_mut(vm.index())?
-            .as_mut()?
-            .vm
-            .receive(now, buffer, length);
-        self.apply(now, vm, reaction)
-    }
-
-    /// Answers `frame` in place if it is a plain echo request to `vm`, which needs no clock reading. `None`, without any
-    /// effect, if it is another frame or the VM does not exist: then pass it to [`Hypervisor::receive`].
-    pub fn answer(&mut self, vm: VmId, frame: &mut [u8]) -> Option<Outgoing> {
         let guest = self.guests.get_mut(vm.index())?.as_mut()?;
-        let answer = guest.vm.answer_plain_echo(frame)?;
-        self.recorder.frame_in();
-        Some(Outgoing {
-            vm,
-            length: answer.length,
-            ping: None,
-            more: false,
-        })
+        let reaction = guest.vm.receive(&mut now, buffer, length);
+        self.apply(now, vm, reaction)
     }
 
     /// Records `at` as the send time of `ping`. To be called right before its frame is written.
@@ -84,16 +68,20 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records the event of a VM's reaction, and follows up a change of its state. Returns the frame to send, if any.
     #[inline(always)]
-    pub(super) fn apply(&mut self, now: Instant, vm: VmId, reaction: Reaction) -> Option<Outgoing> {
+    pub(super) fn apply(
+        &mut self,
+        mut now: impl Now,
+        vm: VmId,
+        reaction: Reaction,
+    ) -> Option<Outgoing> {
         if let Some(event) = &reaction.event {
-            if self.keeps_events {
-                self.event = Some((vm, *event));
-            }
+            let now = now.now();
+            self.fabric.tell_event(now, vm, event);
             self.record(now, vm, event);
         }
         let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);
         if guest.is_some_and(|guest| guest.vm.take_dirty()) {
-            self.after_change(now, vm);
+            self.after_change(now.now(), vm);
         }
         reaction.transmit.map(|transmit| Outgoing {
             vm,
@@ -101,5 +89,25 @@ impl<F: Fabric> Hypervisor<F> {
             ping: transmit.ping,
             more: false,
         })
+    }
+
+    /// Records a pause of the process that the reading of the clock for the last frame has shown: the reply in that frame,
+    /// if it was one, arrived after the pause.
+    #[cold]
+    pub fn paused(&mut self, pause: Pause) {
+        let reply = self.journal.take_last_reply();
+        self.recorder().paused(pause);
+        if let Some(reply) = reply {
+            self.note(reply);
+        }
+    }
+
+    /// Records the changes that other processes have made to the fabric's links, and tells the instruments.
+    #[cold]
+    pub fn look_at_links(&mut self, now: Instant) {
+        for event in self.fabric.link_events() {
+            self.fabric.tell(now, &Notice::Link(&event));
+            self.recorder().link_changed(now, event);
+        }
     }
 }

@@ -44,11 +44,22 @@ impl Journal {
         Journal(Vec::with_capacity(LENGTH))
     }
 
-    /// Adds an entry. Returns true if the buffer is full.
+    /// Adds an entry.
     #[inline]
-    pub(super) fn add(&mut self, entry: Entry) -> bool {
+    pub(super) fn add(&mut self, entry: Entry) {
         self.0.push(entry);
+    }
+
+    /// Returns true if there is no room for a further entry.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
         self.0.len() >= LENGTH
+    }
+
+    /// Takes the last entry back if it is of a reply.
+    pub(super) fn take_last_reply(&mut self) -> Option<Entry> {
+        self.0
+            .pop_if(|entry| matches!(entry, Entry::Answered { .. }))
     }
 
     /// Passes all entries to `recorder`.
@@ -85,8 +96,9 @@ impl<F: Fabric> Hypervisor<F> {
     /// Buffers a measurement for the recorder.
     #[inline]
     pub(super) fn note(&mut self, entry: Entry) {
-        if self.journal.add(entry) {
+        if self.journal.is_full() {
             self.journal.enter(&mut self.recorder);
         }
+        self.journal.add(entry);
     }
 }

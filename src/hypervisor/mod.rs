@@ -22,11 +22,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Instrumented};
 use crate::load::{FlowId, Load};
 use crate::record::Recorder;
 use crate::time::Instant;
-use crate::vm::{Event, PingId, SessionConfig, Vm, VmConfig, VmId};
+use crate::vm::{PingId, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 use self::journal::Journal;
@@ -125,7 +125,7 @@ enum Timer {
 /// The VMs, their flows, and the fabric they are plugged into.
 #[derive(Debug)]
 pub struct Hypervisor<F> {
-    fabric: F,
+    fabric: Instrumented<F>,
     /// By [`VmId`]. An id is never reused, so frames and timers for a removed VM are ignored.
     guests: Vec<Option<Guest>>,
     stations: FxHashMap<MacAddr, VmId>,
@@ -158,16 +158,13 @@ pub struct Hypervisor<F> {
     /// Lacks the entries of `journal`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     journal: Journal,
-    keeps_events: bool,
-    /// The last event, if `keeps_events`.
-    event: Option<(VmId, Event)>,
 }
 
 impl<F: Fabric> Hypervisor<F> {
     /// Creates a hypervisor without VMs. It records to `recorder`; `seed` seeds the random numbers of its load.
     pub fn new(fabric: F, recorder: Recorder, seed: u64) -> Self {
         Hypervisor {
-            fabric,
+            fabric: Instrumented::new(fabric),
             guests: Vec::new(),
             stations: FxHashMap::default(),
             load: Load::new(seed),
@@ -187,8 +184,6 @@ impl<F: Fabric> Hypervisor<F> {
             moves: Moves::default(),
             recorder,
             journal: Journal::new(),
-            keeps_events: false,
-            event: None,
         }
     }
 
@@ -213,8 +208,10 @@ impl<F: Fabric> Hypervisor<F> {
         now: Instant,
         config: VmConfig,
     ) -> Result<(), F::Error> {
-        let vm = Vm::new(now, config);
+        let mut vm = Vm::new(now, config);
         self.fabric.plug(id, &vm.rx_filter())?;
+        // What it says at first is asked for here.
+        vm.take_dirty();
         let is_configuring = vm.is_configuring();
         self.configuring += usize::from(is_configuring);
         if self.guests.len() <= id.index() {
@@ -298,17 +295,6 @@ impl<F: Fabric> Hypervisor<F> {
         })
     }
 
-    /// Keeps the last event from now on, for [`Hypervisor::take_event`].
-    pub fn keep_events(&mut self) {
-        self.keeps_events = true;
-    }
-
-    /// Returns the event of the last step or frame, which is recorded already. `None` if there was none, or without
-    /// [`Hypervisor::keep_events`].
-    pub fn take_event(&mut self) -> Option<(VmId, Event)> {
-        self.event.take()
-    }
-
     /// Returns true if there are flows.
     pub fn has_flows(&self) -> bool {
         !self.flows.is_empty()
@@ -334,8 +320,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.guests.len()
     }
 
-    /// Returns the fabric.
-    pub fn fabric(&mut self) -> &mut F {
+    /// Returns the fabric, with the instruments of the run.
+    pub const fn fabric(&mut self) -> &mut Instrumented<F> {
         &mut self.fabric
     }
 
@@ -349,7 +335,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub fn into_parts(mut self) -> (F, Recorder) {
         self.end();
         self.journal.enter(&mut self.recorder);
-        (self.fabric, self.recorder)
+        (self.fabric.into_inner(), self.recorder)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::{FlowConfig, Hypervisor};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Notice};
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{VmConfig, VmId};
@@ -144,11 +144,15 @@ impl<F: Fabric> Hypervisor<F> {
             Some(&(at, vm, Change::Start)) if at <= now => {
                 self.moves.due.pop_front();
                 self.start_vm(now, vm)?;
+                self.fabric.tell(now, &Notice::Started(vm, ""));
                 Ok(Some(Moved::Started(vm)))
             }
             Some(&(at, _, Change::Stop)) if at <= now => {
                 let leaving = self.moves.leaving(now);
                 self.remove_vms(now, &leaving)?;
+                for vm in &leaving {
+                    self.fabric.tell(now, &Notice::Stopped(*vm));
+                }
                 Ok(Some(Moved::Stopped(leaving)))
             }
             _ => Ok(None),

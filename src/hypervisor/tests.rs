@@ -5,9 +5,10 @@ use crate::experiment::{Experiment, FlowPlan};
 use crate::fabric::{Write, WriteDrop};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
-use crate::record::{DropReason, Limits};
+use crate::record::{DropReason, Limits, Metric, Pause};
 use crate::sim::{Impairments, Switch};
 use crate::system::Neighbours;
+use crate::time::LazyNow;
 
 #[test]
 fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
@@ -52,12 +53,49 @@ fn a_plain_echo_request_is_answered_without_a_clock_and_nothing_else_is() {
         Step::Quiet => None,
     });
     let request = request.last().expect("a ping is due");
-    let answer = hypervisor.answer(VmId(1), &mut buffer[..request.length]);
+    let ping = request.ping.expect("it starts a ping");
+    hypervisor.stamp_sent(VmId(0), ping, Instant::ZERO);
+    let mut now = LazyNow::new(Instant::from_nanos(1));
+    let answer = hypervisor.receive(&mut now, VmId(1), &mut buffer, request.length);
     let answer = answer.expect("an answer to a plain request");
     assert_eq!((answer.vm, answer.length), (VmId(1), request.length));
+    assert_eq!(now.reading(), None);
     // The reply is for the one who asked, and needs the time.
-    assert_eq!(
-        hypervisor.answer(VmId(0), &mut buffer[..answer.length]),
-        None
-    );
+    let outgoing = hypervisor.receive(&mut now, VmId(0), &mut buffer, answer.length);
+    assert_eq!(outgoing, None);
+    assert!(now.reading().is_some());
+    assert_eq!(hypervisor.recorder().totals().received, 1);
+}
+
+#[test]
+fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
+    let at = Instant::from_nanos;
+    for (from, across) in [(5, 1), (20, 0)] {
+        let mut plan = Experiment::of_vms(2).unwrap();
+        plan.lab.neighbours = Neighbours::Static;
+        plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        let hypervisor = lab.hypervisor();
+        let phase = Phase::counted(0..1, Pacing::Window(1), 1);
+        hypervisor.start(at(0), vec![phase]);
+        let mut buffer = vec![0; 2048];
+        let steps = std::iter::from_fn(|| hypervisor.next_step(at(0), &mut buffer));
+        let sent = steps.filter_map(|step| match step {
+            Step::Send(outgoing) => Some(outgoing),
+            Step::Quiet => None,
+        });
+        let Outgoing { length, ping, .. } = sent.last().expect("a ping is due");
+        hypervisor.stamp_sent(VmId(0), ping.expect("it starts a ping"), at(1));
+        hypervisor.receive(at(4), VmId(1), &mut buffer, length);
+        hypervisor.receive(at(10), VmId(0), &mut buffer, length);
+        hypervisor.paused(Pause {
+            from: at(from),
+            to: at(from + 4),
+            nanos: 4,
+            run_delay: 0,
+        });
+        let paused = hypervisor.recorder().latency(Metric::Paused).summary();
+        assert_eq!(paused.count, across, "a pause from {from}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Creates the VMs and flows of a plan, and describes the plan for the report.
 
 use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings, VmPlan};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Notice};
 use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
 use crate::record::{DropReason, Limits, Recorder};
@@ -11,7 +11,8 @@ use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
 use crate::vm::{SessionConfig, VmConfig, VmId};
 
-use super::LabError;
+use super::names::describe_vm;
+use super::{LabError, Observer};
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
     Recorder::new(Limits {
@@ -26,6 +27,17 @@ pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
     let since_zero = now.as_nanos() / 1_000_000;
     let at_zero = unix_millis().unwrap_or(0).saturating_sub(since_zero);
     (at_zero % DAY) as u32
+}
+
+/// Adds the instruments that `observer` asks for when the set-up begins.
+pub(super) fn add_instruments<F: Fabric>(
+    hypervisor: &mut Hypervisor<F>,
+    now: Instant,
+    observer: &mut dyn Observer,
+) {
+    for instrument in observer.instruments(now) {
+        hypervisor.fabric().add(instrument);
+    }
 }
 
 /// Creates the VMs that exist from the beginning, each at the time that `now` returns, and calls `on_start` for each.
@@ -52,7 +64,12 @@ pub(super) fn create_vms<F: Fabric>(
         if newcomers.contains(&vm) {
             hypervisor.expect_vm(vm, config);
         } else {
-            hypervisor.create_vm_as(vm, now(), config)?;
+            let now = now();
+            hypervisor.create_vm_as(vm, now, config)?;
+            if hypervisor.fabric().is_watched() {
+                let how = describe_vm(experiment, vm, plan);
+                hypervisor.fabric().tell(now, &Notice::Started(vm, &how));
+            }
             if on_start(vm, plan)? {
                 return Ok(false);
             }
@@ -210,8 +227,8 @@ fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<im
 }
 
 /// Counts the frames that queues of the fabric did not take among those that were dropped.
-pub(super) fn count_overflows<F: Fabric>(hypervisor: &mut Hypervisor<F>) -> Result<(), F::Error> {
-    let frames = hypervisor.fabric().overflows()?;
+pub(super) fn count_drops<F: Fabric>(hypervisor: &mut Hypervisor<F>) -> Result<(), F::Error> {
+    let frames = hypervisor.fabric().drops()?;
     hypervisor
         .recorder()
         .dropped_many(DropReason::TapQueue, frames);

@@ -31,7 +31,8 @@ mod taps;
 use std::borrow::Cow;
 
 use crate::experiment::{Experiment, VmPlan};
-use crate::reactor::{Narrator, Watcher};
+use crate::fabric::Instrument;
+use crate::reactor::Watcher;
 use crate::report::{Expectation, Report};
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -42,10 +43,10 @@ pub use self::taps::TapLab;
 
 /// Receives the progress of a run.
 pub trait Observer {
-    /// The set-up began at `now`. Returns a narrator for every event of the run, if there is to be one.
-    fn narrator(&mut self, now: Instant) -> Option<Narrator> {
+    /// The set-up began at `now`. Returns the instruments that are to see every frame and event of the run.
+    fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
         let _ = now;
-        None
+        Vec::new()
     }
 
     /// `vm` was created at `now`.

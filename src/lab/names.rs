@@ -98,12 +98,12 @@ fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
 }
 
 /// Describes the start of a VM, for a transcript.
-pub(super) fn vm_starts(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> String {
+pub(super) fn describe_vm(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> String {
     let ipv6 = experiment.ipv6_address(vm);
     let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
     let address = ipv4_words(experiment, plan.address);
     format!(
-        "{vm} starts: {address}{ipv6} at {} on {}{}",
+        "{address}{ipv6} at {} on {}{}",
         plan.mac, experiment.lab.tap_prefix, vm.0
     )
 }

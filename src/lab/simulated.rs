@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::build::{
-    add_flow, count_overflows, create_vms, load, phase_names, plan_report, recorder,
+    add_flow, add_instruments, count_drops, create_vms, load, phase_names, plan_report, recorder,
 };
 use super::names::flow_name;
 use super::{LabError, Observer, completeness};
@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// VMs on a fabric in memory, in virtual time, with the single steps of [`Lab`](super::Lab).
 ///
-/// Any [`Fabric`] will do whose operations can't fail and which reports its [arrivals](Fabric::next_arrival);
+/// Any [`Fabric`] will do whose operations can't fail and which reports its [arrivals](Fabric::next_at);
 /// `scripts/examples/custom-fabric.rs` brings one.
 ///
 /// ```
@@ -107,6 +107,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
     /// # Errors
     /// If the plan exceeds a limit of the tool.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
+        add_instruments(&mut self.hypervisor, Instant::ZERO, observer);
         // It is midnight where time is virtual.
         let midnight = 0;
         let now = || Instant::ZERO;
@@ -161,7 +162,7 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
         }
         hypervisor.end();
         self.failed = self.signals.guard_end(false).err();
-        let Ok(()) = count_overflows(hypervisor);
+        let Ok(()) = count_drops(hypervisor);
         self.end = Some(self.signal.map_or(End::Done, End::Signal));
     }
 

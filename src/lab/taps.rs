@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 
 use super::build::{
-    add_flow, count_overflows, create_vms, load, machine_report, memory, per_vm_bytes, phase_names,
-    plan_report, recorder, set_flow_paths, time_of_day_at_zero,
+    add_flow, add_instruments, count_drops, create_vms, load, machine_report, memory, per_vm_bytes,
+    phase_names, plan_report, recorder, set_flow_paths, time_of_day_at_zero,
 };
-use super::names::{flow_name, leased_addresses, serving, vm_starts, waiting_to_forward};
+use super::names::{flow_name, leased_addresses, serving, waiting_to_forward};
 use super::{LabError, Observer, completeness};
 use crate::experiment::{self, Experiment, FlowPlan, VmPlan};
-use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
 use crate::reactor::{End, Reactor};
@@ -126,23 +125,16 @@ impl<'a> TapLab<'a> {
         } = self;
         let clock = MonotonicClock;
         let before = resident_bytes();
-        let mut narrator = observer.narrator(self.started);
-        let on_start = |vm: VmId, of_vm: &VmPlan| -> Result<bool, SystemError> {
+        add_instruments(hypervisor, self.started, observer);
+        let on_start = |vm: VmId, of_vm: &VmPlan| {
             observer.made(clock.now(), vm, of_vm);
-            if let Some(narrator) = &mut narrator {
-                let words = vm_starts(plan, vm, of_vm);
-                narrator.say(clock.now(), format_args!("{words}"));
-            }
             reactor.is_to_stop()
         };
         let time_of_day = time_of_day_at_zero(clock.now());
         // A VM starts when its port is expected to carry what it sends.
-        let delay = hypervisor.fabric().time_to_forward();
+        let delay = hypervisor.fabric().inner().time_to_forward();
         let now = || clock.now() + delay;
         self.is_whole = create_vms(plan, hypervisor, time_of_day, now, on_start)?;
-        if let Some(narrator) = narrator {
-            reactor.narrate(narrator);
-        }
         if !self.is_whole {
             return Ok(());
         }
@@ -153,6 +145,7 @@ impl<'a> TapLab<'a> {
         }
         let mut stopped_by = hypervisor
             .fabric()
+            .inner()
             .wait_until_forwarding(reactor.signals())?;
         if stopped_by.is_none() {
             stopped_by = match hook(plan, HookEvent::Up, reactor.signals())? {
@@ -208,7 +201,7 @@ impl<'a> TapLab<'a> {
         self.announce(observer);
         let hypervisor = &mut self.hypervisor;
         // Only now, so that what the set-up itself does to the links is not told.
-        hypervisor.fabric().watch_links();
+        hypervisor.fabric().inner().watch_links();
         self.start = clock.now();
         hypervisor.recorder().watch_links(self.start);
         hypervisor.start(self.start, self.plan.phases.clone());
@@ -221,7 +214,7 @@ impl<'a> TapLab<'a> {
             hypervisor.give_up(clock.now());
         }
         hypervisor.end();
-        let leaves_links = hypervisor.fabric().leaves_links_if_killed();
+        let leaves_links = hypervisor.fabric().inner().leaves_links_if_killed();
         let guarded = self.reactor.signals_mut().guard_end(leaves_links);
         self.is_interrupted = matches!(ended, Ok(End::Signal(_)) | Err(_));
         if matches!(ended, Ok(End::Signal(_))) && leaves_links {
@@ -230,10 +223,8 @@ impl<'a> TapLab<'a> {
             );
         }
         // What has happened since the poll was last asked.
-        for event in hypervisor.fabric().link_events() {
-            hypervisor.recorder().link_changed(clock.now(), event);
-        }
-        let counted = count_overflows(hypervisor);
+        hypervisor.look_at_links(clock.now());
+        let counted = count_drops(hypervisor);
         self.end = ended.as_ref().ok().copied();
         self.failed = ended.err().or(counted.err()).or(guarded.err());
     }
@@ -245,7 +236,7 @@ impl<'a> TapLab<'a> {
         if self.is_whole && !has_flows {
             observer.serves(&serving(&self.plan));
         }
-        for warning in self.hypervisor.fabric().warnings() {
+        for warning in self.hypervisor.fabric().inner().warnings() {
             observer.warns(&warning.to_string());
         }
         if self.plan.resolution.spared.is_some()
@@ -310,7 +301,7 @@ impl<'a> TapLab<'a> {
             true => hook(&self.plan, HookEvent::Down, self.reactor.signals()).map(drop),
             false => Ok(()),
         };
-        let removed = self.hypervisor.fabric().remove_all();
+        let removed = self.hypervisor.fabric().inner().remove_all();
         let released = self.reactor.signals_mut().release();
         if let Some(failed) = self.failed.take() {
             return Err(failed.into());

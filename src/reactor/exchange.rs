@@ -4,7 +4,7 @@ use super::{Reactor, Unlooked};
 use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Hypervisor, Outgoing};
 use crate::record::DropReason;
-use crate::time::{Clock, Instant};
+use crate::time::{Instant, LazyNow, MonotonicClock, Now};
 use crate::vm::VmId;
 use crate::wire::MacAddr;
 
@@ -25,18 +25,15 @@ impl Reactor {
         // Time at which a frame was last handled.
         let mut last = None;
         for _ in 0..READ_BUDGET {
-            match hypervisor.fabric().read(vm, &mut self.buffer) {
+            let mut now = LazyNow::new(self.clock);
+            match hypervisor.fabric().read(&mut now, vm, &mut self.buffer) {
                 Read::Frame(length) => {
-                    let (now, reply) = match self.answer(hypervisor, vm, length) {
-                        // A plain echo that directly follows another frame takes its lag from that frame's clock reading.
-                        Some(answer) => {
-                            let now = last.unwrap_or_else(|| self.read_clock(hypervisor));
-                            (now, Some(answer))
-                        }
-                        None => {
-                            let now = self.read_clock(hypervisor);
-                            (now, self.handle(hypervisor, now, vm, length))
-                        }
+                    let reply = self.handle(hypervisor, &mut now, vm, length);
+                    // A plain echo request that directly follows another frame takes its lag from that frame's clock
+                    // reading.
+                    let now = match now.reading().or(last) {
+                        Some(now) => now,
+                        None => self.read_clock(hypervisor),
                     };
                     hypervisor.lag(now.nanos_since(self.known_since));
                     let read_at = reply.and_then(|reply| self.exchange(hypervisor, reply));
@@ -63,7 +60,7 @@ impl Reactor {
         // The VM whose request was answered: the reply goes back to it.
         let mut asker = None;
         for _ in 0..FOLLOW_BUDGET {
-            let Outgoing { vm, more, ping, .. } = outgoing;
+            let Outgoing { vm, more, .. } = outgoing;
             if !self.send(hypervisor, outgoing) {
                 return read_at;
             }
@@ -77,7 +74,12 @@ impl Reactor {
             let Some(receiver) = asker.take().or_else(|| hypervisor.station(destination)) else {
                 return self.look_outside(hypervisor, vm, destination).or(read_at);
             };
-            let Read::Frame(length) = hypervisor.fabric().read(receiver, &mut self.buffer) else {
+            let mut now = LazyNow::new(self.clock);
+            let Read::Frame(length) =
+                hypervisor
+                    .fabric()
+                    .read(&mut now, receiver, &mut self.buffer)
+            else {
                 self.prediction.missed();
                 self.leave_unlooked();
                 return read_at;
@@ -92,18 +94,13 @@ impl Reactor {
                 // A frame of another sender was queued before, and ours is behind it.
                 self.undrained.push_back(receiver);
             }
-            if ping.is_some()
-                && let Some(answer) = self.answer(hypervisor, receiver, length)
-            {
-                asker = is_ours.then_some(vm);
-                outgoing = answer;
-                continue;
-            }
-            let now = self.read_clock(hypervisor);
-            read_at = Some(now);
-            let Some(reply) = self.handle(hypervisor, now, receiver, length) else {
+            let reply = self.handle(hypervisor, &mut now, receiver, length);
+            read_at = now.reading().or(read_at);
+            let Some(reply) = reply else {
                 return read_at;
             };
+            // Without a reading it was a plain echo request, whose reply goes back to where it came from.
+            asker = (is_ours && now.reading().is_none()).then_some(vm);
             outgoing = reply;
         }
         self.send(hypervisor, outgoing);
@@ -122,22 +119,22 @@ impl Reactor {
             self.leave_unlooked();
             return None;
         }
-        let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
+        let mut now = LazyNow::new(self.clock);
+        let Read::Frame(length) = hypervisor.fabric().read(&mut now, vm, &mut self.buffer) else {
             self.outside.missed();
             self.leave_unlooked();
             return None;
         };
         self.outside.hit();
-        let now = self.read_clock(hypervisor);
         if addresses(&self.buffer).is_none_or(|(_, from)| from != destination) {
             // Another frame was queued before the reply.
             self.undrained.push_back(vm);
         }
-        if let Some(reply) = self.handle(hypervisor, now, vm, length) {
+        if let Some(reply) = self.handle(hypervisor, &mut now, vm, length) {
             self.send(hypervisor, reply);
             self.leave_unlooked();
         }
-        Some(now)
+        now.reading()
     }
 
     /// Records that a frame was sent whose reply may be queued but was not read.
@@ -147,62 +144,36 @@ impl Reactor {
         }
     }
 
-    /// Lets a VM answer the frame in the buffer if it is a plain echo request, which needs no clock reading. Not while
-    /// frames are traced, because a trace shows the time of each.
-    fn answer<F: Fabric>(
-        &mut self,
-        hypervisor: &mut Hypervisor<F>,
-        vm: VmId,
-        length: usize,
-    ) -> Option<Outgoing> {
-        let frame = self.buffer.get_mut(..length)?;
-        match self.narrator {
-            None => hypervisor.answer(vm, frame),
-            Some(_) => None,
-        }
-    }
-
-    /// Passes the frame in the buffer to its VM.
+    /// Passes the frame in the buffer, read `now`, to its VM.
+    #[inline]
     fn handle<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
-        now: Instant,
+        now: &mut LazyNow<MonotonicClock>,
         vm: VmId,
         length: usize,
     ) -> Option<Outgoing> {
-        if let Some(narrator) = &mut self.narrator {
-            narrator.received(now, vm, self.buffer.get(..length).unwrap_or_default());
+        let reply = hypervisor.receive(&mut *now, vm, &mut self.buffer, length);
+        if let Some(now) = now.reading() {
+            self.check_gap(hypervisor, now);
         }
-        let reply = hypervisor.receive(now, vm, &mut self.buffer, length);
-        self.tell(hypervisor, now);
         reply
     }
 
     /// Writes a frame; one that starts a ping is stamped before. Returns true if the fabric accepted it.
     fn send<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, outgoing: Outgoing) -> bool {
-        if let Some(narrator) = &mut self.narrator {
-            let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
-            narrator.sent(self.clock.now(), outgoing.vm, frame);
-        }
+        let mut now = LazyNow::new(self.clock);
         if let Some(ping) = outgoing.ping {
-            let now = self.read_clock(hypervisor);
+            let now = now.now();
+            self.check_gap(hypervisor, now);
             if self.unlooked == Unlooked::Frame {
                 self.unlooked = Unlooked::Since(now);
             }
             hypervisor.stamp_sent(outgoing.vm, ping, now);
         }
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
-        let written = hypervisor.fabric().write(outgoing.vm, frame);
+        let written = hypervisor.fabric().write(&mut now, outgoing.vm, frame);
         hypervisor.frame_written(written);
         written == Write::Sent
-    }
-
-    /// Traces the event of the last step or frame.
-    pub(super) fn tell<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
-        if let Some(narrator) = &mut self.narrator
-            && let Some((vm, event)) = hypervisor.take_event()
-        {
-            narrator.event(now, vm, event);
-        }
     }
 }

@@ -14,7 +14,6 @@
 
 mod attention;
 mod exchange;
-mod narrator;
 mod pauses;
 mod prediction;
 mod spinning;
@@ -30,7 +29,6 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use self::attention::Attention;
-pub use self::narrator::Narrator;
 use self::pauses::PauseWatch;
 use self::prediction::Prediction;
 use self::spinning::Spinning;
@@ -116,7 +114,6 @@ pub struct Reactor {
     spinning: Spinning,
     wakeup: Wakeup,
     buffer: Vec<u8>,
-    narrator: Option<Narrator>,
     watch: Option<Watch>,
     /// Time at which the poll of this turn returned.
     polled_at: Instant,
@@ -181,7 +178,6 @@ impl Reactor {
             spinning: Spinning::default(),
             wakeup: Wakeup::default(),
             buffer: vec![0; LARGEST_FRAME],
-            narrator: None,
             watch: None,
             polled_at: Instant::ZERO,
             known_since: Instant::ZERO,
@@ -201,11 +197,6 @@ impl Reactor {
     pub fn registry(&self) -> Result<Registry, SystemError> {
         let cloned = self.poll.registry().try_clone();
         cloned.map_err(|e| SystemError::io("share the poll", &e))
-    }
-
-    /// Traces each frame and event to `narrator` from now on.
-    pub fn narrate(&mut self, narrator: Narrator) {
-        self.narrator = Some(narrator);
     }
 
     /// Calls `watcher` periodically from now on.
@@ -271,9 +262,6 @@ impl Reactor {
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
         let serves = !hypervisor.has_flows();
-        if self.narrator.is_some() {
-            hypervisor.keep_events();
-        }
         let mut ending: Option<Ending> = None;
         let mut now = self.clock.now();
         self.polled_at = now;
@@ -312,7 +300,7 @@ impl Reactor {
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events()?;
         if std::mem::take(&mut self.has_link_events) {
-            self.look_at_links(hypervisor);
+            hypervisor.look_at_links(self.polled_at);
         }
         self.look_around(hypervisor)?;
         for _ in 0..self.undrained.len() {
@@ -348,7 +336,6 @@ impl Reactor {
                 break;
             };
             self.spinning.worked(now);
-            self.tell(hypervisor, now);
             if let Step::Send(outgoing) = step {
                 now = self.exchange(hypervisor, outgoing).unwrap_or(now);
             }
@@ -359,19 +346,25 @@ impl Reactor {
     #[inline]
     fn read_clock<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) -> Instant {
         let now = self.clock.now();
+        self.check_gap(hypervisor, now);
+        now
+    }
+
+    /// Checks for a pause between the last reading of the clock and `now`, if that was long ago.
+    #[inline]
+    fn check_gap<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
         if self.pauses.is_gap(now) {
             self.look_for_pause(hypervisor, now);
         }
-        now
     }
 
     #[cold]
     fn look_for_pause<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
         // A trace waits for the reader of its output: that is not a pause.
         if let Some(pause) = self.pauses.look(now)
-            && self.narrator.is_none()
+            && !hypervisor.fabric().waits_for_reader()
         {
-            hypervisor.recorder().paused(pause);
+            hypervisor.paused(pause);
         }
     }
 
@@ -382,33 +375,16 @@ impl Reactor {
     ) -> Result<(), SystemError> {
         for _ in 0..MOVE_BUDGET {
             let now = self.clock.now();
-            let Some(moved) = hypervisor.make_move(now)? else {
+            if hypervisor.make_move(now)?.is_none() {
                 break;
-            };
+            }
             self.spinning.worked(now);
             // The fabric may have read link changes meanwhile, which the poll does not report again.
             self.has_link_events = true;
-            if let Some(narrator) = &mut self.narrator {
-                narrator.moved(now, &moved);
-            }
             // Waits within the kernel are not pauses.
             self.pauses.skip(self.clock.now());
         }
         Ok(())
-    }
-
-    /// Records the changes that another process made to the links of the run.
-    #[cold]
-    fn look_at_links<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
-        for event in hypervisor.fabric().link_events() {
-            if let Some(narrator) = &mut self.narrator {
-                narrator.say(
-                    self.polled_at,
-                    format_args!("{} {}", event.link, event.change),
-                );
-            }
-            hypervisor.recorder().link_changed(self.polled_at, event);
-        }
     }
 
     fn let_watch(&mut self, now: Instant, recorder: &Recorder) {

@@ -3,7 +3,7 @@
 //! [`run`] is the driver: it advances the clock to the next event, a frame's arrival or a deadline. VMs, flows and figures
 //! are those of a real run; only the wire is simulated. Every random choice is seeded, so that a run is reproducible.
 //! [`Switch`] is the fabric of `--fabric sim`. The driver takes any other [`Fabric`] too whose operations can't fail and
-//! which reports its [arrivals](Fabric::next_arrival).
+//! which reports its [arrivals](Fabric::next_at).
 
 mod rx_index;
 mod switch;
@@ -74,10 +74,7 @@ pub fn run_unless(
         if hypervisor.has_flows() && hypervisor.is_done() {
             return (driver.now, false);
         }
-        let next = earliest(
-            hypervisor.next_deadline(),
-            hypervisor.fabric().next_arrival(),
-        );
+        let next = earliest(hypervisor.next_deadline(), hypervisor.fabric().next_at());
         match next {
             Some(at) if at <= until => driver.now = driver.now.max(at),
             _ => return (until.max(driver.now), false),
@@ -98,7 +95,8 @@ impl Driver {
     /// Delivers every frame that has arrived by now.
     fn deliver(&mut self, hypervisor: &mut Hypervisor<impl Fabric>) {
         while let Some(vm) = hypervisor.fabric().next_receiver(self.now) {
-            while let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) {
+            while let Read::Frame(length) = hypervisor.fabric().read(self.now, vm, &mut self.buffer)
+            {
                 let reply = hypervisor.receive(self.now, vm, &mut self.buffer, length);
                 self.send(hypervisor, reply.into());
             }
@@ -116,9 +114,7 @@ impl Driver {
             hypervisor.stamp_sent(vm, ping, self.now);
         }
         let frame = self.buffer.get(..length).unwrap_or_default();
-        let fabric = hypervisor.fabric();
-        fabric.advance(self.now);
-        let written = fabric.write(vm, frame);
+        let written = hypervisor.fabric().write(self.now, vm, frame);
         hypervisor.frame_written(written);
     }
 }

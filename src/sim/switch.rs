@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::rx_index::RxIndex;
 use crate::fabric::{Fabric, Read, Write};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::{EthernetFrame, MacAddr};
 
@@ -62,7 +62,6 @@ pub struct Switch {
     impairments: Impairments,
     stalls: Vec<Stall>,
     random: fastrand::Rng,
-    now: Instant,
     ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
     /// The receive filters of the VMs' interfaces, if they are simulated.
@@ -94,7 +93,6 @@ impl Switch {
             impairments,
             stalls: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
-            now: Instant::ZERO,
             ports: Vec::new(),
             table: HashMap::new(),
             rx_index: None,
@@ -124,7 +122,7 @@ impl Switch {
         self.stalls.push(stall);
     }
 
-    fn carry(&mut self, to: VmId, frame: &[u8]) {
+    fn carry(&mut self, now: Instant, to: VmId, frame: &[u8]) {
         let wire = self.impairments;
         if self.random.f64() < wire.loss {
             return;
@@ -136,7 +134,7 @@ impl Switch {
         };
         for _ in 0..copies {
             let jitter = wire.jitter.mul_f64(self.random.f64());
-            let mut at = self.now + wire.delay + jitter;
+            let mut at = now + wire.delay + jitter;
             let Some(Some(port)) = self.ports.get_mut(to.index()) else {
                 return;
             };
@@ -208,7 +206,7 @@ impl Fabric for Switch {
         Ok(())
     }
 
-    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
+    fn read(&mut self, _: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
         let Some(frame) = self
             .ports
             .get_mut(vm.index())
@@ -224,7 +222,7 @@ impl Fabric for Switch {
         Read::Frame(length)
     }
 
-    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
+    fn write(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
         let Ok(header) = EthernetFrame::parse(frame) else {
             return Write::Sent;
         };
@@ -232,7 +230,7 @@ impl Fabric for Switch {
         match self.table.get(&header.destination).copied() {
             Some(port) if !header.destination.is_multicast() => {
                 if port != vm {
-                    self.carry(port, frame);
+                    self.carry(now.now(), port, frame);
                 }
             }
             _ => {
@@ -243,7 +241,7 @@ impl Fabric for Switch {
                 let all = || (0..self.ports.len() as u32).map(VmId).collect();
                 for port in listeners.unwrap_or_else(all) {
                     if port != vm {
-                        self.carry(port, frame);
+                        self.carry(now.now(), port, frame);
                     }
                 }
             }
@@ -251,16 +249,11 @@ impl Fabric for Switch {
         Write::Sent
     }
 
-    fn advance(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-    }
-
-    fn next_arrival(&self) -> Option<Instant> {
+    fn next_at(&self) -> Option<Instant> {
         self.arrivals.peek().map(|Reverse((at, ..))| *at)
     }
 
     fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
-        self.advance(now);
         let &Reverse((at, number, vm)) = self.arrivals.peek()?;
         if at > now {
             return None;
@@ -274,7 +267,7 @@ impl Fabric for Switch {
         Some(vm)
     }
 
-    fn overflows(&mut self) -> Result<u64, Infallible> {
+    fn drops(&mut self) -> Result<u64, Infallible> {
         Ok(self.queue_drops)
     }
 }

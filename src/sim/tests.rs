@@ -261,7 +261,7 @@ fn the_same_seed_gives_the_same_run() {
 fn a_stall_of_the_receiver_shows_in_rtt_and_not_in_lateness() {
     let mut lab = new_lab(2, Impairments::default());
     let from = Instant::from_nanos(1_000_000_000);
-    lab.hypervisor().fabric().stall(Stall {
+    lab.hypervisor().fabric().inner().stall(Stall {
         vm: VmId(1),
         from,
         until: from + 100 * MS,

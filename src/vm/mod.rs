@@ -60,7 +60,7 @@ use self::ipv4::Ipv4;
 use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
 use self::probe::Session;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
@@ -201,10 +201,18 @@ impl Vm {
         self.neighbours.set(address, mac);
     }
 
-    /// Takes the frame of `length` bytes at the start of `buffer`, which was read at `now`.
-    pub fn receive(&mut self, now: Instant, buffer: &mut [u8], length: usize) -> Reaction {
+    /// Takes the frame of `length` bytes at the start of `buffer`, which was read `now`. That is asked for at once, unless
+    /// the frame is a plain echo request, whose answer does not depend on the time.
+    pub fn receive(&mut self, mut now: impl Now, buffer: &mut [u8], length: usize) -> Reaction {
         let frame = buffer.get_mut(..length).unwrap_or_default();
-        self.receive_plain_echo(now, frame)
+        if let Some(answer) = self.answer_plain_echo(frame) {
+            return Reaction {
+                transmit: Some(answer),
+                event: None,
+            };
+        }
+        let now = now.now();
+        self.take_plain_reply(now, frame)
             .unwrap_or_else(|| self.receive_any(now, buffer, length))
     }
 

@@ -31,8 +31,6 @@ pub struct PlainEcho<'a> {
     pub source: Ipv4Addr,
     /// Where it goes.
     pub destination: Ipv4Addr,
-    /// It is a request rather than a reply.
-    pub is_request: bool,
     /// The message.
     pub echo: Echo<'a>,
     /// Bytes of the frame, link-layer padding cut off.
@@ -40,20 +38,32 @@ pub struct PlainEcho<'a> {
 }
 
 impl<'a> PlainEcho<'a> {
-    /// Reads `frame`. `None` if it is anything else, or anything about it is wrong.
+    /// Reads `frame` if it is a request. `None` if it is anything else, which costs one look, or anything about it is wrong.
+    #[inline]
+    pub fn parse_request(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
+        PlainEcho::parse(TYPE_ECHO_REQUEST, frame)
+    }
+
+    /// Reads `frame` if it is a reply. `None` if it is anything else, which costs one look, or anything about it is wrong.
+    #[inline]
+    pub fn parse_reply(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
+        PlainEcho::parse(TYPE_ECHO_REPLY, frame)
+    }
+
     #[inline(always)]
-    pub fn parse(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
+    fn parse(kind: u8, frame: &'a [u8]) -> Option<PlainEcho<'a>> {
+        if frame.get(KIND) != Some(&kind) {
+            return None;
+        }
         let head = frame.first_chunk::<ECHO_FRAME_OVERHEAD>()?;
         let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let address =
             |at: usize| Ipv4Addr::from([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let [kind, code] = word(KIND).to_be_bytes();
         let is_plain = word(12) == EtherType::IPV4.0
             && head[14] == VERSION_4_FIVE_WORDS
             && word(20) & !DONT_FRAGMENT == 0
             && head[23] == PROTOCOL_ICMP
-            && matches!(kind, TYPE_ECHO_REQUEST | TYPE_ECHO_REPLY)
-            && code == 0;
+            && head[KIND + 1] == 0;
         if !is_plain {
             return None;
         }
@@ -72,7 +82,6 @@ impl<'a> PlainEcho<'a> {
             source_mac: MacAddr([s0, s1, s2, s3, s4, s5]),
             source: address(26),
             destination: address(30),
-            is_request: kind == TYPE_ECHO_REQUEST,
             echo: Echo {
                 identifier: word(38),
                 sequence: word(40),
@@ -80,13 +89,5 @@ impl<'a> PlainEcho<'a> {
             },
             length,
         })
-    }
-
-    /// The same if it is a request. What is none costs one look.
-    pub fn parse_request(frame: &'a [u8]) -> Option<PlainEcho<'a>> {
-        if frame.get(KIND) != Some(&TYPE_ECHO_REQUEST) {
-            return None;
-        }
-        PlainEcho::parse(frame).filter(|echo| echo.is_request)
     }
 }

@@ -157,11 +157,19 @@ fn quiet_prints_nothing_and_does_its_work() {
 
 #[test]
 fn the_transcript_tells_every_step_on_standard_error() {
-    let lab = Lab::new();
-    let run = lab
-        .tap_reactor("--ping vm0:vm1 --count 2 --interval 1ms -v")
-        .expect_status(0);
-    let story: Vec<&str> = run.stderr.lines().collect();
+    for fabric in ["bridge", "sim"] {
+        let lab = Lab::new();
+        let run = lab
+            .tap_reactor(&format!(
+                "--ping vm0:vm1 --count 2 --interval 1ms -v --fabric {fabric}"
+            ))
+            .expect_status(0);
+        tells_every_step(&run.stderr);
+    }
+}
+
+fn tells_every_step(stderr: &str) {
+    let story: Vec<&str> = stderr.lines().collect();
     let mut from = 0;
     // In this order, whatever else is told in between.
     for words in [
@@ -175,7 +183,7 @@ fn the_transcript_tells_every_step_on_standard_error() {
             .iter()
             .position(|line| words.iter().all(|word| line.contains(word)));
         from += found
-            .unwrap_or_else(|| panic!("{words:?} is missing after line {from} of\n{}", run.stderr))
+            .unwrap_or_else(|| panic!("{words:?} is missing after line {from} of\n{stderr}"))
             + 1;
     }
 }

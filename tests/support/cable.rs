@@ -10,7 +10,7 @@ use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::hypervisor::{Phase, Step};
 use tap_reactor::lab::SimulatedLab;
 use tap_reactor::load::Pacing;
-use tap_reactor::time::Instant;
+use tap_reactor::time::{Instant, Now};
 use tap_reactor::vm::{RxFilter, VmId};
 
 /// Bytes of a frame that a cable carries.
@@ -40,7 +40,7 @@ impl Fabric for Cables {
         Ok(())
     }
 
-    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
+    fn read(&mut self, _: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
         let (frame, length) = &mut self.ends[vm.index()];
         match std::mem::take(length) {
             0 => Read::Empty,
@@ -51,7 +51,7 @@ impl Fabric for Cables {
         }
     }
 
-    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
+    fn write(&mut self, _: impl Now, vm: VmId, frame: &[u8]) -> Write {
         let peer = VmId(vm.0 ^ 1);
         let (to, length) = &mut self.ends[peer.index()];
         assert_eq!(*length, 0, "a cable holds one frame");
@@ -61,7 +61,7 @@ impl Fabric for Cables {
         Write::Sent
     }
 
-    fn next_arrival(&self) -> Option<Instant> {
+    fn next_at(&self) -> Option<Instant> {
         (!self.arrived.is_empty()).then_some(Instant::ZERO)
     }
 
@@ -123,14 +123,10 @@ impl Pairs {
 
     fn receive(&mut self, vm: VmId) {
         let hypervisor = self.lab.hypervisor();
-        let Read::Frame(length) = hypervisor.fabric().read(vm, &mut self.buffer) else {
+        let Read::Frame(length) = hypervisor.fabric().read(self.now, vm, &mut self.buffer) else {
             return;
         };
-        // As the reactor does: only what is no request takes a look at the clock.
-        let frame = &mut self.buffer[..length];
-        let reply = hypervisor
-            .answer(vm, frame)
-            .or_else(|| hypervisor.receive(self.now, vm, &mut self.buffer, length));
+        let reply = hypervisor.receive(self.now, vm, &mut self.buffer, length);
         self.send(reply.into());
     }
 
@@ -143,7 +139,7 @@ impl Pairs {
             hypervisor.stamp_sent(outgoing.vm, ping, self.now);
         }
         let frame = &self.buffer[..outgoing.length];
-        let written = hypervisor.fabric().write(outgoing.vm, frame);
+        let written = hypervisor.fabric().write(self.now, outgoing.vm, frame);
         hypervisor.frame_written(written);
     }
 }

@@ -34,7 +34,7 @@ fn mesh(vms: u32, room: u32, over_ipv6: bool) -> (Lab, u32) {
     let mut lab = changed_lab(vms, WIRE, |vm, config| {
         config.ipv6 = over_ipv6.then(|| ipv6(vm));
     });
-    let fabric = lab.hypervisor().fabric();
+    let fabric = lab.hypervisor().fabric().inner();
     *fabric = std::mem::replace(fabric, Switch::new(WIRE, 1)).with_queue(room);
     for source in 0..vms {
         for target in (0..vms).filter(|target| *target != source) {
@@ -65,7 +65,7 @@ fn a_mesh_knows_its_neighbours_before_the_first_ping_and_no_queue_overflows() {
                 only.load.start = Start::Within(Duration::ZERO);
             }
             carry(&mut lab, vec![only]);
-            let Ok(drops) = lab.hypervisor().fabric().overflows();
+            let Ok(drops) = lab.hypervisor().fabric().drops();
             let recorder = lab.hypervisor().recorder();
             let run = recorder.run();
             let response = run.response().summary().max;

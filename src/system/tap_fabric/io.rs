@@ -18,6 +18,7 @@ use super::port::Port;
 use super::setup::LEAVING_GROUP;
 use super::{TapFabric, token_of};
 use crate::fabric::{Fabric, LinkEvent, Read, Write, WriteDrop};
+use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
 
 impl Fabric for TapFabric {
@@ -115,7 +116,7 @@ impl Fabric for TapFabric {
         }
     }
 
-    fn overflows(&mut self) -> Result<u64, SystemError> {
+    fn drops(&mut self) -> Result<u64, SystemError> {
         let drops = self.queue_drops()?;
         let frames = drops.into_iter().map(|(_, frames)| frames);
         Ok(frames.fold(0, u64::saturating_add))
@@ -147,7 +148,7 @@ impl Fabric for TapFabric {
     }
 
     #[inline]
-    fn read(&mut self, vm: VmId, buffer: &mut [u8]) -> Read {
+    fn read(&mut self, _: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
         let Some(Some(port)) = self.taps.get_mut(vm.index()) else {
             return Read::Failed;
         };
@@ -164,7 +165,7 @@ impl Fabric for TapFabric {
     }
 
     #[inline]
-    fn write(&mut self, vm: VmId, frame: &[u8]) -> Write {
+    fn write(&mut self, _: impl Now, vm: VmId, frame: &[u8]) -> Write {
         if let Some(destination) = frame.first_chunk() {
             self.last_destination = *destination;
         }

@@ -22,33 +22,25 @@ pub(in crate::vm) const ICMP: Protocol = Protocol {
 
 impl Vm {
     /// Answers an echo request that came in the plainest of frames. `None`, and nothing has happened, when there is
-    /// anything out of the ordinary about it, or it is something else: [`Vm::receive`] tells what. Such an answer does not
-    /// depend on the time, so that who expects a request need not look at the clock.
+    /// anything out of the ordinary about it, or it is something else: the long way tells what.
     #[inline]
-    pub fn answer_plain_echo(&mut self, frame: &mut [u8]) -> Option<Transmit> {
+    pub(in crate::vm) fn answer_plain_echo(&mut self, frame: &mut [u8]) -> Option<Transmit> {
         let echo = PlainEcho::parse_request(frame)?;
         self.is_plainly_for_us(&echo).then_some(())?;
         self.goes_straight_back(&echo).then_some(())?;
         self.turn_into_reply(frame)
     }
 
-    /// Answers an echo request, or takes an echo reply, that came in the plainest of frames. `None`, and nothing has
-    /// happened, when there is anything out of the ordinary about it: the long way tells what.
+    /// Takes an echo reply that came in the plainest of frames. `None`, and nothing has happened, when there is anything out
+    /// of the ordinary about it, or it is something else: the long way tells what.
     #[inline]
-    pub(in crate::vm) fn receive_plain_echo(
+    pub(in crate::vm) fn take_plain_reply(
         &mut self,
         now: Instant,
-        frame: &mut [u8],
+        frame: &[u8],
     ) -> Option<Reaction> {
-        let echo = PlainEcho::parse(frame)?;
+        let echo = PlainEcho::parse_reply(frame)?;
         self.is_plainly_for_us(&echo).then_some(())?;
-        if echo.is_request {
-            self.goes_straight_back(&echo).then_some(())?;
-            return Some(Reaction {
-                transmit: Some(self.turn_into_reply(frame)?),
-                event: None,
-            });
-        }
         self.may_be_sent(&echo).then_some(())?;
         let (ping, outcome) = self.receive_echo_reply(now, echo.source.into(), &echo.echo)?;
         Some(Reaction {

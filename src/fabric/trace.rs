@@ -2,63 +2,40 @@
 
 use std::io::Write;
 
-use crate::hypervisor::Moved;
+use super::{Direction, Instrument, Notice, Observed};
 use crate::time::Instant;
 use crate::vm::{Event, PingOutcome, VmId};
 use crate::wire::Describe;
 
 /// Writes one line for each frame and each event, with the time since the start.
-pub struct Narrator {
+pub struct Trace {
     out: Box<dyn Write>,
     start: Instant,
 }
 
-impl std::fmt::Debug for Narrator {
+impl std::fmt::Debug for Trace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Narrator")
+        f.debug_struct("Trace")
             .field("start", &self.start)
             .finish_non_exhaustive()
     }
 }
 
-impl Narrator {
+impl Trace {
     /// Creates a trace that is written to `out`, with times relative to `start`.
-    pub fn new(out: Box<dyn Write>, start: Instant) -> Narrator {
-        Narrator { out, start }
+    pub fn new(out: Box<dyn Write>, start: Instant) -> Trace {
+        Trace { out, start }
     }
 
     /// Writes a line with the time `now` and the text `what`.
-    pub fn say(&mut self, now: Instant, what: std::fmt::Arguments<'_>) {
+    fn say(&mut self, now: Instant, what: std::fmt::Arguments<'_>) {
         let seconds = now.nanos_since(self.start) as f64 / 1e9;
         // A trace that can no longer be written, to a closed pipe for example, does not end the run.
         let _ = writeln!(self.out, "{seconds:11.6}  {what}");
     }
 
-    /// Writes the line of a frame that `vm` received.
-    pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
-        self.say(now, format_args!("{vm} ← {}", Describe(frame)));
-    }
-
-    /// Writes the line of a frame that `vm` sends.
-    pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
-        self.say(now, format_args!("{vm} → {}", Describe(frame)));
-    }
-
-    /// Writes a line for each VM that started or stopped.
-    pub(super) fn moved(&mut self, now: Instant, moved: &Moved) {
-        match moved {
-            Moved::Started(vm) => self.say(now, format_args!("{vm} starts")),
-            Moved::Stopped(vms) => {
-                for vm in vms {
-                    self.say(now, format_args!("{vm} stops"));
-                }
-            }
-        }
-    }
-
-    /// Writes the line of an event.
-    pub(super) fn event(&mut self, now: Instant, vm: VmId, event: Event) {
-        match event {
+    fn event_line(&mut self, now: Instant, vm: VmId, event: &Event) {
+        match *event {
             Event::Resolved {
                 address,
                 mac,
@@ -155,5 +132,117 @@ impl Narrator {
             now,
             format_args!("{vm}   ping id {id} seq {sequence} {what}"),
         );
+    }
+}
+
+impl Instrument for Trace {
+    fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
+        let Observed { vm, frame, .. } = *observed;
+        let arrow = match observed.direction {
+            Direction::Out => '→',
+            Direction::In => '←',
+        };
+        self.say(now, format_args!("{vm} {arrow} {}", Describe(frame)));
+    }
+
+    fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
+        self.event_line(now, vm, event);
+    }
+
+    fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
+        match notice {
+            Notice::Started(vm, "") => self.say(now, format_args!("{vm} starts")),
+            Notice::Started(vm, how) => self.say(now, format_args!("{vm} starts: {how}")),
+            Notice::Stopped(vm) => self.say(now, format_args!("{vm} stops")),
+            Notice::Link(event) => self.say(now, format_args!("{} {}", event.link, event.change)),
+        }
+    }
+
+    /// Its lines go to a terminal or a pipe.
+    fn waits_for_reader(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::experiment::{Experiment, FlowPlan};
+    use crate::hypervisor::Phase;
+    use crate::lab::{Observer, SimulatedLab};
+    use crate::load::Pacing;
+
+    /// A writer that others can read.
+    #[derive(Clone, Default)]
+    struct Page(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Observer for Page {
+        fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
+            vec![Box::new(Trace::new(Box::new(self.clone()), now))]
+        }
+    }
+
+    #[test]
+    fn a_simulated_run_is_traced_frame_by_frame() {
+        let mut plan = Experiment::of_vms(2).unwrap();
+        plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+        plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 1)];
+        let mut page = Page::default();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut page).unwrap();
+        lab.run();
+        lab.close().unwrap();
+        let bytes = page.0.borrow();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let (there, back) = (
+            "02:00:0a:4d:00:02 > 02:00:0a:4d:00:03",
+            "02:00:0a:4d:00:03 > 02:00:0a:4d:00:02",
+        );
+        let request =
+            format!("{there}, IPv4 10.77.0.2 > 10.77.0.3, ICMP echo request id 0 seq 0 (56 bytes)");
+        let reply =
+            format!("{back}, IPv4 10.77.0.3 > 10.77.0.2, ICMP echo reply id 0 seq 0 (56 bytes)");
+        let who_has = "02:00:0a:4d:00:02 > broadcast, ARP request who-has 10.77.0.3 tell 10.77.0.2";
+        let is_at = format!("{back}, ARP reply 10.77.0.3 is-at 02:00:0a:4d:00:03");
+        let expected = [
+            (
+                0,
+                "vm0 starts: 10.77.0.2 at 02:00:0a:4d:00:02 on tap0".to_owned(),
+            ),
+            (
+                0,
+                "vm1 starts: 10.77.0.3 at 02:00:0a:4d:00:03 on tap1".to_owned(),
+            ),
+            (0, format!("vm0 → {who_has}")),
+            (10, format!("vm1 ← {who_has}")),
+            (10, format!("vm1 → {is_at}")),
+            (20, format!("vm0 ← {is_at}")),
+            (
+                20,
+                "vm0   resolved 10.77.0.3 to 02:00:0a:4d:00:03 in 20µs".to_owned(),
+            ),
+            (20, format!("vm0 → {request}")),
+            (30, format!("vm1 ← {request}")),
+            (30, format!("vm1 → {reply}")),
+            (40, format!("vm0 ← {reply}")),
+            (40, "vm0   ping id 0 seq 0 answered in 20µs".to_owned()),
+        ];
+        let expected = expected.map(|(micros, what)| format!("   0.{micros:06}  {what}"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines, expected);
     }
 }

@@ -1,0 +1,66 @@
+//! Instruments: they see the frames and events of a run, and change none.
+//!
+//! [`Instrumented`](super::Instrumented) tells all of a run's instruments. An instrument knows no descriptor and reads no
+//! clock; each call says when it happened.
+
+use std::fmt;
+
+use super::LinkEvent;
+use crate::time::Instant;
+use crate::vm::{Event, VmId};
+
+/// The direction of a frame, seen from its VM.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Direction {
+    /// From the VM to the fabric.
+    Out,
+    /// From the fabric to the VM.
+    In,
+}
+
+/// A frame on its way between a VM and the fabric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Observed<'a> {
+    /// The VM that sends or receives it.
+    pub vm: VmId,
+    /// Sent or received.
+    pub direction: Direction,
+    /// The frame, an Ethernet frame without preamble and frame check sequence.
+    pub frame: &'a [u8],
+}
+
+/// A change of the lab.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice<'a> {
+    /// A VM starts; the text describes it, and is empty where there is nothing to say.
+    Started(VmId, &'a str),
+    /// A VM stops.
+    Stopped(VmId),
+    /// Another process has changed a link of the fabric.
+    Link(&'a LinkEvent),
+}
+
+/// Sees the frames and events of a run.
+///
+/// A frame is shown when it was read from the fabric, before its VM handles it, and when it was written to the fabric. The
+/// event that it causes follows it.
+pub trait Instrument: fmt::Debug {
+    /// A frame was sent or received at `now`.
+    fn frame(&mut self, now: Instant, observed: &Observed<'_>);
+
+    /// Something happened to `vm` at `now`: the frame before was the cause, or a deadline.
+    fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
+        let _ = (now, vm, event);
+    }
+
+    /// The lab changed at `now`.
+    fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
+        let _ = (now, notice);
+    }
+
+    /// Returns true if a call may wait for the reader of what it writes. The driver then does not take long calls for
+    /// pauses of the process.
+    fn waits_for_reader(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,143 @@
+//! The fabric of a run with its instruments: the one place that every frame of every driver passes.
+
+use std::io;
+
+use super::{Direction, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Write};
+use crate::time::{Instant, Now};
+use crate::vm::{Event, RxFilter, VmId};
+
+/// A fabric whose frames are shown to [instruments](Instrument), which can be added while it runs.
+///
+/// Without any, a frame costs the test of one flag.
+#[derive(Debug)]
+pub struct Instrumented<F> {
+    fabric: F,
+    /// There are instruments.
+    is_watched: bool,
+    instruments: Vec<Box<dyn Instrument>>,
+}
+
+impl<F> Instrumented<F> {
+    /// Wraps `fabric`; there are no instruments yet.
+    pub const fn new(fabric: F) -> Instrumented<F> {
+        Instrumented {
+            fabric,
+            is_watched: false,
+            instruments: Vec::new(),
+        }
+    }
+
+    /// Shows every frame and event to `instrument` from now on, after the instruments that are there already.
+    pub fn add(&mut self, instrument: Box<dyn Instrument>) {
+        self.instruments.push(instrument);
+        self.is_watched = true;
+    }
+
+    /// Returns true if there are instruments.
+    #[inline]
+    pub const fn is_watched(&self) -> bool {
+        self.is_watched
+    }
+
+    /// Returns true if a call of an instrument may wait for a reader.
+    pub fn waits_for_reader(&self) -> bool {
+        self.instruments.iter().any(|each| each.waits_for_reader())
+    }
+
+    /// Returns the fabric itself. What passes it directly is shown to no instrument.
+    pub const fn inner(&mut self) -> &mut F {
+        &mut self.fabric
+    }
+
+    /// Drops the instruments, and returns the fabric.
+    pub fn into_inner(self) -> F {
+        self.fabric
+    }
+
+    /// Tells the instruments of an event of `vm`.
+    #[inline]
+    pub fn tell_event(&mut self, now: Instant, vm: VmId, event: &Event) {
+        if self.is_watched {
+            self.each(|instrument| instrument.event(now, vm, event));
+        }
+    }
+
+    /// Tells the instruments of a change of the lab.
+    pub fn tell(&mut self, now: Instant, notice: &Notice<'_>) {
+        self.each(|instrument| instrument.notice(now, notice));
+    }
+
+    #[cold]
+    fn show(&mut self, now: Instant, vm: VmId, direction: Direction, frame: &[u8]) {
+        let observed = Observed {
+            vm,
+            direction,
+            frame,
+        };
+        self.each(|instrument| instrument.frame(now, &observed));
+    }
+
+    #[cold]
+    fn each(&mut self, mut tell: impl FnMut(&mut dyn Instrument)) {
+        for instrument in &mut self.instruments {
+            tell(instrument.as_mut());
+        }
+    }
+}
+
+impl<F: Fabric> Fabric for Instrumented<F> {
+    type Error = F::Error;
+
+    #[inline]
+    fn read(&mut self, mut now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
+        let read = self.fabric.read(&mut now, vm, buffer);
+        if self.is_watched
+            && let Read::Frame(length) = read
+        {
+            let frame = buffer.get(..length).unwrap_or_default();
+            self.show(now.now(), vm, Direction::In, frame);
+        }
+        read
+    }
+
+    #[inline]
+    fn write(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
+        let written = self.fabric.write(&mut now, vm, frame);
+        if self.is_watched {
+            self.show(now.now(), vm, Direction::Out, frame);
+        }
+        written
+    }
+
+    fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
+        self.fabric.plug(vm, rx_filter)
+    }
+
+    fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
+        self.fabric.set_rx_filter(vm, rx_filter)
+    }
+
+    fn unplug(&mut self, vms: &[VmId]) -> Result<(), F::Error> {
+        self.fabric.unplug(vms)
+    }
+
+    fn set_polled(&mut self, vm: VmId, polled: bool) -> io::Result<()> {
+        self.fabric.set_polled(vm, polled)
+    }
+
+    fn link_events(&mut self) -> Vec<LinkEvent> {
+        self.fabric.link_events()
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        self.fabric.next_at()
+    }
+
+    fn next_receiver(&mut self, now: Instant) -> Option<VmId> {
+        self.fabric.next_receiver(now)
+    }
+
+    fn drops(&mut self) -> Result<u64, F::Error> {
+        self.fabric.drops()
+    }
+}
