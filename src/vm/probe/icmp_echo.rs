@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::payload;
+use super::{Unsent, payload};
 use crate::time::Instant;
 use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
 use crate::vm::{
@@ -25,22 +25,20 @@ impl Vm {
     /// Builds the request of a ping; of one that is larger than its path carries, the first fragment.
     ///
     /// # Errors
-    /// When it must not be cut, or too many fragments are on their way out.
+    /// When the VM has no address, it must not be cut, or too many fragments are on their way out.
     pub(super) fn echo_request(
         &mut self,
         now: Instant,
         ping: PingId,
         mac: MacAddr,
         buffer: &mut [u8],
-    ) -> Result<Option<Transmit>, Ignored> {
-        let Some(session) = self.sessions.get(usize::from(ping.session.0)) else {
-            return Ok(None);
-        };
-        let config = session.config;
+    ) -> Result<Transmit, Unsent> {
+        let session = self.sessions.get(usize::from(ping.session.0));
+        let config = session.ok_or(Unsent::NoRoute)?.config;
         let request = match config.destination {
             IpAddr::V4(destination) => {
                 let request = self.ipv4_echo_request(ping, &config, destination, mac, buffer);
-                if request.is_some_and(|request| self.carries(request.length)) {
+                if let Some(request) = request.filter(|request| self.carries(request.length)) {
                     return Ok(request);
                 }
                 request
@@ -50,7 +48,11 @@ impl Vm {
             }
         };
         let may_be_cut = !config.options.dont_fragment;
-        self.fit(now, request, may_be_cut, buffer)
+        match self.fit(now, request, may_be_cut, buffer) {
+            Ok(request) => request.ok_or(Unsent::NoRoute),
+            Err(Ignored::FragmentationNeeded) => Err(Unsent::FragmentationNeeded),
+            Err(_) => Err(Unsent::FragmentQueueFull),
+        }
     }
 
     /// It may be larger than the link carries.

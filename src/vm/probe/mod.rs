@@ -10,7 +10,7 @@ use std::net::IpAddr;
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::neighbour::{Found, Lookup};
-use super::{Event, Ignored, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
+use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
 
 /// The outcome of starting a ping.
@@ -131,13 +131,12 @@ impl Vm {
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {
                     let request = self.echo_request(now, ping, mac, buffer);
-                    let unsent = match request {
-                        Err(Ignored::FragmentationNeeded) => Unsent::FragmentationNeeded,
-                        _ => Unsent::FragmentQueueFull,
-                    };
                     // A neighbour to be asked again, or fragments to follow.
                     self.is_dirty |= matches!(found, Lookup::Suspected(_)) || self.has_work();
-                    (request.unwrap_or_default(), unsent)
+                    match request {
+                        Ok(request) => return PingStart::Transmit(request),
+                        Err(unsent) => (None, unsent),
+                    }
                 }
                 Lookup::Ask => {
                     self.is_dirty = true;
@@ -210,7 +209,7 @@ impl Vm {
             let mac = self
                 .next_hop(now, session.config.destination)
                 .and_then(|next_hop| self.neighbours.get(next_hop));
-            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer).ok()?);
+            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer).ok());
             if request.is_none() {
                 self.unresolved.push_back(ping);
             }
