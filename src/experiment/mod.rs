@@ -22,6 +22,7 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::fabric::Rule;
+use crate::fabric::capture::CaptureConfig;
 use crate::hypervisor::{Change, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::system::LabConfig;
@@ -87,7 +88,15 @@ pub struct VmDefaults {
 impl VmDefaults {
     /// Returns true if VMs have no usable address when they start.
     pub fn asks_for_addresses(&self) -> bool {
-        self.dhcp || self.dad || self.ipv6.is_some_and(|plan| plan.slaac)
+        self.dhcp || self.dad || self.ipv6.is_some_and(|plan| plan.slaac || plan.dhcp)
+    }
+
+    /// Returns true if the VMs get their addresses of that version from a DHCP server, and not from the plan.
+    pub fn leases(&self, version: IpVersion) -> bool {
+        match version {
+            IpVersion::V4 => self.dhcp,
+            IpVersion::V6 => self.ipv6.is_some_and(|plan| plan.dhcp),
+        }
     }
 }
 
@@ -102,6 +111,8 @@ pub struct Ipv6Plan {
     pub gateway: Option<Ipv6Addr>,
     /// True if they take addresses and a default router from router advertisements.
     pub slaac: bool,
+    /// True if they get their addresses from a DHCPv6 server, and not from the plan, and routes from router advertisements.
+    pub dhcp: bool,
 }
 
 /// The expected cost of resolving neighbours.
@@ -152,6 +163,8 @@ pub struct Experiment {
     pub seed: u64,
     /// The scenario, with the defaults filled in.
     pub effective: Scenario,
+    /// The capture of its frames, if there is to be one.
+    pub capture: Option<CaptureConfig>,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
 }
@@ -229,13 +242,14 @@ impl Experiment {
         let turn = u32::try_from(index * self.vms.len() * frames).unwrap_or(u32::MAX);
         let delay = ANNOUNCEMENT_PER_PORT.saturating_mul(turn);
         let ipv6 = vm_defaults.ipv6.map(|plan| Ipv6Config {
-            interface: Some(Ipv6Interface {
+            interface: (!plan.dhcp).then(|| Ipv6Interface {
                 address: plan.address(VmId(index as u32)),
                 prefix_length: plan.subnet.prefix_len(),
             }),
             probe: vm_defaults.dad,
             gateway: plan.gateway,
             slaac: plan.slaac,
+            dhcp: plan.dhcp,
             // Where nobody asks because that would be a flood, nobody floods reports of groups either. Bridges of ours go
             // without (no multicast snooping).
             report: match self.resolution.spared {
@@ -289,9 +303,13 @@ impl Experiment {
         }
     }
 
-    /// The planned IPv6 address of `vm`.
+    /// The planned IPv6 address of `vm`; unspecified if it gets one from a DHCP server.
     pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
-        self.vm_defaults.ipv6.map(|plan| plan.address(vm))
+        let plan = self.vm_defaults.ipv6?;
+        Some(match plan.dhcp {
+            true => Ipv6Addr::UNSPECIFIED,
+            false => plan.address(vm),
+        })
     }
 
     /// The VMs that come up in the course of the run.
@@ -299,6 +317,12 @@ impl Experiment {
         let moves = self.phases.iter().flat_map(|phase| &phase.moves);
         let starts = moves.filter(|m| m.change == Change::Start);
         starts.map(|m| m.vm).collect()
+    }
+
+    /// Returns true if standard output takes what is recorded of the run.
+    pub fn takes_standard_output(&self) -> bool {
+        let capture = self.capture.as_ref();
+        capture.is_some_and(|capture| !capture.is_named())
     }
 
     /// The number of flows. A [draft](draft()) does not list all of them.

@@ -8,7 +8,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fate, LinkEvent};
+use super::{Impaired, LinkEvent, Recording};
 use crate::time::Instant;
 use crate::vm::{Event, VmId};
 
@@ -33,9 +33,9 @@ pub struct Observed<'a> {
     pub direction: Direction,
     /// The frame, an Ethernet frame without preamble and frame check sequence: as it was sent, or as it is received.
     pub frame: &'a [u8],
-    /// What the impairments did to it. A received frame that was held is shown when it is read first, with its delay, and
-    /// again when it is released.
-    pub fate: Fate,
+    /// What the impairments did to it. A received frame that they hold is shown when it is released, and one that they have
+    /// lost when they lose it: no event follows.
+    pub impaired: Impaired,
 }
 
 /// A change of the lab.
@@ -65,6 +65,21 @@ pub trait Instrument: fmt::Debug {
     /// The lab changed at `now`.
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
         let _ = (now, notice);
+    }
+
+    /// Writes what there is to write by `now`. The driver calls this between two turns, when no frame waits for it; with
+    /// `is_idle`, when it will sleep until something happens. Returns true if that may have taken long.
+    fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
+        let _ = (now, is_idle);
+        false
+    }
+
+    /// A pipe has room again.
+    fn resume(&mut self) {}
+
+    /// Writes the rest. Returns what was written of the run, if that is to be reported.
+    fn finish(&mut self) -> Option<Recording> {
+        None
     }
 
     /// Returns true if a call may wait for the reader of what it writes. The driver then does not take long calls for

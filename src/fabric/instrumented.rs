@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::impair::Impair;
 use super::{
-    Direction, Environment, Fabric, Fate, ImpairmentCount, Instrument, LinkEvent, Notice, Observed,
-    Read, Released, Rule, Write,
+    Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, LinkEvent, Notice,
+    Observed, Read, Recording, Released, Rule, Write,
 };
 use crate::time::{Instant, Now, earliest};
 use crate::vm::{Event, RxFilter, VmId};
@@ -90,6 +90,28 @@ impl<F> Instrumented<F> {
         self.each(|instrument| instrument.notice(now, notice));
     }
 
+    /// Lets the instruments write, between two turns at `now`; see [`Instrument::flush`]. Returns true if that may have taken long.
+    #[inline]
+    pub fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
+        let mut has_written = false;
+        if self.is_watched {
+            self.each(|instrument| has_written |= instrument.flush(now, is_idle));
+        }
+        has_written
+    }
+
+    /// Tells the instruments that a pipe has room again.
+    pub fn resume(&mut self) {
+        self.each(|instrument| instrument.resume());
+    }
+
+    /// Ends what the instruments write, and returns what that is. They see nothing more.
+    pub fn finish(&mut self) -> Vec<Recording> {
+        self.is_watched = self.impair.is_some();
+        let instruments = std::mem::take(&mut self.instruments).into_iter();
+        instruments.filter_map(|mut each| each.finish()).collect()
+    }
+
     #[cold]
     fn each(&mut self, mut tell: impl FnMut(&mut dyn Instrument)) {
         for instrument in &mut self.instruments {
@@ -106,18 +128,23 @@ impl<F: Fabric> Instrumented<F> {
 
     #[cold]
     fn read_watched(&mut self, mut now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
-        let (read, fate) = match &mut self.impair {
+        let (read, impaired) = match &mut self.impair {
             Some(impair) => impair.read(&mut self.fabric, &mut now, vm, buffer),
-            None => (self.fabric.read(&mut now, vm, buffer), Fate::default()),
+            None => (self.fabric.read(&mut now, vm, buffer), Impaired::default()),
         };
-        if let Read::Frame(length) | Read::Consumed(length) = read
+        let shown = match read {
+            Read::Frame(length) => Some(length),
+            Read::Consumed(length) if impaired.is_dropped() => Some(length),
+            _ => None,
+        };
+        if let Some(length) = shown
             && !self.instruments.is_empty()
         {
             let observed = Observed {
                 vm,
                 direction: Direction::In,
                 frame: buffer.get(..length).unwrap_or_default(),
-                fate,
+                impaired,
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
@@ -127,16 +154,16 @@ impl<F: Fabric> Instrumented<F> {
 
     #[cold]
     fn write_watched(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
-        let (written, fate) = match &mut self.impair {
+        let (written, impaired) = match &mut self.impair {
             Some(impair) => impair.write(&mut self.fabric, &mut now, vm, frame),
-            None => (self.fabric.write(&mut now, vm, frame), Fate::default()),
+            None => (self.fabric.write(&mut now, vm, frame), Impaired::default()),
         };
         if !self.instruments.is_empty() {
             let observed = Observed {
                 vm,
                 direction: Direction::Out,
                 frame,
-                fate,
+                impaired,
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));

@@ -3,24 +3,30 @@
 //! A [`Fabric`] is all that a run needs of them, so that every run is driven alike. What looks at frames on their way is an
 //! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`].
 
+pub mod capture;
 mod environment;
+mod event_words;
 mod impair;
 mod instrument;
 mod instrumented;
 mod link_event;
+pub mod output;
+mod recording;
 mod trace;
 
 use std::io;
 use std::time::Duration;
 
 pub use self::environment::Environment;
+pub use self::event_words::EventWords;
 pub use self::impair::{
-    Delay, Distribution, Fate, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile, Rate,
-    Released, Rule,
+    Delay, Distribution, Impaired, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile,
+    Rate, Released, Rule,
 };
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
+pub use self::recording::{Recording, RecordingKind};
 pub use self::trace::Trace;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use super::{Direction, Instrument, Notice, Observed};
+use super::{Direction, EventWords, Instrument, Notice, Observed};
 use crate::time::Instant;
-use crate::vm::{Event, PingOutcome, VmId};
+use crate::vm::{Event, VmId};
 use crate::wire::Describe;
 
 /// Writes one line for each frame and each event, with the time since the start.
@@ -33,127 +33,30 @@ impl Trace {
         // A trace that can no longer be written, to a closed pipe for example, does not end the run.
         let _ = writeln!(self.out, "{seconds:11.6}  {what}");
     }
-
-    fn event_line(&mut self, now: Instant, vm: VmId, event: &Event) {
-        match *event {
-            Event::Resolved {
-                address,
-                mac,
-                elapsed,
-            } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   resolved {address} to {mac} in {elapsed:?}"),
-                );
-            }
-            Event::AddressReady { address } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   uses {address}: no conflict detected"),
-                );
-            }
-            Event::AddressTried { address } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   checks {address}, formed from a router's prefix"),
-                );
-            }
-            Event::AddressLost { address } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   removes {address}: its lifetime has expired"),
-                );
-            }
-            Event::Leased { address, elapsed } => {
-                self.say(now, format_args!("{vm}   leased {address} in {elapsed:?}"));
-            }
-            Event::Renewed { address, previous } if address == previous => {
-                self.say(now, format_args!("{vm}   renewed the lease of {address}"));
-            }
-            Event::Renewed { address, previous } => {
-                self.say(
-                    now,
-                    format_args!(
-                        "{vm}   renewed the lease of {previous} and got {address} instead"
-                    ),
-                );
-            }
-            Event::LeaseLost { address } => {
-                self.say(now, format_args!("{vm}   lost the lease of {address}"));
-            }
-            Event::Conflict { address, mac } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   conflict: {address} is also used by {mac}"),
-                );
-            }
-            Event::Ping(ping, outcome) => {
-                let (id, sequence) = (ping.session.0, ping.sequence);
-                match outcome {
-                    PingOutcome::Answered { sent, received, .. } => self.say(
-                        now,
-                        format_args!(
-                            "{vm}   ping id {id} seq {sequence} answered in {:?}",
-                            received - sent
-                        ),
-                    ),
-                    PingOutcome::Corrupt { .. } => {
-                        self.tell(now, vm, id, sequence, "answered with other data")
-                    }
-                    PingOutcome::Lost { .. } => self.tell(now, vm, id, sequence, "timed out"),
-                    PingOutcome::Unresolved { .. } => {
-                        self.tell(
-                            now,
-                            vm,
-                            id,
-                            sequence,
-                            "failed: its address was not resolved",
-                        );
-                    }
-                    PingOutcome::Errored { error, .. } => {
-                        self.tell(now, vm, id, sequence, error.name());
-                    }
-                    PingOutcome::Duplicate => {
-                        self.tell(now, vm, id, sequence, "answered again: duplicate reply")
-                    }
-                    PingOutcome::Late { .. } => {
-                        self.tell(now, vm, id, sequence, "answered after its timeout")
-                    }
-                }
-            }
-            Event::Ignored(ignored) => {
-                self.say(now, format_args!("{vm}   ignored the frame: {ignored}"));
-            }
-        }
-    }
-
-    fn tell(&mut self, now: Instant, vm: VmId, id: u16, sequence: u64, what: &str) {
-        self.say(
-            now,
-            format_args!("{vm}   ping id {id} seq {sequence} {what}"),
-        );
-    }
 }
 
 impl Instrument for Trace {
     fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
         let Observed {
-            vm, frame, fate, ..
+            vm,
+            frame,
+            impaired,
+            ..
         } = *observed;
         let arrow = match observed.direction {
             Direction::Out => '→',
             Direction::In => '←',
         };
         let frame = Describe(frame);
-        if fate.is_unharmed() {
+        if impaired.is_unharmed() {
             self.say(now, format_args!("{vm} {arrow} {frame}"));
         } else {
-            self.say(now, format_args!("{vm} {arrow} {frame} [{fate}]"));
+            self.say(now, format_args!("{vm} {arrow} {frame} [{impaired}]"));
         }
     }
 
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
-        self.event_line(now, vm, event);
+        self.say(now, format_args!("{vm}   {}", EventWords(event)));
     }
 
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
@@ -176,12 +79,15 @@ mod tests {
     use std::cell::RefCell;
     use std::io;
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::*;
     use crate::experiment::{Experiment, FlowPlan};
+    use crate::fabric::{Delay, Loss, Profile, Rule};
     use crate::hypervisor::Phase;
     use crate::lab::{Observer, SimulatedLab};
     use crate::load::Pacing;
+    use crate::system::Neighbours;
 
     /// A writer that others can read.
     #[derive(Clone, Default)]
@@ -251,5 +157,50 @@ mod tests {
         let expected = expected.map(|(micros, what)| format!("   0.{micros:06}  {what}"));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn an_impaired_frame_says_what_was_done_to_it_and_stands_there_once() {
+        let at = |direction, loss| Rule {
+            vms: 1..=1,
+            direction,
+            to: None,
+            profile: Profile {
+                delay: Some(Delay::constant(Duration::from_millis(5))),
+                loss,
+                ..Profile::default()
+            },
+        };
+        let mut plan = Experiment::of_vms(2).unwrap();
+        plan.lab.neighbours = Neighbours::Static;
+        plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+        plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 2)];
+        plan.impairments = vec![
+            at(Direction::In, Loss::Every(2)),
+            at(Direction::Out, Loss::None),
+        ];
+        let mut page = Page::default();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut page).unwrap();
+        lab.run(&mut ());
+        lab.close().unwrap();
+        let bytes = page.0.borrow();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let ends = text.lines().filter(|line| line.contains("ICMP"));
+        let ends = ends.map(|line| {
+            let (when, line) = line.trim_start().split_at(8);
+            let (who, _) = line.trim_start().split_at("vm0 →".len());
+            let (_, end) = line.split_once("(56 bytes)").unwrap();
+            format!("{when} {who}{end}")
+        });
+        let expected = [
+            "0.000000 vm0 →",
+            "0.005010 vm1 ← [delayed 5ms]",
+            "0.005010 vm1 → [delayed 5ms]",
+            "0.010020 vm0 ←",
+            "0.010020 vm0 →",
+            "0.010030 vm1 ← [lost]",
+        ];
+        assert_eq!(ends.collect::<Vec<_>>(), expected);
     }
 }

@@ -19,6 +19,7 @@ macro_rules! links {
         "\
 [Reading a report]: crate::guide::reading_a_report
 [Many VMs]: crate::guide::many_vms
+[DHCPv6]: crate::guide::ipv6_and_vlans#dhcpv6
 [Writing a scenario]: crate::guide::writing_a_scenario
 [The picture]: #architecture
 [the crate]: crate
@@ -45,6 +46,7 @@ pages! {
     writing_a_scenario: "writing-a-scenario.md";
     many_vms: "many-vms.md";
     fabrics: "fabrics.md";
+    capturing: "capturing.md";
     ipv6_and_vlans: "ipv6-and-vlans.md";
     vms_on_the_wire: "vms-on-the-wire.md";
     #[doc = concat!("\n", include_str!("architecture.svg"))]

@@ -8,7 +8,7 @@ use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
     Report, SCHEMA, SecondReport, Verdict, impairments, link_changes,
 };
-use crate::fabric::ImpairmentCount;
+use crate::fabric::{ImpairmentCount, Recording};
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
@@ -43,6 +43,8 @@ pub struct Context<'a> {
     pub impairments: &'a [ImpairmentCount],
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
+    /// The files that the run was recorded in.
+    pub recordings: &'a [Recording],
 }
 
 impl Default for Context<'_> {
@@ -59,6 +61,7 @@ impl Default for Context<'_> {
             fabric: None,
             impairments: &[],
             memory: None,
+            recordings: &[],
         }
     }
 }
@@ -119,6 +122,7 @@ impl Report {
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             pauses: *recorder.pauses(),
+            recordings: context.recordings.to_vec(),
             phases: phases(recorder, context.phases),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
             flow_count: recorder.flows().len() as u64,

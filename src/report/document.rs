@@ -7,6 +7,7 @@ use super::{
     FabricReport, ImpairedFrames, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport,
     Verdict, encoding, keyed,
 };
+use crate::fabric::Recording;
 use crate::record::{
     Addresses, Drops, ErrorCounts, Latency, LatencySummary, LinkChanged, Metric, NeighbourSearch,
     Pauses, PerMetric, SparseLatency, Totals,
@@ -88,6 +89,9 @@ pub struct Report {
     /// Frames that `--impair` delayed, lost or changed, by VM, direction and kind; only what occurred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub impairments: Vec<ImpairedFrames>,
+    /// The files that the run was recorded in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recordings: Vec<Recording>,
     /// Changes of the run's links by others, the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkChanged>,

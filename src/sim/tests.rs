@@ -410,6 +410,7 @@ fn probing(vm: u32) -> Ipv6Config {
         }),
         probe: true,
         slaac: false,
+        dhcp: false,
         report: Duration::ZERO,
         gateway: None,
         announce: None,

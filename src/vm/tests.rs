@@ -12,12 +12,14 @@ use crate::wire::{
 
 mod arp;
 mod dhcp;
+mod dhcpv6;
 mod fragments;
 mod icmp;
 mod ipv6;
 mod mld;
 mod model;
 mod options;
+mod path_mtu;
 mod routers;
 mod routes;
 mod tcp;

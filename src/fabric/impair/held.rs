@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::fabric::Direction;
+use crate::fabric::{Direction, Impaired};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -20,6 +20,8 @@ pub(super) struct Held {
     pub(super) vm: VmId,
     pub(super) direction: Direction,
     pub(super) frame: Box<[u8]>,
+    /// What was done to it.
+    pub(super) impaired: Impaired,
 }
 
 /// Release, number among all frames, place.
@@ -121,6 +123,7 @@ mod tests {
             vm: VmId(0),
             direction: Direction::Out,
             frame: vec![0; length].into(),
+            impaired: Impaired::default(),
         }
     }
 

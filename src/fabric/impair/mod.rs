@@ -7,8 +7,8 @@
 //!
 //! See `tc-netem(8)` for the terms.
 
-mod fate;
 mod held;
+mod impaired;
 mod link;
 mod profile;
 
@@ -17,9 +17,9 @@ use std::ops::RangeInclusive;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use self::fate::{Fate, Impairment};
 pub use self::held::MAX_HELD_BYTES;
 use self::held::{Held, Store};
+pub use self::impaired::{Impaired, Impairment};
 use self::link::{Choice, Link, Release};
 pub use self::profile::{Delay, Distribution, Loss, Profile, Rate};
 use super::{Direction, Fabric, Read, Write};
@@ -76,7 +76,7 @@ pub(super) struct Impair {
     links: FxHashMap<(VmId, usize), Link>,
     held: Store,
     /// Released frames that their VMs have still to read.
-    arrived: FxHashMap<VmId, VecDeque<Box<[u8]>>>,
+    arrived: FxHashMap<VmId, VecDeque<(Box<[u8]>, Impaired)>>,
     counts: FxHashMap<(VmId, Direction), [u64; Impairment::ALL.len()]>,
     /// A frame that is corrupted before it is written.
     scratch: Vec<u8>,
@@ -100,16 +100,16 @@ impl Impair {
         mut now: impl Now,
         vm: VmId,
         frame: &[u8],
-    ) -> (Write, Fate) {
-        let mut fate = Fate::default();
+    ) -> (Write, Impaired) {
+        let mut impaired = Impaired::default();
         let Some(rule) = self.rule(vm, Direction::Out, frame) else {
-            return (fabric.write(now, vm, frame), fate);
+            return (fabric.write(now, vm, frame), impaired);
         };
         let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
-                self.count(vm, Direction::Out, Impairment::Lost, &mut fate);
-                return (Write::Sent, fate);
+                self.count(vm, Direction::Out, Impairment::Lost, &mut impaired);
+                return (Write::Sent, impaired);
             }
             None => (false, None),
         };
@@ -118,20 +118,20 @@ impl Impair {
             Some(bit) => {
                 scratch.clear();
                 scratch.extend_from_slice(frame);
-                self.corrupt(vm, Direction::Out, bit, &mut scratch, &mut fate);
+                self.corrupt(vm, Direction::Out, bit, &mut scratch, &mut impaired);
                 scratch.as_slice()
             }
             None => frame,
         };
         let mut written = Write::Sent;
-        for _ in 0..self.copies(vm, Direction::Out, twice, &mut fate) {
+        for _ in 0..self.copies(vm, Direction::Out, twice, &mut impaired) {
             let at = now.now();
-            if self.schedule((vm, Direction::Out), rule, at, frame, &mut fate) {
+            if self.schedule((vm, Direction::Out), rule, at, frame, &mut impaired) {
                 written = fabric.write(&mut now, vm, frame);
             }
         }
         self.scratch = scratch;
-        (written, fate)
+        (written, impaired)
     }
 
     /// Reads a frame for `vm` that was released, or one from `fabric` if the impairments let it through. One that does not
@@ -142,44 +142,44 @@ impl Impair {
         mut now: impl Now,
         vm: VmId,
         buffer: &mut [u8],
-    ) -> (Read, Fate) {
-        let mut fate = Fate::default();
-        if let Some(length) = self.take_arrived(vm, buffer) {
-            return (Read::Frame(length), fate);
+    ) -> (Read, Impaired) {
+        let mut impaired = Impaired::default();
+        if let Some((length, impaired)) = self.take_arrived(vm, buffer) {
+            return (Read::Frame(length), impaired);
         }
         let read = fabric.read(&mut now, vm, buffer);
         let Read::Frame(length) = read else {
-            return (read, fate);
+            return (read, impaired);
         };
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(rule) = self.rule(vm, Direction::In, frame) else {
-            return (read, fate);
+            return (read, impaired);
         };
         let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
-                self.count(vm, Direction::In, Impairment::Lost, &mut fate);
-                return (Read::Consumed(length), fate);
+                self.count(vm, Direction::In, Impairment::Lost, &mut impaired);
+                return (Read::Consumed(length), impaired);
             }
             None => (false, None),
         };
         if let Some(bit) = bit {
-            self.corrupt(vm, Direction::In, bit, frame, &mut fate);
+            self.corrupt(vm, Direction::In, bit, frame, &mut impaired);
         }
         let mut comes_through = false;
-        for _ in 0..self.copies(vm, Direction::In, twice, &mut fate) {
+        for _ in 0..self.copies(vm, Direction::In, twice, &mut impaired) {
             let at = now.now();
-            if self.schedule((vm, Direction::In), rule, at, frame, &mut fate) {
+            if self.schedule((vm, Direction::In), rule, at, frame, &mut impaired) {
                 if comes_through {
                     // The buffer has room for one: the driver is told of the second copy at once.
-                    self.hold((vm, Direction::In), at, frame);
+                    self.hold((vm, Direction::In), at, frame, impaired);
                 }
                 comes_through = true;
             }
         }
         match comes_through {
-            true => (read, fate),
-            false => (Read::Consumed(length), fate),
+            true => (read, impaired),
+            false => (Read::Consumed(length), impaired),
         }
     }
 
@@ -195,11 +195,13 @@ impl Impair {
             vm,
             direction,
             frame,
+            impaired,
         } = self.held.release(now)?;
         let written = match direction {
             Direction::Out => Some(fabric.write(now, vm, &frame)),
             Direction::In => {
-                self.arrive(vm, frame);
+                let arrived = self.arrived.entry(vm).or_default();
+                arrived.push_back((frame, impaired));
                 None
             }
         };
@@ -279,17 +281,23 @@ impl Impair {
         }))
     }
 
-    fn count(&mut self, vm: VmId, direction: Direction, kind: Impairment, fate: &mut Fate) {
-        fate.add(kind);
+    fn count(&mut self, vm: VmId, direction: Direction, kind: Impairment, impaired: &mut Impaired) {
+        impaired.add(kind);
         let counts = self.counts.entry((vm, direction)).or_default();
         if let Some(frames) = counts.get_mut(kind as usize) {
             *frames += 1;
         }
     }
 
-    fn copies(&mut self, vm: VmId, direction: Direction, twice: bool, fate: &mut Fate) -> u32 {
+    fn copies(
+        &mut self,
+        vm: VmId,
+        direction: Direction,
+        twice: bool,
+        impaired: &mut Impaired,
+    ) -> u32 {
         if twice {
-            self.count(vm, direction, Impairment::Duplicated, fate);
+            self.count(vm, direction, Impairment::Duplicated, impaired);
             return 2;
         }
         1
@@ -302,14 +310,14 @@ impl Impair {
         direction: Direction,
         bit: u64,
         frame: &mut [u8],
-        fate: &mut Fate,
+        impaired: &mut Impaired,
     ) {
         let payload = frame.get_mut(HEADER..).unwrap_or_default();
         let bits = 8 * payload.len() as u64;
         let bit = bit.checked_rem(bits).unwrap_or(0);
         if let Some(byte) = payload.get_mut((bit / 8) as usize) {
             *byte ^= 1 << (bit % 8);
-            self.count(vm, direction, Impairment::Corrupted, fate);
+            self.count(vm, direction, Impairment::Corrupted, impaired);
         }
     }
 
@@ -320,50 +328,56 @@ impl Impair {
         rule: usize,
         now: Instant,
         frame: &[u8],
-        fate: &mut Fate,
+        impaired: &mut Impaired,
     ) -> bool {
         let (at, is_reordered) = match self.link(vm, rule).map(|l| l.schedule(now, frame.len())) {
             Some(Release::At { at, is_reordered }) => (at, is_reordered),
             Some(Release::QueueFull) => {
-                self.count(vm, direction, Impairment::QueueFull, fate);
+                self.count(vm, direction, Impairment::QueueFull, impaired);
                 return false;
             }
             None => return true,
         };
         if is_reordered {
-            self.count(vm, direction, Impairment::Reordered, fate);
+            self.count(vm, direction, Impairment::Reordered, impaired);
         }
         if at <= now {
             return true;
         }
-        if self.hold((vm, direction), at, frame) {
-            fate.delay = fate.delay.max(at - now);
-            self.count(vm, direction, Impairment::Delayed, fate);
+        let mut held = *impaired;
+        held.add(Impairment::Delayed);
+        held.delay = at - now;
+        if self.hold((vm, direction), at, frame, held) {
+            impaired.delay = impaired.delay.max(held.delay);
+            self.count(vm, direction, Impairment::Delayed, impaired);
         } else {
-            self.count(vm, direction, Impairment::NoMemory, fate);
+            self.count(vm, direction, Impairment::NoMemory, impaired);
         }
         false
     }
 
     /// Holds a frame until `at`. Returns false if there is no room for it.
-    fn hold(&mut self, (vm, direction): (VmId, Direction), at: Instant, frame: &[u8]) -> bool {
+    fn hold(
+        &mut self,
+        (vm, direction): (VmId, Direction),
+        at: Instant,
+        frame: &[u8],
+        impaired: Impaired,
+    ) -> bool {
         self.held.hold(Held {
             at,
             vm,
             direction,
             frame: frame.into(),
+            impaired,
         })
     }
 
-    fn arrive(&mut self, vm: VmId, frame: Box<[u8]>) {
-        self.arrived.entry(vm).or_default().push_back(frame);
-    }
-
-    fn take_arrived(&mut self, vm: VmId, buffer: &mut [u8]) -> Option<usize> {
-        let frame = self.arrived.get_mut(&vm)?.pop_front()?;
+    fn take_arrived(&mut self, vm: VmId, buffer: &mut [u8]) -> Option<(usize, Impaired)> {
+        let (frame, impaired) = self.arrived.get_mut(&vm)?.pop_front()?;
         let length = frame.len().min(buffer.len());
         let space = buffer.get_mut(..length)?;
         space.copy_from_slice(frame.get(..length)?);
-        Some(length)
+        Some((length, impaired))
     }
 }

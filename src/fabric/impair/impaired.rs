@@ -60,13 +60,13 @@ impl Impairment {
 
 /// All that was done to one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Fate {
+pub struct Impaired {
     kinds: u8,
     /// The time that it is held; the longest, if it is sent twice.
     pub delay: Duration,
 }
 
-impl Fate {
+impl Impaired {
     pub(super) fn add(&mut self, kind: Impairment) {
         self.kinds |= 1 << kind as u8;
     }
@@ -76,13 +76,21 @@ impl Fate {
         self.kinds & 1 << kind as u8 != 0
     }
 
+    /// Returns true if it was dropped, and no copy of it is held.
+    pub const fn is_dropped(self) -> bool {
+        let drops = 1 << Impairment::Lost as u8
+            | 1 << Impairment::QueueFull as u8
+            | 1 << Impairment::NoMemory as u8;
+        self.kinds & drops != 0 && !self.has(Impairment::Delayed)
+    }
+
     /// Returns true if nothing was done to it.
     pub const fn is_unharmed(self) -> bool {
         self.kinds == 0
     }
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for Impaired {
     /// Formats it as participles with a comma between them: `delayed 5ms, corrupted`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";
