@@ -76,7 +76,7 @@ pub(super) struct Impair {
     links: FxHashMap<(VmId, usize), Link>,
     held: Store,
     /// Released frames that their VMs have still to read.
-    arrived: FxHashMap<VmId, VecDeque<(Box<[u8]>, Impaired)>>,
+    arrived: FxHashMap<VmId, VecDeque<Held>>,
     counts: FxHashMap<(VmId, Direction), [u64; Impairment::ALL.len()]>,
     /// A frame that is corrupted before it is written.
     scratch: Vec<u8>,
@@ -190,22 +190,15 @@ impl Impair {
 
     /// Releases the next frame that is due by `now`.
     pub(super) fn release<F: Fabric>(&mut self, fabric: &mut F, now: Instant) -> Option<Released> {
-        let Held {
-            at,
-            vm,
-            direction,
-            frame,
-            impaired,
-        } = self.held.release(now)?;
-        let written = match direction {
-            Direction::Out => Some(fabric.write(now, vm, &frame)),
+        let held = self.held.release(now)?;
+        let (vm, late) = (held.vm, now.nanos_since(held.at));
+        let written = match held.direction {
+            Direction::Out => Some(fabric.write(now, vm, &held.frame)),
             Direction::In => {
-                let arrived = self.arrived.entry(vm).or_default();
-                arrived.push_back((frame, impaired));
+                self.arrived.entry(vm).or_default().push_back(held);
                 None
             }
         };
-        let late = now.nanos_since(at);
         Some(Released { vm, late, written })
     }
 
@@ -374,10 +367,10 @@ impl Impair {
     }
 
     fn take_arrived(&mut self, vm: VmId, buffer: &mut [u8]) -> Option<(usize, Impaired)> {
-        let (frame, impaired) = self.arrived.get_mut(&vm)?.pop_front()?;
-        let length = frame.len().min(buffer.len());
+        let held = self.arrived.get_mut(&vm)?.pop_front()?;
+        let length = held.frame.len().min(buffer.len());
         let space = buffer.get_mut(..length)?;
-        space.copy_from_slice(frame.get(..length)?);
-        Some((length, impaired))
+        space.copy_from_slice(held.frame.get(..length)?);
+        Some((length, held.impaired))
     }
 }
