@@ -97,6 +97,13 @@ impl Trace {
                             received - sent
                         ),
                     ),
+                    PingOutcome::Member { sent, received, .. } => self.say(
+                        now,
+                        format_args!(
+                            "{vm}   ping id {id} seq {sequence} answered by a member in {:?}",
+                            received - sent
+                        ),
+                    ),
                     PingOutcome::Corrupt { .. } => {
                         self.tell(now, vm, id, sequence, "answered with other data")
                     }

@@ -24,6 +24,7 @@ mod flows;
 mod host;
 mod ipv6;
 mod join;
+mod memberships;
 mod moves;
 mod neighbours;
 mod phases;
@@ -35,6 +36,7 @@ mod vms;
 use self::addresses::is_of_hosts;
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 use self::flows::PlanContext;
+pub(super) use self::join::named as joined_bridge;
 pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
 pub(super) use self::vms::VMS_OF_A_GROUP;
 use self::vms::{Group, check_number, groups, vms};
@@ -104,7 +106,8 @@ fn plan_flows(
         Fabric::Taps(switching) => (switching, None),
         Fabric::Simulated(simulation) => (FabricKind::None, Some(simulation)),
     };
-    let joined = join::bridge(settings, surroundings.find_bridge)?;
+    let kind = (switching, simulation.is_some());
+    let joined = join::bridge(settings, kind, surroundings.find_bridge)?;
     let groups = groups(scenario)?;
     let count = check_number(&groups)?;
     let subnet = subnet(settings, count)?;
@@ -118,6 +121,7 @@ fn plan_flows(
     if let Some(bridge) = &joined {
         join::check(settings, bridge, &lab, &vms)?;
     }
+    let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let seed = settings
@@ -135,6 +139,7 @@ fn plan_flows(
         vm_defaults: &vm_defaults,
         mtu: lab.mtu,
         groups: &groups,
+        memberships: &memberships,
         vms: &vms,
         seed,
         are_simulated: simulation.is_some(),
@@ -164,6 +169,7 @@ fn plan_flows(
         vms,
         address_wait: vm_defaults::address_wait(settings, &vm_defaults)?,
         vm_defaults,
+        memberships,
         flows,
         phases,
         timeout,
