@@ -15,6 +15,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod main_job;
+mod multicast;
 mod neighbours;
 mod output;
 mod raw_socket;
