@@ -37,6 +37,7 @@ from scapy.layers.inet6 import (
 )
 import socket
 
+import igmp
 import mld
 import path_mtu
 from wire import SENTINEL, Wire, tell, verdict
@@ -912,6 +913,8 @@ for name, order in (
 
 
 CHECKS += mld.CHECKS + path_mtu.CHECKS
+# First, because nmap asks as a router of version 1, which a host believes for minutes unless told otherwise.
+CHECKS[:0] = igmp.CHECKS
 
 
 # What takes long goes on beside the rest.
@@ -980,6 +983,8 @@ class Background:
 
 
 def main():
+    if sys.argv[1:2] == ["--groups"]:
+        return print("\n".join(igmp.groups(sys.argv[2])))
     if sys.argv[1:2] == ["--pings"]:
         return print("\n".join(Peer.address_of(sys.argv[2], number, move[1]) for number, move in enumerate(MOVES, 1)))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -15,6 +15,7 @@ mod dhcp;
 mod dhcpv6;
 mod fragments;
 mod icmp;
+mod igmp;
 mod ipv6;
 mod mld;
 mod model;

@@ -43,6 +43,10 @@ impl Ipv4 {
         if destination.is_unspecified() {
             return None;
         }
+        if destination.is_multicast() {
+            // A group is on the link, whatever the routes say.
+            return Some(destination);
+        }
         interface.next_hop(routes, destination)
     }
 }

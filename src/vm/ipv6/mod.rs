@@ -30,7 +30,7 @@ pub use self::route::{
 };
 use self::route::{Routes, may_be_sender};
 use super::fragment::Reassembly;
-use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received};
+use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received, is_shared};
 use super::limiter::ErrorLimiter;
 use super::path_mtu::PathMtus;
 use super::{Ignored, Ipv6Config, Ipv6Interface, PROTOCOLS, Vm};
@@ -253,6 +253,7 @@ impl Vm {
             }) => {
                 let datagram = Received {
                     source_mac,
+                    is_shared: is_shared(frame),
                     packet,
                     protocol,
                     offset,
