@@ -1,7 +1,7 @@
 //! A plan as text, for `--dry-run`.
 
 use std::fmt::{self, Display, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -91,8 +91,10 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         } else {
             write!(out, "vm{i}: {}", vm.address)?;
         }
-        if let Some(address) = experiment.ipv6_address(VmId(i as u32)) {
-            write!(out, " and {address}")?;
+        match experiment.ipv6_address(VmId(i as u32)) {
+            Some(Ipv6Addr::UNSPECIFIED) => write!(out, " and one by DHCPv6")?,
+            Some(address) => write!(out, " and {address}")?,
+            None => {}
         }
         write!(out, " at {}", vm.mac)?;
         if !experiment.is_simulated() {
@@ -180,6 +182,7 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
         writeln!(out, "datagrams for other networks go to {gateway}")?;
     }
     let slaac = vm_defaults.ipv6.is_some_and(|plan| plan.slaac);
+    let routes = vm_defaults.leases(IpVersion::V6) && !slaac;
     for (is_so, habit) in [
         (vm_defaults.dad, "probe for duplicates of their addresses"),
         (vm_defaults.announce, "announce their addresses"),
@@ -188,6 +191,7 @@ fn habits(out: &mut String, experiment: &Experiment) -> fmt::Result {
             slaac,
             "take IPv6 addresses and a router from advertisements",
         ),
+        (routes, "take IPv6 routes from router advertisements"),
     ] {
         if is_so {
             writeln!(out, "the VMs {habit}")?;

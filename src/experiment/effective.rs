@@ -254,6 +254,7 @@ mod tests {
                 "",
                 "dhcp address-wait=3s host-address=10.77.0.1/16 announce",
             ),
+            ("", "dhcp6 slaac dhcp ping=vm0:fd77::3 address-wait=3s"),
             ("", "fabric=none hook=true tap-prefix=t txqueuelen=50"),
             (
                 "",

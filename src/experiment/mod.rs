@@ -87,7 +87,15 @@ pub struct VmDefaults {
 impl VmDefaults {
     /// Returns true if VMs have no usable address when they start.
     pub fn asks_for_addresses(&self) -> bool {
-        self.dhcp || self.dad || self.ipv6.is_some_and(|plan| plan.slaac)
+        self.dhcp || self.dad || self.ipv6.is_some_and(|plan| plan.slaac || plan.dhcp)
+    }
+
+    /// Returns true if the VMs get their addresses of that version from a DHCP server, and not from the plan.
+    pub fn leases(&self, version: IpVersion) -> bool {
+        match version {
+            IpVersion::V4 => self.dhcp,
+            IpVersion::V6 => self.ipv6.is_some_and(|plan| plan.dhcp),
+        }
     }
 }
 
@@ -102,6 +110,8 @@ pub struct Ipv6Plan {
     pub gateway: Option<Ipv6Addr>,
     /// True if they take addresses and a default router from router advertisements.
     pub slaac: bool,
+    /// True if they get their addresses from a DHCPv6 server, and not from the plan, and routes from router advertisements.
+    pub dhcp: bool,
 }
 
 /// The expected cost of resolving neighbours.
@@ -232,13 +242,14 @@ impl Experiment {
         let turn = u32::try_from(index * self.vms.len() * frames).unwrap_or(u32::MAX);
         let delay = ANNOUNCEMENT_PER_PORT.saturating_mul(turn);
         let ipv6 = vm_defaults.ipv6.map(|plan| Ipv6Config {
-            interface: Some(Ipv6Interface {
+            interface: (!plan.dhcp).then(|| Ipv6Interface {
                 address: plan.address(VmId(index as u32)),
                 prefix_length: plan.subnet.prefix_len(),
             }),
             probe: vm_defaults.dad,
             gateway: plan.gateway,
             slaac: plan.slaac,
+            dhcp: plan.dhcp,
             // Where nobody asks because that would be a flood, nobody floods reports of groups either. Bridges of ours go
             // without (no multicast snooping).
             report: match self.resolution.spared {
@@ -292,9 +303,13 @@ impl Experiment {
         }
     }
 
-    /// The planned IPv6 address of `vm`.
+    /// The planned IPv6 address of `vm`; unspecified if it gets one from a DHCP server.
     pub fn ipv6_address(&self, vm: VmId) -> Option<Ipv6Addr> {
-        self.vm_defaults.ipv6.map(|plan| plan.address(vm))
+        let plan = self.vm_defaults.ipv6?;
+        Some(match plan.dhcp {
+            true => Ipv6Addr::UNSPECIFIED,
+            false => plan.address(vm),
+        })
     }
 
     /// The VMs that come up in the course of the run.

@@ -1,6 +1,6 @@
 //! Totals over all VMs: the VMs without an address, the destinations of flows, and the memory that fragments take.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{Hypervisor, MAX_FRAGMENT_BYTES};
 use crate::fabric::Fabric;
@@ -19,8 +19,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.configuring -= usize::from(was_configuring);
     }
 
-    /// Sends the pings to `vm` to `address`, its new address, from now on.
-    pub(super) fn redirect_flows(&mut self, vm: VmId, address: Ipv4Addr) {
+    /// Sends the pings to `vm`, those of that IP version, to `address`, its new address, from now on.
+    pub(super) fn redirect_flows(&mut self, vm: VmId, address: IpAddr) {
         let Some(Some(target)) = self.guests.get_mut(vm.index()) else {
             return;
         };
@@ -30,7 +30,7 @@ impl<F: Fabric> Hypervisor<F> {
                 continue;
             };
             if let Some(Some(source)) = self.guests.get_mut(owner.vm.index()) {
-                source.vm.redirect(owner.session, address.into());
+                source.vm.redirect(owner.session, address);
             }
         }
         if let Some(Some(target)) = self.guests.get_mut(vm.index()) {

@@ -6,6 +6,9 @@ use crate::fabric::Fabric;
 use crate::time::Instant;
 use crate::vm::{GiveUp, PingOutcome, VmId};
 
+/// Room for a frame that a VM sends when it stops: a message to a DHCP server has a few hundred bytes.
+const LAST_FRAME: usize = 1500;
+
 impl<F: Fabric> Hypervisor<F> {
     /// Ends the run at `now` before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings
     /// may still be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
@@ -28,6 +31,25 @@ impl<F: Fabric> Hypervisor<F> {
     pub fn end(&mut self) {
         if self.load.is_handed_out() {
             self.end_schedule(self.load.schedule_end());
+        }
+    }
+
+    /// Lets all VMs send what is still to be sent before they go, at the end of a run.
+    pub fn leave(&mut self, now: Instant) {
+        for vm in (0..self.guests.len() as u32).map(VmId) {
+            self.leave_vm(now, vm);
+        }
+    }
+
+    /// Sends what `vm` still has to say when it stops at `now`: it gives its leases back.
+    pub(super) fn leave_vm(&mut self, now: Instant, vm: VmId) {
+        let mut buffer = [0; LAST_FRAME];
+        while let Some(Some(guest)) = self.guests.get_mut(vm.index())
+            && let Some(transmit) = guest.vm.leave(now, &mut buffer)
+        {
+            let frame = buffer.get(..transmit.length).unwrap_or_default();
+            let outcome = self.fabric.write(now, vm, frame);
+            self.frame_written(outcome);
         }
     }
 

@@ -244,6 +244,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub fn remove_vms(&mut self, now: Instant, vms: &[VmId]) -> Result<(), F::Error> {
         for vm in vms {
             self.abandon_pings_of(now, *vm);
+            self.leave_vm(now, *vm);
             let Some(guest) = self.guests.get_mut(vm.index()).and_then(Option::take) else {
                 continue;
             };

@@ -190,9 +190,10 @@ impl<F: Fabric> Hypervisor<F> {
             }
             self.moves.awaited.remove(&id);
             if flow.session.destination.is_unspecified()
-                && let Some(address) = flow.target.and_then(|vm| self.vm(vm)?.address())
+                && let Some(target) = flow.target.and_then(|vm| self.vm(vm))
+                && let Some(address) = target.leased_address(flow.session.destination)
             {
-                flow.session.destination = address.into();
+                flow.session.destination = address;
             }
             if let Some(ping) = self.open_flow(id, &flow)
                 && let Some(state) = self.flows.get_mut(id.index())

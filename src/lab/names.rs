@@ -1,28 +1,54 @@
 //! The names of VMs and flows in reports and transcripts.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::experiment::{Experiment, VmPlan};
+use crate::experiment::{Experiment, IpVersion, VmPlan};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::load::Target;
 use crate::report::FlowName;
 use crate::vm::VmId;
 
-/// Returns source and destination of the flow with that index. `leased` has the addresses that VMs got in the run.
+/// The addresses that VMs got from DHCP servers in the run: IPv4 and IPv6, by VM. Empty if they get none.
+#[derive(Default)]
+pub(super) struct Leased(Vec<[Option<IpAddr>; 2]>);
+
+impl Leased {
+    /// The addresses that VMs have now.
+    pub(super) fn of(experiment: &Experiment, hypervisor: &Hypervisor<impl Fabric>) -> Leased {
+        let mut versions = [IpVersion::V4, IpVersion::V6].into_iter();
+        if !versions.any(|version| experiment.vm_defaults.leases(version)) {
+            return Leased::default();
+        }
+        let versions = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let vms = (0..experiment.vms.len() as u32).map(|vm| hypervisor.vm(VmId(vm)));
+        Leased(
+            vms.map(|vm| versions.map(|version| vm?.leased_address(version)))
+                .collect(),
+        )
+    }
+
+    /// The address of `vm` of the version of `like`.
+    fn get(&self, vm: VmId, like: IpAddr) -> Option<IpAddr> {
+        let [ipv4, ipv6] = *self.0.get(vm.index())?;
+        if like.is_ipv4() { ipv4 } else { ipv6 }
+    }
+}
+
+/// Returns source and destination of the flow with that index.
 pub(super) fn flow_name(
     experiment: &Experiment,
-    leased: &[Option<Ipv4Addr>],
+    leased: &Leased,
     index: usize,
 ) -> Option<FlowName> {
     let flow = experiment.flows.get(index)?;
     let planned = experiment.destination(flow)?;
     let lease = match flow.target {
-        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm.index()).copied().flatten(),
+        Target::Vm(vm) if planned.is_unspecified() => leased.get(vm, planned),
         _ => None,
     };
-    let address = lease.map_or(planned, IpAddr::V4).to_string();
+    let address = lease.unwrap_or(planned).to_string();
     let src = flow.source.to_string();
     Some(match flow.target {
         Target::Vm(vm) => FlowName {
@@ -38,20 +64,6 @@ pub(super) fn flow_name(
     })
 }
 
-/// Returns the VMs' addresses if they come from a DHCP server; empty otherwise.
-pub(super) fn leased_addresses(
-    experiment: &Experiment,
-    hypervisor: &Hypervisor<impl Fabric>,
-) -> Vec<Option<Ipv4Addr>> {
-    let vms = (0..experiment.vms.len() as u32).map(VmId);
-    let address = |vm| hypervisor.vm(vm).and_then(|vm| vm.address());
-    if experiment.vm_defaults.dhcp {
-        vms.map(address).collect()
-    } else {
-        Vec::new()
-    }
-}
-
 /// The reason why a run waits before its VMs start.
 pub(super) fn waiting_to_forward(experiment: &Experiment, delay: Duration) -> String {
     let delay = humantime::format_duration(delay);
@@ -65,8 +77,7 @@ pub(super) fn waiting_to_forward(experiment: &Experiment, delay: Duration) -> St
 pub(super) fn serving(experiment: &Experiment) -> String {
     let addresses = |index: usize, address: Ipv4Addr| {
         let address = ipv4_words(experiment, address);
-        let ipv6 = experiment.ipv6_address(VmId(index as u32));
-        ipv6.map_or_else(|| address.clone(), |ipv6| format!("{address} and {ipv6}"))
+        format!("{address}{}", ipv6_words(experiment, VmId(index as u32)))
     };
     let last_index = experiment.vms.len().saturating_sub(1);
     let who = match experiment.vms.as_slice() {
@@ -97,10 +108,18 @@ fn ipv4_words(experiment: &Experiment, address: Ipv4Addr) -> String {
     }
 }
 
+/// Returns a VM's planned IPv6 address behind the other, or that it gets one by DHCP. Empty if it speaks no IPv6.
+fn ipv6_words(experiment: &Experiment, vm: VmId) -> String {
+    match experiment.ipv6_address(vm) {
+        Some(Ipv6Addr::UNSPECIFIED) => " and one by DHCPv6".to_owned(),
+        Some(address) => format!(" and {address}"),
+        None => String::new(),
+    }
+}
+
 /// Describes the start of a VM, for a transcript.
 pub(super) fn describe_vm(experiment: &Experiment, vm: VmId, plan: &VmPlan) -> String {
-    let ipv6 = experiment.ipv6_address(vm);
-    let ipv6 = ipv6.map_or(String::new(), |address| format!(" and {address}"));
+    let ipv6 = ipv6_words(experiment, vm);
     let address = ipv4_words(experiment, plan.address);
     format!(
         "{address}{ipv6} at {} on {}{}",

@@ -49,7 +49,7 @@ drop_reasons! {
     BadUdpChecksum => "bad_udp_checksum",
     /// The TCP checksum is wrong, or the header makes no sense (RFC 9293).
     BadTcpChecksum => "bad_tcp_checksum",
-    /// A DHCP message that makes no sense (RFC 2131).
+    /// A DHCP message that makes no sense (RFC 2131, RFC 8415).
     BadDhcp => "bad_dhcp",
     /// A DHCP offer that names no server.
     DhcpNoServer => "dhcp_no_server",
@@ -57,6 +57,12 @@ drop_reasons! {
     DhcpNoLeaseTime => "dhcp_no_lease_time",
     /// A DHCP offer or acknowledgement of an address that can't be one host's.
     DhcpAddress => "dhcp_address",
+    /// A DHCPv6 advertisement or reply that brings no address.
+    DhcpNoAddress => "dhcp_no_address",
+    /// A DHCPv6 advertisement or reply whose times contradict each other.
+    DhcpLifetimes => "dhcp_lifetimes",
+    /// A DHCPv6 advertisement or reply by which the server says that it fails.
+    DhcpStatus => "dhcp_status",
     /// A DHCP message of another server than the one that was chosen.
     DhcpOtherServer => "dhcp_other_server",
     /// Addressed to another MAC address: the bridge flooded it.
@@ -139,6 +145,11 @@ impl DropReason {
             DropReason::DhcpNoLeaseTime => {
                 "an address is taken only when the server says for how long (option 51)"
             }
+            DropReason::DhcpNoAddress => "the server may have run out of addresses",
+            DropReason::DhcpLifetimes => {
+                "an address is taken only if T1 is not later than T2, nor the preferred lifetime longer than the valid one"
+            }
+            DropReason::DhcpStatus => "-v shows which status code the server gave",
             DropReason::FragmentationNeeded => {
                 "a router has told how much the path carries, and --dont-fragment forbids to cut"
             }

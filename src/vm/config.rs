@@ -72,8 +72,11 @@ pub struct Ipv6Config {
     pub gateway: Option<Ipv6Addr>,
     /// It asks if somebody else has an address before it uses it (RFC 4862 section 5.4).
     pub probe: bool,
-    /// It takes addresses and a default router from router advertisements.
+    /// It takes addresses and default routers from router advertisements.
     pub slaac: bool,
+    /// It takes addresses from a DHCP server (RFC 8415), and default routers and on-link prefixes from router
+    /// advertisements.
+    pub dhcp: bool,
     /// How long after its start it reports the groups that it listens to. Many VMs that do so at once are a storm.
     pub report: Duration,
     /// How long after its start, or after it has made sure of an address, it announces it (RFC 4861 section 7.2.6), if at

@@ -1,13 +1,13 @@
 //! The events that a VM returns to its owner. The VM itself neither logs nor counts.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::time::Instant;
-use crate::wire::{MacAddr, ParseError};
+use crate::wire::{Dhcpv6Status, MacAddr, ParseError};
 
 /// The outcome of one frame or one deadline: at most one frame to send, at most one event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -70,22 +70,22 @@ pub enum Event {
     },
     /// A DHCP server has granted an address.
     Leased {
-        /// The address.
-        address: Ipv4Addr,
+        /// The address; of several the first.
+        address: IpAddr,
         /// From the first message of the search to the grant.
         elapsed: Duration,
     },
     /// A DHCP server has granted the address for longer, or another one instead of it.
     Renewed {
-        /// The address.
-        address: Ipv4Addr,
+        /// The address; of several the first.
+        address: IpAddr,
         /// The address so far.
-        previous: Ipv4Addr,
+        previous: IpAddr,
     },
     /// The address may not be used any longer: its lease has run out, or the server has taken it back.
     LeaseLost {
-        /// The address.
-        address: Ipv4Addr,
+        /// The address; of several the first.
+        address: IpAddr,
     },
     /// Another station claims the VM's address, or the one it tries (RFC 5227, RFC 4862).
     Conflict {
@@ -213,6 +213,11 @@ impl fmt::Display for Ignored {
             Ignored::DhcpNoServer => f.write_str("an offer without a server identifier"),
             Ignored::DhcpNoLeaseTime => f.write_str("an offer or grant without a lease time"),
             Ignored::DhcpAddress => f.write_str("an offer or grant of no host's address"),
+            Ignored::DhcpNoAddress => f.write_str("an offer or grant without an address"),
+            Ignored::DhcpLifetimes => {
+                f.write_str("an offer or grant whose times contradict each other")
+            }
+            Ignored::DhcpStatus(status) => write!(f, "the DHCP server says {status}"),
             Ignored::DhcpOtherServer => f.write_str("another DHCP server was chosen"),
             other => write!(f, "{other:?}"),
         }
@@ -283,6 +288,13 @@ pub enum Ignored {
     DhcpNoLeaseTime,
     /// A DHCP offer or acknowledgement of an address that one host can't have.
     DhcpAddress,
+    /// A DHCPv6 advertisement or reply without an address in the association that was asked for.
+    DhcpNoAddress,
+    /// A DHCPv6 advertisement or reply whose T1 is later than T2, or whose preferred lifetime is longer than the valid one
+    /// (RFC 8415 section 21.4 and 21.6).
+    DhcpLifetimes,
+    /// A DHCPv6 advertisement or reply by which the server says that it fails.
+    DhcpStatus(Dhcpv6Status),
     /// A DHCP message of another server than the one that was chosen.
     DhcpOtherServer,
     /// An ICMP error about something that this VM has not sent, or that is over.

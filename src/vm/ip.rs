@@ -31,6 +31,8 @@ pub(super) struct Protocol {
     pub(super) deadline: fn(&Vm) -> Option<Instant>,
     /// Tells of each group that the VM is in for this protocol's sake; of some twice.
     pub(super) groups: fn(&Vm, &mut dyn FnMut(IpAddr)),
+    /// Builds a frame that is still to be sent when the VM stops. `None` when there is none, or no other.
+    pub(super) leave: fn(&mut Vm, Instant, &mut [u8]) -> Option<Transmit>,
 }
 
 impl Protocol {
@@ -40,6 +42,7 @@ impl Protocol {
         poll: |_, _, _| None,
         deadline: |_| None,
         groups: |_, _| (),
+        leave: |_, _, _| None,
     };
 }
 

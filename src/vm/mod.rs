@@ -76,6 +76,8 @@ const PROTOCOLS: &[Protocol] = &[
     ipv4::icmp::ICMP,
     ipv4::udp::UDP,
     ipv4::tcp::TCP,
+    // Before what counts the lifetimes of addresses: a lease runs out with its addresses.
+    ipv6::dhcp::frames::DHCP,
     ipv6::mld::MLD,
     ipv6::neighbour_discovery::NEIGHBOUR_DISCOVERY,
     ipv6::router_discovery::ROUTER_DISCOVERY,
@@ -161,6 +163,14 @@ impl Vm {
     /// it to somebody else.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.ipv4.interface().map(|interface| interface.address)
+    }
+
+    /// The address that a DHCP server has granted, of the IP version of `like`; the first if there are several.
+    pub fn leased_address(&self, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => self.address().map(IpAddr::V4),
+            IpAddr::V6(_) => self.ipv6.as_ref()?.leased().map(IpAddr::V6),
+        }
     }
 
     /// Bytes of fragments that it holds.
@@ -261,6 +271,17 @@ impl Vm {
             transmit: reaction.transmit.map(|frame| self.tag(frame, buffer)),
             ..reaction
         })
+    }
+
+    /// Builds one frame that is still to be sent before the VM stops at `now`: it gives its leases back. To be called until
+    /// it returns `None`.
+    pub fn leave(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.ipv4.asker = None;
+        self.is_dirty = true;
+        let untagged = self.behind_tags(buffer);
+        let mut protocols = PROTOCOLS.iter();
+        let frame = protocols.find_map(|protocol| (protocol.leave)(self, now, untagged))?;
+        Some(self.tag(frame, buffer))
     }
 
     fn poll_untagged(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {

@@ -12,6 +12,7 @@ use crate::wire::{
 
 mod arp;
 mod dhcp;
+mod dhcpv6;
 mod fragments;
 mod icmp;
 mod ipv6;

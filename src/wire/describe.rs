@@ -80,7 +80,12 @@ fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
     match packet.protocol {
         PROTOCOL_ICMP => describe_icmp(f, packet),
         PROTOCOL_UDP => match UdpDatagram::parse(packet) {
-            Ok(udp) => describe_udp(f, &udp),
+            Ok(udp) => {
+                let ports = [DHCP_CLIENT_PORT, DHCP_SERVER_PORT];
+                let is_dhcp = ports.contains(&udp.destination_port);
+                let dhcp = is_dhcp.then(|| DhcpSummary::of(udp.payload)).flatten();
+                describe_udp(f, &udp, dhcp)
+            }
             Err(error) => write!(f, "malformed: {error}"),
         },
         PROTOCOL_TCP => describe_tcp(f, TcpSegment::parse(packet)),
@@ -88,13 +93,16 @@ fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
     }
 }
 
-fn describe_udp(f: &mut fmt::Formatter<'_>, udp: &UdpDatagram<'_>) -> fmt::Result {
-    let (source, destination) = (udp.source_port, udp.destination_port);
-    if [DHCP_CLIENT_PORT, DHCP_SERVER_PORT].contains(&destination)
-        && let Some(dhcp) = DhcpSummary::of(udp.payload)
-    {
+/// Describes a datagram, which may be a message of DHCP.
+pub(super) fn describe_udp(
+    f: &mut fmt::Formatter<'_>,
+    udp: &UdpDatagram<'_>,
+    dhcp: Option<impl fmt::Display>,
+) -> fmt::Result {
+    if let Some(dhcp) = dhcp {
         return write!(f, "{dhcp}");
     }
+    let (source, destination) = (udp.source_port, udp.destination_port);
     let bytes = udp.payload.len();
     write!(f, "UDP port {source} > {destination} ({bytes} bytes)")
 }

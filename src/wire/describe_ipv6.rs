@@ -4,14 +4,17 @@ use std::fmt;
 
 use etherparse::icmpv6;
 
-use super::describe::describe_tcp;
+use super::describe::{describe_tcp, describe_udp};
+use super::dhcpv6::{DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT, Dhcpv6Summary};
 use super::icmp::Echo;
 use super::icmpv6::{Icmpv6Error, Icmpv6Message};
+use super::ipv4::PROTOCOL_UDP;
 use super::ipv6::{Ipv6Packet, PROTOCOL_ICMPV6};
 use super::ipv6_extension::UpperLayer;
 use super::mld::VERSION_2_REPORT;
 use super::neighbour_discovery::NeighbourDiscovery;
 use super::tcp::{PROTOCOL_TCP, TcpSegment};
+use super::udp::UdpDatagram;
 
 pub(super) fn describe_ipv6(f: &mut fmt::Formatter<'_>, packet: &Ipv6Packet<'_>) -> fmt::Result {
     write!(f, "IPv6 {} > {}, ", packet.source, packet.destination)?;
@@ -37,6 +40,17 @@ pub(super) fn describe_ipv6(f: &mut fmt::Formatter<'_>, packet: &Ipv6Packet<'_>)
     };
     if protocol == PROTOCOL_TCP {
         return describe_tcp(f, TcpSegment::parse_ipv6(packet, payload, offset));
+    }
+    if protocol == PROTOCOL_UDP {
+        return match UdpDatagram::parse_ipv6(packet, payload, offset) {
+            Ok(udp) => {
+                let ports = [DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT];
+                let is_dhcp = ports.contains(&udp.destination_port);
+                let dhcp = is_dhcp.then(|| Dhcpv6Summary::of(udp.payload)).flatten();
+                describe_udp(f, &udp, dhcp)
+            }
+            Err(error) => write!(f, "malformed: {error}"),
+        };
     }
     if protocol != PROTOCOL_ICMPV6 {
         return write!(f, "protocol {protocol}, {} bytes", payload.len());

@@ -17,7 +17,7 @@ pub enum Layer {
     Udp,
     /// TCP (RFC 9293).
     Tcp,
-    /// DHCP (RFC 2131).
+    /// DHCP (RFC 2131, RFC 8415).
     Dhcp,
     /// IPv6 and its extension headers (RFC 8200).
     Ipv6,

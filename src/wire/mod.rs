@@ -13,6 +13,8 @@ mod describe;
 mod describe_ipv6;
 mod dhcp;
 mod dhcp_options;
+mod dhcpv6;
+mod dhcpv6_options;
 mod error;
 mod ethernet;
 mod icmp;
@@ -40,6 +42,10 @@ pub use dhcp::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest, MAX_CLASSLESS_ROUTES,
 };
 pub use dhcp_options::ClasslessRoute;
+pub use dhcpv6::{
+    ALL_DHCPV6_SERVERS, DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT, Dhcpv6Address, Dhcpv6Association,
+    Dhcpv6Kind, Dhcpv6Reply, Dhcpv6Request, Dhcpv6Status, MAX_ASSOCIATIONS, dhcpv6_identifier,
+};
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
@@ -89,7 +95,7 @@ pub use router_discovery::{
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
     UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,
-    write_udp,
+    write_ipv6_udp, write_udp,
 };
 pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
 

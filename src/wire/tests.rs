@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod dhcp;
+mod dhcpv6;
 mod ipv6;
 
 const A: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);

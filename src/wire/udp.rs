@@ -7,7 +7,7 @@ use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::icmpv6::turn_around;
 use super::ipv4::{self, IPV4_HEADER_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_UDP};
-use super::ipv6::Ipv6Packet;
+use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Envelope, Ipv6Packet};
 use super::mac::MacAddr;
 
 /// Bytes of a header.
@@ -104,6 +104,32 @@ pub fn write_udp(
             source: envelope.source.octets(),
             destination: envelope.destination.octets(),
             protocol: IpNumber::UDP,
+            ..Default::default()
+        },
+        payload,
+    )
+    .ok()?;
+    header.copy_from_slice(&udp_header.to_bytes());
+    Some(start + taken)
+}
+
+/// The same over IPv6; `fill` is given all bytes that there are.
+pub fn write_ipv6_udp(
+    envelope: &Ipv6Envelope,
+    (source_port, destination_port): (u16, u16),
+    fill: impl FnOnce(&mut [u8]) -> Option<usize>,
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let start = ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH + UDP_HEADER_LENGTH;
+    let taken = fill(buffer.get_mut(start..)?)?;
+    let udp = envelope.write(IpNumber::UDP, UDP_HEADER_LENGTH + taken, buffer)?;
+    let (header, payload) = udp.split_at_mut_checked(UDP_HEADER_LENGTH)?;
+    let udp_header = UdpHeader::with_ipv6_checksum(
+        source_port,
+        destination_port,
+        &etherparse::Ipv6Header {
+            source: envelope.source.octets(),
+            destination: envelope.destination.octets(),
             ..Default::default()
         },
         payload,

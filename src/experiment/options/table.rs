@@ -342,6 +342,13 @@ pub const OPTIONS: &[OptionSpec] = &[
     switch("dhcp")
         .place(Addresses, Run)
         .help("VMs get their IPv4 addresses from a DHCP server on the bridge"),
+    switch("dhcp6")
+        .place(Addresses, Run)
+        .help("VMs get their IPv6 addresses from a DHCP server on the bridge")
+        .details(
+            "DHCPv6 (RFC 8415). VMs have no address of --subnet6 then. On-link prefixes and default \
+             routers come from router advertisements, further addresses with --slaac.",
+        ),
     switch("dad")
         .place(Addresses, Run)
         .help("VMs probe for duplicates of their addresses before they use them")
@@ -355,7 +362,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("Longest time pings wait for VMs without an address")
         .default(Default::Time(ADDRESS_WAIT))
         .details(
-            "Applies to --dhcp, --dad and --slaac. Afterwards pings start without the VMs \
+            "Applies to --dhcp, --dhcp6, --dad and --slaac. Afterwards pings start without the VMs \
              that have no address.",
         ),
     value("gateway", "IP", Text)

@@ -136,10 +136,9 @@ impl PlanContext<'_> {
                 // A plan is there: an IPv6 target asks for one.
                 let plan = self.vm_defaults.ipv6.ok_or("VMs don't speak IPv6")?;
                 let mut vms = (0..self.vms.len()).map(|vm| plan.address(VmId(vm as u32)));
-                (
-                    vms.position(|vm| vm == address),
-                    plan.check_reachable(address),
-                )
+                // Which VM will have which address is a DHCP server's choice.
+                let vm = vms.position(|vm| vm == address && !plan.dhcp);
+                (vm, plan.check_reachable(address))
             }
         };
         match vm {

@@ -23,7 +23,8 @@ pub(super) fn ipv6(
 ) -> Result<Option<Ipv6Plan>, SettingError> {
     let settings = &scenario.settings;
     let slaac = settings.switch("slaac")?;
-    let mut wanting = ["ipv6", "slaac"]
+    let dhcp = settings.switch("dhcp6")?;
+    let mut wanting = ["ipv6", "slaac", "dhcp6"]
         .into_iter()
         .filter_map(|name| settings.get(name))
         .collect::<Vec<_>>();
@@ -70,6 +71,7 @@ pub(super) fn ipv6(
         first: first(settings, subnet, vms)?,
         gateway: None,
         slaac,
+        dhcp,
     };
     Ok(Some(plan))
 }
@@ -146,11 +148,11 @@ impl Ipv6Plan {
             return Err(format!("{address} is not the address of one host"));
         }
         let is_near = self.subnet.contains(&address) || address.is_unicast_link_local();
-        if is_near || self.slaac || self.gateway.is_some() {
+        if is_near || self.slaac || self.dhcp || self.gateway.is_some() {
             return Ok(());
         }
         Err(format!(
-            "{address} is not a host of {}, and without --gateway or --slaac VMs know of no router to other networks",
+            "{address} is not a host of {}, and without --gateway, --slaac or --dhcp6 VMs know of no router to other networks",
             self.subnet
         ))
     }

@@ -108,9 +108,12 @@ fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, Settin
         .choice()?
         .parse()
         .map_err(|why| setting.error(why))?;
-    if wish.are_filled_in() && lab.vm_defaults.dhcp {
-        let why = "expected before or at-once with --dhcp: nobody's address is known beforehand";
-        return Err(setting.error(why));
+    for (version, flag) in [(IpVersion::V4, "--dhcp"), (IpVersion::V6, "--dhcp6")] {
+        if wish.are_filled_in() && lab.vm_defaults.leases(version) {
+            return Err(setting.error(format_args!(
+                "expected before or at-once with {flag}: nobody's address is known beforehand"
+            )));
+        }
     }
     if wish.are_filled_in() && lab.config.prepared == Prepared::Bridge {
         let why =
@@ -310,8 +313,10 @@ impl Lab<'_> {
         } else if vm_defaults.announce {
             frames += u64::from(ANNOUNCEMENTS);
         }
-        if vm_defaults.dhcp {
-            frames += 2;
+        for version in [IpVersion::V4, IpVersion::V6] {
+            if vm_defaults.leases(version) {
+                frames += 2;
+            }
         }
         if vm_defaults.ipv6.is_some() {
             frames += u64::from(ROBUSTNESS_VARIABLE);
@@ -336,7 +341,9 @@ impl Lab<'_> {
 
     /// Returns true if no table can be filled: nobody knows the addresses, or the bridge is somebody else's.
     fn must_ask(&self) -> bool {
-        self.vm_defaults.dhcp || self.config.prepared == Prepared::Bridge
+        let mut versions = [IpVersion::V4, IpVersion::V6].into_iter();
+        versions.any(|version| self.vm_defaults.leases(version))
+            || self.config.prepared == Prepared::Bridge
     }
 
     /// Returns true if the bridge can answer for VMs: it knows neither IPv6 nor VLANs, stays as it is if it is somebody

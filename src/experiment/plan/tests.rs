@@ -519,8 +519,25 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
             "--gateway fd77::1: cannot be used with --slaac",
         ),
         (
+            "--dhcp6 --gateway fd77::1",
+            "--gateway fd77::1: cannot be used with --dhcp6: routers name themselves",
+        ),
+        (
+            "--dhcp6 --ipv6=off",
+            "--dhcp6: cannot be used with --ipv6=off",
+        ),
+        (
+            "--dhcp6 --ping vm0:ff02::1",
+            "ff02::1 is not the address of one host",
+        ),
+        (
+            "--dhcp6 --resolve static",
+            "--resolve static: expected before or at-once with --dhcp6",
+        ),
+        ("--dhcp6 --mtu 1279", "IPv6 needs an MTU of 1280 or more"),
+        (
             "--gateway 10.77.0.1 --ping-ipv6 --ping vm0:2001:db8::1",
-            "2001:db8::1 is not a host of fd77::/64, and without --gateway or --slaac",
+            "2001:db8::1 is not a host of fd77::/64, and without --gateway, --slaac or --dhcp6 VMs",
         ),
         (
             "--vms 1 --gateway 10.77.0.2",
@@ -568,7 +585,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         ),
         (
             "--address-wait 5s",
-            "--address-wait 5s: nothing to wait for; needs --dhcp, --dad or --slaac",
+            "--address-wait 5s: nothing to wait for; needs --dhcp, --dhcp6, --dad or --slaac",
         ),
         (
             "--dhcp --address-wait soon",

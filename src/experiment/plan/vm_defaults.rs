@@ -47,7 +47,7 @@ pub(super) fn address_wait(
 ) -> Result<Duration, SettingError> {
     let setting = settings.or_default("address-wait");
     if settings.get("address-wait").is_some() && !vm_defaults.asks_for_addresses() {
-        let why = "nothing to wait for; needs --dhcp, --dad or --slaac";
+        let why = "nothing to wait for; needs --dhcp, --dhcp6, --dad or --slaac";
         return Err(setting.error(why));
     }
     setting.duration_or_none()
@@ -80,6 +80,9 @@ fn gateways(
             }
             IpAddr::V6(_) if settings.switch("slaac")? => {
                 return Err(setting.error("cannot be used with --slaac: routers name themselves"));
+            }
+            IpAddr::V6(_) if settings.switch("dhcp6")? => {
+                return Err(setting.error("cannot be used with --dhcp6: routers name themselves"));
             }
             IpAddr::V4(address) => {
                 check_gateway(setting, address, vms, subnet)?;

@@ -4,6 +4,7 @@
 
 mod address;
 mod conflict_detection;
+pub(super) mod dhcp;
 pub(super) mod fragment;
 pub(super) mod icmp;
 mod icmp_error;
@@ -21,6 +22,7 @@ use std::net::Ipv6Addr;
 use self::address::Addresses;
 pub use self::address::{MAX_IPV6_ADDRESSES, START_WAIT};
 pub use self::conflict_detection::DUPLICATE_PROBES;
+use self::dhcp::DhcpClient;
 pub use self::fragment::IPV6_REASSEMBLY_TIMEOUT;
 use self::mld::Mld;
 pub use self::route::{
@@ -57,8 +59,10 @@ pub(in crate::vm) struct Ipv6 {
     link_mtu: Option<u16>,
     /// It asks if somebody else has an address before it uses it.
     probe: bool,
-    /// It takes addresses and routers from router advertisements.
+    /// It takes addresses from router advertisements, not routers alone.
     slaac: bool,
+    /// Boxed: most VMs have none.
+    dhcp: Option<Box<DhcpClient>>,
 }
 
 impl Ipv6 {
@@ -80,6 +84,7 @@ impl Ipv6 {
             link_mtu: None,
             probe: config.probe,
             slaac: config.slaac,
+            dhcp: None,
         };
         let start = now + START_WAIT.mul_f64(random.f64());
         let link_local = Ipv6Interface {
@@ -97,19 +102,42 @@ impl Ipv6 {
             now + config.report
         };
         ipv6.mld.changed(report);
-        if config.slaac {
+        if config.slaac || config.dhcp {
             ipv6.routes.solicit(start);
+        }
+        if config.dhcp {
+            ipv6.dhcp = Some(Box::new(DhcpClient::new(now, mac, random)));
         }
         ipv6
     }
 
-    /// Tells if an address is still tried, or a router still looked for.
+    /// Tells if an address is still tried, or a router or DHCP server still looked for.
     pub(in crate::vm) fn is_configuring(&self) -> bool {
-        self.routes.is_soliciting() || self.addresses.iter().any(|a| !a.is_assigned())
+        self.routes.is_soliciting()
+            || self.lacks_lease()
+            || self.addresses.iter().any(|a| !a.is_assigned())
     }
 
-    /// Returns true if no address but link-local ones is assigned.
+    /// The address that a DHCP server has granted, the first if there are several.
+    pub(in crate::vm) fn leased(&self) -> Option<Ipv6Addr> {
+        self.dhcp.as_ref()?.address()
+    }
+
+    fn lacks_lease(&self) -> bool {
+        self.dhcp.is_some() && self.leased().is_none()
+    }
+
+    /// Tells if it listens to routers: it takes addresses from their advertisements, or needs the routes in them for those
+    /// that DHCP servers grant.
+    fn hears_routers(&self) -> bool {
+        self.slaac || self.dhcp.is_some()
+    }
+
+    /// Returns true if no address but link-local ones is assigned, or none is granted where a DHCP server is to.
     pub(in crate::vm) fn lacks_address(&self) -> bool {
+        if self.lacks_lease() {
+            return true;
+        }
         let mut assigned = self.addresses.iter().filter(|a| a.is_assigned());
         !assigned.any(|a| !a.interface.address.is_unicast_link_local())
     }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::address::AddressDue;
 use super::conflict_detection::DadDue;
-use super::{Ipv6, to_group};
+use super::to_group;
 use crate::time::Instant;
 use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Protocol, Received};
 use crate::vm::neighbour::{Claim, Heard};
@@ -41,6 +41,7 @@ pub(in crate::vm) const NEIGHBOUR_DISCOVERY: Protocol = Protocol {
             tell(ALL_NODES_OF_INTERFACE.into());
         }
     },
+    ..Protocol::NONE
 };
 
 impl Vm {
@@ -80,7 +81,8 @@ impl Vm {
             if !is_probe || own.is_own_probe(message.nonce) {
                 return Err(Ignored::OtherTarget);
             }
-            return Ok(ipv6.give_up(now, target, sender));
+            ipv6.decline(now, target, &mut self.random);
+            return Ok(Disposition::Taken(Some(conflict(target, sender))));
         }
         let answer = |solicited| NeighbourAdvertisement {
             target,
@@ -136,7 +138,8 @@ impl Vm {
                 return Err(Ignored::BadSource);
             }
             if !own.is_assigned() {
-                return Ok(ipv6.give_up(now, target, sender));
+                ipv6.decline(now, target, &mut self.random);
+                return Ok(Disposition::Taken(Some(conflict(target, sender))));
             }
             // Both go on using it: unlike IPv4, IPv6 knows no defence (RFC 4862 section 5.4.4).
             return Ok(Disposition::Taken(Some(conflict(target, sender))));
@@ -232,15 +235,6 @@ impl Vm {
             transmit: length.map(|length| Transmit { length, ping: None }),
             event,
         })
-    }
-}
-
-impl Ipv6 {
-    /// Gives up an address that was only tried: somebody else has it, or tries it too.
-    fn give_up(&mut self, now: Instant, address: Ipv6Addr, sender: MacAddr) -> Disposition {
-        self.addresses.remove(address);
-        self.mld.changed(now);
-        Disposition::Taken(Some(conflict(address, sender)))
     }
 }
 

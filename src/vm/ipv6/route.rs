@@ -189,6 +189,10 @@ impl Ipv6 {
         destination: Ipv6Addr,
         failed_at: impl Fn(Ipv6Addr) -> Option<Instant>,
     ) -> Option<Ipv6Addr> {
+        if destination.is_unspecified() {
+            // A VM's that has no address yet.
+            return None;
+        }
         let source = self.source_for(now, destination)?;
         if source.is_unicast_link_local() || self.is_on_link(now, destination) {
             return Some(destination);

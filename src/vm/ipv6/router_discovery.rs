@@ -51,7 +51,7 @@ impl Vm {
             _ => return Err(ignored),
         };
         let mac = self.mac;
-        let ipv6 = self.ipv6.as_mut().filter(|ipv6| ipv6.slaac);
+        let ipv6 = self.ipv6.as_mut().filter(|ipv6| ipv6.hears_routers());
         let ipv6 = ipv6.ok_or(ignored)?;
         let seconds = Duration::from_secs(message.router_lifetime.into());
         ipv6.routes
@@ -78,6 +78,7 @@ impl Vm {
                 ipv6.routes.add_on_link(now, &prefix);
             }
             if prefix.autonomous
+                && ipv6.slaac
                 && let Some(made) = ipv6.autoconfigure(now, mac, &prefix, &mut self.random)
             {
                 event = event.or(Some(made));

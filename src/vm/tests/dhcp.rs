@@ -218,7 +218,7 @@ fn an_address_is_discovered_offered_requested_and_granted() {
     );
     let elapsed = Duration::from_millis(200);
     let leased = Event::Leased {
-        address: LEASED,
+        address: LEASED.into(),
         elapsed,
     };
     assert_eq!((nothing, event), (None, Some(leased)));
@@ -299,7 +299,12 @@ fn a_lease_is_renewed_by_unicast_at_half_time_by_broadcast_at_seven_eighths_and_
             (None, Some(event)) => {
                 assert_eq!(
                     (now, event),
-                    (at(1_000), Event::LeaseLost { address: LEASED })
+                    (
+                        at(1_000),
+                        Event::LeaseLost {
+                            address: LEASED.into()
+                        }
+                    )
                 );
                 break;
             }
@@ -339,8 +344,8 @@ fn a_renewal_that_is_granted_starts_the_lease_anew() {
     );
     let ack = reply(DhcpMessageType::Ack, transaction, LEASED, LEASE);
     let renewed = Event::Renewed {
-        address: LEASED,
-        previous: LEASED,
+        address: LEASED.into(),
+        previous: LEASED.into(),
     };
     assert_eq!(bench.hear(ms(500_001), &ack), (None, Some(renewed)));
     assert_eq!(bench.vm.poll_at(), Some(ms(1_000_001)));
@@ -379,7 +384,9 @@ fn a_refusal_ends_what_it_refuses_and_the_search_begins_anew_after_a_moment() {
         Ipv4Addr::UNSPECIFIED,
         LEASE,
     );
-    let lost = Event::LeaseLost { address: LEASED };
+    let lost = Event::LeaseLost {
+        address: LEASED.into(),
+    };
     assert_eq!(bench.hear(ms(500_001), &nak), (None, Some(lost)));
     assert_eq!(bench.vm.address(), None);
 }
@@ -547,14 +554,16 @@ fn only_the_chosen_server_counts_until_any_may_answer() {
     let renewing: Ask = |bench| bench.renew(500);
     let rebinding: Ask = |bench| bench.renew(875);
     let leased = Event::Leased {
-        address: LEASED,
+        address: LEASED.into(),
         elapsed: Duration::ZERO,
     };
     let renewed = Event::Renewed {
-        address: LEASED,
-        previous: LEASED,
+        address: LEASED.into(),
+        previous: LEASED.into(),
     };
-    let lost = Some(Event::LeaseLost { address: LEASED });
+    let lost = Some(Event::LeaseLost {
+        address: LEASED.into(),
+    });
     let not_chosen = Some(Event::Ignored(Ignored::DhcpOtherServer));
     let unexpected = Some(Event::Ignored(Ignored::UnexpectedDhcp));
     for (state, ask, kind, server, expected) in [
@@ -796,8 +805,8 @@ fn a_renewal_applies_all_that_it_brings() {
         ..spoken(DhcpMessageType::Ack, transaction, later)
     };
     let renewed = Event::Renewed {
-        address: later,
-        previous: LEASED,
+        address: later.into(),
+        previous: LEASED.into(),
     };
     assert_eq!(
         bench.hear(ms(500_001), &framed(&ack)),
@@ -827,8 +836,8 @@ fn a_renewal_applies_all_that_it_brings() {
         ..spoken(DhcpMessageType::Ack, said.transaction, later)
     };
     let renewed = Event::Renewed {
-        address: later,
-        previous: later,
+        address: later.into(),
+        previous: later.into(),
     };
     assert_eq!(bench.hear(now, &framed(&ack)), (None, Some(renewed)));
     assert_eq!(
@@ -856,7 +865,12 @@ fn what_a_lease_brought_goes_with_it() {
     loop {
         let now = bench.vm.poll_at().unwrap();
         if let (_, Some(event)) = bench.speak(now).unwrap() {
-            assert_eq!(event, Event::LeaseLost { address: LEASED });
+            assert_eq!(
+                event,
+                Event::LeaseLost {
+                    address: LEASED.into()
+                }
+            );
             break;
         }
     }
@@ -869,7 +883,7 @@ fn an_acknowledgement_of_another_address_than_the_offered_one_is_the_servers_las
     let transaction = bench.request();
     let ack = spoken(DhcpMessageType::Ack, transaction, IP);
     let leased = Event::Leased {
-        address: IP,
+        address: IP.into(),
         elapsed: Duration::from_millis(1),
     };
     assert_eq!(bench.hear(ms(1), &framed(&ack)), (None, Some(leased)));
@@ -891,4 +905,24 @@ fn a_vm_without_a_client_says_that_nobody_listens() {
     let (sent, event) = bench.receive(ms(0), &reply(DhcpMessageType::Offer, 1, IP, LEASE));
     assert_eq!(ignored(event), Ignored::ClosedPort(DHCP_CLIENT_PORT));
     assert!(sent.is_some_and(|sent| sent.contains("ICMP type 3 code 3")));
+}
+
+#[test]
+fn a_vm_that_stops_gives_its_address_back_once() {
+    let mut bench = client(false);
+    assert_eq!(bench.vm.leave(ms(0), &mut bench.buffer), None);
+    bench.lease(ms(0));
+    let transmit = bench.vm.leave(ms(1), &mut bench.buffer);
+    let release = said(&bench, transmit).unwrap();
+    let expected = Said {
+        kind: DhcpMessageType::Release,
+        transaction: release.transaction,
+        source: LEASED,
+        is_broadcast: false,
+        requested: None,
+        server: Some(SERVER),
+        client: LEASED,
+    };
+    assert_eq!(release, expected);
+    assert_eq!(bench.vm.leave(ms(1), &mut bench.buffer), None);
 }

@@ -27,6 +27,7 @@ pub(super) fn config() -> VmConfig {
             }),
             probe: false,
             slaac: false,
+            dhcp: false,
             report: Duration::ZERO,
             gateway: None,
             announce: None,

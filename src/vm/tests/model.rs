@@ -525,6 +525,7 @@ impl Subject {
             }),
             probe: false,
             slaac: false,
+            dhcp: false,
             report: Duration::MAX,
             gateway: None,
             announce: None,

@@ -23,6 +23,7 @@ fn bench(advertisements: &[(MacAddr, u8, u16)]) -> Bench {
         gateway: None,
         probe: false,
         slaac: true,
+        dhcp: false,
         report: Duration::ZERO,
         announce: None,
     });

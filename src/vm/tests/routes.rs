@@ -124,6 +124,7 @@ fn bench(has_gateway: bool) -> Bench {
         gateway: has_gateway.then_some(GATEWAY6),
         probe: false,
         slaac: false,
+        dhcp: false,
         report: Duration::ZERO,
         announce: None,
     });

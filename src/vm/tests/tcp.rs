@@ -37,6 +37,7 @@ fn bench() -> Bench {
         }),
         probe: false,
         slaac: false,
+        dhcp: false,
         report: Duration::ZERO,
         gateway: None,
         announce: None,

@@ -77,6 +77,7 @@ fn config(kind: u8) -> VmConfig {
         }),
         probe: bit(3),
         slaac: bit(4),
+        dhcp: false,
         report: Duration::ZERO,
         gateway: bit(1).then(|| "fd77::1".parse().expect("an address")),
         announce: bit(1).then_some(Duration::from_millis(10)),

@@ -24,6 +24,7 @@ pub(in crate::vm) const DHCP: Protocol = Protocol {
     ),
     poll: Vm::poll_dhcp,
     deadline: |vm| vm.ipv4.dhcp.as_ref()?.deadline(),
+    leave: Vm::release_dhcp,
     ..Protocol::NONE
 };
 
@@ -42,11 +43,17 @@ impl Vm {
             Answer::Requesting => return Ok(Disposition::Send(Vm::poll_dhcp)),
             Answer::Leased(elapsed) => {
                 let address = self.use_lease(now, None);
-                address.map(|address| Event::Leased { address, elapsed })
+                address.map(|address| Event::Leased {
+                    address: address.into(),
+                    elapsed,
+                })
             }
             Answer::Renewed(previous) => {
                 let address = self.use_lease(now, Some(previous));
-                address.map(|address| Event::Renewed { address, previous })
+                address.map(|address| Event::Renewed {
+                    address: address.into(),
+                    previous: previous.into(),
+                })
             }
             Answer::Refused(address) => address.map(|address| self.lose_lease(address)),
         };
@@ -79,6 +86,12 @@ impl Vm {
         self.send_dhcp(now, &outgoing, buffer)
     }
 
+    /// Gives the address back, because the VM stops.
+    fn release_dhcp(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        let outgoing = self.ipv4.dhcp.as_mut()?.release(now, &mut self.random)?;
+        self.send_dhcp(now, &outgoing, buffer)
+    }
+
     /// Takes into use all that the client's lease brings: the address, its network, the gateway and the MTU. Returns the
     /// address, which was `previous` so far.
     fn use_lease(&mut self, now: Instant, previous: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
@@ -100,7 +113,9 @@ impl Vm {
     fn lose_lease(&mut self, address: Ipv4Addr) -> Event {
         self.ipv4.acd.release();
         self.ipv4.link_mtu = None;
-        Event::LeaseLost { address }
+        Event::LeaseLost {
+            address: address.into(),
+        }
     }
 
     fn send_dhcp(&self, now: Instant, outgoing: &Outgoing, buffer: &mut [u8]) -> Option<Transmit> {

@@ -206,6 +206,19 @@ impl DhcpClient {
         Some(Outgoing { request, to: None })
     }
 
+    /// Gives the address back, because the VM stops (RFC 2131 section 4.4.6).
+    pub(super) fn release(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Outgoing> {
+        let lease = self.lease()?;
+        let request = DhcpRequest {
+            client_address: lease.address,
+            server: Some(lease.server),
+            ..self.message(DhcpKind::Release, random.u32(..))
+        };
+        let to = Some((lease.server_mac, lease.server));
+        self.state = selecting(now, random);
+        Some(Outgoing { request, to })
+    }
+
     fn bind(&mut self, lease: Lease) {
         self.state = State::Bound {
             at: lease.renew_at,
