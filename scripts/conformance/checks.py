@@ -37,6 +37,7 @@ from scapy.layers.inet6 import (
 )
 import socket
 
+import flow_label
 import mld
 import path_mtu
 from wire import SENTINEL, Wire, tell, verdict
@@ -911,7 +912,7 @@ for name, order in (
     )
 
 
-CHECKS += mld.CHECKS + path_mtu.CHECKS
+CHECKS += mld.CHECKS + path_mtu.CHECKS + flow_label.CHECKS
 
 
 # What takes long goes on beside the rest.

@@ -17,6 +17,7 @@ mod dhcpv6;
 mod dhcpv6_options;
 mod error;
 mod ethernet;
+mod flow_label;
 mod icmp;
 mod icmp_error;
 mod icmpv6;
