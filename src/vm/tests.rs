@@ -20,6 +20,7 @@ mod mld;
 mod model;
 mod options;
 mod path_mtu;
+mod router_model;
 mod routers;
 mod routes;
 mod tcp;

@@ -16,7 +16,7 @@ const LOW: u8 = 0b11 << 3;
 const OWN: &str = "fd99::aff:fe4d:2";
 
 /// A VM with SLAAC that pings a host far away, and has heard `advertisements`.
-fn bench(advertisements: &[(MacAddr, u8, u16)]) -> Bench {
+pub(super) fn bench(advertisements: &[(MacAddr, u8, u16)]) -> Bench {
     let mut config = VmConfig::new(MAC, IP);
     config.ipv6 = Some(Ipv6Config {
         interface: None,
@@ -51,7 +51,12 @@ fn way(bench: &mut Bench, now: Instant) -> Option<MacAddr> {
 }
 
 /// The advertisement by which a router answers a solicitation, or tells that it is a host now.
-fn answer(mac: MacAddr, link: Option<MacAddr>, router: bool, overrides: bool) -> Vec<u8> {
+pub(super) fn answer(
+    mac: MacAddr,
+    link: Option<MacAddr>,
+    router: bool,
+    overrides: bool,
+) -> Vec<u8> {
     let message = NeighbourAdvertisement {
         target: link_local(mac),
         target_link: link,
