@@ -37,6 +37,7 @@ from scapy.layers.inet6 import (
 )
 import socket
 
+import flow_label
 import igmp
 import mld
 import path_mtu
@@ -912,7 +913,7 @@ for name, order in (
     )
 
 
-CHECKS += mld.CHECKS + path_mtu.CHECKS
+CHECKS += mld.CHECKS + path_mtu.CHECKS + flow_label.CHECKS
 # First, because nmap asks as a router of version 1, which a host believes for minutes unless told otherwise.
 CHECKS[:0] = igmp.CHECKS
 

@@ -18,6 +18,7 @@ mod dhcpv6_options;
 mod echo_head;
 mod error;
 mod ethernet;
+mod flow_label;
 mod icmp;
 mod icmp_error;
 mod icmpv6;

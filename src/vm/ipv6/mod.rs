@@ -21,7 +21,7 @@ use std::net::Ipv6Addr;
 
 use self::address::Addresses;
 pub use self::address::{MAX_IPV6_ADDRESSES, START_WAIT};
-pub use self::conflict_detection::{DUPLICATE_PROBES, PROBE_INTERVAL};
+pub use self::conflict_detection::DUPLICATE_PROBES;
 use self::dhcp::DhcpClient;
 pub use self::fragment::IPV6_REASSEMBLY_TIMEOUT;
 use self::mld::Mld;
