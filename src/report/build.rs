@@ -10,6 +10,7 @@ use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
     ReactorReport, Report, SCHEMA, SecondReport, Verdict, link_changes,
 };
+use crate::fabric::Recording;
 use crate::load::FlowId;
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
@@ -43,6 +44,8 @@ pub struct Context<'a> {
     pub fabric: Option<&'a FabricReport>,
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
+    /// The files that the run was recorded in.
+    pub recordings: &'a [Recording],
 }
 
 impl Default for Context<'_> {
@@ -58,6 +61,7 @@ impl Default for Context<'_> {
             machine: None,
             fabric: None,
             memory: None,
+            recordings: &[],
         }
     }
 }
@@ -119,6 +123,7 @@ impl Report {
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             pauses: *recorder.pauses(),
+            recordings: context.recordings.to_vec(),
             phases: phases(recorder, context.phases),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
             flow_count: recorder.flows().len() as u64,

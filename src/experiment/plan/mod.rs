@@ -19,6 +19,7 @@ use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 
 mod addresses;
+mod capture;
 mod fabric;
 mod flows;
 mod host;
@@ -124,6 +125,7 @@ fn plan_flows(
     let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
+    let capture = capture::capture(settings, &groups, count)?;
     let seed = settings
         .or_default("seed")
         .number("a whole number from 0 on")?;
@@ -177,6 +179,7 @@ fn plan_flows(
         resolution: decision.resolution,
         seed,
         spin: spin(settings)?,
+        capture,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);
