@@ -5,6 +5,7 @@
 //! fail and say so. `scripts/test.sh` installs the programs that they call.
 
 mod dhcp;
+mod dhcpv6;
 mod disturbances;
 mod hand_made_lab;
 mod ipv4;
