@@ -204,3 +204,20 @@ fn a_vm_that_stops_in_the_course_of_a_run_gives_its_address_back() {
     assert_eq!(report["totals"]["received"], json!(40), "{report}");
     server.wait_until_it_says(others);
 }
+
+#[test]
+fn two_hundred_vms_that_look_for_an_ipv6_address_at_once_all_get_one() {
+    let script = crate::lab::repository_file("scripts/experiments/dhcp-storm.sh");
+    let mut command = std::process::Command::new(script);
+    command.env("TAP_REACTOR", crate::lab::TAP_REACTOR);
+    command.args(["-6", "--vms", "200", "--expect", "loss=0%"]);
+    let run = Running::start(command).wait().expect_status(0);
+    for expected in [
+        "600 sent, 600 received, 0 % lost",
+        "\nlease            200 ",
+        "addresses by DHCP: 200 granted, 0 renewed, 0 lost",
+        "when every VM had its address",
+    ] {
+        assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
+    }
+}
