@@ -226,7 +226,7 @@ fn a_named_lab_can_be_looked_into_and_vanishes_at_its_end() {
         if by_drop {
             drop(fabric);
         } else {
-            fabric.remove_all().unwrap();
+            fabric.close().unwrap();
         }
         assert_eq!(run("ip netns list"), "");
         assert_eq!(link_names(), ["lo"]);
@@ -244,7 +244,7 @@ fn a_named_namespace_of_somebody_else_is_left_as_it_was() {
         run("ip netns exec lab cat /proc/sys/net/ipv6/conf/default/disable_ipv6"),
         "0\n"
     );
-    fabric.remove_all().unwrap();
+    fabric.close().unwrap();
     let left = run("ip netns exec lab ip -oneline link");
     assert_eq!(left.lines().count(), 1, "{left}");
     assert!(

@@ -367,7 +367,7 @@ fn the_end_of_a_lab_removes_its_links_and_no_others() {
             run(&format!("ip link set uplink group {}", link("br0").group));
             drop(fabric);
         } else {
-            fabric.remove_all().unwrap();
+            fabric.close().unwrap();
         }
         assert_eq!(link_names(), ["lo", "uplink"]);
     }
@@ -462,7 +462,7 @@ fn the_port_after_the_last_is_refused_and_leaves_no_tap() {
     );
     assert_eq!(links().len(), 2 + BRIDGE_PORTS as usize);
     assert_eq!(fabric.queue_drops().unwrap().len(), BRIDGE_PORTS as usize);
-    fabric.remove_all().unwrap();
+    fabric.close().unwrap();
     assert_eq!(link_names(), ["lo"]);
 }
 
@@ -492,7 +492,7 @@ fn a_bridge_that_is_joined_keeps_its_address_and_mtu_while_vms_come_and_go() {
     assert_eq!(link_names(), ["lo", "cni0"]);
     fabric.plug(VmId(2), &rx_filter(2)).unwrap();
     assert_eq!(own(), before);
-    fabric.remove_all().unwrap();
+    fabric.close().unwrap();
     assert_eq!(
         (link_names(), own()),
         (vec!["lo".into(), "cni0".into()], before)
@@ -527,7 +527,7 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
         "{error}"
     );
     fabric.unplug(&[VmId(0)]).unwrap();
-    fabric.remove_all().unwrap();
+    fabric.close().unwrap();
     assert_eq!(link_names(), ["lo", "br0", "tap0", "tap1"]);
     let after = link("br0");
     assert_eq!((after.alias, after.group, after.up), (None, 0, true));

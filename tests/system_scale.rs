@@ -113,7 +113,7 @@ fn leaves_around_a_spine_are_one_segment_and_are_taken_away_as_one() {
         );
         assert_eq!(receivers(&mut fabric, 8), [7]);
     }
-    fabric.remove_all().unwrap();
+    fabric.close().unwrap();
     assert_eq!(link_names(), ["lo"]);
 }
 

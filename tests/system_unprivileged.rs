@@ -90,7 +90,7 @@ fn a_private_lab_needs_no_root() {
     );
     assert_eq!(buffer[..64], frame);
     the_classic_filter_does_for_the_shared_one(&mut fabric);
-    fabric.remove_all().unwrap();
+    fabric.close().unwrap();
 }
 
 /// Programs that TAPs share take a privilege that a user namespace does not give.

@@ -35,7 +35,7 @@ pub fn run(vms: u32) -> Result<()> {
     let mut fabric = TapFabric::new(registry, lab)?;
     let bridges = MonotonicClock.now() - started;
     let bridges_cpu = cpu_seconds()? - cpu;
-    let topology = fabric.topology().ok_or("no bridges")?;
+    let topology = fabric.environment().topology.ok_or("no bridges")?;
     let mut masters = Vec::new();
     for leaf in 0..topology.leaves().max(1) {
         let probe = VmId(leaf * topology.ports_per_bridge());

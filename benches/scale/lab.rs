@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use tap_reactor::experiment::{Experiment, FlowPlan, VmPlan};
+use tap_reactor::fabric::Fabric;
 use tap_reactor::lab::TapLab;
 use tap_reactor::load::Pacing;
 use tap_reactor::system::{FabricKind, Neighbours, NetnsChoice, resident_bytes};
@@ -108,7 +109,7 @@ pub fn run(options: &Options) -> Result<()> {
     tell("turns", turns as f64 / elapsed.as_secs_f64());
 
     let started = MonotonicClock.now();
-    lab.hypervisor().fabric().inner().remove_all()?;
+    lab.hypervisor().fabric().close()?;
     if options.host {
         tell("removal", (MonotonicClock.now() - started).as_secs_f64());
     }

@@ -38,6 +38,7 @@ from scapy.layers.inet6 import (
 import socket
 
 import mld
+import path_mtu
 from wire import SENTINEL, Wire, tell, verdict
 
 #: Tests that implementation6 has.
@@ -910,7 +911,7 @@ for name, order in (
     )
 
 
-CHECKS += mld.CHECKS
+CHECKS += mld.CHECKS + path_mtu.CHECKS
 
 
 # What takes long goes on beside the rest.

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use tap_reactor::experiment::{Experiment, FlowPlan};
-use tap_reactor::fabric::{Fabric, Read, Write};
+use tap_reactor::fabric::{Environment, Fabric, Read, Write};
 use tap_reactor::hypervisor::Phase;
 use tap_reactor::lab::SimulatedLab;
 use tap_reactor::load::Pacing;
@@ -79,6 +79,12 @@ impl Fabric for Hub {
         buffer[..frame.len()].copy_from_slice(&frame);
         Read::Frame(frame.len())
     }
+
+    // What the report says of it.
+
+    fn environment(&self) -> Environment {
+        Environment::simulated("hub")
+    }
 }
 
 /// Three VMs ping in a ring, and the hub carries it.
@@ -88,9 +94,9 @@ fn measure() -> Result<Report, Box<dyn Error>> {
         .map(|(source, target)| FlowPlan::between(VmId(source), VmId(target)))
         .into();
     plan.phases = vec![Phase::counted(0..3, Pacing::Window(1), 1_000)];
-    let mut lab = SimulatedLab::new("hub", Hub::default(), plan)?;
+    let mut lab = SimulatedLab::new(Hub::default(), plan)?;
     lab.populate(&mut ())?;
-    lab.run();
+    lab.run(&mut ());
     let report = lab.report("three VMs on a hub");
     lab.close()?;
     Ok(report)

@@ -1,8 +1,9 @@
 //! The fabric of a run with its instruments: the one place that every frame of every driver passes.
 
 use std::io;
+use std::time::Duration;
 
-use super::{Direction, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Write};
+use super::{Direction, Environment, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::{Event, RxFilter, VmId};
 
@@ -125,6 +126,10 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         self.fabric.set_polled(vm, polled)
     }
 
+    fn watch_links(&mut self) -> bool {
+        self.fabric.watch_links()
+    }
+
     fn link_events(&mut self) -> Vec<LinkEvent> {
         self.fabric.link_events()
     }
@@ -139,5 +144,24 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn drops(&mut self) -> Result<u64, F::Error> {
         self.fabric.drops()
+    }
+    fn environment(&self) -> Environment {
+        self.fabric.environment()
+    }
+
+    fn warnings(&self) -> &[F::Error] {
+        self.fabric.warnings()
+    }
+
+    fn forwards_after(&self) -> Duration {
+        self.fabric.forwards_after()
+    }
+
+    fn outlives_process(&self) -> bool {
+        self.fabric.outlives_process()
+    }
+
+    fn close(&mut self) -> Result<(), F::Error> {
+        self.fabric.close()
     }
 }

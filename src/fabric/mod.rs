@@ -3,13 +3,16 @@
 //! A [`Fabric`] is all that a run needs of them, so that every run is driven alike. What looks at frames on their way is an
 //! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`].
 
+mod environment;
 mod instrument;
 mod instrumented;
 mod link_event;
 mod trace;
 
 use std::io;
+use std::time::Duration;
 
+pub use self::environment::Environment;
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
@@ -51,8 +54,13 @@ pub trait Fabric {
         Ok(())
     }
 
-    /// Returns the changes that another process made to the fabric's links since the last call. The driver calls this
-    /// when its poll reports such a change. Empty for a fabric without links.
+    /// Starts to watch what other processes do to the fabric's links. Returns false for a fabric without links.
+    fn watch_links(&mut self) -> bool {
+        false
+    }
+
+    /// Returns the changes that other processes made to the fabric's links since the last call. The driver calls this when
+    /// its poll reports such a change.
     fn link_events(&mut self) -> Vec<LinkEvent> {
         Vec::new()
     }
@@ -78,12 +86,38 @@ pub trait Fabric {
         None
     }
 
-    /// The number of frames so far that found the queue of their port full.
+    /// The number of frames so far that found the queue of their port full. To be called at the end of a run.
     ///
     /// # Errors
     /// If the counters can't be read.
     fn drops(&mut self) -> Result<u64, Self::Error> {
         Ok(0)
+    }
+
+    /// Describes the fabric, for the report.
+    fn environment(&self) -> Environment;
+
+    /// Failures so far that do not end the run, for its user.
+    fn warnings(&self) -> &[Self::Error] {
+        &[]
+    }
+
+    /// The time from when a port is created until it carries frames.
+    fn forwards_after(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Returns true if something of the fabric stays when the process is killed before [`Fabric::close`].
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    /// Removes what the fabric has created.
+    ///
+    /// # Errors
+    /// If something is left behind; the rest is removed nevertheless.
+    fn close(&mut self) -> Result<(), Self::Error> {
+        Ok(())
     }
 }
 

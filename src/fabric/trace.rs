@@ -204,7 +204,7 @@ mod tests {
         let mut page = Page::default();
         let mut lab = SimulatedLab::on_switch(plan).unwrap();
         lab.populate(&mut page).unwrap();
-        lab.run();
+        lab.run(&mut ());
         lab.close().unwrap();
         let bytes = page.0.borrow();
         let text = std::str::from_utf8(&bytes).unwrap();

@@ -70,6 +70,7 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::NoNeighbour => DropReason::NoNeighbour,
         Ignored::AnswerQueueFull => DropReason::NeighbourQueueFull,
         Ignored::FragmentQueueFull => DropReason::FragmentQueueFull,
+        Ignored::FragmentationNeeded => DropReason::FragmentationNeeded,
         Ignored::ClosedPort(_) => DropReason::ClosedPort,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
         Ignored::IcmpType(_) => DropReason::UnknownIcmpType,

@@ -58,6 +58,7 @@ impl<F: Fabric> Hypervisor<F> {
                     Unsent::NoRoute => DropReason::NoRoute,
                     Unsent::NeighbourQueueFull => DropReason::NeighbourQueueFull,
                     Unsent::FragmentQueueFull => DropReason::FragmentQueueFull,
+                    Unsent::FragmentationNeeded => DropReason::FragmentationNeeded,
                 });
                 Some(event)
             }

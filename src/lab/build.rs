@@ -1,7 +1,7 @@
 //! Creates the VMs and flows of a plan, and describes the plan for the report.
 
-use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings, VmPlan};
-use crate::fabric::{Fabric, Notice};
+use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings};
+use crate::fabric::Fabric;
 use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
 use crate::record::{DropReason, Limits, Recorder};
@@ -9,9 +9,8 @@ use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Val
 use crate::system::{self, Neighbours, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
-use crate::vm::{SessionConfig, VmConfig, VmId};
+use crate::vm::SessionConfig;
 
-use super::names::describe_vm;
 use super::{LabError, Observer};
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
@@ -38,44 +37,6 @@ pub(super) fn add_instruments<F: Fabric>(
     for instrument in observer.instruments(now) {
         hypervisor.fabric().add(instrument);
     }
-}
-
-/// Creates the VMs that exist from the beginning, each at the time that `now` returns, and calls `on_start` for each.
-/// Those that start later are announced to the hypervisor. `time_of_day` is the time of day at [`Instant::ZERO`].
-///
-/// Returns true if all were created; false if `on_start` returned true, which asks to stop.
-pub(super) fn create_vms<F: Fabric>(
-    experiment: &Experiment,
-    hypervisor: &mut Hypervisor<F>,
-    time_of_day: u32,
-    now: impl Fn() -> Instant,
-    mut on_start: impl FnMut(VmId, &VmPlan) -> Result<bool, F::Error>,
-) -> Result<bool, F::Error> {
-    let newcomers = experiment.newcomers();
-    for (index, plan) in experiment.vms.iter().enumerate() {
-        let vm = VmId(index as u32);
-        let Some(config) = experiment.vm_config(index) else {
-            continue;
-        };
-        let config = VmConfig {
-            time_of_day,
-            ..config
-        };
-        if newcomers.contains(&vm) {
-            hypervisor.expect_vm(vm, config);
-        } else {
-            let now = now();
-            hypervisor.create_vm_as(vm, now, config)?;
-            if hypervisor.fabric().is_watched() {
-                let how = describe_vm(experiment, vm, plan);
-                hypervisor.fabric().tell(now, &Notice::Started(vm, &how));
-            }
-            if on_start(vm, plan)? {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// Returns the memory that each of `vms` VMs has taken since `before` bytes were resident; `None` if the kernel does not

@@ -23,10 +23,12 @@
 
 mod build;
 mod completeness;
+mod driver;
 mod error;
 mod names;
-mod simulated;
-mod taps;
+mod real_time;
+mod steps;
+mod virtual_time;
 
 use std::borrow::Cow;
 
@@ -37,9 +39,11 @@ use crate::report::{Expectation, Report};
 use crate::time::Instant;
 use crate::vm::VmId;
 
+pub use self::driver::Driver;
 pub use self::error::LabError;
-pub use self::simulated::SimulatedLab;
-pub use self::taps::TapLab;
+pub use self::real_time::{RealTime, TapLab};
+pub use self::steps::LabOn;
+pub use self::virtual_time::{SimulatedLab, VirtualTime};
 
 /// Receives the progress of a run.
 pub trait Observer {
@@ -120,7 +124,7 @@ impl<'a> Lab<'a> {
     pub fn run(&mut self, observer: &mut dyn Observer) {
         match self {
             Lab::Taps(lab) => lab.run(observer),
-            Lab::Simulated(lab) => lab.run(),
+            Lab::Simulated(lab) => lab.run(observer),
         }
     }
 

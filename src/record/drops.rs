@@ -95,6 +95,8 @@ drop_reasons! {
     ReassemblyFull => "reassembly_full",
     /// IP packets larger than the link carries, when too many of them were on their way out in fragments.
     FragmentQueueFull => "fragment_queue_full",
+    /// IP packets larger than their path carries, as a router has told, which must not be cut (`EMSGSIZE` of a kernel).
+    FragmentationNeeded => "fragmentation_needed",
     /// An ICMP message other than those a VM acts upon.
     UnknownIcmpType => "unknown_icmp_type",
     /// An echo reply that belongs to no ping.
@@ -148,6 +150,9 @@ impl DropReason {
                 "an address is taken only if T1 is not later than T2, nor the preferred lifetime longer than the valid one"
             }
             DropReason::DhcpStatus => "-v shows which status code the server gave",
+            DropReason::FragmentationNeeded => {
+                "a router has told how much the path carries, and --dont-fragment forbids to cut"
+            }
             DropReason::FragmentQueueFull => "fewer or smaller pings at once would fit",
             _ => return None,
         })

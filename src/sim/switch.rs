@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::rx_index::RxIndex;
-use crate::fabric::{Fabric, Read, Write};
+use crate::fabric::{Environment, Fabric, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::{EthernetFrame, MacAddr};
@@ -269,5 +269,9 @@ impl Fabric for Switch {
 
     fn drops(&mut self) -> Result<u64, Infallible> {
         Ok(self.queue_drops)
+    }
+
+    fn environment(&self) -> Environment {
+        Environment::simulated("sim")
     }
 }

@@ -26,7 +26,7 @@ type Lab = SimulatedLab<'static>;
 fn empty_lab(vms: u32, switch: Switch) -> Lab {
     let scenario = format!("vms = {vms}\nsubnet = '10.0.0.0/8'");
     let scenario = Scenario::parse("test.toml", &scenario).unwrap();
-    SimulatedLab::new("switch", switch, experiment::plan(&scenario).unwrap()).unwrap()
+    SimulatedLab::new(switch, experiment::plan(&scenario).unwrap()).unwrap()
 }
 
 /// Creates a lab of VMs whose configurations are changed by `change`.

@@ -1,5 +1,6 @@
 //! Refusals of the system: the operation and its object, the cause, and what to do about it.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use nix::errno::Errno;
@@ -11,6 +12,13 @@ pub struct SystemError {
     errno: Option<Errno>,
     detail: Option<String>,
     advice: Option<String>,
+}
+
+/// For code that handles any fabric: one in memory refuses nothing.
+impl From<Infallible> for SystemError {
+    fn from(never: Infallible) -> SystemError {
+        match never {}
+    }
 }
 
 impl SystemError {

@@ -91,7 +91,7 @@ impl Vm {
                 return is_kept.then_some(None).ok_or(Ignored::AnswerQueueFull);
             }
         }
-        self.fit(Some(Transmit { length, ping: None }), buffer)
+        self.fit(now, Some(Transmit { length, ping: None }), true, buffer)
     }
 
     /// Tells if an answer waits no longer: its neighbour is known, or was asked for in vain.
@@ -105,7 +105,7 @@ impl Vm {
     }
 
     /// Sends an answer whose neighbour is known now, or drops one whose neighbour was asked for in vain.
-    pub(super) fn next_answer(&mut self, buffer: &mut [u8]) -> Option<Reaction> {
+    pub(super) fn next_answer(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         if !self.has_answers() {
             return None;
         }
@@ -119,7 +119,7 @@ impl Vm {
             let space = buffer.get_mut(..length).ok_or(Ignored::AnswerQueueFull)?;
             space.copy_from_slice(&frame);
             set_destination(space, mac);
-            self.fit(Some(Transmit { length, ping: None }), buffer)
+            self.fit(now, Some(Transmit { length, ping: None }), true, buffer)
         });
         Some(Reaction {
             transmit: sent.unwrap_or_default(),

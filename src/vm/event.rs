@@ -268,6 +268,8 @@ pub enum Ignored {
     AnswerQueueFull,
     /// A reply that is larger than the link carries, when too many of them are on their way out.
     FragmentQueueFull,
+    /// A datagram that is larger than its path carries, and must not be cut.
+    FragmentationNeeded,
     /// An IPv4 datagram with options that make no sense, or with a source route.
     Ipv4Options,
     /// A UDP datagram, or a TCP segment, to a port at which nobody listens.

@@ -17,6 +17,7 @@ mod limiter;
 mod membership;
 mod neighbour;
 mod nic;
+mod path_mtu;
 mod probe;
 mod redirects;
 
@@ -46,6 +47,7 @@ pub use neighbour::{
 };
 pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
+pub use path_mtu::{IPV4_MINIMUM_PATH_MTU, MAX_PATH_MTUS, PATH_MTU_LIFETIME};
 pub use probe::{
     GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, Unsent,
 };
@@ -286,10 +288,10 @@ impl Vm {
         if let Some(reaction) = self.next_unresolved() {
             return Some(reaction);
         }
-        if let Some(reaction) = self.next_answer(buffer) {
+        if let Some(reaction) = self.next_answer(now, buffer) {
             return Some(reaction);
         }
-        let fragment = self.fragmenter.next(self.mtu(), buffer);
+        let fragment = self.fragmenter.next(buffer);
         if let Some(transmit) = fragment.or_else(|| self.next_resolved(now, buffer)) {
             return Some(Reaction {
                 transmit: Some(transmit),

@@ -19,6 +19,7 @@ mod ipv6;
 mod mld;
 mod model;
 mod options;
+mod path_mtu;
 mod routers;
 mod routes;
 mod tcp;

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use etherparse::{Icmpv4Header, Icmpv4Type, IpNumber, Ipv4HeaderSlice};
 
 use super::ethernet::ETHERNET_HEADER_LENGTH;
-use super::icmp::{ECHO_FRAME_OVERHEAD, ICMP_ECHO_HEADER_LENGTH, TYPE_ECHO_REQUEST};
+use super::icmp::{
+    ECHO_FRAME_OVERHEAD, ICMP_ECHO_HEADER_LENGTH, TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST,
+};
 use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Envelope, PROTOCOL_ICMP};
 use super::mac::MacAddr;
 
@@ -39,6 +41,8 @@ pub struct IcmpErrorKind {
 impl IcmpErrorKind {
     /// The host does not speak the protocol (RFC 1122 section 3.2.2.1).
     pub const PROTOCOL_UNREACHABLE: IcmpErrorKind = IcmpErrorKind::new(TYPE_UNREACHABLE, 2);
+    /// The datagram is larger than the next link carries, and must not be cut (RFC 1191).
+    pub const FRAGMENTATION_NEEDED: IcmpErrorKind = IcmpErrorKind::new(TYPE_UNREACHABLE, 4);
     /// Nobody listens at the port.
     pub const PORT_UNREACHABLE: IcmpErrorKind = IcmpErrorKind::new(TYPE_UNREACHABLE, 3);
     /// A header makes no sense; where is told apart (RFC 1122 section 3.2.2.5).
@@ -59,13 +63,15 @@ pub struct IcmpError {
     /// The largest datagram that the next hop takes, of an error that says that this one is too large (RFC 1191); 0 if
     /// it does not say.
     pub next_hop_mtu: u16,
-    /// The echo request that it is about; `None` if it is about something else.
+    /// The echo message that it is about; `None` if it is about something else.
     pub quoted: Option<QuotedEcho>,
 }
 
-/// An echo request that an error quotes: its header, and the eight bytes behind it that RFC 792 promises.
+/// An echo message that an error quotes: its header, and the eight bytes behind it that RFC 792 promises.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuotedEcho {
+    /// It is a request rather than a reply.
+    pub is_request: bool,
     /// Its source address.
     pub source: Ipv4Addr,
     /// Where it was to go.
@@ -133,7 +139,9 @@ impl QuotedEcho {
         let &[kind, code, _, _, i0, i1, s0, s1, ..] = quote.get(header.slice().len()..)? else {
             return None;
         };
-        ((kind, code) == (TYPE_ECHO_REQUEST, 0)).then(|| QuotedEcho {
+        let is_echo = matches!(kind, TYPE_ECHO_REQUEST | TYPE_ECHO_REPLY) && code == 0;
+        is_echo.then(|| QuotedEcho {
+            is_request: kind == TYPE_ECHO_REQUEST,
             source: header.source_addr(),
             destination: header.destination_addr(),
             identifier: u16::from_be_bytes([i0, i1]),

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use etherparse::icmpv6::TYPE_ECHO_REQUEST;
+use etherparse::icmpv6::{TYPE_ECHO_REPLY, TYPE_ECHO_REQUEST};
 use etherparse::{IpFragOffset, IpNumber, Ipv6FragmentHeader, Ipv6HeaderSlice};
 
 use super::ethernet::ETHERNET_HEADER_LENGTH;
@@ -130,9 +130,11 @@ impl Ipv6Fragment<'_> {
     }
 }
 
-/// An echo request that an error quotes.
+/// An echo message that an error quotes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuotedIcmpv6Echo {
+    /// It is a request rather than a reply.
+    pub is_request: bool,
     /// Its source address.
     pub source: Ipv6Addr,
     /// Where it was to go.
@@ -144,7 +146,7 @@ pub struct QuotedIcmpv6Echo {
 }
 
 impl QuotedIcmpv6Echo {
-    /// Finds the echo request in the packet that an error quotes, which may be cut off anywhere behind it, or be a first
+    /// Finds the echo message in the packet that an error quotes, which may be cut off anywhere behind it, or be a first
     /// fragment of it. `None` if it is about something else.
     pub fn parse(invoking_packet: &[u8]) -> Option<QuotedIcmpv6Echo> {
         let header = Ipv6HeaderSlice::from_slice(invoking_packet).ok()?;
@@ -157,13 +159,25 @@ impl QuotedIcmpv6Echo {
         };
         let UpperLayer::Whole {
             protocol: PROTOCOL_ICMPV6,
-            payload: &[TYPE_ECHO_REQUEST, 0, _, _, i0, i1, s0, s1, ..],
+            payload:
+                &[
+                    kind @ (TYPE_ECHO_REQUEST | TYPE_ECHO_REPLY),
+                    0,
+                    _,
+                    _,
+                    i0,
+                    i1,
+                    s0,
+                    s1,
+                    ..,
+                ],
             ..
         } = upper
         else {
             return None;
         };
         Some(QuotedIcmpv6Echo {
+            is_request: kind == TYPE_ECHO_REQUEST,
             source: header.source_addr(),
             destination: header.destination_addr(),
             identifier: u16::from_be_bytes([i0, i1]),

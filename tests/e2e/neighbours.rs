@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use crate::lab::{Lab, wait_until};
 
 /// A host on the lab's bridge, in a namespace of its own.
-fn host(lab: &Lab, port: &str) -> Lab {
+pub fn host(lab: &Lab, port: &str) -> Lab {
     let host = Lab::new();
     let inside = host.name();
     lab.ip(&format!(

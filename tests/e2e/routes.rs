@@ -2,6 +2,7 @@
 
 use crate::ipv4::start;
 use crate::lab::{Lab, Running, wait_until};
+use crate::neighbours::host;
 
 /// A router between the lab's bridge and another network with one host: 10.77.0.1 and fd77::1 on this side, 192.0.2.1 and
 /// 2001:db8::1 on the other, where the host is 192.0.2.9 and 2001:db8::9.
@@ -88,4 +89,58 @@ fn a_gateway_outside_the_network_works_as_with_a_host_route_to_it() {
     networks.wait_until_near(&mut vms, "10.77.0.2");
     assert_eq!(networks.answers("10.77.0.2"), 3);
     vms.expect_alive();
+}
+
+#[test]
+fn a_ping_that_is_too_big_for_the_path_ends_and_the_next_ones_go_as_the_kernels_do() {
+    let lab = Lab::new();
+    lab.make_by_hand();
+    let networks = Networks::new(&lab);
+    let kernel = host(&lab, "kernel");
+    kernel.ip("address add 10.77.0.100/16 dev eth0");
+    kernel.ip("address add fd77::100/64 dev eth0 nodad");
+    kernel.ip("route add default via 10.77.0.1");
+    kernel.ip("-6 route add default via fd77::1");
+    networks.router.ip("link set away mtu 1280");
+    networks.far.ip("link set eth0 mtu 1280");
+    for (destination, options, control, is_answered) in [
+        ("2001:db8::9", "--ipv6", "", true),
+        ("192.0.2.9", "--dont-fragment", "-M do", false),
+        ("2001:db8::9", "--ipv6 --dont-fragment", "-M do", false),
+    ] {
+        wait_until("the other network", || {
+            let ping = kernel.run(&["ping", "-n", "-c", "1", "-W", "1", destination]);
+            (ping.status == 0).then_some(())
+        });
+        let control = format!("ping -n -c 20 -i 0.05 -W 1 -s 1400 {control} {destination}");
+        let control = kernel.run(&control.split_whitespace().collect::<Vec<_>>());
+        let run = lab.tap_reactor(&format!(
+            "--netns host --attach --gateway 10.77.0.1 --gateway fd77::1 --ping vm0:{destination} --size 1400 --count 20 \
+             --interval 50ms --json {options}"
+        ));
+        let report: serde_json::Value =
+            serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+        let of = |name: &str| report["totals"][name].as_u64().expect("a count");
+        assert!(of("errored") >= 1, "{options}: {report}");
+        assert_eq!(report["errors"]["fragmentation_needed"], of("errored"));
+        let rest = if is_answered {
+            "received"
+        } else {
+            "unresolved"
+        };
+        assert_eq!(of(rest) + of("errored"), 20, "{options}: {report}");
+        assert!(of(rest) >= 10, "{options}: {report}");
+        let dropped = report["drops"]["fragmentation_needed"].as_u64();
+        assert_eq!(
+            dropped,
+            (!is_answered).then(|| of("unresolved")),
+            "{report}"
+        );
+        let is_like_ours = if is_answered {
+            !control.stdout.contains(" 0 received")
+        } else {
+            control.stdout.contains(" 0 received")
+        };
+        assert!(is_like_ours, "{control:?}");
+    }
 }

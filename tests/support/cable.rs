@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tap_reactor::experiment::{Experiment, FlowPlan};
-use tap_reactor::fabric::{Fabric, Read, Write};
+use tap_reactor::fabric::{Environment, Fabric, Read, Write};
 use tap_reactor::hypervisor::{Phase, Step};
 use tap_reactor::lab::SimulatedLab;
 use tap_reactor::load::Pacing;
@@ -68,6 +68,10 @@ impl Fabric for Cables {
     fn next_receiver(&mut self, _: Instant) -> Option<VmId> {
         self.arrived.pop_front()
     }
+
+    fn environment(&self) -> Environment {
+        Environment::simulated("cables")
+    }
 }
 
 /// So many pairs that ping by so many cables.
@@ -84,7 +88,7 @@ impl Pairs {
         let mut plan = Experiment::of_vms(2 * pairs).expect("a plan");
         let pair = |pair| FlowPlan::between(VmId(2 * pair), VmId(2 * pair + 1));
         plan.flows = (0..pairs).map(pair).collect();
-        let mut lab = SimulatedLab::new("cables", Cables::default(), plan).expect("a lab");
+        let mut lab = SimulatedLab::new(Cables::default(), plan).expect("a lab");
         lab.populate(&mut ()).expect("one session each");
         Pairs {
             lab,

@@ -1,19 +1,51 @@
 //! A lab that somebody else has prepared: it must be complete, is used as it is, and left alone (`--attach`).
 
+use std::collections::HashSet;
+
 use super::super::error::SystemError;
 use super::super::lab_config::LabConfig;
 use super::super::netlink::Netlink;
 use super::super::netlink::link::{Link, LinkKind};
+use super::super::netlink::link_requests::LinkChange;
 use super::super::tap::Tap;
+use super::Switching;
+use crate::vm::{RxFilter, VmId};
 
-/// Checks that the bridge and all TAPs of `lab` are there and ready, and returns the bridge's index.
+/// The prepared bridge, whose ports are the prepared TAPs.
+#[derive(Debug)]
+pub(in crate::system) struct AttachedBridge {
+    index: u32,
+}
+
+impl Switching for AttachedBridge {
+    /// The TAP is a port already.
+    fn add<'a>(
+        &'a mut self,
+        _: VmId,
+        _: &Tap,
+        _: &RxFilter,
+        _: &mut LinkChange<'a>,
+    ) -> Result<Option<String>, SystemError> {
+        Ok(None)
+    }
+
+    fn links(&self, lab: &LabConfig) -> HashSet<String> {
+        [lab.bridge.clone()].into()
+    }
+
+    fn bridge_index(&self) -> Option<u32> {
+        Some(self.index)
+    }
+}
+
+/// Checks that the bridge and all TAPs of `lab` are there and ready.
 ///
 /// # Errors
 /// The first thing that is not as it should be, with the command that prepares it.
 pub(in crate::system) fn check_attached_lab(
     netlink: &mut Netlink,
     lab: &LabConfig,
-) -> Result<u32, SystemError> {
+) -> Result<AttachedBridge, SystemError> {
     let bridge = check_bridge(netlink, &lab.bridge)?;
     let links = netlink.links()?;
     let mut taps = vec![None; lab.vms as usize];
@@ -24,12 +56,12 @@ pub(in crate::system) fn check_attached_lab(
         }
     }
     for (index, link) in (0..).zip(taps) {
-        check_tap(lab, bridge, &lab.tap_name(index), link)?;
+        check_tap(lab, Some(bridge), &lab.tap_name(index), link)?;
     }
-    Ok(bridge)
+    Ok(AttachedBridge { index: bridge })
 }
 
-/// Attaches to a prepared TAP. Returns with it how many frames it had dropped by then.
+/// Attaches to a prepared TAP, a port of the bridge with the index `bridge`. Returns with it how many frames it had dropped by then.
 ///
 /// # Errors
 /// When it is not as it should be. It is never made: `TUNSETIFF` would make one that is missing, so this looks it up
@@ -37,7 +69,7 @@ pub(in crate::system) fn check_attached_lab(
 pub(in crate::system) fn attach_tap(
     netlink: &mut Netlink,
     lab: &LabConfig,
-    bridge: u32,
+    bridge: Option<u32>,
     name: &str,
 ) -> Result<(Tap, u64), SystemError> {
     let before = netlink.link(name)?;
@@ -69,7 +101,7 @@ fn check_bridge(netlink: &mut Netlink, name: &str) -> Result<u32, SystemError> {
 
 fn check_tap(
     lab: &LabConfig,
-    bridge_index: u32,
+    bridge_index: Option<u32>,
     name: &str,
     link: Option<&Link>,
 ) -> Result<(), SystemError> {
@@ -81,7 +113,7 @@ fn check_tap(
     match link {
         None => refused("there is no such link", make),
         Some(link) if link.kind != LinkKind::Tap => refused("it is not a TAP", make),
-        Some(link) if link.master != Some(bridge_index) => refused(
+        Some(link) if link.master != bridge_index => refused(
             &format!("it is not a port of bridge {bridge}"),
             format!("ip link set {name} master {bridge}"),
         ),

@@ -1,5 +1,7 @@
 //! The lab's bridges: one, or leaves around a spine where one has too few ports.
 
+use std::collections::{HashMap, HashSet};
+
 use ipnet::Ipv4Net;
 
 use super::super::arp_proxy::Way;
@@ -9,8 +11,10 @@ use super::super::mark::Mark;
 use super::super::netlink::Netlink;
 use super::super::netlink::link_requests::{BridgePlan, LinkChange, index_of};
 use super::super::sysctl;
+use super::super::tap::Tap;
+use super::Switching;
 use crate::topology::{BRIDGE_PORTS, Topology, leaf_name, uplink_names};
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
 /// The group of bridges and veth pairs among a run's groups; the TAPs have the others.
@@ -24,6 +28,8 @@ pub(in crate::system) struct Bridges {
     macs: Vec<(MacAddr, String)>,
     /// The bridges that TAPs join: the leaves, or the only one.
     leaves: Vec<Leaf>,
+    /// The place among these of the bridge that each VM's TAP is on.
+    places: HashMap<VmId, usize>,
 }
 
 #[derive(Debug)]
@@ -58,6 +64,7 @@ impl Bridges {
             spine: maker.bridge(&name, mac, true)?,
             macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
+            places: HashMap::new(),
         };
         for leaf in 0..topology.leaves() {
             bridges.make_leaf(maker, leaf)?;
@@ -89,20 +96,9 @@ impl Bridges {
         Ok(())
     }
 
-    /// The index of the spine, or of the only bridge.
-    pub(in crate::system) fn spine(&self) -> u32 {
-        self.spine
-    }
-
-    /// The bridge that has this address itself.
-    pub(in crate::system) fn owner_of(&self, mac: MacAddr) -> Option<&str> {
-        let owner = self.macs.iter().find(|(own, _)| *own == mac);
-        owner.map(|(_, name)| name.as_str())
-    }
-
     /// Chooses the bridge that the TAP of `vm` is to join: the one of the plan; for a VM beyond the plan, or in the
     /// place of one that was removed, the first with a free port. Returns its place here.
-    pub(in crate::system) fn choose(&self, vm: VmId) -> usize {
+    fn choose(&self, vm: VmId) -> usize {
         let has_room = |leaf: &Leaf| leaf.taps < self.topology.ports_per_bridge();
         if vm.0 < self.topology.vms() {
             return self.topology.leaf_of(vm) as usize;
@@ -112,34 +108,9 @@ impl Bridges {
         self.leaves.iter().position(has_room).unwrap_or(last)
     }
 
-    /// Name and index of a bridge that was [chosen](Bridges::choose).
-    pub(in crate::system) fn get(&self, place: usize) -> Option<(&str, u32)> {
-        let leaf = self.leaves.get(place)?;
-        Some((&leaf.name, leaf.index))
-    }
-
-    /// Takes note that a TAP has joined.
-    pub(in crate::system) fn joined(&mut self, place: usize) {
-        if let Some(leaf) = self.leaves.get_mut(place) {
-            leaf.taps += 1;
-        }
-    }
-
-    /// Takes note that a TAP is gone.
-    pub(in crate::system) fn left(&mut self, place: usize) {
-        if let Some(leaf) = self.leaves.get_mut(place) {
-            leaf.taps = leaf.taps.saturating_sub(1);
-        }
-    }
-
     /// The port that leads to a TAP with that index on the bridge at `place`, from that bridge, from the spine, and from
     /// the leaves `callers`.
-    pub(in crate::system) fn ways_to(
-        &self,
-        place: usize,
-        tap: u32,
-        callers: impl Iterator<Item = u32>,
-    ) -> Vec<Way> {
+    fn ways_to(&self, place: usize, tap: u32, callers: impl Iterator<Item = u32>) -> Vec<Way> {
         let Some(own) = self.leaves.get(place) else {
             return Vec::new();
         };
@@ -160,10 +131,69 @@ impl Bridges {
         }));
         ways
     }
+}
 
-    /// The tree as it was planned.
-    pub(in crate::system) fn topology(&self) -> Topology {
-        self.topology
+impl Switching for Bridges {
+    fn add<'a>(
+        &'a mut self,
+        vm: VmId,
+        tap: &Tap,
+        _: &RxFilter,
+        change: &mut LinkChange<'a>,
+    ) -> Result<Option<String>, SystemError> {
+        let place = self.choose(vm);
+        let Some(leaf) = self.leaves.get_mut(place) else {
+            return Ok(None);
+        };
+        leaf.taps += 1;
+        self.places.insert(vm, place);
+        change.master = Some(leaf.index);
+        Ok(Some(format!("add {} to bridge {}", tap.name(), leaf.name)))
+    }
+
+    fn introduce(
+        &self,
+        netlink: &mut Netlink,
+        lab: &LabConfig,
+        (vm, tap, index): (VmId, &Tap, u32),
+        rx_filter: &RxFilter,
+    ) -> Result<(), SystemError> {
+        let Some(place) = self.places.get(&vm) else {
+            return Ok(());
+        };
+        if !lab.neighbours.are_filled_in() {
+            return Ok(());
+        }
+        let ways = self.ways_to(*place, index, lab.callers.leaves_of(vm));
+        if lab.neighbours == Neighbours::Static {
+            return netlink.teach_bridges(tap.name(), rx_filter.mac, &ways);
+        }
+        netlink.proxy_arp(tap.name(), index)?;
+        netlink.introduce(tap.name(), rx_filter, &ways)
+    }
+
+    fn remove(&mut self, vm: VmId) {
+        let place = self.places.remove(&vm);
+        if let Some(leaf) = place.and_then(|place| self.leaves.get_mut(place)) {
+            leaf.taps = leaf.taps.saturating_sub(1);
+        }
+    }
+
+    fn owner_of(&self, mac: MacAddr) -> Option<&str> {
+        let owner = self.macs.iter().find(|(own, _)| *own == mac);
+        owner.map(|(_, name)| name.as_str())
+    }
+
+    fn links(&self, lab: &LabConfig) -> HashSet<String> {
+        bridge_links(lab).collect()
+    }
+
+    fn bridge_index(&self) -> Option<u32> {
+        Some(self.spine)
+    }
+
+    fn topology(&self) -> Option<Topology> {
+        Some(self.topology)
     }
 }
 

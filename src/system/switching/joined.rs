@@ -22,8 +22,10 @@ use super::super::netlink::bridge::{BridgeSettings, PortState, VlanFilter};
 use super::super::netlink::link::{Link, LinkKind};
 use super::super::netlink::link_requests::LinkChange;
 use super::super::signals::{StopSignals, Waited};
+use super::super::tap::Tap;
+use super::Switching;
 use crate::time::{Clock, MonotonicClock};
-use crate::vm::VmId;
+use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
 /// Ports that a bridge can have (`BR_MAX_PORTS` of `net/bridge/br_private.h`, of which number 0 is none).
@@ -121,18 +123,13 @@ impl ExistingBridge {
         &self.link.name
     }
 
-    /// Its index.
-    pub(in crate::system) fn index(&self) -> u32 {
-        self.link.index
-    }
-
     /// Its MTU in bytes, which a TAP that joins it gets too.
     pub fn mtu(&self) -> u32 {
         self.link.mtu
     }
 
     /// The hardware address for a TAP that joins it: the bridge's own. `None` where it has none, and gets the TAP's.
-    pub(in crate::system) fn mac_of_taps(&self) -> Option<MacAddr> {
+    fn mac_of_taps(&self) -> Option<MacAddr> {
         Some(self.link.mac).filter(|mac| mac.is_unicast())
     }
 
@@ -145,9 +142,47 @@ impl ExistingBridge {
     pub fn vlan_filter(&self) -> Option<VlanFilter> {
         self.settings.vlan_filter
     }
+}
 
-    /// The time from when a TAP joins until it carries frames.
-    pub(in crate::system) fn time_to_forward(&self) -> Duration {
+impl Switching for ExistingBridge {
+    fn add<'a>(
+        &'a mut self,
+        _: VmId,
+        tap: &Tap,
+        _: &RxFilter,
+        change: &mut LinkChange<'a>,
+    ) -> Result<Option<String>, SystemError> {
+        change.master = Some(self.link.index);
+        change.mac = self.mac_of_taps();
+        change.mtu = Some(self.mtu());
+        Ok(Some(format!(
+            "add {} to bridge {}",
+            tap.name(),
+            self.name()
+        )))
+    }
+
+    fn restore(&self, netlink: &mut Netlink) -> Result<(), SystemError> {
+        restore(netlink, &self.link)
+    }
+
+    fn owner_of(&self, mac: MacAddr) -> Option<&str> {
+        Some(self.name()).filter(|_| self.mac_of_taps() == Some(mac))
+    }
+
+    fn links(&self, _: &LabConfig) -> HashSet<String> {
+        [self.name().to_owned()].into()
+    }
+
+    fn bridge_index(&self) -> Option<u32> {
+        Some(self.link.index)
+    }
+
+    fn has_own_vlans(&self) -> bool {
+        true
+    }
+
+    fn time_to_forward(&self) -> Duration {
         match self.settings.has_stp {
             // Half of it "listening", half "learning" (IEEE 802.1D).
             true => self.settings.forward_delay.saturating_mul(2),
@@ -155,11 +190,8 @@ impl ExistingBridge {
         }
     }
 
-    /// Waits until the ports called `taps` forward frames, or a signal comes, which is returned.
-    ///
-    /// # Errors
-    /// When one of them does not, [`FORWARDING_MARGIN`] after it should.
-    pub(in crate::system) fn wait_until_forwarding(
+    /// Fails [`FORWARDING_MARGIN`] after they should.
+    fn wait_until_forwarding(
         &self,
         netlink: &mut Netlink,
         taps: &HashSet<&str>,
@@ -191,14 +223,6 @@ impl ExistingBridge {
                 }
             }
         }
-    }
-
-    /// Gives the bridge back what it has lost with its last port.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(in crate::system) fn restore(&self, netlink: &mut Netlink) -> Result<(), SystemError> {
-        restore(netlink, &self.link)
     }
 }
 

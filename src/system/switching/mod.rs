@@ -5,21 +5,139 @@ pub(super) mod bridges;
 pub(super) mod joined;
 pub(super) mod xdp;
 
-use bridges::Bridges;
-use joined::ExistingBridge;
-use xdp::XdpSwitch;
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::time::Duration;
 
-/// The switch of one lab: the state of its [`FabricKind`](super::FabricKind).
+use nix::sys::signal::Signal;
+
+use super::error::SystemError;
+use super::lab_config::LabConfig;
+use super::netlink::Netlink;
+use super::netlink::link_requests::LinkChange;
+use super::signals::StopSignals;
+use super::tap::Tap;
+use crate::topology::Topology;
+use crate::vm::{RxFilter, VmId};
+use crate::wire::MacAddr;
+
+/// The switch of one lab, of one of the kinds of [`FabricKind`](super::FabricKind).
+pub(super) trait Switching: Debug {
+    /// Takes in the TAP of `vm`: adds to `change`, by which the TAP is configured next, what makes it a port. Returns the
+    /// operation, for an error of that change; `None` if it is nothing but the configuration.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn add<'a>(
+        &'a mut self,
+        vm: VmId,
+        tap: &Tap,
+        rx_filter: &RxFilter,
+        change: &mut LinkChange<'a>,
+    ) -> Result<Option<String>, SystemError>;
+
+    /// Fills the switch's tables for `vm`, whose TAP with this index is a port now, where the lab wants that.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn introduce(
+        &self,
+        netlink: &mut Netlink,
+        lab: &LabConfig,
+        (vm, tap, index): (VmId, &Tap, u32),
+        rx_filter: &RxFilter,
+    ) -> Result<(), SystemError> {
+        let _ = (netlink, lab, vm, tap, index, rx_filter);
+        Ok(())
+    }
+
+    /// Sets the receive filter of `vm`, if the switch looks at it.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn set_rx_filter(
+        &mut self,
+        vm: VmId,
+        tap: &Tap,
+        rx_filter: &RxFilter,
+    ) -> Result<(), SystemError> {
+        let _ = (vm, tap, rx_filter);
+        Ok(())
+    }
+
+    /// Forgets `vm`, whose TAP is about to go, or was not made after all.
+    fn remove(&mut self, vm: VmId) {
+        let _ = vm;
+    }
+
+    /// Gives the switch back what it has lost with its ports.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn restore(&self, netlink: &mut Netlink) -> Result<(), SystemError> {
+        let _ = netlink;
+        Ok(())
+    }
+
+    /// The bridge that has this address itself.
+    fn owner_of(&self, mac: MacAddr) -> Option<&str> {
+        let _ = mac;
+        None
+    }
+
+    /// The names of its own links.
+    fn links(&self, lab: &LabConfig) -> HashSet<String> {
+        let _ = lab;
+        HashSet::new()
+    }
+
+    /// The index of the bridge, of a tree the spine's. `None` where there is none.
+    fn bridge_index(&self) -> Option<u32> {
+        None
+    }
+
+    /// The tree of bridges, as it was planned. `None` where there is none of ours.
+    fn topology(&self) -> Option<Topology> {
+        None
+    }
+
+    /// Returns true if untagged frames are in a VLAN of the switch's own choice.
+    fn has_own_vlans(&self) -> bool {
+        false
+    }
+
+    /// The time from when a TAP is a port until it carries frames.
+    fn time_to_forward(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Waits until the ports called `taps` forward frames, or a signal comes, which is returned.
+    ///
+    /// # Errors
+    /// When one of them does not in time.
+    fn wait_until_forwarding(
+        &self,
+        netlink: &mut Netlink,
+        taps: &HashSet<&str>,
+        signals: &StopSignals,
+    ) -> Result<Option<Signal>, SystemError> {
+        let _ = (netlink, taps, signals);
+        Ok(None)
+    }
+}
+
+/// A switch of somebody else, or none at all: TAPs are made for whoever takes them.
 #[derive(Debug)]
-pub(super) enum Switching {
-    /// The bridge with that index, which was there before.
-    Attached(u32),
-    /// The bridge that our TAPs join, which was there before.
-    Joined(Box<ExistingBridge>),
-    /// Bridges of ours.
-    Bridges(Bridges),
-    /// A program on each TAP.
-    Xdp(Box<XdpSwitch>),
-    /// A switch of somebody else, or none at all.
-    None,
+pub(super) struct External;
+
+impl Switching for External {
+    fn add<'a>(
+        &'a mut self,
+        _: VmId,
+        _: &Tap,
+        _: &RxFilter,
+        _: &mut LinkChange<'a>,
+    ) -> Result<Option<String>, SystemError> {
+        Ok(None)
+    }
 }

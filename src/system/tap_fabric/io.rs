@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -11,13 +12,12 @@ use super::super::error::SystemError;
 use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::LinkChange;
-use super::super::switching::Switching;
 use super::super::switching::attached::attach_tap;
 use super::super::tap::Tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
-use super::{TapFabric, token_of};
-use crate::fabric::{Fabric, LinkEvent, Read, Write, WriteDrop};
+use super::{AtEnd, TapFabric, token_of};
+use crate::fabric::{Environment, Fabric, LinkEvent, Read, Write, WriteDrop};
 use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
 
@@ -33,42 +33,34 @@ impl Fabric for TapFabric {
                 "it is plugged in already",
             ));
         }
-        let owner = match &self.switching {
-            Switching::Bridges(bridges) => bridges.owner_of(rx_filter.mac),
-            Switching::Joined(bridge) => {
-                Some(bridge.name()).filter(|_| bridge.mac_of_taps() == Some(rx_filter.mac))
-            }
-            _ => None,
-        };
-        if let Some(bridge) = owner {
+        if let Some(bridge) = self.switching.owner_of(rx_filter.mac) {
             let why = format!("{} is the address of bridge {bridge} itself", rx_filter.mac);
             return Err(SystemError::refused(operation(), why));
         }
-        let made = match self.switching {
-            Switching::Attached(bridge) => attach_tap(&mut self.netlink, &self.lab, bridge, &name)
-                .map(|(tap, dropped_before)| (tap, 0, dropped_before)),
-            _ => self
-                .make_tap(vm, &name, rx_filter)
-                .map(|(tap, place)| (tap, place, 0)),
+        let is_prepared = self.lab.prepared == Prepared::BridgeAndTaps;
+        let made = if is_prepared {
+            let bridge = self.switching.bridge_index();
+            attach_tap(&mut self.netlink, &self.lab, bridge, &name)
+        } else {
+            self.make_tap(vm, &name, rx_filter).map(|tap| (tap, 0))
         };
-        let made = made.and_then(|(tap, place, dropped_before)| {
+        let made = made.and_then(|(tap, dropped_before)| {
             register(&self.registry, vm, &tap)
                 .map_err(|error| SystemError::io(operation(), &error))?;
-            if self.lab.prepared != Prepared::BridgeAndTaps {
+            if !is_prepared {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
-            Ok(Port::new(tap, place, dropped_before))
+            Ok(Port::new(tap, dropped_before))
         });
-        let port = made.inspect_err(|_| self.filter.remove(vm))?;
+        let port = made.inspect_err(|_| {
+            self.filter.remove(vm);
+            self.switching.remove(vm);
+        })?;
         if self.taps.len() <= vm.index() {
             self.taps.resize_with(vm.index() + 1, || None);
         }
-        let place = port.place;
         self.taps[vm.index()] = Some(port);
-        if let Switching::Bridges(bridges) = &mut self.switching {
-            bridges.joined(place);
-        }
         self.expect_link(vm, &name)
     }
 
@@ -76,10 +68,7 @@ impl Fabric for TapFabric {
         let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
         };
-        if let Switching::Xdp(switch) = &mut self.switching {
-            switch.remove(vm);
-            return switch.add(vm, &port.tap, rx_filter);
-        }
+        self.switching.set_rx_filter(vm, &port.tap, rx_filter)?;
         unless_gone(
             self.filter
                 .set_rx_filter(&mut self.netlink, (vm, &port.tap), rx_filter),
@@ -98,22 +87,16 @@ impl Fabric for TapFabric {
         if let Some(monitor) = &mut self.monitor {
             monitor.forget(vms);
         }
-        if let Switching::Xdp(switch) = &mut self.switching {
-            vms.iter().for_each(|vm| switch.remove(*vm));
-        }
-        vms.iter().for_each(|vm| self.filter.remove(*vm));
-        if let Switching::Bridges(bridges) = &mut self.switching {
-            leaving.iter().for_each(|port| bridges.left(port.place));
+        for vm in vms {
+            self.switching.remove(*vm);
+            self.filter.remove(*vm);
         }
         // Closing the descriptor takes a TAP out of the poll, and one that does not persist out of the system.
         if self.lab.prepared == Prepared::BridgeAndTaps {
             return Ok(());
         }
         self.remove_taps(leaving)?;
-        match &self.switching {
-            Switching::Joined(bridge) => bridge.restore(&mut self.netlink),
-            _ => Ok(()),
-        }
+        self.switching.restore(&mut self.netlink)
     }
 
     fn drops(&mut self) -> Result<u64, SystemError> {
@@ -130,6 +113,18 @@ impl Fabric for TapFabric {
                 .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
             _ => Ok(()),
         }
+    }
+
+    /// A refusal of the kernel is a [warning](Fabric::warnings).
+    fn watch_links(&mut self) -> bool {
+        match self.listen() {
+            Ok((monitor, name_watch)) => {
+                self.monitor = Some(monitor);
+                self.name_watch = name_watch;
+            }
+            Err(error) => self.warnings.push(error),
+        }
+        true
     }
 
     fn link_events(&mut self) -> Vec<LinkEvent> {
@@ -176,6 +171,38 @@ impl Fabric for TapFabric {
             Some(Some(port)) => port.tap.write(frame),
             _ => Write::Dropped(WriteDrop::LinkDown),
         }
+    }
+
+    fn environment(&self) -> Environment {
+        Environment {
+            kind: self.lab.fabric.to_string(),
+            topology: self.switching.topology(),
+            is_simulated: false,
+        }
+    }
+
+    /// Refusals of the system that do not harm the run, such as switching IPv6 off where `/proc/sys` is read-only.
+    fn warnings(&self) -> &[SystemError] {
+        &self.warnings
+    }
+
+    /// Of a bridge that runs the spanning tree protocol, a while.
+    fn forwards_after(&self) -> Duration {
+        self.switching.time_to_forward()
+    }
+
+    fn outlives_process(&self) -> bool {
+        self.at_end == AtEnd::RemoveMarked
+    }
+
+    /// Removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel does that with the
+    /// process (a private namespace), or where all of it was there before (attached).
+    fn close(&mut self) -> Result<(), SystemError> {
+        let mut outcome = Ok(());
+        if std::mem::replace(&mut self.at_end, AtEnd::Leave) == AtEnd::RemoveMarked {
+            outcome = self.remove_links();
+        }
+        outcome.and(self.namespace.remove())
     }
 }
 

@@ -6,7 +6,6 @@ mod setup;
 
 use std::collections::HashSet;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -27,11 +26,11 @@ use super::netlink::Netlink;
 use super::netlink::link::Link;
 use super::preflight::check_free;
 use super::signals::StopSignals;
-use super::switching::Switching;
 use super::switching::attached::check_attached_lab;
 use super::switching::bridges::bridge_links;
+use super::switching::{External, Switching};
 use super::sysctl;
-use crate::topology::Topology;
+use crate::fabric::Fabric;
 use crate::vm::VmId;
 
 /// The TAP of `vm0` is registered with this token; smaller ones are for timers and the like.
@@ -57,7 +56,7 @@ pub fn vm_of(token: Token) -> Option<VmId> {
 /// The TAPs, and what carries frames between them.
 ///
 /// TAPs are persistent, so that the end of the process need not wait for each of them: in a private namespace the kernel
-/// removes all at once with the namespace; elsewhere [`TapFabric::remove_all`] does, or dropping the fabric after an
+/// removes all at once with the namespace; elsewhere [`Fabric::close`] does, or dropping the fabric after an
 /// error, or `tap-reactor clean` if the process was killed.
 #[derive(Debug)]
 pub struct TapFabric {
@@ -67,7 +66,7 @@ pub struct TapFabric {
     netlink: Netlink,
     mark: Mark,
     alias: String,
-    switching: Switching,
+    switching: Box<dyn Switching>,
     filter: Filter,
     at_end: AtEnd,
     warnings: Vec<SystemError>,
@@ -78,7 +77,7 @@ pub struct TapFabric {
     last_destination: [u8; 6],
     /// The last counters of VMs that have left.
     departed: Vec<(VmId, Reading)>,
-    /// Hears of what others do to the links, once it is [wanted](TapFabric::watch_links).
+    /// Hears of what others do to the links, once it is [wanted](Fabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
 }
@@ -114,7 +113,7 @@ impl TapFabric {
             netlink: Netlink::open()?,
             mark,
             alias: mark.alias(),
-            switching: Switching::None,
+            switching: Box::new(External),
             filter: Filter::of(&lab),
             at_end: AtEnd::Leave,
             warnings,
@@ -127,8 +126,8 @@ impl TapFabric {
             lab,
         };
         if fabric.lab.prepared == Prepared::BridgeAndTaps {
-            fabric.switching =
-                Switching::Attached(check_attached_lab(&mut fabric.netlink, &fabric.lab)?);
+            let bridge = check_attached_lab(&mut fabric.netlink, &fabric.lab)?;
+            fabric.switching = Box::new(bridge);
         } else {
             fabric.check_names(fabric.lab.vms)?;
             fabric.make_switching()?;
@@ -138,30 +137,7 @@ impl TapFabric {
 
     /// The index of the bridge, of a tree the spine's, for those who want to look it up. `None` where there is none.
     pub fn bridge_index(&self) -> Option<u32> {
-        match &self.switching {
-            Switching::Attached(index) => Some(*index),
-            Switching::Joined(bridge) => Some(bridge.index()),
-            Switching::Bridges(bridges) => Some(bridges.spine()),
-            Switching::Xdp(_) | Switching::None => None,
-        }
-    }
-
-    /// The tree of bridges that the TAPs are on; `None` where there is none of ours.
-    pub fn topology(&self) -> Option<Topology> {
-        match &self.switching {
-            Switching::Bridges(bridges) => Some(bridges.topology()),
-            Switching::Attached(_) | Switching::Joined(_) | Switching::Xdp(_) | Switching::None => {
-                None
-            }
-        }
-    }
-
-    /// The time from when a TAP is made until it carries frames: of a bridge that runs the spanning tree protocol, a while.
-    pub fn time_to_forward(&self) -> Duration {
-        match &self.switching {
-            Switching::Joined(bridge) => bridge.time_to_forward(),
-            _ => Duration::ZERO,
-        }
+        self.switching.bridge_index()
     }
 
     /// Waits until the TAPs carry frames, or a signal comes, which is returned. Only a bridge that exists makes them wait.
@@ -172,22 +148,14 @@ impl TapFabric {
         &mut self,
         signals: &StopSignals,
     ) -> Result<Option<Signal>, SystemError> {
-        let Switching::Joined(bridge) = &self.switching else {
-            return Ok(None);
-        };
         let taps = self.taps.iter().flatten().map(|port| port.tap.name());
-        bridge.wait_until_forwarding(&mut self.netlink, &taps.collect(), signals)
+        self.switching
+            .wait_until_forwarding(&mut self.netlink, &taps.collect(), signals)
     }
 
     /// The filter that drops what the VMs' network cards would. The first VM shows which one the kernel supports.
     pub fn filter_kind(&self) -> FilterKind {
         self.filter.kind()
-    }
-
-    /// Refusals of the system that do not harm the run, such as switching IPv6 off where `/proc/sys` is read-only: for the
-    /// user to know.
-    pub fn warnings(&self) -> &[SystemError] {
-        &self.warnings
     }
 
     /// Checks that the names of the bridge and of the first `count` TAPs are free. [`TapFabric::new`] does so for
@@ -197,14 +165,12 @@ impl TapFabric {
     /// The name that is taken.
     pub fn check_names(&mut self, count: u32) -> Result<(), SystemError> {
         let links = self.netlink.links()?;
-        let has_bridges = matches!(self.switching, Switching::Bridges(_));
+        let own = self.switching.links(&self.lab);
         let taps = &self.taps;
         let is_plugged = |index: u32| matches!(taps.get(index as usize), Some(Some(_)));
         let bridges: HashSet<String> = bridge_links(&self.lab).collect();
-        let is_ours = |name: &str| {
-            has_bridges && bridges.contains(name)
-                || self.lab.tap_index(name).is_some_and(is_plugged)
-        };
+        let is_ours =
+            |name: &str| own.contains(name) || self.lab.tap_index(name).is_some_and(is_plugged);
         check_free(
             &self.lab,
             &bridges,
@@ -213,26 +179,11 @@ impl TapFabric {
         )
     }
 
-    /// Starts to watch what others do to the bridges and TAPs, and to the name of the namespace. The poll reports by
-    /// [`LINKS_TOKEN`] that there is news, and [`Fabric::link_events`](crate::fabric::Fabric::link_events) returns it. A
-    /// refusal of the kernel is a [warning](TapFabric::warnings).
-    pub fn watch_links(&mut self) {
-        match self.listen() {
-            Ok((monitor, name_watch)) => {
-                self.monitor = Some(monitor);
-                self.name_watch = name_watch;
-            }
-            Err(error) => self.warnings.push(error),
-        }
-    }
-
+    /// Listens to the kernel about changes of links and of the namespace's name. The poll reports them by [`LINKS_TOKEN`].
     fn listen(&mut self) -> Result<(LinkMonitor, Option<NameWatch>), SystemError> {
         let mut monitor = LinkMonitor::open()?;
         // Listed when changes are heard already, so that none gets lost in between.
-        let bridges: HashSet<String> = match self.switching {
-            Switching::Attached(_) | Switching::Joined(_) => [self.lab.bridge.clone()].into(),
-            _ => bridge_links(&self.lab).collect(),
-        };
+        let bridges = self.switching.links(&self.lab);
         for link in self.netlink.links()? {
             let vm = self.lab.tap_index(&link.name).map(VmId);
             let is_plugged = |vm: &VmId| matches!(self.taps.get(vm.index()), Some(Some(_)));
@@ -255,24 +206,6 @@ impl TapFabric {
                 })?;
         }
         Ok((monitor, name_watch))
-    }
-
-    /// Returns true if links stay when the process ends without [`TapFabric::remove_all`].
-    pub fn leaves_links_if_killed(&self) -> bool {
-        self.at_end == AtEnd::RemoveMarked
-    }
-
-    /// Ends the lab: removes the TAPs and the bridge, and the namespace if we made it. Does nothing where the kernel
-    /// does that with the process (a private namespace), or where all of it was there before (attached).
-    ///
-    /// # Errors
-    /// When something is left behind; the rest is removed nevertheless.
-    pub fn remove_all(&mut self) -> Result<(), SystemError> {
-        let mut outcome = Ok(());
-        if std::mem::replace(&mut self.at_end, AtEnd::Leave) == AtEnd::RemoveMarked {
-            outcome = self.remove_links();
-        }
-        outcome.and(self.namespace.remove())
     }
 
     fn remove_links(&mut self) -> Result<(), SystemError> {
@@ -303,6 +236,6 @@ impl TapFabric {
 impl Drop for TapFabric {
     fn drop(&mut self) {
         // After an error, which is reported in place of this one. `tap-reactor clean` finds what is left.
-        let _ = self.remove_all();
+        let _ = self.close();
     }
 }

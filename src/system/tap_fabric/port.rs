@@ -16,8 +16,6 @@ const FEW: usize = 32;
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) tap: Tap,
-    /// The bridge that it is on, as `Bridges::choose` says.
-    pub(super) place: usize,
     /// Frames read since the queue was found empty, those apart that were read where they had just been written.
     pub(super) row: u32,
     /// The most that ever was.
@@ -27,10 +25,9 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(tap: Tap, place: usize, dropped_before: u64) -> Port {
+    pub(super) fn new(tap: Tap, dropped_before: u64) -> Port {
         Port {
             tap,
-            place,
             row: 0,
             longest_row: 0,
             dropped_before,

@@ -1,9 +1,8 @@
 //! Makes what a lab consists of: what carries frames, and a TAP for each VM.
 
 use super::super::error::SystemError;
-use super::super::lab_config::{FabricKind, Neighbours, Prepared};
+use super::super::lab_config::{FabricKind, Prepared};
 use super::super::netlink::link_requests::{LinkChange, index_of};
-use super::super::switching::Switching;
 use super::super::switching::bridges::{Bridges, Maker, silence_link};
 use super::super::switching::joined::ExistingBridge;
 use super::super::switching::xdp::XdpSwitch;
@@ -37,12 +36,12 @@ impl TapFabric {
             self.netlink.change_link("lo", &up)?;
         }
         if self.lab.fabric == FabricKind::Xdp {
-            self.switching = Switching::Xdp(Box::new(XdpSwitch::load(self.lab.vms)?));
+            self.switching = Box::new(XdpSwitch::load(self.lab.vms)?);
         }
         if self.lab.prepared == Prepared::Bridge {
             let bridge = ExistingBridge::find_by(&mut self.netlink, &self.lab.bridge)?;
             bridge.check(&self.lab)?;
-            self.switching = Switching::Joined(Box::new(bridge));
+            self.switching = Box::new(bridge);
         }
         let Some(Ok(topology)) = self.lab.topology() else {
             return Ok(());
@@ -54,7 +53,7 @@ impl TapFabric {
             silence: !self.namespace.is_ours(),
             warnings: &mut self.warnings,
         };
-        self.switching = Switching::Bridges(Bridges::make(&mut maker, topology)?);
+        self.switching = Box::new(Bridges::make(&mut maker, topology)?);
         Ok(())
     }
 
@@ -63,7 +62,7 @@ impl TapFabric {
         vm: VmId,
         name: &str,
         rx_filter: &RxFilter,
-    ) -> Result<(Tap, usize), SystemError> {
+    ) -> Result<Tap, SystemError> {
         let tap = Tap::create(name)?;
         let index = index_of(name)?;
         self.filter
@@ -84,62 +83,22 @@ impl TapFabric {
             tx_queue_length: self.lab.tx_queue_length,
             ..LinkChange::default()
         };
-        let mut place = 0;
-        let mut operation = format!("configure link {name}");
-        match &mut self.switching {
-            Switching::Bridges(bridges) => {
-                place = bridges.choose(vm);
-                if let Some((bridge, index)) = bridges.get(place) {
-                    change.master = Some(index);
-                    operation = format!("add {name} to bridge {bridge}");
-                }
-            }
-            Switching::Xdp(switch) => {
-                switch.add(vm, &tap, rx_filter)?;
-                change.xdp = Some(switch.program());
-                operation = format!("put the XDP switch on {name}");
-            }
-            Switching::Joined(bridge) => {
-                change.master = Some(bridge.index());
-                change.mac = bridge.mac_of_taps();
-                change.mtu = Some(bridge.mtu());
-                operation = format!("add {name} to bridge {}", bridge.name());
-            }
-            Switching::Attached(_) | Switching::None => {}
-        }
+        let operation = self.switching.add(vm, &tap, rx_filter, &mut change)?;
         self.netlink
             .try_change_link(name, &change)
-            .map_err(|refusal| refusal.of(operation))?;
+            .map_err(|refusal| {
+                refusal.of(operation.unwrap_or_else(|| format!("configure link {name}")))
+            })?;
         if let Some(filtering) = &self.lab.vlan_filtering {
             let vlan = filtering.of(vm);
             // A bridge of somebody else has a VLAN of its own choice for untagged frames.
-            if vlan.is_some() || !matches!(self.switching, Switching::Joined(_)) {
+            if vlan.is_some() || !self.switching.has_own_vlans() {
                 self.netlink.set_port_vlan(name, index, vlan)?;
             }
         }
-        self.introduce(vm, (name, index), place, rx_filter)?;
-        Ok((tap, place))
-    }
-
-    /// Fills the bridges' tables for `vm`, where that is wanted.
-    fn introduce(
-        &mut self,
-        vm: VmId,
-        (name, index): (&str, u32),
-        place: usize,
-        rx_filter: &RxFilter,
-    ) -> Result<(), SystemError> {
-        let Switching::Bridges(bridges) = &self.switching else {
-            return Ok(());
-        };
-        if !self.lab.neighbours.are_filled_in() {
-            return Ok(());
-        }
-        let ways = bridges.ways_to(place, index, self.lab.callers.leaves_of(vm));
-        if self.lab.neighbours == Neighbours::Static {
-            return self.netlink.teach_bridges(name, rx_filter.mac, &ways);
-        }
-        self.netlink.proxy_arp(name, index)?;
-        self.netlink.introduce(name, rx_filter, &ways)
+        let port = (vm, &tap, index);
+        self.switching
+            .introduce(&mut self.netlink, &self.lab, port, rx_filter)?;
+        Ok(tap)
     }
 }

@@ -1,25 +1,20 @@
-//! Datagrams that are larger than the link carries, on their way out fragment by fragment.
+//! Datagrams that are larger than their path carries, on their way out fragment by fragment.
 //!
 //! A VM sends at most one frame at a time, so the first fragment goes out where the datagram would have, and the others
 //! are work that is ready at once ([`Vm::poll`]).
 
 use std::collections::VecDeque;
 
+use crate::time::Instant;
+use crate::vm::ipv6::Ipv6;
 use crate::vm::{Ignored, PingId, Transmit, Vm};
 use crate::wire::{
-    ETHER_TYPE_IPV6, ETHERNET_HEADER_LENGTH, EthernetFrame, insert_fragment_header, write_fragment,
+    ETHERNET_HEADER_LENGTH, EthernetFrame, Payload, insert_fragment_header, write_fragment,
     write_ipv6_fragment,
 };
 
 /// Datagrams that may be on their way out at once; the next are dropped.
 pub const MAX_OUTGOING: usize = 64;
-
-/// The largest datagrams that the link carries, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::vm) struct Mtu {
-    pub(in crate::vm) ipv4: u16,
-    pub(in crate::vm) ipv6: u16,
-}
 
 /// One datagram, whole.
 #[derive(Debug)]
@@ -27,6 +22,8 @@ struct Queued {
     frame: Vec<u8>,
     /// It has a fragment header then.
     is_ipv6: bool,
+    /// The largest datagram that its path carries.
+    mtu: u16,
     /// The ping that its first fragment starts, until that is sent.
     ping: Option<PingId>,
     /// Where the next fragment starts in its payload.
@@ -50,11 +47,13 @@ impl Fragmenter {
         self.queue.len() >= MAX_OUTGOING
     }
 
-    /// Takes a frame that is to be cut; on IPv6, it has a fragment header. Returns whether there was room for it.
+    /// Takes a frame that is to be cut into datagrams of at most `mtu` bytes; on IPv6, it has a fragment header. Returns
+    /// true if there was room for it.
     pub(in crate::vm) fn push(
         &mut self,
         frame: &[u8],
         is_ipv6: bool,
+        mtu: u16,
         ping: Option<PingId>,
     ) -> bool {
         if self.is_full() {
@@ -66,6 +65,7 @@ impl Fragmenter {
         self.queue.push_back(Queued {
             frame: copy,
             is_ipv6,
+            mtu,
             ping,
             next: 0,
         });
@@ -76,13 +76,13 @@ impl Fragmenter {
     ///
     /// The stamp of a ping belongs to its first fragment: what the fragments take among themselves is part of the
     /// round trip, as it is where the kernel cuts what `ping` has stamped.
-    pub(in crate::vm) fn next(&mut self, mtu: Mtu, buffer: &mut [u8]) -> Option<Transmit> {
+    pub(in crate::vm) fn next(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         let queued = self.queue.front_mut()?;
-        let (frame, next) = (&queued.frame, queued.next);
+        let (frame, next, mtu) = (&queued.frame, queued.next, usize::from(queued.mtu));
         let written = if queued.is_ipv6 {
-            write_ipv6_fragment(frame, next, usize::from(mtu.ipv6), buffer)
+            write_ipv6_fragment(frame, next, mtu, buffer)
         } else {
-            write_fragment(frame, next, usize::from(mtu.ipv4), buffer)
+            write_fragment(frame, next, mtu, buffer)
         };
         let ping = queued.ping.take();
         let (length, next) = written.unwrap_or_default();
@@ -108,41 +108,49 @@ impl Fragmenter {
 }
 
 impl Vm {
-    /// The largest datagrams that its link carries.
-    pub(in crate::vm) fn mtu(&self) -> Mtu {
-        let interface = self.mtu;
-        Mtu {
-            ipv4: self.ipv4.mtu(interface),
-            ipv6: self
-                .ipv6
-                .as_ref()
-                .map_or(interface, |ipv6| ipv6.mtu(interface)),
-        }
-    }
-
-    /// Tells if the link carries an IPv4 frame of `length` bytes in one piece.
+    /// Tells if an IPv4 frame of `length` bytes gets everywhere in one piece.
     pub(in crate::vm) fn carries(&self, length: usize) -> bool {
-        length <= ETHERNET_HEADER_LENGTH + usize::from(self.ipv4.mtu(self.mtu))
+        length <= ETHERNET_HEADER_LENGTH + usize::from(self.ipv4.least_mtu(self.mtu))
     }
 
-    /// Hands on a frame that the link carries; of one that it does not, the first fragment.
+    /// Hands on a frame that its path carries; of one that it does not, the first fragment.
+    ///
+    /// # Errors
+    /// When it must not be cut, or there is no room for it.
     pub(in crate::vm) fn fit(
         &mut self,
+        now: Instant,
         transmit: Option<Transmit>,
+        may_be_cut: bool,
         buffer: &mut [u8],
     ) -> Result<Option<Transmit>, Ignored> {
         let Some(Transmit { length, ping }) = transmit else {
             return Ok(None);
         };
-        let mtu = self.mtu();
         let carries = |mtu: u16| length <= ETHERNET_HEADER_LENGTH + usize::from(mtu);
-        if carries(mtu.ipv4.min(mtu.ipv6)) {
+        let interface = self.mtu;
+        let ipv6 = self.ipv6.as_deref();
+        let least = ipv6.map_or(interface, |ipv6| ipv6.least_mtu(interface));
+        if carries(least.min(self.ipv4.least_mtu(interface))) {
             return Ok(transmit);
         }
         let frame = EthernetFrame::parse(buffer).map_err(Ignored::Malformed)?;
-        let is_ipv6 = frame.ether_type == ETHER_TYPE_IPV6;
-        if !is_ipv6 && carries(mtu.ipv4) {
+        let (is_ipv6, mtu) = match frame.payload().map_err(Ignored::Malformed)? {
+            Payload::Ipv4(packet) => {
+                let mtu = self.ipv4.path_mtu(now, packet.destination, interface);
+                (false, mtu)
+            }
+            Payload::Ipv6(packet) => {
+                let path_mtu = |ipv6: &Ipv6| ipv6.path_mtu(now, packet.destination, interface);
+                (true, ipv6.map_or(interface, path_mtu))
+            }
+            Payload::Arp(_) | Payload::Other(_) => return Ok(transmit),
+        };
+        if carries(mtu) {
             return Ok(transmit);
+        }
+        if !may_be_cut {
+            return Err(Ignored::FragmentationNeeded);
         }
         let length = if is_ipv6 {
             let identification = self.random.u32(..);
@@ -152,9 +160,9 @@ impl Vm {
             length
         };
         let frame = buffer.get(..length).unwrap_or_default();
-        if !self.fragmenter.push(frame, is_ipv6, ping) {
+        if !self.fragmenter.push(frame, is_ipv6, mtu, ping) {
             return Err(Ignored::FragmentQueueFull);
         }
-        Ok(self.fragmenter.next(mtu, buffer))
+        Ok(self.fragmenter.next(buffer))
     }
 }

@@ -120,11 +120,7 @@ impl Vm {
                 let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
                 Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }
-            IcmpMessage::Error(error) => {
-                let event = self.receive_icmp_error(now, &error);
-                let event = event.ok_or(Ignored::UnexpectedIcmpError)?;
-                Ok(Disposition::Taken(Some(event)))
-            }
+            IcmpMessage::Error(error) => self.receive_icmp_error(now, &error),
             IcmpMessage::Redirect(redirect) => self.receive_redirect(now, packet.source, &redirect),
             IcmpMessage::Other { kind, .. } => Err(Ignored::IcmpType(kind)),
         }

@@ -3,20 +3,37 @@
 use std::net::Ipv4Addr;
 
 use crate::time::Instant;
-use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, ErrorMessage, is_host};
-use crate::vm::{Event, PingError, Vm};
+use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, ErrorMessage, is_host};
+use crate::vm::{Ignored, PingError, Vm};
 use crate::wire::{EthernetFrame, IcmpError, IcmpErrorKind, turn_into_icmp_error};
 
 impl Vm {
-    /// Ends the ping that an error quotes.
-    pub(super) fn receive_icmp_error(&mut self, now: Instant, error: &IcmpError) -> Option<Event> {
-        let quoted = error.quoted?;
-        if Some(quoted.source) != self.address() {
-            return None;
+    /// Ends the ping that an error quotes. One that tells how much the path carries holds for what is sent next as well; it
+    /// may be about an answer, too.
+    pub(super) fn receive_icmp_error(
+        &mut self,
+        now: Instant,
+        error: &IcmpError,
+    ) -> Result<Disposition, Ignored> {
+        let is_too_big = error.kind == IcmpErrorKind::FRAGMENTATION_NEEDED;
+        let own = self.address();
+        let quoted = error
+            .quoted
+            .filter(|quoted| Some(quoted.source) == own && (quoted.is_request || is_too_big));
+        let quoted = quoted.ok_or(Ignored::UnexpectedIcmpError)?;
+        let destination = quoted.destination;
+        let mut event = None;
+        if quoted.is_request {
+            let echo = (quoted.identifier, quoted.sequence);
+            let error = ping_error(error.kind);
+            event = self.receive_echo_error(now, destination.into(), echo, error);
+            event.ok_or(Ignored::UnexpectedIcmpError)?;
         }
-        let destination = quoted.destination.into();
-        let echo = (quoted.identifier, quoted.sequence);
-        self.receive_echo_error(now, destination, echo, ping_error(error.kind))
+        if is_too_big {
+            self.ipv4
+                .lower_path_mtu(now, destination, error.next_hop_mtu, self.mtu);
+        }
+        Ok(Disposition::Taken(event))
     }
 
     /// Turns the datagram in `buffer` into an error about it from `source`, unless there were too many of late or RFC

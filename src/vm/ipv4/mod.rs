@@ -25,6 +25,7 @@ pub use self::fragment::REASSEMBLY_TIMEOUT;
 use super::fragment::Reassembly;
 use super::ip::{Disposition, ErrorMessage, Input, Received};
 use super::limiter::ErrorLimiter;
+use super::path_mtu::{IPV4_MINIMUM_PATH_MTU, PathMtus};
 use super::redirects::Redirects;
 use super::{Addressing, Ignored, Ipv4Interface, PROTOCOLS, Vm, VmConfig};
 use crate::time::Instant;
@@ -45,6 +46,7 @@ pub(super) struct Ipv4 {
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
     redirects: Redirects<Ipv4Addr>,
+    path_mtus: PathMtus<Ipv4Addr>,
     /// The last asker and its MAC address, if answers go straight back to it.
     pub(super) asker: Option<(Ipv4Addr, MacAddr)>,
     limiter: ErrorLimiter,
@@ -78,6 +80,7 @@ impl Ipv4 {
             udp_echo: config.udp_echo,
             fragments: None,
             redirects: Redirects::new(),
+            path_mtus: PathMtus::new(),
             asker: None,
             limiter: ErrorLimiter::default(),
             link_mtu: None,
@@ -98,6 +101,22 @@ impl Ipv4 {
     /// The largest datagram that the link carries, when the interface takes up to `interface` bytes.
     pub(super) fn mtu(&self, interface: u16) -> u16 {
         self.link_mtu.unwrap_or(interface)
+    }
+
+    /// The largest datagram that the link and every path carry.
+    pub(super) fn least_mtu(&self, interface: u16) -> u16 {
+        self.mtu(interface).min(self.path_mtus.least())
+    }
+
+    /// The largest datagram that the path to `destination` carries.
+    pub(super) fn path_mtu(&self, now: Instant, destination: Ipv4Addr, interface: u16) -> u16 {
+        self.path_mtus.get(now, destination, self.mtu(interface))
+    }
+
+    /// Takes a router's word that the path to `destination` carries `mtu` bytes only.
+    fn lower_path_mtu(&mut self, now: Instant, destination: Ipv4Addr, mtu: u16, interface: u16) {
+        let (mtu, link) = (mtu.max(IPV4_MINIMUM_PATH_MTU), self.mtu(interface));
+        self.path_mtus.lower(now, destination, mtu, link);
     }
 
     /// Tells if it lacks an address that it may come by: it tries one, or looks for a DHCP server.

@@ -58,11 +58,7 @@ impl Vm {
                 let (ping, outcome) = reply.ok_or(Ignored::UnexpectedEchoReply)?;
                 Ok(Disposition::Taken(Some(Event::Ping(ping, outcome))))
             }
-            Icmpv6Message::Error(error) => {
-                let event = self.receive_icmpv6_error(now, &error);
-                let event = event.ok_or(Ignored::UnexpectedIcmpError)?;
-                Ok(Disposition::Taken(Some(event)))
-            }
+            Icmpv6Message::Error(error) => self.receive_icmpv6_error(now, &error),
             Icmpv6Message::NeighbourDiscovery(_)
             | Icmpv6Message::MldQuery(_)
             | Icmpv6Message::MldReport(_) => Err(Ignored::Protocol(datagram.protocol)),

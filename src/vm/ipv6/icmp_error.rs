@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::time::Instant;
 use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, ErrorMessage};
-use crate::vm::{Event, Ignored, PingError, Vm};
+use crate::vm::{Ignored, PingError, Vm};
 use crate::wire::{
     ExtensionFault, IPV6_NO_NEXT_HEADER, IcmpErrorKind, Icmpv6Error, Ipv6Packet, QuotedIcmpv6Echo,
     turn_into_icmpv6_error,
@@ -105,20 +105,32 @@ impl Vm {
         )
     }
 
-    /// Ends the ping that an error quotes.
+    /// Ends the ping that an error quotes. One that tells how much the path carries holds for what is sent next as well; it
+    /// may be about an answer, too.
     pub(super) fn receive_icmpv6_error(
         &mut self,
         now: Instant,
         error: &Icmpv6Error<'_>,
-    ) -> Option<Event> {
-        let quoted = QuotedIcmpv6Echo::parse(error.invoking_packet)?;
-        let ipv6 = self.ipv6.as_ref()?;
-        if !ipv6.addresses.is_assigned(quoted.source) {
-            return None;
+    ) -> Result<Disposition, Ignored> {
+        let unexpected = Ignored::UnexpectedIcmpError;
+        let is_too_big = error.kind == Icmpv6Error::PACKET_TOO_BIG;
+        let ipv6 = self.ipv6.as_ref().ok_or(unexpected)?;
+        let quoted = QuotedIcmpv6Echo::parse(error.invoking_packet).filter(|quoted| {
+            ipv6.addresses.is_assigned(quoted.source) && (quoted.is_request || is_too_big)
+        });
+        let quoted = quoted.ok_or(unexpected)?;
+        let destination = quoted.destination;
+        let mut event = None;
+        if quoted.is_request {
+            let echo = (quoted.identifier, quoted.sequence);
+            event = self.receive_echo_error(now, destination.into(), echo, ping_error(error));
+            event.ok_or(unexpected)?;
         }
-        let destination = quoted.destination.into();
-        let echo = (quoted.identifier, quoted.sequence);
-        self.receive_echo_error(now, destination, echo, ping_error(error))
+        if is_too_big && let Some(ipv6) = self.ipv6.as_mut() {
+            let mtu = u16::try_from(error.parameter).unwrap_or(u16::MAX);
+            ipv6.lower_path_mtu(now, destination, mtu, self.mtu);
+        }
+        Ok(Disposition::Taken(event))
     }
 }
 

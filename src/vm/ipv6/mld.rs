@@ -110,9 +110,12 @@ impl Vm {
         let deadline = (MLD.deadline)(self);
         deadline.filter(|at| *at <= now)?;
         let groups = self.reported_groups();
-        let (mac, room) = (self.mac, mld_records_in(self.mtu().ipv6));
+        let (mac, interface) = (self.mac, self.mtu);
         let ipv6 = self.ipv6.as_mut()?;
-        let source = ipv6.link_local_source();
+        let (source, room) = (
+            ipv6.link_local_source(),
+            mld_records_in(ipv6.mtu(interface)),
+        );
         let mld = &mut ipv6.mld;
         mld.memberships.set(&groups);
         let is_version_1 = mld.is_version_1(now);

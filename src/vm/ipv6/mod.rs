@@ -32,11 +32,12 @@ use self::route::{Routes, may_be_sender};
 use super::fragment::Reassembly;
 use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received};
 use super::limiter::ErrorLimiter;
+use super::path_mtu::PathMtus;
 use super::{Ignored, Ipv6Config, Ipv6Interface, PROTOCOLS, Vm};
 use crate::time::Instant;
 use crate::wire::{
-    ETHER_TYPE_IPV6, Ipv6Envelope, Ipv6Packet, MacAddr, NeighbourDiscovery, PROTOCOL_ICMPV6,
-    UpperLayer, link_local, multicast_mac,
+    ETHER_TYPE_IPV6, IPV6_MINIMUM_MTU, Ipv6Envelope, Ipv6Packet, MacAddr, NeighbourDiscovery,
+    PROTOCOL_ICMPV6, UpperLayer, link_local, multicast_mac,
 };
 
 /// Bytes that each address takes.
@@ -48,6 +49,7 @@ pub(super) const ADDRESS_BYTES: usize = size_of::<address::Address>();
 pub(in crate::vm) struct Ipv6 {
     addresses: Addresses,
     routes: Routes,
+    path_mtus: PathMtus<Ipv6Addr>,
     mld: Mld,
     /// Nothing before the first fragment.
     pub(in crate::vm) fragments: Option<Box<Reassembly>>,
@@ -74,6 +76,7 @@ impl Ipv6 {
         let mut ipv6 = Ipv6 {
             addresses: Addresses::with_room(2, config.announce),
             routes: Routes::by(config.gateway),
+            path_mtus: PathMtus::new(),
             mld: Mld::new(),
             fragments: None,
             limiter: ErrorLimiter::default(),
@@ -147,6 +150,30 @@ impl Ipv6 {
     /// The largest packet to send over an interface that carries those of `interface` bytes.
     pub(in crate::vm) fn mtu(&self, interface: u16) -> u16 {
         self.link_mtu.unwrap_or(interface)
+    }
+
+    /// The largest packet that the link and every path carry.
+    pub(in crate::vm) fn least_mtu(&self, interface: u16) -> u16 {
+        self.mtu(interface).min(self.path_mtus.least())
+    }
+
+    /// The largest packet that the path to `destination` carries.
+    pub(in crate::vm) fn path_mtu(
+        &self,
+        now: Instant,
+        destination: Ipv6Addr,
+        interface: u16,
+    ) -> u16 {
+        self.path_mtus.get(now, destination, self.mtu(interface))
+    }
+
+    /// Takes a router's word that the path to `destination` carries `mtu` bytes only. Less than what every link carries is
+    /// not believed.
+    fn lower_path_mtu(&mut self, now: Instant, destination: Ipv6Addr, mtu: u16, interface: u16) {
+        if usize::from(mtu) >= IPV6_MINIMUM_MTU {
+            let link = self.mtu(interface);
+            self.path_mtus.lower(now, destination, mtu, link);
+        }
     }
 
     /// The address from which packets to `destination` are sent.

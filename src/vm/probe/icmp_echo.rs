@@ -3,10 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::payload;
+use super::{Unsent, payload};
 use crate::time::Instant;
 use crate::vm::ip::DEFAULT_TIME_TO_LIVE;
-use crate::vm::{Event, PingError, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm};
+use crate::vm::{
+    Event, Ignored, PingError, PingId, PingOutcome, SessionConfig, SessionId, Transmit, Vm,
+};
 use crate::wire::{Echo, EchoRequest, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, MacAddr};
 
 /// The ICMP identifier of a session's requests.
@@ -20,20 +22,24 @@ const fn session_of(identifier: u16) -> SessionId {
 }
 
 impl Vm {
-    /// Builds the request of a ping; of one that is larger than the link carries, the first fragment.
+    /// Builds the request of a ping; of one that is larger than its path carries, the first fragment.
+    ///
+    /// # Errors
+    /// When the VM has no address, it must not be cut, or too many fragments are on their way out.
     pub(super) fn echo_request(
         &mut self,
         now: Instant,
         ping: PingId,
         mac: MacAddr,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
-        let config = self.sessions.get(usize::from(ping.session.0))?.config;
+    ) -> Result<Transmit, Unsent> {
+        let session = self.sessions.get(usize::from(ping.session.0));
+        let config = session.ok_or(Unsent::NoRoute)?.config;
         let request = match config.destination {
             IpAddr::V4(destination) => {
                 let request = self.ipv4_echo_request(ping, &config, destination, mac, buffer);
-                if request.is_some_and(|request| self.carries(request.length)) {
-                    return request;
+                if let Some(request) = request.filter(|request| self.carries(request.length)) {
+                    return Ok(request);
                 }
                 request
             }
@@ -41,7 +47,12 @@ impl Vm {
                 self.ipv6_echo_request(now, ping, config, destination, mac, buffer)
             }
         };
-        self.fit(request, buffer).ok()?
+        let may_be_cut = !config.options.dont_fragment;
+        match self.fit(now, request, may_be_cut, buffer) {
+            Ok(request) => request.ok_or(Unsent::NoRoute),
+            Err(Ignored::FragmentationNeeded) => Err(Unsent::FragmentationNeeded),
+            Err(_) => Err(Unsent::FragmentQueueFull),
+        }
     }
 
     /// It may be larger than the link carries.

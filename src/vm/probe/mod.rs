@@ -35,6 +35,8 @@ pub enum Unsent {
     NeighbourQueueFull,
     /// It is larger than the link carries, and [`super::MAX_OUTGOING`] of that kind are on their way out.
     FragmentQueueFull,
+    /// It is larger than its path carries, and must not be cut.
+    FragmentationNeeded,
 }
 
 /// The state of the neighbour that a session's pings are handed to.
@@ -131,7 +133,10 @@ impl Vm {
                     let request = self.echo_request(now, ping, mac, buffer);
                     // A neighbour to be asked again, or fragments to follow.
                     self.is_dirty |= matches!(found, Lookup::Suspected(_)) || self.has_work();
-                    (request, Unsent::FragmentQueueFull)
+                    match request {
+                        Ok(request) => return PingStart::Transmit(request),
+                        Err(unsent) => (None, unsent),
+                    }
                 }
                 Lookup::Ask => {
                     self.is_dirty = true;
@@ -204,7 +209,7 @@ impl Vm {
             let mac = self
                 .next_hop(now, session.config.destination)
                 .and_then(|next_hop| self.neighbours.get(next_hop));
-            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer));
+            let request = mac.and_then(|mac| self.echo_request(now, ping, mac, buffer).ok());
             if request.is_none() {
                 self.unresolved.push_back(ping);
             }

@@ -787,7 +787,7 @@ fn the_link_carries_what_the_server_says_within_bounds() {
             ..spoken(DhcpMessageType::Ack, transaction, LEASED)
         };
         bench.hear(ms(1), &framed(&ack));
-        assert_eq!(bench.vm.mtu().ipv4, expected, "{mtu:?}");
+        assert_eq!(bench.vm.ipv4.mtu(bench.vm.mtu), expected, "{mtu:?}");
         assert!(bench.vm.carries(14 + usize::from(expected)));
         assert!(!bench.vm.carries(15 + usize::from(expected)));
     }
@@ -813,7 +813,7 @@ fn a_renewal_applies_all_that_it_brings() {
         (None, Some(renewed))
     );
     assert_eq!(
-        (bench.vm.address(), bench.vm.mtu().ipv4),
+        (bench.vm.address(), bench.vm.ipv4.mtu(bench.vm.mtu)),
         (Some(later), 1400)
     );
     assert_eq!(
@@ -841,7 +841,7 @@ fn a_renewal_applies_all_that_it_brings() {
     };
     assert_eq!(bench.hear(now, &framed(&ack)), (None, Some(renewed)));
     assert_eq!(
-        (bench.vm.address(), bench.vm.mtu().ipv4),
+        (bench.vm.address(), bench.vm.ipv4.mtu(bench.vm.mtu)),
         (Some(later), 1500)
     );
     assert_eq!(
@@ -861,7 +861,7 @@ fn what_a_lease_brought_goes_with_it() {
         ..spoken(DhcpMessageType::Ack, transaction, LEASED)
     };
     bench.hear(ms(0), &framed(&ack));
-    assert_eq!(bench.vm.mtu().ipv4, 576);
+    assert_eq!(bench.vm.ipv4.mtu(bench.vm.mtu), 576);
     loop {
         let now = bench.vm.poll_at().unwrap();
         if let (_, Some(event)) = bench.speak(now).unwrap() {
@@ -874,7 +874,7 @@ fn what_a_lease_brought_goes_with_it() {
             break;
         }
     }
-    assert_eq!(bench.vm.mtu().ipv4, 1500);
+    assert_eq!(bench.vm.ipv4.mtu(bench.vm.mtu), 1500);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Pod;
 use aya::maps::{Array, DevMap, HashMap as BpfHashMap, MapData};
@@ -18,7 +18,8 @@ use aya_obj::generated::bpf_prog_type;
 
 use crate::system::bpf::{LoadError, Loaded, address_key, chain, mac_key};
 use crate::system::error::SystemError;
-use crate::system::netlink::link_requests::index_of;
+use crate::system::netlink::link_requests::{LinkChange, index_of};
+use crate::system::switching::Switching;
 use crate::system::tap::Tap;
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
@@ -105,18 +106,8 @@ impl XdpSwitch {
         })
     }
 
-    /// The program, to be put on a TAP.
-    pub(in crate::system) fn program(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
-    }
-
     /// Puts the TAP of `vm` on the switch.
-    pub(in crate::system) fn add(
-        &mut self,
-        vm: VmId,
-        tap: &Tap,
-        rx_filter: &RxFilter,
-    ) -> Result<(), SystemError> {
+    fn put(&mut self, vm: VmId, tap: &Tap, rx_filter: &RxFilter) -> Result<(), SystemError> {
         let operation = || format!("put {} on the XDP switch", tap.name());
         let refused = |error: &dyn Error| SystemError::refused(operation(), chain(error));
         let ifindex = index_of(tap.name())?;
@@ -155,9 +146,33 @@ impl XdpSwitch {
         self.entries.insert(vm, entry);
         Ok(())
     }
+}
 
-    /// Takes `vm` off the switch. The port itself is taken away by the kernel when its TAP goes.
-    pub(in crate::system) fn remove(&mut self, vm: VmId) {
+impl Switching for XdpSwitch {
+    fn add<'a>(
+        &'a mut self,
+        vm: VmId,
+        tap: &Tap,
+        rx_filter: &RxFilter,
+        change: &mut LinkChange<'a>,
+    ) -> Result<Option<String>, SystemError> {
+        self.put(vm, tap, rx_filter)?;
+        change.xdp = Some(self.program.as_fd());
+        Ok(Some(format!("put the XDP switch on {}", tap.name())))
+    }
+
+    fn set_rx_filter(
+        &mut self,
+        vm: VmId,
+        tap: &Tap,
+        rx_filter: &RxFilter,
+    ) -> Result<(), SystemError> {
+        self.remove(vm);
+        self.put(vm, tap, rx_filter)
+    }
+
+    /// The port itself is taken away by the kernel when its TAP goes.
+    fn remove(&mut self, vm: VmId) {
         let Some(entry) = self.entries.remove(&vm) else {
             return;
         };

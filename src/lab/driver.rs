@@ -1,0 +1,60 @@
+//! The part of a lab that differs between real and virtual time.
+
+use crate::experiment::Experiment;
+use crate::fabric::Fabric;
+use crate::hypervisor::Hypervisor;
+use crate::reactor::{End, Watcher};
+use crate::system::{StopSignals, SystemError};
+use crate::time::Instant;
+
+/// Drives the hypervisor of a lab on a fabric `F`: [`RealTime`](super::RealTime) or [`VirtualTime`](super::VirtualTime).
+pub trait Driver<F: Fabric> {
+    /// Returns the present time.
+    fn now(&self) -> Instant;
+
+    /// Returns the time of day at [`Instant::ZERO`], in milliseconds since midnight UTC.
+    fn time_of_day_at_zero(&self) -> u32;
+
+    /// Completes the set-up of a lab whose ports exist. A signal may end that early, of which
+    /// [`Driver::is_to_stop`] tells.
+    ///
+    /// # Errors
+    /// If the system refuses an operation.
+    fn make_ready(&mut self, plan: &Experiment, fabric: &mut F) -> Result<(), SystemError> {
+        let _ = (plan, fabric);
+        Ok(())
+    }
+
+    /// Undoes what [`Driver::make_ready`] did.
+    ///
+    /// # Errors
+    /// If the system refuses an operation.
+    fn leave(&mut self, plan: &Experiment) -> Result<(), SystemError> {
+        let _ = plan;
+        Ok(())
+    }
+
+    /// Returns true if a signal has arrived, with which [`Driver::run`] will end at once.
+    ///
+    /// # Errors
+    /// If signals can't be read.
+    fn is_to_stop(&mut self) -> Result<bool, SystemError>;
+
+    /// Calls `watcher` periodically during the next run, if figures change while somebody watches.
+    fn watch(&mut self, watcher: Watcher) {
+        let _ = watcher;
+    }
+
+    /// Runs until the phases are over or a signal arrives; without flows until `until` or a signal.
+    ///
+    /// # Errors
+    /// If the system refuses an operation, or a VM can't start or stop. The measurements so far remain in the hypervisor.
+    fn run(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        until: Option<Instant>,
+    ) -> Result<End, SystemError>;
+
+    /// Returns the signals that end a run.
+    fn signals(&mut self) -> &mut StopSignals;
+}

@@ -1,0 +1,146 @@
+//! Labs on TAPs, in real time, driven by the reactor.
+
+use std::borrow::Cow;
+
+use super::build::time_of_day_at_zero;
+use super::{Driver, LabError, LabOn};
+use crate::experiment::Experiment;
+use crate::hypervisor::Hypervisor;
+use crate::reactor::{End, Reactor, Watcher};
+use crate::system::{self, HookEnd, HookEvent, StopSignals, SystemError, TapFabric};
+use crate::time::{Clock, Instant, MonotonicClock};
+
+/// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
+const OTHER_DESCRIPTORS: u64 = 16;
+
+/// VMs on TAPs, in real time, with the single steps of [`Lab`](super::Lab).
+///
+/// [`TapLab::new`](LabOn::new) creates the fabric, [`populate`](LabOn::populate) VMs and flows. Then either
+/// [`run`](LabOn::run) runs the whole plan, or a program starts phases of its own and [drives](LabOn::drive) them, any
+/// number of times:
+///
+/// ```no_run
+/// # // Needs root.
+/// use tap_reactor::experiment::{Experiment, FlowPlan};
+/// use tap_reactor::hypervisor::Phase;
+/// use tap_reactor::lab::TapLab;
+/// use tap_reactor::load::Pacing;
+/// use tap_reactor::time::{Clock, MonotonicClock};
+/// use tap_reactor::vm::VmId;
+///
+/// let mut plan = Experiment::of_vms(2)?;
+/// plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+/// let mut lab = TapLab::new(plan)?;
+/// lab.populate(&mut ())?;
+/// for window in [1, 64] {
+///     let phase = Phase::counted(0..1, Pacing::Window(window), 10_000);
+///     let start = MonotonicClock.now();
+///     lab.hypervisor().start(start, vec![phase]);
+///     lab.drive(None)?;
+///     println!("window {window}: {:?}", MonotonicClock.now() - start);
+/// }
+/// lab.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Signals and dropping: see [`Lab`](super::Lab).
+pub type TapLab<'a> = LabOn<'a, TapFabric, RealTime>;
+
+/// The reactor, and the user's hook.
+#[derive(Debug)]
+pub struct RealTime {
+    reactor: Reactor,
+    /// The hook was told that the lab is up, so that it is to be told that it goes.
+    is_hooked: bool,
+}
+
+impl<'a> TapLab<'a> {
+    /// Creates the fabric of `plan`, still without VMs, and begins to handle signals.
+    ///
+    /// # Errors
+    /// If the system refuses an operation. Nothing is left behind then.
+    pub fn new(plan: impl Into<Cow<'a, Experiment>>) -> Result<TapLab<'a>, LabError> {
+        let plan = plan.into();
+        let started = MonotonicClock.now();
+        system::raise_descriptor_limit()?;
+        system::ensure_descriptors(plan.vms.len() as u64 + OTHER_DESCRIPTORS)?;
+        let mut reactor = Reactor::new(StopSignals::new()?)?;
+        reactor.spin(plan.spin);
+        if let Some(frames) = plan.lab.tx_queue_length {
+            reactor.queues_hold(frames);
+        }
+        let fabric = TapFabric::new(reactor.registry()?, plan.lab.clone())?;
+        let driver = RealTime {
+            reactor,
+            is_hooked: false,
+        };
+        Ok(LabOn::of(plan, fabric, driver, started))
+    }
+}
+
+impl Driver<TapFabric> for RealTime {
+    fn now(&self) -> Instant {
+        MonotonicClock.now()
+    }
+
+    fn time_of_day_at_zero(&self) -> u32 {
+        time_of_day_at_zero(MonotonicClock.now())
+    }
+
+    /// Waits until the TAPs carry frames, and runs the hook.
+    fn make_ready(&mut self, plan: &Experiment, fabric: &mut TapFabric) -> Result<(), SystemError> {
+        let mut stopped_by = fabric.wait_until_forwarding(self.reactor.signals())?;
+        if stopped_by.is_none() {
+            stopped_by = match hook(plan, HookEvent::Up, self.reactor.signals())? {
+                HookEnd::Interrupted(signal) => Some(signal),
+                HookEnd::Done => None,
+            };
+            self.is_hooked = true;
+        }
+        if let Some(signal) = stopped_by {
+            self.reactor.stop(signal);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, plan: &Experiment) -> Result<(), SystemError> {
+        match std::mem::take(&mut self.is_hooked) {
+            true => hook(plan, HookEvent::Down, self.reactor.signals()).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    fn is_to_stop(&mut self) -> Result<bool, SystemError> {
+        self.reactor.is_to_stop()
+    }
+
+    fn watch(&mut self, watcher: Watcher) {
+        self.reactor.watch(watcher);
+    }
+
+    fn run(
+        &mut self,
+        hypervisor: &mut Hypervisor<TapFabric>,
+        until: Option<Instant>,
+    ) -> Result<End, SystemError> {
+        let ended = self.reactor.run(hypervisor, until);
+        self.reactor.end_watch();
+        ended
+    }
+
+    fn signals(&mut self) -> &mut StopSignals {
+        self.reactor.signals_mut()
+    }
+}
+
+/// Runs the user's hook, if there is one.
+fn hook(
+    experiment: &Experiment,
+    event: HookEvent,
+    signals: &StopSignals,
+) -> Result<HookEnd, SystemError> {
+    match &experiment.lab.hook {
+        Some(command) => system::run_hook(command, event, &experiment.lab, signals),
+        None => Ok(HookEnd::Done),
+    }
+}

@@ -1,0 +1,306 @@
+//! The steps of a lab: VMs and flows are created, the load runs, the report is made, and all is removed.
+
+use std::borrow::Cow;
+
+use super::build::{
+    add_flow, add_instruments, count_drops, load, machine_report, memory, per_vm_bytes,
+    phase_names, plan_report, recorder, set_flow_paths,
+};
+use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
+use super::{Driver, LabError, Observer, completeness};
+use crate::experiment::{self, Experiment, FlowPlan};
+use crate::fabric::{Fabric, Notice};
+use crate::hypervisor::Hypervisor;
+use crate::load::FlowId;
+use crate::reactor::End;
+use crate::report::{Context, Expectation, FabricReport, Report};
+use crate::system::{SystemError, resident_bytes};
+use crate::time::{Instant, unix_millis};
+use crate::vm::{VmConfig, VmId};
+
+/// A lab on a fabric `F`, driven by `D`; see [`TapLab`](super::TapLab) and [`SimulatedLab`](super::SimulatedLab).
+#[derive(Debug)]
+pub struct LabOn<'a, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    plan: Cow<'a, Experiment>,
+    driver: D,
+    hypervisor: Hypervisor<F>,
+    /// The beginning of its set-up.
+    started: Instant,
+    /// The beginning of its load.
+    start: Instant,
+    /// Memory that each VM takes.
+    vm_bytes: Option<u64>,
+    /// It has all VMs and flows: not if a signal came before.
+    is_whole: bool,
+    is_interrupted: bool,
+    /// The reason of the run's end; `None` before, and if something went wrong.
+    end: Option<End>,
+    /// The first thing that went wrong.
+    failed: Option<SystemError>,
+    is_there: bool,
+}
+
+impl<'a, F, D> LabOn<'a, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    /// Creates a lab still without VMs, whose set-up has begun at `started`.
+    pub(super) fn of(
+        plan: Cow<'a, Experiment>,
+        fabric: F,
+        driver: D,
+        started: Instant,
+    ) -> LabOn<'a, F, D> {
+        LabOn {
+            hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.seed),
+            plan,
+            driver,
+            started,
+            start: started,
+            vm_bytes: None,
+            is_whole: false,
+            is_interrupted: false,
+            end: None,
+            failed: None,
+            is_there: true,
+        }
+    }
+
+    /// Creates the VMs of the plan, tells `observer` of each, runs the plan's hook, and adds the flows. A signal ends this
+    /// early; [`LabOn::run`] then returns before anything is sent.
+    ///
+    /// # Errors
+    /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
+    pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
+        let before = resident_bytes();
+        add_instruments(&mut self.hypervisor, self.started, observer);
+        self.is_whole = self.create_vms(observer)?;
+        if !self.is_whole {
+            return Ok(());
+        }
+        let vms = self.plan.vms.len() - self.plan.newcomers().len();
+        self.vm_bytes = per_vm_bytes(before, vms);
+        let delay = self.hypervisor.fabric().forwards_after();
+        if !delay.is_zero() {
+            observer.warns(&waiting_to_forward(&self.plan, delay));
+        }
+        let fabric = self.hypervisor.fabric().inner();
+        self.driver.make_ready(&self.plan, fabric)?;
+        if self.driver.is_to_stop()? {
+            self.is_whole = false;
+            return Ok(());
+        }
+        load(&self.plan, &mut self.hypervisor)?;
+        let topology = self.hypervisor.fabric().environment().topology;
+        if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
+            set_flow_paths(&self.plan, &topology, self.hypervisor.recorder());
+        }
+        Ok(())
+    }
+
+    /// Creates the VMs that exist from the beginning, and announces the others to the hypervisor. Returns false if a signal
+    /// came before all were created.
+    fn create_vms(&mut self, observer: &mut dyn Observer) -> Result<bool, SystemError> {
+        let LabOn {
+            plan,
+            hypervisor,
+            driver,
+            ..
+        } = self;
+        let newcomers = plan.newcomers();
+        let time_of_day = driver.time_of_day_at_zero();
+        // A VM starts when its port is expected to carry what it sends.
+        let delay = hypervisor.fabric().forwards_after();
+        for (index, of_vm) in plan.vms.iter().enumerate() {
+            let vm = VmId(index as u32);
+            let Some(config) = plan.vm_config(index) else {
+                continue;
+            };
+            let config = VmConfig {
+                time_of_day,
+                ..config
+            };
+            if newcomers.contains(&vm) {
+                hypervisor.expect_vm(vm, config);
+                continue;
+            }
+            hypervisor.create_vm_as(vm, driver.now() + delay, config)?;
+            let now = driver.now();
+            if hypervisor.fabric().is_watched() {
+                let how = describe_vm(plan, vm, of_vm);
+                hypervisor.fabric().tell(now, &Notice::Started(vm, &how));
+            }
+            observer.made(now, vm, of_vm);
+            if driver.is_to_stop()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the plan, flows that were added later included.
+    pub fn plan(&self) -> &Experiment {
+        &self.plan
+    }
+
+    /// Returns the owner of VMs, flows, fabric and recorder.
+    pub fn hypervisor(&mut self) -> &mut Hypervisor<F> {
+        &mut self.hypervisor
+    }
+
+    /// Adds a flow to the lab and to its plan.
+    ///
+    /// # Errors
+    /// If its source does not exist or has too many flows, or its target has no such address.
+    pub fn add_flow(&mut self, flow: FlowPlan) -> Result<FlowId, LabError> {
+        let id = add_flow(&self.plan, &flow, &mut self.hypervisor)?;
+        self.plan.to_mut().flows.push(flow);
+        Ok(id)
+    }
+
+    /// Runs until the phases that were [started](Hypervisor::start) are over or a signal comes. Without flows it runs until
+    /// `until` or a signal.
+    ///
+    /// # Errors
+    /// If the system refuses an operation, or a VM can't start or stop.
+    pub fn drive(&mut self, until: Option<Instant>) -> Result<End, LabError> {
+        Ok(self.driver.run(&mut self.hypervisor, until)?)
+    }
+
+    /// Runs the load of the plan; see [`Lab::run`](super::Lab::run).
+    pub fn run(&mut self, observer: &mut dyn Observer) {
+        self.announce(observer);
+        let hypervisor = &mut self.hypervisor;
+        // Only now, so that what the set-up itself does to the links is not told.
+        let has_links = hypervisor.fabric().watch_links();
+        self.start = self.driver.now();
+        if has_links {
+            hypervisor.recorder().watch_links(self.start);
+        }
+        hypervisor.start(self.start, self.plan.phases.clone());
+        let until = self.plan.serve.map(|time| self.start + time);
+        let ended = self.driver.run(hypervisor, until);
+        if ended.is_err() {
+            // What was on its way has no end any more.
+            hypervisor.stop(self.driver.now());
+            hypervisor.give_up(self.driver.now());
+        }
+        hypervisor.end();
+        let leaves_links = hypervisor.fabric().outlives_process();
+        let guarded = self.driver.signals().guard_end(leaves_links);
+        self.is_interrupted = matches!(ended, Ok(End::Signal(_)) | Err(_));
+        if matches!(ended, Ok(End::Signal(_))) && leaves_links {
+            observer.warns(
+                "ending; a signal more than two seconds from now ends at once and leaves links behind, for tap-reactor clean",
+            );
+        }
+        // What has happened since the driver last looked.
+        hypervisor.look_at_links(self.driver.now());
+        let counted = count_drops(hypervisor).map_err(SystemError::from);
+        self.end = ended.as_ref().ok().copied();
+        self.failed = ended.err().or(counted.err()).or(guarded.err());
+    }
+
+    /// Tells the observer of the run that is about to begin.
+    fn announce(&mut self, observer: &mut dyn Observer) {
+        let watcher = observer.begins(self.driver.now());
+        let has_flows = self.hypervisor.has_flows();
+        if self.is_whole && !has_flows {
+            observer.serves(&serving(&self.plan));
+        }
+        for warning in self.hypervisor.fabric().warnings() {
+            observer.warns(&warning.to_string());
+        }
+        if self.plan.resolution.spared.is_some()
+            && let Some(neighbours) = experiment::neighbours(&self.plan)
+        {
+            observer.warns(&neighbours);
+        }
+        if let Some(watcher) = watcher.filter(|_| has_flows) {
+            self.driver.watch(watcher);
+        }
+    }
+
+    /// Returns the report of what was measured so far; see [`Lab::report`](super::Lab::report).
+    pub fn report(&mut self, command: &str) -> Report {
+        let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
+        let plan = &*self.plan;
+        let leased = Leased::of(plan, &self.hypervisor);
+        let environment = self.hypervisor.fabric().environment();
+        let topology = environment.topology;
+        // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
+        let is_real = !environment.is_simulated;
+        let started = unix_millis().map(|now| now.saturating_sub(since_start));
+        Report::new(
+            self.hypervisor.recorder(),
+            &Context {
+                run: command,
+                setup_ns: self.start.nanos_since(self.started),
+                interrupted: self.is_interrupted,
+                flows: &|index| flow_name(plan, &leased, index),
+                started_unix_ms: started.filter(|_| is_real),
+                fabric: Some(&FabricReport {
+                    kind: environment.kind,
+                    leaves: topology.map_or(0, |topology| topology.leaves()),
+                    ports_per_bridge: topology.map(|topology| topology.ports_per_bridge()),
+                    flows_across: 0,
+                    neighbours: plan.lab.neighbours.to_string(),
+                    spared_deliveries: plan.resolution.spared.filter(|_| is_real),
+                    simulated: environment.is_simulated,
+                }),
+                memory: memory(self.vm_bytes).filter(|_| is_real),
+                phases: &phase_names(plan),
+                plan: Some(&plan_report(plan)),
+                machine: machine_report().filter(|_| is_real).as_ref(),
+            },
+        )
+    }
+
+    /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
+    pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
+        completeness::shortcomings(&self.plan, report, self.end, expectations)
+    }
+
+    /// Removes the lab.
+    ///
+    /// # Errors
+    /// The first error of the run, or of the removal.
+    pub fn close(mut self) -> Result<(), LabError> {
+        self.take_away()
+    }
+
+    fn take_away(&mut self) -> Result<(), LabError> {
+        if !std::mem::take(&mut self.is_there) {
+            return Ok(());
+        }
+        let left = self.driver.leave(&self.plan);
+        self.hypervisor.leave(self.driver.now());
+        let removed = self.hypervisor.fabric().close();
+        let released = self.driver.signals().release();
+        if let Some(failed) = self.failed.take() {
+            return Err(failed.into());
+        }
+        left?;
+        removed.map_err(SystemError::from)?;
+        Ok(released?)
+    }
+}
+
+impl<F, D> Drop for LabOn<'_, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    fn drop(&mut self) {
+        // Errors are returned by close alone.
+        let _ = self.take_away();
+    }
+}

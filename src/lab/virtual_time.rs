@@ -1,0 +1,134 @@
+//! Labs on a fabric in memory, in virtual time: no TAP, no privilege, no waiting.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{Driver, LabError, LabOn};
+use crate::experiment::Experiment;
+use crate::fabric::Fabric;
+use crate::hypervisor::Hypervisor;
+use crate::reactor::{End, LAST_WAIT};
+use crate::sim::{self, Switch};
+use crate::system::{StopSignals, SystemError};
+use crate::time::Instant;
+
+/// The virtual time after which a simulation without pings and without an end is ended.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// VMs on a fabric in memory, in virtual time, with the single steps of [`Lab`](super::Lab).
+///
+/// Any [`Fabric`] will do whose operations can't fail and which reports its [arrivals](Fabric::next_at);
+/// `scripts/examples/custom-fabric.rs` brings one.
+///
+/// ```
+/// use tap_reactor::experiment::{Experiment, FlowPlan};
+/// use tap_reactor::hypervisor::Phase;
+/// use tap_reactor::lab::SimulatedLab;
+/// use tap_reactor::load::Pacing;
+/// use tap_reactor::sim::{Impairments, Switch};
+/// use tap_reactor::vm::VmId;
+///
+/// let mut plan = Experiment::of_vms(2)?;
+/// plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+/// plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 100)];
+/// let switch = Switch::new(Impairments::default(), plan.seed);
+/// let mut lab = SimulatedLab::new(switch, plan)?;
+/// lab.populate(&mut ())?;
+/// lab.run(&mut ());
+/// assert_eq!(lab.hypervisor().recorder().totals().received, 100);
+/// lab.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Signals and dropping: see [`Lab`](super::Lab).
+pub type SimulatedLab<'a, F = Switch> = LabOn<'a, F, VirtualTime>;
+
+/// A clock that jumps from event to event.
+#[derive(Debug)]
+pub struct VirtualTime {
+    now: Instant,
+    signals: StopSignals,
+    /// The signal that ended the run, or is to.
+    signal: Option<Signal>,
+}
+
+impl<'a> SimulatedLab<'a> {
+    /// Creates a lab on the switch of `--fabric sim`, with the plan's impairments.
+    ///
+    /// # Errors
+    /// As [`SimulatedLab::new`].
+    pub fn on_switch(plan: impl Into<Cow<'a, Experiment>>) -> Result<SimulatedLab<'a>, LabError> {
+        let plan = plan.into();
+        let simulation = plan.simulation.unwrap_or_default();
+        let switch = simulation.switch(plan.seed, plan.lab.filter);
+        SimulatedLab::new(switch, plan)
+    }
+}
+
+impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
+    /// Creates a lab on `fabric`, still without VMs, and begins to handle signals. Time begins at [`Instant::ZERO`].
+    ///
+    /// # Errors
+    /// If the kernel has no descriptor left for the signals.
+    pub fn new(
+        fabric: F,
+        plan: impl Into<Cow<'a, Experiment>>,
+    ) -> Result<SimulatedLab<'a, F>, LabError> {
+        let driver = VirtualTime {
+            now: Instant::ZERO,
+            signals: StopSignals::new()?,
+            signal: None,
+        };
+        Ok(LabOn::of(plan.into(), fabric, driver, Instant::ZERO))
+    }
+}
+
+impl<F: Fabric<Error = Infallible>> Driver<F> for VirtualTime {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// It is midnight where time is virtual.
+    fn time_of_day_at_zero(&self) -> u32 {
+        0
+    }
+
+    fn is_to_stop(&mut self) -> Result<bool, SystemError> {
+        if self.signal.is_none() {
+            self.signal = self.signals.take()?;
+        }
+        Ok(self.signal.is_some())
+    }
+
+    fn run(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        until: Option<Instant>,
+    ) -> Result<End, SystemError> {
+        let until = until.unwrap_or(match hypervisor.has_flows() {
+            // It ends where its plan does.
+            true => Instant::from_nanos(u64::MAX),
+            false => self.now + LONGEST,
+        });
+        let (signal, signals) = (&mut self.signal, &self.signals);
+        let is_to_stop = || {
+            *signal = signal.or_else(|| signals.take().ok().flatten());
+            signal.is_some()
+        };
+        (self.now, _) = sim::run_unless(hypervisor, self.now, until, is_to_stop);
+        let Some(signal) = self.signal.take() else {
+            return Ok(End::Done);
+        };
+        hypervisor.stop(self.now);
+        self.now = sim::run(hypervisor, self.now, self.now + LAST_WAIT);
+        hypervisor.give_up(self.now);
+        Ok(End::Signal(signal))
+    }
+
+    fn signals(&mut self) -> &mut StopSignals {
+        &mut self.signals
+    }
+}
