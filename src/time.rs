@@ -126,12 +126,17 @@ impl<C: Clock> Now for LazyNow<C> {
 }
 
 /// Returns the time of day in milliseconds since 1970 (UTC), for the date of a report. Nothing is measured with it.
-#[allow(clippy::disallowed_methods)]
 pub fn unix_millis() -> Option<u64> {
+    unix_nanos().map(|nanos| nanos / 1_000_000)
+}
+
+/// Returns the time of day in nanoseconds since 1970 (UTC), for the dates of frames. Nothing is measured with it.
+#[allow(clippy::disallowed_methods)]
+pub fn unix_nanos() -> Option<u64> {
     let since_1970 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .ok()?;
-    u64::try_from(since_1970.as_millis()).ok()
+    u64::try_from(since_1970.as_nanos()).ok()
 }
 
 /// `CLOCK_MONOTONIC`, the clock that timerfds are armed on.

@@ -81,9 +81,20 @@ pub type Out = BufWriter<Stream<File>>;
 /// # Errors
 /// When it can't be written, or a signal arrives while no reader takes it.
 pub fn print(write: impl FnOnce(&mut Out) -> io::Result<()>) -> io::Result<()> {
+    print_on(io::stdout(), write)
+}
+
+/// Prints on `stream`, standard output or standard error, as [`print`] does.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_on(
+    stream: impl AsFd,
+    write: impl FnOnce(&mut Out) -> io::Result<()>,
+) -> io::Result<()> {
     // Not by the standard library's own handle, which would write when it likes to.
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut out = BufWriter::new(Stream::new(stdout, None));
+    let file = File::from(stream.as_fd().try_clone_to_owned()?);
+    let mut out = BufWriter::new(Stream::new(file, None));
     let written = write(&mut out).and_then(|()| out.flush());
     // What is left in there is not to be tried once more.
     let _ = out.into_parts();

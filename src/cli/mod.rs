@@ -28,9 +28,11 @@ use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
 };
+use tap_reactor::fabric::capture::STANDARD_OUTPUT;
 use tap_reactor::report::{
     Destination, Expectation, FileError, check_file, comparison_schema_json, schema_json,
 };
+use tap_reactor::system::is_output_terminal;
 
 use self::report::ReportRequest;
 use self::subcommand::{NAME, Subcommand};
@@ -160,6 +162,14 @@ fn run_request(
         false => experiment::plan(&scenario)?,
     };
     let reports = destinations(&scenario.settings, &inputs, check_file)?;
+    let is_json = is_on("json")?;
+    if let Some(setting) = scenario.settings.get("capture") {
+        check_recording(setting, &inputs, &reports)?;
+        if is_json && experiment.takes_standard_output() {
+            let why = "cannot be used with --json, which takes standard output too";
+            return Err(setting.error(why).into());
+        }
+    }
     let expectations = expectations(&scenario.settings)?;
     if let Some(setting) = scenario.settings.get("expect")
         && experiment.flows.is_empty()
@@ -174,7 +184,7 @@ fn run_request(
         command,
         verbose,
         quiet,
-        json: is_on("json")?,
+        json: is_json,
         reports,
         expectations,
     };
@@ -229,6 +239,33 @@ fn destinations(
         destinations.push(destination);
     }
     Ok(destinations)
+}
+
+/// Makes sure that a run can be recorded in the file that `setting` names: one that is neither read nor written otherwise.
+fn check_recording(
+    setting: &Setting,
+    inputs: &[PathBuf],
+    reports: &[Destination],
+) -> Result<(), SettingError> {
+    let is_output = setting.text == STANDARD_OUTPUT;
+    if is_output && is_output_terminal() {
+        return Err(setting.error("standard output is a terminal; expected a pipe or a file"));
+    }
+    let path = match is_output {
+        true => "/dev/stdout",
+        false => &setting.text,
+    };
+    let found = Destination::new(Path::new(path));
+    let destination = found.map_err(|error| setting.error(error))?;
+    if inputs.iter().any(|input| destination.overwrites(input)) {
+        return Err(setting.error("would overwrite a file that is read; expected another one"));
+    }
+    if let Some(other) = reports.iter().find(|it| it.is_same(&destination)) {
+        let other = other.path().display();
+        let why = format_args!("{other} is a report already; expected another file");
+        return Err(setting.error(why));
+    }
+    Ok(())
 }
 
 fn expectations(settings: &Settings) -> Result<Vec<Expectation>, SettingError> {

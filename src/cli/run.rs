@@ -68,7 +68,7 @@ pub fn experiment(
     drop(terminal);
     let mut report = lab.report(&output.command);
     let as_expected = report.expect(&output.expectations);
-    let mut errors = write_files(&report, output.reports);
+    let mut errors = write_files(&report, output.reports.clone());
     for unmet in report.expectations.iter().filter(|o| !o.holds) {
         console::eprint(format_args!("tap-reactor: {unmet}"));
     }
@@ -76,7 +76,8 @@ pub fn experiment(
     for what in &amiss {
         console::eprint(format_args!("tap-reactor: {what}"));
     }
-    let printed = print_report(&report, output.json, output.quiet);
+    let is_output_taken = experiment.takes_standard_output();
+    let printed = print_report(&report, &output, is_output_taken);
     errors.extend(printed.err().map(RunError::from));
     errors.extend(lab.close().err().map(RunError::from));
     last_of(errors)?;
@@ -107,6 +108,10 @@ impl Terminal<'_> {
 }
 
 impl Observer for Terminal<'_> {
+    fn command(&self) -> String {
+        self.output.command.clone()
+    }
+
     fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
         let mut instruments: Vec<Box<dyn Instrument>> = Vec::new();
         if self.output.verbose {
@@ -159,10 +164,13 @@ fn write_files(report: &Report, destinations: Vec<Destination>) -> Vec<RunError>
         .collect()
 }
 
-fn print_report(report: &Report, as_json: bool, quiet: bool) -> io::Result<()> {
-    match (as_json, quiet) {
+/// Prints the report on standard output, or on standard error where the other takes the frames.
+fn print_report(report: &Report, output: &Output, is_output_taken: bool) -> io::Result<()> {
+    let text = |out: &mut console::Out| report::text(report, out, WIDTH);
+    match (output.json, output.quiet) {
         (true, _) => console::print(|out| report::json(report, out)),
         (false, true) => Ok(()),
-        (false, false) => console::print(|out| report::text(report, out, WIDTH)),
+        (false, false) if is_output_taken => console::print_on(io::stderr(), text),
+        (false, false) => console::print(text),
     }
 }

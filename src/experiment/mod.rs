@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::fabric::capture::CaptureConfig;
 use crate::hypervisor::{Change, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::sim::Simulation;
@@ -160,6 +161,8 @@ pub struct Experiment {
     pub seed: u64,
     /// The scenario, with the defaults filled in.
     pub effective: Scenario,
+    /// The capture of its frames, if there is to be one.
+    pub capture: Option<CaptureConfig>,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
 }
@@ -317,6 +320,12 @@ impl Experiment {
         let moves = self.phases.iter().flat_map(|phase| &phase.moves);
         let starts = moves.filter(|m| m.change == Change::Start);
         starts.map(|m| m.vm).collect()
+    }
+
+    /// Returns true if standard output takes what is recorded of the run.
+    pub fn takes_standard_output(&self) -> bool {
+        let capture = self.capture.as_ref();
+        capture.is_some_and(|capture| !capture.is_named())
     }
 
     /// The number of flows. A [draft](draft()) does not list all of them.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::LinkEvent;
+use super::{LinkEvent, Recording};
 use crate::time::Instant;
 use crate::vm::{Event, VmId};
 
@@ -56,6 +56,21 @@ pub trait Instrument: fmt::Debug {
     /// The lab changed at `now`.
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
         let _ = (now, notice);
+    }
+
+    /// Writes what there is to write by `now`. The driver calls this between two turns, when no frame waits for it; with
+    /// `is_idle`, when it will sleep until something happens. Returns true if that may have taken long.
+    fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
+        let _ = (now, is_idle);
+        false
+    }
+
+    /// A pipe has room again.
+    fn resume(&mut self) {}
+
+    /// Writes the rest. Returns what was written of the run, if that is to be reported.
+    fn finish(&mut self) -> Option<Recording> {
+        None
     }
 
     /// Returns true if a call may wait for the reader of what it writes. The driver then does not take long calls for

@@ -3,7 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Direction, Environment, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Write};
+use super::{
+    Direction, Environment, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Recording, Write,
+};
 use crate::time::{Instant, Now};
 use crate::vm::{Event, RxFilter, VmId};
 
@@ -66,6 +68,28 @@ impl<F> Instrumented<F> {
     /// Tells the instruments of a change of the lab.
     pub fn tell(&mut self, now: Instant, notice: &Notice<'_>) {
         self.each(|instrument| instrument.notice(now, notice));
+    }
+
+    /// Lets the instruments write, between two turns at `now`; see [`Instrument::flush`]. Returns true if that may have taken long.
+    #[inline]
+    pub fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
+        let mut has_written = false;
+        if self.is_watched {
+            self.each(|instrument| has_written |= instrument.flush(now, is_idle));
+        }
+        has_written
+    }
+
+    /// Tells the instruments that a pipe has room again.
+    pub fn resume(&mut self) {
+        self.each(|instrument| instrument.resume());
+    }
+
+    /// Ends what the instruments write, and returns what that is. They see nothing more.
+    pub fn finish(&mut self) -> Vec<Recording> {
+        self.is_watched = false;
+        let instruments = std::mem::take(&mut self.instruments).into_iter();
+        instruments.filter_map(|mut each| each.finish()).collect()
     }
 
     #[cold]

@@ -3,19 +3,25 @@
 //! A [`Fabric`] is all that a run needs of them, so that every run is driven alike. What looks at frames on their way is an
 //! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`].
 
+pub mod capture;
 mod environment;
+mod event_words;
 mod instrument;
 mod instrumented;
 mod link_event;
+pub mod output;
+mod recording;
 mod trace;
 
 use std::io;
 use std::time::Duration;
 
 pub use self::environment::Environment;
+pub use self::event_words::EventWords;
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
+pub use self::recording::{Recording, RecordingKind};
 pub use self::trace::Trace;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};

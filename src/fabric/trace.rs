@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use super::{Direction, Instrument, Notice, Observed};
+use super::{Direction, EventWords, Instrument, Notice, Observed};
 use crate::time::Instant;
-use crate::vm::{Event, PingOutcome, VmId};
+use crate::vm::{Event, VmId};
 use crate::wire::Describe;
 
 /// Writes one line for each frame and each event, with the time since the start.
@@ -33,106 +33,6 @@ impl Trace {
         // A trace that can no longer be written, to a closed pipe for example, does not end the run.
         let _ = writeln!(self.out, "{seconds:11.6}  {what}");
     }
-
-    fn event_line(&mut self, now: Instant, vm: VmId, event: &Event) {
-        match *event {
-            Event::Resolved {
-                address,
-                mac,
-                elapsed,
-            } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   resolved {address} to {mac} in {elapsed:?}"),
-                );
-            }
-            Event::AddressReady { address } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   uses {address}: no conflict detected"),
-                );
-            }
-            Event::AddressTried { address } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   checks {address}, formed from a router's prefix"),
-                );
-            }
-            Event::AddressLost { address } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   removes {address}: its lifetime has expired"),
-                );
-            }
-            Event::Leased { address, elapsed } => {
-                self.say(now, format_args!("{vm}   leased {address} in {elapsed:?}"));
-            }
-            Event::Renewed { address, previous } if address == previous => {
-                self.say(now, format_args!("{vm}   renewed the lease of {address}"));
-            }
-            Event::Renewed { address, previous } => {
-                self.say(
-                    now,
-                    format_args!(
-                        "{vm}   renewed the lease of {previous} and got {address} instead"
-                    ),
-                );
-            }
-            Event::LeaseLost { address } => {
-                self.say(now, format_args!("{vm}   lost the lease of {address}"));
-            }
-            Event::Conflict { address, mac } => {
-                self.say(
-                    now,
-                    format_args!("{vm}   conflict: {address} is also used by {mac}"),
-                );
-            }
-            Event::Ping(ping, outcome) => {
-                let (id, sequence) = (ping.session.0, ping.sequence);
-                match outcome {
-                    PingOutcome::Answered { sent, received, .. } => self.say(
-                        now,
-                        format_args!(
-                            "{vm}   ping id {id} seq {sequence} answered in {:?}",
-                            received - sent
-                        ),
-                    ),
-                    PingOutcome::Corrupt { .. } => {
-                        self.tell(now, vm, id, sequence, "answered with other data")
-                    }
-                    PingOutcome::Lost { .. } => self.tell(now, vm, id, sequence, "timed out"),
-                    PingOutcome::Unresolved { .. } => {
-                        self.tell(
-                            now,
-                            vm,
-                            id,
-                            sequence,
-                            "failed: its address was not resolved",
-                        );
-                    }
-                    PingOutcome::Errored { error, .. } => {
-                        self.tell(now, vm, id, sequence, error.name());
-                    }
-                    PingOutcome::Duplicate => {
-                        self.tell(now, vm, id, sequence, "answered again: duplicate reply")
-                    }
-                    PingOutcome::Late { .. } => {
-                        self.tell(now, vm, id, sequence, "answered after its timeout")
-                    }
-                }
-            }
-            Event::Ignored(ignored) => {
-                self.say(now, format_args!("{vm}   ignored the frame: {ignored}"));
-            }
-        }
-    }
-
-    fn tell(&mut self, now: Instant, vm: VmId, id: u16, sequence: u64, what: &str) {
-        self.say(
-            now,
-            format_args!("{vm}   ping id {id} seq {sequence} {what}"),
-        );
-    }
 }
 
 impl Instrument for Trace {
@@ -146,7 +46,7 @@ impl Instrument for Trace {
     }
 
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
-        self.event_line(now, vm, event);
+        self.say(now, format_args!("{vm}   {}", EventWords(event)));
     }
 
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {

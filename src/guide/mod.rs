@@ -46,6 +46,7 @@ pages! {
     writing_a_scenario: "writing-a-scenario.md";
     many_vms: "many-vms.md";
     fabrics: "fabrics.md";
+    capturing: "capturing.md";
     ipv6_and_vlans: "ipv6-and-vlans.md";
     vms_on_the_wire: "vms-on-the-wire.md";
     #[doc = concat!("\n", include_str!("architecture.svg"))]

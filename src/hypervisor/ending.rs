@@ -4,7 +4,7 @@ use super::Hypervisor;
 use super::phases::CATCH_UP;
 use crate::fabric::Fabric;
 use crate::time::Instant;
-use crate::vm::{GiveUp, PingOutcome, VmId};
+use crate::vm::{Event, GiveUp, PingOutcome, VmId};
 
 /// Room for a frame that a VM sends when it stops: a message to a DHCP server has a few hundred bytes.
 const LAST_FRAME: usize = 1500;
@@ -75,6 +75,7 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         for (ping, outcome) in guest.vm.give_up(which) {
+            self.fabric.tell_event(now, id, &Event::Ping(ping, outcome));
             match outcome {
                 PingOutcome::Lost { due } if leaves => self.record_abandoned(now, id, ping, due),
                 _ => self.record_ping(now, id, ping, outcome),

@@ -94,6 +94,7 @@ fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
             to: at(from + 4),
             nanos: 4,
             run_delay: 0,
+            writing: 0,
         });
         let paused = hypervisor.recorder().latency(Metric::Paused).summary();
         assert_eq!(paused.count, across, "a pause from {from}");

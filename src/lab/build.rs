@@ -11,7 +11,7 @@ use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
 use crate::vm::SessionConfig;
 
-use super::{LabError, Observer};
+use super::LabError;
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
     Recorder::new(Limits {
@@ -26,17 +26,6 @@ pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
     let since_zero = now.as_nanos() / 1_000_000;
     let at_zero = unix_millis().unwrap_or(0).saturating_sub(since_zero);
     (at_zero % DAY) as u32
-}
-
-/// Adds the instruments that `observer` asks for when the set-up begins.
-pub(super) fn add_instruments<F: Fabric>(
-    hypervisor: &mut Hypervisor<F>,
-    now: Instant,
-    observer: &mut dyn Observer,
-) {
-    for instrument in observer.instruments(now) {
-        hypervisor.fabric().add(instrument);
-    }
 }
 
 /// Returns the memory that each of `vms` VMs has taken since `before` bytes were resident; `None` if the kernel does not

@@ -5,6 +5,8 @@ use crate::reactor::End;
 use crate::record::{Count, DropReason};
 use crate::report::{Expectation, Report};
 
+use super::recordings;
+
 /// Drops of frames that count as a fault of the tool or the kernel, and their words.
 const DROPS: [(DropReason, &str); 6] = [
     (
@@ -32,10 +34,10 @@ pub(super) fn shortcomings(
     end: Option<End>,
     expectations: &[Expectation],
 ) -> Vec<String> {
+    let mut amiss: Vec<String> = recordings::shortcomings(&report.recordings).collect();
     if experiment.flows.is_empty() {
-        return Vec::new();
+        return amiss;
     }
-    let mut amiss = Vec::new();
     let mut count = |number: u64, what: &str| {
         if number > 0 {
             amiss.push(format!("{what}: {number}"));

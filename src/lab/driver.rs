@@ -1,5 +1,7 @@
 //! The part of a lab that differs between real and virtual time.
 
+use mio::Registry;
+
 use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
@@ -14,6 +16,14 @@ pub trait Driver<F: Fabric> {
 
     /// Returns the time of day at [`Instant::ZERO`], in milliseconds since midnight UTC.
     fn time_of_day_at_zero(&self) -> u32;
+
+    /// Returns a handle of the poll, with which descriptors are registered; `None` in virtual time, which polls none.
+    ///
+    /// # Errors
+    /// If the process has no file descriptor left for it.
+    fn registry(&self) -> Result<Option<Registry>, SystemError> {
+        Ok(None)
+    }
 
     /// Completes the set-up of a lab whose ports exist. A signal may end that early, of which
     /// [`Driver::is_to_stop`] tells.

@@ -27,6 +27,7 @@ mod driver;
 mod error;
 mod names;
 mod real_time;
+mod recordings;
 mod steps;
 mod virtual_time;
 
@@ -51,6 +52,11 @@ pub trait Observer {
     fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
         let _ = now;
         Vec::new()
+    }
+
+    /// Returns the command that makes the run, for the files that it is recorded in.
+    fn command(&self) -> String {
+        String::new()
     }
 
     /// `vm` was created at `now`.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use mio::Registry;
+
 use super::build::time_of_day_at_zero;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
@@ -85,6 +87,10 @@ impl Driver<TapFabric> for RealTime {
 
     fn time_of_day_at_zero(&self) -> u32 {
         time_of_day_at_zero(MonotonicClock.now())
+    }
+
+    fn registry(&self) -> Result<Option<Registry>, SystemError> {
+        self.reactor.registry().map(Some)
     }
 
     /// Waits until the TAPs carry frames, and runs the hook.

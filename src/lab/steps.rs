@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use super::build::{
-    add_flow, add_instruments, count_drops, load, machine_report, memory, per_vm_bytes,
-    phase_names, plan_report, recorder, set_flow_paths,
+    add_flow, count_drops, load, machine_report, memory, per_vm_bytes, phase_names, plan_report,
+    recorder, set_flow_paths,
 };
 use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
-use super::{Driver, LabError, Observer, completeness};
+use super::{Driver, LabError, Observer, completeness, recordings};
 use crate::experiment::{self, Experiment, FlowPlan};
-use crate::fabric::{Fabric, Notice};
+use crate::fabric::{Fabric, Notice, Recording};
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
 use crate::reactor::End;
@@ -40,6 +40,8 @@ where
     is_interrupted: bool,
     /// The reason of the run's end; `None` before, and if something went wrong.
     end: Option<End>,
+    /// The files that the run was recorded in.
+    recordings: Vec<Recording>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,
     is_there: bool,
@@ -68,6 +70,7 @@ where
             is_whole: false,
             is_interrupted: false,
             end: None,
+            recordings: Vec::new(),
             failed: None,
             is_there: true,
         }
@@ -80,7 +83,7 @@ where
     /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         let before = resident_bytes();
-        add_instruments(&mut self.hypervisor, self.started, observer);
+        self.add_instruments(observer)?;
         self.is_whole = self.create_vms(observer)?;
         if !self.is_whole {
             return Ok(());
@@ -101,6 +104,18 @@ where
         let topology = self.hypervisor.fabric().environment().topology;
         if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
             set_flow_paths(&self.plan, &topology, self.hypervisor.recorder());
+        }
+        Ok(())
+    }
+
+    /// Adds the instruments that the plan has, and those that `observer` asks for when the set-up begins.
+    fn add_instruments(&mut self, observer: &mut dyn Observer) -> Result<(), SystemError> {
+        let registry = self.driver.registry()?;
+        let signals = self.driver.signals();
+        let recordings = recordings::open(&self.plan, registry.as_ref(), signals, observer)?;
+        let others = observer.instruments(self.started);
+        for instrument in recordings.into_iter().chain(others) {
+            self.hypervisor.fabric().add(instrument);
         }
         Ok(())
     }
@@ -204,6 +219,7 @@ where
         // What has happened since the driver last looked.
         hypervisor.look_at_links(self.driver.now());
         let counted = count_drops(hypervisor).map_err(SystemError::from);
+        self.recordings = hypervisor.fabric().finish();
         self.end = ended.as_ref().ok().copied();
         self.failed = ended.err().or(counted.err()).or(guarded.err());
     }
@@ -259,6 +275,7 @@ where
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),
                 machine: machine_report().filter(|_| is_real).as_ref(),
+                recordings: &self.recordings,
             },
         )
     }
@@ -282,6 +299,8 @@ where
         }
         let left = self.driver.leave(&self.plan);
         self.hypervisor.leave(self.driver.now());
+        // Of a program that drives it by itself.
+        self.hypervisor.fabric().finish();
         let removed = self.hypervisor.fabric().close();
         let released = self.driver.signals().release();
         if let Some(failed) = self.failed.take() {

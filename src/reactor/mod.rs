@@ -298,7 +298,7 @@ impl Reactor {
         let watch = self.watch.as_ref().map(|watch| watch.next);
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, watch));
         self.wait(hypervisor, now, deadline)?;
-        let was_full = self.sort_events()?;
+        let was_full = self.sort_events(hypervisor)?;
         if std::mem::take(&mut self.has_link_events) {
             hypervisor.look_at_links(self.polled_at);
         }
@@ -324,8 +324,32 @@ impl Reactor {
         }
         hypervisor.recorder().turn();
         let now = self.read_clock(hypervisor);
+        let now = self.let_write(hypervisor, now, false);
         self.let_watch(now, hypervisor.recorder());
         Ok(now)
+    }
+
+    /// Lets the instruments write what they have, and returns the time after that. A write that takes long is a pause.
+    #[inline]
+    fn let_write<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        now: Instant,
+        is_idle: bool,
+    ) -> Instant {
+        match hypervisor.fabric().flush(now, is_idle) {
+            true => self.has_written(hypervisor, now),
+            false => now,
+        }
+    }
+
+    #[cold]
+    fn has_written<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, from: Instant) -> Instant {
+        let now = self.clock.now();
+        if let Some(pause) = self.pauses.wrote(from, now) {
+            hypervisor.paused(pause);
+        }
+        now
     }
 
     /// Sends the frames that are due, and follows each to its destination.

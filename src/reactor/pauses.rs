@@ -4,7 +4,7 @@
 //! Between two clock readings the reactor either works or waits in the poll. If work took longer than [`BOUND`], the
 //! difference to the thread's processor time is a pause: other threads had the processor, or the process was stopped. A
 //! wait contains a pause if it ended later than its deadline or was interrupted (its signals are blocked, so only a stop
-//! of the process interrupts it: `signal(7)`). Processor time is not read for gaps shorter than [`BOUND`].
+//! of the process interrupts it: `signal(7)`). A file that takes long to be written is a pause as well. Processor time is not read for gaps shorter than [`BOUND`].
 
 use crate::record::Pause;
 use crate::system::RunDelay;
@@ -68,6 +68,7 @@ impl PauseWatch {
             to: now,
             nanos: missing,
             run_delay: run_delay.min(missing),
+            writing: 0,
         })
     }
 
@@ -102,6 +103,7 @@ impl PauseWatch {
             to: now,
             nanos,
             run_delay: run_delay.min(nanos),
+            writing: 0,
         })
     }
 
@@ -125,6 +127,23 @@ impl PauseWatch {
             to: woken,
             nanos,
             run_delay: nanos,
+            writing: 0,
+        })
+    }
+
+    /// Records that the reactor wrote a file from `from` to `now`. Returns the pause that this is, if it took long.
+    pub(super) fn wrote(&mut self, from: Instant, now: Instant) -> Option<Pause> {
+        let nanos = now.nanos_since(from);
+        if nanos < BOUND {
+            return None;
+        }
+        self.skip(now);
+        Some(Pause {
+            from,
+            to: now,
+            nanos,
+            run_delay: 0,
+            writing: nanos,
         })
     }
 

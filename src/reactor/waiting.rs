@@ -7,7 +7,7 @@ use super::attention::Look;
 use super::{EVENTS, Reactor, SIGNALS, TIMER, Unlooked};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
-use crate::system::{LINKS_TOKEN, SystemError, vm_of};
+use crate::system::{LINKS_TOKEN, PIPES_TOKEN, SystemError, vm_of};
 use crate::time::{Clock, Instant};
 use crate::vm::VmId;
 
@@ -38,6 +38,7 @@ impl Reactor {
         let timeout = if has_work || is_near || may_have_come || self.spinning.goes_on(now) {
             Some(Duration::ZERO)
         } else {
+            let now = self.let_write(hypervisor, now, true);
             if let Some(deadline) = deadline {
                 self.timer.arm(self.wakeup.before(now, deadline))?;
             }
@@ -101,7 +102,10 @@ impl Reactor {
 
     /// Queues the TAPs that are ready behind those carried over, and handles the timer, signals and link changes. Returns
     /// true if more TAPs may be ready than one poll can report.
-    pub(super) fn sort_events(&mut self) -> Result<bool, SystemError> {
+    pub(super) fn sort_events<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+    ) -> Result<bool, SystemError> {
         let mut told = 0;
         for event in &self.events {
             told += 1;
@@ -109,6 +113,7 @@ impl Reactor {
                 TIMER => self.timer.rang(),
                 SIGNALS => self.stop = self.signals.take()?,
                 LINKS_TOKEN => self.has_link_events = true,
+                PIPES_TOKEN => hypervisor.fabric().resume(),
                 token => {
                     // A TAP that was carried over may be reported again. It is then drained twice; the second, empty read
                     // is cheaper than a search of the queue.

@@ -16,6 +16,8 @@ pub struct Pause {
     pub nanos: u64,
     /// The part of that during which others had the processor; the rest the process was stopped, or its machine was.
     pub run_delay: u64,
+    /// The part of it during which the tool wrote a file that the run is recorded in.
+    pub writing: u64,
 }
 
 /// Pauses of the process, and their effect on a run. A latency across one is neither the network's nor the tool's.
@@ -29,6 +31,9 @@ pub struct Pauses {
     pub longest_ns: u64,
     /// The part of `total_ns` during which others had the processor; the rest the process was stopped, or the machine was.
     pub run_delay_ns: u64,
+    /// The part of `total_ns` during which the tool wrote a capture or a trace.
+    #[serde(default)]
+    pub writing_ns: u64,
     /// Pings lost that were on their way during one.
     pub lost: u64,
 }
@@ -45,17 +50,22 @@ impl Pauses {
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.longest_ns = self.longest_ns.max(other.longest_ns);
         self.run_delay_ns = self.run_delay_ns.saturating_add(other.run_delay_ns);
+        self.writing_ns = self.writing_ns.saturating_add(other.writing_ns);
         self.lost = self.lost.saturating_add(other.lost);
     }
 
     /// Takes in one pause.
     pub(super) fn add(&mut self, pause: Pause) {
         let Pause {
-            nanos, run_delay, ..
+            nanos,
+            run_delay,
+            writing,
+            ..
         } = pause;
         self.count += 1;
         self.total_ns = self.total_ns.saturating_add(nanos);
         self.longest_ns = self.longest_ns.max(nanos);
         self.run_delay_ns = self.run_delay_ns.saturating_add(run_delay);
+        self.writing_ns = self.writing_ns.saturating_add(writing);
     }
 }

@@ -8,6 +8,7 @@ use super::{
     FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
     Report, SCHEMA, SecondReport, Verdict, link_changes,
 };
+use crate::fabric::Recording;
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
@@ -40,6 +41,8 @@ pub struct Context<'a> {
     pub fabric: Option<&'a FabricReport>,
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
+    /// The files that the run was recorded in.
+    pub recordings: &'a [Recording],
 }
 
 impl Default for Context<'_> {
@@ -55,6 +58,7 @@ impl Default for Context<'_> {
             machine: None,
             fabric: None,
             memory: None,
+            recordings: &[],
         }
     }
 }
@@ -114,6 +118,7 @@ impl Report {
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             pauses: *recorder.pauses(),
+            recordings: context.recordings.to_vec(),
             phases: phases(recorder, context.phases),
             seconds: recorder.intervals().into_iter().map(Into::into).collect(),
             flow_count: recorder.flows().len() as u64,

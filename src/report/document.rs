@@ -7,6 +7,7 @@ use super::{
     FabricReport, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport, Verdict,
     encoding, keyed,
 };
+use crate::fabric::Recording;
 use crate::record::{
     Addresses, Drops, ErrorCounts, Latency, LatencySummary, LinkChanged, Metric, NeighbourSearch,
     Pauses, PerMetric, SparseLatency, Totals,
@@ -85,6 +86,9 @@ pub struct Report {
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
+    /// The files that the run was recorded in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recordings: Vec<Recording>,
     /// Changes of the run's links by others, the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkChanged>,

@@ -41,6 +41,7 @@ pub fn slower(slower: u64) -> Report {
                     to: at(late + 2),
                     nanos: 1,
                     run_delay: 0,
+                    writing: 0,
                 });
             }
             if noise % 1_000 == 7 {

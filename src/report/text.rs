@@ -7,6 +7,7 @@ use super::bins::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, Report, environment, link_changes};
 use crate::escape::{Escaped, escaped};
+use crate::fabric::Recording;
 use crate::record::{
     Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Pauses, Totals,
 };
@@ -233,7 +234,41 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
         Some(neighbours) => writeln!(out, ", and {neighbours}")?,
         None => writeln!(out)?,
     }
-    pauses(&report.pauses, out)
+    pauses(&report.pauses, out)?;
+    recordings(&report.recordings, out)
+}
+
+/// The files that the run was recorded in: `Capture run.pcapng: 400 frames.`
+fn recordings(recordings: &[Recording], out: &mut impl Write) -> io::Result<()> {
+    for recording in recordings {
+        let Recording { kind, file, .. } = recording;
+        let noun = kind.record();
+        write!(
+            out,
+            "Recorded: {kind} {file}, {}",
+            counted(recording.records, noun)
+        )?;
+        if recording.files > 1 {
+            write!(
+                out,
+                " in {} files, of which the last are kept",
+                count(recording.files)
+            )?;
+        }
+        if recording.dropped > 0 {
+            let dropped = counted(recording.dropped, noun);
+            write!(out, "; {dropped} dropped")?;
+        }
+        if recording.unknown > 0 {
+            let unknown = counted(recording.unknown, noun);
+            write!(out, "; {unknown} written before the end of their ping")?;
+        }
+        match &recording.ended {
+            Some(why) => writeln!(out, "; ended early: {why}.")?,
+            None => writeln!(out, ".")?,
+        }
+    }
+    Ok(())
 }
 
 /// The result of the search for neighbours: `3 neighbours found in 84.0 µs`.

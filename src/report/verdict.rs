@@ -76,6 +76,8 @@ pub(super) struct Evidence {
     pub paused_ns: u64,
     /// … and for how long of that others had the processor.
     pub run_delay_ns: u64,
+    /// The part of `paused_ns` during which the tool wrote a file.
+    pub writing_ns: u64,
     /// The p99 of the response after the first second, the greatest of any second, if neighbours were looked for in the first
     /// and no warm-up went before.
     pub response_after_first_ns: Option<u64>,
@@ -108,6 +110,7 @@ impl Evidence {
             unsent: report.totals.unsent,
             paused_ns: report.pauses.total_ns,
             run_delay_ns: report.pauses.run_delay_ns,
+            writing_ns: report.pauses.writing_ns,
             response_after_first_ns: match looked_for && !is_warm {
                 true => later.filter_map(|second| second.response_ns.p99).max(),
                 false => None,
@@ -140,11 +143,19 @@ impl Evidence {
     /// Describes the pauses of the process, if they were long.
     fn pause(&self) -> Option<String> {
         let is_long = self.paused_ns as f64 > PAUSED_SHARE * self.elapsed_ns as f64;
-        let others = self.run_delay_ns.saturating_mul(2) >= self.paused_ns;
-        let times = (span(self.paused_ns), span(self.run_delay_ns));
-        is_long.then(|| match others {
-            true => format!("other processes had the processor for {}", times.1),
-            false => format!("the process was stopped for {}", times.0),
+        let is_most = |part: u64| part.saturating_mul(2) >= self.paused_ns;
+        is_long.then(|| {
+            if is_most(self.writing_ns) {
+                let writing = span(self.writing_ns);
+                return format!("writing what was recorded of the run took {writing}");
+            }
+            match is_most(self.run_delay_ns) {
+                true => format!(
+                    "other processes had the processor for {}",
+                    span(self.run_delay_ns)
+                ),
+                false => format!("the process was stopped for {}", span(self.paused_ns)),
+            }
         })
     }
 }
@@ -299,6 +310,7 @@ mod tests {
         unsent: 0,
         paused_ns: 0,
         run_delay_ns: 0,
+        writing_ns: 0,
         response_after_first_ns: None,
     };
 

@@ -80,6 +80,7 @@ pub fn run_unless(
             _ => return (until.max(driver.now), false),
         }
         driver.deliver(hypervisor);
+        hypervisor.fabric().flush(driver.now, false);
     }
 }
 

@@ -26,6 +26,7 @@ mod netlink;
 mod preflight;
 mod run_delay;
 mod signals;
+mod sink;
 mod stream;
 mod switching;
 mod sysctl;
@@ -53,6 +54,8 @@ pub use vlan_table::VlanFiltering;
 #[doc(hidden)]
 pub use signals::EarlySignals;
 #[doc(hidden)]
+pub use sink::is_output_terminal;
+#[doc(hidden)]
 pub use stream::{ROOM, Stream, has_room, terminal_width};
 
 // Public for this crate's tests and benchmarks alone, which look at the kernel's side of a lab.
@@ -72,5 +75,6 @@ pub(crate) use limits::ensure_descriptors;
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
+pub(crate) use sink::{PIPES_TOKEN, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;

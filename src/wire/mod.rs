@@ -15,6 +15,7 @@ mod dhcp;
 mod dhcp_options;
 mod dhcpv6;
 mod dhcpv6_options;
+mod echo_head;
 mod error;
 mod ethernet;
 mod icmp;
@@ -30,6 +31,7 @@ mod mac;
 mod membership;
 mod mld;
 mod neighbour_discovery;
+mod neighbour_request;
 mod plain_echo;
 mod router_discovery;
 mod tcp;
@@ -46,6 +48,7 @@ pub use dhcpv6::{
     ALL_DHCPV6_SERVERS, DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT, Dhcpv6Address, Dhcpv6Association,
     Dhcpv6Kind, Dhcpv6Reply, Dhcpv6Request, Dhcpv6Status, MAX_ASSOCIATIONS, dhcpv6_identifier,
 };
+pub use echo_head::EchoHead;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
@@ -88,6 +91,7 @@ pub use neighbour_discovery::{
     NEIGHBOUR_DISCOVERY_HOP_LIMIT, NeighbourAdvertisement, NeighbourDiscovery,
     NeighbourSolicitation, Nonce,
 };
+pub use neighbour_request::NeighbourRequest;
 pub use plain_echo::PlainEcho;
 pub use router_discovery::{
     AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_solicitation,

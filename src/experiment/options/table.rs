@@ -503,6 +503,42 @@ pub const OPTIONS: &[OptionSpec] = &[
                 expect::expected_figures()
             )
         }),
+    value("capture", "FILE", Path)
+        .place(Output, Scope::Output)
+        .help("Write all frames to a pcapng file; - is standard output")
+        .main()
+        .details(
+            "For Wireshark and tshark: an interface for each VM, and a comment for each frame that says what it means in \
+             the run, such as 'ping 3 of vm0 → vm9: never answered'. A pipe or a FIFO is read while the run goes on. With -, \
+             the report goes to standard error.",
+        ),
+    value("capture-comments", "on|off", OneOf(&["on", "off"]))
+        .place(Output, Scope::Output)
+        .help("Comments in the capture, which take time for each frame")
+        .default(Default::Text("on")),
+    value("capture-snap", "BYTES", Whole)
+        .place(Output, Scope::Output)
+        .help("Bytes that the capture keeps of each frame")
+        .default(Default::Words("all")),
+    value("capture-vms", "VMS", Text)
+        .place(Output, Scope::Output)
+        .help("VMs whose frames are captured: vmI, vm[I-J] or a group")
+        .default(Default::Words("all")),
+    value("capture-limit", "SIZE[*FILES]", Text)
+        .place(Output, Scope::Output)
+        .help("Size of the capture, such as 100M, or 100M*5 for a ring of files")
+        .default(Default::Words("no limit"))
+        .details(
+            "Of a ring, FILE.1.pcapng and so on, the last files are kept. Without a number of files the capture ends at its \
+             limit, and the run goes on.",
+        ),
+    value("capture-on-loss", "FRAMES", Whole)
+        .place(Output, Scope::Output)
+        .help("Capture only so many frames before and after each failed ping")
+        .details(
+            "That is one that was lost, late or corrupt. The frames of the time that a ping may take are kept in memory, up \
+             to 64 MiB.",
+        ),
     switch("json")
         .place(Output, CommandLine)
         .help("Print the report as one JSON document on standard output")

@@ -19,6 +19,7 @@ use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 
 mod addresses;
+mod capture;
 mod fabric;
 mod flows;
 mod host;
@@ -120,6 +121,7 @@ fn plan_flows(
     }
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
+    let capture = capture::capture(settings, &groups, count)?;
     let seed = settings
         .or_default("seed")
         .number("a whole number from 0 on")?;
@@ -171,6 +173,7 @@ fn plan_flows(
         resolution: decision.resolution,
         seed,
         spin: spin(settings)?,
+        capture,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);

@@ -133,6 +133,7 @@ fn an_rtt_across_a_pause_is_flagged() {
         to: at(to),
         nanos: to - from,
         run_delay: 30,
+        writing: 0,
     };
     let mut recorder = with_flows(1);
     ping(&mut recorder, FLOW, 0, [100, 100, 150]);
@@ -154,6 +155,7 @@ fn an_rtt_across_a_pause_is_flagged() {
         total_ns: 500,
         longest_ns: 400,
         run_delay_ns: 60,
+        writing_ns: 0,
         lost: 1,
     };
     assert_eq!(*recorder.pauses(), pauses);

@@ -208,6 +208,12 @@ impl AsRawFd for StopSignals {
     }
 }
 
+impl AsFd for StopSignals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
 impl Drop for StopSignals {
     fn drop(&mut self) {
         // After an error, of which the user is told now: signals that nobody reads any more must not stay blocked.

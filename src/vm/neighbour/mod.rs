@@ -97,7 +97,7 @@ impl Vm {
                     self.unresolved.extend(waiting);
                     // Answers that waited for it are dropped as well.
                     let dropped = self.next_unresolved();
-                    if let Some(reaction) = dropped.or_else(|| self.next_answer(buffer)) {
+                    if let Some(reaction) = dropped.or_else(|| self.next_answer(now, buffer)) {
                         return Some(reaction);
                     }
                 }

@@ -1,0 +1,251 @@
+//! Captures: the frames of a run as a pcapng file, each with a comment that says what it means in the run.
+//!
+//! [`Capture`] encodes into an [`Output`](super::output::Output); a [`Sink`] writes that. All VMs are in one file, with an interface for each.
+//! What a frame means may become known later: whether a ping was answered. Frames with comments are therefore kept until
+//! then, but no longer than a ping may take, and no more than [`MAX_KEPT`] bytes of them; they stay in the order of time.
+//!
+//! - `narrated`: whole captures with comments
+//! - `around_loss`: the frames around failed pings only
+
+mod around_loss;
+mod file;
+mod narrated;
+mod pcapng;
+mod pings;
+mod queue;
+mod words;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use self::around_loss::AroundLoss;
+pub use self::file::Interface;
+use self::file::{File, Frame};
+use self::narrated::Narrated;
+pub(in crate::fabric) use self::pcapng::ENHANCED_PACKET;
+pub use self::pcapng::Epoch;
+use super::output::Sink;
+use super::{Instrument, Notice, Observed, Recording, RecordingKind};
+use crate::time::Instant;
+use crate::vm::{Event, VmId};
+use crate::wire::MacAddr;
+
+/// Bytes of frames that are kept at most until it is known what they mean.
+pub const MAX_KEPT: usize = 64 << 20;
+
+/// The time on top of a ping's timeout after which nothing more is heard of it: timers are late.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// The name that stands for standard output.
+pub const STANDARD_OUTPUT: &str = "-";
+
+/// The reason why a capture with a limit ended.
+const LIMIT_REACHED: &str = "the limit of the file was reached";
+
+/// What is captured, and where to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CaptureConfig {
+    /// The file; `-` for standard output.
+    pub path: PathBuf,
+    /// Each frame has a comment.
+    pub has_comments: bool,
+    /// Bytes that are kept of each frame at most.
+    pub snap: Option<u32>,
+    /// The first and the last of the VMs whose frames are captured; `None` for all.
+    pub vms: Option<(VmId, VmId)>,
+    /// The end of the file.
+    pub limit: Option<CaptureLimit>,
+    /// Only so many frames before and after each ping that was lost, late or corrupt.
+    pub around_loss: Option<u32>,
+}
+
+impl CaptureConfig {
+    /// Returns true if the frames of `vm` are captured.
+    pub fn captures(&self, vm: VmId) -> bool {
+        self.vms
+            .is_none_or(|(first, last)| first <= vm && vm <= last)
+    }
+
+    /// Returns true if only the last files are kept.
+    pub fn is_ring(&self) -> bool {
+        self.limit.is_some_and(|limit| limit.files > 1)
+    }
+
+    /// Returns true if it goes to a file, and not to standard output.
+    pub fn is_named(&self) -> bool {
+        self.path != Path::new(STANDARD_OUTPUT)
+    }
+}
+
+/// The size of a capture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CaptureLimit {
+    /// Bytes of a file at most.
+    pub bytes: u64,
+    /// Files, of which the last ones are kept. With one, the capture ends when it is full.
+    pub files: u32,
+}
+
+/// The head of a file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Section {
+    /// The program and its version.
+    pub application: String,
+    /// The operating system.
+    pub system: String,
+    /// The command, the seed.
+    pub comment: String,
+    /// The time of the clock.
+    pub epoch: Epoch,
+}
+
+/// Writes the frames of a run, in one of three ways.
+#[derive(Debug)]
+enum Way {
+    /// Each at once.
+    Plain,
+    /// Each when it is known what it means.
+    Narrated(Box<Narrated>),
+    /// Those around failed pings.
+    AroundLoss(Box<AroundLoss>),
+}
+
+/// Captures the frames of a run.
+#[derive(Debug)]
+pub struct Capture {
+    /// The name of the file.
+    path: String,
+    way: Way,
+    file: File,
+    /// Bytes that are kept of each frame.
+    snap: usize,
+    stations: FxHashMap<MacAddr, VmId>,
+}
+
+impl Capture {
+    /// Creates a capture into `sink`. `timeout` is how long a ping may take.
+    pub fn new(
+        config: &CaptureConfig,
+        section: Section,
+        timeout: Duration,
+        sink: Box<dyn Sink>,
+    ) -> Capture {
+        let longest = timeout + GRACE;
+        let way = match (config.around_loss, config.has_comments) {
+            (Some(frames), has_comments) => {
+                Way::AroundLoss(Box::new(AroundLoss::new(frames, has_comments, longest)))
+            }
+            (None, true) => Way::Narrated(Box::new(Narrated::new(longest))),
+            (None, false) => Way::Plain,
+        };
+        Capture {
+            path: config.path.display().to_string(),
+            way,
+            file: File::new(config, section, sink),
+            snap: config.snap.map_or(usize::MAX, |bytes| bytes as usize),
+            stations: FxHashMap::default(),
+        }
+    }
+
+    /// Adds a VM of the run, before its frames. Without `interface` its own frames are not captured.
+    pub fn add(&mut self, vm: VmId, mac: MacAddr, interface: Option<Interface>) {
+        self.stations.insert(mac, vm);
+        if let Some(interface) = interface {
+            self.file.add(vm, interface);
+        }
+    }
+
+    /// What was written so far.
+    fn recording(&mut self) -> Recording {
+        let unknown = match &self.way {
+            Way::Plain => 0,
+            Way::Narrated(narrated) => narrated.unknown(),
+            Way::AroundLoss(around) => around.unknown(),
+        };
+        let (dropped, files) = (self.file.dropped(), self.file.files());
+        let limit = self.file.is_full().then(|| LIMIT_REACHED.to_owned());
+        let recording = self
+            .file
+            .output()
+            .recording(RecordingKind::Capture, &self.path);
+        Recording {
+            dropped: recording.dropped + dropped,
+            unknown,
+            files,
+            ended: recording.ended.or(limit),
+            ..recording
+        }
+    }
+}
+
+impl Instrument for Capture {
+    fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
+        let is_captured = self.file.has(observed.vm);
+        match &mut self.way {
+            Way::Narrated(narrated) => {
+                narrated.release(now, &mut self.file);
+                let snap = is_captured.then_some(self.snap);
+                narrated.frame(now, observed, snap, &self.stations);
+            }
+            _ if !is_captured => {}
+            Way::Plain => self.file.write(&Frame {
+                at: now,
+                vm: observed.vm,
+                direction: observed.direction,
+                bytes: observed.frame.get(..self.snap).unwrap_or(observed.frame),
+                length: observed.frame.len() as u32,
+                comment: &[],
+            }),
+            Way::AroundLoss(around) => around.frame(now, observed, self.snap),
+        }
+    }
+
+    fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
+        match event {
+            Event::Leased { address, .. } | Event::Renewed { address, .. } => {
+                self.file.add_address(vm, *address);
+            }
+            Event::AddressReady { address } => self.file.add_address(vm, *address),
+            _ => {}
+        }
+        match &mut self.way {
+            Way::Plain => {}
+            Way::Narrated(narrated) => narrated.event(now, vm, event),
+            Way::AroundLoss(around) => around.event(vm, event),
+        }
+    }
+
+    fn notice(&mut self, _: Instant, notice: &Notice<'_>) {
+        if let (Way::Narrated(narrated), Notice::Stopped(vm)) = (&mut self.way, notice) {
+            narrated.stopped(*vm);
+        }
+    }
+
+    fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
+        match &mut self.way {
+            Way::Plain => {}
+            Way::Narrated(narrated) => narrated.release(now, &mut self.file),
+            Way::AroundLoss(around) => around.trim(now, &self.stations, &mut self.file),
+        }
+        self.file.output().flush_if_due(now, is_idle)
+    }
+
+    fn resume(&mut self) {
+        self.file.output().resume();
+    }
+
+    fn finish(&mut self) -> Option<Recording> {
+        match &mut self.way {
+            Way::Plain => {}
+            Way::Narrated(narrated) => narrated.release_all(&mut self.file),
+            Way::AroundLoss(around) => around.write_all(&self.stations, &mut self.file),
+        }
+        self.file.close();
+        Some(self.recording())
+    }
+}
+
+#[cfg(test)]
+mod tests;

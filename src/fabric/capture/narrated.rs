@@ -1,0 +1,279 @@
+//! Frames with comments, kept until it is known what they mean.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::MAX_KEPT;
+use super::file::{File, Frame};
+use super::pings::{Key, Pings, Slot};
+use super::queue::Queue;
+use super::words::{Fate, Part, Target, push, push_fate, push_name};
+use crate::fabric::{Direction, EventWords, Observed};
+use crate::time::Instant;
+use crate::vm::{Event, MAX_REQUESTS, PingOutcome, VmId};
+use crate::wire::{Describe, EchoHead, MacAddr, NeighbourRequest};
+
+/// The ping of a frame, and the part of it that the frame is.
+type OfPing = Option<(Slot, Part)>;
+
+/// Keeps frames, and writes each with its comment.
+#[derive(Debug)]
+pub(super) struct Narrated {
+    queue: Queue<OfPing>,
+    pings: Pings,
+    /// The longest time that a frame is kept.
+    longest: Duration,
+    /// Requests for a neighbour since it last answered.
+    requests: FxHashMap<(VmId, IpAddr), u8>,
+    /// The receiver of the last frame and its time, until an event was told that it caused.
+    last: Option<(VmId, Instant)>,
+    comment: Vec<u8>,
+    /// Frames that were written before it was known what they mean.
+    unknown: u64,
+}
+
+impl Narrated {
+    pub(super) fn new(longest: Duration) -> Narrated {
+        Narrated {
+            queue: Queue::new(),
+            pings: Pings::default(),
+            longest,
+            requests: FxHashMap::default(),
+            last: None,
+            comment: Vec::new(),
+            unknown: 0,
+        }
+    }
+
+    pub(super) const fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
+    /// Keeps a frame, `snap` bytes of it; `None` if it is not captured, but may belong to a ping of which other frames are.
+    #[inline]
+    pub(super) fn frame(
+        &mut self,
+        at: Instant,
+        seen: &Observed<'_>,
+        snap: Option<usize>,
+        stations: &FxHashMap<MacAddr, VmId>,
+    ) {
+        let echo = EchoHead::parse(seen.frame);
+        let ping = echo.and_then(|echo| echo_of(seen, &echo, stations));
+        let followed = ping.and_then(|(key, part, target)| {
+            let slot = match part {
+                Part::Sent => Some(self.pings.open(key, target)),
+                Part::Request | Part::Reply => self.pings.find(key),
+            };
+            slot.map(|slot| (slot, part))
+        });
+        self.last = None;
+        let Some(snap) = snap else {
+            return;
+        };
+        if seen.direction == Direction::In {
+            self.last = Some((seen.vm, at));
+        }
+        if let Some((slot, _)) = followed {
+            self.pings.keep(slot);
+        }
+        let place = (seen.vm, seen.direction);
+        self.queue.push(at, place, seen.frame, snap, followed);
+        if followed.is_some() {
+            return;
+        }
+        match ping {
+            // Its frames were written before.
+            Some((key, part, target)) => {
+                let name = self.pings.name(key, target);
+                self.queue.note(|text| push_name(text, part, &name));
+            }
+            None => self.describe(seen),
+        }
+    }
+
+    /// Notes what a frame is that belongs to no ping of the run.
+    #[cold]
+    fn describe(&mut self, seen: &Observed<'_>) {
+        let request = match seen.direction {
+            Direction::Out => NeighbourRequest::parse(seen.frame),
+            Direction::In => None,
+        };
+        let Some(request) = request else {
+            let words = Describe(seen.frame);
+            return self.queue.note(|text| push(text, format_args!("{words}")));
+        };
+        let count = self.requests.entry((seen.vm, request.target)).or_default();
+        *count = *count % MAX_REQUESTS + 1;
+        let (name, target) = (request.name(), request.target);
+        let words = format_args!("{name} {count} of {MAX_REQUESTS} for {target}");
+        self.queue.note(|text| push(text, words));
+    }
+
+    /// Takes an event of `vm`.
+    #[inline]
+    pub(super) fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
+        let is_caused = self.last.take() == Some((vm, now));
+        let Event::Ping(ping, outcome) = event else {
+            return self.rare_event(vm, event, is_caused);
+        };
+        let key = Key::new(vm, ping.session.0, ping.sequence as u16);
+        let slot = self.pings.find(key);
+        if let (Some(slot), Some(fate)) = (slot, fate(*outcome)) {
+            self.pings.settle(slot, fate);
+        }
+        let is_plain = matches!(outcome, PingOutcome::Answered { .. }) && slot.is_some();
+        if is_caused && !is_plain {
+            self.note_outcome(*outcome, slot);
+        }
+    }
+
+    /// Notes with the last frame what it means for a ping.
+    #[cold]
+    fn note_outcome(&mut self, outcome: PingOutcome, slot: Option<Slot>) {
+        let of_frame = self.queue.back().and_then(|kept| kept.what);
+        let is_told = of_frame.is_some_and(|(of_frame, _)| Some(of_frame) == slot);
+        match outcome {
+            PingOutcome::Duplicate => self
+                .queue
+                .note(|text| text.extend_from_slice(b"; a further reply")),
+            // Its ping tells.
+            _ if is_told => {}
+            PingOutcome::Errored { error, .. } => self.queue.note(|text| {
+                push(text, format_args!("; the ping ends: {}", error.name()));
+            }),
+            PingOutcome::Late { .. } => self
+                .queue
+                .note(|text| push_fate(text, Part::Reply, Fate::Late)),
+            PingOutcome::Corrupt { .. } => self
+                .queue
+                .note(|text| push_fate(text, Part::Reply, Fate::Corrupt)),
+            PingOutcome::Answered { sent, received, .. } => self.queue.note(|text| {
+                push_fate(
+                    text,
+                    Part::Reply,
+                    Fate::Answered(received.nanos_since(sent)),
+                );
+            }),
+            // Of a deadline.
+            PingOutcome::Lost { .. } | PingOutcome::Unresolved { .. } => {}
+        }
+    }
+
+    #[cold]
+    fn rare_event(&mut self, vm: VmId, event: &Event, is_caused: bool) {
+        if let Event::Resolved { address, .. } = event {
+            self.requests.remove(&(vm, *address));
+        }
+        if !is_caused {
+            return;
+        }
+        self.queue.note(|text| match event {
+            Event::Ignored(ignored) => push(text, format_args!("; ignored: {ignored}")),
+            event => push(text, format_args!("; {vm} {}", EventWords(event))),
+        });
+    }
+
+    /// Forgets the pings of a VM that stopped.
+    pub(super) fn stopped(&mut self, vm: VmId) {
+        self.pings.stop(vm);
+        self.requests.retain(|(asker, _), _| *asker != vm);
+    }
+
+    /// Writes the frames of which it is known what they mean, and those that were kept too long.
+    #[inline]
+    pub(super) fn release(&mut self, now: Instant, file: &mut File) {
+        while let Some(front) = self.queue.front() {
+            let is_settled = match front.what {
+                None => true,
+                Some((slot, _)) => self.pings.is_settled(slot),
+            };
+            let is_over = || front.at + self.longest <= now || self.queue.size() > MAX_KEPT;
+            if !is_settled && !is_over() {
+                return;
+            }
+            self.write_front(file);
+        }
+    }
+
+    /// Writes all that is kept.
+    pub(super) fn release_all(&mut self, file: &mut File) {
+        while self.queue.front().is_some() {
+            self.write_front(file);
+        }
+    }
+
+    fn write_front(&mut self, file: &mut File) {
+        let Some(&front) = self.queue.front() else {
+            return;
+        };
+        self.comment.clear();
+        if let Some((slot, part)) = front.what
+            && let Some((name, fate)) = self.pings.get(slot)
+        {
+            push_name(&mut self.comment, part, &name);
+            push_fate(&mut self.comment, part, fate);
+            self.unknown += u64::from(fate == Fate::Open);
+            self.pings.release(slot);
+        }
+        let (bytes, note) = self.queue.bytes(&front);
+        self.comment.extend_from_slice(note);
+        file.write(&Frame {
+            at: front.at,
+            vm: front.vm,
+            direction: front.direction,
+            bytes,
+            length: front.length,
+            comment: &self.comment,
+        });
+        self.queue.pop();
+    }
+}
+
+/// The ping that an echo message belongs to, if it is one of the run's.
+#[inline]
+pub(super) fn echo_of(
+    seen: &Observed<'_>,
+    echo: &EchoHead,
+    stations: &FxHashMap<MacAddr, VmId>,
+) -> Option<(Key, Part, Target)> {
+    let is_sent = seen.direction == Direction::Out;
+    let part = match (echo.is_request, is_sent) {
+        (true, true) => Part::Sent,
+        (true, false) => Part::Request,
+        (false, _) => Part::Reply,
+    };
+    let source = match part {
+        Part::Sent => seen.vm,
+        Part::Request => *stations.get(&echo.source_mac)?,
+        Part::Reply => *stations.get(&echo.destination_mac)?,
+    };
+    let target = match part {
+        Part::Reply if is_sent => Target::Vm(seen.vm),
+        Part::Sent | Part::Request => named(stations.get(&echo.destination_mac), echo.destination),
+        Part::Reply => named(stations.get(&echo.source_mac), echo.source),
+    };
+    Some((
+        Key::new(source, echo.identifier, echo.sequence),
+        part,
+        target,
+    ))
+}
+
+fn named(vm: Option<&VmId>, address: IpAddr) -> Target {
+    vm.map_or(Target::Address(address), |vm| Target::Vm(*vm))
+}
+
+/// What an outcome means for the frames of its ping; `None` if it says nothing new.
+pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
+    Some(match outcome {
+        PingOutcome::Answered { sent, received, .. } => Fate::Answered(received.nanos_since(sent)),
+        PingOutcome::Corrupt { .. } => Fate::Corrupt,
+        PingOutcome::Lost { .. } => Fate::Lost,
+        PingOutcome::Errored { error, .. } => Fate::Errored(error),
+        PingOutcome::Late { .. } => Fate::Late,
+        PingOutcome::Duplicate | PingOutcome::Unresolved { .. } => return None,
+    })
+}

@@ -1,0 +1,231 @@
+//! The pings whose frames are kept until it is known what came of them.
+
+use rustc_hash::FxHashMap;
+
+use super::words::{Fate, PingName, Target};
+use crate::vm::VmId;
+
+/// The place of a ping among those that are followed.
+pub(super) type Slot = u32;
+
+/// A ping by what frames say of it: its source, and identifier and sequence number on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Key(u64);
+
+impl Key {
+    #[inline]
+    pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
+        Key((source.0 as u64) << 32 | (identifier as u64) << 16 | sequence as u64)
+    }
+
+    /// The flow: the same for all its pings.
+    pub(super) const fn flow(self) -> u64 {
+        self.0 >> 16
+    }
+
+    pub(super) const fn source(self) -> VmId {
+        VmId((self.0 >> 32) as u32)
+    }
+
+    pub(super) const fn sequence(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// A ping that is followed.
+#[derive(Clone, Copy, Debug)]
+struct Ping {
+    key: Key,
+    name: PingName,
+    fate: Fate,
+    /// Frames of it that are kept.
+    frames: u32,
+}
+
+/// The pings on their way, and those whose frames are still kept.
+#[derive(Debug, Default)]
+pub(super) struct Pings {
+    slots: Vec<Ping>,
+    free: Vec<Slot>,
+    by_key: FxHashMap<Key, Slot>,
+    /// The last sequence number of each flow in full: 16 bits of it travel with a frame.
+    newest: FxHashMap<u64, u64>,
+}
+
+impl Pings {
+    /// Follows a ping that is sent.
+    #[inline]
+    pub(super) fn open(&mut self, key: Key, target: Target) -> Slot {
+        let newest = self.newest.entry(key.flow()).or_default();
+        *newest = in_full(*newest, key.sequence());
+        let ping = Ping {
+            key,
+            name: PingName {
+                source: key.source(),
+                sequence: *newest,
+                target,
+            },
+            fate: Fate::Open,
+            frames: 0,
+        };
+        let slot = self.free.pop().unwrap_or(self.slots.len() as Slot);
+        match self.slots.get_mut(slot as usize) {
+            Some(space) => *space = ping,
+            None => self.slots.push(ping),
+        }
+        // One of 65,536 pings ago, of which nobody has heard since.
+        if let Some(old) = self.by_key.insert(key, slot)
+            && self.frames(old) == 0
+        {
+            self.free.push(old);
+        }
+        slot
+    }
+
+    #[inline]
+    pub(super) fn find(&self, key: Key) -> Option<Slot> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The name of a ping that is not followed any more.
+    pub(super) fn name(&self, key: Key, target: Target) -> PingName {
+        let newest = self.newest.get(&key.flow()).copied().unwrap_or_default();
+        let behind = (newest as u16).wrapping_sub(key.sequence());
+        PingName {
+            source: key.source(),
+            sequence: newest
+                .checked_sub(behind.into())
+                .unwrap_or(key.sequence().into()),
+            target,
+        }
+    }
+
+    /// One more frame of the ping is kept.
+    #[inline]
+    pub(super) fn keep(&mut self, slot: Slot) {
+        if let Some(ping) = self.slots.get_mut(slot as usize) {
+            ping.frames += 1;
+        }
+    }
+
+    /// Notes what came of a ping.
+    #[inline]
+    pub(super) fn settle(&mut self, slot: Slot, fate: Fate) {
+        let Some(ping) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        ping.fate = fate;
+        if ping.frames == 0 {
+            self.forget(slot);
+        }
+    }
+
+    /// Returns true if it is known what came of a ping.
+    #[inline]
+    pub(super) fn is_settled(&self, slot: Slot) -> bool {
+        let ping = self.slots.get(slot as usize);
+        ping.is_none_or(|ping| ping.fate != Fate::Open)
+    }
+
+    /// Name and fate of a ping.
+    #[inline]
+    pub(super) fn get(&self, slot: Slot) -> Option<(PingName, Fate)> {
+        let ping = self.slots.get(slot as usize)?;
+        Some((ping.name, ping.fate))
+    }
+
+    fn frames(&self, slot: Slot) -> u32 {
+        let ping = self.slots.get(slot as usize);
+        ping.map_or(0, |ping| ping.frames)
+    }
+
+    /// Forgets the pings of a VM of which nothing is kept: nothing will be heard of them.
+    pub(super) fn stop(&mut self, vm: VmId) {
+        let of_vm = self.by_key.iter().filter(|(key, _)| key.source() == vm);
+        let slots: Vec<Slot> = of_vm.map(|(_, slot)| *slot).collect();
+        for slot in slots {
+            if self.frames(slot) == 0 {
+                self.forget(slot);
+            }
+        }
+    }
+
+    /// A frame of the ping is kept no longer.
+    #[inline]
+    pub(super) fn release(&mut self, slot: Slot) {
+        let Some(ping) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        ping.frames = ping.frames.saturating_sub(1);
+        if ping.frames == 0 {
+            self.forget(slot);
+        }
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        let Some(ping) = self.slots.get(slot as usize) else {
+            return;
+        };
+        if self.by_key.get(&ping.key) == Some(&slot) {
+            self.by_key.remove(&ping.key);
+        }
+        self.free.push(slot);
+    }
+}
+
+/// The number whose low 16 bits are `sequence`, at or after `newest`, or the same again.
+fn in_full(newest: u64, sequence: u16) -> u64 {
+    newest + u64::from(sequence.wrapping_sub(newest as u16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: Target = Target::Vm(VmId(1));
+
+    fn key(sequence: u64) -> Key {
+        Key::new(VmId(0), 5, sequence as u16)
+    }
+
+    #[test]
+    fn the_sequence_number_is_told_in_full() {
+        let mut pings = Pings::default();
+        for sequence in 0..200_000u64 {
+            let slot = pings.open(key(sequence), TO);
+            assert_eq!(pings.get(slot).unwrap().0.sequence, sequence);
+            pings.settle(slot, Fate::Lost);
+        }
+        assert_eq!(pings.name(key(199_000), TO).sequence, 199_000);
+        assert_eq!(pings.slots.len(), 1);
+        assert!(pings.by_key.is_empty());
+    }
+
+    #[test]
+    fn a_ping_is_followed_while_its_frames_are_kept_or_its_fate_is_open() {
+        let mut pings = Pings::default();
+        let slot = pings.open(key(3), TO);
+        pings.keep(slot);
+        pings.keep(slot);
+        pings.settle(slot, Fate::Answered(5));
+        pings.release(slot);
+        assert_eq!(pings.get(slot).unwrap().1, Fate::Answered(5));
+        assert_eq!(pings.find(key(3)), Some(slot));
+        pings.release(slot);
+        assert_eq!(pings.find(key(3)), None);
+        // Its place is taken by the next.
+        assert_eq!(pings.open(key(4), TO), slot);
+    }
+
+    #[test]
+    fn pings_of_which_nobody_hears_again_take_no_more_memory() {
+        let mut pings = Pings::default();
+        for sequence in 0..300_000 {
+            pings.open(key(sequence), TO);
+        }
+        assert!(pings.slots.len() <= (1 << 16) + 1);
+        pings.stop(VmId(0));
+        assert_eq!(pings.by_key.len(), 0);
+        assert_eq!(pings.free.len(), pings.slots.len());
+    }
+}

@@ -1,0 +1,626 @@
+use std::time::Duration;
+
+use super::*;
+use crate::fabric::Direction;
+use crate::fabric::output::cup::Cup;
+use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
+use crate::wire::{ArpPacket, EchoRequest, Ipv4Envelope, turn_into_echo_reply};
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+const US: u64 = 1_000;
+const MS: u64 = 1_000_000;
+
+fn mac(vm: u32) -> MacAddr {
+    MacAddr([2, 0, 10, 77, 0, vm as u8 + 2])
+}
+
+fn address(vm: u32) -> std::net::Ipv4Addr {
+    [10, 77, 0, vm as u8 + 2].into()
+}
+
+fn request(from: u32, to: u32, sequence: u64) -> Vec<u8> {
+    let request = EchoRequest {
+        envelope: Ipv4Envelope {
+            source_mac: mac(from),
+            destination_mac: mac(to),
+            source: address(from),
+            destination: address(to),
+            time_to_live: 64,
+            dscp: 0,
+            dont_fragment: false,
+            identification: 0,
+        },
+        identifier: 0,
+        sequence: sequence as u16,
+    };
+    let mut buffer = vec![0; 200];
+    let length = request.write(56, |_| {}, &mut buffer).unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+fn reply(from: u32, to: u32, sequence: u64) -> Vec<u8> {
+    let mut frame = request(from, to, sequence);
+    turn_into_echo_reply(&mut frame, 20, mac(to), 64, 0).unwrap();
+    frame
+}
+
+/// A capture into memory, and a clock.
+struct Bench {
+    capture: Capture,
+    cup: Cup,
+    now: u64,
+}
+
+/// A frame as a reader of the file sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Read {
+    interface: String,
+    nanos: u64,
+    flags: u32,
+    captured: usize,
+    length: u32,
+    dropped: u64,
+    comment: String,
+}
+
+const CONFIG: CaptureConfig = CaptureConfig {
+    path: PathBuf::new(),
+    has_comments: true,
+    snap: None,
+    vms: None,
+    limit: None,
+    around_loss: None,
+};
+
+impl Bench {
+    fn new(config: &CaptureConfig) -> Bench {
+        let cup = Cup::new(usize::MAX);
+        let section = Section::default();
+        let mut capture = Capture::new(config, section, TIMEOUT, Box::new(cup.clone()));
+        for vm in 0..10 {
+            let interface = config.captures(VmId(vm)).then(|| Interface {
+                name: format!("tap{vm}"),
+                addresses: vec![address(vm).into()],
+            });
+            capture.add(VmId(vm), mac(vm), interface);
+        }
+        Bench {
+            capture,
+            cup,
+            now: 0,
+        }
+    }
+
+    fn at(&self) -> Instant {
+        Instant::from_nanos(self.now)
+    }
+
+    fn frame(&mut self, vm: u32, direction: Direction, frame: &[u8]) {
+        self.now += US;
+        let observed = Observed {
+            vm: VmId(vm),
+            direction,
+            frame,
+        };
+        self.capture.frame(self.at(), &observed);
+    }
+
+    fn event(&mut self, vm: u32, event: Event) {
+        self.capture.event(self.at(), VmId(vm), &event);
+    }
+
+    fn outcome(&mut self, vm: u32, sequence: u64, outcome: PingOutcome) {
+        let session = SessionId(0);
+        self.event(vm, Event::Ping(PingId { session, sequence }, outcome));
+    }
+
+    fn sends(&mut self, sequence: u64) -> Instant {
+        self.frame(0, Direction::Out, &request(0, 9, sequence));
+        self.at()
+    }
+
+    /// A ping of vm0 to vm9 that is answered.
+    fn ping(&mut self, sequence: u64) {
+        let sent = self.sends(sequence);
+        self.frame(9, Direction::In, &request(0, 9, sequence));
+        self.frame(9, Direction::Out, &reply(0, 9, sequence));
+        self.frame(0, Direction::In, &reply(0, 9, sequence));
+        let answered = PingOutcome::Answered {
+            due: sent,
+            sent,
+            received: self.at(),
+        };
+        self.outcome(0, sequence, answered);
+    }
+
+    fn flush(&mut self) {
+        self.capture.flush(self.at(), true);
+    }
+
+    /// Closes the capture, and reads its files.
+    fn read(mut self) -> Vec<Vec<Read>> {
+        self.capture.finish();
+        self.so_far()
+    }
+
+    fn so_far(&self) -> Vec<Vec<Read>> {
+        self.cup
+            .0
+            .borrow()
+            .files
+            .iter()
+            .map(|file| read(file))
+            .collect()
+    }
+
+    fn comments(self) -> Vec<String> {
+        let files = self.read();
+        files
+            .concat()
+            .into_iter()
+            .map(|read| read.comment)
+            .collect()
+    }
+}
+
+/// Reads a file, of which each block has to be whole.
+fn read(file: &[u8]) -> Vec<Read> {
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (mut rest, mut interfaces, mut frames) = (file, Vec::new(), Vec::new());
+    while !rest.is_empty() {
+        let (kind, length) = (word(rest, 0), word(rest, 4) as usize);
+        let block = &rest[..length];
+        assert_eq!(word(block, length - 4) as usize, length);
+        rest = &rest[length..];
+        let options = |from: usize| {
+            let (mut at, mut found) = (from, Vec::new());
+            loop {
+                let head = word(block, at);
+                let (code, size) = (head & 0xffff, (head >> 16) as usize);
+                if code == 0 {
+                    assert_eq!(
+                        at + 8,
+                        length,
+                        "the end of the options is that of the block"
+                    );
+                    return found;
+                }
+                found.push((code, block[at + 4..at + 4 + size].to_vec()));
+                at += 4 + size.next_multiple_of(4);
+            }
+        };
+        let value = |options: &[(u32, Vec<u8>)], code: u32| {
+            let mut values = options.iter().filter(|(it, _)| *it == code);
+            values
+                .next()
+                .map(|(_, value)| value.clone())
+                .unwrap_or_default()
+        };
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        match kind {
+            1 => interfaces.push(text(value(&options(16), 2))),
+            6 => {
+                let captured = word(block, 20) as usize;
+                let options = options(28 + captured.next_multiple_of(4));
+                let number = |bytes: Vec<u8>| {
+                    let mut whole = [0; 8];
+                    whole[..bytes.len()].copy_from_slice(&bytes);
+                    u64::from_le_bytes(whole)
+                };
+                frames.push(Read {
+                    interface: interfaces[word(block, 8) as usize].clone(),
+                    nanos: u64::from(word(block, 12)) << 32 | u64::from(word(block, 16)),
+                    flags: number(value(&options, 2)) as u32,
+                    captured,
+                    length: word(block, 24),
+                    dropped: number(value(&options, 4)),
+                    comment: text(value(&options, 1)),
+                });
+            }
+            _ => {}
+        }
+    }
+    frames
+}
+
+#[test]
+fn each_frame_of_a_ping_says_what_came_of_it() {
+    let mut bench = Bench::new(&CONFIG);
+    bench.ping(0);
+    bench.ping(1);
+    let frames = bench.read().concat();
+    let seen: Vec<_> = frames
+        .iter()
+        .map(|read| {
+            (
+                read.interface.as_str(),
+                read.nanos / US,
+                read.flags,
+                read.comment.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("tap0", 1, 2, "ping 0 of vm0 → vm9: answered 3.00 µs later"),
+            ("tap9", 2, 1, "ping 0 of vm0 → vm9: answered in 3.00 µs"),
+            (
+                "tap9",
+                3,
+                2,
+                "reply to ping 0 of vm0 → vm9: answered in 3.00 µs"
+            ),
+            (
+                "tap0",
+                4,
+                1,
+                "reply to ping 0 of vm0 → vm9: answered in 3.00 µs"
+            ),
+            ("tap0", 5, 2, "ping 1 of vm0 → vm9: answered 3.00 µs later"),
+            ("tap9", 6, 1, "ping 1 of vm0 → vm9: answered in 3.00 µs"),
+            (
+                "tap9",
+                7,
+                2,
+                "reply to ping 1 of vm0 → vm9: answered in 3.00 µs"
+            ),
+            (
+                "tap0",
+                8,
+                1,
+                "reply to ping 1 of vm0 → vm9: answered in 3.00 µs"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_frame_is_kept_until_it_is_known_what_it_means_and_those_behind_it_too() {
+    let mut bench = Bench::new(&CONFIG);
+    let due = bench.sends(0);
+    bench.ping(1);
+    bench.flush();
+    assert_eq!(bench.so_far().concat().len(), 0);
+    bench.now += 1_000 * MS;
+    bench.outcome(0, 0, PingOutcome::Lost { due });
+    bench.flush();
+    assert_eq!(bench.so_far().concat().len(), 5);
+    let comments = bench.comments();
+    assert_eq!(comments[0], "ping 0 of vm0 → vm9: never answered");
+    assert_eq!(comments[1], "ping 1 of vm0 → vm9: answered 3.00 µs later");
+}
+
+#[test]
+fn no_frame_is_kept_longer_than_a_ping_may_take() {
+    let mut bench = Bench::new(&CONFIG);
+    bench.sends(0);
+    bench.now += 1_100 * MS;
+    bench.flush();
+    assert_eq!(bench.so_far().concat().len(), 0);
+    bench.now += 200 * MS;
+    bench.flush();
+    let written = bench.so_far().concat();
+    assert_eq!(written[0].comment, "ping 0 of vm0 → vm9: not known yet");
+    assert_eq!(bench.capture.recording().unknown, 1);
+    // Its reply comes after all: what is known of it is its name.
+    bench.frame(0, Direction::In, &reply(0, 9, 0));
+    bench.outcome(0, 0, PingOutcome::Late { lost: None });
+    let comments = bench.comments();
+    assert_eq!(
+        comments[1],
+        "reply to ping 0 of vm0 → vm9: answered after its timeout"
+    );
+}
+
+#[test]
+fn no_more_frames_are_kept_than_memory_is_for() {
+    let mut bench = Bench::new(&CONFIG);
+    let large = vec![0xff; 60_000];
+    bench.sends(0);
+    for _ in 0..MAX_KEPT / 60_000 + 10 {
+        bench.frame(1, Direction::In, &large);
+    }
+    bench.flush();
+    let written = bench.so_far().concat();
+    assert!(written[0].comment.ends_with("not known yet"));
+}
+
+#[test]
+fn what_happens_because_of_a_frame_stands_in_its_comment() {
+    let lost = PingOutcome::Lost { due: Instant::ZERO };
+    let elsewhere = Event::Ignored(Ignored::OtherStation);
+    let errored = PingOutcome::Errored {
+        due: Instant::ZERO,
+        error: crate::vm::PingError::HostUnreachable,
+    };
+    for (frame, event, expected) in [
+        (
+            request(0, 9, 3),
+            Some(elsewhere),
+            "ping 3 of vm0 → vm9: never answered; ignored: OtherStation",
+        ),
+        (
+            reply(5, 9, 3),
+            Some(Event::Ping(
+                PingId {
+                    session: SessionId(0),
+                    sequence: 3,
+                },
+                PingOutcome::Duplicate,
+            )),
+            "reply to ping 3 of vm5 → vm9; a further reply",
+        ),
+        (
+            reply(0, 9, 3),
+            Some(Event::Ping(
+                PingId {
+                    session: SessionId(0),
+                    sequence: 3,
+                },
+                errored,
+            )),
+            "reply to ping 3 of vm0 → vm9: never answered; the ping ends: host_unreachable",
+        ),
+        (
+            reply(0, 9, 3),
+            None,
+            "reply to ping 3 of vm0 → vm9: never answered",
+        ),
+        (
+            vec![1; 5],
+            None,
+            "malformed frame of 5 bytes (Ethernet at byte 0: 14 bytes needed, 5 present)",
+        ),
+    ] {
+        let mut bench = Bench::new(&CONFIG);
+        bench.sends(3);
+        bench.frame(5, Direction::In, &frame);
+        if let Some(event) = event {
+            bench.event(5, event);
+            // Of a deadline, right behind: it has nothing to do with the frame.
+            bench.event(
+                5,
+                Event::LeaseLost {
+                    address: address(5).into(),
+                },
+            );
+        }
+        bench.outcome(0, 3, lost);
+        assert_eq!(bench.comments()[1], expected);
+    }
+}
+
+#[test]
+fn requests_for_a_neighbour_are_counted_until_it_answers() {
+    let mut bench = Bench::new(&CONFIG);
+    let ask = |bench: &mut Bench, is_resolved: bool| {
+        let mut buffer = [0; 60];
+        let arp = ArpPacket {
+            operation: ArpPacket::REQUEST,
+            sender_mac: mac(0),
+            sender: address(0),
+            target_mac: MacAddr([0; 6]),
+            target: address(9),
+        };
+        let length = arp.write(MacAddr::BROADCAST, &mut buffer).unwrap();
+        bench.frame(0, Direction::Out, &buffer[..length]);
+        if is_resolved {
+            let resolved = Event::Resolved {
+                address: address(9).into(),
+                mac: mac(9),
+                elapsed: Duration::from_micros(8),
+            };
+            bench.event(0, resolved);
+        }
+    };
+    for is_resolved in [false, true, false, false, false, false] {
+        ask(&mut bench, is_resolved);
+    }
+    let counts = ["1 of 3", "2 of 3", "1 of 3", "2 of 3", "3 of 3", "1 of 3"];
+    let expected = counts.map(|count| format!("ARP request {count} for 10.77.0.11"));
+    assert_eq!(bench.comments(), expected);
+}
+
+#[test]
+fn frames_of_other_vms_are_not_captured_but_tell_of_those_that_are() {
+    let mut bench = Bench::new(&CaptureConfig {
+        vms: Some((VmId(5), VmId(9))),
+        ..CONFIG
+    });
+    bench.ping(0);
+    bench.ping(1);
+    let frames = bench.read().concat();
+    assert_eq!(frames.len(), 4);
+    assert!(frames.iter().all(|read| read.interface == "tap9"));
+    assert_eq!(
+        frames[2].comment,
+        "ping 1 of vm0 → vm9: answered in 3.00 µs"
+    );
+}
+
+#[test]
+fn a_frame_is_cut_where_that_is_asked_for() {
+    for has_comments in [false, true] {
+        let mut bench = Bench::new(&CaptureConfig {
+            snap: Some(20),
+            has_comments,
+            ..CONFIG
+        });
+        bench.ping(0);
+        let frames = bench.read().concat();
+        for read in &frames {
+            assert_eq!((read.captured, read.length), (20, 98));
+            assert_eq!(read.comment.is_empty(), !has_comments);
+        }
+        assert_eq!(frames.len(), 4);
+    }
+}
+
+#[test]
+fn around_failed_pings_so_many_frames_are_written() {
+    let lost = |due| PingOutcome::Lost { due };
+    let late = |due| PingOutcome::Late { lost: Some(due) };
+    let corrupt = |due| PingOutcome::Corrupt { due };
+    // Pings 0 to 9, of which 4 fails: its request is frame 16, its reply is known of after frame 20.
+    for (around, outcome, expected) in [
+        (0, lost as fn(Instant) -> PingOutcome, vec![16]),
+        (2, lost, vec![14, 15, 16, 17, 18]),
+        (1, late, vec![15, 16, 17, 35, 36]),
+        (1, corrupt, vec![15, 16, 17, 35, 36]),
+        (12, lost, (4..29).collect()),
+        (1_000, lost, (0..37).collect()),
+    ] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss: Some(around),
+            ..CONFIG
+        });
+        let mut due = Instant::ZERO;
+        for sequence in 0..10 {
+            match sequence {
+                4 => due = bench.sends(4),
+                _ => bench.ping(sequence),
+            }
+        }
+        bench.outcome(0, 4, outcome(due));
+        let frames = bench.read().concat();
+        let numbers: Vec<u64> = frames.iter().map(|read| read.nanos / US - 1).collect();
+        assert_eq!(numbers, expected, "{around} {outcome:?}");
+    }
+}
+
+#[test]
+fn frames_around_a_lost_ping_have_comments_too_and_none_are_written_without_a_loss() {
+    let config = CaptureConfig {
+        around_loss: Some(2),
+        ..CONFIG
+    };
+    let mut bench = Bench::new(&config);
+    for sequence in 70_000..70_003 {
+        bench.ping(sequence);
+    }
+    let due = bench.sends(70_003);
+    bench.ping(70_004);
+    bench.now += 1_000 * MS;
+    bench.outcome(0, 70_003, PingOutcome::Lost { due });
+    bench.now += 10_000 * MS;
+    bench.flush();
+    assert_eq!(
+        bench.comments(),
+        [
+            "reply to ping 70002 of vm0 → vm9",
+            "reply to ping 70002 of vm0 → vm9",
+            "ping 70003 of vm0 → vm9: never answered",
+            "ping 70004 of vm0 → vm9: answered 3.00 µs later",
+            "ping 70004 of vm0 → vm9",
+        ]
+    );
+    let mut bench = Bench::new(&config);
+    (0..100).for_each(|sequence| bench.ping(sequence));
+    bench.now += 10_000 * MS;
+    bench.flush();
+    assert_eq!(bench.read().concat(), []);
+}
+
+#[test]
+fn the_ring_of_last_frames_has_a_bound_in_time_and_in_memory() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(1),
+        ..CONFIG
+    });
+    let large = vec![0xff; 60_000];
+    for _ in 0..3_000 {
+        bench.frame(1, Direction::In, &large);
+        bench.flush();
+        let Way::AroundLoss(around) = &bench.capture.way else {
+            panic!("it is another way");
+        };
+        assert!(around.size() <= MAX_KEPT + 2 * 60_000 + (1 << 20));
+    }
+    bench.now += 2_000 * MS;
+    bench.ping(0);
+    bench.flush();
+    let Way::AroundLoss(around) = &bench.capture.way else {
+        panic!("it is another way");
+    };
+    assert_eq!(around.len(), 5);
+}
+
+#[test]
+fn a_file_ends_at_its_limit_and_the_frames_after_it_are_counted() {
+    let mut bench = Bench::new(&CaptureConfig {
+        limit: Some(CaptureLimit {
+            bytes: 2_000,
+            files: 1,
+        }),
+        ..CONFIG
+    });
+    (0..10).for_each(|sequence| bench.ping(sequence));
+    bench.flush();
+    bench.capture.finish();
+    let counts = bench.capture.recording();
+    let files = bench.so_far();
+    let written = files.concat().len() as u64;
+    assert!(
+        counts.ended.as_deref() == Some(LIMIT_REACHED) && written > 4,
+        "{counts:?}"
+    );
+    assert_eq!((counts.records, counts.dropped), (written, 40 - written));
+    assert!(bench.cup.0.borrow().files[0].len() <= 2_000);
+    assert_eq!(counts.bytes, bench.cup.0.borrow().files[0].len() as u64);
+}
+
+#[test]
+fn files_of_a_ring_are_each_whole_and_none_is_larger_than_its_limit() {
+    let mut bench = Bench::new(&CaptureConfig {
+        limit: Some(CaptureLimit {
+            bytes: 2_000,
+            files: 3,
+        }),
+        ..CONFIG
+    });
+    (0..20).for_each(|sequence| bench.ping(sequence));
+    bench.flush();
+    bench.capture.finish();
+    let counts = bench.capture.recording();
+    let files = bench.so_far();
+    assert_eq!((counts.records, counts.dropped), (80, 0));
+    assert_eq!(counts.files, files.len() as u64);
+    assert!(files.len() > 3 && files.iter().all(|file| !file.is_empty()));
+    assert!(
+        bench
+            .cup
+            .0
+            .borrow()
+            .files
+            .iter()
+            .all(|file| file.len() <= 2_000)
+    );
+    let times: Vec<u64> = files.concat().iter().map(|read| read.nanos / US).collect();
+    assert_eq!(times, (1..=80).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_slow_reader_costs_counted_frames_and_the_next_frame_tells() {
+    let mut bench = Bench::new(&CONFIG);
+    bench.cup.0.borrow_mut().room = 0;
+    let large = vec![0xff; 60_000];
+    for _ in 0..200 {
+        bench.frame(1, Direction::In, &large);
+        bench.flush();
+    }
+    let dropped = bench.capture.recording().dropped;
+    assert!(dropped > 50, "{dropped}");
+    bench.cup.0.borrow_mut().room = usize::MAX;
+    bench.capture.resume();
+    bench.flush();
+    bench.frame(1, Direction::In, &[1; 60]);
+    bench.capture.finish();
+    let counts = bench.capture.recording();
+    let frames = bench.so_far().concat();
+    assert_eq!(frames.len() as u64, counts.records);
+    assert_eq!(counts.records + counts.dropped, 201);
+    let told: u64 = frames.iter().map(|read| read.dropped).sum();
+    assert_eq!(told, counts.dropped);
+}

@@ -1,0 +1,243 @@
+//! The words of comments, formatted by hand: each frame of a run has some.
+
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+
+use crate::vm::{PingError, VmId};
+
+/// The other end of a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    Vm(VmId),
+    Address(IpAddr),
+}
+
+/// A ping, as comments call it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct PingName {
+    pub(super) source: VmId,
+    pub(super) sequence: u64,
+    pub(super) target: Target,
+}
+
+/// What came of a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// It is not known yet.
+    Open,
+    /// It was answered after so many nanoseconds.
+    Answered(u64),
+    /// It was answered after its timeout.
+    Late,
+    /// It was answered with another payload.
+    Corrupt,
+    /// It was given up.
+    Lost,
+    /// It was reported undeliverable.
+    Errored(PingError),
+}
+
+/// The part of a ping that a frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    /// The request, where it is sent.
+    Sent,
+    /// The request, where it arrives.
+    Request,
+    /// The reply, at either end.
+    Reply,
+}
+
+/// Writes `ping 3 of vm0 → vm9`.
+pub(super) fn push_name(out: &mut Vec<u8>, part: Part, name: &PingName) {
+    if part == Part::Reply {
+        out.extend_from_slice(b"reply to ");
+    }
+    out.extend_from_slice(b"ping ");
+    push_number(out, name.sequence);
+    out.extend_from_slice(b" of vm");
+    push_number(out, name.source.0.into());
+    out.extend_from_slice(" → ".as_bytes());
+    match name.target {
+        Target::Vm(vm) => {
+            out.extend_from_slice(b"vm");
+            push_number(out, vm.0.into());
+        }
+        Target::Address(address) => push(out, format_args!("{address}")),
+    }
+}
+
+/// Writes what came of a ping: `: answered 8.12 µs later`.
+pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
+    let words: &[u8] = match fate {
+        Fate::Open => b": not known yet",
+        Fate::Late => b": answered after its timeout",
+        Fate::Corrupt => b": answered with other data",
+        Fate::Lost => b": never answered",
+        Fate::Errored(error) => {
+            out.extend_from_slice(b": reported undeliverable, ");
+            out.extend_from_slice(error.name().as_bytes());
+            return;
+        }
+        Fate::Answered(nanos) => {
+            let (before, after): (&[u8], &[u8]) = match part {
+                Part::Sent => (b": answered ", b" later"),
+                Part::Request | Part::Reply => (b": answered in ", b""),
+            };
+            out.extend_from_slice(before);
+            push_span(out, nanos);
+            after
+        }
+    };
+    out.extend_from_slice(words);
+}
+
+/// Writes any text.
+pub(super) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    struct Bytes<'a>(&'a mut Vec<u8>);
+    impl fmt::Write for Bytes<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+    }
+    // Memory takes all that is written.
+    let _ = Bytes(out).write_fmt(text);
+}
+
+/// Writes a whole number.
+pub(super) fn push_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        at -= 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+/// Writes a span of time to three digits, as reports have it: `412 ns`, `8.12 µs`, `2.00 s`.
+pub(super) fn push_span(out: &mut Vec<u8>, nanos: u64) {
+    if nanos < 1_000 {
+        push_number(out, nanos);
+        out.extend_from_slice(b" ns");
+        return;
+    }
+    let (unit, symbol) = match nanos {
+        ..=999_499 => (1_000, " µs"),
+        999_500..=999_499_999 => (1_000_000, " ms"),
+        _ => (1_000_000_000, " s"),
+    };
+    let (scale, decimals) = match nanos {
+        nanos if nanos < unit / 1_000 * 9_995 => (100, 2),
+        nanos if nanos < unit / 1_000 * 99_950 => (10, 1),
+        _ => (1, 0),
+    };
+    let step = unit / scale;
+    let shown = nanos.saturating_add(step / 2) / step;
+    push_number(out, shown / scale);
+    if decimals > 0 {
+        out.push(b'.');
+        let fraction = shown % scale;
+        if decimals == 2 && fraction < 10 {
+            out.push(b'0');
+        }
+        push_number(out, fraction);
+    }
+    out.extend_from_slice(symbol.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_have_all_their_digits() {
+        for number in [0, 7, 10, 65_536, u64::MAX] {
+            assert_eq!(text(|out| push_number(out, number)), number.to_string());
+        }
+    }
+
+    #[test]
+    fn spans_are_those_of_a_report() {
+        let mut nanos = 1;
+        while nanos < 4_000_000_000_000 {
+            for near in [nanos - 1, nanos, nanos + 1, nanos * 9_996 / 10_000] {
+                // Half of a digit is rounded up here, and to even there.
+                let near = near - near % 10 + 3;
+                assert_eq!(text(|out| push_span(out, near)), report::span(near));
+            }
+            nanos = nanos * 17 / 16 + 2;
+        }
+        // It is not a number of nanoseconds that a run has, but one that may be asked for.
+        assert!(text(|out| push_span(out, u64::MAX)).ends_with(" s"));
+    }
+
+    #[test]
+    fn a_ping_and_what_came_of_it_is_one_sentence() {
+        let name = PingName {
+            source: VmId(0),
+            sequence: 3,
+            target: Target::Vm(VmId(9)),
+        };
+        let outside = PingName {
+            target: Target::Address([192, 0, 2, 1].into()),
+            ..name
+        };
+        for (part, name, fate, words) in [
+            (
+                Part::Sent,
+                name,
+                Fate::Answered(8_123),
+                "ping 3 of vm0 → vm9: answered 8.12 µs later",
+            ),
+            (
+                Part::Request,
+                name,
+                Fate::Answered(8_123),
+                "ping 3 of vm0 → vm9: answered in 8.12 µs",
+            ),
+            (
+                Part::Reply,
+                name,
+                Fate::Late,
+                "reply to ping 3 of vm0 → vm9: answered after its timeout",
+            ),
+            (
+                Part::Sent,
+                outside,
+                Fate::Lost,
+                "ping 3 of vm0 → 192.0.2.1: never answered",
+            ),
+            (
+                Part::Sent,
+                name,
+                Fate::Errored(PingError::HostUnreachable),
+                "ping 3 of vm0 → vm9: reported undeliverable, host_unreachable",
+            ),
+            (
+                Part::Sent,
+                name,
+                Fate::Open,
+                "ping 3 of vm0 → vm9: not known yet",
+            ),
+        ] {
+            let said = text(|out| {
+                push_name(out, part, &name);
+                push_fate(out, part, fate);
+            });
+            assert_eq!(said, words);
+        }
+    }
+}

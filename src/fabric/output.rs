@@ -1,0 +1,441 @@
+//! Bytes on their way from an instrument to a file or a pipe, in a buffer with a bound.
+//!
+//! An instrument appends whole records and never waits: where there is no room, the record is lost and counted. The driver
+//! hands the buffer to the sink between two turns, so that no write delays a frame that is on its way.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use super::{Recording, RecordingKind};
+use crate::time::Instant;
+
+/// Bytes of a buffer that are handed to a sink in one piece.
+const CHUNK: usize = 1 << 20;
+/// The time after which less than that is handed over.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The same where a reader waits for it.
+const LIVE_CHUNK: usize = 1 << 16;
+const LIVE_INTERVAL: Duration = Duration::from_millis(10);
+/// Bytes that wait for a sink at most.
+const MAX_WAITING: usize = 8 << 20;
+
+/// Takes what an instrument writes. [`crate::system`] has sinks for files and pipes.
+pub trait Sink: fmt::Debug {
+    /// Takes some of `bytes`, and returns how many: fewer than all if the reader has no room for more now. A file takes
+    /// all of them.
+    ///
+    /// # Errors
+    /// If nothing can be written any more: the disk is full, the reader is gone. A file then ends where it ended before.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Ends the present file, and begins the next one of a ring.
+    ///
+    /// # Errors
+    /// If the next file can't be created.
+    fn next_file(&mut self) -> io::Result<()>;
+
+    /// Takes all of `bytes`, the last ones, and waits for the reader if it has to; then ends the file.
+    ///
+    /// # Errors
+    /// As [`Sink::write`], or if a reader does not take them.
+    fn close(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns true if a reader waits for what is written, so that it should not be kept until there is a chunk of it.
+    fn is_read_live(&self) -> bool;
+}
+
+/// The form of what is written, by which records are told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// Blocks of pcapng; a frame is a record, anything else is not.
+    Pcapng,
+    /// Lines, each of them a record.
+    Lines,
+}
+
+impl Form {
+    /// The length of the first unit of `bytes`, and 1 if it is a record. `None` if there is no whole unit.
+    fn first(self, bytes: &[u8]) -> Option<(usize, u64)> {
+        match self {
+            Form::Pcapng => {
+                let (kind, rest) = bytes.split_first_chunk()?;
+                let length = u32::from_le_bytes(*rest.first_chunk()?) as usize;
+                let is_frame = u32::from_le_bytes(*kind) == super::capture::ENHANCED_PACKET;
+                (12..=bytes.len())
+                    .contains(&length)
+                    .then_some((length, u64::from(is_frame)))
+            }
+            Form::Lines => {
+                let end = bytes.iter().position(|&byte| byte == b'\n')?;
+                Some((end + 1, 1))
+            }
+        }
+    }
+}
+
+/// A bounded buffer before a [`Sink`].
+#[derive(Debug)]
+pub struct Output {
+    form: Form,
+    sink: Box<dyn Sink>,
+    /// It begins with a whole unit.
+    bytes: Vec<u8>,
+    /// Bytes at its start that the sink has taken.
+    taken: usize,
+    /// The positions at which another file begins.
+    breaks: VecDeque<usize>,
+    /// A reader waits for what the sink takes.
+    is_read_live: bool,
+    /// The time of the last flush.
+    flushed_at: Instant,
+    /// The sink has no room now.
+    is_stuck: bool,
+    /// Records appended.
+    records: u64,
+    /// Those of them that did not come to the sink.
+    lost: u64,
+    /// Bytes that the sink has taken.
+    written: u64,
+    /// The reason why nothing more can be written.
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    /// Creates an empty buffer before `sink`.
+    pub fn new(form: Form, sink: Box<dyn Sink>) -> Output {
+        Output {
+            form,
+            is_read_live: sink.is_read_live(),
+            sink,
+            flushed_at: Instant::ZERO,
+            bytes: Vec::new(),
+            taken: 0,
+            breaks: VecDeque::new(),
+            is_stuck: false,
+            records: 0,
+            lost: 0,
+            written: 0,
+            failed: None,
+        }
+    }
+
+    /// Returns true if `length` bytes more find room.
+    #[inline]
+    pub fn has_room(&self, length: usize) -> bool {
+        self.failed.is_none() && self.bytes.len() - self.taken + length <= MAX_WAITING
+    }
+
+    /// Returns the buffer, to append whole units to, `records` records among them.
+    #[inline]
+    pub fn append(&mut self, records: u64) -> &mut Vec<u8> {
+        self.records += records;
+        &mut self.bytes
+    }
+
+    /// What is appended from now on belongs to the next file.
+    pub fn break_file(&mut self) {
+        self.breaks.push_back(self.bytes.len());
+    }
+
+    /// What was written so far to the file named `file`.
+    pub fn recording(&self, kind: RecordingKind, file: &str) -> Recording {
+        let failed = self.failed.as_ref();
+        Recording {
+            kind,
+            file: file.to_owned(),
+            records: self.records - self.lost,
+            dropped: self.lost,
+            unknown: 0,
+            files: 1,
+            bytes: self.written,
+            // A reader who has gone wanted no more.
+            has_failed: failed.is_some_and(|error| error.kind() != ErrorKind::BrokenPipe),
+            ended: failed.map(|error| match error.kind() {
+                ErrorKind::BrokenPipe => "its reader has gone".to_owned(),
+                ErrorKind::TimedOut => "its reader did not read to the end".to_owned(),
+                _ => error.to_string(),
+            }),
+        }
+    }
+
+    /// Tells that a sink without room may have some again.
+    pub fn resume(&mut self) {
+        self.is_stuck = false;
+    }
+
+    /// Hands the sink what it takes now, if it is time to: there is a chunk, or somebody waits for what there is. Returns
+    /// true if it was.
+    #[inline]
+    pub fn flush_if_due(&mut self, now: Instant, is_idle: bool) -> bool {
+        let waiting = self.bytes.len() - self.taken;
+        if waiting == 0 || self.is_stuck {
+            return false;
+        }
+        let (chunk, interval) = match self.is_read_live {
+            true => (LIVE_CHUNK, LIVE_INTERVAL),
+            false => (CHUNK, INTERVAL),
+        };
+        let is_due =
+            waiting >= chunk || now >= self.flushed_at + interval || (is_idle && self.is_read_live);
+        if is_due {
+            self.flushed_at = now;
+            self.flush();
+        }
+        is_due
+    }
+
+    /// Hands the sink what it takes now.
+    fn flush(&mut self) {
+        while self.failed.is_none() && !self.is_stuck {
+            if self.breaks.front() == Some(&self.taken) {
+                self.breaks.pop_front();
+                let begun = self.sink.next_file();
+                self.note(begun.map(|()| 0));
+                continue;
+            }
+            if self.taken == self.bytes.len() {
+                break;
+            }
+            let end = self.breaks.front().copied().unwrap_or(self.bytes.len());
+            let bytes = self.bytes.get(self.taken..end).unwrap_or_default();
+            let written = self.sink.write(bytes);
+            self.is_stuck = matches!(written, Ok(taken) if taken < bytes.len());
+            self.note(written);
+        }
+        self.compact();
+    }
+
+    /// Writes the rest, and closes the sink.
+    pub fn close(&mut self) {
+        self.resume();
+        while !self.breaks.is_empty() && self.failed.is_none() && !self.is_stuck {
+            self.flush();
+        }
+        if self.failed.is_some() {
+            return;
+        }
+        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        let closed = self.sink.close(rest).map(|()| rest.len());
+        self.note(closed);
+        self.bytes.clear();
+        self.taken = 0;
+    }
+
+    /// Notes the outcome of a write.
+    fn note(&mut self, outcome: io::Result<usize>) {
+        match outcome {
+            Ok(taken) => {
+                self.taken += taken;
+                self.written += taken as u64;
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                self.lose();
+            }
+        }
+    }
+
+    /// Counts the records that the sink did not take as lost, and drops them.
+    fn lose(&mut self) {
+        let (mut at, mut lost) = (0, 0);
+        while let Some((length, is_record)) =
+            self.form.first(self.bytes.get(at..).unwrap_or_default())
+        {
+            at += length;
+            if at > self.taken {
+                lost += is_record;
+            }
+        }
+        self.lost += lost;
+        self.bytes.clear();
+        self.breaks.clear();
+        self.taken = 0;
+    }
+
+    /// Drops the units that were taken as a whole.
+    fn compact(&mut self) {
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            self.taken = 0;
+            return;
+        }
+        if self.taken < CHUNK {
+            return;
+        }
+        let mut whole = 0;
+        while let Some((length, _)) = self.form.first(self.bytes.get(whole..).unwrap_or_default())
+            && whole + length <= self.taken
+        {
+            whole += length;
+        }
+        self.bytes.drain(..whole);
+        self.taken -= whole;
+        self.breaks.iter_mut().for_each(|at| *at -= whole);
+    }
+}
+
+/// A sink for tests: memory, with room for so many bytes.
+#[cfg(test)]
+pub(super) mod cup {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// What a [`Cup`] has taken, and how it takes more.
+    #[derive(Debug)]
+    pub(in crate::fabric) struct Taken {
+        pub(in crate::fabric) files: Vec<Vec<u8>>,
+        /// Bytes that it takes before its reader is slow.
+        pub(in crate::fabric) room: usize,
+        /// Its reader is gone when there is no room.
+        pub(in crate::fabric) is_gone: bool,
+        pub(in crate::fabric) is_read_live: bool,
+    }
+
+    #[derive(Clone, Debug)]
+    pub(in crate::fabric) struct Cup(pub(in crate::fabric) Rc<RefCell<Taken>>);
+
+    impl Cup {
+        pub(in crate::fabric) fn new(room: usize) -> Cup {
+            Cup(Rc::new(RefCell::new(Taken {
+                files: vec![Vec::new()],
+                room,
+                is_gone: false,
+                is_read_live: true,
+            })))
+        }
+    }
+
+    impl Sink for Cup {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut cup = self.0.borrow_mut();
+            if cup.is_gone && cup.room < bytes.len() {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            let taken = bytes.len().min(cup.room);
+            cup.room -= taken;
+            if let Some(file) = cup.files.last_mut() {
+                file.extend(bytes.iter().take(taken));
+            }
+            Ok(taken)
+        }
+
+        fn next_file(&mut self) -> io::Result<()> {
+            self.0.borrow_mut().files.push(Vec::new());
+            Ok(())
+        }
+
+        fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
+            match self.write(bytes)? {
+                taken if taken < bytes.len() => Err(ErrorKind::TimedOut.into()),
+                _ => Ok(()),
+            }
+        }
+
+        fn is_read_live(&self) -> bool {
+            self.0.borrow().is_read_live
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cup::Cup;
+    use super::*;
+
+    fn lines(output: &mut Output, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            output
+                .append(1)
+                .extend(format!("line {number:08}\n").bytes());
+        }
+    }
+
+    /// Bytes of a line.
+    const LINE: usize = 14;
+
+    #[test]
+    fn a_slow_reader_gets_all_of_it_by_and_by() {
+        let cup = Cup::new(20);
+        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        lines(&mut output, 0..10);
+        output.flush();
+        // Without room it is not asked again, until it is said to have some.
+        assert!(!output.flush_if_due(Instant::from_nanos(1 << 40), true));
+        output.resume();
+        cup.0.borrow_mut().room = usize::MAX;
+        assert!(output.flush_if_due(Instant::from_nanos(1 << 40), true));
+        lines(&mut output, 10..20);
+        output.close();
+        assert_eq!(cup.0.borrow().files[0].len(), 20 * LINE);
+        assert_eq!((output.records - output.lost, output.lost), (20, 0));
+    }
+
+    #[test]
+    fn the_buffer_has_a_bound() {
+        let mut output = Output::new(Form::Lines, Box::new(Cup::new(0)));
+        let mut taken = 0;
+        while output.has_room(LINE) {
+            lines(&mut output, taken..taken + 1);
+            output.flush();
+            taken += 1;
+        }
+        assert_eq!(taken as usize, MAX_WAITING / LINE);
+    }
+
+    #[test]
+    fn records_that_a_gone_reader_did_not_take_whole_are_counted_as_lost() {
+        let cup = Cup::new(3 * LINE + 5);
+        cup.0.borrow_mut().is_gone = false;
+        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        lines(&mut output, 0..10);
+        output.flush();
+        cup.0.borrow_mut().is_gone = true;
+        output.resume();
+        output.flush();
+        assert!(output.failed.is_some());
+        assert_eq!((output.records - output.lost, output.lost), (3, 7));
+        assert!(!output.has_room(1));
+        output.close();
+    }
+
+    #[test]
+    fn a_buffer_that_never_runs_empty_does_not_grow() {
+        let cup = Cup::new(0);
+        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        lines(&mut output, 0..10);
+        for round in 0..100 {
+            lines(&mut output, 10 + round * 30_000..10 + (round + 1) * 30_000);
+            cup.0.borrow_mut().room = 30_000 * LINE;
+            output.resume();
+            output.flush();
+            assert!(output.bytes.len() < 2 * (CHUNK + 30_000 * LINE));
+        }
+        cup.0.borrow_mut().room = usize::MAX;
+        output.close();
+        let written = cup.0.borrow().files[0].clone();
+        assert_eq!(written.len(), (10 + 100 * 30_000) * LINE);
+        assert!(written.ends_with(b"line 03000009\n"));
+    }
+
+    #[test]
+    fn files_end_where_they_were_broken() {
+        let cup = Cup::new(usize::MAX);
+        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        for file in 0..4 {
+            lines(&mut output, file * 10..file * 10 + 3);
+            if file < 3 {
+                output.break_file();
+            }
+            if file == 1 {
+                output.flush();
+            }
+        }
+        output.close();
+        let lengths: Vec<usize> = cup.0.borrow().files.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [3 * LINE; 4]);
+    }
+}

@@ -1,0 +1,94 @@
+//! The files that a run is recorded in: opened before its VMs exist, reported after it.
+
+use std::net::IpAddr;
+
+use mio::Registry;
+
+use super::Observer;
+use crate::experiment::{Experiment, IpVersion};
+use crate::fabric::capture::{Capture, CaptureConfig, Epoch, Interface, Section};
+use crate::fabric::{Instrument, Recording};
+use crate::system::{self, StopSignals, SystemError, open_sink};
+use crate::time::{Clock, MonotonicClock, unix_nanos};
+use crate::vm::VmId;
+use crate::wire::link_local;
+
+/// Opens the capture of a plan, if it has one. `registry` is that of the poll; without it the run is in virtual time.
+///
+/// # Errors
+/// If a file can't be opened, or a signal comes while a reader is waited for.
+pub(super) fn open(
+    plan: &Experiment,
+    registry: Option<&Registry>,
+    signals: &StopSignals,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Box<dyn Instrument>>, SystemError> {
+    let Some(config) = &plan.capture else {
+        return Ok(Vec::new());
+    };
+    let files = config.limit.map_or(1, |limit| limit.files);
+    let waits = format!("waiting for a reader of {}", config.path.display());
+    let command = observer.command();
+    let sink = open_sink(("capture", &config.path, files), registry, signals, || {
+        observer.warns(&waits)
+    })?;
+    let section = section(plan, &command, registry.is_none());
+    let mut capture = Capture::new(config, section, plan.timeout, sink);
+    add_vms(plan, config, &mut capture);
+    Ok(vec![Box::new(capture)])
+}
+
+fn section(plan: &Experiment, command: &str, is_virtual: bool) -> Section {
+    let system = match is_virtual {
+        true => String::new(),
+        false => system::machine().map_or(String::new(), |machine| machine.kernel),
+    };
+    let seed = plan.seed;
+    Section {
+        application: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
+        system,
+        comment: format!("{command}\nseed {seed}"),
+        epoch: match is_virtual {
+            true => Epoch::default(),
+            false => Epoch {
+                nanos_at_zero: unix_nanos()
+                    .unwrap_or(0)
+                    .saturating_sub(MonotonicClock.now().as_nanos()),
+            },
+        },
+    }
+}
+
+fn add_vms(plan: &Experiment, config: &CaptureConfig, capture: &mut Capture) {
+    for (index, vm_plan) in plan.vms.iter().enumerate() {
+        let vm = VmId(index as u32);
+        let versions = [IpVersion::V4, IpVersion::V6];
+        let planned = versions
+            .into_iter()
+            .filter_map(|version| plan.address(vm, version));
+        let own = plan
+            .vm_defaults
+            .ipv6
+            .map(|_| IpAddr::V6(link_local(vm_plan.mac)));
+        let is_known = |address: &IpAddr| !address.is_unspecified();
+        let interface = config.captures(vm).then(|| Interface {
+            name: format!("{}{index}", plan.lab.tap_prefix),
+            addresses: planned.chain(own).filter(is_known).collect(),
+        });
+        capture.add(vm, vm_plan.mac, interface);
+    }
+}
+
+/// Why recordings are not what was asked for, one sentence each.
+pub(super) fn shortcomings(recordings: &[Recording]) -> impl Iterator<Item = String> {
+    recordings.iter().filter(|one| one.has_failed).map(|one| {
+        let why = one.ended.as_deref().unwrap_or("it could not be written");
+        format!(
+            "the {} {} is not complete: {why}; {}s not in it: {}",
+            one.kind,
+            one.file,
+            one.kind.record(),
+            one.dropped
+        )
+    })
+}
