@@ -6,6 +6,7 @@
 
 mod capture;
 mod dhcp;
+mod dhcpv6;
 mod disturbances;
 mod hand_made_lab;
 mod ipv4;
