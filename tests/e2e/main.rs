@@ -6,6 +6,7 @@
 
 mod capture;
 mod dhcp;
+mod dhcpv6;
 mod disturbances;
 mod hand_made_lab;
 mod impairments;
@@ -17,6 +18,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod main_job;
+mod multicast;
 mod neighbours;
 mod output;
 mod raw_socket;

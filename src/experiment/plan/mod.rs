@@ -26,6 +26,7 @@ mod host;
 mod impairments;
 mod ipv6;
 mod join;
+mod memberships;
 mod moves;
 mod neighbours;
 mod phases;
@@ -37,6 +38,7 @@ mod vms;
 use self::addresses::is_of_hosts;
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 use self::flows::PlanContext;
+pub(super) use self::join::named as joined_bridge;
 pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
 pub(super) use self::vms::VMS_OF_A_GROUP;
 use self::vms::{Group, check_number, groups, vms};
@@ -106,7 +108,8 @@ fn plan_flows(
         Fabric::Taps(switching) => (switching, false),
         Fabric::Simulated => (FabricKind::None, true),
     };
-    let joined = join::bridge(settings, surroundings.find_bridge)?;
+    let kind = (switching, is_simulated);
+    let joined = join::bridge(settings, kind, surroundings.find_bridge)?;
     let groups = groups(scenario)?;
     let count = check_number(&groups)?;
     let subnet = subnet(settings, count)?;
@@ -120,6 +123,7 @@ fn plan_flows(
     if let Some(bridge) = &joined {
         join::check(settings, bridge, &lab, &vms)?;
     }
+    let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let capture = capture::capture(settings, &groups, count)?;
@@ -138,6 +142,7 @@ fn plan_flows(
         vm_defaults: &vm_defaults,
         mtu: lab.mtu,
         groups: &groups,
+        memberships: &memberships,
         vms: &vms,
         seed,
         are_simulated: is_simulated,
@@ -169,6 +174,7 @@ fn plan_flows(
         vms,
         address_wait: vm_defaults::address_wait(settings, &vm_defaults)?,
         vm_defaults,
+        memberships,
         flows,
         phases,
         timeout,
