@@ -9,6 +9,7 @@ mod dhcp;
 mod dhcpv6;
 mod disturbances;
 mod hand_made_lab;
+mod impairments;
 mod ipv4;
 mod ipv6;
 mod join;
