@@ -6,8 +6,9 @@
 use std::fmt;
 
 use super::{LinkEvent, Recording};
+use crate::load::{FlowId, Target};
 use crate::time::Instant;
-use crate::vm::{Event, VmId};
+use crate::vm::{Event, SessionId, VmId};
 
 /// The direction of a frame, seen from its VM.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -47,6 +48,11 @@ pub enum Notice<'a> {
 pub trait Instrument: fmt::Debug {
     /// A frame was sent or received at `now`.
     fn frame(&mut self, now: Instant, observed: &Observed<'_>);
+
+    /// A flow of `vm` was opened: pings of `session` to `target`.
+    fn flow(&mut self, flow: FlowId, vm: VmId, session: SessionId, target: Target) {
+        let _ = (flow, vm, session, target);
+    }
 
     /// Something happened to `vm` at `now`: the frame before was the cause, or a deadline.
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {

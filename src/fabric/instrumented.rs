@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::{
     Direction, Environment, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Recording, Write,
 };
+use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now};
-use crate::vm::{Event, RxFilter, VmId};
+use crate::vm::{Event, RxFilter, SessionId, VmId};
 
 /// A fabric whose frames are shown to [instruments](Instrument), which can be added while it runs.
 ///
@@ -62,6 +63,13 @@ impl<F> Instrumented<F> {
     pub fn tell_event(&mut self, now: Instant, vm: VmId, event: &Event) {
         if self.is_watched {
             self.each(|instrument| instrument.event(now, vm, event));
+        }
+    }
+
+    /// Tells the instruments of a flow that was opened.
+    pub fn tell_flow(&mut self, flow: FlowId, vm: VmId, session: SessionId, target: Target) {
+        if self.is_watched {
+            self.each(|instrument| instrument.flow(flow, vm, session, target));
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod capture;
 mod environment;
+mod event_log;
 mod event_words;
 mod instrument;
 mod instrumented;
@@ -17,6 +18,7 @@ use std::io;
 use std::time::Duration;
 
 pub use self::environment::Environment;
+pub use self::event_log::{EventLine, EventLog};
 pub use self::event_words::EventWords;
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;

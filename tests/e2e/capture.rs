@@ -487,7 +487,7 @@ fn a_capture_that_can_not_be_is_refused_in_a_line() {
         ),
         (
             "--capture /tmp/r.json -o /tmp/r.json",
-            "--capture /tmp/r.json: /tmp/r.json is a report already; expected another file",
+            "--capture /tmp/r.json: something else is written there; expected another file",
         ),
     ] {
         let run = lab

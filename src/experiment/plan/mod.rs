@@ -180,6 +180,7 @@ fn plan_flows(
         seed,
         spin: spin(settings)?,
         capture,
+        trace: capture::trace(settings)?,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);
