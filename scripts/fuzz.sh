@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets of tests/fuzz one after another, and prints the number of inputs of each.
 #
-#   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm and scenario
+#   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm, dhcp and scenario
+#
+# The target dhcp compares our codecs of DHCP and DHCPv6 with another implementation.
 #
 # Needs cargo-fuzz (cargo install cargo-fuzz) and a C++ compiler. Uses the nightly toolchain if it is installed, else the
 # default one with RUSTC_BOOTSTRAP. Failing inputs are saved in tests/fuzz/artifacts, and the last line of the output says
@@ -12,7 +14,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-600}
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz.sh: expected a number of seconds, not '$seconds'" >&2; exit 1; }
 targets=("${@:2}")
-[ "${#targets[@]}" -gt 0 ] || targets=(parse vm scenario)
+[ "${#targets[@]}" -gt 0 ] || targets=(parse vm dhcp scenario)
 
 cargo fuzz --version >/dev/null 2>&1 || {
     echo "fuzz.sh: cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2
@@ -28,6 +30,8 @@ fi
 for target in "${targets[@]}"; do
     "${fuzz[@]}" fuzz build --fuzz-dir tests/fuzz --sanitizer none --debug-assertions "$target"
 done
+# The same comparison as the target dhcp, without a fuzzer.
+cargo test --quiet --manifest-path tests/fuzz/Cargo.toml --test second-opinion
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for target in "${targets[@]}"; do

@@ -149,7 +149,7 @@ fn every_experiment_of_the_repository_sends_what_its_dry_run_says() {
         let text = std::fs::read_to_string(&path).unwrap();
         let mut scenario = Scenario::parse(&name, &text).unwrap();
         // What goes by replies is not to send millions of pings.
-        scenario.settings.add_flag("sim-delay", "5ms");
+        scenario.settings.add_flag("impair", "delay=5ms");
         // A tenth of the rate is the same plan, and takes a tenth of the time.
         if name.ends_with("saturation.toml") {
             scenario.settings.add_flag("ramp", "2000:40000:10");

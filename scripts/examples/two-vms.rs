@@ -9,7 +9,7 @@ use tap_reactor::lab::Lab;
 use tap_reactor::report;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let scenario = "fabric = 'sim'\nsim-jitter = '30us'\nping = 'vm0:vm1'\ncount = 100";
+    let scenario = "fabric = 'sim'\nimpair = 'delay=30us±30us'\nping = 'vm0:vm1'\ncount = 100";
     let plan = experiment::plan(&Scenario::parse("two VMs", scenario)?)?;
     let mut lab = Lab::build(&plan, &mut ())?;
     lab.run(&mut ());

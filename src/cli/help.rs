@@ -191,7 +191,6 @@ mod tests {
             "TRAFFIC",
             "ADDRESSES",
             "FABRIC",
-            "SIMULATION",
             "OUTPUT",
             "SUBCOMMANDS",
             "VALUES",

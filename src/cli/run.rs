@@ -98,7 +98,7 @@ impl Terminal<'_> {
         Terminal {
             experiment,
             output,
-            is_live: !experiment.is_simulated()
+            is_live: !experiment.is_simulated
                 && !output.quiet
                 && !output.verbose
                 && io::stderr().is_terminal(),

@@ -73,7 +73,6 @@ fn value(kind: Kind) -> Value {
         Kind::Whole | Kind::Number => json!({ "anyOf": [number, text("^[0-9.]")] }),
         Kind::Time => json!({ "anyOf": [number, text("^[0-9.]")] }),
         Kind::TimeOr(word) => json!({ "anyOf": [number, text("^[0-9.]"), { "const": word }] }),
-        Kind::Share => json!({ "anyOf": [number, text("^[0-9.]+ *%?$")] }),
         Kind::OneOf(words) => json!({ "enum": words }),
         Kind::Path => json!({ "type": "string" }),
         Kind::Text => json!({ "type": ["string", "number"] }),
@@ -166,7 +165,7 @@ mod tests {
             assert!(complaint.contains(found), "{text}: {complaint}");
         }
         for text in [
-            "vms = \"10k\"\nrate = 2e3\ninterval = 0.2\nspin = \"always\"\nsim-loss = \"0.5%\"\n",
+            "vms = \"10k\"\nrate = 2e3\ninterval = 0.2\nspin = \"always\"\nimpair = \"loss=0.5%\"\n",
             "ipv6 = \"on\"\ndhcp = \"off\"\nslaac = true\nspin = true\nfilter = true\n",
             "ping = \"ring\"\nexpect = [\"p99<1ms\", \"loss=0\"]\nvlan = 7\nfilter = \"off\"\n",
         ] {

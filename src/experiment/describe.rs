@@ -34,23 +34,23 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         NetnsChoice::Named(name) => format!("the network namespace {name}"),
     };
     let topology = lab.topology().and_then(Result::ok);
-    match (experiment.simulation, lab.fabric) {
-        (Some(_), _) => writeln!(
+    match (experiment.is_simulated, lab.fabric) {
+        (true, _) => writeln!(
             out,
             "lab: simulated, a switch in memory with {} ports, MTU {}; nothing is created",
             lab.vms, lab.mtu
         )?,
-        (None, FabricKind::None) => writeln!(
+        (false, FabricKind::None) => writeln!(
             out,
             "lab: in {place}; creates {} TAPs for another switch, MTU {}",
             lab.vms, lab.mtu
         )?,
-        (None, FabricKind::Xdp) => writeln!(
+        (false, FabricKind::Xdp) => writeln!(
             out,
             "lab: in {place}; makes {} TAPs with an XDP switch on each, MTU {}",
             lab.vms, lab.mtu
         )?,
-        (None, FabricKind::Bridge) => writeln!(
+        (false, FabricKind::Bridge) => writeln!(
             out,
             "lab: in {place}; {} {} TAPs, MTU {}",
             match lab.prepared {
@@ -97,7 +97,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
             None => {}
         }
         write!(out, " at {}", vm.mac)?;
-        if !experiment.is_simulated() {
+        if !experiment.is_simulated {
             write!(out, " on {}", lab.tap_name(i as u32))?;
         }
         match vm.vlan {
@@ -121,6 +121,16 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         )?;
     }
     habits(out, experiment)?;
+    let plan = &experiment.effective;
+    let mut told = Vec::new();
+    for settings in [&plan.settings].into_iter().chain(&plan.phases) {
+        for setting in settings.all("impair") {
+            if !told.contains(&&setting.text) {
+                told.push(&setting.text);
+                writeln!(out, "impaired frames: {}", setting.text)?;
+            }
+        }
+    }
     writeln!(
         out,
         "timeout of a ping: {}",

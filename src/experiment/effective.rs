@@ -36,7 +36,6 @@ pub(super) fn effective(scenario: &Scenario, experiment: &Experiment) -> Scenari
         whole.settings.set("vms", [experiment.vms.len()]);
     }
     decided(&mut whole.settings, experiment);
-    simulation(&mut whole.settings, experiment);
     fill_run(&mut whole.settings);
     whole
 }
@@ -136,21 +135,6 @@ fn decided(settings: &mut Settings, experiment: &Experiment) {
     settings.set("mtu", [lab.mtu]);
 }
 
-/// Shares have one way to write them here: as a part of one.
-fn simulation(settings: &mut Settings, experiment: &Experiment) {
-    let Some(simulation) = experiment.simulation else {
-        return;
-    };
-    let does = simulation.impairments;
-    for (name, share) in [
-        ("sim-loss", does.loss),
-        ("sim-duplicate", does.duplicate),
-        ("sim-reorder", does.reorder),
-    ] {
-        settings.set(name, [share]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +225,7 @@ mod tests {
             ("", "ping=ring ramp=10:50:5 duration=5s size=1000 ping-ipv6"),
             (
                 "",
-                "ping=ring fabric=sim sim-loss=0.5% sim-jitter=3us sim-queue=7",
+                "ping=ring fabric=sim impair=vm0:loss=0.5% impair=in:delay=9us±3us txqueuelen=7",
             ),
             (
                 "",
@@ -293,7 +277,7 @@ mod tests {
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
         /// Options without a default, or with one only beside another option.
-        const OPEN: [&str; 15] = [
+        const OPEN: [&str; 9] = [
             "join",
             "host-address",
             "gateway",
@@ -303,12 +287,6 @@ mod tests {
             "txqueuelen",
             "hook",
             "mac",
-            "sim-delay",
-            "sim-jitter",
-            "sim-loss",
-            "sim-duplicate",
-            "sim-reorder",
-            "sim-queue",
         ];
         let (_, experiment) = planned("", "ping=ring");
         let missing: Vec<_> = options::settings()

@@ -17,11 +17,10 @@ impl Experiment {
     /// use tap_reactor::experiment::{Experiment, FlowPlan};
     /// use tap_reactor::hypervisor::Phase;
     /// use tap_reactor::load::Pacing;
-    /// use tap_reactor::sim::Simulation;
     /// use tap_reactor::vm::VmId;
     ///
     /// let mut plan = Experiment::of_vms(2)?;
-    /// plan.simulation = Some(Simulation::default());
+    /// plan.is_simulated = true;
     /// plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
     /// plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 100)];
     /// assert_eq!(plan.planned_pings(), Some(100));

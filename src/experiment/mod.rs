@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::fabric::Rule;
 use crate::fabric::capture::{CaptureConfig, STANDARD_OUTPUT};
 use crate::hypervisor::{Change, FindNeighbours, Phase};
 use crate::load::Target;
-use crate::sim::Simulation;
 use crate::system::LabConfig;
 use crate::vm::{
     Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, PingOptions, VmConfig, VmId,
@@ -150,8 +150,10 @@ const ANNOUNCEMENT_PER_PORT: Duration = Duration::from_micros(10);
 pub struct Experiment {
     /// The lab on the system, unused if the run is simulated.
     pub lab: LabConfig,
-    /// The switch in memory that the VMs are on, in virtual time, in place of TAPs.
-    pub simulation: Option<Simulation>,
+    /// True if the VMs are on a switch in memory, in virtual time, in place of TAPs.
+    pub is_simulated: bool,
+    /// What is done to the frames of VMs before the first phase, and in a run without phases.
+    pub impairments: Vec<Rule>,
     /// The VMs, `vm0` first.
     pub vms: Vec<VmPlan>,
     /// The settings that the VMs share.
@@ -243,11 +245,6 @@ impl AddressPlan {
 }
 
 impl Experiment {
-    /// Returns true if it runs in virtual time.
-    pub fn is_simulated(&self) -> bool {
-        self.simulation.is_some()
-    }
-
     /// The configuration of VM number `index`. `None` if there is no such VM.
     pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
         let VmPlan { mac, address, vlan } = *self.vms.get(index)?;

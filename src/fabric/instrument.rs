@@ -5,13 +5,19 @@
 
 use std::fmt;
 
-use super::{LinkEvent, Recording};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Impaired, LinkEvent, Recording};
 use crate::load::{FlowId, Target};
 use crate::time::Instant;
 use crate::vm::{Event, SessionId, VmId};
 
 /// The direction of a frame, seen from its VM.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the VM to the fabric.
     Out,
@@ -26,8 +32,11 @@ pub struct Observed<'a> {
     pub vm: VmId,
     /// Sent or received.
     pub direction: Direction,
-    /// The frame, an Ethernet frame without preamble and frame check sequence.
+    /// The frame, an Ethernet frame without preamble and frame check sequence: as it was sent, or as it is received.
     pub frame: &'a [u8],
+    /// What the impairments did to it. A received frame that they hold is shown when it is released, and one that they have
+    /// lost when they lose it: no event follows.
+    pub impaired: Impaired,
 }
 
 /// A change of the lab.

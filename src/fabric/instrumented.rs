@@ -1,33 +1,38 @@
-//! The fabric of a run with its instruments: the one place that every frame of every driver passes.
+//! The fabric of a run with its impairments and instruments: the one place that every frame of every driver passes.
 
 use std::io;
 use std::time::Duration;
 
+use super::impair::Impair;
 use super::{
-    Direction, Environment, Fabric, Instrument, LinkEvent, Notice, Observed, Read, Recording, Write,
+    Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, LinkEvent, Notice,
+    Observed, Read, Recording, Released, Rule, Write,
 };
 use crate::load::{FlowId, Target};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, earliest};
 use crate::vm::{Event, RxFilter, SessionId, VmId};
 
-/// A fabric whose frames are shown to [instruments](Instrument), which can be added while it runs.
+/// A fabric whose frames are impaired by [rules](Rule) and shown to [instruments](Instrument); both can change while it
+/// runs.
 ///
 /// Without any, a frame costs the test of one flag.
 #[derive(Debug)]
 pub struct Instrumented<F> {
     fabric: F,
-    /// There are instruments.
+    /// There are instruments, or impairments.
     is_watched: bool,
     instruments: Vec<Box<dyn Instrument>>,
+    impair: Option<Box<Impair>>,
 }
 
 impl<F> Instrumented<F> {
-    /// Wraps `fabric`; there are no instruments yet.
+    /// Wraps `fabric`; there are neither instruments nor impairments yet.
     pub const fn new(fabric: F) -> Instrumented<F> {
         Instrumented {
             fabric,
             is_watched: false,
             instruments: Vec::new(),
+            impair: None,
         }
     }
 
@@ -37,7 +42,22 @@ impl<F> Instrumented<F> {
         self.is_watched = true;
     }
 
-    /// Returns true if there are instruments.
+    /// Impairs frames by `rules` from now on, in place of the rules so far. Of those that fit a frame the last one is
+    /// applied. Random choices follow from `seed`. Frames that are held already stay so.
+    pub fn set_impairments(&mut self, rules: Vec<Rule>, seed: u64) {
+        if !rules.is_empty() || self.impair.is_some() {
+            self.impair.get_or_insert_default().set_rules(rules, seed);
+            self.is_watched = true;
+        }
+    }
+
+    /// Returns the numbers of frames that were impaired so far, by VM, direction and kind.
+    pub fn impairments(&self) -> Vec<ImpairmentCount> {
+        let impair = self.impair.as_ref();
+        impair.map_or_else(Vec::new, |impair| impair.counts())
+    }
+
+    /// Returns true if there are instruments or impairments.
     #[inline]
     pub const fn is_watched(&self) -> bool {
         self.is_watched
@@ -95,19 +115,9 @@ impl<F> Instrumented<F> {
 
     /// Ends what the instruments write, and returns what that is. They see nothing more.
     pub fn finish(&mut self) -> Vec<Recording> {
-        self.is_watched = false;
+        self.is_watched = self.impair.is_some();
         let instruments = std::mem::take(&mut self.instruments).into_iter();
         instruments.filter_map(|mut each| each.finish()).collect()
-    }
-
-    #[cold]
-    fn show(&mut self, now: Instant, vm: VmId, direction: Direction, frame: &[u8]) {
-        let observed = Observed {
-            vm,
-            direction,
-            frame,
-        };
-        self.each(|instrument| instrument.frame(now, &observed));
     }
 
     #[cold]
@@ -118,28 +128,75 @@ impl<F> Instrumented<F> {
     }
 }
 
-impl<F: Fabric> Fabric for Instrumented<F> {
-    type Error = F::Error;
+impl<F: Fabric> Instrumented<F> {
+    /// Releases the next frame that impairments hold and that is due by `now`: it is written, or its VM may read it.
+    pub fn release(&mut self, now: Instant) -> Option<Released> {
+        self.impair.as_mut()?.release(&mut self.fabric, now)
+    }
 
-    #[inline]
-    fn read(&mut self, mut now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
-        let read = self.fabric.read(&mut now, vm, buffer);
-        if self.is_watched
-            && let Read::Frame(length) = read
+    #[cold]
+    fn read_watched(&mut self, mut now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
+        let (read, impaired) = match &mut self.impair {
+            Some(impair) => impair.read(&mut self.fabric, &mut now, vm, buffer),
+            None => (self.fabric.read(&mut now, vm, buffer), Impaired::default()),
+        };
+        let shown = match read {
+            Read::Frame(length) => Some(length),
+            Read::Consumed(length) if impaired.is_dropped() => Some(length),
+            _ => None,
+        };
+        if let Some(length) = shown
+            && !self.instruments.is_empty()
         {
-            let frame = buffer.get(..length).unwrap_or_default();
-            self.show(now.now(), vm, Direction::In, frame);
+            let observed = Observed {
+                vm,
+                direction: Direction::In,
+                frame: buffer.get(..length).unwrap_or_default(),
+                impaired,
+            };
+            let now = now.now();
+            self.each(|instrument| instrument.frame(now, &observed));
         }
         read
     }
 
-    #[inline]
-    fn write(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
-        let written = self.fabric.write(&mut now, vm, frame);
-        if self.is_watched {
-            self.show(now.now(), vm, Direction::Out, frame);
+    #[cold]
+    fn write_watched(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
+        let (written, impaired) = match &mut self.impair {
+            Some(impair) => impair.write(&mut self.fabric, &mut now, vm, frame),
+            None => (self.fabric.write(&mut now, vm, frame), Impaired::default()),
+        };
+        if !self.instruments.is_empty() {
+            let observed = Observed {
+                vm,
+                direction: Direction::Out,
+                frame,
+                impaired,
+            };
+            let now = now.now();
+            self.each(|instrument| instrument.frame(now, &observed));
         }
         written
+    }
+}
+
+impl<F: Fabric> Fabric for Instrumented<F> {
+    type Error = F::Error;
+
+    #[inline]
+    fn read(&mut self, now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
+        match self.is_watched {
+            true => self.read_watched(now, vm, buffer),
+            false => self.fabric.read(now, vm, buffer),
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, now: impl Now, vm: VmId, frame: &[u8]) -> Write {
+        match self.is_watched {
+            true => self.write_watched(now, vm, frame),
+            false => self.fabric.write(now, vm, frame),
+        }
     }
 
     fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
@@ -151,6 +208,9 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     }
 
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), F::Error> {
+        if let Some(impair) = &mut self.impair {
+            impair.unplug(vms);
+        }
         self.fabric.unplug(vms)
     }
 
@@ -167,7 +227,8 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     }
 
     fn next_at(&self) -> Option<Instant> {
-        self.fabric.next_at()
+        let held = self.impair.as_ref().and_then(|impair| impair.next_at());
+        earliest(self.fabric.next_at(), held)
     }
 
     fn next_receiver(&mut self, now: Instant) -> Option<VmId> {

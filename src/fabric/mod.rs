@@ -7,6 +7,7 @@ pub mod capture;
 mod environment;
 mod event_log;
 mod event_words;
+mod impair;
 mod instrument;
 mod instrumented;
 mod link_event;
@@ -20,6 +21,10 @@ use std::time::Duration;
 pub use self::environment::Environment;
 pub use self::event_log::{EventLine, EventLog};
 pub use self::event_words::EventWords;
+pub use self::impair::{
+    Delay, Distribution, Impaired, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile,
+    Rate, Released, Rule,
+};
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
@@ -134,6 +139,9 @@ pub trait Fabric {
 pub enum Read {
     /// A frame of this length, in bytes, is at the start of the buffer.
     Frame(usize),
+    /// A frame of this length was read, and is not for the VM now: an impairment holds it, or has lost it. Others may be
+    /// queued behind it.
+    Consumed(usize),
     /// No frame is queued (`EAGAIN`).
     Empty,
     /// The port can't be read: the interface was deleted or is broken (`EIO`, `EBADFD`, …).

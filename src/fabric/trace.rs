@@ -37,12 +37,22 @@ impl Trace {
 
 impl Instrument for Trace {
     fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
-        let Observed { vm, frame, .. } = *observed;
+        let Observed {
+            vm,
+            frame,
+            impaired,
+            ..
+        } = *observed;
         let arrow = match observed.direction {
             Direction::Out => '→',
             Direction::In => '←',
         };
-        self.say(now, format_args!("{vm} {arrow} {}", Describe(frame)));
+        let frame = Describe(frame);
+        if impaired.is_unharmed() {
+            self.say(now, format_args!("{vm} {arrow} {frame}"));
+        } else {
+            self.say(now, format_args!("{vm} {arrow} {frame} [{impaired}]"));
+        }
     }
 
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
@@ -69,12 +79,15 @@ mod tests {
     use std::cell::RefCell;
     use std::io;
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::*;
     use crate::experiment::{Experiment, FlowPlan};
+    use crate::fabric::{Delay, Loss, Profile, Rule};
     use crate::hypervisor::Phase;
     use crate::lab::{Observer, SimulatedLab};
     use crate::load::Pacing;
+    use crate::system::Neighbours;
 
     /// A writer that others can read.
     #[derive(Clone, Default)]
@@ -144,5 +157,50 @@ mod tests {
         let expected = expected.map(|(micros, what)| format!("   0.{micros:06}  {what}"));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn an_impaired_frame_says_what_was_done_to_it_and_stands_there_once() {
+        let at = |direction, loss| Rule {
+            vms: 1..=1,
+            direction,
+            to: None,
+            profile: Profile {
+                delay: Some(Delay::constant(Duration::from_millis(5))),
+                loss,
+                ..Profile::default()
+            },
+        };
+        let mut plan = Experiment::of_vms(2).unwrap();
+        plan.lab.neighbours = Neighbours::Static;
+        plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+        plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 2)];
+        plan.impairments = vec![
+            at(Direction::In, Loss::Every(2)),
+            at(Direction::Out, Loss::None),
+        ];
+        let mut page = Page::default();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut page).unwrap();
+        lab.run(&mut ());
+        lab.close().unwrap();
+        let bytes = page.0.borrow();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let ends = text.lines().filter(|line| line.contains("ICMP"));
+        let ends = ends.map(|line| {
+            let (when, line) = line.trim_start().split_at(8);
+            let (who, _) = line.trim_start().split_at("vm0 →".len());
+            let (_, end) = line.split_once("(56 bytes)").unwrap();
+            format!("{when} {who}{end}")
+        });
+        let expected = [
+            "0.000000 vm0 →",
+            "0.005010 vm1 ← [delayed 5ms]",
+            "0.005010 vm1 → [delayed 5ms]",
+            "0.010020 vm0 ←",
+            "0.010020 vm0 →",
+            "0.010030 vm1 ← [lost]",
+        ];
+        assert_eq!(ends.collect::<Vec<_>>(), expected);
     }
 }

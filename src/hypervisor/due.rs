@@ -106,8 +106,8 @@ impl<F: Fabric> Hypervisor<F> {
         Some(self.apply(now, owner.vm, reaction).into())
     }
 
-    /// Returns the time of the next deadline, at which to call [`Hypervisor::next_step`]: [`Instant::ZERO`] if a step is
-    /// due now, `None` if none is due before a frame arrives.
+    /// Returns the time of the next deadline, at which to call [`Hypervisor::next_arrival`] and [`Hypervisor::next_step`]:
+    /// [`Instant::ZERO`] if something is due now, `None` if nothing is due before the poll reports a frame.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         while let Some(flow) = self.unarmed.pop() {
             self.arm_timeout(flow);
@@ -122,6 +122,7 @@ impl<F: Fabric> Hypervisor<F> {
         let timer = earliest(timer, self.moves.next_at());
         let timer = earliest(timer, self.resolution.next_at());
         let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
+        let timer = earliest(timer, self.fabric.next_at());
         earliest(timer, earliest(self.load.next_at(), phase))
     }
 

@@ -2,10 +2,19 @@
 
 use super::journal::Entry;
 use super::{Hypervisor, Outgoing};
-use crate::fabric::{Fabric, Notice, Write};
+use crate::fabric::{Fabric, Notice, Rule, Write};
 use crate::record::Pause;
 use crate::time::{Instant, Now};
 use crate::vm::{PingId, Reaction, VmId};
+
+/// A frame within this process that was due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// It can be read for this VM.
+    Frame(VmId),
+    /// It was passed on to the fabric.
+    Passed,
+}
 
 impl<F: Fabric> Hypervisor<F> {
     /// Passes the frame in the first `length` bytes of `buffer`, which was read `now`, to `vm`. Returns the frame that the
@@ -22,6 +31,26 @@ impl<F: Fabric> Hypervisor<F> {
         let guest = self.guests.get_mut(vm.index())?.as_mut()?;
         let reaction = guest.vm.receive(&mut now, buffer, length);
         self.apply(now, vm, reaction)
+    }
+
+    /// Impairs the frames of VMs by `rules` from now on, until a phase has others.
+    pub fn set_impairments(&mut self, rules: Vec<Rule>) {
+        self.fabric.set_impairments(rules, self.seed);
+    }
+
+    /// Takes the next frame within this process that is due by `now`: one on its way through a fabric in memory, or one that
+    /// an impairment has held. Returns its VM if that may [read](Fabric::read) it now.
+    pub fn next_arrival(&mut self, now: Instant) -> Option<Arrival> {
+        let Some(released) = self.fabric.release(now) else {
+            return self.fabric.next_receiver(now).map(Arrival::Frame);
+        };
+        self.recorder.released(released.late);
+        match released.written {
+            None => return Some(Arrival::Frame(released.vm)),
+            Some(Write::Sent) => {}
+            Some(Write::Dropped(reason)) => self.recorder.dropped(reason.into()),
+        }
+        Some(Arrival::Passed)
     }
 
     /// Records `at` as the send time of `ping`. To be called right before its frame is written.

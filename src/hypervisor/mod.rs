@@ -29,6 +29,7 @@ use crate::time::Instant;
 use crate::vm::{PingId, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
+pub use self::frames::Arrival;
 use self::journal::Journal;
 use self::moves::Moves;
 pub use self::moves::{Change, Move, Moved};
@@ -146,6 +147,8 @@ pub struct Hypervisor<F> {
     configuring: usize,
     /// The resolution of neighbours before flows begin.
     resolution: Resolution,
+    /// Seeds the random choices of impairments.
+    seed: u64,
     flows: Vec<FlowState>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// Flows that have sent a ping and may need a timer.
@@ -161,7 +164,8 @@ pub struct Hypervisor<F> {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Creates a hypervisor without VMs. It records to `recorder`; `seed` seeds the random numbers of its load.
+    /// Creates a hypervisor without VMs. It records to `recorder`; `seed` seeds the random choices of its load and
+    /// of impairments.
     pub fn new(fabric: F, recorder: Recorder, seed: u64) -> Self {
         Hypervisor {
             fabric: Instrumented::new(fabric),
@@ -176,6 +180,7 @@ impl<F: Fabric> Hypervisor<F> {
             held: None,
             configuring: 0,
             resolution: Resolution::default(),
+            seed,
             flows: Vec::new(),
             timers: BinaryHeap::new(),
             unarmed: Vec::new(),

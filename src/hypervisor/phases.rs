@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::{Hypervisor, Move};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Rule};
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::time::{Instant, earliest};
 
@@ -28,6 +28,8 @@ pub struct Phase {
     pub duration: Option<Duration>,
     /// The starts and stops of VMs during the phase, in the order of their times.
     pub moves: Vec<Move>,
+    /// The impairments from the beginning of the phase on; `None` leaves those that are.
+    pub impairments: Option<Vec<Rule>>,
 }
 
 impl Phase {
@@ -59,6 +61,7 @@ impl Phase {
             },
             duration,
             moves: Vec::new(),
+            impairments: None,
         }
     }
 }
@@ -140,6 +143,9 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.load.begin(at, &phase.load);
         self.moves.begin(at, &phase.moves);
+        if let Some(rules) = phase.impairments {
+            self.set_impairments(rules);
+        }
         self.phase_end = phase.duration.map(|duration| at + duration);
         self.lasts = phase.duration.is_some() && phase.load.count.is_none();
         self.is_scheduled = true;

@@ -6,14 +6,14 @@ use crate::fabric::{Write, WriteDrop};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
 use crate::record::{DropReason, Limits, Metric, Pause};
-use crate::sim::{Impairments, Switch};
+use crate::sim::{Switch, WIRE_DELAY};
 use crate::system::Neighbours;
 use crate::time::LazyNow;
 
 #[test]
 fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
     // No VM takes part, so no lab is built.
-    let switch = Switch::new(Impairments::default(), 1);
+    let switch = Switch::new(WIRE_DELAY);
     let mut hypervisor = Hypervisor::new(switch, Recorder::new(Limits::default()), 1);
     for (written, times) in [
         (Write::Sent, 4),

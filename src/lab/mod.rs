@@ -115,7 +115,7 @@ impl<'a> Lab<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Lab<'a>, LabError> {
         let plan = plan.into();
-        if plan.is_simulated() {
+        if plan.is_simulated {
             let mut lab = SimulatedLab::on_switch(plan)?;
             lab.populate(observer)?;
             return Ok(Lab::Simulated(Box::new(lab)));

@@ -83,6 +83,8 @@ where
     /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         let before = resident_bytes();
+        let rules = self.plan.impairments.clone();
+        self.hypervisor.set_impairments(rules);
         self.add_instruments(observer)?;
         self.is_whole = self.create_vms(observer)?;
         if !self.is_whole {
@@ -263,6 +265,7 @@ where
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let plan = &*self.plan;
         let leased = Leased::of(plan, &self.hypervisor);
+        let impairments = self.hypervisor.fabric().impairments();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
@@ -285,6 +288,7 @@ where
                     spared_deliveries: plan.resolution.spared.filter(|_| is_real),
                     simulated: environment.is_simulated,
                 }),
+                impairments: &impairments,
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),

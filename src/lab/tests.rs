@@ -32,7 +32,7 @@ fn run_of(scenario: &str) -> Report {
 #[test]
 fn waiting_for_a_neighbour_is_resolution_and_not_lateness() {
     let report = run_of(
-        "ping = \"vm0:vm1\"\nsim-delay = \"10ms\"\ninterval = \"50ms\"\ncount = 50\nstagger = \"0s\"",
+        "ping = \"vm0:vm1\"\nimpair = \"delay=9990us\"\ninterval = \"50ms\"\ncount = 50\nstagger = \"0s\"",
     );
     let max = |metric| report.summaries[metric].max;
     assert_eq!(max(Metric::Lateness), Some(0));
@@ -49,12 +49,12 @@ fn rates_are_those_of_the_schedule_whatever_becomes_of_the_last_ping() {
     // What the plan says, and what the run is to have: seconds, pings sent a second, and whether the last ping may be lost.
     for (plan, seconds, rate) in [
         (
-            "rate = 1000\nduration = \"2s\"\nsim-loss = \"1%\"",
+            "rate = 1000\nduration = \"2s\"\nimpair = \"in:loss=1%\"",
             2.0,
             1000.0,
         ),
         (
-            "rate = 1000\nduration = \"2s\"\nsim-loss = \"100%\"\ntimeout = \"5s\"",
+            "rate = 1000\nduration = \"2s\"\nimpair = \"loss=100%\"\ntimeout = \"5s\"",
             2.0,
             1000.0,
         ),
@@ -86,7 +86,7 @@ fn rates_are_those_of_the_schedule_whatever_becomes_of_the_last_ping() {
 #[test]
 fn each_step_of_a_ramp_is_offered_what_it_says_and_their_times_sum_to_the_runs() {
     let report = run_of(
-        "resolve = \"static\"\nping = \"vm0:vm1\"\nramp = \"1000:5000:5\"\nduration = \"5s\"\nsim-loss = \"1%\"",
+        "resolve = \"static\"\nping = \"vm0:vm1\"\nramp = \"1000:5000:5\"\nduration = \"5s\"\nimpair = \"in:loss=1%\"",
     );
     let offered: Vec<f64> = report.phases.iter().map(|phase| phase.sent_per_s).collect();
     assert_eq!(offered, [1000.0, 2000.0, 3000.0, 4000.0, 5000.0]);
@@ -97,7 +97,7 @@ fn each_step_of_a_ramp_is_offered_what_it_says_and_their_times_sum_to_the_runs()
 #[test]
 fn an_unanswered_ping_is_waited_for_and_that_is_told_apart() {
     let report = run_of(
-        "resolve = \"static\"\nping = \"vm0:vm1\"\nsim-loss = \"100%\"\ninterval = \"10ms\"\ncount = 10\ntimeout = \"3s\"",
+        "resolve = \"static\"\nping = \"vm0:vm1\"\nimpair = \"loss=100%\"\ninterval = \"10ms\"\ncount = 10\ntimeout = \"3s\"",
     );
     assert_eq!((report.totals.sent, report.totals.lost), (10, 10));
     assert_eq!(
@@ -109,7 +109,7 @@ fn an_unanswered_ping_is_waited_for_and_that_is_told_apart() {
 #[test]
 fn a_closed_loop_takes_as_long_as_its_replies() {
     let report = run_of(
-        "resolve = \"static\"\nping = \"vm0:vm1\"\nsim-delay = \"1ms\"\nwindow = 1\ncount = 50\ntimeout = \"5s\"",
+        "resolve = \"static\"\nping = \"vm0:vm1\"\nimpair = \"delay=990us\"\nwindow = 1\ncount = 50\ntimeout = \"5s\"",
     );
     assert_eq!((report.elapsed_ns, report.waited_ns), (100_000_000, 0));
     assert_eq!(report.rate_per_s, 500.0);
@@ -124,7 +124,7 @@ fn a_simulation_ends_where_its_plan_does_however_long_that_takes() {
 #[test]
 fn what_is_amiss_is_said_and_an_expectation_about_loss_decides_alone_about_it() {
     let fine: &[&str] = &[];
-    let lossy = "ping = \"vm0:vm1\"\nresolve = \"static\"\nsim-loss = \"100%\"\ncount = 3\ninterval = \"1ms\"";
+    let lossy = "ping = \"vm0:vm1\"\nresolve = \"static\"\nimpair = \"loss=100%\"\ncount = 3\ninterval = \"1ms\"";
     let absent = "ping = \"vm0:10.77.0.99\"\ncount = 3\ninterval = \"1ms\"";
     let unsent = "ping = \"vm0:vm1\"\nduration = \"100ms\"\nstagger = \"100s\"\nseed = 3";
     let absent_says = "pings not sent because their neighbour did not answer: 3";
@@ -204,9 +204,8 @@ fn a_run_that_is_ended_before_all_was_sent_says_so() {
 
 #[test]
 fn what_queues_did_not_take_is_in_the_report() {
-    let report = run_of(
-        "ping = \"vm0:vm1\"\nsim-queue = 3\nsim-delay = \"1ms\"\nwindow = 10\ncount = 10\ntimeout = \"50ms\"",
-    );
+    let report =
+        run_of("ping = \"vm0:vm1\"\ntxqueuelen = 3\nwindow = 10\ncount = 10\ntimeout = \"50ms\"");
     assert_eq!(report.totals.lost, 7, "three of ten fit");
     assert_eq!(report.drops.get(DropReason::TapQueue), 7);
     // They are the network's that was asked for.

@@ -11,7 +11,7 @@ use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, LAST_WAIT};
-use crate::sim::{self, Switch};
+use crate::sim::{self, Switch, WIRE_DELAY};
 use crate::system::{StopSignals, SystemError};
 use crate::time::Instant;
 
@@ -28,14 +28,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// use tap_reactor::hypervisor::Phase;
 /// use tap_reactor::lab::SimulatedLab;
 /// use tap_reactor::load::Pacing;
-/// use tap_reactor::sim::{Impairments, Switch};
+/// use tap_reactor::sim::{Switch, WIRE_DELAY};
 /// use tap_reactor::vm::VmId;
 ///
 /// let mut plan = Experiment::of_vms(2)?;
 /// plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
 /// plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 100)];
-/// let switch = Switch::new(Impairments::default(), plan.seed);
-/// let mut lab = SimulatedLab::new(switch, plan)?;
+/// let mut lab = SimulatedLab::new(Switch::new(WIRE_DELAY), plan)?;
 /// lab.populate(&mut ())?;
 /// lab.run(&mut ());
 /// assert_eq!(lab.hypervisor().recorder().totals().received, 100);
@@ -56,14 +55,19 @@ pub struct VirtualTime {
 }
 
 impl<'a> SimulatedLab<'a> {
-    /// Creates a lab on the switch of `--fabric sim`, with the plan's impairments.
+    /// Creates a lab on the switch of `--fabric sim`.
     ///
     /// # Errors
     /// As [`SimulatedLab::new`].
     pub fn on_switch(plan: impl Into<Cow<'a, Experiment>>) -> Result<SimulatedLab<'a>, LabError> {
         let plan = plan.into();
-        let simulation = plan.simulation.unwrap_or_default();
-        let switch = simulation.switch(plan.seed, plan.lab.filter);
+        let mut switch = Switch::new(WIRE_DELAY);
+        if plan.lab.filter {
+            switch = switch.with_rx_filters();
+        }
+        if let Some(frames) = plan.lab.tx_queue_length {
+            switch = switch.with_queue(frames);
+        }
         SimulatedLab::new(switch, plan)
     }
 }

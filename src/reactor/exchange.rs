@@ -2,7 +2,7 @@
 
 use super::{Reactor, Unlooked};
 use crate::fabric::{Fabric, Read, Write};
-use crate::hypervisor::{Hypervisor, Outgoing};
+use crate::hypervisor::{Arrival, Hypervisor, Outgoing};
 use crate::record::DropReason;
 use crate::time::{Instant, LazyNow, MonotonicClock, Now};
 use crate::vm::VmId;
@@ -10,6 +10,8 @@ use crate::wire::MacAddr;
 
 /// Frames read from one TAP before the next one is read.
 const READ_BUDGET: usize = 64;
+/// Held frames that are passed on in a turn before TAPs are read.
+const PASS_BUDGET: usize = 64;
 /// Frames followed from TAP to TAP for one frame sent: a request, its reply, and one to spare.
 const FOLLOW_BUDGET: usize = 3;
 
@@ -39,6 +41,7 @@ impl Reactor {
                     let read_at = reply.and_then(|reply| self.exchange(hypervisor, reply));
                     last = read_at.or(Some(now));
                 }
+                Read::Consumed(_) => {}
                 Read::Empty => return,
                 // The VM was removed while its TAP was queued.
                 Read::Failed if hypervisor.vm(vm).is_none() => return,
@@ -75,14 +78,18 @@ impl Reactor {
                 return self.look_outside(hypervisor, vm, destination).or(read_at);
             };
             let mut now = LazyNow::new(self.clock);
-            let Read::Frame(length) =
-                hypervisor
-                    .fabric()
-                    .read(&mut now, receiver, &mut self.buffer)
-            else {
-                self.prediction.missed();
-                self.leave_unlooked();
-                return read_at;
+            let read = hypervisor
+                .fabric()
+                .read(&mut now, receiver, &mut self.buffer);
+            let length = match read {
+                Read::Frame(length) => length,
+                // Nothing is left to follow.
+                Read::Consumed(_) => return read_at,
+                Read::Empty | Read::Failed => {
+                    self.prediction.missed();
+                    self.leave_unlooked();
+                    return read_at;
+                }
             };
             self.prediction.hit();
             if self.attention.hit(receiver) {
@@ -135,6 +142,23 @@ impl Reactor {
             self.leave_unlooked();
         }
         now.reading()
+    }
+
+    /// Passes on the frames within this process that are due: those that impairments have held. Their receivers are queued
+    /// for reading.
+    pub(super) fn pass_due<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
+        if hypervisor.fabric().next_at().is_none() {
+            return;
+        }
+        for _ in 0..PASS_BUDGET {
+            let now = self.read_clock(hypervisor);
+            match hypervisor.next_arrival(now) {
+                Some(Arrival::Frame(vm)) => self.undrained.push_back(vm),
+                Some(Arrival::Passed) => self.leave_unlooked(),
+                None => return,
+            }
+            self.spinning.worked(now);
+        }
     }
 
     /// Records that a frame was sent whose reply may be queued but was not read.

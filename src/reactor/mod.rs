@@ -303,6 +303,7 @@ impl Reactor {
             hypervisor.look_at_links(self.polled_at);
         }
         self.look_around(hypervisor)?;
+        self.pass_due(hypervisor);
         for _ in 0..self.undrained.len() {
             if let Some(vm) = self.undrained.pop_front() {
                 self.drain(hypervisor, vm);

@@ -363,6 +363,11 @@ impl Recorder {
         self.links.changed(at, event);
     }
 
+    /// A frame that an impairment held was released, so many nanoseconds after its time.
+    pub fn released(&mut self, late: u64) {
+        self.record(Metric::Release, late);
+    }
+
     /// The process was paused. Belongs to the run as a whole, a warm-up included.
     pub fn paused(&mut self, pause: Pause) {
         self.pauses.add(pause);

@@ -8,9 +8,9 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    ReactorReport, Report, SCHEMA, SecondReport, Verdict, link_changes,
+    ReactorReport, Report, SCHEMA, SecondReport, Verdict, impairments, link_changes,
 };
-use crate::fabric::Recording;
+use crate::fabric::{ImpairmentCount, Recording};
 use crate::load::FlowId;
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
@@ -42,6 +42,8 @@ pub struct Context<'a> {
     pub machine: Option<&'a MachineReport>,
     /// The fabric that carried the frames.
     pub fabric: Option<&'a FabricReport>,
+    /// The frames that were impaired.
+    pub impairments: &'a [ImpairmentCount],
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
     /// The files that the run was recorded in.
@@ -60,6 +62,7 @@ impl Default for Context<'_> {
             plan: None,
             machine: None,
             fabric: None,
+            impairments: &[],
             memory: None,
             recordings: &[],
         }
@@ -120,6 +123,7 @@ impl Report {
             errors: recorder.errors().clone(),
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
+            impairments: context.impairments.iter().map(Into::into).collect(),
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             pauses: *recorder.pauses(),
@@ -148,6 +152,8 @@ impl Report {
         self.verdict = Verdict::of(&Evidence::of_run(self, busy_ns, frames_in));
         let links = link_changes::sentence(&self.links, self.links_untold);
         self.verdict.sentence.extend(links);
+        let impaired = impairments::sentence(&self.impairments);
+        self.verdict.sentence.extend(impaired);
     }
 }
 

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FabricReport, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport, Verdict,
-    encoding, keyed,
+    FabricReport, ImpairedFrames, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport,
+    Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -86,6 +86,9 @@ pub struct Report {
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
+    /// Frames that `--impair` delayed, lost or changed, by VM, direction and kind; only what occurred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub impairments: Vec<ImpairedFrames>,
     /// The files that the run was recorded in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<Recording>,

@@ -2,10 +2,10 @@
 //! something of every metric.
 
 use super::{
-    Context, FabricReport, FlowName, MachineReport, MemoryReport, MergedReport, PhaseReport,
-    PlanReport, Report, SettingsReport, Unlike, Values,
+    Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MemoryReport, MergedReport,
+    PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
 };
-use crate::fabric::LinkFate;
+use crate::fabric::{Direction, Impairment, LinkFate};
 use crate::load::FlowId;
 use crate::record::{DropReason, Limits, LinkChanged, NeighbourSearch, Pause, Recorder};
 use crate::time::Instant;
@@ -61,6 +61,7 @@ pub fn slower(slower: u64) -> Report {
     recorder.resolved6(33_000);
     recorder.leased(5_000_000);
     recorder.booted(7_000_000);
+    recorder.released(9_000);
     recorder.dropped_many(DropReason::UnknownEthertype, 3);
     let name = |dst: &str, address: Option<&str>| FlowName {
         src: "vm0".to_owned(),
@@ -140,6 +141,12 @@ pub fn whole() -> Report {
             missing: 1,
             elapsed_ns: 4,
         }),
+        impairments: vec![ImpairedFrames {
+            vm: "vm1".to_owned(),
+            direction: Direction::Out,
+            kind: Impairment::Delayed,
+            frames: 3,
+        }],
         links: vec![
             link(Some("vm1"), LinkFate::Left { bridge: bridge() }),
             link(None, LinkFate::Joined { bridge: bridge() }),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::bins::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, MemberReport, Report, environment, link_changes};
+use super::{FlowReport, MemberReport, Report, environment, impairments, link_changes};
 use crate::escape::{Escaped, escaped};
 use crate::fabric::Recording;
 use crate::record::{
@@ -40,6 +40,13 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
+    if !report.impairments.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "impaired frames (--impair)")?;
+        for (kind, frames) in impairments::rows(&report.impairments) {
+            writeln!(out, "  {kind:<34}{frames:>12}")?;
+        }
+    }
     if !report.links.is_empty() {
         writeln!(out)?;
         writeln!(out, "links that others changed")?;

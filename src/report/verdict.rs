@@ -39,7 +39,8 @@ pub const TELLING_TIME: u64 = 100_000_000;
 /// It was when any of these holds: the reactor was busy for more than [`BUSY_SHARE`] of [`TELLING_TIME`] or more; the p99 of
 /// lag is above [`LAG_TOLERATED`] and above [`LAG_SHARE`] of the rtt's p99, if there is one; the p99 of lateness is above
 /// [`LATENESS_TOLERATED`] and above [`LATENESS_SHARE`] of the response's p99, or, if there is none, above
-/// [`LATENESS_UNANSWERED`]; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
+/// [`LATENESS_UNANSWERED`]; the p99 of the release of delayed frames is above [`LATENESS_TOLERATED`] and above
+/// [`LATENESS_SHARE`] of the rtt's p99; the kernel dropped frames because a TAP was not read fast enough; pings that were due were never
 /// sent. But where the process did not run for more than [`PAUSED_SHARE`] of the time, that explains all of it but a reactor
 /// that was busy in the rest of the time, too: the run was disturbed.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +73,10 @@ pub(super) struct Evidence {
     pub lateness_p99_ns: Option<u64>,
     pub tap_queue_drops: u64,
     pub unsent: u64,
+    /// The p99 of the time by which held frames were released too late, if any were held.
+    pub release_p99_ns: Option<u64>,
+    /// Frames were impaired.
+    pub is_impaired: bool,
     /// For how long the process did not run although it had something to do, …
     pub paused_ns: u64,
     /// … and for how long of that others had the processor.
@@ -108,6 +113,8 @@ impl Evidence {
                 false => report.drops.get(DropReason::TapQueue),
             },
             unsent: report.totals.unsent,
+            release_p99_ns: p99(Metric::Release),
+            is_impaired: !report.impairments.is_empty(),
             paused_ns: report.pauses.total_ns,
             run_delay_ns: report.pauses.run_delay_ns,
             writing_ns: report.pauses.writing_ns,
@@ -216,6 +223,9 @@ impl Verdict {
             };
             let busy = percent(verdict.busy_share);
             let what = match evidence.rtt_p99_ns {
+                Some(_) if evidence.is_impaired => {
+                    "The figures describe the network as it was impaired"
+                }
                 Some(_) => "The figures describe the network",
                 None => "No ping was answered, and not for want of the tool",
             };
@@ -263,6 +273,16 @@ impl Verdict {
         {
             reasons.push(lateness(late, evidence));
         }
+        if let Some((late, rtt)) = evidence.release_p99_ns.zip(evidence.rtt_p99_ns)
+            && late > LATENESS_TOLERATED
+            && late as f64 > LATENESS_SHARE * rtt as f64
+        {
+            reasons.push(format!(
+                "one delayed frame in a hundred was held {} too long or more (rtt p99 {})",
+                span(late),
+                span(rtt)
+            ));
+        }
         if self.tap_queue_drops > 0 {
             let frames = counted(self.tap_queue_drops, "frame");
             reasons.push(format!(
@@ -308,6 +328,8 @@ mod tests {
         lateness_p99_ns: Some(60 * US),
         tap_queue_drops: 0,
         unsent: 0,
+        release_p99_ns: None,
+        is_impaired: false,
         paused_ns: 0,
         run_delay_ns: 0,
         writing_ns: 0,
@@ -317,7 +339,7 @@ mod tests {
     #[test]
     fn each_bound_has_a_case_on_both_sides_and_what_is_beyond_it_is_named() {
         type Change = fn(&mut Evidence);
-        let table: [(&str, Change, Option<&str>); 26] = [
+        let table: [(&str, Change, Option<&str>); 29] = [
             ("at rest", |_| {}, None),
             ("busy to the bound", |e| e.busy_ns = 9_000 * MS, None),
             (
@@ -396,6 +418,21 @@ mod tests {
                 "later, and nothing answered",
                 |e| (e.lateness_p99_ns, e.response_p99_ns) = (Some(MS + 1), None),
                 Some("sent 1.00 ms or more after it was due."),
+            ),
+            (
+                "delayed frames that were released late, and tolerated",
+                |e| e.release_p99_ns = Some(200 * US),
+                None,
+            ),
+            (
+                "later",
+                |e| e.release_p99_ns = Some(201 * US),
+                Some("was held 201 µs too long or more (rtt p99 10.0 µs)"),
+            ),
+            (
+                "a quarter of a slow rtt too late",
+                |e| (e.release_p99_ns, e.rtt_p99_ns) = (Some(MS), Some(4 * MS)),
+                None,
             ),
             (
                 "an overflow",

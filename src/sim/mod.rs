@@ -8,37 +8,15 @@
 mod rx_index;
 mod switch;
 
-pub use switch::{DEFAULT_DELAY, Impairments, Stall, Switch};
+pub use switch::{Stall, Switch, WIRE_DELAY};
 
 use std::convert::Infallible;
 
 use crate::fabric::{Fabric, Read};
-use crate::hypervisor::{Hypervisor, Outgoing, Step};
-use crate::time::{Instant, earliest};
+use crate::hypervisor::{Arrival, Hypervisor, Outgoing, Step};
+use crate::time::Instant;
+use crate::vm::VmId;
 use crate::wire::LARGEST_FRAME;
-
-/// The wires and queues of a simulated lab.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Simulation {
-    /// Delay, loss and the like of each wire.
-    pub impairments: Impairments,
-    /// The maximum number of frames in flight to one VM; `None` for no limit.
-    pub queue_length: Option<u32>,
-}
-
-impl Simulation {
-    /// Creates the switch; its random choices follow from `seed`. `has_rx_filters`: see [`Switch::with_rx_filters`].
-    pub fn switch(&self, seed: u64, has_rx_filters: bool) -> Switch {
-        let mut switch = Switch::new(self.impairments, seed);
-        if has_rx_filters {
-            switch = switch.with_rx_filters();
-        }
-        match self.queue_length {
-            Some(frames) => switch.with_queue(frames),
-            None => switch,
-        }
-    }
-}
 
 /// Runs from `start` until every ping is over, no event is left, or `until`. Returns the time of the end.
 pub fn run(
@@ -74,8 +52,7 @@ pub fn run_unless(
         if hypervisor.has_flows() && hypervisor.is_done() {
             return (driver.now, false);
         }
-        let next = earliest(hypervisor.next_deadline(), hypervisor.fabric().next_at());
-        match next {
+        match hypervisor.next_deadline() {
             Some(at) if at <= until => driver.now = driver.now.max(at),
             _ => return (until.max(driver.now), false),
         }
@@ -95,11 +72,22 @@ struct Driver {
 impl Driver {
     /// Delivers every frame that has arrived by now.
     fn deliver(&mut self, hypervisor: &mut Hypervisor<impl Fabric>) {
-        while let Some(vm) = hypervisor.fabric().next_receiver(self.now) {
-            while let Read::Frame(length) = hypervisor.fabric().read(self.now, vm, &mut self.buffer)
-            {
-                let reply = hypervisor.receive(self.now, vm, &mut self.buffer, length);
-                self.send(hypervisor, reply.into());
+        while let Some(arrival) = hypervisor.next_arrival(self.now) {
+            if let Arrival::Frame(vm) = arrival {
+                self.drain(hypervisor, vm);
+            }
+        }
+    }
+
+    fn drain(&mut self, hypervisor: &mut Hypervisor<impl Fabric>, vm: VmId) {
+        loop {
+            match hypervisor.fabric().read(self.now, vm, &mut self.buffer) {
+                Read::Frame(length) => {
+                    let reply = hypervisor.receive(self.now, vm, &mut self.buffer, length);
+                    self.send(hypervisor, reply.into());
+                }
+                Read::Consumed(_) => {}
+                Read::Empty | Read::Failed => return,
             }
         }
     }

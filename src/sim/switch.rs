@@ -1,4 +1,5 @@
-//! A learning switch in memory, with links that delay, lose, duplicate and reorder.
+//! A learning switch in memory, whose wires all have the same delay and lose nothing. What else happens to frames is up to
+//! the [impairments](crate::fabric::Rule) of the run.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -11,39 +12,8 @@ use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::{EthernetFrame, MacAddr};
 
-/// The impairments of the link from the switch to each VM.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Impairments {
-    /// The delay of every frame.
-    pub delay: Duration,
-    /// A uniformly distributed delay, from 0 to this, added to it. Frames stay in order.
-    pub jitter: Duration,
-    /// The share of frames that are lost, 0 to 1.
-    pub loss: f64,
-    /// The share of frames that arrive twice, 0 to 1.
-    pub duplicate: f64,
-    /// The share of frames that are held back by [`Impairments::reorder_delay`], 0 to 1.
-    pub reorder: f64,
-    /// The additional delay of those; later frames overtake them.
-    pub reorder_delay: Duration,
-}
-
-/// Time that a frame takes on a wire where nothing else is said.
-pub const DEFAULT_DELAY: Duration = Duration::from_micros(10);
-
-impl Default for Impairments {
-    /// A link of 10 µs without impairments.
-    fn default() -> Impairments {
-        Impairments {
-            delay: DEFAULT_DELAY,
-            jitter: Duration::ZERO,
-            loss: 0.0,
-            duplicate: 0.0,
-            reorder: 0.0,
-            reorder_delay: Duration::ZERO,
-        }
-    }
-}
+/// The time that a frame takes through the switch of `--fabric sim`.
+pub const WIRE_DELAY: Duration = Duration::from_micros(10);
 
 /// A span in which one VM takes no frames; they are delivered at its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,9 +29,8 @@ pub struct Stall {
 /// A switch that learns which address is behind which port, as a bridge does (IEEE 802.1D).
 #[derive(Debug)]
 pub struct Switch {
-    impairments: Impairments,
+    delay: Duration,
     stalls: Vec<Stall>,
-    random: fastrand::Rng,
     ports: Vec<Option<Port>>,
     table: HashMap<MacAddr, VmId>,
     /// The receive filters of the VMs' interfaces, if they are simulated.
@@ -82,17 +51,14 @@ struct Port {
     inbox: VecDeque<Vec<u8>>,
     /// The number of frames in flight.
     under_way: u32,
-    /// The arrival of the last frame that was not reordered.
-    last_arrival: Instant,
 }
 
 impl Switch {
-    /// Creates a switch without ports; its random choices follow from `seed`.
-    pub fn new(impairments: Impairments, seed: u64) -> Switch {
+    /// Creates a switch without ports, through which a frame takes `delay`.
+    pub fn new(delay: Duration) -> Switch {
         Switch {
-            impairments,
+            delay,
             stalls: Vec::new(),
-            random: fastrand::Rng::with_seed(seed),
             ports: Vec::new(),
             table: HashMap::new(),
             rx_index: None,
@@ -123,46 +89,25 @@ impl Switch {
     }
 
     fn carry(&mut self, now: Instant, to: VmId, frame: &[u8]) {
-        let wire = self.impairments;
-        if self.random.f64() < wire.loss {
+        let Some(Some(port)) = self.ports.get_mut(to.index()) else {
+            return;
+        };
+        if self
+            .queue_length
+            .is_some_and(|length| port.under_way >= length)
+        {
+            self.queue_drops += 1;
             return;
         }
-        let copies = if self.random.f64() < wire.duplicate {
-            2
-        } else {
-            1
-        };
-        for _ in 0..copies {
-            let jitter = wire.jitter.mul_f64(self.random.f64());
-            let mut at = now + wire.delay + jitter;
-            let Some(Some(port)) = self.ports.get_mut(to.index()) else {
-                return;
-            };
-            if self
-                .queue_length
-                .is_some_and(|length| port.under_way >= length)
-            {
-                self.queue_drops += 1;
-                continue;
-            }
-            port.under_way += 1;
-            if self.random.f64() < wire.reorder {
-                at = at + wire.reorder_delay;
-            } else {
-                at = at.max(port.last_arrival);
-                port.last_arrival = at;
-            }
-            if let Some(stall) = self
-                .stalls
-                .iter()
-                .find(|s| s.vm == to && s.from <= at && at < s.until)
-            {
-                at = stall.until;
-            }
-            self.sent += 1;
-            self.frames.insert(self.sent, frame.to_vec());
-            self.arrivals.push(Reverse((at, self.sent, to)));
+        port.under_way += 1;
+        let mut at = now + self.delay;
+        let mut stalls = self.stalls.iter();
+        if let Some(stall) = stalls.find(|s| s.vm == to && s.from <= at && at < s.until) {
+            at = stall.until;
         }
+        self.sent += 1;
+        self.frames.insert(self.sent, frame.to_vec());
+        self.arrivals.push(Reverse((at, self.sent, to)));
     }
 }
 

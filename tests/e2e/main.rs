@@ -6,8 +6,10 @@
 
 mod capture;
 mod dhcp;
+mod dhcpv6;
 mod disturbances;
 mod hand_made_lab;
+mod impairments;
 mod ipv4;
 mod ipv6;
 mod join;

@@ -65,7 +65,7 @@ fn a_saved_run_says_what_was_planned_and_on_which_machine() {
         (&bridge, "/plan/settings/interval", Value::from("10ms")),
         (&bridge, "/machine/kernel", Value::from(kernel.trim())),
         (&sim, "/plan/settings/fabric", Value::from("sim")),
-        (&sim, "/plan/settings/sim-delay", Value::from("10us")),
+        (&sim, "/plan/settings/timeout", Value::from("1s")),
     ] {
         assert_eq!(document.pointer(pointer), Some(&value), "{pointer}");
     }
@@ -81,12 +81,8 @@ fn a_saved_run_says_what_was_planned_and_on_which_machine() {
 /// A simulated load in which much happens: leases, IPv6, VLANs, phases, lost, late and doubled pings, errors.
 const EVENTFUL: &str = r#"
 fabric = "sim"
-sim-delay = "2ms"
-sim-jitter = "1ms"
-sim-loss = "2%"
-sim-duplicate = "1%"
-sim-reorder = "5%"
-sim-queue = "20"
+impair = "in:delay=2ms±1ms,loss=2%,duplicate=1%,reorder=5%"
+txqueuelen = 20
 timeout = "5ms"
 ipv6 = true
 announce = true
@@ -244,7 +240,7 @@ fn what_is_not_one_experiment_is_merged_only_when_asked_for_and_says_so() {
 fn compared_runs_differ_by_their_plans_first_and_a_change_can_make_the_status_1() {
     let saved = Saved::new(&[
         ("a.json", CALM),
-        ("slow.json", &format!("{CALM} --sim-delay 30us")),
+        ("slow.json", &format!("{CALM} --impair delay=20us")),
         ("short.json", "--fabric sim --ping vm0:vm1 --count 5"),
         (
             "outage.json",
@@ -253,7 +249,7 @@ fn compared_runs_differ_by_their_plans_first_and_a_change_can_make_the_status_1(
     ]);
     for (words, status, stdout, stderr) in [
         ("a.json a.json --fail-on-change", 0, "No figure differs", ""),
-        ("a.json slow.json", 0, "differ  sim-delay: 10us / 30us", ""),
+        ("a.json slow.json", 0, "differ  impair: ", ""),
         (
             "a.json slow.json --fail-on-change",
             1,
@@ -315,7 +311,7 @@ fn any_number_of_runs_is_compared_with_the_first_and_every_other_is_judged() {
     let saved = Saved::new(&[
         ("a.json", CALM),
         ("seed.json", &format!("{CALM} --seed 3")),
-        ("slow.json", &format!("{CALM} --sim-delay 30us")),
+        ("slow.json", &format!("{CALM} --impair delay=20us")),
     ]);
     std::fs::create_dir(saved.path("x")).unwrap();
     std::fs::copy(saved.path("slow.json"), saved.path("x/a.json")).unwrap();
@@ -330,11 +326,7 @@ fn any_number_of_runs_is_compared_with_the_first_and_every_other_is_judged() {
         (
             "a.json seed.json slow.json x/a.json --fail-on-change",
             1,
-            vec![
-                "differs in sim-delay: 10us / 30us",
-                "× 3.00   worse",
-                "\nx/a.json: ",
-            ],
+            vec!["differs in impair: ", "× 3.00   worse", "\nx/a.json: "],
             vec![
                 "/slow.json: 12 of 14 figures differ",
                 "/x/a.json: 12 of 14 figures differ",

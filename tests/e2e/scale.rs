@@ -157,7 +157,7 @@ fn a_simulation_needs_no_rights_says_what_it_is_and_comes_out_the_same_each_time
     let lab = Lab::new();
     let run = |seed: u32| {
         let arguments = format!(
-            "--fabric sim --vms 50 --ping ring --count 40 --sim-loss 2% --sim-jitter 30us --seed {seed} --json"
+            "--fabric sim --vms 50 --ping ring --count 40 --impair in:loss=2%,delay=30us±30us --seed {seed} --json"
         );
         let command: Vec<&str> = [
             "setpriv",

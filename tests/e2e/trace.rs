@@ -22,7 +22,7 @@ fn the_trace_has_the_events_that_are_told_and_counted() {
     for fabric in [
         "--fabric bridge --netns host",
         "--fabric xdp --netns host",
-        "--fabric sim --seed 7 --sim-loss 5% --sim-duplicate 5% --timeout 30ms",
+        "--fabric sim --seed 7 --impair loss=5%,duplicate=5% --timeout 30ms",
     ] {
         let folder = TempDir::new().expect("make a temporary directory");
         let file = folder.path().join("events.jsonl");

@@ -12,8 +12,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent / "seeds"
 FRAME, SEALED, MILLISECONDS = 0, 1, 6
-#: The kinds of VMs: with a fixed address, and with one by DHCP.
-FIXED, DHCP = 0x00, 0x84
+#: The kinds of VMs: with a fixed address, with one by DHCP, and with one by DHCPv6.
+FIXED, DHCP, DHCPV6 = 0x00, 0x84, 0x40
 
 
 def frames(path):
@@ -32,16 +32,22 @@ def kind(frame):
     """What makes a frame of interest beside others: its types, codes, flags, and its size."""
     ipv6 = frame[12:14] == b"\x86\xdd"
     upper = frame[20:21] + frame[54:56] if ipv6 else frame[14:15] + frame[20:22] + frame[23:24] + frame[34:36]
-    return frame[12:14], upper, len(frame) // 64, frame[284:285] if is_dhcp(frame) else b""
+    of_dhcp = frame[284:285] if is_dhcp(frame) else frame[62:63] if is_dhcpv6(frame) else b""
+    return frame[12:14], upper, len(frame) // 64, of_dhcp
 
 
 def is_dhcp(frame):
     return frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] in (b"\0\x43", b"\0\x44")
 
 
+def is_dhcpv6(frame):
+    return frame[12:14] == b"\x86\xdd" and frame[20] == 17 and frame[56:58] in (b"\x02\x22", b"\x02\x23")
+
+
 for name in map(pathlib.Path, sys.argv[1:]):
     seen, last = set(), None
-    steps = bytearray([DHCP if any(is_dhcp(frame) for _, frame in frames(name)) else FIXED])
+    has = lambda which: any(which(frame) for _, frame in frames(name))
+    steps = bytearray([DHCP if has(is_dhcp) else DHCPV6 if has(is_dhcpv6) else FIXED])
     for time, frame in frames(name):
         if kind(frame) in seen or len(frame) > 600:
             continue

@@ -59,8 +59,6 @@ pub enum Kind {
     Time,
     /// A span of time, or this word.
     TimeOr(&'static str),
-    /// A share, such as `0.5%`.
-    Share,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The name of a file.
@@ -82,21 +80,18 @@ pub enum Category {
     Addresses,
     /// The fabric that carries the frames.
     Fabric,
-    /// The simulated switch.
-    Simulation,
     /// The report and its checks.
     Output,
 }
 
 impl Category {
     /// All of them, in the order of the help text.
-    pub const ALL: [Category; 7] = [
+    pub const ALL: [Category; 6] = [
         Category::Lab,
         Category::Vms,
         Category::Traffic,
         Category::Addresses,
         Category::Fabric,
-        Category::Simulation,
         Category::Output,
     ];
 }
@@ -109,7 +104,6 @@ impl fmt::Display for Category {
             Category::Traffic => "Traffic",
             Category::Addresses => "Addresses",
             Category::Fabric => "Fabric",
-            Category::Simulation => "Simulation",
             Category::Output => "Output",
         })
     }

@@ -1,7 +1,7 @@
 //! The rows.
 
-use Category::{Addresses, Fabric, Lab, Output, Simulation, Traffic, Vms};
-use Kind::{Number, OneOf, Path, Share, Switch, Text, Time, TimeOr, Whole};
+use Category::{Addresses, Fabric, Lab, Output, Traffic, Vms};
+use Kind::{Number, OneOf, Path, Switch, Text, Time, TimeOr, Whole};
 use Scope::{CommandLine, File, Group, Load, Phase, Run};
 
 use super::{Category, Default, Kind, OptionSpec, Scope};
@@ -9,7 +9,6 @@ use crate::experiment::from_code::PAYLOAD_LENGTH;
 use crate::experiment::plan::{LARGE_SUBNET, MOST_IN_SUBNET, SUBNET, VMS_OF_A_GROUP};
 use crate::hypervisor::ADDRESS_WAIT;
 use crate::report::{Format, expect};
-use crate::sim::DEFAULT_DELAY;
 use crate::system::{DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS};
 use crate::topology::DEFAULT_PORTS_PER_BRIDGE;
 use crate::vm::DEFAULT_TIME_TO_LIVE;
@@ -442,9 +441,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         .default(Default::Number(DEFAULT_PORTS_PER_BRIDGE as u64)),
     value("txqueuelen", "FRAMES", Whole)
         .place(Fabric, Run)
-        .help("Frames that wait in a TAP before the kernel drops more")
-        .only(TAPS)
-        .default(Default::Words("the kernel's, 1000")),
+        .help("Frames that wait for a VM before more are dropped")
+        .default(Default::Words("1000, of a simulation no limit")),
     value("filter", "auto|on|off", OneOf(&["auto", "on", "off"]))
         .place(Fabric, Run)
         .help("Have the kernel drop frames that a VM's network card would drop")
@@ -454,42 +452,21 @@ pub const OPTIONS: &[OptionSpec] = &[
             "Such as ARP requests for others, before tcpdump sees them on the TAP. auto: where that \
              saves more time than the filter takes with every ping.",
         ),
+    value("impair", "IMPAIRMENT", Text)
+        .place(Fabric, Load)
+        .help("Delay, lose or change frames, as 'vm3:delay=5ms'; repeatable")
+        .repeatable()
+        .details(
+            "[VMS:][out:|in:]WHAT,… VMS: vmI, vm[I-J], all, a group, or two of them with > between for the frames from one \
+             to the other. Frames from a VM (out) are meant unless in is said. WHAT: delay=5ms, delay=5ms±1ms (or +-), \
+             with uniform, normal or pareto behind; loss=1%, loss=gemodel 1% 10%, every=100; reorder, duplicate and \
+             corrupt=0.1%; rate=10Mbit, queue=100. Of several that fit a frame the last is applied; none takes back what \
+             holds for a phase.",
+        ),
     switch("vlan-filtering")
         .place(Fabric, Run)
         .help("Each port of the bridge carries the VLAN of its VM only")
         .only(&["bridge"]),
-
-    // Simulation.
-    value("sim-delay", "TIME", Time)
-        .place(Simulation, Run)
-        .help("Delay of each frame on a simulated wire")
-        .only(&["sim"])
-        .default(Default::Time(DEFAULT_DELAY)),
-    value("sim-jitter", "TIME", Time)
-        .place(Simulation, Run)
-        .help("Random delay added to --sim-delay, up to this time")
-        .only(&["sim"])
-        .default(Default::Text("0")),
-    value("sim-loss", "SHARE", Share)
-        .place(Simulation, Run)
-        .help("Share of the frames that are lost, such as 0.5%")
-        .only(&["sim"])
-        .default(Default::Text("0")),
-    value("sim-duplicate", "SHARE", Share)
-        .place(Simulation, Run)
-        .help("Share of the frames that arrive twice")
-        .only(&["sim"])
-        .default(Default::Text("0")),
-    value("sim-reorder", "SHARE", Share)
-        .place(Simulation, Run)
-        .help("Share of the frames that later ones overtake")
-        .only(&["sim"])
-        .default(Default::Text("0")),
-    value("sim-queue", "FRAMES", Whole)
-        .place(Simulation, Run)
-        .help("Frames under way to one VM before more are dropped")
-        .only(&["sim"])
-        .default(Default::Words("no limit")),
 
     // Output.
     value("output", "FILE", Path)

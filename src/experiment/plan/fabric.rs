@@ -1,21 +1,17 @@
 //! The choice of the fabric, and the options that it excludes.
 
-use super::{Setting, SettingError, Settings};
+use super::{SettingError, Settings};
 use crate::experiment::options::{OPTIONS, any_of};
 use crate::experiment::scenario::Scenario;
-use crate::sim::{Impairments, Simulation};
 use crate::system::FabricKind;
 use crate::topology::Topology;
-
-/// The time that a reordered frame is held back, in wire delays: long enough for others to pass it.
-const REORDER_DELAYS: u32 = 3;
 
 /// The fabric that carries the frames.
 pub(super) enum Fabric {
     /// TAPs of the kernel, and what joins them.
     Taps(FabricKind),
     /// A switch in memory.
-    Simulated(Simulation),
+    Simulated,
 }
 
 /// Reads the choice of the fabric, and refuses settings that it does not have.
@@ -34,39 +30,9 @@ pub(super) fn fabric(scenario: &Scenario) -> Result<Fabric, SettingError> {
     Ok(match name {
         "xdp" => Fabric::Taps(FabricKind::Xdp),
         "none" => Fabric::Taps(FabricKind::None),
-        "sim" => Fabric::Simulated(simulation(settings)?),
+        "sim" => Fabric::Simulated,
         _ => Fabric::Taps(FabricKind::Bridge),
     })
-}
-
-fn simulation(settings: &Settings) -> Result<Simulation, SettingError> {
-    let time = |name| settings.or_default(name).duration_or_none();
-    let share = |name| share(&settings.or_default(name));
-    let delay = time("sim-delay")?;
-    let impairments = Impairments {
-        delay,
-        jitter: time("sim-jitter")?,
-        loss: share("sim-loss")?,
-        duplicate: share("sim-duplicate")?,
-        reorder: share("sim-reorder")?,
-        reorder_delay: delay.saturating_mul(REORDER_DELAYS),
-    };
-    Ok(Simulation {
-        impairments,
-        queue_length: frames(settings, "sim-queue")?,
-    })
-}
-
-/// A share as people write it, `1%` or `0.01`.
-fn share(setting: &Setting) -> Result<f64, SettingError> {
-    let (digits, unit) = match setting.text.strip_suffix('%') {
-        Some(digits) => (digits, 100.0),
-        None => (setting.text.as_str(), 1.0),
-    };
-    match digits.trim().parse::<f64>() {
-        Ok(number) if (0.0..=unit).contains(&number) => Ok(number / unit),
-        _ => Err(setting.error("expected a share from 0% to 100%, such as 0.5%")),
-    }
 }
 
 /// A bound of a queue.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
 
@@ -12,7 +13,7 @@ use super::vms::Group;
 use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, Membership, VmDefaults, VmPlan};
-use crate::load::{Pattern, Population, Target};
+use crate::load::{Pattern, Population, Selection, Target};
 use crate::vm::VmId;
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
@@ -45,6 +46,24 @@ impl PlanContext<'_> {
             phases: phases as u64,
         };
         size.check(self.free_memory)
+    }
+
+    /// The VMs that `who` names: `vm3`, `vm[0-9]`, `all`, or a group.
+    ///
+    /// # Errors
+    /// If it names none, in the words `expected`, or one that does not exist.
+    pub(super) fn selection(
+        &self,
+        setting: &Setting,
+        who: &str,
+        expected: &str,
+    ) -> Result<RangeInclusive<u32>, SettingError> {
+        if let Some(group) = self.groups.iter().find(|group| group.name == Some(who)) {
+            return Ok(group.first..=group.first + group.vms.saturating_sub(1));
+        }
+        let selection: Selection = who.parse().map_err(|_| setting.error(expected))?;
+        let vms = selection.range(self.vms.len() as u32);
+        vms.map_err(|error| setting.error(error))
     }
 
     /// The pattern, whose sides may be names of groups.

@@ -23,6 +23,7 @@ mod capture;
 mod fabric;
 mod flows;
 mod host;
+mod impairments;
 mod ipv6;
 mod join;
 mod memberships;
@@ -103,11 +104,11 @@ fn plan_flows(
     {
         each.check_texts()?;
     }
-    let (switching, simulation) = match fabric(scenario)? {
-        Fabric::Taps(switching) => (switching, None),
-        Fabric::Simulated(simulation) => (FabricKind::None, Some(simulation)),
+    let (switching, is_simulated) = match fabric(scenario)? {
+        Fabric::Taps(switching) => (switching, false),
+        Fabric::Simulated => (FabricKind::None, true),
     };
-    let kind = (switching, simulation.is_some());
+    let kind = (switching, is_simulated);
     let joined = join::bridge(settings, kind, surroundings.find_bridge)?;
     let groups = groups(scenario)?;
     let count = check_number(&groups)?;
@@ -144,18 +145,19 @@ fn plan_flows(
         memberships: &memberships,
         vms: &vms,
         seed,
-        are_simulated: simulation.is_some(),
+        are_simulated: is_simulated,
         most_flows,
         free_memory: surroundings.free_memory,
     };
     context.check_size(0, 0)?;
     let (flows, phases, serve) = phases::phases(scenario, &context)?;
+    let impairments = impairments::impairments(settings, &context)?;
     check_flow_numbers(&flows)?;
     let decision = neighbours::decide(
         settings,
         &neighbours::Lab {
             config: &lab,
-            simulation: simulation.as_ref(),
+            is_simulated,
             vms: &vms,
             vm_defaults: &vm_defaults,
             flows: &flows,
@@ -167,7 +169,8 @@ fn plan_flows(
     lab.callers = callers(&lab, &flows);
     let mut experiment = Experiment {
         lab,
-        simulation,
+        is_simulated,
+        impairments,
         vms,
         address_wait: vm_defaults::address_wait(settings, &vm_defaults)?,
         vm_defaults,

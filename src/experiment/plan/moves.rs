@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::{PlanContext, Setting, SettingError, Settings};
 use crate::hypervisor::{Change, Move};
-use crate::load::Selection;
 use crate::number::whole_number;
 use crate::vm::VmId;
 
@@ -120,8 +119,8 @@ fn order<'a>(
             Some(Ok(0) | Err(_)) => return Err(setting.error(EXPECTED)),
             Some(Ok(number)) => Who::Some(number),
             None => {
-                let (first, last) = these(setting, who, context)?;
-                Who::These(first, last)
+                let vms = context.selection(setting, who, EXPECTED)?;
+                Who::These(*vms.start(), *vms.end())
             }
         },
     };
@@ -131,21 +130,6 @@ fn order<'a>(
         who,
         rate: rate.transpose()?,
     })
-}
-
-fn these(
-    setting: &Setting,
-    who: &str,
-    context: &PlanContext<'_>,
-) -> Result<(u32, u32), SettingError> {
-    if let Some(group) = context.groups.iter().find(|group| group.name == Some(who)) {
-        return Ok((group.first, group.first + group.vms.saturating_sub(1)));
-    }
-    let selection: Selection = who.parse().map_err(|_| setting.error(EXPECTED))?;
-    let vms = selection
-        .range(context.vms.len() as u32)
-        .map_err(|error| setting.error(error))?;
-    Ok((*vms.start(), *vms.end()))
 }
 
 /// The VMs that are up when the run begins: all but those that are started by name, and as many of the last ones as are

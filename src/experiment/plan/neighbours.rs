@@ -9,7 +9,6 @@ use super::{Setting, SettingError, Settings};
 use crate::experiment::{FlowPlan, IpVersion, Resolution, VmDefaults, VmPlan};
 use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Phase};
 use crate::load::Target;
-use crate::sim::Simulation;
 use crate::system::{FabricKind, LabConfig, Neighbours, Prepared};
 use crate::vm::{ANNOUNCEMENTS, PROBES, ROBUSTNESS_VARIABLE, VmId};
 
@@ -32,7 +31,7 @@ const TAP_QUEUE: u32 = 1_000;
 /// The part of a plan that the decision depends on.
 pub(super) struct Lab<'a> {
     pub(super) config: &'a LabConfig,
-    pub(super) simulation: Option<&'a Simulation>,
+    pub(super) is_simulated: bool,
     pub(super) vms: &'a [VmPlan],
     pub(super) vm_defaults: &'a VmDefaults,
     pub(super) flows: &'a [FlowPlan],
@@ -127,7 +126,7 @@ fn wish(settings: &Settings, lab: &Lab<'_>) -> Result<Option<Neighbours>, Settin
 }
 
 fn check_proxy(setting: &Setting, lab: &Lab<'_>) -> Result<(), SettingError> {
-    let is_bridge = lab.simulation.is_none() && lab.config.fabric == FabricKind::Bridge;
+    let is_bridge = !lab.is_simulated && lab.config.fabric == FabricKind::Bridge;
     let refused = [
         (
             !is_bridge,
@@ -277,7 +276,7 @@ fn distinct(pairs: impl Iterator<Item = (VmId, VmId)>) -> u64 {
 impl Lab<'_> {
     /// Returns true if a request is flooded. XDP delivers an ARP request only to its target.
     fn is_flooded(&self, version: IpVersion) -> bool {
-        let is_xdp = self.simulation.is_none() && self.config.fabric == FabricKind::Xdp;
+        let is_xdp = !self.is_simulated && self.config.fabric == FabricKind::Xdp;
         !(is_xdp && version == IpVersion::V4)
     }
 
@@ -331,7 +330,7 @@ impl Lab<'_> {
 
     /// The time that the kernel takes for so many copies; zero in virtual time, and on a switch of somebody else.
     fn time(&self, deliveries: u64, is_filtered: bool) -> Duration {
-        let is_ours = self.simulation.is_none() && self.config.fabric != FabricKind::None;
+        let is_ours = !self.is_simulated && self.config.fabric != FabricKind::None;
         // TAPs of somebody else have no filter of ours.
         let is_filtered = is_filtered && self.config.prepared != Prepared::BridgeAndTaps;
         match (is_ours, is_filtered) {
@@ -361,19 +360,12 @@ impl Lab<'_> {
 
     /// The most requests that may be outstanding at once: every queue has room for a copy of each, and more.
     fn outstanding(&self) -> u32 {
-        let queue = match self.simulation {
-            None => self.config.tx_queue_length.unwrap_or(TAP_QUEUE),
-            Some(simulation) => simulation.queue_length.unwrap_or(u32::MAX),
-        };
-        let ports = match self.simulation {
-            None => self.config.vms.max(1),
-            Some(_) => 1,
-        };
-        let most = match self.simulation {
-            None => MOST_OUTSTANDING,
+        let (queue, ports, most) = match self.is_simulated {
+            false => (TAP_QUEUE, self.config.vms.max(1), MOST_OUTSTANDING),
             // Time is virtual, and answers may be long under way.
-            Some(_) => MOST_OUTSTANDING * 16,
+            true => (u32::MAX, 1, MOST_OUTSTANDING * 16),
         };
+        let queue = self.config.tx_queue_length.unwrap_or(queue);
         (queue / 4).min(MOST_COPIES / ports).clamp(1, most)
     }
 }

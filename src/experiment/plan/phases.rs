@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::PlanContext;
+use super::impairments::impairments;
 use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Settings};
@@ -53,6 +54,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         }
         let range = flows.of_phase(settings, context, phases.len())?;
         let is_last = i + 1 == each.len();
+        let first = phases.len();
         add_phases(
             &mut phases,
             settings,
@@ -62,6 +64,10 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             scenario.phases.get(i),
             i,
         )?;
+        let impairments = Some(impairments(settings, context)?);
+        for phase in phases.iter_mut().skip(first) {
+            phase.impairments.clone_from(&impairments);
+        }
         // A warm-up goes before its phase, and a ramp has no moves.
         if let (Some(phase), Some(moves)) = (phases.last_mut(), moves.next()) {
             phase.moves = moves;
@@ -194,6 +200,7 @@ fn add_phases(
             load,
             duration: Some(warmup),
             moves: Vec::new(),
+            impairments: None,
         });
     }
     match pacing {
@@ -203,6 +210,7 @@ fn add_phases(
             load,
             duration,
             moves: Vec::new(),
+            impairments: None,
         }),
         Sending::Ramp(steps, setting) => {
             let total = duration.ok_or_else(|| {
@@ -231,6 +239,7 @@ fn add_phases(
                     },
                     duration: Some(step),
                     moves: Vec::new(),
+                    impairments: None,
                 });
             }
         }
@@ -333,9 +342,10 @@ fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), Se
     start(settings)?;
     count(settings)?;
     context.payload_length(VmId(0), settings.get("size"), IpVersion::V4)?;
-    // VMs that only answer do that for a time, too.
+    // VMs that only answer do that for a time, too, and may be impaired.
     let unused = options::settings()
-        .filter(|option| option.scope == Scope::Load && option.name != "duration");
+        .filter(|option| option.scope == Scope::Load)
+        .filter(|option| !["duration", "impair"].contains(&option.name));
     match unused.filter_map(|option| settings.get(option.name)).next() {
         Some(setting) => Err(setting
             .error("nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1")),

@@ -91,12 +91,7 @@ fn the_defaults_of_options_are_those_of_the_library() {
     assert_eq!(shared(lab), shared(&default));
     assert_eq!(plan.vm_defaults.ping, crate::vm::PingOptions::default());
     assert_eq!(plan.address_wait, crate::hypervisor::ADDRESS_WAIT);
-    let simulation = flags("--fabric sim").unwrap().simulation.unwrap();
-    let impairments = crate::sim::Impairments {
-        reorder_delay: Duration::ZERO,
-        ..simulation.impairments
-    };
-    assert_eq!(impairments, crate::sim::Impairments::default());
+    assert_eq!(flags("--fabric sim").unwrap().impairments, []);
 }
 
 #[test]
@@ -333,12 +328,12 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
             "--fabric token-ring: expected bridge, ",
         ),
         (
-            "--sim-loss 1%",
-            "--sim-loss 1%: needs --fabric sim, and the fabric is bridge",
+            "--fabric sim --filter=on --host-address 10.77.0.1/16",
+            "--host-address 10.77.0.1/16: needs --fabric",
         ),
         (
-            "--fabric sim --sim-loss 101%",
-            "--sim-loss 101%: expected a share from 0% to 100%",
+            "--impair vm1:loss=101%",
+            "--impair vm1:loss=101%: loss=101%: expected a share from 0% to 100%",
         ),
         (
             "--fabric sim --netns host",

@@ -14,7 +14,7 @@ use super::narrated::{echo_of, fate};
 use super::pings::Key;
 use super::queue::{Kept, Queue};
 use super::words::{Fate, Part, PingName, push, push_fate, push_name};
-use crate::fabric::{Direction, Observed};
+use crate::fabric::{Direction, Impaired, Observed};
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 use crate::wire::{Describe, EchoHead, MacAddr};
@@ -235,6 +235,7 @@ impl AroundLoss {
             vm: front.vm,
             direction: front.direction,
             frame: bytes,
+            impaired: Impaired::default(),
         };
         let echo = EchoHead::parse(bytes);
         let Some((key, part, target)) = echo.and_then(|echo| echo_of(&seen, &echo, stations))

@@ -73,7 +73,7 @@ impl Narrated {
         let Some(snap) = snap else {
             return;
         };
-        if seen.direction == Direction::In {
+        if seen.direction == Direction::In && !seen.impaired.is_dropped() {
             self.last = Some((seen.vm, at));
         }
         if let Some((slot, _)) = followed {
@@ -81,16 +81,18 @@ impl Narrated {
         }
         let place = (seen.vm, seen.direction);
         self.queue.push(at, place, seen.frame, snap, followed);
-        if followed.is_some() {
-            return;
-        }
         match ping {
+            Some(_) if followed.is_some() => {}
             // Its frames were written before.
             Some((key, part, target)) => {
                 let name = self.pings.name(key, target);
                 self.queue.note(|text| push_name(text, part, &name));
             }
             None => self.describe(seen),
+        }
+        if !seen.impaired.is_unharmed() {
+            let words = format_args!("; {} by --impair", seen.impaired);
+            self.queue.note(|text| push(text, words));
         }
     }
 
@@ -290,7 +292,8 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
         PingOutcome::Lost { .. } => Fate::Lost,
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,
-        PingOutcome::Duplicate | PingOutcome::Member { .. } | PingOutcome::Unresolved { .. } => {
+        // Members of a group beyond the first.
+        PingOutcome::Member { .. } | PingOutcome::Duplicate | PingOutcome::Unresolved { .. } => {
             return None;
         }
     })

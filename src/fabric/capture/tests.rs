@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fabric::Direction;
 use crate::fabric::output::cup::Cup;
+use crate::fabric::{Direction, Impaired};
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
 use crate::wire::{ArpPacket, EchoRequest, Ipv4Envelope, turn_into_echo_reply};
 
@@ -102,6 +102,7 @@ impl Bench {
             vm: VmId(vm),
             direction,
             frame,
+            impaired: Impaired::default(),
         };
         self.capture.frame(self.at(), &observed);
     }

@@ -8,11 +8,11 @@ use crate::wire::{EchoRequest, Ipv4Envelope, MacAddr, write_fragment};
 /// VMs of which each is told what `change` makes of its plan, and one flow from vm0 to vm1.
 fn lab(
     vms: u32,
-    impairments: Impairments,
+    delay: Duration,
     payload_length: usize,
     change: impl Fn(u32, &mut VmConfig),
 ) -> Lab {
-    let mut lab = changed_lab(vms, impairments, change);
+    let mut lab = changed_lab(vms, delay, change);
     add_flow(&mut lab, 0, Target::Vm(VmId(1)), payload_length);
     lab
 }
@@ -24,7 +24,7 @@ fn ping(lab: &mut Lab, interval: Duration, count: u64) -> Instant {
 
 #[test]
 fn a_neighbour_in_use_is_asked_again_and_nothing_is_lost_by_that() {
-    let mut lab = lab(2, Impairments::default(), 56, |_, _| ());
+    let mut lab = lab(2, WIRE_DELAY, 56, |_, _| ());
     ping(&mut lab, Duration::from_secs(1), 200);
     let recorder = lab.hypervisor().recorder();
     assert_eq!(recorder.totals().received, 200);
@@ -41,7 +41,7 @@ fn a_neighbour_in_use_is_asked_again_and_nothing_is_lost_by_that() {
 #[test]
 fn pings_begin_when_every_vm_has_probed_for_its_address() {
     let probe = |_, config: &mut VmConfig| config.ipv4.probe = true;
-    let mut lab = lab(5, Impairments::default(), 56, probe);
+    let mut lab = lab(5, WIRE_DELAY, 56, probe);
     let end = ping(&mut lab, MS, 100);
     let totals = lab.hypervisor().recorder().totals();
     assert_eq!((totals.received, totals.failed()), (100, 0));
@@ -62,7 +62,7 @@ fn a_vm_that_gets_no_address_holds_the_others_up_for_a_while_and_no_longer() {
                 config.ipv4.addressing = Addressing::Dhcp;
             }
         };
-        let mut lab = lab(3, Impairments::default(), 56, dhcp);
+        let mut lab = lab(3, WIRE_DELAY, 56, dhcp);
         lab.hypervisor().wait_for_addresses(wait);
         let end = ping(&mut lab, MS, 100);
         let recorder = lab.hypervisor().recorder();
@@ -89,7 +89,7 @@ fn an_address_that_a_vm_has_is_not_taken_by_another_that_probes() {
             });
         }
     };
-    let mut lab = lab(3, Impairments::default(), 56, same);
+    let mut lab = lab(3, WIRE_DELAY, 56, same);
     ping(&mut lab, 10 * MS, 100);
     assert_eq!(lab.hypervisor().vm(VmId(2)).unwrap().address(), None);
     let recorder = lab.hypervisor().recorder();
@@ -108,7 +108,7 @@ fn of_two_that_probe_for_one_address_at_once_not_both_take_it() {
             config.ipv4.probe = true;
             config.seed = seed * 100 + u64::from(i);
         };
-        let mut lab = lab(2, Impairments::default(), 56, same);
+        let mut lab = lab(2, WIRE_DELAY, 56, same);
         ping(&mut lab, MS, 1);
         let having = (0..2).filter(|&i| lab.hypervisor().vm(VmId(i)).unwrap().address().is_some());
         assert!(having.count() < 2, "seed {seed}");
@@ -122,22 +122,24 @@ fn of_two_that_probe_for_one_address_at_once_not_both_take_it() {
 #[test]
 fn a_ping_in_fragments_is_lost_if_any_of_them_is_and_never_comes_back_changed() {
     let pings = 5_000;
-    let wire = Impairments {
-        loss: 0.02,
+    let loss = 0.02;
+    let profile = Profile {
+        loss: Loss::Random(loss),
         duplicate: 0.05,
+        delay: Some(Delay::constant(3 * MS)),
         reorder: 0.05,
-        reorder_delay: 3 * MS,
-        ..Impairments::default()
+        ..Profile::default()
     };
     // Three fragments each way.
-    let mut lab = lab(2, wire, 4_000, |_, _| ());
+    let mut lab = lab(2, WIRE_DELAY, 4_000, |_, _| ());
+    impair(&mut lab, profile);
     ping(&mut lab, 100 * MS, pings);
     let totals = lab.hypervisor().recorder().totals();
     assert_eq!((totals.sent, totals.corrupt), (pings, 0));
     assert_eq!(totals.received + totals.lost, pings);
     // A fragment that comes twice may replace none that is lost, but it is no harm either: what counts is whether at
     // least one copy of each came.
-    let one = 1.0 - wire.loss;
+    let one = 1.0 - loss;
     let truth = (pings as f64 * (1.0 - one.powi(6))) as u64;
     assert!(within(totals.lost, truth, 0.15), "{totals:?}, {truth} lost");
     let drops = lab.hypervisor().recorder().drops();
@@ -153,7 +155,7 @@ fn a_ping_in_fragments_is_lost_if_any_of_them_is_and_never_comes_back_changed() 
 
 #[test]
 fn fragments_of_all_vms_together_are_bounded() {
-    let mut lab = lab(200, Impairments::default(), 56, |_, _| ());
+    let mut lab = lab(200, WIRE_DELAY, 56, |_, _| ());
     let (mut datagram, mut fragment) = (vec![0; 66_000], vec![0; 66_000]);
     let mut most = 0;
     for vm in 0..200 {

@@ -20,11 +20,8 @@ fn moves(change: Change, vms: std::ops::Range<u32>, gap: Duration) -> Vec<Move> 
 
 /// A lab of so many VMs, of which those from `first` on come up later, with a flow from each to the one before it.
 fn lab(vms: u32, first: u32) -> Lab {
-    let wire = Impairments {
-        delay: MS / 10,
-        ..Impairments::default()
-    };
-    let mut lab = lab_with_newcomers(vms, first, wire);
+    let delay = MS / 10;
+    let mut lab = lab_with_newcomers(vms, first, delay);
     (1..vms).for_each(|vm| flow(&mut lab, vm, vm - 1));
     lab
 }

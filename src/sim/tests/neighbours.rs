@@ -4,14 +4,8 @@ use super::*;
 use crate::hypervisor::{ANSWER_WAIT, Change, FindNeighbours, Move};
 use crate::record::NeighbourSearch;
 
-const WIRE: Impairments = Impairments {
-    delay: MS,
-    jitter: Duration::ZERO,
-    loss: 0.0,
-    duplicate: 0.0,
-    reorder: 0.0,
-    reorder_delay: Duration::ZERO,
-};
+/// The delay of a frame.
+const WIRE: Duration = MS;
 
 fn find(outstanding: u32, at_most: Duration) -> FindNeighbours {
     FindNeighbours {
@@ -35,7 +29,7 @@ fn mesh(vms: u32, room: u32, over_ipv6: bool) -> (Lab, u32) {
         config.ipv6 = over_ipv6.then(|| ipv6(vm));
     });
     let fabric = lab.hypervisor().fabric().inner();
-    *fabric = std::mem::replace(fabric, Switch::new(WIRE, 1)).with_queue(room);
+    *fabric = std::mem::replace(fabric, Switch::new(WIRE)).with_queue(room);
     for source in 0..vms {
         for target in (0..vms).filter(|target| *target != source) {
             match over_ipv6 {

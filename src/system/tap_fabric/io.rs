@@ -153,7 +153,7 @@ impl Fabric for TapFabric {
             Read::Frame(_) if buffer.get(..6) == Some(&self.last_destination) => {
                 self.last_destination = [0; 6];
             }
-            Read::Frame(_) => port.count_read(),
+            Read::Frame(_) | Read::Consumed(_) => port.count_read(),
             Read::Empty | Read::Failed => port.row = 0,
         }
         read

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::net::Ipv6Addr;
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use super::Ipv6;
@@ -48,8 +49,8 @@ pub(super) struct Routes {
     routers: Vec<Router>,
     on_link: Vec<OnLink>,
     redirects: Redirects<Ipv6Addr>,
-    /// When the next router solicitation is due, and how many were sent.
-    soliciting: Option<(Instant, u8)>,
+    /// When the next router solicitation is due, and how many are to be sent.
+    soliciting: Option<(Instant, NonZeroU8)>,
 }
 
 impl Routes {
@@ -70,7 +71,7 @@ impl Routes {
 
     /// Asks for routers from `at` on.
     pub(super) fn solicit(&mut self, at: Instant) {
-        self.soliciting = Some((at, 0));
+        self.soliciting = NonZeroU8::new(ROUTER_SOLICITATIONS).map(|left| (at, left));
     }
 
     /// Tells if a router is still looked for: it may answer the last question, too.
@@ -165,11 +166,11 @@ impl Routes {
 
     /// Tells if a router solicitation is to be sent at `now`, and counts it as sent.
     pub(super) fn overdue(&mut self, now: Instant) -> bool {
-        let Some((at, sent)) = self.soliciting.filter(|(at, _)| *at <= now) else {
+        let Some((at, left)) = self.soliciting.filter(|(at, _)| *at <= now) else {
             return false;
         };
-        self.soliciting = (sent + 1 < ROUTER_SOLICITATIONS)
-            .then_some((at.max(now) + ROUTER_SOLICITATION_INTERVAL, sent + 1));
+        let next = at.max(now) + ROUTER_SOLICITATION_INTERVAL;
+        self.soliciting = NonZeroU8::new(left.get() - 1).map(|left| (next, left));
         true
     }
 }

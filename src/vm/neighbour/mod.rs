@@ -83,7 +83,7 @@ impl Vm {
         }
     }
 
-    /// Asks for a neighbour whose answer is overdue, or gives up a ping that waited for one.
+    /// Asks for a neighbour whose answer is overdue, or gives up a ping or an answer that waited for one.
     fn poll_neighbours(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         loop {
             match self.neighbours.overdue(now)? {
@@ -95,7 +95,9 @@ impl Vm {
                 }
                 Overdue::GiveUp(waiting) => {
                     self.unresolved.extend(waiting);
-                    if let Some(reaction) = self.next_unresolved() {
+                    // Answers that waited for it are dropped as well.
+                    let dropped = self.next_unresolved();
+                    if let Some(reaction) = dropped.or_else(|| self.next_answer(now, buffer)) {
                         return Some(reaction);
                     }
                 }

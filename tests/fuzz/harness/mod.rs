@@ -9,8 +9,9 @@ pub use vm::vm;
 
 use tap_reactor::experiment::{Scenario, describe, draft};
 use tap_reactor::wire::{
-    Describe, DhcpReply, EthernetFrame, IcmpMessage, LARGEST_FRAME, MAX_CLASSLESS_ROUTES, Payload,
-    TcpSegment, UdpDatagram, Vlan, VlanId, check_options, take_off,
+    Describe, DhcpReply, Dhcpv6Reply, EthernetFrame, IcmpMessage, LARGEST_FRAME, MAX_ASSOCIATIONS,
+    MAX_CLASSLESS_ROUTES, Payload, TcpSegment, UdpDatagram, UpperLayer, Vlan, VlanId,
+    check_options, take_off,
 };
 
 /// Reads a frame in every way in which a VM may read it, as it is and with its checksums put right.
@@ -60,7 +61,19 @@ fn read(frame: &[u8]) {
             let _ = check_options(packet.options);
         }
         Payload::Ipv6(packet) => {
-            let _ = packet.upper_layer();
+            if let Ok(UpperLayer::Whole {
+                payload, offset, ..
+            }) = packet.upper_layer()
+                && let Ok(datagram) = UdpDatagram::parse_ipv6(&packet, payload, offset)
+                && let Ok(reply) = Dhcpv6Reply::parse(datagram.payload, offset + 8)
+            {
+                let associations = reply.associations;
+                let bounded = |found: usize| assert!(found <= MAX_ASSOCIATIONS);
+                bounded(associations.len());
+                associations
+                    .iter()
+                    .for_each(|each| bounded(each.addresses.len()));
+            }
         }
         Payload::Arp(arp) => {
             let mut buffer = [0; 64];

@@ -119,3 +119,12 @@ pub fn dhcp_transaction(frame: &mut [u8], port: u16) -> Option<(&mut [u8], &mut 
     let (front, client) = frame.get_mut(46..76)?.split_at_mut(24);
     Some((&mut front[..4], client))
 }
+
+/// Where an untagged `frame` to that UDP port would have a DHCPv6 transaction.
+pub fn dhcpv6_transaction(frame: &mut [u8], port: u16) -> Option<&mut [u8]> {
+    let is_udp = frame.get(20) == Some(&17) && word(frame, 12) == Some(0x86dd);
+    if !is_udp || word(frame, 56) != Some(port) {
+        return None;
+    }
+    frame.get_mut(63..66)
+}

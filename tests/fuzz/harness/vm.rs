@@ -12,7 +12,7 @@ use tap_reactor::vm::{
 };
 use tap_reactor::wire::{Describe, LARGEST_FRAME, MacAddr, Vlan, VlanId};
 
-use super::seal::{dhcp_transaction, seal};
+use super::seal::{dhcp_transaction, dhcpv6_transaction, seal};
 
 /// The VM is vm0 of a lab with default addresses.
 const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
@@ -77,7 +77,7 @@ fn config(kind: u8) -> VmConfig {
         }),
         probe: bit(3),
         slaac: bit(4),
-        dhcp: false,
+        dhcp: !bit(5) && bit(6),
         report: Duration::ZERO,
         gateway: bit(1).then(|| "fd77::1".parse().expect("an address")),
         announce: bit(1).then_some(Duration::from_millis(10)),
@@ -102,6 +102,8 @@ struct Bench {
     buffer: Vec<u8>,
     /// Of the last message to a DHCP server.
     transaction: Option<[u8; 4]>,
+    /// The same of DHCPv6.
+    transaction6: Option<[u8; 3]>,
     /// Bytes that the VM may have sent by now, and those that it has.
     allowed: usize,
     sent: usize,
@@ -137,6 +139,7 @@ impl Bench {
             now,
             buffer: vec![0; LARGEST_FRAME + 64],
             transaction: None,
+            transaction6: None,
             allowed: OWN_BYTES,
             sent: 0,
         }
@@ -157,6 +160,11 @@ impl Bench {
                 {
                     place.copy_from_slice(&transaction);
                     client.copy_from_slice(&MAC.0);
+                }
+                if let Some(transaction) = self.transaction6
+                    && let Some(place) = dhcpv6_transaction(&mut frame, 546)
+                {
+                    place.copy_from_slice(&transaction);
                 }
                 seal(&mut frame);
                 if let Some(vlan) = self.config.vlan {
@@ -224,6 +232,9 @@ impl Bench {
         self.sent += transmit.length;
         if let Some((transaction, _)) = dhcp_transaction(&mut frame[tags..].to_vec(), 67) {
             self.transaction = transaction.try_into().ok();
+        }
+        if let Some(transaction) = dhcpv6_transaction(&mut frame[tags..].to_vec(), 547) {
+            self.transaction6 = (*transaction).try_into().ok();
         }
         if let Some(ping) = transmit.ping {
             self.vm.stamp_sent(ping, self.now);

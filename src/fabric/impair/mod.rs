@@ -1,0 +1,376 @@
+//! Impairments of a run's frames (`--impair`): delay, loss, reordering, duplication, corruption, rate.
+//!
+//! They act at the edge of a VM, on every fabric alike, in this process: many kernels have no `netem`, and none tells what
+//! it did to which frame. Here each impaired frame is counted, so that a report tells the network's own losses from those
+//! that were asked for. Frames that are to be delayed are held here, and released when the driver says that their time has
+//! come; how late that was is measured too.
+//!
+//! See `tc-netem(8)` for the terms.
+
+mod held;
+mod impaired;
+mod link;
+mod profile;
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+pub use self::held::MAX_HELD_BYTES;
+use self::held::{Held, Store};
+pub use self::impaired::{Impaired, Impairment};
+use self::link::{Choice, Link, Release};
+pub use self::profile::{Delay, Distribution, Loss, Profile, Rate};
+use super::{Direction, Fabric, Read, Write};
+use crate::time::{Instant, Now};
+use crate::vm::VmId;
+use crate::wire::MacAddr;
+
+/// The length of the Ethernet header, which is never corrupted.
+const HEADER: usize = 14;
+
+/// What is done to the frames of some VMs. Each of them has a link of its own.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rule {
+    /// The VMs, by index.
+    pub vms: RangeInclusive<u32>,
+    /// The direction of the frames.
+    pub direction: Direction,
+    /// The hardware addresses that the frames are for; `None` for all. In ascending order.
+    pub to: Option<Vec<MacAddr>>,
+    /// What is done to them.
+    pub profile: Profile,
+}
+
+/// A number of frames, by VM, direction and kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImpairmentCount {
+    /// The VM.
+    pub vm: VmId,
+    /// The direction.
+    pub direction: Direction,
+    /// What was done to them.
+    pub kind: Impairment,
+    /// Their number.
+    pub frames: u64,
+}
+
+/// A held frame that was released.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Released {
+    /// The VM whose frame it is.
+    pub vm: VmId,
+    /// Nanoseconds by which it was released too late.
+    pub late: u64,
+    /// The result of writing it; `None` if it is for the VM, which may read it now.
+    pub written: Option<Write>,
+}
+
+/// The impairments of a run.
+#[derive(Debug, Default)]
+pub(super) struct Impair {
+    rules: Vec<Rule>,
+    seed: u64,
+    /// By VM and number of the rule.
+    links: FxHashMap<(VmId, usize), Link>,
+    held: Store,
+    /// Released frames that their VMs have still to read.
+    arrived: FxHashMap<VmId, VecDeque<Held>>,
+    counts: FxHashMap<(VmId, Direction), [u64; Impairment::ALL.len()]>,
+    /// A frame that is corrupted before it is written.
+    scratch: Vec<u8>,
+}
+
+impl Impair {
+    /// Replaces the rules. Of those that fit a frame the last one is applied. Frames that are held already stay so.
+    pub(super) fn set_rules(&mut self, rules: Vec<Rule>, seed: u64) {
+        // Links that stay as they are go on with their queues and choices.
+        if (&self.rules, self.seed) != (&rules, seed) {
+            self.rules = rules;
+            self.seed = seed;
+            self.links.clear();
+        }
+    }
+
+    /// Writes a frame of `vm` to `fabric`, or what the impairments make of it.
+    pub(super) fn write<F: Fabric>(
+        &mut self,
+        fabric: &mut F,
+        mut now: impl Now,
+        vm: VmId,
+        frame: &[u8],
+    ) -> (Write, Impaired) {
+        let mut impaired = Impaired::default();
+        let Some(rule) = self.rule(vm, Direction::Out, frame) else {
+            return (fabric.write(now, vm, frame), impaired);
+        };
+        let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
+            Some(Choice::Sent { twice, bit }) => (twice, bit),
+            Some(Choice::Lost) => {
+                self.count(vm, Direction::Out, Impairment::Lost, &mut impaired);
+                return (Write::Sent, impaired);
+            }
+            None => (false, None),
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let frame = match bit {
+            Some(bit) => {
+                scratch.clear();
+                scratch.extend_from_slice(frame);
+                self.corrupt(vm, Direction::Out, bit, &mut scratch, &mut impaired);
+                scratch.as_slice()
+            }
+            None => frame,
+        };
+        let mut written = Write::Sent;
+        for _ in 0..self.copies(vm, Direction::Out, twice, &mut impaired) {
+            let at = now.now();
+            if self.schedule((vm, Direction::Out), rule, at, frame, &mut impaired) {
+                written = fabric.write(&mut now, vm, frame);
+            }
+        }
+        self.scratch = scratch;
+        (written, impaired)
+    }
+
+    /// Reads a frame for `vm` that was released, or one from `fabric` if the impairments let it through. One that does not
+    /// come through at once is [consumed](Read::Consumed).
+    pub(super) fn read<F: Fabric>(
+        &mut self,
+        fabric: &mut F,
+        mut now: impl Now,
+        vm: VmId,
+        buffer: &mut [u8],
+    ) -> (Read, Impaired) {
+        let mut impaired = Impaired::default();
+        if let Some((length, impaired)) = self.take_arrived(vm, buffer) {
+            return (Read::Frame(length), impaired);
+        }
+        let read = fabric.read(&mut now, vm, buffer);
+        let Read::Frame(length) = read else {
+            return (read, impaired);
+        };
+        let frame = buffer.get_mut(..length).unwrap_or_default();
+        let Some(rule) = self.rule(vm, Direction::In, frame) else {
+            return (read, impaired);
+        };
+        let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
+            Some(Choice::Sent { twice, bit }) => (twice, bit),
+            Some(Choice::Lost) => {
+                self.count(vm, Direction::In, Impairment::Lost, &mut impaired);
+                return (Read::Consumed(length), impaired);
+            }
+            None => (false, None),
+        };
+        if let Some(bit) = bit {
+            self.corrupt(vm, Direction::In, bit, frame, &mut impaired);
+        }
+        let mut comes_through = false;
+        for _ in 0..self.copies(vm, Direction::In, twice, &mut impaired) {
+            let at = now.now();
+            if self.schedule((vm, Direction::In), rule, at, frame, &mut impaired) {
+                if comes_through {
+                    // The buffer has room for one: the driver is told of the second copy at once.
+                    self.hold((vm, Direction::In), at, frame, impaired);
+                }
+                comes_through = true;
+            }
+        }
+        match comes_through {
+            true => (read, impaired),
+            false => (Read::Consumed(length), impaired),
+        }
+    }
+
+    /// The time of the next release.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.held.next_at()
+    }
+
+    /// Releases the next frame that is due by `now`.
+    pub(super) fn release<F: Fabric>(&mut self, fabric: &mut F, now: Instant) -> Option<Released> {
+        let held = self.held.release(now)?;
+        let (vm, late) = (held.vm, now.nanos_since(held.at));
+        let written = match held.direction {
+            Direction::Out => Some(fabric.write(now, vm, &held.frame)),
+            Direction::In => {
+                self.arrived.entry(vm).or_default().push_back(held);
+                None
+            }
+        };
+        Some(Released { vm, late, written })
+    }
+
+    /// Drops the frames that are held for `vms` or from them.
+    pub(super) fn unplug(&mut self, vms: &[VmId]) {
+        let gone: FxHashSet<VmId> = vms.iter().copied().collect();
+        let Impair {
+            held,
+            arrived,
+            counts,
+            links,
+            ..
+        } = self;
+        let mut unreleased = |vm, direction| {
+            let counts = counts.entry((vm, direction)).or_default();
+            if let Some(frames) = counts.get_mut(Impairment::Unreleased as usize) {
+                *frames += 1;
+            }
+        };
+        held.remove(|vm| gone.contains(&vm), &mut unreleased);
+        for vm in vms {
+            let arrived = arrived.remove(vm).unwrap_or_default();
+            arrived.iter().for_each(|_| unreleased(*vm, Direction::In));
+        }
+        links.retain(|(vm, _), _| !gone.contains(vm));
+    }
+
+    /// The numbers of impaired frames so far, by VM, direction and kind.
+    pub(super) fn counts(&self) -> Vec<ImpairmentCount> {
+        let mut counts = self.counts.clone();
+        for owner in self.held.owners() {
+            let counts = counts.entry(owner).or_default();
+            if let Some(frames) = counts.get_mut(Impairment::Unreleased as usize) {
+                *frames += 1;
+            }
+        }
+        let mut rows: Vec<ImpairmentCount> = Vec::new();
+        for ((vm, direction), frames) in counts {
+            let kinds = Impairment::ALL.into_iter().zip(frames);
+            let kinds = kinds.filter(|(_, frames)| *frames > 0);
+            rows.extend(kinds.map(|(kind, frames)| ImpairmentCount {
+                vm,
+                direction,
+                kind,
+                frames,
+            }));
+        }
+        rows.sort_unstable_by_key(|row| (row.vm, row.direction, row.kind));
+        rows
+    }
+
+    /// The number of the last rule that fits the frame.
+    fn rule(&self, vm: VmId, direction: Direction, frame: &[u8]) -> Option<usize> {
+        let destination = frame.first_chunk().map(|mac| MacAddr(*mac));
+        let is_for = |macs: &Vec<MacAddr>| {
+            destination.is_some_and(|destination| macs.binary_search(&destination).is_ok())
+        };
+        self.rules.iter().rposition(|rule| {
+            rule.direction == direction
+                && rule.vms.contains(&vm.0)
+                && rule.to.as_ref().is_none_or(is_for)
+        })
+    }
+
+    /// The link of `vm` for the rule of that number.
+    fn link(&mut self, vm: VmId, rule: usize) -> Option<&mut Link> {
+        let profile = self.rules.get(rule)?.profile;
+        let seed = self.seed;
+        Some(self.links.entry((vm, rule)).or_insert_with(|| {
+            // Each link makes its own choices, whatever the others carry.
+            let number = u64::from(vm.0) << 32 | rule as u64;
+            Link::new(profile, fastrand::Rng::with_seed(seed ^ number).u64(..))
+        }))
+    }
+
+    fn count(&mut self, vm: VmId, direction: Direction, kind: Impairment, impaired: &mut Impaired) {
+        impaired.add(kind);
+        let counts = self.counts.entry((vm, direction)).or_default();
+        if let Some(frames) = counts.get_mut(kind as usize) {
+            *frames += 1;
+        }
+    }
+
+    fn copies(
+        &mut self,
+        vm: VmId,
+        direction: Direction,
+        twice: bool,
+        impaired: &mut Impaired,
+    ) -> u32 {
+        if twice {
+            self.count(vm, direction, Impairment::Duplicated, impaired);
+            return 2;
+        }
+        1
+    }
+
+    /// Inverts a bit behind the Ethernet header.
+    fn corrupt(
+        &mut self,
+        vm: VmId,
+        direction: Direction,
+        bit: u64,
+        frame: &mut [u8],
+        impaired: &mut Impaired,
+    ) {
+        let payload = frame.get_mut(HEADER..).unwrap_or_default();
+        let bits = 8 * payload.len() as u64;
+        let bit = bit.checked_rem(bits).unwrap_or(0);
+        if let Some(byte) = payload.get_mut((bit / 8) as usize) {
+            *byte ^= 1 << (bit % 8);
+            self.count(vm, direction, Impairment::Corrupted, impaired);
+        }
+    }
+
+    /// Schedules one copy of a frame. Returns true if it is to be passed on at once; it is held or dropped otherwise.
+    fn schedule(
+        &mut self,
+        (vm, direction): (VmId, Direction),
+        rule: usize,
+        now: Instant,
+        frame: &[u8],
+        impaired: &mut Impaired,
+    ) -> bool {
+        let (at, is_reordered) = match self.link(vm, rule).map(|l| l.schedule(now, frame.len())) {
+            Some(Release::At { at, is_reordered }) => (at, is_reordered),
+            Some(Release::QueueFull) => {
+                self.count(vm, direction, Impairment::QueueFull, impaired);
+                return false;
+            }
+            None => return true,
+        };
+        if is_reordered {
+            self.count(vm, direction, Impairment::Reordered, impaired);
+        }
+        if at <= now {
+            return true;
+        }
+        let mut held = *impaired;
+        held.add(Impairment::Delayed);
+        held.delay = at - now;
+        if self.hold((vm, direction), at, frame, held) {
+            impaired.delay = impaired.delay.max(held.delay);
+            self.count(vm, direction, Impairment::Delayed, impaired);
+        } else {
+            self.count(vm, direction, Impairment::NoMemory, impaired);
+        }
+        false
+    }
+
+    /// Holds a frame until `at`. Returns false if there is no room for it.
+    fn hold(
+        &mut self,
+        (vm, direction): (VmId, Direction),
+        at: Instant,
+        frame: &[u8],
+        impaired: Impaired,
+    ) -> bool {
+        self.held.hold(Held {
+            at,
+            vm,
+            direction,
+            frame: frame.into(),
+            impaired,
+        })
+    }
+
+    fn take_arrived(&mut self, vm: VmId, buffer: &mut [u8]) -> Option<(usize, Impaired)> {
+        let held = self.arrived.get_mut(&vm)?.pop_front()?;
+        let length = held.frame.len().min(buffer.len());
+        let space = buffer.get_mut(..length)?;
+        space.copy_from_slice(held.frame.get(..length)?);
+        Some((length, held.impaired))
+    }
+}

@@ -1,0 +1,289 @@
+//! Known truth: what was put in comes out of the report, exactly.
+
+use super::*;
+use crate::fabric::{Impairment, Rate};
+
+/// Pings from vm0 to vm1 with one rule.
+struct Trial {
+    direction: Direction,
+    profile: Profile,
+}
+
+/// Runs `pings` pings, one every `interval`. Static neighbours: there are no other frames.
+fn trial(trials: &[Trial], interval: Duration, pings: u64) -> Lab {
+    let mut lab = new_lab(2, WIRE_DELAY);
+    for (vm, neighbour) in [(0, 1), (1, 0)] {
+        let VmConfig { mac, .. } = config(&lab, neighbour);
+        let address = lab.plan().vms[neighbour as usize].address;
+        lab.hypervisor()
+            .tell_neighbour(VmId(vm), address.into(), mac);
+    }
+    let rules = trials.iter().map(|trial| Rule {
+        vms: 1..=1,
+        direction: trial.direction,
+        to: None,
+        profile: trial.profile,
+    });
+    let rules = rules.collect();
+    lab.hypervisor().set_impairments(rules);
+    flow(&mut lab, 0, 1);
+    carry(
+        &mut lab,
+        vec![phase("", 1, Pacing::Interval(interval), Some(pings), None)],
+    );
+    lab
+}
+
+fn frames(lab: &mut Lab, direction: Direction, kind: Impairment) -> u64 {
+    let counts = lab.hypervisor().fabric().impairments();
+    let mut rows = counts.iter();
+    let row = rows.find(|row| (row.vm, row.direction, row.kind) == (VmId(1), direction, kind));
+    row.map_or(0, |row| row.frames)
+}
+
+#[test]
+fn every_ping_that_is_lost_is_one_that_was_impaired() {
+    let lossy = [
+        Loss::Random(0.03),
+        Loss::Every(7),
+        Loss::GilbertElliott {
+            to_bad: 0.01,
+            to_good: 0.2,
+            bad_loss: 0.9,
+            good_loss: 0.01,
+        },
+    ];
+    for loss in lossy {
+        for direction in [Direction::Out, Direction::In] {
+            let profile = Profile {
+                loss,
+                corrupt: 0.02,
+                ..Profile::default()
+            };
+            let mut lab = trial(&[Trial { direction, profile }], MS, 10_000);
+            let totals = lab.hypervisor().recorder().totals();
+            let lost = frames(&mut lab, direction, Impairment::Lost);
+            let corrupted = frames(&mut lab, direction, Impairment::Corrupted);
+            assert!(lost > 100 && corrupted > 100, "{loss:?} {lost} {corrupted}");
+            // A frame with a wrong bit fails a checksum.
+            assert_eq!(totals.lost, lost + corrupted, "{loss:?} {direction:?}");
+            assert_eq!(totals.received + totals.lost, totals.sent);
+            if let Loss::Every(count) = loss {
+                assert_eq!(lost, 10_000 / u64::from(count));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_rtt_is_the_delay_that_was_injected_and_what_the_path_takes_without() {
+    let delay = |base: Duration, jitter: Duration| Profile {
+        delay: Some(Delay {
+            jitter,
+            ..Delay::constant(base)
+        }),
+        ..Profile::default()
+    };
+    let path = 2 * WIRE_DELAY;
+    for (out, arriving, least, most) in [
+        (5 * MS, Duration::ZERO, 5 * MS, 5 * MS),
+        (5 * MS, 2 * MS, 7 * MS, 7 * MS),
+        (Duration::ZERO, 3 * MS, 3 * MS, 3 * MS),
+    ] {
+        let trials = [
+            Trial {
+                direction: Direction::Out,
+                profile: delay(out, Duration::ZERO),
+            },
+            Trial {
+                direction: Direction::In,
+                profile: delay(arriving, Duration::ZERO),
+            },
+        ];
+        let mut lab = trial(&trials, 10 * MS, 100);
+        let rtt = lab.hypervisor().recorder().run().rtt().summary();
+        let nanos = |time: Duration| Some((time + path).as_nanos() as u64);
+        // HDR histograms keep three digits.
+        let is_about = |found: Option<u64>, truth: Option<u64>| {
+            found
+                .zip(truth)
+                .is_some_and(|(found, truth)| within(found, truth, 0.001))
+        };
+        assert!(is_about(rtt.min, nanos(least)), "{rtt:?}");
+        assert!(is_about(rtt.max, nanos(most)), "{rtt:?}");
+        let release = lab.hypervisor().recorder().latency(Metric::Release);
+        assert_eq!(release.summary().max, Some(0), "time is virtual");
+    }
+    let trials = [Trial {
+        direction: Direction::Out,
+        profile: delay(5 * MS, MS),
+    }];
+    let mut lab = trial(&trials, 10 * MS, 5_000);
+    let rtt = lab.hypervisor().recorder().run().rtt().summary();
+    let expected = (5 * MS + path).as_nanos() as u64;
+    assert!(within(rtt.mean.unwrap(), expected, 0.01), "{rtt:?}");
+    assert!(rtt.min >= Some(4_000_000) && rtt.max <= Some(6_030_000));
+}
+
+#[test]
+fn a_rate_gives_that_rate_and_its_queue_the_drops_that_arithmetic_says() {
+    // 98 bytes of a ping take 784 µs at 1 Mbit/s.
+    let profile = Profile {
+        rate: Some(Rate {
+            bits_per_second: 1_000_000,
+            queue: 10,
+        }),
+        ..Profile::default()
+    };
+    let trials = [Trial {
+        direction: Direction::Out,
+        profile,
+    }];
+    let (pings, interval) = (10_000u64, 100);
+    let mut lab = trial(&trials, Duration::from_micros(interval), pings);
+    let totals = lab.hypervisor().recorder().totals();
+    // The link sends without a break: in the time of all pings, and then what the queue holds.
+    let sent = (pings - 1) * interval / 784 + 10;
+    assert!(
+        totals.received.abs_diff(sent) <= 1,
+        "{totals:?}, {sent} expected"
+    );
+    let dropped = frames(&mut lab, Direction::Out, Impairment::QueueFull);
+    assert_eq!(totals.received + dropped, pings);
+    assert_eq!(totals.lost, dropped);
+    let rtt = lab.hypervisor().recorder().run().rtt().summary();
+    let longest = 10 * 784_000 + 20_000;
+    assert!(rtt.max.unwrap() <= longest + longest / 1000, "{rtt:?}");
+    assert!(rtt.p50.unwrap() > longest * 9 / 10, "{rtt:?}");
+}
+
+#[test]
+fn duplicates_and_what_overtakes_are_counted_by_both_sides_alike() {
+    let profile = Profile {
+        duplicate: 0.1,
+        ..Profile::default()
+    };
+    for direction in [Direction::Out, Direction::In] {
+        let mut lab = trial(&[Trial { direction, profile }], MS, 5_000);
+        let totals = lab.hypervisor().recorder().totals();
+        let doubled = frames(&mut lab, direction, Impairment::Duplicated);
+        assert!(doubled > 400);
+        assert_eq!(
+            (totals.received, totals.duplicate),
+            (5_000, doubled),
+            "{direction:?}"
+        );
+    }
+    // What is not held overtakes the one before it, which is held for one and a half intervals.
+    let profile = Profile {
+        delay: Some(Delay::constant(MS * 3 / 2)),
+        reorder: 0.1,
+        ..Profile::default()
+    };
+    let direction = Direction::Out;
+    let mut lab = trial(&[Trial { direction, profile }], MS, 5_000);
+    let totals = lab.hypervisor().recorder().totals();
+    let reordered = frames(&mut lab, direction, Impairment::Reordered);
+    let delayed = frames(&mut lab, direction, Impairment::Delayed);
+    assert_eq!(reordered + delayed, 5_000);
+    // Not where the one before was not held either.
+    assert!(totals.reordered <= reordered && totals.reordered > reordered * 8 / 10);
+    assert_eq!(totals.received, 5_000);
+}
+
+#[test]
+fn the_last_rule_that_fits_is_applied_and_others_pass_unharmed() {
+    let rule = |vms, to, share| Rule {
+        vms,
+        direction: Direction::Out,
+        to,
+        profile: losing(share),
+    };
+    let mut lab = new_lab(4, WIRE_DELAY);
+    let mac = config(&lab, 2).mac;
+    let rules = vec![
+        rule(0..=9, None, 1.0),
+        rule(1..=3, None, 0.0),
+        rule(0..=0, Some(vec![mac]), 0.0),
+    ];
+    lab.hypervisor().set_impairments(rules);
+    for (vm, neighbour) in [(0, 1), (0, 2), (1, 0), (2, 0), (3, 1), (1, 3)] {
+        let VmConfig { mac, .. } = config(&lab, neighbour);
+        let address = lab.plan().vms[neighbour as usize].address;
+        lab.hypervisor()
+            .tell_neighbour(VmId(vm), address.into(), mac);
+    }
+    flow(&mut lab, 0, 1);
+    flow(&mut lab, 0, 2);
+    flow(&mut lab, 3, 1);
+    carry(
+        &mut lab,
+        vec![phase("", 3, Pacing::Interval(MS), Some(50), None)],
+    );
+    let flows = lab.hypervisor().recorder().flows();
+    let received: Vec<u64> = flows.iter().map(|flow| flow.totals().received).collect();
+    assert_eq!(received, [0, 50, 50]);
+}
+
+#[test]
+fn a_phase_may_have_other_impairments_and_links_that_stay_go_on_as_they_were() {
+    let rules = |loss| {
+        let profile = Profile {
+            loss,
+            ..Profile::default()
+        };
+        Some(vec![Rule {
+            vms: 0..=0,
+            direction: Direction::Out,
+            to: None,
+            profile,
+        }])
+    };
+    let mut lab = new_lab(2, WIRE_DELAY);
+    flow(&mut lab, 0, 1);
+    let mut phases: Vec<Phase> = ["a", "b", "c", "d"]
+        .map(|name| phase(name, 1, Pacing::Interval(MS), Some(8), None))
+        .into();
+    phases[1].impairments = rules(Loss::Every(5));
+    phases[2].impairments = rules(Loss::Every(5));
+    phases[3].impairments = Some(Vec::new());
+    carry(&mut lab, phases);
+    let phases = lab.hypervisor().recorder().phases();
+    let lost: Vec<u64> = phases.iter().map(|phase| phase.totals().lost).collect();
+    // The fifth, and the tenth and the fifteenth.
+    assert_eq!(lost, [0, 1, 2, 0]);
+}
+
+#[test]
+fn what_is_held_for_a_vm_that_stops_or_beyond_the_end_is_counted_as_never_released() {
+    let mut lab = impaired_lab(
+        3,
+        Profile {
+            delay: Some(Delay::constant(100 * MS)),
+            ..Profile::default()
+        },
+    );
+    flow(&mut lab, 0, 1);
+    let only = phase("", 1, Pacing::Interval(MS), None, Some(200 * MS));
+    lab.hypervisor().start(Instant::ZERO, vec![only]);
+    let at = Instant::ZERO + 250 * MS;
+    run(lab.hypervisor(), Instant::ZERO, at);
+    let Ok(()) = lab.hypervisor().remove_vms(at, &[VmId(1)]);
+    let kinds = |lab: &mut Lab, kind| {
+        let rows = lab.hypervisor().fabric().impairments().into_iter();
+        rows.filter(|row| row.kind == kind)
+            .map(|row| (row.vm.0, row.frames))
+            .collect::<Vec<_>>()
+    };
+    let delayed = kinds(&mut lab, Impairment::Delayed);
+    let unreleased = kinds(&mut lab, Impairment::Unreleased);
+    let released = lab
+        .hypervisor()
+        .recorder()
+        .latency(Metric::Release)
+        .summary()
+        .count;
+    let sum = |rows: &[(u32, u64)]| rows.iter().map(|(_, frames)| frames).sum::<u64>();
+    assert!(unreleased.iter().any(|(vm, _)| *vm == 1), "{unreleased:?}");
+    assert_eq!(sum(&delayed), released + sum(&unreleased));
+}
