@@ -198,10 +198,16 @@ pings() {
     /usr/bin/python3 scripts/conformance/checks.py --pings "$1"
 }
 
+# groups NUMBER: the multicast groups that it is in.
+groups() {
+    /usr/bin/python3 scripts/conformance/checks.py --groups "$1"
+}
+
 # vms NUMBER: the options of a lab whose first VM pings them.
 vms() {
     printf '%s\n' --vms 2 --ipv6 --udp-echo --resolve at-once --interval 0.5 --gateway "fd77::$1:fd"
     pings "$1" | sed 's/^/--ping=vm0:/'
+    groups "$1" | sed 's/^/--join=/'
 }
 mapfile -t vms < <(vms 101)
 lab "$name-vm" "${vms[@]}" --filter
@@ -214,7 +220,8 @@ plug "$name-host" eth0 "$name-vm" host
 ip -n "$name-host" addr add 10.77.200.200/16 brd 10.77.255.255 dev eth0
 ip -n "$name-host" addr add fd77::200:200/64 dev eth0 nodad
 ip -n "$name-host" -6 route add default via fd77::103:fd
-ip netns exec "$name-host" /usr/bin/python3 scripts/conformance/echo.py &
+mapfile -t joined < <(groups 103)
+ip netns exec "$name-host" /usr/bin/python3 scripts/conformance/echo.py 10.77.200.200 "${joined[@]}" &
 processes+=($!)
 for address in $(pings 103); do
     ip netns exec "$name-host" ping -n -q -i 0.5 "$address" >/dev/null 2>&1 &

@@ -48,6 +48,7 @@ fn ring(flows: u32) -> Vec<FlowName> {
         src: format!("vm{flow}"),
         dst: format!("vm{}", (flow + 1) % flows),
         address: Some(format!("10.77.0.{}", 2 + (flow + 1) % flows)),
+        ..FlowName::default()
     };
     (0..flows).map(name).collect()
 }

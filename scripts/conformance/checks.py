@@ -37,6 +37,8 @@ from scapy.layers.inet6 import (
 )
 import socket
 
+import flow_label
+import igmp
 import mld
 import path_mtu
 from wire import SENTINEL, Wire, tell, verdict
@@ -911,7 +913,9 @@ for name, order in (
     )
 
 
-CHECKS += mld.CHECKS + path_mtu.CHECKS
+CHECKS += mld.CHECKS + path_mtu.CHECKS + flow_label.CHECKS
+# First, because nmap asks as a router of version 1, which a host believes for minutes unless told otherwise.
+CHECKS[:0] = igmp.CHECKS
 
 
 # What takes long goes on beside the rest.
@@ -980,6 +984,8 @@ class Background:
 
 
 def main():
+    if sys.argv[1:2] == ["--groups"]:
+        return print("\n".join(igmp.groups(sys.argv[2])))
     if sys.argv[1:2] == ["--pings"]:
         return print("\n".join(Peer.address_of(sys.argv[2], number, move[1]) for number, move in enumerate(MOVES, 1)))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -277,7 +277,7 @@ mod tests {
         (&["--arrivals", "po"], &["poisson"]),
         (&["rep"], &["report"]),
         (&["report", "--mer"], &["--merge"]),
-        (&["run", "--dh"], &["--dhcp"]),
+        (&["run", "--dh"], &["--dhcp", "--dhcp6"]),
         (&["clean", "--v"], &["--version"]),
         (&["completions", "z"], &["zsh"]),
         (&["--resolve", "at"], &["at-once"]),

@@ -7,6 +7,7 @@ use humantime::format_duration;
 use ipnet::Ipv4Net;
 
 use super::options::{self, Kind, OptionSpec, Scope, option};
+use super::plan::joined_bridge;
 use super::scenario::Scenario;
 use super::settings::{PACING, Setting, Settings, span};
 use super::{AddressPlan, Experiment};
@@ -47,7 +48,7 @@ fn fill_run(settings: &mut Settings) {
         let is_of_fabric = option.fabrics.is_empty() || option.fabrics.contains(&fabric.as_str());
         let is_free = match option.name {
             // A bridge that is joined has a name and ports already.
-            "bridge" | "ports-per-bridge" => settings.get("join").is_none(),
+            "bridge" | "ports-per-bridge" => matches!(joined_bridge(settings), Ok(None)),
             // Groups have their own; an IPv6 network and a wait have no meaning without something else.
             "vms" | "subnet6" | "address-wait" => false,
             _ => true,

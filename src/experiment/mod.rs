@@ -17,6 +17,7 @@ pub use self::settings::{Origin, Setting, SettingError, Settings};
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -49,6 +50,15 @@ pub enum IpVersion {
     V4,
     /// IPv6.
     V6,
+}
+
+/// A multicast group that VMs join.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Membership {
+    /// The group.
+    pub group: IpAddr,
+    /// The numbers of the VMs.
+    pub vms: Range<u32>,
 }
 
 /// The plan of one flow.
@@ -145,6 +155,8 @@ pub struct Experiment {
     pub vms: Vec<VmPlan>,
     /// The settings that the VMs share.
     pub vm_defaults: VmDefaults,
+    /// The multicast groups that VMs join, each VM no group twice.
+    pub memberships: Vec<Membership>,
     /// The flows. Without any, the VMs only answer.
     pub flows: Vec<FlowPlan>,
     /// The parts of the run, one after the other; none when the VMs only answer.
@@ -237,13 +249,7 @@ impl Experiment {
     pub fn vm_config(&self, index: usize) -> Option<VmConfig> {
         let VmPlan { mac, address, vlan } = *self.vms.get(index)?;
         let vm_defaults = &self.vm_defaults;
-        // An address on IPv4; two on IPv6, whose groups are reported as well.
-        let frames = match (vm_defaults.announce, vm_defaults.ipv6) {
-            (true, Some(_)) => 4,
-            (true, None) | (false, _) => 1,
-        };
-        let turn = u32::try_from(index * self.vms.len() * frames).unwrap_or(u32::MAX);
-        let delay = ANNOUNCEMENT_PER_PORT.saturating_mul(turn);
+        let delay = self.report_delay(index);
         let ipv6 = vm_defaults.ipv6.map(|plan| Ipv6Config {
             interface: (!plan.dhcp).then(|| Ipv6Interface {
                 address: plan.address(VmId(index as u32)),
@@ -286,6 +292,31 @@ impl Experiment {
                 udp_echo: vm_defaults.udp_echo,
             },
         })
+    }
+
+    /// The time from the start of VM number `index` to its announcements and its reports of groups: the VMs take turns.
+    pub fn report_delay(&self, index: usize) -> Duration {
+        // An address on IPv4; two on IPv6, whose groups are reported as well.
+        let frames = match (self.vm_defaults.announce, self.vm_defaults.ipv6) {
+            (true, Some(_)) => 4,
+            (true, None) | (false, _) => 1,
+        };
+        let turn = u32::try_from(index * self.vms.len() * frames).unwrap_or(u32::MAX);
+        ANNOUNCEMENT_PER_PORT.saturating_mul(turn)
+    }
+
+    /// The multicast groups that `vm` joins.
+    pub fn groups_of(&self, vm: VmId) -> impl Iterator<Item = IpAddr> {
+        let joined = self.memberships.iter();
+        let joined = joined.filter(move |joined| joined.vms.contains(&vm.0));
+        joined.map(|joined| joined.group)
+    }
+
+    /// The VMs that join `group`.
+    pub fn members(&self, group: IpAddr) -> impl Iterator<Item = VmId> {
+        let joined = self.memberships.iter();
+        let joined = joined.filter(move |joined| joined.group == group);
+        joined.flat_map(|joined| joined.vms.clone().map(VmId))
     }
 
     /// The address that a flow's pings go to. `None` if its VM does not exist, or has no address of that version.

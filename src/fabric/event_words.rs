@@ -43,6 +43,9 @@ impl fmt::Display for EventWords<'_> {
                     PingOutcome::Answered { sent, received, .. } => {
                         write!(f, "answered in {:?}", *received - *sent)
                     }
+                    PingOutcome::Member { sent, received, .. } => {
+                        write!(f, "answered by a member in {:?}", *received - *sent)
+                    }
                     PingOutcome::Corrupt { .. } => f.write_str("answered with other data"),
                     PingOutcome::Lost { .. } => f.write_str("timed out"),
                     PingOutcome::Unresolved { .. } => {

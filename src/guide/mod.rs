@@ -21,6 +21,7 @@ macro_rules! links {
 [Many VMs]: crate::guide::many_vms
 [DHCPv6]: crate::guide::ipv6_and_vlans#dhcpv6
 [Writing a scenario]: crate::guide::writing_a_scenario
+[VMs on the wire]: crate::guide::vms_on_the_wire
 [The picture]: #architecture
 [the crate]: crate
 [`Scenario`]: crate::experiment::Scenario

@@ -37,7 +37,7 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
             layer: Layer::Tcp, ..
         }) => DropReason::BadTcpChecksum,
         Ignored::Malformed(ParseError {
-            layer: Layer::Icmp | Layer::Icmpv6,
+            layer: Layer::Icmp | Layer::Icmpv6 | Layer::Igmp,
             ..
         }) => DropReason::BadIcmpChecksum,
         Ignored::OtherStation => DropReason::NotForOurMac,

@@ -41,7 +41,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Sends what `vm` still has to say when it stops at `now`: it gives its leases back.
+    /// Sends what `vm` still has to say when it stops at `now`: it leaves its groups, and gives its leases back.
     pub(super) fn leave_vm(&mut self, now: Instant, vm: VmId) {
         let mut buffer = [0; LAST_FRAME];
         while let Some(Some(guest)) = self.guests.get_mut(vm.index())

@@ -48,6 +48,8 @@ struct Newcomer {
     config: VmConfig,
     /// Its static neighbours.
     neighbours: Vec<(IpAddr, MacAddr)>,
+    /// The groups that it joins.
+    groups: Vec<IpAddr>,
 }
 
 /// Scheduled starts and stops, and the flows that wait for a start.
@@ -116,6 +118,7 @@ impl<F: Fabric> Hypervisor<F> {
         let newcomer = Newcomer {
             config,
             neighbours: Vec::new(),
+            groups: Vec::new(),
         };
         self.moves.newcomers.insert(id, newcomer);
     }
@@ -126,6 +129,17 @@ impl<F: Fabric> Hypervisor<F> {
             newcomer.neighbours.push((address, mac));
         } else if let Some(vm) = self.vm_mut(vm) {
             vm.add_neighbour(address, mac);
+        }
+    }
+
+    /// Makes a VM join a multicast group, and report it from `at` on; one that starts later joins at its start.
+    pub fn join_group(&mut self, at: Instant, vm: VmId, group: IpAddr) {
+        if let Some(newcomer) = self.moves.newcomers.get_mut(&vm) {
+            newcomer.groups.push(group);
+        } else if let Some(joining) = self.vm_mut(vm) {
+            joining.join_group(at, group);
+            self.set_rx_filter(vm);
+            self.schedule(vm);
         }
     }
 
@@ -166,6 +180,9 @@ impl<F: Fabric> Hypervisor<F> {
         self.create_vm_as(id, now, newcomer.config)?;
         for (address, mac) in newcomer.neighbours {
             self.tell_neighbour(id, address, mac);
+        }
+        for group in newcomer.groups {
+            self.join_group(now, id, group);
         }
         self.wake_flows(now, id);
         Ok(())

@@ -109,6 +109,26 @@ impl<F: Fabric> Hypervisor<F> {
                     received,
                 });
             }
+            PingOutcome::Member {
+                member,
+                is_first,
+                due,
+                sent,
+                received,
+            } => {
+                if let Some(since) = guest.booting_since.take() {
+                    self.recorder.booted(received.nanos_since(since));
+                }
+                let address = guest.vm.member(ping.session, member);
+                let recorder = self.recorder();
+                if let Some(address) = address {
+                    recorder.member_answered(flow, address, due);
+                }
+                match is_first {
+                    true => recorder.answered(flow, ping.sequence, due, sent, received),
+                    false => recorder.answered_again(flow, due, sent, received),
+                }
+            }
             PingOutcome::Corrupt { due } => self.recorder().corrupt(flow, due, now),
             PingOutcome::Lost { due } => self.recorder().lost(flow, due, now),
             PingOutcome::Unresolved { due } => self.recorder().unresolved(flow, due, now),

@@ -1,5 +1,7 @@
 //! Creates the VMs and flows of a plan, and describes the plan for the report.
 
+use std::net::IpAddr;
+
 use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings};
 use crate::fabric::Fabric;
 use crate::hypervisor::{FlowConfig, Hypervisor};
@@ -9,7 +11,7 @@ use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Val
 use crate::system::{self, Neighbours, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
-use crate::vm::SessionConfig;
+use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig};
 
 use super::LabError;
 
@@ -142,7 +144,7 @@ pub(super) fn add_flow(
         destination,
         payload_length: flow.payload_length,
         timeout: experiment.timeout,
-        options: experiment.vm_defaults.ping,
+        options: options(experiment.vm_defaults.ping, destination),
     };
     let target = match flow.target {
         Target::Vm(vm) => Some(vm),
@@ -158,6 +160,19 @@ pub(super) fn add_flow(
             "{source} does not exist, or has more flows than ICMP can tell apart"
         ))
     })
+}
+
+/// Header fields of pings to `destination`. What goes to a group stays on the link (RFC 1112 section 6.1), unless another
+/// number of hops than the default is asked for.
+fn options(asked: PingOptions, destination: IpAddr) -> PingOptions {
+    let is_default = asked.time_to_live == DEFAULT_TIME_TO_LIVE;
+    PingOptions {
+        time_to_live: match destination.is_multicast() && is_default {
+            true => 1,
+            false => asked.time_to_live,
+        },
+        ..asked
+    }
 }
 
 /// Fills the neighbour tables of both ends of every flow.

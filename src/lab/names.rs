@@ -55,13 +55,37 @@ pub(super) fn flow_name(
             src,
             dst: vm.to_string(),
             address: Some(address).filter(|_| lease.is_some() || !planned.is_unspecified()),
+            members: Vec::new(),
         },
         Target::Address(_) => FlowName {
             src,
             dst: address,
             address: None,
+            members: members(experiment, leased, flow.source, planned),
         },
     })
+}
+
+/// Returns the VMs other than `source` that join `group`, each with the address that it answers from. None of what is no
+/// group.
+fn members(
+    experiment: &Experiment,
+    leased: &Leased,
+    source: VmId,
+    group: IpAddr,
+) -> Vec<(String, IpAddr)> {
+    let version = match group {
+        IpAddr::V4(_) => IpVersion::V4,
+        IpAddr::V6(_) => IpVersion::V6,
+    };
+    let address = |vm: VmId| {
+        let lease = leased.get(vm, group);
+        lease.or_else(|| experiment.address(vm, version))
+    };
+    let others = experiment.members(group).filter(|vm| *vm != source);
+    others
+        .filter_map(|vm| Some((vm.to_string(), address(vm)?)))
+        .collect()
 }
 
 /// The reason why a run waits before its VMs start.

@@ -142,11 +142,19 @@ where
                 time_of_day,
                 ..config
             };
-            if newcomers.contains(&vm) {
+            let is_newcomer = newcomers.contains(&vm);
+            let start = driver.now() + delay;
+            if is_newcomer {
                 hypervisor.expect_vm(vm, config);
+            } else {
+                hypervisor.create_vm_as(vm, start, config)?;
+            }
+            for group in plan.groups_of(vm) {
+                hypervisor.join_group(start + plan.report_delay(index), vm, group);
+            }
+            if is_newcomer {
                 continue;
             }
-            hypervisor.create_vm_as(vm, driver.now() + delay, config)?;
             let now = driver.now();
             if hypervisor.fabric().is_watched() {
                 let how = describe_vm(plan, vm, of_vm);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::flow::Flow;
 use self::newcomers::Newcomers;
-pub use self::pattern::{Pattern, PatternError, Selection, Target};
+pub use self::pattern::{Pattern, PatternError, Population, Selection, Target};
 pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
 use self::schedule::{RateSchedule, Schedule, exponential, overdue};
 use self::span::Span;

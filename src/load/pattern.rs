@@ -1,5 +1,5 @@
 //! Traffic patterns, which expand to flows: `vm0:vm1`, `all:vm0`, `vm[0-49]:vm[50-99]`, `mesh`, `ring`, `pairs`,
-//! `random:K`.
+//! `multicast`, `random:K`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -53,6 +53,27 @@ pub enum Pattern {
     Pairs,
     /// Every VM pings this many others, drawn at random from the run's seed.
     Random(u32),
+    /// vm0 pings each multicast group that VMs have joined.
+    Multicast,
+}
+
+/// The VMs of a run, as far as patterns depend on them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Population {
+    /// The number of VMs.
+    pub vms: u32,
+    /// The multicast groups that VMs have joined, each once.
+    pub multicast_groups: Vec<IpAddr>,
+}
+
+impl From<u32> for Population {
+    /// So many VMs that are in no multicast group.
+    fn from(vms: u32) -> Population {
+        Population {
+            vms,
+            ..Population::default()
+        }
+    }
 }
 
 /// A text that is not a pattern, or a pattern that does not fit the number of VMs. The message says what was wrong and
@@ -63,7 +84,7 @@ pub struct PatternError(String);
 
 /// The forms of a pattern, for errors.
 const EXPECTED: &str = "expected SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
-                        pairs, or random:K";
+                        pairs, multicast or random:K";
 
 fn error(why: impl fmt::Display) -> PatternError {
     PatternError(why.to_string())
@@ -71,7 +92,7 @@ fn error(why: impl fmt::Display) -> PatternError {
 
 impl Pattern {
     /// The patterns that are one word.
-    pub const WORDS: [&str; 3] = ["mesh", "ring", "pairs"];
+    pub const WORDS: [&str; 4] = ["mesh", "ring", "pairs", "multicast"];
 }
 
 impl FromStr for Selection {
@@ -116,6 +137,7 @@ impl FromStr for Pattern {
             "mesh" => return Ok(Pattern::Mesh),
             "ring" => return Ok(Pattern::Ring),
             "pairs" => return Ok(Pattern::Pairs),
+            "multicast" => return Ok(Pattern::Multicast),
             _ => {}
         }
         let (source, target) = text.split_once(':').ok_or_else(|| error(EXPECTED))?;
@@ -158,11 +180,15 @@ impl Selection {
 }
 
 impl Pattern {
-    /// Counts the flows among `vms` VMs without listing them.
+    /// Counts the flows among the VMs of `population` without listing them.
     ///
     /// # Errors
-    /// If the pattern names a VM that does not exist, or needs more VMs.
-    pub fn count(self, vms: u32) -> Result<u64, PatternError> {
+    /// If the pattern names a VM that does not exist, or needs more VMs or a multicast group.
+    pub fn count(self, population: impl Into<Population>) -> Result<u64, PatternError> {
+        let Population {
+            vms,
+            multicast_groups,
+        } = population.into();
         if vms < 2 && !matches!(self, Pattern::To(..)) {
             self.check_names(vms)?;
             return Err(error(
@@ -200,6 +226,12 @@ impl Pattern {
                 )));
             }
             Pattern::Random(peers) => all * u64::from(peers),
+            Pattern::Multicast if multicast_groups.is_empty() => {
+                return Err(error(
+                    "no VM is in a multicast group; expected --join with one, such as 239.1.2.3",
+                ));
+            }
+            Pattern::Multicast => multicast_groups.len() as u64,
         })
     }
 
@@ -209,17 +241,22 @@ impl Pattern {
         from.end() - from.start() == to.end() - to.start() && !is_mesh
     }
 
-    /// Returns an iterator over the flows among `vms` VMs, in the order of their sources. `random` draws the peers of
+    /// Returns an iterator over the flows among the VMs of `population`, in the order of their sources. `random` draws the peers of
     /// [`Pattern::Random`].
     ///
     /// # Errors
     /// As [`Pattern::count`].
     pub fn flows(
         self,
-        vms: u32,
+        population: impl Into<Population>,
         mut random: fastrand::Rng,
     ) -> Result<Box<dyn Iterator<Item = (VmId, Target)>>, PatternError> {
-        self.count(vms)?;
+        let population = population.into();
+        self.count(population.clone())?;
+        let Population {
+            vms,
+            multicast_groups,
+        } = population;
         let to_vm = |source: u32, target: u32| (VmId(source), Target::Vm(VmId(target)));
         let others = move |source: u32, targets: RangeInclusive<u32>| {
             targets
@@ -241,6 +278,10 @@ impl Pattern {
             Pattern::Mesh => Box::new((0..vms).flat_map(move |source| others(source, 0..=vms - 1))),
             Pattern::Ring => {
                 Box::new((0..vms).map(move |source| to_vm(source, (source + 1) % vms)))
+            }
+            Pattern::Multicast => {
+                let groups = multicast_groups.into_iter();
+                Box::new(groups.map(|group| (VmId(0), Target::Address(group))))
             }
             Pattern::Pairs => Box::new((0..vms / 2).map(move |i| to_vm(2 * i, 2 * i + 1))),
             Pattern::Random(peers) => Box::new((0..vms).flat_map(move |source| {
@@ -333,6 +374,23 @@ mod tests {
     }
 
     #[test]
+    fn multicast_is_one_flow_to_each_group_from_the_first_vm() {
+        let population = Population {
+            vms: 3,
+            multicast_groups: ["239.1.2.3", "ff05::1:3"]
+                .map(|group| group.parse().unwrap())
+                .into(),
+        };
+        assert_eq!(Pattern::Multicast.count(population.clone()), Ok(2));
+        let flows = Pattern::Multicast.flows(population, fastrand::Rng::with_seed(1));
+        let flows: Vec<_> = flows
+            .unwrap()
+            .map(|(source, target)| format!("{source}>{target}"))
+            .collect();
+        assert_eq!(flows, ["vm0>239.1.2.3", "vm0>ff05::1:3"]);
+    }
+
+    #[test]
     fn random_peers_are_distinct_others_and_follow_from_the_seed() {
         for (vms, peers) in [(2, 1), (10, 3), (10, 9), (1000, 2)] {
             let pattern = format!("random:{peers}");
@@ -381,6 +439,12 @@ mod tests {
             ("random:5", 5, "expected random:1 to random:4"),
             ("random:x", 5, "1 or more"),
             ("mesh", 1, "there is one VM"),
+            ("multicast", 1, "there is one VM"),
+            (
+                "multicast",
+                2,
+                "expected --join with one, such as 239.1.2.3",
+            ),
             ("vm4294967296:vm0", 2, "is not a VM"),
         ];
         for (pattern, vms, expected) in cases {

@@ -81,15 +81,20 @@ impl FlowRecord {
         } else {
             self.next = sequence.saturating_add(1);
         }
-        match &mut self.histogram {
-            Some(histogram) => histogram.record(rtt),
-            None => self.rtt.record(rtt),
-        }
+        self.answered_again(rtt);
         let first = self.first == First::Due(due);
         if first {
             self.first = First::Answered;
         }
         Answer { reordered, first }
+    }
+
+    /// Takes in the rtt of a reply; a ping may have several, of which the first answers it.
+    pub(super) fn answered_again(&mut self, rtt: u64) {
+        match &mut self.histogram {
+            Some(histogram) => histogram.record(rtt),
+            None => self.rtt.record(rtt),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The recorder: takes in what happened, one event at a time.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::by_path::FlowPaths;
 use super::flow::FlowRecord;
@@ -57,6 +58,8 @@ pub struct Recorder {
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
+    /// Replies of the members of multicast groups.
+    members: BTreeMap<(FlowId, IpAddr), u64>,
     addresses: Addresses,
     neighbours: Option<NeighbourSearch>,
     /// Work of the reactor before the first phase.
@@ -81,6 +84,7 @@ impl Recorder {
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
+            members: BTreeMap::new(),
             addresses: Addresses::default(),
             neighbours: None,
             setup: Work::default(),
@@ -183,6 +187,30 @@ impl Recorder {
             if answer.reordered {
                 self.phase_at(due).totals.reordered += 1;
             }
+        }
+    }
+
+    /// The member `address` of the multicast group that `flow` pings has replied to a ping due at `due`, as the first or a
+    /// further one.
+    pub fn member_answered(&mut self, flow: FlowId, address: IpAddr, due: Instant) {
+        if self.phase_at(due).counted {
+            *self.members.entry((flow, address)).or_default() += 1;
+        }
+    }
+
+    /// A further member of a multicast group has replied to a ping that another has answered. Its rtt counts like the
+    /// first one's; the ping is received once.
+    pub fn answered_again(&mut self, flow: FlowId, due: Instant, sent: Instant, received: Instant) {
+        let rtt = received.nanos_since(sent);
+        let phase = self.phase_at(due);
+        phase.record(Metric::Rtt, rtt);
+        phase.answered(received);
+        if !phase.counted {
+            return;
+        }
+        self.timeline.answered_again(rtt, received);
+        if let Some(flow) = self.flows.get_mut(flow.index()) {
+            flow.answered_again(rtt);
         }
     }
 
@@ -354,6 +382,15 @@ impl Recorder {
     /// The flows, in the order of their ids.
     pub fn flows(&self) -> &[FlowRecord] {
         &self.flows
+    }
+
+    /// The members of the multicast group that `flow` pings, with how many pings each has answered, in the order of their
+    /// addresses. Only those that have answered one; none for other flows.
+    pub fn members(&self, flow: FlowId) -> impl Iterator<Item = (IpAddr, u64)> {
+        let first = (flow, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let members = self.members.range(first..);
+        let members = members.take_while(move |((of, _), _)| *of == flow);
+        members.map(|((_, address), answered)| (*address, *answered))
     }
 
     /// The phases that were begun, in order, whatever happened in them. A run that was not divided, or in which none was begun,

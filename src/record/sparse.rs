@@ -104,6 +104,11 @@ impl Tally {
         self.max = self.max.max(nanos);
     }
 
+    /// Tells if no value was recorded so far.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.filled.is_empty()
+    }
+
     /// The values recorded so far.
     pub(super) fn snapshot(&self) -> SparseLatency {
         let buckets: Box<[u16]> = self.filled.as_slice().into();

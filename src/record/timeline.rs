@@ -67,6 +67,12 @@ impl Timeline {
         self.response.record(response);
     }
 
+    /// Another reply to a ping that was answered has come.
+    pub(super) fn answered_again(&mut self, rtt: u64, now: Instant) {
+        self.at(now);
+        self.rtt.record(rtt);
+    }
+
     pub(super) fn failed(&mut self, now: Instant) {
         self.at(now).failed += 1;
     }
@@ -98,7 +104,7 @@ impl Timeline {
     }
 
     const fn open_is_used(&self) -> bool {
-        self.open.sent > 0 || self.open.received > 0 || self.open.failed > 0
+        self.open.sent > 0 || self.open.received > 0 || self.open.failed > 0 || !self.rtt.is_empty()
     }
 
     /// Closes the current interval and opens the one that `since` falls into.

@@ -1,14 +1,17 @@
 //! From what a recorder took in to the document.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::units::counted;
 use super::verdict::Evidence;
 use super::{
-    FabricReport, FlowReport, MachineReport, MemoryReport, PhaseReport, PlanReport, ReactorReport,
-    Report, SCHEMA, SecondReport, Verdict, link_changes,
+    FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
+    ReactorReport, Report, SCHEMA, SecondReport, Verdict, link_changes,
 };
 use crate::fabric::Recording;
+use crate::load::FlowId;
 use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
@@ -72,6 +75,8 @@ pub struct FlowName {
     pub dst: String,
     /// The address of `dst`, if `dst` is not one itself.
     pub address: Option<String>,
+    /// The VMs that are members of `dst`, if that is a multicast group, each with its address.
+    pub members: Vec<(String, IpAddr)>,
 }
 
 impl Report {
@@ -243,17 +248,42 @@ fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
             src: format!("flow {index}"),
             ..FlowName::default()
         };
-        let FlowName { src, dst, address } = (context.flows)(index).unwrap_or_else(unknown);
+        let name = (context.flows)(index).unwrap_or_else(unknown);
         let flow = records.get(index)?;
+        let members = members(&name, recorder.members(FlowId(index as u32)).collect());
+        let FlowName {
+            src, dst, address, ..
+        } = name;
         Some(FlowReport {
             src,
             dst,
             address,
             totals: *flow.totals(),
             rtt_ns: flow.summary(),
+            members,
         })
     };
     told.into_iter().filter_map(tell).collect()
+}
+
+/// The members of the multicast group that a flow pings: those of the plan, and others that have `answered`.
+fn members(name: &FlowName, mut answered: BTreeMap<IpAddr, u64>) -> Vec<MemberReport> {
+    let planned = name.members.iter().map(|(vm, address)| MemberReport {
+        vm: Some(vm.clone()),
+        address: address.to_string(),
+        received: answered.remove(address).unwrap_or(0),
+    });
+    let mut members: Vec<_> = planned.collect();
+    members.extend(
+        answered
+            .into_iter()
+            .map(|(address, received)| MemberReport {
+                vm: None,
+                address: address.to_string(),
+                received,
+            }),
+    );
+    members
 }
 
 /// Events per second, in thousandths; 0 where no time passed.

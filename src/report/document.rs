@@ -206,8 +206,34 @@ pub struct FlowReport {
     /// Counts of its pings, by how each ended. Without `unsent`, which is not counted for a flow.
     #[serde(serialize_with = "encoding::flow_totals")]
     pub totals: Totals,
-    /// received − sent. Percentiles are absent in a run of very many flows.
+    /// received − sent, of each reply. Percentiles are absent in a run of very many flows.
     pub rtt_ns: LatencySummary,
+    /// Of a flow to a multicast group: its members, those of the plan that never replied included. `received` counts a ping
+    /// once, with the first reply; the replies of all members together are as many as `rtt_ns` counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberReport>,
+}
+
+/// One member of a multicast group that a flow pings.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MemberReport {
+    /// The VM; absent if it is none of the run's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// The address that it replies from.
+    pub address: String,
+    /// Pings that it has answered in time, each once. Of those that were sent, it has not answered the rest.
+    pub received: u64,
+}
+
+impl MemberReport {
+    /// The share of the pings of a flow with these counts that it has not answered, from 0 to 1; 0 where none was sent.
+    pub fn loss(&self, of_flow: &Totals) -> f64 {
+        match of_flow.sent.saturating_sub(of_flow.abandoned) {
+            0 => 0.0,
+            sent => sent.saturating_sub(self.received) as f64 / sent as f64,
+        }
+    }
 }
 
 /// One interval of a run.

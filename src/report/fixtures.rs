@@ -66,6 +66,7 @@ pub fn slower(slower: u64) -> Report {
         src: "vm0".to_owned(),
         dst: dst.to_owned(),
         address: address.map(str::to_owned),
+        ..FlowName::default()
     };
     let flows = [name("vm1", Some("10.77.0.3")), name("10.77.0.1", None)];
     let context = Context {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::build::per_second;
 use super::provenance::unlike;
-use super::{FlowReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport};
+use super::{FlowReport, MemberReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport};
 use crate::record::{LatencySummary, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
@@ -189,10 +189,20 @@ fn flows(reports: &[Report]) -> Vec<FlowReport> {
             Some(known) => {
                 known.totals += flow.totals;
                 known.rtt_ns = sum(&known.rtt_ns, &flow.rtt_ns);
+                merge_members(&mut known.members, &flow.members);
             }
         }
     }
     flows
+}
+
+fn merge_members(known: &mut Vec<MemberReport>, others: &[MemberReport]) {
+    for other in others {
+        match known.iter_mut().find(|one| one.address == other.address) {
+            Some(one) => one.received = one.received.saturating_add(other.received),
+            None => known.push(other.clone()),
+        }
+    }
 }
 
 /// The summary of two together, without percentiles, which can't be added up.

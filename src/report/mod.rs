@@ -42,7 +42,9 @@ pub use compare::{
 };
 pub use csv::csv;
 pub use destination::{Destination, DestinationError};
-pub use document::{FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport};
+pub use document::{
+    FlowReport, MemberReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
+};
 pub use environment::{FabricReport, MemoryReport};
 pub use expect::{Expectation, Outcome};
 pub use file::{FileError, check_comparison, check_file, write_comparison, write_file};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::bins::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, Report, environment, link_changes};
+use super::{FlowReport, MemberReport, Report, environment, link_changes};
 use crate::escape::{Escaped, escaped};
 use crate::fabric::Recording;
 use crate::record::{
@@ -14,6 +14,9 @@ use crate::record::{
 
 /// Up to this many flows are told one by one; of more only the worst.
 const FLOWS_SHOWN: usize = 20;
+
+/// Members of a multicast group that are told one by one.
+const MEMBERS_SHOWN: usize = 20;
 
 /// So many of the worst are told where there are more than [`FLOWS_SHOWN`].
 const WORST_SHOWN: usize = 10;
@@ -180,7 +183,33 @@ fn flow(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
         let (numbers, unit) = (numbers.join("/"), unit.symbol());
         write!(out, ", rtt min/mean/max/stdev = {numbers} {unit}")?;
     }
-    writeln!(out)
+    writeln!(out)?;
+    members(flow, out)
+}
+
+/// The members of the multicast group that a flow pings; of many, those that have answered the fewest pings.
+fn members(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
+    let mut members: Vec<&MemberReport> = flow.members.iter().collect();
+    if members.len() > MEMBERS_SHOWN {
+        members.sort_by_key(|member| member.received);
+        members.truncate(MEMBERS_SHOWN);
+        let all = counted(flow.members.len() as u64, "member");
+        writeln!(out, "  {all}; the {MEMBERS_SHOWN} that answered least:")?;
+    }
+    for member in members {
+        let address = Escaped(&member.address);
+        match &member.vm {
+            Some(vm) => write!(out, "  {} ({address})", Escaped(vm))?,
+            None => write!(out, "  {address}")?,
+        }
+        writeln!(
+            out,
+            ": {} received, {} lost",
+            count(member.received),
+            percent(member.loss(&flow.totals))
+        )?;
+    }
+    Ok(())
 }
 
 /// Counts in words: those that always matter, and of the others those that occurred.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::MemberId;
 use crate::time::Instant;
 use crate::wire::{Dhcpv6Status, MacAddr, ParseError};
 
@@ -112,6 +113,19 @@ pub enum PingOutcome {
         /// When the reply was read.
         received: Instant,
     },
+    /// The reply of a member of the multicast group that is pinged came in time and holds what was sent.
+    Member {
+        /// Who has replied.
+        member: MemberId,
+        /// It is the first reply, with which the ping is over.
+        is_first: bool,
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+        /// When it was sent.
+        sent: Instant,
+        /// When the reply was read.
+        received: Instant,
+    },
     /// The reply came in time, but its payload is not what was sent. The ping is over.
     Corrupt {
         /// When the schedule wanted the ping sent.
@@ -134,7 +148,7 @@ pub enum PingOutcome {
         /// The error that was reported.
         error: PingError,
     },
-    /// A further reply to a ping that was answered.
+    /// A further reply to a ping that was answered; of a multicast group, of the same member.
     Duplicate,
     /// A reply after the timeout.
     Late {
@@ -149,6 +163,7 @@ impl PingOutcome {
         matches!(
             self,
             Self::Answered { .. }
+                | Self::Member { is_first: true, .. }
                 | Self::Corrupt { .. }
                 | Self::Lost { .. }
                 | Self::Unresolved { .. }

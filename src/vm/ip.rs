@@ -73,6 +73,8 @@ pub(super) enum Input {
 pub(super) struct Received<'a, P> {
     /// The hardware address that it came from: the sender's, or a router's.
     pub(super) source_mac: MacAddr,
+    /// Its frame went to more than one station.
+    pub(super) is_shared: bool,
     /// Its IP header.
     pub(super) packet: &'a P,
     /// The protocol behind the IP headers (`IPPROTO_*`).
@@ -81,6 +83,11 @@ pub(super) struct Received<'a, P> {
     pub(super) offset: usize,
     /// The protocol's part.
     pub(super) payload: &'a [u8],
+}
+
+/// Tells if a frame goes to more than one station.
+pub(super) fn is_shared(frame: &[u8]) -> bool {
+    EthernetFrame::parse(frame).is_ok_and(|frame| frame.destination.is_multicast())
 }
 
 /// The outcome of a datagram.

@@ -91,7 +91,7 @@ impl<A: Copy + Eq> Memberships<A> {
     /// of its queries.
     pub(super) fn learn(&mut self, robustness: u8, interval: Duration, response: Duration) {
         if robustness > 0 {
-            self.robustness = robustness.max(ROBUSTNESS_VARIABLE);
+            self.robustness = robustness;
         }
         self.query_interval = interval;
         self.query_response_interval = response;
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_change_is_reported_as_often_as_the_router_says_and_alone() {
-        for (told, expected) in [(0, 2), (1, 2), (2, 2), (5, 5)] {
+        for (told, expected) in [(0, 2), (1, 1), (2, 2), (5, 5)] {
             let mut memberships = joined(&[1, 2]);
             memberships.learn(told, QUERY_INTERVAL, QUERY_RESPONSE_INTERVAL);
             memberships.changed(ms(5_000));

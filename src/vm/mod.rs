@@ -35,7 +35,7 @@ pub use ipv4::{
 };
 pub use ipv6::{
     DUPLICATE_PROBES, IPV6_REASSEMBLY_TIMEOUT, MAX_IPV6_ADDRESSES, MAX_PREFIXES, MAX_ROUTERS,
-    PROBE_INTERVAL, ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS, START_WAIT,
+    ROUTER_SOLICITATION_INTERVAL, ROUTER_SOLICITATIONS, START_WAIT,
 };
 pub use membership::{
     OLDER_UNSOLICITED_REPORT_INTERVAL, QUERY_INTERVAL, QUERY_RESPONSE_INTERVAL,
@@ -49,7 +49,8 @@ pub use nic::RxFilter;
 pub(crate) use nic::is_for_dhcp_servers;
 pub use path_mtu::{IPV4_MINIMUM_PATH_MTU, MAX_PATH_MTUS, PATH_MTU_LIFETIME};
 pub use probe::{
-    GiveUp, MAX_OUTSTANDING, Neighbour, PingOptions, PingStart, SessionConfig, Unsent,
+    GiveUp, MAX_MEMBERS, MAX_OUTSTANDING, MemberId, Neighbour, PingOptions, PingStart,
+    SessionConfig, Unsent,
 };
 pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 
@@ -68,17 +69,18 @@ pub const MAX_SESSIONS: usize = 1 << 16;
 
 /// The protocols that a VM speaks, in the order in which they take datagrams and do what is due.
 const PROTOCOLS: &[Protocol] = &[
+    // Before those that give addresses back, from which they say that the VM leaves.
+    ipv4::igmp::IGMP,
+    ipv6::mld::MLD,
     neighbour::NEIGHBOURS,
     ipv4::arp::ARP,
     ipv4::fragment::FRAGMENT,
     ipv4::dhcp::frames::DHCP,
-    ipv4::igmp::IGMP,
     ipv4::icmp::ICMP,
     ipv4::udp::UDP,
     ipv4::tcp::TCP,
     // Before what counts the lifetimes of addresses: a lease runs out with its addresses.
     ipv6::dhcp::frames::DHCP,
-    ipv6::mld::MLD,
     ipv6::neighbour_discovery::NEIGHBOUR_DISCOVERY,
     ipv6::router_discovery::ROUTER_DISCOVERY,
     ipv6::fragment::FRAGMENT,
@@ -273,7 +275,8 @@ impl Vm {
         })
     }
 
-    /// Builds one frame that is still to be sent before the VM stops at `now`: it gives its leases back. To be called until
+    /// Builds one frame that is still to be sent before the VM stops at `now`: it leaves its groups, and gives its
+    /// leases back. To be called until
     /// it returns `None`.
     pub fn leave(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         self.ipv4.asker = None;

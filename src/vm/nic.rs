@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{PROTOCOLS, Vm};
+use crate::time::Instant;
 use crate::wire::{
     ArpPacket, DHCP_SERVER_PORT, EthernetFrame, Ipv4Packet, MacAddr, PROTOCOL_UDP, Payload,
     ipv4_multicast_mac, multicast_mac,
@@ -88,6 +89,16 @@ impl Vm {
             || destination.is_multicast() && is_of_group()
     }
 
+    /// Joins a group, which is reported to routers from `at` on; one of a protocol that it does not speak is not joined.
+    /// Its receive filter is another one then.
+    pub fn join_group(&mut self, at: Instant, group: IpAddr) {
+        self.is_dirty = true;
+        match group {
+            IpAddr::V4(group) => self.join_ipv4_group(at, group),
+            IpAddr::V6(group) => self.join_ipv6_group(at, group),
+        }
+    }
+
     /// Tells if it is in the group `group`.
     pub(super) fn is_in_group(&self, group: IpAddr) -> bool {
         let mut is_in_group = false;
@@ -104,7 +115,7 @@ impl Vm {
 }
 
 /// The hardware address that packets to the group `group` are sent to.
-fn group_mac(group: IpAddr) -> MacAddr {
+pub(super) fn group_mac(group: IpAddr) -> MacAddr {
     match group {
         IpAddr::V4(group) => ipv4_multicast_mac(group),
         IpAddr::V6(group) => multicast_mac(group),

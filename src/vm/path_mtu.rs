@@ -22,33 +22,36 @@ struct PathMtu {
     until: Instant,
 }
 
-/// The path MTUs of one family. Nothing is on the heap before the first.
 #[derive(Debug)]
-pub(super) struct PathMtus<A> {
-    known: FxHashMap<A, PathMtu>,
+struct Known<A> {
+    paths: FxHashMap<A, PathMtu>,
     /// The least of them: a datagram that is not larger fits into every path.
     least: u16,
 }
 
+/// The path MTUs of one family. Nothing is on the heap before the first: most VMs have none.
+#[derive(Debug)]
+pub(super) struct PathMtus<A>(Option<Box<Known<A>>>);
+
 impl<A: Copy + Eq + Hash> PathMtus<A> {
     /// None.
-    pub(super) fn new() -> PathMtus<A> {
-        PathMtus {
-            known: FxHashMap::default(),
-            least: u16::MAX,
-        }
+    pub(super) const fn new() -> PathMtus<A> {
+        PathMtus(None)
     }
 
     /// The largest datagram that every known path carries.
-    pub(super) const fn least(&self) -> u16 {
-        self.least
+    pub(super) fn least(&self) -> u16 {
+        self.0.as_ref().map_or(u16::MAX, |known| known.least)
     }
 
     /// The largest datagram that the path to `destination` carries, by a link that carries `link` bytes.
     pub(super) fn get(&self, now: Instant, destination: A, link: u16) -> u16 {
-        let known = self.known.get(&destination);
-        let valid = known.filter(|known| known.until > now);
-        valid.map_or(link, |known| known.mtu.min(link))
+        let path = self
+            .0
+            .as_ref()
+            .and_then(|known| known.paths.get(&destination));
+        let valid = path.filter(|path| path.until > now);
+        valid.map_or(link, |path| path.mtu.min(link))
     }
 
     /// Takes a router's word that the path to `destination`, by a link that carries `link` bytes, carries `mtu` bytes. It
@@ -57,17 +60,26 @@ impl<A: Copy + Eq + Hash> PathMtus<A> {
         if mtu >= self.get(now, destination, link) {
             return;
         }
-        self.known.retain(|_, known| known.until > now);
-        if self.known.len() >= MAX_PATH_MTUS {
-            let oldest = self.known.iter().min_by_key(|(_, known)| known.until);
+        let Known { paths, least } = &mut **self.0.get_or_insert_with(|| {
+            Box::new(Known {
+                paths: FxHashMap::default(),
+                least: u16::MAX,
+            })
+        });
+        paths.retain(|_, path| path.until > now);
+        if paths.len() >= MAX_PATH_MTUS {
+            let oldest = paths.iter().min_by_key(|(_, path)| path.until);
             if let Some(oldest) = oldest.map(|(destination, _)| *destination) {
-                self.known.remove(&oldest);
+                paths.remove(&oldest);
             }
         }
         let until = now + PATH_MTU_LIFETIME;
-        self.known.insert(destination, PathMtu { mtu, until });
-        let all = self.known.values().map(|known| known.mtu);
-        self.least = all.min().unwrap_or(u16::MAX);
+        paths.insert(destination, PathMtu { mtu, until });
+        *least = paths
+            .values()
+            .map(|path| path.mtu)
+            .min()
+            .unwrap_or(u16::MAX);
     }
 }
 
@@ -116,6 +128,7 @@ mod tests {
         let known = (0..many).filter(|host| paths.get(now, *host, 1500) == 1300);
         assert_eq!(known.collect::<Vec<_>>(), (10..many).collect::<Vec<_>>());
         paths.lower(seconds(601), 0, 1400, 1500);
-        assert_eq!((paths.known.len(), paths.least()), (1, 1400));
+        let known = paths.0.unwrap();
+        assert_eq!((known.paths.len(), known.least), (1, 1400));
     }
 }

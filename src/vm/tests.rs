@@ -15,11 +15,13 @@ mod dhcp;
 mod dhcpv6;
 mod fragments;
 mod icmp;
+mod igmp;
 mod ipv6;
 mod mld;
 mod model;
 mod options;
 mod path_mtu;
+mod router_model;
 mod routers;
 mod routes;
 mod tcp;
@@ -81,7 +83,7 @@ impl Bench {
 
     fn with(config: VmConfig) -> Bench {
         let mut vm = Vm::new(ms(0), config);
-        vm.neighbours.reachable_time = BASE_REACHABLE_TIME;
+        vm.neighbours.set_reachable_time(BASE_REACHABLE_TIME);
         let config = SessionConfig {
             destination: PEER.into(),
             payload_length: 16,

@@ -82,6 +82,23 @@ pub(super) fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !(((folded & 0xffff) + (folded >> 16)) as u16)
 }
 
+/// The checksum field of UDP over IPv4 after an address has changed from `old` to `new`; 0 stands for none.
+pub(super) fn after_change(field: [u8; 2], old: [u8; 4], new: [u8; 4]) -> [u8; 2] {
+    if field == [0; 2] {
+        return field;
+    }
+    let words = |bytes: [u8; 4]| {
+        let [a, b, c, d] = bytes;
+        [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
+    };
+    let ([old_high, old_low], [new_high, new_low]) = (words(old), words(new));
+    let sum = update(u16::from_be_bytes(field), old_high, new_high);
+    match update(sum, old_low, new_low) {
+        0 => [0xff; 2],
+        sum => sum.to_be_bytes(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,8 @@ use super::error::ParseError;
 use super::ethernet::{EthernetFrame, Payload};
 use super::icmp::IcmpMessage;
 use super::icmp_error::IcmpErrorKind;
-use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP};
+use super::igmp::{IgmpMessage, LEAVE, VERSION_3_REPORT};
+use super::ipv4::{Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_IGMP, PROTOCOL_UDP};
 use super::mac::MacAddr;
 use super::tcp::{PROTOCOL_TCP, TcpSegment};
 use super::udp::UdpDatagram;
@@ -89,6 +90,10 @@ fn describe_ipv4(f: &mut fmt::Formatter<'_>, packet: &Ipv4Packet<'_>) -> fmt::Re
             Err(error) => write!(f, "malformed: {error}"),
         },
         PROTOCOL_TCP => describe_tcp(f, TcpSegment::parse(packet)),
+        PROTOCOL_IGMP => match IgmpMessage::parse(packet) {
+            Ok(message) => describe_igmp(f, &message),
+            Err(error) => write!(f, "malformed: {error}"),
+        },
         protocol => write!(f, "protocol {protocol}, {bytes} bytes"),
     }
 }
@@ -105,6 +110,23 @@ pub(super) fn describe_udp(
     let (source, destination) = (udp.source_port, udp.destination_port);
     let bytes = udp.payload.len();
     write!(f, "UDP port {source} > {destination} ({bytes} bytes)")
+}
+
+fn describe_igmp(f: &mut fmt::Formatter<'_>, message: &IgmpMessage) -> fmt::Result {
+    match message {
+        IgmpMessage::Query(query) => {
+            let version = query.version as u8 + 1;
+            write!(f, "IGMPv{version} query")?;
+            match query.group.is_unspecified() {
+                true => Ok(()),
+                false => write!(f, " for {}", query.group),
+            }
+        }
+        IgmpMessage::Report(group) => write!(f, "IGMP report of {group}"),
+        IgmpMessage::Other(VERSION_3_REPORT) => f.write_str("IGMPv3 report"),
+        IgmpMessage::Other(LEAVE) => f.write_str("IGMP leave"),
+        IgmpMessage::Other(kind) => write!(f, "IGMP type {kind:#04x}"),
+    }
 }
 
 pub(super) fn describe_tcp(

@@ -13,6 +13,8 @@ pub enum Layer {
     Ipv4,
     /// ICMP (RFC 792).
     Icmp,
+    /// IGMP (RFC 3376).
+    Igmp,
     /// UDP (RFC 768).
     Udp,
     /// TCP (RFC 9293).
@@ -32,6 +34,7 @@ impl fmt::Display for Layer {
             Layer::Arp => "ARP",
             Layer::Ipv4 => "IPv4",
             Layer::Icmp => "ICMP",
+            Layer::Igmp => "IGMP",
             Layer::Udp => "UDP",
             Layer::Tcp => "TCP",
             Layer::Dhcp => "DHCP",

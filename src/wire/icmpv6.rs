@@ -7,6 +7,7 @@ use etherparse::{IcmpEchoHeader, Icmpv6Header, Icmpv6Slice, Icmpv6Type, IpNumber
 use super::checksum;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::flow_label::set_flow_label;
 use super::icmp::Echo;
 use super::icmp_error::IcmpErrorKind;
 use super::ipv6::{
@@ -199,7 +200,9 @@ impl Icmpv6EchoRequest {
             seq: self.sequence,
         };
         let message = Icmpv6Type::EchoRequest(echo);
-        write(&self.envelope, message, payload_length, fill, buffer)
+        let length = write(&self.envelope, message, payload_length, fill, buffer)?;
+        set_flow_label(buffer)?;
+        Some(length)
     }
 }
 
@@ -237,7 +240,9 @@ pub fn turn_into_icmpv6_echo_reply(
         }
     }
     [*c0, *c1] = sum.to_be_bytes();
-    Some(turned.length)
+    let length = turned.length;
+    set_flow_label(frame)?;
+    Some(length)
 }
 
 /// A packet on its way back to where it came from.
@@ -319,5 +324,7 @@ pub fn turn_into_icmpv6_error(
         code_u8: kind.code,
         bytes5to8: parameter.to_be_bytes(),
     };
-    write(&envelope, message, quoted, |_| (), buffer)
+    let length = write(&envelope, message, quoted, |_| (), buffer)?;
+    set_flow_label(buffer)?;
+    Some(length)
 }

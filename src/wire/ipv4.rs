@@ -199,6 +199,32 @@ pub(super) fn turn_around(
     Some((ETHERNET_HEADER_LENGTH + total_length, payload))
 }
 
+/// The destination of the datagram in `frame`.
+pub fn ipv4_destination(frame: &[u8]) -> Option<Ipv4Addr> {
+    let place: &[u8; 4] = frame.get(ETHERNET_HEADER_LENGTH + 16..)?.first_chunk()?;
+    Some(Ipv4Addr::from(*place))
+}
+
+/// Makes `destination` the destination of the datagram in `frame`, whose header has `header_length` bytes: one to a group
+/// is answered from an address of the answerer's. The checksum of UDP, which sums up the addresses, stays right; that of
+/// the header is not made right. `None` when the frame is not what the caller says.
+pub fn set_ipv4_destination(
+    frame: &mut [u8],
+    header_length: usize,
+    destination: Ipv4Addr,
+) -> Option<()> {
+    let ip = frame.get_mut(ETHERNET_HEADER_LENGTH..)?;
+    let (header, payload) = ip.split_at_mut_checked(header_length)?;
+    let is_udp = header.get(9) == Some(&PROTOCOL_UDP);
+    let place: &mut [u8; 4] = header.get_mut(16..)?.first_chunk_mut()?;
+    let old = std::mem::replace(place, destination.octets());
+    if is_udp {
+        let place: &mut [u8; 2] = payload.get_mut(6..)?.first_chunk_mut()?;
+        *place = checksum::after_change(*place, old, destination.octets());
+    }
+    Some(())
+}
+
 /// A word of a header, of its two halves.
 fn word(high: u16, low: u16) -> u32 {
     u32::from(high) << 16 | u32::from(low)

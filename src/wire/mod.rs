@@ -18,9 +18,11 @@ mod dhcpv6_options;
 mod echo_head;
 mod error;
 mod ethernet;
+mod flow_label;
 mod icmp;
 mod icmp_error;
 mod icmpv6;
+mod igmp;
 mod ipv4;
 mod ipv4_fragment;
 mod ipv4_options;
@@ -62,9 +64,13 @@ pub use icmpv6::{
     ICMPV6_ECHO_FRAME_OVERHEAD, ICMPV6_HEADER_LENGTH, Icmpv6EchoRequest, Icmpv6Error,
     Icmpv6Message, turn_into_icmpv6_echo_reply, turn_into_icmpv6_error,
 };
+pub use igmp::{
+    ALL_HOSTS, IgmpMessage, IgmpQuery, IgmpVersion, OlderIgmpMessage, VERSION_1_RESPONSE_TIME,
+    igmp_records_in, write_igmp_report, write_older_igmp_message,
+};
 pub use ipv4::{
     IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_IGMP,
-    PROTOCOL_UDP, ipv4_multicast_mac,
+    PROTOCOL_UDP, ipv4_destination, ipv4_multicast_mac, set_ipv4_destination,
 };
 pub use ipv4_fragment::{write_first_fragment, write_fragment, write_reassembled};
 pub use ipv4_options::{OptionsFault, Passage, answer_options, check_options, replace_options};

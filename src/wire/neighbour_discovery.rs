@@ -132,6 +132,8 @@ impl<'a> NeighbourDiscovery<'a> {
                     hop_limit,
                     router_lifetime: u16::from_be_bytes([l0, l1]),
                     preference: RouterPreference::of_flags(flags),
+                    reachable_time: body.reachable_time(),
+                    retransmit_timer: body.retrans_timer(),
                     source_link: options.source_link,
                     mtu: options.mtu,
                     options: body.options_iterator(),

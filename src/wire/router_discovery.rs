@@ -19,6 +19,10 @@ pub struct RouterAdvertisement<'a> {
     pub router_lifetime: u16,
     /// Its rank among several.
     pub preference: RouterPreference,
+    /// For how many milliseconds a neighbour is reachable after it was confirmed, on average; 0 for "no advice".
+    pub reachable_time: u32,
+    /// Milliseconds between two solicitations for one neighbour; 0 for "no advice".
+    pub retransmit_timer: u32,
     /// Its hardware address, if it says so.
     pub source_link: Option<MacAddr>,
     /// The MTU of the link, if it says so.

@@ -9,6 +9,7 @@ use etherparse::{IpNumber, TcpHeader, TcpHeaderSlice};
 use super::checksum;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::flow_label::set_flow_label;
 use super::ipv4::{IPV4_HEADER_LENGTH, Ipv4Envelope, Ipv4Packet};
 use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Envelope, Ipv6Packet};
 use super::mac::MacAddr;
@@ -153,5 +154,6 @@ pub fn turn_into_ipv6_tcp_reset(
     reset.checksum = reset.calc_checksum_ipv6_raw(from, to, &[]).ok()?;
     let space = envelope.write(IpNumber::TCP, TCP_HEADER_LENGTH, frame)?;
     space.copy_from_slice(&reset.to_bytes());
+    set_flow_label(frame)?;
     Some(ETHERNET_HEADER_LENGTH + IPV6_HEADER_LENGTH + TCP_HEADER_LENGTH)
 }

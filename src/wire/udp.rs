@@ -5,6 +5,7 @@ use etherparse::{IpNumber, UdpHeader, UdpHeaderSlice};
 use super::checksum;
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
+use super::flow_label::set_flow_label;
 use super::icmpv6::turn_around;
 use super::ipv4::{self, IPV4_HEADER_LENGTH, Ipv4Envelope, Ipv4Packet, PROTOCOL_UDP};
 use super::ipv6::{IPV6_HEADER_LENGTH, Ipv6Envelope, Ipv6Packet};
@@ -136,6 +137,7 @@ pub fn write_ipv6_udp(
     )
     .ok()?;
     header.copy_from_slice(&udp_header.to_bytes());
+    set_flow_label(buffer)?;
     Some(start + taken)
 }
 
@@ -173,5 +175,7 @@ pub fn turn_into_ipv6_udp_echo(
     let turned = turn_around(frame, offset, source_mac, None, hop_limit, IpNumber::UDP)?;
     let (source, destination) = turned.payload.get_mut(..4)?.split_at_mut_checked(2)?;
     source.swap_with_slice(destination);
-    Some(turned.length)
+    let length = turned.length;
+    set_flow_label(frame)?;
+    Some(length)
 }

@@ -17,6 +17,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod main_job;
+mod multicast;
 mod neighbours;
 mod output;
 mod raw_socket;

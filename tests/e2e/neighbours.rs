@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, wait_until};
+use crate::lab::{Lab, Running, wait_until};
 
 /// A host on the lab's bridge, in a namespace of its own.
 pub fn host(lab: &Lab, port: &str) -> Lab {
@@ -17,13 +17,15 @@ pub fn host(lab: &Lab, port: &str) -> Lab {
     host
 }
 
-/// Echo requests that the host has received.
+/// Echo requests over IPv4 that the host has received.
 fn echo_requests(host: &Lab) -> u64 {
-    let counters = host.run(&["nstat", "-asz", "IcmpInEchos"]).expect_status(0);
-    let line = counters
-        .stdout
-        .lines()
-        .find(|line| line.starts_with("IcmpInEchos"));
+    count(host, "IcmpInEchos")
+}
+
+/// A counter of the host's kernel.
+fn count(host: &Lab, name: &str) -> u64 {
+    let counters = host.run(&["nstat", "-asz", name]).expect_status(0);
+    let line = counters.stdout.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
         .unwrap_or_else(|| panic!("no count: {counters:?}"))
 }
@@ -74,6 +76,116 @@ fn pings_follow_an_address_that_moves_to_another_host_and_announces_itself() {
         assert!(of("received") >= 100, "{report}");
         assert!(lost <= 5, "arping {announcement}: lost {lost}; {control:?}");
     }
+}
+
+#[test]
+fn pings_follow_an_ipv6_address_that_moves_to_another_host_and_announces_itself() {
+    let lab = Lab::new();
+    lab.make_by_hand();
+    let [old, new, control] = ["old", "new", "control"].map(|port| host(&lab, port));
+    old.ip("address add fd77::60/64 dev eth0 nodad");
+    control.ip("address add fd77::100/64 dev eth0 nodad");
+    let mut run = lab.start_tap_reactor(
+        "--netns host --attach --ipv6 --ping vm0:fd77::60 --interval 20ms --timeout 500ms --duration 60s --json",
+    );
+    let ping = "ping -n -q -i 0.02 -W 1 -w 60 fd77::60";
+    let ping = control.start(&ping.split(' ').collect::<Vec<_>>());
+    wait_until("both to ping the old host", || {
+        run.expect_alive();
+        (count(&old, "Icmp6InEchos") >= 100).then_some(())
+    });
+
+    // The new host asks if it may have the address, and then announces it.
+    old.ip("address del fd77::60/64 dev eth0");
+    let setting = "net.ipv6.conf.eth0.ndisc_notify=1";
+    new.run(&["sysctl", "-qw", setting]).expect_status(0);
+    new.ip("address add fd77::60/64 dev eth0");
+    wait_until("both to ping the new host", || {
+        run.expect_alive();
+        (count(&new, "Icmp6InEchos") >= 200).then_some(())
+    });
+
+    run.signal(Signal::SIGINT);
+    ping.signal(Signal::SIGINT);
+    let report: serde_json::Value =
+        serde_json::from_str(&run.wait().stdout).expect("a report in JSON");
+    let of = |name: &str| report["totals"][name].as_u64().expect("a count");
+    let lost = of("lost") + of("unresolved") + of("errored");
+    let ping = ping.wait();
+    let words: Vec<u64> = ping
+        .stdout
+        .lines()
+        .find(|line| line.contains("packets transmitted"))
+        .map(|line| {
+            let numbers = line.split(' ').filter_map(|word| word.parse().ok());
+            numbers.collect()
+        })
+        .unwrap_or_default();
+    let [transmitted, received, ..] = words[..] else {
+        panic!("no summary: {ping:?}");
+    };
+    let kernels = transmitted - received;
+    assert!(of("received") >= 100, "{report}");
+    assert!(lost <= kernels + 50, "lost {lost}, the kernel {kernels}");
+}
+
+#[test]
+fn pings_leave_a_router_that_dies_for_another_one() {
+    let lab = Lab::new();
+    lab.make_by_hand();
+    let folder = tempfile::TempDir::new().expect("make a temporary directory");
+    // Both lead to the same address, and tell times in which a neighbour that is gone is missed soon.
+    let routers = ["one", "two"].map(|name| {
+        let router = host(&lab, name);
+        let setting = "net.ipv6.conf.all.forwarding=1";
+        router.run(&["sysctl", "-qw", setting]).expect_status(0);
+        router.ip("link set lo up");
+        router.ip("-6 address add 2001:db8::9/128 dev lo nodad");
+        let preference = if name == "one" { "high" } else { "low" };
+        let config = folder.path().join(name);
+        let text = format!(
+            "interface eth0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; AdvReachableTime 500; \
+             AdvRetransTimer 100; AdvDefaultPreference {preference}; prefix fd99::/64 {{ }}; }};\n"
+        );
+        std::fs::write(&config, text).expect("write radvd's configuration");
+        router.ip("-6 address add fd99::1/64 dev lo nodad");
+        router
+    });
+    let mut run = lab.start_tap_reactor(
+        "--netns host --attach --slaac --ping vm0:2001:db8::9 --interval 20ms --timeout 500ms --duration 60s --json",
+    );
+    let mut daemons: Vec<Running> = Vec::new();
+    for (router, name) in routers.iter().zip(["one", "two"]) {
+        wait_until("a link-local address of the router", || {
+            let addresses = router.ip("-6 -oneline address show dev eth0 scope link");
+            (addresses.contains("fe80:") && !addresses.contains("tentative")).then_some(())
+        });
+        let config = folder.path().join(name);
+        let pid_file = folder.path().join(format!("{name}.pid"));
+        let words = ["radvd", "--nodaemon", "--logmethod", "stderr", "--config"];
+        let mut words: Vec<&str> = words.to_vec();
+        words.push(config.to_str().expect("a path in UTF-8"));
+        words.extend(["--pidfile", pid_file.to_str().expect("a path in UTF-8")]);
+        daemons.push(router.start(&words));
+    }
+    let [one, two] = &routers;
+    wait_until("pings by the router to prefer", || {
+        run.expect_alive();
+        (count(one, "Icmp6InEchos") >= 100).then_some(())
+    });
+
+    one.ip("link set eth0 down");
+    let before = count(two, "Icmp6InEchos");
+    wait_until("pings by the other router", || {
+        run.expect_alive();
+        (count(two, "Icmp6InEchos") >= before + 100).then_some(())
+    });
+    run.signal(Signal::SIGINT);
+    let report: serde_json::Value =
+        serde_json::from_str(&run.wait().stdout).expect("a report in JSON");
+    // Half a second to three quarters until it is in doubt, five until it is asked, and three questions: at 50 pings a second.
+    let lost = report["totals"]["lost"].as_u64().expect("a count");
+    assert!(lost <= 50 * 10, "{report}");
 }
 
 #[test]

@@ -134,13 +134,16 @@ pub const OPTIONS: &[OptionSpec] = &[
              program is started in; any other name is a named namespace as `ip netns` lists it, \
              created if it does not exist.",
         ),
-    value("join", "BRIDGE", Text)
+    value("join", "BRIDGE|GROUP", Text)
         .place(Lab, Run)
-        .help("Add the TAPs to a bridge that exists, and leave it unchanged")
-        .only(&["bridge"])
+        .help("Join a bridge with the TAPs, or a multicast group; repeatable")
+        .repeatable()
         .details(
-            "Such as docker0, cni0 or virbr0. Needs --netns host or --netns NAME, and --dhcp or \
-             --subnet for addresses of the VMs.",
+            "A bridge that exists, such as docker0, cni0 or virbr0, is left unchanged. It needs \
+             --netns host or --netns NAME, and --dhcp or --subnet for addresses of the VMs. A \
+             multicast group, such as 239.1.2.3 or ff05::1:3, is joined by all VMs (IGMP, MLD): \
+             they report it, and answer pings to it. In groups of a scenario only multicast \
+             groups may be joined.",
         ),
     switch("attach")
         .place(Lab, Run)
@@ -166,6 +169,10 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("Name of the scenario"),
 
     // VMs.
+    value("join", "GROUP", Text)
+        .place(Vms, Group)
+        .help("Multicast groups that the VMs of the group join")
+        .repeatable(),
     value("vms", "N", Whole)
         .place(Vms, Run)
         .help("Number of VMs")
@@ -212,7 +219,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         .main()
         .details(
             "Patterns: vm0:vm1, vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs, \
-             random:K; DST may be an address. Several patterns add up. Without this option the \
+             random:K, multicast; DST may be an address, of a multicast group too (multicast: \
+             vm0 to each group of --join). Several patterns add up. Without this option the \
              VMs only answer, until --duration is over or SIGINT or SIGTERM arrives.",
         ),
     switch("ping-ipv6")

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 
 use super::addresses::{is_host, is_host_of};
+use super::memberships;
 use super::size::Size;
 use super::vms::Group;
 use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings};
-use crate::experiment::{FlowPlan, IpVersion, VmDefaults, VmPlan};
-use crate::load::{Pattern, Target};
+use crate::experiment::{FlowPlan, IpVersion, Membership, VmDefaults, VmPlan};
+use crate::load::{Pattern, Population, Target};
 use crate::vm::VmId;
 use crate::wire::{
     ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV4_MAX_LENGTH, IPV6_HEADER_LENGTH,
@@ -24,6 +25,7 @@ pub(super) struct PlanContext<'a> {
     pub(super) vm_defaults: &'a VmDefaults,
     pub(super) mtu: u16,
     pub(super) groups: &'a [Group<'a>],
+    pub(super) memberships: &'a [Membership],
     pub(super) vms: &'a [VmPlan],
     pub(super) seed: u64,
     pub(super) are_simulated: bool,
@@ -69,8 +71,21 @@ impl PlanContext<'_> {
 
     /// Returns the number of flows of the pattern.
     pub(super) fn count(&self, setting: &Setting) -> Result<u64, SettingError> {
-        let count = self.pattern(setting)?.count(self.vms.len() as u32);
+        let count = self.pattern(setting)?.count(self.population());
         count.map_err(|error| setting.error(error))
+    }
+
+    fn population(&self) -> Population {
+        let mut multicast_groups: Vec<IpAddr> = Vec::new();
+        for joined in self.memberships {
+            if !multicast_groups.contains(&joined.group) {
+                multicast_groups.push(joined.group);
+            }
+        }
+        Population {
+            vms: self.vms.len() as u32,
+            multicast_groups,
+        }
     }
 
     /// The first flows of one pattern, `most` at most.
@@ -82,10 +97,10 @@ impl PlanContext<'_> {
         most: usize,
     ) -> Result<Vec<FlowPlan>, SettingError> {
         let random = fastrand::Rng::with_seed(self.seed);
-        let vms = self.vms.len() as u32;
+        let population = self.population();
         let flows = self
             .pattern(setting)?
-            .flows(vms, random)
+            .flows(population, random)
             .map_err(|error| setting.error(error))?;
         let mut planned = Vec::new();
         // Patterns to an address are to the same one each time.
@@ -123,6 +138,8 @@ impl PlanContext<'_> {
             return Ok(target);
         };
         let (vm, reachable) = match address {
+            // Whoever has joined it, VM or not.
+            _ if memberships::check(address).is_ok() => return Ok(target),
             IpAddr::V4(address) if self.vm_defaults.dhcp => {
                 // Which VM will have which address is the server's choice, and so is the way out.
                 let why = || format!("{address} can't be the address of a host");

@@ -38,13 +38,12 @@ pub(super) fn ipv6(
                 .filter(|setting| is_ipv6_target(setting)),
         );
     }
+    let has_colon = |setting: &&Setting| setting.text.contains(':');
     for name in ["host-address", "gateway", "first"] {
-        wanting.extend(
-            settings
-                .all(name)
-                .iter()
-                .filter(|setting| setting.text.contains(':')),
-        );
+        wanting.extend(settings.all(name).iter().filter(has_colon));
+    }
+    for settings in scenario.groups.iter().chain([settings]) {
+        wanting.extend(settings.all("join").iter().filter(has_colon));
     }
     let Some(wanting) = wanting.into_iter().find(|setting| !setting.is_off()) else {
         return Ok(None);

@@ -5,11 +5,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::memberships::group;
 use super::netns;
 use crate::experiment::VmPlan;
 use crate::experiment::options::{Kind, option};
-use crate::experiment::settings::{SettingError, Settings};
-use crate::system::{ExistingBridge, LabConfig, NetnsChoice, SystemError, validate_interface_name};
+use crate::experiment::settings::{Setting, SettingError, Settings};
+use crate::system::{
+    ExistingBridge, FabricKind, LabConfig, NetnsChoice, SystemError, validate_interface_name,
+};
 
 /// Settings that contradict a bridge that exists, and the reason.
 const CONTRADICTIONS: &[(&str, &str)] = &[
@@ -20,16 +23,33 @@ const CONTRADICTIONS: &[(&str, &str)] = &[
     ("vlan-filtering", "which changes the bridge"),
 ];
 
+/// The setting that names the bridge: the only value of `--join` that is no multicast group.
+pub(in crate::experiment) fn named(settings: &Settings) -> Result<Option<&Setting>, SettingError> {
+    let mut named = None;
+    for setting in settings.all("join") {
+        if group(setting)?.is_none() && named.replace(setting).is_some() {
+            return Err(setting.error("expected one bridge, and multicast groups beside it"));
+        }
+    }
+    Ok(named)
+}
+
 /// Looks up the bridge to join, if there is one; everything that can be told without it is checked before.
 pub(super) fn bridge(
     settings: &Settings,
+    (fabric, is_simulated): (FabricKind, bool),
     find: impl Fn(&NetnsChoice, &str) -> Result<ExistingBridge, SystemError>,
 ) -> Result<Option<ExistingBridge>, SettingError> {
-    let Some(join) = settings.get("join") else {
+    let Some(join) = named(settings)? else {
         return Ok(None);
     };
     let name = &join.text;
     validate_interface_name(name).map_err(|why| join.error(why))?;
+    if fabric != FabricKind::Bridge || is_simulated {
+        let fabric = settings.or_default("fabric");
+        let why = format_args!("needs --fabric bridge, and the fabric is {}", fabric.text);
+        return Err(join.error(why));
+    }
     for (name, why) in CONTRADICTIONS {
         let is_switch = option(name).is_some_and(|option| option.kind == Kind::Switch);
         let other = settings.get(name);
@@ -64,9 +84,9 @@ pub(super) fn check(
     lab: &LabConfig,
     vms: &[VmPlan],
 ) -> Result<(), SettingError> {
-    let error = |why: String| match settings.get("join") {
-        Some(join) => join.error(why),
-        None => SettingError::new(why),
+    let error = |why: String| match named(settings) {
+        Ok(Some(join)) => join.error(why),
+        _ => SettingError::new(why),
     };
     bridge.check(lab).map_err(SettingError::new)?;
     let is_taken = |vm: &VmPlan| {

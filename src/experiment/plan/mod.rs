@@ -25,6 +25,7 @@ mod flows;
 mod host;
 mod ipv6;
 mod join;
+mod memberships;
 mod moves;
 mod neighbours;
 mod phases;
@@ -36,6 +37,7 @@ mod vms;
 use self::addresses::is_of_hosts;
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 use self::flows::PlanContext;
+pub(super) use self::join::named as joined_bridge;
 pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
 pub(super) use self::vms::VMS_OF_A_GROUP;
 use self::vms::{Group, check_number, groups, vms};
@@ -105,7 +107,8 @@ fn plan_flows(
         Fabric::Taps(switching) => (switching, None),
         Fabric::Simulated(simulation) => (FabricKind::None, Some(simulation)),
     };
-    let joined = join::bridge(settings, surroundings.find_bridge)?;
+    let kind = (switching, simulation.is_some());
+    let joined = join::bridge(settings, kind, surroundings.find_bridge)?;
     let groups = groups(scenario)?;
     let count = check_number(&groups)?;
     let subnet = subnet(settings, count)?;
@@ -119,6 +122,7 @@ fn plan_flows(
     if let Some(bridge) = &joined {
         join::check(settings, bridge, &lab, &vms)?;
     }
+    let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let capture = capture::capture(settings, &groups, count)?;
@@ -137,6 +141,7 @@ fn plan_flows(
         vm_defaults: &vm_defaults,
         mtu: lab.mtu,
         groups: &groups,
+        memberships: &memberships,
         vms: &vms,
         seed,
         are_simulated: simulation.is_some(),
@@ -166,6 +171,7 @@ fn plan_flows(
         vms,
         address_wait: vm_defaults::address_wait(settings, &vm_defaults)?,
         vm_defaults,
+        memberships,
         flows,
         phases,
         timeout,

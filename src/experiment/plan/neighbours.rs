@@ -230,6 +230,8 @@ impl Requests {
             let outside: HashSet<(VmId, IpAddr)> = flows
                 .filter_map(|flow| match flow.target {
                     Target::Vm(_) => None,
+                    // Nobody is asked where a group is.
+                    Target::Address(address) if address.is_multicast() => None,
                     Target::Address(address) => Some((flow.source, lab.next_hop(address))),
                 })
                 .collect();

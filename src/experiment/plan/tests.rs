@@ -388,7 +388,7 @@ fn flags_that_cannot_be_are_named_with_what_is_expected() {
         (
             "--ping mehs",
             "--ping mehs: expected SRC:DST with vmI, vm[I-J] or all on each side (or an address as DST), mesh, ring, \
-             pairs, or random:K; did you mean mesh?",
+             pairs, multicast or random:K; did you mean mesh?",
         ),
         (
             "--ping random:9",
@@ -1210,6 +1210,123 @@ fn what_contradicts_a_bridge_that_exists_is_refused_by_both_names() {
     ] {
         let error = joined(line).expect_err(line);
         assert!(error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn join_takes_multicast_groups_of_all_vms_or_of_a_group_of_them_on_every_fabric() {
+    let shown = |plan: Experiment| -> Vec<String> {
+        let joined = plan.memberships.iter();
+        joined
+            .map(|joined| format!("{} {:?}", joined.group, joined.vms))
+            .collect()
+    };
+    for fabric in ["bridge", "xdp", "none", "sim"] {
+        let line = format!("--vms 3 --join 239.1.2.3 --join=224.0.0.251 --fabric {fabric}");
+        let plan = flags(&line).unwrap();
+        assert_eq!(plan.lab.prepared, Prepared::Nothing);
+        assert_eq!(shown(plan), ["239.1.2.3 0..3", "224.0.0.251 0..3"]);
+    }
+    let plan = flags("--join ff05::1:3 --join [ff02::fb]").unwrap();
+    assert!(plan.vm_defaults.ipv6.is_some(), "IPv6 is asked for");
+    assert_eq!(shown(plan), ["ff05::1:3 0..2", "ff02::fb 0..2"]);
+    let plan = file(
+        "join = \"239.0.0.9\"\n[[group]]\nname = \"a\"\n[[group]]\nname = \"b\"\nvms = 3\n\
+         join = [\"239.1.2.3\", \"239.129.2.3\"]\n[[group]]\njoin = \"239.1.2.3\"\n",
+    );
+    let plan = plan.unwrap();
+    let b = VmId(2);
+    let of_b: Vec<String> = plan.groups_of(b).map(|group| group.to_string()).collect();
+    assert_eq!(of_b, ["239.0.0.9", "239.1.2.3", "239.129.2.3"]);
+    let members = plan.members("239.1.2.3".parse().unwrap());
+    assert_eq!(members.map(|vm| vm.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    // Beside a bridge that exists, in whatever order.
+    const AT: &str = "--netns host --subnet 10.88.0.0/16 --first 10.88.3.1";
+    for line in [
+        "--join cni0 --join 239.1.2.3",
+        "--join 239.1.2.3 --join cni0",
+    ] {
+        let once = joined(&format!("{line} {AT}")).unwrap();
+        assert_eq!(
+            (once.lab.bridge.as_str(), once.lab.prepared),
+            ("cni0", Prepared::Bridge)
+        );
+        let again = plan_flows(&once.effective, usize::MAX, &NO_MACHINE).unwrap();
+        assert_eq!(again.memberships, once.memberships);
+        assert_eq!(shown(once), ["239.1.2.3 0..2"]);
+    }
+    let plan = flags("--vms 3 --join 239.1.2.3 --join ff05::1:3 --ping multicast").unwrap();
+    let targets = plan.flows.iter().map(|flow| flow.target.to_string());
+    assert_eq!(targets.collect::<Vec<_>>(), ["239.1.2.3", "ff05::1:3"]);
+    let plan = flags("--ping vm1:239.1.2.3").unwrap();
+    assert_eq!(plan.flows[0].source, VmId(1), "members may be others");
+}
+
+#[test]
+fn what_is_no_multicast_group_is_refused_with_what_is_expected() {
+    let twenty_one: String = (0..21).map(|i| format!("--join 239.0.0.{i} ")).collect();
+    for (line, expected) in [
+        (
+            "--join 10.0.0.1",
+            "--join 10.0.0.1: not a multicast group, nor the name of a bridge",
+        ),
+        ("--join 240.0.0.1", "not a multicast group"),
+        ("--join 255.255.255.255", "not a multicast group"),
+        ("--join fd77::1", "not a multicast group"),
+        ("--join 224.0.0.1", "each host is in 224.0.0.1 anyway"),
+        ("--join 224.0.0.0", "224.0.0.0 is reserved"),
+        ("--join ff02::1", "each host is in ff02::1 anyway"),
+        ("--join ff01::7", "that group does not leave the host"),
+        ("--join ff00::7", "that group does not leave the host"),
+        (
+            "--join 239.1.2",
+            "--join 239.1.2: expected a multicast group, such as 239.1.2.3",
+        ),
+        (
+            "--join 239.1.2.300",
+            "expected a multicast group, such as 239.1.2.3",
+        ),
+        ("--join ff05::zz", "expected a multicast group"),
+        (
+            "--join 239.1.2.3 --join 239.1.2.3",
+            "joined already; expected each group once",
+        ),
+        (
+            "--join ff05::1 --ipv6=off",
+            "--join ff05::1: cannot be used with --ipv6=off",
+        ),
+        ("--join br0 --join br1", "--join br1: expected one bridge"),
+        ("--join br0 --join br0", "--join br0: expected one bridge"),
+        (
+            "--join br0 --join 239.1.2.3 --fabric sim",
+            "--join br0: needs --fabric bridge",
+        ),
+        (&twenty_one, "expected 20 groups at most for each VM"),
+        (
+            "--vms 1 --join 239.1.2.3 --ping multicast",
+            "there is one VM",
+        ),
+        (
+            "--ping multicast",
+            "no VM is in a multicast group; expected --join with one",
+        ),
+    ] {
+        let error = flags(line).expect_err(line);
+        assert!(error.contains(expected), "{line}: {error}");
+        assert_eq!(error.lines().count(), 1, "{line}: {error}");
+    }
+    for (text, expected) in [
+        (
+            "[[group]]\njoin = \"br0\"\n",
+            "lab.toml, line 2: join = br0: expected a multicast group",
+        ),
+        (
+            "join = \"239.1.2.3\"\n[[group]]\njoin = \"239.1.2.3\"\n",
+            "lab.toml, line 3: join = 239.1.2.3: joined already",
+        ),
+    ] {
+        let error = file(text).expect_err(text);
+        assert!(error.contains(expected), "{text}: {error}");
     }
 }
 

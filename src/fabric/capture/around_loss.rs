@@ -81,7 +81,10 @@ impl AroundLoss {
     #[inline]
     pub(super) fn event(&mut self, vm: VmId, event: &Event) {
         if let Event::Ping(ping, outcome) = event
-            && !matches!(outcome, PingOutcome::Answered { .. })
+            && !matches!(
+                outcome,
+                PingOutcome::Answered { .. } | PingOutcome::Member { .. }
+            )
         {
             self.outcome(vm, *ping, *outcome);
         }

@@ -139,6 +139,15 @@ impl Narrated {
             PingOutcome::Duplicate => self
                 .queue
                 .note(|text| text.extend_from_slice(b"; a further reply")),
+            PingOutcome::Member {
+                is_first: false,
+                sent,
+                received,
+                ..
+            } => self.queue.note(|text| {
+                let elapsed = received - sent;
+                push(text, format_args!("; a further member's after {elapsed:?}"));
+            }),
             // Its ping tells.
             _ if is_told => {}
             PingOutcome::Errored { error, .. } => self.queue.note(|text| {
@@ -150,7 +159,8 @@ impl Narrated {
             PingOutcome::Corrupt { .. } => self
                 .queue
                 .note(|text| push_fate(text, Part::Reply, Fate::Corrupt)),
-            PingOutcome::Answered { sent, received, .. } => self.queue.note(|text| {
+            PingOutcome::Answered { sent, received, .. }
+            | PingOutcome::Member { sent, received, .. } => self.queue.note(|text| {
                 push_fate(
                     text,
                     Part::Reply,
@@ -269,11 +279,19 @@ fn named(vm: Option<&VmId>, address: IpAddr) -> Target {
 /// What an outcome means for the frames of its ping; `None` if it says nothing new.
 pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
     Some(match outcome {
-        PingOutcome::Answered { sent, received, .. } => Fate::Answered(received.nanos_since(sent)),
+        PingOutcome::Answered { sent, received, .. }
+        | PingOutcome::Member {
+            is_first: true,
+            sent,
+            received,
+            ..
+        } => Fate::Answered(received.nanos_since(sent)),
         PingOutcome::Corrupt { .. } => Fate::Corrupt,
         PingOutcome::Lost { .. } => Fate::Lost,
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,
-        PingOutcome::Duplicate | PingOutcome::Unresolved { .. } => return None,
+        PingOutcome::Duplicate | PingOutcome::Member { .. } | PingOutcome::Unresolved { .. } => {
+            return None;
+        }
     })
 }

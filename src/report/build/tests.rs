@@ -22,11 +22,13 @@ fn sample() -> Report {
             src: "vm0".to_owned(),
             dst: "vm1".to_owned(),
             address: Some("10.77.0.3".to_owned()),
+            ..FlowName::default()
         },
         FlowName {
             src: "vm0".to_owned(),
             dst: "10.77.0.1".to_owned(),
             address: None,
+            ..FlowName::default()
         },
     ];
     let context = Context {

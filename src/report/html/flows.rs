@@ -57,6 +57,44 @@ pub fn flows(flows: &[FlowReport]) -> String {
     let table = table(&headings, rows, true);
     format!(
         "<section>\n<h2>Flows</h2>\n<p class=\"quiet\">{note}Latencies are rtt. A heading sorts by its column.</p>\n\
-         {table}</section>\n"
+         {table}</section>\n{}",
+        members(flows)
+    )
+}
+
+/// The section with the members of the multicast groups that are pinged; nothing if none is.
+fn members(flows: &[FlowReport]) -> String {
+    let members = flows.iter().flat_map(|flow| {
+        let members = flow.members.iter();
+        members.map(move |member| (flow, member))
+    });
+    let rows: Vec<_> = members
+        .take(FLOWS_LISTED)
+        .map(|(flow, member)| {
+            let who = match &member.vm {
+                Some(vm) => format!("{vm} ({})", member.address),
+                None => member.address.clone(),
+            };
+            let loss = member.loss(&flow.totals);
+            let group = format!("{} → {}", flow.src, flow.dst);
+            vec![
+                Cell::sorted_by(group.clone(), Some(group)),
+                Cell::sorted_by(who.clone(), Some(who)),
+                Cell::sorted_by(count(member.received), Some(member.received)),
+                Cell::sorted_by(percent(loss), Some(loss)),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let table = table(
+        &["flow", "member", "received", "lost"],
+        rows.into_iter(),
+        true,
+    );
+    format!(
+        "<section>\n<h2>Members of groups</h2>\n<p class=\"quiet\">Each may answer each ping once; a ping is received with \
+         the first reply.</p>\n{table}</section>\n"
     )
 }

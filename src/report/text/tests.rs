@@ -27,6 +27,7 @@ fn report(flows: u32, pings: u64, also: fn(&mut Recorder)) -> Report {
             src: format!("vm{flow}"),
             dst: format!("vm{}", flow + 1),
             address: Some(format!("10.77.0.{}", flow + 3)),
+            ..FlowName::default()
         })
         .collect();
     let context = Context {

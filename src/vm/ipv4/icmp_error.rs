@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use crate::time::Instant;
 use crate::vm::ip::{DEFAULT_TIME_TO_LIVE, Disposition, ErrorMessage, is_host};
 use crate::vm::{Ignored, PingError, Vm};
-use crate::wire::{EthernetFrame, IcmpError, IcmpErrorKind, turn_into_icmp_error};
+use crate::wire::{
+    EthernetFrame, IcmpError, IcmpErrorKind, ipv4_destination, turn_into_icmp_error,
+};
 
 impl Vm {
     /// Ends the ping that an error quotes. One that tells how much the path carries holds for what is sent next as well; it
@@ -48,7 +50,9 @@ impl Vm {
     ) -> Option<usize> {
         let frame = EthernetFrame::parse(buffer).ok()?;
         let is_hosts = matches!(error_message.destination, std::net::IpAddr::V4(to) if is_host(to));
+        let to_group = ipv4_destination(buffer).is_none_or(|to| to.is_multicast());
         if frame.destination.is_multicast()
+            || to_group
             || !is_hosts
             || !self.ipv4.limiter.allow(now, error_message.destination)
         {

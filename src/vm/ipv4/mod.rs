@@ -22,14 +22,21 @@ pub use self::conflict_detection::{
 };
 use self::dhcp::DhcpClient;
 pub use self::fragment::REASSEMBLY_TIMEOUT;
+use self::igmp::Igmp;
 use super::fragment::Reassembly;
-use super::ip::{Disposition, ErrorMessage, Input, Received};
+use super::ip::{Disposition, ErrorMessage, Input, Received, is_shared};
 use super::limiter::ErrorLimiter;
 use super::path_mtu::{IPV4_MINIMUM_PATH_MTU, PathMtus};
 use super::redirects::Redirects;
 use super::{Addressing, Ignored, Ipv4Interface, PROTOCOLS, Vm, VmConfig};
 use crate::time::Instant;
-use crate::wire::{IcmpErrorKind, Ipv4Packet, MacAddr, OptionsFault, check_options};
+use crate::wire::{
+    ALL_HOSTS, IcmpErrorKind, Ipv4Packet, MacAddr, OptionsFault, PROTOCOL_IGMP, check_options,
+};
+
+/// Bytes of what a VM in a group has more, beside the groups.
+#[cfg(test)]
+pub(super) const IGMP_BYTES: usize = size_of::<Igmp>();
 
 /// The state of a VM on IPv4.
 #[derive(Debug)]
@@ -45,6 +52,8 @@ pub(super) struct Ipv4 {
     pub(super) udp_echo: bool,
     /// Nothing before the first fragment.
     pub(super) fragments: Option<Box<Reassembly>>,
+    /// Boxed: most VMs join no group.
+    igmp: Option<Box<Igmp>>,
     redirects: Redirects<Ipv4Addr>,
     path_mtus: PathMtus<Ipv4Addr>,
     /// The last asker and its MAC address, if answers go straight back to it.
@@ -79,6 +88,7 @@ impl Ipv4 {
             announce: config.announce,
             udp_echo: config.udp_echo,
             fragments: None,
+            igmp: None,
             redirects: Redirects::new(),
             path_mtus: PathMtus::new(),
             asker: None,
@@ -142,6 +152,7 @@ impl Vm {
     ) -> Result<Disposition, Ignored> {
         let datagram = Received {
             source_mac,
+            is_shared: is_shared(frame),
             packet,
             protocol: packet.protocol,
             offset: packet.payload_offset,
@@ -157,12 +168,17 @@ impl Vm {
             }
         }
         let interface = self.ipv4.interface().ok_or(Ignored::OtherAddress)?;
-        // Broadcasts and multicasts are nobody's business here: echo requests to all are not answered, as in Linux
+        // Broadcasts are nobody's business here: echo requests to all are not answered, as in Linux
         // (`icmp_echo_ignore_broadcasts`), and no service listens to all.
-        if packet.destination != interface.address {
+        if packet.destination != interface.address && !self.is_for_group(packet) {
             return Err(Ignored::OtherAddress);
         }
-        if !interface.may_be_sender(packet.source) || !self.is_other_station(source_mac) {
+        // A switch that asks for members may have no address (RFC 4541 section 2.1.1).
+        let is_from_switch = packet.source.is_unspecified()
+            && packet.protocol == PROTOCOL_IGMP
+            && packet.destination.is_multicast();
+        let may_be_sender = is_from_switch || interface.may_be_sender(packet.source);
+        if !may_be_sender || !self.is_other_station(source_mac) {
             return Err(Ignored::BadSource);
         }
         let refuse = |ignored, kind, pointer: u8| {
@@ -194,5 +210,14 @@ impl Vm {
         }
         let ignored = Ignored::Protocol(packet.protocol);
         Ok(refuse(ignored, IcmpErrorKind::PROTOCOL_UNREACHABLE, 0))
+    }
+
+    /// Tells if a datagram goes to a group that the VM has joined, or is for IGMP's sake alone to that of all hosts.
+    fn is_for_group(&self, packet: &Ipv4Packet<'_>) -> bool {
+        let Some(igmp) = &self.ipv4.igmp else {
+            return false;
+        };
+        igmp.is_member(packet.destination)
+            || packet.destination == ALL_HOSTS && packet.protocol == PROTOCOL_IGMP
     }
 }

@@ -5,8 +5,8 @@ use crate::vm::Vm;
 use crate::vm::ip::{Answer, DEFAULT_TIME_TO_LIVE, Service};
 use crate::wire::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, IPV4_HEADER_LENGTH, Passage, answer_options,
-    replace_options, turn_into_echo_reply, turn_into_tcp_reset, turn_into_timestamp_reply,
-    turn_into_udp_echo,
+    ipv4_destination, replace_options, set_ipv4_destination, turn_into_echo_reply,
+    turn_into_tcp_reset, turn_into_timestamp_reply, turn_into_udp_echo,
 };
 
 /// Milliseconds of a day.
@@ -22,6 +22,10 @@ impl Vm {
     ) -> Option<usize> {
         let mac = self.mac;
         let header_length = answer.offset.checked_sub(ETHERNET_HEADER_LENGTH)?;
+        if ipv4_destination(frame)?.is_multicast() {
+            // Nobody speaks as a group (RFC 1122 section 3.2.1.3).
+            set_ipv4_destination(frame, header_length, self.address()?)?;
+        }
         // The asker's identification would do for an answer that is not cut. The fragments of one that is could be taken
         // for those of a datagram that this VM has made by itself.
         match &answer.service {

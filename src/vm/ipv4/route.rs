@@ -14,7 +14,8 @@ use crate::vm::{Ignored, Ipv4Interface, Vm};
 use crate::wire::{ClasslessRoute, IcmpRedirect};
 
 impl Ipv4 {
-    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there.
+    /// The neighbour to which a datagram for `destination` is handed. `None` when there is no way there. A redirect holds for
+    /// its time though its router turns out to be dead, as in Linux, where the exception outlives the neighbour entry.
     pub(in crate::vm) fn next_hop(&self, now: Instant, destination: Ipv4Addr) -> Option<Ipv4Addr> {
         let told = self.told_next_hop(destination)?;
         Some(self.redirects.get(now, destination).unwrap_or(told))
@@ -42,6 +43,10 @@ impl Ipv4 {
         let routes = self.dhcp.as_ref().map_or(&[][..], |dhcp| dhcp.routes());
         if destination.is_unspecified() {
             return None;
+        }
+        if destination.is_multicast() {
+            // A group is on the link, whatever the routes say.
+            return Some(destination);
         }
         interface.next_hop(routes, destination)
     }

@@ -15,7 +15,7 @@ pub(in crate::vm) const TCP: Protocol = Protocol {
 
 fn receive(datagram: &Received<'_, Ipv4Packet<'_>>) -> Result<Disposition, Ignored> {
     let segment = TcpSegment::parse(datagram.packet).map_err(Ignored::Malformed)?;
-    if segment.is_reset {
+    if datagram.packet.destination.is_multicast() || segment.is_reset {
         return Err(Ignored::ClosedPort(segment.destination_port));
     }
     Ok(Disposition::Answer(Answer {

@@ -139,7 +139,11 @@ impl Addresses {
     }
 
     /// Does one thing that is due at `now`.
-    pub(super) fn overdue(&mut self, now: Instant) -> Option<(Ipv6Addr, AddressDue)> {
+    pub(super) fn overdue(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+    ) -> Option<(Ipv6Addr, AddressDue)> {
         let index = self
             .list
             .iter()
@@ -150,7 +154,7 @@ impl Addresses {
             self.list.remove(index);
             return Some((address, AddressDue::Expired));
         }
-        let due = entry.dad.overdue(now, self.announce)?;
+        let due = entry.dad.overdue(now, interval, self.announce)?;
         Some((address, AddressDue::Dad(due)))
     }
 }

@@ -9,8 +9,6 @@ use crate::wire::Nonce;
 
 /// Probes for an address before it is used (`DupAddrDetectTransmits`, RFC 4862 section 5.1).
 pub const DUPLICATE_PROBES: u8 = 1;
-/// How long an answer to a probe is waited for (`RetransTimer`, RFC 4861 section 10).
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How far an address has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Dad {
@@ -84,13 +82,19 @@ impl Dad {
         }
     }
 
-    /// Does what is due at `now`; an address that is taken into use is announced after `announce`, if at all.
-    pub(super) fn overdue(&mut self, now: Instant, announce: Option<Duration>) -> Option<DadDue> {
+    /// Does what is due at `now`; an address is taken into use `interval` after its probe (`RetransTimer`, RFC 4862 section
+    /// 5.1), and announced after `announce`, if at all.
+    pub(super) fn overdue(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        announce: Option<Duration>,
+    ) -> Option<DadDue> {
         self.deadline().filter(|at| *at <= now)?;
         match self {
             Dad::Tentative { sent, at, nonce } if *sent < DUPLICATE_PROBES => {
                 *sent += 1;
-                *at = now + PROBE_INTERVAL;
+                *at = now + interval;
                 Some(DadDue::Probe(*nonce))
             }
             Dad::Tentative { .. } => {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::time::Instant;
 use crate::vm::ip::{Disposition, Input, Protocol, Received};
-use crate::vm::membership::{Memberships, Report};
+use crate::vm::membership::{Memberships, ROBUSTNESS_VARIABLE, Report};
 use crate::vm::{Ignored, Reaction, Transmit, Vm};
 use crate::wire::{
     ALL_NODES, Icmpv6Message, Ipv6Packet, MldMessage, MldQuery, MldReport, MldVersion,
@@ -25,12 +25,24 @@ pub(in crate::vm) const MLD: Protocol = Protocol {
     ),
     poll: Vm::poll_mld,
     deadline: |vm| vm.ipv6.as_ref()?.mld.memberships.deadline(),
-    ..Protocol::NONE
+    groups: |vm, tell| {
+        if let Some(ipv6) = &vm.ipv6 {
+            ipv6.mld
+                .joined
+                .iter()
+                .for_each(|group| tell((*group).into()));
+        }
+    },
+    leave: Vm::leave_ipv6_groups,
 };
 
 /// The groups that routers are told of, and the version in which.
 #[derive(Debug)]
 pub(super) struct Mld {
+    /// The groups that the VM has joined, beside those that its addresses take.
+    joined: Vec<Ipv6Addr>,
+    /// The VM stops, and was in some of them.
+    is_leaving: bool,
     memberships: Memberships<Ipv6Addr>,
     /// Until when a router that speaks version 1 is taken to be there (RFC 3810 section 8.2.1).
     version_1_until: Instant,
@@ -40,6 +52,8 @@ impl Mld {
     /// In no group, with routers of version 2.
     pub(super) const fn new() -> Mld {
         Mld {
+            joined: Vec::new(),
+            is_leaving: false,
             memberships: Memberships::new(),
             version_1_until: Instant::ZERO,
         }
@@ -73,6 +87,11 @@ impl Mld {
                 query_interval,
             } if !self.is_version_1(now) => {
                 let response = query.maximum_response_delay(false);
+                // Linux takes none that is less than its own.
+                let robustness = match robustness {
+                    0 => 0,
+                    told => told.max(ROBUSTNESS_VARIABLE),
+                };
                 self.memberships.learn(robustness, query_interval, response);
             }
             MldVersion::Two { .. } => {}
@@ -86,6 +105,29 @@ impl Mld {
 }
 
 impl Vm {
+    /// Joins an IPv6 group, and reports it from `at` on.
+    pub(in crate::vm) fn join_ipv6_group(&mut self, at: Instant, group: Ipv6Addr) {
+        if let Some(ipv6) = &mut self.ipv6
+            && group.is_multicast()
+            && !ipv6.mld.joined.contains(&group)
+        {
+            ipv6.mld.joined.push(group);
+            ipv6.mld.changed(at);
+        }
+    }
+
+    /// Leaves the IPv6 groups that it has joined, and tells routers so. Those of its addresses go with these.
+    fn leave_ipv6_groups(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        let mld = &mut self.ipv6.as_mut()?.mld;
+        if !mld.joined.is_empty() {
+            mld.joined.clear();
+            mld.memberships.changed(now);
+            mld.is_leaving = true;
+        }
+        mld.is_leaving.then_some(())?;
+        self.poll_mld(now, buffer)?.transmit
+    }
+
     fn receive_mld(
         &mut self,
         now: Instant,
@@ -98,7 +140,8 @@ impl Vm {
         mld.memberships.set(&groups);
         match message {
             Icmpv6Message::MldQuery(query) => mld.queried(now, &query, &mut self.random),
-            Icmpv6Message::MldReport(report) if mld.is_version_1(now) => {
+            // One in a frame to this VM alone was heard by no router.
+            Icmpv6Message::MldReport(report) if mld.is_version_1(now) && datagram.is_shared => {
                 mld.memberships.heard(report.group);
             }
             _ => return Err(ignored),

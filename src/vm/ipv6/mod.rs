@@ -21,7 +21,7 @@ use std::net::Ipv6Addr;
 
 use self::address::Addresses;
 pub use self::address::{MAX_IPV6_ADDRESSES, START_WAIT};
-pub use self::conflict_detection::{DUPLICATE_PROBES, PROBE_INTERVAL};
+pub use self::conflict_detection::DUPLICATE_PROBES;
 use self::dhcp::DhcpClient;
 pub use self::fragment::IPV6_REASSEMBLY_TIMEOUT;
 use self::mld::Mld;
@@ -30,7 +30,7 @@ pub use self::route::{
 };
 use self::route::{Routes, may_be_sender};
 use super::fragment::Reassembly;
-use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received};
+use super::ip::{DEFAULT_TIME_TO_LIVE, Disposition, Input, Received, is_shared};
 use super::limiter::ErrorLimiter;
 use super::path_mtu::PathMtus;
 use super::{Ignored, Ipv6Config, Ipv6Interface, PROTOCOLS, Vm};
@@ -253,6 +253,7 @@ impl Vm {
             }) => {
                 let datagram = Received {
                     source_mac,
+                    is_shared: is_shared(frame),
                     packet,
                     protocol,
                     offset,

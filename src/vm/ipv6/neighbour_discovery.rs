@@ -192,9 +192,9 @@ impl Vm {
 
     /// Does one thing that is due at `now` for the VM's own addresses.
     fn poll_addresses(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
-        let mac = self.mac;
+        let (mac, interval) = (self.mac, self.neighbours.ipv6_retransmit_time());
         let ipv6 = self.ipv6.as_mut()?;
-        let (address, due) = ipv6.addresses.overdue(now)?;
+        let (address, due) = ipv6.addresses.overdue(now, interval)?;
         let (length, event) = match due {
             AddressDue::Dad(DadDue::Probe(nonce)) => {
                 let group = solicited_node(address);

@@ -195,7 +195,8 @@ impl Ipv6 {
             return None;
         }
         let source = self.source_for(now, destination)?;
-        if source.is_unicast_link_local() || self.is_on_link(now, destination) {
+        let is_here = source.is_unicast_link_local() || destination.is_multicast();
+        if is_here || self.is_on_link(now, destination) {
             return Some(destination);
         }
         let redirected = self.routes.redirects.get(now, destination);

@@ -65,6 +65,9 @@ impl Vm {
         if let Some(mtu) = told.filter(|mtu| allowed.contains(&usize::from(*mtu))) {
             ipv6.link_mtu = Some(mtu);
         }
+        let (reachable, retransmit) = (message.reachable_time, message.retransmit_timer);
+        self.neighbours
+            .learn_times(reachable, retransmit, &mut self.random);
         let mut event = None;
         for prefix in message.prefixes() {
             // The link-local prefix is everybody's, and no router's business (RFC 4861 section 6.3.4).

@@ -15,6 +15,10 @@ use crate::time::Instant;
 use crate::vm::PingId;
 use crate::wire::MacAddr;
 
+/// The least times that are taken from routers, in milliseconds.
+const LEAST_RETRANSMIT_TIME: u32 = 10;
+const LEAST_REACHABLE_TIME: u32 = 100;
+
 /// One neighbour.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -104,31 +108,105 @@ pub(in crate::vm) struct NeighbourTable {
     /// Looked up once a ping, so the hash is a quick one. Others may choose addresses that collide, but only so many.
     pub(super) entries: FxHashMap<IpAddr, Entry>,
     pub(super) timers: Timers,
+    /// The same for both families until a router tells other times for IPv6.
+    ipv4: Times,
+    ipv6: Times,
+}
+
+/// The times of one family.
+#[derive(Clone, Copy, Debug)]
+struct Times {
     /// How long a confirmation lasts.
-    pub(in crate::vm) reachable_time: Duration,
+    reachable: Duration,
+    /// The value around which that was drawn, and the time between two requests, in milliseconds.
+    base_reachable: u32,
+    retransmit: u32,
+}
+
+impl Times {
+    fn drawn(base_reachable: u32, retransmit: u32, random: &mut fastrand::Rng) -> Times {
+        let base = Duration::from_millis(base_reachable.into());
+        Times {
+            reachable: base.mul_f64(0.5 + random.f64()),
+            base_reachable,
+            retransmit,
+        }
+    }
 }
 
 impl NeighbourTable {
     /// An empty table.
     pub(in crate::vm) fn new(random: &mut fastrand::Rng) -> NeighbourTable {
+        let milliseconds = |time: Duration| time.as_millis() as u32;
+        let times = Times::drawn(
+            milliseconds(BASE_REACHABLE_TIME),
+            milliseconds(RETRY_INTERVAL),
+            random,
+        );
         NeighbourTable {
             entries: FxHashMap::default(),
             timers: Timers::default(),
-            reachable_time: BASE_REACHABLE_TIME.mul_f64(0.5 + random.f64()),
+            ipv4: times,
+            ipv6: times,
         }
+    }
+
+    fn times(&self, address: IpAddr) -> &Times {
+        if address.is_ipv4() {
+            &self.ipv4
+        } else {
+            &self.ipv6
+        }
+    }
+
+    /// How long a confirmation of `address` lasts.
+    pub(in crate::vm) fn reachable_time(&self, address: IpAddr) -> Duration {
+        self.times(address).reachable
+    }
+
+    /// The time between two requests for neighbours of IPv6.
+    pub(in crate::vm) fn ipv6_retransmit_time(&self) -> Duration {
+        Duration::from_millis(self.ipv6.retransmit.into())
+    }
+
+    /// Takes the times that a router tells for IPv6, in milliseconds; 0 for "as before" (RFC 4861 section 6.3.4). Linux
+    /// takes no shorter ones than these, nor are they here (`ndisc_router_discovery` in `net/ipv6/ndisc.c`).
+    pub(in crate::vm) fn learn_times(
+        &mut self,
+        reachable: u32,
+        retransmit: u32,
+        random: &mut fastrand::Rng,
+    ) {
+        if retransmit > 0 {
+            self.ipv6.retransmit = retransmit.max(LEAST_RETRANSMIT_TIME);
+        }
+        let reachable = match reachable {
+            0 => self.ipv6.base_reachable,
+            told => told.max(LEAST_REACHABLE_TIME),
+        };
+        if reachable != self.ipv6.base_reachable {
+            self.ipv6 = Times::drawn(reachable, self.ipv6.retransmit, random);
+        }
+    }
+
+    /// Lets confirmations last that long.
+    #[cfg(test)]
+    pub(in crate::vm) fn set_reachable_time(&mut self, time: Duration) {
+        (self.ipv4.reachable, self.ipv6.reachable) = (time, time);
     }
 
     /// Finds the address for `ping`, or lets it wait. Replies to pings confirm nothing, though RFC 4861 section 7.3.1 would
     /// allow it: the kernel takes them for that only if the program says so (`MSG_CONFIRM`), and `ping` does not.
     #[inline]
     pub(in crate::vm) fn lookup(&mut self, now: Instant, address: IpAddr, ping: PingId) -> Lookup {
+        let reachable_time = self.reachable_time(address);
         let Some(entry) = self.entries.get_mut(&address) else {
             return self.ask_for(now, address, ping);
         };
         entry.used = now;
         match entry.state {
             State::Permanent => Lookup::Found(entry.mac),
-            State::Reachable { confirmed } if now - confirmed < self.reachable_time => {
+            State::Reachable { confirmed } if now - confirmed < reachable_time => {
                 Lookup::Found(entry.mac)
             }
             _ => self.lookup_unconfirmed(now, address, ping),
@@ -157,16 +235,15 @@ impl NeighbourTable {
         }
     }
 
+    fn retransmit_time(&self, address: IpAddr) -> Duration {
+        Duration::from_millis(self.times(address).retransmit.into())
+    }
+
     /// Begins the search for a neighbour, with the first request sent for `ping` by the caller.
     #[cold]
     fn ask_for(&mut self, now: Instant, address: IpAddr, ping: PingId) -> Lookup {
-        self.search(
-            now,
-            address,
-            now + RETRY_INTERVAL,
-            1,
-            VecDeque::from([ping]),
-        );
+        let retry_at = now + self.retransmit_time(address);
+        self.search(now, address, retry_at, 1, VecDeque::from([ping]));
         Lookup::Ask
     }
 
@@ -210,7 +287,7 @@ impl NeighbourTable {
         if self.find(now, address) != Found::Known {
             return None;
         }
-        let reachable_time = self.reachable_time;
+        let reachable_time = self.reachable_time(address);
         let entry = self.entries.get_mut(&address)?;
         entry.used = now;
         if entry.is_stale(now, reachable_time) {
@@ -261,10 +338,10 @@ impl NeighbourTable {
     /// Takes one deadline that has passed at `now`.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<Overdue> {
         while let Some(address) = self.timers.expired(now) {
+            let retry_at = now + self.retransmit_time(address);
             let Some(entry) = self.entries.get_mut(&address) else {
                 continue;
             };
-            let retry_at = now + RETRY_INTERVAL;
             let last = entry.mac;
             match &mut entry.state {
                 State::Delay { .. } => {
@@ -307,11 +384,10 @@ impl NeighbourTable {
         if self.entries.len() < MAX_NEIGHBOURS {
             return true;
         }
-        let reachable_time = self.reachable_time;
         let idle = self.entries.iter().filter_map(|(address, entry)| {
             let used = match entry.state {
                 State::Failed => Instant::ZERO,
-                _ if entry.is_stale(now, reachable_time) => entry.used,
+                _ if entry.is_stale(now, self.reachable_time(*address)) => entry.used,
                 _ => return None,
             };
             Some((used, *address))

@@ -109,7 +109,7 @@ impl NeighbourTable {
         if !known {
             return Update::Unknown;
         }
-        let reachable_time = self.reachable_time;
+        let reachable_time = self.reachable_time(address);
         let entry = self.entries.entry(address).or_insert(Entry {
             mac: MacAddr::ZERO,
             used: now,
@@ -417,7 +417,7 @@ mod tests {
     fn a_confirmation_lasts_as_long_as_the_vm_has_drawn() {
         let mut random = fastrand::Rng::with_seed(5);
         let mut drawn: Vec<Duration> = (0..1_000)
-            .map(|_| NeighbourTable::new(&mut random).reachable_time)
+            .map(|_| NeighbourTable::new(&mut random).reachable_time(address()))
             .collect();
         drawn.sort_unstable();
         let (least, most) = (BASE_REACHABLE_TIME / 2, BASE_REACHABLE_TIME * 3 / 2);
@@ -433,7 +433,7 @@ mod tests {
         );
 
         let mut table = table("reachable").0;
-        let end = Instant::ZERO + table.reachable_time;
+        let end = Instant::ZERO + table.reachable_time(address());
         let just = Instant::from_nanos(end.as_nanos() - 1);
         assert_eq!(table.lookup(just, address(), PING), Lookup::Found(A));
         assert_eq!(table.lookup(end, address(), PING), Lookup::Suspected(A));

@@ -131,10 +131,11 @@ impl Vm {
     ) -> Option<(PingId, PingOutcome)> {
         let id = session_of(echo.identifier);
         let session = self.session_mut(id)?;
-        if session.config.destination != source {
-            return None;
-        }
-        let (sequence, outcome) = session.reply(echo.sequence, echo.payload, now)?;
+        let (sequence, outcome) = if session.config.destination == source {
+            session.reply(echo.sequence, echo.payload, now)?
+        } else {
+            session.member_reply(source, echo.sequence, echo.payload, now)?
+        };
         let session = id;
         Some((PingId { session, sequence }, outcome))
     }

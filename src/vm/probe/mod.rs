@@ -1,15 +1,18 @@
 //! The pings of a VM: opened, sent when the way to their destination is known, and given up.
 
 mod icmp_echo;
+mod members;
 pub(super) mod payload;
 mod session;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+pub use self::members::{MAX_MEMBERS, MemberId};
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
 use super::neighbour::{Found, Lookup};
+use super::nic::group_mac;
 use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
 
@@ -56,6 +59,10 @@ impl Vm {
     /// Opens a session of pings. `None` when the VM has 65,536 of them: the ICMP identifier has 16 bits.
     pub fn open_session(&mut self, config: SessionConfig) -> Option<SessionId> {
         let id = u16::try_from(self.sessions.len()).ok()?;
+        if config.destination.is_multicast() {
+            // Nobody is asked where a group is.
+            self.add_neighbour(config.destination, group_mac(config.destination));
+        }
         self.sessions.push(Session::new(config));
         Some(SessionId(id))
     }
@@ -85,6 +92,11 @@ impl Vm {
                 Neighbour::Unknown(next_hop)
             }
         }
+    }
+
+    /// The address of a member of the multicast group that `session` pings.
+    pub fn member(&self, session: SessionId, member: MemberId) -> Option<IpAddr> {
+        self.sessions.get(usize::from(session.0))?.member(member)
     }
 
     /// Tells if an answer of the neighbour `address` is awaited.

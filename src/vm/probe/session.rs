@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::members::{MemberId, Members};
 use super::payload;
 use crate::time::Instant;
 use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOutcome};
@@ -84,6 +85,8 @@ pub(in crate::vm) struct Session {
     unfinished: VecDeque<Ping>,
     /// Bit `sequence % HISTORY` tells whether that ping was answered. Grows with the first pings, then wraps.
     answered: Vec<u64>,
+    /// Who answers, if a multicast group is pinged.
+    members: Option<Box<Members>>,
 }
 
 impl Session {
@@ -93,6 +96,7 @@ impl Session {
             next_sequence: 0,
             unfinished: VecDeque::new(),
             answered: Vec::new(),
+            members: config.destination.is_multicast().then(Box::default),
         }
     }
 
@@ -207,6 +211,79 @@ impl Session {
             Some(Ping::Over) | None => PingOutcome::Late { lost: None },
         };
         Some((sequence, outcome))
+    }
+
+    /// Takes the reply of the member `address` of the multicast group that is pinged, as [`Session::reply`] does. The first
+    /// reply ends the ping; those of further members within the timeout are told as well. `None` when it is of no use: its
+    /// payload is wrong, and the ping was answered already.
+    #[cold]
+    pub(in crate::vm) fn member_reply(
+        &mut self,
+        address: IpAddr,
+        wire_sequence: u16,
+        payload: &[u8],
+        received: Instant,
+    ) -> Option<(u64, PingOutcome)> {
+        let sequence = self.newest(wire_sequence)?;
+        let mut members = self.members.take()?;
+        let outcome = self.reply_to_group(&mut members, address, sequence, payload, received);
+        self.members = Some(members);
+        outcome.map(|outcome| (sequence, outcome))
+    }
+
+    fn reply_to_group(
+        &mut self,
+        members: &mut Members,
+        address: IpAddr,
+        sequence: u64,
+        payload: &[u8],
+        received: Instant,
+    ) -> Option<PingOutcome> {
+        let member = members.find(address)?;
+        let timeout = self.config.timeout;
+        if let Some(&Ping::Outstanding { due, sent }) = self.get(sequence) {
+            let (_, outcome) = self.reply(sequence as u16, payload, received)?;
+            let is_first = matches!(outcome, PingOutcome::Answered { .. });
+            if !matches!(outcome, PingOutcome::Late { .. }) {
+                let ping = (sequence, due, sent);
+                members.add(received, timeout, ping, is_first.then_some(member));
+            }
+            return Some(match outcome {
+                PingOutcome::Answered { .. } => PingOutcome::Member {
+                    member,
+                    is_first,
+                    due,
+                    sent,
+                    received,
+                },
+                other => other,
+            });
+        }
+        if self.is_unsent(sequence) {
+            return None;
+        }
+        let answered = members.answered(sequence);
+        let Some(answered) = answered.filter(|ping| received - ping.sent <= timeout) else {
+            return Some(PingOutcome::Late { lost: None });
+        };
+        if !payload::matches(sequence, self.config.payload_length, payload) {
+            return None;
+        }
+        if !answered.insert(member) {
+            return Some(PingOutcome::Duplicate);
+        }
+        Some(PingOutcome::Member {
+            member,
+            is_first: false,
+            due: answered.due,
+            sent: answered.sent,
+            received,
+        })
+    }
+
+    /// The address of a member of the multicast group that is pinged.
+    pub(in crate::vm) fn member(&self, member: MemberId) -> Option<IpAddr> {
+        self.members.as_ref()?.address(member)
     }
 
     /// Ends the ping with the 16-bit `wire_sequence`, about which an error came at `now`, and returns it and when it was

@@ -242,8 +242,11 @@ fn another_members_report_of_version_1_is_enough() {
     };
     let told = |group: &str| format!("{group}, multicast listener report for {group}");
     let group = ip(GLOBAL);
+    let mut alone = message(group, &report(GLOBAL));
+    alone[..6].copy_from_slice(&MAC.0);
     for (frame, is_heard) in [
         (message(group, &report(GLOBAL)), true),
+        (alone, false),
         (
             altered(group, &report(GLOBAL), |frame| frame[22..38].fill(0)),
             false,

@@ -531,7 +531,8 @@ impl Subject {
             announce: None,
         });
         let mut vm = Vm::new(ms(0), config);
-        vm.neighbours.reachable_time = Duration::from_millis(REACHABLE);
+        vm.neighbours
+            .set_reachable_time(Duration::from_millis(REACHABLE));
         for peer in 0..PEERS {
             let config = SessionConfig {
                 destination: address(peer),

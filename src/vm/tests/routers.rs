@@ -16,7 +16,7 @@ const LOW: u8 = 0b11 << 3;
 const OWN: &str = "fd99::aff:fe4d:2";
 
 /// A VM with SLAAC that pings a host far away, and has heard `advertisements`.
-fn bench(advertisements: &[(MacAddr, u8, u16)]) -> Bench {
+pub(super) fn bench(advertisements: &[(MacAddr, u8, u16)]) -> Bench {
     let mut config = VmConfig::new(MAC, IP);
     config.ipv6 = Some(Ipv6Config {
         interface: None,
@@ -51,7 +51,12 @@ fn way(bench: &mut Bench, now: Instant) -> Option<MacAddr> {
 }
 
 /// The advertisement by which a router answers a solicitation, or tells that it is a host now.
-fn answer(mac: MacAddr, link: Option<MacAddr>, router: bool, overrides: bool) -> Vec<u8> {
+pub(super) fn answer(
+    mac: MacAddr,
+    link: Option<MacAddr>,
+    router: bool,
+    overrides: bool,
+) -> Vec<u8> {
     let message = NeighbourAdvertisement {
         target: link_local(mac),
         target_link: link,
@@ -246,5 +251,81 @@ fn a_redirect_is_taken_from_the_router_in_use_as_rfc_4861_says() {
             Some(a.into()),
             "{name}"
         );
+    }
+}
+
+/// An advertisement of A that tells these times in milliseconds.
+fn telling(reachable: u32, retransmit: u32) -> Vec<u8> {
+    let mut frame = advertisement_of(A, 0, 1800, 36_000);
+    frame[62..66].copy_from_slice(&reachable.to_be_bytes());
+    frame[66..70].copy_from_slice(&retransmit.to_be_bytes());
+    seal6(&mut frame);
+    frame
+}
+
+#[test]
+fn neighbours_are_asked_again_after_the_time_that_the_last_router_told() {
+    // The times told in turn, and the milliseconds between two solicitations then.
+    for (told, expected) in [
+        (&[][..], 1_000),
+        (&[0], 1_000),
+        (&[200], 200),
+        (&[200, 0], 200),
+        (&[200, 3_000], 3_000),
+        // Shorter times than Linux takes, and the longest.
+        (&[1], 10),
+        (&[3_600_000], 3_600_000),
+    ] {
+        let mut bench = bench(&[]);
+        for time in told {
+            bench.receive(ms(20_000), &telling(0, *time));
+        }
+        // A neighbour of the prefix that nobody answers for.
+        bench.receive(ms(20_000), &telling(0, 0));
+        let destination: Ipv6Addr = "fd99::99".parse().unwrap();
+        bench.vm.redirect(bench.session, destination.into());
+        bench.ping(ms(30_000));
+        let asked = drain(&mut bench, ms(30_000 + 5 * expected));
+        let times: Vec<u64> = asked
+            .iter()
+            .filter(|(_, what)| what.ends_with("who has fd99::99"))
+            .map(|(at, _)| *at)
+            .collect();
+        assert_eq!(
+            times,
+            [30_000 + expected, 30_000 + 2 * expected],
+            "{told:?}"
+        );
+        // IPv4 knows nothing of it.
+        assert_eq!(
+            bench.vm.neighbours.reachable_time(PEER.into()),
+            BASE_REACHABLE_TIME
+        );
+    }
+}
+
+#[test]
+fn a_neighbour_is_reachable_for_about_the_time_that_the_last_router_told() {
+    let router = link_local(A).into();
+    for (told, expected) in [
+        (&[1_000][..], 1_000),
+        (&[1_000, 0], 1_000),
+        (&[1_000, 90_000], 90_000),
+        (&[1], 100),
+        (&[u32::MAX], u64::from(u32::MAX)),
+    ] {
+        let mut bench = bench(&[]);
+        for time in told {
+            bench.receive(ms(20_000), &telling(*time, 0));
+        }
+        let time = bench.vm.neighbours.reachable_time(router).as_millis() as u64;
+        assert!(
+            (expected / 2..=expected * 3 / 2).contains(&time),
+            "{told:?} {time}"
+        );
+        let last = told.iter().rfind(|told| **told > 0).unwrap();
+        bench.receive(ms(20_000), &telling(*last, 0));
+        let again = bench.vm.neighbours.reachable_time(router).as_millis() as u64;
+        assert_eq!(again, time, "drawn anew for another value only");
     }
 }

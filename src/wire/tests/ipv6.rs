@@ -543,3 +543,69 @@ proptest! {
         prop_assert_eq!(read, message);
     }
 }
+
+/// The flow label of a frame.
+fn label(frame: &[u8]) -> u32 {
+    u32::from_be_bytes([0, frame[15] & 0x0f, frame[16], frame[17]])
+}
+
+#[test]
+fn packets_of_one_flow_have_one_label_and_those_of_the_link_have_none() {
+    let request = |source, destination, identifier, sequence, length: usize, class| {
+        let envelope = Ipv6Envelope {
+            source,
+            destination,
+            traffic_class: class,
+            ..ENVELOPE
+        };
+        let request = Icmpv6EchoRequest {
+            envelope,
+            identifier,
+            sequence,
+        };
+        let frame = built(|frame| request.write(length, |p| p.fill(1), frame));
+        assert_eq!(frame[14] >> 4, 6, "the version stays");
+        assert_eq!(packet(&frame).unwrap().traffic_class, class);
+        frame
+    };
+    let third: Ipv6Addr = "fd77::4".parse().unwrap();
+    let first = request(IP_A, IP_B, 7, 1, 56, 0);
+    let of_flow = label(&first);
+    assert_ne!(of_flow, 0);
+    // As the kernel's `ping`: neither identifier nor sequence number are part of it.
+    for same in [
+        request(IP_A, IP_B, 7, 2, 56, 0),
+        request(IP_A, IP_B, 8, 1, 1_000, 0xff),
+    ] {
+        assert_eq!(label(&same), of_flow);
+    }
+    for other in [
+        request(IP_A, third, 7, 1, 56, 0),
+        request(third, IP_B, 7, 1, 56, 0),
+        request(IP_B, IP_A, 7, 1, 56, 0),
+    ] {
+        assert_ne!(label(&other), of_flow);
+        assert_ne!(label(&other), 0);
+    }
+    let mut reply = first.clone();
+    turn_into_icmpv6_echo_reply(&mut reply, 54, B, IP_B, 64).unwrap();
+    assert!(label(&reply) != of_flow && label(&reply) != 0);
+    assert!(message(&reply).is_ok(), "its checksum is right");
+    let mut error = first.clone();
+    error.resize(2_000, 0);
+    let kind = (Icmpv6Error::PORT_UNREACHABLE, 0);
+    turn_into_icmpv6_error(&mut error, first.len(), kind, B, IP_B, 64).unwrap();
+    assert!(label(&error) != label(&reply) && label(&error) != 0);
+    let datagram = |ports| built(|frame| write_ipv6_udp(&ENVELOPE, ports, |_| Some(8), frame));
+    assert_eq!(label(&datagram((1, 2))), label(&datagram((1, 2))));
+    assert_ne!(label(&datagram((1, 2))), label(&datagram((1, 3))));
+    let groups = [(GroupRecord::ChangeToExclude, solicited_node(IP_A))];
+    for without in [
+        solicitation(IP_B),
+        router_advertisement(),
+        built(|frame| write_router_solicitation(A, link_local(A), frame)),
+        built(|frame| write_mld_report(A, link_local(A), &groups, frame)),
+    ] {
+        assert_eq!(label(&without), 0);
+    }
+}
