@@ -54,8 +54,14 @@ pub(super) struct Memberships<A> {
     /// The groups may have changed: from when on that is reported, and if those that have not are reported as well.
     changed: Option<(Instant, bool)>,
     robustness: u8,
-    query_interval: Duration,
-    query_response_interval: Duration,
+    /// In milliseconds, as the next: a `Duration` takes four times the room, and every VM on IPv6 has these.
+    query_interval: u32,
+    query_response_interval: u32,
+}
+
+/// The milliseconds of a time that a router tells, none of which is longer than nine hours.
+const fn milliseconds(time: Duration) -> u32 {
+    time.as_millis() as u32
 }
 
 impl<A: Copy + Eq> Memberships<A> {
@@ -65,8 +71,8 @@ impl<A: Copy + Eq> Memberships<A> {
             groups: Vec::new(),
             changed: None,
             robustness: ROBUSTNESS_VARIABLE,
-            query_interval: QUERY_INTERVAL,
-            query_response_interval: QUERY_RESPONSE_INTERVAL,
+            query_interval: milliseconds(QUERY_INTERVAL),
+            query_response_interval: milliseconds(QUERY_RESPONSE_INTERVAL),
         }
     }
 
@@ -93,14 +99,15 @@ impl<A: Copy + Eq> Memberships<A> {
         if robustness > 0 {
             self.robustness = robustness;
         }
-        self.query_interval = interval;
-        self.query_response_interval = response;
+        self.query_interval = milliseconds(interval);
+        self.query_response_interval = milliseconds(response);
     }
 
     /// How long a router of an older version is taken to be there after a query of it (`Older Version Querier Present
     /// Timeout`, RFC 3810 section 9.12).
     pub(super) fn older_querier_present_timeout(&self) -> Duration {
-        self.query_interval * self.robustness.into() + self.query_response_interval
+        let millis = |time: u32| Duration::from_millis(time.into());
+        millis(self.query_interval) * self.robustness.into() + millis(self.query_response_interval)
     }
 
     /// Takes `current` for the groups that the VM is in.

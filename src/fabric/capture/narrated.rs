@@ -290,7 +290,8 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
         PingOutcome::Lost { .. } => Fate::Lost,
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,
-        PingOutcome::Duplicate | PingOutcome::Member { .. } | PingOutcome::Unresolved { .. } => {
+        // Members of a group beyond the first.
+        PingOutcome::Member { .. } | PingOutcome::Duplicate | PingOutcome::Unresolved { .. } => {
             return None;
         }
     })

@@ -27,10 +27,8 @@ pub(in crate::vm) const MLD: Protocol = Protocol {
     deadline: |vm| vm.ipv6.as_ref()?.mld.memberships.deadline(),
     groups: |vm, tell| {
         if let Some(ipv6) = &vm.ipv6 {
-            ipv6.mld
-                .joined
-                .iter()
-                .for_each(|group| tell((*group).into()));
+            let joined = ipv6.mld.joined.iter().flat_map(|joined| joined.iter());
+            joined.for_each(|group| tell((*group).into()));
         }
     },
     leave: Vm::leave_ipv6_groups,
@@ -39,10 +37,9 @@ pub(in crate::vm) const MLD: Protocol = Protocol {
 /// The groups that routers are told of, and the version in which.
 #[derive(Debug)]
 pub(super) struct Mld {
-    /// The groups that the VM has joined, beside those that its addresses take.
-    joined: Vec<Ipv6Addr>,
-    /// The VM stops, and was in some of them.
-    is_leaving: bool,
+    /// The groups that the VM has joined, beside those that its addresses take. Boxed: most VMs join none.
+    #[allow(clippy::box_collection)]
+    joined: Option<Box<Vec<Ipv6Addr>>>,
     memberships: Memberships<Ipv6Addr>,
     /// Until when a router that speaks version 1 is taken to be there (RFC 3810 section 8.2.1).
     version_1_until: Instant,
@@ -52,8 +49,7 @@ impl Mld {
     /// In no group, with routers of version 2.
     pub(super) const fn new() -> Mld {
         Mld {
-            joined: Vec::new(),
-            is_leaving: false,
+            joined: None,
             memberships: Memberships::new(),
             version_1_until: Instant::ZERO,
         }
@@ -109,22 +105,23 @@ impl Vm {
     pub(in crate::vm) fn join_ipv6_group(&mut self, at: Instant, group: Ipv6Addr) {
         if let Some(ipv6) = &mut self.ipv6
             && group.is_multicast()
-            && !ipv6.mld.joined.contains(&group)
         {
-            ipv6.mld.joined.push(group);
-            ipv6.mld.changed(at);
+            let joined = ipv6.mld.joined.get_or_insert_default();
+            if !joined.contains(&group) {
+                joined.push(group);
+                ipv6.mld.changed(at);
+            }
         }
     }
 
     /// Leaves the IPv6 groups that it has joined, and tells routers so. Those of its addresses go with these.
     fn leave_ipv6_groups(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         let mld = &mut self.ipv6.as_mut()?.mld;
-        if !mld.joined.is_empty() {
-            mld.joined.clear();
+        let joined = mld.joined.as_mut()?;
+        if !joined.is_empty() {
+            joined.clear();
             mld.memberships.changed(now);
-            mld.is_leaving = true;
         }
-        mld.is_leaving.then_some(())?;
         self.poll_mld(now, buffer)?.transmit
     }
 
