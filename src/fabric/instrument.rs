@@ -8,7 +8,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Impaired, LinkEvent, Recording};
+use super::{Impaired, LinkEvent, Recording, WriteDrop};
 use crate::load::{FlowId, Target};
 use crate::time::Instant;
 use crate::vm::{Event, SessionId, VmId};
@@ -37,6 +37,8 @@ pub struct Observed<'a> {
     /// What the impairments did to it. A received frame that they hold is shown when it is released, and one that they have
     /// lost when they lose it: no event follows.
     pub impaired: Impaired,
+    /// Why the fabric did not take a frame that was sent.
+    pub refused: Option<WriteDrop>,
 }
 
 /// A change of the lab.

@@ -153,6 +153,7 @@ impl<F: Fabric> Instrumented<F> {
                 direction: Direction::In,
                 frame: buffer.get(..length).unwrap_or_default(),
                 impaired,
+                refused: None,
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
@@ -172,6 +173,10 @@ impl<F: Fabric> Instrumented<F> {
                 direction: Direction::Out,
                 frame,
                 impaired,
+                refused: match written {
+                    Write::Dropped(reason) => Some(reason),
+                    _ => None,
+                },
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));

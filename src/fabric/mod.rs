@@ -15,6 +15,7 @@ pub mod output;
 mod recording;
 mod trace;
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -166,4 +167,15 @@ pub enum WriteDrop {
     LinkDown,
     /// The kernel refused the frame for another reason.
     Refused,
+}
+
+impl fmt::Display for WriteDrop {
+    /// Formats it as a clause: `the interface is down`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WriteDrop::QueueFull => "the queue is full",
+            WriteDrop::LinkDown => "the interface is down",
+            WriteDrop::Refused => "the kernel refused it",
+        })
+    }
 }
