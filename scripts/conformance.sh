@@ -29,7 +29,7 @@ fail() {
 [ "$(id -u)" = 0 ] || fail "network namespaces take root"
 [ -x "$program" ] || fail "$program is missing: cargo build"
 for command in ip ping fping arping arp-scan nmap nping hping3 ndisc6 atk6-implementation6 traceroute mtr dnsmasq radvd \
-    busybox stdbuf; do
+    busybox stdbuf dhclient; do
     command -v "$command" >/dev/null || fail "$command is missing; scripts/test.sh says which package has it"
 done
 /usr/bin/python3 -c 'import scapy.all' 2>/dev/null || fail "scapy is missing: apt-get install python3-scapy"
@@ -140,6 +140,41 @@ leases() {
     running+=($!)
 }
 
+# leases6 COLUMN: the same of DHCPv6.
+leases6() {
+    local lab=$name-$1-lease6 cases number endpoints=() filter=--filter
+    cases=$(/usr/bin/python3 scripts/conformance/dhcp6.py --count)
+    namespace "$lab-serve"
+    if [ "$1" = kernel ]; then
+        namespace "$lab"
+        ip -n "$lab" link add br0 up type bridge mcast_snooping 0
+        for ((number = 0; number < cases; number++)); do dhclient6 "$lab" "$lab$number" "$number"; done
+    else
+        [ "$1" = vm ] || filter=--filter=off
+        lab "$lab" --vms "$cases" --subnet 10.79.0.0/16 --dhcp6 "$filter"
+        for ((number = 0; number < cases; number++)); do
+            endpoints+=("$(printf '02:00:0a:4f:00:%02x' $((number + 2)))")
+        done
+    fi
+    plug "$lab-serve" eth0 "$lab" serve
+    ip netns exec "$lab-serve" /usr/bin/python3 scripts/conformance/dhcp6.py \
+        --out "$work/$1.leases6.json" "${endpoints[@]}" >"$work/$1-lease6.out" 2>&1 &
+    running+=($!)
+}
+
+# dhclient6 LAB NAMESPACE NUMBER: a kernel whose addresses come from the client of ISC. Adds to `endpoints`.
+dhclient6() {
+    namespace "$2"
+    # The client needs its link-local address at once.
+    ip netns exec "$2" sysctl -qw net.ipv6.conf.default.accept_dad=0
+    plug "$2" eth0 "$1" "host$3"
+    await "the link-local address of $2" ip netns exec "$2" sh -c 'ip -6 address show dev eth0 scope link | grep -q inet6'
+    ip netns exec "$2" dhclient -6 -d -D LL -lf "$work/$2.leases" -pf "$work/$2.pid" \
+        -sf "$PWD/scripts/conformance/dhclient6.sh" eth0 >"$work/$2.log" 2>&1 &
+    processes+=($!)
+    endpoints+=("$(ip netns exec "$2" cat /sys/class/net/eth0/address)")
+}
+
 # seek LAB VMS FILTER: a lab of VMs that look for an address, and ping somebody elsewhere once they have one.
 seek() {
     lab "$1" --vms "$2" --subnet 10.79.0.0/16 --dhcp --address-wait 2s "$3" --resolve at-once \
@@ -228,6 +263,8 @@ if [ "$mode" != only ]; then
     done
     # A DHCP server by hand, which tells each endpoint something else: VMs in two labs, and clients of busybox on a bridge.
     for kind in vm vm-no-filter kernel; do leases "$kind"; done
+    # The same of DHCPv6; the control is dhclient.
+    for kind in vm vm-no-filter kernel; do leases6 "$kind"; done
 fi
 for process in "${running[@]}"; do
     wait "$process" || { cat "$work"/*.out >&2; fail "a column did not come to its end"; }

@@ -19,6 +19,7 @@ cd "$(dirname "$0")/.."
 #   radvd            radvd               an IPv6 router that advertises prefixes
 #   dnsmasq-base     dnsmasq             a DHCP server
 #   kea-dhcp6-server   kea-dhcp6         a DHCPv6 server
+#   isc-dhcp-client  dhclient            a DHCPv6 client
 #   procps           sysctl              kernel settings: forwarding, IPv6
 #   tcpdump          tcpdump             captures of the frames on a TAP
 #   tshark           tshark, capinfos    the readers of captures
@@ -33,15 +34,15 @@ cd "$(dirname "$0")/.."
 #   busybox ethtool                      a DHCP client, and offload settings of a veth pair
 #   fish groff-base mandoc   fish, groff, mandoc   check completions and the man page
 #   (shellcheck)     shellcheck          checks the scripts
-packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base kea-dhcp6-server procps tcpdump
-    tshark util-linux mount
+packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base kea-dhcp6-server isc-dhcp-client procps
+    tcpdump tshark util-linux mount
     arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy busybox ethtool
     chromium fonts-dejavu-core python3-venv valgrind g++ fish groff-base mandoc shellcheck)
 # Not of every distribution:
 #   clang-14         clang-14            BPF objects, built anew
 #   llvm-14          llvm-strip-14       the same
 optional_packages=(clang-14 llvm-14)
-commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 sysctl tcpdump tshark capinfos unshare setpriv prlimit nsenter mount
+commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 dhclient sysctl tcpdump tshark capinfos unshare setpriv prlimit nsenter mount
     arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind g++ fish groff mandoc shellcheck)
 
 fail() {

@@ -39,7 +39,7 @@ def column(file):
     """The verdicts on one endpoint: those of the list, and those with servers, if they were asked for."""
     path = pathlib.Path(file)
     verdicts = json.loads(path.read_text(encoding="utf-8"))
-    for more in (".servers.json", ".leases.json"):
+    for more in (".servers.json", ".leases.json", ".leases6.json"):
         if (file := path.with_suffix(more)).exists():
             verdicts.update(json.loads(file.read_text(encoding="utf-8")))
     return verdicts

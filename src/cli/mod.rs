@@ -31,6 +31,7 @@ use tap_reactor::experiment::{
 use tap_reactor::fabric::capture::STANDARD_OUTPUT;
 use tap_reactor::report::{
     Destination, Expectation, FileError, check_file, comparison_schema_json, schema_json,
+    trace_schema_json,
 };
 use tap_reactor::system::is_output_terminal;
 
@@ -163,13 +164,7 @@ fn run_request(
     };
     let reports = destinations(&scenario.settings, &inputs, check_file)?;
     let is_json = is_on("json")?;
-    if let Some(setting) = scenario.settings.get("capture") {
-        check_recording(setting, &inputs, &reports)?;
-        if is_json && experiment.takes_standard_output() {
-            let why = "cannot be used with --json, which takes standard output too";
-            return Err(setting.error(why).into());
-        }
-    }
+    check_recordings(&scenario.settings, &inputs, &reports, is_json)?;
     let expectations = expectations(&scenario.settings)?;
     if let Some(setting) = scenario.settings.get("expect")
         && experiment.flows.is_empty()
@@ -209,6 +204,7 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
         (_, "scenario") => Some(schema::scenario()),
         (_, "report") => Some(schema_json()),
         (_, "comparison") => Some(comparison_schema_json()),
+        (_, "trace") => Some(trace_schema_json()),
         _ => None,
     };
     text.map(Request::Print).ok_or_else(|| {
@@ -241,12 +237,35 @@ fn destinations(
     Ok(destinations)
 }
 
-/// Makes sure that a run can be recorded in the file that `setting` names: one that is neither read nor written otherwise.
-fn check_recording(
-    setting: &Setting,
+/// Makes sure that a run can be recorded in the files that are asked for, each of them one that is neither read nor written
+/// otherwise.
+fn check_recordings(
+    settings: &Settings,
     inputs: &[PathBuf],
     reports: &[Destination],
+    is_json: bool,
 ) -> Result<(), SettingError> {
+    let mut others = reports.to_vec();
+    for setting in ["capture", "trace"]
+        .into_iter()
+        .filter_map(|name| settings.get(name))
+    {
+        if is_json && setting.text == STANDARD_OUTPUT {
+            let why = "cannot be used with --json, which takes standard output too";
+            return Err(setting.error(why));
+        }
+        let destination = recording(setting, inputs, &others)?;
+        others.push(destination);
+    }
+    Ok(())
+}
+
+/// The file that `setting` names, which is none of `inputs` and `others`.
+fn recording(
+    setting: &Setting,
+    inputs: &[PathBuf],
+    others: &[Destination],
+) -> Result<Destination, SettingError> {
     let is_output = setting.text == STANDARD_OUTPUT;
     if is_output && is_output_terminal() {
         return Err(setting.error("standard output is a terminal; expected a pipe or a file"));
@@ -260,12 +279,10 @@ fn check_recording(
     if inputs.iter().any(|input| destination.overwrites(input)) {
         return Err(setting.error("would overwrite a file that is read; expected another one"));
     }
-    if let Some(other) = reports.iter().find(|it| it.is_same(&destination)) {
-        let other = other.path().display();
-        let why = format_args!("{other} is a report already; expected another file");
-        return Err(setting.error(why));
+    if others.iter().any(|it| it.is_same(&destination)) {
+        return Err(setting.error("something else is written there; expected another file"));
     }
-    Ok(())
+    Ok(destination)
 }
 
 fn expectations(settings: &Settings) -> Result<Vec<Expectation>, SettingError> {

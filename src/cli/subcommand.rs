@@ -99,7 +99,9 @@ impl Subcommand {
             Subcommand::Clean => "Remove links and namespaces that killed runs have left behind",
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
-            Subcommand::Schema => "Print the JSON schema of scenarios, reports or comparisons",
+            Subcommand::Schema => {
+                "Print the JSON schema of scenarios, reports, comparisons or traces"
+            }
         }
     }
 
@@ -124,7 +126,8 @@ impl Subcommand {
             Subcommand::Man => "Print the man page in troff on standard output.",
             Subcommand::Schema => {
                 "Print a JSON schema on standard output: of scenario files, for an editor that completes and checks \
-                 them; of the reports that -o FILE.json and --json write; or of the comparisons of report --compare."
+                 them; of the reports that -o FILE.json and --json write; of the comparisons of report --compare; or of \
+                 the lines of --trace."
             }
         }
     }
@@ -153,7 +156,7 @@ impl Subcommand {
             }),
             Subcommand::Schema => Some(Operand {
                 name: "DOCUMENT",
-                choices: &["scenario", "report", "comparison"],
+                choices: &["scenario", "report", "comparison", "trace"],
                 is_repeatable: false,
             }),
             _ => None,

@@ -18,12 +18,13 @@ pub use self::settings::{Origin, Setting, SettingError, Settings};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::fabric::Rule;
-use crate::fabric::capture::CaptureConfig;
+use crate::fabric::capture::{CaptureConfig, STANDARD_OUTPUT};
 use crate::hypervisor::{Change, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::system::LabConfig;
@@ -177,6 +178,8 @@ pub struct Experiment {
     pub effective: Scenario,
     /// The capture of its frames, if there is to be one.
     pub capture: Option<CaptureConfig>,
+    /// The file for its events, as lines of JSON, if there is to be one; `-` for standard output.
+    pub trace: Option<PathBuf>,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
 }
@@ -352,8 +355,9 @@ impl Experiment {
 
     /// Returns true if standard output takes what is recorded of the run.
     pub fn takes_standard_output(&self) -> bool {
-        let capture = self.capture.as_ref();
-        capture.is_some_and(|capture| !capture.is_named())
+        let capture = self.capture.as_ref().map(|capture| &capture.path);
+        let mut files = capture.into_iter().chain(&self.trace);
+        files.any(|path| path == Path::new(STANDARD_OUTPUT))
     }
 
     /// The number of flows. A [draft](draft()) does not list all of them.

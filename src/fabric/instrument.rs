@@ -8,9 +8,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Impaired, LinkEvent, Recording};
+use super::{Impaired, LinkEvent, Recording, WriteDrop};
+use crate::load::{FlowId, Target};
 use crate::time::Instant;
-use crate::vm::{Event, VmId};
+use crate::vm::{Event, SessionId, VmId};
 
 /// The direction of a frame, seen from its VM.
 #[derive(
@@ -36,6 +37,8 @@ pub struct Observed<'a> {
     /// What the impairments did to it. A received frame that they hold is shown when it is released, and one that they have
     /// lost when they lose it: no event follows.
     pub impaired: Impaired,
+    /// Why the fabric did not take a frame that was sent.
+    pub refused: Option<WriteDrop>,
 }
 
 /// A change of the lab.
@@ -56,6 +59,11 @@ pub enum Notice<'a> {
 pub trait Instrument: fmt::Debug {
     /// A frame was sent or received at `now`.
     fn frame(&mut self, now: Instant, observed: &Observed<'_>);
+
+    /// A flow of `vm` was opened: pings of `session` to `target`.
+    fn flow(&mut self, flow: FlowId, vm: VmId, session: SessionId, target: Target) {
+        let _ = (flow, vm, session, target);
+    }
 
     /// Something happened to `vm` at `now`: the frame before was the cause, or a deadline.
     fn event(&mut self, now: Instant, vm: VmId, event: &Event) {

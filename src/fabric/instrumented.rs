@@ -8,8 +8,9 @@ use super::{
     Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, LinkEvent, Notice,
     Observed, Read, Recording, Released, Rule, Write,
 };
+use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now, earliest};
-use crate::vm::{Event, RxFilter, VmId};
+use crate::vm::{Event, RxFilter, SessionId, VmId};
 
 /// A fabric whose frames are impaired by [rules](Rule) and shown to [instruments](Instrument); both can change while it
 /// runs.
@@ -85,6 +86,13 @@ impl<F> Instrumented<F> {
         }
     }
 
+    /// Tells the instruments of a flow that was opened.
+    pub fn tell_flow(&mut self, flow: FlowId, vm: VmId, session: SessionId, target: Target) {
+        if self.is_watched {
+            self.each(|instrument| instrument.flow(flow, vm, session, target));
+        }
+    }
+
     /// Tells the instruments of a change of the lab.
     pub fn tell(&mut self, now: Instant, notice: &Notice<'_>) {
         self.each(|instrument| instrument.notice(now, notice));
@@ -145,6 +153,7 @@ impl<F: Fabric> Instrumented<F> {
                 direction: Direction::In,
                 frame: buffer.get(..length).unwrap_or_default(),
                 impaired,
+                refused: None,
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
@@ -164,6 +173,10 @@ impl<F: Fabric> Instrumented<F> {
                 direction: Direction::Out,
                 frame,
                 impaired,
+                refused: match written {
+                    Write::Dropped(reason) => Some(reason),
+                    _ => None,
+                },
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));

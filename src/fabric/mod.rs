@@ -5,6 +5,7 @@
 
 pub mod capture;
 mod environment;
+mod event_log;
 mod event_words;
 mod impair;
 mod instrument;
@@ -14,10 +15,12 @@ pub mod output;
 mod recording;
 mod trace;
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 pub use self::environment::Environment;
+pub use self::event_log::{EventLine, EventLog};
 pub use self::event_words::EventWords;
 pub use self::impair::{
     Delay, Distribution, Impaired, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile,
@@ -164,4 +167,15 @@ pub enum WriteDrop {
     LinkDown,
     /// The kernel refused the frame for another reason.
     Refused,
+}
+
+impl fmt::Display for WriteDrop {
+    /// Formats it as a clause: `the interface is down`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WriteDrop::QueueFull => "the queue is full",
+            WriteDrop::LinkDown => "the interface is down",
+            WriteDrop::Refused => "the kernel refused it",
+        })
+    }
 }

@@ -41,6 +41,7 @@ impl Instrument for Trace {
             vm,
             frame,
             impaired,
+            refused,
             ..
         } = *observed;
         let arrow = match observed.direction {
@@ -48,7 +49,12 @@ impl Instrument for Trace {
             Direction::In => '←',
         };
         let frame = Describe(frame);
-        if impaired.is_unharmed() {
+        if let Some(reason) = refused {
+            self.say(
+                now,
+                format_args!("{vm} {arrow} {frame} [not sent: {reason}]"),
+            );
+        } else if impaired.is_unharmed() {
             self.say(now, format_args!("{vm} {arrow} {frame}"));
         } else {
             self.say(now, format_args!("{vm} {arrow} {frame} [{impaired}]"));

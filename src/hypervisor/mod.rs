@@ -23,7 +23,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::fabric::{Fabric, Instrumented};
-use crate::load::{FlowId, Load};
+use crate::load::{FlowId, Load, Target};
 use crate::record::Recorder;
 use crate::time::Instant;
 use crate::vm::{PingId, SessionConfig, Vm, VmConfig, VmId};
@@ -295,6 +295,9 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(Some(target)) = target {
             target.targeted_by.push(id);
         }
+        let address = Target::Address(config.session.destination);
+        let target = config.target.map_or(address, Target::Vm);
+        self.fabric.tell_flow(id, config.source, session, target);
         Some(PingOwner {
             vm: config.source,
             session,

@@ -1,19 +1,21 @@
 //! The files that a run is recorded in: opened before its VMs exist, reported after it.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use mio::Registry;
 
 use super::Observer;
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::capture::{Capture, CaptureConfig, Epoch, Interface, Section};
-use crate::fabric::{Instrument, Recording};
+use crate::fabric::{EventLog, Instrument, Recording, RecordingKind};
 use crate::system::{self, StopSignals, SystemError, open_sink};
-use crate::time::{Clock, MonotonicClock, unix_nanos};
+use crate::time::{Clock, Instant, MonotonicClock, unix_nanos};
 use crate::vm::VmId;
 use crate::wire::link_local;
 
-/// Opens the capture of a plan, if it has one. `registry` is that of the poll; without it the run is in virtual time.
+/// Opens the files that a plan is to be recorded in: its capture, and its trace with times relative to `start`. `registry` is
+/// that of the poll; without it the run is in virtual time.
 ///
 /// # Errors
 /// If a file can't be opened, or a signal comes while a reader is waited for.
@@ -21,21 +23,30 @@ pub(super) fn open(
     plan: &Experiment,
     registry: Option<&Registry>,
     signals: &StopSignals,
+    start: Instant,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Box<dyn Instrument>>, SystemError> {
-    let Some(config) = &plan.capture else {
-        return Ok(Vec::new());
-    };
-    let files = config.limit.map_or(1, |limit| limit.files);
-    let waits = format!("waiting for a reader of {}", config.path.display());
     let command = observer.command();
-    let sink = open_sink(("capture", &config.path, files), registry, signals, || {
-        observer.warns(&waits)
-    })?;
-    let section = section(plan, &command, registry.is_none());
-    let mut capture = Capture::new(config, section, plan.timeout, sink);
-    add_vms(plan, config, &mut capture);
-    Ok(vec![Box::new(capture)])
+    let mut open = |kind: RecordingKind, path: &Path, files| {
+        let waits = format!("waiting for a reader of {}", path.display());
+        let file = (kind, path, files);
+        open_sink(file, registry, signals, || observer.warns(&waits))
+    };
+    let mut instruments: Vec<Box<dyn Instrument>> = Vec::new();
+    if let Some(config) = &plan.capture {
+        let files = config.limit.map_or(1, |limit| limit.files);
+        let sink = open(RecordingKind::Capture, &config.path, files)?;
+        let section = section(plan, &command, registry.is_none());
+        let mut capture = Capture::new(config, section, plan.timeout, sink);
+        add_vms(plan, config, &mut capture);
+        instruments.push(Box::new(capture));
+    }
+    if let Some(path) = &plan.trace {
+        let sink = open(RecordingKind::Trace, path, 1)?;
+        let log = EventLog::new(path.display().to_string(), sink, start);
+        instruments.push(Box::new(log));
+    }
+    Ok(instruments)
 }
 
 fn section(plan: &Experiment, command: &str, is_virtual: bool) -> Section {

@@ -114,7 +114,13 @@ where
     fn add_instruments(&mut self, observer: &mut dyn Observer) -> Result<(), SystemError> {
         let registry = self.driver.registry()?;
         let signals = self.driver.signals();
-        let recordings = recordings::open(&self.plan, registry.as_ref(), signals, observer)?;
+        let recordings = recordings::open(
+            &self.plan,
+            registry.as_ref(),
+            signals,
+            self.started,
+            observer,
+        )?;
         let others = observer.instruments(self.started);
         for instrument in recordings.into_iter().chain(others) {
             self.hypervisor.fabric().add(instrument);

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::{Comparison, Report};
+use crate::fabric::EventLine;
 
 /// The schema of the report, as `--json` prints it.
 pub fn schema_json() -> String {
@@ -17,6 +18,11 @@ pub fn schema_json() -> String {
 /// The schema of a comparison, as `report --compare --json` prints it: one, or a list of them.
 pub fn comparison_schema_json() -> String {
     written::<Comparisons>()
+}
+
+/// The schema of a line of `--trace`.
+pub fn trace_schema_json() -> String {
+    written::<EventLine<'_>>()
 }
 
 /// One comparison, or one for each run but the first.

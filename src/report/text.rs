@@ -274,7 +274,7 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
     recordings(&report.recordings, out)
 }
 
-/// The files that the run was recorded in: `Capture run.pcapng: 400 frames.`
+/// The files that the run was recorded in: `Recorded: capture run.pcapng, 400 frames.`
 fn recordings(recordings: &[Recording], out: &mut impl Write) -> io::Result<()> {
     for recording in recordings {
         let Recording { kind, file, .. } = recording;
@@ -297,7 +297,10 @@ fn recordings(recordings: &[Recording], out: &mut impl Write) -> io::Result<()> 
         }
         if recording.unknown > 0 {
             let unknown = counted(recording.unknown, noun);
-            write!(out, "; {unknown} written before the end of their ping")?;
+            write!(
+                out,
+                "; {unknown} written before it was known what came of the ping"
+            )?;
         }
         match &recording.ended {
             Some(why) => writeln!(out, "; ended early: {why}.")?,
@@ -329,14 +332,18 @@ fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "The process was paused {} for {} in all, the longest {}; other processes had the processor for {} of that.",
+        "The process was paused {} for {} in all, the longest {}; other processes had the processor for {} of that{}.",
         match pauses.count {
             1 => "once".to_owned(),
             times => format!("{} times", count(times)),
         },
         span(pauses.total_ns),
         span(pauses.longest_ns),
-        span(pauses.run_delay_ns)
+        span(pauses.run_delay_ns),
+        match pauses.writing_ns {
+            0 => String::new(),
+            nanos => format!(", and files were written for {}", span(nanos)),
+        }
     )?;
     if pauses.lost > 0 {
         writeln!(

@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn each_bound_has_a_case_on_both_sides_and_what_is_beyond_it_is_named() {
         type Change = fn(&mut Evidence);
-        let table: [(&str, Change, Option<&str>); 29] = [
+        let table: [(&str, Change, Option<&str>); 30] = [
             ("at rest", |_| {}, None),
             ("busy to the bound", |e| e.busy_ns = 9_000 * MS, None),
             (
@@ -459,6 +459,13 @@ mod tests {
                 |e| (e.unsent, e.paused_ns, e.run_delay_ns) = (3, 102 * MS, 101 * MS),
                 Some(
                     "neither the network nor the tool, for other processes had the processor for 101 ms: 3 due pings",
+                ),
+            ),
+            (
+                "a file took long to be written",
+                |e| (e.unsent, e.paused_ns, e.writing_ns) = (3, 150 * MS, 120 * MS),
+                Some(
+                    "neither the network nor the tool, for writing what was recorded of the run took 120 ms: 3 due pings",
                 ),
             ),
             (

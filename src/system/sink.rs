@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::SystemError;
 use super::signals::StopSignals;
 use super::stream::Stream;
+use crate::fabric::RecordingKind;
 use crate::fabric::capture::STANDARD_OUTPUT;
 use crate::fabric::output::Sink;
 
@@ -37,14 +38,14 @@ const LOOK_INTERVAL: u16 = 20;
 /// The longest wait for a reader at the end of a run.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Opens `path` for an instrument, which writes to it as `what`, such as `capture`; `-` is standard output. With `files`
+/// Opens `path` for the recording `what`; `-` is standard output. With `files`
 /// above 1, they are a ring with numbers in their names. `registry` reports when a pipe has room; without it, its reader is
 /// waited for. A FIFO that nobody reads yet is waited for, which `on_wait` is told.
 ///
 /// # Errors
 /// If the file can't be created, a FIFO is not opened for reading in time, or a signal comes meanwhile.
 pub(crate) fn open_sink(
-    (what, path, files): (&str, &Path, u32),
+    (what, path, files): (RecordingKind, &Path, u32),
     registry: Option<&Registry>,
     signals: &StopSignals,
     on_wait: impl FnMut(),

@@ -224,6 +224,46 @@ impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ignored::Malformed(error) => error.fmt(f),
+            Ignored::OtherStation => f.write_str("it is for another station"),
+            Ignored::OtherTarget => f.write_str("it asks for another host"),
+            Ignored::ArpOperation => f.write_str("it is neither an ARP request nor a reply"),
+            Ignored::ArpSender => f.write_str("its ARP sender can't be another host"),
+            Ignored::UnexpectedArpReply => f.write_str("an ARP reply that nobody asked for"),
+            Ignored::UnexpectedAdvertisement => {
+                f.write_str("a neighbour advertisement that nobody asked for")
+            }
+            Ignored::EtherType(number) => write!(f, "EtherType {number:#06x} is not spoken"),
+            Ignored::OtherAddress => f.write_str("it is for another address"),
+            Ignored::BadSource => f.write_str("its source address can't be one host's"),
+            Ignored::ExtensionHeaders => {
+                f.write_str("its extension headers are too many, or ask for what can't be done")
+            }
+            Ignored::OtherVlan => f.write_str("it is in another VLAN"),
+            Ignored::FragmentOverlap => f.write_str("a fragment that overlaps another"),
+            Ignored::FragmentLength => {
+                f.write_str("a fragment that is empty, or contradicts another about the length")
+            }
+            Ignored::ReassemblyFull => f.write_str("its fragments make room for others"),
+            Ignored::ReassemblyTimeout => f.write_str("not all of its fragments came in time"),
+            Ignored::NoRoute => f.write_str("there is no route for the answer"),
+            Ignored::NoNeighbour => f.write_str("the router for the answer is not found"),
+            Ignored::AnswerQueueFull => {
+                f.write_str("too many answers wait for the router that is looked for")
+            }
+            Ignored::FragmentQueueFull => f.write_str("too many answers wait in fragments"),
+            Ignored::FragmentationNeeded => {
+                f.write_str("the answer is too large, and may not be sent in fragments")
+            }
+            Ignored::Ipv4Options => {
+                f.write_str("its IPv4 options make no sense, or are a source route")
+            }
+            Ignored::ClosedPort(port) => write!(f, "nobody listens at port {port}"),
+            Ignored::Protocol(number) => write!(f, "IP protocol {number} is not spoken"),
+            Ignored::IcmpType(number) => write!(f, "ICMP type {number} is not spoken"),
+            Ignored::UnexpectedEchoReply => f.write_str("an echo reply to no ping of the VM"),
+            Ignored::UnexpectedIcmpError => {
+                f.write_str("an ICMP error about nothing that the VM has under way")
+            }
             Ignored::UnexpectedDhcp => f.write_str("a DHCP message that nobody asked for"),
             Ignored::DhcpNoServer => f.write_str("an offer without a server identifier"),
             Ignored::DhcpNoLeaseTime => f.write_str("an offer or grant without a lease time"),
@@ -234,7 +274,6 @@ impl fmt::Display for Ignored {
             }
             Ignored::DhcpStatus(status) => write!(f, "the DHCP server says {status}"),
             Ignored::DhcpOtherServer => f.write_str("another DHCP server was chosen"),
-            other => write!(f, "{other:?}"),
         }
     }
 }

@@ -73,12 +73,12 @@ fn count(frames: &[Frame], is_it: impl Fn(&str) -> bool) -> u64 {
 }
 
 fn is_answered(comment: &str) -> bool {
-    comment.starts_with("ping ") && comment.ends_with(" later")
+    comment.starts_with("ping ") && comment.contains(" later")
 }
 
 fn is_lost(comment: &str) -> bool {
-    let is_request_sent = comment.starts_with("ping ");
-    is_request_sent && (comment.contains("never answered") || comment.contains("its timeout"))
+    let is_request = comment.starts_with("ping ");
+    is_request && (comment.contains("never answered") || comment.contains("its timeout"))
 }
 
 /// A run that is captured in a folder of its own.
@@ -161,6 +161,10 @@ fn comments_and_times_agree_with_the_trace_and_the_report_on_every_fabric() {
         ("--fabric bridge --netns host", ""),
         ("--fabric xdp --netns host", ""),
         ("--fabric sim --seed 7 --impair loss=10% --timeout 50ms", ""),
+        (
+            "--fabric bridge --netns host --timeout 30ms",
+            "--impair vm[0-1]:delay=2ms --impair vm1:in:loss=20%",
+        ),
         ("--fabric bridge --netns host", "--ipv6 --ping-ipv6"),
         ("--fabric bridge --netns host", "--vlan 100.200"),
         ("--fabric sim", "--size 4000 --allow-fragmentation"),
@@ -182,6 +186,19 @@ fn comments_and_times_agree_with_the_trace_and_the_report_on_every_fabric() {
         );
         assert_eq!(count(&frames, is_lost), run.total("lost"), "{fabric}");
         assert!(frames.is_sorted_by_key(|frame| frame.nanos), "{fabric}");
+        let impaired = run.report["impairments"].as_array();
+        let impaired = impaired
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it["frames"].as_u64());
+        let told = frames
+            .iter()
+            .filter(|frame| frame.comment.ends_with(" by --impair"));
+        assert_eq!(
+            told.count() as u64,
+            impaired.sum::<u64>(),
+            "{fabric} {network}"
+        );
         assert!(frames.iter().all(|frame| !frame.comment.is_empty()));
 
         let answered = answered_by_trace(trace);
@@ -192,7 +209,7 @@ fn comments_and_times_agree_with_the_trace_and_the_report_on_every_fabric() {
             let request = request.unwrap_or_else(|| panic!("no {sent}"));
             // A five behind the last digit may be rounded in either direction.
             let later = [nanos, nanos + 1].map(|it| format!(": answered {} later", span(it)));
-            let is_told = |later: &String| request.comment.ends_with(later);
+            let is_told = |later: &String| request.comment.contains(later);
             assert!(later.iter().any(is_told), "{request:?} {later:?}");
             assert_eq!(request.interface, vm.replace("vm", "tap"));
             let reply = format!("reply to {sent}");
@@ -507,7 +524,7 @@ fn a_capture_that_can_not_be_is_refused_in_a_line() {
         ),
         (
             "--capture /tmp/r.json -o /tmp/r.json",
-            "--capture /tmp/r.json: /tmp/r.json is a report already; expected another file",
+            "--capture /tmp/r.json: something else is written there; expected another file",
         ),
     ] {
         let run = lab

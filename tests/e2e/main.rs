@@ -29,6 +29,7 @@ mod routes;
 mod saved;
 mod scale;
 mod signals;
+mod trace;
 mod usage;
 mod vlan;
 mod witnesses;

@@ -524,6 +524,13 @@ pub const OPTIONS: &[OptionSpec] = &[
             "That is one that was lost, late or corrupt. The frames of the time that a ping may take are kept in memory, up \
              to 64 MiB.",
         ),
+    value("trace", "FILE", Path)
+        .place(Output, Scope::Output)
+        .help("Write every event to a file, one JSON object a line")
+        .details(
+            "The events that -v tells of: VM, flow, ping, time and kind. 'schema trace' prints what a line may have. - is \
+             standard output, as for --capture.",
+        ),
     switch("json")
         .place(Output, CommandLine)
         .help("Print the report as one JSON document on standard output")

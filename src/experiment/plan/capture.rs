@@ -1,4 +1,6 @@
-//! What of a run is captured, and where to.
+//! What is recorded of a run, and where to.
+
+use std::path::PathBuf;
 
 use super::{Group, Setting, SettingError, Settings};
 use crate::fabric::capture::{CaptureConfig, CaptureLimit};
@@ -37,16 +39,13 @@ pub(super) fn capture(
             None => Ok(None),
         };
     };
-    if path.text.is_empty() {
-        return Err(path.error("expected the name of a file, or - for standard output"));
-    }
     let number = |name, range| {
         let setting = settings.get(name);
         setting.map(|setting| setting.number_in(range)).transpose()
     };
     let limit = settings.get("capture-limit").map(limit).transpose()?;
     let config = CaptureConfig {
-        path: path.text.clone().into(),
+        path: file(path)?,
         has_comments: settings.or_default("capture-comments").choice()? == "on",
         snap: number("capture-snap", 14..=MAX_SNAP)?,
         vms: match settings.get("capture-vms") {
@@ -64,6 +63,19 @@ pub(super) fn capture(
         return Err(setting.error(why));
     }
     Ok(Some(config))
+}
+
+/// The file for the events of a run, if there is to be one.
+pub(super) fn trace(settings: &Settings) -> Result<Option<PathBuf>, SettingError> {
+    settings.get("trace").map(file).transpose()
+}
+
+/// The file that a setting names.
+fn file(setting: &Setting) -> Result<PathBuf, SettingError> {
+    match setting.text.as_str() {
+        "" => Err(setting.error("expected the name of a file, or - for standard output")),
+        path => Ok(path.into()),
+    }
 }
 
 /// The VMs that a setting names: the first and the last.

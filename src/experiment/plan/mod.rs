@@ -183,6 +183,7 @@ fn plan_flows(
         seed,
         spin: spin(settings)?,
         capture,
+        trace: capture::trace(settings)?,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);

@@ -236,6 +236,7 @@ impl AroundLoss {
             direction: front.direction,
             frame: bytes,
             impaired: Impaired::default(),
+            refused: None,
         };
         let echo = EchoHead::parse(bytes);
         let Some((key, part, target)) = echo.and_then(|echo| echo_of(&seen, &echo, stations))

@@ -28,8 +28,9 @@ pub(in crate::fabric) use self::pcapng::ENHANCED_PACKET;
 pub use self::pcapng::Epoch;
 use super::output::Sink;
 use super::{Instrument, Notice, Observed, Recording, RecordingKind};
+use crate::load::{FlowId, Target};
 use crate::time::Instant;
-use crate::vm::{Event, VmId};
+use crate::vm::{Event, SessionId, VmId};
 use crate::wire::MacAddr;
 
 /// Bytes of frames that are kept at most until it is known what they mean.
@@ -199,6 +200,12 @@ impl Instrument for Capture {
                 comment: &[],
             }),
             Way::AroundLoss(around) => around.frame(now, observed, self.snap),
+        }
+    }
+
+    fn flow(&mut self, _: FlowId, vm: VmId, session: SessionId, target: Target) {
+        if let Way::Narrated(narrated) = &mut self.way {
+            narrated.flow(vm, session, target);
         }
     }
 

@@ -9,10 +9,11 @@ use super::MAX_KEPT;
 use super::file::{File, Frame};
 use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
-use super::words::{Fate, Part, Target, push, push_fate, push_name};
+use super::words::{Fate, Part, push, push_fate, push_name};
 use crate::fabric::{Direction, EventWords, Observed};
+use crate::load::Target;
 use crate::time::Instant;
-use crate::vm::{Event, MAX_REQUESTS, PingOutcome, VmId};
+use crate::vm::{Event, MAX_REQUESTS, PingOutcome, SessionId, VmId};
 use crate::wire::{Describe, EchoHead, MacAddr, NeighbourRequest};
 
 /// The ping of a frame, and the part of it that the frame is.
@@ -49,6 +50,11 @@ impl Narrated {
 
     pub(super) const fn unknown(&self) -> u64 {
         self.unknown
+    }
+
+    /// Adds a flow of `vm`.
+    pub(super) fn flow(&mut self, vm: VmId, session: SessionId, target: Target) {
+        self.pings.add_flow(vm, session.0, target);
     }
 
     /// Keeps a frame, `snap` bytes of it; `None` if it is not captured, but may belong to a ping of which other frames are.
@@ -89,6 +95,10 @@ impl Narrated {
                 self.queue.note(|text| push_name(text, part, &name));
             }
             None => self.describe(seen),
+        }
+        if let Some(reason) = seen.refused {
+            self.queue
+                .note(|text| push(text, format_args!("; not sent: {reason}")));
         }
         if !seen.impaired.is_unharmed() {
             let words = format_args!("; {} by --impair", seen.impaired);

@@ -2,7 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::words::{Fate, PingName, Target};
+use super::words::{Fate, PingName};
+use crate::load::Target;
 use crate::vm::VmId;
 
 /// The place of a ping among those that are followed.
@@ -48,22 +49,37 @@ pub(super) struct Pings {
     slots: Vec<Ping>,
     free: Vec<Slot>,
     by_key: FxHashMap<Key, Slot>,
-    /// The last sequence number of each flow in full: 16 bits of it travel with a frame.
-    newest: FxHashMap<u64, u64>,
+    flows: FxHashMap<u64, Flow>,
+}
+
+/// A flow: the pings of one identifier of a VM.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    /// The last sequence number in full: 16 bits of it travel with a frame.
+    newest: u64,
+    /// What is pinged.
+    target: Target,
 }
 
 impl Pings {
-    /// Follows a ping that is sent.
+    /// Adds a flow, whose pings have that identifier.
+    pub(super) fn add_flow(&mut self, source: VmId, identifier: u16, target: Target) {
+        let flow = Key::new(source, identifier, 0).flow();
+        self.flows.insert(flow, Flow { newest: 0, target });
+    }
+
+    /// Follows a ping that is sent, to `target` by what its frame says.
     #[inline]
     pub(super) fn open(&mut self, key: Key, target: Target) -> Slot {
-        let newest = self.newest.entry(key.flow()).or_default();
-        *newest = in_full(*newest, key.sequence());
+        let unknown = Flow { newest: 0, target };
+        let flow = self.flows.entry(key.flow()).or_insert(unknown);
+        flow.newest = in_full(flow.newest, key.sequence());
         let ping = Ping {
             key,
             name: PingName {
                 source: key.source(),
-                sequence: *newest,
-                target,
+                sequence: flow.newest,
+                target: flow.target,
             },
             fate: Fate::Open,
             frames: 0,
@@ -89,7 +105,8 @@ impl Pings {
 
     /// The name of a ping that is not followed any more.
     pub(super) fn name(&self, key: Key, target: Target) -> PingName {
-        let newest = self.newest.get(&key.flow()).copied().unwrap_or_default();
+        let flow = self.flows.get(&key.flow()).copied();
+        let Flow { newest, target } = flow.unwrap_or(Flow { newest: 0, target });
         let behind = (newest as u16).wrapping_sub(key.sequence());
         PingName {
             source: key.source(),

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::fabric::output::cup::Cup;
-use crate::fabric::{Direction, Impaired};
+use crate::fabric::{Direction, Impaired, WriteDrop};
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
 use crate::wire::{ArpPacket, EchoRequest, Ipv4Envelope, turn_into_echo_reply};
 
@@ -103,6 +103,7 @@ impl Bench {
             direction,
             frame,
             impaired: Impaired::default(),
+            refused: None,
         };
         self.capture.frame(self.at(), &observed);
     }
@@ -340,7 +341,7 @@ fn what_happens_because_of_a_frame_stands_in_its_comment() {
         (
             request(0, 9, 3),
             Some(elsewhere),
-            "ping 3 of vm0 → vm9: never answered; ignored: OtherStation",
+            "ping 3 of vm0 → vm9: never answered; ignored: it is for another station",
         ),
         (
             reply(5, 9, 3),
@@ -624,4 +625,36 @@ fn a_slow_reader_costs_counted_frames_and_the_next_frame_tells() {
     assert_eq!(counts.records + counts.dropped, 201);
     let told: u64 = frames.iter().map(|read| read.dropped).sum();
     assert_eq!(told, counts.dropped);
+}
+
+#[test]
+fn a_ping_has_the_target_of_its_flow_whatever_its_frame_is_addressed_to() {
+    let mut bench = Bench::new(&CONFIG);
+    let target = Target::Address([192, 0, 2, 1].into());
+    bench.capture.flow(FlowId(0), VmId(0), SessionId(0), target);
+    bench.ping(0);
+    let comments = bench.comments();
+    assert_eq!(
+        comments[0],
+        "ping 0 of vm0 → 192.0.2.1: answered 3.00 µs later"
+    );
+}
+
+#[test]
+fn a_frame_that_the_fabric_refused_says_so() {
+    let mut bench = Bench::new(&CONFIG);
+    let frame = request(0, 9, 0);
+    let observed = Observed {
+        vm: VmId(0),
+        direction: Direction::Out,
+        frame: &frame,
+        impaired: Impaired::default(),
+        refused: Some(WriteDrop::LinkDown),
+    };
+    bench.capture.frame(Instant::ZERO, &observed);
+    bench.outcome(0, 0, PingOutcome::Lost { due: Instant::ZERO });
+    assert_eq!(
+        bench.comments(),
+        ["ping 0 of vm0 → vm9: never answered; not sent: the interface is down"]
+    );
 }

@@ -1,16 +1,9 @@
 //! The words of comments, formatted by hand: each frame of a run has some.
 
 use std::fmt::{self, Write as _};
-use std::net::IpAddr;
 
+use crate::load::Target;
 use crate::vm::{PingError, VmId};
-
-/// The other end of a ping.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Target {
-    Vm(VmId),
-    Address(IpAddr),
-}
 
 /// A ping, as comments call it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

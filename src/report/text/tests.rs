@@ -176,3 +176,47 @@ fn a_phase_of_a_disturbed_run_is_not_held_against_the_tool() {
         assert_eq!(told.matches(expected).count(), 2, "{told}");
     }
 }
+
+#[test]
+fn files_that_a_run_is_recorded_in_are_told_with_what_is_not_in_them() {
+    use crate::fabric::RecordingKind;
+    let whole = Recording {
+        kind: RecordingKind::Capture,
+        file: "run.pcapng".into(),
+        records: 1_200,
+        dropped: 0,
+        unknown: 0,
+        files: 1,
+        bytes: 100_000,
+        has_failed: false,
+        ended: None,
+    };
+    let ring = Recording {
+        files: 7,
+        unknown: 1,
+        ..whole.clone()
+    };
+    let cut = Recording {
+        kind: RecordingKind::Trace,
+        file: "-".into(),
+        dropped: 9,
+        ended: Some("its reader has gone".into()),
+        ..whole.clone()
+    };
+    let mut report = report(1, 1, |_| {});
+    report.recordings = vec![whole, ring, cut];
+    let text = told(&report);
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("Recorded"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "Recorded: capture run.pcapng, 1,200 frames.",
+            "Recorded: capture run.pcapng, 1,200 frames in 7 files, of which the last are kept; 1 frame written before \
+             it was known what came of the ping.",
+            "Recorded: trace -, 1,200 events; 9 events dropped; ended early: its reader has gone.",
+        ]
+    );
+}

@@ -192,21 +192,28 @@ impl Times {
             renew: preferred.map(|preferred| preferred / 2),
             rebind: preferred.map(|preferred| preferred * 4 / 5),
         };
-        let told = Times {
-            renew: if t1 == 0 { default.renew } else { span(t1) },
-            rebind: if t2 == 0 { default.rebind } else { span(t2) },
-        };
         let is_late = |at: Option<Duration>, end: Option<Duration>| {
             at.is_some_and(|at| end.is_some_and(|end| at > end))
+        };
+        // The client's own choice fits what the server says of the other.
+        let told = match (t1, t2) {
+            (0, t2) if t2 > 0 && is_late(default.renew, span(t2)) => Times {
+                renew: span(t2).map(|rebind| rebind * 5 / 8),
+                rebind: span(t2),
+            },
+            (t1, 0) if t1 > 0 && is_late(span(t1), default.rebind) => Times {
+                renew: span(t1),
+                rebind: span(t1).map(|renew| renew * 8 / 5),
+            },
+            _ => Times {
+                renew: if t1 == 0 { default.renew } else { span(t1) },
+                rebind: if t2 == 0 { default.rebind } else { span(t2) },
+            },
         };
         let end = span(valid);
         let is_kept = told.rebind.is_none() && told.renew.is_none();
         let is_lost = !is_kept && (is_late(told.rebind, end) || is_late(told.renew, end));
-        Ok(if is_lost || is_late(told.renew, told.rebind) {
-            default
-        } else {
-            told
-        })
+        Ok(if is_lost { default } else { told })
     }
 }
 
@@ -266,14 +273,21 @@ mod tests {
                 0,
                 100,
                 &[(1_000, 2_000)],
-                Some((Some(500_000), Some(800_000))),
+                Some((Some(62_500), Some(100_000))),
             ),
             (
                 900,
                 0,
                 &[(1_000, 2_000)],
+                Some((Some(900_000), Some(1_440_000))),
+            ),
+            (
+                1_300,
+                0,
+                &[(1_000, 2_000)],
                 Some((Some(500_000), Some(800_000))),
             ),
+            (0, 1, &[(1_000, 2_000)], Some((Some(625), Some(1_000)))),
             (200, 100, &[(1_000, 2_000)], None),
             (MAX, 100, &[(1_000, 2_000)], None),
             (1, 2, &[(1_000, 2_000)], Some((Some(1_000), Some(2_000)))),

@@ -1,0 +1,504 @@
+//! The trace of a run as lines of JSON (`--trace`): an object for each event, for programs.
+//!
+//! It has the events that `-v` tells in words and that comments of a capture are made of, and no frames; those are in a
+//! capture.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Serialize, Serializer};
+
+use super::output::{Form, Output, Sink};
+use super::{Direction, Instrument, LinkFate, Notice, Observed, Recording, RecordingKind};
+use crate::load::{FlowId, Target};
+use crate::time::Instant;
+use crate::vm::{Event, Ignored, PingError, PingOutcome, SessionId, VmId};
+use crate::wire::{EchoHead, MacAddr};
+
+/// The longest line.
+const MAX_LINE: usize = 1_024;
+
+/// A value that is written as a text.
+#[derive(Clone, Copy, Debug)]
+struct Text<T>(T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<T> JsonSchema for Text<T> {
+    fn schema_name() -> Cow<'static, str> {
+        String::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+/// One event of a run: a line of `--trace`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EventLine<'a> {
+    /// Nanoseconds since the set-up of the lab began; of a simulation, of virtual time.
+    time_ns: u64,
+    /// The VM; absent of a link that is no VM's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vm: Option<Text<VmId>>,
+    #[serde(flatten)]
+    kind: EventKind<'a>,
+}
+
+/// The ping that an event is about.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct OfPing {
+    /// The number of its flow, in the order in which the plan has them, from 0.
+    flow: u32,
+    /// The VM or the address that is pinged.
+    dst: Text<Target>,
+    /// The number of the ping in its flow, from 0.
+    ping: u64,
+}
+
+/// The kind of an event, and what belongs to it. Addresses are texts, and times are nanoseconds.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum EventKind<'a> {
+    /// The VM starts.
+    VmStarted,
+    /// The VM stops.
+    VmStopped,
+    /// Another process changed a link of the run.
+    LinkChanged {
+        /// The name of the link.
+        link: &'a str,
+        #[serde(flatten)]
+        change: &'a LinkFate,
+    },
+    /// A ping was sent.
+    PingSent(OfPing),
+    /// A ping was answered in time.
+    PingAnswered {
+        #[serde(flatten)]
+        ping: OfPing,
+        /// received − sent.
+        rtt_ns: u64,
+    },
+    /// A member of the group that is pinged answered in time.
+    PingAnsweredByMember {
+        #[serde(flatten)]
+        ping: OfPing,
+        /// received − sent.
+        rtt_ns: u64,
+        /// It is the first answer.
+        is_first: bool,
+    },
+    /// A ping was answered in time, with other data.
+    PingCorrupt(OfPing),
+    /// A ping was given up: it was not answered.
+    PingLost(OfPing),
+    /// A ping was never sent: its neighbour was not found, or there was no way to it.
+    PingUnresolved(OfPing),
+    /// A ping was reported undeliverable.
+    PingErrored {
+        #[serde(flatten)]
+        ping: OfPing,
+        /// The error, as reports name it.
+        error: &'static str,
+    },
+    /// A ping was answered again.
+    PingDuplicate(OfPing),
+    /// A ping was answered after its timeout.
+    PingLate(OfPing),
+    /// A neighbour was found.
+    NeighbourResolved {
+        /// Its address.
+        address: Text<IpAddr>,
+        /// Its hardware address.
+        mac: Text<MacAddr>,
+        /// From the first request to the answer.
+        elapsed_ns: u64,
+    },
+    /// The VM checks an address before it uses it.
+    AddressTried {
+        /// The address.
+        address: Text<IpAddr>,
+    },
+    /// The VM uses an address from now on.
+    AddressReady {
+        /// The address.
+        address: Text<IpAddr>,
+    },
+    /// The lifetime of an address of the VM has expired.
+    AddressLost {
+        /// The address.
+        address: Text<IpAddr>,
+    },
+    /// Another station uses an address of the VM.
+    AddressConflict {
+        /// The address.
+        address: Text<IpAddr>,
+        /// The hardware address of the other station.
+        mac: Text<MacAddr>,
+    },
+    /// A DHCP server granted an address.
+    Leased {
+        /// The address.
+        address: Text<IpAddr>,
+        /// From the first message to the grant.
+        elapsed_ns: u64,
+    },
+    /// A DHCP server granted an address for longer, or another one instead.
+    LeaseRenewed {
+        /// The address.
+        address: Text<IpAddr>,
+        /// The address before.
+        previous: Text<IpAddr>,
+    },
+    /// A lease is over.
+    LeaseLost {
+        /// The address.
+        address: Text<IpAddr>,
+    },
+    /// The VM took no action for a frame.
+    FrameIgnored {
+        /// Why, as `-v` tells it.
+        why: Text<Ignored>,
+    },
+}
+
+/// A flow of a VM.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    id: FlowId,
+    target: Target,
+    /// The number of its last ping.
+    newest: u64,
+}
+
+/// Writes a line for each event.
+#[derive(Debug)]
+pub struct EventLog {
+    /// The name of the file.
+    file: String,
+    output: Output,
+    start: Instant,
+    flows: FxHashMap<(VmId, SessionId), Flow>,
+    /// Events for which there was no room.
+    dropped: u64,
+}
+
+impl EventLog {
+    /// Creates a trace into `sink`, which is named `file`, with times relative to `start`.
+    pub fn new(file: String, sink: Box<dyn Sink>, start: Instant) -> EventLog {
+        EventLog {
+            file,
+            output: Output::new(Form::Lines, sink),
+            start,
+            flows: FxHashMap::default(),
+            dropped: 0,
+        }
+    }
+
+    fn write(&mut self, now: Instant, vm: Option<VmId>, kind: EventKind<'_>) {
+        if !self.output.has_room(MAX_LINE) {
+            self.dropped += 1;
+            return;
+        }
+        let line = EventLine {
+            time_ns: now.nanos_since(self.start),
+            vm: vm.map(Text),
+            kind,
+        };
+        let out = self.output.append(1);
+        // Memory takes all that is written, and no map has a key that is no text.
+        let _ = serde_json::to_writer(&mut *out, &line);
+        out.push(b'\n');
+    }
+
+    fn of_ping(&self, vm: VmId, session: SessionId, ping: u64) -> Option<OfPing> {
+        let flow = self.flows.get(&(vm, session))?;
+        Some(OfPing {
+            flow: flow.id.0,
+            dst: Text(flow.target),
+            ping,
+        })
+    }
+}
+
+impl Instrument for EventLog {
+    fn flow(&mut self, id: FlowId, vm: VmId, session: SessionId, target: Target) {
+        let flow = Flow {
+            id,
+            target,
+            newest: 0,
+        };
+        self.flows.insert((vm, session), flow);
+    }
+
+    fn frame(&mut self, now: Instant, observed: &Observed<'_>) {
+        let vm = observed.vm;
+        let echo = match observed.direction {
+            Direction::Out => EchoHead::parse(observed.frame).filter(|echo| echo.is_request),
+            Direction::In => None,
+        };
+        let Some(echo) = echo else {
+            return;
+        };
+        let session = SessionId(echo.identifier);
+        let Some(flow) = self.flows.get_mut(&(vm, session)) else {
+            return;
+        };
+        let behind = echo.sequence.wrapping_sub(flow.newest as u16);
+        flow.newest += u64::from(behind);
+        let number = flow.newest;
+        if let Some(ping) = self.of_ping(vm, session, number) {
+            self.write(now, Some(vm), EventKind::PingSent(ping));
+        }
+    }
+
+    fn event(&mut self, now: Instant, vm: VmId, event: &Event) {
+        let kind = match *event {
+            Event::Ping(ping, outcome) => {
+                let of_ping = self.of_ping(vm, ping.session, ping.sequence);
+                match of_ping.map(|of_ping| ping_kind(of_ping, outcome)) {
+                    Some(kind) => kind,
+                    None => return,
+                }
+            }
+            Event::Resolved {
+                address,
+                mac,
+                elapsed,
+            } => EventKind::NeighbourResolved {
+                address: Text(address),
+                mac: Text(mac),
+                elapsed_ns: nanos(elapsed),
+            },
+            Event::AddressTried { address } => EventKind::AddressTried {
+                address: Text(address),
+            },
+            Event::AddressReady { address } => EventKind::AddressReady {
+                address: Text(address),
+            },
+            Event::AddressLost { address } => EventKind::AddressLost {
+                address: Text(address),
+            },
+            Event::Conflict { address, mac } => EventKind::AddressConflict {
+                address: Text(address),
+                mac: Text(mac),
+            },
+            Event::Leased { address, elapsed } => EventKind::Leased {
+                address: Text(address),
+                elapsed_ns: nanos(elapsed),
+            },
+            Event::Renewed { address, previous } => EventKind::LeaseRenewed {
+                address: Text(address),
+                previous: Text(previous),
+            },
+            Event::LeaseLost { address } => EventKind::LeaseLost {
+                address: Text(address),
+            },
+            Event::Ignored(why) => EventKind::FrameIgnored { why: Text(why) },
+        };
+        self.write(now, Some(vm), kind);
+    }
+
+    fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
+        match *notice {
+            Notice::Started(vm, _) => self.write(now, Some(vm), EventKind::VmStarted),
+            Notice::Stopped(vm) => self.write(now, Some(vm), EventKind::VmStopped),
+            Notice::Link(event) => {
+                let kind = EventKind::LinkChanged {
+                    link: &event.link,
+                    change: &event.change,
+                };
+                self.write(now, event.vm, kind);
+            }
+        }
+    }
+
+    fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
+        self.output.flush_if_due(now, is_idle)
+    }
+
+    fn resume(&mut self) {
+        self.output.resume();
+    }
+
+    fn finish(&mut self) -> Option<Recording> {
+        self.output.close();
+        let recording = self.output.recording(RecordingKind::Trace, &self.file);
+        Some(Recording {
+            dropped: recording.dropped + self.dropped,
+            ..recording
+        })
+    }
+}
+
+fn ping_kind(ping: OfPing, outcome: PingOutcome) -> EventKind<'static> {
+    match outcome {
+        PingOutcome::Answered { sent, received, .. } => EventKind::PingAnswered {
+            ping,
+            rtt_ns: received.nanos_since(sent),
+        },
+        PingOutcome::Member {
+            is_first,
+            sent,
+            received,
+            ..
+        } => EventKind::PingAnsweredByMember {
+            ping,
+            rtt_ns: received.nanos_since(sent),
+            is_first,
+        },
+        PingOutcome::Corrupt { .. } => EventKind::PingCorrupt(ping),
+        PingOutcome::Lost { .. } => EventKind::PingLost(ping),
+        PingOutcome::Unresolved { .. } => EventKind::PingUnresolved(ping),
+        PingOutcome::Errored { error, .. } => EventKind::PingErrored {
+            ping,
+            error: PingError::name(error),
+        },
+        PingOutcome::Duplicate => EventKind::PingDuplicate(ping),
+        PingOutcome::Late { .. } => EventKind::PingLate(ping),
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fabric::LinkEvent;
+    use crate::fabric::output::cup::Cup;
+    use crate::report::trace_schema_json;
+    use crate::vm::PingId;
+
+    const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
+
+    /// The lines that `tell` makes, read again.
+    fn lines(tell: impl FnOnce(&mut EventLog)) -> Vec<serde_json::Value> {
+        let cup = Cup::new(usize::MAX);
+        let mut log = EventLog::new("t.jsonl".into(), Box::new(cup.clone()), Instant::ZERO);
+        let target = Target::Vm(VmId(9));
+        log.flow(FlowId(4), VmId(0), SessionId(1), target);
+        tell(&mut log);
+        let recording = log.finish().unwrap();
+        let text = String::from_utf8(cup.0.borrow().files[0].clone()).unwrap();
+        assert_eq!(recording.records, text.lines().count() as u64);
+        assert_eq!(recording.bytes, text.len() as u64);
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn each_event_is_a_line_that_the_schema_allows() {
+        let address = IpAddr::from([10, 77, 0, 3]);
+        let elapsed = Duration::from_micros(8);
+        let id = PingId {
+            session: SessionId(1),
+            sequence: 70_000,
+        };
+        let (due, sent) = (Instant::ZERO, Instant::from_nanos(100));
+        let received = Instant::from_nanos(8_223);
+        let outcomes = [
+            PingOutcome::Answered {
+                due,
+                sent,
+                received,
+            },
+            PingOutcome::Corrupt { due },
+            PingOutcome::Lost { due },
+            PingOutcome::Unresolved { due },
+            PingOutcome::Errored {
+                due,
+                error: PingError::HostUnreachable,
+            },
+            PingOutcome::Duplicate,
+            PingOutcome::Late { lost: None },
+        ];
+        let others = [
+            Event::Resolved {
+                address,
+                mac: MAC,
+                elapsed,
+            },
+            Event::AddressTried { address },
+            Event::AddressReady { address },
+            Event::AddressLost { address },
+            Event::Conflict { address, mac: MAC },
+            Event::Leased { address, elapsed },
+            Event::Renewed {
+                address,
+                previous: address,
+            },
+            Event::LeaseLost { address },
+            Event::Ignored(Ignored::OtherStation),
+        ];
+        let events = outcomes.map(|outcome| Event::Ping(id, outcome)).into_iter();
+        let events: Vec<Event> = events.chain(others).collect();
+        let link = LinkEvent {
+            link: "tap0".into(),
+            vm: Some(VmId(0)),
+            change: LinkFate::Left {
+                bridge: "br0".into(),
+            },
+        };
+        let lines = lines(|log| {
+            let now = Instant::from_nanos(5);
+            for notice in [
+                Notice::Started(VmId(0), ""),
+                Notice::Stopped(VmId(0)),
+                Notice::Link(&link),
+            ] {
+                log.notice(now, &notice);
+            }
+            events
+                .iter()
+                .for_each(|event| log.event(now, VmId(0), event));
+        });
+        let schema = serde_json::from_str(&trace_schema_json()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for line in &lines {
+            let wrong: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();
+            assert_eq!(wrong, [""; 0], "{line}");
+        }
+        assert_eq!(lines.len(), 3 + events.len());
+        let answered = serde_json::json!({
+            "time_ns": 5, "vm": "vm0", "kind": "ping_answered",
+            "flow": 4, "dst": "vm9", "ping": 70_000, "rtt_ns": 8_123,
+        });
+        assert_eq!(lines[3], answered);
+        let misspelt = serde_json::json!({ "time_ns": 5, "vm": "vm0", "kind": "ping_answerd" });
+        assert!(!validator.is_valid(&misspelt));
+    }
+
+    #[test]
+    fn no_line_is_longer_than_there_is_room_for() {
+        let longest = EventKind::LinkChanged {
+            link: "a-name-of-15-by",
+            change: &LinkFate::Joined {
+                bridge: "\u{1}".repeat(15),
+            },
+        };
+        let line = EventLine {
+            time_ns: u64::MAX,
+            vm: Some(Text(VmId(u32::MAX))),
+            kind: longest,
+        };
+        assert!(serde_json::to_vec(&line).unwrap().len() < MAX_LINE);
+    }
+}
