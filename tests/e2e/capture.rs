@@ -266,6 +266,26 @@ fn a_capture_can_be_cut_to_some_vms_some_bytes_and_no_comments() {
 }
 
 #[test]
+fn an_impaired_frame_is_captured_once_and_says_what_was_done_to_it() {
+    for fabric in ["bridge --netns host", "sim"] {
+        let run = Captured::new(&format!(
+            "--fabric {fabric} --resolve static --vms 2 --ping vm0:vm1 --count 20 --interval 1ms \
+             --impair vm0:every=4 --impair vm1:in:delay=5ms --timeout 2s"
+        ));
+        let frames = run.frames();
+        let says = |words: &str| {
+            let told = frames.iter().filter(|frame| frame.comment.ends_with(words));
+            told.count()
+        };
+        assert_eq!(run.total("lost"), 5);
+        // Of each ping that is not lost its request and its reply, sent and received.
+        assert_eq!(frames.len(), 5 + 4 * 15, "{fabric}");
+        assert_eq!(says("never answered; lost by --impair"), 5, "{fabric}");
+        assert_eq!(says("; delayed 5ms by --impair"), 15, "{fabric}");
+    }
+}
+
+#[test]
 fn a_capture_around_losses_has_the_lost_pings_and_what_was_near_them() {
     let run = Captured::new(
         "--fabric sim --seed 3 --vms 2 --ping vm0:vm1 --count 2000 --interval 1ms --timeout 20ms \

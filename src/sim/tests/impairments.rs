@@ -275,6 +275,9 @@ fn what_is_held_for_a_vm_that_stops_or_beyond_the_end_is_counted_as_never_releas
             .map(|row| (row.vm.0, row.frames))
             .collect::<Vec<_>>()
     };
+    let of_vm1 = |rows: &[(u32, u64)]| rows.iter().find(|(vm, _)| *vm == 1).map(|(_, n)| *n);
+    let at_removal = of_vm1(&kinds(&mut lab, Impairment::Unreleased));
+    run(lab.hypervisor(), at, at + 200 * MS);
     let delayed = kinds(&mut lab, Impairment::Delayed);
     let unreleased = kinds(&mut lab, Impairment::Unreleased);
     let released = lab
@@ -284,6 +287,7 @@ fn what_is_held_for_a_vm_that_stops_or_beyond_the_end_is_counted_as_never_releas
         .summary()
         .count;
     let sum = |rows: &[(u32, u64)]| rows.iter().map(|(_, frames)| frames).sum::<u64>();
-    assert!(unreleased.iter().any(|(vm, _)| *vm == 1), "{unreleased:?}");
+    assert!(at_removal > Some(10), "{at_removal:?}");
+    assert_eq!(of_vm1(&unreleased), at_removal);
     assert_eq!(sum(&delayed), released + sum(&unreleased));
 }
