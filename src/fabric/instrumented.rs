@@ -98,7 +98,8 @@ impl<F> Instrumented<F> {
         self.each(|instrument| instrument.notice(now, notice));
     }
 
-    /// Lets the instruments write, between two turns at `now`; see [`Instrument::flush`]. Returns true if that may have taken long.
+    /// Lets the instruments write, between two turns at `now`; see [`Instrument::flush`]. Returns true if that may have taken
+    /// long.
     #[inline]
     pub fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
         let mut has_written = false;

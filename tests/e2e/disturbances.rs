@@ -203,7 +203,7 @@ fn frames_that_overflow_while_nobody_reads_are_told_and_decide_the_status() {
 fn a_link_down_is_told_among_the_drops() {
     let lab = lived_in_lab();
     let mut run = lab.start_tap_reactor(
-        "--netns host --attach --ping vm0:vm1 --count 500 --interval 2ms --timeout 200ms --json",
+        "--netns host --attach --ping vm0:vm1 --count 2000 --interval 2ms --timeout 200ms --json",
     );
     lab.wait_until_vm_sent(&mut run, "tap0", 100);
     lab.ip("link set tap0 down");
@@ -220,7 +220,7 @@ fn a_link_down_is_told_among_the_drops() {
 fn a_tap_that_vanishes_in_the_middle_is_no_crash_and_no_spin() {
     let lab = lived_in_lab();
     let mut run = lab.start_tap_reactor(
-        "--netns host --attach --ping vm0:vm1 --count 500 --interval 2ms --timeout 200ms --json",
+        "--netns host --attach --ping vm0:vm1 --count 2000 --interval 2ms --timeout 200ms --json",
     );
     lab.wait_until_vm_sent(&mut run, "tap1", 50);
     lab.ip("link delete tap1");
@@ -228,7 +228,7 @@ fn a_tap_that_vanishes_in_the_middle_is_no_crash_and_no_spin() {
     assert!(report.totals.lost > 0, "{:?}", report.totals);
     assert!(report.totals.received >= 40, "{:?}", report.totals);
     // A few turns a ping; a dead descriptor that is polled for ever would make millions of them.
-    assert!(report.reactor.turns < 20_000, "{:?}", report.reactor);
+    assert!(report.reactor.turns < 80_000, "{:?}", report.reactor);
 }
 
 #[test]

@@ -50,8 +50,9 @@ fn the_kernels_ping_gets_its_bytes_back_in_every_size() {
             "-n",
             "-c",
             "3",
+            // Without a time in the payload, the last reply is waited for as long as this.
             "-i",
-            "0.01",
+            "0.2",
             "-W",
             "5",
             "-s",

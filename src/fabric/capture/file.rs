@@ -154,7 +154,6 @@ impl File {
             // A VM that nobody has told of.
             return;
         };
-        port.seen += 1;
         let description = match port.number {
             Some(_) => 0,
             None => MAX_DESCRIPTION + port.interface.addresses.len() * MAX_ADDRESS,
@@ -166,6 +165,8 @@ impl File {
         let Some(Some(port)) = self.ports.get_mut(frame.vm.index()) else {
             return;
         };
+        // Now, because a file that ends before this frame has not seen it.
+        port.seen += 1;
         let dropped = std::mem::take(&mut port.untold);
         let interface = match port.number {
             Some(number) => number,
@@ -223,6 +224,7 @@ impl File {
     fn drop_frame(&mut self, vm: VmId) {
         self.dropped += 1;
         if let Some(Some(port)) = self.ports.get_mut(vm.index()) {
+            port.seen += 1;
             port.dropped += 1;
             port.untold += 1;
         }

@@ -1,8 +1,9 @@
 //! Captures: the frames of a run as a pcapng file, each with a comment that says what it means in the run.
 //!
-//! [`Capture`] encodes into an [`Output`](super::output::Output); a [`Sink`] writes that. All VMs are in one file, with an interface for each.
-//! What a frame means may become known later: whether a ping was answered. Frames with comments are therefore kept until
-//! then, but no longer than a ping may take, and no more than [`MAX_KEPT`] bytes of them; they stay in the order of time.
+//! [`Capture`] encodes into an [`Output`](super::output::Output), which a [`Sink`] writes. All VMs are in one file, with an
+//! interface for each. What a frame means may become known later: whether a ping was answered. Frames with comments are
+//! therefore kept until then, but no longer than a ping may take, and no more than [`MAX_KEPT`] bytes of them; they stay in
+//! the order of time.
 //!
 //! - `narrated`: whole captures with comments
 //! - `around_loss`: the frames around failed pings only

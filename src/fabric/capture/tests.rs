@@ -226,6 +226,22 @@ fn read(file: &[u8]) -> Vec<Read> {
     frames
 }
 
+/// The sums of the frames that the statistics of a file's interfaces say were seen, and lost.
+fn statistics(file: &[u8]) -> (u64, u64) {
+    let (mut rest, mut sums) = (file, (0, 0));
+    while !rest.is_empty() {
+        let word = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap());
+        let long = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().unwrap());
+        if word(0) == 5 {
+            // Behind the times of the start and the end.
+            assert_eq!((word(44) & 0xffff, word(56) & 0xffff), (4, 5));
+            sums = (sums.0 + long(48), sums.1 + long(60));
+        }
+        rest = &rest[word(4) as usize..];
+    }
+    sums
+}
+
 #[test]
 fn each_frame_of_a_ping_says_what_came_of_it() {
     let mut bench = Bench::new(&CONFIG);
@@ -599,6 +615,9 @@ fn files_of_a_ring_are_each_whole_and_none_is_larger_than_its_limit() {
             .iter()
             .all(|file| file.len() <= 2_000)
     );
+    for (file, frames) in bench.cup.0.borrow().files.iter().zip(&files) {
+        assert_eq!(statistics(file), (frames.len() as u64, 0));
+    }
     let times: Vec<u64> = files.concat().iter().map(|read| read.nanos / US).collect();
     assert_eq!(times, (1..=80).collect::<Vec<_>>());
 }
@@ -623,6 +642,8 @@ fn a_slow_reader_costs_counted_frames_and_the_next_frame_tells() {
     let frames = bench.so_far().concat();
     assert_eq!(frames.len() as u64, counts.records);
     assert_eq!(counts.records + counts.dropped, 201);
+    let seen = statistics(&bench.cup.0.borrow().files[0]);
+    assert_eq!(seen, (201, counts.dropped));
     let told: u64 = frames.iter().map(|read| read.dropped).sum();
     assert_eq!(told, counts.dropped);
 }

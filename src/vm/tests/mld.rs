@@ -138,7 +138,7 @@ fn a_query_that_is_not_as_the_rfc_says_is_ignored_with_the_reason() {
         ),
         (
             altered(ALL_NODES, &all(), |frame| frame[22..38].fill(0)),
-            "BadSource",
+            "its source address can't be one host's",
         ),
         (
             message(ALL_NODES, &with_sources(UNSPECIFIED)),
@@ -178,7 +178,10 @@ fn a_query_that_is_not_as_the_rfc_says_is_ignored_with_the_reason() {
     // A router alert of another length.
     let mut frame = message(ALL_NODES, &all());
     frame[56..62].copy_from_slice(&[5, 4, 0, 0, 0, 0]);
-    cases.push((frame, "ExtensionHeaders"));
+    cases.push((
+        frame,
+        "its extension headers are too many, or ask for what can't be done",
+    ));
     for (frame, expected) in cases {
         let mut bench = settled(config());
         let (_, event) = bench.receive(ms(QUIET), &frame);
