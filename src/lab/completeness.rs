@@ -1,6 +1,7 @@
 //! The reasons why a run is incomplete. Beside the user's expectations they decide between the exit statuses 0 and 1.
 
 use crate::experiment::Experiment;
+use crate::fabric::{Impairment, MAX_HELD_BYTES};
 use crate::reactor::End;
 use crate::record::{Count, DropReason};
 use crate::report::{Expectation, Report};
@@ -106,6 +107,13 @@ pub(super) fn shortcomings(
             count(report.drops.get(reason), what);
         }
     }
+    let refused = report.impairments.iter();
+    let refused = refused.filter(|frames| frames.kind == Impairment::NoMemory);
+    let most = MAX_HELD_BYTES >> 20;
+    count(
+        refused.map(|frames| frames.frames).sum(),
+        &format!("frames dropped because --impair holds no more than {most} MiB"),
+    );
     if totals.attempted() == 0 {
         let uncounted = report.phases.iter().filter(|phase| !phase.counted);
         let uncounted: u64 = uncounted.map(|phase| phase.totals.sent).sum();
