@@ -195,14 +195,10 @@ fn loss(text: &str) -> Result<Loss, &'static str> {
     }
 }
 
-/// A share as people write it, `1%` or `0.01`.
+/// A share as people write it, `1%`. Without the sign, 1 is all of them for some and a hundredth for others, such as `tc`.
 fn share(text: &str) -> Option<f64> {
-    let (digits, unit) = match text.strip_suffix('%') {
-        Some(digits) => (digits, 100.0),
-        None => (text, 1.0),
-    };
-    let number: f64 = digits.trim().parse().ok()?;
-    (0.0..=unit).contains(&number).then_some(number / unit)
+    let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
+    (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
 }
 
 fn count(text: &str) -> Result<u32, &'static str> {
@@ -318,7 +314,7 @@ mod tests {
     #[test]
     fn everything_that_can_be_done_can_be_said() {
         let text =
-            "loss=1%,corrupt=0.01%,duplicate=0.001,rate=1.5Mbit,queue=7,delay=1us,reorder=25%";
+            "loss=1%,corrupt=0.01%,duplicate=0.1%,rate=1.5Mbit,queue=7,delay=1us,reorder=25%";
         let Profile {
             delay,
             loss,
@@ -361,6 +357,18 @@ mod tests {
     fn what_can_not_be_done_is_refused_in_one_line_that_says_what_is_expected() {
         for (text, expected) in [
             ("loss=101%", "loss=101%: expected a share from 0% to 100%"),
+            ("loss=1", "loss=1: expected a share from 0% to 100%"),
+            ("loss=0.5", "loss=0.5: expected a share from 0% to 100%"),
+            ("loss=gemodel 1 10", "expected a share from 0% to 100%"),
+            (
+                "delay=1s,reorder=1",
+                "reorder=1: expected a share from 0% to 100%",
+            ),
+            (
+                "duplicate=1",
+                "duplicate=1: expected a share from 0% to 100%",
+            ),
+            ("corrupt=0", "corrupt=0: expected a share from 0% to 100%"),
             ("loss=gemodel 1%", "or gemodel P R"),
             ("duplicate=x", "duplicate=x: expected a share"),
             ("delay=-1ms", "delay=-1ms: expected a time, such as 5ms"),
