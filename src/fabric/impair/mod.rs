@@ -39,7 +39,7 @@ pub struct Rule {
     pub vms: RangeInclusive<u32>,
     /// The direction of the frames.
     pub direction: Direction,
-    /// The hardware addresses that the frames are for; `None` for all. In ascending order.
+    /// The hardware addresses that the frames are for, in ascending order; `None` for all, broadcast and multicast included.
     pub to: Option<Vec<MacAddr>>,
     /// What is done to them.
     pub profile: Profile,
@@ -280,7 +280,11 @@ impl Impair {
         }))
     }
 
+    /// Counts the frame at hand, once for each kind: not again for a second copy.
     fn count(&mut self, vm: VmId, direction: Direction, kind: Impairment, impaired: &mut Impaired) {
+        if impaired.has(kind) {
+            return;
+        }
         impaired.add(kind);
         if self.is_warmup {
             return;

@@ -224,6 +224,18 @@ fn duplicates_and_what_overtakes_are_counted_by_both_sides_alike() {
             "{direction:?}"
         );
     }
+    // A frame counts once for each kind, however many copies of it there are.
+    let profile = Profile {
+        delay: Some(Delay::constant(5 * MS)),
+        duplicate: 1.0,
+        ..Profile::default()
+    };
+    for direction in [Direction::Out, Direction::In] {
+        let mut lab = trial(&[Trial { direction, profile }], MS, 1_000);
+        for kind in [Impairment::Duplicated, Impairment::Delayed] {
+            assert_eq!(frames(&mut lab, direction, kind), 1_000, "{kind:?}");
+        }
+    }
     // What is not held overtakes the one before it, which is held for one and a half intervals.
     let profile = Profile {
         delay: Some(Delay::constant(MS * 3 / 2)),
