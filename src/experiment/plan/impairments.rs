@@ -8,8 +8,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::PlanContext;
+use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::fabric::{Delay, Direction, Distribution, Loss, Profile, Rate, Rule};
+use crate::load::Selection;
 use crate::number::{number, whole_number};
 use crate::wire::MacAddr;
 
@@ -24,6 +26,16 @@ const QUEUE: u32 = 1000;
 
 const VMS: &str =
     "expected vmI, vm[I-J], all or the name of a group, or two of them with > between";
+const WORDS: [&str; 8] = [
+    "delay",
+    "loss",
+    "every",
+    "reorder",
+    "duplicate",
+    "corrupt",
+    "rate",
+    "queue",
+];
 const KEYS: &str =
     "expected delay, loss, every, reorder, duplicate, corrupt, rate or queue, or none alone";
 const TIME: &str = "expected a time, such as 5ms, 5ms±1ms or 5ms±1ms normal";
@@ -42,6 +54,10 @@ pub(super) fn impairments(
 }
 
 fn rule(setting: &Setting, context: &PlanContext<'_>) -> Result<Rule, SettingError> {
+    if names_vms(&setting.text, context) {
+        let why = "expected a colon behind the VMs, and what is done to their frames, such as vm0:delay=5ms";
+        return Err(setting.error(why));
+    }
     let mut parts: Vec<&str> = setting.text.split(':').map(str::trim).collect();
     let profile = profile(setting, parts.pop().unwrap_or_default())?;
     let direction = match parts.last() {
@@ -66,6 +82,10 @@ fn rule(setting: &Setting, context: &PlanContext<'_>) -> Result<Rule, SettingErr
         Some((from, to)) => {
             let from = context.selection(setting, from.trim(), VMS)?;
             let to = context.selection(setting, to.trim(), VMS)?;
+            if from == to && from.start() == from.end() {
+                let why = "no frame goes from a VM to itself; expected another one";
+                return Err(setting.error(format_args!("{who}: {why}")));
+            }
             (from, Some(macs(to, context)))
         }
     };
@@ -75,6 +95,13 @@ fn rule(setting: &Setting, context: &PlanContext<'_>) -> Result<Rule, SettingErr
         to,
         profile,
     })
+}
+
+/// Returns true if `text` is VMs and nothing else.
+fn names_vms(text: &str, context: &PlanContext<'_>) -> bool {
+    let is_group = |name: &str| context.groups.iter().any(|group| group.name == Some(name));
+    let mut sides = text.split('>').map(str::trim);
+    sides.all(|side| side.parse::<Selection>().is_ok() || is_group(side) && side != "none")
 }
 
 /// The hardware addresses of some VMs, in ascending order.
@@ -95,7 +122,10 @@ fn profile(setting: &Setting, text: &str) -> Result<Profile, SettingError> {
     for part in text.split(',') {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let (key, value) = (key.trim(), value.trim());
-        let error = |why: &str| setting.error(format_args!("{}: {why}", part.trim()));
+        let error = |why: &str| match part.trim() {
+            part if part == setting.text => setting.error(why),
+            part => setting.error(format_args!("{part}: {why}")),
+        };
         if seen.contains(&key) {
             return Err(error("is there twice; expected it once"));
         }
@@ -119,7 +149,7 @@ fn profile(setting: &Setting, text: &str) -> Result<Profile, SettingError> {
                 });
             }
             "queue" => queue = Some((count(value).map_err(error)?, part)),
-            _ => return Err(error(KEYS)),
+            _ => return Err(error(&format!("{KEYS}{}", suggestion(key, "", WORDS)))),
         }
         if key == "loss" && seen.contains(&"every") {
             return Err(error("cannot be used with every; expected one of them"));
@@ -400,7 +430,16 @@ mod tests {
             ("loss=1%,every=9", "cannot be used with loss"),
             ("loss=1%,loss=2%", "is there twice"),
             ("speed=9", "speed=9: expected delay, loss, every"),
-            ("", "expected delay, loss, every"),
+            ("", "impair = '': expected delay, loss, every"),
+            ("loss=101%", "impair = loss=101%: expected a share"),
+            ("los=1%", "or none alone; did you mean loss?"),
+            ("vm0:dleay=1ms", "or none alone; did you mean delay?"),
+            ("vm99", "impair = vm99: expected a colon behind the VMs"),
+            ("client>vm4", "expected a colon behind the VMs"),
+            (
+                "vm0>vm0:loss=1%",
+                "vm0>vm0: no frame goes from a VM to itself; expected another one",
+            ),
         ] {
             let error = planned(&format!("impair = '{text}'"))
                 .unwrap_err()
