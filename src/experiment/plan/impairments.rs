@@ -256,7 +256,7 @@ fn rate(text: &str) -> Result<u64, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{Experiment, Scenario, plan};
+    use crate::experiment::{self, Experiment, Scenario, plan};
 
     fn planned(text: &str) -> Result<Experiment, SettingError> {
         let groups = "[[group]]\nname = 'client'\nvms = 3\n[[group]]\nname = 'server'\nvms = 2\n";
@@ -460,5 +460,31 @@ mod tests {
             .map(|p| p.impairments.as_ref().unwrap().len())
             .collect();
         assert_eq!((experiment.impairments.len(), rules), (2, vec![2, 2, 1, 0]));
+    }
+
+    #[test]
+    fn a_dry_run_says_in_which_phase_frames_are_impaired() {
+        let told = |text: &str| {
+            let text = experiment::describe(&planned(text).unwrap());
+            let lines = text.lines().filter(|line| line.starts_with("impaired"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let top = "impair = ['vm0:loss=1%', 'vm1:loss=2%']\nping = 'ring'\ncount = 1\n";
+        let whole = [
+            "impaired frames: vm0:loss=1%",
+            "impaired frames: vm1:loss=2%",
+        ];
+        assert_eq!(told(top), whole);
+        // An empty list says nothing, so that those above are meant.
+        let same = "[[phase]]\nname = 'a'\n[[phase]]\nimpair = []";
+        assert_eq!(told(&format!("{top}{same}")), whole);
+        let others = "[[phase]]\nname = 'a'\nimpair = 'loss=3%'\n[[phase]]\nimpair = 'vm0:loss=1%'";
+        assert_eq!(
+            told(&format!("{top}{others}")),
+            [
+                "impaired frames in a: loss=3%",
+                "impaired frames in phase 1: vm0:loss=1%"
+            ]
+        );
     }
 }
