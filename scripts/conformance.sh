@@ -142,7 +142,7 @@ leases() {
 
 # leases6 COLUMN: the same of DHCPv6.
 leases6() {
-    local lab=$name-$1-lease6 cases number endpoints=() filter=--filter
+    local lab=$name-$1-dhcp6- cases number endpoints=() filter=--filter
     cases=$(/usr/bin/python3 scripts/conformance/dhcp6.py --count)
     namespace "$lab-serve"
     if [ "$1" = kernel ]; then
@@ -158,7 +158,7 @@ leases6() {
     fi
     plug "$lab-serve" eth0 "$lab" serve
     ip netns exec "$lab-serve" /usr/bin/python3 scripts/conformance/dhcp6.py \
-        --out "$work/$1.leases6.json" "${endpoints[@]}" >"$work/$1-lease6.out" 2>&1 &
+        --out "$work/$1.leases6.json" "${endpoints[@]}" >"$work/$1-dhcp6.out" 2>&1 &
     running+=($!)
 }
 
