@@ -169,7 +169,10 @@ dhclient6() {
     ip netns exec "$2" sysctl -qw net.ipv6.conf.default.accept_dad=0
     plug "$2" eth0 "$1" "host$3"
     await "the link-local address of $2" ip netns exec "$2" sh -c 'ip -6 address show dev eth0 scope link | grep -q inet6'
-    ip netns exec "$2" dhclient -6 -d -D LL -lf "$work/$2.leases" -pf "$work/$2.pid" \
+    # Started again if it ends: it does when it does not get its socket at once.
+    # shellcheck disable=SC2016
+    ip netns exec "$2" sh -c 'trap "kill \$client; exit" TERM; while :; do "$@" & client=$!; wait $client; sleep 1; done' sh \
+        dhclient -6 -d -D LL -lf "$work/$2.leases" -pf "$work/$2.pid" \
         -sf "$PWD/scripts/conformance/dhclient6.sh" eth0 >"$work/$2.log" 2>&1 &
     processes+=($!)
     endpoints+=("$(ip netns exec "$2" cat /sys/class/net/eth0/address)")
