@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Expected, Experiment, FlowPlan, IpVersion};
+use super::settings::Settings;
+use super::{Expected, Experiment, FlowPlan, IpVersion, Scenario};
 use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared};
@@ -121,16 +122,7 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         )?;
     }
     habits(out, experiment)?;
-    let plan = &experiment.effective;
-    let mut told = Vec::new();
-    for settings in [&plan.settings].into_iter().chain(&plan.phases) {
-        for setting in settings.all("impair") {
-            if !told.contains(&&setting.text) {
-                told.push(&setting.text);
-                writeln!(out, "impaired frames: {}", setting.text)?;
-            }
-        }
-    }
+    impairments(out, &experiment.effective)?;
     writeln!(
         out,
         "timeout of a ping: {}",
@@ -143,6 +135,30 @@ fn lab(out: &mut String, experiment: &Experiment) -> fmt::Result {
         writeln!(out, "waiting: polls for {spin} before it sleeps (--spin)")?;
     }
     writeln!(out, "seed of all random choices: {}", experiment.seed)
+}
+
+/// Describes what is done to frames: for the whole run, or by phase where not all phases have the same.
+fn impairments(out: &mut String, plan: &Scenario) -> fmt::Result {
+    let texts = |settings: &Settings| -> Vec<String> {
+        let values = settings.all("impair").iter();
+        values.map(|setting| setting.text.clone()).collect()
+    };
+    let mut phases = plan.phases.iter().map(texts);
+    let first = phases.next();
+    if phases.all(|other| Some(other) == first) {
+        for text in first.unwrap_or_else(|| texts(&plan.settings)) {
+            writeln!(out, "impaired frames: {text}")?;
+        }
+        return Ok(());
+    }
+    for (i, phase) in plan.phases.iter().enumerate() {
+        let name = phase.get("name").map(|name| name.text.clone());
+        let name = name.unwrap_or_else(|| format!("phase {i}"));
+        for text in texts(phase) {
+            writeln!(out, "impaired frames in {name}: {text}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Describes how VMs resolve their neighbours, and why so; `None` if there are no flows.

@@ -51,7 +51,14 @@ impl<F> Instrumented<F> {
         }
     }
 
-    /// Returns the numbers of frames that were impaired so far, by VM, direction and kind.
+    /// From now on pings count for the run, or are a warm-up whose impaired frames are not counted.
+    pub fn set_counted(&mut self, is_counted: bool) {
+        if let Some(impair) = &mut self.impair {
+            impair.set_counted(is_counted);
+        }
+    }
+
+    /// Returns the numbers of frames that were impaired so far, by VM, direction and kind; without those of a warm-up.
     pub fn impairments(&self) -> Vec<ImpairmentCount> {
         let impair = self.impair.as_ref();
         impair.map_or_else(Vec::new, |impair| impair.counts())

@@ -146,6 +146,7 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(rules) = phase.impairments {
             self.set_impairments(rules);
         }
+        self.fabric.set_counted(phase.is_counted);
         self.phase_end = phase.duration.map(|duration| at + duration);
         self.lasts = phase.duration.is_some() && phase.load.count.is_none();
         self.is_scheduled = true;

@@ -8,8 +8,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::PlanContext;
+use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::fabric::{Delay, Direction, Distribution, Loss, Profile, Rate, Rule};
+use crate::load::Selection;
 use crate::number::{number, whole_number};
 use crate::wire::MacAddr;
 
@@ -24,6 +26,16 @@ const QUEUE: u32 = 1000;
 
 const VMS: &str =
     "expected vmI, vm[I-J], all or the name of a group, or two of them with > between";
+const WORDS: [&str; 8] = [
+    "delay",
+    "loss",
+    "every",
+    "reorder",
+    "duplicate",
+    "corrupt",
+    "rate",
+    "queue",
+];
 const KEYS: &str =
     "expected delay, loss, every, reorder, duplicate, corrupt, rate or queue, or none alone";
 const TIME: &str = "expected a time, such as 5ms, 5ms±1ms or 5ms±1ms normal";
@@ -42,6 +54,10 @@ pub(super) fn impairments(
 }
 
 fn rule(setting: &Setting, context: &PlanContext<'_>) -> Result<Rule, SettingError> {
+    if names_vms(&setting.text, context) {
+        let why = "expected a colon behind the VMs, and what is done to their frames, such as vm0:delay=5ms";
+        return Err(setting.error(why));
+    }
     let mut parts: Vec<&str> = setting.text.split(':').map(str::trim).collect();
     let profile = profile(setting, parts.pop().unwrap_or_default())?;
     let direction = match parts.last() {
@@ -66,6 +82,10 @@ fn rule(setting: &Setting, context: &PlanContext<'_>) -> Result<Rule, SettingErr
         Some((from, to)) => {
             let from = context.selection(setting, from.trim(), VMS)?;
             let to = context.selection(setting, to.trim(), VMS)?;
+            if from == to && from.start() == from.end() {
+                let why = "no frame goes from a VM to itself; expected another one";
+                return Err(setting.error(format_args!("{who}: {why}")));
+            }
             (from, Some(macs(to, context)))
         }
     };
@@ -75,6 +95,13 @@ fn rule(setting: &Setting, context: &PlanContext<'_>) -> Result<Rule, SettingErr
         to,
         profile,
     })
+}
+
+/// Returns true if `text` is VMs and nothing else.
+fn names_vms(text: &str, context: &PlanContext<'_>) -> bool {
+    let is_group = |name: &str| context.groups.iter().any(|group| group.name == Some(name));
+    let mut sides = text.split('>').map(str::trim);
+    sides.all(|side| side.parse::<Selection>().is_ok() || is_group(side) && side != "none")
 }
 
 /// The hardware addresses of some VMs, in ascending order.
@@ -95,7 +122,10 @@ fn profile(setting: &Setting, text: &str) -> Result<Profile, SettingError> {
     for part in text.split(',') {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let (key, value) = (key.trim(), value.trim());
-        let error = |why: &str| setting.error(format_args!("{}: {why}", part.trim()));
+        let error = |why: &str| match part.trim() {
+            part if part == setting.text => setting.error(why),
+            part => setting.error(format_args!("{part}: {why}")),
+        };
         if seen.contains(&key) {
             return Err(error("is there twice; expected it once"));
         }
@@ -119,7 +149,7 @@ fn profile(setting: &Setting, text: &str) -> Result<Profile, SettingError> {
                 });
             }
             "queue" => queue = Some((count(value).map_err(error)?, part)),
-            _ => return Err(error(KEYS)),
+            _ => return Err(error(&format!("{KEYS}{}", suggestion(key, "", WORDS)))),
         }
         if key == "loss" && seen.contains(&"every") {
             return Err(error("cannot be used with every; expected one of them"));
@@ -195,14 +225,10 @@ fn loss(text: &str) -> Result<Loss, &'static str> {
     }
 }
 
-/// A share as people write it, `1%` or `0.01`.
+/// A share as people write it, `1%`. Without the sign, 1 is all of them for some and a hundredth for others, such as `tc`.
 fn share(text: &str) -> Option<f64> {
-    let (digits, unit) = match text.strip_suffix('%') {
-        Some(digits) => (digits, 100.0),
-        None => (text, 1.0),
-    };
-    let number: f64 = digits.trim().parse().ok()?;
-    (0.0..=unit).contains(&number).then_some(number / unit)
+    let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
+    (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
 }
 
 fn count(text: &str) -> Result<u32, &'static str> {
@@ -230,7 +256,7 @@ fn rate(text: &str) -> Result<u64, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{Experiment, Scenario, plan};
+    use crate::experiment::{self, Experiment, Scenario, plan};
 
     fn planned(text: &str) -> Result<Experiment, SettingError> {
         let groups = "[[group]]\nname = 'client'\nvms = 3\n[[group]]\nname = 'server'\nvms = 2\n";
@@ -318,7 +344,7 @@ mod tests {
     #[test]
     fn everything_that_can_be_done_can_be_said() {
         let text =
-            "loss=1%,corrupt=0.01%,duplicate=0.001,rate=1.5Mbit,queue=7,delay=1us,reorder=25%";
+            "loss=1%,corrupt=0.01%,duplicate=0.1%,rate=1.5Mbit,queue=7,delay=1us,reorder=25%";
         let Profile {
             delay,
             loss,
@@ -361,6 +387,18 @@ mod tests {
     fn what_can_not_be_done_is_refused_in_one_line_that_says_what_is_expected() {
         for (text, expected) in [
             ("loss=101%", "loss=101%: expected a share from 0% to 100%"),
+            ("loss=1", "loss=1: expected a share from 0% to 100%"),
+            ("loss=0.5", "loss=0.5: expected a share from 0% to 100%"),
+            ("loss=gemodel 1 10", "expected a share from 0% to 100%"),
+            (
+                "delay=1s,reorder=1",
+                "reorder=1: expected a share from 0% to 100%",
+            ),
+            (
+                "duplicate=1",
+                "duplicate=1: expected a share from 0% to 100%",
+            ),
+            ("corrupt=0", "corrupt=0: expected a share from 0% to 100%"),
             ("loss=gemodel 1%", "or gemodel P R"),
             ("duplicate=x", "duplicate=x: expected a share"),
             ("delay=-1ms", "delay=-1ms: expected a time, such as 5ms"),
@@ -392,7 +430,16 @@ mod tests {
             ("loss=1%,every=9", "cannot be used with loss"),
             ("loss=1%,loss=2%", "is there twice"),
             ("speed=9", "speed=9: expected delay, loss, every"),
-            ("", "expected delay, loss, every"),
+            ("", "impair = '': expected delay, loss, every"),
+            ("loss=101%", "impair = loss=101%: expected a share"),
+            ("los=1%", "or none alone; did you mean loss?"),
+            ("vm0:dleay=1ms", "or none alone; did you mean delay?"),
+            ("vm99", "impair = vm99: expected a colon behind the VMs"),
+            ("client>vm4", "expected a colon behind the VMs"),
+            (
+                "vm0>vm0:loss=1%",
+                "vm0>vm0: no frame goes from a VM to itself; expected another one",
+            ),
         ] {
             let error = planned(&format!("impair = '{text}'"))
                 .unwrap_err()
@@ -413,5 +460,31 @@ mod tests {
             .map(|p| p.impairments.as_ref().unwrap().len())
             .collect();
         assert_eq!((experiment.impairments.len(), rules), (2, vec![2, 2, 1, 0]));
+    }
+
+    #[test]
+    fn a_dry_run_says_in_which_phase_frames_are_impaired() {
+        let told = |text: &str| {
+            let text = experiment::describe(&planned(text).unwrap());
+            let lines = text.lines().filter(|line| line.starts_with("impaired"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let top = "impair = ['vm0:loss=1%', 'vm1:loss=2%']\nping = 'ring'\ncount = 1\n";
+        let whole = [
+            "impaired frames: vm0:loss=1%",
+            "impaired frames: vm1:loss=2%",
+        ];
+        assert_eq!(told(top), whole);
+        // An empty list says nothing, so that those above are meant.
+        let same = "[[phase]]\nname = 'a'\n[[phase]]\nimpair = []";
+        assert_eq!(told(&format!("{top}{same}")), whole);
+        let others = "[[phase]]\nname = 'a'\nimpair = 'loss=3%'\n[[phase]]\nimpair = 'vm0:loss=1%'";
+        assert_eq!(
+            told(&format!("{top}{others}")),
+            [
+                "impaired frames in a: loss=3%",
+                "impaired frames in phase 1: vm0:loss=1%"
+            ]
+        );
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Held {
     pub(super) frame: Box<[u8]>,
     /// What was done to it.
     pub(super) impaired: Impaired,
+    /// It is part of the counts: not of a warm-up.
+    pub(super) is_counted: bool,
 }
 
 /// Release, number among all frames, place.
@@ -75,23 +77,22 @@ impl Store {
     pub(super) fn remove(
         &mut self,
         is_gone: impl Fn(VmId) -> bool,
-        mut removed: impl FnMut(VmId, Direction),
+        mut removed: impl FnMut(&Held),
     ) {
         for place in 0..self.frames.len() {
             if let Some(Some((_, held))) = self.frames.get(place)
                 && is_gone(held.vm)
             {
-                removed(held.vm, held.direction);
+                removed(held);
                 self.take(place as u32);
             }
         }
         self.skip_removed();
     }
 
-    /// The VM and direction of each frame that is held.
-    pub(super) fn owners(&self) -> impl Iterator<Item = (VmId, Direction)> {
-        let held = self.frames.iter().flatten();
-        held.map(|(_, held)| (held.vm, held.direction))
+    /// The frames that are held.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.frames.iter().flatten().map(|(_, held)| held)
     }
 
     fn take(&mut self, place: u32) -> Option<Held> {
@@ -124,6 +125,7 @@ mod tests {
             direction: Direction::Out,
             frame: vec![0; length].into(),
             impaired: Impaired::default(),
+            is_counted: true,
         }
     }
 
@@ -138,7 +140,7 @@ mod tests {
         let lengths: Vec<usize> = released.map(|held| held.frame.len()).collect();
         assert_eq!(lengths, [2, 5, 1, 3]);
         assert_eq!(store.next_at(), Some(Instant::from_nanos(9)));
-        assert_eq!(store.owners().count(), 1);
+        assert_eq!(store.iter().count(), 1);
     }
 
     #[test]
@@ -149,7 +151,7 @@ mod tests {
             assert!(store.hold(Held { vm, ..held(at, 10) }));
         }
         let mut removed = 0;
-        store.remove(|vm| vm == VmId(0), |_, _| removed += 1);
+        store.remove(|vm| vm == VmId(0), |_| removed += 1);
         assert_eq!(removed, 3);
         // It takes a place that is free now, and keeps its own time.
         assert!(store.hold(held(9, 20)));

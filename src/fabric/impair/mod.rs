@@ -11,6 +11,7 @@ mod held;
 mod impaired;
 mod link;
 mod profile;
+mod warmup;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -22,6 +23,7 @@ use self::held::{Held, Store};
 pub use self::impaired::{Impaired, Impairment};
 use self::link::{Choice, Link, Release};
 pub use self::profile::{Delay, Distribution, Loss, Profile, Rate};
+use self::warmup::WarmUp;
 use super::{Direction, Fabric, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::VmId;
@@ -37,7 +39,7 @@ pub struct Rule {
     pub vms: RangeInclusive<u32>,
     /// The direction of the frames.
     pub direction: Direction,
-    /// The hardware addresses that the frames are for; `None` for all. In ascending order.
+    /// The hardware addresses that the frames are for, in ascending order; `None` for all, broadcast and multicast included.
     pub to: Option<Vec<MacAddr>>,
     /// What is done to them.
     pub profile: Profile,
@@ -67,6 +69,9 @@ pub struct Released {
     pub written: Option<Write>,
 }
 
+/// Numbers of frames, by VM, direction and kind.
+type Counts = FxHashMap<(VmId, Direction), [u64; Impairment::ALL.len()]>;
+
 /// The impairments of a run.
 #[derive(Debug, Default)]
 pub(super) struct Impair {
@@ -77,7 +82,10 @@ pub(super) struct Impair {
     held: Store,
     /// Released frames that their VMs have still to read.
     arrived: FxHashMap<VmId, VecDeque<Held>>,
-    counts: FxHashMap<(VmId, Direction), [u64; Impairment::ALL.len()]>,
+    counts: Counts,
+    warmup: WarmUp,
+    /// The frame at hand is of a warm-up: what is done to it is not counted, as its ping is not.
+    is_warmup: bool,
     /// A frame that is corrupted before it is written.
     scratch: Vec<u8>,
 }
@@ -93,6 +101,11 @@ impl Impair {
         }
     }
 
+    /// From now on pings count for the run, or not because they are a warm-up.
+    pub(super) fn set_counted(&mut self, is_counted: bool) {
+        self.warmup.set(!is_counted);
+    }
+
     /// Writes a frame of `vm` to `fabric`, or what the impairments make of it.
     pub(super) fn write<F: Fabric>(
         &mut self,
@@ -102,6 +115,7 @@ impl Impair {
         frame: &[u8],
     ) -> (Write, Impaired) {
         let mut impaired = Impaired::default();
+        self.is_warmup = self.warmup.sends(frame);
         let Some(rule) = self.rule(vm, Direction::Out, frame) else {
             return (fabric.write(now, vm, frame), impaired);
         };
@@ -155,6 +169,7 @@ impl Impair {
         let Some(rule) = self.rule(vm, Direction::In, frame) else {
             return (read, impaired);
         };
+        self.is_warmup = self.warmup.has(frame);
         let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
@@ -212,29 +227,20 @@ impl Impair {
             links,
             ..
         } = self;
-        let mut unreleased = |vm, direction| {
-            let counts = counts.entry((vm, direction)).or_default();
-            if let Some(frames) = counts.get_mut(Impairment::Unreleased as usize) {
-                *frames += 1;
-            }
-        };
+        let mut unreleased = |held: &Held| count_unreleased(counts, held);
         held.remove(|vm| gone.contains(&vm), &mut unreleased);
         for vm in vms {
             let arrived = arrived.remove(vm).unwrap_or_default();
-            arrived.iter().for_each(|_| unreleased(*vm, Direction::In));
+            arrived.iter().for_each(&mut unreleased);
         }
         links.retain(|(vm, _), _| !gone.contains(vm));
     }
 
-    /// The numbers of impaired frames so far, by VM, direction and kind.
+    /// The numbers of impaired frames so far, by VM, direction and kind; without those of a warm-up.
     pub(super) fn counts(&self) -> Vec<ImpairmentCount> {
         let mut counts = self.counts.clone();
-        for owner in self.held.owners() {
-            let counts = counts.entry(owner).or_default();
-            if let Some(frames) = counts.get_mut(Impairment::Unreleased as usize) {
-                *frames += 1;
-            }
-        }
+        let held = self.held.iter();
+        held.for_each(|held| count_unreleased(&mut counts, held));
         let mut rows: Vec<ImpairmentCount> = Vec::new();
         for ((vm, direction), frames) in counts {
             let kinds = Impairment::ALL.into_iter().zip(frames);
@@ -274,8 +280,15 @@ impl Impair {
         }))
     }
 
+    /// Counts the frame at hand, once for each kind: not again for a second copy.
     fn count(&mut self, vm: VmId, direction: Direction, kind: Impairment, impaired: &mut Impaired) {
+        if impaired.has(kind) {
+            return;
+        }
         impaired.add(kind);
+        if self.is_warmup {
+            return;
+        }
         let counts = self.counts.entry((vm, direction)).or_default();
         if let Some(frames) = counts.get_mut(kind as usize) {
             *frames += 1;
@@ -363,6 +376,7 @@ impl Impair {
             direction,
             frame: frame.into(),
             impaired,
+            is_counted: !self.is_warmup,
         })
     }
 
@@ -372,5 +386,15 @@ impl Impair {
         let space = buffer.get_mut(..length)?;
         space.copy_from_slice(held.frame.get(..length)?);
         Some((length, held.impaired))
+    }
+}
+
+fn count_unreleased(counts: &mut Counts, held: &Held) {
+    if !held.is_counted {
+        return;
+    }
+    let counts = counts.entry((held.vm, held.direction)).or_default();
+    if let Some(frames) = counts.get_mut(Impairment::Unreleased as usize) {
+        *frames += 1;
     }
 }

@@ -76,6 +76,56 @@ fn every_ping_that_is_lost_is_one_that_was_impaired() {
 }
 
 #[test]
+fn what_is_done_to_the_frames_of_a_warm_up_is_not_counted_as_its_pings_are_not() {
+    // Pings of a phase are still on their way when the next one begins.
+    for (delay, direction, loss) in [
+        (None, Direction::Out, Loss::Every(10)),
+        (None, Direction::In, Loss::Every(7)),
+        (Some(MS * 45), Direction::Out, Loss::Random(0.3)),
+        (Some(MS * 45), Direction::In, Loss::Random(0.3)),
+    ] {
+        let mut lab = new_lab(2, WIRE_DELAY);
+        for (vm, neighbour) in [(0, 1), (1, 0)] {
+            let VmConfig { mac, .. } = config(&lab, neighbour);
+            let address = lab.plan().vms[neighbour as usize].address;
+            lab.hypervisor()
+                .tell_neighbour(VmId(vm), address.into(), mac);
+        }
+        let rule = |vm, direction, delay: Option<Duration>, loss| Rule {
+            vms: vm..=vm,
+            direction,
+            to: None,
+            profile: Profile {
+                delay: delay.map(Delay::constant),
+                loss,
+                ..Profile::default()
+            },
+        };
+        let rules = vec![
+            rule(0, Direction::Out, delay, Loss::None),
+            rule(1, direction, delay, loss),
+        ];
+        lab.hypervisor().set_impairments(rules);
+        flow(&mut lab, 0, 1);
+        let duration = Some(500 * MS);
+        let phases = ["a", "warm-up", "b"];
+        let phases = phases.map(|name| phase(name, 1, Pacing::Interval(MS), None, duration));
+        carry(&mut lab, phases.into());
+        let totals = lab.hypervisor().recorder().totals();
+        let lost = frames(&mut lab, direction, Impairment::Lost);
+        assert_eq!(totals.sent, 1_000);
+        assert!(lost > 20, "{direction:?} {lost}");
+        assert_eq!(
+            totals.sent,
+            totals.received + lost,
+            "{direction:?} {delay:?}"
+        );
+        let delayed = delay.map_or(0, |_| totals.sent - lost);
+        assert_eq!(frames(&mut lab, direction, Impairment::Delayed), delayed);
+    }
+}
+
+#[test]
 fn an_rtt_is_the_delay_that_was_injected_and_what_the_path_takes_without() {
     let delay = |base: Duration, jitter: Duration| Profile {
         delay: Some(Delay {
@@ -173,6 +223,18 @@ fn duplicates_and_what_overtakes_are_counted_by_both_sides_alike() {
             (5_000, doubled),
             "{direction:?}"
         );
+    }
+    // A frame counts once for each kind, however many copies of it there are.
+    let profile = Profile {
+        delay: Some(Delay::constant(5 * MS)),
+        duplicate: 1.0,
+        ..Profile::default()
+    };
+    for direction in [Direction::Out, Direction::In] {
+        let mut lab = trial(&[Trial { direction, profile }], MS, 1_000);
+        for kind in [Impairment::Duplicated, Impairment::Delayed] {
+            assert_eq!(frames(&mut lab, direction, kind), 1_000, "{kind:?}");
+        }
     }
     // What is not held overtakes the one before it, which is held for one and a half intervals.
     let profile = Profile {
