@@ -46,8 +46,14 @@ fn the_same_impairments_do_the_same_on_every_fabric_and_nothing_else_is_lost() {
         assert_eq!(sent, received + impaired, "{fabric}: {report}");
         assert_eq!((sent, lost), (600, impaired), "{fabric}");
         assert_eq!(duplicate, frames(&report, "duplicated"), "{fabric}");
+        // Of a frame that is held twice each copy is released.
         let released = number(&report, "/release_ns/count");
-        assert_eq!(released, frames(&report, "delayed"), "{fabric}");
+        let delayed = frames(&report, "delayed");
+        let copies = delayed..=delayed + frames(&report, "duplicated");
+        assert!(
+            copies.contains(&released),
+            "{fabric}: {released} {copies:?}"
+        );
         // What is reordered is held on its way in only.
         assert!(number(&report, "/rtt_ns/min") >= 1_000_000, "{fabric}");
         assert!(number(&report, "/rtt_ns/p50") >= 2_000_000, "{fabric}");
