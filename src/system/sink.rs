@@ -175,8 +175,12 @@ impl Sink for FileSink {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes).map(drop)
+    }
+
+    fn is_waited_for(&self) -> bool {
+        true
     }
 
     fn is_read_live(&self) -> bool {
@@ -217,7 +221,12 @@ fn numbered(path: &Path, number: u64) -> PathBuf {
 
 impl Sink for FileRing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes);
+        if written.is_err() && self.file.length == 0 {
+            // Not even its head found room.
+            let _ = fs::remove_file(numbered(&self.path, self.number));
+        }
+        written
     }
 
     fn next_file(&mut self) -> io::Result<()> {
@@ -234,8 +243,12 @@ impl Sink for FileRing {
         Ok(())
     }
 
-    fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.close(bytes)
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(drop)
+    }
+
+    fn is_waited_for(&self) -> bool {
+        true
     }
 
     fn is_read_live(&self) -> bool {
@@ -274,7 +287,7 @@ impl Sink for PipeSink {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         Stream::new(&self.file, Some(PATIENCE)).write_all(bytes)
     }
 
@@ -298,6 +311,10 @@ mod tests {
             is_waited_for: false,
         };
         (reader.into(), sink)
+    fn is_waited_for(&self) -> bool {
+        self.is_waited_for
+    }
+
     }
 
     #[test]
@@ -325,7 +342,7 @@ mod tests {
             }
             ring.write(&[number; 3]).unwrap();
         }
-        ring.close(&[5]).unwrap();
+        ring.write_all(&[5]).unwrap();
         let mut names: Vec<_> = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -161,7 +161,7 @@ impl AroundLoss {
             // A frame may still be before a ping that is lost.
             let later = self.queue.get(around);
             let is_over = later.is_some_and(|later| later.at + self.longest <= now);
-            if !is_over && self.queue.size() <= MAX_KEPT {
+            if self.queue.size() <= MAX_KEPT && (file.is_behind() || !is_over) {
                 return;
             }
             if !self.take_front(stations, file) {

@@ -247,6 +247,7 @@ impl Instrument for Capture {
     fn finish(&mut self) -> Option<Recording> {
         match &mut self.way {
             Way::Plain => {}
+        self.file.output().end();
             Way::Narrated(narrated) => narrated.release_all(&mut self.file),
             Way::AroundLoss(around) => around.write_all(&self.stations, &mut self.file),
         }

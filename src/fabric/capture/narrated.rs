@@ -204,7 +204,8 @@ impl Narrated {
         self.requests.retain(|(asker, _), _| *asker != vm);
     }
 
-    /// Writes the frames of which it is known what they mean, and those that were kept too long.
+    /// Writes the frames of which it is known what they mean, and those that were kept too long: a piece at a time, so that
+    /// the many frames behind one that was lost neither hold up the run nor overflow the buffer.
     #[inline]
     pub(super) fn release(&mut self, now: Instant, file: &mut File) {
         while let Some(front) = self.queue.front() {
@@ -212,8 +213,8 @@ impl Narrated {
                 None => true,
                 Some((slot, _)) => self.pings.is_settled(slot),
             };
-            let is_over = || front.at + self.longest <= now || self.queue.size() > MAX_KEPT;
-            if !is_settled && !is_over() {
+            let is_over = || is_settled || front.at + self.longest <= now;
+            if self.queue.size() <= MAX_KEPT && (file.is_behind() || !is_over()) {
                 return;
             }
             self.write_front(file);

@@ -75,7 +75,10 @@ const CONFIG: CaptureConfig = CaptureConfig {
 
 impl Bench {
     fn new(config: &CaptureConfig) -> Bench {
-        let cup = Cup::new(usize::MAX);
+        Bench::into(Cup::new(usize::MAX), config)
+    }
+
+    fn into(cup: Cup, config: &CaptureConfig) -> Bench {
         let section = Section::default();
         let mut capture = Capture::new(config, section, TIMEOUT, Box::new(cup.clone()));
         for vm in 0..10 {
@@ -343,6 +346,58 @@ fn no_more_frames_are_kept_than_memory_is_for() {
     bench.flush();
     let written = bench.so_far().concat();
     assert!(written[0].comment.ends_with("not known yet"));
+}
+
+#[test]
+fn frames_that_waited_for_a_lost_ping_are_written_by_and_by_and_none_is_lost() {
+    let large = vec![0xff; 60_000];
+    let bench_with_frames = || {
+        let mut bench = Bench::new(&CONFIG);
+        let due = bench.sends(0);
+        for _ in 0..400 {
+            bench.frame(1, Direction::In, &large);
+            bench.flush();
+        }
+        bench.now += 1_000 * MS;
+        bench.outcome(0, 0, PingOutcome::Lost { due });
+        bench
+    };
+    // In turns, as long as there are some.
+    let mut bench = bench_with_frames();
+    let mut written = 0;
+    while written < 401 {
+        bench.flush();
+        let now = bench.so_far().concat().len();
+        assert!((written + 1..written + 60).contains(&now), "{now}");
+        written = now;
+    }
+    bench.capture.finish();
+    assert_eq!(bench.capture.recording().dropped, 0);
+    // At the end of the run.
+    let mut bench = bench_with_frames();
+    bench.capture.finish();
+    let counts = bench.capture.recording();
+    assert_eq!((counts.records, counts.dropped), (401, 0));
+    assert_eq!(bench.so_far().concat().len(), 401);
+}
+
+#[test]
+fn nothing_is_lost_in_one_turn_where_the_run_waits_for_the_sink() {
+    let cup = Cup::new(usize::MAX);
+    cup.0.borrow_mut().is_waited_for = true;
+    let mut bench = Bench::into(
+        cup,
+        &CaptureConfig {
+            has_comments: false,
+            ..CONFIG
+        },
+    );
+    for _ in 0..400 {
+        bench.frame(1, Direction::In, &vec![0xff; 60_000]);
+    }
+    bench.capture.finish();
+    let counts = bench.capture.recording();
+    assert_eq!((counts.records, counts.dropped), (400, 0));
 }
 
 #[test]
@@ -663,7 +718,10 @@ fn a_ping_has_the_target_of_its_flow_whatever_its_frame_is_addressed_to() {
 
 #[test]
 fn a_frame_that_the_fabric_refused_says_so() {
-    let mut bench = Bench::new(&CONFIG);
+    let mut bench = Bench::new(&CaptureConfig {
+        has_comments: false,
+        ..CONFIG
+    });
     let frame = request(0, 9, 0);
     let observed = Observed {
         vm: VmId(0),
