@@ -27,6 +27,12 @@ pub(super) fn open(
     observer: &mut dyn Observer,
 ) -> Result<Vec<Box<dyn Instrument>>, SystemError> {
     let command = observer.command();
+    if let Some(ring) = plan.capture.as_ref().filter(|capture| capture.is_ring())
+        && let Some(old) = system::old_ring_file(&ring.path)
+    {
+        let words = format!("{} is of an older ring of the same name", old.display());
+        observer.warns(&words);
+    }
     let mut open = |kind: RecordingKind, path: &Path, files| {
         let waits = format!("waiting for a reader of {}", path.display());
         let file = (kind, path, files);
