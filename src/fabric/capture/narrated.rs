@@ -180,7 +180,9 @@ impl Narrated {
                 );
             }),
             // Of a deadline.
-            PingOutcome::Lost { .. } | PingOutcome::Unresolved { .. } => {}
+            PingOutcome::Lost { .. }
+            | PingOutcome::Abandoned { .. }
+            | PingOutcome::Unresolved { .. } => {}
         }
     }
 
@@ -297,6 +299,7 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
             is_first: true,
             sent,
             received,
+        PingOutcome::Abandoned { .. } => Fate::Abandoned,
             ..
         } => Fate::Answered(received.nanos_since(sent)),
         PingOutcome::Corrupt { .. } => Fate::Corrupt,

@@ -27,6 +27,8 @@ pub(super) enum Fate {
     /// It was given up.
     Lost,
     /// It was reported undeliverable.
+    /// Its VM stopped before it was answered.
+    Abandoned,
     Errored(PingError),
 }
 
@@ -68,6 +70,7 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
         Fate::Corrupt => b": answered with other data",
         Fate::Lost => b": never answered",
         Fate::Errored(error) => {
+        Fate::Abandoned => b": ended: its VM stopped",
             out.extend_from_slice(b": reported undeliverable, ");
             out.extend_from_slice(error.name().as_bytes());
             return;
