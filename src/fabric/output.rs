@@ -37,7 +37,7 @@ pub trait Sink: fmt::Debug {
     /// If the next file can't be created.
     fn next_file(&mut self) -> io::Result<()>;
 
-    /// Takes all of `bytes`, the last ones, and waits for the reader if it has to; then ends the file.
+    /// Takes all of `bytes` at the end of a run, and waits for the reader if it has to.
     ///
     /// # Errors
     /// As [`Sink::write`], or if a reader does not take them.
@@ -180,6 +180,7 @@ impl Output {
             records: self.records - self.lost,
             dropped: self.lost,
             unknown: 0,
+            missed: 0,
             files: 1,
             bytes: self.written,
             // A reader who has gone wanted no more.
@@ -242,7 +243,7 @@ impl Output {
         self.compact();
     }
 
-    /// Writes the rest, and closes the sink.
+    /// Writes the rest.
     pub fn close(&mut self) {
         self.end();
         self.flush();
@@ -318,8 +319,8 @@ pub(super) mod cup {
         /// Its reader is gone when there is no room.
         pub(in crate::fabric) is_gone: bool,
         pub(in crate::fabric) is_read_live: bool,
-    }
         pub(in crate::fabric) is_waited_for: bool,
+    }
 
     #[derive(Clone, Debug)]
     pub(in crate::fabric) struct Cup(pub(in crate::fabric) Rc<RefCell<Taken>>);
@@ -331,8 +332,8 @@ pub(super) mod cup {
                 room,
                 is_gone: false,
                 is_read_live: true,
-            })))
                 is_waited_for: false,
+            })))
         }
     }
 
@@ -365,11 +366,11 @@ pub(super) mod cup {
         fn is_read_live(&self) -> bool {
             self.0.borrow().is_read_live
         }
-    }
 
         fn is_waited_for(&self) -> bool {
             self.0.borrow().is_waited_for
         }
+    }
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn add_vms(plan: &Experiment, config: &CaptureConfig, capture: &mut Capture) {
 
 /// Why recordings are not what was asked for, one sentence each.
 pub(super) fn shortcomings(recordings: &[Recording]) -> impl Iterator<Item = String> {
-    recordings.iter().filter(|one| one.has_failed).map(|one| {
+    let failed = recordings.iter().filter(|one| one.has_failed).map(|one| {
         let why = one.ended.as_deref().unwrap_or("it could not be written");
         format!(
             "the {} {} is not complete: {why}; {}s not in it: {}",
@@ -107,5 +107,12 @@ pub(super) fn shortcomings(recordings: &[Recording]) -> impl Iterator<Item = Str
             one.kind.record(),
             one.dropped
         )
-    })
+    });
+    let missed = recordings.iter().filter(|one| one.missed > 0).map(|one| {
+        format!(
+            "the {} {} lacks failed pings whose frames were in memory no more, in which --capture-snap makes room: {}",
+            one.kind, one.file, one.missed
+        )
+    });
+    failed.chain(missed)
 }

@@ -9,7 +9,7 @@ use super::MAX_KEPT;
 use super::file::{File, Frame};
 use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
-use super::words::{Fate, Part, push, push_fate, push_name};
+use super::words::{Fate, Part, push, push_fate, push_lot, push_name};
 use crate::fabric::{Direction, EventWords, Observed};
 use crate::load::Target;
 use crate::time::Instant;
@@ -96,13 +96,9 @@ impl Narrated {
             }
             None => self.describe(seen),
         }
-        if let Some(reason) = seen.refused {
+        if seen.refused.is_some() || !seen.impaired.is_unharmed() {
             self.queue
-                .note(|text| push(text, format_args!("; not sent: {reason}")));
-        }
-        if !seen.impaired.is_unharmed() {
-            let words = format_args!("; {} by --impair", seen.impaired);
-            self.queue.note(|text| push(text, words));
+                .note(|text| push_lot(text, seen.impaired, seen.refused));
         }
     }
 
@@ -299,11 +295,11 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
             is_first: true,
             sent,
             received,
-        PingOutcome::Abandoned { .. } => Fate::Abandoned,
             ..
         } => Fate::Answered(received.nanos_since(sent)),
         PingOutcome::Corrupt { .. } => Fate::Corrupt,
         PingOutcome::Lost { .. } => Fate::Lost,
+        PingOutcome::Abandoned { .. } => Fate::Abandoned,
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,
         // Members of a group beyond the first.
