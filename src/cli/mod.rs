@@ -28,12 +28,12 @@ use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
 };
-use tap_reactor::fabric::capture::STANDARD_OUTPUT;
+use tap_reactor::fabric::capture::{CaptureConfig, STANDARD_OUTPUT};
 use tap_reactor::report::{
     Destination, Expectation, FileError, check_file, comparison_schema_json, schema_json,
     trace_schema_json,
 };
-use tap_reactor::system::is_output_terminal;
+use tap_reactor::system::{is_output_terminal, numbered, ring_number};
 
 use self::report::ReportRequest;
 use self::subcommand::{NAME, Subcommand};
@@ -164,7 +164,11 @@ fn run_request(
     };
     let reports = destinations(&scenario.settings, &inputs, check_file)?;
     let is_json = is_on("json")?;
-    check_recordings(&scenario.settings, &inputs, &reports, is_json)?;
+    let is_ring = experiment
+        .capture
+        .as_ref()
+        .is_some_and(CaptureConfig::is_ring);
+    check_recordings(&scenario.settings, &inputs, &reports, (is_json, is_ring))?;
     let expectations = expectations(&scenario.settings)?;
     if let Some(setting) = scenario.settings.get("expect")
         && experiment.flows.is_empty()
@@ -243,7 +247,7 @@ fn check_recordings(
     settings: &Settings,
     inputs: &[PathBuf],
     reports: &[Destination],
-    is_json: bool,
+    (is_json, is_ring): (bool, bool),
 ) -> Result<(), SettingError> {
     let mut others = reports.to_vec();
     for setting in ["capture", "trace"]
@@ -256,6 +260,37 @@ fn check_recordings(
         }
         let destination = recording(setting, inputs, &others)?;
         others.push(destination);
+    }
+    match settings.get("capture") {
+        Some(capture) if is_ring => check_ring(capture, inputs, &others),
+        _ => Ok(()),
+    }
+}
+
+/// Makes sure that no file of the ring that `setting` names is one that is read, or written otherwise.
+fn check_ring(
+    setting: &Setting,
+    inputs: &[PathBuf],
+    others: &[Destination],
+) -> Result<(), SettingError> {
+    let path = Path::new(&setting.text);
+    if Destination::new(path).is_ok_and(|it| it.is_fifo()) {
+        let why = "a FIFO is not several files; expected a file, or no number of files in --capture-limit";
+        return Err(setting.error(why));
+    }
+    let inputs = inputs.iter().filter_map(|path| Destination::new(path).ok());
+    for other in inputs.chain(others.iter().cloned()) {
+        let Some(file) = ring_number(path, other.target()).map(|number| numbered(path, number))
+        else {
+            continue;
+        };
+        if Destination::new(&file).is_ok_and(|it| it.is_same(&other)) {
+            let why = format_args!(
+                "{} is one of its files, and is used otherwise; expected another file",
+                file.display()
+            );
+            return Err(setting.error(why));
+        }
     }
     Ok(())
 }
@@ -278,6 +313,9 @@ fn recording(
     let destination = found.map_err(|error| setting.error(error))?;
     if inputs.iter().any(|input| destination.overwrites(input)) {
         return Err(setting.error("would overwrite a file that is read; expected another one"));
+    }
+    if !is_output && destination.is_standard_output() {
+        return Err(setting.error("that is standard output; expected - for it"));
     }
     if others.iter().any(|it| it.is_same(&destination)) {
         return Err(setting.error("something else is written there; expected another file"));

@@ -48,6 +48,7 @@ impl fmt::Display for EventWords<'_> {
                     }
                     PingOutcome::Corrupt { .. } => f.write_str("answered with other data"),
                     PingOutcome::Lost { .. } => f.write_str("timed out"),
+                    PingOutcome::Abandoned { .. } => f.write_str("ended: its VM stopped"),
                     PingOutcome::Unresolved { .. } => {
                         f.write_str("failed: its address was not resolved")
                     }

@@ -1,7 +1,8 @@
 //! Bytes on their way from an instrument to a file or a pipe, in a buffer with a bound.
 //!
-//! An instrument appends whole records and never waits: where there is no room, the record is lost and counted. The driver
-//! hands the buffer to the sink between two turns, so that no write delays a frame that is on its way.
+//! An instrument appends whole records and never waits for a reader: where there is no room, the record is lost and counted.
+//! The driver hands the buffer to the sink between two turns, so that no write delays a frame that is on its way; only to a
+//! file is it written at once when it is full, because nothing should be missing there.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -36,11 +37,14 @@ pub trait Sink: fmt::Debug {
     /// If the next file can't be created.
     fn next_file(&mut self) -> io::Result<()>;
 
-    /// Takes all of `bytes`, the last ones, and waits for the reader if it has to; then ends the file.
+    /// Takes all of `bytes` at the end of a run, and waits for the reader if it has to.
     ///
     /// # Errors
     /// As [`Sink::write`], or if a reader does not take them.
-    fn close(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns true if a run waits until [`Sink::write`] has taken all, so that nothing is ever lost for want of room.
+    fn is_waited_for(&self) -> bool;
 
     /// Returns true if a reader waits for what is written, so that it should not be kept until there is a chunk of it.
     fn is_read_live(&self) -> bool;
@@ -88,6 +92,10 @@ pub struct Output {
     breaks: VecDeque<usize>,
     /// A reader waits for what the sink takes.
     is_read_live: bool,
+    /// The sink is written to where the buffer has no more room.
+    is_waited_for: bool,
+    /// The run has ended: the sink takes all that is written.
+    is_ending: bool,
     /// The time of the last flush.
     flushed_at: Instant,
     /// The sink has no room now.
@@ -108,6 +116,8 @@ impl Output {
         Output {
             form,
             is_read_live: sink.is_read_live(),
+            is_waited_for: sink.is_waited_for(),
+            is_ending: false,
             sink,
             flushed_at: Instant::ZERO,
             bytes: Vec::new(),
@@ -121,10 +131,32 @@ impl Output {
         }
     }
 
-    /// Returns true if `length` bytes more find room.
+    /// Returns true if `length` bytes more find room, which is made now if the run waits for the sink.
     #[inline]
-    pub fn has_room(&self, length: usize) -> bool {
-        self.failed.is_none() && self.bytes.len() - self.taken + length <= MAX_WAITING
+    pub fn has_room(&mut self, length: usize) -> bool {
+        if self.failed.is_none() && self.waiting() + length > MAX_WAITING && self.is_waited_for {
+            self.flush();
+        }
+        self.failed.is_none() && self.waiting() + length <= MAX_WAITING
+    }
+
+    /// Returns true if what can wait elsewhere should: the sink is to take a piece first.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.waiting() >= CHUNK && !self.is_ending && self.failed.is_none()
+    }
+
+    /// Nothing follows but what instruments still hold, and all of it is to come to the sink.
+    pub fn end(&mut self) {
+        self.is_ending = true;
+        self.is_waited_for = true;
+        self.resume();
+    }
+
+    /// Bytes that the sink has not taken.
+    #[inline]
+    fn waiting(&self) -> usize {
+        self.bytes.len() - self.taken
     }
 
     /// Returns the buffer, to append whole units to, `records` records among them.
@@ -148,6 +180,7 @@ impl Output {
             records: self.records - self.lost,
             dropped: self.lost,
             unknown: 0,
+            missed: 0,
             files: 1,
             bytes: self.written,
             // A reader who has gone wanted no more.
@@ -169,7 +202,7 @@ impl Output {
     /// true if it was.
     #[inline]
     pub fn flush_if_due(&mut self, now: Instant, is_idle: bool) -> bool {
-        let waiting = self.bytes.len() - self.taken;
+        let waiting = self.waiting();
         if waiting == 0 || self.is_stuck {
             return false;
         }
@@ -200,27 +233,20 @@ impl Output {
             }
             let end = self.breaks.front().copied().unwrap_or(self.bytes.len());
             let bytes = self.bytes.get(self.taken..end).unwrap_or_default();
-            let written = self.sink.write(bytes);
+            let written = match self.is_ending {
+                true => self.sink.write_all(bytes).map(|()| bytes.len()),
+                false => self.sink.write(bytes),
+            };
             self.is_stuck = matches!(written, Ok(taken) if taken < bytes.len());
             self.note(written);
         }
         self.compact();
     }
 
-    /// Writes the rest, and closes the sink.
+    /// Writes the rest.
     pub fn close(&mut self) {
-        self.resume();
-        while !self.breaks.is_empty() && self.failed.is_none() && !self.is_stuck {
-            self.flush();
-        }
-        if self.failed.is_some() {
-            return;
-        }
-        let rest = self.bytes.get(self.taken..).unwrap_or_default();
-        let closed = self.sink.close(rest).map(|()| rest.len());
-        self.note(closed);
-        self.bytes.clear();
-        self.taken = 0;
+        self.end();
+        self.flush();
     }
 
     /// Notes the outcome of a write.
@@ -293,6 +319,7 @@ pub(super) mod cup {
         /// Its reader is gone when there is no room.
         pub(in crate::fabric) is_gone: bool,
         pub(in crate::fabric) is_read_live: bool,
+        pub(in crate::fabric) is_waited_for: bool,
     }
 
     #[derive(Clone, Debug)]
@@ -305,6 +332,7 @@ pub(super) mod cup {
                 room,
                 is_gone: false,
                 is_read_live: true,
+                is_waited_for: false,
             })))
         }
     }
@@ -328,7 +356,7 @@ pub(super) mod cup {
             Ok(())
         }
 
-        fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
+        fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
             match self.write(bytes)? {
                 taken if taken < bytes.len() => Err(ErrorKind::TimedOut.into()),
                 _ => Ok(()),
@@ -337,6 +365,10 @@ pub(super) mod cup {
 
         fn is_read_live(&self) -> bool {
             self.0.borrow().is_read_live
+        }
+
+        fn is_waited_for(&self) -> bool {
+            self.0.borrow().is_waited_for
         }
     }
 }

@@ -20,6 +20,9 @@ pub struct Recording {
     /// Frames of pings that were written before it was known what came of them.
     #[serde(default)]
     pub unknown: u64,
+    /// Failed pings whose frames were to be captured, and were in memory no more (`--capture-on-loss`).
+    #[serde(default)]
+    pub missed: u64,
     /// Files begun: more than one in a ring, of which the last ones are kept.
     pub files: u64,
     /// Bytes written.

@@ -75,11 +75,12 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         for (ping, outcome) in guest.vm.give_up(which) {
+            let outcome = match outcome {
+                PingOutcome::Lost { due } if leaves => PingOutcome::Abandoned { due },
+                outcome => outcome,
+            };
             self.fabric.tell_event(now, id, &Event::Ping(ping, outcome));
-            match outcome {
-                PingOutcome::Lost { due } if leaves => self.record_abandoned(now, id, ping, due),
-                _ => self.record_ping(now, id, ping, outcome),
-            }
+            self.record_ping(now, id, ping, outcome);
         }
     }
 }

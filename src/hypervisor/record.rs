@@ -7,7 +7,6 @@ use super::Hypervisor;
 use super::drop_reason::drop_reason;
 use super::journal::Entry;
 use crate::fabric::Fabric;
-use crate::load::FlowId;
 use crate::record::DropReason;
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
@@ -64,20 +63,6 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Records an outstanding ping of a VM that stops.
-    pub(super) fn record_abandoned(&mut self, now: Instant, vm: VmId, ping: PingId, due: Instant) {
-        if let Some(flow) = self.flow_of(vm, ping) {
-            self.recorder().abandoned(flow, due);
-            self.load.finished(now, flow);
-        }
-    }
-
-    /// Returns the flow that a ping of `vm` belongs to.
-    fn flow_of(&self, vm: VmId, ping: PingId) -> Option<FlowId> {
-        let guest = self.guests.get(vm.index())?.as_ref()?;
-        guest.flows.get(usize::from(ping.session.0)).copied()
-    }
-
     #[inline(always)]
     pub(super) fn record_ping(
         &mut self,
@@ -131,6 +116,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             PingOutcome::Corrupt { due } => self.recorder().corrupt(flow, due, now),
             PingOutcome::Lost { due } => self.recorder().lost(flow, due, now),
+            PingOutcome::Abandoned { due } => self.recorder().abandoned(flow, due),
             PingOutcome::Unresolved { due } => self.recorder().unresolved(flow, due, now),
             PingOutcome::Errored { due, error } => {
                 self.recorder().errored(flow, due, error, now);

@@ -27,6 +27,12 @@ pub(super) fn open(
     observer: &mut dyn Observer,
 ) -> Result<Vec<Box<dyn Instrument>>, SystemError> {
     let command = observer.command();
+    if let Some(ring) = plan.capture.as_ref().filter(|capture| capture.is_ring())
+        && let Some(old) = system::old_ring_file(&ring.path)
+    {
+        let words = format!("{} is of an older ring of the same name", old.display());
+        observer.warns(&words);
+    }
     let mut open = |kind: RecordingKind, path: &Path, files| {
         let waits = format!("waiting for a reader of {}", path.display());
         let file = (kind, path, files);
@@ -92,7 +98,7 @@ fn add_vms(plan: &Experiment, config: &CaptureConfig, capture: &mut Capture) {
 
 /// Why recordings are not what was asked for, one sentence each.
 pub(super) fn shortcomings(recordings: &[Recording]) -> impl Iterator<Item = String> {
-    recordings.iter().filter(|one| one.has_failed).map(|one| {
+    let failed = recordings.iter().filter(|one| one.has_failed).map(|one| {
         let why = one.ended.as_deref().unwrap_or("it could not be written");
         format!(
             "the {} {} is not complete: {why}; {}s not in it: {}",
@@ -101,5 +107,12 @@ pub(super) fn shortcomings(recordings: &[Recording]) -> impl Iterator<Item = Str
             one.kind.record(),
             one.dropped
         )
-    })
+    });
+    let missed = recordings.iter().filter(|one| one.missed > 0).map(|one| {
+        format!(
+            "the {} {} lacks failed pings whose frames were in memory no more, in which --capture-snap makes room: {}",
+            one.kind, one.file, one.missed
+        )
+    });
+    failed.chain(missed)
 }

@@ -128,6 +128,21 @@ impl Destination {
         &self.path
     }
 
+    /// The file's own name, whatever links lead there.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Returns true if it is a FIFO.
+    pub fn is_fifo(&self) -> bool {
+        self.place == Place::Fifo
+    }
+
+    /// Returns true if it is the standard output of the process.
+    pub fn is_standard_output(&self) -> bool {
+        self.place == Place::Stdout
+    }
+
     /// Returns true if both are one place, under whatever names.
     pub fn is_same(&self, other: &Destination) -> bool {
         let real = |target: &Path| {

@@ -302,6 +302,13 @@ fn recordings(recordings: &[Recording], out: &mut impl Write) -> io::Result<()> 
                 "; {unknown} written before it was known what came of the ping"
             )?;
         }
+        if recording.missed > 0 {
+            let missed = counted(recording.missed, "failed ping");
+            write!(
+                out,
+                "; {missed} without frames, which were in memory no more"
+            )?;
+        }
         match &recording.ended {
             Some(why) => writeln!(out, "; ended early: {why}.")?,
             None => writeln!(out, ".")?,

@@ -54,7 +54,7 @@ pub use vlan_table::VlanFiltering;
 #[doc(hidden)]
 pub use signals::EarlySignals;
 #[doc(hidden)]
-pub use sink::is_output_terminal;
+pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]
 pub use stream::{ROOM, Stream, has_room, terminal_width};
 
@@ -75,6 +75,6 @@ pub(crate) use limits::ensure_descriptors;
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
-pub(crate) use sink::{PIPES_TOKEN, open_sink};
+pub(crate) use sink::{PIPES_TOKEN, old_ring_file, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;

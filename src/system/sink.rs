@@ -175,8 +175,12 @@ impl Sink for FileSink {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes).map(drop)
+    }
+
+    fn is_waited_for(&self) -> bool {
+        true
     }
 
     fn is_read_live(&self) -> bool {
@@ -207,17 +211,42 @@ impl FileRing {
     }
 }
 
-/// Puts a number before the ending of a file's name: `run.7.pcapng`.
-fn numbered(path: &Path, number: u64) -> PathBuf {
+/// Puts a number before the ending of a file's name, as the files of a ring have it: `run.7.pcapng`.
+pub fn numbered(path: &Path, number: u64) -> PathBuf {
     match path.extension() {
         Some(ending) => path.with_extension(format!("{number}.{}", ending.to_string_lossy())),
         None => path.with_extension(number.to_string()),
     }
 }
 
+/// The number that `file`, by its name, has in the ring `path`.
+pub fn ring_number(path: &Path, file: &Path) -> Option<u64> {
+    let name = file.file_name()?.to_str()?;
+    let numbers = name.split('.').filter_map(|part| part.parse().ok());
+    numbers
+        .filter(|number| *number > 0)
+        .find(|number| numbered(path, *number).file_name() == file.file_name())
+}
+
+/// The last file that an older ring has left under the names of the ring `path`, if the first of this one does not take its
+/// place.
+pub(crate) fn old_ring_file(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let entries = fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let numbers =
+        entries.filter_map(|entry| ring_number(path, Path::new(&entry.ok()?.file_name())));
+    let last = numbers.max().filter(|last| *last > 1)?;
+    Some(numbered(path, last))
+}
+
 impl Sink for FileRing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes);
+        if written.is_err() && self.file.length == 0 {
+            // Not even its head found room.
+            let _ = fs::remove_file(numbered(&self.path, self.number));
+        }
+        written
     }
 
     fn next_file(&mut self) -> io::Result<()> {
@@ -234,8 +263,12 @@ impl Sink for FileRing {
         Ok(())
     }
 
-    fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.close(bytes)
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(drop)
+    }
+
+    fn is_waited_for(&self) -> bool {
+        true
     }
 
     fn is_read_live(&self) -> bool {
@@ -274,8 +307,12 @@ impl Sink for PipeSink {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn close(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         Stream::new(&self.file, Some(PATIENCE)).write_all(bytes)
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.is_waited_for
     }
 
     fn is_read_live(&self) -> bool {
@@ -325,7 +362,7 @@ mod tests {
             }
             ring.write(&[number; 3]).unwrap();
         }
-        ring.close(&[5]).unwrap();
+        ring.write_all(&[5]).unwrap();
         let mut names: Vec<_> = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -334,6 +371,40 @@ mod tests {
         assert_eq!(names, ["run.3.pcapng", "run.4.pcapng"]);
         let last = fs::read(folder.path().join("run.4.pcapng")).unwrap();
         assert_eq!(last, [4, 4, 4, 5]);
+    }
+
+    #[test]
+    fn files_of_an_older_ring_are_known_by_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.pcapng");
+        assert_eq!(old_ring_file(&path), None);
+        for name in [
+            "run.1.pcapng",
+            "run.0.pcapng",
+            "run.019.pcapng",
+            "run.20.pcap",
+            "run.pcapng.21",
+        ] {
+            File::create(folder.path().join(name)).unwrap();
+            assert_eq!(old_ring_file(&path), None, "{name}");
+        }
+        let old = folder.path().join("run.19.pcapng");
+        File::create(&old).unwrap();
+        assert_eq!(old_ring_file(&path), Some(old));
+    }
+
+    #[test]
+    fn a_file_of_a_ring_for_whose_head_there_is_no_room_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.pcapng");
+        std::os::unix::fs::symlink("/dev/full", numbered(&path, 2)).unwrap();
+        let mut ring = FileRing::create(&path, 3).unwrap();
+        ring.write(&[1; 3]).unwrap();
+        ring.next_file().unwrap();
+        let error = ring.write(&[2; 3]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert!(fs::symlink_metadata(numbered(&path, 2)).is_err());
+        assert_eq!(fs::read(numbered(&path, 1)).unwrap(), [1; 3]);
     }
 
     #[test]

@@ -136,6 +136,11 @@ pub enum PingOutcome {
         /// When the schedule wanted the ping sent.
         due: Instant,
     },
+    /// Its VM stopped before a reply came. The ping is over.
+    Abandoned {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
     /// It was never sent: nobody answered for its neighbour, or too many were waiting for that answer. It is over.
     Unresolved {
         /// When the schedule wanted the ping sent.
@@ -166,6 +171,7 @@ impl PingOutcome {
                 | Self::Member { is_first: true, .. }
                 | Self::Corrupt { .. }
                 | Self::Lost { .. }
+                | Self::Abandoned { .. }
                 | Self::Unresolved { .. }
                 | Self::Errored { .. }
                 | Self::Late { lost: Some(_) }

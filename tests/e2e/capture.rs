@@ -526,6 +526,18 @@ fn a_capture_that_can_not_be_is_refused_in_a_line() {
             "--capture /tmp/r.json -o /tmp/r.json",
             "--capture /tmp/r.json: something else is written there; expected another file",
         ),
+        (
+            "--capture /tmp/r.json --capture-limit 1M*3 -o /tmp/r.12.json",
+            "--capture /tmp/r.json: /tmp/r.12.json is one of its files, and is used otherwise; expected another file",
+        ),
+        (
+            "--capture /tmp/r.json --capture-limit 1M*3 --trace /tmp/../tmp/r.1.json",
+            "--capture /tmp/r.json: /tmp/r.1.json is one of its files, and is used otherwise; expected another file",
+        ),
+        (
+            "--capture /dev/stdout",
+            "--capture /dev/stdout: that is standard output; expected - for it",
+        ),
     ] {
         let run = lab
             .tap_reactor(&format!("{sim} {arguments}"))

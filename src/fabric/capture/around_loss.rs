@@ -13,8 +13,8 @@ use super::file::{File, Frame};
 use super::narrated::{echo_of, fate};
 use super::pings::Key;
 use super::queue::{Kept, Queue};
-use super::words::{Fate, Part, PingName, push, push_fate, push_name};
-use crate::fabric::{Direction, Impaired, Observed};
+use super::words::{Fate, Part, PingName, push, push_fate, push_lot, push_name};
+use crate::fabric::{Direction, Impaired, Observed, WriteDrop};
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 use crate::wire::{Describe, EchoHead, MacAddr};
@@ -22,10 +22,13 @@ use crate::wire::{Describe, EchoHead, MacAddr};
 /// Frames that are looked at to find one frame of a ping.
 const MAX_LOOKS: usize = 8_192;
 
+/// What is known of a frame when it is shown: what the impairments did to it, and why the fabric did not take it.
+type Known = (Impaired, Option<WriteDrop>);
+
 /// Keeps all frames for a while, and writes those around failed pings.
 #[derive(Debug)]
 pub(super) struct AroundLoss {
-    queue: Queue<()>,
+    queue: Queue<Known>,
     /// Frames that were removed from the queue so far: the number of its first one.
     removed: u64,
     /// Frames before and after each failed ping.
@@ -37,6 +40,10 @@ pub(super) struct AroundLoss {
     wanted: VecDeque<(u64, u64)>,
     /// The failed pings of frames that are kept, each with its full sequence number.
     failed: FxHashMap<Key, (u64, Fate)>,
+    /// What came of the other pings of which a request was written, for the frames after it.
+    told: FxHashMap<Key, Fate>,
+    /// Failed pings of which the request was not found.
+    missed: u64,
     comment: Vec<u8>,
     unknown: u64,
 }
@@ -51,6 +58,8 @@ impl AroundLoss {
             longest,
             wanted: VecDeque::new(),
             failed: FxHashMap::default(),
+            told: FxHashMap::default(),
+            missed: 0,
             comment: Vec::new(),
             unknown: 0,
         }
@@ -70,11 +79,16 @@ impl AroundLoss {
         self.unknown
     }
 
+    pub(super) const fn missed(&self) -> u64 {
+        self.missed
+    }
+
     /// Keeps `snap` bytes of a frame.
     #[inline]
     pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>, snap: usize) {
         let place = (seen.vm, seen.direction);
-        self.queue.push(at, place, seen.frame, snap, ());
+        self.queue
+            .push(at, place, seen.frame, snap, (seen.impaired, seen.refused));
     }
 
     /// Takes an event of `vm`.
@@ -103,12 +117,12 @@ impl AroundLoss {
         }
         let newest = (self.removed + self.queue.len() as u64).saturating_sub(1);
         // The reply is the last frame; of a ping that was lost, the request says more.
-        let is_lost = matches!(outcome, PingOutcome::Lost { .. });
-        let request = due.and_then(|due| self.find_request(due, vm, ping));
-        if let Some(number) = request {
-            self.want(number);
+        match due.and_then(|due| self.find_request(due, vm, ping)) {
+            Some(number) => self.want(number),
+            // A late one was given up before.
+            None => self.missed += u64::from(!matches!(outcome, PingOutcome::Late { lost: None })),
         }
-        if request.is_none() || !is_lost {
+        if !matches!(outcome, PingOutcome::Lost { .. }) {
             self.want(newest);
         }
     }
@@ -117,7 +131,7 @@ impl AroundLoss {
     fn find_request(&self, due: Instant, vm: VmId, ping: PingId) -> Option<u64> {
         let first = self.queue.first_at(due);
         let is_it = |index: &usize| {
-            let is_it = |kept: &Kept<()>| {
+            let is_it = |kept: &Kept<Known>| {
                 let echo = EchoHead::parse(self.queue.bytes(kept).0);
                 kept.vm == vm
                     && kept.direction == Direction::Out
@@ -161,7 +175,7 @@ impl AroundLoss {
             // A frame may still be before a ping that is lost.
             let later = self.queue.get(around);
             let is_over = later.is_some_and(|later| later.at + self.longest <= now);
-            if !is_over && self.queue.size() <= MAX_KEPT {
+            if self.queue.size() <= MAX_KEPT && (file.is_behind() || !is_over) {
                 return;
             }
             if !self.take_front(stations, file) {
@@ -190,6 +204,7 @@ impl AroundLoss {
         if self.wanted.is_empty() {
             // What was told is over, and its numbers will come again.
             self.failed.clear();
+            self.told.clear();
         }
         let is_wanted = self
             .wanted
@@ -204,14 +219,16 @@ impl AroundLoss {
     }
 
     #[cold]
-    fn write(&mut self, front: &Kept<()>, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
+    fn write(&mut self, front: &Kept<Known>, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
         let mut comment = std::mem::take(&mut self.comment);
         comment.clear();
-        let (bytes, _) = self.queue.bytes(front);
         if self.has_comments {
             let is_known = self.describe(front, stations, &mut comment);
             self.unknown += u64::from(!is_known);
+            let (impaired, refused) = front.what;
+            push_lot(&mut comment, impaired, refused);
         }
+        let (bytes, _) = self.queue.bytes(front);
         file.write(&Frame {
             at: front.at,
             vm: front.vm,
@@ -225,8 +242,8 @@ impl AroundLoss {
 
     /// Writes what the first frame is. Returns false if it is of a ping of which it is not known what came of it.
     fn describe(
-        &self,
-        front: &Kept<()>,
+        &mut self,
+        front: &Kept<Known>,
         stations: &FxHashMap<MacAddr, VmId>,
         comment: &mut Vec<u8>,
     ) -> bool {
@@ -235,8 +252,8 @@ impl AroundLoss {
             vm: front.vm,
             direction: front.direction,
             frame: bytes,
-            impaired: Impaired::default(),
-            refused: None,
+            impaired: front.what.0,
+            refused: front.what.1,
         };
         let echo = EchoHead::parse(bytes);
         let Some((key, part, target)) = echo.and_then(|echo| echo_of(&seen, &echo, stations))
@@ -250,11 +267,19 @@ impl AroundLoss {
             target,
         };
         push_name(comment, part, &name);
-        let fate = match (self.failed.get(&key), part) {
-            (Some((_, fate)), _) => *fate,
-            (None, Part::Sent) => self.find_reply(front, key),
-            // Its request says what came of it.
-            (None, Part::Request | Part::Reply) => return true,
+        let failed = self.failed.get(&key).map(|(_, fate)| *fate);
+        let fate = match (failed, part) {
+            (Some(fate), _) => fate,
+            (None, Part::Sent) => {
+                let fate = self.find_reply(front, key);
+                self.told.insert(key, fate);
+                fate
+            }
+            (None, Part::Request | Part::Reply) => match self.told.get(&key) {
+                Some(fate) => *fate,
+                // Its request, which is not in the file, would say.
+                None => return true,
+            },
         };
         push_fate(comment, part, fate);
         fate != Fate::Open
@@ -274,8 +299,8 @@ impl AroundLoss {
     }
 
     /// What came of a ping whose request is `front`, the first frame, by its reply.
-    fn find_reply(&self, front: &Kept<()>, key: Key) -> Fate {
-        let answered = |kept: &Kept<()>| {
+    fn find_reply(&self, front: &Kept<Known>, key: Key) -> Fate {
+        let answered = |kept: &Kept<Known>| {
             let is_here = kept.vm == front.vm && kept.direction == Direction::In;
             let echo = is_here.then(|| EchoHead::parse(self.queue.bytes(kept).0));
             let is_reply = echo.flatten().is_some_and(|echo| {

@@ -191,6 +191,12 @@ impl File {
         self.length += (out.len() - before) as u64;
     }
 
+    /// Returns true if frames that are kept should stay so for now: the file is to take those before them first.
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        self.output.is_behind()
+    }
+
     /// Writes what ends the file, and closes it.
     pub(super) fn close(&mut self) {
         self.end();

@@ -161,10 +161,10 @@ impl Capture {
 
     /// What was written so far.
     fn recording(&mut self) -> Recording {
-        let unknown = match &self.way {
-            Way::Plain => 0,
-            Way::Narrated(narrated) => narrated.unknown(),
-            Way::AroundLoss(around) => around.unknown(),
+        let (unknown, missed) = match &self.way {
+            Way::Plain => (0, 0),
+            Way::Narrated(narrated) => (narrated.unknown(), 0),
+            Way::AroundLoss(around) => (around.unknown(), around.missed()),
         };
         let (dropped, files) = (self.file.dropped(), self.file.files());
         let limit = self.file.is_full().then(|| LIMIT_REACHED.to_owned());
@@ -175,6 +175,7 @@ impl Capture {
         Recording {
             dropped: recording.dropped + dropped,
             unknown,
+            missed,
             files,
             ended: recording.ended.or(limit),
             ..recording
@@ -221,6 +222,7 @@ impl Instrument for Capture {
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.event(now, vm, event),
+            Way::AroundLoss(_) if !self.file.has(vm) => {}
             Way::AroundLoss(around) => around.event(vm, event),
         }
     }
@@ -245,6 +247,7 @@ impl Instrument for Capture {
     }
 
     fn finish(&mut self) -> Option<Recording> {
+        self.file.output().end();
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.release_all(&mut self.file),

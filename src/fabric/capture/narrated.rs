@@ -9,7 +9,7 @@ use super::MAX_KEPT;
 use super::file::{File, Frame};
 use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
-use super::words::{Fate, Part, push, push_fate, push_name};
+use super::words::{Fate, Part, push, push_fate, push_lot, push_name};
 use crate::fabric::{Direction, EventWords, Observed};
 use crate::load::Target;
 use crate::time::Instant;
@@ -96,13 +96,9 @@ impl Narrated {
             }
             None => self.describe(seen),
         }
-        if let Some(reason) = seen.refused {
+        if seen.refused.is_some() || !seen.impaired.is_unharmed() {
             self.queue
-                .note(|text| push(text, format_args!("; not sent: {reason}")));
-        }
-        if !seen.impaired.is_unharmed() {
-            let words = format_args!("; {} by --impair", seen.impaired);
-            self.queue.note(|text| push(text, words));
+                .note(|text| push_lot(text, seen.impaired, seen.refused));
         }
     }
 
@@ -180,7 +176,9 @@ impl Narrated {
                 );
             }),
             // Of a deadline.
-            PingOutcome::Lost { .. } | PingOutcome::Unresolved { .. } => {}
+            PingOutcome::Lost { .. }
+            | PingOutcome::Abandoned { .. }
+            | PingOutcome::Unresolved { .. } => {}
         }
     }
 
@@ -204,7 +202,8 @@ impl Narrated {
         self.requests.retain(|(asker, _), _| *asker != vm);
     }
 
-    /// Writes the frames of which it is known what they mean, and those that were kept too long.
+    /// Writes the frames of which it is known what they mean, and those that were kept too long: a piece at a time, so that
+    /// the many frames behind one that was lost neither hold up the run nor overflow the buffer.
     #[inline]
     pub(super) fn release(&mut self, now: Instant, file: &mut File) {
         while let Some(front) = self.queue.front() {
@@ -212,8 +211,8 @@ impl Narrated {
                 None => true,
                 Some((slot, _)) => self.pings.is_settled(slot),
             };
-            let is_over = || front.at + self.longest <= now || self.queue.size() > MAX_KEPT;
-            if !is_settled && !is_over() {
+            let is_over = || is_settled || front.at + self.longest <= now;
+            if self.queue.size() <= MAX_KEPT && (file.is_behind() || !is_over()) {
                 return;
             }
             self.write_front(file);
@@ -300,6 +299,7 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
         } => Fate::Answered(received.nanos_since(sent)),
         PingOutcome::Corrupt { .. } => Fate::Corrupt,
         PingOutcome::Lost { .. } => Fate::Lost,
+        PingOutcome::Abandoned { .. } => Fate::Abandoned,
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,
         // Members of a group beyond the first.

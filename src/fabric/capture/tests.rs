@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::fabric::output::cup::Cup;
-use crate::fabric::{Direction, Impaired, WriteDrop};
+use crate::fabric::{Direction, Impaired, Impairment, WriteDrop};
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
 use crate::wire::{ArpPacket, EchoRequest, Ipv4Envelope, turn_into_echo_reply};
 
@@ -75,7 +75,10 @@ const CONFIG: CaptureConfig = CaptureConfig {
 
 impl Bench {
     fn new(config: &CaptureConfig) -> Bench {
-        let cup = Cup::new(usize::MAX);
+        Bench::into(Cup::new(usize::MAX), config)
+    }
+
+    fn into(cup: Cup, config: &CaptureConfig) -> Bench {
         let section = Section::default();
         let mut capture = Capture::new(config, section, TIMEOUT, Box::new(cup.clone()));
         for vm in 0..10 {
@@ -346,6 +349,58 @@ fn no_more_frames_are_kept_than_memory_is_for() {
 }
 
 #[test]
+fn frames_that_waited_for_a_lost_ping_are_written_by_and_by_and_none_is_lost() {
+    let large = vec![0xff; 60_000];
+    let bench_with_frames = || {
+        let mut bench = Bench::new(&CONFIG);
+        let due = bench.sends(0);
+        for _ in 0..400 {
+            bench.frame(1, Direction::In, &large);
+            bench.flush();
+        }
+        bench.now += 1_000 * MS;
+        bench.outcome(0, 0, PingOutcome::Lost { due });
+        bench
+    };
+    // In turns, as long as there are some.
+    let mut bench = bench_with_frames();
+    let mut written = 0;
+    while written < 401 {
+        bench.flush();
+        let now = bench.so_far().concat().len();
+        assert!((written + 1..written + 60).contains(&now), "{now}");
+        written = now;
+    }
+    bench.capture.finish();
+    assert_eq!(bench.capture.recording().dropped, 0);
+    // At the end of the run.
+    let mut bench = bench_with_frames();
+    bench.capture.finish();
+    let counts = bench.capture.recording();
+    assert_eq!((counts.records, counts.dropped), (401, 0));
+    assert_eq!(bench.so_far().concat().len(), 401);
+}
+
+#[test]
+fn nothing_is_lost_in_one_turn_where_the_run_waits_for_the_sink() {
+    let cup = Cup::new(usize::MAX);
+    cup.0.borrow_mut().is_waited_for = true;
+    let mut bench = Bench::into(
+        cup,
+        &CaptureConfig {
+            has_comments: false,
+            ..CONFIG
+        },
+    );
+    for _ in 0..400 {
+        bench.frame(1, Direction::In, &vec![0xff; 60_000]);
+    }
+    bench.capture.finish();
+    let counts = bench.capture.recording();
+    assert_eq!((counts.records, counts.dropped), (400, 0));
+}
+
+#[test]
 fn what_happens_because_of_a_frame_stands_in_its_comment() {
     let lost = PingOutcome::Lost { due: Instant::ZERO };
     let elsewhere = Event::Ignored(Ignored::OtherStation);
@@ -531,7 +586,7 @@ fn frames_around_a_lost_ping_have_comments_too_and_none_are_written_without_a_lo
             "reply to ping 70002 of vm0 → vm9",
             "ping 70003 of vm0 → vm9: never answered",
             "ping 70004 of vm0 → vm9: answered 3.00 µs later",
-            "ping 70004 of vm0 → vm9",
+            "ping 70004 of vm0 → vm9: answered in 3.00 µs",
         ]
     );
     let mut bench = Bench::new(&config);
@@ -539,6 +594,70 @@ fn frames_around_a_lost_ping_have_comments_too_and_none_are_written_without_a_lo
     bench.now += 10_000 * MS;
     bench.flush();
     assert_eq!(bench.read().concat(), []);
+}
+
+#[test]
+fn a_loss_whose_frames_are_in_memory_no_more_is_counted_and_no_others_are_written() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(2),
+        vms: Some((VmId(0), VmId(8))),
+        ..CONFIG
+    });
+    let due = bench.sends(0);
+    for _ in 0..1_500 {
+        bench.frame(1, Direction::In, &vec![0xff; 60_000]);
+        bench.flush();
+    }
+    bench.outcome(0, 0, PingOutcome::Lost { due });
+    // Of a VM whose frames are not captured there is nothing to miss.
+    bench.outcome(9, 0, PingOutcome::Lost { due });
+    bench.capture.finish();
+    assert_eq!(bench.capture.recording().missed, 1);
+    assert_eq!(bench.so_far().concat(), []);
+}
+
+#[test]
+fn frames_around_a_loss_say_what_was_done_to_them() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(1),
+        ..CONFIG
+    });
+    let mut impaired = Impaired::default();
+    impaired.add(Impairment::Lost);
+    bench.now = US;
+    let due = bench.at();
+    for (sequence, impaired, refused) in [
+        (0, impaired, None),
+        (1, Impaired::default(), Some(WriteDrop::QueueFull)),
+    ] {
+        let observed = Observed {
+            vm: VmId(0),
+            direction: Direction::Out,
+            frame: &request(0, 9, sequence),
+            impaired,
+            refused,
+        };
+        bench.capture.frame(due, &observed);
+    }
+    bench.outcome(0, 0, PingOutcome::Lost { due });
+    assert_eq!(
+        bench.comments(),
+        [
+            "ping 0 of vm0 → vm9: never answered; lost by --impair",
+            "ping 1 of vm0 → vm9: not known yet; not sent: the queue is full",
+        ]
+    );
+}
+
+#[test]
+fn a_ping_whose_vm_stops_is_abandoned_and_not_lost() {
+    let mut bench = Bench::new(&CONFIG);
+    let due = bench.sends(0);
+    bench.outcome(0, 0, PingOutcome::Abandoned { due });
+    assert_eq!(
+        bench.comments(),
+        ["ping 0 of vm0 → vm9: ended: its VM stopped"]
+    );
 }
 
 #[test]
@@ -624,7 +743,10 @@ fn files_of_a_ring_are_each_whole_and_none_is_larger_than_its_limit() {
 
 #[test]
 fn a_slow_reader_costs_counted_frames_and_the_next_frame_tells() {
-    let mut bench = Bench::new(&CONFIG);
+    let mut bench = Bench::new(&CaptureConfig {
+        has_comments: false,
+        ..CONFIG
+    });
     bench.cup.0.borrow_mut().room = 0;
     let large = vec![0xff; 60_000];
     for _ in 0..200 {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::fabric::{Impaired, WriteDrop};
 use crate::load::Target;
 use crate::vm::{PingError, VmId};
 
@@ -26,6 +27,8 @@ pub(super) enum Fate {
     Corrupt,
     /// It was given up.
     Lost,
+    /// Its VM stopped before it was answered.
+    Abandoned,
     /// It was reported undeliverable.
     Errored(PingError),
 }
@@ -67,6 +70,7 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
         Fate::Late => b": answered after its timeout",
         Fate::Corrupt => b": answered with other data",
         Fate::Lost => b": never answered",
+        Fate::Abandoned => b": ended: its VM stopped",
         Fate::Errored(error) => {
             out.extend_from_slice(b": reported undeliverable, ");
             out.extend_from_slice(error.name().as_bytes());
@@ -83,6 +87,16 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
         }
     };
     out.extend_from_slice(words);
+}
+
+/// Writes what became of a frame that the fabric did not take as it was: `; delayed 5ms by --impair`.
+pub(super) fn push_lot(out: &mut Vec<u8>, impaired: Impaired, refused: Option<WriteDrop>) {
+    if let Some(reason) = refused {
+        push(out, format_args!("; not sent: {reason}"));
+    }
+    if !impaired.is_unharmed() {
+        push(out, format_args!("; {impaired} by --impair"));
+    }
 }
 
 /// Writes any text.

@@ -67,7 +67,7 @@ pub struct Impaired {
 }
 
 impl Impaired {
-    pub(super) fn add(&mut self, kind: Impairment) {
+    pub(in crate::fabric) fn add(&mut self, kind: Impairment) {
         self.kinds |= 1 << kind as u8;
     }
 

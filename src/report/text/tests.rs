@@ -186,6 +186,7 @@ fn files_that_a_run_is_recorded_in_are_told_with_what_is_not_in_them() {
         records: 1_200,
         dropped: 0,
         unknown: 0,
+        missed: 0,
         files: 1,
         bytes: 100_000,
         has_failed: false,
@@ -194,6 +195,7 @@ fn files_that_a_run_is_recorded_in_are_told_with_what_is_not_in_them() {
     let ring = Recording {
         files: 7,
         unknown: 1,
+        missed: 2,
         ..whole.clone()
     };
     let cut = Recording {
@@ -215,7 +217,7 @@ fn files_that_a_run_is_recorded_in_are_told_with_what_is_not_in_them() {
         [
             "Recorded: capture run.pcapng, 1,200 frames.",
             "Recorded: capture run.pcapng, 1,200 frames in 7 files, of which the last are kept; 1 frame written before \
-             it was known what came of the ping.",
+             it was known what came of the ping; 2 failed pings without frames, which were in memory no more.",
             "Recorded: trace -, 1,200 events; 9 events dropped; ended early: its reader has gone.",
         ]
     );
