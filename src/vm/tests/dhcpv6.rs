@@ -330,6 +330,25 @@ fn solicitations_go_on_with_waits_that_double_up_to_what_servers_say() {
 }
 
 #[test]
+fn a_server_that_refuses_a_request_is_told_of_and_servers_are_solicited_anew() {
+    for code in [2, 3, 4] {
+        let mut bench = client(false);
+        let (now, solicit) = bench.says();
+        let advertised = Spoken::to(&solicit, ADVERTISE, &[option(7, &[255]), usual()]);
+        bench.hear6(now, &advertised);
+        let (now, request) = bench.says();
+        assert_eq!(request.kind, Dhcpv6Kind::Request);
+        let refused = association(OWN, 0, 0, &[status(code)]);
+        let (sent, event) = bench.hear6(now, &Spoken::to(&request, REPLY, &[refused]));
+        assert_eq!(sent.map(|said| said.kind), None);
+        let Some(Event::Ignored(Ignored::DhcpStatus(_))) = event else {
+            panic!("{code}: {event:?}");
+        };
+        assert_eq!(bench.says().1.kind, Dhcpv6Kind::Solicit, "{code}");
+    }
+}
+
+#[test]
 fn the_server_that_is_preferred_most_is_asked_and_later_the_first_that_answers() {
     let advertised = |solicit: &Said, server: &[u8], preference: Option<u8>| {
         let mut options = vec![usual()];
