@@ -38,8 +38,13 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
         }) => DropReason::BadTcpChecksum,
         Ignored::Malformed(ParseError {
             layer: Layer::Icmp | Layer::Icmpv6 | Layer::Igmp,
+            fault: Fault::Checksum,
             ..
         }) => DropReason::BadIcmpChecksum,
+        Ignored::Malformed(ParseError {
+            layer: Layer::Icmp | Layer::Icmpv6 | Layer::Igmp,
+            ..
+        }) => DropReason::BadIcmp,
         Ignored::OtherStation => DropReason::NotForOurMac,
         Ignored::OtherTarget => DropReason::ArpNotForUs,
         Ignored::OtherAddress => DropReason::NotForOurIp,
@@ -73,6 +78,30 @@ pub(super) fn drop_reason(ignored: Ignored) -> DropReason {
         Ignored::FragmentationNeeded => DropReason::FragmentationNeeded,
         Ignored::ClosedPort(_) => DropReason::ClosedPort,
         Ignored::Protocol(_) => DropReason::UnknownIpProtocol,
-        Ignored::IcmpType(_) => DropReason::UnknownIcmpType,
+        Ignored::IcmpType(_) | Ignored::IgmpType(_) => DropReason::UnknownIcmpType,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wrong_checksum_is_counted_as_one() {
+        for layer in [Layer::Icmp, Layer::Icmpv6, Layer::Igmp] {
+            for (fault, expected) in [
+                (Fault::Checksum, "bad_icmp_checksum"),
+                (Fault::Field("hop limit"), "bad_icmp"),
+            ] {
+                let offset = 54;
+                let error = ParseError {
+                    layer,
+                    offset,
+                    fault,
+                };
+                let reason = drop_reason(Ignored::Malformed(error));
+                assert_eq!(reason.name(), expected, "{layer:?}");
+            }
+        }
     }
 }

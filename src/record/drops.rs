@@ -43,8 +43,10 @@ drop_reasons! {
     BadIpHeader => "bad_ip_header",
     /// The IPv4 header checksum is wrong.
     BadIpChecksum => "bad_ip_checksum",
-    /// The ICMP checksum is wrong (RFC 792, RFC 4443).
+    /// The ICMP or IGMP checksum is wrong (RFC 792, RFC 4443, RFC 3376).
     BadIcmpChecksum => "bad_icmp_checksum",
+    /// An ICMP or IGMP message that makes no sense, or comes from where none may (RFC 4861, RFC 3810, RFC 3376).
+    BadIcmp => "bad_icmp",
     /// The UDP checksum is wrong (RFC 768).
     BadUdpChecksum => "bad_udp_checksum",
     /// The TCP checksum is wrong, or the header makes no sense (RFC 9293).
@@ -97,7 +99,7 @@ drop_reasons! {
     FragmentQueueFull => "fragment_queue_full",
     /// IP packets larger than their path carries, as a router has told, which must not be cut (`EMSGSIZE` of a kernel).
     FragmentationNeeded => "fragmentation_needed",
-    /// An ICMP message other than those a VM acts upon.
+    /// An ICMP or IGMP message other than those a VM acts upon.
     UnknownIcmpType => "unknown_icmp_type",
     /// An echo reply that belongs to no ping.
     UnexpectedReply => "unexpected_reply",

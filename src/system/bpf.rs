@@ -5,14 +5,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use aya::maps::{Map, MapData};
+use aya::Pod;
+use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use aya_obj::Object;
 use aya_obj::generated::bpf_prog_type;
 use nix::errno::Errno;
 use nix::libc;
+use rustc_hash::FxHashMap;
 
 use crate::wire::MacAddr;
 
@@ -125,6 +128,67 @@ struct ProgramLoad {
     log_buffer: u64,
     kernel_version: u32,
     flags: u32,
+}
+
+/// Which TAPs want the frames that a key stands for: in the map, the number of the one that does, or 0 if several do.
+pub(super) struct Claims<K: Pod> {
+    map: BpfHashMap<MapData, K, u32>,
+    claimants: FxHashMap<K, Claimants>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Claimants {
+    count: u32,
+    /// The numbers of all of them, by exclusive or: of the last one it is the number.
+    combined: u32,
+}
+
+impl Claimants {
+    /// The value that the program goes by: which TAP it is, or that there are several.
+    fn port(self) -> u32 {
+        if self.count == 1 { self.combined } else { 0 }
+    }
+}
+
+impl<K: Pod + Eq + Hash> Claims<K> {
+    pub(super) fn new(map: BpfHashMap<MapData, K, u32>) -> Claims<K> {
+        Claims {
+            map,
+            claimants: FxHashMap::default(),
+        }
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.claimants.len()
+    }
+
+    /// Returns true if there was room. Nothing is changed if not.
+    pub(super) fn add(&mut self, key: K, number: u32) -> bool {
+        let mut claimants = self.claimants.get(&key).copied().unwrap_or_default();
+        claimants.count += 1;
+        claimants.combined ^= number;
+        let has_room = self.map.insert(key, claimants.port(), 0).is_ok();
+        if has_room {
+            self.claimants.insert(key, claimants);
+        }
+        has_room
+    }
+
+    pub(super) fn remove(&mut self, key: K, number: u32) {
+        let Some(claimants) = self.claimants.get_mut(&key) else {
+            return;
+        };
+        claimants.count -= 1;
+        claimants.combined ^= number;
+        // Nothing of this takes room that is not there.
+        let _ = if claimants.count == 0 {
+            self.claimants.remove(&key);
+            self.map.remove(&key)
+        } else {
+            self.map.insert(key, claimants.port(), 0)
+        };
+    }
 }
 
 /// The address's bytes from the last to the first, as the programs make their keys.

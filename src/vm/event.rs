@@ -278,6 +278,7 @@ impl fmt::Display for Ignored {
             Ignored::DhcpLifetimes => {
                 f.write_str("an offer or grant whose times contradict each other")
             }
+            Ignored::IgmpType(number) => write!(f, "IGMP type {number} is not acted upon"),
             Ignored::DhcpStatus(status) => write!(f, "the DHCP server says {status}"),
             Ignored::DhcpOtherServer => f.write_str("another DHCP server was chosen"),
         }
@@ -338,6 +339,8 @@ pub enum Ignored {
     Protocol(u8),
     /// An ICMP message other than echo.
     IcmpType(u8),
+    /// An IGMP message that a host does not act upon, such as another host's report.
+    IgmpType(u8),
     /// An echo reply that belongs to no ping of this VM.
     UnexpectedEchoReply,
     /// A DHCP message that answers nothing that was asked.

@@ -40,6 +40,8 @@ struct Membership<A> {
     is_left: bool,
     /// No other member has reported it since this VM did.
     is_last_reporter: bool,
+    /// Its last change was reported once at least.
+    is_reported: bool,
     /// How often its change is yet to be reported, and when next.
     changes: u8,
     change_at: Instant,
@@ -116,6 +118,7 @@ impl<A: Copy + Eq> Memberships<A> {
         let change = |known: &mut Membership<A>| {
             if let Some((at, _)) = changed {
                 (known.changes, known.change_at) = (robustness, at);
+                known.is_reported = false;
             }
         };
         for known in &mut self.groups {
@@ -135,6 +138,7 @@ impl<A: Copy + Eq> Memberships<A> {
                     group: *group,
                     is_left: false,
                     is_last_reporter: false,
+                    is_reported: false,
                     changes: 0,
                     change_at: Instant::ZERO,
                     answer_at: None,
@@ -163,6 +167,9 @@ impl<A: Copy + Eq> Memberships<A> {
             if known.is_left || !is_asked {
                 continue;
             }
+            if is_older && known.awaits_first_report() && known.change_at <= now + maximum {
+                continue;
+            }
             if is_older {
                 at = now + maximum.mul_f64(random.f64());
             }
@@ -171,21 +178,27 @@ impl<A: Copy + Eq> Memberships<A> {
         }
     }
 
-    /// A router of an older version is there: changes that were not reported yet are no longer.
+    /// A router of an older version is there: changes are reported to it no more, but for joins that nobody was told of
+    /// yet. These stay unsolicited, as of a host that joins after the query (`igmp_group_added` in `net/ipv4/igmp.c`).
     pub(super) fn stop_changes(&mut self) {
         for known in &mut self.groups {
-            known.changes = 0;
+            if !known.awaits_first_report() {
+                known.changes = 0;
+            }
         }
         self.groups.retain(|known| !known.is_left);
     }
 
-    /// Another member has reported `group` to a router of an older version: that is enough.
+    /// Another member has reported `group` to a router of an older version: that is enough, once this VM has done so after
+    /// it joined. A bridge that snoops learns only thereby that a member is behind this VM's port.
     pub(super) fn heard(&mut self, group: A) {
         let mut known = self.groups.iter_mut();
         if let Some(known) = known.find(|known| known.group == group && !known.is_left) {
-            known.changes = 0;
             known.answer_at = None;
             known.is_last_reporter = false;
+            if !known.awaits_first_report() {
+                known.changes = 0;
+            }
         }
     }
 
@@ -217,6 +230,7 @@ impl<A: Copy + Eq> Memberships<A> {
             };
             records.push((record, known.group));
             (known.changes, known.change_at) = (known.changes - 1, again);
+            known.is_reported = true;
         }
         self.groups
             .retain(|known| !known.is_left || known.changes > 0);
@@ -252,6 +266,7 @@ impl<A: Copy + Eq> Memberships<A> {
                 known.answer_at = None;
             }
             known.is_last_reporter = true;
+            known.is_reported = true;
             return Some(Report::Member(group));
         }
         None
@@ -259,6 +274,10 @@ impl<A: Copy + Eq> Memberships<A> {
 }
 
 impl<A> Membership<A> {
+    fn awaits_first_report(&self) -> bool {
+        self.changes > 0 && !self.is_reported
+    }
+
     fn is_asked(&self, now: Instant) -> bool {
         self.answer_at.is_some_and(|at| at <= now)
     }
@@ -416,6 +435,38 @@ mod tests {
         assert_eq!(sent[2].1, Report::Member(4), "{sent:?}");
         assert!((7_000..=17_000).contains(&sent[2].0), "{sent:?}");
         assert_eq!(sent.len(), 3, "{sent:?}");
+    }
+
+    #[test]
+    fn a_join_is_reported_once_at_least_whatever_older_routers_and_members_say_before() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let maximum = Duration::from_secs(10);
+        for other_reports in [false, true] {
+            let mut memberships = joined(&[1]);
+            memberships.changed(ms(5_000));
+            memberships.set(&[1, 2]);
+            memberships.stop_changes();
+            memberships.queried(ms(5_000), None, maximum, true, &mut random);
+            if other_reports {
+                memberships.heard(2);
+            }
+            let first = drain(&mut memberships, &[1, 2], true, ms(5_000));
+            assert_eq!(first, [(5_000, Report::Member(2))]);
+            // It has answered the query as well, and is said again; another member may do that instead.
+            memberships.heard(2);
+            let rest = drain(&mut memberships, &[1, 2], true, ms(100_000));
+            let rest: Vec<_> = rest.into_iter().map(|(_, report)| report).collect();
+            assert_eq!(rest, [Report::Member(1)]);
+        }
+    }
+
+    #[test]
+    fn older_routers_end_the_repetitions_of_a_join() {
+        let mut memberships = Memberships::new();
+        memberships.changed(ms(0));
+        drain(&mut memberships, &[1], false, ms(0));
+        memberships.stop_changes();
+        assert_eq!(memberships.deadline(), None);
     }
 
     #[test]

@@ -36,6 +36,11 @@ fn pings_to_groups_are_counted_for_each_member_on_every_fabric() {
         assert_eq!(report["totals"]["duplicate"], 0, "{fabric}");
         assert_eq!(report["rtt_ns"]["count"], 180, "{fabric}");
         assert_eq!(report["response_ns"]["count"], 60, "{fabric}");
+        // Reports go to a group of routers, in which no VM is.
+        if ["bridge --filter", "xdp"].contains(&fabric) {
+            let dropped = report["drops"].get("not_for_our_mac");
+            assert_eq!(dropped, None, "{fabric}");
+        }
         for (flow, group) in report["flows"].as_array().unwrap().iter().zip(groups) {
             assert_eq!((&flow["src"], &flow["dst"]), (&"vm0".into(), &group.into()));
             let members: Vec<_> = flow["members"]
@@ -82,26 +87,26 @@ fn a_member_that_is_none_of_the_runs_vms_is_told_by_its_address() {
 
 #[test]
 fn a_bridge_that_snoops_steers_to_the_members_that_report_and_hears_them_leave() {
-    // In version 2 the report of one member takes the place of another's, as long as the bridge floods.
-    for (version, members, joins, leaves) in [
-        (
-            2,
-            1,
-            format!("igmp v2 report {GROUP}"),
-            format!("igmp leave {GROUP}"),
-        ),
-        (
-            3,
-            2,
-            format!("gaddr {GROUP} is_ex"),
-            format!("gaddr {GROUP} to_in"),
-        ),
+    let version_2 = [
+        format!("igmp v2 report {GROUP}"),
+        format!("igmp leave {GROUP}"),
+    ];
+    let version_3 = [
+        format!("gaddr {GROUP} is_ex"),
+        format!("gaddr {GROUP} to_in"),
+    ];
+    // The bridge asks when a port comes up, before the member behind it has reported. In version 2 a member that has heard
+    // of another one leaves without a word.
+    for (version, members, leavers, [joins, leaves]) in [
+        (2, 1, 1, &version_2),
+        (2, 2, 0, &version_2),
+        (3, 2, 2, &version_3),
     ] {
         let lab = Lab::new();
-        // A response interval of a second, after which it steers.
+        // A response interval of a second, after which it steers; and no second query soon.
         lab.ip(&format!(
             "link add br0 type bridge mcast_snooping 1 mcast_igmp_version {version} \
-             mcast_query_response_interval 100 mcast_startup_query_interval 100"
+             mcast_query_response_interval 100"
         ));
         lab.ip("link set br0 type bridge mcast_querier 1");
         lab.ip("link set br0 up");
@@ -152,16 +157,19 @@ fn a_bridge_that_snoops_steers_to_the_members_that_report_and_hears_them_leave()
         for member in report["flows"][0]["members"].as_array().unwrap() {
             assert_eq!(member["received"].as_u64(), Some(sent), "{member}");
         }
-        let from_all = |what: &str| {
+        let told_by = |what: &str| {
             let text = capture.stdout();
-            let mut of_members = ["10.77.0.4 > ", "10.77.0.5 > "].iter().take(members);
-            of_members.all(|from| {
+            let of_members = ["10.77.0.4 > ", "10.77.0.5 > "].into_iter();
+            let told = of_members.filter(|from| {
                 let mut lines = text.lines();
                 lines.any(|line| line.contains(from) && line.contains(what))
-            })
+            });
+            told.count()
         };
-        wait_until("the members to leave", || from_all(&leaves).then_some(()));
-        assert!(from_all(&joins), "{}", capture.stdout());
+        wait_until("the members to leave", || {
+            (told_by(leaves) >= leavers).then_some(())
+        });
+        assert_eq!(told_by(joins), members, "{}", capture.stdout());
         assert!(!capture.stdout().contains("10.77.0.2 >"), "vm0 has joined");
     }
 }

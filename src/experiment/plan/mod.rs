@@ -162,6 +162,7 @@ fn plan_flows(
             vm_defaults: &vm_defaults,
             flows: &flows,
             phases: &phases,
+            memberships: &memberships,
         },
     )?;
     lab.neighbours = decision.neighbours;

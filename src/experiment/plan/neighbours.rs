@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{Setting, SettingError, Settings};
-use crate::experiment::{FlowPlan, IpVersion, Resolution, VmDefaults, VmPlan};
+use crate::experiment::{FlowPlan, IpVersion, Membership, Resolution, VmDefaults, VmPlan};
 use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::system::{FabricKind, LabConfig, Neighbours, Prepared};
@@ -36,6 +36,7 @@ pub(super) struct Lab<'a> {
     pub(super) vm_defaults: &'a VmDefaults,
     pub(super) flows: &'a [FlowPlan],
     pub(super) phases: &'a [Phase],
+    pub(super) memberships: &'a [Membership],
 }
 
 /// The kind of resolution, its expected cost, and the filter.
@@ -235,9 +236,9 @@ impl Requests {
                 })
                 .collect();
             let outside = outside.len() as u64;
-            let copies = match lab.is_flooded(version) {
-                true => (lab.vms.len() as u64).saturating_sub(1),
-                false => 0,
+            let copies = match lab.is_xdp() {
+                true => 0,
+                false => (lab.vms.len() as u64).saturating_sub(1),
             };
             let between_vms = pairs.saturating_mul(copies);
             requests.pairs += pairs + outside;
@@ -265,19 +266,18 @@ impl Requests {
     }
 }
 
-/// The number of different pairs.
-fn distinct(pairs: impl Iterator<Item = (VmId, VmId)>) -> u64 {
-    let mut pairs: Vec<_> = pairs.collect();
-    pairs.sort_unstable();
-    pairs.dedup();
-    pairs.len() as u64
+/// The number of different items.
+fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> u64 {
+    let mut items: Vec<_> = items.collect();
+    items.sort_unstable();
+    items.dedup();
+    items.len() as u64
 }
 
 impl Lab<'_> {
-    /// Returns true if a request is flooded. XDP delivers an ARP request only to its target.
-    fn is_flooded(&self, version: IpVersion) -> bool {
-        let is_xdp = !self.is_simulated && self.config.fabric == FabricKind::Xdp;
-        !(is_xdp && version == IpVersion::V4)
+    /// Returns true if the fabric is XDP, which delivers a request for a neighbour only to its target.
+    fn is_xdp(&self) -> bool {
+        !self.is_simulated && self.config.fabric == FabricKind::Xdp
     }
 
     /// The neighbour to which a datagram for an address outside the lab is handed.
@@ -319,13 +319,19 @@ impl Lab<'_> {
                 frames += 2;
             }
         }
-        if vm_defaults.ipv6.is_some() {
-            frames += u64::from(ROBUSTNESS_VARIABLE);
-        }
         let vms = self.vms.len() as u64;
-        frames
-            .saturating_mul(vms)
-            .saturating_mul(vms.saturating_sub(1))
+        let mut frames = frames * vms;
+        if !self.is_xdp() {
+            // XDP drops reports of groups: no VM is in the group of routers.
+            let reporters = match vm_defaults.ipv6 {
+                Some(_) => vms,
+                None => 0,
+            };
+            let joined = self.memberships.iter().filter(|of| of.group.is_ipv4());
+            let joined = distinct(joined.flat_map(|of| of.vms.clone()));
+            frames += u64::from(ROBUSTNESS_VARIABLE) * (reporters + joined);
+        }
+        frames.saturating_mul(vms.saturating_sub(1))
     }
 
     /// The time that the kernel takes for so many copies; zero in virtual time, and on a switch of somebody else.

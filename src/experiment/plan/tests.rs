@@ -241,8 +241,8 @@ fn vms_ask_before_the_first_ping_or_get_help_where_that_would_take_more_than_a_s
         ("--vms 4000 --ping ring --fabric xdp", Before, None),
         (
             "--vms 4000 --ping ring --fabric xdp --ping-ipv6",
-            Static,
-            Some(ring(4000)),
+            Before,
+            None,
         ),
         ("--vms 4000 --ping ring --fabric sim", Before, None),
         // Nobody can answer for somebody outside.
@@ -315,6 +315,13 @@ fn a_filter_is_chosen_by_what_it_saves() {
         ("--vms 1000 --ping ring --interval 100ms", true),
         ("--vms 1000", false),
         ("--vms 1000 --announce", true),
+        ("--vms 100 --join 239.1.2.3", true),
+        ("--vms 20 --join 239.1.2.3", false),
+        (
+            "--vms 1000 --join 239.1.2.3 --join 239.1.2.4 --ping multicast --count 2",
+            true,
+        ),
+        ("--vms 1000 --join 239.1.2.3 --fabric xdp", false),
     ] {
         assert_eq!(flags(line).expect(line).lab.filter, filter, "{line}");
     }

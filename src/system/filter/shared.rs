@@ -9,15 +9,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
 use std::os::fd::{AsFd, OwnedFd};
 
-use aya::maps::{Array, HashMap as BpfHashMap, MapData};
-use aya::{Pod, include_bytes_aligned};
+use aya::include_bytes_aligned;
+use aya::maps::{Array, MapData};
 use aya_obj::generated::bpf_prog_type;
-use rustc_hash::FxHashMap;
 
-use super::super::bpf::{LoadError, Loaded, address_key, chain, mac_key};
+use super::super::bpf::{Claims, LoadError, Loaded, address_key, chain, mac_key};
 use super::super::error::SystemError;
 use super::super::netlink::{Netlink, Refusal};
 use crate::vm::{RxFilter, VmId};
@@ -283,7 +281,7 @@ impl SharedFilter {
     /// Makes the program look at the maps anew. Returns true if it could be told.
     fn publish(&mut self) -> bool {
         self.edition = self.edition.wrapping_add(1);
-        let seekers = u32::try_from(self.seekers.claimants.len()).unwrap_or(u32::MAX);
+        let seekers = u32::try_from(self.seekers.len()).unwrap_or(u32::MAX);
         // `struct state` of the program, as a little-endian processor has it.
         let state = u64::from(seekers) << 32 | u64::from(self.edition);
         self.state.set(0, state, 0).is_ok()
@@ -306,62 +304,6 @@ enum Claim {
     Owner(u32),
     /// All ARP requests.
     Seeker,
-}
-
-/// Which TAPs want the frames that a key stands for.
-struct Claims<K: Pod> {
-    map: BpfHashMap<MapData, K, u32>,
-    claimants: FxHashMap<K, Claimants>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Claimants {
-    count: u32,
-    /// The indices of all of them, by exclusive or: of the last one it is the index.
-    combined: u32,
-}
-
-impl Claimants {
-    /// The value that the program goes by: which TAP it is, or that there are several.
-    fn port(self) -> u32 {
-        if self.count == 1 { self.combined } else { 0 }
-    }
-}
-
-impl<K: Pod + Eq + Hash> Claims<K> {
-    fn new(map: BpfHashMap<MapData, K, u32>) -> Claims<K> {
-        Claims {
-            map,
-            claimants: FxHashMap::default(),
-        }
-    }
-
-    /// Returns true if there was room. Nothing is changed if not.
-    fn add(&mut self, key: K, index: u32) -> bool {
-        let mut claimants = self.claimants.get(&key).copied().unwrap_or_default();
-        claimants.count += 1;
-        claimants.combined ^= index;
-        let has_room = self.map.insert(key, claimants.port(), 0).is_ok();
-        if has_room {
-            self.claimants.insert(key, claimants);
-        }
-        has_room
-    }
-
-    fn remove(&mut self, key: K, index: u32) {
-        let Some(claimants) = self.claimants.get_mut(&key) else {
-            return;
-        };
-        claimants.count -= 1;
-        claimants.combined ^= index;
-        // Nothing of this takes room that is not there.
-        let _ = if claimants.count == 0 {
-            self.claimants.remove(&key);
-            self.map.remove(&key)
-        } else {
-            self.map.insert(key, claimants.port(), 0)
-        };
-    }
 }
 
 fn refused(error: LoadError) -> SystemError {

@@ -145,6 +145,7 @@ impl Vm {
         datagram: &Received<'_, Ipv4Packet<'_>>,
     ) -> Result<Disposition, Ignored> {
         let ignored = Ignored::Protocol(datagram.protocol);
+        // To a VM in no group, IGMP is a protocol like any other that it does not speak.
         let igmp = self.ipv4.igmp.as_mut().ok_or(ignored)?;
         let message = IgmpMessage::parse(datagram.packet).map_err(Ignored::Malformed)?;
         igmp.memberships.set(&igmp.joined);
@@ -156,7 +157,10 @@ impl Vm {
             {
                 igmp.memberships.heard(group);
             }
-            IgmpMessage::Report(_) | IgmpMessage::Other(_) => return Err(ignored),
+            IgmpMessage::Report(_) | IgmpMessage::Other(_) => {
+                let number = datagram.payload.first().copied().unwrap_or_default();
+                return Err(Ignored::IgmpType(number));
+            }
         }
         Ok(Disposition::Taken(None))
     }

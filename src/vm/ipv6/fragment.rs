@@ -49,7 +49,7 @@ impl Vm {
         };
         if let Some((kind, pointer)) = problem {
             let error = (kind, pointer as u32);
-            return self.refuse_ipv6(packet, Ignored::FragmentLength, error, false);
+            return self.refuse_ipv6(packet, Ignored::FragmentLength, error, None);
         }
         let ipv6 = self.ipv6.as_mut().ok_or(Ignored::OtherAddress)?;
         let fragment = Fragment {

@@ -14,6 +14,7 @@ impl Vm {
     /// Refuses a packet whose extension headers are not as they should be.
     pub(super) fn refuse_extension(
         &self,
+        now: Instant,
         packet: &Ipv6Packet<'_>,
         fault: ExtensionFault,
     ) -> Result<Disposition, Ignored> {
@@ -28,7 +29,9 @@ impl Vm {
             } => {
                 let kind = Icmpv6Error::PARAMETER_PROBLEM;
                 let error = (IcmpErrorKind { kind, code }, pointer as u32);
-                self.refuse_ipv6(packet, ignored, error, even_to_group)
+                let ipv6 = self.ipv6.as_ref().filter(|_| even_to_group);
+                let group_source = ipv6.and_then(|ipv6| ipv6.source_for(now, packet.source));
+                self.refuse_ipv6(packet, ignored, error, group_source)
             }
         }
     }
@@ -45,29 +48,24 @@ impl Vm {
             return Err(ignored);
         }
         let error = (Icmpv6Error::UNRECOGNISED_NEXT_HEADER, named_at as u32);
-        self.refuse_ipv6(packet, ignored, error, false)
+        self.refuse_ipv6(packet, ignored, error, None)
     }
 
     /// Refuses a packet with an error message, if one may be sent about it: not to nobody, and not about what went to a
-    /// group but for the few cases where that is allowed (RFC 4443 section 2.4 e).
+    /// group but for the few cases where that is allowed (RFC 4443 section 2.4 e): from `group_source` then.
     pub(super) fn refuse_ipv6(
         &self,
         packet: &Ipv6Packet<'_>,
         ignored: Ignored,
         (kind, parameter): (IcmpErrorKind, u32),
-        even_to_group: bool,
+        group_source: Option<Ipv6Addr>,
     ) -> Result<Disposition, Ignored> {
         let to_group = packet.destination.is_multicast();
-        if packet.source.is_unspecified() || (to_group && !even_to_group) {
+        if packet.source.is_unspecified() {
             return Err(ignored);
         }
-        // What went to a group is answered from the address that the VM would ping the sender from.
-        let own = self.ipv6.as_ref().and_then(|ipv6| {
-            let mut assigned = ipv6.addresses.iter().filter(|a| a.is_assigned());
-            assigned.next().map(|a| a.interface.address)
-        });
         let source = if to_group {
-            own.ok_or(ignored)?
+            group_source.ok_or(ignored)?
         } else {
             packet.destination
         };

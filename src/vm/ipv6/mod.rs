@@ -240,7 +240,7 @@ impl Vm {
             return Err(Ignored::BadSource);
         }
         match packet.upper_layer() {
-            Err(fault) => self.refuse_extension(packet, fault),
+            Err(fault) => self.refuse_extension(now, packet, fault),
             Ok(UpperLayer::Fragment(fragment)) => {
                 let headers = fragment.headers_in(frame, packet).unwrap_or_default();
                 self.receive_ipv6_fragment(now, headers, packet, &fragment)

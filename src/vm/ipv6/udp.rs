@@ -24,7 +24,7 @@ impl Vm {
         let closed = Ignored::ClosedPort(datagram.destination_port);
         if datagram.destination_port != UDP_ECHO_PORT || !self.ipv4.udp_echo {
             let error = (Icmpv6Error::PORT_UNREACHABLE, 0);
-            return self.refuse_ipv6(packet, closed, error, false);
+            return self.refuse_ipv6(packet, closed, error, None);
         }
         // Two echo services would send one datagram to and fro for ever, if somebody forged the first; and all of them
         // would answer what went to a group.

@@ -304,11 +304,11 @@ fn what_is_no_query_is_ignored_with_the_reason() {
         ),
         (
             to_all(&message(0x22, 0, NONE, &[])),
-            "IP protocol 2 is not spoken",
+            "IGMP type 34 is not acted upon",
         ),
         (
             to_all(&message(0x99, 0, NONE, &[])),
-            "IP protocol 2 is not spoken",
+            "IGMP type 153 is not acted upon",
         ),
         (
             datagram(IP, ALL, 2, &message(0x11, 100, NONE, V3)),

@@ -683,6 +683,9 @@ fn what_it_does_not_speak_is_refused_with_the_error_that_rfc_4443_asks_for() {
             sent.ends_with(&format!("ICMPv6 {expected}")),
             "{expected}: {sent}"
         );
+        // From the address of the asker's scope, also if the packet went to a group.
+        let from = format!("IPv6 {ADDRESS} > {OTHER}, ");
+        assert!(sent.starts_with(&from), "{expected}: {sent}");
     }
     for frame in [
         packet(ALL_NODES, 253, &[]),

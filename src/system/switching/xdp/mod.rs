@@ -1,8 +1,9 @@
 //! A switch without a bridge: a program on each TAP that sends a frame on to the TAP of its destination.
 //!
 //! The program is `switch.c` beside this file, built to `switch.o` by whoever changes it. It finds the destination by
-//! hardware address, hands an ARP request to the VM that has the address asked for, and floods the rest. It can be
-//! loaded by root only (`CAP_BPF` and `CAP_NET_ADMIN` outside of user namespaces).
+//! hardware address, hands an ARP request to the VM that has the address asked for, keeps what goes to a group that no VM
+//! is in from all, and floods the rest. It can be loaded by root only (`CAP_BPF` and `CAP_NET_ADMIN` outside of user
+//! namespaces).
 //!
 //! Frames that go this way pass no bridge table, no filter and no packet socket: tcpdump on a TAP does not see them.
 
@@ -16,7 +17,7 @@ use aya::Pod;
 use aya::maps::{Array, DevMap, HashMap as BpfHashMap, MapData};
 use aya_obj::generated::bpf_prog_type;
 
-use crate::system::bpf::{LoadError, Loaded, address_key, chain, mac_key};
+use crate::system::bpf::{Claims, LoadError, Loaded, address_key, chain, mac_key};
 use crate::system::error::SystemError;
 use crate::system::netlink::link_requests::{LinkChange, index_of};
 use crate::system::switching::Switching;
@@ -28,6 +29,8 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!("switch.o");
 const PROGRAM: &str = "tap_switch";
 /// Entries of each map beside one for each VM of the plan, for VMs that are made while it runs.
 const SPARE_ENTRIES: u32 = 1024;
+/// Groups that there is room for, for each VM.
+const GROUPS_OF_A_VM: u32 = 4;
 
 /// The loaded program and its maps.
 pub(in crate::system) struct XdpSwitch {
@@ -36,6 +39,7 @@ pub(in crate::system) struct XdpSwitch {
     stations: BpfHashMap<MapData, u64, PortOfSwitch>,
     owners: BpfHashMap<MapData, u32, PortOfSwitch>,
     endings: Array<MapData, StationOfSwitch>,
+    groups: Claims<u64>,
     /// The entries of each VM in the maps.
     entries: HashMap<VmId, Entry>,
     /// Places among the ports that were given up.
@@ -71,6 +75,7 @@ struct Entry {
     place: u32,
     mac: MacAddr,
     addresses: Vec<Ipv4Addr>,
+    groups: Vec<u64>,
 }
 
 impl fmt::Debug for XdpSwitch {
@@ -91,7 +96,12 @@ impl XdpSwitch {
         let mut loaded = Loaded::new(
             OBJECT,
             (PROGRAM, bpf_prog_type::BPF_PROG_TYPE_XDP),
-            &["ports", "stations", "owners"].map(|map| (map, entries)),
+            &[
+                ("ports", entries),
+                ("stations", entries),
+                ("owners", entries),
+                ("groups", entries.saturating_mul(GROUPS_OF_A_VM)),
+            ],
         )
         .map_err(refused)?;
         Ok(XdpSwitch {
@@ -99,6 +109,7 @@ impl XdpSwitch {
             stations: loaded.map("stations").map_err(refused)?,
             owners: loaded.map("owners").map_err(refused)?,
             endings: loaded.map("endings").map_err(refused)?,
+            groups: Claims::new(loaded.map("groups").map_err(refused)?),
             program: loaded.program,
             entries: HashMap::new(),
             free: Vec::new(),
@@ -142,9 +153,16 @@ impl XdpSwitch {
             place,
             mac: rx_filter.mac,
             addresses: rx_filter.addresses.clone(),
+            groups: group_keys(rx_filter),
         };
+        let groups = entry.groups.iter();
+        let without_room = groups.filter(|group| !self.groups.add(**group, place + 1));
+        let without_room = without_room.count();
         self.entries.insert(vm, entry);
-        Ok(())
+        match without_room {
+            0 => Ok(()),
+            _ => Err(SystemError::refused(operation(), "too many groups")),
+        }
     }
 }
 
@@ -182,11 +200,22 @@ impl Switching for XdpSwitch {
         if self.endings.get(&ending, 0).is_ok_and(|of| of.key == key) {
             let _ = self.endings.set(ending, StationOfSwitch::default(), 0);
         }
+        for group in entry.groups {
+            self.groups.remove(group, entry.place + 1);
+        }
         self.free.push(entry.place);
         for address in entry.addresses {
             let _ = self.owners.remove(&address_key(address));
         }
     }
+}
+
+/// The keys of the groups, each once: of IPv6 addresses, several may have the same.
+fn group_keys(rx_filter: &RxFilter) -> Vec<u64> {
+    let mut keys: Vec<u64> = rx_filter.groups.iter().map(|mac| mac_key(*mac)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// The last two bytes of the address.

@@ -19,6 +19,7 @@ typedef unsigned long long u64;
 
 enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_DEVMAP = 14 };
 enum { XDP_DROP = 1, XDP_PASS = 2, XDP_REDIRECT = 4 };
+enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_F_BROADCAST = 1 << 3, BPF_F_EXCLUDE_INGRESS = 1 << 4 };
 
 struct xdp_md {
@@ -87,6 +88,15 @@ struct {
 	__uint(max_entries, 1);
 } owners SEC(".maps");
 
+// The place, plus one, of the one VM that is in the group with a hardware address; 0: several are.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, u32);
+	__uint(max_entries, 1);
+} groups SEC(".maps");
+
 struct arp {
 	u8 destination[6];
 	u8 source[6];
@@ -115,17 +125,42 @@ static inline __attribute__((always_inline)) int send_to(struct xdp_md *context,
 	return bpf_redirect_map(&ports, port->place, XDP_DROP);
 }
 
+static inline __attribute__((always_inline)) int flood(void)
+{
+	return bpf_redirect_map(&ports, 0, BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS);
+}
+
+// What nobody wants goes nowhere: else the reports of N VMs to a group of routers would be N² frames.
+static inline __attribute__((always_inline)) int send_to_group(struct xdp_md *context, u64 key)
+{
+	u32 *member = bpf_map_lookup_elem(&groups, &key);
+	struct device *device;
+	struct port port;
+
+	if (!member)
+		return XDP_DROP;
+	if (!*member)
+		return flood();
+	port.place = *member - 1;
+	device = bpf_map_lookup_elem(&ports, &port.place);
+	if (!device)
+		return XDP_DROP;
+	port.ifindex = device->ifindex;
+	return send_to(context, &port);
+}
+
 SEC("xdp")
 int tap_switch(struct xdp_md *context)
 {
 	u8 *data = (u8 *)(u64)context->data;
 	u8 *end = (u8 *)(u64)context->data_end;
 	struct port *port;
+	u64 key;
 
 	if (data + 14 > end)
 		return XDP_DROP;
+	key = key_of(data);
 	if (!(data[0] & 1)) {
-		u64 key = key_of(data);
 		u32 ending = (u32)data[4] << 8 | data[5];
 		struct station *station = bpf_map_lookup_elem(&endings, &ending);
 
@@ -134,6 +169,8 @@ int tap_switch(struct xdp_md *context)
 		port = bpf_map_lookup_elem(&stations, &key);
 		if (port)
 			return send_to(context, port);
+	} else if (key != 0xffffffffffff) {
+		return send_to_group(context, key);
 	} else if (data + sizeof(struct arp) <= end) {
 		struct arp *arp = (struct arp *)data;
 		u32 target = (u32)arp->target[1] << 16 | arp->target[0];
@@ -146,5 +183,5 @@ int tap_switch(struct xdp_md *context)
 				return send_to(context, port);
 		}
 	}
-	return bpf_redirect_map(&ports, 0, BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS);
+	return flood();
 }

@@ -32,7 +32,8 @@ impl DhcpClient {
     /// Takes a message of a server.
     ///
     /// # Errors
-    /// The reason for which it changes nothing. What was asked is asked again then.
+    /// The reason for which it brings nothing. What was asked is asked again then, or, if the server refuses it, servers
+    /// are solicited anew.
     pub(super) fn receive(
         &mut self,
         now: Instant,
@@ -83,7 +84,9 @@ impl DhcpClient {
                         | Dhcpv6Status::NOT_ON_LINK
                 ) {
                     let lost = self.lose(now + REFUSED_WAIT, random);
-                    return Ok(Answer::Refused(lost));
+                    // Without a lease that is lost, the status is all that there is to tell.
+                    let lost = lost.ok_or(Ignored::DhcpStatus(status))?;
+                    return Ok(Answer::Refused(Some(lost)));
                 }
                 succeeded(status)?;
                 let granted = Granted::new(given?)?.lease(now, server, lease.as_ref());
