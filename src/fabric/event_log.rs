@@ -107,6 +107,8 @@ enum EventKind<'a> {
     PingCorrupt(OfPing),
     /// A ping was given up: it was not answered.
     PingLost(OfPing),
+    /// A ping to a group was answered, but not by every member that was expected to.
+    PingMembersLost(OfPing),
     /// A ping was never sent: its neighbour was not found, or there was no way to it.
     PingUnresolved(OfPing),
     /// A ping was reported undeliverable.
@@ -364,6 +366,7 @@ fn ping_kind(ping: OfPing, outcome: PingOutcome) -> EventKind<'static> {
         },
         PingOutcome::Corrupt { .. } => EventKind::PingCorrupt(ping),
         PingOutcome::Lost { .. } => EventKind::PingLost(ping),
+        PingOutcome::MembersLost { .. } => EventKind::PingMembersLost(ping),
         PingOutcome::Unresolved { .. } => EventKind::PingUnresolved(ping),
         PingOutcome::Errored { error, .. } => EventKind::PingErrored {
             ping,
@@ -422,6 +425,7 @@ mod tests {
             },
             PingOutcome::Corrupt { due },
             PingOutcome::Lost { due },
+            PingOutcome::MembersLost { due },
             PingOutcome::Unresolved { due },
             PingOutcome::Errored {
                 due,

@@ -78,6 +78,8 @@ impl<F: Fabric> Hypervisor<F> {
             self.fabric.tell_event(now, id, &Event::Ping(ping, outcome));
             match outcome {
                 PingOutcome::Lost { due } if leaves => self.record_abandoned(now, id, ping, due),
+                // The members' answers, too.
+                PingOutcome::MembersLost { .. } if leaves => {}
                 _ => self.record_ping(now, id, ping, outcome),
             }
         }

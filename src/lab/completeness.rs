@@ -26,6 +26,9 @@ const DROPS: [(DropReason, &str); 6] = [
     ),
 ];
 
+/// So many members of groups are named that have not answered.
+const MEMBERS_NAMED: usize = 3;
+
 /// Returns the shortcomings of a run that was asked to ping, one sentence each. There are none if at least one ping was
 /// sent and every ping sent was answered. An expectation about failed pings alone decides how many may fail.
 pub(super) fn shortcomings(
@@ -65,6 +68,14 @@ pub(super) fn shortcomings(
             count(totals.get(judged), what);
         }
     }
+    if !is_judged(Count::MemberLost) {
+        members(report, &mut amiss);
+    }
+    let mut count = |number: u64, what: &str| {
+        if number > 0 {
+            amiss.push(format!("{what}: {number}"));
+        }
+    };
     for (reason, what) in DROPS {
         // The queues of a simulated fabric are part of the network that was asked for.
         if reason != DropReason::TapQueue || !is_simulated {
@@ -88,4 +99,28 @@ pub(super) fn shortcomings(
         ));
     }
     amiss
+}
+
+/// Adds a sentence for each of the first VMs that have not answered every ping to a group that they had joined, and one for
+/// the others.
+fn members(report: &Report, amiss: &mut Vec<String>) {
+    let members = report.flows.iter().flat_map(|flow| {
+        let members = flow.members.iter();
+        members.map(move |member| (&flow.dst, member))
+    });
+    let mut lost = report.totals.member_lost;
+    let members = members.filter_map(|(group, member)| Some((group, member, member.vm.as_ref()?)));
+    let behind = members.filter(|(_, member, _)| member.lost > 0);
+    for (group, member, vm) in behind.take(MEMBERS_NAMED) {
+        let (received, ended) = (member.received, member.ended());
+        amiss.push(format!(
+            "{vm} answered {received} of {ended} pings to {group}"
+        ));
+        lost = lost.saturating_sub(member.lost);
+    }
+    if lost > 0 {
+        amiss.push(format!(
+            "replies of further members of groups that did not come in time: {lost}"
+        ));
+    }
 }

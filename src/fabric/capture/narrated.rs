@@ -180,7 +180,9 @@ impl Narrated {
                 );
             }),
             // Of a deadline.
-            PingOutcome::Lost { .. } | PingOutcome::Unresolved { .. } => {}
+            PingOutcome::Lost { .. }
+            | PingOutcome::MembersLost { .. }
+            | PingOutcome::Unresolved { .. } => {}
         }
     }
 
@@ -303,8 +305,9 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,
         // Members of a group beyond the first.
-        PingOutcome::Member { .. } | PingOutcome::Duplicate | PingOutcome::Unresolved { .. } => {
-            return None;
-        }
+        PingOutcome::Member { .. }
+        | PingOutcome::MembersLost { .. }
+        | PingOutcome::Duplicate
+        | PingOutcome::Unresolved { .. } => return None,
     })
 }
