@@ -1,10 +1,12 @@
 //! Lateness of pings at a steady rate, and the share of a core that they take.
 //!
 //!     cargo bench --bench pacing
-//!     cargo bench --bench pacing -- --seconds 5 --rate 20000
+//!     cargo bench --bench pacing -- --seconds 5 --rate 20000 --delay
 //!
 //! 100 flows between 200 VMs on one bridge. Lateness is the time from a ping's due time to its sending;
-//! CPU is the processor time of the process while pings are sent, as a share of one core. Each line has a process of its own.
+//! CPU is the processor time of the process while pings are sent, as a share of one core. With `--delay` every VM holds its
+//! frames for 5 ms, as `--impair delay=5ms` does; release is by how much longer it held them. Each line has a process of its
+//! own.
 //! Prints a table in Markdown.
 
 mod ping_lab;
@@ -17,10 +19,14 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use ping_lab::Result;
 use reactor_loop::ReactorLoop;
+use tap_reactor::fabric::{Delay, Direction, Profile, Rule};
 use tap_reactor::load::Pacing;
+use tap_reactor::record::Metric;
 use tap_reactor::system::FabricKind;
 
 const FLOWS: u32 = 100;
+/// The time for which `--delay` holds a frame.
+const DELAY: Duration = Duration::from_millis(5);
 /// Pings a second of all flows together.
 const RATES: [u64; 3] = [1_000, 20_000, 80_000];
 
@@ -28,6 +34,7 @@ struct Options {
     seconds: u64,
     rate: Option<u64>,
     spin: Option<Duration>,
+    delay: Option<Duration>,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +56,7 @@ fn options() -> Result<Options> {
         seconds: 3,
         rate: None,
         spin: None,
+        delay: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -57,9 +65,12 @@ fn options() -> Result<Options> {
             "--seconds" => options.seconds = value()?.parse::<u64>()?.max(1),
             "--rate" => options.rate = Some(value()?.parse::<u64>()?.max(1)),
             "--spin" => options.spin = Some(Duration::MAX),
+            "--delay" => options.delay = Some(DELAY),
             // `cargo bench` passes it to every benchmark.
             "--bench" => {}
-            _ => return Err(format!("{word} is none of --seconds, --rate, --spin").into()),
+            _ => {
+                return Err(format!("{word} is none of --seconds, --rate, --spin, --delay").into());
+            }
         }
     }
     Ok(options)
@@ -67,14 +78,14 @@ fn options() -> Result<Options> {
 
 fn measure_all(options: &Options) -> Result<()> {
     println!(
-        "| pings/s | between pings | lateness p50 | p99 | rtt p50 | turns/s | CPU |\n|---|---|---|---|---|---|---|"
+        "| pings/s | between pings | lateness p50 | p99 | rtt p50 | release p50 | p99 | turns/s | CPU |\n|---|---|---|---|---|---|---|---|---|"
     );
     for rate in RATES {
-        for spin in [None, Some("--spin")] {
+        for variant in [None, Some("--spin"), Some("--delay")] {
             let status = Command::new(std::env::current_exe()?)
                 .args(["--rate", &rate.to_string()])
                 .args(["--seconds", &options.seconds.to_string()])
-                .args(spin)
+                .args(variant)
                 .status()?;
             if !status.success() {
                 return Err(format!("{rate} pings/s: failed").into());
@@ -87,6 +98,17 @@ fn measure_all(options: &Options) -> Result<()> {
 fn measure(rate: u64, options: &Options) -> Result<()> {
     let spin = options.spin.unwrap_or_default();
     let mut lab = ReactorLoop::new(FLOWS, FabricKind::Bridge, spin)?;
+    let delayed = options.delay.map(|delay| Rule {
+        vms: 0..=u32::MAX,
+        direction: Direction::Out,
+        to: None,
+        profile: Profile {
+            delay: Some(Delay::constant(delay)),
+            ..Profile::default()
+        },
+    });
+    let delayed = delayed.into_iter().collect();
+    lab.lab.hypervisor().set_impairments(delayed);
     // Neighbours resolved, addresses learned; in a phase that does not count for what follows.
     lab.rate(1, 10)?;
     let phases = lab.lab.hypervisor().recorder().phases().len();
@@ -95,15 +117,26 @@ fn measure(rate: u64, options: &Options) -> Result<()> {
     let took = lab.ping(Pacing::Rate(rate as f64), count)?.as_secs_f64();
     let cpu = (self::cpu()? - cpu).as_secs_f64();
     let turns = lab.lab.hypervisor().recorder().work().turns - turns;
+    let release = lab.lab.hypervisor().recorder().latency(Metric::Release);
+    let release = release.summary();
     let phase = lab.lab.hypervisor().recorder().phases().get(phases);
     let phase = phase.ok_or("no phase was measured")?;
-    let micros = |nanos: Option<u64>| format!("{:.1} µs", nanos.unwrap_or(0) as f64 / 1e3);
+    let micros = |nanos: Option<u64>| match nanos {
+        Some(nanos) => format!("{:.1} µs", nanos as f64 / 1e3),
+        None => "–".to_owned(),
+    };
     println!(
-        "| {rate} | {} | {} | {} | {} | {:.0} | {:.0} % |",
-        options.spin.map_or("sleeps", |_| "polls (--spin)"),
+        "| {rate} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} % |",
+        match (options.spin, options.delay) {
+            (Some(_), _) => "polls (--spin)",
+            (None, Some(_)) => "sleeps, frames are held for 5 ms",
+            (None, None) => "sleeps",
+        },
         micros(phase.lateness().quantile(0.5)),
         micros(phase.lateness().quantile(0.99)),
         micros(phase.rtt().quantile(0.5)),
+        micros(release.p50),
+        micros(release.p99),
         turns as f64 / took,
         cpu / took * 100.0
     );

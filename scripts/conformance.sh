@@ -142,7 +142,7 @@ leases() {
 
 # leases6 COLUMN: the same of DHCPv6.
 leases6() {
-    local lab=$name-$1-lease6 cases number endpoints=() filter=--filter
+    local lab=$name-$1-dhcp6- cases number endpoints=() filter=--filter
     cases=$(/usr/bin/python3 scripts/conformance/dhcp6.py --count)
     namespace "$lab-serve"
     if [ "$1" = kernel ]; then
@@ -158,7 +158,7 @@ leases6() {
     fi
     plug "$lab-serve" eth0 "$lab" serve
     ip netns exec "$lab-serve" /usr/bin/python3 scripts/conformance/dhcp6.py \
-        --out "$work/$1.leases6.json" "${endpoints[@]}" >"$work/$1-lease6.out" 2>&1 &
+        --out "$work/$1.leases6.json" "${endpoints[@]}" >"$work/$1-dhcp6.out" 2>&1 &
     running+=($!)
 }
 
@@ -169,7 +169,10 @@ dhclient6() {
     ip netns exec "$2" sysctl -qw net.ipv6.conf.default.accept_dad=0
     plug "$2" eth0 "$1" "host$3"
     await "the link-local address of $2" ip netns exec "$2" sh -c 'ip -6 address show dev eth0 scope link | grep -q inet6'
-    ip netns exec "$2" dhclient -6 -d -D LL -lf "$work/$2.leases" -pf "$work/$2.pid" \
+    # Started again if it ends: it does when it does not get its socket at once.
+    # shellcheck disable=SC2016
+    ip netns exec "$2" sh -c 'trap "kill \$client; exit" TERM; while :; do "$@" & client=$!; wait $client; sleep 1; done' sh \
+        dhclient -6 -d -D LL -lf "$work/$2.leases" -pf "$work/$2.pid" \
         -sf "$PWD/scripts/conformance/dhclient6.sh" eth0 >"$work/$2.log" 2>&1 &
     processes+=($!)
     endpoints+=("$(ip netns exec "$2" cat /sys/class/net/eth0/address)")

@@ -1,5 +1,5 @@
 //! A program that holds a network to figures in a test of its own: here a switch in memory that loses one frame in fifty.
-//! On a real bridge (without `fabric` and `impair`, as root) the same lines hold a kernel to them.
+//! On a real bridge (without `fabric`, as root) the same lines hold a kernel to them.
 //!
 //!     cargo run --example assert-on-a-report
 //!     cargo test --example assert-on-a-report
@@ -23,7 +23,7 @@ fn measure(scenario: &str) -> Result<Report, Box<dyn Error>> {
 
 fn lossy_mesh() -> Result<Report, Box<dyn Error>> {
     measure(
-        "fabric = 'sim'\nimpair = 'loss=1%'\nvms = 10\nping = 'mesh'\nrate = 5000\nduration = '2s'",
+        "fabric = 'sim'\nimpair = 'loss=2%'\nvms = 10\nping = 'mesh'\nrate = 5000\nduration = '2s'",
     )
 }
 

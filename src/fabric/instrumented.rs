@@ -232,9 +232,13 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         self.fabric.link_events()
     }
 
+    #[inline]
     fn next_at(&self) -> Option<Instant> {
-        let held = self.impair.as_ref().and_then(|impair| impair.next_at());
-        earliest(self.fabric.next_at(), held)
+        let next = self.fabric.next_at();
+        match &self.impair {
+            Some(impair) => earliest(next, impair.next_at()),
+            None => next,
+        }
     }
 
     fn next_receiver(&mut self, now: Instant) -> Option<VmId> {

@@ -1,6 +1,7 @@
 //! The reasons why a run is incomplete. Beside the user's expectations they decide between the exit statuses 0 and 1.
 
 use crate::experiment::Experiment;
+use crate::fabric::{Impairment, MAX_HELD_BYTES};
 use crate::reactor::End;
 use crate::record::{Count, DropReason};
 use crate::report::{Expectation, Report};
@@ -29,6 +30,41 @@ const DROPS: [(DropReason, &str); 6] = [
 /// So many members of groups are named that have not answered.
 const MEMBERS_NAMED: usize = 3;
 
+/// The reasons, beside a neighbour that does not answer, for which a ping is not sent.
+const UNSENT: [(DropReason, &str); 4] = [
+    (
+        DropReason::NoRoute,
+        "pings not sent because no route led to their target",
+    ),
+    (
+        DropReason::FragmentationNeeded,
+        "pings not sent because their path carries only smaller ones",
+    ),
+    (
+        DropReason::NeighbourQueueFull,
+        "pings not sent because too many waited for their neighbour",
+    ),
+    (
+        DropReason::FragmentQueueFull,
+        "pings not sent because too many fragments waited",
+    ),
+];
+
+/// The reason for which `unresolved` pings were not sent. Answers are dropped for the same reasons, so that the drops tell
+/// the one reason only if no other comes into question.
+fn unsent_because(report: &Report, unresolved: u64) -> &'static str {
+    let dropped = |(reason, what)| (report.drops.get(reason), what);
+    let mut reasons = UNSENT
+        .into_iter()
+        .map(dropped)
+        .filter(|(count, _)| *count > 0);
+    match (reasons.next(), reasons.next()) {
+        (None, _) => "pings not sent because their neighbour did not answer",
+        (Some((count, what)), None) if count >= unresolved => what,
+        _ => "pings not sent, for reasons that the drops tell in part",
+    }
+}
+
 /// Returns the shortcomings of a run that was asked to ping, one sentence each. There are none if at least one ping was
 /// sent and every ping sent was answered. An expectation about failed pings alone decides how many may fail.
 pub(super) fn shortcomings(
@@ -52,7 +88,7 @@ pub(super) fn shortcomings(
         .is_some_and(|fabric| fabric.simulated);
     let totals = &report.totals;
     let unresolved = match report.addresses.missing {
-        0 => "pings not sent because their neighbour did not answer".to_owned(),
+        0 => unsent_because(report, totals.unresolved).to_owned(),
         1 => "pings not sent, when 1 VM had no address".to_owned(),
         vms => format!("pings not sent, when {vms} VMs had no address"),
     };
@@ -68,19 +104,21 @@ pub(super) fn shortcomings(
             count(totals.get(judged), what);
         }
     }
-    if !is_judged(Count::MemberLost) {
-        members(report, &mut amiss);
-    }
-    let mut count = |number: u64, what: &str| {
-        if number > 0 {
-            amiss.push(format!("{what}: {number}"));
-        }
-    };
     for (reason, what) in DROPS {
         // The queues of a simulated fabric are part of the network that was asked for.
         if reason != DropReason::TapQueue || !is_simulated {
             count(report.drops.get(reason), what);
         }
+    }
+    let refused = report.impairments.iter();
+    let refused = refused.filter(|frames| frames.kind == Impairment::NoMemory);
+    let most = MAX_HELD_BYTES >> 20;
+    count(
+        refused.map(|frames| frames.frames).sum(),
+        &format!("frames dropped because --impair holds no more than {most} MiB"),
+    );
+    if !is_judged(Count::MemberLost) {
+        members(report, &mut amiss);
     }
     if totals.attempted() == 0 {
         let uncounted = report.phases.iter().filter(|phase| !phase.counted);

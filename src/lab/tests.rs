@@ -128,7 +128,10 @@ fn what_is_amiss_is_said_and_an_expectation_about_loss_decides_alone_about_it() 
     let absent = "ping = \"vm0:10.77.0.99\"\ncount = 3\ninterval = \"1ms\"";
     let unsent = "ping = \"vm0:vm1\"\nduration = \"100ms\"\nstagger = \"100s\"\nseed = 3";
     let absent_says = "pings not sent because their neighbour did not answer: 3";
-    let table: [(&str, &[&str], &[&str]); 12] = [
+    let astray = "slaac = true\nping = \"vm0:2001:db8::1\"\ncount = 3\ninterval = \"1ms\"";
+    let astray_says = "pings not sent because no route led to their target: 3";
+    let table: [(&str, &[&str], &[&str]); 13] = [
+        (astray, &[], &[astray_says]),
         ("ping = \"vm0:vm1\"\ncount = 3", &[], fine),
         (lossy, &[], &["pings not answered: 3"]),
         (lossy, &["loss<=100%"], fine),

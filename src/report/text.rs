@@ -9,7 +9,7 @@ use super::{FlowReport, MemberReport, Report, environment, impairments, link_cha
 use crate::escape::{Escaped, escaped};
 use crate::fabric::Recording;
 use crate::record::{
-    Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Pauses, Totals,
+    Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Totals,
 };
 
 /// Up to this many flows are told one by one; of more only the worst.
@@ -270,7 +270,7 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
         Some(neighbours) => writeln!(out, ", and {neighbours}")?,
         None => writeln!(out)?,
     }
-    pauses(&report.pauses, out)?;
+    pauses(report, out)?;
     recordings(&report.recordings, out)
 }
 
@@ -326,7 +326,8 @@ const LABEL: usize = 11;
 const WORTH_TELLING: u64 = 10_000_000;
 
 /// That the process did not run, and what came of it.
-fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
+fn pauses(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let pauses = &report.pauses;
     if pauses.is_empty() {
         return Ok(());
     }
@@ -348,8 +349,12 @@ fn pauses(pauses: &Pauses, out: &mut impl Write) -> io::Result<()> {
     if pauses.lost > 0 {
         writeln!(
             out,
-            "On their way then, and lost: {}.",
-            counted(pauses.lost, "ping")
+            "On their way then, and lost: {}{}.",
+            counted(pauses.lost, "ping"),
+            match report.impairments.is_empty() {
+                true => "",
+                false => ", those that --impair lost included",
+            }
         )?;
     }
     Ok(())

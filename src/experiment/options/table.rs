@@ -460,8 +460,8 @@ pub const OPTIONS: &[OptionSpec] = &[
             "[VMS:][out:|in:]WHAT,… VMS: vmI, vm[I-J], all, a group, or two of them with > between for the frames from one \
              to the other. Frames from a VM (out) are meant unless in is said. WHAT: delay=5ms, delay=5ms±1ms (or +-), \
              with uniform, normal or pareto behind; loss=1%, loss=gemodel 1% 10%, every=100; reorder, duplicate and \
-             corrupt=0.1%; rate=10Mbit, queue=100. Of several that fit a frame the last is applied; none takes back what \
-             holds for a phase.",
+             corrupt=0.1%; rate=10Mbit, queue=100; none. Of several that fit a frame the last is applied. A phase has its \
+             own in place of those of the run.",
         ),
     switch("vlan-filtering")
         .place(Fabric, Run)

@@ -159,12 +159,12 @@ impl PlanContext<'_> {
         let (vm, reachable) = match address {
             // Whoever has joined it, VM or not.
             _ if memberships::check(address).is_ok() => return Ok(target),
-            IpAddr::V4(group) if group.is_multicast() => (None, memberships::check(address)),
             IpAddr::V4(address) if self.vm_defaults.dhcp => {
                 // Which VM will have which address is the server's choice, and so is the way out.
                 let why = || format!("{address} can't be the address of a host");
                 (None, is_host(address).then_some(()).ok_or_else(why))
             }
+            IpAddr::V4(group) if group.is_multicast() => (None, memberships::check(address)),
             IpAddr::V4(address) => {
                 let vm = self.vms.iter().position(|vm| vm.address == address);
                 (vm, self.check_reachable(address))
