@@ -319,6 +319,11 @@ impl Experiment {
         joined.flat_map(|joined| joined.vms.clone().map(VmId))
     }
 
+    /// The VMs other than `source` that join `group`: those that answer its pings.
+    pub fn others(&self, group: IpAddr, source: VmId) -> impl Iterator<Item = VmId> {
+        self.members(group).filter(move |vm| *vm != source)
+    }
+
     /// The address that a flow's pings go to. `None` if its VM does not exist, or has no address of that version.
     pub fn destination(&self, flow: &FlowPlan) -> Option<IpAddr> {
         match flow.target {

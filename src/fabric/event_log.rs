@@ -109,6 +109,8 @@ enum EventKind<'a> {
     PingLost(OfPing),
     /// Its VM stopped before a ping was answered.
     PingAbandoned(OfPing),
+    /// A ping to a group was answered, but not by every member that was expected to.
+    PingMembersLost(OfPing),
     /// A ping was never sent: its neighbour was not found, or there was no way to it.
     PingUnresolved(OfPing),
     /// A ping was reported undeliverable.
@@ -367,6 +369,7 @@ fn ping_kind(ping: OfPing, outcome: PingOutcome) -> EventKind<'static> {
         PingOutcome::Corrupt { .. } => EventKind::PingCorrupt(ping),
         PingOutcome::Lost { .. } => EventKind::PingLost(ping),
         PingOutcome::Abandoned { .. } => EventKind::PingAbandoned(ping),
+        PingOutcome::MembersLost { .. } => EventKind::PingMembersLost(ping),
         PingOutcome::Unresolved { .. } => EventKind::PingUnresolved(ping),
         PingOutcome::Errored { error, .. } => EventKind::PingErrored {
             ping,
@@ -426,6 +429,7 @@ mod tests {
             PingOutcome::Corrupt { due },
             PingOutcome::Lost { due },
             PingOutcome::Abandoned { due },
+            PingOutcome::MembersLost { due },
             PingOutcome::Unresolved { due },
             PingOutcome::Errored {
                 due,

@@ -49,6 +49,9 @@ impl fmt::Display for EventWords<'_> {
                     PingOutcome::Corrupt { .. } => f.write_str("answered with other data"),
                     PingOutcome::Lost { .. } => f.write_str("timed out"),
                     PingOutcome::Abandoned { .. } => f.write_str("ended: its VM stopped"),
+                    PingOutcome::MembersLost { .. } => {
+                        f.write_str("timed out: not every member answered")
+                    }
                     PingOutcome::Unresolved { .. } => {
                         f.write_str("failed: its address was not resolved")
                     }

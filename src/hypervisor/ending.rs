@@ -80,7 +80,11 @@ impl<F: Fabric> Hypervisor<F> {
                 outcome => outcome,
             };
             self.fabric.tell_event(now, id, &Event::Ping(ping, outcome));
-            self.record_ping(now, id, ping, outcome);
+            match outcome {
+                // The members' answers, too.
+                PingOutcome::MembersLost { .. } if leaves => {}
+                _ => self.record_ping(now, id, ping, outcome),
+            }
         }
     }
 }

@@ -92,6 +92,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.bound_fragments(vm);
         self.count_configuring(vm);
         self.schedule(vm);
+        self.member_changed(now, vm);
         self.wake_flows(now, vm);
     }
 

@@ -10,6 +10,7 @@ mod drop_reason;
 mod due;
 mod ending;
 mod frames;
+mod groups;
 mod journal;
 mod moves;
 mod phases;
@@ -30,6 +31,7 @@ use crate::vm::{PingId, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 pub use self::frames::Arrival;
+use self::groups::Groups;
 use self::journal::Journal;
 use self::moves::Moves;
 pub use self::moves::{Change, Move, Moved};
@@ -158,6 +160,8 @@ pub struct Hypervisor<F> {
     fragment_bytes: usize,
     /// VMs that start or stop during the run.
     moves: Moves,
+    /// VMs that are expected to answer pings to groups.
+    groups: Groups,
     /// Lacks the entries of `journal`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     journal: Journal,
@@ -187,6 +191,7 @@ impl<F: Fabric> Hypervisor<F> {
             ready: VecDeque::new(),
             fragment_bytes: 0,
             moves: Moves::default(),
+            groups: Groups::default(),
             recorder,
             journal: Journal::new(),
         }
@@ -250,6 +255,7 @@ impl<F: Fabric> Hypervisor<F> {
         for vm in vms {
             self.abandon_pings_of(now, *vm);
             self.leave_vm(now, *vm);
+            self.member_left(*vm);
             let Some(guest) = self.guests.get_mut(vm.index()).and_then(Option::take) else {
                 continue;
             };

@@ -184,6 +184,7 @@ impl<F: Fabric> Hypervisor<F> {
         for group in newcomer.groups {
             self.join_group(now, id, group);
         }
+        self.member_changed(now, id);
         self.wake_flows(now, id);
         Ok(())
     }
@@ -216,6 +217,7 @@ impl<F: Fabric> Hypervisor<F> {
                 && let Some(state) = self.flows.get_mut(id.index())
             {
                 state.ping = Some(ping);
+                self.tell_members(id);
                 if !self.resolution.admit(id) {
                     self.load.wake(now, id);
                 }

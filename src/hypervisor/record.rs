@@ -7,7 +7,7 @@ use super::Hypervisor;
 use super::drop_reason::drop_reason;
 use super::journal::Entry;
 use crate::fabric::Fabric;
-use crate::record::DropReason;
+use crate::record::{DropReason, Member};
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 
@@ -97,6 +97,7 @@ impl<F: Fabric> Hypervisor<F> {
             PingOutcome::Member {
                 member,
                 is_first,
+                is_last: _,
                 due,
                 sent,
                 received,
@@ -105,9 +106,10 @@ impl<F: Fabric> Hypervisor<F> {
                     self.recorder.booted(received.nanos_since(since));
                 }
                 let address = guest.vm.member(ping.session, member);
+                let member = self.groups.get(flow, member).map(Member::Vm);
                 let recorder = self.recorder();
-                if let Some(address) = address {
-                    recorder.member_answered(flow, address, due);
+                if let Some(member) = member.or(address.map(Member::Other)) {
+                    recorder.member_answered(flow, member, due);
                 }
                 match is_first {
                     true => recorder.answered(flow, ping.sequence, due, sent, received),
@@ -115,8 +117,12 @@ impl<F: Fabric> Hypervisor<F> {
                 }
             }
             PingOutcome::Corrupt { due } => self.recorder().corrupt(flow, due, now),
-            PingOutcome::Lost { due } => self.recorder().lost(flow, due, now),
+            PingOutcome::Lost { due } => {
+                self.recorder().lost(flow, due, now);
+                self.record_unanswered(vm, ping.session, flow);
+            }
             PingOutcome::Abandoned { due } => self.recorder().abandoned(flow, due),
+            PingOutcome::MembersLost { .. } => self.record_unanswered(vm, ping.session, flow),
             PingOutcome::Unresolved { due } => self.recorder().unresolved(flow, due, now),
             PingOutcome::Errored { due, error } => {
                 self.recorder().errored(flow, due, error, now);

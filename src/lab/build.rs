@@ -150,12 +150,18 @@ pub(super) fn add_flow(
         Target::Vm(vm) => Some(vm),
         Target::Address(_) => None,
     };
-    let flow = hypervisor.add_flow(FlowConfig {
+    let added = hypervisor.add_flow(FlowConfig {
         source,
         session,
         target,
     });
-    flow.ok_or_else(|| {
+    if let Some(id) = added
+        && destination.is_multicast()
+    {
+        let members = experiment.others(destination, source).collect();
+        hypervisor.expect_members(id, members);
+    }
+    added.ok_or_else(|| {
         LabError::Plan(format!(
             "{source} does not exist, or has more flows than ICMP can tell apart"
         ))

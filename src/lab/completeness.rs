@@ -27,6 +27,9 @@ const DROPS: [(DropReason, &str); 6] = [
     ),
 ];
 
+/// So many members of groups are named that have not answered.
+const MEMBERS_NAMED: usize = 3;
+
 /// The reasons, beside a neighbour that does not answer, for which a ping is not sent.
 const UNSENT: [(DropReason, &str); 4] = [
     (
@@ -114,6 +117,9 @@ pub(super) fn shortcomings(
         refused.map(|frames| frames.frames).sum(),
         &format!("frames dropped because --impair holds no more than {most} MiB"),
     );
+    if !is_judged(Count::MemberLost) {
+        members(report, &mut amiss);
+    }
     if totals.attempted() == 0 {
         let uncounted = report.phases.iter().filter(|phase| !phase.counted);
         let uncounted: u64 = uncounted.map(|phase| phase.totals.sent).sum();
@@ -131,4 +137,28 @@ pub(super) fn shortcomings(
         ));
     }
     amiss
+}
+
+/// Adds a sentence for each of the first VMs that have not answered every ping to a group that they had joined, and one for
+/// the others.
+fn members(report: &Report, amiss: &mut Vec<String>) {
+    let members = report.flows.iter().flat_map(|flow| {
+        let members = flow.members.iter();
+        members.map(move |member| (&flow.dst, member))
+    });
+    let mut lost = report.totals.member_lost;
+    let members = members.filter_map(|(group, member)| Some((group, member, member.vm.as_ref()?)));
+    let behind = members.filter(|(_, member, _)| member.lost > 0);
+    for (group, member, vm) in behind.take(MEMBERS_NAMED) {
+        let (received, ended) = (member.received, member.ended());
+        amiss.push(format!(
+            "{vm} answered {received} of {ended} pings to {group}"
+        ));
+        lost = lost.saturating_sub(member.lost);
+    }
+    if lost > 0 {
+        amiss.push(format!(
+            "replies of further members of groups that did not come in time: {lost}"
+        ));
+    }
 }

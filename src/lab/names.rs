@@ -8,7 +8,8 @@ use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::load::Target;
 use crate::report::FlowName;
-use crate::vm::VmId;
+use crate::vm::{VmId, is_link_scope};
+use crate::wire::link_local;
 
 /// The addresses that VMs got from DHCP servers in the run: IPv4 and IPv6, by VM. Empty if they get none.
 #[derive(Default)]
@@ -73,19 +74,23 @@ fn members(
     leased: &Leased,
     source: VmId,
     group: IpAddr,
-) -> Vec<(String, IpAddr)> {
+) -> Vec<(VmId, IpAddr)> {
     let version = match group {
         IpAddr::V4(_) => IpVersion::V4,
         IpAddr::V6(_) => IpVersion::V6,
     };
     let address = |vm: VmId| {
+        if let IpAddr::V6(group) = group
+            && is_link_scope(group)
+        {
+            // RFC 6724 section 5, rule 2.
+            return Some(link_local(experiment.vms.get(vm.index())?.mac).into());
+        }
         let lease = leased.get(vm, group);
         lease.or_else(|| experiment.address(vm, version))
     };
-    let others = experiment.members(group).filter(|vm| *vm != source);
-    others
-        .filter_map(|vm| Some((vm.to_string(), address(vm)?)))
-        .collect()
+    let others = experiment.others(group, source);
+    others.filter_map(|vm| Some((vm, address(vm)?))).collect()
 }
 
 /// The reason why a run waits before its VMs start.

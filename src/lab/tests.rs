@@ -331,3 +331,128 @@ fn the_time_of_day_follows_from_that_of_the_start() {
         "{before} {at_zero} {after}"
     );
 }
+
+/// The VM or else the address of each member of the first flow, with the pings that it answered and those it did not.
+fn members(report: &Report) -> Vec<(&str, u64, u64)> {
+    let members = report.flows[0].members.iter();
+    let members = members.map(|member| {
+        let name = member.vm.as_ref().unwrap_or(&member.address);
+        (name.as_str(), member.received, member.lost)
+    });
+    members.collect()
+}
+
+#[test]
+fn a_run_waits_for_every_member_of_a_group_and_says_which_have_not_answered() {
+    for (name, plan, expectations, vm1, vm2, sentences) in [
+        (
+            "all answer",
+            "",
+            &[] as &[&str],
+            (10, 0),
+            (10, 0),
+            &[] as &[&str],
+        ),
+        (
+            "a duplicate is not another member's",
+            "impair = [\"vm1:delay=5ms\", \"vm2:duplicate=100%\"]",
+            &[],
+            (10, 0),
+            (10, 0),
+            &[],
+        ),
+        (
+            "a dead member",
+            "impair = \"vm2:loss=100%\"",
+            &["lost=0", "loss<1%"],
+            (10, 0),
+            (0, 10),
+            &["vm2 answered 0 of 10 pings to 239.1.2.3"],
+        ),
+        (
+            "a dead member that is expected",
+            "impair = \"vm2:loss=100%\"",
+            &["member_lost=10"],
+            (10, 0),
+            (0, 10),
+            &[],
+        ),
+        (
+            "a late member",
+            "impair = \"vm2:delay=300ms\"\ntimeout = \"100ms\"",
+            &[],
+            (10, 0),
+            (0, 10),
+            &["vm2 answered 0 of 10 pings to 239.1.2.3"],
+        ),
+        (
+            "nobody answers",
+            "impair = \"vm0:loss=100%\"",
+            &[],
+            (0, 10),
+            (0, 10),
+            &[
+                "pings not answered: 10",
+                "vm1 answered 0 of 10 pings to 239.1.2.3",
+                "vm2 answered 0 of 10 pings to 239.1.2.3",
+            ],
+        ),
+        (
+            "a closed loop",
+            "impair = \"vm2:loss=100%\"\nwindow = 2",
+            &["member_lost>0"],
+            (10, 0),
+            (0, 10),
+            &[],
+        ),
+    ] {
+        let interval = if plan.contains("window") {
+            ""
+        } else {
+            "interval = \"50ms\"\n"
+        };
+        let scenario = format!(
+            "vms = 3\njoin = [\"239.1.2.3\"]\nping = \"multicast\"\ncount = 10\n{interval}{plan}"
+        );
+        let (report, amiss) = run_expecting(&scenario, expectations);
+        let expected = [("vm1", vm1.0, vm1.1), ("vm2", vm2.0, vm2.1)];
+        assert_eq!(members(&report), expected, "{name}");
+        assert_eq!(report.totals.member_lost, vm1.1 + vm2.1, "{name}");
+        assert_eq!(amiss, sentences, "{name}");
+        assert_eq!(report.totals.late > 0, name == "a late member", "{name}");
+    }
+}
+
+#[test]
+fn members_of_link_local_groups_are_told_once() {
+    for group in ["ff02::fb", "ff02::1:3", "ff05::1:3"] {
+        let scenario = format!("vms = 3\njoin = [\"{group}\"]\nping = \"multicast\"\ncount = 2");
+        let (report, amiss) = run_expecting(&scenario, &[]);
+        assert_eq!(members(&report), [("vm1", 2, 0), ("vm2", 2, 0)], "{group}");
+        assert_eq!(amiss, [""; 0], "{group}");
+        for member in &report.flows[0].members {
+            let is_local = member.address.starts_with("fe80::");
+            assert_eq!(is_local, group.starts_with("ff02"), "{}", member.address);
+        }
+    }
+}
+
+#[test]
+fn members_are_expected_to_answer_while_they_are_there() {
+    let phase = |name: &str, moves: &str| {
+        format!(
+            "[[phase]]\nname = \"{name}\"\nping = \"multicast\"\ninterval = \"50ms\"\nduration = \"1s\"\n{moves}\n"
+        )
+    };
+    let scenario = format!(
+        "join = [\"239.1.2.3\"]\n[[group]]\nname = \"residents\"\nvms = 2\n[[group]]\nname = \"guests\"\nvms = 1\n{}{}",
+        phase("one comes", "start = \"guests at 2 per second\""),
+        phase("one goes", "stop = \"guests at 2 per second\"")
+    );
+    let (report, amiss) = run_expecting(&scenario, &[]);
+    assert_eq!(amiss, [""; 0]);
+    let [(_, first, 0), (_, second, 0)] = members(&report)[..] else {
+        panic!("{:?}", report.flows[0].members);
+    };
+    assert_eq!((first, (1..40).contains(&second)), (40, true), "{second}");
+}

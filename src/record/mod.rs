@@ -41,7 +41,7 @@ pub use moments::Moments;
 pub use neighbours::NeighbourSearch;
 pub use pauses::{Pause, Pauses};
 pub use phase::{Phase, Work};
-pub use recorder::{Limits, Recorder};
+pub use recorder::{Limits, Member, MemberCounts, Recorder};
 pub use sparse::SparseLatency;
 pub use timeline::Interval;
 pub use totals::{Count, Totals};

@@ -1,7 +1,7 @@
 //! The recorder: takes in what happened, one event at a time.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::by_path::FlowPaths;
 use super::flow::FlowRecord;
@@ -39,6 +39,24 @@ impl Default for Limits {
     }
 }
 
+/// A member of a multicast group that a flow pings.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Member {
+    /// A VM of the run.
+    Vm(VmId),
+    /// None of the run's VMs, with its address.
+    Other(IpAddr),
+}
+
+/// Counts of one member of a multicast group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MemberCounts {
+    /// Pings that it has answered in time, each once.
+    pub answered: u64,
+    /// Pings that it was expected to answer and has not answered in time.
+    pub lost: u64,
+}
+
 /// Takes in what happened to every ping and every frame of a run.
 ///
 /// Once every flow has been added, an event costs an update of a few counters and buckets. Only the closing of an
@@ -59,7 +77,7 @@ pub struct Recorder {
     drops: Drops,
     errors: ErrorCounts,
     /// Replies of the members of multicast groups.
-    members: BTreeMap<(FlowId, IpAddr), u64>,
+    members: BTreeMap<(FlowId, Member), MemberCounts>,
     addresses: Addresses,
     neighbours: Option<NeighbourSearch>,
     /// Work of the reactor before the first phase.
@@ -190,12 +208,20 @@ impl Recorder {
         }
     }
 
-    /// The member `address` of the multicast group that `flow` pings has replied to a ping due at `due`, as the first or a
-    /// further one.
-    pub fn member_answered(&mut self, flow: FlowId, address: IpAddr, due: Instant) {
+    /// A member of the multicast group that `flow` pings has replied to a ping due at `due`, as the first or a further one.
+    pub fn member_answered(&mut self, flow: FlowId, member: Member, due: Instant) {
         if self.phase_at(due).counted {
-            *self.members.entry((flow, address)).or_default() += 1;
+            self.members.entry((flow, member)).or_default().answered += 1;
         }
+    }
+
+    /// The reply of `vm`, a member of the multicast group that `flow` pings, to a ping due at `due` did not come in time.
+    pub fn member_lost(&mut self, flow: FlowId, vm: VmId, due: Instant) {
+        if self.phase_at(due).counted {
+            let counts = self.members.entry((flow, Member::Vm(vm))).or_default();
+            counts.lost += 1;
+        }
+        self.count(flow, due, |totals| totals.member_lost += 1);
     }
 
     /// A further member of a multicast group has replied to a ping that another has answered. Its rtt counts like the
@@ -389,13 +415,13 @@ impl Recorder {
         &self.flows
     }
 
-    /// The members of the multicast group that `flow` pings, with how many pings each has answered, in the order of their
-    /// addresses. Only those that have answered one; none for other flows.
-    pub fn members(&self, flow: FlowId) -> impl Iterator<Item = (IpAddr, u64)> {
-        let first = (flow, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    /// The members of the multicast group that `flow` pings, with the counts of each: VMs of the run, then others in the
+    /// order of their addresses. Only those of which something is known; none for other flows.
+    pub fn members(&self, flow: FlowId) -> impl Iterator<Item = (Member, MemberCounts)> {
+        let first = (flow, Member::Vm(VmId(0)));
         let members = self.members.range(first..);
         let members = members.take_while(move |((of, _), _)| *of == flow);
-        members.map(|((_, address), answered)| (*address, *answered))
+        members.map(|((_, member), counts)| (*member, *counts))
     }
 
     /// The phases that were begun, in order, whatever happened in them. A run that was not divided, or in which none was begun,

@@ -76,6 +76,10 @@ counts! {
     unresolved Unresolved: "unresolved";
     /// Further replies to a ping that was answered already.
     duplicate Duplicate: "duplicate";
+    /// Replies of VMs that are members of the multicast group pinged which did not come within the timeout: one for each ping
+    /// and each such VM. Their pings are received if another member has answered.
+    #[serde(default)]
+    member_lost MemberLost: "lost by members";
     /// Replies that came after the timeout. Their pings stay lost.
     late Late: "late";
     /// Replies whose sequence number is lower than one answered before in the same flow. They are received as well.
@@ -150,6 +154,7 @@ mod tests {
         unresolved: 4,
         duplicate: 5,
         late: 6,
+        member_lost: 12,
         reordered: 7,
         corrupt: 8,
         errored: 9,
@@ -169,6 +174,7 @@ mod tests {
                 unresolved: 8,
                 duplicate: 10,
                 late: 12,
+                member_lost: 24,
                 reordered: 14,
                 corrupt: 16,
                 errored: 18,

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::fabric::{ImpairmentCount, Recording};
 use crate::load::FlowId;
-use crate::record::{Interval, Latency, PerMetric, Phase, Recorder, Totals, Work};
+use crate::record::{
+    Interval, Latency, Member, MemberCounts, PerMetric, Phase, Recorder, Totals, Work,
+};
+use crate::vm::VmId;
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
 /// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
@@ -78,8 +81,8 @@ pub struct FlowName {
     pub dst: String,
     /// The address of `dst`, if `dst` is not one itself.
     pub address: Option<String>,
-    /// The VMs that are members of `dst`, if that is a multicast group, each with its address.
-    pub members: Vec<(String, IpAddr)>,
+    /// The VMs that are members of `dst`, if that is a multicast group, each with the address that it answers from.
+    pub members: Vec<(VmId, IpAddr)>,
 }
 
 impl Report {
@@ -256,7 +259,8 @@ fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
         };
         let name = (context.flows)(index).unwrap_or_else(unknown);
         let flow = records.get(index)?;
-        let members = members(&name, recorder.members(FlowId(index as u32)).collect());
+        let answered = recorder.members(FlowId(index as u32)).collect();
+        let members = members(&name, flow.totals(), answered);
         let FlowName {
             src, dst, address, ..
         } = name;
@@ -272,23 +276,33 @@ fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
     told.into_iter().filter_map(tell).collect()
 }
 
-/// The members of the multicast group that a flow pings: those of the plan, and others that have `answered`.
-fn members(name: &FlowName, mut answered: BTreeMap<IpAddr, u64>) -> Vec<MemberReport> {
-    let planned = name.members.iter().map(|(vm, address)| MemberReport {
-        vm: Some(vm.clone()),
-        address: address.to_string(),
-        received: answered.remove(address).unwrap_or(0),
+/// The members of the multicast group that a flow with the counts `of_flow` pings: those of the plan, and others that have
+/// `answered`. Others are expected to answer every ping.
+fn members(
+    name: &FlowName,
+    of_flow: &Totals,
+    mut answered: BTreeMap<Member, MemberCounts>,
+) -> Vec<MemberReport> {
+    let expected = of_flow.sent.saturating_sub(of_flow.abandoned);
+    let report =
+        |vm: Option<VmId>, address: IpAddr, counts: MemberCounts, lost: u64| MemberReport {
+            vm: vm.map(|vm| vm.to_string()),
+            address: address.to_string(),
+            received: counts.answered,
+            lost,
+        };
+    let planned = name.members.iter().map(|&(vm, address)| {
+        let counts = answered.remove(&Member::Vm(vm)).unwrap_or_default();
+        report(Some(vm), address, counts, counts.lost)
     });
     let mut members: Vec<_> = planned.collect();
-    members.extend(
-        answered
-            .into_iter()
-            .map(|(address, received)| MemberReport {
-                vm: None,
-                address: address.to_string(),
-                received,
-            }),
-    );
+    members.extend(answered.iter().filter_map(|(member, counts)| match member {
+        Member::Other(address) => {
+            let lost = expected.saturating_sub(counts.answered);
+            Some(report(None, *address, *counts, lost))
+        }
+        Member::Vm(_) => None,
+    }));
     members
 }
 

@@ -1,8 +1,8 @@
-//! The report as a table: a row for the run, one for each phase, one for each flow.
+//! The report as a table: a row for the run, one for each phase, one for each flow and member of the group that it pings.
 
 use std::io::{self, Write};
 
-use super::Report;
+use super::{FlowReport, MemberReport, Report};
 use crate::record::{Count, LatencySummary, Metric, PerMetric, Totals};
 
 /// The first cells of a row, before its counts, its loss and the figures of each metric.
@@ -17,7 +17,8 @@ const WHAT: [&str; 7] = [
 ];
 
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
-/// `phase` for each part of a run that was divided, one `flow` for each flow. Columns that end in `_ns` are nanoseconds; what
+/// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
+/// that a flow pings, with its own `address`. Columns that end in `_ns` are nanoseconds; what
 /// is not known of a row is empty.
 ///
 /// # Errors
@@ -53,8 +54,25 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
             }
         }
         table.write_record(row)?;
+        for member in &flow.members {
+            table.write_record(member_row(flow, member))?;
+        }
     }
     table.flush()
+}
+
+/// Of a member only its replies are known.
+fn member_row(flow: &FlowReport, member: &MemberReport) -> Vec<String> {
+    let what = ["member", "", &flow.src, &flow.dst, &member.address, "", ""];
+    let mut row: Vec<_> = what.map(str::to_owned).into();
+    row.extend(Count::ALL.iter().map(|count| match count {
+        Count::Received => member.received.to_string(),
+        Count::MemberLost => member.lost.to_string(),
+        _ => String::new(),
+    }));
+    row.push(member.loss().to_string());
+    row.resize(columns().len(), String::new());
+    row
 }
 
 fn columns() -> Vec<String> {
@@ -121,6 +139,30 @@ mod tests {
     }
 
     #[test]
+    fn each_member_of_a_group_has_a_row_behind_its_flow() {
+        let mut report = fixtures::report();
+        report.flows[0].members = vec![MemberReport {
+            vm: Some("vm1".to_owned()),
+            address: "10.77.0.3".to_owned(),
+            received: 3,
+            lost: 1,
+        }];
+        let rows = rows(&report, "member");
+        assert_eq!(rows.len(), 1);
+        for (column, cell) in [
+            ("dst", report.flows[0].dst.as_str()),
+            ("address", "10.77.0.3"),
+            ("received", "3"),
+            ("member_lost", "1"),
+            ("lost", ""),
+            ("loss", "0.25"),
+            ("rtt_count", ""),
+        ] {
+            assert_eq!(rows[0][column], cell, "{column}");
+        }
+    }
+
+    #[test]
     fn each_count_is_in_its_column() {
         let mut report = fixtures::report();
         report.totals = Totals {
@@ -129,12 +171,13 @@ mod tests {
             lost: 3,
             unresolved: 4,
             duplicate: 5,
-            late: 6,
-            reordered: 7,
-            corrupt: 8,
-            errored: 9,
-            abandoned: 10,
-            unsent: 11,
+            member_lost: 6,
+            late: 7,
+            reordered: 8,
+            corrupt: 9,
+            errored: 10,
+            abandoned: 11,
+            unsent: 12,
         };
         let row = &rows(&report, "run")[0];
         for (number, count) in (1..).zip(Count::ALL) {

@@ -225,16 +225,24 @@ pub struct MemberReport {
     pub vm: Option<String>,
     /// The address that it replies from.
     pub address: String,
-    /// Pings that it has answered in time, each once. Of those that were sent, it has not answered the rest.
+    /// Pings that it has answered in time, each once.
     pub received: u64,
+    /// Pings sent that it has not answered in time; of a VM, those sent and over while it existed.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 impl MemberReport {
-    /// The share of the pings of a flow with these counts that it has not answered, from 0 to 1; 0 where none was sent.
-    pub fn loss(&self, of_flow: &Totals) -> f64 {
-        match of_flow.sent.saturating_sub(of_flow.abandoned) {
+    /// Pings that it has answered or was expected to answer.
+    pub const fn ended(&self) -> u64 {
+        self.received.saturating_add(self.lost)
+    }
+
+    /// The share of those that it has not answered, from 0 to 1; 0 where there are none.
+    pub fn loss(&self) -> f64 {
+        match self.ended() {
             0 => 0.0,
-            sent => sent.saturating_sub(self.received) as f64 / sent as f64,
+            ended => self.lost as f64 / ended as f64,
         }
     }
 }

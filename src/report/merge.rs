@@ -199,8 +199,14 @@ fn flows(reports: &[Report]) -> Vec<FlowReport> {
 
 fn merge_members(known: &mut Vec<MemberReport>, others: &[MemberReport]) {
     for other in others {
-        match known.iter_mut().find(|one| one.address == other.address) {
-            Some(one) => one.received = one.received.saturating_add(other.received),
+        match known
+            .iter_mut()
+            .find(|one| (&one.vm, &one.address) == (&other.vm, &other.address))
+        {
+            Some(one) => {
+                one.received = one.received.saturating_add(other.received);
+                one.lost = one.lost.saturating_add(other.lost);
+            }
             None => known.push(other.clone()),
         }
     }

@@ -198,7 +198,7 @@ fn flow(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
 fn members(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
     let mut members: Vec<&MemberReport> = flow.members.iter().collect();
     if members.len() > MEMBERS_SHOWN {
-        members.sort_by_key(|member| member.received);
+        members.sort_by_key(|member| (Reverse(member.lost), member.received));
         members.truncate(MEMBERS_SHOWN);
         let all = counted(flow.members.len() as u64, "member");
         writeln!(out, "  {all}; the {MEMBERS_SHOWN} that answered least:")?;
@@ -213,7 +213,7 @@ fn members(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
             out,
             ": {} received, {} lost",
             count(member.received),
-            percent(member.loss(&flow.totals))
+            percent(member.loss())
         )?;
     }
     Ok(())

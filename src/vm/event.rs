@@ -117,8 +117,10 @@ pub enum PingOutcome {
     Member {
         /// Who has replied.
         member: MemberId,
-        /// It is the first reply, with which the ping is over.
+        /// It is the first reply, with which the ping is received.
         is_first: bool,
+        /// No other member is expected to answer: the ping is over.
+        is_last: bool,
         /// When the schedule wanted the ping sent.
         due: Instant,
         /// When it was sent.
@@ -138,6 +140,11 @@ pub enum PingOutcome {
     },
     /// Its VM stopped before a reply came. The ping is over.
     Abandoned {
+        /// When the schedule wanted the ping sent.
+        due: Instant,
+    },
+    /// A ping to a multicast group was answered, but not by every member expected to within the timeout. It is over.
+    MembersLost {
         /// When the schedule wanted the ping sent.
         due: Instant,
     },
@@ -168,7 +175,8 @@ impl PingOutcome {
         matches!(
             self,
             Self::Answered { .. }
-                | Self::Member { is_first: true, .. }
+                | Self::Member { is_last: true, .. }
+                | Self::MembersLost { .. }
                 | Self::Corrupt { .. }
                 | Self::Lost { .. }
                 | Self::Abandoned { .. }

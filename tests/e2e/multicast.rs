@@ -56,6 +56,25 @@ fn pings_to_groups_are_counted_for_each_member_on_every_fabric() {
 }
 
 #[test]
+fn a_run_waits_for_the_slowest_member_and_its_status_tells_of_a_dead_one() {
+    for fabric in ["bridge", "xdp"] {
+        let lab = Lab::new();
+        let options =
+            format!("--fabric {fabric} --vms 3 --join {GROUP} --ping multicast --count 3 --json");
+        let slow = "--timeout 5s --impair vm1:delay=50ms --impair vm2:duplicate=100%";
+        let run = lab.tap_reactor(&format!("{options} {slow}"));
+        let whole = report(&run.expect_status(0).stdout);
+        assert_eq!(whole["rtt_ns"]["count"], 6, "{fabric}");
+        let dead = "--timeout 1s --impair vm2:loss=100% --expect lost=0";
+        let run = lab.tap_reactor(&format!("{options} {dead}"));
+        let run = run.expect_status(1);
+        let told = format!("vm2 answered 0 of 3 pings to {GROUP}");
+        assert!(run.stderr.contains(&told), "{}", run.stderr);
+        assert_eq!(report(&run.stdout)["totals"]["member_lost"], 3, "{fabric}");
+    }
+}
+
+#[test]
 fn a_member_that_is_none_of_the_runs_vms_is_told_by_its_address() {
     let lab = Lab::new();
     let host = Lab::new();
@@ -79,8 +98,8 @@ fn a_member_that_is_none_of_the_runs_vms_is_told_by_its_address() {
     let report = report(&run.expect_status(0).stdout);
     let members = &report["flows"][0]["members"];
     let expected = serde_json::json!([
-        {"vm": "vm1", "address": "10.77.0.3", "received": 10},
-        {"address": "10.77.0.9", "received": 10},
+        {"vm": "vm1", "address": "10.77.0.3", "received": 10, "lost": 0},
+        {"address": "10.77.0.9", "received": 10, "lost": 0},
     ]);
     assert_eq!(members, &expected);
 }

@@ -164,6 +164,7 @@ impl PlanContext<'_> {
                 let why = || format!("{address} can't be the address of a host");
                 (None, is_host(address).then_some(()).ok_or_else(why))
             }
+            IpAddr::V4(group) if group.is_multicast() => (None, memberships::check(address)),
             IpAddr::V4(address) => {
                 let vm = self.vms.iter().position(|vm| vm.address == address);
                 (vm, self.check_reachable(address))

@@ -44,6 +44,11 @@ pub(super) fn bridge(
         return Ok(None);
     };
     let name = &join.text;
+    if name == "off" {
+        let why =
+            "expected the name of a bridge or a multicast group; without the option none is joined";
+        return Err(join.error(why));
+    }
     validate_interface_name(name).map_err(|why| join.error(why))?;
     if fabric != FabricKind::Bridge || is_simulated {
         let fabric = settings.or_default("fabric");

@@ -1303,6 +1303,14 @@ fn what_is_no_multicast_group_is_refused_with_what_is_expected() {
             "--join br0 --join 239.1.2.3 --fabric sim",
             "--join br0: needs --fabric bridge",
         ),
+        (
+            "--join=off",
+            "--join off: expected the name of a bridge or a multicast group; without the option none",
+        ),
+        (
+            "--ping vm0:224.0.0.1",
+            "--ping vm0:224.0.0.1: each host is in 224.0.0.1 anyway; expected a multicast group",
+        ),
         (&twenty_one, "expected 20 groups at most for each VM"),
         (
             "--vms 1 --join 239.1.2.3 --ping multicast",

@@ -178,6 +178,7 @@ impl Narrated {
             // Of a deadline.
             PingOutcome::Lost { .. }
             | PingOutcome::Abandoned { .. }
+            | PingOutcome::MembersLost { .. }
             | PingOutcome::Unresolved { .. } => {}
         }
     }
@@ -303,8 +304,9 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,
         // Members of a group beyond the first.
-        PingOutcome::Member { .. } | PingOutcome::Duplicate | PingOutcome::Unresolved { .. } => {
-            return None;
-        }
+        PingOutcome::Member { .. }
+        | PingOutcome::MembersLost { .. }
+        | PingOutcome::Duplicate
+        | PingOutcome::Unresolved { .. } => return None,
     })
 }

@@ -223,8 +223,8 @@ mod tests {
     fn every_count_can_be_expected_and_judges_itself_alone() {
         let mut report = fixtures::report();
         report.totals = serde_json::from_str(
-            r#"{"sent":1,"received":2,"lost":3,"unresolved":4,"duplicate":5,"late":6,"reordered":7,"corrupt":8,
-                "errored":9,"abandoned":10,"unsent":11}"#,
+            r#"{"sent":1,"received":2,"lost":3,"unresolved":4,"duplicate":5,"member_lost":6,"late":7,"reordered":8,"corrupt":9,
+                "errored":10,"abandoned":11,"unsent":12}"#,
         )
         .unwrap();
         for (number, count) in (1..).zip(Count::ALL) {

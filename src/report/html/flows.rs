@@ -75,7 +75,7 @@ fn members(flows: &[FlowReport]) -> String {
                 Some(vm) => format!("{vm} ({})", member.address),
                 None => member.address.clone(),
             };
-            let loss = member.loss(&flow.totals);
+            let loss = member.loss();
             let group = format!("{} → {}", flow.src, flow.dst);
             vec![
                 Cell::sorted_by(group.clone(), Some(group)),

@@ -177,7 +177,7 @@ impl Address {
 }
 
 /// Tells if `address` means something on its own link only.
-pub(super) fn is_link_scope(address: Ipv6Addr) -> bool {
+pub fn is_link_scope(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.octets();
     address.is_unicast_link_local() || (first == 0xff && second & 0x0f <= 2)
 }

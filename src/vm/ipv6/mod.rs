@@ -20,7 +20,7 @@ pub(super) mod udp;
 use std::net::Ipv6Addr;
 
 use self::address::Addresses;
-pub use self::address::{MAX_IPV6_ADDRESSES, START_WAIT};
+pub use self::address::{MAX_IPV6_ADDRESSES, START_WAIT, is_link_scope};
 pub use self::conflict_detection::DUPLICATE_PROBES;
 use self::dhcp::DhcpClient;
 pub use self::fragment::IPV6_REASSEMBLY_TIMEOUT;

@@ -8,6 +8,7 @@ mod session;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use self::members::Members;
 pub use self::members::{MAX_MEMBERS, MemberId};
 pub(super) use self::session::Session;
 pub use self::session::{GiveUp, MAX_OUTSTANDING, PingOptions, SessionConfig};
@@ -97,6 +98,46 @@ impl Vm {
     /// The address of a member of the multicast group that `session` pings.
     pub fn member(&self, session: SessionId, member: MemberId) -> Option<IpAddr> {
         self.sessions.get(usize::from(session.0))?.member(member)
+    }
+
+    /// Expects `count` members of the multicast group that `session` pings to answer while they are there: those with
+    /// numbers below it.
+    pub fn expect_members(&mut self, session: SessionId, count: usize) {
+        if let Some(members) = self.members_mut(session) {
+            members.expect(count);
+        }
+    }
+
+    /// Tells `session` that an expected member of its group answers from `addresses`, and since when it has been there at the
+    /// latest, if it is there.
+    pub fn update_member(
+        &mut self,
+        session: SessionId,
+        member: MemberId,
+        since: Option<Instant>,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) {
+        if let Some(members) = self.members_mut(session) {
+            members.update(member, since, addresses);
+        }
+    }
+
+    /// Tells `session` that an expected member of its group has left.
+    pub fn member_left(&mut self, session: SessionId, member: MemberId) {
+        if let Some(members) = self.members_mut(session) {
+            members.left(member);
+        }
+    }
+
+    /// The expected members that have not answered pings of `session` which are over, each with the time when its ping was
+    /// due. They are told once.
+    pub fn take_unanswered(&mut self, session: SessionId) -> Vec<(MemberId, Instant)> {
+        let members = self.members_mut(session);
+        members.map(Members::take_unanswered).unwrap_or_default()
+    }
+
+    fn members_mut(&mut self, session: SessionId) -> Option<&mut Members> {
+        self.session_mut(session)?.members_mut()
     }
 
     /// Tells if an answer of the neighbour `address` is awaited.

@@ -171,7 +171,9 @@ impl Session {
                 Ping::Waiting { due, .. } | Ping::Ready { due, .. } => {
                     PingOutcome::Unresolved { due }
                 }
-                Ping::Outstanding { due, .. } if which == GiveUp::All => PingOutcome::Lost { due },
+                Ping::Outstanding { due, sent } if which == GiveUp::All => {
+                    unanswered(&mut self.members, sequence, due, sent)
+                }
                 Ping::Outstanding { .. } | Ping::Over => continue,
             };
             *ping = Ping::Over;
@@ -213,9 +215,9 @@ impl Session {
         Some((sequence, outcome))
     }
 
-    /// Takes the reply of the member `address` of the multicast group that is pinged, as [`Session::reply`] does. The first
-    /// reply ends the ping; those of further members within the timeout are told as well. `None` when it is of no use: its
-    /// payload is wrong, and the ping was answered already.
+    /// Takes the reply of the member `address` of the multicast group that is pinged, as [`Session::reply`] does. The ping is
+    /// over when every expected member has answered or the timeout is over; those of further members within the timeout are
+    /// told as well. `None` when it is of no use: its payload is wrong, and the ping was answered already.
     #[cold]
     pub(in crate::vm) fn member_reply(
         &mut self,
@@ -240,45 +242,51 @@ impl Session {
         received: Instant,
     ) -> Option<PingOutcome> {
         let member = members.find(address)?;
-        let timeout = self.config.timeout;
-        if let Some(&Ping::Outstanding { due, sent }) = self.get(sequence) {
-            let (_, outcome) = self.reply(sequence as u16, payload, received)?;
-            let is_first = matches!(outcome, PingOutcome::Answered { .. });
-            if !matches!(outcome, PingOutcome::Late { .. }) {
-                let ping = (sequence, due, sent);
-                members.add(received, timeout, ping, is_first.then_some(member));
-            }
-            return Some(match outcome {
-                PingOutcome::Answered { .. } => PingOutcome::Member {
-                    member,
-                    is_first,
-                    due,
-                    sent,
-                    received,
-                },
-                other => other,
-            });
-        }
         if self.is_unsent(sequence) {
             return None;
         }
-        let answered = members.answered(sequence);
-        let Some(answered) = answered.filter(|ping| received - ping.sent <= timeout) else {
+        let timeout = self.config.timeout;
+        let answered = members.answered(sequence).map(|ping| (ping.due, ping.sent));
+        let outstanding = match self.get(sequence) {
+            Some(&Ping::Outstanding { due, sent }) => Some((due, sent)),
+            _ => None,
+        };
+        let in_time = |(_, sent): &(Instant, Instant)| received - *sent <= timeout;
+        let Some((due, sent)) = answered.or(outstanding).filter(in_time) else {
+            // The timer ends the ping.
             return Some(PingOutcome::Late { lost: None });
         };
-        if !payload::matches(sequence, self.config.payload_length, payload) {
+        let is_sound = payload::matches(sequence, self.config.payload_length, payload);
+        if !is_sound && answered.is_some() {
             return None;
         }
-        if !answered.insert(member) {
+        if answered.is_none() {
+            members.add(received, timeout, self.oldest(), (sequence, due, sent));
+        }
+        if !is_sound {
+            self.end(sequence);
+            return Some(PingOutcome::Corrupt { due });
+        }
+        if !members.answered(sequence)?.insert(member) {
             return Some(PingOutcome::Duplicate);
+        }
+        let is_last = outstanding.is_some() && members.have_all_answered(sequence);
+        if is_last {
+            self.end(sequence);
         }
         Some(PingOutcome::Member {
             member,
-            is_first: false,
-            due: answered.due,
-            sent: answered.sent,
+            is_first: answered.is_none(),
+            is_last,
+            due,
+            sent,
             received,
         })
+    }
+
+    /// The members of the multicast group that is pinged; `None` if another address is.
+    pub(super) fn members_mut(&mut self) -> Option<&mut Members> {
+        self.members.as_deref_mut()
     }
 
     /// The address of a member of the multicast group that is pinged.
@@ -287,7 +295,7 @@ impl Session {
     }
 
     /// Ends the ping with the 16-bit `wire_sequence`, about which an error came at `now`, and returns it and when it was
-    /// due. `None` when no ping of that number is on its way, or its time is up.
+    /// due. `None` when no ping of that number is on its way, its time is up, or a member of its group has answered.
     pub(in crate::vm) fn fail(
         &mut self,
         wire_sequence: u16,
@@ -297,7 +305,9 @@ impl Session {
         let Ping::Outstanding { due, sent } = *self.get_mut(sequence)? else {
             return None;
         };
-        if now - sent > self.config.timeout {
+        let members = self.members.as_mut();
+        let is_answered = members.is_some_and(|members| members.answered(sequence).is_some());
+        if is_answered || now - sent > self.config.timeout {
             return None;
         }
         self.end(sequence);
@@ -326,7 +336,7 @@ impl Session {
         }
         let sequence = self.oldest() + index as u64;
         self.end(sequence);
-        Some((sequence, PingOutcome::Lost { due }))
+        Some((sequence, unanswered(&mut self.members, sequence, due, sent)))
     }
 
     /// The newest ping with the 16-bit `wire_sequence`.
@@ -391,6 +401,19 @@ impl Session {
                 self.answered.push(0);
             }
         }
+    }
+}
+
+/// The outcome of a sent ping to which no further reply is waited for.
+fn unanswered(
+    members: &mut Option<Box<Members>>,
+    sequence: u64,
+    due: Instant,
+    sent: Instant,
+) -> PingOutcome {
+    match members {
+        Some(members) => members.give_up(sequence, due, sent),
+        None => PingOutcome::Lost { due },
     }
 }
 
