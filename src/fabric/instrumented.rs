@@ -255,6 +255,7 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     fn drops(&mut self) -> Result<u64, F::Error> {
         self.fabric.drops()
     }
+
     fn environment(&self) -> Environment {
         self.fabric.environment()
     }

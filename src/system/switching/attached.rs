@@ -6,10 +6,8 @@ use super::super::error::SystemError;
 use super::super::lab_config::LabConfig;
 use super::super::netlink::Netlink;
 use super::super::netlink::link::{Link, LinkKind};
-use super::super::netlink::link_requests::LinkChange;
 use super::super::tap::Tap;
 use super::Switching;
-use crate::vm::{RxFilter, VmId};
 
 /// The prepared bridge, whose ports are the prepared TAPs.
 #[derive(Debug)]
@@ -17,18 +15,8 @@ pub(in crate::system) struct AttachedBridge {
     index: u32,
 }
 
+/// Its TAPs are ports already.
 impl Switching for AttachedBridge {
-    /// The TAP is a port already.
-    fn add<'a>(
-        &'a mut self,
-        _: VmId,
-        _: &Tap,
-        _: &RxFilter,
-        _: &mut LinkChange<'a>,
-    ) -> Result<Option<String>, SystemError> {
-        Ok(None)
-    }
-
     fn links(&self, lab: &LabConfig) -> HashSet<String> {
         [lab.bridge.clone()].into()
     }

@@ -24,7 +24,8 @@ use crate::wire::MacAddr;
 /// The switch of one lab, of one of the kinds of [`FabricKind`](super::FabricKind).
 pub(super) trait Switching: Debug {
     /// Takes in the TAP of `vm`: adds to `change`, by which the TAP is configured next, what makes it a port. Returns the
-    /// operation, for an error of that change; `None` if it is nothing but the configuration.
+    /// operation, for an error of that change; `None` if it is nothing but the configuration, as of a TAP that needs
+    /// nothing to be a port.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -34,7 +35,10 @@ pub(super) trait Switching: Debug {
         tap: &Tap,
         rx_filter: &RxFilter,
         change: &mut LinkChange<'a>,
-    ) -> Result<Option<String>, SystemError>;
+    ) -> Result<Option<String>, SystemError> {
+        let _ = (vm, tap, rx_filter, change);
+        Ok(None)
+    }
 
     /// Fills the switch's tables for `vm`, whose TAP with this index is a port now, where the lab wants that.
     ///
@@ -130,14 +134,4 @@ pub(super) trait Switching: Debug {
 #[derive(Debug)]
 pub(super) struct External;
 
-impl Switching for External {
-    fn add<'a>(
-        &'a mut self,
-        _: VmId,
-        _: &Tap,
-        _: &RxFilter,
-        _: &mut LinkChange<'a>,
-    ) -> Result<Option<String>, SystemError> {
-        Ok(None)
-    }
-}
+impl Switching for External {}
