@@ -367,7 +367,7 @@ impl Experiment {
 
     /// The number of flows. A [draft](draft()) does not list all of them.
     pub fn flow_count(&self) -> usize {
-        let ends = self.phases.iter().map(|phase| phase.load.flows.end);
+        let ends = self.phases.iter().map(|phase| phase.load.flows.end());
         ends.max().unwrap_or(0) as usize
     }
 

@@ -262,7 +262,7 @@ impl<F: Fabric> Hypervisor<F> {
             if self.stations.get(&slot.vm.mac()) == Some(vm) {
                 self.stations.remove(&slot.vm.mac());
             }
-            slot.flows.iter().for_each(|flow| self.load.retire(*flow));
+            self.load.retire(&slot.flows);
             self.configuring -= usize::from(slot.is_configuring);
             self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);
         }

@@ -1,11 +1,10 @@
 //! The sequence of a run's phases.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use super::{Hypervisor, Transition};
 use crate::fabric::{Fabric, Rule};
-use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
+use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
 use crate::time::{Instant, earliest};
 
 /// The time after the end of a phase in which its overdue pings are still sent. Those left after that count as unsent.
@@ -34,21 +33,16 @@ pub struct Phase {
 
 impl Phase {
     /// A nameless phase that counts, in which each of `flows` sends `count` pings as `pacing` says.
-    pub fn counted(flows: Range<u32>, pacing: Pacing, count: u64) -> Phase {
-        Phase::of(flows, pacing, Some(count), None)
+    pub fn counted(flows: impl Into<FlowSet>, pacing: Pacing, count: u64) -> Phase {
+        Phase::of(flows.into(), pacing, Some(count), None)
     }
 
     /// A nameless phase that counts, in which each of `flows` sends as `pacing` says for `duration`.
-    pub fn timed(flows: Range<u32>, pacing: Pacing, duration: Duration) -> Phase {
-        Phase::of(flows, pacing, None, Some(duration))
+    pub fn timed(flows: impl Into<FlowSet>, pacing: Pacing, duration: Duration) -> Phase {
+        Phase::of(flows.into(), pacing, None, Some(duration))
     }
 
-    fn of(
-        flows: Range<u32>,
-        pacing: Pacing,
-        count: Option<u64>,
-        duration: Option<Duration>,
-    ) -> Phase {
+    fn of(flows: FlowSet, pacing: Pacing, count: Option<u64>, duration: Option<Duration>) -> Phase {
         Phase {
             name: String::new(),
             is_counted: true,

@@ -182,7 +182,7 @@ fn add_phases(
         return Err(of_phase(own, index, why));
     }
     let load = PhaseLoad {
-        flows,
+        flows: flows.into(),
         pacing: pacing.first(),
         arrivals,
         count,
