@@ -1,10 +1,10 @@
 //! The end of a run: sending stops, outstanding pings are waited for, and those left after that are counted as lost.
 
-use super::Hypervisor;
 use super::phases::CATCH_UP;
+use super::{Hypervisor, PingOwner};
 use crate::fabric::Fabric;
 use crate::time::Instant;
-use crate::vm::{Event, GiveUp, PingOutcome, VmId};
+use crate::vm::{Event, GiveUp, PingId, PingOutcome, VmId};
 
 /// Room for a frame that a VM sends when it stops: a message to a DHCP server has a few hundred bytes.
 const LAST_FRAME: usize = 1500;
@@ -21,9 +21,10 @@ impl<F: Fabric> Hypervisor<F> {
         self.phases.clear();
         self.phase_end = None;
         self.lasts = false;
+        self.is_stopping = true;
         self.held = None;
         self.end_search(now);
-        self.lifecycle.stop();
+        self.lifecycle.cancel();
         self.give_up_all(now, GiveUp::Unsent);
     }
 
@@ -58,23 +59,45 @@ impl<F: Fabric> Hypervisor<F> {
         self.give_up_all(now, GiveUp::All);
     }
 
+    /// Returns true once the run was [stopped](Hypervisor::stop) before its plan was complete.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
     /// Ends the outstanding pings of a VM that stops at `now` as abandoned.
     pub(super) fn abandon_pings_of(&mut self, now: Instant, vm: VmId) {
-        self.end_pings(now, vm, GiveUp::All, true);
+        if let Some(Some(slot)) = self.slots.get_mut(vm.index()) {
+            let ended = slot.vm.give_up(GiveUp::All);
+            self.record_ended(now, vm, ended, true);
+        }
+    }
+
+    /// Ends the outstanding pings of a flow that ends at `now` as abandoned.
+    pub(super) fn abandon_pings_of_flow(&mut self, now: Instant, flow: PingOwner) {
+        if let Some(Some(slot)) = self.slots.get_mut(flow.vm.index()) {
+            let ended = slot.vm.give_up_session(flow.session, GiveUp::All);
+            self.record_ended(now, flow.vm, ended, true);
+        }
     }
 
     fn give_up_all(&mut self, now: Instant, which: GiveUp) {
         for vm in (0..self.slots.len() as u32).map(VmId) {
-            self.end_pings(now, vm, which, false);
+            if let Some(Some(slot)) = self.slots.get_mut(vm.index()) {
+                let ended = slot.vm.give_up(which);
+                self.record_ended(now, vm, ended, false);
+            }
         }
     }
 
-    /// Ends pings of one VM and records their outcomes; lost ones as abandoned if the VM `leaves`.
-    fn end_pings(&mut self, now: Instant, id: VmId, which: GiveUp, leaves: bool) {
-        let Some(Some(slot)) = self.slots.get_mut(id.index()) else {
-            return;
-        };
-        for (ping, outcome) in slot.vm.give_up(which) {
+    /// Records the outcomes of pings of one VM; lost ones as abandoned if their VM or flow `leaves`.
+    fn record_ended(
+        &mut self,
+        now: Instant,
+        id: VmId,
+        ended: Vec<(PingId, PingOutcome)>,
+        leaves: bool,
+    ) {
+        for (ping, outcome) in ended {
             let outcome = match outcome {
                 PingOutcome::Lost { due } if leaves => PingOutcome::Abandoned { due },
                 outcome => outcome,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hypervisor, Transition};
+use super::{Command, Hypervisor, Transition};
 use crate::fabric::{Fabric, Rule};
 use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
 use crate::time::{Instant, earliest};
@@ -40,6 +40,11 @@ impl Phase {
     /// A nameless phase that counts, in which each of `flows` sends as `pacing` says for `duration`.
     pub fn timed(flows: impl Into<FlowSet>, pacing: Pacing, duration: Duration) -> Phase {
         Phase::of(flows.into(), pacing, None, Some(duration))
+    }
+
+    /// A nameless phase that counts and has no end, still without flows.
+    pub(super) fn open(pacing: Pacing) -> Phase {
+        Phase::of(FlowSet::default(), pacing, None, None)
     }
 
     fn of(flows: FlowSet, pacing: Pacing, count: Option<u64>, duration: Option<Duration>) -> Phase {
@@ -130,19 +135,27 @@ impl<F: Fabric> Hypervisor<F> {
             self.end_search(at);
             return self.load.stop();
         };
+        self.begin_phase(at, phase);
+    }
+
+    /// Begins `phase` at `at`.
+    pub(super) fn begin_phase(&mut self, at: Instant, phase: Phase) {
         if phase.is_counted {
             self.recorder().begin_phase(&phase.name, at);
         } else {
             self.recorder().begin_warmup(at);
         }
         self.load.begin(at, &phase.load);
+        self.pacing = phase.load.pacing;
         self.lifecycle.begin(at, &phase.transitions);
         if let Some(rules) = phase.impairments {
-            self.set_impairments(rules);
+            // Nothing of that can fail.
+            let _ = self.carry_out(at, Command::Impair(rules));
         }
         self.fabric.set_counted(phase.is_counted);
         self.phase_end = phase.duration.map(|duration| at + duration);
-        self.lasts = phase.duration.is_some() && phase.load.count.is_none();
+        let is_open = phase.load.flows.is_empty();
+        self.lasts = phase.load.count.is_none() && (phase.duration.is_some() || is_open);
         self.is_scheduled = true;
     }
 
@@ -159,10 +172,10 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Returns true if every ping of the present phase is finished and no VM is to start or stop in it.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         !self.lasts
             && self.load.is_done()
-            && self.lifecycle.are_done()
+            && self.lifecycle.is_done()
             && !self.resolution.is_active()
     }
 }

@@ -28,6 +28,7 @@ mod error;
 mod names;
 mod real_time;
 mod recordings;
+mod steering;
 mod steps;
 mod virtual_time;
 

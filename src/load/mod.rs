@@ -141,6 +141,11 @@ impl Load {
         };
     }
 
+    /// Returns true before the first phase, and after the last.
+    pub fn is_between_phases(&self) -> bool {
+        self.pacing.is_none()
+    }
+
     /// Hands out the next ping that is due at `now`, in the order of due times. `None` when nothing is due.
     pub fn next(&mut self, now: Instant) -> Option<Due> {
         let due = self.next_due(now)?;

@@ -12,10 +12,15 @@ impl Load {
     /// Adds a flow of which a VM does not exist yet: nothing is due for it until [`Load::wake`].
     pub fn add_pending_flow(&mut self) -> FlowId {
         let id = self.add_flow();
+        self.suspend(id);
+        id
+    }
+
+    /// Suspends a flow that was just added until [`Load::wake`].
+    pub fn suspend(&mut self, id: FlowId) {
         if let Some(flow) = self.flows.get_mut(id.index()) {
             flow.suspend();
         }
-        id
     }
 
     /// Makes a flow that was added after the present phase began one of the phase: from `now` on, or, if it is pending,

@@ -205,7 +205,7 @@ fn a_flow_can_join_when_all_others_of_the_phase_are_over() {
 #[test]
 fn turns_go_round_the_flows_that_are_left() {
     let mut load = load(5, Pacing::Rate(1000.0), None);
-    let mut turns = |load: &mut Load, at: u64| -> Vec<u32> {
+    let turns = |load: &mut Load, at: u64| -> Vec<u32> {
         due(load, ms(at)).iter().map(|(flow, _)| *flow).collect()
     };
     assert_eq!(turns(&mut load, 2), [0, 1, 2]);

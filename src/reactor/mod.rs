@@ -302,8 +302,8 @@ impl Reactor {
                 self.busy_poll.worked(self.polled_at);
             }
         }
-        if hypervisor.has_transitions() {
-            self.make_transitions(hypervisor)?;
+        if hypervisor.has_due_commands() {
+            self.carry_out_due(hypervisor)?;
         }
         // TAPs are read before anything is sent, so that the run's own frames overflow no queue.
         if (was_full || !self.undrained.is_empty()) && self.deferred < MOST_DEFERRED {
@@ -385,14 +385,14 @@ impl Reactor {
         }
     }
 
-    /// Starts and stops the VMs that are due.
-    fn make_transitions<F: Fabric<Error = SystemError>>(
+    /// Starts and stops the VMs that are due to.
+    fn carry_out_due<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
     ) -> Result<(), SystemError> {
         for _ in 0..TRANSITION_BUDGET {
             let now = self.clock.now();
-            if hypervisor.make_transition(now)?.is_none() {
+            if !hypervisor.carry_out_due(now)? {
                 break;
             }
             self.busy_poll.worked(now);

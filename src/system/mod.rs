@@ -71,7 +71,7 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 pub use tap::Tap;
 
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
-pub(crate) use limits::ensure_descriptors;
+pub(crate) use limits::{SPARE_VMS, ensure_descriptors};
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;

@@ -30,6 +30,7 @@ mod memberships;
 mod neighbours;
 mod phases;
 mod size;
+mod steer;
 mod transitions;
 mod vlan;
 mod vm_defaults;

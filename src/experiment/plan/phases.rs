@@ -262,6 +262,11 @@ impl Sending<'_> {
     }
 }
 
+/// The pacing that settings ask for, which are no ramp.
+pub(super) fn steady_pacing(settings: &Settings) -> Result<Pacing, SettingError> {
+    pacing(settings).map(|sending| sending.first())
+}
+
 fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
     let given: Vec<&Setting> = PACING
         .iter()
