@@ -166,6 +166,8 @@ pub struct Experiment {
     pub phases: Vec<Phase>,
     /// The time to wait for a reply.
     pub timeout: Duration,
+    /// True if the lab stays when the phases are over, until a signal or a command ends it.
+    pub stays: bool,
     /// The duration of a run without flows; `None` for until a signal arrives.
     pub serve: Option<Duration>,
     /// The longest time that pings wait for VMs without an address.

@@ -13,6 +13,9 @@ use crate::load::{FlowId, Pacing};
 use crate::time::Instant;
 use crate::vm::{MAX_SESSIONS, VmId};
 
+/// The name of the phase in which flows ping that are added when those of the plan are over.
+const STAY: &str = "stay";
+
 /// A change of a lab.
 #[derive(Debug)]
 pub enum Command {
@@ -95,7 +98,9 @@ impl<F: Fabric> Hypervisor<F> {
         self.check_sources(&flows)?;
         if self.is_between_phases() {
             self.end_schedule(Some(now));
-            self.begin_phase(now, Phase::open(self.pacing));
+            // A run of a single phase needs no name for it.
+            let name = if self.is_planned { STAY } else { "" };
+            self.begin_phase(now, Phase::open(name, self.pacing));
         }
         let first = self.flows.len() as u32;
         for mut config in flows {

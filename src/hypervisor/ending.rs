@@ -13,6 +13,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends the run at `now` before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings
     /// may still be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
     pub fn stop(&mut self, now: Instant) {
+        self.was_complete = self.is_complete();
         // Pings due within the last CATCH_UP would have been sent now; they are not counted as unsent by the tool's fault.
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
         let unsent = self.load.end_phase(behind);
@@ -21,6 +22,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.phases.clear();
         self.phase_end = None;
         self.lasts = false;
+        self.stays = false;
         self.is_stopping = true;
         self.held = None;
         self.end_search(now);
@@ -57,6 +59,11 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends every outstanding ping at `now` as lost.
     pub fn give_up(&mut self, now: Instant) {
         self.give_up_all(now, GiveUp::All);
+    }
+
+    /// Returns true if the plan was complete when the run was [stopped](Hypervisor::stop): what was running then had no end.
+    pub fn was_complete(&self) -> bool {
+        self.was_complete
     }
 
     /// Returns true once the run was [stopped](Hypervisor::stop) before its plan was complete.

@@ -149,8 +149,16 @@ pub struct Hypervisor<F> {
     lasts: bool,
     /// The schedule of the present phase has not ended.
     is_scheduled: bool,
-    /// The run was stopped before its plan was complete.
+    /// The run has a plan of phases.
+    is_planned: bool,
+    /// The present phase has no end: it began when flows were added without one.
+    is_open: bool,
+    /// The run goes on when its plan is complete.
+    stays: bool,
+    /// The run was stopped.
     is_stopping: bool,
+    /// Its plan was complete then.
+    was_complete: bool,
     /// The pacing of the present phase, or of the one that begins when flows are added without one.
     pacing: Pacing,
     /// The maximum time that the first phase waits for VMs without an address.
@@ -192,7 +200,11 @@ impl<F: Fabric> Hypervisor<F> {
             phase_end: None,
             lasts: false,
             is_scheduled: false,
+            is_planned: false,
+            is_open: false,
+            stays: false,
             is_stopping: false,
+            was_complete: false,
             pacing: Pacing::Interval(DEFAULT_INTERVAL),
             address_wait: ADDRESS_WAIT,
             held: None,

@@ -42,9 +42,12 @@ impl Phase {
         Phase::of(flows.into(), pacing, None, Some(duration))
     }
 
-    /// A nameless phase that counts and has no end, still without flows.
-    pub(super) fn open(pacing: Pacing) -> Phase {
-        Phase::of(FlowSet::default(), pacing, None, None)
+    /// A phase that counts and has no end, still without flows.
+    pub(super) fn open(name: &str, pacing: Pacing) -> Phase {
+        Phase {
+            name: name.to_owned(),
+            ..Phase::of(FlowSet::default(), pacing, None, None)
+        }
     }
 
     fn of(flows: FlowSet, pacing: Pacing, count: Option<u64>, duration: Option<Duration>) -> Phase {
@@ -79,6 +82,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// [`Hypervisor::find_neighbours_first`] was called. Pings from and to VMs that have no address by then count as
     /// unresolved until they have one.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
+        self.is_planned = !phases.is_empty();
         self.phases = phases.into();
         if self.configuring > 0 && !self.phases.is_empty() {
             self.held = Some((now, now + self.address_wait));
@@ -154,8 +158,8 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.fabric.set_counted(phase.is_counted);
         self.phase_end = phase.duration.map(|duration| at + duration);
-        let is_open = phase.load.flows.is_empty();
-        self.lasts = phase.load.count.is_none() && (phase.duration.is_some() || is_open);
+        self.is_open = phase.load.flows.is_empty() && phase.duration.is_none();
+        self.lasts = phase.load.count.is_none() && (phase.duration.is_some() || self.is_open);
         self.is_scheduled = true;
     }
 
@@ -166,9 +170,20 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Returns true once the last phase has ended and every ping is finished, or if there are no phases.
+    /// Keeps the run going when its plan is complete, until it is [stopped](Hypervisor::stop).
+    pub fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Returns true once the last phase has ended and every ping is finished, or if there are no phases; not before it is
+    /// stopped if it is to [stay](Hypervisor::stay).
     pub fn is_done(&self) -> bool {
-        self.phases.is_empty() && self.is_quiet()
+        !self.stays && self.phases.is_empty() && self.is_quiet()
+    }
+
+    /// Returns true once every phase of the plan is over.
+    pub(super) fn is_complete(&self) -> bool {
+        self.phases.is_empty() && (self.is_open || self.is_quiet())
     }
 
     /// Returns true if every ping of the present phase is finished and no VM is to start or stop in it.

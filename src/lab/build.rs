@@ -17,7 +17,8 @@ use super::LabError;
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
     Recorder::new(Limits {
-        phases: experiment.phases.len().max(1),
+        // In one more, flows may ping that are added later.
+        phases: experiment.phases.len().max(1) + usize::from(experiment.stays),
         ..Limits::default()
     })
 }

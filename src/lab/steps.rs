@@ -223,6 +223,9 @@ where
         if has_links {
             hypervisor.recorder().watch_links(self.start);
         }
+        if self.plan.stays {
+            hypervisor.stay();
+        }
         hypervisor.start(self.start, self.plan.phases.clone());
         let until = self.plan.serve.map(|time| self.start + time);
         let ended = self.driver.run(hypervisor, until);
@@ -234,7 +237,12 @@ where
         hypervisor.end();
         let leaves_links = hypervisor.fabric().outlives_process();
         let guarded = self.driver.signals().guard_end(leaves_links);
-        self.is_interrupted = matches!(ended, Ok(End::Signal(_)) | Err(_));
+        self.is_interrupted = match ended {
+            Ok(End::Done) => false,
+            // One that stays has no other end.
+            Ok(End::Signal(_) | End::Stopped) => !self.plan.stays || !hypervisor.was_complete(),
+            Err(_) => true,
+        };
         if matches!(ended, Ok(End::Signal(_))) && leaves_links {
             observer.warns(
                 "ending; a signal more than two seconds from now ends at once and leaves links behind, for tap-reactor clean",

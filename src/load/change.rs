@@ -29,7 +29,7 @@ impl Changing {
     }
 
     /// The schedule up to the change.
-    pub(super) fn from_mut(&mut self) -> &mut Schedule {
+    pub(super) fn schedule_before(&mut self) -> &mut Schedule {
         &mut self.from
     }
 

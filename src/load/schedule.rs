@@ -203,7 +203,7 @@ impl Schedule {
             }
             Schedule::Changing(changing) => {
                 changing
-                    .from_mut()
+                    .schedule_before()
                     .drop_retired(flows, taking_part, is_over);
             }
         }

@@ -49,7 +49,7 @@ pub fn run_unless(
         while let Some(step) = hypervisor.next_step(driver.now, &mut driver.buffer) {
             driver.send(hypervisor, step);
         }
-        if hypervisor.has_flows() && hypervisor.is_done() {
+        if (hypervisor.has_flows() || hypervisor.is_stopping()) && hypervisor.is_done() {
             return (driver.now, false);
         }
         match hypervisor.next_deadline() {
