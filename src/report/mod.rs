@@ -28,6 +28,7 @@ mod link_changes;
 mod load;
 mod merge;
 mod provenance;
+mod recordings;
 mod schema;
 mod svg;
 #[cfg(test)]
