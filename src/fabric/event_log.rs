@@ -13,11 +13,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
 use super::output::{Form, Output, Sink};
-use super::{Direction, Instrument, LinkFate, Notice, Observed, Recording, RecordingKind};
+use super::{Direction, Instrument, InstrumentKind, LinkFate, Notice, Observed, Recording};
 use crate::load::{FlowId, Target};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingError, PingOutcome, SessionId, VmId};
 use crate::wire::{EchoHead, MacAddr};
+
+/// The instrument of `--trace`.
+pub(super) const TRACE: InstrumentKind = InstrumentKind {
+    schema: Some(SchemaGenerator::into_root_schema_for::<EventLine<'_>>),
+    ..InstrumentKind::new("trace", "event", |config, run, sink| {
+        let file = config.to().to_string();
+        Ok(Box::new(EventLog::new(file, sink, run.start)))
+    })
+};
 
 /// The longest line.
 const MAX_LINE: usize = 1_024;
@@ -48,7 +57,7 @@ impl<T> JsonSchema for Text<T> {
 
 /// One event of a run: a line of `--trace`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct EventLine<'a> {
+struct EventLine<'a> {
     /// Nanoseconds since the set-up of the lab began; of a simulation, of virtual time.
     time_ns: u64,
     /// The VM; absent of a link that is no VM's.
@@ -192,7 +201,7 @@ struct Flow {
 
 /// Writes a line for each event.
 #[derive(Debug)]
-pub struct EventLog {
+struct EventLog {
     /// The name of the file.
     file: String,
     output: Output,
@@ -204,7 +213,7 @@ pub struct EventLog {
 
 impl EventLog {
     /// Creates a trace into `sink`, which is named `file`, with times relative to `start`.
-    pub fn new(file: String, sink: Box<dyn Sink>, start: Instant) -> EventLog {
+    fn new(file: String, sink: Box<dyn Sink>, start: Instant) -> EventLog {
         EventLog {
             file,
             output: Output::new(Form::Lines, sink),
@@ -342,7 +351,7 @@ impl Instrument for EventLog {
 
     fn finish(&mut self) -> Option<Recording> {
         self.output.close();
-        let recording = self.output.recording(RecordingKind::Trace, &self.file);
+        let recording = self.output.recording(&TRACE, &self.file);
         Some(Recording {
             dropped: recording.dropped + self.dropped,
             ..recording
@@ -391,7 +400,7 @@ mod tests {
     use super::*;
     use crate::fabric::output::cup::Cup;
     use crate::fabric::{Impaired, LinkEvent};
-    use crate::report::trace_schema_json;
+    use crate::report::line_schema_json;
     use crate::vm::{MemberId, PingId};
 
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
@@ -514,7 +523,8 @@ mod tests {
             };
             log.frame(now, &sent);
         });
-        let schema: serde_json::Value = serde_json::from_str(&trace_schema_json()).unwrap();
+        let schema: serde_json::Value =
+            serde_json::from_str(&line_schema_json("trace").unwrap()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         for line in &lines {
             let wrong: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();

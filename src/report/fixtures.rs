@@ -5,7 +5,7 @@ use super::{
     Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MemoryReport, MergedReport,
     PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
 };
-use crate::fabric::{Direction, Impairment, LinkFate, Recording, RecordingKind};
+use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{DropReason, Limits, LinkChanged, NeighbourSearch, Pause, Recorder};
 use crate::time::Instant;
@@ -148,7 +148,7 @@ pub fn whole() -> Report {
             frames: 3,
         }],
         recordings: vec![Recording {
-            kind: RecordingKind::Capture,
+            kind: INSTRUMENTS[0],
             file: "run.pcapng".to_owned(),
             records: 5,
             dropped: 4,

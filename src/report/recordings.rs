@@ -7,7 +7,7 @@ use crate::fabric::Recording;
 /// What was written, as a sentence: `Recorded: capture run.pcapng, 400 frames.`
 pub(super) fn sentence(recording: &Recording) -> String {
     let Recording { kind, file, .. } = recording;
-    let noun = kind.record();
+    let noun = kind.record;
     let mut told = format!(
         "Recorded: {kind} {file}, {}",
         counted(recording.records, noun)
@@ -43,13 +43,13 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::RecordingKind;
+    use crate::fabric::InstrumentKind;
     use crate::report::{fixtures, html, merge, text};
 
     /// Files of all kinds and fates, and what is said of them.
     fn cases() -> [(Recording, &'static str); 3] {
         let whole = Recording {
-            kind: RecordingKind::Capture,
+            kind: InstrumentKind::named("capture").unwrap(),
             file: "run.pcapng".into(),
             records: 1_200,
             dropped: 0,
@@ -67,7 +67,7 @@ mod tests {
             ..whole.clone()
         };
         let cut = Recording {
-            kind: RecordingKind::Trace,
+            kind: InstrumentKind::named("trace").unwrap(),
             file: "a&b".into(),
             dropped: 9,
             ended: Some("its reader has gone".into()),
