@@ -261,7 +261,7 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             None => "pings without end".to_owned(),
             Some(pings) if !is_exact => format!("about {}", pings_of(pings)),
             // Too short for the last flows' turn to come.
-            Some(pings) if pings < flows.len() as u64 && phase.moves.is_empty() => {
+            Some(pings) if pings < flows.len() as u64 && phase.transitions.is_empty() => {
                 let silent = flows.len() as u64 - pings;
                 format!("{}, none of {}", pings_of(pings), flows_of(silent))
             }
@@ -279,7 +279,7 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
             sending(phase),
             time(phase)
         )?;
-        moves(out, phase)?;
+        transitions(out, phase)?;
         if shown.as_ref() != Some(flows) {
             let these = experiment.flows.iter().take(flows.end as usize);
             list(
@@ -323,13 +323,13 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
 }
 
 /// Describes which VMs start and stop in a phase.
-fn moves(out: &mut String, phase: &Phase) -> fmt::Result {
+fn transitions(out: &mut String, phase: &Phase) -> fmt::Result {
     for (change, verb) in [(Change::Start, "start"), (Change::Stop, "stop")] {
-        let mut moves = phase.moves.iter().filter(|m| m.change == change);
-        let Some(first) = moves.next() else {
+        let mut transitions = phase.transitions.iter().filter(|m| m.change == change);
+        let Some(first) = transitions.next() else {
             continue;
         };
-        let (number, last) = moves.fold((1, first), |(number, _), next| (number + 1, next));
+        let (number, last) = transitions.fold((1, first), |(number, _), next| (number + 1, next));
         match number {
             1 => writeln!(
                 out,

@@ -27,8 +27,8 @@ struct Stay {
 impl Experiment {
     /// Returns the number of pings that are due in each phase.
     pub fn expected_pings(&self) -> Vec<Expected> {
-        let moves = self.phases.iter().flat_map(|phase| &phase.moves);
-        if moves.count() == 0 {
+        let transitions = self.phases.iter().flat_map(|phase| &phase.transitions);
+        if transitions.count() == 0 {
             let phases = self.phases.iter();
             return phases
                 .map(|phase| Expected {
@@ -38,13 +38,13 @@ impl Experiment {
                 .collect();
         }
         // Who comes later; who has left.
-        let mut awaited = self.newcomers();
+        let mut awaited = self.pending_vms();
         let mut left = std::collections::HashSet::new();
         let mut expected = Vec::new();
         for phase in &self.phases {
             let end = phase.duration.unwrap_or(Duration::MAX);
             let mut stays: HashMap<VmId, Stay> = HashMap::new();
-            for each in &phase.moves {
+            for each in &phase.transitions {
                 let stay = stays.entry(each.vm).or_insert(Stay {
                     from: Duration::ZERO,
                     until: end,
@@ -68,7 +68,10 @@ impl Experiment {
                 pings: self.pings_of(phase, stay),
                 is_exact: is_exact(phase) && stays.is_empty(),
             });
-            let stops = phase.moves.iter().filter(|m| m.change == Change::Stop);
+            let stops = phase
+                .transitions
+                .iter()
+                .filter(|m| m.change == Change::Stop);
             left.extend(stops.map(|m| m.vm));
         }
         expected

@@ -352,9 +352,9 @@ impl Experiment {
     }
 
     /// The VMs that come up in the course of the run.
-    pub fn newcomers(&self) -> HashSet<VmId> {
-        let moves = self.phases.iter().flat_map(|phase| &phase.moves);
-        let starts = moves.filter(|m| m.change == Change::Start);
+    pub fn pending_vms(&self) -> HashSet<VmId> {
+        let transitions = self.phases.iter().flat_map(|phase| &phase.transitions);
+        let starts = transitions.filter(|m| m.change == Change::Start);
         starts.map(|m| m.vm).collect()
     }
 

@@ -23,7 +23,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.lasts = false;
         self.held = None;
         self.end_search(now);
-        self.moves.stop();
+        self.lifecycle.stop();
         self.give_up_all(now, GiveUp::Unsent);
     }
 
@@ -36,7 +36,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Lets all VMs send what is still to be sent before they go, at the end of a run.
     pub fn leave(&mut self, now: Instant) {
-        for vm in (0..self.guests.len() as u32).map(VmId) {
+        for vm in (0..self.slots.len() as u32).map(VmId) {
             self.leave_vm(now, vm);
         }
     }
@@ -44,8 +44,8 @@ impl<F: Fabric> Hypervisor<F> {
     /// Sends what `vm` still has to say when it stops at `now`: it leaves its groups, and gives its leases back.
     pub(super) fn leave_vm(&mut self, now: Instant, vm: VmId) {
         let mut buffer = [0; LAST_FRAME];
-        while let Some(Some(guest)) = self.guests.get_mut(vm.index())
-            && let Some(transmit) = guest.vm.leave(now, &mut buffer)
+        while let Some(Some(slot)) = self.slots.get_mut(vm.index())
+            && let Some(transmit) = slot.vm.leave(now, &mut buffer)
         {
             let frame = buffer.get(..transmit.length).unwrap_or_default();
             let outcome = self.fabric.write(now, vm, frame);
@@ -64,17 +64,17 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     fn give_up_all(&mut self, now: Instant, which: GiveUp) {
-        for vm in (0..self.guests.len() as u32).map(VmId) {
+        for vm in (0..self.slots.len() as u32).map(VmId) {
             self.end_pings(now, vm, which, false);
         }
     }
 
     /// Ends pings of one VM and records their outcomes; lost ones as abandoned if the VM `leaves`.
     fn end_pings(&mut self, now: Instant, id: VmId, which: GiveUp, leaves: bool) {
-        let Some(Some(guest)) = self.guests.get_mut(id.index()) else {
+        let Some(Some(slot)) = self.slots.get_mut(id.index()) else {
             return;
         };
-        for (ping, outcome) in guest.vm.give_up(which) {
+        for (ping, outcome) in slot.vm.give_up(which) {
             let outcome = match outcome {
                 PingOutcome::Lost { due } if leaves => PingOutcome::Abandoned { due },
                 outcome => outcome,

@@ -1,6 +1,6 @@
 //! The frame path: frames read for a VM, and frames written for one.
 
-use super::journal::Entry;
+use super::record_buffer::Entry;
 use super::{Hypervisor, Outgoing};
 use crate::fabric::{Fabric, Notice, Rule, Write};
 use crate::record::Pause;
@@ -28,8 +28,8 @@ impl<F: Fabric> Hypervisor<F> {
         length: usize,
     ) -> Option<Outgoing> {
         self.recorder.frame_in();
-        let guest = self.guests.get_mut(vm.index())?.as_mut()?;
-        let reaction = guest.vm.receive(&mut now, buffer, length);
+        let slot = self.slots.get_mut(vm.index())?.as_mut()?;
+        let reaction = slot.vm.receive(&mut now, buffer, length);
         self.apply(now, vm, reaction)
     }
 
@@ -55,14 +55,14 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records `at` as the send time of `ping`. To be called right before its frame is written.
     pub fn stamp_sent(&mut self, vm: VmId, ping: PingId, at: Instant) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
-        let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
+        let Some(&flow) = slot.flows.get(usize::from(ping.session.0)) else {
             return;
         };
-        if let Some((due, ready)) = guest.vm.stamp_sent(ping, at) {
-            self.note(Entry::Sent {
+        if let Some((due, ready)) = slot.vm.stamp_sent(ping, at) {
+            self.push_record(Entry::Sent {
                 flow,
                 due,
                 ready,
@@ -75,7 +75,7 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Records the lag of a frame: `elapsed` nanoseconds passed between the return of the poll and its handling.
     pub fn lag(&mut self, elapsed: u64) {
-        self.note(Entry::Lag(elapsed));
+        self.push_record(Entry::Lag(elapsed));
     }
 
     /// Records the result of writing a frame.
@@ -109,8 +109,8 @@ impl<F: Fabric> Hypervisor<F> {
             self.fabric.tell_event(now, vm, event);
             self.record(now, vm, event);
         }
-        let guest = self.guests.get_mut(vm.index()).and_then(Option::as_mut);
-        if guest.is_some_and(|guest| guest.vm.take_dirty()) {
+        let slot = self.slots.get_mut(vm.index()).and_then(Option::as_mut);
+        if slot.is_some_and(|slot| slot.vm.take_dirty()) {
             self.after_change(now.now(), vm);
         }
         reaction.transmit.map(|transmit| Outgoing {
@@ -125,10 +125,10 @@ impl<F: Fabric> Hypervisor<F> {
     /// if it was one, arrived after the pause.
     #[cold]
     pub fn paused(&mut self, pause: Pause) {
-        let reply = self.journal.take_last_reply();
+        let reply = self.buffer.take_last_reply();
         self.recorder().paused(pause);
         if let Some(reply) = reply {
-            self.note(reply);
+            self.push_record(reply);
         }
     }
 

@@ -60,10 +60,10 @@ impl<F: Fabric> Hypervisor<F> {
     /// Tells the sessions that expect `vm` to answer that its state has changed at `now`. One that starts during the run is
     /// expected to answer once it has its addresses.
     pub(super) fn member_changed(&mut self, now: Instant, vm: VmId) {
-        let Some(Some(guest)) = self.guests.get(vm.index()) else {
+        let Some(Some(slot)) = self.slots.get(vm.index()) else {
             return;
         };
-        let since = (!guest.is_configuring).then_some(now);
+        let since = (!slot.is_configuring).then_some(now);
         for (owner, member) in self.sessions_with(vm) {
             self.tell_member(owner, member, vm, since);
         }

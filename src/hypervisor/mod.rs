@@ -5,17 +5,17 @@
 //! [`Hypervisor::next_step`] until nothing is due, sends the frames that either returns, and sleeps until
 //! [`Hypervisor::next_deadline`].
 
-mod accounts;
 mod drop_reason;
-mod due;
 mod ending;
 mod frames;
 mod groups;
-mod journal;
-mod moves;
+mod lifecycle;
 mod phases;
 mod record;
+mod record_buffer;
 mod resolution;
+mod timers;
+mod totals;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -32,10 +32,10 @@ use crate::wire::MacAddr;
 
 pub use self::frames::Arrival;
 use self::groups::Groups;
-use self::journal::Journal;
-use self::moves::Moves;
-pub use self::moves::{Change, Move, Moved};
+use self::lifecycle::Lifecycle;
+pub use self::lifecycle::{Change, Transition, Transitioned};
 pub use self::phases::{ADDRESS_WAIT, Phase};
+use self::record_buffer::RecordBuffer;
 use self::resolution::Resolution;
 pub use self::resolution::{ANSWER_WAIT, FindNeighbours};
 
@@ -83,7 +83,7 @@ pub struct FlowConfig {
 
 /// A VM and its bookkeeping.
 #[derive(Debug)]
-struct Guest {
+struct Slot {
     vm: Vm,
     /// Time of its creation; `None` once the first of its pings has been answered.
     booting_since: Option<Instant>,
@@ -130,7 +130,7 @@ enum Timer {
 pub struct Hypervisor<F> {
     fabric: Instrumented<F>,
     /// By [`VmId`]. An id is never reused, so frames and timers for a removed VM are ignored.
-    guests: Vec<Option<Guest>>,
+    slots: Vec<Option<Slot>>,
     stations: FxHashMap<MacAddr, VmId>,
     load: Load,
     /// The phases to come.
@@ -159,12 +159,12 @@ pub struct Hypervisor<F> {
     /// Bytes of fragments that all VMs hold.
     fragment_bytes: usize,
     /// VMs that start or stop during the run.
-    moves: Moves,
+    lifecycle: Lifecycle,
     /// VMs that are expected to answer pings to groups.
     groups: Groups,
-    /// Lacks the entries of `journal`, which [`Hypervisor::recorder`] adds first.
+    /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
-    journal: Journal,
+    buffer: RecordBuffer,
 }
 
 impl<F: Fabric> Hypervisor<F> {
@@ -173,7 +173,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub fn new(fabric: F, recorder: Recorder, seed: u64) -> Self {
         Hypervisor {
             fabric: Instrumented::new(fabric),
-            guests: Vec::new(),
+            slots: Vec::new(),
             stations: FxHashMap::default(),
             load: Load::new(seed),
             phases: VecDeque::new(),
@@ -190,10 +190,10 @@ impl<F: Fabric> Hypervisor<F> {
             unarmed: Vec::new(),
             ready: VecDeque::new(),
             fragment_bytes: 0,
-            moves: Moves::default(),
+            lifecycle: Lifecycle::default(),
             groups: Groups::default(),
             recorder,
-            journal: Journal::new(),
+            buffer: RecordBuffer::new(),
         }
     }
 
@@ -203,7 +203,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// # Errors
     /// If the fabric can't create a port; the VM does not exist then.
     pub fn create_vm(&mut self, now: Instant, config: VmConfig) -> Result<VmId, F::Error> {
-        let id = VmId(self.guests.len() as u32);
+        let id = VmId(self.slots.len() as u32);
         self.create_vm_as(id, now, config)?;
         Ok(id)
     }
@@ -224,10 +224,10 @@ impl<F: Fabric> Hypervisor<F> {
         vm.take_dirty();
         let is_configuring = vm.is_configuring();
         self.configuring += usize::from(is_configuring);
-        if self.guests.len() <= id.index() {
-            self.guests.resize_with(id.index() + 1, || None);
+        if self.slots.len() <= id.index() {
+            self.slots.resize_with(id.index() + 1, || None);
         }
-        let guest = Some(Guest {
+        let created = Some(Slot {
             vm,
             is_configuring,
             targeted_by: Vec::new(),
@@ -237,8 +237,8 @@ impl<F: Fabric> Hypervisor<F> {
             is_ready: false,
             fragment_bytes: 0,
         });
-        if let Some(slot) = self.guests.get_mut(id.index()) {
-            *slot = guest;
+        if let Some(slot) = self.slots.get_mut(id.index()) {
+            *slot = created;
         }
         self.stations.insert(config.mac, id);
         self.schedule(id);
@@ -256,15 +256,15 @@ impl<F: Fabric> Hypervisor<F> {
             self.abandon_pings_of(now, *vm);
             self.leave_vm(now, *vm);
             self.member_left(*vm);
-            let Some(guest) = self.guests.get_mut(vm.index()).and_then(Option::take) else {
+            let Some(slot) = self.slots.get_mut(vm.index()).and_then(Option::take) else {
                 continue;
             };
-            if self.stations.get(&guest.vm.mac()) == Some(vm) {
-                self.stations.remove(&guest.vm.mac());
+            if self.stations.get(&slot.vm.mac()) == Some(vm) {
+                self.stations.remove(&slot.vm.mac());
             }
-            guest.flows.iter().for_each(|flow| self.load.retire(*flow));
-            self.configuring -= usize::from(guest.is_configuring);
-            self.fragment_bytes = self.fragment_bytes.saturating_sub(guest.fragment_bytes);
+            slot.flows.iter().for_each(|flow| self.load.retire(*flow));
+            self.configuring -= usize::from(slot.is_configuring);
+            self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);
         }
         self.fabric.unplug(vms)
     }
@@ -272,17 +272,17 @@ impl<F: Fabric> Hypervisor<F> {
     /// Adds a flow. It pings in the phases that include it, once both of its VMs exist. `None` if the source VM does not
     /// exist, or has 65,536 flows already, as many as there are ICMP identifiers.
     pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
-        let is_awaited = self.moves.is_awaited(&config);
-        let ping = match is_awaited {
+        let is_pending = self.lifecycle.is_pending(&config);
+        let ping = match is_pending {
             true => None,
             false => Some(self.open_flow(FlowId(self.flows.len() as u32), &config)?),
         };
-        let id = match is_awaited {
-            true => self.load.add_awaited_flow(),
+        let id = match is_pending {
+            true => self.load.add_pending_flow(),
             false => self.load.add_flow(),
         };
-        if is_awaited {
-            self.moves.await_flow(id, config);
+        if is_pending {
+            self.lifecycle.add_pending_flow(id, config);
         }
         self.flows.push(FlowState {
             ping,
@@ -294,10 +294,10 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Opens the session of a flow whose VMs exist.
     fn open_flow(&mut self, id: FlowId, config: &FlowConfig) -> Option<PingOwner> {
-        let guest = self.guests.get_mut(config.source.index())?.as_mut()?;
-        let session = guest.vm.open_session(config.session)?;
-        guest.flows.push(id);
-        let target = config.target.and_then(|vm| self.guests.get_mut(vm.index()));
+        let slot = self.slots.get_mut(config.source.index())?.as_mut()?;
+        let session = slot.vm.open_session(config.session)?;
+        slot.flows.push(id);
+        let target = config.target.and_then(|vm| self.slots.get_mut(vm.index()));
         if let Some(Some(target)) = target {
             target.targeted_by.push(id);
         }
@@ -322,17 +322,17 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Returns the VM `id`.
     pub fn vm(&self, id: VmId) -> Option<&Vm> {
-        Some(&self.guests.get(id.index())?.as_ref()?.vm)
+        Some(&self.slots.get(id.index())?.as_ref()?.vm)
     }
 
     /// Returns the VM `id` for changes, such as adding neighbours.
     pub fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {
-        Some(&mut self.guests.get_mut(id.index())?.as_mut()?.vm)
+        Some(&mut self.slots.get_mut(id.index())?.as_mut()?.vm)
     }
 
     /// Returns the number of VMs created or expected so far, removed ones included: their ids are below it.
     pub fn vm_count(&self) -> usize {
-        self.guests.len()
+        self.slots.len()
     }
 
     /// Returns the fabric, with the instruments of the run.
@@ -342,14 +342,14 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Returns the recorder, with everything measured so far.
     pub fn recorder(&mut self) -> &mut Recorder {
-        self.journal.enter(&mut self.recorder);
+        self.buffer.flush(&mut self.recorder);
         &mut self.recorder
     }
 
     /// Drops the VMs, and returns the fabric and the recorder.
     pub fn into_parts(mut self) -> (F, Recorder) {
         self.end();
-        self.journal.enter(&mut self.recorder);
+        self.buffer.flush(&mut self.recorder);
         (self.fabric.into_inner(), self.recorder)
     }
 }

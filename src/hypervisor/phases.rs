@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Hypervisor, Move};
+use super::{Hypervisor, Transition};
 use crate::fabric::{Fabric, Rule};
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::time::{Instant, earliest};
@@ -27,7 +27,7 @@ pub struct Phase {
     /// Without a count of pings the phase always takes this long. `None`: it ends when every ping is finished.
     pub duration: Option<Duration>,
     /// The starts and stops of VMs during the phase, in the order of their times.
-    pub moves: Vec<Move>,
+    pub transitions: Vec<Transition>,
     /// The impairments from the beginning of the phase on; `None` leaves those that are.
     pub impairments: Option<Vec<Rule>>,
 }
@@ -60,7 +60,7 @@ impl Phase {
                 start: Start::Spread,
             },
             duration,
-            moves: Vec::new(),
+            transitions: Vec::new(),
             impairments: None,
         }
     }
@@ -97,8 +97,8 @@ impl<F: Fabric> Hypervisor<F> {
             }
             self.held = None;
             let waited = now.nanos_since(since);
-            let guests = self.guests.iter().flatten();
-            let missing = guests.filter(|guest| guest.vm.lacks_address()).count() as u64;
+            let slots = self.slots.iter().flatten();
+            let missing = slots.filter(|slot| slot.vm.lacks_address()).count() as u64;
             self.recorder.waited_for_addresses(waited, missing);
             self.begin_run(now);
         }
@@ -142,7 +142,7 @@ impl<F: Fabric> Hypervisor<F> {
             self.recorder().begin_warmup(at);
         }
         self.load.begin(at, &phase.load);
-        self.moves.begin(at, &phase.moves);
+        self.lifecycle.begin(at, &phase.transitions);
         if let Some(rules) = phase.impairments {
             self.set_impairments(rules);
         }
@@ -166,6 +166,9 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Returns true if every ping of the present phase is finished and no VM is to start or stop in it.
     fn is_quiet(&self) -> bool {
-        !self.lasts && self.load.is_done() && self.moves.are_done() && !self.resolution.is_active()
+        !self.lasts
+            && self.load.is_done()
+            && self.lifecycle.are_done()
+            && !self.resolution.is_active()
     }
 }

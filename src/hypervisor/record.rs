@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Hypervisor;
 use super::drop_reason::drop_reason;
-use super::journal::Entry;
+use super::record_buffer::Entry;
 use crate::fabric::Fabric;
 use crate::record::{DropReason, Member};
 use crate::time::Instant;
@@ -71,10 +71,10 @@ impl<F: Fabric> Hypervisor<F> {
         ping: PingId,
         outcome: PingOutcome,
     ) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
-        let Some(&flow) = guest.flows.get(usize::from(ping.session.0)) else {
+        let Some(&flow) = slot.flows.get(usize::from(ping.session.0)) else {
             return;
         };
         match outcome {
@@ -83,10 +83,10 @@ impl<F: Fabric> Hypervisor<F> {
                 sent,
                 received,
             } => {
-                if let Some(since) = guest.booting_since.take() {
+                if let Some(since) = slot.booting_since.take() {
                     self.recorder.booted(received.nanos_since(since));
                 }
-                self.note(Entry::Answered {
+                self.push_record(Entry::Answered {
                     flow,
                     sequence: ping.sequence,
                     due,
@@ -102,10 +102,10 @@ impl<F: Fabric> Hypervisor<F> {
                 sent,
                 received,
             } => {
-                if let Some(since) = guest.booting_since.take() {
+                if let Some(since) = slot.booting_since.take() {
                     self.recorder.booted(received.nanos_since(since));
                 }
-                let address = guest.vm.member(ping.session, member);
+                let address = slot.vm.member(ping.session, member);
                 let member = self.groups.get(flow, member).map(Member::Vm);
                 let recorder = self.recorder();
                 if let Some(member) = member.or(address.map(Member::Other)) {

@@ -90,7 +90,7 @@ where
         if !self.is_whole {
             return Ok(());
         }
-        let vms = self.plan.vms.len() - self.plan.newcomers().len();
+        let vms = self.plan.vms.len() - self.plan.pending_vms().len();
         self.vm_bytes = per_vm_bytes(before, vms);
         let delay = self.hypervisor.fabric().forwards_after();
         if !delay.is_zero() {
@@ -137,7 +137,7 @@ where
             driver,
             ..
         } = self;
-        let newcomers = plan.newcomers();
+        let pending_vms = plan.pending_vms();
         let time_of_day = driver.time_of_day_at_zero();
         // A VM starts when its port is expected to carry what it sends.
         let delay = hypervisor.fabric().forwards_after();
@@ -150,9 +150,9 @@ where
                 time_of_day,
                 ..config
             };
-            let is_newcomer = newcomers.contains(&vm);
+            let is_pending = pending_vms.contains(&vm);
             let start = driver.now() + delay;
-            if is_newcomer {
+            if is_pending {
                 hypervisor.expect_vm(vm, config);
             } else {
                 hypervisor.create_vm_as(vm, start, config)?;
@@ -160,7 +160,7 @@ where
             for group in plan.groups_of(vm) {
                 hypervisor.join_group(start + plan.report_delay(index), vm, group);
             }
-            if is_newcomer {
+            if is_pending {
                 continue;
             }
             let now = driver.now();

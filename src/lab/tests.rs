@@ -439,9 +439,9 @@ fn members_of_link_local_groups_are_told_once() {
 
 #[test]
 fn members_are_expected_to_answer_while_they_are_there() {
-    let phase = |name: &str, moves: &str| {
+    let phase = |name: &str, transitions: &str| {
         format!(
-            "[[phase]]\nname = \"{name}\"\nping = \"multicast\"\ninterval = \"50ms\"\nduration = \"1s\"\n{moves}\n"
+            "[[phase]]\nname = \"{name}\"\nping = \"multicast\"\ninterval = \"50ms\"\nduration = \"1s\"\n{transitions}\n"
         )
     };
     let scenario = format!(

@@ -52,21 +52,21 @@ impl Flow {
     }
 
     /// Suspends the flow until [`Flow::wake`].
-    pub(super) fn await_ends(&mut self) {
+    pub(super) fn suspend(&mut self) {
         self.presence = Presence::Awaited;
     }
 
-    /// Resumes a flow suspended by [`Flow::await_ends`]. Returns true if it was suspended.
+    /// Resumes a flow suspended by [`Flow::suspend`]. Returns true if it was suspended.
     pub(super) fn wake(&mut self) -> bool {
-        let was_awaited = self.is_awaited();
-        if was_awaited {
+        let was_pending = self.is_pending();
+        if was_pending {
             self.presence = Presence::Here;
         }
-        was_awaited
+        was_pending
     }
 
     /// Returns true if the flow is suspended until [`Flow::wake`].
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.presence == Presence::Awaited
     }
 

@@ -7,8 +7,8 @@
 //! measurement (coordinated omission). In a closed loop ([`Pacing::Window`]) a ping becomes due when another finishes.
 
 mod flow;
-mod newcomers;
 mod pattern;
+mod pending;
 mod schedule;
 mod span;
 
@@ -18,8 +18,8 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use self::flow::Flow;
-use self::newcomers::Newcomers;
 pub use self::pattern::{Pattern, PatternError, Population, Selection, Target};
+use self::pending::PendingFlows;
 pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
 use self::schedule::{RateSchedule, Schedule, exponential, overdue};
 use self::span::Span;
@@ -58,7 +58,7 @@ pub struct Load {
     unfinished: u32,
     /// Pings handed out and not finished.
     outstanding: u64,
-    newcomers: Newcomers,
+    pending: PendingFlows,
     span: Span,
 }
 
@@ -72,7 +72,7 @@ impl Load {
             random: fastrand::Rng::with_seed(seed),
             unfinished: 0,
             outstanding: 0,
-            newcomers: Newcomers::default(),
+            pending: PendingFlows::default(),
             span: Span::default(),
         }
     }
@@ -94,13 +94,13 @@ impl Load {
         self.arrivals = load.arrivals;
         self.span = Span::new(load);
         let mut starts = BinaryHeap::with_capacity(load.flows.len());
-        let mut awaited = 0;
+        let mut pending = 0;
         for (number, id) in (0..).zip(load.flows.clone().map(FlowId)) {
             let Some(flow) = self.flows.get_mut(id.index()) else {
                 continue;
             };
             if !flow.is_here() {
-                awaited += u32::from(flow.is_awaited());
+                pending += u32::from(flow.is_pending());
                 continue;
             }
             let first = start + load.first_due(number, &mut self.random);
@@ -111,7 +111,7 @@ impl Load {
                 starts.push(Reverse((first, id)));
             }
         }
-        self.newcomers = Newcomers::new(load, awaited);
+        self.pending = PendingFlows::new(load, pending);
         self.schedule = match load.pacing {
             Pacing::Interval(interval) => Schedule::Interval {
                 interval,
@@ -143,7 +143,7 @@ impl Load {
 
     /// Returns true once every ping of the phase has been handed out, or when it has none.
     pub fn is_handed_out(&self) -> bool {
-        self.unfinished == 0 && self.newcomers.are_none()
+        self.unfinished == 0 && self.pending.are_none()
     }
 
     /// Returns the end of an open loop's schedule once all pings have been handed out: n pings take n intervals. `None`
@@ -220,7 +220,7 @@ impl Load {
     pub fn stop(&mut self) {
         self.schedule = Schedule::Idle;
         self.unfinished = 0;
-        self.newcomers = Newcomers::default();
+        self.pending = PendingFlows::default();
         self.flows.iter_mut().for_each(Flow::end);
     }
 
@@ -231,8 +231,8 @@ impl Load {
             return;
         };
         let had_more = !flow.is_finished();
-        if flow.is_awaited() {
-            self.newcomers.left(id);
+        if flow.is_pending() {
+            self.pending.left(id);
         }
         self.outstanding = self.outstanding.saturating_sub(flow.retire().into());
         if had_more {
@@ -241,7 +241,7 @@ impl Load {
         match &mut self.schedule {
             Schedule::Idle => {}
             Schedule::Interval { next, .. } => next.retain(|Reverse((_, flow))| *flow != id),
-            Schedule::Rate(_) if self.unfinished == 0 && self.newcomers.are_none() => {
+            Schedule::Rate(_) if self.unfinished == 0 && self.pending.are_none() => {
                 self.schedule = Schedule::Idle;
             }
             // The round robin skips flows without pings.
@@ -318,7 +318,7 @@ impl Load {
         };
         rate.advance(&mut self.random);
         self.take(id);
-        if self.unfinished == 0 && self.newcomers.are_none() {
+        if self.unfinished == 0 && self.pending.are_none() {
             self.schedule = Schedule::Idle;
         }
         Some(Due {

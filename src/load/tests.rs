@@ -390,7 +390,7 @@ fn a_phase_that_is_far_behind_ends_at_once() {
 fn what_a_rate_has_due_while_nobody_is_there_is_nobodys() {
     for arrivals in [Arrivals::Uniform, Arrivals::Poisson] {
         let mut load = Load::new(1);
-        let flow = load.add_awaited_flow();
+        let flow = load.add_pending_flow();
         let phase = PhaseLoad {
             arrivals,
             ..phase(1, Pacing::Rate(1e12), None)

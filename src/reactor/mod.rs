@@ -9,16 +9,16 @@
 //!   VM's queue already. The reactor reads it at once (`Reactor::exchange`), before the next poll. No edge is lost by
 //!   that: `epoll_wait` checks again that a queue holds something before it reports it (`ep_send_events` in
 //!   `fs/eventpoll.c`), and a frame that arrives later is a new edge.
-//! - Under load, TAPs that are always read that way are removed from epoll (`attention`).
+//! - Under load, TAPs that are always read that way are removed from epoll (`watch_set`).
 //! - Signals and the end of the run are checked in every turn.
 
-mod attention;
-mod exchange;
+mod busy_poll;
+mod frames;
 mod pauses;
+mod poll;
 mod prediction;
-mod spinning;
-mod waiting;
-mod wakeup;
+mod timer_lead;
+mod watch_set;
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,11 +28,11 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
-use self::attention::Attention;
+use self::busy_poll::BusyPoll;
 use self::pauses::PauseWatch;
 use self::prediction::Prediction;
-use self::spinning::Spinning;
-use self::wakeup::Wakeup;
+use self::timer_lead::TimerLead;
+use self::watch_set::WatchSet;
 use crate::fabric::Fabric;
 use crate::hypervisor::{Hypervisor, Step};
 use nix::sys::signal::Signal;
@@ -49,7 +49,7 @@ const SIGNALS: Token = Token(1);
 /// Pings sent in a turn before the TAPs are read again.
 const SEND_BUDGET: usize = 64;
 /// VMs that start, or groups of VMs that stop, in a turn before the TAPs are read again: each takes a millisecond or more.
-const MOVE_BUDGET: usize = 1;
+const TRANSITION_BUDGET: usize = 1;
 /// Maximum number of events of one poll.
 const EVENTS: usize = 1024;
 /// Maximum number of consecutive turns that send nothing because TAPs still hold frames: enough to empty a queue of the
@@ -110,16 +110,16 @@ pub struct Reactor {
     prediction: Prediction,
     /// Direct reads of replies from addresses outside the run.
     outside: Prediction,
-    attention: Attention,
-    spinning: Spinning,
-    wakeup: Wakeup,
+    watch_set: WatchSet,
+    busy_poll: BusyPoll,
+    timer_lead: TimerLead,
     buffer: Vec<u8>,
     watch: Option<Watch>,
     /// Time at which the poll of this turn returned.
     polled_at: Instant,
     /// Earliest time at which a frame of this turn may have arrived; the return of the poll if that waited.
     known_since: Instant,
-    unlooked: Unlooked,
+    unread: Unread,
     /// Pings sent in a turn before the TAPs are read again.
     send_budget: usize,
     /// Consecutive turns that sent nothing because TAPs still held frames.
@@ -132,7 +132,7 @@ pub struct Reactor {
 
 /// Frames written since the last poll whose replies were not read directly.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-enum Unlooked {
+enum Unread {
     #[default]
     Nothing,
     /// A frame whose reply may have arrived since.
@@ -174,14 +174,14 @@ impl Reactor {
             undrained: VecDeque::new(),
             prediction: Prediction::default(),
             outside: Prediction::default(),
-            attention: Attention::default(),
-            spinning: Spinning::default(),
-            wakeup: Wakeup::default(),
+            watch_set: WatchSet::default(),
+            busy_poll: BusyPoll::default(),
+            timer_lead: TimerLead::default(),
             buffer: vec![0; LARGEST_FRAME],
             watch: None,
             polled_at: Instant::ZERO,
             known_since: Instant::ZERO,
-            unlooked: Unlooked::Nothing,
+            unread: Unread::Nothing,
             send_budget: SEND_BUDGET,
             deferred: 0,
             pauses: PauseWatch::new(MonotonicClock.now()),
@@ -215,7 +215,7 @@ impl Reactor {
     /// Enables busy polling: for `span` after any work the reactor polls again instead of sleeping; without end for
     /// [`Duration::MAX`].
     pub fn spin(&mut self, span: Duration) {
-        self.spinning = Spinning::new(span);
+        self.busy_poll = BusyPoll::new(span);
     }
 
     /// Sets the queue length of the TAPs, in frames, so that one turn never fills more than half of a queue.
@@ -302,16 +302,16 @@ impl Reactor {
         if std::mem::take(&mut self.has_link_events) {
             hypervisor.look_at_links(self.polled_at);
         }
-        self.look_around(hypervisor)?;
+        self.check_unwatched(hypervisor)?;
         self.pass_due(hypervisor);
         for _ in 0..self.undrained.len() {
             if let Some(vm) = self.undrained.pop_front() {
                 self.drain(hypervisor, vm);
-                self.spinning.worked(self.polled_at);
+                self.busy_poll.worked(self.polled_at);
             }
         }
-        if hypervisor.has_moves() {
-            self.make_moves(hypervisor)?;
+        if hypervisor.has_transitions() {
+            self.make_transitions(hypervisor)?;
         }
         // TAPs are read before anything is sent, so that the run's own frames overflow no queue.
         if (was_full || !self.undrained.is_empty()) && self.deferred < MOST_DEFERRED {
@@ -360,7 +360,7 @@ impl Reactor {
             let Some(step) = hypervisor.next_step(now, &mut self.buffer) else {
                 break;
             };
-            self.spinning.worked(now);
+            self.busy_poll.worked(now);
             if let Step::Send(outgoing) = step {
                 now = self.exchange(hypervisor, outgoing).unwrap_or(now);
             }
@@ -394,16 +394,16 @@ impl Reactor {
     }
 
     /// Starts and stops the VMs that are due.
-    fn make_moves<F: Fabric<Error = SystemError>>(
+    fn make_transitions<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
     ) -> Result<(), SystemError> {
-        for _ in 0..MOVE_BUDGET {
+        for _ in 0..TRANSITION_BUDGET {
             let now = self.clock.now();
-            if hypervisor.make_move(now)?.is_none() {
+            if hypervisor.make_transition(now)?.is_none() {
                 break;
             }
-            self.spinning.worked(now);
+            self.busy_poll.worked(now);
             // The fabric may have read link changes meanwhile, which the poll does not report again.
             self.has_link_events = true;
             // Waits within the kernel are not pauses.

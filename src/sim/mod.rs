@@ -45,7 +45,7 @@ pub fn run_unless(
             return (driver.now, true);
         }
         rounds = rounds.wrapping_add(1);
-        while let Ok(Some(_)) = hypervisor.make_move(driver.now) {}
+        while let Ok(Some(_)) = hypervisor.make_transition(driver.now) {}
         while let Some(step) = hypervisor.next_step(driver.now, &mut driver.buffer) {
             driver.send(hypervisor, step);
         }

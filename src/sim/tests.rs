@@ -15,7 +15,7 @@ use crate::wire::MacAddr;
 
 mod endpoints;
 mod impairments;
-mod moves;
+mod lifecycle;
 mod neighbours;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
@@ -65,7 +65,7 @@ fn impair(lab: &mut Lab, profile: Profile) {
 }
 
 /// Creates a lab of which the VMs from `first` on start later.
-fn lab_with_newcomers(vms: u32, first: u32, delay: Duration) -> Lab {
+fn lab_with_pending_vms(vms: u32, first: u32, delay: Duration) -> Lab {
     let mut lab = empty_lab(vms, Switch::new(delay));
     for vm in 0..vms {
         let config = config(&lab, vm);

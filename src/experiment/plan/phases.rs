@@ -33,7 +33,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             .map(|phase| defaults.overlaid(phase))
             .collect()
     };
-    let mut moves = super::moves::moves(&each, context)?.into_iter();
+    let mut transitions = super::transitions::transitions(&each, context)?.into_iter();
     let mut flows = Flows::default();
     let mut phases: Vec<Phase> = Vec::new();
     for (i, settings) in each.iter().enumerate() {
@@ -68,9 +68,9 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         for phase in phases.iter_mut().skip(first) {
             phase.impairments.clone_from(&impairments);
         }
-        // A warm-up goes before its phase, and a ramp has no moves.
-        if let (Some(phase), Some(moves)) = (phases.last_mut(), moves.next()) {
-            phase.moves = moves;
+        // A warm-up goes before its phase, and a ramp has no transitions.
+        if let (Some(phase), Some(transitions)) = (phases.last_mut(), transitions.next()) {
+            phase.transitions = transitions;
         }
     }
     context.check_size(flows.number, phases.len())?;
@@ -199,7 +199,7 @@ fn add_phases(
             is_counted: false,
             load,
             duration: Some(warmup),
-            moves: Vec::new(),
+            transitions: Vec::new(),
             impairments: None,
         });
     }
@@ -209,7 +209,7 @@ fn add_phases(
             is_counted: true,
             load,
             duration,
-            moves: Vec::new(),
+            transitions: Vec::new(),
             impairments: None,
         }),
         Sending::Ramp(steps, setting) => {
@@ -238,7 +238,7 @@ fn add_phases(
                         ..load.clone()
                     },
                     duration: Some(step),
-                    moves: Vec::new(),
+                    transitions: Vec::new(),
                     impairments: None,
                 });
             }

@@ -848,11 +848,11 @@ fn phases_say_who_comes_up_and_who_leaves() {
         let head = "[[group]]\nname = \"old\"\nvms = 4\n[[group]]\nname = \"new\"\nvms = 8\n";
         file(&format!("{head}{phases}"))
     };
-    let moves = |phases: &str| -> Vec<Vec<(u64, u32)>> {
+    let transitions = |phases: &str| -> Vec<Vec<(u64, u32)>> {
         let experiment = plan(phases).expect(phases);
         let of = |phase: &crate::hypervisor::Phase| {
-            let at = |m: &crate::hypervisor::Move| (m.after.as_millis() as u64, m.vm.0);
-            phase.moves.iter().map(at).collect()
+            let at = |m: &crate::hypervisor::Transition| (m.after.as_millis() as u64, m.vm.0);
+            phase.transitions.iter().map(at).collect()
         };
         experiment.phases.iter().map(of).collect()
     };
@@ -860,11 +860,11 @@ fn phases_say_who_comes_up_and_who_leaves() {
         |lines: &str| format!("[[phase]]\nping = \"vm1:vm0\"\nduration = \"200ms\"\n{lines}\n");
     // As many as there is time for, and it is the last ones.
     assert_eq!(
-        moves(&phase("start = \"10 per second\"")),
+        transitions(&phase("start = \"10 per second\"")),
         [vec![(0, 10), (100, 11)]]
     );
     assert_eq!(
-        moves(&format!(
+        transitions(&format!(
             "{}{}",
             phase("start = \"new at 50 per second\""),
             phase("stop = [\"vm0\", \"2 at 10 per second\"]\nwarmup = \"1s\"")
@@ -876,7 +876,7 @@ fn phases_say_who_comes_up_and_who_leaves() {
         ]
     );
     assert_eq!(
-        moves(&format!(
+        transitions(&format!(
             "{}{}",
             phase("start = 2"),
             phase("start = \"vm3\"")

@@ -1,7 +1,7 @@
 //! Neighbours that are found before anything is sent to them.
 
 use super::*;
-use crate::hypervisor::{ANSWER_WAIT, Change, FindNeighbours, Move};
+use crate::hypervisor::{ANSWER_WAIT, Change, FindNeighbours, Transition};
 use crate::record::NeighbourSearch;
 
 /// The delay of a frame.
@@ -146,8 +146,8 @@ fn a_run_that_is_stopped_in_its_search_sends_nothing() {
 }
 
 /// VMs that come up in a run ping one that is there, and an address that is nobody's.
-fn newcomers(first: Option<FindNeighbours>) -> Lab {
-    let mut lab = lab_with_newcomers(9, 1, WIRE);
+fn pending_vms(first: Option<FindNeighbours>) -> Lab {
+    let mut lab = lab_with_pending_vms(9, 1, WIRE);
     if let Some(first) = first {
         lab.hypervisor().find_neighbours_first(first);
     }
@@ -161,14 +161,14 @@ fn flows_of_vms_that_come_up_later_begin_when_their_neighbour_is_known() {
         (Some(find(2, ANSWER_WAIT)), 2_000_000, 4_000_000),
         (None, 4_000_000, 4_000_000),
     ] {
-        let mut lab = newcomers(first);
+        let mut lab = pending_vms(first);
         let mut coming = phase("", 8, Pacing::Interval(10 * MS), Some(3), None);
-        let start = |vm| Move {
+        let start = |vm| Transition {
             after: MS * 50 * vm,
             vm: VmId(vm),
             change: Change::Start,
         };
-        coming.moves = (1..9).map(start).collect();
+        coming.transitions = (1..9).map(start).collect();
         carry(&mut lab, vec![coming]);
         let recorder = lab.hypervisor().recorder();
         assert_eq!(recorder.totals().received, 24, "{first:?}");
@@ -188,16 +188,16 @@ fn flows_of_vms_that_come_up_later_begin_when_their_neighbour_is_known() {
 
 #[test]
 fn a_run_goes_on_when_late_flows_have_waited_for_their_neighbours() {
-    let mut lab = newcomers(Some(find(2, ANSWER_WAIT)));
+    let mut lab = pending_vms(Some(find(2, ANSWER_WAIT)));
     let count = 2 * ANSWER_WAIT.as_millis() as u64 / 10;
     let mut coming = phase("", 8, Pacing::Interval(10 * MS), Some(count), None);
-    coming.moves = vec![
-        Move {
+    coming.transitions = vec![
+        Transition {
             after: MS,
             vm: VmId(1),
             change: Change::Start,
         },
-        Move {
+        Transition {
             after: 50 * MS,
             vm: VmId(2),
             change: Change::Start,
@@ -209,11 +209,11 @@ fn a_run_goes_on_when_late_flows_have_waited_for_their_neighbours() {
 
 #[test]
 fn a_flow_whose_neighbour_does_not_answer_begins_nevertheless() {
-    let mut lab = newcomers(Some(find(2, ANSWER_WAIT)));
+    let mut lab = pending_vms(Some(find(2, ANSWER_WAIT)));
     flow_to(&mut lab, 8, "10.99.0.1".parse().unwrap());
     let mut coming = phase("", 9, Pacing::Interval(10 * MS), Some(3), None);
-    coming.moves = (1..9)
-        .map(|vm| Move {
+    coming.transitions = (1..9)
+        .map(|vm| Transition {
             after: MS * 50,
             vm: VmId(vm),
             change: Change::Start,

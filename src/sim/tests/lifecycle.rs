@@ -1,7 +1,7 @@
 //! VMs that come up and leave in the course of a phase.
 
 use super::*;
-use crate::hypervisor::{Change, Move};
+use crate::hypervisor::{Change, Transition};
 
 const PACINGS: [Pacing; 3] = [
     Pacing::Interval(MS),
@@ -9,8 +9,8 @@ const PACINGS: [Pacing; 3] = [
     Pacing::Window(2),
 ];
 
-fn moves(change: Change, vms: std::ops::Range<u32>, gap: Duration) -> Vec<Move> {
-    let at = |(i, vm)| Move {
+fn transitions(change: Change, vms: std::ops::Range<u32>, gap: Duration) -> Vec<Transition> {
+    let at = |(i, vm)| Transition {
         after: gap * i,
         vm: VmId(vm),
         change,
@@ -21,7 +21,7 @@ fn moves(change: Change, vms: std::ops::Range<u32>, gap: Duration) -> Vec<Move> 
 /// A lab of so many VMs, of which those from `first` on come up later, with a flow from each to the one before it.
 fn lab(vms: u32, first: u32) -> Lab {
     let delay = MS / 10;
-    let mut lab = lab_with_newcomers(vms, first, delay);
+    let mut lab = lab_with_pending_vms(vms, first, delay);
     (1..vms).for_each(|vm| flow(&mut lab, vm, vm - 1));
     lab
 }
@@ -31,7 +31,7 @@ fn flows_begin_when_both_of_their_ends_are_up_and_the_boot_of_each_vm_is_timed()
     for pacing in PACINGS {
         let mut lab = lab(10, 2);
         let mut coming = phase("coming", 9, pacing, None, Some(MS * 200));
-        coming.moves = moves(Change::Start, 2..10, MS * 20);
+        coming.transitions = transitions(Change::Start, 2..10, MS * 20);
         let after = phase("after", 9, pacing, None, Some(MS * 100));
         let end = carry(&mut lab, vec![coming, after]);
         assert!(end < Instant::ZERO + MS * 400, "{pacing:?}: {end:?}");
@@ -56,7 +56,7 @@ fn a_phase_with_a_count_ends_when_those_who_came_late_have_sent_theirs() {
     for pacing in PACINGS {
         let mut lab = lab(6, 1);
         let mut only = phase("", 5, pacing, Some(7), None);
-        only.moves = moves(Change::Start, 1..6, MS * 50);
+        only.transitions = transitions(Change::Start, 1..6, MS * 50);
         let end = carry(&mut lab, vec![only]);
         assert!(end >= Instant::ZERO + MS * 200, "{pacing:?}");
         assert!(end < Instant::ZERO + MS * 400, "{pacing:?}: {end:?}");
@@ -72,9 +72,9 @@ fn vms_that_leave_take_their_flows_along_and_leave_those_of_others_untouched() {
         let before = phase("before", 9, pacing, None, Some(MS * 100));
         let mut leaving = phase("leaving", 9, pacing, None, Some(MS * 100));
         // From the last one down, so that nobody is pinged who is gone.
-        leaving.moves = moves(Change::Stop, 5..10, MS * 10);
+        leaving.transitions = transitions(Change::Stop, 5..10, MS * 10);
         leaving
-            .moves
+            .transitions
             .iter_mut()
             .for_each(|m| m.vm = VmId(14 - m.vm.0));
         let after = phase("after", 9, pacing, None, Some(MS * 100));

@@ -37,16 +37,16 @@ pub(super) enum Entry {
 
 /// Measurements not yet passed to the recorder, in order.
 #[derive(Debug)]
-pub(super) struct Journal(Vec<Entry>);
+pub(super) struct RecordBuffer(Vec<Entry>);
 
-impl Journal {
-    pub(super) fn new() -> Journal {
-        Journal(Vec::with_capacity(LENGTH))
+impl RecordBuffer {
+    pub(super) fn new() -> RecordBuffer {
+        RecordBuffer(Vec::with_capacity(LENGTH))
     }
 
     /// Adds an entry.
     #[inline]
-    pub(super) fn add(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Entry) {
         self.0.push(entry);
     }
 
@@ -64,13 +64,13 @@ impl Journal {
 
     /// Passes all entries to `recorder`.
     #[inline]
-    pub(super) fn enter(&mut self, recorder: &mut Recorder) {
+    pub(super) fn flush(&mut self, recorder: &mut Recorder) {
         if !self.0.is_empty() {
-            self.enter_all(recorder);
+            self.flush_all(recorder);
         }
     }
 
-    fn enter_all(&mut self, recorder: &mut Recorder) {
+    fn flush_all(&mut self, recorder: &mut Recorder) {
         for entry in self.0.drain(..) {
             match entry {
                 Entry::Sent {
@@ -95,10 +95,10 @@ impl Journal {
 impl<F: Fabric> Hypervisor<F> {
     /// Buffers a measurement for the recorder.
     #[inline]
-    pub(super) fn note(&mut self, entry: Entry) {
-        if self.journal.is_full() {
-            self.journal.enter(&mut self.recorder);
+    pub(super) fn push_record(&mut self, entry: Entry) {
+        if self.buffer.is_full() {
+            self.buffer.flush(&mut self.recorder);
         }
-        self.journal.add(entry);
+        self.buffer.push(entry);
     }
 }

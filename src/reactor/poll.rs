@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::attention::Look;
-use super::{EVENTS, Reactor, SIGNALS, TIMER, Unlooked};
+use super::watch_set::Check;
+use super::{EVENTS, Reactor, SIGNALS, TIMER, Unread};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::system::{LINKS_TOKEN, PIPES_TOKEN, SystemError, vm_of};
@@ -15,7 +15,7 @@ use crate::vm::VmId;
 const NEAR: Duration = Duration::from_micros(20);
 
 /// Adds the TAP of `vm` to epoll again.
-fn attend<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<(), SystemError> {
+fn watch_again<F: Fabric>(hypervisor: &mut Hypervisor<F>, vm: VmId) -> Result<(), SystemError> {
     hypervisor
         .fabric()
         .set_polled(vm, true)
@@ -32,17 +32,17 @@ impl Reactor {
     ) -> Result<(), SystemError> {
         let has_work = !self.undrained.is_empty();
         let is_near = deadline.is_some_and(|deadline| deadline <= now + NEAR);
-        let unlooked = std::mem::take(&mut self.unlooked);
+        let unread = std::mem::take(&mut self.unread);
         // A reply may be queued already, so the poll must not wait.
-        let may_have_come = unlooked != Unlooked::Nothing;
-        let timeout = if has_work || is_near || may_have_come || self.spinning.goes_on(now) {
+        let may_have_come = unread != Unread::Nothing;
+        let timeout = if has_work || is_near || may_have_come || self.busy_poll.goes_on(now) {
             Some(Duration::ZERO)
         } else {
             let now = self.let_write(hypervisor, now, true);
             if let Some(deadline) = deadline {
-                self.timer.arm(self.wakeup.before(now, deadline))?;
+                self.timer.arm(self.timer_lead.before(now, deadline))?;
             }
-            self.attend_to_all(hypervisor)?;
+            self.watch_all(hypervisor)?;
             self.pauses.waits(now);
             None
         };
@@ -58,11 +58,11 @@ impl Reactor {
         let last_poll = self.polled_at;
         if timeout.is_some() {
             self.polled_at = self.read_clock(hypervisor);
-            self.known_since = match unlooked {
+            self.known_since = match unread {
                 // Frames were left in the TAPs when the last turn ended.
                 _ if has_work => last_poll,
-                Unlooked::Since(first) => first,
-                Unlooked::Frame | Unlooked::Nothing => now,
+                Unread::Since(first) => first,
+                Unread::Frame | Unread::Nothing => now,
             };
         } else {
             self.polled_at = self.clock.now();
@@ -77,22 +77,22 @@ impl Reactor {
             && set > now
             && self.events.iter().all(|event| event.token() == TIMER)
         {
-            self.wakeup.woke(set, self.polled_at);
+            self.timer_lead.woke(set, self.polled_at);
         }
         let poll = self.polled_at.nanos_since(now);
         let recorder = hypervisor.recorder();
         // The time before the poll belongs to the last turn: work, or busy polling if it had nothing to do.
-        if self.spinning.was_idle() {
+        if self.busy_poll.was_idle() {
             recorder.spun(before);
         } else {
             recorder.busy(before);
         }
         let was_idle = timeout.is_some() && !has_work && self.events.is_empty();
-        self.spinning.polled(was_idle);
+        self.busy_poll.polled(was_idle);
         if was_idle {
             recorder.spun(poll);
             if deadline.is_none_or(|deadline| deadline > now) {
-                self.attend_to_all(hypervisor)?;
+                self.watch_all(hypervisor)?;
             }
         } else if timeout.is_some() {
             recorder.busy(poll);
@@ -125,27 +125,27 @@ impl Reactor {
     }
 
     /// Adds every TAP that is not watched to epoll again.
-    pub(super) fn attend_to_all<F: Fabric>(
+    pub(super) fn watch_all<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
     ) -> Result<(), SystemError> {
-        let mut back = self.attention.pause();
-        back.try_for_each(|vm| attend(hypervisor, vm))
+        let mut back = self.watch_set.restore();
+        back.try_for_each(|vm| watch_again(hypervisor, vm))
     }
 
     /// Queues some of the TAPs that epoll does not watch for reading.
-    pub(super) fn look_around<F: Fabric>(
+    pub(super) fn check_unwatched<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
     ) -> Result<(), SystemError> {
         if self.prediction.is_given_up() {
             // Direct reads no longer find the frames: epoll has to report their arrival.
-            return self.attend_to_all(hypervisor);
+            return self.watch_all(hypervisor);
         }
-        for _ in 0..self.attention.looks() {
-            match self.attention.look() {
-                Some(Look::Read(vm)) => self.undrained.push_back(vm),
-                Some(Look::PutBack(vm)) => attend(hypervisor, vm)?,
+        for _ in 0..self.watch_set.checks() {
+            match self.watch_set.next_check() {
+                Some(Check::Read(vm)) => self.undrained.push_back(vm),
+                Some(Check::PutBack(vm)) => watch_again(hypervisor, vm)?,
                 None => {}
             }
         }

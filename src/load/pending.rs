@@ -10,33 +10,33 @@ use crate::time::Instant;
 
 /// Flows of the present phase whose VMs do not all exist yet, and the pings that each is to send.
 #[derive(Default, Debug)]
-pub(super) struct Newcomers {
+pub(super) struct PendingFlows {
     flows: Range<u32>,
     /// Pings of each flow of the phase.
     count: Option<u64>,
     /// Number of such flows.
-    awaited: u32,
+    pending: u32,
 }
 
-impl Newcomers {
-    pub(super) fn new(load: &PhaseLoad, awaited: u32) -> Newcomers {
-        Newcomers {
+impl PendingFlows {
+    pub(super) fn new(load: &PhaseLoad, pending: u32) -> PendingFlows {
+        PendingFlows {
             flows: load.flows.clone(),
             count: load.count,
-            awaited,
+            pending,
         }
     }
 
-    /// Returns true if no flow is awaited.
+    /// Returns true if no flow is pending.
     pub(super) fn are_none(&self) -> bool {
-        self.awaited == 0
+        self.pending == 0
     }
 
-    /// Stops awaiting a flow that has joined or will never join. Returns true if it belongs to the phase.
+    /// Stops expecting a flow that has joined or will never join. Returns true if it belongs to the phase.
     pub(super) fn left(&mut self, id: FlowId) -> bool {
         let is_of_phase = self.flows.contains(&id.0);
         if is_of_phase {
-            self.awaited = self.awaited.saturating_sub(1);
+            self.pending = self.pending.saturating_sub(1);
         }
         is_of_phase
     }
@@ -44,24 +44,24 @@ impl Newcomers {
 
 impl Load {
     /// Adds a flow of which a VM does not exist yet: nothing is due for it until [`Load::wake`].
-    pub fn add_awaited_flow(&mut self) -> FlowId {
+    pub fn add_pending_flow(&mut self) -> FlowId {
         let id = self.add_flow();
         if let Some(flow) = self.flows.get_mut(id.index()) {
-            flow.await_ends();
+            flow.suspend();
         }
         id
     }
 
-    /// Lets an awaited flow take part from `now` on, in the present phase too. Its first ping is due at `now` (Poisson
+    /// Lets a pending flow take part from `now` on, in the present phase too. Its first ping is due at `now` (Poisson
     /// arrivals: an exponentially distributed time later): such flows are spread by the start times of their VMs.
     pub fn wake(&mut self, now: Instant, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return;
         };
-        if !flow.wake() || !self.newcomers.left(id) {
+        if !flow.wake() || !self.pending.left(id) {
             return;
         }
-        flow.begin(now, self.newcomers.count);
+        flow.begin(now, self.pending.count);
         self.span.starts(now);
         if flow.is_finished() {
             return;

@@ -1,6 +1,6 @@
 //! The frame path: a frame is read from a TAP and handled, the response is written and read at its destination at once.
 
-use super::{Reactor, Unlooked};
+use super::{Reactor, Unread};
 use crate::fabric::{Fabric, Read, Write};
 use crate::hypervisor::{Arrival, Hypervisor, Outgoing};
 use crate::record::DropReason;
@@ -68,7 +68,7 @@ impl Reactor {
                 return read_at;
             }
             if more || !self.prediction.is_worth_a_read() {
-                self.leave_unlooked();
+                self.leave_unread();
                 return read_at;
             }
             let Some((destination, source)) = addresses(&self.buffer) else {
@@ -87,12 +87,12 @@ impl Reactor {
                 Read::Consumed(_) => return read_at,
                 Read::Empty | Read::Failed => {
                     self.prediction.missed();
-                    self.leave_unlooked();
+                    self.leave_unread();
                     return read_at;
                 }
             };
             self.prediction.hit();
-            if self.attention.hit(receiver) {
+            if self.watch_set.count_read(receiver) {
                 // If it fails, epoll still reports the TAP.
                 let _ = hypervisor.fabric().set_polled(receiver, false);
             }
@@ -123,13 +123,13 @@ impl Reactor {
         destination: MacAddr,
     ) -> Option<Instant> {
         if destination.is_multicast() || !self.outside.is_worth_a_read() {
-            self.leave_unlooked();
+            self.leave_unread();
             return None;
         }
         let mut now = LazyNow::new(self.clock);
         let Read::Frame(length) = hypervisor.fabric().read(&mut now, vm, &mut self.buffer) else {
             self.outside.missed();
-            self.leave_unlooked();
+            self.leave_unread();
             return None;
         };
         self.outside.hit();
@@ -139,7 +139,7 @@ impl Reactor {
         }
         if let Some(reply) = self.handle(hypervisor, &mut now, vm, length) {
             self.send(hypervisor, reply);
-            self.leave_unlooked();
+            self.leave_unread();
         }
         now.reading()
     }
@@ -154,17 +154,17 @@ impl Reactor {
             let now = self.read_clock(hypervisor);
             match hypervisor.next_arrival(now) {
                 Some(Arrival::Frame(vm)) => self.undrained.push_back(vm),
-                Some(Arrival::Passed) => self.leave_unlooked(),
+                Some(Arrival::Passed) => self.leave_unread(),
                 None => return,
             }
-            self.spinning.worked(now);
+            self.busy_poll.worked(now);
         }
     }
 
     /// Records that a frame was sent whose reply may be queued but was not read.
-    fn leave_unlooked(&mut self) {
-        if self.unlooked == Unlooked::Nothing {
-            self.unlooked = Unlooked::Frame;
+    fn leave_unread(&mut self) {
+        if self.unread == Unread::Nothing {
+            self.unread = Unread::Frame;
         }
     }
 
@@ -190,8 +190,8 @@ impl Reactor {
         if let Some(ping) = outgoing.ping {
             let now = now.now();
             self.check_gap(hypervisor, now);
-            if self.unlooked == Unlooked::Frame {
-                self.unlooked = Unlooked::Since(now);
+            if self.unread == Unread::Frame {
+                self.unread = Unread::Since(now);
             }
             hypervisor.stamp_sent(outgoing.vm, ping, now);
         }

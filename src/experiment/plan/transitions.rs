@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{PlanContext, Setting, SettingError, Settings};
-use crate::hypervisor::{Change, Move};
+use crate::hypervisor::{Change, Transition};
 use crate::number::whole_number;
 use crate::vm::VmId;
 
@@ -49,11 +49,11 @@ enum Presence {
     Gone,
 }
 
-/// The moves of each of `phases`, in their order.
-pub(super) fn moves(
+/// The transitions of each of `phases`, in their order.
+pub(super) fn transitions(
     phases: &[Settings],
     context: &PlanContext<'_>,
-) -> Result<Vec<Vec<Move>>, SettingError> {
+) -> Result<Vec<Vec<Transition>>, SettingError> {
     let mut orders = Vec::new();
     for settings in phases {
         orders.push(phase_orders(settings, context)?);
@@ -64,18 +64,18 @@ pub(super) fn moves(
     let mut presence = first_presence(phases, &orders, context)?;
     let mut planned = Vec::new();
     for (settings, orders) in phases.iter().zip(&orders) {
-        let mut moves = Vec::new();
+        let mut transitions = Vec::new();
         for order in orders {
             let vms = choose(order, settings, &mut presence)?;
-            moves.extend(spread(order, &vms, settings)?);
+            transitions.extend(spread(order, &vms, settings)?);
         }
         for vm in &mut presence {
             if *vm == Presence::Starting {
                 *vm = Presence::Up;
             }
         }
-        moves.sort_by_key(|m: &Move| m.after);
-        planned.push(moves);
+        transitions.sort_by_key(|m: &Transition| m.after);
+        planned.push(transitions);
     }
     Ok(planned)
 }
@@ -165,7 +165,7 @@ fn first_presence(
     Ok(presence)
 }
 
-/// The number of moves that a phase has time for.
+/// The number of transitions that a phase has time for.
 fn room(order: &Order<'_>, settings: &Settings) -> Result<u64, SettingError> {
     let duration = settings.get("duration").map(Setting::duration);
     match (order.rate, duration.transpose()?) {
@@ -237,7 +237,11 @@ fn few(change: Change, vms: &[u32], number: u64) -> Vec<u32> {
 }
 
 /// The time at which each of them starts or stops.
-fn spread(order: &Order<'_>, vms: &[VmId], settings: &Settings) -> Result<Vec<Move>, SettingError> {
+fn spread(
+    order: &Order<'_>,
+    vms: &[VmId],
+    settings: &Settings,
+) -> Result<Vec<Transition>, SettingError> {
     let after = |i: usize| match order.rate {
         Some(rate) => Duration::from_secs_f64(i as f64 / rate),
         None => Duration::ZERO,
@@ -259,7 +263,7 @@ fn spread(order: &Order<'_>, vms: &[VmId], settings: &Settings) -> Result<Vec<Mo
     Ok(vms
         .iter()
         .enumerate()
-        .map(|(i, &vm)| Move {
+        .map(|(i, &vm)| Transition {
             after: after(i),
             vm,
             change,

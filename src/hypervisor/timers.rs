@@ -39,10 +39,10 @@ impl<F: Fabric> Hypervisor<F> {
 
     fn start_ping(&mut self, now: Instant, due: Due, buffer: &mut [u8]) -> Option<Step> {
         let owner = self.flows.get(due.flow.index())?.ping?;
-        let guest = self.guests.get_mut(owner.vm.index())?.as_mut()?;
-        let event = match guest.vm.ping(now, owner.session, due.due, buffer) {
+        let slot = self.slots.get_mut(owner.vm.index())?.as_mut()?;
+        let event = match slot.vm.ping(now, owner.session, due.due, buffer) {
             PingStart::Transmit(transmit) => {
-                if guest.vm.take_dirty() {
+                if slot.vm.take_dirty() {
                     self.after_change(now, owner.vm);
                 }
                 return Some(Step::Send(Outgoing {
@@ -76,14 +76,14 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
-        self.guests.get_mut(vm.index())?.as_mut()?.armed = None;
+        self.slots.get_mut(vm.index())?.as_mut()?.armed = None;
         self.poll_vm(now, vm, buffer)
     }
 
     fn poll_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
-        let guest = self.guests.get_mut(vm.index())?.as_mut()?;
-        guest.is_ready = false;
-        let reaction = guest.vm.poll(now, buffer).unwrap_or_default();
+        let slot = self.slots.get_mut(vm.index())?.as_mut()?;
+        slot.is_ready = false;
+        let reaction = slot.vm.poll(now, buffer).unwrap_or_default();
         Some(self.apply(now, vm, reaction).into())
     }
 
@@ -93,7 +93,7 @@ impl<F: Fabric> Hypervisor<F> {
         state.is_armed = false;
         let owner = state.ping?;
         let event = self
-            .guests
+            .slots
             .get_mut(owner.vm.index())?
             .as_mut()?
             .vm
@@ -119,7 +119,7 @@ impl<F: Fabric> Hypervisor<F> {
             return Some(Instant::ZERO);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let timer = earliest(timer, self.moves.next_at());
+        let timer = earliest(timer, self.lifecycle.next_at());
         let timer = earliest(timer, self.resolution.next_at());
         let phase = earliest(self.phase_end, self.held.map(|(_, until)| until));
         let timer = earliest(timer, self.fabric.next_at());
@@ -127,19 +127,19 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     pub(super) fn schedule(&mut self, vm: VmId) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
-        match guest.vm.poll_at() {
+        match slot.vm.poll_at() {
             None => {}
-            Some(Instant::ZERO) if guest.is_ready => {}
+            Some(Instant::ZERO) if slot.is_ready => {}
             Some(Instant::ZERO) => {
-                guest.is_ready = true;
+                slot.is_ready = true;
                 self.ready.push_back(vm);
             }
-            Some(at) if guest.armed.is_some_and(|armed| armed <= at) => {}
+            Some(at) if slot.armed.is_some_and(|armed| armed <= at) => {}
             Some(at) => {
-                guest.armed = Some(at);
+                slot.armed = Some(at);
                 self.timers.push(Reverse((at, Timer::Vm(vm))));
             }
         }
@@ -152,10 +152,10 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(ping) = flow.ping else {
             return;
         };
-        let Some(Some(guest)) = self.guests.get(ping.vm.index()) else {
+        let Some(Some(slot)) = self.slots.get(ping.vm.index()) else {
             return;
         };
-        if let Some(at) = guest.vm.expires_at(ping.session) {
+        if let Some(at) = slot.vm.expires_at(ping.session) {
             flow.is_armed = true;
             self.timers.push(Reverse((at, Timer::PingTimeout(id))));
         }

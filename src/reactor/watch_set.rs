@@ -17,7 +17,7 @@ const FREQUENT: u8 = 4;
 /// Maximum number of removed TAPs, so that adding them again takes no longer than a hundred round trips.
 const MOST: usize = 1024;
 /// Removed TAPs that are checked in each turn. Most checks find nothing: pings to the TAP have it read more often.
-const LOOKS: usize = 4;
+const CHECKS: usize = 4;
 
 /// The state of one TAP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ enum Tap {
 
 /// The action for a TAP that is not watched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Look {
+pub(super) enum Check {
     /// Read it: it may hold unexpected frames.
     Read(VmId),
     /// Watch it again: it is no longer in use.
@@ -42,7 +42,7 @@ pub(super) enum Look {
 
 /// Counts the frames read directly, and decides which TAPs are watched.
 #[derive(Debug, Default)]
-pub(super) struct Attention {
+pub(super) struct WatchSet {
     /// By VM; as long as needed for the TAPs counted since the reactor was last idle.
     taps: Vec<Tap>,
     /// The TAPs that are not watched, each once.
@@ -53,10 +53,10 @@ pub(super) struct Attention {
     next: usize,
 }
 
-impl Attention {
+impl WatchSet {
     /// Counts a frame read directly from the TAP of `vm`. Returns true if the TAP is to be removed from epoll now.
     #[inline]
-    pub(super) fn hit(&mut self, vm: VmId) -> bool {
+    pub(super) fn count_read(&mut self, vm: VmId) -> bool {
         if self.frames < BUSY {
             self.frames += 1;
             return false;
@@ -77,13 +77,13 @@ impl Attention {
         false
     }
 
-    /// Returns how often to call [`Attention::look`] in this turn.
-    pub(super) fn looks(&self) -> usize {
-        self.off.len().min(LOOKS)
+    /// Returns how often to call [`WatchSet::next_check`] in this turn.
+    pub(super) fn checks(&self) -> usize {
+        self.off.len().min(CHECKS)
     }
 
     /// Returns the action for the next TAP in turn that is not watched. `None` if all are watched.
-    pub(super) fn look(&mut self) -> Option<Look> {
+    pub(super) fn next_check(&mut self) -> Option<Check> {
         if self.next >= self.off.len() {
             self.next = 0;
         }
@@ -92,17 +92,17 @@ impl Attention {
             && std::mem::take(is_in_use)
         {
             self.next += 1;
-            return Some(Look::Read(vm));
+            return Some(Check::Read(vm));
         }
         self.off.swap_remove(self.next);
         if let Some(tap) = self.taps.get_mut(vm.index()) {
             *tap = Tap::On(0);
         }
-        Some(Look::PutBack(vm))
+        Some(Check::PutBack(vm))
     }
 
     /// Resets the counts because the reactor is idle. Returns the TAPs to add to epoll again.
-    pub(super) fn pause(&mut self) -> std::vec::Drain<'_, VmId> {
+    pub(super) fn restore(&mut self) -> std::vec::Drain<'_, VmId> {
         self.frames = 0;
         self.taps.clear();
         self.off.drain(..)
@@ -116,59 +116,59 @@ mod tests {
     const VM: VmId = VmId(7);
 
     /// The state of a reactor that has been busy with other TAPs.
-    fn busy() -> Attention {
-        let mut attention = Attention::default();
+    fn busy() -> WatchSet {
+        let mut watch_set = WatchSet::default();
         for _ in 0..BUSY {
-            assert!(!attention.hit(VM));
+            assert!(!watch_set.count_read(VM));
         }
-        attention
+        watch_set
     }
 
-    fn take_off(attention: &mut Attention, vm: VmId) {
+    fn take_off(watch_set: &mut WatchSet, vm: VmId) {
         for _ in 0..FREQUENT {
-            assert!(!attention.hit(vm));
+            assert!(!watch_set.count_read(vm));
         }
-        assert!(attention.hit(vm), "{vm}");
-        assert!(!attention.hit(vm), "it is off already: {vm}");
+        assert!(watch_set.count_read(vm), "{vm}");
+        assert!(!watch_set.count_read(vm), "it is off already: {vm}");
     }
 
     #[test]
     fn a_tap_goes_off_after_a_while_and_comes_back_with_a_pause() {
-        let mut attention = busy();
-        take_off(&mut attention, VM);
-        assert_eq!(attention.pause().collect::<Vec<_>>(), [VM]);
-        assert!(!attention.hit(VM), "it starts from the beginning");
-        assert_eq!(attention.looks(), 0);
+        let mut watch_set = busy();
+        take_off(&mut watch_set, VM);
+        assert_eq!(watch_set.restore().collect::<Vec<_>>(), [VM]);
+        assert!(!watch_set.count_read(VM), "it starts from the beginning");
+        assert_eq!(watch_set.checks(), 0);
     }
 
     #[test]
     fn a_tap_in_use_is_read_and_one_that_is_not_is_put_back() {
-        let mut attention = busy();
-        take_off(&mut attention, VM);
-        take_off(&mut attention, VmId(2));
+        let mut watch_set = busy();
+        take_off(&mut watch_set, VM);
+        take_off(&mut watch_set, VmId(2));
         for _ in 0..3 {
-            attention.hit(VM);
-            assert_eq!(attention.look(), Some(Look::Read(VM)));
-            attention.hit(VmId(2));
-            assert_eq!(attention.look(), Some(Look::Read(VmId(2))));
+            watch_set.count_read(VM);
+            assert_eq!(watch_set.next_check(), Some(Check::Read(VM)));
+            watch_set.count_read(VmId(2));
+            assert_eq!(watch_set.next_check(), Some(Check::Read(VmId(2))));
         }
-        attention.hit(VM);
-        assert_eq!(attention.look(), Some(Look::Read(VM)));
-        assert_eq!(attention.look(), Some(Look::PutBack(VmId(2))));
-        assert_eq!(attention.look(), Some(Look::PutBack(VM)));
-        assert_eq!(attention.look(), None);
-        take_off(&mut attention, VM);
+        watch_set.count_read(VM);
+        assert_eq!(watch_set.next_check(), Some(Check::Read(VM)));
+        assert_eq!(watch_set.next_check(), Some(Check::PutBack(VmId(2))));
+        assert_eq!(watch_set.next_check(), Some(Check::PutBack(VM)));
+        assert_eq!(watch_set.next_check(), None);
+        take_off(&mut watch_set, VM);
     }
 
     #[test]
     fn only_so_many_are_off_at_once() {
-        let mut attention = busy();
+        let mut watch_set = busy();
         for vm in 0..MOST as u32 {
-            take_off(&mut attention, VmId(vm));
+            take_off(&mut watch_set, VmId(vm));
         }
         for _ in 0..=FREQUENT {
-            assert!(!attention.hit(VmId(MOST as u32)));
+            assert!(!watch_set.count_read(VmId(MOST as u32)));
         }
-        assert_eq!(attention.looks(), LOOKS);
+        assert_eq!(watch_set.checks(), CHECKS);
     }
 }

@@ -10,18 +10,18 @@ use crate::vm::VmId;
 impl<F: Fabric> Hypervisor<F> {
     /// Updates the number of VMs that have no address yet.
     pub(super) fn count_configuring(&mut self, vm: VmId) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
-        let is_configuring = guest.vm.is_configuring();
-        let was_configuring = std::mem::replace(&mut guest.is_configuring, is_configuring);
+        let is_configuring = slot.vm.is_configuring();
+        let was_configuring = std::mem::replace(&mut slot.is_configuring, is_configuring);
         self.configuring += usize::from(is_configuring);
         self.configuring -= usize::from(was_configuring);
     }
 
     /// Sends the pings to `vm`, those of that IP version, to `address`, its new address, from now on.
     pub(super) fn redirect_flows(&mut self, vm: VmId, address: IpAddr) {
-        let Some(Some(target)) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(target)) = self.slots.get_mut(vm.index()) else {
             return;
         };
         let flows = std::mem::take(&mut target.targeted_by);
@@ -29,11 +29,11 @@ impl<F: Fabric> Hypervisor<F> {
             let Some(owner) = self.flows.get(flow.index()).and_then(|flow| flow.ping) else {
                 continue;
             };
-            if let Some(Some(source)) = self.guests.get_mut(owner.vm.index()) {
+            if let Some(Some(source)) = self.slots.get_mut(owner.vm.index()) {
                 source.vm.redirect(owner.session, address);
             }
         }
-        if let Some(Some(target)) = self.guests.get_mut(vm.index()) {
+        if let Some(Some(target)) = self.slots.get_mut(vm.index()) {
             target.targeted_by = flows;
         }
     }
@@ -41,28 +41,28 @@ impl<F: Fabric> Hypervisor<F> {
     /// Updates the number of bytes of fragments that the VMs hold. A VM that exceeds [`MAX_FRAGMENT_BYTES`], the bound for
     /// all of them, loses its incomplete datagrams.
     pub(super) fn bound_fragments(&mut self, vm: VmId) {
-        let Some(Some(guest)) = self.guests.get_mut(vm.index()) else {
+        let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
             return;
         };
-        let mut bytes = guest.vm.fragment_bytes();
-        if bytes == guest.fragment_bytes {
+        let mut bytes = slot.vm.fragment_bytes();
+        if bytes == slot.fragment_bytes {
             return;
         }
-        if self.fragment_bytes - guest.fragment_bytes + bytes > MAX_FRAGMENT_BYTES {
-            let datagrams = guest.vm.drop_fragments() as u64;
+        if self.fragment_bytes - slot.fragment_bytes + bytes > MAX_FRAGMENT_BYTES {
+            let datagrams = slot.vm.drop_fragments() as u64;
             self.recorder
                 .dropped_many(DropReason::ReassemblyFull, datagrams);
-            bytes = guest.vm.fragment_bytes();
+            bytes = slot.vm.fragment_bytes();
         }
-        self.fragment_bytes = self.fragment_bytes - guest.fragment_bytes + bytes;
-        guest.fragment_bytes = bytes;
+        self.fragment_bytes = self.fragment_bytes - slot.fragment_bytes + bytes;
+        slot.fragment_bytes = bytes;
     }
 
     /// Updates the receive filter of a VM that has gained or lost an address.
     pub(super) fn set_rx_filter(&mut self, vm: VmId) {
-        if let Some(Some(guest)) = self.guests.get(vm.index()) {
+        if let Some(Some(slot)) = self.slots.get(vm.index()) {
             // If it fails, the old filter drops ARP requests for a new address: its pings count as unresolved.
-            let _ = self.fabric.set_rx_filter(vm, &guest.vm.rx_filter());
+            let _ = self.fabric.set_rx_filter(vm, &slot.vm.rx_filter());
         }
     }
 }

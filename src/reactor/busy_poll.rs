@@ -6,17 +6,17 @@ use crate::time::Instant;
 
 /// The time for which to go on polling without sleep after the last work.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Spinning {
+pub(super) struct BusyPoll {
     span: Duration,
     until: Instant,
     /// The last poll did not wait and found nothing, and nothing was done since.
     was_idle: bool,
 }
 
-impl Spinning {
+impl BusyPoll {
     /// Creates the state for busy polling during `span` after any work; without end for [`Duration::MAX`].
-    pub(super) fn new(span: Duration) -> Spinning {
-        Spinning {
+    pub(super) fn new(span: Duration) -> BusyPoll {
+        BusyPoll {
             span,
             until: Instant::ZERO + span,
             was_idle: false,
@@ -58,19 +58,19 @@ mod tests {
             (Duration::from_nanos(10), 10, false),
             (Duration::MAX, 1 << 60, true),
         ] {
-            let mut spinning = Spinning::new(span);
-            spinning.worked(at(5));
-            assert_eq!(spinning.goes_on(at(5 + later)), goes_on, "{span:?}");
+            let mut busy_poll = BusyPoll::new(span);
+            busy_poll.worked(at(5));
+            assert_eq!(busy_poll.goes_on(at(5 + later)), goes_on, "{span:?}");
         }
     }
 
     #[test]
     fn a_poll_in_vain_is_idle_until_there_is_work() {
-        let mut spinning = Spinning::new(Duration::MAX);
-        assert!(spinning.goes_on(Instant::from_nanos(7)) && !spinning.was_idle());
-        spinning.polled(true);
-        assert!(spinning.was_idle());
-        spinning.worked(Instant::ZERO);
-        assert!(!spinning.was_idle());
+        let mut busy_poll = BusyPoll::new(Duration::MAX);
+        assert!(busy_poll.goes_on(Instant::from_nanos(7)) && !busy_poll.was_idle());
+        busy_poll.polled(true);
+        assert!(busy_poll.was_idle());
+        busy_poll.worked(Instant::ZERO);
+        assert!(!busy_poll.was_idle());
     }
 }

@@ -15,18 +15,18 @@ const AT_FIRST: u64 = 20_000;
 
 /// Estimates the median delay of a wake-up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wakeup {
+pub(super) struct TimerLead {
     /// The estimate, in nanoseconds.
     delay: u64,
 }
 
-impl Default for Wakeup {
-    fn default() -> Wakeup {
-        Wakeup { delay: AT_FIRST }
+impl Default for TimerLead {
+    fn default() -> TimerLead {
+        TimerLead { delay: AT_FIRST }
     }
 }
 
-impl Wakeup {
+impl TimerLead {
     /// Returns the time to set the timer for, so that the reactor is awake at `deadline`. It is not before half of the time
     /// from `now` to the deadline, so that every wait sleeps and gives a delay to estimate from.
     pub(super) fn before(self, now: Instant, deadline: Instant) -> Instant {
@@ -51,9 +51,10 @@ mod tests {
     #[test]
     fn the_timer_is_set_earlier_by_the_median_of_the_delays_and_by_no_more_than_a_bound() {
         let at = |micros| Instant::from_nanos(1000 * micros);
-        let lead = |wakeup: Wakeup| (at(1000) - wakeup.before(at(0), at(1000))).as_micros();
+        let lead =
+            |timer_lead: TimerLead| (at(1000) - timer_lead.before(at(0), at(1000))).as_micros();
         let mut random = fastrand::Rng::with_seed(1);
-        let mut wakeup = Wakeup::default();
+        let mut timer_lead = TimerLead::default();
         for round in 0..10_000 {
             // Between 30 and 50 µs, and now and then 10 ms.
             let micros = if round % 50 == 0 {
@@ -61,17 +62,21 @@ mod tests {
             } else {
                 random.u64(30..50)
             };
-            wakeup.woke(at(0), at(micros));
+            timer_lead.woke(at(0), at(micros));
         }
-        assert!((35..=45).contains(&lead(wakeup)), "{} µs", lead(wakeup));
+        assert!(
+            (35..=45).contains(&lead(timer_lead)),
+            "{} µs",
+            lead(timer_lead)
+        );
         for _ in 0..1000 {
-            wakeup.woke(at(0), at(u64::MAX / 1000));
+            timer_lead.woke(at(0), at(u64::MAX / 1000));
         }
-        assert_eq!(lead(wakeup), 60);
+        assert_eq!(lead(timer_lead), 60);
         for _ in 0..1000 {
-            wakeup.woke(at(0), at(0));
+            timer_lead.woke(at(0), at(0));
         }
-        assert_eq!(lead(wakeup), 0);
+        assert_eq!(lead(timer_lead), 0);
     }
 
     #[test]
@@ -85,7 +90,7 @@ mod tests {
             (0, 0, 0),
         ] {
             assert_eq!(
-                Wakeup::default().before(at(now), at(deadline)),
+                TimerLead::default().before(at(now), at(deadline)),
                 at(set),
                 "{now} to {deadline}"
             );

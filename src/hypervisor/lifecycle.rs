@@ -13,7 +13,7 @@ use crate::time::Instant;
 use crate::vm::{VmConfig, VmId};
 use crate::wire::MacAddr;
 
-/// The kind of a [`Move`].
+/// The kind of a [`Transition`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
     /// The VM starts.
@@ -24,7 +24,7 @@ pub enum Change {
 
 /// The scheduled start or stop of a VM during a phase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Move {
+pub struct Transition {
     /// Time since the start of the phase.
     pub after: Duration,
     /// The VM.
@@ -33,9 +33,9 @@ pub struct Move {
     pub change: Change,
 }
 
-/// The result of [`Hypervisor::make_move`].
+/// The result of [`Hypervisor::make_transition`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Moved {
+pub enum Transitioned {
     /// This VM started.
     Started(VmId),
     /// These VMs stopped.
@@ -44,7 +44,7 @@ pub enum Moved {
 
 /// A VM that starts later.
 #[derive(Debug)]
-struct Newcomer {
+struct PendingVm {
     config: VmConfig,
     /// Its static neighbours.
     neighbours: Vec<(IpAddr, MacAddr)>,
@@ -54,20 +54,20 @@ struct Newcomer {
 
 /// Scheduled starts and stops, and the flows that wait for a start.
 #[derive(Debug, Default)]
-pub(super) struct Moves {
-    newcomers: FxHashMap<VmId, Newcomer>,
+pub(super) struct Lifecycle {
+    pending_vms: FxHashMap<VmId, PendingVm>,
     /// The starts and stops to come, the earliest first.
     due: VecDeque<(Instant, VmId, Change)>,
     /// Flows of which at least one VM does not exist yet.
-    awaited: BTreeMap<FlowId, FlowConfig>,
-    awaited_of: FxHashMap<VmId, Vec<FlowId>>,
+    pending_flows: BTreeMap<FlowId, FlowConfig>,
+    pending_flows_of: FxHashMap<VmId, Vec<FlowId>>,
 }
 
-impl Moves {
-    pub(super) fn begin(&mut self, at: Instant, moves: &[Move]) {
+impl Lifecycle {
+    pub(super) fn begin(&mut self, at: Instant, transitions: &[Transition]) {
         // Those left over from an earlier phase are due before all of these.
-        let moves = moves.iter().map(|m| (at + m.after, m.vm, m.change));
-        self.due.extend(moves);
+        let transitions = transitions.iter().map(|m| (at + m.after, m.vm, m.change));
+        self.due.extend(transitions);
     }
 
     /// Cancels all starts and stops to come.
@@ -84,17 +84,17 @@ impl Moves {
     }
 
     /// Returns true if a VM of the flow starts later.
-    pub(super) fn is_awaited(&self, flow: &FlowConfig) -> bool {
-        let is_newcomer = |vm| self.newcomers.contains_key(&vm);
-        !self.newcomers.is_empty()
-            && (is_newcomer(flow.source) || flow.target.is_some_and(is_newcomer))
+    pub(super) fn is_pending(&self, flow: &FlowConfig) -> bool {
+        let is_pending_vm = |vm| self.pending_vms.contains_key(&vm);
+        !self.pending_vms.is_empty()
+            && (is_pending_vm(flow.source) || flow.target.is_some_and(is_pending_vm))
     }
 
-    pub(super) fn await_flow(&mut self, id: FlowId, flow: FlowConfig) {
+    pub(super) fn add_pending_flow(&mut self, id: FlowId, flow: FlowConfig) {
         for vm in [Some(flow.source), flow.target].into_iter().flatten() {
-            self.awaited_of.entry(vm).or_default().push(id);
+            self.pending_flows_of.entry(vm).or_default().push(id);
         }
-        self.awaited.insert(id, flow);
+        self.pending_flows.insert(id, flow);
     }
 
     /// Takes the stops due by `now` from the head of the queue, up to the first start. Returns their VMs.
@@ -109,24 +109,24 @@ impl Moves {
 }
 
 impl<F: Fabric> Hypervisor<F> {
-    /// Declares a VM that a phase's [`Move`] starts. To be called before the flows from and to it are added.
+    /// Declares a VM that a phase's [`Transition`] starts. To be called before the flows from and to it are added.
     pub fn expect_vm(&mut self, id: VmId, config: VmConfig) {
         // Its id is in use from now on.
-        if self.guests.len() <= id.index() {
-            self.guests.resize_with(id.index() + 1, || None);
+        if self.slots.len() <= id.index() {
+            self.slots.resize_with(id.index() + 1, || None);
         }
-        let newcomer = Newcomer {
+        let pending = PendingVm {
             config,
             neighbours: Vec::new(),
             groups: Vec::new(),
         };
-        self.moves.newcomers.insert(id, newcomer);
+        self.lifecycle.pending_vms.insert(id, pending);
     }
 
     /// Adds a static neighbour entry, `address` at `mac`, to a VM; to one that starts later, at its start.
     pub fn tell_neighbour(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
-        if let Some(newcomer) = self.moves.newcomers.get_mut(&vm) {
-            newcomer.neighbours.push((address, mac));
+        if let Some(pending) = self.lifecycle.pending_vms.get_mut(&vm) {
+            pending.neighbours.push((address, mac));
         } else if let Some(vm) = self.vm_mut(vm) {
             vm.add_neighbour(address, mac);
         }
@@ -134,8 +134,8 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Makes a VM join a multicast group, and report it from `at` on; one that starts later joins at its start.
     pub fn join_group(&mut self, at: Instant, vm: VmId, group: IpAddr) {
-        if let Some(newcomer) = self.moves.newcomers.get_mut(&vm) {
-            newcomer.groups.push(group);
+        if let Some(pending) = self.lifecycle.pending_vms.get_mut(&vm) {
+            pending.groups.push(group);
         } else if let Some(joining) = self.vm_mut(vm) {
             joining.join_group(at, group);
             self.set_rx_filter(vm);
@@ -144,8 +144,8 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Returns true if VMs are still to start or to stop in the present phase.
-    pub fn has_moves(&self) -> bool {
-        !self.moves.are_done()
+    pub fn has_transitions(&self) -> bool {
+        !self.lifecycle.are_done()
     }
 
     /// Performs the next start or stop that is due at `now`. `None` when none is due. VMs that are due to stop do so in
@@ -153,35 +153,35 @@ impl<F: Fabric> Hypervisor<F> {
     ///
     /// # Errors
     /// If the fabric can't create or remove a port.
-    pub fn make_move(&mut self, now: Instant) -> Result<Option<Moved>, F::Error> {
-        match self.moves.due.front() {
+    pub fn make_transition(&mut self, now: Instant) -> Result<Option<Transitioned>, F::Error> {
+        match self.lifecycle.due.front() {
             Some(&(at, vm, Change::Start)) if at <= now => {
-                self.moves.due.pop_front();
+                self.lifecycle.due.pop_front();
                 self.start_vm(now, vm)?;
                 self.fabric.tell(now, &Notice::Started(vm, ""));
-                Ok(Some(Moved::Started(vm)))
+                Ok(Some(Transitioned::Started(vm)))
             }
             Some(&(at, _, Change::Stop)) if at <= now => {
-                let leaving = self.moves.leaving(now);
+                let leaving = self.lifecycle.leaving(now);
                 self.remove_vms(now, &leaving)?;
                 for vm in &leaving {
                     self.fabric.tell(now, &Notice::Stopped(*vm));
                 }
-                Ok(Some(Moved::Stopped(leaving)))
+                Ok(Some(Transitioned::Stopped(leaving)))
             }
             _ => Ok(None),
         }
     }
 
     fn start_vm(&mut self, now: Instant, id: VmId) -> Result<(), F::Error> {
-        let Some(newcomer) = self.moves.newcomers.remove(&id) else {
+        let Some(pending) = self.lifecycle.pending_vms.remove(&id) else {
             return Ok(());
         };
-        self.create_vm_as(id, now, newcomer.config)?;
-        for (address, mac) in newcomer.neighbours {
+        self.create_vm_as(id, now, pending.config)?;
+        for (address, mac) in pending.neighbours {
             self.tell_neighbour(id, address, mac);
         }
-        for group in newcomer.groups {
+        for group in pending.groups {
             self.join_group(now, id, group);
         }
         self.member_changed(now, id);
@@ -191,22 +191,27 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Begins the flows that waited for nothing but `vm` to exist and to have an address.
     pub(super) fn wake_flows(&mut self, now: Instant, vm: VmId) {
-        let is_ready = |guests: &[Option<super::Guest>], vm: VmId| {
-            let guest = guests.get(vm.index()).and_then(Option::as_ref);
-            guest.is_some_and(|guest| !guest.is_configuring)
+        let is_ready = |slots: &[Option<super::Slot>], vm: VmId| {
+            let slot = slots.get(vm.index()).and_then(Option::as_ref);
+            slot.is_some_and(|slot| !slot.is_configuring)
         };
-        if self.moves.awaited.is_empty() || !is_ready(&self.guests, vm) {
+        if self.lifecycle.pending_flows.is_empty() || !is_ready(&self.slots, vm) {
             return;
         }
-        for id in self.moves.awaited_of.remove(&vm).unwrap_or_default() {
-            let Some(mut flow) = self.moves.awaited.get(&id).copied() else {
+        for id in self
+            .lifecycle
+            .pending_flows_of
+            .remove(&vm)
+            .unwrap_or_default()
+        {
+            let Some(mut flow) = self.lifecycle.pending_flows.get(&id).copied() else {
                 continue;
             };
             let ends = [Some(flow.source), flow.target].into_iter().flatten();
-            if !ends.clone().all(|vm| is_ready(&self.guests, vm)) {
+            if !ends.clone().all(|vm| is_ready(&self.slots, vm)) {
                 continue;
             }
-            self.moves.awaited.remove(&id);
+            self.lifecycle.pending_flows.remove(&id);
             if flow.session.destination.is_unspecified()
                 && let Some(target) = flow.target.and_then(|vm| self.vm(vm))
                 && let Some(address) = target.leased_address(flow.session.destination)
