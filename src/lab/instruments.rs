@@ -2,25 +2,23 @@
 
 use std::net::IpAddr;
 
-use mio::Registry;
-
 use super::Observer;
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::capture::{Epoch, Interface};
 use crate::fabric::{Instrument, Recording, RunInfo, WriteTo};
-use crate::system::{self, StopSignals, SystemError, open_sink};
+use crate::system::{self, PollHandle, StopSignals, SystemError, open_sink};
 use crate::time::{Clock, Instant, MonotonicClock, unix_nanos};
 use crate::vm::VmId;
 use crate::wire::{MacAddr, link_local};
 
-/// Makes the instruments of a plan whose set-up began at `start`, and opens what they write to. `registry` is that of the
-/// poll; without it the run is in virtual time.
+/// Makes the instruments of a plan whose set-up began at `start`, and opens what they write to. `pipes` is told of pipes;
+/// without it the run is in virtual time.
 ///
 /// # Errors
 /// If a file can't be opened, or a signal comes while a reader is waited for.
 pub(super) fn make(
     plan: &Experiment,
-    registry: Option<&Registry>,
+    pipes: Option<&PollHandle>,
     signals: &StopSignals,
     start: Instant,
     observer: &mut dyn Observer,
@@ -29,7 +27,7 @@ pub(super) fn make(
     if plan.instruments.is_empty() {
         return Ok(instruments);
     }
-    let run = run_info(plan, observer.command(), registry.is_none(), start);
+    let run = run_info(plan, observer.command(), pipes.is_none(), start);
     for config in &plan.instruments {
         if let WriteTo::File(ring) = config.to()
             && config.files() > 1
@@ -39,7 +37,7 @@ pub(super) fn make(
             observer.warns(&words);
         }
         let waits = format!("waiting for a reader of {}", config.to());
-        let sink = open_sink(config, registry, signals, || observer.warns(&waits))?;
+        let sink = open_sink(config, pipes, signals, || observer.warns(&waits))?;
         let instrument = config.make(&run, sink).map_err(|error| {
             SystemError::refused(format!("switch on {}", config.kind()), error.to_string())
         })?;

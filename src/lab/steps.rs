@@ -112,10 +112,10 @@ where
 
     /// Switches the instruments of the plan on.
     fn add_instruments(&mut self, observer: &mut dyn Observer) -> Result<(), SystemError> {
-        let registry = self.driver.registry()?;
+        let pipes = self.driver.pipes()?;
         let signals = self.driver.signals();
-        let registry = registry.as_ref();
-        let made = instruments::make(&self.plan, registry, signals, self.started, observer)?;
+        let pipes = pipes.as_ref();
+        let made = instruments::make(&self.plan, pipes, signals, self.started, observer)?;
         for instrument in made {
             self.hypervisor.fabric().add(instrument);
         }
