@@ -14,9 +14,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::capture::{Epoch, Interface};
 use super::output::Sink;
-use super::{INSTRUMENTS, Instrument};
+use super::{Epoch, INSTRUMENTS, Instrument, Interface};
 use crate::number::whole_number;
 use crate::time::Instant;
 use crate::wire::MacAddr;

@@ -3,7 +3,7 @@
 //! A [`Fabric`] is all that a run needs of them, so that every run is driven alike. What looks at frames on their way is an
 //! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`], and [`INSTRUMENTS`] lists their kinds.
 
-pub mod capture;
+mod capture;
 mod environment;
 mod event_log;
 mod event_words;
@@ -20,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+pub use self::capture::{Epoch, Interface};
 pub use self::environment::Environment;
 pub use self::event_words::EventWords;
 pub use self::impair::{

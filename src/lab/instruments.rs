@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use super::Observer;
 use crate::experiment::{Experiment, IpVersion};
-use crate::fabric::capture::{Epoch, Interface};
-use crate::fabric::{Instrument, Recording, RunInfo, WriteTo};
+use crate::fabric::{Epoch, Instrument, Interface, Recording, RunInfo, WriteTo};
 use crate::system::{self, PollHandle, StopSignals, SystemError, open_sink};
 use crate::time::{Clock, Instant, MonotonicClock, unix_nanos};
 use crate::vm::VmId;

@@ -69,7 +69,7 @@ fn make(
 }
 
 /// Bytes of frames that are kept at most until it is known what they mean.
-pub const MAX_KEPT: usize = 64 << 20;
+const MAX_KEPT: usize = 64 << 20;
 
 /// The time on top of a ping's timeout after which nothing more is heard of it: timers are late.
 const GRACE: Duration = Duration::from_millis(200);
