@@ -35,6 +35,7 @@ mod tap;
 mod tap_fabric;
 mod timer;
 mod traffic_control;
+mod transcript;
 mod vlan_table;
 
 // What a plan, a lab and a fabric of TAPs are made of.
@@ -58,7 +59,9 @@ pub use signals::EarlySignals;
 #[doc(hidden)]
 pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]
-pub use stream::{ROOM, Stream, has_room, terminal_width};
+pub use stream::{Stream, has_room, terminal_width};
+#[doc(hidden)]
+pub use transcript::Transcript;
 
 // Public for this crate's tests and benchmarks alone, which look at the kernel's side of a lab.
 #[doc(hidden)]
