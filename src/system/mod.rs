@@ -8,6 +8,7 @@
 mod arp_proxy;
 mod bpf;
 mod clean;
+mod control_socket;
 mod drops;
 mod error;
 mod filter;
@@ -38,6 +39,7 @@ mod vlan_table;
 
 // What a plan, a lab and a fabric of TAPs are made of.
 pub use clean::{Cleaned, clean};
+pub use control_socket::{ControlSocket, Peer};
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
