@@ -24,6 +24,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use structopt::clap::ArgMatches;
+use tap_reactor::control;
 use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
@@ -209,6 +210,7 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
         (_, "report") => Some(schema_json()),
         (_, "comparison") => Some(comparison_schema_json()),
         (_, "trace") => Some(trace_schema_json()),
+        (_, "control") => Some(control::description()),
         _ => None,
     };
     text.map(Request::Print).ok_or_else(|| {

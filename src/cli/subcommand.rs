@@ -100,7 +100,7 @@ impl Subcommand {
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
             Subcommand::Schema => {
-                "Print the JSON schema of scenarios, reports, comparisons or traces"
+                "Print the schema of scenarios, reports, comparisons, traces or the control socket"
             }
         }
     }
@@ -126,8 +126,8 @@ impl Subcommand {
             Subcommand::Man => "Print the man page in troff on standard output.",
             Subcommand::Schema => {
                 "Print a JSON schema on standard output: of scenario files, for an editor that completes and checks \
-                 them; of the reports that -o FILE.json and --json write; of the comparisons of report --compare; or of \
-                 the lines of --trace."
+                 them; of the reports that -o FILE.json and --json write; of the comparisons of report --compare; of \
+                 the lines of --trace; or, as OpenAPI, of the requests of --control."
             }
         }
     }
@@ -156,7 +156,7 @@ impl Subcommand {
             }),
             Subcommand::Schema => Some(Operand {
                 name: "DOCUMENT",
-                choices: &["scenario", "report", "comparison", "trace"],
+                choices: &["scenario", "report", "comparison", "trace", "control"],
                 is_repeatable: false,
             }),
             _ => None,

@@ -61,6 +61,7 @@ pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,
 };
+pub(crate) use schema::schema_settings;
 pub use schema::{comparison_schema_json, schema_json, trace_schema_json};
 pub use text::text;
 pub use units::{span, span_or_dash};

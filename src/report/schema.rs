@@ -36,10 +36,16 @@ enum Comparisons {
     Several(Vec<Comparison>),
 }
 
+/// Settings of a generator of schemas as strict as those here.
+pub(crate) fn schema_settings() -> SchemaSettings {
+    SchemaSettings::draft2020_12().with_transform(Strict)
+}
+
 /// Indented, with a line end.
 fn written<T: JsonSchema>() -> String {
-    let settings = SchemaSettings::draft2020_12().with_transform(Strict);
-    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let schema = schema_settings()
+        .into_generator()
+        .into_root_schema_for::<T>();
     format!("{:#}\n", schema.to_value())
 }
 
