@@ -3,25 +3,23 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use mio::Registry;
-
 use super::Observer;
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::capture::{Capture, CaptureConfig, Epoch, Interface, Section};
 use crate::fabric::{EventLog, Instrument, Recording, RecordingKind};
-use crate::system::{self, StopSignals, SystemError, open_sink};
+use crate::system::{self, PollHandle, StopSignals, SystemError, open_sink};
 use crate::time::{Clock, Instant, MonotonicClock, unix_nanos};
 use crate::vm::VmId;
 use crate::wire::link_local;
 
-/// Opens the files that a plan is to be recorded in: its capture, and its trace with times relative to `start`. `registry` is
-/// that of the poll; without it the run is in virtual time.
+/// Opens the files that a plan is to be recorded in: its capture, and its trace with times relative to `start`. `pipes` is
+/// the poll's handle of pipes; without it the run is in virtual time.
 ///
 /// # Errors
 /// If a file can't be opened, or a signal comes while a reader is waited for.
 pub(super) fn open(
     plan: &Experiment,
-    registry: Option<&Registry>,
+    pipes: Option<&PollHandle>,
     signals: &StopSignals,
     start: Instant,
     observer: &mut dyn Observer,
@@ -36,13 +34,13 @@ pub(super) fn open(
     let mut open = |kind: RecordingKind, path: &Path, files| {
         let waits = format!("waiting for a reader of {}", path.display());
         let file = (kind, path, files);
-        open_sink(file, registry, signals, || observer.warns(&waits))
+        open_sink(file, pipes, signals, || observer.warns(&waits))
     };
     let mut instruments: Vec<Box<dyn Instrument>> = Vec::new();
     if let Some(config) = &plan.capture {
         let files = config.limit.map_or(1, |limit| limit.files);
         let sink = open(RecordingKind::Capture, &config.path, files)?;
-        let section = section(plan, &command, registry.is_none());
+        let section = section(plan, &command, pipes.is_none());
         let mut capture = Capture::new(config, section, plan.timeout, sink);
         add_vms(plan, config, &mut capture);
         instruments.push(Box::new(capture));

@@ -112,15 +112,10 @@ where
 
     /// Adds the instruments that the plan has, and those that `observer` asks for when the set-up begins.
     fn add_instruments(&mut self, observer: &mut dyn Observer) -> Result<(), SystemError> {
-        let registry = self.driver.registry()?;
+        let pipes = self.driver.pipes()?;
         let signals = self.driver.signals();
-        let recordings = recordings::open(
-            &self.plan,
-            registry.as_ref(),
-            signals,
-            self.started,
-            observer,
-        )?;
+        let recordings =
+            recordings::open(&self.plan, pipes.as_ref(), signals, self.started, observer)?;
         let others = observer.instruments(self.started);
         for instrument in recordings.into_iter().chain(others) {
             self.hypervisor.fabric().add(instrument);

@@ -24,6 +24,7 @@ mod namespace;
 mod namespace_file;
 mod namespace_watch;
 mod netlink;
+mod poll_handle;
 mod preflight;
 mod run_delay;
 mod signals;
@@ -48,6 +49,7 @@ pub use lab_config::{
 };
 pub use memory::resident_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
+pub use poll_handle::PollHandle;
 pub use signals::StopSignals;
 pub use tap_fabric::TapFabric;
 pub use vlan_table::VlanFiltering;
@@ -69,14 +71,12 @@ pub use mark::{Mark, Owner, Presence};
 pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
 pub use tap::Tap;
-#[doc(hidden)]
-pub use tap_fabric::{LINKS_TOKEN, token_of, vm_of};
 
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::ensure_descriptors;
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
-pub(crate) use sink::{PIPES_TOKEN, old_ring_file, open_sink};
+pub(crate) use sink::{old_ring_file, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;
