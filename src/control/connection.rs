@@ -55,6 +55,8 @@ pub struct Connection {
     awaited: usize,
     /// The client sends no more.
     has_ended: bool,
+    /// Something came since the last look for a request.
+    is_new: bool,
     output: Vec<u8>,
     /// Bytes at the start of `output` that the client has taken.
     taken: usize,
@@ -74,6 +76,7 @@ impl Connection {
             searched: 0,
             awaited: 0,
             has_ended: false,
+            is_new: false,
             output: Vec::new(),
             taken: 0,
             is_kept: true,
@@ -101,11 +104,18 @@ impl Connection {
         }
         let bytes = bytes.get(..self.room()).unwrap_or(bytes);
         self.input.extend_from_slice(bytes);
+        self.is_new = true;
     }
 
     /// The client sends no more. What it has sent is answered still.
     pub fn handle_end(&mut self) {
         self.has_ended = true;
+        self.is_new = true;
+    }
+
+    /// Returns true if [`Connection::request`] may have something to do.
+    pub fn may_have_request(&self) -> bool {
+        self.is_new && self.state == State::Receiving
     }
 
     /// Returns the next request, once it is complete and the one before it is answered. The caller
@@ -120,6 +130,7 @@ impl Connection {
                 Some(request)
             }
             Ok(None) => {
+                self.is_new = false;
                 if self.has_ended {
                     self.state = State::Over;
                 }

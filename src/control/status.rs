@@ -24,6 +24,8 @@ codes! {
     ACCEPTED = 202 "Accepted";
     /// The request can't be understood, or asks for what can't be.
     BAD_REQUEST = 400 "Bad Request";
+    /// The client is not served.
+    FORBIDDEN = 403 "Forbidden";
     /// There is no such resource.
     NOT_FOUND = 404 "Not Found";
     /// The resource has no such method.

@@ -122,6 +122,19 @@ impl AsRawFd for ControlSocket {
     }
 }
 
+/// Returns the number of bytes written to `socket` that its peer has not read (`SIOCOUTQ`, `unix(7)`).
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn unread_bytes(socket: &UnixStream) -> io::Result<usize> {
+    nix::ioctl_read_bad!(unsent, nix::libc::TIOCOUTQ, nix::libc::c_int);
+    let mut bytes = 0;
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel writes one `int` to that address.
+    unsafe { unsent(socket.as_raw_fd(), &mut bytes) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// Returns true if the user `uid` is served in a process of `own`. Anybody may be behind the `overflow` uid.
 fn is_served(uid: u32, own: u32, overflow: u32) -> bool {
     uid != overflow && (uid == own || uid == 0)

@@ -72,6 +72,7 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
 pub use tap::Tap;
 
+pub(crate) use control_socket::unread_bytes;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::ensure_descriptors;
 pub(crate) use machine::machine;
