@@ -64,7 +64,10 @@ pub trait Controlled {
     fn impair(&mut self, wish: ImpairDocument) -> Result<ImpairmentsDocument, ApiError>;
 
     /// Ends all impairments. Frames that are held stay so until they are due.
-    fn end_impairments(&mut self) -> ImpairmentsDocument;
+    ///
+    /// # Errors
+    /// If the run is over.
+    fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError>;
 
     /// Begins a capture.
     ///
@@ -81,6 +84,9 @@ pub trait Controlled {
     /// Returns the report of what was measured so far.
     fn report(&mut self) -> Report;
 
-    /// Ends the run in order, as a signal does.
-    fn stop(&mut self) -> Done;
+    /// Ends the run in order, as a signal does. To be told twice changes nothing.
+    ///
+    /// # Errors
+    /// If the system refuses an operation.
+    fn stop(&mut self) -> Result<Done, ApiError>;
 }

@@ -202,7 +202,8 @@ pub const ROUTES: &[Route] = &[
         id: "endImpairments",
         doc: "Ends all impairments",
         response: Content::Json(schema::<ImpairmentsDocument>),
-        handle: |lab, _| json(status::OK, &lab.end_impairments()),
+        errors: &[status::BAD_REQUEST, status::CONFLICT],
+        handle: |lab, _| json(status::OK, &lab.end_impairments()?),
         ..GET
     },
     Route {
@@ -276,7 +277,7 @@ pub const ROUTES: &[Route] = &[
         doc: "Ends the run in order, as SIGINT does",
         status: status::ACCEPTED,
         response: Content::Json(schema::<Done>),
-        handle: |lab, _| json(status::ACCEPTED, &lab.stop()),
+        handle: |lab, _| json(status::ACCEPTED, &lab.stop()?),
         ..GET
     },
     Route {

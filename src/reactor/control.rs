@@ -2,7 +2,7 @@
 //!
 //! The poll reports edges, so what could not be done yet is remembered for each client: [`ControlClients::has_work`] tells
 //! that another call should follow without an event. A call does a bounded amount: a read and a write for each client that
-//! is ready, and one answer.
+//! is ready. Requests come out one by one, in turns; who owns the lab answers as many as a turn of the run may take.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -80,6 +80,8 @@ struct Client {
     may_read: bool,
     may_write: bool,
     stream: Option<Watch>,
+    /// It has gone, or reads nothing of its stream.
+    has_failed: bool,
 }
 
 /// The reader of a stream, whose socket another writes to.
@@ -88,13 +90,6 @@ struct Watch {
     /// Bytes that it had not read at the last look.
     unread: usize,
     next: Instant,
-}
-
-/// The state of a client after it was looked after.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    Stays,
-    Ends,
 }
 
 impl ControlClients {
@@ -119,54 +114,58 @@ impl ControlClients {
         })
     }
 
-    /// Looks after the clients at `now`, of which those that are `ready` had an event. At most one request is passed to
-    /// `answer`. Returns sockets on which responses have begun whose [bodies are streams](crate::control::Body::Stream), for their writers.
-    pub fn work(
-        &mut self,
-        now: Instant,
-        ready: Ready,
-        sources: &mut Sources,
-        mut answer: impl FnMut(&Request) -> Response,
-    ) -> Vec<UnixStream> {
+    /// Looks after the clients at `now`, of which those that are `ready` had an event: accepts, reads, writes, and ends the
+    /// connections of those that have gone or are too slow.
+    pub fn look_after(&mut self, now: Instant, ready: Ready, sources: &mut Sources) {
         self.may_accept |= ready.is_readable(Ready::SOCKET);
         self.accept(now, sources);
-        let mut streams = Vec::new();
-        let mut answer = Some(&mut answer);
-        let first = self.next;
-        for number in (first..MAX_CLIENTS).chain(0..first) {
-            let Some(slot) = self.clients.get_mut(number) else {
-                continue;
-            };
+        for (number, slot) in self.clients.iter_mut().enumerate() {
             let Some(client) = slot else {
                 continue;
             };
             client.may_read |= ready.is_readable(number + 1);
             client.may_write |= ready.is_writable(number + 1);
-            let fate = client.transfer(now, &mut self.buffer);
-            if let Some(ask) = &mut answer
-                && fate == Fate::Stays
-                && let Some(request) = client.connection.request(now)
-            {
-                client.connection.respond(now, ask(&request));
-                // Others are first next time.
-                self.next = (number + 1) % MAX_CLIENTS;
-                answer = None;
-            }
-            let fate = match fate {
-                Fate::Stays => client.send(now),
-                Fate::Ends => Fate::Ends,
-            };
-            if client.connection.is_open_stream() && client.stream.is_none() {
-                let next = now + STREAM_TIME;
-                client.stream = Some(Watch { unread: 0, next });
-                streams.extend(client.socket.try_clone());
-            }
-            if fate == Fate::Ends || client.connection.is_over() {
+            client.transfer(now, &mut self.buffer);
+            if client.is_over() {
                 client.end(sources);
                 *slot = None;
             }
         }
-        streams
+    }
+
+    /// Returns the next request, and the number of its client, whom to [respond](ControlClients::respond) to. The clients
+    /// take turns.
+    pub fn request(&mut self, now: Instant) -> Option<(usize, Request)> {
+        let first = self.next;
+        (first..MAX_CLIENTS).chain(0..first).find_map(|number| {
+            let client = self.clients.get_mut(number)?.as_mut()?;
+            let request = client.connection.request(now)?;
+            self.next = (number + 1) % MAX_CLIENTS;
+            Some((number, request))
+        })
+    }
+
+    /// Answers the request of the client with that number.
+    pub fn respond(&mut self, now: Instant, number: usize, response: Response) {
+        if let Some(Some(client)) = self.clients.get_mut(number) {
+            client.connection.respond(now, response);
+            client.send(now);
+        }
+    }
+
+    /// Returns a socket on which a response has begun whose [body is a stream](crate::control::Body::Stream), for its
+    /// writer.
+    pub fn stream(&mut self, now: Instant) -> Option<UnixStream> {
+        self.clients.iter_mut().flatten().find_map(|client| {
+            if !client.connection.is_open_stream() || client.stream.is_some() {
+                return None;
+            }
+            let next = now + STREAM_TIME;
+            client.stream = Some(Watch { unread: 0, next });
+            let socket = client.socket.try_clone();
+            client.has_failed |= socket.is_err();
+            socket.ok()
+        })
     }
 
     /// Returns true if there is something to do without an event.
@@ -240,6 +239,7 @@ impl ControlClients {
             may_read: true,
             may_write: true,
             stream: None,
+            has_failed: false,
         });
     }
 }
@@ -252,95 +252,87 @@ fn turn_away(mut socket: &UnixStream, status: u16, error: &str, expected: impl I
 
 impl Client {
     /// Sends what there is, and reads what has come, as far as both go now.
-    fn transfer(&mut self, now: Instant, buffer: &mut [u8]) -> Fate {
-        if let Some(watch) = self.stream {
-            return self.look_after_stream(now, watch, buffer);
+    fn transfer(&mut self, now: Instant, buffer: &mut [u8]) {
+        match self.stream {
+            Some(watch) => self.look_after_stream(now, watch, buffer),
+            None => {
+                self.connection.handle_timeout(now);
+                self.send(now);
+                let room = self.connection.room().min(buffer.len());
+                let length = self.read(buffer.get_mut(..room).unwrap_or_default());
+                let came = buffer.get(..length).unwrap_or_default();
+                self.connection.handle(now, came);
+            }
         }
-        self.connection.handle_timeout(now);
-        if self.send(now) == Fate::Ends {
-            return Fate::Ends;
+    }
+
+    /// Reads what has come, once, if anything has. Returns the number of bytes.
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        if !self.may_read || buffer.is_empty() {
+            return 0;
         }
-        let room = self.connection.room().min(buffer.len());
-        let Some(buffer) = buffer
-            .get_mut(..room)
-            .filter(|buffer| !buffer.is_empty() && self.may_read)
-        else {
-            return Fate::Stays;
-        };
         match self.socket.read(buffer) {
             Ok(0) => {
                 self.may_read = false;
                 self.connection.handle_end();
+                // Nobody reads a stream any more.
+                self.has_failed |= self.stream.is_some();
+                0
             }
-            Ok(length) => {
-                let came = buffer.get(..length).unwrap_or_default();
-                self.connection.handle(now, came);
+            Ok(length) => length,
+            Err(error) => {
+                match error.kind() {
+                    ErrorKind::WouldBlock => self.may_read = false,
+                    ErrorKind::Interrupted => {}
+                    _ => self.has_failed = true,
+                }
+                0
             }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => self.may_read = false,
-                ErrorKind::Interrupted => {}
-                _ => return Fate::Ends,
-            },
         }
-        Fate::Stays
     }
 
     /// Sends what there is, once, if it is taken.
-    fn send(&mut self, now: Instant) -> Fate {
+    fn send(&mut self, now: Instant) {
         let bytes = self.connection.transmit();
         let bytes = bytes.get(..WRITE_BUDGET).unwrap_or(bytes);
         if bytes.is_empty() || !self.may_write {
-            return Fate::Stays;
+            return;
         }
         match self.socket.write(bytes) {
             Ok(length) => self.connection.transmitted(now, length),
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => self.may_write = false,
                 ErrorKind::Interrupted => {}
-                _ => return Fate::Ends,
+                _ => self.has_failed = true,
             },
         }
-        Fate::Stays
     }
 
     /// Ends a stream whose reader has gone, or has read nothing for long. What a reader sends is thrown away.
-    fn look_after_stream(&mut self, now: Instant, watch: Watch, buffer: &mut [u8]) -> Fate {
-        if self.may_read {
-            match self.socket.read(buffer) {
-                Ok(0) => return Fate::Ends,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.may_read = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Fate::Ends,
-            }
-        }
+    fn look_after_stream(&mut self, now: Instant, watch: Watch, buffer: &mut [u8]) {
+        self.read(buffer);
         if now < watch.next {
-            return Fate::Stays;
+            return;
         }
         // The poll reports room when enough was read of what had filled the socket.
         let has_read = std::mem::take(&mut self.may_write);
         let unread = unread_bytes(&self.socket).unwrap_or(0);
-        self.stream = Some(Watch {
-            unread,
-            next: now + STREAM_TIME,
-        });
-        match has_read || watch.unread == 0 || unread < watch.unread {
-            true => Fate::Stays,
-            false => Fate::Ends,
-        }
+        self.has_failed |= !has_read && watch.unread > 0 && unread >= watch.unread;
+        let next = now + STREAM_TIME;
+        self.stream = Some(Watch { unread, next });
+    }
+
+    fn is_over(&self) -> bool {
+        self.has_failed || (self.stream.is_none() && self.connection.is_over())
     }
 
     fn has_work(&self) -> bool {
         let connection = &self.connection;
-        match self.stream {
-            Some(_) => self.may_read,
-            None => {
-                (self.may_read && connection.room() > 0)
-                    || (self.may_write && !connection.transmit().is_empty())
-                    || connection.may_have_request()
-                    || connection.is_over()
-            }
-        }
+        self.is_over()
+            || (self.may_read && (self.stream.is_some() || connection.room() > 0))
+            || (self.may_write && !connection.transmit().is_empty())
+            || connection.may_have_request()
+            || (connection.is_open_stream() && self.stream.is_none())
     }
 
     fn timeout(&self) -> Instant {

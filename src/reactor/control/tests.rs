@@ -69,21 +69,17 @@ impl Served {
             {
                 return;
             }
-            let asked = &mut self.asked;
-            let before = asked.len();
-            let body = &self.body;
-            let streams = self
-                .clients
-                .work(self.now, ready, &mut self.sources, |request| {
-                    asked.push(request.clone());
-                    let mut response = Response::json(status::OK, body.clone());
-                    if request.target == "/events" {
-                        response.body = Body::Stream;
-                    }
-                    response
-                });
-            assert!(self.asked.len() <= before + 1, "one answer a call");
-            self.streams.extend(streams);
+            let now = self.now;
+            self.clients.look_after(now, ready, &mut self.sources);
+            if let Some((number, request)) = self.clients.request(now) {
+                let mut response = Response::json(status::OK, self.body.clone());
+                if request.target == "/events" {
+                    response.body = Body::Stream;
+                }
+                self.asked.push(request);
+                self.clients.respond(now, number, response);
+            }
+            self.streams.extend(self.clients.stream(now));
         }
         panic!("it never rests");
     }
