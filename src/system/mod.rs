@@ -8,6 +8,7 @@
 mod arp_proxy;
 mod bpf;
 mod clean;
+mod control_socket;
 mod drops;
 mod error;
 mod filter;
@@ -35,10 +36,12 @@ mod tap;
 mod tap_fabric;
 mod timer;
 mod traffic_control;
+mod transcript;
 mod vlan_table;
 
 // What a plan, a lab and a fabric of TAPs are made of.
 pub use clean::{Cleaned, clean};
+pub use control_socket::{ControlSocket, Peer};
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
@@ -58,7 +61,9 @@ pub use signals::EarlySignals;
 #[doc(hidden)]
 pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]
-pub use stream::{ROOM, Stream, has_room, terminal_width};
+pub use stream::{Stream, has_room, terminal_width};
+#[doc(hidden)]
+pub use transcript::Transcript;
 
 // Public for this crate's tests and benchmarks alone, which look at the kernel's side of a lab.
 #[doc(hidden)]
@@ -70,6 +75,7 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
 pub use tap::Tap;
 
+pub(crate) use control_socket::unread_bytes;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::{SPARE_VMS, ensure_descriptors};
 pub(crate) use machine::machine;
