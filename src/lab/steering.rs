@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::build::{expect_members, fill_neighbour_tables_of, flow_config, set_flow_paths};
 use super::{Driver, LabError, LabOn};
-use crate::experiment::{Experiment, FlowPlan, IpVersion};
+use crate::experiment::{FlowPlan, IpVersion};
 use crate::fabric::{Fabric, Rule};
 use crate::hypervisor::{Command, CommandError, FlowConfig, Outcome};
-use crate::load::{FlowId, Pacing, Target};
+use crate::load::{FlowId, Target};
 use crate::system::{Neighbours, SystemError};
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -115,14 +115,6 @@ where
     /// If one can't be understood, or names a VM that does not exist.
     pub fn rules_of(&self, impair: &[&str]) -> Result<Vec<Rule>, LabError> {
         Ok(self.plan.rules_of(impair)?)
-    }
-
-    /// Returns the pacing that `rate`, `interval` or `window` of that value stands for.
-    ///
-    /// # Errors
-    /// If the name is another, or the value is none of these.
-    pub fn pacing_of(&self, name: &str, value: &str) -> Result<Pacing, LabError> {
-        Ok(Experiment::pacing_of(name, value)?)
     }
 
     /// Returns true if `vm` exists or is to start.

@@ -203,17 +203,35 @@ where
         Ok(id)
     }
 
-    /// Runs until the phases that were [started](Hypervisor::start) are over or a signal comes. Without flows it runs until
-    /// `until` or a signal.
+    /// Runs until the phases that were begun are over, a signal comes or the run is stopped by a command; until `until` at the
+    /// latest. Without flows it runs until then or a signal. A program gives commands between two calls.
     ///
     /// # Errors
     /// If the system refuses an operation, or a VM can't start or stop.
     pub fn drive(&mut self, until: Option<Instant>) -> Result<End, LabError> {
-        Ok(self.driver.run(&mut self.hypervisor, until)?)
+        let end = self.driver.run(&mut self.hypervisor, until)?;
+        self.end = Some(end);
+        Ok(end)
     }
 
     /// Runs the load of the plan; see [`Lab::run`](super::Lab::run).
     pub fn run(&mut self, observer: &mut dyn Observer) {
+        self.begin(observer);
+        let until = self.plan.serve.map(|time| self.start + time);
+        match self.driver.run(&mut self.hypervisor, until) {
+            Ok(end) => self.end = Some(end),
+            Err(error) => {
+                // What was on its way has no end any more.
+                self.hypervisor.stop(self.driver.now());
+                self.hypervisor.give_up(self.driver.now());
+                (self.end, self.failed) = (None, Some(error));
+            }
+        }
+        self.finish(observer);
+    }
+
+    /// Begins the phases of the plan; see [`Lab::begin`](super::Lab::begin).
+    pub fn begin(&mut self, observer: &mut dyn Observer) {
         self.announce(observer);
         let hypervisor = &mut self.hypervisor;
         // Only now, so that what the set-up itself does to the links is not told.
@@ -226,23 +244,21 @@ where
             hypervisor.stay();
         }
         hypervisor.start(self.start, self.plan.phases.clone());
-        let until = self.plan.serve.map(|time| self.start + time);
-        let ended = self.driver.run(hypervisor, until);
-        if ended.is_err() {
-            // What was on its way has no end any more.
-            hypervisor.stop(self.driver.now());
-            hypervisor.give_up(self.driver.now());
-        }
+    }
+
+    /// Completes the records of a run that has ended; see [`Lab::finish`](super::Lab::finish).
+    pub fn finish(&mut self, observer: &mut dyn Observer) {
+        let hypervisor = &mut self.hypervisor;
         hypervisor.end();
         let leaves_links = hypervisor.fabric().outlives_process();
         let guarded = self.driver.signals().guard_end(leaves_links);
-        self.is_interrupted = match ended {
-            Ok(End::Done) => false,
+        self.is_interrupted = match self.end {
+            Some(End::Done) => false,
             // One that stays has no other end.
-            Ok(End::Signal(_) | End::Stopped) => !self.plan.stays || !hypervisor.was_complete(),
-            Err(_) => true,
+            Some(End::Signal(_) | End::Stopped) => !self.plan.stays || !hypervisor.was_complete(),
+            None => true,
         };
-        if matches!(ended, Ok(End::Signal(_))) && leaves_links {
+        if matches!(self.end, Some(End::Signal(_))) && leaves_links {
             observer.warns(
                 "ending; a signal more than two seconds from now ends at once and leaves links behind, for tap-reactor clean",
             );
@@ -251,8 +267,8 @@ where
         hypervisor.look_at_links(self.driver.now());
         let counted = count_drops(hypervisor).map_err(SystemError::from);
         self.recordings = hypervisor.fabric().finish();
-        self.end = ended.as_ref().ok().copied();
-        self.failed = ended.err().or(counted.err()).or(guarded.err());
+        let failed = self.failed.take();
+        self.failed = failed.or(counted.err()).or(guarded.err());
     }
 
     /// Tells the observer of the run that is about to begin.

@@ -224,6 +224,10 @@ fn impairments_change_while_it_runs() {
 fn what_cannot_be_is_refused_with_what_is_expected_and_changes_nothing() {
     let mut lab = running(Pacing::Interval(MS * 10));
     let error = |error: crate::lab::LabError| error.to_string();
+    let pacing = |name, value| {
+        let pacing = experiment::Experiment::pacing_of(name, value);
+        pacing.map(drop).map_err(|error| error.to_string())
+    };
     let refused = [
         (
             lab.flows_of("vm0:vm9", None).map(drop).map_err(error),
@@ -238,11 +242,11 @@ fn what_cannot_be_is_refused_with_what_is_expected_and_changes_nothing() {
             "--impair vm9:loss=1%: there is no vm9; expected vm0 to vm3",
         ),
         (
-            lab.pacing_of("rate", "0").map(drop).map_err(error),
+            pacing("rate", "0"),
             "--rate 0: expected pings per second, above 0 and up to 10000000",
         ),
         (
-            lab.pacing_of("ramp", "1:2:3").map(drop).map_err(error),
+            pacing("ramp", "1:2:3"),
             "ramp: expected rate, interval or window",
         ),
         (
