@@ -28,7 +28,7 @@ use self::file::{File, Frame};
 use self::narrated::Narrated;
 pub(in crate::fabric) use self::pcapng::ENHANCED_PACKET;
 pub use self::pcapng::Epoch;
-use super::output::Sink;
+use super::output::{Form, Sink};
 use super::{
     Instrument, InstrumentConfig, InstrumentKind, Notice, Observed, OptionError, Recording, RunInfo,
 };
@@ -39,6 +39,7 @@ use crate::wire::MacAddr;
 
 /// The instrument of `--capture`.
 pub(super) const CAPTURE: InstrumentKind = InstrumentKind {
+    form: Form::Pcapng,
     check: |config| {
         let limit = CaptureConfig::read(config)?.limit;
         Ok(limit.map_or(1, |limit| limit.files))
@@ -104,8 +105,6 @@ enum Way {
 /// Captures the frames of a run.
 #[derive(Debug)]
 struct Capture {
-    /// The name of the file.
-    name: String,
     way: Way,
     file: File,
     /// Bytes that are kept of each frame.
@@ -130,7 +129,6 @@ impl Capture {
             (None, false) => Way::Plain,
         };
         Capture {
-            name: config.file.clone(),
             way,
             file: File::new(config, section, sink),
             snap: config.snap.map_or(usize::MAX, |bytes| bytes as usize),
@@ -155,7 +153,7 @@ impl Capture {
         };
         let (dropped, files) = (self.file.dropped(), self.file.files());
         let limit = self.file.is_full().then(|| LIMIT_REACHED.to_owned());
-        let recording = self.file.output().recording(&CAPTURE, &self.name);
+        let recording = self.file.output().recording();
         Recording {
             dropped: recording.dropped + dropped,
             unknown,
