@@ -25,6 +25,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use structopt::clap::ArgMatches;
+use tap_reactor::control;
 use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
@@ -200,6 +201,7 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
         (_, "scenario") => Some(schema::scenario()),
         (_, "report") => Some(schema_json()),
         (_, "comparison") => Some(comparison_schema_json()),
+        (_, "control") => Some(control::description()),
         (_, instrument) => line_schema_json(instrument),
     };
     text.map(Request::Print).ok_or_else(|| {

@@ -107,7 +107,7 @@ impl Subcommand {
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
             Subcommand::Schema => {
-                "Print the JSON schema of scenarios, reports, comparisons or traces"
+                "Print the schema of scenarios, reports, comparisons, traces or the control socket"
             }
         }
     }
@@ -133,8 +133,8 @@ impl Subcommand {
             Subcommand::Man => "Print the man page in troff on standard output.",
             Subcommand::Schema => {
                 "Print a JSON schema on standard output: of scenario files, for an editor that completes and checks \
-                 them; of the reports that -o FILE.json and --json write; of the comparisons of report --compare; or of \
-                 the lines that an option of that name writes."
+                 them; of the reports that -o FILE.json and --json write; of the comparisons of report --compare; of \
+                 the lines that an option of that name writes; or, as OpenAPI, of the requests of --control."
             }
         }
     }
@@ -163,7 +163,7 @@ impl Subcommand {
             }),
             Subcommand::Schema => Some(Operand {
                 name: "DOCUMENT",
-                choices: ["scenario", "report", "comparison"]
+                choices: ["scenario", "report", "comparison", "control"]
                     .into_iter()
                     .chain(lines_of_json())
                     .collect(),

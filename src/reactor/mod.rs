@@ -13,6 +13,7 @@
 //! - Signals and the end of the run are checked in every turn.
 
 mod busy_poll;
+mod control;
 mod frames;
 mod pauses;
 mod poll;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll};
 
 use self::busy_poll::BusyPoll;
+pub use self::control::{ControlClients, MAX_CLIENTS, Ready};
 use self::pauses::PauseWatch;
 use self::prediction::Prediction;
 pub use self::sources::{Source, Sources};
@@ -125,6 +127,8 @@ pub struct Reactor {
     stop: Option<Signal>,
     /// The poll has reported a change of a link.
     has_link_events: bool,
+    /// Clients of the control socket that the poll has reported.
+    ready: Ready,
 }
 
 /// Frames written since the last poll whose replies were not read directly.
@@ -183,6 +187,7 @@ impl Reactor {
             pauses: PauseWatch::new(MonotonicClock.now()),
             stop: None,
             has_link_events: false,
+            ready: Ready::default(),
         })
     }
 

@@ -120,6 +120,7 @@ impl Reactor {
                 Some(Source::Signals) => self.stop = self.signals.take()?,
                 Some(Source::Links) => self.has_link_events = true,
                 Some(Source::Pipes) => hypervisor.fabric().resume(),
+                Some(Source::Control(number)) => self.ready.note(number, event),
                 None => {}
             }
         }

@@ -28,6 +28,8 @@ pub enum Source {
     Links,
     /// A pipe that an instrument writes to has room again.
     Pipes,
+    /// The control socket, or the client with this number, can be read or written.
+    Control(usize),
 }
 
 /// Hands out the tokens of a poll, and finds the source of each.

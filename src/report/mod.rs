@@ -62,6 +62,7 @@ pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,
 };
+pub(crate) use schema::schema_settings;
 pub use schema::{comparison_schema_json, line_schema_json, schema_json};
 pub use text::text;
 pub use units::{span, span_or_dash};

@@ -42,8 +42,12 @@ fn written<T: JsonSchema>() -> String {
 }
 
 fn generator() -> SchemaGenerator {
-    let settings = SchemaSettings::draft2020_12().with_transform(Strict);
-    settings.into_generator()
+    schema_settings().into_generator()
+}
+
+/// Settings of a generator of schemas as strict as those here.
+pub(crate) fn schema_settings() -> SchemaSettings {
+    SchemaSettings::draft2020_12().with_transform(Strict)
 }
 
 /// Indented, with a line end.

@@ -8,6 +8,7 @@
 mod arp_proxy;
 mod bpf;
 mod clean;
+mod control_socket;
 mod drops;
 mod error;
 mod filter;
@@ -40,6 +41,7 @@ mod vlan_table;
 
 // What a plan, a lab and a fabric of TAPs are made of.
 pub use clean::{Cleaned, clean};
+pub use control_socket::{ControlSocket, Peer};
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
@@ -73,6 +75,7 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
 pub use tap::Tap;
 
+pub(crate) use control_socket::unread_bytes;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::ensure_descriptors;
 pub(crate) use machine::machine;
