@@ -266,6 +266,7 @@ impl<F: Fabric> Hypervisor<F> {
             self.configuring -= usize::from(slot.is_configuring);
             self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);
         }
+        self.fabric.drop_held(now, Some(vms));
         self.fabric.unplug(vms)
     }
 
