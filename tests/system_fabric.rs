@@ -3,11 +3,15 @@
 mod support;
 
 use nix::errno::Errno;
-use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
+use nix::sys::signal::{Signal, raise};
+use support::{
+    enter_own_network, fabric, host_lab, link, link_names, links, make_lab_by_hand, run,
+    wait_until, wait_until_forwarding,
+};
 use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Write, WriteDrop};
 use tap_reactor::system::{
-    LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared, Tap,
-    TapFabric, token_of, vm_of,
+    LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared,
+    StopSignals, Tap, TapFabric, token_of, vm_of,
 };
 use tap_reactor::time::Instant;
 use tap_reactor::topology::BRIDGE_PORTS;
@@ -27,12 +31,6 @@ fn plug_all(fabric: &mut TapFabric, count: u32) {
     for vm in 0..count {
         fabric.plug(VmId(vm), &rx_filter(vm)).unwrap();
     }
-}
-
-/// Makes the lab of `scripts/lab-up.sh` in the namespace that the test is in. Its links send nothing of their own (IPv6 and
-/// multicast snooping are off): a frame of the kernel's would take a place in a queue, at any moment.
-fn make_lab_by_hand() {
-    run(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-up.sh"));
 }
 
 /// A frame of the local experimental EtherType (IEEE 802, 88b5).
@@ -260,7 +258,7 @@ fn what_a_prepared_tap_had_dropped_before_is_not_counted() {
     }
     let broadcast = frame(0, MacAddr::BROADCAST);
     let mut buffer = [0; 2048];
-    // Bridge ports forward a moment after somebody has attached to a TAP.
+    // Ports of a bridge forward a moment after somebody has attached to their TAPs.
     let taps = ["tap0", "tap1"].map(|name| Tap::attach(name).unwrap());
     wait_until("a past with drops", || {
         assert_eq!(taps[0].write(&broadcast), Write::Sent);
@@ -274,14 +272,11 @@ fn what_a_prepared_tap_had_dropped_before_is_not_counted() {
     };
     let (mut fabric, _poll) = fabric(lab).unwrap();
     plug_all(&mut fabric, 2);
-    wait_until("frames to pass", || {
-        assert_eq!(
-            fabric.write(Instant::ZERO, VmId(0), &broadcast),
-            Write::Sent
-        );
-        fabric.read(Instant::ZERO, VmId(1), &mut buffer) == Read::Frame(64)
-    });
-    while fabric.read(Instant::ZERO, VmId(1), &mut buffer) != Read::Empty {}
+    wait_until_forwarding(&mut fabric);
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(1), &mut buffer),
+        Read::Empty
+    );
     assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);
     for _ in 0..9 {
         assert_eq!(
@@ -520,10 +515,14 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
     })
     .unwrap();
     plug_all(&mut fabric, 2);
-    // A port forwards a moment after somebody has attached to its TAP; the TAP takes the frame in any case.
+    wait_until_forwarding(&mut fabric);
     assert_eq!(
         fabric.write(Instant::ZERO, VmId(0), &frame(0, MacAddr::BROADCAST)),
         Write::Sent
+    );
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(1), &mut [0; 64]),
+        Read::Frame(64)
     );
     assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);
     let error = Tap::attach("tap0").unwrap_err();
@@ -635,4 +634,38 @@ fn a_read_only_proc_sys_is_a_warning_that_is_given_once() {
             .contains("/proc/sys/net/ipv6/conf/br0/disable_ipv6"),
         "{warning}"
     );
+}
+
+#[test]
+fn a_port_that_does_not_forward_yet_is_waited_for_until_a_signal_comes() {
+    for (prepared, port) in [
+        (Prepared::Nothing, "br0-1u"),
+        (Prepared::Nothing, "br0-1d"),
+        (Prepared::BridgeAndTaps, "tap1"),
+    ] {
+        enter_own_network();
+        if prepared == Prepared::BridgeAndTaps {
+            make_lab_by_hand();
+        }
+        let (mut fabric, _poll) = fabric(LabConfig {
+            prepared,
+            ports_per_bridge: 1,
+            ..host_lab()
+        })
+        .unwrap();
+        plug_all(&mut fabric, 2);
+        wait_until_forwarding(&mut fabric);
+        run(&format!("ip link set {port} down"));
+        let mut signals = StopSignals::new().unwrap();
+        raise(Signal::SIGTERM).unwrap();
+        let stopped_by = fabric.wait_until_forwarding(&signals).unwrap();
+        assert_eq!(stopped_by, Some(Signal::SIGTERM), "{port}");
+        signals.release().unwrap();
+        run(&format!("ip link set {port} up"));
+        wait_until_forwarding(&mut fabric);
+        let ports = run("bridge -oneline link show");
+        for line in ports.lines() {
+            assert!(line.contains("state forwarding"), "{port}: {ports}");
+        }
+    }
 }

@@ -22,6 +22,17 @@ pub(in crate::system) struct BridgeSettings {
     pub(in crate::system) vlan_filter: Option<VlanFilter>,
 }
 
+impl BridgeSettings {
+    /// The time from when a port has a carrier until it forwards, by the spanning tree protocol: half of it "listening",
+    /// half "learning" (IEEE 802.1D).
+    pub(in crate::system) fn time_to_forward(&self) -> Duration {
+        match self.has_stp {
+            true => self.forward_delay.saturating_mul(2),
+            false => Duration::ZERO,
+        }
+    }
+}
+
 /// The VLAN filter of a bridge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VlanFilter {

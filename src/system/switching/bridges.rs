@@ -28,7 +28,9 @@ pub(in crate::system) struct Bridges {
     macs: Vec<(MacAddr, String)>,
     /// The bridges that TAPs join: the leaves, or the only one.
     leaves: Vec<Leaf>,
-    /// The place among these of the bridge that each VM's TAP is on.
+    /// The names of both ends of the veth pairs between leaves and spine.
+    uplinks: Vec<String>,
+    /// The place among the leaves of the bridge that each VM's TAP is on.
     places: HashMap<VmId, usize>,
 }
 
@@ -64,6 +66,7 @@ impl Bridges {
             spine: maker.bridge(&name, mac, true)?,
             macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
+            uplinks: Vec::new(),
             places: HashMap::new(),
         };
         for leaf in 0..topology.leaves() {
@@ -87,6 +90,8 @@ impl Bridges {
         let index = maker.bridge(&name, mac, false)?;
         let uplink = maker.uplink(leaf, (index, self.spine))?;
         self.macs.push((mac, name.clone()));
+        let (up, down) = uplink_names(&maker.lab.bridge, leaf);
+        self.uplinks.extend([up, down]);
         self.leaves.push(Leaf {
             name,
             index,
@@ -194,6 +199,12 @@ impl Switching for Bridges {
 
     fn topology(&self) -> Option<Topology> {
         Some(self.topology)
+    }
+
+    /// A TAP has its carrier before it becomes a port, and forwards at once. The ends of a veth pair get theirs from each
+    /// other.
+    fn slow_ports<'a>(&'a self, _: HashSet<&'a str>) -> HashSet<&'a str> {
+        self.uplinks.iter().map(String::as_str).collect()
     }
 }
 
