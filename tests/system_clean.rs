@@ -397,6 +397,17 @@ impl Traced {
         matches!(stopped, WaitStatus::Stopped(..))
     }
 
+    /// Returns true if it is in the last stage of a run, or about to enter it: it takes the signals over, and what it does
+    /// from then on does not depend on how long anything took.
+    fn is_at_its_end(&self) -> bool {
+        let about = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid())).unwrap();
+        let number = about
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
+        number == Some(nix::libc::SYS_rt_sigaction)
+    }
+
     /// Goes on until its next stop. False at its end.
     fn step(&self) -> bool {
         nix::sys::ptrace::syscall(self.pid(), None).unwrap();
@@ -411,23 +422,36 @@ fn wherever_a_run_is_killed_cleaning_removes_what_it_had_made() {
     let has_links = || nix::net::if_::if_nametoindex("br0").is_ok();
     let is_there = || name.exists() || has_links();
     for netns in ["lab", "host"] {
-        // First without killing: between which of its stops something of it is there.
+        // First without killing: between which of its stops something of it is there, and where its last stage begins.
         let traced = Traced::start(netns);
-        let mut with_something = Vec::new();
-        let mut stops = 0;
+        let (mut stops, mut first, mut end, mut last) = (0, None, None, 0);
         while traced.step() {
             stops += 1;
             if is_there() {
-                with_something.push(stops);
+                first = first.or(Some(stops));
+                last = stops;
+            }
+            if first.is_some() && end.is_none() && traced.is_at_its_end() {
+                end = Some(stops);
             }
         }
         assert!(!is_there());
-        let (first, last) = (with_something[0], with_something[with_something.len() - 1]);
-        // Everything in the making and in the removal, and some of what is done in between.
+        let (first, end) = (first.unwrap(), end.unwrap());
+        // Everything in the making and in the removal, and some of what is done in between. How often it waits between the
+        // two depends on the machine, so that the removal is counted from the beginning of the last stage.
+        let in_making = (first - 4..first + 60).map(|stop| (stop, None));
+        let until_gone = last - end;
+        let in_removal = (until_gone - 40..until_gone + 4).map(|more| (first, Some(more)));
         let (mut left, mut unmounted) = (0, 0);
-        for stop in (first - 4..first + 60).chain(last - 40..last + 4) {
+        for (stop, in_last_stage) in in_making.chain(in_removal) {
             let mut traced = Traced::start(netns);
-            let still_runs = (0..stop).all(|_| traced.step());
+            let mut still_runs = (0..stop).all(|_| traced.step());
+            if let Some(more) = in_last_stage {
+                while still_runs && !traced.is_at_its_end() {
+                    still_runs = traced.step();
+                }
+                still_runs = still_runs && (0..more).all(|_| traced.step());
+            }
             if still_runs {
                 traced.0.kill();
             }
@@ -437,7 +461,9 @@ fn wherever_a_run_is_killed_cleaning_removes_what_it_had_made() {
                 unmounted += u32::from(metadata.is_ok_and(|file| file.len() > 0));
             }
             let cleaned = clean().unwrap();
-            let context = format!("{netns}, killed at stop {stop} of {stops}: {cleaned:?}");
+            let context = format!(
+                "{netns}, killed at stop {stop}, {in_last_stage:?} after its last stage began: {cleaned:?}"
+            );
             assert!(!is_there(), "{context}");
             assert!(
                 cleaned.kept.is_empty() && cleaned.failed.is_empty(),
