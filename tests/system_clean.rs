@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use support::{enter_own_network, fabric, host_lab, link_names, run, wait_until};
+use support::{enter_own_network, fabric, host_lab, link_names, links, run, wait_until};
 use tap_reactor::fabric::Fabric;
 use tap_reactor::system::{
     LabConfig, LinkChange, Mark, Netlink, NetnsChoice, Prepared, Tap, clean,
@@ -134,10 +134,13 @@ fn from_every_pid_and_time_namespace_the_living_are_told_from_the_dead() {
         let mut living = start(run_through, "--netns host --bridge br1 --tap-prefix live");
         let mut dead = start(run_through, "--netns host");
         wait_until("two labs", || {
-            let names = link_names();
-            ["live1", "tap1"]
-                .iter()
-                .all(|tap| names.iter().any(|name| name == tap))
+            let links = links();
+            // A TAP is there a moment before its mark is.
+            let is_whole = |tap: &&str| {
+                let mut named = links.iter().filter(|link| link.name == **tap);
+                named.any(|link| link.alias.is_some())
+            };
+            ["live1", "tap1"].iter().all(is_whole)
         });
         dead.kill();
         for clean_through_way in ways {
@@ -321,9 +324,10 @@ fn cleaning_removes_the_named_namespace_of_a_run_that_is_gone() {
     let runs = ["dead", "living"].map(|name| start("env", &format!("--vms 1 --netns {name}")));
     for name in ["dead", "living"] {
         wait_until("a lab in a named namespace", || {
-            let show = ["-n", name, "link", "show", "master", "br0"];
+            // A TAP that does not persist yet goes with its process.
+            let show = ["-n", name, "-details", "link", "show", "dev", "tap0"];
             let shown = Command::new("ip").args(show).output().unwrap();
-            String::from_utf8_lossy(&shown.stdout).contains("tap0")
+            String::from_utf8_lossy(&shown.stdout).contains("persist on")
         });
     }
     let [mut dead, mut living] = runs;
