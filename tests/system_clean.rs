@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use support::{enter_own_network, fabric, host_lab, link_names, links, run, wait_until};
+use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
 use tap_reactor::fabric::Fabric;
 use tap_reactor::system::{
     LabConfig, LinkChange, Mark, Netlink, NetnsChoice, Prepared, Tap, clean,
@@ -186,6 +186,8 @@ fn a_tap_that_a_process_is_attached_to_keeps_its_run_from_being_cleaned() {
         let names = ["tap0", "br0"].map(str::to_owned);
         assert_eq!(cleaned.kept, names.map(|name| (name, reason())));
         drop(tap);
+        // A process that another test has just forked has a copy of its descriptor until it executes its program.
+        wait_until("nobody to be attached", || !link("tap0").carrier);
         assert_eq!(clean().unwrap().removed.len(), 2);
         assert_eq!(link_names(), ["lo"]);
     }
