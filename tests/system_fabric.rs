@@ -716,3 +716,36 @@ fn a_port_that_does_not_forward_yet_is_waited_for_until_a_signal_comes() {
         }
     }
 }
+
+#[test]
+fn the_host_is_heard_as_soon_as_the_lab_forwards() {
+    enter_own_network();
+    let lab = LabConfig {
+        host_address: Some("10.77.0.1/16".parse().unwrap()),
+        ..host_lab()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    // Without ports there is nobody to wait for.
+    wait_until_forwarding(&mut fabric);
+    plug_all(&mut fabric, 2);
+    wait_until_forwarding(&mut fabric);
+    assert!(run("ip link show dev br0").contains("state UP"));
+    // Ports that do not forward are waited for; the bridge has its carrier from them.
+    for tap in ["tap0", "tap1"] {
+        run(&format!("ip link set {tap} down"));
+    }
+    wait_until("the bridge to lose its carrier", || !link("br0").carrier);
+    let mut signals = StopSignals::new().unwrap();
+    raise(Signal::SIGTERM).unwrap();
+    let stopped_by = fabric.wait_until_forwarding(&signals).unwrap();
+    assert_eq!(stopped_by, Some(Signal::SIGTERM));
+    signals.release().unwrap();
+    run("ip link set tap1 up");
+    wait_until_forwarding(&mut fabric);
+    let socket = std::net::UdpSocket::bind("10.77.0.1:0").unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.send_to(b"hello", "10.77.255.255:9").unwrap();
+    let mut buffer = [0; 2048];
+    let read = fabric.read(Instant::ZERO, VmId(1), &mut buffer);
+    assert!(matches!(read, Read::Frame(_)), "{read:?}");
+}

@@ -30,6 +30,8 @@ pub(in crate::system) struct Bridges {
     leaves: Vec<Leaf>,
     /// The names of both ends of the veth pairs between leaves and spine.
     uplinks: Vec<String>,
+    /// The bridge that has an address of the host.
+    host_side: Option<String>,
     /// The place among the leaves of the bridge that each VM's TAP is on.
     places: HashMap<VmId, usize>,
 }
@@ -61,12 +63,14 @@ impl Bridges {
     ) -> Result<Bridges, SystemError> {
         let name = maker.lab.bridge.clone();
         let mac = bridge_mac(maker.lab.host_address, maker.mark);
+        let has_address = maker.lab.host_address.is_some() || maker.lab.host_address6.is_some();
         let mut bridges = Bridges {
             topology,
             spine: maker.bridge(&name, mac, true)?,
             macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
             uplinks: Vec::new(),
+            host_side: has_address.then(|| name.clone()),
             places: HashMap::new(),
         };
         for leaf in 0..topology.leaves() {
@@ -202,9 +206,11 @@ impl Switching for Bridges {
     }
 
     /// A TAP has its carrier before it becomes a port, and forwards at once. The ends of a veth pair get theirs from each
-    /// other.
-    fn slow_ports<'a>(&'a self, _: HashSet<&'a str>) -> HashSet<&'a str> {
-        self.uplinks.iter().map(String::as_str).collect()
+    /// other, and the bridge that the host sees from its first port.
+    fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
+        let host_side = self.host_side.iter().filter(|_| !taps.is_empty());
+        let slow = self.uplinks.iter().chain(host_side);
+        slow.map(String::as_str).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The wait for ports of bridges to forward. A port does so only after the kernel has told its bridge of its carrier, which it
 //! does in a worker of its own (`linkwatch_event()` of `net/core/link_watch.c`), and after what the spanning tree protocol
-//! takes. What is sent before is lost without a trace.
+//! takes; and a bridge carries what its host sends only after the same was done for its own carrier, which it has from its
+//! first port that forwards. What is sent before is lost without a trace.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;

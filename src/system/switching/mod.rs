@@ -108,7 +108,8 @@ pub(super) trait Switching: Debug {
         false
     }
 
-    /// The ports that forward only some time after they were made: none of `taps`, unless the switch says so.
+    /// The ports that forward only some time after they were made, the host's own by the name of the bridge: none of
+    /// `taps`, unless the switch says so.
     fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
         let _ = taps;
         HashSet::new()
