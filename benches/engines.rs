@@ -23,6 +23,7 @@ use bare_loop::BareLoop;
 use engines::predicted;
 use engines::ring::RingLoop;
 use mio::Poll;
+use tap_reactor::reactor::Sources;
 use tap_reactor::system::{LabConfig, NetnsChoice, TapFabric};
 
 /// Anything that went wrong: this program has nobody to tell but its user.
@@ -87,7 +88,7 @@ fn measure(pairs: u32, window: u32, rounds: usize, pings: u64) -> Result<()> {
     let count = (pings / u64::from(pairs)).max(u64::from(window));
     // The fabric by itself, without a lab: only its private namespace, which keeps everything but pings out, is wanted.
     let _lab = TapFabric::new(
-        Poll::new()?.registry().try_clone()?,
+        Sources::new(Poll::new()?.registry())?.of_fabric()?,
         LabConfig {
             vms: 1,
             netns: NetnsChoice::Private,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets of tests/fuzz one after another, and prints the number of inputs of each.
 #
-#   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm, dhcp and scenario
+#   scripts/fuzz.sh [SECONDS [TARGET…]]      600 seconds for each of parse, vm, dhcp, scenario and control
 #
 # The target dhcp compares our codecs of DHCP and DHCPv6 with another implementation.
 #
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-600}
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "fuzz.sh: expected a number of seconds, not '$seconds'" >&2; exit 1; }
 targets=("${@:2}")
-[ "${#targets[@]}" -gt 0 ] || targets=(parse vm dhcp scenario)
+[ "${#targets[@]}" -gt 0 ] || targets=(parse vm dhcp scenario control)
 
 cargo fuzz --version >/dev/null 2>&1 || {
     echo "fuzz.sh: cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2
@@ -38,10 +38,13 @@ for target in "${targets[@]}"; do
     # New inputs are saved to the first folder; the seeds are only read.
     mkdir -p "tests/fuzz/corpus/$target"
     dictionary=()
+    # A request may have 64 KiB.
+    longest=8192
+    [ "$target" != control ] || longest=70000
     [ ! -e "tests/fuzz/$target.dict" ] || dictionary=("-dict=tests/fuzz/$target.dict")
     "${fuzz[@]}" fuzz run --fuzz-dir tests/fuzz --sanitizer none --debug-assertions "$target" \
         "tests/fuzz/corpus/$target" "tests/fuzz/seeds/$target" -- \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len="$longest" -print_final_stats=1 \
         "${dictionary[@]}" >"$log" 2>&1 || {
         tail -n 40 "$log" >&2
         exit 1

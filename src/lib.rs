@@ -48,6 +48,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
+pub mod control;
 pub mod escape;
 pub mod experiment;
 pub mod fabric;

@@ -11,9 +11,10 @@ use support::{
     wait_until, wait_until_forwarding,
 };
 use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Write, WriteDrop};
+use tap_reactor::reactor::Source;
 use tap_reactor::system::{
-    LINKS_TOKEN, LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared,
-    StopSignals, Tap, TapFabric, token_of, vm_of,
+    LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared, StopSignals, Tap,
+    TapFabric,
 };
 use tap_reactor::time::Instant;
 use tap_reactor::topology::BRIDGE_PORTS;
@@ -123,20 +124,12 @@ fn a_frame_crosses_the_bridge_before_its_write_returns() {
         );
 
         // vm0's port has been learnt, so nobody but vm0 gets the answer; and the poll says so.
-        let mut events = mio::Events::with_capacity(8);
-        poll.poll(&mut events, Some(std::time::Duration::ZERO))
-            .unwrap();
+        poll.ready();
         assert_eq!(
             fabric.write(Instant::ZERO, VmId(1), &frame(1, mac(0))),
             Write::Sent
         );
-        poll.poll(&mut events, Some(std::time::Duration::ZERO))
-            .unwrap();
-        let woken: Vec<_> = events
-            .iter()
-            .filter_map(|event| vm_of(event.token()))
-            .collect();
-        assert_eq!(woken, [VmId(0)]);
+        assert_eq!(poll.ready(), [Source::Tap(VmId(0))]);
         assert_eq!(
             fabric.read(Instant::ZERO, VmId(2), &mut buffer),
             Read::Empty
@@ -224,10 +217,7 @@ fn changes_of_links_that_the_kernel_could_not_keep_are_found_by_looking() {
     }
     run("ip link delete tap1");
     run("ip link set tap0 nomaster");
-    let mut events = mio::Events::with_capacity(8);
-    poll.poll(&mut events, Some(std::time::Duration::ZERO))
-        .unwrap();
-    assert!(events.iter().any(|event| event.token() == LINKS_TOKEN));
+    assert!(poll.ready().contains(&Source::Links));
     let of = |link: &str, vm: u32, change: LinkFate| LinkEvent {
         link: link.to_owned(),
         vm: Some(VmId(vm)),
@@ -406,7 +396,6 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
         fabric.read(Instant::ZERO, VmId(0), &mut [0; 64]),
         Read::Frame(64)
     );
-    assert_eq!(vm_of(token_of(VmId(0))), Some(VmId(0)));
 }
 
 /// A copy of the descriptor of the TAP with that name, which only one test has.

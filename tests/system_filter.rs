@@ -137,7 +137,7 @@ fn expected(stations: &[RxFilter], frame: &[u8]) -> Vec<u32> {
 }
 
 /// A lab of that many VMs behind the shared filter.
-fn lab(stations: &[RxFilter]) -> (TapFabric, mio::Poll) {
+fn lab(stations: &[RxFilter]) -> (TapFabric, support::Polled) {
     enter_own_network();
     let (mut fabric, poll) = fabric(host_lab()).unwrap();
     for (vm, rx_filter) in (0..).zip(stations) {

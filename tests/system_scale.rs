@@ -260,7 +260,7 @@ fn a_vm_that_has_an_address_now_hears_requests_for_that_alone() {
 }
 
 /// Five VMs in a network of their own, of which vm0 is to talk to all others, and nothing in their queues.
-fn five_vms(ports_per_bridge: u32, neighbours: Neighbours) -> (TapFabric, mio::Poll) {
+fn five_vms(ports_per_bridge: u32, neighbours: Neighbours) -> (TapFabric, support::Polled) {
     enter_own_network();
     let topology = Topology::new(5, ports_per_bridge).unwrap();
     let lab = LabConfig {

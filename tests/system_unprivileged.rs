@@ -7,6 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use tap_reactor::fabric::{Fabric, Read, Write};
+use tap_reactor::reactor::Sources;
 use tap_reactor::system::{FilterKind, LabConfig, TapFabric};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{RxFilter, VmId};
@@ -63,8 +64,9 @@ fn a_private_lab_needs_no_root() {
         host_address: Some("10.77.0.1/16".parse().unwrap()),
         ..LabConfig::default()
     };
-    let mut fabric = TapFabric::new(poll.registry().try_clone().unwrap(), lab)
-        .unwrap_or_else(|error| panic!("{error}"));
+    let mut sources = Sources::new(poll.registry()).unwrap();
+    let mut fabric =
+        TapFabric::new(sources.of_fabric().unwrap(), lab).unwrap_or_else(|error| panic!("{error}"));
     for vm in 0..2 {
         let rx_filter = RxFilter {
             addresses: vec![[10, 77, 0, 2 + vm].into()],
@@ -116,8 +118,8 @@ fn the_classic_filter_does_for_the_shared_one(fabric: &mut TapFabric) {
 fn a_limit_of_namespaces_is_reported_with_what_to_do() {
     std::fs::write("/proc/sys/user/max_net_namespaces", "0").unwrap();
     let poll = mio::Poll::new().unwrap();
-    let registry = poll.registry().try_clone().unwrap();
-    let error = TapFabric::new(registry, LabConfig::default())
+    let mut sources = Sources::new(poll.registry()).unwrap();
+    let error = TapFabric::new(sources.of_fabric().unwrap(), LabConfig::default())
         .unwrap_err()
         .to_string();
     assert!(

@@ -7,6 +7,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tap_reactor::fabric::Fabric;
+use tap_reactor::reactor::Sources;
 use tap_reactor::system::{LabConfig, Tap, TapFabric, raise_descriptor_limit};
 use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::vm::{RxFilter, VmId};
@@ -23,7 +24,7 @@ const LINKS_OF_A_BLOCK: usize = 500;
 pub fn run(vms: u32) -> Result<()> {
     raise_descriptor_limit()?;
     let poll = Poll::new()?;
-    let registry = poll.registry().try_clone()?;
+    let mut sources = Sources::new(poll.registry())?;
     // The library makes the bridges, which are not measured here, and one TAP on each to tell their indices by.
     let lab = LabConfig {
         vms,
@@ -32,7 +33,7 @@ pub fn run(vms: u32) -> Result<()> {
         ..LabConfig::default()
     };
     let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
-    let mut fabric = TapFabric::new(registry, lab)?;
+    let mut fabric = TapFabric::new(sources.of_fabric()?, lab)?;
     let bridges = MonotonicClock.now() - started;
     let bridges_cpu = cpu_seconds()? - cpu;
     let topology = fabric.environment().topology.ok_or("no bridges")?;

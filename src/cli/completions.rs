@@ -70,9 +70,8 @@ fn bash() -> String {
     };
     let mut cases = String::new();
     for subcommand in Subcommand::NAMED {
-        let choices = subcommand
-            .operand()
-            .map_or(&[][..], |operand| operand.choices);
+        let operand = subcommand.operand();
+        let choices = operand.map_or(Vec::new(), |operand| operand.choices);
         let choices = choices.iter().map(|choice| format!(" {choice}"));
         let name = subcommand.name();
         let words = words(subcommand);
@@ -199,7 +198,7 @@ fn zsh_arguments(subcommand: Subcommand, indent: &str) -> String {
     }
     if let Some(operand) = subcommand.operand() {
         let number = if operand.is_repeatable { "*" } else { "1" };
-        let action = match operand.choices {
+        let action = match operand.choices.as_slice() {
             [] => "_files".to_owned(),
             choices => format!("({})", choices.join(" ")),
         };
@@ -242,7 +241,8 @@ fn fish() -> String {
             let (name, help) = (option.name, quoted(option.help));
             text.push_str(&format!("{prefix}{short} -l {name}{action} -d '{help}'\n"));
         }
-        match subcommand.operand().map(|operand| operand.choices) {
+        let choices = subcommand.operand().map(|operand| operand.choices);
+        match choices.as_deref() {
             None => {}
             Some([]) => text.push_str(&format!("{prefix} -F\n")),
             Some(choices) => text.push_str(&format!("{prefix} -a '{}'\n", choices.join(" "))),

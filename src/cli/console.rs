@@ -3,74 +3,21 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, LineWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use indicatif::TermLike;
 use tap_reactor::escape::escaped;
-use tap_reactor::system::{ROOM, Stream, has_room, terminal_width};
-
-/// The longest wait for a reader of standard error. The clock of the run goes on meanwhile.
-const PATIENCE: Duration = Duration::from_millis(200);
+use tap_reactor::system::{Stream, Transcript, has_room, terminal_width};
 
 /// Columns of a line where the terminal does not say how many it has.
 const WIDTH: u16 = 80;
 
 /// Prints a line on standard error. If it can't be written, it is left out.
 pub fn eprint(words: impl Display) {
-    let mut out = Transcript::default();
-    // A transcript never fails.
     let words = escaped(&words.to_string());
-    let _ = out.write_all(format!("{words}\n").as_bytes());
-}
-
-/// Standard error, line by line, without an end that could be reached: a line that can't be written is left out, and how
-/// many were is said with the next one that can.
-///
-/// A reader who does not read is waited for once. Until there is room again, lines are left out without a wait.
-#[derive(Debug, Default)]
-pub struct Transcript {
-    left_out: u64,
-}
-
-impl Transcript {
-    /// One that is handed whole lines, however they are written.
-    pub fn by_lines() -> LineWriter<Transcript> {
-        LineWriter::new(Transcript::default())
-    }
-
-    fn try_to_write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let patience = match self.left_out {
-            0 => PATIENCE,
-            _ => Duration::ZERO,
-        };
-        for piece in lines.chunks(ROOM) {
-            if !has_room(io::stderr().as_fd(), patience)? {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            if self.left_out > 0 {
-                writeln!(io::stderr(), "… {} lines left out", self.left_out)?;
-                self.left_out = 0;
-            }
-            io::stderr().write_all(piece)?;
-        }
-        Ok(())
-    }
-}
-
-impl Write for Transcript {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        if self.try_to_write(lines).is_err() {
-            let ends = lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            self.left_out = self.left_out.saturating_add(ends.max(1));
-        }
-        Ok(lines.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Transcript::default().print(format!("{words}\n").as_bytes());
 }
 
 /// The writer through which a report goes to standard output.

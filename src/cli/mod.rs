@@ -7,6 +7,7 @@ mod app;
 pub mod clean;
 mod completions;
 pub mod console;
+mod files;
 mod help;
 mod man;
 mod options;
@@ -21,19 +22,18 @@ mod words;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use structopt::clap::ArgMatches;
+use tap_reactor::control;
 use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{
     self, Experiment, Origin, Scenario, Setting, SettingError, Settings,
 };
-use tap_reactor::fabric::capture::{CaptureConfig, STANDARD_OUTPUT};
+use tap_reactor::fabric::WriteTo;
 use tap_reactor::report::{
-    Destination, Expectation, FileError, check_file, comparison_schema_json, schema_json,
-    trace_schema_json,
+    Destination, Expectation, check_file, comparison_schema_json, line_schema_json, schema_json,
 };
-use tap_reactor::system::{is_output_terminal, numbered, ring_number};
 
 use self::report::ReportRequest;
 use self::subcommand::{NAME, Subcommand};
@@ -57,8 +57,6 @@ pub enum Request {
 pub struct Output {
     /// The command as it was typed, for the report.
     pub command: String,
-    /// Trace every step on standard error.
-    pub verbose: bool,
     /// Print nothing but errors.
     pub quiet: bool,
     /// Print the report as one JSON document.
@@ -135,12 +133,6 @@ fn run_request(
 ) -> Result<Request, UsageError> {
     let given = settings(words, matches);
     let is_on = |name| given.switch(name);
-    let (verbose, quiet) = (is_on("verbose")?, is_on("quiet")?);
-    if verbose && quiet {
-        let (one, other) = (words.flag("quiet"), words.flag("verbose"));
-        let why = format_args!("{one}: cannot be used with {other}");
-        return Err(UsageError::new(why));
-    }
     let inputs: Vec<_> = given
         .get("scenario")
         .map(|setting| PathBuf::from(&setting.text))
@@ -162,13 +154,16 @@ fn run_request(
         true => experiment::draft(&scenario)?,
         false => experiment::plan(&scenario)?,
     };
-    let reports = destinations(&scenario.settings, &inputs, check_file)?;
-    let is_json = is_on("json")?;
-    let is_ring = experiment
-        .capture
-        .as_ref()
-        .is_some_and(CaptureConfig::is_ring);
-    check_recordings(&scenario.settings, &inputs, &reports, (is_json, is_ring))?;
+    let reports = files::destinations(&scenario.settings, &inputs, check_file)?;
+    let (json, quiet) = (is_on("json")?, is_on("quiet")?);
+    let taken = |to: &WriteTo| match to {
+        WriteTo::StandardError if quiet => Some(words.flag("quiet")),
+        WriteTo::StandardOutput if json => {
+            Some("--json, which takes standard output too".to_owned())
+        }
+        _ => None,
+    };
+    files::check_instruments(&experiment, &scenario.settings, &inputs, &reports, taken)?;
     let expectations = expectations(&scenario.settings)?;
     if let Some(setting) = scenario.settings.get("expect")
         && experiment.flows.is_empty()
@@ -181,9 +176,8 @@ fn run_request(
     }
     let output = Output {
         command,
-        verbose,
         quiet,
-        json: is_json,
+        json,
         reports,
         expectations,
     };
@@ -194,10 +188,9 @@ fn run_request(
 fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageError> {
     let subcommand = words.subcommand;
     let name = subcommand.name();
-    let choices = subcommand
-        .operand()
-        .map_or(&[][..], |operand| operand.choices);
-    let expected = any_of(choices);
+    let operand = subcommand.operand();
+    let choices = operand.map_or(Vec::new(), |operand| operand.choices);
+    let expected = any_of(&choices);
     let Some(found) = matches.value_of(app::OPERAND) else {
         return Err(UsageError::new(format_args!(
             "{name}: expected {expected} after it"
@@ -208,119 +201,13 @@ fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageErr
         (_, "scenario") => Some(schema::scenario()),
         (_, "report") => Some(schema_json()),
         (_, "comparison") => Some(comparison_schema_json()),
-        (_, "trace") => Some(trace_schema_json()),
-        _ => None,
+        (_, "control") => Some(control::description()),
+        (_, instrument) => line_schema_json(instrument),
     };
     text.map(Request::Print).ok_or_else(|| {
         let meant = suggestion(found, "", choices.iter().copied());
         UsageError::new(format_args!("{name} {found}: expected {expected}{meant}"))
     })
-}
-
-/// The files for reports, each a different one that `check` accepts, and none of `inputs`, which are read.
-fn destinations(
-    settings: &Settings,
-    inputs: &[PathBuf],
-    check: impl Fn(&Path) -> Result<Destination, FileError>,
-) -> Result<Vec<Destination>, SettingError> {
-    let mut destinations: Vec<Destination> = Vec::new();
-    for setting in settings.all("output") {
-        let found = check(Path::new(&setting.text));
-        let destination = found.map_err(|error| setting.error(error))?;
-        if inputs.iter().any(|input| destination.overwrites(input)) {
-            return Err(setting.error("would overwrite a file that is read; expected another one"));
-        }
-        if let Some(other) = destinations.iter().find(|it| it.is_same(&destination)) {
-            let other = other.path().display();
-            let why =
-                format_args!("the same file as {other}; expected another one for each report");
-            return Err(setting.error(why));
-        }
-        destinations.push(destination);
-    }
-    Ok(destinations)
-}
-
-/// Makes sure that a run can be recorded in the files that are asked for, each of them one that is neither read nor written
-/// otherwise.
-fn check_recordings(
-    settings: &Settings,
-    inputs: &[PathBuf],
-    reports: &[Destination],
-    (is_json, is_ring): (bool, bool),
-) -> Result<(), SettingError> {
-    let mut others = reports.to_vec();
-    for setting in ["capture", "trace"]
-        .into_iter()
-        .filter_map(|name| settings.get(name))
-    {
-        if is_json && setting.text == STANDARD_OUTPUT {
-            let why = "cannot be used with --json, which takes standard output too";
-            return Err(setting.error(why));
-        }
-        let destination = recording(setting, inputs, &others)?;
-        others.push(destination);
-    }
-    match settings.get("capture") {
-        Some(capture) if is_ring => check_ring(capture, inputs, &others),
-        _ => Ok(()),
-    }
-}
-
-/// Makes sure that no file of the ring that `setting` names is one that is read, or written otherwise.
-fn check_ring(
-    setting: &Setting,
-    inputs: &[PathBuf],
-    others: &[Destination],
-) -> Result<(), SettingError> {
-    let path = Path::new(&setting.text);
-    if Destination::new(path).is_ok_and(|it| it.is_fifo()) {
-        let why = "a FIFO is not several files; expected a file, or no number of files in --capture-limit";
-        return Err(setting.error(why));
-    }
-    let inputs = inputs.iter().filter_map(|path| Destination::new(path).ok());
-    for other in inputs.chain(others.iter().cloned()) {
-        let Some(file) = ring_number(path, other.target()).map(|number| numbered(path, number))
-        else {
-            continue;
-        };
-        if Destination::new(&file).is_ok_and(|it| it.is_same(&other)) {
-            let why = format_args!(
-                "{} is one of its files, and is used otherwise; expected another file",
-                file.display()
-            );
-            return Err(setting.error(why));
-        }
-    }
-    Ok(())
-}
-
-/// The file that `setting` names, which is none of `inputs` and `others`.
-fn recording(
-    setting: &Setting,
-    inputs: &[PathBuf],
-    others: &[Destination],
-) -> Result<Destination, SettingError> {
-    let is_output = setting.text == STANDARD_OUTPUT;
-    if is_output && is_output_terminal() {
-        return Err(setting.error("standard output is a terminal; expected a pipe or a file"));
-    }
-    let path = match is_output {
-        true => "/dev/stdout",
-        false => &setting.text,
-    };
-    let found = Destination::new(Path::new(path));
-    let destination = found.map_err(|error| setting.error(error))?;
-    if inputs.iter().any(|input| destination.overwrites(input)) {
-        return Err(setting.error("would overwrite a file that is read; expected another one"));
-    }
-    if !is_output && destination.is_standard_output() {
-        return Err(setting.error("that is standard output; expected - for it"));
-    }
-    if others.iter().any(|it| it.is_same(&destination)) {
-        return Err(setting.error("something else is written there; expected another file"));
-    }
-    Ok(destination)
 }
 
 fn expectations(settings: &Settings) -> Result<Vec<Expectation>, SettingError> {

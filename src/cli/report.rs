@@ -11,9 +11,10 @@ use tap_reactor::report::{
 
 use super::app::OPERAND;
 use super::console;
+use super::files::destinations;
 use super::run::{RunError, WIDTH};
 use super::words::Words;
-use super::{UsageError, destinations, expectations, settings};
+use super::{UsageError, expectations, settings};
 
 /// A call of the `report` subcommand.
 #[derive(Clone, PartialEq, Debug)]

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use tap_reactor::experiment::{Experiment, VmPlan};
-use tap_reactor::fabric::{Instrument, Trace};
+use tap_reactor::fabric::WriteTo;
 use tap_reactor::lab::{Lab, LabError, Observer};
 use tap_reactor::reactor::Watcher;
 use tap_reactor::report::{self, Destination, FileError, Report};
@@ -12,7 +12,7 @@ use tap_reactor::time::Instant;
 use tap_reactor::vm::VmId;
 
 use super::Output;
-use super::console::{self, Transcript};
+use super::console;
 use super::progress::{self, Progress};
 
 /// Columns of the report for people.
@@ -76,7 +76,7 @@ pub fn experiment(
     for what in &amiss {
         console::eprint(format_args!("tap-reactor: {what}"));
     }
-    let is_output_taken = experiment.takes_standard_output();
+    let is_output_taken = experiment.writes_to(&WriteTo::StandardOutput);
     let printed = print_report(&report, &output, is_output_taken);
     errors.extend(printed.err().map(RunError::from));
     errors.extend(lab.close().err().map(RunError::from));
@@ -100,7 +100,7 @@ impl Terminal<'_> {
             output,
             is_live: !experiment.is_simulated
                 && !output.quiet
-                && !output.verbose
+                && !experiment.writes_to(&WriteTo::StandardError)
                 && io::stderr().is_terminal(),
             setup: None,
         }
@@ -110,15 +110,6 @@ impl Terminal<'_> {
 impl Observer for Terminal<'_> {
     fn command(&self) -> String {
         self.output.command.clone()
-    }
-
-    fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
-        let mut instruments: Vec<Box<dyn Instrument>> = Vec::new();
-        if self.output.verbose {
-            let out = Box::new(Transcript::by_lines());
-            instruments.push(Box::new(Trace::new(out, now)));
-        }
-        instruments
     }
 
     fn made(&mut self, now: Instant, vm: VmId, _: &VmPlan) {

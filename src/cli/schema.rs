@@ -74,7 +74,7 @@ fn value(kind: Kind) -> Value {
         Kind::Time => json!({ "anyOf": [number, text("^[0-9.]")] }),
         Kind::TimeOr(word) => json!({ "anyOf": [number, text("^[0-9.]"), { "const": word }] }),
         Kind::OneOf(words) => json!({ "enum": words }),
-        Kind::Path => json!({ "type": "string" }),
+        Kind::Path | Kind::Vms => json!({ "type": "string" }),
         Kind::Text => json!({ "type": ["string", "number"] }),
     }
 }

@@ -1,6 +1,7 @@
 //! The subcommands: their names, options and operands, and the texts about each that no option has.
 
 use tap_reactor::experiment::options::OptionSpec;
+use tap_reactor::fabric::INSTRUMENTS;
 
 use super::options;
 
@@ -28,14 +29,20 @@ pub enum Subcommand {
 }
 
 /// The words after the options.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Operand {
     /// The word for one of them.
     pub name: &'static str,
     /// The words that it is one of; empty for any.
-    pub choices: &'static [&'static str],
+    pub choices: Vec<&'static str>,
     /// True if several may follow.
     pub is_repeatable: bool,
+}
+
+/// The instruments that write lines of JSON.
+fn lines_of_json() -> impl Iterator<Item = &'static str> {
+    let kinds = INSTRUMENTS.iter().filter(|kind| kind.schema.is_some());
+    kinds.map(|kind| kind.name)
 }
 
 /// A section of a help text or of the man page.
@@ -100,7 +107,7 @@ impl Subcommand {
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
             Subcommand::Schema => {
-                "Print the JSON schema of scenarios, reports, comparisons or traces"
+                "Print the schema of scenarios, reports, comparisons, traces or the control socket"
             }
         }
     }
@@ -126,8 +133,8 @@ impl Subcommand {
             Subcommand::Man => "Print the man page in troff on standard output.",
             Subcommand::Schema => {
                 "Print a JSON schema on standard output: of scenario files, for an editor that completes and checks \
-                 them; of the reports that -o FILE.json and --json write; of the comparisons of report --compare; or of \
-                 the lines of --trace."
+                 them; of the reports that -o FILE.json and --json write; of the comparisons of report --compare; of \
+                 the lines that an option of that name writes; or, as OpenAPI, of the requests of --control."
             }
         }
     }
@@ -142,21 +149,24 @@ impl Subcommand {
     }
 
     /// The words after the options, if there are any.
-    pub const fn operand(self) -> Option<Operand> {
+    pub fn operand(self) -> Option<Operand> {
         match self {
             Subcommand::Report => Some(Operand {
                 name: "FILE.json",
-                choices: &[],
+                choices: Vec::new(),
                 is_repeatable: true,
             }),
             Subcommand::Completions => Some(Operand {
                 name: "SHELL",
-                choices: &["bash", "zsh", "fish"],
+                choices: vec!["bash", "zsh", "fish"],
                 is_repeatable: false,
             }),
             Subcommand::Schema => Some(Operand {
                 name: "DOCUMENT",
-                choices: &["scenario", "report", "comparison", "trace"],
+                choices: ["scenario", "report", "comparison", "control"]
+                    .into_iter()
+                    .chain(lines_of_json())
+                    .collect(),
                 is_repeatable: false,
             }),
             _ => None,
@@ -167,7 +177,7 @@ impl Subcommand {
     pub fn usage(self) -> Vec<String> {
         let name = self.name();
         let operand = self.operand().map_or(String::new(), |operand| {
-            let word = match operand.choices {
+            let word = match operand.choices.as_slice() {
                 [] => operand.name.to_owned(),
                 choices => choices.join("|"),
             };

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use std::time::Duration;
 
+use tap_reactor::experiment::options::{Kind, option};
+use tap_reactor::fabric::INSTRUMENTS;
 use tap_reactor::load::Pacing;
 
 use super::*;
@@ -115,8 +117,8 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
     let cases = [
         ("--vms", "--vms: expected a value after it: --vms N"),
         ("-c", "-c: expected a value after it: -c N"),
-        ("-q -v", "-q: cannot be used with -v"),
-        ("--quiet -v", "--quiet: cannot be used with -v"),
+        ("-q -v", "-v: cannot be used with -q"),
+        ("--quiet -v", "-v: cannot be used with --quiet"),
         ("--frobnicate", "--frobnicate: no such option (see"),
         (
             "--pnig vm0:vm1",
@@ -251,7 +253,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ("completions bash zsh", "zsh: expected an option"),
         (
             "schema senario",
-            "schema senario: expected scenario, report, comparison or trace; did you mean scenario?",
+            "schema senario: expected scenario, report, comparison, trace or control; did you mean scenario?",
         ),
         ("man bash", "bash: expected an option"),
         ("report a.json --vms 3", "--vms: no such option"),
@@ -398,5 +400,50 @@ fn a_value_that_is_no_text_is_refused() {
         let words = ["tap-reactor".into(), OsString::from_vec(word)];
         let error = parse(words).expect_err(before).to_string();
         assert_eq!(error.lines().count(), 1, "{error:?}");
+    }
+}
+
+/// The flags of the instruments that write to a file, or are a switch.
+fn instruments(is_switch: bool) -> impl Iterator<Item = String> {
+    let kinds = INSTRUMENTS.iter().map(|kind| option(kind.name).unwrap());
+    let kinds = kinds.filter(move |option| (option.kind == Kind::Switch) == is_switch);
+    kinds.map(|option| format!("--{}", option.name))
+}
+
+#[test]
+fn every_instrument_refuses_a_place_that_it_can_not_write_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.json");
+    let file = file.to_str().unwrap();
+    let mut cases = Vec::new();
+    for flag in instruments(false) {
+        let taken = format!("{flag} {file}: something else is written there");
+        cases.extend([
+            (
+                format!("{flag} /nowhere/f"),
+                format!("{flag} /nowhere/f: the folder /nowhere does not exist"),
+            ),
+            (
+                format!("{flag} /tmp"),
+                format!("{flag} /tmp: that is a folder"),
+            ),
+            (
+                format!("{flag} - --json"),
+                format!("{flag} -: cannot be used with --json"),
+            ),
+            (format!("{flag} {file} -o {file}"), taken.clone()),
+        ]);
+        // Those that stand before it in the table are looked at first.
+        for other in instruments(false).take_while(|other| *other != flag) {
+            cases.push((format!("{other} {file} {flag} {file}"), taken.clone()));
+        }
+    }
+    cases.extend(instruments(true).map(|flag| {
+        let expected = "cannot be used with --quiet".to_owned();
+        (format!("{flag} --quiet"), expected)
+    }));
+    for (line, expected) in cases {
+        let error = read(&line).expect_err(&line).to_string();
+        assert!(error.contains(&expected), "{line}: {error}");
     }
 }

@@ -18,13 +18,11 @@ pub use self::settings::{Origin, Setting, SettingError, Settings};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::fabric::Rule;
-use crate::fabric::capture::{CaptureConfig, STANDARD_OUTPUT};
+use crate::fabric::{InstrumentConfig, Rule, WriteTo};
 use crate::hypervisor::{Change, FindNeighbours, Phase};
 use crate::load::Target;
 use crate::system::LabConfig;
@@ -176,10 +174,8 @@ pub struct Experiment {
     pub seed: u64,
     /// The scenario, with the defaults filled in.
     pub effective: Scenario,
-    /// The capture of its frames, if there is to be one.
-    pub capture: Option<CaptureConfig>,
-    /// The file for its events, as lines of JSON, if there is to be one; `-` for standard output.
-    pub trace: Option<PathBuf>,
+    /// The instruments that look at it.
+    pub instruments: Vec<InstrumentConfig>,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
 }
@@ -358,11 +354,9 @@ impl Experiment {
         starts.map(|m| m.vm).collect()
     }
 
-    /// Returns true if standard output takes what is recorded of the run.
-    pub fn takes_standard_output(&self) -> bool {
-        let capture = self.capture.as_ref().map(|capture| &capture.path);
-        let mut files = capture.into_iter().chain(&self.trace);
-        files.any(|path| path == Path::new(STANDARD_OUTPUT))
+    /// Returns true if an instrument writes to `place`.
+    pub fn writes_to(&self, place: &WriteTo) -> bool {
+        self.instruments.iter().any(|config| config.to() == place)
     }
 
     /// The number of flows. A [draft](draft()) does not list all of them.

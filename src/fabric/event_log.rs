@@ -13,11 +13,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
 use super::output::{Form, Output, Sink};
-use super::{Direction, Instrument, LinkFate, Notice, Observed, Recording, RecordingKind};
+use super::{Direction, Instrument, InstrumentKind, LinkFate, Notice, Observed, Recording};
 use crate::load::{FlowId, Target};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingError, PingOutcome, SessionId, VmId};
 use crate::wire::{EchoHead, MacAddr};
+
+/// The instrument of `--trace`.
+pub(super) const TRACE: InstrumentKind = InstrumentKind {
+    schema: Some(SchemaGenerator::into_root_schema_for::<EventLine<'_>>),
+    ..InstrumentKind::new("trace", "event", |config, run, sink| {
+        let file = config.to().to_string();
+        Ok(Box::new(EventLog::new(file, sink, run.start)))
+    })
+};
 
 /// The longest line.
 const MAX_LINE: usize = 1_024;
@@ -48,7 +57,7 @@ impl<T> JsonSchema for Text<T> {
 
 /// One event of a run: a line of `--trace`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct EventLine<'a> {
+struct EventLine<'a> {
     /// Nanoseconds since the set-up of the lab began; of a simulation, of virtual time.
     time_ns: u64,
     /// The VM; absent of a link that is no VM's.
@@ -192,7 +201,7 @@ struct Flow {
 
 /// Writes a line for each event.
 #[derive(Debug)]
-pub struct EventLog {
+struct EventLog {
     /// The name of the file.
     file: String,
     output: Output,
@@ -204,7 +213,7 @@ pub struct EventLog {
 
 impl EventLog {
     /// Creates a trace into `sink`, which is named `file`, with times relative to `start`.
-    pub fn new(file: String, sink: Box<dyn Sink>, start: Instant) -> EventLog {
+    fn new(file: String, sink: Box<dyn Sink>, start: Instant) -> EventLog {
         EventLog {
             file,
             output: Output::new(Form::Lines, sink),
@@ -342,7 +351,7 @@ impl Instrument for EventLog {
 
     fn finish(&mut self) -> Option<Recording> {
         self.output.close();
-        let recording = self.output.recording(RecordingKind::Trace, &self.file);
+        let recording = self.output.recording(&TRACE, &self.file);
         Some(Recording {
             dropped: recording.dropped + self.dropped,
             ..recording
@@ -386,11 +395,13 @@ fn nanos(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::fabric::LinkEvent;
     use crate::fabric::output::cup::Cup;
-    use crate::report::trace_schema_json;
-    use crate::vm::PingId;
+    use crate::fabric::{Impaired, LinkEvent};
+    use crate::report::line_schema_json;
+    use crate::vm::{MemberId, PingId};
 
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 
@@ -410,8 +421,26 @@ mod tests {
             .collect()
     }
 
+    /// An echo request of the first session from the log's VM to another.
+    fn request() -> Vec<u8> {
+        let mut frame = vec![0; 14];
+        frame[12] = 8;
+        frame.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0]);
+        frame.extend([10, 77, 0, 2, 10, 77, 0, 11]);
+        frame.extend([8, 0, 0, 0, 0, 1, 0, 0]);
+        frame
+    }
+
+    /// The kinds that the schema of a line has.
+    fn kinds(schema: &serde_json::Value) -> BTreeSet<&str> {
+        let kinds = schema["oneOf"].as_array().unwrap().iter();
+        kinds
+            .map(|part| part["properties"]["kind"]["const"].as_str().unwrap())
+            .collect()
+    }
+
     #[test]
-    fn each_event_is_a_line_that_the_schema_allows() {
+    fn each_kind_of_event_is_a_line_that_the_schema_allows() {
         let address = IpAddr::from([10, 77, 0, 3]);
         let elapsed = Duration::from_micros(8);
         let id = PingId {
@@ -422,6 +451,14 @@ mod tests {
         let received = Instant::from_nanos(8_223);
         let outcomes = [
             PingOutcome::Answered {
+                due,
+                sent,
+                received,
+            },
+            PingOutcome::Member {
+                member: MemberId(0),
+                is_first: true,
+                is_last: false,
                 due,
                 sent,
                 received,
@@ -477,14 +514,25 @@ mod tests {
             events
                 .iter()
                 .for_each(|event| log.event(now, VmId(0), event));
+            let sent = Observed {
+                vm: VmId(0),
+                direction: Direction::Out,
+                frame: &request(),
+                impaired: Impaired::default(),
+                refused: None,
+            };
+            log.frame(now, &sent);
         });
-        let schema = serde_json::from_str(&trace_schema_json()).unwrap();
+        let schema: serde_json::Value =
+            serde_json::from_str(&line_schema_json("trace").unwrap()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         for line in &lines {
             let wrong: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();
             assert_eq!(wrong, [""; 0], "{line}");
         }
-        assert_eq!(lines.len(), 3 + events.len());
+        assert_eq!(lines.len(), 3 + events.len() + 1);
+        let told = lines.iter().map(|line| line["kind"].as_str().unwrap());
+        assert_eq!(told.collect::<BTreeSet<_>>(), kinds(&schema));
         let answered = serde_json::json!({
             "time_ns": 5, "vm": "vm0", "kind": "ping_answered",
             "flow": 4, "dst": "vm9", "ping": 70_000, "rtt_ns": 8_123,

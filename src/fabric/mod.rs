@@ -1,14 +1,15 @@
 //! Fabrics, which carry frames between the VMs: real TAPs on a bridge in a run, a switch in memory in a simulation.
 //!
 //! A [`Fabric`] is all that a run needs of them, so that every run is driven alike. What looks at frames on their way is an
-//! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`].
+//! [`Instrument`]; a run has one wrapper for all of them, [`Instrumented`], and [`INSTRUMENTS`] lists their kinds.
 
-pub mod capture;
+mod capture;
 mod environment;
 mod event_log;
 mod event_words;
 mod impair;
 mod instrument;
+mod instrument_kind;
 mod instrumented;
 mod link_event;
 pub mod output;
@@ -19,20 +20,26 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+pub use self::capture::{Epoch, Interface};
 pub use self::environment::Environment;
-pub use self::event_log::{EventLine, EventLog};
 pub use self::event_words::EventWords;
 pub use self::impair::{
     Delay, Distribution, Impaired, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile,
     Rate, Released, Rule,
 };
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
+pub use self::instrument_kind::{
+    InstrumentConfig, InstrumentKind, Make, OptionError, RunInfo, WriteTo,
+};
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
-pub use self::recording::{Recording, RecordingKind};
-pub use self::trace::Trace;
+pub use self::recording::Recording;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
+
+/// The instruments that a run can have. A new one is a file, an [option](crate::experiment::options) of its name, and a row.
+pub const INSTRUMENTS: &[&InstrumentKind] =
+    &[&capture::CAPTURE, &event_log::TRACE, &trace::VERBOSE];
 
 /// Carries the frames of the VMs that are plugged into it. No method blocks.
 pub trait Fabric {

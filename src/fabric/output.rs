@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::{Recording, RecordingKind};
+use super::{InstrumentKind, Recording};
 use crate::time::Instant;
 
 /// Bytes of a buffer that are handed to a sink in one piece.
@@ -172,7 +172,7 @@ impl Output {
     }
 
     /// What was written so far to the file named `file`.
-    pub fn recording(&self, kind: RecordingKind, file: &str) -> Recording {
+    pub fn recording(&self, kind: &'static InstrumentKind, file: &str) -> Recording {
         let failed = self.failed.as_ref();
         Recording {
             kind,

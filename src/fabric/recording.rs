@@ -1,18 +1,18 @@
 //! What an instrument has written of a run, for its report.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::InstrumentKind;
 
 /// A file, or what a reader was handed, of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Recording {
-    /// What is in it.
-    pub kind: RecordingKind,
+    /// The instrument that wrote it.
+    pub kind: &'static InstrumentKind,
     /// The name of the file; `-` for standard output.
     pub file: String,
-    /// Frames or events written.
+    /// Records written: frames, events.
     pub records: u64,
     /// Those that were not: the reader was slow or gone, the disk was full, the limit was reached.
     #[serde(default)]
@@ -33,33 +33,4 @@ pub struct Recording {
     /// Why it ends before the run; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
-}
-
-/// The kind of a [`Recording`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordingKind {
-    /// Frames, as pcapng.
-    Capture,
-    /// Events, as lines of JSON.
-    Trace,
-}
-
-impl RecordingKind {
-    /// The word for one of its records.
-    pub const fn record(self) -> &'static str {
-        match self {
-            RecordingKind::Capture => "frame",
-            RecordingKind::Trace => "event",
-        }
-    }
-}
-
-impl fmt::Display for RecordingKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RecordingKind::Capture => "capture",
-            RecordingKind::Trace => "trace",
-        })
-    }
 }

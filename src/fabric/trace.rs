@@ -1,37 +1,36 @@
 //! The trace of a run (`-v`): a line for each frame and event.
 
-use std::io::Write;
-
-use super::{Direction, EventWords, Instrument, Notice, Observed};
+use super::output::Sink;
+use super::{Direction, EventWords, Instrument, InstrumentKind, Notice, Observed};
 use crate::time::Instant;
 use crate::vm::{Event, VmId};
 use crate::wire::Describe;
 
+/// The instrument of `-v`.
+pub(super) const VERBOSE: InstrumentKind =
+    InstrumentKind::new("verbose", "line", |_, run, sink| {
+        Ok(Box::new(Trace::new(sink, run.start)))
+    });
+
 /// Writes one line for each frame and each event, with the time since the start.
-pub struct Trace {
-    out: Box<dyn Write>,
+#[derive(Debug)]
+struct Trace {
+    sink: Box<dyn Sink>,
     start: Instant,
 }
 
-impl std::fmt::Debug for Trace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trace")
-            .field("start", &self.start)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Trace {
-    /// Creates a trace that is written to `out`, with times relative to `start`.
-    pub fn new(out: Box<dyn Write>, start: Instant) -> Trace {
-        Trace { out, start }
+    /// Creates a trace that is written to `sink`, with times relative to `start`.
+    fn new(sink: Box<dyn Sink>, start: Instant) -> Trace {
+        Trace { sink, start }
     }
 
     /// Writes a line with the time `now` and the text `what`.
     fn say(&mut self, now: Instant, what: std::fmt::Arguments<'_>) {
         let seconds = now.nanos_since(self.start) as f64 / 1e9;
         // A trace that can no longer be written, to a closed pipe for example, does not end the run.
-        let _ = writeln!(self.out, "{seconds:11.6}  {what}");
+        let line = format!("{seconds:11.6}  {what}\n");
+        let _ = self.sink.write(line.as_bytes());
     }
 }
 
@@ -82,37 +81,28 @@ impl Instrument for Trace {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::io;
-    use std::rc::Rc;
     use std::time::Duration;
 
     use super::*;
     use crate::experiment::{Experiment, FlowPlan};
+    use crate::fabric::output::cup::Cup;
     use crate::fabric::{Delay, Loss, Profile, Rule};
     use crate::hypervisor::Phase;
-    use crate::lab::{Observer, SimulatedLab};
+    use crate::lab::SimulatedLab;
     use crate::load::Pacing;
     use crate::system::Neighbours;
 
-    /// A writer that others can read.
-    #[derive(Clone, Default)]
-    struct Page(Rc<RefCell<Vec<u8>>>);
-
-    impl Write for Page {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Observer for Page {
-        fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
-            vec![Box::new(Trace::new(Box::new(self.clone()), now))]
-        }
+    /// The trace of `plan`, on a switch in memory.
+    fn traced(plan: Experiment) -> String {
+        let cup = Cup::new(usize::MAX);
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        let trace = Trace::new(Box::new(cup.clone()), Instant::ZERO);
+        lab.hypervisor().fabric().add(Box::new(trace));
+        lab.populate(&mut ()).unwrap();
+        lab.run(&mut ());
+        lab.close().unwrap();
+        let written = cup.0.borrow().files[0].clone();
+        String::from_utf8(written).unwrap()
     }
 
     #[test]
@@ -120,13 +110,7 @@ mod tests {
         let mut plan = Experiment::of_vms(2).unwrap();
         plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
         plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 1)];
-        let mut page = Page::default();
-        let mut lab = SimulatedLab::on_switch(plan).unwrap();
-        lab.populate(&mut page).unwrap();
-        lab.run(&mut ());
-        lab.close().unwrap();
-        let bytes = page.0.borrow();
-        let text = std::str::from_utf8(&bytes).unwrap();
+        let text = traced(plan);
         let (there, back) = (
             "02:00:0a:4d:00:02 > 02:00:0a:4d:00:03",
             "02:00:0a:4d:00:03 > 02:00:0a:4d:00:02",
@@ -185,13 +169,7 @@ mod tests {
             at(Direction::In, Loss::Every(2)),
             at(Direction::Out, Loss::None),
         ];
-        let mut page = Page::default();
-        let mut lab = SimulatedLab::on_switch(plan).unwrap();
-        lab.populate(&mut page).unwrap();
-        lab.run(&mut ());
-        lab.close().unwrap();
-        let bytes = page.0.borrow();
-        let text = std::str::from_utf8(&bytes).unwrap();
+        let text = traced(plan);
         let ends = text.lines().filter(|line| line.contains("ICMP"));
         let ends = ends.map(|line| {
             let (when, line) = line.trim_start().split_at(8);

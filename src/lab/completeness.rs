@@ -6,7 +6,7 @@ use crate::reactor::End;
 use crate::record::{Count, DropReason};
 use crate::report::{Expectation, Report};
 
-use super::recordings;
+use super::instruments;
 
 /// Drops of frames that count as a fault of the tool or the kernel, and their words.
 const DROPS: [(DropReason, &str); 6] = [
@@ -73,7 +73,7 @@ pub(super) fn shortcomings(
     end: Option<End>,
     expectations: &[Expectation],
 ) -> Vec<String> {
-    let mut amiss: Vec<String> = recordings::shortcomings(&report.recordings).collect();
+    let mut amiss: Vec<String> = instruments::shortcomings(&report.recordings).collect();
     if experiment.flows.is_empty() {
         return amiss;
     }

@@ -1,12 +1,10 @@
 //! The part of a lab that differs between real and virtual time.
 
-use mio::Registry;
-
 use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, Watcher};
-use crate::system::{StopSignals, SystemError};
+use crate::system::{PollHandle, StopSignals, SystemError};
 use crate::time::Instant;
 
 /// Drives the hypervisor of a lab on a fabric `F`: [`RealTime`](super::RealTime) or [`VirtualTime`](super::VirtualTime).
@@ -17,11 +15,12 @@ pub trait Driver<F: Fabric> {
     /// Returns the time of day at [`Instant::ZERO`], in milliseconds since midnight UTC.
     fn time_of_day_at_zero(&self) -> u32;
 
-    /// Returns a handle of the poll, with which descriptors are registered; `None` in virtual time, which polls none.
+    /// Returns a handle of the poll, with which the pipes of instruments are registered; `None` in virtual time, which polls
+    /// none.
     ///
     /// # Errors
     /// If the process has no file descriptor left for it.
-    fn registry(&self) -> Result<Option<Registry>, SystemError> {
+    fn pipes(&mut self) -> Result<Option<PollHandle>, SystemError> {
         Ok(None)
     }
 

@@ -25,16 +25,15 @@ mod build;
 mod completeness;
 mod driver;
 mod error;
+mod instruments;
 mod names;
 mod real_time;
-mod recordings;
 mod steps;
 mod virtual_time;
 
 use std::borrow::Cow;
 
 use crate::experiment::{Experiment, VmPlan};
-use crate::fabric::Instrument;
 use crate::reactor::Watcher;
 use crate::report::{Expectation, Report};
 use crate::time::Instant;
@@ -48,12 +47,6 @@ pub use self::virtual_time::{SimulatedLab, VirtualTime};
 
 /// Receives the progress of a run.
 pub trait Observer {
-    /// The set-up began at `now`. Returns the instruments that are to see every frame and event of the run.
-    fn instruments(&mut self, now: Instant) -> Vec<Box<dyn Instrument>> {
-        let _ = now;
-        Vec::new()
-    }
-
     /// Returns the command that makes the run, for the files that it is recorded in.
     fn command(&self) -> String {
         String::new()

@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use mio::Registry;
-
 use super::build::time_of_day_at_zero;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
 use crate::hypervisor::Hypervisor;
-use crate::reactor::{End, Reactor, Watcher};
-use crate::system::{self, HookEnd, HookEvent, StopSignals, SystemError, TapFabric};
+use crate::reactor::{End, Reactor, Source, Watcher};
+use crate::system::{self, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric};
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
@@ -71,7 +69,7 @@ impl<'a> TapLab<'a> {
         if let Some(frames) = plan.lab.tx_queue_length {
             reactor.queues_hold(frames);
         }
-        let fabric = TapFabric::new(reactor.registry()?, plan.lab.clone())?;
+        let fabric = TapFabric::new(reactor.sources().of_fabric()?, plan.lab.clone())?;
         let driver = RealTime {
             reactor,
             is_hooked: false,
@@ -89,8 +87,8 @@ impl Driver<TapFabric> for RealTime {
         time_of_day_at_zero(MonotonicClock.now())
     }
 
-    fn registry(&self) -> Result<Option<Registry>, SystemError> {
-        self.reactor.registry().map(Some)
+    fn pipes(&mut self) -> Result<Option<PollHandle>, SystemError> {
+        self.reactor.sources().handle(Source::Pipes).map(Some)
     }
 
     /// Waits until the TAPs carry frames, and runs the hook.

@@ -7,7 +7,7 @@ use super::build::{
     recorder, set_flow_paths,
 };
 use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
-use super::{Driver, LabError, Observer, completeness, recordings};
+use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice, Recording};
 use crate::hypervisor::Hypervisor;
@@ -110,19 +110,13 @@ where
         Ok(())
     }
 
-    /// Adds the instruments that the plan has, and those that `observer` asks for when the set-up begins.
+    /// Switches the instruments of the plan on.
     fn add_instruments(&mut self, observer: &mut dyn Observer) -> Result<(), SystemError> {
-        let registry = self.driver.registry()?;
+        let pipes = self.driver.pipes()?;
         let signals = self.driver.signals();
-        let recordings = recordings::open(
-            &self.plan,
-            registry.as_ref(),
-            signals,
-            self.started,
-            observer,
-        )?;
-        let others = observer.instruments(self.started);
-        for instrument in recordings.into_iter().chain(others) {
+        let pipes = pipes.as_ref();
+        let made = instruments::make(&self.plan, pipes, signals, self.started, observer)?;
+        for instrument in made {
             self.hypervisor.fabric().add(instrument);
         }
         Ok(())

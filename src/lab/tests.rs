@@ -1,7 +1,10 @@
 //! Whole runs in virtual time, from the words of a scenario to what is amiss with them.
 
 use super::*;
-use crate::experiment::{self, Scenario};
+use crate::experiment::{self, FlowPlan, Scenario};
+use crate::fabric::{INSTRUMENTS, InstrumentConfig, WriteTo};
+use crate::hypervisor::Phase;
+use crate::load::Pacing;
 use crate::reactor::End;
 use crate::record::{DropReason, Metric};
 use crate::report::Expectation;
@@ -455,4 +458,35 @@ fn members_are_expected_to_answer_while_they_are_there() {
         panic!("{:?}", report.flows[0].members);
     };
     assert_eq!((first, (1..40).contains(&second)), (40, true), "{second}");
+}
+
+#[test]
+fn every_instrument_writes_of_a_run_and_is_in_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let configs = INSTRUMENTS.iter().map(|kind| {
+        let file = WriteTo::File(folder.path().join(kind.name));
+        InstrumentConfig::new(kind, file, []).unwrap()
+    });
+    let mut plan = Experiment::of_vms(2).unwrap();
+    plan.flows = vec![FlowPlan::between(VmId(0), VmId(1))];
+    plan.phases = vec![Phase::counted(0..1, Pacing::Window(1), 3)];
+    plan.instruments = configs.collect();
+    let mut lab = SimulatedLab::on_switch(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    lab.run(&mut ());
+    let report = lab.report("");
+    lab.close().unwrap();
+    for kind in INSTRUMENTS {
+        let written = std::fs::read(folder.path().join(kind.name)).unwrap();
+        assert!(!written.is_empty(), "{kind}");
+        let recordings = report.recordings.iter();
+        let recordings: Vec<_> = recordings.filter(|one| one.kind == *kind).collect();
+        // The trace for people goes to where the program's messages go, and is in no report.
+        let [recording] = recordings[..] else {
+            assert_eq!(kind.name, "verbose");
+            continue;
+        };
+        assert!(recording.records > 0, "{recording:?}");
+        assert_eq!(recording.bytes, written.len() as u64, "{recording:?}");
+    }
 }

@@ -13,24 +13,25 @@
 //! - Signals and the end of the run are checked in every turn.
 
 mod busy_poll;
+mod control;
 mod frames;
 mod pauses;
 mod poll;
 mod prediction;
+mod sources;
 mod timer_lead;
 mod watch_set;
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Interest, Poll};
 
 use self::busy_poll::BusyPoll;
+pub use self::control::{ControlClients, MAX_CLIENTS, Ready};
 use self::pauses::PauseWatch;
 use self::prediction::Prediction;
+pub use self::sources::{Source, Sources};
 use self::timer_lead::TimerLead;
 use self::watch_set::WatchSet;
 use crate::fabric::Fabric;
@@ -42,9 +43,6 @@ use crate::system::{DeadlineTimer, StopSignals, SystemError};
 use crate::time::{Clock, Instant, MonotonicClock, earliest};
 use crate::vm::VmId;
 use crate::wire::LARGEST_FRAME;
-
-const TIMER: Token = Token(0);
-const SIGNALS: Token = Token(1);
 
 /// Pings sent in a turn before the TAPs are read again.
 const SEND_BUDGET: usize = 64;
@@ -100,6 +98,7 @@ impl std::fmt::Debug for Watcher {
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
+    sources: Sources,
     events: Events,
     timer: DeadlineTimer,
     signals: StopSignals,
@@ -128,6 +127,8 @@ pub struct Reactor {
     stop: Option<Signal>,
     /// The poll has reported a change of a link.
     has_link_events: bool,
+    /// Clients of the control socket that the poll has reported.
+    ready: Ready,
 }
 
 /// Frames written since the last poll whose replies were not read directly.
@@ -157,16 +158,15 @@ impl Reactor {
     /// If the kernel refuses a file descriptor for the poll or the timer, or their registration.
     pub fn new(signals: StopSignals) -> Result<Reactor, SystemError> {
         let poll = Poll::new().map_err(|e| SystemError::io("create the poll", &e))?;
+        let mut sources = Sources::new(poll.registry())?;
         let timer = DeadlineTimer::new()?;
-        let register =
-            |e: io::Error| SystemError::io("register timer and signals with the poll", &e);
-        for (descriptor, token) in [(timer.as_raw_fd(), TIMER), (signals.as_raw_fd(), SIGNALS)] {
-            poll.registry()
-                .register(&mut SourceFd(&descriptor), token, Interest::READABLE)
-                .map_err(register)?;
-        }
+        sources
+            .register(&timer, Source::Timer, Interest::READABLE)
+            .and_then(|_| sources.register(&signals, Source::Signals, Interest::READABLE))
+            .map_err(|e| SystemError::io("register timer and signals with the poll", &e))?;
         Ok(Reactor {
             poll,
+            sources,
             events: Events::with_capacity(EVENTS),
             timer,
             signals,
@@ -187,16 +187,13 @@ impl Reactor {
             pauses: PauseWatch::new(MonotonicClock.now()),
             stop: None,
             has_link_events: false,
+            ready: Ready::default(),
         })
     }
 
-    /// Returns a handle with which a fabric registers its file descriptors.
-    ///
-    /// # Errors
-    /// If the process has no file descriptor left for it.
-    pub fn registry(&self) -> Result<Registry, SystemError> {
-        let cloned = self.poll.registry().try_clone();
-        cloned.map_err(|e| SystemError::io("share the poll", &e))
+    /// Returns the sources of the poll, with which file descriptors are registered.
+    pub fn sources(&mut self) -> &mut Sources {
+        &mut self.sources
     }
 
     /// Calls `watcher` periodically from now on.

@@ -4,10 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use super::watch_set::Check;
-use super::{EVENTS, Reactor, SIGNALS, TIMER, Unread};
+use super::{EVENTS, Reactor, Source, Unread};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
-use crate::system::{LINKS_TOKEN, PIPES_TOKEN, SystemError, vm_of};
+use crate::system::SystemError;
 use crate::time::{Clock, Instant};
 use crate::vm::VmId;
 
@@ -75,7 +75,10 @@ impl Reactor {
         if timeout.is_none()
             && let Some(set) = self.timer.armed()
             && set > now
-            && self.events.iter().all(|event| event.token() == TIMER)
+            && self
+                .events
+                .iter()
+                .all(|event| self.sources.get(event.token()) == Some(Source::Timer))
         {
             self.timer_lead.woke(set, self.polled_at);
         }
@@ -109,16 +112,16 @@ impl Reactor {
         let mut told = 0;
         for event in &self.events {
             told += 1;
-            match event.token() {
-                TIMER => self.timer.rang(),
-                SIGNALS => self.stop = self.signals.take()?,
-                LINKS_TOKEN => self.has_link_events = true,
-                PIPES_TOKEN => hypervisor.fabric().resume(),
-                token => {
-                    // A TAP that was carried over may be reported again. It is then drained twice; the second, empty read
-                    // is cheaper than a search of the queue.
-                    self.undrained.extend(vm_of(token));
-                }
+            match self.sources.get(event.token()) {
+                // A TAP that was carried over may be reported again. It is then drained twice; the second, empty read is
+                // cheaper than a search of the queue.
+                Some(Source::Tap(vm)) => self.undrained.push_back(vm),
+                Some(Source::Timer) => self.timer.rang(),
+                Some(Source::Signals) => self.stop = self.signals.take()?,
+                Some(Source::Links) => self.has_link_events = true,
+                Some(Source::Pipes) => hypervisor.fabric().resume(),
+                Some(Source::Control(number)) => self.ready.note(number, event),
+                None => {}
             }
         }
         Ok(told == EVENTS)

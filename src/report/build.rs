@@ -252,13 +252,23 @@ fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
         told.truncate(WORST_TOLD);
         told.sort_unstable();
     }
-    let tell = |index: usize| {
+    let tell = |index| FlowReport::of(recorder, index, (context.flows)(index));
+    told.into_iter().filter_map(tell).collect()
+}
+
+impl FlowReport {
+    /// The report of the flow with that index, named `name`. `None` if `recorder` has none.
+    pub(crate) fn of(
+        recorder: &Recorder,
+        index: usize,
+        name: Option<FlowName>,
+    ) -> Option<FlowReport> {
         let unknown = || FlowName {
             src: format!("flow {index}"),
             ..FlowName::default()
         };
-        let name = (context.flows)(index).unwrap_or_else(unknown);
-        let flow = records.get(index)?;
+        let name = name.unwrap_or_else(unknown);
+        let flow = recorder.flows().get(index)?;
         let answered = recorder.members(FlowId(index as u32)).collect();
         let members = members(&name, flow.totals(), answered);
         let FlowName {
@@ -272,8 +282,7 @@ fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
             rtt_ns: flow.summary(),
             members,
         })
-    };
-    told.into_iter().filter_map(tell).collect()
+    }
 }
 
 /// The members of the multicast group that a flow with the counts `of_flow` pings: those of the plan, and others that have

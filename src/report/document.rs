@@ -86,10 +86,12 @@ pub struct Report {
     /// The times during which the process did not run although it had something to do.
     #[serde(default, skip_serializing_if = "Pauses::is_empty")]
     pub pauses: Pauses,
-    /// Frames that `--impair` delayed, lost or changed, by VM, direction and kind; only what occurred.
+    /// Frames that `--impair` delayed, lost or changed, by VM, direction and kind; only what occurred. A frame is counted once
+    /// for each kind, whatever it carries (pings, ARP, neighbour discovery, DHCP). A warm-up is impaired too, but not counted:
+    /// neither the frames of its pings nor others that were sent or arrived while it lasted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub impairments: Vec<ImpairedFrames>,
-    /// The files that the run was recorded in.
+    /// The files that the run was recorded in, set-up and warm-up included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<Recording>,
     /// Changes of the run's links by others, the first of them.

@@ -5,7 +5,7 @@ use super::{
     Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MemoryReport, MergedReport,
     PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
 };
-use crate::fabric::{Direction, Impairment, LinkFate};
+use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{DropReason, Limits, LinkChanged, NeighbourSearch, Pause, Recorder};
 use crate::time::Instant;
@@ -146,6 +146,18 @@ pub fn whole() -> Report {
             direction: Direction::Out,
             kind: Impairment::Delayed,
             frames: 3,
+        }],
+        recordings: vec![Recording {
+            kind: INSTRUMENTS[0],
+            file: "run.pcapng".to_owned(),
+            records: 5,
+            dropped: 4,
+            unknown: 3,
+            missed: 2,
+            files: 1,
+            bytes: 1_000,
+            has_failed: true,
+            ended: Some("why".to_owned()),
         }],
         links: vec![
             link(Some("vm1"), LinkFate::Left { bridge: bridge() }),

@@ -12,6 +12,7 @@ use crate::record::{Latency, Metric};
 struct Row {
     ending: &'static str,
     doc: &'static str,
+    media_type: &'static str,
     write: Writer,
     compare: Option<Comparer>,
 }
@@ -35,10 +36,14 @@ enum Writer {
     Histogram(fn(&Latency, &mut dyn Write) -> io::Result<()>),
 }
 
+/// The media type of a format that has none of its own.
+const PLAIN: &str = "text/plain";
+
 const ROWS: &[Row] = &[
     Row {
         ending: "json",
         doc: "the whole document, as --json prints it",
+        media_type: "application/json",
         write: Writer::Run(|report, mut out| json(report, &mut out)),
         compare: Some(Comparer {
             write: |runs, mut out| compare_json(&compare(runs), &mut out),
@@ -48,24 +53,28 @@ const ROWS: &[Row] = &[
     Row {
         ending: "csv",
         doc: "a table: a row for the run, one for each phase, one for each flow",
+        media_type: "text/csv",
         write: Writer::Run(|report, mut out| csv(report, &mut out)),
         compare: None,
     },
     Row {
         ending: "hgrm",
         doc: "the percentiles of one metric for the plotters of HdrHistogram: of the rtt, or NAME.METRIC.hgrm",
+        media_type: PLAIN,
         write: Writer::Histogram(|latency, mut out| hgrm(latency, &mut out)),
         compare: None,
     },
     Row {
         ending: "hlog",
         doc: "the interval log of the tools of HdrHistogram",
+        media_type: PLAIN,
         write: Writer::Run(|report, mut out| hlog(report, &mut out)),
         compare: None,
     },
     Row {
         ending: "html",
         doc: "a page to look at",
+        media_type: "text/html",
         write: Writer::Run(|report, mut out| html(report, &mut out)),
         compare: Some(Comparer {
             write: |runs, mut out| compare_html(runs, &mut out),
@@ -155,6 +164,26 @@ impl Format {
     /// The ending of the file's name, without the dot.
     pub const fn ending(&self) -> &'static str {
         self.row.ending
+    }
+
+    /// The media type of what is written.
+    pub const fn media_type(&self) -> &'static str {
+        self.row.media_type
+    }
+
+    /// The format that `media_type` or a range of them (`text/*`) asks for, the first one that fits.
+    pub fn of_media_type(media_type: &str) -> Option<Format> {
+        let (kind, subtype) = media_type.split_once('/')?;
+        let fits = |range: &str, name: &str| range == "*" || range.eq_ignore_ascii_case(name);
+        Format::with_media_types().find(|format| {
+            let own = format.row.media_type.split_once('/');
+            own.is_some_and(|own| fits(kind, own.0) && fits(subtype, own.1))
+        })
+    }
+
+    /// The formats with a media type that no other has.
+    pub fn with_media_types() -> impl Iterator<Item = Format> {
+        Format::all().filter(|format| format.row.media_type != PLAIN)
     }
 
     /// Every format; one of a single histogram has that of the rtt.
@@ -252,6 +281,24 @@ mod tests {
                     panic!("{name}: {:?} is not {found:?}", format.map(|f| f.ending()))
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_media_type_asks_for_a_format() {
+        for (media_type, ending) in [
+            ("application/json", Some("json")),
+            ("text/csv", Some("csv")),
+            ("Text/HTML", Some("html")),
+            ("*/*", Some("json")),
+            ("text/*", Some("csv")),
+            ("text/plain", None),
+            ("image/png", None),
+            ("*", None),
+            ("", None),
+        ] {
+            let format = Format::of_media_type(media_type);
+            assert_eq!(format.map(|f| f.ending()), ending, "{media_type}");
         }
     }
 

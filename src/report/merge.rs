@@ -65,6 +65,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.addresses.merge(&other.addresses);
         merged.merge_links(other);
         merged.merge_impairments(other);
+        merged.merge_recordings(other);
         merged.reactor.merge(&other.reactor);
         for (metric, histogram) in other.histograms.iter() {
             merged.histograms[metric].merge(histogram);

@@ -28,6 +28,7 @@ mod link_changes;
 mod load;
 mod merge;
 mod provenance;
+mod recordings;
 mod schema;
 mod svg;
 #[cfg(test)]
@@ -61,7 +62,8 @@ pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,
 };
-pub use schema::{comparison_schema_json, schema_json, trace_schema_json};
+pub(crate) use schema::schema_settings;
+pub use schema::{comparison_schema_json, line_schema_json, schema_json};
 pub use text::text;
 pub use units::{span, span_or_dash};
 pub use verdict::Verdict;

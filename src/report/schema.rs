@@ -4,11 +4,11 @@
 //! earlier version, which lacks some, is valid too.
 
 use schemars::transform::{Transform, transform_subschemas};
-use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::{Comparison, Report};
-use crate::fabric::EventLine;
+use crate::fabric::InstrumentKind;
 
 /// The schema of the report, as `--json` prints it.
 pub fn schema_json() -> String {
@@ -20,9 +20,10 @@ pub fn comparison_schema_json() -> String {
     written::<Comparisons>()
 }
 
-/// The schema of a line of `--trace`.
-pub fn trace_schema_json() -> String {
-    written::<EventLine<'_>>()
+/// The schema of a line that the instrument of that name writes; `None` if it writes no lines of JSON.
+pub fn line_schema_json(instrument: &str) -> Option<String> {
+    let schema = InstrumentKind::named(instrument)?.schema?;
+    Some(printed(schema(generator())))
 }
 
 /// One comparison, or one for each run but the first.
@@ -36,10 +37,21 @@ enum Comparisons {
     Several(Vec<Comparison>),
 }
 
-/// Indented, with a line end.
 fn written<T: JsonSchema>() -> String {
-    let settings = SchemaSettings::draft2020_12().with_transform(Strict);
-    let schema = settings.into_generator().into_root_schema_for::<T>();
+    printed(generator().into_root_schema_for::<T>())
+}
+
+fn generator() -> SchemaGenerator {
+    schema_settings().into_generator()
+}
+
+/// Settings of a generator of schemas as strict as those here.
+pub(crate) fn schema_settings() -> SchemaSettings {
+    SchemaSettings::draft2020_12().with_transform(Strict)
+}
+
+/// Indented, with a line end.
+fn printed(schema: Schema) -> String {
     format!("{:#}\n", schema.to_value())
 }
 

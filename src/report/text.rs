@@ -5,9 +5,8 @@ use std::io::{self, Write};
 
 use super::bins::{Classes, bar};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, MemberReport, Report, environment, impairments, link_changes};
+use super::{FlowReport, MemberReport, Report, environment, impairments, link_changes, recordings};
 use crate::escape::{Escaped, escaped};
-use crate::fabric::Recording;
 use crate::record::{
     Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Totals,
 };
@@ -271,48 +270,8 @@ fn overview(report: &Report, out: &mut impl Write) -> io::Result<()> {
         None => writeln!(out)?,
     }
     pauses(report, out)?;
-    recordings(&report.recordings, out)
-}
-
-/// The files that the run was recorded in: `Recorded: capture run.pcapng, 400 frames.`
-fn recordings(recordings: &[Recording], out: &mut impl Write) -> io::Result<()> {
-    for recording in recordings {
-        let Recording { kind, file, .. } = recording;
-        let noun = kind.record();
-        write!(
-            out,
-            "Recorded: {kind} {file}, {}",
-            counted(recording.records, noun)
-        )?;
-        if recording.files > 1 {
-            write!(
-                out,
-                " in {} files, of which the last are kept",
-                count(recording.files)
-            )?;
-        }
-        if recording.dropped > 0 {
-            let dropped = counted(recording.dropped, noun);
-            write!(out, "; {dropped} dropped")?;
-        }
-        if recording.unknown > 0 {
-            let unknown = counted(recording.unknown, noun);
-            write!(
-                out,
-                "; {unknown} written before it was known what came of the ping"
-            )?;
-        }
-        if recording.missed > 0 {
-            let missed = counted(recording.missed, "failed ping");
-            write!(
-                out,
-                "; {missed} without frames, which were in memory no more"
-            )?;
-        }
-        match &recording.ended {
-            Some(why) => writeln!(out, "; ended early: {why}.")?,
-            None => writeln!(out, ".")?,
-        }
+    for recording in &report.recordings {
+        writeln!(out, "{}", recordings::sentence(recording))?;
     }
     Ok(())
 }

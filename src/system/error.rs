@@ -41,7 +41,7 @@ impl SystemError {
     }
 
     /// Not the kernel but a check of ours refused `operation`.
-    pub(super) fn refused(operation: impl Into<String>, cause: impl Into<String>) -> Self {
+    pub(crate) fn refused(operation: impl Into<String>, cause: impl Into<String>) -> Self {
         Self {
             operation: operation.into(),
             errno: None,

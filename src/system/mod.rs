@@ -8,6 +8,7 @@
 mod arp_proxy;
 mod bpf;
 mod clean;
+mod control_socket;
 mod drops;
 mod error;
 mod filter;
@@ -23,6 +24,7 @@ mod namespace;
 mod namespace_file;
 mod namespace_watch;
 mod netlink;
+mod poll_handle;
 mod preflight;
 mod run_delay;
 mod signals;
@@ -34,10 +36,12 @@ mod tap;
 mod tap_fabric;
 mod timer;
 mod traffic_control;
+mod transcript;
 mod vlan_table;
 
 // What a plan, a lab and a fabric of TAPs are made of.
 pub use clean::{Cleaned, clean};
+pub use control_socket::{ControlSocket, Peer};
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
@@ -46,6 +50,7 @@ pub use lab_config::{
 };
 pub use memory::resident_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
+pub use poll_handle::PollHandle;
 pub use signals::StopSignals;
 pub use tap_fabric::TapFabric;
 pub use vlan_table::VlanFiltering;
@@ -56,7 +61,9 @@ pub use signals::EarlySignals;
 #[doc(hidden)]
 pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]
-pub use stream::{ROOM, Stream, has_room, terminal_width};
+pub use stream::{Stream, has_room, terminal_width};
+#[doc(hidden)]
+pub use transcript::Transcript;
 
 // Public for this crate's tests and benchmarks alone, which look at the kernel's side of a lab.
 #[doc(hidden)]
@@ -67,15 +74,14 @@ pub use mark::{Mark, Owner, Presence};
 pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
 pub use tap::Tap;
-#[doc(hidden)]
-pub use tap_fabric::{LINKS_TOKEN, token_of, vm_of};
 
+pub(crate) use control_socket::unread_bytes;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::ensure_descriptors;
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
-pub(crate) use sink::{PIPES_TOKEN, old_ring_file, open_sink};
+pub(crate) use sink::{old_ring_file, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;
 

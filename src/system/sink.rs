@@ -11,21 +11,18 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::Interest;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::SystemError;
+use super::poll_handle::PollHandle;
 use super::signals::StopSignals;
 use super::stream::Stream;
-use crate::fabric::RecordingKind;
-use crate::fabric::capture::STANDARD_OUTPUT;
+use super::transcript::Transcript;
 use crate::fabric::output::Sink;
-
-/// Pipes that may have room again are reported with this token.
-pub(crate) const PIPES_TOKEN: Token = Token(3);
+use crate::fabric::{InstrumentConfig, WriteTo};
 
 /// Bytes that a pipe is to hold, if the kernel lets it (`pipe-max-size`, `pipe(7)`).
 const PIPE_SIZE: i32 = 1 << 20;
@@ -38,48 +35,49 @@ const LOOK_INTERVAL: u16 = 20;
 /// The longest wait for a reader at the end of a run.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Opens `path` for the recording `what`; `-` is standard output. With `files`
-/// above 1, they are a ring with numbers in their names. `registry` reports when a pipe has room; without it, its reader is
-/// waited for. A FIFO that nobody reads yet is waited for, which `on_wait` is told.
+/// Opens what an instrument writes to. `pipes` is told of a pipe, and the poll reports when it has room; without it, its
+/// reader is waited for. A FIFO that nobody reads yet is waited for, which `on_wait` is told.
 ///
 /// # Errors
 /// If the file can't be created, a FIFO is not opened for reading in time, or a signal comes meanwhile.
 pub(crate) fn open_sink(
-    (what, path, files): (RecordingKind, &Path, u32),
-    registry: Option<&Registry>,
+    config: &InstrumentConfig,
+    pipes: Option<&PollHandle>,
     signals: &StopSignals,
     on_wait: impl FnMut(),
 ) -> Result<Box<dyn Sink>, SystemError> {
-    let operation = || format!("open {what} {}", path.display());
+    let operation = || format!("open {} {}", config.kind(), config.to());
     let refuse = |error: io::Error| SystemError::io(operation(), &error);
-    if files > 1 {
-        let ring = FileRing::create(path, files).map_err(refuse)?;
-        return Ok(Box::new(ring));
-    }
     let is_pipe = |file: &File| file.metadata().map(|found| is_pipe(found.file_type()));
-    let file = match path == Path::new(STANDARD_OUTPUT) {
-        true => standard_output().map_err(refuse)?,
-        false if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) => {
+    let file = match config.to() {
+        WriteTo::StandardError => return Ok(Box::new(Transcript::default())),
+        WriteTo::StandardOutput => standard_output().map_err(refuse)?,
+        WriteTo::File(path) if config.files() > 1 => {
+            let ring = FileRing::create(path, config.files()).map_err(refuse)?;
+            return Ok(Box::new(ring));
+        }
+        WriteTo::File(path)
+            if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) =>
+        {
             open_fifo(path, signals, on_wait)
                 .map_err(refuse)?
                 .ok_or_else(|| SystemError::refused(operation(), "no process reads the FIFO"))?
         }
-        false => File::create(path).map_err(refuse)?,
+        WriteTo::File(path) => File::create(path).map_err(refuse)?,
     };
     if !is_pipe(&file).map_err(refuse)? {
         return Ok(Box::new(FileSink { file, length: 0 }));
     }
     // Refused if an unprivileged process has many of these.
     let _ = fcntl(&file, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
-    if let Some(registry) = registry {
-        let descriptor = file.as_raw_fd();
-        registry
-            .register(&mut SourceFd(&descriptor), PIPES_TOKEN, Interest::WRITABLE)
+    if let Some(pipes) = pipes {
+        pipes
+            .register(&file, 0, Interest::WRITABLE)
             .map_err(refuse)?;
     }
     Ok(Box::new(PipeSink {
         file,
-        is_waited_for: registry.is_none(),
+        is_waited_for: pipes.is_none(),
     }))
 }
 

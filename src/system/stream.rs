@@ -14,7 +14,7 @@ use super::signals::{Blocked, has_come_late, stop_signals};
 use crate::time::{Clock, MonotonicClock};
 
 /// A pipe that `poll(2)` says has room takes that much without waiting (`PIPE_BUF`, `pipe(7)`).
-pub const ROOM: usize = 4096;
+pub(super) const ROOM: usize = 4096;
 
 /// Writes that wait for their reader: as long as it takes, or so long, and no longer than until a stop signal has come.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl<W: Write + AsFd> Write for Stream<W> {
     }
 }
 
-/// Returns true if a write of up to [`ROOM`] bytes to `out` will not wait, now or within `patience`. It may fail, though.
+/// Returns true if a write of up to `ROOM` bytes to `out` will not wait, now or within `patience`. It may fail, though.
 ///
 /// # Errors
 /// When the kernel can't tell.

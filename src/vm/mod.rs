@@ -57,7 +57,7 @@ pub use redirects::{MAX_REDIRECTS, REDIRECT_LIFETIME};
 use self::answers::Answers;
 use self::fragment::{Fragmenter, Reassembly};
 use self::ip::Protocol;
-use self::ipv4::Ipv4;
+use self::ipv4::{Ipv4, Shortcuts};
 use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
 use self::probe::Session;
@@ -209,7 +209,7 @@ impl Vm {
 
     /// Makes `mac` known as the address of the neighbour `address`, for good.
     pub fn add_neighbour(&mut self, address: IpAddr, mac: MacAddr) {
-        self.ipv4.asker = None;
+        self.ipv4.shortcuts = Shortcuts::default();
         self.neighbours.set(address, mac);
     }
 
@@ -234,7 +234,7 @@ impl Vm {
             transmit: None,
             event: Some(Event::Ignored(ignored)),
         };
-        self.ipv4.asker = None;
+        self.ipv4.shortcuts = Shortcuts::default();
         self.is_dirty = true;
         let frame = buffer.get_mut(..length).unwrap_or_default();
         let Some(start) = take_off(self.vlan, frame) else {
@@ -265,7 +265,7 @@ impl Vm {
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
     /// request, or gives up a ping whose neighbour did not answer. `None` when there is nothing to do.
     pub fn poll(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
-        self.ipv4.asker = None;
+        self.ipv4.shortcuts = Shortcuts::default();
         self.is_dirty = true;
         let untagged = self.behind_tags(buffer);
         let reaction = self.poll_untagged(now, untagged)?;
@@ -279,7 +279,7 @@ impl Vm {
     /// leases back. To be called until
     /// it returns `None`.
     pub fn leave(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
-        self.ipv4.asker = None;
+        self.ipv4.shortcuts = Shortcuts::default();
         self.is_dirty = true;
         let untagged = self.behind_tags(buffer);
         let mut protocols = PROTOCOLS.iter();

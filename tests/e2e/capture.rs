@@ -520,7 +520,7 @@ fn a_capture_that_can_not_be_is_refused_in_a_line() {
         ),
         (
             "--capture-on-loss 5",
-            "--capture-on-loss 5: nothing is captured; expected --capture beside it",
+            "--capture-on-loss 5: expected --capture beside it",
         ),
         (
             "--capture /tmp/r.json -o /tmp/r.json",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use tap_reactor::reactor::{Source, Sources};
 use tap_reactor::system::{
     LabConfig, Link, Netlink, NetnsChoice, StopSignals, SystemError, TapFabric,
 };
@@ -32,11 +33,29 @@ pub fn host_lab() -> LabConfig {
     }
 }
 
+/// A poll, and the sources of its events.
+pub struct Polled {
+    poll: mio::Poll,
+    sources: Sources,
+}
+
+impl Polled {
+    /// What is ready now.
+    pub fn ready(&mut self) -> Vec<Source> {
+        let mut events = mio::Events::with_capacity(8);
+        let ready = self.poll.poll(&mut events, Some(Duration::ZERO));
+        ready.expect("a poll");
+        let tokens = events.iter().map(|event| event.token());
+        tokens.filter_map(|token| self.sources.get(token)).collect()
+    }
+}
+
 /// Creates a fabric by itself, with a poll but without VMs and a lab, for the tests of that layer.
-pub fn fabric(lab: LabConfig) -> Result<(TapFabric, mio::Poll), SystemError> {
+pub fn fabric(lab: LabConfig) -> Result<(TapFabric, Polled), SystemError> {
     let poll = mio::Poll::new().expect("a poll");
-    let registry = poll.registry().try_clone().expect("its registry");
-    Ok((TapFabric::new(registry, lab)?, poll))
+    let mut sources = Sources::new(poll.registry())?;
+    let fabric = TapFabric::new(sources.of_fabric()?, lab)?;
+    Ok((fabric, Polled { poll, sources }))
 }
 
 /// Waits until all that is plugged in reaches all else, as a run does before its first frame.

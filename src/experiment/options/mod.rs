@@ -63,6 +63,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// The name of a file.
     Path,
+    /// VMs: `vmI`, `vm[I-J]`, the name of a group, or `all`.
+    Vms,
     /// Any other text.
     Text,
 }
@@ -243,6 +245,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::fabric::INSTRUMENTS;
 
     #[test]
     fn a_name_stands_once_for_each_place_and_a_short_flag_once() {
@@ -284,6 +287,22 @@ mod tests {
             }
             if let (Kind::OneOf(words), Some(value)) = (option.kind, option.default.value()) {
                 assert!(words.contains(&value.as_str()), "{name}: {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_instrument_is_switched_on_by_an_option_of_its_name() {
+        for kind in INSTRUMENTS {
+            let option = option(kind.name).unwrap_or_else(|| panic!("no option {kind}"));
+            assert_eq!(option.scope, Scope::Output, "{kind}");
+            assert!(matches!(option.kind, Kind::Path | Kind::Switch), "{kind}");
+            let details = OPTIONS.iter().filter(|option| kind.has_option(option.name));
+            for detail in details {
+                let others = INSTRUMENTS
+                    .iter()
+                    .filter(|kind| kind.has_option(detail.name));
+                assert_eq!(others.count(), 1, "{}", detail.name);
             }
         }
     }

@@ -505,7 +505,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Output, Scope::Output)
         .help("Bytes that the capture keeps of each frame")
         .default(Default::Words("all")),
-    value("capture-vms", "VMS", Text)
+    value("capture-vms", "VMS", Kind::Vms)
         .place(Output, Scope::Output)
         .help("VMs whose frames are captured: vmI, vm[I-J] or a group")
         .default(Default::Words("all")),
@@ -536,7 +536,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("Print the report as one JSON document on standard output")
         .main(),
     switch("verbose")
-        .place(Output, CommandLine)
+        .place(Output, Scope::Output)
         .help("Trace every step on standard error")
         .short('v')
         .main(),

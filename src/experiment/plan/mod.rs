@@ -19,11 +19,11 @@ use crate::topology::Callers;
 use crate::vm::{MAX_SESSIONS, VmId};
 
 mod addresses;
-mod capture;
 mod fabric;
 mod flows;
 mod host;
 mod impairments;
+mod instruments;
 mod ipv6;
 mod join;
 mod memberships;
@@ -126,7 +126,7 @@ fn plan_flows(
     let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
-    let capture = capture::capture(settings, &groups, count)?;
+    let instruments = instruments::instruments(settings, &groups, count)?;
     let seed = settings
         .or_default("seed")
         .number("a whole number from 0 on")?;
@@ -183,8 +183,7 @@ fn plan_flows(
         resolution: decision.resolution,
         seed,
         spin: spin(settings)?,
-        capture,
-        trace: capture::trace(settings)?,
+        instruments,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);

@@ -9,6 +9,7 @@
 //! - `around_loss`: the frames around failed pings only
 
 mod around_loss;
+mod config;
 mod file;
 mod narrated;
 mod pcapng;
@@ -16,83 +17,69 @@ mod pings;
 mod queue;
 mod words;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use self::around_loss::AroundLoss;
+use self::config::CaptureConfig;
 pub use self::file::Interface;
 use self::file::{File, Frame};
 use self::narrated::Narrated;
 pub(in crate::fabric) use self::pcapng::ENHANCED_PACKET;
 pub use self::pcapng::Epoch;
 use super::output::Sink;
-use super::{Instrument, Notice, Observed, Recording, RecordingKind};
+use super::{
+    Instrument, InstrumentConfig, InstrumentKind, Notice, Observed, OptionError, Recording, RunInfo,
+};
 use crate::load::{FlowId, Target};
 use crate::time::Instant;
 use crate::vm::{Event, SessionId, VmId};
 use crate::wire::MacAddr;
 
+/// The instrument of `--capture`.
+pub(super) const CAPTURE: InstrumentKind = InstrumentKind {
+    check: |config| {
+        let limit = CaptureConfig::read(config)?.limit;
+        Ok(limit.map_or(1, |limit| limit.files))
+    },
+    ..InstrumentKind::new("capture", "frame", make)
+};
+
+/// Makes the capture of a run.
+fn make(
+    config: &InstrumentConfig,
+    run: &RunInfo,
+    sink: Box<dyn Sink>,
+) -> Result<Box<dyn Instrument>, OptionError> {
+    let config = CaptureConfig::read(config)?;
+    let section = Section {
+        application: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
+        system: run.system.clone(),
+        comment: format!("{}\nseed {}", run.command, run.seed),
+        epoch: run.epoch,
+    };
+    let mut capture = Capture::new(&config, section, run.timeout, sink);
+    for ((mac, interface), number) in run.vms.iter().zip(0..) {
+        let vm = VmId(number);
+        let interface = config.captures(vm).then(|| interface.clone());
+        capture.add(vm, *mac, interface);
+    }
+    Ok(Box::new(capture))
+}
+
 /// Bytes of frames that are kept at most until it is known what they mean.
-pub const MAX_KEPT: usize = 64 << 20;
+const MAX_KEPT: usize = 64 << 20;
 
 /// The time on top of a ping's timeout after which nothing more is heard of it: timers are late.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// The name that stands for standard output.
-pub const STANDARD_OUTPUT: &str = "-";
-
 /// The reason why a capture with a limit ended.
 const LIMIT_REACHED: &str = "the limit of the file was reached";
 
-/// What is captured, and where to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CaptureConfig {
-    /// The file; `-` for standard output.
-    pub path: PathBuf,
-    /// Each frame has a comment.
-    pub has_comments: bool,
-    /// Bytes that are kept of each frame at most.
-    pub snap: Option<u32>,
-    /// The first and the last of the VMs whose frames are captured; `None` for all.
-    pub vms: Option<(VmId, VmId)>,
-    /// The end of the file.
-    pub limit: Option<CaptureLimit>,
-    /// Only so many frames before and after each ping that was lost, late or corrupt.
-    pub around_loss: Option<u32>,
-}
-
-impl CaptureConfig {
-    /// Returns true if the frames of `vm` are captured.
-    pub fn captures(&self, vm: VmId) -> bool {
-        self.vms
-            .is_none_or(|(first, last)| first <= vm && vm <= last)
-    }
-
-    /// Returns true if only the last files are kept.
-    pub fn is_ring(&self) -> bool {
-        self.limit.is_some_and(|limit| limit.files > 1)
-    }
-
-    /// Returns true if it goes to a file, and not to standard output.
-    pub fn is_named(&self) -> bool {
-        self.path != Path::new(STANDARD_OUTPUT)
-    }
-}
-
-/// The size of a capture.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CaptureLimit {
-    /// Bytes of a file at most.
-    pub bytes: u64,
-    /// Files, of which the last ones are kept. With one, the capture ends when it is full.
-    pub files: u32,
-}
-
 /// The head of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Section {
+struct Section {
     /// The program and its version.
     pub application: String,
     /// The operating system.
@@ -116,9 +103,9 @@ enum Way {
 
 /// Captures the frames of a run.
 #[derive(Debug)]
-pub struct Capture {
+struct Capture {
     /// The name of the file.
-    path: String,
+    name: String,
     way: Way,
     file: File,
     /// Bytes that are kept of each frame.
@@ -128,7 +115,7 @@ pub struct Capture {
 
 impl Capture {
     /// Creates a capture into `sink`. `timeout` is how long a ping may take.
-    pub fn new(
+    fn new(
         config: &CaptureConfig,
         section: Section,
         timeout: Duration,
@@ -143,7 +130,7 @@ impl Capture {
             (None, false) => Way::Plain,
         };
         Capture {
-            path: config.path.display().to_string(),
+            name: config.file.clone(),
             way,
             file: File::new(config, section, sink),
             snap: config.snap.map_or(usize::MAX, |bytes| bytes as usize),
@@ -152,7 +139,7 @@ impl Capture {
     }
 
     /// Adds a VM of the run, before its frames. Without `interface` its own frames are not captured.
-    pub fn add(&mut self, vm: VmId, mac: MacAddr, interface: Option<Interface>) {
+    fn add(&mut self, vm: VmId, mac: MacAddr, interface: Option<Interface>) {
         self.stations.insert(mac, vm);
         if let Some(interface) = interface {
             self.file.add(vm, interface);
@@ -168,10 +155,7 @@ impl Capture {
         };
         let (dropped, files) = (self.file.dropped(), self.file.files());
         let limit = self.file.is_full().then(|| LIMIT_REACHED.to_owned());
-        let recording = self
-            .file
-            .output()
-            .recording(RecordingKind::Capture, &self.path);
+        let recording = self.file.output().recording(&CAPTURE, &self.name);
         Recording {
             dropped: recording.dropped + dropped,
             unknown,

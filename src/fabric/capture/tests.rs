@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::config::CaptureLimit;
 use super::*;
 use crate::fabric::output::cup::Cup;
 use crate::fabric::{Direction, Impaired, Impairment, WriteDrop};
@@ -65,7 +66,7 @@ struct Read {
 }
 
 const CONFIG: CaptureConfig = CaptureConfig {
-    path: PathBuf::new(),
+    file: String::new(),
     has_comments: true,
     snap: None,
     vms: None,

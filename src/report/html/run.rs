@@ -8,7 +8,7 @@ use super::super::provenance::list;
 use super::super::svg::{self, Line};
 use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
-use super::super::{Report, SecondReport, impairments, link_changes};
+use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
 use super::{Cell, Escaped, figure, page, table};
 use crate::record::{LatencySummary, Metric};
@@ -271,6 +271,10 @@ fn inside(report: &Report) -> String {
     );
     if let Some(spun) = report.spun() {
         html += &format!("<p>Busy polling took {}.</p>\n", span(spun));
+    }
+    for recording in &report.recordings {
+        let told = recordings::sentence(recording);
+        html += &format!("<p>{}</p>\n", Escaped(&told));
     }
     if !report.impairments.is_empty() {
         let rows = impairments::rows(&report.impairments).into_iter();

@@ -1,11 +1,9 @@
 //! The reactor's use of the TAPs: it plugs VMs in and out, and carries their frames.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry};
+use mio::Interest;
 use nix::errno::Errno;
 
 use super::super::error::SystemError;
@@ -13,10 +11,9 @@ use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::LinkChange;
 use super::super::switching::attached::attach_tap;
-use super::super::tap::Tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
-use super::{AtEnd, TapFabric, token_of};
+use super::{AtEnd, TapFabric};
 use crate::fabric::{Environment, Fabric, LinkEvent, Read, Write, WriteDrop};
 use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
@@ -45,7 +42,8 @@ impl Fabric for TapFabric {
             self.make_tap(vm, &name, rx_filter).map(|tap| (tap, 0))
         };
         let made = made.and_then(|(tap, dropped_before)| {
-            register(&self.registry, vm, &tap)
+            self.polled
+                .register(&tap, vm.index(), Interest::READABLE)
                 .map_err(|error| SystemError::io(operation(), &error))?;
             if !is_prepared {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
@@ -107,10 +105,11 @@ impl Fabric for TapFabric {
 
     fn set_polled(&mut self, vm: VmId, polled: bool) -> io::Result<()> {
         match self.taps.get(vm.index()) {
-            Some(Some(port)) if polled => register(&self.registry, vm, &port.tap),
-            Some(Some(port)) => self
-                .registry
-                .deregister(&mut SourceFd(&port.tap.as_raw_fd())),
+            Some(Some(port)) if polled => {
+                self.polled
+                    .register(&port.tap, vm.index(), Interest::READABLE)
+            }
+            Some(Some(port)) => self.polled.deregister(&port.tap),
             _ => Ok(()),
         }
     }
@@ -259,10 +258,4 @@ fn is_there(outcome: Result<(), SystemError>) -> Result<bool, SystemError> {
         Err(error) if matches!(error.errno(), Some(Errno::EBADFD | Errno::ENODEV)) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Registers `tap` with the poll, which tells when a frame comes for `vm`.
-fn register(registry: &Registry, vm: VmId, tap: &Tap) -> io::Result<()> {
-    let mut source = SourceFd(&tap.as_raw_fd());
-    registry.register(&mut source, token_of(vm), Interest::READABLE)
 }

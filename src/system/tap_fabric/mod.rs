@@ -5,10 +5,8 @@ mod port;
 mod setup;
 
 use std::collections::HashSet;
-use std::os::fd::AsRawFd;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::Interest;
 use nix::sys::signal::Signal;
 
 use self::port::Port;
@@ -24,6 +22,7 @@ use super::namespace::Namespace;
 use super::namespace_watch::NameWatch;
 use super::netlink::Netlink;
 use super::netlink::link::Link;
+use super::poll_handle::PollHandle;
 use super::preflight::check_free;
 use super::signals::StopSignals;
 use super::switching::attached::check_attached_lab;
@@ -33,25 +32,8 @@ use super::sysctl;
 use crate::fabric::Fabric;
 use crate::vm::VmId;
 
-/// The TAP of `vm0` is registered with this token; smaller ones are for timers and the like.
-pub const FIRST_TAP_TOKEN: usize = 16;
-
-/// The sockets that tell of changes of links are registered with this token.
-pub const LINKS_TOKEN: Token = Token(2);
-
 /// Descriptors that a run needs beside those of its TAPs: poll, timer, signals, netlink, a file or two.
 const OTHER_DESCRIPTORS: u64 = 32;
-
-/// The token with which the TAP of `vm` is registered.
-pub const fn token_of(vm: VmId) -> Token {
-    Token(vm.index() + FIRST_TAP_TOKEN)
-}
-
-/// The VM whose TAP is registered with `token`; `None` if that is something else's.
-pub fn vm_of(token: Token) -> Option<VmId> {
-    let index = token.0.checked_sub(FIRST_TAP_TOKEN)?;
-    u32::try_from(index).ok().map(VmId)
-}
 
 /// The TAPs, and what carries frames between them.
 ///
@@ -61,7 +43,10 @@ pub fn vm_of(token: Token) -> Option<VmId> {
 #[derive(Debug)]
 pub struct TapFabric {
     lab: LabConfig,
-    registry: Registry,
+    /// Registers TAPs, each by the number of its VM.
+    polled: PollHandle,
+    /// Registers the sockets that tell of changes of links.
+    polled_links: PollHandle,
     taps: Vec<Option<Port>>,
     netlink: Netlink,
     mark: Mark,
@@ -92,12 +77,16 @@ enum AtEnd {
 }
 
 impl TapFabric {
-    /// Enters the namespace, and makes the bridge there (or, to attach, checks what is there). TAPs are registered with
-    /// `registry`, edge-triggered, when their VM is plugged in.
+    /// Enters the namespace, and makes the bridge there (or, to attach, checks what is there). The poll
+    /// reports TAPs whose VM is plugged in by the first handle, edge-triggered, each by the number of its VM, and changes of
+    /// links, once they are watched, by the second.
     ///
     /// # Errors
     /// When the lab can't exist, a name in it is taken, or the system refuses; what had been made is removed again.
-    pub fn new(registry: Registry, lab: LabConfig) -> Result<TapFabric, SystemError> {
+    pub fn new(
+        (polled, polled_links): (PollHandle, PollHandle),
+        lab: LabConfig,
+    ) -> Result<TapFabric, SystemError> {
         lab.validate()?;
         ensure_descriptors(u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
         let mark = Mark::new();
@@ -108,7 +97,8 @@ impl TapFabric {
             warnings = sysctl::quieten_namespace();
         }
         let mut fabric = TapFabric {
-            registry,
+            polled,
+            polled_links,
             taps: Vec::with_capacity(lab.vms as usize),
             netlink: Netlink::open()?,
             mark,
@@ -184,7 +174,7 @@ impl TapFabric {
         )
     }
 
-    /// Listens to the kernel about changes of links and of the namespace's name. The poll reports them by [`LINKS_TOKEN`].
+    /// Listens to the kernel about changes of links and of the namespace's name. The poll reports them.
     fn listen(&mut self) -> Result<(LinkMonitor, Option<NameWatch>), SystemError> {
         let mut monitor = LinkMonitor::open()?;
         // Listed when changes are heard already, so that none gets lost in between.
@@ -199,16 +189,14 @@ impl TapFabric {
             }
         }
         let name_watch = self.namespace.name().map(NameWatch::new).transpose()?;
-        let descriptors = [
-            Some(monitor.as_raw_fd()),
-            name_watch.as_ref().map(AsRawFd::as_raw_fd),
-        ];
-        for descriptor in descriptors.iter().flatten() {
-            self.registry
-                .register(&mut SourceFd(descriptor), LINKS_TOKEN, Interest::READABLE)
-                .map_err(|error| {
-                    SystemError::io("have the poll tell of changes of links", &error)
-                })?;
+        let poll = |error| SystemError::io("have the poll tell of changes of links", &error);
+        self.polled_links
+            .register(&monitor, 0, Interest::READABLE)
+            .map_err(poll)?;
+        if let Some(watch) = &name_watch {
+            self.polled_links
+                .register(watch, 0, Interest::READABLE)
+                .map_err(poll)?;
         }
         Ok((monitor, name_watch))
     }

@@ -24,11 +24,11 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// An address is defended at most once in this time (`DEFEND_INTERVAL`).
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How far the address has come.
+/// What is still to be done for the address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// There is no address.
-    Unassigned,
+    /// Nothing: there is no address, or it is used and everybody was told.
+    Idle,
     /// It is asked whether somebody else has the address, which may not be used yet.
     Probing {
         interface: Ipv4Interface,
@@ -39,14 +39,11 @@ enum State {
     },
     /// The address is used, and announcements of it are still to be sent.
     Announcing {
-        interface: Ipv4Interface,
         /// Announcements sent so far.
         sent: u8,
         /// When the next one is due.
         at: Instant,
     },
-    /// The address is used.
-    Held { interface: Ipv4Interface },
 }
 
 /// A broadcast that is due.
@@ -76,6 +73,8 @@ pub(super) enum Verdict {
 /// The IPv4 address of one VM.
 #[derive(Debug)]
 pub(super) struct Acd {
+    /// The address and network in use.
+    interface: Option<Ipv4Interface>,
     state: State,
     defended: Option<Instant>,
 }
@@ -84,25 +83,21 @@ impl Acd {
     /// No address.
     pub(super) const fn none() -> Acd {
         Acd {
-            state: State::Unassigned,
+            interface: None,
+            state: State::Idle,
             defended: None,
         }
     }
 
     /// Takes `interface` for use at once; announced from `announce` on, if at all.
     pub(super) fn take(&mut self, interface: Ipv4Interface, announce: Option<Instant>) {
-        self.state = match announce {
-            Some(at) => State::Announcing {
-                interface,
-                sent: 0,
-                at,
-            },
-            None => State::Held { interface },
-        };
+        self.interface = Some(interface);
+        self.state = announce.map_or(State::Idle, |at| State::Announcing { sent: 0, at });
     }
 
     /// Tries `interface`: probes for it, the first one at `at`, and then takes it and announces it.
     pub(super) fn probe(&mut self, interface: Ipv4Interface, at: Instant) {
+        self.interface = None;
         self.state = State::Probing {
             interface,
             sent: 0,
@@ -112,25 +107,23 @@ impl Acd {
 
     /// The same address is in another network from now on, or has another gateway.
     pub(super) fn update(&mut self, new: Ipv4Interface) {
-        match &mut self.state {
-            State::Unassigned => {}
-            State::Probing { interface, .. }
-            | State::Announcing { interface, .. }
-            | State::Held { interface } => *interface = new,
+        if let State::Probing { interface, .. } = &mut self.state {
+            *interface = new;
+        } else if let Some(interface) = &mut self.interface {
+            *interface = new;
         }
     }
 
     /// Uses the address no longer.
     pub(super) fn release(&mut self) {
-        self.state = State::Unassigned;
+        self.interface = None;
+        self.state = State::Idle;
     }
 
     /// The address and network in use.
-    pub(super) fn interface(&self) -> Option<&Ipv4Interface> {
-        match &self.state {
-            State::Unassigned | State::Probing { .. } => None,
-            State::Announcing { interface, .. } | State::Held { interface } => Some(interface),
-        }
+    #[inline]
+    pub(super) const fn interface(&self) -> Option<&Ipv4Interface> {
+        self.interface.as_ref()
     }
 
     /// The address that is tried.
@@ -145,7 +138,7 @@ impl Acd {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Probing { at, .. } | State::Announcing { at, .. } => Some(at),
-            State::Unassigned | State::Held { .. } => None,
+            State::Idle => None,
         }
     }
 
@@ -174,20 +167,18 @@ impl Acd {
                 Some(Broadcast::Probe(interface.address))
             }
             State::Probing { interface, at, .. } if at <= now => {
-                self.announced(now, interface, 1);
+                self.interface = Some(interface);
+                self.announced(now, 1);
                 Some(Broadcast::Announce {
                     address: interface.address,
                     is_first: true,
                 })
             }
-            State::Announcing {
-                interface,
-                sent,
-                at,
-            } if at <= now => {
-                self.announced(now, interface, sent + 1);
+            State::Announcing { sent, at } if at <= now => {
+                self.announced(now, sent + 1);
+                let address = self.interface?.address;
                 Some(Broadcast::Announce {
-                    address: interface.address,
+                    address,
                     is_first: false,
                 })
             }
@@ -197,8 +188,8 @@ impl Acd {
 
     /// Somebody else claims the address.
     pub(super) fn conflict(&mut self, now: Instant) -> Verdict {
-        if self.interface().is_none() {
-            self.state = State::Unassigned;
+        if self.interface.is_none() {
+            self.state = State::Idle;
             return Verdict::GivenUp;
         }
         if self.defended.is_some_and(|at| now - at < DEFEND_INTERVAL) {
@@ -208,15 +199,13 @@ impl Acd {
         Verdict::Defend
     }
 
-    fn announced(&mut self, now: Instant, interface: Ipv4Interface, sent: u8) {
-        self.state = if sent < ANNOUNCEMENTS {
-            State::Announcing {
-                interface,
+    fn announced(&mut self, now: Instant, sent: u8) {
+        self.state = match sent < ANNOUNCEMENTS {
+            true => State::Announcing {
                 sent,
                 at: now + ANNOUNCE_INTERVAL,
-            }
-        } else {
-            State::Held { interface }
+            },
+            false => State::Idle,
         };
     }
 }

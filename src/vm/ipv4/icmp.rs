@@ -63,16 +63,15 @@ impl Vm {
             && self.is_other_station(echo.source_mac)
     }
 
-    /// Tells if the answer goes to the hardware address that the question came from, at any time. Nothing but a frame out of
-    /// the ordinary, or a deadline, changes that, so that it is looked up once for an asker.
+    /// Tells if the answer goes to the hardware address that the question came from, at any time.
     #[inline]
     fn goes_straight_back(&mut self, echo: &PlainEcho<'_>) -> bool {
         let asker = Some((echo.source, echo.source_mac));
-        if self.ipv4.asker != asker {
+        if self.ipv4.shortcuts.asker != asker {
             if !self.may_go_straight_back(echo) {
                 return false;
             }
-            self.ipv4.asker = asker;
+            self.ipv4.shortcuts.asker = asker;
         }
         true
     }

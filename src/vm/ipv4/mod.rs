@@ -38,6 +38,16 @@ use crate::wire::{
 #[cfg(test)]
 pub(super) const IGMP_BYTES: usize = size_of::<Igmp>();
 
+/// What was found out for the last plain echo of each kind, and is so whatever the time: nothing but a frame out of the ordinary, a
+/// deadline, or the program changes it, and each of these forgets it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Shortcuts {
+    /// An asker and its MAC address, to which answers go straight back.
+    asker: Option<(Ipv4Addr, MacAddr)>,
+    /// The destination of a ping, and the neighbour to which it is handed.
+    next_hop: Option<(Ipv4Addr, Ipv4Addr)>,
+}
+
 /// The state of a VM on IPv4.
 #[derive(Debug)]
 pub(super) struct Ipv4 {
@@ -56,8 +66,7 @@ pub(super) struct Ipv4 {
     igmp: Option<Box<Igmp>>,
     redirects: Redirects<Ipv4Addr>,
     path_mtus: PathMtus<Ipv4Addr>,
-    /// The last asker and its MAC address, if answers go straight back to it.
-    pub(super) asker: Option<(Ipv4Addr, MacAddr)>,
+    pub(super) shortcuts: Shortcuts,
     limiter: ErrorLimiter,
     /// The largest datagram that the link carries, as a server has it, if the interface takes more.
     link_mtu: Option<u16>,
@@ -91,7 +100,7 @@ impl Ipv4 {
             igmp: None,
             redirects: Redirects::new(),
             path_mtus: PathMtus::new(),
-            asker: None,
+            shortcuts: Shortcuts::default(),
             limiter: ErrorLimiter::default(),
             link_mtu: None,
             identification: 0,

@@ -21,6 +21,23 @@ impl Ipv4 {
         Some(self.redirects.get(now, destination).unwrap_or(told))
     }
 
+    /// The same for a ping; most of a VM's pings have the same destination as the one before.
+    #[inline]
+    pub(in crate::vm) fn next_hop_of_ping(
+        &mut self,
+        now: Instant,
+        destination: Ipv4Addr,
+    ) -> Option<Ipv4Addr> {
+        if let Some((known, next_hop)) = self.shortcuts.next_hop
+            && known == destination
+        {
+            return Some(next_hop);
+        }
+        let lasting = self.lasting_next_hop(destination);
+        self.shortcuts.next_hop = lasting.map(|next_hop| (destination, next_hop));
+        lasting.or_else(|| self.next_hop(now, destination))
+    }
+
     /// The same if it does not depend on the time.
     pub(super) fn lasting_next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
         let told = self.told_next_hop(destination);
@@ -57,19 +74,11 @@ impl Ipv4Interface {
     /// its gateway. `None` when there is no way there.
     fn next_hop(&self, routes: &[ClasslessRoute], destination: Ipv4Addr) -> Option<Ipv4Addr> {
         let is_neighbour = self.is_neighbour(destination);
-        let least = if is_neighbour {
-            self.prefix_length + 1
-        } else {
-            0
+        let least = match is_neighbour {
+            true => self.prefix_length + 1,
+            false => 0,
         };
-        let route = routes
-            .iter()
-            .filter(|route| {
-                let (network, length) = (route.destination, route.prefix_length);
-                length >= least && is_in_network(network, length, destination)
-            })
-            .min_by_key(|route| Reverse(route.prefix_length));
-        match route {
+        match longest(routes, least, destination) {
             Some(route) => Some(route.gateway.unwrap_or(destination)),
             None if is_neighbour => Some(destination),
             None => self.gateway,
@@ -127,14 +136,25 @@ impl Vm {
     }
 }
 
+/// The route to `destination` with the longest prefix, of at least `least` bits.
+fn longest(routes: &[ClasslessRoute], least: u8, destination: Ipv4Addr) -> Option<&ClasslessRoute> {
+    let fits = |route: &&ClasslessRoute| {
+        let (network, length) = (route.destination, route.prefix_length);
+        length >= least && is_in_network(network, length, destination)
+    };
+    let fitting = routes.iter().filter(fits);
+    fitting.min_by_key(|route| Reverse(route.prefix_length))
+}
+
 /// Tells if `address` has the first `length` bits of `network`.
 fn is_in_network(network: Ipv4Addr, length: u8, address: Ipv4Addr) -> bool {
     (u32::from(address) ^ u32::from(network)) & mask(length) == 0
 }
 
 fn mask(length: u8) -> u32 {
-    let host_bits = 32 - u32::from(length.min(32));
-    u32::MAX.checked_shl(host_bits).unwrap_or(0)
+    let host_bits = 32 - length.min(32);
+    // Of 64 bits, so that all 32 can be shifted out.
+    (u64::from(u32::MAX) << host_bits) as u32
 }
 
 #[cfg(test)]

@@ -179,7 +179,14 @@ impl Vm {
             session,
             sequence: open.open(now, due),
         };
-        let (transmit, unsent) = match self.next_hop(now, destination) {
+        let next_hop = match destination {
+            IpAddr::V4(destination) => {
+                let next_hop = self.ipv4.next_hop_of_ping(now, destination);
+                next_hop.map(IpAddr::V4)
+            }
+            IpAddr::V6(_) => self.next_hop(now, destination),
+        };
+        let (transmit, unsent) = match next_hop {
             None => (None, Unsent::NoRoute),
             Some(next_hop) => match self.neighbours.lookup(now, next_hop, ping) {
                 found @ (Lookup::Found(mac) | Lookup::Suspected(mac)) => {

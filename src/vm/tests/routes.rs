@@ -451,6 +451,40 @@ fn a_redirect_to_a_neighbour_that_is_not_known_is_taken_when_it_has_answered() {
 }
 
 #[test]
+fn pings_go_another_way_as_soon_as_there_is_one() {
+    let other = Ipv4Addr::new(10, 77, 0, 7);
+    let other_mac = MacAddr([2, 0, 10, 77, 0, 7]);
+    let mut bench = bench(true);
+    for (address, mac) in [(GATEWAY, GATEWAY_MAC), (PEER, PEER_MAC), (other, other_mac)] {
+        bench.vm.add_neighbour(address.into(), mac);
+    }
+    let [far, near] = [FAR, PEER].map(|destination| {
+        let config = SessionConfig {
+            destination: destination.into(),
+            payload_length: 16,
+            timeout: TIMEOUT,
+            options: PingOptions::default(),
+        };
+        bench.vm.open_session(config).unwrap()
+    });
+    let ping = |bench: &mut Bench, now: Instant, session: SessionId| {
+        let start = bench.vm.ping(now, session, now, &mut bench.buffer);
+        assert!(matches!(start, PingStart::Transmit(_)), "{start:?}");
+        destination(bench)
+    };
+    for _ in 0..2 {
+        assert_eq!(ping(&mut bench, ms(QUIET), far), GATEWAY_MAC);
+        assert_eq!(ping(&mut bench, ms(QUIET), near), PEER_MAC);
+    }
+    assert_eq!(ping(&mut bench, ms(QUIET), far), GATEWAY_MAC);
+    let told = redirect((GATEWAY_MAC, GATEWAY), other, (IP, FAR), 1);
+    assert_eq!(bench.receive(ms(QUIET), &told), (None, None));
+    assert_eq!(ping(&mut bench, ms(QUIET), far), other_mac);
+    let over = ms(QUIET) + REDIRECT_LIFETIME;
+    assert_eq!(ping(&mut bench, over, far), GATEWAY_MAC);
+}
+
+#[test]
 fn an_asker_that_moves_is_answered_where_it_went() {
     let mut bench = bench(false);
     for (told, expected) in [

@@ -1,0 +1,416 @@
+//! One connection of a client: HTTP/1.1 (RFC 9112) without I/O. Bytes that came go in, requests come out; responses go in,
+//! bytes to send come out.
+//!
+//! Everything a client makes the program hold is bounded, in bytes and in time: a request in [`MAX_REQUEST`], the wait for
+//! the rest of one in [`REQUEST_TIME`], the wait until a response was taken in [`RESPONSE_TIME`]. Requests that follow one
+//! another without waiting for the response (pipelining) are answered one by one; more than [`MAX_REQUEST`] of them are not
+//! read.
+//!
+//! `httparse` reads the head. What ends a message is decided here, and strictly: a length that is told twice, or together
+//! with a transfer coding, is refused, and so is HTTP/1.1 without a `Host`.
+
+use std::time::Duration;
+
+use httparse::{EMPTY_HEADER, Header, Status};
+
+use super::message::{Body, Request, Response};
+use super::{ApiError, status};
+use crate::time::Instant;
+
+/// Bytes of a request, its head and its body.
+pub const MAX_REQUEST: usize = 64 << 10;
+/// Header fields of a request.
+pub const MAX_HEADERS: usize = 64;
+/// The time from the first byte of a request to its last.
+pub const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// The time for which a connection without a request is kept.
+pub const IDLE_TIME: Duration = Duration::from_secs(60);
+/// The time within which a client has to take a response.
+pub const RESPONSE_TIME: Duration = Duration::from_secs(30);
+
+/// What a connection waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// The client, to send a request.
+    Receiving,
+    /// The program, to answer a request.
+    Answering,
+    /// The client, to take a response.
+    Sending,
+    /// The client, to take the head of a response that another writer continues.
+    Opening,
+    /// Nothing: the connection is to be closed.
+    Over,
+}
+
+/// A connection of a client.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    /// Bytes that came and belong to no request yet.
+    input: Vec<u8>,
+    /// Bytes at the start of `input` that hold no end of a head.
+    searched: usize,
+    /// The length of the request whose head has come.
+    awaited: usize,
+    /// The client sends no more.
+    has_ended: bool,
+    /// Something came since the last look for a request.
+    is_new: bool,
+    output: Vec<u8>,
+    /// Bytes at the start of `output` that the client has taken.
+    taken: usize,
+    /// Another request may follow.
+    is_kept: bool,
+    /// The request that is being answered wants no body.
+    is_head: bool,
+    deadline: Instant,
+}
+
+impl Connection {
+    /// Creates the connection of a client that has come at `now`.
+    pub fn new(now: Instant) -> Connection {
+        Connection {
+            state: State::Receiving,
+            input: Vec::new(),
+            searched: 0,
+            awaited: 0,
+            has_ended: false,
+            is_new: false,
+            output: Vec::new(),
+            taken: 0,
+            is_kept: true,
+            is_head: false,
+            deadline: now + IDLE_TIME,
+        }
+    }
+
+    /// Returns the number of bytes that [`Connection::handle`] takes; 0 if what came has to be answered first.
+    pub fn room(&self) -> usize {
+        match self.has_ended {
+            true => 0,
+            false => MAX_REQUEST - self.input.len(),
+        }
+    }
+
+    /// Takes bytes that came at `now`, no more than there is [room](Connection::room) for.
+    pub fn handle(&mut self, now: Instant, bytes: &[u8]) {
+        // After a refusal what follows can't be told apart.
+        if bytes.is_empty() || !self.is_kept {
+            return;
+        }
+        if self.input.is_empty() && self.state == State::Receiving {
+            self.deadline = now + REQUEST_TIME;
+        }
+        let bytes = bytes.get(..self.room()).unwrap_or(bytes);
+        self.input.extend_from_slice(bytes);
+        self.is_new = true;
+    }
+
+    /// The client sends no more. What it has sent is answered still.
+    pub fn handle_end(&mut self) {
+        self.has_ended = true;
+        self.is_new = true;
+    }
+
+    /// Returns true if [`Connection::request`] may have something to do.
+    pub fn may_have_request(&self) -> bool {
+        self.is_new && self.state == State::Receiving
+    }
+
+    /// Returns the next request, once it is complete and the one before it is answered. The caller
+    /// [responds](Connection::respond) to it. What can't be a request is answered here.
+    pub fn request(&mut self, now: Instant) -> Option<Request> {
+        if self.state != State::Receiving {
+            return None;
+        }
+        match self.take_request(now) {
+            Ok(Some(request)) => {
+                self.state = State::Answering;
+                Some(request)
+            }
+            Ok(None) => {
+                self.is_new = false;
+                if self.has_ended {
+                    self.state = State::Over;
+                }
+                None
+            }
+            Err(error) => {
+                self.is_kept = false;
+                self.respond(now, error.into());
+                None
+            }
+        }
+    }
+
+    fn take_request(&mut self, now: Instant) -> Result<Option<Request>, ApiError> {
+        if self.input.len() < self.awaited {
+            return Ok(None);
+        }
+        let empty = self
+            .input
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let empty = empty.count();
+        if empty > 0 {
+            self.input.drain(..empty);
+            self.searched = 0;
+        }
+        let Some(head_length) = self.head_length() else {
+            return match self.input.len() < MAX_REQUEST {
+                true => Ok(None),
+                false => Err(too_large(
+                    status::HEADERS_TOO_LARGE,
+                    "the head of the request",
+                )),
+            };
+        };
+        let bytes = self.input.get(..head_length).unwrap_or_default();
+        let head = Head::parse(bytes)?;
+        if head.body_length > MAX_REQUEST - head_length {
+            return Err(too_large(status::CONTENT_TOO_LARGE, "the request"));
+        }
+        let length = head_length + head.body_length;
+        if self.input.len() < length {
+            self.awaited = length;
+            if head.is_continue_expected {
+                self.output
+                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            return Ok(None);
+        }
+        let body = self.input.get(head_length..length).unwrap_or_default();
+        let request = Request {
+            body: body.to_vec(),
+            ..head.request
+        };
+        self.is_kept = head.is_kept;
+        self.is_head = request.method == "HEAD";
+        self.input.drain(..length);
+        self.searched = 0;
+        self.awaited = 0;
+        // Of the next one, which may have come already.
+        self.deadline = now + REQUEST_TIME;
+        Ok(Some(request))
+    }
+
+    /// Returns the length of the head, up to and with the empty line that ends it. Each byte is looked at once, however
+    /// slowly they come.
+    fn head_length(&mut self) -> Option<usize> {
+        let new = self.input.get(self.searched..)?;
+        let lines = new.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let ends = lines.filter_map(|(at, _)| match new.get(at + 1..)? {
+            [b'\n', ..] => Some(at + 2),
+            [b'\r', b'\n', ..] => Some(at + 3),
+            _ => None,
+        });
+        match ends.min() {
+            Some(end) => Some(self.searched + end),
+            None => {
+                // The last two may begin an empty line.
+                self.searched = self.input.len().saturating_sub(2).max(self.searched);
+                None
+            }
+        }
+    }
+
+    /// Answers the request that [`Connection::request`] returned.
+    pub fn respond(&mut self, now: Instant, response: Response) {
+        self.is_kept &= !matches!(response.body, Body::Stream);
+        self.output
+            .extend_from_slice(response.head(self.is_kept).as_bytes());
+        self.state = State::Sending;
+        match response.body {
+            _ if self.is_head => {}
+            Body::Whole(body) => self.output.extend_from_slice(&body),
+            Body::Stream => self.state = State::Opening,
+        }
+        self.deadline = now + RESPONSE_TIME;
+    }
+
+    /// Returns the bytes to send.
+    pub fn transmit(&self) -> &[u8] {
+        self.output.get(self.taken..).unwrap_or_default()
+    }
+
+    /// The client has taken `count` bytes of [`Connection::transmit`] at `now`.
+    pub fn transmitted(&mut self, now: Instant, count: usize) {
+        self.taken += count;
+        if self.taken < self.output.len() {
+            return;
+        }
+        self.taken = 0;
+        self.output = Vec::new();
+        match self.state {
+            State::Sending if self.is_kept => {
+                self.state = State::Receiving;
+                self.is_head = false;
+                self.deadline = match self.input.is_empty() {
+                    true => now + IDLE_TIME,
+                    false => now + REQUEST_TIME,
+                };
+            }
+            State::Sending => self.state = State::Over,
+            _ => {}
+        }
+    }
+
+    /// Returns true once the head of a [stream](Body::Stream) was taken: the connection belongs to who writes the stream
+    /// from now on.
+    pub fn is_open_stream(&self) -> bool {
+        self.state == State::Opening && self.transmit().is_empty()
+    }
+
+    /// Returns the time at which [`Connection::handle_timeout`] is to be called.
+    pub const fn timeout(&self) -> Instant {
+        self.deadline
+    }
+
+    /// It is `now`. A client that is too slow is told so if it can be, or cut off.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.deadline {
+            return;
+        }
+        match self.state {
+            State::Receiving if !self.input.is_empty() && self.transmit().is_empty() => {
+                self.is_kept = false;
+                let error = ApiError::new(
+                    status::REQUEST_TIMEOUT,
+                    "the request is not complete",
+                    format!("all of it within {} seconds", REQUEST_TIME.as_secs()),
+                );
+                self.respond(now, error.into());
+            }
+            // The program itself is late.
+            State::Answering => {}
+            _ => self.state = State::Over,
+        }
+    }
+
+    /// Returns true if the connection is to be closed.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+}
+
+/// The head of a request.
+struct Head {
+    /// Still without its body.
+    request: Request,
+    body_length: usize,
+    is_kept: bool,
+    is_continue_expected: bool,
+}
+
+impl Head {
+    fn parse(bytes: &[u8]) -> Result<Head, ApiError> {
+        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+        let mut parsed = httparse::Request::new(&mut headers);
+        match parsed.parse(bytes) {
+            Ok(Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => return Err(malformed("the head of the request ends too early")),
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(ApiError::new(
+                    status::HEADERS_TOO_LARGE,
+                    "the request has too many header fields",
+                    format!("at most {MAX_HEADERS}"),
+                ));
+            }
+            Err(httparse::Error::Version) => {
+                return Err(ApiError::new(
+                    status::VERSION_NOT_SUPPORTED,
+                    "the version of the request is unknown",
+                    "HTTP/1.1 or HTTP/1.0",
+                ));
+            }
+            Err(error) => return Err(malformed(error.to_string())),
+        }
+        let is_first_version = parsed.version == Some(0);
+        let headers: &[Header<'_>] = parsed.headers;
+        let hosts = values(headers, "host").count();
+        if hosts > 1 || (hosts == 0 && !is_first_version) {
+            let error = format!("the request has {hosts} Host header fields");
+            return Err(ApiError::new(status::BAD_REQUEST, error, "one"));
+        }
+        let is_kept = !has_word(headers, "connection", "close")
+            && (!is_first_version || has_word(headers, "connection", "keep-alive"));
+        let accept = values(headers, "accept").map(String::from_utf8_lossy);
+        Ok(Head {
+            body_length: body_length(headers)?,
+            is_kept,
+            is_continue_expected: !is_first_version && has_word(headers, "expect", "100-continue"),
+            request: Request {
+                method: parsed.method.unwrap_or_default().to_owned(),
+                target: parsed.path.unwrap_or_default().to_owned(),
+                accept: accept.collect::<Vec<_>>().join(","),
+                body: Vec::new(),
+            },
+        })
+    }
+}
+
+/// Returns the values of the header field `name`.
+fn values<'a>(headers: &'a [Header<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let named = headers
+        .iter()
+        .filter(move |header| header.name.eq_ignore_ascii_case(name));
+    named.map(|header| header.value)
+}
+
+/// Returns true if the header field `name`, a list, has `word`.
+fn has_word(headers: &[Header<'_>], name: &str, word: &str) -> bool {
+    values(headers, name)
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .any(|one| one.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// Returns the length of the body (RFC 9112, section 6.3).
+fn body_length(headers: &[Header<'_>]) -> Result<usize, ApiError> {
+    let mut lengths = values(headers, "content-length");
+    let length = lengths.next();
+    let is_coded = values(headers, "transfer-encoding").next().is_some();
+    match (length, lengths.next(), is_coded) {
+        (None, _, false) => Ok(0),
+        (None, _, true) => Err(ApiError::new(
+            status::LENGTH_REQUIRED,
+            "the body has a transfer coding",
+            "a body with a Content-Length",
+        )),
+        (Some(_), _, true) => Err(ApiError::new(
+            status::BAD_REQUEST,
+            "the request has Content-Length and Transfer-Encoding",
+            "one Content-Length, and no Transfer-Encoding",
+        )),
+        (Some(_), Some(_), false) => Err(ApiError::new(
+            status::BAD_REQUEST,
+            "the request has several Content-Length header fields",
+            "one",
+        )),
+        (Some(length), None, false) => {
+            let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+            let digits = std::str::from_utf8(length).unwrap_or_default();
+            match is_number {
+                // What is no usize is too large.
+                true => Ok(digits.parse().unwrap_or(usize::MAX)),
+                false => Err(ApiError::new(
+                    status::BAD_REQUEST,
+                    "the Content-Length is no number",
+                    "a number of bytes",
+                )),
+            }
+        }
+    }
+}
+
+fn malformed(why: impl Into<String>) -> ApiError {
+    ApiError::new(status::BAD_REQUEST, why, "a request of HTTP/1.1")
+}
+
+fn too_large(status: u16, what: &str) -> ApiError {
+    let error = format!("{what} is too large");
+    ApiError::new(status, error, format!("at most {MAX_REQUEST} bytes"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The lab, as the routes see it.
+
+use super::ApiError;
+use super::resources::{
+    AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
+    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Page, SetMark, VmDocument,
+};
+use crate::report::Report;
+
+/// A lab at an instant, for a request. [`crate::lab`] has it.
+pub trait Controlled {
+    /// Returns the state of the lab and its plan.
+    fn lab(&mut self) -> LabDocument;
+
+    /// Returns some of the VMs, by number. Removed ones have their place.
+    fn vms(&mut self, page: Page) -> List<VmDocument>;
+
+    /// Returns the VM named `name`.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn vm(&mut self, name: &str) -> Result<VmDocument, ApiError>;
+
+    /// Adds VMs, which start one a turn.
+    ///
+    /// # Errors
+    /// If there is no room for so many, or the fabric takes none.
+    fn add_vms(&mut self, wish: AddVms) -> Result<ChangedVms, ApiError>;
+
+    /// Removes the VMs that `who` names, with their flows.
+    ///
+    /// # Errors
+    /// If it names none.
+    fn remove_vms(&mut self, who: &str) -> Result<ChangedVms, ApiError>;
+
+    /// Returns some of the flows, by number.
+    fn flows(&mut self, page: Page) -> List<FlowDocument>;
+
+    /// Adds flows, which ping in the present phase, or if there is none, from now on.
+    ///
+    /// # Errors
+    /// If the pattern is none, or does not fit the VMs.
+    fn add_flows(&mut self, wish: AddFlows) -> Result<AddedFlows, ApiError>;
+
+    /// Ends the flow with that number: it sends no more.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn remove_flow(&mut self, id: u32) -> Result<Done, ApiError>;
+
+    /// Changes how the flows send from now on.
+    ///
+    /// # Errors
+    /// If it is not one of rate, interval and window, or out of range.
+    fn set_load(&mut self, load: LoadDocument) -> Result<LoadDocument, ApiError>;
+
+    /// Returns the impairments.
+    fn impairments(&mut self) -> ImpairmentsDocument;
+
+    /// Adds impairments.
+    ///
+    /// # Errors
+    /// If they can't be understood, or name no VMs.
+    fn impair(&mut self, wish: ImpairDocument) -> Result<ImpairmentsDocument, ApiError>;
+
+    /// Ends all impairments. Frames that are held stay so until they are due.
+    ///
+    /// # Errors
+    /// If the run is over.
+    fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError>;
+
+    /// Begins a capture.
+    ///
+    /// # Errors
+    /// If the file can't be created, or there is a capture already.
+    fn capture(&mut self, wish: CaptureDocument) -> Result<Done, ApiError>;
+
+    /// Sets a mark.
+    ///
+    /// # Errors
+    /// If the name is none.
+    fn mark(&mut self, wish: SetMark) -> Result<MarkDocument, ApiError>;
+
+    /// Returns the report of what was measured so far.
+    fn report(&mut self) -> Report;
+
+    /// Ends the run in order, as a signal does. To be told twice changes nothing.
+    ///
+    /// # Errors
+    /// If the system refuses an operation.
+    fn stop(&mut self) -> Result<Done, ApiError>;
+}

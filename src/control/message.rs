@@ -1,0 +1,96 @@
+//! Requests and responses, as [`Connection`](super::Connection) reads and writes them.
+
+use super::ApiError;
+
+/// The type of a document.
+pub const JSON: &str = "application/json";
+
+/// A request of a client.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Request {
+    /// `GET`.
+    pub method: String,
+    /// Path and query, percent-encoded: `/vms?limit=10`.
+    pub target: String,
+    /// The types that the client accepts, the values of `Accept`; empty for any.
+    pub accept: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A response to a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The methods that the resource has, if the request had another.
+    pub allow: Option<String>,
+    /// The body.
+    pub body: Body,
+}
+
+/// The body of a response.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// It follows, for as long as the connection lasts.
+    Stream,
+}
+
+impl Response {
+    /// A document: `body` is its text.
+    pub fn json(status: u16, body: Vec<u8>) -> Response {
+        Response {
+            status,
+            content_type: JSON,
+            allow: None,
+            body: Body::Whole(body),
+        }
+    }
+
+    /// Returns all of it, for a client whose connection is closed behind it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.head(false).into_bytes();
+        if let Body::Whole(body) = &self.body {
+            bytes.extend_from_slice(body);
+        }
+        bytes
+    }
+
+    /// Returns the status line and the header fields. After a response that is not `kept` the connection is closed.
+    pub(super) fn head(&self, is_kept: bool) -> String {
+        let Response {
+            status,
+            content_type,
+            ..
+        } = self;
+        let reason = super::status::reason(*status);
+        let mut head = format!("HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n");
+        if let Body::Whole(body) = &self.body {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        if let Some(allow) = &self.allow {
+            head += &format!("Allow: {allow}\r\n");
+        }
+        // A report of a moment ago is not that of now.
+        head += "Cache-Control: no-store\r\n";
+        if !is_kept {
+            head += "Connection: close\r\n";
+        }
+        head + "\r\n"
+    }
+}
+
+impl From<ApiError> for Response {
+    fn from(error: ApiError) -> Response {
+        let mut body = error.to_json();
+        body.push(b'\n');
+        Response {
+            allow: error.allow,
+            ..Response::json(error.status, body)
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The control interface of a running lab: HTTP/1.1 and JSON, without I/O.
+//!
+//! A [`Connection`] takes the bytes of a client and returns [requests](Request); [`answer`] finds the row of the table of
+//! [`ROUTES`] that a request is for, and has the [lab](Controlled) carry it out; the response goes back into the
+//! connection. Descriptors are [`crate::system`]'s and the reactor's, labs are [`crate::lab`]'s. [`description`] is made of
+//! the same table.
+//!
+//! Read first: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1).
+
+mod connection;
+mod controlled;
+mod error;
+mod message;
+mod openapi;
+mod resources;
+mod routes;
+pub mod status;
+
+pub use connection::{
+    Connection, IDLE_TIME, MAX_HEADERS, MAX_REQUEST, REQUEST_TIME, RESPONSE_TIME,
+};
+pub use controlled::Controlled;
+pub use error::ApiError;
+pub use message::{Body, JSON, Request, Response};
+pub use openapi::description;
+pub use resources::{
+    AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
+    ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument, MarkDocument,
+    PAGE, Page, SetMark, VmDocument,
+};
+pub use routes::{ROUTES, Route, answer};

@@ -1,0 +1,358 @@
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+
+use mio::{Events, Poll};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::*;
+use crate::control::{Body, MAX_REQUEST};
+
+const GET: &[u8] = b"GET /vms HTTP/1.1\r\nHost: lab\r\n\r\n";
+
+/// A control socket with its poll, in a time of its own.
+struct Served {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    poll: Poll,
+    sources: Sources,
+    clients: ControlClients,
+    now: Instant,
+    /// What was asked.
+    asked: Vec<Request>,
+    /// The writers' ends of streams.
+    streams: Vec<UnixStream>,
+    /// The body of a response.
+    body: Vec<u8>,
+}
+
+impl Served {
+    fn new() -> Served {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lab.sock");
+        let poll = Poll::new().unwrap();
+        let mut sources = Sources::new(poll.registry()).unwrap();
+        let socket = ControlSocket::bind(&path).unwrap();
+        Served {
+            clients: ControlClients::new(socket, &mut sources).unwrap(),
+            _folder: folder,
+            path,
+            poll,
+            sources,
+            now: Instant::ZERO,
+            asked: Vec::new(),
+            streams: Vec::new(),
+            body: b"{}".to_vec(),
+        }
+    }
+
+    fn client(&mut self) -> UnixStream {
+        let client = UnixStream::connect(&self.path).unwrap();
+        client.set_nonblocking(true).unwrap();
+        self.work();
+        client
+    }
+
+    /// Works as often as there is something to do, as the reactor does.
+    fn work(&mut self) {
+        for _ in 0..10_000 {
+            let mut events = Events::with_capacity(64);
+            self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            let mut ready = Ready::default();
+            for event in &events {
+                if let Some(Source::Control(number)) = self.sources.get(event.token()) {
+                    ready.note(number, event);
+                }
+            }
+            if !ready.is_any()
+                && !self.clients.has_work()
+                && self.clients.timeout().is_none_or(|at| at > self.now)
+            {
+                return;
+            }
+            let now = self.now;
+            self.clients.look_after(now, ready, &mut self.sources);
+            if let Some((number, request)) = self.clients.request(now) {
+                let mut response = Response::json(status::OK, self.body.clone());
+                if request.target == "/events" {
+                    response.body = Body::Stream;
+                }
+                self.asked.push(request);
+                self.clients.respond(now, number, response);
+            }
+            self.streams.extend(self.clients.stream(now));
+        }
+        panic!("it never rests");
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+        self.work();
+    }
+
+    fn number(&self) -> usize {
+        self.clients.clients.iter().flatten().count()
+    }
+}
+
+/// What the client can read now; the second is true if the connection was closed.
+fn read(client: &mut UnixStream) -> (String, bool) {
+    let (mut text, mut buffer) = (Vec::new(), [0; 65536]);
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => return (String::from_utf8(text).unwrap(), true),
+            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return (String::from_utf8(text).unwrap(), false);
+            }
+            // It was closed while something of ours was unread.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                return (String::from_utf8(text).unwrap(), true);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn requests_are_answered_over_connections_that_last() {
+    let mut served = Served::new();
+    let mut client = served.client();
+    for _ in 0..3 {
+        client.write_all(GET).unwrap();
+        served.work();
+        let (response, is_closed) = read(&mut client);
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("\r\n{}"));
+        assert!(!is_closed);
+    }
+    assert_eq!(served.asked.len(), 3);
+    drop(client);
+    served.work();
+    assert_eq!(served.number(), 0);
+    assert_eq!(served.clients.timeout(), None);
+}
+
+#[test]
+fn a_client_more_than_there_may_be_is_told_so_and_the_next_one_finds_room_again() {
+    let mut served = Served::new();
+    let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| served.client()).collect();
+    let (response, is_closed) = read(&mut served.client());
+    assert!(
+        response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{response}"
+    );
+    assert!(response.ends_with(
+        "{\"error\":\"there are too many connections\",\"expected\":\"at most 32 at a time\"}\n"
+    ));
+    assert!(is_closed);
+    for client in &mut clients {
+        client.write_all(GET).unwrap();
+    }
+    served.work();
+    assert_eq!(served.asked.len(), MAX_CLIENTS, "all others are served");
+    clients.pop();
+    served.work();
+    let mut another = served.client();
+    another.write_all(GET).unwrap();
+    served.work();
+    assert!(read(&mut another).0.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn who_floods_is_not_first_each_time() {
+    let mut served = Served::new();
+    let mut flood = served.client();
+    let mut other = served.client();
+    flood.write_all(&GET.repeat(100)).unwrap();
+    other
+        .write_all(b"GET /other HTTP/1.1\r\nHost: lab\r\n\r\n")
+        .unwrap();
+    served.work();
+    let place = served
+        .asked
+        .iter()
+        .position(|request| request.target == "/other");
+    assert!(place.unwrap() <= 2, "{place:?}");
+    assert_eq!(served.asked.len(), 101);
+}
+
+#[test]
+fn half_a_request_is_given_up_and_so_is_a_connection_without_any() {
+    let mut served = Served::new();
+    let (mut half, mut silent) = (served.client(), served.client());
+    half.write_all(&GET[..20]).unwrap();
+    served.work();
+    served.pass(9);
+    assert_eq!(read(&mut half), (String::new(), false));
+    served.pass(1);
+    let (response, is_closed) = read(&mut half);
+    assert!(
+        response.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
+        "{response}"
+    );
+    assert!(is_closed);
+    served.pass(50);
+    assert_eq!(read(&mut silent), (String::new(), true));
+    assert_eq!(served.number(), 0);
+}
+
+#[test]
+fn who_never_reads_is_cut_off_and_others_are_served_meanwhile() {
+    let mut served = Served::new();
+    served.body = vec![b'x'; 4 << 20];
+    let mut stuck = served.client();
+    stuck.write_all(GET).unwrap();
+    served.work();
+    assert_eq!(served.number(), 1);
+    served.body = b"{}".to_vec();
+    for _ in 0..2 {
+        let mut other = served.client();
+        other.write_all(GET).unwrap();
+        served.work();
+        assert!(read(&mut other).0.ends_with("{}"));
+        drop(other);
+        served.pass(14);
+    }
+    assert_eq!(served.number(), 1);
+    served.pass(2);
+    assert_eq!(served.number(), 0);
+    let (response, is_closed) = read(&mut stuck);
+    assert!(response.len() < 1 << 20 && is_closed);
+}
+
+#[test]
+fn a_large_response_comes_whole_to_who_reads_it() {
+    let mut served = Served::new();
+    served.body = (0..8 << 20)
+        .map(|index| b'a' + (index % 23) as u8)
+        .collect();
+    let mut client = served.client();
+    client.write_all(GET).unwrap();
+    let mut response = String::new();
+    while !response.ends_with(std::str::from_utf8(&served.body).unwrap()) {
+        served.work();
+        let (more, is_closed) = read(&mut client);
+        assert!(!more.is_empty() && !is_closed);
+        response += &more;
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_the_connection_closed() {
+    let mut served = Served::new();
+    let mut large =
+        format!("POST /vms HTTP/1.1\r\nHost: lab\r\nContent-Length: {MAX_REQUEST}\r\n\r\n")
+            .into_bytes();
+    large.resize(MAX_REQUEST + 1, b' ');
+    let flood = format!(
+        "GET / HTTP/1.1\r\nHost: lab\r\n{}\r\n",
+        "a: b\r\n".repeat(10_000)
+    );
+    for (bytes, line) in [
+        (&large[..], "HTTP/1.1 413 Content Too Large\r\n"),
+        (
+            flood.as_bytes(),
+            "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+        ),
+        (
+            &[b'a'; MAX_REQUEST + 1],
+            "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+        ),
+        (&[0; 100], ""),
+        (b"\0\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n"),
+        (
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\n\n",
+            "HTTP/1.1 400 Bad Request\r\n",
+        ),
+    ] {
+        let mut client = served.client();
+        let mut rest = bytes;
+        let mut response = String::new();
+        while !rest.is_empty() {
+            match client.write(rest) {
+                Ok(length) => rest = &rest[length..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // It is refused already.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                Err(error) => panic!("{error}"),
+            }
+            served.work();
+            response += &read(&mut client).0;
+        }
+        let (more, is_closed) = read(&mut client);
+        response += &more;
+        assert!(response.starts_with(line), "{line}: {response}");
+        assert_eq!(is_closed, !line.is_empty());
+        drop(client);
+        served.work();
+    }
+    assert_eq!(served.asked, []);
+    assert_eq!(served.number(), 0);
+}
+
+#[test]
+fn a_stream_ends_with_its_reader_and_a_reader_that_reads_nothing_is_cut_off() {
+    let mut served = Served::new();
+    let events = b"GET /events HTTP/1.1\r\nHost: lab\r\n\r\n";
+    // Of one that leaves.
+    let mut leaver = served.client();
+    leaver.write_all(events).unwrap();
+    served.work();
+    let (head, _) = read(&mut leaver);
+    assert!(head.ends_with("Connection: close\r\n\r\n"), "{head}");
+    let mut writer = served.streams.pop().unwrap();
+    writer.write_all(b"{}\n").unwrap();
+    assert_eq!(read(&mut leaver), ("{}\n".to_owned(), false));
+    served.pass(3600);
+    assert_eq!(served.number(), 1, "nothing was written that it could read");
+    drop(leaver);
+    served.work();
+    assert_eq!(served.number(), 0);
+    assert_eq!(
+        writer.write(b"{}\n").unwrap_err().kind(),
+        ErrorKind::BrokenPipe
+    );
+    // One that reads, however slowly, stays; one that does not is cut off.
+    for reads in [true, false] {
+        let mut reader = served.client();
+        setsockopt(&reader, sockopt::RcvBuf, &4096).unwrap();
+        reader.write_all(events).unwrap();
+        served.work();
+        let mut writer = served.streams.pop().unwrap();
+        read(&mut reader);
+        while writer.write(&[b'\n'; 1000]).is_ok() {}
+        for _ in 0..10 {
+            served.pass(30);
+            if reads && served.number() == 1 {
+                let count = reader.read(&mut [0; 3000]).unwrap();
+                assert!(count > 0);
+            }
+        }
+        assert_eq!(served.number(), usize::from(reads));
+        assert_eq!(
+            writer
+                .write(b"\n")
+                .is_err_and(|e| e.kind() == ErrorKind::BrokenPipe),
+            !reads
+        );
+        drop(reader);
+        served.work();
+    }
+}
+
+#[test]
+fn closed_nothing_is_left_with_the_poll() {
+    let mut served = Served::new();
+    let _client = served.client();
+    let descriptor = served.clients.socket.as_raw_fd();
+    assert!(descriptor >= 0);
+    let Served {
+        clients,
+        mut sources,
+        path,
+        ..
+    } = served;
+    clients.close(&mut sources);
+    assert!(!path.exists());
+    let free: Vec<_> = std::iter::from_fn(|| sources.handle(Source::Links).ok()).collect();
+    assert_eq!(free.len(), 64, "all tokens are free again");
+}

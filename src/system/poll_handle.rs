@@ -1,0 +1,55 @@
+//! A handle of the poll, with which descriptors of one kind are registered.
+//!
+//! The owner of the poll hands it out with the tokens to use, so that who registers a descriptor knows neither which numbers
+//! are free nor who else has some.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::SystemError;
+
+/// Registers descriptors with a poll, by the tokens from a first one on.
+#[derive(Debug)]
+pub struct PollHandle {
+    registry: Registry,
+    first: Token,
+}
+
+impl PollHandle {
+    /// Creates a handle of the poll of `registry` for the tokens from `first` on.
+    ///
+    /// # Errors
+    /// If the process has no file descriptor left for it.
+    pub fn new(registry: &Registry, first: Token) -> Result<PollHandle, SystemError> {
+        let cloned = registry.try_clone();
+        let registry = cloned.map_err(|e| SystemError::io("share the poll", &e))?;
+        Ok(PollHandle { registry, first })
+    }
+
+    /// Has the poll report `descriptor`, edge-triggered, by the token `number` places behind the first.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn register(
+        &self,
+        descriptor: &impl AsRawFd,
+        number: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let token = Token(self.first.0 + number);
+        let mut source = SourceFd(&descriptor.as_raw_fd());
+        self.registry.register(&mut source, token, interest)
+    }
+
+    /// Has the poll no longer report `descriptor`.
+    ///
+    /// # Errors
+    /// If it is not registered.
+    pub fn deregister(&self, descriptor: &impl AsRawFd) -> io::Result<()> {
+        let mut source = SourceFd(&descriptor.as_raw_fd());
+        self.registry.deregister(&mut source)
+    }
+}
