@@ -139,14 +139,20 @@ fn ipv6_stp_lldp_and_random_noise_do_not_cost_a_ping() {
 #[test]
 fn noise_is_not_answered() {
     let lab = lived_in_lab();
-    let mut run = lab.start_tap_reactor("--netns host --attach --duration 500ms --json");
+    let mut run = lab.start_tap_reactor("--netns host --attach --json --verbose");
     lab.wait_until_ports_forward(&mut run, &["tap0", "tap1"]);
-    disturb(
-        &mut run,
-        &["tap0", "tap1"].map(|link| RawSocket::on(&lab, link)),
-    );
+    let sockets = ["tap0", "tap1"].map(|link| RawSocket::on(&lab, link));
+    let mut noise = Noise(0x7a9);
+    wait_until("the VMs to hear some noise", || {
+        run.expect_alive();
+        for socket in sockets.iter().cycle().take(20) {
+            socket.send(&noise.frame());
+        }
+        (run.stderr().matches(" ← ").count() > 200).then_some(())
+    });
+    run.signal(Signal::SIGINT);
     let report = Report::of(&run.wait().expect_status(0));
-    assert!(report.reactor.frames_in > 100, "{:?}", report.reactor);
+    assert!(report.reactor.frames_in > 200, "{:?}", report.reactor);
     assert_eq!(report.reactor.frames_out, 0, "{:?}", report.reactor);
 }
 
