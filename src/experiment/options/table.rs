@@ -262,6 +262,14 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("Time after which sending, or serving, ends")
         .default(Default::Words("no limit"))
         .main(),
+    switch("stay")
+        .place(Traffic, Run)
+        .help("Stay when the pings are over, until a signal ends the run")
+        .only(&["bridge", "xdp", "none"])
+        .details(
+            "The VMs go on answering. Without pings they do so anyway. Not with --fabric sim, whose time \
+             ends with its events.",
+        ),
     value("warmup", "TIME", Time)
         .place(Traffic, Load)
         .help("Send for this long before anything is counted"),

@@ -142,7 +142,7 @@ pub(super) fn vms(
 }
 
 /// The addresses from `first` on, for which `subnet` must have room.
-fn starting_at(
+pub(super) fn starting_at(
     setting: &Setting,
     first: Ipv4Addr,
     subnet: Ipv4Net,
