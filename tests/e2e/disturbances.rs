@@ -193,7 +193,7 @@ fn frames_that_overflow_while_nobody_reads_are_told_and_decide_the_status() {
         "--netns host --attach --ping vm0:vm1 --interval 2ms --timeout 500ms --expect loss<100% --json",
     );
     lab.wait_until_vm_sent(&mut run, "tap0", 50);
-    run.signal(Signal::SIGSTOP);
+    run.stop();
     let socket = RawSocket::on(&lab, "noise0");
     // A protocol for experiments (RFC 9542), to everybody: each TAP's queue holds a thousand.
     let frame = [&[0xff; 6][..], &[6, 0, 0, 0, 0, 1], &[0x88, 0xb5], &[0; 46]].concat();
@@ -291,12 +291,7 @@ fn a_process_that_is_stopped_for_a_while_says_so_and_does_not_blame_the_network(
     let mut run = lab.start_tap_reactor(arguments);
     // Until frames go to and fro.
     lab.wait_until_vm_sent(&mut run, "tap0", 100);
-    run.signal(Signal::SIGSTOP);
-    let stat = format!("/proc/{}/stat", run.pid());
-    wait_until("the process to stop", || {
-        let stat = std::fs::read_to_string(&stat).expect("its state");
-        stat.contains(") T ").then_some(())
-    });
+    run.stop();
     let stopped = now();
     wait_until("a second", || {
         (now() - stopped >= Duration::from_secs(1)).then_some(())
@@ -326,7 +321,7 @@ fn a_queue_that_overflows_reaches_the_report_and_the_exit_status() {
     let arguments = "--netns host --vms 2 --txqueuelen 4 --ping vm0:vm1 --interval 20ms --json";
     let mut run = lab.start_tap_reactor(arguments);
     lab.wait_until_vm_sent(&mut run, "tap0", 20);
-    run.signal(Signal::SIGSTOP);
+    run.stop();
     let socket = RawSocket::on(&lab, "tap1");
     // To nobody, from nobody: more than the queue holds, while nobody reads it.
     let frame = [
