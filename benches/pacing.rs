@@ -20,6 +20,7 @@ use nix::sys::time::TimeValLike;
 use ping_lab::Result;
 use reactor_loop::ReactorLoop;
 use tap_reactor::fabric::{Delay, Direction, Profile, Rule};
+use tap_reactor::hypervisor;
 use tap_reactor::load::Pacing;
 use tap_reactor::record::Metric;
 use tap_reactor::system::FabricKind;
@@ -108,7 +109,7 @@ fn measure(rate: u64, options: &Options) -> Result<()> {
         },
     });
     let delayed = delayed.into_iter().collect();
-    lab.lab.hypervisor().set_impairments(delayed);
+    lab.lab.carry_out(hypervisor::Command::Impair(delayed))?;
     // Neighbours resolved, addresses learned; in a phase that does not count for what follows.
     lab.rate(1, 10)?;
     let phases = lab.lab.hypervisor().recorder().phases().len();

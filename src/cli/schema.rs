@@ -168,6 +168,7 @@ mod tests {
             "vms = \"10k\"\nrate = 2e3\ninterval = 0.2\nspin = \"always\"\nimpair = \"loss=0.5%\"\n",
             "ipv6 = \"on\"\ndhcp = \"off\"\nslaac = true\nspin = true\nfilter = true\n",
             "ping = \"ring\"\nexpect = [\"p99<1ms\", \"loss=0\"]\nvlan = 7\nfilter = \"off\"\n",
+            "capture = \"a\"\ncapture-comments = false\nfilter = false\n",
         ] {
             assert_eq!(complaint(text), "");
         }

@@ -128,6 +128,14 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--intervall=3",
             "--intervall: no such option; did you mean --interval?",
         ),
+        (
+            "--sim-delay 5ms",
+            "--sim-delay: no such option; did you mean --impair?",
+        ),
+        (
+            "--sim-loss=0.1",
+            "--sim-loss: no such option; did you mean --impair?",
+        ),
         ("-x", "-x: no such option"),
         ("-6x", "-x: no such option"),
         ("stray", "stray: expected an option or a subcommand (see"),

@@ -281,10 +281,10 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
         )?;
         transitions(out, phase)?;
         if shown.as_ref() != Some(flows) {
-            let these = experiment.flows.iter().take(flows.end as usize);
+            let these = flows.iter();
             list(
                 out,
-                these.skip(flows.start as usize),
+                these.filter_map(|id| experiment.flows.get(id.index())),
                 flows.len(),
                 "flows",
                 |out, flow: &FlowPlan| {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Experiment;
+use super::{Experiment, FlowPlan};
 use crate::hypervisor::{Change, Phase};
 use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::vm::VmId;
@@ -80,8 +80,8 @@ impl Experiment {
     /// The pings of a phase in which VMs come and go: those of each flow while both of its ends are there.
     fn pings_of(&self, phase: &Phase, stay: impl Fn(VmId) -> Option<Stay>) -> Option<u64> {
         let load = &phase.load;
-        let range = load.flows.start as usize..load.flows.end as usize;
-        let flows = self.flows.get(range)?;
+        let flows = load.flows.iter().map(|id| self.flows.get(id.index()));
+        let flows: Vec<&FlowPlan> = flows.collect::<Option<_>>()?;
         let stays = (0u32..).zip(flows).filter_map(|(number, flow)| {
             let here = stay(flow.source)?;
             let there = match flow.target {

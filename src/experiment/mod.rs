@@ -164,6 +164,8 @@ pub struct Experiment {
     pub phases: Vec<Phase>,
     /// The time to wait for a reply.
     pub timeout: Duration,
+    /// True if the lab stays when the phases are over, until a signal or a command ends it.
+    pub stays: bool,
     /// The duration of a run without flows; `None` for until a signal arrives.
     pub serve: Option<Duration>,
     /// The longest time that pings wait for VMs without an address.
@@ -361,7 +363,7 @@ impl Experiment {
 
     /// The number of flows. A [draft](draft()) does not list all of them.
     pub fn flow_count(&self) -> usize {
-        let ends = self.phases.iter().map(|phase| phase.load.flows.end);
+        let ends = self.phases.iter().map(|phase| phase.load.flows.end());
         ends.max().unwrap_or(0) as usize
     }
 

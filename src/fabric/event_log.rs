@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
-use super::output::{Form, Output, Sink};
+use super::output::{Output, Sink};
 use super::{Direction, Instrument, InstrumentKind, LinkFate, Notice, Observed, Recording};
 use crate::load::{FlowId, Target};
 use crate::time::Instant;
@@ -202,38 +202,30 @@ struct Flow {
 /// Writes a line for each event.
 #[derive(Debug)]
 struct EventLog {
-    /// The name of the file.
-    file: String,
     output: Output,
     start: Instant,
     flows: FxHashMap<(VmId, SessionId), Flow>,
-    /// Events for which there was no room.
-    dropped: u64,
 }
 
 impl EventLog {
     /// Creates a trace into `sink`, which is named `file`, with times relative to `start`.
     fn new(file: String, sink: Box<dyn Sink>, start: Instant) -> EventLog {
         EventLog {
-            file,
-            output: Output::new(Form::Lines, sink),
+            output: Output::new(&TRACE, file, sink),
             start,
             flows: FxHashMap::default(),
-            dropped: 0,
         }
     }
 
     fn write(&mut self, now: Instant, vm: Option<VmId>, kind: EventKind<'_>) {
-        if !self.output.has_room(MAX_LINE) {
-            self.dropped += 1;
+        let Some(out) = self.output.record(MAX_LINE) else {
             return;
-        }
+        };
         let line = EventLine {
             time_ns: now.nanos_since(self.start),
             vm: vm.map(Text),
             kind,
         };
-        let out = self.output.append(1);
         // Memory takes all that is written, and no map has a key that is no text.
         let _ = serde_json::to_writer(&mut *out, &line);
         out.push(b'\n');
@@ -351,11 +343,7 @@ impl Instrument for EventLog {
 
     fn finish(&mut self) -> Option<Recording> {
         self.output.close();
-        let recording = self.output.recording(&TRACE, &self.file);
-        Some(Recording {
-            dropped: recording.dropped + self.dropped,
-            ..recording
-        })
+        Some(self.output.recording())
     }
 }
 

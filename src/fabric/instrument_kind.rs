@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::output::Sink;
+use super::output::{Form, Sink};
 use super::{Epoch, INSTRUMENTS, Instrument, Interface};
 use crate::number::whole_number;
 use crate::time::Instant;
@@ -27,6 +27,8 @@ pub struct InstrumentKind {
     pub name: &'static str,
     /// The word for one of the records that it writes, such as `frame`.
     pub record: &'static str,
+    /// The form of what it writes.
+    pub form: Form,
     /// The schema of a line, if it writes lines of JSON.
     pub schema: Option<fn(SchemaGenerator) -> Schema>,
     /// Checks the other options. Returns the number of files that are kept: more than one in a ring.
@@ -40,7 +42,7 @@ pub type Make =
     fn(&InstrumentConfig, &RunInfo, Box<dyn Sink>) -> Result<Box<dyn Instrument>, OptionError>;
 
 impl InstrumentKind {
-    /// A kind without further options.
+    /// A kind that writes lines, without further options.
     pub(super) const fn new(
         name: &'static str,
         record: &'static str,
@@ -49,6 +51,7 @@ impl InstrumentKind {
         InstrumentKind {
             name,
             record,
+            form: Form::Lines,
             schema: None,
             check: |_| Ok(1),
             make,

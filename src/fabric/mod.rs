@@ -38,8 +38,14 @@ use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 
 /// The instruments that a run can have. A new one is a file, an [option](crate::experiment::options) of its name, and a row.
-pub const INSTRUMENTS: &[&InstrumentKind] =
-    &[&capture::CAPTURE, &event_log::TRACE, &trace::VERBOSE];
+pub const INSTRUMENTS: &[&InstrumentKind] = &[
+    // Frames, as pcapng.
+    &capture::CAPTURE,
+    // Events, as lines of JSON.
+    &event_log::TRACE,
+    // Frames and events, as lines for a person.
+    &trace::VERBOSE,
+];
 
 /// Carries the frames of the VMs that are plugged into it. No method blocks.
 pub trait Fabric {

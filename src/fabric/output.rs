@@ -34,20 +34,29 @@ pub trait Sink: fmt::Debug {
     /// Ends the present file, and begins the next one of a ring.
     ///
     /// # Errors
-    /// If the next file can't be created.
-    fn next_file(&mut self) -> io::Result<()>;
+    /// If the next file can't be created, or it is no ring.
+    fn next_file(&mut self) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
 
     /// Takes all of `bytes` at the end of a run, and waits for the reader if it has to.
     ///
     /// # Errors
     /// As [`Sink::write`], or if a reader does not take them.
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(drop)
+    }
 
-    /// Returns true if a run waits until [`Sink::write`] has taken all, so that nothing is ever lost for want of room.
-    fn is_waited_for(&self) -> bool;
+    /// Returns true if a run waits until [`Sink::write`] has taken all, so that nothing is ever lost for want of room. A file
+    /// is waited for, and not read live.
+    fn is_waited_for(&self) -> bool {
+        true
+    }
 
     /// Returns true if a reader waits for what is written, so that it should not be kept until there is a chunk of it.
-    fn is_read_live(&self) -> bool;
+    fn is_read_live(&self) -> bool {
+        false
+    }
 }
 
 /// The form of what is written, by which records are told apart.
@@ -82,7 +91,9 @@ impl Form {
 /// A bounded buffer before a [`Sink`].
 #[derive(Debug)]
 pub struct Output {
-    form: Form,
+    kind: &'static InstrumentKind,
+    /// The name of the file.
+    file: String,
     sink: Box<dyn Sink>,
     /// It begins with a whole unit.
     bytes: Vec<u8>,
@@ -100,7 +111,7 @@ pub struct Output {
     flushed_at: Instant,
     /// The sink has no room now.
     is_stuck: bool,
-    /// Records appended.
+    /// Records that instruments had to write.
     records: u64,
     /// Those of them that did not come to the sink.
     lost: u64,
@@ -111,10 +122,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// Creates an empty buffer before `sink`.
-    pub fn new(form: Form, sink: Box<dyn Sink>) -> Output {
+    /// Creates an empty buffer of an instrument of that kind before `sink`, which is named `file`.
+    pub fn new(kind: &'static InstrumentKind, file: String, sink: Box<dyn Sink>) -> Output {
         Output {
-            form,
+            kind,
+            file,
             is_read_live: sink.is_read_live(),
             is_waited_for: sink.is_waited_for(),
             is_ending: false,
@@ -166,17 +178,28 @@ impl Output {
         &mut self.bytes
     }
 
+    /// Returns the buffer, to append one record of up to `length` bytes to. `None` where there is no room for it: it is lost.
+    #[inline]
+    pub fn record(&mut self, length: usize) -> Option<&mut Vec<u8>> {
+        self.records += 1;
+        if self.has_room(length) {
+            return Some(&mut self.bytes);
+        }
+        self.lost += 1;
+        None
+    }
+
     /// What is appended from now on belongs to the next file.
     pub fn break_file(&mut self) {
         self.breaks.push_back(self.bytes.len());
     }
 
-    /// What was written so far to the file named `file`.
-    pub fn recording(&self, kind: &'static InstrumentKind, file: &str) -> Recording {
+    /// What was written so far.
+    pub fn recording(&self) -> Recording {
         let failed = self.failed.as_ref();
         Recording {
-            kind,
-            file: file.to_owned(),
+            kind: self.kind,
+            file: self.file.clone(),
             records: self.records - self.lost,
             dropped: self.lost,
             unknown: 0,
@@ -266,8 +289,10 @@ impl Output {
     /// Counts the records that the sink did not take as lost, and drops them.
     fn lose(&mut self) {
         let (mut at, mut lost) = (0, 0);
-        while let Some((length, is_record)) =
-            self.form.first(self.bytes.get(at..).unwrap_or_default())
+        while let Some((length, is_record)) = self
+            .kind
+            .form
+            .first(self.bytes.get(at..).unwrap_or_default())
         {
             at += length;
             if at > self.taken {
@@ -291,7 +316,10 @@ impl Output {
             return;
         }
         let mut whole = 0;
-        while let Some((length, _)) = self.form.first(self.bytes.get(whole..).unwrap_or_default())
+        while let Some((length, _)) = self
+            .kind
+            .form
+            .first(self.bytes.get(whole..).unwrap_or_default())
             && whole + length <= self.taken
         {
             whole += length;
@@ -375,8 +403,13 @@ pub(super) mod cup {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event_log::TRACE;
     use super::cup::Cup;
     use super::*;
+
+    fn output(cup: Cup) -> Output {
+        Output::new(&TRACE, "events.jsonl".to_owned(), Box::new(cup))
+    }
 
     fn lines(output: &mut Output, numbers: std::ops::Range<u32>) {
         for number in numbers {
@@ -392,7 +425,7 @@ mod tests {
     #[test]
     fn a_slow_reader_gets_all_of_it_by_and_by() {
         let cup = Cup::new(20);
-        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        let mut output = output(cup.clone());
         lines(&mut output, 0..10);
         output.flush();
         // Without room it is not asked again, until it is said to have some.
@@ -408,7 +441,7 @@ mod tests {
 
     #[test]
     fn the_buffer_has_a_bound() {
-        let mut output = Output::new(Form::Lines, Box::new(Cup::new(0)));
+        let mut output = output(Cup::new(0));
         let mut taken = 0;
         while output.has_room(LINE) {
             lines(&mut output, taken..taken + 1);
@@ -416,13 +449,16 @@ mod tests {
             taken += 1;
         }
         assert_eq!(taken as usize, MAX_WAITING / LINE);
+        assert!(output.record(LINE).is_none());
+        let recording = output.recording();
+        assert_eq!((recording.records, recording.dropped), (taken.into(), 1));
     }
 
     #[test]
     fn records_that_a_gone_reader_did_not_take_whole_are_counted_as_lost() {
         let cup = Cup::new(3 * LINE + 5);
         cup.0.borrow_mut().is_gone = false;
-        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        let mut output = output(cup.clone());
         lines(&mut output, 0..10);
         output.flush();
         cup.0.borrow_mut().is_gone = true;
@@ -437,7 +473,7 @@ mod tests {
     #[test]
     fn a_buffer_that_never_runs_empty_does_not_grow() {
         let cup = Cup::new(0);
-        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        let mut output = output(cup.clone());
         lines(&mut output, 0..10);
         for round in 0..100 {
             lines(&mut output, 10 + round * 30_000..10 + (round + 1) * 30_000);
@@ -456,7 +492,7 @@ mod tests {
     #[test]
     fn files_end_where_they_were_broken() {
         let cup = Cup::new(usize::MAX);
-        let mut output = Output::new(Form::Lines, Box::new(cup.clone()));
+        let mut output = output(cup.clone());
         for file in 0..4 {
             lines(&mut output, file * 10..file * 10 + 3);
             if file < 3 {

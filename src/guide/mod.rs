@@ -31,6 +31,9 @@ macro_rules! links {
 [`Experiment::of_vms`]: crate::experiment::Experiment::of_vms
 [`Observer`]: crate::lab::Observer
 [`Lab::shortcomings`]: crate::lab::Lab::shortcomings
+[`Lab::begin`]: crate::lab::Lab::begin
+[`Lab::drive`]: crate::lab::Lab::drive
+[`Command`]: crate::hypervisor::Command
 [`Report`]: crate::report::Report
 [`Hypervisor`]: crate::hypervisor::Hypervisor
 [`Fabric`]: crate::fabric::Fabric

@@ -1,10 +1,10 @@
 //! The end of a run: sending stops, outstanding pings are waited for, and those left after that are counted as lost.
 
-use super::Hypervisor;
 use super::phases::CATCH_UP;
+use super::{Hypervisor, PingOwner};
 use crate::fabric::Fabric;
 use crate::time::Instant;
-use crate::vm::{Event, GiveUp, PingOutcome, VmId};
+use crate::vm::{Event, GiveUp, PingId, PingOutcome, VmId};
 
 /// Room for a frame that a VM sends when it stops: a message to a DHCP server has a few hundred bytes.
 const LAST_FRAME: usize = 1500;
@@ -13,6 +13,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// Ends the run at `now` before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings
     /// may still be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
     pub fn stop(&mut self, now: Instant) {
+        self.was_complete = self.is_complete();
         // Pings due within the last CATCH_UP would have been sent now; they are not counted as unsent by the tool's fault.
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
         let unsent = self.load.end_phase(behind);
@@ -21,9 +22,11 @@ impl<F: Fabric> Hypervisor<F> {
         self.phases.clear();
         self.phase_end = None;
         self.lasts = false;
+        self.stays = false;
+        self.is_stopping = true;
         self.held = None;
         self.end_search(now);
-        self.lifecycle.stop();
+        self.lifecycle.cancel();
         self.give_up_all(now, GiveUp::Unsent);
     }
 
@@ -58,23 +61,50 @@ impl<F: Fabric> Hypervisor<F> {
         self.give_up_all(now, GiveUp::All);
     }
 
+    /// Returns true if the plan was complete when the run was [stopped](Hypervisor::stop): what was running then had no end.
+    pub fn was_complete(&self) -> bool {
+        self.was_complete
+    }
+
+    /// Returns true once the run was [stopped](Hypervisor::stop) before its plan was complete.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
     /// Ends the outstanding pings of a VM that stops at `now` as abandoned.
     pub(super) fn abandon_pings_of(&mut self, now: Instant, vm: VmId) {
-        self.end_pings(now, vm, GiveUp::All, true);
+        if let Some(Some(slot)) = self.slots.get_mut(vm.index()) {
+            let ended = slot.vm.give_up(GiveUp::All);
+            self.record_ended(now, vm, ended, true);
+        }
+    }
+
+    /// Ends the outstanding pings of a flow that ends at `now` as abandoned.
+    pub(super) fn abandon_pings_of_flow(&mut self, now: Instant, flow: PingOwner) {
+        if let Some(Some(slot)) = self.slots.get_mut(flow.vm.index()) {
+            let ended = slot.vm.give_up_session(flow.session, GiveUp::All);
+            self.record_ended(now, flow.vm, ended, true);
+        }
     }
 
     fn give_up_all(&mut self, now: Instant, which: GiveUp) {
         for vm in (0..self.slots.len() as u32).map(VmId) {
-            self.end_pings(now, vm, which, false);
+            if let Some(Some(slot)) = self.slots.get_mut(vm.index()) {
+                let ended = slot.vm.give_up(which);
+                self.record_ended(now, vm, ended, false);
+            }
         }
     }
 
-    /// Ends pings of one VM and records their outcomes; lost ones as abandoned if the VM `leaves`.
-    fn end_pings(&mut self, now: Instant, id: VmId, which: GiveUp, leaves: bool) {
-        let Some(Some(slot)) = self.slots.get_mut(id.index()) else {
-            return;
-        };
-        for (ping, outcome) in slot.vm.give_up(which) {
+    /// Records the outcomes of pings of one VM; lost ones as abandoned if their VM or flow `leaves`.
+    fn record_ended(
+        &mut self,
+        now: Instant,
+        id: VmId,
+        ended: Vec<(PingId, PingOutcome)>,
+        leaves: bool,
+    ) {
+        for (ping, outcome) in ended {
             let outcome = match outcome {
                 PingOutcome::Lost { due } if leaves => PingOutcome::Abandoned { due },
                 outcome => outcome,

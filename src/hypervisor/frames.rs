@@ -2,7 +2,7 @@
 
 use super::record_buffer::Entry;
 use super::{Hypervisor, Outgoing};
-use crate::fabric::{Fabric, Notice, Rule, Write};
+use crate::fabric::{Fabric, Notice, Write};
 use crate::record::Pause;
 use crate::time::{Instant, Now};
 use crate::vm::{PingId, Reaction, VmId};
@@ -31,11 +31,6 @@ impl<F: Fabric> Hypervisor<F> {
         let slot = self.slots.get_mut(vm.index())?.as_mut()?;
         let reaction = slot.vm.receive(&mut now, buffer, length);
         self.apply(now, vm, reaction)
-    }
-
-    /// Impairs the frames of VMs by `rules` from now on, until a phase has others.
-    pub fn set_impairments(&mut self, rules: Vec<Rule>) {
-        self.fabric.set_impairments(rules, self.seed);
     }
 
     /// Takes the next frame within this process that is due by `now`: one on its way through a fabric in memory, or one that

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{FlowConfig, Hypervisor};
+use super::{Command, CommandError, FlowConfig, Hypervisor};
 use crate::fabric::{Fabric, Notice};
 use crate::load::FlowId;
 use crate::time::Instant;
@@ -33,15 +33,6 @@ pub struct Transition {
     pub change: Change,
 }
 
-/// The result of [`Hypervisor::make_transition`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Transitioned {
-    /// This VM started.
-    Started(VmId),
-    /// These VMs stopped.
-    Stopped(Vec<VmId>),
-}
-
 /// A VM that starts later.
 #[derive(Debug)]
 struct PendingVm {
@@ -58,6 +49,8 @@ pub(super) struct Lifecycle {
     pending_vms: FxHashMap<VmId, PendingVm>,
     /// The starts and stops to come, the earliest first.
     due: VecDeque<(Instant, VmId, Change)>,
+    /// Pending VMs that start one after the other from now on.
+    starting: VecDeque<VmId>,
     /// Flows of which at least one VM does not exist yet.
     pending_flows: BTreeMap<FlowId, FlowConfig>,
     pending_flows_of: FxHashMap<VmId, Vec<FlowId>>,
@@ -71,16 +64,51 @@ impl Lifecycle {
     }
 
     /// Cancels all starts and stops to come.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn cancel(&mut self) {
         self.due.clear();
+        self.starting.clear();
     }
 
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.due.front().map(|(at, ..)| *at)
+        match self.starting.is_empty() {
+            true => self.due.front().map(|(at, ..)| *at),
+            false => Some(Instant::ZERO),
+        }
     }
 
-    pub(super) fn are_done(&self) -> bool {
-        self.due.is_empty()
+    pub(super) fn is_done(&self) -> bool {
+        self.due.is_empty() && self.starting.is_empty()
+    }
+
+    /// Lets pending VMs start from now on.
+    pub(super) fn start(&mut self, vms: Vec<VmId>) {
+        let pending = &self.pending_vms;
+        let vms = vms.into_iter().filter(|vm| pending.contains_key(vm));
+        self.starting.extend(vms);
+    }
+
+    /// Returns true if `vm` is to start later.
+    pub(super) fn is_expected(&self, vm: VmId) -> bool {
+        self.pending_vms.contains_key(&vm)
+    }
+
+    /// Forgets VMs that will not start. Returns the flows that waited for them.
+    fn forget_vms(&mut self, vms: &[VmId]) -> Vec<FlowId> {
+        let mut flows = Vec::new();
+        for vm in vms {
+            if self.pending_vms.remove(vm).is_some() {
+                flows.extend(self.pending_flows_of.remove(vm).unwrap_or_default());
+            }
+        }
+        for flow in &flows {
+            self.pending_flows.remove(flow);
+        }
+        flows
+    }
+
+    /// Forgets a flow that ended before its VMs had started.
+    pub(super) fn forget_flow(&mut self, flow: FlowId) {
+        self.pending_flows.remove(&flow);
     }
 
     /// Returns true if a VM of the flow starts later.
@@ -123,6 +151,11 @@ impl<F: Fabric> Hypervisor<F> {
         self.lifecycle.pending_vms.insert(id, pending);
     }
 
+    /// Returns true if `vm` was announced and has not started yet.
+    pub fn is_expected(&self, vm: VmId) -> bool {
+        self.lifecycle.is_expected(vm)
+    }
+
     /// Adds a static neighbour entry, `address` at `mac`, to a VM; to one that starts later, at its start.
     pub fn tell_neighbour(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
         if let Some(pending) = self.lifecycle.pending_vms.get_mut(&vm) {
@@ -143,34 +176,69 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Returns true if VMs are still to start or to stop in the present phase.
-    pub fn has_transitions(&self) -> bool {
-        !self.lifecycle.are_done()
+    /// Returns true if [`Hypervisor::carry_out_due`] has something to do, now or later.
+    #[inline]
+    pub fn has_due_commands(&self) -> bool {
+        !self.lifecycle.is_done()
     }
 
-    /// Performs the next start or stop that is due at `now`. `None` when none is due. VMs that are due to stop do so in
-    /// one call, because that takes hardly longer than one stop.
+    /// Starts the next VM that is to start, or carries out the next command of the present phase that is due at `now`. Returns
+    /// false when there is nothing to do. VMs that are due to stop do so in one call, because that takes hardly longer than
+    /// one stop.
     ///
     /// # Errors
     /// If the fabric can't create or remove a port.
-    pub fn make_transition(&mut self, now: Instant) -> Result<Option<Transitioned>, F::Error> {
-        match self.lifecycle.due.front() {
-            Some(&(at, vm, Change::Start)) if at <= now => {
-                self.lifecycle.due.pop_front();
-                self.start_vm(now, vm)?;
-                self.fabric.tell(now, &Notice::Started(vm, ""));
-                Ok(Some(Transitioned::Started(vm)))
-            }
-            Some(&(at, _, Change::Stop)) if at <= now => {
-                let leaving = self.lifecycle.leaving(now);
-                self.remove_vms(now, &leaving)?;
-                for vm in &leaving {
-                    self.fabric.tell(now, &Notice::Stopped(*vm));
+    pub fn carry_out_due(&mut self, now: Instant) -> Result<bool, F::Error> {
+        if self.lifecycle.starting.is_empty() {
+            let command = match self.lifecycle.due.front() {
+                Some(&(at, vm, Change::Start)) if at <= now => {
+                    self.lifecycle.due.pop_front();
+                    Command::StartVms(vec![vm])
                 }
-                Ok(Some(Transitioned::Stopped(leaving)))
+                Some(&(at, _, Change::Stop)) if at <= now => {
+                    Command::StopVms(self.lifecycle.leaving(now))
+                }
+                _ => return Ok(false),
+            };
+            match self.carry_out(now, command) {
+                Err(CommandError::Fabric(error)) => return Err(error),
+                // Such commands ask for nothing that can't be.
+                Err(CommandError::Refused(_)) | Ok(_) => {}
             }
-            _ => Ok(None),
         }
+        if let Some(vm) = self.lifecycle.starting.pop_front() {
+            self.start_vm(now, vm)?;
+        }
+        Ok(true)
+    }
+
+    /// Stops VMs at `now`. On a real fabric each call takes milliseconds ([`crate::system::TapFabric`]'s `unplug`), for one or
+    /// for many.
+    pub(super) fn stop_vms(&mut self, now: Instant, vms: &[VmId]) -> Result<(), F::Error> {
+        let mut flows = self.lifecycle.forget_vms(vms);
+        let mut stopped = Vec::new();
+        for vm in vms {
+            self.abandon_pings_of(now, *vm);
+            self.leave_vm(now, *vm);
+            self.member_left(*vm);
+            let Some(slot) = self.slots.get_mut(vm.index()).and_then(Option::take) else {
+                continue;
+            };
+            if self.stations.get(&slot.vm.mac()) == Some(vm) {
+                self.stations.remove(&slot.vm.mac());
+            }
+            flows.extend(&slot.flows);
+            stopped.push(*vm);
+            self.configuring -= usize::from(slot.is_configuring);
+            self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);
+        }
+        self.load.retire(&flows);
+        self.fabric.drop_held(now, Some(&stopped));
+        let unplugged = self.fabric.unplug(&stopped);
+        for vm in stopped {
+            self.fabric.tell(now, &Notice::Stopped(vm));
+        }
+        unplugged
     }
 
     fn start_vm(&mut self, now: Instant, id: VmId) -> Result<(), F::Error> {
@@ -186,7 +254,17 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.member_changed(now, id);
         self.wake_flows(now, id);
+        self.fabric.tell(now, &Notice::Started(id, ""));
         Ok(())
+    }
+
+    /// The address that pings of a flow go to at present: the one that its VM has leased, where none is planned.
+    pub(super) fn present_destination(&self, flow: &FlowConfig) -> IpAddr {
+        let planned = flow.session.destination;
+        let target = flow.target.filter(|_| planned.is_unspecified());
+        let target = target.and_then(|vm| self.vm(vm));
+        let leased = target.and_then(|vm| vm.leased_address(planned));
+        leased.unwrap_or(planned)
     }
 
     /// Begins the flows that waited for nothing but `vm` to exist and to have an address.
@@ -212,12 +290,7 @@ impl<F: Fabric> Hypervisor<F> {
                 continue;
             }
             self.lifecycle.pending_flows.remove(&id);
-            if flow.session.destination.is_unspecified()
-                && let Some(target) = flow.target.and_then(|vm| self.vm(vm))
-                && let Some(address) = target.leased_address(flow.session.destination)
-            {
-                flow.session.destination = address;
-            }
+            flow.session.destination = self.present_destination(&flow);
             if let Some(ping) = self.open_flow(id, &flow)
                 && let Some(state) = self.flows.get_mut(id.index())
             {

@@ -5,6 +5,7 @@
 //! [`Hypervisor::next_step`] until nothing is due, sends the frames that either returns, and sleeps until
 //! [`Hypervisor::next_deadline`].
 
+mod command;
 mod drop_reason;
 mod ending;
 mod frames;
@@ -24,16 +25,17 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::fabric::{Fabric, Instrumented};
-use crate::load::{FlowId, Load, Target};
+use crate::load::{FlowId, Load, Pacing, Target};
 use crate::record::Recorder;
 use crate::time::Instant;
 use crate::vm::{PingId, SessionConfig, Vm, VmConfig, VmId};
 use crate::wire::MacAddr;
 
+pub use self::command::{Command, CommandError, Outcome};
 pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
-pub use self::lifecycle::{Change, Transition, Transitioned};
+pub use self::lifecycle::{Change, Transition};
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
 use self::resolution::Resolution;
@@ -42,6 +44,10 @@ pub use self::resolution::{ANSWER_WAIT, FindNeighbours};
 /// Bytes of fragments that all VMs together hold at most. A single VM holds at most
 /// [`crate::vm::MAX_REASSEMBLY_BYTES`] of received fragments and [`crate::vm::MAX_OUTGOING`] datagrams to send.
 pub const MAX_FRAGMENT_BYTES: usize = 256 << 20;
+
+/// The interval of pings in a phase that begins when flows are added, where no pacing was set.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A frame to send, at the start of the buffer that was passed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outgoing {
@@ -104,8 +110,10 @@ struct Slot {
 /// A flow's session in its source VM.
 #[derive(Debug)]
 struct FlowState {
-    /// `None` while one of the flow's VMs does not exist yet.
+    /// `None` while one of the flow's VMs does not exist yet, and once the flow has ended.
     ping: Option<PingOwner>,
+    /// The destination VM; `None` for an address outside.
+    target: Option<VmId>,
     /// A timer is set for its oldest ping.
     is_armed: bool,
 }
@@ -141,6 +149,18 @@ pub struct Hypervisor<F> {
     lasts: bool,
     /// The schedule of the present phase has not ended.
     is_scheduled: bool,
+    /// The run has a plan of phases.
+    is_planned: bool,
+    /// The present phase has no end: it began when flows were added without one.
+    is_open: bool,
+    /// The run goes on when its plan is complete.
+    stays: bool,
+    /// The run was stopped.
+    is_stopping: bool,
+    /// Its plan was complete then.
+    was_complete: bool,
+    /// The pacing of the present phase, or of the one that begins when flows are added without one.
+    pacing: Pacing,
     /// The maximum time that the first phase waits for VMs without an address.
     address_wait: Duration,
     /// Start and latest end of that wait, while it lasts.
@@ -180,6 +200,12 @@ impl<F: Fabric> Hypervisor<F> {
             phase_end: None,
             lasts: false,
             is_scheduled: false,
+            is_planned: false,
+            is_open: false,
+            stays: false,
+            is_stopping: false,
+            was_complete: false,
+            pacing: Pacing::Interval(DEFAULT_INTERVAL),
             address_wait: ADDRESS_WAIT,
             held: None,
             configuring: 0,
@@ -245,30 +271,6 @@ impl<F: Fabric> Hypervisor<F> {
         Ok(())
     }
 
-    /// Removes VMs at `now`, with their flows and ports, while the others continue. Pings to them get no reply; their own
-    /// outstanding pings end as abandoned. Remove VMs that stop at the same time in one call: on a real fabric each call
-    /// takes milliseconds ([`crate::system::TapFabric`]'s `unplug`).
-    ///
-    /// # Errors
-    /// If a port can't be removed; the VMs are removed nevertheless.
-    pub fn remove_vms(&mut self, now: Instant, vms: &[VmId]) -> Result<(), F::Error> {
-        for vm in vms {
-            self.abandon_pings_of(now, *vm);
-            self.leave_vm(now, *vm);
-            self.member_left(*vm);
-            let Some(slot) = self.slots.get_mut(vm.index()).and_then(Option::take) else {
-                continue;
-            };
-            if self.stations.get(&slot.vm.mac()) == Some(vm) {
-                self.stations.remove(&slot.vm.mac());
-            }
-            slot.flows.iter().for_each(|flow| self.load.retire(*flow));
-            self.configuring -= usize::from(slot.is_configuring);
-            self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);
-        }
-        self.fabric.unplug(vms)
-    }
-
     /// Adds a flow. It pings in the phases that include it, once both of its VMs exist. `None` if the source VM does not
     /// exist, or has 65,536 flows already, as many as there are ICMP identifiers.
     pub fn add_flow(&mut self, config: FlowConfig) -> Option<FlowId> {
@@ -286,6 +288,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.flows.push(FlowState {
             ping,
+            target: config.target,
             is_armed: false,
         });
         self.recorder.add_flow();
@@ -295,19 +298,28 @@ impl<F: Fabric> Hypervisor<F> {
     /// Opens the session of a flow whose VMs exist.
     fn open_flow(&mut self, id: FlowId, config: &FlowConfig) -> Option<PingOwner> {
         let slot = self.slots.get_mut(config.source.index())?.as_mut()?;
-        let session = slot.vm.open_session(config.session)?;
+        let owner = PingOwner {
+            vm: config.source,
+            session: slot.vm.open_session(config.session)?,
+        };
         slot.flows.push(id);
         let target = config.target.and_then(|vm| self.slots.get_mut(vm.index()));
         if let Some(Some(target)) = target {
             target.targeted_by.push(id);
         }
-        let address = Target::Address(config.session.destination);
-        let target = config.target.map_or(address, Target::Vm);
-        self.fabric.tell_flow(id, config.source, session, target);
-        Some(PingOwner {
-            vm: config.source,
-            session,
-        })
+        if let Some(target) = self.target(owner, config.target) {
+            self.fabric.tell_flow(id, owner.vm, owner.session, target);
+        }
+        Some(owner)
+    }
+
+    /// The target of a flow: its VM, or the address that it pings.
+    fn target(&self, flow: PingOwner, target: Option<VmId>) -> Option<Target> {
+        let address = || self.vm(flow.vm)?.destination(flow.session);
+        match target {
+            Some(vm) => Some(Target::Vm(vm)),
+            None => address().map(Target::Address),
+        }
     }
 
     /// Returns true if there are flows.

@@ -1,11 +1,10 @@
 //! The sequence of a run's phases.
 
-use std::ops::Range;
 use std::time::Duration;
 
-use super::{Hypervisor, Transition};
+use super::{Command, Hypervisor, Transition};
 use crate::fabric::{Fabric, Rule};
-use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
+use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
 use crate::time::{Instant, earliest};
 
 /// The time after the end of a phase in which its overdue pings are still sent. Those left after that count as unsent.
@@ -34,21 +33,24 @@ pub struct Phase {
 
 impl Phase {
     /// A nameless phase that counts, in which each of `flows` sends `count` pings as `pacing` says.
-    pub fn counted(flows: Range<u32>, pacing: Pacing, count: u64) -> Phase {
-        Phase::of(flows, pacing, Some(count), None)
+    pub fn counted(flows: impl Into<FlowSet>, pacing: Pacing, count: u64) -> Phase {
+        Phase::of(flows.into(), pacing, Some(count), None)
     }
 
     /// A nameless phase that counts, in which each of `flows` sends as `pacing` says for `duration`.
-    pub fn timed(flows: Range<u32>, pacing: Pacing, duration: Duration) -> Phase {
-        Phase::of(flows, pacing, None, Some(duration))
+    pub fn timed(flows: impl Into<FlowSet>, pacing: Pacing, duration: Duration) -> Phase {
+        Phase::of(flows.into(), pacing, None, Some(duration))
     }
 
-    fn of(
-        flows: Range<u32>,
-        pacing: Pacing,
-        count: Option<u64>,
-        duration: Option<Duration>,
-    ) -> Phase {
+    /// A phase that counts and has no end, still without flows.
+    pub(super) fn open(name: &str, pacing: Pacing) -> Phase {
+        Phase {
+            name: name.to_owned(),
+            ..Phase::of(FlowSet::default(), pacing, None, None)
+        }
+    }
+
+    fn of(flows: FlowSet, pacing: Pacing, count: Option<u64>, duration: Option<Duration>) -> Phase {
         Phase {
             name: String::new(),
             is_counted: true,
@@ -80,6 +82,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// [`Hypervisor::find_neighbours_first`] was called. Pings from and to VMs that have no address by then count as
     /// unresolved until they have one.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
+        self.is_planned = !phases.is_empty();
         self.phases = phases.into();
         if self.configuring > 0 && !self.phases.is_empty() {
             self.held = Some((now, now + self.address_wait));
@@ -136,19 +139,27 @@ impl<F: Fabric> Hypervisor<F> {
             self.end_search(at);
             return self.load.stop();
         };
+        self.begin_phase(at, phase);
+    }
+
+    /// Begins `phase` at `at`.
+    pub(super) fn begin_phase(&mut self, at: Instant, phase: Phase) {
         if phase.is_counted {
             self.recorder().begin_phase(&phase.name, at);
         } else {
             self.recorder().begin_warmup(at);
         }
         self.load.begin(at, &phase.load);
+        self.pacing = phase.load.pacing;
         self.lifecycle.begin(at, &phase.transitions);
         if let Some(rules) = phase.impairments {
-            self.set_impairments(rules);
+            // Nothing of that can fail.
+            let _ = self.carry_out(at, Command::Impair(rules));
         }
         self.fabric.set_counted(phase.is_counted);
         self.phase_end = phase.duration.map(|duration| at + duration);
-        self.lasts = phase.duration.is_some() && phase.load.count.is_none();
+        self.is_open = phase.load.flows.is_empty() && phase.duration.is_none();
+        self.lasts = phase.load.count.is_none() && (phase.duration.is_some() || self.is_open);
         self.is_scheduled = true;
     }
 
@@ -159,16 +170,27 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Returns true once the last phase has ended and every ping is finished, or if there are no phases.
+    /// Keeps the run going when its plan is complete, until it is [stopped](Hypervisor::stop).
+    pub fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Returns true once the last phase has ended and every ping is finished, or if there are no phases; not before it is
+    /// stopped if it is to [stay](Hypervisor::stay).
     pub fn is_done(&self) -> bool {
-        self.phases.is_empty() && self.is_quiet()
+        !self.stays && self.phases.is_empty() && self.is_quiet()
+    }
+
+    /// Returns true once every phase of the plan is over.
+    pub(super) fn is_complete(&self) -> bool {
+        self.phases.is_empty() && (self.is_open || self.is_quiet())
     }
 
     /// Returns true if every ping of the present phase is finished and no VM is to start or stop in it.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         !self.lasts
             && self.load.is_done()
-            && self.lifecycle.are_done()
+            && self.lifecycle.is_done()
             && !self.resolution.is_active()
     }
 }

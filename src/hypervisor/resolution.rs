@@ -67,6 +67,11 @@ impl Resolution {
         !self.queue.is_empty() || self.stage.is_some() || !self.late.is_empty()
     }
 
+    /// Returns true while the first phase waits for neighbours.
+    pub(super) fn is_before_phases(&self) -> bool {
+        self.stage.is_some()
+    }
+
     /// Returns the time at which [`Hypervisor::find_neighbours`] has something to do.
     pub(super) fn next_at(&self) -> Option<Instant> {
         let is_full = self.plan.is_some_and(|plan| self.is_full(plan));

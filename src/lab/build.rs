@@ -17,7 +17,8 @@ use super::LabError;
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
     Recorder::new(Limits {
-        phases: experiment.phases.len().max(1),
+        // In one more, flows may ping that are added later.
+        phases: experiment.phases.len().max(1) + usize::from(experiment.stays),
         ..Limits::default()
     })
 }
@@ -92,11 +93,11 @@ pub(super) fn machine_report() -> Option<MachineReport> {
 
 /// Tells the recorder which flows cross from one leaf to another.
 pub(super) fn set_flow_paths(
-    experiment: &Experiment,
+    flows: impl Iterator<Item = (FlowId, FlowPlan)>,
     topology: &Topology,
     recorder: &mut Recorder,
 ) {
-    for (id, flow) in (0..).map(FlowId).zip(&experiment.flows) {
+    for (id, flow) in flows {
         if let Target::Vm(target) = flow.target {
             recorder.set_flow_path(id, topology.is_across(flow.source, target));
         }
@@ -133,39 +134,60 @@ pub(super) fn add_flow(
     flow: &FlowPlan,
     hypervisor: &mut Hypervisor<impl Fabric>,
 ) -> Result<FlowId, LabError> {
-    let source = flow.source;
+    let config = flow_config(experiment, flow)?;
+    let added = hypervisor.add_flow(config);
+    if let Some(id) = added {
+        expect_members(experiment, id, &config, hypervisor);
+    }
+    added.ok_or_else(|| {
+        LabError::Plan(format!(
+            "{} does not exist, or has more flows than ICMP can tell apart",
+            flow.source
+        ))
+    })
+}
+
+/// Returns a flow of the plan as its source VM is to ping.
+///
+/// # Errors
+/// If the target has no such address.
+pub(super) fn flow_config(
+    experiment: &Experiment,
+    flow: &FlowPlan,
+) -> Result<FlowConfig, LabError> {
     let destination = experiment.destination(flow).ok_or_else(|| {
-        let target = flow.target;
+        let FlowPlan { source, target, .. } = flow;
         LabError::Plan(format!(
             "{source} can't ping {target}: it has no such address"
         ))
     })?;
-    let session = SessionConfig {
-        destination,
-        payload_length: flow.payload_length,
-        timeout: experiment.timeout,
-        options: options(experiment.vm_defaults.ping, destination),
-    };
-    let target = match flow.target {
-        Target::Vm(vm) => Some(vm),
-        Target::Address(_) => None,
-    };
-    let added = hypervisor.add_flow(FlowConfig {
-        source,
-        session,
-        target,
-    });
-    if let Some(id) = added
-        && destination.is_multicast()
-    {
-        let members = experiment.others(destination, source).collect();
+    Ok(FlowConfig {
+        source: flow.source,
+        session: SessionConfig {
+            destination,
+            payload_length: flow.payload_length,
+            timeout: experiment.timeout,
+            options: options(experiment.vm_defaults.ping, destination),
+        },
+        target: match flow.target {
+            Target::Vm(vm) => Some(vm),
+            Target::Address(_) => None,
+        },
+    })
+}
+
+/// Has the flow `id`, if it pings a group, expect answers of the members of the plan.
+pub(super) fn expect_members(
+    experiment: &Experiment,
+    id: FlowId,
+    flow: &FlowConfig,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) {
+    let group = flow.session.destination;
+    if group.is_multicast() {
+        let members = experiment.others(group, flow.source).collect();
         hypervisor.expect_members(id, members);
     }
-    added.ok_or_else(|| {
-        LabError::Plan(format!(
-            "{source} does not exist, or has more flows than ICMP can tell apart"
-        ))
-    })
 }
 
 /// Header fields of pings to `destination`. What goes to a group stays on the link (RFC 1112 section 6.1), unless another
@@ -183,10 +205,17 @@ fn options(asked: PingOptions, destination: IpAddr) -> PingOptions {
 
 /// Fills the neighbour tables of both ends of every flow.
 fn fill_neighbour_tables(experiment: &Experiment, hypervisor: &mut Hypervisor<impl Fabric>) {
-    for flow in &experiment.flows {
-        let Target::Vm(target) = flow.target else {
-            continue;
-        };
+    let flows = experiment.flows.iter();
+    flows.for_each(|flow| fill_neighbour_tables_of(experiment, flow, hypervisor));
+}
+
+/// Fills the neighbour tables of both ends of `flow`.
+pub(super) fn fill_neighbour_tables_of(
+    experiment: &Experiment,
+    flow: &FlowPlan,
+    hypervisor: &mut Hypervisor<impl Fabric>,
+) {
+    if let Target::Vm(target) = flow.target {
         for (vm, neighbour) in [(flow.source, target), (target, flow.source)] {
             if let Some(plan) = experiment.vms.get(neighbour.index())
                 && let Some(address) = experiment.address(neighbour, flow.version)

@@ -128,12 +128,17 @@ pub(super) fn shortcomings(
             _ => "no ping was sent but in a warm-up, whose pings do not count".to_owned(),
         });
     }
-    if let (Some(End::Signal(signal)), Some(planned)) = (end, experiment.planned_pings())
+    let why = match end {
+        Some(End::Signal(signal)) => Some(format!("{signal} came")),
+        Some(End::Stopped) => Some("it was stopped".to_owned()),
+        Some(End::Done) | None => None,
+    };
+    if let (Some(why), Some(planned)) = (why, experiment.planned_pings())
         && totals.attempted() < planned
     {
         let sent = totals.attempted();
         amiss.push(format!(
-            "{signal} came when {sent} of {planned} pings had been sent"
+            "{why} when {sent} of {planned} pings had been sent"
         ));
     }
     amiss

@@ -24,6 +24,15 @@ pub trait Driver<F: Fabric> {
         Ok(None)
     }
 
+    /// Makes room for so many VMs at once, those that there are included.
+    ///
+    /// # Errors
+    /// If the process may not have enough file descriptors.
+    fn make_room(&mut self, vms: usize) -> Result<(), SystemError> {
+        let _ = vms;
+        Ok(())
+    }
+
     /// Completes the set-up of a lab whose ports exist. A signal may end that early, of which
     /// [`Driver::is_to_stop`] tells.
     ///

@@ -1,5 +1,6 @@
 //! Errors of building and closing a lab.
 
+use crate::experiment::SettingError;
 use crate::system::SystemError;
 
 /// An error of building, driving or closing a lab.
@@ -11,4 +12,10 @@ pub enum LabError {
     /// The plan does not fit the tool.
     #[error("{0}")]
     Plan(String),
+}
+
+impl From<SettingError> for LabError {
+    fn from(error: SettingError) -> LabError {
+        LabError::Plan(error.to_string())
+    }
 }

@@ -15,6 +15,45 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A program can change a lab while it runs, by the [commands](crate::hypervisor::Command) that its phases give, too:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tap_reactor::experiment::{Experiment, Scenario};
+//! use tap_reactor::hypervisor::Command;
+//! use tap_reactor::lab::Lab;
+//! use tap_reactor::reactor::End;
+//!
+//! let scenario = Scenario::parse("ten.toml", "fabric = 'sim'\nvms = 10")?;
+//! let plan = tap_reactor::experiment::plan(&scenario)?;
+//! let mut lab = Lab::build(&plan, &mut ())?;
+//! lab.begin(&mut ());
+//! let flows = lab.flows_of("vm0:vm[1-9]", None)?;
+//! lab.carry_out(Command::StartFlows(flows))?;
+//! lab.drive(Some(lab.now() + Duration::from_secs(5)))?;
+//!
+//! let added = lab.expect_vms(90)?;
+//! lab.carry_out(Command::StartVms(added))?;
+//! let flows = lab.flows_of("vm[10-99]:vm0", None)?;
+//! lab.carry_out(Command::StartFlows(flows))?;
+//! lab.carry_out(Command::SetPacing(Experiment::pacing_of("rate", "1000")?))?;
+//! let rules = lab.rules_of(&["vm7:loss=10%"])?;
+//! lab.carry_out(Command::Impair(rules))?;
+//! lab.drive(Some(lab.now() + Duration::from_secs(5)))?;
+//! let so_far = lab.report("so far");
+//! assert!(so_far.totals.received > 5_000);
+//!
+//! let gone = lab.vms_named("vm[90-99]")?;
+//! lab.carry_out(Command::StopVms(gone))?;
+//! lab.carry_out(Command::Stop)?;
+//! assert_eq!(lab.drive(None)?, End::Stopped);
+//! lab.finish(&mut ());
+//! assert_eq!(lab.report("the whole of it").flows.len(), 99);
+//! lab.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! A plan comes from a [scenario](crate::experiment::Scenario), or from [code](Experiment::of_vms). Below [`Lab`] are
 //! [`TapLab`], for a program that begins phases of its own or measures between the steps, and [`SimulatedLab`], for one
 //! that brings its own [fabric](crate::fabric::Fabric).
@@ -28,13 +67,16 @@ mod error;
 mod instruments;
 mod names;
 mod real_time;
+mod steering;
 mod steps;
 mod virtual_time;
 
 use std::borrow::Cow;
 
 use crate::experiment::{Experiment, VmPlan};
-use crate::reactor::Watcher;
+use crate::fabric::Rule;
+use crate::hypervisor::{Command, FlowConfig, Outcome};
+use crate::reactor::{End, Watcher};
 use crate::report::{Expectation, Report};
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -98,6 +140,16 @@ pub enum Lab<'a> {
     Simulated(Box<SimulatedLab<'a>>),
 }
 
+/// Evaluates an expression of the lab, whichever it is.
+macro_rules! of_either {
+    ($either:expr, $lab:ident => $call:expr) => {
+        match $either {
+            Lab::Taps($lab) => $call,
+            Lab::Simulated($lab) => $call,
+        }
+    };
+}
+
 impl<'a> Lab<'a> {
     /// Builds fabric and VMs, and tells `observer` of each VM. `plan` is an [`Experiment`] or a reference to one.
     ///
@@ -118,30 +170,90 @@ impl<'a> Lab<'a> {
         Ok(Lab::Taps(Box::new(lab)))
     }
 
-    /// Runs the load until the plan is over or a signal comes. [`Lab::close`] returns errors of the run, so that a report
-    /// of what was measured can be written first.
+    /// Runs the load until the plan is over or a signal comes: [`Lab::begin`], [`Lab::drive`] and [`Lab::finish`].
+    /// [`Lab::close`] returns errors of the run, so that a report of what was measured can be written first.
     pub fn run(&mut self, observer: &mut dyn Observer) {
-        match self {
-            Lab::Taps(lab) => lab.run(observer),
-            Lab::Simulated(lab) => lab.run(observer),
-        }
+        of_either!(self, lab => lab.run(observer));
+    }
+
+    /// Begins the phases of the plan, for a program that [drives](Lab::drive) the lab and gives it commands.
+    pub fn begin(&mut self, observer: &mut dyn Observer) {
+        of_either!(self, lab => lab.begin(observer));
+    }
+
+    /// Runs until the phases are over, a signal comes or the run is stopped by a command; until `until` at the latest.
+    ///
+    /// # Errors
+    /// If the system refuses an operation, or a VM can't start or stop.
+    pub fn drive(&mut self, until: Option<Instant>) -> Result<End, LabError> {
+        of_either!(self, lab => lab.drive(until))
+    }
+
+    /// Completes the records of a run that has ended, before its report is made.
+    pub fn finish(&mut self, observer: &mut dyn Observer) {
+        of_either!(self, lab => lab.finish(observer));
+    }
+
+    /// Returns the present time of the lab.
+    pub fn now(&self) -> Instant {
+        of_either!(self, lab => lab.now())
+    }
+
+    /// Returns the plan, with what was added later.
+    pub fn plan(&self) -> &Experiment {
+        of_either!(self, lab => lab.plan())
+    }
+
+    /// Carries out `command` now. Flows that it adds are in the plan and in the report from then on.
+    ///
+    /// # Errors
+    /// If it asks for what can't be, or the system refuses an operation.
+    pub fn carry_out(&mut self, command: Command) -> Result<Outcome, LabError> {
+        of_either!(self, lab => lab.carry_out(command))
+    }
+
+    /// Adds `number` VMs to the plan, which [`Command::StartVms`] starts.
+    ///
+    /// # Errors
+    /// If there is no room for so many.
+    pub fn expect_vms(&mut self, number: u32) -> Result<Vec<VmId>, LabError> {
+        of_either!(self, lab => lab.expect_vms(number))
+    }
+
+    /// Returns the VMs that `who` names and that exist or are to start: `vm3`, `vm[0-9]`, `all`, or a group.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn vms_named(&self, who: &str) -> Result<Vec<VmId>, LabError> {
+        of_either!(self, lab => lab.vms_named(who))
+    }
+
+    /// Returns the flows of a pattern such as `vm0:vm1` or `mesh`, for [`Command::StartFlows`]. Their pings have `size` bytes
+    /// of payload; by default as many as those of the plan.
+    ///
+    /// # Errors
+    /// If it is no pattern, or names VMs that do not exist.
+    pub fn flows_of(&self, pattern: &str, size: Option<&str>) -> Result<Vec<FlowConfig>, LabError> {
+        of_either!(self, lab => lab.flows_of(pattern, size))
+    }
+
+    /// Returns the rules that values such as `vm3:delay=5ms,loss=1%` stand for, for [`Command::Impair`].
+    ///
+    /// # Errors
+    /// If one can't be understood, or names a VM that does not exist.
+    pub fn rules_of(&self, impair: &[&str]) -> Result<Vec<Rule>, LabError> {
+        of_either!(self, lab => lab.rules_of(impair))
     }
 
     /// Returns the report of what was measured so far. `command` names the run in it.
     pub fn report(&mut self, command: &str) -> Report {
-        match self {
-            Lab::Taps(lab) => lab.report(command),
-            Lab::Simulated(lab) => lab.report(command),
-        }
+        of_either!(self, lab => lab.report(command))
     }
 
     /// Returns why the run is incomplete, one sentence each: pings not answered or not sent, frames not carried. An
     /// expectation about failed pings alone decides how many may fail. Empty for a run without flows.
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
-        match self {
-            Lab::Taps(lab) => lab.shortcomings(report, expectations),
-            Lab::Simulated(lab) => lab.shortcomings(report, expectations),
-        }
+        of_either!(self, lab => lab.shortcomings(report, expectations))
     }
 
     /// Removes the lab.
@@ -149,10 +261,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// The first error of the run, or of the removal.
     pub fn close(self) -> Result<(), LabError> {
-        match self {
-            Lab::Taps(lab) => lab.close(),
-            Lab::Simulated(lab) => lab.close(),
-        }
+        of_either!(self, lab => lab.close())
     }
 }
 

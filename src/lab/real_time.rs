@@ -91,6 +91,10 @@ impl Driver<TapFabric> for RealTime {
         self.reactor.sources().handle(Source::Pipes).map(Some)
     }
 
+    fn make_room(&mut self, vms: usize) -> Result<(), SystemError> {
+        system::ensure_descriptors(vms as u64 + OTHER_DESCRIPTORS)
+    }
+
     /// Waits until the TAPs carry frames, and runs the hook.
     fn make_ready(&mut self, plan: &Experiment, fabric: &mut TapFabric) -> Result<(), SystemError> {
         let mut stopped_by = fabric.wait_until_forwarding(self.reactor.signals())?;

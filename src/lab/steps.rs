@@ -10,7 +10,7 @@ use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice, Recording};
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Command, Hypervisor};
 use crate::load::FlowId;
 use crate::reactor::End;
 use crate::report::{Context, Expectation, FabricReport, Report};
@@ -26,9 +26,9 @@ where
     D: Driver<F>,
     SystemError: From<F::Error>,
 {
-    plan: Cow<'a, Experiment>,
-    driver: D,
-    hypervisor: Hypervisor<F>,
+    pub(super) plan: Cow<'a, Experiment>,
+    pub(super) driver: D,
+    pub(super) hypervisor: Hypervisor<F>,
     /// The beginning of its set-up.
     started: Instant,
     /// The beginning of its load.
@@ -40,6 +40,8 @@ where
     is_interrupted: bool,
     /// The reason of the run's end; `None` before, and if something went wrong.
     end: Option<End>,
+    /// The addresses that VMs had leased when the run ended.
+    leased: Option<Leased>,
     /// The files that the run was recorded in.
     recordings: Vec<Recording>,
     /// The first thing that went wrong.
@@ -70,6 +72,7 @@ where
             is_whole: false,
             is_interrupted: false,
             end: None,
+            leased: None,
             recordings: Vec::new(),
             failed: None,
             is_there: true,
@@ -83,8 +86,7 @@ where
     /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         let before = resident_bytes();
-        let rules = self.plan.impairments.clone();
-        self.hypervisor.set_impairments(rules);
+        self.carry_out(Command::Impair(self.plan.impairments.clone()))?;
         self.add_instruments(observer)?;
         self.is_whole = self.create_vms(observer)?;
         if !self.is_whole {
@@ -105,7 +107,8 @@ where
         load(&self.plan, &mut self.hypervisor)?;
         let topology = self.hypervisor.fabric().environment().topology;
         if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
-            set_flow_paths(&self.plan, &topology, self.hypervisor.recorder());
+            let flows = (0..).map(FlowId).zip(self.plan.flows.iter().copied());
+            set_flow_paths(flows, &topology, self.hypervisor.recorder());
         }
         Ok(())
     }
@@ -125,49 +128,62 @@ where
     /// Creates the VMs that exist from the beginning, and announces the others to the hypervisor. Returns false if a signal
     /// came before all were created.
     fn create_vms(&mut self, observer: &mut dyn Observer) -> Result<bool, SystemError> {
-        let LabOn {
-            plan,
-            hypervisor,
-            driver,
-            ..
-        } = self;
-        let pending_vms = plan.pending_vms();
-        let time_of_day = driver.time_of_day_at_zero();
-        // A VM starts when its port is expected to carry what it sends.
-        let delay = hypervisor.fabric().forwards_after();
-        for (index, of_vm) in plan.vms.iter().enumerate() {
+        let pending_vms = self.plan.pending_vms();
+        for index in 0..self.plan.vms.len() {
             let vm = VmId(index as u32);
-            let Some(config) = plan.vm_config(index) else {
-                continue;
-            };
-            let config = VmConfig {
-                time_of_day,
-                ..config
-            };
-            let is_pending = pending_vms.contains(&vm);
-            let start = driver.now() + delay;
-            if is_pending {
-                hypervisor.expect_vm(vm, config);
-            } else {
-                hypervisor.create_vm_as(vm, start, config)?;
-            }
-            for group in plan.groups_of(vm) {
-                hypervisor.join_group(start + plan.report_delay(index), vm, group);
-            }
-            if is_pending {
+            if pending_vms.contains(&vm) {
+                self.expect_vm(index);
                 continue;
             }
-            let now = driver.now();
-            if hypervisor.fabric().is_watched() {
-                let how = describe_vm(plan, vm, of_vm);
-                hypervisor.fabric().tell(now, &Notice::Started(vm, &how));
+            self.create_vm(index)?;
+            let Some(of_vm) = self.plan.vms.get(index) else {
+                continue;
+            };
+            let now = self.driver.now();
+            if self.hypervisor.fabric().is_watched() {
+                let how = describe_vm(&self.plan, vm, of_vm);
+                let notice = Notice::Started(vm, &how);
+                self.hypervisor.fabric().tell(now, &notice);
             }
             observer.made(now, vm, of_vm);
-            if driver.is_to_stop()? {
+            if self.driver.is_to_stop()? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Creates a VM of the plan. It starts when its port is expected to carry what it sends.
+    fn create_vm(&mut self, index: usize) -> Result<(), SystemError> {
+        let vm = VmId(index as u32);
+        let start = self.driver.now() + self.hypervisor.fabric().forwards_after();
+        if let Some(config) = self.vm_config(index) {
+            self.hypervisor.create_vm_as(vm, start, config)?;
+        }
+        let report = start + self.plan.report_delay(index);
+        for group in self.plan.groups_of(vm) {
+            self.hypervisor.join_group(report, vm, group);
+        }
+        Ok(())
+    }
+
+    /// Announces a VM of the plan that starts later to the hypervisor.
+    pub(super) fn expect_vm(&mut self, index: usize) {
+        let vm = VmId(index as u32);
+        if let Some(config) = self.vm_config(index) {
+            self.hypervisor.expect_vm(vm, config);
+        }
+        for group in self.plan.groups_of(vm) {
+            self.hypervisor.join_group(self.driver.now(), vm, group);
+        }
+    }
+
+    /// Returns the configuration of a VM of the plan that starts about now.
+    fn vm_config(&self, index: usize) -> Option<VmConfig> {
+        Some(VmConfig {
+            time_of_day: self.driver.time_of_day_at_zero(),
+            ..self.plan.vm_config(index)?
+        })
     }
 
     /// Returns the plan, flows that were added later included.
@@ -190,17 +206,35 @@ where
         Ok(id)
     }
 
-    /// Runs until the phases that were [started](Hypervisor::start) are over or a signal comes. Without flows it runs until
-    /// `until` or a signal.
+    /// Runs until the phases that were begun are over, a signal comes or the run is stopped by a command; until `until` at the
+    /// latest. Without flows it runs until then or a signal. A program gives commands between two calls.
     ///
     /// # Errors
     /// If the system refuses an operation, or a VM can't start or stop.
     pub fn drive(&mut self, until: Option<Instant>) -> Result<End, LabError> {
-        Ok(self.driver.run(&mut self.hypervisor, until)?)
+        let end = self.driver.run(&mut self.hypervisor, until)?;
+        self.end = Some(end);
+        Ok(end)
     }
 
     /// Runs the load of the plan; see [`Lab::run`](super::Lab::run).
     pub fn run(&mut self, observer: &mut dyn Observer) {
+        self.begin(observer);
+        let until = self.plan.serve.map(|time| self.start + time);
+        match self.driver.run(&mut self.hypervisor, until) {
+            Ok(end) => self.end = Some(end),
+            Err(error) => {
+                // What was on its way has no end any more.
+                self.hypervisor.stop(self.driver.now());
+                self.hypervisor.give_up(self.driver.now());
+                (self.end, self.failed) = (None, Some(error));
+            }
+        }
+        self.finish(observer);
+    }
+
+    /// Begins the phases of the plan; see [`Lab::begin`](super::Lab::begin).
+    pub fn begin(&mut self, observer: &mut dyn Observer) {
         self.announce(observer);
         let hypervisor = &mut self.hypervisor;
         // Only now, so that what the set-up itself does to the links is not told.
@@ -209,19 +243,25 @@ where
         if has_links {
             hypervisor.recorder().watch_links(self.start);
         }
-        hypervisor.start(self.start, self.plan.phases.clone());
-        let until = self.plan.serve.map(|time| self.start + time);
-        let ended = self.driver.run(hypervisor, until);
-        if ended.is_err() {
-            // What was on its way has no end any more.
-            hypervisor.stop(self.driver.now());
-            hypervisor.give_up(self.driver.now());
+        if self.plan.stays {
+            hypervisor.stay();
         }
+        hypervisor.start(self.start, self.plan.phases.clone());
+    }
+
+    /// Completes the records of a run that has ended; see [`Lab::finish`](super::Lab::finish).
+    pub fn finish(&mut self, observer: &mut dyn Observer) {
+        let hypervisor = &mut self.hypervisor;
         hypervisor.end();
         let leaves_links = hypervisor.fabric().outlives_process();
         let guarded = self.driver.signals().guard_end(leaves_links);
-        self.is_interrupted = matches!(ended, Ok(End::Signal(_)) | Err(_));
-        if matches!(ended, Ok(End::Signal(_))) && leaves_links {
+        self.is_interrupted = match self.end {
+            Some(End::Done) => false,
+            // One that stays has no other end.
+            Some(End::Signal(_) | End::Stopped) => !self.plan.stays || !hypervisor.was_complete(),
+            None => true,
+        };
+        if matches!(self.end, Some(End::Signal(_))) && leaves_links {
             observer.warns(
                 "ending; a signal more than two seconds from now ends at once and leaves links behind, for tap-reactor clean",
             );
@@ -229,9 +269,12 @@ where
         // What has happened since the driver last looked.
         hypervisor.look_at_links(self.driver.now());
         let counted = count_drops(hypervisor).map_err(SystemError::from);
-        self.recordings = hypervisor.fabric().finish();
-        self.end = ended.as_ref().ok().copied();
-        self.failed = ended.err().or(counted.err()).or(guarded.err());
+        // What a VM sends when it stops belongs to the run, and the addresses that it gives back to the report.
+        self.leased = Some(Leased::of(&self.plan, hypervisor));
+        hypervisor.leave(self.driver.now());
+        self.recordings = hypervisor.fabric().finish(self.driver.now());
+        let failed = self.failed.take();
+        self.failed = failed.or(counted.err()).or(guarded.err());
     }
 
     /// Tells the observer of the run that is about to begin.
@@ -258,7 +301,8 @@ where
     pub fn report(&mut self, command: &str) -> Report {
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let plan = &*self.plan;
-        let leased = Leased::of(plan, &self.hypervisor);
+        let leased_now = || Leased::of(plan, &self.hypervisor);
+        let leased = self.leased.clone().unwrap_or_else(leased_now);
         let impairments = self.hypervisor.fabric().impairments();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
@@ -312,7 +356,7 @@ where
         let left = self.driver.leave(&self.plan);
         self.hypervisor.leave(self.driver.now());
         // Of a program that drives it by itself.
-        self.hypervisor.fabric().finish();
+        self.hypervisor.fabric().finish(self.driver.now());
         let removed = self.hypervisor.fabric().close();
         let released = self.driver.signals().release();
         if let Some(failed) = self.failed.take() {

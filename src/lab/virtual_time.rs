@@ -112,6 +112,9 @@ impl<F: Fabric<Error = Infallible>> Driver<F> for VirtualTime {
         hypervisor: &mut Hypervisor<F>,
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
+        if hypervisor.is_stopping() {
+            return Ok(self.end(hypervisor, End::Stopped));
+        }
         let until = until.unwrap_or(match hypervisor.has_flows() {
             // It ends where its plan does.
             true => Instant::from_nanos(u64::MAX),
@@ -127,12 +130,23 @@ impl<F: Fabric<Error = Infallible>> Driver<F> for VirtualTime {
             return Ok(End::Done);
         };
         hypervisor.stop(self.now);
-        self.now = sim::run(hypervisor, self.now, self.now + LAST_WAIT);
-        hypervisor.give_up(self.now);
-        Ok(End::Signal(signal))
+        Ok(self.end(hypervisor, End::Signal(signal)))
     }
 
     fn signals(&mut self) -> &mut StopSignals {
         &mut self.signals
+    }
+}
+
+impl VirtualTime {
+    /// Waits for the outstanding pings of a run that was stopped.
+    fn end<F: Fabric<Error = Infallible>>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        by: End,
+    ) -> End {
+        self.now = sim::run(hypervisor, self.now, self.now + LAST_WAIT);
+        hypervisor.give_up(self.now);
+        by
     }
 }

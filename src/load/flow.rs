@@ -8,7 +8,7 @@ enum Presence {
     #[default]
     Here,
     /// A VM is still to start: nothing is due until then.
-    Awaited,
+    Pending,
     /// A VM has stopped: nothing is due ever again.
     Gone,
 }
@@ -53,7 +53,7 @@ impl Flow {
 
     /// Suspends the flow until [`Flow::wake`].
     pub(super) fn suspend(&mut self) {
-        self.presence = Presence::Awaited;
+        self.presence = Presence::Pending;
     }
 
     /// Resumes a flow suspended by [`Flow::suspend`]. Returns true if it was suspended.
@@ -67,7 +67,7 @@ impl Flow {
 
     /// Returns true if the flow is suspended until [`Flow::wake`].
     pub(super) fn is_pending(&self) -> bool {
-        self.presence == Presence::Awaited
+        self.presence == Presence::Pending
     }
 
     /// Returns true if both VMs of the flow exist, so that it takes part in phases.

@@ -6,7 +6,9 @@
 //! time after the *previous due time*, independent of the replies, so that a slow network can't slow down its own
 //! measurement (coordinated omission). In a closed loop ([`Pacing::Window`]) a ping becomes due when another finishes.
 
+mod change;
 mod flow;
+mod flow_set;
 mod pattern;
 mod pending;
 mod schedule;
@@ -18,8 +20,8 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use self::flow::Flow;
+pub use self::flow_set::FlowSet;
 pub use self::pattern::{Pattern, PatternError, Population, Selection, Target};
-use self::pending::PendingFlows;
 pub use self::schedule::{Arrivals, Pacing, PhaseLoad, Start};
 use self::schedule::{RateSchedule, Schedule, exponential, overdue};
 use self::span::Span;
@@ -58,7 +60,14 @@ pub struct Load {
     unfinished: u32,
     /// Pings handed out and not finished.
     outstanding: u64,
-    pending: PendingFlows,
+    /// The flows of the present phase.
+    taking_part: FlowSet,
+    /// Number of those whose VMs do not all exist yet.
+    pending: u32,
+    /// Pings of each flow of the present phase.
+    count: Option<u64>,
+    /// The pacing of the present phase; `None` between phases.
+    pacing: Option<Pacing>,
     span: Span,
 }
 
@@ -72,7 +81,10 @@ impl Load {
             random: fastrand::Rng::with_seed(seed),
             unfinished: 0,
             outstanding: 0,
-            pending: PendingFlows::default(),
+            taking_part: FlowSet::default(),
+            pending: 0,
+            count: None,
+            pacing: None,
             span: Span::default(),
         }
     }
@@ -92,15 +104,16 @@ impl Load {
     pub fn begin(&mut self, start: Instant, load: &PhaseLoad) {
         self.stop();
         self.arrivals = load.arrivals;
-        self.span = Span::new(load);
+        self.span = Span::of(load.pacing, load.flows.len());
+        self.taking_part = load.flows.clone();
+        (self.count, self.pacing) = (load.count, Some(load.pacing));
         let mut starts = BinaryHeap::with_capacity(load.flows.len());
-        let mut pending = 0;
-        for (number, id) in (0..).zip(load.flows.clone().map(FlowId)) {
+        for (number, id) in (0..).zip(load.flows.iter()) {
             let Some(flow) = self.flows.get_mut(id.index()) else {
                 continue;
             };
             if !flow.is_here() {
-                pending += u32::from(flow.is_pending());
+                self.pending += u32::from(flow.is_pending());
                 continue;
             }
             let first = start + load.first_due(number, &mut self.random);
@@ -111,14 +124,14 @@ impl Load {
                 starts.push(Reverse((first, id)));
             }
         }
-        self.pending = PendingFlows::new(load, pending);
         self.schedule = match load.pacing {
             Pacing::Interval(interval) => Schedule::Interval {
                 interval,
                 next: starts,
             },
             Pacing::Rate(rate) => {
-                Schedule::Rate(RateSchedule::new(start, rate, load, &mut self.random))
+                let flows = (&load.flows, load.arrivals);
+                Schedule::Rate(RateSchedule::new(start, rate, flows, &mut self.random))
             }
             Pacing::Window(window) => Schedule::Window {
                 window,
@@ -128,22 +141,33 @@ impl Load {
         };
     }
 
+    /// Returns true before the first phase, and after the last.
+    pub fn is_between_phases(&self) -> bool {
+        self.pacing.is_none()
+    }
+
     /// Hands out the next ping that is due at `now`, in the order of due times. `None` when nothing is due.
     pub fn next(&mut self, now: Instant) -> Option<Due> {
-        let due = match &mut self.schedule {
-            Schedule::Idle => None,
-            Schedule::Interval { .. } => self.next_of_interval(now),
-            Schedule::Rate(_) => self.next_of_rate(now),
-            Schedule::Window { .. } => self.next_of_window(now),
-        }?;
+        let due = self.next_due(now)?;
         self.outstanding += 1;
         self.span.last_due = due.due;
         Some(due)
     }
 
+    #[inline]
+    fn next_due(&mut self, now: Instant) -> Option<Due> {
+        match &mut self.schedule {
+            Schedule::Idle => None,
+            Schedule::Interval { .. } => self.next_of_interval(now),
+            Schedule::Rate(_) => self.next_of_rate(now),
+            Schedule::Window { .. } => self.next_of_window(now),
+            Schedule::Changing(_) => self.next_of_change(now),
+        }
+    }
+
     /// Returns true once every ping of the phase has been handed out, or when it has none.
     pub fn is_handed_out(&self) -> bool {
-        self.unfinished == 0 && self.pending.are_none()
+        self.unfinished == 0 && self.pending == 0
     }
 
     /// Returns the end of an open loop's schedule once all pings have been handed out: n pings take n intervals. `None`
@@ -169,15 +193,7 @@ impl Load {
     /// Returns the time from which [`Load::next`] returns a ping: [`Instant::ZERO`] if one is due now, `None` if none is
     /// due before another finishes.
     pub fn next_at(&self) -> Option<Instant> {
-        match &self.schedule {
-            Schedule::Idle => None,
-            Schedule::Interval { next, .. } => next.peek().map(|Reverse((at, _))| *at),
-            // No VM of these flows exists yet.
-            Schedule::Rate(_) if self.unfinished == 0 => None,
-            Schedule::Rate(rate) => Some(rate.due()),
-            Schedule::Window { open, .. } if !open.is_empty() => Some(Instant::ZERO),
-            Schedule::Window { starting, .. } => starting.peek().map(|Reverse((at, _))| *at),
-        }
+        self.schedule.next_at(self.unfinished > 0)
     }
 
     /// Returns true if an open loop has a ping that was due before `end` and was not handed out.
@@ -186,6 +202,7 @@ impl Load {
             Schedule::Interval { .. } | Schedule::Rate(_) => {
                 self.next_at().is_some_and(|at| at < end)
             }
+            Schedule::Changing(changing) => changing.next_at() < end,
             Schedule::Idle | Schedule::Window { .. } => false,
         }
     }
@@ -194,8 +211,16 @@ impl Load {
     /// with Poisson arrivals this number is drawn from the distribution of the missing due times. Takes time
     /// proportional to the number of flows.
     pub fn end_phase(&mut self, end: Instant) -> u64 {
-        let unsent = match std::mem::take(&mut self.schedule) {
+        let unsent = self.overdue(end);
+        self.stop();
+        unsent
+    }
+
+    /// Ends the schedule. Returns the number of its pings that were due before `end` and not handed out.
+    fn overdue(&mut self, end: Instant) -> u64 {
+        match std::mem::take(&mut self.schedule) {
             Schedule::Idle | Schedule::Window { .. } => 0,
+            Schedule::Changing(changing) => self.end_change(*changing, end),
             Schedule::Interval { interval, next } => {
                 let (flows, random) = (&self.flows, &mut self.random);
                 next.iter()
@@ -211,45 +236,38 @@ impl Load {
                 let left = left.fold(0, u64::saturating_add);
                 rate.overdue(end, &mut self.random).min(left)
             }
-        };
-        self.stop();
-        unsent
+        }
     }
 
     /// Ends the schedule: nothing is due from now on. Outstanding pings may still finish.
     pub fn stop(&mut self) {
         self.schedule = Schedule::Idle;
         self.unfinished = 0;
-        self.pending = PendingFlows::default();
+        (self.pending, self.pacing) = (0, None);
+        self.taking_part = FlowSet::default();
         self.flows.iter_mut().for_each(Flow::end);
     }
 
-    /// Ends a flow for good: nothing is due for it in this or any later phase, and its outstanding pings are no longer
+    /// Ends flows for good: nothing is due for them in this or any later phase, and their outstanding pings are no longer
     /// waited for. Takes time proportional to the number of flows.
-    pub fn retire(&mut self, id: FlowId) {
-        let Some(flow) = self.flows.get_mut(id.index()) else {
-            return;
-        };
-        let had_more = !flow.is_finished();
-        if flow.is_pending() {
-            self.pending.left(id);
-        }
-        self.outstanding = self.outstanding.saturating_sub(flow.retire().into());
-        if had_more {
-            self.unfinished = self.unfinished.saturating_sub(1);
-        }
-        match &mut self.schedule {
-            Schedule::Idle => {}
-            Schedule::Interval { next, .. } => next.retain(|Reverse((_, flow))| *flow != id),
-            Schedule::Rate(_) if self.unfinished == 0 && self.pending.are_none() => {
-                self.schedule = Schedule::Idle;
+    pub fn retire(&mut self, ids: &[FlowId]) {
+        for id in ids {
+            let Some(flow) = self.flows.get_mut(id.index()) else {
+                continue;
+            };
+            if flow.is_pending() && self.taking_part.contains(*id) {
+                self.pending = self.pending.saturating_sub(1);
             }
-            // The round robin skips flows without pings.
-            Schedule::Rate(_) => {}
-            Schedule::Window { open, starting, .. } => {
-                open.retain(|flow| *flow != id);
-                starting.retain(|Reverse((_, flow))| *flow != id);
+            if !flow.is_finished() {
+                self.unfinished = self.unfinished.saturating_sub(1);
             }
+            self.outstanding = self.outstanding.saturating_sub(flow.retire().into());
+            self.taking_part.remove(*id);
+        }
+        if !ids.is_empty() {
+            let is_over = self.is_handed_out();
+            self.schedule
+                .drop_retired(&self.flows, &self.taking_part, is_over);
         }
     }
 
@@ -312,13 +330,13 @@ impl Load {
                 .get(id.index())
                 .is_some_and(|flow| !flow.is_finished())
         };
-        let Some(id) = rate.take_turn(may_send) else {
+        let Some(id) = rate.take_turn(&self.taking_part, may_send) else {
             self.schedule = Schedule::Idle;
             return None;
         };
         rate.advance(&mut self.random);
         self.take(id);
-        if self.unfinished == 0 && self.pending.are_none() {
+        if self.unfinished == 0 && self.pending == 0 {
             self.schedule = Schedule::Idle;
         }
         Some(Due {
@@ -371,8 +389,13 @@ impl Load {
 
 /// Returns the mean time between two pings of a phase, all flows together; `None` for a closed loop.
 pub fn mean_gap(load: &PhaseLoad) -> Option<Duration> {
-    match load.pacing {
-        Pacing::Interval(interval) => Some(interval / (load.flows.len() as u32).max(1)),
+    gap(load.pacing, load.flows.len())
+}
+
+/// Returns the mean time between two pings of so many flows; `None` for a closed loop.
+fn gap(pacing: Pacing, flows: usize) -> Option<Duration> {
+    match pacing {
+        Pacing::Interval(interval) => Some(interval / (flows as u32).max(1)),
         Pacing::Rate(rate) => {
             Some(Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX))
         }
@@ -380,5 +403,7 @@ pub fn mean_gap(load: &PhaseLoad) -> Option<Duration> {
     }
 }
 
+#[cfg(test)]
+mod steered_tests;
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::ops::Range;
 use std::time::Duration;
 
-use super::FlowId;
+use super::change::Changing;
+use super::flow::Flow;
+use super::{FlowId, FlowSet};
 use crate::time::Instant;
 
 /// The pacing of a phase's pings.
@@ -45,8 +46,8 @@ pub enum Start {
 /// The load of one phase.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PhaseLoad {
-    /// The ids of the flows that take part.
-    pub flows: Range<u32>,
+    /// The flows that take part.
+    pub flows: FlowSet,
     /// The pacing of their pings.
     pub pacing: Pacing,
     /// The distribution of the due times.
@@ -167,6 +168,46 @@ pub(super) enum Schedule {
         open: VecDeque<FlowId>,
         starting: BinaryHeap<Reverse<(Instant, FlowId)>>,
     },
+    /// The pacing has changed: the pings that were due before are handed out first.
+    Changing(Box<Changing>),
+}
+
+impl Schedule {
+    /// Returns the time of the next due ping: [`Instant::ZERO`] if one is due now, `None` if none is due before another
+    /// finishes. Without `unfinished` flows nothing is due at a rate.
+    #[inline]
+    pub(super) fn next_at(&self, has_unfinished: bool) -> Option<Instant> {
+        match self {
+            Schedule::Idle => None,
+            Schedule::Interval { next, .. } => next.peek().map(|Reverse((at, _))| *at),
+            // No VM of these flows exists yet.
+            Schedule::Rate(_) if !has_unfinished => None,
+            Schedule::Rate(rate) => Some(rate.due()),
+            Schedule::Window { open, .. } if !open.is_empty() => Some(Instant::ZERO),
+            Schedule::Window { starting, .. } => starting.peek().map(|Reverse((at, _))| *at),
+            Schedule::Changing(changing) => Some(changing.next_at()),
+        }
+    }
+
+    /// Drops what it has of flows that are retired. `taking_part` are left; with `is_over` none of them has a ping to send.
+    pub(super) fn drop_retired(&mut self, flows: &[Flow], taking_part: &FlowSet, is_over: bool) {
+        let stays = |id: &FlowId| flows.get(id.index()).is_some_and(Flow::is_here);
+        match self {
+            Schedule::Idle => {}
+            Schedule::Interval { next, .. } => next.retain(|Reverse((_, id))| stays(id)),
+            Schedule::Rate(_) if is_over => *self = Schedule::Idle,
+            Schedule::Rate(rate) => rate.seek_turn(taking_part),
+            Schedule::Window { open, starting, .. } => {
+                open.retain(stays);
+                starting.retain(|Reverse((_, id))| stays(id));
+            }
+            Schedule::Changing(changing) => {
+                changing
+                    .schedule_before()
+                    .drop_retired(flows, taking_part, is_over);
+            }
+        }
+    }
 }
 
 /// The evenly spaced or Poisson due times of a rate, without drift.
@@ -180,28 +221,30 @@ pub(super) struct RateSchedule {
     handed_out: u64,
     /// Nanoseconds from the start to the next due time.
     next: f64,
-    flows: Range<u32>,
     /// The flow whose turn it is.
     turn: u32,
+    /// The flows from that one to before this one take part; their turns follow one another.
+    turns_end: u32,
 }
 
 impl RateSchedule {
     pub(super) fn new(
         start: Instant,
         rate: f64,
-        load: &PhaseLoad,
+        (flows, arrivals): (&FlowSet, Arrivals),
         random: &mut fastrand::Rng,
     ) -> RateSchedule {
         let mut schedule = RateSchedule {
             start,
             rate,
-            arrivals: load.arrivals,
+            arrivals,
             handed_out: 0,
             next: 0.0,
-            flows: load.flows.clone(),
-            turn: load.flows.start,
+            turn: 0,
+            turns_end: 0,
         };
-        if load.arrivals == Arrivals::Poisson {
+        schedule.seek_turn(flows);
+        if arrivals == Arrivals::Poisson {
             schedule.next = exponential(1e9 / rate, random);
         }
         schedule
@@ -258,20 +301,44 @@ impl RateSchedule {
         };
     }
 
-    /// Returns the next flow in turn that `may_send`. `None` if none may.
-    pub(super) fn take_turn(&mut self, mut may_send: impl FnMut(FlowId) -> bool) -> Option<FlowId> {
-        for _ in self.flows.clone() {
+    /// Changes the rate at `at`. The time from then to the next ping, which is not due before, changes in proportion.
+    pub(super) fn change_rate(&mut self, at: Instant, rate: f64, random: &mut fastrand::Rng) {
+        self.skip_to(at, random);
+        let left = self.due().nanos_since(at) as f64 * self.rate / rate;
+        self.start = at + Duration::from_nanos(left as u64);
+        self.rate = rate;
+        (self.handed_out, self.next) = (0, 0.0);
+    }
+
+    /// Returns the next of `flows` in turn that `may_send`. `None` if none may.
+    pub(super) fn take_turn(
+        &mut self,
+        flows: &FlowSet,
+        mut may_send: impl FnMut(FlowId) -> bool,
+    ) -> Option<FlowId> {
+        let first = self.turn;
+        loop {
             let flow = FlowId(self.turn);
-            self.turn = if self.turn + 1 < self.flows.end {
-                self.turn + 1
-            } else {
-                self.flows.start
-            };
+            self.turn += 1;
+            if self.turn >= self.turns_end {
+                self.seek_turn(flows);
+            }
             if may_send(flow) {
                 return Some(flow);
             }
+            if self.turn == first {
+                return None;
+            }
         }
-        None
+    }
+
+    /// Finds the flow whose turn it is after `flows` have changed, or when the turns of some that follow one another end.
+    #[cold]
+    pub(super) fn seek_turn(&mut self, flows: &FlowSet) {
+        let next = flows.rest_from(FlowId(self.turn));
+        let next = next.or_else(|| flows.rest_from(FlowId(0)));
+        let next = next.unwrap_or_default();
+        (self.turn, self.turns_end) = (next.start, next.end);
     }
 }
 

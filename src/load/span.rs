@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Pacing, PhaseLoad};
+use super::Pacing;
 use crate::time::Instant;
 
 /// The time span in which the pings of a phase are due.
@@ -19,11 +19,11 @@ pub(super) struct Span {
 }
 
 impl Span {
-    pub(super) fn new(load: &PhaseLoad) -> Span {
-        let gap = super::mean_gap(load);
+    pub(super) fn of(pacing: Pacing, flows: usize) -> Span {
+        let gap = super::gap(pacing, flows);
         Span {
             gap,
-            interval: match load.pacing {
+            interval: match pacing {
                 Pacing::Interval(interval) => interval,
                 Pacing::Rate(_) | Pacing::Window(_) => gap.unwrap_or_default(),
             },
@@ -73,7 +73,7 @@ mod tests {
                 load.add_flow();
             });
             let phase = PhaseLoad {
-                flows: 0..flows,
+                flows: (0..flows).into(),
                 pacing,
                 arrivals: Arrivals::Uniform,
                 count: Some(count),
@@ -96,7 +96,7 @@ mod tests {
         load.add_flow();
         load.add_flow();
         let phase = PhaseLoad {
-            flows: 0..2,
+            flows: (0..2).into(),
             pacing: Pacing::Interval(ms(10)),
             arrivals: Arrivals::Uniform,
             count: Some(1),

@@ -2,14 +2,14 @@
 
 use super::*;
 
-const fn ms(n: u64) -> Instant {
+pub(super) const fn ms(n: u64) -> Instant {
     Instant::from_nanos(n * 1_000_000)
 }
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// A load with that many flows, all in one phase from time zero on.
-fn load(flows: u32, pacing: Pacing, count: Option<u64>) -> Load {
+pub(super) fn load(flows: u32, pacing: Pacing, count: Option<u64>) -> Load {
     let mut load = Load::new(1);
     for _ in 0..flows {
         load.add_flow();
@@ -18,9 +18,9 @@ fn load(flows: u32, pacing: Pacing, count: Option<u64>) -> Load {
     load
 }
 
-fn phase(flows: u32, pacing: Pacing, count: Option<u64>) -> PhaseLoad {
+pub(super) fn phase(flows: u32, pacing: Pacing, count: Option<u64>) -> PhaseLoad {
     PhaseLoad {
-        flows: 0..flows,
+        flows: (0..flows).into(),
         pacing,
         arrivals: Arrivals::Uniform,
         count,
@@ -28,7 +28,7 @@ fn phase(flows: u32, pacing: Pacing, count: Option<u64>) -> PhaseLoad {
     }
 }
 
-fn due(load: &mut Load, now: Instant) -> Vec<(u32, u64)> {
+pub(super) fn due(load: &mut Load, now: Instant) -> Vec<(u32, u64)> {
     std::iter::from_fn(|| load.next(now))
         .map(|d| (d.flow.0, d.due.as_nanos() / 1_000_000))
         .collect()
@@ -231,7 +231,7 @@ fn the_pings_of_a_phase_are_foreseen_as_they_are_handed_out() {
         "most begin after the end"
     );
     let one = PhaseLoad {
-        flows: 0..1,
+        flows: (0..1).into(),
         ..late
     };
     assert_eq!(one.pings_due(Some(5 * MS)), Some(0));
@@ -327,7 +327,7 @@ fn the_number_of_pings_left_unsent_is_that_of_the_due_times_before_the_end() {
         let [mut counted, mut calculated] = [(); 2].map(|()| {
             let mut load = load(flows, pacing, count);
             while load.next(now).is_some() {}
-            retired.into_iter().for_each(|flow| load.retire(flow));
+            load.retire(retired.as_slice());
             load
         });
         let unsent = calculated.end_phase(end);

@@ -40,7 +40,7 @@ use nix::sys::signal::Signal;
 
 use crate::record::Recorder;
 use crate::system::{DeadlineTimer, StopSignals, SystemError};
-use crate::time::{Clock, Instant, MonotonicClock, earliest};
+use crate::time::{Clock, Instant, LazyNow, MonotonicClock, earliest};
 use crate::vm::VmId;
 use crate::wire::LARGEST_FRAME;
 
@@ -62,10 +62,12 @@ const SAME_WISH: Duration = Duration::from_millis(100);
 /// The reason why a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The run is complete: every ping is finished, or the time to serve is over.
+    /// The run is complete: every ping is finished, or its time is over.
     Done,
     /// A signal ended it; some pings may have been outstanding.
     Signal(Signal),
+    /// [`Command::Stop`](crate::hypervisor::Command::Stop) ended it; some pings may have been outstanding.
+    Stopped,
 }
 
 /// A callback that sees the measurements periodically during a run.
@@ -125,6 +127,8 @@ pub struct Reactor {
     deferred: u32,
     pauses: PauseWatch,
     stop: Option<Signal>,
+    /// The run is ending.
+    ending: Option<Ending>,
     /// The poll has reported a change of a link.
     has_link_events: bool,
     /// Clients of the control socket that the poll has reported.
@@ -142,10 +146,10 @@ enum Unread {
     Since(Instant),
 }
 
-/// The end of a run by a signal.
+/// The end of a run by a signal or a command.
 #[derive(Clone, Copy, Debug)]
 struct Ending {
-    signal: Signal,
+    by: End,
     since: Instant,
     /// End of the wait for outstanding pings.
     until: Instant,
@@ -186,6 +190,7 @@ impl Reactor {
             deferred: 0,
             pauses: PauseWatch::new(MonotonicClock.now()),
             stop: None,
+            ending: None,
             has_link_events: false,
             ready: Ready::default(),
         })
@@ -247,9 +252,9 @@ impl Reactor {
         Ok(self.stop.is_some())
     }
 
-    /// Runs turns until the last phase is over and every ping is finished, or a signal arrives. After a signal, sending
-    /// stops and outstanding pings are waited for, for [`LAST_WAIT`] or until a further signal; those left count as lost.
-    /// Without flows the VMs only answer, until `until` or a signal.
+    /// Runs turns until the last phase is over and every ping is finished, until `until`, or until a signal arrives or the run
+    /// is stopped by a command. After these two, outstanding pings are waited for, for [`LAST_WAIT`] or until a further
+    /// signal; those left count as lost. Without flows the VMs only answer. Called again, it goes on where it was.
     ///
     /// # Errors
     /// If the poll or the timer fails, or a VM can't start or stop. The measurements so far remain in the hypervisor.
@@ -259,25 +264,27 @@ impl Reactor {
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
         let serves = !hypervisor.has_flows();
-        let mut ending: Option<Ending> = None;
         let mut now = self.clock.now();
         self.polled_at = now;
         self.pauses.skip(now);
         loop {
+            if hypervisor.is_stopping() && self.ending.is_none() {
+                self.ending = Some(Ending::new(End::Stopped, now));
+            }
             if let Some(signal) = self.stop.take() {
-                let begun = ending.get_or_insert_with(|| {
+                let begun = self.ending.get_or_insert_with(|| {
                     hypervisor.stop(now);
-                    Ending::new(signal, now)
+                    Ending::new(End::Signal(signal), now)
                 });
                 begun.signalled(now);
             }
-            match ending {
+            match self.ending {
                 Some(end) if hypervisor.is_done() || end.until <= now => {
                     hypervisor.give_up(now);
-                    return Ok(End::Signal(end.signal));
+                    return Ok(end.by);
                 }
                 Some(end) => now = self.turn(hypervisor, now, Some(end.until))?,
-                None if serves && until.is_some_and(|until| until <= now) => return Ok(End::Done),
+                None if until.is_some_and(|until| until <= now) => return Ok(End::Done),
                 None if !serves && hypervisor.is_done() => return Ok(End::Done),
                 None => now = self.turn(hypervisor, now, until)?,
             }
@@ -307,8 +314,8 @@ impl Reactor {
                 self.busy_poll.worked(self.polled_at);
             }
         }
-        if hypervisor.has_transitions() {
-            self.make_transitions(hypervisor)?;
+        if hypervisor.has_due_commands() {
+            self.carry_out_due(hypervisor)?;
         }
         // TAPs are read before anything is sent, so that the run's own frames overflow no queue.
         if (was_full || !self.undrained.is_empty()) && self.deferred < MOST_DEFERRED {
@@ -359,7 +366,8 @@ impl Reactor {
             };
             self.busy_poll.worked(now);
             if let Step::Send(outgoing) = step {
-                now = self.exchange(hypervisor, outgoing).unwrap_or(now);
+                let clock = LazyNow::new(self.clock);
+                now = self.exchange(hypervisor, clock, outgoing).unwrap_or(now);
             }
         }
     }
@@ -390,14 +398,14 @@ impl Reactor {
         }
     }
 
-    /// Starts and stops the VMs that are due.
-    fn make_transitions<F: Fabric<Error = SystemError>>(
+    /// Starts and stops the VMs that are due to.
+    fn carry_out_due<F: Fabric<Error = SystemError>>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
     ) -> Result<(), SystemError> {
         for _ in 0..TRANSITION_BUDGET {
             let now = self.clock.now();
-            if hypervisor.make_transition(now)?.is_none() {
+            if !hypervisor.carry_out_due(now)? {
                 break;
             }
             self.busy_poll.worked(now);
@@ -419,9 +427,9 @@ impl Reactor {
 }
 
 impl Ending {
-    fn new(signal: Signal, now: Instant) -> Ending {
+    fn new(by: End, now: Instant) -> Ending {
         Ending {
-            signal,
+            by,
             since: now,
             until: now + LAST_WAIT,
         }
@@ -443,7 +451,7 @@ mod tests {
     fn a_further_signal_ends_the_wait_unless_it_is_the_first_one_again() {
         let at = |millis| Instant::ZERO + Duration::from_millis(millis);
         for (further, until) in [(0, 1_000), (99, 1_000), (100, 100), (700, 700)] {
-            let mut ending = Ending::new(Signal::SIGINT, at(0));
+            let mut ending = Ending::new(End::Signal(Signal::SIGINT), at(0));
             ending.signalled(at(further));
             assert_eq!(ending.until, at(until), "{further}");
         }

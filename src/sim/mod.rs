@@ -45,11 +45,11 @@ pub fn run_unless(
             return (driver.now, true);
         }
         rounds = rounds.wrapping_add(1);
-        while let Ok(Some(_)) = hypervisor.make_transition(driver.now) {}
+        while let Ok(true) = hypervisor.carry_out_due(driver.now) {}
         while let Some(step) = hypervisor.next_step(driver.now, &mut driver.buffer) {
             driver.send(hypervisor, step);
         }
-        if hypervisor.has_flows() && hypervisor.is_done() {
+        if (hypervisor.has_flows() || hypervisor.is_stopping()) && hypervisor.is_done() {
             return (driver.now, false);
         }
         match hypervisor.next_deadline() {

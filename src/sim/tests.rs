@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::experiment::{self, FlowPlan, IpVersion, Scenario};
 use crate::fabric::{Delay, Direction, Loss, Profile, Rule};
-use crate::hypervisor::Phase;
+use crate::hypervisor::{Command, Phase};
 use crate::lab::SimulatedLab;
 use crate::load::{Pacing, Start, Target};
 use crate::record::Metric;
@@ -17,6 +17,7 @@ mod endpoints;
 mod impairments;
 mod lifecycle;
 mod neighbours;
+mod steering;
 
 const END: Instant = Instant::from_nanos(3_600_000_000_000);
 const MS: Duration = Duration::from_millis(1);
@@ -61,7 +62,7 @@ fn impair(lab: &mut Lab, profile: Profile) {
         to: None,
         profile,
     };
-    lab.hypervisor().set_impairments(vec![rule]);
+    lab.carry_out(Command::Impair(vec![rule])).unwrap();
 }
 
 /// Creates a lab of which the VMs from `first` on start later.
@@ -335,7 +336,9 @@ fn a_vm_that_is_removed_takes_its_flows_along_and_leaves_others_alone() {
         lab.hypervisor().start(Instant::ZERO, phases.into());
         let hypervisor = lab.hypervisor();
         run(hypervisor, Instant::ZERO, Instant::ZERO + MS * 100);
-        let Ok(()) = hypervisor.remove_vms(Instant::ZERO + MS * 100, &[VmId(0)]);
+        hypervisor
+            .carry_out(Instant::ZERO + MS * 100, Command::StopVms(vec![VmId(0)]))
+            .unwrap();
         let at_removal: Vec<_> = hypervisor
             .recorder()
             .flows()
@@ -374,7 +377,9 @@ fn a_vm_made_while_others_ping_gets_a_number_of_its_own_and_its_boot_is_timed() 
     // vm0's own first answer: a resolution and a round trip, of two milliseconds each.
     let boot = lab.hypervisor().recorder().latency(Metric::Boot).summary();
     assert_eq!((boot.count, boot.max), (1, Some(4_000_000)));
-    let Ok(()) = lab.hypervisor().remove_vms(at, &[VmId(1)]);
+    lab.hypervisor()
+        .carry_out(at, Command::StopVms(vec![VmId(1)]))
+        .unwrap();
     let config = VmConfig::new(MacAddr([2, 0, 10, 0, 0, 4]), "10.0.0.4".parse().unwrap());
     let Ok(vm) = lab.hypervisor().create_vm(at, config);
     assert_eq!(vm, VmId(2));

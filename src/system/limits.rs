@@ -3,6 +3,9 @@
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// VMs that can be added to those of the plan while a lab runs: tables in the kernel are made with room for them.
+pub(crate) const SPARE_VMS: u32 = 1024;
+
 use super::error::SystemError;
 
 /// Raises the limit of open file descriptors as far as an unprivileged process may (to the hard limit), and returns it.

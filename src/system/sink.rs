@@ -168,22 +168,6 @@ impl Sink for FileSink {
         self.length += bytes.len() as u64;
         Ok(bytes.len())
     }
-
-    fn next_file(&mut self) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write(bytes).map(drop)
-    }
-
-    fn is_waited_for(&self) -> bool {
-        true
-    }
-
-    fn is_read_live(&self) -> bool {
-        false
-    }
 }
 
 /// Files with numbers in their names, of which the last ones are kept.
@@ -260,18 +244,6 @@ impl Sink for FileRing {
         self.number = next;
         Ok(())
     }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write(bytes).map(drop)
-    }
-
-    fn is_waited_for(&self) -> bool {
-        true
-    }
-
-    fn is_read_live(&self) -> bool {
-        false
-    }
 }
 
 /// A pipe, a FIFO or a socket, whose writes do not wait.
@@ -299,10 +271,6 @@ impl Sink for PipeSink {
             }
         }
         Ok(taken)
-    }
-
-    fn next_file(&mut self) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -53,19 +53,6 @@ impl Sink for Transcript {
         Ok(bytes.len())
     }
 
-    fn next_file(&mut self) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.print(bytes);
-        Ok(())
-    }
-
-    fn is_waited_for(&self) -> bool {
-        true
-    }
-
     fn is_read_live(&self) -> bool {
         true
     }

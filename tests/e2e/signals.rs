@@ -65,6 +65,43 @@ fn signals_that_follow_the_first_lose_neither_the_report_nor_the_clean_up() {
 }
 
 #[test]
+fn a_lab_that_stays_answers_after_its_pings_until_a_signal_ends_it_as_complete() {
+    let lab = Lab::new();
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("r.json");
+    let words =
+        "--netns host --vms 2 --host-address 10.77.0.1/16 --ping vm0:vm1 --count 3 -i 10ms --stay";
+    let mut run = lab.start_tap_reactor(&format!("{words} --output {}", file.display()));
+    // The last of its own pings was answered.
+    lab.wait_until_vm_sent(&mut run, "tap1", 3);
+    let ping = [
+        "ping",
+        "-n",
+        "-q",
+        "-c",
+        "20",
+        "-i",
+        "0.01",
+        "-W",
+        "5",
+        "10.77.0.3",
+    ];
+    lab.run(&ping).expect_status(0);
+    run.expect_alive();
+    run.signal(SIGTERM);
+    run.wait().expect_status(0);
+    let report = read_report(&directory);
+    assert_eq!(report["interrupted"], false, "{report}");
+    assert_eq!(report["totals"]["received"], 3, "{report}");
+    assert_eq!(
+        report["phases"].as_array().map(Vec::len),
+        Some(0),
+        "{report}"
+    );
+    assert_eq!(lab.link_names(), [""; 0]);
+}
+
+#[test]
 fn a_signal_before_there_is_a_lab_ends_the_program_at_once_with_a_word() {
     let lab = Lab::new();
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -75,6 +75,12 @@ pub(super) fn ipv6(
     Ok(Some(plan))
 }
 
+/// Makes sure that the IPv6 network has room for `vms` VMs.
+pub(super) fn check_room(settings: &Settings, vms: u32) -> Result<(), SettingError> {
+    let subnet = subnet(settings, vms)?;
+    first(settings, subnet, vms).map(drop)
+}
+
 /// Returns true if a pattern's target is an IPv6 address: no other has a colon in it.
 fn is_ipv6_target(setting: &Setting) -> bool {
     let target = setting.text.split_once(':').map(|(_, target)| target);

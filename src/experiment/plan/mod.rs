@@ -30,6 +30,7 @@ mod memberships;
 mod neighbours;
 mod phases;
 mod size;
+mod steer;
 mod transitions;
 mod vlan;
 mod vm_defaults;
@@ -180,6 +181,7 @@ fn plan_flows(
         phases,
         timeout,
         serve,
+        stays: stays(settings, serve)?,
         resolution: decision.resolution,
         seed,
         spin: spin(settings)?,
@@ -188,6 +190,15 @@ fn plan_flows(
     };
     experiment.effective = effective(scenario, &experiment);
     Ok(experiment)
+}
+
+/// Tells if the lab stays when the load is over. Without a load it does so anyway.
+fn stays(settings: &Settings, serve: Option<Duration>) -> Result<bool, SettingError> {
+    match settings.get("stay") {
+        Some(setting) if setting.switch()? && serve.is_some() => Err(setting
+            .error("cannot be used with a duration and nothing to ping; expected one of the two")),
+        _ => settings.switch("stay"),
+    }
 }
 
 /// The time to busy-poll before sleeping; [`Duration::MAX`] for always.

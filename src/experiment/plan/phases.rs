@@ -182,7 +182,7 @@ fn add_phases(
         return Err(of_phase(own, index, why));
     }
     let load = PhaseLoad {
-        flows,
+        flows: flows.into(),
         pacing: pacing.first(),
         arrivals,
         count,
@@ -260,6 +260,11 @@ impl Sending<'_> {
             Sending::Ramp(rates, _) => Pacing::Rate(rates.first().copied().unwrap_or(1.0)),
         }
     }
+}
+
+/// The pacing that settings ask for, which are no ramp.
+pub(super) fn steady_pacing(settings: &Settings) -> Result<Pacing, SettingError> {
+    pacing(settings).map(|sending| sending.first())
 }
 
 fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {

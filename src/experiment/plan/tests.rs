@@ -53,8 +53,10 @@ fn file(text: &str) -> Result<Experiment, String> {
 }
 
 fn names(experiment: &Experiment) -> Vec<(&str, bool, u32, u32)> {
-    let phase =
-        |p: &'_ crate::hypervisor::Phase| (p.is_counted, p.load.flows.start, p.load.flows.end);
+    let phase = |p: &'_ crate::hypervisor::Phase| {
+        let first = p.load.flows.iter().next().map_or(0, |first| first.0);
+        (p.is_counted, first, p.load.flows.end())
+    };
     let phases = experiment.phases.iter();
     phases
         .map(|p| (p.name.as_str(), phase(p).0, phase(p).1, phase(p).2))
@@ -947,6 +949,11 @@ fn lines_of_a_file_that_cannot_be_are_named_with_file_line_and_field() {
         (
             format!("{two}name = \"vm9\"\n"),
             "lab.toml, line 4: name = vm9: expected a name",
+        ),
+        (
+            // Between two names of --impair it means from one to the other.
+            format!("{two}name = \"a>b\"\n"),
+            "lab.toml, line 4: name = a>b: expected a name that no other group has, without : > [ ]",
         ),
         (
             format!("{two}mac = \"x\"\n"),

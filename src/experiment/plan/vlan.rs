@@ -62,6 +62,14 @@ pub(super) fn place(
     Ok(())
 }
 
+/// The VLAN that all VMs are in, where no other is named.
+pub(super) fn of_all(settings: &Settings) -> Result<Option<Vlan>, SettingError> {
+    let values = settings.all("vlan").iter();
+    let of_all = values.filter(|setting| !setting.text.contains('='));
+    let mut vlans = of_all.map(|setting| setting.text.parse().map_err(|_| setting.error(EXPECTED)));
+    vlans.next().transpose()
+}
+
 fn put(setting: &Setting, vlan: &str, vms: Option<&mut [VmPlan]>) -> Result<(), SettingError> {
     let vlan: Vlan = vlan.parse().map_err(|_| setting.error(EXPECTED))?;
     for vm in vms.unwrap_or_default() {

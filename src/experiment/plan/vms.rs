@@ -57,9 +57,9 @@ pub(super) fn groups(scenario: &Scenario) -> Result<Vec<Group<'_>>, SettingError
                 .any(|group| group.name == Some(name.text.as_str()))
                 || ["all", "random"].contains(&name.text.as_str())
                 || name.text.starts_with("vm")
-                || name.text.contains([':', '[', ']']))
+                || name.text.contains([':', '>', '[', ']']))
         {
-            let why = "expected a name that no other group has, without : [ ], and none that patterns use";
+            let why = "expected a name that no other group has, without : > [ ], and none that patterns use";
             return Err(name.error(why));
         }
         groups.push(Group {
@@ -142,7 +142,7 @@ pub(super) fn vms(
 }
 
 /// The addresses from `first` on, for which `subnet` must have room.
-fn starting_at(
+pub(super) fn starting_at(
     setting: &Setting,
     first: Ipv4Addr,
     subnet: Ipv4Net,

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::pcapng::{self, PACKET_OVERHEAD, Packet};
-use super::{CaptureConfig, Section};
+use super::{CAPTURE, CaptureConfig, Section};
 use crate::fabric::Direction;
-use crate::fabric::output::{Form, Output, Sink};
+use crate::fabric::output::{Output, Sink};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -78,7 +78,7 @@ pub(super) struct File {
 impl File {
     pub(super) fn new(config: &CaptureConfig, section: Section, sink: Box<dyn Sink>) -> File {
         let mut file = File {
-            output: Output::new(Form::Pcapng, sink),
+            output: Output::new(&CAPTURE, config.file.clone(), sink),
             section,
             snap: config.snap.unwrap_or(0),
             limit: config.limit.map(|limit| (limit.bytes, limit.files)),

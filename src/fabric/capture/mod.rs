@@ -11,6 +11,7 @@
 mod around_loss;
 mod config;
 mod file;
+mod fragments;
 mod narrated;
 mod pcapng;
 mod pings;
@@ -28,7 +29,7 @@ use self::file::{File, Frame};
 use self::narrated::Narrated;
 pub(in crate::fabric) use self::pcapng::ENHANCED_PACKET;
 pub use self::pcapng::Epoch;
-use super::output::Sink;
+use super::output::{Form, Sink};
 use super::{
     Instrument, InstrumentConfig, InstrumentKind, Notice, Observed, OptionError, Recording, RunInfo,
 };
@@ -39,6 +40,7 @@ use crate::wire::MacAddr;
 
 /// The instrument of `--capture`.
 pub(super) const CAPTURE: InstrumentKind = InstrumentKind {
+    form: Form::Pcapng,
     check: |config| {
         let limit = CaptureConfig::read(config)?.limit;
         Ok(limit.map_or(1, |limit| limit.files))
@@ -74,6 +76,9 @@ const MAX_KEPT: usize = 64 << 20;
 /// The time on top of a ping's timeout after which nothing more is heard of it: timers are late.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// The time at which nothing is on its way any more.
+const END: Instant = Instant::from_nanos(u64::MAX);
+
 /// The reason why a capture with a limit ended.
 const LIMIT_REACHED: &str = "the limit of the file was reached";
 
@@ -104,8 +109,6 @@ enum Way {
 /// Captures the frames of a run.
 #[derive(Debug)]
 struct Capture {
-    /// The name of the file.
-    name: String,
     way: Way,
     file: File,
     /// Bytes that are kept of each frame.
@@ -130,7 +133,6 @@ impl Capture {
             (None, false) => Way::Plain,
         };
         Capture {
-            name: config.file.clone(),
             way,
             file: File::new(config, section, sink),
             snap: config.snap.map_or(usize::MAX, |bytes| bytes as usize),
@@ -155,7 +157,7 @@ impl Capture {
         };
         let (dropped, files) = (self.file.dropped(), self.file.files());
         let limit = self.file.is_full().then(|| LIMIT_REACHED.to_owned());
-        let recording = self.file.output().recording(&CAPTURE, &self.name);
+        let recording = self.file.output().recording();
         Recording {
             dropped: recording.dropped + dropped,
             unknown,
@@ -186,6 +188,15 @@ impl Instrument for Capture {
                 comment: &[],
             }),
             Way::AroundLoss(around) => around.frame(now, observed, self.snap),
+        }
+    }
+
+    fn unreleased(&mut self, now: Instant, sent: Option<Instant>, observed: &Observed<'_>) {
+        match (sent, &mut self.way) {
+            (None, _) => self.frame(now, observed),
+            (Some(_), Way::Plain) => {}
+            (Some(sent), Way::Narrated(narrated)) => narrated.unreleased(sent, observed),
+            (Some(sent), Way::AroundLoss(around)) => around.unreleased(sent, observed),
         }
     }
 

@@ -25,7 +25,7 @@ fn trial(trials: &[Trial], interval: Duration, pings: u64) -> Lab {
         profile: trial.profile,
     });
     let rules = rules.collect();
-    lab.hypervisor().set_impairments(rules);
+    lab.carry_out(Command::Impair(rules)).unwrap();
     flow(&mut lab, 0, 1);
     carry(
         &mut lab,
@@ -105,7 +105,7 @@ fn what_is_done_to_the_frames_of_a_warm_up_is_not_counted_as_its_pings_are_not()
             rule(0, Direction::Out, delay, Loss::None),
             rule(1, direction, delay, loss),
         ];
-        lab.hypervisor().set_impairments(rules);
+        lab.carry_out(Command::Impair(rules)).unwrap();
         flow(&mut lab, 0, 1);
         let duration = Some(500 * MS);
         let phases = ["a", "warm-up", "b"];
@@ -268,7 +268,7 @@ fn the_last_rule_that_fits_is_applied_and_others_pass_unharmed() {
         rule(1..=3, None, 0.0),
         rule(0..=0, Some(vec![mac]), 0.0),
     ];
-    lab.hypervisor().set_impairments(rules);
+    lab.carry_out(Command::Impair(rules)).unwrap();
     for (vm, neighbour) in [(0, 1), (0, 2), (1, 0), (2, 0), (3, 1), (1, 3)] {
         let VmConfig { mac, .. } = config(&lab, neighbour);
         let address = lab.plan().vms[neighbour as usize].address;
@@ -330,7 +330,9 @@ fn what_is_held_for_a_vm_that_stops_or_beyond_the_end_is_counted_as_never_releas
     lab.hypervisor().start(Instant::ZERO, vec![only]);
     let at = Instant::ZERO + 250 * MS;
     run(lab.hypervisor(), Instant::ZERO, at);
-    let Ok(()) = lab.hypervisor().remove_vms(at, &[VmId(1)]);
+    lab.hypervisor()
+        .carry_out(at, Command::StopVms(vec![VmId(1)]))
+        .unwrap();
     let kinds = |lab: &mut Lab, kind| {
         let rows = lab.hypervisor().fabric().impairments().into_iter();
         rows.filter(|row| row.kind == kind)

@@ -18,14 +18,13 @@ use aya_obj::generated::bpf_prog_type;
 use super::super::bpf::{Claims, LoadError, Loaded, address_key, chain, mac_key};
 use super::super::error::SystemError;
 use super::super::netlink::{Netlink, Refusal};
+use crate::system::limits::SPARE_VMS;
 use crate::vm::{RxFilter, VmId};
 
 const OBJECT: &[u8] = include_bytes_aligned!("shared.o");
 const PROGRAM: &str = "network_cards";
 /// Hardware addresses that there is room for, for each VM: its own, and groups. A VM without room hears everything.
 const DESTINATIONS_OF_A_VM: u32 = 4;
-/// Entries of each map beside those, for VMs that are made while it runs.
-const SPARE_ENTRIES: u32 = 1024;
 /// Links that share a block: the kernel looks through all of them for each that comes or goes.
 const LINKS_OF_A_BLOCK: u32 = 500;
 /// Blocks of ours are numbered from here on; whoever numbers theirs by hand begins with 1.
@@ -67,7 +66,7 @@ impl SharedFilter {
     /// # Errors
     /// When the kernel does not let us, or does not know such programs.
     pub(super) fn load(vms: u32) -> Result<SharedFilter, SystemError> {
-        let vms = vms.saturating_add(SPARE_ENTRIES);
+        let vms = vms.saturating_add(SPARE_VMS);
         let mut loaded = Loaded::new(
             OBJECT,
             (PROGRAM, bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS),

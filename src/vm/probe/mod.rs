@@ -231,15 +231,28 @@ impl Vm {
     /// Ends pings before their time, and returns each with what came of it: it is lost if it was sent, unresolved if it
     /// waits for its neighbour.
     pub fn give_up(&mut self, which: GiveUp) -> Vec<(PingId, PingOutcome)> {
+        let sessions = (0..self.sessions.len()).map(|index| SessionId(index as u16));
+        sessions
+            .flat_map(|session| self.give_up_session(session, which))
+            .collect()
+    }
+
+    /// Ends pings of one session as [`Vm::give_up`] does.
+    pub fn give_up_session(&mut self, id: SessionId, which: GiveUp) -> Vec<(PingId, PingOutcome)> {
         let mut ended = Vec::new();
-        for (index, session) in self.sessions.iter_mut().enumerate() {
-            let id = SessionId(index as u16);
+        if let Some(session) = self.session_mut(id) {
             session.give_up(which, |sequence, outcome| {
                 let session = id;
                 ended.push((PingId { session, sequence }, outcome));
             });
         }
         ended
+    }
+
+    /// The destination of the pings of `session`.
+    pub fn destination(&self, session: SessionId) -> Option<IpAddr> {
+        let session = self.sessions.get(usize::from(session.0))?;
+        Some(session.config.destination)
     }
 
     /// When the oldest ping of `session` is overdue; `None` when none is on its way.

@@ -19,6 +19,7 @@ use aya_obj::generated::bpf_prog_type;
 
 use crate::system::bpf::{Claims, LoadError, Loaded, address_key, chain, mac_key};
 use crate::system::error::SystemError;
+use crate::system::limits::SPARE_VMS;
 use crate::system::netlink::link_requests::{LinkChange, index_of};
 use crate::system::switching::Switching;
 use crate::system::tap::Tap;
@@ -27,8 +28,6 @@ use crate::wire::MacAddr;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("switch.o");
 const PROGRAM: &str = "tap_switch";
-/// Entries of each map beside one for each VM of the plan, for VMs that are made while it runs.
-const SPARE_ENTRIES: u32 = 1024;
 /// Groups that there is room for, for each VM.
 const GROUPS_OF_A_VM: u32 = 4;
 
@@ -92,7 +91,7 @@ impl XdpSwitch {
     /// # Errors
     /// When the kernel does not let us, or does not know such programs.
     pub(in crate::system) fn load(vms: u32) -> Result<XdpSwitch, SystemError> {
-        let entries = vms.saturating_add(SPARE_ENTRIES);
+        let entries = vms.saturating_add(SPARE_VMS);
         let mut loaded = Loaded::new(
             OBJECT,
             (PROGRAM, bpf_prog_type::BPF_PROG_TYPE_XDP),

@@ -1,0 +1,184 @@
+//! Commands: whatever changes a lab while it runs, and the one place where that is carried out.
+//!
+//! The phases of a plan, a program that [drives](crate::lab::LabOn::drive) a lab and its control socket all produce
+//! [`Command`]s. They name VMs and flows by their ids; [`crate::lab`] finds these by name.
+
+use std::ops::Range;
+
+use rustc_hash::FxHashMap;
+
+use super::{FlowConfig, Hypervisor, Phase};
+use crate::fabric::{Fabric, Instrument, Rule};
+use crate::load::{FlowId, Pacing};
+use crate::time::Instant;
+use crate::vm::{MAX_SESSIONS, VmId};
+
+/// The name of the phase in which flows ping that are added when those of the plan are over.
+const STAY: &str = "stay";
+
+/// A change of a lab.
+#[derive(Debug)]
+pub enum Command {
+    /// These VMs, which were [announced](Hypervisor::expect_vm), start: one a turn, in this order. Others are left as they
+    /// are.
+    StartVms(Vec<VmId>),
+    /// These VMs stop, all at once, with their flows, while the others continue. Pings to them get no reply; their own
+    /// outstanding pings end as abandoned. One that was still to start does not. Others are left as they are.
+    StopVms(Vec<VmId>),
+    /// Flows are added, and ping from now on: in the present phase, as the others of it, and in those to come. Without a
+    /// phase one without end begins.
+    StartFlows(Vec<FlowConfig>),
+    /// These flows end; their outstanding pings end as abandoned.
+    StopFlows(Vec<FlowId>),
+    /// The flows send at this pace from now on, until a phase has another.
+    SetPacing(Pacing),
+    /// Frames are impaired by these rules from now on, in place of those so far, until a phase has others.
+    Impair(Vec<Rule>),
+    /// An instrument sees every frame and event from now on.
+    Observe(Box<dyn Instrument>),
+    /// The run ends before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings may still
+    /// be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
+    Stop,
+}
+
+/// What came of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is done, or will be.
+    Done,
+    /// Flows with these numbers were added.
+    Flows(Range<u32>),
+}
+
+/// A command that can't be carried out.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommandError<E> {
+    /// The fabric refused an operation.
+    #[error(transparent)]
+    Fabric(#[from] E),
+    /// It asks for what can't be. Nothing has changed.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Carries out `command` at `now`.
+    ///
+    /// # Errors
+    /// If it asks for what can't be, or the fabric refuses an operation.
+    pub fn carry_out(
+        &mut self,
+        now: Instant,
+        command: Command,
+    ) -> Result<Outcome, CommandError<F::Error>> {
+        match command {
+            Command::StartVms(vms) => self.lifecycle.start(vms),
+            Command::StopVms(vms) => self.stop_vms(now, &vms)?,
+            Command::StartFlows(flows) => {
+                let added = self.start_flows(now, flows);
+                return added.map(Outcome::Flows).map_err(CommandError::Refused);
+            }
+            Command::StopFlows(flows) => self.stop_flows(now, &flows),
+            Command::SetPacing(pacing) => {
+                self.pacing = pacing;
+                self.load.set_pacing(now, pacing);
+            }
+            Command::Impair(rules) => self.fabric.set_impairments(rules, self.seed),
+            Command::Observe(instrument) => self.observe(instrument),
+            Command::Stop => self.stop(now),
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Adds flows at `now`, and returns their numbers. The error says why they can't be.
+    fn start_flows(&mut self, now: Instant, flows: Vec<FlowConfig>) -> Result<Range<u32>, String> {
+        if self.is_stopping {
+            return Err("the run is ending; expected flows before that".to_owned());
+        }
+        self.check_sources(&flows)?;
+        if self.is_between_phases() {
+            self.end_schedule(Some(now));
+            // A run of a single phase needs no name for it.
+            let name = if self.is_planned { STAY } else { "" };
+            self.begin_phase(now, Phase::open(name, self.pacing));
+        }
+        let first = self.flows.len() as u32;
+        for mut config in flows {
+            config.session.destination = self.present_destination(&config);
+            if let Some(id) = self.add_flow(config) {
+                self.join(now, id);
+            }
+        }
+        Ok(first..self.flows.len() as u32)
+    }
+
+    /// Checks that the sources of `flows` exist, or will, and have room for them.
+    fn check_sources(&self, flows: &[FlowConfig]) -> Result<(), String> {
+        let mut added: FxHashMap<VmId, usize> = FxHashMap::default();
+        for &FlowConfig { source, .. } in flows {
+            let added = added.entry(source).or_default();
+            *added += 1;
+            let present = match self.slots.get(source.index()) {
+                Some(Some(slot)) => slot.flows.len(),
+                _ if self.lifecycle.is_expected(source) => 0,
+                _ => return Err(format!("{source} does not exist; expected a VM that is up")),
+            };
+            if present + *added > MAX_SESSIONS {
+                return Err(format!(
+                    "{source} would have more flows than ICMP can tell apart; expected {MAX_SESSIONS} at most"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a flow that was just added take part in the present phase and those to come.
+    fn join(&mut self, now: Instant, id: FlowId) {
+        for phase in &mut self.phases {
+            phase.load.flows.insert(id);
+        }
+        if self.held.is_some() {
+            return;
+        }
+        if self.resolution.is_before_phases() {
+            self.resolution.admit(id);
+            return;
+        }
+        let is_open = self.flows.get(id.index());
+        let is_open = is_open.is_some_and(|flow| flow.ping.is_some());
+        if is_open && self.resolution.admit(id) {
+            // It begins once its neighbour is known.
+            self.load.suspend(id);
+        }
+        self.load.join(now, id);
+    }
+
+    fn stop_flows(&mut self, now: Instant, flows: &[FlowId]) {
+        for id in flows {
+            self.lifecycle.forget_flow(*id);
+            let ping = self.flows.get_mut(id.index());
+            if let Some(ping) = ping.and_then(|flow| flow.ping.take()) {
+                self.abandon_pings_of_flow(now, ping);
+            }
+        }
+        self.load.retire(flows);
+    }
+
+    /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are.
+    fn observe(&mut self, mut instrument: Box<dyn Instrument>) {
+        for (id, state) in (0..).map(FlowId).zip(&self.flows) {
+            if let Some(owner) = state.ping
+                && let Some(target) = self.target(owner, state.target)
+            {
+                instrument.flow(id, owner.vm, owner.session, target);
+            }
+        }
+        self.fabric.add(instrument);
+    }
+
+    /// Returns true if neither a phase runs nor one is to come.
+    fn is_between_phases(&self) -> bool {
+        let is_waiting = self.held.is_some() || self.resolution.is_before_phases();
+        !is_waiting && self.phases.is_empty() && (self.load.is_between_phases() || self.is_quiet())
+    }
+}
