@@ -34,6 +34,9 @@ for command in ip ping fping arping arp-scan nmap nping hping3 ndisc6 atk6-imple
 done
 /usr/bin/python3 -c 'import scapy.all' 2>/dev/null || fail "scapy is missing: apt-get install python3-scapy"
 
+# An answer that comes late because something else has the processors is none of the endpoint's.
+renice --priority -10 --pid $$ >/dev/null 2>&1 || true
+
 work=$(mktemp -d)
 name=conform-$$
 namespaces=() processes=()

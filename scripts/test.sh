@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks everything: formatting, lints, documentation, build, and all tests, the end-to-end tests
-# included. Stops at the first failure.
+# included. Stops at the first step that fails, and names it and the tests that failed.
 #
 #   scripts/test.sh            needs root, because the end-to-end tests create network namespaces
 #
@@ -52,7 +52,23 @@ fail() {
 
 step() {
     printf '\n==> %s\n' "$*"
-    "$@"
+    "$@" || fail "this step failed: $*"
+}
+
+# Runs all tests, the others too if one fails, and ends with what the failed ones said and their names.
+run_tests() {
+    local log
+    log=$(mktemp)
+    if RUST_BACKTRACE=0 cargo test --locked --no-fail-fast 2>&1 | tee "$log"; then
+        rm "$log"
+        return
+    fi
+    printf '\n==> failed tests\n'
+    # A test binary prints what its failed tests said between two lines "failures:", and their names after the second.
+    awk '/^failures:$/ { inside = !inside; next } inside' "$log"
+    sed -n 's/^test \(.*\) \.\.\. FAILED$/FAILED \1/p; /^error: [0-9]* targets* failed/,$p' "$log"
+    rm "$log"
+    return 1
 }
 
 missing_packages() {
@@ -116,7 +132,7 @@ else
     printf '\n==> not checked: BPF objects, for want of the packages %s\n' "${optional_packages[*]}"
 fi
 step cargo build --locked
-step cargo test --locked
+step run_tests
 # Examples are built and tested by now; their main functions run too.
 for example in scripts/examples/*.rs; do
     step cargo run --locked --quiet --example "$(basename "$example" .rs)"

@@ -1,6 +1,7 @@
 //! Points in time, and clocks. No other module reads a clock: all take `now` as an argument, so that the state machines
 //! can be tested in virtual time.
 
+use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
@@ -60,6 +61,52 @@ impl Sub for Instant {
     }
 }
 
+/// A span of time as people read it, with three digits, in reports, traces and comments alike: `412 ns`, `8.12 µs`, `2.00 s`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span(pub u64);
+
+impl From<Duration> for Span {
+    /// Saturates after 584 years.
+    fn from(span: Duration) -> Span {
+        Span(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Span {
+    /// The digits in front of the point and those behind it, how many of these there are, and the unit.
+    #[inline]
+    pub(crate) const fn parts(self) -> (u64, u64, u8, &'static str) {
+        let nanos = self.0;
+        // In whole numbers, because comments of captures have one in each frame.
+        let (unit, symbol) = match nanos {
+            ..=999 => return (nanos, 0, 0, "ns"),
+            1_000..=999_499 => (1_000, "µs"),
+            999_500..=999_499_999 => (1_000_000, "ms"),
+            _ => (1_000_000_000, "s"),
+        };
+        let (scale, decimals) = match nanos {
+            nanos if nanos < unit / 1_000 * 9_995 => (100, 2),
+            nanos if nanos < unit / 1_000 * 99_950 => (10, 1),
+            _ => (1, 0),
+        };
+        let step = unit / scale;
+        let shown = nanos.saturating_add(step / 2) / step;
+        (shown / scale, shown % scale, decimals, symbol)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parts() {
+            (whole, _, 0, unit) => write!(f, "{whole} {unit}"),
+            (whole, fraction, decimals, unit) => {
+                let width = decimals.into();
+                write!(f, "{whole}.{fraction:0width$} {unit}")
+            }
+        }
+    }
+}
+
 /// A source of [`Instant`]s: the machine's clock in a run, a variable in a simulation.
 pub trait Clock {
     /// Returns the present time.
@@ -112,6 +159,12 @@ impl<C: Clock> LazyNow<C> {
     /// Returns the reading if it was made.
     pub const fn reading(&self) -> Option<Instant> {
         self.reading
+    }
+
+    /// Forgets the reading: the next one is made when somebody asks for it.
+    #[inline]
+    pub const fn pass(&mut self) {
+        self.reading = None;
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use support::{enter_own_network, fabric, host_lab, link_names, run, wait_until};
+use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
 use tap_reactor::fabric::Fabric;
 use tap_reactor::system::{
     LabConfig, LinkChange, Mark, Netlink, NetnsChoice, Prepared, Tap, clean,
@@ -134,10 +134,13 @@ fn from_every_pid_and_time_namespace_the_living_are_told_from_the_dead() {
         let mut living = start(run_through, "--netns host --bridge br1 --tap-prefix live");
         let mut dead = start(run_through, "--netns host");
         wait_until("two labs", || {
-            let names = link_names();
-            ["live1", "tap1"]
-                .iter()
-                .all(|tap| names.iter().any(|name| name == tap))
+            let links = links();
+            // A TAP is there a moment before its mark is.
+            let is_whole = |tap: &&str| {
+                let mut named = links.iter().filter(|link| link.name == **tap);
+                named.any(|link| link.alias.is_some())
+            };
+            ["live1", "tap1"].iter().all(is_whole)
         });
         dead.kill();
         for clean_through_way in ways {
@@ -183,6 +186,8 @@ fn a_tap_that_a_process_is_attached_to_keeps_its_run_from_being_cleaned() {
         let names = ["tap0", "br0"].map(str::to_owned);
         assert_eq!(cleaned.kept, names.map(|name| (name, reason())));
         drop(tap);
+        // A process that another test has just forked has a copy of its descriptor until it executes its program.
+        wait_until("nobody to be attached", || !link("tap0").carrier);
         assert_eq!(clean().unwrap().removed.len(), 2);
         assert_eq!(link_names(), ["lo"]);
     }
@@ -321,9 +326,10 @@ fn cleaning_removes_the_named_namespace_of_a_run_that_is_gone() {
     let runs = ["dead", "living"].map(|name| start("env", &format!("--vms 1 --netns {name}")));
     for name in ["dead", "living"] {
         wait_until("a lab in a named namespace", || {
-            let show = ["-n", name, "link", "show", "master", "br0"];
+            // A TAP that does not persist yet goes with its process.
+            let show = ["-n", name, "-details", "link", "show", "dev", "tap0"];
             let shown = Command::new("ip").args(show).output().unwrap();
-            String::from_utf8_lossy(&shown.stdout).contains("tap0")
+            String::from_utf8_lossy(&shown.stdout).contains("persist on")
         });
     }
     let [mut dead, mut living] = runs;
@@ -397,6 +403,17 @@ impl Traced {
         matches!(stopped, WaitStatus::Stopped(..))
     }
 
+    /// Returns true if it is in the last stage of a run, or about to enter it: it takes the signals over, and what it does
+    /// from then on does not depend on how long anything took.
+    fn is_at_its_end(&self) -> bool {
+        let about = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid())).unwrap();
+        let number = about
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
+        number == Some(nix::libc::SYS_rt_sigaction)
+    }
+
     /// Goes on until its next stop. False at its end.
     fn step(&self) -> bool {
         nix::sys::ptrace::syscall(self.pid(), None).unwrap();
@@ -411,23 +428,36 @@ fn wherever_a_run_is_killed_cleaning_removes_what_it_had_made() {
     let has_links = || nix::net::if_::if_nametoindex("br0").is_ok();
     let is_there = || name.exists() || has_links();
     for netns in ["lab", "host"] {
-        // First without killing: between which of its stops something of it is there.
+        // First without killing: between which of its stops something of it is there, and where its last stage begins.
         let traced = Traced::start(netns);
-        let mut with_something = Vec::new();
-        let mut stops = 0;
+        let (mut stops, mut first, mut end, mut last) = (0, None, None, 0);
         while traced.step() {
             stops += 1;
             if is_there() {
-                with_something.push(stops);
+                first = first.or(Some(stops));
+                last = stops;
+            }
+            if first.is_some() && end.is_none() && traced.is_at_its_end() {
+                end = Some(stops);
             }
         }
         assert!(!is_there());
-        let (first, last) = (with_something[0], with_something[with_something.len() - 1]);
-        // Everything in the making and in the removal, and some of what is done in between.
+        let (first, end) = (first.unwrap(), end.unwrap());
+        // Everything in the making and in the removal, and some of what is done in between. How often it waits between the
+        // two depends on the machine, so that the removal is counted from the beginning of the last stage.
+        let in_making = (first - 4..first + 60).map(|stop| (stop, None));
+        let until_gone = last - end;
+        let in_removal = (until_gone - 40..until_gone + 4).map(|more| (first, Some(more)));
         let (mut left, mut unmounted) = (0, 0);
-        for stop in (first - 4..first + 60).chain(last - 40..last + 4) {
+        for (stop, in_last_stage) in in_making.chain(in_removal) {
             let mut traced = Traced::start(netns);
-            let still_runs = (0..stop).all(|_| traced.step());
+            let mut still_runs = (0..stop).all(|_| traced.step());
+            if let Some(more) = in_last_stage {
+                while still_runs && !traced.is_at_its_end() {
+                    still_runs = traced.step();
+                }
+                still_runs = still_runs && (0..more).all(|_| traced.step());
+            }
             if still_runs {
                 traced.0.kill();
             }
@@ -437,7 +467,9 @@ fn wherever_a_run_is_killed_cleaning_removes_what_it_had_made() {
                 unmounted += u32::from(metadata.is_ok_and(|file| file.len() > 0));
             }
             let cleaned = clean().unwrap();
-            let context = format!("{netns}, killed at stop {stop} of {stops}: {cleaned:?}");
+            let context = format!(
+                "{netns}, killed at stop {stop}, {in_last_stage:?} after its last stage began: {cleaned:?}"
+            );
             assert!(!is_there(), "{context}");
             assert!(
                 cleaned.kept.is_empty() && cleaned.failed.is_empty(),

@@ -2,12 +2,19 @@
 
 mod support;
 
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
 use nix::errno::Errno;
-use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
+use nix::sys::signal::{Signal, raise};
+use support::{
+    enter_own_network, fabric, host_lab, link, link_names, links, make_lab_by_hand, run,
+    wait_until, wait_until_forwarding,
+};
 use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Write, WriteDrop};
 use tap_reactor::reactor::Source;
 use tap_reactor::system::{
-    LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared, Tap, TapFabric,
+    LabConfig, LinkChange, LinkKind, Mark, Netlink, NetnsChoice, Owner, Prepared, StopSignals, Tap,
+    TapFabric,
 };
 use tap_reactor::time::Instant;
 use tap_reactor::topology::BRIDGE_PORTS;
@@ -27,12 +34,6 @@ fn plug_all(fabric: &mut TapFabric, count: u32) {
     for vm in 0..count {
         fabric.plug(VmId(vm), &rx_filter(vm)).unwrap();
     }
-}
-
-/// Makes the lab of `scripts/lab-up.sh` in the namespace that the test is in. Its links send nothing of their own (IPv6 and
-/// multicast snooping are off): a frame of the kernel's would take a place in a queue, at any moment.
-fn make_lab_by_hand() {
-    run(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-up.sh"));
 }
 
 /// A frame of the local experimental EtherType (IEEE 802, 88b5).
@@ -235,9 +236,16 @@ fn changes_of_links_that_the_kernel_could_not_keep_are_found_by_looking() {
     fabric.set_rx_filter(VmId(1), &rx_filter(1)).unwrap();
     fabric.unplug(&[VmId(1)]).unwrap();
     fabric.plug(VmId(1), &rx_filter(1)).unwrap();
-    run("ip link delete tap1");
-    fabric.unplug(&[VmId(1), VmId(2)]).unwrap();
-    assert_eq!(link_names(), ["lo", "br0", "tap0", "uplink"]);
+    // Its name may be somebody else's by then.
+    for leaving in [&[VmId(1)][..], &[VmId(1), VmId(2)]] {
+        run("ip link delete tap1");
+        run("ip link add tap1 type bridge");
+        fabric.unplug(leaving).unwrap();
+        assert_eq!(link("tap1").kind, LinkKind::Bridge);
+        run("ip link delete tap1");
+        fabric.plug(VmId(1), &rx_filter(1)).unwrap();
+    }
+    assert_eq!(link_names(), ["lo", "br0", "tap0", "uplink", "tap1"]);
 }
 
 #[test]
@@ -249,13 +257,17 @@ fn what_a_prepared_tap_had_dropped_before_is_not_counted() {
     }
     let broadcast = frame(0, MacAddr::BROADCAST);
     let mut buffer = [0; 2048];
-    // Bridge ports forward a moment after somebody has attached to a TAP.
+    // Ports of a bridge forward a moment after somebody has attached to their TAPs.
     let taps = ["tap0", "tap1"].map(|name| Tap::attach(name).unwrap());
     wait_until("a past with drops", || {
         assert_eq!(taps[0].write(&broadcast), Write::Sent);
         link("tap1").tx_dropped >= 3
     });
     drop(taps);
+    // A process that another test has just forked has copies of their descriptors until it executes its program.
+    wait_until("nobody to be attached", || {
+        ["tap0", "tap1"].iter().all(|tap| !link(tap).carrier)
+    });
 
     let lab = LabConfig {
         prepared: Prepared::BridgeAndTaps,
@@ -263,14 +275,11 @@ fn what_a_prepared_tap_had_dropped_before_is_not_counted() {
     };
     let (mut fabric, _poll) = fabric(lab).unwrap();
     plug_all(&mut fabric, 2);
-    wait_until("frames to pass", || {
-        assert_eq!(
-            fabric.write(Instant::ZERO, VmId(0), &broadcast),
-            Write::Sent
-        );
-        fabric.read(Instant::ZERO, VmId(1), &mut buffer) == Read::Frame(64)
-    });
-    while fabric.read(Instant::ZERO, VmId(1), &mut buffer) != Read::Empty {}
+    wait_until_forwarding(&mut fabric);
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(1), &mut buffer),
+        Read::Empty
+    );
     assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);
     for _ in 0..9 {
         assert_eq!(
@@ -373,8 +382,7 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
     plug_all(&mut fabric, 2);
     fabric.unplug(&[VmId(0)]).unwrap();
     fabric.unplug(&[VmId(0)]).unwrap();
-    // A process that another test has just forked may hold the descriptor until it executes its program.
-    wait_until("tap0 to go", || link_names() == ["lo", "br0", "tap1"]);
+    assert_eq!(link_names(), ["lo", "br0", "tap1"]);
     assert_eq!(
         fabric.read(Instant::ZERO, VmId(0), &mut [0; 64]),
         Read::Failed
@@ -388,6 +396,38 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
         fabric.read(Instant::ZERO, VmId(0), &mut [0; 64]),
         Read::Frame(64)
     );
+}
+
+/// A copy of the descriptor of the TAP with that name, which only one test has.
+fn copy_of_descriptor(tap: &str) -> OwnedFd {
+    let line = format!("iff:\t{tap}\n");
+    let mut descriptors = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    let number = descriptors.find_map(|entry| {
+        let path = entry.unwrap().path();
+        let is_it = std::fs::read_to_string(&path).is_ok_and(|about| about.contains(&line));
+        is_it.then(|| path.file_name()?.to_str()?.parse::<RawFd>().ok())?
+    });
+    // SAFETY: the caller has the TAP open.
+    unsafe { BorrowedFd::borrow_raw(number.unwrap()) }
+        .try_clone_to_owned()
+        .unwrap()
+}
+
+#[test]
+fn a_vm_is_unplugged_although_a_copy_of_its_descriptor_is_open() {
+    enter_own_network();
+    let lab = LabConfig {
+        tap_prefix: "copied".to_owned(),
+        ..host_lab()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    plug_all(&mut fabric, 2);
+    let copy = copy_of_descriptor("copied1");
+    fabric.unplug(&[VmId(1)]).unwrap();
+    assert_eq!(link_names(), ["lo", "br0", "copied0"]);
+    fabric.plug(VmId(1), &rx_filter(1)).unwrap();
+    drop(copy);
+    assert_eq!(link_names(), ["lo", "br0", "copied0", "copied1"]);
 }
 
 #[test]
@@ -452,7 +492,10 @@ fn the_port_after_the_last_is_refused_and_leaves_no_tap() {
         error.to_string().starts_with("add tap1023 to bridge br0: "),
         "{error}"
     );
-    assert_eq!(links().len(), 2 + BRIDGE_PORTS as usize);
+    // Its descriptor is closed; a process that another test has just forked has a copy until it executes its program.
+    wait_until("the TAP without a port to go", || {
+        links().len() == 2 + BRIDGE_PORTS as usize
+    });
     assert_eq!(fabric.queue_drops().unwrap().len(), BRIDGE_PORTS as usize);
     fabric.close().unwrap();
     assert_eq!(link_names(), ["lo"]);
@@ -508,10 +551,14 @@ fn an_attached_lab_is_used_and_left_as_it_was() {
     })
     .unwrap();
     plug_all(&mut fabric, 2);
-    // A port forwards a moment after somebody has attached to its TAP; the TAP takes the frame in any case.
+    wait_until_forwarding(&mut fabric);
     assert_eq!(
         fabric.write(Instant::ZERO, VmId(0), &frame(0, MacAddr::BROADCAST)),
         Write::Sent
+    );
+    assert_eq!(
+        fabric.read(Instant::ZERO, VmId(1), &mut [0; 64]),
+        Read::Frame(64)
     );
     assert_eq!(fabric.queue_drops().unwrap(), [(VmId(0), 0), (VmId(1), 0)]);
     let error = Tap::attach("tap0").unwrap_err();
@@ -623,4 +670,71 @@ fn a_read_only_proc_sys_is_a_warning_that_is_given_once() {
             .contains("/proc/sys/net/ipv6/conf/br0/disable_ipv6"),
         "{warning}"
     );
+}
+
+#[test]
+fn a_port_that_does_not_forward_yet_is_waited_for_until_a_signal_comes() {
+    for (prepared, port) in [
+        (Prepared::Nothing, "br0-1u"),
+        (Prepared::Nothing, "br0-1d"),
+        (Prepared::BridgeAndTaps, "tap1"),
+    ] {
+        enter_own_network();
+        if prepared == Prepared::BridgeAndTaps {
+            make_lab_by_hand();
+        }
+        let (mut fabric, _poll) = fabric(LabConfig {
+            prepared,
+            ports_per_bridge: 1,
+            ..host_lab()
+        })
+        .unwrap();
+        plug_all(&mut fabric, 2);
+        wait_until_forwarding(&mut fabric);
+        run(&format!("ip link set {port} down"));
+        let mut signals = StopSignals::new().unwrap();
+        raise(Signal::SIGTERM).unwrap();
+        let stopped_by = fabric.wait_until_forwarding(&signals).unwrap();
+        assert_eq!(stopped_by, Some(Signal::SIGTERM), "{port}");
+        signals.release().unwrap();
+        run(&format!("ip link set {port} up"));
+        wait_until_forwarding(&mut fabric);
+        let ports = run("bridge -oneline link show");
+        for line in ports.lines() {
+            assert!(line.contains("state forwarding"), "{port}: {ports}");
+        }
+    }
+}
+
+#[test]
+fn the_host_is_heard_as_soon_as_the_lab_forwards() {
+    enter_own_network();
+    let lab = LabConfig {
+        host_address: Some("10.77.0.1/16".parse().unwrap()),
+        ..host_lab()
+    };
+    let (mut fabric, _poll) = fabric(lab).unwrap();
+    // Without ports there is nobody to wait for.
+    wait_until_forwarding(&mut fabric);
+    plug_all(&mut fabric, 2);
+    wait_until_forwarding(&mut fabric);
+    assert!(run("ip link show dev br0").contains("state UP"));
+    // Ports that do not forward are waited for; the bridge has its carrier from them.
+    for tap in ["tap0", "tap1"] {
+        run(&format!("ip link set {tap} down"));
+    }
+    wait_until("the bridge to lose its carrier", || !link("br0").carrier);
+    let mut signals = StopSignals::new().unwrap();
+    raise(Signal::SIGTERM).unwrap();
+    let stopped_by = fabric.wait_until_forwarding(&signals).unwrap();
+    assert_eq!(stopped_by, Some(Signal::SIGTERM));
+    signals.release().unwrap();
+    run("ip link set tap1 up");
+    wait_until_forwarding(&mut fabric);
+    let socket = std::net::UdpSocket::bind("10.77.0.1:0").unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.send_to(b"hello", "10.77.255.255:9").unwrap();
+    let mut buffer = [0; 2048];
+    let read = fabric.read(Instant::ZERO, VmId(1), &mut buffer);
+    assert!(matches!(read, Read::Frame(_)), "{read:?}");
 }

@@ -4,7 +4,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::{enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until};
+use support::{
+    enter_own_network, fabric, host_lab, link, link_names, links, run, wait_until,
+    wait_until_forwarding,
+};
 use tap_reactor::fabric::{Fabric, Read, Write};
 use tap_reactor::system::{LabConfig, LinkKind, Neighbours, TapFabric};
 use tap_reactor::time::Instant;
@@ -28,6 +31,7 @@ fn plug_all(fabric: &mut TapFabric, count: u32) {
     for vm in 0..count {
         fabric.plug(VmId(vm), &rx_filter(vm)).unwrap();
     }
+    wait_until_forwarding(fabric);
 }
 
 fn frame(from: u32, to: MacAddr) -> Vec<u8> {

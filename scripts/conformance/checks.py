@@ -45,6 +45,8 @@ from wire import SENTINEL, Wire, tell, verdict
 
 #: Tests that implementation6 has.
 IMPLEMENTATION_TESTS = 57
+#: The number of one, its name, and what came of it.
+IMPLEMENTATION_RESULT = re.compile(r"^Test +(\d+): (.+?)\t+(.*)$", re.M)
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 #: The list: name and function, in the order of the table.
 CHECKS = []
@@ -196,14 +198,18 @@ def eui64(mac, prefix="fe80::"):
     return socket.inet_ntop(socket.AF_INET6, address) if words else ""
 
 
+#: Without a time to wait it takes what comes after the next ping for lost.
+FPING = ("fping", "-c", "3", "-p", "100", "-t", "2000", "-q")
+
+
 @check("fping -c 3")
 def fping(client):
-    return answered(client.run("fping", "-c", "3", "-p", "100", "-q", client.ipv4)[0])
+    return answered(client.run(*FPING, client.ipv4)[0])
 
 
 @check("fping -6 -c 3")
 def fping6(client):
-    return answered(client.run("fping", "-6", "-c", "3", "-p", "100", "-q", client.ipv6)[0])
+    return answered(client.run(*FPING, "-6", client.ipv6)[0])
 
 
 # Programs: neighbours.
@@ -326,7 +332,8 @@ def nmap_sweep6(client):
 def nmap_kinds(client):
     verdicts = []
     for kind in ("-PE", "-PP", "-PM"):
-        text = nmap(client, "-sn", "--send-ip", "--disable-arp-ping", "--max-retries", "0", kind)
+        patience = ("--max-retries", "0", "--min-rtt-timeout", "2s", "--max-rtt-timeout", "2s")
+        text = nmap(client, "-sn", "--send-ip", "--disable-arp-ping", *patience, kind)
         verdicts.append(f"{kind} {'answered' if 'Host is up' in text else 'silent'}")
     return ", ".join(verdicts)
 
@@ -959,10 +966,13 @@ class Background:
         self.client.run("ip", "-6", "addr", "flush", "dev", place, "scope", "global")
         self.client.run("ip", "-6", "addr", "add", own, "dev", place, "nodad", "metric", "2000")
         words = ["stdbuf", "-oL", "atk6-implementation6", "-p", place, self.client.ipv6, number]
-        # Who seems to be silent is asked again: an answer may come too late for this program, which waits in ten places at once.
-        for _ in range(2):
+        # Who seems to be silent is asked again: an answer may come too late for this program, which waits in ten places at
+        # once. It may not find the endpoint at all, and says nothing then.
+        silences = 0
+        for _ in range(6):
             text = self.client.run(*words, seconds=25)[0] + "\n"
-            if "FAILED - no reply" not in text:
+            silences += "FAILED - no reply" in text
+            if silences == 2 or IMPLEMENTATION_RESULT.search(text) and "FAILED - no reply" not in text:
                 break
         return text
 
@@ -976,7 +986,7 @@ class Background:
                 time.sleep(0.1)
             found[f"{words} fragments: incomplete for {name}"] = verdict(list_)
         text = "".join(job.result() for job in self.implementation)
-        tests = re.findall(r"^Test +(\d+): (.+?)\t+(.*)$", text, re.M)
+        tests = IMPLEMENTATION_RESULT.findall(text)
         for number, name, result in sorted(tests, key=lambda test: int(test[0])):
             result = {"PASSED - we got a reply": "reply", "FAILED - no reply": "silent"}.get(result, result)
             result = re.sub(r"FAILED - error reply \[(\d+):(\d+)\]", r"error \1 code \2", result)

@@ -17,7 +17,7 @@ SOLICIT, ADVERTISE, REQUEST, RENEW, REBIND, REPLY, RECONFIGURE, RELAY_REPLY = 1,
 CLIENT, SERVER, IA_NA, IA_ADDRESS, PREFERENCE, STATUS, RAPID = 1, 2, 3, 5, 7, 13, 14
 OWN, OTHER = bytes([0, 2, 0, 0, 0, 9, 1]), bytes([0, 2, 0, 0, 0, 9, 2])
 #: Seconds from a grant to the verdict, and from the start to the end of everything.
-WATCHED, LONGEST = 8, 30
+WATCHED, LONGEST = 12, 40
 FOR_EVER = 0xFFFFFFFF
 
 
@@ -254,10 +254,10 @@ def main():
         listen(server, endpoints, 0.2)
         if all(each.granted and time.monotonic() > each.granted + WATCHED for each in endpoints.values()):
             break
-    # Asked thrice: an endpoint may be without its address for a moment.
-    for _ in range(3):
+    # Asked thrice, and more often while it does not answer: an endpoint that searches again has no address for a moment.
+    for turn in range(10):
         for endpoint in endpoints.values():
-            for tens in (0, 7):
+            for tens in (0, 7) if turn < 3 or not endpoint.answers else ():
                 server.ask(endpoint, endpoint.numbered(tens))
         listen(server, endpoints, 0.5)
     verdicts = {f"DHCPv6: {each.case.name}": verdict(each) for each in endpoints.values()}

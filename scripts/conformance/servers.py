@@ -32,8 +32,9 @@ def eui64(mac):
 
 
 def leased(leases, mac):
-    """The address that dnsmasq has leased to `mac`, within 20 seconds."""
-    end = time.monotonic() + 20
+    """The address that dnsmasq has leased to `mac`. An endpoint that has begun to look long before there was a server asks
+    a minute after it has asked last (RFC 2131 section 4.1)."""
+    end = time.monotonic() + 90
     while time.monotonic() < end:
         for line in leases.read_text().splitlines() if leases.exists() else ():
             words = line.split()

@@ -51,7 +51,9 @@ fn properties(is_there: fn(Scope) -> bool) -> Map<String, Value> {
 
 fn property(option: &OptionSpec) -> Value {
     let mut property = value(option.kind);
-    if option.implied.is_some() {
+    if option.is_on_or_off() && option.kind != Kind::Switch {
+        property = json!({ "anyOf": [property, { "type": "boolean" }] });
+    } else if option.implied.is_some() {
         property = json!({ "anyOf": [property, { "const": true }] });
     }
     if option.is_repeatable {
@@ -168,6 +170,7 @@ mod tests {
             "vms = \"10k\"\nrate = 2e3\ninterval = 0.2\nspin = \"always\"\nimpair = \"loss=0.5%\"\n",
             "ipv6 = \"on\"\ndhcp = \"off\"\nslaac = true\nspin = true\nfilter = true\n",
             "ping = \"ring\"\nexpect = [\"p99<1ms\", \"loss=0\"]\nvlan = 7\nfilter = \"off\"\n",
+            "capture = \"a\"\ncapture-comments = false\nfilter = false\n",
         ] {
             assert_eq!(complaint(text), "");
         }

@@ -107,7 +107,7 @@ impl Subcommand {
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
             Subcommand::Schema => {
-                "Print the schema of scenarios, reports, comparisons, traces or the control socket"
+                "Print the schema of scenarios, reports, traces or the control socket"
             }
         }
     }

@@ -128,6 +128,14 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
             "--intervall=3",
             "--intervall: no such option; did you mean --interval?",
         ),
+        (
+            "--sim-delay 5ms",
+            "--sim-delay: no such option; did you mean --impair?",
+        ),
+        (
+            "--sim-loss=0.1",
+            "--sim-loss: no such option; did you mean --impair?",
+        ),
         ("-x", "-x: no such option"),
         ("-6x", "-x: no such option"),
         ("stray", "stray: expected an option or a subcommand (see"),
@@ -253,7 +261,7 @@ fn words_that_make_no_sense_are_answered_in_one_line_that_names_them_as_typed() 
         ("completions bash zsh", "zsh: expected an option"),
         (
             "schema senario",
-            "schema senario: expected scenario, report, comparison, trace or control; did you mean scenario?",
+            "schema senario: expected scenario, report, comparison, control or trace; did you mean scenario?",
         ),
         ("man bash", "bash: expected an option"),
         ("report a.json --vms 3", "--vms: no such option"),

@@ -169,6 +169,8 @@ impl Reader<'_> {
                 DeValue::Boolean(switch) => match (switch, option.implied) {
                     // As the flag without a value.
                     (true, Some(implied)) => implied.to_owned(),
+                    (true, None) if option.is_on_or_off() => "on".to_owned(),
+                    (false, _) if option.is_on_or_off() => "off".to_owned(),
                     _ => switch.to_string(),
                 },
                 DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
@@ -229,6 +231,23 @@ mod tests {
             [("vm0:vm1".to_owned(), 6), ("ring".to_owned(), 7)]
         );
         assert_eq!(lines(phase, "rate"), [("2e3".to_owned(), 9)]);
+    }
+
+    #[test]
+    fn what_is_on_or_off_may_be_true_or_false_whatever_else_it_may_be() {
+        let here = OPTIONS.iter().filter(|option| option.scope.is_top());
+        for option in here.filter(|option| option.is_on_or_off()) {
+            for (value, expected) in [("true", "on"), ("false", "off")] {
+                let text = format!("{} = {value}\n", option.name);
+                let scenario = Scenario::parse("lab.toml", &text).unwrap();
+                let setting = scenario.settings.get(option.name).unwrap();
+                assert_eq!(setting.text, expected, "{text}");
+            }
+        }
+        let text = "capture = 'a'\ncapture-comments = false\nfilter = false\nping = 'ring'\n";
+        let scenario = Scenario::parse("lab.toml", text).unwrap();
+        let plan = crate::experiment::plan(&scenario).unwrap();
+        assert!(!plan.lab.filter);
     }
 
     #[test]

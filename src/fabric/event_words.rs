@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use crate::time::Span;
 use crate::vm::{Event, PingOutcome};
 
-/// Displays an event as the predicate of a sentence about its VM: `resolved 10.77.0.3 to 02:00:0a:4d:00:03 in 12µs`.
+/// Displays an event as the predicate of a sentence about its VM: `resolved 10.77.0.3 to 02:00:0a:4d:00:03 in 12.0 µs`.
 #[derive(Clone, Copy, Debug)]
 pub struct EventWords<'a>(pub &'a Event);
 
@@ -15,7 +16,7 @@ impl fmt::Display for EventWords<'_> {
                 address,
                 mac,
                 elapsed,
-            } => write!(f, "resolved {address} to {mac} in {elapsed:?}"),
+            } => write!(f, "resolved {address} to {mac} in {}", Span::from(*elapsed)),
             Event::AddressReady { address } => write!(f, "uses {address}: no conflict detected"),
             Event::AddressTried { address } => {
                 write!(f, "checks {address}, formed from a router's prefix")
@@ -23,7 +24,9 @@ impl fmt::Display for EventWords<'_> {
             Event::AddressLost { address } => {
                 write!(f, "removes {address}: its lifetime has expired")
             }
-            Event::Leased { address, elapsed } => write!(f, "leased {address} in {elapsed:?}"),
+            Event::Leased { address, elapsed } => {
+                write!(f, "leased {address} in {}", Span::from(*elapsed))
+            }
             Event::Renewed { address, previous } if address == previous => {
                 write!(f, "renewed the lease of {address}")
             }
@@ -41,10 +44,11 @@ impl fmt::Display for EventWords<'_> {
                 write!(f, "ping id {} seq {} ", ping.session.0, ping.sequence)?;
                 match outcome {
                     PingOutcome::Answered { sent, received, .. } => {
-                        write!(f, "answered in {:?}", *received - *sent)
+                        write!(f, "answered in {}", Span::from(*received - *sent))
                     }
                     PingOutcome::Member { sent, received, .. } => {
-                        write!(f, "answered by a member in {:?}", *received - *sent)
+                        let elapsed = Span::from(*received - *sent);
+                        write!(f, "answered by a member in {elapsed}")
                     }
                     PingOutcome::Corrupt { .. } => f.write_str("answered with other data"),
                     PingOutcome::Lost { .. } => f.write_str("timed out"),

@@ -35,7 +35,7 @@ pub struct Observed<'a> {
     /// The frame, an Ethernet frame without preamble and frame check sequence: as it was sent, or as it is received.
     pub frame: &'a [u8],
     /// What the impairments did to it. A received frame that they hold is shown when it is released, and one that they have
-    /// lost when they lose it: no event follows.
+    /// lost or never released when they drop it: no event follows.
     pub impaired: Impaired,
     /// Why the fabric did not take a frame that was sent.
     pub refused: Option<WriteDrop>,
@@ -59,6 +59,14 @@ pub enum Notice<'a> {
 pub trait Instrument: fmt::Debug {
     /// A frame was sent or received at `now`.
     fn frame(&mut self, now: Instant, observed: &Observed<'_>);
+
+    /// A frame that impairments held is dropped at `now`: its VM stops, or the run ends. One that was to be received was not
+    /// shown before; one that was sent was shown when it was `sent`.
+    fn unreleased(&mut self, now: Instant, sent: Option<Instant>, observed: &Observed<'_>) {
+        if sent.is_none() {
+            self.frame(now, observed);
+        }
+    }
 
     /// A flow of `vm` was opened: pings of `session` to `target`.
     fn flow(&mut self, flow: FlowId, vm: VmId, session: SessionId, target: Target) {

@@ -45,6 +45,11 @@ impl<F> Instrumented<F> {
     /// Impairs frames by `rules` from now on, in place of the rules so far. Of those that fit a frame the last one is
     /// applied. Random choices follow from `seed`. Frames that are held already stay so.
     pub fn set_impairments(&mut self, rules: Vec<Rule>, seed: u64) {
+        // Of rules that change nothing, all are as good as none.
+        let rules = match rules.iter().all(|rule| rule.profile.is_void()) {
+            true => Vec::new(),
+            false => rules,
+        };
         if !rules.is_empty() || self.impair.is_some() {
             self.impair.get_or_insert_default().set_rules(rules, seed);
             self.is_watched = true;
@@ -121,8 +126,22 @@ impl<F> Instrumented<F> {
         self.each(|instrument| instrument.resume());
     }
 
-    /// Ends what the instruments write, and returns what that is. They see nothing more.
-    pub fn finish(&mut self) -> Vec<Recording> {
+    /// Drops the frames that impairments hold at `now` for `vms` or from them, or all of them, and tells the instruments.
+    pub fn drop_held(&mut self, now: Instant, vms: Option<&[VmId]>) {
+        let Some(impair) = &mut self.impair else {
+            return;
+        };
+        let instruments = &mut self.instruments;
+        impair.drop_held(vms, |sent, observed| {
+            for instrument in &mut *instruments {
+                instrument.unreleased(now, sent, observed);
+            }
+        });
+    }
+
+    /// Ends at `now` what the instruments write, and returns what that is. They see nothing more.
+    pub fn finish(&mut self, now: Instant) -> Vec<Recording> {
+        self.drop_held(now, None);
         self.is_watched = self.impair.is_some();
         let instruments = std::mem::take(&mut self.instruments).into_iter();
         instruments.filter_map(|mut each| each.finish()).collect()
@@ -221,9 +240,6 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     }
 
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), F::Error> {
-        if let Some(impair) = &mut self.impair {
-            impair.unplug(vms);
-        }
         self.fabric.unplug(vms)
     }
 

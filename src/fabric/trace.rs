@@ -136,13 +136,13 @@ mod tests {
             (20, format!("vm0 ← {is_at}")),
             (
                 20,
-                "vm0   resolved 10.77.0.3 to 02:00:0a:4d:00:03 in 20µs".to_owned(),
+                "vm0   resolved 10.77.0.3 to 02:00:0a:4d:00:03 in 20.0 µs".to_owned(),
             ),
             (20, format!("vm0 → {request}")),
             (30, format!("vm1 ← {request}")),
             (30, format!("vm1 → {reply}")),
             (40, format!("vm0 ← {reply}")),
-            (40, "vm0   ping id 0 seq 0 answered in 20µs".to_owned()),
+            (40, "vm0   ping id 0 seq 0 answered in 20.0 µs".to_owned()),
         ];
         let expected = expected.map(|(micros, what)| format!("   0.{micros:06}  {what}"));
         let lines: Vec<&str> = text.lines().collect();
@@ -179,8 +179,8 @@ mod tests {
         });
         let expected = [
             "0.000000 vm0 →",
-            "0.005010 vm1 ← [delayed 5ms]",
-            "0.005010 vm1 → [delayed 5ms]",
+            "0.005010 vm1 ← [delayed 5.00 ms]",
+            "0.005010 vm1 → [delayed 5.00 ms]",
             "0.010020 vm0 ←",
             "0.010020 vm0 →",
             "0.010030 vm1 ← [lost]",

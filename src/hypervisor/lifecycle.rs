@@ -233,6 +233,7 @@ impl<F: Fabric> Hypervisor<F> {
             self.fragment_bytes = self.fragment_bytes.saturating_sub(slot.fragment_bytes);
         }
         self.load.retire(&flows);
+        self.fabric.drop_held(now, Some(&stopped));
         let unplugged = self.fabric.unplug(&stopped);
         for vm in stopped {
             self.fabric.tell(now, &Notice::Stopped(vm));

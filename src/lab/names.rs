@@ -12,7 +12,7 @@ use crate::vm::{VmId, is_link_scope};
 use crate::wire::link_local;
 
 /// The addresses that VMs got from DHCP servers in the run: IPv4 and IPv6, by VM. Empty if they get none.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Leased(Vec<[Option<IpAddr>; 2]>);
 
 impl Leased {

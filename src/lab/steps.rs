@@ -40,6 +40,8 @@ where
     is_interrupted: bool,
     /// The reason of the run's end; `None` before, and if something went wrong.
     end: Option<End>,
+    /// The addresses that VMs had leased when the run ended.
+    leased: Option<Leased>,
     /// The files that the run was recorded in.
     recordings: Vec<Recording>,
     /// The first thing that went wrong.
@@ -70,6 +72,7 @@ where
             is_whole: false,
             is_interrupted: false,
             end: None,
+            leased: None,
             recordings: Vec::new(),
             failed: None,
             is_there: true,
@@ -267,7 +270,10 @@ where
         // What has happened since the driver last looked.
         hypervisor.look_at_links(self.driver.now());
         let counted = count_drops(hypervisor).map_err(SystemError::from);
-        self.recordings = hypervisor.fabric().finish();
+        // What a VM sends when it stops belongs to the run, and the addresses that it gives back to the report.
+        self.leased = Some(Leased::of(&self.plan, hypervisor));
+        hypervisor.leave(self.driver.now());
+        self.recordings = hypervisor.fabric().finish(self.driver.now());
         let failed = self.failed.take();
         self.failed = failed.or(counted.err()).or(guarded.err());
     }
@@ -296,7 +302,8 @@ where
     pub fn report(&mut self, command: &str) -> Report {
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let plan = &*self.plan;
-        let leased = Leased::of(plan, &self.hypervisor);
+        let leased_now = || Leased::of(plan, &self.hypervisor);
+        let leased = self.leased.clone().unwrap_or_else(leased_now);
         let impairments = self.hypervisor.fabric().impairments();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
@@ -350,7 +357,7 @@ where
         let left = self.driver.leave(&self.plan);
         self.hypervisor.leave(self.driver.now());
         // Of a program that drives it by itself.
-        self.hypervisor.fabric().finish();
+        self.hypervisor.fabric().finish(self.driver.now());
         let removed = self.hypervisor.fabric().close();
         let released = self.driver.signals().release();
         if let Some(failed) = self.failed.take() {

@@ -33,13 +33,13 @@ impl Reactor {
                     let reply = self.handle(hypervisor, &mut now, vm, length);
                     // A plain echo request that directly follows another frame takes its lag from that frame's clock
                     // reading.
-                    let now = match now.reading().or(last) {
-                        Some(now) => now,
+                    let handled = match now.reading().or(last) {
+                        Some(at) => at,
                         None => self.read_clock(hypervisor),
                     };
-                    hypervisor.lag(now.nanos_since(self.known_since));
-                    let read_at = reply.and_then(|reply| self.exchange(hypervisor, reply));
-                    last = read_at.or(Some(now));
+                    hypervisor.lag(handled.nanos_since(self.known_since));
+                    let read_at = reply.and_then(|reply| self.exchange(hypervisor, now, reply));
+                    last = read_at.or(Some(handled));
                 }
                 Read::Consumed(_) => {}
                 Read::Empty => return,
@@ -52,10 +52,12 @@ impl Reactor {
     }
 
     /// Sends a frame, reads it from the TAP of its destination, sends the response, and so on to the end of the exchange.
-    /// Returns the time at which the last frame was read; `None` if none was.
+    /// `now` is that of the frame that the first one answers. Returns the time at which the last frame was read; `None` if
+    /// none was.
     pub(super) fn exchange<F: Fabric>(
         &mut self,
         hypervisor: &mut Hypervisor<F>,
+        mut now: LazyNow<MonotonicClock>,
         first: Outgoing,
     ) -> Option<Instant> {
         let mut outgoing = first;
@@ -64,7 +66,7 @@ impl Reactor {
         let mut asker = None;
         for _ in 0..FOLLOW_BUDGET {
             let Outgoing { vm, more, .. } = outgoing;
-            if !self.send(hypervisor, outgoing) {
+            if !self.send(hypervisor, &mut now, outgoing) {
                 return read_at;
             }
             if more || !self.prediction.is_worth_a_read() {
@@ -77,7 +79,7 @@ impl Reactor {
             let Some(receiver) = asker.take().or_else(|| hypervisor.station(destination)) else {
                 return self.look_outside(hypervisor, vm, destination).or(read_at);
             };
-            let mut now = LazyNow::new(self.clock);
+            now.pass();
             let read = hypervisor
                 .fabric()
                 .read(&mut now, receiver, &mut self.buffer);
@@ -110,7 +112,7 @@ impl Reactor {
             asker = (is_ours && now.reading().is_none()).then_some(vm);
             outgoing = reply;
         }
-        self.send(hypervisor, outgoing);
+        self.send(hypervisor, &mut now, outgoing);
         read_at
     }
 
@@ -138,7 +140,7 @@ impl Reactor {
             self.undrained.push_back(vm);
         }
         if let Some(reply) = self.handle(hypervisor, &mut now, vm, length) {
-            self.send(hypervisor, reply);
+            self.send(hypervisor, &mut now, reply);
             self.leave_unread();
         }
         now.reading()
@@ -184,10 +186,16 @@ impl Reactor {
         reply
     }
 
-    /// Writes a frame; one that starts a ping is stamped before. Returns true if the fabric accepted it.
-    fn send<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, outgoing: Outgoing) -> bool {
-        let mut now = LazyNow::new(self.clock);
+    /// Writes a frame; one that starts a ping is stamped before. Another one, which answers a frame that was read `now`, is
+    /// sent at the same time for whoever asks. Returns true if the fabric accepted it.
+    fn send<F: Fabric>(
+        &mut self,
+        hypervisor: &mut Hypervisor<F>,
+        now: &mut LazyNow<MonotonicClock>,
+        outgoing: Outgoing,
+    ) -> bool {
         if let Some(ping) = outgoing.ping {
+            now.pass();
             let now = now.now();
             self.check_gap(hypervisor, now);
             if self.unread == Unread::Frame {
@@ -196,7 +204,7 @@ impl Reactor {
             hypervisor.stamp_sent(outgoing.vm, ping, now);
         }
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
-        let written = hypervisor.fabric().write(&mut now, outgoing.vm, frame);
+        let written = hypervisor.fabric().write(now, outgoing.vm, frame);
         hypervisor.frame_written(written);
         written == Write::Sent
     }

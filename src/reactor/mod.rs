@@ -43,7 +43,7 @@ use nix::sys::signal::Signal;
 
 use crate::record::Recorder;
 use crate::system::{DeadlineTimer, StopSignals, SystemError};
-use crate::time::{Clock, Instant, MonotonicClock, earliest};
+use crate::time::{Clock, Instant, LazyNow, MonotonicClock, earliest};
 use crate::vm::VmId;
 use crate::wire::LARGEST_FRAME;
 
@@ -340,7 +340,8 @@ impl Reactor {
             };
             self.busy_poll.worked(now);
             if let Step::Send(outgoing) = step {
-                now = self.exchange(hypervisor, outgoing).unwrap_or(now);
+                let clock = LazyNow::new(self.clock);
+                now = self.exchange(hypervisor, clock, outgoing).unwrap_or(now);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Numbers as people read them: three significant digits and a fitting unit.
 
+use crate::time::Span;
+
 /// A unit of time that figures are shown in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Unit {
@@ -55,11 +57,7 @@ impl Unit {
 
 /// A span such as `8.12 µs`, `412 ns` or `2.00 s`.
 pub fn span(nanos: u64) -> String {
-    let unit = Unit::of(nanos as f64);
-    if unit == Unit::Nanoseconds {
-        return format!("{nanos} ns");
-    }
-    format!("{} {}", unit.number(nanos as f64), unit.symbol())
+    Span(nanos).to_string()
 }
 
 /// A span, or a dash where there is none.

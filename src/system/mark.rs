@@ -238,6 +238,7 @@ fn own_pid_namespace() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wait_until_closed;
     use super::*;
 
     fn of_process(pid: u32, start: u64) -> Mark {
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!(mark.owner(), Owner::Alive);
         assert!(mark.show_presence().is_err(), "its name is taken");
         drop(presence);
-        assert_eq!(mark.owner(), Owner::Gone);
+        wait_until_closed(|| mark.owner() == Owner::Gone);
         assert!(of_process(1, 1).show_presence().is_err());
     }
 

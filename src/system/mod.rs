@@ -84,3 +84,15 @@ pub(crate) use run_delay::RunDelay;
 pub(crate) use sink::{old_ring_file, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;
+
+/// Asks again and again until `is_closed`, for a descriptor that a test has closed: a process that another test has just
+/// forked has a copy of it until it executes its program.
+#[cfg(test)]
+fn wait_until_closed(mut is_closed: impl FnMut() -> bool) {
+    use crate::time::{Clock, MonotonicClock};
+    let deadline = MonotonicClock.now() + std::time::Duration::from_secs(30);
+    while !is_closed() {
+        assert!(MonotonicClock.now() < deadline, "still open");
+        std::thread::yield_now();
+    }
+}

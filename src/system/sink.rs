@@ -291,16 +291,17 @@ mod tests {
     use std::io::Read as _;
     use std::os::fd::OwnedFd;
 
+    use super::super::wait_until_closed;
     use super::*;
 
     fn pipe() -> (File, PipeSink) {
-        let (reader, writer): (OwnedFd, OwnedFd) = nix::unistd::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
         set_nonblocking(writer.as_fd()).unwrap();
         let sink = PipeSink {
-            file: writer.into(),
+            file: OwnedFd::from(writer).into(),
             is_waited_for: false,
         };
-        (reader.into(), sink)
+        (OwnedFd::from(reader).into(), sink)
     }
 
     #[test]
@@ -313,8 +314,12 @@ mod tests {
         reader.read_exact(&mut vec![0; taken]).unwrap();
         assert_eq!(sink.write(&bytes).unwrap(), taken);
         drop(reader);
-        let error = sink.write(&bytes).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        let mut end = None;
+        wait_until_closed(|| {
+            end = sink.write(&bytes).err();
+            end.is_some()
+        });
+        assert_eq!(end.unwrap().kind(), ErrorKind::BrokenPipe);
     }
 
     #[test]

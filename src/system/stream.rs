@@ -133,13 +133,16 @@ mod tests {
 
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 
+    use std::os::fd::OwnedFd;
+
     use super::*;
     use crate::system::StopSignals;
     use crate::system::signals::ONE_TEST_AT_A_TIME;
 
     /// A pipe without room for anything more.
     fn full_pipe() -> (File, File) {
-        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
         let mut writer = File::from(writer);
         while has_room(writer.as_fd(), Duration::ZERO).unwrap() {
             writer.write_all(&[0; ROOM]).unwrap();

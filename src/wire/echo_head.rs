@@ -16,6 +16,9 @@ use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 /// The protocol number of IPv6's fragment header (RFC 8200 section 4.5).
 const FRAGMENT_HEADER: u8 = 44;
 
+/// Bytes of the shortest frame with an echo message in IPv4.
+const SHORTEST_IPV4: usize = ETHERNET_HEADER_LENGTH + 20 + 8;
+
 /// Addresses and numbers of an ICMP or ICMPv6 echo message, of one that is sent in fragments those of the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EchoHead {
@@ -36,6 +39,59 @@ pub struct EchoHead {
 }
 
 impl EchoHead {
+    /// Returns true if `frame` is a request, of one that is sent in fragments the first.
+    #[inline]
+    pub fn is_request(frame: &[u8]) -> bool {
+        match frame {
+            // IPv4 without tags and options, as most frames are.
+            &[
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                8,
+                0,
+                0x45,
+                _,
+                _,
+                _,
+                _,
+                _,
+                f0,
+                f1,
+                _,
+                protocol,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                kind,
+                code,
+                ..,
+            ] => {
+                protocol == PROTOCOL_ICMP
+                    && (f0 & 0x1f, f1) == (0, 0)
+                    && (kind, code) == (TYPE_ECHO_REQUEST, 0)
+                    && frame.len() >= SHORTEST_IPV4
+            }
+            _ => EchoHead::parse(frame).is_some_and(|echo| echo.is_request),
+        }
+    }
+
     /// Reads `frame`. `None` if it carries no echo message, or a later fragment of one.
     #[inline]
     pub fn parse(frame: &[u8]) -> Option<EchoHead> {
@@ -190,6 +246,31 @@ mod tests {
         // A later fragment has the bytes of a message somewhere in its middle.
         buffer[14 + 40 + 3] = 8;
         assert_eq!(EchoHead::parse(&buffer[..length]), None);
+    }
+
+    #[test]
+    fn a_request_is_told_from_all_else_with_and_without_reading_its_head() {
+        let mut buffer = [0; 200];
+        for write in [request4, request6] {
+            let length = write(&mut buffer);
+            assert!(EchoHead::is_request(&buffer[..length]));
+            // Each byte that says what it is, and some that do not.
+            for at in 0..60 {
+                for value in [0, 1, 8, 0x45, 0x46, 128, 129, 255] {
+                    let before = std::mem::replace(&mut buffer[at], value);
+                    let head = EchoHead::parse(&buffer[..length]);
+                    let expected = head.is_some_and(|head| head.is_request);
+                    let found = EchoHead::is_request(&buffer[..length]);
+                    assert_eq!(found, expected, "{at} {value}");
+                    buffer[at] = before;
+                }
+            }
+            for cut in 0..length {
+                let head = EchoHead::parse(&buffer[..cut]);
+                let expected = head.is_some_and(|head| head.is_request);
+                assert_eq!(EchoHead::is_request(&buffer[..cut]), expected, "{cut}");
+            }
+        }
     }
 
     #[test]

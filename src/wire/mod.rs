@@ -19,6 +19,7 @@ mod echo_head;
 mod error;
 mod ethernet;
 mod flow_label;
+mod fragment_head;
 mod icmp;
 mod icmp_error;
 mod icmpv6;
@@ -55,6 +56,7 @@ pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
     ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
 };
+pub use fragment_head::FragmentHead;
 pub use icmp::{
     ECHO_FRAME_OVERHEAD, Echo, EchoRequest, ICMP_ECHO_HEADER_LENGTH, IcmpMessage,
     turn_into_echo_reply, turn_into_timestamp_reply,

@@ -91,17 +91,26 @@ struct Captured {
 
 impl Captured {
     fn new(arguments: &str) -> Captured {
+        Captured::with(arguments, &[])
+    }
+
+    /// With further arguments, which may have spaces in them.
+    fn with(arguments: &str, further: &[&str]) -> Captured {
         let folder = TempDir::new().expect("make a temporary directory");
         let lab = Lab::new();
         let (file, report) = (
             folder.path().join("run.pcapng"),
             folder.path().join("r.json"),
         );
-        let run = lab.tap_reactor(&format!(
-            "{arguments} --capture {} --output {}",
+        let output = format!(
+            "--capture {} --output {} {arguments}",
             file.display(),
             report.display()
-        ));
+        );
+        let mut command: Vec<&str> = vec![TAP_REACTOR];
+        command.extend(output.split_whitespace());
+        command.extend(further);
+        let run = lab.run(&command);
         let text = fs::read(&report).unwrap_or_else(|_| panic!("no report: {run:?}"));
         Captured {
             _lab: lab,
@@ -131,28 +140,15 @@ impl Captured {
     }
 }
 
-/// The pings that a trace says were answered, by VM and number, and how long that took.
-fn answered_by_trace(trace: &str) -> BTreeMap<(String, u64), u64> {
+/// The pings that a trace says were answered, by VM and number, and in which time.
+fn answered_by_trace(trace: &str) -> BTreeMap<(String, u64), String> {
     let answered = trace.lines().filter_map(|line| {
         let (vm, rest) = line.trim().split_once("  ")?.1.split_once("   ping id ")?;
         let (number, time) = rest.split_once(" answered in ")?;
         let (_, number) = number.split_once(" seq ")?;
-        Some(((vm.to_owned(), number.parse().ok()?), nanos_of(time)))
+        Some(((vm.to_owned(), number.parse().ok()?), time.to_owned()))
     });
     answered.collect()
-}
-
-/// Nanoseconds of a duration as Rust prints it: `36.708µs`.
-fn nanos_of(text: &str) -> u64 {
-    let units = [("µs", 3), ("ms", 6), ("ns", 0), ("s", 9)];
-    let found = units
-        .iter()
-        .find_map(|(unit, digits)| Some((text.strip_suffix(unit)?, *digits)));
-    let (number, digits) = found.expect("a unit");
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    format!("{whole}{fraction:0<digits$}")
-        .parse()
-        .expect("digits")
 }
 
 #[test]
@@ -203,24 +199,21 @@ fn comments_and_times_agree_with_the_trace_and_the_report_on_every_fabric() {
 
         let answered = answered_by_trace(trace);
         assert_eq!(answered.len() as u64, run.total("received"), "{trace}");
-        for ((vm, number), nanos) in answered {
+        for ((vm, number), time) in answered {
             let sent = format!("ping {number} of {vm} → ");
             let request = frames.iter().find(|frame| frame.comment.starts_with(&sent));
             let request = request.unwrap_or_else(|| panic!("no {sent}"));
-            // A five behind the last digit may be rounded in either direction.
-            let later = [nanos, nanos + 1].map(|it| format!(": answered {} later", span(it)));
-            let is_told = |later: &String| request.comment.contains(later);
-            assert!(later.iter().any(is_told), "{request:?} {later:?}");
+            let later = format!(": answered {time} later");
+            assert!(request.comment.contains(&later), "{request:?} {later:?}");
             assert_eq!(request.interface, vm.replace("vm", "tap"));
+            // The last piece of it, where it is in some.
             let reply = format!("reply to {sent}");
             let received = |frame: &&Frame| {
-                frame.comment.starts_with(&reply) && frame.interface == request.interface
+                frame.comment.contains(&reply) && frame.interface == request.interface
             };
-            // The last piece of a reply in fragments belongs to no ping by what it says itself.
-            if !network.contains("fragment") {
-                let reply = frames.iter().find(received).expect("a reply");
-                assert_eq!(reply.nanos - request.nanos, nanos, "{request:?} {reply:?}");
-            }
+            let reply = frames.iter().rfind(received).expect("a reply");
+            let elapsed = span(reply.nanos - request.nanos);
+            assert_eq!(elapsed, time, "{request:?} {reply:?}");
         }
     }
 }
@@ -281,8 +274,123 @@ fn an_impaired_frame_is_captured_once_and_says_what_was_done_to_it() {
         // Of each ping that is not lost its request and its reply, sent and received.
         assert_eq!(frames.len(), 5 + 4 * 15, "{fabric}");
         assert_eq!(says("never answered; lost by --impair"), 5, "{fabric}");
-        assert_eq!(says("; delayed 5ms by --impair"), 15, "{fabric}");
+        assert_eq!(says("; delayed 5.00 ms by --impair"), 15, "{fabric}");
     }
+}
+
+#[test]
+fn a_frame_that_was_never_released_is_captured_and_says_so() {
+    for fabric in ["bridge --netns host", "sim"] {
+        for (who, interface) in [("vm0", "tap0"), ("vm1:in", "tap1")] {
+            for around in ["", "--capture-on-loss 5"] {
+                let run = Captured::new(&format!(
+                    "--fabric {fabric} --resolve static --vms 2 --ping vm0:vm1 --count 3 --interval 1ms \
+                     --timeout 50ms --impair {who}:delay=10s {around}"
+                ));
+                let frames = run.frames();
+                let told = frames.iter().filter(|frame| {
+                    let end = "; never released by --impair";
+                    frame.comment.starts_with("ping ") && frame.comment.ends_with(end)
+                });
+                let told: Vec<&str> = told.map(|frame| frame.interface.as_str()).collect();
+                assert_eq!(told, [interface; 3], "{fabric} {who} {around}: {frames:?}");
+                let is_delayed = |frame: &Frame| frame.comment.contains("delayed");
+                assert!(!frames.iter().any(is_delayed), "{frames:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_whose_release_is_to_come_after_its_comment_says_that() {
+    let run = Captured::new(
+        "--fabric sim --resolve static --vms 3 --ping vm0:vm1 --ping vm1:vm2 --count 25 --interval 100ms \
+         --timeout 50ms --impair vm0:delay=2s",
+    );
+    let frames = run.frames();
+    let first = "ping 0 of vm0 → vm1: never answered; to be delayed 2.00 s by --impair";
+    assert_eq!(frames[0].comment, first);
+}
+
+#[test]
+fn each_fragment_of_a_ping_says_to_which_ping_it_belongs() {
+    for fabric in ["bridge --netns host", "sim"] {
+        for (network, way) in [
+            ("", ""),
+            ("--ipv6 --ping-ipv6", ""),
+            ("--vlan 100.200", ""),
+            ("--impair vm1:every=3", "--capture-on-loss 100"),
+        ] {
+            let run = Captured::new(&format!(
+                "--fabric {fabric} {network} {way} --vms 2 --ping vm0:vm1 --size 4000 --allow-fragmentation \
+                 --resolve static --count 2 --interval 1ms --timeout 100ms"
+            ));
+            let frames = run.frames();
+            for number in 0..2 {
+                for (name, end) in [
+                    ("ping", "tap0"),
+                    ("ping", "tap1"),
+                    ("reply to ping", "tap1"),
+                ] {
+                    let name = format!("{name} {number} of vm0 → vm1: ");
+                    let pieces: Vec<&str> = frames
+                        .iter()
+                        .filter(|frame| frame.interface == end)
+                        .filter_map(|frame| frame.comment.split_once(&name))
+                        .map(|(before, _)| before)
+                        .filter(|before| !before.ends_with("reply to "))
+                        .collect();
+                    let expected = ["", "fragment 2 of 3 of ", "fragment 3 of 3 of "];
+                    assert_eq!(pieces, expected, "{fabric} {network}: {name} {frames:#?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_vms_send_when_the_lab_is_taken_away_is_captured() {
+    let scenario = tempfile::NamedTempFile::with_suffix(".toml").expect("a temporary file");
+    let text = "[[group]]\nname = 'others'\nvms = 1\n[[group]]\nname = 'members'\nvms = 2\n\
+                join = ['239.1.2.3']\n[[phase]]\nping = ['vm0:vm1']\ncount = 3\ninterval = '1ms'\n";
+    fs::write(scenario.path(), text).expect("write a scenario");
+    for fabric in ["bridge --netns host", "sim"] {
+        let run = Captured::new(&format!(
+            "--fabric {fabric} --scenario {} -v",
+            scenario.path().display()
+        ));
+        let leaving = tshark(&run.file(), &["-Y", "igmp.record_type == 3"]);
+        assert_eq!(leaving.lines().count(), 2, "{fabric}: {leaving}");
+        // The report knows of these frames, and so does a trace.
+        let frames = run.frames();
+        assert_eq!(frames.len() as u64, run.recording("records"), "{fabric}");
+        let sent = frames.iter().filter(|frame| !frame.is_inbound).count();
+        assert_eq!(sent, run.run.stderr.matches(" → ").count(), "{fabric}");
+        assert_eq!(run.total("sent"), 3);
+    }
+}
+
+#[test]
+fn a_capture_without_a_fabric_has_the_pings_of_the_kernel_and_those_to_it() {
+    let hook = "[ $TAP_REACTOR_EVENT = down ] || { \
+                ip address add 10.77.0.1/24 dev tap0 && ip link set tap0 up && \
+                (sleep 0.3; ping -q -c 3 -i 0.2 10.77.0.2 >&2) & }";
+    let run = Captured::with(
+        "--fabric none --netns host --vms 1 --ping vm0:10.77.0.1 --count 20 --interval 50ms --hook",
+        &[hook],
+    );
+    let frames = run.frames();
+    let of = |arguments: &[&str]| {
+        let of = tshark(&run.file(), arguments);
+        of.lines().count()
+    };
+    assert_eq!(run.total("received"), 20);
+    assert_eq!(count(&frames, is_answered), 20, "{frames:#?}");
+    let asked = of(&["-Y", "icmp.type == 8 && ip.src == 10.77.0.1"]);
+    let answered = of(&["-Y", "icmp.type == 0 && ip.dst == 10.77.0.1"]);
+    assert_eq!((asked, answered), (3, 3), "{frames:#?}");
+    assert!(frames.iter().all(|frame| frame.interface == "tap0"));
+    assert!(frames.is_sorted_by_key(|frame| frame.nanos));
 }
 
 #[test]

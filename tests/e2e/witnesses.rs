@@ -139,7 +139,8 @@ fn fping_finds_every_vm_and_nobody_else() {
         "10.77.0.5",
         "10.77.0.6",
     ];
-    let count: Vec<&str> = ["fping", "-c", "5", "-p", "20", "-q"]
+    // Without a time to wait, it takes what comes after the next ping for lost.
+    let count: Vec<&str> = ["fping", "-c", "5", "-p", "20", "-t", "5000", "-q"]
         .into_iter()
         .chain(vms)
         .collect();
@@ -161,6 +162,8 @@ fn fping_finds_every_vm_and_nobody_else() {
         "-q",
         "-r",
         "0",
+        "-t",
+        "5000",
         "-g",
         "10.77.0.2",
         "10.77.0.9",

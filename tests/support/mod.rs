@@ -8,7 +8,9 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tap_reactor::reactor::{Source, Sources};
-use tap_reactor::system::{LabConfig, Link, Netlink, NetnsChoice, SystemError, TapFabric};
+use tap_reactor::system::{
+    LabConfig, Link, Netlink, NetnsChoice, StopSignals, SystemError, TapFabric,
+};
 use tap_reactor::time::{Clock, MonotonicClock};
 
 /// Moves the calling thread, which is the test's own, into network and mount namespaces of its own, with an empty `/run`,
@@ -56,6 +58,14 @@ pub fn fabric(lab: LabConfig) -> Result<(TapFabric, Polled), SystemError> {
     Ok((fabric, Polled { poll, sources }))
 }
 
+/// Waits until all that is plugged in reaches all else, as a run does before its first frame.
+pub fn wait_until_forwarding(fabric: &mut TapFabric) {
+    let mut signals = StopSignals::new().expect("a descriptor of signals");
+    let stopped_by = fabric.wait_until_forwarding(&signals);
+    assert_eq!(stopped_by.expect("ports that forward"), None);
+    signals.release().expect("signals as before");
+}
+
 /// Runs `command`, words separated by blanks, and returns what it printed.
 pub fn run(command: &str) -> String {
     let mut words = command.split_ascii_whitespace();
@@ -79,6 +89,12 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         #[allow(clippy::disallowed_methods)]
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Makes the lab of `scripts/lab-up.sh` in the namespace that the test is in. Its links send nothing of their own (IPv6 and
+/// multicast snooping are off): a frame of the kernel's would take a place in a queue, at any moment.
+pub fn make_lab_by_hand() {
+    run(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lab-up.sh"));
 }
 
 /// The names of all links, in the order in which they were made.

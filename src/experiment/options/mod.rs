@@ -207,6 +207,11 @@ impl OptionSpec {
         }
     }
 
+    /// Returns true if `on` and `off` are among the words that it may be.
+    pub fn is_on_or_off(&self) -> bool {
+        SWITCH.iter().all(|word| self.choices().contains(word))
+    }
+
     /// Returns true if a value has to be given.
     pub const fn needs_value(&self) -> bool {
         self.implied.is_none() && !matches!(self.kind, Kind::Switch)

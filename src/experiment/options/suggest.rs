@@ -6,16 +6,22 @@ const LETTERS_PER_MISTAKE: usize = 3;
 /// Fewest letters that are taken for the beginning of a word.
 const BEGINNING: usize = 3;
 
+/// The beginning of options that impaired the simulated switch alone, and the option that does it on every fabric.
+const SIMULATED: (&str, &str) = ("sim-", "impair");
+
 /// The one of `words` that `found` was probably meant to be: the one with the fewest mistakes, or else one that begins so.
 pub fn did_you_mean<'a>(found: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let found = found.to_lowercase();
     let letters = found.chars().count();
     let most = (letters / LETTERS_PER_MISTAKE).max(1);
     let begins = |word: &str| letters >= BEGINNING && word.starts_with(&found);
+    let replaces = |word: &str| found.starts_with(SIMULATED.0) && word == SIMULATED.1;
     words
         .into_iter()
         .map(|word| (strsim::osa_distance(&found, word), word))
-        .filter(|(mistakes, word)| letters > 1 && *mistakes <= most || begins(word))
+        .filter(|(mistakes, word)| {
+            letters > 1 && *mistakes <= most || begins(word) || replaces(word)
+        })
         .min_by_key(|(mistakes, _)| *mistakes)
         .map(|(_, word)| word)
 }
@@ -37,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_nearly_right_has_a_suggestion() {
-        let words = ["ping", "interval", "bridge", "xdp", "none", "sim"];
+        let words = ["ping", "interval", "bridge", "xdp", "none", "sim", "impair"];
         for (found, meant) in [
             ("pnig", Some("ping")),
             ("intervall", Some("interval")),
@@ -45,6 +51,8 @@ mod tests {
             ("BRIDGE", Some("bridge")),
             ("inter", Some("interval")),
             ("smi", Some("sim")),
+            ("sim-delay", Some("impair")),
+            ("sim-queue", Some("impair")),
             ("in", None),
             ("x", None),
             ("frobnicate", None),

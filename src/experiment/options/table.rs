@@ -529,8 +529,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Output, Scope::Output)
         .help("Capture only so many frames before and after each failed ping")
         .details(
-            "That is one that was lost, late or corrupt. The frames of the time that a ping may take are kept in memory, up \
-             to 64 MiB.",
+            "That is one that was lost, late or corrupt. Frames are kept in memory while a ping before them may fail: about \
+             370,000 of ordinary pings in 64 MiB, and more with --capture-snap.",
         ),
     value("trace", "FILE", Path)
         .place(Output, Scope::Output)

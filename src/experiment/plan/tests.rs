@@ -951,6 +951,11 @@ fn lines_of_a_file_that_cannot_be_are_named_with_file_line_and_field() {
             "lab.toml, line 4: name = vm9: expected a name",
         ),
         (
+            // Between two names of --impair it means from one to the other.
+            format!("{two}name = \"a>b\"\n"),
+            "lab.toml, line 4: name = a>b: expected a name that no other group has, without : > [ ]",
+        ),
+        (
             format!("{two}mac = \"x\"\n"),
             "lab.toml, line 4: mac = x: MAC address",
         ),

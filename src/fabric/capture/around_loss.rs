@@ -1,49 +1,70 @@
 //! The frames around pings that were lost, late or corrupt, from a ring in memory.
 //!
-//! A frame is kept for as long as a ping may take: a ping is known to be lost when its timeout has passed, and what tells
-//! why happened before. Until then nothing is looked up and nothing formatted, so that it costs little to have it on.
+//! A ping is known to be lost when its timeout has passed, and what tells why happened before. So a frame is kept until it is
+//! known what came of the pings before it and of those that follow it closely: while all are answered, few frames are kept, in
+//! memory that stays in the processor's caches. Nothing is looked up by name and nothing formatted until a ping fails, so that
+//! it costs little to have it on.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::MAX_KEPT;
 use super::file::{File, Frame};
+use super::fragments::Fragments;
 use super::narrated::{echo_of, fate};
 use super::pings::Key;
 use super::queue::{Kept, Queue};
-use super::words::{Fate, Part, PingName, push, push_fate, push_lot, push_name};
-use crate::fabric::{Direction, Impaired, Observed, WriteDrop};
+use super::words::{Fate, Part, PingName, push, push_fate, push_lot, push_name, push_piece};
+use super::{END, MAX_KEPT};
+use crate::fabric::{Direction, Observed};
+use crate::load::Target;
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
-use crate::wire::{Describe, EchoHead, MacAddr};
+use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr};
 
 /// Frames that are looked at to find one frame of a ping.
 const MAX_LOOKS: usize = 8_192;
 
-/// What is known of a frame when it is shown: what the impairments did to it, and why the fabric did not take it.
-type Known = (Impaired, Option<WriteDrop>);
+/// Frames that are dropped in a turn: many are when a ping is over that took long, and none is to wait for that.
+pub(super) const PIECE: usize = 1_024;
+
+/// Pings of which it is known at most what came of them; where there are more, it is known anew.
+const MAX_TOLD: usize = 1 << 16;
+
+/// Frames behind a fragment among which the last one of its datagram is looked for.
+const MAX_PIECES: usize = 256;
+
+/// What came of the ping that a frame begins; `None` for other frames.
+type OfPing = Option<Fate>;
 
 /// Keeps all frames for a while, and writes those around failed pings.
 #[derive(Debug)]
 pub(super) struct AroundLoss {
-    queue: Queue<Known>,
+    queue: Queue<OfPing>,
     /// Frames that were removed from the queue so far: the number of its first one.
     removed: u64,
     /// Frames before and after each failed ping.
     around: u64,
     has_comments: bool,
-    /// The time for which a frame is kept.
+    /// The time for which a ping is waited for.
     longest: Duration,
     /// The first and last numbers of frames that are to be written, apart from each other and in order.
     wanted: VecDeque<(u64, u64)>,
+    /// The number of the first frame that begins a ping of which more may be heard; those before begin none, or one that is
+    /// over.
+    first_open: u64,
+    /// The number of the last frame that began a ping.
+    newest: u64,
+    /// Pings of frames from there on that are not over.
+    open: usize,
     /// The failed pings of frames that are kept, each with its full sequence number.
     failed: FxHashMap<Key, (u64, Fate)>,
-    /// What came of the other pings of which a request was written, for the frames after it.
+    /// What came of the pings of which a request was written, for the frames after it.
     told: FxHashMap<Key, Fate>,
     /// Failed pings of which the request was not found.
     missed: u64,
+    fragments: Fragments<(Key, Part, Target)>,
     comment: Vec<u8>,
     unknown: u64,
 }
@@ -57,9 +78,13 @@ impl AroundLoss {
             has_comments,
             longest,
             wanted: VecDeque::new(),
+            first_open: 0,
+            newest: 0,
+            open: 0,
             failed: FxHashMap::default(),
             told: FxHashMap::default(),
             missed: 0,
+            fragments: Fragments::new(),
             comment: Vec::new(),
             unknown: 0,
         }
@@ -86,66 +111,136 @@ impl AroundLoss {
     /// Keeps `snap` bytes of a frame.
     #[inline]
     pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>, snap: usize) {
-        let place = (seen.vm, seen.direction);
-        self.queue
-            .push(at, place, seen.frame, snap, (seen.impaired, seen.refused));
+        let begins_ping = seen.direction == Direction::Out && EchoHead::is_request(seen.frame);
+        if begins_ping {
+            self.newest = self.end();
+            self.open += 1;
+        }
+        let of_ping = begins_ping.then_some(Fate::Open);
+        self.queue.push(at, seen, snap, of_ping);
+    }
+
+    /// Notes that a frame that was sent at `at` was never released.
+    pub(super) fn unreleased(&mut self, at: Instant, seen: &Observed<'_>) {
+        self.queue.unreleased(at, seen);
     }
 
     /// Takes an event of `vm`.
     #[inline]
     pub(super) fn event(&mut self, vm: VmId, event: &Event) {
-        if let Event::Ping(ping, outcome) = event
-            && !matches!(
-                outcome,
-                PingOutcome::Answered { .. } | PingOutcome::Member { .. }
-            )
-        {
-            self.outcome(vm, *ping, *outcome);
+        let Event::Ping(ping, outcome) = event else {
+            return;
+        };
+        match *outcome {
+            PingOutcome::Answered { sent, received, .. }
+            | PingOutcome::Member { sent, received, .. } => self.answered(vm, sent, received),
+            outcome => self.outcome(vm, *ping, outcome),
         }
+    }
+
+    /// A ping was answered whose first frame was sent at `sent`.
+    #[inline]
+    fn answered(&mut self, vm: VmId, sent: Instant, received: Instant) {
+        let fate = Fate::Answered(received.nanos_since(sent));
+        // With one on its way, it is this.
+        let newest = self.newest.wrapping_sub(self.removed) as usize;
+        if !self.settle(newest, vm, sent, fate) {
+            self.find_answered(vm, sent, fate);
+        }
+    }
+
+    fn find_answered(&mut self, vm: VmId, sent: Instant, fate: Fate) {
+        let mut index = self.queue.first_at(sent);
+        let end = index + MAX_LOOKS;
+        let is_of_then = |kept: &Kept<OfPing>| kept.at == sent;
+        while index < end
+            && self.queue.get(index).is_some_and(is_of_then)
+            && !self.settle(index, vm, sent, fate)
+        {
+            index += 1;
+        }
+    }
+
+    /// Notes what came of the ping that the frame of that index began, if it is one of `vm` and that time.
+    #[inline]
+    fn settle(&mut self, index: usize, vm: VmId, sent: Instant, fate: Fate) -> bool {
+        let kept = self.queue.get(index);
+        let is_it =
+            |kept: &Kept<OfPing>| kept.at == sent && kept.vm == vm && kept.what == Some(Fate::Open);
+        let is_it = kept.is_some_and(is_it);
+        if is_it {
+            self.close(index, fate);
+        }
+        is_it
+    }
+
+    /// Notes what came of the ping that the frame of that index began.
+    #[inline]
+    fn close(&mut self, index: usize, fate: Fate) {
+        let is_counted = self.removed + index as u64 >= self.first_open;
+        if let Some(Kept {
+            what: Some(of_ping),
+            ..
+        }) = self.queue.get_mut(index)
+        {
+            self.open -= usize::from(is_counted && *of_ping == Fate::Open);
+            *of_ping = fate;
+        }
+    }
+
+    /// The number of the next frame.
+    #[inline]
+    fn end(&self) -> u64 {
+        self.removed + self.queue.len() as u64
     }
 
     #[cold]
     fn outcome(&mut self, vm: VmId, ping: PingId, outcome: PingOutcome) {
-        let due = match outcome {
-            PingOutcome::Lost { due } | PingOutcome::Corrupt { due } => Some(due),
-            PingOutcome::Late { lost } => lost,
+        let Some(fate) = fate(outcome) else {
+            return;
+        };
+        let (due, fails) = match outcome {
+            PingOutcome::Lost { due } | PingOutcome::Corrupt { due } => (Some(due), true),
+            PingOutcome::Late { lost } => (lost, true),
+            PingOutcome::Abandoned { due } | PingOutcome::Errored { due, .. } => (Some(due), false),
             _ => return,
         };
-        let key = Key::new(vm, ping.session.0, ping.sequence as u16);
-        if let Some(fate) = fate(outcome) {
-            self.failed.insert(key, (ping.sequence, fate));
+        let request = due.and_then(|due| self.find_request(due, vm, ping));
+        if let Some(index) = request {
+            self.close(index, fate);
         }
-        let newest = (self.removed + self.queue.len() as u64).saturating_sub(1);
+        if !fails {
+            return;
+        }
+        let key = Key::new(vm, ping.session.0, ping.sequence as u16);
+        self.failed.insert(key, (ping.sequence, fate));
+        let last = self.end().saturating_sub(1);
         // The reply is the last frame; of a ping that was lost, the request says more.
-        match due.and_then(|due| self.find_request(due, vm, ping)) {
-            Some(number) => self.want(number),
+        match request {
+            Some(index) => self.want(self.removed + index as u64),
             // A late one was given up before.
             None => self.missed += u64::from(!matches!(outcome, PingOutcome::Late { lost: None })),
         }
         if !matches!(outcome, PingOutcome::Lost { .. }) {
-            self.want(newest);
+            self.want(last);
         }
     }
 
-    /// The number of the frame with which a ping began that was due at `due`.
-    fn find_request(&self, due: Instant, vm: VmId, ping: PingId) -> Option<u64> {
+    /// The index of the frame with which a ping began that was due at `due`.
+    fn find_request(&self, due: Instant, vm: VmId, ping: PingId) -> Option<usize> {
         let first = self.queue.first_at(due);
         let is_it = |index: &usize| {
-            let is_it = |kept: &Kept<Known>| {
-                let echo = EchoHead::parse(self.queue.bytes(kept).0);
-                kept.vm == vm
-                    && kept.direction == Direction::Out
-                    && echo.is_some_and(|echo| {
-                        echo.is_request
-                            && echo.identifier == ping.session.0
-                            && echo.sequence == ping.sequence as u16
-                    })
+            let is_it = |kept: &Kept<OfPing>| {
+                let is_request = kept.what.is_some() && kept.vm == vm;
+                let echo = is_request.then(|| EchoHead::parse(self.queue.bytes(kept).0));
+                echo.flatten().is_some_and(|echo| {
+                    echo.identifier == ping.session.0 && echo.sequence == ping.sequence as u16
+                })
             };
             self.queue.get(*index).is_some_and(is_it)
         };
         let end = self.queue.len().min(first + MAX_LOOKS);
-        let index = (first..end).find(is_it)?;
-        Some(self.removed + index as u64)
+        (first..end).find(is_it)
     }
 
     /// Marks the frames around the one with that number.
@@ -163,34 +258,81 @@ impl AroundLoss {
         self.wanted.insert(at, (first, last));
     }
 
-    /// Writes and drops the frames of whose pings nothing more is heard by `now`.
+    /// Writes and drops the frames that are in front of no ping of which something may be heard after `now`, some in a call.
     pub(super) fn trim(
         &mut self,
         now: Instant,
         stations: &FxHashMap<MacAddr, VmId>,
         file: &mut File,
     ) {
-        let around = self.around as usize;
-        loop {
-            // A frame may still be before a ping that is lost.
-            let later = self.queue.get(around);
-            let is_over = later.is_some_and(|later| later.at + self.longest <= now);
-            if self.queue.size() <= MAX_KEPT && (file.is_behind() || !is_over) {
-                return;
+        self.look_for_open(now);
+        // A frame may still be before a ping that is lost.
+        let before = self.first_open.saturating_sub(self.around);
+        let mut over = before.saturating_sub(self.removed).min(PIECE as u64) as usize;
+        if self.wanted.is_empty() {
+            self.drop_front(over);
+            over = 0;
+        }
+        while over > 0 && !file.is_behind() && !self.is_front_held(now) {
+            self.take_front(now, stations, file);
+            over -= 1;
+        }
+        while self.queue.size() > MAX_KEPT && self.take_front(now, stations, file) {}
+    }
+
+    /// Returns true if impairments hold the first frame, of which it may still be known what becomes of it.
+    fn is_front_held(&self, now: Instant) -> bool {
+        let front = self.queue.front();
+        front.is_some_and(|front| front.is_held(now) && now < front.at + self.longest)
+    }
+
+    /// Finds the first frame that begins a ping of which something may be heard after `now`.
+    #[inline]
+    fn look_for_open(&mut self, now: Instant) {
+        if self.open == 0 {
+            self.first_open = self.end();
+            return;
+        }
+        for _ in 0..PIECE {
+            let index = (self.first_open - self.removed) as usize;
+            match self.queue.get(index) {
+                Some(kept) if kept.what == Some(Fate::Open) => {
+                    if now < kept.at + self.longest {
+                        return;
+                    }
+                    self.open -= 1;
+                }
+                Some(_) => {}
+                None => return,
             }
-            if !self.take_front(stations, file) {
-                return;
-            }
+            self.first_open += 1;
         }
     }
 
-    /// Writes all that is to be written.
+    /// Removes the first `count` frames, of which none is wanted.
+    #[inline]
+    fn drop_front(&mut self, count: usize) {
+        if count > 0 {
+            self.queue.pop(count);
+            self.removed += count as u64;
+            // What was told is over, and its numbers will come again.
+            self.failed.clear();
+            self.told.clear();
+        }
+    }
+
+    /// Writes all that is to be written, at the end of the run.
     pub(super) fn write_all(&mut self, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
-        while self.take_front(stations, file) {}
+        while self.take_front(END, stations, file) {}
     }
 
     /// Removes the first frame, and writes it if it is wanted. Returns false if there is none.
-    fn take_front(&mut self, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) -> bool {
+    fn take_front(
+        &mut self,
+        now: Instant,
+        stations: &FxHashMap<MacAddr, VmId>,
+        file: &mut File,
+    ) -> bool {
         let Some(&front) = self.queue.front() else {
             return false;
         };
@@ -201,32 +343,40 @@ impl AroundLoss {
         {
             self.wanted.pop_front();
         }
-        if self.wanted.is_empty() {
-            // What was told is over, and its numbers will come again.
-            self.failed.clear();
-            self.told.clear();
-        }
         let is_wanted = self
             .wanted
             .front()
             .is_some_and(|(first, _)| *first <= self.removed);
         if is_wanted {
-            self.write(&front, stations, file);
+            self.write(now, &front, stations, file);
         }
-        self.queue.pop();
+        if self.failed.len() + self.told.len() > MAX_TOLD {
+            self.failed.clear();
+            self.told.clear();
+        }
+        self.queue.pop(1);
         self.removed += 1;
+        if self.removed > self.first_open {
+            self.first_open = self.removed;
+            self.open -= usize::from(front.what == Some(Fate::Open));
+        }
         true
     }
 
     #[cold]
-    fn write(&mut self, front: &Kept<Known>, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
+    fn write(
+        &mut self,
+        now: Instant,
+        front: &Kept<OfPing>,
+        stations: &FxHashMap<MacAddr, VmId>,
+        file: &mut File,
+    ) {
         let mut comment = std::mem::take(&mut self.comment);
         comment.clear();
         if self.has_comments {
             let is_known = self.describe(front, stations, &mut comment);
             self.unknown += u64::from(!is_known);
-            let (impaired, refused) = front.what;
-            push_lot(&mut comment, impaired, refused);
+            push_lot(&mut comment, front, now);
         }
         let (bytes, _) = self.queue.bytes(front);
         file.write(&Frame {
@@ -243,7 +393,7 @@ impl AroundLoss {
     /// Writes what the first frame is. Returns false if it is of a ping of which it is not known what came of it.
     fn describe(
         &mut self,
-        front: &Kept<Known>,
+        front: &Kept<OfPing>,
         stations: &FxHashMap<MacAddr, VmId>,
         comment: &mut Vec<u8>,
     ) -> bool {
@@ -252,15 +402,28 @@ impl AroundLoss {
             vm: front.vm,
             direction: front.direction,
             frame: bytes,
-            impaired: front.what.0,
-            refused: front.what.1,
+            impaired: front.impaired,
+            refused: front.refused,
         };
         let echo = EchoHead::parse(bytes);
-        let Some((key, part, target)) = echo.and_then(|echo| echo_of(&seen, &echo, stations))
-        else {
+        let ping = echo.and_then(|echo| echo_of(&seen, &echo, stations));
+        let piece = match (echo, ping) {
+            (None, _) => self.fragments.find(&seen),
+            (_, Some(ping)) => {
+                self.fragments.begin(&seen, ping);
+                None
+            }
+            _ => None,
+        };
+        let Some((key, part, target)) = ping.or(piece.map(|(ping, _)| ping)) else {
             push(comment, format_args!("{}", Describe(bytes)));
             return true;
         };
+        if let Some((_, piece)) = piece {
+            let of = piece.is_last.then_some(piece.number);
+            let of = of.or_else(|| self.last_piece(&seen));
+            push_piece(comment, piece.number, of);
+        }
         let name = PingName {
             source: key.source(),
             sequence: self.sequence(key),
@@ -268,21 +431,34 @@ impl AroundLoss {
         };
         push_name(comment, part, &name);
         let failed = self.failed.get(&key).map(|(_, fate)| *fate);
-        let fate = match (failed, part) {
-            (Some(fate), _) => fate,
-            (None, Part::Sent) => {
-                let fate = self.find_reply(front, key);
-                self.told.insert(key, fate);
-                fate
-            }
-            (None, Part::Request | Part::Reply) => match self.told.get(&key) {
-                Some(fate) => *fate,
-                // Its request, which is not in the file, would say.
-                None => return true,
-            },
+        if let Some(fate) = front.what {
+            self.told.insert(key, fate);
+        }
+        // Of other frames, the request says it. It may not be in the file.
+        let Some(fate) = failed.or_else(|| self.told.get(&key).copied()) else {
+            return true;
         };
         push_fate(comment, part, fate);
         fate != Fate::Open
+    }
+
+    /// The number of the last fragment of the datagram of which the first frame has one, if it follows soon.
+    fn last_piece(&self, first: &Observed<'_>) -> Option<u16> {
+        let head = FragmentHead::parse(first.frame)?;
+        let mut later = (1..MAX_PIECES).map_while(|index| self.queue.get(index));
+        later.find_map(|kept| {
+            let frame = self.queue.bytes(kept).0;
+            let other = FragmentHead::parse(frame)?;
+            let seen = Observed {
+                vm: kept.vm,
+                direction: kept.direction,
+                frame,
+                ..*first
+            };
+            let is_it = other.identification == head.identification;
+            let (_, piece) = self.fragments.find(&seen).filter(|_| is_it)?;
+            piece.is_last.then_some(piece.number)
+        })
     }
 
     /// The sequence number in full, near that of a failed ping of the same flow.
@@ -296,19 +472,5 @@ impl AroundLoss {
         };
         let apart = key.sequence().wrapping_sub(near.sequence()) as i16;
         sequence.saturating_add_signed(apart.into())
-    }
-
-    /// What came of a ping whose request is `front`, the first frame, by its reply.
-    fn find_reply(&self, front: &Kept<Known>, key: Key) -> Fate {
-        let answered = |kept: &Kept<Known>| {
-            let is_here = kept.vm == front.vm && kept.direction == Direction::In;
-            let echo = is_here.then(|| EchoHead::parse(self.queue.bytes(kept).0));
-            let is_reply = echo.flatten().is_some_and(|echo| {
-                !echo.is_request && Key::new(kept.vm, echo.identifier, echo.sequence) == key
-            });
-            is_reply.then(|| Fate::Answered(kept.at.nanos_since(front.at)))
-        };
-        let mut later = (1..MAX_LOOKS).map_while(|index| self.queue.get(index));
-        later.find_map(answered).unwrap_or(Fate::Open)
     }
 }

@@ -11,6 +11,7 @@
 mod around_loss;
 mod config;
 mod file;
+mod fragments;
 mod narrated;
 mod pcapng;
 mod pings;
@@ -74,6 +75,9 @@ const MAX_KEPT: usize = 64 << 20;
 
 /// The time on top of a ping's timeout after which nothing more is heard of it: timers are late.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// The time at which nothing is on its way any more.
+const END: Instant = Instant::from_nanos(u64::MAX);
 
 /// The reason why a capture with a limit ended.
 const LIMIT_REACHED: &str = "the limit of the file was reached";
@@ -184,6 +188,15 @@ impl Instrument for Capture {
                 comment: &[],
             }),
             Way::AroundLoss(around) => around.frame(now, observed, self.snap),
+        }
+    }
+
+    fn unreleased(&mut self, now: Instant, sent: Option<Instant>, observed: &Observed<'_>) {
+        match (sent, &mut self.way) {
+            (None, _) => self.frame(now, observed),
+            (Some(_), Way::Plain) => {}
+            (Some(sent), Way::Narrated(narrated)) => narrated.unreleased(sent, observed),
+            (Some(sent), Way::AroundLoss(around)) => around.unreleased(sent, observed),
         }
     }
 

@@ -5,25 +5,27 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::MAX_KEPT;
 use super::file::{File, Frame};
+use super::fragments::Fragments;
 use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
-use super::words::{Fate, Part, push, push_fate, push_lot, push_name};
+use super::words::{Fate, Part, push, push_fate, push_lot, push_name, push_piece};
+use super::{END, MAX_KEPT};
 use crate::fabric::{Direction, EventWords, Observed};
 use crate::load::Target;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 use crate::vm::{Event, MAX_REQUESTS, PingOutcome, SessionId, VmId};
 use crate::wire::{Describe, EchoHead, MacAddr, NeighbourRequest};
 
-/// The ping of a frame, and the part of it that the frame is.
-type OfPing = Option<(Slot, Part)>;
+/// The ping of a frame, the part of it that the frame is, and the number of the fragment if it is a later one of that.
+type OfPing = Option<(Slot, Part, Option<u16>)>;
 
 /// Keeps frames, and writes each with its comment.
 #[derive(Debug)]
 pub(super) struct Narrated {
     queue: Queue<OfPing>,
     pings: Pings,
+    fragments: Fragments<(Slot, Part)>,
     /// The longest time that a frame is kept.
     longest: Duration,
     /// Requests for a neighbour since it last answered.
@@ -40,6 +42,7 @@ impl Narrated {
         Narrated {
             queue: Queue::new(),
             pings: Pings::default(),
+            fragments: Fragments::new(),
             longest,
             requests: FxHashMap::default(),
             last: None,
@@ -73,8 +76,16 @@ impl Narrated {
                 Part::Sent => Some(self.pings.open(key, target)),
                 Part::Request | Part::Reply => self.pings.find(key),
             };
-            slot.map(|slot| (slot, part))
+            slot.map(|slot| (slot, part, None))
         });
+        let followed = match (echo, followed) {
+            (None, _) => self.later_fragment(seen),
+            (_, Some((slot, part, _))) => {
+                self.fragments.begin(seen, (slot, part));
+                followed
+            }
+            _ => None,
+        };
         self.last = None;
         let Some(snap) = snap else {
             return;
@@ -82,13 +93,12 @@ impl Narrated {
         if seen.direction == Direction::In && !seen.impaired.is_dropped() {
             self.last = Some((seen.vm, at));
         }
-        if let Some((slot, _)) = followed {
+        if let Some((slot, ..)) = followed {
             self.pings.keep(slot);
         }
-        let place = (seen.vm, seen.direction);
-        self.queue.push(at, place, seen.frame, snap, followed);
+        self.queue.push(at, seen, snap, followed);
         match ping {
-            Some(_) if followed.is_some() => {}
+            _ if followed.is_some() => {}
             // Its frames were written before.
             Some((key, part, target)) => {
                 let name = self.pings.name(key, target);
@@ -96,10 +106,16 @@ impl Narrated {
             }
             None => self.describe(seen),
         }
-        if seen.refused.is_some() || !seen.impaired.is_unharmed() {
-            self.queue
-                .note(|text| push_lot(text, seen.impaired, seen.refused));
+    }
+
+    /// The ping of a later fragment.
+    #[cold]
+    fn later_fragment(&mut self, seen: &Observed<'_>) -> OfPing {
+        let ((slot, part), piece) = self.fragments.find(seen)?;
+        if piece.is_last {
+            self.pings.cut(slot, part, piece.number);
         }
+        Some((slot, part, Some(piece.number)))
     }
 
     /// Notes what a frame is that belongs to no ping of the run.
@@ -142,7 +158,7 @@ impl Narrated {
     #[cold]
     fn note_outcome(&mut self, outcome: PingOutcome, slot: Option<Slot>) {
         let of_frame = self.queue.back().and_then(|kept| kept.what);
-        let is_told = of_frame.is_some_and(|(of_frame, _)| Some(of_frame) == slot);
+        let is_told = of_frame.is_some_and(|(of_frame, ..)| Some(of_frame) == slot);
         match outcome {
             PingOutcome::Duplicate => self
                 .queue
@@ -153,8 +169,8 @@ impl Narrated {
                 received,
                 ..
             } => self.queue.note(|text| {
-                let elapsed = received - sent;
-                push(text, format_args!("; a further member's after {elapsed:?}"));
+                let elapsed = Span::from(received - sent);
+                push(text, format_args!("; a further member's after {elapsed}"));
             }),
             // Its ping tells.
             _ if is_told => {}
@@ -210,31 +226,41 @@ impl Narrated {
         while let Some(front) = self.queue.front() {
             let is_settled = match front.what {
                 None => true,
-                Some((slot, _)) => self.pings.is_settled(slot),
+                Some((slot, ..)) => self.pings.is_settled(slot),
             };
+            let is_settled = is_settled && !front.is_held(now);
             let is_over = || is_settled || front.at + self.longest <= now;
             if self.queue.size() <= MAX_KEPT && (file.is_behind() || !is_over()) {
                 return;
             }
-            self.write_front(file);
+            self.write_front(now, file);
         }
     }
 
-    /// Writes all that is kept.
+    /// Writes all that is kept, at the end of the run.
     pub(super) fn release_all(&mut self, file: &mut File) {
         while self.queue.front().is_some() {
-            self.write_front(file);
+            self.write_front(END, file);
         }
     }
 
-    fn write_front(&mut self, file: &mut File) {
+    /// Notes that a frame that was sent at `at` was never released.
+    pub(super) fn unreleased(&mut self, at: Instant, seen: &Observed<'_>) {
+        self.queue.unreleased(at, seen);
+    }
+
+    fn write_front(&mut self, now: Instant, file: &mut File) {
         let Some(&front) = self.queue.front() else {
             return;
         };
         self.comment.clear();
-        if let Some((slot, part)) = front.what
+        if let Some((slot, part, number)) = front.what
             && let Some((name, fate)) = self.pings.get(slot)
         {
+            if let Some(number) = number {
+                let of = self.pings.fragments(slot, part);
+                push_piece(&mut self.comment, number, of);
+            }
             push_name(&mut self.comment, part, &name);
             push_fate(&mut self.comment, part, fate);
             self.unknown += u64::from(fate == Fate::Open);
@@ -242,6 +268,7 @@ impl Narrated {
         }
         let (bytes, note) = self.queue.bytes(&front);
         self.comment.extend_from_slice(note);
+        push_lot(&mut self.comment, &front, now);
         file.write(&Frame {
             at: front.at,
             vm: front.vm,
@@ -250,7 +277,7 @@ impl Narrated {
             length: front.length,
             comment: &self.comment,
         });
-        self.queue.pop();
+        self.queue.pop(1);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::words::{Fate, PingName};
+use super::words::{Fate, Part, PingName};
 use crate::load::Target;
 use crate::vm::VmId;
 
@@ -41,6 +41,8 @@ struct Ping {
     fate: Fate,
     /// Frames of it that are kept.
     frames: u32,
+    /// The fragments of its request and of its reply, where that is known.
+    fragments: [Option<u16>; 2],
 }
 
 /// The pings on their way, and those whose frames are still kept.
@@ -83,6 +85,7 @@ impl Pings {
             },
             fate: Fate::Open,
             frames: 0,
+            fragments: [None; 2],
         };
         let slot = self.free.pop().unwrap_or(self.slots.len() as Slot);
         match self.slots.get_mut(slot as usize) {
@@ -123,6 +126,20 @@ impl Pings {
         if let Some(ping) = self.slots.get_mut(slot as usize) {
             ping.frames += 1;
         }
+    }
+
+    /// Notes the number of fragments of which a part of a ping consists.
+    pub(super) fn cut(&mut self, slot: Slot, part: Part, fragments: u16) {
+        if let Some(ping) = self.slots.get_mut(slot as usize) {
+            let [request, reply] = &mut ping.fragments;
+            *(if part == Part::Reply { reply } else { request }) = Some(fragments);
+        }
+    }
+
+    /// The number of fragments of which a part of a ping consists, where that is known.
+    pub(super) fn fragments(&self, slot: Slot, part: Part) -> Option<u16> {
+        let [request, reply] = self.slots.get(slot as usize)?.fragments;
+        if part == Part::Reply { reply } else { request }
     }
 
     /// Notes what came of a ping.

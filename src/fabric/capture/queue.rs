@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use crate::fabric::Direction;
+use crate::fabric::{Direction, Impaired, Impairment, Observed, WriteDrop};
 use crate::time::Instant;
 use crate::vm::VmId;
 
-/// Bytes at the start of the buffer that are left unused before the rest moves there.
-const MAX_UNUSED: usize = 1 << 20;
+/// Bytes of a block of memory: few enough to stay in a processor's cache while frames come and go, and more than any frame
+/// has.
+const BLOCK: usize = 1 << 17;
 
 /// A frame that is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,77 +18,108 @@ pub(super) struct Kept<T> {
     pub(super) direction: Direction,
     /// Bytes that the frame had.
     pub(super) length: u32,
+    /// What the impairments did to it.
+    pub(super) impaired: Impaired,
+    /// Why the fabric did not take it.
+    pub(super) refused: Option<WriteDrop>,
     /// What is known of it.
     pub(super) what: T,
+    /// The number of its block, and its place there.
+    block: u32,
+    from: u32,
     /// Bytes of it that are kept.
     captured: u32,
     /// Bytes of text that follow them.
     noted: u32,
-    /// Bytes of frames and texts that were appended before.
-    from: u64,
 }
 
-/// A queue of frames, each with some text.
+impl<T> Kept<T> {
+    /// Returns true if impairments still hold it at `now`, after it was sent. One that was received was held before.
+    #[inline]
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.impaired.has(Impairment::Delayed)
+            && self.direction == Direction::Out
+            && now < self.at + self.impaired.delay
+            && !self.impaired.has(Impairment::Unreleased)
+    }
+}
+
+/// A queue of frames, each with some text. Its memory grows and shrinks block by block, so that nothing is ever moved.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     frames: VecDeque<Kept<T>>,
     /// Frame and text of each, one after the other.
-    bytes: Vec<u8>,
-    /// Bytes that were removed from the start of `bytes` so far.
-    removed: u64,
+    blocks: VecDeque<Vec<u8>>,
+    /// The number of the first block.
+    first_block: u32,
+    /// The last block that was emptied, to be filled again.
+    spare: Vec<u8>,
 }
 
 impl<T: Copy> Queue<T> {
     pub(super) fn new() -> Queue<T> {
         Queue {
             frames: VecDeque::new(),
-            bytes: Vec::new(),
-            removed: 0,
+            blocks: VecDeque::new(),
+            first_block: 0,
+            spare: Vec::new(),
         }
     }
 
-    /// The memory that its frames take, in bytes.
+    /// The memory that its frames take, in bytes: whole blocks, and what is kept of each frame.
     #[inline]
     pub(super) fn size(&self) -> usize {
-        self.bytes.len() + self.frames.len() * size_of::<Kept<T>>()
+        self.blocks.len() * BLOCK + self.frames.len() * size_of::<Kept<T>>()
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Appends the first `snap` bytes of `frame`.
+    /// Appends the first `snap` bytes of a frame that was seen at `at`.
     #[inline]
-    pub(super) fn push(
-        &mut self,
-        at: Instant,
-        (vm, direction): (VmId, Direction),
-        frame: &[u8],
-        snap: usize,
-        what: T,
-    ) {
-        let kept = frame.get(..snap).unwrap_or(frame);
+    pub(super) fn push(&mut self, at: Instant, seen: &Observed<'_>, snap: usize, what: T) {
+        let kept = seen.frame.get(..snap).unwrap_or(seen.frame);
+        let has_room = |block: &Vec<u8>| block.is_empty() || block.len() + kept.len() <= BLOCK;
+        if !self.blocks.back().is_some_and(has_room) {
+            self.begin_block();
+        }
+        let count = self.blocks.len() as u32;
+        let Some(block) = self.blocks.back_mut() else {
+            return;
+        };
         self.frames.push_back(Kept {
             at,
-            vm,
-            direction,
-            length: frame.len() as u32,
+            vm: seen.vm,
+            direction: seen.direction,
+            length: seen.frame.len() as u32,
+            impaired: seen.impaired,
+            refused: seen.refused,
             what,
+            block: self.first_block.wrapping_add(count - 1),
+            from: block.len() as u32,
             captured: kept.len() as u32,
             noted: 0,
-            from: self.removed + self.bytes.len() as u64,
         });
-        self.bytes.extend_from_slice(kept);
+        block.extend_from_slice(kept);
+    }
+
+    #[cold]
+    fn begin_block(&mut self) {
+        let mut block = std::mem::take(&mut self.spare);
+        block.clear();
+        block.reserve(BLOCK);
+        self.blocks.push_back(block);
     }
 
     /// Lets `write` append to the text of the last frame. Nothing is written if there is no frame.
     pub(super) fn note(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(last) = self.frames.back_mut() else {
-            return;
-        };
-        let before = self.bytes.len();
-        write(&mut self.bytes);
-        last.noted += (self.bytes.len() - before) as u32;
+        if let (Some(last), Some(block)) = (self.frames.back_mut(), self.blocks.back_mut()) {
+            let before = block.len();
+            write(block);
+            last.noted += (block.len() - before) as u32;
+        }
     }
 
     #[inline]
@@ -104,37 +136,82 @@ impl<T: Copy> Queue<T> {
         self.frames.get(index)
     }
 
-    /// The index of the first frame at `at` or later.
+    #[inline]
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Kept<T>> {
+        self.frames.get_mut(index)
+    }
+
+    /// The index of the first frame at `at` or later. The later that is, the sooner it is found.
+    #[inline]
     pub(super) fn first_at(&self, at: Instant) -> usize {
-        self.frames.partition_point(|kept| kept.at < at)
+        let is_before = |index: usize| self.get(index).is_some_and(|kept| kept.at < at);
+        // The first frame that is looked for is behind `start`, or at it, and before `end`, or at it.
+        let (mut start, mut end, mut step) = (self.len(), self.len(), 1);
+        while start > 0 && !is_before(start - 1) {
+            end = start - 1;
+            start = start.saturating_sub(step);
+            step *= 2;
+        }
+        while start < end {
+            let middle = start + (end - start) / 2;
+            match is_before(middle) {
+                true => start = middle + 1,
+                false => end = middle,
+            }
+        }
+        start
+    }
+
+    /// Notes with a frame that was sent at `at`, and held since, that it was never released.
+    pub(super) fn unreleased(&mut self, at: Instant, seen: &Observed<'_>) {
+        for index in self.first_at(at)..self.len() {
+            match self.get_mut(index) {
+                Some(kept) if kept.at == at => {
+                    if kept.vm == seen.vm
+                        && kept.direction == seen.direction
+                        && kept.impaired.delay == seen.impaired.delay
+                        && kept.impaired.has(Impairment::Delayed)
+                    {
+                        kept.impaired.add(Impairment::Unreleased);
+                    }
+                }
+                _ => return,
+            }
+        }
     }
 
     /// The bytes of a frame of the queue, and its text.
     #[inline]
     pub(super) fn bytes(&self, kept: &Kept<T>) -> (&[u8], &[u8]) {
-        let start = (kept.from - self.removed) as usize;
+        let block = kept.block.wrapping_sub(self.first_block) as usize;
+        let block = self.blocks.get(block).map(Vec::as_slice);
+        let start = kept.from as usize;
         let end = start + (kept.captured + kept.noted) as usize;
-        let both = self.bytes.get(start..end).unwrap_or_default();
-        both.split_at_checked(kept.captured as usize)
+        let both = block.and_then(|block| block.get(start..end));
+        both.unwrap_or_default()
+            .split_at_checked(kept.captured as usize)
             .unwrap_or_default()
     }
 
-    /// Removes the first frame.
+    /// Removes the first `count` frames.
     #[inline]
-    pub(super) fn pop(&mut self) {
-        let Some(front) = self.frames.pop_front() else {
-            return;
-        };
-        if self.frames.is_empty() {
-            self.removed += self.bytes.len() as u64;
-            self.bytes.clear();
-            return;
+    pub(super) fn pop(&mut self, count: usize) {
+        self.frames.drain(..count.min(self.frames.len()));
+        let is_last = self.blocks.len() == 1;
+        match (self.frames.front(), self.blocks.front_mut()) {
+            (Some(next), _) if next.block == self.first_block => {}
+            (None, Some(block)) if is_last => block.clear(),
+            _ => self.end_blocks(),
         }
-        let end = front.from + u64::from(front.captured + front.noted);
-        let unused = (end - self.removed) as usize;
-        if unused >= MAX_UNUSED && unused >= self.bytes.len() / 2 {
-            self.bytes.drain(..unused);
-            self.removed = end;
+    }
+
+    /// Gives the memory of the blocks back of which no frame is left.
+    #[cold]
+    fn end_blocks(&mut self) {
+        let next = self.frames.front().map(|next| next.block);
+        while !self.blocks.is_empty() && next != Some(self.first_block) {
+            self.spare = self.blocks.pop_front().unwrap_or_default();
+            self.first_block = self.first_block.wrapping_add(1);
         }
     }
 }
@@ -151,8 +228,14 @@ mod tests {
         for round in 1..100 {
             for _ in 0..round * 2 {
                 let at = Instant::from_nanos(next);
-                let place = (VmId(next as u32), Direction::In);
-                queue.push(at, place, &frame, (next % 1_200) as usize, next);
+                let seen = Observed {
+                    vm: VmId(next as u32),
+                    direction: Direction::In,
+                    frame: &frame,
+                    impaired: Impaired::default(),
+                    refused: None,
+                };
+                queue.push(at, &seen, (next % 1_200) as usize, next);
                 queue.note(|text| text.extend(next.to_string().bytes()));
                 next += 1;
             }
@@ -162,16 +245,22 @@ mod tests {
                 let (bytes, text) = queue.bytes(&kept);
                 assert_eq!(bytes.len(), (first as usize % 1_200).min(1_000));
                 assert_eq!(text, first.to_string().as_bytes());
-                queue.pop();
+                queue.pop(1);
                 first += 1;
             }
-            assert_eq!(queue.first_at(Instant::from_nanos(first + 1)), 1);
+            for at in [first, first + 1, next - 1, next] {
+                let index = queue.first_at(Instant::from_nanos(at));
+                assert_eq!(index as u64, at - first);
+            }
+            assert_eq!(queue.first_at(Instant::ZERO), 0);
+            // Memory is given back, but for a block.
+            let blocks: usize = queue.blocks.iter().map(Vec::capacity).sum();
+            assert!(blocks <= queue.len() * 1_010 * 11 / 10 + 2 * BLOCK);
         }
-        // Memory is given back, but for what may be left unused.
-        assert!(queue.size() < 2 * (queue.len() * 1_100 + MAX_UNUSED));
         while queue.front().is_some() {
-            queue.pop();
+            queue.pop(1);
         }
-        assert_eq!(queue.size(), 0);
+        assert_eq!(queue.size(), BLOCK);
+        assert!(queue.blocks.iter().all(Vec::is_empty));
     }
 }

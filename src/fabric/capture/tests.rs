@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::around_loss::PIECE;
 use super::config::CaptureLimit;
 use super::*;
 use crate::fabric::output::cup::Cup;
@@ -661,6 +662,13 @@ fn a_ping_whose_vm_stops_is_abandoned_and_not_lost() {
     );
 }
 
+fn around(bench: &Bench) -> &AroundLoss {
+    match &bench.capture.way {
+        Way::AroundLoss(around) => around,
+        way => panic!("it is another way: {way:?}"),
+    }
+}
+
 #[test]
 fn the_ring_of_last_frames_has_a_bound_in_time_and_in_memory() {
     let mut bench = Bench::new(&CaptureConfig {
@@ -668,21 +676,83 @@ fn the_ring_of_last_frames_has_a_bound_in_time_and_in_memory() {
         ..CONFIG
     });
     let large = vec![0xff; 60_000];
-    for _ in 0..3_000 {
+    for sequence in 0..3_000 {
+        bench.sends(sequence);
         bench.frame(1, Direction::In, &large);
         bench.flush();
-        let Way::AroundLoss(around) = &bench.capture.way else {
-            panic!("it is another way");
-        };
-        assert!(around.size() <= MAX_KEPT + 2 * 60_000 + (1 << 20));
+        let kept = (2 * (sequence as usize + 1)).min(2 * MAX_KEPT / 66_000);
+        assert!(around(&bench).len() >= kept && around(&bench).size() <= MAX_KEPT);
     }
-    bench.now += 2_000 * MS;
-    bench.ping(0);
+    // Nothing is heard of those pings, and no more is expected.
+    bench.now += 1_200 * MS;
+    (0..4).for_each(|_| bench.flush());
+    assert_eq!(around(&bench).len(), 1);
+}
+
+#[test]
+fn while_pings_are_answered_the_ring_keeps_the_frames_of_those_on_their_way_and_those_before_them()
+{
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(6),
+        ..CONFIG
+    });
+    for sequence in 0..1_000 {
+        bench.ping(sequence);
+        bench.flush();
+        assert!(around(&bench).len() <= 6);
+    }
+    // One that is not answered, and the frames of those that follow it, however many.
+    let due = bench.sends(1_000);
+    for sequence in 1_001..6_001 {
+        bench.ping(sequence);
+        bench.flush();
+    }
+    assert_eq!(around(&bench).len(), 6 + 1 + 4 * 5_000);
+    bench.now += 1_000 * MS;
+    bench.outcome(0, 1_000, PingOutcome::Lost { due });
+    // They go in turns, so that none is long.
     bench.flush();
-    let Way::AroundLoss(around) = &bench.capture.way else {
-        panic!("it is another way");
-    };
-    assert_eq!(around.len(), 5);
+    assert!(around(&bench).len() > 4 * 5_000 - PIECE);
+    (0..4 * 5_000 / PIECE).for_each(|_| bench.flush());
+    assert_eq!(around(&bench).len(), 6);
+    let frames = bench.read().concat();
+    let request = frames.iter().position(|read| {
+        read.comment == "ping 1000 of vm0 → vm9: never answered" && read.interface == "tap0"
+    });
+    assert_eq!((request, frames.len()), (Some(6), 13));
+    assert!(
+        frames
+            .iter()
+            .all(|read| !read.comment.contains("not known"))
+    );
+}
+
+#[test]
+fn pings_that_ended_beside_a_lost_one_say_how() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(10),
+        ..CONFIG
+    });
+    let due = bench.sends(0);
+    let error = crate::vm::PingError::HostUnreachable;
+    let outcomes = [
+        PingOutcome::Abandoned { due },
+        PingOutcome::Errored { due, error },
+        PingOutcome::Lost { due },
+    ];
+    bench.sends(1);
+    bench.sends(2);
+    for (sequence, outcome) in outcomes.into_iter().enumerate() {
+        bench.outcome(0, sequence as u64, outcome);
+    }
+    assert_eq!(
+        bench.comments(),
+        [
+            "ping 0 of vm0 → vm9: ended: its VM stopped",
+            "ping 1 of vm0 → vm9: reported undeliverable, host_unreachable",
+            "ping 2 of vm0 → vm9: never answered",
+        ]
+    );
 }
 
 #[test]

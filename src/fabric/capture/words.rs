@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::fabric::{Impaired, WriteDrop};
+use super::queue::Kept;
 use crate::load::Target;
+use crate::time::{Instant, Span};
 use crate::vm::{PingError, VmId};
 
 /// A ping, as comments call it.
@@ -42,6 +43,17 @@ pub(super) enum Part {
     Request,
     /// The reply, at either end.
     Reply,
+}
+
+/// Writes `fragment 2 of 3 of `; without the number of all, where that is not known.
+pub(super) fn push_piece(out: &mut Vec<u8>, number: u16, of: Option<u16>) {
+    out.extend_from_slice(b"fragment ");
+    push_number(out, number.into());
+    if let Some(of) = of {
+        out.extend_from_slice(b" of ");
+        push_number(out, of.into());
+    }
+    out.extend_from_slice(b" of ");
 }
 
 /// Writes `ping 3 of vm0 → vm9`.
@@ -89,14 +101,25 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
     out.extend_from_slice(words);
 }
 
-/// Writes what became of a frame that the fabric did not take as it was: `; delayed 5ms by --impair`.
-pub(super) fn push_lot(out: &mut Vec<u8>, impaired: Impaired, refused: Option<WriteDrop>) {
-    if let Some(reason) = refused {
+/// Writes what became of a frame by `now` that the fabric did not take as it was: `; delayed 5.00 ms by --impair`.
+#[inline]
+pub(super) fn push_lot<T: Copy>(out: &mut Vec<u8>, kept: &Kept<T>, now: Instant) {
+    if kept.refused.is_some() || !kept.impaired.is_unharmed() {
+        push_harm(out, kept, now);
+    }
+}
+
+#[cold]
+fn push_harm<T: Copy>(out: &mut Vec<u8>, kept: &Kept<T>, now: Instant) {
+    if let Some(reason) = kept.refused {
         push(out, format_args!("; not sent: {reason}"));
     }
-    if !impaired.is_unharmed() {
-        push(out, format_args!("; {impaired} by --impair"));
+    let impaired = kept.impaired;
+    if impaired.is_unharmed() {
+        return;
     }
+    let tense = if kept.is_held(now) { "to be " } else { "" };
+    push(out, format_args!("; {tense}{impaired} by --impair"));
 }
 
 /// Writes any text.
@@ -127,41 +150,24 @@ pub(super) fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
-/// Writes a span of time to three digits, as reports have it: `412 ns`, `8.12 µs`, `2.00 s`.
-pub(super) fn push_span(out: &mut Vec<u8>, nanos: u64) {
-    if nanos < 1_000 {
-        push_number(out, nanos);
-        out.extend_from_slice(b" ns");
-        return;
-    }
-    let (unit, symbol) = match nanos {
-        ..=999_499 => (1_000, " µs"),
-        999_500..=999_499_999 => (1_000_000, " ms"),
-        _ => (1_000_000_000, " s"),
-    };
-    let (scale, decimals) = match nanos {
-        nanos if nanos < unit / 1_000 * 9_995 => (100, 2),
-        nanos if nanos < unit / 1_000 * 99_950 => (10, 1),
-        _ => (1, 0),
-    };
-    let step = unit / scale;
-    let shown = nanos.saturating_add(step / 2) / step;
-    push_number(out, shown / scale);
+/// Writes a span of time as a [`Span`] displays it, and faster.
+fn push_span(out: &mut Vec<u8>, nanos: u64) {
+    let (whole, fraction, decimals, unit) = Span(nanos).parts();
+    push_number(out, whole);
     if decimals > 0 {
         out.push(b'.');
-        let fraction = shown % scale;
         if decimals == 2 && fraction < 10 {
             out.push(b'0');
         }
         push_number(out, fraction);
     }
-    out.extend_from_slice(symbol.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(unit.as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report;
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -177,13 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_those_of_a_report() {
+    fn spans_are_those_of_reports_and_traces() {
         let mut nanos = 1;
         while nanos < 4_000_000_000_000 {
             for near in [nanos - 1, nanos, nanos + 1, nanos * 9_996 / 10_000] {
-                // Half of a digit is rounded up here, and to even there.
-                let near = near - near % 10 + 3;
-                assert_eq!(text(|out| push_span(out, near)), report::span(near));
+                assert_eq!(text(|out| push_span(out, near)), Span(near).to_string());
             }
             nanos = nanos * 17 / 16 + 2;
         }

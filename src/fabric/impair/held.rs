@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::fabric::{Direction, Impaired};
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 use crate::vm::VmId;
 
 /// Bytes that are held at most, those of the bookkeeping included; further frames are dropped, and counted.
@@ -41,6 +41,15 @@ pub(super) struct Store {
     count: u64,
 }
 
+impl Held {
+    /// When its VM sent it; `None` of one that is to be received.
+    pub(super) fn sent(&self) -> Option<Instant> {
+        let delay = Span::from(self.impaired.delay).0;
+        let sent = Instant::from_nanos(self.at.as_nanos().saturating_sub(delay));
+        (self.direction == Direction::Out).then_some(sent)
+    }
+}
+
 impl Store {
     /// Holds a frame. Returns false if there is no room for it.
     pub(super) fn hold(&mut self, held: Held) -> bool {
@@ -73,21 +82,16 @@ impl Store {
         held
     }
 
-    /// Removes the frames of which `is_gone` is true of the VM, and tells `removed` of each.
-    pub(super) fn remove(
-        &mut self,
-        is_gone: impl Fn(VmId) -> bool,
-        mut removed: impl FnMut(&Held),
-    ) {
-        for place in 0..self.frames.len() {
-            if let Some(Some((_, held))) = self.frames.get(place)
-                && is_gone(held.vm)
-            {
-                removed(held);
-                self.take(place as u32);
-            }
-        }
+    /// Removes the frames of which `is_gone` is true of the VM, and returns them.
+    pub(super) fn remove(&mut self, is_gone: impl Fn(&VmId) -> bool) -> Vec<Held> {
+        let is_of_gone = |slot: &Slot| slot.as_ref().is_some_and(|(_, held)| is_gone(&held.vm));
+        let places = self.frames.iter().enumerate();
+        let places = places.filter(|(_, slot)| is_of_gone(slot));
+        let places: Vec<u32> = places.map(|(place, _)| place as u32).collect();
+        let removed = places.iter().filter_map(|place| self.take(*place));
+        let removed = removed.collect();
         self.skip_removed();
+        removed
     }
 
     /// The frames that are held.
@@ -150,9 +154,7 @@ mod tests {
             let vm = VmId(at as u32 % 2);
             assert!(store.hold(Held { vm, ..held(at, 10) }));
         }
-        let mut removed = 0;
-        store.remove(|vm| vm == VmId(0), |_| removed += 1);
-        assert_eq!(removed, 3);
+        assert_eq!(store.remove(|vm| *vm == VmId(0)).len(), 3);
         // It takes a place that is free now, and keeps its own time.
         assert!(store.hold(held(9, 20)));
         assert_eq!(store.next_at(), Some(Instant::from_nanos(1)));

@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::time::Span;
+
 /// A kind of impairment, as it is counted.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
@@ -76,12 +78,13 @@ impl Impaired {
         self.kinds & 1 << kind as u8 != 0
     }
 
-    /// Returns true if it was dropped, and no copy of it is held.
+    /// Returns true if it was dropped, and no copy of it is held or released.
     pub const fn is_dropped(self) -> bool {
         let drops = 1 << Impairment::Lost as u8
             | 1 << Impairment::QueueFull as u8
             | 1 << Impairment::NoMemory as u8;
-        self.kinds & drops != 0 && !self.has(Impairment::Delayed)
+        self.has(Impairment::Unreleased)
+            || self.kinds & drops != 0 && !self.has(Impairment::Delayed)
     }
 
     /// Returns true if nothing was done to it.
@@ -91,17 +94,19 @@ impl Impaired {
 }
 
 impl fmt::Display for Impaired {
-    /// Formats it as participles with a comma between them: `delayed 5ms, corrupted`.
+    /// Formats it as participles with a comma between them: `delayed 5.00 ms, corrupted`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The delay of a frame that was never released has not passed.
+        let is_said = |kind: &Impairment| {
+            self.has(*kind) && !(*kind == Impairment::Delayed && self.has(Impairment::Unreleased))
+        };
         let mut comma = "";
-        for kind in Impairment::ALL {
-            if self.has(kind) {
-                write!(f, "{comma}{}", kind.words())?;
-                if kind == Impairment::Delayed {
-                    write!(f, " {:?}", self.delay)?;
-                }
-                comma = ", ";
+        for kind in Impairment::ALL.into_iter().filter(is_said) {
+            write!(f, "{comma}{}", kind.words())?;
+            if kind == Impairment::Delayed {
+                write!(f, " {}", Span::from(self.delay))?;
             }
+            comma = ", ";
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub use self::impaired::{Impaired, Impairment};
 use self::link::{Choice, Link, Release};
 pub use self::profile::{Delay, Distribution, Loss, Profile, Rate};
 use self::warmup::WarmUp;
-use super::{Direction, Fabric, Read, Write};
+use super::{Direction, Fabric, Observed, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::VmId;
 use crate::wire::MacAddr;
@@ -217,23 +217,32 @@ impl Impair {
         Some(Released { vm, late, written })
     }
 
-    /// Drops the frames that are held for `vms` or from them.
-    pub(super) fn unplug(&mut self, vms: &[VmId]) {
-        let gone: FxHashSet<VmId> = vms.iter().copied().collect();
-        let Impair {
-            held,
-            arrived,
-            counts,
-            links,
-            ..
-        } = self;
-        let mut unreleased = |held: &Held| count_unreleased(counts, held);
-        held.remove(|vm| gone.contains(&vm), &mut unreleased);
-        for vm in vms {
-            let arrived = arrived.remove(vm).unwrap_or_default();
-            arrived.iter().for_each(&mut unreleased);
+    /// Drops the frames that are held for `vms` or from them, or all of them. Tells `tell` of each, and of when it was sent if
+    /// it is not to be received.
+    pub(super) fn drop_held(
+        &mut self,
+        vms: Option<&[VmId]>,
+        mut tell: impl FnMut(Option<Instant>, &Observed<'_>),
+    ) {
+        let gone: Option<FxHashSet<VmId>> = vms.map(|vms| vms.iter().copied().collect());
+        let is_gone = |vm: &VmId| gone.as_ref().is_none_or(|gone| gone.contains(vm));
+        let mut dropped = self.held.remove(is_gone);
+        let arrived = self.arrived.extract_if(|vm, _| is_gone(vm));
+        dropped.extend(arrived.flat_map(|(_, frames)| frames));
+        dropped.sort_by_key(|held| (held.at, held.vm));
+        self.links.retain(|(vm, _), _| !is_gone(vm));
+        for mut held in dropped {
+            count_unreleased(&mut self.counts, &held);
+            held.impaired.add(Impairment::Unreleased);
+            let observed = Observed {
+                vm: held.vm,
+                direction: held.direction,
+                frame: &held.frame,
+                impaired: held.impaired,
+                refused: None,
+            };
+            tell(held.sent(), &observed);
         }
-        links.retain(|(vm, _), _| !gone.contains(vm));
     }
 
     /// The numbers of impaired frames so far, by VM, direction and kind; without those of a warm-up.
@@ -256,16 +265,20 @@ impl Impair {
         rows
     }
 
-    /// The number of the last rule that fits the frame.
+    /// The number of the last rule that fits the frame, unless that does nothing.
     fn rule(&self, vm: VmId, direction: Direction, frame: &[u8]) -> Option<usize> {
         let destination = frame.first_chunk().map(|mac| MacAddr(*mac));
         let is_for = |macs: &Vec<MacAddr>| {
             destination.is_some_and(|destination| macs.binary_search(&destination).is_ok())
         };
-        self.rules.iter().rposition(|rule| {
+        let number = self.rules.iter().rposition(|rule| {
             rule.direction == direction
                 && rule.vms.contains(&vm.0)
                 && rule.to.as_ref().is_none_or(is_for)
+        });
+        number.filter(|number| {
+            let rule = self.rules.get(*number);
+            rule.is_some_and(|rule| !rule.profile.is_void())
         })
     }
 

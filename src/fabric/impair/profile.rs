@@ -78,6 +78,21 @@ pub struct Rate {
 /// Mean and standard deviation of the Pareto distribution with scale 1 and shape 3.
 const PARETO: (f64, f64) = (1.5, 0.866_025_403_784_438_6);
 
+impl Profile {
+    /// Returns true if nothing is done to any frame.
+    pub(in crate::fabric) fn is_void(&self) -> bool {
+        let loses = match self.loss {
+            Loss::None => false,
+            Loss::Random(share) => share > 0.0,
+            Loss::Every(_) | Loss::GilbertElliott { .. } => true,
+        };
+        let is_instant = |delay: Delay| delay.base.is_zero() && delay.jitter.is_zero();
+        let is_held = self.rate.is_some() || !self.delay.is_none_or(is_instant);
+        let changes = self.reorder > 0.0 || self.duplicate > 0.0 || self.corrupt > 0.0;
+        !loses && !is_held && !changes
+    }
+}
+
 impl Delay {
     /// A delay without variation.
     pub const fn constant(base: Duration) -> Delay {

@@ -9,7 +9,9 @@ use netlink_packet_route::link::LinkMessage;
 
 use super::super::error::SystemError;
 use super::Netlink;
-use super::link::{attributes, find_attribute, link_data, link_info, parse_link};
+use super::link::{
+    LINK_HEADER_BYTES, LinkKind, attributes, find_attribute, link_data, link_info, parse_link,
+};
 
 /// Settings of a bridge that decide what a new port of it does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +22,17 @@ pub(in crate::system) struct BridgeSettings {
     pub(in crate::system) forward_delay: Duration,
     /// Its VLAN filter, if that is on.
     pub(in crate::system) vlan_filter: Option<VlanFilter>,
+}
+
+impl BridgeSettings {
+    /// The time from when a port has a carrier until it forwards, by the spanning tree protocol: half of it "listening",
+    /// half "learning" (IEEE 802.1D).
+    pub(in crate::system) fn time_to_forward(&self) -> Duration {
+        match self.has_stp {
+            true => self.forward_delay.saturating_mul(2),
+            false => Duration::ZERO,
+        }
+    }
 }
 
 /// The VLAN filter of a bridge.
@@ -34,7 +47,7 @@ pub struct VlanFilter {
 /// The state of a port (`linux/if_bridge.h`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::system) enum PortState {
-    /// Carries nothing: the port or its bridge is down.
+    /// Carries nothing: the port or its bridge is down, or has no carrier yet.
     Disabled,
     /// Carries nothing, on its way to forwarding.
     Listening,
@@ -54,6 +67,10 @@ mod attribute {
     pub(super) const BR_VLAN_DEFAULT_PVID: u16 = 39;
     pub(super) const INFO_SLAVE_DATA: u16 = 5;
     pub(super) const BRPORT_STATE: u16 = 1;
+    pub(super) const OPERSTATE: u16 = 16;
+    pub(super) const CARRIER_CHANGES: u16 = 35;
+    /// `IF_OPER_UP` of `linux/if.h`.
+    pub(super) const OPERSTATE_UP: u8 = 6;
     /// `linux/if_addr.h`.
     pub(super) const ADDRESS: u16 = 1;
     pub(super) const LOCAL: u16 = 2;
@@ -91,7 +108,7 @@ impl Netlink {
         Ok(own.map(|(_, address)| address).collect())
     }
 
-    /// The state of every port of every bridge, by the port's name.
+    /// The state of every port of every bridge, by the port's name. The host's own port has the name of the bridge.
     ///
     /// # Errors
     /// When the kernel does not tell.
@@ -129,16 +146,37 @@ fn parse_bridge(payload: &[u8]) -> Option<BridgeSettings> {
 
 fn parse_port(payload: &[u8]) -> Option<(String, PortState)> {
     let link = parse_link(payload)?;
-    let data = find_attribute(link_info(payload)?, attribute::INFO_SLAVE_DATA)?;
-    let state = match find_attribute(data, attribute::BRPORT_STATE)?.first()? {
-        0 => PortState::Disabled,
-        1 => PortState::Listening,
-        2 => PortState::Learning,
-        3 => PortState::Forwarding,
-        4 => PortState::Blocking,
-        _ => return None,
+    let info = link_info(payload)?;
+    let state = match find_attribute(info, attribute::INFO_SLAVE_DATA) {
+        Some(data) => match find_attribute(data, attribute::BRPORT_STATE)?.first()? {
+            0 => PortState::Disabled,
+            1 => PortState::Listening,
+            2 => PortState::Learning,
+            3 => PortState::Forwarding,
+            4 => PortState::Blocking,
+            _ => return None,
+        },
+        None if link.kind == LinkKind::Bridge => PortState::Forwarding,
+        None => return None,
     };
-    Some((link.name, state))
+    let is_sending = link.carrier && has_settled(payload.get(LINK_HEADER_BYTES..)?);
+    Some((
+        link.name,
+        if is_sending {
+            state
+        } else {
+            PortState::Disabled
+        },
+    ))
+}
+
+/// Returns false for a link of which the kernel has yet to take note that it has a carrier. Until then it drops what is sent
+/// by the link (`dev_activate()` of `net/sched/sch_generic.c`), also where a port of a bridge is said to forward. The
+/// operational state says so (RFC 2863), unless it is unknown because the carrier has never changed.
+fn has_settled(link: &[u8]) -> bool {
+    let changes = find_attribute(link, attribute::CARRIER_CHANGES);
+    find_attribute(link, attribute::OPERSTATE) == Some(&[attribute::OPERSTATE_UP])
+        || changes.is_none_or(|changes| changes.iter().all(|&byte| byte == 0))
 }
 
 fn parse_address(payload: &[u8]) -> Option<(u32, IpNet)> {
@@ -216,16 +254,37 @@ mod tests {
 
     #[test]
     fn the_state_of_a_port_is_read_and_of_nothing_else() {
-        let port = |state: &[u8]| {
-            let data = attribute(1, state);
-            parse_port(&link(&[attribute(4, b"bridge\0"), attribute(5, &data)]))
+        // The carrier, how often it has changed, and the operational state: of TAPs of ours, and of others.
+        let port_of = |state: &[u8], [carrier, changes, operational]: [u8; 3]| {
+            let data = attribute(5, &attribute(1, state));
+            let message = [
+                link(&[attribute(4, b"bridge\0"), data]),
+                attribute(33, &[carrier]),
+                attribute(35, &u32::from(changes).to_ne_bytes()),
+                attribute(16, &[operational]),
+            ];
+            parse_port(&message.concat())
         };
+        let (unknown, down, up) = (0, 2, 6);
+        let port = |state| port_of(state, [1, 0, unknown]);
         let named = |state| Some(("cni0".to_owned(), state));
         assert_eq!(port(&[2]), named(PortState::Learning));
         assert_eq!(port(&[3]), named(PortState::Forwarding));
         assert_eq!(port(&[9]), None);
         assert_eq!(port(&[]), None);
-        assert_eq!(parse_port(&link(&[attribute(1, b"bridge\0")])), None);
+        for (state, carrier) in [
+            (PortState::Forwarding, [1, 2, up]),
+            (PortState::Disabled, [1, 1, unknown]),
+            (PortState::Disabled, [1, 3, down]),
+            (PortState::Disabled, [0, 0, unknown]),
+            (PortState::Disabled, [0, 4, up]),
+        ] {
+            assert_eq!(port_of(&[3], carrier), named(state), "{carrier:?}");
+        }
+        let bridge = [link(&[attribute(1, b"bridge\0")]), attribute(33, &[1])];
+        assert_eq!(parse_port(&bridge.concat()), named(PortState::Forwarding));
+        assert_eq!(parse_port(&bridge[0]), named(PortState::Disabled));
+        assert_eq!(parse_port(&link(&[attribute(1, b"veth\0")])), None);
     }
 
     #[test]

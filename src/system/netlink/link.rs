@@ -9,7 +9,7 @@ use super::text;
 use crate::wire::MacAddr;
 
 /// `struct ifinfomsg`.
-const LINK_HEADER_BYTES: usize = 16;
+pub(in crate::system) const LINK_HEADER_BYTES: usize = 16;
 
 /// The kind of a link, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,10 +1,12 @@
 //! A lab that somebody else has prepared: it must be complete, is used as it is, and left alone (`--attach`).
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::super::error::SystemError;
 use super::super::lab_config::LabConfig;
 use super::super::netlink::Netlink;
+use super::super::netlink::bridge::BridgeSettings;
 use super::super::netlink::link::{Link, LinkKind};
 use super::super::tap::Tap;
 use super::Switching;
@@ -12,7 +14,9 @@ use super::Switching;
 /// The prepared bridge, whose ports are the prepared TAPs.
 #[derive(Debug)]
 pub(in crate::system) struct AttachedBridge {
+    name: String,
     index: u32,
+    settings: BridgeSettings,
 }
 
 /// Its TAPs are ports already.
@@ -23,6 +27,16 @@ impl Switching for AttachedBridge {
 
     fn bridge_index(&self) -> Option<u32> {
         Some(self.index)
+    }
+
+    /// A TAP has a carrier only while somebody is attached to it, and the bridge has its own from its ports.
+    fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
+        let bridge = (!taps.is_empty()).then_some(self.name.as_str());
+        taps.into_iter().chain(bridge).collect()
+    }
+
+    fn time_to_forward(&self) -> Duration {
+        self.settings.time_to_forward()
     }
 }
 
@@ -44,9 +58,9 @@ pub(in crate::system) fn check_attached_lab(
         }
     }
     for (index, link) in (0..).zip(taps) {
-        check_tap(lab, Some(bridge), &lab.tap_name(index), link)?;
+        check_tap(lab, Some(bridge.index), &lab.tap_name(index), link)?;
     }
-    Ok(AttachedBridge { index: bridge })
+    Ok(bridge)
 }
 
 /// Attaches to a prepared TAP, a port of the bridge with the index `bridge`. Returns with it how many frames it had dropped by then.
@@ -73,18 +87,24 @@ pub(in crate::system) fn attach_tap(
     }
 }
 
-fn check_bridge(netlink: &mut Netlink, name: &str) -> Result<u32, SystemError> {
+fn check_bridge(netlink: &mut Netlink, name: &str) -> Result<AttachedBridge, SystemError> {
     let refused = |why: &str| SystemError::refused(format!("attach to bridge {name}"), why);
-    match netlink.link(name)? {
-        None => Err(refused("there is no such link").advise(format!(
+    let Some(link) = netlink.link(name)? else {
+        return Err(refused("there is no such link").advise(format!(
             "ip link add {name} type bridge; ip link set {name} up"
-        ))),
-        Some(link) if link.kind != LinkKind::Bridge => Err(refused("it is not a bridge")),
-        Some(link) if !link.up => {
-            Err(refused("it is down").advise(format!("ip link set {name} up")))
-        }
-        Some(link) => Ok(link.index),
+        )));
+    };
+    let Some(settings) = netlink.bridge_settings(name)? else {
+        return Err(refused("it is not a bridge"));
+    };
+    if !link.up {
+        return Err(refused("it is down").advise(format!("ip link set {name} up")));
     }
+    Ok(AttachedBridge {
+        name: link.name,
+        index: link.index,
+        settings,
+    })
 }
 
 fn check_tap(

@@ -28,7 +28,11 @@ pub(in crate::system) struct Bridges {
     macs: Vec<(MacAddr, String)>,
     /// The bridges that TAPs join: the leaves, or the only one.
     leaves: Vec<Leaf>,
-    /// The place among these of the bridge that each VM's TAP is on.
+    /// The names of both ends of the veth pairs between leaves and spine.
+    uplinks: Vec<String>,
+    /// The bridge that has an address of the host.
+    host_side: Option<String>,
+    /// The place among the leaves of the bridge that each VM's TAP is on.
     places: HashMap<VmId, usize>,
 }
 
@@ -59,11 +63,14 @@ impl Bridges {
     ) -> Result<Bridges, SystemError> {
         let name = maker.lab.bridge.clone();
         let mac = bridge_mac(maker.lab.host_address, maker.mark);
+        let has_address = maker.lab.host_address.is_some() || maker.lab.host_address6.is_some();
         let mut bridges = Bridges {
             topology,
             spine: maker.bridge(&name, mac, true)?,
             macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
+            uplinks: Vec::new(),
+            host_side: has_address.then(|| name.clone()),
             places: HashMap::new(),
         };
         for leaf in 0..topology.leaves() {
@@ -87,6 +94,8 @@ impl Bridges {
         let index = maker.bridge(&name, mac, false)?;
         let uplink = maker.uplink(leaf, (index, self.spine))?;
         self.macs.push((mac, name.clone()));
+        let (up, down) = uplink_names(&maker.lab.bridge, leaf);
+        self.uplinks.extend([up, down]);
         self.leaves.push(Leaf {
             name,
             index,
@@ -194,6 +203,14 @@ impl Switching for Bridges {
 
     fn topology(&self) -> Option<Topology> {
         Some(self.topology)
+    }
+
+    /// A TAP has its carrier before it becomes a port, and forwards at once. The ends of a veth pair get theirs from each
+    /// other, and the bridge that the host sees from its first port.
+    fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
+        let host_side = self.host_side.iter().filter(|_| !taps.is_empty());
+        let slow = self.uplinks.iter().chain(host_side);
+        slow.map(String::as_str).collect()
     }
 }
 

@@ -7,24 +7,19 @@
 //! A bridge without other ports loses both with the last TAP all the same: [`restore`] gives them back.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use nix::sys::signal::Signal;
 
 use super::super::error::SystemError;
 use super::super::lab_config::{LabConfig, NetnsChoice};
-use super::super::link_monitor::LinkMonitor;
 use super::super::namespace::netlink_in;
 use super::super::netlink::Netlink;
-use super::super::netlink::bridge::{BridgeSettings, PortState, VlanFilter};
+use super::super::netlink::bridge::{BridgeSettings, VlanFilter};
 use super::super::netlink::link::{Link, LinkKind};
 use super::super::netlink::link_requests::LinkChange;
-use super::super::signals::{StopSignals, Waited};
 use super::super::tap::Tap;
 use super::Switching;
-use crate::time::{Clock, MonotonicClock};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
 
@@ -32,8 +27,6 @@ use crate::wire::MacAddr;
 const MOST_PORTS: usize = 1023;
 /// The largest MTU of a TAP (`drivers/net/tun.c`).
 const LARGEST_TAP_MTU: u32 = 65_521;
-/// Time for a port to forward beyond what the spanning tree protocol takes.
-const FORWARDING_MARGIN: Duration = Duration::from_secs(5);
 
 /// A bridge that exists, as it was when it was looked up.
 #[derive(Clone, Debug)]
@@ -182,47 +175,14 @@ impl Switching for ExistingBridge {
         true
     }
 
-    fn time_to_forward(&self) -> Duration {
-        match self.settings.has_stp {
-            // Half of it "listening", half "learning" (IEEE 802.1D).
-            true => self.settings.forward_delay.saturating_mul(2),
-            false => Duration::ZERO,
-        }
+    /// The bridge may have no other port that it could have its carrier from.
+    fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
+        let bridge = (!taps.is_empty()).then_some(self.name());
+        taps.into_iter().chain(bridge).collect()
     }
 
-    /// Fails [`FORWARDING_MARGIN`] after they should.
-    fn wait_until_forwarding(
-        &self,
-        netlink: &mut Netlink,
-        taps: &HashSet<&str>,
-        signals: &StopSignals,
-    ) -> Result<Option<Signal>, SystemError> {
-        let mut monitor = LinkMonitor::open()?;
-        let limit = self.time_to_forward().saturating_add(FORWARDING_MARGIN);
-        let deadline = MonotonicClock.now() + limit;
-        let signals = signals.collect()?;
-        loop {
-            // Before the states are read, so that a change after that wakes.
-            monitor.hear();
-            let waits = |(name, state): &(String, PortState)| {
-                *state != PortState::Forwarding && taps.contains(name.as_str())
-            };
-            let Some((tap, state)) = netlink.port_states()?.into_iter().find(waits) else {
-                return Ok(None);
-            };
-            match signals.wait_for(monitor.as_fd(), Some(deadline))? {
-                Waited::Ready => {}
-                Waited::Signal(signal) => return Ok(Some(signal)),
-                Waited::TimeOut => {
-                    let name = self.name();
-                    let operation = format!("wait until {tap} forwards on bridge {name}");
-                    let why =
-                        format!("its state is {state:?} after {limit:?}; expected Forwarding");
-                    return Err(SystemError::refused(operation, why)
-                        .advise(format!("bridge link show shows the ports of {name}")));
-                }
-            }
-        }
+    fn time_to_forward(&self) -> Duration {
+        self.settings.time_to_forward()
     }
 }
 

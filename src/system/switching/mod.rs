@@ -1,7 +1,8 @@
-//! The switches that carry frames from TAP to TAP, one kind a file.
+//! The switches that carry frames from TAP to TAP, one kind a file, and the wait for their ports.
 
 pub(super) mod attached;
 pub(super) mod bridges;
+pub(super) mod forwarding;
 pub(super) mod joined;
 pub(super) mod xdp;
 
@@ -9,13 +10,10 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use super::error::SystemError;
 use super::lab_config::LabConfig;
 use super::netlink::Netlink;
 use super::netlink::link_requests::LinkChange;
-use super::signals::StopSignals;
 use super::tap::Tap;
 use crate::topology::Topology;
 use crate::vm::{RxFilter, VmId};
@@ -110,23 +108,16 @@ pub(super) trait Switching: Debug {
         false
     }
 
-    /// The time from when a TAP is a port until it carries frames.
-    fn time_to_forward(&self) -> Duration {
-        Duration::ZERO
+    /// The ports that forward only some time after they were made, the host's own by the name of the bridge: none of
+    /// `taps`, unless the switch says so.
+    fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
+        let _ = taps;
+        HashSet::new()
     }
 
-    /// Waits until the ports called `taps` forward frames, or a signal comes, which is returned.
-    ///
-    /// # Errors
-    /// When one of them does not in time.
-    fn wait_until_forwarding(
-        &self,
-        netlink: &mut Netlink,
-        taps: &HashSet<&str>,
-        signals: &StopSignals,
-    ) -> Result<Option<Signal>, SystemError> {
-        let _ = (netlink, taps, signals);
-        Ok(None)
+    /// The time that these ports take by the settings of their bridge.
+    fn time_to_forward(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

@@ -206,19 +206,25 @@ impl Fabric for TapFabric {
 }
 
 impl TapFabric {
-    fn remove_taps(&mut self, mut leaving: Vec<Port>) -> Result<(), SystemError> {
-        if let [port] = leaving.as_mut_slice() {
-            return unless_gone(port.tap.set_persistent(false));
-        }
+    /// Removes the TAPs by request. Closing their descriptors does so too, but not while a copy of one is open, as in a
+    /// process that is just being started.
+    fn remove_taps(&mut self, leaving: Vec<Port>) -> Result<(), SystemError> {
         let group = self.mark.group(LEAVING_GROUP);
         let change = LinkChange {
             group: Some(group),
             ..LinkChange::default()
         };
+        let mut is_any_there = false;
         for port in &leaving {
-            unless_gone(self.netlink.change_link(port.tap.name(), &change))?;
+            // If it is gone, a link of that name is somebody else's.
+            if is_there(port.tap.set_persistent(false))? {
+                is_any_there |= is_there(self.netlink.change_link(port.tap.name(), &change))?;
+            }
         }
-        self.netlink.delete_group(group)
+        match is_any_there {
+            true => self.netlink.delete_group(group),
+            false => Ok(()),
+        }
     }
 
     /// Adds the TAP that was just made for `vm` to the links that the monitor, if there is one, knows.
@@ -242,8 +248,14 @@ impl TapFabric {
 
 /// Passes over that a TAP is gone, which somebody may have deleted: its VM has a cable that leads nowhere, and goes on.
 fn unless_gone(outcome: Result<(), SystemError>) -> Result<(), SystemError> {
+    is_there(outcome).map(drop)
+}
+
+/// Returns false if the TAP that something was done to is gone.
+fn is_there(outcome: Result<(), SystemError>) -> Result<bool, SystemError> {
     match outcome {
-        Err(error) if matches!(error.errno(), Some(Errno::EBADFD | Errno::ENODEV)) => Ok(()),
-        outcome => outcome,
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.errno(), Some(Errno::EBADFD | Errno::ENODEV)) => Ok(false),
+        Err(error) => Err(error),
     }
 }

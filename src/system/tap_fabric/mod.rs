@@ -27,7 +27,7 @@ use super::preflight::check_free;
 use super::signals::StopSignals;
 use super::switching::attached::check_attached_lab;
 use super::switching::bridges::bridge_links;
-use super::switching::{External, Switching};
+use super::switching::{External, Switching, forwarding};
 use super::sysctl;
 use crate::fabric::Fabric;
 use crate::vm::VmId;
@@ -130,7 +130,8 @@ impl TapFabric {
         self.switching.bridge_index()
     }
 
-    /// Waits until the TAPs carry frames, or a signal comes, which is returned. Only a bridge that exists makes them wait.
+    /// Waits until every frame of a TAP reaches the others, or a signal comes, which is returned: until the ports forward
+    /// that do so only some time after they were made.
     ///
     /// # Errors
     /// When one of them does not in time.
@@ -139,8 +140,12 @@ impl TapFabric {
         signals: &StopSignals,
     ) -> Result<Option<Signal>, SystemError> {
         let taps = self.taps.iter().flatten().map(|port| port.tap.name());
-        self.switching
-            .wait_until_forwarding(&mut self.netlink, &taps.collect(), signals)
+        let ports = self.switching.slow_ports(taps.collect());
+        if ports.is_empty() {
+            return Ok(None);
+        }
+        let limit = self.switching.time_to_forward();
+        forwarding::wait(&mut self.netlink, &ports, limit, signals)
     }
 
     /// The filter that drops what the VMs' network cards would. The first VM shows which one the kernel supports.
