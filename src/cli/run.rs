@@ -121,16 +121,16 @@ impl Observer for Terminal<'_> {
         }
     }
 
-    fn begins(&mut self, now: Instant) -> Option<Watcher> {
+    fn begins(&mut self, now: Instant) -> Vec<Watcher> {
         self.setup = None;
         if !self.is_live {
-            return None;
+            return Vec::new();
         }
         let mut progress = Progress::new(self.experiment, now);
-        Some(Watcher {
+        vec![Watcher {
             period: progress::PERIOD,
             look: Box::new(move |now, recorder| progress.show(now, recorder)),
-        })
+        }]
     }
 
     fn serves(&mut self, words: &str) {

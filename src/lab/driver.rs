@@ -58,10 +58,13 @@ pub trait Driver<F: Fabric> {
     /// If signals can't be read.
     fn is_to_stop(&mut self) -> Result<bool, SystemError>;
 
-    /// Calls `watcher` periodically during the next run, if figures change while somebody watches.
+    /// Calls `watcher` periodically while the lab runs, beside those that are there, if figures change while somebody watches.
     fn watch(&mut self, watcher: Watcher) {
         let _ = watcher;
     }
+
+    /// Removes all watchers.
+    fn end_watch(&mut self) {}
 
     /// Runs until the phases are over or a signal arrives; without flows until `until` or a signal.
     ///

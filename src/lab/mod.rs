@@ -99,11 +99,11 @@ pub trait Observer {
         let _ = (now, vm, plan);
     }
 
-    /// All VMs exist, and nothing was sent yet. Returns a watcher that is shown the figures during the run, if there is to
-    /// be one.
-    fn begins(&mut self, now: Instant) -> Option<Watcher> {
+    /// All VMs exist, and nothing was sent yet. Returns the watchers that are shown the figures during the
+    /// run.
+    fn begins(&mut self, now: Instant) -> Vec<Watcher> {
         let _ = now;
-        None
+        Vec::new()
     }
 
     /// A run without pings is about to wait; `words` describe it.

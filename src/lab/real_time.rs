@@ -126,14 +126,16 @@ impl Driver<TapFabric> for RealTime {
         self.reactor.watch(watcher);
     }
 
+    fn end_watch(&mut self) {
+        self.reactor.end_watch();
+    }
+
     fn run(
         &mut self,
         hypervisor: &mut Hypervisor<TapFabric>,
         until: Option<Instant>,
     ) -> Result<End, SystemError> {
-        let ended = self.reactor.run(hypervisor, until);
-        self.reactor.end_watch();
-        ended
+        self.reactor.run(hypervisor, until)
     }
 
     fn signals(&mut self) -> &mut StopSignals {

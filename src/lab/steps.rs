@@ -251,6 +251,7 @@ where
 
     /// Completes the records of a run that has ended; see [`Lab::finish`](super::Lab::finish).
     pub fn finish(&mut self, observer: &mut dyn Observer) {
+        self.driver.end_watch();
         let hypervisor = &mut self.hypervisor;
         hypervisor.end();
         let leaves_links = hypervisor.fabric().outlives_process();
@@ -279,7 +280,7 @@ where
 
     /// Tells the observer of the run that is about to begin.
     fn announce(&mut self, observer: &mut dyn Observer) {
-        let watcher = observer.begins(self.driver.now());
+        let watchers = observer.begins(self.driver.now());
         let has_flows = self.hypervisor.has_flows();
         if self.is_whole && !has_flows {
             observer.serves(&serving(&self.plan));
@@ -292,7 +293,7 @@ where
         {
             observer.warns(&neighbours);
         }
-        if let Some(watcher) = watcher.filter(|_| has_flows) {
+        for watcher in watchers.into_iter().filter(|_| has_flows) {
             self.driver.watch(watcher);
         }
     }

@@ -21,6 +21,7 @@ mod prediction;
 mod sources;
 mod timer_lead;
 mod watch_set;
+mod watchers;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -34,6 +35,8 @@ use self::prediction::Prediction;
 pub use self::sources::{Source, Sources};
 use self::timer_lead::TimerLead;
 use self::watch_set::WatchSet;
+pub use self::watchers::Watcher;
+use self::watchers::Watchers;
 use crate::fabric::Fabric;
 use crate::hypervisor::{Hypervisor, Step};
 use nix::sys::signal::Signal;
@@ -70,32 +73,6 @@ pub enum End {
     Stopped,
 }
 
-/// A callback that sees the measurements periodically during a run.
-pub struct Watcher {
-    /// The time between two calls.
-    pub period: Duration,
-    /// The callback. It runs in the event loop and delays it, so it must be fast.
-    pub look: Box<Look>,
-}
-
-/// The callback of a [`Watcher`].
-type Look = dyn FnMut(Instant, &Recorder);
-
-/// A watcher and the time of its next call.
-#[derive(Debug)]
-struct Watch {
-    next: Instant,
-    watcher: Watcher,
-}
-
-impl std::fmt::Debug for Watcher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watcher")
-            .field("period", &self.period)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Drives a [`Hypervisor`] in real time.
 #[derive(Debug)]
 pub struct Reactor {
@@ -115,7 +92,7 @@ pub struct Reactor {
     busy_poll: BusyPoll,
     timer_lead: TimerLead,
     buffer: Vec<u8>,
-    watch: Option<Watch>,
+    watchers: Watchers,
     /// Time at which the poll of this turn returned.
     polled_at: Instant,
     /// Earliest time at which a frame of this turn may have arrived; the return of the poll if that waited.
@@ -182,7 +159,7 @@ impl Reactor {
             busy_poll: BusyPoll::default(),
             timer_lead: TimerLead::default(),
             buffer: vec![0; LARGEST_FRAME],
-            watch: None,
+            watchers: Watchers::default(),
             polled_at: Instant::ZERO,
             known_since: Instant::ZERO,
             unread: Unread::Nothing,
@@ -201,17 +178,14 @@ impl Reactor {
         &mut self.sources
     }
 
-    /// Calls `watcher` periodically from now on.
+    /// Calls `watcher` periodically from now on, beside those that are there already.
     pub fn watch(&mut self, watcher: Watcher) {
-        self.watch = Some(Watch {
-            next: self.clock.now(),
-            watcher,
-        });
+        self.watchers.add(self.clock.now(), watcher);
     }
 
-    /// Removes the watcher.
+    /// Removes all watchers.
     pub fn end_watch(&mut self) {
-        self.watch = None;
+        self.watchers = Watchers::default();
     }
 
     /// Enables busy polling: for `span` after any work the reactor polls again instead of sleeping; without end for
@@ -299,8 +273,8 @@ impl Reactor {
         now: Instant,
         until: Option<Instant>,
     ) -> Result<Instant, SystemError> {
-        let watch = self.watch.as_ref().map(|watch| watch.next);
-        let deadline = earliest(hypervisor.next_deadline(), earliest(until, watch));
+        let until = earliest(until, self.watchers.next_at());
+        let deadline = earliest(hypervisor.next_deadline(), until);
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
         if std::mem::take(&mut self.has_link_events) {
@@ -418,9 +392,7 @@ impl Reactor {
     }
 
     fn let_watch(&mut self, now: Instant, recorder: &Recorder) {
-        if let Some(watch) = self.watch.as_mut().filter(|watch| watch.next <= now) {
-            watch.next = now + watch.watcher.period;
-            (watch.watcher.look)(now, recorder);
+        if self.watchers.look(now, recorder) {
             self.pauses.skip(self.clock.now());
         }
     }
