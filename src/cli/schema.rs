@@ -51,7 +51,9 @@ fn properties(is_there: fn(Scope) -> bool) -> Map<String, Value> {
 
 fn property(option: &OptionSpec) -> Value {
     let mut property = value(option.kind);
-    if option.implied.is_some() {
+    if option.is_on_or_off() && option.kind != Kind::Switch {
+        property = json!({ "anyOf": [property, { "type": "boolean" }] });
+    } else if option.implied.is_some() {
         property = json!({ "anyOf": [property, { "const": true }] });
     }
     if option.is_repeatable {

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::lab::{Finished, Lab, Running, TAP_REACTOR, wait_until};
@@ -120,15 +121,11 @@ fn a_vm_that_probes_finds_the_kernel_and_reports_the_conflict() {
     ])
     .expect_status(0);
     lab.ip("-6 address add fd77::2/64 dev br0 nodad");
-    let arguments = "--netns host --attach --ipv6 --dad -v --duration 3s";
-    let run = lab.tap_reactor(arguments).expect_status(0);
-    assert!(
-        run.stderr
-            .contains("vm0   conflict: fd77::2 is also used by"),
-        "{}",
-        run.stderr
-    );
-    assert!(run.stderr.contains("vm1   uses fd77::3"), "{}", run.stderr);
+    let mut run = lab.start_tap_reactor("--netns host --attach --ipv6 --dad -v");
+    run.wait_until_it_says("vm0   conflict: fd77::2 is also used by");
+    run.wait_until_it_says("vm1   uses fd77::3");
+    run.signal(Signal::SIGINT);
+    let run = run.wait().expect_status(0);
     assert!(!run.stderr.contains("vm0   uses fd77::2"), "{}", run.stderr);
 }
 

@@ -265,7 +265,7 @@ fn a_port_that_does_not_come_to_forward_is_named_with_its_state() {
     run.wait_until_it_says("forward after 4s");
     host.lab.ip("link set cni0 down");
     let run = run.wait().expect_status(3);
-    let told = "wait until port tap0 forwards: its state is Disabled after 9s; expected Forwarding";
+    let told = "wait until port tap1 forwards: its state is Disabled after 9s; expected Forwarding";
     assert!(run.stderr.contains(told), "{}", run.stderr);
     assert_eq!(host.lab.link_names(), ["cni0", "veth0"]);
 }

@@ -293,6 +293,16 @@ impl Running {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("send a signal");
     }
 
+    /// Stops it until it gets a SIGCONT.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stat = format!("/proc/{}/stat", self.pid());
+        wait_until("the process to stop", || {
+            let stat = std::fs::read_to_string(&stat).expect("its state");
+            stat.contains(") T ").then_some(())
+        });
+    }
+
     /// Waits until its standard error contains `text`.
     pub fn wait_until_it_says(&mut self, text: &str) {
         wait_until(&format!("{text:?} on standard error"), || {

@@ -14,6 +14,7 @@ use super::Switching;
 /// The prepared bridge, whose ports are the prepared TAPs.
 #[derive(Debug)]
 pub(in crate::system) struct AttachedBridge {
+    name: String,
     index: u32,
     settings: BridgeSettings,
 }
@@ -28,9 +29,10 @@ impl Switching for AttachedBridge {
         Some(self.index)
     }
 
-    /// A TAP has a carrier only while somebody is attached to it.
+    /// A TAP has a carrier only while somebody is attached to it, and the bridge has its own from its ports.
     fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
-        taps
+        let bridge = (!taps.is_empty()).then_some(self.name.as_str());
+        taps.into_iter().chain(bridge).collect()
     }
 
     fn time_to_forward(&self) -> Duration {
@@ -99,6 +101,7 @@ fn check_bridge(netlink: &mut Netlink, name: &str) -> Result<AttachedBridge, Sys
         return Err(refused("it is down").advise(format!("ip link set {name} up")));
     }
     Ok(AttachedBridge {
+        name: link.name,
         index: link.index,
         settings,
     })

@@ -39,7 +39,8 @@ pub(in crate::system) fn wait(
         let waits = |(name, state): &(String, PortState)| {
             *state != PortState::Forwarding && ports.contains(name.as_str())
         };
-        let Some((port, state)) = netlink.port_states()?.into_iter().find(waits) else {
+        // A port rather than the bridge, which was made before and has its carrier from them.
+        let Some((port, state)) = netlink.port_states()?.into_iter().rev().find(waits) else {
             return Ok(None);
         };
         match signals.wait_for(monitor.as_fd(), Some(deadline))? {

@@ -175,8 +175,10 @@ impl Switching for ExistingBridge {
         true
     }
 
+    /// The bridge may have no other port that it could have its carrier from.
     fn slow_ports<'a>(&'a self, taps: HashSet<&'a str>) -> HashSet<&'a str> {
-        taps
+        let bridge = (!taps.is_empty()).then_some(self.name());
+        taps.into_iter().chain(bridge).collect()
     }
 
     fn time_to_forward(&self) -> Duration {
