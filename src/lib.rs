@@ -40,6 +40,7 @@
 //! |---|---|
 //! | [`reactor`] | the driver in real time: poll, turns, timers, signals. [`reactor::Watcher`] is for a [`lab::Observer`] |
 //! | [`system`] | TAPs, bridges, namespaces, netlink: every system call that needs a privilege. [`system::LabConfig`] is part of a plan |
+//! | [`control`] | the control socket of `--control`, without I/O: connections, routes, their description |
 //! | [`topology`] | the assignment of VMs to bridges |
 //! | [`escape`] | text from elsewhere, for a terminal |
 //!

@@ -142,6 +142,9 @@ fn the_recorded_frames_and_files_hold_all_invariants() {
     seeds("scenario")
         .iter()
         .for_each(|seed| harness::scenario(seed));
+    seeds("control")
+        .iter()
+        .for_each(|seed| harness::converse(seed));
 }
 
 proptest! {
@@ -163,6 +166,11 @@ proptest! {
     #[test]
     fn a_vm_withstands_damaged_traffic(bytes in damaged("vm")) {
         harness::vm(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_conversation_is_the_same_however_it_is_cut(bytes in damaged("control")) {
+        harness::converse(&bytes);
     }
 
     #[test]

@@ -106,9 +106,7 @@ impl Subcommand {
             Subcommand::Clean => "Remove links and namespaces that killed runs have left behind",
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
-            Subcommand::Schema => {
-                "Print the schema of scenarios, reports, traces or the control socket"
-            }
+            Subcommand::Schema => "Print the schema of a document, or of the control socket",
         }
     }
 

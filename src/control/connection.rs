@@ -25,6 +25,8 @@ pub const MAX_HEADERS: usize = 64;
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// The time for which a connection without a request is kept.
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
+/// The time within which a client has to close a connection that is to be closed.
+pub const CLOSING_TIME: Duration = Duration::from_secs(2);
 /// The time within which a client has to take a response.
 pub const RESPONSE_TIME: Duration = Duration::from_secs(30);
 
@@ -39,6 +41,8 @@ enum State {
     Sending,
     /// The client, to take the head of a response that another writer continues.
     Opening,
+    /// The client, to close the connection: it has taken all that it gets.
+    Closing,
     /// Nothing: the connection is to be closed.
     Over,
 }
@@ -111,6 +115,9 @@ impl Connection {
     pub fn handle_end(&mut self) {
         self.has_ended = true;
         self.is_new = true;
+        if self.state == State::Closing {
+            self.state = State::Over;
+        }
     }
 
     /// Returns true if [`Connection::request`] may have something to do.
@@ -137,11 +144,16 @@ impl Connection {
                 None
             }
             Err(error) => {
-                self.is_kept = false;
-                self.respond(now, error.into());
+                self.refuse(now, error);
                 None
             }
         }
+    }
+
+    /// Tells the client `error`, whatever it asks, and closes.
+    pub fn refuse(&mut self, now: Instant, error: ApiError) {
+        self.is_kept = false;
+        self.respond(now, error.into());
     }
 
     fn take_request(&mut self, now: Instant) -> Result<Option<Request>, ApiError> {
@@ -251,7 +263,13 @@ impl Connection {
                     false => now + REQUEST_TIME,
                 };
             }
-            State::Sending => self.state = State::Over,
+            State::Sending if self.has_ended => self.state = State::Over,
+            // One that still sends would not read what it was sent if the connection were closed.
+            State::Sending => {
+                self.input = Vec::new();
+                self.state = State::Closing;
+                self.deadline = now + CLOSING_TIME;
+            }
             _ => {}
         }
     }
@@ -274,18 +292,23 @@ impl Connection {
         }
         match self.state {
             State::Receiving if !self.input.is_empty() && self.transmit().is_empty() => {
-                self.is_kept = false;
                 let error = ApiError::new(
                     status::REQUEST_TIMEOUT,
                     "the request is not complete",
                     format!("all of it within {} seconds", REQUEST_TIME.as_secs()),
                 );
-                self.respond(now, error.into());
+                self.refuse(now, error);
             }
             // The program itself is late.
             State::Answering => {}
             _ => self.state = State::Over,
         }
+    }
+
+    /// Returns true if nothing more will be sent: the connection is to be closed in that direction, and closed altogether
+    /// when the client has closed it, too, or it [is over](Connection::is_over).
+    pub fn is_closing(&self) -> bool {
+        self.state == State::Closing
     }
 
     /// Returns true if the connection is to be closed.

@@ -51,15 +51,6 @@ impl Response {
         }
     }
 
-    /// Returns all of it, for a client whose connection is closed behind it.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.head(false).into_bytes();
-        if let Body::Whole(body) = &self.body {
-            bytes.extend_from_slice(body);
-        }
-        bytes
-    }
-
     /// Returns the status line and the header fields. After a response that is not `kept` the connection is closed.
     pub(super) fn head(&self, is_kept: bool) -> String {
         let Response {

@@ -9,6 +9,7 @@
 
 mod connection;
 mod controlled;
+mod dispatch;
 mod error;
 mod message;
 mod openapi;
@@ -17,9 +18,10 @@ mod routes;
 pub mod status;
 
 pub use connection::{
-    Connection, IDLE_TIME, MAX_HEADERS, MAX_REQUEST, REQUEST_TIME, RESPONSE_TIME,
+    CLOSING_TIME, Connection, IDLE_TIME, MAX_HEADERS, MAX_REQUEST, REQUEST_TIME, RESPONSE_TIME,
 };
 pub use controlled::Controlled;
+pub use dispatch::answer;
 pub use error::ApiError;
 pub use message::{Body, JSON, Request, Response};
 pub use openapi::description;
@@ -28,4 +30,4 @@ pub use resources::{
     ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument, MarkDocument,
     PAGE, Page, SetMark, VmDocument,
 };
-pub use routes::{ROUTES, Route, answer};
+pub use routes::{ROUTES, Route};

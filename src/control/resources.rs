@@ -201,9 +201,8 @@ pub struct CaptureDocument {
     pub vms: Option<String>,
     /// The bytes of each frame that are kept, as after `--capture-snap`.
     pub snap: Option<u32>,
-    /// True for the frames around failed pings alone, as with `--capture-on-loss`.
-    #[serde(default)]
-    pub on_loss: bool,
+    /// Only so many frames before and after each failed ping, as after `--capture-on-loss`.
+    pub on_loss: Option<u32>,
 }
 
 /// A mark to set now.

@@ -18,6 +18,7 @@ pub use self::settings::{Origin, Setting, SettingError, Settings};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -178,6 +179,8 @@ pub struct Experiment {
     pub effective: Scenario,
     /// The instruments that look at it.
     pub instruments: Vec<InstrumentConfig>,
+    /// The Unix socket at which the lab listens for requests, if it does.
+    pub control: Option<PathBuf>,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
 }

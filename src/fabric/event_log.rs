@@ -94,6 +94,11 @@ enum EventKind<'a> {
         #[serde(flatten)]
         change: &'a LinkFate,
     },
+    /// A user has given this instant a name.
+    MarkSet {
+        /// The name.
+        name: &'a str,
+    },
     /// A ping was sent.
     PingSent(OfPing),
     /// A ping was answered in time.
@@ -323,6 +328,7 @@ impl Instrument for EventLog {
         match *notice {
             Notice::Started(vm, _) => self.write(now, Some(vm), EventKind::VmStarted),
             Notice::Stopped(vm) => self.write(now, Some(vm), EventKind::VmStopped),
+            Notice::Marked(name) => self.write(now, None, EventKind::MarkSet { name }),
             Notice::Link(event) => {
                 let kind = EventKind::LinkChanged {
                     link: &event.link,
@@ -341,9 +347,13 @@ impl Instrument for EventLog {
         self.output.resume();
     }
 
+    fn is_over(&self) -> bool {
+        !self.output.is_named() && self.output.has_failed()
+    }
+
     fn finish(&mut self) -> Option<Recording> {
         self.output.close();
-        Some(self.output.recording())
+        self.output.is_named().then(|| self.output.recording())
     }
 }
 
@@ -496,6 +506,7 @@ mod tests {
                 Notice::Started(VmId(0), ""),
                 Notice::Stopped(VmId(0)),
                 Notice::Link(&link),
+                Notice::Marked("policy"),
             ] {
                 log.notice(now, &notice);
             }
@@ -518,14 +529,14 @@ mod tests {
             let wrong: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();
             assert_eq!(wrong, [""; 0], "{line}");
         }
-        assert_eq!(lines.len(), 3 + events.len() + 1);
+        assert_eq!(lines.len(), 4 + events.len() + 1);
         let told = lines.iter().map(|line| line["kind"].as_str().unwrap());
         assert_eq!(told.collect::<BTreeSet<_>>(), kinds(&schema));
         let answered = serde_json::json!({
             "time_ns": 5, "vm": "vm0", "kind": "ping_answered",
             "flow": 4, "dst": "vm9", "ping": 70_000, "rtt_ns": 8_123,
         });
-        assert_eq!(lines[3], answered);
+        assert_eq!(lines[4], answered);
         let misspelt = serde_json::json!({ "time_ns": 5, "vm": "vm0", "kind": "ping_answerd" });
         assert!(!validator.is_valid(&misspelt));
     }

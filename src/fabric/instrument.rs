@@ -50,6 +50,8 @@ pub enum Notice<'a> {
     Stopped(VmId),
     /// Another process has changed a link of the fabric.
     Link(&'a LinkEvent),
+    /// A user has given this instant a name.
+    Marked(&'a str),
 }
 
 /// Sees the frames and events of a run.
@@ -96,6 +98,11 @@ pub trait Instrument: fmt::Debug {
     /// Writes the rest. Returns what was written of the run, if that is to be reported.
     fn finish(&mut self) -> Option<Recording> {
         None
+    }
+
+    /// Returns true if nobody can read what it would write any more, and no report is to tell of it.
+    fn is_over(&self) -> bool {
+        false
     }
 
     /// Returns true if a call may wait for the reader of what it writes. The driver then does not take long calls for

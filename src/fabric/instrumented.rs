@@ -118,7 +118,16 @@ impl<F> Instrumented<F> {
         if self.is_watched {
             self.each(|instrument| has_written |= instrument.flush(now, is_idle));
         }
+        if has_written {
+            self.remove_those_over();
+        }
         has_written
+    }
+
+    #[cold]
+    fn remove_those_over(&mut self) {
+        self.instruments.retain(|instrument| !instrument.is_over());
+        self.is_watched = self.impair.is_some() || !self.instruments.is_empty();
     }
 
     /// Tells the instruments that a pipe has room again.

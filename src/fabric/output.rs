@@ -152,6 +152,16 @@ impl Output {
         self.failed.is_none() && self.waiting() + length <= MAX_WAITING
     }
 
+    /// Returns true if reports tell of what is written: not of a stream, which has no name.
+    pub const fn is_named(&self) -> bool {
+        !self.file.is_empty()
+    }
+
+    /// Returns true if nothing can be written any more.
+    pub const fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Returns true if what can wait elsewhere should: the sink is to take a piece first.
     #[inline]
     pub fn is_behind(&self) -> bool {

@@ -51,6 +51,7 @@ pages! {
     many_vms: "many-vms.md";
     fabrics: "fabrics.md";
     capturing: "capturing.md";
+    controlling: "controlling.md";
     ipv6_and_vlans: "ipv6-and-vlans.md";
     vms_on_the_wire: "vms-on-the-wire.md";
     #[doc = concat!("\n", include_str!("architecture.svg"))]

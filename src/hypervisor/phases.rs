@@ -170,6 +170,11 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
+    /// Returns true while the first phase waits for addresses or neighbours.
+    pub fn is_waiting(&self) -> bool {
+        self.held.is_some() || self.resolution.is_before_phases()
+    }
+
     /// Keeps the run going when its plan is complete, until it is [stopped](Hypervisor::stop).
     pub fn stay(&mut self) {
         self.stays = true;
@@ -178,7 +183,12 @@ impl<F: Fabric> Hypervisor<F> {
     /// Returns true once the last phase has ended and every ping is finished, or if there are no phases; not before it is
     /// stopped if it is to [stay](Hypervisor::stay).
     pub fn is_done(&self) -> bool {
-        !self.stays && self.phases.is_empty() && self.is_quiet()
+        !self.stays && self.is_idle()
+    }
+
+    /// Returns true if no phase runs or is to come, and every ping is finished.
+    pub fn is_idle(&self) -> bool {
+        self.phases.is_empty() && self.is_quiet()
     }
 
     /// Returns true once every phase of the plan is over.

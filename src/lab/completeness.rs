@@ -131,7 +131,7 @@ pub(super) fn shortcomings(
     let why = match end {
         Some(End::Signal(signal)) => Some(format!("{signal} came")),
         Some(End::Stopped) => Some("it was stopped".to_owned()),
-        Some(End::Done) | None => None,
+        Some(End::Done | End::Called) | None => None,
     };
     if let (Some(why), Some(planned)) = (why, experiment.planned_pings())
         && totals.attempted() < planned

@@ -3,7 +3,7 @@
 use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
-use crate::reactor::{End, Watcher};
+use crate::reactor::{End, Ready, Sources, Watcher};
 use crate::system::{PollHandle, StopSignals, SystemError};
 use crate::time::Instant;
 
@@ -66,7 +66,27 @@ pub trait Driver<F: Fabric> {
     /// Removes all watchers.
     fn end_watch(&mut self) {}
 
-    /// Runs until the phases are over or a signal arrives; without flows until `until` or a signal.
+    /// Returns the sources of the poll, with which the control socket is registered.
+    ///
+    /// # Errors
+    /// If the process has no file descriptor left for a poll.
+    fn sources(&mut self) -> Result<&mut Sources, SystemError>;
+
+    /// Has [`Driver::run`] and [`Driver::wait`] return [`End::Called`] at `at`, if no client of the control socket is the reason before.
+    fn call_at(&mut self, at: Option<Instant>);
+
+    /// Returns the clients of the control socket that had an event since the last call.
+    fn take_ready(&mut self) -> Ready;
+
+    /// Waits, after a run, for a client of the control socket ([`End::Called`]), a signal, or the time that was set with
+    /// [`Driver::call_at`].
+    ///
+    /// # Errors
+    /// If the system refuses an operation.
+    fn wait(&mut self) -> Result<End, SystemError>;
+
+    /// Runs until the phases are over or a signal arrives; without flows until `until` or a signal. Returns
+    /// [`End::Called`] where a client of the control socket is to be looked after; the next call goes on with the run.
     ///
     /// # Errors
     /// If the system refuses an operation, or a VM can't start or stop. The measurements so far remain in the hypervisor.

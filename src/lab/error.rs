@@ -1,6 +1,7 @@
 //! Errors of building and closing a lab.
 
 use crate::experiment::SettingError;
+use crate::fabric::OptionError;
 use crate::system::SystemError;
 
 /// An error of building, driving or closing a lab.
@@ -12,6 +13,12 @@ pub enum LabError {
     /// The plan does not fit the tool.
     #[error("{0}")]
     Plan(String),
+}
+
+impl From<OptionError> for LabError {
+    fn from(error: OptionError) -> LabError {
+        LabError::Plan(error.to_string())
+    }
 }
 
 impl From<SettingError> for LabError {

@@ -1,11 +1,15 @@
 //! The instruments of a run: made before its VMs exist, reported after it.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
-use super::Observer;
+use super::{LabError, Observer};
 use crate::experiment::{Experiment, IpVersion};
-use crate::fabric::{Epoch, Instrument, Interface, Recording, RunInfo, WriteTo};
-use crate::system::{self, PollHandle, StopSignals, SystemError, open_sink};
+use crate::fabric::output::Sink;
+use crate::fabric::{
+    Epoch, Instrument, InstrumentConfig, InstrumentKind, Interface, Recording, RunInfo, WriteTo,
+};
+use crate::system::{self, PollHandle, StopSignals, SystemError, is_written_at_once, open_sink};
 use crate::time::{Clock, Instant, MonotonicClock, unix_nanos};
 use crate::vm::VmId;
 use crate::wire::{MacAddr, link_local};
@@ -43,6 +47,40 @@ pub(super) fn make(
         instruments.push(instrument);
     }
     Ok(instruments)
+}
+
+/// Makes an instrument for a lab that runs already, to write to what its options name. A file is created; there is nobody to
+/// wait for.
+///
+/// # Errors
+/// If the file can't be created, or is not one that is written without waiting for a reader.
+pub(super) fn make_now(
+    plan: &Experiment,
+    config: &InstrumentConfig,
+    (command, is_virtual, start): (String, bool, Instant),
+    signals: &StopSignals,
+) -> Result<Box<dyn Instrument>, LabError> {
+    if !matches!(config.to(), WriteTo::File(path) if is_written_at_once(path)) {
+        let words = format!("{}: expected a file for a {}", config.to(), config.kind());
+        return Err(LabError::Plan(words));
+    }
+    let sink = open_sink(config, None, signals, || {})?;
+    Ok(config.make(&run_info(plan, command, is_virtual, start), sink)?)
+}
+
+/// Makes an instrument that writes the events of the run to `sink`, from now on, and is in no report.
+///
+/// # Errors
+/// If there is no such instrument.
+pub(super) fn event_stream(
+    plan: &Experiment,
+    (command, is_virtual, start): (String, bool, Instant),
+    sink: Box<dyn Sink>,
+) -> Result<Box<dyn Instrument>, LabError> {
+    let kind = InstrumentKind::named("trace");
+    let kind = kind.ok_or_else(|| LabError::Plan("there is no trace".to_owned()))?;
+    let config = InstrumentConfig::new(kind, WriteTo::File(PathBuf::new()), [])?;
+    Ok(config.make(&run_info(plan, command, is_virtual, start), sink)?)
 }
 
 fn run_info(plan: &Experiment, command: String, is_virtual: bool, start: Instant) -> RunInfo {

@@ -62,6 +62,7 @@
 
 mod build;
 mod completeness;
+mod control;
 mod driver;
 mod error;
 mod instruments;

@@ -122,9 +122,15 @@ pub(super) fn serving(experiment: &Experiment) -> String {
         }
         [] => String::new(),
     };
-    match experiment.serve {
-        Some(duration) => format!("serving {who} for {}", humantime::format_duration(duration)),
-        None => format!("serving {who} until SIGINT or SIGTERM"),
+    match (experiment.serve, &experiment.control) {
+        (Some(duration), _) => {
+            format!("serving {who} for {}", humantime::format_duration(duration))
+        }
+        (None, None) => format!("serving {who} until SIGINT or SIGTERM"),
+        (None, Some(path)) => {
+            let path = path.display();
+            format!("serving {who} until SIGINT, SIGTERM or a request to stop at {path}")
+        }
     }
 }
 

@@ -6,12 +6,16 @@ use super::build::time_of_day_at_zero;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
 use crate::hypervisor::Hypervisor;
-use crate::reactor::{End, Reactor, Source, Watcher};
-use crate::system::{self, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric};
+use crate::reactor::{End, MAX_CLIENTS, Reactor, Ready, Source, Sources, Watcher};
+use crate::system::{
+    self, ControlSocket, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric,
+};
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
 const OTHER_DESCRIPTORS: u64 = 16;
+/// Those of a control socket: itself, its folder, its poll's handle, and two for each client, who may read a stream.
+const CONTROL_DESCRIPTORS: u64 = 3 + 2 * MAX_CLIENTS as u64;
 
 /// VMs on TAPs, in real time, with the single steps of [`Lab`](super::Lab).
 ///
@@ -63,7 +67,11 @@ impl<'a> TapLab<'a> {
         let plan = plan.into();
         let started = MonotonicClock.now();
         system::raise_descriptor_limit()?;
-        system::ensure_descriptors(plan.vms.len() as u64 + OTHER_DESCRIPTORS)?;
+        let control = plan.control.as_deref();
+        // Now, so that it is where the user is, and not where the lab is.
+        let socket = control.map(ControlSocket::bind).transpose()?;
+        let others = OTHER_DESCRIPTORS + control.map_or(0, |_| CONTROL_DESCRIPTORS);
+        system::ensure_descriptors(plan.vms.len() as u64 + others)?;
         let mut reactor = Reactor::new(StopSignals::new()?)?;
         reactor.spin(plan.spin);
         if let Some(frames) = plan.lab.tx_queue_length {
@@ -74,7 +82,7 @@ impl<'a> TapLab<'a> {
             reactor,
             is_hooked: false,
         };
-        Ok(LabOn::of(plan, fabric, driver, started))
+        Ok(LabOn::of(plan, fabric, driver, (started, socket)))
     }
 }
 
@@ -128,6 +136,23 @@ impl Driver<TapFabric> for RealTime {
 
     fn end_watch(&mut self) {
         self.reactor.end_watch();
+    }
+
+    fn sources(&mut self) -> Result<&mut Sources, SystemError> {
+        Ok(self.reactor.sources())
+    }
+
+    fn call_at(&mut self, at: Option<Instant>) {
+        self.reactor.call_at(at);
+    }
+
+    fn take_ready(&mut self) -> Ready {
+        self.reactor.take_ready()
+    }
+
+    /// The lab stays as it is until it is closed; nobody waits for that.
+    fn wait(&mut self) -> Result<End, SystemError> {
+        Ok(End::Done)
     }
 
     fn run(

@@ -6,6 +6,7 @@ use super::build::{
     add_flow, count_drops, load, machine_report, memory, per_vm_bytes, phase_names, plan_report,
     recorder, set_flow_paths,
 };
+use super::control::Control;
 use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
@@ -14,7 +15,7 @@ use crate::hypervisor::{Command, Hypervisor};
 use crate::load::FlowId;
 use crate::reactor::End;
 use crate::report::{Context, Expectation, FabricReport, Report};
-use crate::system::{SystemError, resident_bytes};
+use crate::system::{ControlSocket, SystemError, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::vm::{VmConfig, VmId};
 
@@ -30,7 +31,7 @@ where
     pub(super) driver: D,
     pub(super) hypervisor: Hypervisor<F>,
     /// The beginning of its set-up.
-    started: Instant,
+    pub(super) started: Instant,
     /// The beginning of its load.
     start: Instant,
     /// Memory that each VM takes.
@@ -44,6 +45,10 @@ where
     leased: Option<Leased>,
     /// The files that the run was recorded in.
     recordings: Vec<Recording>,
+    /// The control socket, still without clients.
+    socket: Option<ControlSocket>,
+    /// The clients of the control socket, if it listens at one.
+    pub(super) control: Option<Control>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,
     is_there: bool,
@@ -55,12 +60,12 @@ where
     D: Driver<F>,
     SystemError: From<F::Error>,
 {
-    /// Creates a lab still without VMs, whose set-up has begun at `started`.
+    /// Creates a lab still without VMs, whose set-up has begun at `started`. Its clients connect to the socket.
     pub(super) fn of(
         plan: Cow<'a, Experiment>,
         fabric: F,
         driver: D,
-        started: Instant,
+        (started, socket): (Instant, Option<ControlSocket>),
     ) -> LabOn<'a, F, D> {
         LabOn {
             hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.seed),
@@ -74,6 +79,8 @@ where
             end: None,
             leased: None,
             recordings: Vec::new(),
+            socket,
+            control: None,
             failed: None,
             is_there: true,
         }
@@ -86,6 +93,8 @@ where
     /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         let before = resident_bytes();
+        let socket = self.socket.take();
+        self.listen(socket, observer.command())?;
         self.carry_out(Command::Impair(self.plan.impairments.clone()))?;
         self.add_instruments(observer)?;
         self.is_whole = self.create_vms(observer)?;
@@ -212,7 +221,7 @@ where
     /// # Errors
     /// If the system refuses an operation, or a VM can't start or stop.
     pub fn drive(&mut self, until: Option<Instant>) -> Result<End, LabError> {
-        let end = self.driver.run(&mut self.hypervisor, until)?;
+        let end = self.run_and_serve(until)?;
         self.end = Some(end);
         Ok(end)
     }
@@ -221,7 +230,11 @@ where
     pub fn run(&mut self, observer: &mut dyn Observer) {
         self.begin(observer);
         let until = self.plan.serve.map(|time| self.start + time);
-        match self.driver.run(&mut self.hypervisor, until) {
+        let mut ended = self.run_and_serve(until);
+        if self.plan.is_simulated && self.plan.stays && matches!(ended, Ok(End::Done)) {
+            ended = self.serve_after_run().map(|()| End::Done);
+        }
+        match ended {
             Ok(end) => self.end = Some(end),
             Err(error) => {
                 // What was on its way has no end any more.
@@ -243,7 +256,9 @@ where
         if has_links {
             hypervisor.recorder().watch_links(self.start);
         }
-        if self.plan.stays {
+        // A lab without flows may get some from clients, and does not end with them. A simulation ends with its events.
+        let waits_for_clients = self.control.is_some() && self.plan.flows.is_empty();
+        if (self.plan.stays || waits_for_clients) && !self.plan.is_simulated {
             hypervisor.stay();
         }
         hypervisor.start(self.start, self.plan.phases.clone());
@@ -257,7 +272,7 @@ where
         let leaves_links = hypervisor.fabric().outlives_process();
         let guarded = self.driver.signals().guard_end(leaves_links);
         self.is_interrupted = match self.end {
-            Some(End::Done) => false,
+            Some(End::Done | End::Called) => false,
             // One that stays has no other end.
             Some(End::Signal(_) | End::Stopped) => !self.plan.stays || !hypervisor.was_complete(),
             None => true,
@@ -354,6 +369,7 @@ where
         if !std::mem::take(&mut self.is_there) {
             return Ok(());
         }
+        self.stop_listening();
         let left = self.driver.leave(&self.plan);
         self.hypervisor.leave(self.driver.now());
         // Of a program that drives it by itself.

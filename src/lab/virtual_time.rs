@@ -2,18 +2,20 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
-use crate::reactor::{End, LAST_WAIT};
+use crate::reactor::{End, LAST_WAIT, Ready, Source, Sources};
 use crate::sim::{self, Switch, WIRE_DELAY};
-use crate::system::{StopSignals, SystemError};
-use crate::time::Instant;
+use crate::system::{ControlSocket, StopSignals, SystemError};
+use crate::time::{Clock, Instant, MonotonicClock};
 
 /// The virtual time after which a simulation without pings and without an end is ended.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -52,6 +54,54 @@ pub struct VirtualTime {
     signals: StopSignals,
     /// The signal that ended the run, or is to.
     signal: Option<Signal>,
+    /// The wait for clients of the control socket, if there is one.
+    clients: Option<Clients>,
+}
+
+/// The wait for clients of the control socket.
+#[derive(Debug)]
+struct Clients {
+    poll: Poll,
+    sources: Sources,
+    events: Events,
+    ready: Ready,
+    /// The time, in real time, by which they have to be looked after.
+    call_at: Option<Instant>,
+}
+
+impl Clients {
+    fn new(signals: &StopSignals) -> Result<Clients, SystemError> {
+        let create = |e: std::io::Error| SystemError::io("create the poll", &e);
+        let poll = Poll::new().map_err(create)?;
+        let mut sources = Sources::new(poll.registry())?;
+        sources
+            .register(signals, Source::Signals, Interest::READABLE)
+            .map_err(create)?;
+        Ok(Clients {
+            poll,
+            sources,
+            events: Events::with_capacity(64),
+            ready: Ready::default(),
+            call_at: None,
+        })
+    }
+
+    /// Waits for a client or a signal, or until a client has to be looked after.
+    fn wait(&mut self) -> Result<(), SystemError> {
+        let now = MonotonicClock.now();
+        let timeout = self.call_at.map(|at| at - now);
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(e) => return Err(SystemError::io("wait for the next event", &e)),
+        }
+        for event in &self.events {
+            if let Some(Source::Control(number)) = self.sources.get(event.token()) {
+                self.ready.note(number, event);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'a> SimulatedLab<'a> {
@@ -85,8 +135,15 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
             now: Instant::ZERO,
             signals: StopSignals::new()?,
             signal: None,
+            clients: None,
         };
-        Ok(LabOn::of(plan.into(), fabric, driver, Instant::ZERO))
+        let plan = plan.into();
+        let socket = plan
+            .control
+            .as_deref()
+            .map(ControlSocket::bind)
+            .transpose()?;
+        Ok(LabOn::of(plan, fabric, driver, (Instant::ZERO, socket)))
     }
 }
 
@@ -105,6 +162,38 @@ impl<F: Fabric<Error = Infallible>> Driver<F> for VirtualTime {
             self.signal = self.signals.take()?;
         }
         Ok(self.signal.is_some())
+    }
+
+    fn sources(&mut self) -> Result<&mut Sources, SystemError> {
+        let clients = match self.clients.take() {
+            Some(clients) => clients,
+            None => Clients::new(&self.signals)?,
+        };
+        Ok(&mut self.clients.insert(clients).sources)
+    }
+
+    fn call_at(&mut self, at: Option<Instant>) {
+        if let Some(clients) = &mut self.clients {
+            clients.call_at = at;
+        }
+    }
+
+    fn take_ready(&mut self) -> Ready {
+        let clients = self.clients.as_mut();
+        clients.map_or(Ready::default(), |clients| {
+            std::mem::take(&mut clients.ready)
+        })
+    }
+
+    fn wait(&mut self) -> Result<End, SystemError> {
+        let Some(clients) = &mut self.clients else {
+            return Ok(End::Done);
+        };
+        clients.wait()?;
+        Ok(match self.signals.take()? {
+            Some(signal) => End::Signal(signal),
+            None => End::Called,
+        })
     }
 
     fn run(

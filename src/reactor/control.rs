@@ -5,6 +5,7 @@
 //! is ready. Requests come out one by one, in turns; who owns the lab answers as many as a turn of the run may take.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::time::{Instant, earliest};
 
 /// Connections at a time.
 pub const MAX_CLIENTS: usize = 32;
+/// Connections beside those that are refused, but not closed before they have read why.
+const MAX_REFUSED: usize = 4;
 /// Connections that are accepted in one call.
 const ACCEPT_BUDGET: usize = 8;
 /// Bytes that are read from a client in one call.
@@ -39,7 +42,7 @@ impl Ready {
     const SOCKET: usize = 0;
 
     /// Notes an event of the source with that number.
-    pub(super) fn note(&mut self, number: usize, event: &Event) {
+    pub(crate) fn note(&mut self, number: usize, event: &Event) {
         self.readable |= u64::from(event.is_readable()) << number;
         self.writable |= u64::from(event.is_writable()) << number;
     }
@@ -79,6 +82,8 @@ struct Client {
     connection: Connection,
     may_read: bool,
     may_write: bool,
+    /// It was told that nothing more is sent.
+    is_shut: bool,
     stream: Option<Watch>,
     /// It has gone, or reads nothing of its stream.
     has_failed: bool,
@@ -108,7 +113,9 @@ impl ControlClients {
             socket,
             token,
             may_accept: true,
-            clients: std::iter::repeat_with(|| None).take(MAX_CLIENTS).collect(),
+            clients: std::iter::repeat_with(|| None)
+                .take(MAX_CLIENTS + MAX_REFUSED)
+                .collect(),
             next: 0,
             buffer: vec![0; READ_BUDGET],
         })
@@ -195,15 +202,14 @@ impl ControlClients {
                 return;
             }
             match self.socket.accept() {
-                Ok(Some(Peer::User(socket))) => self.add(now, socket, sources),
+                Ok(Some(Peer::User(socket))) => self.add(now, socket, None, sources),
                 Ok(Some(Peer::Stranger(socket))) => {
-                    let error = "this user is not served";
-                    turn_away(
-                        &socket,
+                    let error = ApiError::new(
                         status::FORBIDDEN,
-                        error,
+                        "this user is not served",
                         "the user who runs the lab, or root",
                     );
+                    self.add(now, socket, Some(error), sources);
                 }
                 // A client that has gone again, or no descriptor is left: the next one is another event.
                 Ok(None) | Err(_) => self.may_accept = false,
@@ -211,43 +217,57 @@ impl ControlClients {
         }
     }
 
-    fn add(&mut self, now: Instant, socket: UnixStream, sources: &mut Sources) {
-        let mut slots = self.clients.iter_mut().enumerate();
-        let Some((number, slot)) = slots.find(|(_, slot)| slot.is_none()) else {
+    /// Adds a client, who is served, or told why not.
+    fn add(
+        &mut self,
+        now: Instant,
+        socket: UnixStream,
+        refusal: Option<ApiError>,
+        sources: &mut Sources,
+    ) {
+        let (served, refused) = self.clients.split_at_mut(MAX_CLIENTS);
+        let mut served = (0..).zip(served).filter(|(_, slot)| slot.is_none());
+        let mut refused = (MAX_CLIENTS..)
+            .zip(refused)
+            .filter(|(_, slot)| slot.is_none());
+        let too_many = || {
             let expected = format!("at most {MAX_CLIENTS} at a time");
-            return turn_away(
-                &socket,
+            ApiError::new(
                 status::UNAVAILABLE,
                 "there are too many connections",
                 expected,
-            );
+            )
+        };
+        let (place, refusal) = match (refusal, served.next()) {
+            (None, Some(place)) => (Some(place), None),
+            (None, None) => (refused.next(), Some(too_many())),
+            (refusal, _) => (refused.next(), refusal),
+        };
+        let mut connection = Connection::new(now);
+        if let Some(refusal) = refusal {
+            connection.refuse(now, refusal);
+        }
+        let Some((number, slot)) = place else {
+            // A new socket has room for that; who has sent something meanwhile may not read it.
+            let _ = (&socket).write(connection.transmit());
+            return;
         };
         let source = Source::Control(number + 1);
         let both = Interest::READABLE | Interest::WRITABLE;
         let Ok(token) = sources.register(&socket, source, both) else {
-            return turn_away(
-                &socket,
-                status::UNAVAILABLE,
-                "the poll takes no more",
-                "fewer connections",
-            );
+            return;
         };
         *slot = Some(Client {
             socket,
             token,
-            connection: Connection::new(now),
+            connection,
             may_read: true,
             may_write: true,
+            is_shut: false,
             stream: None,
             has_failed: false,
         });
     }
-}
-
-/// Tells a client why it is not served. A socket that is new has room for that.
-fn turn_away(mut socket: &UnixStream, status: u16, error: &str, expected: impl Into<String>) {
-    let error = ApiError::new(status, error, expected);
-    let _ = socket.write(&Response::from(error).to_bytes());
 }
 
 impl Client {
@@ -258,6 +278,10 @@ impl Client {
             None => {
                 self.connection.handle_timeout(now);
                 self.send(now);
+                if self.connection.is_closing() && !self.is_shut {
+                    self.is_shut = true;
+                    self.has_failed |= self.socket.shutdown(Shutdown::Write).is_err();
+                }
                 let room = self.connection.room().min(buffer.len());
                 let length = self.read(buffer.get_mut(..room).unwrap_or_default());
                 let came = buffer.get(..length).unwrap_or_default();
@@ -332,6 +356,7 @@ impl Client {
             || (self.may_read && (self.stream.is_some() || connection.room() > 0))
             || (self.may_write && !connection.transmit().is_empty())
             || connection.may_have_request()
+            || (connection.is_closing() && !self.is_shut)
             || (connection.is_open_stream() && self.stream.is_none())
     }
 
@@ -344,7 +369,7 @@ impl Client {
     fn end(&self, sources: &mut Sources) {
         let _ = sources.remove(&self.socket, self.token);
         if self.stream.is_some() {
-            let _ = self.socket.shutdown(std::net::Shutdown::Both);
+            let _ = self.socket.shutdown(Shutdown::Both);
         }
     }
 }

@@ -71,6 +71,9 @@ pub enum End {
     Signal(Signal),
     /// [`Command::Stop`](crate::hypervisor::Command::Stop) ended it; some pings may have been outstanding.
     Stopped,
+    /// It has not ended: somebody else is to look after the clients of the control socket, of whom [`Reactor::take_ready`]
+    /// tells, and to call [`Reactor::run`] again, which goes on.
+    Called,
 }
 
 /// Drives a [`Hypervisor`] in real time.
@@ -93,6 +96,10 @@ pub struct Reactor {
     timer_lead: TimerLead,
     buffer: Vec<u8>,
     watchers: Watchers,
+    /// The time by which the clients of the control socket have to be looked after.
+    call_at: Option<Instant>,
+    /// The earliest time at which watchers or clients are to be looked after.
+    next_look: Option<Instant>,
     /// Time at which the poll of this turn returned.
     polled_at: Instant,
     /// Earliest time at which a frame of this turn may have arrived; the return of the poll if that waited.
@@ -106,6 +113,10 @@ pub struct Reactor {
     stop: Option<Signal>,
     /// The run is ending.
     ending: Option<Ending>,
+    /// A signal or a client of the control socket asks for attention between two turns.
+    has_news: bool,
+    /// Time at which [`Reactor::run`] returned because of a client.
+    called_at: Option<Instant>,
     /// The poll has reported a change of a link.
     has_link_events: bool,
     /// Clients of the control socket that the poll has reported.
@@ -160,6 +171,8 @@ impl Reactor {
             timer_lead: TimerLead::default(),
             buffer: vec![0; LARGEST_FRAME],
             watchers: Watchers::default(),
+            call_at: None,
+            next_look: None,
             polled_at: Instant::ZERO,
             known_since: Instant::ZERO,
             unread: Unread::Nothing,
@@ -168,6 +181,8 @@ impl Reactor {
             pauses: PauseWatch::new(MonotonicClock.now()),
             stop: None,
             ending: None,
+            has_news: false,
+            called_at: None,
             has_link_events: false,
             ready: Ready::default(),
         })
@@ -181,11 +196,29 @@ impl Reactor {
     /// Calls `watcher` periodically from now on, beside those that are there already.
     pub fn watch(&mut self, watcher: Watcher) {
         self.watchers.add(self.clock.now(), watcher);
+        self.set_next_look();
     }
 
     /// Removes all watchers.
     pub fn end_watch(&mut self) {
         self.watchers = Watchers::default();
+        self.set_next_look();
+    }
+
+    /// Has [`Reactor::run`] return [`End::Called`] at `at`, if it is still running and no client of the control socket was
+    /// the reason before.
+    pub fn call_at(&mut self, at: Option<Instant>) {
+        self.call_at = at;
+        self.set_next_look();
+    }
+
+    /// Returns the clients of the control socket that the poll has reported since the last call.
+    pub fn take_ready(&mut self) -> Ready {
+        std::mem::take(&mut self.ready)
+    }
+
+    fn set_next_look(&mut self) {
+        self.next_look = earliest(self.watchers.next_at(), self.call_at);
     }
 
     /// Enables busy polling: for `span` after any work the reactor polls again instead of sleeping; without end for
@@ -239,22 +272,23 @@ impl Reactor {
     ) -> Result<End, SystemError> {
         let serves = !hypervisor.has_flows();
         let mut now = self.clock.now();
-        self.polled_at = now;
-        self.pauses.skip(now);
+        match self.called_at.take() {
+            Some(at) => {
+                if let Some(pause) = self.pauses.wrote(at, now) {
+                    hypervisor.paused(pause);
+                }
+            }
+            None => {
+                self.polled_at = now;
+                self.pauses.skip(now);
+            }
+        }
+        self.handle_signal(hypervisor, now);
         loop {
-            if hypervisor.is_stopping() && self.ending.is_none() {
-                self.ending = Some(Ending::new(End::Stopped, now));
-            }
-            if let Some(signal) = self.stop.take() {
-                let begun = self.ending.get_or_insert_with(|| {
-                    hypervisor.stop(now);
-                    Ending::new(End::Signal(signal), now)
-                });
-                begun.signalled(now);
-            }
             match self.ending {
                 Some(end) if hypervisor.is_done() || end.until <= now => {
                     hypervisor.give_up(now);
+                    self.ending = None;
                     return Ok(end.by);
                 }
                 Some(end) => now = self.turn(hypervisor, now, Some(end.until))?,
@@ -262,6 +296,29 @@ impl Reactor {
                 None if !serves && hypervisor.is_done() => return Ok(End::Done),
                 None => now = self.turn(hypervisor, now, until)?,
             }
+            // Behind a turn, so that the run goes on however much clients ask for.
+            if self.has_news {
+                self.has_news = false;
+                self.handle_signal(hypervisor, now);
+                if self.ready.is_any() || self.call_at.is_some_and(|at| at <= now) {
+                    self.called_at = Some(now);
+                    return Ok(End::Called);
+                }
+            }
+        }
+    }
+
+    /// Begins the end of the run at `now` if a signal has arrived or the hypervisor was told to stop; hastens it if another
+    /// signal has.
+    fn handle_signal<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>, now: Instant) {
+        if let Some(signal) = self.stop.take() {
+            let begun = self.ending.get_or_insert_with(|| {
+                hypervisor.stop(now);
+                Ending::new(End::Signal(signal), now)
+            });
+            begun.signalled(now);
+        } else if hypervisor.is_stopping() && self.ending.is_none() {
+            self.ending = Some(Ending::new(End::Stopped, now));
         }
     }
 
@@ -273,8 +330,7 @@ impl Reactor {
         now: Instant,
         until: Option<Instant>,
     ) -> Result<Instant, SystemError> {
-        let until = earliest(until, self.watchers.next_at());
-        let deadline = earliest(hypervisor.next_deadline(), until);
+        let deadline = earliest(hypervisor.next_deadline(), earliest(until, self.next_look));
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
         if std::mem::take(&mut self.has_link_events) {
@@ -304,7 +360,9 @@ impl Reactor {
         hypervisor.recorder().turn();
         let now = self.read_clock(hypervisor);
         let now = self.let_write(hypervisor, now, false);
-        self.let_watch(now, hypervisor.recorder());
+        if self.next_look.is_some_and(|at| at <= now) {
+            self.let_watch(now, hypervisor.recorder());
+        }
         Ok(now)
     }
 
@@ -391,9 +449,13 @@ impl Reactor {
         Ok(())
     }
 
+    /// Calls the watcher if it is time to, and sees to it that clients are looked after in time.
+    #[cold]
     fn let_watch(&mut self, now: Instant, recorder: &Recorder) {
+        self.has_news |= self.call_at.is_some_and(|at| at <= now);
         if self.watchers.look(now, recorder) {
             self.pauses.skip(self.clock.now());
+            self.set_next_look();
         }
     }
 }

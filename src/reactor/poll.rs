@@ -117,10 +117,16 @@ impl Reactor {
                 // cheaper than a search of the queue.
                 Some(Source::Tap(vm)) => self.undrained.push_back(vm),
                 Some(Source::Timer) => self.timer.rang(),
-                Some(Source::Signals) => self.stop = self.signals.take()?,
+                Some(Source::Signals) => {
+                    self.stop = self.signals.take()?;
+                    self.has_news = true;
+                }
                 Some(Source::Links) => self.has_link_events = true,
                 Some(Source::Pipes) => hypervisor.fabric().resume(),
-                Some(Source::Control(number)) => self.ready.note(number, event),
+                Some(Source::Control(number)) => {
+                    self.ready.note(number, event);
+                    self.has_news = true;
+                }
                 None => {}
             }
         }

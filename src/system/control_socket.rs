@@ -5,12 +5,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use mio::Interest;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::socket::{
@@ -20,6 +21,8 @@ use nix::sys::stat::{FileStat, Mode, fstatat, umask};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::error::SystemError;
+use super::poll_handle::PollHandle;
+use crate::fabric::output::Sink;
 
 /// The uid as which users show whom a user namespace does not map, if the kernel does not tell
 /// (`/proc/sys/kernel/overflowuid`).
@@ -119,6 +122,47 @@ impl ControlSocket {
 impl AsRawFd for ControlSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.listener.as_raw_fd()
+    }
+}
+
+/// Writes what an instrument has to the socket of a client, as much as it has room for.
+#[derive(Debug)]
+pub struct SocketSink(UnixStream);
+
+impl SocketSink {
+    /// Writes to `socket`, a nonblocking one. `pipes` reports when it has room again.
+    ///
+    /// # Errors
+    /// If the poll does not take it.
+    pub fn new(socket: UnixStream, pipes: &PollHandle) -> io::Result<SocketSink> {
+        pipes.register(&socket, 0, Interest::WRITABLE)?;
+        Ok(SocketSink(socket))
+    }
+}
+
+impl Sink for SocketSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            written => written,
+        }
+    }
+
+    /// The run does not wait for clients at its end either.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.write(bytes)? {
+            written if written == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        false
+    }
+
+    fn is_read_live(&self) -> bool {
+        true
     }
 }
 

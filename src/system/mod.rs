@@ -75,13 +75,13 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
 pub use tap::Tap;
 
-pub(crate) use control_socket::unread_bytes;
+pub(crate) use control_socket::{SocketSink, unread_bytes};
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::{SPARE_VMS, ensure_descriptors};
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
-pub(crate) use sink::{old_ring_file, open_sink};
+pub(crate) use sink::{is_written_at_once, old_ring_file, open_sink};
 pub(crate) use switching::joined::ExistingBridge;
 pub(crate) use timer::DeadlineTimer;
 

@@ -81,6 +81,12 @@ pub(crate) fn open_sink(
     }))
 }
 
+/// Returns true if a sink at `path` will be a file that does not exist yet, or another one that takes what is written without
+/// a reader.
+pub(crate) fn is_written_at_once(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |found| found.is_file())
+}
+
 /// Returns true if standard output is a terminal, on which no binary data should be written.
 pub fn is_output_terminal() -> bool {
     io::stdout().is_terminal()

@@ -5,6 +5,7 @@
 //! fail and say so. `scripts/test.sh` installs the programs that they call.
 
 mod capture;
+mod control;
 mod dhcp;
 mod dhcpv6;
 mod disturbances;

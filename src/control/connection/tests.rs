@@ -154,7 +154,7 @@ fn what_is_no_request_is_refused_with_what_is_expected() {
         let said = body["error"].as_str().unwrap();
         assert!(said.contains(error), "{bytes:?}: {said}");
         assert!(!body["expected"].as_str().unwrap().is_empty());
-        assert!(connection.is_over());
+        assert!(connection.is_closing());
     }
 }
 
@@ -204,7 +204,7 @@ fn a_connection_serves_one_request_after_another_until_one_of_both_is_through() 
         assert!(
             response.ends_with("Content-Length: 2\r\nCache-Control: no-store\r\n\r\n{}") == is_kept
         );
-        assert_eq!(connection.is_over(), !is_kept);
+        assert_eq!(connection.is_closing(), !is_kept);
         connection.handle(ZERO, bytes.as_bytes());
         assert_eq!(connection.request(ZERO).is_some(), is_kept);
     }
@@ -305,6 +305,20 @@ fn each_wait_for_a_client_has_an_end() {
     );
     connection.handle_timeout(at(60));
     assert!(connection.is_over(), "it has not taken that either");
+    // One that is told no more has little time to go.
+    let (mut connection, _) = received(b"\0\r\n\r\n");
+    take(&mut connection, at(3));
+    assert_eq!(connection.timeout(), at(5));
+    assert!(connection.is_closing() && connection.room() > 0);
+    let mut other = connection;
+    other.handle(at(4), get);
+    assert_eq!(other.request(at(4)), None);
+    other.handle_timeout(at(5));
+    assert!(other.is_over());
+    let (mut connection, _) = received(b"\0\r\n\r\n");
+    take(&mut connection, at(3));
+    connection.handle_end();
+    assert!(connection.is_over(), "it has gone");
     // One that does not take its response, or a byte of it from time to time.
     let mut connection = Connection::new(ZERO);
     connection.handle(at(50), get);
@@ -348,7 +362,7 @@ fn a_stream_begins_when_its_head_was_taken_and_ends_with_the_connection() {
     connection.respond(ZERO, response);
     take(&mut connection, ZERO);
     assert!(!connection.is_open_stream());
-    assert!(connection.is_over());
+    assert!(connection.is_closing());
 }
 
 proptest! {

@@ -265,10 +265,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     switch("stay")
         .place(Traffic, Run)
         .help("Stay when the pings are over, until a signal ends the run")
-        .only(&["bridge", "xdp", "none"])
         .details(
-            "The VMs go on answering. Without pings they do so anyway. Not with --fabric sim, whose time \
-             ends with its events.",
+            "The VMs go on answering. Without pings they do so anyway. With --fabric sim, whose time ends with its \
+             events, only beside --control, which can be asked still.",
         ),
     value("warmup", "TIME", Time)
         .place(Traffic, Load)
@@ -538,6 +537,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         .details(
             "The events that -v tells of: VM, flow, ping, time and kind. 'schema trace' prints what a line may have. - is \
              standard output, as for --capture.",
+        ),
+    value("control", "PATH", Path)
+        .place(Output, Scope::Output)
+        .help("Listen for requests on a Unix socket while the lab lives")
+        .details(
+            "HTTP and JSON, for 'curl --unix-socket PATH http://lab/': state, VMs, flows, report and events, and changes of \
+             all of them. Only the same user and root are served. 'schema control' describes the requests.",
         ),
     switch("json")
         .place(Output, CommandLine)

@@ -1,6 +1,7 @@
 //! The instruments that look at a run, and where they write to.
 
-use super::{Group, Setting, SettingError, Settings};
+use super::{Group, Setting, SettingError, Settings, groups};
+use crate::experiment::Experiment;
 use crate::experiment::options::{Kind, OPTIONS, option};
 use crate::fabric::{INSTRUMENTS, InstrumentConfig, InstrumentKind, WriteTo};
 use crate::load::Selection;
@@ -14,6 +15,24 @@ pub(super) fn instruments(
     let configs = INSTRUMENTS.iter();
     let configs = configs.map(|kind| instrument(kind, settings, groups, vms));
     configs.filter_map(Result::transpose).collect()
+}
+
+impl Experiment {
+    /// The instruments that options such as `capture` and `capture-vms` switch on in a lab that runs.
+    ///
+    /// # Errors
+    /// If a value can't be, or names a VM that does not exist.
+    pub fn instruments_of(
+        &self,
+        options: &[(&'static str, String)],
+    ) -> Result<Vec<InstrumentConfig>, SettingError> {
+        let mut settings = Settings::default();
+        for (name, value) in options {
+            settings.set(name, [value]);
+        }
+        let groups = groups(&self.effective)?;
+        instruments(&settings, &groups, self.vms.len() as u32)
+    }
 }
 
 /// The instrument of that kind, if it is switched on.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -181,24 +182,48 @@ fn plan_flows(
         phases,
         timeout,
         serve,
-        stays: stays(settings, serve)?,
+        stays: stays(settings, serve, is_simulated)?,
         resolution: decision.resolution,
         seed,
         spin: spin(settings)?,
         instruments,
+        control: control(settings)?,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);
     Ok(experiment)
 }
 
-/// Tells if the lab stays when the load is over. Without a load it does so anyway.
-fn stays(settings: &Settings, serve: Option<Duration>) -> Result<bool, SettingError> {
-    match settings.get("stay") {
-        Some(setting) if setting.switch()? && serve.is_some() => Err(setting
-            .error("cannot be used with a duration and nothing to ping; expected one of the two")),
-        _ => settings.switch("stay"),
+/// The path of the control socket, if there is to be one.
+fn control(settings: &Settings) -> Result<Option<PathBuf>, SettingError> {
+    let Some(setting) = settings.get("control") else {
+        return Ok(None);
+    };
+    match setting.text.as_str() {
+        "" | "-" => Err(setting.error("expected the path of a socket, which is created there")),
+        path => Ok(Some(path.into())),
     }
+}
+
+/// Tells if the lab stays when the load is over. Without a load it does so anyway.
+fn stays(
+    settings: &Settings,
+    serve: Option<Duration>,
+    is_simulated: bool,
+) -> Result<bool, SettingError> {
+    let Some(setting) = settings.get("stay") else {
+        return Ok(false);
+    };
+    let stays = setting.switch()?;
+    if stays && serve.is_some() {
+        let why = "cannot be used with a duration and nothing to ping; expected one of the two";
+        return Err(setting.error(why));
+    }
+    if stays && is_simulated && settings.get("control").is_none() {
+        let why = "the time of --fabric sim ends with its events; expected --control beside it, or another fabric";
+        return Err(setting.error(why));
+    }
+    Ok(stays)
 }
 
 /// The time to busy-poll before sleeping; [`Duration::MAX`] for always.

@@ -1,7 +1,7 @@
 #![no_main]
 
 #[allow(dead_code)]
-#[path = "../harness/control.rs"]
-mod control;
+#[path = "../harness/mod.rs"]
+mod harness;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| control::converse(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| harness::converse(data));

@@ -28,11 +28,11 @@ pub fn converse(data: &[u8]) {
     assert_eq!(at_once, in_pieces);
 }
 
-/// Sends `bytes` in pieces of up to `most`; returns the requests, and the responses without what is said of pieces.
-fn talk(bytes: &[u8], cuts: &mut Cuts, most: usize) -> (Vec<Request>, usize) {
+/// Sends `bytes` in pieces of up to `most`; returns the requests, and true if the rest was refused.
+fn talk(bytes: &[u8], cuts: &mut Cuts, most: usize) -> (Vec<Request>, bool) {
     let mut now = Instant::ZERO;
     let mut connection = Connection::new(now);
-    let (mut rest, mut requests, mut sent) = (bytes, Vec::new(), 0);
+    let (mut rest, mut requests) = (bytes, Vec::new());
     loop {
         while let Some(request) = connection.request(now) {
             assert!(request.target.len() + request.body.len() <= MAX_REQUEST);
@@ -41,20 +41,24 @@ fn talk(bytes: &[u8], cuts: &mut Cuts, most: usize) -> (Vec<Request>, usize) {
             let body = requests.len().to_string().into_bytes();
             connection.respond(now, Response::json(status::OK, body));
             assert_eq!(connection.request(now), None);
-            sent += take(&mut connection, now, cuts, most);
+            take(&mut connection, now, cuts, most);
         }
-        sent += take(&mut connection, now, cuts, most);
-        if connection.is_over() || rest.is_empty() {
+        take(&mut connection, now, cuts, most);
+        if connection.is_closing() || rest.is_empty() {
             break;
         }
         let room = connection.room();
-        assert!((1..=MAX_REQUEST).contains(&room), "all that came is answered");
+        assert!(
+            (1..=MAX_REQUEST).contains(&room),
+            "all that came is answered"
+        );
         let count = cuts.next(most).min(rest.len()).min(room);
         let (piece, later) = rest.split_at(count);
         connection.handle(now, piece);
         rest = later;
     }
-    if !connection.is_over() {
+    let is_refused = connection.is_closing();
+    if !is_refused {
         connection.handle_end();
         assert_eq!(connection.request(now), None);
         assert!(connection.is_over());
@@ -62,18 +66,15 @@ fn talk(bytes: &[u8], cuts: &mut Cuts, most: usize) -> (Vec<Request>, usize) {
     now = now + Duration::from_secs(3600);
     connection.handle_timeout(now);
     assert!(connection.is_over());
-    (requests, sent)
+    (requests, is_refused)
 }
 
 /// Takes all that is to be sent, in pieces.
-fn take(connection: &mut Connection, now: Instant, cuts: &mut Cuts, most: usize) -> usize {
-    let mut sent = 0;
+fn take(connection: &mut Connection, now: Instant, cuts: &mut Cuts, most: usize) {
     while !connection.transmit().is_empty() {
         let length = connection.transmit().len();
         assert!(length < 1024, "a response of ours is short");
         let count = cuts.next(most).min(length);
         connection.transmitted(now, count);
-        sent += count;
     }
-    sent
 }

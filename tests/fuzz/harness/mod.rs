@@ -1,10 +1,13 @@
 //! Invariants that hold for any input: the bodies of the fuzz targets, which `tests/invariants.rs` runs as well, with
 //! fewer and duller inputs, in every `cargo test`.
 
+mod control;
 mod seal;
 mod vm;
 
 #[allow(unused_imports)] // Each target uses one.
+pub use control::converse;
+#[allow(unused_imports)]
 pub use vm::vm;
 
 use tap_reactor::experiment::{Scenario, describe, draft};

@@ -1,0 +1,223 @@
+//! From a request to the handler of its route, and from what came of it to a response.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::message::{JSON, Request, Response};
+use super::resources::{LARGEST_PAGE, PAGE, Page};
+use super::routes::{ROUTES, Route};
+use super::{ApiError, Controlled, status};
+use crate::report::Format;
+
+/// A request, as handlers see it.
+pub(super) struct Call<'a> {
+    /// The value of the path's parameter.
+    pub(super) parameter: String,
+    query: Vec<(String, String)>,
+    accept: &'a str,
+    body: &'a [u8],
+}
+
+/// Carries out a request.
+pub fn answer(lab: &mut dyn Controlled, request: &Request) -> Response {
+    dispatch(lab, request).unwrap_or_else(Response::from)
+}
+
+fn dispatch(lab: &mut dyn Controlled, request: &Request) -> Result<Response, ApiError> {
+    let (path, query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((&request.target, ""));
+    let method = match request.method.as_str() {
+        // The connection leaves out the body.
+        "HEAD" => "GET",
+        method => method,
+    };
+    let here: Vec<(&Route, &str)> = ROUTES
+        .iter()
+        .filter_map(|route| Some((route, route.matched(path)?)))
+        .collect();
+    let Some((route, parameter)) = here.iter().find(|(route, _)| route.method == method) else {
+        return Err(match here.is_empty() {
+            true => ApiError::new(
+                status::NOT_FOUND,
+                format!("there is no {path:?} here"),
+                paths().join(", "),
+            ),
+            false => not_allowed(method, path, &here),
+        });
+    };
+    let call = Call {
+        parameter: decoded(parameter)?,
+        query: parameters(query, route.is_paged)?,
+        accept: &request.accept,
+        body: &request.body,
+    };
+    if route.request.is_none() && !call.body.is_empty() {
+        let error = format!("{method} {path} has a body");
+        return Err(ApiError::new(status::BAD_REQUEST, error, "none"));
+    }
+    (route.handle)(lab, &call)
+}
+
+fn not_allowed(method: &str, path: &str, here: &[(&Route, &str)]) -> ApiError {
+    let mut methods: Vec<&str> = here.iter().map(|(route, _)| route.method).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    let methods = methods.join(", ");
+    let error = format!("{path} has no method {method}");
+    ApiError {
+        allow: Some(methods.clone()),
+        ..ApiError::new(status::METHOD_NOT_ALLOWED, error, methods)
+    }
+}
+
+/// Every path, once.
+fn paths() -> Vec<&'static str> {
+    let mut paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
+    paths.dedup();
+    paths
+}
+
+/// The text of `encoded` (RFC 3986, section 2.1).
+fn decoded(encoded: &str) -> Result<String, ApiError> {
+    let wrong = || {
+        let error = format!("{encoded:?} is not encoded as a URL is");
+        ApiError::new(
+            status::BAD_REQUEST,
+            error,
+            "UTF-8, with % and two hexadecimal digits",
+        )
+    };
+    let mut parts = encoded.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.ok_or_else(wrong)?);
+        bytes.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+/// Reads a query. Only lists have parameters.
+fn parameters(query: &str, is_paged: bool) -> Result<Vec<(String, String)>, ApiError> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decoded(name)?, decoded(value)?);
+            match is_paged && ["offset", "limit"].contains(&name.as_str()) {
+                true => Ok((name, value)),
+                false => Err(ApiError::new(
+                    status::BAD_REQUEST,
+                    format!("there is no parameter {name:?}"),
+                    if is_paged { "offset and limit" } else { "none" },
+                )),
+            }
+        })
+        .collect()
+}
+
+impl Call<'_> {
+    /// Reads the body as a document.
+    pub(super) fn body<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, ApiError> {
+        serde_json::from_slice(self.body).map_err(|error| {
+            let error = format!("the body is no such document: {error}");
+            ApiError::new(status::BAD_REQUEST, error, expected::<T>())
+        })
+    }
+
+    /// The part of a list that is asked for.
+    pub(super) fn page(&self) -> Result<Page, ApiError> {
+        let number = |name: &str, default, range: std::ops::RangeInclusive<usize>| {
+            let given = self.query.iter().find(|(given, _)| given == name);
+            let Some((_, text)) = given else {
+                return Ok(default);
+            };
+            let number = text.parse().ok().filter(|number| range.contains(number));
+            number.ok_or_else(|| {
+                let (first, last) = range.into_inner();
+                let expected = match last {
+                    usize::MAX => "a number".to_owned(),
+                    last => format!("a number from {first} to {last}"),
+                };
+                ApiError::new(status::BAD_REQUEST, format!("{name}={text}"), expected)
+            })
+        };
+        Ok(Page {
+            offset: number("offset", 0, 0..=usize::MAX)?,
+            limit: number("limit", PAGE, 1..=LARGEST_PAGE)?,
+        })
+    }
+
+    /// The format of a report that the client accepts, the first that fits in the order in which the client has them.
+    pub(super) fn accepted_format(&self) -> Result<Format, ApiError> {
+        let types = self.accept.split(',');
+        let types = types.map(|one| one.split(';').next().unwrap_or(one).trim());
+        let mut types = types.filter(|one| !one.is_empty()).peekable();
+        let found = match types.peek() {
+            Some(_) => types.find_map(Format::of_media_type),
+            None => Format::of_media_type(JSON),
+        };
+        found.ok_or_else(|| {
+            let formats = Format::with_media_types();
+            let types: Vec<_> = formats.map(|format| format.media_type()).collect();
+            let error = format!("no report is {:?}", self.accept);
+            ApiError::new(status::NOT_ACCEPTABLE, error, types.join(", "))
+        })
+    }
+
+    /// The format of a report that the path's parameter names, as the ending of a file would.
+    pub(super) fn named_format(&self) -> Result<Format, ApiError> {
+        let name = format!("report.{}", self.parameter);
+        let format = Format::of(Path::new(&name));
+        format.map_err(|error| ApiError::in_words(status::NOT_FOUND, &error))
+    }
+
+    /// The path's parameter, a number.
+    pub(super) fn number(&self) -> Result<u32, ApiError> {
+        self.parameter.parse().map_err(|_| {
+            let error = format!("{:?} is no number", self.parameter);
+            ApiError::new(status::BAD_REQUEST, error, "the number of a flow")
+        })
+    }
+}
+
+/// The names of the fields that a document may have, with their types.
+fn expected<T: JsonSchema>() -> String {
+    let schema = schemars::schema_for!(T);
+    let properties = schema.get("properties").and_then(|value| value.as_object());
+    let names: Vec<&str> = properties
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    format!("an object with {}", names.join(", "))
+}
+
+/// Answers with a document.
+pub(super) fn json(status: u16, document: &impl Serialize) -> Result<Response, ApiError> {
+    let mut body = serde_json::to_vec(document)
+        .map_err(|error| ApiError::new(status::INTERNAL_ERROR, error.to_string(), "a document"))?;
+    body.push(b'\n');
+    Ok(Response::json(status, body))
+}
+
+/// Answers with the report so far.
+pub(super) fn report(lab: &mut dyn Controlled, format: Format) -> Result<Response, ApiError> {
+    let mut body = Vec::new();
+    format
+        .write(&lab.report(), &mut body)
+        .map_err(|error| ApiError::new(status::INTERNAL_ERROR, error.to_string(), "a report"))?;
+    Ok(Response {
+        content_type: format.media_type(),
+        ..Response::json(status::OK, body)
+    })
+}

@@ -1,0 +1,154 @@
+//! The control socket of a lab: what clients ask for is carried out between two turns of the run.
+
+mod present;
+
+use std::os::unix::net::UnixStream;
+
+use self::present::Present;
+use super::{Driver, LabError, LabOn, instruments};
+use crate::control::{LabState, answer};
+use crate::fabric::Fabric;
+use crate::hypervisor::Command;
+use crate::reactor::{ControlClients, End, Source};
+use crate::system::{ControlSocket, PollHandle, SocketSink, SystemError};
+use crate::time::{Clock, Instant, MonotonicClock};
+
+/// The clients of a lab, and what they have changed.
+#[derive(Debug)]
+pub(super) struct Control {
+    clients: ControlClients,
+    /// The poll's handle for the sockets of streams.
+    pipes: PollHandle,
+    /// The command that made the run.
+    command: String,
+    /// The impairments, in the words of the plan and of clients.
+    rules: Vec<String>,
+    /// The files of captures that clients began.
+    files: Vec<String>,
+    /// It was told to stop, or its run is over.
+    end: Option<LabState>,
+}
+
+impl Control {
+    /// Returns the time by which clients have to be looked after without an event.
+    fn timeout(&self) -> Option<Instant> {
+        match self.clients.has_work() {
+            true => Some(Instant::ZERO),
+            false => self.clients.timeout(),
+        }
+    }
+}
+
+impl<F, D> LabOn<'_, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    /// Begins to listen at `socket`, if there is one. `command` made the run.
+    pub(super) fn listen(
+        &mut self,
+        socket: Option<ControlSocket>,
+        command: String,
+    ) -> Result<(), SystemError> {
+        let Some(socket) = socket else {
+            return Ok(());
+        };
+        let sources = self.driver.sources()?;
+        let rules = self.plan.effective.settings.all("impair").iter();
+        self.control = Some(Control {
+            clients: ControlClients::new(socket, sources)?,
+            pipes: sources.handle(Source::Pipes)?,
+            command,
+            rules: rules.map(|rule| rule.text.clone()).collect(),
+            files: Vec::new(),
+            end: None,
+        });
+        Ok(())
+    }
+
+    /// Runs as [`Driver::run`] does, and looks after the clients of the control socket meanwhile.
+    pub(super) fn run_and_serve(&mut self, until: Option<Instant>) -> Result<End, SystemError> {
+        loop {
+            if let Some(control) = &self.control {
+                self.driver.call_at(control.timeout());
+            }
+            match self.driver.run(&mut self.hypervisor, until)? {
+                End::Called => self.serve()?,
+                end => return Ok(end),
+            }
+        }
+    }
+
+    /// Looks after the clients of the control socket once the run is over, until a signal or a client has enough.
+    pub(super) fn serve_after_run(&mut self) -> Result<(), SystemError> {
+        while let Some(control) = &mut self.control {
+            if control.end == Some(LabState::Stopping) && !control.clients.has_work() {
+                return Ok(());
+            }
+            control.end.get_or_insert(LabState::Over);
+            self.driver.call_at(control.timeout());
+            match self.driver.wait()? {
+                End::Called => self.serve()?,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the control socket.
+    pub(super) fn stop_listening(&mut self) {
+        if let Some(control) = self.control.take()
+            && let Ok(sources) = self.driver.sources()
+        {
+            control.clients.close(sources);
+        }
+    }
+
+    /// Looks after the clients of the control socket, and answers one request.
+    fn serve(&mut self) -> Result<(), SystemError> {
+        let Some(mut control) = self.control.take() else {
+            return Ok(());
+        };
+        // Clients wait in real time, even for a simulation.
+        let now = MonotonicClock.now();
+        let ready = self.driver.take_ready();
+        control
+            .clients
+            .look_after(now, ready, self.driver.sources()?);
+        if let Some((number, request)) = control.clients.request(now) {
+            let mut present = Present {
+                lab: self,
+                control: &mut control,
+            };
+            let response = answer(&mut present, &request);
+            let now = MonotonicClock.now();
+            control.clients.respond(now, number, response);
+        }
+        while let Some(socket) = control.clients.stream(now) {
+            // A client whose stream can't begin finds it closed.
+            let _ = self.stream_events(&control, socket);
+        }
+        self.control = Some(control);
+        Ok(())
+    }
+
+    /// Writes the events of the run to `socket` from now on.
+    fn stream_events(&mut self, control: &Control, socket: UnixStream) -> Result<(), LabError> {
+        let sink = SocketSink::new(socket, &control.pipes)
+            .map_err(|e| SystemError::io("begin a stream of events", &e))?;
+        let run = self.run_words(control);
+        let events = instruments::event_stream(&self.plan, run, Box::new(sink))?;
+        self.carry_out(Command::Observe(events))?;
+        Ok(())
+    }
+
+    /// The command of the run, true if it is in virtual time, and the beginning of its set-up.
+    fn run_words(&mut self, control: &Control) -> (String, bool, Instant) {
+        let is_virtual = self.hypervisor.fabric().environment().is_simulated;
+        (control.command.clone(), is_virtual, self.started)
+    }
+}
+
+#[cfg(test)]
+mod tests;

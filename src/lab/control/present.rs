@@ -1,0 +1,361 @@
+//! A lab as the routes of its control socket see it.
+
+use super::Control;
+use crate::control::{
+    AddFlows, AddVms, AddedFlows, ApiError, CaptureDocument, ChangedVms, Controlled, Done,
+    FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
+    MarkDocument, Page, SetMark, VmDocument, status,
+};
+use crate::experiment::{Experiment, IpVersion};
+use crate::fabric::{Fabric, Notice};
+use crate::hypervisor::{Command, Outcome};
+use crate::lab::build::plan_report;
+use crate::lab::names::{Leased, flow_name};
+use crate::lab::{Driver, LabError, LabOn, instruments};
+use crate::load::FlowId;
+use crate::report::{FlowReport, ImpairedFrames, Report};
+use crate::system::SystemError;
+use crate::vm::VmId;
+
+/// The longest name of a mark.
+const LONGEST_NAME: usize = 64;
+
+/// A lab while it answers a request.
+pub(super) struct Present<'l, 'a, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    pub(super) lab: &'l mut LabOn<'a, F, D>,
+    pub(super) control: &'l mut Control,
+}
+
+impl From<LabError> for ApiError {
+    fn from(error: LabError) -> ApiError {
+        match error {
+            LabError::Plan(words) => ApiError::in_words(status::BAD_REQUEST, &words),
+            LabError::System(error) => ApiError::new(
+                status::INTERNAL_ERROR,
+                error.to_string(),
+                "a system that does not refuse it",
+            ),
+        }
+    }
+}
+
+impl<F, D> Present<'_, '_, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    fn time(&self) -> u64 {
+        self.lab.driver.now().nanos_since(self.lab.started)
+    }
+
+    fn state(&self) -> LabState {
+        let hypervisor = &self.lab.hypervisor;
+        match self.control.end {
+            Some(end) => end,
+            None if hypervisor.is_waiting() => LabState::Waiting,
+            None if hypervisor.is_idle() => LabState::Serving,
+            None => LabState::Running,
+        }
+    }
+
+    /// Makes sure that the lab can be changed still.
+    fn check_changeable(&self) -> Result<(), ApiError> {
+        match self.control.end {
+            None => Ok(()),
+            Some(end) => {
+                let why = match end {
+                    LabState::Stopping => "the lab was told to stop",
+                    _ => "the run is over",
+                };
+                Err(ApiError::new(
+                    status::CONFLICT,
+                    why,
+                    "a request while it runs",
+                ))
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Outcome, ApiError> {
+        self.check_changeable()?;
+        Ok(self.lab.carry_out(command)?)
+    }
+
+    fn vm_document(&self, index: usize) -> Option<VmDocument> {
+        let LabOn {
+            plan, hypervisor, ..
+        } = &*self.lab;
+        let id = VmId(index as u32);
+        let planned = plan.vms.get(index)?;
+        let vm = hypervisor.vm(id);
+        let address = match plan.vm_defaults.leases(IpVersion::V4) {
+            true => vm
+                .and_then(|vm| vm.address())
+                .map(|address| address.to_string()),
+            false => Some(planned.address.to_string()),
+        };
+        let address6 = plan
+            .ipv6_address(id)
+            .map(|planned| match planned.is_unspecified() {
+                true => vm.and_then(|vm| vm.leased_address(planned.into())),
+                false => Some(planned.into()),
+            });
+        Some(VmDocument {
+            name: id.to_string(),
+            mac: planned.mac.to_string(),
+            address,
+            address6: address6.flatten().map(|address| address.to_string()),
+            is_up: vm.is_some(),
+            is_configuring: vm.is_some_and(|vm| vm.is_configuring()),
+        })
+    }
+
+    /// Puts the rules in words into force, and returns them.
+    fn set_rules(&mut self, words: Vec<String>) -> Result<ImpairmentsDocument, ApiError> {
+        let texts: Vec<&str> = words.iter().map(String::as_str).collect();
+        let rules = self.lab.rules_of(&texts)?;
+        self.carry_out(Command::Impair(rules))?;
+        self.control.rules = words;
+        Ok(self.impairments())
+    }
+}
+
+fn changed(vms: &[VmId]) -> ChangedVms {
+    ChangedVms {
+        vms: vms.len(),
+        first: vms.first().map(VmId::to_string),
+        last: vms.last().map(VmId::to_string),
+    }
+}
+
+fn not_found(what: &str, expected: String) -> ApiError {
+    ApiError::new(status::NOT_FOUND, format!("there is no {what}"), expected)
+}
+
+impl<F, D> Controlled for Present<'_, '_, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    fn lab(&mut self) -> LabDocument {
+        let (state, time_ns) = (self.state(), self.time());
+        let plan = plan_report(&self.lab.plan);
+        let hypervisor = &mut self.lab.hypervisor;
+        let vms = (0..hypervisor.vm_count() as u32).map(VmId);
+        let vms = vms.filter(|vm| hypervisor.vm(*vm).is_some()).count();
+        let recorder = hypervisor.recorder();
+        let phase = recorder.current_phase().name();
+        LabDocument {
+            tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
+            run: self.control.command.clone(),
+            state,
+            time_ns,
+            phase: (!phase.is_empty()).then(|| phase.to_owned()),
+            vms,
+            flows: recorder.flows().len(),
+            totals: recorder.totals(),
+            plan,
+        }
+    }
+
+    fn vms(&mut self, page: Page) -> List<VmDocument> {
+        List::of(page, self.lab.plan.vms.len(), |index| {
+            self.vm_document(index)
+        })
+    }
+
+    fn vm(&mut self, name: &str) -> Result<VmDocument, ApiError> {
+        let vms = self.lab.plan.vms_named(name).unwrap_or_default();
+        let found = match vms.as_slice() {
+            [one] => self.vm_document(one.index()),
+            _ => None,
+        };
+        let vms = self.lab.plan.vms.len();
+        found.ok_or_else(|| {
+            not_found(
+                &format!("VM {name:?}"),
+                format!("vm0 to vm{}", vms.saturating_sub(1)),
+            )
+        })
+    }
+
+    fn add_vms(&mut self, wish: AddVms) -> Result<ChangedVms, ApiError> {
+        self.check_changeable()?;
+        let vms = self.lab.expect_vms(wish.vms)?;
+        let added = changed(&vms);
+        self.carry_out(Command::StartVms(vms))?;
+        Ok(added)
+    }
+
+    fn remove_vms(&mut self, who: &str) -> Result<ChangedVms, ApiError> {
+        self.check_changeable()?;
+        let vms = self.lab.vms_named(who).map_err(|error| ApiError {
+            status: status::NOT_FOUND,
+            ..error.into()
+        })?;
+        let removed = changed(&vms);
+        self.carry_out(Command::StopVms(vms))?;
+        Ok(removed)
+    }
+
+    fn flows(&mut self, page: Page) -> List<FlowDocument> {
+        let LabOn {
+            plan, hypervisor, ..
+        } = &mut *self.lab;
+        let leased = Leased::of(plan, hypervisor);
+        let recorder = hypervisor.recorder();
+        List::of(page, recorder.flows().len(), |index| {
+            let name = flow_name(plan, &leased, index);
+            let report = FlowReport::of(recorder, index, name)?;
+            Some(FlowDocument {
+                id: index as u32,
+                report,
+            })
+        })
+    }
+
+    fn add_flows(&mut self, wish: AddFlows) -> Result<AddedFlows, ApiError> {
+        self.check_changeable()?;
+        let size = wish.size.map(|size| size.to_string());
+        let flows = self.lab.flows_of(&wish.ping, size.as_deref())?;
+        match self.carry_out(Command::StartFlows(flows))? {
+            Outcome::Flows(ids) => Ok(AddedFlows {
+                flows: ids.len(),
+                first: ids.start,
+            }),
+            Outcome::Done => Ok(AddedFlows { flows: 0, first: 0 }),
+        }
+    }
+
+    fn remove_flow(&mut self, id: u32) -> Result<Done, ApiError> {
+        let flows = self.lab.hypervisor.recorder().flows().len();
+        if id as usize >= flows {
+            let expected = match flows.checked_sub(1) {
+                Some(last) => format!("0 to {last}"),
+                None => "the number of a flow, of which there is none yet".to_owned(),
+            };
+            return Err(not_found(&format!("flow {id}"), expected));
+        }
+        self.carry_out(Command::StopFlows(vec![FlowId(id)]))?;
+        Ok(Done {})
+    }
+
+    fn set_load(&mut self, load: LoadDocument) -> Result<LoadDocument, ApiError> {
+        self.check_changeable()?;
+        let given = [
+            ("rate", load.rate.map(|rate| rate.to_string())),
+            ("interval", load.interval.clone()),
+            ("window", load.window.map(|window| window.to_string())),
+        ];
+        let mut given = given
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text?)));
+        let (Some((name, text)), None) = (given.next(), given.next()) else {
+            let error = "the load is not one of rate, interval and window";
+            return Err(ApiError::new(status::BAD_REQUEST, error, "one of them"));
+        };
+        let pacing = Experiment::pacing_of(name, &text).map_err(LabError::from)?;
+        self.carry_out(Command::SetPacing(pacing))?;
+        Ok(load)
+    }
+
+    fn impairments(&mut self) -> ImpairmentsDocument {
+        let frames = self.lab.hypervisor.fabric().impairments();
+        let rules = self.control.rules.iter().cloned();
+        ImpairmentsDocument {
+            rules: rules.map(|impair| ImpairDocument { impair }).collect(),
+            frames: frames.iter().map(ImpairedFrames::from).collect(),
+        }
+    }
+
+    fn impair(&mut self, wish: ImpairDocument) -> Result<ImpairmentsDocument, ApiError> {
+        let mut rules = self.control.rules.clone();
+        rules.push(wish.impair);
+        self.set_rules(rules)
+    }
+
+    fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError> {
+        self.set_rules(Vec::new())
+    }
+
+    fn capture(&mut self, wish: CaptureDocument) -> Result<Done, ApiError> {
+        self.check_changeable()?;
+        let CaptureDocument {
+            capture: file,
+            vms,
+            snap,
+            on_loss,
+        } = wish;
+        let options = [
+            ("capture", Some(file.clone())),
+            ("capture-vms", vms),
+            ("capture-snap", snap.map(|bytes| bytes.to_string())),
+            ("capture-on-loss", on_loss.map(|frames| frames.to_string())),
+        ];
+        let options = options
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let options: Vec<_> = options.collect();
+        let plan = &self.lab.plan;
+        let configs = plan.instruments_of(&options).map_err(LabError::from)?;
+        let planned = plan
+            .instruments
+            .iter()
+            .map(|config| config.to().to_string());
+        if planned
+            .chain(self.control.files.iter().cloned())
+            .any(|taken| taken == file)
+        {
+            let error = format!("{file} is written by this lab already");
+            return Err(ApiError::new(status::CONFLICT, error, "another file"));
+        }
+        let run = self.lab.run_words(self.control);
+        for config in &configs {
+            let plan = &self.lab.plan;
+            let capture =
+                instruments::make_now(plan, config, run.clone(), self.lab.driver.signals())?;
+            self.carry_out(Command::Observe(capture))?;
+        }
+        self.control.files.push(file);
+        Ok(Done {})
+    }
+
+    fn mark(&mut self, wish: SetMark) -> Result<MarkDocument, ApiError> {
+        self.check_changeable()?;
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if wish.name.is_empty() || wish.name.len() > LONGEST_NAME || !wish.name.bytes().all(is_word)
+        {
+            let error = format!("{:?} is no name of a mark", wish.name);
+            let expected = format!("1 to {LONGEST_NAME} letters, digits, - and _");
+            return Err(ApiError::new(status::BAD_REQUEST, error, expected));
+        }
+        let now = self.lab.driver.now();
+        self.lab
+            .hypervisor
+            .fabric()
+            .tell(now, &Notice::Marked(&wish.name));
+        Ok(MarkDocument {
+            name: wish.name,
+            time_ns: self.time(),
+        })
+    }
+
+    fn report(&mut self) -> Report {
+        self.lab.report(&self.control.command)
+    }
+
+    fn stop(&mut self) -> Result<Done, ApiError> {
+        if self.control.end.is_none() {
+            self.carry_out(Command::Stop)?;
+        }
+        self.control.end = Some(LabState::Stopping);
+        Ok(Done {})
+    }
+}

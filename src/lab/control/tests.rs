@@ -1,0 +1,675 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::control::{Body, ROUTES, Request, Response, description};
+use crate::experiment::{self, Scenario};
+use crate::lab::SimulatedLab;
+
+/// A simulated lab of three VMs, one flow of which has run for a second, and the folder that its socket is in.
+fn lab() -> (SimulatedLab<'static>, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("lab.sock");
+    let text = format!(
+        "fabric = 'sim'\nvms = 3\nping = 'vm0:vm1'\nrate = 100\nduration = '1h'\nimpair = 'vm2:delay=1ms'\ncontrol = '{}'",
+        socket.display()
+    );
+    let scenario = Scenario::parse("lab.toml", &text).unwrap();
+    let plan = experiment::plan(&scenario).unwrap();
+    let phases = plan.phases.clone();
+    let mut lab = SimulatedLab::on_switch(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    lab.hypervisor().start(Instant::ZERO, phases);
+    pass(&mut lab, Duration::from_secs(1));
+    (lab, folder)
+}
+
+fn pass(lab: &mut SimulatedLab<'_>, time: Duration) {
+    let until = lab.now() + time;
+    lab.drive(Some(until)).unwrap();
+}
+
+fn ask(lab: &mut SimulatedLab<'_>, method: &str, target: &str, body: &str) -> Response {
+    ask_for(lab, method, target, body, "")
+}
+
+fn ask_for(
+    lab: &mut SimulatedLab<'_>,
+    method: &str,
+    target: &str,
+    body: &str,
+    accept: &str,
+) -> Response {
+    let mut control = lab.control.take().unwrap();
+    let request = Request {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        accept: accept.to_owned(),
+        body: body.as_bytes().to_vec(),
+    };
+    let mut present = Present {
+        lab,
+        control: &mut control,
+    };
+    let response = answer(&mut present, &request);
+    lab.control = Some(control);
+    response
+}
+
+fn bytes(response: &Response) -> &[u8] {
+    match &response.body {
+        Body::Whole(body) => body,
+        Body::Stream => &[],
+    }
+}
+
+fn document(response: &Response) -> Value {
+    serde_json::from_slice(bytes(response)).unwrap()
+}
+
+/// What a request returns when all is well.
+fn get(lab: &mut SimulatedLab<'_>, target: &str) -> Value {
+    let response = ask(lab, "GET", target, "");
+    assert_eq!(response.status, 200, "{target}");
+    document(&response)
+}
+
+/// Checks a response against the description of its request; `path` is as the description has it.
+fn check(description: &Value, (method, path): (&str, &str), response: &Response) {
+    let responses = &description["paths"][path][method.to_ascii_lowercase()]["responses"];
+    let status = response.status.to_string();
+    let mut described = &responses[&status];
+    assert!(
+        described.is_object(),
+        "{method} {path}: {status} is not described"
+    );
+    if let Some(reference) = described["$ref"].as_str() {
+        described = description
+            .pointer(reference.strip_prefix('#').unwrap())
+            .unwrap();
+    }
+    let content = &described["content"][response.content_type];
+    assert!(
+        content.is_object(),
+        "{method} {path}: {} is not described",
+        response.content_type
+    );
+    let Some(schema) = content.get("schema") else {
+        return;
+    };
+    let whole = json!({ "allOf": [schema], "components": description["components"] });
+    let validator: Validator = jsonschema::validator_for(&whole).unwrap();
+    let document = document(response);
+    let errors = validator
+        .iter_errors(&document)
+        .map(|error| error.to_string());
+    assert_eq!(
+        errors.collect::<Vec<_>>(),
+        [""; 0],
+        "{method} {path}: {document}"
+    );
+}
+
+#[test]
+fn every_route_answers_as_it_is_described() {
+    let description: Value = serde_json::from_str(&description()).unwrap();
+    let (mut lab, folder) = lab();
+    let capture = json!({ "capture": folder.path().join("c.pcapng"), "snap": 64 }).to_string();
+    let mut asked = BTreeSet::new();
+    for (method, path, target, body) in [
+        ("GET", "/", "/", ""),
+        ("GET", "/vms", "/vms", ""),
+        ("GET", "/vms", "/vms?offset=1&limit=1", ""),
+        ("POST", "/vms", "/vms", r#"{"vms": 2}"#),
+        ("GET", "/vms/{vm}", "/vms/vm2", ""),
+        ("GET", "/flows", "/flows", ""),
+        ("POST", "/flows", "/flows", r#"{"ping": "vm2:vm3"}"#),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "all:vm0", "size": 9}"#,
+        ),
+        ("DELETE", "/flows/{flow}", "/flows/0", ""),
+        ("PUT", "/load", "/load", r#"{"rate": 50}"#),
+        ("PUT", "/load", "/load", r#"{"interval": "10ms"}"#),
+        ("PUT", "/load", "/load", r#"{"window": 2}"#),
+        ("GET", "/impairments", "/impairments", ""),
+        (
+            "POST",
+            "/impairments",
+            "/impairments",
+            r#"{"impair": "vm0:loss=100%"}"#,
+        ),
+        ("DELETE", "/impairments", "/impairments", ""),
+        ("POST", "/captures", "/captures", &capture),
+        ("POST", "/marks", "/marks", r#"{"name": "policy"}"#),
+        ("GET", "/report", "/report", ""),
+        ("GET", "/report.{format}", "/report.json", ""),
+        ("GET", "/report.{format}", "/report.csv", ""),
+        ("GET", "/report.{format}", "/report.html", ""),
+        ("GET", "/report.{format}", "/report.hlog", ""),
+        ("GET", "/report.{format}", "/report.boot.hgrm", ""),
+        ("GET", "/events", "/events", ""),
+        ("DELETE", "/vms/{vm}", "/vms/vm%5b1-2%5D", ""),
+        ("GET", "/openapi.json", "/openapi.json", ""),
+        ("POST", "/stop", "/stop", ""),
+        // As soon as it was told to stop, too.
+        ("GET", "/", "/", ""),
+        ("POST", "/stop", "/stop", ""),
+    ] {
+        let response = ask(&mut lab, method, target, body);
+        assert!(
+            response.status < 300,
+            "{method} {target}: {:?}",
+            String::from_utf8_lossy(bytes(&response))
+        );
+        check(&description, (method, path), &response);
+        asked.insert((method, path));
+        if !lab.hypervisor().is_stopping() {
+            pass(&mut lab, Duration::from_millis(100));
+        }
+    }
+    let all = ROUTES.iter().map(|route| (route.method, route.path));
+    assert_eq!(asked, all.collect());
+}
+
+#[test]
+fn what_cannot_be_done_is_told_with_what_was_expected() {
+    let description: Value = serde_json::from_str(&description()).unwrap();
+    let (mut lab, folder) = lab();
+    let taken = folder.path().join("taken.pcapng").display().to_string();
+    let first = ask(
+        &mut lab,
+        "POST",
+        "/captures",
+        &json!({ "capture": taken }).to_string(),
+    );
+    assert_eq!(first.status, 201);
+    let again = json!({ "capture": taken }).to_string();
+    let nowhere = json!({ "capture": folder.path().join("no/c.pcapng") }).to_string();
+    let of_folder = json!({ "capture": folder.path() }).to_string();
+    let table: &[(&str, &str, &str, &str, u16, &str)] = &[
+        // No such resource, or not this way.
+        (
+            "GET",
+            "",
+            "/nothing",
+            "",
+            404,
+            "there is no \"/nothing\" here",
+        ),
+        ("GET", "", "", "", 404, "there is no \"\" here"),
+        ("GET", "", "/vms/", "", 404, "there is no"),
+        ("GET", "", "/vms/vm0/mac", "", 404, "there is no"),
+        ("GET", "", "/VMS", "", 404, "there is no"),
+        ("PUT", "", "/vms", "{}", 405, "/vms has no method PUT"),
+        ("get", "", "/vms", "", 405, "/vms has no method get"),
+        ("OPTIONS", "", "/", "", 405, "/ has no method OPTIONS"),
+        ("GET", "", "/stop", "", 405, "/stop has no method GET"),
+        ("HEAD", "", "/marks", "", 405, "/marks has no method GET"),
+        // Pages, and other parameters.
+        ("GET", "/vms", "/vms?limit=0", "", 400, "limit=0"),
+        ("GET", "/vms", "/vms?limit=1001", "", 400, "limit=1001"),
+        ("GET", "/flows", "/flows?offset=-1", "", 400, "offset=-1"),
+        ("GET", "/flows", "/flows?offset=", "", 400, "offset="),
+        (
+            "GET",
+            "/vms",
+            "/vms?page=2",
+            "",
+            400,
+            "there is no parameter \"page\"",
+        ),
+        (
+            "GET",
+            "/",
+            "/?limit=2",
+            "",
+            400,
+            "there is no parameter \"limit\"",
+        ),
+        (
+            "GET",
+            "/vms",
+            "/vms?limit=%zz",
+            "",
+            400,
+            "\"%zz\" is not encoded",
+        ),
+        (
+            "GET",
+            "/vms/{vm}",
+            "/vms/vm%",
+            "",
+            400,
+            "\"vm%\" is not encoded",
+        ),
+        (
+            "GET",
+            "/vms/{vm}",
+            "/vms/%ff",
+            "",
+            400,
+            "\"%ff\" is not encoded",
+        ),
+        // Bodies.
+        ("GET", "/", "/", "{}", 400, "GET / has a body"),
+        (
+            "POST",
+            "/stop",
+            "/stop",
+            "now",
+            400,
+            "POST /stop has a body",
+        ),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            "",
+            400,
+            "the body is no such document: EOF",
+        ),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            "{",
+            400,
+            "the body is no such document: EOF",
+        ),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            "{} {}",
+            400,
+            "the body is no such document",
+        ),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            "\0\u{ff}",
+            400,
+            "the body is no such document",
+        ),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            r#"{"vm": 2}"#,
+            400,
+            "unknown field `vm`",
+        ),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            r#"{"vms": "2"}"#,
+            400,
+            "invalid type: string",
+        ),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            r#"{"vms": -1}"#,
+            400,
+            "invalid value",
+        ),
+        // VMs.
+        ("POST", "/vms", "/vms", r#"{"vms": 0}"#, 400, "0 more VMs"),
+        (
+            "POST",
+            "/vms",
+            "/vms",
+            r#"{"vms": 4000000000}"#,
+            400,
+            "4000000000 more VMs",
+        ),
+        (
+            "GET",
+            "/vms/{vm}",
+            "/vms/vm3",
+            "",
+            404,
+            "there is no VM \"vm3\"",
+        ),
+        (
+            "GET",
+            "/vms/{vm}",
+            "/vms/all",
+            "",
+            404,
+            "there is no VM \"all\"",
+        ),
+        ("DELETE", "/vms/{vm}", "/vms/vm3", "", 404, "vm3"),
+        ("DELETE", "/vms/{vm}", "/vms/clients", "", 404, "clients"),
+        // Flows and load.
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "vm0:vm0"}"#,
+            400,
+            "can't ping itself",
+        ),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "vm0:vm9"}"#,
+            400,
+            "vm9",
+        ),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "mseh"}"#,
+            400,
+            "mseh",
+        ),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "mesh", "size": 70000}"#,
+            400,
+            "70000",
+        ),
+        (
+            "DELETE",
+            "/flows/{flow}",
+            "/flows/1",
+            "",
+            404,
+            "there is no flow 1",
+        ),
+        (
+            "DELETE",
+            "/flows/{flow}",
+            "/flows/x",
+            "",
+            400,
+            "\"x\" is no number",
+        ),
+        (
+            "DELETE",
+            "/flows/{flow}",
+            "/flows/99999999999",
+            "",
+            400,
+            "is no number",
+        ),
+        ("PUT", "/load", "/load", "{}", 400, "the load is not one of"),
+        (
+            "PUT",
+            "/load",
+            "/load",
+            r#"{"rate": 5, "window": 1}"#,
+            400,
+            "the load is not one of",
+        ),
+        ("PUT", "/load", "/load", r#"{"rate": 0}"#, 400, "0"),
+        ("PUT", "/load", "/load", r#"{"rate": -1}"#, 400, "-1"),
+        ("PUT", "/load", "/load", r#"{"rate": 1e99}"#, 400, "1"),
+        (
+            "PUT",
+            "/load",
+            "/load",
+            r#"{"interval": "soon"}"#,
+            400,
+            "soon",
+        ),
+        ("PUT", "/load", "/load", r#"{"window": 0}"#, 400, "0"),
+        // Impairments, captures, marks, reports.
+        (
+            "POST",
+            "/impairments",
+            "/impairments",
+            r#"{"impair": "vm0"}"#,
+            400,
+            "vm0",
+        ),
+        (
+            "POST",
+            "/impairments",
+            "/impairments",
+            r#"{"impair": "vm9:loss=1%"}"#,
+            400,
+            "vm9",
+        ),
+        (
+            "POST",
+            "/impairments",
+            "/impairments",
+            r#"{"impair": "vm0:loss=101%"}"#,
+            400,
+            "101%",
+        ),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            r#"{"capture": ""}"#,
+            400,
+            "capture",
+        ),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            r#"{"capture": "-"}"#,
+            400,
+            "-",
+        ),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            r#"{"capture": "x", "snap": 1}"#,
+            400,
+            "snap",
+        ),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            r#"{"capture": "x", "vms": "vm9"}"#,
+            400,
+            "vm9",
+        ),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            r#"{"capture": "/dev/null"}"#,
+            400,
+            "/dev/null",
+        ),
+        ("POST", "/captures", "/captures", &of_folder, 400, "a file"),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            &again,
+            409,
+            "is written by this lab already",
+        ),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            &nowhere,
+            500,
+            "No such file or directory",
+        ),
+        (
+            "POST",
+            "/marks",
+            "/marks",
+            r#"{"name": ""}"#,
+            400,
+            "\"\" is no name of a mark",
+        ),
+        (
+            "POST",
+            "/marks",
+            "/marks",
+            r#"{"name": "a b"}"#,
+            400,
+            "\"a b\" is no name",
+        ),
+        (
+            "GET",
+            "/report.{format}",
+            "/report.pdf",
+            "",
+            404,
+            "the ending says the format",
+        ),
+        (
+            "GET",
+            "/report.{format}",
+            "/report.boto.hgrm",
+            "",
+            404,
+            "no metric is named \"boto\"",
+        ),
+    ];
+    for &(method, path, target, body, status, error) in table {
+        let before = lab.hypervisor().vm_count();
+        let response = ask(&mut lab, method, target, body);
+        let told = document(&response);
+        let words = format!("{method} {target} {body}: {} {told}", response.status);
+        assert_eq!(response.status, status, "{words}");
+        let said = format!(
+            "{} {}",
+            told["error"].as_str().unwrap(),
+            told["expected"].as_str().unwrap()
+        );
+        assert!(said.contains(error), "{words}");
+        assert!(
+            told["expected"]
+                .as_str()
+                .is_some_and(|expected| !expected.is_empty()),
+            "{words}"
+        );
+        assert!(
+            !told["expected"].as_str().unwrap().contains("expected "),
+            "{words}"
+        );
+        assert_eq!(response.allow.is_some(), status == 405);
+        if !path.is_empty() {
+            check(&description, (method, path), &response);
+        }
+        assert_eq!(lab.hypervisor().vm_count(), before, "{words}");
+    }
+    let allowed = ask(&mut lab, "PATCH", "/impairments", "").allow;
+    assert_eq!(allowed.as_deref(), Some("GET, POST, DELETE, HEAD"));
+    assert!(!folder.path().join("x").exists());
+}
+
+#[test]
+fn a_lab_that_was_told_to_stop_can_be_asked_and_no_longer_changed() {
+    let (mut lab, folder) = lab();
+    assert_eq!(ask(&mut lab, "POST", "/stop", "").status, 202);
+    assert_eq!(get(&mut lab, "/")["state"], "stopping");
+    let capture = json!({ "capture": folder.path().join("c") }).to_string();
+    for (method, target, body) in [
+        ("POST", "/vms", r#"{"vms": 1}"#),
+        ("DELETE", "/vms/vm0", ""),
+        ("POST", "/flows", r#"{"ping": "vm1:vm2"}"#),
+        ("DELETE", "/flows/0", ""),
+        ("PUT", "/load", r#"{"rate": 1}"#),
+        ("POST", "/impairments", r#"{"impair": "loss=1%"}"#),
+        ("DELETE", "/impairments", ""),
+        ("POST", "/captures", &capture),
+        ("POST", "/marks", r#"{"name": "late"}"#),
+    ] {
+        let response = ask(&mut lab, method, target, body);
+        assert_eq!(response.status, 409, "{method} {target}");
+        assert_eq!(document(&response)["error"], "the lab was told to stop");
+    }
+    assert_eq!(ask(&mut lab, "POST", "/stop", "").status, 202, "once more");
+    assert_eq!(get(&mut lab, "/vms")["total"], 3);
+    assert!(!folder.path().join("c").exists());
+}
+
+#[test]
+fn requests_change_what_is_asked_for_later() {
+    let (mut lab, _folder) = lab();
+    let state = get(&mut lab, "/");
+    assert_eq!(
+        (&state["state"], &state["vms"]),
+        (&json!("running"), &json!(3))
+    );
+    assert_eq!(
+        get(&mut lab, "/flows")["items"][0]["totals"]["received"],
+        100
+    );
+    // The plan's impairments are the first of the list.
+    let both = ask(
+        &mut lab,
+        "POST",
+        "/impairments",
+        r#"{"impair": "vm1:loss=100%"}"#,
+    );
+    let rules = json!([{ "impair": "vm2:delay=1ms" }, { "impair": "vm1:loss=100%" }]);
+    assert_eq!(document(&both)["rules"], rules);
+    pass(&mut lab, Duration::from_secs(3));
+    let lost = |lab: &mut _| {
+        get(lab, "/flows")["items"][0]["totals"]["lost"]
+            .as_u64()
+            .unwrap()
+    };
+    assert!(lost(&mut lab) >= 100);
+    assert_eq!(
+        document(&ask(&mut lab, "DELETE", "/impairments", ""))["rules"],
+        json!([])
+    );
+    pass(&mut lab, Duration::from_secs(3));
+    let before = lost(&mut lab);
+    pass(&mut lab, Duration::from_secs(1));
+    assert_eq!(lost(&mut lab), before);
+    // A rate of all flows together, VMs and flows.
+    ask(&mut lab, "PUT", "/load", r#"{"rate": 10}"#);
+    let sent = |lab: &mut _| get(lab, "/")["totals"]["sent"].as_u64().unwrap();
+    let before = sent(&mut lab);
+    pass(&mut lab, Duration::from_secs(10));
+    assert!((99..=101).contains(&(sent(&mut lab) - before)));
+    ask(&mut lab, "POST", "/vms", r#"{"vms": 1}"#);
+    ask(&mut lab, "POST", "/flows", r#"{"ping": "vm0:vm3"}"#);
+    pass(&mut lab, Duration::from_secs(10));
+    let flows = get(&mut lab, "/flows?offset=1");
+    assert_eq!((&flows["total"], &flows["offset"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&flows["items"][0]["id"], &flows["items"][0]["dst"]),
+        (&json!(1), &json!("vm3"))
+    );
+    assert!(flows["items"][0]["totals"]["received"].as_u64() > Some(30));
+    ask(&mut lab, "DELETE", "/vms/vm3", "");
+    let vm = get(&mut lab, "/vms/vm3");
+    assert_eq!(
+        (&vm["is_up"], &vm["mac"]),
+        (&json!(false), &json!("02:00:0a:4d:00:05"))
+    );
+    let gone = ask(&mut lab, "DELETE", "/vms/vm3", "");
+    assert_eq!(gone.status, 404);
+    // The report so far, by what the client accepts.
+    let report = ask_for(&mut lab, "GET", "/report", "", "text/html, */*;q=0.1");
+    assert_eq!(report.content_type, "text/html");
+    assert!(bytes(&report).starts_with(b"<!doctype html>"));
+    let report = ask_for(&mut lab, "GET", "/report", "", "image/png");
+    assert_eq!(
+        (report.status, report.content_type),
+        (406, "application/json")
+    );
+}

@@ -1,0 +1,409 @@
+//! The control socket of a running lab, with curl as its client and the kernel as a witness of what it did.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::Signal::{SIGINT, SIGKILL};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
+
+/// A socket in a folder of its own.
+struct Socket {
+    folder: TempDir,
+}
+
+impl Socket {
+    fn new() -> Socket {
+        Socket {
+            folder: TempDir::new().expect("a folder"),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("lab.sock")
+    }
+
+    /// Starts a lab that listens at it, and waits until it does.
+    fn start(&self, lab: &Lab, arguments: &str) -> Running {
+        let path = self.path();
+        let mut run = lab.start_tap_reactor(&format!("{arguments} --control {}", path.display()));
+        wait_until("a lab that answers", || {
+            run.expect_alive();
+            UnixStream::connect(&path).ok()
+        });
+        run
+    }
+
+    fn curl(&self, url: &str, arguments: &[&str]) -> Command {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--unix-socket",
+        ]);
+        curl.arg(self.path());
+        curl.arg(format!("http://lab{url}"));
+        curl.args(arguments);
+        curl
+    }
+
+    /// What curl prints.
+    fn text(&self, url: &str, arguments: &[&str]) -> String {
+        succeed(&mut self.curl(url, arguments))
+    }
+
+    /// Status and document.
+    fn ask(&self, url: &str, arguments: &[&str]) -> (u64, Value) {
+        let mut all = vec!["--write-out", "\n%{http_code}"];
+        all.extend(arguments);
+        let text = self.text(url, &all);
+        let (body, status) = text.rsplit_once('\n').expect("a status");
+        let document = serde_json::from_str(body).unwrap_or_else(|e| panic!("{url}: {e}: {body}"));
+        (status.parse().expect("a number"), document)
+    }
+
+    fn get(&self, url: &str) -> Value {
+        let (status, document) = self.ask(url, &[]);
+        assert_eq!(status, 200, "{url}: {document}");
+        document
+    }
+
+    /// Posts a document, and returns the answer to it.
+    fn post(&self, url: &str, document: &Value) -> Value {
+        let (status, answer) = self.ask(url, &["--data", &document.to_string()]);
+        assert!(
+            (200..300).contains(&status),
+            "{url} {document}: {status} {answer}"
+        );
+        answer
+    }
+
+    /// Waits until what `url` has is as expected.
+    fn wait_for(&self, url: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        wait_until(what, || {
+            Some(self.get(url)).filter(|document| is_so(document))
+        })
+    }
+}
+
+fn number(document: &Value, pointer: &str) -> u64 {
+    let value = document.pointer(pointer).and_then(Value::as_u64);
+    value.unwrap_or_else(|| panic!("{pointer} in {document}"))
+}
+
+#[test]
+fn a_lab_is_changed_and_asked_by_curl_while_it_runs() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let file = socket.folder.path().join("r.json");
+    let run = socket.start(
+        &lab,
+        &format!("--netns host --vms 3 --output {}", file.display()),
+    );
+    let found = fs::symlink_metadata(socket.path()).expect("the socket");
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    // What there is.
+    let state = socket.wait_for("/", "a lab that serves", |lab| lab["state"] == "serving");
+    assert_eq!((number(&state, "/vms"), number(&state, "/flows")), (3, 0));
+    assert_eq!(state["plan"]["settings"]["vms"], "3");
+    let vms = socket.get("/vms?offset=1&limit=1");
+    assert_eq!((number(&vms, "/total"), number(&vms, "/offset")), (3, 1));
+    let vm1 = json!({
+        "name": "vm1", "mac": "02:00:0a:4d:00:03", "address": "10.77.0.3",
+        "is_up": true, "is_configuring": false,
+    });
+    assert_eq!(vms["items"], json!([vm1]));
+    assert_eq!(socket.get("/vms/vm1"), vm1);
+    // More VMs, as the kernel has it.
+    let added = socket.post("/vms", &json!({ "vms": 2 }));
+    assert_eq!(added, json!({ "vms": 2, "first": "vm3", "last": "vm4" }));
+    socket.wait_for("/", "two more VMs", |lab| lab["vms"] == 5);
+    assert!(lab.link_names().contains(&"tap4".to_owned()));
+    // Flows, one of them to a new VM, and the events of their pings.
+    let load = json!({ "rate": 200.0 });
+    let (status, answer) = socket.ask("/load", &["-X", "PUT", "--data", &load.to_string()]);
+    assert_eq!((status, answer), (200, load));
+    let events = socket.folder.path().join("events");
+    let mut reader = socket.curl("/events", &["--no-buffer", "--max-time", "60", "--output"]);
+    let mut reader = reader.arg(&events).spawn().expect("run curl");
+    let flows = socket.post("/flows", &json!({ "ping": "vm0:vm4" }));
+    assert_eq!(flows, json!({ "flows": 1, "first": 0 }));
+    socket.post("/flows", &json!({ "ping": "vm1:vm2", "size": 100 }));
+    socket.wait_for("/flows", "pings of both", |flows| {
+        flows["items"].as_array().is_some_and(|flows| {
+            flows.len() == 2
+                && flows
+                    .iter()
+                    .all(|flow| number(flow, "/totals/received") > 20)
+        })
+    });
+    socket.post("/marks", &json!({ "name": "policy" }));
+    let lines = wait_until("events of both flows", || {
+        let text = fs::read_to_string(&events).unwrap_or_default();
+        let (whole, _) = text.rsplit_once('\n')?;
+        let lines = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("an event"));
+        let lines: Vec<Value> = lines.collect();
+        let has = |kind: &str, flow| {
+            lines
+                .iter()
+                .any(|line| line["kind"] == kind && line["flow"] == flow)
+        };
+        (has("ping_answered", 0) && has("ping_answered", 1)).then_some(lines)
+    });
+    assert!(lines.len() > 2);
+    // Impaired frames are lost, and captured.
+    let capture = socket.folder.path().join("loss.pcapng");
+    socket.post("/captures", &json!({ "capture": capture, "vms": "vm4" }));
+    socket.post("/impairments", &json!({ "impair": "vm4:loss=100%" }));
+    let timeout = |flow: &Value| number(flow, "/totals/lost");
+    socket.wait_for("/flows?limit=1", "lost pings", |flows| {
+        timeout(&flows["items"][0]) > 0
+    });
+    let (_, impairments) = socket.ask("/impairments", &["-X", "DELETE"]);
+    assert_eq!(impairments["rules"], json!([]));
+    assert!(
+        number(&impairments, "/frames/0/frames") > 0,
+        "{impairments}"
+    );
+    let answered = |flows: &Value| number(flows, "/items/0/totals/received");
+    let before = answered(&socket.get("/flows?limit=1"));
+    socket.wait_for("/flows?limit=1", "answers again", |flows| {
+        answered(flows) > before
+    });
+    // A VM leaves, with its TAP; its flow sends no more.
+    let (status, removed) = socket.ask("/vms/vm1", &["-X", "DELETE"]);
+    assert_eq!(
+        (status, removed),
+        (202, json!({ "vms": 1, "first": "vm1", "last": "vm1" }))
+    );
+    socket.wait_for("/", "a VM fewer", |lab| lab["vms"] == 4);
+    assert!(!lab.link_names().contains(&"tap1".to_owned()));
+    assert_eq!(socket.get("/vms/vm1")["is_up"], false);
+    // Reports of so far.
+    let report = socket.get("/report");
+    assert_eq!(report["flows"].as_array().map(Vec::len), Some(2));
+    let page = socket.text("/report.html", &[]);
+    assert!(
+        page.starts_with("<!doctype html>") && page.contains("vm0"),
+        "{page}"
+    );
+    let table = socket.text("/report", &["-H", "Accept: text/csv"]);
+    assert!(table.lines().count() > 3, "{table}");
+    assert!(socket.text("/report.hgrm", &[]).contains("Percentile"));
+    // The end.
+    let (status, _) = socket.ask("/stop", &["-X", "POST"]);
+    assert_eq!(status, 202);
+    let run = run.wait();
+    assert!(run.status <= 1, "{run:?}");
+    assert!(!socket.path().exists());
+    assert_eq!(lab.link_names(), [""; 0]);
+    let report: Value = serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON");
+    assert!(number(&report, "/totals/received") > 40);
+    reader.wait().expect("the stream has ended");
+    let frames = succeed(Command::new("tshark").arg("-r").arg(&capture));
+    assert!(frames.lines().count() > 10, "{frames}");
+}
+
+#[test]
+fn a_killed_lab_leaves_no_socket_that_is_in_the_way_of_the_next_one() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let first = socket.start(&lab, "--netns private --vms 2");
+    let second = lab.tap_reactor(&format!("--vms 2 --control {}", socket.path().display()));
+    assert!(
+        second
+            .stderr
+            .contains("another run uses it: choose another path"),
+        "{second:?}"
+    );
+    assert_eq!(second.status, 3, "{second:?}");
+    assert_eq!(
+        number(&socket.get("/"), "/vms"),
+        2,
+        "the first one's is as it was"
+    );
+    first.signal(SIGKILL);
+    first.wait();
+    assert!(socket.path().exists());
+    let next = socket.start(&lab, "--netns private --vms 3");
+    assert_eq!(number(&socket.get("/"), "/vms"), 3);
+    next.signal(SIGINT);
+    next.wait();
+    assert!(!socket.path().exists());
+}
+
+#[test]
+fn a_flood_of_requests_and_clients_that_do_not_read_hold_up_no_run() {
+    use std::io::{Read, Write};
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let run = socket.start(
+        &lab,
+        "--netns host --vms 2 --ping vm0:vm1 --interval 1ms --json",
+    );
+    // Clients that ask and never read, one that says nothing, one with half a request.
+    let stuck: Vec<_> = (0..25)
+        .map(|number| {
+            let mut client = UnixStream::connect(socket.path()).expect("connect");
+            client.set_nonblocking(true).expect("no waiting");
+            let words: &[u8] = match number {
+                0 => b"",
+                1 => b"GET /vms HT",
+                2 => b"GET /events HTTP/1.1\r\nHost: lab\r\n\r\n",
+                _ => &b"GET /report HTTP/1.1\r\nHost: lab\r\n\r\n".repeat(200),
+            };
+            let _ = client.write(words);
+            client
+        })
+        .collect();
+    for _ in 0..100 {
+        assert_eq!(number(&socket.get("/"), "/vms"), 2);
+    }
+    // As many as there may be, and one more.
+    let mut others: Vec<_> = (0..33)
+        .map(|_| UnixStream::connect(socket.path()).expect("connect"))
+        .collect();
+    let mut last = others.pop().expect("the last one");
+    let mut words = String::new();
+    last.read_to_string(&mut words).expect("an answer");
+    assert!(words.starts_with("HTTP/1.1 503 "), "{words}");
+    let received = |lab: &Value| number(lab, "/totals/received");
+    drop(others);
+    let before = received(&socket.get("/"));
+    socket.wait_for("/", "more answers", |lab| received(lab) > before + 100);
+    socket.ask("/stop", &["-X", "POST"]);
+    let run = run.wait().expect_status(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    assert_eq!(number(&report, "/totals/lost"), 0);
+    assert_eq!(
+        number(&report, "/totals/sent"),
+        number(&report, "/totals/received")
+    );
+    drop(stuck);
+}
+
+#[test]
+fn another_user_is_not_served_nor_one_whom_a_user_namespace_does_not_know() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let folder = socket.folder.path();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("a folder for all");
+    // The binary lies where every user can reach it.
+    let binary = folder.join("tap-reactor");
+    fs::copy(TAP_REACTOR, &binary).expect("copy the program");
+    let script = format!(
+        "mknod /mnt/tun c 10 200 && chmod 0666 /mnt/tun && mount --bind /mnt/tun /dev/net/tun && \
+         exec setpriv --reuid 1234 --regid 1234 --clear-groups {} --vms 2 --control {}",
+        binary.display(),
+        socket.path().display()
+    );
+    let script = format!("mount -t tmpfs -o mode=0755 tmpfs /mnt && {script}");
+    let mut run = lab.start(&["unshare", "--mount", "sh", "-c", &script]);
+    wait_until("a lab that listens", || {
+        run.expect_alive();
+        socket.path().exists().then_some(())
+    });
+    // Root of the machine is nobody in the namespace of the lab's user.
+    let (status, answer) = socket.ask("/", &[]);
+    assert_eq!(
+        (status, answer),
+        (
+            403,
+            json!({ "error": "this user is not served", "expected": "the user who runs the lab, or root" })
+        )
+    );
+    // The user itself is.
+    let path = socket.path().display().to_string();
+    let own = [
+        "setpriv",
+        "--reuid",
+        "1234",
+        "--regid",
+        "1234",
+        "--clear-groups",
+        "curl",
+        "-sS",
+        "--unix-socket",
+    ];
+    let own = lab.run(&[&own[..], &[&path, "http://lab/"]].concat());
+    let document: Value =
+        serde_json::from_str(&own.stdout).unwrap_or_else(|e| panic!("{e}: {own:?}"));
+    assert_eq!(number(&document, "/vms"), 2);
+    // Another one has no way to it, even if the file is given away.
+    let other = [
+        "setpriv",
+        "--reuid",
+        "1235",
+        "--regid",
+        "1235",
+        "--clear-groups",
+        "curl",
+        "-sS",
+        "--unix-socket",
+    ];
+    let other = [&other[..], &[&path, "http://lab/"]].concat();
+    assert_ne!(lab.run(&other).status, 0);
+    fs::set_permissions(socket.path(), fs::Permissions::from_mode(0o666)).expect("give it away");
+    assert!(lab.run(&other).stdout.contains("this user is not served"));
+    run.signal(SIGINT);
+    run.wait();
+    assert!(!socket.path().exists());
+}
+
+#[test]
+fn a_simulation_that_is_over_stays_to_be_asked_and_is_no_longer_changed() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let run = socket.start(
+        &lab,
+        "--fabric sim --ping vm0:vm1 --count 100 --stay --json",
+    );
+    let state = socket.wait_for("/", "the end of the run", |lab| lab["state"] == "over");
+    assert_eq!(number(&state, "/totals/received"), 100);
+    let (status, error) = socket.ask("/vms", &["--data", r#"{"vms": 1}"#]);
+    let told = json!({ "error": "the run is over", "expected": "a request while it runs" });
+    assert_eq!((status, error), (409, told));
+    assert_eq!(number(&socket.get("/report"), "/totals/received"), 100);
+    assert_eq!(socket.ask("/stop", &["-X", "POST"]).0, 202);
+    let run = run.wait().expect_status(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    assert_eq!(report["interrupted"], false);
+    // A signal is as good.
+    let run = socket.start(&lab, "--fabric sim --ping vm0:vm1 --count 100 --stay");
+    socket.wait_for("/", "the end of the run", |lab| lab["state"] == "over");
+    run.signal(SIGINT);
+    run.wait().expect_status(0);
+    assert!(!socket.path().exists());
+}
+
+#[test]
+fn a_lab_whose_flows_are_over_stays_and_gets_others() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let run = socket.start(
+        &lab,
+        "--netns host --ping vm0:vm1 --count 20 --interval 1ms --stay --json",
+    );
+    let state = socket.wait_for("/", "the end of the flows", |lab| lab["state"] == "serving");
+    assert_eq!(number(&state, "/totals/received"), 20);
+    socket.ask("/load", &["-X", "PUT", "--data", r#"{"interval": "1ms"}"#]);
+    socket.post("/flows", &json!({ "ping": "vm1:vm0" }));
+    socket.wait_for("/", "pings of another flow", |lab| {
+        number(lab, "/totals/received") > 50
+    });
+    run.signal(SIGINT);
+    let run = run.wait().expect_status(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    assert_eq!(report["flows"].as_array().map(Vec::len), Some(2));
+    assert_eq!(number(&report, "/flows/0/totals/received"), 20);
+}
