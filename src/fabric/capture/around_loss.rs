@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::file::{File, Frame};
 use super::fragments::Fragments;
+use super::hidden::Hidden;
 use super::narrated::{echo_of, fate};
 use super::pings::Key;
 use super::queue::{Kept, Queue};
@@ -58,6 +59,8 @@ pub(super) struct AroundLoss {
     newest: u64,
     /// Pings of frames from there on that are not over.
     open: usize,
+    /// The pings of VMs whose frames are not captured.
+    hidden: Hidden,
     /// The failed pings of frames that are kept, each with its full sequence number.
     failed: FxHashMap<Key, (u64, Fate)>,
     /// What came of the pings of which a request was written, for the frames after it.
@@ -81,6 +84,7 @@ impl AroundLoss {
             first_open: 0,
             newest: 0,
             open: 0,
+            hidden: Hidden::default(),
             failed: FxHashMap::default(),
             told: FxHashMap::default(),
             missed: 0,
@@ -120,21 +124,35 @@ impl AroundLoss {
         self.queue.push(at, seen, snap, of_ping);
     }
 
+    /// Follows a ping that a frame of a VM begins whose frames are not captured.
+    #[inline]
+    pub(super) fn hidden_frame(&mut self, at: Instant, seen: &Observed<'_>) {
+        if seen.direction == Direction::Out
+            && let Some(echo) = EchoHead::parse(seen.frame).filter(|echo| echo.is_request)
+        {
+            let key = Key::new(seen.vm, echo.identifier, echo.sequence);
+            self.hidden.open(at, key, self.end());
+        }
+    }
+
     /// Notes that a frame that was sent at `at` was never released.
     pub(super) fn unreleased(&mut self, at: Instant, seen: &Observed<'_>) {
         self.queue.unreleased(at, seen);
     }
 
-    /// Takes an event of `vm`.
+    /// Takes an event of `vm`, whose own frames are captured or are not.
     #[inline]
-    pub(super) fn event(&mut self, vm: VmId, event: &Event) {
+    pub(super) fn event(&mut self, vm: VmId, is_captured: bool, event: &Event) {
         let Event::Ping(ping, outcome) = event else {
             return;
         };
         match *outcome {
+            PingOutcome::Answered { .. } | PingOutcome::Member { .. } if !is_captured => {
+                self.hidden.close(key_of(vm, *ping));
+            }
             PingOutcome::Answered { sent, received, .. }
             | PingOutcome::Member { sent, received, .. } => self.answered(vm, sent, received),
-            outcome => self.outcome(vm, *ping, outcome),
+            outcome => self.outcome(vm, is_captured, *ping, outcome),
         }
     }
 
@@ -195,7 +213,7 @@ impl AroundLoss {
     }
 
     #[cold]
-    fn outcome(&mut self, vm: VmId, ping: PingId, outcome: PingOutcome) {
+    fn outcome(&mut self, vm: VmId, is_captured: bool, ping: PingId, outcome: PingOutcome) {
         let Some(fate) = fate(outcome) else {
             return;
         };
@@ -205,25 +223,32 @@ impl AroundLoss {
             PingOutcome::Abandoned { due } | PingOutcome::Errored { due, .. } => (Some(due), false),
             _ => return,
         };
-        let request = due.and_then(|due| self.find_request(due, vm, ping));
-        if let Some(index) = request {
-            self.close(index, fate);
-        }
+        let key = key_of(vm, ping);
+        let request = match is_captured {
+            true => due.and_then(|due| self.close_request(due, vm, ping, fate)),
+            false => self.hidden.close(key),
+        };
         if !fails {
             return;
         }
-        let key = Key::new(vm, ping.session.0, ping.sequence as u16);
         self.failed.insert(key, (ping.sequence, fate));
         let last = self.end().saturating_sub(1);
         // The reply is the last frame; of a ping that was lost, the request says more.
-        match request {
-            Some(index) => self.want(self.removed + index as u64),
+        match request.filter(|number| *number >= self.removed) {
+            Some(number) => self.want(number),
             // A late one was given up before.
             None => self.missed += u64::from(!matches!(outcome, PingOutcome::Late { lost: None })),
         }
         if !matches!(outcome, PingOutcome::Lost { .. }) {
             self.want(last);
         }
+    }
+
+    /// Notes what came of a ping that was due at `due` with the frame that began it, and returns the number of that.
+    fn close_request(&mut self, due: Instant, vm: VmId, ping: PingId, fate: Fate) -> Option<u64> {
+        let index = self.find_request(due, vm, ping)?;
+        self.close(index, fate);
+        Some(self.removed + index as u64)
     }
 
     /// The index of the frame with which a ping began that was due at `due`.
@@ -267,7 +292,9 @@ impl AroundLoss {
     ) {
         self.look_for_open(now);
         // A frame may still be before a ping that is lost.
-        let before = self.first_open.saturating_sub(self.around);
+        let hidden = self.hidden.first(now, self.longest);
+        let first = hidden.map_or(self.first_open, |number| number.min(self.first_open));
+        let before = first.saturating_sub(self.around);
         let mut over = before.saturating_sub(self.removed).min(PIECE as u64) as usize;
         if self.wanted.is_empty() {
             self.drop_front(over);
@@ -473,4 +500,9 @@ impl AroundLoss {
         let apart = key.sequence().wrapping_sub(near.sequence()) as i16;
         sequence.saturating_add_signed(apart.into())
     }
+}
+
+/// A ping of `vm` by what its frames say of it.
+fn key_of(vm: VmId, ping: PingId) -> Key {
+    Key::new(vm, ping.session.0, ping.sequence as u16)
 }

@@ -12,6 +12,7 @@ mod around_loss;
 mod config;
 mod file;
 mod fragments;
+mod hidden;
 mod narrated;
 mod pcapng;
 mod pings;
@@ -178,7 +179,8 @@ impl Instrument for Capture {
                 let snap = is_captured.then_some(self.snap);
                 narrated.frame(now, observed, snap, &self.stations);
             }
-            _ if !is_captured => {}
+            Way::AroundLoss(around) if !is_captured => around.hidden_frame(now, observed),
+            Way::Plain if !is_captured => {}
             Way::Plain => self.file.write(&Frame {
                 at: now,
                 vm: observed.vm,
@@ -217,8 +219,7 @@ impl Instrument for Capture {
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.event(now, vm, event),
-            Way::AroundLoss(_) if !self.file.has(vm) => {}
-            Way::AroundLoss(around) => around.event(vm, event),
+            Way::AroundLoss(around) => around.event(vm, self.file.has(vm), event),
         }
     }
 

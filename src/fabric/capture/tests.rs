@@ -611,11 +611,49 @@ fn a_loss_whose_frames_are_in_memory_no_more_is_counted_and_no_others_are_writte
         bench.flush();
     }
     bench.outcome(0, 0, PingOutcome::Lost { due });
-    // Of a VM whose frames are not captured there is nothing to miss.
+    // Of a VM whose own frames are not captured, those around its ping are missed.
     bench.outcome(9, 0, PingOutcome::Lost { due });
     bench.capture.finish();
-    assert_eq!(bench.capture.recording().missed, 1);
+    assert_eq!(bench.capture.recording().missed, 2);
     assert_eq!(bench.so_far().concat(), []);
+}
+
+#[test]
+fn frames_around_a_loss_are_written_if_those_of_the_vm_that_pings_are_not_captured() {
+    for (around, expected) in [
+        (0, vec!["ping 2 of vm0 → vm9: never answered"]),
+        (
+            1,
+            vec![
+                "reply to ping 1 of vm0 → vm9",
+                "ping 2 of vm0 → vm9: never answered",
+                "ping 3 of vm0 → vm9",
+            ],
+        ),
+    ] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss: Some(around),
+            vms: Some((VmId(5), VmId(9))),
+            ..CONFIG
+        });
+        (0..2).for_each(|sequence| bench.ping(sequence));
+        let due = bench.sends(2);
+        bench.frame(9, Direction::In, &request(0, 9, 2));
+        for sequence in 3..20 {
+            bench.ping(sequence);
+            bench.flush();
+        }
+        bench.now += 1_000 * MS;
+        bench.outcome(0, 2, PingOutcome::Lost { due });
+        bench.flush();
+        // Those of pings that are answered go at once.
+        assert_eq!(self::around(&bench).len(), around as usize);
+        bench.capture.finish();
+        assert_eq!(bench.capture.recording().missed, 0);
+        let frames = bench.so_far().concat();
+        let comments: Vec<&str> = frames.iter().map(|read| read.comment.as_str()).collect();
+        assert_eq!(comments, expected);
+    }
 }
 
 #[test]
