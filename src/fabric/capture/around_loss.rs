@@ -24,7 +24,7 @@ use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr};
 
-/// Frames that are looked at to find one frame of a ping.
+/// Frames that are looked at to find one frame of a ping when it fails.
 const MAX_LOOKS: usize = 8_192;
 
 /// Frames that are dropped in a turn: many are when a ping is over that took long, and none is to wait for that.
@@ -65,7 +65,10 @@ pub(super) struct AroundLoss {
     failed: FxHashMap<Key, (u64, Fate)>,
     /// What came of the pings of which a request was written, for the frames after it.
     told: FxHashMap<Key, Fate>,
-    /// Failed pings of which the request was not found.
+    /// Failed pings of which the request was not found soon, each with the number of the frame after which it failed. They are
+    /// looked for when the time of a request is over.
+    sought: FxHashMap<Key, u64>,
+    /// Failed pings whose frames were in memory no more.
     missed: u64,
     fragments: Fragments<(Key, Part, Target)>,
     comment: Vec<u8>,
@@ -87,6 +90,7 @@ impl AroundLoss {
             hidden: Hidden::default(),
             failed: FxHashMap::default(),
             told: FxHashMap::default(),
+            sought: FxHashMap::default(),
             missed: 0,
             fragments: Fragments::new(),
             comment: Vec::new(),
@@ -237,7 +241,10 @@ impl AroundLoss {
         match request.filter(|number| *number >= self.removed) {
             Some(number) => self.want(number),
             // A late one was given up before.
-            None => self.missed += u64::from(!matches!(outcome, PingOutcome::Late { lost: None })),
+            None if due.is_none() => {}
+            // Its neighbour was resolved late, so that many frames came before it was sent; or it is in memory no more.
+            None if request.is_none() && is_captured => self.seek(key),
+            None => self.missed += 1,
         }
         if !matches!(outcome, PingOutcome::Lost { .. }) {
             self.want(last);
@@ -266,6 +273,47 @@ impl AroundLoss {
         };
         let end = self.queue.len().min(first + MAX_LOOKS);
         (first..end).find(is_it)
+    }
+
+    /// Notes that a ping has failed whose request was not found.
+    fn seek(&mut self, key: Key) {
+        if self.told.contains_key(&key) {
+            // It was written beside another.
+            return;
+        }
+        if self.sought.len() >= MAX_TOLD {
+            self.give_up();
+        }
+        self.missed += u64::from(self.sought.insert(key, self.end()).is_some());
+    }
+
+    /// Counts the failed pings as missed whose requests were not found.
+    fn give_up(&mut self) {
+        self.missed += self.sought.len() as u64;
+        self.sought.clear();
+    }
+
+    /// Marks the frames around the one with that index if it begins a ping that failed and was not found then.
+    #[cold]
+    fn find_sought(&mut self, index: usize) {
+        let number = self.removed + index as u64;
+        let Some(kept) = self.queue.get(index) else {
+            return;
+        };
+        let Some(echo) = EchoHead::parse(self.queue.bytes(kept).0) else {
+            return;
+        };
+        let key = Key::new(kept.vm, echo.identifier, echo.sequence);
+        match self.sought.remove(&key) {
+            Some(end) if number < end => {
+                let fate = self.failed.get(&key).map_or(Fate::Lost, |(_, fate)| *fate);
+                self.close(index, fate);
+                self.want(number);
+            }
+            // One of 65,536 pings ago.
+            Some(_) => self.missed += 1,
+            None => {}
+        }
     }
 
     /// Marks the frames around the one with that number.
@@ -327,7 +375,11 @@ impl AroundLoss {
                     if now < kept.at + self.longest {
                         return;
                     }
-                    self.open -= 1;
+                    if !self.sought.is_empty() {
+                        self.find_sought(index);
+                    }
+                    let is_open = self.queue.get(index).map(|kept| kept.what);
+                    self.open -= usize::from(is_open == Some(Some(Fate::Open)));
                 }
                 Some(_) => {}
                 None => return,
@@ -350,6 +402,13 @@ impl AroundLoss {
 
     /// Writes all that is to be written, at the end of the run.
     pub(super) fn write_all(&mut self, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
+        for index in 0..self.queue.len() {
+            let what = self.queue.get(index).and_then(|kept| kept.what);
+            if what == Some(Fate::Open) && !self.sought.is_empty() {
+                self.find_sought(index);
+            }
+        }
+        self.give_up();
         while self.take_front(END, stations, file) {}
     }
 
@@ -360,6 +419,10 @@ impl AroundLoss {
         stations: &FxHashMap<MacAddr, VmId>,
         file: &mut File,
     ) -> bool {
+        let is_sought = |front: &Kept<OfPing>| front.what == Some(Fate::Open);
+        if !self.sought.is_empty() && self.queue.front().is_some_and(is_sought) {
+            self.find_sought(0);
+        }
         let Some(&front) = self.queue.front() else {
             return false;
         };

@@ -657,6 +657,42 @@ fn frames_around_a_loss_are_written_if_those_of_the_vm_that_pings_are_not_captur
 }
 
 #[test]
+fn a_loss_is_captured_however_many_frames_came_before_its_request_was_sent() {
+    for waits in [false, true] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss: Some(1),
+            ..CONFIG
+        });
+        bench.ping(0);
+        // Its neighbour was not known yet when it was due, and another one kept the frames from being dropped.
+        let due = bench.at();
+        bench.sends(1);
+        for sequence in 2..10_000 {
+            bench.ping(sequence);
+        }
+        bench.sends(10_000);
+        bench.ping(10_001);
+        bench.now += 1_000 * MS;
+        bench.outcome(0, 1, PingOutcome::Lost { due });
+        bench.outcome(0, 10_000, PingOutcome::Lost { due });
+        if waits {
+            bench.now += 300 * MS;
+            (0..100).for_each(|_| bench.flush());
+        }
+        bench.capture.finish();
+        assert_eq!(bench.capture.recording().missed, 0);
+        let frames = bench.so_far().concat();
+        let comments = frames.iter().map(|read| read.comment.as_str());
+        let lost: Vec<&str> = comments.filter(|it| it.contains("never")).collect();
+        let expected = [
+            "ping 1 of vm0 → vm9: never answered",
+            "ping 10000 of vm0 → vm9: never answered",
+        ];
+        assert_eq!((lost, frames.len()), (expected.to_vec(), 6), "{waits}");
+    }
+}
+
+#[test]
 fn frames_around_a_loss_say_what_was_done_to_them() {
     let mut bench = Bench::new(&CaptureConfig {
         around_loss: Some(1),
