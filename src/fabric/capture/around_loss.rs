@@ -27,6 +27,10 @@ use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr};
 /// Frames that are looked at to find one frame of a ping when it fails.
 const MAX_LOOKS: usize = 8_192;
 
+/// Bytes that are kept of a frame at least, so that it is known of which ping it is: up to the numbers of an echo message behind
+/// IPv6, two tags and the header of a fragment.
+const HEAD: usize = 80;
+
 /// Frames that are dropped in a turn: many are when a ping is over that took long, and none is to wait for that.
 pub(super) const PIECE: usize = 1_024;
 
@@ -48,6 +52,8 @@ pub(super) struct AroundLoss {
     /// Frames before and after each failed ping.
     around: u64,
     has_comments: bool,
+    /// Bytes that are written of each frame.
+    snap: usize,
     /// The time for which a ping is waited for.
     longest: Duration,
     /// The first and last numbers of frames that are to be written, apart from each other and in order.
@@ -76,12 +82,18 @@ pub(super) struct AroundLoss {
 }
 
 impl AroundLoss {
-    pub(super) fn new(around: u32, has_comments: bool, longest: Duration) -> AroundLoss {
+    pub(super) fn new(
+        around: u32,
+        has_comments: bool,
+        snap: usize,
+        longest: Duration,
+    ) -> AroundLoss {
         AroundLoss {
             queue: Queue::new(),
             removed: 0,
             around: around.into(),
             has_comments,
+            snap,
             longest,
             wanted: VecDeque::new(),
             first_open: 0,
@@ -116,16 +128,16 @@ impl AroundLoss {
         self.missed
     }
 
-    /// Keeps `snap` bytes of a frame.
+    /// Keeps a frame.
     #[inline]
-    pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>, snap: usize) {
+    pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>) {
         let begins_ping = seen.direction == Direction::Out && EchoHead::is_request(seen.frame);
         if begins_ping {
             self.newest = self.end();
             self.open += 1;
         }
         let of_ping = begins_ping.then_some(Fate::Open);
-        self.queue.push(at, seen, snap, of_ping);
+        self.queue.push(at, seen, self.snap.max(HEAD), of_ping);
     }
 
     /// Follows a ping that a frame of a VM begins whose frames are not captured.
@@ -473,7 +485,7 @@ impl AroundLoss {
             at: front.at,
             vm: front.vm,
             direction: front.direction,
-            bytes,
+            bytes: bytes.get(..self.snap).unwrap_or(bytes),
             length: front.length,
             comment: &comment,
         });

@@ -126,17 +126,21 @@ impl Capture {
         sink: Box<dyn Sink>,
     ) -> Capture {
         let longest = timeout + GRACE;
+        let snap = config.snap.map_or(usize::MAX, |bytes| bytes as usize);
         let way = match (config.around_loss, config.has_comments) {
-            (Some(frames), has_comments) => {
-                Way::AroundLoss(Box::new(AroundLoss::new(frames, has_comments, longest)))
-            }
+            (Some(frames), has_comments) => Way::AroundLoss(Box::new(AroundLoss::new(
+                frames,
+                has_comments,
+                snap,
+                longest,
+            ))),
             (None, true) => Way::Narrated(Box::new(Narrated::new(longest))),
             (None, false) => Way::Plain,
         };
         Capture {
             way,
             file: File::new(config, section, sink),
-            snap: config.snap.map_or(usize::MAX, |bytes| bytes as usize),
+            snap,
             stations: FxHashMap::default(),
         }
     }
@@ -189,7 +193,7 @@ impl Instrument for Capture {
                 length: observed.frame.len() as u32,
                 comment: &[],
             }),
-            Way::AroundLoss(around) => around.frame(now, observed, self.snap),
+            Way::AroundLoss(around) => around.frame(now, observed),
         }
     }
 
