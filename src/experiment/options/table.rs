@@ -501,7 +501,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .main()
         .details(
             "For Wireshark and tshark: an interface for each VM, and a comment for each frame that says what it means in \
-             the run, such as 'ping 3 of vm0 → vm9: never answered'. A pipe or a FIFO is read while the run goes on. With -, \
+             the run, such as 'ping 3 of vm0 → vm9: no answer in time'. A pipe or a FIFO is read while the run goes on. With -, \
              the report goes to standard error.",
         ),
     value("capture-comments", "on|off", OneOf(&["on", "off"]))

@@ -103,6 +103,12 @@ impl Narrated {
             Some((key, part, target)) => {
                 let name = self.pings.name(key, target);
                 self.queue.note(|text| push_name(text, part, &name));
+                // Of a reply that the VM takes, an event follows that tells.
+                let is_told =
+                    part == Part::Reply && self.last.is_some_and(|(vm, _)| vm == key.source());
+                if let Some(fate) = self.pings.failed(key).filter(|_| !is_told) {
+                    self.queue.note(|text| push_fate(text, part, fate));
+                }
             }
             None => self.describe(seen),
         }

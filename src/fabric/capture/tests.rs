@@ -311,7 +311,7 @@ fn a_frame_is_kept_until_it_is_known_what_it_means_and_those_behind_it_too() {
     bench.flush();
     assert_eq!(bench.so_far().concat().len(), 5);
     let comments = bench.comments();
-    assert_eq!(comments[0], "ping 0 of vm0 → vm9: never answered");
+    assert_eq!(comments[0], "ping 0 of vm0 → vm9: no answer in time");
     assert_eq!(comments[1], "ping 1 of vm0 → vm9: answered 3.00 µs later");
 }
 
@@ -334,6 +334,40 @@ fn no_frame_is_kept_longer_than_a_ping_may_take() {
     assert_eq!(
         comments[1],
         "reply to ping 0 of vm0 → vm9: answered after its timeout"
+    );
+}
+
+#[test]
+fn frames_of_a_ping_that_come_after_its_timeout_say_that_it_had_no_answer_in_time() {
+    let mut bench = Bench::new(&CONFIG);
+    let due = bench.sends(0);
+    bench.now += 1_000 * MS;
+    bench.outcome(0, 0, PingOutcome::Lost { due });
+    bench.flush();
+    bench.frame(9, Direction::In, &request(0, 9, 0));
+    bench.frame(9, Direction::Out, &reply(0, 9, 0));
+    bench.frame(0, Direction::In, &reply(0, 9, 0));
+    bench.outcome(0, 0, PingOutcome::Late { lost: None });
+    // One that never got to the VM.
+    let mut impaired = Impaired::default();
+    impaired.add(Impairment::Unreleased);
+    let observed = Observed {
+        vm: VmId(0),
+        direction: Direction::In,
+        frame: &reply(0, 9, 0),
+        impaired,
+        refused: None,
+    };
+    bench.capture.unreleased(bench.at(), None, &observed);
+    assert_eq!(
+        bench.comments(),
+        [
+            "ping 0 of vm0 → vm9: no answer in time",
+            "ping 0 of vm0 → vm9: no answer in time",
+            "reply to ping 0 of vm0 → vm9: no answer in time",
+            "reply to ping 0 of vm0 → vm9: answered after its timeout",
+            "reply to ping 0 of vm0 → vm9: no answer in time; never released by --impair",
+        ]
     );
 }
 
@@ -414,7 +448,7 @@ fn what_happens_because_of_a_frame_stands_in_its_comment() {
         (
             request(0, 9, 3),
             Some(elsewhere),
-            "ping 3 of vm0 → vm9: never answered; ignored: it is for another station",
+            "ping 3 of vm0 → vm9: no answer in time; ignored: it is for another station",
         ),
         (
             reply(5, 9, 3),
@@ -436,12 +470,12 @@ fn what_happens_because_of_a_frame_stands_in_its_comment() {
                 },
                 errored,
             )),
-            "reply to ping 3 of vm0 → vm9: never answered; the ping ends: host_unreachable",
+            "reply to ping 3 of vm0 → vm9: no answer in time; the ping ends: host_unreachable",
         ),
         (
             reply(0, 9, 3),
             None,
-            "reply to ping 3 of vm0 → vm9: never answered",
+            "reply to ping 3 of vm0 → vm9: no answer in time",
         ),
         (
             vec![1; 5],
@@ -586,7 +620,7 @@ fn frames_around_a_lost_ping_have_comments_too_and_none_are_written_without_a_lo
         [
             "reply to ping 70002 of vm0 → vm9",
             "reply to ping 70002 of vm0 → vm9",
-            "ping 70003 of vm0 → vm9: never answered",
+            "ping 70003 of vm0 → vm9: no answer in time",
             "ping 70004 of vm0 → vm9: answered 3.00 µs later",
             "ping 70004 of vm0 → vm9: answered in 3.00 µs",
         ]
@@ -621,12 +655,12 @@ fn a_loss_whose_frames_are_in_memory_no_more_is_counted_and_no_others_are_writte
 #[test]
 fn frames_around_a_loss_are_written_if_those_of_the_vm_that_pings_are_not_captured() {
     for (around, expected) in [
-        (0, vec!["ping 2 of vm0 → vm9: never answered"]),
+        (0, vec!["ping 2 of vm0 → vm9: no answer in time"]),
         (
             1,
             vec![
                 "reply to ping 1 of vm0 → vm9",
-                "ping 2 of vm0 → vm9: never answered",
+                "ping 2 of vm0 → vm9: no answer in time",
                 "ping 3 of vm0 → vm9",
             ],
         ),
@@ -683,13 +717,33 @@ fn a_loss_is_captured_however_many_frames_came_before_its_request_was_sent() {
         assert_eq!(bench.capture.recording().missed, 0);
         let frames = bench.so_far().concat();
         let comments = frames.iter().map(|read| read.comment.as_str());
-        let lost: Vec<&str> = comments.filter(|it| it.contains("never")).collect();
+        let lost: Vec<&str> = comments.filter(|it| it.contains("no answer")).collect();
         let expected = [
-            "ping 1 of vm0 → vm9: never answered",
-            "ping 10000 of vm0 → vm9: never answered",
+            "ping 1 of vm0 → vm9: no answer in time",
+            "ping 10000 of vm0 → vm9: no answer in time",
         ];
         assert_eq!((lost, frames.len()), (expected.to_vec(), 6), "{waits}");
     }
+}
+
+#[test]
+fn a_loss_is_found_however_few_bytes_of_its_frames_are_captured() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(0),
+        snap: Some(14),
+        ..CONFIG
+    });
+    let due = bench.sends(0);
+    bench.outcome(0, 0, PingOutcome::Lost { due });
+    bench.capture.finish();
+    assert_eq!(bench.capture.recording().missed, 0);
+    let frames = bench.so_far().concat();
+    let seen: Vec<_> = frames
+        .iter()
+        .map(|read| (read.captured, read.length))
+        .collect();
+    assert_eq!(seen, [(14, 98)]);
+    assert!(frames[0].comment.starts_with("ping 0 of vm0"));
 }
 
 #[test]
@@ -719,7 +773,7 @@ fn frames_around_a_loss_say_what_was_done_to_them() {
     assert_eq!(
         bench.comments(),
         [
-            "ping 0 of vm0 → vm9: never answered; lost by --impair",
+            "ping 0 of vm0 → vm9: no answer in time; lost by --impair",
             "ping 1 of vm0 → vm9: not known yet; not sent: the queue is full",
         ]
     );
@@ -791,7 +845,7 @@ fn while_pings_are_answered_the_ring_keeps_the_frames_of_those_on_their_way_and_
     assert_eq!(around(&bench).len(), 6);
     let frames = bench.read().concat();
     let request = frames.iter().position(|read| {
-        read.comment == "ping 1000 of vm0 → vm9: never answered" && read.interface == "tap0"
+        read.comment == "ping 1000 of vm0 → vm9: no answer in time" && read.interface == "tap0"
     });
     assert_eq!((request, frames.len()), (Some(6), 13));
     assert!(
@@ -824,7 +878,7 @@ fn pings_that_ended_beside_a_lost_one_say_how() {
         [
             "ping 0 of vm0 → vm9: ended: its VM stopped",
             "ping 1 of vm0 → vm9: reported undeliverable, host_unreachable",
-            "ping 2 of vm0 → vm9: never answered",
+            "ping 2 of vm0 → vm9: no answer in time",
         ]
     );
 }
@@ -943,6 +997,6 @@ fn a_frame_that_the_fabric_refused_says_so() {
     bench.outcome(0, 0, PingOutcome::Lost { due: Instant::ZERO });
     assert_eq!(
         bench.comments(),
-        ["ping 0 of vm0 → vm9: never answered; not sent: the interface is down"]
+        ["ping 0 of vm0 → vm9: no answer in time; not sent: the interface is down"]
     );
 }

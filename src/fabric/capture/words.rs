@@ -79,9 +79,9 @@ pub(super) fn push_name(out: &mut Vec<u8>, part: Part, name: &PingName) {
 pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
     let words: &[u8] = match fate {
         Fate::Open => b": not known yet",
-        Fate::Late => b": answered after its timeout",
+        Fate::Late if part == Part::Reply => b": answered after its timeout",
+        Fate::Lost | Fate::Late => b": no answer in time",
         Fate::Corrupt => b": answered with other data",
-        Fate::Lost => b": never answered",
         Fate::Abandoned => b": ended: its VM stopped",
         Fate::Errored(error) => {
             out.extend_from_slice(b": reported undeliverable, ");
@@ -229,7 +229,14 @@ mod tests {
                 Part::Sent,
                 outside,
                 Fate::Lost,
-                "ping 3 of vm0 → 192.0.2.1: never answered",
+                "ping 3 of vm0 → 192.0.2.1: no answer in time",
+            ),
+            (
+                // When it was sent, and when it is known that a reply came too late, it is the same.
+                Part::Sent,
+                name,
+                Fate::Late,
+                "ping 3 of vm0 → vm9: no answer in time",
             ),
             (
                 Part::Sent,
