@@ -163,19 +163,33 @@ impl AroundLoss {
             return;
         };
         match *outcome {
-            PingOutcome::Answered { .. } | PingOutcome::Member { .. } if !is_captured => {
+            PingOutcome::Member {
+                is_first: false,
+                is_last: false,
+                ..
+            } => {}
+            PingOutcome::Answered { .. } | PingOutcome::Member { is_last: true, .. }
+                if !is_captured =>
+            {
                 self.hidden.close(key_of(vm, *ping));
             }
             PingOutcome::Answered { sent, received, .. }
-            | PingOutcome::Member { sent, received, .. } => self.answered(vm, sent, received),
+            | PingOutcome::Member {
+                is_last: true,
+                sent,
+                received,
+                ..
+            } => self.answered(vm, sent, Fate::Answered(received.nanos_since(sent))),
+            PingOutcome::Member { sent, received, .. } => {
+                self.answered(vm, sent, Fate::Member(received.nanos_since(sent)));
+            }
             outcome => self.outcome(vm, is_captured, *ping, outcome),
         }
     }
 
     /// A ping was answered whose first frame was sent at `sent`.
     #[inline]
-    fn answered(&mut self, vm: VmId, sent: Instant, received: Instant) {
-        let fate = Fate::Answered(received.nanos_since(sent));
+    fn answered(&mut self, vm: VmId, sent: Instant, fate: Fate) {
         // With one on its way, it is this.
         let newest = self.newest.wrapping_sub(self.removed) as usize;
         if !self.settle(newest, vm, sent, fate) {
@@ -199,8 +213,7 @@ impl AroundLoss {
     #[inline]
     fn settle(&mut self, index: usize, vm: VmId, sent: Instant, fate: Fate) -> bool {
         let kept = self.queue.get(index);
-        let is_it =
-            |kept: &Kept<OfPing>| kept.at == sent && kept.vm == vm && kept.what == Some(Fate::Open);
+        let is_it = |kept: &Kept<OfPing>| kept.at == sent && kept.vm == vm && is_open(kept);
         let is_it = kept.is_some_and(is_it);
         if is_it {
             self.close(index, fate);
@@ -217,8 +230,13 @@ impl AroundLoss {
             ..
         }) = self.queue.get_mut(index)
         {
-            self.open -= usize::from(is_counted && *of_ping == Fate::Open);
-            *of_ping = fate;
+            let is_over = is_counted && of_ping.is_open() && !fate.is_open();
+            self.open -= usize::from(is_over);
+            *of_ping = match (*of_ping, fate) {
+                // With the first reply it is received.
+                (Fate::Member(nanos), Fate::Answered(_)) => Fate::Answered(nanos),
+                (_, fate) => fate,
+            };
         }
     }
 
@@ -230,11 +248,17 @@ impl AroundLoss {
 
     #[cold]
     fn outcome(&mut self, vm: VmId, is_captured: bool, ping: PingId, outcome: PingOutcome) {
-        let Some(fate) = fate(outcome) else {
+        let fate = match outcome {
+            PingOutcome::MembersLost { .. } => Some(Fate::MembersLost),
+            _ => fate(outcome),
+        };
+        let Some(mut fate) = fate else {
             return;
         };
         let (due, fails) = match outcome {
-            PingOutcome::Lost { due } | PingOutcome::Corrupt { due } => (Some(due), true),
+            PingOutcome::Lost { due }
+            | PingOutcome::MembersLost { due }
+            | PingOutcome::Corrupt { due } => (Some(due), true),
             PingOutcome::Late { lost } => (lost, true),
             PingOutcome::Abandoned { due } | PingOutcome::Errored { due, .. } => (Some(due), false),
             _ => return,
@@ -247,6 +271,10 @@ impl AroundLoss {
         if !fails {
             return;
         }
+        if let (None, Some((_, Fate::MembersLost))) = (due, self.failed.get(&key)) {
+            // A member's reply is late, and others are not.
+            fate = Fate::MembersLost;
+        }
         self.failed.insert(key, (ping.sequence, fate));
         let last = self.end().saturating_sub(1);
         // The reply is the last frame; of a ping that was lost, the request says more.
@@ -258,7 +286,7 @@ impl AroundLoss {
             None if request.is_none() && is_captured => self.seek(key),
             None => self.missed += 1,
         }
-        if !matches!(outcome, PingOutcome::Lost { .. }) {
+        if !matches!(fate, Fate::Lost) && !matches!(outcome, PingOutcome::MembersLost { .. }) {
             self.want(last);
         }
     }
@@ -383,15 +411,15 @@ impl AroundLoss {
         for _ in 0..PIECE {
             let index = (self.first_open - self.removed) as usize;
             match self.queue.get(index) {
-                Some(kept) if kept.what == Some(Fate::Open) => {
+                Some(kept) if is_open(kept) => {
                     if now < kept.at + self.longest {
                         return;
                     }
                     if !self.sought.is_empty() {
                         self.find_sought(index);
                     }
-                    let is_open = self.queue.get(index).map(|kept| kept.what);
-                    self.open -= usize::from(is_open == Some(Some(Fate::Open)));
+                    let is_still_open = self.queue.get(index).is_some_and(is_open);
+                    self.open -= usize::from(is_still_open);
                 }
                 Some(_) => {}
                 None => return,
@@ -415,8 +443,7 @@ impl AroundLoss {
     /// Writes all that is to be written, at the end of the run.
     pub(super) fn write_all(&mut self, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
         for index in 0..self.queue.len() {
-            let what = self.queue.get(index).and_then(|kept| kept.what);
-            if what == Some(Fate::Open) && !self.sought.is_empty() {
+            if !self.sought.is_empty() && self.queue.get(index).is_some_and(is_open) {
                 self.find_sought(index);
             }
         }
@@ -431,8 +458,7 @@ impl AroundLoss {
         stations: &FxHashMap<MacAddr, VmId>,
         file: &mut File,
     ) -> bool {
-        let is_sought = |front: &Kept<OfPing>| front.what == Some(Fate::Open);
-        if !self.sought.is_empty() && self.queue.front().is_some_and(is_sought) {
+        if !self.sought.is_empty() && self.queue.front().is_some_and(is_open) {
             self.find_sought(0);
         }
         let Some(&front) = self.queue.front() else {
@@ -460,7 +486,7 @@ impl AroundLoss {
         self.removed += 1;
         if self.removed > self.first_open {
             self.first_open = self.removed;
-            self.open -= usize::from(front.what == Some(Fate::Open));
+            self.open -= usize::from(is_open(&front));
         }
         true
     }
@@ -575,6 +601,12 @@ impl AroundLoss {
         let apart = key.sequence().wrapping_sub(near.sequence()) as i16;
         sequence.saturating_add_signed(apart.into())
     }
+}
+
+/// Returns true if the frame begins a ping that is not over.
+#[inline]
+fn is_open(kept: &Kept<OfPing>) -> bool {
+    kept.what.is_some_and(Fate::is_open)
 }
 
 /// A ping of `vm` by what its frames say of it.

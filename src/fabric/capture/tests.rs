@@ -747,6 +747,53 @@ fn a_loss_is_found_however_few_bytes_of_its_frames_are_captured() {
 }
 
 #[test]
+fn a_reply_that_a_member_owes_is_a_loss_whose_frames_are_written() {
+    for pinging in [0, 5] {
+        for is_last in [false, true] {
+            let mut bench = Bench::new(&CaptureConfig {
+                around_loss: Some(1),
+                vms: Some((VmId(pinging), VmId(9))),
+                ..CONFIG
+            });
+            let due = bench.sends(0);
+            bench.frame(9, Direction::In, &request(0, 9, 0));
+            for is_first in [true, false] {
+                let member = PingOutcome::Member {
+                    member: crate::vm::MemberId(u32::from(is_first)),
+                    is_first,
+                    is_last: is_last && !is_first,
+                    due,
+                    sent: due,
+                    received: bench.at(),
+                };
+                bench.outcome(0, 0, member);
+                bench.now += MS;
+            }
+            for sequence in 1..10 {
+                bench.ping(sequence);
+                bench.flush();
+            }
+            bench.now += 1_000 * MS;
+            if !is_last {
+                bench.outcome(0, 0, PingOutcome::MembersLost { due });
+                bench.outcome(0, 0, PingOutcome::Late { lost: None });
+            }
+            bench.flush();
+            bench.capture.finish();
+            assert_eq!(bench.capture.recording().missed, 0);
+            let frames = bench.so_far().concat();
+            let comments = frames.iter().map(|read| read.comment.as_str());
+            let owed = comments.filter(|it| it.ends_with("not every member answered"));
+            let owed: Vec<&str> = owed.collect();
+            match is_last {
+                true => assert_eq!(frames, []),
+                false => assert!(owed.contains(&"ping 0 of vm0 → vm9: not every member answered")),
+            }
+        }
+    }
+}
+
+#[test]
 fn frames_around_a_loss_say_what_was_done_to_them() {
     let mut bench = Bench::new(&CaptureConfig {
         around_loss: Some(1),

@@ -22,6 +22,10 @@ pub(super) enum Fate {
     Open,
     /// It was answered after so many nanoseconds.
     Answered(u64),
+    /// A member of its group answered after so many nanoseconds, and others are expected to.
+    Member(u64),
+    /// Some members of its group answered in time, and others that were expected to did not.
+    MembersLost,
     /// It was answered after its timeout.
     Late,
     /// It was answered with another payload.
@@ -32,6 +36,14 @@ pub(super) enum Fate {
     Abandoned,
     /// It was reported undeliverable.
     Errored(PingError),
+}
+
+impl Fate {
+    /// Returns true if more of the ping may be heard: it is not over.
+    #[inline]
+    pub(super) const fn is_open(self) -> bool {
+        matches!(self, Fate::Open | Fate::Member(_))
+    }
 }
 
 /// The part of a ping that a frame is.
@@ -81,6 +93,7 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
         Fate::Open => b": not known yet",
         Fate::Late if part == Part::Reply => b": answered after its timeout",
         Fate::Lost | Fate::Late => b": no answer in time",
+        Fate::MembersLost => b": not every member answered",
         Fate::Corrupt => b": answered with other data",
         Fate::Abandoned => b": ended: its VM stopped",
         Fate::Errored(error) => {
@@ -88,7 +101,7 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
             out.extend_from_slice(error.name().as_bytes());
             return;
         }
-        Fate::Answered(nanos) => {
+        Fate::Answered(nanos) | Fate::Member(nanos) => {
             let (before, after): (&[u8], &[u8]) = match part {
                 Part::Sent => (b": answered ", b" later"),
                 Part::Request | Part::Reply => (b": answered in ", b""),
