@@ -16,13 +16,15 @@ use super::hidden::Hidden;
 use super::narrated::{echo_of, fate};
 use super::pings::Key;
 use super::queue::{Kept, Queue};
-use super::words::{Fate, Part, PingName, push, push_fate, push_lot, push_name, push_piece};
+use super::words::{
+    Fate, Part, PingName, push, push_fate, push_lot, push_malformed, push_name, push_piece,
+};
 use super::{END, MAX_KEPT};
 use crate::fabric::{Direction, Observed};
 use crate::load::Target;
 use crate::time::Instant;
-use crate::vm::{Event, PingId, PingOutcome, VmId};
-use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr};
+use crate::vm::{Event, Ignored, PingId, PingOutcome, VmId};
+use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr, ParseError};
 
 /// Frames that are looked at to find one frame of a ping when it fails.
 const MAX_LOOKS: usize = 8_192;
@@ -158,9 +160,11 @@ impl AroundLoss {
 
     /// Takes an event of `vm`, whose own frames are captured or are not.
     #[inline]
-    pub(super) fn event(&mut self, vm: VmId, is_captured: bool, event: &Event) {
-        let Event::Ping(ping, outcome) = event else {
-            return;
+    pub(super) fn event(&mut self, now: Instant, vm: VmId, is_captured: bool, event: &Event) {
+        let (ping, outcome) = match event {
+            Event::Ping(ping, outcome) => (ping, outcome),
+            Event::Ignored(Ignored::Malformed(error)) => return self.malformed(now, vm, error),
+            _ => return,
         };
         match *outcome {
             PingOutcome::Member {
@@ -184,6 +188,18 @@ impl AroundLoss {
                 self.answered(vm, sent, Fate::Member(received.nanos_since(sent)));
             }
             outcome => self.outcome(vm, is_captured, *ping, outcome),
+        }
+    }
+
+    /// Notes with the last frame that its receiver could not read it, if it is an echo message.
+    #[cold]
+    fn malformed(&mut self, now: Instant, vm: VmId, error: &ParseError) {
+        let is_it = |last: &&Kept<OfPing>| {
+            (last.at, last.vm, last.direction) == (now, vm, Direction::In)
+                && EchoHead::parse(self.queue.bytes(last).0).is_some()
+        };
+        if self.has_comments && self.queue.back().filter(is_it).is_some() {
+            self.queue.note(|text| push_malformed(text, error));
         }
     }
 
@@ -525,7 +541,11 @@ impl AroundLoss {
         stations: &FxHashMap<MacAddr, VmId>,
         comment: &mut Vec<u8>,
     ) -> bool {
-        let (bytes, _) = self.queue.bytes(front);
+        let (bytes, malformed) = self.queue.bytes(front);
+        if !malformed.is_empty() {
+            comment.extend_from_slice(malformed);
+            return true;
+        }
         let seen = Observed {
             vm: front.vm,
             direction: front.direction,

@@ -223,7 +223,7 @@ impl Instrument for Capture {
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.event(now, vm, event),
-            Way::AroundLoss(around) => around.event(vm, self.file.has(vm), event),
+            Way::AroundLoss(around) => around.event(now, vm, self.file.has(vm), event),
         }
     }
 

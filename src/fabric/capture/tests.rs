@@ -6,7 +6,7 @@ use super::*;
 use crate::fabric::output::cup::Cup;
 use crate::fabric::{Direction, Impaired, Impairment, WriteDrop};
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
-use crate::wire::{ArpPacket, EchoRequest, Ipv4Envelope, turn_into_echo_reply};
+use crate::wire::{ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope, turn_into_echo_reply};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 const US: u64 = 1_000;
@@ -369,6 +369,34 @@ fn frames_of_a_ping_that_come_after_its_timeout_say_that_it_had_no_answer_in_tim
             "reply to ping 0 of vm0 → vm9: no answer in time; never released by --impair",
         ]
     );
+}
+
+#[test]
+fn a_frame_that_its_receiver_could_not_read_is_not_named_by_the_numbers_in_it() {
+    let error = EthernetFrame::parse(&[1; 5]).map(|_| ()).unwrap_err();
+    for around_loss in [None, Some(10)] {
+        for sequence in [1, 700] {
+            let mut bench = Bench::new(&CaptureConfig {
+                around_loss,
+                ..CONFIG
+            });
+            let due = bench.sends(0);
+            bench.sends(1);
+            // A bit of the number of ping 0 was inverted.
+            bench.frame(9, Direction::In, &request(0, 9, sequence));
+            bench.event(9, Event::Ignored(Ignored::Malformed(error)));
+            bench.outcome(0, 0, PingOutcome::Lost { due });
+            bench.outcome(0, 1, PingOutcome::Lost { due });
+            assert_eq!(
+                bench.comments(),
+                [
+                    "ping 0 of vm0 → vm9: no answer in time",
+                    "ping 1 of vm0 → vm9: no answer in time",
+                    &format!("malformed echo message; ignored: {error}"),
+                ]
+            );
+        }
+    }
 }
 
 #[test]

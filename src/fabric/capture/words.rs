@@ -6,6 +6,7 @@ use super::queue::Kept;
 use crate::load::Target;
 use crate::time::{Instant, Span};
 use crate::vm::{PingError, VmId};
+use crate::wire::ParseError;
 
 /// A ping, as comments call it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +113,14 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
         }
     };
     out.extend_from_slice(words);
+}
+
+/// Writes what an echo message is of which a checksum or a length is wrong: the numbers in it mean nothing.
+pub(super) fn push_malformed(out: &mut Vec<u8>, error: &ParseError) {
+    push(
+        out,
+        format_args!("malformed echo message; ignored: {error}"),
+    );
 }
 
 /// Writes what became of a frame by `now` that the fabric did not take as it was: `; delayed 5.00 ms by --impair`.
