@@ -528,8 +528,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Output, Scope::Output)
         .help("Capture only so many frames before and after each failed ping")
         .details(
-            "That is one that was lost, late or corrupt. Frames are kept in memory while a ping before them may fail: about \
-             370,000 of ordinary pings in 64 MiB, and more with --capture-snap.",
+            "That is one that was lost, late or corrupt, or that not every member of its group answered. Frames are \
+             kept in memory while a ping before them may fail: about 370,000 of ordinary pings in 64 MiB, and more with \
+             --capture-snap.",
         ),
     value("trace", "FILE", Path)
         .place(Output, Scope::Output)

@@ -1,4 +1,5 @@
-//! The frames around pings that were lost, late or corrupt, from a ring in memory.
+//! The frames around pings that were lost, late or corrupt, or that not every member of a group answered, from a ring in
+//! memory.
 //!
 //! A ping is known to be lost when its timeout has passed, and what tells why happened before. So a frame is kept until it is
 //! known what came of the pings before it and of those that follow it closely: while all are answered, few frames are kept, in
