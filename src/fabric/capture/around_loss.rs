@@ -184,9 +184,9 @@ impl AroundLoss {
                 sent,
                 received,
                 ..
-            } => self.answered(vm, sent, Fate::Answered(received.nanos_since(sent))),
+            } => self.answered(vm, *ping, sent, Fate::Answered(received.nanos_since(sent))),
             PingOutcome::Member { sent, received, .. } => {
-                self.answered(vm, sent, Fate::Member(received.nanos_since(sent)));
+                self.answered(vm, *ping, sent, Fate::Member(received.nanos_since(sent)));
             }
             outcome => self.outcome(vm, is_captured, *ping, outcome),
         }
@@ -206,36 +206,48 @@ impl AroundLoss {
 
     /// A ping was answered whose first frame was sent at `sent`.
     #[inline]
-    fn answered(&mut self, vm: VmId, sent: Instant, fate: Fate) {
+    fn answered(&mut self, vm: VmId, ping: PingId, sent: Instant, fate: Fate) {
         // With one on its way, it is this.
         let newest = self.newest.wrapping_sub(self.removed) as usize;
-        if !self.settle(newest, vm, sent, fate) {
-            self.find_answered(vm, sent, fate);
+        if !self.settle(newest, vm, ping, sent, fate) {
+            self.find_answered(vm, ping, sent, fate);
         }
     }
 
-    fn find_answered(&mut self, vm: VmId, sent: Instant, fate: Fate) {
+    fn find_answered(&mut self, vm: VmId, ping: PingId, sent: Instant, fate: Fate) {
         let mut index = self.queue.first_at(sent);
         let end = index + MAX_LOOKS;
         let is_of_then = |kept: &Kept<OfPing>| kept.at == sent;
         while index < end
             && self.queue.get(index).is_some_and(is_of_then)
-            && !self.settle(index, vm, sent, fate)
+            && !self.settle(index, vm, ping, sent, fate)
         {
             index += 1;
         }
     }
 
-    /// Notes what came of the ping that the frame of that index began, if it is one of `vm` and that time.
+    /// Notes what came of a ping that was sent at `sent`, if it is the one that the frame of that index began.
     #[inline]
-    fn settle(&mut self, index: usize, vm: VmId, sent: Instant, fate: Fate) -> bool {
-        let kept = self.queue.get(index);
-        let is_it = |kept: &Kept<OfPing>| kept.at == sent && kept.vm == vm && is_open(kept);
-        let is_it = kept.is_some_and(is_it);
+    fn settle(&mut self, index: usize, vm: VmId, ping: PingId, sent: Instant, fate: Fate) -> bool {
+        let is_of_then = |kept: &Kept<OfPing>| kept.at == sent;
+        let kept = self.queue.get(index).filter(|kept| is_of_then(kept));
+        let is_it = kept.is_some_and(|kept| {
+            // Pings that a VM sends at one time are told apart by their numbers.
+            let has_neighbour = |index| self.queue.get(index).is_some_and(is_of_then);
+            let is_alone = !has_neighbour(index.wrapping_sub(1)) && !has_neighbour(index + 1);
+            kept.vm == vm && is_open(kept) && (is_alone || self.begins(kept, ping))
+        });
         if is_it {
             self.close(index, fate);
         }
         is_it
+    }
+
+    /// Returns true if the numbers in a frame are those of `ping`.
+    fn begins(&self, kept: &Kept<OfPing>, ping: PingId) -> bool {
+        EchoHead::parse(self.queue.bytes(kept).0).is_some_and(|echo| {
+            echo.identifier == ping.session.0 && echo.sequence == ping.sequence as u16
+        })
     }
 
     /// Notes what came of the ping that the frame of that index began.
@@ -319,14 +331,9 @@ impl AroundLoss {
     fn find_request(&self, due: Instant, vm: VmId, ping: PingId) -> Option<usize> {
         let first = self.queue.first_at(due);
         let is_it = |index: &usize| {
-            let is_it = |kept: &Kept<OfPing>| {
-                let is_request = kept.what.is_some() && kept.vm == vm;
-                let echo = is_request.then(|| EchoHead::parse(self.queue.bytes(kept).0));
-                echo.flatten().is_some_and(|echo| {
-                    echo.identifier == ping.session.0 && echo.sequence == ping.sequence as u16
-                })
-            };
-            self.queue.get(*index).is_some_and(is_it)
+            self.queue
+                .get(*index)
+                .is_some_and(|kept| kept.what.is_some() && kept.vm == vm && self.begins(kept, ping))
         };
         let end = self.queue.len().min(first + MAX_LOOKS);
         (first..end).find(is_it)

@@ -755,6 +755,36 @@ fn a_loss_is_captured_however_many_frames_came_before_its_request_was_sent() {
 }
 
 #[test]
+fn pings_that_are_sent_at_one_time_are_told_apart_around_a_loss() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(10),
+        ..CONFIG
+    });
+    let at = Instant::from_nanos(MS);
+    for sequence in 0..3 {
+        bench.now = at.as_nanos() - US;
+        bench.sends(sequence);
+    }
+    for (sequence, micros) in [(2, 5), (1, 9)] {
+        let answered = PingOutcome::Answered {
+            due: at,
+            sent: at,
+            received: Instant::from_nanos(at.as_nanos() + micros * US),
+        };
+        bench.outcome(0, sequence, answered);
+    }
+    bench.outcome(0, 0, PingOutcome::Lost { due: at });
+    assert_eq!(
+        bench.comments(),
+        [
+            "ping 0 of vm0 → vm9: no answer in time",
+            "ping 1 of vm0 → vm9: answered 9.00 µs later",
+            "ping 2 of vm0 → vm9: answered 5.00 µs later",
+        ]
+    );
+}
+
+#[test]
 fn a_loss_is_found_however_few_bytes_of_its_frames_are_captured() {
     let mut bench = Bench::new(&CaptureConfig {
         around_loss: Some(0),
