@@ -423,8 +423,16 @@ fn every_instrument_refuses_a_place_that_it_can_not_write_to() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("one.json");
     let file = file.to_str().unwrap();
+    let [first, second] = ["a.json", "b.json"].map(|name| folder.path().join(name));
+    std::fs::write(&first, "").unwrap();
+    std::fs::hard_link(&first, &second).unwrap();
+    let [first, second] = [&first, &second].map(|path| path.to_str().unwrap());
     let mut cases = Vec::new();
     for flag in instruments(false) {
+        cases.push((
+            format!("{flag} {second} -o {first}"),
+            format!("{flag} {second}: something else is written there"),
+        ));
         let taken = format!("{flag} {file}: something else is written there");
         cases.extend([
             (

@@ -150,10 +150,11 @@ impl Destination {
             Some(folder.join(target.file_name()?))
         };
         self.target == other.target
+            || self.overwrites(&other.path)
             || real(&self.target).is_some_and(|a| real(&other.target) == Some(a))
     }
 
-    /// Returns true if a report written there would take the place of the file `path`, under whatever names.
+    /// Returns true if what is written there would take the place of the file `path`, under whatever names.
     pub fn overwrites(&self, path: &Path) -> bool {
         let (Ok(found), Ok(other)) = (fs::metadata(&self.path), fs::metadata(path)) else {
             return false;

@@ -500,6 +500,24 @@ fn a_full_disk_ends_the_file_and_not_the_run() {
 }
 
 #[test]
+fn a_limit_of_file_sizes_ends_the_file_and_not_the_run() {
+    let folder = TempDir::new().expect("make a temporary directory");
+    let file = folder.path().join("run.pcapng");
+    let run = format!(
+        "ulimit -f 200; {TAP_REACTOR} --netns host --vms 2 --ping vm0:vm1 --count 5000 --window 1 --capture {}",
+        file.display()
+    );
+    let run = Lab::new().run(&["bash", "-c", &run]).expect_status(1);
+    let said = format!(
+        "tap-reactor: the capture {} is not complete: File too large",
+        file.display()
+    );
+    assert!(run.stderr.contains(&said), "{run:?}");
+    assert!(run.stdout.contains("5,000 received"), "{run:?}");
+    assert!(!read(&file).is_empty());
+}
+
+#[test]
 fn standard_output_is_read_live_and_its_reader_may_go() {
     let lab = Lab::new();
     let run = format!(

@@ -137,12 +137,10 @@ impl Impair {
             }
             None => frame,
         };
+        let way = (vm, Direction::Out);
         let mut written = Write::Sent;
-        for _ in 0..self.copies(vm, Direction::Out, twice, &mut impaired) {
-            let at = now.now();
-            if self.schedule((vm, Direction::Out), rule, at, frame, &mut impaired) {
-                written = fabric.write(&mut now, vm, frame);
-            }
+        for _ in 0..self.schedule_copies(way, rule, now.now(), frame, twice, &mut impaired) {
+            written = fabric.write(&mut now, vm, frame);
         }
         self.scratch = scratch;
         (written, impaired)
@@ -181,20 +179,15 @@ impl Impair {
         if let Some(bit) = bit {
             self.corrupt(vm, Direction::In, bit, frame, &mut impaired);
         }
-        let mut comes_through = false;
-        for _ in 0..self.copies(vm, Direction::In, twice, &mut impaired) {
-            let at = now.now();
-            if self.schedule((vm, Direction::In), rule, at, frame, &mut impaired) {
-                if comes_through {
-                    // The buffer has room for one: the driver is told of the second copy at once.
-                    self.hold((vm, Direction::In), at, frame, impaired);
-                }
-                comes_through = true;
-            }
+        let (way, at) = ((vm, Direction::In), now.now());
+        let coming = self.schedule_copies(way, rule, at, frame, twice, &mut impaired);
+        if coming > 1 {
+            // The buffer has room for one: the driver is told of the second copy at once.
+            self.hold(way, at, frame, impaired);
         }
-        match comes_through {
-            true => (read, impaired),
-            false => (Read::Consumed(length), impaired),
+        match coming {
+            0 => (Read::Consumed(length), impaired),
+            _ => (read, impaired),
         }
     }
 
@@ -308,20 +301,6 @@ impl Impair {
         }
     }
 
-    fn copies(
-        &mut self,
-        vm: VmId,
-        direction: Direction,
-        twice: bool,
-        impaired: &mut Impaired,
-    ) -> u32 {
-        if twice {
-            self.count(vm, direction, Impairment::Duplicated, impaired);
-            return 2;
-        }
-        1
-    }
-
     /// Inverts a bit behind the Ethernet header.
     fn corrupt(
         &mut self,
@@ -340,7 +319,39 @@ impl Impair {
         }
     }
 
-    /// Schedules one copy of a frame. Returns true if it is to be passed on at once; it is held or dropped otherwise.
+    /// Schedules a frame, if `twice` two copies of it. Returns how many are to be passed on at once; others are held. A frame
+    /// whose second copy finds no room is not duplicated, and is not dropped.
+    fn schedule_copies(
+        &mut self,
+        way: (VmId, Direction),
+        rule: usize,
+        now: Instant,
+        frame: &[u8],
+        twice: bool,
+        impaired: &mut Impaired,
+    ) -> u32 {
+        let (vm, direction) = way;
+        let mut passing = match self.schedule(way, rule, now, frame, impaired) {
+            Ok(passes) => u32::from(passes),
+            Err(dropped) => {
+                self.count(vm, direction, dropped, impaired);
+                return 0;
+            }
+        };
+        let mut copy = *impaired;
+        copy.add(Impairment::Duplicated);
+        if twice && let Ok(passes) = self.schedule(way, rule, now, frame, &mut copy) {
+            self.count(vm, direction, Impairment::Duplicated, impaired);
+            *impaired = copy;
+            passing += u32::from(passes);
+        }
+        passing
+    }
+
+    /// Schedules one copy of a frame. Returns true if it is to be passed on at once, and false if it is held.
+    ///
+    /// # Errors
+    /// Why it is dropped.
     fn schedule(
         &mut self,
         (vm, direction): (VmId, Direction),
@@ -348,31 +359,29 @@ impl Impair {
         now: Instant,
         frame: &[u8],
         impaired: &mut Impaired,
-    ) -> bool {
+    ) -> Result<bool, Impairment> {
         let (at, is_reordered) = match self.link(vm, rule).map(|l| l.schedule(now, frame.len())) {
             Some(Release::At { at, is_reordered }) => (at, is_reordered),
-            Some(Release::QueueFull) => {
-                self.count(vm, direction, Impairment::QueueFull, impaired);
-                return false;
-            }
-            None => return true,
+            Some(Release::QueueFull) => return Err(Impairment::QueueFull),
+            None => return Ok(true),
         };
+        if at > now {
+            let mut held = *impaired;
+            held.add(Impairment::Delayed);
+            held.delay = at - now;
+            if is_reordered {
+                held.add(Impairment::Reordered);
+            }
+            if !self.hold((vm, direction), at, frame, held) {
+                return Err(Impairment::NoMemory);
+            }
+            impaired.delay = impaired.delay.max(held.delay);
+            self.count(vm, direction, Impairment::Delayed, impaired);
+        }
         if is_reordered {
             self.count(vm, direction, Impairment::Reordered, impaired);
         }
-        if at <= now {
-            return true;
-        }
-        let mut held = *impaired;
-        held.add(Impairment::Delayed);
-        held.delay = at - now;
-        if self.hold((vm, direction), at, frame, held) {
-            impaired.delay = impaired.delay.max(held.delay);
-            self.count(vm, direction, Impairment::Delayed, impaired);
-        } else {
-            self.count(vm, direction, Impairment::NoMemory, impaired);
-        }
-        false
+        Ok(at <= now)
     }
 
     /// Holds a frame until `at`. Returns false if there is no room for it.

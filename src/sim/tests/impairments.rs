@@ -208,6 +208,31 @@ fn a_rate_gives_that_rate_and_its_queue_the_drops_that_arithmetic_says() {
 }
 
 #[test]
+fn a_second_copy_that_finds_no_room_is_neither_a_duplicate_nor_a_drop() {
+    let profile = Profile {
+        duplicate: 1.0,
+        rate: Some(Rate {
+            bits_per_second: 1_000_000,
+            queue: 10,
+        }),
+        ..Profile::default()
+    };
+    let trials = [Trial {
+        direction: Direction::Out,
+        profile,
+    }];
+    let mut lab = trial(&trials, Duration::from_millis(1), 1000);
+    let totals = lab.hypervisor().recorder().totals();
+    assert_eq!((totals.sent, totals.received), (1000, 1000));
+    assert_eq!(frames(&mut lab, Direction::Out, Impairment::QueueFull), 0);
+    let duplicated = frames(&mut lab, Direction::Out, Impairment::Duplicated);
+    // The run ends with the last reply, maybe before its duplicate is released.
+    let unreleased = frames(&mut lab, Direction::Out, Impairment::Unreleased);
+    assert!((200..400).contains(&duplicated), "{duplicated}");
+    assert_eq!(duplicated, totals.duplicate + unreleased);
+}
+
+#[test]
 fn duplicates_and_what_overtakes_are_counted_by_both_sides_alike() {
     let profile = Profile {
         duplicate: 0.1,

@@ -10,12 +10,14 @@ use super::handler::{self, Before};
 pub struct EarlySignals(Vec<Before>);
 
 impl EarlySignals {
-    /// Takes the signals over.
+    /// Takes the signals over, and ignores SIGXFSZ for good.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn new() -> Result<EarlySignals, SystemError> {
-        let taken = super::stop_signals().and_then(|signals| handler::install_early(&signals));
+        let taken = handler::outlive_file_size_limit()
+            .and_then(|()| super::stop_signals())
+            .and_then(|signals| handler::install_early(&signals));
         taken
             .map(EarlySignals)
             .map_err(|errno| SystemError::kernel("handle SIGINT, SIGTERM and SIGHUP", errno))

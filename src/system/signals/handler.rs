@@ -101,6 +101,15 @@ fn install_handler(
     Ok(before)
 }
 
+/// Has a write beyond the process's limit of file sizes fail with `EFBIG`, as one to a full disk fails, instead of ending the
+/// process (`setrlimit(2)`).
+pub(super) fn outlive_file_size_limit() -> Result<(), Errno> {
+    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    #[allow(unsafe_code)]
+    // SAFETY: an ignored signal runs no code of ours.
+    unsafe { sigaction(Signal::SIGXFSZ, &ignored) }.map(|_| ())
+}
+
 /// Restores the action that each signal had before.
 pub(super) fn restore(before: &[Before]) -> Result<(), Errno> {
     for (signal, action) in before {
