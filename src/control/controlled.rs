@@ -5,7 +5,7 @@ use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
     ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Page, SetMark, VmDocument,
 };
-use crate::report::Report;
+use crate::report::{Exposition, Report};
 
 /// A lab at an instant, for a request. [`crate::lab`] has it.
 pub trait Controlled {
@@ -83,6 +83,9 @@ pub trait Controlled {
 
     /// Returns the report of what was measured so far.
     fn report(&mut self) -> Report;
+
+    /// Returns the metrics of the run so far, in `format`.
+    fn metrics(&mut self, format: Exposition) -> String;
 
     /// Ends the run in order, as a signal does. To be told twice changes nothing.
     ///

@@ -10,7 +10,7 @@ use super::message::{JSON, Request, Response};
 use super::resources::{LARGEST_PAGE, PAGE, Page};
 use super::routes::{ROUTES, Route};
 use super::{ApiError, Controlled, status};
-use crate::report::Format;
+use crate::report::{Exposition, Format};
 
 /// A request, as handlers see it.
 pub(super) struct Call<'a> {
@@ -157,11 +157,23 @@ impl Call<'_> {
         })
     }
 
-    /// The format of a report that the client accepts, the first that fits in the order in which the client has them.
-    pub(super) fn accepted_format(&self) -> Result<Format, ApiError> {
+    /// The media types that the client accepts, without their parameters.
+    fn accepted_types(&self) -> impl Iterator<Item = &str> {
         let types = self.accept.split(',');
         let types = types.map(|one| one.split(';').next().unwrap_or(one).trim());
-        let mut types = types.filter(|one| !one.is_empty()).peekable();
+        types.filter(|one| !one.is_empty())
+    }
+
+    /// The format of metrics that the client accepts, the first in the order in which the client has them. A client that
+    /// accepts none of them gets the default, as scrapers that prefer a format of later times expect.
+    pub(super) fn accepted_exposition(&self) -> Exposition {
+        let format = self.accepted_types().find_map(Exposition::of_media_type);
+        format.unwrap_or(Exposition::Prometheus)
+    }
+
+    /// The format of a report that the client accepts, the first that fits in the order in which the client has them.
+    pub(super) fn accepted_format(&self) -> Result<Format, ApiError> {
+        let mut types = self.accepted_types().peekable();
         let found = match types.peek() {
             Some(_) => types.find_map(Format::of_media_type),
             None => Format::of_media_type(JSON),
@@ -220,4 +232,12 @@ pub(super) fn report(lab: &mut dyn Controlled, format: Format) -> Result<Respons
         content_type: format.media_type(),
         ..Response::json(status::OK, body)
     })
+}
+
+/// Answers with the metrics so far.
+pub(super) fn metrics(lab: &mut dyn Controlled, format: Exposition) -> Response {
+    Response {
+        content_type: format.content_type(),
+        ..Response::json(status::OK, lab.metrics(format).into_bytes())
+    }
 }

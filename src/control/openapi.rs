@@ -7,7 +7,7 @@ use super::message::JSON;
 use super::resources::{LARGEST_PAGE, PAGE};
 use super::routes::{Content, JSON_LINES, ROUTES, Route};
 use super::{ApiError, status};
-use crate::report::{Format, schema_settings};
+use crate::report::{Exposition, Format, schema_settings};
 
 /// Returns the description, indented, with a line end.
 pub fn description() -> String {
@@ -56,6 +56,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         Content::Json(schema) => json!({ JSON: { "schema": schema(generator).to_value() } }),
         Content::Report => Format::all()
             .map(|format| (format.media_type().to_owned(), json!({})))
+            .collect::<Map<_, _>>()
+            .into(),
+        Content::Metrics => Exposition::ALL
+            .map(|format| (format.content_type().to_owned(), json!({})))
+            .into_iter()
             .collect::<Map<_, _>>()
             .into(),
         Content::Events => json!({ JSON_LINES: {} }),

@@ -5,7 +5,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::dispatch::{Call, json, report};
+use super::dispatch::{Call, json, metrics, report};
 use super::message::{Body, Response};
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
@@ -50,6 +50,8 @@ pub(super) enum Content {
     Json(SchemaOf),
     /// A report, in the format that was asked for.
     Report,
+    /// Metrics, in the format that was asked for.
+    Metrics,
     /// The events of the run, for as long as the connection lasts.
     Events,
     /// The description of the interface.
@@ -255,6 +257,14 @@ pub const ROUTES: &[Route] = &[
         response: Content::Report,
         errors: &[status::BAD_REQUEST, status::NOT_FOUND],
         handle: |lab, call| report(lab, call.named_format()?),
+        ..GET
+    },
+    Route {
+        path: "/metrics",
+        id: "getMetrics",
+        doc: "The metrics of the run so far for Prometheus, or as OpenMetrics if the client accepts that",
+        response: Content::Metrics,
+        handle: |lab, call| Ok(metrics(lab, call.accepted_exposition())),
         ..GET
     },
     Route {

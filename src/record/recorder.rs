@@ -457,11 +457,17 @@ impl Recorder {
         self.timeline.intervals(end.unwrap_or(Instant::ZERO))
     }
 
+    /// The histogram of `metric` of the run as a whole; nothing of one that is recorded for each phase.
+    pub fn run_latency(&self, metric: Metric) -> Option<&Latency> {
+        let of_run = metric.scope() == Scope::Run;
+        self.latencies.get(metric.slot()).filter(|_| of_run)
+    }
+
     /// The histogram of `metric`: the sum of the phases that count, or that of the run as a whole.
     pub fn latency(&self, metric: Metric) -> Latency {
-        match metric.scope() {
-            Scope::Run => self.latencies[metric.slot()].clone(),
-            Scope::Second | Scope::Phase => {
+        match self.run_latency(metric) {
+            Some(latency) => latency.clone(),
+            None => {
                 let mut sum = Latency::new();
                 let counted = self.phases.iter().filter(|phase| phase.counted);
                 counted

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 /// Declares [`Totals`] and [`Count`]. A row is a count's doc, its field, its variant, and how a report for people says it.
 macro_rules! counts {
-    ($($(#[$attribute:meta])* $field:ident $count:ident: $words:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $(#[serde($serde:ident)])? $field:ident $count:ident: $words:literal;)*) => {
         /// Counts of the pings of one flow, of one phase, or of a run.
         ///
         /// Every ping that was sent ends as exactly one of `received`, `lost`, `corrupt`, `errored` or `abandoned`. The other
         /// counts stand beside these.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
         pub struct Totals {
-            $($(#[$attribute])* pub $field: u64,)*
+            $($(#[doc = $doc])+ $(#[serde($serde)])? pub $field: u64,)*
         }
 
         /// One of the counts of [`Totals`].
@@ -32,6 +32,13 @@ macro_rules! counts {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Count::$count => stringify!($field),)*
+                }
+            }
+
+            /// Its description, in sentences.
+            pub fn doc(self) -> &'static str {
+                match self {
+                    $(Count::$count => concat!($($doc,)+).trim(),)*
                 }
             }
 
@@ -117,6 +124,18 @@ impl Totals {
     /// Pings that were to be made: sent, or given up before that.
     pub const fn attempted(&self) -> u64 {
         self.sent.saturating_add(self.unresolved)
+    }
+
+    /// Pings that were sent and have not ended.
+    pub fn outstanding(&self) -> u64 {
+        let ended = [
+            self.received,
+            self.lost,
+            self.corrupt,
+            self.errored,
+            self.abandoned,
+        ];
+        ended.into_iter().fold(self.sent, u64::saturating_sub)
     }
 
     /// The share of ended pings that failed, from 0 to 1; 0 where none has ended.

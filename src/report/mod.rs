@@ -27,6 +27,7 @@ mod keyed;
 mod link_changes;
 mod load;
 mod merge;
+mod prometheus;
 mod provenance;
 mod recordings;
 mod schema;
@@ -58,6 +59,7 @@ pub use impairments::ImpairedFrames;
 pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
+pub use prometheus::{Exposition, LabGauges, prometheus};
 pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
 
+mod metrics;
+
 /// A socket in a folder of its own.
 struct Socket {
     folder: TempDir,

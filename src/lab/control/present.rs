@@ -13,8 +13,8 @@ use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
 use crate::lab::{Driver, LabError, LabOn, instruments};
 use crate::load::FlowId;
-use crate::report::{FlowReport, ImpairedFrames, Report};
-use crate::system::SystemError;
+use crate::report::{Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus};
+use crate::system::{SystemError, memory_use};
 use crate::vm::VmId;
 
 /// The longest name of a mark.
@@ -62,6 +62,13 @@ where
             None if hypervisor.is_idle() => LabState::Serving,
             None => LabState::Running,
         }
+    }
+
+    /// Counts the VMs that are there.
+    fn vms_up(&self) -> usize {
+        let hypervisor = &self.lab.hypervisor;
+        let vms = (0..hypervisor.vm_count() as u32).map(VmId);
+        vms.filter(|vm| hypervisor.vm(*vm).is_some()).count()
     }
 
     /// Makes sure that the lab can be changed still.
@@ -145,11 +152,9 @@ where
     SystemError: From<F::Error>,
 {
     fn lab(&mut self) -> LabDocument {
-        let (state, time_ns) = (self.state(), self.time());
+        let (state, time_ns, vms) = (self.state(), self.time(), self.vms_up());
         let plan = plan_report(&self.lab.plan);
         let hypervisor = &mut self.lab.hypervisor;
-        let vms = (0..hypervisor.vm_count() as u32).map(VmId);
-        let vms = vms.filter(|vm| hypervisor.vm(*vm).is_some()).count();
         let recorder = hypervisor.recorder();
         let phase = recorder.current_phase().name();
         LabDocument {
@@ -349,6 +354,14 @@ where
 
     fn report(&mut self) -> Report {
         self.lab.report(&self.control.command)
+    }
+
+    fn metrics(&mut self, format: Exposition) -> String {
+        let lab = LabGauges {
+            vms: self.vms_up(),
+            rss_bytes: memory_use().map(|memory| memory.present),
+        };
+        prometheus(self.lab.hypervisor.recorder(), &lab, format)
     }
 
     fn stop(&mut self) -> Result<Done, ApiError> {

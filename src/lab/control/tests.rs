@@ -154,6 +154,7 @@ fn every_route_answers_as_it_is_described() {
         ("GET", "/report.{format}", "/report.html", ""),
         ("GET", "/report.{format}", "/report.hlog", ""),
         ("GET", "/report.{format}", "/report.boot.hgrm", ""),
+        ("GET", "/metrics", "/metrics", ""),
         ("GET", "/events", "/events", ""),
         ("DELETE", "/vms/{vm}", "/vms/vm%5b1-2%5D", ""),
         ("GET", "/openapi.json", "/openapi.json", ""),
@@ -672,4 +673,29 @@ fn requests_change_what_is_asked_for_later() {
         (report.status, report.content_type),
         (406, "application/json")
     );
+}
+
+#[test]
+fn metrics_are_in_the_format_that_the_client_accepts_and_agree_with_the_counts_of_the_lab() {
+    let (mut lab, _folder) = lab();
+    let totals = get(&mut lab, "/")["totals"].clone();
+    let sent = format!("tap_reactor_pings_sent_total {}\n", totals["sent"]);
+    let (text, open) = ("text/plain; version=0.0.4", "application/openmetrics-text");
+    for (accept, format) in [
+        ("", text),
+        ("*/*", text),
+        ("image/png", text),
+        ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", text),
+        (
+            "application/vnd.google.protobuf,application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5",
+            open,
+        ),
+    ] {
+        let metrics = ask_for(&mut lab, "GET", "/metrics", "", accept);
+        assert_eq!(metrics.status, 200, "{accept}");
+        assert!(metrics.content_type.starts_with(format), "{accept}");
+        let page = std::str::from_utf8(bytes(&metrics)).unwrap();
+        assert!(page.contains(&sent), "{accept}: {page}");
+        assert!(page.contains("\ntap_reactor_vms 3\n"), "{page}");
+    }
 }
