@@ -78,7 +78,7 @@ fn is_answered(comment: &str) -> bool {
 
 fn is_lost(comment: &str) -> bool {
     let is_request = comment.starts_with("ping ");
-    is_request && (comment.contains("never answered") || comment.contains("its timeout"))
+    is_request && (comment.contains("no answer in time") || comment.contains("its timeout"))
 }
 
 /// A run that is captured in a folder of its own.
@@ -273,7 +273,7 @@ fn an_impaired_frame_is_captured_once_and_says_what_was_done_to_it() {
         assert_eq!(run.total("lost"), 5);
         // Of each ping that is not lost its request and its reply, sent and received.
         assert_eq!(frames.len(), 5 + 4 * 15, "{fabric}");
-        assert_eq!(says("never answered; lost by --impair"), 5, "{fabric}");
+        assert_eq!(says("no answer in time; lost by --impair"), 5, "{fabric}");
         assert_eq!(says("; delayed 5.00 ms by --impair"), 15, "{fabric}");
     }
 }
@@ -308,7 +308,7 @@ fn a_frame_whose_release_is_to_come_after_its_comment_says_that() {
          --timeout 50ms --impair vm0:delay=2s",
     );
     let frames = run.frames();
-    let first = "ping 0 of vm0 → vm1: never answered; to be delayed 2.00 s by --impair";
+    let first = "ping 0 of vm0 → vm1: no answer in time; to be delayed 2.00 s by --impair";
     assert_eq!(frames[0].comment, first);
 }
 

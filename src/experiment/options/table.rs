@@ -501,7 +501,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .main()
         .details(
             "For Wireshark and tshark: an interface for each VM, and a comment for each frame that says what it means in \
-             the run, such as 'ping 3 of vm0 → vm9: never answered'. A pipe or a FIFO is read while the run goes on. With -, \
+             the run, such as 'ping 3 of vm0 → vm9: no answer in time'. A pipe or a FIFO is read while the run goes on. With -, \
              the report goes to standard error.",
         ),
     value("capture-comments", "on|off", OneOf(&["on", "off"]))
@@ -528,8 +528,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Output, Scope::Output)
         .help("Capture only so many frames before and after each failed ping")
         .details(
-            "That is one that was lost, late or corrupt. Frames are kept in memory while a ping before them may fail: about \
-             370,000 of ordinary pings in 64 MiB, and more with --capture-snap.",
+            "That is one that was lost, late or corrupt, or that not every member of its group answered. Frames are \
+             kept in memory while a ping before them may fail: about 370,000 of ordinary pings in 64 MiB, and more with \
+             --capture-snap.",
         ),
     value("trace", "FILE", Path)
         .place(Output, Scope::Output)

@@ -1,4 +1,5 @@
-//! The frames around pings that were lost, late or corrupt, from a ring in memory.
+//! The frames around pings that were lost, late or corrupt, or that not every member of a group answered, from a ring in
+//! memory.
 //!
 //! A ping is known to be lost when its timeout has passed, and what tells why happened before. So a frame is kept until it is
 //! known what came of the pings before it and of those that follow it closely: while all are answered, few frames are kept, in
@@ -12,19 +13,26 @@ use rustc_hash::FxHashMap;
 
 use super::file::{File, Frame};
 use super::fragments::Fragments;
+use super::hidden::Hidden;
 use super::narrated::{echo_of, fate};
 use super::pings::Key;
 use super::queue::{Kept, Queue};
-use super::words::{Fate, Part, PingName, push, push_fate, push_lot, push_name, push_piece};
+use super::words::{
+    Fate, Part, PingName, push, push_fate, push_lot, push_malformed, push_name, push_piece,
+};
 use super::{END, MAX_KEPT};
 use crate::fabric::{Direction, Observed};
 use crate::load::Target;
 use crate::time::Instant;
-use crate::vm::{Event, PingId, PingOutcome, VmId};
-use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr};
+use crate::vm::{Event, Ignored, PingId, PingOutcome, VmId};
+use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr, ParseError};
 
-/// Frames that are looked at to find one frame of a ping.
+/// Frames that are looked at to find one frame of a ping when it fails.
 const MAX_LOOKS: usize = 8_192;
+
+/// Bytes that are kept of a frame at least, so that it is known of which ping it is: up to the numbers of an echo message behind
+/// IPv6, two tags and the header of a fragment.
+const HEAD: usize = 80;
 
 /// Frames that are dropped in a turn: many are when a ping is over that took long, and none is to wait for that.
 pub(super) const PIECE: usize = 1_024;
@@ -47,6 +55,8 @@ pub(super) struct AroundLoss {
     /// Frames before and after each failed ping.
     around: u64,
     has_comments: bool,
+    /// Bytes that are written of each frame.
+    snap: usize,
     /// The time for which a ping is waited for.
     longest: Duration,
     /// The first and last numbers of frames that are to be written, apart from each other and in order.
@@ -58,11 +68,16 @@ pub(super) struct AroundLoss {
     newest: u64,
     /// Pings of frames from there on that are not over.
     open: usize,
+    /// The pings of VMs whose frames are not captured.
+    hidden: Hidden,
     /// The failed pings of frames that are kept, each with its full sequence number.
     failed: FxHashMap<Key, (u64, Fate)>,
     /// What came of the pings of which a request was written, for the frames after it.
     told: FxHashMap<Key, Fate>,
-    /// Failed pings of which the request was not found.
+    /// Failed pings of which the request was not found soon, each with the number of the frame after which it failed. They are
+    /// looked for when the time of a request is over.
+    sought: FxHashMap<Key, u64>,
+    /// Failed pings whose frames were in memory no more.
     missed: u64,
     fragments: Fragments<(Key, Part, Target)>,
     comment: Vec<u8>,
@@ -70,19 +85,27 @@ pub(super) struct AroundLoss {
 }
 
 impl AroundLoss {
-    pub(super) fn new(around: u32, has_comments: bool, longest: Duration) -> AroundLoss {
+    pub(super) fn new(
+        around: u32,
+        has_comments: bool,
+        snap: usize,
+        longest: Duration,
+    ) -> AroundLoss {
         AroundLoss {
             queue: Queue::new(),
             removed: 0,
             around: around.into(),
             has_comments,
+            snap,
             longest,
             wanted: VecDeque::new(),
             first_open: 0,
             newest: 0,
             open: 0,
+            hidden: Hidden::default(),
             failed: FxHashMap::default(),
             told: FxHashMap::default(),
+            sought: FxHashMap::default(),
             missed: 0,
             fragments: Fragments::new(),
             comment: Vec::new(),
@@ -108,16 +131,27 @@ impl AroundLoss {
         self.missed
     }
 
-    /// Keeps `snap` bytes of a frame.
+    /// Keeps a frame.
     #[inline]
-    pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>, snap: usize) {
+    pub(super) fn frame(&mut self, at: Instant, seen: &Observed<'_>) {
         let begins_ping = seen.direction == Direction::Out && EchoHead::is_request(seen.frame);
         if begins_ping {
             self.newest = self.end();
             self.open += 1;
         }
         let of_ping = begins_ping.then_some(Fate::Open);
-        self.queue.push(at, seen, snap, of_ping);
+        self.queue.push(at, seen, self.snap.max(HEAD), of_ping);
+    }
+
+    /// Follows a ping that a frame of a VM begins whose frames are not captured.
+    #[inline]
+    pub(super) fn hidden_frame(&mut self, at: Instant, seen: &Observed<'_>) {
+        if seen.direction == Direction::Out
+            && let Some(echo) = EchoHead::parse(seen.frame).filter(|echo| echo.is_request)
+        {
+            let key = Key::new(seen.vm, echo.identifier, echo.sequence);
+            self.hidden.open(at, key, self.end());
+        }
     }
 
     /// Notes that a frame that was sent at `at` was never released.
@@ -125,53 +159,95 @@ impl AroundLoss {
         self.queue.unreleased(at, seen);
     }
 
-    /// Takes an event of `vm`.
+    /// Takes an event of `vm`, whose own frames are captured or are not.
     #[inline]
-    pub(super) fn event(&mut self, vm: VmId, event: &Event) {
-        let Event::Ping(ping, outcome) = event else {
-            return;
+    pub(super) fn event(&mut self, now: Instant, vm: VmId, is_captured: bool, event: &Event) {
+        let (ping, outcome) = match event {
+            Event::Ping(ping, outcome) => (ping, outcome),
+            Event::Ignored(Ignored::Malformed(error)) => return self.malformed(now, vm, error),
+            _ => return,
         };
         match *outcome {
+            PingOutcome::Member {
+                is_first: false,
+                is_last: false,
+                ..
+            } => {}
+            PingOutcome::Answered { .. } | PingOutcome::Member { is_last: true, .. }
+                if !is_captured =>
+            {
+                self.hidden.close(key_of(vm, *ping));
+            }
             PingOutcome::Answered { sent, received, .. }
-            | PingOutcome::Member { sent, received, .. } => self.answered(vm, sent, received),
-            outcome => self.outcome(vm, *ping, outcome),
+            | PingOutcome::Member {
+                is_last: true,
+                sent,
+                received,
+                ..
+            } => self.answered(vm, *ping, sent, Fate::Answered(received.nanos_since(sent))),
+            PingOutcome::Member { sent, received, .. } => {
+                self.answered(vm, *ping, sent, Fate::Member(received.nanos_since(sent)));
+            }
+            outcome => self.outcome(vm, is_captured, *ping, outcome),
+        }
+    }
+
+    /// Notes with the last frame that its receiver could not read it, if it is an echo message.
+    #[cold]
+    fn malformed(&mut self, now: Instant, vm: VmId, error: &ParseError) {
+        let is_it = |last: &&Kept<OfPing>| {
+            (last.at, last.vm, last.direction) == (now, vm, Direction::In)
+                && EchoHead::parse(self.queue.bytes(last).0).is_some()
+        };
+        if self.has_comments && self.queue.back().filter(is_it).is_some() {
+            self.queue.note(|text| push_malformed(text, error));
         }
     }
 
     /// A ping was answered whose first frame was sent at `sent`.
     #[inline]
-    fn answered(&mut self, vm: VmId, sent: Instant, received: Instant) {
-        let fate = Fate::Answered(received.nanos_since(sent));
+    fn answered(&mut self, vm: VmId, ping: PingId, sent: Instant, fate: Fate) {
         // With one on its way, it is this.
         let newest = self.newest.wrapping_sub(self.removed) as usize;
-        if !self.settle(newest, vm, sent, fate) {
-            self.find_answered(vm, sent, fate);
+        if !self.settle(newest, vm, ping, sent, fate) {
+            self.find_answered(vm, ping, sent, fate);
         }
     }
 
-    fn find_answered(&mut self, vm: VmId, sent: Instant, fate: Fate) {
+    fn find_answered(&mut self, vm: VmId, ping: PingId, sent: Instant, fate: Fate) {
         let mut index = self.queue.first_at(sent);
         let end = index + MAX_LOOKS;
         let is_of_then = |kept: &Kept<OfPing>| kept.at == sent;
         while index < end
             && self.queue.get(index).is_some_and(is_of_then)
-            && !self.settle(index, vm, sent, fate)
+            && !self.settle(index, vm, ping, sent, fate)
         {
             index += 1;
         }
     }
 
-    /// Notes what came of the ping that the frame of that index began, if it is one of `vm` and that time.
+    /// Notes what came of a ping that was sent at `sent`, if it is the one that the frame of that index began.
     #[inline]
-    fn settle(&mut self, index: usize, vm: VmId, sent: Instant, fate: Fate) -> bool {
-        let kept = self.queue.get(index);
-        let is_it =
-            |kept: &Kept<OfPing>| kept.at == sent && kept.vm == vm && kept.what == Some(Fate::Open);
-        let is_it = kept.is_some_and(is_it);
+    fn settle(&mut self, index: usize, vm: VmId, ping: PingId, sent: Instant, fate: Fate) -> bool {
+        let is_of_then = |kept: &Kept<OfPing>| kept.at == sent;
+        let kept = self.queue.get(index).filter(|kept| is_of_then(kept));
+        let is_it = kept.is_some_and(|kept| {
+            // Pings that a VM sends at one time are told apart by their numbers.
+            let has_neighbour = |index| self.queue.get(index).is_some_and(is_of_then);
+            let is_alone = !has_neighbour(index.wrapping_sub(1)) && !has_neighbour(index + 1);
+            kept.vm == vm && is_open(kept) && (is_alone || self.begins(kept, ping))
+        });
         if is_it {
             self.close(index, fate);
         }
         is_it
+    }
+
+    /// Returns true if the numbers in a frame are those of `ping`.
+    fn begins(&self, kept: &Kept<OfPing>, ping: PingId) -> bool {
+        EchoHead::parse(self.queue.bytes(kept).0).is_some_and(|echo| {
+            echo.identifier == ping.session.0 && echo.sequence == ping.sequence as u16
+        })
     }
 
     /// Notes what came of the ping that the frame of that index began.
@@ -183,8 +259,13 @@ impl AroundLoss {
             ..
         }) = self.queue.get_mut(index)
         {
-            self.open -= usize::from(is_counted && *of_ping == Fate::Open);
-            *of_ping = fate;
+            let is_over = is_counted && of_ping.is_open() && !fate.is_open();
+            self.open -= usize::from(is_over);
+            *of_ping = match (*of_ping, fate) {
+                // With the first reply it is received.
+                (Fate::Member(nanos), Fate::Answered(_)) => Fate::Answered(nanos),
+                (_, fate) => fate,
+            };
         }
     }
 
@@ -195,52 +276,108 @@ impl AroundLoss {
     }
 
     #[cold]
-    fn outcome(&mut self, vm: VmId, ping: PingId, outcome: PingOutcome) {
-        let Some(fate) = fate(outcome) else {
+    fn outcome(&mut self, vm: VmId, is_captured: bool, ping: PingId, outcome: PingOutcome) {
+        let fate = match outcome {
+            PingOutcome::MembersLost { .. } => Some(Fate::MembersLost),
+            _ => fate(outcome),
+        };
+        let Some(mut fate) = fate else {
             return;
         };
         let (due, fails) = match outcome {
-            PingOutcome::Lost { due } | PingOutcome::Corrupt { due } => (Some(due), true),
+            PingOutcome::Lost { due }
+            | PingOutcome::MembersLost { due }
+            | PingOutcome::Corrupt { due } => (Some(due), true),
             PingOutcome::Late { lost } => (lost, true),
             PingOutcome::Abandoned { due } | PingOutcome::Errored { due, .. } => (Some(due), false),
             _ => return,
         };
-        let request = due.and_then(|due| self.find_request(due, vm, ping));
-        if let Some(index) = request {
-            self.close(index, fate);
-        }
+        let key = key_of(vm, ping);
+        let request = match is_captured {
+            true => due.and_then(|due| self.close_request(due, vm, ping, fate)),
+            false => self.hidden.close(key),
+        };
         if !fails {
             return;
         }
-        let key = Key::new(vm, ping.session.0, ping.sequence as u16);
+        if let (None, Some((_, Fate::MembersLost))) = (due, self.failed.get(&key)) {
+            // A member's reply is late, and others are not.
+            fate = Fate::MembersLost;
+        }
         self.failed.insert(key, (ping.sequence, fate));
         let last = self.end().saturating_sub(1);
         // The reply is the last frame; of a ping that was lost, the request says more.
-        match request {
-            Some(index) => self.want(self.removed + index as u64),
+        match request.filter(|number| *number >= self.removed) {
+            Some(number) => self.want(number),
             // A late one was given up before.
-            None => self.missed += u64::from(!matches!(outcome, PingOutcome::Late { lost: None })),
+            None if due.is_none() => {}
+            // Its neighbour was resolved late, so that many frames came before it was sent; or it is in memory no more.
+            None if request.is_none() && is_captured => self.seek(key),
+            None => self.missed += 1,
         }
-        if !matches!(outcome, PingOutcome::Lost { .. }) {
+        if !matches!(fate, Fate::Lost) && !matches!(outcome, PingOutcome::MembersLost { .. }) {
             self.want(last);
         }
+    }
+
+    /// Notes what came of a ping that was due at `due` with the frame that began it, and returns the number of that.
+    fn close_request(&mut self, due: Instant, vm: VmId, ping: PingId, fate: Fate) -> Option<u64> {
+        let index = self.find_request(due, vm, ping)?;
+        self.close(index, fate);
+        Some(self.removed + index as u64)
     }
 
     /// The index of the frame with which a ping began that was due at `due`.
     fn find_request(&self, due: Instant, vm: VmId, ping: PingId) -> Option<usize> {
         let first = self.queue.first_at(due);
         let is_it = |index: &usize| {
-            let is_it = |kept: &Kept<OfPing>| {
-                let is_request = kept.what.is_some() && kept.vm == vm;
-                let echo = is_request.then(|| EchoHead::parse(self.queue.bytes(kept).0));
-                echo.flatten().is_some_and(|echo| {
-                    echo.identifier == ping.session.0 && echo.sequence == ping.sequence as u16
-                })
-            };
-            self.queue.get(*index).is_some_and(is_it)
+            self.queue
+                .get(*index)
+                .is_some_and(|kept| kept.what.is_some() && kept.vm == vm && self.begins(kept, ping))
         };
         let end = self.queue.len().min(first + MAX_LOOKS);
         (first..end).find(is_it)
+    }
+
+    /// Notes that a ping has failed whose request was not found.
+    fn seek(&mut self, key: Key) {
+        if self.told.contains_key(&key) {
+            // It was written beside another.
+            return;
+        }
+        if self.sought.len() >= MAX_TOLD {
+            self.give_up();
+        }
+        self.missed += u64::from(self.sought.insert(key, self.end()).is_some());
+    }
+
+    /// Counts the failed pings as missed whose requests were not found.
+    fn give_up(&mut self) {
+        self.missed += self.sought.len() as u64;
+        self.sought.clear();
+    }
+
+    /// Marks the frames around the one with that index if it begins a ping that failed and was not found then.
+    #[cold]
+    fn find_sought(&mut self, index: usize) {
+        let number = self.removed + index as u64;
+        let Some(kept) = self.queue.get(index) else {
+            return;
+        };
+        let Some(echo) = EchoHead::parse(self.queue.bytes(kept).0) else {
+            return;
+        };
+        let key = Key::new(kept.vm, echo.identifier, echo.sequence);
+        match self.sought.remove(&key) {
+            Some(end) if number < end => {
+                let fate = self.failed.get(&key).map_or(Fate::Lost, |(_, fate)| *fate);
+                self.close(index, fate);
+                self.want(number);
+            }
+            // One of 65,536 pings ago.
+            Some(_) => self.missed += 1,
+            None => {}
+        }
     }
 
     /// Marks the frames around the one with that number.
@@ -267,7 +404,9 @@ impl AroundLoss {
     ) {
         self.look_for_open(now);
         // A frame may still be before a ping that is lost.
-        let before = self.first_open.saturating_sub(self.around);
+        let hidden = self.hidden.first(now, self.longest);
+        let first = hidden.map_or(self.first_open, |number| number.min(self.first_open));
+        let before = first.saturating_sub(self.around);
         let mut over = before.saturating_sub(self.removed).min(PIECE as u64) as usize;
         if self.wanted.is_empty() {
             self.drop_front(over);
@@ -296,11 +435,15 @@ impl AroundLoss {
         for _ in 0..PIECE {
             let index = (self.first_open - self.removed) as usize;
             match self.queue.get(index) {
-                Some(kept) if kept.what == Some(Fate::Open) => {
+                Some(kept) if is_open(kept) => {
                     if now < kept.at + self.longest {
                         return;
                     }
-                    self.open -= 1;
+                    if !self.sought.is_empty() {
+                        self.find_sought(index);
+                    }
+                    let is_still_open = self.queue.get(index).is_some_and(is_open);
+                    self.open -= usize::from(is_still_open);
                 }
                 Some(_) => {}
                 None => return,
@@ -323,6 +466,12 @@ impl AroundLoss {
 
     /// Writes all that is to be written, at the end of the run.
     pub(super) fn write_all(&mut self, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
+        for index in 0..self.queue.len() {
+            if !self.sought.is_empty() && self.queue.get(index).is_some_and(is_open) {
+                self.find_sought(index);
+            }
+        }
+        self.give_up();
         while self.take_front(END, stations, file) {}
     }
 
@@ -333,6 +482,9 @@ impl AroundLoss {
         stations: &FxHashMap<MacAddr, VmId>,
         file: &mut File,
     ) -> bool {
+        if !self.sought.is_empty() && self.queue.front().is_some_and(is_open) {
+            self.find_sought(0);
+        }
         let Some(&front) = self.queue.front() else {
             return false;
         };
@@ -358,7 +510,7 @@ impl AroundLoss {
         self.removed += 1;
         if self.removed > self.first_open {
             self.first_open = self.removed;
-            self.open -= usize::from(front.what == Some(Fate::Open));
+            self.open -= usize::from(is_open(&front));
         }
         true
     }
@@ -383,7 +535,7 @@ impl AroundLoss {
             at: front.at,
             vm: front.vm,
             direction: front.direction,
-            bytes,
+            bytes: bytes.get(..self.snap).unwrap_or(bytes),
             length: front.length,
             comment: &comment,
         });
@@ -397,7 +549,11 @@ impl AroundLoss {
         stations: &FxHashMap<MacAddr, VmId>,
         comment: &mut Vec<u8>,
     ) -> bool {
-        let (bytes, _) = self.queue.bytes(front);
+        let (bytes, malformed) = self.queue.bytes(front);
+        if !malformed.is_empty() {
+            comment.extend_from_slice(malformed);
+            return true;
+        }
         let seen = Observed {
             vm: front.vm,
             direction: front.direction,
@@ -473,4 +629,15 @@ impl AroundLoss {
         let apart = key.sequence().wrapping_sub(near.sequence()) as i16;
         sequence.saturating_add_signed(apart.into())
     }
+}
+
+/// Returns true if the frame begins a ping that is not over.
+#[inline]
+fn is_open(kept: &Kept<OfPing>) -> bool {
+    kept.what.is_some_and(Fate::is_open)
+}
+
+/// A ping of `vm` by what its frames say of it.
+fn key_of(vm: VmId, ping: PingId) -> Key {
+    Key::new(vm, ping.session.0, ping.sequence as u16)
 }

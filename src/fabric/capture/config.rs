@@ -27,7 +27,7 @@ pub struct CaptureConfig {
     pub vms: Option<(VmId, VmId)>,
     /// The end of the file.
     pub limit: Option<CaptureLimit>,
-    /// Only so many frames before and after each ping that was lost, late or corrupt.
+    /// Only so many frames before and after each failed ping.
     pub around_loss: Option<u32>,
 }
 

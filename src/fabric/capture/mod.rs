@@ -12,6 +12,7 @@ mod around_loss;
 mod config;
 mod file;
 mod fragments;
+mod hidden;
 mod narrated;
 mod pcapng;
 mod pings;
@@ -125,17 +126,21 @@ impl Capture {
         sink: Box<dyn Sink>,
     ) -> Capture {
         let longest = timeout + GRACE;
+        let snap = config.snap.map_or(usize::MAX, |bytes| bytes as usize);
         let way = match (config.around_loss, config.has_comments) {
-            (Some(frames), has_comments) => {
-                Way::AroundLoss(Box::new(AroundLoss::new(frames, has_comments, longest)))
-            }
+            (Some(frames), has_comments) => Way::AroundLoss(Box::new(AroundLoss::new(
+                frames,
+                has_comments,
+                snap,
+                longest,
+            ))),
             (None, true) => Way::Narrated(Box::new(Narrated::new(longest))),
             (None, false) => Way::Plain,
         };
         Capture {
             way,
             file: File::new(config, section, sink),
-            snap: config.snap.map_or(usize::MAX, |bytes| bytes as usize),
+            snap,
             stations: FxHashMap::default(),
         }
     }
@@ -178,7 +183,8 @@ impl Instrument for Capture {
                 let snap = is_captured.then_some(self.snap);
                 narrated.frame(now, observed, snap, &self.stations);
             }
-            _ if !is_captured => {}
+            Way::AroundLoss(around) if !is_captured => around.hidden_frame(now, observed),
+            Way::Plain if !is_captured => {}
             Way::Plain => self.file.write(&Frame {
                 at: now,
                 vm: observed.vm,
@@ -187,7 +193,7 @@ impl Instrument for Capture {
                 length: observed.frame.len() as u32,
                 comment: &[],
             }),
-            Way::AroundLoss(around) => around.frame(now, observed, self.snap),
+            Way::AroundLoss(around) => around.frame(now, observed),
         }
     }
 
@@ -217,8 +223,7 @@ impl Instrument for Capture {
         match &mut self.way {
             Way::Plain => {}
             Way::Narrated(narrated) => narrated.event(now, vm, event),
-            Way::AroundLoss(_) if !self.file.has(vm) => {}
-            Way::AroundLoss(around) => around.event(vm, event),
+            Way::AroundLoss(around) => around.event(now, vm, self.file.has(vm), event),
         }
     }
 

@@ -9,12 +9,12 @@ use super::file::{File, Frame};
 use super::fragments::Fragments;
 use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
-use super::words::{Fate, Part, push, push_fate, push_lot, push_name, push_piece};
+use super::words::{Fate, Part, push, push_fate, push_lot, push_malformed, push_name, push_piece};
 use super::{END, MAX_KEPT};
 use crate::fabric::{Direction, EventWords, Observed};
 use crate::load::Target;
 use crate::time::{Instant, Span};
-use crate::vm::{Event, MAX_REQUESTS, PingOutcome, SessionId, VmId};
+use crate::vm::{Event, Ignored, MAX_REQUESTS, PingOutcome, SessionId, VmId};
 use crate::wire::{Describe, EchoHead, MacAddr, NeighbourRequest};
 
 /// The ping of a frame, the part of it that the frame is, and the number of the fragment if it is a later one of that.
@@ -103,6 +103,12 @@ impl Narrated {
             Some((key, part, target)) => {
                 let name = self.pings.name(key, target);
                 self.queue.note(|text| push_name(text, part, &name));
+                // Of a reply that the VM takes, an event follows that tells.
+                let is_told =
+                    part == Part::Reply && self.last.is_some_and(|(vm, _)| vm == key.source());
+                if let Some(fate) = self.pings.failed(key).filter(|_| !is_told) {
+                    self.queue.note(|text| push_fate(text, part, fate));
+                }
             }
             None => self.describe(seen),
         }
@@ -207,10 +213,33 @@ impl Narrated {
         if !is_caused {
             return;
         }
+        if let Event::Ignored(Ignored::Malformed(error)) = event
+            && self.forget_ping()
+        {
+            return self.queue.note(|text| push_malformed(text, error));
+        }
         self.queue.note(|text| match event {
             Event::Ignored(ignored) => push(text, format_args!("; ignored: {ignored}")),
             event => push(text, format_args!("; {vm} {}", EventWords(event))),
         });
+    }
+
+    /// Takes from the last frame the ping that the numbers in it name. Returns false if they name none.
+    fn forget_ping(&mut self) -> bool {
+        let Some(last) = self.queue.back() else {
+            return false;
+        };
+        let of_ping = last.what;
+        if of_ping.is_none() && EchoHead::parse(self.queue.bytes(last).0).is_none() {
+            return false;
+        }
+        if let Some(what) = self.queue.clear_note() {
+            *what = None;
+        }
+        if let Some((slot, ..)) = of_ping {
+            self.pings.release(slot);
+        }
+        true
     }
 
     /// Forgets the pings of a VM that stopped.

@@ -1,5 +1,7 @@
 //! The pings whose frames are kept until it is known what came of them.
 
+use std::collections::VecDeque;
+
 use rustc_hash::FxHashMap;
 
 use super::words::{Fate, Part, PingName};
@@ -45,6 +47,9 @@ struct Ping {
     fragments: [Option<u16>; 2],
 }
 
+/// Failed pings that are remembered when their frames are written: a frame of one may come later.
+const MAX_FAILED: usize = 1 << 16;
+
 /// The pings on their way, and those whose frames are still kept.
 #[derive(Debug, Default)]
 pub(super) struct Pings {
@@ -52,6 +57,9 @@ pub(super) struct Pings {
     free: Vec<Slot>,
     by_key: FxHashMap<Key, Slot>,
     flows: FxHashMap<u64, Flow>,
+    /// What came of pings that failed and of which no frame is kept, the oldest first.
+    failed: FxHashMap<Key, Fate>,
+    order: VecDeque<Key>,
 }
 
 /// A flow: the pings of one identifier of a VM.
@@ -87,6 +95,9 @@ impl Pings {
             frames: 0,
             fragments: [None; 2],
         };
+        if !self.failed.is_empty() {
+            self.failed.remove(&key);
+        }
         let slot = self.free.pop().unwrap_or(self.slots.len() as Slot);
         match self.slots.get_mut(slot as usize) {
             Some(space) => *space = ping,
@@ -140,6 +151,23 @@ impl Pings {
     pub(super) fn fragments(&self, slot: Slot, part: Part) -> Option<u16> {
         let [request, reply] = self.slots.get(slot as usize)?.fragments;
         if part == Part::Reply { reply } else { request }
+    }
+
+    /// What came of a ping that is not followed any more, if it failed.
+    pub(super) fn failed(&self, key: Key) -> Option<Fate> {
+        self.failed.get(&key).copied()
+    }
+
+    #[cold]
+    fn remember(&mut self, key: Key, fate: Fate) {
+        if self.failed.insert(key, fate).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > MAX_FAILED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.failed.remove(&oldest);
+        }
     }
 
     /// Notes what came of a ping.
@@ -197,11 +225,14 @@ impl Pings {
     }
 
     fn forget(&mut self, slot: Slot) {
-        let Some(ping) = self.slots.get(slot as usize) else {
+        let Some(&Ping { key, fate, .. }) = self.slots.get(slot as usize) else {
             return;
         };
-        if self.by_key.get(&ping.key) == Some(&slot) {
-            self.by_key.remove(&ping.key);
+        if self.by_key.get(&key) == Some(&slot) {
+            self.by_key.remove(&key);
+            if !matches!(fate, Fate::Open | Fate::Answered(_)) {
+                self.remember(key, fate);
+            }
         }
         self.free.push(slot);
     }

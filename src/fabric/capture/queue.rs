@@ -122,6 +122,14 @@ impl<T: Copy> Queue<T> {
         }
     }
 
+    /// Removes the text of the last frame, and returns what is known of that, to be changed.
+    pub(super) fn clear_note(&mut self) -> Option<&mut T> {
+        let (last, block) = (self.frames.back_mut()?, self.blocks.back_mut()?);
+        block.truncate((last.from + last.captured) as usize);
+        last.noted = 0;
+        Some(&mut last.what)
+    }
+
     #[inline]
     pub(super) fn front(&self) -> Option<&Kept<T>> {
         self.frames.front()

@@ -6,7 +6,7 @@ use super::*;
 use crate::fabric::output::cup::Cup;
 use crate::fabric::{Direction, Impaired, Impairment, WriteDrop};
 use crate::vm::{Ignored, PingId, PingOutcome, SessionId};
-use crate::wire::{ArpPacket, EchoRequest, Ipv4Envelope, turn_into_echo_reply};
+use crate::wire::{ArpPacket, EchoRequest, EthernetFrame, Ipv4Envelope, turn_into_echo_reply};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 const US: u64 = 1_000;
@@ -311,7 +311,7 @@ fn a_frame_is_kept_until_it_is_known_what_it_means_and_those_behind_it_too() {
     bench.flush();
     assert_eq!(bench.so_far().concat().len(), 5);
     let comments = bench.comments();
-    assert_eq!(comments[0], "ping 0 of vm0 → vm9: never answered");
+    assert_eq!(comments[0], "ping 0 of vm0 → vm9: no answer in time");
     assert_eq!(comments[1], "ping 1 of vm0 → vm9: answered 3.00 µs later");
 }
 
@@ -335,6 +335,68 @@ fn no_frame_is_kept_longer_than_a_ping_may_take() {
         comments[1],
         "reply to ping 0 of vm0 → vm9: answered after its timeout"
     );
+}
+
+#[test]
+fn frames_of_a_ping_that_come_after_its_timeout_say_that_it_had_no_answer_in_time() {
+    let mut bench = Bench::new(&CONFIG);
+    let due = bench.sends(0);
+    bench.now += 1_000 * MS;
+    bench.outcome(0, 0, PingOutcome::Lost { due });
+    bench.flush();
+    bench.frame(9, Direction::In, &request(0, 9, 0));
+    bench.frame(9, Direction::Out, &reply(0, 9, 0));
+    bench.frame(0, Direction::In, &reply(0, 9, 0));
+    bench.outcome(0, 0, PingOutcome::Late { lost: None });
+    // One that never got to the VM.
+    let mut impaired = Impaired::default();
+    impaired.add(Impairment::Unreleased);
+    let observed = Observed {
+        vm: VmId(0),
+        direction: Direction::In,
+        frame: &reply(0, 9, 0),
+        impaired,
+        refused: None,
+    };
+    bench.capture.unreleased(bench.at(), None, &observed);
+    assert_eq!(
+        bench.comments(),
+        [
+            "ping 0 of vm0 → vm9: no answer in time",
+            "ping 0 of vm0 → vm9: no answer in time",
+            "reply to ping 0 of vm0 → vm9: no answer in time",
+            "reply to ping 0 of vm0 → vm9: answered after its timeout",
+            "reply to ping 0 of vm0 → vm9: no answer in time; never released by --impair",
+        ]
+    );
+}
+
+#[test]
+fn a_frame_that_its_receiver_could_not_read_is_not_named_by_the_numbers_in_it() {
+    let error = EthernetFrame::parse(&[1; 5]).map(|_| ()).unwrap_err();
+    for around_loss in [None, Some(10)] {
+        for sequence in [1, 700] {
+            let mut bench = Bench::new(&CaptureConfig {
+                around_loss,
+                ..CONFIG
+            });
+            let due = bench.sends(0);
+            bench.sends(1);
+            // A bit of the number of ping 0 was inverted.
+            bench.frame(9, Direction::In, &request(0, 9, sequence));
+            bench.event(9, Event::Ignored(Ignored::Malformed(error)));
+            bench.outcome(0, 0, PingOutcome::Lost { due });
+            bench.outcome(0, 1, PingOutcome::Lost { due });
+            assert_eq!(
+                bench.comments(),
+                [
+                    "ping 0 of vm0 → vm9: no answer in time",
+                    "ping 1 of vm0 → vm9: no answer in time",
+                    &format!("malformed echo message; ignored: {error}"),
+                ]
+            );
+        }
+    }
 }
 
 #[test]
@@ -414,7 +476,7 @@ fn what_happens_because_of_a_frame_stands_in_its_comment() {
         (
             request(0, 9, 3),
             Some(elsewhere),
-            "ping 3 of vm0 → vm9: never answered; ignored: it is for another station",
+            "ping 3 of vm0 → vm9: no answer in time; ignored: it is for another station",
         ),
         (
             reply(5, 9, 3),
@@ -436,12 +498,12 @@ fn what_happens_because_of_a_frame_stands_in_its_comment() {
                 },
                 errored,
             )),
-            "reply to ping 3 of vm0 → vm9: never answered; the ping ends: host_unreachable",
+            "reply to ping 3 of vm0 → vm9: no answer in time; the ping ends: host_unreachable",
         ),
         (
             reply(0, 9, 3),
             None,
-            "reply to ping 3 of vm0 → vm9: never answered",
+            "reply to ping 3 of vm0 → vm9: no answer in time",
         ),
         (
             vec![1; 5],
@@ -586,7 +648,7 @@ fn frames_around_a_lost_ping_have_comments_too_and_none_are_written_without_a_lo
         [
             "reply to ping 70002 of vm0 → vm9",
             "reply to ping 70002 of vm0 → vm9",
-            "ping 70003 of vm0 → vm9: never answered",
+            "ping 70003 of vm0 → vm9: no answer in time",
             "ping 70004 of vm0 → vm9: answered 3.00 µs later",
             "ping 70004 of vm0 → vm9: answered in 3.00 µs",
         ]
@@ -611,11 +673,182 @@ fn a_loss_whose_frames_are_in_memory_no_more_is_counted_and_no_others_are_writte
         bench.flush();
     }
     bench.outcome(0, 0, PingOutcome::Lost { due });
-    // Of a VM whose frames are not captured there is nothing to miss.
+    // Of a VM whose own frames are not captured, those around its ping are missed.
     bench.outcome(9, 0, PingOutcome::Lost { due });
     bench.capture.finish();
-    assert_eq!(bench.capture.recording().missed, 1);
+    assert_eq!(bench.capture.recording().missed, 2);
     assert_eq!(bench.so_far().concat(), []);
+}
+
+#[test]
+fn frames_around_a_loss_are_written_if_those_of_the_vm_that_pings_are_not_captured() {
+    for (around, expected) in [
+        (0, vec!["ping 2 of vm0 → vm9: no answer in time"]),
+        (
+            1,
+            vec![
+                "reply to ping 1 of vm0 → vm9",
+                "ping 2 of vm0 → vm9: no answer in time",
+                "ping 3 of vm0 → vm9",
+            ],
+        ),
+    ] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss: Some(around),
+            vms: Some((VmId(5), VmId(9))),
+            ..CONFIG
+        });
+        (0..2).for_each(|sequence| bench.ping(sequence));
+        let due = bench.sends(2);
+        bench.frame(9, Direction::In, &request(0, 9, 2));
+        for sequence in 3..20 {
+            bench.ping(sequence);
+            bench.flush();
+        }
+        bench.now += 1_000 * MS;
+        bench.outcome(0, 2, PingOutcome::Lost { due });
+        bench.flush();
+        // Those of pings that are answered go at once.
+        assert_eq!(self::around(&bench).len(), around as usize);
+        bench.capture.finish();
+        assert_eq!(bench.capture.recording().missed, 0);
+        let frames = bench.so_far().concat();
+        let comments: Vec<&str> = frames.iter().map(|read| read.comment.as_str()).collect();
+        assert_eq!(comments, expected);
+    }
+}
+
+#[test]
+fn a_loss_is_captured_however_many_frames_came_before_its_request_was_sent() {
+    for waits in [false, true] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss: Some(1),
+            ..CONFIG
+        });
+        bench.ping(0);
+        // Its neighbour was not known yet when it was due, and another one kept the frames from being dropped.
+        let due = bench.at();
+        bench.sends(1);
+        for sequence in 2..10_000 {
+            bench.ping(sequence);
+        }
+        bench.sends(10_000);
+        bench.ping(10_001);
+        bench.now += 1_000 * MS;
+        bench.outcome(0, 1, PingOutcome::Lost { due });
+        bench.outcome(0, 10_000, PingOutcome::Lost { due });
+        if waits {
+            bench.now += 300 * MS;
+            (0..100).for_each(|_| bench.flush());
+        }
+        bench.capture.finish();
+        assert_eq!(bench.capture.recording().missed, 0);
+        let frames = bench.so_far().concat();
+        let comments = frames.iter().map(|read| read.comment.as_str());
+        let lost: Vec<&str> = comments.filter(|it| it.contains("no answer")).collect();
+        let expected = [
+            "ping 1 of vm0 → vm9: no answer in time",
+            "ping 10000 of vm0 → vm9: no answer in time",
+        ];
+        assert_eq!((lost, frames.len()), (expected.to_vec(), 6), "{waits}");
+    }
+}
+
+#[test]
+fn pings_that_are_sent_at_one_time_are_told_apart_around_a_loss() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(10),
+        ..CONFIG
+    });
+    let at = Instant::from_nanos(MS);
+    for sequence in 0..3 {
+        bench.now = at.as_nanos() - US;
+        bench.sends(sequence);
+    }
+    for (sequence, micros) in [(2, 5), (1, 9)] {
+        let answered = PingOutcome::Answered {
+            due: at,
+            sent: at,
+            received: Instant::from_nanos(at.as_nanos() + micros * US),
+        };
+        bench.outcome(0, sequence, answered);
+    }
+    bench.outcome(0, 0, PingOutcome::Lost { due: at });
+    assert_eq!(
+        bench.comments(),
+        [
+            "ping 0 of vm0 → vm9: no answer in time",
+            "ping 1 of vm0 → vm9: answered 9.00 µs later",
+            "ping 2 of vm0 → vm9: answered 5.00 µs later",
+        ]
+    );
+}
+
+#[test]
+fn a_loss_is_found_however_few_bytes_of_its_frames_are_captured() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(0),
+        snap: Some(14),
+        ..CONFIG
+    });
+    let due = bench.sends(0);
+    bench.outcome(0, 0, PingOutcome::Lost { due });
+    bench.capture.finish();
+    assert_eq!(bench.capture.recording().missed, 0);
+    let frames = bench.so_far().concat();
+    let seen: Vec<_> = frames
+        .iter()
+        .map(|read| (read.captured, read.length))
+        .collect();
+    assert_eq!(seen, [(14, 98)]);
+    assert!(frames[0].comment.starts_with("ping 0 of vm0"));
+}
+
+#[test]
+fn a_reply_that_a_member_owes_is_a_loss_whose_frames_are_written() {
+    for pinging in [0, 5] {
+        for is_last in [false, true] {
+            let mut bench = Bench::new(&CaptureConfig {
+                around_loss: Some(1),
+                vms: Some((VmId(pinging), VmId(9))),
+                ..CONFIG
+            });
+            let due = bench.sends(0);
+            bench.frame(9, Direction::In, &request(0, 9, 0));
+            for is_first in [true, false] {
+                let member = PingOutcome::Member {
+                    member: crate::vm::MemberId(u32::from(is_first)),
+                    is_first,
+                    is_last: is_last && !is_first,
+                    due,
+                    sent: due,
+                    received: bench.at(),
+                };
+                bench.outcome(0, 0, member);
+                bench.now += MS;
+            }
+            for sequence in 1..10 {
+                bench.ping(sequence);
+                bench.flush();
+            }
+            bench.now += 1_000 * MS;
+            if !is_last {
+                bench.outcome(0, 0, PingOutcome::MembersLost { due });
+                bench.outcome(0, 0, PingOutcome::Late { lost: None });
+            }
+            bench.flush();
+            bench.capture.finish();
+            assert_eq!(bench.capture.recording().missed, 0);
+            let frames = bench.so_far().concat();
+            let comments = frames.iter().map(|read| read.comment.as_str());
+            let owed = comments.filter(|it| it.ends_with("not every member answered"));
+            let owed: Vec<&str> = owed.collect();
+            match is_last {
+                true => assert_eq!(frames, []),
+                false => assert!(owed.contains(&"ping 0 of vm0 → vm9: not every member answered")),
+            }
+        }
+    }
 }
 
 #[test]
@@ -645,7 +878,7 @@ fn frames_around_a_loss_say_what_was_done_to_them() {
     assert_eq!(
         bench.comments(),
         [
-            "ping 0 of vm0 → vm9: never answered; lost by --impair",
+            "ping 0 of vm0 → vm9: no answer in time; lost by --impair",
             "ping 1 of vm0 → vm9: not known yet; not sent: the queue is full",
         ]
     );
@@ -717,7 +950,7 @@ fn while_pings_are_answered_the_ring_keeps_the_frames_of_those_on_their_way_and_
     assert_eq!(around(&bench).len(), 6);
     let frames = bench.read().concat();
     let request = frames.iter().position(|read| {
-        read.comment == "ping 1000 of vm0 → vm9: never answered" && read.interface == "tap0"
+        read.comment == "ping 1000 of vm0 → vm9: no answer in time" && read.interface == "tap0"
     });
     assert_eq!((request, frames.len()), (Some(6), 13));
     assert!(
@@ -750,7 +983,7 @@ fn pings_that_ended_beside_a_lost_one_say_how() {
         [
             "ping 0 of vm0 → vm9: ended: its VM stopped",
             "ping 1 of vm0 → vm9: reported undeliverable, host_unreachable",
-            "ping 2 of vm0 → vm9: never answered",
+            "ping 2 of vm0 → vm9: no answer in time",
         ]
     );
 }
@@ -869,6 +1102,6 @@ fn a_frame_that_the_fabric_refused_says_so() {
     bench.outcome(0, 0, PingOutcome::Lost { due: Instant::ZERO });
     assert_eq!(
         bench.comments(),
-        ["ping 0 of vm0 → vm9: never answered; not sent: the interface is down"]
+        ["ping 0 of vm0 → vm9: no answer in time; not sent: the interface is down"]
     );
 }

@@ -6,6 +6,7 @@ use super::queue::Kept;
 use crate::load::Target;
 use crate::time::{Instant, Span};
 use crate::vm::{PingError, VmId};
+use crate::wire::ParseError;
 
 /// A ping, as comments call it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,10 @@ pub(super) enum Fate {
     Open,
     /// It was answered after so many nanoseconds.
     Answered(u64),
+    /// A member of its group answered after so many nanoseconds, and others are expected to.
+    Member(u64),
+    /// Some members of its group answered in time, and others that were expected to did not.
+    MembersLost,
     /// It was answered after its timeout.
     Late,
     /// It was answered with another payload.
@@ -32,6 +37,14 @@ pub(super) enum Fate {
     Abandoned,
     /// It was reported undeliverable.
     Errored(PingError),
+}
+
+impl Fate {
+    /// Returns true if more of the ping may be heard: it is not over.
+    #[inline]
+    pub(super) const fn is_open(self) -> bool {
+        matches!(self, Fate::Open | Fate::Member(_))
+    }
 }
 
 /// The part of a ping that a frame is.
@@ -79,16 +92,17 @@ pub(super) fn push_name(out: &mut Vec<u8>, part: Part, name: &PingName) {
 pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
     let words: &[u8] = match fate {
         Fate::Open => b": not known yet",
-        Fate::Late => b": answered after its timeout",
+        Fate::Late if part == Part::Reply => b": answered after its timeout",
+        Fate::Lost | Fate::Late => b": no answer in time",
+        Fate::MembersLost => b": not every member answered",
         Fate::Corrupt => b": answered with other data",
-        Fate::Lost => b": never answered",
         Fate::Abandoned => b": ended: its VM stopped",
         Fate::Errored(error) => {
             out.extend_from_slice(b": reported undeliverable, ");
             out.extend_from_slice(error.name().as_bytes());
             return;
         }
-        Fate::Answered(nanos) => {
+        Fate::Answered(nanos) | Fate::Member(nanos) => {
             let (before, after): (&[u8], &[u8]) = match part {
                 Part::Sent => (b": answered ", b" later"),
                 Part::Request | Part::Reply => (b": answered in ", b""),
@@ -99,6 +113,14 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
         }
     };
     out.extend_from_slice(words);
+}
+
+/// Writes what an echo message is of which a checksum or a length is wrong: the numbers in it mean nothing.
+pub(super) fn push_malformed(out: &mut Vec<u8>, error: &ParseError) {
+    push(
+        out,
+        format_args!("malformed echo message; ignored: {error}"),
+    );
 }
 
 /// Writes what became of a frame by `now` that the fabric did not take as it was: `; delayed 5.00 ms by --impair`.
@@ -229,7 +251,14 @@ mod tests {
                 Part::Sent,
                 outside,
                 Fate::Lost,
-                "ping 3 of vm0 → 192.0.2.1: never answered",
+                "ping 3 of vm0 → 192.0.2.1: no answer in time",
+            ),
+            (
+                // When it was sent, and when it is known that a reply came too late, it is the same.
+                Part::Sent,
+                name,
+                Fate::Late,
+                "ping 3 of vm0 → vm9: no answer in time",
             ),
             (
                 Part::Sent,
