@@ -10,7 +10,7 @@ use super::handler::{self, Before};
 pub struct EarlySignals(Vec<Before>);
 
 impl EarlySignals {
-    /// Takes the signals over, and ignores SIGXFSZ for good.
+    /// Takes the signals over, and outlives SIGXFSZ from now on.
     ///
     /// # Errors
     /// If the kernel refuses.

@@ -102,13 +102,19 @@ fn install_handler(
 }
 
 /// Has a write beyond the process's limit of file sizes fail with `EFBIG`, as one to a full disk fails, instead of ending the
-/// process (`setrlimit(2)`).
+/// process (`setrlimit(2)`). A hook does not inherit that, since a handler ends with `execve(2)`.
 pub(super) fn outlive_file_size_limit() -> Result<(), Errno> {
-    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    if is_ignored(Signal::SIGXFSZ)? {
+        return Ok(());
+    }
+    let handler = SigHandler::Handler(on_file_size_limit);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     #[allow(unsafe_code)]
-    // SAFETY: an ignored signal runs no code of ours.
-    unsafe { sigaction(Signal::SIGXFSZ, &ignored) }.map(|_| ())
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGXFSZ, &action) }.map(|_| ())
 }
+
+extern "C" fn on_file_size_limit(_: libc::c_int) {}
 
 /// Restores the action that each signal had before.
 pub(super) fn restore(before: &[Before]) -> Result<(), Errno> {
