@@ -163,53 +163,24 @@ fn behind_ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{
-        ARP_FRAME_LENGTH, EchoRequest, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, Vlan,
-        insert_fragment_header,
-    };
+    use crate::wire::tests::{A, B, write_echo4, write_echo6};
+    use crate::wire::{ARP_FRAME_LENGTH, Vlan, insert_fragment_header};
 
-    const HERE: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
-    const THERE: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
+    const PAYLOAD: usize = 56;
 
     fn request4(buffer: &mut [u8]) -> usize {
-        let request = EchoRequest {
-            envelope: Ipv4Envelope {
-                source_mac: HERE,
-                destination_mac: THERE,
-                source: [10, 77, 0, 2].into(),
-                destination: [10, 77, 0, 3].into(),
-                time_to_live: 64,
-                dscp: 0,
-                dont_fragment: false,
-                identification: 0,
-            },
-            identifier: 5,
-            sequence: 65_535,
-        };
-        request.write(56, |_| {}, buffer).unwrap()
+        write_echo4(PAYLOAD, buffer)
     }
 
     fn request6(buffer: &mut [u8]) -> usize {
-        let request = Icmpv6EchoRequest {
-            envelope: Ipv6Envelope {
-                source_mac: HERE,
-                destination_mac: THERE,
-                source: "fd77::2".parse().unwrap(),
-                destination: "fd77::3".parse().unwrap(),
-                traffic_class: 0,
-                hop_limit: 64,
-            },
-            identifier: 5,
-            sequence: 65_535,
-        };
-        request.write(56, |_| {}, buffer).unwrap()
+        write_echo6(PAYLOAD, buffer)
     }
 
     #[test]
     fn an_echo_message_is_found_behind_tags_and_in_a_first_fragment() {
         let expected = |source: &str, destination: &str| EchoHead {
-            destination_mac: THERE,
-            source_mac: HERE,
+            destination_mac: B,
+            source_mac: A,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             is_request: true,

@@ -82,48 +82,18 @@ fn of_ipv6(packet: &[u8]) -> Option<(u32, u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{
-        EchoRequest, Icmpv6EchoRequest, Ipv4Envelope, Ipv6Envelope, Vlan, insert_fragment_header,
-        write_fragment, write_ipv6_fragment,
-    };
+    use crate::wire::tests::{A, B, IDENTIFICATION, write_echo4, write_echo6};
+    use crate::wire::{Vlan, insert_fragment_header, write_fragment, write_ipv6_fragment};
 
-    const HERE: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
-    const THERE: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
     const SIZE: usize = 4_000;
 
     fn datagram4(buffer: &mut [u8]) -> usize {
-        let request = EchoRequest {
-            envelope: Ipv4Envelope {
-                source_mac: HERE,
-                destination_mac: THERE,
-                source: [10, 77, 0, 2].into(),
-                destination: [10, 77, 0, 3].into(),
-                time_to_live: 64,
-                dscp: 0,
-                dont_fragment: false,
-                identification: 9,
-            },
-            identifier: 5,
-            sequence: 1,
-        };
-        request.write(SIZE, |_| {}, buffer).unwrap()
+        write_echo4(SIZE, buffer)
     }
 
     fn datagram6(buffer: &mut [u8]) -> usize {
-        let request = Icmpv6EchoRequest {
-            envelope: Ipv6Envelope {
-                source_mac: HERE,
-                destination_mac: THERE,
-                source: "fd77::2".parse().unwrap(),
-                destination: "fd77::3".parse().unwrap(),
-                traffic_class: 0,
-                hop_limit: 64,
-            },
-            identifier: 5,
-            sequence: 1,
-        };
-        let length = request.write(SIZE, |_| {}, buffer).unwrap();
-        insert_fragment_header(buffer, length, 9).unwrap()
+        let length = write_echo6(SIZE, buffer);
+        insert_fragment_header(buffer, length, IDENTIFICATION.into()).unwrap()
     }
 
     /// Writes a datagram, and returns its length.
@@ -162,9 +132,9 @@ mod tests {
             let expected = [(0, piece), (piece, piece), (2 * piece, size - 2 * piece)];
             for (index, (offset, length)) in expected.into_iter().enumerate() {
                 let head = FragmentHead {
-                    source_mac: HERE,
-                    destination_mac: THERE,
-                    identification: 9,
+                    source_mac: A,
+                    destination_mac: B,
+                    identification: IDENTIFICATION.into(),
                     offset,
                     length,
                     has_more: index < 2,

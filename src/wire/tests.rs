@@ -10,8 +10,8 @@ mod dhcp;
 mod dhcpv6;
 mod ipv6;
 
-const A: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
-const B: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
+pub(super) const A: MacAddr = MacAddr([2, 0, 10, 77, 0, 2]);
+pub(super) const B: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 const IP_A: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const IP_B: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 
@@ -34,6 +34,41 @@ fn request() -> EchoRequest {
         identifier: 7,
         sequence: 9,
     }
+}
+
+/// The identifier and the sequence number of [`write_echo4`] and [`write_echo6`].
+pub(super) const ECHO: (u16, u16) = (5, 65_535);
+/// The identification of the datagram of [`write_echo4`].
+pub(super) const IDENTIFICATION: u16 = 9;
+
+/// Writes an echo request from [`A`] to [`B`] with `payload` bytes of zeros, and returns its length.
+pub(super) fn write_echo4(payload: usize, buffer: &mut [u8]) -> usize {
+    let request = EchoRequest {
+        envelope: Ipv4Envelope {
+            identification: IDENTIFICATION,
+            ..envelope()
+        },
+        identifier: ECHO.0,
+        sequence: ECHO.1,
+    };
+    request.write(payload, |_| {}, buffer).unwrap()
+}
+
+/// The same over IPv6, from `fd77::2` to `fd77::3`.
+pub(super) fn write_echo6(payload: usize, buffer: &mut [u8]) -> usize {
+    let request = Icmpv6EchoRequest {
+        envelope: Ipv6Envelope {
+            source_mac: A,
+            destination_mac: B,
+            source: "fd77::2".parse().unwrap(),
+            destination: "fd77::3".parse().unwrap(),
+            traffic_class: 0,
+            hop_limit: 64,
+        },
+        identifier: ECHO.0,
+        sequence: ECHO.1,
+    };
+    request.write(payload, |_| {}, buffer).unwrap()
 }
 
 fn echo_frame(payload: &[u8]) -> Vec<u8> {

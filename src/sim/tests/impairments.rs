@@ -9,6 +9,20 @@ struct Trial {
     profile: Profile,
 }
 
+/// One rule, for what vm1 sends.
+fn outwards(profile: Profile) -> [Trial; 1] {
+    [Trial {
+        direction: Direction::Out,
+        profile,
+    }]
+}
+
+/// 98 bytes of a ping take 784 µs of it.
+const ONE_MEGABIT: Option<Rate> = Some(Rate {
+    bits_per_second: 1_000_000,
+    queue: 10,
+});
+
 /// Runs `pings` pings, one every `interval`. Static neighbours: there are no other frames.
 fn trial(trials: &[Trial], interval: Duration, pings: u64) -> Lab {
     let mut lab = new_lab(2, WIRE_DELAY);
@@ -164,11 +178,7 @@ fn an_rtt_is_the_delay_that_was_injected_and_what_the_path_takes_without() {
         let release = lab.hypervisor().recorder().latency(Metric::Release);
         assert_eq!(release.summary().max, Some(0), "time is virtual");
     }
-    let trials = [Trial {
-        direction: Direction::Out,
-        profile: delay(5 * MS, MS),
-    }];
-    let mut lab = trial(&trials, 10 * MS, 5_000);
+    let mut lab = trial(&outwards(delay(5 * MS, MS)), 10 * MS, 5_000);
     let rtt = lab.hypervisor().recorder().run().rtt().summary();
     let expected = (5 * MS + path).as_nanos() as u64;
     assert!(within(rtt.mean.unwrap(), expected, 0.01), "{rtt:?}");
@@ -177,20 +187,12 @@ fn an_rtt_is_the_delay_that_was_injected_and_what_the_path_takes_without() {
 
 #[test]
 fn a_rate_gives_that_rate_and_its_queue_the_drops_that_arithmetic_says() {
-    // 98 bytes of a ping take 784 µs at 1 Mbit/s.
     let profile = Profile {
-        rate: Some(Rate {
-            bits_per_second: 1_000_000,
-            queue: 10,
-        }),
+        rate: ONE_MEGABIT,
         ..Profile::default()
     };
-    let trials = [Trial {
-        direction: Direction::Out,
-        profile,
-    }];
     let (pings, interval) = (10_000u64, 100);
-    let mut lab = trial(&trials, Duration::from_micros(interval), pings);
+    let mut lab = trial(&outwards(profile), Duration::from_micros(interval), pings);
     let totals = lab.hypervisor().recorder().totals();
     // The link sends without a break: in the time of all pings, and then what the queue holds.
     let sent = (pings - 1) * interval / 784 + 10;
@@ -211,17 +213,10 @@ fn a_rate_gives_that_rate_and_its_queue_the_drops_that_arithmetic_says() {
 fn a_second_copy_that_finds_no_room_is_neither_a_duplicate_nor_a_drop() {
     let profile = Profile {
         duplicate: 1.0,
-        rate: Some(Rate {
-            bits_per_second: 1_000_000,
-            queue: 10,
-        }),
+        rate: ONE_MEGABIT,
         ..Profile::default()
     };
-    let trials = [Trial {
-        direction: Direction::Out,
-        profile,
-    }];
-    let mut lab = trial(&trials, Duration::from_millis(1), 1000);
+    let mut lab = trial(&outwards(profile), Duration::from_millis(1), 1000);
     let totals = lab.hypervisor().recorder().totals();
     assert_eq!((totals.sent, totals.received), (1000, 1000));
     assert_eq!(frames(&mut lab, Direction::Out, Impairment::QueueFull), 0);
