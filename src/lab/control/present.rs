@@ -1,5 +1,7 @@
 //! A lab as the routes of its control socket see it.
 
+use std::path::Path;
+
 use super::Control;
 use crate::control::{
     AddFlows, AddVms, AddedFlows, ApiError, CaptureDocument, ChangedVms, Controlled, Done,
@@ -13,7 +15,9 @@ use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
 use crate::lab::{Driver, LabError, LabOn, instruments};
 use crate::load::FlowId;
-use crate::report::{Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus};
+use crate::report::{
+    Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
+};
 use crate::system::{SystemError, memory_use};
 use crate::vm::VmId;
 
@@ -139,6 +143,13 @@ fn changed(vms: &[VmId]) -> ChangedVms {
         first: vms.first().map(VmId::to_string),
         last: vms.last().map(VmId::to_string),
     }
+}
+
+/// Returns true if what is written to `one` and to `other` would be one file, under whatever names.
+fn are_one_file(one: &str, other: &str) -> bool {
+    let place = |path: &str| Destination::new(Path::new(path)).ok();
+    let places = place(one).zip(place(other));
+    places.is_some_and(|(one, other)| one.is_same(&other))
 }
 
 fn not_found(what: &str, expected: String) -> ApiError {
@@ -316,7 +327,7 @@ where
             .map(|config| config.to().to_string());
         if planned
             .chain(self.control.files.iter().cloned())
-            .any(|taken| taken == file)
+            .any(|taken| are_one_file(&taken, &file))
         {
             let error = format!("{file} is written by this lab already");
             return Err(ApiError::new(status::CONFLICT, error, "another file"));

@@ -192,6 +192,9 @@ fn what_cannot_be_done_is_told_with_what_was_expected() {
     );
     assert_eq!(first.status, 201);
     let again = json!({ "capture": taken }).to_string();
+    let link = folder.path().join("link.pcapng");
+    std::fs::hard_link(&taken, &link).unwrap();
+    let again_by_another_name = json!({ "capture": link }).to_string();
     let nowhere = json!({ "capture": folder.path().join("no/c.pcapng") }).to_string();
     let of_folder = json!({ "capture": folder.path() }).to_string();
     let table: &[(&str, &str, &str, &str, u16, &str)] = &[
@@ -501,6 +504,14 @@ fn what_cannot_be_done_is_told_with_what_was_expected() {
             "/captures",
             "/captures",
             &again,
+            409,
+            "is written by this lab already",
+        ),
+        (
+            "POST",
+            "/captures",
+            "/captures",
+            &again_by_another_name,
             409,
             "is written by this lab already",
         ),
