@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::pieces::{self, Next};
 use super::{FlowReport, MemberReport, Report};
 use crate::record::{Count, LatencySummary, Metric, PerMetric, Totals};
 
@@ -16,6 +17,9 @@ const WHAT: [&str; 7] = [
     "nothing_sent",
 ];
 
+/// Flows in a piece.
+const FLOWS: usize = 50;
+
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
 /// that a flow pings, with its own `address`. Columns that end in `_ns` are nanoseconds; what
@@ -24,7 +28,24 @@ const WHAT: [&str; 7] = [
 /// # Errors
 /// When `out` can't be written to.
 pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    pieces::write(report, csv_piece, out)
+}
+
+/// Writes the piece of [`csv()`] with [`FLOWS`] flows from number `from` on; the first one has all other rows before them.
+pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::Result<Next> {
     let mut table = csv::Writer::from_writer(out);
+    if from == 0 {
+        first_rows(report, &mut table)?;
+    }
+    let flows = report.flows.get(from..).unwrap_or_default();
+    for flow in flows.iter().take(FLOWS) {
+        flow_rows(flow, &mut table)?;
+    }
+    table.flush()?;
+    Ok((flows.len() > FLOWS).then_some(from + FLOWS))
+}
+
+fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Result<()> {
     table.write_record(columns())?;
     let run = ["run", "", "", "", "", &report.elapsed_ns.to_string(), ""];
     table.write_record(row(run, &report.totals, |metric| report.summaries[metric]))?;
@@ -40,25 +61,27 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
         ];
         table.write_record(row(what, &phase.totals, |metric| phase.summaries[metric]))?;
     }
-    for flow in &report.flows {
-        let address = flow.address.as_deref().unwrap_or_default();
-        let what = ["flow", "", &flow.src, &flow.dst, address, "", ""];
-        // Of a flow only the rtt is kept.
-        let mut row = row(what, &flow.totals, |metric| match metric {
-            Metric::Rtt => flow.rtt_ns,
-            _ => LatencySummary::default(),
-        });
-        for (count, cell) in Count::ALL.iter().zip(row.iter_mut().skip(WHAT.len())) {
-            if !count.is_of_flows() {
-                cell.clear();
-            }
-        }
-        table.write_record(row)?;
-        for member in &flow.members {
-            table.write_record(member_row(flow, member))?;
+    Ok(())
+}
+
+fn flow_rows(flow: &FlowReport, table: &mut csv::Writer<impl Write>) -> io::Result<()> {
+    let address = flow.address.as_deref().unwrap_or_default();
+    let what = ["flow", "", &flow.src, &flow.dst, address, "", ""];
+    // Of a flow only the rtt is kept.
+    let mut row = row(what, &flow.totals, |metric| match metric {
+        Metric::Rtt => flow.rtt_ns,
+        _ => LatencySummary::default(),
+    });
+    for (count, cell) in Count::ALL.iter().zip(row.iter_mut().skip(WHAT.len())) {
+        if !count.is_of_flows() {
+            cell.clear();
         }
     }
-    table.flush()
+    table.write_record(row)?;
+    for member in &flow.members {
+        table.write_record(member_row(flow, member))?;
+    }
+    Ok(())
 }
 
 /// Of a member only its replies are known.

@@ -23,10 +23,12 @@ mod hlog;
 mod html;
 mod impairments;
 mod json;
+mod json_window;
 mod keyed;
 mod link_changes;
 mod load;
 mod merge;
+mod pieces;
 mod prometheus;
 mod provenance;
 mod recordings;
@@ -59,6 +61,7 @@ pub use impairments::ImpairedFrames;
 pub use json::json;
 pub use load::{LoadError, load};
 pub use merge::merge;
+pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};
 pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,

@@ -12,6 +12,7 @@ use crate::escape::is_hidden;
 
 pub use compare::{MOST_RUNS, compare_html};
 pub use run::html;
+pub(super) use run::html_piece;
 
 const STYLE: &str = include_str!("page.css");
 const SORT: &str = include_str!("sort.js");
@@ -19,15 +20,23 @@ const SORT: &str = include_str!("sort.js");
 /// The classes of the colours of a picture, in their order.
 const KEYS: [&str; COLORS.len()] = ["a", "b", "c", "d", "e", "f"];
 
-/// Writes a page around `body`, which is HTML.
-fn page(title: &str, body: &str, out: &mut impl Write) -> io::Result<()> {
+/// Writes the begin of a page, up to its body.
+fn begin_page(title: &str, out: &mut impl Write) -> io::Result<()> {
     let title = Escaped(title);
     write!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<main>\n{body}</main>\n<script>\n{SORT}</script>\n</body>\n</html>\n"
+         <body>\n<main>\n"
+    )
+}
+
+/// Writes the end of a page, behind its body.
+fn end_page(out: &mut impl Write) -> io::Result<()> {
+    write!(
+        out,
+        "</main>\n<script>\n{SORT}</script>\n</body>\n</html>\n"
     )
 }
 
@@ -95,6 +104,14 @@ impl Cell {
 
 /// A table; with `sortable` its headings sort it, the first column by its words, the others by their numbers.
 fn table(headings: &[&str], rows: impl Iterator<Item = Vec<Cell>>, sortable: bool) -> String {
+    begin_table(headings, sortable) + &table_rows(rows) + END_TABLE
+}
+
+/// The end of a table.
+const END_TABLE: &str = "</tbody></table></div>\n";
+
+/// The begin of a table, up to its first row.
+fn begin_table(headings: &[&str], sortable: bool) -> String {
     let mut html = String::from("<div class=\"scroll\"><table");
     html += if sortable {
         " class=\"sortable\">"
@@ -114,7 +131,11 @@ fn table(headings: &[&str], rows: impl Iterator<Item = Vec<Cell>>, sortable: boo
             }
         };
     }
-    html += "</tr></thead>\n<tbody>\n";
+    html + "</tr></thead>\n<tbody>\n"
+}
+
+fn table_rows(rows: impl Iterator<Item = Vec<Cell>>) -> String {
+    let mut html = String::new();
     for row in rows {
         html += "<tr>";
         for Cell { text, value } in row {
@@ -126,7 +147,7 @@ fn table(headings: &[&str], rows: impl Iterator<Item = Vec<Cell>>, sortable: boo
         }
         html += "</tr>\n";
     }
-    html + "</tbody></table></div>\n"
+    html
 }
 
 #[cfg(test)]
