@@ -424,6 +424,11 @@ impl Recorder {
         members.map(|((_, member), counts)| (*member, *counts))
     }
 
+    /// Returns true if anything is known of a member of a multicast group.
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// The phases that were begun, in order, whatever happened in them. A run that was not divided, or in which none was begun,
     /// is one phase without a name.
     pub fn phases(&self) -> &[Phase] {
@@ -450,11 +455,17 @@ impl Recorder {
         counted.map(|phase| phase.totals).sum()
     }
 
-    /// The pings that count, second by second; after ten minutes the intervals grow longer.
-    pub fn intervals(&self) -> Vec<Interval> {
+    /// The pings that count, second by second; after ten minutes the intervals grow longer. Only intervals that are over, in
+    /// which something happened: they stay as they are, and more follow.
+    pub fn closed_intervals(&self) -> &[Interval] {
+        self.timeline.closed()
+    }
+
+    /// The interval that follows the [closed ones](Recorder::closed_intervals), up to the last event, if anything happened in it.
+    pub fn open_interval(&self) -> Option<Interval> {
         let counted = self.phases.iter().filter(|phase| phase.counted);
         let end = counted.map(Phase::end).max();
-        self.timeline.intervals(end.unwrap_or(Instant::ZERO))
+        self.timeline.open(end.unwrap_or(Instant::ZERO))
     }
 
     /// The histogram of `metric` of the run as a whole; nothing of one that is recorded for each phase.
@@ -465,17 +476,26 @@ impl Recorder {
 
     /// The histogram of `metric`: the sum of the phases that count, or that of the run as a whole.
     pub fn latency(&self, metric: Metric) -> Latency {
-        match self.run_latency(metric) {
-            Some(latency) => latency.clone(),
-            None => {
-                let mut sum = Latency::new();
-                let counted = self.phases.iter().filter(|phase| phase.counted);
-                counted
-                    .filter_map(|phase| phase.latency(metric))
-                    .for_each(|latency| sum.merge(latency));
-                sum
-            }
-        }
+        let mut sum = Latency::new();
+        self.add_latency(metric, &mut sum);
+        sum
+    }
+
+    /// Adds the histogram of `metric` to `sum`.
+    pub fn add_latency(&self, metric: Metric, sum: &mut Latency) {
+        self.latencies_of(metric).for_each(|part| sum.merge(part));
+    }
+
+    /// Returns true if there is a value of `metric`.
+    pub fn has(&self, metric: Metric) -> bool {
+        self.latencies_of(metric).any(|part| !part.is_empty())
+    }
+
+    /// The histograms that the one of `metric` is the sum of.
+    fn latencies_of(&self, metric: Metric) -> impl Iterator<Item = &Latency> {
+        let counted = self.phases.iter().filter(|phase| phase.counted);
+        let of_phases = counted.filter_map(move |phase| phase.latency(metric));
+        self.run_latency(metric).into_iter().chain(of_phases)
     }
 
     /// Leases and conflicts of the VMs' addresses.

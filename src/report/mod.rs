@@ -40,7 +40,7 @@ mod text;
 mod units;
 pub mod verdict;
 
-pub use build::{Context, FlowName};
+pub use build::{Builder, Context, FlowName};
 pub use compare::{
     COMPARISON_SCHEMA, Change, Comparison, Difference, Judgement, Quantity, SECONDS_NEEDED, Side,
     compare, compare_json, compare_text,

@@ -360,8 +360,10 @@ fn the_seconds_hold_every_ping_that_counts_and_no_other() {
     recorder.echo_sent(FLOW, at(4 * second), at(4 * second), at(4 * second));
     recorder.lost(FLOW, at(4 * second), at(5 * second));
     let told: Vec<_> = recorder
-        .intervals()
+        .closed_intervals()
         .iter()
+        .cloned()
+        .chain(recorder.open_interval())
         .map(|i| (i.start / second, i.sent, i.received, i.failed))
         .collect();
     assert_eq!(
