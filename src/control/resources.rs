@@ -137,13 +137,23 @@ pub struct FlowDocument {
 }
 
 /// Flows to add.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddFlows {
     /// Who pings whom, as after `--ping`: `vm0:vm1`, `vm[0-4]:10.77.0.1`, `mesh`.
     pub ping: String,
     /// Bytes of payload of each ping; as the plan has it by default.
     pub size: Option<u32>,
+    /// Pings per second of these flows together, whatever others send. Without `rate`, `interval` and `window` they send as
+    /// the others do.
+    pub rate: Option<f64>,
+    /// The time between two pings of each of these flows, whatever others send: `10ms`.
+    pub interval: Option<String>,
+    /// Pings of each of these flows that are outstanding at a time, whatever others send.
+    pub window: Option<u32>,
+    /// Pings of each of these flows, with one of `rate`, `interval` and `window`; without it they end with the run.
+    #[schemars(range(min = 1))]
+    pub count: Option<u64>,
 }
 
 /// Flows that were added.
