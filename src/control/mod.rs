@@ -28,6 +28,6 @@ pub use openapi::description;
 pub use resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
     ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument, MarkDocument,
-    PAGE, Page, SetMark, VmDocument,
+    Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
 };
 pub use routes::{ROUTES, Route};
