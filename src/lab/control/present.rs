@@ -6,7 +6,8 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, AddedFlows, ApiError, CaptureDocument, ChangedVms, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, Page, SetMark, VmDocument, status,
+    MarkDocument, Order, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
+    status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, Notice};
@@ -15,6 +16,7 @@ use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
 use crate::lab::{Driver, LabError, LabOn, instruments};
 use crate::load::{FlowId, Pace, Pacing};
+use crate::record::{Metric, Phase};
 use crate::report::{
     Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
 };
@@ -127,6 +129,12 @@ where
         })
     }
 
+    /// Returns the rules that frames are impaired by.
+    fn rules(&self) -> Vec<ImpairDocument> {
+        let rules = self.control.rules.iter().cloned();
+        rules.map(|impair| ImpairDocument { impair }).collect()
+    }
+
     /// Puts the rules in words into force, and returns them.
     fn set_rules(&mut self, words: Vec<String>) -> Result<ImpairmentsDocument, ApiError> {
         let texts: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -180,6 +188,20 @@ fn pace(wish: &AddFlows) -> Result<Option<Pace>, ApiError> {
     }
 }
 
+/// The last phases of a run that is divided.
+fn phases(phases: &[Phase]) -> Vec<PhaseDocument> {
+    let is_divided = phases.iter().any(|phase| !phase.name().is_empty());
+    let told = phases.iter().skip(phases.len().saturating_sub(PHASES_TOLD));
+    told.filter(|_| is_divided)
+        .map(|phase| PhaseDocument {
+            name: phase.name().to_owned(),
+            counted: phase.counted(),
+            elapsed_ns: phase.elapsed(),
+            totals: *phase.totals(),
+        })
+        .collect()
+}
+
 fn changed(vms: &[VmId]) -> ChangedVms {
     ChangedVms {
         vms: vms.len(),
@@ -208,6 +230,8 @@ where
     fn lab(&mut self) -> LabDocument {
         let (state, time_ns, vms) = (self.state(), self.time(), self.vms_up());
         let plan = plan_report(&self.lab.plan);
+        let impairments = self.rules();
+        let now = self.lab.driver.now();
         let hypervisor = &mut self.lab.hypervisor;
         let recorder = hypervisor.recorder();
         let phase = recorder.current_phase().name();
@@ -220,6 +244,13 @@ where
             vms,
             flows: recorder.flows().len(),
             totals: recorder.totals(),
+            rtt_ns: recorder.latency(Metric::Rtt).summary(),
+            response_ns: recorder.latency(Metric::Response).summary(),
+            recent: recorder.recent(now).map(RecentDocument::from),
+            phases: phases(recorder.phases()),
+            drops: *recorder.drops(),
+            errors: recorder.errors().clone(),
+            impairments,
             plan,
         }
     }
@@ -264,13 +295,22 @@ where
         Ok(removed)
     }
 
-    fn flows(&mut self, page: Page) -> List<FlowDocument> {
+    fn flows(&mut self, page: Page, order: Order) -> List<FlowDocument> {
         let LabOn {
             plan, hypervisor, ..
         } = &mut *self.lab;
         let leased = Leased::of(plan, hypervisor);
         let recorder = hypervisor.recorder();
-        List::of(page, recorder.flows().len(), |index| {
+        let flows = recorder.flows().len();
+        let worst = match order {
+            Order::Number => Vec::new(),
+            Order::Worst => recorder.worst_flows(page.offset.saturating_add(page.limit)),
+        };
+        List::of(page, flows, |index| {
+            let index = match order {
+                Order::Number => index,
+                Order::Worst => worst.get(index)?.index(),
+            };
             let name = flow_name(plan, &leased, index);
             let report = FlowReport::of(recorder, index, name)?;
             Some(FlowDocument {
@@ -322,9 +362,8 @@ where
 
     fn impairments(&mut self) -> ImpairmentsDocument {
         let frames = self.lab.hypervisor.fabric().impairments();
-        let rules = self.control.rules.iter().cloned();
         ImpairmentsDocument {
-            rules: rules.map(|impair| ImpairDocument { impair }).collect(),
+            rules: self.rules(),
             frames: frames.iter().map(ImpairedFrames::from).collect(),
         }
     }
