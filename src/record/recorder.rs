@@ -1,5 +1,6 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -466,6 +467,34 @@ impl Recorder {
         let counted = self.phases.iter().filter(|phase| phase.counted);
         let end = counted.map(Phase::end).max();
         self.timeline.open(end.unwrap_or(Instant::ZERO))
+    }
+
+    /// The last interval of those of [`intervals`](Recorder::intervals) that is over by `now`, if that was not longer ago
+    /// than it took itself.
+    pub fn recent(&self, now: Instant) -> Option<Interval> {
+        self.timeline.recent(now)
+    }
+
+    /// The flows of which most pings failed, and among those of which as many did the slowest: `number` of them at most, the
+    /// worst one first. Looks at each flow once, and sorts only what it returns.
+    pub fn worst_flows(&self, number: usize) -> Vec<FlowId> {
+        let mut worst: Vec<FlowId> = (0..self.flows.len() as u32).map(FlowId).collect();
+        self.keep_worst(number, &mut worst);
+        worst.sort_by_key(|id| (self.badness(*id), *id));
+        worst
+    }
+
+    /// Keeps the worst `number` of `flows`, in no order.
+    pub fn keep_worst(&self, number: usize, flows: &mut Vec<FlowId>) {
+        if number < flows.len() {
+            flows.select_nth_unstable_by_key(number, |id| self.badness(*id));
+            flows.truncate(number);
+        }
+    }
+
+    fn badness(&self, id: FlowId) -> impl Ord + use<> {
+        let flow = self.flows.get(id.index());
+        Reverse(flow.map(|flow| (flow.totals().failed(), flow.mean())))
     }
 
     /// The histogram of `metric` of the run as a whole; nothing of one that is recorded for each phase.

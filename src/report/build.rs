@@ -1,6 +1,5 @@
 //! From what a recorder took in to the document.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -144,7 +143,7 @@ impl Builder {
         if flows.len() > FLOWS_TOLD && self.worst.seen < flows.len() {
             // Flows that were told while there were fewer are not among the worst for that.
             self.flows.clear();
-            self.worst.look_at(flows);
+            self.worst.look_at(recorder);
             return false;
         }
         let told = match flows.len() > FLOWS_TOLD {
@@ -154,7 +153,7 @@ impl Builder {
         let next = self.flows.len();
         for place in (next..told).take(FLOWS) {
             let index = match flows.len() > FLOWS_TOLD {
-                true => self.worst.indices.get(place).copied().unwrap_or(place),
+                true => self.worst.indices.get(place).map_or(place, |id| id.index()),
                 false => place,
             };
             self.flows.push(NamedFlow::new(index, name(index)));
@@ -250,28 +249,21 @@ struct Worst {
     /// How many of them sent pings of which none failed.
     whole: u64,
     /// The worst of them, in the order of their numbers.
-    indices: Vec<usize>,
+    indices: Vec<FlowId>,
 }
 
 impl Worst {
     /// Looks at some flows more.
-    fn look_at(&mut self, flows: &[FlowRecord]) {
+    fn look_at(&mut self, recorder: &Recorder) {
+        let flows = recorder.flows();
         let next = flows.len().min(self.seen + FLOWS_SEEN);
         let seen = std::mem::replace(&mut self.seen, next);
-        self.indices.extend(seen..next);
+        self.indices.extend((seen as u32..next as u32).map(FlowId));
         let looked_at = flows.get(seen..next).unwrap_or_default();
         let totals = looked_at.iter().map(FlowRecord::totals);
         let whole = totals.filter(|totals| totals.sent > 0 && totals.failed() == 0);
         self.whole += whole.count() as u64;
-        if self.indices.len() <= WORST_TOLD {
-            return;
-        }
-        let badness = |&index: &usize| {
-            let flow = flows.get(index);
-            Reverse(flow.map(|flow| (flow.totals().failed(), flow.summary().mean)))
-        };
-        self.indices.select_nth_unstable_by_key(WORST_TOLD, badness);
-        self.indices.truncate(WORST_TOLD);
+        recorder.keep_worst(WORST_TOLD, &mut self.indices);
         self.indices.sort_unstable();
     }
 }

@@ -24,7 +24,7 @@ mod html;
 mod impairments;
 mod json;
 mod json_window;
-mod keyed;
+pub(crate) mod keyed;
 mod link_changes;
 mod load;
 mod merge;
