@@ -18,6 +18,7 @@ mod resources;
 mod routes;
 pub mod status;
 mod token;
+mod work;
 
 pub use address::{ControlAddress, is_loopback, socket_address};
 pub use connection::{
@@ -35,3 +36,4 @@ pub use resources::{
 };
 pub use routes::{ROUTES, Route};
 pub use token::{LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};
+pub use work::{ListOf, Work};

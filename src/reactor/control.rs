@@ -71,12 +71,25 @@ pub struct ControlClients {
     clients: Vec<Option<Client>>,
     /// The client that is answered next, if several wait.
     next: usize,
+    /// The client that gets the next piece of its response, if several want one.
+    next_piece: usize,
+    /// The clients so far.
+    count: u64,
     buffer: Vec<u8>,
+}
+
+/// A client, whose place another may have taken since.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ClientId {
+    place: usize,
+    number: u64,
 }
 
 /// A client.
 #[derive(Debug)]
 struct Client {
+    /// Counts clients.
+    number: u64,
     socket: UnixStream,
     token: Token,
     connection: Connection,
@@ -117,6 +130,8 @@ impl ControlClients {
                 .take(MAX_CLIENTS + MAX_REFUSED)
                 .collect(),
             next: 0,
+            next_piece: 0,
+            count: 0,
             buffer: vec![0; READ_BUDGET],
         })
     }
@@ -140,24 +155,55 @@ impl ControlClients {
         }
     }
 
-    /// Returns the next request, and the number of its client, whom to [respond](ControlClients::respond) to. The clients
-    /// take turns.
-    pub fn request(&mut self, now: Instant) -> Option<(usize, Request)> {
+    /// Returns the next request, and its client, whom to [respond](ControlClients::respond) to. The clients take turns.
+    pub fn request(&mut self, now: Instant) -> Option<(ClientId, Request)> {
         let first = self.next;
         (first..MAX_CLIENTS).chain(0..first).find_map(|number| {
             let client = self.clients.get_mut(number)?.as_mut()?;
             let request = client.connection.request(now)?;
             self.next = (number + 1) % MAX_CLIENTS;
-            Some((number, request))
+            let id = ClientId {
+                place: number,
+                number: client.number,
+            };
+            Some((id, request))
         })
     }
 
-    /// Answers the request of the client with that number.
-    pub fn respond(&mut self, now: Instant, number: usize, response: Response) {
-        if let Some(Some(client)) = self.clients.get_mut(number) {
+    /// Answers the request of a client, unless it has gone.
+    pub fn respond(&mut self, now: Instant, id: ClientId, response: Response) {
+        let client = self.clients.get_mut(id.place).and_then(Option::as_mut);
+        if let Some(client) = client.filter(|client| client.number == id.number) {
             client.connection.respond(now, response);
             client.send(now);
         }
+    }
+
+    /// Writes a piece of a response that is written [in pieces](crate::control::Body::Pieces), if a client wants one. Returns
+    /// false if none does.
+    pub fn add_piece(&mut self, now: Instant) -> bool {
+        let first = self.next_piece;
+        let next = (first..MAX_CLIENTS).chain(0..first).find(|number| {
+            let client = self.clients.get(*number).and_then(Option::as_ref);
+            client.is_some_and(|client| client.connection.wants_piece())
+        });
+        let Some(number) = next else {
+            return false;
+        };
+        self.next_piece = (number + 1) % MAX_CLIENTS;
+        if let Some(Some(client)) = self.clients.get_mut(number) {
+            client.connection.add_piece(now);
+            client.send(now);
+        }
+        true
+    }
+
+    /// Returns the number of clients that take a response in pieces.
+    pub fn with_pieces(&self) -> usize {
+        let clients = self.clients.iter().flatten();
+        clients
+            .filter(|client| client.connection.has_pieces())
+            .count()
     }
 
     /// Returns a socket on which a response has begun whose [body is a stream](crate::control::Body::Stream), for its
@@ -257,7 +303,9 @@ impl ControlClients {
         let Ok(token) = sources.register(&socket, source, both) else {
             return;
         };
+        self.count += 1;
         *slot = Some(Client {
+            number: self.count,
             socket,
             token,
             connection,
@@ -356,6 +404,7 @@ impl Client {
             || (self.may_read && (self.stream.is_some() || connection.room() > 0))
             || (self.may_write && !connection.transmit().is_empty())
             || connection.may_have_request()
+            || connection.wants_piece()
             || (connection.is_closing() && !self.is_shut)
             || (connection.is_open_stream() && self.stream.is_none())
     }

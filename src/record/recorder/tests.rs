@@ -134,6 +134,7 @@ fn an_rtt_across_a_pause_is_flagged() {
         nanos: to - from,
         run_delay: 30,
         writing: 0,
+        answering: 0,
     };
     let mut recorder = with_flows(1);
     ping(&mut recorder, FLOW, 0, [100, 100, 150]);
@@ -156,6 +157,7 @@ fn an_rtt_across_a_pause_is_flagged() {
         longest_ns: 400,
         run_delay_ns: 60,
         writing_ns: 0,
+        answering_ns: 0,
         lost: 1,
     };
     assert_eq!(*recorder.pauses(), pauses);
