@@ -147,6 +147,8 @@ where
         control
             .clients
             .look_after(now, ready, self.driver.sources()?);
+        let clients = &control.clients;
+        control.works.forget(|client| !clients.is_there(client));
         self.serve_slice(&mut control, now);
         while let Some(socket) = control.clients.stream(now) {
             // A client whose stream can't begin finds it closed.

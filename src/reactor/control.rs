@@ -170,6 +170,12 @@ impl ControlClients {
         })
     }
 
+    /// Returns true if the client has not gone.
+    pub fn is_there(&self, id: ClientId) -> bool {
+        let client = self.clients.get(id.place).and_then(Option::as_ref);
+        client.is_some_and(|client| client.number == id.number)
+    }
+
     /// Answers the request of a client, unless it has gone.
     pub fn respond(&mut self, now: Instant, id: ClientId, response: Response) {
         let client = self.clients.get_mut(id.place).and_then(Option::as_mut);

@@ -31,6 +31,12 @@ impl Works {
         self.works.push((client, work));
     }
 
+    /// Forgets reports and lists of clients that have gone. What changes the lab is carried out to its end.
+    pub(super) fn forget(&mut self, has_gone: impl Fn(ClientId) -> bool) {
+        self.works
+            .retain(|(client, work)| work.is_change() || !has_gone(*client));
+    }
+
     /// Returns true if there is something to do, while so many clients take reports.
     pub(super) fn is_any(&self, taken: usize) -> bool {
         (0..self.works.len()).any(|index| self.may_go_on(index, taken))
@@ -149,6 +155,18 @@ mod tests {
         assert_eq!(order(&mut works, 3, 0, true), ['a', 'l', 'b']);
         assert_eq!(order(&mut works, 5, 0, true), ['r']);
         assert!(!works.is_any(0));
+    }
+
+    #[test]
+    fn what_a_client_that_has_gone_wanted_to_read_is_not_made_and_what_it_changes_is_done() {
+        let mut works = Works::default();
+        for work in [list(), remove(1), report()] {
+            works.add(ClientId::default(), work);
+        }
+        works.forget(|_| false);
+        assert_eq!(order(&mut works, 3, 0, false), ['l', 'a', 'r']);
+        works.forget(|_| true);
+        assert_eq!(order(&mut works, 3, 0, true), ['a']);
     }
 
     #[test]
