@@ -33,7 +33,7 @@ pub use openapi::description;
 pub use resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
     ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument, MarkDocument,
-    PAGE, Page, SetMark, VmDocument,
+    Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
 };
 pub use routes::{ROUTES, Route};
 pub use token::{Credentials, LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};
