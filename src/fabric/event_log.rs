@@ -360,7 +360,7 @@ impl Instrument for EventLog {
     }
 
     fn is_over(&self) -> bool {
-        !self.output.is_named() && self.output.has_failed()
+        self.output.is_over()
     }
 
     fn finish(&mut self) -> Option<Recording> {

@@ -117,6 +117,8 @@ pub enum WriteTo {
     StandardOutput,
     /// A file or a FIFO.
     File(PathBuf),
+    /// A client of a lab that runs. It has no name, and no report tells of it.
+    Client,
 }
 
 impl fmt::Display for WriteTo {
@@ -126,6 +128,7 @@ impl fmt::Display for WriteTo {
             WriteTo::StandardError => f.write_str("standard error"),
             WriteTo::StandardOutput => f.write_str("-"),
             WriteTo::File(path) => path.display().fmt(f),
+            WriteTo::Client => Ok(()),
         }
     }
 }

@@ -1,14 +1,11 @@
 //! The instruments of a run: made before its VMs exist, reported after it.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use super::{LabError, Observer};
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::output::Sink;
-use crate::fabric::{
-    Epoch, Instrument, InstrumentConfig, InstrumentKind, Interface, Recording, RunInfo, WriteTo,
-};
+use crate::fabric::{Epoch, Instrument, InstrumentConfig, Interface, Recording, RunInfo, WriteTo};
 use crate::system::{self, PollHandle, StopSignals, SystemError, is_written_at_once, open_sink};
 use crate::time::{Clock, Instant, MonotonicClock, unix_nanos};
 use crate::vm::VmId;
@@ -58,7 +55,7 @@ pub(super) fn make(
 pub(super) fn make_now(
     plan: &Experiment,
     config: &InstrumentConfig,
-    (command, is_virtual, start): (String, bool, Instant),
+    run: (String, bool, Instant),
     signals: &StopSignals,
 ) -> Result<Box<dyn Instrument>, LabError> {
     if !matches!(config.to(), WriteTo::File(path) if is_written_at_once(path)) {
@@ -66,23 +63,19 @@ pub(super) fn make_now(
         return Err(LabError::Plan(words));
     }
     let sink = open_sink(config, None, signals, || {})?;
-    let mut made = config.make(&run_info(plan, command, is_virtual, start), sink)?;
-    introduce(plan, made.as_mut());
-    Ok(made)
+    make_for(plan, config, run, sink)
 }
 
-/// Makes an instrument that writes the events of the run to `sink`, from now on, and is in no report.
+/// Makes an instrument for a lab that runs already, to write to `sink`.
 ///
 /// # Errors
-/// If there is no such instrument.
-pub(super) fn event_stream(
+/// If an option can't be after all.
+pub(super) fn make_for(
     plan: &Experiment,
+    config: &InstrumentConfig,
     (command, is_virtual, start): (String, bool, Instant),
     sink: Box<dyn Sink>,
 ) -> Result<Box<dyn Instrument>, LabError> {
-    let kind = InstrumentKind::named("trace");
-    let kind = kind.ok_or_else(|| LabError::Plan("there is no trace".to_owned()))?;
-    let config = InstrumentConfig::new(kind, WriteTo::File(PathBuf::new()), [])?;
     let mut made = config.make(&run_info(plan, command, is_virtual, start), sink)?;
     introduce(plan, made.as_mut());
     Ok(made)

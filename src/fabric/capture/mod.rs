@@ -249,7 +249,12 @@ impl Instrument for Capture {
             Way::AroundLoss(around) => around.write_all(&self.stations, &mut self.file),
         }
         self.file.close();
-        Some(self.recording())
+        let is_named = self.file.output().is_named();
+        is_named.then(|| self.recording())
+    }
+
+    fn is_over(&self) -> bool {
+        self.file.is_over()
     }
 }
 
