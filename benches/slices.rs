@@ -18,7 +18,7 @@ use tap_reactor::time::{Clock, MonotonicClock};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const PLAN: &str = "fabric = 'sim'\nvms = 10000\nping = 'ring'\nrate = 20000\nduration = '1h'\nseed = 1\n\
-                    impair = 'all:delay=1ms,jitter=500us,loss=0.1%'";
+                    impair = 'all:delay=1ms±500us,loss=0.1%'";
 const ROUNDS: usize = 5;
 
 /// The slices of a document.

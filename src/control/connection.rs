@@ -14,6 +14,7 @@ use std::time::Duration;
 use httparse::{EMPTY_HEADER, Header, Status};
 
 use super::message::{Body, Request, Response};
+use super::token::Credentials;
 use super::{ApiError, status};
 use crate::report::Pieces;
 use crate::time::Instant;
@@ -242,7 +243,7 @@ impl Connection {
     pub fn respond(&mut self, now: Instant, response: Response) {
         let is_chunked = !self.is_first_version;
         self.is_kept &= match &response.body {
-            Body::Stream => false,
+            Body::Stream(_) => false,
             // What has no length ends with the connection.
             Body::Pieces(_) => is_chunked,
             Body::Whole(_) | Body::Later(_) => true,
@@ -254,7 +255,7 @@ impl Connection {
             _ if self.is_head => {}
             Body::Whole(body) => self.output.extend_from_slice(&body),
             Body::Pieces(pieces) => self.pieces = Some(pieces),
-            Body::Stream => self.state = State::Opening,
+            Body::Stream(_) => self.state = State::Opening,
             Body::Later(_) => {}
         }
         self.deadline = now + RESPONSE_TIME;
@@ -426,6 +427,9 @@ impl Head {
         let is_kept = !has_word(headers, "connection", "close")
             && (!is_first_version || has_word(headers, "connection", "keep-alive"));
         let accept = values(headers, "accept").map(String::from_utf8_lossy);
+        let host = values(headers, "host").next().unwrap_or_default();
+        let mut shown = values(headers, "authorization");
+        let credentials = shown.next().filter(|_| shown.next().is_none());
         Ok(Head {
             body_length: body_length(headers)?,
             is_kept,
@@ -435,6 +439,9 @@ impl Head {
                 method: parsed.method.unwrap_or_default().to_owned(),
                 target: parsed.path.unwrap_or_default().to_owned(),
                 accept: accept.collect::<Vec<_>>().join(","),
+                host: String::from_utf8_lossy(host).into_owned(),
+                has_origin: values(headers, "origin").next().is_some(),
+                credentials: Credentials(credentials.unwrap_or_default().to_vec()),
                 body: Vec::new(),
             },
         })

@@ -1,6 +1,8 @@
 //! Requests and responses, as [`Connection`](super::Connection) reads and writes them.
 
+use super::token::Credentials;
 use super::{ApiError, Work};
+use crate::fabric::InstrumentConfig;
 use crate::report::Pieces;
 
 /// The type of a document.
@@ -15,6 +17,12 @@ pub struct Request {
     pub target: String,
     /// The types that the client accepts, the values of `Accept`; empty for any.
     pub accept: String,
+    /// The host that it is for, the value of `Host`; empty if it names none.
+    pub host: String,
+    /// It comes from a page of a browser, and says from which: there is an `Origin`.
+    pub has_origin: bool,
+    /// The value of `Authorization`; empty if there is none, or several.
+    pub credentials: Credentials,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -41,8 +49,8 @@ pub enum Body {
     Pieces(Pieces),
     /// There is no response yet: this makes it, in slices.
     Later(Work),
-    /// It follows, for as long as the connection lasts.
-    Stream,
+    /// The records of this instrument follow, for as long as the connection lasts.
+    Stream(InstrumentConfig),
 }
 
 impl Response {
@@ -81,6 +89,9 @@ impl Response {
         }
         if let Some(allow) = &self.allow {
             head += &format!("Allow: {allow}\r\n");
+        }
+        if *status == super::status::UNAUTHORIZED {
+            head += "WWW-Authenticate: Bearer\r\n";
         }
         // A report of a moment ago is not that of now.
         head += "Cache-Control: no-store\r\n";

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::build::{expect_members, fill_neighbour_tables_of, flow_config, set_flow_paths};
+use super::instruments::interface;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::{FlowPlan, IpVersion};
 use crate::fabric::{Fabric, Rule};
@@ -56,7 +57,7 @@ where
         Ok(more.map(VmId).collect())
     }
 
-    /// Adds `number` VMs to the plan, and returns their numbers. They are still to be [expected](LabOn::expect_vm).
+    /// Adds `number` VMs to the plan, and returns their numbers. They are still to be announced.
     pub(super) fn plan_vms(&mut self, number: u32) -> Result<Range<u32>, LabError> {
         let more = self.plan.more_vms(number)?;
         let all = self.plan.vms.len() + more.len();
@@ -71,6 +72,18 @@ where
             }
         }
         Ok(first as u32..all as u32)
+    }
+
+    /// Announces a VM that was planned later than the others.
+    pub(super) fn announce_vm(&mut self, index: usize) {
+        self.expect_vm(index);
+        if self.hypervisor.fabric().is_watched()
+            && let Some(vm) = self.plan.vms.get(index)
+        {
+            let (id, mac) = (VmId(index as u32), vm.mac);
+            let interface = interface(&self.plan, id, mac);
+            self.hypervisor.fabric().tell_vm(id, mac, &interface);
+        }
     }
 
     /// Returns the VMs that `who` names and that exist or are to start: `vm3`, `vm[0-9]`, `all`, or a group.
