@@ -3,31 +3,23 @@
 //!
 //!     cargo bench --bench slices
 //!
-//! The lab is simulated, and has run for a minute; nothing else should run meanwhile. Each figure is the least of several
-//! rounds, since what others do to a slice is not the slice's. Prints a table, as Markdown.
+//! The lab is simulated, and has run for a minute. Figures are processor time, of each slice the least of several rounds, since
+//! what others do to a slice is not the slice's. Prints a table, as Markdown.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use tap_reactor::experiment::{self, Scenario};
 use tap_reactor::lab::{Lab, SimulatedLab};
 use tap_reactor::report::{Builder, Exposition, Format, LabGauges, Pieces, Report, prometheus};
-use tap_reactor::time::{Clock, MonotonicClock};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const PLAN: &str = "fabric = 'sim'\nvms = 10000\nping = 'ring'\nrate = 20000\nduration = '1h'\nseed = 1\n\
                     impair = 'all:delay=1ms±500us,loss=0.1%'";
 const ROUNDS: usize = 5;
-
-/// The slices of a document.
-#[derive(Clone, Copy)]
-struct Slices {
-    longest: Duration,
-    all: Duration,
-    count: usize,
-}
 
 fn main() -> ExitCode {
     match run() {
@@ -92,33 +84,35 @@ fn metrics(lab: &mut SimulatedLab<'_>) {
     });
 }
 
-/// Calls `slice` until it returns false.
-fn measure(mut slice: impl FnMut() -> bool) -> Slices {
-    let mut slices = Slices {
-        longest: Duration::ZERO,
-        all: Duration::ZERO,
-        count: 0,
-    };
+/// Calls `slice` until it returns false, and returns the time of each call.
+fn measure(mut slice: impl FnMut() -> bool) -> Vec<Duration> {
+    let mut times = Vec::new();
     loop {
-        let begin = MonotonicClock.now();
+        let begin = processor_time();
         let goes_on = slice();
-        let took = MonotonicClock.now() - begin;
-        slices.longest = slices.longest.max(took);
-        slices.all += took;
-        slices.count += 1;
+        times.push(processor_time().saturating_sub(begin));
         if !goes_on {
-            return slices;
+            return times;
         }
     }
 }
 
-fn row(name: &str, mut round: impl FnMut() -> Slices) {
-    let rounds: Vec<Slices> = std::iter::repeat_with(&mut round).take(ROUNDS).collect();
-    let least = |of: fn(&Slices) -> Duration| rounds.iter().map(of).min().unwrap_or_default();
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+fn row(name: &str, mut round: impl FnMut() -> Vec<Duration>) {
+    let mut slices = round();
+    for _ in 1..ROUNDS {
+        for (least, time) in slices.iter_mut().zip(round()) {
+            *least = time.min(*least);
+        }
+    }
+    let longest = slices.iter().max().copied().unwrap_or_default();
     println!(
         "| {name} | {} | {:.0} µs | {:.1} ms |",
-        rounds.first().map_or(0, |slices| slices.count),
-        least(|slices| slices.longest).as_secs_f64() * 1e6,
-        least(|slices| slices.all).as_secs_f64() * 1e3
+        slices.len(),
+        longest.as_secs_f64() * 1e6,
+        slices.iter().sum::<Duration>().as_secs_f64() * 1e3
     );
 }

@@ -198,7 +198,7 @@ where
         match stepped {
             Stepped::Nothing => return false,
             Stepped::Slice => {}
-            Stepped::Done(client, response) => respond(control, client, response),
+            Stepped::Done(client, response) => respond(control, client, *response),
         }
         true
     }

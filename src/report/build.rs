@@ -126,6 +126,7 @@ impl Builder {
         let closed = recorder.closed_intervals();
         let closed = closed.get(self.seconds.len()..).unwrap_or_default();
         if !closed.is_empty() {
+            self.seconds.reserve_exact(closed.len() + 1);
             let more = closed.iter().take(SECONDS).cloned();
             self.seconds.extend(more.map(SecondReport::from));
             return false;
@@ -151,6 +152,8 @@ impl Builder {
             false => flows.len(),
         };
         let next = self.flows.len();
+        // To make room later would copy them all.
+        self.flows.reserve_exact(told.saturating_sub(next));
         for place in (next..told).take(FLOWS) {
             let index = match flows.len() > FLOWS_TOLD {
                 true => self.worst.indices.get(place).map_or(place, |id| id.index()),

@@ -15,7 +15,7 @@ use super::json::write_value;
 use super::pieces::{Next, PIECE};
 
 /// The fields of a report that are long: each of their items may stand in another piece.
-const LONG: [&str; 3] = ["seconds", "flows", "histograms"];
+const LONG: [&str; 4] = ["impairments", "seconds", "flows", "histograms"];
 /// Those of them whose items have histograms, which take long to encode: one makes a piece.
 const HISTOGRAMS: [&str; 2] = ["seconds", "histograms"];
 

@@ -23,6 +23,8 @@ use crate::report::{
 use crate::system::{SystemError, memory_use};
 use crate::vm::VmId;
 
+/// The most impairments that clients may add up: each further one is read with all before it.
+const MOST_RULES: usize = 256;
 /// The longest name of a mark.
 const LONGEST_NAME: usize = 64;
 
@@ -387,6 +389,14 @@ where
 
     fn impair(&mut self, wish: ImpairDocument) -> Result<ImpairmentsDocument, ApiError> {
         let mut rules = self.control.rules.clone();
+        if rules.len() >= MOST_RULES {
+            let error = format!("there are {MOST_RULES} impairments");
+            return Err(ApiError::new(
+                status::CONFLICT,
+                error,
+                "no further one before DELETE /impairments",
+            ));
+        }
         rules.push(wish.impair);
         self.set_rules(rules)
     }

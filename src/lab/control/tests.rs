@@ -1022,3 +1022,21 @@ fn the_rows_of_a_report_that_is_made_during_the_run_add_up_to_its_totals() {
     assert_eq!(report["totals"]["received"], sum);
     assert_eq!(report["rtt_ns"]["count"], sum);
 }
+
+#[test]
+fn impairments_add_up_to_a_bound_and_can_be_ended() {
+    let (mut lab, _folder) = lab();
+    let body = r#"{"impair":"vm0:delay=1ms"}"#;
+    let added =
+        (0..1_000).take_while(|_| ask(&mut lab, "POST", "/impairments", body).status == 201);
+    // One is the plan's.
+    assert_eq!(added.count(), 255);
+    let refused = ask(&mut lab, "POST", "/impairments", body);
+    assert_eq!(refused.status, 409);
+    assert_eq!(
+        document(&refused)["expected"],
+        "no further one before DELETE /impairments"
+    );
+    assert_eq!(ask(&mut lab, "DELETE", "/impairments", "").status, 200);
+    assert_eq!(ask(&mut lab, "POST", "/impairments", body).status, 201);
+}

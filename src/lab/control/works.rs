@@ -22,7 +22,7 @@ pub(super) enum Stepped {
     /// The request needs a further slice.
     Slice,
     /// It is carried out: the response.
-    Done(ClientId, Response),
+    Done(ClientId, Box<Response>),
 }
 
 impl Works {
@@ -61,7 +61,7 @@ impl Works {
                 let client = *client;
                 self.works.remove(index);
                 self.next = index;
-                Stepped::Done(client, response)
+                Stepped::Done(client, Box::new(response))
             }
             None => {
                 self.next = index + 1;

@@ -65,19 +65,32 @@ fn figure(
     keys: &[&str],
     draw: impl Fn(Size) -> io::Result<String>,
 ) -> io::Result<String> {
+    Ok(begin_figure(title, note, keys, draw(Size::Wide)?) + &end_figure(draw(Size::Narrow)?))
+}
+
+/// The begin of a figure, with its picture for wide screens.
+fn begin_figure(title: &str, note: &str, keys: &[&str], wide: String) -> String {
     let mut keys_html = String::new();
     for (key, class) in keys.iter().zip(KEYS) {
         keys_html += &format!("<span class=\"key {class}\">{}</span>", Escaped(key));
     }
     let (title, note) = (Escaped(title), Escaped(note));
-    // What the picture says is in the tables too.
-    let hidden = |svg: String| svg.replacen("<svg ", "<svg aria-hidden=\"true\" ", 1);
-    Ok(format!(
+    format!(
         "<figure>\n<figcaption>\n<h2>{title}</h2>\n<p class=\"quiet\">{note}</p>\n<div class=\"keys\">{keys_html}</div>\n\
-         </figcaption>\n<div class=\"wide\">{}</div>\n<div class=\"narrow\">{}</div>\n</figure>\n",
-        hidden(draw(Size::Wide)?),
-        hidden(draw(Size::Narrow)?)
-    ))
+         </figcaption>\n<div class=\"wide\">{}</div>\n",
+        hidden(wide)
+    )
+}
+
+/// The end of a figure, with its picture for narrow screens.
+fn end_figure(narrow: String) -> String {
+    let narrow = hidden(narrow);
+    format!("<div class=\"narrow\">{narrow}</div>\n</figure>\n")
+}
+
+/// What a picture says is in the tables too.
+fn hidden(svg: String) -> String {
+    svg.replacen("<svg ", "<svg aria-hidden=\"true\" ", 1)
 }
 
 /// A cell of a table: what it says, and what it is sorted by.

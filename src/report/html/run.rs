@@ -6,12 +6,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::pieces::{self, Next};
 use super::super::provenance::list;
-use super::super::svg::{self, Line};
+use super::super::svg::{self, Line, Size};
 use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
-use super::{Cell, Escaped, begin_page, end_page, figure, table};
+use super::{Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, table};
 use crate::record::{LatencySummary, Metric};
 
 /// Writes `report` as a page: summary, verdict, pictures, tables. It is one file that needs nothing from elsewhere,
@@ -30,6 +30,7 @@ const SECTIONS: &[Section] = &[
     |report| Ok(head(report) + &expectations(report) + &tiles(report)),
     leases,
     percentiles,
+    end_percentiles,
     distribution,
     over_time,
     |report| Ok(latencies(report) + &phases(report)),
@@ -164,21 +165,28 @@ fn leases(report: &Report) -> io::Result<String> {
 }
 
 fn percentiles(report: &Report) -> io::Result<String> {
-    if report.summaries[Metric::Rtt].count == 0 {
+    let Some(wide) = draw_percentiles(report, Size::Wide)? else {
         return Ok(String::new());
-    }
-    let histograms = &report.histograms;
-    figure(
+    };
+    Ok(begin_figure(
         "Latency by percentile",
         "rtt is counted from when a ping was sent, response from when it was due.",
         &["rtt", "response"],
-        |size| {
-            svg::percentiles(
-                &[&histograms[Metric::Rtt], &histograms[Metric::Response]],
-                size,
-            )
-        },
-    )
+        wide,
+    ))
+}
+
+fn end_percentiles(report: &Report) -> io::Result<String> {
+    let narrow = draw_percentiles(report, Size::Narrow)?;
+    Ok(narrow.map(end_figure).unwrap_or_default())
+}
+
+fn draw_percentiles(report: &Report, size: Size) -> io::Result<Option<String>> {
+    if report.summaries[Metric::Rtt].count == 0 {
+        return Ok(None);
+    }
+    let of = |metric| &report.histograms[metric];
+    svg::percentiles(&[of(Metric::Rtt), of(Metric::Response)], size).map(Some)
 }
 
 fn distribution(report: &Report) -> io::Result<String> {
