@@ -15,10 +15,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::output::{Form, Sink};
-use super::{Epoch, INSTRUMENTS, Instrument, Interface};
+use super::{Epoch, INSTRUMENTS, Instrument};
 use crate::number::whole_number;
 use crate::time::Instant;
-use crate::wire::MacAddr;
 
 /// A kind of instrument: a row of [`INSTRUMENTS`].
 #[derive(Debug)]
@@ -240,6 +239,4 @@ pub struct RunInfo {
     pub epoch: Epoch,
     /// The time to wait for a reply.
     pub timeout: Duration,
-    /// The VMs, `vm0` first.
-    pub vms: Vec<(MacAddr, Interface)>,
 }

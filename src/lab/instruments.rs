@@ -38,9 +38,10 @@ pub(super) fn make(
         }
         let waits = format!("waiting for a reader of {}", config.to());
         let sink = open_sink(config, pipes, signals, || observer.warns(&waits))?;
-        let instrument = config.make(&run, sink).map_err(|error| {
+        let mut instrument = config.make(&run, sink).map_err(|error| {
             SystemError::refused(format!("switch on {}", config.kind()), error.to_string())
         })?;
+        introduce(plan, instrument.as_mut());
         instruments.push(instrument);
     }
     Ok(instruments)
@@ -75,13 +76,22 @@ pub(super) fn make_for(
     (command, is_virtual, start): (String, bool, Instant),
     sink: Box<dyn Sink>,
 ) -> Result<Box<dyn Instrument>, LabError> {
-    Ok(config.make(&run_info(plan, command, is_virtual, start), sink)?)
+    let mut made = config.make(&run_info(plan, command, is_virtual, start), sink)?;
+    introduce(plan, made.as_mut());
+    Ok(made)
+}
+
+/// Tells an instrument of the VMs of the plan.
+fn introduce(plan: &Experiment, instrument: &mut dyn Instrument) {
+    for (number, vm) in (0..).zip(&plan.vms) {
+        let id = VmId(number);
+        instrument.vm(id, vm.mac, &interface(plan, id, vm.mac));
+    }
 }
 
 fn run_info(plan: &Experiment, command: String, is_virtual: bool, start: Instant) -> RunInfo {
     let machine = (!is_virtual).then(system::machine).flatten();
     let zero = || unix_nanos().map(|now| now.saturating_sub(MonotonicClock.now().as_nanos()));
-    let numbered = plan.vms.iter().zip(0..);
     RunInfo {
         command,
         system: machine.map_or(String::new(), |machine| machine.kernel),
@@ -94,13 +104,11 @@ fn run_info(plan: &Experiment, command: String, is_virtual: bool, start: Instant
             },
         },
         timeout: plan.timeout,
-        vms: numbered
-            .map(|(vm_plan, number)| (vm_plan.mac, interface(plan, VmId(number), vm_plan.mac)))
-            .collect(),
     }
 }
 
-fn interface(plan: &Experiment, vm: VmId, mac: MacAddr) -> Interface {
+/// The interface of a VM of the plan.
+pub(super) fn interface(plan: &Experiment, vm: VmId, mac: MacAddr) -> Interface {
     let versions = [IpVersion::V4, IpVersion::V6];
     let planned = versions
         .into_iter()

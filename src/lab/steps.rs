@@ -354,7 +354,13 @@ where
 
     /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
-        completeness::shortcomings(&self.plan, report, self.end, expectations)
+        let refused = self.hypervisor.refused_starts();
+        let refused = refused.map(|(vm, why, number)| match number {
+            1 => format!("{vm} could not start: {why}"),
+            _ => format!("{number} VMs could not start, {vm} first: {why}"),
+        });
+        let amiss = completeness::shortcomings(&self.plan, report, self.end, expectations);
+        refused.into_iter().chain(amiss).collect()
     }
 
     /// Removes the lab.
