@@ -90,22 +90,16 @@ pub struct FlowName {
 pub struct Builder {
     /// Closed intervals of the run, which nothing changes.
     seconds: Vec<SecondReport>,
-    histograms: PerMetric<Latency>,
+    /// Those of the run, as long as they are empty.
+    histograms: Option<PerMetric<Latency>>,
     /// The metrics whose histograms have got their memory.
     ready: Vec<Metric>,
     /// The flows that are not among the worst of very many.
     worst: Worst,
     /// The flows that are told, still without their counts.
-    flows: Vec<NamedFlow>,
-}
-
-/// A flow that is told.
-#[derive(Debug)]
-struct NamedFlow {
-    index: usize,
-    report: FlowReport,
-    /// The members of the group that it pings.
-    members: Vec<(VmId, IpAddr)>,
+    flows: Vec<FlowReport>,
+    /// The members of the groups that flows ping, by the place of the flow in `flows`.
+    members: BTreeMap<usize, Vec<(VmId, IpAddr)>>,
 }
 
 /// Intervals that a slice makes ready.
@@ -134,8 +128,9 @@ impl Builder {
         let mut unready = Metric::ALL.iter();
         if let Some(&metric) = unready.find(|metric| !self.ready.contains(metric)) {
             // Memory is had from the system when it is written to for the first time.
+            let histograms = self.histograms.get_or_insert_default();
             if recorder.has(metric) {
-                self.histograms[metric].clear();
+                histograms[metric].clear();
             }
             self.ready.push(metric);
             return false;
@@ -144,6 +139,7 @@ impl Builder {
         if flows.len() > FLOWS_TOLD && self.worst.seen < flows.len() {
             // Flows that were told while there were fewer are not among the worst for that.
             self.flows.clear();
+            self.members.clear();
             self.worst.look_at(recorder);
             return false;
         }
@@ -155,24 +151,37 @@ impl Builder {
         // To make room later would copy them all.
         self.flows.reserve_exact(told.saturating_sub(next));
         for place in (next..told).take(FLOWS) {
-            let index = match flows.len() > FLOWS_TOLD {
-                true => self.worst.indices.get(place).map_or(place, |id| id.index()),
-                false => place,
-            };
-            self.flows.push(NamedFlow::new(index, name(index)));
+            let index = self.index(place, flows.len());
+            let (flow, members) = named(index, name(index));
+            if !members.is_empty() {
+                self.members.insert(place, members);
+            }
+            self.flows.push(flow);
         }
         self.flows.len() == told
     }
 
+    /// The number of the flow that is told at `place`, of so many flows.
+    fn index(&self, place: usize, flows: usize) -> usize {
+        let worst = self.worst.indices.get(place);
+        let worst = worst.filter(|_| flows > FLOWS_TOLD);
+        worst.map_or(place, |id| id.index())
+    }
+
     /// Takes all counts, those of now, and returns the report. [`Builder::prepare`] has just returned true.
-    pub fn finish(self, recorder: &Recorder, context: &Context<'_>) -> Report {
+    pub fn finish(mut self, recorder: &Recorder, context: &Context<'_>) -> Report {
+        let mut flows = std::mem::take(&mut self.flows);
+        for (place, flow) in flows.iter_mut().enumerate() {
+            let index = self.index(place, recorder.flows().len());
+            count_flow(flow, index, self.members.get(&place), recorder);
+        }
         let Builder {
             mut seconds,
-            mut histograms,
+            histograms,
             worst,
-            flows,
             ..
         } = self;
+        let mut histograms = histograms.unwrap_or_default();
         let counted = || recorder.phases().iter().filter(|phase| phase.counted());
         let totals = recorder.totals();
         let elapsed_ns = counted().fold(0, |sum: u64, phase| sum.saturating_add(phase.elapsed()));
@@ -233,10 +242,7 @@ impl Builder {
                 true => worst.whole,
                 false => records.iter().filter(is_whole).count() as u64,
             },
-            flows: flows
-                .into_iter()
-                .filter_map(|flow| flow.with_counts(recorder))
-                .collect(),
+            flows,
             histograms,
         };
         report.judge(counted_work.busy, counted_work.frames_in);
@@ -271,46 +277,44 @@ impl Worst {
     }
 }
 
-impl NamedFlow {
-    fn new(index: usize, name: Option<FlowName>) -> NamedFlow {
-        let FlowName {
-            src,
-            dst,
-            address,
-            members,
-        } = name.unwrap_or_else(|| FlowName {
-            src: format!("flow {index}"),
-            ..FlowName::default()
-        });
-        NamedFlow {
-            index,
-            report: FlowReport {
-                src,
-                dst,
-                address,
-                totals: Totals::default(),
-                rtt_ns: LatencySummary::default(),
-                members: Vec::new(),
-            },
-            members,
-        }
-    }
+/// The report of a flow with its name, still without counts; and the members of the group that it pings.
+fn named(index: usize, name: Option<FlowName>) -> (FlowReport, Vec<(VmId, IpAddr)>) {
+    let FlowName {
+        src,
+        dst,
+        address,
+        members,
+    } = name.unwrap_or_else(|| FlowName {
+        src: format!("flow {index}"),
+        ..FlowName::default()
+    });
+    let flow = FlowReport {
+        src,
+        dst,
+        address,
+        totals: Totals::default(),
+        rtt_ns: LatencySummary::default(),
+        members: Vec::new(),
+    };
+    (flow, members)
+}
 
-    /// The report of the flow with its counts of now. `None` if `recorder` has no such flow.
-    fn with_counts(self, recorder: &Recorder) -> Option<FlowReport> {
-        let flow = recorder.flows().get(self.index)?;
-        Some(FlowReport {
-            totals: *flow.totals(),
-            rtt_ns: flow.summary(),
-            members: match recorder.has_members() || !self.members.is_empty() {
-                true => {
-                    let answered = recorder.members(FlowId(self.index as u32));
-                    members(&self.members, flow.totals(), answered.collect())
-                }
-                false => Vec::new(),
-            },
-            ..self.report
-        })
+/// Takes the counts of the flow with that index, and those of the members `planned` of the group that it pings, if any.
+fn count_flow(
+    report: &mut FlowReport,
+    index: usize,
+    planned: Option<&Vec<(VmId, IpAddr)>>,
+    recorder: &Recorder,
+) {
+    let Some(flow) = recorder.flows().get(index) else {
+        return;
+    };
+    report.totals = *flow.totals();
+    report.rtt_ns = flow.summary();
+    if planned.is_some() || recorder.has_members() {
+        let answered = recorder.members(FlowId(index as u32)).collect();
+        let planned = planned.map(Vec::as_slice).unwrap_or_default();
+        report.members = members(planned, flow.totals(), answered);
     }
 }
 
@@ -419,7 +423,10 @@ impl FlowReport {
         index: usize,
         name: Option<FlowName>,
     ) -> Option<FlowReport> {
-        NamedFlow::new(index, name).with_counts(recorder)
+        recorder.flows().get(index)?;
+        let (mut flow, members) = named(index, name);
+        count_flow(&mut flow, index, Some(&members), recorder);
+        Some(flow)
     }
 }
 
