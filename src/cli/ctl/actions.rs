@@ -1,0 +1,397 @@
+//! What each command asks a lab, and what it prints.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tap_reactor::control::{
+    AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, ControlAddress, FlowDocument,
+    ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, List, LoadDocument,
+    MarkDocument, SetMark, VmDocument,
+};
+use tap_reactor::report::{self, Destination, check_file};
+use tap_reactor::system::{DisplaySignals, Keys, Woken, end_by};
+
+use super::client::{Body, Client, encoded, read};
+use super::command::Call;
+use super::{CtlError, UsageError, print, text};
+use crate::cli::console;
+use crate::cli::files::destinations;
+use crate::cli::run::WIDTH;
+
+/// The most pings per second that are taken for meant; the lab has limits of its own.
+const MOST_PINGS: f64 = 1e12;
+
+/// Options that are whole numbers.
+const NUMBERS: [&str; 5] = ["size", "window", "worst", "capture-snap", "capture-on-loss"];
+
+/// Checks what can be without a lab.
+pub fn check(call: &Call) -> Result<(), UsageError> {
+    match call.command.name {
+        "add-vms" | "end-flow" | "window" => {
+            call.number(0)?;
+        }
+        "rate" => {
+            call.operand_as(0, "rate")
+                .rate(call.operand(0), "pings", MOST_PINGS)?;
+        }
+        "interval" => {
+            call.operand_as(0, "interval").duration()?;
+        }
+        "report" => {
+            let to = report_files(call)?;
+            if !to.is_empty() && !call.operand(0).is_empty() {
+                let why = "report: expected a format or --output, whose ending says it";
+                return Err(UsageError::new(why));
+            }
+        }
+        _ => {}
+    }
+    for name in NUMBERS {
+        call.given_number(name)?;
+    }
+    if let Some(setting) = call.given.get("rate") {
+        setting.rate(&setting.text, "pings", MOST_PINGS)?;
+    }
+    if let Some(setting) = call.given.get("interval") {
+        setting.duration()?;
+    }
+    Ok(())
+}
+
+pub fn status(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
+    let body = client.request("GET", "/", None)?.bytes()?;
+    show(&body, json, |lab: LabDocument| {
+        text::lines(&text::lab(&lab, None))
+    })
+}
+
+pub fn vms(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    match call.operand(0) {
+        "" => list(client, "/vms", None, json, |vms: &[VmDocument]| {
+            text::vms(vms)
+        }),
+        name => {
+            let target = format!("/vms/{}", encoded(name));
+            let body = client.request("GET", &target, None)?.bytes()?;
+            show(&body, json, |vm: VmDocument| text::vms(&[vm]))
+        }
+    }
+}
+
+pub fn add_vms(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let wish = AddVms {
+        vms: call.number(0)?,
+    };
+    let body = post(client, "/vms", &wish)?;
+    show(&body, json, |vms: ChangedVms| text::changed(&vms, "start"))
+}
+
+pub fn remove(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let target = format!("/vms/{}", encoded(call.operand(0)));
+    let body = client.request("DELETE", &target, None)?.bytes()?;
+    show(&body, json, |vms: ChangedVms| text::changed(&vms, "stop"))
+}
+
+pub fn flows(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let worst = call.given_number("worst")?;
+    let target = match worst {
+        Some(_) => "/flows?sort=worst",
+        None => "/flows",
+    };
+    let most = worst.map(|number| number as usize);
+    list(client, target, most, json, |flows: &[FlowDocument]| {
+        text::flows(flows)
+    })
+}
+
+pub fn flow(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let rate = call.given.get("rate");
+    let rate = rate.map(|setting| setting.rate(&setting.text, "pings", MOST_PINGS));
+    let wish = AddFlows {
+        ping: call.operand(0).to_owned(),
+        size: call.given_number("size")?,
+    };
+    let mut document = json!(wish);
+    for (name, value) in [
+        ("rate", rate.transpose()?.map(Value::from)),
+        (
+            "interval",
+            call.given
+                .get("interval")
+                .map(|setting| setting.text.clone().into()),
+        ),
+        ("window", call.given_number("window")?.map(Value::from)),
+    ] {
+        if let Some(value) = value {
+            document[name] = value;
+        }
+    }
+    let body = post(client, "/flows", &document)?;
+    show(&body, json, |flows: AddedFlows| text::added(&flows))
+}
+
+pub fn end_flow(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let number = call.number(0)?;
+    let body = client.request("DELETE", &format!("/flows/{number}"), None)?;
+    show(&body.bytes()?, json, |_: Value| {
+        format!("flow {number} has ended\n")
+    })
+}
+
+/// Changes the load; the command has the name of its field.
+pub fn load(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let mut wish = LoadDocument::default();
+    match call.command.name {
+        "rate" => {
+            let rate = call
+                .operand_as(0, "rate")
+                .rate(call.operand(0), "pings", MOST_PINGS);
+            wish.rate = Some(rate?);
+        }
+        "interval" => wish.interval = Some(call.operand(0).to_owned()),
+        _ => wish.window = Some(call.number(0)?),
+    }
+    let body = send(client, "PUT", "/load", &wish)?;
+    show(&body, json, |load: LoadDocument| text::load(&load))
+}
+
+pub fn impairments(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
+    let body = client.request("GET", "/impairments", None)?.bytes()?;
+    show(&body, json, |document: ImpairmentsDocument| {
+        text::impairments(&document)
+    })
+}
+
+pub fn impair(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let wish = ImpairDocument {
+        impair: call.operand(0).to_owned(),
+    };
+    let body = post(client, "/impairments", &wish)?;
+    show(&body, json, |document: ImpairmentsDocument| {
+        text::impairments(&document)
+    })
+}
+
+pub fn end_impairments(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
+    let body = client.request("DELETE", "/impairments", None)?.bytes()?;
+    show(&body, json, |document: ImpairmentsDocument| {
+        text::impairments(&document)
+    })
+}
+
+pub fn capture(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let file = call.operand(0);
+    // A lab on this machine was started in another folder, perhaps.
+    let file = match client.address() {
+        ControlAddress::Path(_) => std::path::absolute(file)
+            .ok()
+            .and_then(|path| path.to_str().map(str::to_owned)),
+        ControlAddress::Tcp(_) => None,
+    };
+    let vms = call.given.get("capture-vms");
+    let wish = CaptureDocument {
+        capture: file.unwrap_or_else(|| call.operand(0).to_owned()),
+        vms: vms.map(|setting| setting.text.clone()),
+        snap: call.given_number("capture-snap")?,
+        on_loss: call.given_number("capture-on-loss")?,
+    };
+    let body = post(client, "/captures", &wish)?;
+    show(&body, json, |_: Value| {
+        format!("captures into {}\n", wish.capture)
+    })
+}
+
+pub fn mark(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let wish = SetMark {
+        name: call.operand(0).to_owned(),
+    };
+    let body = post(client, "/marks", &wish)?;
+    show(&body, json, |mark: MarkDocument| text::mark(&mark))
+}
+
+/// The files that a report goes to.
+fn report_files(call: &Call) -> Result<Vec<Destination>, UsageError> {
+    Ok(destinations(&call.given, &[], check_file)?)
+}
+
+pub fn report(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let files = report_files(call)?;
+    let format = call.operand(0);
+    if !format.is_empty() {
+        let body = client.request("GET", &format!("/report.{}", encoded(format)), None)?;
+        return copy(body);
+    }
+    if json && files.is_empty() {
+        return copy(client.request("GET", "/report", None)?);
+    }
+    // A page takes longer than a document: the lab has other things to do.
+    let bytes = client.request("GET", "/report", None)?.bytes()?;
+    let report = report::parse(Path::new("the lab's report"), &bytes)?;
+    if files.is_empty() {
+        return Ok(console::print(|out| report::text(&report, out, WIDTH))?);
+    }
+    for file in files {
+        report::write_file(file, &report)?;
+    }
+    Ok(())
+}
+
+pub fn events(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
+    let body = client.request("GET", "/events", None)?;
+    body.wait_without_end()?;
+    let signals = DisplaySignals::new()?;
+    let mut lines = BufReader::new(body);
+    let mut line = Vec::new();
+    let mut stopped = None;
+    loop {
+        let is_buffered = !lines.buffer().is_empty() || lines.get_ref().has_buffered();
+        if !is_buffered {
+            use std::os::fd::AsFd as _;
+            let no_keys: &mut Option<Keys<std::io::Stdin>> = &mut None;
+            match signals.wait(no_keys, Some(lines.get_ref().as_fd()), None)? {
+                Woken::Stopped(signal) => {
+                    stopped = Some(signal);
+                    break;
+                }
+                Woken::Ready => {}
+                _ => continue,
+            }
+        }
+        // A line comes whole, or the lab has ended.
+        if lines
+            .read_until(b'\n', &mut line)
+            .map_err(CtlError::of_body)?
+            == 0
+        {
+            break;
+        }
+        let mut is_read = true;
+        console::print(|out| {
+            let written = match json {
+                true => out.write_all(&line),
+                false => out.write_all(text::event(&line).as_bytes()),
+            };
+            let written = written.and_then(|()| out.flush());
+            is_read = written.is_ok();
+            written
+        })?;
+        if !is_read {
+            return Ok(());
+        }
+        line.clear();
+    }
+    drop(signals);
+    match stopped {
+        Some(signal) if signal != INTERRUPT => end_by(signal),
+        Some(_) => {}
+        None => console::eprint("the lab has ended"),
+    }
+    Ok(())
+}
+
+/// What Ctrl-C sends.
+pub const INTERRUPT: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGINT;
+
+pub fn metrics(client: &Client, _: &Call, _: bool) -> Result<(), CtlError> {
+    copy(client.request("GET", "/metrics", None)?)
+}
+
+pub fn stop(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
+    let body = client.request("POST", "/stop", None)?.bytes()?;
+    show(&body, json, |_: Value| "the run ends\n".to_owned())
+}
+
+/// Prints a body as it comes.
+fn copy(mut body: Body) -> Result<(), CtlError> {
+    let mut room = vec![0; 64 << 10];
+    let mut failure = None;
+    console::print(|out| {
+        loop {
+            match body.read(&mut room) {
+                Ok(0) => return Ok(()),
+                Ok(count) => out.write_all(room.get(..count).unwrap_or_default())?,
+                Err(error) => {
+                    failure = Some(CtlError::of_body(error));
+                    return Ok(());
+                }
+            }
+        }
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Asks for a list, page by page, no more than `most` items of it, and prints it.
+fn list<T: DeserializeOwned + Serialize>(
+    client: &Client,
+    target: &str,
+    most: Option<usize>,
+    json: bool,
+    words: impl Fn(&[T]) -> String,
+) -> Result<(), CtlError> {
+    let list: List<T> = pages(client, target, most)?;
+    match json {
+        true => Ok(console::print(|out| {
+            serde_json::to_writer(&mut *out, &list)?;
+            out.write_all(b"\n")
+        })?),
+        false => print(&words(&list.items)),
+    }
+}
+
+/// Asks for a list, page by page, no more than `most` items of it.
+fn pages<T: DeserializeOwned>(
+    client: &Client,
+    target: &str,
+    most: Option<usize>,
+) -> Result<List<T>, CtlError> {
+    let most = most.unwrap_or(usize::MAX);
+    let separator = if target.contains('?') { '&' } else { '?' };
+    let mut all = List {
+        total: 0,
+        offset: 0,
+        items: Vec::new(),
+    };
+    let mut offset = 0;
+    loop {
+        let limit = LARGEST_PAGE.min(most.saturating_sub(offset)).max(1);
+        let page = format!("{target}{separator}offset={offset}&limit={limit}");
+        let page: List<T> = client.get(&page)?;
+        all.total = page.total;
+        all.items.extend(page.items);
+        offset += limit;
+        if offset >= page.total.min(most) {
+            return Ok(all);
+        }
+    }
+}
+
+fn post(client: &Client, target: &str, document: &impl Serialize) -> Result<Vec<u8>, CtlError> {
+    send(client, "POST", target, document)
+}
+
+fn send(
+    client: &Client,
+    method: &str,
+    target: &str,
+    document: &impl Serialize,
+) -> Result<Vec<u8>, CtlError> {
+    let document = json!(document).to_string();
+    client
+        .request(method, target, Some(document.as_bytes()))?
+        .bytes()
+}
+
+/// Prints a document as it is, or in words.
+fn show<T: DeserializeOwned>(
+    body: &[u8],
+    json: bool,
+    words: impl FnOnce(T) -> String,
+) -> Result<(), CtlError> {
+    match json {
+        true => Ok(console::print(|out| out.write_all(body))?),
+        false => print(&words(read(body)?)),
+    }
+}
