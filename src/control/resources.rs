@@ -218,7 +218,7 @@ pub struct FlowDocument {
 }
 
 /// Flows to add.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddFlows {
     /// Who pings whom, as after `--ping`: `vm0:vm1`, `vm[0-4]:10.77.0.1`, `mesh`.
@@ -226,6 +226,20 @@ pub struct AddFlows {
     /// Bytes of payload of each ping; as the plan has it by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
+    /// Pings per second of these flows together, whatever others send. Without `rate`, `interval` and `window` they send as
+    /// the others do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// The time between two pings of each of these flows, whatever others send: `10ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Pings of each of these flows that are outstanding at a time, whatever others send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// Pings of each of these flows, with one of `rate`, `interval` and `window`; without it they end with the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub count: Option<u64>,
 }
 
 /// Flows that were added.

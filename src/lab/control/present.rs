@@ -15,7 +15,7 @@ use crate::hypervisor::{Command, Outcome};
 use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
 use crate::lab::{Driver, LabError, LabOn, instruments};
-use crate::load::FlowId;
+use crate::load::{FlowId, Pace, Pacing};
 use crate::record::{Metric, Phase};
 use crate::report::{
     Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
@@ -142,6 +142,49 @@ where
         self.carry_out(Command::Impair(rules))?;
         self.control.rules = words;
         Ok(self.impairments())
+    }
+}
+
+/// Returns the pacing that the one of these stands for which is given; `None` if none is.
+fn pacing(
+    rate: Option<f64>,
+    interval: Option<&str>,
+    window: Option<u32>,
+) -> Result<Option<Pacing>, ApiError> {
+    let given = [
+        ("rate", rate.map(|rate| rate.to_string())),
+        ("interval", interval.map(str::to_owned)),
+        ("window", window.map(|window| window.to_string())),
+    ];
+    let mut given = given
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)));
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some((name, text)), None) => {
+            let pacing = Experiment::pacing_of(name, &text);
+            Ok(Some(pacing.map_err(LabError::from)?))
+        }
+        _ => Err(not_one_pacing()),
+    }
+}
+
+fn not_one_pacing() -> ApiError {
+    let error = "the load is not one of rate, interval and window";
+    ApiError::new(status::BAD_REQUEST, error, "one of them")
+}
+
+/// Returns the pace that flows are to have of their own.
+fn pace(wish: &AddFlows) -> Result<Option<Pace>, ApiError> {
+    let pacing = pacing(wish.rate, wish.interval.as_deref(), wish.window)?;
+    match (pacing, wish.count) {
+        (_, Some(0)) => Err(ApiError::new(status::BAD_REQUEST, "count=0", "1 or more")),
+        (None, Some(_)) => {
+            let error = "count without a pace of these flows";
+            let expected = "one of rate, interval and window with it";
+            Err(ApiError::new(status::BAD_REQUEST, error, expected))
+        }
+        (pacing, count) => Ok(pacing.map(|pacing| Pace { pacing, count })),
     }
 }
 
@@ -280,8 +323,9 @@ where
     fn add_flows(&mut self, wish: AddFlows) -> Result<AddedFlows, ApiError> {
         self.check_changeable()?;
         let size = wish.size.map(|size| size.to_string());
+        let pace = pace(&wish)?;
         let flows = self.lab.flows_of(&wish.ping, size.as_deref())?;
-        match self.carry_out(Command::StartFlows(flows))? {
+        match self.carry_out(Command::StartFlows(flows, pace))? {
             Outcome::Flows(ids) => Ok(AddedFlows {
                 flows: ids.len(),
                 first: ids.start,
@@ -305,19 +349,13 @@ where
 
     fn set_load(&mut self, load: LoadDocument) -> Result<LoadDocument, ApiError> {
         self.check_changeable()?;
-        let given = [
-            ("rate", load.rate.map(|rate| rate.to_string())),
-            ("interval", load.interval.clone()),
-            ("window", load.window.map(|window| window.to_string())),
-        ];
-        let mut given = given
-            .into_iter()
-            .filter_map(|(name, text)| Some((name, text?)));
-        let (Some((name, text)), None) = (given.next(), given.next()) else {
-            let error = "the load is not one of rate, interval and window";
-            return Err(ApiError::new(status::BAD_REQUEST, error, "one of them"));
-        };
-        let pacing = Experiment::pacing_of(name, &text).map_err(LabError::from)?;
+        let LoadDocument {
+            rate,
+            interval,
+            window,
+        } = &load;
+        let pacing = pacing(*rate, interval.as_deref(), *window)?;
+        let pacing = pacing.ok_or_else(not_one_pacing)?;
         self.carry_out(Command::SetPacing(pacing))?;
         Ok(load)
     }
