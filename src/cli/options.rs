@@ -98,6 +98,16 @@ const CTL: &[OptionSpec] = &[
         "flow: pings that each of them keeps outstanding",
     ),
     OptionSpec {
+        short: Some('c'),
+        details: "Only with one of --rate, --interval and --window.",
+        ..value(
+            "count",
+            "N",
+            Kind::Whole,
+            "flow: pings of each of them; without end by default",
+        )
+    },
+    OptionSpec {
         short: Some('s'),
         ..value("size", "BYTES", Kind::Whole, "flow: payload of each ping")
     },

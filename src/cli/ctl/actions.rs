@@ -25,7 +25,14 @@ use crate::cli::run::WIDTH;
 const MOST_PINGS: f64 = 1e12;
 
 /// Options that are whole numbers.
-const NUMBERS: [&str; 5] = ["size", "window", "worst", "capture-snap", "capture-on-loss"];
+const NUMBERS: [&str; 6] = [
+    "size",
+    "window",
+    "count",
+    "worst",
+    "capture-snap",
+    "capture-on-loss",
+];
 
 /// Checks what can be without a lab.
 pub fn check(call: &Call) -> Result<(), UsageError> {
@@ -50,7 +57,7 @@ pub fn check(call: &Call) -> Result<(), UsageError> {
         _ => {}
     }
     for name in NUMBERS {
-        call.given_number(name)?;
+        call.given_number::<u64>(name)?;
     }
     if let Some(setting) = call.given.get("rate") {
         setting.rate(&setting.text, "pings", MOST_PINGS)?;
@@ -96,7 +103,7 @@ pub fn remove(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> 
 }
 
 pub fn flows(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
-    let worst = call.given_number("worst")?;
+    let worst: Option<u32> = call.given_number("worst")?;
     let target = match worst {
         Some(_) => "/flows?sort=worst",
         None => "/flows",
@@ -110,26 +117,16 @@ pub fn flows(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
 pub fn flow(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     let rate = call.given.get("rate");
     let rate = rate.map(|setting| setting.rate(&setting.text, "pings", MOST_PINGS));
+    let interval = call.given.get("interval");
     let wish = AddFlows {
         ping: call.operand(0).to_owned(),
         size: call.given_number("size")?,
+        rate: rate.transpose()?,
+        interval: interval.map(|setting| setting.text.clone()),
+        window: call.given_number("window")?,
+        count: call.given_number("count")?,
     };
-    let mut document = json!(wish);
-    for (name, value) in [
-        ("rate", rate.transpose()?.map(Value::from)),
-        (
-            "interval",
-            call.given
-                .get("interval")
-                .map(|setting| setting.text.clone().into()),
-        ),
-        ("window", call.given_number("window")?.map(Value::from)),
-    ] {
-        if let Some(value) = value {
-            document[name] = value;
-        }
-    }
-    let body = post(client, "/flows", &document)?;
+    let body = post(client, "/flows", &wish)?;
     show(&body, json, |flows: AddedFlows| text::added(&flows))
 }
 

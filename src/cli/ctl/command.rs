@@ -132,8 +132,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "flow",
         operands: &[needed("SRC:DST", OperandKind::Ping)],
-        options: &["rate", "interval", "window", "size"],
-        about: "Adds flows, who pings whom as after --ping; with a pace of their own, or that of the lab",
+        options: &["rate", "interval", "window", "count", "size"],
+        about: "Adds flows, who pings whom as after --ping; with a pace of their own, or as the others send",
         run: actions::flow,
     },
     Command {
@@ -351,7 +351,10 @@ impl Call {
     ///
     /// # Errors
     /// If it is none.
-    pub(super) fn given_number(&self, name: &str) -> Result<Option<u32>, UsageError> {
+    pub(super) fn given_number<T: TryFrom<u64>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, UsageError> {
         let setting = self.given.get(name);
         let number = setting.map(|setting| setting.number("a whole number"));
         Ok(number.transpose()?)

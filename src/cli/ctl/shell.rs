@@ -110,22 +110,23 @@ fn interactive(client: &Client, json: bool) -> Result<(), CtlError> {
     let prompt = format!("{}> ", client.address());
     loop {
         match editor.readline(&prompt) {
-            Ok(line) => match carry_out(client, &line, json) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => console::eprint(format_args!("error: {error}")),
-            },
+            Ok(line) => {
+                if let Some(file) = &history {
+                    // At once, since what follows may be ended by a signal. Who can't have one goes without.
+                    let made = file.parent().map(fs::create_dir_all);
+                    let _ = made.map(|_| editor.save_history(file));
+                }
+                match carry_out(client, &line, json) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => console::eprint(format_args!("error: {error}")),
+                }
+            }
             // Ctrl-C: the line is given up.
             Err(ReadlineError::Interrupted) => {}
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(wrong(error)),
         }
-    }
-    if let Some(file) = &history {
-        // Who can't have one goes without.
-        let folder = file.parent();
-        let made = folder.map(fs::create_dir_all);
-        let _ = made.map(|_| editor.save_history(file));
     }
     Ok(())
 }
