@@ -70,10 +70,10 @@ const CTL: &[OptionSpec] = &[
         "",
     ),
     OptionSpec {
-        details: "The token of --control-token of the lab, which only its owner may read. Without this option it is that of \
-                  the environment variable TAP_REACTOR_TOKEN. A Unix socket needs none.",
+        details: "As after --control-token-file of the lab. Without this option the token is the value of the environment \
+                  variable TAP_REACTOR_TOKEN. A Unix socket needs none.",
         ..value(
-            "control-token",
+            "control-token-file",
             "FILE",
             Kind::Path,
             "File with the token for a lab at tcp:",

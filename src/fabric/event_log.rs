@@ -28,6 +28,9 @@ pub(super) const TRACE: InstrumentKind = InstrumentKind {
     })
 };
 
+/// The longest reason for which a VM can't start.
+const MAX_WHY: usize = 400;
+
 /// The longest line.
 const MAX_LINE: usize = 1_024;
 
@@ -85,6 +88,11 @@ struct OfPing {
 enum EventKind<'a> {
     /// The VM starts.
     VmStarted,
+    /// The system refused the start of the VM.
+    VmStartRefused {
+        /// The reason.
+        why: &'a str,
+    },
     /// The VM stops.
     VmStopped,
     /// Another process changed a link of the run.
@@ -327,6 +335,10 @@ impl Instrument for EventLog {
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
         match *notice {
             Notice::Started(vm, _) => self.write(now, Some(vm), EventKind::VmStarted),
+            Notice::StartRefused(vm, why) => {
+                let why = why.get(..MAX_WHY).unwrap_or(why);
+                self.write(now, Some(vm), EventKind::VmStartRefused { why });
+            }
             Notice::Stopped(vm) => self.write(now, Some(vm), EventKind::VmStopped),
             Notice::Marked(name) => self.write(now, None, EventKind::MarkSet { name }),
             Notice::Link(event) => {
@@ -348,7 +360,7 @@ impl Instrument for EventLog {
     }
 
     fn is_over(&self) -> bool {
-        !self.output.is_named() && self.output.has_failed()
+        self.output.is_over()
     }
 
     fn finish(&mut self) -> Option<Recording> {
@@ -504,6 +516,7 @@ mod tests {
             let now = Instant::from_nanos(5);
             for notice in [
                 Notice::Started(VmId(0), ""),
+                Notice::StartRefused(VmId(0), "no room"),
                 Notice::Stopped(VmId(0)),
                 Notice::Link(&link),
                 Notice::Marked("policy"),
@@ -529,14 +542,14 @@ mod tests {
             let wrong: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();
             assert_eq!(wrong, [""; 0], "{line}");
         }
-        assert_eq!(lines.len(), 4 + events.len() + 1);
+        assert_eq!(lines.len(), 5 + events.len() + 1);
         let told = lines.iter().map(|line| line["kind"].as_str().unwrap());
         assert_eq!(told.collect::<BTreeSet<_>>(), kinds(&schema));
         let answered = serde_json::json!({
             "time_ns": 5, "vm": "vm0", "kind": "ping_answered",
             "flow": 4, "dst": "vm9", "ping": 70_000, "rtt_ns": 8_123,
         });
-        assert_eq!(lines[4], answered);
+        assert_eq!(lines[5], answered);
         let misspelt = serde_json::json!({ "time_ns": 5, "vm": "vm0", "kind": "ping_answerd" });
         assert!(!validator.is_valid(&misspelt));
     }

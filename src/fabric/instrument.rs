@@ -8,10 +8,11 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Impaired, LinkEvent, Recording, WriteDrop};
+use super::{Impaired, Interface, LinkEvent, Recording, WriteDrop};
 use crate::load::{FlowId, Target};
 use crate::time::Instant;
 use crate::vm::{Event, SessionId, VmId};
+use crate::wire::MacAddr;
 
 /// The direction of a frame, seen from its VM.
 #[derive(
@@ -46,6 +47,8 @@ pub struct Observed<'a> {
 pub enum Notice<'a> {
     /// A VM starts; the text describes it, and is empty where there is nothing to say.
     Started(VmId, &'a str),
+    /// The system refuses the start of a VM; the text says why. There will be none.
+    StartRefused(VmId, &'a str),
     /// A VM stops.
     Stopped(VmId),
     /// Another process has changed a link of the fabric.
@@ -68,6 +71,11 @@ pub trait Instrument: fmt::Debug {
         if sent.is_none() {
             self.frame(now, observed);
         }
+    }
+
+    /// The lab is to have `vm`, whose port and addresses are those of `interface`. It has not sent anything yet.
+    fn vm(&mut self, vm: VmId, mac: MacAddr, interface: &Interface) {
+        let _ = (vm, mac, interface);
     }
 
     /// A flow of `vm` was opened: pings of `session` to `target`.

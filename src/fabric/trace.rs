@@ -68,6 +68,7 @@ impl Instrument for Trace {
         match notice {
             Notice::Started(vm, "") => self.say(now, format_args!("{vm} starts")),
             Notice::Started(vm, how) => self.say(now, format_args!("{vm} starts: {how}")),
+            Notice::StartRefused(vm, why) => self.say(now, format_args!("{vm} can't start: {why}")),
             Notice::Stopped(vm) => self.say(now, format_args!("{vm} stops")),
             Notice::Marked(name) => self.say(now, format_args!("mark {name}")),
             Notice::Link(event) => self.say(now, format_args!("{} {}", event.link, event.change)),

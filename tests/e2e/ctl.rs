@@ -578,3 +578,78 @@ fn the_shell_completes_words_and_names_and_outlives_errors() {
     terminal.type_in("exit\r");
     assert!(terminal.wait(shell).0.success());
 }
+
+#[test]
+fn a_lab_over_tcp_is_steered_with_its_token_and_what_it_captures_is_written_here() {
+    let ctl = Controlled::new();
+    let token = ctl.file("lab.token");
+    fs::write(&token, "0123456789abcdef\n").expect("a token");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&token, mode).expect("a secret");
+    let token = token.display().to_string();
+    let run = ctl.start(&format!(
+        "--netns host --vms 2 --ping vm0:vm1 --interval 1ms --control tcp:127.0.0.1:0 --control-token-file {token}"
+    ));
+    let lab = ctl.json("status");
+    let addresses = lab["control"].as_array().expect("addresses");
+    let mut addresses = addresses.iter().filter_map(Value::as_str);
+    let address = addresses.find(|address| address.starts_with("tcp:"));
+    let address = address.expect("a port").to_owned();
+    let ask = |words: &[&str]| {
+        let folder = ctl.folder.path().display();
+        let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let script = format!("cd {folder}; {} ", words.join(" "));
+        ctl.lab.run(&["bash", "-c", &script])
+    };
+    let with_file = [TAP_REACTOR, "ctl", &address, "--control-token-file", &token];
+    let by_file = ask(&[&with_file[..], &["add-vms", "1"]].concat()).expect_status(0);
+    assert_eq!(by_file.stdout, "vm2 starts\n");
+    let variable = [
+        "env",
+        "TAP_REACTOR_TOKEN=0123456789abcdef",
+        TAP_REACTOR,
+        "ctl",
+        &address,
+    ];
+    let by_variable = ask(&[&variable[..], &["report", "-o", "tcp.html"]].concat());
+    by_variable.expect_status(0);
+    assert!(
+        fs::read_to_string(ctl.file("tcp.html"))
+            .expect("a page")
+            .starts_with("<!doctype")
+    );
+    // A token that is none, another's, and none.
+    for (token, status, words) in [
+        ("short", 3, "expected 16 to"),
+        ("0123456789abcdeX", 1, "error: "),
+        ("", 1, "error: "),
+    ] {
+        let variable = format!("TAP_REACTOR_TOKEN={token}");
+        let refused = ask(&["env", &variable, TAP_REACTOR, "ctl", &address, "stop"]);
+        assert_eq!(refused.status, status, "{refused:?}");
+        assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+        assert!(refused.stderr.contains(words), "{refused:?}");
+    }
+    // Frames that are read here, until there are enough of them, and until the lab ends.
+    let some = format!("{} capture - | head -c 1000 | wc -c", with_file.join(" "));
+    let some = ctl.lab.run(&["bash", "-c", &some]).expect_status(0);
+    assert_eq!(some.stdout.trim(), "1000");
+    let capture = ctl.file("here.pcapng");
+    let capture = capture.display().to_string();
+    let all = [
+        &with_file[..],
+        &["capture", &capture, "--capture-vms", "vm0"],
+    ]
+    .concat();
+    let all = ctl.lab.start(&all);
+    wait_until("frames", || {
+        fs::metadata(&capture)
+            .is_ok_and(|file| file.len() > 5000)
+            .then_some(())
+    });
+    ctl.text("stop");
+    all.wait().expect_status(0);
+    run.wait();
+    let frames = crate::lab::succeed(Command::new("tshark").args(["-r", &capture]));
+    assert!(frames.lines().count() > 10, "{frames}");
+}

@@ -1,6 +1,8 @@
 //! What each command asks a lab, and what it prints.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Stdin, Write};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -179,26 +181,46 @@ pub fn end_impairments(client: &Client, _: &Call, json: bool) -> Result<(), CtlE
     })
 }
 
+/// Begins a capture into a file of the lab's, or if there is none such, writes the frames as they come.
 pub fn capture(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     let file = call.operand(0);
-    // A lab on this machine was started in another folder, perhaps.
-    let file = match client.address() {
-        ControlAddress::Path(_) => std::path::absolute(file)
-            .ok()
-            .and_then(|path| path.to_str().map(str::to_owned)),
+    let of_lab = match client.address() {
+        _ if file == STANDARD_OUTPUT => None,
+        // Over TCP a lab writes no files.
         ControlAddress::Tcp(_) => None,
+        // The lab was started in another folder, perhaps.
+        ControlAddress::Path(_) => {
+            let path =
+                std::path::absolute(file).map_err(|error| CtlError::Input(error.to_string()))?;
+            Some(path.to_string_lossy().into_owned())
+        }
     };
     let vms = call.given.get("capture-vms");
     let wish = CaptureDocument {
-        capture: file.unwrap_or_else(|| call.operand(0).to_owned()),
+        capture: of_lab.clone(),
         vms: vms.map(|setting| setting.text.clone()),
         snap: call.given_number("capture-snap")?,
         on_loss: call.given_number("capture-on-loss")?,
     };
-    let body = post(client, "/captures", &wish)?;
-    show(&body, json, |_: Value| {
-        format!("captures into {}\n", wish.capture)
-    })
+    if let Some(of_lab) = of_lab {
+        let body = post(client, "/captures", &wish)?;
+        return show(&body, json, |_: Value| format!("captures into {of_lab}\n"));
+    }
+    if file == STANDARD_OUTPUT && io::stdout().is_terminal() {
+        let why = "capture -: standard output is a terminal; expected a pipe or a file";
+        return Err(UsageError::new(why).into());
+    }
+    let document = json!(wish).to_string();
+    let body = client.request("POST", "/captures", Some(document.as_bytes()))?;
+    if file == STANDARD_OUTPUT {
+        return follow(body, print_at_once);
+    }
+    let wrong = |error| CtlError::Write {
+        file: file.to_owned(),
+        error,
+    };
+    let mut out = File::create(file).map_err(wrong)?;
+    follow(body, |bytes| out.write_all(bytes).map(|()| true))
 }
 
 pub fn mark(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
@@ -238,56 +260,75 @@ pub fn report(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> 
 
 pub fn events(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
     let body = client.request("GET", "/events", None)?;
+    let mut begun = Vec::new();
+    follow(body, |bytes| {
+        begun.extend_from_slice(bytes);
+        let Some(end) = begun.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(true);
+        };
+        let rest = begun.split_off(end + 1);
+        let lines = std::mem::replace(&mut begun, rest);
+        match json {
+            true => print_at_once(&lines),
+            false => {
+                let lines = lines.split_inclusive(|byte| *byte == b'\n');
+                let words: String = lines.map(text::event).collect();
+                print_at_once(words.as_bytes())
+            }
+        }
+    })
+}
+
+/// Hands on what comes of a stream, until the lab has ended, the user has enough, or `write` returns that its reader has.
+fn follow(
+    mut body: Body,
+    mut write: impl FnMut(&[u8]) -> io::Result<bool>,
+) -> Result<(), CtlError> {
     body.wait_without_end()?;
     let signals = DisplaySignals::new()?;
-    let mut lines = BufReader::new(body);
-    let mut line = Vec::new();
-    let mut stopped = None;
+    let mut room = vec![0; 64 << 10];
     loop {
-        let is_buffered = !lines.buffer().is_empty() || lines.get_ref().has_buffered();
-        if !is_buffered {
-            use std::os::fd::AsFd as _;
-            let no_keys: &mut Option<Keys<std::io::Stdin>> = &mut None;
-            match signals.wait(no_keys, Some(lines.get_ref().as_fd()), None)? {
+        if !body.has_buffered() {
+            let no_keys: &mut Option<Keys<Stdin>> = &mut None;
+            match signals.wait(no_keys, Some(body.as_fd()), None)? {
                 Woken::Stopped(signal) => {
-                    stopped = Some(signal);
-                    break;
+                    drop(signals);
+                    if signal != INTERRUPT {
+                        end_by(signal);
+                    }
+                    return Ok(());
                 }
                 Woken::Ready => {}
                 _ => continue,
             }
         }
-        // A line comes whole, or the lab has ended.
-        if lines
-            .read_until(b'\n', &mut line)
-            .map_err(CtlError::of_body)?
-            == 0
-        {
-            break;
-        }
-        let mut is_read = true;
-        console::print(|out| {
-            let written = match json {
-                true => out.write_all(&line),
-                false => out.write_all(text::event(&line).as_bytes()),
-            };
-            let written = written.and_then(|()| out.flush());
-            is_read = written.is_ok();
-            written
-        })?;
-        if !is_read {
+        let count = body.read(&mut room).map_err(CtlError::of_body)?;
+        if count == 0 {
+            console::eprint(ENDED);
             return Ok(());
         }
-        line.clear();
+        if !write(room.get(..count).unwrap_or_default())? {
+            return Ok(());
+        }
     }
-    drop(signals);
-    match stopped {
-        Some(signal) if signal != INTERRUPT => end_by(signal),
-        Some(_) => {}
-        None => console::eprint("the lab has ended"),
-    }
-    Ok(())
 }
+
+/// Prints bytes that somebody waits for. Returns false if nobody does any more.
+pub fn print_at_once(bytes: &[u8]) -> io::Result<bool> {
+    let mut is_read = true;
+    console::print(|out| {
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        is_read = written.is_ok();
+        written
+    })?;
+    Ok(is_read)
+}
+
+/// What those are told who wait when the lab ends.
+pub const ENDED: &str = "the lab has ended";
+
+/// The name of standard output in the place of a file's.
+const STANDARD_OUTPUT: &str = "-";
 
 /// What Ctrl-C sends.
 pub const INTERRUPT: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGINT;

@@ -187,7 +187,7 @@ pub const COMMANDS: &[Command] = &[
         name: "capture",
         operands: &[needed("FILE", OperandKind::File)],
         options: &["capture-vms", "capture-on-loss", "capture-snap"],
-        about: "Begins to capture frames into a file",
+        about: "Captures frames into a file from now on; into -, standard output, until Ctrl-C",
         run: actions::capture,
     },
     Command {

@@ -33,7 +33,7 @@ use super::{UsageError, console, settings};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The option that names the file of a token.
-const TOKEN: &str = "control-token";
+const TOKEN: &str = "control-token-file";
 
 /// A call of the `ctl` subcommand.
 #[derive(Debug)]
@@ -108,6 +108,9 @@ pub enum CtlError {
     /// Something could not be written.
     #[error("write to standard output: {0}")]
     Output(#[from] io::Error),
+    /// A file could not be written.
+    #[error("write to {file}: {error}")]
+    Write { file: String, error: io::Error },
     /// A report could not be written to its file.
     #[error(transparent)]
     File(#[from] FileError),

@@ -50,7 +50,7 @@ fn every_command_is_read_with_its_operands_and_options() {
         ("s report -o /tmp/a.html -o /tmp/b.json", "report", ["", ""]),
         ("s events --json", "events", ["", ""]),
         (
-            "tcp:127.0.0.1:1 metrics --control-token f",
+            "tcp:127.0.0.1:1 metrics --control-token-file f",
             "metrics",
             ["", ""],
         ),

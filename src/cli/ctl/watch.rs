@@ -9,7 +9,7 @@ use tap_reactor::escape::escaped;
 use tap_reactor::system::{DisplaySignals, Keys, Woken, end_by, terminal_size};
 use tap_reactor::time::{Clock as _, MonotonicClock};
 
-use super::actions::INTERRUPT;
+use super::actions::{ENDED, INTERRUPT, print_at_once};
 use super::client::{Client, read};
 use super::command::Call;
 use super::text::{self, Rates};
@@ -126,7 +126,7 @@ pub fn watch(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
         draw(&format!("{}\n", text::line(&seen.lab, None)))?;
     }
     match end? {
-        None => console::eprint("the lab has ended"),
+        None => console::eprint(ENDED),
         Some(Some(signal)) if signal != INTERRUPT => end_by(signal),
         Some(_) => {}
     }
@@ -170,13 +170,7 @@ fn print_line(seen: &Look, document: Option<&Vec<u8>>) -> io::Result<bool> {
         Some(document) => document.clone(),
         None => format!("{}\n", text::line(&seen.lab, seen.rates.as_ref())).into_bytes(),
     };
-    let mut is_read = true;
-    console::print(|out| {
-        let written = out.write_all(&line).and_then(|()| out.flush());
-        is_read = written.is_ok();
-        written
-    })?;
-    Ok(is_read)
+    print_at_once(&line)
 }
 
 fn draw_screen(name: &str, seen: &Look) -> io::Result<()> {
