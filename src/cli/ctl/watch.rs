@@ -229,7 +229,7 @@ mod tests {
                 "response_ns": summary,
             },
             "phases": vec![phase; 20], "drops": { "link_down": 4 }, "errors": {},
-            "impairments": [{ "impair": "vm3:delay=5ms,loss=1%" }], "plan": { "settings": {} },
+            "impairments": [{ "impair": "vm3:delay=5ms,loss=1%" }], "control": [], "metrics": [], "plan": { "settings": {} },
         }))
         .unwrap()
     }
