@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::phases::STAY;
 use super::{FlowConfig, Hypervisor, Phase};
-use crate::fabric::{Fabric, Instrument, Rule};
+use crate::fabric::{Fabric, Instrument, Recording, Rule};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::time::Instant;
 use crate::vm::{MAX_SESSIONS, VmId};
@@ -35,6 +35,8 @@ pub enum Command {
     Impair(Vec<Rule>),
     /// An instrument sees every frame and event from now on.
     Observe(Box<dyn Instrument>),
+    /// The instrument with this number has seen enough: what it writes ends here.
+    EndInstrument(u32),
     /// The run ends before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings may still
     /// be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
     Stop,
@@ -47,6 +49,10 @@ pub enum Outcome {
     Done,
     /// Flows with these numbers were added.
     Flows(Range<u32>),
+    /// An instrument with this number was added.
+    Instrument(u32),
+    /// An instrument that was ended has written this.
+    Recording(Recording),
 }
 
 /// A command that can't be carried out.
@@ -83,7 +89,16 @@ impl<F: Fabric> Hypervisor<F> {
                 self.load.set_pacing(now, pacing);
             }
             Command::Impair(rules) => self.fabric.set_impairments(rules, self.seed),
-            Command::Observe(instrument) => self.observe(instrument),
+            Command::Observe(instrument) => {
+                return Ok(Outcome::Instrument(self.observe(instrument)));
+            }
+            Command::EndInstrument(number) => {
+                let ended = self.fabric.end(number).cloned();
+                return ended.map(Outcome::Recording).ok_or_else(|| {
+                    let why = format!("there is no recording {number}; expected one that goes on");
+                    CommandError::Refused(why)
+                });
+            }
             Command::Stop => self.stop(now),
         }
         Ok(Outcome::Done)
@@ -179,8 +194,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.load.retire(flows);
     }
 
-    /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are.
-    fn observe(&mut self, mut instrument: Box<dyn Instrument>) {
+    /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are. Returns its number.
+    fn observe(&mut self, mut instrument: Box<dyn Instrument>) -> u32 {
         for (id, state) in (0..).map(FlowId).zip(&self.flows) {
             if let Some(owner) = state.ping
                 && let Some(target) = self.target(owner, state.target)
@@ -188,7 +203,7 @@ impl<F: Fabric> Hypervisor<F> {
                 instrument.flow(id, owner.vm, owner.session, target);
             }
         }
-        self.fabric.add(instrument);
+        self.fabric.add(instrument)
     }
 
     /// Returns true if neither a phase runs nor one is to come.
