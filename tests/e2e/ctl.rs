@@ -144,7 +144,8 @@ fn every_command_does_what_it_says() {
     assert_eq!(ctl.text("impairments"), "no impairments\n");
     let loss = ctl.file("loss.pcapng");
     let captured = ctl.text("capture loss.pcapng --capture-on-loss 2 --capture-vms vm1");
-    assert_eq!(captured, format!("captures into {}\n", loss.display()));
+    let begins = format!("capture 0 into {} begins\n", loss.display());
+    assert_eq!(captured, begins);
     assert!(
         ctl.text("impair vm1:loss=100%")
             .starts_with("vm1:loss=100%\n")
@@ -160,6 +161,10 @@ fn every_command_does_what_it_says() {
         "{frames}"
     );
     assert_eq!(ctl.json("end-impairments")["rules"], json!([]));
+    let file = loss.display().to_string();
+    assert_eq!(ctl.json("captures")["items"][0]["file"], file.as_str());
+    assert!(ctl.text("end-capture 0").contains(&file));
+    assert_eq!(ctl.json("captures")["total"], 0);
     // A mark, which the events have.
     let mut events = ctl.command(&["events", "--json"]);
     let events = Running::start({

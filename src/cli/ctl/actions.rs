@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tap_reactor::control::{
-    AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, ControlAddress, FlowDocument,
-    ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, List, LoadDocument,
-    MarkDocument, SetMark, VmDocument,
+    AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, ControlAddress,
+    FlowDocument, ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, List,
+    LoadDocument, MarkDocument, SetMark, VmDocument,
 };
 use tap_reactor::report::{self, Destination, check_file};
 use tap_reactor::system::{DisplaySignals, Keys, Woken, end_by};
@@ -39,7 +39,7 @@ const NUMBERS: [&str; 6] = [
 /// Checks what can be without a lab.
 pub fn check(call: &Call) -> Result<(), UsageError> {
     match call.command.name {
-        "add-vms" | "end-flow" | "window" => {
+        "add-vms" | "end-flow" | "end-capture" | "window" => {
             call.number(0)?;
         }
         "rate" => {
@@ -204,7 +204,9 @@ pub fn capture(client: &Client, call: &Call, json: bool) -> Result<(), CtlError>
     };
     if let Some(of_lab) = of_lab {
         let body = post(client, "/captures", &wish)?;
-        return show(&body, json, |_: Value| format!("captures into {of_lab}\n"));
+        return show(&body, json, |capture: CaptureSoFar| {
+            format!("capture {} into {of_lab} begins\n", capture.id)
+        });
     }
     if file == STANDARD_OUTPUT && io::stdout().is_terminal() {
         let why = "capture -: standard output is a terminal; expected a pipe or a file";
@@ -221,6 +223,24 @@ pub fn capture(client: &Client, call: &Call, json: bool) -> Result<(), CtlError>
     };
     let mut out = File::create(file).map_err(wrong)?;
     follow(body, |bytes| out.write_all(bytes).map(|()| true))
+}
+
+pub fn captures(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
+    list(
+        client,
+        "/captures",
+        None,
+        json,
+        |captures: &[CaptureSoFar]| text::captures(captures),
+    )
+}
+
+pub fn end_capture(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let target = format!("/captures/{}", call.number(0)?);
+    let body = client.request("DELETE", &target, None)?.bytes()?;
+    show(&body, json, |capture: CaptureSoFar| {
+        text::captures(&[capture])
+    })
 }
 
 pub fn mark(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {

@@ -191,6 +191,19 @@ pub const COMMANDS: &[Command] = &[
         run: actions::capture,
     },
     Command {
+        name: "captures",
+        about: "The captures into files that go on",
+        run: actions::captures,
+        ..PLAIN
+    },
+    Command {
+        name: "end-capture",
+        operands: &[needed("N", OperandKind::Other)],
+        about: "Ends the capture with that number, which completes its file",
+        run: actions::end_capture,
+        ..PLAIN
+    },
+    Command {
         name: "mark",
         operands: &[needed("NAME", OperandKind::Other)],
         about: "Gives this instant a name",

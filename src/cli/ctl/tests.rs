@@ -44,6 +44,8 @@ fn every_command_is_read_with_its_operands_and_options() {
             "capture",
             ["f", ""],
         ),
+        ("s captures", "captures", ["", ""]),
+        ("s end-capture 0", "end-capture", ["0", ""]),
         ("s mark policy", "mark", ["policy", ""]),
         ("s report", "report", ["", ""]),
         ("s report html", "report", ["html", ""]),

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use tap_reactor::control::{
-    AddedFlows, ChangedVms, FlowDocument, ImpairmentsDocument, LabDocument, LabState, LoadDocument,
-    MarkDocument, VmDocument,
+    AddedFlows, CaptureSoFar, ChangedVms, FlowDocument, ImpairmentsDocument, LabDocument, LabState,
+    LoadDocument, MarkDocument, VmDocument,
 };
 use tap_reactor::escape::escaped;
 use tap_reactor::record::{Count, LatencySummary, Totals};
@@ -368,6 +368,19 @@ pub fn impairments(document: &ImpairmentsDocument) -> String {
         ]);
     }
     text + "\n" + &lines(&table.lines())
+}
+
+/// Captures in a table.
+pub fn captures(captures: &[CaptureSoFar]) -> String {
+    let mut table = Table::new(2, &["capture", "file", "frames"]);
+    for CaptureSoFar { id, recording } in captures {
+        table.row([
+            id.to_string(),
+            escaped(&recording.file),
+            count(recording.records),
+        ]);
+    }
+    lines(&table.lines())
 }
 
 /// A mark that was set.
