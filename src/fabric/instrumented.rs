@@ -43,14 +43,16 @@ impl<F> Instrumented<F> {
     }
 
     /// Impairs frames by `rules` from now on, in place of the rules so far. Of those that fit a frame the last one is
-    /// applied. Random choices follow from `seed`. Frames that are held already stay so.
-    pub fn set_impairments(&mut self, rules: Vec<Rule>, seed: u64) {
+    /// applied. Random choices follow from `seed`. Frames that are held already stay so. The instruments are told, if there are
+    /// rules now or were before.
+    pub fn set_impairments(&mut self, now: Instant, rules: Vec<Rule>, seed: u64) {
         // Of rules that change nothing, all are as good as none.
         let rules = match rules.iter().all(|rule| rule.profile.is_void()) {
             true => Vec::new(),
             false => rules,
         };
         if !rules.is_empty() || self.impair.is_some() {
+            self.tell(now, &Notice::Impaired(rules.len()));
             self.impair.get_or_insert_default().set_rules(rules, seed);
             self.is_watched = true;
         }

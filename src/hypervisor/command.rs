@@ -8,7 +8,7 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 
 use super::{FlowConfig, Hypervisor, Phase};
-use crate::fabric::{Fabric, Instrument, Rule};
+use crate::fabric::{Fabric, Instrument, Notice, Rule};
 use crate::load::{FlowId, Pacing};
 use crate::time::Instant;
 use crate::vm::{MAX_SESSIONS, VmId};
@@ -76,14 +76,20 @@ impl<F: Fabric> Hypervisor<F> {
             Command::StopVms(vms) => self.stop_vms(now, &vms)?,
             Command::StartFlows(flows) => {
                 let added = self.start_flows(now, flows);
-                return added.map(Outcome::Flows).map_err(CommandError::Refused);
+                let added = added.map_err(CommandError::Refused)?;
+                self.fabric.tell(now, &Notice::FlowsAdded(added.clone()));
+                return Ok(Outcome::Flows(added));
             }
-            Command::StopFlows(flows) => self.stop_flows(now, &flows),
+            Command::StopFlows(flows) => {
+                self.stop_flows(now, &flows);
+                self.fabric.tell(now, &Notice::FlowsEnded(&flows));
+            }
             Command::SetPacing(pacing) => {
                 self.pacing = pacing;
                 self.load.set_pacing(now, pacing);
+                self.fabric.tell(now, &Notice::Paced(pacing));
             }
-            Command::Impair(rules) => self.fabric.set_impairments(rules, self.seed),
+            Command::Impair(rules) => self.fabric.set_impairments(now, rules, self.seed),
             Command::Observe(instrument) => self.observe(instrument),
             Command::Stop => self.stop(now),
         }

@@ -353,10 +353,11 @@ where
             return Err(ApiError::new(status::BAD_REQUEST, error, expected));
         }
         let now = self.lab.driver.now();
-        self.lab
-            .hypervisor
-            .fabric()
-            .tell(now, &Notice::Marked(&wish.name));
+        let notice = Notice::Marked {
+            name: &wish.name,
+            detail: "",
+        };
+        self.lab.hypervisor.fabric().tell(now, &notice);
         Ok(MarkDocument {
             name: wish.name,
             time_ns: self.time(),
