@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::{FlowConfig, Hypervisor, Phase};
+use super::{FlowConfig, FlowState, Hypervisor, Phase};
 use crate::fabric::{Fabric, Instrument, Notice, Rule};
 use crate::load::{FlowId, Pacing};
+use crate::record::MarkName;
 use crate::time::Instant;
 use crate::vm::{MAX_SESSIONS, VmId};
 
@@ -36,6 +37,14 @@ pub enum Command {
     Impair(Vec<Rule>),
     /// An instrument sees every frame and event from now on.
     Observe(Box<dyn Instrument>),
+    /// This instant has a name: from now on it is measured how long the pings of each flow take to pass, or no longer to; see
+    /// [`Marks`](crate::record::Marks).
+    Mark {
+        /// The name, which several marks may have.
+        name: MarkName,
+        /// What the mark is about, such as `tap1 was set down`; empty if there is nothing to say.
+        detail: String,
+    },
     /// The run ends before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings may still
     /// be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
     Stop,
@@ -48,6 +57,8 @@ pub enum Outcome {
     Done,
     /// Flows with these numbers were added.
     Flows(Range<u32>),
+    /// A mark was set at this time.
+    Marked(Instant),
 }
 
 /// A command that can't be carried out.
@@ -91,6 +102,10 @@ impl<F: Fabric> Hypervisor<F> {
             }
             Command::Impair(rules) => self.fabric.set_impairments(now, rules, self.seed),
             Command::Observe(instrument) => self.observe(instrument),
+            Command::Mark { name, detail } => {
+                self.mark(now, name, detail);
+                return Ok(Outcome::Marked(now));
+            }
             Command::Stop => self.stop(now),
         }
         Ok(Outcome::Done)
@@ -168,6 +183,25 @@ impl<F: Fabric> Hypervisor<F> {
             }
         }
         self.load.retire(flows);
+    }
+
+    /// Gives `now` a name, from which on the pings of each flow are followed.
+    fn mark(&mut self, now: Instant, name: MarkName, detail: String) {
+        let notice = Notice::Marked {
+            name: name.as_str(),
+            detail: &detail,
+        };
+        self.fabric.tell(now, &notice);
+        // Those that have ended by now are known to have.
+        self.buffer.flush(&mut self.recorder);
+        let (flows, slots) = (&self.flows, &self.slots);
+        let next_of = |flow: &FlowState| {
+            let ping = flow.ping?;
+            let slot = slots.get(ping.vm.index())?.as_ref()?;
+            slot.vm.oldest_ping(ping.session)
+        };
+        let next = || flows.iter().map(|flow| next_of(flow).unwrap_or(0));
+        self.recorder.mark(now, name, detail, next);
     }
 
     /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are.

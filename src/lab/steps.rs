@@ -330,6 +330,7 @@ where
             &Context {
                 run: command,
                 setup_ns: self.start.nanos_since(self.started),
+                began: self.start,
                 interrupted: self.is_interrupted,
                 flows: &|index| flow_name(plan, &leased, index),
                 started_unix_ms: started.filter(|_| is_real),

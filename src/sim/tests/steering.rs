@@ -32,7 +32,7 @@ fn start(lab: &mut Lab, pattern: &str) -> std::ops::Range<u32> {
     let flows = lab.flows_of(pattern, None).unwrap();
     match lab.carry_out(Command::StartFlows(flows)).unwrap() {
         Outcome::Flows(ids) => ids,
-        Outcome::Done => panic!("no flows"),
+        outcome => panic!("no flows: {outcome:?}"),
     }
 }
 
