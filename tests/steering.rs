@@ -41,7 +41,7 @@ impl Steered {
 
     fn start(&mut self, pattern: &str) -> Vec<u32> {
         let flows = self.0.flows_of(pattern, None).unwrap();
-        match self.0.carry_out(Command::StartFlows(flows)).unwrap() {
+        match self.0.carry_out(Command::StartFlows(flows, None)).unwrap() {
             Outcome::Flows(ids) => ids.collect(),
             Outcome::Done => panic!("no flows"),
         }

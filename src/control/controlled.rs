@@ -3,7 +3,8 @@
 use super::ApiError;
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
-    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Page, SetMark, VmDocument,
+    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Order, Page, SetMark,
+    VmDocument,
 };
 use crate::report::{Exposition, Report};
 
@@ -33,8 +34,8 @@ pub trait Controlled {
     /// If it names none.
     fn remove_vms(&mut self, who: &str) -> Result<ChangedVms, ApiError>;
 
-    /// Returns some of the flows, by number.
-    fn flows(&mut self, page: Page) -> List<FlowDocument>;
+    /// Returns some of the flows in that order.
+    fn flows(&mut self, page: Page, order: Order) -> List<FlowDocument>;
 
     /// Adds flows, which ping in the present phase, or if there is none, from now on.
     ///

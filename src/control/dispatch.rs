@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::message::{JSON, Request, Response};
-use super::resources::{LARGEST_PAGE, PAGE, Page};
-use super::routes::{ROUTES, Route};
+use super::resources::{LARGEST_PAGE, Order, PAGE, Page};
+use super::routes::{ROUTES, Route, SORT};
 use super::{ApiError, Controlled, status};
 use crate::report::{Exposition, Format};
 
@@ -52,7 +52,7 @@ fn dispatch(lab: &mut dyn Controlled, request: &Request) -> Result<Response, Api
     };
     let call = Call {
         parameter: decoded(parameter)?,
-        query: parameters(query, route.is_paged)?,
+        query: parameters(query, route.query)?,
         accept: &request.accept,
         body: &request.body,
     };
@@ -106,19 +106,23 @@ fn decoded(encoded: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-/// Reads a query. Only lists have parameters.
-fn parameters(query: &str, is_paged: bool) -> Result<Vec<(String, String)>, ApiError> {
+/// Reads a query, which may have the parameters `known`.
+fn parameters(query: &str, known: &[&str]) -> Result<Vec<(String, String)>, ApiError> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
-            match is_paged && ["offset", "limit"].contains(&name.as_str()) {
+            match known.contains(&name.as_str()) {
                 true => Ok((name, value)),
                 false => Err(ApiError::new(
                     status::BAD_REQUEST,
                     format!("there is no parameter {name:?}"),
-                    if is_paged { "offset and limit" } else { "none" },
+                    if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    },
                 )),
             }
         })
@@ -154,6 +158,18 @@ impl Call<'_> {
         Ok(Page {
             offset: number("offset", 0, 0..=usize::MAX)?,
             limit: number("limit", PAGE, 1..=LARGEST_PAGE)?,
+        })
+    }
+
+    /// The order of a list that is asked for.
+    pub(super) fn order(&self) -> Result<Order, ApiError> {
+        let Some((_, word)) = self.query.iter().find(|(given, _)| given == SORT) else {
+            return Ok(Order::default());
+        };
+        let order = Order::ALL.iter().find(|(known, _)| known == word);
+        order.map(|(_, order)| *order).ok_or_else(|| {
+            let words = Order::ALL.map(|(word, _)| word).join(", ");
+            ApiError::new(status::BAD_REQUEST, format!("{SORT}={word}"), words)
         })
     }
 

@@ -1,10 +1,10 @@
 //! What a client is told when something can't be done.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a request was not carried out: the body of every response whose status is 400 or above.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Error")]
 pub struct ApiError {
     /// The status code of the response.

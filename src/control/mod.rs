@@ -7,6 +7,7 @@
 //!
 //! Read first: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1).
 
+mod address;
 mod connection;
 mod controlled;
 mod dispatch;
@@ -16,7 +17,9 @@ mod openapi;
 mod resources;
 mod routes;
 pub mod status;
+mod token;
 
+pub use address::{ControlAddress, is_loopback, socket_address};
 pub use connection::{
     CLOSING_TIME, Connection, IDLE_TIME, MAX_HEADERS, MAX_REQUEST, REQUEST_TIME, RESPONSE_TIME,
 };
@@ -28,6 +31,7 @@ pub use openapi::description;
 pub use resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
     ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument, MarkDocument,
-    PAGE, Page, SetMark, VmDocument,
+    Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
 };
 pub use routes::{ROUTES, Route};
+pub use token::{LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::message::JSON;
-use super::resources::{LARGEST_PAGE, PAGE};
+use super::resources::{LARGEST_PAGE, Order, PAGE};
 use super::routes::{Content, JSON_LINES, ROUTES, Route};
 use super::{ApiError, status};
 use crate::report::{Exposition, Format, schema_settings};
@@ -99,28 +99,27 @@ fn parameters(route: &Route) -> Vec<Value> {
             "schema": { "type": "string" },
         })
     });
-    let in_query = |name, description, least, most: Option<usize>, default| {
-        let mut schema = json!({ "type": "integer", "minimum": least, "default": default });
-        if let Some(most) = most {
-            schema["maximum"] = most.into();
-        }
+    let in_query = |name: &&str| {
+        let (description, schema) = match *name {
+            "offset" => (
+                "The items to leave out",
+                json!({ "type": "integer", "minimum": 0, "default": 0 }),
+            ),
+            "limit" => (
+                "The most items to return",
+                json!({ "type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE }),
+            ),
+            _ => (
+                "The order of the whole list: worst begins with the flows of which most pings failed, and among those \
+                 of which as many did with the slowest",
+                json!({ "enum": Order::ALL.map(|(word, _)| word), "default": "number" }),
+            ),
+        };
         json!({ "name": name, "in": "query", "description": description, "schema": schema })
     };
-    let of_page = route.is_paged.then(|| {
-        [
-            in_query("offset", "The items to leave out", 0, None, 0),
-            in_query(
-                "limit",
-                "The most items to return",
-                1,
-                Some(LARGEST_PAGE),
-                PAGE,
-            ),
-        ]
-    });
     in_path
         .into_iter()
-        .chain(of_page.into_iter().flatten())
+        .chain(route.query.iter().map(in_query))
         .collect()
 }
 

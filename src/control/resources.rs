@@ -3,13 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::record::Totals;
-use crate::report::{FlowReport, ImpairedFrames, PlanReport};
+use crate::record::{Drops, ErrorCounts, Interval, LatencySummary, Totals};
+use crate::report::{FlowReport, ImpairedFrames, PlanReport, keyed};
 
 /// Items of a list that a response has where nothing else is asked for.
 pub const PAGE: usize = 100;
 /// Items of a list that a response has at most.
 pub const LARGEST_PAGE: usize = 1000;
+/// Phases that the document of a lab has at most.
+pub const PHASES_TOLD: usize = 20;
 
 /// A part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +23,7 @@ pub struct Page {
 }
 
 /// A part of a list.
-#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct List<T> {
     /// The items of the whole list.
     pub total: usize,
@@ -43,8 +45,24 @@ impl<T> List<T> {
     }
 }
 
+/// The order of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// By number, as it grew.
+    #[default]
+    Number,
+    /// Those of which most pings failed first, and among those of which as many did the slowest.
+    Worst,
+}
+
+impl Order {
+    /// The orders, each with its word.
+    pub const ALL: [(&'static str, Order); 2] =
+        [("number", Order::Number), ("worst", Order::Worst)];
+}
+
 /// What a lab does at present.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LabState {
     /// It waits for addresses or neighbours before its first phase.
@@ -60,7 +78,7 @@ pub enum LabState {
 }
 
 /// The lab as a whole.
-#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Lab")]
 pub struct LabDocument {
     /// Program and version.
@@ -80,12 +98,75 @@ pub struct LabDocument {
     pub flows: usize,
     /// Pings of the run so far, by how each ended.
     pub totals: Totals,
+    /// received − sent, of the run so far.
+    pub rtt_ns: LatencySummary,
+    /// received − due, of the run so far.
+    pub response_ns: LatencySummary,
+    /// The last second in which something happened; absent if that was longer ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<RecentDocument>,
+    /// The last phases of a run that is divided, the present one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseDocument>,
+    /// Dropped frames by reason; only the reasons that occurred.
+    #[schemars(schema_with = "keyed::drops")]
+    pub drops: Drops,
+    /// Pings reported undeliverable, by what was reported; only what occurred.
+    #[schemars(schema_with = "keyed::errors")]
+    pub errors: ErrorCounts,
+    /// The rules of impairment, as `GET /impairments` has them.
+    pub impairments: Vec<ImpairDocument>,
     /// The plan, as it was at the start: every setting and its value.
     pub plan: PlanReport,
 }
 
+/// The figures of the last interval that is over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Recent")]
+pub struct RecentDocument {
+    /// Its length: a second, or more after ten minutes.
+    pub length_ns: u64,
+    /// Pings sent in it.
+    pub sent: u64,
+    /// Pings answered in it.
+    pub received: u64,
+    /// Pings given up in it.
+    pub failed: u64,
+    /// The rtt of the pings answered in it.
+    pub rtt_ns: LatencySummary,
+    /// The response time of the pings answered in it.
+    pub response_ns: LatencySummary,
+}
+
+impl From<Interval> for RecentDocument {
+    fn from(interval: Interval) -> RecentDocument {
+        RecentDocument {
+            length_ns: interval.length,
+            sent: interval.sent,
+            received: interval.received,
+            failed: interval.failed,
+            rtt_ns: interval.rtt.expand().summary(),
+            response_ns: interval.response.expand().summary(),
+        }
+    }
+}
+
+/// A phase so far.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Phase")]
+pub struct PhaseDocument {
+    /// Its name.
+    pub name: String,
+    /// False of a warm-up, whose pings are not part of the run's figures.
+    pub counted: bool,
+    /// Duration of its schedule so far.
+    pub elapsed_ns: u64,
+    /// Counts of its pings, by how each ended.
+    pub totals: Totals,
+}
+
 /// A VM.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Vm")]
 pub struct VmDocument {
     /// Its name: `vm0`.
@@ -105,7 +186,7 @@ pub struct VmDocument {
 }
 
 /// VMs to add.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddVms {
     /// How many. They start one after the other, and have the settings that all VMs share.
@@ -113,7 +194,7 @@ pub struct AddVms {
 }
 
 /// VMs that are added or removed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedVms {
     /// How many.
     pub vms: usize,
@@ -126,7 +207,7 @@ pub struct ChangedVms {
 }
 
 /// A flow.
-#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Flow")]
 pub struct FlowDocument {
     /// Its number: `events` and `DELETE /flows/{flow}` have the same.
@@ -137,17 +218,32 @@ pub struct FlowDocument {
 }
 
 /// Flows to add.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddFlows {
     /// Who pings whom, as after `--ping`: `vm0:vm1`, `vm[0-4]:10.77.0.1`, `mesh`.
     pub ping: String,
     /// Bytes of payload of each ping; as the plan has it by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
+    /// Pings per second of these flows together, whatever others send. Without `rate`, `interval` and `window` they send as
+    /// the others do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// The time between two pings of each of these flows, whatever others send: `10ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Pings of each of these flows that are outstanding at a time, whatever others send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// Pings of each of these flows, with one of `rate`, `interval` and `window`; without it they end with the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub count: Option<u64>,
 }
 
 /// Flows that were added.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AddedFlows {
     /// How many.
     pub flows: usize,
@@ -181,7 +277,7 @@ pub struct ImpairDocument {
 }
 
 /// The impairments that apply.
-#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Impairments")]
 pub struct ImpairmentsDocument {
     /// The rules: of those about a frame, the last one applies.
@@ -191,22 +287,25 @@ pub struct ImpairmentsDocument {
 }
 
 /// A capture to begin.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Capture")]
 pub struct CaptureDocument {
     /// The file, as after `--capture`; the folder that the lab was started in is where a relative path begins.
     pub capture: String,
     /// The VMs, as after `--capture-vms`; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vms: Option<String>,
     /// The bytes of each frame that are kept, as after `--capture-snap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snap: Option<u32>,
     /// Only so many frames before and after each failed ping, as after `--capture-on-loss`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_loss: Option<u32>,
 }
 
 /// A mark to set now.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetMark {
     /// Its name: a word of letters, digits, `-` and `_`.
@@ -214,7 +313,7 @@ pub struct SetMark {
 }
 
 /// A mark that was set.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Mark")]
 pub struct MarkDocument {
     /// Its name.
@@ -224,5 +323,5 @@ pub struct MarkDocument {
 }
 
 /// It was done, and there is no more to say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}

@@ -16,6 +16,13 @@ use super::{ApiError, Controlled, openapi, status};
 /// Lines of JSON: the media type of events.
 pub(super) const JSON_LINES: &str = "application/jsonl";
 
+/// The parameter for the [order](super::Order) of a list.
+pub(super) const SORT: &str = "sort";
+/// The parameters of a list, a [page](super::Page) of which is returned.
+const PAGED: &[&str] = &["offset", "limit"];
+/// Those of one that has several orders.
+const PAGED_AND_SORTED: &[&str] = &["offset", "limit", SORT];
+
 /// A row: a method of a resource.
 pub struct Route {
     /// `GET`.
@@ -28,8 +35,8 @@ pub struct Route {
     pub(super) doc: &'static str,
     /// What the parameter of the path is.
     pub(super) path_doc: &'static str,
-    /// It returns a list, a [page](super::Page) of it.
-    pub(super) is_paged: bool,
+    /// The parameters that a query may have.
+    pub(super) query: &'static [&'static str],
     /// The type of the body of a request.
     pub(super) request: Option<SchemaOf>,
     /// The status of a response when all is well.
@@ -69,7 +76,7 @@ const GET: Route = Route {
     id: "",
     doc: "",
     path_doc: "",
-    is_paged: false,
+    query: &[],
     request: None,
     status: status::OK,
     response: Content::Events,
@@ -91,7 +98,7 @@ pub const ROUTES: &[Route] = &[
         path: "/vms",
         id: "listVms",
         doc: "The VMs",
-        is_paged: true,
+        query: PAGED,
         response: Content::Json(schema::<List<VmDocument>>),
         handle: |lab, call| json(status::OK, &lab.vms(call.page()?)),
         ..GET
@@ -143,9 +150,9 @@ pub const ROUTES: &[Route] = &[
         path: "/flows",
         id: "listFlows",
         doc: "The flows, each with its pings so far",
-        is_paged: true,
+        query: PAGED_AND_SORTED,
         response: Content::Json(schema::<List<FlowDocument>>),
-        handle: |lab, call| json(status::OK, &lab.flows(call.page()?)),
+        handle: |lab, call| json(status::OK, &lab.flows(call.page()?, call.order()?)),
         ..GET
     },
     Route {

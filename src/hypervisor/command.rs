@@ -7,15 +7,13 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
+use super::phases::STAY;
 use super::{FlowConfig, FlowState, Hypervisor, Phase};
 use crate::fabric::{Fabric, Instrument, Notice, Rule};
-use crate::load::{FlowId, Pacing};
+use crate::load::{FlowId, Pace, Pacing};
 use crate::record::MarkName;
 use crate::time::Instant;
 use crate::vm::{MAX_SESSIONS, VmId};
-
-/// The name of the phase in which flows ping that are added when those of the plan are over.
-const STAY: &str = "stay";
 
 /// A change of a lab.
 #[derive(Debug)]
@@ -27,11 +25,12 @@ pub enum Command {
     /// outstanding pings end as abandoned. One that was still to start does not. Others are left as they are.
     StopVms(Vec<VmId>),
     /// Flows are added, and ping from now on: in the present phase, as the others of it, and in those to come. Without a
-    /// phase one without end begins.
-    StartFlows(Vec<FlowConfig>),
+    /// phase one without end begins. With a pace of their own they keep to that whatever the phases do, until they end, or
+    /// the run does.
+    StartFlows(Vec<FlowConfig>, Option<Pace>),
     /// These flows end; their outstanding pings end as abandoned.
     StopFlows(Vec<FlowId>),
-    /// The flows send at this pace from now on, until a phase has another.
+    /// The flows without a pace of their own send at this one from now on, until a phase has another.
     SetPacing(Pacing),
     /// Frames are impaired by these rules from now on, in place of those so far, until a phase has others.
     Impair(Vec<Rule>),
@@ -85,8 +84,8 @@ impl<F: Fabric> Hypervisor<F> {
         match command {
             Command::StartVms(vms) => self.lifecycle.start(vms),
             Command::StopVms(vms) => self.stop_vms(now, &vms)?,
-            Command::StartFlows(flows) => {
-                let added = self.start_flows(now, flows);
+            Command::StartFlows(flows, pace) => {
+                let added = self.start_flows(now, flows, pace);
                 let added = added.map_err(CommandError::Refused)?;
                 self.fabric.tell(now, &Notice::FlowsAdded(added.clone()));
                 return Ok(Outcome::Flows(added));
@@ -112,7 +111,12 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Adds flows at `now`, and returns their numbers. The error says why they can't be.
-    fn start_flows(&mut self, now: Instant, flows: Vec<FlowConfig>) -> Result<Range<u32>, String> {
+    fn start_flows(
+        &mut self,
+        now: Instant,
+        flows: Vec<FlowConfig>,
+        pace: Option<Pace>,
+    ) -> Result<Range<u32>, String> {
         if self.is_stopping {
             return Err("the run is ending; expected flows before that".to_owned());
         }
@@ -126,11 +130,26 @@ impl<F: Fabric> Hypervisor<F> {
         let first = self.flows.len() as u32;
         for mut config in flows {
             config.session.destination = self.present_destination(&config);
-            if let Some(id) = self.add_flow(config) {
-                self.join(now, id);
+            self.add_flow(config);
+        }
+        let added = first..self.flows.len() as u32;
+        if let Some(pace) = pace {
+            self.load.set_apart(added.clone(), pace);
+        } else {
+            for phase in &mut self.phases {
+                added
+                    .clone()
+                    .map(FlowId)
+                    .for_each(|id| phase.load.flows.insert(id));
             }
         }
-        Ok(first..self.flows.len() as u32)
+        if self.held.is_none() {
+            for id in added.clone().map(FlowId) {
+                self.join(now, id, pace.is_some());
+            }
+            self.load.begin_apart(now);
+        }
+        Ok(added)
     }
 
     /// Checks that the sources of `flows` exist, or will, and have room for them.
@@ -153,14 +172,8 @@ impl<F: Fabric> Hypervisor<F> {
         Ok(())
     }
 
-    /// Makes a flow that was just added take part in the present phase and those to come.
-    fn join(&mut self, now: Instant, id: FlowId) {
-        for phase in &mut self.phases {
-            phase.load.flows.insert(id);
-        }
-        if self.held.is_some() {
-            return;
-        }
+    /// Makes a flow that was just added take part in the present phase, or, if it is set apart, begin beside it.
+    fn join(&mut self, now: Instant, id: FlowId, is_apart: bool) {
         if self.resolution.is_before_phases() {
             self.resolution.admit(id);
             return;
@@ -171,7 +184,9 @@ impl<F: Fabric> Hypervisor<F> {
             // It begins once its neighbour is known.
             self.load.suspend(id);
         }
-        self.load.join(now, id);
+        if !is_apart {
+            self.load.join(now, id);
+        }
     }
 
     fn stop_flows(&mut self, now: Instant, flows: &[FlowId]) {

@@ -7,6 +7,9 @@ use crate::fabric::{Fabric, Rule};
 use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
 use crate::time::{Instant, earliest};
 
+/// The name of the phase in which flows ping that are there when those of the plan are over.
+pub(super) const STAY: &str = "stay";
+
 /// The time after the end of a phase in which its overdue pings are still sent. Those left after that count as unsent.
 pub(super) const CATCH_UP: Duration = Duration::from_millis(100);
 
@@ -123,7 +126,8 @@ impl<F: Fabric> Hypervisor<F> {
                 self.end_schedule(Some(end));
                 self.begin_next_phase(end);
             }
-            _ if !self.phases.is_empty() && self.is_quiet() => {
+            // Flows with a pace of their own end with the last phase, or go on in another one.
+            _ if self.is_quiet() && (!self.phases.is_empty() || self.load.sends_apart()) => {
                 self.end_schedule(Some(now));
                 self.begin_next_phase(now);
             }
@@ -137,9 +141,18 @@ impl<F: Fabric> Hypervisor<F> {
         self.lasts = false;
         let Some(phase) = self.phases.pop_front() else {
             self.end_search(at);
-            return self.load.stop();
+            return self.end_phases(at);
         };
         self.begin_phase(at, phase);
+    }
+
+    /// Ends the load at `at` with the last phase of the plan.
+    fn end_phases(&mut self, at: Instant) {
+        if self.stays && self.load.sends_apart() {
+            return self.begin_phase(at, Phase::open(STAY, self.pacing));
+        }
+        let unsent = self.load.end_run(at);
+        self.recorder().unsent(unsent);
     }
 
     /// Begins `phase` at `at`.
@@ -186,9 +199,9 @@ impl<F: Fabric> Hypervisor<F> {
         !self.stays && self.is_idle()
     }
 
-    /// Returns true if no phase runs or is to come, and every ping is finished.
+    /// Returns true if no phase runs or is to come, no flow has a pace of its own, and every ping is finished.
     pub fn is_idle(&self) -> bool {
-        self.phases.is_empty() && self.is_quiet()
+        self.phases.is_empty() && self.is_quiet() && !self.load.has_apart()
     }
 
     /// Returns true once every phase of the plan is over.

@@ -5,6 +5,7 @@
 //! ```
 //! use tap_reactor::experiment::{self, Scenario};
 //! use tap_reactor::lab::Lab;
+//! use tap_reactor::load::Pace;
 //!
 //! let scenario = Scenario::parse("two.toml", "fabric = 'sim'\nping = 'vm0:vm1'\ncount = 100")?;
 //! let plan = experiment::plan(&scenario)?;
@@ -30,13 +31,14 @@
 //! let mut lab = Lab::build(&plan, &mut ())?;
 //! lab.begin(&mut ());
 //! let flows = lab.flows_of("vm0:vm[1-9]", None)?;
-//! lab.carry_out(Command::StartFlows(flows))?;
+//! lab.carry_out(Command::StartFlows(flows, None))?;
 //! lab.drive(Some(lab.now() + Duration::from_secs(5)))?;
 //!
 //! let added = lab.expect_vms(90)?;
 //! lab.carry_out(Command::StartVms(added))?;
 //! let flows = lab.flows_of("vm[10-99]:vm0", None)?;
-//! lab.carry_out(Command::StartFlows(flows))?;
+//! let pace = Pace { pacing: Experiment::pacing_of("interval", "100ms")?, count: None };
+//! lab.carry_out(Command::StartFlows(flows, Some(pace)))?;
 //! lab.carry_out(Command::SetPacing(Experiment::pacing_of("rate", "1000")?))?;
 //! let rules = lab.rules_of(&["vm7:loss=10%"])?;
 //! lab.carry_out(Command::Impair(rules))?;

@@ -29,7 +29,7 @@ where
     /// If it asks for what can't be, or the system refuses an operation.
     pub fn carry_out(&mut self, command: Command) -> Result<Outcome, LabError> {
         let added = match &command {
-            Command::StartFlows(flows) => flows.clone(),
+            Command::StartFlows(flows, _) => flows.clone(),
             _ => Vec::new(),
         };
         let now = self.driver.now();

@@ -46,13 +46,13 @@ fn before(at: Instant) -> Instant {
 
 impl Load {
     /// Changes the pacing of the present phase at `now`, which is not before the last ping handed out. Each flow sends as many
-    /// pings as it was to send. Takes time proportional to the number of flows. Does nothing between phases.
+    /// pings as it was to send; those with a pace of their own keep it. Takes time proportional to the number of flows. Does nothing between phases.
     pub fn set_pacing(&mut self, now: Instant, pacing: Pacing) {
         if self.pacing.is_none() {
             return;
         }
         self.pacing = Some(pacing);
-        let is_behind = self.next_at().is_some_and(|next| next < now);
+        let is_behind = self.phase_next_at().is_some_and(|next| next < now);
         match (&self.schedule, pacing) {
             (Schedule::Idle, _) => {}
             // Those that are open stay in the queue, and were due when they opened.

@@ -6,6 +6,7 @@
 //! time after the *previous due time*, independent of the replies, so that a slow network can't slow down its own
 //! measurement (coordinated omission). In a closed loop ([`Pacing::Window`]) a ping becomes due when another finishes.
 
+mod apart;
 mod change;
 mod flow;
 mod flow_set;
@@ -19,6 +20,8 @@ use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use self::apart::Apart;
+pub use self::apart::Pace;
 use self::flow::Flow;
 pub use self::flow_set::FlowSet;
 pub use self::pattern::{Pattern, PatternError, Population, Selection, Target};
@@ -69,6 +72,8 @@ pub struct Load {
     /// The pacing of the present phase; `None` between phases.
     pacing: Option<Pacing>,
     span: Span,
+    /// The flows with a pace of their own.
+    apart: Vec<Apart>,
 }
 
 impl Load {
@@ -86,6 +91,7 @@ impl Load {
             count: None,
             pacing: None,
             span: Span::default(),
+            apart: Vec::new(),
         }
     }
 
@@ -100,9 +106,9 @@ impl Load {
     }
 
     /// Begins a phase at `start`. Pings that an earlier phase did not hand out are dropped; outstanding ones may still
-    /// finish.
+    /// finish. Flows with a pace of their own go on.
     pub fn begin(&mut self, start: Instant, load: &PhaseLoad) {
-        self.stop();
+        self.stop_phase();
         self.arrivals = load.arrivals;
         self.span = Span::of(load.pacing, load.flows.len());
         self.taking_part = load.flows.clone();
@@ -139,6 +145,7 @@ impl Load {
                 starting: starts,
             },
         };
+        self.begin_apart(start);
     }
 
     /// Returns true before the first phase, and after the last.
@@ -148,6 +155,11 @@ impl Load {
 
     /// Hands out the next ping that is due at `now`, in the order of due times. `None` when nothing is due.
     pub fn next(&mut self, now: Instant) -> Option<Due> {
+        if !self.apart.is_empty()
+            && let Some(due) = self.next_apart(now)
+        {
+            return Some(due);
+        }
         let due = self.next_due(now)?;
         self.outstanding += 1;
         self.span.last_due = due.due;
@@ -178,6 +190,12 @@ impl Load {
 
     /// Records that a ping of `id` was answered, lost, or ended otherwise. In a closed loop that opens the window.
     pub fn finished(&mut self, now: Instant, id: FlowId) {
+        if self
+            .tell_apart(id, |load, id| load.finished(now, id))
+            .is_some()
+        {
+            return self.drop_apart();
+        }
         self.outstanding = self.outstanding.saturating_sub(1);
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return;
@@ -193,6 +211,14 @@ impl Load {
     /// Returns the time from which [`Load::next`] returns a ping: [`Instant::ZERO`] if one is due now, `None` if none is
     /// due before another finishes.
     pub fn next_at(&self) -> Option<Instant> {
+        match self.apart.is_empty() {
+            true => self.phase_next_at(),
+            false => self.next_at_of_all(),
+        }
+    }
+
+    #[inline]
+    fn phase_next_at(&self) -> Option<Instant> {
         self.schedule.next_at(self.unfinished > 0)
     }
 
@@ -200,7 +226,7 @@ impl Load {
     pub fn is_behind(&self, end: Instant) -> bool {
         match &self.schedule {
             Schedule::Interval { .. } | Schedule::Rate(_) => {
-                self.next_at().is_some_and(|at| at < end)
+                self.phase_next_at().is_some_and(|at| at < end)
             }
             Schedule::Changing(changing) => changing.next_at() < end,
             Schedule::Idle | Schedule::Window { .. } => false,
@@ -212,8 +238,15 @@ impl Load {
     /// proportional to the number of flows.
     pub fn end_phase(&mut self, end: Instant) -> u64 {
         let unsent = self.overdue(end);
-        self.stop();
+        self.stop_phase();
         unsent
+    }
+
+    /// Ends the phase at `end`, and with it flows that have a pace of their own. Returns the number of pings that were due
+    /// before, as [`Load::end_phase`] does.
+    pub fn end_run(&mut self, end: Instant) -> u64 {
+        let apart = self.end_apart(end);
+        self.end_phase(end).saturating_add(apart)
     }
 
     /// Ends the schedule. Returns the number of its pings that were due before `end` and not handed out.
@@ -239,8 +272,8 @@ impl Load {
         }
     }
 
-    /// Ends the schedule: nothing is due from now on. Outstanding pings may still finish.
-    pub fn stop(&mut self) {
+    /// Ends the schedule of the phase: nothing is due in it from now on. Outstanding pings may still finish.
+    fn stop_phase(&mut self) {
         self.schedule = Schedule::Idle;
         self.unfinished = 0;
         (self.pending, self.pacing) = (0, None);
@@ -251,6 +284,7 @@ impl Load {
     /// Ends flows for good: nothing is due for them in this or any later phase, and their outstanding pings are no longer
     /// waited for. Takes time proportional to the number of flows.
     pub fn retire(&mut self, ids: &[FlowId]) {
+        self.retire_apart(ids);
         for id in ids {
             let Some(flow) = self.flows.get_mut(id.index()) else {
                 continue;
@@ -271,7 +305,8 @@ impl Load {
         }
     }
 
-    /// Returns true once every ping of the phase has been handed out and none is outstanding.
+    /// Returns true once every ping of the phase has been handed out and none is outstanding. Flows with a pace of their own
+    /// have no part in it.
     pub fn is_done(&self) -> bool {
         self.outstanding == 0 && self.unfinished == 0
     }
@@ -403,6 +438,8 @@ fn gap(pacing: Pacing, flows: usize) -> Option<Duration> {
     }
 }
 
+#[cfg(test)]
+mod apart_tests;
 #[cfg(test)]
 mod steered_tests;
 #[cfg(test)]

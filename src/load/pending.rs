@@ -18,6 +18,9 @@ impl Load {
 
     /// Suspends a flow that was just added until [`Load::wake`].
     pub fn suspend(&mut self, id: FlowId) {
+        if self.tell_apart(id, Load::suspend).is_some() {
+            return;
+        }
         if let Some(flow) = self.flows.get_mut(id.index()) {
             flow.suspend();
         }
@@ -43,6 +46,9 @@ impl Load {
     /// Lets a pending flow take part from `now` on, in the present phase too. Its first ping is due at `now` (Poisson
     /// arrivals: an exponentially distributed time later): such flows are spread by the start times of their VMs.
     pub fn wake(&mut self, now: Instant, id: FlowId) {
+        if self.tell_apart(id, |load, id| load.wake(now, id)).is_some() {
+            return;
+        }
         let Some(flow) = self.flows.get_mut(id.index()) else {
             return;
         };

@@ -288,7 +288,7 @@ fn a_stopped_load_has_nothing_due_and_waits_for_what_is_on_its_way() {
     ] {
         let mut load = load(1, pacing, None);
         assert_eq!(due(&mut load, ms(1)).len(), 2);
-        load.stop();
+        load.end_run(ms(1));
         assert_eq!((due(&mut load, ms(9)), load.next_at()), (vec![], None));
         load.finished(ms(9), FlowId(0));
         assert!(!load.is_done());

@@ -59,6 +59,15 @@ impl FlowRecord {
         }
     }
 
+    /// The mean rtt in whole nanoseconds, without a look at the histogram.
+    pub(super) fn mean(&self) -> Option<u64> {
+        let moments = match &self.histogram {
+            Some(histogram) => histogram.moments(),
+            None => &self.rtt,
+        };
+        moments.mean().map(|mean| mean.round() as u64)
+    }
+
     pub(super) fn drop_histogram(&mut self) {
         if let Some(histogram) = self.histogram.take() {
             self.rtt.merge(histogram.moments());

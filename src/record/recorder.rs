@@ -1,5 +1,6 @@
 //! The recorder: takes in what happened, one event at a time.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -508,6 +509,28 @@ impl Recorder {
         let counted = self.phases.iter().filter(|phase| phase.counted);
         let end = counted.map(Phase::end).max();
         self.timeline.intervals(end.unwrap_or(Instant::ZERO))
+    }
+
+    /// The last interval of those of [`intervals`](Recorder::intervals) that is over by `now`, if that was not longer ago
+    /// than it took itself.
+    pub fn recent(&self, now: Instant) -> Option<Interval> {
+        self.timeline.recent(now)
+    }
+
+    /// The flows of which most pings failed, and among those of which as many did the slowest: `number` of them at most, the
+    /// worst one first. Looks at each flow once, and sorts only what it returns.
+    pub fn worst_flows(&self, number: usize) -> Vec<FlowId> {
+        let badness = |id: &FlowId| {
+            let flow = self.flows.get(id.index());
+            Reverse(flow.map(|flow| (flow.totals().failed(), flow.mean())))
+        };
+        let mut worst: Vec<FlowId> = (0..self.flows.len() as u32).map(FlowId).collect();
+        if number < worst.len() {
+            worst.select_nth_unstable_by_key(number, badness);
+            worst.truncate(number);
+        }
+        worst.sort_by_key(|id| (badness(id), *id));
+        worst
     }
 
     /// The histogram of `metric` of the run as a whole; nothing of one that is recorded for each phase.

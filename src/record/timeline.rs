@@ -94,6 +94,22 @@ impl Timeline {
         intervals
     }
 
+    /// The last interval that is over by `now`, if that was not longer ago than it took itself.
+    pub(super) fn recent(&self, now: Instant) -> Option<Interval> {
+        let since = now.nanos_since(self.origin?);
+        let end = |interval: &Interval| interval.start.saturating_add(interval.length);
+        // Only the next event closes it.
+        let last = match since >= end(&self.open) {
+            true if self.open_is_used() => Interval {
+                rtt: self.rtt.snapshot(),
+                response: self.response.snapshot(),
+                ..self.open.clone()
+            },
+            _ => self.closed.last()?.clone(),
+        };
+        (since < end(&last).saturating_add(last.length)).then_some(last)
+    }
+
     /// The interval that `now` falls into; one that is over is closed first.
     fn at(&mut self, now: Instant) -> &mut Interval {
         let since = now.nanos_since(*self.origin.get_or_insert(now));
@@ -172,6 +188,28 @@ mod tests {
         );
         assert_eq!(intervals[1].rtt.expand().quantile(0.5), Some(200));
         assert_eq!(intervals[1].response.expand().quantile(0.5), Some(250));
+    }
+
+    #[test]
+    fn the_recent_interval_is_the_last_one_that_is_over_unless_it_is_long_over() {
+        let mut timeline = Timeline::new();
+        assert_eq!(timeline.recent(at(0)), None);
+        for tenth in 0..15 {
+            timeline.sent(at(tenth * SECOND / 10));
+            timeline.answered(tenth, tenth, at(tenth * SECOND / 10 + 7));
+        }
+        for (tenth, recent) in [
+            (15, Some((0, 10))),
+            (19, Some((0, 10))),
+            // Nothing has happened since that could have closed it.
+            (20, Some((SECOND, 5))),
+            (29, Some((SECOND, 5))),
+            (30, None),
+        ] {
+            let found = timeline.recent(at(tenth * SECOND / 10));
+            let found = found.map(|interval| (interval.start, interval.rtt.count()));
+            assert_eq!(found, recent, "{tenth}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! From what a recorder took in to the document.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -258,19 +257,14 @@ fn nothing_sent(totals: &Totals) -> Option<String> {
 
 /// The flows to be told one by one: all of them, or of very many the worst.
 fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
-    let records = recorder.flows();
-    let mut told: Vec<usize> = (0..records.len()).collect();
-    if told.len() > FLOWS_TOLD {
-        let badness = |&index: &usize| {
-            let flow = records.get(index);
-            Reverse(flow.map(|flow| (flow.totals().failed(), flow.summary().mean)))
-        };
-        told.select_nth_unstable_by_key(WORST_TOLD, badness);
-        told.truncate(WORST_TOLD);
-        told.sort_unstable();
-    }
     let tell = |index| FlowReport::of(recorder, index, (context.flows)(index));
-    told.into_iter().filter_map(tell).collect()
+    let flows = recorder.flows().len();
+    if flows <= FLOWS_TOLD {
+        return (0..flows).filter_map(tell).collect();
+    }
+    let mut told = recorder.worst_flows(WORST_TOLD);
+    told.sort_unstable();
+    told.into_iter().filter_map(|id| tell(id.index())).collect()
 }
 
 impl FlowReport {

@@ -23,7 +23,7 @@ mod hlog;
 mod html;
 mod impairments;
 mod json;
-mod keyed;
+pub(crate) mod keyed;
 mod link_changes;
 mod load;
 mod marks;

@@ -35,6 +35,7 @@ mod sysctl;
 mod tap;
 mod tap_fabric;
 mod timer;
+mod token;
 mod traffic_control;
 mod transcript;
 mod vlan_table;
@@ -62,6 +63,8 @@ pub use signals::EarlySignals;
 pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]
 pub use stream::{Stream, has_room, terminal_width};
+#[doc(hidden)]
+pub use token::read_token;
 #[doc(hidden)]
 pub use transcript::Transcript;
 

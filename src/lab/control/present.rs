@@ -6,7 +6,8 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, AddedFlows, ApiError, CaptureDocument, ChangedVms, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, Page, SetMark, VmDocument, status,
+    MarkDocument, Order, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
+    status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::Fabric;
@@ -14,8 +15,8 @@ use crate::hypervisor::{Command, Outcome};
 use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
 use crate::lab::{Driver, LabError, LabOn, instruments};
-use crate::load::FlowId;
-use crate::record::NoMarkName;
+use crate::load::{FlowId, Pace, Pacing};
+use crate::record::{Metric, NoMarkName, Phase};
 use crate::report::{
     Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
 };
@@ -126,6 +127,12 @@ where
         })
     }
 
+    /// Returns the rules that frames are impaired by.
+    fn rules(&self) -> Vec<ImpairDocument> {
+        let rules = self.control.rules.iter().cloned();
+        rules.map(|impair| ImpairDocument { impair }).collect()
+    }
+
     /// Puts the rules in words into force, and returns them.
     fn set_rules(&mut self, words: Vec<String>) -> Result<ImpairmentsDocument, ApiError> {
         let texts: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -134,6 +141,63 @@ where
         self.control.rules = words;
         Ok(self.impairments())
     }
+}
+
+/// Returns the pacing that the one of these stands for which is given; `None` if none is.
+fn pacing(
+    rate: Option<f64>,
+    interval: Option<&str>,
+    window: Option<u32>,
+) -> Result<Option<Pacing>, ApiError> {
+    let given = [
+        ("rate", rate.map(|rate| rate.to_string())),
+        ("interval", interval.map(str::to_owned)),
+        ("window", window.map(|window| window.to_string())),
+    ];
+    let mut given = given
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)));
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some((name, text)), None) => {
+            let pacing = Experiment::pacing_of(name, &text);
+            Ok(Some(pacing.map_err(LabError::from)?))
+        }
+        _ => Err(not_one_pacing()),
+    }
+}
+
+fn not_one_pacing() -> ApiError {
+    let error = "the load is not one of rate, interval and window";
+    ApiError::new(status::BAD_REQUEST, error, "one of them")
+}
+
+/// Returns the pace that flows are to have of their own.
+fn pace(wish: &AddFlows) -> Result<Option<Pace>, ApiError> {
+    let pacing = pacing(wish.rate, wish.interval.as_deref(), wish.window)?;
+    match (pacing, wish.count) {
+        (_, Some(0)) => Err(ApiError::new(status::BAD_REQUEST, "count=0", "1 or more")),
+        (None, Some(_)) => {
+            let error = "count without a pace of these flows";
+            let expected = "one of rate, interval and window with it";
+            Err(ApiError::new(status::BAD_REQUEST, error, expected))
+        }
+        (pacing, count) => Ok(pacing.map(|pacing| Pace { pacing, count })),
+    }
+}
+
+/// The last phases of a run that is divided.
+fn phases(phases: &[Phase]) -> Vec<PhaseDocument> {
+    let is_divided = phases.iter().any(|phase| !phase.name().is_empty());
+    let told = phases.iter().skip(phases.len().saturating_sub(PHASES_TOLD));
+    told.filter(|_| is_divided)
+        .map(|phase| PhaseDocument {
+            name: phase.name().to_owned(),
+            counted: phase.counted(),
+            elapsed_ns: phase.elapsed(),
+            totals: *phase.totals(),
+        })
+        .collect()
 }
 
 fn changed(vms: &[VmId]) -> ChangedVms {
@@ -164,6 +228,8 @@ where
     fn lab(&mut self) -> LabDocument {
         let (state, time_ns, vms) = (self.state(), self.time(), self.vms_up());
         let plan = plan_report(&self.lab.plan);
+        let impairments = self.rules();
+        let now = self.lab.driver.now();
         let hypervisor = &mut self.lab.hypervisor;
         let recorder = hypervisor.recorder();
         let phase = recorder.current_phase().name();
@@ -176,6 +242,13 @@ where
             vms,
             flows: recorder.flows().len(),
             totals: recorder.totals(),
+            rtt_ns: recorder.latency(Metric::Rtt).summary(),
+            response_ns: recorder.latency(Metric::Response).summary(),
+            recent: recorder.recent(now).map(RecentDocument::from),
+            phases: phases(recorder.phases()),
+            drops: *recorder.drops(),
+            errors: recorder.errors().clone(),
+            impairments,
             plan,
         }
     }
@@ -220,13 +293,22 @@ where
         Ok(removed)
     }
 
-    fn flows(&mut self, page: Page) -> List<FlowDocument> {
+    fn flows(&mut self, page: Page, order: Order) -> List<FlowDocument> {
         let LabOn {
             plan, hypervisor, ..
         } = &mut *self.lab;
         let leased = Leased::of(plan, hypervisor);
         let recorder = hypervisor.recorder();
-        List::of(page, recorder.flows().len(), |index| {
+        let flows = recorder.flows().len();
+        let worst = match order {
+            Order::Number => Vec::new(),
+            Order::Worst => recorder.worst_flows(page.offset.saturating_add(page.limit)),
+        };
+        List::of(page, flows, |index| {
+            let index = match order {
+                Order::Number => index,
+                Order::Worst => worst.get(index)?.index(),
+            };
             let name = flow_name(plan, &leased, index);
             let report = FlowReport::of(recorder, index, name)?;
             Some(FlowDocument {
@@ -239,8 +321,9 @@ where
     fn add_flows(&mut self, wish: AddFlows) -> Result<AddedFlows, ApiError> {
         self.check_changeable()?;
         let size = wish.size.map(|size| size.to_string());
+        let pace = pace(&wish)?;
         let flows = self.lab.flows_of(&wish.ping, size.as_deref())?;
-        match self.carry_out(Command::StartFlows(flows))? {
+        match self.carry_out(Command::StartFlows(flows, pace))? {
             Outcome::Flows(ids) => Ok(AddedFlows {
                 flows: ids.len(),
                 first: ids.start,
@@ -264,28 +347,21 @@ where
 
     fn set_load(&mut self, load: LoadDocument) -> Result<LoadDocument, ApiError> {
         self.check_changeable()?;
-        let given = [
-            ("rate", load.rate.map(|rate| rate.to_string())),
-            ("interval", load.interval.clone()),
-            ("window", load.window.map(|window| window.to_string())),
-        ];
-        let mut given = given
-            .into_iter()
-            .filter_map(|(name, text)| Some((name, text?)));
-        let (Some((name, text)), None) = (given.next(), given.next()) else {
-            let error = "the load is not one of rate, interval and window";
-            return Err(ApiError::new(status::BAD_REQUEST, error, "one of them"));
-        };
-        let pacing = Experiment::pacing_of(name, &text).map_err(LabError::from)?;
+        let LoadDocument {
+            rate,
+            interval,
+            window,
+        } = &load;
+        let pacing = pacing(*rate, interval.as_deref(), *window)?;
+        let pacing = pacing.ok_or_else(not_one_pacing)?;
         self.carry_out(Command::SetPacing(pacing))?;
         Ok(load)
     }
 
     fn impairments(&mut self) -> ImpairmentsDocument {
         let frames = self.lab.hypervisor.fabric().impairments();
-        let rules = self.control.rules.iter().cloned();
         ImpairmentsDocument {
-            rules: rules.map(|impair| ImpairDocument { impair }).collect(),
+            rules: self.rules(),
             frames: frames.iter().map(ImpairedFrames::from).collect(),
         }
     }

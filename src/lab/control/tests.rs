@@ -127,12 +127,19 @@ fn every_route_answers_as_it_is_described() {
         ("POST", "/vms", "/vms", r#"{"vms": 2}"#),
         ("GET", "/vms/{vm}", "/vms/vm2", ""),
         ("GET", "/flows", "/flows", ""),
+        ("GET", "/flows", "/flows?sort=worst&limit=1", ""),
         ("POST", "/flows", "/flows", r#"{"ping": "vm2:vm3"}"#),
         (
             "POST",
             "/flows",
             "/flows",
             r#"{"ping": "all:vm0", "size": 9}"#,
+        ),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "vm0:vm2", "rate": 100, "count": 5}"#,
         ),
         ("DELETE", "/flows/{flow}", "/flows/0", ""),
         ("PUT", "/load", "/load", r#"{"rate": 50}"#),
@@ -220,6 +227,22 @@ fn what_cannot_be_done_is_told_with_what_was_expected() {
         ("GET", "/vms", "/vms?limit=0", "", 400, "limit=0"),
         ("GET", "/vms", "/vms?limit=1001", "", 400, "limit=1001"),
         ("GET", "/flows", "/flows?offset=-1", "", 400, "offset=-1"),
+        (
+            "GET",
+            "/flows",
+            "/flows?sort=best",
+            "",
+            400,
+            "number, worst",
+        ),
+        (
+            "GET",
+            "/vms",
+            "/vms?sort=worst",
+            "",
+            400,
+            "there is no parameter \"sort\"",
+        ),
         ("GET", "/flows", "/flows?offset=", "", 400, "offset="),
         (
             "GET",
@@ -411,6 +434,30 @@ fn what_cannot_be_done_is_told_with_what_was_expected() {
             "",
             400,
             "is no number",
+        ),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "vm0:vm1", "rate": 5, "interval": "1s"}"#,
+            400,
+            "the load is not one of",
+        ),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "vm0:vm1", "count": 5}"#,
+            400,
+            "count without a pace",
+        ),
+        (
+            "POST",
+            "/flows",
+            "/flows",
+            r#"{"ping": "vm0:vm1", "window": 1, "count": 0}"#,
+            400,
+            "count=0",
         ),
         ("PUT", "/load", "/load", "{}", 400, "the load is not one of"),
         (
@@ -709,4 +756,80 @@ fn metrics_are_in_the_format_that_the_client_accepts_and_agree_with_the_counts_o
         assert!(page.contains(&sent), "{accept}: {page}");
         assert!(page.contains("\ntap_reactor_vms 3\n"), "{page}");
     }
+}
+
+#[test]
+fn the_worst_flows_come_first_where_that_is_asked_for() {
+    let (mut lab, _folder) = lab();
+    ask(&mut lab, "DELETE", "/impairments", "");
+    // Two that lose all, one of them twice as many, and one that is slow.
+    for (ping, impair) in [
+        ("vm1:vm0", "vm1:loss=100%"),
+        ("vm2:vm0", "vm2:delay=1ms"),
+        ("vm1:vm2", "vm2:delay=1ms"),
+    ] {
+        ask(
+            &mut lab,
+            "POST",
+            "/impairments",
+            &json!({ "impair": impair }).to_string(),
+        );
+        ask(
+            &mut lab,
+            "POST",
+            "/flows",
+            &json!({ "ping": ping }).to_string(),
+        );
+        pass(&mut lab, Duration::from_secs(3));
+    }
+    let worst = get(&mut lab, "/flows?sort=worst");
+    let failed = |flow: &Value| flow["totals"]["lost"].as_u64().unwrap();
+    let items = worst["items"].as_array().unwrap();
+    let all: Vec<u64> = items.iter().map(failed).collect();
+    let mut sorted = all.clone();
+    sorted.sort_by(|one, other| other.cmp(one));
+    assert_eq!(all, sorted, "{worst}");
+    assert!(all[0] > 0, "{worst}");
+    assert_eq!((items.len(), &worst["total"]), (4, &json!(4)));
+    let slow = items.last().unwrap();
+    assert_eq!(failed(slow), 0, "{worst}");
+    for (offset, limit) in [(0, 1), (1, 2), (3, 5), (4, 1)] {
+        let page = get(
+            &mut lab,
+            &format!("/flows?sort=worst&offset={offset}&limit={limit}"),
+        );
+        let expected: Vec<&Value> = items.iter().skip(offset).take(limit).collect();
+        let ids = |flows: &[&Value]| {
+            flows
+                .iter()
+                .map(|flow| flow["id"].clone())
+                .collect::<Vec<_>>()
+        };
+        let found: Vec<&Value> = page["items"].as_array().unwrap().iter().collect();
+        assert_eq!(ids(&found), ids(&expected));
+    }
+}
+
+#[test]
+fn the_document_of_a_lab_has_the_figures_of_its_report_and_can_be_read_back() {
+    let (mut lab, _folder) = lab();
+    pass(&mut lab, Duration::from_millis(2_500));
+    let state = get(&mut lab, "/");
+    let report = get(&mut lab, "/report");
+    for field in ["totals", "rtt_ns", "response_ns", "drops", "errors"] {
+        assert_eq!(state[field], report[field], "{field}");
+    }
+    let recent = &state["recent"];
+    assert_eq!(
+        (&recent["length_ns"], &recent["sent"], &recent["received"]),
+        (&json!(1_000_000_000), &json!(100), &json!(100))
+    );
+    assert_eq!(recent["rtt_ns"], report["seconds"][2]["rtt_ns"]);
+    assert_eq!(state["impairments"], json!([{ "impair": "vm2:delay=1ms" }]));
+    let read: crate::control::LabDocument = serde_json::from_value(state.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), state);
+    type Flows = crate::control::List<crate::control::FlowDocument>;
+    let flows = get(&mut lab, "/flows");
+    let read: Flows = serde_json::from_value(flows.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), flows);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hypervisor::{ANSWER_WAIT, FindNeighbours, Outcome};
-use crate::load::FlowId;
+use crate::load::{FlowId, Pace};
 use crate::record::Totals;
 
 const PACINGS: [Pacing; 3] = [
@@ -30,7 +30,7 @@ fn sent(lab: &mut Lab) -> Vec<u64> {
 /// Starts flows of that pattern now, and returns their numbers.
 fn start(lab: &mut Lab, pattern: &str) -> std::ops::Range<u32> {
     let flows = lab.flows_of(pattern, None).unwrap();
-    match lab.carry_out(Command::StartFlows(flows)).unwrap() {
+    match lab.carry_out(Command::StartFlows(flows, None)).unwrap() {
         Outcome::Flows(ids) => ids,
         outcome => panic!("no flows: {outcome:?}"),
     }
@@ -69,6 +69,60 @@ fn a_flow_that_is_added_pings_from_then_on_and_one_that_is_stopped_no_more() {
         assert!(totals.abandoned <= 2, "{pacing:?}: {totals:?}");
         assert_eq!(totals.failed(), 0, "{totals:?}");
         assert_eq!(lab.plan().flows.len(), 2);
+    }
+}
+
+#[test]
+fn flows_with_a_pace_of_their_own_go_on_from_phase_to_phase_until_the_run_ends() {
+    for (stays, pacing) in [(false, PACINGS[0]), (false, PACINGS[2]), (true, PACINGS[1])] {
+        let mut lab = new_lab(4, MS / 10);
+        flow(&mut lab, 0, 1);
+        let phases = vec![
+            phase("one", 1, pacing, Some(20), None),
+            phase("two", 1, pacing, None, Some(MS * 200)),
+        ];
+        if stays {
+            lab.hypervisor().stay();
+        }
+        lab.hypervisor().start(Instant::ZERO, phases);
+        until(&mut lab, MS / 2);
+        let flows = lab.flows_of("vm[2-3]:vm0", None).unwrap();
+        let pace = Pace {
+            pacing: Pacing::Rate(1_000.0),
+            count: None,
+        };
+        lab.carry_out(Command::StartFlows(flows, Some(pace)))
+            .unwrap();
+        until(&mut lab, MS * 900);
+        let (first, apart) = match sent(&mut lab)[..] {
+            [first, second, third] => (first, [second, third]),
+            _ => panic!("three flows"),
+        };
+        let names: Vec<_> = {
+            let phases = lab.hypervisor().recorder().phases().iter();
+            phases.map(|phase| phase.name().to_owned()).collect()
+        };
+        let totals = lab.hypervisor().recorder().totals();
+        match stays {
+            false => {
+                assert_eq!(names, ["one", "two"]);
+                assert!(lab.hypervisor().is_done(), "{pacing:?}");
+                let all = apart.iter().sum::<u64>();
+                assert!((200..=250).contains(&all), "{pacing:?}: {apart:?}");
+                assert_sums(totals, "set apart");
+            }
+            true => {
+                assert_eq!(names, ["one", "two", "stay"]);
+                assert!(!lab.hypervisor().is_done());
+                assert_eq!(apart, [450, 450]);
+                assert_eq!(first, 20 + 400);
+                lab.carry_out(Command::Stop).unwrap();
+                until(&mut lab, MS * 1_000);
+                assert!(lab.hypervisor().is_done());
+                assert_sums(lab.hypervisor().recorder().totals(), "stopped");
+            }
+        }
+        assert_eq!((totals.failed(), totals.unsent), (0, 0), "{totals:?}");
     }
 }
 
@@ -149,7 +203,7 @@ fn a_lab_without_flows_gets_some_and_they_ping_until_it_is_stopped() {
     assert_eq!((totals.sent, totals.received), (30, 30));
     assert!(lab.hypervisor().is_done() && lab.hypervisor().is_stopping());
     let late = lab.flows_of("vm0:vm1", None).unwrap();
-    let error = lab.carry_out(Command::StartFlows(late)).unwrap_err();
+    let error = lab.carry_out(Command::StartFlows(late, None)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the run is ending; expected flows before that"
@@ -263,7 +317,7 @@ fn what_cannot_be_is_refused_with_what_is_expected_and_changes_nothing() {
     }
     let mut flows = lab.flows_of("mesh", None).unwrap();
     flows[1].source = VmId(17);
-    let refused = lab.carry_out(Command::StartFlows(flows)).unwrap_err();
+    let refused = lab.carry_out(Command::StartFlows(flows, None)).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "vm17 does not exist; expected a VM that is up"

@@ -1,0 +1,135 @@
+//! Reads tokens from where others of the machine do not see them: a file of the user's, or the environment. The words of a
+//! command are no such place, since `ps` shows them to everybody.
+
+use std::env;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::error::SystemError;
+use crate::control::{LONGEST_TOKEN, TOKEN_VARIABLE, Token};
+
+/// Returns the token of `file`; without one, that of the environment variable `TAP_REACTOR_TOKEN`, if it has any.
+///
+/// # Errors
+/// If the file can't be read, or users other than its owner may read or change it; if what is found is no token.
+pub fn read_token(file: Option<&Path>) -> Result<Option<Token>, SystemError> {
+    match file {
+        Some(file) => token_of_file(file).map(Some),
+        None => {
+            token_of_variable(env::var_os(TOKEN_VARIABLE).map(|text| text.into_encoded_bytes()))
+        }
+    }
+}
+
+fn token_of_file(path: &Path) -> Result<Token, SystemError> {
+    let operation = || format!("read the token in {}", path.display());
+    let refuse = |error| SystemError::io(operation(), &error);
+    let file = File::open(path).map_err(refuse)?;
+    let mode = file.metadata().map_err(refuse)?.mode();
+    // As ssh has it for keys.
+    if mode & 0o077 != 0 {
+        let cause = format!("others may use it (mode {:04o})", mode & 0o7777);
+        let advice = format!(
+            "expected a file of its owner alone: chmod 600 {}",
+            path.display()
+        );
+        return Err(SystemError::refused(operation(), cause).advise(advice));
+    }
+    let mut text = Vec::new();
+    // With a line end, and a byte that is too many.
+    let most = LONGEST_TOKEN as u64 + 3;
+    file.take(most).read_to_end(&mut text).map_err(refuse)?;
+    token(&text).ok_or_else(|| wrong(operation()))
+}
+
+/// Reads the token of the variable; an empty one is none.
+fn token_of_variable(text: Option<Vec<u8>>) -> Result<Option<Token>, SystemError> {
+    let text = text.filter(|text| !text.is_empty());
+    text.map(|text| {
+        token(&text).ok_or_else(|| wrong(format!("read the token in {TOKEN_VARIABLE}")))
+    })
+    .transpose()
+}
+
+fn token(text: &[u8]) -> Option<Token> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn wrong(operation: String) -> SystemError {
+    SystemError::refused(operation, crate::control::TokenError.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    #[test]
+    fn a_file_has_the_token_if_nobody_else_may_use_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let endless = "x".repeat(1 << 20);
+        for (text, mode, expected) in [
+            (TOKEN, 0o600, Ok(())),
+            (TOKEN, 0o400, Ok(())),
+            (
+                TOKEN,
+                0o644,
+                Err(
+                    "others may use it (mode 0644); expected a file of its owner alone: chmod 600 ",
+                ),
+            ),
+            (TOKEN, 0o640, Err("others may use it (mode 0640)")),
+            (TOKEN, 0o620, Err("others may use it (mode 0620)")),
+            (TOKEN, 0o604, Err("others may use it (mode 0604)")),
+            ("short", 0o600, Err("expected 16 to 4096 letters")),
+            ("", 0o600, Err("expected 16 to 4096 letters")),
+            (&endless, 0o600, Err("expected 16 to 4096 letters")),
+        ] {
+            fs::write(&path, format!("{text}\n")).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            match (read_token(Some(&path)), expected) {
+                (Ok(token), Ok(())) => assert_eq!(token, text.parse().ok()),
+                (Err(error), Err(words)) => {
+                    let error = error.to_string();
+                    assert!(
+                        error.starts_with("read the token in /") && error.contains(words),
+                        "{error}"
+                    );
+                    assert!(!error.contains(TOKEN), "{error}");
+                }
+                (found, _) => panic!("mode {mode:o}: {found:?}"),
+            }
+        }
+        fs::write(&path, [0xff; 20]).unwrap();
+        read_token(Some(&path)).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        let error = read_token(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains("ENOENT"), "{error}");
+    }
+
+    #[test]
+    fn the_variable_has_a_token_or_none() {
+        for (text, expected) in [
+            (None, None),
+            (Some(""), None),
+            (Some(TOKEN), TOKEN.parse().ok()),
+        ] {
+            let text = text.map(|text| text.as_bytes().to_vec());
+            assert_eq!(token_of_variable(text).unwrap(), expected);
+        }
+        let error = token_of_variable(Some(b"short".to_vec()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("read the token in TAP_REACTOR_TOKEN: expected 16 "),
+            "{error}"
+        );
+    }
+}
