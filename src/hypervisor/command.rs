@@ -8,7 +8,7 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 
 use super::phases::STAY;
-use super::{FlowConfig, FlowState, Hypervisor, Phase};
+use super::{FlowConfig, Hypervisor, Phase};
 use crate::fabric::{Fabric, Instrument, Notice, Rule};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::MarkName;
@@ -198,25 +198,6 @@ impl<F: Fabric> Hypervisor<F> {
             }
         }
         self.load.retire(flows);
-    }
-
-    /// Gives `now` a name, from which on the pings of each flow are followed.
-    fn mark(&mut self, now: Instant, name: MarkName, detail: String) {
-        let notice = Notice::Marked {
-            name: name.as_str(),
-            detail: &detail,
-        };
-        self.fabric.tell(now, &notice);
-        // Those that have ended by now are known to have.
-        self.buffer.flush(&mut self.recorder);
-        let (flows, slots) = (&self.flows, &self.slots);
-        let next_of = |flow: &FlowState| {
-            let ping = flow.ping?;
-            let slot = slots.get(ping.vm.index())?.as_ref()?;
-            slot.vm.oldest_ping(ping.session)
-        };
-        let next = || flows.iter().map(|flow| next_of(flow).unwrap_or(0));
-        self.recorder.mark(now, name, detail, next);
     }
 
     /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are.

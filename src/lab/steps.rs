@@ -256,6 +256,7 @@ where
         if has_links {
             hypervisor.recorder().watch_links(self.start);
         }
+        hypervisor.mark_on(self.plan.mark_on);
         // A lab without flows may get some from clients, and does not end with them. A simulation ends with its events.
         let waits_for_clients = self.control.is_some() && self.plan.flows.is_empty();
         if (self.plan.stays || waits_for_clients) && !self.plan.is_simulated {

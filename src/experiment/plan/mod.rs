@@ -27,6 +27,7 @@ mod impairments;
 mod instruments;
 mod ipv6;
 mod join;
+mod marks;
 mod memberships;
 mod neighbours;
 mod phases;
@@ -187,6 +188,7 @@ fn plan_flows(
         seed,
         spin: spin(settings)?,
         instruments,
+        mark_on: marks::mark_on(settings)?,
         control: control(settings)?,
         effective: Scenario::default(),
     };
