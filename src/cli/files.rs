@@ -95,7 +95,7 @@ fn destination(
     others: &[Destination],
 ) -> Result<Option<Destination>, SettingError> {
     let (path, is_output) = match to {
-        WriteTo::StandardError => return Ok(None),
+        WriteTo::StandardError | WriteTo::Client => return Ok(None),
         WriteTo::StandardOutput => (Path::new("/dev/stdout"), true),
         WriteTo::File(path) => (path.as_path(), false),
     };

@@ -139,6 +139,12 @@ impl Observer for Terminal<'_> {
         }
     }
 
+    fn listens(&mut self, words: &str) {
+        if !self.output.quiet {
+            console::eprint(words);
+        }
+    }
+
     fn warns(&mut self, words: &str) {
         if !self.output.quiet {
             console::eprint(format_args!("tap-reactor: {words}"));

@@ -14,6 +14,7 @@ use std::time::Duration;
 use httparse::{EMPTY_HEADER, Header, Status};
 
 use super::message::{Body, Request, Response};
+use super::token::Credentials;
 use super::{ApiError, status};
 use crate::time::Instant;
 
@@ -229,14 +230,14 @@ impl Connection {
 
     /// Answers the request that [`Connection::request`] returned.
     pub fn respond(&mut self, now: Instant, response: Response) {
-        self.is_kept &= !matches!(response.body, Body::Stream);
+        self.is_kept &= !matches!(response.body, Body::Stream(_));
         self.output
             .extend_from_slice(response.head(self.is_kept).as_bytes());
         self.state = State::Sending;
         match response.body {
             _ if self.is_head => {}
             Body::Whole(body) => self.output.extend_from_slice(&body),
-            Body::Stream => self.state = State::Opening,
+            Body::Stream(_) => self.state = State::Opening,
         }
         self.deadline = now + RESPONSE_TIME;
     }
@@ -359,6 +360,9 @@ impl Head {
         let is_kept = !has_word(headers, "connection", "close")
             && (!is_first_version || has_word(headers, "connection", "keep-alive"));
         let accept = values(headers, "accept").map(String::from_utf8_lossy);
+        let host = values(headers, "host").next().unwrap_or_default();
+        let mut shown = values(headers, "authorization");
+        let credentials = shown.next().filter(|_| shown.next().is_none());
         Ok(Head {
             body_length: body_length(headers)?,
             is_kept,
@@ -367,6 +371,9 @@ impl Head {
                 method: parsed.method.unwrap_or_default().to_owned(),
                 target: parsed.path.unwrap_or_default().to_owned(),
                 accept: accept.collect::<Vec<_>>().join(","),
+                host: String::from_utf8_lossy(host).into_owned(),
+                has_origin: values(headers, "origin").next().is_some(),
+                credentials: Credentials(credentials.unwrap_or_default().to_vec()),
                 body: Vec::new(),
             },
         })

@@ -6,6 +6,7 @@ use super::resources::{
     ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Order, Page, SetMark,
     VmDocument,
 };
+use crate::fabric::InstrumentConfig;
 use crate::report::{Exposition, Report};
 
 /// A lab at an instant, for a request. [`crate::lab`] has it.
@@ -70,11 +71,17 @@ pub trait Controlled {
     /// If the run is over.
     fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError>;
 
-    /// Begins a capture.
+    /// Begins a capture into a file. Without one, returns the instrument whose records the client is to get.
     ///
     /// # Errors
-    /// If the file can't be created, or there is a capture already.
-    fn capture(&mut self, wish: CaptureDocument) -> Result<Done, ApiError>;
+    /// If an option can't be, the file can't be created, or it is written already.
+    fn capture(&mut self, wish: CaptureDocument) -> Result<Option<InstrumentConfig>, ApiError>;
+
+    /// Returns the instrument whose records are the events of the run.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn events(&mut self) -> Result<InstrumentConfig, ApiError>;
 
     /// Sets a mark.
     ///

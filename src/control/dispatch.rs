@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::message::{JSON, Request, Response};
+use super::message::{Body, JSON, Request, Response};
 use super::resources::{LARGEST_PAGE, Order, PAGE, Page};
-use super::routes::{ROUTES, Route, SORT};
-use super::{ApiError, Controlled, status};
+use super::routes::{METRICS, ROUTES, Route, SORT};
+use super::{Access, ApiError, Controlled, status};
+use crate::fabric::InstrumentConfig;
 use crate::report::{Exposition, Format};
 
 /// A request, as handlers see it.
@@ -19,14 +20,21 @@ pub(super) struct Call<'a> {
     query: Vec<(String, String)>,
     accept: &'a str,
     body: &'a [u8],
+    access: &'a Access,
 }
 
-/// Carries out a request.
-pub fn answer(lab: &mut dyn Controlled, request: &Request) -> Response {
-    dispatch(lab, request).unwrap_or_else(Response::from)
+/// Carries out a request of a client with that access.
+pub fn answer(lab: &mut dyn Controlled, access: &Access, request: &Request) -> Response {
+    let checked = access.check(request);
+    let answered = checked.and_then(|()| dispatch(lab, access, request));
+    answered.unwrap_or_else(Response::from)
 }
 
-fn dispatch(lab: &mut dyn Controlled, request: &Request) -> Result<Response, ApiError> {
+fn dispatch(
+    lab: &mut dyn Controlled,
+    access: &Access,
+    request: &Request,
+) -> Result<Response, ApiError> {
     let (path, query) = request
         .target
         .split_once('?')
@@ -36,6 +44,15 @@ fn dispatch(lab: &mut dyn Controlled, request: &Request) -> Result<Response, Api
         "HEAD" => "GET",
         method => method,
     };
+    match (access, method, path) {
+        (Access::Metrics(_), "GET", "/") => return Ok(where_the_metrics_are()),
+        (Access::Metrics(_), _, METRICS) => {}
+        (Access::Metrics(_), ..) => {
+            let error = format!("there is no {method} {path:?} here");
+            return Err(ApiError::new(status::NOT_FOUND, error, "GET /metrics"));
+        }
+        _ => {}
+    }
     let here: Vec<(&Route, &str)> = ROUTES
         .iter()
         .filter_map(|route| Some((route, route.matched(path)?)))
@@ -55,6 +72,7 @@ fn dispatch(lab: &mut dyn Controlled, request: &Request) -> Result<Response, Api
         query: parameters(query, route.query)?,
         accept: &request.accept,
         body: &request.body,
+        access,
     };
     if route.request.is_none() && !call.body.is_empty() {
         let error = format!("{method} {path} has a body");
@@ -136,6 +154,18 @@ impl Call<'_> {
             let error = format!("the body is no such document: {error}");
             ApiError::new(status::BAD_REQUEST, error, expected::<T>())
         })
+    }
+
+    /// Makes sure that the request may name a file of the lab's machine.
+    pub(super) fn check_files(&self) -> Result<(), ApiError> {
+        match self.access.has_files() {
+            true => Ok(()),
+            false => Err(ApiError::new(
+                status::FORBIDDEN,
+                "over TCP no file is written",
+                "no file: the response brings what would be in it",
+            )),
+        }
     }
 
     /// The part of a list that is asked for.
@@ -248,6 +278,26 @@ pub(super) fn report(lab: &mut dyn Controlled, format: Format) -> Result<Respons
         content_type: format.media_type(),
         ..Response::json(status::OK, body)
     })
+}
+
+/// Answers who looks at an address of metrics.
+fn where_the_metrics_are() -> Response {
+    Response {
+        content_type: "text/plain; charset=utf-8",
+        ..Response::json(
+            status::OK,
+            b"The metrics of a run of tap-reactor: GET /metrics\n".to_vec(),
+        )
+    }
+}
+
+/// Answers with the records of an instrument, for as long as the connection lasts.
+pub(super) fn stream(instrument: InstrumentConfig, content_type: &'static str) -> Response {
+    Response {
+        content_type,
+        body: Body::Stream(instrument),
+        ..Response::json(status::OK, Vec::new())
+    }
 }
 
 /// Answers with the metrics so far.

@@ -1,6 +1,8 @@
 //! Requests and responses, as [`Connection`](super::Connection) reads and writes them.
 
 use super::ApiError;
+use super::token::Credentials;
+use crate::fabric::InstrumentConfig;
 
 /// The type of a document.
 pub const JSON: &str = "application/json";
@@ -14,6 +16,12 @@ pub struct Request {
     pub target: String,
     /// The types that the client accepts, the values of `Accept`; empty for any.
     pub accept: String,
+    /// The host that it is for, the value of `Host`; empty if it names none.
+    pub host: String,
+    /// It comes from a page of a browser, and says from which: there is an `Origin`.
+    pub has_origin: bool,
+    /// The value of `Authorization`; empty if there is none, or several.
+    pub credentials: Credentials,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -36,8 +44,8 @@ pub struct Response {
 pub enum Body {
     /// All of it.
     Whole(Vec<u8>),
-    /// It follows, for as long as the connection lasts.
-    Stream,
+    /// The records of this instrument follow, for as long as the connection lasts.
+    Stream(InstrumentConfig),
 }
 
 impl Response {
@@ -65,6 +73,9 @@ impl Response {
         }
         if let Some(allow) = &self.allow {
             head += &format!("Allow: {allow}\r\n");
+        }
+        if *status == super::status::UNAUTHORIZED {
+            head += "WWW-Authenticate: Bearer\r\n";
         }
         // A report of a moment ago is not that of now.
         head += "Cache-Control: no-store\r\n";

@@ -7,6 +7,7 @@
 //!
 //! Read first: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1).
 
+mod access;
 mod address;
 mod connection;
 mod controlled;
@@ -19,6 +20,7 @@ mod routes;
 pub mod status;
 mod token;
 
+pub use access::{Access, MAX_LISTENERS};
 pub use address::{ControlAddress, is_loopback, socket_address};
 pub use connection::{
     CLOSING_TIME, Connection, IDLE_TIME, MAX_HEADERS, MAX_REQUEST, REQUEST_TIME, RESPONSE_TIME,
@@ -34,4 +36,4 @@ pub use resources::{
     Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
 };
 pub use routes::{ROUTES, Route};
-pub use token::{LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};
+pub use token::{Credentials, LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};

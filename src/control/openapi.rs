@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::message::JSON;
 use super::resources::{LARGEST_PAGE, Order, PAGE};
-use super::routes::{Content, JSON_LINES, ROUTES, Route};
+use super::routes::{Content, JSON_LINES, PCAPNG, ROUTES, Route};
 use super::{ApiError, status};
 use crate::report::{Exposition, Format, schema_settings};
 
@@ -31,15 +31,19 @@ pub fn description() -> String {
         "info": {
             "title": "Control of a running lab of tap-reactor",
             "description": "HTTP/1.1 over the Unix socket of --control PATH: \
-                            curl --unix-socket PATH http://lab/vms",
+                            curl --unix-socket PATH http://lab/vms; or over TCP with a token: --control tcp:ADDRESS:PORT",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "http://lab" }],
+        "security": [{}, { "token": [] }],
         "paths": paths,
         "components": {
             "schemas": generator.take_definitions(true),
             "responses": responses,
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "description": "Over TCP: the token of the lab" },
+            },
         },
     });
     format!("{document:#}\n")
@@ -53,7 +57,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let error = json!({ "$ref": "#/components/responses/error" });
     let mut responses = Map::new();
     let content = match &route.response {
-        Content::Json(schema) => json!({ JSON: { "schema": schema(generator).to_value() } }),
+        Content::Json(schema) | Content::JsonOrCapture(schema) => {
+            json!({ JSON: { "schema": schema(generator).to_value() } })
+        }
         Content::Report => Format::all()
             .map(|format| (format.media_type().to_owned(), json!({})))
             .collect::<Map<_, _>>()
@@ -68,6 +74,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     };
     let ok = json!({ "description": status::reason(route.status), "content": content });
     responses.insert(route.status.to_string(), ok);
+    if let Content::JsonOrCapture(_) = route.response {
+        let frames =
+            json!({ "description": status::reason(status::OK), "content": { PCAPNG: {} } });
+        responses.insert(status::OK.to_string(), frames);
+    }
     for status in route.errors {
         responses.insert(status.to_string(), error.clone());
     }

@@ -98,6 +98,10 @@ pub struct LabDocument {
     pub flows: usize,
     /// Pings of the run so far, by how each ended.
     pub totals: Totals,
+    /// The addresses at which it is controlled, as after `--control`, each with the port that it has.
+    pub control: Vec<String>,
+    /// Those of its metrics, as after `--metrics`.
+    pub metrics: Vec<String>,
     /// received − sent, of the run so far.
     pub rtt_ns: LatencySummary,
     /// received − due, of the run so far.
@@ -291,8 +295,9 @@ pub struct ImpairmentsDocument {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Capture")]
 pub struct CaptureDocument {
-    /// The file, as after `--capture`; the folder that the lab was started in is where a relative path begins.
-    pub capture: String,
+    /// The file, as after `--capture`; the folder that the lab was started in is where a relative path begins. Without it the
+    /// frames are the response. Over TCP there is none.
+    pub capture: Option<String>,
     /// The VMs, as after `--capture-vms`; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vms: Option<String>,

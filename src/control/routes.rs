@@ -5,8 +5,8 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::dispatch::{Call, json, metrics, report};
-use super::message::{Body, Response};
+use super::dispatch::{Call, json, metrics, report, stream};
+use super::message::Response;
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
     ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, SetMark, VmDocument,
@@ -16,6 +16,10 @@ use super::{ApiError, Controlled, openapi, status};
 /// Lines of JSON: the media type of events.
 pub(super) const JSON_LINES: &str = "application/jsonl";
 
+/// Frames: the media type of captures.
+pub(super) const PCAPNG: &str = "application/x-pcapng";
+/// The path of the metrics, which are at addresses of their own, too.
+pub(super) const METRICS: &str = "/metrics";
 /// The parameter for the [order](super::Order) of a list.
 pub(super) const SORT: &str = "sort";
 /// The parameters of a list, a [page](super::Page) of which is returned.
@@ -57,6 +61,8 @@ pub(super) enum Content {
     Json(SchemaOf),
     /// A report, in the format that was asked for.
     Report,
+    /// A document, or with status 200 a capture, for as long as the connection lasts.
+    JsonOrCapture(SchemaOf),
     /// Metrics, in the format that was asked for.
     Metrics,
     /// The events of the run, for as long as the connection lasts.
@@ -223,16 +229,27 @@ pub const ROUTES: &[Route] = &[
         method: "POST",
         path: "/captures",
         id: "capture",
-        doc: "Begins to capture frames into a file of the machine that the lab runs on",
+        doc: "Begins to capture frames: into a file of the machine that the lab runs on, or without one into the response, \
+              until the client or the lab has enough",
         request: Some(schema::<CaptureDocument>),
         status: status::CREATED,
-        response: Content::Json(schema::<Done>),
+        response: Content::JsonOrCapture(schema::<Done>),
         errors: &[
             status::BAD_REQUEST,
+            status::FORBIDDEN,
             status::CONFLICT,
             status::INTERNAL_ERROR,
         ],
-        handle: |lab, call| json(status::CREATED, &lab.capture(call.body()?)?),
+        handle: |lab, call| {
+            let wish: CaptureDocument = call.body()?;
+            if wish.capture.is_some() {
+                call.check_files()?;
+            }
+            match lab.capture(wish)? {
+                Some(instrument) => Ok(stream(instrument, PCAPNG)),
+                None => json(status::CREATED, &Done {}),
+            }
+        },
         ..GET
     },
     Route {
@@ -267,7 +284,7 @@ pub const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
-        path: "/metrics",
+        path: METRICS,
         id: "getMetrics",
         doc: "The metrics of the run so far for Prometheus, or as OpenMetrics if the client accepts that",
         response: Content::Metrics,
@@ -279,13 +296,7 @@ pub const ROUTES: &[Route] = &[
         id: "getEvents",
         doc: "The events of the run from now on, those of --trace, as lines of JSON, until the client or the lab has enough",
         response: Content::Events,
-        handle: |_, _| {
-            Ok(Response {
-                content_type: JSON_LINES,
-                body: Body::Stream,
-                ..Response::json(status::OK, Vec::new())
-            })
-        },
+        handle: |lab, _| Ok(stream(lab.events()?, JSON_LINES)),
         ..GET
     },
     Route {

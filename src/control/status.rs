@@ -24,7 +24,9 @@ codes! {
     ACCEPTED = 202 "Accepted";
     /// The request can't be understood, or asks for what can't be.
     BAD_REQUEST = 400 "Bad Request";
-    /// The client is not served.
+    /// The client has not shown the token.
+    UNAUTHORIZED = 401 "Unauthorized";
+    /// The client is not served, or not this.
     FORBIDDEN = 403 "Forbidden";
     /// There is no such resource.
     NOT_FOUND = 404 "Not Found";
@@ -40,6 +42,8 @@ codes! {
     LENGTH_REQUIRED = 411 "Length Required";
     /// The request is too large.
     CONTENT_TOO_LARGE = 413 "Content Too Large";
+    /// The request is for another host.
+    MISDIRECTED = 421 "Misdirected Request";
     /// The head of the request is too large.
     HEADERS_TOO_LARGE = 431 "Request Header Fields Too Large";
     /// The system refused it.

@@ -71,6 +71,16 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The value of a request's `Authorization`, which shows itself nowhere either.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Credentials(pub(super) Vec<u8>);
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,14 +11,13 @@ mod settings;
 
 pub use self::describe::{describe, neighbours};
 pub use self::expected::Expected;
-pub use self::plan::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, draft, plan};
+pub use self::plan::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, draft, plan};
 pub use self::scenario::Scenario;
 pub use self::settings::{Origin, Setting, SettingError, Settings};
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -181,8 +180,8 @@ pub struct Experiment {
     pub instruments: Vec<InstrumentConfig>,
     /// The changes by others of which each is a mark.
     pub mark_on: MarkOn,
-    /// The Unix socket at which the lab listens for requests, if it does.
-    pub control: Option<PathBuf>,
+    /// The addresses at which the lab listens for requests.
+    pub listen: Listen,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
     pub spin: Duration,
 }

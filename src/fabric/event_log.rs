@@ -28,6 +28,9 @@ pub(super) const TRACE: InstrumentKind = InstrumentKind {
     })
 };
 
+/// The longest reason for which a VM can't start.
+const MAX_WHY: usize = 400;
+
 /// The longest line.
 const MAX_LINE: usize = 1_024;
 
@@ -85,6 +88,11 @@ struct OfPing {
 enum EventKind<'a> {
     /// The VM starts.
     VmStarted,
+    /// The system refused the start of the VM.
+    VmStartRefused {
+        /// The reason.
+        why: &'a str,
+    },
     /// The VM stops.
     VmStopped,
     /// Another process changed a link of the run.
@@ -363,6 +371,10 @@ impl Instrument for EventLog {
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
         let kind = match *notice {
             Notice::Started(vm, _) => return self.write(now, Some(vm), EventKind::VmStarted),
+            Notice::StartRefused(vm, why) => {
+                let why = cut(why);
+                return self.write(now, Some(vm), EventKind::VmStartRefused { why });
+            }
             Notice::Stopped(vm) => return self.write(now, Some(vm), EventKind::VmStopped),
             Notice::Link(event) => {
                 let kind = EventKind::LinkChanged {
@@ -373,7 +385,7 @@ impl Instrument for EventLog {
             }
             Notice::Marked { name, detail } => EventKind::MarkSet {
                 name,
-                detail: (!detail.is_empty()).then_some(detail),
+                detail: (!detail.is_empty()).then_some(cut(detail)),
             },
             Notice::Paced(pacing) => pacing_kind(pacing),
             Notice::Impaired(rules) => EventKind::ImpairmentsChanged { rules },
@@ -399,13 +411,19 @@ impl Instrument for EventLog {
     }
 
     fn is_over(&self) -> bool {
-        !self.output.is_named() && self.output.has_failed()
+        self.output.is_over()
     }
 
     fn finish(&mut self) -> Option<Recording> {
         self.output.close();
         self.output.is_named().then(|| self.output.recording())
     }
+}
+
+/// As much of a text as a line has room for.
+fn cut(text: &str) -> &str {
+    let end = text.floor_char_boundary(MAX_WHY);
+    text.get(..end).unwrap_or_default()
 }
 
 fn pacing_kind(pacing: Pacing) -> EventKind<'static> {
@@ -467,7 +485,7 @@ mod tests {
     use crate::vm::{MemberId, PingId};
 
     /// Notices in the test of all kinds of events.
-    const NOTICES: usize = 12;
+    const NOTICES: usize = 13;
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 
     /// The lines that `tell` makes, read again.
@@ -571,6 +589,7 @@ mod tests {
             let now = Instant::from_nanos(5);
             for notice in [
                 Notice::Started(VmId(0), ""),
+                Notice::StartRefused(VmId(0), "no room"),
                 Notice::Stopped(VmId(0)),
                 Notice::Link(&link),
                 Notice::Marked {

@@ -9,10 +9,11 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Impaired, LinkEvent, Recording, WriteDrop};
+use super::{Impaired, Interface, LinkEvent, Recording, WriteDrop};
 use crate::load::{FlowId, Pacing, Target};
 use crate::time::{Instant, Span};
 use crate::vm::{Event, SessionId, VmId};
+use crate::wire::MacAddr;
 
 /// The direction of a frame, seen from its VM.
 #[derive(
@@ -47,6 +48,8 @@ pub struct Observed<'a> {
 pub enum Notice<'a> {
     /// A VM starts; the text describes it, and is empty where there is nothing to say.
     Started(VmId, &'a str),
+    /// The system refuses the start of a VM; the text says why. There will be none.
+    StartRefused(VmId, &'a str),
     /// A VM stops.
     Stopped(VmId),
     /// Another process has changed a link of the fabric.
@@ -80,6 +83,7 @@ impl fmt::Display for Notice<'_> {
         match self {
             Notice::Started(vm, "") => write!(f, "{vm} starts"),
             Notice::Started(vm, how) => write!(f, "{vm} starts: {how}"),
+            Notice::StartRefused(vm, why) => write!(f, "{vm} can't start: {why}"),
             Notice::Stopped(vm) => write!(f, "{vm} stops"),
             Notice::Link(event) => write!(f, "{} {}", event.link, event.change),
             Notice::Marked { name, detail: "" } => write!(f, "mark {name}"),
@@ -146,6 +150,11 @@ pub trait Instrument: fmt::Debug {
         if sent.is_none() {
             self.frame(now, observed);
         }
+    }
+
+    /// The lab is to have `vm`, whose port and addresses are those of `interface`. It has not sent anything yet.
+    fn vm(&mut self, vm: VmId, mac: MacAddr, interface: &Interface) {
+        let _ = (vm, mac, interface);
     }
 
     /// A flow of `vm` was opened: pings of `session` to `target`.

@@ -15,10 +15,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::output::{Form, Sink};
-use super::{Epoch, INSTRUMENTS, Instrument, Interface};
+use super::{Epoch, INSTRUMENTS, Instrument};
 use crate::number::whole_number;
 use crate::time::Instant;
-use crate::wire::MacAddr;
 
 /// A kind of instrument: a row of [`INSTRUMENTS`].
 #[derive(Debug)]
@@ -118,6 +117,8 @@ pub enum WriteTo {
     StandardOutput,
     /// A file or a FIFO.
     File(PathBuf),
+    /// A client of a lab that runs. It has no name, and no report tells of it.
+    Client,
 }
 
 impl fmt::Display for WriteTo {
@@ -127,6 +128,7 @@ impl fmt::Display for WriteTo {
             WriteTo::StandardError => f.write_str("standard error"),
             WriteTo::StandardOutput => f.write_str("-"),
             WriteTo::File(path) => path.display().fmt(f),
+            WriteTo::Client => Ok(()),
         }
     }
 }
@@ -237,6 +239,4 @@ pub struct RunInfo {
     pub epoch: Epoch,
     /// The time to wait for a reply.
     pub timeout: Duration,
-    /// The VMs, `vm0` first.
-    pub vms: Vec<(MacAddr, Interface)>,
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::impair::Impair;
 use super::{
-    Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, LinkEvent, Notice,
-    Observed, Read, Recording, Released, RouteEvent, Rule, Write,
+    Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, Interface, LinkEvent,
+    Notice, Observed, Read, Recording, Released, RouteEvent, Rule, Write,
 };
 use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now, earliest};
 use crate::vm::{Event, RxFilter, SessionId, VmId};
+use crate::wire::MacAddr;
 
 /// A fabric whose frames are impaired by [rules](Rule) and shown to [instruments](Instrument); both can change while it
 /// runs.
@@ -101,6 +102,11 @@ impl<F> Instrumented<F> {
         if self.is_watched {
             self.each(|instrument| instrument.event(now, vm, event));
         }
+    }
+
+    /// Tells the instruments of a VM that is to be.
+    pub fn tell_vm(&mut self, vm: VmId, mac: MacAddr, interface: &Interface) {
+        self.each(|instrument| instrument.vm(vm, mac, interface));
     }
 
     /// Tells the instruments of a flow that was opened.

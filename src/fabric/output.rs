@@ -157,9 +157,9 @@ impl Output {
         !self.file.is_empty()
     }
 
-    /// Returns true if nothing can be written any more.
-    pub const fn has_failed(&self) -> bool {
-        self.failed.is_some()
+    /// Returns true if nothing can be written any more, and no report is to tell of it.
+    pub const fn is_over(&self) -> bool {
+        !self.is_named() && self.failed.is_some()
     }
 
     /// Returns true if what can wait elsewhere should: the sink is to take a piece first.

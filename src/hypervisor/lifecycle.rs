@@ -186,8 +186,10 @@ impl<F: Fabric> Hypervisor<F> {
     /// false when there is nothing to do. VMs that are due to stop do so in one call, because that takes hardly longer than
     /// one stop.
     ///
+    /// A VM whose port the fabric can't create does not start: [`Hypervisor::refused_starts`].
+    ///
     /// # Errors
-    /// If the fabric can't create or remove a port.
+    /// If the fabric can't remove a port.
     pub fn carry_out_due(&mut self, now: Instant) -> Result<bool, F::Error> {
         if self.lifecycle.starting.is_empty() {
             let command = match self.lifecycle.due.front() {
@@ -206,8 +208,10 @@ impl<F: Fabric> Hypervisor<F> {
                 Err(CommandError::Refused(_)) | Ok(_) => {}
             }
         }
-        if let Some(vm) = self.lifecycle.starting.pop_front() {
-            self.start_vm(now, vm)?;
+        if let Some(vm) = self.lifecycle.starting.pop_front()
+            && let Err(error) = self.start_vm(now, vm)
+        {
+            self.start_refused(now, vm, &error.to_string());
         }
         Ok(true)
     }
@@ -239,6 +243,27 @@ impl<F: Fabric> Hypervisor<F> {
             self.fabric.tell(now, &Notice::Stopped(vm));
         }
         unplugged
+    }
+
+    /// Gives a VM up that can't start, with the flows that waited for it, and tells why.
+    #[cold]
+    fn start_refused(&mut self, now: Instant, vm: VmId, why: &str) {
+        let flows = self.lifecycle.pending_flows_of.remove(&vm);
+        let flows = flows.unwrap_or_default();
+        for flow in &flows {
+            self.lifecycle.pending_flows.remove(flow);
+        }
+        self.load.retire(&flows);
+        self.fabric.tell(now, &Notice::StartRefused(vm, why));
+        let (_, _, refused) = self
+            .refused_starts
+            .get_or_insert_with(|| (vm, why.to_owned(), 0));
+        *refused += 1;
+    }
+
+    /// The first VM that could not start while the run went on, the reason, and the number of such VMs.
+    pub const fn refused_starts(&self) -> Option<&(VmId, String, u64)> {
+        self.refused_starts.as_ref()
     }
 
     fn start_vm(&mut self, now: Instant, id: VmId) -> Result<(), F::Error> {

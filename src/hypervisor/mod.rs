@@ -161,6 +161,8 @@ pub struct Hypervisor<F> {
     is_stopping: bool,
     /// Its plan was complete then.
     was_complete: bool,
+    /// The first VM that could not start while the run went on, why, and how many could not.
+    refused_starts: Option<(VmId, String, u64)>,
     /// The pacing of the present phase, or of the one that begins when flows are added without one.
     pacing: Pacing,
     /// The maximum time that the first phase waits for VMs without an address.
@@ -209,6 +211,7 @@ impl<F: Fabric> Hypervisor<F> {
             stays: false,
             is_stopping: false,
             was_complete: false,
+            refused_starts: None,
             pacing: Pacing::Interval(DEFAULT_INTERVAL),
             address_wait: ADDRESS_WAIT,
             held: None,

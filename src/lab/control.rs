@@ -1,16 +1,17 @@
-//! The control socket of a lab: what clients ask for is carried out between two turns of the run.
+//! The sockets at which a lab listens: what clients ask for is carried out between two turns of the run.
 
+mod listen;
 mod present;
 
-use std::os::unix::net::UnixStream;
-
+use self::listen::told;
+pub(super) use self::listen::{Listeners, listen};
 use self::present::Present;
-use super::{Driver, LabError, LabOn, instruments};
+use super::{Driver, LabError, LabOn, Observer, instruments};
 use crate::control::{LabState, answer};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, InstrumentConfig};
 use crate::hypervisor::Command;
 use crate::reactor::{ControlClients, End, Source};
-use crate::system::{ControlSocket, PollHandle, SocketSink, SystemError};
+use crate::system::{ClientSocket, PollHandle, SocketSink, SystemError};
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// The clients of a lab, and what they have changed.
@@ -45,21 +46,24 @@ where
     D: Driver<F>,
     SystemError: From<F::Error>,
 {
-    /// Begins to listen at `socket`, if there is one. `command` made the run.
-    pub(super) fn listen(
+    /// Begins to serve at `listeners`, if there are any, and tells `observer` of those over TCP.
+    pub(super) fn serve_at(
         &mut self,
-        socket: Option<ControlSocket>,
-        command: String,
+        listeners: Listeners,
+        observer: &mut dyn Observer,
     ) -> Result<(), SystemError> {
-        let Some(socket) = socket else {
+        if listeners.is_empty() {
             return Ok(());
-        };
+        }
+        let (places, warnings) = told(&listeners);
+        warnings.iter().for_each(|words| observer.warns(words));
+        places.iter().for_each(|words| observer.listens(words));
         let sources = self.driver.sources()?;
         let rules = self.plan.effective.settings.all("impair").iter();
         self.control = Some(Control {
-            clients: ControlClients::new(socket, sources)?,
+            clients: ControlClients::new(listeners, sources)?,
             pipes: sources.handle(Source::Pipes)?,
-            command,
+            command: observer.command(),
             rules: rules.map(|rule| rule.text.clone()).collect(),
             files: Vec::new(),
             end: None,
@@ -116,30 +120,35 @@ where
         control
             .clients
             .look_after(now, ready, self.driver.sources()?);
-        if let Some((number, request)) = control.clients.request(now) {
+        if let Some((number, access, request)) = control.clients.request(now) {
             let mut present = Present {
                 lab: self,
                 control: &mut control,
             };
-            let response = answer(&mut present, &request);
+            let response = answer(&mut present, &access, &request);
             let now = MonotonicClock.now();
             control.clients.respond(now, number, response);
         }
-        while let Some(socket) = control.clients.stream(now) {
+        while let Some((socket, instrument)) = control.clients.stream(now) {
             // A client whose stream can't begin finds it closed.
-            let _ = self.stream_events(&control, socket);
+            let _ = self.stream(&control, socket, &instrument);
         }
         self.control = Some(control);
         Ok(())
     }
 
-    /// Writes the events of the run to `socket` from now on.
-    fn stream_events(&mut self, control: &Control, socket: UnixStream) -> Result<(), LabError> {
+    /// Has `instrument` write to `socket` from now on.
+    fn stream(
+        &mut self,
+        control: &Control,
+        socket: ClientSocket,
+        instrument: &InstrumentConfig,
+    ) -> Result<(), LabError> {
         let sink = SocketSink::new(socket, &control.pipes)
-            .map_err(|e| SystemError::io("begin a stream of events", &e))?;
+            .map_err(|e| SystemError::io("begin a stream", &e))?;
         let run = self.run_words(control);
-        let events = instruments::event_stream(&self.plan, run, Box::new(sink))?;
-        self.carry_out(Command::Observe(events))?;
+        let made = instruments::make_for(&self.plan, instrument, run, Box::new(sink))?;
+        self.carry_out(Command::Observe(made))?;
         Ok(())
     }
 

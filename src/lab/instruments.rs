@@ -1,14 +1,11 @@
 //! The instruments of a run: made before its VMs exist, reported after it.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use super::{LabError, Observer};
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::output::Sink;
-use crate::fabric::{
-    Epoch, Instrument, InstrumentConfig, InstrumentKind, Interface, Recording, RunInfo, WriteTo,
-};
+use crate::fabric::{Epoch, Instrument, InstrumentConfig, Interface, Recording, RunInfo, WriteTo};
 use crate::system::{self, PollHandle, StopSignals, SystemError, is_written_at_once, open_sink};
 use crate::time::{Clock, Instant, MonotonicClock, unix_nanos};
 use crate::vm::VmId;
@@ -41,9 +38,10 @@ pub(super) fn make(
         }
         let waits = format!("waiting for a reader of {}", config.to());
         let sink = open_sink(config, pipes, signals, || observer.warns(&waits))?;
-        let instrument = config.make(&run, sink).map_err(|error| {
+        let mut instrument = config.make(&run, sink).map_err(|error| {
             SystemError::refused(format!("switch on {}", config.kind()), error.to_string())
         })?;
+        introduce(plan, instrument.as_mut());
         instruments.push(instrument);
     }
     Ok(instruments)
@@ -57,7 +55,7 @@ pub(super) fn make(
 pub(super) fn make_now(
     plan: &Experiment,
     config: &InstrumentConfig,
-    (command, is_virtual, start): (String, bool, Instant),
+    run: (String, bool, Instant),
     signals: &StopSignals,
 ) -> Result<Box<dyn Instrument>, LabError> {
     if !matches!(config.to(), WriteTo::File(path) if is_written_at_once(path)) {
@@ -65,28 +63,35 @@ pub(super) fn make_now(
         return Err(LabError::Plan(words));
     }
     let sink = open_sink(config, None, signals, || {})?;
-    Ok(config.make(&run_info(plan, command, is_virtual, start), sink)?)
+    make_for(plan, config, run, sink)
 }
 
-/// Makes an instrument that writes the events of the run to `sink`, from now on, and is in no report.
+/// Makes an instrument for a lab that runs already, to write to `sink`.
 ///
 /// # Errors
-/// If there is no such instrument.
-pub(super) fn event_stream(
+/// If an option can't be after all.
+pub(super) fn make_for(
     plan: &Experiment,
+    config: &InstrumentConfig,
     (command, is_virtual, start): (String, bool, Instant),
     sink: Box<dyn Sink>,
 ) -> Result<Box<dyn Instrument>, LabError> {
-    let kind = InstrumentKind::named("trace");
-    let kind = kind.ok_or_else(|| LabError::Plan("there is no trace".to_owned()))?;
-    let config = InstrumentConfig::new(kind, WriteTo::File(PathBuf::new()), [])?;
-    Ok(config.make(&run_info(plan, command, is_virtual, start), sink)?)
+    let mut made = config.make(&run_info(plan, command, is_virtual, start), sink)?;
+    introduce(plan, made.as_mut());
+    Ok(made)
+}
+
+/// Tells an instrument of the VMs of the plan.
+fn introduce(plan: &Experiment, instrument: &mut dyn Instrument) {
+    for (number, vm) in (0..).zip(&plan.vms) {
+        let id = VmId(number);
+        instrument.vm(id, vm.mac, &interface(plan, id, vm.mac));
+    }
 }
 
 fn run_info(plan: &Experiment, command: String, is_virtual: bool, start: Instant) -> RunInfo {
     let machine = (!is_virtual).then(system::machine).flatten();
     let zero = || unix_nanos().map(|now| now.saturating_sub(MonotonicClock.now().as_nanos()));
-    let numbered = plan.vms.iter().zip(0..);
     RunInfo {
         command,
         system: machine.map_or(String::new(), |machine| machine.kernel),
@@ -99,13 +104,11 @@ fn run_info(plan: &Experiment, command: String, is_virtual: bool, start: Instant
             },
         },
         timeout: plan.timeout,
-        vms: numbered
-            .map(|(vm_plan, number)| (vm_plan.mac, interface(plan, VmId(number), vm_plan.mac)))
-            .collect(),
     }
 }
 
-fn interface(plan: &Experiment, vm: VmId, mac: MacAddr) -> Interface {
+/// The interface of a VM of the plan.
+pub(super) fn interface(plan: &Experiment, vm: VmId, mac: MacAddr) -> Interface {
     let versions = [IpVersion::V4, IpVersion::V6];
     let planned = versions
         .into_iter()

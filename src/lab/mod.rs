@@ -114,6 +114,11 @@ pub trait Observer {
         let _ = words;
     }
 
+    /// The lab listens over TCP; `words` tell where.
+    fn listens(&mut self, words: &str) {
+        let _ = words;
+    }
+
     /// `words` are a warning for the reader of the figures.
     fn warns(&mut self, words: &str) {
         let _ = words;

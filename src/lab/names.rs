@@ -122,14 +122,15 @@ pub(super) fn serving(experiment: &Experiment) -> String {
         }
         [] => String::new(),
     };
-    match (experiment.serve, &experiment.control) {
+    match (experiment.serve, experiment.listen.control.as_slice()) {
         (Some(duration), _) => {
             format!("serving {who} for {}", humantime::format_duration(duration))
         }
-        (None, None) => format!("serving {who} until SIGINT or SIGTERM"),
-        (None, Some(path)) => {
-            let path = path.display();
-            format!("serving {who} until SIGINT, SIGTERM or a request to stop at {path}")
+        (None, []) => format!("serving {who} until SIGINT or SIGTERM"),
+        (None, addresses) => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            let addresses = addresses.join(" or ");
+            format!("serving {who} until SIGINT, SIGTERM or a request to stop at {addresses}")
         }
     }
 }

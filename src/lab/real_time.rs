@@ -3,19 +3,18 @@
 use std::borrow::Cow;
 
 use super::build::time_of_day_at_zero;
+use super::control::listen;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, MAX_CLIENTS, Reactor, Ready, Source, Sources, Watcher};
-use crate::system::{
-    self, ControlSocket, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric,
-};
+use crate::system::{self, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric};
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
 const OTHER_DESCRIPTORS: u64 = 16;
-/// Those of a control socket: itself, its folder, its poll's handle, and two for each client, who may read a stream.
-const CONTROL_DESCRIPTORS: u64 = 3 + 2 * MAX_CLIENTS as u64;
+/// Those of clients: the handle of their poll, and two for each, who may read a stream.
+const CLIENT_DESCRIPTORS: u64 = 1 + 2 * MAX_CLIENTS as u64;
 
 /// VMs on TAPs, in real time, with the single steps of [`Lab`](super::Lab).
 ///
@@ -64,13 +63,14 @@ impl<'a> TapLab<'a> {
     /// # Errors
     /// If the system refuses an operation. Nothing is left behind then.
     pub fn new(plan: impl Into<Cow<'a, Experiment>>) -> Result<TapLab<'a>, LabError> {
-        let plan = plan.into();
+        let mut plan = plan.into();
         let started = MonotonicClock.now();
         system::raise_descriptor_limit()?;
-        let control = plan.control.as_deref();
-        // Now, so that it is where the user is, and not where the lab is.
-        let socket = control.map(ControlSocket::bind).transpose()?;
-        let others = OTHER_DESCRIPTORS + control.map_or(0, |_| CONTROL_DESCRIPTORS);
+        let listeners = listen(&mut plan)?;
+        let others = match listeners.is_empty() {
+            true => OTHER_DESCRIPTORS,
+            false => OTHER_DESCRIPTORS + CLIENT_DESCRIPTORS,
+        };
         system::ensure_descriptors(plan.vms.len() as u64 + others)?;
         let mut reactor = Reactor::new(StopSignals::new()?)?;
         reactor.spin(plan.spin);
@@ -82,7 +82,7 @@ impl<'a> TapLab<'a> {
             reactor,
             is_hooked: false,
         };
-        Ok(LabOn::of(plan, fabric, driver, (started, socket)))
+        Ok(LabOn::of(plan, fabric, driver, (started, listeners)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::build::{expect_members, fill_neighbour_tables_of, flow_config, set_flow_paths};
+use super::instruments::interface;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::{FlowPlan, IpVersion};
 use crate::fabric::{Fabric, Rule};
@@ -64,6 +65,13 @@ where
         }
         for index in first..all {
             self.expect_vm(index);
+            if self.hypervisor.fabric().is_watched()
+                && let Some(vm) = self.plan.vms.get(index)
+            {
+                let (id, mac) = (VmId(index as u32), vm.mac);
+                let interface = interface(&self.plan, id, mac);
+                self.hypervisor.fabric().tell_vm(id, mac, &interface);
+            }
         }
         Ok((first as u32..all as u32).map(VmId).collect())
     }

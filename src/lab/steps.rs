@@ -6,7 +6,7 @@ use super::build::{
     add_flow, count_drops, load, machine_report, memory, per_vm_bytes, phase_names, plan_report,
     recorder, set_flow_paths,
 };
-use super::control::Control;
+use super::control::{Control, Listeners};
 use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
@@ -15,7 +15,7 @@ use crate::hypervisor::{Command, Hypervisor};
 use crate::load::FlowId;
 use crate::reactor::End;
 use crate::report::{Context, Expectation, FabricReport, Report};
-use crate::system::{ControlSocket, SystemError, resident_bytes};
+use crate::system::{SystemError, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::vm::{VmConfig, VmId};
 
@@ -45,9 +45,9 @@ where
     leased: Option<Leased>,
     /// The files that the run was recorded in.
     recordings: Vec<Recording>,
-    /// The control socket, still without clients.
-    socket: Option<ControlSocket>,
-    /// The clients of the control socket, if it listens at one.
+    /// The sockets at which it listens, still without clients.
+    listeners: Listeners,
+    /// The clients of these sockets, if there are any.
     pub(super) control: Option<Control>,
     /// The first thing that went wrong.
     failed: Option<SystemError>,
@@ -60,12 +60,12 @@ where
     D: Driver<F>,
     SystemError: From<F::Error>,
 {
-    /// Creates a lab still without VMs, whose set-up has begun at `started`. Its clients connect to the socket.
+    /// Creates a lab still without VMs, whose set-up has begun at `started`. Its clients connect to the listeners.
     pub(super) fn of(
         plan: Cow<'a, Experiment>,
         fabric: F,
         driver: D,
-        (started, socket): (Instant, Option<ControlSocket>),
+        (started, listeners): (Instant, Listeners),
     ) -> LabOn<'a, F, D> {
         LabOn {
             hypervisor: Hypervisor::new(fabric, recorder(&plan), plan.seed),
@@ -79,7 +79,7 @@ where
             end: None,
             leased: None,
             recordings: Vec::new(),
-            socket,
+            listeners,
             control: None,
             failed: None,
             is_there: true,
@@ -93,8 +93,8 @@ where
     /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
         let before = resident_bytes();
-        let socket = self.socket.take();
-        self.listen(socket, observer.command())?;
+        let listeners = std::mem::take(&mut self.listeners);
+        self.serve_at(listeners, observer)?;
         self.carry_out(Command::Impair(self.plan.impairments.clone()))?;
         self.add_instruments(observer)?;
         self.is_whole = self.create_vms(observer)?;
@@ -258,7 +258,7 @@ where
         }
         hypervisor.mark_on(self.plan.mark_on);
         // A lab without flows may get some from clients, and does not end with them. A simulation ends with its events.
-        let waits_for_clients = self.control.is_some() && self.plan.flows.is_empty();
+        let waits_for_clients = !self.plan.listen.control.is_empty() && self.plan.flows.is_empty();
         if (self.plan.stays || waits_for_clients) && !self.plan.is_simulated {
             hypervisor.stay();
         }
@@ -356,7 +356,13 @@ where
 
     /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
-        completeness::shortcomings(&self.plan, report, self.end, expectations)
+        let refused = self.hypervisor.refused_starts();
+        let refused = refused.map(|(vm, why, number)| match number {
+            1 => format!("{vm} could not start: {why}"),
+            _ => format!("{number} VMs could not start, {vm} first: {why}"),
+        });
+        let amiss = completeness::shortcomings(&self.plan, report, self.end, expectations);
+        refused.into_iter().chain(amiss).collect()
     }
 
     /// Removes the lab.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 
+use super::control::listen;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::reactor::{End, LAST_WAIT, Ready, Source, Sources};
 use crate::sim::{self, Switch, WIRE_DELAY};
-use crate::system::{ControlSocket, StopSignals, SystemError};
+use crate::system::{StopSignals, SystemError};
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// The virtual time after which a simulation without pings and without an end is ended.
@@ -137,13 +138,9 @@ impl<'a, F: Fabric<Error = Infallible>> SimulatedLab<'a, F> {
             signal: None,
             clients: None,
         };
-        let plan = plan.into();
-        let socket = plan
-            .control
-            .as_deref()
-            .map(ControlSocket::bind)
-            .transpose()?;
-        Ok(LabOn::of(plan, fabric, driver, (Instant::ZERO, socket)))
+        let mut plan = plan.into();
+        let listeners = listen(&mut plan)?;
+        Ok(LabOn::of(plan, fabric, driver, (Instant::ZERO, listeners)))
     }
 }
 

@@ -1,24 +1,25 @@
-//! The clients of a lab's control socket: reads requests, writes responses, and waits for nobody.
+//! The clients at the sockets of a lab: reads requests, writes responses, and waits for nobody.
 //!
 //! The poll reports edges, so what could not be done yet is remembered for each client: [`ControlClients::has_work`] tells
 //! that another call should follow without an event. A call does a bounded amount: a read and a write for each client that
 //! is ready. Requests come out one by one, in turns; who owns the lab answers as many as a turn of the run may take.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Interest, Token};
 
 use super::sources::{Source, Sources};
-use crate::control::{ApiError, Connection, Request, Response, status};
-use crate::system::{ControlSocket, Peer, SystemError, unread_bytes};
+use crate::control::{
+    Access, ApiError, Body, Connection, MAX_LISTENERS, Request, Response, status,
+};
+use crate::fabric::InstrumentConfig;
+use crate::system::{ClientSocket, Listener, Peer, SystemError};
 use crate::time::{Instant, earliest};
 
-/// Connections at a time.
-pub const MAX_CLIENTS: usize = 32;
+/// Connections at a time, of all sockets together; of one with less than all [access](Access::most_clients) fewer.
+pub const MAX_CLIENTS: usize = Access::User.most_clients();
 /// Connections beside those that are refused, but not closed before they have read why.
 const MAX_REFUSED: usize = 4;
 /// Connections that are accepted in one call.
@@ -30,7 +31,7 @@ const WRITE_BUDGET: usize = 64 << 10;
 /// The time within which the reader of a stream has to read something of it.
 const STREAM_TIME: Duration = Duration::from_secs(30);
 
-/// The sources of the control socket that the poll has reported: the socket itself and its clients, a bit for each.
+/// The sources of control that the poll has reported: the sockets that listen and their clients, a bit for each.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Ready {
     readable: u64,
@@ -38,8 +39,8 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// The number of the socket; those of the clients follow.
-    const SOCKET: usize = 0;
+    /// The number of the first client, after those of the sockets that listen.
+    const FIRST_CLIENT: usize = MAX_LISTENERS;
 
     /// Notes an event of the source with that number.
     pub(crate) fn note(&mut self, number: usize, event: &Event) {
@@ -61,29 +62,39 @@ impl Ready {
     }
 }
 
-/// A listening control socket and its clients.
+/// Listening sockets and their clients.
 #[derive(Debug)]
 pub struct ControlClients {
-    socket: ControlSocket,
-    token: Token,
-    /// More may wait to be accepted.
-    may_accept: bool,
+    doors: Vec<Door>,
     clients: Vec<Option<Client>>,
     /// The client that is answered next, if several wait.
     next: usize,
     buffer: Vec<u8>,
 }
 
+/// A listening socket.
+#[derive(Debug)]
+struct Door {
+    listener: Listener,
+    access: Access,
+    token: Token,
+    /// More may wait to be accepted.
+    may_accept: bool,
+}
+
 /// A client.
 #[derive(Debug)]
 struct Client {
-    socket: UnixStream,
+    socket: ClientSocket,
     token: Token,
+    access: Access,
     connection: Connection,
     may_read: bool,
     may_write: bool,
     /// It was told that nothing more is sent.
     is_shut: bool,
+    /// The instrument whose records it is to get once it has taken the head of the response.
+    awaited: Option<InstrumentConfig>,
     stream: Option<Watch>,
     /// It has gone, or reads nothing of its stream.
     has_failed: bool,
@@ -98,21 +109,28 @@ struct Watch {
 }
 
 impl ControlClients {
-    /// Serves who connects to `socket`, whose events `sources` tells of.
+    /// Serves who connects to one of `listeners`, of which there are up to [`MAX_LISTENERS`], as far as its access goes.
+    /// `sources` tells of their events.
     ///
     /// # Errors
-    /// If the poll does not take the socket.
+    /// If the poll does not take a socket.
     pub fn new(
-        socket: ControlSocket,
+        listeners: Vec<(Listener, Access)>,
         sources: &mut Sources,
     ) -> Result<ControlClients, SystemError> {
-        let source = Source::Control(Ready::SOCKET);
-        let token = sources.register(&socket, source, Interest::READABLE);
-        let token = token.map_err(|e| SystemError::io("listen at the control socket", &e))?;
+        let doors = listeners.into_iter().enumerate();
+        let doors = doors.map(|(number, (listener, access))| {
+            let source = Source::Control(number);
+            let token = sources.register(&listener, source, Interest::READABLE);
+            Ok(Door {
+                token: token.map_err(|e| SystemError::io("listen to clients", &e))?,
+                listener,
+                access,
+                may_accept: true,
+            })
+        });
         Ok(ControlClients {
-            socket,
-            token,
-            may_accept: true,
+            doors: doors.collect::<Result<_, SystemError>>()?,
             clients: std::iter::repeat_with(|| None)
                 .take(MAX_CLIENTS + MAX_REFUSED)
                 .collect(),
@@ -124,14 +142,17 @@ impl ControlClients {
     /// Looks after the clients at `now`, of which those that are `ready` had an event: accepts, reads, writes, and ends the
     /// connections of those that have gone or are too slow.
     pub fn look_after(&mut self, now: Instant, ready: Ready, sources: &mut Sources) {
-        self.may_accept |= ready.is_readable(Ready::SOCKET);
+        for (number, door) in self.doors.iter_mut().enumerate() {
+            door.may_accept |= ready.is_readable(number);
+        }
         self.accept(now, sources);
-        for (number, slot) in self.clients.iter_mut().enumerate() {
+        let numbered = (Ready::FIRST_CLIENT..).zip(&mut self.clients);
+        for (number, slot) in numbered {
             let Some(client) = slot else {
                 continue;
             };
-            client.may_read |= ready.is_readable(number + 1);
-            client.may_write |= ready.is_writable(number + 1);
+            client.may_read |= ready.is_readable(number);
+            client.may_write |= ready.is_writable(number);
             client.transfer(now, &mut self.buffer);
             if client.is_over() {
                 client.end(sources);
@@ -140,44 +161,50 @@ impl ControlClients {
         }
     }
 
-    /// Returns the next request, and the number of its client, whom to [respond](ControlClients::respond) to. The clients
-    /// take turns.
-    pub fn request(&mut self, now: Instant) -> Option<(usize, Request)> {
+    /// Returns the next request, the access of its client, and the client's number, whom to
+    /// [respond](ControlClients::respond) to. The clients take turns.
+    pub fn request(&mut self, now: Instant) -> Option<(usize, Access, Request)> {
         let first = self.next;
         (first..MAX_CLIENTS).chain(0..first).find_map(|number| {
             let client = self.clients.get_mut(number)?.as_mut()?;
             let request = client.connection.request(now)?;
             self.next = (number + 1) % MAX_CLIENTS;
-            Some((number, request))
+            Some((number, client.access.clone(), request))
         })
     }
 
     /// Answers the request of the client with that number.
     pub fn respond(&mut self, now: Instant, number: usize, response: Response) {
         if let Some(Some(client)) = self.clients.get_mut(number) {
+            client.awaited = match &response.body {
+                Body::Whole(_) => None,
+                Body::Stream(instrument) => Some(instrument.clone()),
+            };
             client.connection.respond(now, response);
             client.send(now);
         }
     }
 
-    /// Returns a socket on which a response has begun whose [body is a stream](crate::control::Body::Stream), for its
-    /// writer.
-    pub fn stream(&mut self, now: Instant) -> Option<UnixStream> {
+    /// Returns a socket on which a response has begun whose [body is a stream](crate::control::Body::Stream), and the
+    /// instrument that is to write it.
+    pub fn stream(&mut self, now: Instant) -> Option<(ClientSocket, InstrumentConfig)> {
         self.clients.iter_mut().flatten().find_map(|client| {
-            if !client.connection.is_open_stream() || client.stream.is_some() {
+            if !client.connection.is_open_stream() {
                 return None;
             }
+            let instrument = client.awaited.take()?;
             let next = now + STREAM_TIME;
             client.stream = Some(Watch { unread: 0, next });
             let socket = client.socket.try_clone();
             client.has_failed |= socket.is_err();
-            socket.ok()
+            Some((socket.ok()?, instrument))
         })
     }
 
     /// Returns true if there is something to do without an event.
     pub fn has_work(&self) -> bool {
-        self.may_accept || self.clients.iter().flatten().any(Client::has_work)
+        self.doors.iter().any(|door| door.may_accept)
+            || self.clients.iter().flatten().any(Client::has_work)
     }
 
     /// Returns the time at which a client has to be looked after, if no event comes before. `None` without clients.
@@ -188,60 +215,52 @@ impl ControlClients {
         })
     }
 
-    /// Has the poll no longer report the socket and its clients. Responses that clients have not taken are lost.
+    /// Has the poll no longer report the sockets and their clients. Responses that clients have not taken are lost.
     pub fn close(self, sources: &mut Sources) {
         for client in self.clients.iter().flatten() {
             client.end(sources);
         }
-        let _ = sources.remove(&self.socket, self.token);
+        for door in &self.doors {
+            let _ = sources.remove(&door.listener, door.token);
+        }
     }
 
     fn accept(&mut self, now: Instant, sources: &mut Sources) {
-        for _ in 0..ACCEPT_BUDGET {
-            if !self.may_accept {
-                return;
-            }
-            match self.socket.accept() {
-                Ok(Some(Peer::User(socket))) => self.add(now, socket, None, sources),
-                Ok(Some(Peer::Stranger(socket))) => {
-                    let error = ApiError::new(
-                        status::FORBIDDEN,
-                        "this user is not served",
-                        "the user who runs the lab, or root",
-                    );
-                    self.add(now, socket, Some(error), sources);
+        for number in 0..self.doors.len() {
+            for _ in 0..ACCEPT_BUDGET {
+                let Some(door) = self.doors.get_mut(number).filter(|door| door.may_accept) else {
+                    break;
+                };
+                match door.listener.accept() {
+                    Ok(Some(peer)) => {
+                        let access = door.access.clone();
+                        self.add(now, peer, access, sources);
+                    }
+                    // A client that has gone again.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                    // Or no descriptor is left: the next client is another event.
+                    Ok(None) | Err(_) => door.may_accept = false,
                 }
-                // A client that has gone again, or no descriptor is left: the next one is another event.
-                Ok(None) | Err(_) => self.may_accept = false,
             }
         }
     }
 
     /// Adds a client, who is served, or told why not.
-    fn add(
-        &mut self,
-        now: Instant,
-        socket: UnixStream,
-        refusal: Option<ApiError>,
-        sources: &mut Sources,
-    ) {
+    fn add(&mut self, now: Instant, peer: Peer, access: Access, sources: &mut Sources) {
+        let Peer { socket, is_served } = peer;
+        let most = access.most_clients();
         let (served, refused) = self.clients.split_at_mut(MAX_CLIENTS);
-        let mut served = (0..).zip(served).filter(|(_, slot)| slot.is_none());
-        let mut refused = (MAX_CLIENTS..)
+        let others = served.iter().flatten();
+        let others = others.filter(|client| client.access.most_clients() <= most);
+        let has_place = others.count() < most;
+        let served = (0..).zip(served).find(|(_, slot)| slot.is_none());
+        let refused = (MAX_CLIENTS..)
             .zip(refused)
-            .filter(|(_, slot)| slot.is_none());
-        let too_many = || {
-            let expected = format!("at most {MAX_CLIENTS} at a time");
-            ApiError::new(
-                status::UNAVAILABLE,
-                "there are too many connections",
-                expected,
-            )
-        };
-        let (place, refusal) = match (refusal, served.next()) {
-            (None, Some(place)) => (Some(place), None),
-            (None, None) => (refused.next(), Some(too_many())),
-            (refusal, _) => (refused.next(), refusal),
+            .find(|(_, slot)| slot.is_none());
+        let (place, refusal) = match served.filter(|_| is_served && has_place) {
+            Some(place) => (Some(place), None),
+            None if is_served => (refused, Some(too_many(most))),
+            None => (refused, Some(not_served())),
         };
         let mut connection = Connection::new(now);
         if let Some(refusal) = refusal {
@@ -249,10 +268,10 @@ impl ControlClients {
         }
         let Some((number, slot)) = place else {
             // A new socket has room for that; who has sent something meanwhile may not read it.
-            let _ = (&socket).write(connection.transmit());
+            let _ = { socket }.write(connection.transmit());
             return;
         };
-        let source = Source::Control(number + 1);
+        let source = Source::Control(Ready::FIRST_CLIENT + number);
         let both = Interest::READABLE | Interest::WRITABLE;
         let Ok(token) = sources.register(&socket, source, both) else {
             return;
@@ -260,14 +279,27 @@ impl ControlClients {
         *slot = Some(Client {
             socket,
             token,
+            access,
             connection,
             may_read: true,
             may_write: true,
             is_shut: false,
+            awaited: None,
             stream: None,
             has_failed: false,
         });
     }
+}
+
+fn too_many(most: usize) -> ApiError {
+    let error = "there are too many connections";
+    let expected = format!("at most {most} at a time");
+    ApiError::new(status::UNAVAILABLE, error, expected)
+}
+
+fn not_served() -> ApiError {
+    let expected = "the user who runs the lab, or root";
+    ApiError::new(status::FORBIDDEN, "this user is not served", expected)
 }
 
 impl Client {
@@ -280,7 +312,7 @@ impl Client {
                 self.send(now);
                 if self.connection.is_closing() && !self.is_shut {
                     self.is_shut = true;
-                    self.has_failed |= self.socket.shutdown(Shutdown::Write).is_err();
+                    self.has_failed |= self.socket.shutdown_write().is_err();
                 }
                 let room = self.connection.room().min(buffer.len());
                 let length = self.read(buffer.get_mut(..room).unwrap_or_default());
@@ -340,7 +372,7 @@ impl Client {
         }
         // The poll reports room when enough was read of what had filled the socket.
         let has_read = std::mem::take(&mut self.may_write);
-        let unread = unread_bytes(&self.socket).unwrap_or(0);
+        let unread = self.socket.unread_bytes().unwrap_or(0);
         self.has_failed |= !has_read && watch.unread > 0 && unread >= watch.unread;
         let next = now + STREAM_TIME;
         self.stream = Some(Watch { unread, next });
@@ -357,7 +389,7 @@ impl Client {
             || (self.may_write && !connection.transmit().is_empty())
             || connection.may_have_request()
             || (connection.is_closing() && !self.is_shut)
-            || (connection.is_open_stream() && self.stream.is_none())
+            || (connection.is_open_stream() && self.awaited.is_some())
     }
 
     fn timeout(&self) -> Instant {
@@ -369,7 +401,7 @@ impl Client {
     fn end(&self, sources: &mut Sources) {
         let _ = sources.remove(&self.socket, self.token);
         if self.stream.is_some() {
-            let _ = self.socket.shutdown(Shutdown::Both);
+            self.socket.shutdown();
         }
     }
 }

@@ -28,7 +28,7 @@ pub enum Source {
     Links,
     /// A pipe that an instrument writes to has room again.
     Pipes,
-    /// The control socket, or the client with this number, can be read or written.
+    /// The listening socket, or the client, with this number can be read or written.
     Control(usize),
 }
 

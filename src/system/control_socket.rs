@@ -5,13 +5,12 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use mio::Interest;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::socket::{
@@ -20,9 +19,8 @@ use nix::sys::socket::{
 use nix::sys::stat::{FileStat, Mode, fstatat, umask};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use super::client_socket::{ClientSocket, Peer};
 use super::error::SystemError;
-use super::poll_handle::PollHandle;
-use crate::fabric::output::Sink;
 
 /// The uid as which users show whom a user namespace does not map, if the kernel does not tell
 /// (`/proc/sys/kernel/overflowuid`).
@@ -35,15 +33,6 @@ pub struct ControlSocket {
     _file: SocketFile,
     listener: UnixListener,
     overflow_uid: u32,
-}
-
-/// Who connected.
-#[derive(Debug)]
-pub enum Peer {
-    /// A user who is served: the one who runs the lab, or root.
-    User(UnixStream),
-    /// Another one, or one whom the kernel can't name in this user namespace.
-    Stranger(UnixStream),
 }
 
 /// The file of a socket, found again whatever becomes of its folder's name or of the mounts.
@@ -110,12 +99,11 @@ impl ControlSocket {
         };
         stream.set_nonblocking(true)?;
         let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
-        Ok(Some(
-            match is_served(uid, geteuid().as_raw(), self.overflow_uid) {
-                true => Peer::User(stream),
-                false => Peer::Stranger(stream),
-            },
-        ))
+        let is_served = is_served(uid, geteuid().as_raw(), self.overflow_uid);
+        Ok(Some(Peer {
+            socket: ClientSocket::from(stream),
+            is_served,
+        }))
     }
 }
 
@@ -123,60 +111,6 @@ impl AsRawFd for ControlSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.listener.as_raw_fd()
     }
-}
-
-/// Writes what an instrument has to the socket of a client, as much as it has room for.
-#[derive(Debug)]
-pub struct SocketSink(UnixStream);
-
-impl SocketSink {
-    /// Writes to `socket`, a nonblocking one. `pipes` reports when it has room again.
-    ///
-    /// # Errors
-    /// If the poll does not take it.
-    pub fn new(socket: UnixStream, pipes: &PollHandle) -> io::Result<SocketSink> {
-        pipes.register(&socket, 0, Interest::WRITABLE)?;
-        Ok(SocketSink(socket))
-    }
-}
-
-impl Sink for SocketSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            written => written,
-        }
-    }
-
-    /// The run does not wait for clients at its end either.
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self.write(bytes)? {
-            written if written == bytes.len() => Ok(()),
-            _ => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    fn is_waited_for(&self) -> bool {
-        false
-    }
-
-    fn is_read_live(&self) -> bool {
-        true
-    }
-}
-
-/// Returns the number of bytes written to `socket` that its peer has not read (`SIOCOUTQ`, `unix(7)`).
-///
-/// # Errors
-/// If the kernel does not tell.
-pub fn unread_bytes(socket: &UnixStream) -> io::Result<usize> {
-    nix::ioctl_read_bad!(unsent, nix::libc::TIOCOUTQ, nix::libc::c_int);
-    let mut bytes = 0;
-    #[allow(unsafe_code)]
-    // SAFETY: the kernel writes one `int` to that address.
-    unsafe { unsent(socket.as_raw_fd(), &mut bytes) }?;
-    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 /// Returns true if the user `uid` is served in a process of `own`. Anybody may be behind the `overflow` uid.
@@ -286,6 +220,7 @@ impl Drop for SocketFile {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixStream;
     use std::process::Command;
 
     use super::*;
@@ -404,7 +339,13 @@ mod tests {
         let socket = ControlSocket::bind(&path).unwrap();
         assert!(socket.accept().unwrap().is_none());
         let _own = UnixStream::connect(&path).unwrap();
-        assert!(matches!(socket.accept().unwrap(), Some(Peer::User(_))));
+        assert!(matches!(
+            socket.accept().unwrap(),
+            Some(Peer {
+                is_served: true,
+                ..
+            })
+        ));
         assert!(
             geteuid().is_root(),
             "this test connects as another user: run it as root"
@@ -417,6 +358,12 @@ mod tests {
         command.args(["-c", &words]);
         std::os::unix::process::CommandExt::uid(&mut command, 1234);
         assert!(command.status().unwrap().success());
-        assert!(matches!(socket.accept().unwrap(), Some(Peer::Stranger(_))));
+        assert!(matches!(
+            socket.accept().unwrap(),
+            Some(Peer {
+                is_served: false,
+                ..
+            })
+        ));
     }
 }

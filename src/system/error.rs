@@ -57,7 +57,7 @@ impl SystemError {
     }
 
     /// Says what to do about it, in place of the advice that fits the error number in general.
-    pub(super) fn advise(mut self, what_to_do: impl Into<String>) -> Self {
+    pub(crate) fn advise(mut self, what_to_do: impl Into<String>) -> Self {
         self.advice = Some(what_to_do.into());
         self
     }

@@ -8,6 +8,7 @@
 mod arp_proxy;
 mod bpf;
 mod clean;
+mod client_socket;
 mod control_socket;
 mod drops;
 mod error;
@@ -16,6 +17,7 @@ mod hook;
 mod lab_config;
 mod limits;
 mod link_monitor;
+mod listener;
 mod machine;
 mod mark;
 mod memory;
@@ -43,13 +45,15 @@ mod vlan_table;
 
 // What a plan, a lab and a fabric of TAPs are made of.
 pub use clean::{Cleaned, clean};
-pub use control_socket::{ControlSocket, Peer};
+pub use client_socket::{ClientSocket, Peer};
+pub use control_socket::ControlSocket;
 pub use error::SystemError;
 pub use filter::FilterKind;
 pub use lab_config::{
     DEFAULT_BRIDGE, DEFAULT_MTU, DEFAULT_TAP_PREFIX, DEFAULT_VMS, FabricKind, LabConfig,
     Neighbours, NetnsChoice, Prepared,
 };
+pub use listener::Listener;
 pub use memory::resident_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
 pub use poll_handle::PollHandle;
@@ -79,7 +83,7 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 #[doc(hidden)]
 pub use tap::Tap;
 
-pub(crate) use control_socket::{SocketSink, unread_bytes};
+pub(crate) use client_socket::SocketSink;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::{SPARE_VMS, ensure_descriptors};
 pub(crate) use machine::machine;

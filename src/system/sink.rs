@@ -51,6 +51,7 @@ pub(crate) fn open_sink(
     let is_pipe = |file: &File| file.metadata().map(|found| is_pipe(found.file_type()));
     let file = match config.to() {
         WriteTo::StandardError => return Ok(Box::new(Transcript::default())),
+        WriteTo::Client => return Err(refuse(io::ErrorKind::NotConnected.into())),
         WriteTo::StandardOutput => standard_output().map_err(refuse)?,
         WriteTo::File(path) if config.files() > 1 => {
             let ring = FileRing::create(path, config.files()).map_err(refuse)?;

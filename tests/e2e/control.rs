@@ -14,6 +14,7 @@ use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
 
 mod marks;
 mod metrics;
+mod tcp;
 
 /// A socket in a folder of its own.
 struct Socket {
@@ -409,4 +410,52 @@ fn a_lab_whose_flows_are_over_stays_and_gets_others() {
     let report: Value = serde_json::from_str(&run.stdout).expect("a report");
     assert_eq!(report["flows"].as_array().map(Vec::len), Some(2));
     assert_eq!(number(&report, "/flows/0/totals/received"), 20);
+}
+
+#[test]
+fn a_vm_that_the_kernel_refuses_is_told_while_others_that_were_added_are_captured() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let file = |name: &str| socket.folder.path().join(name).display().to_string();
+    let (capture, trace) = (file("c.pcapng"), file("t.jsonl"));
+    let run = socket.start(
+        &lab,
+        &format!(
+            "--netns host --vms 2 --ping vm0:vm1 --interval 10ms --capture {capture} --trace {trace}"
+        ),
+    );
+    socket.wait_for("/", "pings", |lab| number(lab, "/totals/received") > 0);
+    lab.ip("link add tap3 type bridge");
+    socket.post("/vms", &json!({ "vms": 3 }));
+    socket.wait_for("/", "the VMs but one", |lab| lab["vms"] == 4);
+    assert_eq!(socket.get("/vms/vm3")["is_up"], false);
+    let (status, error) = socket.ask("/flows", &["--data", r#"{"ping": "vm3:vm0"}"#]);
+    assert_eq!(status, 400, "{error}");
+    socket.post("/flows", &json!({ "ping": "vm4:vm0" }));
+    socket.wait_for("/flows", "pings of the last VM", |flows| {
+        number(flows, "/items/1/totals/received") > 5
+    });
+    run.signal(SIGINT);
+    let run = run.wait().expect_status(1);
+    let told = run.stderr.lines().find(|line| line.contains("vm3"));
+    let told = told.expect("the VM that could not start");
+    assert!(told.contains("vm3 could not start: "), "{told}");
+    let trace = fs::read_to_string(trace).expect("a trace");
+    let events = trace
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let refused: Vec<Value> = events
+        .filter(|event: &Value| event["kind"] == "vm_start_refused")
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0]["vm"], "vm3");
+    let from_last = [
+        "-n",
+        "-r",
+        &capture,
+        "-Y",
+        "icmp && frame.interface_name == \"tap4\"",
+    ];
+    let frames = succeed(Command::new("tshark").args(from_last));
+    assert!(frames.lines().count() > 10, "{frames}");
 }

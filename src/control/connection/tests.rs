@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fabric::{InstrumentConfig, InstrumentKind, WriteTo};
 
 const ZERO: Instant = Instant::ZERO;
 
@@ -23,6 +24,12 @@ fn received(bytes: &[u8]) -> (Connection, Option<Request>) {
     (connection, request)
 }
 
+/// An instrument whose records are streamed.
+fn records() -> InstrumentConfig {
+    let kind = InstrumentKind::named("trace").unwrap();
+    InstrumentConfig::new(kind, WriteTo::Client, []).unwrap()
+}
+
 fn ok(body: &str) -> Response {
     Response::json(status::OK, body.into())
 }
@@ -32,7 +39,16 @@ fn request(method: &str, target: &str, accept: &str, body: &str) -> Request {
         method: method.into(),
         target: target.into(),
         accept: accept.into(),
+        host: "lab".into(),
         body: body.into(),
+        ..Request::default()
+    }
+}
+
+fn without_host(request: Request) -> Request {
+    Request {
+        host: String::new(),
+        ..request
     }
 }
 
@@ -44,8 +60,14 @@ fn requests_are_read_as_they_come() {
             request("GET", "/vms?limit=3", "", ""),
         ),
         // As somebody types it, and without a Host before HTTP/1.1.
-        ("GET / HTTP/1.1\nhost: \n\n", request("GET", "/", "", "")),
-        ("GET / HTTP/1.0\r\n\r\n", request("GET", "/", "", "")),
+        (
+            "GET / HTTP/1.1\nhost: \n\n",
+            without_host(request("GET", "/", "", "")),
+        ),
+        (
+            "GET / HTTP/1.0\r\n\r\n",
+            without_host(request("GET", "/", "", "")),
+        ),
         (
             "\r\n\nPOST /marks HTTP/1.1\r\nHost: lab\r\naccept: a/b\r\nContent-Length: 2\r\nACCEPT: c/d\r\n\r\n{}",
             request("POST", "/marks", "a/b,c/d", "{}"),
@@ -59,6 +81,32 @@ fn requests_are_read_as_they_come() {
             connection.handle(ZERO, &[byte]);
         }
         assert_eq!(connection.request(ZERO), Some(expected), "{bytes:?}");
+    }
+}
+
+#[test]
+fn what_tells_who_asks_is_read_from_the_head() {
+    for (fields, has_origin, credentials) in [
+        ("", false, ""),
+        ("Origin: null\r\n", true, ""),
+        ("origin:\r\n", true, ""),
+        ("Authorization: Bearer abc\r\n", false, "Bearer abc"),
+        ("authorization:  Bearer abc \r\n", false, "Bearer abc"),
+        // Of two it can't be told which one is meant.
+        (
+            "Authorization: Bearer abc\r\nAuthorization: Bearer abc\r\n",
+            false,
+            "",
+        ),
+    ] {
+        let head = format!("GET / HTTP/1.1\r\nHost: lab\r\n{fields}\r\n");
+        let (_, found) = received(head.as_bytes());
+        let expected = Request {
+            has_origin,
+            credentials: Credentials(credentials.into()),
+            ..request("GET", "/", "", "")
+        };
+        assert_eq!(found, Some(expected), "{fields:?}");
     }
 }
 
@@ -348,7 +396,7 @@ fn a_stream_begins_when_its_head_was_taken_and_ends_with_the_connection() {
     let (mut connection, request) = received(b"GET /events HTTP/1.1\r\nHost: lab\r\n\r\n");
     assert!(request.is_some());
     let response = Response {
-        body: Body::Stream,
+        body: Body::Stream(records()),
         ..ok("")
     };
     connection.respond(ZERO, response.clone());

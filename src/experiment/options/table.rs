@@ -267,7 +267,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .help("Stay when the pings are over, until a signal ends the run")
         .details(
             "The VMs go on answering. Without pings they do so anyway. With --fabric sim, whose time ends with its \
-             events, only beside --control, which can be asked still.",
+             events, only beside --control or --metrics, which can be asked still.",
         ),
     value("warmup", "TIME", Time)
         .place(Traffic, Load)
@@ -542,12 +542,37 @@ pub const OPTIONS: &[OptionSpec] = &[
             "The events that -v tells of: VM, flow, ping, time and kind. 'schema trace' prints what a line may have. - is \
              standard output, as for --capture.",
         ),
-    value("control", "PATH", Path)
+    value("control", "PATH|tcp:ADDR:PORT", Path)
         .place(Output, Scope::Output)
-        .help("Listen for requests on a Unix socket while the lab lives")
+        .help("Listen for requests while the lab lives; repeatable")
+        .repeatable()
         .details(
-            "HTTP and JSON, for 'curl --unix-socket PATH http://lab/': state, VMs, flows, report and events, and changes of \
-             all of them. Only the same user and root are served. 'schema control' describes the requests.",
+            "At a Unix socket, or at a TCP port where the user is. HTTP and JSON, for 'curl --unix-socket PATH http://lab/': \
+             state, VMs, flows, report and events, and changes of all of them. At a Unix socket only the same user and root \
+             are served. Over TCP a token is needed, and no files are written; port 0 is one that is free, which is told. \
+             'schema control' describes the requests.",
+        ),
+    value("control-token-file", "FILE", Path)
+        .place(Output, Scope::Output)
+        .help("The token that clients over TCP need")
+        .default(Default::Words("the environment variable TAP_REACTOR_TOKEN"))
+        .details(
+            "A line of 16 characters or more, as 'openssl rand -hex 32' prints it, in a file that only its owner can read.",
+        ),
+    switch("control-insecure")
+        .place(Output, Scope::Output)
+        .help("Let others of the network control the lab, unencrypted")
+        .details(
+            "Needed for --control tcp:ADDR:PORT where the address is not loopback: token, requests and responses can be read on \
+             their way, and who reads the token controls the lab.",
+        ),
+    value("metrics", "ADDR:PORT", Text)
+        .place(Output, Scope::Output)
+        .help("Serve the metrics for Prometheus at a TCP port; repeatable")
+        .repeatable()
+        .details(
+            "GET /metrics and nothing else, for all who reach the address, such as 127.0.0.1:9100. Port 0 is one that is free, \
+             which is told.",
         ),
     value("mark-on", "CHANGE", Text)
         .place(Output, Run)

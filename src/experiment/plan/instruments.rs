@@ -18,20 +18,24 @@ pub(super) fn instruments(
 }
 
 impl Experiment {
-    /// The instruments that options such as `capture` and `capture-vms` switch on in a lab that runs.
+    /// The instrument of that kind that options such as `capture` and `capture-vms` switch on in a lab that runs. Without the
+    /// option of its own name a client gets what it writes.
     ///
     /// # Errors
     /// If a value can't be, or names a VM that does not exist.
-    pub fn instruments_of(
+    pub fn instrument_of(
         &self,
+        kind: &'static InstrumentKind,
         options: &[(&'static str, String)],
-    ) -> Result<Vec<InstrumentConfig>, SettingError> {
+    ) -> Result<InstrumentConfig, SettingError> {
         let mut settings = Settings::default();
         for (name, value) in options {
             settings.set(name, [value]);
         }
+        let to = settings.get(kind.name).map(place).transpose()?.flatten();
         let groups = groups(&self.effective)?;
-        instruments(&settings, &groups, self.vms.len() as u32)
+        let to = to.unwrap_or(WriteTo::Client);
+        configured(kind, to, &settings, &groups, self.vms.len() as u32)
     }
 }
 
@@ -51,14 +55,26 @@ fn instrument(
             Err(detail.error(format_args!("expected --{kind} beside it")))
         });
     };
+    configured(kind, to, settings, groups, vms).map(Some)
+}
+
+/// The instrument of that kind, with its options.
+fn configured(
+    kind: &'static InstrumentKind,
+    to: WriteTo,
+    settings: &Settings,
+    groups: &[Group<'_>],
+    vms: u32,
+) -> Result<InstrumentConfig, SettingError> {
+    let details = OPTIONS.iter().map(|option| option.name);
     let mut options = Vec::new();
-    for name in details {
+    for name in details.filter(|name| kind.has_option(name)) {
         if let Some(setting) = settings.get(name) {
             options.push((name, text(setting, groups, vms)?));
         }
     }
     let config = InstrumentConfig::new(kind, to, options);
-    config.map(Some).map_err(|error| {
+    config.map_err(|error| {
         let setting = settings.or_default(error.option);
         setting.error(error.why)
     })

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -27,6 +26,7 @@ mod impairments;
 mod instruments;
 mod ipv6;
 mod join;
+mod listen;
 mod marks;
 mod memberships;
 mod neighbours;
@@ -42,6 +42,7 @@ use self::addresses::is_of_hosts;
 use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 use self::flows::PlanContext;
 pub(super) use self::join::named as joined_bridge;
+pub use self::listen::Listen;
 pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
 pub(super) use self::vms::VMS_OF_A_GROUP;
 use self::vms::{Group, check_number, groups, vms};
@@ -130,6 +131,7 @@ fn plan_flows(
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;
     host::addresses(settings, &mut lab, &vms, subnet, ipv6)?;
     let instruments = instruments::instruments(settings, &groups, count)?;
+    let listen = listen::listen(settings)?;
     let seed = settings
         .or_default("seed")
         .number("a whole number from 0 on")?;
@@ -183,35 +185,24 @@ fn plan_flows(
         phases,
         timeout,
         serve,
-        stays: stays(settings, serve, is_simulated)?,
+        stays: stays(settings, serve, is_simulated && listen.is_empty())?,
         resolution: decision.resolution,
         seed,
         spin: spin(settings)?,
         instruments,
         mark_on: marks::mark_on(settings)?,
-        control: control(settings)?,
+        listen,
         effective: Scenario::default(),
     };
     experiment.effective = effective(scenario, &experiment);
     Ok(experiment)
 }
 
-/// The path of the control socket, if there is to be one.
-fn control(settings: &Settings) -> Result<Option<PathBuf>, SettingError> {
-    let Some(setting) = settings.get("control") else {
-        return Ok(None);
-    };
-    match setting.text.as_str() {
-        "" | "-" => Err(setting.error("expected the path of a socket, which is created there")),
-        path => Ok(Some(path.into())),
-    }
-}
-
 /// Tells if the lab stays when the load is over. Without a load it does so anyway.
 fn stays(
     settings: &Settings,
     serve: Option<Duration>,
-    is_simulated: bool,
+    ends_with_events: bool,
 ) -> Result<bool, SettingError> {
     let Some(setting) = settings.get("stay") else {
         return Ok(false);
@@ -221,8 +212,8 @@ fn stays(
         let why = "cannot be used with a duration and nothing to ping; expected one of the two";
         return Err(setting.error(why));
     }
-    if stays && is_simulated && settings.get("control").is_none() {
-        let why = "the time of --fabric sim ends with its events; expected --control beside it, or another fabric";
+    if stays && ends_with_events {
+        let why = "the time of --fabric sim ends with its events; expected --control or --metrics beside it, or another fabric";
         return Err(setting.error(why));
     }
     Ok(stays)

@@ -239,6 +239,11 @@ impl File {
         self.output.is_behind()
     }
 
+    /// Returns true if it is a stream whose reader has gone.
+    pub(super) const fn is_over(&self) -> bool {
+        self.output.is_over()
+    }
+
     /// Writes what ends the file, and closes it.
     pub(super) fn close(&mut self) {
         self.end();

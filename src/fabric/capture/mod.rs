@@ -62,13 +62,7 @@ fn make(
         comment: format!("{}\nseed {}", run.command, run.seed),
         epoch: run.epoch,
     };
-    let mut capture = Capture::new(&config, section, run.timeout, sink);
-    for ((mac, interface), number) in run.vms.iter().zip(0..) {
-        let vm = VmId(number);
-        let interface = config.captures(vm).then(|| interface.clone());
-        capture.add(vm, *mac, interface);
-    }
-    Ok(Box::new(capture))
+    Ok(Box::new(Capture::new(&config, section, run.timeout, sink)))
 }
 
 /// Bytes of frames that are kept at most until it is known what they mean.
@@ -115,6 +109,7 @@ struct Capture {
     /// Bytes that are kept of each frame.
     snap: usize,
     stations: FxHashMap<MacAddr, VmId>,
+    config: CaptureConfig,
 }
 
 impl Capture {
@@ -142,14 +137,7 @@ impl Capture {
             file: File::new(config, section, sink),
             snap,
             stations: FxHashMap::default(),
-        }
-    }
-
-    /// Adds a VM of the run, before its frames. Without `interface` its own frames are not captured.
-    fn add(&mut self, vm: VmId, mac: MacAddr, interface: Option<Interface>) {
-        self.stations.insert(mac, vm);
-        if let Some(interface) = interface {
-            self.file.add(vm, interface);
+            config: config.clone(),
         }
     }
 
@@ -206,6 +194,13 @@ impl Instrument for Capture {
         }
     }
 
+    fn vm(&mut self, vm: VmId, mac: MacAddr, interface: &Interface) {
+        self.stations.insert(mac, vm);
+        if self.config.captures(vm) {
+            self.file.add(vm, interface.clone());
+        }
+    }
+
     fn flow(&mut self, _: FlowId, vm: VmId, session: SessionId, target: Target) {
         if let Way::Narrated(narrated) = &mut self.way {
             narrated.flow(vm, session, target);
@@ -259,7 +254,12 @@ impl Instrument for Capture {
             Way::AroundLoss(around) => around.write_all(&self.stations, &mut self.file),
         }
         self.file.close();
-        Some(self.recording())
+        let is_named = self.file.output().is_named();
+        is_named.then(|| self.recording())
+    }
+
+    fn is_over(&self) -> bool {
+        self.file.is_over()
     }
 }
 

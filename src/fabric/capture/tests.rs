@@ -75,6 +75,13 @@ const CONFIG: CaptureConfig = CaptureConfig {
     around_loss: None,
 };
 
+fn interface(vm: u32) -> Interface {
+    Interface {
+        name: format!("tap{vm}"),
+        addresses: vec![address(vm).into()],
+    }
+}
+
 impl Bench {
     fn new(config: &CaptureConfig) -> Bench {
         Bench::into(Cup::new(usize::MAX), config)
@@ -84,11 +91,7 @@ impl Bench {
         let section = Section::default();
         let mut capture = Capture::new(config, section, TIMEOUT, Box::new(cup.clone()));
         for vm in 0..10 {
-            let interface = config.captures(VmId(vm)).then(|| Interface {
-                name: format!("tap{vm}"),
-                addresses: vec![address(vm).into()],
-            });
-            capture.add(VmId(vm), mac(vm), interface);
+            capture.vm(VmId(vm), mac(vm), &interface(vm));
         }
         Bench {
             capture,

@@ -10,7 +10,7 @@ use crate::control::{
     status,
 };
 use crate::experiment::{Experiment, IpVersion};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
 use crate::hypervisor::{Command, Outcome};
 use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
@@ -143,6 +143,16 @@ where
     }
 }
 
+fn words(addresses: &[impl ToString]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+/// The instrument of that name.
+fn kind(name: &str) -> Result<&'static InstrumentKind, ApiError> {
+    let kind = InstrumentKind::named(name);
+    kind.ok_or_else(|| not_found(name, "an instrument".to_owned()))
+}
+
 /// Returns the pacing that the one of these stands for which is given; `None` if none is.
 fn pacing(
     rate: Option<f64>,
@@ -242,6 +252,8 @@ where
             vms,
             flows: recorder.flows().len(),
             totals: recorder.totals(),
+            control: words(&self.lab.plan.listen.control),
+            metrics: words(&self.lab.plan.listen.metrics),
             rtt_ns: recorder.latency(Metric::Rtt).summary(),
             response_ns: recorder.latency(Metric::Response).summary(),
             recent: recorder.recent(now).map(RecentDocument::from),
@@ -376,7 +388,7 @@ where
         self.set_rules(Vec::new())
     }
 
-    fn capture(&mut self, wish: CaptureDocument) -> Result<Done, ApiError> {
+    fn capture(&mut self, wish: CaptureDocument) -> Result<Option<InstrumentConfig>, ApiError> {
         self.check_changeable()?;
         let CaptureDocument {
             capture: file,
@@ -385,7 +397,7 @@ where
             on_loss,
         } = wish;
         let options = [
-            ("capture", Some(file.clone())),
+            ("capture", file.clone()),
             ("capture-vms", vms),
             ("capture-snap", snap.map(|bytes| bytes.to_string())),
             ("capture-on-loss", on_loss.map(|frames| frames.to_string())),
@@ -395,7 +407,11 @@ where
             .filter_map(|(name, value)| Some((name, value?)));
         let options: Vec<_> = options.collect();
         let plan = &self.lab.plan;
-        let configs = plan.instruments_of(&options).map_err(LabError::from)?;
+        let config = plan.instrument_of(kind("capture")?, &options);
+        let config = config.map_err(LabError::from)?;
+        let Some(file) = file else {
+            return Ok(Some(config));
+        };
         let planned = plan
             .instruments
             .iter()
@@ -408,14 +424,16 @@ where
             return Err(ApiError::new(status::CONFLICT, error, "another file"));
         }
         let run = self.lab.run_words(self.control);
-        for config in &configs {
-            let plan = &self.lab.plan;
-            let capture =
-                instruments::make_now(plan, config, run.clone(), self.lab.driver.signals())?;
-            self.carry_out(Command::Observe(capture))?;
-        }
+        let signals = self.lab.driver.signals();
+        let capture = instruments::make_now(&self.lab.plan, &config, run, signals)?;
+        self.carry_out(Command::Observe(capture))?;
         self.control.files.push(file);
-        Ok(Done {})
+        Ok(None)
+    }
+
+    fn events(&mut self) -> Result<InstrumentConfig, ApiError> {
+        let config = self.lab.plan.instrument_of(kind("trace")?, &[]);
+        Ok(config.map_err(LabError::from)?)
     }
 
     fn mark(&mut self, wish: SetMark) -> Result<MarkDocument, ApiError> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::control::{Body, ROUTES, Request, Response, description};
+use crate::control::{Access, Body, Connection, ROUTES, Request, Response, description};
 use crate::experiment::{self, Scenario};
 use crate::lab::SimulatedLab;
 
@@ -44,18 +44,23 @@ fn ask_for(
     body: &str,
     accept: &str,
 ) -> Response {
-    let mut control = lab.control.take().unwrap();
     let request = Request {
         method: method.to_owned(),
         target: target.to_owned(),
         accept: accept.to_owned(),
         body: body.as_bytes().to_vec(),
+        ..Request::default()
     };
+    ask_with(lab, &Access::User, &request)
+}
+
+fn ask_with(lab: &mut SimulatedLab<'_>, access: &Access, request: &Request) -> Response {
+    let mut control = lab.control.take().unwrap();
     let mut present = Present {
         lab,
         control: &mut control,
     };
-    let response = answer(&mut present, &request);
+    let response = answer(&mut present, access, request);
     lab.control = Some(control);
     response
 }
@@ -63,7 +68,7 @@ fn ask_for(
 fn bytes(response: &Response) -> &[u8] {
     match &response.body {
         Body::Whole(body) => body,
-        Body::Stream => &[],
+        Body::Stream(_) => &[],
     }
 }
 
@@ -637,6 +642,64 @@ fn what_cannot_be_done_is_told_with_what_was_expected() {
 }
 
 #[test]
+fn over_tcp_no_file_is_written_and_metrics_are_all_that_is_there_without_a_token() {
+    let (mut lab, folder) = lab();
+    let address = "127.0.0.1:80".parse().unwrap();
+    let control = Access::Bearer("0123456789abcdef".parse().unwrap(), address);
+    let metrics = Access::Metrics(address);
+    let file = json!({ "capture": folder.path().join("c.pcapng") }).to_string();
+    for (access, method, target, body, status) in [
+        (&control, "GET", "/", "", 200),
+        (&control, "POST", "/captures", &*file, 403),
+        (&control, "POST", "/captures", r#"{"capture": ""}"#, 403),
+        (&control, "POST", "/captures", r#"{"capture": "-"}"#, 403),
+        (&control, "POST", "/captures", r#"{"capture": null}"#, 200),
+        (&control, "POST", "/captures", r#"{"vms": "vm1"}"#, 200),
+        (&control, "POST", "/captures", r#"{"vms": "vm9"}"#, 400),
+        (&control, "GET", "http://127.0.0.1/vms", "", 404),
+        (&control, "GET", "/events", "", 200),
+        (&metrics, "GET", "/metrics", "", 200),
+        (&metrics, "HEAD", "/metrics", "", 200),
+        (&metrics, "GET", "/", "", 200),
+        (&metrics, "POST", "/metrics", "", 405),
+        (&metrics, "GET", "/metrics?phase=a", "", 400),
+        (&metrics, "GET", "/metrics", "{}", 400),
+        (&metrics, "POST", "/", "", 404),
+        (&metrics, "GET", "/vms", "", 404),
+        (&metrics, "GET", "/report", "", 404),
+        (&metrics, "GET", "/events", "", 404),
+        (&metrics, "POST", "/stop", "", 404),
+        (&metrics, "POST", "/captures", "{}", 404),
+        (&metrics, "GET", "//metrics", "", 404),
+        (&metrics, "GET", "/metrics/", "", 404),
+        (&metrics, "GET", "/%6detrics", "", 404),
+    ] {
+        // Of a request as of a client that may do what it asks for.
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer 0123456789abcdef\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut connection = Connection::new(Instant::ZERO);
+        connection.handle(Instant::ZERO, head.as_bytes());
+        let request = connection.request(Instant::ZERO).unwrap();
+        let response = ask_with(&mut lab, access, &request);
+        assert_eq!(
+            response.status, status,
+            "{access:?} {method} {target} {body}"
+        );
+        let of_stranger = Request {
+            host: "lab.example".to_owned(),
+            ..request
+        };
+        let response = ask_with(&mut lab, access, &of_stranger);
+        assert_eq!(response.status, 421, "{access:?} {method} {target}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "the socket");
+    assert_eq!(get(&mut lab, "/")["state"], "running");
+}
+
+#[test]
 fn a_lab_that_was_told_to_stop_can_be_asked_and_no_longer_changed() {
     let (mut lab, folder) = lab();
     assert_eq!(ask(&mut lab, "POST", "/stop", "").status, 202);
@@ -651,6 +714,7 @@ fn a_lab_that_was_told_to_stop_can_be_asked_and_no_longer_changed() {
         ("POST", "/impairments", r#"{"impair": "loss=1%"}"#),
         ("DELETE", "/impairments", ""),
         ("POST", "/captures", &capture),
+        ("POST", "/captures", "{}"),
         ("POST", "/marks", r#"{"name": "late"}"#),
     ] {
         let response = ask(&mut lab, method, target, body);

@@ -1,11 +1,14 @@
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use mio::{Events, Poll};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::*;
-use crate::control::{Body, MAX_REQUEST};
+use crate::control::{ControlAddress, MAX_REQUEST};
+use crate::fabric::{InstrumentKind, WriteTo};
 
 const GET: &[u8] = b"GET /vms HTTP/1.1\r\nHost: lab\r\n\r\n";
 
@@ -20,20 +23,27 @@ struct Served {
     /// What was asked.
     asked: Vec<Request>,
     /// The writers' ends of streams.
-    streams: Vec<UnixStream>,
+    streams: Vec<ClientSocket>,
     /// The body of a response.
     body: Vec<u8>,
 }
 
 impl Served {
     fn new() -> Served {
+        Served::at(Vec::new())
+    }
+
+    /// One that listens at others, too.
+    fn at(others: Vec<(Listener, Access)>) -> Served {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lab.sock");
         let poll = Poll::new().unwrap();
         let mut sources = Sources::new(poll.registry()).unwrap();
-        let socket = ControlSocket::bind(&path).unwrap();
+        let address = ControlAddress::Path(path.clone());
+        let mut listeners = vec![(Listener::bind(&address).unwrap(), Access::User)];
+        listeners.extend(others);
         Served {
-            clients: ControlClients::new(socket, &mut sources).unwrap(),
+            clients: ControlClients::new(listeners, &mut sources).unwrap(),
             _folder: folder,
             path,
             poll,
@@ -71,15 +81,18 @@ impl Served {
             }
             let now = self.now;
             self.clients.look_after(now, ready, &mut self.sources);
-            if let Some((number, request)) = self.clients.request(now) {
+            if let Some((number, _, request)) = self.clients.request(now) {
                 let mut response = Response::json(status::OK, self.body.clone());
                 if request.target == "/events" {
-                    response.body = Body::Stream;
+                    let kind = InstrumentKind::named("trace").unwrap();
+                    let records = InstrumentConfig::new(kind, WriteTo::Client, []);
+                    response.body = Body::Stream(records.unwrap());
                 }
                 self.asked.push(request);
                 self.clients.respond(now, number, response);
             }
-            self.streams.extend(self.clients.stream(now));
+            let streams = std::iter::from_fn(|| self.clients.stream(now));
+            self.streams.extend(streams.map(|(socket, _)| socket));
         }
         panic!("it never rests");
     }
@@ -95,7 +108,7 @@ impl Served {
 }
 
 /// What the client can read now; the second is true if the connection was closed.
-fn read(client: &mut UnixStream) -> (String, bool) {
+fn read(client: &mut impl Read) -> (String, bool) {
     let (mut text, mut buffer) = (Vec::new(), [0; 65536]);
     loop {
         match client.read(&mut buffer) {
@@ -343,7 +356,7 @@ fn a_stream_ends_with_its_reader_and_a_reader_that_reads_nothing_is_cut_off() {
 fn closed_nothing_is_left_with_the_poll() {
     let mut served = Served::new();
     let _client = served.client();
-    let descriptor = served.clients.socket.as_raw_fd();
+    let descriptor = served.clients.doors[0].listener.as_raw_fd();
     assert!(descriptor >= 0);
     let Served {
         clients,
@@ -355,4 +368,81 @@ fn closed_nothing_is_left_with_the_poll() {
     assert!(!path.exists());
     let free: Vec<_> = std::iter::from_fn(|| sources.handle(Source::Links).ok()).collect();
     assert_eq!(free.len(), 64, "all tokens are free again");
+}
+
+/// A listener of TCP with that access, and its address.
+fn over_tcp(access: impl Fn(SocketAddr) -> Access) -> ((Listener, Access), SocketAddr) {
+    let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.tcp_address().unwrap();
+    ((listener, access(address)), address)
+}
+
+#[test]
+fn clients_over_tcp_are_served_as_others_are_and_leave_them_places() {
+    let token = "0123456789abcdef".parse().unwrap();
+    let bearer = |address| Access::Bearer(Clone::clone(&token), address);
+    let (control, control_address) = over_tcp(bearer);
+    let (metrics, metrics_address) = over_tcp(Access::Metrics);
+    let mut served = Served::at(vec![control, metrics]);
+    // As many as come at an address, and those of them that are served; the others are told why not.
+    let mut clients = Vec::new();
+    for (address, number, most) in [(metrics_address, 14, 12), (control_address, 15, 12)] {
+        for count in 0..number {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.set_nonblocking(true).unwrap();
+            served.work();
+            let (response, is_closed) = read(&mut client);
+            let is_served = count < most;
+            assert_eq!(
+                response.is_empty(),
+                is_served,
+                "{address} {count}: {response}"
+            );
+            assert_eq!(is_closed, !is_served);
+            if !is_served {
+                assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+                continue;
+            }
+            client.write_all(GET).unwrap();
+            served.work();
+            assert!(read(&mut client).0.starts_with("HTTP/1.1 200 OK\r\n"));
+            clients.push(client);
+        }
+    }
+    let others: Vec<_> = (0..8).map(|_| served.client()).collect();
+    assert_eq!(served.number(), MAX_CLIENTS);
+    let mut refused = served.client();
+    assert!(read(&mut refused).0.contains("at most 32 at a time"));
+    drop((clients, others, refused));
+    served.work();
+    assert_eq!(served.number(), 0);
+}
+
+#[test]
+fn who_never_reads_a_stream_over_tcp_is_cut_off_and_who_has_reset_the_connection_is_forgotten() {
+    let (metrics, address) = over_tcp(Access::Metrics);
+    let mut served = Served::at(vec![metrics]);
+    for resets in [true, false] {
+        let mut reader = TcpStream::connect(address).unwrap();
+        setsockopt(&reader, sockopt::RcvBuf, &4096).unwrap();
+        reader
+            .write_all(b"GET /events HTTP/1.1\r\nHost: lab\r\n\r\n")
+            .unwrap();
+        served.work();
+        let mut writer = served.streams.pop().unwrap();
+        while writer.write(&[b'\n'; 1000]).is_ok() {}
+        if resets {
+            // What is unread when it closes makes it a reset.
+            drop(reader);
+            for _ in 0..1000 {
+                served.work();
+            }
+        } else {
+            served.pass(30);
+            assert_eq!(served.number(), 1);
+            served.pass(30);
+        }
+        assert_eq!(served.number(), 0);
+        writer.write(b"\n").unwrap_err();
+    }
 }
