@@ -67,8 +67,8 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         )?;
         // A warm-up, which goes before its phase, is no mark, and of a ramp the first step is.
         let mark = mark(settings)?;
-        let marked = phases.iter_mut().skip(first);
-        if let Some(phase) = marked.filter(|phase| phase.is_counted).next() {
+        let mut marked = phases.iter_mut().skip(first);
+        if let Some(phase) = marked.find(|phase| phase.is_counted) {
             phase.mark = mark;
         }
         let impairments = Some(impairments(settings, context)?);
