@@ -43,7 +43,7 @@ impl Steered {
         let flows = self.0.flows_of(pattern, None).unwrap();
         match self.0.carry_out(Command::StartFlows(flows, None)).unwrap() {
             Outcome::Flows(ids) => ids.collect(),
-            outcome => panic!("no flows: {outcome:?}"),
+            outcome => panic!("{outcome:?}"),
         }
     }
 

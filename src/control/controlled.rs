@@ -2,9 +2,9 @@
 
 use super::ApiError;
 use super::resources::{
-    AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
-    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Order, Page, SetMark,
-    VmDocument,
+    AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
+    ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Order,
+    Page, SetMark, VmDocument,
 };
 use crate::fabric::InstrumentConfig;
 use crate::report::{Exposition, Report};
@@ -71,11 +71,20 @@ pub trait Controlled {
     /// If the run is over.
     fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError>;
 
-    /// Begins a capture into a file. Without one, returns the instrument whose records the client is to get.
+    /// Returns the captures into files that go on.
+    fn captures(&mut self, page: Page) -> List<CaptureSoFar>;
+
+    /// Ends a capture into a file.
+    ///
+    /// # Errors
+    /// If there is none with that number.
+    fn end_capture(&mut self, number: u32) -> Result<CaptureSoFar, ApiError>;
+
+    /// Begins a capture: into a file, or if none is named for the client.
     ///
     /// # Errors
     /// If an option can't be, the file can't be created, or it is written already.
-    fn capture(&mut self, wish: CaptureDocument) -> Result<Option<InstrumentConfig>, ApiError>;
+    fn capture(&mut self, wish: CaptureDocument) -> Result<Capturing, ApiError>;
 
     /// Returns the instrument whose records are the events of the run.
     ///
@@ -100,4 +109,12 @@ pub trait Controlled {
     /// # Errors
     /// If the system refuses an operation.
     fn stop(&mut self) -> Result<Done, ApiError>;
+}
+
+/// What came of a request to capture.
+pub enum Capturing {
+    /// A capture into a file has begun.
+    IntoFile(CaptureSoFar),
+    /// The client is to get the records of this instrument.
+    ForClient(InstrumentConfig),
 }

@@ -243,7 +243,7 @@ impl Call<'_> {
     pub(super) fn number(&self) -> Result<u32, ApiError> {
         self.parameter.parse().map_err(|_| {
             let error = format!("{:?} is no number", self.parameter);
-            ApiError::new(status::BAD_REQUEST, error, "the number of a flow")
+            ApiError::new(status::BAD_REQUEST, error, "a number, as the list has them")
         })
     }
 }

@@ -25,15 +25,16 @@ pub use address::{ControlAddress, is_loopback, socket_address};
 pub use connection::{
     CLOSING_TIME, Connection, IDLE_TIME, MAX_HEADERS, MAX_REQUEST, REQUEST_TIME, RESPONSE_TIME,
 };
-pub use controlled::Controlled;
+pub use controlled::{Capturing, Controlled};
 pub use dispatch::answer;
 pub use error::ApiError;
 pub use message::{Body, JSON, Request, Response};
 pub use openapi::description;
 pub use resources::{
-    AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
-    ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument, MarkDocument,
-    Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
+    AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
+    ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument,
+    MarkDocument, Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark,
+    VmDocument,
 };
 pub use routes::{ROUTES, Route};
 pub use token::{Credentials, LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::fabric::Recording;
 use crate::record::{Drops, ErrorCounts, Interval, LatencySummary, Totals};
 use crate::report::{FlowReport, ImpairedFrames, PlanReport, keyed};
 
@@ -307,6 +308,17 @@ pub struct CaptureDocument {
     /// Only so many frames before and after each failed ping, as after `--capture-on-loss`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_loss: Option<u32>,
+}
+
+/// A capture into a file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CaptureSoFar")]
+pub struct CaptureSoFar {
+    /// Its number: `DELETE /captures/{capture}` has the same.
+    pub id: u32,
+    /// What was written so far.
+    #[serde(flatten)]
+    pub recording: Recording,
 }
 
 /// A mark to set now.

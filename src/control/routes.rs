@@ -5,11 +5,13 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::controlled::Capturing;
 use super::dispatch::{Call, json, metrics, report, stream};
 use super::message::Response;
 use super::resources::{
-    AddFlows, AddVms, AddedFlows, CaptureDocument, ChangedVms, Done, FlowDocument, ImpairDocument,
-    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, SetMark, VmDocument,
+    AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
+    ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, SetMark,
+    VmDocument,
 };
 use super::{ApiError, Controlled, openapi, status};
 
@@ -233,7 +235,7 @@ pub const ROUTES: &[Route] = &[
               until the client or the lab has enough",
         request: Some(schema::<CaptureDocument>),
         status: status::CREATED,
-        response: Content::JsonOrCapture(schema::<Done>),
+        response: Content::JsonOrCapture(schema::<CaptureSoFar>),
         errors: &[
             status::BAD_REQUEST,
             status::FORBIDDEN,
@@ -246,10 +248,31 @@ pub const ROUTES: &[Route] = &[
                 call.check_files()?;
             }
             match lab.capture(wish)? {
-                Some(instrument) => Ok(stream(instrument, PCAPNG)),
-                None => json(status::CREATED, &Done {}),
+                Capturing::ForClient(instrument) => Ok(stream(instrument, PCAPNG)),
+                Capturing::IntoFile(capture) => json(status::CREATED, &capture),
             }
         },
+        ..GET
+    },
+    Route {
+        path: "/captures",
+        id: "listCaptures",
+        doc: "The captures into files that go on, those of the plan included",
+        query: PAGED,
+        response: Content::Json(schema::<List<CaptureSoFar>>),
+        errors: &[status::BAD_REQUEST],
+        handle: |lab, call| json(status::OK, &lab.captures(call.page()?)),
+        ..GET
+    },
+    Route {
+        method: "DELETE",
+        path: "/captures/{capture}",
+        id: "endCapture",
+        doc: "Ends a capture into a file, and completes the file",
+        path_doc: "The number of a capture: 0",
+        response: Content::Json(schema::<CaptureSoFar>),
+        errors: &[status::BAD_REQUEST, status::NOT_FOUND, status::CONFLICT],
+        handle: |lab, call| json(status::OK, &lab.end_capture(call.number()?)?),
         ..GET
     },
     Route {

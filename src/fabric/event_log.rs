@@ -414,9 +414,13 @@ impl Instrument for EventLog {
         self.output.is_over()
     }
 
+    fn so_far(&mut self) -> Option<Recording> {
+        self.output.is_named().then(|| self.output.recording())
+    }
+
     fn finish(&mut self) -> Option<Recording> {
         self.output.close();
-        self.output.is_named().then(|| self.output.recording())
+        self.so_far()
     }
 }
 

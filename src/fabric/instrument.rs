@@ -182,6 +182,11 @@ pub trait Instrument: fmt::Debug {
     /// A pipe has room again.
     fn resume(&mut self) {}
 
+    /// Returns what was written of the run so far, if that is to be reported.
+    fn so_far(&mut self) -> Option<Recording> {
+        None
+    }
+
     /// Writes the rest. Returns what was written of the run, if that is to be reported.
     fn finish(&mut self) -> Option<Recording> {
         None

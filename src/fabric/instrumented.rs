@@ -13,6 +13,11 @@ use crate::time::{Instant, Now, earliest};
 use crate::vm::{Event, RxFilter, SessionId, VmId};
 use crate::wire::MacAddr;
 
+/// Why a recording that was ended by [`Instrumented::end`] does not last until the run does.
+const ENDED_BY_REQUEST: &str = "it was ended by request";
+/// So many of those are told of at the end of the run, the last ones.
+const ENDED_TOLD: usize = 1_000;
+
 /// A fabric whose frames are impaired by [rules](Rule) and shown to [instruments](Instrument); both can change while it
 /// runs.
 ///
@@ -22,7 +27,12 @@ pub struct Instrumented<F> {
     fabric: F,
     /// There are instruments, or impairments.
     is_watched: bool,
-    instruments: Vec<Box<dyn Instrument>>,
+    /// In the order of their numbers.
+    instruments: Vec<(u32, Box<dyn Instrument>)>,
+    /// The number of the next instrument.
+    next: u32,
+    /// What those have written that were ended.
+    ended: Vec<Recording>,
     impair: Option<Box<Impair>>,
 }
 
@@ -33,14 +43,47 @@ impl<F> Instrumented<F> {
             fabric,
             is_watched: false,
             instruments: Vec::new(),
+            next: 0,
+            ended: Vec::new(),
             impair: None,
         }
     }
 
-    /// Shows every frame and event to `instrument` from now on, after the instruments that are there already.
-    pub fn add(&mut self, instrument: Box<dyn Instrument>) {
-        self.instruments.push(instrument);
+    /// Shows every frame and event to `instrument` from now on, after the instruments that are there already. Returns its
+    /// number.
+    pub fn add(&mut self, instrument: Box<dyn Instrument>) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        self.instruments.push((number, instrument));
         self.is_watched = true;
+        number
+    }
+
+    /// Ends what the instrument with that number writes. Returns what that is, which [`Instrumented::finish`] tells again;
+    /// `None` if there is no such instrument, or it is in no report.
+    pub fn end(&mut self, number: u32) -> Option<&Recording> {
+        let place = self.instruments.iter().position(|(id, _)| *id == number)?;
+        self.instruments.get_mut(place)?.1.so_far()?;
+        let (_, mut instrument) = self.instruments.remove(place);
+        self.is_watched = self.impair.is_some() || !self.instruments.is_empty();
+        let mut recording = instrument.finish()?;
+        recording
+            .ended
+            .get_or_insert_with(|| ENDED_BY_REQUEST.to_owned());
+        self.ended.push(recording);
+        // A lab that begins and ends captures for days does not remember them all.
+        if self.ended.len() > ENDED_TOLD {
+            self.ended.remove(0);
+        }
+        self.ended.last()
+    }
+
+    /// Returns what the instruments have written so far that are in reports, with their numbers.
+    pub fn recordings(&mut self) -> Vec<(u32, Recording)> {
+        let instruments = self.instruments.iter_mut();
+        instruments
+            .filter_map(|(number, instrument)| Some((*number, instrument.so_far()?)))
+            .collect()
     }
 
     /// Impairs frames by `rules` from now on, in place of the rules so far. Of those that fit a frame the last one is
@@ -83,7 +126,8 @@ impl<F> Instrumented<F> {
 
     /// Returns true if a call of an instrument may wait for a reader.
     pub fn waits_for_reader(&self) -> bool {
-        self.instruments.iter().any(|each| each.waits_for_reader())
+        let mut instruments = self.instruments.iter();
+        instruments.any(|(_, each)| each.waits_for_reader())
     }
 
     /// Returns the fabric itself. What passes it directly is shown to no instrument.
@@ -137,7 +181,7 @@ impl<F> Instrumented<F> {
 
     #[cold]
     fn remove_those_over(&mut self) {
-        self.instruments.retain(|instrument| !instrument.is_over());
+        self.instruments.retain(|(_, each)| !each.is_over());
         self.is_watched = self.impair.is_some() || !self.instruments.is_empty();
     }
 
@@ -153,7 +197,7 @@ impl<F> Instrumented<F> {
         };
         let instruments = &mut self.instruments;
         impair.drop_held(vms, |sent, observed| {
-            for instrument in &mut *instruments {
+            for (_, instrument) in &mut *instruments {
                 instrument.unreleased(now, sent, observed);
             }
         });
@@ -163,13 +207,15 @@ impl<F> Instrumented<F> {
     pub fn finish(&mut self, now: Instant) -> Vec<Recording> {
         self.drop_held(now, None);
         self.is_watched = self.impair.is_some();
+        let mut recordings = std::mem::take(&mut self.ended);
         let instruments = std::mem::take(&mut self.instruments).into_iter();
-        instruments.filter_map(|mut each| each.finish()).collect()
+        recordings.extend(instruments.filter_map(|(_, mut each)| each.finish()));
+        recordings
     }
 
     #[cold]
     fn each(&mut self, mut tell: impl FnMut(&mut dyn Instrument)) {
-        for instrument in &mut self.instruments {
+        for (_, instrument) in &mut self.instruments {
             tell(instrument.as_mut());
         }
     }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::phases::STAY;
 use super::{FlowConfig, Hypervisor, Phase};
-use crate::fabric::{Fabric, Instrument, Notice, Rule};
+use crate::fabric::{Fabric, Instrument, Notice, Recording, Rule};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::MarkName;
 use crate::time::Instant;
@@ -36,6 +36,8 @@ pub enum Command {
     Impair(Vec<Rule>),
     /// An instrument sees every frame and event from now on.
     Observe(Box<dyn Instrument>),
+    /// The instrument with this number has seen enough: what it writes ends here.
+    EndInstrument(u32),
     /// This instant has a name: from now on it is measured how long the pings of each flow take to pass, or no longer to; see
     /// [`Marks`](crate::record::Marks).
     Mark {
@@ -58,6 +60,10 @@ pub enum Outcome {
     Flows(Range<u32>),
     /// A mark was set at this time.
     Marked(Instant),
+    /// An instrument with this number was added.
+    Instrument(u32),
+    /// An instrument that was ended has written this.
+    Recording(Recording),
 }
 
 /// A command that can't be carried out.
@@ -100,7 +106,16 @@ impl<F: Fabric> Hypervisor<F> {
                 self.fabric.tell(now, &Notice::Paced(pacing));
             }
             Command::Impair(rules) => self.fabric.set_impairments(now, rules, self.seed),
-            Command::Observe(instrument) => self.observe(instrument),
+            Command::Observe(instrument) => {
+                return Ok(Outcome::Instrument(self.observe(instrument)));
+            }
+            Command::EndInstrument(number) => {
+                let ended = self.fabric.end(number).cloned();
+                return ended.map(Outcome::Recording).ok_or_else(|| {
+                    let why = format!("there is no recording {number}; expected one that goes on");
+                    CommandError::Refused(why)
+                });
+            }
             Command::Mark { name, detail } => {
                 self.mark(now, name, detail);
                 return Ok(Outcome::Marked(now));
@@ -200,8 +215,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.load.retire(flows);
     }
 
-    /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are.
-    fn observe(&mut self, mut instrument: Box<dyn Instrument>) {
+    /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are. Returns its number.
+    fn observe(&mut self, mut instrument: Box<dyn Instrument>) -> u32 {
         for (id, state) in (0..).map(FlowId).zip(&self.flows) {
             if let Some(owner) = state.ping
                 && let Some(target) = self.target(owner, state.target)
@@ -209,7 +224,7 @@ impl<F: Fabric> Hypervisor<F> {
                 instrument.flow(id, owner.vm, owner.session, target);
             }
         }
-        self.fabric.add(instrument);
+        self.fabric.add(instrument)
     }
 
     /// Returns true if neither a phase runs nor one is to come.

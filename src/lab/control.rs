@@ -24,8 +24,6 @@ pub(super) struct Control {
     command: String,
     /// The impairments, in the words of the plan and of clients.
     rules: Vec<String>,
-    /// The files of captures that clients began.
-    files: Vec<String>,
     /// It was told to stop, or its run is over.
     end: Option<LabState>,
 }
@@ -65,7 +63,6 @@ where
             pipes: sources.handle(Source::Pipes)?,
             command: observer.command(),
             rules: rules.map(|rule| rule.text.clone()).collect(),
-            files: Vec::new(),
             end: None,
         });
         Ok(())

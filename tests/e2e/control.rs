@@ -184,6 +184,16 @@ fn a_lab_is_changed_and_asked_by_curl_while_it_runs() {
     socket.wait_for("/flows?limit=1", "answers again", |flows| {
         answered(flows) > before
     });
+    // The capture ends, and is whole while the lab goes on.
+    let so_far = socket.get("/captures");
+    assert_eq!(so_far["items"][0]["file"], json!(capture));
+    let place = format!("/captures/{}", so_far["items"][0]["id"]);
+    let (status, ended) = socket.ask(&place, &["-X", "DELETE"]);
+    assert_eq!(status, 200, "{ended}");
+    let frames = succeed(Command::new("tshark").arg("-r").arg(&capture));
+    assert_eq!(frames.lines().count() as u64, number(&ended, "/records"));
+    assert_eq!(socket.get("/captures")["total"], 0);
+    assert_eq!(socket.ask(&place, &["-X", "DELETE"]).0, 404);
     // A VM leaves, with its TAP; its flow sends no more.
     let (status, removed) = socket.ask("/vms/vm1", &["-X", "DELETE"]);
     assert_eq!(
@@ -214,8 +224,8 @@ fn a_lab_is_changed_and_asked_by_curl_while_it_runs() {
     let report: Value = serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON");
     assert!(number(&report, "/totals/received") > 40);
     reader.wait().expect("the stream has ended");
-    let frames = succeed(Command::new("tshark").arg("-r").arg(&capture));
-    assert!(frames.lines().count() > 10, "{frames}");
+    assert!(number(&report, "/recordings/0/records") > 10);
+    assert_eq!(report["recordings"][0]["ended"], "it was ended by request");
 }
 
 #[test]

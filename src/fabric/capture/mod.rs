@@ -246,6 +246,11 @@ impl Instrument for Capture {
         self.file.output().resume();
     }
 
+    fn so_far(&mut self) -> Option<Recording> {
+        let is_named = self.file.output().is_named();
+        is_named.then(|| self.recording())
+    }
+
     fn finish(&mut self) -> Option<Recording> {
         self.file.output().end();
         match &mut self.way {
@@ -254,8 +259,7 @@ impl Instrument for Capture {
             Way::AroundLoss(around) => around.write_all(&self.stations, &mut self.file),
         }
         self.file.close();
-        let is_named = self.file.output().is_named();
-        is_named.then(|| self.recording())
+        self.so_far()
     }
 
     fn is_over(&self) -> bool {

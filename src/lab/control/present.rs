@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::Control;
 use crate::control::{
-    AddFlows, AddVms, AddedFlows, ApiError, CaptureDocument, ChangedVms, Controlled, Done,
-    FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, Order, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
-    status,
+    AddFlows, AddVms, AddedFlows, ApiError, CaptureDocument, CaptureSoFar, Capturing, ChangedVms,
+    Controlled, Done, FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState,
+    List, LoadDocument, MarkDocument, Order, PHASES_TOLD, Page, PhaseDocument, RecentDocument,
+    SetMark, VmDocument, status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
@@ -131,6 +131,15 @@ where
     fn rules(&self) -> Vec<ImpairDocument> {
         let rules = self.control.rules.iter().cloned();
         rules.map(|impair| ImpairDocument { impair }).collect()
+    }
+
+    /// The captures into files that go on.
+    fn captures_so_far(&mut self) -> Vec<CaptureSoFar> {
+        let recordings = self.lab.hypervisor.fabric().recordings().into_iter();
+        recordings
+            .filter(|(_, recording)| recording.kind.name == "capture")
+            .map(|(id, recording)| CaptureSoFar { id, recording })
+            .collect()
     }
 
     /// Puts the rules in words into force, and returns them.
@@ -340,7 +349,7 @@ where
                 flows: ids.len(),
                 first: ids.start,
             }),
-            Outcome::Done | Outcome::Marked(_) => Ok(AddedFlows { flows: 0, first: 0 }),
+            _ => Ok(AddedFlows { flows: 0, first: 0 }),
         }
     }
 
@@ -388,7 +397,32 @@ where
         self.set_rules(Vec::new())
     }
 
-    fn capture(&mut self, wish: CaptureDocument) -> Result<Option<InstrumentConfig>, ApiError> {
+    fn captures(&mut self, page: Page) -> List<CaptureSoFar> {
+        let captures = self.captures_so_far();
+        List::of(page, captures.len(), |index| captures.get(index).cloned())
+    }
+
+    fn end_capture(&mut self, number: u32) -> Result<CaptureSoFar, ApiError> {
+        let captures = self.captures_so_far();
+        if !captures.iter().any(|capture| capture.id == number) {
+            let numbers = captures.iter().map(|capture| capture.id.to_string());
+            let numbers: Vec<_> = numbers.collect();
+            let expected = match numbers.is_empty() {
+                true => "the number of a capture, of which there is none".to_owned(),
+                false => numbers.join(", "),
+            };
+            return Err(not_found(&format!("capture {number}"), expected));
+        }
+        match self.carry_out(Command::EndInstrument(number))? {
+            Outcome::Recording(recording) => Ok(CaptureSoFar {
+                id: number,
+                recording,
+            }),
+            _ => Err(not_found(&format!("capture {number}"), String::new())),
+        }
+    }
+
+    fn capture(&mut self, wish: CaptureDocument) -> Result<Capturing, ApiError> {
         self.check_changeable()?;
         let CaptureDocument {
             capture: file,
@@ -410,15 +444,12 @@ where
         let config = plan.instrument_of(kind("capture")?, &options);
         let config = config.map_err(LabError::from)?;
         let Some(file) = file else {
-            return Ok(Some(config));
+            return Ok(Capturing::ForClient(config));
         };
-        let planned = plan
-            .instruments
+        let written = self.lab.hypervisor.fabric().recordings();
+        if written
             .iter()
-            .map(|config| config.to().to_string());
-        if planned
-            .chain(self.control.files.iter().cloned())
-            .any(|taken| are_one_file(&taken, &file))
+            .any(|(_, taken)| are_one_file(&taken.file, &file))
         {
             let error = format!("{file} is written by this lab already");
             return Err(ApiError::new(status::CONFLICT, error, "another file"));
@@ -426,9 +457,16 @@ where
         let run = self.lab.run_words(self.control);
         let signals = self.lab.driver.signals();
         let capture = instruments::make_now(&self.lab.plan, &config, run, signals)?;
-        self.carry_out(Command::Observe(capture))?;
-        self.control.files.push(file);
-        Ok(None)
+        let outcome = self.carry_out(Command::Observe(capture))?;
+        let begun = self.captures_so_far().into_iter();
+        begun
+            .rev()
+            .find(|capture| outcome == Outcome::Instrument(capture.id))
+            .map(Capturing::IntoFile)
+            .ok_or_else(|| {
+                let error = format!("{file} could not be written");
+                ApiError::new(status::INTERNAL_ERROR, error, "a file that can be")
+            })
     }
 
     fn events(&mut self) -> Result<InstrumentConfig, ApiError> {
@@ -449,7 +487,7 @@ where
             name: wish.name,
             time_ns: match outcome {
                 Outcome::Marked(at) => since_start(at),
-                Outcome::Done | Outcome::Flows(_) => self.time(),
+                _ => self.time(),
             },
         })
     }

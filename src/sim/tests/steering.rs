@@ -32,7 +32,7 @@ fn start(lab: &mut Lab, pattern: &str) -> std::ops::Range<u32> {
     let flows = lab.flows_of(pattern, None).unwrap();
     match lab.carry_out(Command::StartFlows(flows, None)).unwrap() {
         Outcome::Flows(ids) => ids,
-        outcome => panic!("no flows: {outcome:?}"),
+        outcome => panic!("{outcome:?}"),
     }
 }
 
