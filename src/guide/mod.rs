@@ -53,6 +53,7 @@ pages! {
     fabrics: "fabrics.md";
     capturing: "capturing.md";
     controlling: "controlling.md";
+    marks: "marks.md";
     ipv6_and_vlans: "ipv6-and-vlans.md";
     vms_on_the_wire: "vms-on-the-wire.md";
     #[doc = concat!("\n", include_str!("architecture.svg"))]

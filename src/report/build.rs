@@ -7,13 +7,14 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    ReactorReport, Report, SCHEMA, SecondReport, Verdict, impairments, link_changes,
+    ReactorReport, Report, SCHEMA, SecondReport, Verdict, impairments, link_changes, marks,
 };
 use crate::fabric::{ImpairmentCount, Recording};
 use crate::load::FlowId;
 use crate::record::{
     Interval, Latency, Member, MemberCounts, PerMetric, Phase, Recorder, Totals, Work,
 };
+use crate::time::Instant;
 use crate::vm::VmId;
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
@@ -32,6 +33,8 @@ pub struct Context<'a> {
     pub started_unix_ms: Option<u64>,
     /// From the start of the program until the first ping could be sent, in nanoseconds.
     pub setup_ns: u64,
+    /// When the first ping could be sent: from then on the times of marks are told.
+    pub began: Instant,
     /// True if the run was ended before it was done.
     pub interrupted: bool,
     /// Names the flow with that index. Called only for flows that the report lists.
@@ -58,6 +61,7 @@ impl Default for Context<'_> {
             run: "",
             started_unix_ms: None,
             setup_ns: 0,
+            began: Instant::ZERO,
             interrupted: false,
             flows: &|_| None,
             phases: &[],
@@ -84,12 +88,23 @@ pub struct FlowName {
     pub members: Vec<(VmId, IpAddr)>,
 }
 
+impl FlowName {
+    /// The name of the flow with that index, where nobody knows it.
+    pub(super) fn unknown(index: usize) -> FlowName {
+        FlowName {
+            src: format!("flow {index}"),
+            ..FlowName::default()
+        }
+    }
+}
+
 impl Report {
     /// The report of what `recorder` took in.
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let run = recorder.run();
         let (setup, work) = (recorder.setup(), recorder.work());
         let links = recorder.links();
+        let (marks, marks_untold) = marks::marks(recorder, context);
         let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
         let mut report = Report {
             schema: SCHEMA.to_owned(),
@@ -128,6 +143,8 @@ impl Report {
             impairments: context.impairments.iter().map(Into::into).collect(),
             links: links.changes().to_vec(),
             links_untold: links.untold(),
+            marks,
+            marks_untold,
             pauses: *recorder.pauses(),
             recordings: context.recordings.to_vec(),
             phases: phases(recorder, context.phases),
@@ -257,11 +274,7 @@ impl FlowReport {
         index: usize,
         name: Option<FlowName>,
     ) -> Option<FlowReport> {
-        let unknown = || FlowName {
-            src: format!("flow {index}"),
-            ..FlowName::default()
-        };
-        let name = name.unwrap_or_else(unknown);
+        let name = name.unwrap_or_else(|| FlowName::unknown(index));
         let flow = recorder.flows().get(index)?;
         let answered = recorder.members(FlowId(index as u32)).collect();
         let members = members(&name, flow.totals(), answered);

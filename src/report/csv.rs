@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{FlowReport, MemberReport, Report};
-use crate::record::{Count, LatencySummary, Metric, PerMetric, Totals};
+use super::{FlowReport, MarkFlowReport, MarkReport, MemberReport, Report};
+use crate::record::{Count, LatencySummary, MarkMetric, Metric, Moments, PerMetric, Totals};
 
 /// The first cells of a row, before its counts, its loss and the figures of each metric.
 const WHAT: [&str; 7] = [
@@ -18,7 +18,8 @@ const WHAT: [&str; 7] = [
 
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
-/// that a flow pings, with its own `address`. Columns that end in `_ns` are nanoseconds; what
+/// that a flow pings, with its own `address`; then one `mark` for each mark, and one `mark_flow` for each flow since it, whose
+/// figures are those of a single value. Columns that end in `_ns` are nanoseconds; what
 /// is not known of a row is empty.
 ///
 /// # Errors
@@ -58,7 +59,66 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
             table.write_record(member_row(flow, member))?;
         }
     }
+    for mark in &report.marks {
+        table.write_record(mark_row(mark))?;
+        for flow in &mark.flows {
+            table.write_record(mark_flow_row(mark, flow))?;
+        }
+    }
     table.flush()
+}
+
+/// The first cells of what marks have, behind the figures of each metric.
+const OF_MARK: [&str; 5] = [
+    "mark",
+    "mark_detail",
+    "mark_at_ns",
+    "mark_flows",
+    "mark_passed",
+];
+
+fn mark_row(mark: &MarkReport) -> Vec<String> {
+    let mut row = blank(["mark", "", "", "", "", "", ""]);
+    row.extend([
+        mark.name.clone(),
+        mark.detail.clone().unwrap_or_default(),
+        mark.at_ns.to_string(),
+        mark.flow_count.to_string(),
+        mark.passed.to_string(),
+    ]);
+    for metric in MarkMetric::ALL {
+        push_summary(&mut row, mark.summary(*metric));
+    }
+    row
+}
+
+fn mark_flow_row(mark: &MarkReport, flow: &MarkFlowReport) -> Vec<String> {
+    let mut row = blank(["mark_flow", "", &flow.src, &flow.dst, "", "", ""]);
+    let passed = u64::from(flow.answered > 0).to_string();
+    let detail = mark.detail.clone().unwrap_or_default();
+    let at = mark.at_ns.to_string();
+    row.extend([mark.name.clone(), detail, at, "1".to_owned(), passed]);
+    for metric in MarkMetric::ALL {
+        let mut figure = Moments::default();
+        flow.figure(*metric)
+            .into_iter()
+            .for_each(|value| figure.record(value));
+        push_summary(&mut row, &LatencySummary::from(&figure));
+    }
+    row
+}
+
+/// A row without counts and figures of metrics, up to what marks have.
+fn blank(what: [&str; WHAT.len()]) -> Vec<String> {
+    let mut row: Vec<_> = what.map(str::to_owned).into();
+    row.resize(columns_before_marks().len(), String::new());
+    row
+}
+
+fn push_summary(row: &mut Vec<String>, summary: &LatencySummary) {
+    row.push(summary.count.to_string());
+    let figures = summary.figures().map(|(_, nanos)| nanos);
+    row.extend(figures.map(|nanos| nanos.map(|nanos| nanos.to_string()).unwrap_or_default()));
 }
 
 /// Of a member only its replies are known.
@@ -76,6 +136,18 @@ fn member_row(flow: &FlowReport, member: &MemberReport) -> Vec<String> {
 }
 
 fn columns() -> Vec<String> {
+    let mut columns = columns_before_marks();
+    columns.extend(OF_MARK.map(str::to_owned));
+    let names = LatencySummary::default().figures().map(|(name, _)| name);
+    for metric in MarkMetric::ALL {
+        columns.push(format!("{metric}_count"));
+        let unit = if metric.is_time() { "_ns" } else { "" };
+        columns.extend(names.map(|name| format!("{metric}_{name}{unit}")));
+    }
+    columns
+}
+
+fn columns_before_marks() -> Vec<String> {
     let names = LatencySummary::default().figures().map(|(name, _)| name);
     let counts = Count::ALL.iter().map(|count| count.name());
     let first = WHAT.into_iter().chain(counts).chain(["loss"]);
@@ -101,10 +173,9 @@ fn row(
     );
     row.push(totals.loss().to_string());
     for (_, summary) in PerMetric::from_fn(summary).iter() {
-        row.push(summary.count.to_string());
-        let figures = summary.figures().map(|(_, nanos)| nanos);
-        row.extend(figures.map(|nanos| nanos.map(|nanos| nanos.to_string()).unwrap_or_default()));
+        push_summary(&mut row, summary);
     }
+    row.resize(columns().len(), String::new());
     row
 }
 

@@ -10,14 +10,14 @@ use hdrhistogram::serialization::interval_log::{
 
 use super::Report;
 use crate::escape::Escaped;
-use crate::record::{Latency, Metric, Scope};
+use crate::record::{Latency, MarkMetric, Metric, Scope};
 
 /// The column of greatest values is in milliseconds, as other writers have it.
 const NANOS_PER_MILLISECOND: f64 = 1e6;
 
 /// Writes the run as an HdrHistogram interval log: second by second the rtt without a tag and the response time with its
-/// name as the tag, and before them each other metric in one interval, the whole run, with its name as the tag. Values are
-/// nanoseconds.
+/// name as the tag, and before them each other metric in one interval, the whole run, with its name as the tag. The times that
+/// were measured from a mark on are in its interval, with tags such as `mark.policy.first_pass`. Values are nanoseconds.
 ///
 /// Times are seconds since the run began, and the log says when that was; if it is not known, 1970.
 ///
@@ -34,12 +34,12 @@ pub fn hlog(report: &Report, out: &mut impl Write) -> io::Result<()> {
         .with_base_time(start)
         .with_max_value_divisor(NANOS_PER_MILLISECOND)
         .begin_log_with(out, &mut serializer)?;
-    let mut line = |latency: &Latency, from: u64, length: u64, metric: Metric| {
+    let mut line = |latency: &Latency, from: u64, length: u64, name: &str| {
         if latency.is_empty() {
             return Ok(());
         }
         let [from, length] = [from, length].map(Duration::from_nanos);
-        let tag = (metric != Metric::Rtt).then(|| Tag::new(metric.name()));
+        let tag = (name != Metric::Rtt.name()).then(|| Tag::new(name));
         log.write_histogram(latency.histogram(), from, length, tag.flatten())
             .map_err(|error| match error {
                 IntervalLogWriterError::IoError(error) => error,
@@ -48,13 +48,23 @@ pub fn hlog(report: &Report, out: &mut impl Write) -> io::Result<()> {
     };
     for (metric, latency) in report.histograms.iter() {
         if metric.scope() != Scope::Second {
-            line(latency, 0, report.elapsed_ns, metric)?;
+            line(latency, 0, report.elapsed_ns, metric.name())?;
+        }
+    }
+    for mark in &report.marks {
+        let end = mark.end_ns.unwrap_or(report.elapsed_ns);
+        let length = end.saturating_sub(mark.at_ns);
+        for &metric in MarkMetric::ALL.iter().filter(|metric| metric.is_time()) {
+            let latency = mark.histogram(metric).expand();
+            let name = format!("mark.{}.{metric}", mark.name);
+            line(&latency, mark.at_ns, length, &name)?;
         }
     }
     for second in &report.seconds {
         for &metric in Metric::ALL {
             if let Some((_, latency)) = second.latency(metric) {
-                line(&latency.expand(), second.start_ns, second.length_ns, metric)?;
+                let latency = latency.expand();
+                line(&latency, second.start_ns, second.length_ns, metric.name())?;
             }
         }
     }

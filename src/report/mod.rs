@@ -26,6 +26,7 @@ mod json;
 pub(crate) mod keyed;
 mod link_changes;
 mod load;
+mod marks;
 mod merge;
 mod prometheus;
 mod provenance;
@@ -58,6 +59,7 @@ pub use html::{compare_html, html};
 pub use impairments::ImpairedFrames;
 pub use json::json;
 pub use load::{LoadError, load, parse};
+pub use marks::{MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport};
 pub use merge::merge;
 pub use prometheus::{Exposition, LabGauges, prometheus};
 pub use provenance::{

@@ -28,6 +28,7 @@ mod namespace_watch;
 mod netlink;
 mod poll_handle;
 mod preflight;
+mod route_monitor;
 mod run_delay;
 mod signals;
 mod sink;

@@ -10,6 +10,7 @@ use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
+use super::marks::{first_passes, marks};
 use super::{Cell, Escaped, figure, page, table};
 use crate::record::{LatencySummary, Metric};
 
@@ -28,6 +29,9 @@ pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
     if !report.phases.is_empty() {
         body += &phases(report);
+    }
+    if !report.marks.is_empty() {
+        body += &marks(report);
     }
     if !report.flows.is_empty() {
         body += &flows(&report.flows);
@@ -136,6 +140,7 @@ fn pictures(report: &Report) -> io::Result<String> {
             |size| svg::histogram(&histograms[Metric::Lease], size),
         )?;
     }
+    html += &first_passes(report)?;
     if report.summaries[Metric::Rtt].count == 0 {
         return Ok(html);
     }
