@@ -24,7 +24,7 @@ cd "$(dirname "$0")/.."
 #   tcpdump          tcpdump             captures of the frames on a TAP
 #   tshark           tshark, capinfos    the readers of captures
 #   curl jq          curl, jq            a client of the control socket, and a reader of its answers
-#   prometheus       promtool            a reader of metrics
+#   prometheus       prometheus, promtool   readers of metrics
 #   util-linux       unshare, setpriv, prlimit, nsenter, setsid   processes with fewer rights, or a terminal
 #   mount            mount               a mount namespace without /dev/net/tun
 #   chromium         chromium            checks of the HTML pages
@@ -44,7 +44,7 @@ packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base k
 #   clang-14         clang-14            BPF objects, built anew
 #   llvm-14          llvm-strip-14       the same
 optional_packages=(clang-14 llvm-14)
-commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 dhclient sysctl tcpdump tshark capinfos curl jq promtool unshare setpriv setsid prlimit nsenter mount
+commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 dhclient sysctl tcpdump tshark capinfos curl jq prometheus promtool unshare setpriv setsid prlimit nsenter mount
     arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind g++ fish groff mandoc shellcheck)
 
 fail() {

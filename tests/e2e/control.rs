@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
 
 mod metrics;
+mod prometheus;
 mod tcp;
 
 /// A socket in a folder of its own.
