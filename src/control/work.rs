@@ -126,7 +126,7 @@ impl Work {
         let stepped = match self {
             Work::Report { builder, format } => Ok(lab.report(builder).map(|report| Response {
                 content_type: format.media_type(),
-                body: Body::Pieces(Pieces::new(report, *format)),
+                body: Body::Pieces(Pieces::new(report, format.clone())),
                 ..Response::json(status::OK, Vec::new())
             })),
             Work::List { list, page, text } => list.read(lab, page, text),

@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
         /// Options without a default, or with one only beside another option.
-        const OPEN: [&str; 9] = [
+        const OPEN: [&str; 10] = [
+            "mark-on",
             "join",
             "host-address",
             "gateway",

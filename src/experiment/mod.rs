@@ -23,7 +23,7 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::fabric::{InstrumentConfig, Rule, WriteTo};
-use crate::hypervisor::{Change, FindNeighbours, Phase};
+use crate::hypervisor::{Change, FindNeighbours, MarkOn, Phase};
 use crate::load::Target;
 use crate::system::LabConfig;
 use crate::vm::{
@@ -178,6 +178,8 @@ pub struct Experiment {
     pub effective: Scenario,
     /// The instruments that look at it.
     pub instruments: Vec<InstrumentConfig>,
+    /// The changes by others of which each is a mark.
+    pub mark_on: MarkOn,
     /// The addresses at which the lab listens for requests.
     pub listen: Listen,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.

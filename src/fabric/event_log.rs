@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 
 use super::output::{Output, Sink};
 use super::{Direction, Instrument, InstrumentKind, LinkFate, Notice, Observed, Recording};
-use crate::load::{FlowId, Target};
+use crate::load::{FlowId, Pacing, Target};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingError, PingOutcome, SessionId, VmId};
 use crate::wire::{EchoHead, MacAddr};
@@ -102,11 +102,47 @@ enum EventKind<'a> {
         #[serde(flatten)]
         change: &'a LinkFate,
     },
-    /// A user has given this instant a name.
+    /// This instant was given a name.
     MarkSet {
         /// The name.
         name: &'a str,
+        /// What the mark is about; absent if there is nothing to say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<&'a str>,
     },
+    /// The flows send at another pace, of which one is there.
+    PacingChanged {
+        /// Pings per second of all flows together.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rate_per_s: Option<f64>,
+        /// The time between two pings of a flow.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interval_ns: Option<u64>,
+        /// Pings of a flow that are outstanding at a time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        window: Option<u32>,
+    },
+    /// Frames are impaired by other rules.
+    ImpairmentsChanged {
+        /// The number of rules.
+        rules: usize,
+    },
+    /// Flows were added.
+    FlowsAdded {
+        /// The number of the first one; the others' follow.
+        first: u32,
+        /// How many.
+        flows: usize,
+    },
+    /// Flows have ended.
+    FlowsEnded {
+        /// The number of the first one.
+        first: u32,
+        /// How many.
+        flows: usize,
+    },
+    /// The run ends: no further ping is sent.
+    RunStopping,
     /// A ping was sent.
     PingSent(OfPing),
     /// A ping was answered in time.
@@ -333,22 +369,37 @@ impl Instrument for EventLog {
     }
 
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
-        match *notice {
-            Notice::Started(vm, _) => self.write(now, Some(vm), EventKind::VmStarted),
+        let kind = match *notice {
+            Notice::Started(vm, _) => return self.write(now, Some(vm), EventKind::VmStarted),
             Notice::StartRefused(vm, why) => {
-                let why = why.get(..MAX_WHY).unwrap_or(why);
-                self.write(now, Some(vm), EventKind::VmStartRefused { why });
+                let why = cut(why);
+                return self.write(now, Some(vm), EventKind::VmStartRefused { why });
             }
-            Notice::Stopped(vm) => self.write(now, Some(vm), EventKind::VmStopped),
-            Notice::Marked(name) => self.write(now, None, EventKind::MarkSet { name }),
+            Notice::Stopped(vm) => return self.write(now, Some(vm), EventKind::VmStopped),
             Notice::Link(event) => {
                 let kind = EventKind::LinkChanged {
                     link: &event.link,
                     change: &event.change,
                 };
-                self.write(now, event.vm, kind);
+                return self.write(now, event.vm, kind);
             }
-        }
+            Notice::Marked { name, detail } => EventKind::MarkSet {
+                name,
+                detail: (!detail.is_empty()).then_some(cut(detail)),
+            },
+            Notice::Paced(pacing) => pacing_kind(pacing),
+            Notice::Impaired(rules) => EventKind::ImpairmentsChanged { rules },
+            Notice::FlowsAdded(ref ids) => EventKind::FlowsAdded {
+                first: ids.start,
+                flows: ids.len(),
+            },
+            Notice::FlowsEnded(ids) => EventKind::FlowsEnded {
+                first: ids.first().map_or(0, |id| id.0),
+                flows: ids.len(),
+            },
+            Notice::Stopping => EventKind::RunStopping,
+        };
+        self.write(now, None, kind);
     }
 
     fn flush(&mut self, now: Instant, is_idle: bool) -> bool {
@@ -370,6 +421,26 @@ impl Instrument for EventLog {
     fn finish(&mut self) -> Option<Recording> {
         self.output.close();
         self.so_far()
+    }
+}
+
+/// As much of a text as a line has room for.
+fn cut(text: &str) -> &str {
+    let end = text.floor_char_boundary(MAX_WHY);
+    text.get(..end).unwrap_or_default()
+}
+
+fn pacing_kind(pacing: Pacing) -> EventKind<'static> {
+    let (mut rate_per_s, mut interval_ns, mut window) = (None, None, None);
+    match pacing {
+        Pacing::Rate(rate) => rate_per_s = Some(rate),
+        Pacing::Interval(interval) => interval_ns = Some(nanos(interval)),
+        Pacing::Window(number) => window = Some(number),
+    }
+    EventKind::PacingChanged {
+        rate_per_s,
+        interval_ns,
+        window,
     }
 }
 
@@ -417,6 +488,8 @@ mod tests {
     use crate::report::line_schema_json;
     use crate::vm::{MemberId, PingId};
 
+    /// Notices in the test of all kinds of events.
+    const NOTICES: usize = 13;
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 
     /// The lines that `tell` makes, read again.
@@ -523,7 +596,21 @@ mod tests {
                 Notice::StartRefused(VmId(0), "no room"),
                 Notice::Stopped(VmId(0)),
                 Notice::Link(&link),
-                Notice::Marked("policy"),
+                Notice::Marked {
+                    name: "policy",
+                    detail: "",
+                },
+                Notice::Marked {
+                    name: "link",
+                    detail: "tap0 was set down",
+                },
+                Notice::Paced(Pacing::Rate(5000.0)),
+                Notice::Paced(Pacing::Interval(Duration::from_millis(1))),
+                Notice::Paced(Pacing::Window(4)),
+                Notice::Impaired(2),
+                Notice::FlowsAdded(3..5),
+                Notice::FlowsEnded(&[FlowId(3)]),
+                Notice::Stopping,
             ] {
                 log.notice(now, &notice);
             }
@@ -546,14 +633,14 @@ mod tests {
             let wrong: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();
             assert_eq!(wrong, [""; 0], "{line}");
         }
-        assert_eq!(lines.len(), 5 + events.len() + 1);
+        assert_eq!(lines.len(), NOTICES + events.len() + 1);
         let told = lines.iter().map(|line| line["kind"].as_str().unwrap());
         assert_eq!(told.collect::<BTreeSet<_>>(), kinds(&schema));
         let answered = serde_json::json!({
             "time_ns": 5, "vm": "vm0", "kind": "ping_answered",
             "flow": 4, "dst": "vm9", "ping": 70_000, "rtt_ns": 8_123,
         });
-        assert_eq!(lines[5], answered);
+        assert_eq!(lines[NOTICES], answered);
         let misspelt = serde_json::json!({ "time_ns": 5, "vm": "vm0", "kind": "ping_answerd" });
         assert!(!validator.is_valid(&misspelt));
     }

@@ -4,13 +4,14 @@
 //! clock; each call says when it happened.
 
 use std::fmt;
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Impaired, Interface, LinkEvent, Recording, WriteDrop};
-use crate::load::{FlowId, Target};
-use crate::time::Instant;
+use crate::load::{FlowId, Pacing, Target};
+use crate::time::{Instant, Span};
 use crate::vm::{Event, SessionId, VmId};
 use crate::wire::MacAddr;
 
@@ -43,7 +44,7 @@ pub struct Observed<'a> {
 }
 
 /// A change of the lab.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Notice<'a> {
     /// A VM starts; the text describes it, and is empty where there is nothing to say.
     Started(VmId, &'a str),
@@ -53,8 +54,86 @@ pub enum Notice<'a> {
     Stopped(VmId),
     /// Another process has changed a link of the fabric.
     Link(&'a LinkEvent),
-    /// A user has given this instant a name.
-    Marked(&'a str),
+    /// This instant was given a name.
+    Marked {
+        /// The name.
+        name: &'a str,
+        /// What the mark is about; empty if there is nothing to say.
+        detail: &'a str,
+    },
+    /// The flows send at another pace.
+    Paced(Pacing),
+    /// Frames are impaired by so many rules, in place of those so far.
+    Impaired(usize),
+    /// Flows with these numbers were added.
+    FlowsAdded(Range<u32>),
+    /// These flows have ended.
+    FlowsEnded(&'a [FlowId]),
+    /// The run ends: no further ping is sent.
+    Stopping,
+}
+
+impl fmt::Display for Notice<'_> {
+    /// Formats the change as a line of a trace has it: `vm3 stops`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let are = |count: usize| match count {
+            1 => "is",
+            _ => "are",
+        };
+        match self {
+            Notice::Started(vm, "") => write!(f, "{vm} starts"),
+            Notice::Started(vm, how) => write!(f, "{vm} starts: {how}"),
+            Notice::StartRefused(vm, why) => write!(f, "{vm} can't start: {why}"),
+            Notice::Stopped(vm) => write!(f, "{vm} stops"),
+            Notice::Link(event) => write!(f, "{} {}", event.link, event.change),
+            Notice::Marked { name, detail: "" } => write!(f, "mark {name}"),
+            Notice::Marked { name, detail } => write!(f, "mark {name}: {detail}"),
+            Notice::Paced(Pacing::Rate(rate)) => {
+                write!(f, "pacing: all flows together send {rate} pings a second")
+            }
+            Notice::Paced(Pacing::Interval(interval)) => {
+                let interval = Span::from(*interval);
+                write!(f, "pacing: each flow sends a ping every {interval}")
+            }
+            Notice::Paced(Pacing::Window(window)) => {
+                write!(f, "pacing: each flow keeps {window} outstanding")
+            }
+            Notice::Impaired(0) => f.write_str("impairments: none"),
+            Notice::Impaired(1) => f.write_str("impairments: 1 rule"),
+            Notice::Impaired(rules) => write!(f, "impairments: {rules} rules"),
+            Notice::FlowsAdded(ids) => {
+                write!(
+                    f,
+                    "{} {} added",
+                    FlowNumbers(ids.start, ids.len()),
+                    are(ids.len())
+                )
+            }
+            Notice::FlowsEnded(ids) => {
+                let first = ids.first().map_or(0, |id| id.0);
+                write!(
+                    f,
+                    "{} {} ended",
+                    FlowNumbers(first, ids.len()),
+                    are(ids.len())
+                )
+            }
+            Notice::Stopping => f.write_str("the run ends"),
+        }
+    }
+}
+
+/// Displays flows by the number of the first one and how many they are.
+struct FlowNumbers(u32, usize);
+
+impl fmt::Display for FlowNumbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FlowNumbers(_, 0) => f.write_str("no flows"),
+            FlowNumbers(first, 1) => write!(f, "flow {first}"),
+            FlowNumbers(first, count) => write!(f, "flow {first} and {} more", count - 1),
+        }
+    }
 }
 
 /// Sees the frames and events of a run.

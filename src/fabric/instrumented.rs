@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::impair::Impair;
 use super::{
     Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, Interface, LinkEvent,
-    Notice, Observed, Read, Recording, Released, Rule, Write,
+    Notice, Observed, Read, Recording, Released, RouteEvent, Rule, Write,
 };
 use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now, earliest};
@@ -87,16 +87,21 @@ impl<F> Instrumented<F> {
     }
 
     /// Impairs frames by `rules` from now on, in place of the rules so far. Of those that fit a frame the last one is
-    /// applied. Random choices follow from `seed`. Frames that are held already stay so.
-    pub fn set_impairments(&mut self, rules: Vec<Rule>, seed: u64) {
+    /// applied. Random choices follow from `seed`. Frames that are held already stay so. The instruments are told
+    /// if these are others.
+    pub fn set_impairments(&mut self, now: Instant, rules: Vec<Rule>, seed: u64) {
         // Of rules that change nothing, all are as good as none.
         let rules = match rules.iter().all(|rule| rule.profile.is_void()) {
             true => Vec::new(),
             false => rules,
         };
         if !rules.is_empty() || self.impair.is_some() {
-            self.impair.get_or_insert_default().set_rules(rules, seed);
+            let number = rules.len();
+            let impair = self.impair.get_or_insert_default();
             self.is_watched = true;
+            if impair.set_rules(rules, seed) {
+                self.tell(now, &Notice::Impaired(number));
+            }
         }
     }
 
@@ -314,6 +319,14 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn link_events(&mut self) -> Vec<LinkEvent> {
         self.fabric.link_events()
+    }
+
+    fn watch_routes(&mut self) {
+        self.fabric.watch_routes();
+    }
+
+    fn route_events(&mut self) -> Vec<RouteEvent> {
+        self.fabric.route_events()
     }
 
     #[inline]

@@ -14,6 +14,7 @@ mod instrumented;
 mod link_event;
 pub mod output;
 mod recording;
+mod route_event;
 mod trace;
 
 use std::fmt;
@@ -34,6 +35,7 @@ pub use self::instrument_kind::{
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
 pub use self::recording::Recording;
+pub use self::route_event::RouteEvent;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 
@@ -89,6 +91,15 @@ pub trait Fabric {
     /// Returns the changes that other processes made to the fabric's links since the last call. The driver calls this when
     /// its poll reports such a change.
     fn link_events(&mut self) -> Vec<LinkEvent> {
+        Vec::new()
+    }
+
+    /// Starts to watch what becomes of the routes in the fabric's namespace, if it has one.
+    fn watch_routes(&mut self) {}
+
+    /// Returns the changes of routes since the last call, those that the kernel made by itself left out. The driver calls this
+    /// as it does [`Fabric::link_events`].
+    fn route_events(&mut self) -> Vec<RouteEvent> {
         Vec::new()
     }
 

@@ -65,14 +65,7 @@ impl Instrument for Trace {
     }
 
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
-        match notice {
-            Notice::Started(vm, "") => self.say(now, format_args!("{vm} starts")),
-            Notice::Started(vm, how) => self.say(now, format_args!("{vm} starts: {how}")),
-            Notice::StartRefused(vm, why) => self.say(now, format_args!("{vm} can't start: {why}")),
-            Notice::Stopped(vm) => self.say(now, format_args!("{vm} stops")),
-            Notice::Marked(name) => self.say(now, format_args!("mark {name}")),
-            Notice::Link(event) => self.say(now, format_args!("{} {}", event.link, event.change)),
-        }
+        self.say(now, format_args!("{notice}"));
     }
 
     /// Its lines go to a terminal or a pipe.

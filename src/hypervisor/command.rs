@@ -9,8 +9,9 @@ use rustc_hash::FxHashMap;
 
 use super::phases::STAY;
 use super::{FlowConfig, Hypervisor, Phase};
-use crate::fabric::{Fabric, Instrument, Recording, Rule};
+use crate::fabric::{Fabric, Instrument, Notice, Recording, Rule};
 use crate::load::{FlowId, Pace, Pacing};
+use crate::record::MarkName;
 use crate::time::Instant;
 use crate::vm::{MAX_SESSIONS, VmId};
 
@@ -37,6 +38,14 @@ pub enum Command {
     Observe(Box<dyn Instrument>),
     /// The instrument with this number has seen enough: what it writes ends here.
     EndInstrument(u32),
+    /// This instant has a name: from now on it is measured how long the pings of each flow take to pass, or no longer to; see
+    /// [`Marks`](crate::record::Marks).
+    Mark {
+        /// The name, which several marks may have.
+        name: MarkName,
+        /// What the mark is about, such as `tap1 was set down`; empty if there is nothing to say.
+        detail: String,
+    },
     /// The run ends before its plan is complete: no further ping is sent, no VM starts or stops. Outstanding pings may still
     /// be answered, until [`Hypervisor::is_done`] or [`Hypervisor::give_up`].
     Stop,
@@ -49,6 +58,8 @@ pub enum Outcome {
     Done,
     /// Flows with these numbers were added.
     Flows(Range<u32>),
+    /// A mark was set at this time.
+    Marked(Instant),
     /// An instrument with this number was added.
     Instrument(u32),
     /// An instrument that was ended has written this.
@@ -81,14 +92,20 @@ impl<F: Fabric> Hypervisor<F> {
             Command::StopVms(vms) => self.stop_vms(now, &vms)?,
             Command::StartFlows(flows, pace) => {
                 let added = self.start_flows(now, flows, pace);
-                return added.map(Outcome::Flows).map_err(CommandError::Refused);
+                let added = added.map_err(CommandError::Refused)?;
+                self.fabric.tell(now, &Notice::FlowsAdded(added.clone()));
+                return Ok(Outcome::Flows(added));
             }
-            Command::StopFlows(flows) => self.stop_flows(now, &flows),
+            Command::StopFlows(flows) => {
+                self.stop_flows(now, &flows);
+                self.fabric.tell(now, &Notice::FlowsEnded(&flows));
+            }
             Command::SetPacing(pacing) => {
                 self.pacing = pacing;
                 self.load.set_pacing(now, pacing);
+                self.fabric.tell(now, &Notice::Paced(pacing));
             }
-            Command::Impair(rules) => self.fabric.set_impairments(rules, self.seed),
+            Command::Impair(rules) => self.fabric.set_impairments(now, rules, self.seed),
             Command::Observe(instrument) => {
                 return Ok(Outcome::Instrument(self.observe(instrument)));
             }
@@ -98,6 +115,10 @@ impl<F: Fabric> Hypervisor<F> {
                     let why = format!("there is no recording {number}; expected one that goes on");
                     CommandError::Refused(why)
                 });
+            }
+            Command::Mark { name, detail } => {
+                self.mark(now, name, detail);
+                return Ok(Outcome::Marked(now));
             }
             Command::Stop => self.stop(now),
         }

@@ -2,7 +2,7 @@
 
 use super::phases::CATCH_UP;
 use super::{Hypervisor, PingOwner};
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Notice};
 use crate::time::Instant;
 use crate::vm::{Event, GiveUp, PingId, PingOutcome, VmId};
 
@@ -23,7 +23,9 @@ impl<F: Fabric> Hypervisor<F> {
         self.phase_end = None;
         self.lasts = false;
         self.stays = false;
-        self.is_stopping = true;
+        if !std::mem::replace(&mut self.is_stopping, true) {
+            self.fabric.tell(now, &Notice::Stopping);
+        }
         self.held = None;
         self.end_search(now);
         self.lifecycle.cancel();

@@ -2,7 +2,7 @@
 
 use super::record_buffer::Entry;
 use super::{Hypervisor, Outgoing};
-use crate::fabric::{Fabric, Notice, Write};
+use crate::fabric::{Fabric, Write};
 use crate::record::Pause;
 use crate::time::{Instant, Now};
 use crate::vm::{PingId, Reaction, VmId};
@@ -124,15 +124,6 @@ impl<F: Fabric> Hypervisor<F> {
         self.recorder().paused(pause);
         if let Some(reply) = reply {
             self.push_record(reply);
-        }
-    }
-
-    /// Records the changes that other processes have made to the fabric's links, and tells the instruments.
-    #[cold]
-    pub fn look_at_links(&mut self, now: Instant) {
-        for event in self.fabric.link_events() {
-            self.fabric.tell(now, &Notice::Link(&event));
-            self.recorder().link_changed(now, event);
         }
     }
 }

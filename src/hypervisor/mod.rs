@@ -11,6 +11,7 @@ mod ending;
 mod frames;
 mod groups;
 mod lifecycle;
+mod marks;
 mod phases;
 mod record;
 mod record_buffer;
@@ -36,6 +37,7 @@ pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
 pub use self::lifecycle::{Change, Transition};
+pub use self::marks::MarkOn;
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
 use self::resolution::Resolution;
@@ -184,6 +186,8 @@ pub struct Hypervisor<F> {
     lifecycle: Lifecycle,
     /// VMs that are expected to answer pings to groups.
     groups: Groups,
+    /// Changes by others of which each is a mark.
+    marked_changes: MarkOn,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     buffer: RecordBuffer,
@@ -221,6 +225,7 @@ impl<F: Fabric> Hypervisor<F> {
             fragment_bytes: 0,
             lifecycle: Lifecycle::default(),
             groups: Groups::default(),
+            marked_changes: MarkOn::default(),
             recorder,
             buffer: RecordBuffer::new(),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Command, Hypervisor, Transition};
 use crate::fabric::{Fabric, Rule};
 use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
+use crate::record::MarkName;
 use crate::time::{Instant, earliest};
 
 /// The name of the phase in which flows ping that are there when those of the plan are over.
@@ -32,6 +33,8 @@ pub struct Phase {
     pub transitions: Vec<Transition>,
     /// The impairments from the beginning of the phase on; `None` leaves those that are.
     pub impairments: Option<Vec<Rule>>,
+    /// The name of the mark that its beginning is, if it is one.
+    pub mark: Option<MarkName>,
 }
 
 impl Phase {
@@ -67,6 +70,7 @@ impl Phase {
             duration,
             transitions: Vec::new(),
             impairments: None,
+            mark: None,
         }
     }
 }
@@ -165,9 +169,14 @@ impl<F: Fabric> Hypervisor<F> {
         self.load.begin(at, &phase.load);
         self.pacing = phase.load.pacing;
         self.lifecycle.begin(at, &phase.transitions);
-        if let Some(rules) = phase.impairments {
+        let mark = phase.mark.map(|name| {
+            let detail = String::new();
+            Command::Mark { name, detail }
+        });
+        let impair = phase.impairments.map(Command::Impair);
+        for command in [mark, impair].into_iter().flatten() {
             // Nothing of that can fail.
-            let _ = self.carry_out(at, Command::Impair(rules));
+            let _ = self.carry_out(at, command);
         }
         self.fabric.set_counted(phase.is_counted);
         self.phase_end = phase.duration.map(|duration| at + duration);

@@ -7,7 +7,8 @@ use super::Hypervisor;
 use super::drop_reason::drop_reason;
 use super::record_buffer::Entry;
 use crate::fabric::Fabric;
-use crate::record::{DropReason, Member};
+use crate::load::FlowId;
+use crate::record::{DropReason, Member, Recorder};
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 
@@ -94,6 +95,30 @@ impl<F: Fabric> Hypervisor<F> {
                     received,
                 });
             }
+            _ => self.record_rare_ping(now, (vm, ping), flow, outcome),
+        }
+        if outcome.is_final() {
+            self.load.finished(now, flow);
+        }
+    }
+
+    /// Records an outcome of a ping other than an answer of one host; these are rare, but for those of groups.
+    #[cold]
+    fn record_rare_ping(
+        &mut self,
+        now: Instant,
+        (vm, ping): (VmId, PingId),
+        flow: FlowId,
+        outcome: PingOutcome,
+    ) {
+        // What was buffered comes first.
+        let recorder = self.recorder();
+        if recorder.has_marks() {
+            follow(recorder, flow, ping.sequence, outcome);
+        }
+        match outcome {
+            // Handled by the caller.
+            PingOutcome::Answered { .. } => {}
             PingOutcome::Member {
                 member,
                 is_first,
@@ -102,6 +127,9 @@ impl<F: Fabric> Hypervisor<F> {
                 sent,
                 received,
             } => {
+                let Some(Some(slot)) = self.slots.get_mut(vm.index()) else {
+                    return;
+                };
                 if let Some(since) = slot.booting_since.take() {
                     self.recorder.booted(received.nanos_since(since));
                 }
@@ -135,9 +163,30 @@ impl<F: Fabric> Hypervisor<F> {
                 }
             }
         }
-        if outcome.is_final() {
-            self.load.finished(now, flow);
-        }
+    }
+}
+
+/// Passes the end of a ping on to the marks of the run, if this is one.
+fn follow(recorder: &mut Recorder, flow: FlowId, sequence: u64, outcome: PingOutcome) {
+    match outcome {
+        PingOutcome::Answered { due, received, .. }
+        | PingOutcome::Member {
+            is_first: true,
+            due,
+            received,
+            ..
+        } => recorder.passed(flow, sequence, due, received),
+        PingOutcome::Corrupt { due }
+        | PingOutcome::Lost { due }
+        | PingOutcome::Unresolved { due }
+        | PingOutcome::Errored { due, .. }
+        | PingOutcome::Late { lost: Some(due) } => recorder.failed(flow, sequence, due),
+        PingOutcome::Abandoned { .. } => recorder.left(flow, sequence),
+        // It was received before, or given up.
+        PingOutcome::Member { .. }
+        | PingOutcome::MembersLost { .. }
+        | PingOutcome::Duplicate
+        | PingOutcome::Late { lost: None } => {}
     }
 }
 

@@ -256,6 +256,7 @@ where
         if has_links {
             hypervisor.recorder().watch_links(self.start);
         }
+        hypervisor.mark_on(self.plan.mark_on);
         // A lab without flows may get some from clients, and does not end with them. A simulation ends with its events.
         let waits_for_clients = !self.plan.listen.control.is_empty() && self.plan.flows.is_empty();
         if (self.plan.stays || waits_for_clients) && !self.plan.is_simulated {
@@ -345,6 +346,7 @@ where
             &Context {
                 run: command,
                 setup_ns: self.start.nanos_since(self.started),
+                began: self.start,
                 interrupted: self.is_interrupted,
                 started_unix_ms: started.filter(|_| is_real),
                 fabric: Some(&FabricReport {
@@ -362,7 +364,7 @@ where
                 plan: Some(&plan_report(plan)),
                 machine: machine_report().filter(|_| is_real).as_ref(),
                 recordings: &self.recordings,
-                ..Context::default()
+                flows: &name,
             },
         ))
     }

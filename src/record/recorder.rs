@@ -9,8 +9,8 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, Metric, NeighbourSearch,
-    Pause, Pauses, Scope, Totals,
+    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, MarkName, Marks, Metric,
+    NeighbourSearch, Pause, Pauses, Scope, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -87,6 +87,8 @@ pub struct Recorder {
     /// The last pause, from when to when.
     pause: (Instant, Instant),
     links: Links,
+    /// `None` until the first mark is set.
+    marks: Option<Box<Marks>>,
 }
 
 impl Recorder {
@@ -110,6 +112,7 @@ impl Recorder {
             pauses: Pauses::default(),
             pause: (Instant::ZERO, Instant::ZERO),
             links: Links::default(),
+            marks: None,
         }
     }
 
@@ -388,6 +391,56 @@ impl Recorder {
     /// Somebody else changed a link of the run's; it was seen at `at`. Belongs to the run as a whole, a warm-up included.
     pub fn link_changed(&mut self, at: Instant, event: LinkEvent) {
         self.links.changed(at, event);
+    }
+
+    /// Somebody gave the instant `at` a name; `detail` says what it is about, if there is something to say. Pings due from then
+    /// on belong to it. `next` are the numbers of the flows' first pings that have not ended; it is asked for with the first
+    /// mark.
+    pub fn mark<N>(&mut self, at: Instant, name: MarkName, detail: String, next: impl FnOnce() -> N)
+    where
+        N: Iterator<Item = u64>,
+    {
+        let marks = &mut self.marks;
+        let marks = marks.get_or_insert_with(|| Box::new(Marks::new(next())));
+        marks.set(at, name, detail);
+    }
+
+    /// Returns true once a mark was set: it is to be told how each ping ended.
+    #[inline]
+    pub const fn has_marks(&self) -> bool {
+        self.marks.is_some()
+    }
+
+    /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks.
+    pub fn passed(&mut self, flow: FlowId, sequence: u64, due: Instant, received: Instant) {
+        if let Some(marks) = self.marks_of(flow) {
+            marks.passed(flow, sequence, due, received);
+        }
+    }
+
+    /// The ping `sequence` of `flow`, due at `due`, ended without a valid answer in time, where there are marks.
+    pub fn failed(&mut self, flow: FlowId, sequence: u64, due: Instant) {
+        if let Some(marks) = self.marks_of(flow) {
+            marks.failed(flow, sequence, due);
+        }
+    }
+
+    /// The ping `sequence` of `flow` was on its way when its VM or its flow left, where there are marks.
+    pub fn left(&mut self, flow: FlowId, sequence: u64) {
+        if let Some(marks) = self.marks_of(flow) {
+            marks.abandoned(flow, sequence);
+        }
+    }
+
+    /// The marks, if there is `flow`.
+    fn marks_of(&mut self, flow: FlowId) -> Option<&mut Marks> {
+        let is_known = flow.index() < self.flows.len();
+        self.marks.as_deref_mut().filter(|_| is_known)
+    }
+
+    /// Returns the marks, if there are any.
+    pub fn marks(&self) -> Option<&Marks> {
+        self.marks.as_deref()
     }
 
     /// A frame that an impairment held was released, so many nanoseconds after its time.

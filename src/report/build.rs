@@ -7,7 +7,7 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    ReactorReport, Report, SCHEMA, SecondReport, Verdict, impairments, link_changes,
+    ReactorReport, Report, SCHEMA, SecondReport, Verdict, impairments, link_changes, marks,
 };
 use crate::fabric::{ImpairmentCount, Recording};
 use crate::load::FlowId;
@@ -15,6 +15,7 @@ use crate::record::{
     FlowRecord, Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PerMetric, Phase,
     Recorder, Totals, Work,
 };
+use crate::time::Instant;
 use crate::vm::VmId;
 
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
@@ -32,6 +33,8 @@ pub struct Context<'a> {
     pub started_unix_ms: Option<u64>,
     /// From the start of the program until the first ping could be sent, in nanoseconds.
     pub setup_ns: u64,
+    /// When the first ping could be sent: from then on the times of marks are told.
+    pub began: Instant,
     /// True if the run was ended before it was done.
     pub interrupted: bool,
     /// Names the flow with that index. Called only for flows that the report lists.
@@ -58,6 +61,7 @@ impl Default for Context<'_> {
             run: "",
             started_unix_ms: None,
             setup_ns: 0,
+            began: Instant::ZERO,
             interrupted: false,
             flows: &|_| None,
             phases: &[],
@@ -82,6 +86,16 @@ pub struct FlowName {
     pub address: Option<String>,
     /// The VMs that are members of `dst`, if that is a multicast group, each with the address that it answers from.
     pub members: Vec<(VmId, IpAddr)>,
+}
+
+impl FlowName {
+    /// The name of the flow with that index, where nobody knows it.
+    pub(super) fn unknown(index: usize) -> FlowName {
+        FlowName {
+            src: format!("flow {index}"),
+            ..FlowName::default()
+        }
+    }
 }
 
 /// A report that is being made, in slices: what takes long is prepared beforehand, and all counts are then taken at once, so
@@ -194,6 +208,7 @@ impl Builder {
         seconds.extend(recorder.open_interval().map(SecondReport::from));
         let (setup, work) = (recorder.setup(), recorder.work());
         let links = recorder.links();
+        let (marks, marks_untold) = marks::marks(recorder, context);
         let records = recorder.flows();
         let is_whole = |flow: &&FlowRecord| flow.totals().sent > 0 && flow.totals().failed() == 0;
         let mut report = Report {
@@ -233,6 +248,8 @@ impl Builder {
             impairments: context.impairments.iter().map(Into::into).collect(),
             links: links.changes().to_vec(),
             links_untold: links.untold(),
+            marks,
+            marks_untold,
             pauses: *recorder.pauses(),
             recordings: context.recordings.to_vec(),
             phases: phases(recorder, context.phases),
@@ -284,10 +301,7 @@ fn named(index: usize, name: Option<FlowName>) -> (FlowReport, Vec<(VmId, IpAddr
         dst,
         address,
         members,
-    } = name.unwrap_or_else(|| FlowName {
-        src: format!("flow {index}"),
-        ..FlowName::default()
-    });
+    } = name.unwrap_or_else(|| FlowName::unknown(index));
     let flow = FlowReport {
         src,
         dst,

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::pieces::{self, Next};
-use super::{FlowReport, MemberReport, Report};
-use crate::record::{Count, LatencySummary, Metric, PerMetric, Totals};
+use super::{FlowReport, MarkFlowReport, MarkReport, MemberReport, Report};
+use crate::record::{Count, LatencySummary, MarkMetric, Metric, Moments, PerMetric, Totals};
 
 /// The first cells of a row, before its counts, its loss and the figures of each metric.
 const WHAT: [&str; 7] = [
@@ -22,7 +22,8 @@ const FLOWS: usize = 50;
 
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
-/// that a flow pings, with its own `address`. Columns that end in `_ns` are nanoseconds; what
+/// that a flow pings, with its own `address`; then one `mark` for each mark, and one `mark_flow` for each flow since it, whose
+/// figures are those of a single value. Columns that end in `_ns` are nanoseconds; what
 /// is not known of a row is empty.
 ///
 /// # Errors
@@ -31,18 +32,36 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     pieces::write(report, csv_piece, out)
 }
 
-/// Writes the piece of [`csv()`] with [`FLOWS`] flows from number `from` on; the first one has all other rows before them.
+/// Writes the piece of [`csv()`] with the rows of [`FLOWS`] flows from number `from` on, or as many of marks, which are counted
+/// behind the flows; the first one has the rows of the run and its phases before them.
 pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::Result<Next> {
     let mut table = csv::Writer::from_writer(out);
     if from == 0 {
         first_rows(report, &mut table)?;
     }
-    let flows = report.flows.get(from..).unwrap_or_default();
-    for flow in flows.iter().take(FLOWS) {
+    let flows = report.flows.len();
+    let marks = report.marks.iter().map(|mark| 1 + mark.flows.len());
+    let all = flows + marks.sum::<usize>();
+    let next = match from < flows {
+        true => flows.min(from + FLOWS),
+        false => all.min(from + FLOWS),
+    };
+    for flow in report.flows.get(from..next.min(flows)).unwrap_or_default() {
         flow_rows(flow, &mut table)?;
     }
+    let of_marks = report.marks.iter().flat_map(|mark| {
+        let flows = mark.flows.iter().map(move |flow| (mark, Some(flow)));
+        std::iter::once((mark, None)).chain(flows)
+    });
+    let of_marks = of_marks.skip(from.saturating_sub(flows));
+    for (mark, flow) in of_marks.take(next.saturating_sub(from.max(flows))) {
+        table.write_record(match flow {
+            Some(flow) => mark_flow_row(mark, flow),
+            None => mark_row(mark),
+        })?;
+    }
     table.flush()?;
-    Ok((flows.len() > FLOWS).then_some(from + FLOWS))
+    Ok(Some(next).filter(|next| *next < all))
 }
 
 fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Result<()> {
@@ -84,6 +103,59 @@ fn flow_rows(flow: &FlowReport, table: &mut csv::Writer<impl Write>) -> io::Resu
     Ok(())
 }
 
+/// The first cells of what marks have, behind the figures of each metric.
+const OF_MARK: [&str; 5] = [
+    "mark",
+    "mark_detail",
+    "mark_at_ns",
+    "mark_flows",
+    "mark_passed",
+];
+
+fn mark_row(mark: &MarkReport) -> Vec<String> {
+    let mut row = blank(["mark", "", "", "", "", "", ""]);
+    row.extend([
+        mark.name.clone(),
+        mark.detail.clone().unwrap_or_default(),
+        mark.at_ns.to_string(),
+        mark.flow_count.to_string(),
+        mark.passed.to_string(),
+    ]);
+    for metric in MarkMetric::ALL {
+        push_summary(&mut row, mark.summary(*metric));
+    }
+    row
+}
+
+fn mark_flow_row(mark: &MarkReport, flow: &MarkFlowReport) -> Vec<String> {
+    let mut row = blank(["mark_flow", "", &flow.src, &flow.dst, "", "", ""]);
+    let passed = u64::from(flow.answered > 0).to_string();
+    let detail = mark.detail.clone().unwrap_or_default();
+    let at = mark.at_ns.to_string();
+    row.extend([mark.name.clone(), detail, at, "1".to_owned(), passed]);
+    for metric in MarkMetric::ALL {
+        let mut figure = Moments::default();
+        flow.figure(*metric)
+            .into_iter()
+            .for_each(|value| figure.record(value));
+        push_summary(&mut row, &LatencySummary::from(&figure));
+    }
+    row
+}
+
+/// A row without counts and figures of metrics, up to what marks have.
+fn blank(what: [&str; WHAT.len()]) -> Vec<String> {
+    let mut row: Vec<_> = what.map(str::to_owned).into();
+    row.resize(columns_before_marks().len(), String::new());
+    row
+}
+
+fn push_summary(row: &mut Vec<String>, summary: &LatencySummary) {
+    row.push(summary.count.to_string());
+    let figures = summary.figures().map(|(_, nanos)| nanos);
+    row.extend(figures.map(|nanos| nanos.map(|nanos| nanos.to_string()).unwrap_or_default()));
+}
+
 /// Of a member only its replies are known.
 fn member_row(flow: &FlowReport, member: &MemberReport) -> Vec<String> {
     let what = ["member", "", &flow.src, &flow.dst, &member.address, "", ""];
@@ -99,6 +171,18 @@ fn member_row(flow: &FlowReport, member: &MemberReport) -> Vec<String> {
 }
 
 fn columns() -> Vec<String> {
+    let mut columns = columns_before_marks();
+    columns.extend(OF_MARK.map(str::to_owned));
+    let names = LatencySummary::default().figures().map(|(name, _)| name);
+    for metric in MarkMetric::ALL {
+        columns.push(format!("{metric}_count"));
+        let unit = if metric.is_time() { "_ns" } else { "" };
+        columns.extend(names.map(|name| format!("{metric}_{name}{unit}")));
+    }
+    columns
+}
+
+fn columns_before_marks() -> Vec<String> {
     let names = LatencySummary::default().figures().map(|(name, _)| name);
     let counts = Count::ALL.iter().map(|count| count.name());
     let first = WHAT.into_iter().chain(counts).chain(["loss"]);
@@ -124,10 +208,9 @@ fn row(
     );
     row.push(totals.loss().to_string());
     for (_, summary) in PerMetric::from_fn(summary).iter() {
-        row.push(summary.count.to_string());
-        let figures = summary.figures().map(|(_, nanos)| nanos);
-        row.extend(figures.map(|nanos| nanos.map(|nanos| nanos.to_string()).unwrap_or_default()));
+        push_summary(&mut row, summary);
     }
+    row.resize(columns().len(), String::new());
     row
 }
 

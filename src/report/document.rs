@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FabricReport, ImpairedFrames, MachineReport, MemoryReport, MergedReport, Outcome, PlanReport,
-    Verdict, encoding, keyed,
+    FabricReport, ImpairedFrames, MachineReport, MarkReport, MemoryReport, MergedReport, Outcome,
+    PlanReport, Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -100,6 +100,12 @@ pub struct Report {
     /// How much more they did.
     #[serde(default, skip_serializing_if = "nothing")]
     pub links_untold: u64,
+    /// Instants that somebody named, the first of them, and what was measured of the flows from each on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkReport>,
+    /// How many more there were.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub marks_untold: u64,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,

@@ -2,12 +2,15 @@
 //! something of every metric.
 
 use super::{
-    Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MemoryReport, MergedReport,
-    PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
+    Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MarkFlowReport, MarkHistograms,
+    MarkReport, MemoryReport, MergedReport, PhaseReport, PlanReport, Report, SettingsReport,
+    Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
-use crate::record::{DropReason, Limits, LinkChanged, NeighbourSearch, Pause, Recorder};
+use crate::record::{
+    DropReason, LatencySummary, Limits, LinkChanged, NeighbourSearch, Pause, Recorder,
+};
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
 use crate::wire::MacAddr;
@@ -166,6 +169,30 @@ pub fn whole() -> Report {
             link(Some("vm1"), LinkFate::Deleted),
         ],
         links_untold: 4,
+        marks: vec![MarkReport {
+            name: "policy".to_owned(),
+            detail: Some("why".to_owned()),
+            at_ns: 1,
+            end_ns: Some(2),
+            flow_count: 1,
+            passed: 1,
+            first_pass_ns: LatencySummary::default(),
+            last_pass_ns: LatencySummary::default(),
+            longest_gap_ns: LatencySummary::default(),
+            changes: LatencySummary::default(),
+            flows: vec![MarkFlowReport {
+                src: "vm0".to_owned(),
+                dst: "vm1".to_owned(),
+                answered: 2,
+                unanswered: 3,
+                first_pass_ns: Some(4),
+                last_pass_ns: Some(5),
+                longest_gap_ns: Some(6),
+                changes: 7,
+            }],
+            histograms: MarkHistograms::default(),
+        }],
+        marks_untold: 5,
         phases: vec![PhaseReport {
             nothing_sent: Some("why".to_owned()),
             ..phase()

@@ -9,9 +9,10 @@ use super::hlog::hlog_piece;
 use super::html::MOST_RUNS;
 use super::html::html_piece;
 use super::json::json_piece;
+use super::marks::Marks;
 use super::pieces::{self, Next, WritePiece};
 use super::{Report, compare, compare_html, compare_json, hgrm};
-use crate::record::{Latency, Metric};
+use crate::record::{Latency, MarkMetric, MarkName, Metric};
 
 /// A row: what the name of a file ends in, and what is written into it.
 #[derive(Debug)]
@@ -66,7 +67,8 @@ const ROWS: &[Row] = &[
     },
     Row {
         ending: "hgrm",
-        doc: "the percentiles of one metric for the plotters of HdrHistogram: of the rtt, or NAME.METRIC.hgrm",
+        doc: "the percentiles of one metric for the plotters of HdrHistogram: of the rtt, or NAME.METRIC.hgrm, such as \
+              NAME.mark.policy.first_pass.hgrm",
         media_type: PLAIN,
         write: Writer::Histogram(|latency, mut out| hgrm(latency, &mut out)),
         compare: None,
@@ -112,8 +114,10 @@ pub enum FormatError {
     },
     /// The name says a metric that there is not.
     #[error(
-        "no metric is named {found:?}; expected a name without a further dot, for the rtt, or before .{ending} one of {}",
-        Metric::names()
+        "no metric is named {found:?}; expected a name without a further dot, for the rtt, or before .{ending} one of {}, or \
+         mark.NAME and one of {}",
+        Metric::names(),
+        MarkMetric::names()
     )]
     UnknownMetric {
         /// The text in place of a metric.
@@ -124,11 +128,56 @@ pub enum FormatError {
 }
 
 /// The format of a report file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Format {
     row: &'static Row,
     /// Which histogram, where it holds only one.
-    metric: Metric,
+    metric: OneMetric,
+}
+
+/// The metric of a file that holds a single histogram.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum OneMetric {
+    OfRun(Metric),
+    /// Of the marks of that name.
+    OfMark(MarkName, MarkMetric),
+}
+
+impl OneMetric {
+    /// Has `write` write the histogram of `report`.
+    fn write(
+        &self,
+        report: &Report,
+        write: fn(&Latency, &mut dyn Write) -> io::Result<()>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        match self {
+            OneMetric::OfRun(metric) => write(&report.histograms[*metric], out),
+            OneMetric::OfMark(name, metric) => {
+                let marks = Marks::named(report, name.as_str());
+                let latency = marks.map(|marks| marks.latency(*metric));
+                write(&latency.unwrap_or_default(), out)
+            }
+        }
+    }
+
+    /// Reads the metric at the end of a name without its ending: `a.boot`, `a.mark.policy.first_pass`. The rtt if there is no
+    /// dot; the error is what stands in place of a metric.
+    fn at_end(stem: &str) -> Result<OneMetric, &str> {
+        let Some((before, name)) = stem.rsplit_once('.') else {
+            return Ok(OneMetric::OfRun(Metric::Rtt));
+        };
+        if let Ok(metric) = name.parse() {
+            return Ok(OneMetric::OfRun(metric));
+        }
+        let of_mark = || {
+            let (before, mark) = before.rsplit_once('.')?;
+            let is_mark = before == "mark" || before.ends_with(".mark");
+            let metric = name.parse().ok().filter(|_| is_mark)?;
+            Some(OneMetric::OfMark(mark.parse().ok()?, metric))
+        };
+        of_mark().ok_or(name)
+    }
 }
 
 impl Format {
@@ -140,13 +189,14 @@ impl Format {
         let ending = path.extension().and_then(OsStr::to_str);
         let row = ROWS.iter().find(|row| Some(row.ending) == ending);
         let row = row.ok_or(FormatError::UnknownEnding)?;
-        let named = path.file_stem().map(Path::new).and_then(Path::extension);
-        let metric = match (&row.write, named) {
-            (Writer::Run(_), _) | (_, None) => Metric::Rtt,
-            (Writer::Histogram(_), Some(name)) => {
-                let name = name.to_string_lossy();
-                name.parse().map_err(|_| FormatError::UnknownMetric {
-                    found: name.into_owned(),
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        // A dot at the beginning hides the file.
+        let stem = stem.strip_prefix('.').unwrap_or(&stem);
+        let metric = match row.write {
+            Writer::Run(_) => OneMetric::OfRun(Metric::Rtt),
+            Writer::Histogram(_) => {
+                OneMetric::at_end(stem).map_err(|found| FormatError::UnknownMetric {
+                    found: found.to_owned(),
                     ending: row.ending,
                 })?
             }
@@ -160,7 +210,10 @@ impl Format {
     /// When a comparison has no such format, or one that doesn't take so many.
     pub fn of_comparison(path: &Path, runs: usize) -> Result<Format, FormatError> {
         let format = Format::of(path).ok();
-        let found = format.and_then(|format| Some((format, format.row.compare?.most)));
+        let found = format.and_then(|format| {
+            let most = format.row.compare?.most;
+            Some((format, most))
+        });
         let (format, most) = found.ok_or(FormatError::NoComparison)?;
         match runs <= most {
             true => Ok(format),
@@ -195,8 +248,10 @@ impl Format {
 
     /// Every format; one of a single histogram has that of the rtt.
     pub fn all() -> impl Iterator<Item = Format> {
-        let metric = Metric::Rtt;
-        ROWS.iter().map(move |row| Format { row, metric })
+        ROWS.iter().map(|row| Format {
+            row,
+            metric: OneMetric::OfRun(Metric::Rtt),
+        })
     }
 
     /// Every ending with what it stands for, for a help text.
@@ -214,7 +269,7 @@ impl Format {
     pub fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
         match self.row.write {
             Writer::Run(piece) => pieces::write(report, piece, out),
-            Writer::Histogram(write) => write(&report.histograms[self.metric], out),
+            Writer::Histogram(write) => self.metric.write(report, write, out),
         }
     }
 
@@ -227,7 +282,7 @@ impl Format {
     ) -> io::Result<Next> {
         match self.row.write {
             Writer::Run(piece) => piece(report, from, out),
-            Writer::Histogram(write) => write(&report.histograms[self.metric], out).map(|()| None),
+            Writer::Histogram(write) => self.metric.write(report, write, out).map(|()| None),
         }
     }
 
@@ -289,7 +344,8 @@ mod tests {
         ] {
             match (Format::of(Path::new(name)), found) {
                 (Ok(format), Ok((ending, metric))) => {
-                    assert_eq!((format.ending(), format.metric), (ending, metric), "{name}");
+                    let expected = (ending, OneMetric::OfRun(metric));
+                    assert_eq!((format.ending(), format.metric), expected, "{name}");
                 }
                 (Err(error), Err(said)) => {
                     assert!(
@@ -301,6 +357,34 @@ mod tests {
                     panic!("{name}: {:?} is not {found:?}", format.map(|f| f.ending()))
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_name_may_ask_for_a_metric_of_a_mark() {
+        for (name, mark, metric) in [
+            (
+                "a.mark.policy.first_pass.hgrm",
+                "policy",
+                MarkMetric::FirstPass,
+            ),
+            ("mark.link.changes.hgrm", "link", MarkMetric::Changes),
+            (
+                "a.mark.mark.longest_gap.hgrm",
+                "mark",
+                MarkMetric::LongestGap,
+            ),
+        ] {
+            let format = Format::of(Path::new(name)).unwrap();
+            let expected = OneMetric::OfMark(mark.parse().unwrap(), metric);
+            assert_eq!(format.metric, expected, "{name}");
+        }
+        for name in [
+            "a.policy.first_pass.hgrm",
+            "a.first_pass.hgrm",
+            "mark.a.b.hgrm",
+        ] {
+            assert!(Format::of(Path::new(name)).is_err(), "{name}");
         }
     }
 

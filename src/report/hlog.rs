@@ -11,7 +11,7 @@ use hdrhistogram::serialization::interval_log::{
 use super::Report;
 use super::pieces::{self, Next};
 use crate::escape::Escaped;
-use crate::record::{Latency, Metric, Scope};
+use crate::record::{Latency, MarkMetric, Metric, Scope};
 
 /// The column of greatest values is in milliseconds, as other writers have it.
 const NANOS_PER_MILLISECOND: f64 = 1e6;
@@ -20,8 +20,8 @@ const NANOS_PER_MILLISECOND: f64 = 1e6;
 const BY_SECOND: [Metric; 2] = [Metric::Rtt, Metric::Response];
 
 /// Writes the run as an HdrHistogram interval log: second by second the rtt without a tag and the response time with its
-/// name as the tag, and before them each other metric in one interval, the whole run, with its name as the tag. Values are
-/// nanoseconds.
+/// name as the tag, and before them each other metric in one interval, the whole run, with its name as the tag. The times that
+/// were measured from a mark on are in its interval, with tags such as `mark.policy.first_pass`. Values are nanoseconds.
 ///
 /// Times are seconds since the run began, and the log says when that was; if it is not known, 1970.
 ///
@@ -31,41 +31,52 @@ pub fn hlog(report: &Report, out: &mut impl Write) -> io::Result<()> {
     pieces::write(report, hlog_piece, out)
 }
 
-/// Writes the piece of [`hlog`] with the interval of number `from`: those of the whole run, one for each metric, come before
-/// the two of each second. An interval without values has no line.
+/// Writes the piece of [`hlog`] with the interval of number `from`: those of the whole run, one for each metric, come first, then
+/// those of each mark, then the two of each second. An interval without values has no line.
 pub(super) fn hlog_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::Result<Next> {
     if from == 0 {
         head(report, out)?;
     }
+    let times = || MarkMetric::ALL.iter().filter(|metric| metric.is_time());
     let of_run = Metric::ALL.len();
-    let last = of_run + report.seconds.len() * BY_SECOND.len();
-    match from.checked_sub(of_run) {
-        None => {
-            let metric = Metric::ALL.get(from);
-            if let Some(&metric) = metric.filter(|metric| metric.scope() != Scope::Second) {
-                line(
-                    &report.histograms[metric],
-                    0,
-                    report.elapsed_ns,
-                    metric,
-                    out,
-                )?;
-            }
+    let of_marks = of_run + report.marks.len() * times().count();
+    let last = of_marks + report.seconds.len() * BY_SECOND.len();
+    if from < of_run {
+        let metric = Metric::ALL.get(from);
+        if let Some(&metric) = metric.filter(|metric| metric.scope() != Scope::Second) {
+            let latency = &report.histograms[metric];
+            line(latency, 0, report.elapsed_ns, metric.name(), out)?;
         }
-        Some(line_of_second) => {
-            let second = report.seconds.get(line_of_second / BY_SECOND.len());
-            let metric = BY_SECOND.get(line_of_second % BY_SECOND.len());
-            if let (Some(second), Some(&metric)) = (second, metric)
-                && let Some((_, latency)) = second.latency(metric)
-            {
-                line(
-                    &latency.expand(),
-                    second.start_ns,
-                    second.length_ns,
-                    metric,
-                    out,
-                )?;
-            }
+    } else if from < of_marks {
+        let number = from - of_run;
+        let mark = report.marks.get(number / times().count());
+        if let Some((mark, &metric)) = mark.zip(times().nth(number % times().count())) {
+            let end = mark.end_ns.unwrap_or(report.elapsed_ns);
+            let length = end.saturating_sub(mark.at_ns);
+            let name = format!("mark.{}.{metric}", mark.name);
+            line(
+                &mark.histogram(metric).expand(),
+                mark.at_ns,
+                length,
+                &name,
+                out,
+            )?;
+        }
+    } else {
+        let number = from - of_marks;
+        let second = report.seconds.get(number / BY_SECOND.len());
+        let metric = BY_SECOND.get(number % BY_SECOND.len());
+        if let (Some(second), Some(&metric)) = (second, metric)
+            && let Some((_, latency)) = second.latency(metric)
+        {
+            let latency = latency.expand();
+            line(
+                &latency,
+                second.start_ns,
+                second.length_ns,
+                metric.name(),
+                out,
+            )?;
         }
     }
     Ok(Some(from + 1).filter(|next| *next < last))
@@ -88,7 +99,7 @@ fn line(
     latency: &Latency,
     from: u64,
     length: u64,
-    metric: Metric,
+    name: &str,
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
     if latency.is_empty() {
@@ -102,7 +113,7 @@ fn line(
     builder.begin_log_with(&mut head, &mut serializer)?;
     let mut log = Vec::new();
     let [from, length] = [from, length].map(Duration::from_nanos);
-    let tag = (metric != Metric::Rtt).then(|| Tag::new(metric.name()));
+    let tag = (name != Metric::Rtt.name()).then(|| Tag::new(name));
     builder
         .begin_log_with(&mut log, &mut serializer)?
         .write_histogram(latency.histogram(), from, length, tag.flatten())

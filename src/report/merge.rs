@@ -64,6 +64,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         };
         merged.addresses.merge(&other.addresses);
         merged.merge_links(other);
+        merged.merge_marks(other);
         merged.merge_impairments(other);
         merged.merge_recordings(other);
         merged.reactor.merge(&other.reactor);

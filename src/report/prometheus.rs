@@ -6,7 +6,9 @@
 
 use std::fmt::{Display, Write};
 
-use crate::record::{Count, DropReason, Latency, Metric, Phase, Recorder, Scope, Totals};
+use crate::record::{
+    Count, DropReason, Latency, Mark, MarkMetric, Metric, Phase, Recorder, Scope, Totals,
+};
 
 /// So many names of phases are values of the label `phase`; all phases with further names are [`OTHER`] together. Each
 /// costs about 110 time series.
@@ -124,19 +126,52 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
         let name = format!("tap_reactor_{metric}_seconds");
         page.begin(&name, "histogram", "seconds", metric.doc());
         match metric.scope() {
-            Scope::Run => page.histogram(&name, "", [recorder.run_latency(*metric)]),
+            Scope::Run => page.histogram(&name, ("phase", ""), [recorder.run_latency(*metric)]),
             Scope::Second | Scope::Phase => {
                 for (phase, parts) in &phases {
                     let latencies = parts.iter().map(|part| part.latency(*metric));
-                    page.histogram(&name, phase, latencies);
+                    page.histogram(&name, ("phase", phase), latencies);
                 }
             }
         }
+    }
+    if let Some(marks) = recorder.marks() {
+        write_marks(&mut page, marks.all());
     }
     if format == Exposition::OpenMetrics {
         page.text += "# EOF\n";
     }
     page.text
+}
+
+/// Writes the marks by name, as phases are: how many, and the first passes since. What else is measured from a mark on may
+/// shrink or move, and is no counter or histogram.
+fn write_marks(page: &mut Page, marks: &[Mark]) {
+    let mut named: Vec<(&str, Vec<&Mark>)> = Vec::new();
+    for mark in marks {
+        let name = mark.name().as_str();
+        let is_known = named.iter().any(|(known, _)| *known == name);
+        let name = match is_known || named.len() < MAX_PHASES {
+            true => name,
+            false => OTHER,
+        };
+        match named.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, parts)) => parts.push(mark),
+            None => named.push((name, vec![mark])),
+        }
+    }
+    let name = "tap_reactor_marks";
+    page.begin_counter(name, "Marks that were set.");
+    for (mark, parts) in &named {
+        page.counter(name, ("mark", mark), parts.len() as u64);
+    }
+    let metric = MarkMetric::FirstPass;
+    let name = format!("tap_reactor_mark_{metric}_seconds");
+    page.begin(&name, "histogram", "seconds", metric.doc());
+    for (mark, parts) in &named {
+        let latencies: Vec<Latency> = parts.iter().map(|part| part.latency(metric)).collect();
+        page.histogram(&name, ("mark", mark), latencies.iter().map(Some));
+    }
 }
 
 /// The phases by the value of their label. A name may come again, and two series must not have the same labels.
@@ -218,7 +253,7 @@ impl Page {
     fn histogram<'a>(
         &mut self,
         name: &str,
-        phase: &str,
+        label: (&str, &str),
         latencies: impl IntoIterator<Item = Option<&'a Latency>>,
     ) {
         let mut buckets = Buckets::default();
@@ -226,16 +261,15 @@ impl Page {
             .into_iter()
             .flatten()
             .for_each(|latency| buckets.add(latency));
-        let phase = ("phase", phase);
         let mut within = 0_u64;
         for ((_, edge), count) in EDGES.iter().zip(buckets.counts) {
             within = within.saturating_add(count);
-            self.sample(name, "_bucket", &[phase, ("le", edge)], within);
+            self.sample(name, "_bucket", &[label, ("le", edge)], within);
         }
-        self.sample(name, "_bucket", &[phase, ("le", "+Inf")], buckets.count);
+        self.sample(name, "_bucket", &[label, ("le", "+Inf")], buckets.count);
         let (seconds, nanos) = (buckets.sum_ns / SECOND, buckets.sum_ns % SECOND);
-        self.sample(name, "_sum", &[phase], format_args!("{seconds}.{nanos:09}"));
-        self.sample(name, "_count", &[phase], buckets.count);
+        self.sample(name, "_sum", &[label], format_args!("{seconds}.{nanos:09}"));
+        self.sample(name, "_count", &[label], buckets.count);
     }
 
     /// Writes a sample. A label without a value is the same as none.

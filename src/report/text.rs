@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::io::{self, Write};
 
 use super::bins::{Classes, bar};
+use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{FlowReport, MemberReport, Report, environment, impairments, link_changes, recordings};
 use crate::escape::{Escaped, escaped};
@@ -36,6 +37,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     if !report.phases.is_empty() {
         phases(report, out)?;
     }
+    marks(report, out)?;
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
@@ -416,6 +418,71 @@ fn phases(report: &Report, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// Up to this many marks are told.
+const MARKS_SHOWN: usize = 20;
+
+/// What was measured from each mark on: a row for each, and what it is about.
+fn marks(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.marks.is_empty() {
+        return Ok(());
+    }
+    let shown = || report.marks.iter().take(MARKS_SHOWN);
+    let width = shown().map(|mark| mark.name.chars().count()).max();
+    let width = width.unwrap_or(0).max("mark".len());
+    writeln!(out)?;
+    write!(out, "{:<width$}", "mark")?;
+    for (title, width) in MARK_COLUMNS {
+        write!(out, "{title:>width$}")?;
+    }
+    writeln!(out)?;
+    for mark in shown() {
+        write!(out, "{:<width$}", escaped(&mark.name))?;
+        for (value, (_, width)) in mark_cells(mark).iter().zip(MARK_COLUMNS) {
+            write!(out, "{value:>width$}")?;
+        }
+        match &mark.detail {
+            Some(detail) => writeln!(out, "  ({})", Escaped(detail))?,
+            None => writeln!(out)?,
+        }
+    }
+    let others = report.marks.len().saturating_sub(MARKS_SHOWN) as u64;
+    if others > 0 {
+        let others = counted(others, "mark");
+        writeln!(out, "and {others} more; a .csv or .json report has them")?;
+    }
+    match marks::untold(report) {
+        Some(untold) => writeln!(out, "{untold}"),
+        None => Ok(()),
+    }
+}
+
+/// The columns of the table of marks behind the name, with their widths.
+pub(super) const MARK_COLUMNS: [(&str, usize); 8] = [
+    ("after", 9),
+    ("passed", 10),
+    ("first p50", 11),
+    ("first p99", 11),
+    ("first max", 11),
+    ("last max", 11),
+    ("gap max", 11),
+    ("changes", 9),
+];
+
+/// The cells of a mark behind its name.
+pub(super) fn mark_cells(mark: &MarkReport) -> [String; 8] {
+    let changes = mark.changes.max.map_or("–".to_owned(), count);
+    [
+        span(mark.at_ns),
+        format!("{} of {}", count(mark.passed), count(mark.flow_count)),
+        span_or_dash(mark.first_pass_ns.p50),
+        span_or_dash(mark.first_pass_ns.p99),
+        span_or_dash(mark.first_pass_ns.max),
+        span_or_dash(mark.last_pass_ns.max),
+        span_or_dash(mark.longest_gap_ns.max),
+        changes,
+    ]
 }
 
 fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) -> io::Result<()> {

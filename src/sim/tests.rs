@@ -16,6 +16,7 @@ use crate::wire::MacAddr;
 mod endpoints;
 mod impairments;
 mod lifecycle;
+mod marks;
 mod neighbours;
 mod steering;
 

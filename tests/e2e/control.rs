@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
 
+mod marks;
 mod metrics;
 mod prometheus;
 mod tcp;

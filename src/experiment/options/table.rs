@@ -306,6 +306,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("name", "TEXT", Text)
         .place(Traffic, Phase)
         .help("Name of the phase in the report"),
+    switch("mark")
+        .place(Traffic, Phase)
+        .help("The beginning of the phase is a mark of its name"),
     value("start", "VMS", Text)
         .place(Traffic, Phase)
         .help("VMs that start in the course of the phase; repeatable")
@@ -570,6 +573,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         .details(
             "GET /metrics and nothing else, for all who reach the address, such as 127.0.0.1:9100. Port 0 is one that is free, \
              which is told.",
+        ),
+    value("mark-on", "CHANGE", Text)
+        .place(Output, Run)
+        .help("Set a mark when others change a link or a route; repeatable")
+        .repeatable()
+        .only(TAPS)
+        .details(
+            "link: a link of the lab. route: a route in its network namespace, but for those that the kernel makes by itself. \
+             Both: link,route. From a mark on it is measured how long pings take to pass, or no longer to.",
         ),
     switch("json")
         .place(Output, CommandLine)

@@ -27,6 +27,7 @@ mod instruments;
 mod ipv6;
 mod join;
 mod listen;
+mod marks;
 mod memberships;
 mod neighbours;
 mod phases;
@@ -189,6 +190,7 @@ fn plan_flows(
         seed,
         spin: spin(settings)?,
         instruments,
+        mark_on: marks::mark_on(settings)?,
         listen,
         effective: Scenario::default(),
     };

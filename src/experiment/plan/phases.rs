@@ -11,6 +11,7 @@ use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Setting
 use crate::experiment::{FlowPlan, IpVersion};
 use crate::hypervisor::Phase;
 use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
+use crate::record::{MarkName, NoMarkName};
 use crate::vm::{MAX_OUTSTANDING, VmId};
 
 /// The highest rate that is taken for meant: one ping every 100 ns.
@@ -64,6 +65,12 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
             scenario.phases.get(i),
             i,
         )?;
+        // A warm-up, which goes before its phase, is no mark, and of a ramp the first step is.
+        let mark = mark(settings)?;
+        let mut marked = phases.iter_mut().skip(first);
+        if let Some(phase) = marked.find(|phase| phase.is_counted) {
+            phase.mark = mark;
+        }
         let impairments = Some(impairments(settings, context)?);
         for phase in phases.iter_mut().skip(first) {
             phase.impairments.clone_from(&impairments);
@@ -201,6 +208,7 @@ fn add_phases(
             duration: Some(warmup),
             transitions: Vec::new(),
             impairments: None,
+            mark: None,
         });
     }
     match pacing {
@@ -211,6 +219,7 @@ fn add_phases(
             duration,
             transitions: Vec::new(),
             impairments: None,
+            mark: None,
         }),
         Sending::Ramp(steps, setting) => {
             let total = duration.ok_or_else(|| {
@@ -240,6 +249,7 @@ fn add_phases(
                     duration: Some(step),
                     transitions: Vec::new(),
                     impairments: None,
+                    mark: None,
                 });
             }
         }
@@ -356,6 +366,22 @@ fn check_unused(settings: &Settings, context: &PlanContext<'_>) -> Result<(), Se
             .error("nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1")),
         None => Ok(()),
     }
+}
+
+/// The name of the mark that a phase is, if it is one: its own.
+fn mark(settings: &Settings) -> Result<Option<MarkName>, SettingError> {
+    let Some(setting) = settings.get("mark") else {
+        return Ok(None);
+    };
+    if !setting.switch()? {
+        return Ok(None);
+    }
+    let Some(name) = settings.get("name") else {
+        return Err(setting.error("the phase has no name; expected one, which is that of the mark"));
+    };
+    let mark = name.text.parse();
+    mark.map(Some)
+        .map_err(|error: NoMarkName| name.error(error))
 }
 
 fn count(settings: &Settings) -> Result<Option<u64>, SettingError> {

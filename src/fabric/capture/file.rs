@@ -1,12 +1,14 @@
 //! The file of a capture: its interfaces, what it lost, and where it ends.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::pcapng::{self, PACKET_OVERHEAD, Packet};
+use super::words::push;
 use super::{CAPTURE, CaptureConfig, Section};
 use crate::fabric::Direction;
 use crate::fabric::output::{Output, Sink};
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 use crate::vm::VmId;
 
 /// Bytes of the statistics of an interface.
@@ -16,6 +18,9 @@ const STATISTICS_LENGTH: u64 = 80;
 const MAX_DESCRIPTION: usize = 128;
 /// Bytes that an address takes at most, in a description and as a name.
 const MAX_ADDRESS: usize = 128;
+
+/// Changes of the lab that wait for a frame that tells of them, the last of them.
+const MAX_NEWS: usize = 32;
 
 /// A VM's network interface, as the file describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,6 +78,8 @@ pub(super) struct File {
     is_full: bool,
     /// Frames lost for want of room, or after the limit.
     dropped: u64,
+    /// Changes of the lab that no frame has told of yet, each with its time.
+    news: VecDeque<(Instant, String)>,
 }
 
 impl File {
@@ -89,6 +96,7 @@ impl File {
             span: None,
             is_full: false,
             dropped: 0,
+            news: VecDeque::new(),
         };
         file.begin();
         file
@@ -147,9 +155,43 @@ impl File {
         }
     }
 
+    /// Tells of a change of the lab at `now` in the comment of the first frame that is written of those after it.
+    pub(super) fn tell(&mut self, now: Instant, news: &str) {
+        if self.news.len() == MAX_NEWS {
+            self.news.pop_front();
+        }
+        self.news.push_back((now, news.to_owned()));
+    }
+
     /// Writes a frame, or counts it as lost where there is no room for it.
     #[inline]
     pub(super) fn write(&mut self, frame: &Frame<'_>) {
+        let is_new = |(at, _): &(Instant, String)| *at <= frame.at;
+        match self.news.front().is_some_and(is_new) {
+            true => self.write_with_news(frame),
+            false => self.write_frame(frame),
+        }
+    }
+
+    /// Writes a frame with the changes of the lab before it.
+    #[cold]
+    fn write_with_news(&mut self, frame: &Frame<'_>) {
+        let mut comment = Vec::new();
+        let is_new = |(at, _): &(Instant, String)| *at <= frame.at;
+        let until = self.news.partition_point(is_new);
+        for (at, news) in self.news.drain(..until) {
+            let before = Span::from(frame.at - at);
+            push(&mut comment, format_args!("{before} before: {news}\n"));
+        }
+        comment.extend_from_slice(frame.comment);
+        self.write_frame(&Frame {
+            comment: &comment,
+            ..*frame
+        });
+    }
+
+    #[inline]
+    fn write_frame(&mut self, frame: &Frame<'_>) {
         let Some(Some(port)) = self.ports.get_mut(frame.vm.index()) else {
             // A VM that nobody has told of.
             return;

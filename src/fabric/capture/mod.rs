@@ -222,7 +222,12 @@ impl Instrument for Capture {
         }
     }
 
-    fn notice(&mut self, _: Instant, notice: &Notice<'_>) {
+    fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
+        // Of VMs and links other comments and the interfaces tell.
+        let is_told = !matches!(notice, Notice::Started(..) | Notice::Stopped(_));
+        if is_told && !matches!(self.way, Way::Plain) {
+            self.file.tell(now, &notice.to_string());
+        }
         if let (Way::Narrated(narrated), Notice::Stopped(vm)) = (&mut self.way, notice) {
             narrated.stopped(*vm);
         }

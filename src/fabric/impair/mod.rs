@@ -91,14 +91,17 @@ pub(super) struct Impair {
 }
 
 impl Impair {
-    /// Replaces the rules. Of those that fit a frame the last one is applied. Frames that are held already stay so.
-    pub(super) fn set_rules(&mut self, rules: Vec<Rule>, seed: u64) {
+    /// Replaces the rules. Of those that fit a frame the last one is applied. Frames that are held already stay so. Returns
+    /// false if they are what they were.
+    pub(super) fn set_rules(&mut self, rules: Vec<Rule>, seed: u64) -> bool {
         // Links that stay as they are go on with their queues and choices.
-        if (&self.rules, self.seed) != (&rules, seed) {
+        let is_change = (&self.rules, self.seed) != (&rules, seed);
+        if is_change {
             self.rules = rules;
             self.seed = seed;
             self.links.clear();
         }
+        is_change
     }
 
     /// From now on pings count for the run, or not because they are a warm-up.

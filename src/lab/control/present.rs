@@ -11,23 +11,22 @@ use crate::control::{
     status,
 };
 use crate::experiment::{Experiment, IpVersion};
-use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind, Notice};
+use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
 use crate::hypervisor::{Command, FlowConfig, Outcome};
 use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
 use crate::lab::{Driver, LabError, LabOn, instruments};
 use crate::load::{FlowId, Pace, Pacing};
-use crate::record::{Metric, Phase};
+use crate::record::{Metric, NoMarkName, Phase};
 use crate::report::{
     Builder, Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
 };
 use crate::system::{SystemError, memory_use};
+use crate::time::Instant;
 use crate::vm::VmId;
 
 /// The most impairments that clients may add up: each further one is read with all before it.
 const MOST_RULES: usize = 256;
-/// The longest name of a mark.
-const LONGEST_NAME: usize = 64;
 
 /// A lab while it answers a request.
 pub(super) struct Present<'l, 'a, F, D>
@@ -494,21 +493,19 @@ where
 
     fn mark(&mut self, wish: SetMark) -> Result<MarkDocument, ApiError> {
         self.check_changeable()?;
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        if wish.name.is_empty() || wish.name.len() > LONGEST_NAME || !wish.name.bytes().all(is_word)
-        {
-            let error = format!("{:?} is no name of a mark", wish.name);
-            let expected = format!("1 to {LONGEST_NAME} letters, digits, - and _");
-            return Err(ApiError::new(status::BAD_REQUEST, error, expected));
-        }
-        let now = self.lab.driver.now();
-        self.lab
-            .hypervisor
-            .fabric()
-            .tell(now, &Notice::Marked(&wish.name));
+        let name = wish.name.parse();
+        let name = name.map_err(|error: NoMarkName| {
+            ApiError::in_words(status::BAD_REQUEST, &error.to_string())
+        })?;
+        let detail = String::new();
+        let outcome = self.carry_out(Command::Mark { name, detail })?;
+        let since_start = |at: Instant| at.nanos_since(self.lab.started);
         Ok(MarkDocument {
             name: wish.name,
-            time_ns: self.time(),
+            time_ns: match outcome {
+                Outcome::Marked(at) => since_start(at),
+                _ => self.time(),
+            },
         })
     }
 

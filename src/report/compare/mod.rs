@@ -15,10 +15,11 @@ pub use text::compare_text;
 pub(super) use text::{cells, names, row};
 
 use super::json::document;
+use super::marks::Marks;
 use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, Unlike};
-use crate::record::{Count, LatencySummary, Metric, Scope, Totals};
+use crate::record::{Count, LatencySummary, MarkMetric, Metric, Scope, Totals};
 
 /// The name and version of the form of a [`Comparison`] as JSON.
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
@@ -194,7 +195,6 @@ pub fn compare(runs: &[(&str, &Report)]) -> Vec<Comparison> {
 fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
     let difference = |figure: Figure| {
         let values = [before.1, after.1].map(|run| figure.of_run(run));
-        let both = values[0].zip(values[1]);
         let spread = match figure {
             Figure::Loss => spread::of_loss(before.1, after.1),
             _ => {
@@ -204,10 +204,58 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
                 both.map(|(one, other)| one.max(other))
             }
         };
+        Difference::new(figure.name(), figure.quantity(), values, spread)
+    };
+    Comparison {
+        schema: COMPARISON_SCHEMA.to_owned(),
+        unlike: unlike(&[before.1, after.1]),
+        before: Side::new(before),
+        after: Side::new(after),
+        differences: Figure::all()
+            .map(difference)
+            .chain(of_marks(before.1, after.1))
+            .collect(),
+    }
+}
+
+/// The times that were measured from marks on, of each name that one of the runs has. How much they vary is not known.
+fn of_marks(before: &Report, after: &Report) -> Vec<Difference> {
+    let mut names: Vec<&str> = Marks::of(before).iter().map(|marks| marks.name).collect();
+    let others = Marks::of(after).into_iter().map(|marks| marks.name);
+    let others: Vec<_> = others.filter(|name| !names.contains(name)).collect();
+    names.extend(others);
+    let mut differences = Vec::new();
+    for name in names {
+        for &metric in MarkMetric::ALL.iter().filter(|metric| metric.is_time()) {
+            let summaries = [before, after].map(|run| {
+                let marks = Marks::named(run, name);
+                marks.map(|marks| marks.latency(metric).summary())
+            });
+            for statistic in STATISTICS.iter().filter(|statistic| statistic.always) {
+                let value = |summary: &Option<LatencySummary>| {
+                    nanos(summary.as_ref().and_then(statistic.of))
+                };
+                let figure = format!("mark.{name}.{metric}.{}", statistic.name);
+                let [before, after] = [value(&summaries[0]), value(&summaries[1])];
+                differences.push(Difference::new(figure, Quantity::Ns, [before, after], None));
+            }
+        }
+    }
+    differences
+}
+
+impl Difference {
+    fn new(
+        figure: String,
+        quantity: Quantity,
+        values: [Option<f64>; 2],
+        spread: Option<f64>,
+    ) -> Difference {
+        let both = values[0].zip(values[1]);
         let difference = both.map(|(before, after)| after - before);
         Difference {
-            figure: figure.name(),
-            quantity: figure.quantity(),
+            figure,
+            quantity,
             before: values[0],
             after: values[1],
             difference,
@@ -217,17 +265,8 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
             spread,
             beyond_spread: difference.zip(spread).map(|(by, spread)| by.abs() > spread),
         }
-    };
-    Comparison {
-        schema: COMPARISON_SCHEMA.to_owned(),
-        unlike: unlike(&[before.1, after.1]),
-        before: Side::new(before),
-        after: Side::new(after),
-        differences: Figure::all().map(difference).collect(),
     }
-}
 
-impl Difference {
     /// Returns true if one of the runs has the figure.
     pub(super) const fn is_known(&self) -> bool {
         self.before.is_some() || self.after.is_some()

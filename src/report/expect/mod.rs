@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! expectation = figure operator value
-//! figure      = [metric "."] statistic | count | "loss" | "rate"
+//! figure      = [metric "."] statistic | count | "loss" | "rate" | "mark." name "." of_mark
 //! metric      = a name of the table of metrics, such as "rtt" or "boot"; rtt if none is named
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = a name of the table of counts, such as "received" | "drops"
+//! name        = that of one or more marks, all of which it is about
+//! of_mark     = ["first_pass." | "last_pass." | "longest_gap." | "changes."] statistic | "changes"     (the most of a flow)
+//!             | "passed" | "flows" | "marks"
 //! operator    = "<" | "<=" | ">" | ">=" | "="
 //! value       = number unit
 //! unit        = "ns" | "us" | "µs" | "ms" | "s"     of a latency
@@ -14,7 +17,10 @@
 //!             |                                     of a count
 //! ```
 //!
-//! Examples: `p99<200us`, `response.p99.9 <= 2ms`, `loss<0.1%`, `received>=100`, `rate>5000`.
+//! The figures of a mark are over the flows that pinged since; flows that never passed have no first pass, so that `passed` is
+//! to be expected, too. Where flows pinged and none passed, their last pass was at once: nothing has leaked.
+//!
+//! Examples: `mark.policy.first_pass.p99<500ms`, `p99<200us`, `response.p99.9 <= 2ms`, `loss<0.1%`, `received>=100`, `rate>5000`.
 
 mod parse;
 
@@ -26,8 +32,9 @@ use serde::{Deserialize, Serialize};
 pub use parse::{ParseExpectationError, expected_figures};
 
 use super::Report;
+use super::marks::{MarkReport, Marks};
 use super::units::{count, percent, rate, span};
-use crate::record::{Count, Latency, Metric};
+use crate::record::{Count, Latency, MarkMetric, MarkName, Metric};
 
 /// An expected value of a figure of a run.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,13 +47,26 @@ pub struct Expectation {
 }
 
 /// A figure that can be expected to be something.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 enum Figure {
+    Mark(MarkName, OfMark),
     Latency(Metric, Statistic),
     Count(Count),
     Drops,
     Loss,
     Rate,
+}
+
+/// A figure of the marks of one name.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum OfMark {
+    Figure(MarkMetric, Statistic),
+    /// Flows of which a ping passed, those of all the marks added up.
+    Passed,
+    /// Flows that pinged, added up as well.
+    Flows,
+    /// How many marks there are.
+    Marks,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -73,7 +93,7 @@ enum Operator {
 pub struct Outcome {
     /// The expectation as it was written.
     pub expectation: String,
-    /// The value that was found, as text; absent if the run does not have that figure.
+    /// The value that was found as text, or that no such mark was set; absent if the run does not have that figure.
     pub found: Option<String>,
     /// True if the value is as expected. A figure that the run does not have is not.
     pub holds: bool,
@@ -83,22 +103,36 @@ impl Expectation {
     /// Checks `report`.
     pub fn check(&self, report: &Report) -> Outcome {
         let found = self.figure.of(report);
+        let mut told = found.map(|found| self.figure.show(found));
+        if let Figure::Mark(name, of) = &self.figure {
+            match Marks::named(report, name.as_str()) {
+                None => told = Some(format!("that no mark {name} was set")),
+                Some(marks) if of.is_nothing(marks) => {
+                    told = Some("that nothing passed".to_owned())
+                }
+                Some(_) => {}
+            }
+        }
         Outcome {
             expectation: self.text.clone(),
-            found: found.map(|found| self.figure.show(found)),
+            found: told,
             holds: found.is_some_and(|found| self.operator.holds(found, self.value)),
         }
     }
 
     /// Returns true if it says how many pings may end as `how`, so that it alone decides about them.
     pub fn judges(&self, how: Count) -> bool {
-        match self.figure {
-            Figure::Count(count) if count == how => true,
+        match &self.figure {
+            Figure::Count(count) if *count == how => true,
             Figure::Loss | Figure::Count(Count::Received) => matches!(
                 how,
                 Count::Lost | Count::Unresolved | Count::Corrupt | Count::Errored
             ),
-            Figure::Count(_) | Figure::Drops | Figure::Rate | Figure::Latency(..) => false,
+            Figure::Count(_)
+            | Figure::Drops
+            | Figure::Rate
+            | Figure::Latency(..)
+            | Figure::Mark(..) => false,
         }
     }
 }
@@ -131,23 +165,53 @@ impl Operator {
 }
 
 impl Figure {
-    fn of(self, report: &Report) -> Option<f64> {
+    fn of(&self, report: &Report) -> Option<f64> {
         match self {
-            Figure::Latency(metric, statistic) => statistic.of(&report.histograms[metric]),
-            Figure::Count(count) => Some(report.totals.get(count) as f64),
+            Figure::Mark(name, of) => of.of(Marks::named(report, name.as_str())?),
+            Figure::Latency(metric, statistic) => statistic.of(&report.histograms[*metric]),
+            Figure::Count(count) => Some(report.totals.get(*count) as f64),
             Figure::Drops => Some(report.drops.total() as f64),
             Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
             Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
         }
     }
 
-    fn show(self, found: f64) -> String {
+    fn show(&self, found: f64) -> String {
         match self {
-            Figure::Latency(..) => span(found.round() as u64),
+            Figure::Mark(_, of) if !of.is_time() => count(found.round() as u64),
+            Figure::Latency(..) | Figure::Mark(..) => span(found.round() as u64),
             Figure::Count(_) | Figure::Drops => count(found as u64),
             Figure::Loss => percent(found),
             Figure::Rate => rate(found),
         }
+    }
+}
+
+impl OfMark {
+    fn of(self, marks: Marks<'_>) -> Option<f64> {
+        let sum = |of: fn(&MarkReport) -> u64| Some(marks.each().map(of).sum::<u64>() as f64);
+        match self {
+            OfMark::Figure(metric, statistic) => match self.is_nothing(marks) {
+                true => Some(0.0),
+                false => statistic.of(&marks.latency(metric)),
+            },
+            OfMark::Passed => sum(|mark| mark.passed),
+            OfMark::Flows => sum(|mark| mark.flow_count),
+            OfMark::Marks => sum(|_| 1),
+        }
+    }
+
+    /// Returns true if it is the last pass of flows that pinged and of which none passed.
+    fn is_nothing(self, marks: Marks<'_>) -> bool {
+        let has_pinged = || marks.each().any(|mark| mark.flow_count > 0);
+        matches!(self, OfMark::Figure(MarkMetric::LastPass, _))
+            && has_pinged()
+            && marks.each().all(|mark| mark.passed == 0)
+    }
+
+    /// Returns true if it is a time; else it is a number.
+    const fn is_time(self) -> bool {
+        matches!(self, OfMark::Figure(metric, _) if metric.is_time())
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use super::{Expectation, Figure, Operator, Statistic};
-use crate::record::{Count, Metric};
+use super::{Expectation, Figure, OfMark, Operator, Statistic};
+use crate::record::{Count, MarkMetric, Metric};
 
 /// Why a text is no expectation: the part that was found, and what is expected there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -73,9 +73,11 @@ pub fn expected_figures() -> String {
     let counts: Vec<_> = Count::ALL.iter().map(|count| count.name()).collect();
     format!(
         "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
-         or {}, drops, loss, rate",
+         or {}, drops, loss, rate; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
+         changes, passed, flows, marks",
         Metric::names(),
-        counts.join(", ")
+        counts.join(", "),
+        MarkMetric::names()
     )
 }
 
@@ -89,12 +91,31 @@ fn figure(name: &str) -> Option<Figure> {
         "rate" => return Some(Figure::Rate),
         _ => {}
     }
+    if let Some(of_mark) = name.strip_prefix("mark.") {
+        let (mark, figure) = of_mark.split_once('.')?;
+        return Some(Figure::Mark(mark.parse().ok()?, self::of_mark(figure)?));
+    }
     let (metric, statistic) = match name.split_once('.') {
         Some((metric, statistic)) if !is_percentile(metric) => (metric.parse().ok()?, statistic),
         // The point of p99.9.
         _ => (Metric::Rtt, name),
     };
     Some(Figure::Latency(metric, self::statistic(statistic)?))
+}
+
+fn of_mark(name: &str) -> Option<OfMark> {
+    match name {
+        "passed" => return Some(OfMark::Passed),
+        "flows" => return Some(OfMark::Flows),
+        "marks" => return Some(OfMark::Marks),
+        "changes" => return Some(OfMark::Figure(MarkMetric::Changes, Statistic::Max)),
+        _ => {}
+    }
+    let (metric, statistic) = name.split_once('.')?;
+    Some(OfMark::Figure(
+        metric.parse().ok()?,
+        self::statistic(statistic)?,
+    ))
 }
 
 /// Returns true if a name begins as that of a percentile does.
@@ -119,9 +140,10 @@ fn statistic(name: &str) -> Option<Statistic> {
 
 impl Figure {
     /// The value that `text` says, or else what is expected.
-    fn value(self, text: &str) -> Result<f64, &'static str> {
+    fn value(&self, text: &str) -> Result<f64, &'static str> {
         match self {
-            Figure::Latency(..) => {
+            Figure::Mark(_, of) if !of.is_time() => whole(text),
+            Figure::Latency(..) | Figure::Mark(..) => {
                 // "s" is the end of all the others.
                 let units = [
                     ("ns", 1.0),
@@ -152,12 +174,14 @@ impl Figure {
                 let per_second = crate::number::number(per_second);
                 per_second.ok_or("pings per second such as 20000, 20k or 20000/s")
             }
-            Figure::Count(_) | Figure::Drops => {
-                let count = crate::number::whole_number(text).map(|count| count as f64);
-                count.ok_or("a whole number such as 100 or 10k")
-            }
+            Figure::Count(_) | Figure::Drops => whole(text),
         }
     }
+}
+
+fn whole(text: &str) -> Result<f64, &'static str> {
+    let count = crate::number::whole_number(text).map(|count| count as f64);
+    count.ok_or("a whole number such as 100 or 10k")
 }
 
 /// Digits, with a point among them if need be.

@@ -2,6 +2,7 @@
 
 mod compare;
 mod flows;
+mod marks;
 mod run;
 
 use std::fmt;

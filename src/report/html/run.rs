@@ -11,6 +11,7 @@ use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
+use super::marks::{first_passes, marks};
 use super::{Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, table};
 use crate::record::{LatencySummary, Metric};
 
@@ -29,11 +30,16 @@ type Section = fn(&Report) -> io::Result<String>;
 const SECTIONS: &[Section] = &[
     |report| Ok(head(report) + &expectations(report) + &tiles(report)),
     leases,
+    first_passes,
     percentiles,
     end_percentiles,
     distribution,
     over_time,
     |report| Ok(latencies(report) + &phases(report)),
+    |report| match report.marks.as_slice() {
+        [] => Ok(String::new()),
+        _ => Ok(marks(report)),
+    },
 ];
 
 /// Writes the piece of [`html()`] of that number: a section, or rows of flows from that number on, counted behind the sections.

@@ -10,11 +10,12 @@ use super::super::error::SystemError;
 use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::LinkChange;
+use super::super::route_monitor::RouteMonitor;
 use super::super::switching::attached::attach_tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
 use super::{AtEnd, TapFabric};
-use crate::fabric::{Environment, Fabric, LinkEvent, Read, Write, WriteDrop};
+use crate::fabric::{Environment, Fabric, LinkEvent, Read, RouteEvent, Write, WriteDrop};
 use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
 
@@ -139,6 +140,19 @@ impl Fabric for TapFabric {
         }
         events.extend(self.name_watch.as_ref().and_then(NameWatch::deletion));
         events
+    }
+
+    /// A refusal of the kernel is a [warning](Fabric::warnings).
+    fn watch_routes(&mut self) {
+        match self.listen_for_routes() {
+            Ok(monitor) => self.routes = Some(monitor),
+            Err(error) => self.warnings.push(error),
+        }
+    }
+
+    fn route_events(&mut self) -> Vec<RouteEvent> {
+        let routes = self.routes.as_mut();
+        routes.map_or_else(Vec::new, RouteMonitor::drain)
     }
 
     #[inline]

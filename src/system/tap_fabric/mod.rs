@@ -24,6 +24,7 @@ use super::netlink::Netlink;
 use super::netlink::link::Link;
 use super::poll_handle::PollHandle;
 use super::preflight::check_free;
+use super::route_monitor::RouteMonitor;
 use super::signals::StopSignals;
 use super::switching::attached::check_attached_lab;
 use super::switching::bridges::bridge_links;
@@ -65,6 +66,8 @@ pub struct TapFabric {
     /// Hears of what others do to the links, once it is [wanted](Fabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
+    /// Hears of changes of routes, once they are [wanted](Fabric::watch_routes).
+    routes: Option<RouteMonitor>,
 }
 
 /// The fate of the links at the end of the run.
@@ -113,6 +116,7 @@ impl TapFabric {
             departed: Vec::new(),
             monitor: None,
             name_watch: None,
+            routes: None,
             lab,
         };
         if fabric.lab.prepared == Prepared::BridgeAndTaps {
@@ -199,6 +203,15 @@ impl TapFabric {
                 .map_err(poll)?;
         }
         Ok((monitor, name_watch))
+    }
+
+    /// Listens to the kernel about changes of routes. The poll reports them as it does those of links.
+    fn listen_for_routes(&mut self) -> Result<RouteMonitor, SystemError> {
+        let monitor = RouteMonitor::open()?;
+        self.polled_links
+            .register(&monitor, 0, Interest::READABLE)
+            .map_err(|error| SystemError::io("have the poll tell of changes of routes", &error))?;
+        Ok(monitor)
     }
 
     fn remove_links(&mut self) -> Result<(), SystemError> {

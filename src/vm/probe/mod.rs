@@ -255,6 +255,11 @@ impl Vm {
         Some(session.config.destination)
     }
 
+    /// The number of the first ping of `session` that is not over; that of the next one where all are.
+    pub fn oldest_ping(&self, session: SessionId) -> Option<u64> {
+        Some(self.sessions.get(usize::from(session.0))?.oldest())
+    }
+
     /// When the oldest ping of `session` is overdue; `None` when none is on its way.
     pub fn expires_at(&self, session: SessionId) -> Option<Instant> {
         self.sessions.get(usize::from(session.0))?.deadline()

@@ -345,7 +345,8 @@ impl Session {
         newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire_sequence)))
     }
 
-    fn oldest(&self) -> u64 {
+    /// The number of the first ping that is not over; that of the next one where all are.
+    pub(in crate::vm) fn oldest(&self) -> u64 {
         self.next_sequence - self.unfinished.len() as u64
     }
 

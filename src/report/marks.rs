@@ -1,0 +1,271 @@
+//! Marks: what was measured of the flows since each, in the document, and the marks of one name as one.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Context, FlowName, Report, encoding};
+use crate::load::FlowId;
+use crate::record::{
+    FlowMark, Latency, LatencySummary, MAX_MARKS, Mark, MarkMetric, Recorder, SparseLatency,
+};
+
+/// Up to this many flows are told one by one for each mark.
+pub const MARK_FLOWS_TOLD: usize = 1_000;
+/// So many are told where there are more: one half are those with the longest first pass, those that never passed before all
+/// others, and one half those with the longest last pass.
+pub const MARK_WORST_TOLD: usize = 100;
+
+/// A mark, and the figures of the flows from then on until the next one, or the end of the run. A ping belongs to the last
+/// mark at or before the time when it was due. It passes if it counts as received; the instant of that is the receipt of the
+/// answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MarkReport {
+    /// Its name, which other marks may have, too.
+    pub name: String,
+    /// What it is about, such as `tap1 was set down`; absent if there is nothing to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// When it was set, in nanoseconds since the run began.
+    pub at_ns: u64,
+    /// When the next one was set; absent of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_ns: Option<u64>,
+    /// Flows of which a ping has ended that belongs to it.
+    pub flow_count: u64,
+    /// Those of them of which a ping passed.
+    pub passed: u64,
+    /// From the mark to the receipt of the first answer, of each flow that passed.
+    pub first_pass_ns: LatencySummary,
+    /// From the mark to the receipt of the last answer, of each flow that passed.
+    pub last_pass_ns: LatencySummary,
+    /// The longest time between two answers that follow one another, of each flow with two.
+    pub longest_gap_ns: LatencySummary,
+    /// How often a flow's pings began to pass or ceased to, in the order of their sending: a number of changes, not a time.
+    pub changes: LatencySummary,
+    /// Every flow; of more than 1,000 the 100 that passed last of all or for the longest time.
+    pub flows: Vec<MarkFlowReport>,
+    /// The histograms that the percentiles come from, each over the flows.
+    pub histograms: MarkHistograms,
+}
+
+/// The histograms of a mark: each is `null`, or its `min`, `max`, `mean` and `stdev` with `hdr`, as those of the run.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct MarkHistograms {
+    /// That of `first_pass_ns`.
+    #[serde(with = "encoding::sparse")]
+    #[schemars(schema_with = "encoding::sparse::schema")]
+    pub first_pass: SparseLatency,
+    /// That of `last_pass_ns`.
+    #[serde(with = "encoding::sparse")]
+    #[schemars(schema_with = "encoding::sparse::schema")]
+    pub last_pass: SparseLatency,
+    /// That of `longest_gap_ns`.
+    #[serde(with = "encoding::sparse")]
+    #[schemars(schema_with = "encoding::sparse::schema")]
+    pub longest_gap: SparseLatency,
+    /// That of `changes`.
+    #[serde(with = "encoding::sparse")]
+    #[schemars(schema_with = "encoding::sparse::schema")]
+    pub changes: SparseLatency,
+}
+
+/// The figures of a flow since a mark.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MarkFlowReport {
+    /// The source, such as `vm0`.
+    pub src: String,
+    /// The destination, such as `vm1`, or an address.
+    pub dst: String,
+    /// Pings that passed.
+    pub answered: u64,
+    /// Pings that did not.
+    pub unanswered: u64,
+    /// From the mark to the receipt of the first answer; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_pass_ns: Option<u64>,
+    /// From the mark to the receipt of the last answer; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_pass_ns: Option<u64>,
+    /// The longest time between two answers that follow one another; absent if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_gap_ns: Option<u64>,
+    /// How often its pings began to pass or ceased to, in the order of their sending.
+    pub changes: u64,
+}
+
+impl MarkFlowReport {
+    /// Returns a figure; `None` if the flow has none.
+    pub(super) const fn figure(&self, metric: MarkMetric) -> Option<u64> {
+        match metric {
+            MarkMetric::FirstPass => self.first_pass_ns,
+            MarkMetric::LastPass => self.last_pass_ns,
+            MarkMetric::LongestGap => self.longest_gap_ns,
+            MarkMetric::Changes => Some(self.changes),
+        }
+    }
+}
+
+impl MarkReport {
+    /// Returns the summary of a figure.
+    pub const fn summary(&self, metric: MarkMetric) -> &LatencySummary {
+        match metric {
+            MarkMetric::FirstPass => &self.first_pass_ns,
+            MarkMetric::LastPass => &self.last_pass_ns,
+            MarkMetric::LongestGap => &self.longest_gap_ns,
+            MarkMetric::Changes => &self.changes,
+        }
+    }
+
+    /// Returns the histogram of a figure.
+    pub const fn histogram(&self, metric: MarkMetric) -> &SparseLatency {
+        let histograms = &self.histograms;
+        match metric {
+            MarkMetric::FirstPass => &histograms.first_pass,
+            MarkMetric::LastPass => &histograms.last_pass,
+            MarkMetric::LongestGap => &histograms.longest_gap,
+            MarkMetric::Changes => &histograms.changes,
+        }
+    }
+
+    fn new(mark: &Mark, context: &Context<'_>) -> MarkReport {
+        let latency = |metric| mark.latency(metric);
+        let [first_pass, last_pass, longest_gap, changes] = [
+            MarkMetric::FirstPass,
+            MarkMetric::LastPass,
+            MarkMetric::LongestGap,
+            MarkMetric::Changes,
+        ]
+        .map(latency);
+        let since_begin = |at: crate::time::Instant| at.nanos_since(context.began);
+        MarkReport {
+            name: mark.name().to_string(),
+            detail: (!mark.detail().is_empty()).then(|| mark.detail().to_owned()),
+            at_ns: since_begin(mark.at()),
+            end_ns: mark.end().map(since_begin),
+            flow_count: changes.count(),
+            passed: first_pass.count(),
+            first_pass_ns: first_pass.summary(),
+            last_pass_ns: last_pass.summary(),
+            longest_gap_ns: longest_gap.summary(),
+            changes: changes.summary(),
+            flows: flows(mark, context),
+            histograms: MarkHistograms {
+                first_pass: SparseLatency::from(&first_pass),
+                last_pass: SparseLatency::from(&last_pass),
+                longest_gap: SparseLatency::from(&longest_gap),
+                changes: SparseLatency::from(&changes),
+            },
+        }
+    }
+}
+
+/// The marks of a run, and how many there were besides.
+pub(super) fn marks(recorder: &Recorder, context: &Context<'_>) -> (Vec<MarkReport>, u64) {
+    let Some(marks) = recorder.marks() else {
+        return (Vec::new(), 0);
+    };
+    let told = marks.all().iter();
+    let told = told.map(|mark| MarkReport::new(mark, context)).collect();
+    (told, marks.untold())
+}
+
+/// The flows to be told one by one: all of them, or of many those that stand out.
+fn flows(mark: &Mark, context: &Context<'_>) -> Vec<MarkFlowReport> {
+    let mut all: Vec<(FlowId, &FlowMark)> = mark.flows().collect();
+    if all.len() > MARK_FLOWS_TOLD {
+        let half = MARK_WORST_TOLD / 2;
+        let never = |figure: Option<u64>| figure.unwrap_or(u64::MAX);
+        all.sort_by_key(|(_, of)| std::cmp::Reverse(never(of.get(MarkMetric::FirstPass))));
+        let slow = all.iter().take(half).map(|(id, _)| *id);
+        let mut told: BTreeSet<FlowId> = slow.collect();
+        all.sort_by_key(|(_, of)| std::cmp::Reverse(of.get(MarkMetric::LastPass)));
+        let leaking = all.iter().map(|(id, _)| *id);
+        let others = leaking.filter(|id| !told.contains(id)).take(half);
+        told.extend(others.collect::<Vec<_>>());
+        all.retain(|(id, _)| told.contains(id));
+        all.sort_by_key(|(id, _)| *id);
+    }
+    let tell = |(id, figures): (FlowId, &FlowMark)| {
+        let name = (context.flows)(id.index()).unwrap_or_else(|| FlowName::unknown(id.index()));
+        MarkFlowReport {
+            src: name.src,
+            dst: name.dst,
+            answered: figures.answered,
+            unanswered: figures.unanswered,
+            first_pass_ns: figures.get(MarkMetric::FirstPass),
+            last_pass_ns: figures.get(MarkMetric::LastPass),
+            longest_gap_ns: figures.get(MarkMetric::LongestGap),
+            changes: figures.get(MarkMetric::Changes).unwrap_or(0),
+        }
+    };
+    all.into_iter().map(tell).collect()
+}
+
+/// The marks of one name, as one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks<'a> {
+    report: &'a Report,
+    pub(super) name: &'a str,
+}
+
+impl<'a> Marks<'a> {
+    /// Returns the marks of `report` that are named `name`; `None` if there are none.
+    pub(super) fn named(report: &'a Report, name: &'a str) -> Option<Marks<'a>> {
+        let marks = Marks { report, name };
+        let is_there = marks.each().next().is_some();
+        is_there.then_some(marks)
+    }
+
+    /// Returns the marks of `report` by name, in the order in which the names first came.
+    pub(super) fn of(report: &'a Report) -> Vec<Marks<'a>> {
+        let mut all: Vec<Marks<'a>> = Vec::new();
+        for mark in &report.marks {
+            if !all.iter().any(|known| known.name == mark.name) {
+                let name = mark.name.as_str();
+                all.push(Marks { report, name });
+            }
+        }
+        all
+    }
+
+    pub(super) fn each(self) -> impl Iterator<Item = &'a MarkReport> {
+        let marks = self.report.marks.iter();
+        marks.filter(move |mark| mark.name == self.name)
+    }
+
+    /// Returns the histogram of a figure over the flows of all of them.
+    pub(super) fn latency(self, metric: MarkMetric) -> Latency {
+        let mut sum = Latency::new();
+        for mark in self.each() {
+            sum.merge(&mark.histogram(metric).expand());
+        }
+        sum
+    }
+}
+
+impl Report {
+    /// Takes in the marks of another run, told by the time of that.
+    pub(super) fn merge_marks(&mut self, other: &Report) {
+        let room = MAX_MARKS.saturating_sub(self.marks.len());
+        let taken = other.marks.len().min(room);
+        self.marks.extend(other.marks.iter().take(taken).cloned());
+        let untaken = (other.marks.len() - taken) as u64;
+        self.marks_untold = self
+            .marks_untold
+            .saturating_add(other.marks_untold)
+            .saturating_add(untaken);
+    }
+}
+
+/// How many marks there were beside those that are told, in words.
+pub(super) fn untold(report: &Report) -> Option<String> {
+    (report.marks_untold > 0).then(|| {
+        let more = super::units::counted(report.marks_untold, "mark");
+        format!("and {more} more, without figures")
+    })
+}
+
+#[cfg(test)]
+mod tests;
