@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use tap_reactor::experiment::{self, Scenario};
 use tap_reactor::lab::{Lab, SimulatedLab};
 use tap_reactor::report::{Builder, Exposition, Format, LabGauges, Pieces, Report, prometheus};
+use tap_reactor::time::thread_cpu_nanos;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -65,7 +65,7 @@ fn run() -> Result<()> {
 fn write(report: &Report, name: &str) -> Result<()> {
     let format = Format::of(Path::new(name))?;
     row(name, || {
-        let mut pieces = Pieces::new(report.clone(), format);
+        let mut pieces = Pieces::new(report.clone(), format.clone());
         measure(|| pieces.next().is_some())
     });
     Ok(())
@@ -98,7 +98,7 @@ fn measure(mut slice: impl FnMut() -> bool) -> Vec<Duration> {
 }
 
 fn processor_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+    thread_cpu_nanos().map_or(Duration::ZERO, Duration::from_nanos)
 }
 
 fn row(name: &str, mut round: impl FnMut() -> Vec<Duration>) {

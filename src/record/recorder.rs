@@ -522,7 +522,7 @@ impl Recorder {
         self.timeline.open(end.unwrap_or(Instant::ZERO))
     }
 
-    /// The last interval of those of [`intervals`](Recorder::intervals) that is over by `now`, if that was not longer ago
+    /// The last of the [closed intervals](Recorder::closed_intervals) that is over by `now`, if that was not longer ago
     /// than it took itself.
     pub fn recent(&self, now: Instant) -> Option<Interval> {
         self.timeline.recent(now)
