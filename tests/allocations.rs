@@ -13,9 +13,9 @@ use support::enter_own_network;
 use tap_reactor::experiment::{
     BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Experiment, FlowPlan, Scenario, Settings, plan,
 };
-use tap_reactor::hypervisor::Phase;
+use tap_reactor::hypervisor::{Command, Outcome, Phase};
 use tap_reactor::lab::{Lab, TapLab};
-use tap_reactor::load::Pacing;
+use tap_reactor::load::{FlowId, Pacing};
 use tap_reactor::reactor::End;
 use tap_reactor::system::NetnsChoice;
 use tap_reactor::time::{Clock, MonotonicClock};
@@ -122,4 +122,64 @@ fn flows_vms_and_phases_take_as_much_memory_as_a_plan_is_refused_for() {
             "a {what} takes {each} bytes, not {told}"
         );
     }
+}
+
+/// Bytes that a simulated lab keeps more after each of so many changes, from the thousandth on.
+fn bytes_kept(changes: u64, mut change: impl FnMut(&mut Lab<'_>)) -> u64 {
+    let text = "fabric = 'sim'\nvms = 4\nping = 'vm0:vm1'\nrate = 10\nduration = '1000h'\nseed = 1";
+    let experiment = plan(&Scenario::parse("churn.toml", text).unwrap()).unwrap();
+    let mut lab = Lab::build(&experiment, &mut ()).unwrap();
+    lab.begin(&mut ());
+    (0..1_000).for_each(|_| change(&mut lab));
+    let info = measure(|| (0..changes).for_each(|_| change(&mut lab)));
+    let phases = lab.report("").phases.len();
+    assert!(phases <= 2, "{phases} phases");
+    info.bytes_current.max(0) as u64 / changes
+}
+
+fn pass(lab: &mut Lab<'_>, time: Duration) {
+    let until = lab.now() + time;
+    lab.drive(Some(until)).unwrap();
+}
+
+#[test]
+fn flows_and_vms_that_come_and_go_leave_little_more_than_their_lines_in_the_report() {
+    let flow = bytes_kept(10_000, |lab| {
+        let flows = lab.flows_of("vm0:vm2", None).unwrap();
+        let Outcome::Flows(ids) = lab.carry_out(Command::StartFlows(flows, None)).unwrap() else {
+            panic!("no flows were added");
+        };
+        pass(lab, Duration::from_millis(200));
+        let ids = ids.map(FlowId).collect();
+        lab.carry_out(Command::StopFlows(ids)).unwrap();
+        pass(lab, Duration::from_millis(10));
+    });
+    assert!(flow <= BYTES_PER_FLOW, "{flow} bytes a flow that has ended");
+    let vm = bytes_kept(3_000, |lab| {
+        let vms = lab.expect_vms(1).unwrap();
+        lab.carry_out(Command::StartVms(vms.clone())).unwrap();
+        pass(lab, Duration::from_millis(100));
+        lab.carry_out(Command::StopVms(vms)).unwrap();
+        pass(lab, Duration::from_millis(10));
+    });
+    assert!(vm <= BYTES_PER_VM, "{vm} bytes a VM that has left");
+}
+
+#[test]
+fn a_run_of_days_keeps_little_more_than_one_of_hours() {
+    // A ping every ten seconds, in virtual time.
+    let text = "fabric = 'sim'\nvms = 2\nping = 'vm0:vm1'\ninterval = '10s'\nduration = '10000h'\nseed = 1";
+    let experiment = plan(&Scenario::parse("days.toml", text).unwrap()).unwrap();
+    let mut lab = Lab::build(&experiment, &mut ()).unwrap();
+    lab.begin(&mut ());
+    let day = Duration::from_secs(86_400);
+    let mut kept = |days: u32| measure(|| pass(&mut lab, day * days)).bytes_current;
+    let first = kept(1);
+    let (second, others) = (kept(1), kept(30));
+    // Intervals grow longer, so that a month takes less than some days did at first.
+    assert!(
+        second < first && others < 5 * first,
+        "{first}, {second}, {others} bytes"
+    );
+    assert!(others < 4 << 20, "{others} bytes");
 }

@@ -16,6 +16,7 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use super::message::{Body, Request, Response};
 use super::token::Credentials;
 use super::{ApiError, status};
+use crate::report::Pieces;
 use crate::time::Instant;
 
 /// Bytes of a request, its head and its body.
@@ -30,6 +31,9 @@ pub const IDLE_TIME: Duration = Duration::from_secs(60);
 pub const CLOSING_TIME: Duration = Duration::from_secs(2);
 /// The time within which a client has to take a response.
 pub const RESPONSE_TIME: Duration = Duration::from_secs(30);
+
+/// Bytes of a response in pieces that the client has not taken, above which no further piece is made.
+const MAX_UNTAKEN: usize = 64 << 10;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +73,10 @@ pub struct Connection {
     is_kept: bool,
     /// The request that is being answered wants no body.
     is_head: bool,
+    /// The request that is being answered is HTTP/1.0.
+    is_first_version: bool,
+    /// The rest of the response.
+    pieces: Option<Pieces>,
     deadline: Instant,
 }
 
@@ -86,6 +94,8 @@ impl Connection {
             taken: 0,
             is_kept: true,
             is_head: false,
+            is_first_version: false,
+            pieces: None,
             deadline: now + IDLE_TIME,
         }
     }
@@ -199,6 +209,7 @@ impl Connection {
             ..head.request
         };
         self.is_kept = head.is_kept;
+        self.is_first_version = head.is_first_version;
         self.is_head = request.method == "HEAD";
         self.input.drain(..length);
         self.searched = 0;
@@ -230,16 +241,65 @@ impl Connection {
 
     /// Answers the request that [`Connection::request`] returned.
     pub fn respond(&mut self, now: Instant, response: Response) {
-        self.is_kept &= !matches!(response.body, Body::Stream(_));
-        self.output
-            .extend_from_slice(response.head(self.is_kept).as_bytes());
+        let is_chunked = !self.is_first_version;
+        self.is_kept &= match &response.body {
+            Body::Stream(_) => false,
+            // What has no length ends with the connection.
+            Body::Pieces(_) => is_chunked,
+            Body::Whole(_) | Body::Later(_) => true,
+        };
+        let head = response.head(self.is_kept, is_chunked);
+        self.output.extend_from_slice(head.as_bytes());
         self.state = State::Sending;
         match response.body {
             _ if self.is_head => {}
             Body::Whole(body) => self.output.extend_from_slice(&body),
+            Body::Pieces(pieces) => self.pieces = Some(pieces),
             Body::Stream(_) => self.state = State::Opening,
+            Body::Later(_) => {}
         }
         self.deadline = now + RESPONSE_TIME;
+    }
+
+    /// Returns true if [`Connection::add_piece`] has something to do: the client has taken most of what was written of the
+    /// response so far.
+    pub fn wants_piece(&self) -> bool {
+        self.pieces.is_some() && self.state == State::Sending && self.transmit().len() < MAX_UNTAKEN
+    }
+
+    /// Returns true if the response is one of several pieces, of which some are still to come.
+    pub fn has_pieces(&self) -> bool {
+        self.pieces.is_some()
+    }
+
+    /// Writes the next piece of the response, if the client [wants](Connection::wants_piece) one.
+    pub fn add_piece(&mut self, now: Instant) {
+        if !self.wants_piece() {
+            return;
+        }
+        self.deadline = now + RESPONSE_TIME;
+        let piece = self.pieces.as_mut().and_then(Pieces::next);
+        let is_chunked = !self.is_first_version;
+        match piece {
+            // An empty chunk would be the last one.
+            Some(Ok(piece)) if piece.is_empty() => {}
+            Some(Ok(piece)) if is_chunked => {
+                let length = format!("{:x}\r\n", piece.len());
+                self.output.extend_from_slice(length.as_bytes());
+                self.output.extend_from_slice(&piece);
+                self.output.extend_from_slice(b"\r\n");
+            }
+            Some(Ok(piece)) => self.output.extend_from_slice(&piece),
+            // It is too late to say what is wrong: a response that is cut off is none.
+            Some(Err(_)) => self.state = State::Over,
+            None => {
+                self.pieces = None;
+                if is_chunked {
+                    self.output.extend_from_slice(b"0\r\n\r\n");
+                }
+                self.transmitted(now, 0);
+            }
+        }
     }
 
     /// Returns the bytes to send.
@@ -251,10 +311,16 @@ impl Connection {
     pub fn transmitted(&mut self, now: Instant, count: usize) {
         self.taken += count;
         if self.taken < self.output.len() {
+            if self.has_pieces() && self.taken >= MAX_UNTAKEN {
+                self.output.drain(..std::mem::take(&mut self.taken));
+            }
             return;
         }
         self.taken = 0;
         self.output = Vec::new();
+        if self.has_pieces() {
+            return;
+        }
         match self.state {
             State::Sending if self.is_kept => {
                 self.state = State::Receiving;
@@ -324,6 +390,7 @@ struct Head {
     request: Request,
     body_length: usize,
     is_kept: bool,
+    is_first_version: bool,
     is_continue_expected: bool,
 }
 
@@ -366,6 +433,7 @@ impl Head {
         Ok(Head {
             body_length: body_length(headers)?,
             is_kept,
+            is_first_version,
             is_continue_expected: !is_first_version && has_word(headers, "expect", "100-continue"),
             request: Request {
                 method: parsed.method.unwrap_or_default().to_owned(),

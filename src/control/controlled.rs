@@ -1,13 +1,17 @@
 //! The lab, as the routes see it.
 
+use std::ops::Range;
+
 use super::ApiError;
 use super::resources::{
-    AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
-    ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Order,
-    Page, SetMark, VmDocument,
+    AddFlows, AddVms, CaptureDocument, CaptureSoFar, Done, FlowDocument, ImpairDocument,
+    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Order, Page, SetMark,
+    VmDocument,
 };
 use crate::fabric::InstrumentConfig;
-use crate::report::{Exposition, Report};
+use crate::hypervisor::FlowConfig;
+use crate::report::{Builder, Exposition, Report};
+use crate::vm::VmId;
 
 /// A lab at an instant, for a request. [`crate::lab`] has it.
 pub trait Controlled {
@@ -23,26 +27,49 @@ pub trait Controlled {
     /// If there is none.
     fn vm(&mut self, name: &str) -> Result<VmDocument, ApiError>;
 
-    /// Adds VMs, which start one a turn.
+    /// Adds VMs to the plan, and returns their numbers.
     ///
     /// # Errors
     /// If there is no room for so many, or the fabric takes none.
-    fn add_vms(&mut self, wish: AddVms) -> Result<ChangedVms, ApiError>;
+    fn plan_vms(&mut self, wish: AddVms) -> Result<Range<u32>, ApiError>;
 
-    /// Removes the VMs that `who` names, with their flows.
+    /// Starts VMs that were [planned](Controlled::plan_vms), one a turn.
+    ///
+    /// # Errors
+    /// If the run is over.
+    fn start_vms(&mut self, vms: Range<u32>) -> Result<(), ApiError>;
+
+    /// Returns the VMs that `who` names and that exist or are to start.
     ///
     /// # Errors
     /// If it names none.
-    fn remove_vms(&mut self, who: &str) -> Result<ChangedVms, ApiError>;
+    fn vms_named(&mut self, who: &str) -> Result<Vec<VmId>, ApiError>;
+
+    /// Removes VMs, with their flows.
+    ///
+    /// # Errors
+    /// If the run is over, or the system refuses an operation.
+    fn stop_vms(&mut self, vms: Vec<VmId>) -> Result<(), ApiError>;
 
     /// Returns some of the flows in that order.
     fn flows(&mut self, page: Page, order: Order) -> List<FlowDocument>;
 
-    /// Adds flows, which ping in the present phase, or if there is none, from now on.
+    /// Returns the flows that `wish` asks for.
     ///
     /// # Errors
-    /// If the pattern is none, or does not fit the VMs.
-    fn add_flows(&mut self, wish: AddFlows) -> Result<AddedFlows, ApiError>;
+    /// If the pattern is none, or does not fit the VMs, or one of these would have too many flows.
+    fn plan_flows(&mut self, wish: &AddFlows) -> Result<Vec<FlowConfig>, ApiError>;
+
+    /// Adds `flows`, those of `wish` or a part of them, and returns their numbers. They ping in the present phase, or if there
+    /// is none, from now on.
+    ///
+    /// # Errors
+    /// If their VMs are gone, or the run is over.
+    fn start_flows(
+        &mut self,
+        flows: Vec<FlowConfig>,
+        wish: &AddFlows,
+    ) -> Result<Range<u32>, ApiError>;
 
     /// Ends the flow with that number: it sends no more.
     ///
@@ -98,8 +125,8 @@ pub trait Controlled {
     /// If the name is none.
     fn mark(&mut self, wish: SetMark) -> Result<MarkDocument, ApiError>;
 
-    /// Returns the report of what was measured so far.
-    fn report(&mut self) -> Report;
+    /// Makes a slice of the report of what was measured so far. Returns the report once it is complete.
+    fn report(&mut self, builder: &mut Builder) -> Option<Report>;
 
     /// Returns the metrics of the run so far, in `format`.
     fn metrics(&mut self, format: Exposition) -> String;

@@ -262,22 +262,14 @@ fn expected<T: JsonSchema>() -> String {
 
 /// Answers with a document.
 pub(super) fn json(status: u16, document: &impl Serialize) -> Result<Response, ApiError> {
-    let mut body = serde_json::to_vec(document)
-        .map_err(|error| ApiError::new(status::INTERNAL_ERROR, error.to_string(), "a document"))?;
+    let mut body = serde_json::to_vec(document).map_err(|error| not_written(&error))?;
     body.push(b'\n');
     Ok(Response::json(status, body))
 }
 
-/// Answers with the report so far.
-pub(super) fn report(lab: &mut dyn Controlled, format: Format) -> Result<Response, ApiError> {
-    let mut body = Vec::new();
-    format
-        .write(&lab.report(), &mut body)
-        .map_err(|error| ApiError::new(status::INTERNAL_ERROR, error.to_string(), "a report"))?;
-    Ok(Response {
-        content_type: format.media_type(),
-        ..Response::json(status::OK, body)
-    })
+/// A document that can't be written.
+pub(super) fn not_written(error: &serde_json::Error) -> ApiError {
+    ApiError::new(status::INTERNAL_ERROR, error.to_string(), "a document")
 }
 
 /// Answers who looks at an address of metrics.

@@ -1,8 +1,9 @@
 //! Requests and responses, as [`Connection`](super::Connection) reads and writes them.
 
-use super::ApiError;
 use super::token::Credentials;
+use super::{ApiError, Work};
 use crate::fabric::InstrumentConfig;
+use crate::report::Pieces;
 
 /// The type of a document.
 pub const JSON: &str = "application/json";
@@ -27,7 +28,7 @@ pub struct Request {
 }
 
 /// A response to a client.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Response {
     /// The status code.
     pub status: u16,
@@ -40,10 +41,14 @@ pub struct Response {
 }
 
 /// The body of a response.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Body {
     /// All of it.
     Whole(Vec<u8>),
+    /// It is written piece by piece, as the client takes it.
+    Pieces(Pieces),
+    /// There is no response yet: this makes it, in slices.
+    Later(Work),
     /// The records of this instrument follow, for as long as the connection lasts.
     Stream(InstrumentConfig),
 }
@@ -59,8 +64,17 @@ impl Response {
         }
     }
 
-    /// Returns the status line and the header fields. After a response that is not `kept` the connection is closed.
-    pub(super) fn head(&self, is_kept: bool) -> String {
+    /// Work that makes the response.
+    pub(super) fn later(work: Work) -> Response {
+        Response {
+            body: Body::Later(work),
+            ..Response::json(super::status::ACCEPTED, Vec::new())
+        }
+    }
+
+    /// Returns the status line and the header fields. After a response that is not `kept` the connection is closed; what is not
+    /// known beforehand of its length is told by chunks if it is.
+    pub(super) fn head(&self, is_kept: bool, is_chunked: bool) -> String {
         let Response {
             status,
             content_type,
@@ -68,8 +82,10 @@ impl Response {
         } = self;
         let reason = super::status::reason(*status);
         let mut head = format!("HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n");
-        if let Body::Whole(body) = &self.body {
-            head += &format!("Content-Length: {}\r\n", body.len());
+        match &self.body {
+            Body::Whole(body) => head += &format!("Content-Length: {}\r\n", body.len()),
+            Body::Pieces(_) if is_chunked => head += "Transfer-Encoding: chunked\r\n",
+            _ => {}
         }
         if let Some(allow) = &self.allow {
             head += &format!("Allow: {allow}\r\n");

@@ -19,6 +19,7 @@ mod resources;
 mod routes;
 pub mod status;
 mod token;
+mod work;
 
 pub use access::{Access, MAX_LISTENERS};
 pub use address::{ControlAddress, is_loopback, socket_address};
@@ -38,3 +39,4 @@ pub use resources::{
 };
 pub use routes::{ROUTES, Route};
 pub use token::{Credentials, LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};
+pub use work::{ListOf, Work};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::fabric::Recording;
 use crate::record::{Drops, ErrorCounts, Interval, LatencySummary, Totals};
 use crate::report::{FlowReport, ImpairedFrames, PlanReport, keyed};
+use crate::vm::VmId;
 
 /// Items of a list that a response has where nothing else is asked for.
 pub const PAGE: usize = 100;
@@ -43,6 +44,26 @@ impl<T> List<T> {
             offset: page.offset,
             items: (page.offset..end).filter_map(item).collect(),
         }
+    }
+}
+
+impl<T: Serialize> List<T> {
+    /// Writes the list behind the items in `text`, or if that is empty, with its begin; without its end. Returns the total.
+    pub(super) fn write(&self, text: &mut Vec<u8>) -> serde_json::Result<usize> {
+        let mut is_first = text.is_empty();
+        if is_first {
+            let List { total, offset, .. } = self;
+            let begin = format!("{{\"total\":{total},\"offset\":{offset},\"items\":[");
+            text.extend_from_slice(begin.as_bytes());
+        }
+        is_first |= text.ends_with(b"[");
+        for item in &self.items {
+            if !std::mem::take(&mut is_first) {
+                text.push(b',');
+            }
+            serde_json::to_writer(&mut *text, item)?;
+        }
+        Ok(self.total)
     }
 }
 
@@ -211,6 +232,17 @@ pub struct ChangedVms {
     pub last: Option<String>,
 }
 
+impl ChangedVms {
+    /// So many VMs, with the first and the last of them.
+    pub fn new(vms: usize, ends: Option<(VmId, VmId)>) -> ChangedVms {
+        ChangedVms {
+            vms,
+            first: ends.map(|(first, _)| first.to_string()),
+            last: ends.map(|(_, last)| last.to_string()),
+        }
+    }
+}
+
 /// A flow.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Flow")]
@@ -245,6 +277,13 @@ pub struct AddFlows {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub count: Option<u64>,
+}
+
+impl AddFlows {
+    /// Returns true if the flows have a pace of their own.
+    pub fn has_pace(&self) -> bool {
+        self.rate.is_some() || self.interval.is_some() || self.window.is_some()
+    }
 }
 
 /// Flows that were added.

@@ -6,14 +6,14 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::controlled::Capturing;
-use super::dispatch::{Call, json, metrics, report, stream};
+use super::dispatch::{Call, json, metrics, stream};
 use super::message::Response;
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
     ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, SetMark,
     VmDocument,
 };
-use super::{ApiError, Controlled, openapi, status};
+use super::{ApiError, Controlled, ListOf, Order, Work, openapi, status};
 
 /// Lines of JSON: the media type of events.
 pub(super) const JSON_LINES: &str = "application/jsonl";
@@ -108,7 +108,7 @@ pub const ROUTES: &[Route] = &[
         doc: "The VMs",
         query: PAGED,
         response: Content::Json(schema::<List<VmDocument>>),
-        handle: |lab, call| json(status::OK, &lab.vms(call.page()?)),
+        handle: |_, call| Ok(Response::later(Work::list(ListOf::Vms, call.page()?))),
         ..GET
     },
     Route {
@@ -124,7 +124,7 @@ pub const ROUTES: &[Route] = &[
             status::CONFLICT,
             status::INTERNAL_ERROR,
         ],
-        handle: |lab, call| json(status::ACCEPTED, &lab.add_vms(call.body()?)?),
+        handle: |_, call| Ok(Response::later(Work::add_vms(call.body()?))),
         ..GET
     },
     Route {
@@ -151,7 +151,11 @@ pub const ROUTES: &[Route] = &[
             status::CONFLICT,
             status::INTERNAL_ERROR,
         ],
-        handle: |lab, call| json(status::ACCEPTED, &lab.remove_vms(&call.parameter)?),
+        handle: |lab, call| {
+            Ok(Response::later(Work::remove_vms(
+                lab.vms_named(&call.parameter)?,
+            )))
+        },
         ..GET
     },
     Route {
@@ -160,7 +164,13 @@ pub const ROUTES: &[Route] = &[
         doc: "The flows, each with its pings so far",
         query: PAGED_AND_SORTED,
         response: Content::Json(schema::<List<FlowDocument>>),
-        handle: |lab, call| json(status::OK, &lab.flows(call.page()?, call.order()?)),
+        handle: |lab, call| {
+            let page = call.page()?;
+            match call.order()? {
+                Order::Number => Ok(Response::later(Work::list(ListOf::Flows, page))),
+                order => json(status::OK, &lab.flows(page, order)),
+            }
+        },
         ..GET
     },
     Route {
@@ -172,7 +182,7 @@ pub const ROUTES: &[Route] = &[
         status: status::CREATED,
         response: Content::Json(schema::<AddedFlows>),
         errors: &[status::BAD_REQUEST, status::CONFLICT],
-        handle: |lab, call| json(status::CREATED, &lab.add_flows(call.body()?)?),
+        handle: |_, call| Ok(Response::later(Work::add_flows(call.body()?))),
         ..GET
     },
     Route {
@@ -293,7 +303,7 @@ pub const ROUTES: &[Route] = &[
         doc: "The report of what was measured so far, in the format that the client accepts; JSON by default",
         response: Content::Report,
         errors: &[status::BAD_REQUEST, status::NOT_ACCEPTABLE],
-        handle: |lab, call| report(lab, call.accepted_format()?),
+        handle: |_, call| Ok(Response::later(Work::report(call.accepted_format()?))),
         ..GET
     },
     Route {
@@ -303,7 +313,7 @@ pub const ROUTES: &[Route] = &[
         path_doc: "The format: the ending of a report's file, such as json, csv, html, hlog, hgrm or boot.hgrm",
         response: Content::Report,
         errors: &[status::BAD_REQUEST, status::NOT_FOUND],
-        handle: |lab, call| report(lab, call.named_format()?),
+        handle: |_, call| Ok(Response::later(Work::report(call.named_format()?))),
         ..GET
     },
     Route {

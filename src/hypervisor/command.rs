@@ -168,7 +168,10 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Checks that the sources of `flows` exist, or will, and have room for them.
-    fn check_sources(&self, flows: &[FlowConfig]) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check_sources(&self, flows: &[FlowConfig]) -> Result<(), String> {
         let mut added: FxHashMap<VmId, usize> = FxHashMap::default();
         for &FlowConfig { source, .. } in flows {
             let added = added.entry(source).or_default();

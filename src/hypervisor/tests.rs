@@ -95,6 +95,7 @@ fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
             nanos: 4,
             run_delay: 0,
             writing: 0,
+            answering: 0,
         });
         let paused = hypervisor.recorder().latency(Metric::Paused).summary();
         assert_eq!(paused.count, across, "a pause from {from}");

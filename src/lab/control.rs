@@ -2,15 +2,17 @@
 
 mod listen;
 mod present;
+mod works;
 
 use self::listen::told;
 pub(super) use self::listen::{Listeners, listen};
 use self::present::Present;
+use self::works::{Stepped, Works};
 use super::{Driver, LabError, LabOn, Observer, instruments};
-use crate::control::{LabState, answer};
+use crate::control::{Body, LabState, Response, answer};
 use crate::fabric::{Fabric, InstrumentConfig};
 use crate::hypervisor::Command;
-use crate::reactor::{ControlClients, End, Source};
+use crate::reactor::{ClientId, ControlClients, End, Source};
 use crate::system::{ClientSocket, PollHandle, SocketSink, SystemError};
 use crate::time::{Clock, Instant, MonotonicClock};
 
@@ -26,12 +28,39 @@ pub(super) struct Control {
     rules: Vec<String>,
     /// It was told to stop, or its run is over.
     end: Option<LabState>,
+    works: Works,
+    /// The kind of the last slice.
+    slice: Slice,
+}
+
+/// What a call does for clients: one of these, so that it takes less than a millisecond.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Slice {
+    /// Takes a request.
+    #[default]
+    Request,
+    /// Goes on with a request that takes long.
+    Work,
+    /// Writes a piece of a response.
+    Piece,
+}
+
+impl Slice {
+    const ALL: [Slice; 3] = [Slice::Request, Slice::Work, Slice::Piece];
+
+    const fn next(self) -> Slice {
+        match self {
+            Slice::Request => Slice::Work,
+            Slice::Work => Slice::Piece,
+            Slice::Piece => Slice::Request,
+        }
+    }
 }
 
 impl Control {
     /// Returns the time by which clients have to be looked after without an event.
     fn timeout(&self) -> Option<Instant> {
-        match self.clients.has_work() {
+        match self.clients.has_work() || self.works.is_any(self.clients.with_pieces()) {
             true => Some(Instant::ZERO),
             false => self.clients.timeout(),
         }
@@ -64,6 +93,8 @@ where
             command: observer.command(),
             rules: rules.map(|rule| rule.text.clone()).collect(),
             end: None,
+            works: Works::default(),
+            slice: Slice::default(),
         });
         Ok(())
     }
@@ -106,7 +137,7 @@ where
         }
     }
 
-    /// Looks after the clients of the control socket, and answers one request.
+    /// Looks after the clients of the control socket, and carries out a slice of what one of them wants.
     fn serve(&mut self) -> Result<(), SystemError> {
         let Some(mut control) = self.control.take() else {
             return Ok(());
@@ -117,21 +148,56 @@ where
         control
             .clients
             .look_after(now, ready, self.driver.sources()?);
-        if let Some((number, access, request)) = control.clients.request(now) {
-            let mut present = Present {
-                lab: self,
-                control: &mut control,
-            };
-            let response = answer(&mut present, &access, &request);
-            let now = MonotonicClock.now();
-            control.clients.respond(now, number, response);
-        }
+        let clients = &control.clients;
+        control.works.forget(|client| !clients.is_there(client));
+        self.serve_slice(&mut control, now);
         while let Some((socket, instrument)) = control.clients.stream(now) {
             // A client whose stream can't begin finds it closed.
             let _ = self.stream(&control, socket, &instrument);
         }
         self.control = Some(control);
         Ok(())
+    }
+
+    /// Takes the next request, carries out a slice of one, or writes a piece of a response, each in its turn.
+    fn serve_slice(&mut self, control: &mut Control, now: Instant) {
+        for _ in Slice::ALL {
+            control.slice = control.slice.next();
+            let is_done = match control.slice {
+                Slice::Request => self.take_request(control, now),
+                Slice::Work => self.step_work(control),
+                Slice::Piece => control.clients.add_piece(now),
+            };
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    /// Answers the next request, or begins to carry it out. Returns false if there is none.
+    fn take_request(&mut self, control: &mut Control, now: Instant) -> bool {
+        let Some((client, access, request)) = control.clients.request(now) else {
+            return false;
+        };
+        let mut present = Present { lab: self, control };
+        let response = answer(&mut present, &access, &request);
+        respond(control, client, response);
+        true
+    }
+
+    /// Carries out a slice of a request. Returns false if there is none.
+    fn step_work(&mut self, control: &mut Control) -> bool {
+        let taken = control.clients.with_pieces();
+        let mut works = std::mem::take(&mut control.works);
+        let mut present = Present { lab: self, control };
+        let stepped = works.step(taken, |work| work.step(&mut present));
+        control.works = works;
+        match stepped {
+            Stepped::Nothing => return false,
+            Stepped::Slice => {}
+            Stepped::Done(client, response) => respond(control, client, *response),
+        }
+        true
     }
 
     /// Has `instrument` write to `socket` from now on.
@@ -153,6 +219,16 @@ where
     fn run_words(&mut self, control: &Control) -> (String, bool, Instant) {
         let is_virtual = self.hypervisor.fabric().environment().is_simulated;
         (control.command.clone(), is_virtual, self.started)
+    }
+}
+
+/// Answers `client`, or remembers what is to be carried out for it.
+fn respond(control: &mut Control, client: ClientId, response: Response) {
+    match response.body {
+        Body::Later(work) => control.works.add(client, work),
+        _ => control
+            .clients
+            .respond(MonotonicClock.now(), client, response),
     }
 }
 

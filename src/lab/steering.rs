@@ -51,6 +51,14 @@ where
     /// # Errors
     /// If there is no room for so many.
     pub fn expect_vms(&mut self, number: u32) -> Result<Vec<VmId>, LabError> {
+        let more = self.plan_vms(number)?;
+        more.clone()
+            .for_each(|index| self.expect_vm(index as usize));
+        Ok(more.map(VmId).collect())
+    }
+
+    /// Adds `number` VMs to the plan, and returns their numbers. They are still to be announced.
+    pub(super) fn plan_vms(&mut self, number: u32) -> Result<Range<u32>, LabError> {
         let more = self.plan.more_vms(number)?;
         let all = self.plan.vms.len() + more.len();
         self.driver.make_room(all)?;
@@ -63,17 +71,19 @@ where
                 joined.vms.end = all as u32;
             }
         }
-        for index in first..all {
-            self.expect_vm(index);
-            if self.hypervisor.fabric().is_watched()
-                && let Some(vm) = self.plan.vms.get(index)
-            {
-                let (id, mac) = (VmId(index as u32), vm.mac);
-                let interface = interface(&self.plan, id, mac);
-                self.hypervisor.fabric().tell_vm(id, mac, &interface);
-            }
+        Ok(first as u32..all as u32)
+    }
+
+    /// Announces a VM that was planned later than the others.
+    pub(super) fn announce_vm(&mut self, index: usize) {
+        self.expect_vm(index);
+        if self.hypervisor.fabric().is_watched()
+            && let Some(vm) = self.plan.vms.get(index)
+        {
+            let (id, mac) = (VmId(index as u32), vm.mac);
+            let interface = interface(&self.plan, id, mac);
+            self.hypervisor.fabric().tell_vm(id, mac, &interface);
         }
-        Ok((first as u32..all as u32).map(VmId).collect())
     }
 
     /// Returns the VMs that `who` names and that exist or are to start: `vm3`, `vm[0-9]`, `all`, or a group.

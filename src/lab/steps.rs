@@ -14,7 +14,7 @@ use crate::fabric::{Fabric, Notice, Recording};
 use crate::hypervisor::{Command, Hypervisor};
 use crate::load::FlowId;
 use crate::reactor::End;
-use crate::report::{Context, Expectation, FabricReport, Report};
+use crate::report::{Builder, Context, Expectation, FabricReport, Report};
 use crate::system::{SystemError, resident_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::vm::{VmConfig, VmId};
@@ -316,24 +316,38 @@ where
 
     /// Returns the report of what was measured so far; see [`Lab::report`](super::Lab::report).
     pub fn report(&mut self, command: &str) -> Report {
-        let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
+        let mut builder = Builder::default();
+        loop {
+            if let Some(report) = self.report_slice(&mut builder, command) {
+                return report;
+            }
+        }
+    }
+
+    /// Makes a slice of the report of what was measured so far. Returns the report once it is complete: its counts are those
+    /// of this instant. The run may go on between two calls.
+    pub fn report_slice(&mut self, builder: &mut Builder, command: &str) -> Option<Report> {
         let plan = &*self.plan;
         let leased_now = || Leased::of(plan, &self.hypervisor);
         let leased = self.leased.clone().unwrap_or_else(leased_now);
+        let name = |index| flow_name(plan, &leased, index);
+        if !builder.prepare(self.hypervisor.recorder(), &name) {
+            return None;
+        }
+        let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let impairments = self.hypervisor.fabric().impairments();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
         let is_real = !environment.is_simulated;
         let started = unix_millis().map(|now| now.saturating_sub(since_start));
-        Report::new(
+        Some(std::mem::take(builder).finish(
             self.hypervisor.recorder(),
             &Context {
                 run: command,
                 setup_ns: self.start.nanos_since(self.started),
                 began: self.start,
                 interrupted: self.is_interrupted,
-                flows: &|index| flow_name(plan, &leased, index),
                 started_unix_ms: started.filter(|_| is_real),
                 fabric: Some(&FabricReport {
                     kind: environment.kind,
@@ -350,8 +364,9 @@ where
                 plan: Some(&plan_report(plan)),
                 machine: machine_report().filter(|_| is_real).as_ref(),
                 recordings: &self.recordings,
+                flows: &name,
             },
-        )
+        ))
     }
 
     /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).

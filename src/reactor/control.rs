@@ -69,7 +69,18 @@ pub struct ControlClients {
     clients: Vec<Option<Client>>,
     /// The client that is answered next, if several wait.
     next: usize,
+    /// The client that gets the next piece of its response, if several want one.
+    next_piece: usize,
+    /// The clients so far.
+    count: u64,
     buffer: Vec<u8>,
+}
+
+/// A client, whose place another may have taken since.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ClientId {
+    place: usize,
+    number: u64,
 }
 
 /// A listening socket.
@@ -85,6 +96,8 @@ struct Door {
 /// A client.
 #[derive(Debug)]
 struct Client {
+    /// Counts clients.
+    number: u64,
     socket: ClientSocket,
     token: Token,
     access: Access,
@@ -135,6 +148,8 @@ impl ControlClients {
                 .take(MAX_CLIENTS + MAX_REFUSED)
                 .collect(),
             next: 0,
+            next_piece: 0,
+            count: 0,
             buffer: vec![0; READ_BUDGET],
         })
     }
@@ -161,28 +176,66 @@ impl ControlClients {
         }
     }
 
-    /// Returns the next request, the access of its client, and the client's number, whom to
-    /// [respond](ControlClients::respond) to. The clients take turns.
-    pub fn request(&mut self, now: Instant) -> Option<(usize, Access, Request)> {
+    /// Returns the next request, its client, whom to [respond](ControlClients::respond) to, and the access that it has. The
+    /// clients take turns.
+    pub fn request(&mut self, now: Instant) -> Option<(ClientId, Access, Request)> {
         let first = self.next;
         (first..MAX_CLIENTS).chain(0..first).find_map(|number| {
             let client = self.clients.get_mut(number)?.as_mut()?;
             let request = client.connection.request(now)?;
             self.next = (number + 1) % MAX_CLIENTS;
-            Some((number, client.access.clone(), request))
+            let id = ClientId {
+                place: number,
+                number: client.number,
+            };
+            Some((id, client.access.clone(), request))
         })
     }
 
-    /// Answers the request of the client with that number.
-    pub fn respond(&mut self, now: Instant, number: usize, response: Response) {
-        if let Some(Some(client)) = self.clients.get_mut(number) {
+    /// Returns true if the client has not gone.
+    pub fn is_there(&self, id: ClientId) -> bool {
+        let client = self.clients.get(id.place).and_then(Option::as_ref);
+        client.is_some_and(|client| client.number == id.number)
+    }
+
+    /// Answers the request of a client, unless it has gone.
+    pub fn respond(&mut self, now: Instant, id: ClientId, response: Response) {
+        let client = self.clients.get_mut(id.place).and_then(Option::as_mut);
+        if let Some(client) = client.filter(|client| client.number == id.number) {
             client.awaited = match &response.body {
-                Body::Whole(_) => None,
                 Body::Stream(instrument) => Some(instrument.clone()),
+                _ => None,
             };
             client.connection.respond(now, response);
             client.send(now);
         }
+    }
+
+    /// Writes a piece of a response that is written [in pieces](crate::control::Body::Pieces), if a client wants one. Returns
+    /// false if none does.
+    pub fn add_piece(&mut self, now: Instant) -> bool {
+        let first = self.next_piece;
+        let next = (first..MAX_CLIENTS).chain(0..first).find(|number| {
+            let client = self.clients.get(*number).and_then(Option::as_ref);
+            client.is_some_and(|client| client.connection.wants_piece())
+        });
+        let Some(number) = next else {
+            return false;
+        };
+        self.next_piece = (number + 1) % MAX_CLIENTS;
+        if let Some(Some(client)) = self.clients.get_mut(number) {
+            client.connection.add_piece(now);
+            client.send(now);
+        }
+        true
+    }
+
+    /// Returns the number of clients that take a response in pieces.
+    pub fn with_pieces(&self) -> usize {
+        let clients = self.clients.iter().flatten();
+        clients
+            .filter(|client| client.connection.has_pieces())
+            .count()
     }
 
     /// Returns a socket on which a response has begun whose [body is a stream](crate::control::Body::Stream), and the
@@ -276,7 +329,9 @@ impl ControlClients {
         let Ok(token) = sources.register(&socket, source, both) else {
             return;
         };
+        self.count += 1;
         *slot = Some(Client {
+            number: self.count,
             socket,
             token,
             access,
@@ -388,6 +443,7 @@ impl Client {
             || (self.may_read && (self.stream.is_some() || connection.room() > 0))
             || (self.may_write && !connection.transmit().is_empty())
             || connection.may_have_request()
+            || connection.wants_piece()
             || (connection.is_closing() && !self.is_shut)
             || (connection.is_open_stream() && self.awaited.is_some())
     }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll};
 
 use self::busy_poll::BusyPoll;
-pub use self::control::{ControlClients, MAX_CLIENTS, Ready};
+pub use self::control::{ClientId, ControlClients, MAX_CLIENTS, Ready};
 use self::pauses::PauseWatch;
 use self::prediction::Prediction;
 pub use self::sources::{Source, Sources};
@@ -274,7 +274,7 @@ impl Reactor {
         let mut now = self.clock.now();
         match self.called_at.take() {
             Some(at) => {
-                if let Some(pause) = self.pauses.wrote(at, now) {
+                if let Some(pause) = self.pauses.answered(at, now) {
                     hypervisor.paused(pause);
                 }
             }

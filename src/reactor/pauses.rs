@@ -4,7 +4,8 @@
 //! Between two clock readings the reactor either works or waits in the poll. If work took longer than [`BOUND`], the
 //! difference to the thread's processor time is a pause: other threads had the processor, or the process was stopped. A
 //! wait contains a pause if it ended later than its deadline or was interrupted (its signals are blocked, so only a stop
-//! of the process interrupts it: `signal(7)`). A file that takes long to be written is a pause as well. Processor time is not read for gaps shorter than [`BOUND`].
+//! of the process interrupts it: `signal(7)`). A file that takes long to be written is a pause as well,
+//! and so is a request to the control socket that takes long. Processor time is not read for gaps shorter than [`BOUND`].
 
 use crate::record::Pause;
 use crate::system::RunDelay;
@@ -69,6 +70,7 @@ impl PauseWatch {
             nanos: missing,
             run_delay: run_delay.min(missing),
             writing: 0,
+            answering: 0,
         })
     }
 
@@ -104,6 +106,7 @@ impl PauseWatch {
             nanos,
             run_delay: run_delay.min(nanos),
             writing: 0,
+            answering: 0,
         })
     }
 
@@ -128,11 +131,32 @@ impl PauseWatch {
             nanos,
             run_delay: nanos,
             writing: 0,
+            answering: 0,
         })
     }
 
     /// Records that the reactor wrote a file from `from` to `now`. Returns the pause that this is, if it took long.
     pub(super) fn wrote(&mut self, from: Instant, now: Instant) -> Option<Pause> {
+        let pause = self.was_busy(from, now)?;
+        Some(Pause {
+            writing: pause.nanos,
+            ..pause
+        })
+    }
+
+    /// Records that a client of the control socket was answered from `from` to `now`. Returns the pause that this is, if it took
+    /// long.
+    pub(super) fn answered(&mut self, from: Instant, now: Instant) -> Option<Pause> {
+        let pause = self.was_busy(from, now)?;
+        Some(Pause {
+            answering: pause.nanos,
+            ..pause
+        })
+    }
+
+    /// Records that the reactor did something else than its turns from `from` to `now`. Returns the pause that this is, if it
+    /// took long.
+    fn was_busy(&mut self, from: Instant, now: Instant) -> Option<Pause> {
         let nanos = now.nanos_since(from);
         if nanos < BOUND {
             return None;
@@ -143,7 +167,8 @@ impl PauseWatch {
             to: now,
             nanos,
             run_delay: 0,
-            writing: nanos,
+            writing: 0,
+            answering: 0,
         })
     }
 

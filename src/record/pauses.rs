@@ -18,6 +18,8 @@ pub struct Pause {
     pub run_delay: u64,
     /// The part of it during which the tool wrote a file that the run is recorded in.
     pub writing: u64,
+    /// The part of it during which the tool answered a client of its control socket.
+    pub answering: u64,
 }
 
 /// Pauses of the process, and their effect on a run. A latency across one is neither the network's nor the tool's.
@@ -34,6 +36,9 @@ pub struct Pauses {
     /// The part of `total_ns` during which the tool wrote a capture or a trace.
     #[serde(default)]
     pub writing_ns: u64,
+    /// The part of `total_ns` during which the tool answered clients of its control socket.
+    #[serde(default)]
+    pub answering_ns: u64,
     /// Pings lost that were on their way during one.
     pub lost: u64,
 }
@@ -51,6 +56,7 @@ impl Pauses {
         self.longest_ns = self.longest_ns.max(other.longest_ns);
         self.run_delay_ns = self.run_delay_ns.saturating_add(other.run_delay_ns);
         self.writing_ns = self.writing_ns.saturating_add(other.writing_ns);
+        self.answering_ns = self.answering_ns.saturating_add(other.answering_ns);
         self.lost = self.lost.saturating_add(other.lost);
     }
 
@@ -60,6 +66,7 @@ impl Pauses {
             nanos,
             run_delay,
             writing,
+            answering,
             ..
         } = pause;
         self.count += 1;
@@ -67,5 +74,6 @@ impl Pauses {
         self.longest_ns = self.longest_ns.max(nanos);
         self.run_delay_ns = self.run_delay_ns.saturating_add(run_delay);
         self.writing_ns = self.writing_ns.saturating_add(writing);
+        self.answering_ns = self.answering_ns.saturating_add(answering);
     }
 }

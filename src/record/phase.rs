@@ -52,7 +52,7 @@ pub struct Work {
 }
 
 impl Work {
-    pub(super) fn add(&mut self, other: Work) {
+    pub(crate) fn add(&mut self, other: Work) {
         self.turns += other.turns;
         self.frames_in += other.frames_in;
         self.frames_out += other.frames_out;

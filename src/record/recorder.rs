@@ -478,6 +478,11 @@ impl Recorder {
         members.map(|((_, member), counts)| (*member, *counts))
     }
 
+    /// Returns true if anything is known of a member of a multicast group.
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// The phases that were begun, in order, whatever happened in them. A run that was not divided, or in which none was begun,
     /// is one phase without a name.
     pub fn phases(&self) -> &[Phase] {
@@ -504,14 +509,20 @@ impl Recorder {
         counted.map(|phase| phase.totals).sum()
     }
 
-    /// The pings that count, second by second; after ten minutes the intervals grow longer.
-    pub fn intervals(&self) -> Vec<Interval> {
-        let counted = self.phases.iter().filter(|phase| phase.counted);
-        let end = counted.map(Phase::end).max();
-        self.timeline.intervals(end.unwrap_or(Instant::ZERO))
+    /// The pings that count, second by second; after ten minutes the intervals grow longer. Only intervals that are over, in
+    /// which something happened: they stay as they are, and more follow.
+    pub fn closed_intervals(&self) -> &[Interval] {
+        self.timeline.closed()
     }
 
-    /// The last interval of those of [`intervals`](Recorder::intervals) that is over by `now`, if that was not longer ago
+    /// The interval that follows the [closed ones](Recorder::closed_intervals), up to the last event, if anything happened in it.
+    pub fn open_interval(&self) -> Option<Interval> {
+        let counted = self.phases.iter().filter(|phase| phase.counted);
+        let end = counted.map(Phase::end).max();
+        self.timeline.open(end.unwrap_or(Instant::ZERO))
+    }
+
+    /// The last of the [closed intervals](Recorder::closed_intervals) that is over by `now`, if that was not longer ago
     /// than it took itself.
     pub fn recent(&self, now: Instant) -> Option<Interval> {
         self.timeline.recent(now)
@@ -520,17 +531,23 @@ impl Recorder {
     /// The flows of which most pings failed, and among those of which as many did the slowest: `number` of them at most, the
     /// worst one first. Looks at each flow once, and sorts only what it returns.
     pub fn worst_flows(&self, number: usize) -> Vec<FlowId> {
-        let badness = |id: &FlowId| {
-            let flow = self.flows.get(id.index());
-            Reverse(flow.map(|flow| (flow.totals().failed(), flow.mean())))
-        };
         let mut worst: Vec<FlowId> = (0..self.flows.len() as u32).map(FlowId).collect();
-        if number < worst.len() {
-            worst.select_nth_unstable_by_key(number, badness);
-            worst.truncate(number);
-        }
-        worst.sort_by_key(|id| (badness(id), *id));
+        self.keep_worst(number, &mut worst);
+        worst.sort_by_key(|id| (self.badness(*id), *id));
         worst
+    }
+
+    /// Keeps the worst `number` of `flows`, in no order.
+    pub fn keep_worst(&self, number: usize, flows: &mut Vec<FlowId>) {
+        if number < flows.len() {
+            flows.select_nth_unstable_by_key(number, |id| self.badness(*id));
+            flows.truncate(number);
+        }
+    }
+
+    fn badness(&self, id: FlowId) -> impl Ord + use<> {
+        let flow = self.flows.get(id.index());
+        Reverse(flow.map(|flow| (flow.totals().failed(), flow.mean())))
     }
 
     /// The histogram of `metric` of the run as a whole; nothing of one that is recorded for each phase.
@@ -541,17 +558,26 @@ impl Recorder {
 
     /// The histogram of `metric`: the sum of the phases that count, or that of the run as a whole.
     pub fn latency(&self, metric: Metric) -> Latency {
-        match self.run_latency(metric) {
-            Some(latency) => latency.clone(),
-            None => {
-                let mut sum = Latency::new();
-                let counted = self.phases.iter().filter(|phase| phase.counted);
-                counted
-                    .filter_map(|phase| phase.latency(metric))
-                    .for_each(|latency| sum.merge(latency));
-                sum
-            }
-        }
+        let mut sum = Latency::new();
+        self.add_latency(metric, &mut sum);
+        sum
+    }
+
+    /// Adds the histogram of `metric` to `sum`.
+    pub fn add_latency(&self, metric: Metric, sum: &mut Latency) {
+        self.latencies_of(metric).for_each(|part| sum.merge(part));
+    }
+
+    /// Returns true if there is a value of `metric`.
+    pub fn has(&self, metric: Metric) -> bool {
+        self.latencies_of(metric).any(|part| !part.is_empty())
+    }
+
+    /// The histograms that the one of `metric` is the sum of.
+    fn latencies_of(&self, metric: Metric) -> impl Iterator<Item = &Latency> {
+        let counted = self.phases.iter().filter(|phase| phase.counted);
+        let of_phases = counted.filter_map(move |phase| phase.latency(metric));
+        self.run_latency(metric).into_iter().chain(of_phases)
     }
 
     /// Leases and conflicts of the VMs' addresses.

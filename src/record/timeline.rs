@@ -77,21 +77,22 @@ impl Timeline {
         self.at(now).failed += 1;
     }
 
-    /// All intervals in which something happened, the current one cut off at `end`.
-    pub(super) fn intervals(&self, end: Instant) -> Vec<Interval> {
+    /// The intervals that are over in which something happened.
+    pub(super) fn closed(&self) -> &[Interval] {
+        &self.closed
+    }
+
+    /// The current interval, cut off at `end`, if anything happened in it.
+    pub(super) fn open(&self, end: Instant) -> Option<Interval> {
         let end = self.origin.map_or(0, |origin| end.nanos_since(origin));
-        let mut intervals = self.closed.clone();
-        if self.open_is_used() {
-            intervals.push(Interval {
-                length: end
-                    .saturating_sub(self.open.start)
-                    .clamp(1, self.open.length),
-                rtt: self.rtt.snapshot(),
-                response: self.response.snapshot(),
-                ..self.open.clone()
-            });
-        }
-        intervals
+        self.open_is_used().then(|| Interval {
+            length: end
+                .saturating_sub(self.open.start)
+                .clamp(1, self.open.length),
+            rtt: self.rtt.snapshot(),
+            response: self.response.snapshot(),
+            ..self.open.clone()
+        })
     }
 
     /// The last interval that is over by `now`, if that was not longer ago than it took itself.
@@ -150,6 +151,16 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Timeline {
+        fn intervals(&self, end: Instant) -> Vec<Interval> {
+            self.closed()
+                .iter()
+                .cloned()
+                .chain(self.open(end))
+                .collect()
+        }
+    }
 
     fn at(nanos: u64) -> Instant {
         // A run begins at any time of the clock.

@@ -12,7 +12,8 @@ use super::{
 use crate::fabric::{ImpairmentCount, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    Interval, Latency, Member, MemberCounts, PerMetric, Phase, Recorder, Totals, Work,
+    FlowRecord, Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PerMetric, Phase,
+    Recorder, Totals, Work,
 };
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -20,8 +21,7 @@ use crate::vm::VmId;
 /// Up to this many flows a report tells every one. A flow takes about 400 bytes in memory and twice that as JSON, so
 /// this many are 16 MB of it; a mesh of a thousand VMs would make 800 MB that nobody opens.
 pub const FLOWS_TOLD: usize = 20_000;
-/// So many of the worst flows are told where there are more than [`FLOWS_TOLD`]: those that lost most, and among those
-/// that lost the same the slowest.
+/// So many of the worst flows are told where there are more than [`FLOWS_TOLD`].
 pub const WORST_TOLD: usize = 1_000;
 
 /// The parts of a report that a [`Recorder`] does not have.
@@ -98,25 +98,130 @@ impl FlowName {
     }
 }
 
-impl Report {
-    /// The report of what `recorder` took in.
-    pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
-        let run = recorder.run();
+/// A report that is being made, in slices: what takes long is prepared beforehand, and all counts are then taken at once, so
+/// that they are those of one instant.
+#[derive(Debug, Default)]
+pub struct Builder {
+    /// Closed intervals of the run, which nothing changes.
+    seconds: Vec<SecondReport>,
+    /// Those of the run, as long as they are empty.
+    histograms: Option<PerMetric<Latency>>,
+    /// The metrics whose histograms have got their memory.
+    ready: Vec<Metric>,
+    /// The flows that are not among the worst of very many.
+    worst: Worst,
+    /// The flows that are told, still without their counts.
+    flows: Vec<FlowReport>,
+    /// The members of the groups that flows ping, by the place of the flow in `flows`.
+    members: BTreeMap<usize, Vec<(VmId, IpAddr)>>,
+}
+
+/// Intervals that a slice makes ready.
+const SECONDS: usize = 4;
+/// Flows that a slice makes ready.
+const FLOWS: usize = 200;
+/// Flows that a slice looks at for the worst of them.
+const FLOWS_SEEN: usize = 10_000;
+
+impl Builder {
+    /// Prepares a slice of the report of what `recorder` takes in; `name` names the flow with an index. Returns true once all
+    /// is prepared: the report is to be [finished](Builder::finish) before anything else is recorded.
+    pub fn prepare(
+        &mut self,
+        recorder: &Recorder,
+        name: &dyn Fn(usize) -> Option<FlowName>,
+    ) -> bool {
+        let closed = recorder.closed_intervals();
+        let closed = closed.get(self.seconds.len()..).unwrap_or_default();
+        if !closed.is_empty() {
+            self.seconds.reserve_exact(closed.len() + 1);
+            let more = closed.iter().take(SECONDS).cloned();
+            self.seconds.extend(more.map(SecondReport::from));
+            return false;
+        }
+        let mut unready = Metric::ALL.iter();
+        if let Some(&metric) = unready.find(|metric| !self.ready.contains(metric)) {
+            // Memory is had from the system when it is written to for the first time.
+            let histograms = self.histograms.get_or_insert_default();
+            if recorder.has(metric) {
+                histograms[metric].clear();
+            }
+            self.ready.push(metric);
+            return false;
+        }
+        let flows = recorder.flows();
+        if flows.len() > FLOWS_TOLD && self.worst.seen < flows.len() {
+            // Flows that were told while there were fewer are not among the worst for that.
+            self.flows.clear();
+            self.members.clear();
+            self.worst.look_at(recorder);
+            return false;
+        }
+        let told = match flows.len() > FLOWS_TOLD {
+            true => self.worst.indices.len(),
+            false => flows.len(),
+        };
+        let next = self.flows.len();
+        // To make room later would copy them all.
+        self.flows.reserve_exact(told.saturating_sub(next));
+        for place in (next..told).take(FLOWS) {
+            let index = self.index(place, flows.len());
+            let (flow, members) = named(index, name(index));
+            if !members.is_empty() {
+                self.members.insert(place, members);
+            }
+            self.flows.push(flow);
+        }
+        self.flows.len() == told
+    }
+
+    /// The number of the flow that is told at `place`, of so many flows.
+    fn index(&self, place: usize, flows: usize) -> usize {
+        let worst = self.worst.indices.get(place);
+        let worst = worst.filter(|_| flows > FLOWS_TOLD);
+        worst.map_or(place, |id| id.index())
+    }
+
+    /// Takes all counts, those of now, and returns the report. [`Builder::prepare`] has just returned true.
+    pub fn finish(mut self, recorder: &Recorder, context: &Context<'_>) -> Report {
+        let mut flows = std::mem::take(&mut self.flows);
+        for (place, flow) in flows.iter_mut().enumerate() {
+            let index = self.index(place, recorder.flows().len());
+            count_flow(flow, index, self.members.get(&place), recorder);
+        }
+        let Builder {
+            mut seconds,
+            histograms,
+            worst,
+            ..
+        } = self;
+        let mut histograms = histograms.unwrap_or_default();
+        let counted = || recorder.phases().iter().filter(|phase| phase.counted());
+        let totals = recorder.totals();
+        let elapsed_ns = counted().fold(0, |sum: u64, phase| sum.saturating_add(phase.elapsed()));
+        let waited_ns = counted().fold(0, |sum: u64, phase| sum.saturating_add(phase.waited()));
+        let mut counted_work = Work::default();
+        counted().for_each(|phase| counted_work.add(*phase.work()));
+        for &metric in Metric::ALL {
+            recorder.add_latency(metric, &mut histograms[metric]);
+        }
+        seconds.extend(recorder.open_interval().map(SecondReport::from));
         let (setup, work) = (recorder.setup(), recorder.work());
         let links = recorder.links();
         let (marks, marks_untold) = marks::marks(recorder, context);
-        let histograms = PerMetric::from_fn(|metric| recorder.latency(metric));
+        let records = recorder.flows();
+        let is_whole = |flow: &&FlowRecord| flow.totals().sent > 0 && flow.totals().failed() == 0;
         let mut report = Report {
             schema: SCHEMA.to_owned(),
             tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
             run: context.run.to_owned(),
             started_unix_ms: context.started_unix_ms,
             interrupted: context.interrupted,
-            elapsed_ns: run.elapsed(),
-            waited_ns: run.waited(),
+            elapsed_ns,
+            waited_ns,
             setup_ns: context.setup_ns,
-            rate_per_s: per_second(run.totals().received, run.elapsed()),
-            totals: *run.totals(),
+            rate_per_s: per_second(totals.received, elapsed_ns),
+            totals,
             summaries: PerMetric::from_fn(|metric| histograms[metric].summary()),
             plan: context.plan.cloned(),
             machine: context.machine.cloned(),
@@ -148,21 +253,91 @@ impl Report {
             pauses: *recorder.pauses(),
             recordings: context.recordings.to_vec(),
             phases: phases(recorder, context.phases),
-            seconds: recorder.intervals().into_iter().map(Into::into).collect(),
-            flow_count: recorder.flows().len() as u64,
-            flows_whole: recorder
-                .flows()
-                .iter()
-                .filter(|flow| flow.totals().sent > 0 && flow.totals().failed() == 0)
-                .count() as u64,
-            flows: flows(recorder, context),
+            seconds,
+            flow_count: records.len() as u64,
+            flows_whole: match records.len() > FLOWS_TOLD {
+                true => worst.whole,
+                false => records.iter().filter(is_whole).count() as u64,
+            },
+            flows,
             histograms,
         };
-        let Work {
-            busy, frames_in, ..
-        } = *run.work();
-        report.judge(busy, frames_in);
+        report.judge(counted_work.busy, counted_work.frames_in);
         report
+    }
+}
+
+/// The flows to be told where there are very many: those that lost most, and among those that lost the same the slowest.
+#[derive(Debug, Default)]
+struct Worst {
+    /// The flows that were looked at.
+    seen: usize,
+    /// How many of them sent pings of which none failed.
+    whole: u64,
+    /// The worst of them, in the order of their numbers.
+    indices: Vec<FlowId>,
+}
+
+impl Worst {
+    /// Looks at some flows more.
+    fn look_at(&mut self, recorder: &Recorder) {
+        let flows = recorder.flows();
+        let next = flows.len().min(self.seen + FLOWS_SEEN);
+        let seen = std::mem::replace(&mut self.seen, next);
+        self.indices.extend((seen as u32..next as u32).map(FlowId));
+        let looked_at = flows.get(seen..next).unwrap_or_default();
+        let totals = looked_at.iter().map(FlowRecord::totals);
+        let whole = totals.filter(|totals| totals.sent > 0 && totals.failed() == 0);
+        self.whole += whole.count() as u64;
+        recorder.keep_worst(WORST_TOLD, &mut self.indices);
+        self.indices.sort_unstable();
+    }
+}
+
+/// The report of a flow with its name, still without counts; and the members of the group that it pings.
+fn named(index: usize, name: Option<FlowName>) -> (FlowReport, Vec<(VmId, IpAddr)>) {
+    let FlowName {
+        src,
+        dst,
+        address,
+        members,
+    } = name.unwrap_or_else(|| FlowName::unknown(index));
+    let flow = FlowReport {
+        src,
+        dst,
+        address,
+        totals: Totals::default(),
+        rtt_ns: LatencySummary::default(),
+        members: Vec::new(),
+    };
+    (flow, members)
+}
+
+/// Takes the counts of the flow with that index, and those of the members `planned` of the group that it pings, if any.
+fn count_flow(
+    report: &mut FlowReport,
+    index: usize,
+    planned: Option<&Vec<(VmId, IpAddr)>>,
+    recorder: &Recorder,
+) {
+    let Some(flow) = recorder.flows().get(index) else {
+        return;
+    };
+    report.totals = *flow.totals();
+    report.rtt_ns = flow.summary();
+    if planned.is_some() || recorder.has_members() {
+        let answered = recorder.members(FlowId(index as u32)).collect();
+        let planned = planned.map(Vec::as_slice).unwrap_or_default();
+        report.members = members(planned, flow.totals(), answered);
+    }
+}
+
+impl Report {
+    /// The report of what `recorder` took in.
+    pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
+        let mut builder = Builder::default();
+        while !builder.prepare(recorder, context.flows) {}
+        builder.finish(recorder, context)
     }
 
     /// Sets the verdict by the other figures: for `busy_ns` the reactor worked in the time that counts, and read `frames_in`
@@ -255,18 +430,6 @@ fn nothing_sent(totals: &Totals) -> Option<String> {
     }
 }
 
-/// The flows to be told one by one: all of them, or of very many the worst.
-fn flows(recorder: &Recorder, context: &Context<'_>) -> Vec<FlowReport> {
-    let tell = |index| FlowReport::of(recorder, index, (context.flows)(index));
-    let flows = recorder.flows().len();
-    if flows <= FLOWS_TOLD {
-        return (0..flows).filter_map(tell).collect();
-    }
-    let mut told = recorder.worst_flows(WORST_TOLD);
-    told.sort_unstable();
-    told.into_iter().filter_map(|id| tell(id.index())).collect()
-}
-
 impl FlowReport {
     /// The report of the flow with that index, named `name`. `None` if `recorder` has none.
     pub(crate) fn of(
@@ -274,28 +437,17 @@ impl FlowReport {
         index: usize,
         name: Option<FlowName>,
     ) -> Option<FlowReport> {
-        let name = name.unwrap_or_else(|| FlowName::unknown(index));
-        let flow = recorder.flows().get(index)?;
-        let answered = recorder.members(FlowId(index as u32)).collect();
-        let members = members(&name, flow.totals(), answered);
-        let FlowName {
-            src, dst, address, ..
-        } = name;
-        Some(FlowReport {
-            src,
-            dst,
-            address,
-            totals: *flow.totals(),
-            rtt_ns: flow.summary(),
-            members,
-        })
+        recorder.flows().get(index)?;
+        let (mut flow, members) = named(index, name);
+        count_flow(&mut flow, index, Some(&members), recorder);
+        Some(flow)
     }
 }
 
 /// The members of the multicast group that a flow with the counts `of_flow` pings: those of the plan, and others that have
 /// `answered`. Others are expected to answer every ping.
 fn members(
-    name: &FlowName,
+    planned: &[(VmId, IpAddr)],
     of_flow: &Totals,
     mut answered: BTreeMap<Member, MemberCounts>,
 ) -> Vec<MemberReport> {
@@ -307,7 +459,7 @@ fn members(
             received: counts.answered,
             lost,
         };
-    let planned = name.members.iter().map(|&(vm, address)| {
+    let planned = planned.iter().map(|&(vm, address)| {
         let counts = answered.remove(&Member::Vm(vm)).unwrap_or_default();
         report(Some(vm), address, counts, counts.lost)
     });

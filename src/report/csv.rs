@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::pieces::{self, Next};
 use super::{FlowReport, MarkFlowReport, MarkReport, MemberReport, Report};
 use crate::record::{Count, LatencySummary, MarkMetric, Metric, Moments, PerMetric, Totals};
 
@@ -16,6 +17,9 @@ const WHAT: [&str; 7] = [
     "nothing_sent",
 ];
 
+/// Flows in a piece.
+const FLOWS: usize = 50;
+
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
 /// that a flow pings, with its own `address`; then one `mark` for each mark, and one `mark_flow` for each flow since it, whose
@@ -25,7 +29,42 @@ const WHAT: [&str; 7] = [
 /// # Errors
 /// When `out` can't be written to.
 pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    pieces::write(report, csv_piece, out)
+}
+
+/// Writes the piece of [`csv()`] with the rows of [`FLOWS`] flows from number `from` on, or as many of marks, which are counted
+/// behind the flows; the first one has the rows of the run and its phases before them.
+pub(super) fn csv_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::Result<Next> {
     let mut table = csv::Writer::from_writer(out);
+    if from == 0 {
+        first_rows(report, &mut table)?;
+    }
+    let flows = report.flows.len();
+    let marks = report.marks.iter().map(|mark| 1 + mark.flows.len());
+    let all = flows + marks.sum::<usize>();
+    let next = match from < flows {
+        true => flows.min(from + FLOWS),
+        false => all.min(from + FLOWS),
+    };
+    for flow in report.flows.get(from..next.min(flows)).unwrap_or_default() {
+        flow_rows(flow, &mut table)?;
+    }
+    let of_marks = report.marks.iter().flat_map(|mark| {
+        let flows = mark.flows.iter().map(move |flow| (mark, Some(flow)));
+        std::iter::once((mark, None)).chain(flows)
+    });
+    let of_marks = of_marks.skip(from.saturating_sub(flows));
+    for (mark, flow) in of_marks.take(next.saturating_sub(from.max(flows))) {
+        table.write_record(match flow {
+            Some(flow) => mark_flow_row(mark, flow),
+            None => mark_row(mark),
+        })?;
+    }
+    table.flush()?;
+    Ok(Some(next).filter(|next| *next < all))
+}
+
+fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Result<()> {
     table.write_record(columns())?;
     let run = ["run", "", "", "", "", &report.elapsed_ns.to_string(), ""];
     table.write_record(row(run, &report.totals, |metric| report.summaries[metric]))?;
@@ -41,31 +80,27 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
         ];
         table.write_record(row(what, &phase.totals, |metric| phase.summaries[metric]))?;
     }
-    for flow in &report.flows {
-        let address = flow.address.as_deref().unwrap_or_default();
-        let what = ["flow", "", &flow.src, &flow.dst, address, "", ""];
-        // Of a flow only the rtt is kept.
-        let mut row = row(what, &flow.totals, |metric| match metric {
-            Metric::Rtt => flow.rtt_ns,
-            _ => LatencySummary::default(),
-        });
-        for (count, cell) in Count::ALL.iter().zip(row.iter_mut().skip(WHAT.len())) {
-            if !count.is_of_flows() {
-                cell.clear();
-            }
-        }
-        table.write_record(row)?;
-        for member in &flow.members {
-            table.write_record(member_row(flow, member))?;
+    Ok(())
+}
+
+fn flow_rows(flow: &FlowReport, table: &mut csv::Writer<impl Write>) -> io::Result<()> {
+    let address = flow.address.as_deref().unwrap_or_default();
+    let what = ["flow", "", &flow.src, &flow.dst, address, "", ""];
+    // Of a flow only the rtt is kept.
+    let mut row = row(what, &flow.totals, |metric| match metric {
+        Metric::Rtt => flow.rtt_ns,
+        _ => LatencySummary::default(),
+    });
+    for (count, cell) in Count::ALL.iter().zip(row.iter_mut().skip(WHAT.len())) {
+        if !count.is_of_flows() {
+            cell.clear();
         }
     }
-    for mark in &report.marks {
-        table.write_record(mark_row(mark))?;
-        for flow in &mark.flows {
-            table.write_record(mark_flow_row(mark, flow))?;
-        }
+    table.write_record(row)?;
+    for member in &flow.members {
+        table.write_record(member_row(flow, member))?;
     }
-    table.flush()
+    Ok(())
 }
 
 /// The first cells of what marks have, behind the figures of each metric.

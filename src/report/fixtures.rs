@@ -45,6 +45,7 @@ pub fn slower(slower: u64) -> Report {
                     nanos: 1,
                     run_delay: 0,
                     writing: 0,
+                    answering: 0,
                 });
             }
             if noise % 1_000 == 7 {

@@ -4,12 +4,18 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::csv::csv_piece;
+use super::hlog::hlog_piece;
 use super::html::MOST_RUNS;
+use super::html::html_piece;
+use super::json::json_piece;
 use super::marks::Marks;
-use super::{Report, compare, compare_html, compare_json, csv, hgrm, hlog, html, json};
+use super::pieces::{self, Next, WritePiece};
+use super::{Report, compare, compare_html, compare_json, hgrm};
 use crate::record::{Latency, MarkMetric, MarkName, Metric};
 
 /// A row: what the name of a file ends in, and what is written into it.
+#[derive(Debug)]
 struct Row {
     ending: &'static str,
     doc: &'static str,
@@ -19,7 +25,7 @@ struct Row {
 }
 
 /// How a comparison is written.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Comparer {
     write: WriteComparison,
     /// No more runs than this.
@@ -30,9 +36,10 @@ struct Comparer {
 type WriteComparison = fn(&[(&str, &Report)], &mut dyn Write) -> io::Result<()>;
 
 /// The writer of a format.
+#[derive(Debug)]
 enum Writer {
-    /// The whole run.
-    Run(fn(&Report, &mut dyn Write) -> io::Result<()>),
+    /// The whole run, in pieces.
+    Run(WritePiece),
     /// One histogram, that of the metric that the name says before its ending.
     Histogram(fn(&Latency, &mut dyn Write) -> io::Result<()>),
 }
@@ -45,7 +52,7 @@ const ROWS: &[Row] = &[
         ending: "json",
         doc: "the whole document, as --json prints it",
         media_type: "application/json",
-        write: Writer::Run(|report, mut out| json(report, &mut out)),
+        write: Writer::Run(json_piece),
         compare: Some(Comparer {
             write: |runs, mut out| compare_json(&compare(runs), &mut out),
             most: usize::MAX,
@@ -55,7 +62,7 @@ const ROWS: &[Row] = &[
         ending: "csv",
         doc: "a table: a row for the run, one for each phase, one for each flow",
         media_type: "text/csv",
-        write: Writer::Run(|report, mut out| csv(report, &mut out)),
+        write: Writer::Run(csv_piece),
         compare: None,
     },
     Row {
@@ -70,14 +77,14 @@ const ROWS: &[Row] = &[
         ending: "hlog",
         doc: "the interval log of the tools of HdrHistogram",
         media_type: PLAIN,
-        write: Writer::Run(|report, mut out| hlog(report, &mut out)),
+        write: Writer::Run(hlog_piece),
         compare: None,
     },
     Row {
         ending: "html",
         doc: "a page to look at",
         media_type: "text/html",
-        write: Writer::Run(|report, mut out| html(report, &mut out)),
+        write: Writer::Run(html_piece),
         compare: Some(Comparer {
             write: |runs, mut out| compare_html(runs, &mut out),
             most: MOST_RUNS,
@@ -121,7 +128,7 @@ pub enum FormatError {
 }
 
 /// The format of a report file.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Format {
     row: &'static Row,
     /// Which histogram, where it holds only one.
@@ -137,6 +144,23 @@ enum OneMetric {
 }
 
 impl OneMetric {
+    /// Has `write` write the histogram of `report`.
+    fn write(
+        &self,
+        report: &Report,
+        write: fn(&Latency, &mut dyn Write) -> io::Result<()>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        match self {
+            OneMetric::OfRun(metric) => write(&report.histograms[*metric], out),
+            OneMetric::OfMark(name, metric) => {
+                let marks = Marks::named(report, name.as_str());
+                let latency = marks.map(|marks| marks.latency(*metric));
+                write(&latency.unwrap_or_default(), out)
+            }
+        }
+    }
+
     /// Reads the metric at the end of a name without its ending: `a.boot`, `a.mark.policy.first_pass`. The rtt if there is no
     /// dot; the error is what stands in place of a metric.
     fn at_end(stem: &str) -> Result<OneMetric, &str> {
@@ -244,15 +268,21 @@ impl Format {
     /// When `out` can't be written to.
     pub fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
         match self.row.write {
-            Writer::Run(write) => write(report, out),
-            Writer::Histogram(write) => match &self.metric {
-                OneMetric::OfRun(metric) => write(&report.histograms[*metric], out),
-                OneMetric::OfMark(name, metric) => {
-                    let marks = Marks::named(report, name.as_str());
-                    let latency = marks.map(|marks| marks.latency(*metric));
-                    write(&latency.unwrap_or_default(), out)
-                }
-            },
+            Writer::Run(piece) => pieces::write(report, piece, out),
+            Writer::Histogram(write) => self.metric.write(report, write, out),
+        }
+    }
+
+    /// Writes the piece of `report` that begins at `from`, and returns where the next one does.
+    pub(super) fn write_piece(
+        &self,
+        report: &Report,
+        from: usize,
+        out: &mut Vec<u8>,
+    ) -> io::Result<Next> {
+        match self.row.write {
+            Writer::Run(piece) => piece(report, from, out),
+            Writer::Histogram(write) => self.metric.write(report, write, out).map(|()| None),
         }
     }
 

@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 use super::Report;
+use super::json_window::Window;
+use super::pieces::{self, Next};
 use crate::escape::is_hidden;
 
 /// Writes `report` as one JSON document and a line end.
@@ -13,21 +15,36 @@ use crate::escape::is_hidden;
 /// # Errors
 /// When `out` can't be written to.
 pub fn json(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    document(report, out)
+    pieces::write(report, json_piece, out)
+}
+
+/// Writes the piece of [`json`] that begins at `from`.
+pub(super) fn json_piece(report: &Report, from: usize, out: &mut Vec<u8>) -> io::Result<Next> {
+    Window::new(from, out).write(report)
 }
 
 /// Writes a document for people and programs: indented, and with nothing in it that does anything to a terminal.
 pub(super) fn document(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
-    let form = Shown(PrettyFormatter::new());
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, form);
-    value.serialize(&mut serializer)?;
+    write_value(value, &mut PrettyFormatter::new(), out)?;
     out.write_all(b"\n")
 }
 
-/// Indents as [`PrettyFormatter`] does, and escapes what [`is_hidden`], of which JSON itself escapes only a part.
-struct Shown(PrettyFormatter<'static>);
+/// Writes a value as a part of a document that is written by `form`.
+pub(super) fn write_value(
+    value: &(impl Serialize + ?Sized),
+    form: &mut PrettyFormatter<'static>,
+    out: &mut impl Write,
+) -> serde_json::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        out,
+        Shown(form),
+    ))
+}
 
-impl Formatter for Shown {
+/// Indents as [`PrettyFormatter`] does, and escapes what [`is_hidden`], of which JSON itself escapes only a part.
+struct Shown<'f>(&'f mut PrettyFormatter<'static>);
+
+impl Formatter for Shown<'_> {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,

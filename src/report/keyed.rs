@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::encoding::{self, Encoded};
@@ -57,8 +57,16 @@ pub mod histograms {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         let named = histograms.iter();
-        serializer
-            .collect_map(named.map(|(metric, latency)| (metric.name(), encoding::encode(latency))))
+        serializer.collect_map(named.map(|(metric, latency)| (metric.name(), Encode(latency))))
+    }
+
+    /// Encodes a histogram when it is written, and not when it is passed over.
+    struct Encode<'l>(&'l Latency);
+
+    impl Serialize for Encode<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            encoding::encode(self.0).serialize(serializer)
+        }
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(

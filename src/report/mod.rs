@@ -23,11 +23,13 @@ mod hlog;
 mod html;
 mod impairments;
 mod json;
+mod json_window;
 pub(crate) mod keyed;
 mod link_changes;
 mod load;
 mod marks;
 mod merge;
+mod pieces;
 mod prometheus;
 mod provenance;
 mod recordings;
@@ -39,7 +41,7 @@ mod text;
 mod units;
 pub mod verdict;
 
-pub use build::{Context, FlowName};
+pub use build::{Builder, Context, FlowName};
 pub use compare::{
     COMPARISON_SCHEMA, Change, Comparison, Difference, Judgement, Quantity, SECONDS_NEEDED, Side,
     compare, compare_json, compare_text,
@@ -61,6 +63,7 @@ pub use json::json;
 pub use load::{LoadError, load, parse};
 pub use marks::{MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport};
 pub use merge::merge;
+pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};
 pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,

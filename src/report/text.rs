@@ -301,7 +301,7 @@ fn pauses(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "The process was paused {} for {} in all, the longest {}; other processes had the processor for {} of that{}.",
+        "The process was paused {} for {} in all, the longest {}; other processes had the processor for {} of that{}{}.",
         match pauses.count {
             1 => "once".to_owned(),
             times => format!("{} times", count(times)),
@@ -312,6 +312,10 @@ fn pauses(report: &Report, out: &mut impl Write) -> io::Result<()> {
         match pauses.writing_ns {
             0 => String::new(),
             nanos => format!(", and files were written for {}", span(nanos)),
+        },
+        match pauses.answering_ns {
+            0 => String::new(),
+            nanos => format!(", and clients were answered for {}", span(nanos)),
         }
     )?;
     if pauses.lost > 0 {

@@ -83,6 +83,8 @@ pub(super) struct Evidence {
     pub run_delay_ns: u64,
     /// The part of `paused_ns` during which the tool wrote a file.
     pub writing_ns: u64,
+    /// The part of `paused_ns` during which the tool answered clients of its control socket.
+    pub answering_ns: u64,
     /// The p99 of the response after the first second, the greatest of any second, if neighbours were looked for in the first
     /// and no warm-up went before.
     pub response_after_first_ns: Option<u64>,
@@ -118,6 +120,7 @@ impl Evidence {
             paused_ns: report.pauses.total_ns,
             run_delay_ns: report.pauses.run_delay_ns,
             writing_ns: report.pauses.writing_ns,
+            answering_ns: report.pauses.answering_ns,
             response_after_first_ns: match looked_for && !is_warm {
                 true => later.filter_map(|second| second.response_ns.p99).max(),
                 false => None,
@@ -155,6 +158,10 @@ impl Evidence {
             if is_most(self.writing_ns) {
                 let writing = span(self.writing_ns);
                 return format!("writing what was recorded of the run took {writing}");
+            }
+            if is_most(self.answering_ns) {
+                let answering = span(self.answering_ns);
+                return format!("answering clients of the control socket took {answering}");
             }
             match is_most(self.run_delay_ns) {
                 true => format!(
@@ -333,13 +340,14 @@ mod tests {
         paused_ns: 0,
         run_delay_ns: 0,
         writing_ns: 0,
+        answering_ns: 0,
         response_after_first_ns: None,
     };
 
     #[test]
     fn each_bound_has_a_case_on_both_sides_and_what_is_beyond_it_is_named() {
         type Change = fn(&mut Evidence);
-        let table: [(&str, Change, Option<&str>); 30] = [
+        let table: [(&str, Change, Option<&str>); 31] = [
             ("at rest", |_| {}, None),
             ("busy to the bound", |e| e.busy_ns = 9_000 * MS, None),
             (
@@ -466,6 +474,13 @@ mod tests {
                 |e| (e.unsent, e.paused_ns, e.writing_ns) = (3, 150 * MS, 120 * MS),
                 Some(
                     "neither the network nor the tool, for writing what was recorded of the run took 120 ms: 3 due pings",
+                ),
+            ),
+            (
+                "a client took long to be answered",
+                |e| (e.unsent, e.paused_ns, e.answering_ns) = (3, 150 * MS, 120 * MS),
+                Some(
+                    "neither the network nor the tool, for answering clients of the control socket took 120 ms: 3 due pings",
                 ),
             ),
             (

@@ -470,3 +470,78 @@ fn a_vm_that_the_kernel_refuses_is_told_while_others_that_were_added_are_capture
     let frames = succeed(Command::new("tshark").args(from_last));
     assert!(frames.lines().count() > 10, "{frames}");
 }
+
+/// What pings are for as long as clients ask for all that there is of very many VMs.
+const AWAITED: &str = "--ping vm0:vm1 --rate 1000 --timeout 5s";
+
+#[test]
+fn ten_thousand_vms_are_listed_reported_on_and_changed_while_others_ping() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let file = socket.folder.path().join("r.json");
+    let run = socket.start(
+        &lab,
+        &format!(
+            "--vms 9500 {AWAITED} --resolve static --output {}",
+            file.display()
+        ),
+    );
+    let sent = || number(&socket.get("/"), "/totals/sent");
+    // Who asks during the set-up is answered when it is over.
+    socket.text("/", &["--max-time", "120"]);
+    wait_until("pings", || (sent() > 0).then_some(()));
+    // VMs are added, one a turn, and flows between all of them.
+    let added = socket.post("/vms", &json!({ "vms": 500 }));
+    assert_eq!(
+        added,
+        json!({ "vms": 500, "first": "vm9500", "last": "vm9999" })
+    );
+    socket.wait_for("/", "all VMs", |lab| lab["vms"] == 10_000);
+    let before = sent();
+    let flows = socket.post("/flows", &json!({ "ping": "ring", "interval": "1h" }));
+    assert_eq!(flows, json!({ "flows": 10_000, "first": 1 }));
+    // Lists are paged.
+    for (list, total) in [("vms", 10_000), ("flows", 10_001)] {
+        let mut seen = 0;
+        while seen < total {
+            let page = socket.get(&format!("/{list}?limit=1000&offset={seen}"));
+            assert_eq!(number(&page, "/total"), total);
+            seen += page["items"].as_array().map_or(0, Vec::len) as u64;
+        }
+        assert_eq!(seen, total);
+    }
+    // Every format, and the rows are those of one instant.
+    let report = socket.get("/report");
+    let rows = report["flows"].as_array().expect("flows");
+    assert_eq!(rows.len(), 10_001);
+    for count in ["sent", "received", "lost"] {
+        let sum: u64 = rows
+            .iter()
+            .map(|flow| number(&flow["totals"], &format!("/{count}")))
+            .sum();
+        assert_eq!(
+            number(&report["totals"], &format!("/{count}")),
+            sum,
+            "{count}"
+        );
+    }
+    assert_eq!(
+        socket.text("/report.csv", &[]).matches("\nflow,").count(),
+        10_001
+    );
+    assert!(socket.text("/report.html", &[]).ends_with("</html>\n"));
+    assert!(sent() > before);
+    let (status, removed) = socket.ask("/vms/vm[9000-9999]", &["--globoff", "-X", "DELETE"]);
+    assert_eq!((status, number(&removed, "/vms")), (202, 1000));
+    socket.wait_for("/", "VMs fewer", |lab| lab["vms"] == 9_000);
+    socket.ask("/stop", &["-X", "POST"]);
+    let run = run.wait();
+    assert!(run.status <= 1, "{run:?}");
+    let report: Value = serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON");
+    assert_eq!(
+        number(&report, "/flows/0/totals/lost"),
+        0,
+        "{}",
+        report["pauses"]
+    );
+}

@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
+use std::path::Path;
+
 use super::*;
 use crate::fabric::{InstrumentConfig, InstrumentKind, WriteTo};
+use crate::record::{Limits, Recorder};
+use crate::report::{Context, Format, Pieces, Report};
 
 const ZERO: Instant = Instant::ZERO;
 
@@ -395,11 +399,11 @@ fn each_wait_for_a_client_has_an_end() {
 fn a_stream_begins_when_its_head_was_taken_and_ends_with_the_connection() {
     let (mut connection, request) = received(b"GET /events HTTP/1.1\r\nHost: lab\r\n\r\n");
     assert!(request.is_some());
-    let response = Response {
+    let response = || Response {
         body: Body::Stream(records()),
         ..ok("")
     };
-    connection.respond(ZERO, response.clone());
+    connection.respond(ZERO, response());
     assert!(!connection.is_open_stream());
     let head = take(&mut connection, ZERO);
     assert!(head.ends_with("Connection: close\r\n\r\n"), "{head}");
@@ -407,10 +411,122 @@ fn a_stream_begins_when_its_head_was_taken_and_ends_with_the_connection() {
     assert!(connection.is_open_stream());
     // Of whom the head is asked alone there is nothing to stream.
     let (mut connection, _) = received(b"HEAD /events HTTP/1.1\r\nHost: lab\r\n\r\n");
-    connection.respond(ZERO, response);
+    connection.respond(ZERO, response());
     take(&mut connection, ZERO);
     assert!(!connection.is_open_stream());
     assert!(connection.is_closing());
+}
+
+/// A report of so many flows, and its text.
+fn document(flows: u32) -> (Response, String) {
+    let mut recorder = Recorder::new(Limits::default());
+    (0..flows).for_each(|_| recorder.add_flow());
+    let report = Report::new(&recorder, &Context::default());
+    let format = Format::of(Path::new("report.json")).unwrap();
+    let mut whole = Vec::new();
+    format.write(&report, &mut whole).unwrap();
+    let response = Response {
+        body: Body::Pieces(Pieces::new(report, format)),
+        ..ok("")
+    };
+    (response, text(&whole))
+}
+
+/// Takes a response in pieces to its end, and asserts that what is held of it is bounded.
+fn take_pieces(connection: &mut Connection, now: Instant) -> String {
+    let mut taken = String::new();
+    while connection.has_pieces() {
+        for _ in 0..1_000 {
+            connection.add_piece(now);
+        }
+        let held = connection.transmit().len();
+        assert!((1..2 * MAX_UNTAKEN).contains(&held), "{held}");
+        // A client that takes a little, then all that there is.
+        taken += &text(connection.transmit().get(..1).unwrap());
+        connection.transmitted(now, 1);
+        taken += &take(connection, now);
+    }
+    taken + &take(connection, now)
+}
+
+/// The text of chunks, all of them.
+fn from_chunks(mut coded: &str) -> String {
+    let mut whole = String::new();
+    loop {
+        let (length, rest) = coded.split_once("\r\n").unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        let (chunk, rest) = rest.split_at(length);
+        whole += chunk;
+        coded = rest.strip_prefix("\r\n").unwrap();
+        if length == 0 {
+            assert_eq!(coded, "");
+            return whole;
+        }
+    }
+}
+
+#[test]
+fn a_document_is_written_piece_by_piece_as_its_client_takes_it() {
+    let (mut connection, _) = received(b"GET /report HTTP/1.1\r\nHost: lab\r\n\r\n");
+    let (response, whole) = document(3_000);
+    assert!(whole.len() > 10 * MAX_UNTAKEN);
+    connection.respond(ZERO, response);
+    let taken = take_pieces(&mut connection, ZERO);
+    let (head, body) = taken.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains("\r\nTransfer-Encoding: chunked\r\n"),
+        "{head}"
+    );
+    assert!(
+        !head.contains("Content-Length") && !head.contains("close"),
+        "{head}"
+    );
+    assert_eq!(from_chunks(body), whole);
+    // The connection serves further requests.
+    connection.handle(ZERO, b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n");
+    assert!(connection.request(ZERO).is_some());
+}
+
+#[test]
+fn what_knows_no_chunks_gets_a_document_that_ends_with_the_connection_and_a_head_has_none() {
+    let (mut connection, _) = received(b"GET /report HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let (response, whole) = document(1_000);
+    connection.respond(ZERO, response);
+    let taken = take_pieces(&mut connection, ZERO);
+    let (head, body) = taken.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.ends_with("Connection: close") && !head.contains("chunked"),
+        "{head}"
+    );
+    assert_eq!(body, whole);
+    assert!(connection.is_closing());
+
+    let (mut connection, _) = received(b"HEAD /report HTTP/1.1\r\nHost: lab\r\n\r\n");
+    connection.respond(ZERO, document(1_000).0);
+    assert!(!connection.wants_piece());
+    assert!(take(&mut connection, ZERO).ends_with("\r\n\r\n"));
+}
+
+#[test]
+fn a_client_of_a_document_has_time_as_long_as_it_takes_some_of_it() {
+    let (mut connection, _) = received(b"GET /report HTTP/1.1\r\nHost: lab\r\n\r\n");
+    connection.respond(ZERO, document(3_000).0);
+    let mut now = ZERO;
+    for _ in 0..10 {
+        while connection.wants_piece() {
+            connection.add_piece(now);
+        }
+        connection.handle_timeout(now);
+        assert!(!connection.is_over());
+        now = now + (RESPONSE_TIME - Duration::from_nanos(1));
+        let untaken = connection.transmit().len();
+        connection.transmitted(now, untaken.min(MAX_UNTAKEN));
+    }
+    while connection.wants_piece() {
+        connection.add_piece(now);
+    }
+    connection.handle_timeout(now + RESPONSE_TIME);
+    assert!(connection.is_over());
 }
 
 proptest! {

@@ -1,28 +1,32 @@
 //! A lab as the routes of its control socket see it.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::Control;
 use crate::control::{
-    AddFlows, AddVms, AddedFlows, ApiError, CaptureDocument, CaptureSoFar, Capturing, ChangedVms,
-    Controlled, Done, FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState,
-    List, LoadDocument, MarkDocument, Order, PHASES_TOLD, Page, PhaseDocument, RecentDocument,
-    SetMark, VmDocument, status,
+    AddFlows, AddVms, ApiError, CaptureDocument, CaptureSoFar, Capturing, Controlled, Done,
+    FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
+    MarkDocument, Order, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
+    status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
-use crate::hypervisor::{Command, Outcome};
+use crate::hypervisor::{Command, FlowConfig, Outcome};
 use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
 use crate::lab::{Driver, LabError, LabOn, instruments};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::{Metric, NoMarkName, Phase};
 use crate::report::{
-    Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
+    Builder, Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
 };
 use crate::system::{SystemError, memory_use};
 use crate::time::Instant;
 use crate::vm::VmId;
+
+/// The most impairments that clients may add up: each further one is read with all before it.
+const MOST_RULES: usize = 256;
 
 /// A lab while it answers a request.
 pub(super) struct Present<'l, 'a, F, D>
@@ -219,14 +223,6 @@ fn phases(phases: &[Phase]) -> Vec<PhaseDocument> {
         .collect()
 }
 
-fn changed(vms: &[VmId]) -> ChangedVms {
-    ChangedVms {
-        vms: vms.len(),
-        first: vms.first().map(VmId::to_string),
-        last: vms.last().map(VmId::to_string),
-    }
-}
-
 /// Returns true if what is written to `one` and to `other` would be one file, under whatever names.
 fn are_one_file(one: &str, other: &str) -> bool {
     let place = |path: &str| Destination::new(Path::new(path)).ok();
@@ -295,23 +291,29 @@ where
         })
     }
 
-    fn add_vms(&mut self, wish: AddVms) -> Result<ChangedVms, ApiError> {
+    fn plan_vms(&mut self, wish: AddVms) -> Result<Range<u32>, ApiError> {
         self.check_changeable()?;
-        let vms = self.lab.expect_vms(wish.vms)?;
-        let added = changed(&vms);
-        self.carry_out(Command::StartVms(vms))?;
-        Ok(added)
+        Ok(self.lab.plan_vms(wish.vms)?)
     }
 
-    fn remove_vms(&mut self, who: &str) -> Result<ChangedVms, ApiError> {
+    fn start_vms(&mut self, vms: Range<u32>) -> Result<(), ApiError> {
         self.check_changeable()?;
-        let vms = self.lab.vms_named(who).map_err(|error| ApiError {
+        vms.clone()
+            .for_each(|index| self.lab.announce_vm(index as usize));
+        self.carry_out(Command::StartVms(vms.map(VmId).collect()))?;
+        Ok(())
+    }
+
+    fn vms_named(&mut self, who: &str) -> Result<Vec<VmId>, ApiError> {
+        self.check_changeable()?;
+        self.lab.vms_named(who).map_err(|error| ApiError {
             status: status::NOT_FOUND,
             ..error.into()
-        })?;
-        let removed = changed(&vms);
-        self.carry_out(Command::StopVms(vms))?;
-        Ok(removed)
+        })
+    }
+
+    fn stop_vms(&mut self, vms: Vec<VmId>) -> Result<(), ApiError> {
+        self.carry_out(Command::StopVms(vms)).map(drop)
     }
 
     fn flows(&mut self, page: Page, order: Order) -> List<FlowDocument> {
@@ -339,17 +341,24 @@ where
         })
     }
 
-    fn add_flows(&mut self, wish: AddFlows) -> Result<AddedFlows, ApiError> {
+    fn plan_flows(&mut self, wish: &AddFlows) -> Result<Vec<FlowConfig>, ApiError> {
         self.check_changeable()?;
         let size = wish.size.map(|size| size.to_string());
-        let pace = pace(&wish)?;
+        pace(wish)?;
         let flows = self.lab.flows_of(&wish.ping, size.as_deref())?;
-        match self.carry_out(Command::StartFlows(flows, pace))? {
-            Outcome::Flows(ids) => Ok(AddedFlows {
-                flows: ids.len(),
-                first: ids.start,
-            }),
-            _ => Ok(AddedFlows { flows: 0, first: 0 }),
+        let checked = self.lab.hypervisor.check_sources(&flows);
+        checked.map_err(LabError::Plan)?;
+        Ok(flows)
+    }
+
+    fn start_flows(
+        &mut self,
+        flows: Vec<FlowConfig>,
+        wish: &AddFlows,
+    ) -> Result<Range<u32>, ApiError> {
+        match self.carry_out(Command::StartFlows(flows, pace(wish)?))? {
+            Outcome::Flows(ids) => Ok(ids),
+            _ => Ok(0..0),
         }
     }
 
@@ -389,6 +398,14 @@ where
 
     fn impair(&mut self, wish: ImpairDocument) -> Result<ImpairmentsDocument, ApiError> {
         let mut rules = self.control.rules.clone();
+        if rules.len() >= MOST_RULES {
+            let error = format!("there are {MOST_RULES} impairments");
+            return Err(ApiError::new(
+                status::CONFLICT,
+                error,
+                "no further one before DELETE /impairments",
+            ));
+        }
         rules.push(wish.impair);
         self.set_rules(rules)
     }
@@ -492,8 +509,8 @@ where
         })
     }
 
-    fn report(&mut self) -> Report {
-        self.lab.report(&self.control.command)
+    fn report(&mut self, builder: &mut Builder) -> Option<Report> {
+        self.lab.report_slice(builder, &self.control.command)
     }
 
     fn metrics(&mut self, format: Exposition) -> String {

@@ -57,18 +57,38 @@ fn ask_for(
 fn ask_with(lab: &mut SimulatedLab<'_>, access: &Access, request: &Request) -> Response {
     let mut control = lab.control.take().unwrap();
     let mut present = Present {
-        lab,
+        lab: &mut *lab,
         control: &mut control,
     };
-    let response = answer(&mut present, access, request);
+    let response = match answer(&mut present, access, request) {
+        Response {
+            body: Body::Later(mut work),
+            ..
+        } => loop {
+            let mut present = Present {
+                lab: &mut *lab,
+                control: &mut control,
+            };
+            if let Some(response) = work.step(&mut present) {
+                break response;
+            }
+        },
+        response => response,
+    };
     lab.control = Some(control);
-    response
+    match response.body {
+        Body::Pieces(pieces) => Response {
+            body: Body::Whole(pieces.flat_map(Result::unwrap).collect()),
+            ..response
+        },
+        _ => response,
+    }
 }
 
 fn bytes(response: &Response) -> &[u8] {
     match &response.body {
         Body::Whole(body) => body,
-        Body::Stream(_) => &[],
+        _ => &[],
     }
 }
 
@@ -914,4 +934,127 @@ fn the_document_of_a_lab_has_the_figures_of_its_report_and_can_be_read_back() {
     let flows = get(&mut lab, "/flows");
     let read: Flows = serde_json::from_value(flows.clone()).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), flows);
+}
+
+/// Carries out a request in slices, with `between` after each, and returns the body of its response.
+fn in_slices(
+    lab: &mut SimulatedLab<'_>,
+    (method, target, body): (&str, &str, &str),
+    mut between: impl FnMut(&mut SimulatedLab<'_>),
+) -> Value {
+    let mut control = lab.control.take().unwrap();
+    let request = Request {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        accept: String::new(),
+        body: body.as_bytes().to_vec(),
+        ..Request::default()
+    };
+    let mut present = Present {
+        lab: &mut *lab,
+        control: &mut control,
+    };
+    let Body::Later(mut work) = answer(&mut present, &Access::User, &request).body else {
+        panic!("{method} {target} is answered at once");
+    };
+    let response = loop {
+        let mut present = Present {
+            lab: &mut *lab,
+            control: &mut control,
+        };
+        match work.step(&mut present) {
+            Some(response) => break response,
+            None => between(lab),
+        }
+    };
+    lab.control = Some(control);
+    match response.body {
+        Body::Whole(body) => serde_json::from_slice(&body).unwrap(),
+        Body::Pieces(pieces) => {
+            let text: Vec<u8> = pieces.flat_map(Result::unwrap).collect();
+            serde_json::from_slice(&text).unwrap()
+        }
+        body => panic!("{body:?} is no document"),
+    }
+}
+
+#[test]
+fn what_takes_long_is_done_in_slices_between_which_the_run_goes_on() {
+    let (mut lab, _folder) = lab();
+    let moment = Duration::from_millis(100);
+    for (request, items, most) in [
+        (("POST", "/vms", r#"{"vms":450}"#), 450, 100),
+        (
+            ("POST", "/flows", r#"{"ping":"vm[0-449]:vm450"}"#),
+            450,
+            200,
+        ),
+        (("DELETE", "/vms/vm[200-449]", ""), 250, 100),
+    ] {
+        let (mut slices, mut before) = (1, lab.hypervisor().recorder().totals().sent);
+        let done = in_slices(&mut lab, request, |lab| {
+            slices += 1;
+            pass(lab, moment);
+            let sent = lab.hypervisor().recorder().totals().sent;
+            assert!(sent > before, "{request:?}: no ping in a slice");
+            before = sent;
+        });
+        let number = done["vms"].as_u64().or(done["flows"].as_u64()).unwrap();
+        assert_eq!(number, items, "{done}");
+        assert!(
+            slices >= items.div_ceil(most),
+            "{request:?}: {slices} slices"
+        );
+    }
+    for (target, most) in [("/vms?limit=1000", 100), ("/flows?limit=1000", 100)] {
+        let mut slices = 1;
+        let list = in_slices(&mut lab, ("GET", target, ""), |_| slices += 1);
+        let total = list["total"].as_u64().unwrap();
+        assert_eq!(list["items"].as_array().unwrap().len() as u64, total);
+        assert!(slices >= total.div_ceil(most), "{target}: {slices} slices");
+    }
+}
+
+#[test]
+fn the_rows_of_a_report_that_is_made_during_the_run_add_up_to_its_totals() {
+    let (mut lab, _folder) = lab();
+    ask(&mut lab, "POST", "/vms", r#"{"vms":600}"#);
+    ask(&mut lab, "POST", "/flows", r#"{"ping":"ring"}"#);
+    let mut slices = 0;
+    let report = in_slices(&mut lab, ("GET", "/report", ""), |lab| {
+        slices += 1;
+        pass(lab, Duration::from_millis(70));
+    });
+    assert!(slices > 10, "{slices}");
+    for count in ["sent", "received", "lost"] {
+        let flows = report["flows"].as_array().unwrap().iter();
+        let sum: u64 = flows
+            .map(|flow| flow["totals"][count].as_u64().unwrap())
+            .sum();
+        assert_eq!(report["totals"][count], sum, "{count}");
+    }
+    let seconds = report["seconds"].as_array().unwrap().iter();
+    let sum: u64 = seconds
+        .map(|second| second["received"].as_u64().unwrap())
+        .sum();
+    assert_eq!(report["totals"]["received"], sum);
+    assert_eq!(report["rtt_ns"]["count"], sum);
+}
+
+#[test]
+fn impairments_add_up_to_a_bound_and_can_be_ended() {
+    let (mut lab, _folder) = lab();
+    let body = r#"{"impair":"vm0:delay=1ms"}"#;
+    let added =
+        (0..1_000).take_while(|_| ask(&mut lab, "POST", "/impairments", body).status == 201);
+    // One is the plan's.
+    assert_eq!(added.count(), 255);
+    let refused = ask(&mut lab, "POST", "/impairments", body);
+    assert_eq!(refused.status, 409);
+    assert_eq!(
+        document(&refused)["expected"],
+        "no further one before DELETE /impairments"
+    );
+    assert_eq!(ask(&mut lab, "DELETE", "/impairments", "").status, 200);
+    assert_eq!(ask(&mut lab, "POST", "/impairments", body).status, 201);
 }

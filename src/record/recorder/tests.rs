@@ -134,6 +134,7 @@ fn an_rtt_across_a_pause_is_flagged() {
         nanos: to - from,
         run_delay: 30,
         writing: 0,
+        answering: 0,
     };
     let mut recorder = with_flows(1);
     ping(&mut recorder, FLOW, 0, [100, 100, 150]);
@@ -156,6 +157,7 @@ fn an_rtt_across_a_pause_is_flagged() {
         longest_ns: 400,
         run_delay_ns: 60,
         writing_ns: 0,
+        answering_ns: 0,
         lost: 1,
     };
     assert_eq!(*recorder.pauses(), pauses);
@@ -360,8 +362,10 @@ fn the_seconds_hold_every_ping_that_counts_and_no_other() {
     recorder.echo_sent(FLOW, at(4 * second), at(4 * second), at(4 * second));
     recorder.lost(FLOW, at(4 * second), at(5 * second));
     let told: Vec<_> = recorder
-        .intervals()
+        .closed_intervals()
         .iter()
+        .cloned()
+        .chain(recorder.open_interval())
         .map(|i| (i.start / second, i.sent, i.received, i.failed))
         .collect();
     assert_eq!(

@@ -203,3 +203,57 @@ fn a_ping_an_hour_is_a_rate() {
         assert_eq!(per_second(events, elapsed), rate, "{events} in {elapsed}");
     }
 }
+
+/// Pings that each of the flows below `flows` sends, half of which are lost.
+fn ping(recorder: &mut Recorder, flows: u32, round: u64) {
+    for flow in (0..flows).map(FlowId) {
+        let at = |nanos| Instant::from_nanos(round * 1_000_000_000 + nanos);
+        recorder.echo_sent(flow, at(0), at(0), at(50));
+        match (u64::from(flow.0) + round) % 2 {
+            0 => recorder.lost(flow, at(0), at(90)),
+            _ => recorder.answered(flow, round, at(0), at(50), at(80)),
+        }
+    }
+}
+
+#[test]
+fn a_report_made_while_the_run_goes_on_has_the_counts_of_one_instant() {
+    for (flows, told) in [(3_000, 3_001), (FLOWS_TOLD as u32 + 5, WORST_TOLD)] {
+        let mut recorder = Recorder::new(Limits::default());
+        (0..flows).for_each(|_| recorder.add_flow());
+        ping(&mut recorder, flows, 0);
+        let mut builder = Builder::default();
+        let (mut slices, mut most) = (1, 0);
+        let mut prepared = 0;
+        while !builder.prepare(&recorder, &|_| None) {
+            slices += 1;
+            // A flow more, and intervals that end meanwhile.
+            if slices == 5 {
+                recorder.add_flow();
+            }
+            if slices < 8 {
+                ping(&mut recorder, flows, slices);
+            }
+            let items = builder.flows.len() + builder.seconds.len();
+            most = most.max(items.saturating_sub(prepared));
+            prepared = items;
+        }
+        assert!((1..=FLOWS).contains(&most), "{most} items in a slice");
+        let report = builder.finish(&recorder, &Context::default());
+        assert_eq!(report.totals, recorder.totals());
+        assert_eq!(report.flow_count, u64::from(flows) + 1);
+        assert_eq!(report.flows.len(), told);
+        let rtt = &report.histograms[Metric::Rtt];
+        assert_eq!(rtt.count(), report.totals.received);
+        let sum_of_seconds: u64 = report.seconds.iter().map(|second| second.received).sum();
+        assert_eq!(sum_of_seconds, report.totals.received);
+        let sum: Totals = report.flows.iter().map(|flow| flow.totals).sum();
+        match told < WORST_TOLD + 1 {
+            true => assert!(sum.lost > 0 && report.flows.iter().all(|flow| flow.totals.lost > 0)),
+            false => assert_eq!(
+                (sum.sent, sum.lost),
+                (report.totals.sent, report.totals.lost)
+            ),
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::iter;
 use super::super::compare::{Comparison, Side, cells, names, row};
 use super::super::svg::{self, COLORS};
 use super::super::{Report, compare};
-use super::{Cell, Escaped, KEYS, figure, page, table};
+use super::{Cell, Escaped, KEYS, begin_page, end_page, figure, table};
 use crate::record::Metric;
 
 /// As many runs have a colour of their own in a picture.
@@ -60,7 +60,9 @@ pub fn compare_html(runs: &[(&str, &Report)], out: &mut impl Write) -> io::Resul
         [others @ .., last] => format!("tap-reactor: {} and {last}", others.join(", ")),
         [] => "tap-reactor".to_owned(),
     };
-    page(&title, &body, out)
+    begin_page(&title, out)?;
+    out.write_all(body.as_bytes())?;
+    end_page(out)
 }
 
 /// The baseline, and what is compared with it.

@@ -1,9 +1,12 @@
 //! The table of flows on a page.
 
+use std::ops::Range;
+
 use super::super::FlowReport;
+use super::super::pieces::Next;
 use super::super::text::worst;
 use super::super::units::{count, counted, percent, span_or_dash};
-use super::{Cell, table};
+use super::{Cell, END_TABLE, begin_table, table_rows};
 use crate::record::Totals;
 
 /// More flows than this are not listed, only the worst of them: a browser must be able to show the page.
@@ -21,17 +24,62 @@ const RARE: [(&str, Count); 6] = [
 
 type Count = fn(&Totals) -> u64;
 
-/// The section with every flow, or the worst of very many.
-pub fn flows(flows: &[FlowReport]) -> String {
+/// Rows in a piece.
+const ROWS: usize = 50;
+
+/// Writes the rows from number `from` on of the section with every flow, or the worst of very many, and of that with the
+/// members of the multicast groups that are pinged, if any is; and each section's begin and end. Returns the number of the
+/// row that follows.
+pub(in crate::report) fn flows(flows: &[FlowReport], from: usize) -> (String, Next) {
+    let of_flows = flows.len().min(FLOWS_LISTED);
+    let members = flows.iter().map(|flow| flow.members.len());
+    let of_members = members.sum::<usize>().min(FLOWS_LISTED);
+    let (html, next) = match from < of_flows {
+        true => {
+            let next = of_flows.min(from + ROWS);
+            (flow_rows(flows, from..next, of_flows), next)
+        }
+        false => {
+            let from = from - of_flows;
+            let next = of_members.min(from + ROWS);
+            (member_rows(flows, from..next, of_members), of_flows + next)
+        }
+    };
+    (
+        html,
+        Some(next).filter(|next| *next < of_flows + of_members),
+    )
+}
+
+/// Rows of the section with the flows, which has `all` of them.
+fn flow_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
     let mut rare = RARE.to_vec();
     rare.retain(|(_, count)| flows.iter().any(|flow| count(&flow.totals) > 0));
-
-    let mut headings = vec!["flow", "sent", "received", "lost"];
-    headings.extend(rare.iter().map(|(name, _)| *name));
-    headings.extend(["min", "mean", "p50", "p99", "max"]);
+    let mut html = String::new();
+    if range.start == 0 {
+        let mut headings = vec!["flow", "sent", "received", "lost"];
+        headings.extend(rare.iter().map(|(name, _)| *name));
+        headings.extend(["min", "mean", "p50", "p99", "max"]);
+        let note = if flows.len() > FLOWS_LISTED {
+            format!(
+                "The {} of {} that lost most or were slowest; a .csv or .json report has them all. ",
+                count(FLOWS_LISTED as u64),
+                counted(flows.len() as u64, "flow")
+            )
+        } else {
+            String::new()
+        };
+        html += &format!(
+            "<section>\n<h2>Flows</h2>\n<p class=\"quiet\">{note}Latencies are rtt. A heading sorts by its column.</p>\n"
+        );
+        html += &begin_table(&headings, true);
+    }
     let nanos = |nanos: Option<u64>| Cell::sorted_by(span_or_dash(nanos), nanos);
     let number = |number: u64| Cell::sorted_by(count(number), Some(number));
-    let rows = worst(flows, FLOWS_LISTED).map(|flow| {
+    let listed = worst(flows, FLOWS_LISTED)
+        .skip(range.start)
+        .take(range.len());
+    html += &table_rows(listed.map(|flow| {
         let address = flow.address.iter().map(|address| format!(" ({address})"));
         let name = format!("{} → {}{}", flow.src, flow.dst, address.collect::<String>());
         let (totals, rtt) = (&flow.totals, &flow.rtt_ns);
@@ -44,57 +92,44 @@ pub fn flows(flows: &[FlowReport]) -> String {
         row.extend(rare.iter().map(|(_, count)| number(count(totals))));
         row.extend([rtt.min, rtt.mean, rtt.p50, rtt.p99, rtt.max].map(nanos));
         row
-    });
-    let note = if flows.len() > FLOWS_LISTED {
-        format!(
-            "The {} of {} that lost most or were slowest; a .csv or .json report has them all. ",
-            count(FLOWS_LISTED as u64),
-            counted(flows.len() as u64, "flow")
-        )
-    } else {
-        String::new()
-    };
-    let table = table(&headings, rows, true);
-    format!(
-        "<section>\n<h2>Flows</h2>\n<p class=\"quiet\">{note}Latencies are rtt. A heading sorts by its column.</p>\n\
-         {table}</section>\n{}",
-        members(flows)
-    )
+    }));
+    end_section(html, range.end == all)
 }
 
-/// The section with the members of the multicast groups that are pinged; nothing if none is.
-fn members(flows: &[FlowReport]) -> String {
+/// Rows of the section with the members of groups, which has `all` of them.
+fn member_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
+    let mut html = String::new();
+    if range.start == 0 {
+        html += "<section>\n<h2>Members of groups</h2>\n<p class=\"quiet\">Each may answer each ping once; a ping is \
+                 received with the first reply.</p>\n";
+        html += &begin_table(&["flow", "member", "received", "lost"], true);
+    }
     let members = flows.iter().flat_map(|flow| {
         let members = flow.members.iter();
         members.map(move |member| (flow, member))
     });
-    let rows: Vec<_> = members
-        .take(FLOWS_LISTED)
-        .map(|(flow, member)| {
-            let who = match &member.vm {
-                Some(vm) => format!("{vm} ({})", member.address),
-                None => member.address.clone(),
-            };
-            let loss = member.loss();
-            let group = format!("{} → {}", flow.src, flow.dst);
-            vec![
-                Cell::sorted_by(group.clone(), Some(group)),
-                Cell::sorted_by(who.clone(), Some(who)),
-                Cell::sorted_by(count(member.received), Some(member.received)),
-                Cell::sorted_by(percent(loss), Some(loss)),
-            ]
-        })
-        .collect();
-    if rows.is_empty() {
-        return String::new();
+    let listed = members.skip(range.start).take(range.len());
+    html += &table_rows(listed.map(|(flow, member)| {
+        let who = match &member.vm {
+            Some(vm) => format!("{vm} ({})", member.address),
+            None => member.address.clone(),
+        };
+        let loss = member.loss();
+        let group = format!("{} → {}", flow.src, flow.dst);
+        vec![
+            Cell::sorted_by(group.clone(), Some(group)),
+            Cell::sorted_by(who.clone(), Some(who)),
+            Cell::sorted_by(count(member.received), Some(member.received)),
+            Cell::sorted_by(percent(loss), Some(loss)),
+        ]
+    }));
+    end_section(html, range.end == all)
+}
+
+/// Ends a section and its table if it `is_whole`.
+fn end_section(html: String, is_whole: bool) -> String {
+    match is_whole {
+        true => html + END_TABLE + "</section>\n",
+        false => html,
     }
-    let table = table(
-        &["flow", "member", "received", "lost"],
-        rows.into_iter(),
-        true,
-    );
-    format!(
-        "<section>\n<h2>Members of groups</h2>\n<p class=\"quiet\">Each may answer each ping once; a ping is received with \
-         the first reply.</p>\n{table}</section>\n"
-    )
 }

@@ -13,6 +13,7 @@ use crate::escape::is_hidden;
 
 pub use compare::{MOST_RUNS, compare_html};
 pub use run::html;
+pub(super) use run::html_piece;
 
 const STYLE: &str = include_str!("page.css");
 const SORT: &str = include_str!("sort.js");
@@ -20,15 +21,23 @@ const SORT: &str = include_str!("sort.js");
 /// The classes of the colours of a picture, in their order.
 const KEYS: [&str; COLORS.len()] = ["a", "b", "c", "d", "e", "f"];
 
-/// Writes a page around `body`, which is HTML.
-fn page(title: &str, body: &str, out: &mut impl Write) -> io::Result<()> {
+/// Writes the begin of a page, up to its body.
+fn begin_page(title: &str, out: &mut impl Write) -> io::Result<()> {
     let title = Escaped(title);
     write!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<main>\n{body}</main>\n<script>\n{SORT}</script>\n</body>\n</html>\n"
+         <body>\n<main>\n"
+    )
+}
+
+/// Writes the end of a page, behind its body.
+fn end_page(out: &mut impl Write) -> io::Result<()> {
+    write!(
+        out,
+        "</main>\n<script>\n{SORT}</script>\n</body>\n</html>\n"
     )
 }
 
@@ -57,19 +66,32 @@ fn figure(
     keys: &[&str],
     draw: impl Fn(Size) -> io::Result<String>,
 ) -> io::Result<String> {
+    Ok(begin_figure(title, note, keys, draw(Size::Wide)?) + &end_figure(draw(Size::Narrow)?))
+}
+
+/// The begin of a figure, with its picture for wide screens.
+fn begin_figure(title: &str, note: &str, keys: &[&str], wide: String) -> String {
     let mut keys_html = String::new();
     for (key, class) in keys.iter().zip(KEYS) {
         keys_html += &format!("<span class=\"key {class}\">{}</span>", Escaped(key));
     }
     let (title, note) = (Escaped(title), Escaped(note));
-    // What the picture says is in the tables too.
-    let hidden = |svg: String| svg.replacen("<svg ", "<svg aria-hidden=\"true\" ", 1);
-    Ok(format!(
+    format!(
         "<figure>\n<figcaption>\n<h2>{title}</h2>\n<p class=\"quiet\">{note}</p>\n<div class=\"keys\">{keys_html}</div>\n\
-         </figcaption>\n<div class=\"wide\">{}</div>\n<div class=\"narrow\">{}</div>\n</figure>\n",
-        hidden(draw(Size::Wide)?),
-        hidden(draw(Size::Narrow)?)
-    ))
+         </figcaption>\n<div class=\"wide\">{}</div>\n",
+        hidden(wide)
+    )
+}
+
+/// The end of a figure, with its picture for narrow screens.
+fn end_figure(narrow: String) -> String {
+    let narrow = hidden(narrow);
+    format!("<div class=\"narrow\">{narrow}</div>\n</figure>\n")
+}
+
+/// What a picture says is in the tables too.
+fn hidden(svg: String) -> String {
+    svg.replacen("<svg ", "<svg aria-hidden=\"true\" ", 1)
 }
 
 /// A cell of a table: what it says, and what it is sorted by.
@@ -96,6 +118,14 @@ impl Cell {
 
 /// A table; with `sortable` its headings sort it, the first column by its words, the others by their numbers.
 fn table(headings: &[&str], rows: impl Iterator<Item = Vec<Cell>>, sortable: bool) -> String {
+    begin_table(headings, sortable) + &table_rows(rows) + END_TABLE
+}
+
+/// The end of a table.
+const END_TABLE: &str = "</tbody></table></div>\n";
+
+/// The begin of a table, up to its first row.
+fn begin_table(headings: &[&str], sortable: bool) -> String {
     let mut html = String::from("<div class=\"scroll\"><table");
     html += if sortable {
         " class=\"sortable\">"
@@ -115,7 +145,11 @@ fn table(headings: &[&str], rows: impl Iterator<Item = Vec<Cell>>, sortable: boo
             }
         };
     }
-    html += "</tr></thead>\n<tbody>\n";
+    html + "</tr></thead>\n<tbody>\n"
+}
+
+fn table_rows(rows: impl Iterator<Item = Vec<Cell>>) -> String {
+    let mut html = String::new();
     for row in rows {
         html += "<tr>";
         for Cell { text, value } in row {
@@ -127,7 +161,7 @@ fn table(headings: &[&str], rows: impl Iterator<Item = Vec<Cell>>, sortable: boo
         }
         html += "</tr>\n";
     }
-    html + "</tbody></table></div>\n"
+    html
 }
 
 #[cfg(test)]

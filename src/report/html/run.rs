@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::super::pieces::{self, Next};
 use super::super::provenance::list;
-use super::super::svg::{self, Line};
+use super::super::svg::{self, Line, Size};
 use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
 use super::marks::{first_passes, marks};
-use super::{Cell, Escaped, figure, page, table};
+use super::{Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, table};
 use crate::record::{LatencySummary, Metric};
 
 /// Writes `report` as a page: summary, verdict, pictures, tables. It is one file that needs nothing from elsewhere,
@@ -20,24 +21,52 @@ use crate::record::{LatencySummary, Metric};
 /// # Errors
 /// When `out` can't be written to.
 pub fn html(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let mut body = head(report);
-    body += &expectations(report);
-    body += &tiles(report);
-    body += &pictures(report)?;
-    if report.totals.attempted() > 0 || report.summaries[Metric::Lease].count > 0 {
-        body += &latencies(report);
+    pieces::write(report, html_piece, out)
+}
+
+type Section = fn(&Report) -> io::Result<String>;
+
+/// The sections before the flows, each a piece.
+const SECTIONS: &[Section] = &[
+    |report| Ok(head(report) + &expectations(report) + &tiles(report)),
+    leases,
+    first_passes,
+    percentiles,
+    end_percentiles,
+    distribution,
+    over_time,
+    |report| Ok(latencies(report) + &phases(report)),
+    |report| match report.marks.as_slice() {
+        [] => Ok(String::new()),
+        _ => Ok(marks(report)),
+    },
+];
+
+/// Writes the piece of [`html()`] of that number: a section, or rows of flows from that number on, counted behind the sections.
+pub(in crate::report) fn html_piece(
+    report: &Report,
+    from: usize,
+    out: &mut Vec<u8>,
+) -> io::Result<Next> {
+    if from == 0 {
+        begin_page(&format!("tap-reactor: {}", report.run), out)?;
     }
-    if !report.phases.is_empty() {
-        body += &phases(report);
+    let Some(row) = from.checked_sub(SECTIONS.len()) else {
+        if let Some(section) = SECTIONS.get(from) {
+            out.write_all(section(report)?.as_bytes())?;
+        }
+        return Ok(Some(from + 1));
+    };
+    let (rows, next) = match report.flows.as_slice() {
+        [] => (String::new(), None),
+        all => flows(all, row),
+    };
+    out.write_all(rows.as_bytes())?;
+    if next.is_none() {
+        out.write_all(inside(report).as_bytes())?;
+        end_page(out)?;
     }
-    if !report.marks.is_empty() {
-        body += &marks(report);
-    }
-    if !report.flows.is_empty() {
-        body += &flows(&report.flows);
-    }
-    body += &inside(report);
-    page(&format!("tap-reactor: {}", report.run), &body, out)
+    Ok(next.map(|row| SECTIONS.len() + row))
 }
 
 fn head(report: &Report) -> String {
@@ -129,53 +158,71 @@ fn tiles(report: &Report) -> String {
     html + "</div>\n"
 }
 
-fn pictures(report: &Report) -> io::Result<String> {
-    let mut html = String::new();
-    let histograms = &report.histograms;
-    if report.summaries[Metric::Lease].count > 0 {
-        html += &figure(
-            "DHCP leases",
-            "VMs by the time that DHCP took to grant them an address.",
-            &[],
-            |size| svg::histogram(&histograms[Metric::Lease], size),
-        )?;
+fn leases(report: &Report) -> io::Result<String> {
+    if report.summaries[Metric::Lease].count == 0 {
+        return Ok(String::new());
     }
-    html += &first_passes(report)?;
-    if report.summaries[Metric::Rtt].count == 0 {
-        return Ok(html);
-    }
-    html += &figure(
+    figure(
+        "DHCP leases",
+        "VMs by the time that DHCP took to grant them an address.",
+        &[],
+        |size| svg::histogram(&report.histograms[Metric::Lease], size),
+    )
+}
+
+fn percentiles(report: &Report) -> io::Result<String> {
+    let Some(wide) = draw_percentiles(report, Size::Wide)? else {
+        return Ok(String::new());
+    };
+    Ok(begin_figure(
         "Latency by percentile",
         "rtt is counted from when a ping was sent, response from when it was due.",
         &["rtt", "response"],
-        |size| {
-            svg::percentiles(
-                &[&histograms[Metric::Rtt], &histograms[Metric::Response]],
-                size,
-            )
-        },
-    )?;
-    html += &figure(
+        wide,
+    ))
+}
+
+fn end_percentiles(report: &Report) -> io::Result<String> {
+    let narrow = draw_percentiles(report, Size::Narrow)?;
+    Ok(narrow.map(end_figure).unwrap_or_default())
+}
+
+fn draw_percentiles(report: &Report, size: Size) -> io::Result<Option<String>> {
+    if report.summaries[Metric::Rtt].count == 0 {
+        return Ok(None);
+    }
+    let of = |metric| &report.histograms[metric];
+    svg::percentiles(&[of(Metric::Rtt), of(Metric::Response)], size).map(Some)
+}
+
+fn distribution(report: &Report) -> io::Result<String> {
+    if report.summaries[Metric::Rtt].count == 0 {
+        return Ok(String::new());
+    }
+    figure(
         "Histogram of the rtt",
         "Pings by rtt; the first and the last bar may hold all that is far below or above the middle 90 %.",
         &[],
-        |size| svg::histogram(&histograms[Metric::Rtt], size),
-    )?;
-    if report.seconds.len() > 1 {
-        let seconds = &report.seconds;
-        let lines = [
-            over(seconds, |second| second.rtt_ns.p50),
-            over(seconds, |second| second.rtt_ns.p99),
-            over(seconds, |second| second.response_ns.p99),
-        ];
-        html += &figure(
-            "Latency over time",
-            "Percentiles of the pings answered in each second.",
-            &["rtt p50", "rtt p99", "response p99"],
-            |size| svg::over_time(&lines, size),
-        )?;
+        |size| svg::histogram(&report.histograms[Metric::Rtt], size),
+    )
+}
+
+fn over_time(report: &Report) -> io::Result<String> {
+    let seconds = &report.seconds;
+    if report.summaries[Metric::Rtt].count == 0 || seconds.len() < 2 {
+        return Ok(String::new());
     }
-    Ok(html)
+    let lines = [
+        over(seconds, |second| second.rtt_ns.p50),
+        over(seconds, |second| second.rtt_ns.p99),
+        over(seconds, |second| second.response_ns.p99),
+    ];
+    figure(
+        "Latency over time",
+        "Percentiles of the pings answered in each second.",
+        &["rtt p50", "rtt p99", "response p99"],
+        |size| svg::over_time(&lines, size),
+    )
 }
 
 /// A figure of each second, at its middle.
@@ -189,6 +236,9 @@ fn over(seconds: &[SecondReport], figure: fn(&SecondReport) -> Option<u64>) -> L
 }
 
 fn latencies(report: &Report) -> String {
+    if report.totals.attempted() == 0 && report.summaries[Metric::Lease].count == 0 {
+        return String::new();
+    }
     let headings = [
         "", "count", "min", "p50", "p90", "p99", "p99.9", "max", "mean", "stdev",
     ];
@@ -226,6 +276,9 @@ fn latencies(report: &Report) -> String {
 }
 
 fn phases(report: &Report) -> String {
+    if report.phases.is_empty() {
+        return String::new();
+    }
     let headings = [
         "phase",
         "sent",

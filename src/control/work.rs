@@ -1,0 +1,223 @@
+//! Requests that are carried out in slices, between which the run goes on: each takes less than a millisecond.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::message::{Body, Response};
+use super::resources::{AddFlows, AddVms, AddedFlows, ChangedVms, Order, Page};
+use super::{ApiError, Controlled, dispatch, status};
+use crate::hypervisor::FlowConfig;
+use crate::report::{Builder, Format, Pieces};
+use crate::vm::VmId;
+
+/// Items of a list that a slice makes.
+const ITEMS: usize = 100;
+/// VMs that a slice announces, or stops.
+const VMS: usize = 100;
+/// Flows that a slice adds.
+const FLOWS: usize = 200;
+
+/// A request that is being carried out.
+#[derive(Debug)]
+pub enum Work {
+    /// A report is made.
+    Report {
+        /// What was made of it.
+        builder: Box<Builder>,
+        /// How it will be written.
+        format: Format,
+    },
+    /// A list is read. Each of its items is as it is when it is read.
+    List {
+        /// Which list.
+        list: ListOf,
+        /// The items that are still to be read.
+        page: Page,
+        /// The text of those that were.
+        text: Vec<u8>,
+    },
+    /// VMs are added.
+    AddVms {
+        /// What was asked for, as long as it is not planned.
+        wish: Option<AddVms>,
+        /// The VMs that are still to be announced.
+        left: Range<u32>,
+        /// All of them.
+        added: ChangedVms,
+    },
+    /// VMs are removed.
+    RemoveVms {
+        /// The VMs that are still to be stopped.
+        left: VecDeque<VmId>,
+        /// All of them.
+        removed: ChangedVms,
+    },
+    /// Flows are added.
+    AddFlows {
+        /// What was asked for.
+        wish: AddFlows,
+        /// The flows that are still to be added; `None` as long as they are not planned.
+        left: Option<VecDeque<FlowConfig>>,
+        /// Those that were.
+        added: AddedFlows,
+    },
+}
+
+/// A list of the lab's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListOf {
+    /// The VMs.
+    Vms,
+    /// The flows.
+    Flows,
+}
+
+impl Work {
+    /// A report in `format`.
+    pub(super) fn report(format: Format) -> Work {
+        Work::Report {
+            builder: Box::default(),
+            format,
+        }
+    }
+
+    /// A part of a list.
+    pub(super) const fn list(list: ListOf, page: Page) -> Work {
+        let text = Vec::new();
+        Work::List { list, page, text }
+    }
+
+    /// VMs to add.
+    pub(super) fn add_vms(wish: AddVms) -> Work {
+        Work::AddVms {
+            wish: Some(wish),
+            left: 0..0,
+            added: ChangedVms::new(0, None),
+        }
+    }
+
+    /// VMs to remove.
+    pub(super) fn remove_vms(vms: Vec<VmId>) -> Work {
+        Work::RemoveVms {
+            removed: ChangedVms::new(vms.len(), vms.first().copied().zip(vms.last().copied())),
+            left: vms.into(),
+        }
+    }
+
+    /// Flows to add.
+    pub(super) const fn add_flows(wish: AddFlows) -> Work {
+        Work::AddFlows {
+            wish,
+            left: None,
+            added: AddedFlows { flows: 0, first: 0 },
+        }
+    }
+
+    /// Returns true if it changes the lab. One such request is carried out after the other, so that what one adds has
+    /// numbers in a row.
+    pub const fn is_change(&self) -> bool {
+        !matches!(self, Work::Report { .. } | Work::List { .. })
+    }
+
+    /// Carries out a slice. Returns the response once all is done.
+    pub fn step(&mut self, lab: &mut dyn Controlled) -> Option<Response> {
+        let stepped = match self {
+            Work::Report { builder, format } => Ok(lab.report(builder).map(|report| Response {
+                content_type: format.media_type(),
+                body: Body::Pieces(Pieces::new(report, format.clone())),
+                ..Response::json(status::OK, Vec::new())
+            })),
+            Work::List { list, page, text } => list.read(lab, page, text),
+            Work::AddVms { wish, left, added } => add_vms(lab, wish, left, added),
+            Work::RemoveVms { left, removed } => {
+                let vms: Vec<VmId> = left.drain(..left.len().min(VMS)).collect();
+                let stopped = lab.stop_vms(vms);
+                stopped.and_then(|()| done(left.is_empty(), status::ACCEPTED, removed))
+            }
+            Work::AddFlows { wish, left, added } => add_flows(lab, wish, left, added),
+        };
+        stepped.unwrap_or_else(|error| Some(error.into()))
+    }
+}
+
+/// Answers with `document` if all `is_done`.
+fn done(
+    is_done: bool,
+    status: u16,
+    document: &impl Serialize,
+) -> Result<Option<Response>, ApiError> {
+    is_done
+        .then(|| dispatch::json(status, document))
+        .transpose()
+}
+
+fn add_vms(
+    lab: &mut dyn Controlled,
+    wish: &mut Option<AddVms>,
+    left: &mut Range<u32>,
+    added: &mut ChangedVms,
+) -> Result<Option<Response>, ApiError> {
+    if let Some(wish) = wish.take() {
+        *left = lab.plan_vms(wish)?;
+        let ends = left.clone().next().zip(left.clone().next_back());
+        *added = ChangedVms::new(
+            left.len(),
+            ends.map(|(first, last)| (VmId(first), VmId(last))),
+        );
+        return Ok(None);
+    }
+    let end = left.end.min(left.start + VMS as u32);
+    lab.start_vms(left.start..end)?;
+    left.start = end;
+    done(left.start >= left.end, status::ACCEPTED, added)
+}
+
+fn add_flows(
+    lab: &mut dyn Controlled,
+    wish: &AddFlows,
+    left: &mut Option<VecDeque<FlowConfig>>,
+    added: &mut AddedFlows,
+) -> Result<Option<Response>, ApiError> {
+    let Some(left) = left else {
+        *left = Some(lab.plan_flows(wish)?.into());
+        return Ok(None);
+    };
+    // Flows that share a pace are added together.
+    let most = if wish.has_pace() { left.len() } else { FLOWS };
+    let flows: Vec<FlowConfig> = left.drain(..left.len().min(most)).collect();
+    let ids = lab.start_flows(flows, wish)?;
+    if added.flows == 0 {
+        added.first = ids.start;
+    }
+    added.flows += ids.len();
+    done(left.is_empty(), status::CREATED, added)
+}
+
+impl ListOf {
+    /// Reads some items of `page`, and writes them behind those in `text`.
+    fn read(
+        self,
+        lab: &mut dyn Controlled,
+        page: &mut Page,
+        text: &mut Vec<u8>,
+    ) -> Result<Option<Response>, ApiError> {
+        let part = Page {
+            limit: page.limit.min(ITEMS),
+            ..*page
+        };
+        let total = match self {
+            ListOf::Vms => lab.vms(part).write(text),
+            ListOf::Flows => lab.flows(part, Order::Number).write(text),
+        };
+        let total = total.map_err(|error| dispatch::not_written(&error))?;
+        page.offset = page.offset.saturating_add(part.limit);
+        page.limit -= part.limit;
+        if page.limit > 0 && page.offset < total {
+            return Ok(None);
+        }
+        text.extend_from_slice(b"]}\n");
+        Ok(Some(Response::json(status::OK, std::mem::take(text))))
+    }
+}
