@@ -25,7 +25,7 @@ cd "$(dirname "$0")/.."
 #   tshark           tshark, capinfos    the readers of captures
 #   nftables         nft                 rules that drop frames of a TAP
 #   curl             curl                a client of the control socket
-#   prometheus       promtool            a reader of metrics
+#   prometheus       prometheus, promtool   readers of metrics
 #   util-linux       unshare, setpriv, prlimit, nsenter   processes with fewer rights
 #   mount            mount               a mount namespace without /dev/net/tun
 #   chromium         chromium            checks of the HTML pages
@@ -45,7 +45,7 @@ packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base k
 #   clang-14         clang-14            BPF objects, built anew
 #   llvm-14          llvm-strip-14       the same
 optional_packages=(clang-14 llvm-14)
-commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 dhclient sysctl tcpdump tshark capinfos nft curl promtool unshare setpriv prlimit nsenter mount
+commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 dhclient sysctl tcpdump tshark capinfos nft curl prometheus promtool unshare setpriv prlimit nsenter mount
     arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind g++ fish groff mandoc shellcheck)
 
 fail() {

@@ -56,7 +56,7 @@ impl Access {
                     let error = "the request comes from a page of a browser";
                     return Err(ApiError::new(status::FORBIDDEN, error, "no Origin"));
                 }
-                if !token.is_shown_by(&request.credentials.0) {
+                if !token.is_shown_by(request.credentials.as_bytes()) {
                     let error = "the request does not show the token of this lab";
                     let expected = "Authorization: Bearer and the token, once";
                     return Err(ApiError::new(status::UNAUTHORIZED, error, expected));

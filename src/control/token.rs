@@ -75,6 +75,13 @@ impl fmt::Debug for Token {
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Credentials(pub(super) Vec<u8>);
 
+impl Credentials {
+    /// The value as it came.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials")

@@ -14,6 +14,7 @@ use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
 
 mod marks;
 mod metrics;
+mod prometheus;
 mod tcp;
 
 /// A socket in a folder of its own.

@@ -10,7 +10,7 @@ fn write(socket: &Socket, name: &str, text: &str) -> String {
 }
 
 /// Series and value of each sample.
-fn samples(page: &str) -> Vec<(&str, &str)> {
+pub(super) fn samples(page: &str) -> Vec<(&str, &str)> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| line.rsplit_once(' ').expect("a sample"))
@@ -25,7 +25,7 @@ fn sample(page: &str, series: &str) -> u64 {
 }
 
 /// The edges of the bucket that `value` is in, in seconds, as the labels of `series` have them.
-fn edges_around<'a>(page: &'a str, series: &str, value: f64) -> (&'a str, &'a str) {
+pub(super) fn edges_around<'a>(page: &'a str, series: &str, value: f64) -> (&'a str, &'a str) {
     let of_series = samples(page).into_iter().filter_map(|(name, _)| {
         let labels = name.strip_prefix(series)?.strip_prefix("_bucket{le=\"")?;
         labels.strip_suffix("\"}")

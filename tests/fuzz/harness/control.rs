@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tap_reactor::control::{Connection, MAX_REQUEST, Request, Response, status};
+use tap_reactor::control::{Access, Connection, MAX_REQUEST, Request, Response, status};
 use tap_reactor::time::Instant;
 
 /// Cuts that follow one another, chosen by a small generator.
@@ -37,6 +37,7 @@ fn talk(bytes: &[u8], cuts: &mut Cuts, most: usize) -> (Vec<Request>, bool) {
         while let Some(request) = connection.request(now) {
             assert!(request.target.len() + request.body.len() <= MAX_REQUEST);
             assert!(!request.method.is_empty() && !request.target.is_empty());
+            check_access(&request);
             requests.push(request);
             let body = requests.len().to_string().into_bytes();
             connection.respond(now, Response::json(status::OK, body));
@@ -67,6 +68,20 @@ fn talk(bytes: &[u8], cuts: &mut Cuts, most: usize) -> (Vec<Request>, bool) {
     connection.handle_timeout(now);
     assert!(connection.is_over());
     (requests, is_refused)
+}
+
+/// Over TCP nobody is let in who does not show the token, or comes from a page of a browser.
+fn check_access(request: &Request) {
+    let address = "127.0.0.1:8080".parse().expect("an address");
+    let token = "c2VjcmV0IG9mIHRoZSBsYWI=".parse().expect("a token");
+    let is_let_in = Access::Bearer(token, address).check(request).is_ok();
+    let has_token = request
+        .credentials
+        .as_bytes()
+        .ends_with(b"c2VjcmV0IG9mIHRoZSBsYWI=");
+    assert!(!is_let_in || (has_token && !request.has_origin && request.host.ends_with(":8080")));
+    let is_scraped = Access::Metrics(address).check(request).is_ok();
+    assert!(is_scraped || !is_let_in);
 }
 
 /// Takes all that is to be sent, in pieces.
