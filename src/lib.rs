@@ -7,7 +7,7 @@
 //!
 //! # Public for programs
 //!
-//! Begin with [`lab::Lab`] and [`guide::using_the_crate`]; `scripts/examples` has three programs. The crate is 0.1: names
+//! Begin with [`lab::Lab`] and [`guide::using_the_crate`]; `scripts/examples` has four programs. The crate is 0.1: names
 //! may still change, these the least.
 //!
 //! | module | contents | see also |

@@ -6,8 +6,9 @@ mod cli;
 
 use std::process::ExitCode;
 
+use cli::ctl::Failure;
 use cli::report::ReportError;
-use cli::{clean, console, report, run};
+use cli::{clean, console, ctl, report, run};
 use tap_reactor::system::EarlySignals;
 
 /// Every ping was answered.
@@ -46,6 +47,17 @@ fn main() -> ExitCode {
             Err(error) => {
                 console::eprint(format_args!("tap-reactor: {error}"));
                 return ExitCode::from(USAGE);
+            }
+        },
+        cli::Request::Ctl(request) => match ctl::run(request) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                console::eprint(format_args!("error: {error}"));
+                return ExitCode::from(match error.failure() {
+                    Failure::Refused => INCOMPLETE,
+                    Failure::Usage => USAGE,
+                    Failure::System => REFUSED,
+                });
             }
         },
         cli::Request::Run(experiment, output) => run::experiment(&experiment, output, early),

@@ -25,13 +25,14 @@ fn with_options(app: App<'static, 'static>, subcommand: Subcommand) -> App<'stat
         .setting(AppSettings::ColorNever)
         .setting(AppSettings::DisableVersion)
         .args(&options.collect::<Vec<_>>());
-    match subcommand.operand() {
-        Some(operand) => app.arg(
+    let operands = subcommand.operands();
+    match operands.as_slice() {
+        [] => app,
+        [first, others @ ..] => app.arg(
             Arg::with_name(OPERAND)
-                .value_name(operand.name)
-                .multiple(operand.is_repeatable),
+                .value_name(first.name)
+                .multiple(first.is_repeatable || !others.is_empty()),
         ),
-        None => app,
     }
 }
 

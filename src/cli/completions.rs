@@ -70,12 +70,31 @@ fn bash() -> String {
     };
     let mut cases = String::new();
     for subcommand in Subcommand::NAMED {
-        let operand = subcommand.operand();
-        let choices = operand.map_or(Vec::new(), |operand| operand.choices);
-        let choices = choices.iter().map(|choice| format!(" {choice}"));
+        let operands = subcommand.operands();
         let name = subcommand.name();
         let words = words(subcommand);
-        let choices = choices.collect::<String>();
+        // Where several follow, each has its place; what has no choices is a file's name, or one that nobody knows.
+        let places = match operands.as_slice() {
+            [_, _, ..] => operands.iter().zip(2..).collect(),
+            _ => Vec::new(),
+        };
+        for (operand, place) in places.iter().filter(|(operand, _)| !operand.is_repeatable) {
+            let choices = operand.choices.join(" ");
+            cases.push_str(&match operand.choices.as_slice() {
+                [] => format!(
+                    "        {place},{name}) [[ $cur == -* ]] || return; words=\"{words}\" ;;\n"
+                ),
+                _ => format!("        {place},{name}) words=\"{words} {choices}\" ;;\n"),
+            });
+        }
+        let choices = match operands.as_slice() {
+            [one] => one
+                .choices
+                .iter()
+                .map(|choice| format!(" {choice}"))
+                .collect(),
+            _ => String::new(),
+        };
         cases.push_str(&format!(
             "        *,{name}) words=\"{words}{choices}\" ;;\n"
         ));
@@ -196,8 +215,12 @@ fn zsh_arguments(subcommand: Subcommand, indent: &str) -> String {
             ));
         }
     }
-    if let Some(operand) = subcommand.operand() {
-        let number = if operand.is_repeatable { "*" } else { "1" };
+    for (operand, place) in subcommand.operands().iter().zip(1..) {
+        let number = if operand.is_repeatable {
+            "*".to_owned()
+        } else {
+            place.to_string()
+        };
         let action = match operand.choices.as_slice() {
             [] => "_files".to_owned(),
             choices => format!("({})", choices.join(" ")),
@@ -241,11 +264,15 @@ fn fish() -> String {
             let (name, help) = (option.name, quoted(option.help));
             text.push_str(&format!("{prefix}{short} -l {name}{action} -d '{help}'\n"));
         }
-        let choices = subcommand.operand().map(|operand| operand.choices);
-        match choices.as_deref() {
-            None => {}
-            Some([]) => text.push_str(&format!("{prefix} -F\n")),
-            Some(choices) => text.push_str(&format!("{prefix} -a '{}'\n", choices.join(" "))),
+        let operands = subcommand.operands();
+        if operands.iter().any(|operand| operand.choices.is_empty()) {
+            text.push_str(&format!("{prefix} -F\n"));
+        }
+        for operand in operands
+            .iter()
+            .filter(|operand| !operand.choices.is_empty())
+        {
+            text.push_str(&format!("{prefix} -a '{}'\n", operand.choices.join(" ")));
         }
     }
     text
@@ -270,7 +297,7 @@ mod tests {
     }
 
     /// Lines of words before the cursor, and the words that are offered for the last of them.
-    const CASES: [(&[&str], &[&str]); 10] = [
+    const CASES: [(&[&str], &[&str]); 13] = [
         (&["--pi"], &["--ping", "--ping-ipv6"]),
         (&["--vms", "2", "--pi"], &["--ping", "--ping-ipv6"]),
         (&["--fabric", ""], &["bridge", "xdp", "none", "sim"]),
@@ -279,6 +306,12 @@ mod tests {
         (&["report", "--mer"], &["--merge"]),
         (&["run", "--dh"], &["--dhcp", "--dhcp6"]),
         (&["clean", "--v"], &["--version"]),
+        (&["ctl", "lab.sock", "fl"], &["flow", "flows"]),
+        (
+            &["ctl", "lab.sock", "capture", "--capture-v"],
+            &["--capture-vms"],
+        ),
+        (&["ctl", "--js"], &["--json"]),
         (&["completions", "z"], &["zsh"]),
         (&["--resolve", "at"], &["at-once"]),
     ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use indicatif::TermLike;
 use tap_reactor::escape::escaped;
-use tap_reactor::system::{Stream, Transcript, has_room, terminal_width};
+use tap_reactor::system::{Stream, Transcript, has_room, terminal_size};
 
 /// Columns of a line where the terminal does not say how many it has.
 const WIDTH: u16 = 80;
@@ -73,7 +73,7 @@ impl Terminal {
 
 impl TermLike for Terminal {
     fn width(&self) -> u16 {
-        terminal_width(io::stderr().as_fd()).unwrap_or(WIDTH)
+        terminal_size(io::stderr().as_fd()).map_or(WIDTH, |(width, _)| width)
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {

@@ -53,6 +53,13 @@ pub fn render(subcommand: Subcommand, is_short: bool) -> String {
             add(&format!("    {:<12} {}", each.name(), each.about()));
         }
     }
+    if !subcommand.commands().is_empty() {
+        add("\nCOMMANDS:");
+        for command in subcommand.commands() {
+            add(&wrap(&command.usage(), 4));
+            add(&wrap(&format!("{}.", command.about), INDENT));
+        }
+    }
     for section in subcommand.sections(is_short) {
         add(&render_section(section));
     }
@@ -210,6 +217,7 @@ mod tests {
             let lines = text.lines().map(str::trim);
             for line in lines.filter(|line| line.starts_with("tap-reactor ")) {
                 let line = line.split([';', '>', '|']).next().unwrap_or_default();
+                let line = line.split(" < ").next().unwrap_or_default();
                 let line = line.replace('\'', "");
                 let words = line.split_whitespace().map(std::ffi::OsString::from);
                 assert!(parse(words).is_ok(), "{line}");

@@ -49,6 +49,15 @@ pub fn render() -> String {
                 options.into_iter().for_each(|option| page.option(option));
             }
         }
+        if !subcommand.commands().is_empty() {
+            page.line(".PP");
+            page.text("COMMANDS:");
+        }
+        for command in subcommand.commands() {
+            page.line(".TP");
+            page.line(&format!("\\fB{}\\fR", escaped(&command.usage())));
+            page.text(&format!("{}.", command.about));
+        }
         if !subcommand.is_run() {
             page.sections(".TP", subcommand.sections(false));
         }

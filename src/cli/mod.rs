@@ -7,6 +7,7 @@ mod app;
 pub mod clean;
 mod completions;
 pub mod console;
+pub mod ctl;
 mod files;
 mod help;
 mod man;
@@ -35,6 +36,7 @@ use tap_reactor::report::{
     Destination, Expectation, check_file, comparison_schema_json, line_schema_json, schema_json,
 };
 
+use self::ctl::CtlRequest;
 use self::report::ReportRequest;
 use self::subcommand::{NAME, Subcommand};
 use self::words::Words;
@@ -48,6 +50,8 @@ pub enum Request {
     Clean,
     /// Read saved runs and report them again.
     Report(ReportRequest),
+    /// Ask a running lab something.
+    Ctl(CtlRequest),
     /// Print this text and be done.
     Print(String),
 }
@@ -123,6 +127,7 @@ pub fn parse<I: IntoIterator<Item = OsString>>(words: I) -> Result<Request, Usag
         Subcommand::Completions | Subcommand::Schema => document(&words, own),
         Subcommand::Man => Ok(Request::Print(man::render())),
         Subcommand::Report => ReportRequest::new(&words, own).map(Request::Report),
+        Subcommand::Ctl => CtlRequest::new(&words, own).map(Request::Ctl),
     }
 }
 
@@ -188,8 +193,8 @@ fn run_request(
 fn document(words: &Words, matches: &ArgMatches<'_>) -> Result<Request, UsageError> {
     let subcommand = words.subcommand;
     let name = subcommand.name();
-    let operand = subcommand.operand();
-    let choices = operand.map_or(Vec::new(), |operand| operand.choices);
+    let operands = subcommand.operands().into_iter();
+    let choices: Vec<&str> = operands.flat_map(|operand| operand.choices).collect();
     let expected = any_of(&choices);
     let Some(found) = matches.value_of(app::OPERAND) else {
         return Err(UsageError::new(format_args!(

@@ -3,6 +3,7 @@
 use tap_reactor::experiment::options::OptionSpec;
 use tap_reactor::fabric::INSTRUMENTS;
 
+use super::ctl::{COMMANDS, Command};
 use super::options;
 
 /// The program's name, as in messages and help texts.
@@ -18,6 +19,8 @@ pub enum Subcommand {
     Run,
     /// Report saved runs again.
     Report,
+    /// Steer a running lab, and ask it.
+    Ctl,
     /// Remove what killed runs have left behind.
     Clean,
     /// Print completions for a shell.
@@ -65,9 +68,10 @@ pub enum Part {
 
 impl Subcommand {
     /// Those that have a name.
-    pub const NAMED: [Subcommand; 6] = [
+    pub const NAMED: [Subcommand; 7] = [
         Subcommand::Run,
         Subcommand::Report,
+        Subcommand::Ctl,
         Subcommand::Clean,
         Subcommand::Completions,
         Subcommand::Man,
@@ -86,6 +90,7 @@ impl Subcommand {
             Subcommand::Bare => "",
             Subcommand::Run => "run",
             Subcommand::Report => "report",
+            Subcommand::Ctl => "ctl",
             Subcommand::Clean => "clean",
             Subcommand::Completions => "completions",
             Subcommand::Man => "man",
@@ -103,6 +108,7 @@ impl Subcommand {
         match self {
             Subcommand::Bare | Subcommand::Run => "Run an experiment (the default)",
             Subcommand::Report => "Report saved runs again, or merge or compare them",
+            Subcommand::Ctl => "Steer a running lab, ask it, and watch it",
             Subcommand::Clean => "Remove links and namespaces that killed runs have left behind",
             Subcommand::Completions => "Print completions for a shell",
             Subcommand::Man => "Print the man page",
@@ -120,6 +126,12 @@ impl Subcommand {
             Subcommand::Report => {
                 "Report saved runs (.json reports) again: each by itself, all as one, or compared with the first of \
                  them."
+            }
+            Subcommand::Ctl => {
+                "Steer a running lab and ask it, at the address that it has after its --control: the path of a Unix \
+                 socket, or tcp: with an address and a port. Without a command a shell begins, which completes commands \
+                 and the names of the lab; from a file or a pipe it does a command a line, and ends at the first that \
+                 fails."
             }
             Subcommand::Clean => {
                 "Remove the links and namespaces that killed runs have left behind, and nothing else: in the network \
@@ -142,39 +154,58 @@ impl Subcommand {
         match self {
             Subcommand::Bare | Subcommand::Run => options::run(),
             Subcommand::Report => options::report(),
+            Subcommand::Ctl => options::ctl(),
             _ => options::common(),
         }
     }
 
-    /// The words after the options, if there are any.
-    pub fn operand(self) -> Option<Operand> {
+    /// The commands that it has.
+    pub const fn commands(self) -> &'static [Command] {
         match self {
-            Subcommand::Report => Some(Operand {
-                name: "FILE.json",
-                choices: Vec::new(),
-                is_repeatable: true,
-            }),
-            Subcommand::Completions => Some(Operand {
+            Subcommand::Ctl => COMMANDS,
+            _ => &[],
+        }
+    }
+
+    /// The words after the options, in their order; only the last may be repeated.
+    pub fn operands(self) -> Vec<Operand> {
+        let file = |name, is_repeatable| Operand {
+            name,
+            choices: Vec::new(),
+            is_repeatable,
+        };
+        match self {
+            Subcommand::Report => vec![file("FILE.json", true)],
+            Subcommand::Ctl => vec![
+                file("SOCKET", false),
+                Operand {
+                    name: "COMMAND",
+                    choices: COMMANDS.iter().map(|command| command.name).collect(),
+                    is_repeatable: false,
+                },
+                file("WORD", true),
+            ],
+            Subcommand::Completions => vec![Operand {
                 name: "SHELL",
                 choices: vec!["bash", "zsh", "fish"],
                 is_repeatable: false,
-            }),
-            Subcommand::Schema => Some(Operand {
+            }],
+            Subcommand::Schema => vec![Operand {
                 name: "DOCUMENT",
                 choices: ["scenario", "report", "comparison", "control"]
                     .into_iter()
                     .chain(lines_of_json())
                     .collect(),
                 is_repeatable: false,
-            }),
-            _ => None,
+            }],
+            _ => Vec::new(),
         }
     }
 
     /// The lines that show how it is called.
     pub fn usage(self) -> Vec<String> {
         let name = self.name();
-        let operand = self.operand().map_or(String::new(), |operand| {
+        let operands = self.operands().into_iter().map(|operand| {
             let word = match operand.choices.as_slice() {
                 [] => operand.name.to_owned(),
                 choices => choices.join("|"),
@@ -182,11 +213,15 @@ impl Subcommand {
             let more = if operand.is_repeatable { "..." } else { "" };
             format!(" {word}{more}")
         });
+        let operand: String = operands.collect();
         match self {
             Subcommand::Bare => vec![
                 format!("{NAME} [OPTIONS]"),
                 format!("{NAME} SUBCOMMAND [OPTIONS]"),
             ],
+            Subcommand::Ctl => vec![format!(
+                "{NAME} {name} SOCKET [OPTIONS] [COMMAND [WORD...]]"
+            )],
             Subcommand::Run | Subcommand::Report => {
                 vec![format!("{NAME} {name} [OPTIONS]{operand}")]
             }
@@ -200,6 +235,7 @@ impl Subcommand {
             (Subcommand::Bare | Subcommand::Run, true) => SHORT,
             (Subcommand::Bare | Subcommand::Run, false) => RUN,
             (Subcommand::Report, _) => REPORT,
+            (Subcommand::Ctl, _) => CTL,
             (Subcommand::Completions, _) => COMPLETIONS,
             (Subcommand::Man, _) => MAN,
             (Subcommand::Schema, _) => SCHEMA,
@@ -309,6 +345,35 @@ const REPORT: &[Section] = &[
             Part::Item(
                 "3",
                 "the system refused an operation; the message says which",
+            ),
+        ],
+    },
+];
+
+const CTL: &[Section] = &[
+    Section {
+        heading: "EXAMPLES",
+        parts: &[Part::Example(
+            "",
+            &[
+                "tap-reactor ctl lab.sock watch",
+                "tap-reactor ctl lab.sock add-vms 90",
+                "tap-reactor ctl lab.sock flow vm0:vm1 --rate 100",
+                "tap-reactor ctl lab.sock impair 'vm3:delay=5ms,loss=1%'",
+                "tap-reactor ctl lab.sock report -o lab.html",
+                "tap-reactor ctl lab.sock < steps.txt",
+            ],
+        )],
+    },
+    Section {
+        heading: "EXIT STATUS",
+        parts: &[
+            Part::Item("0", "the lab has done it"),
+            Part::Item("1", "the lab has refused it; the message says why"),
+            Part::Item("2", "the command line is wrong; the lab was not asked"),
+            Part::Item(
+                "3",
+                "no lab is there, it does not answer, or the system refused an operation",
             ),
         ],
     },

@@ -298,6 +298,7 @@ pub struct ImpairmentsDocument {
 pub struct CaptureDocument {
     /// The file, as after `--capture`; the folder that the lab was started in is where a relative path begins. Without it the
     /// frames are the response. Over TCP there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<String>,
     /// The VMs, as after `--capture-vms`; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,7 @@ macro_rules! links {
         "\
 [Reading a report]: crate::guide::reading_a_report
 [Many VMs]: crate::guide::many_vms
+[Capturing]: crate::guide::capturing
 [DHCPv6]: crate::guide::ipv6_and_vlans#dhcpv6
 [Writing a scenario]: crate::guide::writing_a_scenario
 [VMs on the wire]: crate::guide::vms_on_the_wire

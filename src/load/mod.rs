@@ -154,8 +154,7 @@ impl Load {
     }
 
     /// Hands out the next ping that is due at `now`, in the order of due times. `None` when nothing is due.
-    // With every ping: the compiler leaves it out of line where the callers have grown.
-    #[inline(always)]
+    #[inline]
     pub fn next(&mut self, now: Instant) -> Option<Due> {
         if !self.apart.is_empty()
             && let Some(due) = self.next_apart(now)

@@ -62,6 +62,13 @@ macro_rules! counts {
                     $(Count::$count => self.$field,)*
                 }
             }
+
+            /// How much each count has grown since it was as in `before`.
+            pub const fn since(&self, before: &Totals) -> Totals {
+                Totals {
+                    $($field: self.$field.saturating_sub(before.$field),)*
+                }
+            }
         }
 
         impl AddAssign for Totals {

@@ -54,7 +54,11 @@ pub fn load(path: &Path) -> Result<Report, LoadError> {
     parse(path, &bytes)
 }
 
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Report, LoadError> {
+/// Reads the document `bytes`, which came from `path`.
+///
+/// # Errors
+/// When it is no report of this version.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Report, LoadError> {
     let not_a_report = |found: String| LoadError::NotAReport {
         path: path.to_owned(),
         found,

@@ -58,7 +58,7 @@ pub use hlog::hlog;
 pub use html::{compare_html, html};
 pub use impairments::ImpairedFrames;
 pub use json::json;
-pub use load::{LoadError, load};
+pub use load::{LoadError, load, parse};
 pub use marks::{MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport};
 pub use merge::merge;
 pub use prometheus::{Exposition, LabGauges, prometheus};
@@ -69,5 +69,5 @@ pub use provenance::{
 pub(crate) use schema::schema_settings;
 pub use schema::{comparison_schema_json, line_schema_json, schema_json};
 pub use text::text;
-pub use units::{span, span_or_dash};
+pub use units::{count, span, span_or_dash};
 pub use verdict::Verdict;

@@ -37,6 +37,7 @@ mod switching;
 mod sysctl;
 mod tap;
 mod tap_fabric;
+mod terminal;
 mod timer;
 mod token;
 mod traffic_control;
@@ -67,7 +68,9 @@ pub use signals::EarlySignals;
 #[doc(hidden)]
 pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]
-pub use stream::{Stream, has_room, terminal_width};
+pub use stream::{Stream, has_room};
+#[doc(hidden)]
+pub use terminal::{DisplaySignals, Keys, Woken, end_by, terminal_size};
 #[doc(hidden)]
 pub use token::read_token;
 #[doc(hidden)]

@@ -110,22 +110,6 @@ fn room(out: BorrowedFd<'_>, patience: Option<Duration>) -> io::Result<Room> {
     }
 }
 
-/// Columns of the terminal that `out` is; `None` if it is none, or does not tell.
-pub fn terminal_width(out: BorrowedFd<'_>) -> Option<u16> {
-    use std::os::fd::AsRawFd;
-    nix::ioctl_read_bad!(window_size, nix::libc::TIOCGWINSZ, nix::libc::winsize);
-    let mut size = nix::libc::winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    #[allow(unsafe_code)]
-    // SAFETY: the kernel writes one `winsize` to that address (ioctl_tty(2)).
-    unsafe { window_size(out.as_raw_fd(), &mut size) }.ok()?;
-    (size.ws_col > 0).then_some(size.ws_col)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;

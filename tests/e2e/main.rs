@@ -6,6 +6,7 @@
 
 mod capture;
 mod control;
+mod ctl;
 mod dhcp;
 mod dhcpv6;
 mod disturbances;

@@ -1,0 +1,86 @@
+//! A program that steers a lab while it runs, as `tap-reactor ctl` does from outside: the walk of the guide's page
+//! "Controlling a running lab". The lab is in memory, in virtual time; without `fabric`, as root, it is one of TAPs on a
+//! bridge, in real time.
+//!
+//!     cargo run --example steer-a-lab
+//!     cargo test --example steer-a-lab
+
+use std::error::Error;
+use std::time::Duration;
+
+use tap_reactor::experiment::{self, Experiment, Scenario};
+use tap_reactor::hypervisor::Command;
+use tap_reactor::lab::Lab;
+use tap_reactor::record::Metric;
+use tap_reactor::report::{Report, html};
+
+/// Runs `lab` for so long, and prints its figures so far.
+fn watch(lab: &mut Lab<'_>, time: Duration, words: &str) -> Result<Report, Box<dyn Error>> {
+    lab.drive(Some(lab.now() + time))?;
+    let so_far = lab.report(words);
+    println!(
+        "{words}: {} flows, {} sent, {} lost, rtt p99 {:?} ns",
+        so_far.flow_count,
+        so_far.totals.sent,
+        so_far.totals.lost,
+        so_far.summaries[Metric::Rtt].p99
+    );
+    Ok(so_far)
+}
+
+/// Takes the walk, and returns the report of it.
+fn walk() -> Result<Report, Box<dyn Error>> {
+    let second = Duration::from_secs(1);
+    let plan = experiment::plan(&Scenario::parse("walk", "fabric = 'sim'\nvms = 10")?)?;
+    let mut lab = Lab::build(&plan, &mut ())?;
+    lab.begin(&mut ());
+
+    let added = lab.expect_vms(90)?;
+    lab.carry_out(Command::StartVms(added))?;
+    let mesh = lab.flows_of("mesh", None)?;
+    lab.carry_out(Command::StartFlows(mesh, None))?;
+    lab.carry_out(Command::SetPacing(Experiment::pacing_of("rate", "5000")?))?;
+    watch(&mut lab, second * 3, "a mesh")?;
+
+    let rules = lab.rules_of(&["vm3:delay=5ms,loss=10%"])?;
+    lab.carry_out(Command::Impair(rules))?;
+    watch(&mut lab, second * 3, "with a slow VM")?;
+
+    let slow = lab.vms_named("vm3")?;
+    lab.carry_out(Command::StopVms(slow))?;
+    lab.carry_out(Command::Impair(Vec::new()))?;
+    watch(&mut lab, second * 3, "without it")?;
+
+    lab.carry_out(Command::Stop)?;
+    lab.drive(None)?;
+    lab.finish(&mut ());
+    let report = lab.report("a walk");
+    lab.close()?;
+    Ok(report)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut page = Vec::new();
+    html(&walk()?, &mut page)?;
+    println!("the report as a page has {} bytes", page.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pings_that_the_slow_vm_sent_or_got_are_lost() {
+        let report = walk().expect("a report");
+        assert_eq!(report.flow_count, 9900);
+        assert!(report.totals.received > 30_000, "{:?}", report.totals);
+        assert!(report.totals.lost > 0);
+        for flow in report.flows.iter().filter(|flow| flow.totals.lost > 0) {
+            assert!(
+                [&flow.src, &flow.dst].contains(&&"vm3".to_owned()),
+                "{flow:?}"
+            );
+        }
+    }
+}
