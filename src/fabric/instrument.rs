@@ -76,9 +76,9 @@ pub enum Notice<'a> {
 impl fmt::Display for Notice<'_> {
     /// Formats the change as a line of a trace has it: `vm3 stops`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let are = |count: usize| match count {
-            1 => "is",
-            _ => "are",
+        let verb = |count: usize, one: &'static str, many: &'static str| match count {
+            1 => one,
+            _ => many,
         };
         match self {
             Notice::Started(vm, "") => write!(f, "{vm} starts"),
@@ -102,21 +102,12 @@ impl fmt::Display for Notice<'_> {
             Notice::Impaired(1) => f.write_str("impairments: 1 rule"),
             Notice::Impaired(rules) => write!(f, "impairments: {rules} rules"),
             Notice::FlowsAdded(ids) => {
-                write!(
-                    f,
-                    "{} {} added",
-                    FlowNumbers(ids.start, ids.len()),
-                    are(ids.len())
-                )
+                let flows = FlowNumbers(ids.start, ids.len());
+                write!(f, "{flows} {} added", verb(ids.len(), "is", "are"))
             }
             Notice::FlowsEnded(ids) => {
-                let first = ids.first().map_or(0, |id| id.0);
-                write!(
-                    f,
-                    "{} {} ended",
-                    FlowNumbers(first, ids.len()),
-                    are(ids.len())
-                )
+                let flows = FlowNumbers(ids.first().map_or(0, |id| id.0), ids.len());
+                write!(f, "{flows} {} ended", verb(ids.len(), "has", "have"))
             }
             Notice::Stopping => f.write_str("the run ends"),
         }

@@ -105,8 +105,9 @@ impl Marks {
         }
     }
 
-    /// Sets a mark at `at`, which is not before any other.
+    /// Sets a mark at `at`, or at the last one if that is later, as it is of a phase that begins behind its schedule.
     pub(super) fn set(&mut self, at: Instant, name: MarkName, detail: String) {
+        let at = self.marks.last().map_or(at, |last| at.max(last.at));
         if let Some(last) = self.marks.last_mut() {
             last.end.get_or_insert(at);
         }

@@ -461,13 +461,13 @@ fn marks(report: &Report, out: &mut impl Write) -> io::Result<()> {
 /// The columns of the table of marks behind the name, with their widths.
 pub(super) const MARK_COLUMNS: [(&str, usize); 8] = [
     ("after", 9),
-    ("passed", 10),
-    ("first p50", 11),
-    ("first p99", 11),
-    ("first max", 11),
-    ("last max", 11),
-    ("gap max", 11),
-    ("changes", 9),
+    ("passed", 9),
+    ("first p50", 10),
+    ("first p99", 10),
+    ("first max", 10),
+    ("last max", 9),
+    ("gap max", 9),
+    ("changes", 8),
 ];
 
 /// The cells of a mark behind its name.

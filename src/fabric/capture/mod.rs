@@ -225,7 +225,12 @@ impl Instrument for Capture {
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
         // Of VMs and links other comments and the interfaces tell.
         let is_told = !matches!(notice, Notice::Started(..) | Notice::Stopped(_));
-        if is_told && !matches!(self.way, Way::Plain) {
+        let has_comments = match &self.way {
+            Way::Plain => false,
+            Way::Narrated(_) => true,
+            Way::AroundLoss(around) => around.has_comments(),
+        };
+        if is_told && has_comments {
             self.file.tell(now, &notice.to_string());
         }
         if let (Way::Narrated(narrated), Notice::Stopped(vm)) = (&mut self.way, notice) {

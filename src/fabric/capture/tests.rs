@@ -319,6 +319,52 @@ fn a_frame_is_kept_until_it_is_known_what_it_means_and_those_behind_it_too() {
 }
 
 #[test]
+fn the_first_frame_after_a_mark_or_a_command_has_it_in_its_comment() {
+    let mark = Notice::Marked {
+        name: "policy",
+        detail: "",
+    };
+    for (around_loss, has_comments) in [(None, true), (Some(10), true), (Some(10), false)] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss,
+            has_comments,
+            ..CONFIG
+        });
+        bench.sends(0);
+        bench.now += US;
+        bench.capture.notice(bench.at(), &mark);
+        bench.now += MS;
+        bench.capture.notice(bench.at(), &Notice::Impaired(2));
+        bench
+            .capture
+            .notice(bench.at(), &Notice::Started(VmId(3), ""));
+        let due = bench.sends(1);
+        bench.sends(2);
+        bench.outcome(0, 1, PingOutcome::Lost { due });
+        let comments = bench.comments();
+        let told = "1.00 ms before: mark policy\n1.00 µs before: impairments: 2 rules\n";
+        let of: Vec<bool> = comments.iter().map(|text| text.starts_with(told)).collect();
+        assert_eq!(of, [false, has_comments, false], "{comments:?}");
+        assert_eq!(
+            comments.concat().matches("policy").count(),
+            usize::from(has_comments)
+        );
+    }
+}
+
+#[test]
+fn of_many_commands_without_a_frame_the_last_are_told() {
+    let mut bench = Bench::new(&CONFIG);
+    for rules in 1..=100 {
+        bench.capture.notice(bench.at(), &Notice::Impaired(rules));
+    }
+    bench.sends(0);
+    let comment = bench.comments().concat();
+    assert_eq!(comment.matches("impairments: ").count(), 32, "{comment}");
+    assert!(comment.contains("impairments: 100 rules"), "{comment}");
+}
+
+#[test]
 fn no_frame_is_kept_longer_than_a_ping_may_take() {
     let mut bench = Bench::new(&CONFIG);
     bench.sends(0);

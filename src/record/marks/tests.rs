@@ -135,6 +135,25 @@ fn the_end_of_a_window_is_the_next_mark_even_one_that_is_not_told() {
 }
 
 #[test]
+fn no_mark_is_before_the_one_that_was_set_before_it() {
+    let mut marks = Marks::new([0].into_iter());
+    for time in [100, 90, 110] {
+        marks.set(at(time), name("m"), String::new());
+    }
+    let times: Vec<_> = marks
+        .all()
+        .iter()
+        .map(|mark| (mark.at(), mark.end()))
+        .collect();
+    let expected = [
+        (at(100), Some(at(100))),
+        (at(100), Some(at(110))),
+        (at(110), None),
+    ];
+    assert_eq!(times, expected);
+}
+
+#[test]
 fn marks_of_very_many_flows_are_bounded() {
     let flows = MAX_MARKED_FLOWS as u64 / 2 + 1;
     let mut marks = Marks::new((0..flows).map(|_| 0));

@@ -325,3 +325,68 @@ fn what_cannot_be_is_refused_with_what_is_expected_and_changes_nothing() {
     assert_eq!((lab.plan().vms.len(), lab.plan().flows.len()), (4, 1));
     assert_eq!(sent(&mut lab).len(), 1);
 }
+
+/// Keeps the words of all notices.
+#[derive(Debug, Default)]
+struct Notices(std::rc::Rc<std::cell::RefCell<Vec<String>>>);
+
+impl crate::fabric::Instrument for Notices {
+    fn frame(&mut self, _: Instant, _: &crate::fabric::Observed<'_>) {}
+
+    fn notice(&mut self, now: Instant, notice: &crate::fabric::Notice<'_>) {
+        let millis = now.as_nanos() / 1_000_000;
+        self.0.borrow_mut().push(format!("{millis} {notice}"));
+    }
+}
+
+#[test]
+fn every_command_that_changes_the_lab_is_told_to_its_observers() {
+    let mut lab = running(PACINGS[0]);
+    let notices = Notices::default();
+    let told = notices.0.clone();
+    lab.carry_out(Command::Observe(Box::new(notices))).unwrap();
+    let rule = |loss| Rule {
+        vms: 0..=0,
+        direction: Direction::Out,
+        to: None,
+        profile: Profile {
+            loss,
+            ..Profile::default()
+        },
+    };
+    start(&mut lab, "vm2:vm3");
+    for command in [
+        Command::SetPacing(Pacing::Rate(2_000.0)),
+        Command::SetPacing(Pacing::Interval(MS)),
+        Command::SetPacing(Pacing::Window(2)),
+        Command::Impair(vec![rule(Loss::Every(2))]),
+        // These are the same.
+        Command::Impair(vec![rule(Loss::Every(2))]),
+        Command::Impair(Vec::new()),
+        Command::Mark {
+            name: "policy".parse().unwrap(),
+            detail: "why".to_owned(),
+        },
+        Command::StopFlows(vec![FlowId(0)]),
+        Command::StopVms(vec![VmId(2), VmId(3)]),
+        Command::Stop,
+    ] {
+        lab.carry_out(command).unwrap();
+    }
+    let now = lab.now().as_nanos() / 1_000_000;
+    let expected = [
+        "flow 1 is added",
+        "pacing: all flows together send 2000 pings a second",
+        "pacing: each flow sends a ping every 1.00 ms",
+        "pacing: each flow keeps 2 outstanding",
+        "impairments: 1 rule",
+        "impairments: none",
+        "mark policy: why",
+        "flow 0 has ended",
+        "vm2 stops",
+        "vm3 stops",
+        "the run ends",
+    ];
+    let expected = expected.map(|words| format!("{now} {words}"));
+    assert_eq!(*told.borrow(), expected);
+}

@@ -124,6 +124,10 @@ impl AroundLoss {
         self.unknown
     }
 
+    pub(super) const fn has_comments(&self) -> bool {
+        self.has_comments
+    }
+
     pub(super) const fn missed(&self) -> u64 {
         self.missed
     }
