@@ -344,11 +344,11 @@ fn what_cannot_be_is_refused_with_what_is_expected_and_changes_nothing() {
         ),
         (
             lab.expect_vms(70_000).map(drop).map_err(error),
-            "70000 more VMs: expected 1 to 1018",
+            "70000 more VMs: expected 1 to 1018, of 1022 in all, those that have left included",
         ),
         (
             lab.expect_vms(0).map(drop).map_err(error),
-            "0 more VMs: expected 1 to 1018",
+            "0 more VMs: expected 1 to 1018, of 1022 in all, those that have left included",
         ),
     ];
     for (refused, words) in refused {
