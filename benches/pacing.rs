@@ -100,6 +100,7 @@ fn measure(rate: u64, options: &Options) -> Result<()> {
     let spin = options.spin.unwrap_or_default();
     let mut lab = ReactorLoop::new(FLOWS, FabricKind::Bridge, spin)?;
     let delayed = options.delay.map(|delay| Rule {
+        words: String::new(),
         vms: 0..=u32::MAX,
         direction: Direction::Out,
         to: None,

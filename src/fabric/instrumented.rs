@@ -105,6 +105,11 @@ impl<F> Instrumented<F> {
         }
     }
 
+    /// Returns the rules by which frames are impaired; of those that fit a frame the last one is applied.
+    pub fn rules(&self) -> &[Rule] {
+        self.impair.as_ref().map_or(&[], |impair| impair.rules())
+    }
+
     /// From now on pings count for the run, or are a warm-up whose impaired frames are not counted.
     pub fn set_counted(&mut self, is_counted: bool) {
         if let Some(impair) = &mut self.impair {

@@ -147,6 +147,7 @@ mod tests {
     #[test]
     fn an_impaired_frame_says_what_was_done_to_it_and_stands_there_once() {
         let at = |direction, loss| Rule {
+            words: String::new(),
             vms: 1..=1,
             direction,
             to: None,

@@ -151,6 +151,8 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(pace) = pace {
             self.load.set_apart(added.clone(), pace);
         } else {
+            // They have no end.
+            self.ends_with_apart = false;
             for phase in &mut self.phases {
                 added
                     .clone()

@@ -22,6 +22,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.phases.clear();
         self.phase_end = None;
         self.lasts = false;
+        self.ends_with_apart = false;
         self.stays = false;
         if !std::mem::replace(&mut self.is_stopping, true) {
             self.fabric.tell(now, &Notice::Stopping);

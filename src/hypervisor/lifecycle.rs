@@ -156,6 +156,17 @@ impl<F: Fabric> Hypervisor<F> {
         self.lifecycle.is_expected(vm)
     }
 
+    /// Returns the flows whose target is `vm`, those that wait for it to start included.
+    pub fn flows_to(&self, vm: VmId) -> Vec<FlowId> {
+        let slot = self.slots.get(vm.index()).and_then(Option::as_ref);
+        let open = slot.map_or(&[][..], |slot| slot.targeted_by.as_slice());
+        let pending = self.lifecycle.pending_flows_of.get(&vm);
+        open.iter()
+            .chain(pending.into_iter().flatten())
+            .copied()
+            .collect()
+    }
+
     /// Adds a static neighbour entry, `address` at `mac`, to a VM; to one that starts later, at its start.
     pub fn tell_neighbour(&mut self, vm: VmId, address: IpAddr, mac: MacAddr) {
         if let Some(pending) = self.lifecycle.pending_vms.get_mut(&vm) {

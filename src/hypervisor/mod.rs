@@ -163,6 +163,8 @@ pub struct Hypervisor<F> {
     was_complete: bool,
     /// The first VM that could not start while the run went on, why, and how many could not.
     refused_starts: Option<(VmId, String, u64)>,
+    /// The present phase is one for flows with a pace of their own that have a number of pings to send, and ends with them.
+    ends_with_apart: bool,
     /// The pacing of the present phase, or of the one that begins when flows are added without one.
     pacing: Pacing,
     /// The maximum time that the first phase waits for VMs without an address.
@@ -212,6 +214,7 @@ impl<F: Fabric> Hypervisor<F> {
             is_stopping: false,
             was_complete: false,
             refused_starts: None,
+            ends_with_apart: false,
             pacing: Pacing::Interval(DEFAULT_INTERVAL),
             address_wait: ADDRESS_WAIT,
             held: None,

@@ -130,6 +130,13 @@ impl<F: Fabric> Hypervisor<F> {
                 self.end_schedule(Some(end));
                 self.begin_next_phase(end);
             }
+            _ if self.ends_with_apart && !self.load.has_counted_apart() => {
+                self.ends_with_apart = false;
+                self.lasts = false;
+                self.end_schedule(Some(now));
+                let unsent = self.load.end_run(now);
+                self.recorder().unsent(unsent);
+            }
             // Flows with a pace of their own end with the last phase, or go on in another one.
             _ if self.is_quiet() && (!self.phases.is_empty() || self.load.sends_apart()) => {
                 self.end_schedule(Some(now));
@@ -151,9 +158,14 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// Ends the load at `at` with the last phase of the plan.
+    /// Flows with a pace of their own go on in a lab that stays, and else for as long as one of them has a number of pings to
+    /// send.
     fn end_phases(&mut self, at: Instant) {
-        if self.stays && self.load.sends_apart() {
-            return self.begin_phase(at, Phase::open(STAY, self.pacing));
+        let is_counted = self.load.has_counted_apart();
+        if is_counted || self.stays && self.load.sends_apart() {
+            self.begin_phase(at, Phase::open(STAY, self.pacing));
+            self.ends_with_apart = !self.stays;
+            return;
         }
         let unsent = self.load.end_run(at);
         self.recorder().unsent(unsent);

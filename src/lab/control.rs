@@ -24,8 +24,6 @@ pub(super) struct Control {
     pipes: PollHandle,
     /// The command that made the run.
     command: String,
-    /// The impairments, in the words of the plan and of clients.
-    rules: Vec<String>,
     /// It was told to stop, or its run is over.
     end: Option<LabState>,
     works: Works,
@@ -86,12 +84,10 @@ where
         warnings.iter().for_each(|words| observer.warns(words));
         places.iter().for_each(|words| observer.listens(words));
         let sources = self.driver.sources()?;
-        let rules = self.plan.effective.settings.all("impair").iter();
         self.control = Some(Control {
             clients: ControlClients::new(listeners, sources)?,
             pipes: sources.handle(Source::Pipes)?,
             command: observer.command(),
-            rules: rules.map(|rule| rule.text.clone()).collect(),
             end: None,
             works: Works::default(),
             slice: Slice::default(),

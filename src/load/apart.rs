@@ -96,6 +96,12 @@ impl Load {
         apart.any(|apart| apart.has_begun() && !apart.load.is_handed_out())
     }
 
+    /// Returns true if flows that were set apart have a number of pings to send, and have not ended all of them.
+    pub fn has_counted_apart(&self) -> bool {
+        let mut apart = self.apart.iter();
+        apart.any(|apart| apart.pace.count.is_some() && apart.has_begun() && !apart.is_over())
+    }
+
     /// Ends the schedules of flows that were set apart at `end`. Returns the number of their pings that were due before and
     /// not handed out.
     pub(super) fn end_apart(&mut self, end: Instant) -> u64 {

@@ -58,6 +58,7 @@ fn impaired_lab(vms: u32, profile: Profile) -> Lab {
 /// Impairs the frames on their way to each VM.
 fn impair(lab: &mut Lab, profile: Profile) {
     let rule = Rule {
+        words: String::new(),
         vms: 0..=u32::MAX,
         direction: Direction::In,
         to: None,

@@ -90,6 +90,7 @@ fn rule(setting: &Setting, context: &PlanContext<'_>) -> Result<Rule, SettingErr
         }
     };
     Ok(Rule {
+        words: setting.text.clone(),
         vms,
         direction: direction.unwrap_or(Direction::Out),
         to,
@@ -325,6 +326,7 @@ mod tests {
             ),
         ] {
             let expected = Rule {
+                words: text.to_owned(),
                 vms,
                 direction,
                 to: None,

@@ -94,7 +94,9 @@ impl Experiment {
             let more = room.saturating_sub(present);
             return Err(SettingError::new(match more {
                 0 => format!("{number} more VMs: the lab has no room for any; expected none"),
-                _ => format!("{number} more VMs: expected 1 to {more}"),
+                _ => format!(
+                    "{number} more VMs: expected 1 to {more}, of {room} in all, those that have left included"
+                ),
             }));
         }
         let subnet = subnet(settings, all)?;

@@ -35,6 +35,8 @@ const HEADER: usize = 14;
 /// What is done to the frames of some VMs. Each of them has a link of its own.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rule {
+    /// The words of a user that it stands for; empty of one that a program made.
+    pub words: String,
     /// The VMs, by index.
     pub vms: RangeInclusive<u32>,
     /// The direction of the frames.
@@ -102,6 +104,11 @@ impl Impair {
             self.links.clear();
         }
         is_change
+    }
+
+    /// Returns the rules.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// From now on pings count for the run, or not because they are a warm-up.

@@ -131,10 +131,11 @@ where
         })
     }
 
-    /// Returns the rules that frames are impaired by.
-    fn rules(&self) -> Vec<ImpairDocument> {
-        let rules = self.control.rules.iter().cloned();
-        rules.map(|impair| ImpairDocument { impair }).collect()
+    /// Returns the rules that frames are impaired by, in the words of the plan and of clients.
+    fn rules(&mut self) -> Vec<ImpairDocument> {
+        let rules = self.lab.hypervisor.fabric().rules().iter();
+        let words = rules.map(|rule| rule.words.clone());
+        words.map(|impair| ImpairDocument { impair }).collect()
     }
 
     /// The captures into files that go on.
@@ -144,15 +145,6 @@ where
             .filter(|(_, recording)| recording.kind.name == "capture")
             .map(|(id, recording)| CaptureSoFar { id, recording })
             .collect()
-    }
-
-    /// Puts the rules in words into force, and returns them.
-    fn set_rules(&mut self, words: Vec<String>) -> Result<ImpairmentsDocument, ApiError> {
-        let texts: Vec<&str> = words.iter().map(String::as_str).collect();
-        let rules = self.lab.rules_of(&texts)?;
-        self.carry_out(Command::Impair(rules))?;
-        self.control.rules = words;
-        Ok(self.impairments())
     }
 }
 
@@ -316,6 +308,10 @@ where
     }
 
     fn stop_vms(&mut self, vms: Vec<VmId>) -> Result<(), ApiError> {
+        let hypervisor = &self.lab.hypervisor;
+        let flows = vms.iter().flat_map(|vm| hypervisor.flows_to(*vm));
+        let flows: Vec<FlowId> = flows.collect();
+        self.carry_out(Command::StopFlows(flows))?;
         self.carry_out(Command::StopVms(vms)).map(drop)
     }
 
@@ -400,8 +396,10 @@ where
     }
 
     fn impair(&mut self, wish: ImpairDocument) -> Result<ImpairmentsDocument, ApiError> {
-        let mut rules = self.control.rules.clone();
-        if rules.len() >= MOST_RULES {
+        let further = self.lab.rules_of(&[&wish.impair])?;
+        let mut rules = self.lab.hypervisor.fabric().rules().to_vec();
+        rules.extend(further);
+        if rules.len() > MOST_RULES {
             let error = format!("there are {MOST_RULES} impairments");
             return Err(ApiError::new(
                 status::CONFLICT,
@@ -409,12 +407,13 @@ where
                 "no further one before DELETE /impairments",
             ));
         }
-        rules.push(wish.impair);
-        self.set_rules(rules)
+        self.carry_out(Command::Impair(rules))?;
+        Ok(self.impairments())
     }
 
     fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError> {
-        self.set_rules(Vec::new())
+        self.carry_out(Command::Impair(Vec::new()))?;
+        Ok(self.impairments())
     }
 
     fn captures(&mut self, page: Page) -> List<CaptureSoFar> {

@@ -14,8 +14,21 @@ use crate::lab::SimulatedLab;
 fn lab() -> (SimulatedLab<'static>, TempDir) {
     let folder = TempDir::new().unwrap();
     let socket = folder.path().join("lab.sock");
+    lab_of(
+        "vms = 3\nping = 'vm0:vm1'\nrate = 100\nduration = '1h'\nimpair = 'vm2:delay=1ms'",
+        &socket,
+        folder,
+    )
+}
+
+/// A simulated lab of that scenario that has run for a second.
+fn lab_of(
+    scenario: &str,
+    socket: &std::path::Path,
+    folder: TempDir,
+) -> (SimulatedLab<'static>, TempDir) {
     let text = format!(
-        "fabric = 'sim'\nvms = 3\nping = 'vm0:vm1'\nrate = 100\nduration = '1h'\nimpair = 'vm2:delay=1ms'\ncontrol = '{}'",
+        "fabric = 'sim'\ncontrol = '{}'\n{scenario}",
         socket.display()
     );
     let scenario = Scenario::parse("lab.toml", &text).unwrap();
@@ -1057,4 +1070,58 @@ fn impairments_add_up_to_a_bound_and_can_be_ended() {
     );
     assert_eq!(ask(&mut lab, "DELETE", "/impairments", "").status, 200);
     assert_eq!(ask(&mut lab, "POST", "/impairments", body).status, 201);
+}
+
+#[test]
+fn impairments_are_told_and_added_to_as_the_present_phase_has_them() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("lab.sock");
+    let phases = "[[phase]]\nname = 'one'\nduration = '2s'\n[[phase]]\nname = 'two'\nduration = '1h'\nimpair = 'vm1:loss=100%'";
+    let scenario =
+        format!("vms = 3\nping = 'vm0:vm2'\nrate = 100\nimpair = 'vm2:delay=1ms'\n{phases}");
+    let (mut lab, _folder) = lab_of(&scenario, &socket, folder);
+    let told = |lab: &mut SimulatedLab<'_>| {
+        let rules = get(lab, "/impairments")["rules"].clone();
+        assert_eq!(get(lab, "/")["impairments"], rules);
+        let rules = rules.as_array().unwrap().iter();
+        let words = rules.map(|rule| rule["impair"].as_str().unwrap().to_owned());
+        words.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut lab), ["vm2:delay=1ms"]);
+    ask(
+        &mut lab,
+        "POST",
+        "/impairments",
+        r#"{"impair": "vm0:loss=5%"}"#,
+    );
+    assert_eq!(told(&mut lab), ["vm2:delay=1ms", "vm0:loss=5%"]);
+    pass(&mut lab, Duration::from_secs(2));
+    assert_eq!(get(&mut lab, "/")["phase"], "two");
+    assert_eq!(told(&mut lab), ["vm1:loss=100%"]);
+    ask(
+        &mut lab,
+        "POST",
+        "/impairments",
+        r#"{"impair": "vm0:loss=5%"}"#,
+    );
+    assert_eq!(told(&mut lab), ["vm1:loss=100%", "vm0:loss=5%"]);
+    ask(&mut lab, "DELETE", "/impairments", "");
+    assert_eq!(told(&mut lab), [""; 0]);
+}
+
+#[test]
+fn a_vm_that_is_removed_takes_the_flows_to_it_along() {
+    let (mut lab, _folder) = lab();
+    ask(&mut lab, "POST", "/flows", r#"{"ping": "vm2:vm0"}"#);
+    pass(&mut lab, Duration::from_secs(1));
+    assert_eq!(ask(&mut lab, "DELETE", "/vms/vm1", "").status, 202);
+    pass(&mut lab, Duration::from_millis(100));
+    let sent = |lab: &mut SimulatedLab<'_>, flow: usize| {
+        get(lab, "/flows")["items"][flow]["totals"]["sent"].as_u64()
+    };
+    let (to_it, other) = (sent(&mut lab, 0), sent(&mut lab, 1));
+    pass(&mut lab, Duration::from_secs(3));
+    assert_eq!(sent(&mut lab, 0), to_it);
+    assert!(sent(&mut lab, 1) > other);
+    assert_eq!(get(&mut lab, "/")["totals"]["lost"], 0);
 }

@@ -33,6 +33,7 @@ fn trial(trials: &[Trial], interval: Duration, pings: u64) -> Lab {
             .tell_neighbour(VmId(vm), address.into(), mac);
     }
     let rules = trials.iter().map(|trial| Rule {
+        words: String::new(),
         vms: 1..=1,
         direction: trial.direction,
         to: None,
@@ -106,6 +107,7 @@ fn what_is_done_to_the_frames_of_a_warm_up_is_not_counted_as_its_pings_are_not()
                 .tell_neighbour(VmId(vm), address.into(), mac);
         }
         let rule = |vm, direction, delay: Option<Duration>, loss| Rule {
+            words: String::new(),
             vms: vm..=vm,
             direction,
             to: None,
@@ -276,6 +278,7 @@ fn duplicates_and_what_overtakes_are_counted_by_both_sides_alike() {
 #[test]
 fn the_last_rule_that_fits_is_applied_and_others_pass_unharmed() {
     let rule = |vms, to, share| Rule {
+        words: String::new(),
         vms,
         direction: Direction::Out,
         to,
@@ -315,6 +318,7 @@ fn a_phase_may_have_other_impairments_and_links_that_stay_go_on_as_they_were() {
             ..Profile::default()
         };
         Some(vec![Rule {
+            words: String::new(),
             vms: 0..=0,
             direction: Direction::Out,
             to: None,

@@ -7,6 +7,7 @@ use crate::record::{FlowMark, Mark, MarkMetric};
 /// Every frame on its way to a VM is lost, or none.
 fn set_lost(lab: &mut Lab, is_lost: bool) {
     let rule = Rule {
+        words: String::new(),
         vms: 0..=u32::MAX,
         direction: Direction::In,
         to: None,

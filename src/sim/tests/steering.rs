@@ -127,6 +127,45 @@ fn flows_with_a_pace_of_their_own_go_on_from_phase_to_phase_until_the_run_ends()
 }
 
 #[test]
+fn a_run_ends_when_flows_with_a_number_of_pings_of_their_own_have_sent_them() {
+    for stays in [false, true] {
+        let mut lab = new_lab(4, MS / 10);
+        flow(&mut lab, 0, 1);
+        if stays {
+            lab.hypervisor().stay();
+        }
+        let phases = vec![phase("", 1, PACINGS[0], Some(20), None)];
+        lab.hypervisor().start(Instant::ZERO, phases);
+        until(&mut lab, MS / 2);
+        let flows = lab.flows_of("vm2:vm3", None).unwrap();
+        let pace = Pace {
+            pacing: Pacing::Interval(MS * 10),
+            count: Some(50),
+        };
+        lab.carry_out(Command::StartFlows(flows, Some(pace)))
+            .unwrap();
+        let flows = lab.flows_of("vm3:vm2", None).unwrap();
+        let endless = Pace {
+            count: None,
+            ..pace
+        };
+        lab.carry_out(Command::StartFlows(flows, Some(endless)))
+            .unwrap();
+        until(&mut lab, MS * 400);
+        assert!(!lab.hypervisor().is_done());
+        until(&mut lab, MS * 1_000);
+        assert_eq!(lab.hypervisor().is_done(), !stays);
+        let [first, counted, endless] = sent(&mut lab)[..] else {
+            panic!("three flows");
+        };
+        assert_eq!((first, counted), (20, 50));
+        assert_eq!(endless, if stays { 100 } else { 50 });
+        let totals = lab.hypervisor().recorder().totals();
+        assert_eq!((totals.failed(), totals.unsent), (0, 0), "{totals:?}");
+    }
+}
+
+#[test]
 fn outstanding_pings_of_a_flow_that_is_stopped_are_abandoned_and_their_replies_late() {
     let mut lab = new_lab(2, MS * 20);
     flow(&mut lab, 0, 1);
@@ -305,11 +344,11 @@ fn what_cannot_be_is_refused_with_what_is_expected_and_changes_nothing() {
         ),
         (
             lab.expect_vms(70_000).map(drop).map_err(error),
-            "70000 more VMs: expected 1 to 1018",
+            "70000 more VMs: expected 1 to 1018, of 1022 in all, those that have left included",
         ),
         (
             lab.expect_vms(0).map(drop).map_err(error),
-            "0 more VMs: expected 1 to 1018",
+            "0 more VMs: expected 1 to 1018, of 1022 in all, those that have left included",
         ),
     ];
     for (refused, words) in refused {
@@ -346,6 +385,7 @@ fn every_command_that_changes_the_lab_is_told_to_its_observers() {
     let told = notices.0.clone();
     lab.carry_out(Command::Observe(Box::new(notices))).unwrap();
     let rule = |loss| Rule {
+        words: String::new(),
         vms: 0..=0,
         direction: Direction::Out,
         to: None,

@@ -71,21 +71,25 @@ fn the_walk_at_a_terminal_works_as_it_is_written() {
                     (is_lost && said.contains("vm3 → ")).then_some(())
                 });
             }
-            4 => {
+            4 => wait_until("captured losses", || {
+                let captures = ctl.json("captures");
+                (super::number(&captures, "/items/0/records") > 0).then_some(())
+            }),
+            5 => {
                 assert!(said.contains("\nvm3 stops\n"), "{said}");
                 watch_says("99 VMs  9,900 flows");
             }
-            5 => {}
+            6 => {}
             _ => panic!("a block that this test does not know: {block}"),
         }
     }
-    assert_eq!(blocks.len(), 6);
+    assert_eq!(blocks.len(), 7);
     watch_says("the lab has ended");
     wait_until("the end of the run", || {
         (!ctl.file("lab.sock").exists()).then_some(())
     });
     let page = file("lab.html");
-    assert!(page.starts_with("<!doctype html>") && page.contains("vm99"));
+    assert!(page.starts_with("<!doctype html>") && page.contains("before-removal"));
     assert!(
         fs::metadata(ctl.file("loss.pcapng"))
             .expect("the capture")
