@@ -303,6 +303,7 @@ impl<F: Fabric> Hypervisor<F> {
             is_armed: false,
         });
         self.recorder.add_flow();
+        self.recorder.set_source(id, config.source);
         Some(id)
     }
 

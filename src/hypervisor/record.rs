@@ -113,7 +113,7 @@ impl<F: Fabric> Hypervisor<F> {
     ) {
         // What was buffered comes first.
         let recorder = self.recorder();
-        if recorder.has_marks() {
+        if recorder.has_details() {
             follow(recorder, flow, ping.sequence, outcome);
         }
         match outcome {
@@ -166,16 +166,25 @@ impl<F: Fabric> Hypervisor<F> {
     }
 }
 
-/// Passes the end of a ping on to the marks of the run, if this is one.
+/// Passes the end of a ping on to the marks of the run, if this is one, and an answer to the figures by group. The recorder
+/// itself adds other ends to these.
 fn follow(recorder: &mut Recorder, flow: FlowId, sequence: u64, outcome: PingOutcome) {
     match outcome {
-        PingOutcome::Answered { due, received, .. }
+        PingOutcome::Answered {
+            due,
+            sent,
+            received,
+        }
         | PingOutcome::Member {
             is_first: true,
             due,
+            sent,
             received,
             ..
-        } => recorder.passed(flow, sequence, due, received),
+        } => {
+            recorder.passed(flow, sequence, due, received);
+            recorder.group_answered(flow, due, sent, received);
+        }
         PingOutcome::Corrupt { due }
         | PingOutcome::Lost { due }
         | PingOutcome::Unresolved { due }

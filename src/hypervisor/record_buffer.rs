@@ -71,8 +71,8 @@ impl RecordBuffer {
     }
 
     fn flush_all(&mut self, recorder: &mut Recorder) {
-        if recorder.has_marks() {
-            self.flush_to_marks(recorder);
+        if recorder.has_details() {
+            self.flush_to_details(recorder);
         }
         for entry in self.0.drain(..) {
             match entry {
@@ -96,19 +96,28 @@ impl RecordBuffer {
 }
 
 impl RecordBuffer {
-    /// Passes the answers on to the marks of the run.
+    /// Passes pings and answers on to the marks of the run, and to its figures by group.
     #[cold]
-    fn flush_to_marks(&self, recorder: &mut Recorder) {
+    fn flush_to_details(&self, recorder: &mut Recorder) {
         for entry in &self.0 {
-            if let Entry::Answered {
-                flow,
-                sequence,
-                due,
-                received,
-                ..
-            } = *entry
-            {
-                recorder.passed(flow, sequence, due, received);
+            match *entry {
+                Entry::Sent {
+                    flow,
+                    due,
+                    ready,
+                    sent,
+                } => recorder.group_sent(flow, due, ready, sent),
+                Entry::Answered {
+                    flow,
+                    sequence,
+                    due,
+                    sent,
+                    received,
+                } => {
+                    recorder.passed(flow, sequence, due, received);
+                    recorder.group_answered(flow, due, sent, received);
+                }
+                Entry::Lag(_) => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::experiment::{Experiment, FlowPlan, Scenario, Setting, Settings};
 use crate::fabric::Fabric;
 use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
-use crate::record::{DropReason, Limits, Recorder};
+use crate::record::{ByGroup, DropReason, Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
 use crate::system::{self, Neighbours, memory_use, resident_bytes};
 use crate::time::{Instant, unix_millis};
@@ -16,11 +16,17 @@ use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig};
 use super::LabError;
 
 pub(super) fn recorder(experiment: &Experiment) -> Recorder {
-    Recorder::new(Limits {
+    let mut recorder = Recorder::new(Limits {
         // In one more, flows may ping that are added later.
         phases: experiment.phases.len().max(1) + usize::from(experiment.stays),
         ..Limits::default()
-    })
+    });
+    if !experiment.listen.is_empty()
+        && let Some(by_group) = ByGroup::new(experiment.vm_groups())
+    {
+        recorder.count_by_group(by_group);
+    }
+    recorder
 }
 
 /// Milliseconds from midnight UTC to [`Instant::ZERO`]; 0 on a machine that does not know.

@@ -14,6 +14,8 @@
 //! Coordinated omission is what Gil Tene's "How NOT to Measure Latency" is about; read that first.
 
 mod addresses;
+mod buckets;
+mod by_group;
 mod by_path;
 mod drops;
 mod errors;
@@ -34,6 +36,8 @@ mod timeline;
 mod totals;
 
 pub use addresses::{Addresses, Conflict, MAX_CONFLICTS};
+pub use buckets::{Buckets, EDGES};
+pub use by_group::{ByGroup, GroupFigures, MAX_GROUPS, OTHER};
 pub use drops::{DropReason, Drops, UnknownDropReason};
 pub use errors::ErrorCounts;
 pub use flow::FlowRecord;

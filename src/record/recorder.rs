@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::by_group::ByGroup;
 use super::by_path::FlowPaths;
 use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
@@ -87,8 +88,15 @@ pub struct Recorder {
     /// The last pause, from when to when.
     pause: (Instant, Instant),
     links: Links,
+    details: Option<Box<Details>>,
+}
+
+/// What few runs ask for: it is told of each ping beside the rest, and one look at a batch of them tells that there is none.
+#[derive(Clone, Default, Debug)]
+struct Details {
     /// `None` until the first mark is set.
-    marks: Option<Box<Marks>>,
+    marks: Option<Marks>,
+    by_group: Option<ByGroup>,
 }
 
 impl Recorder {
@@ -112,7 +120,7 @@ impl Recorder {
             pauses: Pauses::default(),
             pause: (Instant::ZERO, Instant::ZERO),
             links: Links::default(),
-            marks: None,
+            details: None,
         }
     }
 
@@ -201,14 +209,25 @@ impl Recorder {
         if let Some(metric) = self.flow_paths.metric_of(flow) {
             self.record(metric, rtt);
         }
-        if let Some(flow) = self.flows.get_mut(flow.index()) {
-            let answer = flow.answered(sequence, due, rtt);
+        if let Some(record) = self.flows.get_mut(flow.index()) {
+            let answer = record.answered(sequence, due, rtt);
             if answer.first {
                 self.record(Metric::First, rtt);
             }
             if answer.reordered {
-                self.phase_at(due).totals.reordered += 1;
+                self.reordered(flow, due);
             }
+        }
+    }
+
+    /// The reply to a ping due at `due` came after that to a later one.
+    #[cold]
+    fn reordered(&mut self, flow: FlowId, due: Instant) {
+        let count = |totals: &mut Totals| totals.reordered += 1;
+        let phase = self.phase_index_at(due);
+        count(&mut self.phases[phase].totals);
+        if let Some(by_group) = self.by_group_mut() {
+            by_group.count(phase, flow, count);
         }
     }
 
@@ -232,6 +251,10 @@ impl Recorder {
     /// first one's; the ping is received once.
     pub fn answered_again(&mut self, flow: FlowId, due: Instant, sent: Instant, received: Instant) {
         let rtt = received.nanos_since(sent);
+        let index = self.phase_index_at(due);
+        if let Some(by_group) = self.by_group_mut() {
+            by_group.record(index, flow, Metric::Rtt, rtt);
+        }
         let phase = self.phase_at(due);
         phase.record(Metric::Rtt, rtt);
         phase.answered(received);
@@ -400,15 +423,46 @@ impl Recorder {
     where
         N: Iterator<Item = u64>,
     {
-        let marks = &mut self.marks;
-        let marks = marks.get_or_insert_with(|| Box::new(Marks::new(next())));
+        let marks = &mut self.details.get_or_insert_default().marks;
+        let marks = marks.get_or_insert_with(|| Marks::new(next()));
         marks.set(at, name, detail);
     }
 
-    /// Returns true once a mark was set: it is to be told how each ping ended.
+    /// Counts by group from now on, before there are flows.
+    pub fn count_by_group(&mut self, groups: ByGroup) {
+        self.details.get_or_insert_default().by_group = Some(groups);
+    }
+
+    /// The pings of `flow` come from `source`.
+    pub fn set_source(&mut self, flow: FlowId, source: VmId) {
+        if let Some(by_group) = self.by_group_mut() {
+            by_group.set_source(flow, source);
+        }
+    }
+
+    /// Returns true if there are marks or figures by group: they are to be told of each ping.
     #[inline]
-    pub const fn has_marks(&self) -> bool {
-        self.marks.is_some()
+    pub const fn has_details(&self) -> bool {
+        self.details.is_some()
+    }
+
+    /// A ping was sent, as [`Recorder::echo_sent`] has it, where figures are kept by group.
+    pub fn group_sent(&mut self, flow: FlowId, due: Instant, ready: Instant, sent: Instant) {
+        let phase = self.phase_index_at(due);
+        if let Some(by_group) = self.by_group_mut() {
+            by_group.count(phase, flow, |totals| totals.sent += 1);
+            by_group.record(phase, flow, Metric::Lateness, sent.nanos_since(ready));
+        }
+    }
+
+    /// A ping was answered, as [`Recorder::answered`] has it, where figures are kept by group.
+    pub fn group_answered(&mut self, flow: FlowId, due: Instant, sent: Instant, received: Instant) {
+        let phase = self.phase_index_at(due);
+        if let Some(by_group) = self.by_group_mut() {
+            by_group.count(phase, flow, |totals| totals.received += 1);
+            by_group.record(phase, flow, Metric::Rtt, received.nanos_since(sent));
+            by_group.record(phase, flow, Metric::Response, received.nanos_since(due));
+        }
     }
 
     /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks.
@@ -435,12 +489,22 @@ impl Recorder {
     /// The marks, if there is `flow`.
     fn marks_of(&mut self, flow: FlowId) -> Option<&mut Marks> {
         let is_known = flow.index() < self.flows.len();
-        self.marks.as_deref_mut().filter(|_| is_known)
+        let marks = self.details.as_mut()?.marks.as_mut();
+        marks.filter(|_| is_known)
+    }
+
+    fn by_group_mut(&mut self) -> Option<&mut ByGroup> {
+        self.details.as_mut()?.by_group.as_mut()
     }
 
     /// Returns the marks, if there are any.
     pub fn marks(&self) -> Option<&Marks> {
-        self.marks.as_deref()
+        self.details.as_ref()?.marks.as_ref()
+    }
+
+    /// Returns the figures by group, if they are kept.
+    pub fn by_group(&self) -> Option<&ByGroup> {
+        self.details.as_ref()?.by_group.as_ref()
     }
 
     /// A frame that an impairment held was released, so many nanoseconds after its time.
@@ -645,6 +709,10 @@ impl Recorder {
     }
 
     fn count(&mut self, flow: FlowId, at: Instant, count: fn(&mut Totals)) {
+        let index = self.phase_index_at(at);
+        if let Some(by_group) = self.by_group_mut() {
+            by_group.count(index, flow, count);
+        }
         let phase = self.phase_at(at);
         count(&mut phase.totals);
         if phase.counted
@@ -661,8 +729,15 @@ impl Recorder {
 
     /// The phase that something due at `at` belongs to: the last that had begun by then.
     fn phase_at(&mut self, at: Instant) -> &mut Phase {
+        let index = self.phase_index_at(at);
+        &mut self.phases[index]
+    }
+
+    /// The index of the phase that something due at `at` belongs to.
+    #[inline]
+    fn phase_index_at(&self, at: Instant) -> usize {
         let begun = self.phases.iter().rposition(|phase| phase.begin <= at);
-        &mut self.phases[begun.unwrap_or(0)]
+        begun.unwrap_or(0)
     }
 }
 

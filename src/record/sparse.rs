@@ -9,7 +9,7 @@ const KEPT_BITS: u32 = 11;
 const BUCKETS: usize = 33 * 1024;
 
 /// The bucket of `nanos`: the same division that an HDR histogram of three digits has, in sixteen bits.
-fn bucket_of(nanos: u64) -> u16 {
+pub(super) fn bucket_of(nanos: u64) -> u16 {
     let nanos = nanos.min(LONGEST);
     let shift = (u64::BITS - nanos.leading_zeros()).saturating_sub(KEPT_BITS);
     // Below 2^11 every value has a bucket; above, the top bit is implied and each doubling has 2^10 buckets.
@@ -17,10 +17,15 @@ fn bucket_of(nanos: u64) -> u16 {
 }
 
 /// The least value in bucket `bucket`, in nanoseconds.
-fn low_of(bucket: u16) -> u64 {
+pub(super) fn low_of(bucket: u16) -> u64 {
     let bucket = u64::from(bucket);
     let shift = (bucket >> (KEPT_BITS - 1)).saturating_sub(1);
     (bucket - (shift << (KEPT_BITS - 1))) << shift
+}
+
+/// The greatest value in bucket `bucket`, in nanoseconds.
+pub(super) fn high_of(bucket: u16) -> u64 {
+    low_of(bucket.saturating_add(1)).saturating_sub(1)
 }
 
 /// A finished histogram of one interval: six bytes for each bucket that holds something.
@@ -135,8 +140,8 @@ impl Tally {
     /// Mean and deviation from the middles of the buckets: off by less than one part in two thousand.
     fn moments(&self, sparse: &SparseLatency) -> Moments {
         let middle = |bucket: u16, low: u64| {
-            let next = low_of(bucket.saturating_add(1));
-            (low as f64 + (next - low - 1) as f64 / 2.0).clamp(self.min as f64, self.max as f64)
+            (low as f64 + (high_of(bucket) - low) as f64 / 2.0)
+                .clamp(self.min as f64, self.max as f64)
         };
         let values = || {
             let middles = sparse

@@ -1,46 +1,23 @@
 //! What a running lab has measured so far, as metrics that Prometheus and OpenMetrics scrapers read.
 //!
 //! The tables of counts, metrics and drop reasons are the metrics; a row more there is a metric more here. Counters and
-//! histograms are those of the whole run and only grow; series of phases have a label `phase`. Read first:
+//! histograms are those of the whole run and only grow; series of phases have a label `phase`, and what each flow has a
+//! label `group`, where the plan has groups. Read first:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/> and <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 
 use std::fmt::{Display, Write};
 
 use crate::record::{
-    Count, DropReason, Latency, Mark, MarkMetric, Metric, Phase, Recorder, Scope, Totals,
+    Buckets, Count, DropReason, EDGES, GroupFigures, Latency, Mark, MarkMetric, Metric, OTHER,
+    Phase, Recorder, Scope, Totals,
 };
 
 /// So many names of phases are values of the label `phase`; all phases with further names are [`OTHER`] together. Each
 /// costs about 110 time series.
 const MAX_PHASES: usize = 16;
-const OTHER: &str = "other";
 
-/// The upper edges of the buckets, three a decade: in nanoseconds, and in seconds as the label `le` has them. Both formats
-/// have the same values (OpenMetrics wants a point in them), so that a series is the same in both.
-const EDGES: [(u64, &str); 22] = [
-    (1_000, "1e-06"),
-    (2_000, "2e-06"),
-    (5_000, "5e-06"),
-    (10_000, "1e-05"),
-    (20_000, "2e-05"),
-    (50_000, "5e-05"),
-    (100_000, "0.0001"),
-    (200_000, "0.0002"),
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_000_000, "0.002"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (20_000_000, "0.02"),
-    (50_000_000, "0.05"),
-    (100_000_000, "0.1"),
-    (200_000_000, "0.2"),
-    (500_000_000, "0.5"),
-    (1_000_000_000, "1.0"),
-    (2_000_000_000, "2.0"),
-    (5_000_000_000, "5.0"),
-    (10_000_000_000, "10.0"),
-];
+/// The most pairs of phase and group, each of about 90 time series: with many groups fewer phases are told apart.
+const MAX_PAIRS: usize = 64;
 
 /// A text format of metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,30 +84,28 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
         let help = "Resident memory size in bytes.";
         page.gauge("process_resident_memory_bytes", help, "bytes", bytes);
     }
-    let phases = by_name(recorder.phases());
+    let phases = named_phases(recorder);
     for count in Count::ALL {
         let name = format!("tap_reactor_pings_{}", count.name());
         page.begin_counter(&name, count.doc());
-        for (phase, parts) in &phases {
-            let totals: Totals = parts.iter().map(|part| *part.totals()).sum();
-            page.counter(&name, ("phase", phase), totals.get(*count));
+        for phase in &phases {
+            phase.write_count(&mut page, &name, *count);
         }
     }
     let name = "tap_reactor_frames_dropped";
     page.begin_counter(name, "Frames that were dropped, by reason.");
     for reason in DropReason::ALL {
         let frames = recorder.drops().get(*reason);
-        page.counter(name, ("reason", reason.name()), frames);
+        page.counter(name, &[("reason", reason.name())], frames);
     }
     for metric in Metric::ALL {
         let name = format!("tap_reactor_{metric}_seconds");
         page.begin(&name, "histogram", "seconds", metric.doc());
         match metric.scope() {
-            Scope::Run => page.histogram(&name, ("phase", ""), [recorder.run_latency(*metric)]),
+            Scope::Run => page.latencies(&name, ("phase", ""), recorder.run_latency(*metric)),
             Scope::Second | Scope::Phase => {
-                for (phase, parts) in &phases {
-                    let latencies = parts.iter().map(|part| part.latency(*metric));
-                    page.histogram(&name, ("phase", phase), latencies);
+                for phase in &phases {
+                    phase.write_latency(&mut page, &name, *metric);
                 }
             }
         }
@@ -147,45 +122,94 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
 /// Writes the marks by name, as phases are: how many, and the first passes since. What else is measured from a mark on may
 /// shrink or move, and is no counter or histogram.
 fn write_marks(page: &mut Page, marks: &[Mark]) {
-    let mut named: Vec<(&str, Vec<&Mark>)> = Vec::new();
-    for mark in marks {
-        let name = mark.name().as_str();
-        let is_known = named.iter().any(|(known, _)| *known == name);
-        let name = match is_known || named.len() < MAX_PHASES {
-            true => name,
-            false => OTHER,
-        };
-        match named.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, parts)) => parts.push(mark),
-            None => named.push((name, vec![mark])),
-        }
-    }
+    let marks = marks.iter().map(|mark| (mark.name().as_str(), mark));
+    let named = by_name(marks, MAX_PHASES);
     let name = "tap_reactor_marks";
     page.begin_counter(name, "Marks that were set.");
     for (mark, parts) in &named {
-        page.counter(name, ("mark", mark), parts.len() as u64);
+        page.counter(name, &[("mark", mark)], parts.len() as u64);
     }
     let metric = MarkMetric::FirstPass;
     let name = format!("tap_reactor_mark_{metric}_seconds");
     page.begin(&name, "histogram", "seconds", metric.doc());
     for (mark, parts) in &named {
         let latencies: Vec<Latency> = parts.iter().map(|part| part.latency(metric)).collect();
-        page.histogram(&name, ("mark", mark), latencies.iter().map(Some));
+        page.latencies(&name, ("mark", mark), &latencies);
     }
 }
 
-/// The phases by the value of their label. A name may come again, and two series must not have the same labels.
-fn by_name(phases: &[Phase]) -> Vec<(&str, Vec<&Phase>)> {
-    let mut named: Vec<(&str, Vec<&Phase>)> = Vec::new();
-    for phase in phases {
-        let is_known = named.iter().any(|(name, _)| *name == phase.name());
-        let name = match is_known || named.len() < MAX_PHASES {
-            true => phase.name(),
+/// The phases of one name.
+struct NamedPhases<'a> {
+    name: &'a str,
+    parts: Vec<&'a Phase>,
+    /// Their figures by group, where they are kept: of all that each flow has, so their sum is that of the phases.
+    groups: Vec<(&'a str, GroupFigures)>,
+}
+
+/// The phases by the value of their label.
+fn named_phases(recorder: &Recorder) -> Vec<NamedPhases<'_>> {
+    let by_group = recorder.by_group();
+    let pairs = by_group.map(|by_group| (MAX_PAIRS / by_group.most()).saturating_sub(1));
+    let most = pairs.map_or(MAX_PHASES, |most| most.clamp(1, MAX_PHASES));
+    let phases = recorder.phases().iter().enumerate();
+    let phases = phases.map(|(index, phase)| (phase.name(), (index, phase)));
+    let of_name = |(name, parts): (_, Vec<(usize, _)>)| {
+        let (indices, parts): (Vec<usize>, _) = parts.into_iter().unzip();
+        NamedPhases {
+            name,
+            parts,
+            groups: by_group.map_or_else(Vec::new, |by_group| by_group.named(&indices)),
+        }
+    };
+    by_name(phases, most).into_iter().map(of_name).collect()
+}
+
+impl NamedPhases<'_> {
+    /// Writes `count`, of each group where flows have it.
+    fn write_count(&self, page: &mut Page, name: &str, count: Count) {
+        let phase = ("phase", self.name);
+        if self.groups.is_empty() || !count.is_of_flows() {
+            let totals: Totals = self.parts.iter().map(|part| *part.totals()).sum();
+            return page.counter(name, &[phase], totals.get(count));
+        }
+        for (group, figures) in &self.groups {
+            let value = figures.totals().get(count);
+            page.counter(name, &[phase, ("group", group)], value);
+        }
+    }
+
+    /// Writes the histogram of `metric`, of each group where pings have it.
+    fn write_latency(&self, page: &mut Page, name: &str, metric: Metric) {
+        let phase = ("phase", self.name);
+        let groups = self.groups.iter();
+        let of_groups = groups.filter_map(|(group, of)| Some((group, of.latency(metric)?)));
+        let mut of_groups = of_groups.peekable();
+        if of_groups.peek().is_none() {
+            let parts = self.parts.iter().filter_map(|part| part.latency(metric));
+            return page.latencies(name, phase, parts);
+        }
+        for (group, buckets) in of_groups {
+            page.histogram(name, [phase, ("group", group)], buckets);
+        }
+    }
+}
+
+/// What has the same name, by name: a name may come again, and two series must not have the same labels. What has further
+/// names than `most` is [`OTHER`] together.
+fn by_name<'a, T>(
+    items: impl Iterator<Item = (&'a str, T)>,
+    most: usize,
+) -> Vec<(&'a str, Vec<T>)> {
+    let mut named: Vec<(&str, Vec<T>)> = Vec::new();
+    for (name, item) in items {
+        let is_known = named.iter().any(|(known, _)| *known == name);
+        let name = match is_known || named.len() < most {
+            true => name,
             false => OTHER,
         };
         match named.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, parts)) => parts.push(phase),
-            None => named.push((name, vec![phase])),
+            Some((_, parts)) => parts.push(item),
+            None => named.push((name, vec![item])),
         }
     }
     named
@@ -193,30 +217,6 @@ fn by_name(phases: &[Phase]) -> Vec<(&str, Vec<&Phase>)> {
 
 /// Nanoseconds of a second.
 const SECOND: u128 = 1_000_000_000;
-
-/// A histogram with [`EDGES`], not yet cumulative.
-#[derive(PartialEq, Debug, Default)]
-struct Buckets {
-    counts: [u64; EDGES.len()],
-    count: u64,
-    /// Made of whole numbers out of the buckets of the recorder, so off by less than one part in two thousand: the mean times
-    /// the count is nearer, but rounding could make it shrink, which a scraper takes for a restart.
-    sum_ns: u128,
-}
-
-impl Buckets {
-    fn add(&mut self, latency: &Latency) {
-        for bucket in latency.iter() {
-            let middle = bucket.low + (bucket.high - bucket.low) / 2;
-            self.sum_ns += u128::from(middle) * u128::from(bucket.count);
-            self.count = self.count.saturating_add(bucket.count);
-            let edge = EDGES.partition_point(|(edge, _)| *edge < bucket.low);
-            if let Some(count) = self.counts.get_mut(edge) {
-                *count = count.saturating_add(bucket.count);
-            }
-        }
-    }
-}
 
 /// Metrics as they are written. Writing to a `String` never fails.
 struct Page {
@@ -246,30 +246,34 @@ impl Page {
         }
     }
 
-    fn counter(&mut self, name: &str, label: (&str, &str), value: u64) {
-        self.sample(name, "_total", &[label], value);
+    fn counter(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.sample(name, "_total", labels, value);
     }
 
-    fn histogram<'a>(
+    /// Writes a histogram of all values of `latencies`.
+    fn latencies<'a>(
         &mut self,
         name: &str,
         label: (&str, &str),
-        latencies: impl IntoIterator<Item = Option<&'a Latency>>,
+        latencies: impl IntoIterator<Item = &'a Latency>,
     ) {
         let mut buckets = Buckets::default();
-        latencies
-            .into_iter()
-            .flatten()
-            .for_each(|latency| buckets.add(latency));
+        latencies.into_iter().for_each(|part| buckets.add(part));
+        self.histogram(name, [label, ("", "")], &buckets);
+    }
+
+    fn histogram(&mut self, name: &str, [one, two]: [(&str, &str); 2], buckets: &Buckets) {
         let mut within = 0_u64;
         for ((_, edge), count) in EDGES.iter().zip(buckets.counts) {
             within = within.saturating_add(count);
-            self.sample(name, "_bucket", &[label, ("le", edge)], within);
+            self.sample(name, "_bucket", &[one, two, ("le", edge)], within);
         }
-        self.sample(name, "_bucket", &[label, ("le", "+Inf")], buckets.count);
+        let all = [one, two, ("le", "+Inf")];
+        self.sample(name, "_bucket", &all, buckets.count);
         let (seconds, nanos) = (buckets.sum_ns / SECOND, buckets.sum_ns % SECOND);
-        self.sample(name, "_sum", &[label], format_args!("{seconds}.{nanos:09}"));
-        self.sample(name, "_count", &[label], buckets.count);
+        let sum = format_args!("{seconds}.{nanos:09}");
+        self.sample(name, "_sum", &[one, two], sum);
+        self.sample(name, "_count", &[one, two], buckets.count);
     }
 
     /// Writes a sample. A label without a value is the same as none.

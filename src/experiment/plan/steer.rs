@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::addresses::first_of_version;
 use super::flows::PlanContext;
@@ -30,6 +31,14 @@ impl Experiment {
             let vms = vms.map_err(|_| SettingError::new(format_args!("{who}: {WHO}")))?;
             Ok(vms.map(VmId).collect())
         })
+    }
+
+    /// The groups that have a name, and the VMs of each, in order. VMs that are added later are in none.
+    pub fn vm_groups(&self) -> impl Iterator<Item = (&str, Range<u32>)> {
+        // The settings were planned from: they can be read.
+        let groups = groups(&self.effective).unwrap_or_default();
+        let groups = groups.into_iter();
+        groups.filter_map(|group| Some((group.name?, group.first..group.first + group.vms)))
     }
 
     /// The flows of a pattern such as `vm0:vm1`, whose pings have `size` bytes of payload, or as many as those of the plan.

@@ -1,9 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::load::FlowId;
-use crate::record::Limits;
+use crate::record::{ByGroup, Limits, MAX_GROUPS};
 use crate::time::Instant;
+use crate::vm::{PingError, VmId};
 
 const FLOW: FlowId = FlowId(0);
 const LAB: LabGauges = LabGauges {
@@ -16,8 +17,12 @@ fn at(nanos: u64) -> Instant {
 }
 
 fn recorder() -> Recorder {
+    recorder_of_flows(1)
+}
+
+fn recorder_of_flows(flows: u32) -> Recorder {
     let mut recorder = Recorder::new(Limits::default());
-    recorder.add_flow();
+    (0..flows).for_each(|_| recorder.add_flow());
     recorder
 }
 
@@ -192,6 +197,226 @@ fn many_phases_make_a_bounded_number_of_series() {
     let sent: Vec<f64> = sent.map(|(_, value)| *value).collect();
     assert_eq!((sent.len(), sent.iter().sum()), (MAX_PHASES + 1, 40.0));
     assert_eq!(many["tap_reactor_rtt_seconds_count{phase=\"other\"}"], 24.0);
+}
+
+/// A recorder of the groups `g0`, `g1` and so on, of one VM each, with as many flows: one from each VM.
+fn recorder_of_groups(groups: u32, vms: u32) -> Recorder {
+    let mut recorder = Recorder::new(Limits::default());
+    let names: Vec<String> = (0..groups).map(|group| format!("g{group}")).collect();
+    let ranges = names.iter().map(String::as_str).zip(0..);
+    let by_group = ByGroup::new(ranges.map(|(name, first)| (name, first..first + 1)));
+    recorder.count_by_group(by_group.unwrap());
+    for vm in 0..vms {
+        recorder.add_flow();
+        recorder.set_source(FlowId(vm), VmId(vm));
+    }
+    recorder
+}
+
+fn run_of_groups(groups: u32, vms: u32, phases: u64) -> Recorder {
+    run(recorder_of_groups(groups, vms), phases)
+}
+
+/// Pings of all flows that end in every way, in a warm-up and so many phases.
+fn run(mut recorder: Recorder, phases: u64) -> Recorder {
+    let vms = recorder.flows().len() as u32;
+    recorder.begin_warmup(at(0));
+    let span = 1_000_000;
+    for phase in 0..=phases {
+        let begin = phase * span;
+        if phase > 0 {
+            recorder.begin_phase(&format!("p{phase}"), at(begin));
+        }
+        for flow in (0..vms).map(FlowId) {
+            for number in 0..10_u64 {
+                let due = at(begin + number);
+                let nanos = (u64::from(flow.0) + 1) * number.pow(6) * 137;
+                let sent = at(due.as_nanos() + nanos / 3);
+                let received = at(sent.as_nanos() + nanos);
+                recorder.group_sent(flow, due, due, sent);
+                recorder.echo_sent(flow, due, due, sent);
+                match number {
+                    0 => recorder.lost(flow, due, sent),
+                    1 => recorder.corrupt(flow, due, sent),
+                    2 => recorder.errored(flow, due, PingError::Unreachable, sent),
+                    3 => recorder.abandoned(flow, due),
+                    4 => continue,
+                    _ => {
+                        recorder.group_answered(flow, due, sent, received);
+                        recorder.answered(flow, 100 - number, due, sent, received);
+                    }
+                }
+            }
+            let now = at(begin + 20);
+            recorder.unresolved(flow, now, now);
+            recorder.duplicate(flow, now);
+            recorder.late(flow, now);
+            recorder.member_lost(flow, VmId(0), now);
+            recorder.answered_again(flow, now, now, at(begin + 50_000));
+        }
+        recorder.unsent(3);
+        recorder.lag(5_000);
+    }
+    recorder
+}
+
+/// The samples without the label `group`: those that differ in it alone are added up.
+fn without_group(page: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for (series, value) in samples(page) {
+        let whole = match series.split_once("group=\"") {
+            None => series.to_owned(),
+            Some((before, behind)) => {
+                let (_, behind) = behind.split_once('"').unwrap();
+                let joined = match behind.strip_prefix(',') {
+                    Some(behind) => format!("{before}{behind}"),
+                    None => format!("{}{behind}", before.trim_end_matches([',', '{'])),
+                };
+                match joined.contains('{') {
+                    true => joined,
+                    false => joined.replace('}', ""),
+                }
+            }
+        };
+        *sums.entry(whole).or_default() += value;
+    }
+    sums
+}
+
+/// The values of the label `group` in `page`.
+fn groups_of(page: &str) -> BTreeSet<&str> {
+    let lines = page.lines().filter_map(|line| line.split_once("group=\""));
+    lines
+        .map(|(_, group)| group.split_once('"').unwrap().0)
+        .collect()
+}
+
+#[test]
+fn groups_add_up_to_the_run_however_many_there_are() {
+    // Groups, VMs, phases; values of the label.
+    for (groups, vms, phases, labels) in [
+        (1, 1, 1, 1),
+        (2, 2, 1, 2),
+        (2, 5, 3, 2),
+        (15, 15, 2, 15),
+        (16, 16, 2, 16),
+        (17, 17, 2, 17),
+        (40, 45, 2, 17),
+        (5, 6, 30, 5),
+        (20, 20, 30, 17),
+    ] {
+        let case = format!("{groups} groups, {vms} VMs, {phases} phases");
+        let grouped = run_of_groups(groups, vms, phases);
+        let page = page(&grouped);
+        assert_eq!(groups_of(&page).len(), labels, "{case}");
+        let sums = without_group(&page);
+        // By phase, or of all phases that share a name.
+        let mut of_run: BTreeMap<&str, f64> = BTreeMap::new();
+        for (series, value) in &sums {
+            let name = series.split('{').next().unwrap();
+            *of_run.entry(name).or_default() += value;
+        }
+        let totals: Totals = grouped.phases().iter().map(|phase| *phase.totals()).sum();
+        for count in Count::ALL {
+            let name = format!("tap_reactor_pings_{}_total", count.name());
+            assert!(totals.get(*count) > 0, "{case}: {name}");
+            assert_eq!(of_run[&*name], totals.get(*count) as f64, "{case}: {name}");
+        }
+        for metric in [Metric::Rtt, Metric::Response, Metric::Lateness, Metric::Lag] {
+            let mut whole = Buckets::default();
+            let parts = grouped.phases().iter();
+            parts.for_each(|phase| whole.add(phase.latency(metric).unwrap()));
+            let name = format!("tap_reactor_{metric}_seconds");
+            let count = of_run[&*format!("{name}_count")];
+            assert_eq!(count, whole.count as f64, "{case}: {name}");
+            let sum = of_run[&*format!("{name}_sum")] * 1e9;
+            let difference = (sum / whole.sum_ns as f64 - 1.0).abs();
+            assert!(difference < 1e-9, "{case}: {name}: {sum}");
+            let mut within = 0;
+            for ((_, edge), count) in EDGES.iter().zip(whole.counts) {
+                within += count;
+                let buckets = sums.iter().filter(|(series, _)| {
+                    series.starts_with(&format!("{name}_bucket"))
+                        && series.contains(&format!("le=\"{edge}\""))
+                });
+                let found: f64 = buckets.map(|(_, value)| value).sum();
+                assert_eq!(found, within as f64, "{case}: {name} {edge}");
+            }
+        }
+    }
+}
+
+#[test]
+fn phases_of_groups_are_those_of_a_run_without_groups() {
+    let grouped = page(&run_of_groups(3, 4, 3));
+    let plain = page(&run(recorder_of_flows(4), 3));
+    let plain: BTreeMap<String, f64> = samples(&plain)
+        .into_iter()
+        .map(|(series, value)| (series.to_owned(), value))
+        .collect();
+    let sums = without_group(&grouped);
+    assert!(sums.keys().eq(plain.keys()));
+    for (series, value) in &sums {
+        let difference = (value - plain[series]).abs();
+        assert!(difference < 1e-8, "{series}: {value}, {}", plain[series]);
+    }
+}
+
+#[test]
+fn the_buckets_of_each_group_are_cumulative() {
+    let page = page(&run_of_groups(3, 4, 2));
+    let mut before: BTreeMap<&str, f64> = BTreeMap::new();
+    let lines = page.lines().filter(|line| line.contains("_bucket{"));
+    for line in lines {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let (series, _) = series.split_once("le=").unwrap();
+        let value: f64 = value.parse().unwrap();
+        let earlier = before.insert(series, value).unwrap_or_default();
+        assert!(value >= earlier, "{line}");
+    }
+    assert!(before.len() > 3 * 3 * 4, "{before:?}");
+}
+
+#[test]
+fn flows_of_no_group_have_no_label_and_appear_with_the_first_of_them() {
+    let sent = |page: &str| {
+        let samples = samples(page).into_iter();
+        let sent = samples.filter(|(name, _)| name.starts_with("tap_reactor_pings_sent"));
+        let sent: Vec<(String, f64)> = sent.map(|(name, value)| (name.to_owned(), value)).collect();
+        sent
+    };
+    let mut recorder = recorder_of_groups(1, 1);
+    let series = |label: &str| format!("tap_reactor_pings_sent_total{label}");
+    let of_group = (series("{group=\"g0\"}"), 0.0);
+    assert_eq!(sent(&page(&recorder)), std::slice::from_ref(&of_group));
+    recorder.add_flow();
+    recorder.set_source(FlowId(1), VmId(7));
+    recorder.group_sent(FlowId(1), at(0), at(0), at(0));
+    recorder.echo_sent(FlowId(1), at(0), at(0), at(0));
+    assert_eq!(sent(&page(&recorder)), [(series(""), 1.0), of_group]);
+}
+
+#[test]
+fn many_groups_and_phases_make_a_bounded_number_of_series() {
+    let of = |groups, phases| {
+        let page = page(&run_of_groups(groups, groups + 1, phases));
+        let samples = samples(&page);
+        let sent = samples
+            .keys()
+            .filter(|name| name.starts_with("tap_reactor_pings_sent"));
+        sent.count()
+    };
+    for (groups, phases, pairs) in [
+        (1, 40, 17 * 2),
+        (3, 40, 16 * 4),
+        (MAX_GROUPS as u32, 40, 3 * 17),
+        (60, 40, 3 * 18),
+        (60, 1, 2 * 18),
+    ] {
+        let found = of(groups, phases);
+        assert_eq!(found, pairs, "{groups} groups, {phases} phases");
+        assert!(found <= MAX_PAIRS);
+    }
 }
 
 #[test]

@@ -59,6 +59,98 @@ fn rules(page: &str, report: &Value) -> String {
     rules
 }
 
+/// Has promtool read both formats of the metrics.
+fn promtool_reads(socket: &Socket) {
+    // The format, and what Prometheus advises about names.
+    let text = write(socket, "text", &socket.text("/metrics", &[]));
+    let told =
+        succeed(Command::new("sh").args(["-c", &format!("promtool check metrics <{text} 2>&1")]));
+    assert_eq!(told, "");
+    // OpenMetrics; promtool wants a time with each sample.
+    let open = socket.text(
+        "/metrics",
+        &["-H", "Accept: application/openmetrics-text;version=1.0.0"],
+    );
+    let timed: Vec<String> = open
+        .lines()
+        .map(|line| match line.starts_with('#') {
+            true => format!("{line}\n"),
+            false => format!("{line} 1700000000\n"),
+        })
+        .collect();
+    let timed = write(socket, "open", &timed.concat());
+    let blocks = socket.folder.path().join("blocks");
+    let read = ["tsdb", "create-blocks-from", "openmetrics", &timed];
+    succeed(Command::new("promtool").args(read).arg(&blocks));
+    let stored = fs::read_dir(blocks).expect("blocks").count();
+    assert_eq!(stored, 1, "a block with the samples");
+}
+
+/// The sum of the samples of `name` whose label `group` is one of `groups`, or of all.
+fn sum(page: &str, name: &str, groups: Option<&[&str]>) -> u64 {
+    let of_name = samples(page).into_iter().filter(|(series, _)| {
+        let labels = series.strip_prefix(name);
+        labels.is_some_and(|labels| labels.is_empty() || labels.starts_with('{'))
+    });
+    let of_groups = of_name.filter(|(series, _)| {
+        let group = series.split_once("group=\"").map(|(_, rest)| rest);
+        let group = group.map_or("", |rest| rest.split('"').next().unwrap_or_default());
+        groups.is_none_or(|groups| groups.contains(&group))
+    });
+    of_groups
+        .map(|(_, value)| value.parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
+fn the_loss_of_one_group_is_under_its_label_alone() {
+    let lab = Lab::new();
+    let socket = Socket::new();
+    let scenario = "timeout = '200ms'\nresolve = 'static'\nping = ['guest:vm0', 'resident:vm0', 'vm5:vm0']\ncount = 300\n\
+         impair = ['guest:loss=100%']\n\
+         [[group]]\nname = 'resident'\nvms = 3\n[[group]]\nname = 'guest'\nvms = 2\n[[group]]\nvms = 1\n\
+         [[phase]]\nname = 'first'\ncount = 200\ninterval = '1ms'\n[[phase]]\nname = 'second'\ninterval = '1ms'\n";
+    let file = write(&socket, "groups.toml", scenario);
+    let words = format!("--netns host --scenario {file} --stay");
+    let run = socket.start(&lab, &words);
+    socket.wait_for("/", "the end of the phases", |lab| {
+        lab["state"] == "serving"
+    });
+    // A VM that was added is in no group.
+    socket.post("/vms", &json!({ "vms": 1 }));
+    socket.post("/flows", &json!({ "ping": "vm6:vm0", "rate": 500.0 }));
+    socket.post("/flows", &json!({ "ping": "vm4:vm0", "rate": 500.0 }));
+    let (guest, others) = (Some(&["guest"][..]), Some(&["resident", ""][..]));
+    let name = |name: &str| format!("tap_reactor_{name}");
+    let lost = |page: &str| sum(page, &name("pings_lost_total"), None);
+    let before = lost(&socket.text("/metrics", &[]));
+    let page = wait_until("more losses and more answers", || {
+        let page = socket.text("/metrics", &[]);
+        let ungrouped = sum(&page, &name("pings_received_total"), Some(&[""]));
+        (lost(&page) > before + 5 && ungrouped > 250).then_some(page)
+    });
+    let of = |words: &str, groups| sum(&page, &name(words), groups);
+    assert_eq!(of("pings_lost_total", others), 0, "{page}");
+    assert!(of("pings_lost_total", guest) > before, "{page}");
+    assert_eq!(of("pings_received_total", guest), 0, "{page}");
+    assert!(of("pings_sent_total", guest) > before, "{page}");
+    assert_eq!(of("rtt_seconds_count", guest), 0, "{page}");
+    for group in [&["resident"][..], &[""]] {
+        let group = Some(group);
+        let received = of("pings_received_total", group);
+        assert!(received > 100, "{page}");
+        assert_eq!(of("rtt_seconds_count", group), received, "{page}");
+        assert_eq!(of("response_seconds_count", group), received, "{page}");
+    }
+    assert_eq!(
+        of("lateness_seconds_count", None),
+        of("pings_sent_total", None)
+    );
+    promtool_reads(&socket);
+    socket.ask("/stop", &["-X", "POST"]);
+    run.wait();
+}
+
 #[test]
 fn prometheus_reads_a_simulated_run_as_its_report_has_it() {
     let lab = Lab::new();
@@ -80,32 +172,10 @@ fn prometheus_reads_a_simulated_run_as_its_report_has_it() {
     }
     assert!(number(&report, "/totals/lost") > 0, "{report}");
     assert_eq!(sample(&page, "tap_reactor_pings_outstanding"), 0);
-    // The format, and what Prometheus advises about names.
-    let text = write(&socket, "text", &page);
-    let told =
-        succeed(Command::new("sh").args(["-c", &format!("promtool check metrics <{text} 2>&1")]));
-    assert_eq!(told, "");
     // Quantiles, by Prometheus's own query engine.
     let rules = write(&socket, "rules.yml", &rules(&page, &report));
     succeed(Command::new("promtool").args(["test", "rules", &rules]));
-    // OpenMetrics; promtool wants a time with each sample.
-    let open = socket.text(
-        "/metrics",
-        &["-H", "Accept: application/openmetrics-text;version=1.0.0"],
-    );
-    let timed: Vec<String> = open
-        .lines()
-        .map(|line| match line.starts_with('#') {
-            true => format!("{line}\n"),
-            false => format!("{line} 1700000000\n"),
-        })
-        .collect();
-    let timed = write(&socket, "open", &timed.concat());
-    let blocks = socket.folder.path().join("blocks");
-    let read = ["tsdb", "create-blocks-from", "openmetrics", &timed];
-    succeed(Command::new("promtool").args(read).arg(&blocks));
-    let stored = fs::read_dir(blocks).expect("blocks").count();
-    assert_eq!(stored, 1, "a block with the samples");
+    promtool_reads(&socket);
     run.signal(SIGINT);
     run.wait();
 }

@@ -179,31 +179,47 @@ fn words(expression: &str) -> Vec<(&str, &str)> {
 #[test]
 fn each_expression_of_the_dashboard_is_one_and_names_metrics_and_labels_that_there_are() {
     let lab = Lab::new();
-    // Divided into phases, so that these have names.
-    let mut run = lab.start_tap_reactor(
-        "--fabric sim --ping vm0:vm1 --count 100 --interval 1ms --warmup 10ms --stay --metrics 127.0.0.1:0",
-    );
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("groups.toml");
+    fs::write(&file, "[[group]]\nname = 'a'\nvms = 2\n").expect("write a scenario");
+    // Divided into phases, so that these have names; one with groups and one without.
+    let arguments = "--fabric sim --ping vm0:vm1 --count 100 --interval 1ms --warmup 10ms --stay --metrics 127.0.0.1:0";
+    let groups = format!("{arguments} --scenario {}", file.display());
+    let [mut run, mut plain] = [&groups, arguments].map(|words| lab.start_tap_reactor(words));
     let address = addresses(&mut run, "metrics", 1).remove(0);
+    let plain_address = addresses(&mut plain, "metrics", 1).remove(0);
     let page = lab
         .run(&["curl", "-sS", &format!("http://{address}/metrics")])
         .stdout;
     let labels = labels_of(&page);
-    let server = Prometheus::start(&lab, &[("tap-reactor", &address)]);
-    server.wait_for("up == bool 1");
+    let targets = [("tap-reactor", &*address), ("plain", &*plain_address)];
+    let server = Prometheus::start(&lab, &targets);
+    server.wait_for("sum(up) == bool 2");
     let file = fs::read_to_string(repository_file("scripts/grafana/tap-reactor.json"));
     let dashboard: Value = serde_json::from_str(&file.expect("the dashboard")).expect("JSON");
     let variables = dashboard["templating"]["list"]
         .as_array()
         .expect("variables");
     let variables: Vec<_> = variables.iter().map(|one| one["name"].as_str()).collect();
-    assert_eq!(variables, [Some("datasource"), Some("instance")]);
+    let names = [Some("datasource"), Some("instance"), Some("group")];
+    assert_eq!(variables, names);
+    // All groups are all pings, in a lab without groups, too.
+    let group = &dashboard["templating"]["list"][2];
+    let all = group["allValue"].as_str().expect("a value for all");
+    for job in ["tap-reactor", "plain"] {
+        let sent = format!(
+            "sum(tap_reactor_pings_sent_total{{job=\"{job}\", group=~\"{all}\", phase!=\"warm-up\"}})"
+        );
+        server.wait_for(&format!("{sent} == bool 100"));
+    }
     let found = expressions(&dashboard);
     assert!(found.len() > 30, "{found:?}");
     let mut used = BTreeSet::new();
     for (title, expression) in found {
         let filled = expression
             .replace("$__rate_interval", "1m")
-            .replace("$instance", ".+");
+            .replace("$instance", ".+")
+            .replace("$group", all);
         assert!(!filled.contains('$'), "{title}: {filled}");
         server.query(&filled);
         // What stands before a matcher or in a list of labels is a label of the metrics in the expression, or the server's.
@@ -245,8 +261,10 @@ fn each_expression_of_the_dashboard_is_one_and_names_metrics_and_labels_that_the
     {
         assert!(used.contains(*name), "{name} is on no panel");
     }
-    run.signal(SIGINT);
-    run.wait().expect_status(0);
+    for run in [run, plain] {
+        run.signal(SIGINT);
+        run.wait().expect_status(0);
+    }
 }
 
 #[test]
