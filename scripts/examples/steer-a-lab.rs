@@ -6,6 +6,7 @@
 //!     cargo test --example steer-a-lab
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use tap_reactor::experiment::{self, Experiment, Scenario};
@@ -28,8 +29,8 @@ fn watch(lab: &mut Lab<'_>, time: Duration, words: &str) -> Result<Report, Box<d
     Ok(so_far)
 }
 
-/// Takes the walk, and returns the report of it.
-fn walk() -> Result<Report, Box<dyn Error>> {
+/// Takes the walk, with a capture of the losses in `folder`, and returns the report of it.
+fn walk(folder: &Path) -> Result<Report, Box<dyn Error>> {
     let second = Duration::from_secs(1);
     let plan = experiment::plan(&Scenario::parse("walk", "fabric = 'sim'\nvms = 10")?)?;
     let mut lab = Lab::build(&plan, &mut ())?;
@@ -44,8 +45,16 @@ fn walk() -> Result<Report, Box<dyn Error>> {
 
     let rules = lab.rules_of(&["vm3:delay=5ms,loss=10%"])?;
     lab.carry_out(Command::Impair(rules))?;
+    let file = folder.join("loss.pcapng").display().to_string();
+    let options = [("capture", file.as_str()), ("capture-on-loss", "20")];
+    let capture = lab.instrument_of("a walk", &options)?;
+    lab.carry_out(Command::Observe(capture))?;
     watch(&mut lab, second * 3, "with a slow VM")?;
 
+    lab.carry_out(Command::Mark {
+        name: "before-removal".parse()?,
+        detail: String::new(),
+    })?;
     let slow = lab.vms_named("vm3")?;
     lab.carry_out(Command::StopVms(slow))?;
     lab.carry_out(Command::Impair(Vec::new()))?;
@@ -61,7 +70,7 @@ fn walk() -> Result<Report, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut page = Vec::new();
-    html(&walk()?, &mut page)?;
+    html(&walk(&std::env::temp_dir())?, &mut page)?;
     println!("the report as a page has {} bytes", page.len());
     Ok(())
 }
@@ -72,7 +81,15 @@ mod tests {
 
     #[test]
     fn only_pings_that_the_slow_vm_sent_or_got_are_lost() {
-        let report = walk().expect("a report");
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let report = walk(folder.path()).expect("a report");
+        assert_eq!(report.marks[0].name, "before-removal");
+        assert!(report.marks[0].passed > 5_000);
+        let [capture] = report.recordings.as_slice() else {
+            panic!("{:?}", report.recordings);
+        };
+        assert!(capture.records > report.totals.lost);
+        assert!(folder.path().join("loss.pcapng").exists());
         assert_eq!(report.flow_count, 9900);
         assert!(report.totals.received > 30_000, "{:?}", report.totals);
         assert!(report.totals.lost > 0);

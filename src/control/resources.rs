@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fabric::Recording;
-use crate::record::{Drops, ErrorCounts, Interval, LatencySummary, Totals};
+use crate::record::{Drops, ErrorCounts, Interval, LatencySummary, Mark, MarkMetric, Totals};
 use crate::report::{FlowReport, ImpairedFrames, PlanReport, keyed};
+use crate::time::Instant;
 use crate::vm::VmId;
 
 /// Items of a list that a response has where nothing else is asked for.
@@ -140,10 +141,49 @@ pub struct LabDocument {
     /// Pings reported undeliverable, by what was reported; only what occurred.
     #[schemars(schema_with = "keyed::errors")]
     pub errors: ErrorCounts,
+    /// The last mark, and what came of it so far; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<MarkSoFar>,
     /// The rules of impairment, as `GET /impairments` has them.
     pub impairments: Vec<ImpairDocument>,
     /// The plan, as it was at the start: every setting and its value.
     pub plan: PlanReport,
+}
+
+/// What came of a mark so far. Reports have the percentiles, and all marks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MarkSoFar {
+    /// Its name.
+    pub name: String,
+    /// How long ago it was set.
+    pub since_ns: u64,
+    /// Flows of which a ping has ended that belongs to it.
+    pub flows: u64,
+    /// Those of them of which a ping passed.
+    pub passed: u64,
+    /// The latest of their first passes.
+    pub first_pass_ns: Option<u64>,
+    /// The latest of their last passes.
+    pub last_pass_ns: Option<u64>,
+    /// The longest time between two answers of a flow.
+    pub longest_gap_ns: Option<u64>,
+}
+
+impl MarkSoFar {
+    /// The state of `mark` at `now`. Looks at each flow once.
+    pub fn of(mark: &Mark, now: Instant) -> MarkSoFar {
+        let longest = |metric| mark.flows().filter_map(|(_, flow)| flow.get(metric)).max();
+        let passed = mark.flows().filter(|(_, flow)| flow.answered > 0);
+        MarkSoFar {
+            name: mark.name().to_string(),
+            since_ns: now.nanos_since(mark.at()),
+            flows: mark.flows().count() as u64,
+            passed: passed.count() as u64,
+            first_pass_ns: longest(MarkMetric::FirstPass),
+            last_pass_ns: longest(MarkMetric::LastPass),
+            longest_gap_ns: longest(MarkMetric::LongestGap),
+        }
+    }
 }
 
 /// The figures of the last interval that is over.

@@ -230,16 +230,10 @@ where
     ) -> Result<(), LabError> {
         let sink = SocketSink::new(socket, &control.pipes)
             .map_err(|e| SystemError::io("begin a stream", &e))?;
-        let run = self.run_words(control);
+        let run = self.run_words(&control.command);
         let made = instruments::make_for(&self.plan, instrument, run, Box::new(sink))?;
         self.carry_out(Command::Observe(made))?;
         Ok(())
-    }
-
-    /// The command of the run, true if it is in virtual time, and the beginning of its set-up.
-    fn run_words(&mut self, control: &Control) -> (String, bool, Instant) {
-        let is_virtual = self.hypervisor.fabric().environment().is_simulated;
-        (control.command.clone(), is_virtual, self.started)
     }
 }
 

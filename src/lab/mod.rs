@@ -77,7 +77,7 @@ mod virtual_time;
 use std::borrow::Cow;
 
 use crate::experiment::{Experiment, VmPlan};
-use crate::fabric::Rule;
+use crate::fabric::{Instrument, Rule};
 use crate::hypervisor::{Command, FlowConfig, Outcome};
 use crate::reactor::{End, Watcher};
 use crate::report::{Expectation, Report};
@@ -251,6 +251,19 @@ impl<'a> Lab<'a> {
     /// If one can't be understood, or names a VM that does not exist.
     pub fn rules_of(&self, impair: &[&str]) -> Result<Vec<Rule>, LabError> {
         of_either!(self, lab => lab.rules_of(impair))
+    }
+
+    /// Returns the instrument that options of a run stand for, such as `capture` with `capture-on-loss`, for
+    /// [`Command::Observe`]. Its file is created. `command` names the run in it.
+    ///
+    /// # Errors
+    /// If a value can't be, or the file can't be created.
+    pub fn instrument_of(
+        &mut self,
+        command: &str,
+        options: &[(&'static str, &str)],
+    ) -> Result<Box<dyn Instrument>, LabError> {
+        of_either!(self, lab => lab.instrument_of(command, options))
     }
 
     /// Returns the report of what was measured so far. `command` names the run in it.

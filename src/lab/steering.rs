@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::build::{expect_members, fill_neighbour_tables_of, flow_config, set_flow_paths};
-use super::instruments::interface;
+use super::instruments::{interface, make_now};
 use super::{Driver, LabError, LabOn};
 use crate::experiment::{FlowPlan, IpVersion};
-use crate::fabric::{Fabric, Rule};
+use crate::fabric::{Fabric, Instrument, InstrumentConfig, InstrumentKind, Rule};
 use crate::hypervisor::{Command, CommandError, FlowConfig, Outcome};
 use crate::load::{FlowId, Target};
 use crate::system::{Neighbours, SystemError};
@@ -133,6 +133,45 @@ where
     /// If one can't be understood, or names a VM that does not exist.
     pub fn rules_of(&self, impair: &[&str]) -> Result<Vec<Rule>, LabError> {
         Ok(self.plan.rules_of(impair)?)
+    }
+
+    /// Returns the instrument that options of a run stand for, such as `capture` with `capture-on-loss`, for
+    /// [`Command::Observe`]. Its file is created. `command` names the run in it.
+    ///
+    /// # Errors
+    /// If a value can't be, or the file can't be created.
+    pub fn instrument_of(
+        &mut self,
+        command: &str,
+        options: &[(&'static str, &str)],
+    ) -> Result<Box<dyn Instrument>, LabError> {
+        let mut kinds = options.iter();
+        let kind = kinds.find_map(|(name, _)| InstrumentKind::named(name));
+        let kind = kind.ok_or_else(|| {
+            LabError::Plan("no instrument is named; expected capture or trace".to_owned())
+        })?;
+        let options: Vec<_> = options
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        let config = self.plan.instrument_of(kind, &options)?;
+        self.make_instrument(command, &config)
+    }
+
+    /// Makes an instrument that writes to a file.
+    pub(super) fn make_instrument(
+        &mut self,
+        command: &str,
+        config: &InstrumentConfig,
+    ) -> Result<Box<dyn Instrument>, LabError> {
+        let run = self.run_words(command);
+        make_now(&self.plan, config, run, self.driver.signals())
+    }
+
+    /// The command of the run, true if it is in virtual time, and the beginning of its set-up.
+    pub(super) fn run_words(&mut self, command: &str) -> (String, bool, Instant) {
+        let is_virtual = self.hypervisor.fabric().environment().is_simulated;
+        (command.to_owned(), is_virtual, self.started)
     }
 
     /// Returns true if `vm` exists or is to start.

@@ -175,6 +175,7 @@ fn every_command_does_what_it_says() {
     assert!(ctl.text("mark policy").starts_with("mark policy at "));
     let mark = ctl.json("mark again");
     assert_eq!(mark["name"], "again");
+    assert!(ctl.text("status").contains("\nmark again  "));
     // Reports and metrics.
     assert!(ctl.text("report").contains("in all: "));
     assert!(ctl.text("report csv").starts_with("kind,phase,"));

@@ -167,6 +167,7 @@ pub fn lab(lab: &LabDocument, rates: Option<&Rates>) -> Vec<String> {
     lines.extend(pings.lines());
     lines.push(String::new());
     lines.extend(latencies(lab));
+    lines.extend(last_mark(lab));
     lines.extend(rules(lab));
     lines.extend(phases(lab));
     lines
@@ -197,6 +198,24 @@ fn latencies(lab: &LabDocument) -> Vec<String> {
         row(what, &recent.response_ns);
     }
     table.lines()
+}
+
+/// The last mark, in a line.
+fn last_mark(lab: &LabDocument) -> Vec<String> {
+    let Some(mark) = &lab.mark else {
+        return Vec::new();
+    };
+    let line = format!(
+        "mark {}  {} ago  {} of {} flows passed  first pass up to {}  last pass {}  longest gap {}",
+        escaped(&mark.name),
+        time(mark.since_ns),
+        count(mark.passed),
+        count(mark.flows),
+        span_or_dash(mark.first_pass_ns),
+        span_or_dash(mark.last_pass_ns),
+        span_or_dash(mark.longest_gap_ns),
+    );
+    vec![String::new(), line]
 }
 
 fn rules(lab: &LabDocument) -> Vec<String> {

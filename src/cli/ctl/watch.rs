@@ -229,6 +229,10 @@ mod tests {
                 "response_ns": summary,
             },
             "phases": vec![phase; 20], "drops": { "link_down": 4 }, "errors": {},
+            "mark": {
+                "name": "policy", "since_ns": 5_000_000_000u64, "flows": 90, "passed": 88,
+                "first_pass_ns": 12_345_678, "last_pass_ns": 4_999_000_000u64, "longest_gap_ns": null,
+            },
             "impairments": [{ "impair": "vm3:delay=5ms,loss=1%" }], "control": [], "metrics": [], "plan": { "settings": {} },
         }))
         .unwrap()

@@ -7,14 +7,15 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, ApiError, CaptureDocument, CaptureSoFar, Capturing, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument, status,
+    MarkDocument, MarkSoFar, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
+    status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
 use crate::hypervisor::{Command, FlowConfig, Outcome};
 use crate::lab::build::plan_report;
 use crate::lab::names::{Leased, flow_name};
-use crate::lab::{Driver, LabError, LabOn, instruments};
+use crate::lab::{Driver, LabError, LabOn};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::{Metric, NoMarkName, Phase};
 use crate::report::{
@@ -264,6 +265,9 @@ where
             phases: phases(recorder.phases()),
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
+            mark: recorder
+                .marks()
+                .and_then(|marks| Some(MarkSoFar::of(marks.all().last()?, now))),
             impairments,
             plan,
         }
@@ -471,9 +475,8 @@ where
             let error = format!("{file} is written by this lab already");
             return Err(ApiError::new(status::CONFLICT, error, "another file"));
         }
-        let run = self.lab.run_words(self.control);
-        let signals = self.lab.driver.signals();
-        let capture = instruments::make_now(&self.lab.plan, &config, run, signals)?;
+        let command = &self.control.command;
+        let capture = self.lab.make_instrument(command, &config)?;
         let outcome = self.carry_out(Command::Observe(capture))?;
         let begun = self.captures_so_far().into_iter();
         begun
