@@ -1,25 +1,46 @@
 //! The longest time that a lab of 10,000 VMs and 10,000 flows does not go on with its run while a client of its control socket
-//! gets a document: what is made of it between two turns, and what it would take in one go.
+//! gets a document or changes the lab: what is done between two turns, and what it would take in one go.
 //!
 //!     cargo bench --bench slices
 //!
-//! The lab is simulated, and has run for a minute. Figures are processor time, of each slice the least of several rounds, since
-//! what others do to a slice is not the slice's. Prints a table, as Markdown.
+//! The lab is simulated, and has run for a minute. Figures are processor time; of what can be repeated that of each slice is
+//! the least of several rounds, since what others do to a slice is not the slice's. Prints a table, as Markdown.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tap_reactor::control::{Access, Body, Request, Response};
 use tap_reactor::experiment::{self, Scenario};
 use tap_reactor::lab::{Lab, SimulatedLab};
-use tap_reactor::report::{Builder, Exposition, Format, LabGauges, Pieces, Report, prometheus};
 use tap_reactor::time::thread_cpu_nanos;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const PLAN: &str = "fabric = 'sim'\nvms = 10000\nping = 'ring'\nrate = 20000\nduration = '1h'\nseed = 1\n\
-                    impair = 'all:delay=1ms±500us,loss=0.1%'";
+                    impair = 'all:delay=1ms±500us,loss=0.1%'\n";
 const ROUNDS: usize = 5;
+
+/// What is only read.
+const READS: [&str; 10] = [
+    "/",
+    "/metrics",
+    "/vms?limit=1000",
+    "/flows?limit=1000",
+    "/flows?sort=worst&limit=1000",
+    "/impairments",
+    "/report.json",
+    "/report.csv",
+    "/report.html",
+    "/report.hlog",
+];
+
+/// What changes the lab, once each.
+const MARK: [&str; 3] = ["POST", "/marks", r#"{"name": "policy"}"#];
+const CHANGES: [[&str; 3]; 3] = [
+    ["POST", "/vms", r#"{"vms": 9000}"#],
+    ["POST", "/flows", r#"{"ping": "ring"}"#],
+    ["DELETE", "/vms/vm[10000-18999]", ""],
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -32,56 +53,75 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let plan = experiment::plan(&Scenario::parse("slices.toml", PLAN)?)?;
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("lab.sock");
+    let text = format!("{PLAN}control = '{}'\n", socket.display());
+    let plan = experiment::plan(&Scenario::parse("slices.toml", &text)?)?;
     let Lab::Simulated(mut lab) = Lab::build(&plan, &mut ())? else {
         return Err("the lab is not simulated".into());
     };
     lab.begin(&mut ());
-    lab.drive(Some(lab.now() + Duration::from_secs(60)))?;
-    println!("| document | slices | longest slice | in one go |\n|---|---:|---:|---:|");
-    let mut report = None;
-    row("report, before it is written", || {
-        let mut builder = Builder::default();
-        report = None;
-        measure(|| {
-            report = lab.report_slice(&mut builder, "");
-            report.is_none()
-        })
-    });
-    let report = report.ok_or("there is no report")?;
-    for name in [
-        "report.json",
-        "report.csv",
-        "report.html",
-        "report.hlog",
-        "report.hgrm",
-    ] {
-        write(&report, name)?;
+    pass(&mut lab, 60)?;
+    println!("| request | slices | longest slice | in one go |\n|---|---:|---:|---:|");
+    for target in READS {
+        row(target, ROUNDS, || ask(&mut lab, ["GET", target, ""]))?;
     }
-    metrics(&mut lab);
+    row("POST /marks", 1, || ask(&mut lab, MARK))?;
+    pass(&mut lab, 5)?;
+    for target in READS
+        .into_iter()
+        .skip_while(|target| !target.contains("report"))
+    {
+        let name = format!("{target}, with a mark");
+        row(&name, ROUNDS, || ask(&mut lab, ["GET", target, ""]))?;
+    }
+    for [method, target, body] in CHANGES {
+        let name = format!("{method} {target} {body}");
+        row(&name, 1, || ask(&mut lab, [method, target, body]))?;
+        pass(&mut lab, 1)?;
+    }
     Ok(())
 }
 
-fn write(report: &Report, name: &str) -> Result<()> {
-    let format = Format::of(Path::new(name))?;
-    row(name, || {
-        let mut pieces = Pieces::new(report.clone(), format.clone());
-        measure(|| pieces.next().is_some())
-    });
+/// Has the lab run for so many seconds.
+fn pass(lab: &mut SimulatedLab<'_>, seconds: u64) -> Result<()> {
+    lab.drive(Some(lab.now() + Duration::from_secs(seconds)))?;
     Ok(())
 }
 
-fn metrics(lab: &mut SimulatedLab<'_>) {
-    let gauges = LabGauges {
-        vms: 10_000,
-        rss_bytes: None,
+/// Asks `lab`, and returns the time of each slice until all of the response is there.
+fn ask(lab: &mut SimulatedLab<'_>, [method, target, body]: [&str; 3]) -> Result<Vec<Duration>> {
+    let request = Request {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        body: body.into(),
+        ..Request::default()
     };
-    row("metrics", || {
-        measure(|| {
-            let page = prometheus(lab.hypervisor().recorder(), &gauges, Exposition::Prometheus);
-            page.is_empty()
-        })
+    let mut response = None;
+    let mut times = measure(|| {
+        response = lab.answer(&Access::User, &request);
+        false
     });
+    if let Some(Response {
+        body: Body::Later(work),
+        ..
+    }) = &mut response
+    {
+        let mut done = None;
+        times.extend(measure(|| {
+            done = lab.go_on(work);
+            done.is_none()
+        }));
+        response = done;
+    }
+    let mut response = response.ok_or("there is no response")?;
+    if response.status >= 300 {
+        return Err(format!("{method} {target}: {response:?}").into());
+    }
+    if let Body::Pieces(pieces) = &mut response.body {
+        times.extend(measure(|| pieces.next().is_some()));
+    }
+    Ok(times)
 }
 
 /// Calls `slice` until it returns false, and returns the time of each call.
@@ -101,18 +141,22 @@ fn processor_time() -> Duration {
     thread_cpu_nanos().map_or(Duration::ZERO, Duration::from_nanos)
 }
 
-fn row(name: &str, mut round: impl FnMut() -> Vec<Duration>) {
-    let mut slices = round();
-    for _ in 1..ROUNDS {
-        for (least, time) in slices.iter_mut().zip(round()) {
+/// Measures so many rounds, and tells the longest slice and the sum of all.
+fn row(name: &str, rounds: usize, mut round: impl FnMut() -> Result<Vec<Duration>>) -> Result<()> {
+    let mut slices = round()?;
+    for _ in 1..rounds {
+        for (least, time) in slices.iter_mut().zip(round()?) {
             *least = time.min(*least);
         }
     }
-    let longest = slices.iter().max().copied().unwrap_or_default();
+    let longest = slices.iter().enumerate().max_by_key(|(_, time)| **time);
+    let (number, longest) = longest.ok_or("there is no slice")?;
     println!(
-        "| {name} | {} | {:.0} µs | {:.1} ms |",
+        "| {name} | {} | {:.0} µs (number {}) | {:.1} ms |",
         slices.len(),
         longest.as_secs_f64() * 1e6,
+        number + 1,
         slices.iter().sum::<Duration>().as_secs_f64() * 1e3
     );
+    Ok(())
 }

@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::ApiError;
 use super::resources::{
     AddFlows, AddVms, CaptureDocument, CaptureSoFar, Done, FlowDocument, ImpairDocument,
-    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Order, Page, SetMark,
-    VmDocument,
+    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Page, SetMark, VmDocument,
 };
 use crate::fabric::InstrumentConfig;
 use crate::hypervisor::FlowConfig;
+use crate::load::FlowId;
 use crate::report::{Builder, Exposition, Report};
 use crate::vm::VmId;
 
@@ -51,8 +51,11 @@ pub trait Controlled {
     /// If the run is over, or the system refuses an operation.
     fn stop_vms(&mut self, vms: Vec<VmId>) -> Result<(), ApiError>;
 
-    /// Returns some of the flows in that order.
-    fn flows(&mut self, page: Page, order: Order) -> List<FlowDocument>;
+    /// Returns the flows of `page` in the order of badness, the worst one first.
+    fn worst_flows(&mut self, page: Page) -> Vec<FlowId>;
+
+    /// Returns some of the flows, by number; or `ranked` ones, which are those of `page`.
+    fn flows(&mut self, page: Page, ranked: Option<&[FlowId]>) -> List<FlowDocument>;
 
     /// Returns the flows that `wish` asks for.
     ///

@@ -164,12 +164,12 @@ pub const ROUTES: &[Route] = &[
         doc: "The flows, each with its pings so far",
         query: PAGED_AND_SORTED,
         response: Content::Json(schema::<List<FlowDocument>>),
-        handle: |lab, call| {
-            let page = call.page()?;
-            match call.order()? {
-                Order::Number => Ok(Response::later(Work::list(ListOf::Flows, page))),
-                order => json(status::OK, &lab.flows(page, order)),
-            }
+        handle: |_, call| {
+            let list = match call.order()? {
+                Order::Number => ListOf::Flows,
+                Order::Worst => ListOf::WorstFlows(None),
+            };
+            Ok(Response::later(Work::list(list, call.page()?)))
         },
         ..GET
     },
@@ -212,7 +212,12 @@ pub const ROUTES: &[Route] = &[
         id: "getImpairments",
         doc: "The impairments, and the frames that were impaired so far",
         response: Content::Json(schema::<ImpairmentsDocument>),
-        handle: |lab, _| json(status::OK, &lab.impairments()),
+        handle: |lab, _| {
+            Ok(Response::later(Work::impairments(
+                status::OK,
+                lab.impairments(),
+            )))
+        },
         ..GET
     },
     Route {
@@ -224,7 +229,13 @@ pub const ROUTES: &[Route] = &[
         status: status::CREATED,
         response: Content::Json(schema::<ImpairmentsDocument>),
         errors: &[status::BAD_REQUEST, status::CONFLICT],
-        handle: |lab, call| json(status::CREATED, &lab.impair(call.body()?)?),
+        handle: |lab, call| {
+            let impaired = lab.impair(call.body()?)?;
+            Ok(Response::later(Work::impairments(
+                status::CREATED,
+                impaired,
+            )))
+        },
         ..GET
     },
     Route {
@@ -234,7 +245,10 @@ pub const ROUTES: &[Route] = &[
         doc: "Ends all impairments",
         response: Content::Json(schema::<ImpairmentsDocument>),
         errors: &[status::BAD_REQUEST, status::CONFLICT],
-        handle: |lab, _| json(status::OK, &lab.end_impairments()?),
+        handle: |lab, _| {
+            let impaired = lab.end_impairments()?;
+            Ok(Response::later(Work::impairments(status::OK, impaired)))
+        },
         ..GET
     },
     Route {

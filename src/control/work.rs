@@ -6,14 +6,17 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::message::{Body, Response};
-use super::resources::{AddFlows, AddVms, AddedFlows, ChangedVms, Order, Page};
+use super::resources::{AddFlows, AddVms, AddedFlows, ChangedVms, ImpairmentsDocument, Page};
 use super::{ApiError, Controlled, dispatch, status};
 use crate::hypervisor::FlowConfig;
+use crate::load::FlowId;
 use crate::report::{Builder, Format, Pieces};
 use crate::vm::VmId;
 
 /// Items of a list that a slice makes.
 const ITEMS: usize = 100;
+/// Rows of impaired frames that a slice writes.
+const ROWS: usize = 1_000;
 /// VMs that a slice announces, or stops.
 const VMS: usize = 100;
 /// Flows that a slice adds.
@@ -36,6 +39,17 @@ pub enum Work {
         /// The items that are still to be read.
         page: Page,
         /// The text of those that were.
+        text: Vec<u8>,
+    },
+    /// The impairments are told.
+    Impairments {
+        /// The status of the response.
+        status: u16,
+        /// As they were when it was asked for.
+        document: ImpairmentsDocument,
+        /// How many of the rows of frames are written.
+        written: usize,
+        /// The text of those.
         text: Vec<u8>,
     },
     /// VMs are added.
@@ -66,12 +80,14 @@ pub enum Work {
 }
 
 /// A list of the lab's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ListOf {
     /// The VMs.
     Vms,
     /// The flows.
     Flows,
+    /// The flows, the worst first: those of the page, once they are chosen.
+    WorstFlows(Option<Vec<FlowId>>),
 }
 
 impl Work {
@@ -87,6 +103,16 @@ impl Work {
     pub(super) const fn list(list: ListOf, page: Page) -> Work {
         let text = Vec::new();
         Work::List { list, page, text }
+    }
+
+    /// The impairments.
+    pub(super) const fn impairments(status: u16, document: ImpairmentsDocument) -> Work {
+        Work::Impairments {
+            status,
+            document,
+            written: 0,
+            text: Vec::new(),
+        }
     }
 
     /// VMs to add.
@@ -118,7 +144,10 @@ impl Work {
     /// Returns true if it changes the lab. One such request is carried out after the other, so that what one adds has
     /// numbers in a row.
     pub const fn is_change(&self) -> bool {
-        !matches!(self, Work::Report { .. } | Work::List { .. })
+        !matches!(
+            self,
+            Work::Report { .. } | Work::List { .. } | Work::Impairments { .. }
+        )
     }
 
     /// Carries out a slice. Returns the response once all is done.
@@ -130,6 +159,12 @@ impl Work {
                 ..Response::json(status::OK, Vec::new())
             })),
             Work::List { list, page, text } => list.read(lab, page, text),
+            Work::Impairments {
+                status,
+                document,
+                written,
+                text,
+            } => write_impairments(*status, document, written, text),
             Work::AddVms { wish, left, added } => add_vms(lab, wish, left, added),
             Work::RemoveVms { left, removed } => {
                 let vms: Vec<VmId> = left.drain(..left.len().min(VMS)).collect();
@@ -151,6 +186,34 @@ fn done(
     is_done
         .then(|| dispatch::json(status, document))
         .transpose()
+}
+
+/// Writes some rows of `document` behind those in `text`.
+fn write_impairments(
+    status: u16,
+    document: &ImpairmentsDocument,
+    written: &mut usize,
+    text: &mut Vec<u8>,
+) -> Result<Option<Response>, ApiError> {
+    let ImpairmentsDocument { rules, frames } = document;
+    let not_written = |error: serde_json::Error| dispatch::not_written(&error);
+    if *written == 0 {
+        text.extend_from_slice(b"{\"rules\":");
+        serde_json::to_writer(&mut *text, rules).map_err(not_written)?;
+        text.extend_from_slice(b",\"frames\":[");
+    }
+    for row in frames.iter().skip(*written).take(ROWS) {
+        if *written > 0 {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut *text, row).map_err(not_written)?;
+        *written += 1;
+    }
+    if *written < frames.len() {
+        return Ok(None);
+    }
+    text.extend_from_slice(b"]}\n");
+    Ok(Some(Response::json(status, std::mem::take(text))))
 }
 
 fn add_vms(
@@ -198,7 +261,7 @@ fn add_flows(
 impl ListOf {
     /// Reads some items of `page`, and writes them behind those in `text`.
     fn read(
-        self,
+        &mut self,
         lab: &mut dyn Controlled,
         page: &mut Page,
         text: &mut Vec<u8>,
@@ -209,7 +272,16 @@ impl ListOf {
         };
         let total = match self {
             ListOf::Vms => lab.vms(part).write(text),
-            ListOf::Flows => lab.flows(part, Order::Number).write(text),
+            ListOf::Flows => lab.flows(part, None).write(text),
+            ListOf::WorstFlows(None) => {
+                *self = ListOf::WorstFlows(Some(lab.worst_flows(*page)));
+                return Ok(None);
+            }
+            ListOf::WorstFlows(Some(worst)) => {
+                let more = worst.split_off(worst.len().min(part.limit));
+                let ranked = std::mem::replace(worst, more);
+                lab.flows(part, Some(&ranked)).write(text)
+            }
         };
         let total = total.map_err(|error| dispatch::not_written(&error))?;
         page.offset = page.offset.saturating_add(part.limit);
@@ -219,5 +291,45 @@ impl ListOf {
         }
         text.extend_from_slice(b"]}\n");
         Ok(Some(Response::json(status::OK, std::mem::take(text))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::ImpairDocument;
+    use crate::fabric::{Direction, Impairment};
+    use crate::report::ImpairedFrames;
+
+    #[test]
+    fn a_slice_writes_some_rows_of_impaired_frames_and_all_of_them_are_one_document() {
+        for (rows, slices) in [(0, 1), (1, 1), (ROWS, 1), (ROWS + 1, 2), (3 * ROWS - 1, 3)] {
+            let row = |vm| ImpairedFrames {
+                vm: VmId(vm as u32),
+                direction: Direction::In,
+                kind: Impairment::Lost,
+                frames: 7,
+            };
+            let impair = "all:loss=1%".to_owned();
+            let document = ImpairmentsDocument {
+                rules: vec![ImpairDocument { impair }],
+                frames: (0..rows).map(row).collect(),
+            };
+            let (mut written, mut text, mut steps) = (0, Vec::new(), 1);
+            let response = loop {
+                match write_impairments(status::OK, &document, &mut written, &mut text) {
+                    Ok(Some(response)) => break response,
+                    unfinished => assert!(unfinished.is_ok()),
+                }
+                steps += 1;
+                assert!(steps <= slices);
+            };
+            let Body::Whole(body) = response.body else {
+                panic!("{:?} is not all of it", response.body);
+            };
+            let mut expected = serde_json::to_vec(&document).unwrap();
+            expected.push(b'\n');
+            assert_eq!((body == expected, steps), (true, slices), "{rows} rows");
+        }
     }
 }

@@ -27,6 +27,11 @@ pub enum Direction {
     In,
 }
 
+impl Direction {
+    /// Both.
+    pub const BOTH: [Direction; 2] = [Direction::Out, Direction::In];
+}
+
 /// A frame on its way between a VM and the fabric.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Observed<'a> {

@@ -9,7 +9,7 @@ pub(super) use self::listen::{Listeners, listen};
 use self::present::Present;
 use self::works::{Stepped, Works};
 use super::{Driver, LabError, LabOn, Observer, instruments};
-use crate::control::{Body, LabState, Response, answer};
+use crate::control::{Access, Body, LabState, Request, Response, Work, answer};
 use crate::fabric::{Fabric, InstrumentConfig};
 use crate::hypervisor::Command;
 use crate::reactor::{ClientId, ControlClients, End, Source};
@@ -168,6 +168,27 @@ where
                 return;
             }
         }
+    }
+
+    /// Answers a request as a client of the lab's sockets with that access would be. Returns `None` of a lab without any.
+    pub fn answer(&mut self, access: &Access, request: &Request) -> Option<Response> {
+        self.present(|present| answer(present, access, request))
+    }
+
+    /// Carries out a slice of what [a response](LabOn::answer) left for later. Returns the response once all is done.
+    pub fn go_on(&mut self, work: &mut Work) -> Option<Response> {
+        self.present(|present| work.step(present)).flatten()
+    }
+
+    /// Shows the lab to `act`, as routes see it. Returns `None` of a lab without sockets.
+    fn present<T>(&mut self, act: impl FnOnce(&mut Present<'_, '_, F, D>) -> T) -> Option<T> {
+        let mut control = self.control.take()?;
+        let acted = act(&mut Present {
+            lab: self,
+            control: &mut control,
+        });
+        self.control = Some(control);
+        Some(acted)
     }
 
     /// Answers the next request, or begins to carry it out. Returns false if there is none.

@@ -325,12 +325,15 @@ where
     }
 
     /// Makes a slice of the report of what was measured so far. Returns the report once it is complete: its counts are those
-    /// of this instant. The run may go on between two calls.
+    /// of one instant. The run may go on between two calls.
     pub fn report_slice(&mut self, builder: &mut Builder, command: &str) -> Option<Report> {
         let plan = &*self.plan;
         let leased_now = || Leased::of(plan, &self.hypervisor);
         let leased = self.leased.clone().unwrap_or_else(leased_now);
         let name = |index| flow_name(plan, &leased, index);
+        if builder.is_counted() {
+            return builder.complete(&name);
+        }
         if !builder.prepare(self.hypervisor.recorder(), &name) {
             return None;
         }
@@ -341,7 +344,7 @@ where
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
         let is_real = !environment.is_simulated;
         let started = unix_millis().map(|now| now.saturating_sub(since_start));
-        Some(std::mem::take(builder).finish(
+        builder.count(
             self.hypervisor.recorder(),
             &Context {
                 run: command,
@@ -366,7 +369,8 @@ where
                 recordings: &self.recordings,
                 flows: &name,
             },
-        ))
+        );
+        None
     }
 
     /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).

@@ -136,6 +136,16 @@ impl Latency {
         Some(self.buckets.value_at_quantile(quantile).clamp(min, max))
     }
 
+    /// The values that the shares `quantiles`, in ascending order, do not exceed: those that [`quantile`](Latency::quantile)
+    /// returns, at the cost of one of them. None where there are no values.
+    pub fn quantiles(&self, quantiles: &[f64]) -> Vec<u64> {
+        let Some((min, max)) = self.moments.min().zip(self.moments.max()) else {
+            return Vec::new();
+        };
+        let values = self.buckets.value_at_quantiles(quantiles.iter().copied());
+        values.map(|value| value.clamp(min, max)).collect()
+    }
+
     /// The buckets that hold something, from the least value to the greatest.
     pub fn iter(&self) -> impl Iterator<Item = Bucket> {
         self.buckets.iter_recorded().map(|step| {
@@ -243,6 +253,23 @@ mod tests {
                     p99_9: Some(nanos),
                     max: Some(nanos)
                 }
+            );
+        }
+    }
+
+    #[test]
+    fn many_quantiles_at_once_are_those_that_are_had_one_by_one() {
+        let quantiles: Vec<f64> = (0..=1_000).map(|share| f64::from(share) / 1e3).collect();
+        for latency in [
+            of([]),
+            of([7]),
+            of((1..5_000).map(|i| i * i)),
+            of([LONGEST * 2]),
+        ] {
+            let one_by_one = quantiles.iter().filter_map(|each| latency.quantile(*each));
+            assert_eq!(
+                latency.quantiles(&quantiles),
+                one_by_one.collect::<Vec<_>>()
             );
         }
     }

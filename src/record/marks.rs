@@ -56,6 +56,8 @@ pub struct Mark {
     end: Option<Instant>,
     /// By flow; shorter if the others have none.
     flows: Vec<FlowMark>,
+    /// How often the figures of a flow have changed.
+    changed: u64,
 }
 
 /// The figures of a flow since a mark.
@@ -125,6 +127,7 @@ impl Marks {
             at,
             end: None,
             flows: Vec::new(),
+            changed: 0,
         });
     }
 
@@ -240,6 +243,11 @@ impl Mark {
         self.end
     }
 
+    /// Returns a number that grows whenever the figures of a flow change.
+    pub const fn version(&self) -> u64 {
+        self.changed
+    }
+
     /// Returns the figures of the flows of which a ping of its window has ended.
     pub fn flows(&self) -> impl Iterator<Item = (FlowId, &FlowMark)> {
         let flows = (0..).map(FlowId).zip(&self.flows);
@@ -260,6 +268,7 @@ impl Mark {
         }
         if let Some(figures) = self.flows.get_mut(flow.index()) {
             change(figures);
+            self.changed += 1;
         }
     }
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::marks::{MarkReport, Telling};
 use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    ReactorReport, Report, SCHEMA, SecondReport, Verdict, impairments, link_changes, marks,
+    ReactorReport, Report, SCHEMA, SecondReport, Verdict, impairments, link_changes,
 };
 use crate::fabric::{ImpairmentCount, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    FlowRecord, Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PerMetric, Phase,
-    Recorder, Totals, Work,
+    FlowRecord, Interval, Latency, LatencySummary, Mark, Marks, Member, MemberCounts, Metric,
+    PerMetric, Phase, Recorder, Totals, Work,
 };
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -98,8 +99,8 @@ impl FlowName {
     }
 }
 
-/// A report that is being made, in slices: what takes long is prepared beforehand, and all counts are then taken at once, so
-/// that they are those of one instant.
+/// A report that is being made, in slices: what takes long is prepared beforehand, all counts are then taken at once, so that
+/// they are those of one instant, and what follows from them is told afterwards.
 #[derive(Debug, Default)]
 pub struct Builder {
     /// Closed intervals of the run, which nothing changes.
@@ -114,6 +115,30 @@ pub struct Builder {
     flows: Vec<FlowReport>,
     /// The members of the groups that flows ping, by the place of the flow in `flows`.
     members: BTreeMap<usize, Vec<(VmId, IpAddr)>>,
+    /// The phases before the present one, in which hardly anything happens any more.
+    phases: Vec<PhaseReport>,
+    /// Marks before the last one, of which the same holds.
+    marks: Vec<Telling>,
+    /// The last of them is told.
+    is_mark_told: bool,
+    /// The report, once all counts are taken.
+    counted: Option<Box<Counted>>,
+}
+
+/// A report that has its counts.
+#[derive(Debug)]
+struct Counted {
+    report: Report,
+    /// The metrics that are summed up.
+    summed_up: usize,
+    /// The marks that are still to be told, each with its place, as they were when all was counted.
+    marks: Vec<(usize, Mark, Telling)>,
+    /// When the first ping could be sent.
+    began: Instant,
+    /// For how long the reactor worked in the time that counts, in nanoseconds.
+    busy_ns: u64,
+    /// The frames that it read in that.
+    frames_in: u64,
 }
 
 /// Intervals that a slice makes ready.
@@ -125,7 +150,7 @@ const FLOWS_SEEN: usize = 10_000;
 
 impl Builder {
     /// Prepares a slice of the report of what `recorder` takes in; `name` names the flow with an index. Returns true once all
-    /// is prepared: the report is to be [finished](Builder::finish) before anything else is recorded.
+    /// is prepared: all is to be [counted](Builder::count) before anything else is recorded.
     pub fn prepare(
         &mut self,
         recorder: &Recorder,
@@ -147,6 +172,17 @@ impl Builder {
                 histograms[metric].clear();
             }
             self.ready.push(metric);
+            return false;
+        }
+        let before = recorder
+            .phases()
+            .split_last()
+            .map_or(&[][..], |(_, all)| all);
+        if let Some(phase) = before.get(self.phases.len()) {
+            self.phases.push(PhaseReport::new(phase));
+            return false;
+        }
+        if self.prepare_mark(recorder, name) {
             return false;
         }
         let flows = recorder.flows();
@@ -182,8 +218,29 @@ impl Builder {
         worst.map_or(place, |id| id.index())
     }
 
-    /// Takes all counts, those of now, and returns the report. [`Builder::prepare`] has just returned true.
-    pub fn finish(mut self, recorder: &Recorder, context: &Context<'_>) -> Report {
+    /// Prepares a part of a mark before the last one. Returns false if all of them are told.
+    fn prepare_mark(
+        &mut self,
+        recorder: &Recorder,
+        name: &dyn Fn(usize) -> Option<FlowName>,
+    ) -> bool {
+        let before = marks(recorder).split_last().map_or(&[][..], |(_, all)| all);
+        if self.marks.is_empty() || self.is_mark_told {
+            let Some(mark) = before.get(self.marks.len()) else {
+                return false;
+            };
+            self.marks.push(Telling::new(mark));
+            self.is_mark_told = false;
+        }
+        let place = self.marks.len().saturating_sub(1);
+        if let Some((telling, mark)) = self.marks.last_mut().zip(before.get(place)) {
+            self.is_mark_told = telling.go_on(mark, name);
+        }
+        true
+    }
+
+    /// Takes all counts, those of now. [`Builder::prepare`] has just returned true.
+    pub fn count(&mut self, recorder: &Recorder, context: &Context<'_>) {
         let mut flows = std::mem::take(&mut self.flows);
         for (place, flow) in flows.iter_mut().enumerate() {
             let index = self.index(place, recorder.flows().len());
@@ -193,8 +250,10 @@ impl Builder {
             mut seconds,
             histograms,
             worst,
+            phases: prepared,
+            marks: told,
             ..
-        } = self;
+        } = std::mem::take(self);
         let mut histograms = histograms.unwrap_or_default();
         let counted = || recorder.phases().iter().filter(|phase| phase.counted());
         let totals = recorder.totals();
@@ -208,10 +267,10 @@ impl Builder {
         seconds.extend(recorder.open_interval().map(SecondReport::from));
         let (setup, work) = (recorder.setup(), recorder.work());
         let links = recorder.links();
-        let (marks, marks_untold) = marks::marks(recorder, context);
+        let (marks, marks_left) = count_marks(marks(recorder), told, context.began);
         let records = recorder.flows();
         let is_whole = |flow: &&FlowRecord| flow.totals().sent > 0 && flow.totals().failed() == 0;
-        let mut report = Report {
+        let report = Report {
             schema: SCHEMA.to_owned(),
             tool: concat!("tap-reactor ", env!("CARGO_PKG_VERSION")).to_owned(),
             run: context.run.to_owned(),
@@ -222,7 +281,7 @@ impl Builder {
             setup_ns: context.setup_ns,
             rate_per_s: per_second(totals.received, elapsed_ns),
             totals,
-            summaries: PerMetric::from_fn(|metric| histograms[metric].summary()),
+            summaries: PerMetric::default(),
             plan: context.plan.cloned(),
             machine: context.machine.cloned(),
             merged: None,
@@ -249,10 +308,10 @@ impl Builder {
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             marks,
-            marks_untold,
+            marks_untold: recorder.marks().map_or(0, Marks::untold),
             pauses: *recorder.pauses(),
             recordings: context.recordings.to_vec(),
-            phases: phases(recorder, context.phases),
+            phases: phases(recorder, prepared, context.phases),
             seconds,
             flow_count: records.len() as u64,
             flows_whole: match records.len() > FLOWS_TOLD {
@@ -262,9 +321,74 @@ impl Builder {
             flows,
             histograms,
         };
-        report.judge(counted_work.busy, counted_work.frames_in);
-        report
+        self.counted = Some(Box::new(Counted {
+            report,
+            summed_up: 0,
+            marks: marks_left,
+            began: context.began,
+            busy_ns: counted_work.busy,
+            frames_in: counted_work.frames_in,
+        }));
     }
+
+    /// Returns true once all is [counted](Builder::count).
+    pub const fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// Tells a slice of what follows from the counts; `name` names the flow with an index. Returns the report once it is
+    /// complete.
+    pub fn complete(&mut self, name: &dyn Fn(usize) -> Option<FlowName>) -> Option<Report> {
+        let Counted {
+            report,
+            summed_up,
+            marks,
+            began,
+            busy_ns,
+            frames_in,
+        } = self.counted.as_deref_mut()?;
+        if let Some(&metric) = Metric::ALL.get(*summed_up) {
+            report.summaries[metric] = report.histograms[metric].summary();
+            *summed_up += 1;
+            return None;
+        }
+        if let Some((_, mark, telling)) = marks.last_mut() {
+            if telling.go_on(mark, name)
+                && let Some((place, mark, telling)) = marks.pop()
+                && let Some(told) = report.marks.get_mut(place)
+            {
+                *told = telling.end(&mark, *began);
+            }
+            return None;
+        }
+        report.judge(*busy_ns, *frames_in);
+        self.counted.take().map(|counted| counted.report)
+    }
+}
+
+/// The marks of a run that keep figures.
+fn marks(recorder: &Recorder) -> &[Mark] {
+    recorder.marks().map_or(&[], Marks::all)
+}
+
+/// The reports of `marks`, and those of them that are still to be told, each with its place: all that have changed since the
+/// first ones were `told`.
+fn count_marks(
+    marks: &[Mark],
+    told: Vec<Telling>,
+    began: Instant,
+) -> (Vec<MarkReport>, Vec<(usize, Mark, Telling)>) {
+    let mut told = told.into_iter();
+    let (mut reports, mut left) = (Vec::new(), Vec::new());
+    for (place, mark) in marks.iter().enumerate() {
+        let telling = told.next().filter(|telling| telling.is_of(mark));
+        let telling = telling.unwrap_or_else(|| {
+            left.push((place, mark.clone(), Telling::new(mark)));
+            Telling::new(mark)
+        });
+        reports.push(telling.end(mark, began));
+    }
+    (reports, left)
 }
 
 /// The flows to be told where there are very many: those that lost most, and among those that lost the same the slowest.
@@ -337,7 +461,12 @@ impl Report {
     pub fn new(recorder: &Recorder, context: &Context<'_>) -> Report {
         let mut builder = Builder::default();
         while !builder.prepare(recorder, context.flows) {}
-        builder.finish(recorder, context)
+        builder.count(recorder, context);
+        loop {
+            if let Some(report) = builder.complete(context.flows) {
+                return report;
+            }
+        }
     }
 
     /// Sets the verdict by the other figures: for `busy_ns` the reactor worked in the time that counts, and read `frames_in`
@@ -352,8 +481,12 @@ impl Report {
 }
 
 /// The phases of a run that was divided, those of `planned` included that it did not come to. One phase without a name is
-/// none.
-fn phases(recorder: &Recorder, planned: &[(String, bool)]) -> Vec<PhaseReport> {
+/// none. The first ones are `prepared`.
+fn phases(
+    recorder: &Recorder,
+    prepared: Vec<PhaseReport>,
+    planned: &[(String, bool)],
+) -> Vec<PhaseReport> {
     if let ([phase], [] | [_]) = (recorder.phases(), planned)
         && phase.name().is_empty()
         && planned.iter().all(|(name, _)| name.is_empty())
@@ -366,9 +499,14 @@ fn phases(recorder: &Recorder, planned: &[(String, bool)]) -> Vec<PhaseReport> {
         (phases, _) => phases,
     };
     let others = planned.iter().skip(begun.len());
+    let mut prepared = prepared.into_iter();
+    let report = |phase| {
+        let prepared = prepared.next().filter(|report| report.is_of(phase));
+        prepared.unwrap_or_else(|| PhaseReport::new(phase))
+    };
     begun
         .iter()
-        .map(PhaseReport::new)
+        .map(report)
         .chain(others.map(|(name, counted)| PhaseReport::never_begun(name, *counted)))
         .collect()
 }
@@ -390,6 +528,16 @@ impl PhaseReport {
             }),
             verdict: Verdict::of(&Evidence::of_phase(phase)),
         }
+    }
+
+    /// Returns true if nothing has happened in `phase` since it was told.
+    fn is_of(&self, phase: &Phase) -> bool {
+        let count = |metric| phase.latency(metric).map_or(0, Latency::count);
+        self.totals == *phase.totals()
+            && (self.elapsed_ns, self.waited_ns) == (phase.elapsed(), phase.waited())
+            && Metric::ALL
+                .iter()
+                .all(|metric| self.summaries[*metric].count == count(*metric))
     }
 
     fn never_begun(name: &str, counted: bool) -> PhaseReport {

@@ -146,7 +146,7 @@ pub fn whole() -> Report {
             elapsed_ns: 4,
         }),
         impairments: vec![ImpairedFrames {
-            vm: "vm1".to_owned(),
+            vm: VmId(1),
             direction: Direction::Out,
             kind: Impairment::Delayed,
             frames: 3,

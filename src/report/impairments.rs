@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Report;
 use super::units::count;
-use crate::escape::Escaped;
 use crate::fabric::{Direction, Impairment, ImpairmentCount};
+use crate::vm::VmId;
 
 /// Up to this many rows are told by VM and direction; more only as their sums.
 const ROWS_SHOWN: usize = 20;
@@ -17,7 +17,9 @@ const ROWS_SHOWN: usize = 20;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ImpairedFrames {
     /// The VM, such as `vm3`.
-    pub vm: String,
+    #[serde(with = "crate::vm::named")]
+    #[schemars(with = "String", regex(pattern = crate::vm::named::PATTERN))]
+    pub vm: VmId,
     /// `out` from the VM, or `in` to it.
     pub direction: Direction,
     /// What was done to them.
@@ -29,7 +31,7 @@ pub struct ImpairedFrames {
 impl From<&ImpairmentCount> for ImpairedFrames {
     fn from(count: &ImpairmentCount) -> ImpairedFrames {
         ImpairedFrames {
-            vm: count.vm.to_string(),
+            vm: count.vm,
             direction: count.direction,
             kind: count.kind,
             frames: count.frames,
@@ -53,7 +55,7 @@ pub(super) fn rows(impaired: &[ImpairedFrames]) -> Vec<(String, String)> {
             Direction::Out => "out",
             Direction::In => "in",
         };
-        format!("{} {direction}: ", Escaped(&frames.vm))
+        format!("{} {direction}: ", frames.vm)
     };
     let told = impaired.iter();
     told.map(|each| row(whose(each), each.kind, each.frames))
@@ -110,7 +112,7 @@ mod tests {
 
     fn impaired(vms: u32) -> Report {
         let row = |vm, kind, frames| ImpairedFrames {
-            vm: format!("vm{vm}"),
+            vm: VmId(vm),
             direction: Direction::In,
             kind,
             frames,

@@ -1,15 +1,16 @@
 //! Marks: what was measured of the flows since each, in the document, and the marks of one name as one.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, FlowName, Report, encoding};
+use super::{FlowName, Report, encoding};
 use crate::load::FlowId;
 use crate::record::{
-    FlowMark, Latency, LatencySummary, MAX_MARKS, Mark, MarkMetric, Recorder, SparseLatency,
+    FlowMark, Latency, LatencySummary, MAX_MARKS, Mark, MarkMetric, SparseLatency,
 };
+use crate::time::Instant;
 
 /// Up to this many flows are told one by one for each mark.
 pub const MARK_FLOWS_TOLD: usize = 1_000;
@@ -129,78 +130,138 @@ impl MarkReport {
         }
     }
 
-    fn new(mark: &Mark, context: &Context<'_>) -> MarkReport {
-        let latency = |metric| mark.latency(metric);
-        let [first_pass, last_pass, longest_gap, changes] = [
-            MarkMetric::FirstPass,
-            MarkMetric::LastPass,
-            MarkMetric::LongestGap,
-            MarkMetric::Changes,
-        ]
-        .map(latency);
-        let since_begin = |at: crate::time::Instant| at.nanos_since(context.began);
+    /// The report of a mark without the figures of its flows.
+    fn without_flows(mark: &Mark) -> MarkReport {
         MarkReport {
             name: mark.name().to_string(),
             detail: (!mark.detail().is_empty()).then(|| mark.detail().to_owned()),
-            at_ns: since_begin(mark.at()),
-            end_ns: mark.end().map(since_begin),
-            flow_count: changes.count(),
-            passed: first_pass.count(),
-            first_pass_ns: first_pass.summary(),
-            last_pass_ns: last_pass.summary(),
-            longest_gap_ns: longest_gap.summary(),
-            changes: changes.summary(),
-            flows: flows(mark, context),
-            histograms: MarkHistograms {
-                first_pass: SparseLatency::from(&first_pass),
-                last_pass: SparseLatency::from(&last_pass),
-                longest_gap: SparseLatency::from(&longest_gap),
-                changes: SparseLatency::from(&changes),
-            },
+            at_ns: 0,
+            end_ns: None,
+            flow_count: 0,
+            passed: 0,
+            first_pass_ns: LatencySummary::default(),
+            last_pass_ns: LatencySummary::default(),
+            longest_gap_ns: LatencySummary::default(),
+            changes: LatencySummary::default(),
+            flows: Vec::new(),
+            histograms: MarkHistograms::default(),
+        }
+    }
+
+    /// Sets what is told of a figure.
+    fn set(&mut self, metric: MarkMetric, latency: &Latency) {
+        let summary = latency.summary();
+        let sparse = SparseLatency::from(latency);
+        let histograms = &mut self.histograms;
+        match metric {
+            MarkMetric::FirstPass => {
+                self.passed = summary.count;
+                (self.first_pass_ns, histograms.first_pass) = (summary, sparse);
+            }
+            MarkMetric::LastPass => (self.last_pass_ns, histograms.last_pass) = (summary, sparse),
+            MarkMetric::LongestGap => {
+                (self.longest_gap_ns, histograms.longest_gap) = (summary, sparse);
+            }
+            MarkMetric::Changes => {
+                self.flow_count = summary.count;
+                (self.changes, histograms.changes) = (summary, sparse);
+            }
         }
     }
 }
 
-/// The marks of a run, and how many there were besides.
-pub(super) fn marks(recorder: &Recorder, context: &Context<'_>) -> (Vec<MarkReport>, u64) {
-    let Some(marks) = recorder.marks() else {
-        return (Vec::new(), 0);
-    };
-    let told = marks.all().iter();
-    let told = told.map(|mark| MarkReport::new(mark, context)).collect();
-    (told, marks.untold())
+/// Flows of a mark that a slice names.
+const FLOWS: usize = 200;
+
+/// The report of a mark that is being made, in slices.
+#[derive(Debug)]
+pub(super) struct Telling {
+    report: MarkReport,
+    /// The [version](Mark::version) of the mark that it is of.
+    version: u64,
+    /// The figures that are told.
+    figures: usize,
+    /// The flows that are told one by one; `None` as long as they are not chosen.
+    chosen: Option<Vec<(FlowId, FlowMark)>>,
+}
+
+impl Telling {
+    pub(super) fn new(mark: &Mark) -> Telling {
+        Telling {
+            report: MarkReport::without_flows(mark),
+            version: mark.version(),
+            figures: 0,
+            chosen: None,
+        }
+    }
+
+    /// Tells a part of `mark`, the one that it was begun with. Returns true once all is told.
+    pub(super) fn go_on(&mut self, mark: &Mark, name: &dyn Fn(usize) -> Option<FlowName>) -> bool {
+        if let Some(metric) = MarkMetric::ALL.get(self.figures) {
+            self.report.set(*metric, &mark.latency(*metric));
+            self.figures += 1;
+            return false;
+        }
+        let chosen = self.chosen.get_or_insert_with(|| chosen(mark));
+        let told = self.report.flows.len();
+        self.report.flows.reserve_exact(chosen.len() - told);
+        for (id, figures) in chosen.iter().skip(told).take(FLOWS) {
+            self.report.flows.push(flow(*id, figures, name));
+        }
+        self.report.flows.len() == chosen.len()
+    }
+
+    /// Returns true if all that is told of it stands still for `mark`.
+    pub(super) fn is_of(&self, mark: &Mark) -> bool {
+        self.version == mark.version()
+    }
+
+    /// The report, once all is told.
+    pub(super) fn end(self, mark: &Mark, began: Instant) -> MarkReport {
+        MarkReport {
+            at_ns: mark.at().nanos_since(began),
+            end_ns: mark.end().map(|end| end.nanos_since(began)),
+            ..self.report
+        }
+    }
 }
 
 /// The flows to be told one by one: all of them, or of many those that stand out.
-fn flows(mark: &Mark, context: &Context<'_>) -> Vec<MarkFlowReport> {
+fn chosen(mark: &Mark) -> Vec<(FlowId, FlowMark)> {
     let mut all: Vec<(FlowId, &FlowMark)> = mark.flows().collect();
     if all.len() > MARK_FLOWS_TOLD {
         let half = MARK_WORST_TOLD / 2;
-        let never = |figure: Option<u64>| figure.unwrap_or(u64::MAX);
-        all.sort_by_key(|(_, of)| std::cmp::Reverse(never(of.get(MarkMetric::FirstPass))));
-        let slow = all.iter().take(half).map(|(id, _)| *id);
-        let mut told: BTreeSet<FlowId> = slow.collect();
-        all.sort_by_key(|(_, of)| std::cmp::Reverse(of.get(MarkMetric::LastPass)));
-        let leaking = all.iter().map(|(id, _)| *id);
-        let others = leaking.filter(|id| !told.contains(id)).take(half);
-        told.extend(others.collect::<Vec<_>>());
-        all.retain(|(id, _)| told.contains(id));
-        all.sort_by_key(|(id, _)| *id);
-    }
-    let tell = |(id, figures): (FlowId, &FlowMark)| {
-        let name = (context.flows)(id.index()).unwrap_or_else(|| FlowName::unknown(id.index()));
-        MarkFlowReport {
-            src: name.src,
-            dst: name.dst,
-            answered: figures.answered,
-            unanswered: figures.unanswered,
-            first_pass_ns: figures.get(MarkMetric::FirstPass),
-            last_pass_ns: figures.get(MarkMetric::LastPass),
-            longest_gap_ns: figures.get(MarkMetric::LongestGap),
-            changes: figures.get(MarkMetric::Changes).unwrap_or(0),
+        let never = |figure: Option<u64>| Reverse(figure.unwrap_or(u64::MAX));
+        let slow = |(id, of): &(FlowId, &FlowMark)| (never(of.get(MarkMetric::FirstPass)), *id);
+        all.select_nth_unstable_by_key(half, slow);
+        let leaking = |(id, of): &(FlowId, &FlowMark)| (Reverse(of.get(MarkMetric::LastPass)), *id);
+        if let Some(others) = all.get_mut(half..) {
+            others.select_nth_unstable_by_key(half, leaking);
         }
-    };
-    all.into_iter().map(tell).collect()
+        all.truncate(MARK_WORST_TOLD);
+        all.sort_unstable_by_key(|(id, _)| *id);
+    }
+    all.into_iter()
+        .map(|(id, figures)| (id, *figures))
+        .collect()
+}
+
+fn flow(
+    id: FlowId,
+    figures: &FlowMark,
+    name: &dyn Fn(usize) -> Option<FlowName>,
+) -> MarkFlowReport {
+    let name = name(id.index()).unwrap_or_else(|| FlowName::unknown(id.index()));
+    MarkFlowReport {
+        src: name.src,
+        dst: name.dst,
+        answered: figures.answered,
+        unanswered: figures.unanswered,
+        first_pass_ns: figures.get(MarkMetric::FirstPass),
+        last_pass_ns: figures.get(MarkMetric::LastPass),
+        longest_gap_ns: figures.get(MarkMetric::LongestGap),
+        changes: figures.get(MarkMetric::Changes).unwrap_or(0),
+    }
 }
 
 /// The marks of one name, as one.

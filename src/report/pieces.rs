@@ -65,7 +65,8 @@ mod tests {
 
     use super::*;
     use crate::record::{Limits, Recorder};
-    use crate::report::{Context, FlowReport, fixtures, json};
+    use crate::report::marks::MARK_FLOWS_TOLD;
+    use crate::report::{Context, FlowReport, MarkReport, fixtures, json};
 
     fn format(ending: &str) -> Format {
         Format::of(Path::new(&format!("report.{ending}"))).unwrap()
@@ -78,7 +79,14 @@ mod tests {
             src: format!("source{index}"),
             ..report.flows[index % 2].clone()
         };
+        let mark = &report.marks[0];
+        let told = mark.flows.iter().cycle().take(number.min(MARK_FLOWS_TOLD));
+        let flows = told.cloned().collect();
         Report {
+            marks: vec![MarkReport {
+                flows,
+                ..mark.clone()
+            }],
             flows: (0..number).map(flow).collect(),
             flow_count: number as u64,
             ..report.clone()
@@ -107,6 +115,7 @@ mod tests {
             ("json", "\"src\": \"source", 64, 3_000),
             ("csv", "\nflow,,source", 51, 3_000),
             ("html", "<td data-v=\"source", 100, 1_000),
+            ("html", "<td data-v=\"1. policy", 50, 1_000),
             ("json", "\"hdr\": \"", 2, usize::MAX),
             ("hlog", "HIST", 1, usize::MAX),
         ] {

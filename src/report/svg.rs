@@ -77,8 +77,11 @@ pub fn percentiles(latencies: &[&Latency], size: Size) -> io::Result<String> {
             let xs = (0..=steps)
                 .map(|step| f64::from(step) / POINTS)
                 .chain([own]);
-            let point = |x: f64| Some((x, latency.quantile(1.0 - 10_f64.powf(-x))? as f64));
-            xs.filter_map(point).collect()
+            let xs: Vec<f64> = xs.collect();
+            let shares: Vec<f64> = xs.iter().map(|x| 1.0 - 10_f64.powf(-x)).collect();
+            let values = latency.quantiles(&shares);
+            let values = values.into_iter().map(|nanos| nanos as f64);
+            xs.into_iter().zip(values).collect()
         })
         .collect();
     let mut ticks: Vec<f64> = (0..=nines as u32).map(f64::from).collect();

@@ -15,6 +15,7 @@ mod ipv4;
 mod ipv6;
 mod limiter;
 mod membership;
+mod name;
 mod neighbour;
 mod nic;
 mod path_mtu;
@@ -41,6 +42,8 @@ pub use membership::{
     OLDER_UNSOLICITED_REPORT_INTERVAL, QUERY_INTERVAL, QUERY_RESPONSE_INTERVAL,
     ROBUSTNESS_VARIABLE, UNSOLICITED_REPORT_INTERVAL,
 };
+pub use name::NoVmName;
+pub(crate) use name::named;
 pub use neighbour::{
     BASE_REACHABLE_TIME, DELAY_FIRST_PROBE_TIME, LOCK_TIME, MAX_NEIGHBOURS, MAX_REQUESTS,
     MAX_WAITING, RETRY_INTERVAL,
@@ -97,12 +100,6 @@ impl VmId {
     /// The index into a table of VMs.
     pub const fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-impl std::fmt::Display for VmId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "vm{}", self.0)
     }
 }
 

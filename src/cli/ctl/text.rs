@@ -380,7 +380,7 @@ pub fn impairments(document: &ImpairmentsDocument) -> String {
         // The words of the document.
         let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
         table.row([
-            escaped(&frames.vm),
+            frames.vm.to_string(),
             word(serde_json::json!(frames.direction)),
             word(serde_json::json!(frames.kind)),
             count(frames.frames),

@@ -71,8 +71,22 @@ pub struct Released {
     pub written: Option<Write>,
 }
 
-/// Numbers of frames, by VM, direction and kind.
-type Counts = FxHashMap<(VmId, Direction), [u64; Impairment::ALL.len()]>;
+/// Numbers of frames by VM, direction and kind. A VM takes 128 bytes, once one with its number or a higher one was impaired.
+#[derive(Debug, Default)]
+struct Counts(Vec<[[u64; Impairment::ALL.len()]; Direction::BOTH.len()]>);
+
+impl Counts {
+    fn add(&mut self, vm: VmId, direction: Direction, kind: Impairment) {
+        if self.0.len() <= vm.index() {
+            self.0.resize(vm.index() + 1, Default::default());
+        }
+        let of_vm = self.0.get_mut(vm.index());
+        let of_direction = of_vm.and_then(|counts| counts.get_mut(direction as usize));
+        if let Some(frames) = of_direction.and_then(|counts| counts.get_mut(kind as usize)) {
+            *frames += 1;
+        }
+    }
+}
 
 /// The impairments of a run.
 #[derive(Debug, Default)]
@@ -250,21 +264,36 @@ impl Impair {
 
     /// The numbers of impaired frames so far, by VM, direction and kind; without those of a warm-up.
     pub(super) fn counts(&self) -> Vec<ImpairmentCount> {
-        let mut counts = self.counts.clone();
-        let held = self.held.iter();
-        held.for_each(|held| count_unreleased(&mut counts, held));
-        let mut rows: Vec<ImpairmentCount> = Vec::new();
-        for ((vm, direction), frames) in counts {
-            let kinds = Impairment::ALL.into_iter().zip(frames);
-            let kinds = kinds.filter(|(_, frames)| *frames > 0);
-            rows.extend(kinds.map(|(kind, frames)| ImpairmentCount {
-                vm,
-                direction,
-                kind,
-                frames,
-            }));
+        let mut unreleased: FxHashMap<(VmId, Direction), u64> = FxHashMap::default();
+        for held in self.held.iter().filter(|held| held.is_counted) {
+            *unreleased.entry((held.vm, held.direction)).or_default() += 1;
         }
-        rows.sort_unstable_by_key(|row| (row.vm, row.direction, row.kind));
+        let last = unreleased.keys().map(|(vm, _)| vm.index() + 1).max();
+        let counted = self.counts.0.iter().copied();
+        let counted = counted.chain(std::iter::repeat(Default::default()));
+        let vms = self.counts.0.len().max(last.unwrap_or(0));
+        let counts = counted.take(vms).zip(0..).flat_map(|(counts, vm)| {
+            let directions = Direction::BOTH.into_iter().zip(counts);
+            directions.map(move |(direction, counts)| (VmId(vm), direction, counts))
+        });
+        let mut rows = Vec::new();
+        for (vm, direction, counts) in counts {
+            for (kind, counted) in Impairment::ALL.into_iter().zip(counts) {
+                let held = match kind {
+                    Impairment::Unreleased => unreleased.get(&(vm, direction)),
+                    _ => None,
+                };
+                let frames = counted + held.copied().unwrap_or(0);
+                if frames > 0 {
+                    rows.push(ImpairmentCount {
+                        vm,
+                        direction,
+                        kind,
+                        frames,
+                    });
+                }
+            }
+        }
         rows
     }
 
@@ -305,10 +334,7 @@ impl Impair {
         if self.is_warmup {
             return;
         }
-        let counts = self.counts.entry((vm, direction)).or_default();
-        if let Some(frames) = counts.get_mut(kind as usize) {
-            *frames += 1;
-        }
+        self.counts.add(vm, direction, kind);
     }
 
     /// Inverts a bit behind the Ethernet header.
@@ -422,11 +448,7 @@ impl Impair {
 }
 
 fn count_unreleased(counts: &mut Counts, held: &Held) {
-    if !held.is_counted {
-        return;
-    }
-    let counts = counts.entry((held.vm, held.direction)).or_default();
-    if let Some(frames) = counts.get_mut(Impairment::Unreleased as usize) {
-        *frames += 1;
+    if held.is_counted {
+        counts.add(held.vm, held.direction, Impairment::Unreleased);
     }
 }

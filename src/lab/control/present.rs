@@ -7,8 +7,8 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, ApiError, CaptureDocument, CaptureSoFar, Capturing, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, MarkSoFar, Order, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark,
-    VmDocument, status,
+    MarkDocument, MarkSoFar, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
+    status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
@@ -315,21 +315,22 @@ where
         self.carry_out(Command::StopVms(vms)).map(drop)
     }
 
-    fn flows(&mut self, page: Page, order: Order) -> List<FlowDocument> {
+    fn worst_flows(&mut self, page: Page) -> Vec<FlowId> {
+        let places = page.offset..page.offset.saturating_add(page.limit);
+        self.lab.hypervisor.recorder().worst_flows(places)
+    }
+
+    fn flows(&mut self, page: Page, ranked: Option<&[FlowId]>) -> List<FlowDocument> {
         let LabOn {
             plan, hypervisor, ..
         } = &mut *self.lab;
         let leased = Leased::of(plan, hypervisor);
         let recorder = hypervisor.recorder();
         let flows = recorder.flows().len();
-        let worst = match order {
-            Order::Number => Vec::new(),
-            Order::Worst => recorder.worst_flows(page.offset.saturating_add(page.limit)),
-        };
         List::of(page, flows, |index| {
-            let index = match order {
-                Order::Number => index,
-                Order::Worst => worst.get(index)?.index(),
+            let index = match ranked {
+                None => index,
+                Some(ranked) => ranked.get(index - page.offset)?.index(),
             };
             let name = flow_name(plan, &leased, index);
             let report = FlowReport::of(recorder, index, name)?;

@@ -68,27 +68,17 @@ fn ask_for(
 }
 
 fn ask_with(lab: &mut SimulatedLab<'_>, access: &Access, request: &Request) -> Response {
-    let mut control = lab.control.take().unwrap();
-    let mut present = Present {
-        lab: &mut *lab,
-        control: &mut control,
-    };
-    let response = match answer(&mut present, access, request) {
+    let response = match lab.answer(access, request).unwrap() {
         Response {
             body: Body::Later(mut work),
             ..
         } => loop {
-            let mut present = Present {
-                lab: &mut *lab,
-                control: &mut control,
-            };
-            if let Some(response) = work.step(&mut present) {
+            if let Some(response) = lab.go_on(&mut work) {
                 break response;
             }
         },
         response => response,
     };
-    lab.control = Some(control);
     match response.body {
         Body::Pieces(pieces) => Response {
             body: Body::Whole(pieces.flat_map(Result::unwrap).collect()),

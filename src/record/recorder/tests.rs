@@ -373,3 +373,25 @@ fn the_seconds_hold_every_ping_that_counts_and_no_other() {
         [(0, 4, 4, 0), (1, 4, 4, 0), (2, 3, 2, 0), (3, 0, 0, 1)]
     );
 }
+
+#[test]
+fn parts_of_the_ranking_of_flows_follow_one_another() {
+    let mut recorder = with_flows(50);
+    let lost = |flow: u32| (flow * 7) % 5;
+    for flow in 0..50 {
+        (0..lost(flow)).for_each(|_| recorder.lost(FlowId(flow), at(0), at(9)));
+    }
+    let mut expected: Vec<u32> = (0..50).collect();
+    expected.sort_by_key(|flow| (std::cmp::Reverse(lost(*flow)), *flow));
+    for size in [1, 7, 25, 50, 51, usize::MAX] {
+        let begins = (0..=50_usize).step_by(size.min(51));
+        let ranking =
+            begins.flat_map(|begin| recorder.worst_flows(begin..begin.saturating_add(size)));
+        assert_eq!(
+            ranking.map(|flow| flow.0).collect::<Vec<_>>(),
+            expected,
+            "{size}"
+        );
+    }
+    assert_eq!(recorder.worst_flows(usize::MAX..usize::MAX), []);
+}

@@ -6,7 +6,7 @@ use super::super::marks::{Marks, untold};
 use super::super::text::{MARK_COLUMNS, mark_cells};
 use super::super::units::{count, span_or_dash};
 use super::super::{Report, svg};
-use super::{Cell, Escaped, KEYS, figure, table};
+use super::{Cell, END_TABLE, Escaped, KEYS, begin_table, figure, table, table_rows};
 use crate::record::{Latency, MarkMetric};
 
 /// More rows than this are not listed: a browser must be able to show the page.
@@ -37,7 +37,10 @@ pub(super) fn first_passes(report: &Report) -> io::Result<String> {
     }
 }
 
-/// The section of the marks.
+/// Rows in a piece.
+const ROWS: usize = 50;
+
+/// The section of the marks, up to the table of their flows.
 pub(super) fn marks(report: &Report) -> String {
     let mut headings = vec!["mark"];
     headings.extend(MARK_COLUMNS.map(|(title, _)| title));
@@ -55,23 +58,33 @@ pub(super) fn marks(report: &Report) -> String {
         .collect();
     let more = untold(report).map(|untold| format!("<p>{}</p>\n", Escaped(&untold)));
     format!(
-        "<section>\n<h2>Marks</h2>\n<p class=\"quiet\">{}</p>\n{}{}{}</section>\n",
+        "<section>\n<h2>Marks</h2>\n<p class=\"quiet\">{}</p>\n{}{}",
         Escaped(&docs.join(" · ")),
         table(&headings, rows, false),
-        more.unwrap_or_default(),
-        flows(report)
+        more.unwrap_or_default()
     )
 }
 
-/// The table of the flows of all marks.
-fn flows(report: &Report) -> String {
+/// The pieces of the table of the flows of all marks.
+pub(super) fn pieces(report: &Report) -> usize {
+    let flows = report.marks.iter().map(|mark| mark.flows.len());
+    let listed = flows.sum::<usize>().min(FLOWS_LISTED);
+    match report.marks.as_slice() {
+        [] => 0,
+        _ => listed.div_ceil(ROWS).max(1),
+    }
+}
+
+/// A piece of the table of the flows of all marks, and the end of the section behind the last one.
+pub(super) fn flows(report: &Report, piece: usize) -> String {
     let flows = report.marks.iter().enumerate().flat_map(|(index, mark)| {
         let title = format!("{}. {}", index + 1, mark.name);
         mark.flows.iter().map(move |flow| (title.clone(), flow))
     });
     let nanos = |nanos: Option<u64>| Cell::sorted_by(span_or_dash(nanos), nanos);
     let number = |number: u64| Cell::sorted_by(count(number), Some(number));
-    let rows = flows.take(FLOWS_LISTED).map(|(title, flow)| {
+    let listed = flows.take(FLOWS_LISTED).skip(piece * ROWS).take(ROWS);
+    let rows = table_rows(listed.map(|(title, flow)| {
         let name = format!("{} → {}", flow.src, flow.dst);
         vec![
             Cell::sorted_by(title.clone(), Some(title)),
@@ -83,7 +96,7 @@ fn flows(report: &Report) -> String {
             nanos(flow.longest_gap_ns),
             number(flow.changes),
         ]
-    });
+    }));
     let headings = [
         "mark",
         "flow",
@@ -94,5 +107,13 @@ fn flows(report: &Report) -> String {
         "longest gap",
         "changes",
     ];
-    table(&headings, rows, true)
+    let begin = match piece {
+        0 => begin_table(&headings, true),
+        _ => String::new(),
+    };
+    let end = match piece + 1 == pieces(report) {
+        true => format!("{END_TABLE}</section>\n"),
+        false => String::new(),
+    };
+    begin + &rows + &end
 }

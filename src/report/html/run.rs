@@ -11,8 +11,7 @@ use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
-use super::marks::{first_passes, marks};
-use super::{Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, table};
+use super::{Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, marks, table};
 use crate::record::{LatencySummary, Metric};
 
 /// Writes `report` as a page: summary, verdict, pictures, tables. It is one file that needs nothing from elsewhere,
@@ -30,7 +29,7 @@ type Section = fn(&Report) -> io::Result<String>;
 const SECTIONS: &[Section] = &[
     |report| Ok(head(report) + &expectations(report) + &tiles(report)),
     leases,
-    first_passes,
+    marks::first_passes,
     percentiles,
     end_percentiles,
     distribution,
@@ -38,11 +37,12 @@ const SECTIONS: &[Section] = &[
     |report| Ok(latencies(report) + &phases(report)),
     |report| match report.marks.as_slice() {
         [] => Ok(String::new()),
-        _ => Ok(marks(report)),
+        _ => Ok(marks::marks(report)),
     },
 ];
 
-/// Writes the piece of [`html()`] of that number: a section, or rows of flows from that number on, counted behind the sections.
+/// Writes the piece of [`html()`] of that number: a section; behind the sections rows of the marks' flows; and behind those rows
+/// of flows, from the one with the number that is left.
 pub(in crate::report) fn html_piece(
     report: &Report,
     from: usize,
@@ -57,6 +57,11 @@ pub(in crate::report) fn html_piece(
         }
         return Ok(Some(from + 1));
     };
+    let of_marks = marks::pieces(report);
+    let Some(row) = row.checked_sub(of_marks) else {
+        out.write_all(marks::flows(report, row).as_bytes())?;
+        return Ok(Some(from + 1));
+    };
     let (rows, next) = match report.flows.as_slice() {
         [] => (String::new(), None),
         all => flows(all, row),
@@ -66,7 +71,7 @@ pub(in crate::report) fn html_piece(
         out.write_all(inside(report).as_bytes())?;
         end_page(out)?;
     }
-    Ok(next.map(|row| SECTIONS.len() + row))
+    Ok(next.map(|row| SECTIONS.len() + of_marks + row))
 }
 
 fn head(report: &Report) -> String {

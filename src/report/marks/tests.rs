@@ -1,9 +1,9 @@
 use super::*;
-use crate::record::Limits;
+use crate::record::{Limits, Metric, Recorder};
 use crate::report::{
-    Exposition, LabGauges, compare, compare_text, csv, hlog, html, merge, prometheus, text,
+    Builder, Context, Exposition, LabGauges, compare, compare_text, csv, hlog, html, merge,
+    prometheus, text,
 };
-use crate::time::Instant;
 
 /// A recorder of so many flows, of which flow n pings once a millisecond from 10 ms on and passes from n ms after the mark at
 /// 20 ms on, but the last one, which never passes. Another mark of the name follows at 100 ms, and pings end at 110 ms.
@@ -43,6 +43,37 @@ fn report(flows: u32) -> Report {
 }
 
 const MS: u64 = 1_000_000;
+
+#[test]
+fn marks_are_told_in_slices_as_they_were_when_all_was_counted() {
+    let name = |_| None;
+    // Of an earlier mark all is prepared; if a ping of it ends after that, it is told anew.
+    for (is_changed, in_slices) in [(false, 1), (true, 2)] {
+        let mut recorder = recorder(MARK_FLOWS_TOLD as u32);
+        let mut builder = Builder::default();
+        while !builder.prepare(&recorder, &name) {}
+        if is_changed {
+            recorder.failed(FlowId(1), 100, Instant::from_nanos(30 * MS));
+        }
+        let context = Context::default();
+        let told = Report::new(&recorder, &context);
+        builder.count(&recorder, &context);
+        recorder.failed(FlowId(0), 100, Instant::from_nanos(30 * MS));
+        recorder.failed(FlowId(0), 101, Instant::from_nanos(105 * MS));
+        let mut slices = 0;
+        let report = loop {
+            slices += 1;
+            if let Some(report) = builder.complete(&name) {
+                break report;
+            }
+        };
+        assert_eq!(report.marks, told.marks);
+        assert_eq!(report.marks[0].flow_count, MARK_FLOWS_TOLD as u64);
+        let of_a_mark = MarkMetric::ALL.len() + MARK_FLOWS_TOLD / FLOWS;
+        let expected = Metric::ALL.len() + in_slices * of_a_mark + 1;
+        assert_eq!(slices, expected, "{is_changed}");
+    }
+}
 
 #[test]
 fn the_document_has_the_figures_of_each_mark_and_is_read_back() {
