@@ -23,9 +23,9 @@ use crate::time::Instant;
 pub const MAX_REQUEST: usize = 64 << 10;
 /// Header fields of a request.
 pub const MAX_HEADERS: usize = 64;
-/// The time from the first byte of a request to its last.
+/// The time from the first byte of a request to its last, and from the connection to the first byte.
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// The time for which a connection without a request is kept.
+/// The time for which a connection is kept after a response, without another request.
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 /// The time within which a client has to close a connection that is to be closed.
 pub const CLOSING_TIME: Duration = Duration::from_secs(2);
@@ -78,6 +78,8 @@ pub struct Connection {
     /// The rest of the response.
     pieces: Option<Pieces>,
     deadline: Instant,
+    /// The time at which the client came, or had taken the last response.
+    free_since: Instant,
 }
 
 impl Connection {
@@ -96,7 +98,8 @@ impl Connection {
             is_head: false,
             is_first_version: false,
             pieces: None,
-            deadline: now + IDLE_TIME,
+            deadline: now + REQUEST_TIME,
+            free_since: now,
         }
     }
 
@@ -114,7 +117,9 @@ impl Connection {
         if bytes.is_empty() || !self.is_kept {
             return;
         }
-        if self.input.is_empty() && self.state == State::Receiving {
+        // Empty lines begin no request: who sends nothing else is as silent as who sends nothing.
+        let begins = self.input.is_empty() && bytes.iter().any(|byte| !is_line_end(byte));
+        if begins && self.state == State::Receiving {
             self.deadline = now + REQUEST_TIME;
         }
         let bytes = bytes.get(..self.room()).unwrap_or(bytes);
@@ -171,10 +176,7 @@ impl Connection {
         if self.input.len() < self.awaited {
             return Ok(None);
         }
-        let empty = self
-            .input
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let empty = self.input.iter().take_while(|byte| is_line_end(byte));
         let empty = empty.count();
         if empty > 0 {
             self.input.drain(..empty);
@@ -321,6 +323,9 @@ impl Connection {
         if self.has_pieces() {
             return;
         }
+        if self.state == State::Sending {
+            self.free_since = now;
+        }
         match self.state {
             State::Sending if self.is_kept => {
                 self.state = State::Receiving;
@@ -345,6 +350,18 @@ impl Connection {
     /// from now on.
     pub fn is_open_stream(&self) -> bool {
         self.state == State::Opening && self.transmit().is_empty()
+    }
+
+    /// Returns the time since which no request is being answered. What has come since may be [part](Connection::has_part) of one,
+    /// or one that [was not looked for](Connection::may_have_request). `None` if one is being answered.
+    pub fn free_since(&self) -> Option<Instant> {
+        let is_free = matches!(self.state, State::Receiving | State::Closing);
+        is_free.then_some(self.free_since)
+    }
+
+    /// Returns true if part of a request has come.
+    pub fn has_part(&self) -> bool {
+        !self.input.is_empty()
     }
 
     /// Returns the time at which [`Connection::handle_timeout`] is to be called.
@@ -499,6 +516,10 @@ fn body_length(headers: &[Header<'_>]) -> Result<usize, ApiError> {
             }
         }
     }
+}
+
+const fn is_line_end(byte: &u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 fn malformed(why: impl Into<String>) -> ApiError {

@@ -382,6 +382,35 @@ fn slow_and_many_clients_over_tcp_hold_up_neither_the_run_nor_its_owner() {
 }
 
 #[test]
+fn who_comes_is_served_at_once_however_many_connections_say_nothing() {
+    let socket = Socket::new();
+    let (mut run, address) = start(&format!(
+        "--netns private --vms 2 --metrics 127.0.0.1:0 --control {}",
+        socket.path().display()
+    ));
+    let metrics = addresses(&mut run, "metrics", 1).remove(0);
+    let scrape = request("GET", "/metrics", &format!("Host: {metrics}\r\n"));
+    let mut silent = Vec::new();
+    let mut silent_users = Vec::new();
+    for words in [&b""[..], b"GET /vms HT", b"\r\n", &scrape] {
+        for _ in 0..40 {
+            for address in [&address, &metrics] {
+                let mut client = connect(address);
+                let _ = client.write_all(words);
+                silent.push(client);
+            }
+            let client = std::os::unix::net::UnixStream::connect(socket.path());
+            silent_users.push(client.expect("connect"));
+        }
+        assert_eq!(document(&address, "/")["state"], "serving");
+        assert_eq!(statuses(&converse(&metrics, &scrape)), [200]);
+        assert_eq!(socket.get("/")["state"], "serving");
+    }
+    drop((silent, silent_users));
+    stop(run, &address).expect_status(0);
+}
+
+#[test]
 fn what_would_listen_wrongly_is_refused_before_anything_is_touched() {
     let socket = Socket::new();
     let folder = socket.folder.path();
