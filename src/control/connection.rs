@@ -35,6 +35,9 @@ pub const RESPONSE_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a response in pieces that the client has not taken, above which no further piece is made.
 const MAX_UNTAKEN: usize = 64 << 10;
 
+/// What a target in absolute form begins with.
+const SCHEME: &str = "http://";
+
 /// What a connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -445,6 +448,7 @@ impl Head {
             && (!is_first_version || has_word(headers, "connection", "keep-alive"));
         let accept = values(headers, "accept").map(String::from_utf8_lossy);
         let host = values(headers, "host").next().unwrap_or_default();
+        let (named, target) = split_target(parsed.path.unwrap_or_default());
         let mut shown = values(headers, "authorization");
         let credentials = shown.next().filter(|_| shown.next().is_none());
         Ok(Head {
@@ -454,15 +458,32 @@ impl Head {
             is_continue_expected: !is_first_version && has_word(headers, "expect", "100-continue"),
             request: Request {
                 method: parsed.method.unwrap_or_default().to_owned(),
-                target: parsed.path.unwrap_or_default().to_owned(),
+                target,
                 accept: accept.collect::<Vec<_>>().join(","),
-                host: String::from_utf8_lossy(host).into_owned(),
+                host: named.unwrap_or_else(|| String::from_utf8_lossy(host).into_owned()),
                 has_origin: values(headers, "origin").next().is_some(),
                 credentials: Credentials(credentials.unwrap_or_default().to_vec()),
                 body: Vec::new(),
             },
         })
     }
+}
+
+/// Returns the host that a target in absolute form names, which is the one that counts then (RFC 9112, section 3.2.2), and
+/// the path and the query.
+fn split_target(target: &str) -> (Option<String>, String) {
+    let parts = target.split_at_checked(SCHEME.len());
+    let rest = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    let Some((_, rest)) = rest else {
+        return (None, target.to_owned());
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    let path = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    };
+    (Some(host.to_owned()), path)
 }
 
 /// Returns the values of the header field `name`.

@@ -352,8 +352,8 @@ impl ControlClients {
 }
 
 /// Makes sure that there is a place for a client whose access has `most` places: one that asks nothing goes for it, the one
-/// that has asked nothing for longest, of those that have not shown that they may control the lab if there are any. One with
-/// more access that has shown it stays. Returns false if none can go.
+/// that has asked nothing for longest, of those that have not shown that they may control the lab if there are any. Returns
+/// false if none can go.
 fn make_place(clients: &mut [Option<Client>], most: usize, sources: &mut Sources) -> bool {
     let is_full = |limit: &usize| {
         let clients = clients.iter().flatten();
@@ -367,9 +367,8 @@ fn make_place(clients: &mut [Option<Client>], most: usize, sources: &mut Sources
     };
     let free = clients.iter_mut().filter_map(|slot| {
         let client = slot.as_ref()?;
-        let places = client.access.most_clients();
-        let may_go = places <= limit && (places <= most || !client.is_known);
-        let since = client.free_since().filter(|_| may_go)?;
+        let is_within = client.access.most_clients() <= limit;
+        let since = client.free_since().filter(|_| is_within)?;
         Some(((client.is_known, since), slot))
     });
     let longest = free.min_by_key(|(order, _)| *order);

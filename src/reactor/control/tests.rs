@@ -240,7 +240,7 @@ fn who_comes_when_all_places_are_taken_gets_that_of_the_client_that_asked_nothin
 }
 
 #[test]
-fn strangers_go_first_and_never_take_the_place_of_one_with_more_access() {
+fn strangers_go_first() {
     let token = "0123456789abcdef".parse().unwrap();
     let (control, address) = over_tcp(|address| Access::Bearer(Clone::clone(&token), address));
     let (metrics, metrics_address) = over_tcp(Access::Metrics);
@@ -326,9 +326,9 @@ fn half_a_request_is_given_up_and_so_is_a_connection_without_any() {
     for client in [&mut silent, &mut empty] {
         assert_eq!(read(client), (String::new(), true));
     }
-    served.pass(50);
+    served.pass(49);
     assert_eq!(read(&mut kept), (String::new(), false));
-    served.pass(3);
+    served.pass(1);
     assert_eq!(read(&mut kept), (String::new(), true));
     assert_eq!(served.number(), 0);
 }

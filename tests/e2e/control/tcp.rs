@@ -301,7 +301,16 @@ fn no_request_is_hidden_in_another_one() {
         (post(&format!("Content-Length: {length}\r\n"), &hidden), 400),
         (
             format!("GET http://{address}/stop HTTP/1.1\r\n{right}\r\n").into_bytes(),
-            404,
+            405,
+        ),
+        (
+            format!("GET http://{address}/vms HTTP/1.1\r\n{right}\r\n").into_bytes(),
+            200,
+        ),
+        // The host of the target counts, whatever the other one is.
+        (
+            format!("GET http://lab.example/vms HTTP/1.1\r\n{right}\r\n").into_bytes(),
+            421,
         ),
         (
             format!("POST /vms\thttp/1.1\r\n{right}\r\n{hidden}").into_bytes(),
@@ -359,7 +368,9 @@ fn slow_and_many_clients_over_tcp_hold_up_neither_the_run_nor_its_owner() {
             let _ = client.write(words);
             stuck.push(client);
         }
-        assert_eq!(statuses(&converse(address, b"")), [503]);
+        // It gets a place, if a request of a stuck one without a token was not begun, or is told that there is none.
+        let said = statuses(&converse(address, b""));
+        assert!([&[][..], &[503]].contains(&&said[..]), "{said:?}");
     }
     // At the Unix socket there is room still.
     let received = |lab: &Value| number(lab, "/totals/received");
