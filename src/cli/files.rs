@@ -1,7 +1,8 @@
-//! The files that a run writes: none is written twice, and none of those that it reads.
+//! The files that a run makes: none is made twice, and none of those that it reads.
 
 use std::path::{Path, PathBuf};
 
+use tap_reactor::control::ControlAddress;
 use tap_reactor::experiment::{Experiment, Setting, SettingError, Settings};
 use tap_reactor::fabric::{InstrumentConfig, WriteTo};
 use tap_reactor::report::{Destination, FileError};
@@ -29,6 +30,51 @@ pub(super) fn destinations(
         destinations.push(destination);
     }
     Ok(destinations)
+}
+
+/// Makes sure that no socket of the lab is to be where another one is, or where something is read or written.
+pub(super) fn check_sockets(
+    experiment: &Experiment,
+    settings: &Settings,
+    inputs: &[PathBuf],
+    reports: &[Destination],
+) -> Result<(), SettingError> {
+    let instruments = experiment.instruments.iter();
+    let written = instruments.filter_map(|config| match config.to() {
+        WriteTo::File(path) => Some(path.as_path()),
+        WriteTo::Client | WriteTo::StandardOutput | WriteTo::StandardError => None,
+    });
+    let used = inputs.iter().map(PathBuf::as_path).chain(written);
+    let used = used.chain(reports.iter().map(Destination::target));
+    let used: Vec<PathBuf> = used.filter_map(place).collect();
+    let mut sockets = Vec::new();
+    for setting in settings.all("control") {
+        let Ok(ControlAddress::Path(path)) = setting.text.parse() else {
+            continue;
+        };
+        let Some(place) = place(&path) else {
+            continue;
+        };
+        if sockets.contains(&place) {
+            return Err(setting.error("the lab listens there already; expected another path"));
+        }
+        if used.contains(&place) {
+            return Err(
+                setting.error("something else is read or written there; expected another path")
+            );
+        }
+        sockets.push(place);
+    }
+    Ok(())
+}
+
+/// The place of a file that need not be there, whatever leads to its folder. `None` if there is no such folder.
+fn place(path: &Path) -> Option<PathBuf> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+    Some(folder.join(path.file_name()?))
 }
 
 /// Makes sure that instruments can write where they are to, each to a file that is neither read nor written otherwise, and

@@ -168,6 +168,7 @@ fn run_request(
         }
         _ => None,
     };
+    files::check_sockets(&experiment, &scenario.settings, &inputs, &reports)?;
     files::check_instruments(&experiment, &scenario.settings, &inputs, &reports, taken)?;
     let expectations = expectations(&scenario.settings)?;
     if let Some(setting) = scenario.settings.get("expect")

@@ -419,6 +419,41 @@ fn instruments(is_switch: bool) -> impl Iterator<Item = String> {
 }
 
 #[test]
+fn a_socket_is_made_where_nothing_else_is_read_or_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let twice = "the lab listens there already; expected another path";
+    let taken = "something else is read or written there; expected another path";
+    for (line, expected) in [
+        ("--control F/a --control F/a", Some(twice)),
+        ("--control F/a --control F/./a", Some(twice)),
+        (
+            "--control F/a --control tcp:127.0.0.1:0 --control F/a",
+            Some(twice),
+        ),
+        ("--control F/a.json -o F/a.json", Some(taken)),
+        ("--control F/./a.json -o F/a.json", Some(taken)),
+        ("--control F/a --capture F/a", Some(taken)),
+        ("--control F/a --trace F/a", Some(taken)),
+        ("--control F/a --control F/b -o F/c.json --trace F/d", None),
+    ] {
+        let line = format!("--ping vm0:vm1 {line}");
+        let found = read(&line.replace("F/", &format!("{folder}/")));
+        match (found, expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(words)) => {
+                let error = error.to_string();
+                assert!(
+                    error.contains("--control ") && error.contains(words),
+                    "{line}: {error}"
+                );
+            }
+            (found, _) => panic!("{line}: {:?}", found.map(drop).map_err(|e| e.to_string())),
+        }
+    }
+}
+
+#[test]
 fn every_instrument_refuses_a_place_that_it_can_not_write_to() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("one.json");

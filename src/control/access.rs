@@ -25,19 +25,33 @@ pub enum Access {
 }
 
 impl Access {
-    /// Clients that may be connected at a time, of all addresses with this access or less: strangers do not keep the others
-    /// out.
+    /// Clients that may be connected at a time with metrics alone, with that or the lab over TCP, and of all: strangers do not
+    /// keep the others out.
+    pub const MOST_CLIENTS: [usize; 3] = [12, 24, 32];
+
+    /// Clients that may be connected at a time, of all addresses with this access or less.
     pub const fn most_clients(&self) -> usize {
+        let [metrics, over_tcp, all] = Access::MOST_CLIENTS;
         match self {
-            Access::User => 32,
-            Access::Bearer(..) => 24,
-            Access::Metrics(_) => 12,
+            Access::User => all,
+            Access::Bearer(..) => over_tcp,
+            Access::Metrics(_) => metrics,
         }
     }
 
     /// Returns true if a request may name files of the lab's machine.
     pub const fn has_files(&self) -> bool {
         matches!(self, Access::User)
+    }
+
+    /// Returns true if who comes here is known to be one that may control the lab, before any request.
+    pub const fn is_known(&self) -> bool {
+        matches!(self, Access::User)
+    }
+
+    /// Returns true if `request` shows that its client is one that may control the lab.
+    pub fn is_shown_by(&self, request: &Request) -> bool {
+        !matches!(self, Access::Metrics(_)) && self.check(request).is_ok()
     }
 
     /// Makes sure that `request` may be carried out.
@@ -207,6 +221,8 @@ mod tests {
         ] {
             let found = access.check(&request).err().map(|error| error.status);
             assert_eq!(found, status, "{access:?} {request:?}");
+            let is_shown = status.is_none() && !matches!(access, Access::Metrics(_));
+            assert_eq!(access.is_shown_by(&request), is_shown, "{access:?}");
         }
     }
 }

@@ -23,7 +23,9 @@ impl FromStr for ControlAddress {
     /// # Errors
     /// With what is expected: names are not looked up.
     fn from_str(text: &str) -> Result<ControlAddress, &'static str> {
-        match text.strip_prefix(TCP) {
+        let parts = text.split_at_checked(TCP.len());
+        let tcp = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(TCP));
+        match tcp.map(|(_, address)| address) {
             Some(address) => socket_address(address).map(ControlAddress::Tcp).ok_or(
                 "expected tcp: and an address with a port, such as tcp:127.0.0.1:8080 or tcp:[::1]:8080",
             ),
@@ -72,6 +74,8 @@ mod tests {
             ("./tcp:127.0.0.1:1", false, "./tcp:127.0.0.1:1"),
             ("tcp:127.0.0.1:8080", true, "tcp:127.0.0.1:8080"),
             ("tcp:localhost:0", true, "tcp:127.0.0.1:0"),
+            ("TCP:127.0.0.1:0", true, "tcp:127.0.0.1:0"),
+            ("./TCP:1", false, "./TCP:1"),
             ("tcp:[::1]:65535", true, "tcp:[::1]:65535"),
             ("tcp:0.0.0.0:80", true, "tcp:0.0.0.0:80"),
         ] {
@@ -85,6 +89,7 @@ mod tests {
             "-",
             "tcp:",
             "tcp:8080",
+            "TCP:8080",
             "tcp:127.0.0.1",
             "tcp:::1:80",
             "tcp:127.0.0.1:65536",

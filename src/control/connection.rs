@@ -23,9 +23,9 @@ use crate::time::Instant;
 pub const MAX_REQUEST: usize = 64 << 10;
 /// Header fields of a request.
 pub const MAX_HEADERS: usize = 64;
-/// The time from the first byte of a request to its last.
+/// The time from the first byte of a request to its last, and from the connection to the first byte.
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// The time for which a connection without a request is kept.
+/// The time for which a connection is kept after a response, without another request.
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 /// The time within which a client has to close a connection that is to be closed.
 pub const CLOSING_TIME: Duration = Duration::from_secs(2);
@@ -34,6 +34,9 @@ pub const RESPONSE_TIME: Duration = Duration::from_secs(30);
 
 /// Bytes of a response in pieces that the client has not taken, above which no further piece is made.
 const MAX_UNTAKEN: usize = 64 << 10;
+
+/// What a target in absolute form begins with.
+const SCHEME: &str = "http://";
 
 /// What a connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +81,8 @@ pub struct Connection {
     /// The rest of the response.
     pieces: Option<Pieces>,
     deadline: Instant,
+    /// The time at which the client came, or had taken the last response.
+    free_since: Instant,
 }
 
 impl Connection {
@@ -96,7 +101,8 @@ impl Connection {
             is_head: false,
             is_first_version: false,
             pieces: None,
-            deadline: now + IDLE_TIME,
+            deadline: now + REQUEST_TIME,
+            free_since: now,
         }
     }
 
@@ -114,7 +120,9 @@ impl Connection {
         if bytes.is_empty() || !self.is_kept {
             return;
         }
-        if self.input.is_empty() && self.state == State::Receiving {
+        // Empty lines begin no request: who sends nothing else is as silent as who sends nothing.
+        let begins = self.input.is_empty() && bytes.iter().any(|byte| !is_line_end(byte));
+        if begins && self.state == State::Receiving {
             self.deadline = now + REQUEST_TIME;
         }
         let bytes = bytes.get(..self.room()).unwrap_or(bytes);
@@ -171,10 +179,7 @@ impl Connection {
         if self.input.len() < self.awaited {
             return Ok(None);
         }
-        let empty = self
-            .input
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let empty = self.input.iter().take_while(|byte| is_line_end(byte));
         let empty = empty.count();
         if empty > 0 {
             self.input.drain(..empty);
@@ -321,6 +326,9 @@ impl Connection {
         if self.has_pieces() {
             return;
         }
+        if self.state == State::Sending {
+            self.free_since = now;
+        }
         match self.state {
             State::Sending if self.is_kept => {
                 self.state = State::Receiving;
@@ -345,6 +353,18 @@ impl Connection {
     /// from now on.
     pub fn is_open_stream(&self) -> bool {
         self.state == State::Opening && self.transmit().is_empty()
+    }
+
+    /// Returns the time since which no request is being answered. What has come since may be [part](Connection::has_part) of one,
+    /// or one that [was not looked for](Connection::may_have_request). `None` if one is being answered.
+    pub fn free_since(&self) -> Option<Instant> {
+        let is_free = matches!(self.state, State::Receiving | State::Closing);
+        is_free.then_some(self.free_since)
+    }
+
+    /// Returns true if part of a request has come.
+    pub fn has_part(&self) -> bool {
+        !self.input.is_empty()
     }
 
     /// Returns the time at which [`Connection::handle_timeout`] is to be called.
@@ -428,6 +448,7 @@ impl Head {
             && (!is_first_version || has_word(headers, "connection", "keep-alive"));
         let accept = values(headers, "accept").map(String::from_utf8_lossy);
         let host = values(headers, "host").next().unwrap_or_default();
+        let (named, target) = split_target(parsed.path.unwrap_or_default());
         let mut shown = values(headers, "authorization");
         let credentials = shown.next().filter(|_| shown.next().is_none());
         Ok(Head {
@@ -437,15 +458,32 @@ impl Head {
             is_continue_expected: !is_first_version && has_word(headers, "expect", "100-continue"),
             request: Request {
                 method: parsed.method.unwrap_or_default().to_owned(),
-                target: parsed.path.unwrap_or_default().to_owned(),
+                target,
                 accept: accept.collect::<Vec<_>>().join(","),
-                host: String::from_utf8_lossy(host).into_owned(),
+                host: named.unwrap_or_else(|| String::from_utf8_lossy(host).into_owned()),
                 has_origin: values(headers, "origin").next().is_some(),
                 credentials: Credentials(credentials.unwrap_or_default().to_vec()),
                 body: Vec::new(),
             },
         })
     }
+}
+
+/// Returns the host that a target in absolute form names, which is the one that counts then (RFC 9112, section 3.2.2), and
+/// the path and the query.
+fn split_target(target: &str) -> (Option<String>, String) {
+    let parts = target.split_at_checked(SCHEME.len());
+    let rest = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    let Some((_, rest)) = rest else {
+        return (None, target.to_owned());
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    let path = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    };
+    (Some(host.to_owned()), path)
 }
 
 /// Returns the values of the header field `name`.
@@ -499,6 +537,10 @@ fn body_length(headers: &[Header<'_>]) -> Result<usize, ApiError> {
             }
         }
     }
+}
+
+const fn is_line_end(byte: &u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 fn malformed(why: impl Into<String>) -> ApiError {

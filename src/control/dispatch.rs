@@ -203,11 +203,19 @@ impl Call<'_> {
         })
     }
 
-    /// The media types that the client accepts, without their parameters.
+    /// The media types that the client accepts, without their parameters. One of no weight (RFC 9110, section 12.4.2) is not
+    /// accepted.
     fn accepted_types(&self) -> impl Iterator<Item = &str> {
-        let types = self.accept.split(',');
-        let types = types.map(|one| one.split(';').next().unwrap_or(one).trim());
-        types.filter(|one| !one.is_empty())
+        self.accept.split(',').filter_map(|one| {
+            let mut parts = one.split(';').map(str::trim);
+            let media_type = parts.next().filter(|media_type| !media_type.is_empty())?;
+            let weight = parts.find_map(|parameter| {
+                let (name, value) = parameter.split_once('=')?;
+                let is_weight = name.eq_ignore_ascii_case("q");
+                is_weight.then(|| value.parse::<f64>().ok())?
+            });
+            (weight != Some(0.0)).then_some(media_type)
+        })
     }
 
     /// The format of metrics that the client accepts, the first in the order in which the client has them. A client that
@@ -219,10 +227,10 @@ impl Call<'_> {
 
     /// The format of a report that the client accepts, the first that fits in the order in which the client has them.
     pub(super) fn accepted_format(&self) -> Result<Format, ApiError> {
-        let mut types = self.accepted_types().peekable();
-        let found = match types.peek() {
-            Some(_) => types.find_map(Format::of_media_type),
-            None => Format::of_media_type(JSON),
+        let is_any = self.accept.chars().all(|c| matches!(c, ',' | ' ' | '\t'));
+        let found = match is_any {
+            true => Format::of_media_type(JSON),
+            false => self.accepted_types().find_map(Format::of_media_type),
         };
         found.ok_or_else(|| {
             let formats = Format::with_media_types();

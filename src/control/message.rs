@@ -17,7 +17,7 @@ pub struct Request {
     pub target: String,
     /// The types that the client accepts, the values of `Accept`; empty for any.
     pub accept: String,
-    /// The host that it is for, the value of `Host`; empty if it names none.
+    /// The host that it is for, as its target has it or the value of `Host`; empty if it names none.
     pub host: String,
     /// It comes from a page of a browser, and says from which: there is an `Origin`.
     pub has_origin: bool,

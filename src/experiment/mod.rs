@@ -11,7 +11,9 @@ mod settings;
 
 pub use self::describe::{describe, neighbours};
 pub use self::expected::Expected;
-pub use self::plan::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, draft, plan};
+pub use self::plan::{
+    BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM, Listen, MOST_PINGS, draft, plan,
+};
 pub use self::scenario::Scenario;
 pub use self::settings::{Origin, Setting, SettingError, Settings};
 

@@ -3,6 +3,9 @@
 //! The poll reports edges, so what could not be done yet is remembered for each client: [`ControlClients::has_work`] tells
 //! that another call should follow without an event. A call does a bounded amount: a read and a write for each client that
 //! is ready. Requests come out one by one, in turns; who owns the lab answers as many as a turn of the run may take.
+//!
+//! Places are few. When all are taken, who comes gets that of a client that asks nothing, so that only requests under way
+//! keep others out: half a request counts as one if its client has [shown](Access::is_shown_by) that it may control the lab.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -101,6 +104,8 @@ struct Client {
     socket: ClientSocket,
     token: Token,
     access: Access,
+    /// It may control the lab, as it came or has shown since.
+    is_known: bool,
     connection: Connection,
     may_read: bool,
     may_write: bool,
@@ -183,6 +188,7 @@ impl ControlClients {
         (first..MAX_CLIENTS).chain(0..first).find_map(|number| {
             let client = self.clients.get_mut(number)?.as_mut()?;
             let request = client.connection.request(now)?;
+            client.is_known |= client.access.is_shown_by(&request);
             self.next = (number + 1) % MAX_CLIENTS;
             let id = ClientId {
                 place: number,
@@ -303,14 +309,12 @@ impl ControlClients {
         let Peer { socket, is_served } = peer;
         let most = access.most_clients();
         let (served, refused) = self.clients.split_at_mut(MAX_CLIENTS);
-        let others = served.iter().flatten();
-        let others = others.filter(|client| client.access.most_clients() <= most);
-        let has_place = others.count() < most;
+        let has_place = is_served && make_place(served, most, sources);
         let served = (0..).zip(served).find(|(_, slot)| slot.is_none());
         let refused = (MAX_CLIENTS..)
             .zip(refused)
             .find(|(_, slot)| slot.is_none());
-        let (place, refusal) = match served.filter(|_| is_served && has_place) {
+        let (place, refusal) = match served.filter(|_| has_place) {
             Some(place) => (Some(place), None),
             None if is_served => (refused, Some(too_many(most))),
             None => (refused, Some(not_served())),
@@ -334,6 +338,7 @@ impl ControlClients {
             number: self.count,
             socket,
             token,
+            is_known: access.is_known(),
             access,
             connection,
             may_read: true,
@@ -344,6 +349,34 @@ impl ControlClients {
             has_failed: false,
         });
     }
+}
+
+/// Makes sure that there is a place for a client whose access has `most` places: one that asks nothing goes for it, the one
+/// that has asked nothing for longest, of those that have not shown that they may control the lab if there are any. Returns
+/// false if none can go.
+fn make_place(clients: &mut [Option<Client>], most: usize, sources: &mut Sources) -> bool {
+    let is_full = |limit: &usize| {
+        let clients = clients.iter().flatten();
+        let within = clients.filter(|client| client.access.most_clients() <= *limit);
+        within.count() >= *limit
+    };
+    // Who goes is within the larger limits, too.
+    let mut limits = Access::MOST_CLIENTS.into_iter();
+    let Some(limit) = limits.find(|limit| *limit >= most && is_full(limit)) else {
+        return true;
+    };
+    let free = clients.iter_mut().filter_map(|slot| {
+        let client = slot.as_ref()?;
+        let is_within = client.access.most_clients() <= limit;
+        let since = client.free_since().filter(|_| is_within)?;
+        Some(((client.is_known, since), slot))
+    });
+    let longest = free.min_by_key(|(order, _)| *order);
+    let displaced = longest.and_then(|(_, slot)| slot.take());
+    displaced.is_some_and(|client| {
+        client.end(sources);
+        true
+    })
 }
 
 fn too_many(most: usize) -> ApiError {
@@ -431,6 +464,17 @@ impl Client {
         self.has_failed |= !has_read && watch.unread > 0 && unread >= watch.unread;
         let next = now + STREAM_TIME;
         self.stream = Some(Watch { unread, next });
+    }
+
+    /// Since when another may have its place: first those that ask nothing (false), for longest, then those whose request is
+    /// still to be looked at. Of clients that may control the lab no request is given up, and no part of one.
+    fn free_since(&self) -> Option<(bool, Instant)> {
+        let connection = &self.connection;
+        let may_ask = self.may_read || connection.may_have_request();
+        let asks = may_ask && !connection.is_closing();
+        let since = connection.free_since()?;
+        let may_go = !self.is_known || !(asks || connection.has_part());
+        may_go.then_some((asks, since))
     }
 
     fn is_over(&self) -> bool {

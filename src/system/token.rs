@@ -2,10 +2,13 @@
 //! command are no such place, since `ps` shows them to everybody.
 
 use std::env;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 
 use super::error::SystemError;
 use crate::control::{LONGEST_TOKEN, TOKEN_VARIABLE, Token};
@@ -13,7 +16,8 @@ use crate::control::{LONGEST_TOKEN, TOKEN_VARIABLE, Token};
 /// Returns the token of `file`; without one, that of the environment variable `TAP_REACTOR_TOKEN`, if it has any.
 ///
 /// # Errors
-/// If the file can't be read, or users other than its owner may read or change it; if what is found is no token.
+/// If the file can't be read or is none, or another user than this one or root may read or change it; if what is found is no
+/// token.
 pub fn read_token(file: Option<&Path>) -> Result<Option<Token>, SystemError> {
     match file {
         Some(file) => token_of_file(file).map(Some),
@@ -26,9 +30,23 @@ pub fn read_token(file: Option<&Path>) -> Result<Option<Token>, SystemError> {
 fn token_of_file(path: &Path) -> Result<Token, SystemError> {
     let operation = || format!("read the token in {}", path.display());
     let refuse = |error| SystemError::io(operation(), &error);
-    let file = File::open(path).map_err(refuse)?;
-    let mode = file.metadata().map_err(refuse)?.mode();
+    // To open a FIFO would wait for its writer.
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = options.open(path).map_err(refuse)?;
+    let found = file.metadata().map_err(refuse)?;
+    if !found.is_file() {
+        let refused = SystemError::refused(operation(), "that is no file");
+        return Err(refused.advise("expected a regular file"));
+    }
     // As ssh has it for keys.
+    let (owner, user) = (found.uid(), geteuid().as_raw());
+    if owner != user && owner != 0 {
+        let cause = format!("it belongs to the user {owner}");
+        let advice = format!("expected a file of the user {user} or of root");
+        return Err(SystemError::refused(operation(), cause).advise(advice));
+    }
+    let mode = found.mode();
     if mode & 0o077 != 0 {
         let cause = format!("others may use it (mode {:04o})", mode & 0o7777);
         let advice = format!(
@@ -112,6 +130,40 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let error = read_token(Some(&path)).unwrap_err().to_string();
         assert!(error.contains("ENOENT"), "{error}");
+    }
+
+    #[test]
+    fn only_a_file_of_this_user_or_of_root_has_the_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("own"), TOKEN).unwrap();
+        fs::write(path("other"), TOKEN).unwrap();
+        std::os::unix::fs::symlink(path("own"), path("link")).unwrap();
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&path("fifo"), mode).unwrap();
+        for name in ["own", "other"] {
+            fs::set_permissions(path(name), Permissions::from_mode(0o600)).unwrap();
+        }
+        std::os::unix::fs::chown(path("other"), Some(1000), None).expect("root runs this test");
+        for (name, expected) in [
+            ("own", None),
+            ("link", None),
+            (
+                "other",
+                Some("it belongs to the user 1000; expected a file of the user 0 or of root"),
+            ),
+            ("fifo", Some("that is no file; expected a regular file")),
+            (".", Some("that is no file; expected a regular file")),
+        ] {
+            let found = read_token(Some(&path(name)));
+            match expected {
+                None => assert_eq!(found.unwrap(), TOKEN.parse().ok(), "{name}"),
+                Some(words) => {
+                    let error = found.unwrap_err().to_string();
+                    assert!(error.contains(words), "{name}: {error}");
+                }
+            }
+        }
     }
 
     #[test]

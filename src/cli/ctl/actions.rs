@@ -13,6 +13,7 @@ use tap_reactor::control::{
     FlowDocument, ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, List,
     LoadDocument, MarkDocument, SetMark, VmDocument,
 };
+use tap_reactor::experiment::MOST_PINGS;
 use tap_reactor::report::{self, Destination, check_file};
 use tap_reactor::system::{DisplaySignals, Keys, Woken, end_by};
 
@@ -22,9 +23,6 @@ use super::{CtlError, UsageError, print, text};
 use crate::cli::console;
 use crate::cli::files::destinations;
 use crate::cli::run::WIDTH;
-
-/// The most pings per second that are taken for meant; the lab has limits of its own.
-const MOST_PINGS: f64 = 1e12;
 
 /// Options that are whole numbers.
 const NUMBERS: [&str; 6] = [
@@ -60,6 +58,11 @@ pub fn check(call: &Call) -> Result<(), UsageError> {
     }
     for name in NUMBERS {
         call.given_number::<u64>(name)?;
+    }
+    if let Some(setting) = call.given.get("worst")
+        && call.given_number("worst")? == Some(0_u32)
+    {
+        return Err(setting.error("expected a whole number, 1 or more").into());
     }
     if let Some(setting) = call.given.get("rate") {
         setting.rate(&setting.text, "pings", MOST_PINGS)?;

@@ -92,6 +92,12 @@ fn a_wrong_line_says_what_is_wrong_and_what_is_expected() {
         ("s add-vms 99999999999", "expected a whole number"),
         ("s rate fast", "fast: expected pings per second"),
         ("s rate 0", "0: expected pings per second"),
+        ("s rate 1e9", "above 0 and up to 10000000"),
+        ("s flow mesh --rate 1e9", "above 0 and up to 10000000"),
+        (
+            "s flows --worst 0",
+            "--worst 0: expected a whole number, 1 or more",
+        ),
         ("s interval 0", "0: expected more than 0"),
         ("s window 1.5", "window 1.5: expected a whole number"),
         ("s end-flow vm0", "end-flow vm0: expected a whole number"),

@@ -89,6 +89,30 @@ fn requests_are_read_as_they_come() {
 }
 
 #[test]
+fn a_target_in_absolute_form_names_the_host_itself() {
+    for (target, host, path) in [
+        ("/vms?limit=1", "lab", "/vms?limit=1"),
+        ("http://other:80/vms?limit=1", "other:80", "/vms?limit=1"),
+        ("HTTP://[::1]:80/", "[::1]:80", "/"),
+        ("http://other", "other", "/"),
+        ("http://other?a=/b", "other", "/?a=/b"),
+        ("http://a@b/vms", "a@b", "/vms"),
+        ("http:///vms", "", "/vms"),
+        ("https://other/vms", "lab", "https://other/vms"),
+        ("*", "lab", "*"),
+        ("http:/é", "lab", "http:/é"),
+    ] {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: lab\r\n\r\n");
+        let (_, found) = received(head.as_bytes());
+        let expected = Request {
+            host: host.to_owned(),
+            ..request("GET", path, "", "")
+        };
+        assert_eq!(found, Some(expected), "{target}");
+    }
+}
+
+#[test]
 fn what_tells_who_asks_is_read_from_the_head() {
     for (fields, has_origin, credentials) in [
         ("", false, ""),
@@ -335,10 +359,14 @@ fn each_wait_for_a_client_has_an_end() {
     let at = |seconds: u64| ZERO + Duration::from_secs(seconds);
     // A client that says nothing.
     let mut connection = Connection::new(ZERO);
-    assert_eq!(connection.timeout(), at(60));
-    connection.handle_timeout(at(59));
+    for second in 0..10 {
+        connection.handle(at(second), b"\r\n");
+        assert_eq!(connection.request(at(second)), None);
+    }
+    assert_eq!(connection.timeout(), at(10), "empty lines say nothing");
+    connection.handle_timeout(at(9));
     assert!(!connection.is_over());
-    connection.handle_timeout(at(60));
+    connection.handle_timeout(at(10));
     assert!(connection.is_over());
     // One that says little: the rest has to come within the time from the first byte on.
     let mut connection = Connection::new(ZERO);

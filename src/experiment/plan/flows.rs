@@ -58,12 +58,22 @@ impl PlanContext<'_> {
         who: &str,
         expected: &str,
     ) -> Result<RangeInclusive<u32>, SettingError> {
+        self.selected(who, expected)
+            .map_err(|error| setting.error(error))
+    }
+
+    /// As [`PlanContext::selection`], with what is wrong alone.
+    pub(super) fn selected(
+        &self,
+        who: &str,
+        expected: &str,
+    ) -> Result<RangeInclusive<u32>, String> {
         if let Some(group) = self.groups.iter().find(|group| group.name == Some(who)) {
             return Ok(group.first..=group.first + group.vms.saturating_sub(1));
         }
-        let selection: Selection = who.parse().map_err(|_| setting.error(expected))?;
+        let selection: Selection = who.parse().map_err(|_| expected.to_owned())?;
         let vms = selection.range(self.vms.len() as u32);
-        vms.map_err(|error| setting.error(error))
+        vms.map_err(|error| error.to_string())
     }
 
     /// The pattern, whose sides may be names of groups.

@@ -43,6 +43,7 @@ use self::fabric::{Fabric, fabric, frames, ports_per_bridge};
 use self::flows::PlanContext;
 pub(super) use self::join::named as joined_bridge;
 pub use self::listen::Listen;
+pub use self::phases::MOST_PINGS;
 pub use self::size::{BYTES_PER_FLOW, BYTES_PER_PHASE, BYTES_PER_VM};
 pub(super) use self::vms::VMS_OF_A_GROUP;
 use self::vms::{Group, check_number, groups, vms};

@@ -14,8 +14,8 @@ use crate::load::{Arrivals, Pacing, PhaseLoad, Start};
 use crate::record::{MarkName, NoMarkName};
 use crate::vm::{MAX_OUTSTANDING, VmId};
 
-/// The highest rate that is taken for meant: one ping every 100 ns.
-const MAX_RATE: f64 = 1e7;
+/// The highest rate that is taken for meant, in pings per second: one every 100 ns.
+pub const MOST_PINGS: f64 = 1e7;
 /// Steps of a ramp; each has histograms of its own, which take about a megabyte.
 const MAX_STEPS: u32 = 100;
 
@@ -308,7 +308,7 @@ fn pacing(settings: &Settings) -> Result<Sending<'_>, SettingError> {
 }
 
 fn rate(setting: &Setting, text: &str) -> Result<f64, SettingError> {
-    setting.rate(text, "pings", MAX_RATE)
+    setting.rate(text, "pings", MOST_PINGS)
 }
 
 fn ramp(setting: &Setting) -> Result<Vec<f64>, SettingError> {

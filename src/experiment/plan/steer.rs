@@ -24,11 +24,9 @@ impl Experiment {
     /// # Errors
     /// If it names none, or one that does not exist.
     pub fn vms_named(&self, who: &str) -> Result<Vec<VmId>, SettingError> {
-        let settings = given("ping", [who]);
-        let setting = settings.or_default("ping");
         self.in_context(|context| {
-            let vms = context.selection(&setting, who, WHO);
-            let vms = vms.map_err(|_| SettingError::new(format_args!("{who}: {WHO}")))?;
+            let vms = context.selected(who, WHO);
+            let vms = vms.map_err(|why| SettingError::new(format_args!("{who}: {why}")))?;
             Ok(vms.map(VmId).collect())
         })
     }

@@ -11,6 +11,8 @@ use crate::control::{ControlAddress, MAX_REQUEST};
 use crate::fabric::{InstrumentKind, WriteTo};
 
 const GET: &[u8] = b"GET /vms HTTP/1.1\r\nHost: lab\r\n\r\n";
+/// A request that is under way for as long as its client likes.
+const EVENTS: &[u8] = b"GET /events HTTP/1.1\r\nHost: lab\r\n\r\n";
 
 /// A control socket with its poll, in a time of its own.
 struct Served {
@@ -148,6 +150,11 @@ fn requests_are_answered_over_connections_that_last() {
 fn a_client_more_than_there_may_be_is_told_so_and_the_next_one_finds_room_again() {
     let mut served = Served::new();
     let mut clients: Vec<_> = (0..MAX_CLIENTS).map(|_| served.client()).collect();
+    for client in &mut clients {
+        client.write_all(EVENTS).unwrap();
+    }
+    served.work();
+    assert_eq!(served.asked.len(), MAX_CLIENTS, "all of them are served");
     let (response, is_closed) = read(&mut served.client());
     assert!(
         response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
@@ -157,17 +164,122 @@ fn a_client_more_than_there_may_be_is_told_so_and_the_next_one_finds_room_again(
         "{\"error\":\"there are too many connections\",\"expected\":\"at most 32 at a time\"}\n"
     ));
     assert!(is_closed);
-    for client in &mut clients {
-        client.write_all(GET).unwrap();
-    }
-    served.work();
-    assert_eq!(served.asked.len(), MAX_CLIENTS, "all others are served");
     clients.pop();
     served.work();
     let mut another = served.client();
     another.write_all(GET).unwrap();
     served.work();
     assert!(read(&mut another).0.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn who_comes_when_all_places_are_taken_gets_that_of_the_client_that_asked_nothing_for_longest() {
+    // What holds a place, whether it is of a client with the token, and whether it keeps others out.
+    let shown = "Host: localhost:PORT\r\nAuthorization: Bearer 0123456789abcdef\r\n\r\n";
+    let get = format!("GET /vms HTTP/1.1\r\n{shown}");
+    for (held, keeps_out) in [
+        (String::new(), false),
+        ("\r\n".to_owned(), false),
+        ("GET /vms HT".to_owned(), false),
+        ("GET /vms HTTP/1.1\r\nHost: lab\r\n\r\n".to_owned(), false),
+        ("no request\r\n\r\n".to_owned(), false),
+        (get.clone(), false),
+        (format!("{get}GET /vms HT"), true),
+        (format!("GET /events HTTP/1.1\r\n{shown}"), true),
+    ] {
+        let token = "0123456789abcdef".parse().unwrap();
+        let bearer = |address| Access::Bearer(Clone::clone(&token), address);
+        let (control, address) = over_tcp(bearer);
+        let mut served = Served::at(vec![control]);
+        let held = held.replace("PORT", &address.port().to_string());
+        let mut clients: Vec<TcpStream> = Vec::new();
+        for _ in 0..24 {
+            let mut client = tcp_client(&mut served, address);
+            client.write_all(held.as_bytes()).unwrap();
+            // What was sent is there once the client has it sent: it is the loopback interface.
+            served.work();
+            read(&mut client);
+            clients.push(client);
+            served.now = served.now + Duration::from_millis(1);
+        }
+        let get = get.replace("PORT", &address.port().to_string());
+        let mut late = Vec::new();
+        for _ in 0..3 {
+            late.push(tcp_client(&mut served, address));
+            let client = late.last_mut().unwrap();
+            let _ = client.write_all(get.as_bytes());
+            served.work();
+            let answer = read(client).0;
+            assert_eq!(
+                answer.starts_with("HTTP/1.1 503 "),
+                keeps_out,
+                "{held:?} {answer}"
+            );
+            assert_eq!(
+                answer.starts_with("HTTP/1.1 200 "),
+                !keeps_out,
+                "{held:?} {answer}"
+            );
+        }
+        for (count, client) in clients.iter_mut().enumerate() {
+            let is_closed = read(client).1;
+            let is_first = count < late.len() && !keeps_out;
+            // One that is refused is closed anyway.
+            assert_eq!(
+                is_closed,
+                is_first || held.starts_with("no"),
+                "{held:?} {count}"
+            );
+        }
+        // At the Unix socket there is room still.
+        let mut user = served.client();
+        user.write_all(GET).unwrap();
+        served.work();
+        assert!(read(&mut user).0.starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn strangers_go_first() {
+    let token = "0123456789abcdef".parse().unwrap();
+    let (control, address) = over_tcp(|address| Access::Bearer(Clone::clone(&token), address));
+    let (metrics, metrics_address) = over_tcp(Access::Metrics);
+    let mut served = Served::at(vec![control, metrics]);
+    let mut owner = tcp_client(&mut served, address);
+    let get = format!(
+        "GET /vms HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer 0123456789abcdef\r\n\r\n"
+    );
+    owner.write_all(get.as_bytes()).unwrap();
+    served.work();
+    assert!(read(&mut owner).0.starts_with("HTTP/1.1 200 "));
+    let mut user = served.client();
+    served.now = served.now + Duration::from_millis(1);
+    let mut strangers = Vec::new();
+    for address in [metrics_address, address].repeat(40) {
+        strangers.push(tcp_client(&mut served, address));
+        served.now = served.now + Duration::from_millis(1);
+    }
+    assert_eq!(served.number(), 25);
+    assert!(
+        !read(&mut owner).1,
+        "it has asked nothing for longest, and is known"
+    );
+    assert!(!read(&mut user).1);
+    served.pass(10);
+    assert_eq!(
+        served.number(),
+        1,
+        "strangers and who has never asked are gone"
+    );
+    assert!(!read(&mut owner).1);
+}
+
+/// A client that has connected over TCP.
+fn tcp_client(served: &mut Served, address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect(address).unwrap();
+    client.set_nonblocking(true).unwrap();
+    served.work();
+    client
 }
 
 #[test]
@@ -191,11 +303,19 @@ fn who_floods_is_not_first_each_time() {
 #[test]
 fn half_a_request_is_given_up_and_so_is_a_connection_without_any() {
     let mut served = Served::new();
-    let (mut half, mut silent) = (served.client(), served.client());
+    let (mut half, mut silent, mut empty) = (served.client(), served.client(), served.client());
+    let mut kept = served.client();
+    kept.write_all(GET).unwrap();
     half.write_all(&GET[..20]).unwrap();
     served.work();
-    served.pass(9);
-    assert_eq!(read(&mut half), (String::new(), false));
+    for _ in 0..3 {
+        empty.write_all(b"\r\n").unwrap();
+        served.pass(3);
+    }
+    assert!(!read(&mut kept).1);
+    for client in [&mut half, &mut silent, &mut empty] {
+        assert_eq!(read(client), (String::new(), false));
+    }
     served.pass(1);
     let (response, is_closed) = read(&mut half);
     assert!(
@@ -203,8 +323,13 @@ fn half_a_request_is_given_up_and_so_is_a_connection_without_any() {
         "{response}"
     );
     assert!(is_closed);
-    served.pass(50);
-    assert_eq!(read(&mut silent), (String::new(), true));
+    for client in [&mut silent, &mut empty] {
+        assert_eq!(read(client), (String::new(), true));
+    }
+    served.pass(49);
+    assert_eq!(read(&mut kept), (String::new(), false));
+    served.pass(1);
+    assert_eq!(read(&mut kept), (String::new(), true));
     assert_eq!(served.number(), 0);
 }
 
@@ -305,10 +430,9 @@ fn what_is_no_request_is_refused_and_the_connection_closed() {
 #[test]
 fn a_stream_ends_with_its_reader_and_a_reader_that_reads_nothing_is_cut_off() {
     let mut served = Served::new();
-    let events = b"GET /events HTTP/1.1\r\nHost: lab\r\n\r\n";
     // Of one that leaves.
     let mut leaver = served.client();
-    leaver.write_all(events).unwrap();
+    leaver.write_all(EVENTS).unwrap();
     served.work();
     let (head, _) = read(&mut leaver);
     assert!(head.ends_with("Connection: close\r\n\r\n"), "{head}");
@@ -328,7 +452,7 @@ fn a_stream_ends_with_its_reader_and_a_reader_that_reads_nothing_is_cut_off() {
     for reads in [true, false] {
         let mut reader = served.client();
         setsockopt(&reader, sockopt::RcvBuf, &4096).unwrap();
-        reader.write_all(events).unwrap();
+        reader.write_all(EVENTS).unwrap();
         served.work();
         let mut writer = served.streams.pop().unwrap();
         read(&mut reader);
@@ -388,9 +512,7 @@ fn clients_over_tcp_are_served_as_others_are_and_leave_them_places() {
     let mut clients = Vec::new();
     for (address, number, most) in [(metrics_address, 14, 12), (control_address, 15, 12)] {
         for count in 0..number {
-            let mut client = TcpStream::connect(address).unwrap();
-            client.set_nonblocking(true).unwrap();
-            served.work();
+            let mut client = tcp_client(&mut served, address);
             let (response, is_closed) = read(&mut client);
             let is_served = count < most;
             assert_eq!(
@@ -403,13 +525,17 @@ fn clients_over_tcp_are_served_as_others_are_and_leave_them_places() {
                 assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
                 continue;
             }
-            client.write_all(GET).unwrap();
+            client.write_all(EVENTS).unwrap();
             served.work();
             assert!(read(&mut client).0.starts_with("HTTP/1.1 200 OK\r\n"));
             clients.push(client);
         }
     }
-    let others: Vec<_> = (0..8).map(|_| served.client()).collect();
+    let mut others: Vec<_> = (0..8).map(|_| served.client()).collect();
+    for other in &mut others {
+        other.write_all(EVENTS).unwrap();
+    }
+    served.work();
     assert_eq!(served.number(), MAX_CLIENTS);
     let mut refused = served.client();
     assert!(read(&mut refused).0.contains("at most 32 at a time"));
