@@ -137,7 +137,7 @@ where
         rules.map(|impair| ImpairDocument { impair }).collect()
     }
 
-    /// The captures into files that go on.
+    /// The captures into files that have not been ended.
     fn captures_so_far(&mut self) -> Vec<CaptureSoFar> {
         let recordings = self.lab.hypervisor.fabric().recordings().into_iter();
         recordings
