@@ -101,7 +101,7 @@ pub trait Controlled {
     /// If the run is over.
     fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError>;
 
-    /// Returns the captures into files that go on.
+    /// Returns the captures into files that have not been ended.
     fn captures(&mut self, page: Page) -> List<CaptureSoFar>;
 
     /// Ends a capture into a file.

@@ -281,7 +281,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         path: "/captures",
         id: "listCaptures",
-        doc: "The captures into files that go on, those of the plan included",
+        doc: "The captures into files that have not been ended, those of the plan and those that have failed included",
         query: PAGED,
         response: Content::Json(schema::<List<CaptureSoFar>>),
         errors: &[status::BAD_REQUEST],

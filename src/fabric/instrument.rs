@@ -148,6 +148,12 @@ pub trait Instrument: fmt::Debug {
         }
     }
 
+    /// The lab runs already: what comes from `now` on is shown. It is told before all else but VMs of the plan; an instrument
+    /// that is there from the set-up on is not told.
+    fn begin(&mut self, now: Instant) {
+        let _ = now;
+    }
+
     /// The lab is to have `vm`, whose port and addresses are those of `interface`. It has not sent anything yet.
     fn vm(&mut self, vm: VmId, mac: MacAddr, interface: &Interface) {
         let _ = (vm, mac, interface);

@@ -20,7 +20,8 @@ pub struct Recording {
     /// Frames of pings that were written before it was known what came of them.
     #[serde(default)]
     pub unknown: u64,
-    /// Failed pings whose frames were to be captured, and were in memory no more (`--capture-on-loss`).
+    /// Failed pings whose frames were to be captured, and were in memory no more (`--capture-on-loss`). Those that were due
+    /// before the capture began are not counted.
     #[serde(default)]
     pub missed: u64,
     /// Files begun: more than one in a ring, of which the last ones are kept.

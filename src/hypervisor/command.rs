@@ -107,7 +107,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             Command::Impair(rules) => self.fabric.set_impairments(now, rules, self.seed),
             Command::Observe(instrument) => {
-                return Ok(Outcome::Instrument(self.observe(instrument)));
+                return Ok(Outcome::Instrument(self.observe(now, instrument)));
             }
             Command::EndInstrument(number) => {
                 let ended = self.fabric.end(number).cloned();
@@ -220,8 +220,9 @@ impl<F: Fabric> Hypervisor<F> {
         self.load.retire(flows);
     }
 
-    /// Shows every frame and event to `instrument` from now on, and tells it of the flows that there are. Returns its number.
-    fn observe(&mut self, mut instrument: Box<dyn Instrument>) -> u32 {
+    /// Shows every frame and event from `now` on to `instrument`, and tells it of the flows that there are. Returns its number.
+    fn observe(&mut self, now: Instant, mut instrument: Box<dyn Instrument>) -> u32 {
+        instrument.begin(now);
         for (id, state) in (0..).map(FlowId).zip(&self.flows) {
             if let Some(owner) = state.ping
                 && let Some(target) = self.target(owner, state.target)

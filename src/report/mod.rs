@@ -69,6 +69,7 @@ pub use provenance::{
     MachineReport, MergedReport, NotOneExperiment, PlanReport, SettingsReport, Unlike, Values,
     check_one_experiment,
 };
+pub use recordings::recording_notes;
 pub(crate) use schema::schema_settings;
 pub use schema::{comparison_schema_json, line_schema_json, schema_json};
 pub use text::text;

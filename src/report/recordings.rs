@@ -8,10 +8,15 @@ use crate::fabric::Recording;
 pub(super) fn sentence(recording: &Recording) -> String {
     let Recording { kind, file, .. } = recording;
     let noun = kind.record;
-    let mut told = format!(
-        "Recorded: {kind} {file}, {}",
-        counted(recording.records, noun)
-    );
+    let records = counted(recording.records, noun);
+    let notes = recording_notes(recording);
+    format!("Recorded: {kind} {file}, {records}{notes}.")
+}
+
+/// What is to be known of a recording besides the number of records; empty if it is whole: `; 9 frames dropped`.
+pub fn recording_notes(recording: &Recording) -> String {
+    let noun = recording.kind.record;
+    let mut told = String::new();
     if recording.files > 1 {
         let files = count(recording.files);
         told += &format!(" in {files} files, of which the last are kept");
@@ -30,7 +35,7 @@ pub(super) fn sentence(recording: &Recording) -> String {
     if let Some(why) = &recording.ended {
         told += &format!("; ended early: {why}");
     }
-    told + "."
+    told
 }
 
 impl Report {

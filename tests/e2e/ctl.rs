@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal::{SIGINT, SIGKILL, SIGTERM};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -208,6 +209,69 @@ fn every_command_does_what_it_says() {
         serde_json::from_str::<Value>(line).expect("an event");
     }
     assert!(fs::metadata(&loss).expect("the capture").len() > 500);
+}
+
+#[test]
+fn a_capture_on_loss_lacks_no_ping_that_was_on_its_way_when_it_began_or_ended() {
+    for timeout in ["100ms", "5s"] {
+        let ctl = Controlled::new();
+        let run = ctl.start(&format!(
+            "--netns host --vms 2 --ping vm0:vm1 --interval 5ms --timeout {timeout} --expect loss<=100%"
+        ));
+        ctl.wait_for("pings", |lab| number(lab, "/totals/received") > 0);
+        // Of what is lost from now on, some is on its way when the capture begins.
+        ctl.text("impair vm1:loss=100%");
+        let sent = |more: u64| {
+            let sent = number(&ctl.json("status"), "/totals/sent");
+            ctl.wait_for("more pings", |lab| {
+                number(lab, "/totals/sent") >= sent + more
+            });
+        };
+        sent(10);
+        ctl.text("capture e.pcapng --capture-on-loss 2");
+        sent(40);
+        let ended = ctl.text("end-capture 0");
+        let unknown = "written before it was known what came of the ping";
+        assert!(ended.contains(unknown), "{ended}");
+        assert!(
+            ended.ends_with("; ended early: it was ended by request\n"),
+            "{ended}"
+        );
+        // The end of a run waits for what is on its way.
+        ctl.text("capture f.pcapng --capture-on-loss 2");
+        ctl.text("end-impairments");
+        sent(10);
+        ctl.text("stop");
+        let run = run.wait().expect_status(0);
+        assert_eq!(run.stderr, "", "{timeout}");
+        let file = ctl.file("e.pcapng").display().to_string();
+        let frames = crate::lab::succeed(Command::new("tshark").args(["-r", &file]));
+        assert!(frames.lines().count() >= 40, "{timeout}: {frames}");
+    }
+}
+
+#[test]
+fn a_capture_that_has_failed_is_told_as_such() {
+    let ctl = Controlled::new();
+    let disk = ctl.file("tm");
+    fs::create_dir(&disk).expect("make a directory");
+    let size = Some("size=300k");
+    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), size).expect("mount a tmpfs");
+    let run = ctl.start("--netns host --vms 2 --ping vm0:vm1 --window 1");
+    ctl.text("capture tm/c.pcapng");
+    wait_until("a disk that is full", || {
+        let captures = ctl.json("captures");
+        (captures["items"][0]["has_failed"] == true).then_some(())
+    });
+    let told = ctl.text("captures");
+    let ended = ctl.text("end-capture 0");
+    ctl.text("stop");
+    umount2(&disk, MntFlags::MNT_DETACH).expect("unmount it");
+    for told in [told, ended] {
+        assert!(told.contains("\ncapture 0: has failed; "), "{told}");
+        assert!(told.contains(" dropped; ended early: No space"), "{told}");
+    }
+    run.wait().expect_status(1);
 }
 
 #[test]

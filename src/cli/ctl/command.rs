@@ -192,7 +192,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "captures",
-        about: "The captures into files that go on",
+        about: "The captures into files that have not been ended, and those of them that have failed",
         run: actions::captures,
         ..PLAIN
     },

@@ -7,7 +7,7 @@ use tap_reactor::control::{
 };
 use tap_reactor::escape::escaped;
 use tap_reactor::record::{Count, LatencySummary, Totals};
-use tap_reactor::report::{count, span, span_or_dash};
+use tap_reactor::report::{count, recording_notes, span, span_or_dash};
 
 /// Lines of text in columns: the first is aligned to the left, the others to the right unless they are names, too.
 #[derive(Default)]
@@ -389,17 +389,27 @@ pub fn impairments(document: &ImpairmentsDocument) -> String {
     text + "\n" + &lines(&table.lines())
 }
 
-/// Captures in a table.
+/// Captures in a table, and what is to be known of them besides: frames are missing, one has failed.
 pub fn captures(captures: &[CaptureSoFar]) -> String {
     let mut table = Table::new(2, &["capture", "file", "frames"]);
+    let mut told = Vec::new();
     for CaptureSoFar { id, recording } in captures {
         table.row([
             id.to_string(),
             escaped(&recording.file),
             count(recording.records),
         ]);
+        let state = if recording.has_failed {
+            "; has failed"
+        } else {
+            ""
+        };
+        let notes = format!("{state}{}", recording_notes(recording));
+        if let Some(notes) = notes.strip_prefix("; ") {
+            told.push(format!("capture {id}: {}", escaped(notes)));
+        }
     }
-    lines(&table.lines())
+    lines(&table.lines()) + &lines(&told)
 }
 
 /// A mark that was set.

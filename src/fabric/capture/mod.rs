@@ -194,6 +194,12 @@ impl Instrument for Capture {
         }
     }
 
+    fn begin(&mut self, now: Instant) {
+        if let Way::AroundLoss(around) = &mut self.way {
+            around.begin(now);
+        }
+    }
+
     fn vm(&mut self, vm: VmId, mac: MacAddr, interface: &Interface) {
         self.stations.insert(mac, vm);
         if self.config.captures(vm) {

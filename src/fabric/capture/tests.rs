@@ -730,6 +730,115 @@ fn a_loss_whose_frames_are_in_memory_no_more_is_counted_and_no_others_are_writte
 }
 
 #[test]
+fn a_ping_that_was_due_before_the_capture_began_is_not_missed() {
+    let lost = |due| PingOutcome::Lost { due };
+    let late = |due| PingOutcome::Late { lost: Some(due) };
+    let corrupt = |due| PingOutcome::Corrupt { due };
+    // The VM that pings, of which the frames of vm0 to vm8 are captured, and the microseconds from the beginning until the
+    // ping was due.
+    for (vm, due, missed) in [(0, -1, 0), (9, -1, 0), (0, 0, 1), (9, 0, 1), (0, 5, 1)] {
+        for outcome in [lost as fn(Instant) -> PingOutcome, late, corrupt] {
+            // At its end, when its number comes again, and when it is known that no such request is to come.
+            for end in ["at once", "again", "after a while"] {
+                let mut bench = Bench::new(&CaptureConfig {
+                    around_loss: Some(2),
+                    vms: Some((VmId(0), VmId(8))),
+                    ..CONFIG
+                });
+                bench.now = 1_000 * MS;
+                bench.capture.begin(bench.at());
+                let due = Instant::from_nanos(bench.now.saturating_add_signed(due * US as i64));
+                bench.now += 10 * US;
+                bench.outcome(vm, 3, outcome(due));
+                if end == "again" {
+                    bench.frame(vm, Direction::Out, &request(vm, 1, 3));
+                }
+                if end == "after a while" {
+                    bench.ping(70_000);
+                    bench.now += 2_000 * MS;
+                    bench.flush();
+                }
+                bench.capture.finish();
+                let recording = bench.capture.recording();
+                assert_eq!(recording.missed, missed, "{vm} {due:?} {outcome:?} {end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ping_that_was_due_before_the_capture_began_and_sent_later_is_in_it() {
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(0),
+        ..CONFIG
+    });
+    bench.now = 1_000 * MS;
+    let due = bench.at();
+    bench.now += 5 * MS;
+    bench.capture.begin(bench.at());
+    bench.ping(0);
+    bench.sends(1);
+    bench.outcome(0, 1, PingOutcome::Lost { due });
+    assert_eq!(bench.comments(), ["ping 1 of vm0 → vm9: no answer in time"]);
+}
+
+#[test]
+fn frames_of_pings_on_their_way_at_the_end_are_written_and_none_is_missed() {
+    for (has_comments, fails, expected, unknown) in [
+        (
+            true,
+            false,
+            vec![
+                "reply to ping 0 of vm0 → vm9",
+                "ping 1 of vm0 → vm9: not known yet",
+                "ping 1 of vm0 → vm9: not known yet",
+            ],
+            2,
+        ),
+        (false, false, vec![""; 3], 1),
+        (
+            true,
+            true,
+            vec![
+                "reply to ping 0 of vm0 → vm9",
+                "ping 1 of vm0 → vm9: no answer in time",
+                "ping 1 of vm0 → vm9: no answer in time",
+            ],
+            0,
+        ),
+    ] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss: Some(1),
+            has_comments,
+            ..CONFIG
+        });
+        bench.ping(0);
+        let due = bench.sends(1);
+        bench.frame(9, Direction::In, &request(0, 9, 1));
+        bench.now += 500 * MS;
+        bench.flush();
+        if fails {
+            bench.outcome(0, 1, PingOutcome::Lost { due });
+        }
+        bench.capture.finish();
+        let recording = bench.capture.recording();
+        assert_eq!((recording.unknown, recording.missed), (unknown, 0));
+        let frames = bench.so_far().concat();
+        let comments: Vec<&str> = frames.iter().map(|read| read.comment.as_str()).collect();
+        assert_eq!(comments, expected);
+    }
+    // One of which nothing more is expected is not on its way.
+    let mut bench = Bench::new(&CaptureConfig {
+        around_loss: Some(1),
+        ..CONFIG
+    });
+    bench.sends(0);
+    bench.now += 2_000 * MS;
+    (0..2).for_each(|_| bench.flush());
+    assert_eq!(bench.comments(), [""; 0]);
+}
+
+#[test]
 fn frames_around_a_loss_are_written_if_those_of_the_vm_that_pings_are_not_captured() {
     for (around, expected) in [
         (0, vec!["ping 2 of vm0 → vm9: no answer in time"]),

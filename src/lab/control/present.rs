@@ -138,7 +138,7 @@ where
         words.map(|impair| ImpairDocument { impair }).collect()
     }
 
-    /// The captures into files that go on.
+    /// The captures into files that have not been ended.
     fn captures_so_far(&mut self) -> Vec<CaptureSoFar> {
         let recordings = self.lab.hypervisor.fabric().recordings().into_iter();
         recordings

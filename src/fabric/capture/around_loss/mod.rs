@@ -43,6 +43,15 @@ const MAX_TOLD: usize = 1 << 16;
 /// What came of the ping that a frame begins; `None` for other frames.
 type OfPing = Option<Fate>;
 
+/// A failed ping whose request is looked for.
+#[derive(Clone, Copy, Debug)]
+struct Sought {
+    /// The number of the frame after which it failed.
+    end: u64,
+    /// It was sent while frames were captured: without its request it is missed.
+    is_of_capture: bool,
+}
+
 /// Keeps all frames for a while, and writes those around failed pings.
 #[derive(Debug)]
 pub(super) struct AroundLoss {
@@ -71,9 +80,10 @@ pub(super) struct AroundLoss {
     failed: FxHashMap<Key, (u64, Fate)>,
     /// What came of the pings of which a request was written, for the frames after it.
     told: FxHashMap<Key, Fate>,
-    /// Failed pings of which the request was not found soon, each with the number of the frame after which it failed. They are
-    /// looked for when the time of a request is over.
-    sought: FxHashMap<Key, u64>,
+    /// Failed pings of which the request was not found soon. They are looked for when the time of a request is over.
+    sought: FxHashMap<Key, Sought>,
+    /// The beginning: requests that were sent before it are not there.
+    began: Instant,
     /// Failed pings whose frames were in memory no more.
     missed: u64,
     fragments: Fragments<(Key, Part, Target)>,
@@ -103,6 +113,7 @@ impl AroundLoss {
             failed: FxHashMap::default(),
             told: FxHashMap::default(),
             sought: FxHashMap::default(),
+            began: Instant::ZERO,
             missed: 0,
             fragments: Fragments::new(),
             comment: Vec::new(),
@@ -130,6 +141,11 @@ impl AroundLoss {
 
     pub(super) const fn missed(&self) -> u64 {
         self.missed
+    }
+
+    /// Frames are shown from `now` on.
+    pub(super) const fn begin(&mut self, now: Instant) {
+        self.began = now;
     }
 
     /// Keeps a frame.
@@ -250,7 +266,8 @@ impl AroundLoss {
         }
     }
 
-    /// Writes all that is to be written, at the end of the run.
+    /// Writes all that is to be written, at the end of the run or by request. What will come of pings on their way is not
+    /// known; the frames around them are written, too.
     pub(super) fn write_all(&mut self, stations: &FxHashMap<MacAddr, VmId>, file: &mut File) {
         for index in 0..self.queue.len() {
             if !self.sought.is_empty() && self.queue.get(index).is_some_and(is_open) {
@@ -258,6 +275,11 @@ impl AroundLoss {
             }
         }
         self.give_up();
+        for index in self.first_open.saturating_sub(self.removed) as usize..self.queue.len() {
+            if self.queue.get(index).is_some_and(is_open) {
+                self.want(self.removed + index as u64);
+            }
+        }
         while self.take_front(END, stations, file) {}
     }
 

@@ -1,6 +1,6 @@
 //! What came of pings: noted with the frames that began them, and around which of these frames are wanted.
 
-use super::{AroundLoss, MAX_LOOKS, MAX_TOLD, OfPing, is_open};
+use super::{AroundLoss, MAX_LOOKS, MAX_TOLD, OfPing, Sought, is_open};
 use crate::fabric::Direction;
 use crate::fabric::capture::narrated::fate;
 use crate::fabric::capture::pings::Key;
@@ -164,7 +164,13 @@ impl AroundLoss {
             // A late one was given up before.
             None if due.is_none() => {}
             // Its neighbour was resolved late, so that many frames came before it was sent; or it is in memory no more.
-            None if request.is_none() && is_captured => self.seek(key),
+            None if request.is_none() => {
+                let is_of_capture = due.is_some_and(|due| due >= self.began);
+                match is_captured {
+                    true => self.seek(key, is_of_capture),
+                    false => self.missed += u64::from(is_of_capture),
+                }
+            }
             None => self.missed += 1,
         }
         if !matches!(fate, Fate::Lost) && !matches!(outcome, PingOutcome::MembersLost { .. }) {
@@ -192,7 +198,7 @@ impl AroundLoss {
     }
 
     /// Notes that a ping has failed whose request was not found.
-    fn seek(&mut self, key: Key) {
+    fn seek(&mut self, key: Key, is_of_capture: bool) {
         if self.told.contains_key(&key) {
             // It was written beside another.
             return;
@@ -200,12 +206,18 @@ impl AroundLoss {
         if self.sought.len() >= MAX_TOLD {
             self.give_up();
         }
-        self.missed += u64::from(self.sought.insert(key, self.end()).is_some());
+        let sought = Sought {
+            end: self.end(),
+            is_of_capture,
+        };
+        let old = self.sought.insert(key, sought);
+        self.missed += u64::from(old.is_some_and(|old| old.is_of_capture));
     }
 
     /// Counts the failed pings as missed whose requests were not found.
     pub(super) fn give_up(&mut self) {
-        self.missed += self.sought.len() as u64;
+        let of_capture = self.sought.values().filter(|sought| sought.is_of_capture);
+        self.missed += of_capture.count() as u64;
         self.sought.clear();
     }
 
@@ -221,13 +233,13 @@ impl AroundLoss {
         };
         let key = Key::new(kept.vm, echo.identifier, echo.sequence);
         match self.sought.remove(&key) {
-            Some(end) if number < end => {
+            Some(sought) if number < sought.end => {
                 let fate = self.failed.get(&key).map_or(Fate::Lost, |(_, fate)| *fate);
                 self.close(index, fate);
                 self.want(number);
             }
             // One of 65,536 pings ago.
-            Some(_) => self.missed += 1,
+            Some(sought) => self.missed += u64::from(sought.is_of_capture),
             None => {}
         }
     }

@@ -2,15 +2,13 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{AroundLoss, OfPing};
+use super::{AroundLoss, OfPing, is_open};
 use crate::fabric::Observed;
 use crate::fabric::capture::file::{File, Frame};
 use crate::fabric::capture::narrated::echo_of;
 use crate::fabric::capture::pings::Key;
 use crate::fabric::capture::queue::Kept;
-use crate::fabric::capture::words::{
-    Fate, PingName, push, push_fate, push_lot, push_name, push_piece,
-};
+use crate::fabric::capture::words::{PingName, push, push_fate, push_lot, push_name, push_piece};
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{Describe, EchoHead, FragmentHead, MacAddr};
@@ -30,11 +28,12 @@ impl AroundLoss {
     ) {
         let mut comment = std::mem::take(&mut self.comment);
         comment.clear();
+        let mut is_known = !is_open(front);
         if self.has_comments {
-            let is_known = self.describe(front, stations, &mut comment);
-            self.unknown += u64::from(!is_known);
+            is_known = self.describe(front, stations, &mut comment);
             push_lot(&mut comment, front, now);
         }
+        self.unknown += u64::from(!is_known);
         let (bytes, _) = self.queue.bytes(front);
         file.write(&Frame {
             at: front.at,
@@ -100,7 +99,7 @@ impl AroundLoss {
             return true;
         };
         push_fate(comment, part, fate);
-        fate != Fate::Open
+        !fate.is_open()
     }
 
     /// The number of the last fragment of the datagram of which the first frame has one, if it follows soon.
