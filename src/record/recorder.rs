@@ -122,7 +122,9 @@ impl Recorder {
         if self.flows.len() == self.limits.flow_histograms {
             self.flows.iter_mut().for_each(FlowRecord::drop_histogram);
         }
+        let id = FlowId(self.flows.len() as u32);
         self.flows.push(FlowRecord::new(few));
+        self.began(id);
     }
 
     /// The first phase is about to begin. What the reactor did until now belongs to the set-up and says nothing of what is
@@ -409,6 +411,13 @@ impl Recorder {
     #[inline]
     pub const fn has_marks(&self) -> bool {
         self.marks.is_some()
+    }
+
+    /// `flow` can ping from now on, because its VMs have started, where there are marks.
+    pub fn began(&mut self, flow: FlowId) {
+        if let Some(marks) = self.marks_of(flow) {
+            marks.began(flow);
+        }
     }
 
     /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks.

@@ -40,7 +40,7 @@ pub(super) fn first_passes(report: &Report) -> io::Result<String> {
 /// The section of the marks.
 pub(super) fn marks(report: &Report) -> String {
     let mut headings = vec!["mark"];
-    headings.extend(MARK_COLUMNS.map(|(title, _)| title));
+    headings.extend(MARK_COLUMNS);
     headings.push("about");
     let rows = report.marks.iter().map(|mark| {
         let detail = mark.detail.clone().unwrap_or_default();
