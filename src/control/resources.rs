@@ -415,7 +415,8 @@ pub struct SetMark {
 pub struct MarkDocument {
     /// Its name.
     pub name: String,
-    /// When it was set, in nanoseconds since the set-up began.
+    /// When it was set, in nanoseconds since the set-up began, as the lab, its events and `--trace` tell time. Reports tell a mark
+    /// as `at_ns`, from the first ping on.
     pub time_ns: u64,
 }
 

@@ -10,7 +10,7 @@ use super::resources::{AddFlows, AddVms, AddedFlows, ChangedVms, ImpairmentsDocu
 use super::{ApiError, Controlled, dispatch, status};
 use crate::hypervisor::FlowConfig;
 use crate::load::FlowId;
-use crate::report::{Builder, Format, Pieces};
+use crate::report::{Builder, Format, Pieces, Report};
 use crate::vm::VmId;
 
 /// Items of a list that a slice makes.
@@ -21,6 +21,17 @@ const ROWS: usize = 1_000;
 const VMS: usize = 100;
 /// Flows that a slice adds.
 const FLOWS: usize = 200;
+
+/// The response that has `report` in `format`.
+fn written(report: Report, format: &Format) -> Result<Response, ApiError> {
+    let checked = format.check(&report);
+    checked.map_err(|error| ApiError::in_words(status::NOT_FOUND, &error))?;
+    Ok(Response {
+        content_type: format.media_type(),
+        body: Body::Pieces(Pieces::new(report, format.clone())),
+        ..Response::json(status::OK, Vec::new())
+    })
+}
 
 /// A request that is being carried out.
 #[derive(Debug)]
@@ -153,11 +164,10 @@ impl Work {
     /// Carries out a slice. Returns the response once all is done.
     pub fn step(&mut self, lab: &mut dyn Controlled) -> Option<Response> {
         let stepped = match self {
-            Work::Report { builder, format } => Ok(lab.report(builder).map(|report| Response {
-                content_type: format.media_type(),
-                body: Body::Pieces(Pieces::new(report, format.clone())),
-                ..Response::json(status::OK, Vec::new())
-            })),
+            Work::Report { builder, format } => match lab.report(builder) {
+                Some(report) => written(report, format).map(Some),
+                None => Ok(None),
+            },
             Work::List { list, page, text } => list.read(lab, page, text),
             Work::Impairments {
                 status,

@@ -331,6 +331,7 @@ impl<F: Fabric> Hypervisor<F> {
                 && let Some(state) = self.flows.get_mut(id.index())
             {
                 state.ping = Some(ping);
+                self.recorder.began(id);
                 self.tell_members(id);
                 if !self.resolution.admit(id) {
                     self.load.wake(now, id);

@@ -12,6 +12,9 @@
 //! told too early by at most one interval, or too late by at most one rtt. Late answers, and duplicates, are no passes:
 //! who looks for leaks that are slow raises the timeout of pings.
 //!
+//! A flow that begins after a mark, because it was added or because its VM started, has nothing to tell of the time before: its
+//! passes are told from when its own first ping was due.
+//!
 //! A ping that was sent and not received does not pass, and neither does one that could not be sent because nobody answered
 //! for its neighbour. One that was on its way when its VM or its flow was taken away says nothing, and does not count.
 //!
@@ -31,7 +34,7 @@ use crate::time::Instant;
 /// Marks of a run that keep figures, the first of them; of the others only the number is known.
 pub const MAX_MARKS: usize = 64;
 
-/// Flows whose figures are kept, those of all marks together: 48 bytes each. A mark that would need more keeps none, unless it
+/// Flows whose figures are kept, those of all marks together: 56 bytes each. A mark that would need more keeps none, unless it
 /// is the first.
 pub const MAX_MARKED_FLOWS: usize = 1 << 20;
 
@@ -70,9 +73,13 @@ pub struct FlowMark {
     first_ns: u64,
     last_ns: u64,
     longest_gap_ns: u64,
+    /// From the mark to when the first ping was due that has ended; only of a flow that began after the mark.
+    begins_ns: u64,
     changes: u32,
     /// How the last one ended, in the order of sending, of those that are known so far.
     passes: Option<bool>,
+    /// The flow began after the mark.
+    is_later: bool,
 }
 
 /// How far the pings of a flow have ended.
@@ -131,12 +138,20 @@ impl Marks {
         });
     }
 
+    /// `flow` was added, or its VMs have started: from now on it pings.
+    pub(super) fn began(&mut self, flow: FlowId) {
+        let last = self.marks.last_mut().filter(|mark| mark.end.is_none());
+        if let Some(mark) = last {
+            mark.change(flow, FlowMark::began);
+        }
+    }
+
     /// The ping `sequence` of `flow`, due at `due`, was answered at `received`.
     pub(super) fn passed(&mut self, flow: FlowId, sequence: u64, due: Instant, received: Instant) {
         let mark = self.index_at(due);
         if let Some(mark) = mark.and_then(|index| self.marks.get_mut(usize::from(index))) {
-            let since = received.nanos_since(mark.at);
-            mark.change(flow, |figures| figures.passed(since));
+            let (due, since) = (due.nanos_since(mark.at), received.nanos_since(mark.at));
+            mark.change(flow, |figures| figures.passed(due, since));
         }
         self.ended(flow, sequence, Some(End { mark, passes: true }));
     }
@@ -145,7 +160,8 @@ impl Marks {
     pub(super) fn failed(&mut self, flow: FlowId, sequence: u64, due: Instant) {
         let mark = self.index_at(due);
         if let Some(mark) = mark.and_then(|index| self.marks.get_mut(usize::from(index))) {
-            mark.change(flow, FlowMark::failed);
+            let due = due.nanos_since(mark.at);
+            mark.change(flow, |figures| figures.failed(due));
         }
         let passes = false;
         self.ended(flow, sequence, Some(End { mark, passes }));
@@ -282,16 +298,34 @@ impl FlowMark {
     /// Returns a figure; `None` if the flow has none.
     pub fn get(&self, metric: MarkMetric) -> Option<u64> {
         let (value, is_there) = match metric {
-            MarkMetric::FirstPass => (self.first_ns, self.answered > 0),
-            MarkMetric::LastPass => (self.last_ns, self.answered > 0),
+            MarkMetric::FirstPass => (self.since_beginning(self.first_ns), self.answered > 0),
+            MarkMetric::LastPass => (self.since_beginning(self.last_ns), self.answered > 0),
             MarkMetric::LongestGap => (self.longest_gap_ns, self.answered > 1),
             MarkMetric::Changes => (self.changes.into(), self.has_pinged()),
         };
         is_there.then_some(value)
     }
 
-    /// Takes in an answer, `since` nanoseconds after the mark.
-    fn passed(&mut self, since: u64) {
+    /// Returns the time from the mark to when the flow's first ping was due, in nanoseconds, if the flow began after the mark:
+    /// its passes are told from then on.
+    pub fn began_ns(&self) -> Option<u64> {
+        (self.is_later && self.has_pinged()).then_some(self.begins_ns)
+    }
+
+    fn since_beginning(&self, since_mark: u64) -> u64 {
+        since_mark.saturating_sub(self.began_ns().unwrap_or(0))
+    }
+
+    /// The flow begins now. One of which pings have ended was there before.
+    fn began(&mut self) {
+        if !self.has_pinged() {
+            (self.is_later, self.begins_ns) = (true, u64::MAX);
+        }
+    }
+
+    /// Takes in an answer, `since` nanoseconds after the mark, to a ping that was due `due` nanoseconds after it.
+    fn passed(&mut self, due: u64, since: u64) {
+        self.begins_ns = self.begins_ns.min(due);
         if self.answered == 0 {
             self.first_ns = since;
         } else {
@@ -302,8 +336,9 @@ impl FlowMark {
         self.answered = self.answered.saturating_add(1);
     }
 
-    /// Takes in a ping that did not pass.
-    fn failed(&mut self) {
+    /// Takes in a ping that did not pass, due `due` nanoseconds after the mark.
+    fn failed(&mut self, due: u64) {
+        self.begins_ns = self.begins_ns.min(due);
         self.unanswered = self.unanswered.saturating_add(1);
     }
 

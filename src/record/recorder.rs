@@ -131,7 +131,9 @@ impl Recorder {
         if self.flows.len() == self.limits.flow_histograms {
             self.flows.iter_mut().for_each(FlowRecord::drop_histogram);
         }
+        let id = FlowId(self.flows.len() as u32);
         self.flows.push(FlowRecord::new(few));
+        self.began(id);
     }
 
     /// The first phase is about to begin. What the reactor did until now belongs to the set-up and says nothing of what is
@@ -463,6 +465,13 @@ impl Recorder {
             by_group.count(phase, flow, |totals| totals.received += 1);
             by_group.record(phase, flow, Metric::Rtt, received.nanos_since(sent));
             by_group.record(phase, flow, Metric::Response, received.nanos_since(due));
+        }
+    }
+
+    /// `flow` can ping from now on, because its VMs have started, where there are marks.
+    pub fn began(&mut self, flow: FlowId) {
+        if let Some(marks) = self.marks_of(flow) {
+            marks.began(flow);
         }
     }
 

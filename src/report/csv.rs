@@ -121,9 +121,15 @@ fn mark_row(mark: &MarkReport) -> Vec<String> {
         mark.flow_count.to_string(),
         mark.passed.to_string(),
     ]);
-    for metric in MarkMetric::ALL {
-        push_summary(&mut row, mark.summary(*metric));
+    for times in [
+        &mark.first_pass_ns,
+        &mark.last_pass_ns,
+        &mark.longest_gap_ns,
+    ] {
+        push_summary(&mut row, times);
     }
+    row.push(mark.changes.count.to_string());
+    row.extend(mark.changes.figures().map(Option::unwrap_or_default));
     row
 }
 

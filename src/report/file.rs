@@ -28,9 +28,10 @@ pub fn check_file(path: &Path) -> Result<Destination, FileError> {
 /// Writes `report` in the format that the ending asks for.
 ///
 /// # Errors
-/// When the ending is not known, or the system refuses.
+/// When the ending is not known, the name says a mark that was never set, or the system refuses.
 pub fn write_file(destination: Destination, report: &Report) -> Result<(), FileError> {
     let format = Format::of(destination.path())?;
+    format.check(report)?;
     Ok(destination.write(|mut out| format.write(report, &mut out))?)
 }
 

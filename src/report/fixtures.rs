@@ -2,9 +2,9 @@
 //! something of every metric.
 
 use super::{
-    Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MarkFlowReport, MarkHistograms,
-    MarkReport, MemoryReport, MergedReport, PhaseReport, PlanReport, Report, SettingsReport,
-    Unlike, Values,
+    ChangesSummary, Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MarkFlowReport,
+    MarkHistograms, MarkReport, MemoryReport, MergedReport, PhaseReport, PlanReport, Report,
+    SettingsReport, Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
@@ -179,12 +179,13 @@ pub fn whole() -> Report {
             first_pass_ns: LatencySummary::default(),
             last_pass_ns: LatencySummary::default(),
             longest_gap_ns: LatencySummary::default(),
-            changes: LatencySummary::default(),
+            changes: ChangesSummary::default(),
             flows: vec![MarkFlowReport {
                 src: "vm0".to_owned(),
                 dst: "vm1".to_owned(),
                 answered: 2,
                 unanswered: 3,
+                began_ns: Some(8),
                 first_pass_ns: Some(4),
                 last_pass_ns: Some(5),
                 longest_gap_ns: Some(6),

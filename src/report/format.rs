@@ -125,6 +125,22 @@ pub enum FormatError {
         /// The ending.
         ending: &'static str,
     },
+    /// The name says a mark that was not set.
+    #[error("no mark {name} was set; expected one that was{}", those(.set))]
+    UnknownMark {
+        /// The name.
+        name: MarkName,
+        /// The names of those that were set.
+        set: Vec<String>,
+    },
+}
+
+/// The names of marks, behind what they are.
+fn those(set: &[String]) -> String {
+    match set {
+        [] => ", but there is none".to_owned(),
+        set => format!(": {}", set.join(", ")),
+    }
 }
 
 /// The format of a report file.
@@ -260,6 +276,23 @@ impl Format {
             .map(|Format { row, .. }| format!(".{} ({})", row.ending, row.doc))
             .collect();
         formats.join(", ")
+    }
+
+    /// Makes sure that `report` has what the name asks for.
+    ///
+    /// # Errors
+    /// When that is the histogram of a mark that was never set.
+    pub fn check(&self, report: &Report) -> Result<(), FormatError> {
+        match &self.metric {
+            OneMetric::OfMark(name, _) if Marks::named(report, name.as_str()).is_none() => {
+                let set = Marks::of(report).into_iter();
+                Err(FormatError::UnknownMark {
+                    name: name.clone(),
+                    set: set.map(|marks| marks.name.to_owned()).collect(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes `report`.

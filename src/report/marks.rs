@@ -28,27 +28,88 @@ pub struct MarkReport {
     /// What it is about, such as `tap1 was set down`; absent if there is nothing to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// When it was set, in nanoseconds since the run began.
+    /// When it was set, in nanoseconds since the first ping could be sent, which is after the set-up; 0 if it was set before.
     pub at_ns: u64,
-    /// When the next one was set; absent of the last one.
+    /// When the next one was set, by the same clock; absent of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_ns: Option<u64>,
     /// Flows of which a ping has ended that belongs to it.
     pub flow_count: u64,
     /// Those of them of which a ping passed.
     pub passed: u64,
-    /// From the mark to the receipt of the first answer, of each flow that passed.
+    /// From the mark to the receipt of the first answer, of each flow that passed; of one that began after the mark, from its own
+    /// first ping on.
     pub first_pass_ns: LatencySummary,
-    /// From the mark to the receipt of the last answer, of each flow that passed.
+    /// From the mark to the receipt of the last answer, of each flow that passed; of one that began after the mark, from its own
+    /// first ping on.
     pub last_pass_ns: LatencySummary,
     /// The longest time between two answers that follow one another, of each flow with two.
     pub longest_gap_ns: LatencySummary,
     /// How often a flow's pings began to pass or ceased to, in the order of their sending: a number of changes, not a time.
-    pub changes: LatencySummary,
+    pub changes: ChangesSummary,
     /// Every flow; of more than 1,000 the 100 that passed last of all or for the longest time.
     pub flows: Vec<MarkFlowReport>,
     /// The histograms that the percentiles come from, each over the flows.
     pub histograms: MarkHistograms,
+}
+
+/// Summary of how often the pings of each flow began to pass or ceased to: numbers of changes, not times. Without flows every
+/// figure but `count` is absent (`null` in JSON).
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ChangesSummary {
+    /// How many flows there were.
+    pub count: u64,
+    /// The least number.
+    pub min: Option<u64>,
+    /// The mean, of which the fraction matters.
+    pub mean: Option<f64>,
+    /// The standard deviation.
+    pub stdev: Option<f64>,
+    /// Half of the flows have at most this number.
+    pub p50: Option<u64>,
+    /// Nine tenths of the flows have at most this number.
+    pub p90: Option<u64>,
+    /// 99 % of the flows have at most this number.
+    pub p99: Option<u64>,
+    /// 99.9 % of the flows have at most this number.
+    pub p99_9: Option<u64>,
+    /// The greatest number.
+    pub max: Option<u64>,
+}
+
+impl From<&Latency> for ChangesSummary {
+    fn from(changes: &Latency) -> ChangesSummary {
+        let whole = changes.summary();
+        ChangesSummary {
+            count: whole.count,
+            min: whole.min,
+            mean: changes.moments().mean(),
+            stdev: changes.moments().stdev(),
+            p50: whole.p50,
+            p90: whole.p90,
+            p99: whole.p99,
+            p99_9: whole.p99_9,
+            max: whole.max,
+        }
+    }
+}
+
+impl ChangesSummary {
+    /// The figures but for the count as text, in the order of [`LatencySummary::figures`].
+    pub(super) fn figures(&self) -> [Option<String>; 8] {
+        let whole = |number: Option<u64>| number.map(|number| number.to_string());
+        let fraction = |number: Option<f64>| number.map(|number| number.to_string());
+        [
+            whole(self.min),
+            fraction(self.mean),
+            fraction(self.stdev),
+            whole(self.p50),
+            whole(self.p90),
+            whole(self.p99),
+            whole(self.p99_9),
+            whole(self.max),
+        ]
+    }
 }
 
 /// The histograms of a mark: each is `null`, or its `min`, `max`, `mean` and `stdev` with `hdr`, as those of the run.
@@ -83,6 +144,10 @@ pub struct MarkFlowReport {
     pub answered: u64,
     /// Pings that did not.
     pub unanswered: u64,
+    /// From the mark to when its first ping was due, if it was added or its VM started after the mark: its `first_pass_ns` and
+    /// `last_pass_ns` count from then on. Absent of flows that were there when the mark was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_ns: Option<u64>,
     /// From the mark to the receipt of the first answer; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_pass_ns: Option<u64>,
@@ -109,16 +174,6 @@ impl MarkFlowReport {
 }
 
 impl MarkReport {
-    /// Returns the summary of a figure.
-    pub const fn summary(&self, metric: MarkMetric) -> &LatencySummary {
-        match metric {
-            MarkMetric::FirstPass => &self.first_pass_ns,
-            MarkMetric::LastPass => &self.last_pass_ns,
-            MarkMetric::LongestGap => &self.longest_gap_ns,
-            MarkMetric::Changes => &self.changes,
-        }
-    }
-
     /// Returns the histogram of a figure.
     pub const fn histogram(&self, metric: MarkMetric) -> &SparseLatency {
         let histograms = &self.histograms;
@@ -142,7 +197,7 @@ impl MarkReport {
             first_pass_ns: LatencySummary::default(),
             last_pass_ns: LatencySummary::default(),
             longest_gap_ns: LatencySummary::default(),
-            changes: LatencySummary::default(),
+            changes: ChangesSummary::default(),
             flows: Vec::new(),
             histograms: MarkHistograms::default(),
         }
@@ -164,7 +219,7 @@ impl MarkReport {
             }
             MarkMetric::Changes => {
                 self.flow_count = summary.count;
-                (self.changes, histograms.changes) = (summary, sparse);
+                (self.changes, histograms.changes) = (ChangesSummary::from(latency), sparse);
             }
         }
     }
@@ -257,6 +312,7 @@ fn flow(
         dst: name.dst,
         answered: figures.answered,
         unanswered: figures.unanswered,
+        began_ns: figures.began_ns(),
         first_pass_ns: figures.get(MarkMetric::FirstPass),
         last_pass_ns: figures.get(MarkMetric::LastPass),
         longest_gap_ns: figures.get(MarkMetric::LongestGap),

@@ -61,7 +61,9 @@ pub use html::{compare_html, html};
 pub use impairments::ImpairedFrames;
 pub use json::json;
 pub use load::{LoadError, load, parse};
-pub use marks::{MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport};
+pub use marks::{
+    ChangesSummary, MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport,
+};
 pub use merge::merge;
 pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};

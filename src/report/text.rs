@@ -433,13 +433,22 @@ fn marks(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let width = width.unwrap_or(0).max("mark".len());
     writeln!(out)?;
     write!(out, "{:<width$}", "mark")?;
-    for (title, width) in MARK_COLUMNS {
+    let rows: Vec<_> = shown().map(|mark| (mark, mark_cells(mark))).collect();
+    let mut widths = MARK_COLUMNS.map(|title| title.chars().count());
+    for (_, cells) in &rows {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    // Two spaces before each column, however long its cells are.
+    let widths = widths.map(|width| width + 2);
+    for (title, width) in MARK_COLUMNS.iter().zip(widths) {
         write!(out, "{title:>width$}")?;
     }
     writeln!(out)?;
-    for mark in shown() {
+    for (mark, cells) in &rows {
         write!(out, "{:<width$}", escaped(&mark.name))?;
-        for (value, (_, width)) in mark_cells(mark).iter().zip(MARK_COLUMNS) {
+        for (value, width) in cells.iter().zip(widths) {
             write!(out, "{value:>width$}")?;
         }
         match &mark.detail {
@@ -458,16 +467,16 @@ fn marks(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// The columns of the table of marks behind the name, with their widths.
-pub(super) const MARK_COLUMNS: [(&str, usize); 8] = [
-    ("after", 9),
-    ("passed", 9),
-    ("first p50", 10),
-    ("first p99", 10),
-    ("first max", 10),
-    ("last max", 9),
-    ("gap max", 9),
-    ("changes", 8),
+/// The columns of the table of marks behind the name.
+pub(super) const MARK_COLUMNS: [&str; 8] = [
+    "after",
+    "passed",
+    "first p50",
+    "first p99",
+    "first max",
+    "last max",
+    "gap max",
+    "changes",
 ];
 
 /// The cells of a mark behind its name.

@@ -648,6 +648,14 @@ fn what_cannot_be_done_is_told_with_what_was_expected() {
             404,
             "no metric is named \"boto\"",
         ),
+        (
+            "GET",
+            "/report.{format}",
+            "/report.mark.nosuch.first_pass.hgrm",
+            "",
+            404,
+            "no mark nosuch was set one that was, but there is none",
+        ),
     ];
     for &(method, path, target, body, status, error) in table {
         let before = lab.hypervisor().vm_count();

@@ -98,6 +98,88 @@ fn tell(marks: &mut Marks, flow: FlowId, sequence: u64, due: u64, end: Ended) {
 }
 
 #[test]
+fn a_flow_that_begins_after_a_mark_is_measured_from_its_own_first_ping() {
+    use Ended::{Failed, Left, Passed};
+    // The marks are at 100 and 1000. When the flow begins, and its pings: first pass, last pass and gap of each mark.
+    type Told = (usize, [Option<u64>; 3]);
+    type Case = (
+        &'static str,
+        Option<u64>,
+        &'static [(u64, Ended)],
+        &'static [Told],
+    );
+    let table: &[Case] = &[
+        (
+            "one that was there",
+            None,
+            &[(500, Passed(505)), (510, Passed(517))],
+            &[(0, [Some(405), Some(417), Some(12)])],
+        ),
+        (
+            "one that comes later",
+            Some(490),
+            &[(500, Passed(505)), (510, Passed(517))],
+            &[(0, [Some(5), Some(17), Some(12)])],
+        ),
+        (
+            "the first ping ends last",
+            Some(490),
+            &[(510, Passed(517)), (500, Failed)],
+            &[(0, [Some(17), Some(17), None])],
+        ),
+        (
+            "nothing is due before the next mark",
+            Some(990),
+            &[(1000, Passed(1005))],
+            &[(1, [Some(5), Some(5), None])],
+        ),
+        (
+            "the next mark has the time from itself on",
+            Some(490),
+            &[(500, Failed), (1010, Passed(1015))],
+            &[(0, [None; 3]), (1, [Some(15), Some(15), None])],
+        ),
+        (
+            "one whose VM comes back is told from the mark on",
+            Some(490),
+            &[(110, Passed(115)), (120, Left), (500, Passed(505))],
+            &[(0, [Some(15), Some(405), Some(390)])],
+        ),
+        (
+            "pings from before the mark are no beginning",
+            Some(150),
+            &[(90, Passed(130)), (200, Passed(205))],
+            &[(0, [Some(5), Some(5), None])],
+        ),
+    ];
+    for (what, begins, pings, expected) in table {
+        let mut marks = Marks::new([0].into_iter());
+        marks.set(at(100), name("policy"), String::new());
+        let (mut begins, mut is_second) = (*begins, false);
+        for (sequence, &(due, end)) in (0..).zip(*pings) {
+            if begins.is_some_and(|begins| begins <= due) {
+                marks.began(FlowId(0));
+                begins = None;
+            }
+            if due >= 1000 && !is_second {
+                marks.set(at(1000), name("policy"), String::new());
+                is_second = true;
+            }
+            tell(&mut marks, FlowId(0), sequence, due, end);
+        }
+        let told: Vec<Told> = (0..)
+            .zip(marks.all())
+            .filter_map(|(index, mark)| {
+                let (_, figures) = mark.flows().next()?;
+                let told = [0, 1, 2].map(|index| figures.get(MarkMetric::ALL[index]));
+                Some((index, told))
+            })
+            .collect();
+        assert_eq!(told, *expected, "{what}");
+    }
+}
+
+#[test]
 fn the_end_of_a_window_is_the_next_mark_even_one_that_is_not_told() {
     let mut marks = Marks::new([5].into_iter());
     for index in 0..MAX_MARKS as u64 + 3 {
@@ -163,7 +245,7 @@ fn marks_of_very_many_flows_are_bounded() {
         marks.failed(last, mark, at(mark));
     }
     assert_eq!((marks.all().len(), marks.untold()), (1, 2));
-    assert_eq!(size_of::<FlowMark>(), 48);
+    assert_eq!(size_of::<FlowMark>(), 56);
     assert_eq!(size_of::<Option<End>>(), 3);
 }
 

@@ -15,7 +15,7 @@ pub use text::compare_text;
 pub(super) use text::{cells, names, row};
 
 use super::json::document;
-use super::marks::Marks;
+use super::marks::{MarkReport, Marks};
 use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, Unlike};
@@ -67,6 +67,8 @@ pub enum Quantity {
     Share,
     /// Events per second.
     PerSecond,
+    /// A number of flows.
+    Flows,
 }
 
 /// One figure of both runs. What a run does not have is absent.
@@ -86,7 +88,8 @@ pub struct Difference {
     pub ratio: Option<f64>,
     /// How much the figure varies within a run: twice the standard deviation of its value in each whole second, of the
     /// run that varies more; of loss, twice the standard error of the difference of the two shares. Absent if a run has
-    /// fewer than [`SECONDS_NEEDED`] whole seconds.
+    /// fewer than [`SECONDS_NEEDED`] whole seconds. Of the flows that passed since a mark, the difference of the flows that
+    /// pinged, if that does not explain the difference; else absent.
     pub spread: Option<f64>,
     /// True if the difference is larger than the spread; absent if the spread is.
     pub beyond_spread: Option<bool>,
@@ -218,7 +221,8 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
     }
 }
 
-/// The times that were measured from marks on, of each name that one of the runs has. How much they vary is not known.
+/// What was measured from marks on, of each name that one of the runs has. How much the times vary is not known. Flows that
+/// passed in one run only are a change however short the runs are: a policy that never takes effect has no time that differs.
 fn of_marks(before: &Report, after: &Report) -> Vec<Difference> {
     let mut names: Vec<&str> = Marks::of(before).iter().map(|marks| marks.name).collect();
     let others = Marks::of(after).into_iter().map(|marks| marks.name);
@@ -226,6 +230,19 @@ fn of_marks(before: &Report, after: &Report) -> Vec<Difference> {
     names.extend(others);
     let mut differences = Vec::new();
     for name in names {
+        let sum = |of: fn(&MarkReport) -> u64| {
+            [before, after].map(|run| {
+                let marks = Marks::named(run, name)?;
+                Some(marks.each().map(of).sum::<u64>() as f64)
+            })
+        };
+        let (passed, flows) = (sum(|mark| mark.passed), sum(|mark| mark.flow_count));
+        let apart = |[before, after]: [Option<f64>; 2]| Some((after? - before?).abs());
+        let explained = apart(flows).filter(|flows| apart(passed) > Some(*flows));
+        for (what, values, spread) in [("passed", passed, explained), ("flows", flows, None)] {
+            let figure = format!("mark.{name}.{what}");
+            differences.push(Difference::new(figure, Quantity::Flows, values, spread));
+        }
         for &metric in MarkMetric::ALL.iter().filter(|metric| metric.is_time()) {
             let summaries = [before, after].map(|run| {
                 let marks = Marks::named(run, name);
@@ -277,7 +294,7 @@ impl Difference {
         let more = self.difference? > 0.0;
         Some(match (self.beyond_spread?, self.quantity) {
             (false, _) => Judgement::Same,
-            (true, Quantity::PerSecond) if more => Judgement::Better,
+            (true, Quantity::PerSecond | Quantity::Flows) if more => Judgement::Better,
             (true, Quantity::Ns | Quantity::Share) if !more => Judgement::Better,
             (true, _) => Judgement::Worse,
         })
@@ -287,9 +304,9 @@ impl Difference {
 /// A figure of one run, judged against the baseline's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Judgement {
-    /// Less latency or loss, or a higher rate, by more than the runs vary.
+    /// Less latency or loss, a higher rate or more flows that passed, by more than the runs vary.
     Better,
-    /// More latency or loss, or a lower rate, by more than the runs vary.
+    /// More latency or loss, a lower rate or fewer flows that passed, by more than the runs vary.
     Worse,
     /// A difference that is no larger than what the runs vary by.
     Same,

@@ -38,6 +38,41 @@ fn a_run_three_times_slower_differs_by_that_and_not_in_rate() {
 }
 
 #[test]
+fn flows_that_never_pass_after_a_mark_are_a_change_even_of_short_runs() {
+    let run = |flows: u64, passed: u64| {
+        let mut run = fixtures::whole();
+        run.seconds.clear();
+        let [mark] = run.marks.as_mut_slice() else {
+            panic!("one mark");
+        };
+        (mark.flow_count, mark.passed) = (flows, passed);
+        run
+    };
+    for (before, after, judged) in [
+        ((10, 10), (10, 0), Some(Judgement::Worse)),
+        ((1, 1), (1, 0), Some(Judgement::Worse)),
+        ((10, 9), (10, 10), Some(Judgement::Better)),
+        ((10, 10), (10, 10), None),
+        // So many flows more have passed as there were more of them.
+        ((10, 10), (12, 12), None),
+        ((10, 10), (12, 0), Some(Judgement::Worse)),
+    ] {
+        let [one, other] = [before, after].map(|(flows, passed)| run(flows, passed));
+        let comparison = pair(("a", &one), ("b", &other));
+        let passed = of(&comparison, "mark.policy.passed");
+        assert_eq!(passed.judgement(), judged, "{before:?} {after:?}");
+        assert_eq!(passed.before, Some(before.1 as f64));
+        let flows = of(&comparison, "mark.policy.flows");
+        assert_eq!(
+            (flows.after, flows.judgement()),
+            (Some(after.0 as f64), None)
+        );
+        let is_change = comparison.change() == Change::Yes;
+        assert_eq!(is_change, judged.is_some(), "{before:?} {after:?}");
+    }
+}
+
+#[test]
 fn of_short_runs_no_spread_is_told() {
     let mut short = fixtures::report();
     short.seconds.truncate(SECONDS_NEEDED - 1);
@@ -246,6 +281,8 @@ fn less_latency_or_loss_and_a_higher_rate_are_better() {
         (Quantity::Share, Some(0.1), Some(true), Some(Worse)),
         (Quantity::PerSecond, Some(-5.0), Some(true), Some(Worse)),
         (Quantity::PerSecond, Some(5.0), Some(true), Some(Better)),
+        (Quantity::Flows, Some(5.0), Some(true), Some(Better)),
+        (Quantity::Flows, Some(-5.0), Some(true), Some(Worse)),
         (Quantity::PerSecond, Some(5.0), Some(false), Some(Same)),
         (Quantity::Ns, Some(0.0), Some(false), Some(Same)),
         (Quantity::Ns, Some(5.0), None, None),

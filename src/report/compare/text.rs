@@ -5,7 +5,7 @@ use std::iter;
 
 use super::{Comparison, Difference, Judgement, Quantity, Side, short_names};
 use crate::escape::{Escaped, escaped};
-use crate::report::units::{percent, rate, significant, span};
+use crate::report::units::{count, percent, rate, significant, span};
 
 /// The columns that a table of several runs has at most, as far as its headings let it.
 const WIDTH: usize = 100;
@@ -208,6 +208,7 @@ fn show(quantity: Quantity, value: f64) -> String {
         Quantity::Ns => span(value.round() as u64),
         Quantity::Share => percent(value),
         Quantity::PerSecond => rate(value),
+        Quantity::Flows => count(value.round() as u64),
     }
 }
 

@@ -33,7 +33,7 @@ pub use parse::{ParseExpectationError, expected_figures};
 
 use super::Report;
 use super::marks::{MarkReport, Marks};
-use super::units::{count, percent, rate, span};
+use super::units::{count, percent, rate, significant, span};
 use crate::record::{Count, Latency, MarkMetric, MarkName, Metric};
 
 /// An expected value of a figure of a run.
@@ -56,6 +56,9 @@ enum Figure {
     Loss,
     Rate,
 }
+
+/// So many decimals tell any two numbers of a size apart that reports have.
+const MOST_DECIMALS: usize = 17;
 
 /// A figure of the marks of one name.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -103,7 +106,7 @@ impl Expectation {
     /// Checks `report`.
     pub fn check(&self, report: &Report) -> Outcome {
         let found = self.figure.of(report);
-        let mut told = found.map(|found| self.figure.show(found));
+        let mut told = found.map(|found| self.show(found));
         if let Figure::Mark(name, of) = &self.figure {
             match Marks::named(report, name.as_str()) {
                 None => told = Some(format!("that no mark {name} was set")),
@@ -118,6 +121,22 @@ impl Expectation {
             found: told,
             holds: found.is_some_and(|found| self.operator.holds(found, self.value)),
         }
+    }
+
+    /// The value that was found in a few digits, or if those would be judged otherwise than the value, in as many as it takes.
+    fn show(&self, found: f64) -> String {
+        let judged = |value| self.operator.holds(value, self.value);
+        let agrees = |text: &String| {
+            // What is no value, such as "< 0.001 %", is none that could be judged.
+            let value = self.figure.value(&text.replace(',', ""));
+            value.map_or(true, |value| judged(value) == judged(found))
+        };
+        let short = self.figure.show(found);
+        if agrees(&short) {
+            return short;
+        }
+        let mut longer = (0..=MOST_DECIMALS).map(|decimals| self.figure.show_with(found, decimals));
+        longer.find(agrees).unwrap_or(short)
     }
 
     /// Returns true if it says how many pings may end as `how`, so that it alone decides about them.
@@ -178,11 +197,23 @@ impl Figure {
 
     fn show(&self, found: f64) -> String {
         match self {
+            Figure::Mark(_, of) if of.is_fraction() => significant(found),
             Figure::Mark(_, of) if !of.is_time() => count(found.round() as u64),
             Figure::Latency(..) | Figure::Mark(..) => span(found.round() as u64),
             Figure::Count(_) | Figure::Drops => count(found as u64),
             Figure::Loss => percent(found),
             Figure::Rate => rate(found),
+        }
+    }
+
+    /// The value with so many decimals.
+    fn show_with(&self, found: f64, decimals: usize) -> String {
+        match self {
+            Figure::Mark(_, of) if !of.is_time() => format!("{found:.decimals$}"),
+            Figure::Latency(..) | Figure::Mark(..) => format!("{found:.decimals$} ns"),
+            Figure::Count(_) | Figure::Drops => format!("{found:.decimals$}"),
+            Figure::Loss => format!("{:.decimals$} %", found * 100.0),
+            Figure::Rate => format!("{found:.decimals$}/s"),
         }
     }
 }
@@ -207,6 +238,12 @@ impl OfMark {
         matches!(self, OfMark::Figure(MarkMetric::LastPass, _))
             && has_pinged()
             && marks.each().all(|mark| mark.passed == 0)
+    }
+
+    /// Returns true if it is a number that need not be whole.
+    const fn is_fraction(self) -> bool {
+        use Statistic::{Mean, Stdev};
+        matches!(self, OfMark::Figure(metric, Mean | Stdev) if !metric.is_time())
     }
 
     /// Returns true if it is a time; else it is a number.
@@ -325,6 +362,7 @@ mod tests {
                 "received=4000",
                 "expected received=4000: FAILS, found 3,995",
             ),
+            ("loss=0.13%", "expected loss=0.13%: FAILS, found 0.125 %"),
         ] {
             assert_eq!(check(text).to_string(), line);
         }

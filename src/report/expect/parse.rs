@@ -140,8 +140,12 @@ fn statistic(name: &str) -> Option<Statistic> {
 
 impl Figure {
     /// The value that `text` says, or else what is expected.
-    fn value(&self, text: &str) -> Result<f64, &'static str> {
+    pub(super) fn value(&self, text: &str) -> Result<f64, &'static str> {
         match self {
+            Figure::Mark(_, of) if of.is_fraction() => {
+                let found = crate::number::number(text);
+                found.ok_or("a number such as 0.5 or 10")
+            }
             Figure::Mark(_, of) if !of.is_time() => whole(text),
             Figure::Latency(..) | Figure::Mark(..) => {
                 // "s" is the end of all the others.

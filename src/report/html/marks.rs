@@ -43,7 +43,7 @@ const ROWS: usize = 50;
 /// The section of the marks, up to the table of their flows.
 pub(super) fn marks(report: &Report) -> String {
     let mut headings = vec!["mark"];
-    headings.extend(MARK_COLUMNS.map(|(title, _)| title));
+    headings.extend(MARK_COLUMNS);
     headings.push("about");
     let rows = report.marks.iter().map(|mark| {
         let detail = mark.detail.clone().unwrap_or_default();

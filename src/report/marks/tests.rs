@@ -88,6 +88,10 @@ fn the_document_has_the_figures_of_each_mark_and_is_read_back() {
     assert_eq!(first.first_pass_ns.max, Some(2 * MS));
     assert_eq!(first.last_pass_ns.max, Some(80 * MS));
     assert_eq!((first.changes.max, second.changes.max), (Some(1), Some(0)));
+    let a_third = |figure: Option<f64>| (figure.unwrap() - 1.0 / 3.0).abs() < 1e-9;
+    assert!(a_third(first.changes.mean), "{:?}", first.changes);
+    let stdev = first.changes.stdev.unwrap();
+    assert!((stdev - 2f64.sqrt() / 3.0).abs() < 1e-9, "{stdev}");
     let told = &first.flows[1];
     assert_eq!(
         (told.src.as_str(), told.answered, told.unanswered),
@@ -157,6 +161,7 @@ fn text_page_and_tables_tell_the_marks() {
         ("mark_passed", "2"),
         ("first_pass_max_ns", "2000000"),
         ("changes_max", "1"),
+        ("changes_mean", "0.3333333333333333"),
         ("rtt_count", ""),
     ] {
         assert_eq!(first[column], cell, "{column}");
@@ -193,6 +198,39 @@ fn a_file_of_percentiles_has_those_of_all_marks_of_the_name() {
 }
 
 #[test]
+fn a_file_of_percentiles_of_a_mark_that_was_never_set_is_refused() {
+    let none = Report::new(&Recorder::new(Limits::default()), &Context::default());
+    let (some, path) = (
+        report(3),
+        std::path::Path::new("a.mark.nosuch.changes.hgrm"),
+    );
+    let format = crate::report::Format::of(path).unwrap();
+    for (report, said) in [
+        (
+            &some,
+            "no mark nosuch was set; expected one that was: policy",
+        ),
+        (
+            &none,
+            "no mark nosuch was set; expected one that was, but there is none",
+        ),
+    ] {
+        let error = format.check(report).unwrap_err();
+        assert_eq!(error.to_string(), said);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(path);
+    let file = crate::report::check_file(&path).unwrap();
+    let error = crate::report::write_file(file, &some).unwrap_err();
+    assert!(error.to_string().contains("no mark nosuch"), "{error}");
+    assert!(!path.exists());
+    for name in ["a.mark.policy.changes.hgrm", "a.hgrm", "a.json"] {
+        let format = crate::report::Format::of(name.as_ref()).unwrap();
+        format.check(&some).unwrap();
+    }
+}
+
+#[test]
 fn runs_are_merged_and_compared_mark_by_mark() {
     let (one, other) = (report(3), report(5));
     let merged = merge(&[one.clone(), other.clone()]).unwrap();
@@ -216,7 +254,7 @@ fn runs_are_merged_and_compared_mark_by_mark() {
     let comparisons = compare(&[("a", &none), ("b", &one)]);
     let named = comparisons[0].differences.iter();
     let named = named.filter(|each| each.figure.starts_with("mark.policy."));
-    assert!(named.clone().count() == 9 && named.clone().all(|each| each.before.is_none()));
+    assert!(named.clone().count() == 11 && named.clone().all(|each| each.before.is_none()));
 }
 
 #[test]
@@ -252,6 +290,11 @@ fn what_is_expected_of_marks_is_judged() {
         ("mark.policy.marks=2", "holds, found 2"),
         ("mark.policy.changes<=1", "holds, found 1"),
         ("mark.policy.changes.min=0", "holds, found 0"),
+        // One of six flows has a change, and the others have none.
+        ("mark.policy.changes.mean<=0.4", "holds, found 0.167"),
+        ("mark.policy.changes.mean=1", "FAILS, found 0.167"),
+        ("mark.policy.changes.mean=0.167", "FAILS, found 0.1667"),
+        ("mark.policy.changes.stdev>0.3", "holds, found 0.373"),
         ("mark.policy.longest_gap.max<1100us", "holds, found 1.00 ms"),
         ("mark.policy.last_pass.max<50ms", "FAILS, found 80.0 ms"),
         (

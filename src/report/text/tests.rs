@@ -112,6 +112,30 @@ fn what_happened_is_told() {
 }
 
 #[test]
+fn columns_of_marks_stand_apart_however_long_their_cells_are() {
+    for (flows, passed) in [(1, 1), (200, 200), (9_759, 9_747), (1_000_000, 999_999)] {
+        let mut report = fixtures::whole();
+        let [mark] = report.marks.as_mut_slice() else {
+            panic!("one mark");
+        };
+        (mark.flow_count, mark.passed) = (flows, passed);
+        let told = told(&report);
+        let mut lines = told.lines().skip_while(|line| !line.starts_with("mark "));
+        let (heading, row) = (lines.next().unwrap(), lines.next().unwrap());
+        let cells: Vec<_> = row.split("  ").filter(|cell| !cell.is_empty()).collect();
+        let passed = format!("{} of {}", count(passed), count(flows));
+        assert_eq!(cells.len(), 1 + MARK_COLUMNS.len() + 1, "{row}");
+        assert_eq!(cells[2].trim(), passed, "{row}");
+        // The heading ends where the cells do.
+        let end = |line: &str, cell: &str| {
+            let at = line.find(cell).unwrap() + cell.len();
+            line[..at].chars().count()
+        };
+        assert_eq!(end(heading, "passed"), end(row, &passed), "{told}");
+    }
+}
+
+#[test]
 fn each_phase_has_its_line() {
     let text = told(&report(1, 10, |recorder| {
         for (step, name) in ["1,000/s", "20,000/s"].into_iter().enumerate() {

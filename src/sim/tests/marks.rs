@@ -116,6 +116,12 @@ fn pings_that_are_on_their_way_and_flows_that_come_and_go_do_not_disturb_the_fig
                 (0, Some(0))
             );
         }
+        // The flow that was added after the mark is told from its own first ping on; its neighbour takes an rtt
+        // to be found.
+        let added = one.flows().nth(1).map(|(_, figures)| figures);
+        let rtt = added.and_then(|figures| figures.get(MarkMetric::FirstPass));
+        assert_eq!(rtt, Some(12_000_000), "{pacing:?}");
+        assert!(added.and_then(FlowMark::began_ns).is_some(), "{pacing:?}");
         // An rtt is six milliseconds: what is answered within them was sent before the mark.
         let earliest = |mark: &Mark| mark.latency(MarkMetric::FirstPass).moments().min();
         assert!(earliest(one) >= Some(6_000_000), "{pacing:?}");
