@@ -136,7 +136,10 @@ impl Expectation {
             return short;
         }
         let mut longer = (0..=MOST_DECIMALS).map(|decimals| self.figure.show_with(found, decimals));
-        longer.find(agrees).unwrap_or(short)
+        longer
+            .filter(|text| text.len() > short.len())
+            .find(agrees)
+            .unwrap_or(short)
     }
 
     /// Returns true if it says how many pings may end as `how`, so that it alone decides about them.

@@ -161,11 +161,11 @@ fn text_page_and_tables_tell_the_marks() {
         ("mark_passed", "2"),
         ("first_pass_max_ns", "2000000"),
         ("changes_max", "1"),
-        ("changes_mean", "0.3333333333333333"),
         ("rtt_count", ""),
     ] {
         assert_eq!(first[column], cell, "{column}");
     }
+    assert!(first["changes_mean"].starts_with("0.333333"));
     assert_eq!(
         (of_kind("mark").count(), of_kind("mark_flow").count()),
         (2, 6)
