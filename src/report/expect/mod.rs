@@ -135,7 +135,7 @@ impl Expectation {
         if agrees(&short) {
             return short;
         }
-        let mut longer = (0..=MOST_DECIMALS).map(|decimals| self.figure.show_with(found, decimals));
+        let longer = (0..=MOST_DECIMALS).map(|decimals| self.figure.show_with(found, decimals));
         longer
             .filter(|text| text.len() > short.len())
             .find(agrees)
