@@ -7,12 +7,14 @@
 //! Places are few. When all are taken, who comes gets that of a client that asks nothing, so that only requests under way
 //! keep others out: half a request counts as one if its client has [shown](Access::is_shown_by) that it may control the lab.
 
-use std::io::{ErrorKind, Read, Write};
-use std::time::Duration;
+mod client;
+
+use std::io::{ErrorKind, Write};
 
 use mio::event::Event;
 use mio::{Interest, Token};
 
+use self::client::{Client, STREAM_TIME, Watch};
 use super::sources::{Source, Sources};
 use crate::control::{
     Access, ApiError, Body, Connection, MAX_LISTENERS, Request, Response, status,
@@ -29,10 +31,6 @@ const MAX_REFUSED: usize = 4;
 const ACCEPT_BUDGET: usize = 8;
 /// Bytes that are read from a client in one call.
 const READ_BUDGET: usize = 16 << 10;
-/// Bytes that are written to a client in one call.
-const WRITE_BUDGET: usize = 64 << 10;
-/// The time within which the reader of a stream has to read something of it.
-const STREAM_TIME: Duration = Duration::from_secs(30);
 
 /// The sources of control that the poll has reported: the sockets that listen and their clients, a bit for each.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -94,36 +92,6 @@ struct Door {
     token: Token,
     /// More may wait to be accepted.
     may_accept: bool,
-}
-
-/// A client.
-#[derive(Debug)]
-struct Client {
-    /// Counts clients.
-    number: u64,
-    socket: ClientSocket,
-    token: Token,
-    access: Access,
-    /// It may control the lab, as it came or has shown since.
-    is_known: bool,
-    connection: Connection,
-    may_read: bool,
-    may_write: bool,
-    /// It was told that nothing more is sent.
-    is_shut: bool,
-    /// The instrument whose records it is to get once it has taken the head of the response.
-    awaited: Option<InstrumentConfig>,
-    stream: Option<Watch>,
-    /// It has gone, or reads nothing of its stream.
-    has_failed: bool,
-}
-
-/// The reader of a stream, whose socket another writes to.
-#[derive(Clone, Copy, Debug)]
-struct Watch {
-    /// Bytes that it had not read at the last look.
-    unread: usize,
-    next: Instant,
 }
 
 impl ControlClients {
@@ -388,122 +356,6 @@ fn too_many(most: usize) -> ApiError {
 fn not_served() -> ApiError {
     let expected = "the user who runs the lab, or root";
     ApiError::new(status::FORBIDDEN, "this user is not served", expected)
-}
-
-impl Client {
-    /// Sends what there is, and reads what has come, as far as both go now.
-    fn transfer(&mut self, now: Instant, buffer: &mut [u8]) {
-        match self.stream {
-            Some(watch) => self.look_after_stream(now, watch, buffer),
-            None => {
-                self.connection.handle_timeout(now);
-                self.send(now);
-                if self.connection.is_closing() && !self.is_shut {
-                    self.is_shut = true;
-                    self.has_failed |= self.socket.shutdown_write().is_err();
-                }
-                let room = self.connection.room().min(buffer.len());
-                let length = self.read(buffer.get_mut(..room).unwrap_or_default());
-                let came = buffer.get(..length).unwrap_or_default();
-                self.connection.handle(now, came);
-            }
-        }
-    }
-
-    /// Reads what has come, once, if anything has. Returns the number of bytes.
-    fn read(&mut self, buffer: &mut [u8]) -> usize {
-        if !self.may_read || buffer.is_empty() {
-            return 0;
-        }
-        match self.socket.read(buffer) {
-            Ok(0) => {
-                self.may_read = false;
-                self.connection.handle_end();
-                // Nobody reads a stream any more.
-                self.has_failed |= self.stream.is_some();
-                0
-            }
-            Ok(length) => length,
-            Err(error) => {
-                match error.kind() {
-                    ErrorKind::WouldBlock => self.may_read = false,
-                    ErrorKind::Interrupted => {}
-                    _ => self.has_failed = true,
-                }
-                0
-            }
-        }
-    }
-
-    /// Sends what there is, once, if it is taken.
-    fn send(&mut self, now: Instant) {
-        let bytes = self.connection.transmit();
-        let bytes = bytes.get(..WRITE_BUDGET).unwrap_or(bytes);
-        if bytes.is_empty() || !self.may_write {
-            return;
-        }
-        match self.socket.write(bytes) {
-            Ok(length) => self.connection.transmitted(now, length),
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => self.may_write = false,
-                ErrorKind::Interrupted => {}
-                _ => self.has_failed = true,
-            },
-        }
-    }
-
-    /// Ends a stream whose reader has gone, or has read nothing for long. What a reader sends is thrown away.
-    fn look_after_stream(&mut self, now: Instant, watch: Watch, buffer: &mut [u8]) {
-        self.read(buffer);
-        if now < watch.next {
-            return;
-        }
-        // The poll reports room when enough was read of what had filled the socket.
-        let has_read = std::mem::take(&mut self.may_write);
-        let unread = self.socket.unread_bytes().unwrap_or(0);
-        self.has_failed |= !has_read && watch.unread > 0 && unread >= watch.unread;
-        let next = now + STREAM_TIME;
-        self.stream = Some(Watch { unread, next });
-    }
-
-    /// Since when another may have its place: first those that ask nothing (false), for longest, then those whose request is
-    /// still to be looked at. Of clients that may control the lab no request is given up, and no part of one.
-    fn free_since(&self) -> Option<(bool, Instant)> {
-        let connection = &self.connection;
-        let may_ask = self.may_read || connection.may_have_request();
-        let asks = may_ask && !connection.is_closing();
-        let since = connection.free_since()?;
-        let may_go = !self.is_known || !(asks || connection.has_part());
-        may_go.then_some((asks, since))
-    }
-
-    fn is_over(&self) -> bool {
-        self.has_failed || (self.stream.is_none() && self.connection.is_over())
-    }
-
-    fn has_work(&self) -> bool {
-        let connection = &self.connection;
-        self.is_over()
-            || (self.may_read && (self.stream.is_some() || connection.room() > 0))
-            || (self.may_write && !connection.transmit().is_empty())
-            || connection.may_have_request()
-            || connection.wants_piece()
-            || (connection.is_closing() && !self.is_shut)
-            || (connection.is_open_stream() && self.awaited.is_some())
-    }
-
-    fn timeout(&self) -> Instant {
-        self.stream
-            .map_or(self.connection.timeout(), |watch| watch.next)
-    }
-
-    /// Has the poll no longer report it. Who writes a stream to its socket finds it closed.
-    fn end(&self, sources: &mut Sources) {
-        let _ = sources.remove(&self.socket, self.token);
-        if self.stream.is_some() {
-            self.socket.shutdown();
-        }
-    }
 }
 
 #[cfg(test)]

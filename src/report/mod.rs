@@ -7,6 +7,7 @@
 mod axis;
 mod bins;
 mod build;
+mod builder;
 mod compare;
 mod csv;
 mod destination;
@@ -41,7 +42,8 @@ mod text;
 mod units;
 pub mod verdict;
 
-pub use build::{Builder, Context, FlowName};
+pub use build::{Context, FlowName};
+pub use builder::Builder;
 pub use compare::{
     COMPARISON_SCHEMA, Change, Comparison, Difference, Judgement, Quantity, SECONDS_NEEDED, Side,
     compare, compare_json, compare_text,

@@ -1,3 +1,6 @@
+use std::io::Read;
+use std::time::Duration;
+
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,8 @@
 use super::*;
 use crate::load::FlowId;
 use crate::record::{DropReason, Limits};
+use crate::report::SCHEMA;
+use crate::report::builder::FLOWS;
 use crate::time::Instant;
 
 fn sample() -> Report {
