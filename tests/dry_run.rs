@@ -154,6 +154,10 @@ fn every_experiment_of_the_repository_sends_what_its_dry_run_says() {
         if name.ends_with("saturation.toml") {
             scenario.settings.add_flag("ramp", "2000:40000:10");
         }
+        // Without an end nothing of it is done.
+        if name.ends_with("soak.toml") {
+            scenario.settings.add_flag("duration", "20s");
+        }
         check(&name, &simulated(scenario));
     }
 }
