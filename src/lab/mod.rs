@@ -5,7 +5,6 @@
 //! ```
 //! use tap_reactor::experiment::{self, Scenario};
 //! use tap_reactor::lab::Lab;
-//! use tap_reactor::load::Pace;
 //!
 //! let scenario = Scenario::parse("two.toml", "fabric = 'sim'\nping = 'vm0:vm1'\ncount = 100")?;
 //! let plan = experiment::plan(&scenario)?;
@@ -24,6 +23,7 @@
 //! use tap_reactor::experiment::{Experiment, Scenario};
 //! use tap_reactor::hypervisor::Command;
 //! use tap_reactor::lab::Lab;
+//! use tap_reactor::load::Pace;
 //! use tap_reactor::reactor::End;
 //!
 //! let scenario = Scenario::parse("ten.toml", "fabric = 'sim'\nvms = 10")?;
