@@ -7,27 +7,22 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use netlink_packet_core::NetlinkBuffer;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::errno::Errno;
 use nix::libc;
 use rustc_hash::FxHashMap;
 
 use super::error::SystemError;
 use super::netlink::link::{Link, attributes, parse_link};
+use super::netlink::monitor::{Monitor, messages};
 use crate::fabric::{LinkEvent, LinkFate};
 use crate::vm::VmId;
 
-/// The kernel tells of a link in less than 4 KiB, one message a datagram.
-const BUFFER_BYTES: usize = 32 * 1024;
 /// `IFLA_NEW_NETNSID` of `linux/if_link.h`: the link is gone because it went to another namespace.
 const NEW_NAMESPACE: u16 = 45;
 
 /// Listens for changes of links. The descriptor is readable when there are some.
 #[derive(Debug)]
 pub(super) struct LinkMonitor {
-    socket: Socket,
-    buffer: Vec<u8>,
+    monitor: Monitor,
     known: Known,
     /// Events that were heard, and not told yet.
     heard: Vec<LinkEvent>,
@@ -54,20 +49,8 @@ impl LinkMonitor {
     /// # Errors
     /// When the kernel has no descriptor left.
     pub(super) fn open() -> Result<LinkMonitor, SystemError> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            // From now on only the kernel (port 0) is heard.
-            socket.connect(&SocketAddr::new(0, 0))?;
-            socket.add_membership(libc::RTNLGRP_LINK)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(|error: std::io::Error| {
-            SystemError::io("listen for changes of links", &error)
-        })?;
         Ok(LinkMonitor {
-            socket,
-            buffer: vec![0; BUFFER_BYTES],
+            monitor: Monitor::open("links", &[libc::RTNLGRP_LINK])?,
             known: Known::default(),
             heard: Vec::new(),
             is_overrun: false,
@@ -96,22 +79,8 @@ impl LinkMonitor {
 
     /// Hears what the kernel has to tell up to now.
     pub(super) fn hear(&mut self) {
-        loop {
-            match self
-                .socket
-                .recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT)
-            {
-                Ok(length) => {
-                    let told = self.buffer.get(..length).unwrap_or_default();
-                    self.known.read(told, &mut self.heard);
-                }
-                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EINTR) => {}
-                    Some(Errno::ENOBUFS) => self.is_overrun = true,
-                    _ => return,
-                },
-            }
-        }
+        let (known, heard) = (&mut self.known, &mut self.heard);
+        self.is_overrun |= !self.monitor.hear(|told| known.read(told, heard));
     }
 
     /// The events since the last call. [`LinkMonitor::is_overrun`] says when some are missing.
@@ -143,41 +112,40 @@ impl LinkMonitor {
 
 impl AsFd for LinkMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.monitor.as_fd()
     }
 }
 
 impl AsRawFd for LinkMonitor {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.monitor.as_raw_fd()
     }
 }
 
 impl Known {
     /// Reads one datagram.
-    fn read(&mut self, mut rest: &[u8], events: &mut Vec<LinkEvent>) {
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            let payload = message.payload();
+    fn read(&mut self, told: &[u8], events: &mut Vec<LinkEvent>) {
+        for (kind, payload) in messages(told) {
             // The family is the first byte of `struct ifinfomsg`. A bridge tells of its ports by messages of its own family,
             // of which the one that a port has left it looks like the removal of the link.
-            if payload.first() == Some(&(libc::AF_UNSPEC as u8))
-                && let Some(link) = parse_link(payload)
-            {
-                match message.message_type() {
-                    libc::RTM_NEWLINK => self.see(&link, events),
-                    libc::RTM_DELLINK => {
-                        let mut attributes = attributes(payload.get(16..).unwrap_or_default());
-                        let fate = match attributes.any(|(kind, _)| kind == NEW_NAMESPACE) {
-                            true => LinkFate::Moved,
-                            false => LinkFate::Deleted,
-                        };
-                        self.lose(link.index, fate, events);
-                    }
-                    _ => {}
-                }
+            if payload.first() != Some(&(libc::AF_UNSPEC as u8)) {
+                continue;
             }
-            let end = (message.length() as usize).next_multiple_of(4);
-            rest = rest.get(end.max(16)..).unwrap_or_default();
+            let Some(link) = parse_link(payload) else {
+                continue;
+            };
+            match kind {
+                libc::RTM_NEWLINK => self.see(&link, events),
+                libc::RTM_DELLINK => {
+                    let mut attributes = attributes(payload.get(16..).unwrap_or_default());
+                    let fate = match attributes.any(|(kind, _)| kind == NEW_NAMESPACE) {
+                        true => LinkFate::Moved,
+                        false => LinkFate::Deleted,
+                    };
+                    self.lose(link.index, fate, events);
+                }
+                _ => {}
+            }
         }
     }
 

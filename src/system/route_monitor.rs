@@ -10,17 +10,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use ipnet::IpNet;
-use netlink_packet_core::NetlinkBuffer;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::errno::Errno;
 use nix::libc;
 
 use super::error::SystemError;
 use super::netlink::link::attributes;
+use super::netlink::monitor::{Monitor, messages};
 use crate::fabric::RouteEvent;
 
-/// The kernel tells of a route in less than 4 KiB, one message a datagram.
-const BUFFER_BYTES: usize = 32 * 1024;
 /// Bytes of `struct rtmsg`, which the attributes follow.
 const HEADER: usize = 12;
 /// `RTM_F_CLONED` of `linux/rtnetlink.h`: a route of the cache.
@@ -28,10 +24,7 @@ const CLONED: u32 = 0x200;
 
 /// Listens for changes of routes. The descriptor is readable when there are some.
 #[derive(Debug)]
-pub(super) struct RouteMonitor {
-    socket: Socket,
-    buffer: Vec<u8>,
-}
+pub(super) struct RouteMonitor(Monitor);
 
 impl RouteMonitor {
     /// Listens in the network namespace of the calling thread.
@@ -39,61 +32,36 @@ impl RouteMonitor {
     /// # Errors
     /// When the kernel has no descriptor left.
     pub(super) fn open() -> Result<RouteMonitor, SystemError> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            // From now on only the kernel (port 0) is heard.
-            socket.connect(&SocketAddr::new(0, 0))?;
-            socket.add_membership(libc::RTNLGRP_IPV4_ROUTE)?;
-            socket.add_membership(libc::RTNLGRP_IPV6_ROUTE)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(|error: std::io::Error| {
-            SystemError::io("listen for changes of routes", &error)
-        })?;
-        Ok(RouteMonitor {
-            socket,
-            buffer: vec![0; BUFFER_BYTES],
-        })
+        let groups = [libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE];
+        Monitor::open("routes", &groups).map(RouteMonitor)
     }
 
     /// The changes since the last call.
     pub(super) fn drain(&mut self) -> Vec<RouteEvent> {
         let mut events = Vec::new();
-        loop {
-            let received = self
-                .socket
-                .recv(&mut &mut self.buffer[..], libc::MSG_DONTWAIT);
-            match received {
-                Ok(length) => read(self.buffer.get(..length).unwrap_or_default(), &mut events),
-                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EINTR) => {}
-                    Some(Errno::ENOBUFS) => events.push(RouteEvent::Missed),
-                    _ => return events,
-                },
-            }
+        if !self.0.hear(|told| read(told, &mut events)) {
+            events.push(RouteEvent::Missed);
         }
+        events
     }
 }
 
 impl AsRawFd for RouteMonitor {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.0.as_raw_fd()
     }
 }
 
 /// Reads one datagram.
-fn read(mut rest: &[u8], events: &mut Vec<RouteEvent>) {
-    while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-        let route = destination(message.payload());
-        events.extend(route.and_then(|route| match message.message_type() {
+fn read(told: &[u8], events: &mut Vec<RouteEvent>) {
+    events.extend(messages(told).filter_map(|(kind, payload)| {
+        let route = destination(payload)?;
+        match kind {
             libc::RTM_NEWROUTE => Some(RouteEvent::Added(route)),
             libc::RTM_DELROUTE => Some(RouteEvent::Removed(route)),
             _ => None,
-        }));
-        let end = (message.length() as usize).next_multiple_of(4);
-        rest = rest.get(end.max(16)..).unwrap_or_default();
-    }
+        }
+    }));
 }
 
 /// The destination of the route that `payload`, a `struct rtmsg` with attributes, is about; `None` if the kernel made it.
