@@ -181,10 +181,7 @@ fn follow(recorder: &mut Recorder, flow: FlowId, sequence: u64, outcome: PingOut
             sent,
             received,
             ..
-        } => {
-            recorder.passed(flow, sequence, due, received);
-            recorder.group_answered(flow, due, sent, received);
-        }
+        } => recorder.answered_in_detail(flow, sequence, due, sent, received),
         PingOutcome::Corrupt { due }
         | PingOutcome::Lost { due }
         | PingOutcome::Unresolved { due }

@@ -113,10 +113,7 @@ impl RecordBuffer {
                     due,
                     sent,
                     received,
-                } => {
-                    recorder.passed(flow, sequence, due, received);
-                    recorder.group_answered(flow, due, sent, received);
-                }
+                } => recorder.answered_in_detail(flow, sequence, due, sent, received),
                 Entry::Lag(_) => {}
             }
         }

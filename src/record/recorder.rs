@@ -458,16 +458,6 @@ impl Recorder {
         }
     }
 
-    /// A ping was answered, as [`Recorder::answered`] has it, where figures are kept by group.
-    pub fn group_answered(&mut self, flow: FlowId, due: Instant, sent: Instant, received: Instant) {
-        let phase = self.phase_index_at(due);
-        if let Some(by_group) = self.by_group_mut() {
-            by_group.count(phase, flow, |totals| totals.received += 1);
-            by_group.record(phase, flow, Metric::Rtt, received.nanos_since(sent));
-            by_group.record(phase, flow, Metric::Response, received.nanos_since(due));
-        }
-    }
-
     /// `flow` can ping from now on, because its VMs have started, where there are marks.
     pub fn began(&mut self, flow: FlowId) {
         if let Some(marks) = self.marks_of(flow) {
@@ -475,10 +465,23 @@ impl Recorder {
         }
     }
 
-    /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks.
-    pub fn passed(&mut self, flow: FlowId, sequence: u64, due: Instant, received: Instant) {
+    /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks or figures by group.
+    pub fn answered_in_detail(
+        &mut self,
+        flow: FlowId,
+        sequence: u64,
+        due: Instant,
+        sent: Instant,
+        received: Instant,
+    ) {
         if let Some(marks) = self.marks_of(flow) {
             marks.passed(flow, sequence, due, received);
+        }
+        let phase = self.phase_index_at(due);
+        if let Some(by_group) = self.by_group_mut() {
+            by_group.count(phase, flow, |totals| totals.received += 1);
+            by_group.record(phase, flow, Metric::Rtt, received.nanos_since(sent));
+            by_group.record(phase, flow, Metric::Response, received.nanos_since(due));
         }
     }
 

@@ -19,7 +19,13 @@ fn recorder(flows: u32) -> Recorder {
             let is_open = flow + 1 < flows && due >= 20 + u64::from(flow);
             let sequence = sequence as u64;
             match is_open {
-                true => recorder.passed(FlowId(flow), sequence, ms(due), ms(due + 1)),
+                true => recorder.answered_in_detail(
+                    FlowId(flow),
+                    sequence,
+                    ms(due),
+                    ms(due),
+                    ms(due + 1),
+                ),
                 false => recorder.failed(FlowId(flow), sequence, ms(due)),
             }
         }

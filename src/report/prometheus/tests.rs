@@ -242,8 +242,9 @@ fn run(mut recorder: Recorder, phases: u64) -> Recorder {
                     3 => recorder.abandoned(flow, due),
                     4 => continue,
                     _ => {
-                        recorder.group_answered(flow, due, sent, received);
-                        recorder.answered(flow, 100 - number, due, sent, received);
+                        let sequence = 100 - number;
+                        recorder.answered_in_detail(flow, sequence, due, sent, received);
+                        recorder.answered(flow, sequence, due, sent, received);
                     }
                 }
             }
