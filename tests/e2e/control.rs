@@ -10,7 +10,7 @@ use nix::sys::signal::Signal::{SIGINT, SIGKILL};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::lab::{Lab, Running, TAP_REACTOR, succeed, wait_until};
+use crate::lab::{Lab, Running, TAP_REACTOR, number, succeed, wait_until};
 
 mod marks;
 mod metrics;
@@ -96,11 +96,6 @@ impl Socket {
             Some(self.get(url)).filter(|document| is_so(document))
         })
     }
-}
-
-fn number(document: &Value, pointer: &str) -> u64 {
-    let value = document.pointer(pointer).and_then(Value::as_u64);
-    value.unwrap_or_else(|| panic!("{pointer} in {document}"))
 }
 
 #[test]
@@ -293,7 +288,7 @@ fn a_flood_of_requests_and_clients_that_do_not_read_hold_up_no_run() {
     socket.wait_for("/", "more answers", |lab| received(lab) > before + 100);
     socket.ask("/stop", &["-X", "POST"]);
     let run = run.wait().expect_status(0);
-    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     assert_eq!(number(&report, "/totals/lost"), 0);
     assert_eq!(
         number(&report, "/totals/sent"),
@@ -386,7 +381,7 @@ fn a_simulation_that_is_over_stays_to_be_asked_and_is_no_longer_changed() {
     assert_eq!(number(&socket.get("/report"), "/totals/received"), 100);
     assert_eq!(socket.ask("/stop", &["-X", "POST"]).0, 202);
     let run = run.wait().expect_status(0);
-    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     assert_eq!(report["interrupted"], false);
     // A signal is as good.
     let run = socket.start(&lab, "--fabric sim --ping vm0:vm1 --count 100 --stay");
@@ -413,7 +408,7 @@ fn a_lab_whose_flows_are_over_stays_and_gets_others() {
     });
     run.signal(SIGINT);
     let run = run.wait().expect_status(0);
-    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     assert_eq!(report["flows"].as_array().map(Vec::len), Some(2));
     assert_eq!(number(&report, "/flows/0/totals/received"), 20);
 }

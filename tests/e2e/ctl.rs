@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::terminal::Terminal;
-use crate::lab::{Finished, Lab, Running, TAP_REACTOR, wait_until};
+use crate::lab::{Finished, Lab, Running, TAP_REACTOR, number, wait_until};
 
 mod guide;
 mod terminal;
@@ -103,11 +103,6 @@ impl Controlled {
     fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         wait_until(what, || Some(self.json("status")).filter(|lab| is_so(lab)))
     }
-}
-
-fn number(document: &Value, pointer: &str) -> u64 {
-    let value = document.pointer(pointer).and_then(Value::as_u64);
-    value.unwrap_or_else(|| panic!("{pointer} in {document}"))
 }
 
 #[test]

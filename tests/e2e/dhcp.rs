@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::ipv4::{document, inside, start, wait_for_host_address};
+use crate::ipv4::{inside, start, wait_for_host_address};
 use crate::lab::{Lab, Running};
 
 /// A DHCP server in a lab that a run has made, until it is dropped.
@@ -38,7 +38,7 @@ fn vms_get_their_addresses_from_a_real_server_and_then_ping() {
     let line = "--vms 50 --host-address 10.77.0.1/16 --dhcp --address-wait 60s --ping ring --ping vm0:10.77.0.1 --count 5 --json";
     let mut run = start(&lab, line);
     let server = dnsmasq(&lab, &mut run, &[]);
-    let report = document(&run.wait().expect_status(0));
+    let report = run.wait().expect_status(0).json();
     drop(server);
     assert_eq!(report["totals"]["received"], json!(51 * 5), "{report}");
     assert_eq!(report["addresses"]["leased"], json!(50), "{report}");
@@ -117,7 +117,7 @@ fn a_lease_is_renewed_and_one_that_the_server_takes_back_is_given_up() {
     run.wait_until_it_says("lost the lease of 10.77.1");
     run.wait_until_it_says("leased 10.77.5.");
     run.signal(Signal::SIGINT);
-    let report = document(&run.wait());
+    let report = run.wait().json();
     drop(server);
     for event in ["leased", "renewed", "lost"] {
         assert!(
@@ -137,7 +137,7 @@ fn without_a_server_the_pings_are_unresolved_and_the_run_ends() {
     );
     lab.wait_until_vm_sent(&mut run, "tap0", 1);
     run.signal(Signal::SIGINT);
-    let report = document(&run.wait().expect_status(1));
+    let report = run.wait().expect_status(1).json();
     assert_eq!(report["totals"]["sent"], json!(0), "{report}");
     assert_eq!(report["interrupted"], json!(true), "{report}");
 }
@@ -173,7 +173,7 @@ fn a_server_that_would_have_its_leases_renewed_after_no_time_is_not_flooded() {
     let ping: Vec<&str> = pings.split(' ').chain([address.as_str()]).collect();
     lab.run(&ping).expect_status(0);
     run.signal(Signal::SIGINT);
-    let report = document(&run.wait());
+    let report = run.wait().json();
     drop(server);
     // Half of the lease is an hour.
     assert_eq!(report["addresses"]["renewed"], json!(0), "{report}");
@@ -190,7 +190,7 @@ fn ping_beyond(arguments: &str, options: &[&str]) {
     );
     let mut run = start(&lab, &line);
     let server = dnsmasq(&lab, &mut run, options);
-    let report = document(&run.wait().expect_status(0));
+    let report = run.wait().expect_status(0).json();
     drop(server);
     assert_eq!(report["totals"]["received"], json!(3), "{report}");
 }
@@ -295,7 +295,7 @@ fn the_report_says_why_an_offer_was_not_taken() {
     ] {
         assert!(run.stderr.contains(told), "{told}: {}", run.stderr);
     }
-    let report = document(&run);
+    let report = run.json();
     for reason in ["dhcp_no_server", "dhcp_no_lease_time", "bad_dhcp"] {
         assert_eq!(report["drops"][reason], json!(1), "{reason}: {report}");
     }

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::ipv4::{document, start};
+use crate::ipv4::start;
 use crate::lab::{Lab, Running, wait_until};
 
 /// Waits until the host's side of the bridge has its addresses, the link-local one with them: servers speak from there.
@@ -89,7 +89,7 @@ fn vms_get_their_ipv6_addresses_from_a_real_server_ping_and_give_them_back() {
                 --count 3 --json";
     let mut run = start(&lab, line);
     let mut server = dnsmasq(&lab, &mut run, "fd77::100,fd77::1ff");
-    let report = document(&run.wait().expect_status(0));
+    let report = run.wait().expect_status(0).json();
     assert_eq!(report["totals"]["received"], json!(21 * 3), "{report}");
     assert_eq!(report["addresses"]["leased"], json!(20), "{report}");
     assert_eq!(report["lease_ns"]["count"], json!(20), "{report}");
@@ -129,7 +129,7 @@ fn a_lease_is_renewed_with_its_server_and_rebound_with_another_after_its_death()
         (said(&run, "renewed the lease of fd77::200") > renewed).then_some(())
     });
     run.signal(Signal::SIGINT);
-    let report = document(&run.wait());
+    let report = run.wait().json();
     second.server.wait_until_it_says("DHCP6_RELEASE_NA");
     assert_eq!(report["addresses"]["lost"], json!(0), "{report}");
     assert!(
@@ -150,7 +150,7 @@ fn an_address_that_the_host_has_already_is_declined_and_another_taken() {
     server.server.wait_until_it_says("DHCP6_DECLINE_LEASE");
     run.wait_until_it_says("uses fd77::201: no conflict detected");
     run.signal(Signal::SIGINT);
-    let report = document(&run.wait());
+    let report = run.wait().json();
     assert_eq!(report["addresses"]["leased"], json!(2), "{report}");
 }
 
@@ -162,7 +162,7 @@ fn a_vm_for_which_the_server_has_no_address_is_left_out_and_the_report_says_why(
     let server = dnsmasq(&lab, &mut run, "fd77::100,fd77::100");
     let run = run.wait().expect_status(1);
     drop(server);
-    let report = document(&run);
+    let report = run.json();
     assert_eq!(report["totals"]["unresolved"], json!(3), "{report}");
     assert_eq!(report["addresses"]["leased"], json!(1), "{report}");
     assert_eq!(report["addresses"]["missing"], json!(1), "{report}");
@@ -180,7 +180,7 @@ fn without_router_advertisements_a_leased_address_is_alone() {
     let line = "--vms 2 --host-address fd77::1/64 --dhcp6 --address-wait 60s -6 --ping vm0:vm1 --count 3 --json --verbose";
     let mut run = start(&lab, line);
     let server = Kea::start(&lab, &mut run, 1);
-    let report = document(&run.wait().expect_status(1));
+    let report = run.wait().expect_status(1).json();
     drop(server);
     assert_eq!(report["addresses"]["leased"], json!(2), "{report}");
     assert_eq!(report["drops"]["no_route"], json!(3), "{report}");
@@ -200,7 +200,7 @@ fn a_vm_that_stops_in_the_course_of_a_run_gives_its_address_back() {
     server.wait_until_it_says("DHCPRELEASE(br0) 00:03:00:01:02:00:0a:4d:00:04");
     let others = "DHCPRELEASE(br0) 00:03:00:01:02:00:0a:4d:00:02";
     assert!(!server.stderr().contains(others), "{}", server.stderr());
-    let report = document(&run.wait().expect_status(0));
+    let report = run.wait().expect_status(0).json();
     assert_eq!(report["totals"]["received"], json!(40), "{report}");
     server.wait_until_it_says(others);
 }

@@ -298,7 +298,7 @@ fn a_process_that_is_stopped_for_a_while_says_so_and_does_not_blame_the_network(
     });
     run.signal(Signal::SIGCONT);
     let run = run.wait().expect_status(0);
-    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     let number = |path: &str| report.pointer(path).and_then(serde_json::Value::as_u64);
     assert!(
         number("/pauses/longest_ns") >= Some(1_000_000_000),
@@ -336,7 +336,7 @@ fn a_queue_that_overflows_reaches_the_report_and_the_exit_status() {
     run.signal(Signal::SIGCONT);
     run.signal(Signal::SIGINT);
     let run = run.wait().expect_status(1);
-    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     let overflowed = report["drops"]["tap_queue"].as_u64();
     assert!(overflowed >= Some(40), "{report}");
     assert!(run.stderr.contains("overflowed"), "{}", run.stderr);

@@ -3,16 +3,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{Finished, Lab};
-
-fn json(run: &Finished) -> Value {
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
-}
-
-fn number(report: &Value, pointer: &str) -> u64 {
-    let found = report.pointer(pointer).and_then(Value::as_u64);
-    found.unwrap_or_else(|| panic!("{pointer} in {report}"))
-}
+use crate::lab::{Lab, number};
 
 /// The number of frames of `kind`, of all VMs and both directions.
 fn frames(report: &Value, kind: &str) -> u64 {
@@ -32,9 +23,10 @@ fn the_same_impairments_do_the_same_on_every_fabric_and_nothing_else_is_lost() {
         let impairments = "--impair vm0:every=10 \
                            --impair vm1:loss=5%,delay=2ms±1ms,duplicate=5%,reorder=1% \
                            --impair vm1:in:corrupt=2%,delay=1ms";
-        json(&lab.tap_reactor(&format!(
+        lab.tap_reactor(&format!(
             "--fabric {fabric} {CALM} --interval 1ms --count 600 {impairments}"
-        )))
+        ))
+        .json()
     };
     let simulated = run("sim");
     for fabric in ["bridge", "xdp"] {
@@ -107,7 +99,7 @@ fn a_rate_is_never_exceeded_and_its_queue_drops_the_rest() {
     let run = lab.tap_reactor(&format!(
         "{CALM} --interval 200us --count 1000 --impair vm0:rate=1Mbit,queue=10"
     ));
-    let report = json(&run);
+    let report = run.json();
     let (received, dropped) = (
         number(&report, "/totals/received"),
         frames(&report, "queue_full"),
@@ -132,7 +124,7 @@ fn a_pair_is_impaired_and_a_phase_may_change_it() {
     )
     .unwrap();
     let run = lab.tap_reactor(&format!("--scenario {} --json", file.display()));
-    let report = json(&run);
+    let report = run.json();
     let lost = |flow| number(&report, &format!("/flows/{flow}/totals/lost"));
     assert_eq!((lost(0), lost(1)), (5, 0), "{report}");
     assert_eq!(number(&report, "/phases/0/totals/lost"), 5);
@@ -146,7 +138,7 @@ fn many_vms_may_have_a_delay_each() {
         "--vms 300 --ping ring --rate 3000 --duration 1s --resolve static --timeout 5s \
          --impair delay=5ms --json",
     );
-    let report = json(&run);
+    let report = run.json();
     let sent = number(&report, "/totals/sent");
     assert_eq!(number(&report, "/totals/received"), sent);
     assert_eq!(frames(&report, "delayed"), 2 * sent);

@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::lab::{Finished, Lab, Running, TAP_REACTOR, wait_until};
+use crate::lab::{Lab, Running, TAP_REACTOR, wait_until};
 
 /// Starts the binary so that it makes its lab in this namespace, arguments separated by blanks.
 pub fn start(lab: &Lab, arguments: &str) -> Running {
@@ -25,11 +25,7 @@ pub fn start(lab: &Lab, arguments: &str) -> Running {
 /// Runs it to its end, and returns its report.
 fn report(lab: &Lab, arguments: &str, status: i32) -> Value {
     let run = start(lab, &format!("--json {arguments}"));
-    document(&run.wait().expect_status(status))
-}
-
-pub fn document(run: &Finished) -> Value {
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {}", run.stdout))
+    run.wait().expect_status(status).json()
 }
 
 /// Serves, with the host's address on the bridge, until the ports of `vms` VMs forward.
@@ -229,7 +225,7 @@ fn an_address_that_the_host_has_is_not_taken_and_one_that_it_takes_later_is_defe
     lab.ip("address add 10.77.0.2/16 dev br0");
     let line = "--netns host --attach --dad --json --ping vm0:vm1 --ping vm1:10.77.0.2 --count 3";
     let run = lab.tap_reactor(line).expect_status(1);
-    let report = document(&run);
+    let report = run.json();
     let conflict = &report["addresses"]["conflicts"][0];
     assert_eq!(
         (&conflict["vm"], &conflict["address"]),
@@ -267,7 +263,7 @@ fn an_address_that_the_host_has_is_not_taken_and_one_that_it_takes_later_is_defe
     lab.run(&["arping", "-U", "-c", "1", "-I", "br0", "10.77.0.2"]);
     vms.expect_alive();
     vms.signal(Signal::SIGINT);
-    let report = document(&vms.wait());
+    let report = vms.wait().json();
     assert_eq!(
         report["addresses"]["conflicts"][0]["times"],
         json!(1),

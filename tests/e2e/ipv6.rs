@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::lab::{Finished, Lab, Running, TAP_REACTOR, wait_until};
 
@@ -34,10 +34,6 @@ fn ping(lab: &Lab, arguments: &str) -> Finished {
         assert!(!ping.stdout.contains(fault), "{}", ping.stdout);
     }
     ping
-}
-
-fn report(run: Finished) -> Value {
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
 }
 
 #[test]
@@ -147,7 +143,7 @@ fn vms_ping_each_other_and_the_kernel_over_ipv6_and_resolution_is_measured_apart
         ),
     ] {
         let run = lab.tap_reactor(&format!("{arguments} --count 20 --interval 1ms --json"));
-        let report = report(run.expect_status(0));
+        let report = run.expect_status(0).json();
         assert_eq!(report["totals"]["received"], 20 * flows, "{arguments}");
         assert_eq!(report["resolution_ns"]["count"], 0, "{arguments}");
         // Who is asked before asking has the answer already.
@@ -185,7 +181,7 @@ fn the_kernel_routes_what_goes_to_the_gateway_and_its_errors_end_the_pings_they_
              --ping vm0:{destination} --count 1 --json {options}",
             lab.name()
         );
-        let report = report(lab.tap_reactor(&line).expect_status(1));
+        let report = lab.tap_reactor(&line).expect_status(1).json();
         assert_eq!(report["errors"], json!({ error: 1 }), "{line}: {report}");
     }
     // Both ways out at once: the router's own far side, by either version.
@@ -195,7 +191,7 @@ fn the_kernel_routes_what_goes_to_the_gateway_and_its_errors_end_the_pings_they_
          --ping vm0:2001:db8:3::1 --ping vm1:203.0.113.1 --count 3 --json",
         lab.name()
     );
-    let report = report(lab.tap_reactor(&line).expect_status(0));
+    let report = lab.tap_reactor(&line).expect_status(0).json();
     assert_eq!(report["totals"]["received"], json!(6), "{report}");
 }
 
@@ -300,7 +296,7 @@ fn vms_take_address_and_router_from_radvd() {
         "--netns host --attach --slaac --ping vm0:2001:db8::1 --ping vm1:2001:db8:dead::1 --interval 50ms --duration 8s \
          --json",
     );
-    let report = report(run.expect_status(1));
+    let report = run.expect_status(1).json();
     assert!(report["totals"]["received"].as_u64() > Some(20), "{report}");
     assert!(report["totals"]["errored"].as_u64() > Some(1), "{report}");
     assert_eq!(report["totals"]["unresolved"], 0, "{report}");

@@ -137,7 +137,7 @@ impl Host {
         run.expect_alive();
         run.signal(Signal::SIGINT);
         let run = run.wait().expect_status(0);
-        let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+        let report = run.json();
         let totals = &report["totals"];
         assert!(totals["received"].as_u64() > Some(10), "{report}");
         assert_same(&self.snapshot(), &before, "after the run");

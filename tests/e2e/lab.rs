@@ -235,6 +235,12 @@ impl Finished {
         );
         self
     }
+
+    /// The document that it printed.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
 }
 
 /// A process that runs beside the test. Dropping it kills it.
@@ -419,4 +425,10 @@ fn json_list(text: &str) -> Vec<Value> {
     list.into_iter()
         .filter(|entry| entry.as_object().is_some_and(|object| !object.is_empty()))
         .collect()
+}
+
+/// The number at a place of a document, as a JSON pointer has it.
+pub fn number(document: &Value, pointer: &str) -> u64 {
+    let value = document.pointer(pointer).and_then(Value::as_u64);
+    value.unwrap_or_else(|| panic!("{pointer} in {document}"))
 }

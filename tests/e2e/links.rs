@@ -32,9 +32,7 @@ impl Disturbed {
         }
         self.run.signal(nix::sys::signal::Signal::SIGINT);
         let run = self.run.wait();
-        let report = serde_json::from_str(&run.stdout).unwrap_or_else(|error| {
-            panic!("{error}\n{}\n{}", run.stdout, run.stderr);
-        });
+        let report = run.json();
         (report, run.status)
     }
 }
@@ -171,7 +169,7 @@ fn the_end_of_a_namespaces_name_is_told_and_the_run_goes_on() {
     assert!(ip(&["netns", "add", &name]).expect("ip").status.success());
     run.signal(nix::sys::signal::Signal::SIGINT);
     let run = run.wait().expect_status(0);
-    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     let deleted = json!({"link": format!("namespace {name}"), "change": "deleted"});
     assert_eq!(changes(&report), [deleted]);
     let names = crate::lab::succeed(std::process::Command::new("ip").args(["netns", "list"]));

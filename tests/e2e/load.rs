@@ -4,18 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::lab::{Finished, Lab, repository_file};
-
-fn json(run: &Finished) -> Value {
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
-}
-
-fn number(report: &Value, pointer: &str) -> u64 {
-    report
-        .pointer(pointer)
-        .and_then(Value::as_u64)
-        .unwrap_or_else(|| panic!("{pointer} in {report}"))
-}
+use crate::lab::{Lab, number, repository_file};
 
 #[test]
 fn every_experiment_of_the_repository_runs_when_it_is_shortened() {
@@ -44,7 +33,7 @@ fn every_experiment_of_the_repository_runs_when_it_is_shortened() {
         }
         let short = "--duration 300ms --json";
         let run = lab.tap_reactor(&format!("--scenario {file} {short}"));
-        let report = json(&run);
+        let report = run.json();
         // A slow machine may leave pings of a steep ramp unsent, and then says so with status 1.
         let unsent = number(&report, "/totals/unsent");
         assert_eq!(run.status, i32::from(unsent > 0), "{file}: {run:?}");
@@ -64,7 +53,7 @@ fn a_mesh_at_a_rate_sends_what_was_asked_for_and_every_ping_is_answered() {
     let run = lab.tap_reactor(
         "--vms 20 --ping mesh --rate 2000 --duration 1s --warmup 200ms --resolve static --json",
     );
-    let report = json(&run);
+    let report = run.json();
     // A machine that stands still for a while leaves pings unsent, and the status tells.
     let (sent, unsent) = (
         number(&report, "/totals/sent"),
@@ -96,7 +85,7 @@ fn a_mesh_at_a_rate_sends_what_was_asked_for_and_every_ping_is_answered() {
 fn a_window_counts_per_flow_and_patterns_add_up() {
     let lab = Lab::new();
     let run = lab.tap_reactor("--vms 6 --ping ring --ping vm0:all --window 3 --count 50 --json");
-    let report = json(&run.expect_status(0));
+    let report = run.expect_status(0).json();
     assert_eq!(number(&report, "/flow_count"), 11);
     assert_eq!(number(&report, "/totals/received"), 550);
 }
@@ -113,7 +102,7 @@ fn reports_are_written_in_every_format_read_back_and_compared() {
     let run = lab.tap_reactor(&flags).expect_status(0);
     let saved: Value =
         serde_json::from_str(&std::fs::read_to_string(path("run.json")).unwrap()).unwrap();
-    assert_eq!(saved, json(&run), "the file is what --json prints");
+    assert_eq!(saved, run.json(), "the file is what --json prints");
     for (ending, start) in [
         ("csv", "kind,"),
         ("hgrm", "       Value"),
@@ -134,7 +123,7 @@ fn reports_are_written_in_every_format_read_back_and_compared() {
     let merged = lab
         .tap_reactor(&format!("report {one} {other} --merge --json"))
         .expect_status(0);
-    assert_eq!(number(&json(&merged), "/totals/received"), 400);
+    assert_eq!(number(&merged.json(), "/totals/received"), 400);
     let page = path("compare.html");
     let compared = lab.tap_reactor(&format!("report {one} {other} --compare --output {page}"));
     compared.expect_status(0);
@@ -189,7 +178,7 @@ fn neighbours_are_found_before_the_first_ping_and_nothing_of_that_is_in_the_figu
         let run = lab.tap_reactor(&format!(
             "--vms 16 --ping mesh --txqueuelen 24 --count 2 --interval 200ms {flags} --json"
         ));
-        let report = json(&run.expect_status(0));
+        let report = run.expect_status(0).json();
         let search = &report["neighbours"];
         assert!(number(search, "/asked") >= asked, "{flags}: {search}");
         assert_eq!(number(search, "/missing"), 0, "{flags}: {search}");
@@ -200,7 +189,7 @@ fn neighbours_are_found_before_the_first_ping_and_nothing_of_that_is_in_the_figu
     }
     for (flags, resolved) in [("--resolve static", 0), ("--resolve at-once", 1)] {
         let run = lab.tap_reactor(&format!("--ping vm0:vm1 --count 2 {flags} --json"));
-        let report = json(&run.expect_status(0));
+        let report = run.expect_status(0).json();
         assert_eq!(report.get("neighbours"), None, "{flags}");
         assert_eq!(number(&report, "/resolution_ns/count"), resolved, "{flags}");
     }
@@ -210,7 +199,7 @@ fn neighbours_are_found_before_the_first_ping_and_nothing_of_that_is_in_the_figu
 fn a_neighbour_that_nobody_is_does_not_hold_up_the_others() {
     let lab = Lab::new();
     let run = lab.tap_reactor("--ping vm0:vm1 --ping vm0:10.77.0.99 --count 3 --json");
-    let report = json(&run.expect_status(1));
+    let report = run.expect_status(1).json();
     let search = &report["neighbours"];
     assert_eq!(
         (number(search, "/asked"), number(search, "/missing")),

@@ -93,7 +93,7 @@ fn a_ping_is_due_an_interval_after_the_one_before_however_late_that_was() {
     // n pings take n intervals, the last one's included.
     assert_eq!(report.elapsed_ns, 202_000_000);
     // Drift would add each one's lateness: the last answer came no later than the last ping was due, late and answered.
-    let document: serde_json::Value = serde_json::from_str(&run.stdout).expect("a document");
+    let document = run.json();
     let length = document["seconds"][0]["length_ns"].as_f64();
     let last_answer = report.lateness_ns.max + report.rtt_ns.max + report.resolution_ns.max;
     assert!(

@@ -201,8 +201,7 @@ fn addresses_of_vms_behind_ports_that_return_frames_are_in_no_conflict_with_them
             "--netns host --attach --ipv6 {arguments} --json --ping vm0:vm1 --ping vm1:vm0 -6 --count 3 --interval 10ms \
              --duration 8s"
         ));
-        let report: serde_json::Value =
-            serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+        let report = run.json();
         assert_eq!(
             report["addresses"]["conflicts"]
                 .as_array()

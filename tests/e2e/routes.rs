@@ -118,8 +118,7 @@ fn a_ping_that_is_too_big_for_the_path_ends_and_the_next_ones_go_as_the_kernels_
             "--netns host --attach --gateway 10.77.0.1 --gateway fd77::1 --ping vm0:{destination} --size 1400 --count 20 \
              --interval 50ms --json {options}"
         ));
-        let report: serde_json::Value =
-            serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+        let report = run.json();
         let of = |name: &str| report["totals"][name].as_u64().expect("a count");
         assert!(of("errored") >= 1, "{options}: {report}");
         assert_eq!(report["errors"]["fragmentation_needed"], of("errored"));

@@ -2,11 +2,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{Finished, Lab};
-
-fn json(run: &Finished) -> Value {
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
-}
+use crate::lab::Lab;
 
 #[test]
 fn flows_within_a_leaf_and_across_leaves_are_told_apart() {
@@ -14,7 +10,7 @@ fn flows_within_a_leaf_and_across_leaves_are_told_apart() {
     let run = lab
         .tap_reactor("--vms 8 --ports-per-bridge 3 --ping mesh --count 3 --interval 1ms --json")
         .expect_status(0);
-    let report = json(&run);
+    let report = run.json();
     assert_eq!(report["totals"]["received"], 8 * 7 * 3);
     assert_eq!(report["fabric"]["kind"], "bridge");
     assert_eq!(report["fabric"]["leaves"], 3);
@@ -53,7 +49,7 @@ fn two_thousand_vms_on_leaves_resolve_and_ping() {
     let run = lab
         .tap_reactor("--vms 2000 --ping vm0:vm1999 --ping vm7:vm8 --count 20 --interval 1ms --json")
         .expect_status(0);
-    let report = json(&run);
+    let report = run.json();
     assert_eq!(report["totals"]["received"], 40);
     assert_eq!(report["fabric"]["leaves"], 2);
     assert_eq!(report["rtt_across_leaves_ns"]["count"], 20);
@@ -68,7 +64,7 @@ fn the_bridge_answers_where_asking_would_take_long_and_the_run_says_so() {
     let run = lab
         .tap_reactor(&format!("{arguments} --json"))
         .expect_status(0);
-    let report = json(&run);
+    let report = run.json();
     assert_eq!(report["totals"]["received"], 3200);
     assert_eq!(report["resolution_ns"]["count"], 3200);
     assert_eq!(report["fabric"]["neighbours"], "proxy");
@@ -105,7 +101,7 @@ fn a_bridge_that_answers_arp_leaves_the_rest_of_the_world_alone() {
              --ping mesh --ping vm4:10.77.0.1 --count 2 --json",
         )
         .expect_status(0);
-    let report = json(&run);
+    let report = run.json();
     assert_eq!(report["totals"]["received"], (6 * 5 + 1) * 2);
     assert_eq!(report["fabric"]["neighbours"], "proxy");
     assert_eq!(report["fabric"].get("spared_deliveries"), None);
@@ -126,7 +122,7 @@ fn idle_vms_never_wake_the_reactor() {
     let run = lab
         .tap_reactor("--vms 200 --duration 2s --json")
         .expect_status(0);
-    let report = json(&run);
+    let report = run.json();
     // The end of the time is one; multicast of the bridge itself, when it comes up, may be another.
     let turns = report["reactor"]["turns"].as_u64().expect("a figure");
     assert!(turns <= 3, "{turns} turns: {report}");
@@ -140,7 +136,7 @@ fn the_filter_changes_what_the_kernel_delivers_and_nothing_that_a_vm_does() {
         let run = lab
             .tap_reactor(&format!("{arguments} {more}"))
             .expect_status(0);
-        json(&run)
+        run.json()
     };
     let (with, without) = (outcome("--filter"), outcome("--filter=off"));
     assert_eq!(with["totals"], without["totals"]);
@@ -172,7 +168,7 @@ fn a_simulation_needs_no_rights_says_what_it_is_and_comes_out_the_same_each_time
         lab.run(&command)
     };
     let first = run(1).expect_status(1);
-    let report = json(&first);
+    let report = first.json();
     assert_eq!(report["fabric"]["simulated"], true);
     assert_eq!(report["totals"]["sent"], 50 * 40);
     assert!(report["totals"]["lost"].as_u64() > Some(20), "{report}");
@@ -199,7 +195,7 @@ fn xdp_carries_the_same_pings_without_a_bridge() {
         let run = lab
             .tap_reactor(&format!("{arguments} --interval 1ms --fabric xdp --json"))
             .expect_status(0);
-        let report = json(&run);
+        let report = run.json();
         assert_eq!(report["fabric"]["kind"], "xdp");
         assert_eq!(report["totals"]["lost"], 0);
     }
@@ -207,7 +203,7 @@ fn xdp_carries_the_same_pings_without_a_bridge() {
     let run = lab
         .tap_reactor("--vms 20 --ping mesh --count 1 --fabric xdp --json")
         .expect_status(0);
-    assert_eq!(json(&run)["drops"].get("arp_not_for_us"), None);
+    assert_eq!(run.json()["drops"].get("arp_not_for_us"), None);
 }
 
 #[test]
@@ -227,8 +223,8 @@ fn a_hook_joins_the_taps_to_a_switch_of_the_users_and_hears_of_their_end() {
         lab.run(&command)
     };
     let run = command(hook).expect_status(0);
-    assert_eq!(json(&run)["totals"]["received"], 3 * 2 * 5);
-    assert_eq!(json(&run)["fabric"]["kind"], "none");
+    assert_eq!(run.json()["totals"]["received"], 3 * 2 * 5);
+    assert_eq!(run.json()["fabric"]["kind"], "none");
     assert!(
         run.stderr.contains("gone") && run.stderr.contains("tap2"),
         "{}",
@@ -304,7 +300,7 @@ fn vms_come_up_and_leave_while_others_ping() {
         std::fs::write(&path, COMING_AND_GOING).expect("write the scenario");
         let file = path.display();
         let run = lab.tap_reactor(&format!("--scenario {file} --json {arguments}"));
-        let report = json(&run);
+        let report = run.json();
         // A ping under way when its VM leaves is not waited for.
         let totals = &report["totals"];
         assert_eq!(totals["lost"], 0, "{arguments}: {totals}");

@@ -235,7 +235,7 @@ fn a_signal_ends_a_hook_that_hangs_and_then_the_run() {
             run.signal(SIGTERM);
             run.signal(SIGTERM);
             let run = run.wait().expect_status(1);
-            let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+            let report = run.json();
             assert_eq!(report["interrupted"], event == "up", "{event}");
             // Who was told that the lab is up is told that it goes.
             assert!(run.stderr.contains("down begins"), "{run:?}");

@@ -31,7 +31,7 @@ fn the_trace_has_the_events_that_are_told_and_counted() {
             file.display()
         ));
         let events = lines(&fs::read_to_string(&file).expect("a trace"));
-        let report: Value = serde_json::from_str(&run.stdout).expect("a whole report");
+        let report = run.json();
         for (kind, total) in [
             ("ping_sent", "sent"),
             ("ping_answered", "received"),

@@ -1,12 +1,6 @@
 //! VLANs on a real bridge, with `tcpdump` and `bridge` as witnesses.
 
-use serde_json::Value;
-
-use crate::lab::{Finished, Lab};
-
-fn report(run: &Finished) -> Value {
-    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
-}
+use crate::lab::Lab;
 
 #[test]
 fn two_vlans_on_one_bridge_do_not_hear_each_other() {
@@ -29,10 +23,10 @@ fn two_vlans_on_one_bridge_do_not_hear_each_other() {
             let within = lab.tap_reactor(&format!(
                 "{arguments} --ping vm0:vm1 --ping vm2:vm3 --size 1400"
             ));
-            let within = report(&within.expect_status(0));
+            let within = within.expect_status(0).json();
             assert_eq!(within["totals"]["received"], 10, "{note}: {within}");
             let across = lab.tap_reactor(&format!("{arguments} --ping vm0:vm2 --ping vm3:vm1"));
-            let across = report(&across.expect_status(1));
+            let across = across.expect_status(1).json();
             assert_eq!(across["totals"]["unresolved"], 10, "{note}: {across}");
             let ignored = across["drops"]["other_vlan"].as_u64();
             assert!(ignored >= Some(6), "{note}: {across}");
@@ -53,7 +47,7 @@ fn full_frames_pass_with_one_tag_and_with_two() {
             let run = lab.tap_reactor(&format!(
                 "--vlan {vlan} --ping vm0:vm1 {arguments} --count 5 --interval 1ms --json"
             ));
-            let report = report(&run.expect_status(0));
+            let report = run.expect_status(0).json();
             assert_eq!(report["totals"]["received"], 5, "{vlan} {arguments}");
         }
     }
@@ -127,7 +121,7 @@ fn vlan_filtering_puts_each_port_in_its_vlan_or_says_that_the_kernel_cannot() {
         );
         return;
     }
-    assert_eq!(report(&run.expect_status(0))["totals"]["received"], 5);
+    assert_eq!(run.expect_status(0).json()["totals"]["received"], 5);
     let mut serving = lab.start_tap_reactor(
         "--netns host --vms 4 --vlan vm[0-1]=100 --vlan vm[2-2]=200 --vlan-filtering",
     );
@@ -160,13 +154,13 @@ fn where_the_bridges_filter_vlans_meet_across_the_spine_and_at_the_host_and_no_o
         let line = format!(
             "--netns host --vms 4 --ports-per-bridge 2 {layout} --vlan-filtering --ping vm0:vm2 --ping vm1:vm3 --count 3 --json"
         );
-        let run = report(&lab.tap_reactor(&line).expect_status(0));
+        let run = lab.tap_reactor(&line).expect_status(0).json();
         assert_eq!(run["totals"]["received"], 6, "{layout}: {run}");
         assert_eq!(run["drops"]["other_vlan"], serde_json::Value::Null, "{run}");
         let apart = line
             .replace("vm0:vm2", "vm0:vm1")
             .replace("vm1:vm3", "vm2:vm3");
-        let run = report(&lab.tap_reactor(&apart).expect_status(1));
+        let run = lab.tap_reactor(&apart).expect_status(1).json();
         assert_eq!(run["totals"]["received"], 0, "{layout}: {run}");
         assert_eq!(
             run["drops"]["other_vlan"],

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use tap_reactor::time::Instant;
 
 use super::*;
-use crate::lab::{Finished, now};
+use crate::lab::now;
 
 /// Pings a millisecond apart, and answers awaited for not long.
 const PINGS: &str =
@@ -29,11 +29,6 @@ fn nft(lab: &Lab, command: &str) {
 fn let_ping(lab: &Lab, run: &mut Running) {
     let sent = lab.frames("tap0").expect("tap0").sent_by_vm;
     lab.wait_until_vm_sent(run, "tap0", sent + 50);
-}
-
-fn report_of(run: Finished) -> Value {
-    serde_json::from_str(&run.stdout)
-        .unwrap_or_else(|error| panic!("{error}\n{}\n{}", run.stdout, run.stderr))
 }
 
 /// A figure of the only flow of a mark, in nanoseconds.
@@ -71,7 +66,7 @@ fn a_policy_that_is_set_and_lifted_is_measured_between_the_callers_own_instants(
         expected.push((start, lifted));
     }
     run.signal(Signal::SIGINT);
-    let report = report_of(run.wait());
+    let report = run.wait().json();
     let (lateness, response) = slowness(&report);
     assert_eq!(
         report["marks"].as_array().map(Vec::len),
@@ -121,7 +116,7 @@ fn a_link_that_others_set_down_and_up_is_a_mark_each_time() {
     let (up, _) = around(|| lab.ip("link set tap1 up"));
     let_ping(&lab, &mut run);
     run.signal(Signal::SIGINT);
-    let report = report_of(run.wait());
+    let report = run.wait().json();
     let told = |mark: usize, field: &str| report["marks"][mark][field].clone();
     assert_eq!(
         report["marks"].as_array().map(Vec::len),
@@ -177,7 +172,7 @@ fn routes_of_others_are_marks_and_what_the_run_itself_changes_is_none() {
         let_ping(&lab, &mut run);
     }
     run.signal(Signal::SIGINT);
-    let report = report_of(run.wait());
+    let report = run.wait().json();
     let marks = report["marks"].as_array().expect("marks");
     let told: Vec<_> = marks
         .iter()

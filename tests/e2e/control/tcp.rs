@@ -380,7 +380,7 @@ fn slow_and_many_clients_over_tcp_hold_up_neither_the_run_nor_its_owner() {
     drop(stuck);
     socket.ask("/stop", &["-X", "POST"]);
     let run = run.wait().expect_status(0);
-    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     assert_eq!(
         number(&report, "/totals/sent"),
         number(&report, "/totals/received")
@@ -642,7 +642,7 @@ fn a_capture_without_a_file_is_the_response_and_ends_with_its_reader() {
     assert!(reader.wait().expect("curl").success());
     let frames = succeed(Command::new("tshark").args(["-n", "-r"]).arg(&file));
     assert!(frames.lines().count() > 50, "{frames}");
-    let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+    let report = run.json();
     assert_eq!(
         report["recordings"],
         Value::Null,

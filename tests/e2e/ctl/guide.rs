@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::Controlled;
-use crate::lab::{Lab, TAP_REACTOR, repository_file, wait_until};
+use crate::lab::{Lab, TAP_REACTOR, number, repository_file, wait_until};
 
 /// The blocks of commands of the section under `heading`.
 fn blocks(heading: &str) -> Vec<String> {
@@ -44,9 +44,9 @@ fn the_walk_at_a_terminal_works_as_it_is_written() {
             file("watch.txt").contains(words).then_some(())
         });
     };
-    for (number, block) in blocks.iter().enumerate() {
+    for (place, block) in blocks.iter().enumerate() {
         let said = run(&ctl, &ctl.lab, block);
-        match number {
+        match place {
             0 => wait_until("a lab", || {
                 let lab = ctl.run("status");
                 (lab.status == 0).then_some(())
@@ -58,10 +58,10 @@ fn the_walk_at_a_terminal_works_as_it_is_written() {
                     "{said}"
                 );
                 watch_says("100 VMs  9,900 flows");
-                ctl.wait_for("pings", |lab| super::number(lab, "/totals/received") > 1000);
+                ctl.wait_for("pings", |lab| number(lab, "/totals/received") > 1000);
             }
             3 => {
-                ctl.wait_for("lost pings", |lab| super::number(lab, "/totals/lost") > 5);
+                ctl.wait_for("lost pings", |lab| number(lab, "/totals/lost") > 5);
                 wait_until("lost pings in the metrics, and in the worst flows", || {
                     let said = run(&ctl, &ctl.lab, block);
                     let is_lost = said.lines().any(|line| {
@@ -73,7 +73,7 @@ fn the_walk_at_a_terminal_works_as_it_is_written() {
             }
             4 => wait_until("captured losses", || {
                 let captures = ctl.json("captures");
-                (super::number(&captures, "/items/0/records") > 0).then_some(())
+                (number(&captures, "/items/0/records") > 0).then_some(())
             }),
             5 => {
                 assert!(said.contains("\nvm3 stops\n"), "{said}");
