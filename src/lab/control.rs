@@ -141,9 +141,10 @@ where
         // Clients wait in real time, even for a simulation.
         let now = MonotonicClock.now();
         let ready = self.driver.take_ready();
-        control
-            .clients
-            .look_after(now, ready, self.driver.sources()?);
+        let sources = self.driver.sources()?;
+        if control.clients.look_after(now, ready, sources) {
+            self.hypervisor.fabric().resume();
+        }
         let clients = &control.clients;
         control.works.forget(|client| !clients.is_there(client));
         self.serve_slice(&mut control, now);

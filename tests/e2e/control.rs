@@ -1,6 +1,7 @@
 //! The control socket of a running lab, with curl as its client and the kernel as a witness of what it did.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -389,6 +390,59 @@ fn a_simulation_that_is_over_stays_to_be_asked_and_is_no_longer_changed() {
     run.signal(SIGINT);
     run.wait().expect_status(0);
     assert!(!socket.path().exists());
+}
+
+#[test]
+fn readers_that_have_gone_leave_nothing_in_a_lab_in_which_nothing_happens() {
+    let events = "GET /events HTTP/1.1\r\nHost: lab\r\n\r\n";
+    let captures =
+        "POST /captures HTTP/1.1\r\nHost: lab\r\nContent-Length: 15\r\n\r\n{\"on_loss\": 10}";
+    for (arguments, state, requests) in [
+        (
+            "--netns host --vms 1",
+            "serving",
+            [events, captures].as_slice(),
+        ),
+        (
+            "--fabric sim --ping vm0:vm1 --count 1 --stay",
+            "over",
+            &[events],
+        ),
+    ] {
+        let (lab, socket) = (Lab::new(), Socket::new());
+        let run = socket.start(&lab, arguments);
+        socket.wait_for("/", state, |lab| lab["state"] == state);
+        let descriptors = || {
+            let folder = fs::read_dir(format!("/proc/{}/fd", run.pid()));
+            folder.expect("a process").count()
+        };
+        // A request of its own, whose connection is over.
+        let at_rest = || {
+            socket.get("/");
+            descriptors()
+        };
+        let mut before = at_rest();
+        wait_until("a lab at rest", || {
+            let (last, now) = (before, at_rest());
+            before = now;
+            (last == now).then_some(())
+        });
+        for request in requests {
+            for _ in 0..5 {
+                let mut reader = UnixStream::connect(socket.path()).expect("connect");
+                reader.write_all(request.as_bytes()).expect("a request");
+                let mut head = [0; 12];
+                reader.read_exact(&mut head).expect("a response");
+                assert_eq!(&head, b"HTTP/1.1 200", "{request}");
+                wait_until("a stream", || (descriptors() >= before + 2).then_some(()));
+            }
+            wait_until(&format!("the {before} descriptors of before"), || {
+                (at_rest() <= before).then_some(())
+            });
+        }
+        run.signal(SIGINT);
+        run.wait().expect_status(0);
+    }
 }
 
 #[test]
