@@ -6,6 +6,7 @@ mod works;
 
 use self::listen::told;
 pub(super) use self::listen::{Listeners, listen};
+pub(super) use self::present::MOST_CAPTURES;
 use self::present::Present;
 use self::works::{Stepped, Works};
 use super::{Driver, LabError, LabOn, Observer, instruments};

@@ -26,7 +26,7 @@ use crate::time::{Instant, earliest};
 /// Connections at a time, of all sockets together; of one with less than all [access](Access::most_clients) fewer.
 pub const MAX_CLIENTS: usize = Access::User.most_clients();
 /// Connections beside those that are refused, but not closed before they have read why.
-const MAX_REFUSED: usize = 4;
+pub const MAX_REFUSED: usize = 4;
 /// Connections that are accepted in one call.
 const ACCEPT_BUDGET: usize = 8;
 /// Bytes that are read from a client in one call.

@@ -88,7 +88,7 @@ pub use tap::Tap;
 
 pub(crate) use client_socket::SocketSink;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
-pub(crate) use limits::{SPARE_VMS, ensure_descriptors};
+pub(crate) use limits::{SPARE_VMS, ensure_limit, open_descriptors};
 pub(crate) use machine::machine;
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;

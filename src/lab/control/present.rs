@@ -28,6 +28,9 @@ use crate::vm::VmId;
 /// The most impairments that clients may add up: each further one is read with all before it.
 const MOST_RULES: usize = 256;
 
+/// The most captures into files at a time, those that clients begin among them: each has a descriptor and a buffer.
+pub(in crate::lab) const MOST_CAPTURES: usize = 64;
+
 /// A lab while it answers a request.
 pub(super) struct Present<'l, 'a, F, D>
 where
@@ -473,6 +476,11 @@ where
         {
             let error = format!("{file} is written by this lab already");
             return Err(ApiError::new(status::CONFLICT, error, "another file"));
+        }
+        if self.captures_so_far().len() >= MOST_CAPTURES {
+            let error = format!("there are {MOST_CAPTURES} captures");
+            let expected = "no further one before DELETE /captures/{capture}";
+            return Err(ApiError::new(status::CONFLICT, error, expected));
         }
         let command = &self.control.command;
         let capture = self.lab.make_instrument(command, &config)?;

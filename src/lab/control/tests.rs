@@ -1077,6 +1077,30 @@ fn impairments_add_up_to_a_bound_and_can_be_ended() {
 }
 
 #[test]
+fn captures_into_files_add_up_to_a_bound_and_can_be_ended() {
+    let (mut lab, folder) = lab();
+    let capture = |number: usize| {
+        let file = folder.path().join(format!("{number}.pcapng"));
+        json!({ "capture": file }).to_string()
+    };
+    let begun = (0..1_000)
+        .take_while(|number| ask(&mut lab, "POST", "/captures", &capture(*number)).status == 201);
+    assert_eq!(begun.count(), 64);
+    let refused = ask(&mut lab, "POST", "/captures", &capture(1_000));
+    assert_eq!(refused.status, 409);
+    assert_eq!(
+        document(&refused)["expected"],
+        "no further one before DELETE /captures/{capture}"
+    );
+    assert!(!folder.path().join("1000.pcapng").exists());
+    let streamed = ask(&mut lab, "POST", "/captures", "{}");
+    assert_eq!(streamed.status, 200, "its client has a place");
+    assert_eq!(ask(&mut lab, "DELETE", "/captures/7", "").status, 200);
+    let status = ask(&mut lab, "POST", "/captures", &capture(1_000)).status;
+    assert_eq!(status, 201);
+}
+
+#[test]
 fn impairments_are_told_and_added_to_as_the_present_phase_has_them() {
     let folder = TempDir::new().unwrap();
     let socket = folder.path().join("lab.sock");
