@@ -344,22 +344,22 @@ where
         })
     }
 
-    fn plan_flows(&mut self, wish: &AddFlows) -> Result<Vec<FlowConfig>, ApiError> {
+    fn plan_flows(&mut self, wish: &AddFlows) -> Result<(Vec<FlowConfig>, Option<Pace>), ApiError> {
         self.check_changeable()?;
         let size = wish.size.map(|size| size.to_string());
-        pace(wish)?;
+        let pace = pace(wish)?;
         let flows = self.lab.flows_of(&wish.ping, size.as_deref())?;
         let checked = self.lab.hypervisor.check_sources(&flows);
         checked.map_err(LabError::Plan)?;
-        Ok(flows)
+        Ok((flows, pace))
     }
 
     fn start_flows(
         &mut self,
         flows: Vec<FlowConfig>,
-        wish: &AddFlows,
+        pace: Option<Pace>,
     ) -> Result<Range<u32>, ApiError> {
-        match self.carry_out(Command::StartFlows(flows, pace(wish)?))? {
+        match self.carry_out(Command::StartFlows(flows, pace))? {
             Outcome::Flows(ids) => Ok(ids),
             _ => Ok(0..0),
         }
