@@ -237,12 +237,15 @@ where
 
 /// Answers `client`, or remembers what is to be carried out for it.
 fn respond(control: &mut Control, client: ClientId, response: Response) {
-    match response.body {
-        Body::Later(work) => control.works.add(client, work),
-        _ => control
-            .clients
-            .respond(MonotonicClock.now(), client, response),
-    }
+    let response = match response.body {
+        Body::Later(work) => match control.works.add(client, work) {
+            Ok(()) => return,
+            Err(refused) => refused.into(),
+        },
+        _ => response,
+    };
+    let now = MonotonicClock.now();
+    control.clients.respond(now, client, response);
 }
 
 #[cfg(test)]
