@@ -366,7 +366,7 @@ where
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),
-                machine: machine_report().filter(|_| is_real).as_ref(),
+                machine: is_real.then(machine_report).flatten().as_ref(),
                 recordings: &self.recordings,
                 flows: &name,
             },
