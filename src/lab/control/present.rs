@@ -275,11 +275,8 @@ where
     }
 
     fn vm(&mut self, name: &str) -> Result<VmDocument, ApiError> {
-        let vms = self.lab.plan.vms_named(name).unwrap_or_default();
-        let found = match vms.as_slice() {
-            [one] => self.vm_document(one.index()),
-            _ => None,
-        };
+        let vm = name.parse::<VmId>().ok();
+        let found = vm.and_then(|vm| self.vm_document(vm.index()));
         let vms = self.lab.plan.vms.len();
         found.ok_or_else(|| {
             not_found(
