@@ -325,7 +325,7 @@ fn follow(
                 _ => continue,
             }
         }
-        let count = body.read(&mut room).map_err(CtlError::of_body)?;
+        let count = body.read(&mut room).map_err(CtlError::of_connection)?;
         if count == 0 {
             console::eprint(ENDED);
             return Ok(());
@@ -375,7 +375,7 @@ fn copy(mut body: Body) -> Result<(), CtlError> {
                 Ok(0) => return Ok(()),
                 Ok(count) => out.write_all(room.get(..count).unwrap_or_default())?,
                 Err(error) => {
-                    failure = Some(CtlError::of_body(error));
+                    failure = Some(CtlError::of_connection(error));
                     return Ok(());
                 }
             }
