@@ -13,7 +13,8 @@ use tap_reactor::control::{
     FlowDocument, ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, List,
     LoadDocument, MarkDocument, SetMark, VmDocument,
 };
-use tap_reactor::experiment::MOST_PINGS;
+use tap_reactor::experiment::options::Kind;
+use tap_reactor::experiment::{MOST_PINGS, Setting, SettingError};
 use tap_reactor::report::{self, Destination, check_file};
 use tap_reactor::system::{DisplaySignals, Keys, Woken, end_by};
 
@@ -24,16 +25,6 @@ use crate::cli::console;
 use crate::cli::files::destinations;
 use crate::cli::run::WIDTH;
 
-/// Options that are whole numbers.
-const NUMBERS: [&str; 6] = [
-    "size",
-    "window",
-    "count",
-    "worst",
-    "capture-snap",
-    "capture-on-loss",
-];
-
 /// Checks what can be without a lab.
 pub fn check(call: &Call) -> Result<(), UsageError> {
     match call.command.name {
@@ -41,8 +32,7 @@ pub fn check(call: &Call) -> Result<(), UsageError> {
             call.number(0)?;
         }
         "rate" => {
-            call.operand_as(0, "rate")
-                .rate(call.operand(0), "pings", MOST_PINGS)?;
+            pings_per_second(&call.operand_as(0, "rate"))?;
         }
         "interval" => {
             call.operand_as(0, "interval").duration()?;
@@ -56,21 +46,34 @@ pub fn check(call: &Call) -> Result<(), UsageError> {
         }
         _ => {}
     }
-    for name in NUMBERS {
-        call.given_number::<u64>(name)?;
+    for option in call.command.options() {
+        let Some(setting) = call.given.get(option.name) else {
+            continue;
+        };
+        match option.kind {
+            Kind::Whole => {
+                call.given_number::<u64>(option.name)?;
+            }
+            Kind::Number => {
+                pings_per_second(setting)?;
+            }
+            Kind::Time => {
+                setting.duration()?;
+            }
+            _ => {}
+        }
     }
     if let Some(setting) = call.given.get("worst")
         && call.given_number("worst")? == Some(0_u32)
     {
         return Err(setting.error("expected a whole number, 1 or more").into());
     }
-    if let Some(setting) = call.given.get("rate") {
-        setting.rate(&setting.text, "pings", MOST_PINGS)?;
-    }
-    if let Some(setting) = call.given.get("interval") {
-        setting.duration()?;
-    }
     Ok(())
+}
+
+/// A rate of pings.
+fn pings_per_second(setting: &Setting) -> Result<f64, SettingError> {
+    setting.rate(&setting.text, "pings", MOST_PINGS)
 }
 
 pub fn status(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
@@ -120,8 +123,7 @@ pub fn flows(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
 }
 
 pub fn flow(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
-    let rate = call.given.get("rate");
-    let rate = rate.map(|setting| setting.rate(&setting.text, "pings", MOST_PINGS));
+    let rate = call.given.get("rate").map(pings_per_second);
     let interval = call.given.get("interval");
     let wish = AddFlows {
         ping: call.operand(0).to_owned(),
@@ -147,12 +149,7 @@ pub fn end_flow(client: &Client, call: &Call, json: bool) -> Result<(), CtlError
 pub fn load(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     let mut wish = LoadDocument::default();
     match call.command.name {
-        "rate" => {
-            let rate = call
-                .operand_as(0, "rate")
-                .rate(call.operand(0), "pings", MOST_PINGS);
-            wish.rate = Some(rate?);
-        }
+        "rate" => wish.rate = Some(pings_per_second(&call.operand_as(0, "rate"))?),
         "interval" => wish.interval = Some(call.operand(0).to_owned()),
         _ => wish.window = Some(call.number(0)?),
     }

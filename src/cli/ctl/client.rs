@@ -195,7 +195,8 @@ impl Body {
     /// If the lab ends before that, or takes too long.
     pub fn bytes(mut self) -> Result<Vec<u8>, CtlError> {
         let mut bytes = Vec::new();
-        self.read_to_end(&mut bytes).map_err(CtlError::of_connection)?;
+        self.read_to_end(&mut bytes)
+            .map_err(CtlError::of_connection)?;
         Ok(bytes)
     }
 
