@@ -77,5 +77,5 @@ pub use recordings::recording_notes;
 pub(crate) use schema::schema_settings;
 pub use schema::{comparison_schema_json, line_schema_json, schema_json};
 pub use text::text;
-pub use units::{count, span, span_or_dash};
+pub use units::{count, counted, span, span_or_dash};
 pub use verdict::Verdict;

@@ -483,7 +483,7 @@ fn watch_prints_a_line_each_time_where_there_is_no_terminal_and_ends_with_the_la
     assert!(!lines.stdout.contains('\x1b'), "{lines:?}");
     let told: Vec<&str> = lines.stdout.lines().collect();
     assert!(
-        told[3].contains("2 VMs  1 flows") && told[3].contains(" sent/s  "),
+        told[3].contains("2 VMs  1 flow  ") && told[3].contains(" sent/s  "),
         "{lines:?}"
     );
     let sent = |line: &str| {

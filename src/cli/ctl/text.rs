@@ -7,7 +7,7 @@ use tap_reactor::control::{
 };
 use tap_reactor::escape::escaped;
 use tap_reactor::record::{Count, LatencySummary, Totals};
-use tap_reactor::report::{count, recording_notes, span, span_or_dash};
+use tap_reactor::report::{count, counted, recording_notes, span, span_or_dash};
 
 /// Lines of text in columns: the first is aligned to the left, the others to the right unless they are names, too.
 #[derive(Default)]
@@ -123,11 +123,11 @@ fn head(lab: &LabDocument) -> String {
     let phase = lab.phase.as_ref();
     let phase = phase.map_or(String::new(), |name| format!("phase {}  ", escaped(name)));
     format!(
-        "{}  {}  {phase}{} VMs  {} flows",
+        "{}  {}  {phase}{}  {}",
         state(lab.state),
         time(lab.time_ns),
-        count(lab.vms as u64),
-        count(lab.flows as u64),
+        counted(lab.vms as u64, "VM"),
+        counted(lab.flows as u64, "flow"),
     )
 }
 
@@ -329,7 +329,8 @@ pub fn changed(vms: &ChangedVms, verb: &str) -> String {
         1 => format!("{} {verb}s\n", name(&vms.first)),
         2 => format!("{} and {} {verb}\n", name(&vms.first), name(&vms.last)),
         many => format!(
-            "{many} VMs {verb}: {} to {}\n",
+            "{} VMs {verb}: {} to {}\n",
+            count(many as u64),
             name(&vms.first),
             name(&vms.last)
         ),
@@ -357,9 +358,10 @@ pub fn load(load: &LoadDocument) -> String {
         .map(|rate| format!("{rate} pings per second over all flows\n"));
     let interval = load.interval.as_deref();
     let interval = interval.map(|time| format!("a ping of each flow every {}\n", escaped(time)));
-    let window = load
-        .window
-        .map(|window| format!("{window} pings of each flow outstanding\n"));
+    let window = load.window.map(|window| {
+        let pings = counted(window.into(), "ping");
+        format!("{pings} of each flow outstanding\n")
+    });
     [rate, interval, window].into_iter().flatten().collect()
 }
 
