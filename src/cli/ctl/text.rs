@@ -379,12 +379,10 @@ pub fn impairments(document: &ImpairmentsDocument) -> String {
     }
     let mut table = Table::new(3, &["VM", "direction", "kind", "frames"]);
     for frames in &document.frames {
-        // The words of the document.
-        let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
         table.row([
             frames.vm.to_string(),
-            word(serde_json::json!(frames.direction)),
-            word(serde_json::json!(frames.kind)),
+            frames.direction.word().to_owned(),
+            frames.kind.words().to_owned(),
             count(frames.frames),
         ]);
     }
