@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Read, Stdin, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -313,9 +314,7 @@ fn follow(
             match signals.wait(no_keys, Some(body.as_fd()), None)? {
                 Woken::Stopped(signal) => {
                     drop(signals);
-                    if signal != INTERRUPT {
-                        end_by(signal);
-                    }
+                    End::Stopped(signal).tell();
                     return Ok(());
                 }
                 Woken::Ready => {}
@@ -324,7 +323,7 @@ fn follow(
         }
         let count = body.read(&mut room).map_err(CtlError::of_connection)?;
         if count == 0 {
-            console::eprint(ENDED);
+            End::OfLab.tell();
             return Ok(());
         }
         if !write(room.get(..count).unwrap_or_default())? {
@@ -344,14 +343,29 @@ pub fn print_at_once(bytes: &[u8]) -> io::Result<bool> {
     Ok(is_read)
 }
 
-/// What those are told who wait when the lab ends.
-pub const ENDED: &str = "the lab has ended";
-
 /// The name of standard output in the place of a file's.
 const STANDARD_OUTPUT: &str = "-";
 
-/// What Ctrl-C sends.
-pub const INTERRUPT: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGINT;
+/// Why nothing more is shown of a lab.
+pub enum End {
+    /// The lab has ended.
+    OfLab,
+    /// The user has seen enough.
+    Enough,
+    /// A signal asks for it.
+    Stopped(Signal),
+}
+
+impl End {
+    /// Says that the lab has ended, or ends this process by the signal, unless it is that of Ctrl-C.
+    pub fn tell(self) {
+        match self {
+            End::OfLab => console::eprint("the lab has ended"),
+            End::Enough | End::Stopped(Signal::SIGINT) => {}
+            End::Stopped(signal) => end_by(signal),
+        }
+    }
+}
 
 pub fn metrics(client: &Client, _: &Call, _: bool) -> Result<(), CtlError> {
     copy(client.request("GET", "/metrics", None)?)
