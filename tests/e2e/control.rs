@@ -10,7 +10,7 @@ use nix::sys::signal::Signal::{SIGINT, SIGKILL};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::lab::{Lab, Running, TAP_REACTOR, number, succeed, wait_until};
+use crate::lab::{Lab, Running, TAP_REACTOR, as_user, number, succeed, wait_until};
 
 mod marks;
 mod metrics;
@@ -308,7 +308,8 @@ fn another_user_is_not_served_nor_one_whom_a_user_namespace_does_not_know() {
     fs::copy(TAP_REACTOR, &binary).expect("copy the program");
     let script = format!(
         "mknod /mnt/tun c 10 200 && chmod 0666 /mnt/tun && mount --bind /mnt/tun /dev/net/tun && \
-         exec setpriv --reuid 1234 --regid 1234 --clear-groups {} --vms 2 --control {}",
+         exec {} {} --vms 2 --control {}",
+        as_user(1234),
         binary.display(),
         socket.path().display()
     );
@@ -329,37 +330,16 @@ fn another_user_is_not_served_nor_one_whom_a_user_namespace_does_not_know() {
     );
     // The user itself is.
     let path = socket.path().display().to_string();
-    let own = [
-        "setpriv",
-        "--reuid",
-        "1234",
-        "--regid",
-        "1234",
-        "--clear-groups",
-        "curl",
-        "-sS",
-        "--unix-socket",
-    ];
-    let own = lab.run(&[&own[..], &[&path, "http://lab/"]].concat());
+    let ask = ["curl", "-sS", "--unix-socket", &path, "http://lab/"];
+    let own = lab.run_as(1234, &ask);
     let document: Value =
         serde_json::from_str(&own.stdout).unwrap_or_else(|e| panic!("{e}: {own:?}"));
     assert_eq!(number(&document, "/vms"), 2);
     // Another one has no way to it, even if the file is given away.
-    let other = [
-        "setpriv",
-        "--reuid",
-        "1235",
-        "--regid",
-        "1235",
-        "--clear-groups",
-        "curl",
-        "-sS",
-        "--unix-socket",
-    ];
-    let other = [&other[..], &[&path, "http://lab/"]].concat();
-    assert_ne!(lab.run(&other).status, 0);
+    assert_ne!(lab.run_as(1235, &ask).status, 0);
     fs::set_permissions(socket.path(), fs::Permissions::from_mode(0o666)).expect("give it away");
-    assert!(lab.run(&other).stdout.contains("this user is not served"));
+    let other = lab.run_as(1235, &ask);
+    assert!(other.stdout.contains("this user is not served"));
     run.signal(SIGINT);
     run.wait();
     assert!(!socket.path().exists());

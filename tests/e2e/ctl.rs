@@ -368,19 +368,8 @@ fn a_lab_that_is_not_there_is_told_in_one_line() {
     let binary = ctl.file("tap-reactor");
     fs::copy(TAP_REACTOR, &binary).expect("copy the program");
     let binary = binary.display().to_string();
-    let other = [
-        "setpriv",
-        "--reuid",
-        "1235",
-        "--regid",
-        "1235",
-        "--clear-groups",
-        &binary,
-        "ctl",
-        &socket,
-        "status",
-    ];
-    let other = ctl.lab.run(&other).expect_status(3);
+    let other = ctl.lab.run_as(1235, &[&binary, "ctl", &socket, "status"]);
+    let other = other.expect_status(3);
     assert!(
         other
             .stderr

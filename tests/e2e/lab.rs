@@ -114,6 +114,13 @@ impl Lab {
         finish(command_of(inside.chain(command.iter().copied())))
     }
 
+    /// Runs a command in this namespace to its end, as a user other than root.
+    pub fn run_as(&self, user: u32, command: &[&str]) -> Finished {
+        let words = as_user(user);
+        let words: Vec<&str> = words.split(' ').chain(command.iter().copied()).collect();
+        self.run(&words)
+    }
+
     /// Runs the binary under test in this namespace to its end, arguments separated by blanks.
     pub fn tap_reactor(&self, arguments: &str) -> Finished {
         let command: Vec<&str> = [TAP_REACTOR]
@@ -367,6 +374,11 @@ pub fn now() -> Instant {
 /// A file of this repository.
 pub fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The words before a command that `user` runs, without any right and in no group but its own.
+pub fn as_user(user: u32) -> String {
+    format!("setpriv --reuid {user} --regid {user} --clear-groups")
 }
 
 /// Runs a command on the namespace that the tests were started in, and returns what it prints. It must succeed.

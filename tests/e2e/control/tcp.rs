@@ -579,8 +579,9 @@ fn a_lab_without_root_listens_where_its_user_is() {
     fs::copy(TAP_REACTOR, &binary).expect("copy the program");
     let script = format!(
         "mount -t tmpfs -o mode=0755 tmpfs /mnt && mknod /mnt/tun c 10 200 && chmod 0666 /mnt/tun && \
-         mount --bind /mnt/tun /dev/net/tun && exec setpriv --reuid 1234 --regid 1234 --clear-groups \
+         mount --bind /mnt/tun /dev/net/tun && exec {} \
          env TAP_REACTOR_TOKEN={TOKEN} {} --vms 2 --control tcp:127.0.0.1:0 --metrics [::1]:0",
+        as_user(1234),
         binary.display(),
     );
     let mut run = lab.start(&["unshare", "--mount", "sh", "-c", &script]);
