@@ -6,8 +6,10 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::*;
-use crate::lab::Finished;
+use crate::lab::{Finished, Running};
 
 const TOKEN: &str = "c2VjcmV0IG9mIHRoZSBsYWI=";
 
@@ -629,7 +631,7 @@ fn a_capture_without_a_file_is_the_response_and_ends_with_its_reader() {
     let before = received(&socket.get("/"));
     socket.wait_for("/", "more answers", |lab| received(lab) > before + 50);
     // One that reads until the lab has enough gets a whole file.
-    let file = socket.folder.path().join("all.pcapng");
+    let file = socket.file("all.pcapng");
     let mut reader = socket.curl(
         "/captures",
         &["--max-time", "50", "--data", r#"{"vms": "vm1"}"#],
