@@ -7,53 +7,7 @@ use tap_reactor::control::{
 };
 use tap_reactor::escape::escaped;
 use tap_reactor::record::{Count, LatencySummary, Totals};
-use tap_reactor::report::{count, counted, recording_notes, span, span_or_dash};
-
-/// Lines of text in columns: the first is aligned to the left, the others to the right unless they are names, too.
-#[derive(Default)]
-pub struct Table {
-    rows: Vec<Vec<String>>,
-    /// Columns from the left that hold names.
-    names: usize,
-}
-
-impl Table {
-    /// A table with those headings, of which the first `names` are above names.
-    pub fn new(names: usize, headings: &[&str]) -> Table {
-        Table {
-            rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
-            names,
-        }
-    }
-
-    /// Adds a row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
-    }
-
-    /// Returns the lines.
-    pub fn lines(&self) -> Vec<String> {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let width = |column| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|cell: &String| cell.chars().count())
-                .max()
-                .unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).enumerate();
-            let cells = cells.map(|(at, (cell, &width))| match at < self.names {
-                true => format!("{cell:<width$}"),
-                false => format!("{cell:>width$}"),
-            });
-            let line = cells.collect::<Vec<_>>().join("  ");
-            line.trim_end().to_owned()
-        };
-        self.rows.iter().map(line).collect()
-    }
-}
+use tap_reactor::report::{Table, count, counted, recording_notes, span, span_or_dash};
 
 /// Events per second between two looks.
 #[derive(Clone, PartialEq, Debug)]
