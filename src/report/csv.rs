@@ -1,4 +1,5 @@
-//! The report as a table: a row for the run, one for each phase, one for each flow and member of the group that it pings.
+//! The report as a table: a row for the run, for each phase, flow and member of the group that it pings, for each mark and flow
+//! of a mark.
 
 use std::io::{self, Write};
 
