@@ -133,8 +133,11 @@ fn write_marks(page: &mut Page, marks: &[Mark]) {
     let name = format!("tap_reactor_mark_{metric}_seconds");
     page.begin(&name, "histogram", "seconds", metric.doc());
     for (mark, parts) in &named {
-        let latencies: Vec<Latency> = parts.iter().map(|part| part.latency(metric)).collect();
-        page.latencies(&name, ("mark", mark), &latencies);
+        let mut passes = Buckets::default();
+        let flows = parts.iter().flat_map(|part| part.flows());
+        let values = flows.filter_map(|(_, figures)| figures.get(metric));
+        values.for_each(|value| passes.record(value));
+        page.histogram(&name, [("mark", mark), ("", "")], &passes);
     }
 }
 
