@@ -83,12 +83,6 @@ impl Load {
         }
     }
 
-    /// Returns the pace that a flow does not share with those of the phase.
-    pub fn pace_apart(&self, id: FlowId) -> Option<Pace> {
-        let apart = self.apart.iter().find(|apart| apart.own(id).is_some());
-        apart.map(|apart| apart.pace)
-    }
-
     /// Returns true if flows that were set apart have pings to send, or wait for some.
     pub fn has_apart(&self) -> bool {
         self.apart.iter().any(|apart| !apart.is_over())
