@@ -46,11 +46,6 @@ impl Apart {
         self.load.begin(now, &phase);
         self.has_begun = true;
     }
-
-    /// Returns true if nothing is due any more, and every ping has finished.
-    fn is_over(&self) -> bool {
-        self.load.is_handed_out() && self.load.outstanding == 0
-    }
 }
 
 impl Load {
@@ -85,7 +80,7 @@ impl Load {
 
     /// Returns true if flows that were set apart have pings to send, or wait for some.
     pub fn has_apart(&self) -> bool {
-        self.apart.iter().any(|apart| !apart.is_over())
+        self.apart.iter().any(|apart| !apart.load.is_over())
     }
 
     /// Returns true if flows that were set apart have pings to send.
@@ -97,7 +92,7 @@ impl Load {
     /// Returns true if flows that were set apart have a number of pings to send, and have not ended all of them.
     pub fn has_counted_apart(&self) -> bool {
         let mut apart = self.apart.iter();
-        apart.any(|apart| apart.pace.count.is_some() && apart.has_begun && !apart.is_over())
+        apart.any(|apart| apart.pace.count.is_some() && apart.has_begun && !apart.load.is_over())
     }
 
     /// Ends the schedules of flows that were set apart at `end`. Returns the number of their pings that were due before and
@@ -168,6 +163,6 @@ impl Load {
     /// Forgets flows that were set apart and are over.
     pub(super) fn drop_apart(&mut self) {
         self.apart
-            .retain(|apart| !apart.has_begun || !apart.is_over());
+            .retain(|apart| !apart.has_begun || !apart.load.is_over());
     }
 }
