@@ -22,7 +22,7 @@ impl Socket {
             "--silent",
             "--show-error",
             "--max-time",
-            "20",
+            "60",
             "--unix-socket",
         ]);
         curl.arg(self.path());
