@@ -15,8 +15,7 @@ if [ -z "${TAP_REACTOR:-}" ]; then
     TAP_REACTOR=target/release/tap-reactor
 fi
 work=$(mktemp -d)
-clients=
-trap '[ -z "$clients" ] || kill "$clients" 2>/dev/null || true; rm -r "$work"' EXIT
+trap 'rm -r "$work"' EXIT
 
 # Prints rate, p99 of the rtt, pings that were not answered, and pauses that came of answering clients, of a run.
 run() {
@@ -34,10 +33,9 @@ PYTHON
 # The same with clients, which come when there is a socket and go with it.
 run_with_clients() {
     python3 benches/control_clients.py "$work/lab.sock" 100 >"$work/clients" &
-    clients=$!
+    local clients=$!
     run
     wait "$clients"
-    clients=
     cat "$work/clients" >>"$work/all-clients"
 }
 

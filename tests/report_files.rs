@@ -90,8 +90,8 @@ fn lifelike(seconds: u64, slower_by: u64) -> Report {
         let at = |nanos| Instant::from_nanos(due + nanos);
         recorder.echo_sent(flow, at(0), at(0), at(late));
         match random.below(5_000) {
-            0 => recorder.lost(flow, at(0), at(late + 2 * MILLISECOND)),
-            1 => recorder.corrupt(flow, at(0), at(late + rtt)),
+            0 => recorder.lost(flow, 0, at(0), at(late + 2 * MILLISECOND)),
+            1 => recorder.corrupt(flow, 0, at(0), at(late + rtt)),
             2 => {
                 recorder.answered(flow, sequence, at(0), at(late), at(late + rtt));
                 recorder.duplicate(flow, at(late + rtt + 5));

@@ -16,7 +16,7 @@ use tap_reactor::record::Metric;
 use tap_reactor::report::{Report, html};
 
 /// Runs `lab` for so long, and prints its figures so far.
-fn watch(lab: &mut Lab<'_>, time: Duration, words: &str) -> Result<Report, Box<dyn Error>> {
+fn watch(lab: &mut Lab<'_>, time: Duration, words: &str) -> Result<(), Box<dyn Error>> {
     lab.drive(Some(lab.now() + time))?;
     let so_far = lab.report(words);
     println!(
@@ -26,7 +26,7 @@ fn watch(lab: &mut Lab<'_>, time: Duration, words: &str) -> Result<Report, Box<d
         so_far.totals.lost,
         so_far.summaries[Metric::Rtt].p99
     );
-    Ok(so_far)
+    Ok(())
 }
 
 /// Takes the walk, with a capture of the losses in `folder`, and returns the report of it.

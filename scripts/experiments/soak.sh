@@ -20,9 +20,12 @@ fail() {
 }
 [[ $seconds =~ ^[0-9]+$ ]] || fail "$seconds: expected a number of seconds, 0 for no end"
 [ -x "$program" ] || fail "$program is missing: cargo build --release"
-command -v prometheus promtool >/dev/null || fail "prometheus is missing: apt-get install prometheus"
+for tool in prometheus:prometheus promtool:prometheus setsid:util-linux; do
+    command -v "${tool%:*}" >/dev/null || fail "${tool%:*} is missing: apt-get install ${tool#*:}"
+done
 
 work=$(mktemp -d) started=()
+# shellcheck disable=SC2317  # A trap calls it.
 finish() {
     local process
     for process in "${started[@]}"; do
@@ -49,7 +52,8 @@ await() {
     return 1
 }
 
-prometheus --config.file=scripts/experiments/soak/prometheus.yml --storage.tsdb.path="$work/data" \
+# Ctrl-C at a terminal goes to a whole process group: Prometheus has one of its own, since it is asked after that.
+setsid prometheus --config.file=scripts/experiments/soak/prometheus.yml --storage.tsdb.path="$work/data" \
     --web.listen-address="$server" --log.level=error &
 started+=($!)
 "$program" --scenario scripts/experiments/soak.toml --metrics 127.0.0.1:9477 "$@" >"$work/report" &
@@ -65,11 +69,13 @@ if [ "$seconds" = 0 ]; then
 else
     sleep "$seconds" || true
 fi
+# Asked while the lab runs: what is known of it goes soon after it does.
 printf 'Prometheus has counted %s pings\n' "$(ask 'sum(tap_reactor_pings_sent_total)')"
-alerts=$(promtool query instant "http://$server" 'ALERTS{alertstate="firing", alertname!="LabGone"}')
+alerts=$(promtool query instant "http://$server" 'ALERTS{alertstate="firing", alertname!="LabGone"}') ||
+    printf 'soak.sh: Prometheus does not answer, so alerts are not known\n' >&2
 kill -INT "$lab" 2>/dev/null || true
 status=0
 wait "$lab" || status=$?
 cat "$work/report"
 [ -z "$alerts" ] || fail "alerts fire: $alerts"
-(exit "$status")
+exit "$status"

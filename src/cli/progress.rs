@@ -221,7 +221,7 @@ mod tests {
         let mut recorder = Recorder::new(Limits::default());
         recorder.add_flow();
         recorder.begin_phase(&experiment.phases[0].name, start);
-        (0..100).for_each(|_| recorder.lost(FlowId(0), start, start));
+        (0..100).for_each(|_| recorder.lost(FlowId(0), 0, start, start));
         for width in [1, 10, 20, 40, 59, 60, 80, 132, 200] {
             let paper = Paper {
                 width,

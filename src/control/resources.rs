@@ -172,17 +172,27 @@ pub struct MarkSoFar {
 impl MarkSoFar {
     /// The state of `mark` at `now`. Looks at each flow once.
     pub fn of(mark: &Mark, now: Instant) -> MarkSoFar {
-        let longest = |metric| mark.flows().filter_map(|(_, flow)| flow.get(metric)).max();
-        let passed = mark.flows().filter(|(_, flow)| flow.answered > 0);
-        MarkSoFar {
+        let mut so_far = MarkSoFar {
             name: mark.name().to_string(),
             since_ns: now.nanos_since(mark.at()),
-            flows: mark.flows().count() as u64,
-            passed: passed.count() as u64,
-            first_pass_ns: longest(MarkMetric::FirstPass),
-            last_pass_ns: longest(MarkMetric::LastPass),
-            longest_gap_ns: longest(MarkMetric::LongestGap),
+            flows: 0,
+            passed: 0,
+            first_pass_ns: None,
+            last_pass_ns: None,
+            longest_gap_ns: None,
+        };
+        for (_, flow) in mark.flows() {
+            so_far.flows += 1;
+            so_far.passed += u64::from(flow.answered > 0);
+            for (longest, metric) in [
+                (&mut so_far.first_pass_ns, MarkMetric::FirstPass),
+                (&mut so_far.last_pass_ns, MarkMetric::LastPass),
+                (&mut so_far.longest_gap_ns, MarkMetric::LongestGap),
+            ] {
+                *longest = flow.get(metric).max(*longest);
+            }
         }
+        so_far
     }
 }
 

@@ -30,6 +30,14 @@ pub enum Direction {
 impl Direction {
     /// Both.
     pub const BOTH: [Direction; 2] = [Direction::Out, Direction::In];
+
+    /// The word for it, as reports have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Direction::Out => "out",
+            Direction::In => "in",
+        }
+    }
 }
 
 /// A frame on its way between a VM and the fabric.

@@ -235,7 +235,8 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Returns true if neither a phase runs nor one is to come.
     fn is_between_phases(&self) -> bool {
-        let is_waiting = self.held.is_some() || self.resolution.is_before_phases();
-        !is_waiting && self.phases.is_empty() && (self.load.is_between_phases() || self.is_quiet())
+        !self.is_waiting()
+            && self.phases.is_empty()
+            && (self.load.is_between_phases() || self.is_quiet())
     }
 }

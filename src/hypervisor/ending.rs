@@ -16,8 +16,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.was_complete = self.is_complete();
         // Pings due within the last CATCH_UP would have been sent now; they are not counted as unsent by the tool's fault.
         let behind = Instant::from_nanos(now.as_nanos().saturating_sub(CATCH_UP.as_nanos() as u64));
-        let unsent = self.load.end_run(behind);
-        self.recorder().unsent(unsent);
+        self.end_load(behind);
         self.end_schedule(Some(now));
         self.phases.clear();
         self.phase_end = None;

@@ -33,6 +33,17 @@ pub struct Transition {
     pub change: Change,
 }
 
+/// VMs that could not start while a run went on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedStarts {
+    /// The first of them.
+    pub first: VmId,
+    /// The reason that the fabric gave for that one.
+    pub why: String,
+    /// Their number.
+    pub count: u64,
+}
+
 /// A VM that starts later.
 #[derive(Debug)]
 struct PendingVm {
@@ -97,9 +108,15 @@ impl Lifecycle {
         let mut flows = Vec::new();
         for vm in vms {
             if self.pending_vms.remove(vm).is_some() {
-                flows.extend(self.pending_flows_of.remove(vm).unwrap_or_default());
+                flows.extend(self.forget_flows_of(*vm));
             }
         }
+        flows
+    }
+
+    /// Forgets the flows that waited for `vm`, and returns them.
+    fn forget_flows_of(&mut self, vm: VmId) -> Vec<FlowId> {
+        let flows = self.pending_flows_of.remove(&vm).unwrap_or_default();
         for flow in &flows {
             self.pending_flows.remove(flow);
         }
@@ -259,21 +276,19 @@ impl<F: Fabric> Hypervisor<F> {
     /// Gives a VM up that can't start, with the flows that waited for it, and tells why.
     #[cold]
     fn start_refused(&mut self, now: Instant, vm: VmId, why: &str) {
-        let flows = self.lifecycle.pending_flows_of.remove(&vm);
-        let flows = flows.unwrap_or_default();
-        for flow in &flows {
-            self.lifecycle.pending_flows.remove(flow);
-        }
+        let flows = self.lifecycle.forget_flows_of(vm);
         self.load.retire(&flows);
         self.fabric.tell(now, &Notice::StartRefused(vm, why));
-        let (_, _, refused) = self
-            .refused_starts
-            .get_or_insert_with(|| (vm, why.to_owned(), 0));
-        *refused += 1;
+        let refused = self.refused_starts.get_or_insert_with(|| RefusedStarts {
+            first: vm,
+            why: why.to_owned(),
+            count: 0,
+        });
+        refused.count += 1;
     }
 
-    /// The first VM that could not start while the run went on, the reason, and the number of such VMs.
-    pub const fn refused_starts(&self) -> Option<&(VmId, String, u64)> {
+    /// The VMs that could not start while the run went on, if there are any.
+    pub const fn refused_starts(&self) -> Option<&RefusedStarts> {
         self.refused_starts.as_ref()
     }
 

@@ -36,7 +36,7 @@ pub use self::command::{Command, CommandError, Outcome};
 pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
-pub use self::lifecycle::{Change, Transition};
+pub use self::lifecycle::{Change, RefusedStarts, Transition};
 pub use self::marks::MarkOn;
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
@@ -161,8 +161,7 @@ pub struct Hypervisor<F> {
     is_stopping: bool,
     /// Its plan was complete then.
     was_complete: bool,
-    /// The first VM that could not start while the run went on, why, and how many could not.
-    refused_starts: Option<(VmId, String, u64)>,
+    refused_starts: Option<RefusedStarts>,
     /// The present phase is one for flows with a pace of their own that have a number of pings to send, and ends with them.
     ends_with_apart: bool,
     /// The pacing of the present phase, or of the one that begins when flows are added without one.

@@ -134,8 +134,7 @@ impl<F: Fabric> Hypervisor<F> {
                 self.ends_with_apart = false;
                 self.lasts = false;
                 self.end_schedule(Some(now));
-                let unsent = self.load.end_run(now);
-                self.recorder().unsent(unsent);
+                self.end_load(now);
             }
             // Flows with a pace of their own end with the last phase, or go on in another one.
             _ if self.is_quiet() && (!self.phases.is_empty() || self.load.sends_apart()) => {
@@ -167,6 +166,11 @@ impl<F: Fabric> Hypervisor<F> {
             self.ends_with_apart = !self.stays;
             return;
         }
+        self.end_load(at);
+    }
+
+    /// Ends the load at `at` for good: no further ping is due, of no flow.
+    pub(super) fn end_load(&mut self, at: Instant) {
         let unsent = self.load.end_run(at);
         self.recorder().unsent(unsent);
     }

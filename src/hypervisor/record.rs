@@ -8,7 +8,7 @@ use super::drop_reason::drop_reason;
 use super::record_buffer::Entry;
 use crate::fabric::Fabric;
 use crate::load::FlowId;
-use crate::record::{DropReason, Member, Recorder};
+use crate::record::{DropReason, Member};
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 
@@ -111,11 +111,7 @@ impl<F: Fabric> Hypervisor<F> {
         flow: FlowId,
         outcome: PingOutcome,
     ) {
-        // What was buffered comes first.
-        let recorder = self.recorder();
-        if recorder.has_details() {
-            follow(recorder, flow, ping.sequence, outcome);
-        }
+        let sequence = ping.sequence;
         match outcome {
             // Handled by the caller.
             PingOutcome::Answered { .. } => {}
@@ -139,60 +135,33 @@ impl<F: Fabric> Hypervisor<F> {
                 if let Some(member) = member.or(address.map(Member::Other)) {
                     recorder.member_answered(flow, member, due);
                 }
-                match is_first {
-                    true => recorder.answered(flow, ping.sequence, due, sent, received),
-                    false => recorder.answered_again(flow, due, sent, received),
+                if !is_first {
+                    return recorder.answered_again(flow, due, sent, received);
                 }
+                if recorder.has_details() {
+                    recorder.answered_in_detail(flow, sequence, due, sent, received);
+                }
+                recorder.answered(flow, sequence, due, sent, received);
             }
-            PingOutcome::Corrupt { due } => self.recorder().corrupt(flow, due, now),
+            PingOutcome::Corrupt { due } => self.recorder().corrupt(flow, sequence, due, now),
             PingOutcome::Lost { due } => {
-                self.recorder().lost(flow, due, now);
+                self.recorder().lost(flow, sequence, due, now);
                 self.record_unanswered(vm, ping.session, flow);
             }
-            PingOutcome::Abandoned { due } => self.recorder().abandoned(flow, due),
+            PingOutcome::Abandoned { due } => self.recorder().abandoned(flow, sequence, due),
             PingOutcome::MembersLost { .. } => self.record_unanswered(vm, ping.session, flow),
-            PingOutcome::Unresolved { due } => self.recorder().unresolved(flow, due, now),
+            PingOutcome::Unresolved { due } => self.recorder().unresolved(flow, sequence, due, now),
             PingOutcome::Errored { due, error } => {
-                self.recorder().errored(flow, due, error, now);
+                self.recorder().errored(flow, sequence, due, error, now);
             }
             PingOutcome::Duplicate => self.recorder().duplicate(flow, now),
             PingOutcome::Late { lost } => {
                 self.recorder().late(flow, now);
                 if let Some(due) = lost {
-                    self.recorder().lost(flow, due, now);
+                    self.recorder().lost(flow, sequence, due, now);
                 }
             }
         }
-    }
-}
-
-/// Passes the end of a ping on to the marks of the run, if this is one, and an answer to the figures by group. The recorder
-/// itself adds other ends to these.
-fn follow(recorder: &mut Recorder, flow: FlowId, sequence: u64, outcome: PingOutcome) {
-    match outcome {
-        PingOutcome::Answered {
-            due,
-            sent,
-            received,
-        }
-        | PingOutcome::Member {
-            is_first: true,
-            due,
-            sent,
-            received,
-            ..
-        } => recorder.answered_in_detail(flow, sequence, due, sent, received),
-        PingOutcome::Corrupt { due }
-        | PingOutcome::Lost { due }
-        | PingOutcome::Unresolved { due }
-        | PingOutcome::Errored { due, .. }
-        | PingOutcome::Late { lost: Some(due) } => recorder.failed(flow, sequence, due),
-        PingOutcome::Abandoned { .. } => recorder.left(flow, sequence),
-        // It was received before, or given up.
-        PingOutcome::Member { .. }
-        | PingOutcome::MembersLost { .. }
-        | PingOutcome::Duplicate
-        | PingOutcome::Late { lost: None } => {}
     }
 }
 

@@ -11,7 +11,7 @@ use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
 use crate::fabric::{Fabric, Notice, Recording};
-use crate::hypervisor::{Command, Hypervisor};
+use crate::hypervisor::{Command, Hypervisor, RefusedStarts};
 use crate::load::FlowId;
 use crate::reactor::End;
 use crate::report::{Builder, Context, Expectation, FabricReport, Report};
@@ -377,9 +377,9 @@ where
     /// Returns why the run is incomplete; see [`Lab::shortcomings`](super::Lab::shortcomings).
     pub fn shortcomings(&self, report: &Report, expectations: &[Expectation]) -> Vec<String> {
         let refused = self.hypervisor.refused_starts();
-        let refused = refused.map(|(vm, why, number)| match number {
-            1 => format!("{vm} could not start: {why}"),
-            _ => format!("{number} VMs could not start, {vm} first: {why}"),
+        let refused = refused.map(|RefusedStarts { first, why, count }| match count {
+            1 => format!("{first} could not start: {why}"),
+            _ => format!("{count} VMs could not start, {first} first: {why}"),
         });
         let amiss = completeness::shortcomings(&self.plan, report, self.end, expectations);
         refused.into_iter().chain(amiss).collect()

@@ -24,6 +24,8 @@ pub(super) struct Apart {
     flows: Range<u32>,
     pace: Pace,
     load: Load,
+    /// They have begun, with a phase or during one; they do so once.
+    has_begun: bool,
 }
 
 impl Apart {
@@ -42,15 +44,7 @@ impl Apart {
             start: Start::Spread,
         };
         self.load.begin(now, &phase);
-    }
-
-    fn has_begun(&self) -> bool {
-        !self.load.is_between_phases()
-    }
-
-    /// Returns true if nothing is due any more, and every ping has finished.
-    fn is_over(&self) -> bool {
-        self.load.is_handed_out() && self.load.outstanding == 0
+        self.has_begun = true;
     }
 }
 
@@ -66,7 +60,12 @@ impl Load {
             load.flows.push(*flow);
             flow.retire();
         }
-        self.apart.push(Apart { flows, pace, load });
+        self.apart.push(Apart {
+            flows,
+            pace,
+            load,
+            has_begun: false,
+        });
     }
 
     /// Lets the flows that were set apart begin at `now`, unless they have, or no phase has begun.
@@ -74,39 +73,35 @@ impl Load {
         if self.is_between_phases() {
             return;
         }
-        for apart in self.apart.iter_mut().filter(|apart| !apart.has_begun()) {
+        for apart in self.apart.iter_mut().filter(|apart| !apart.has_begun) {
             apart.begin(now, self.arrivals);
         }
     }
 
-    /// Returns the pace that a flow does not share with those of the phase.
-    pub fn pace_apart(&self, id: FlowId) -> Option<Pace> {
-        let apart = self.apart.iter().find(|apart| apart.own(id).is_some());
-        apart.map(|apart| apart.pace)
-    }
-
     /// Returns true if flows that were set apart have pings to send, or wait for some.
     pub fn has_apart(&self) -> bool {
-        self.apart.iter().any(|apart| !apart.is_over())
+        self.apart.iter().any(|apart| !apart.load.is_over())
     }
 
     /// Returns true if flows that were set apart have pings to send.
     pub fn sends_apart(&self) -> bool {
         let mut apart = self.apart.iter();
-        apart.any(|apart| apart.has_begun() && !apart.load.is_handed_out())
+        apart.any(|apart| apart.has_begun && !apart.load.is_handed_out())
     }
 
     /// Returns true if flows that were set apart have a number of pings to send, and have not ended all of them.
     pub fn has_counted_apart(&self) -> bool {
         let mut apart = self.apart.iter();
-        apart.any(|apart| apart.pace.count.is_some() && apart.has_begun() && !apart.is_over())
+        apart.any(|apart| apart.pace.count.is_some() && apart.has_begun && !apart.load.is_over())
     }
 
     /// Ends the schedules of flows that were set apart at `end`. Returns the number of their pings that were due before and
     /// not handed out.
     pub(super) fn end_apart(&mut self, end: Instant) -> u64 {
         let loads = self.apart.iter_mut().map(|apart| &mut apart.load);
-        loads.map(|load| load.end_phase(end)).sum()
+        let unsent = loads.map(|load| load.end_phase(end)).sum();
+        self.drop_apart();
+        unsent
     }
 
     /// Hands out the ping of a flow that was set apart which is due at `now` before any of the phase.
@@ -168,6 +163,6 @@ impl Load {
     /// Forgets flows that were set apart and are over.
     pub(super) fn drop_apart(&mut self) {
         self.apart
-            .retain(|apart| !apart.has_begun() || !apart.is_over());
+            .retain(|apart| !apart.has_begun || !apart.load.is_over());
     }
 }

@@ -118,8 +118,6 @@ fn they_begin_with_the_first_phase_wait_for_their_vms_and_end_one_by_one_or_with
         load.begin_apart(ms(0));
         assert_eq!(load.next_at(), None, "there is no phase");
         load.begin(ms(10), &phase(1, Pacing::Interval(100 * MS), Some(1)));
-        assert_eq!(load.pace_apart(FlowId(2)), Some(Pace { pacing, count }));
-        assert_eq!(load.pace_apart(FlowId(0)), None);
         let sent = run(&mut load, 10..100);
         assert_eq!(sent.iter().filter(|(flow, _)| *flow == 2).count(), 3);
         assert_eq!(sent.iter().filter(|(flow, _)| *flow == 1).count(), 0);
@@ -136,5 +134,30 @@ fn they_begin_with_the_first_phase_wait_for_their_vms_and_end_one_by_one_or_with
         load.retire(&[FlowId(ids.start + 1)]);
         assert_eq!((run(&mut load, 400..500), load.next_at()), (vec![], None));
         assert!(load.apart.is_empty());
+    }
+}
+
+#[test]
+fn those_that_the_end_of_the_run_ended_do_not_begin_again() {
+    for pacing in PACINGS {
+        let mut load = load(1, Pacing::Interval(10 * MS), None);
+        let apart = set_apart(&mut load, ms(0), 1, pace(pacing));
+        let sent = due(&mut load, ms(1));
+        let outstanding = sent.iter().filter(|(flow, _)| *flow == apart.start);
+        let outstanding = outstanding.count();
+        assert!(outstanding > 0, "{pacing:?}");
+        load.end_run(ms(1));
+        load.begin(ms(100), &phase(1, Pacing::Interval(10 * MS), None));
+        assert!(!load.sends_apart(), "{pacing:?}");
+        assert!(load.has_apart(), "{pacing:?}: pings are outstanding");
+        let sent = due(&mut load, ms(120));
+        assert_eq!(sent, [(0, 100), (0, 110), (0, 120)], "{pacing:?}");
+        (0..outstanding).for_each(|_| load.finished(ms(121), FlowId(apart.start)));
+        assert!(load.apart.is_empty(), "{pacing:?}");
+        // Without outstanding pings they are forgotten at once.
+        set_apart(&mut load, ms(130), 1, pace(pacing));
+        assert!(!run(&mut load, 130..150).is_empty());
+        load.end_run(ms(149));
+        assert!(load.apart.is_empty(), "{pacing:?}");
     }
 }

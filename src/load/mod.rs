@@ -191,11 +191,15 @@ impl Load {
 
     /// Records that a ping of `id` was answered, lost, or ended otherwise. In a closed loop that opens the window.
     pub fn finished(&mut self, now: Instant, id: FlowId) {
-        if self
-            .tell_apart(id, |load, id| load.finished(now, id))
-            .is_some()
-        {
-            return self.drop_apart();
+        let apart = self.tell_apart(id, |load, id| {
+            load.finished(now, id);
+            load.is_over()
+        });
+        if let Some(is_over) = apart {
+            if is_over {
+                self.drop_apart();
+            }
+            return;
         }
         self.outstanding = self.outstanding.saturating_sub(1);
         let Some(flow) = self.flows.get_mut(id.index()) else {
@@ -310,6 +314,11 @@ impl Load {
     /// have no part in it.
     pub fn is_done(&self) -> bool {
         self.outstanding == 0 && self.unfinished == 0
+    }
+
+    /// Returns true if nothing is due any more, and every ping has finished.
+    fn is_over(&self) -> bool {
+        self.is_handed_out() && self.outstanding == 0
     }
 
     /// Hands out a ping of `id`. Returns true if the flow has more pings in this phase.

@@ -14,6 +14,18 @@ pub const MAX_GROUPS: usize = 16;
 /// The name of those that are not told apart.
 pub const OTHER: &str = "other";
 
+/// Returns `name` if it is among the `known` names, of which there may be `most`, or has room beside them; else [`OTHER`].
+pub fn known_or_other<'a, 'k>(
+    name: &'a str,
+    mut known: impl ExactSizeIterator<Item = &'k str>,
+    most: usize,
+) -> &'a str {
+    match known.len() < most || known.any(|known| known == name) {
+        true => name,
+        false => OTHER,
+    }
+}
+
 /// The metrics that each ping has: those of a flow, and so of a group.
 const METRICS: [Metric; 3] = [Metric::Rtt, Metric::Response, Metric::Lateness];
 
@@ -73,12 +85,9 @@ impl ByGroup {
         let mut names: Vec<String> = Vec::new();
         let mut vms = Vec::new();
         for (name, of_group) in groups.into_iter().filter(|(name, _)| !name.is_empty()) {
-            let known = |name: &str| names.iter().position(|known| known == name);
-            let name = match known(name).is_some() || names.len() < MAX_GROUPS {
-                true => name,
-                false => OTHER,
-            };
-            let place = known(name).unwrap_or(names.len());
+            let name = known_or_other(name, names.iter().map(String::as_str), MAX_GROUPS);
+            let place = names.iter().position(|known| known == name);
+            let place = place.unwrap_or(names.len());
             if place == names.len() {
                 names.push(name.to_owned());
             }

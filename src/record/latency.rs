@@ -197,8 +197,11 @@ pub struct LatencySummary {
 }
 
 impl LatencySummary {
+    /// The number of [figures](LatencySummary::figures).
+    pub const FIGURES: usize = 8;
+
     /// The figures but for the count, each with its name, in the order in which documents have them.
-    pub const fn figures(&self) -> [(&'static str, Option<u64>); 8] {
+    pub const fn figures(&self) -> [(&'static str, Option<u64>); LatencySummary::FIGURES] {
         [
             ("min", self.min),
             ("mean", self.mean),

@@ -36,16 +36,6 @@ impl MarkMetric {
         }
     }
 
-    /// Returns the name of its summary in the JSON document: `first_pass_ns`.
-    pub const fn summary_name(self) -> &'static str {
-        match self {
-            MarkMetric::FirstPass => "first_pass_ns",
-            MarkMetric::LastPass => "last_pass_ns",
-            MarkMetric::LongestGap => "longest_gap_ns",
-            MarkMetric::Changes => "changes",
-        }
-    }
-
     /// Returns its description, in a sentence.
     pub const fn doc(self) -> &'static str {
         match self {

@@ -153,7 +153,7 @@ impl Marks {
             let (due, since) = (due.nanos_since(mark.at), received.nanos_since(mark.at));
             mark.change(flow, |figures| figures.passed(due, since));
         }
-        self.ended(flow, sequence, Some(End { mark, passes: true }));
+        self.ended(flow, sequence, End { mark, passes: true });
     }
 
     /// The ping `sequence` of `flow`, due at `due`, ended otherwise.
@@ -164,12 +164,16 @@ impl Marks {
             mark.change(flow, |figures| figures.failed(due));
         }
         let passes = false;
-        self.ended(flow, sequence, Some(End { mark, passes }));
+        self.ended(flow, sequence, End { mark, passes });
     }
 
     /// The ping `sequence` of `flow` ended, and says nothing.
     pub(super) fn abandoned(&mut self, flow: FlowId, sequence: u64) {
-        self.ended(flow, sequence, None);
+        let nothing = End {
+            mark: None,
+            passes: false,
+        };
+        self.ended(flow, sequence, nothing);
     }
 
     /// The index of the mark that a ping due at `due` belongs to.
@@ -181,17 +185,13 @@ impl Marks {
     }
 
     /// Takes in the end of a ping, and all that waited for it.
-    fn ended(&mut self, flow: FlowId, sequence: u64, end: Option<End>) {
+    fn ended(&mut self, flow: FlowId, sequence: u64, end: End) {
         if self.ends.len() <= flow.index() {
             self.ends.resize_with(flow.index() + 1, Ends::default);
         }
         let Some(ends) = self.ends.get_mut(flow.index()) else {
             return;
         };
-        let end = end.unwrap_or(End {
-            mark: None,
-            passes: false,
-        });
         let marks = &mut self.marks;
         let mut count = |End { mark, passes }: End| {
             if let Some(mark) = mark.and_then(|index| marks.get_mut(usize::from(index))) {

@@ -37,7 +37,7 @@ mod totals;
 
 pub use addresses::{Addresses, Conflict, MAX_CONFLICTS};
 pub use buckets::{Buckets, EDGES};
-pub use by_group::{ByGroup, GroupFigures, MAX_GROUPS, OTHER};
+pub use by_group::{ByGroup, GroupFigures, MAX_GROUPS, OTHER, known_or_other};
 pub use drops::{DropReason, Drops, UnknownDropReason};
 pub use errors::ErrorCounts;
 pub use flow::FlowRecord;

@@ -270,31 +270,42 @@ impl Recorder {
         }
     }
 
-    /// A ping due at `due` was given up at `now`: no answer came within the timeout.
-    pub fn lost(&mut self, flow: FlowId, due: Instant, now: Instant) {
+    /// The ping `sequence` of `flow`, due at `due`, was given up at `now`: no answer came within the timeout.
+    pub fn lost(&mut self, flow: FlowId, sequence: u64, due: Instant, now: Instant) {
         self.pauses.lost += u64::from(due < self.pause.1 && now > self.pause.0);
-        self.ended(flow, due, now, |totals| totals.lost += 1);
+        self.ended(flow, (sequence, due), now, |totals| totals.lost += 1);
     }
 
-    /// A ping due at `due` was on its way when its VM left.
-    pub fn abandoned(&mut self, flow: FlowId, due: Instant) {
+    /// The ping `sequence` of `flow`, due at `due`, was on its way when its VM or its flow left.
+    pub fn abandoned(&mut self, flow: FlowId, sequence: u64, due: Instant) {
+        if let Some(marks) = self.marks_of(flow) {
+            marks.abandoned(flow, sequence);
+        }
         self.count(flow, due, |totals| totals.abandoned += 1);
     }
 
-    /// A ping due at `due` was given up at `now` before it was sent: the neighbour's address was not found.
-    pub fn unresolved(&mut self, flow: FlowId, due: Instant, now: Instant) {
-        self.ended(flow, due, now, |totals| totals.unresolved += 1);
+    /// The ping `sequence` of `flow`, due at `due`, was given up at `now` before it was sent: the neighbour's address was not
+    /// found.
+    pub fn unresolved(&mut self, flow: FlowId, sequence: u64, due: Instant, now: Instant) {
+        self.ended(flow, (sequence, due), now, |totals| totals.unresolved += 1);
     }
 
-    /// The reply to a ping due at `due` came at `now` with another payload than was sent.
-    pub fn corrupt(&mut self, flow: FlowId, due: Instant, now: Instant) {
-        self.ended(flow, due, now, |totals| totals.corrupt += 1);
+    /// The reply to the ping `sequence` of `flow`, due at `due`, came at `now` with another payload than was sent.
+    pub fn corrupt(&mut self, flow: FlowId, sequence: u64, due: Instant, now: Instant) {
+        self.ended(flow, (sequence, due), now, |totals| totals.corrupt += 1);
     }
 
-    /// A ping due at `due` was given up at `now`, because somebody reported `error` about it.
-    pub fn errored(&mut self, flow: FlowId, due: Instant, error: PingError, now: Instant) {
+    /// The ping `sequence` of `flow`, due at `due`, was given up at `now`, because somebody reported `error` about it.
+    pub fn errored(
+        &mut self,
+        flow: FlowId,
+        sequence: u64,
+        due: Instant,
+        error: PingError,
+        now: Instant,
+    ) {
         *self.errors.entry(error).or_default() += 1;
-        self.ended(flow, due, now, |totals| totals.errored += 1);
+        self.ended(flow, (sequence, due), now, |totals| totals.errored += 1);
     }
 
     /// A further reply came at `now` to a ping that was answered already. Counts for the phase that `now` is in.
@@ -443,7 +454,7 @@ impl Recorder {
         }
     }
 
-    /// Returns true if there are marks or figures by group: they are to be told of each ping.
+    /// Returns true if there are marks or figures by group: they are to be told of each ping that is sent or answered.
     #[inline]
     pub const fn has_details(&self) -> bool {
         self.details.is_some()
@@ -482,20 +493,6 @@ impl Recorder {
             by_group.count(phase, flow, |totals| totals.received += 1);
             by_group.record(phase, flow, Metric::Rtt, received.nanos_since(sent));
             by_group.record(phase, flow, Metric::Response, received.nanos_since(due));
-        }
-    }
-
-    /// The ping `sequence` of `flow`, due at `due`, ended without a valid answer in time, where there are marks.
-    pub fn failed(&mut self, flow: FlowId, sequence: u64, due: Instant) {
-        if let Some(marks) = self.marks_of(flow) {
-            marks.failed(flow, sequence, due);
-        }
-    }
-
-    /// The ping `sequence` of `flow` was on its way when its VM or its flow left, where there are marks.
-    pub fn left(&mut self, flow: FlowId, sequence: u64) {
-        if let Some(marks) = self.marks_of(flow) {
-            marks.abandoned(flow, sequence);
         }
     }
 
@@ -721,7 +718,17 @@ impl Recorder {
         }
     }
 
-    fn ended(&mut self, flow: FlowId, due: Instant, now: Instant, count: fn(&mut Totals)) {
+    /// The ping of `flow` with that number, due at `due`, ended at `now` without a valid answer in time.
+    fn ended(
+        &mut self,
+        flow: FlowId,
+        (sequence, due): (u64, Instant),
+        now: Instant,
+        count: fn(&mut Totals),
+    ) {
+        if let Some(marks) = self.marks_of(flow) {
+            marks.failed(flow, sequence, due);
+        }
         let phase = self.phase_at(due);
         phase.ended(now);
         if phase.counted {

@@ -34,8 +34,6 @@ pub struct Builder {
     phases: Vec<PhaseReport>,
     /// Marks before the last one, of which the same holds.
     marks: Vec<Telling>,
-    /// The last of them is told.
-    is_mark_told: bool,
     /// The report, once all counts are taken.
     counted: Option<Box<Counted>>,
 }
@@ -140,16 +138,15 @@ impl Builder {
         name: &dyn Fn(usize) -> Option<FlowName>,
     ) -> bool {
         let before = marks(recorder).split_last().map_or(&[][..], |(_, all)| all);
-        if self.marks.is_empty() || self.is_mark_told {
+        if self.marks.last().is_none_or(Telling::is_told) {
             let Some(mark) = before.get(self.marks.len()) else {
                 return false;
             };
             self.marks.push(Telling::new(mark));
-            self.is_mark_told = false;
         }
         let place = self.marks.len().saturating_sub(1);
         if let Some((telling, mark)) = self.marks.last_mut().zip(before.get(place)) {
-            self.is_mark_told = telling.go_on(mark, name);
+            telling.go_on(mark, name);
         }
         true
     }
@@ -268,7 +265,8 @@ impl Builder {
             return None;
         }
         if let Some((_, mark, telling)) = marks.last_mut() {
-            if telling.go_on(mark, name)
+            telling.go_on(mark, name);
+            if telling.is_told()
                 && let Some((place, mark, telling)) = marks.pop()
                 && let Some(told) = report.marks.get_mut(place)
             {

@@ -1,4 +1,5 @@
-//! The report as a table: a row for the run, one for each phase, one for each flow and member of the group that it pings.
+//! The report as a table: a row for the run, for each phase, flow and member of the group that it pings, for each mark and flow
+//! of a mark.
 
 use std::io::{self, Write};
 
@@ -16,6 +17,15 @@ const WHAT: [&str; 7] = [
     "elapsed_ns",
     "nothing_sent",
 ];
+
+/// Cells of the summary of a metric: its count and its figures.
+const OF_SUMMARY: usize = 1 + LatencySummary::FIGURES;
+
+/// Cells of a row, up to what marks have.
+const BEFORE_MARKS: usize = WHAT.len() + Count::ALL.len() + 1 + Metric::COUNT * OF_SUMMARY;
+
+/// Cells of a row.
+const COLUMNS: usize = BEFORE_MARKS + OF_MARK.len() + MarkMetric::ALL.len() * OF_SUMMARY;
 
 /// Flows in a piece.
 const FLOWS: usize = 50;
@@ -152,7 +162,7 @@ fn mark_flow_row(mark: &MarkReport, flow: &MarkFlowReport) -> Vec<String> {
 /// A row without counts and figures of metrics, up to what marks have.
 fn blank(what: [&str; WHAT.len()]) -> Vec<String> {
     let mut row: Vec<_> = what.map(str::to_owned).into();
-    row.resize(columns_before_marks().len(), String::new());
+    row.resize(BEFORE_MARKS, String::new());
     row
 }
 
@@ -172,23 +182,12 @@ fn member_row(flow: &FlowReport, member: &MemberReport) -> Vec<String> {
         _ => String::new(),
     }));
     row.push(member.loss().to_string());
-    row.resize(columns().len(), String::new());
+    row.resize(COLUMNS, String::new());
     row
 }
 
+/// The names of all columns.
 fn columns() -> Vec<String> {
-    let mut columns = columns_before_marks();
-    columns.extend(OF_MARK.map(str::to_owned));
-    let names = LatencySummary::default().figures().map(|(name, _)| name);
-    for metric in MarkMetric::ALL {
-        columns.push(format!("{metric}_count"));
-        let unit = if metric.is_time() { "_ns" } else { "" };
-        columns.extend(names.map(|name| format!("{metric}_{name}{unit}")));
-    }
-    columns
-}
-
-fn columns_before_marks() -> Vec<String> {
     let names = LatencySummary::default().figures().map(|(name, _)| name);
     let counts = Count::ALL.iter().map(|count| count.name());
     let first = WHAT.into_iter().chain(counts).chain(["loss"]);
@@ -197,6 +196,12 @@ fn columns_before_marks() -> Vec<String> {
         columns.push(format!("{metric}_count"));
         let unit = metric.unit();
         columns.extend(names.map(|name| format!("{metric}_{name}_{unit}")));
+    }
+    columns.extend(OF_MARK.map(str::to_owned));
+    for metric in MarkMetric::ALL {
+        columns.push(format!("{metric}_count"));
+        let unit = if metric.is_time() { "_ns" } else { "" };
+        columns.extend(names.map(|name| format!("{metric}_{name}{unit}")));
     }
     columns
 }
@@ -216,7 +221,7 @@ fn row(
     for (_, summary) in PerMetric::from_fn(summary).iter() {
         push_summary(&mut row, summary);
     }
-    row.resize(columns().len(), String::new());
+    row.resize(COLUMNS, String::new());
     row
 }
 

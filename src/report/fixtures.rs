@@ -49,7 +49,7 @@ pub fn slower(slower: u64) -> Report {
                 });
             }
             if noise % 1_000 == 7 {
-                recorder.lost(flow, at(0), at(late + 2_000_000));
+                recorder.lost(flow, sequence, at(0), at(late + 2_000_000));
             } else {
                 recorder.answered(flow, sequence, at(0), at(late), at(late + rtt));
             }

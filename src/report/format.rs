@@ -60,7 +60,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         ending: "csv",
-        doc: "a table: a row for the run, one for each phase, one for each flow",
+        doc: "a table: a row for the run, one for each phase, flow, mark and flow of a mark",
         media_type: "text/csv",
         write: Writer::Run(csv_piece),
         compare: None,

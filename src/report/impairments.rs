@@ -50,13 +50,7 @@ pub(super) fn rows(impaired: &[ImpairedFrames]) -> Vec<(String, String)> {
             .map(|(kind, frames)| row(String::new(), kind, frames))
             .collect();
     }
-    let whose = |frames: &ImpairedFrames| {
-        let direction = match frames.direction {
-            Direction::Out => "out",
-            Direction::In => "in",
-        };
-        format!("{} {direction}: ", frames.vm)
-    };
+    let whose = |frames: &ImpairedFrames| format!("{} {}: ", frames.vm, frames.direction.word());
     let told = impaired.iter();
     told.map(|each| row(whose(each), each.kind, each.frames))
         .collect()

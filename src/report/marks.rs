@@ -250,12 +250,12 @@ impl Telling {
         }
     }
 
-    /// Tells a part of `mark`, the one that it was begun with. Returns true once all is told.
-    pub(super) fn go_on(&mut self, mark: &Mark, name: &dyn Fn(usize) -> Option<FlowName>) -> bool {
+    /// Tells a part of `mark`, the one that it was begun with.
+    pub(super) fn go_on(&mut self, mark: &Mark, name: &dyn Fn(usize) -> Option<FlowName>) {
         if let Some(metric) = MarkMetric::ALL.get(self.figures) {
             self.report.set(*metric, &mark.latency(*metric));
             self.figures += 1;
-            return false;
+            return;
         }
         let chosen = self.chosen.get_or_insert_with(|| chosen(mark));
         let told = self.report.flows.len();
@@ -263,7 +263,12 @@ impl Telling {
         for (id, figures) in chosen.iter().skip(told).take(FLOWS) {
             self.report.flows.push(flow(*id, figures, name));
         }
-        self.report.flows.len() == chosen.len()
+    }
+
+    /// Returns true once all is told.
+    pub(super) fn is_told(&self) -> bool {
+        let chosen = self.chosen.as_ref();
+        chosen.is_some_and(|chosen| self.report.flows.len() == chosen.len())
     }
 
     /// Returns true if all that is told of it stands still for `mark`.

@@ -36,6 +36,7 @@ mod provenance;
 mod recordings;
 mod schema;
 mod svg;
+mod table;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -76,6 +77,7 @@ pub use provenance::{
 pub use recordings::recording_notes;
 pub(crate) use schema::schema_settings;
 pub use schema::{comparison_schema_json, line_schema_json, schema_json};
+pub use table::Table;
 pub use text::text;
-pub use units::{count, span, span_or_dash};
+pub use units::{count, counted, span, span_or_dash};
 pub use verdict::Verdict;

@@ -8,12 +8,12 @@
 use std::fmt::{Display, Write};
 
 use crate::record::{
-    Buckets, Count, DropReason, EDGES, GroupFigures, Latency, Mark, MarkMetric, Metric, OTHER,
-    Phase, Recorder, Scope, Totals,
+    Buckets, Count, DropReason, EDGES, GroupFigures, Latency, Mark, MarkMetric, Metric, Phase,
+    Recorder, Scope, Totals, known_or_other,
 };
 
-/// So many names of phases are values of the label `phase`; all phases with further names are [`OTHER`] together. Each
-/// costs about 110 time series.
+/// So many names of phases are values of the label `phase`; all phases with further names are [`OTHER`](crate::record::OTHER)
+/// together. Each costs about 110 time series.
 const MAX_PHASES: usize = 16;
 
 /// The most pairs of phase and group, each of about 90 time series: with many groups fewer phases are told apart.
@@ -133,8 +133,11 @@ fn write_marks(page: &mut Page, marks: &[Mark]) {
     let name = format!("tap_reactor_mark_{metric}_seconds");
     page.begin(&name, "histogram", "seconds", metric.doc());
     for (mark, parts) in &named {
-        let latencies: Vec<Latency> = parts.iter().map(|part| part.latency(metric)).collect();
-        page.latencies(&name, ("mark", mark), &latencies);
+        let mut passes = Buckets::default();
+        let flows = parts.iter().flat_map(|part| part.flows());
+        let values = flows.filter_map(|(_, figures)| figures.get(metric));
+        values.for_each(|value| passes.record(value));
+        page.histogram(&name, [("mark", mark), ("", "")], &passes);
     }
 }
 
@@ -195,18 +198,14 @@ impl NamedPhases<'_> {
 }
 
 /// What has the same name, by name: a name may come again, and two series must not have the same labels. What has further
-/// names than `most` is [`OTHER`] together.
+/// names than `most` is [`OTHER`](crate::record::OTHER) together.
 fn by_name<'a, T>(
     items: impl Iterator<Item = (&'a str, T)>,
     most: usize,
 ) -> Vec<(&'a str, Vec<T>)> {
     let mut named: Vec<(&str, Vec<T>)> = Vec::new();
     for (name, item) in items {
-        let is_known = named.iter().any(|(known, _)| *known == name);
-        let name = match is_known || named.len() < most {
-            true => name,
-            false => OTHER,
-        };
+        let name = known_or_other(name, named.iter().map(|(known, _)| *known), most);
         match named.iter_mut().find(|(known, _)| *known == name) {
             Some((_, parts)) => parts.push(item),
             None => named.push((name, vec![item])),

@@ -2,11 +2,14 @@
 
 use std::cmp::Reverse;
 use std::io::{self, Write};
+use std::iter;
 
 use super::bins::{Classes, bar};
 use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
-use super::{FlowReport, MemberReport, Report, environment, impairments, link_changes, recordings};
+use super::{
+    FlowReport, MemberReport, Report, Table, environment, impairments, link_changes, recordings,
+};
 use crate::escape::{Escaped, escaped};
 use crate::record::{
     Addresses, Conflict, Count, DropReason, Drops, Latency, Metric, NeighbourSearch, Totals,
@@ -429,31 +432,16 @@ fn marks(report: &Report, out: &mut impl Write) -> io::Result<()> {
         return Ok(());
     }
     let shown = || report.marks.iter().take(MARKS_SHOWN);
-    let width = shown().map(|mark| mark.name.chars().count()).max();
-    let width = width.unwrap_or(0).max("mark".len());
-    writeln!(out)?;
-    write!(out, "{:<width$}", "mark")?;
-    let rows: Vec<_> = shown().map(|mark| (mark, mark_cells(mark))).collect();
-    let mut widths = MARK_COLUMNS.map(|title| title.chars().count());
-    for (_, cells) in &rows {
-        for (width, cell) in widths.iter_mut().zip(cells) {
-            *width = cell.chars().count().max(*width);
-        }
+    let mut table = Table::new(1, &[&["mark"], &MARK_COLUMNS[..]].concat());
+    for mark in shown() {
+        table.row([vec![escaped(&mark.name)], mark_cells(mark).into()].concat());
     }
-    // Two spaces before each column, however long its cells are.
-    let widths = widths.map(|width| width + 2);
-    for (title, width) in MARK_COLUMNS.iter().zip(widths) {
-        write!(out, "{title:>width$}")?;
-    }
+    let details = iter::once(None).chain(shown().map(|mark| mark.detail.as_ref()));
     writeln!(out)?;
-    for (mark, cells) in &rows {
-        write!(out, "{:<width$}", escaped(&mark.name))?;
-        for (value, width) in cells.iter().zip(widths) {
-            write!(out, "{value:>width$}")?;
-        }
-        match &mark.detail {
-            Some(detail) => writeln!(out, "  ({})", Escaped(detail))?,
-            None => writeln!(out)?,
+    for (line, detail) in table.lines().iter().zip(details) {
+        match detail {
+            Some(detail) => writeln!(out, "{line}  ({})", Escaped(detail))?,
+            None => writeln!(out, "{line}")?,
         }
     }
     let others = report.marks.len().saturating_sub(MARKS_SHOWN) as u64;

@@ -4,54 +4,26 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sys::signal::Signal::{SIGINT, SIGKILL};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::lab::{Lab, Running, TAP_REACTOR, number, succeed, wait_until};
+use crate::lab::{Lab, Socket, TAP_REACTOR, as_user, number, succeed, wait_until};
 
 mod marks;
 mod metrics;
 mod prometheus;
 mod tcp;
 
-/// A socket in a folder of its own.
-struct Socket {
-    folder: TempDir,
-}
-
 impl Socket {
-    fn new() -> Socket {
-        Socket {
-            folder: TempDir::new().expect("a folder"),
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("lab.sock")
-    }
-
-    /// Starts a lab that listens at it, and waits until it does.
-    fn start(&self, lab: &Lab, arguments: &str) -> Running {
-        let path = self.path();
-        let mut run = lab.start_tap_reactor(&format!("{arguments} --control {}", path.display()));
-        wait_until("a lab that answers", || {
-            run.expect_alive();
-            UnixStream::connect(&path).ok()
-        });
-        run
-    }
-
     fn curl(&self, url: &str, arguments: &[&str]) -> Command {
         let mut curl = Command::new("curl");
         curl.args([
             "--silent",
             "--show-error",
             "--max-time",
-            "20",
+            "60",
             "--unix-socket",
         ]);
         curl.arg(self.path());
@@ -103,7 +75,7 @@ impl Socket {
 fn a_lab_is_changed_and_asked_by_curl_while_it_runs() {
     let lab = Lab::new();
     let socket = Socket::new();
-    let file = socket.folder.path().join("r.json");
+    let file = socket.file("r.json");
     let run = socket.start(
         &lab,
         &format!("--netns host --vms 3 --output {}", file.display()),
@@ -132,7 +104,7 @@ fn a_lab_is_changed_and_asked_by_curl_while_it_runs() {
     let load = json!({ "rate": 200.0 });
     let (status, answer) = socket.ask("/load", &["-X", "PUT", "--data", &load.to_string()]);
     assert_eq!((status, answer), (200, load));
-    let events = socket.folder.path().join("events");
+    let events = socket.file("events");
     let mut reader = socket.curl("/events", &["--no-buffer", "--max-time", "60", "--output"]);
     let mut reader = reader.arg(&events).spawn().expect("run curl");
     let flows = socket.post("/flows", &json!({ "ping": "vm0:vm4" }));
@@ -163,7 +135,7 @@ fn a_lab_is_changed_and_asked_by_curl_while_it_runs() {
     });
     assert!(lines.len() > 2);
     // Impaired frames are lost, and captured.
-    let capture = socket.folder.path().join("loss.pcapng");
+    let capture = socket.file("loss.pcapng");
     socket.post("/captures", &json!({ "capture": capture, "vms": "vm4" }));
     socket.post("/impairments", &json!({ "impair": "vm4:loss=100%" }));
     let timeout = |flow: &Value| number(flow, "/totals/lost");
@@ -309,7 +281,8 @@ fn another_user_is_not_served_nor_one_whom_a_user_namespace_does_not_know() {
     fs::copy(TAP_REACTOR, &binary).expect("copy the program");
     let script = format!(
         "mknod /mnt/tun c 10 200 && chmod 0666 /mnt/tun && mount --bind /mnt/tun /dev/net/tun && \
-         exec setpriv --reuid 1234 --regid 1234 --clear-groups {} --vms 2 --control {}",
+         exec {} {} --vms 2 --control {}",
+        as_user(1234),
         binary.display(),
         socket.path().display()
     );
@@ -330,37 +303,16 @@ fn another_user_is_not_served_nor_one_whom_a_user_namespace_does_not_know() {
     );
     // The user itself is.
     let path = socket.path().display().to_string();
-    let own = [
-        "setpriv",
-        "--reuid",
-        "1234",
-        "--regid",
-        "1234",
-        "--clear-groups",
-        "curl",
-        "-sS",
-        "--unix-socket",
-    ];
-    let own = lab.run(&[&own[..], &[&path, "http://lab/"]].concat());
+    let ask = ["curl", "-sS", "--unix-socket", &path, "http://lab/"];
+    let own = lab.run_as(1234, &ask);
     let document: Value =
         serde_json::from_str(&own.stdout).unwrap_or_else(|e| panic!("{e}: {own:?}"));
     assert_eq!(number(&document, "/vms"), 2);
     // Another one has no way to it, even if the file is given away.
-    let other = [
-        "setpriv",
-        "--reuid",
-        "1235",
-        "--regid",
-        "1235",
-        "--clear-groups",
-        "curl",
-        "-sS",
-        "--unix-socket",
-    ];
-    let other = [&other[..], &[&path, "http://lab/"]].concat();
-    assert_ne!(lab.run(&other).status, 0);
+    assert_ne!(lab.run_as(1235, &ask).status, 0);
     fs::set_permissions(socket.path(), fs::Permissions::from_mode(0o666)).expect("give it away");
-    assert!(lab.run(&other).stdout.contains("this user is not served"));
+    let other = lab.run_as(1235, &ask);
+    assert!(other.stdout.contains("this user is not served"));
     run.signal(SIGINT);
     run.wait();
     assert!(!socket.path().exists());
@@ -490,7 +442,7 @@ fn a_lab_whose_flows_are_over_stays_and_gets_others() {
 fn a_vm_that_the_kernel_refuses_is_told_while_others_that_were_added_are_captured() {
     let lab = Lab::new();
     let socket = Socket::new();
-    let file = |name: &str| socket.folder.path().join(name).display().to_string();
+    let file = |name: &str| socket.file(name).display().to_string();
     let (capture, trace) = (file("c.pcapng"), file("t.jsonl"));
     let run = socket.start(
         &lab,
@@ -541,7 +493,7 @@ const AWAITED: &str = "--ping vm0:vm1 --rate 1000 --timeout 5s";
 fn ten_thousand_vms_are_listed_reported_on_and_changed_while_others_ping() {
     let lab = Lab::new();
     let socket = Socket::new();
-    let file = socket.folder.path().join("r.json");
+    let file = socket.file("r.json");
     let run = socket.start(
         &lab,
         &format!(

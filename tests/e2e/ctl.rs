@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -13,73 +13,55 @@ use nix::sys::signal::Signal::{SIGINT, SIGKILL, SIGTERM};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use self::terminal::Terminal;
-use crate::lab::{Finished, Lab, Running, TAP_REACTOR, number, wait_until};
+use crate::lab::{Finished, Lab, Running, Socket, TAP_REACTOR, number, run_in, wait_until};
 
 mod guide;
 mod terminal;
 
 /// A lab with a control socket in a folder of its own.
 struct Controlled {
-    folder: TempDir,
+    socket: Socket,
     lab: Lab,
 }
 
 impl Controlled {
     fn new() -> Controlled {
         Controlled {
-            folder: TempDir::new().expect("a folder"),
+            socket: Socket::new(),
             lab: Lab::new(),
         }
     }
 
     fn socket(&self) -> String {
-        self.file("lab.sock").display().to_string()
+        self.socket.path().display().to_string()
+    }
+
+    fn folder(&self) -> &Path {
+        self.socket.folder.path()
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.socket.file(name)
     }
 
     fn start(&self, arguments: &str) -> Running {
-        let socket = self.socket();
-        let mut run = self
-            .lab
-            .start_tap_reactor(&format!("{arguments} --control {socket}"));
-        wait_until("a lab that listens", || {
-            run.expect_alive();
-            UnixStream::connect(&socket).ok()
-        });
-        run
+        self.socket.start(&self.lab, arguments)
     }
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(TAP_REACTOR);
         command.args(["ctl", &self.socket()]).args(words);
-        command.current_dir(self.folder.path());
+        command.current_dir(self.folder());
         command
     }
 
     /// Runs a command to its end, with `input` as its standard input.
     fn run_with(&self, words: &[&str], input: &str) -> Finished {
-        let mut command = self.command(words);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("run ctl");
-        let mut stdin = child.stdin.take().expect("its input");
-        // One that does not read it is no fault.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        let output = child.wait_with_output().expect("its end");
-        Finished {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).expect("text"),
-            stderr: String::from_utf8(output.stderr).expect("text"),
-        }
+        let socket = self.socket();
+        let command = [&[TAP_REACTOR, "ctl", &socket], words].concat();
+        run_in(self.folder(), &command, input)
     }
 
     fn run(&self, line: &str) -> Finished {
@@ -361,26 +343,15 @@ fn a_lab_that_is_not_there_is_told_in_one_line() {
     let run = ctl.start("--netns host --vms 2");
     let socket = ctl.socket();
     fs::set_permissions(
-        ctl.folder.path(),
+        ctl.folder(),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )
     .expect("a folder for all");
     let binary = ctl.file("tap-reactor");
     fs::copy(TAP_REACTOR, &binary).expect("copy the program");
     let binary = binary.display().to_string();
-    let other = [
-        "setpriv",
-        "--reuid",
-        "1235",
-        "--regid",
-        "1235",
-        "--clear-groups",
-        &binary,
-        "ctl",
-        &socket,
-        "status",
-    ];
-    let other = ctl.lab.run(&other).expect_status(3);
+    let other = ctl.lab.run_as(1235, &[&binary, "ctl", &socket, "status"]);
+    let other = other.expect_status(3);
     assert!(
         other
             .stderr
@@ -483,7 +454,7 @@ fn watch_prints_a_line_each_time_where_there_is_no_terminal_and_ends_with_the_la
     assert!(!lines.stdout.contains('\x1b'), "{lines:?}");
     let told: Vec<&str> = lines.stdout.lines().collect();
     assert!(
-        told[3].contains("2 VMs  1 flows") && told[3].contains(" sent/s  "),
+        told[3].contains("2 VMs  1 flow  ") && told[3].contains(" sent/s  "),
         "{lines:?}"
     );
     let sent = |line: &str| {
@@ -661,7 +632,7 @@ fn a_lab_over_tcp_is_steered_with_its_token_and_what_it_captures_is_written_here
     let address = addresses.find(|address| address.starts_with("tcp:"));
     let address = address.expect("a port").to_owned();
     let ask = |words: &[&str]| {
-        let folder = ctl.folder.path().display();
+        let folder = ctl.folder().display();
         let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         let script = format!("cd {folder}; {} ", words.join(" "));
         ctl.lab.run(&["bash", "-c", &script])

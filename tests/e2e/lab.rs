@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,8 +18,8 @@ use tempfile::TempDir;
 /// The binary under test.
 pub const TAP_REACTOR: &str = env!("CARGO_BIN_EXE_tap-reactor");
 
-/// No command of a test may run longer than this many seconds: a hang is a failure, not a wait.
-const COMMAND_LIMIT: &str = "60";
+/// The words before a command of a test: none may run longer than a minute, for a hang is a failure, not a wait.
+const LIMITED: [&str; 3] = ["timeout", "--signal=KILL", "60"];
 
 /// The time that a test waits for something that must happen, on a slow machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,9 +111,16 @@ impl Lab {
 
     /// Runs a command in this namespace to its end.
     pub fn run(&self, command: &[&str]) -> Finished {
-        let limit = ["timeout", "--signal=KILL", COMMAND_LIMIT];
-        let inside = ["ip", "netns", "exec", &self.name].into_iter().chain(limit);
-        finish(command_of(inside.chain(command.iter().copied())))
+        let inside = ["ip", "netns", "exec", &self.name].into_iter();
+        let command = inside.chain(LIMITED).chain(command.iter().copied());
+        finish(command_of(command), "")
+    }
+
+    /// Runs a command in this namespace to its end, as a user other than root.
+    pub fn run_as(&self, user: u32, command: &[&str]) -> Finished {
+        let words = as_user(user);
+        let words: Vec<&str> = words.split(' ').chain(command.iter().copied()).collect();
+        self.run(&words)
     }
 
     /// Runs the binary under test in this namespace to its end, arguments separated by blanks.
@@ -194,6 +203,39 @@ impl Drop for Lab {
         let _ = Command::new("ip")
             .args(["netns", "del", &self.name])
             .status();
+    }
+}
+
+/// The path of a control socket, in a folder of its own.
+pub struct Socket {
+    pub folder: TempDir,
+}
+
+impl Socket {
+    pub fn new() -> Socket {
+        Socket {
+            folder: TempDir::new().expect("a folder"),
+        }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.file("lab.sock")
+    }
+
+    /// A file in the same folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts a lab that listens at it, and waits until it does.
+    pub fn start(&self, lab: &Lab, arguments: &str) -> Running {
+        let path = self.path();
+        let mut run = lab.start_tap_reactor(&format!("{arguments} --control {}", path.display()));
+        wait_until("a lab that listens", || {
+            run.expect_alive();
+            UnixStream::connect(&path).ok()
+        });
+        run
     }
 }
 
@@ -369,6 +411,11 @@ pub fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// The words before a command that `user` runs, without any right and in no group but its own.
+pub fn as_user(user: u32) -> String {
+    format!("setpriv --reuid {user} --regid {user} --clear-groups")
+}
+
 /// Runs a command on the namespace that the tests were started in, and returns what it prints. It must succeed.
 #[track_caller]
 pub fn succeed(command: &mut Command) -> String {
@@ -388,11 +435,30 @@ pub fn succeed(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn finish(mut command: Command) -> Finished {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
+/// Runs a command in `folder` to its end, with `input` as its standard input, on the namespace that the tests were started in.
+pub fn run_in(folder: &Path, command: &[&str], input: &str) -> Finished {
+    let mut command = command_of(LIMITED.into_iter().chain(command.iter().copied()));
+    command.current_dir(folder);
+    finish(command, input)
+}
+
+fn finish(mut command: Command, input: &str) -> Finished {
+    let stdin = match input {
+        "" => Stdio::null(),
+        _ => Stdio::piped(),
+    };
+    command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
         .unwrap_or_else(|error| panic!("run {command:?}: {error}"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read it is no fault.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().expect("its end");
     Finished {
         status: shell_status(output.status),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

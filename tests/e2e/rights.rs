@@ -1,6 +1,6 @@
 //! Runs with fewer rights than root has, and the world that a test prepares for them.
 
-use crate::lab::{Finished, Lab, TAP_REACTOR};
+use crate::lab::{Finished, Lab, TAP_REACTOR, as_user};
 use crate::report::Report;
 
 /// Puts a TAP device node that everybody may open in the place of the machine's.
@@ -14,8 +14,8 @@ pub const CLOSED_TUN: &str =
 /// No TAP device node at all.
 pub const NO_TUN: &str = "mount -t tmpfs tmpfs /dev/net";
 
-/// A user without any right, in no group.
-const NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+/// A user that owns nothing.
+pub const NOBODY: u32 = 65534;
 
 /// Runs `tap-reactor` in a mount namespace of its own, where `prepare` has been done as root, by way of the command
 /// `through`. The binary lies where every user can reach it, which its build directory need not be.
@@ -33,17 +33,18 @@ pub fn tap_reactor_after(lab: &Lab, prepare: &str, through: &str, arguments: &st
 
 /// Runs `tap-reactor` as nobody, who may open the TAP device.
 pub fn as_nobody(lab: &Lab, arguments: &str) -> Finished {
-    tap_reactor_after(lab, OPEN_TUN, NOBODY, arguments)
+    as_nobody_after(lab, OPEN_TUN, arguments)
 }
 
 /// Runs `tap-reactor` as nobody, after `prepare`.
 pub fn as_nobody_after(lab: &Lab, prepare: &str, arguments: &str) -> Finished {
-    tap_reactor_after(lab, prepare, NOBODY, arguments)
+    tap_reactor_after(lab, prepare, &as_user(NOBODY), arguments)
 }
 
 /// Runs `tap-reactor` as nobody, who may open the TAP device, through one more command.
 pub fn as_nobody_through(lab: &Lab, through: &str, arguments: &str) -> Finished {
-    tap_reactor_after(lab, OPEN_TUN, &format!("{NOBODY} {through}"), arguments)
+    let through = format!("{} {through}", as_user(NOBODY));
+    tap_reactor_after(lab, OPEN_TUN, &through, arguments)
 }
 
 /// Runs `tap-reactor` in a user namespace that allows no further user namespaces, without any capability there.

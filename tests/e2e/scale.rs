@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, TAP_REACTOR};
+use crate::rights::NOBODY;
 
 #[test]
 fn flows_within_a_leaf_and_across_leaves_are_told_apart() {
@@ -155,17 +156,8 @@ fn a_simulation_needs_no_rights_says_what_it_is_and_comes_out_the_same_each_time
         let arguments = format!(
             "--fabric sim --vms 50 --ping ring --count 40 --impair in:loss=2%,delay=30us±30us --seed {seed} --json"
         );
-        let command: Vec<&str> = [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-        ]
-        .into_iter()
-        .chain([crate::lab::TAP_REACTOR])
-        .chain(arguments.split(' '))
-        .collect();
-        lab.run(&command)
+        let words = [TAP_REACTOR].into_iter().chain(arguments.split(' '));
+        lab.run_as(NOBODY, &words.collect::<Vec<_>>())
     };
     let first = run(1).expect_status(1);
     let report = first.json();

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Read, Stdin, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -13,7 +14,8 @@ use tap_reactor::control::{
     FlowDocument, ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, List,
     LoadDocument, MarkDocument, SetMark, VmDocument,
 };
-use tap_reactor::experiment::MOST_PINGS;
+use tap_reactor::experiment::options::Kind;
+use tap_reactor::experiment::{MOST_PINGS, Setting, SettingError};
 use tap_reactor::report::{self, Destination, check_file};
 use tap_reactor::system::{DisplaySignals, Keys, Woken, end_by};
 
@@ -24,16 +26,6 @@ use crate::cli::console;
 use crate::cli::files::destinations;
 use crate::cli::run::WIDTH;
 
-/// Options that are whole numbers.
-const NUMBERS: [&str; 6] = [
-    "size",
-    "window",
-    "count",
-    "worst",
-    "capture-snap",
-    "capture-on-loss",
-];
-
 /// Checks what can be without a lab.
 pub fn check(call: &Call) -> Result<(), UsageError> {
     match call.command.name {
@@ -41,8 +33,7 @@ pub fn check(call: &Call) -> Result<(), UsageError> {
             call.number(0)?;
         }
         "rate" => {
-            call.operand_as(0, "rate")
-                .rate(call.operand(0), "pings", MOST_PINGS)?;
+            pings_per_second(&call.operand_as(0, "rate"))?;
         }
         "interval" => {
             call.operand_as(0, "interval").duration()?;
@@ -56,21 +47,34 @@ pub fn check(call: &Call) -> Result<(), UsageError> {
         }
         _ => {}
     }
-    for name in NUMBERS {
-        call.given_number::<u64>(name)?;
+    for option in call.command.options() {
+        let Some(setting) = call.given.get(option.name) else {
+            continue;
+        };
+        match option.kind {
+            Kind::Whole => {
+                call.given_number::<u64>(option.name)?;
+            }
+            Kind::Number => {
+                pings_per_second(setting)?;
+            }
+            Kind::Time => {
+                setting.duration()?;
+            }
+            _ => {}
+        }
     }
     if let Some(setting) = call.given.get("worst")
         && call.given_number("worst")? == Some(0_u32)
     {
         return Err(setting.error("expected a whole number, 1 or more").into());
     }
-    if let Some(setting) = call.given.get("rate") {
-        setting.rate(&setting.text, "pings", MOST_PINGS)?;
-    }
-    if let Some(setting) = call.given.get("interval") {
-        setting.duration()?;
-    }
     Ok(())
+}
+
+/// A rate of pings.
+fn pings_per_second(setting: &Setting) -> Result<f64, SettingError> {
+    setting.rate(&setting.text, "pings", MOST_PINGS)
 }
 
 pub fn status(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
@@ -120,8 +124,7 @@ pub fn flows(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
 }
 
 pub fn flow(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
-    let rate = call.given.get("rate");
-    let rate = rate.map(|setting| setting.rate(&setting.text, "pings", MOST_PINGS));
+    let rate = call.given.get("rate").map(pings_per_second);
     let interval = call.given.get("interval");
     let wish = AddFlows {
         ping: call.operand(0).to_owned(),
@@ -147,12 +150,7 @@ pub fn end_flow(client: &Client, call: &Call, json: bool) -> Result<(), CtlError
 pub fn load(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     let mut wish = LoadDocument::default();
     match call.command.name {
-        "rate" => {
-            let rate = call
-                .operand_as(0, "rate")
-                .rate(call.operand(0), "pings", MOST_PINGS);
-            wish.rate = Some(rate?);
-        }
+        "rate" => wish.rate = Some(pings_per_second(&call.operand_as(0, "rate"))?),
         "interval" => wish.interval = Some(call.operand(0).to_owned()),
         _ => wish.window = Some(call.number(0)?),
     }
@@ -316,18 +314,16 @@ fn follow(
             match signals.wait(no_keys, Some(body.as_fd()), None)? {
                 Woken::Stopped(signal) => {
                     drop(signals);
-                    if signal != INTERRUPT {
-                        end_by(signal);
-                    }
+                    End::Stopped(signal).tell();
                     return Ok(());
                 }
                 Woken::Ready => {}
                 _ => continue,
             }
         }
-        let count = body.read(&mut room).map_err(CtlError::of_body)?;
+        let count = body.read(&mut room).map_err(CtlError::of_connection)?;
         if count == 0 {
-            console::eprint(ENDED);
+            End::OfLab.tell();
             return Ok(());
         }
         if !write(room.get(..count).unwrap_or_default())? {
@@ -347,14 +343,29 @@ pub fn print_at_once(bytes: &[u8]) -> io::Result<bool> {
     Ok(is_read)
 }
 
-/// What those are told who wait when the lab ends.
-pub const ENDED: &str = "the lab has ended";
-
 /// The name of standard output in the place of a file's.
 const STANDARD_OUTPUT: &str = "-";
 
-/// What Ctrl-C sends.
-pub const INTERRUPT: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGINT;
+/// Why nothing more is shown of a lab.
+pub enum End {
+    /// The lab has ended.
+    OfLab,
+    /// The user has seen enough.
+    Enough,
+    /// A signal asks for it.
+    Stopped(Signal),
+}
+
+impl End {
+    /// Says that the lab has ended, or ends this process by the signal, unless it is that of Ctrl-C.
+    pub fn tell(self) {
+        match self {
+            End::OfLab => console::eprint("the lab has ended"),
+            End::Enough | End::Stopped(Signal::SIGINT) => {}
+            End::Stopped(signal) => end_by(signal),
+        }
+    }
+}
 
 pub fn metrics(client: &Client, _: &Call, _: bool) -> Result<(), CtlError> {
     copy(client.request("GET", "/metrics", None)?)
@@ -375,7 +386,7 @@ fn copy(mut body: Body) -> Result<(), CtlError> {
                 Ok(0) => return Ok(()),
                 Ok(count) => out.write_all(room.get(..count).unwrap_or_default())?,
                 Err(error) => {
-                    failure = Some(CtlError::of_body(error));
+                    failure = Some(CtlError::of_connection(error));
                     return Ok(());
                 }
             }

@@ -1,7 +1,7 @@
 //! A client of the control interface: HTTP/1.1 (RFC 9112), one connection a request, with a time limit on every wait.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
@@ -76,7 +76,7 @@ impl Client {
         &self.address
     }
 
-    /// The same client with less patience.
+    /// The same client with less patience, for what can be done without.
     pub fn hasty(&self, answer_time: Duration) -> Client {
         Client {
             address: self.address.clone(),
@@ -105,14 +105,14 @@ impl Client {
         document: Option<&[u8]>,
     ) -> Result<Body, CtlError> {
         let mut stream = self.connect()?;
-        let late = |error| self.failed(&error);
-        stream.set_times(self.answer_time).map_err(late)?;
+        let limit = stream.set_limit(Some(self.answer_time));
+        limit.map_err(CtlError::of_connection)?;
         // A lab that refuses whoever connects does not read what is asked: its answer is there all the same.
         let sent = stream.write_all(&self.words(method, target, document));
         let mut stream = BufReader::new(stream);
         let head = match read_head(&mut stream) {
             Ok(head) => head,
-            Err(error) => return Err(self.failed(&sent.err().unwrap_or(error))),
+            Err(error) => return Err(CtlError::of_connection(sent.err().unwrap_or(error))),
         };
         let (status, framing) = parse(&head).map_err(CtlError::Foreign)?;
         let body = Body { stream, framing };
@@ -149,40 +149,19 @@ impl Client {
             ControlAddress::Path(path) => connect_unix(path)
                 .map(Transport::Unix)
                 .map_err(|errno| nobody(why_not_unix(path, errno))),
-            ControlAddress::Tcp(address) => TcpStream::connect_timeout(address, CONNECT_TIME)
+            ControlAddress::Tcp(address) => connect_tcp(address)
                 .map(Transport::Tcp)
                 .map_err(|error| nobody(why_not_tcp(&error))),
-        }
-    }
-
-    /// The error of a lab that has not answered.
-    fn failed(&self, error: &io::Error) -> CtlError {
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => CtlError::Late(self.answer_time),
-            _ => CtlError::Ended,
         }
     }
 }
 
 impl Transport {
-    fn set_times(&self, answer_time: Duration) -> io::Result<()> {
+    /// Sets the longest wait for what comes; `None` is any time.
+    fn set_limit(&self, time: Option<Duration>) -> io::Result<()> {
         match self {
-            Transport::Unix(stream) => {
-                stream.set_write_timeout(Some(CONNECT_TIME))?;
-                stream.set_read_timeout(Some(answer_time))
-            }
-            Transport::Tcp(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_write_timeout(Some(CONNECT_TIME))?;
-                stream.set_read_timeout(Some(answer_time))
-            }
-        }
-    }
-
-    fn wait_without_end(&self) -> io::Result<()> {
-        match self {
-            Transport::Unix(stream) => stream.set_read_timeout(None),
-            Transport::Tcp(stream) => stream.set_read_timeout(None),
+            Transport::Unix(stream) => stream.set_read_timeout(time),
+            Transport::Tcp(stream) => stream.set_read_timeout(time),
         }
     }
 }
@@ -216,7 +195,8 @@ impl Body {
     /// If the lab ends before that, or takes too long.
     pub fn bytes(mut self) -> Result<Vec<u8>, CtlError> {
         let mut bytes = Vec::new();
-        self.read_to_end(&mut bytes).map_err(CtlError::of_body)?;
+        self.read_to_end(&mut bytes)
+            .map_err(CtlError::of_connection)?;
         Ok(bytes)
     }
 
@@ -225,8 +205,8 @@ impl Body {
     /// # Errors
     /// If the kernel refuses.
     pub fn wait_without_end(&self) -> Result<(), CtlError> {
-        let transport = self.stream.get_ref();
-        transport.wait_without_end().map_err(CtlError::of_body)
+        let limit = self.stream.get_ref().set_limit(None);
+        limit.map_err(CtlError::of_connection)
     }
 
     /// Returns true if a read of what follows has something without a look at the connection.
@@ -328,7 +308,15 @@ pub fn encoded(text: &str) -> String {
     url
 }
 
-/// Connects, and waits for a lab that takes its connections late no longer than [`CONNECT_TIME`].
+/// Connects; waits no longer than [`CONNECT_TIME`] for that, nor for room for a request.
+fn connect_tcp(address: &SocketAddr) -> io::Result<TcpStream> {
+    let client = TcpStream::connect_timeout(address, CONNECT_TIME)?;
+    client.set_nodelay(true)?;
+    client.set_write_timeout(Some(CONNECT_TIME))?;
+    Ok(client)
+}
+
+/// Connects; waits no longer than [`CONNECT_TIME`] for a lab that takes its connections late, nor for room for a request.
 fn connect_unix(path: &Path) -> Result<UnixStream, Errno> {
     let kind = SockType::Stream;
     let client = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
@@ -430,7 +418,7 @@ fn refusal(status: u16, body: Body) -> CtlError {
     let mut bytes = Vec::new();
     match body.take(MAX_HEAD).read_to_end(&mut bytes) {
         Ok(_) => {}
-        Err(error) => return CtlError::of_body(error),
+        Err(error) => return CtlError::of_connection(error),
     }
     match serde_json::from_slice::<ApiError>(&bytes) {
         Ok(ApiError {

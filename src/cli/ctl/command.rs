@@ -255,8 +255,19 @@ impl Eq for Command {}
 
 impl Command {
     /// The command of that name.
-    pub fn named(name: &str) -> Option<&'static Command> {
-        COMMANDS.iter().find(|command| command.name == name)
+    ///
+    /// # Errors
+    /// If there is none; says which there are, and which was meant, perhaps.
+    pub fn named(name: &str) -> Result<&'static Command, UsageError> {
+        let command = COMMANDS.iter().find(|command| command.name == name);
+        command.ok_or_else(|| {
+            let names = || COMMANDS.iter().map(|command| command.name);
+            let meant = suggestion(name, "", names());
+            let expected = any_of(&names().collect::<Vec<_>>());
+            UsageError::new(format_args!(
+                "{name}: no such command; expected {expected}{meant}"
+            ))
+        })
     }
 
     /// How it is called: `flow SRC:DST [--rate R]`.
@@ -306,14 +317,7 @@ impl Call {
                 None => Ok(None),
             };
         };
-        let Some(command) = Command::named(&name) else {
-            let names = || COMMANDS.iter().map(|command| command.name);
-            let meant = suggestion(&name, "", names());
-            let expected = any_of(&names().collect::<Vec<_>>());
-            return Err(UsageError::new(format_args!(
-                "{name}: no such command; expected {expected}{meant}"
-            )));
-        };
+        let command = Command::named(&name)?;
         if let Some(setting) = foreign(command.options) {
             return Err(UsageError::new(format_args!(
                 "{}: no option of {name}; expected {}",

@@ -13,7 +13,6 @@ mod watch;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use structopt::clap::ArgMatches;
 use tap_reactor::control::ControlAddress;
@@ -21,7 +20,7 @@ use tap_reactor::experiment::SettingError;
 use tap_reactor::report::{FileError, LoadError};
 use tap_reactor::system::{SystemError, read_token};
 
-use self::client::Client;
+use self::client::{ANSWER_TIME, Client};
 use self::command::Call;
 pub use self::command::{COMMANDS, Command};
 use super::app::OPERAND;
@@ -91,8 +90,8 @@ pub enum CtlError {
         why: String,
     },
     /// The lab does not answer in time.
-    #[error("the lab does not answer; expected that within {} seconds", .0.as_secs())]
-    Late(Duration),
+    #[error("the lab does not answer; expected that within {} seconds", ANSWER_TIME.as_secs())]
+    Late,
     /// The lab has gone before it has answered.
     #[error("the lab has ended before it had answered")]
     Ended,
@@ -140,12 +139,10 @@ pub enum Failure {
 }
 
 impl CtlError {
-    /// The error of a body that could not be read.
-    fn of_body(error: io::Error) -> CtlError {
+    /// The error of a connection to a lab that has broken off, or took longer than a client waits.
+    fn of_connection(error: io::Error) -> CtlError {
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                CtlError::Late(client::ANSWER_TIME)
-            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CtlError::Late,
             io::ErrorKind::InvalidData => CtlError::Foreign(error.to_string()),
             _ => CtlError::Ended,
         }

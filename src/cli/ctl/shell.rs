@@ -21,7 +21,7 @@ use tap_reactor::report::Values;
 use super::client::Client;
 use super::command::{COMMANDS, Call, Command, OperandKind};
 use super::{CtlError, UsageError, print};
-use crate::cli::help::wrap;
+use crate::cli::help::{value, wrap};
 use crate::cli::{Request, console, options, parse, subcommand};
 
 /// The longest wait for a lab that is asked for names to complete.
@@ -31,37 +31,22 @@ const END: [&str; 2] = ["exit", "quit"];
 
 /// Prints the commands, or all about one.
 pub fn help(_: &Client, call: &Call, _: bool) -> Result<(), CtlError> {
-    match call.operand(0) {
-        "" => {
-            let names = COMMANDS.iter().map(Command::usage);
-            let lines = names.zip(COMMANDS).map(|(usage, command)| {
-                format!("{usage}\n{}\n", wrap(&format!("{}.", command.about), 4))
-            });
-            print(&lines.collect::<String>())
-        }
-        name => match Command::named(name) {
-            Some(command) => {
-                let mut text = format!(
-                    "{}\n{}\n",
-                    command.usage(),
-                    wrap(&format!("{}.", command.about), 4)
-                );
-                for option in command.options() {
-                    let help = wrap(&format!("{}.", option.help), 8);
-                    text += &format!(
-                        "    --{}{}\n{help}\n",
-                        option.name,
-                        crate::cli::help::value(option)
-                    );
-                }
-                print(&text)
-            }
-            None => {
-                let why = format_args!("help {name}: no such command; expected one of help");
-                Err(UsageError::new(why).into())
-            }
-        },
+    let name = call.operand(0);
+    if name.is_empty() {
+        return print(&COMMANDS.iter().map(entry).collect::<String>());
     }
+    let command = Command::named(name)?;
+    let options = command.options().map(|option| {
+        let help = wrap(&format!("{}.", option.help), 8);
+        format!("    --{}{}\n{help}\n", option.name, value(option))
+    });
+    print(&(entry(command) + &options.collect::<String>()))
+}
+
+/// How a command is called, and what it does.
+fn entry(command: &Command) -> String {
+    let about = wrap(&format!("{}.", command.about), 4);
+    format!("{}\n{about}\n", command.usage())
 }
 
 /// Reads commands and does them: on a terminal until its end, whatever fails; of a script until one fails.
@@ -303,7 +288,7 @@ fn place(before: &[&str], word: &str) -> Place {
     let Some((name, rest)) = before.split_first() else {
         return Place::Command;
     };
-    let Some(command) = Command::named(name) else {
+    let Ok(command) = Command::named(name) else {
         return Place::Nothing;
     };
     let option = |flag: &str| {

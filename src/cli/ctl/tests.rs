@@ -157,6 +157,14 @@ fn what_has_changed_is_told_in_a_line() {
         let document = serde_json::json!({ "vms": vms, "first": first, "last": last });
         text::changed(&serde_json::from_value(document).unwrap(), "start")
     };
+    let impaired = |frames: &[serde_json::Value]| {
+        let document = serde_json::json!({ "rules": [], "frames": frames });
+        text::impairments(&serde_json::from_value(document).unwrap())
+    };
+    let window = |window: u32| {
+        let document = serde_json::json!({ "window": window });
+        text::load(&serde_json::from_value(document).unwrap())
+    };
     let added = |flows, first| {
         let document = serde_json::json!({ "flows": flows, "first": first });
         text::added(&serde_json::from_value(document).unwrap())
@@ -166,6 +174,21 @@ fn what_has_changed_is_told_in_a_line() {
         (changed(1, "vm3", "vm3"), "vm3 starts\n"),
         (changed(2, "vm3", "vm4"), "vm3 and vm4 start\n"),
         (changed(90, "vm10", "vm99"), "90 VMs start: vm10 to vm99\n"),
+        (
+            changed(1000, "vm0", "vm999"),
+            "1,000 VMs start: vm0 to vm999\n",
+        ),
+        (impaired(&[]), "no impairments\n"),
+        (
+            impaired(&[serde_json::json!({
+                "vm": "vm3", "direction": "out", "kind": "queue_full", "frames": 1200,
+            })]),
+            "no impairments\n\n\
+             VM   direction  kind                     frames\n\
+             vm3  out        dropped by a full queue   1,200\n",
+        ),
+        (window(1), "1 ping of each flow outstanding\n"),
+        (window(64), "64 pings of each flow outstanding\n"),
         (added(1, 7), "flow 7 begins\n"),
         (added(9900, 0), "9,900 flows begin: 0 to 9899\n"),
     ] {

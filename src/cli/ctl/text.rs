@@ -7,53 +7,7 @@ use tap_reactor::control::{
 };
 use tap_reactor::escape::escaped;
 use tap_reactor::record::{Count, LatencySummary, Totals};
-use tap_reactor::report::{count, recording_notes, span, span_or_dash};
-
-/// Lines of text in columns: the first is aligned to the left, the others to the right unless they are names, too.
-#[derive(Default)]
-pub struct Table {
-    rows: Vec<Vec<String>>,
-    /// Columns from the left that hold names.
-    names: usize,
-}
-
-impl Table {
-    /// A table with those headings, of which the first `names` are above names.
-    pub fn new(names: usize, headings: &[&str]) -> Table {
-        Table {
-            rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
-            names,
-        }
-    }
-
-    /// Adds a row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
-    }
-
-    /// Returns the lines.
-    pub fn lines(&self) -> Vec<String> {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let width = |column| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|cell: &String| cell.chars().count())
-                .max()
-                .unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).enumerate();
-            let cells = cells.map(|(at, (cell, &width))| match at < self.names {
-                true => format!("{cell:<width$}"),
-                false => format!("{cell:>width$}"),
-            });
-            let line = cells.collect::<Vec<_>>().join("  ");
-            line.trim_end().to_owned()
-        };
-        self.rows.iter().map(line).collect()
-    }
-}
+use tap_reactor::report::{Table, count, counted, recording_notes, span, span_or_dash};
 
 /// Events per second between two looks.
 #[derive(Clone, PartialEq, Debug)]
@@ -123,11 +77,11 @@ fn head(lab: &LabDocument) -> String {
     let phase = lab.phase.as_ref();
     let phase = phase.map_or(String::new(), |name| format!("phase {}  ", escaped(name)));
     format!(
-        "{}  {}  {phase}{} VMs  {} flows",
+        "{}  {}  {phase}{}  {}",
         state(lab.state),
         time(lab.time_ns),
-        count(lab.vms as u64),
-        count(lab.flows as u64),
+        counted(lab.vms as u64, "VM"),
+        counted(lab.flows as u64, "flow"),
     )
 }
 
@@ -329,7 +283,8 @@ pub fn changed(vms: &ChangedVms, verb: &str) -> String {
         1 => format!("{} {verb}s\n", name(&vms.first)),
         2 => format!("{} and {} {verb}\n", name(&vms.first), name(&vms.last)),
         many => format!(
-            "{many} VMs {verb}: {} to {}\n",
+            "{} VMs {verb}: {} to {}\n",
+            count(many as u64),
             name(&vms.first),
             name(&vms.last)
         ),
@@ -357,9 +312,10 @@ pub fn load(load: &LoadDocument) -> String {
         .map(|rate| format!("{rate} pings per second over all flows\n"));
     let interval = load.interval.as_deref();
     let interval = interval.map(|time| format!("a ping of each flow every {}\n", escaped(time)));
-    let window = load
-        .window
-        .map(|window| format!("{window} pings of each flow outstanding\n"));
+    let window = load.window.map(|window| {
+        let pings = counted(window.into(), "ping");
+        format!("{pings} of each flow outstanding\n")
+    });
     [rate, interval, window].into_iter().flatten().collect()
 }
 
@@ -377,12 +333,10 @@ pub fn impairments(document: &ImpairmentsDocument) -> String {
     }
     let mut table = Table::new(3, &["VM", "direction", "kind", "frames"]);
     for frames in &document.frames {
-        // The words of the document.
-        let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
         table.row([
             frames.vm.to_string(),
-            word(serde_json::json!(frames.direction)),
-            word(serde_json::json!(frames.kind)),
+            frames.direction.word().to_owned(),
+            frames.kind.words().to_owned(),
             count(frames.frames),
         ]);
     }

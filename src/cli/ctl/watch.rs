@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tap_reactor::control::{FlowDocument, LabDocument, List};
 use tap_reactor::escape::escaped;
-use tap_reactor::system::{DisplaySignals, Keys, Woken, end_by, terminal_size};
+use tap_reactor::system::{DisplaySignals, Keys, Woken, terminal_size};
 use tap_reactor::time::{Clock as _, MonotonicClock};
 
-use super::actions::{ENDED, INTERRUPT, print_at_once};
+use super::actions::{End, print_at_once};
 use super::client::{Client, read};
 use super::command::Call;
 use super::text::{self, Rates};
@@ -84,7 +84,7 @@ pub fn watch(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     let end = loop {
         if is_screen {
             seen.worst = match worst(client) {
-                Err(error) if error.is_end() => break Ok(None),
+                Err(error) if error.is_end() => break Ok(End::OfLab),
                 worst => worst?,
             };
         }
@@ -102,16 +102,15 @@ pub fn watch(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
             true => draw_screen(&name, &seen),
             false => Ok(()),
         })? {
-            Pause::Over => {}
-            Pause::Enough => break Ok(Some(None)),
-            Pause::Stopped(signal) => break Ok(Some(Some(signal))),
+            None => {}
+            Some(end) => break Ok(end),
         }
         shown = match client
             .request("GET", "/", None)
             .and_then(|body| body.bytes())
         {
             Ok(bytes) => bytes,
-            Err(error) if error.is_end() => break Ok(None),
+            Err(error) if error.is_end() => break Ok(End::OfLab),
             Err(error) => break Err(error),
         };
         let lab: LabDocument = read(&shown)?;
@@ -125,11 +124,7 @@ pub fn watch(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     if is_screen {
         draw(&format!("{}\n", text::line(&seen.lab, None)))?;
     }
-    match end? {
-        None => console::eprint(ENDED),
-        Some(Some(signal)) if signal != INTERRUPT => end_by(signal),
-        Some(_) => {}
-    }
+    end?.tell();
     Ok(())
 }
 
@@ -138,27 +133,21 @@ fn worst(client: &Client) -> Result<Vec<FlowDocument>, CtlError> {
     Ok(flows.items)
 }
 
-/// How a pause has ended.
-enum Pause {
-    Over,
-    Enough,
-    Stopped(nix::sys::signal::Signal),
-}
-
-/// Waits for the next look, and draws again what was seen if the terminal has got another size.
+/// Waits for the next look, and draws again what was seen if the terminal has got another size. Returns the end if there
+/// is to be none.
 fn pause(
     signals: &DisplaySignals,
     keys: &mut Option<Keys<Stdin>>,
     interval: Duration,
     redraw: impl Fn() -> io::Result<()>,
-) -> io::Result<Pause> {
+) -> io::Result<Option<End>> {
     let until = Some(MonotonicClock.now() + interval);
     loop {
         match signals.wait(keys, None, until)? {
-            Woken::Time => return Ok(Pause::Over),
-            Woken::Key(b'q' | b'Q') => return Ok(Pause::Enough),
+            Woken::Time => return Ok(None),
+            Woken::Key(b'q' | b'Q') => return Ok(Some(End::Enough)),
             Woken::Resized => redraw()?,
-            Woken::Stopped(signal) => return Ok(Pause::Stopped(signal)),
+            Woken::Stopped(signal) => return Ok(Some(End::Stopped(signal))),
             Woken::Key(_) | Woken::Ready => {}
         }
     }

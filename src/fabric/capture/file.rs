@@ -78,7 +78,7 @@ pub(super) struct File {
     is_full: bool,
     /// Frames lost for want of room, or after the limit.
     dropped: u64,
-    /// Changes of the lab that no frame has told of yet, each with its time.
+    /// Changes of the lab that no frame has told of yet, each with its time, in the order of these.
     news: VecDeque<(Instant, String)>,
 }
 
@@ -157,10 +157,12 @@ impl File {
 
     /// Tells of a change of the lab at `now` in the comment of the first frame that is written of those after it.
     pub(super) fn tell(&mut self, now: Instant, news: &str) {
-        if self.news.len() == MAX_NEWS {
+        // A phase that begins behind its schedule is told after what came later.
+        let place = self.news.partition_point(|(at, _)| *at <= now);
+        self.news.insert(place, (now, news.to_owned()));
+        if self.news.len() > MAX_NEWS {
             self.news.pop_front();
         }
-        self.news.push_back((now, news.to_owned()));
     }
 
     /// Writes a frame, or counts it as lost where there is no room for it.

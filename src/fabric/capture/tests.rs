@@ -353,6 +353,36 @@ fn the_first_frame_after_a_mark_or_a_command_has_it_in_its_comment() {
 }
 
 #[test]
+fn what_is_told_late_is_in_the_comment_of_the_first_frame_after_its_time() {
+    for around_loss in [None, Some(10)] {
+        let mut bench = Bench::new(&CaptureConfig {
+            around_loss,
+            ..CONFIG
+        });
+        // A phase begins at the end of the one before, while that catches up with its pings.
+        let end = bench.at();
+        bench.sends(0);
+        bench.now += MS;
+        bench.capture.notice(bench.at(), &Notice::Impaired(2));
+        let mark = Notice::Marked {
+            name: "policy",
+            detail: "",
+        };
+        bench.capture.notice(end, &mark);
+        let due = bench.sends(1);
+        bench.outcome(0, 1, PingOutcome::Lost { due });
+        let comments = bench.comments();
+        let told = [
+            "1.00 µs before: mark policy\nping 0",
+            "1.00 µs before: impairments: 2 rules\nping 1",
+        ];
+        for (comment, told) in comments.iter().zip(told) {
+            assert!(comment.starts_with(told), "{comments:?}");
+        }
+    }
+}
+
+#[test]
 fn of_many_commands_without_a_frame_the_last_are_told() {
     let mut bench = Bench::new(&CONFIG);
     for rules in 1..=100 {

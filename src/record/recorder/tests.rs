@@ -60,7 +60,7 @@ fn only_the_first_ping_of_each_flow_is_in_first() {
 fn the_second_ping_does_not_stand_in_for_a_first_one_that_was_lost() {
     let mut recorder = with_flows(1);
     recorder.echo_sent(FLOW, at(0), at(0), at(0));
-    recorder.lost(FLOW, at(0), at(500));
+    recorder.lost(FLOW, 0, at(0), at(500));
     ping(&mut recorder, FLOW, 1, [1_000, 1_000, 1_100]);
     assert!(recorder.latency(Metric::First).is_empty());
 }
@@ -74,11 +74,11 @@ fn the_time_of_a_closed_loop_is_from_its_first_due_time_to_its_last_reply_and_wa
         ("answered", (360, 0), |r| ping(r, FLOW, 0, [90, 100, 450])),
         ("lost", (0, 1_000), |r| {
             r.echo_sent(FLOW, at(100), at(100), at(100));
-            r.lost(FLOW, at(100), at(1_100));
+            r.lost(FLOW, 0, at(100), at(1_100));
         }),
         ("unresolved after a reply", (350, 550), |r| {
             ping(r, FLOW, 0, [100, 100, 450]);
-            r.unresolved(FLOW, at(200), at(1_000));
+            r.unresolved(FLOW, 0, at(200), at(1_000));
         }),
         ("a reply that overtook", (500, 0), |r| {
             r.echo_sent(FLOW, at(0), at(0), at(0));
@@ -112,7 +112,7 @@ fn the_time_of_an_open_loop_is_its_schedules_whatever_becomes_of_the_last_ping()
             Some(received) => {
                 recorder.answered(FLOW, 1, at(begin + 500), at(begin + 500), at(received));
             }
-            None => recorder.lost(FLOW, at(begin + 500), at(begin + 5_500)),
+            None => recorder.lost(FLOW, 0, at(begin + 500), at(begin + 5_500)),
         }
     }
     let told: Vec<_> = recorder
@@ -145,7 +145,7 @@ fn an_rtt_across_a_pause_is_flagged() {
     ping(&mut recorder, FLOW, 2, [480, 490, 910]);
     ping(&mut recorder, FLOW, 3, [900, 900, 940]);
     recorder.echo_sent(FLOW, at(499), at(499), at(499));
-    recorder.lost(FLOW, at(499), at(1_500));
+    recorder.lost(FLOW, 0, at(499), at(1_500));
     let run = recorder.run();
     assert_eq!((run.totals().received, run.totals().lost), (4, 1));
     assert_eq!(run.rtt().count(), 4, "every ping answered has its rtt");
@@ -171,10 +171,10 @@ fn each_event_counts_once_in_its_flow_and_in_the_run() {
     recorder.echo_sent(FLOW, at(2), at(2), at(2));
     recorder.answered(FLOW, 0, at(0), at(0), at(10));
     recorder.duplicate(FLOW, at(11));
-    recorder.lost(FLOW, at(1), at(20));
+    recorder.lost(FLOW, 0, at(1), at(20));
     recorder.late(FLOW, at(21));
-    recorder.corrupt(FLOW, at(2), at(22));
-    recorder.unresolved(FlowId(1), at(3), at(30));
+    recorder.corrupt(FLOW, 0, at(2), at(22));
+    recorder.unresolved(FlowId(1), 0, at(3), at(30));
     let flow = Totals {
         sent: 3,
         received: 1,
@@ -223,7 +223,7 @@ fn a_ping_belongs_to_the_phase_in_which_it_was_due() {
     recorder.begin_phase("fast", at(1_000));
     ping(&mut recorder, FLOW, 2, [1_000, 1_000, 1_010]);
     recorder.answered(FLOW, 0, at(900), at(900), at(1_900));
-    recorder.lost(FLOW, at(950), at(1_950));
+    recorder.lost(FLOW, 0, at(950), at(1_950));
     let phases = recorder.phases();
     let told: Vec<_> = phases
         .iter()
@@ -283,7 +283,7 @@ fn a_warm_up_is_not_counted() {
     ping(&mut recorder, FLOW, 1, [10, 10, 5_000]);
     recorder.begin_phase("", at(1_000));
     ping(&mut recorder, FLOW, 2, [1_000, 1_000, 1_100]);
-    recorder.lost(FLOW, at(0), at(9_000));
+    recorder.lost(FLOW, 0, at(0), at(9_000));
     let one = Totals {
         sent: 1,
         received: 1,
@@ -360,7 +360,7 @@ fn the_seconds_hold_every_ping_that_counts_and_no_other() {
         );
     }
     recorder.echo_sent(FLOW, at(4 * second), at(4 * second), at(4 * second));
-    recorder.lost(FLOW, at(4 * second), at(5 * second));
+    recorder.lost(FLOW, 0, at(4 * second), at(5 * second));
     let told: Vec<_> = recorder
         .closed_intervals()
         .iter()
@@ -379,7 +379,7 @@ fn parts_of_the_ranking_of_flows_follow_one_another() {
     let mut recorder = with_flows(50);
     let lost = |flow: u32| (flow * 7) % 5;
     for flow in 0..50 {
-        (0..lost(flow)).for_each(|_| recorder.lost(FlowId(flow), at(0), at(9)));
+        (0..lost(flow)).for_each(|_| recorder.lost(FlowId(flow), 0, at(0), at(9)));
     }
     let mut expected: Vec<u32> = (0..50).collect();
     expected.sort_by_key(|flow| (std::cmp::Reverse(lost(*flow)), *flow));

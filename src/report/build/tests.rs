@@ -135,7 +135,7 @@ fn every_phase_that_was_planned_is_told_in_order_and_why_nothing_was_sent_in_som
     recorder.answered(FlowId(0), 0, at(150), at(150), at(160));
     recorder.begin_phase("idle", at(200));
     recorder.begin_phase("nobody", at(300));
-    recorder.unresolved(FlowId(0), at(350), at(390));
+    recorder.unresolved(FlowId(0), 0, at(350), at(390));
     recorder.begin_phase("behind", at(400));
     recorder.unsent(3);
     let report = Report::new(&recorder, &context);
@@ -212,7 +212,7 @@ fn ping(recorder: &mut Recorder, flows: u32, round: u64) {
         let at = |nanos| Instant::from_nanos(round * 1_000_000_000 + nanos);
         recorder.echo_sent(flow, at(0), at(0), at(50));
         match (u64::from(flow.0) + round) % 2 {
-            0 => recorder.lost(flow, at(0), at(90)),
+            0 => recorder.lost(flow, 0, at(0), at(90)),
             _ => recorder.answered(flow, round, at(0), at(50), at(80)),
         }
     }

@@ -5,12 +5,9 @@ use std::ops::Range;
 use super::super::FlowReport;
 use super::super::pieces::Next;
 use super::super::text::worst;
-use super::super::units::{count, counted, percent, span_or_dash};
-use super::{Cell, END_TABLE, begin_table, table_rows};
+use super::super::units::{count, counted};
+use super::{Cell, END_TABLE, ROWS, ROWS_LISTED, begin_table, table_rows};
 use crate::record::Totals;
-
-/// More flows than this are not listed, only the worst of them: a browser must be able to show the page.
-const FLOWS_LISTED: usize = 1_000;
 
 /// Counts that are rarely anything but 0: a column is shown of those that are not.
 const RARE: [(&str, Count); 6] = [
@@ -24,16 +21,13 @@ const RARE: [(&str, Count); 6] = [
 
 type Count = fn(&Totals) -> u64;
 
-/// Rows in a piece.
-const ROWS: usize = 50;
-
 /// Writes the rows from number `from` on of the section with every flow, or the worst of very many, and of that with the
 /// members of the multicast groups that are pinged, if any is; and each section's begin and end. Returns the number of the
 /// row that follows.
 pub(in crate::report) fn flows(flows: &[FlowReport], from: usize) -> (String, Next) {
-    let of_flows = flows.len().min(FLOWS_LISTED);
+    let of_flows = flows.len().min(ROWS_LISTED);
     let members = flows.iter().map(|flow| flow.members.len());
-    let of_members = members.sum::<usize>().min(FLOWS_LISTED);
+    let of_members = members.sum::<usize>().min(ROWS_LISTED);
     let (html, next) = match from < of_flows {
         true => {
             let next = of_flows.min(from + ROWS);
@@ -60,10 +54,10 @@ fn flow_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
         let mut headings = vec!["flow", "sent", "received", "lost"];
         headings.extend(rare.iter().map(|(name, _)| *name));
         headings.extend(["min", "mean", "p50", "p99", "max"]);
-        let note = if flows.len() > FLOWS_LISTED {
+        let note = if flows.len() > ROWS_LISTED {
             format!(
                 "The {} of {} that lost most or were slowest; a .csv or .json report has them all. ",
-                count(FLOWS_LISTED as u64),
+                count(ROWS_LISTED as u64),
                 counted(flows.len() as u64, "flow")
             )
         } else {
@@ -74,9 +68,7 @@ fn flow_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
         );
         html += &begin_table(&headings, true);
     }
-    let nanos = |nanos: Option<u64>| Cell::sorted_by(span_or_dash(nanos), nanos);
-    let number = |number: u64| Cell::sorted_by(count(number), Some(number));
-    let listed = worst(flows, FLOWS_LISTED)
+    let listed = worst(flows, ROWS_LISTED)
         .skip(range.start)
         .take(range.len());
     html += &table_rows(listed.map(|flow| {
@@ -84,13 +76,13 @@ fn flow_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
         let name = format!("{} → {}{}", flow.src, flow.dst, address.collect::<String>());
         let (totals, rtt) = (&flow.totals, &flow.rtt_ns);
         let mut row = vec![
-            Cell::sorted_by(name.clone(), Some(name)),
-            number(totals.sent),
-            number(totals.received),
-            Cell::sorted_by(percent(totals.loss()), Some(totals.loss())),
+            Cell::words(name),
+            Cell::number(totals.sent),
+            Cell::number(totals.received),
+            Cell::percent(totals.loss()),
         ];
-        row.extend(rare.iter().map(|(_, count)| number(count(totals))));
-        row.extend([rtt.min, rtt.mean, rtt.p50, rtt.p99, rtt.max].map(nanos));
+        row.extend(rare.iter().map(|(_, count)| Cell::number(count(totals))));
+        row.extend([rtt.min, rtt.mean, rtt.p50, rtt.p99, rtt.max].map(Cell::nanos));
         row
     }));
     end_section(html, range.end == all)
@@ -114,13 +106,12 @@ fn member_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String 
             Some(vm) => format!("{vm} ({})", member.address),
             None => member.address.clone(),
         };
-        let loss = member.loss();
         let group = format!("{} → {}", flow.src, flow.dst);
         vec![
-            Cell::sorted_by(group.clone(), Some(group)),
-            Cell::sorted_by(who.clone(), Some(who)),
-            Cell::sorted_by(count(member.received), Some(member.received)),
-            Cell::sorted_by(percent(loss), Some(loss)),
+            Cell::words(group),
+            Cell::words(who),
+            Cell::number(member.received),
+            Cell::percent(member.loss()),
         ]
     }));
     end_section(html, range.end == all)

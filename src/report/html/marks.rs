@@ -4,13 +4,11 @@ use std::io;
 
 use super::super::marks::{Marks, untold};
 use super::super::text::{MARK_COLUMNS, mark_cells};
-use super::super::units::{count, span_or_dash};
 use super::super::{Report, svg};
-use super::{Cell, END_TABLE, Escaped, KEYS, begin_table, figure, table, table_rows};
+use super::{
+    Cell, END_TABLE, Escaped, KEYS, ROWS, ROWS_LISTED, begin_table, figure, table, table_rows,
+};
 use crate::record::{Latency, MarkMetric};
-
-/// More rows than this are not listed: a browser must be able to show the page.
-const FLOWS_LISTED: usize = 1_000;
 
 /// The picture of the first passes by the names of the marks; nothing of names of which no two flows passed.
 pub(super) fn first_passes(report: &Report) -> io::Result<String> {
@@ -36,9 +34,6 @@ pub(super) fn first_passes(report: &Report) -> io::Result<String> {
         ),
     }
 }
-
-/// Rows in a piece.
-const ROWS: usize = 50;
 
 /// The section of the marks, up to the table of their flows.
 pub(super) fn marks(report: &Report) -> String {
@@ -68,7 +63,7 @@ pub(super) fn marks(report: &Report) -> String {
 /// The pieces of the table of the flows of all marks.
 pub(super) fn pieces(report: &Report) -> usize {
     let flows = report.marks.iter().map(|mark| mark.flows.len());
-    let listed = flows.sum::<usize>().min(FLOWS_LISTED);
+    let listed = flows.sum::<usize>().min(ROWS_LISTED);
     match report.marks.as_slice() {
         [] => 0,
         _ => listed.div_ceil(ROWS).max(1),
@@ -81,20 +76,18 @@ pub(super) fn flows(report: &Report, piece: usize) -> String {
         let title = format!("{}. {}", index + 1, mark.name);
         mark.flows.iter().map(move |flow| (title.clone(), flow))
     });
-    let nanos = |nanos: Option<u64>| Cell::sorted_by(span_or_dash(nanos), nanos);
-    let number = |number: u64| Cell::sorted_by(count(number), Some(number));
-    let listed = flows.take(FLOWS_LISTED).skip(piece * ROWS).take(ROWS);
+    let listed = flows.take(ROWS_LISTED).skip(piece * ROWS).take(ROWS);
     let rows = table_rows(listed.map(|(title, flow)| {
         let name = format!("{} → {}", flow.src, flow.dst);
         vec![
-            Cell::sorted_by(title.clone(), Some(title)),
-            Cell::sorted_by(name.clone(), Some(name)),
-            number(flow.answered),
-            number(flow.unanswered),
-            nanos(flow.first_pass_ns),
-            nanos(flow.last_pass_ns),
-            nanos(flow.longest_gap_ns),
-            number(flow.changes),
+            Cell::words(title),
+            Cell::words(name),
+            Cell::number(flow.answered),
+            Cell::number(flow.unanswered),
+            Cell::nanos(flow.first_pass_ns),
+            Cell::nanos(flow.last_pass_ns),
+            Cell::nanos(flow.longest_gap_ns),
+            Cell::number(flow.changes),
         ]
     }));
     let headings = [

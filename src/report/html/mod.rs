@@ -9,6 +9,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::svg::{COLORS, Size};
+use super::units::{count, percent, span_or_dash};
 use crate::escape::is_hidden;
 
 pub use compare::{MOST_RUNS, compare_html};
@@ -94,6 +95,12 @@ fn hidden(svg: String) -> String {
     svg.replacen("<svg ", "<svg aria-hidden=\"true\" ", 1)
 }
 
+/// More rows than this of a table are not listed: a browser must be able to show the page.
+const ROWS_LISTED: usize = 1_000;
+
+/// Rows in a piece of a table.
+const ROWS: usize = 50;
+
 /// A cell of a table: what it says, and what it is sorted by.
 struct Cell {
     text: String,
@@ -113,6 +120,25 @@ impl Cell {
             text: text.into(),
             value: value.map(|value| value.to_string()),
         }
+    }
+
+    /// Words, sorted by themselves.
+    fn words(words: impl Into<String>) -> Cell {
+        let words = words.into();
+        Cell::sorted_by(words.clone(), Some(words))
+    }
+
+    fn number(number: u64) -> Cell {
+        Cell::sorted_by(count(number), Some(number))
+    }
+
+    /// A share of 1.
+    fn percent(share: f64) -> Cell {
+        Cell::sorted_by(percent(share), Some(share))
+    }
+
+    fn nanos(nanos: Option<u64>) -> Cell {
+        Cell::sorted_by(span_or_dash(nanos), nanos)
     }
 }
 

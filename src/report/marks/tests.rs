@@ -5,12 +5,17 @@ use crate::report::{
     prometheus, text,
 };
 
+const MS: u64 = 1_000_000;
+
+fn ms(ms: u64) -> Instant {
+    Instant::from_nanos(ms * MS)
+}
+
 /// A recorder of so many flows, of which flow n pings once a millisecond from 10 ms on and passes from n ms after the mark at
 /// 20 ms on, but the last one, which never passes. Another mark of the name follows at 100 ms, and pings end at 110 ms.
 fn recorder(flows: u32) -> Recorder {
     let mut recorder = Recorder::new(Limits::default());
     (0..flows).for_each(|_| recorder.add_flow());
-    let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     let name = || "policy".parse().unwrap();
     recorder.mark(ms(20), name(), String::new(), || (0..flows).map(|_| 0));
     recorder.mark(ms(100), name(), "tap1 <went>".to_owned(), std::iter::empty);
@@ -26,7 +31,7 @@ fn recorder(flows: u32) -> Recorder {
                     ms(due),
                     ms(due + 1),
                 ),
-                false => recorder.failed(FlowId(flow), sequence, ms(due)),
+                false => recorder.lost(FlowId(flow), sequence, ms(due), ms(due + 1)),
             }
         }
     }
@@ -48,8 +53,6 @@ fn report(flows: u32) -> Report {
     Report::new(&recorder(flows), &context)
 }
 
-const MS: u64 = 1_000_000;
-
 #[test]
 fn marks_are_told_in_slices_as_they_were_when_all_was_counted() {
     let name = |_| None;
@@ -59,13 +62,13 @@ fn marks_are_told_in_slices_as_they_were_when_all_was_counted() {
         let mut builder = Builder::default();
         while !builder.prepare(&recorder, &name) {}
         if is_changed {
-            recorder.failed(FlowId(1), 100, Instant::from_nanos(30 * MS));
+            recorder.lost(FlowId(1), 100, ms(30), ms(31));
         }
         let context = Context::default();
         let told = Report::new(&recorder, &context);
         builder.count(&recorder, &context);
-        recorder.failed(FlowId(0), 100, Instant::from_nanos(30 * MS));
-        recorder.failed(FlowId(0), 101, Instant::from_nanos(105 * MS));
+        recorder.lost(FlowId(0), 100, ms(30), ms(31));
+        recorder.lost(FlowId(0), 101, ms(105), ms(106));
         let mut slices = 0;
         let report = loop {
             slices += 1;

@@ -56,7 +56,7 @@ fn a_known_run_has_known_samples() {
     ping(&mut recorder, 2, [20_000, 20_000, 20_000_020_000]);
     recorder.echo_sent(FLOW, at(30_000), at(30_000), at(30_000));
     recorder.echo_sent(FLOW, at(40_000), at(40_000), at(40_000));
-    recorder.lost(FLOW, at(40_000), at(50_000));
+    recorder.lost(FLOW, 0, at(40_000), at(50_000));
     recorder.resolved(3_000_000);
     recorder.dropped_many(DropReason::LinkDown, 7);
     let page = page(&recorder);
@@ -133,7 +133,7 @@ fn what_counts_only_grows() {
         );
         match sequence % 100 {
             0 => recorder.begin_phase(["a", "b", "a", "c"][sequence as usize / 100], at(due)),
-            50 => recorder.lost(FLOW, at(due - 3_000), at(due)),
+            50 => recorder.lost(FLOW, 0, at(due - 3_000), at(due)),
             _ => ping(&mut recorder, sequence, [due, due, due + rtt]),
         }
         let page = page(&recorder);
@@ -236,10 +236,10 @@ fn run(mut recorder: Recorder, phases: u64) -> Recorder {
                 recorder.group_sent(flow, due, due, sent);
                 recorder.echo_sent(flow, due, due, sent);
                 match number {
-                    0 => recorder.lost(flow, due, sent),
-                    1 => recorder.corrupt(flow, due, sent),
-                    2 => recorder.errored(flow, due, PingError::Unreachable, sent),
-                    3 => recorder.abandoned(flow, due),
+                    0 => recorder.lost(flow, 0, due, sent),
+                    1 => recorder.corrupt(flow, 0, due, sent),
+                    2 => recorder.errored(flow, 0, due, PingError::Unreachable, sent),
+                    3 => recorder.abandoned(flow, 0, due),
                     4 => continue,
                     _ => {
                         let sequence = 100 - number;
@@ -249,7 +249,7 @@ fn run(mut recorder: Recorder, phases: u64) -> Recorder {
                 }
             }
             let now = at(begin + 20);
-            recorder.unresolved(flow, now, now);
+            recorder.unresolved(flow, 0, now, now);
             recorder.duplicate(flow, now);
             recorder.late(flow, now);
             recorder.member_lost(flow, VmId(0), now);

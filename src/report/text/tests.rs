@@ -64,7 +64,7 @@ fn no_line_of_figures_is_wider_than_asked_for() {
 fn of_many_flows_only_the_worst_are_told() {
     let text = told(&report(30, 2, |recorder| {
         recorder.echo_sent(FlowId(3), at(0), at(0), at(0));
-        recorder.lost(FlowId(3), at(0), at(1_000_000_000));
+        recorder.lost(FlowId(3), 0, at(0), at(1_000_000_000));
     }));
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "30 flows, 29 of them without loss; the worst 10:");
@@ -142,7 +142,7 @@ fn each_phase_has_its_line() {
             let begin = 1_000_000_000 * (1 + step as u64);
             recorder.begin_phase(name, at(begin));
             recorder.echo_sent(FlowId(0), at(begin), at(begin), at(begin));
-            recorder.lost(FlowId(0), at(begin), at(begin + 1_000_000));
+            recorder.lost(FlowId(0), 0, at(begin), at(begin + 1_000_000));
         }
     }));
     assert!(

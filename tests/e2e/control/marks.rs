@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use tap_reactor::time::Instant;
 
 use super::*;
-use crate::lab::now;
+use crate::lab::{Running, now};
 
 /// Pings a millisecond apart, and answers awaited for not long.
 const PINGS: &str =

@@ -4,7 +4,7 @@ use super::*;
 
 /// A file in the socket's folder.
 fn write(socket: &Socket, name: &str, text: &str) -> String {
-    let path = socket.folder.path().join(name);
+    let path = socket.file(name);
     fs::write(&path, text).expect("write a file");
     path.display().to_string()
 }
@@ -79,7 +79,7 @@ fn promtool_reads(socket: &Socket) {
         })
         .collect();
     let timed = write(socket, "open", &timed.concat());
-    let blocks = socket.folder.path().join("blocks");
+    let blocks = socket.file("blocks");
     let read = ["tsdb", "create-blocks-from", "openmetrics", &timed];
     succeed(Command::new("promtool").args(read).arg(&blocks));
     let stored = fs::read_dir(blocks).expect("blocks").count();

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tempfile::TempDir;
+
 use super::metrics::{edges_around, samples};
 use super::tcp::addresses;
 use super::*;
-use crate::lab::repository_file;
+use crate::lab::{Running, repository_file};
 
 /// A server in the namespace of a test, where it has the loopback interface for itself.
 struct Prometheus<'a> {

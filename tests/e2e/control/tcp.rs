@@ -6,8 +6,10 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::*;
-use crate::lab::Finished;
+use crate::lab::{Finished, Running};
 
 const TOKEN: &str = "c2VjcmV0IG9mIHRoZSBsYWI=";
 
@@ -579,8 +581,9 @@ fn a_lab_without_root_listens_where_its_user_is() {
     fs::copy(TAP_REACTOR, &binary).expect("copy the program");
     let script = format!(
         "mount -t tmpfs -o mode=0755 tmpfs /mnt && mknod /mnt/tun c 10 200 && chmod 0666 /mnt/tun && \
-         mount --bind /mnt/tun /dev/net/tun && exec setpriv --reuid 1234 --regid 1234 --clear-groups \
+         mount --bind /mnt/tun /dev/net/tun && exec {} \
          env TAP_REACTOR_TOKEN={TOKEN} {} --vms 2 --control tcp:127.0.0.1:0 --metrics [::1]:0",
+        as_user(1234),
         binary.display(),
     );
     let mut run = lab.start(&["unshare", "--mount", "sh", "-c", &script]);
@@ -628,7 +631,7 @@ fn a_capture_without_a_file_is_the_response_and_ends_with_its_reader() {
     let before = received(&socket.get("/"));
     socket.wait_for("/", "more answers", |lab| received(lab) > before + 50);
     // One that reads until the lab has enough gets a whole file.
-    let file = socket.folder.path().join("all.pcapng");
+    let file = socket.file("all.pcapng");
     let mut reader = socket.curl(
         "/captures",
         &["--max-time", "50", "--data", r#"{"vms": "vm1"}"#],

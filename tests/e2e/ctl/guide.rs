@@ -20,7 +20,7 @@ fn blocks(heading: &str) -> Vec<String> {
 /// Runs the lines of a block in the folder of the socket. What begins in the background, or in a terminal of its own, goes
 /// on, and writes to a file.
 fn run(ctl: &Controlled, lab: &Lab, block: &str) -> String {
-    let folder = ctl.folder.path().display();
+    let folder = ctl.folder().display();
     let block = match block.strip_suffix(" &") {
         Some(command) => format!("{command} > run.txt 2>&1 &"),
         None if block.ends_with(" watch") => format!("{block} --interval 50ms > watch.txt 2>&1 &"),
