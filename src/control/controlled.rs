@@ -9,7 +9,7 @@ use super::resources::{
 };
 use crate::fabric::InstrumentConfig;
 use crate::hypervisor::FlowConfig;
-use crate::load::FlowId;
+use crate::load::{FlowId, Pace};
 use crate::report::{Builder, Exposition, Report};
 use crate::vm::VmId;
 
@@ -57,21 +57,21 @@ pub trait Controlled {
     /// Returns some of the flows, by number; or `ranked` ones, which are those of `page`.
     fn flows(&mut self, page: Page, ranked: Option<&[FlowId]>) -> List<FlowDocument>;
 
-    /// Returns the flows that `wish` asks for.
+    /// Returns the flows that `wish` asks for, and their own pace if they are to have one.
     ///
     /// # Errors
-    /// If the pattern is none, or does not fit the VMs, or one of these would have too many flows.
-    fn plan_flows(&mut self, wish: &AddFlows) -> Result<Vec<FlowConfig>, ApiError>;
+    /// If the pattern or the pace is none, or does not fit the VMs, or one of these would have too many flows.
+    fn plan_flows(&mut self, wish: &AddFlows) -> Result<(Vec<FlowConfig>, Option<Pace>), ApiError>;
 
-    /// Adds `flows`, those of `wish` or a part of them, and returns their numbers. They ping in the present phase, or if there
-    /// is none, from now on.
+    /// Adds `flows`, and returns their numbers. They ping in the present phase, or if there is none, from now on; at a pace of
+    /// their own if there is one.
     ///
     /// # Errors
     /// If their VMs are gone, or the run is over.
     fn start_flows(
         &mut self,
         flows: Vec<FlowConfig>,
-        wish: &AddFlows,
+        pace: Option<Pace>,
     ) -> Result<Range<u32>, ApiError>;
 
     /// Ends the flow with that number: it sends no more.

@@ -329,13 +329,6 @@ pub struct AddFlows {
     pub count: Option<u64>,
 }
 
-impl AddFlows {
-    /// Returns true if the flows have a pace of their own.
-    pub fn has_pace(&self) -> bool {
-        self.rate.is_some() || self.interval.is_some() || self.window.is_some()
-    }
-}
-
 /// Flows that were added.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AddedFlows {

@@ -9,7 +9,7 @@ use super::message::{Body, Response};
 use super::resources::{AddFlows, AddVms, AddedFlows, ChangedVms, ImpairmentsDocument, Page};
 use super::{ApiError, Controlled, dispatch, status};
 use crate::hypervisor::FlowConfig;
-use crate::load::FlowId;
+use crate::load::{FlowId, Pace};
 use crate::report::{Builder, Format, Pieces, Report};
 use crate::vm::VmId;
 
@@ -81,10 +81,12 @@ pub enum Work {
     },
     /// Flows are added.
     AddFlows {
-        /// What was asked for.
-        wish: AddFlows,
-        /// The flows that are still to be added; `None` as long as they are not planned.
-        left: Option<VecDeque<FlowConfig>>,
+        /// What was asked for, as long as it is not planned.
+        wish: Option<AddFlows>,
+        /// The flows that are still to be added.
+        left: VecDeque<FlowConfig>,
+        /// Their own pace, if they have one.
+        pace: Option<Pace>,
         /// Those that were.
         added: AddedFlows,
     },
@@ -146,8 +148,9 @@ impl Work {
     /// Flows to add.
     pub(super) const fn add_flows(wish: AddFlows) -> Work {
         Work::AddFlows {
-            wish,
-            left: None,
+            wish: Some(wish),
+            left: VecDeque::new(),
+            pace: None,
             added: AddedFlows { flows: 0, first: 0 },
         }
     }
@@ -181,7 +184,12 @@ impl Work {
                 let stopped = lab.stop_vms(vms);
                 stopped.and_then(|()| done(left.is_empty(), status::ACCEPTED, removed))
             }
-            Work::AddFlows { wish, left, added } => add_flows(lab, wish, left, added),
+            Work::AddFlows {
+                wish,
+                left,
+                pace,
+                added,
+            } => add_flows(lab, wish, (left, pace), added),
         };
         stepped.unwrap_or_else(|error| Some(error.into()))
     }
@@ -249,18 +257,26 @@ fn add_vms(
 
 fn add_flows(
     lab: &mut dyn Controlled,
-    wish: &AddFlows,
-    left: &mut Option<VecDeque<FlowConfig>>,
+    wish: &mut Option<AddFlows>,
+    (left, pace): (&mut VecDeque<FlowConfig>, &mut Option<Pace>),
     added: &mut AddedFlows,
 ) -> Result<Option<Response>, ApiError> {
-    let Some(left) = left else {
-        *left = Some(lab.plan_flows(wish)?.into());
+    if let Some(wish) = wish.take() {
+        let (flows, own) = lab.plan_flows(&wish)?;
+        (*left, *pace) = (flows.into(), own);
         return Ok(None);
-    };
+    }
     // Flows that share a pace are added together.
-    let most = if wish.has_pace() { left.len() } else { FLOWS };
+    let most = if pace.is_some() { left.len() } else { FLOWS };
     let flows: Vec<FlowConfig> = left.drain(..left.len().min(most)).collect();
-    let ids = lab.start_flows(flows, wish)?;
+    let ids = lab.start_flows(flows, *pace).map_err(|mut refused| {
+        if let Some(others) = added.flows.checked_sub(1) {
+            let (first, last) = (added.first, added.first as usize + others);
+            let already = format!("; flows {first} to {last} are added already");
+            refused.error.push_str(&already);
+        }
+        refused
+    })?;
     if added.flows == 0 {
         added.first = ids.start;
     }

@@ -189,7 +189,7 @@ pub trait Instrument: fmt::Debug {
         false
     }
 
-    /// A pipe has room again.
+    /// A pipe has room again, or the reader of a stream has gone.
     fn resume(&mut self) {}
 
     /// Returns what was written of the run so far, if that is to be reported.

@@ -190,9 +190,10 @@ impl<F> Instrumented<F> {
         self.is_watched = self.impair.is_some() || !self.instruments.is_empty();
     }
 
-    /// Tells the instruments that a pipe has room again.
+    /// Tells the instruments that a pipe has room again, or that the reader of a stream has gone.
     pub fn resume(&mut self) {
         self.each(|instrument| instrument.resume());
+        self.remove_those_over();
     }
 
     /// Drops the frames that impairments hold at `now` for `vms` or from them, or all of them, and tells the instruments.

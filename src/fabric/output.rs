@@ -25,7 +25,7 @@ const MAX_WAITING: usize = 8 << 20;
 /// Takes what an instrument writes. [`crate::system`] has sinks for files and pipes.
 pub trait Sink: fmt::Debug {
     /// Takes some of `bytes`, and returns how many: fewer than all if the reader has no room for more now. A file takes
-    /// all of them.
+    /// all of them. That of a stream fails without any bytes, too, if its reader has gone.
     ///
     /// # Errors
     /// If nothing can be written any more: the disk is full, the reader is gone. A file then ends where it ended before.
@@ -172,7 +172,7 @@ impl Output {
     pub fn end(&mut self) {
         self.is_ending = true;
         self.is_waited_for = true;
-        self.resume();
+        self.is_stuck = false;
     }
 
     /// Bytes that the sink has not taken.
@@ -226,9 +226,14 @@ impl Output {
         }
     }
 
-    /// Tells that a sink without room may have some again.
+    /// Tells that a sink without room may have some again, or that the reader of a stream has gone.
     pub fn resume(&mut self) {
         self.is_stuck = false;
+        // Only a write tells of that, and there may be nothing to write for long.
+        if !self.is_named() && self.failed.is_none() {
+            let asked = self.sink.write(&[]);
+            self.note(asked);
+        }
     }
 
     /// Hands the sink what it takes now, if it is time to: there is a chunk, or somebody waits for what there is. Returns
@@ -378,7 +383,7 @@ pub(super) mod cup {
     impl Sink for Cup {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut cup = self.0.borrow_mut();
-            if cup.is_gone && cup.room < bytes.len() {
+            if cup.is_gone && cup.room < bytes.len().max(1) {
                 return Err(ErrorKind::BrokenPipe.into());
             }
             let taken = bytes.len().min(cup.room);
@@ -447,6 +452,19 @@ mod tests {
         output.close();
         assert_eq!(cup.0.borrow().files[0].len(), 20 * LINE);
         assert_eq!((output.records - output.lost, output.lost), (20, 0));
+    }
+
+    #[test]
+    fn a_stream_without_a_reader_is_over_before_there_is_more_to_write_and_a_file_is_told_of() {
+        for (file, is_over) in [("", true), ("events.jsonl", false)] {
+            let cup = Cup::new(0);
+            let mut output = Output::new(&TRACE, file.to_owned(), Box::new(cup.clone()));
+            output.resume();
+            assert!(!output.is_over(), "there is a reader");
+            cup.0.borrow_mut().is_gone = true;
+            output.resume();
+            assert_eq!(output.is_over(), is_over, "{file:?}");
+        }
     }
 
     #[test]

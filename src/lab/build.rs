@@ -91,8 +91,8 @@ fn settings_report(settings: &Settings) -> SettingsReport {
 pub(super) fn machine_report() -> Option<MachineReport> {
     let machine = system::machine()?;
     Some(MachineReport {
-        kernel: machine.kernel,
-        processor: machine.processor,
+        kernel: machine.kernel.clone(),
+        processor: machine.processor.clone(),
         processors: machine.processors,
     })
 }

@@ -6,6 +6,7 @@ mod works;
 
 use self::listen::told;
 pub(super) use self::listen::{Listeners, listen};
+pub(super) use self::present::MOST_CAPTURES;
 use self::present::Present;
 use self::works::{Stepped, Works};
 use super::{Driver, LabError, LabOn, Observer, instruments};
@@ -141,9 +142,10 @@ where
         // Clients wait in real time, even for a simulation.
         let now = MonotonicClock.now();
         let ready = self.driver.take_ready();
-        control
-            .clients
-            .look_after(now, ready, self.driver.sources()?);
+        let sources = self.driver.sources()?;
+        if control.clients.look_after(now, ready, sources) {
+            self.hypervisor.fabric().resume();
+        }
         let clients = &control.clients;
         control.works.forget(|client| !clients.is_there(client));
         self.serve_slice(&mut control, now);
@@ -235,12 +237,15 @@ where
 
 /// Answers `client`, or remembers what is to be carried out for it.
 fn respond(control: &mut Control, client: ClientId, response: Response) {
-    match response.body {
-        Body::Later(work) => control.works.add(client, work),
-        _ => control
-            .clients
-            .respond(MonotonicClock.now(), client, response),
-    }
+    let response = match response.body {
+        Body::Later(work) => match control.works.add(client, work) {
+            Ok(()) => return,
+            Err(refused) => refused.into(),
+        },
+        _ => response,
+    };
+    let now = MonotonicClock.now();
+    control.clients.respond(now, client, response);
 }
 
 #[cfg(test)]

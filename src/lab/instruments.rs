@@ -90,11 +90,11 @@ fn introduce(plan: &Experiment, instrument: &mut dyn Instrument) {
 }
 
 fn run_info(plan: &Experiment, command: String, is_virtual: bool, start: Instant) -> RunInfo {
-    let machine = (!is_virtual).then(system::machine).flatten();
+    let kernel = (!is_virtual).then(system::kernel_release).flatten();
     let zero = || unix_nanos().map(|now| now.saturating_sub(MonotonicClock.now().as_nanos()));
     RunInfo {
         command,
-        system: machine.map_or(String::new(), |machine| machine.kernel),
+        system: kernel.unwrap_or_default(),
         seed: plan.seed,
         start,
         epoch: match is_virtual {

@@ -3,18 +3,19 @@
 use std::borrow::Cow;
 
 use super::build::time_of_day_at_zero;
-use super::control::listen;
+use super::control::{MOST_CAPTURES, listen};
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
 use crate::hypervisor::Hypervisor;
-use crate::reactor::{End, MAX_CLIENTS, Reactor, Ready, Source, Sources, Watcher};
+use crate::reactor::{End, MAX_CLIENTS, MAX_REFUSED, Reactor, Ready, Source, Sources, Watcher};
 use crate::system::{self, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric};
 use crate::time::{Clock, Instant, MonotonicClock};
 
 /// File descriptors of a run beside one for each TAP: standard streams, poll, timer, signals, netlink, namespaces.
 const OTHER_DESCRIPTORS: u64 = 16;
-/// Those of clients: the handle of their poll, and two for each, who may read a stream.
-const CLIENT_DESCRIPTORS: u64 = 1 + 2 * MAX_CLIENTS as u64;
+/// Those of clients: the handle of their poll, two for each, who may read a stream, one for each that is refused, and the
+/// files of their captures.
+const CLIENT_DESCRIPTORS: u64 = (1 + 2 * MAX_CLIENTS + MAX_REFUSED + MOST_CAPTURES) as u64;
 
 /// VMs on TAPs, in real time, with the single steps of [`Lab`](super::Lab).
 ///
@@ -53,6 +54,8 @@ pub type TapLab<'a> = LabOn<'a, TapFabric, RealTime>;
 #[derive(Debug)]
 pub struct RealTime {
     reactor: Reactor,
+    /// File descriptors that it may have open beside those of TAPs.
+    other_descriptors: u64,
     /// The hook was told that the lab is up, so that it is to be told that it goes.
     is_hooked: bool,
 }
@@ -67,11 +70,11 @@ impl<'a> TapLab<'a> {
         let started = MonotonicClock.now();
         system::raise_descriptor_limit()?;
         let listeners = listen(&mut plan)?;
-        let others = match listeners.is_empty() {
-            true => OTHER_DESCRIPTORS,
-            false => OTHER_DESCRIPTORS + CLIENT_DESCRIPTORS,
-        };
-        system::ensure_descriptors(plan.vms.len() as u64 + others)?;
+        let mut other_descriptors = system::open_descriptors() + OTHER_DESCRIPTORS;
+        if !listeners.is_empty() {
+            other_descriptors += CLIENT_DESCRIPTORS;
+        }
+        system::ensure_limit(plan.vms.len() as u64 + other_descriptors)?;
         let mut reactor = Reactor::new(StopSignals::new()?)?;
         reactor.spin(plan.spin);
         if let Some(frames) = plan.lab.tx_queue_length {
@@ -80,6 +83,7 @@ impl<'a> TapLab<'a> {
         let fabric = TapFabric::new(reactor.sources().of_fabric()?, plan.lab.clone())?;
         let driver = RealTime {
             reactor,
+            other_descriptors,
             is_hooked: false,
         };
         Ok(LabOn::of(plan, fabric, driver, (started, listeners)))
@@ -100,7 +104,7 @@ impl Driver<TapFabric> for RealTime {
     }
 
     fn make_room(&mut self, vms: usize) -> Result<(), SystemError> {
-        system::ensure_descriptors(vms as u64 + OTHER_DESCRIPTORS)
+        system::ensure_limit(vms as u64 + self.other_descriptors)
     }
 
     /// Waits until the TAPs carry frames, and runs the hook.

@@ -252,11 +252,15 @@ where
         let hypervisor = &mut self.hypervisor;
         // Only now, so that what the set-up itself does to the links is not told.
         let has_links = hypervisor.fabric().watch_links();
+        hypervisor.mark_on(self.plan.mark_on);
+        // Those of the set-up, too.
+        for warning in hypervisor.fabric().warnings() {
+            observer.warns(&warning.to_string());
+        }
         self.start = self.driver.now();
         if has_links {
             hypervisor.recorder().watch_links(self.start);
         }
-        hypervisor.mark_on(self.plan.mark_on);
         // A lab without flows may get some from clients, and does not end with them. A simulation ends with its events.
         let waits_for_clients = !self.plan.listen.control.is_empty() && self.plan.flows.is_empty();
         if (self.plan.stays || waits_for_clients) && !self.plan.is_simulated {
@@ -300,9 +304,6 @@ where
         let has_flows = self.hypervisor.has_flows();
         if self.is_whole && !has_flows {
             observer.serves(&serving(&self.plan));
-        }
-        for warning in self.hypervisor.fabric().warnings() {
-            observer.warns(&warning.to_string());
         }
         if self.plan.resolution.spared.is_some()
             && let Some(neighbours) = experiment::neighbours(&self.plan)
@@ -365,7 +366,7 @@ where
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),
-                machine: machine_report().filter(|_| is_real).as_ref(),
+                machine: is_real.then(machine_report).flatten().as_ref(),
                 recordings: &self.recordings,
                 flows: &name,
             },

@@ -26,7 +26,7 @@ use crate::time::{Instant, earliest};
 /// Connections at a time, of all sockets together; of one with less than all [access](Access::most_clients) fewer.
 pub const MAX_CLIENTS: usize = Access::User.most_clients();
 /// Connections beside those that are refused, but not closed before they have read why.
-const MAX_REFUSED: usize = 4;
+pub const MAX_REFUSED: usize = 4;
 /// Connections that are accepted in one call.
 const ACCEPT_BUDGET: usize = 8;
 /// Bytes that are read from a client in one call.
@@ -128,12 +128,13 @@ impl ControlClients {
     }
 
     /// Looks after the clients at `now`, of which those that are `ready` had an event: accepts, reads, writes, and ends the
-    /// connections of those that have gone or are too slow.
-    pub fn look_after(&mut self, now: Instant, ready: Ready, sources: &mut Sources) {
+    /// connections of those that have gone or are too slow. Returns true if there was a stream on one of those.
+    pub fn look_after(&mut self, now: Instant, ready: Ready, sources: &mut Sources) -> bool {
         for (number, door) in self.doors.iter_mut().enumerate() {
             door.may_accept |= ready.is_readable(number);
         }
         self.accept(now, sources);
+        let mut has_ended_stream = false;
         let numbered = (Ready::FIRST_CLIENT..).zip(&mut self.clients);
         for (number, slot) in numbered {
             let Some(client) = slot else {
@@ -143,10 +144,12 @@ impl ControlClients {
             client.may_write |= ready.is_writable(number);
             client.transfer(now, &mut self.buffer);
             if client.is_over() {
+                has_ended_stream |= client.stream.is_some();
                 client.end(sources);
                 *slot = None;
             }
         }
+        has_ended_stream
     }
 
     /// Returns the next request, its client, whom to [respond](ControlClients::respond) to, and the access that it has. The

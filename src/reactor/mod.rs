@@ -29,7 +29,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll};
 
 use self::busy_poll::BusyPoll;
-pub use self::control::{ClientId, ControlClients, MAX_CLIENTS, Ready};
+pub use self::control::{ClientId, ControlClients, MAX_CLIENTS, MAX_REFUSED, Ready};
 use self::pauses::PauseWatch;
 use self::prediction::Prediction;
 pub use self::sources::{Source, Sources};

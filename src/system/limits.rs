@@ -22,15 +22,18 @@ pub fn raise_descriptor_limit() -> Result<u64, SystemError> {
     Ok(hard)
 }
 
-/// Sees to it that `needed` file descriptors can be opened beside those that are open now, raising the limit if it may.
+/// Returns the number of file descriptors that are open now.
+pub fn open_descriptors() -> u64 {
+    // Without /proc, count standard input, output and error.
+    std::fs::read_dir("/proc/self/fd").map_or(3, |entries| entries.count() as u64)
+}
+
+/// Sees to it that `total` file descriptors can be open at a time, raising the limit if it may.
 ///
 /// # Errors
-/// When they can't: names the number needed.
-pub fn ensure_descriptors(needed: u64) -> Result<(), SystemError> {
+/// When they can't: names that number.
+pub fn ensure_limit(total: u64) -> Result<(), SystemError> {
     let limit = raise_descriptor_limit()?;
-    // Without /proc, count standard input, output and error.
-    let open = std::fs::read_dir("/proc/self/fd").map_or(3, |entries| entries.count() as u64);
-    let total = needed.saturating_add(open);
     if total <= limit {
         return Ok(());
     }
@@ -49,9 +52,8 @@ mod tests {
 
     #[test]
     fn too_many_descriptors_are_refused_with_the_number_needed() {
-        ensure_descriptors(1).expect("one descriptor is to be had");
-        let error =
-            ensure_descriptors(1 << 40).expect_err("no process may open a million million files");
+        ensure_limit(open_descriptors() + 1).expect("one descriptor is to be had");
+        let error = ensure_limit(1 << 40).expect_err("no process may open a million million files");
         let number = error
             .operation()
             .split(' ')

@@ -1,5 +1,7 @@
 //! The machine, on which a measurement depends besides its plan.
 
+use std::sync::OnceLock;
+
 /// The kernel and the processors.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
@@ -11,16 +13,26 @@ pub struct Machine {
     pub processors: u64,
 }
 
-/// This machine, from `/proc/sys/kernel/osrelease` and `/proc/cpuinfo`. `None` where the kernel does not tell.
-pub fn machine() -> Option<Machine> {
-    let read = |path| std::fs::read_to_string(path).ok();
-    let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    let (processor, processors) = processors(&read("/proc/cpuinfo")?);
-    Some(Machine {
-        kernel,
-        processor,
-        processors,
-    })
+/// This machine, from `/proc/sys/kernel/osrelease` and `/proc/cpuinfo`, which are read once: a running lab makes reports.
+/// `None` where the kernel does not tell.
+pub fn machine() -> Option<&'static Machine> {
+    static MACHINE: OnceLock<Option<Machine>> = OnceLock::new();
+    let machine = MACHINE.get_or_init(|| {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+        let (processor, processors) = processors(&cpuinfo);
+        Some(Machine {
+            kernel: kernel_release()?,
+            processor,
+            processors,
+        })
+    });
+    machine.as_ref()
+}
+
+/// The release of the kernel, from `/proc/sys/kernel/osrelease`. `None` where it does not tell.
+pub fn kernel_release() -> Option<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(release.trim().to_owned())
 }
 
 /// Model and number; `arch/x86/kernel/cpu/proc.c` writes "model name", `arch/arm64/kernel/cpuinfo.c` writes none.

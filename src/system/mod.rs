@@ -88,8 +88,8 @@ pub use tap::Tap;
 
 pub(crate) use client_socket::SocketSink;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
-pub(crate) use limits::{SPARE_VMS, ensure_descriptors};
-pub(crate) use machine::machine;
+pub(crate) use limits::{SPARE_VMS, ensure_limit, open_descriptors};
+pub(crate) use machine::{kernel_release, machine};
 pub(crate) use memory::{available_bytes, memory_use};
 pub(crate) use run_delay::RunDelay;
 pub(crate) use sink::{is_written_at_once, old_ring_file, open_sink};

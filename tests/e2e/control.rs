@@ -1,6 +1,7 @@
 //! The control socket of a running lab, with curl as its client and the kernel as a witness of what it did.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -341,6 +342,78 @@ fn a_simulation_that_is_over_stays_to_be_asked_and_is_no_longer_changed() {
     run.signal(SIGINT);
     run.wait().expect_status(0);
     assert!(!socket.path().exists());
+}
+
+#[test]
+fn vms_are_added_as_long_as_there_are_descriptors_for_them_and_for_clients() {
+    let (lab, socket) = (Lab::new(), Socket::new());
+    let path = socket.path();
+    let arguments = format!("--netns host --vms 300 --control {}", path.display());
+    let mut command = vec!["prlimit", "--nofile=520:520", TAP_REACTOR];
+    command.extend(arguments.split_whitespace());
+    let mut run = lab.start(&command);
+    wait_until("a lab that answers", || {
+        run.expect_alive();
+        UnixStream::connect(&path).ok()
+    });
+    socket.wait_for("/", "VMs", |lab| number(lab, "/vms") == 300);
+    socket.post("/vms", &json!({ "vms": 40 }));
+    socket.wait_for("/", "further VMs", |lab| number(lab, "/vms") == 340);
+    // Clients need some of those that are left.
+    let (status, error) = socket.ask("/vms", &["--data", r#"{"vms": 140}"#]);
+    assert_eq!(status, 500, "{error}");
+    let words = error["error"].as_str().expect("words");
+    assert!(
+        words.contains("the limit of this process is 520"),
+        "{words}"
+    );
+    run.signal(SIGINT);
+    run.wait().expect_status(0);
+}
+
+#[test]
+fn readers_that_have_gone_leave_nothing_in_a_lab_in_which_nothing_happens() {
+    let events = "GET /events HTTP/1.1\r\nHost: lab\r\n\r\n";
+    let captures =
+        "POST /captures HTTP/1.1\r\nHost: lab\r\nContent-Length: 15\r\n\r\n{\"on_loss\": 10}";
+    for (arguments, state, requests) in [
+        (
+            "--netns host --vms 1",
+            "serving",
+            [events, captures].as_slice(),
+        ),
+        (
+            "--fabric sim --ping vm0:vm1 --count 1 --stay",
+            "over",
+            &[events],
+        ),
+    ] {
+        let (lab, socket) = (Lab::new(), Socket::new());
+        let run = socket.start(&lab, arguments);
+        socket.wait_for("/", state, |lab| lab["state"] == state);
+        let descriptors = || {
+            let folder = fs::read_dir(format!("/proc/{}/fd", run.pid()));
+            folder.expect("a process").count()
+        };
+        // With connections that are just ending: fewer than five.
+        let before = descriptors();
+        for request in requests {
+            for _ in 0..5 {
+                let mut reader = UnixStream::connect(socket.path()).expect("connect");
+                reader.write_all(request.as_bytes()).expect("a request");
+                let mut head = [0; 12];
+                reader.read_exact(&mut head).expect("a response");
+                assert_eq!(&head, b"HTTP/1.1 200", "{request}");
+                // When another request is answered, the stream has begun.
+                socket.get("/");
+            }
+            wait_until(&format!("no more than {before} descriptors"), || {
+                (descriptors() <= before).then_some(())
+            });
+        }
+        run.signal(SIGINT);
+        run.wait().expect_status(0);
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Experiment {
     /// # Errors
     /// If it names none, or one that does not exist.
     pub fn vms_named(&self, who: &str) -> Result<Vec<VmId>, SettingError> {
-        self.in_context(|context| {
+        self.in_context(None, |context| {
             let vms = context.selected(who, WHO);
             let vms = vms.map_err(|why| SettingError::new(format_args!("{who}: {why}")))?;
             Ok(vms.map(VmId).collect())
@@ -53,7 +53,7 @@ impl Experiment {
             settings.set("size", [size]);
         }
         let over_ipv6 = self.effective.settings.switch("ping-ipv6")?;
-        self.in_context(|context| {
+        self.in_context(available_bytes(), |context| {
             let Some(ping) = settings.get("ping") else {
                 return Ok(Vec::new());
             };
@@ -72,7 +72,7 @@ impl Experiment {
         impair
             .iter()
             .for_each(|value| settings.add_flag("impair", value));
-        self.in_context(|context| impairments::impairments(&settings, context))
+        self.in_context(None, |context| impairments::impairments(&settings, context))
     }
 
     /// The pacing that `rate`, `interval` or `window` of that value stands for.
@@ -126,7 +126,7 @@ impl Experiment {
         let context = |context: &PlanContext<'_>| {
             context.check_size(self.flows.len() as u64, self.phases.len())
         };
-        self.in_context(context)?;
+        self.in_context(available_bytes(), context)?;
         Ok(more)
     }
 
@@ -178,9 +178,11 @@ impl Experiment {
         }
     }
 
-    /// Calls `read` with the plan as flows and impairments see it.
+    /// Calls `read` with the plan as flows and impairments see it; with the bytes of free memory where it checks whether all
+    /// has room.
     fn in_context<T>(
         &self,
+        free_memory: Option<u64>,
         read: impl FnOnce(&PlanContext<'_>) -> Result<T, SettingError>,
     ) -> Result<T, SettingError> {
         let settings = &self.effective.settings;
@@ -196,7 +198,7 @@ impl Experiment {
             seed: self.seed,
             are_simulated: self.is_simulated,
             most_flows: usize::MAX,
-            free_memory: available_bytes(),
+            free_memory,
         })
     }
 }

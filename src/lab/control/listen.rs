@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::control::{Access, ControlAddress, Token, is_loopback};
+use crate::control::{Access, ControlAddress, is_loopback};
 use crate::experiment::Experiment;
 use crate::system::{Listener, SystemError, read_token};
 
@@ -21,34 +21,30 @@ pub(in crate::lab) fn listen(plan: &mut Cow<'_, Experiment>) -> Result<Listeners
         true => read_token(listen.token_file.as_deref())?,
         false => None,
     };
+    let token = || token.clone().ok_or_else(no_token);
+    if listen.takes_token() {
+        token()?;
+    }
     for address in &mut listen.metrics {
         let listener = Listener::bind(&ControlAddress::Tcp(*address))?;
         *address = listener.tcp_address().unwrap_or(*address);
         listeners.push((listener, Access::Metrics(*address)));
     }
     for address in &mut listen.control {
-        let listener = match address {
-            ControlAddress::Path(_) => (Listener::bind(address)?, Access::User),
-            ControlAddress::Tcp(_) => {
-                let token = token.clone().ok_or_else(no_token)?;
-                over_tcp(address, token)?
+        let listener = Listener::bind(address)?;
+        let access = match listener.tcp_address() {
+            None => Access::User,
+            Some(bound) => {
+                *address = ControlAddress::Tcp(bound);
+                Access::Bearer(token()?, bound)
             }
         };
-        listeners.push(listener);
+        listeners.push((listener, access));
     }
     if listen != plan.listen {
         plan.to_mut().listen = listen;
     }
     Ok(listeners)
-}
-
-fn over_tcp(address: &mut ControlAddress, token: Token) -> Result<(Listener, Access), SystemError> {
-    let listener = Listener::bind(address)?;
-    let Some(bound) = listener.tcp_address() else {
-        return Ok((listener, Access::User));
-    };
-    *address = ControlAddress::Tcp(bound);
-    Ok((listener, Access::Bearer(token, bound)))
 }
 
 fn no_token() -> SystemError {

@@ -28,6 +28,9 @@ use crate::vm::VmId;
 /// The most impairments that clients may add up: each further one is read with all before it.
 const MOST_RULES: usize = 256;
 
+/// The most captures into files at a time, those that clients begin among them: each has a descriptor and a buffer.
+pub(in crate::lab) const MOST_CAPTURES: usize = 64;
+
 /// A lab while it answers a request.
 pub(super) struct Present<'l, 'a, F, D>
 where
@@ -272,11 +275,8 @@ where
     }
 
     fn vm(&mut self, name: &str) -> Result<VmDocument, ApiError> {
-        let vms = self.lab.plan.vms_named(name).unwrap_or_default();
-        let found = match vms.as_slice() {
-            [one] => self.vm_document(one.index()),
-            _ => None,
-        };
+        let vm = name.parse::<VmId>().ok();
+        let found = vm.and_then(|vm| self.vm_document(vm.index()));
         let vms = self.lab.plan.vms.len();
         found.ok_or_else(|| {
             not_found(
@@ -341,22 +341,22 @@ where
         })
     }
 
-    fn plan_flows(&mut self, wish: &AddFlows) -> Result<Vec<FlowConfig>, ApiError> {
+    fn plan_flows(&mut self, wish: &AddFlows) -> Result<(Vec<FlowConfig>, Option<Pace>), ApiError> {
         self.check_changeable()?;
         let size = wish.size.map(|size| size.to_string());
-        pace(wish)?;
+        let pace = pace(wish)?;
         let flows = self.lab.flows_of(&wish.ping, size.as_deref())?;
         let checked = self.lab.hypervisor.check_sources(&flows);
         checked.map_err(LabError::Plan)?;
-        Ok(flows)
+        Ok((flows, pace))
     }
 
     fn start_flows(
         &mut self,
         flows: Vec<FlowConfig>,
-        wish: &AddFlows,
+        pace: Option<Pace>,
     ) -> Result<Range<u32>, ApiError> {
-        match self.carry_out(Command::StartFlows(flows, pace(wish)?))? {
+        match self.carry_out(Command::StartFlows(flows, pace))? {
             Outcome::Flows(ids) => Ok(ids),
             _ => Ok(0..0),
         }
@@ -473,6 +473,11 @@ where
         {
             let error = format!("{file} is written by this lab already");
             return Err(ApiError::new(status::CONFLICT, error, "another file"));
+        }
+        if self.captures_so_far().len() >= MOST_CAPTURES {
+            let error = format!("there are {MOST_CAPTURES} captures");
+            let expected = "no further one before DELETE /captures/{capture}";
+            return Err(ApiError::new(status::CONFLICT, error, expected));
         }
         let command = &self.control.command;
         let capture = self.lab.make_instrument(command, &config)?;

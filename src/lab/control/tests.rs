@@ -9,6 +9,7 @@ use super::*;
 use crate::control::{Access, Body, Connection, ROUTES, Request, Response, description};
 use crate::experiment::{self, Scenario};
 use crate::lab::SimulatedLab;
+use crate::vm::VmId;
 
 /// A simulated lab of three VMs, one flow of which has run for a second, and the folder that its socket is in.
 fn lab() -> (SimulatedLab<'static>, TempDir) {
@@ -953,6 +954,26 @@ fn the_document_of_a_lab_has_the_figures_of_its_report_and_can_be_read_back() {
     assert_eq!(serde_json::to_value(&read).unwrap(), flows);
 }
 
+#[test]
+fn flows_that_were_added_before_a_slice_that_is_refused_are_told() {
+    let (mut lab, _folder) = lab();
+    let vms = ("POST", "/vms", r#"{"vms":450}"#);
+    in_slices(&mut lab, vms, |lab| pass(lab, Duration::from_secs(1)));
+    let flows = ("POST", "/flows", r#"{"ping":"vm[0-449]:vm450"}"#);
+    let mut slices = 0;
+    let refused = in_slices(&mut lab, flows, |lab| {
+        slices += 1;
+        if slices == 2 {
+            let gone = Command::StopVms(vec![VmId(300)]);
+            lab.carry_out(gone).unwrap();
+        }
+    });
+    let error = "vm300 does not exist; flows 1 to 200 are added already";
+    let told = json!({ "error": error, "expected": "a VM that is up" });
+    assert_eq!(refused, told);
+    assert_eq!(lab.hypervisor().recorder().flows().len(), 201);
+}
+
 /// Carries out a request in slices, with `between` after each, and returns the body of its response.
 fn in_slices(
     lab: &mut SimulatedLab<'_>,
@@ -1074,6 +1095,30 @@ fn impairments_add_up_to_a_bound_and_can_be_ended() {
     );
     assert_eq!(ask(&mut lab, "DELETE", "/impairments", "").status, 200);
     assert_eq!(ask(&mut lab, "POST", "/impairments", body).status, 201);
+}
+
+#[test]
+fn captures_into_files_add_up_to_a_bound_and_can_be_ended() {
+    let (mut lab, folder) = lab();
+    let capture = |number: usize| {
+        let file = folder.path().join(format!("{number}.pcapng"));
+        json!({ "capture": file }).to_string()
+    };
+    let begun = (0..1_000)
+        .take_while(|number| ask(&mut lab, "POST", "/captures", &capture(*number)).status == 201);
+    assert_eq!(begun.count(), 64);
+    let refused = ask(&mut lab, "POST", "/captures", &capture(1_000));
+    assert_eq!(refused.status, 409);
+    assert_eq!(
+        document(&refused)["expected"],
+        "no further one before DELETE /captures/{capture}"
+    );
+    assert!(!folder.path().join("1000.pcapng").exists());
+    let streamed = ask(&mut lab, "POST", "/captures", "{}");
+    assert_eq!(streamed.status, 200, "its client has a place");
+    assert_eq!(ask(&mut lab, "DELETE", "/captures/7", "").status, 200);
+    let status = ask(&mut lab, "POST", "/captures", &capture(1_000)).status;
+    assert_eq!(status, 201);
 }
 
 #[test]

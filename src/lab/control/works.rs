@@ -1,10 +1,13 @@
 //! The requests of clients that are being carried out, a slice of one at a time.
 
-use crate::control::{Response, Work};
-use crate::reactor::ClientId;
+use crate::control::{ApiError, Response, Work, status};
+use crate::reactor::{ClientId, MAX_CLIENTS};
 
 /// Reports that are made, or are being taken by their clients, at a time: each takes up to some 20 MiB. Further ones wait.
 const MAX_REPORTS: usize = 4;
+
+/// Requests that are being carried out at a time: one of each client, and as many changes of those that have gone.
+const MAX_WORKS: usize = 2 * MAX_CLIENTS;
 
 /// Requests that are being carried out, in the order in which they came.
 #[derive(Debug, Default)]
@@ -27,8 +30,18 @@ pub(super) enum Stepped {
 
 impl Works {
     /// Adds a request of `client`.
-    pub(super) fn add(&mut self, client: ClientId, work: Work) {
+    ///
+    /// # Errors
+    /// If there are too many already.
+    pub(super) fn add(&mut self, client: ClientId, work: Work) -> Result<(), ApiError> {
+        if self.works.len() >= MAX_WORKS {
+            let error = "there are too many requests under way";
+            let expected =
+                format!("at most {MAX_WORKS} at a time, those of clients that have gone included");
+            return Err(ApiError::new(status::UNAVAILABLE, error, expected));
+        }
         self.works.push((client, work));
+        Ok(())
     }
 
     /// Forgets reports and lists of clients that have gone. What changes the lab is carried out to its end.
@@ -87,7 +100,7 @@ impl Works {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ChangedVms, ListOf, Page, status};
+    use crate::control::{ChangedVms, ListOf, Page};
     use crate::report::Format;
     use crate::vm::VmId;
 
@@ -145,7 +158,7 @@ mod tests {
     fn requests_take_turns_and_changes_are_carried_out_one_after_the_other() {
         let mut works = Works::default();
         for work in [remove(1), list(), remove(2), report()] {
-            works.add(ClientId::default(), work);
+            works.add(ClientId::default(), work).unwrap();
         }
         assert!(works.is_any(0));
         assert_eq!(
@@ -161,7 +174,7 @@ mod tests {
     fn what_a_client_that_has_gone_wanted_to_read_is_not_made_and_what_it_changes_is_done() {
         let mut works = Works::default();
         for work in [list(), remove(1), report()] {
-            works.add(ClientId::default(), work);
+            works.add(ClientId::default(), work).unwrap();
         }
         works.forget(|_| false);
         assert_eq!(order(&mut works, 3, 0, false), ['l', 'a', 'r']);
@@ -170,9 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_clients_that_have_gone_have_a_bound() {
+        let mut works = Works::default();
+        let add = |works: &mut Works| {
+            let added = works.add(ClientId::default(), remove(1));
+            works.forget(|_| true);
+            added
+        };
+        for _ in 0..MAX_WORKS {
+            add(&mut works).unwrap();
+        }
+        assert_eq!(add(&mut works).unwrap_err().status, status::UNAVAILABLE);
+        assert_eq!(order(&mut works, 1, 0, true), ['a']);
+        add(&mut works).unwrap();
+    }
+
+    #[test]
     fn reports_wait_for_those_that_are_made_or_taken() {
         let mut works = Works::default();
-        (0..MAX_REPORTS + 3).for_each(|_| works.add(ClientId::default(), report()));
+        (0..MAX_REPORTS + 3).for_each(|_| works.add(ClientId::default(), report()).unwrap());
         let mut begun = Vec::new();
         for _ in 0..20 {
             works.step(1, |work| {
@@ -188,7 +217,7 @@ mod tests {
         }
         assert_eq!(begun.len(), MAX_REPORTS - 1);
         assert!(!works.is_any(MAX_REPORTS));
-        works.add(ClientId::default(), list());
+        works.add(ClientId::default(), list()).unwrap();
         assert_eq!(order(&mut works, 1, MAX_REPORTS, true), ['l']);
         assert!(works.is_any(MAX_REPORTS - 1));
     }

@@ -15,7 +15,7 @@ use super::drops::Reading;
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
 use super::lab_config::{LabConfig, Prepared};
-use super::limits::ensure_descriptors;
+use super::limits::{ensure_limit, open_descriptors};
 use super::link_monitor::LinkMonitor;
 use super::mark::Mark;
 use super::namespace::Namespace;
@@ -91,7 +91,7 @@ impl TapFabric {
         lab: LabConfig,
     ) -> Result<TapFabric, SystemError> {
         lab.validate()?;
-        ensure_descriptors(u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
+        ensure_limit(open_descriptors() + u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
         let mark = Mark::new();
         let must_exist = lab.prepared != Prepared::Nothing;
         let namespace = Namespace::enter(&lab.netns, &mark, must_exist)?;

@@ -212,3 +212,21 @@ fn what_is_expected_of_marks_decides_and_what_can_not_be_is_refused_beforehand()
         assert!(said.contains(option.unwrap_or_default()), "{wrong}: {said}");
     }
 }
+
+#[test]
+fn what_the_kernel_refuses_to_tell_of_is_said_when_the_run_begins() {
+    let lab = Lab::new();
+    // From the end of the set-up on no descriptor is left.
+    let hook = "[ $TAP_REACTOR_EVENT = down ] || prlimit --pid $TAP_REACTOR_PID --nofile=3:";
+    let mut command = vec![TAP_REACTOR];
+    command.extend(PINGS.split_whitespace());
+    command.extend("--fabric none --mark-on route,link --expect loss<=100% --hook".split(' '));
+    command.push(hook);
+    let mut run = lab.start(&command);
+    for words in ["changes of links", "changes of routes"] {
+        run.wait_until_it_says(words);
+    }
+    succeed(Command::new("prlimit").args(["--pid", &run.pid().to_string(), "--nofile=512:"]));
+    run.signal(Signal::SIGINT);
+    run.wait().expect_status(0);
+}
