@@ -12,6 +12,7 @@ mod instrument;
 mod instrument_kind;
 mod instrumented;
 mod link_event;
+mod misbehave;
 pub mod output;
 mod recording;
 mod route_event;
@@ -34,6 +35,7 @@ pub use self::instrument_kind::{
 };
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
+pub use self::misbehave::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord};
 pub use self::recording::Recording;
 pub use self::route_event::RouteEvent;
 use crate::time::{Instant, Now};
@@ -71,6 +73,20 @@ pub trait Fabric {
     /// # Errors
     /// If a port can't be removed; it delivers no further frame nevertheless.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
+
+    /// Sets the link of `vm` up or down, as its cable would be plugged in or pulled. Other processes see it.
+    ///
+    /// # Errors
+    /// If the link can't be changed.
+    fn set_link(&mut self, vm: VmId, up: bool) -> Result<(), Self::Error> {
+        let _ = (vm, up);
+        Ok(())
+    }
+
+    /// Tells who else may be on the network, so that no VM may misbehave in it; `None` if it is the run's alone.
+    fn shared_with(&self) -> Option<String> {
+        None
+    }
 
     /// Sets the interest of the driver's poll in frames for `vm`: with `polled` (the state of a new port), the poll
     /// reports the port readable when a frame arrives. Switched on again, it reports frames that arrived meanwhile at

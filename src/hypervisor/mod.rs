@@ -12,6 +12,7 @@ mod frames;
 mod groups;
 mod lifecycle;
 mod marks;
+mod misbehaviours;
 mod phases;
 mod record;
 mod record_buffer;
@@ -36,7 +37,7 @@ pub use self::command::{Command, CommandError, Outcome};
 pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
-pub use self::lifecycle::{Change, RefusedStarts, Transition};
+pub use self::lifecycle::{Change, PlannedMisbehaviour, RefusedStarts, Transition};
 pub use self::marks::MarkOn;
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
@@ -189,6 +190,8 @@ pub struct Hypervisor<F> {
     groups: Groups,
     /// Changes by others of which each is a mark.
     marked_changes: MarkOn,
+    /// VMs that misbehave at some time of the run, as far as is known.
+    offenders: Vec<VmId>,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     buffer: RecordBuffer,
@@ -228,6 +231,7 @@ impl<F: Fabric> Hypervisor<F> {
             lifecycle: Lifecycle::default(),
             groups: Groups::default(),
             marked_changes: MarkOn::default(),
+            offenders: Vec::new(),
             recorder,
             buffer: RecordBuffer::new(),
         }
@@ -303,6 +307,7 @@ impl<F: Fabric> Hypervisor<F> {
         });
         self.recorder.add_flow();
         self.recorder.set_source(id, config.source);
+        self.tell_own(id, config.source, config.target);
         Some(id)
     }
 

@@ -17,6 +17,7 @@ mod endpoints;
 mod impairments;
 mod lifecycle;
 mod marks;
+mod misbehaviours;
 mod neighbours;
 mod steering;
 

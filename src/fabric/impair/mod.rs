@@ -65,8 +65,8 @@ pub struct ImpairmentCount {
 pub struct Released {
     /// The VM whose frame it is.
     pub vm: VmId,
-    /// Nanoseconds by which it was released too late.
-    pub late: u64,
+    /// Nanoseconds by which it was released too late; `None` if a misbehaving VM has made it up.
+    pub late: Option<u64>,
     /// The result of writing it; `None` if it is for the VM, which may read it now.
     pub written: Option<Write>,
 }
@@ -231,7 +231,11 @@ impl Impair {
                 None
             }
         };
-        Some(Released { vm, late, written })
+        Some(Released {
+            vm,
+            late: Some(late),
+            written,
+        })
     }
 
     /// Drops the frames that are held for `vms` or from them, or all of them. Tells `tell` of each, and of when it was sent if
