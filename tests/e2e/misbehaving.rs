@@ -96,6 +96,14 @@ fn frames(netns: &str, direction: &str) -> Option<u64> {
     links[0]["stats64"][direction]["packets"].as_u64()
 }
 
+/// Waits until a witness has printed `words`.
+fn wait_until_seen(witness: &mut Running, words: &str) {
+    wait_until(words, || {
+        witness.expect_alive();
+        witness.stdout().contains(words).then_some(())
+    });
+}
+
 /// The only misbehaviour of a report.
 fn misbehaviour(report: &Value) -> &Value {
     let all = report["misbehaviours"].as_array().expect("misbehaviours");
@@ -114,7 +122,7 @@ fn tcpdump_sees_what_each_flood_and_each_false_claim_sends() {
         (
             "arp-flood 200/s",
             "arp",
-            &[MAC, "Broadcast", "tell 10.77.0.4"],
+            &[MAC, "ff:ff:ff:ff:ff:ff", "tell 10.77.0.4"],
         ),
         (
             "broadcast 200/s",
@@ -151,7 +159,7 @@ fn tcpdump_sees_what_each_flood_and_each_false_claim_sends() {
         let mut tcpdump = world.watch(filter);
         world.ctl(&["misbehave", &format!("vm2:{what}")]);
         for words in words {
-            tcpdump.wait_until_it_says(words);
+            wait_until_seen(&mut tcpdump, words);
         }
         world.run.expect_alive();
         let told = world.ctl(&["behave", "vm2"]);
@@ -269,13 +277,13 @@ fn a_flapping_link_goes_down_and_up_and_is_no_change_by_others() {
     let words = ["ip", "-o", "monitor", "link", "dev", "tap2"];
     let mut monitor = Running::start(world.inside(&words));
     world.ctl(&["misbehave", "vm2:flap 100ms/40ms"]);
-    for _ in 0..2 {
-        monitor.wait_until_it_says("state DOWN");
-        monitor.wait_until_it_says("state UP");
+    for state in ["state DOWN", ",UP"] {
+        wait_until("a link that flaps", || {
+            monitor.expect_alive();
+            // The kernel tells of each time more than once.
+            (monitor.stdout().matches(state).count() >= 8).then_some(())
+        });
     }
-    wait_until("three times", || {
-        (monitor.stdout().matches("state DOWN").count() >= 3).then_some(())
-    });
     world.run.expect_alive();
     world.ctl(&["behave", "vm2"]);
     let flags = || {
@@ -286,7 +294,8 @@ fn a_flapping_link_goes_down_and_up_and_is_no_change_by_others() {
     assert!(flags().contains("\"UP\""), "{}", flags());
     let report = world.end();
     let of = misbehaviour(&report);
-    assert!(number(of, "/counts/link_down") >= 3, "{of}");
+    assert!(number(of, "/counts/link_down") >= 2, "{of}");
+    assert!(number(of, "/counts/withheld") > 0, "{of}");
     assert!(report["links"].is_null(), "{}", report["links"]);
     let names = report["marks"].as_array().expect("marks").iter();
     let names: Vec<_> = names
@@ -302,7 +311,7 @@ fn a_looped_port_sends_the_broadcasts_of_others_back() {
     world.ctl(&["misbehave", "vm2:loop"]);
     // Nobody has that address, and vm0 asks everybody for it.
     world.ctl(&["flow", "vm0:10.77.0.99", "--interval", "50ms"]);
-    tcpdump.wait_until_it_says("who-has 10.77.0.99 tell 10.77.0.2");
+    wait_until_seen(&mut tcpdump, "who-has 10.77.0.99 tell 10.77.0.2");
     world.ctl(&["behave", "vm2"]);
     let report = world.end();
     assert!(number(misbehaviour(&report), "/counts/reflected") > 0);
@@ -312,6 +321,7 @@ fn a_looped_port_sends_the_broadcasts_of_others_back() {
 fn a_lab_that_is_not_the_runs_own_is_refused_before_anything_is_touched() {
     let lab = Lab::new();
     lab.ip("link add other type bridge");
+    lab.ip("link set other up");
     let before = lab.identities();
     let job = "--vms 3 --ping vm0:vm1 --count 1 --misbehave vm2:silent";
     for (place, why) in [

@@ -209,3 +209,15 @@ fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one(
         (499, 499)
     );
 }
+
+#[test]
+fn the_example_of_the_guide_is_what_the_program_prints() {
+    let report = run("duration = '1s'\nmisbehave = 'vm3:silent@200ms+300ms'");
+    let mut printed = Vec::new();
+    crate::report::text(&report, &mut printed, 80).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    let guide = include_str!("../../guide/misbehaving.md");
+    let (_, example) = guide.split_once("```text\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    assert!(printed.contains(example), "{printed}");
+}

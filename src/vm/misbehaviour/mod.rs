@@ -168,10 +168,8 @@ impl Misbehaving {
     pub fn sends(&mut self, now: Instant, frame: &mut [u8]) -> Sending {
         match self.misbehaviour {
             _ if self.has_ended => Sending::Now,
-            Misbehaviour::Silent => {
-                self.misdeeds.add(Misdeed::Withheld);
-                Sending::Never
-            }
+            Misbehaviour::Silent => self.withhold(),
+            Misbehaviour::Flap { .. } if self.is_link_down() => self.withhold(),
             Misbehaviour::Slow(delay) => self.hold(now + delay, frame),
             Misbehaviour::WrongMac => {
                 let tags = self.station.vlan.map_or(0, Vlan::length);
@@ -249,14 +247,25 @@ impl Misbehaving {
     /// Ends the misbehaviour. Returns true if the VM's link is to be set up. What it holds still is sent when it is due;
     /// [`Misbehaving::is_over`] tells when there is no more.
     pub fn end(&mut self) -> bool {
+        let is_down = self.is_link_down();
+        self.link = None;
         self.has_ended = true;
-        let is_down = self.link.take().is_some_and(|(_, up)| up);
-        is_down && self.misdeeds.get(Misdeed::LinkDown) > 0
+        is_down
     }
 
     /// Returns true once it has ended and holds nothing more.
     pub fn is_over(&self) -> bool {
         self.has_ended && self.held.is_empty()
+    }
+
+    /// Returns true if its link is down: the next turn is the one that sets it up.
+    fn is_link_down(&self) -> bool {
+        self.link.is_some_and(|(_, up)| up)
+    }
+
+    fn withhold(&mut self) -> Sending {
+        self.misdeeds.add(Misdeed::Withheld);
+        Sending::Never
     }
 
     fn hold(&mut self, at: Instant, frame: &[u8]) -> Sending {

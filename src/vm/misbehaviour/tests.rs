@@ -247,6 +247,7 @@ fn a_flapping_link_goes_down_once_a_period_and_is_up_at_the_end() {
     // Somebody was busy elsewhere: the link is down for as long as it is to be nevertheless.
     assert_eq!(misbehaving.poll(at(80), &mut []), Some(Act::Link(false)));
     assert_eq!(misbehaving.next_at(), Some(at(110)));
+    assert_eq!(misbehaving.sends(at(90), &mut [0; 60]), Sending::Never);
     assert!(misbehaving.end(), "the link is down");
 }
 
