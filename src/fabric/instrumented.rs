@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::impair::Impair;
 use super::{
-    Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, Interface, LinkEvent,
-    Notice, Observed, Read, Recording, Released, RouteEvent, Rule, Write,
+    Direction, Environment, Fabric, FrameDrops, Impaired, ImpairmentCount, Instrument, Interface,
+    LinkEvent, Notice, Observed, PathState, PortCounters, Read, Recording, Released, RouteEvent,
+    Rule, Write,
 };
 use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now, earliest};
@@ -333,6 +334,27 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn route_events(&mut self) -> Vec<RouteEvent> {
         self.fabric.route_events()
+    }
+
+    fn watch_drops(&mut self) -> Result<bool, F::Error> {
+        self.fabric.watch_drops()
+    }
+
+    fn frame_drops(&mut self) -> FrameDrops {
+        self.fabric.frame_drops()
+    }
+
+    fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, F::Error> {
+        self.fabric.port_counters()
+    }
+
+    fn path_state(
+        &mut self,
+        source: VmId,
+        destination: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<Option<PathState>, F::Error> {
+        self.fabric.path_state(source, destination, owner)
     }
 
     #[inline]

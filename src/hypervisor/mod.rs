@@ -11,6 +11,7 @@ mod ending;
 mod frames;
 mod groups;
 mod lifecycle;
+mod loss;
 mod marks;
 mod phases;
 mod record;

@@ -44,6 +44,7 @@ impl Fabric for TapFabric {
         };
         let made = made.and_then(|(tap, dropped_before)| {
             self.polled
+                .taps
                 .register(&tap, vm.index(), Interest::READABLE)
                 .map_err(|error| SystemError::io(operation(), &error))?;
             if !is_prepared {
@@ -108,9 +109,10 @@ impl Fabric for TapFabric {
         match self.taps.get(vm.index()) {
             Some(Some(port)) if polled => {
                 self.polled
+                    .taps
                     .register(&port.tap, vm.index(), Interest::READABLE)
             }
-            Some(Some(port)) => self.polled.deregister(&port.tap),
+            Some(Some(port)) => self.polled.taps.deregister(&port.tap),
             _ => Ok(()),
         }
     }
