@@ -12,8 +12,8 @@ use support::{
     copy_of_descriptor, enter_own_network, fabric, host_lab, run, wait_until, wait_until_forwarding,
 };
 use tap_reactor::fabric::{
-    DropPlace, Fabric, FrameDrop, FrameDrops, KernelName, PathState, PortState, Read, StpState,
-    Write, WriteDrop,
+    DROPPED_BYTES, DropPlace, Fabric, FrameDrop, FrameDrops, KernelName, PathState, PortState,
+    Read, StpState, Write, WriteDrop,
 };
 use tap_reactor::reactor::Source;
 use tap_reactor::system::{FabricKind, LabConfig, TapFabric};
@@ -343,7 +343,8 @@ fn each_cause_of_a_bridge_is_told_with_place_reason_and_frame() {
             let frame = drop.frame.bytes();
             let sequence = u16::from_be_bytes([frame[40], frame[41]]);
             assert!((1..=FRAMES).contains(&sequence), "{name}: {sequence}");
-            assert_eq!(frame, echo(mac(VM0), mac(VM1), sequence, LENGTH), "{name}");
+            let whole = echo(mac(VM0), mac(VM1), sequence, LENGTH);
+            assert_eq!(frame, &whole[..DROPPED_BYTES], "{name}");
         }
         let path = fabric
             .path_state(VM0, mac(VM1), Some(VM1))
@@ -631,21 +632,14 @@ fn the_poll_tells_of_drops_and_what_the_ring_does_not_hold_is_counted() {
 fn a_frame_is_told_of_with_its_tag() {
     let (mut fabric, _polled) = watched(host_lab());
     run("bridge link set dev tap0 state 2");
-    for (tag, kept) in [
-        (
-            &[0x81, 0, 0x20, 42][..],
-            &[0x81, 0, 0x20, 42, 8, 0, 0x45][..],
-        ),
-        (&[0x88, 0xa8, 0x60, 7], &[0x88, 0xa8, 0x60, 7, 8, 0, 0x45]),
-        (&[], &[8, 0, 0x45]),
-    ] {
+    for tag in [&[0x81, 0, 0x20, 42][..], &[0x88, 0xa8, 0x60, 7], &[]] {
         let frame = echo(mac(VM0), mac(VM1), 1, LENGTH);
         let (addresses, rest) = frame.split_at(12);
         let frame = [addresses, tag, rest].concat();
         assert_eq!(fabric.write(Instant::ZERO, VM0, &frame), Write::Sent);
         let drops = fabric.frame_drops().drops;
         assert_eq!(drops.len(), 1);
-        assert_eq!(drops[0].frame.bytes(), frame, "{kept:?}");
+        assert_eq!(drops[0].frame.bytes(), &frame[..DROPPED_BYTES]);
     }
 }
 

@@ -22,7 +22,7 @@ typedef unsigned long long u64;
 #define INLINE static inline __attribute__((always_inline))
 
 enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
-enum { NAME_BYTES = 16, FUNCTION_BYTES = 48, FRAME_BYTES = 128 };
+enum { NAME_BYTES = 16, FUNCTION_BYTES = 48, FRAME_BYTES = 96, SKB_BYTES = 256 };
 // What is told of: a frame that was dropped, one that XDP could not redirect, and those that a TAP did not take from XDP.
 enum { FRAME = 0, NOT_REDIRECTED = 1, NOT_TAKEN = 2 };
 // A copy of a flooded frame is dropped soon after the one before.
@@ -73,7 +73,7 @@ struct event {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 19);
+	__uint(max_entries, 1 << 18);
 } events SEC(".maps");
 
 // The number of events that the ring had no room for.
@@ -96,6 +96,8 @@ struct {
 } functions SEC(".maps");
 
 struct work {
+	// The start of the kernel's structure, read at once: each reading takes as long as a hundred bytes of it.
+	u8 skb[SKB_BYTES];
 	struct event now;
 	// The last one that was told of.
 	struct event last;
@@ -150,7 +152,7 @@ INLINE int may_be_ours(const u8 *frame)
 			return 0;
 		if (frame[at + 2 + 6] & 0x1f || frame[at + 2 + 7])
 			return 1;
-		next = frame[(at + 2 + (frame[at + 2] & 15) * 4) & (FRAME_BYTES - 1)];
+		next = frame[at + 2 + (frame[at + 2] & 15) * 4];
 		return next == 8 || next == 0;
 	}
 	if (type == 0x86dd) {
@@ -183,32 +185,31 @@ INLINE int is_copy(const struct event *event, const struct event *last)
 SEC("raw_tp/kfree_skb")
 int frame_dropped(u64 *arguments)
 {
-	const u8 *skb = (const u8 *)arguments[0], *device = 0, *head = 0, *start = 0;
+	const u8 *skb, *device, *head, *start;
 	u64 location = arguments[1];
-	u32 tail = 0, zero = 0;
-	u16 mac_header = 0, protocol = 0;
 	u64 length;
-	struct work *own;
+	u32 zero = 0;
+	struct work *own = bpf_map_lookup_elem(&work, &zero);
 	struct event *event;
 
-	if (READ(device, skb, offsets.skb_dev) || !is_of_lab(device))
+	if (!own || bpf_probe_read_kernel(own->skb, SKB_BYTES, (const void *)arguments[0]))
 		return 0;
-	own = bpf_map_lookup_elem(&work, &zero);
-	if (!own || READ(head, skb, offsets.skb_head) || READ(tail, skb, offsets.skb_tail) ||
-	    READ(mac_header, skb, offsets.skb_mac_header))
+	skb = own->skb;
+	device = *(const u8 **)(skb + offsets.skb_dev);
+	if (!is_of_lab(device))
 		return 0;
-	if (mac_header != 0xffff)
-		start = head + mac_header;
-	else if (READ(start, skb, offsets.skb_data))
-		return 0;
-	length = (u64)head + tail - (u64)start;
+	head = *(const u8 **)(skb + offsets.skb_head);
+	start = head + *(u16 *)(skb + offsets.skb_mac_header);
+	if (start == head + 0xffff)
+		start = *(const u8 **)(skb + offsets.skb_data);
+	length = (u64)head + *(u32 *)(skb + offsets.skb_tail) - (u64)start;
 	if (length > 1 << 17)
 		return 0;
 	if (length > FRAME_BYTES)
 		length = FRAME_BYTES;
 	event = &own->now;
 	__builtin_memset(event->frame, 0, FRAME_BYTES);
-	if (bpf_probe_read_kernel(event->frame, length & 255, start) || !may_be_ours(event->frame))
+	if (bpf_probe_read_kernel(event->frame, length & 127, start) || !may_be_ours(event->frame))
 		return 0;
 	event->at = bpf_ktime_get_ns();
 	event->location = location;
@@ -216,17 +217,16 @@ int frame_dropped(u64 *arguments)
 	event->reason = arguments[2];
 	event->count = 1;
 	event->length = length;
-	READ(protocol, skb, offsets.skb_vlan_proto);
-	event->vlan_protocol = protocol;
-	READ(event->vlan_tci, skb, offsets.skb_vlan_tci);
+	event->vlan_protocol = *(u16 *)(skb + offsets.skb_vlan_proto);
+	event->vlan_tci = *(u16 *)(skb + offsets.skb_vlan_tci);
 	READ(event->device, device, offsets.device_name);
 	if (is_copy(event, &own->last))
 		return 0;
-	own->last = *event;
-	if (!bpf_map_lookup_elem(&functions, &location)) {
+	if (location != own->last.location && !bpf_map_lookup_elem(&functions, &location)) {
 		bpf_snprintf(own->function.name, FUNCTION_BYTES, function_name, &location, sizeof(location));
 		bpf_map_update_elem(&functions, &location, &own->function, 0);
 	}
+	own->last = *event;
 	tell(event);
 	return 0;
 }
