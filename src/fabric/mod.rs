@@ -30,8 +30,8 @@ pub use self::frame_drop::{
     DROPPED_BYTES, DropPlace, FrameDrop, FrameDrops, FrameHead, KernelName,
 };
 pub use self::impair::{
-    Delay, Distribution, Impaired, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile,
-    Rate, Released, Rule,
+    Delay, Distribution, Impaired, ImpairedPing, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES,
+    Profile, Rate, Released, Rule,
 };
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrument_kind::{
@@ -227,7 +227,7 @@ pub enum Write {
 }
 
 /// The reason why a fabric did not accept a frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum WriteDrop {
     /// The queue is full (`EAGAIN`, `ENOBUFS`).
     QueueFull,
