@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::impair::Impair;
 use super::{
-    Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, Interface, LinkEvent,
-    Notice, Observed, Read, Recording, Released, RouteEvent, Rule, Write,
+    Direction, Environment, Fabric, FrameDrops, Impaired, ImpairedPing, ImpairmentCount,
+    Instrument, Interface, LinkEvent, Notice, Observed, PathState, PortCounters, Read, Recording,
+    Released, RouteEvent, Rule, Write,
 };
 use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now, earliest};
@@ -34,6 +35,8 @@ pub struct Instrumented<F> {
     /// What those have written that were ended.
     ended: Vec<Recording>,
     impair: Option<Box<Impair>>,
+    /// Impaired frames of pings are noted.
+    notes_pings: bool,
 }
 
 impl<F> Instrumented<F> {
@@ -46,6 +49,7 @@ impl<F> Instrumented<F> {
             next: 0,
             ended: Vec::new(),
             impair: None,
+            notes_pings: false,
         }
     }
 
@@ -99,10 +103,28 @@ impl<F> Instrumented<F> {
             let number = rules.len();
             let impair = self.impair.get_or_insert_default();
             self.is_watched = true;
+            if self.notes_pings {
+                impair.note_pings();
+            }
             if impair.set_rules(rules, seed) {
                 self.tell(now, &Notice::Impaired(number));
             }
         }
+    }
+
+    /// From now on frames of pings that impairments drop or change are noted, until they are
+    /// [taken](Instrumented::take_impaired_pings).
+    pub fn note_impaired_pings(&mut self) {
+        self.notes_pings = true;
+        if let Some(impair) = &mut self.impair {
+            impair.note_pings();
+        }
+    }
+
+    /// Takes the frames of pings that impairments have dropped or changed since the last call.
+    pub fn take_impaired_pings(&mut self) -> Vec<ImpairedPing> {
+        let impair = self.impair.as_mut();
+        impair.map_or_else(Vec::new, |impair| impair.take_noted())
     }
 
     /// Returns the rules by which frames are impaired; of those that fit a frame the last one is applied.
@@ -202,7 +224,7 @@ impl<F> Instrumented<F> {
             return;
         };
         let instruments = &mut self.instruments;
-        impair.drop_held(vms, |sent, observed| {
+        impair.drop_held(now, vms, |sent, observed| {
             for (_, instrument) in &mut *instruments {
                 instrument.unreleased(now, sent, observed);
             }
@@ -333,6 +355,27 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn route_events(&mut self) -> Vec<RouteEvent> {
         self.fabric.route_events()
+    }
+
+    fn watch_drops(&mut self) -> Result<bool, F::Error> {
+        self.fabric.watch_drops()
+    }
+
+    fn frame_drops(&mut self) -> FrameDrops {
+        self.fabric.frame_drops()
+    }
+
+    fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, F::Error> {
+        self.fabric.port_counters()
+    }
+
+    fn path_state(
+        &mut self,
+        source: VmId,
+        destination: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<Option<PathState>, F::Error> {
+        self.fabric.path_state(source, destination, owner)
     }
 
     #[inline]

@@ -11,6 +11,7 @@ mod ending;
 mod frames;
 mod groups;
 mod lifecycle;
+mod loss;
 mod marks;
 mod phases;
 mod record;
@@ -37,6 +38,8 @@ pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
 pub use self::lifecycle::{Change, RefusedStarts, Transition};
+pub use self::loss::AttributeLoss;
+use self::loss::LossSearch;
 pub use self::marks::MarkOn;
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
@@ -189,6 +192,8 @@ pub struct Hypervisor<F> {
     groups: Groups,
     /// Changes by others of which each is a mark.
     marked_changes: MarkOn,
+    /// What is known of failed pings, if that is looked for.
+    loss_search: Option<Box<LossSearch>>,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     buffer: RecordBuffer,
@@ -228,6 +233,7 @@ impl<F: Fabric> Hypervisor<F> {
             lifecycle: Lifecycle::default(),
             groups: Groups::default(),
             marked_changes: MarkOn::default(),
+            loss_search: None,
             recorder,
             buffer: RecordBuffer::new(),
         }
