@@ -25,7 +25,7 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::fabric::{InstrumentConfig, Rule, WriteTo};
-use crate::hypervisor::{Change, FindNeighbours, MarkOn, Phase};
+use crate::hypervisor::{AttributeLoss, Change, FindNeighbours, MarkOn, Phase};
 use crate::load::Target;
 use crate::system::LabConfig;
 use crate::vm::{
@@ -182,6 +182,8 @@ pub struct Experiment {
     pub instruments: Vec<InstrumentConfig>,
     /// The changes by others of which each is a mark.
     pub mark_on: MarkOn,
+    /// How it is found out what became of lost pings.
+    pub attribute_loss: AttributeLoss,
     /// The addresses at which the lab listens for requests.
     pub listen: Listen,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.

@@ -505,7 +505,7 @@ mod tests {
     use crate::vm::{MemberId, PingId};
 
     /// Notices in the test of all kinds of events.
-    const NOTICES: usize = 13;
+    const NOTICES: usize = 15;
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 
     /// The lines that `tell` makes, read again.
@@ -611,6 +611,8 @@ mod tests {
                 Notice::Started(VmId(0), ""),
                 Notice::StartRefused(VmId(0), "no room"),
                 Notice::Stopped(VmId(0)),
+                Notice::Misbehaves(VmId(0), "silent"),
+                Notice::Behaves(VmId(0), "silent"),
                 Notice::Link(&link),
                 Notice::Marked {
                     name: "policy",

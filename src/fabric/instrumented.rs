@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::impair::Impair;
 use super::misbehave::{Misbehave, MisbehaviourRecord};
 use super::{
-    Direction, Environment, Fabric, Impaired, ImpairmentCount, Instrument, Interface, LinkEvent,
-    Notice, Observed, Read, Recording, Released, RouteEvent, Rule, Write,
+    Direction, Environment, Fabric, FrameDrops, Impaired, ImpairedPing, ImpairmentCount,
+    Instrument, Interface, LinkEvent, Notice, Observed, PathState, PortCounters, Read, Recording,
+    Released, RouteEvent, Rule, Write,
 };
 use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now, earliest};
@@ -36,6 +37,8 @@ pub struct Instrumented<F> {
     ended: Vec<Recording>,
     /// `None` until there is something of that.
     edge: Option<Box<Edge>>,
+    /// Impaired frames of pings are noted.
+    notes_pings: bool,
 }
 
 /// What stands between the VMs and their ports.
@@ -65,6 +68,7 @@ impl<F> Instrumented<F> {
             next: 0,
             ended: Vec::new(),
             edge: None,
+            notes_pings: false,
         }
     }
 
@@ -119,10 +123,34 @@ impl<F> Instrumented<F> {
             let edge = self.edge.get_or_insert_default();
             let impair = edge.impair.get_or_insert_default();
             self.is_watched = true;
+            if self.notes_pings {
+                impair.note_pings();
+            }
             if impair.set_rules(rules, seed) {
                 self.tell(now, &Notice::Impaired(number));
             }
         }
+    }
+
+    /// From now on frames of pings that impairments drop or change, or misbehaving VMs neither send nor take, are noted, until they are
+    /// [taken](Instrumented::take_impaired_pings).
+    pub fn note_impaired_pings(&mut self) {
+        self.notes_pings = true;
+        if let Some(edge) = &mut self.edge {
+            edge.impair.iter_mut().for_each(Impair::note_pings);
+            edge.misbehave.iter_mut().for_each(Misbehave::note_pings);
+        }
+    }
+
+    /// Takes those frames of pings that were noted since the last call.
+    pub fn take_impaired_pings(&mut self) -> Vec<ImpairedPing> {
+        let Some(edge) = &mut self.edge else {
+            return Vec::new();
+        };
+        let impair = edge.impair.as_mut();
+        let mut pings = impair.map_or_else(Vec::new, Impair::take_noted);
+        pings.extend(edge.misbehave.iter_mut().flat_map(Misbehave::take_noted));
+        pings
     }
 
     /// Returns the rules by which frames are impaired; of those that fit a frame the last one is applied.
@@ -145,7 +173,11 @@ impl<F> Instrumented<F> {
     fn misbehave_mut(&mut self) -> &mut Misbehave {
         self.is_watched = true;
         let edge = self.edge.get_or_insert_default();
-        edge.misbehave.get_or_insert_default()
+        let misbehave = edge.misbehave.get_or_insert_default();
+        if self.notes_pings {
+            misbehave.note_pings();
+        }
+        misbehave
     }
 
     /// Makes `vm` misbehave, from the first of two times on until the second at the latest, as the station that others know;
@@ -276,7 +308,7 @@ impl<F> Instrumented<F> {
             return;
         };
         let instruments = &mut self.instruments;
-        impair.drop_held(vms, |sent, observed| {
+        impair.drop_held(now, vms, |sent, observed| {
             for (_, instrument) in &mut *instruments {
                 instrument.unreleased(now, sent, observed);
             }
@@ -521,6 +553,27 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn route_events(&mut self) -> Vec<RouteEvent> {
         self.fabric.route_events()
+    }
+
+    fn watch_drops(&mut self) -> Result<bool, F::Error> {
+        self.fabric.watch_drops()
+    }
+
+    fn frame_drops(&mut self) -> FrameDrops {
+        self.fabric.frame_drops()
+    }
+
+    fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, F::Error> {
+        self.fabric.port_counters()
+    }
+
+    fn path_state(
+        &mut self,
+        source: VmId,
+        destination: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<Option<PathState>, F::Error> {
+        self.fabric.path_state(source, destination, owner)
     }
 
     #[inline]

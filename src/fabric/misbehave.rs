@@ -4,6 +4,8 @@
 
 use rustc_hash::FxHashMap;
 
+use super::impair::Noted;
+use super::{Direction, Harm, ImpairedPing};
 use crate::time::{Instant, Now};
 use crate::vm::{
     Act, Misbehaving, Misbehaviour, Misdeeds, Receiving, RxFilter, Sending, Station, VmId,
@@ -37,6 +39,8 @@ pub struct MisbehaviourRecord {
 pub(super) struct Misbehave {
     active: FxHashMap<VmId, Active>,
     records: Vec<MisbehaviourRecord>,
+    /// Frames of pings that were neither sent nor taken, if these are noted.
+    noted: Option<Noted>,
     /// The frame that was made last, or changed before it is sent.
     scratch: Vec<u8>,
 }
@@ -53,12 +57,23 @@ impl Default for Misbehave {
         Misbehave {
             active: FxHashMap::default(),
             records: Vec::new(),
+            noted: None,
             scratch: vec![0; LARGEST_FRAME],
         }
     }
 }
 
 impl Misbehave {
+    /// From now on frames of pings that are neither sent nor taken are noted.
+    pub(super) fn note_pings(&mut self) {
+        self.noted.get_or_insert_default();
+    }
+
+    /// Takes those that were noted since the last call.
+    pub(super) fn take_noted(&mut self) -> Vec<ImpairedPing> {
+        self.noted.as_mut().map_or_else(Vec::new, Noted::take)
+    }
+
     /// Makes `vm` misbehave from `now` on until `end` at the latest. The error says why it can't.
     pub(super) fn begin(
         &mut self,
@@ -240,10 +255,13 @@ impl Misbehave {
         };
         let scratch = self.scratch.get_mut(..frame.len())?;
         scratch.copy_from_slice(frame);
-        match active.misbehaving.sends(now.now(), scratch) {
-            Sending::Now => Some(scratch),
-            Sending::Later | Sending::Never => None,
+        let at = now.now();
+        let sending = active.misbehaving.sends(at, scratch);
+        if let (Sending::Never, Some(noted)) = (sending, &mut self.noted) {
+            let harm = Harm::Misbehaviour(active.misbehaving.misbehaviour().name());
+            noted.push((vm, Direction::Out), || at, frame, harm);
         }
+        (sending == Sending::Now).then_some(scratch)
     }
 
     /// Tells what becomes of `frame`, which came for `vm`. Returns true if the VM takes it, and the frame that is sent in return.
@@ -256,7 +274,12 @@ impl Misbehave {
         let Some(active) = self.active.get_mut(&vm) else {
             return (true, None);
         };
-        match active.misbehaving.receives(now, frame, &mut self.scratch) {
+        let receiving = active.misbehaving.receives(now, frame, &mut self.scratch);
+        if let (Receiving::Ignored, Some(noted)) = (receiving, &mut self.noted) {
+            let harm = Harm::Misbehaviour(active.misbehaving.misbehaviour().name());
+            noted.push((vm, Direction::In), || now, frame, harm);
+        }
+        match receiving {
             Receiving::Taken => (true, None),
             Receiving::Reflected => (true, Some(frame)),
             Receiving::Ignored => (false, None),

@@ -7,6 +7,7 @@ mod capture;
 mod environment;
 mod event_log;
 mod event_words;
+mod frame_drop;
 mod impair;
 mod instrument;
 mod instrument_kind;
@@ -14,6 +15,7 @@ mod instrumented;
 mod link_event;
 mod misbehave;
 pub mod output;
+mod path_state;
 mod recording;
 mod route_event;
 mod trace;
@@ -25,9 +27,12 @@ use std::time::Duration;
 pub use self::capture::{Epoch, Interface};
 pub use self::environment::Environment;
 pub use self::event_words::EventWords;
+pub use self::frame_drop::{
+    DROPPED_BYTES, DropPlace, FrameDrop, FrameDrops, FrameHead, KernelName,
+};
 pub use self::impair::{
-    Delay, Distribution, Impaired, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES, Profile,
-    Rate, Released, Rule,
+    Delay, Distribution, Harm, Impaired, ImpairedPing, Impairment, ImpairmentCount, Loss,
+    MAX_HELD_BYTES, Profile, Rate, Released, Rule,
 };
 pub use self::instrument::{Direction, Instrument, Notice, Observed};
 pub use self::instrument_kind::{
@@ -36,10 +41,12 @@ pub use self::instrument_kind::{
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
 pub use self::misbehave::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord};
+pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};
 pub use self::recording::Recording;
 pub use self::route_event::RouteEvent;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
+use crate::wire::MacAddr;
 
 /// The instruments that a run can have. A new one is a file, an [option](crate::experiment::options) of its name, and a row.
 pub const INSTRUMENTS: &[&InstrumentKind] = &[
@@ -117,6 +124,43 @@ pub trait Fabric {
     /// as it does [`Fabric::link_events`].
     fn route_events(&mut self) -> Vec<RouteEvent> {
         Vec::new()
+    }
+
+    /// Starts to watch which frames the kernel drops, and why. Returns false for a fabric whose frames no kernel carries.
+    ///
+    /// # Errors
+    /// If the kernel does not tell this process; the error says what is missing.
+    fn watch_drops(&mut self) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
+
+    /// Returns the drops since the last call. A frame that is dropped within [`Fabric::write`] is among them once that has
+    /// returned. The driver calls this when its poll reports drops; to be called, too, before a ping is given up as lost.
+    fn frame_drops(&mut self) -> FrameDrops {
+        FrameDrops::default()
+    }
+
+    /// Returns what the kernel counts at the ports of all VMs, in the order of the VMs: nothing in a fabric without a kernel.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, Self::Error> {
+        Ok(Vec::new())
+    }
+
+    /// Returns what stands between `source` and the hardware address `destination`, which is that of VM `owner`, if it is
+    /// one's. `None` in a fabric without a kernel.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    fn path_state(
+        &mut self,
+        source: VmId,
+        destination: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<Option<PathState>, Self::Error> {
+        let _ = (source, destination, owner);
+        Ok(None)
     }
 
     /// Reads one frame that has arrived for `vm` into the start of `buffer`. The time is that of the reading; a fabric that
@@ -199,7 +243,7 @@ pub enum Write {
 }
 
 /// The reason why a fabric did not accept a frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum WriteDrop {
     /// The queue is full (`EAGAIN`, `ENOBUFS`).
     QueueFull,

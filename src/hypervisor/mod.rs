@@ -11,6 +11,7 @@ mod ending;
 mod frames;
 mod groups;
 mod lifecycle;
+mod loss;
 mod marks;
 mod misbehaviours;
 mod phases;
@@ -38,6 +39,8 @@ pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
 pub use self::lifecycle::{Change, PlannedMisbehaviour, RefusedStarts, Transition};
+pub use self::loss::AttributeLoss;
+use self::loss::LossSearch;
 pub use self::marks::MarkOn;
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
@@ -192,6 +195,8 @@ pub struct Hypervisor<F> {
     marked_changes: MarkOn,
     /// VMs that misbehave at some time of the run, as far as is known.
     offenders: Vec<VmId>,
+    /// What is known of failed pings, if that is looked for.
+    loss_search: Option<Box<LossSearch>>,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
     recorder: Recorder,
     buffer: RecordBuffer,
@@ -232,6 +237,7 @@ impl<F: Fabric> Hypervisor<F> {
             groups: Groups::default(),
             marked_changes: MarkOn::default(),
             offenders: Vec::new(),
+            loss_search: None,
             recorder,
             buffer: RecordBuffer::new(),
         }

@@ -8,22 +8,28 @@ use super::drop_reason::drop_reason;
 use super::record_buffer::Entry;
 use crate::fabric::Fabric;
 use crate::load::FlowId;
-use crate::record::{DropReason, Member};
+use crate::record::{Attribution, DropReason, Member};
 use crate::time::Instant;
 use crate::vm::{Event, PingId, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
     #[inline(always)]
-    pub(super) fn record(&mut self, now: Instant, vm: VmId, event: &Event) {
+    pub(super) fn record(&mut self, now: Instant, vm: VmId, event: &Event, frame: (&[u8], usize)) {
         match *event {
             Event::Ping(ping, outcome) => self.record_ping(now, vm, ping, outcome),
-            _ => self.record_rare(now, vm, event),
+            _ => self.record_rare(now, vm, event, frame),
         }
     }
 
     /// Records an event other than a ping's; these are rare.
     #[cold]
-    fn record_rare(&mut self, now: Instant, vm: VmId, event: &Event) {
+    fn record_rare(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        event: &Event,
+        (buffer, length): (&[u8], usize),
+    ) {
         match *event {
             // Handled by the caller.
             Event::Ping(..) => {}
@@ -60,7 +66,11 @@ impl<F: Fabric> Hypervisor<F> {
                 self.recorder.lease_lost();
                 self.set_rx_filter(vm);
             }
-            Event::Ignored(ignored) => self.recorder.dropped(drop_reason(ignored)),
+            Event::Ignored(ignored) => {
+                self.recorder.dropped(drop_reason(ignored));
+                let frame = buffer.get(..length).unwrap_or_default();
+                self.note_ignored(now, vm, frame, ignored);
+            }
         }
     }
 
@@ -143,22 +153,35 @@ impl<F: Fabric> Hypervisor<F> {
                 }
                 recorder.answered(flow, sequence, due, sent, received);
             }
-            PingOutcome::Corrupt { due } => self.recorder().corrupt(flow, sequence, due, now),
+            PingOutcome::Corrupt { due } => {
+                self.recorder().corrupt(flow, sequence, due, now);
+                self.explain(now, (vm, ping), (flow, due), Attribution::CORRUPT);
+            }
             PingOutcome::Lost { due } => {
                 self.recorder().lost(flow, sequence, due, now);
+                self.explain(now, (vm, ping), (flow, due), Attribution::UNKNOWN);
                 self.record_unanswered(vm, ping.session, flow);
             }
-            PingOutcome::Abandoned { due } => self.recorder().abandoned(flow, sequence, due),
+            PingOutcome::Abandoned { due } => {
+                self.recorder().abandoned(flow, sequence, due);
+                self.abandoned(flow);
+            }
             PingOutcome::MembersLost { .. } => self.record_unanswered(vm, ping.session, flow),
-            PingOutcome::Unresolved { due } => self.recorder().unresolved(flow, sequence, due, now),
+            PingOutcome::Unresolved { due } => {
+                self.recorder().unresolved(flow, sequence, due, now);
+                self.explain(now, (vm, ping), (flow, due), Attribution::UNRESOLVED);
+            }
             PingOutcome::Errored { due, error } => {
                 self.recorder().errored(flow, sequence, due, error, now);
+                let reported = Attribution::reported(error);
+                self.explain(now, (vm, ping), (flow, due), reported);
             }
             PingOutcome::Duplicate => self.recorder().duplicate(flow, now),
             PingOutcome::Late { lost } => {
                 self.recorder().late(flow, now);
-                if let Some(due) = lost {
-                    self.recorder().lost(flow, sequence, due, now);
+                match lost {
+                    Some(due) => self.recorder().lost_late(flow, sequence, due, now),
+                    None => self.answered_late(vm, ping, flow),
                 }
             }
         }

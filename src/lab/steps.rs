@@ -119,6 +119,9 @@ where
             let flows = (0..).map(FlowId).zip(self.plan.flows.iter().copied());
             set_flow_paths(flows, &topology, self.hypervisor.recorder());
         }
+        self.hypervisor
+            .attribute_losses(self.plan.attribute_loss)
+            .map_err(SystemError::from)?;
         Ok(())
     }
 
@@ -290,6 +293,7 @@ where
         // What has happened since the driver last looked.
         hypervisor.look_at_links(self.driver.now());
         let counted = count_drops(hypervisor).map_err(SystemError::from);
+        hypervisor.explain_rest(self.driver.now());
         // What a VM sends when it stops belongs to the run, and the addresses that it gives back to the report.
         self.leased = Some(Leased::of(&self.plan, hypervisor));
         hypervisor.leave(self.driver.now());

@@ -204,8 +204,8 @@ impl Reactor {
             hypervisor.stamp_sent(outgoing.vm, ping, now);
         }
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
-        let written = hypervisor.fabric().write(now, outgoing.vm, frame);
-        hypervisor.frame_written(written);
+        let written = hypervisor.fabric().write(&mut *now, outgoing.vm, frame);
+        hypervisor.frame_written(now, outgoing.vm, frame, written);
         written == Write::Sent
     }
 }

@@ -117,10 +117,18 @@ pub struct Reactor {
     has_news: bool,
     /// Time at which [`Reactor::run`] returned because of a client.
     called_at: Option<Instant>,
-    /// The poll has reported a change of a link.
-    has_link_events: bool,
+    fabric_news: FabricNews,
     /// Clients of the control socket that the poll has reported.
     ready: Ready,
+}
+
+/// What the poll has reported of the fabric beside TAPs.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct FabricNews {
+    /// A link has changed.
+    links: bool,
+    /// Frames were dropped.
+    drops: bool,
 }
 
 /// Frames written since the last poll whose replies were not read directly.
@@ -183,7 +191,7 @@ impl Reactor {
             ending: None,
             has_news: false,
             called_at: None,
-            has_link_events: false,
+            fabric_news: FabricNews::default(),
             ready: Ready::default(),
         })
     }
@@ -333,8 +341,8 @@ impl Reactor {
         let deadline = earliest(hypervisor.next_deadline(), earliest(until, self.next_look));
         self.wait(hypervisor, now, deadline)?;
         let was_full = self.sort_events(hypervisor)?;
-        if std::mem::take(&mut self.has_link_events) {
-            hypervisor.look_at_links(self.polled_at);
+        if self.fabric_news != FabricNews::default() {
+            self.look_at_fabric(hypervisor);
         }
         self.check_unwatched(hypervisor)?;
         self.pass_due(hypervisor);
@@ -364,6 +372,18 @@ impl Reactor {
             self.let_watch(now, hypervisor.recorder());
         }
         Ok(now)
+    }
+
+    /// Has the hypervisor look at what the poll has reported of the fabric.
+    #[cold]
+    fn look_at_fabric<F: Fabric>(&mut self, hypervisor: &mut Hypervisor<F>) {
+        let news = std::mem::take(&mut self.fabric_news);
+        if news.links {
+            hypervisor.look_at_links(self.polled_at);
+        }
+        if news.drops {
+            hypervisor.look_at_drops(self.polled_at);
+        }
     }
 
     /// Lets the instruments write what they have, and returns the time after that. A write that takes long is a pause.
@@ -442,7 +462,7 @@ impl Reactor {
             }
             self.busy_poll.worked(now);
             // The fabric may have read link changes meanwhile, which the poll does not report again.
-            self.has_link_events = true;
+            self.fabric_news.links = true;
             // Waits within the kernel are not pauses.
             self.pauses.skip(self.clock.now());
         }

@@ -121,7 +121,8 @@ impl Reactor {
                     self.stop = self.signals.take()?;
                     self.has_news = true;
                 }
-                Some(Source::Links) => self.has_link_events = true,
+                Some(Source::Links) => self.fabric_news.links = true,
+                Some(Source::Drops) => self.fabric_news.drops = true,
                 Some(Source::Pipes) => hypervisor.fabric().resume(),
                 Some(Source::Control(number)) => {
                     self.ready.note(number, event);

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use crate::system::{PollHandle, SystemError};
+use crate::system::{FabricHandles, PollHandle, SystemError};
 use crate::vm::VmId;
 
 /// Number of sources that are no TAPs, at most. The TAP of `vm0` has this token.
@@ -26,6 +26,8 @@ pub enum Source {
     Signals,
     /// Another process has changed a link of the fabric.
     Links,
+    /// The kernel has dropped frames.
+    Drops,
     /// A pipe that an instrument writes to has room again.
     Pipes,
     /// The listening socket, or the client, with this number can be read or written.
@@ -109,13 +111,16 @@ impl Sources {
         }
     }
 
-    /// Returns handles with which a fabric registers TAPs, each by the number of its VM, and what tells of link changes.
+    /// Returns the handles with which a fabric registers what it has polled.
     ///
     /// # Errors
     /// As [`Sources::handle`].
-    pub fn of_fabric(&mut self) -> Result<(PollHandle, PollHandle), SystemError> {
-        let taps = PollHandle::new(&self.registry, Token(FIRST_TAP))?;
-        Ok((taps, self.handle(Source::Links)?))
+    pub fn of_fabric(&mut self) -> Result<FabricHandles, SystemError> {
+        Ok(FabricHandles {
+            taps: PollHandle::new(&self.registry, Token(FIRST_TAP))?,
+            links: self.handle(Source::Links)?,
+            drops: self.handle(Source::Drops)?,
+        })
     }
 
     /// Returns a handle whose descriptors, any number of them, are all reported as `source`.
@@ -170,8 +175,11 @@ mod tests {
         let token = sources
             .register(&timer, Source::Timer, Interest::READABLE)
             .unwrap();
-        let (taps, _) = sources.of_fabric().unwrap();
-        taps.register(&tap, 7, Interest::READABLE).unwrap();
+        let of_fabric = sources.of_fabric().unwrap();
+        of_fabric
+            .taps
+            .register(&tap, 7, Interest::READABLE)
+            .unwrap();
         let handle = sources.handle(Source::Pipes).unwrap();
         handle.register(&pipe, 0, Interest::READABLE).unwrap();
         for (stream, source) in [

@@ -22,6 +22,7 @@ mod errors;
 mod flow;
 mod latency;
 mod link_changes;
+mod losses;
 mod mark_metric;
 mod mark_name;
 mod marks;
@@ -44,6 +45,9 @@ pub use errors::ErrorCounts;
 pub use flow::FlowRecord;
 pub use latency::{Bucket, LONGEST, Latency, LatencySummary};
 pub use link_changes::{LinkChanged, Links, MAX_LINK_CHANGES};
+pub use losses::{
+    Attribution, Cause, LossMethod, Losses, MAX_LOSS_ROWS, MAX_LOSSY_FLOWS, Place, Way, Why,
+};
 pub use mark_metric::{MarkMetric, UnknownMarkMetric};
 pub use mark_name::{MarkName, NoMarkName};
 pub use marks::{FlowMark, MAX_MARKED_FLOWS, MAX_MARKS, Mark, Marks};

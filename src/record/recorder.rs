@@ -11,8 +11,8 @@ use super::flow::FlowRecord;
 use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
-    Addresses, DropReason, Drops, ErrorCounts, Interval, Latency, Links, MarkName, Marks, Metric,
-    NeighbourSearch, Pause, Pauses, Response, Scope, Totals,
+    Addresses, Attribution, DropReason, Drops, ErrorCounts, Interval, Latency, Links, LossMethod,
+    Losses, MarkName, Marks, Metric, NeighbourSearch, Pause, Pauses, Response, Scope, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -79,6 +79,7 @@ pub struct Recorder {
     timeline: Timeline,
     drops: Drops,
     errors: ErrorCounts,
+    losses: Losses,
     /// Replies of the members of multicast groups.
     members: BTreeMap<(FlowId, Member), MemberCounts>,
     addresses: Addresses,
@@ -114,6 +115,7 @@ impl Recorder {
             timeline: Timeline::new(),
             drops: Drops::default(),
             errors: ErrorCounts::new(),
+            losses: Losses::default(),
             members: BTreeMap::new(),
             addresses: Addresses::default(),
             neighbours: None,
@@ -273,7 +275,16 @@ impl Recorder {
     /// The ping `sequence` of `flow`, due at `due`, was given up at `now`: no answer came within the timeout.
     pub fn lost(&mut self, flow: FlowId, sequence: u64, due: Instant, now: Instant) {
         self.pauses.lost += u64::from(due < self.pause.1 && now > self.pause.0);
-        self.ended(flow, (sequence, due), now, |totals| totals.lost += 1);
+        let failed = Attribution::UNKNOWN;
+        self.ended(flow, (sequence, due), now, failed, |totals| {
+            totals.lost += 1;
+        });
+    }
+
+    /// The ping `sequence` of `flow`, due at `due`, is lost: its answer came after the timeout, at `now`, before it was given up.
+    pub fn lost_late(&mut self, flow: FlowId, sequence: u64, due: Instant, now: Instant) {
+        self.lost(flow, sequence, due, now);
+        self.attribute(flow, due, Attribution::UNKNOWN, Attribution::LATE);
     }
 
     /// The ping `sequence` of `flow`, due at `due`, was on its way when its VM or its flow left.
@@ -287,12 +298,18 @@ impl Recorder {
     /// The ping `sequence` of `flow`, due at `due`, was given up at `now` before it was sent: the neighbour's address was not
     /// found.
     pub fn unresolved(&mut self, flow: FlowId, sequence: u64, due: Instant, now: Instant) {
-        self.ended(flow, (sequence, due), now, |totals| totals.unresolved += 1);
+        let failed = Attribution::UNRESOLVED;
+        self.ended(flow, (sequence, due), now, failed, |totals| {
+            totals.unresolved += 1;
+        });
     }
 
     /// The reply to the ping `sequence` of `flow`, due at `due`, came at `now` with another payload than was sent.
     pub fn corrupt(&mut self, flow: FlowId, sequence: u64, due: Instant, now: Instant) {
-        self.ended(flow, (sequence, due), now, |totals| totals.corrupt += 1);
+        let failed = Attribution::CORRUPT;
+        self.ended(flow, (sequence, due), now, failed, |totals| {
+            totals.corrupt += 1;
+        });
     }
 
     /// The ping `sequence` of `flow`, due at `due`, was given up at `now`, because somebody reported `error` about it.
@@ -305,7 +322,10 @@ impl Recorder {
         now: Instant,
     ) {
         *self.errors.entry(error).or_default() += 1;
-        self.ended(flow, (sequence, due), now, |totals| totals.errored += 1);
+        let failed = Attribution::reported(error);
+        self.ended(flow, (sequence, due), now, failed, |totals| {
+            totals.errored += 1;
+        });
     }
 
     /// A further reply came at `now` to a ping that was answered already. Counts for the phase that `now` is in.
@@ -326,8 +346,28 @@ impl Recorder {
 
     /// So many pings of the present phase were due and will not be sent: its time is up.
     pub fn unsent(&mut self, pings: u64) {
-        let totals = &mut self.current().totals;
-        totals.unsent = totals.unsent.saturating_add(pings);
+        let phase = self.current();
+        phase.totals.unsent = phase.totals.unsent.saturating_add(pings);
+        if phase.counted {
+            self.losses.add(None, pings, Attribution::UNSENT);
+        }
+    }
+
+    /// The ping of `flow` that was due at `due`, which failed, is put down to `to`; so far it was put down to `from`.
+    pub fn attribute(&mut self, flow: FlowId, due: Instant, from: Attribution, to: Attribution) {
+        if self.phase_at(due).counted {
+            self.losses.transfer(flow, from, to);
+        }
+    }
+
+    /// Tells how it is found out where pings are lost, and why not better.
+    pub fn set_loss_method(&mut self, method: LossMethod, why: String) {
+        self.losses.set_method(method, why);
+    }
+
+    /// The kernel dropped so many frames of which it told nothing more.
+    pub fn drops_missed(&mut self, frames: u64) {
+        self.losses.miss(frames);
     }
 
     /// A neighbour's hardware address was found over IPv4, `elapsed` nanoseconds after it was first asked for.
@@ -728,6 +768,11 @@ impl Recorder {
         &self.errors
     }
 
+    /// The pings that failed, by what they are put down to.
+    pub const fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
     /// Work of the reactor before the first phase.
     pub const fn setup(&self) -> &Work {
         &self.setup
@@ -748,12 +793,14 @@ impl Recorder {
         }
     }
 
-    /// The ping of `flow` with that number, due at `due`, ended at `now` without a valid answer in time.
+    /// The ping of `flow` with that number, due at `due`, ended at `now` without a valid answer in time. It is put down to
+    /// `to` until more is known.
     fn ended(
         &mut self,
         flow: FlowId,
         (sequence, due): (u64, Instant),
         now: Instant,
+        to: Attribution,
         count: fn(&mut Totals),
     ) {
         if let Some(marks) = self.marks_of(flow) {
@@ -763,6 +810,8 @@ impl Recorder {
         phase.ended(now);
         if phase.counted {
             self.timeline.failed(now);
+            let known = (flow.index() < self.flows.len()).then_some(flow);
+            self.losses.add(known, 1, to);
         }
         self.count(flow, due, count);
     }

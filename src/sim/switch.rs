@@ -7,7 +7,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::rx_index::RxIndex;
-use crate::fabric::{Environment, Fabric, Read, Write, WriteDrop};
+use crate::fabric::{
+    DropPlace, Environment, Fabric, FrameDrop, FrameDrops, FrameHead, KernelName, Read, Write,
+    WriteDrop,
+};
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::{EthernetFrame, MacAddr};
@@ -26,6 +29,9 @@ pub struct Stall {
     pub until: Instant,
 }
 
+/// Dropped frames that are noted until they are asked for.
+const MAX_DROPS: usize = 1 << 16;
+
 /// A switch that learns which address is behind which port, as a bridge does (IEEE 802.1D).
 #[derive(Debug)]
 pub struct Switch {
@@ -38,6 +44,8 @@ pub struct Switch {
     /// The maximum number of frames in flight to one port.
     queue_length: Option<u32>,
     queue_drops: u64,
+    /// The frames that full queues have dropped since they were last asked for, if anybody asks.
+    dropped: Option<FrameDrops>,
     /// Future arrivals, earliest first; simultaneous ones in the order of sending.
     arrivals: BinaryHeap<Reverse<(Instant, u64, VmId)>>,
     /// Frames in flight, by their number in `arrivals`.
@@ -66,6 +74,7 @@ impl Switch {
             rx_index: None,
             queue_length: None,
             queue_drops: 0,
+            dropped: None,
             arrivals: BinaryHeap::new(),
             frames: HashMap::new(),
             sent: 0,
@@ -102,6 +111,9 @@ impl Switch {
             .is_some_and(|length| port.under_way >= length)
         {
             self.queue_drops += 1;
+            if let Some(dropped) = &mut self.dropped {
+                note_drop(dropped, now, to, frame);
+            }
             return;
         }
         port.under_way += 1;
@@ -114,6 +126,22 @@ impl Switch {
         self.frames.insert(self.sent, frame.to_vec());
         self.arrivals.push(Reverse((at, self.sent, to)));
     }
+}
+
+/// Notes that the queue of `vm` had no room for a frame.
+fn note_drop(dropped: &mut FrameDrops, at: Instant, vm: VmId, frame: &[u8]) {
+    if dropped.drops.len() >= MAX_DROPS {
+        dropped.missed += 1;
+        return;
+    }
+    dropped.drops.push(FrameDrop {
+        at,
+        count: 1,
+        place: DropPlace::Port(vm),
+        reason: KernelName::new("FULL_RING"),
+        function: KernelName::new(""),
+        frame: FrameHead::new(frame),
+    });
 }
 
 impl Fabric for Switch {
@@ -232,6 +260,18 @@ impl Fabric for Switch {
             }
         }
         Some(vm)
+    }
+
+    fn watch_drops(&mut self) -> Result<bool, Infallible> {
+        self.dropped.get_or_insert_default();
+        Ok(true)
+    }
+
+    fn frame_drops(&mut self) -> FrameDrops {
+        self.dropped
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     fn drops(&mut self) -> Result<u64, Infallible> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::experiment::{self, FlowPlan, IpVersion, Scenario};
 use crate::fabric::{Delay, Direction, Loss, Profile, Rule};
-use crate::hypervisor::{Command, Phase};
+use crate::hypervisor::{AttributeLoss, Command, Phase};
 use crate::lab::SimulatedLab;
 use crate::load::{Pacing, Start, Target};
 use crate::record::Metric;
@@ -16,6 +16,7 @@ use crate::wire::MacAddr;
 mod endpoints;
 mod impairments;
 mod lifecycle;
+mod losses;
 mod marks;
 mod misbehaviours;
 mod neighbours;
@@ -31,7 +32,10 @@ type Lab = SimulatedLab<'static>;
 fn empty_lab(vms: u32, switch: Switch) -> Lab {
     let scenario = format!("vms = {vms}\nsubnet = '10.0.0.0/8'");
     let scenario = Scenario::parse("test.toml", &scenario).unwrap();
-    SimulatedLab::new(switch, experiment::plan(&scenario).unwrap()).unwrap()
+    let plan = experiment::plan(&scenario).unwrap();
+    let mut lab = SimulatedLab::new(switch, plan).unwrap();
+    let Ok(()) = lab.hypervisor().attribute_losses(AttributeLoss::Auto);
+    lab
 }
 
 /// Creates a lab of VMs whose configurations are changed by `change`.

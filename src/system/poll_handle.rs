@@ -18,6 +18,17 @@ pub struct PollHandle {
     first: Token,
 }
 
+/// The handles with which a fabric registers what it has polled.
+#[derive(Debug)]
+pub struct FabricHandles {
+    /// For TAPs, each by the number of its VM.
+    pub taps: PollHandle,
+    /// For what tells of changes of links and routes.
+    pub links: PollHandle,
+    /// For what tells of frames that the kernel drops.
+    pub drops: PollHandle,
+}
+
 impl PollHandle {
     /// Creates a handle of the poll of `registry` for the tokens from `first` on.
     ///

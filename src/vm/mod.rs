@@ -128,6 +128,8 @@ pub struct Vm {
     resolved: VecDeque<PingId>,
     /// Pings whose neighbour did not answer, to be reported.
     unresolved: VecDeque<PingId>,
+    /// Echo requests that it has answered.
+    requests_answered: u64,
     /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
 }
@@ -152,6 +154,7 @@ impl Vm {
             sessions: Vec::new(),
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
+            requests_answered: 0,
             is_dirty: true,
             random,
         }

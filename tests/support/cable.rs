@@ -144,6 +144,6 @@ impl Pairs {
         }
         let frame = &self.buffer[..outgoing.length];
         let written = hypervisor.fabric().write(self.now, outgoing.vm, frame);
-        hypervisor.frame_written(written);
+        hypervisor.frame_written(self.now, outgoing.vm, frame, written);
     }
 }

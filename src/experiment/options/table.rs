@@ -594,6 +594,15 @@ pub const OPTIONS: &[OptionSpec] = &[
             "link: a link of the lab. route: a route in its network namespace, but for those that the kernel makes by itself. \
              Both: link,route. From a mark on it is measured how long pings take to pass, or no longer to.",
         ),
+    value("attribute-loss", "HOW", OneOf(&["auto", "on", "off"]))
+        .place(Output, Run)
+        .help("Find out where lost pings were lost, and why")
+        .default(Default::Text("auto"))
+        .details(
+            "auto: the kernel tells of the frames that it drops where it does (root, and a kernel with BTF); elsewhere it is \
+             found out from counters and the states of ports. on: refuse to run where the kernel does not tell. The report \
+             says which it was.",
+        ),
     switch("json")
         .place(Output, CommandLine)
         .help("Print the report as one JSON document on standard output")

@@ -10,6 +10,7 @@ use super::effective::effective;
 use super::scenario::Scenario;
 use super::settings::{Origin, Setting, SettingError, Settings};
 use super::{Experiment, FlowPlan};
+use crate::hypervisor::AttributeLoss;
 use crate::load::Target;
 use crate::system::{
     ExistingBridge, FabricKind, LabConfig, NetnsChoice, Prepared, SystemError, available_bytes,
@@ -198,6 +199,7 @@ fn plan_flows(
         spin: spin(settings)?,
         instruments,
         mark_on: marks::mark_on(settings)?,
+        attribute_loss: attribute_loss(settings)?,
         listen,
         effective: Scenario::default(),
     };
@@ -224,6 +226,12 @@ fn stays(
         return Err(setting.error(why));
     }
     Ok(stays)
+}
+
+/// Reads `attribute-loss`.
+fn attribute_loss(settings: &Settings) -> Result<AttributeLoss, SettingError> {
+    let setting = settings.or_default("attribute-loss");
+    setting.choice()?.parse().map_err(|why| setting.error(why))
 }
 
 /// The time to busy-poll before sleeping; [`Duration::MAX`] for always.

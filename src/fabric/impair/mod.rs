@@ -10,6 +10,7 @@
 mod held;
 mod impaired;
 mod link;
+mod noted;
 mod profile;
 mod warmup;
 
@@ -22,6 +23,8 @@ pub use self::held::MAX_HELD_BYTES;
 use self::held::{Held, Store};
 pub use self::impaired::{Impaired, Impairment};
 use self::link::{Choice, Link, Release};
+pub(super) use self::noted::Noted;
+pub use self::noted::{Harm, ImpairedPing};
 pub use self::profile::{Delay, Distribution, Loss, Profile, Rate};
 use self::warmup::WarmUp;
 use super::{Direction, Fabric, Observed, Read, Write};
@@ -100,6 +103,8 @@ pub(super) struct Impair {
     arrived: FxHashMap<VmId, VecDeque<Held>>,
     counts: Counts,
     warmup: WarmUp,
+    /// Frames of pings that were dropped or changed; `None` if nobody asks for them.
+    noted: Option<Noted>,
     /// The frame at hand is of a warm-up: what is done to it is not counted, as its ping is not.
     is_warmup: bool,
     /// A frame that is corrupted before it is written.
@@ -130,6 +135,16 @@ impl Impair {
         self.warmup.set(!is_counted);
     }
 
+    /// From now on frames of pings that are dropped or changed are noted.
+    pub(super) fn note_pings(&mut self) {
+        self.noted.get_or_insert_default();
+    }
+
+    /// Takes those that were noted since the last call.
+    pub(super) fn take_noted(&mut self) -> Vec<ImpairedPing> {
+        self.noted.as_mut().map_or_else(Vec::new, Noted::take)
+    }
+
     /// Writes a frame of `vm` to `fabric`, or what the impairments make of it.
     pub(super) fn write<F: Fabric>(
         &mut self,
@@ -147,10 +162,12 @@ impl Impair {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
                 self.count(vm, Direction::Out, Impairment::Lost, &mut impaired);
+                self.note((vm, Direction::Out), now, frame, impaired);
                 return (Write::Sent, impaired);
             }
             None => (false, None),
         };
+        let original = frame;
         let mut scratch = std::mem::take(&mut self.scratch);
         let frame = match bit {
             Some(bit) => {
@@ -166,6 +183,7 @@ impl Impair {
         for _ in 0..self.schedule_copies(way, rule, now.now(), frame, twice, &mut impaired) {
             written = fabric.write(&mut now, vm, frame);
         }
+        self.note(way, now, original, impaired);
         self.scratch = scratch;
         (written, impaired)
     }
@@ -196,15 +214,23 @@ impl Impair {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
                 self.count(vm, Direction::In, Impairment::Lost, &mut impaired);
+                self.note((vm, Direction::In), now, frame, impaired);
                 return (Read::Consumed(length), impaired);
             }
             None => (false, None),
         };
+        let (way, at) = ((vm, Direction::In), now.now());
         if let Some(bit) = bit {
+            // As it was sent: the bit may be one that tells whose it is.
+            let mut corrupted = Impaired::default();
+            corrupted.add(Impairment::Corrupted);
+            self.note(way, at, frame, corrupted);
             self.corrupt(vm, Direction::In, bit, frame, &mut impaired);
         }
-        let (way, at) = ((vm, Direction::In), now.now());
         let coming = self.schedule_copies(way, rule, at, frame, twice, &mut impaired);
+        if impaired.is_dropped() {
+            self.note(way, at, frame, impaired);
+        }
         if coming > 1 {
             // The buffer has room for one: the driver is told of the second copy at once.
             self.hold(way, at, frame, impaired);
@@ -238,10 +264,11 @@ impl Impair {
         })
     }
 
-    /// Drops the frames that are held for `vms` or from them, or all of them. Tells `tell` of each, and of when it was sent if
-    /// it is not to be received.
+    /// Drops at `now` the frames that are held for `vms` or from them, or all of them. Tells `tell` of each, and of when it was
+    /// sent if it is not to be received.
     pub(super) fn drop_held(
         &mut self,
+        now: Instant,
         vms: Option<&[VmId]>,
         mut tell: impl FnMut(Option<Instant>, &Observed<'_>),
     ) {
@@ -255,6 +282,8 @@ impl Impair {
         for mut held in dropped {
             count_unreleased(&mut self.counts, &held);
             held.impaired.add(Impairment::Unreleased);
+            let way = (held.vm, held.direction);
+            self.note(way, now, &held.frame, held.impaired);
             let observed = Observed {
                 vm: held.vm,
                 direction: held.direction,
@@ -339,6 +368,19 @@ impl Impair {
             return;
         }
         self.counts.add(vm, direction, kind);
+    }
+
+    /// Notes the frame if it belongs to a ping, nothing of it is passed on as it was, and that is asked for.
+    fn note(
+        &mut self,
+        (vm, direction): (VmId, Direction),
+        mut now: impl Now,
+        frame: &[u8],
+        impaired: Impaired,
+    ) {
+        if let Some(noted) = &mut self.noted {
+            noted.note((vm, direction), || now.now(), frame, impaired);
+        }
     }
 
     /// Inverts a bit behind the Ethernet header.

@@ -9,15 +9,19 @@ use nix::errno::Errno;
 use super::super::error::SystemError;
 use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
-use super::super::netlink::link_requests::LinkChange;
+use super::super::netlink::link_requests::{LinkChange, index_of};
 use super::super::route_monitor::RouteMonitor;
 use super::super::switching::attached::attach_tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
 use super::{AtEnd, TapFabric};
-use crate::fabric::{Environment, Fabric, LinkEvent, Read, RouteEvent, Write, WriteDrop};
+use crate::fabric::{
+    Environment, Fabric, FrameDrops, LinkEvent, PathState, PortCounters, Read, RouteEvent, Write,
+    WriteDrop,
+};
 use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
+use crate::wire::MacAddr;
 
 impl Fabric for TapFabric {
     type Error = SystemError;
@@ -44,13 +48,14 @@ impl Fabric for TapFabric {
         };
         let made = made.and_then(|(tap, dropped_before)| {
             self.polled
+                .taps
                 .register(&tap, vm.index(), Interest::READABLE)
                 .map_err(|error| SystemError::io(operation(), &error))?;
             if !is_prepared {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
-            Ok(Port::new(tap, dropped_before))
+            Ok(Port::new(tap, index_of(&name)?, dropped_before))
         });
         let port = made.inspect_err(|_| {
             self.filter.remove(vm);
@@ -128,9 +133,10 @@ impl Fabric for TapFabric {
         match self.taps.get(vm.index()) {
             Some(Some(port)) if polled => {
                 self.polled
+                    .taps
                     .register(&port.tap, vm.index(), Interest::READABLE)
             }
-            Some(Some(port)) => self.polled.deregister(&port.tap),
+            Some(Some(port)) => self.polled.taps.deregister(&port.tap),
             _ => Ok(()),
         }
     }
@@ -173,6 +179,27 @@ impl Fabric for TapFabric {
     fn route_events(&mut self) -> Vec<RouteEvent> {
         let routes = self.routes.as_mut();
         routes.map_or_else(Vec::new, RouteMonitor::drain)
+    }
+
+    fn watch_drops(&mut self) -> Result<bool, SystemError> {
+        self.listen_for_drops().map(|()| true)
+    }
+
+    fn frame_drops(&mut self) -> FrameDrops {
+        self.take_drops()
+    }
+
+    fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, SystemError> {
+        self.read_counters()
+    }
+
+    fn path_state(
+        &mut self,
+        source: VmId,
+        destination: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<Option<PathState>, SystemError> {
+        self.look_at_path(source, destination, owner).map(Some)
     }
 
     #[inline]

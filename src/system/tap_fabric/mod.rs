@@ -3,6 +3,7 @@
 mod io;
 mod port;
 mod setup;
+mod watch;
 
 use std::collections::HashSet;
 
@@ -11,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use self::port::Port;
 use super::clean::{mark_of, remove_marked};
+use super::drop_watch::DropWatch;
 use super::drops::Reading;
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
@@ -22,7 +24,7 @@ use super::namespace::Namespace;
 use super::namespace_watch::NameWatch;
 use super::netlink::Netlink;
 use super::netlink::link::Link;
-use super::poll_handle::PollHandle;
+use super::poll_handle::FabricHandles;
 use super::preflight::check_free;
 use super::route_monitor::RouteMonitor;
 use super::signals::StopSignals;
@@ -44,10 +46,7 @@ const OTHER_DESCRIPTORS: u64 = 32;
 #[derive(Debug)]
 pub struct TapFabric {
     lab: LabConfig,
-    /// Registers TAPs, each by the number of its VM.
-    polled: PollHandle,
-    /// Registers the sockets that tell of changes of links.
-    polled_links: PollHandle,
+    polled: FabricHandles,
     taps: Vec<Option<Port>>,
     netlink: Netlink,
     mark: Mark,
@@ -66,6 +65,8 @@ pub struct TapFabric {
     /// Hears of what others do to the links, once it is [wanted](Fabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
+    /// Hears of dropped frames, once they are [wanted](Fabric::watch_drops).
+    drop_watch: Option<DropWatch>,
     /// Hears of changes of routes, once they are [wanted](Fabric::watch_routes).
     routes: Option<RouteMonitor>,
 }
@@ -81,15 +82,11 @@ enum AtEnd {
 
 impl TapFabric {
     /// Enters the namespace, and makes the bridge there (or, to attach, checks what is there). The poll
-    /// reports TAPs whose VM is plugged in by the first handle, edge-triggered, each by the number of its VM, and changes of
-    /// links, once they are watched, by the second.
+    /// reports TAPs whose VM is plugged in, edge-triggered, and what else is watched, by the handles of `polled`.
     ///
     /// # Errors
     /// When the lab can't exist, a name in it is taken, or the system refuses; what had been made is removed again.
-    pub fn new(
-        (polled, polled_links): (PollHandle, PollHandle),
-        lab: LabConfig,
-    ) -> Result<TapFabric, SystemError> {
+    pub fn new(polled: FabricHandles, lab: LabConfig) -> Result<TapFabric, SystemError> {
         lab.validate()?;
         ensure_limit(open_descriptors() + u64::from(lab.vms) + OTHER_DESCRIPTORS)?;
         let mark = Mark::new();
@@ -101,7 +98,6 @@ impl TapFabric {
         }
         let mut fabric = TapFabric {
             polled,
-            polled_links,
             taps: Vec::with_capacity(lab.vms as usize),
             netlink: Netlink::open()?,
             mark,
@@ -116,6 +112,7 @@ impl TapFabric {
             departed: Vec::new(),
             monitor: None,
             name_watch: None,
+            drop_watch: None,
             routes: None,
             lab,
         };
@@ -194,11 +191,13 @@ impl TapFabric {
         }
         let name_watch = self.namespace.name().map(NameWatch::new).transpose()?;
         let poll = |error| SystemError::io("have the poll tell of changes of links", &error);
-        self.polled_links
+        self.polled
+            .links
             .register(&monitor, 0, Interest::READABLE)
             .map_err(poll)?;
         if let Some(watch) = &name_watch {
-            self.polled_links
+            self.polled
+                .links
                 .register(watch, 0, Interest::READABLE)
                 .map_err(poll)?;
         }
@@ -208,7 +207,8 @@ impl TapFabric {
     /// Listens to the kernel about changes of routes. The poll reports them as it does those of links.
     fn listen_for_routes(&mut self) -> Result<RouteMonitor, SystemError> {
         let monitor = RouteMonitor::open()?;
-        self.polled_links
+        self.polled
+            .links
             .register(&monitor, 0, Interest::READABLE)
             .map_err(|error| SystemError::io("have the poll tell of changes of routes", &error))?;
         Ok(monitor)

@@ -86,6 +86,7 @@ impl Vm {
     }
 
     fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {
+        self.requests_answered += 1;
         let id = self.ipv4.next_identification();
         let length = turn_into_echo_reply(
             frame,

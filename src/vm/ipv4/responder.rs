@@ -31,6 +31,7 @@ impl Vm {
         match &answer.service {
             Service::Echo => {
                 let length = self.answer_options(now, frame, header_length)?;
+                self.requests_answered += 1;
                 let id = self.ipv4.next_identification();
                 turn_into_echo_reply(frame, length, mac, DEFAULT_TIME_TO_LIVE, id)
             }

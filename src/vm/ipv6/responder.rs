@@ -11,7 +11,7 @@ use crate::wire::{
 impl Vm {
     /// Turns the question in `frame` into its answer from `source`. Returns the answer's length.
     pub(in crate::vm) fn answer_ipv6(
-        &self,
+        &mut self,
         answer: &Answer,
         source: Ipv6Addr,
         frame: &mut [u8],
@@ -20,6 +20,7 @@ impl Vm {
         let hop_limit = self.ipv6.as_ref()?.hop_limit;
         match &answer.service {
             Service::Echo => {
+                self.requests_answered += 1;
                 turn_into_icmpv6_echo_reply(frame, answer.offset, mac, source, hop_limit)
             }
             Service::UdpEcho => turn_into_ipv6_udp_echo(frame, answer.offset, mac, hop_limit),

@@ -16,6 +16,7 @@ use super::neighbour::{Found, Lookup};
 use super::nic::group_mac;
 use super::{Event, PingId, PingOutcome, Reaction, SessionId, Transmit, Vm};
 use crate::time::Instant;
+use crate::wire::{ICMP_ECHO_HEADER_LENGTH, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH};
 
 /// The outcome of starting a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -253,6 +254,27 @@ impl Vm {
     pub fn destination(&self, session: SessionId) -> Option<IpAddr> {
         let session = self.sessions.get(usize::from(session.0))?;
         Some(session.config.destination)
+    }
+
+    /// The number of pings of `session` that were begun.
+    pub fn pings_begun(&self, session: SessionId) -> Option<u64> {
+        Some(self.sessions.get(usize::from(session.0))?.begun())
+    }
+
+    /// The number of echo requests that the VM has answered, whoever sent them.
+    pub const fn requests_answered(&self) -> u64 {
+        self.requests_answered
+    }
+
+    /// The length of the packets that the pings of `session` are sent in, or of the largest fragment of one, in bytes.
+    pub fn packet_length(&self, session: SessionId) -> Option<u32> {
+        let config = self.sessions.get(usize::from(session.0))?.config;
+        let header = match config.destination {
+            IpAddr::V4(_) => IPV4_HEADER_LENGTH,
+            IpAddr::V6(_) => IPV6_HEADER_LENGTH,
+        };
+        let whole = config.payload_length + header + ICMP_ECHO_HEADER_LENGTH;
+        Some(whole.min(self.mtu.into()) as u32)
     }
 
     /// The number of the first ping of `session` that is not over; that of the next one where all are.

@@ -100,6 +100,11 @@ impl Session {
         }
     }
 
+    /// The number of pings that were begun.
+    pub(in crate::vm) const fn begun(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// Tells if one more ping may be on its way.
     pub(in crate::vm) fn has_room(&self) -> bool {
         self.unfinished.len() < MAX_OUTSTANDING

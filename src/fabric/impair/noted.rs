@@ -1,0 +1,93 @@
+//! The frames of pings that impairments dropped or changed, for whoever wants to know why the pings failed.
+
+use std::collections::VecDeque;
+
+use super::{Direction, Impaired, Impairment};
+use crate::time::Instant;
+use crate::vm::VmId;
+use crate::wire::EchoHead;
+
+/// So many are kept until they are taken, the last ones.
+const MAX_NOTED: usize = 1 << 16;
+
+/// What was done on purpose to a frame of which nothing was passed on as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Harm {
+    /// An impairment.
+    Impairment(Impairment),
+    /// The VM did not send or take it, because it misbehaves in the way that has this name.
+    Misbehaviour(&'static str),
+}
+
+/// A frame of a ping of which nothing was passed on as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImpairedPing {
+    /// The time.
+    pub at: Instant,
+    /// The VM whose frames are impaired.
+    pub vm: VmId,
+    /// The direction in which they are.
+    pub direction: Direction,
+    /// What was done to it.
+    pub harm: Harm,
+    /// The frame, as it was before.
+    pub head: EchoHead,
+}
+
+/// What was done to a frame of which nothing is passed on as it was.
+const HARMS: [Impairment; 5] = [
+    Impairment::Lost,
+    Impairment::QueueFull,
+    Impairment::NoMemory,
+    Impairment::Unreleased,
+    Impairment::Corrupted,
+];
+
+/// Those that nobody has taken yet, the oldest first.
+#[derive(Debug, Default)]
+pub(in crate::fabric) struct Noted(VecDeque<ImpairedPing>);
+
+impl Noted {
+    pub(super) fn note(
+        &mut self,
+        (vm, direction): (VmId, Direction),
+        now: impl FnOnce() -> Instant,
+        frame: &[u8],
+        impaired: Impaired,
+    ) {
+        if !impaired.is_dropped() && !impaired.has(Impairment::Corrupted) {
+            return;
+        }
+        let kind = HARMS.into_iter().find(|kind| impaired.has(*kind));
+        if let Some(kind) = kind {
+            self.push((vm, direction), now, frame, Harm::Impairment(kind));
+        }
+    }
+
+    /// Notes `frame` if it is of a ping.
+    pub(in crate::fabric) fn push(
+        &mut self,
+        (vm, direction): (VmId, Direction),
+        now: impl FnOnce() -> Instant,
+        frame: &[u8],
+        harm: Harm,
+    ) {
+        let Some(head) = EchoHead::parse(frame) else {
+            return;
+        };
+        if self.0.len() >= MAX_NOTED {
+            self.0.pop_front();
+        }
+        self.0.push_back(ImpairedPing {
+            at: now(),
+            vm,
+            direction,
+            harm,
+            head,
+        });
+    }
+
+    pub(in crate::fabric) fn take(&mut self) -> Vec<ImpairedPing> {
+        self.0.drain(..).collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! What is known of frames of pings that did not arrive, until the pings end.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use crate::record::{Attribution, Cause, Place, Way, Why};
+use crate::time::Instant;
+use crate::vm::{PingId, VmId};
+
+/// Facts that are kept. Of a ping that is answered after all, or of none of the run's, they stay until others need the room.
+const MAX_FACTS: usize = 1 << 16;
+/// Facts of one ping; a flooded frame is dropped in many places.
+const MAX_FACTS_OF_PING: usize = 8;
+
+/// A ping by what its frames say: its source, and the identifier and the sequence number on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Key(u64);
+
+impl Key {
+    pub(super) const fn new(source: VmId, identifier: u16, sequence: u16) -> Key {
+        Key((source.0 as u64) << 32 | (identifier as u64) << 16 | sequence as u64)
+    }
+
+    /// That of a ping of `source`.
+    pub(super) const fn of(source: VmId, ping: PingId) -> Key {
+        Key::new(source, ping.session.0, ping.sequence as u16)
+    }
+}
+
+/// How much a fact says of its ping.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Strength {
+    /// A copy of the frame came to a VM that it was not for.
+    Elsewhere,
+    /// A copy of the frame was dropped in a place that is neither the port of its source nor that of its destination.
+    Passing,
+    /// The frame was dropped where it has to pass.
+    Decisive,
+}
+
+/// What happened to a frame of a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fact {
+    pub(super) at: Instant,
+    pub(super) what: Attribution,
+    pub(super) strength: Strength,
+}
+
+/// Facts by ping.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    facts: FxHashMap<Key, Vec<Fact>>,
+    /// The ping of each fact, the oldest first; some of them have been taken since.
+    order: VecDeque<Key>,
+}
+
+impl Evidence {
+    /// Keeps a fact.
+    pub(super) fn add(&mut self, key: Key, fact: Fact) {
+        if self.order.len() >= MAX_FACTS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.facts.remove(&oldest);
+        }
+        let facts = self.facts.entry(key).or_default();
+        // Those of a ping that had the same number, 65,536 pings ago, are of no use.
+        if facts.len() >= MAX_FACTS_OF_PING {
+            facts.remove(0);
+        }
+        facts.push(fact);
+        self.order.push_back(key);
+    }
+
+    /// Takes what is known of a ping that was due at `due`.
+    pub(super) fn take(&mut self, key: Key, due: Instant) -> Option<Fact> {
+        let facts = self.facts.remove(&key)?;
+        judge(facts.iter().filter(|fact| fact.at >= due))
+    }
+}
+
+/// The fact that explains why a ping failed. A reply is there only if the request arrived, so what happened to a reply counts
+/// before what happened to a copy of the request; a drop on the way counts before copies that came to others. What was done
+/// on purpose counts before all that: a frame with a wrong bit may have the number of another ping when a VM reads it.
+fn judge<'a>(facts: impl Iterator<Item = &'a Fact> + Clone) -> Option<Fact> {
+    let weight = |fact: &&Fact| {
+        let is_on_purpose =
+            fact.what.cause == Cause::Impaired && fact.strength != Strength::Elsewhere;
+        (is_on_purpose, fact.what.way == Way::Reply, fact.strength)
+    };
+    let mut best = *facts.clone().max_by_key(weight)?;
+    let places = facts.filter(|fact| weight(fact) == weight(&&best));
+    let is_flooded = best.strength == Strength::Elsewhere
+        && places
+            .clone()
+            .any(|fact| fact.what.place != best.what.place);
+    if is_flooded {
+        best.what.place = Place::Others;
+        best.what.why = Some(Why::State(FLOODED));
+    }
+    Some(best)
+}
+
+/// Why a frame that came to several others did.
+pub(super) const FLOODED: &str = "flooded";
+
+/// The attribution of a frame of which a copy came to `vm`, which it was not for.
+pub(super) const fn elsewhere(way: Way, vm: VmId) -> Attribution {
+    Attribution::of(Cause::DeliveredElsewhere, way, Place::Vm(vm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key::new(VmId(0), 1, 2);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(1_000_000 * millis)
+    }
+
+    fn fact(way: Way, strength: Strength, vm: u32, millis: u64) -> Fact {
+        Fact {
+            at: at(millis),
+            what: Attribution::of(Cause::Ignored, way, Place::Vm(VmId(vm))),
+            strength,
+        }
+    }
+
+    fn impaired(vm: u32) -> Fact {
+        Fact {
+            what: Attribution::of(Cause::Impaired, Way::Request, Place::Vm(VmId(vm))),
+            ..fact(Way::Request, Strength::Decisive, vm, 5)
+        }
+    }
+
+    fn elsewhere_at(vm: u32) -> Fact {
+        Fact {
+            at: at(5),
+            what: elsewhere(Way::Request, VmId(vm)),
+            strength: Strength::Elsewhere,
+        }
+    }
+
+    #[test]
+    fn the_fact_that_explains_a_failure_is_chosen() {
+        use Strength::{Decisive, Passing};
+        let (request, reply) = (Way::Request, Way::Reply);
+        // The facts, and the place of what is chosen.
+        let table = [
+            (vec![], None),
+            (
+                vec![fact(request, Decisive, 1, 5)],
+                Some(Place::Vm(VmId(1))),
+            ),
+            // It is of another ping with the same number.
+            (vec![fact(request, Decisive, 1, 3)], None),
+            (
+                vec![fact(request, Decisive, 1, 3), elsewhere_at(4)],
+                Some(Place::Vm(VmId(4))),
+            ),
+            (
+                vec![fact(request, Passing, 1, 5), fact(request, Decisive, 2, 5)],
+                Some(Place::Vm(VmId(2))),
+            ),
+            (
+                vec![fact(request, Decisive, 1, 5), elsewhere_at(4)],
+                Some(Place::Vm(VmId(1))),
+            ),
+            // There is a reply because the request came.
+            (
+                vec![fact(reply, Passing, 1, 5), fact(request, Decisive, 2, 6)],
+                Some(Place::Vm(VmId(1))),
+            ),
+            (
+                vec![elsewhere_at(4), elsewhere_at(4)],
+                Some(Place::Vm(VmId(4))),
+            ),
+            (vec![elsewhere_at(4), elsewhere_at(5)], Some(Place::Others)),
+            (
+                vec![impaired(3), fact(reply, Decisive, 1, 5)],
+                Some(Place::Vm(VmId(3))),
+            ),
+        ];
+        for (facts, place) in table {
+            let mut evidence = Evidence::default();
+            facts.iter().for_each(|fact| evidence.add(KEY, *fact));
+            let found = evidence.take(KEY, at(4));
+            assert_eq!(found.map(|fact| fact.what.place), place, "{facts:?}");
+            assert_eq!(evidence.take(KEY, at(4)), None);
+        }
+    }
+
+    #[test]
+    fn facts_take_bounded_memory_and_the_newest_stay() {
+        let mut evidence = Evidence::default();
+        let fact = fact(Way::Request, Strength::Decisive, 1, 5);
+        for number in 0..3 * MAX_FACTS as u32 {
+            let key = Key::new(VmId(number), 0, 0);
+            evidence.add(key, fact);
+            evidence.add(KEY, fact);
+        }
+        assert!(evidence.order.len() <= MAX_FACTS);
+        assert!(evidence.facts.len() <= MAX_FACTS);
+        let last = Key::new(VmId(3 * MAX_FACTS as u32 - 1), 0, 0);
+        assert_eq!(evidence.take(last, at(5)), Some(fact));
+        assert_eq!(evidence.take(Key::new(VmId(1), 0, 0), at(5)), None);
+    }
+}

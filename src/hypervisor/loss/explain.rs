@@ -1,0 +1,155 @@
+//! Finds what a ping is put down to when it fails.
+
+use std::time::Duration;
+
+use super::Failed;
+use super::evidence::{Fact, Key, Strength};
+use super::obstacle::{Ends, obstacle};
+use crate::fabric::Fabric;
+use crate::hypervisor::Hypervisor;
+use crate::load::FlowId;
+use crate::record::{Attribution, Cause, Place, Way};
+use crate::time::Instant;
+use crate::vm::{PingId, VmId};
+
+/// For so long a state that was read is taken for the present one.
+const STATE_LASTS: Duration = Duration::from_millis(100);
+/// States that are read in that time at most.
+const MAX_STATES: usize = 256;
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Finds what the ping of `vm`, of `flow` and due at `due`, is to be put down to that has just failed. So far it is put down to
+    /// `from`. Returns what it is put down to then.
+    #[cold]
+    pub(in crate::hypervisor) fn explain(
+        &mut self,
+        now: Instant,
+        (vm, ping): (VmId, PingId),
+        (flow, due): (FlowId, Instant),
+        from: Attribution,
+    ) -> Option<Attribution> {
+        self.loss_search.as_ref()?;
+        self.look_at_drops(now);
+        let key = Key::of(vm, ping);
+        let fact = self.loss_search.as_mut()?.evidence.take(key, due);
+        let to = match from.cause {
+            Cause::Unknown => self.cause_of_loss(now, (vm, ping), flow, fact),
+            Cause::Unresolved => fact.map(|fact| fact.what).or_else(|| self.absent(flow)),
+            // What was reported, or came back changed, is known already; not who did it on purpose.
+            _ => fact
+                .map(|fact| fact.what)
+                .filter(|what| what.cause == Cause::Impaired),
+        };
+        let to = to.unwrap_or(from);
+        self.recorder().attribute(flow, due, from, to);
+        let search = self.loss_search.as_mut()?;
+        let of_flow = search.flows.entry(flow).or_default();
+        match (from.cause, to.cause, to.way) {
+            (Cause::Unresolved, ..) => of_flow.unresolved += 1,
+            (Cause::Unknown, Cause::Unknown, _) => search.leave_open(flow, due),
+            (Cause::Unknown, _, Way::Request) => of_flow.explained += 1,
+            _ => {}
+        }
+        search.remember(key, Failed { due, to });
+        Some(to)
+    }
+
+    /// A reply came to a ping that was put down to something else when it was given up.
+    #[cold]
+    pub(in crate::hypervisor) fn answered_late(&mut self, vm: VmId, ping: PingId, flow: FlowId) {
+        let key = Key::of(vm, ping);
+        let Some(search) = &mut self.loss_search else {
+            return;
+        };
+        let Some(failed) = search.failed.remove(&key) else {
+            return;
+        };
+        match failed.to.cause {
+            Cause::Unknown => search.close(flow, failed.due),
+            _ if failed.to.way == Way::Request => {
+                let of_flow = search.flows.entry(flow).or_default();
+                of_flow.explained = of_flow.explained.saturating_sub(1);
+            }
+            _ => {}
+        }
+        let (from, due) = (failed.to, failed.due);
+        self.recorder()
+            .attribute(flow, due, from, Attribution::LATE);
+    }
+
+    /// The VM or the flow of a ping on its way has left.
+    pub(in crate::hypervisor) fn abandoned(&mut self, flow: FlowId) {
+        if let Some(search) = &mut self.loss_search {
+            search.flows.entry(flow).or_default().abandoned += 1;
+        }
+    }
+
+    /// Why a ping was lost, if anything tells: a fact, or what stands in its way.
+    fn cause_of_loss(
+        &mut self,
+        now: Instant,
+        (vm, ping): (VmId, PingId),
+        flow: FlowId,
+        fact: Option<Fact>,
+    ) -> Option<Attribution> {
+        let of_copies = fact.filter(|fact| fact.strength == Strength::Elsewhere);
+        if let Some(fact) = fact
+            && of_copies.is_none()
+        {
+            return Some(fact.what);
+        }
+        let in_the_way = self.absent(flow).or_else(|| {
+            let target = self.flows.get(flow.index())?.target?;
+            let bytes = self.vm(vm)?.packet_length(ping.session)?;
+            let there = self.obstacle(now, (vm, target), Way::Request, bytes);
+            there.or_else(|| self.obstacle(now, (target, vm), Way::Reply, bytes))
+        });
+        in_the_way.or(of_copies.map(|fact| fact.what))
+    }
+
+    /// A ping of `flow` failed because its target is not there, if it is a VM and is not there.
+    fn absent(&self, flow: FlowId) -> Option<Attribution> {
+        let target = self.flows.get(flow.index())?.target?;
+        let is_there = self.vm(target).is_some();
+        (!is_there).then_some(Attribution::of(
+            Cause::Absent,
+            Way::Request,
+            Place::Vm(target),
+        ))
+    }
+
+    /// What stands in the way from one VM to another, of packets of so many bytes.
+    pub(super) fn obstacle(
+        &mut self,
+        now: Instant,
+        (source, destination): (VmId, VmId),
+        way: Way,
+        bytes: u32,
+    ) -> Option<Attribution> {
+        let mac = self.vm(destination)?.mac();
+        let search = self.loss_search.as_mut()?;
+        if now - search.states_since >= STATE_LASTS {
+            search.states.clear();
+            search.states_since = now;
+        }
+        let known = search.states.get(&(source, destination)).copied();
+        let found = match known {
+            Some(found) => found,
+            None if search.states.len() >= MAX_STATES => None,
+            None => {
+                let state = self.fabric.path_state(source, mac, Some(destination));
+                let ends = Ends {
+                    source,
+                    destination: Some(destination),
+                    bytes,
+                };
+                let state = state.ok().flatten();
+                let found = state.and_then(|state| obstacle(&state, ends, way));
+                let search = self.loss_search.as_mut()?;
+                search.states.insert((source, destination), found);
+                found
+            }
+        };
+        found.map(|found| Attribution { way, ..found })
+    }
+}

@@ -1,0 +1,308 @@
+//! What the kernel's reasons for dropping a frame mean for the ping that it carried.
+
+use super::evidence::{FLOODED, Strength, elsewhere};
+use crate::fabric::{DropPlace, FrameDrop};
+use crate::record::{Attribution, Cause, Place, Way, Why};
+use crate::vm::VmId;
+
+/// The VMs that a frame is from and for, by its hardware addresses. `None` of those that are no VM's, or several's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Parties {
+    pub(super) source: Option<VmId>,
+    pub(super) destination: Option<VmId>,
+}
+
+/// The causes of reasons that mean the same in every function of the kernel.
+const REASONS: &[(&str, Cause)] = &[
+    ("FULL_RING", Cause::QueueFull),
+    ("SOCKET_FILTER", Cause::Filtered),
+    ("TAP_FILTER", Cause::Filtered),
+    ("TAP_TXFILTER", Cause::Filtered),
+    ("OTHERHOST", Cause::BeforeBridge),
+    ("TC_INGRESS", Cause::BeforeBridge),
+    ("NO_TX_TARGET", Cause::InBridge),
+    ("MAC_INVALID_SOURCE", Cause::InBridge),
+    ("MAC_IEEE_MAC_CONTROL", Cause::InBridge),
+    ("BRIDGE_INGRESS_STP_STATE", Cause::InBridge),
+    ("VLAN_FILTER", Cause::InBridge),
+    ("TC_EGRESS", Cause::BehindBridge),
+    ("QDISC_DROP", Cause::BehindBridge),
+    // Where frames pass by XDP.
+    ("ENETDOWN", Cause::Absent),
+    ("EINVAL", Cause::Absent),
+    ("EMSGSIZE", Cause::InBridge),
+    ("ENOSPC", Cause::QueueFull),
+];
+
+/// The causes of other reasons, by how the function that gave them begins.
+const FUNCTIONS: &[(&str, Cause)] = &[
+    // The source's TAP is down.
+    ("tun_get_user", Cause::Refused),
+    // Nobody has the destination's TAP open.
+    ("tun_net_xmit", Cause::Absent),
+    ("tun_xdp_xmit", Cause::QueueFull),
+    ("xdp_devmap_xmit", Cause::QueueFull),
+    ("do_xdp_generic", Cause::InBridge),
+    ("xdp_", Cause::InBridge),
+    ("br_", Cause::InBridge),
+    ("nf_hook_slow", Cause::InBridge),
+    ("__netif_receive_skb", Cause::BeforeBridge),
+    ("ip", Cause::BehindBridge),
+    ("icmp", Cause::BehindBridge),
+    ("neigh_", Cause::BehindBridge),
+    ("arp_", Cause::BehindBridge),
+    ("ndisc_", Cause::BehindBridge),
+];
+
+/// What a drop means for a frame that was on its `way`, and how much it says of the ping.
+pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribution, Strength) {
+    let at_source = |vm| Some(vm) == parties.source;
+    if let DropPlace::Port(vm) = drop.place
+        && !at_source(vm)
+        && parties
+            .destination
+            .is_some_and(|destination| destination != vm)
+    {
+        let mut what = elsewhere(way, vm);
+        if drop.count > 1 {
+            (what.place, what.why) = (Place::Others, Some(Why::State(FLOODED)));
+        }
+        return (what, Strength::Elsewhere);
+    }
+    let (reason, function) = (drop.reason.as_str(), drop.function.as_str());
+    let of_reason = REASONS.iter().find(|(name, _)| *name == reason);
+    let of_function = || {
+        FUNCTIONS
+            .iter()
+            .find(|(name, _)| function.starts_with(name))
+    };
+    let found = of_reason.or_else(of_function).map(|(_, cause)| *cause);
+    let what = Attribution {
+        why: Some(Why::Kernel(drop.reason, drop.function)),
+        ..Attribution::of(
+            found.unwrap_or(match drop.place {
+                DropPlace::Port(vm) if at_source(vm) => Cause::BeforeBridge,
+                _ => Cause::BehindBridge,
+            }),
+            way,
+            drop.place.into(),
+        )
+    };
+    let strength = match drop.place {
+        DropPlace::Port(_) => Strength::Decisive,
+        DropPlace::Link(_) | DropPlace::Nowhere => Strength::Passing,
+    };
+    (what, strength)
+}
+
+/// Returns true if the kernel's reason stands for several that the states of the ports tell apart.
+pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
+    let function = drop.function.as_str();
+    drop.reason.as_str() == "NOT_SPECIFIED"
+        && (function.starts_with("br_handle_frame") || function == "br_dev_queue_push_xmit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fabric::{FrameHead, KernelName};
+    use crate::time::Instant;
+
+    #[test]
+    fn a_drop_means_what_was_measured_of_its_reason_and_function() {
+        use Strength::{Decisive, Elsewhere, Passing};
+        let parties = Parties {
+            source: Some(VmId(0)),
+            destination: Some(VmId(1)),
+        };
+        let port = |vm| DropPlace::Port(VmId(vm));
+        let link = DropPlace::Link(KernelName::new("uplink"));
+        // Reason, function and place of the drop; cause and strength.
+        let table = [
+            (
+                "FULL_RING",
+                "tun_net_xmit",
+                port(1),
+                Cause::QueueFull,
+                Decisive,
+            ),
+            (
+                "SOCKET_FILTER",
+                "tun_net_xmit",
+                port(1),
+                Cause::Filtered,
+                Decisive,
+            ),
+            (
+                "TAP_TXFILTER",
+                "tun_net_xmit",
+                port(1),
+                Cause::Filtered,
+                Decisive,
+            ),
+            (
+                "DEV_READY",
+                "tun_net_xmit",
+                port(1),
+                Cause::Absent,
+                Decisive,
+            ),
+            (
+                "DEV_READY",
+                "tun_get_user",
+                port(0),
+                Cause::Refused,
+                Decisive,
+            ),
+            (
+                "OTHERHOST",
+                "ip_rcv_core",
+                port(0),
+                Cause::BeforeBridge,
+                Decisive,
+            ),
+            (
+                "NOT_SPECIFIED",
+                "br_handle_frame_finish",
+                port(0),
+                Cause::InBridge,
+                Decisive,
+            ),
+            (
+                "NOT_SPECIFIED",
+                "br_dev_queue_push_xmit",
+                port(1),
+                Cause::InBridge,
+                Decisive,
+            ),
+            (
+                "NOT_SPECIFIED",
+                "br_dev_queue_push_xmit",
+                link,
+                Cause::InBridge,
+                Passing,
+            ),
+            (
+                "NO_TX_TARGET",
+                "br_flood",
+                port(0),
+                Cause::InBridge,
+                Decisive,
+            ),
+            (
+                "MAC_INVALID_SOURCE",
+                "br_handle_frame",
+                port(0),
+                Cause::InBridge,
+                Decisive,
+            ),
+            (
+                "BRIDGE_INGRESS_STP_STATE",
+                "br_handle_frame",
+                port(0),
+                Cause::InBridge,
+                Decisive,
+            ),
+            (
+                "TC_INGRESS",
+                "__netif_receive_skb_core",
+                port(0),
+                Cause::BeforeBridge,
+                Decisive,
+            ),
+            (
+                "TC_EGRESS",
+                "__dev_queue_xmit",
+                port(1),
+                Cause::BehindBridge,
+                Decisive,
+            ),
+            (
+                "QDISC_DROP",
+                "__dev_queue_xmit",
+                port(1),
+                Cause::BehindBridge,
+                Decisive,
+            ),
+            (
+                "NETFILTER_DROP",
+                "nf_hook_slow",
+                port(0),
+                Cause::InBridge,
+                Decisive,
+            ),
+            ("IP_INHDR", "ip_forward", link, Cause::BehindBridge, Passing),
+            (
+                "IP_INNOROUTES",
+                "ip_rcv_finish_core",
+                link,
+                Cause::BehindBridge,
+                Passing,
+            ),
+            (
+                "ENETDOWN",
+                "xdp_redirect_err",
+                port(0),
+                Cause::Absent,
+                Decisive,
+            ),
+            (
+                "EMSGSIZE",
+                "xdp_redirect_err",
+                port(0),
+                Cause::InBridge,
+                Decisive,
+            ),
+            ("XDP", "do_xdp_generic", port(0), Cause::InBridge, Decisive),
+            // Nobody knows these.
+            (
+                "GREMLINS",
+                "nowhere",
+                port(0),
+                Cause::BeforeBridge,
+                Decisive,
+            ),
+            (
+                "GREMLINS",
+                "nowhere",
+                port(1),
+                Cause::BehindBridge,
+                Decisive,
+            ),
+            // Copies of a flooded frame.
+            (
+                "SOCKET_FILTER",
+                "tun_net_xmit",
+                port(5),
+                Cause::DeliveredElsewhere,
+                Elsewhere,
+            ),
+            (
+                "FULL_RING",
+                "tun_net_xmit",
+                port(5),
+                Cause::DeliveredElsewhere,
+                Elsewhere,
+            ),
+        ];
+        for (reason, function, place, cause, strength) in table {
+            let drop = FrameDrop {
+                at: Instant::ZERO,
+                count: 1,
+                place,
+                reason: KernelName::new(reason),
+                function: KernelName::new(function),
+                frame: FrameHead::NONE,
+            };
+            let (what, found) = meaning(&drop, parties, Way::Request);
+            assert_eq!(
+                (what.cause, found),
+                (cause, strength),
+                "{reason} in {function}"
+            );
+            assert_eq!(what.place, Place::from(place));
+            let is_ambiguous = is_ambiguous(&drop);
+            assert_eq!(is_ambiguous, reason == "NOT_SPECIFIED", "{reason}");
+        }
+    }
+}

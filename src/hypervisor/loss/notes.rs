@@ -1,0 +1,144 @@
+//! Takes note of what happens to frames of pings.
+
+use super::evidence::{Fact, Key, Strength, elsewhere};
+use super::kernel::{Parties, is_ambiguous, meaning};
+use crate::fabric::{Direction, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::drop_reason::drop_reason;
+use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
+use crate::time::Instant;
+use crate::vm::{Event, Ignored, VmId};
+use crate::wire::EchoHead;
+
+impl<F: Fabric> Hypervisor<F> {
+    /// The TAP of `vm` did not take a frame.
+    pub(in crate::hypervisor) fn note_refused(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        frame: &[u8],
+        why: WriteDrop,
+    ) {
+        if self.loss_search.is_none() {
+            return;
+        }
+        let ping = EchoHead::parse(frame).and_then(|head| self.ping_of(&head));
+        if let Some((key, way)) = ping {
+            let what = Attribution {
+                why: Some(Why::Write(why)),
+                ..Attribution::of(Cause::Refused, way, Place::Vm(vm))
+            };
+            self.note(key, now, (what, Strength::Decisive));
+        }
+    }
+
+    /// `vm` has read a frame and did not act on it.
+    pub(in crate::hypervisor) fn note_ignored(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        frame: &[u8],
+        why: Ignored,
+    ) {
+        if self.loss_search.is_none() {
+            return;
+        }
+        let Some(head) = EchoHead::parse(frame) else {
+            return;
+        };
+        let Some((key, way)) = self.ping_of(&head) else {
+            return;
+        };
+        let mac = self.vm(vm).map(|vm| vm.mac());
+        let is_for = head.destination_mac.is_multicast() || Some(head.destination_mac) == mac;
+        let noted = match is_for {
+            true => {
+                let what = Attribution {
+                    why: Some(Why::Drop(drop_reason(why))),
+                    ..Attribution::of(Cause::Ignored, way, Place::Vm(vm))
+                };
+                (what, Strength::Decisive)
+            }
+            false => (elsewhere(way, vm), Strength::Elsewhere),
+        };
+        self.note(key, now, noted);
+    }
+
+    /// A ping of `vm` is not sent, as `event` tells that is yet to be recorded.
+    pub(in crate::hypervisor) fn note_unsent(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        event: &Event,
+        why: DropReason,
+    ) {
+        let what = Attribution {
+            why: Some(Why::Drop(why)),
+            ..Attribution::UNRESOLVED
+        };
+        if let Event::Ping(ping, _) = event {
+            self.note(Key::of(vm, *ping), now, (what, Strength::Decisive));
+        }
+    }
+
+    /// The kernel has dropped a frame.
+    pub(super) fn note_drop(&mut self, now: Instant, drop: &FrameDrop) {
+        let Some(head) = EchoHead::parse(drop.frame.bytes()) else {
+            return;
+        };
+        let Some((key, way)) = self.ping_of(&head) else {
+            return;
+        };
+        let parties = Parties {
+            source: self.station(head.source_mac),
+            destination: self.station(head.destination_mac),
+        };
+        let (mut what, strength) = meaning(drop, parties, way);
+        if is_ambiguous(drop)
+            && let (Some(source), Some(destination)) = (parties.source, parties.destination)
+            && let Some(found) = self.obstacle(now, (source, destination), way, u32::MAX)
+        {
+            what.why = found.why;
+        }
+        self.note(key, drop.at, (what, strength));
+    }
+
+    /// An impairment, or a misbehaving VM, has dropped or changed a frame.
+    pub(super) fn note_impaired(&mut self, ping: &ImpairedPing) {
+        let Some((key, way)) = self.ping_of(&ping.head) else {
+            return;
+        };
+        let what = Attribution {
+            why: Some(match ping.harm {
+                Harm::Impairment(kind) => Why::Impairment(kind),
+                Harm::Misbehaviour(name) => Why::State(name),
+            }),
+            ..Attribution::of(Cause::Impaired, way, Place::Vm(ping.vm))
+        };
+        let is_for = ping.direction == Direction::Out
+            || ping.head.destination_mac.is_multicast()
+            || self.station(ping.head.destination_mac) == Some(ping.vm);
+        let strength = match is_for {
+            true => Strength::Decisive,
+            false => Strength::Elsewhere,
+        };
+        self.note(key, ping.at, (what, strength));
+    }
+
+    /// The ping of a frame and the part of it that the frame is, if its source is a VM of the run.
+    fn ping_of(&self, head: &EchoHead) -> Option<(Key, Way)> {
+        let (mac, way) = match head.is_request {
+            true => (head.source_mac, Way::Request),
+            false => (head.destination_mac, Way::Reply),
+        };
+        let source = self.station(mac)?;
+        Some((Key::new(source, head.identifier, head.sequence), way))
+    }
+
+    fn note(&mut self, key: Key, at: Instant, (what, strength): (Attribution, Strength)) {
+        if let Some(search) = &mut self.loss_search {
+            let fact = Fact { at, what, strength };
+            search.evidence.add(key, fact);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What stands in the way of a frame, by the states of ports and forwarding tables.
+
+use crate::fabric::{BridgeState, DropPlace, PathState, PortState, StpState};
+use crate::record::{Attribution, Cause, Place, Way, Why};
+use crate::vm::VmId;
+
+/// The ends of a way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ends {
+    /// The VM that sends.
+    pub(super) source: VmId,
+    /// The VM that is to receive; `None` if it is none of the run's.
+    pub(super) destination: Option<VmId>,
+    /// Bytes of the packet, without the Ethernet header.
+    pub(super) bytes: u32,
+}
+
+/// The first thing that stands in the way of a frame, as it goes from source to destination. `None` if nothing does.
+pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attribution> {
+    let put_down = |cause, place, why| {
+        Some(Attribution {
+            why: Some(why),
+            ..Attribution::of(cause, way, place)
+        })
+    };
+    let source = Place::Vm(ends.source);
+    let words = Why::State;
+    let from = state.source?;
+    if !from.is_up {
+        return put_down(Cause::Refused, source, words("its link is down"));
+    }
+    let Some(left) = from.bridge else {
+        return put_down(Cause::BeforeBridge, source, words("it is in no bridge"));
+    };
+    if !left.is_up {
+        let bridge = Place::Link(left.name);
+        return put_down(Cause::InBridge, bridge, words("the bridge is down"));
+    }
+    if let Some(why) = stopped(&left) {
+        return put_down(Cause::InBridge, source, words(why));
+    }
+    let destination = ends.destination?;
+    let at = Place::Vm(destination);
+    let Some(to) = state.destination else {
+        return put_down(Cause::Absent, at, words("it has no port"));
+    };
+    if let Some(why) = unreachable(&to) {
+        return put_down(Cause::Absent, at, words(why));
+    }
+    if let Some(entered) = to.bridge {
+        if !entered.is_up {
+            let bridge = Place::Link(entered.name);
+            return put_down(Cause::InBridge, bridge, words("the bridge is down"));
+        }
+        if let Some(why) = stopped(&entered) {
+            return put_down(Cause::InBridge, at, words(why));
+        }
+        if left.is_isolated && entered.is_isolated && left.name == entered.name {
+            return put_down(Cause::InBridge, source, words("both ports are isolated"));
+        }
+    }
+    if let Some(forwarding) = state.forwarding {
+        match forwarding {
+            DropPlace::Port(vm) if vm == destination => {}
+            DropPlace::Port(vm) if vm == ends.source => {
+                if !left.is_hairpin {
+                    let why =
+                        "the forwarding table has the destination at the port that it comes by";
+                    return put_down(Cause::InBridge, source, words(why));
+                }
+            }
+            DropPlace::Port(vm) => {
+                let why = Why::ForwardedTo(vm);
+                return put_down(Cause::DeliveredElsewhere, Place::Vm(vm), why);
+            }
+            DropPlace::Link(link) => {
+                let why = words("the forwarding table has the destination there");
+                return put_down(Cause::DeliveredElsewhere, Place::Link(link), why);
+            }
+            DropPlace::Nowhere => {}
+        }
+    } else if to.bridge.is_some_and(|entered| !entered.floods_unknown) {
+        let why = "its address is unknown, and is not flooded to it";
+        return put_down(Cause::InBridge, at, words(why));
+    }
+    if ends.bytes > to.mtu {
+        return put_down(Cause::InBridge, at, words("larger than its link carries"));
+    }
+    if left.is_locked {
+        return put_down(Cause::InBridge, source, words("its port is locked"));
+    }
+    None
+}
+
+/// Why a port of a bridge carries nothing, if it does not.
+const fn stopped(port: &BridgeState) -> Option<&'static str> {
+    Some(match port.state {
+        StpState::Disabled => "its port is disabled",
+        StpState::Listening => "its port is listening",
+        StpState::Learning => "its port is learning",
+        StpState::Blocking => "its port is blocking",
+        StpState::Forwarding => return None,
+    })
+}
+
+/// Why nothing reaches the VM of a port, if nothing does.
+const fn unreachable(port: &PortState) -> Option<&'static str> {
+    if !port.is_up {
+        return Some("its link is down");
+    }
+    if !port.has_carrier {
+        return Some("nobody has its TAP open");
+    }
+    if port.bridge.is_none() {
+        return Some("it is in no bridge");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fabric::KernelName;
+
+    const ENDS: Ends = Ends {
+        source: VmId(0),
+        destination: Some(VmId(1)),
+        bytes: 1_500,
+    };
+
+    fn bridge() -> BridgeState {
+        BridgeState {
+            name: KernelName::new("br0"),
+            is_up: true,
+            state: StpState::Forwarding,
+            is_isolated: false,
+            is_locked: false,
+            learns: true,
+            floods_unknown: true,
+            is_hairpin: false,
+        }
+    }
+
+    fn whole() -> PathState {
+        let port = PortState {
+            is_up: true,
+            has_carrier: true,
+            mtu: 1_500,
+            bridge: Some(bridge()),
+        };
+        PathState {
+            source: Some(port),
+            destination: Some(port),
+            forwarding: Some(DropPlace::Port(VmId(1))),
+        }
+    }
+
+    type Change = fn(&mut PathState);
+
+    fn source(state: &mut PathState) -> &mut BridgeState {
+        state.source.as_mut().unwrap().bridge.as_mut().unwrap()
+    }
+
+    fn destination(state: &mut PathState) -> &mut BridgeState {
+        state.destination.as_mut().unwrap().bridge.as_mut().unwrap()
+    }
+
+    #[test]
+    fn the_first_thing_in_the_way_is_named() {
+        let nothing: &[(&str, Change)] = &[
+            ("all is well", |_| {}),
+            ("flooded, and floods", |s| s.forwarding = None),
+            ("isolated alone", |s| source(s).is_isolated = true),
+            ("hairpin", |s| {
+                s.forwarding = Some(DropPlace::Port(VmId(0)));
+                source(s).is_hairpin = true;
+            }),
+            ("no port", |s| s.source = None),
+            ("not learning", |s| source(s).learns = false),
+        ];
+        for (name, change) in nothing {
+            let mut state = whole();
+            change(&mut state);
+            assert_eq!(obstacle(&state, ENDS, Way::Request), None, "{name}");
+        }
+        let table: &[(&str, Change)] = &[
+            ("reply refused by the TAP at vm0 (its link is down)", |s| {
+                s.source.as_mut().unwrap().is_up = false;
+            }),
+            (
+                "reply dropped before the bridge at vm0 (it is in no bridge)",
+                |s| {
+                    s.source.as_mut().unwrap().bridge = None;
+                },
+            ),
+            (
+                "reply dropped in the bridge at br0 (the bridge is down)",
+                |s| {
+                    source(s).is_up = false;
+                    destination(s).is_up = false;
+                },
+            ),
+            (
+                "reply dropped in the bridge at vm0 (its port is learning)",
+                |s| {
+                    source(s).state = StpState::Learning;
+                },
+            ),
+            (
+                "reply destination stopped or absent at vm1 (it has no port)",
+                |s| {
+                    s.destination = None;
+                },
+            ),
+            (
+                "reply destination stopped or absent at vm1 (its link is down)",
+                |s| {
+                    s.destination.as_mut().unwrap().is_up = false;
+                },
+            ),
+            (
+                "reply destination stopped or absent at vm1 (nobody has its TAP open)",
+                |s| s.destination.as_mut().unwrap().has_carrier = false,
+            ),
+            (
+                "reply destination stopped or absent at vm1 (it is in no bridge)",
+                |s| {
+                    s.destination.as_mut().unwrap().bridge = None;
+                },
+            ),
+            (
+                "reply dropped in the bridge at vm1 (its port is disabled)",
+                |s| {
+                    destination(s).state = StpState::Disabled;
+                },
+            ),
+            (
+                "reply dropped in the bridge at vm0 (both ports are isolated)",
+                |s| {
+                    source(s).is_isolated = true;
+                    destination(s).is_isolated = true;
+                },
+            ),
+            (
+                "reply dropped in the bridge at vm0 (the forwarding table has the destination at the port that it comes by)",
+                |s| s.forwarding = Some(DropPlace::Port(VmId(0))),
+            ),
+            (
+                "reply delivered to somebody else at vm7 (the forwarding table has it at vm7)",
+                |s| s.forwarding = Some(DropPlace::Port(VmId(7))),
+            ),
+            (
+                "reply delivered to somebody else at up0 (the forwarding table has the destination there)",
+                |s| s.forwarding = Some(DropPlace::Link(KernelName::new("up0"))),
+            ),
+            (
+                "reply dropped in the bridge at vm1 (its address is unknown, and is not flooded to it)",
+                |s| {
+                    s.forwarding = None;
+                    destination(s).floods_unknown = false;
+                },
+            ),
+            (
+                "reply dropped in the bridge at vm1 (larger than its link carries)",
+                |s| {
+                    s.destination.as_mut().unwrap().mtu = 1_499;
+                },
+            ),
+            (
+                "reply dropped in the bridge at vm0 (its port is locked)",
+                |s| {
+                    source(s).is_locked = true;
+                },
+            ),
+        ];
+        for (words, change) in table {
+            let mut state = whole();
+            change(&mut state);
+            let found = obstacle(&state, ENDS, Way::Reply).map(|found| found.to_string());
+            assert_eq!(found.as_deref(), Some(*words));
+        }
+        let outside = Ends {
+            destination: None,
+            ..ENDS
+        };
+        let mut state = whole();
+        state.destination = None;
+        assert_eq!(obstacle(&state, outside, Way::Request), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Where the pings of a run were lost, and why.
+//!
+//! Every ping that fails, and every ping that was due and could not be sent, is in exactly one row, from the moment on when it
+//! fails: [`Totals::failed`](super::Totals::failed) and `unsent` of all phases that count are the sum of the rows, always.
+//! What was put down to one cause at first can be put down to another one later, when more is known: that moves a ping from
+//! row to row, and changes no sum. What nothing tells of is a row like the others.
+
+mod cause;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::cause::{Attribution, Cause, Place, Way, Why};
+use crate::load::FlowId;
+
+/// Rows that tell places and reasons; what does not fit is counted by cause and direction alone.
+pub const MAX_LOSS_ROWS: usize = 200;
+/// Flows of which it is kept what their losses were put down to.
+pub const MAX_LOSSY_FLOWS: usize = 10_000;
+/// Rows of one flow.
+const MAX_FLOW_ROWS: usize = 8;
+
+/// How it was found out where pings were lost.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossMethod {
+    /// The kernel told of each frame that it dropped.
+    Tracepoints,
+    /// By elimination, from what the kernel counts at the ports and the states of ports and forwarding tables.
+    Counters,
+    /// What the kernel does was not asked for.
+    #[default]
+    None,
+}
+
+impl LossMethod {
+    /// The word for it in reports.
+    pub const fn word(self) -> &'static str {
+        match self {
+            LossMethod::Tracepoints => "tracepoints",
+            LossMethod::Counters => "counters",
+            LossMethod::None => "none",
+        }
+    }
+}
+
+/// The losses of a run, by what they are put down to.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    /// How it was found out, and why not better.
+    method: (LossMethod, String),
+    rows: Rows,
+    flows: BTreeMap<FlowId, Rows>,
+    /// Drops that the kernel told of and that were not looked at, because there were too many of them.
+    missed: u64,
+}
+
+/// Numbers of pings by attribution.
+#[derive(Clone, Debug, Default)]
+struct Rows(BTreeMap<Attribution, u64>);
+
+impl Rows {
+    fn add(&mut self, pings: u64, to: Attribution, limit: usize) {
+        let has_room = self.0.len() < limit || self.0.contains_key(&to);
+        let row = if has_room { to } else { to.without_place() };
+        let count = self.0.entry(row).or_default();
+        *count = count.saturating_add(pings);
+    }
+
+    /// Takes one ping out of the row that it was added to. Returns false if it is in none.
+    fn take(&mut self, from: Attribution) -> bool {
+        for row in [from, from.without_place()] {
+            if let Some(count) = self.0.get_mut(&row) {
+                *count -= 1;
+                if *count == 0 {
+                    self.0.remove(&row);
+                }
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Losses {
+    /// Puts `pings` pings down to `to`: those of `flow`, or of no flow in particular.
+    pub(super) fn add(&mut self, flow: Option<FlowId>, pings: u64, to: Attribution) {
+        if pings == 0 {
+            return;
+        }
+        self.rows.add(pings, to, MAX_LOSS_ROWS);
+        if let Some(flow) = flow
+            && (self.flows.len() < MAX_LOSSY_FLOWS || self.flows.contains_key(&flow))
+        {
+            let rows = self.flows.entry(flow).or_default();
+            rows.add(pings, to, MAX_FLOW_ROWS);
+        }
+    }
+
+    /// Puts a ping of `flow` down to `to`, which was put down to `from` so far.
+    pub(super) fn transfer(&mut self, flow: FlowId, from: Attribution, to: Attribution) {
+        if from == to || !self.rows.take(from) {
+            return;
+        }
+        self.rows.add(1, to, MAX_LOSS_ROWS);
+        if let Some(rows) = self.flows.get_mut(&flow)
+            && rows.take(from)
+        {
+            rows.add(1, to, MAX_FLOW_ROWS);
+        }
+    }
+
+    pub(super) fn set_method(&mut self, method: LossMethod, why: String) {
+        self.method = (method, why);
+    }
+
+    pub(super) fn miss(&mut self, drops: u64) {
+        self.missed = self.missed.saturating_add(drops);
+    }
+
+    /// How it was found out where pings were lost, and why not better; empty if there is nothing to say.
+    pub fn method(&self) -> (LossMethod, &str) {
+        (self.method.0, &self.method.1)
+    }
+
+    /// How many drops the kernel told of and that were not looked at.
+    pub const fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// How many pings there are in all rows.
+    pub fn total(&self) -> u64 {
+        let counts = self.rows.0.values();
+        counts.fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// The rows, in the order of their causes.
+    pub fn rows(&self) -> impl Iterator<Item = (&Attribution, u64)> {
+        self.rows.0.iter().map(|(row, pings)| (row, *pings))
+    }
+
+    /// The rows of `flow`, if it has lost pings: the one with the most pings first.
+    pub fn of_flow(&self, flow: FlowId) -> Vec<(Attribution, u64)> {
+        let rows = self.flows.get(&flow);
+        let rows = rows.into_iter().flat_map(|rows| &rows.0);
+        let mut rows: Vec<_> = rows.map(|(row, pings)| (*row, *pings)).collect();
+        rows.sort_by_key(|(_, pings)| std::cmp::Reverse(*pings));
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests;
