@@ -20,6 +20,7 @@ mod lifecycle;
 mod links;
 mod load;
 mod main_job;
+mod misbehaving;
 mod multicast;
 mod neighbours;
 mod output;

@@ -3,6 +3,7 @@
 mod compare;
 mod flows;
 mod marks;
+mod misbehaviours;
 mod run;
 
 use std::fmt;
