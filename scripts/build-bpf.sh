@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 clang=${CLANG:-clang-14}
 strip=${LLVM_STRIP:-llvm-strip-14}
-sources=(src/system/switching/xdp/switch.c src/system/filter/shared.c)
+sources=(src/system/switching/xdp/switch.c src/system/filter/shared.c src/system/drop_watch/drops.c)
 
 fail() {
     printf 'build-bpf.sh: %s\n' "$*" >&2

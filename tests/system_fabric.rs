@@ -2,13 +2,11 @@
 
 mod support;
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
-
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, raise};
 use support::{
-    enter_own_network, fabric, host_lab, link, link_names, links, make_lab_by_hand, run,
-    wait_until, wait_until_forwarding,
+    copy_of_descriptor, enter_own_network, fabric, host_lab, link, link_names, links,
+    make_lab_by_hand, run, wait_until, wait_until_forwarding,
 };
 use tap_reactor::fabric::{Fabric, LinkEvent, LinkFate, Read, Write, WriteDrop};
 use tap_reactor::reactor::Source;
@@ -396,21 +394,6 @@ fn a_vm_that_is_unplugged_takes_its_tap_along_and_may_come_back() {
         fabric.read(Instant::ZERO, VmId(0), &mut [0; 64]),
         Read::Frame(64)
     );
-}
-
-/// A copy of the descriptor of the TAP with that name, which only one test has.
-fn copy_of_descriptor(tap: &str) -> OwnedFd {
-    let line = format!("iff:\t{tap}\n");
-    let mut descriptors = std::fs::read_dir("/proc/self/fdinfo").unwrap();
-    let number = descriptors.find_map(|entry| {
-        let path = entry.unwrap().path();
-        let is_it = std::fs::read_to_string(&path).is_ok_and(|about| about.contains(&line));
-        is_it.then(|| path.file_name()?.to_str()?.parse::<RawFd>().ok())?
-    });
-    // SAFETY: the caller has the TAP open.
-    unsafe { BorrowedFd::borrow_raw(number.unwrap()) }
-        .try_clone_to_owned()
-        .unwrap()
 }
 
 #[test]

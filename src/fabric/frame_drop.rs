@@ -7,24 +7,26 @@ use crate::vm::VmId;
 
 /// So many bytes of a dropped frame are kept: headers of every kind, and where an echo message has its identifier and
 /// sequence number.
-pub const DROPPED_BYTES: usize = 128;
+pub const DROPPED_BYTES: usize = 96;
 
-/// A frame that was dropped, or the same one several times in a row, as a flooded frame is at each port.
+/// A frame that was dropped. Of the copies of a flooded frame that are dropped for the same reason at one port after the other,
+/// the first one stands for all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameDrop {
-    /// The time of the (first) drop, of the run's clock.
+    /// The time of the drop, of the run's clock.
     pub at: Instant,
-    /// The number of drops in a row that this stands for, at least 1.
+    /// The number of frames: 1, except of what a TAP did not take of several frames that passed by XDP.
     pub count: u32,
-    /// The (first) place.
+    /// The place.
     pub place: DropPlace,
     /// The reason by the kernel's own name, without `SKB_DROP_REASON_`: `FULL_RING`, `NOT_SPECIFIED`. Where frames pass by
-    /// XDP, the error: `ENETDOWN`.
+    /// XDP, the error, `ENETDOWN`, or `FULL_RING` again.
     pub reason: KernelName,
     /// The kernel's function that dropped it, such as `tun_net_xmit`; empty if the kernel does not tell. Where frames pass by
     /// XDP, the tracepoint: `xdp_redirect_err`, `xdp_devmap_xmit`.
     pub function: KernelName,
-    /// The first bytes of the frame.
+    /// The first bytes of the frame, with the VLAN tag that the kernel has taken off it, or a bridge has put it in. None where
+    /// frames pass by XDP.
     pub frame: FrameHead,
 }
 
@@ -150,7 +152,7 @@ mod tests {
         for (name, kept) in [("", ""), ("br0", "br0"), (&long, &long[..46])] {
             assert_eq!(KernelName::new(name).as_str(), kept);
         }
-        for length in [0, 1, 127, 128, 129, 9_000] {
+        for length in [0, 1, 95, 96, 97, 9_000] {
             let frame: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
             let head = FrameHead::new(&frame);
             assert_eq!(head.bytes(), &frame[..length.min(DROPPED_BYTES)]);

@@ -2,7 +2,7 @@
 
 use super::{DropPlace, KernelName};
 
-/// What the kernel counts at the port of a VM, since it was plugged in. Directions are the kernel's: it *receives* what the
+/// What the kernel has counted at the port of a VM since the link was made, by whomever. Directions are the kernel's: it *receives* what the
 /// VM sends.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PortCounters {
@@ -10,7 +10,7 @@ pub struct PortCounters {
     pub rx_packets: u64,
     /// Frames of the VM that the kernel refused: its link is down; or where frames pass by XDP, that could not be redirected.
     pub rx_dropped: u64,
-    /// Frames that were put into the VM's queue.
+    /// Frames that were read from the VM's queue; what is in it is not counted yet.
     pub tx_packets: u64,
     /// Frames for the VM that were dropped at its port: the queue is full, a filter, nobody has the TAP open.
     pub tx_dropped: u64,
@@ -62,7 +62,7 @@ pub struct BridgeState {
     pub is_hairpin: bool,
 }
 
-/// The state of a port by the spanning tree protocol (IEEE 802.1D).
+/// The state of a port of a bridge (IEEE 802.1D, `linux/if_bridge.h`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StpState {
     /// Carries nothing: the port or its bridge is down or has no carrier, or somebody set it so.

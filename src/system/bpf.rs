@@ -5,9 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::ffi::CStr;
 use std::hash::Hash;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::Pod;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
@@ -19,9 +20,9 @@ use rustc_hash::FxHashMap;
 
 use crate::wire::MacAddr;
 
-/// A program in the kernel, and its maps by name.
+/// Programs in the kernel and their maps, by name.
 pub(super) struct Loaded {
-    pub(super) program: OwnedFd,
+    programs: HashMap<String, OwnedFd>,
     maps: HashMap<String, MapData>,
 }
 
@@ -41,14 +42,19 @@ pub(super) enum LoadError {
 }
 
 impl Loaded {
-    /// Loads the program of that name and type, with maps of as many entries as `entries` says of those that it names.
+    /// Loads `programs` of an object, each of a type, with maps of as many entries as `entries` says of those that it names
+    /// and `constants` in place of the object's, as they are in memory.
     pub(super) fn new(
         object: &[u8],
-        (name, kind): (&str, bpf_prog_type),
+        programs: &[(&str, bpf_prog_type)],
         entries: &[(&str, u32)],
+        constants: &[(&str, &[u8])],
     ) -> Result<Loaded, LoadError> {
-        let missing = || LoadError::Missing(name.to_owned());
         let mut object = Object::parse(object)?;
+        let globals = constants
+            .iter()
+            .map(|(name, value)| (*name, (*value, true)));
+        object.patch_map_data(globals.collect())?;
         let mut maps = Vec::new();
         for (name, map) in std::mem::take(&mut object.maps) {
             let planned = entries.iter().find(|(named, _)| *named == name);
@@ -60,7 +66,11 @@ impl Loaded {
                 planned.map_or(map.max_entries(), |(_, entries)| *entries),
                 map.map_flags(),
             );
-            maps.push((MapData::create(plain, &name, None)?, map, name));
+            let made = MapData::create(plain, name.trim_start_matches('.'), None)?;
+            if !map.data().is_empty() {
+                fill_constants(made.fd().as_fd(), map.data()).map_err(LoadError::Refused)?;
+            }
+            maps.push((made, map, name));
         }
         let sections: HashSet<usize> = object.functions.keys().map(|(index, _)| *index).collect();
         object.relocate_maps(
@@ -68,37 +78,39 @@ impl Loaded {
                 .map(|(made, map, name)| (name.as_str(), made.fd().as_fd().as_raw_fd(), map)),
             &sections,
         )?;
-        let program = object.programs.get(name).ok_or_else(missing)?;
-        let function = object.functions.get(&program.function_key());
-        let instructions = &function.ok_or_else(missing)?.instructions;
-        let load = ProgramLoad {
-            kind: kind as u32,
-            instruction_count: instructions.len() as u32,
-            instructions: instructions.as_ptr() as u64,
-            license: program.license.as_ptr() as u64,
-            ..ProgramLoad::default()
+        let mut loaded = Loaded {
+            programs: HashMap::new(),
+            maps: HashMap::new(),
         };
-        #[allow(unsafe_code)]
-        // SAFETY: the kernel reads as many instructions as there are and a string that ends in NUL, which outlive the call.
-        let descriptor = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                PROGRAM_LOAD,
-                &raw const load,
-                size_of_val(&load),
-            )
-        };
-        let descriptor = Errno::result(descriptor).map_err(LoadError::Refused)? as RawFd;
-        #[allow(unsafe_code)]
-        // SAFETY: the kernel has just made this descriptor for us.
-        let program = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        Ok(Loaded {
-            program,
-            maps: maps
-                .into_iter()
-                .map(|(made, _, name)| (name, made))
-                .collect(),
-        })
+        for (name, kind) in programs {
+            let missing = || LoadError::Missing((*name).to_owned());
+            let program = object.programs.get(*name).ok_or_else(missing)?;
+            let function = object.functions.get(&program.function_key());
+            let instructions = &function.ok_or_else(missing)?.instructions;
+            let load = ProgramLoad {
+                kind: *kind as u32,
+                instruction_count: instructions.len() as u32,
+                instructions: instructions.as_ptr() as u64,
+                license: program.license.as_ptr() as u64,
+                ..ProgramLoad::default()
+            };
+            #[allow(unsafe_code)]
+            // SAFETY: the kernel reads as many instructions as there are and a string that ends in NUL, which outlive the call.
+            let program = unsafe { bpf(PROGRAM_LOAD, &load) };
+            #[allow(unsafe_code)]
+            // SAFETY: the kernel has just made this descriptor for us.
+            let program = unsafe { OwnedFd::from_raw_fd(program.map_err(LoadError::Refused)?) };
+            loaded.programs.insert((*name).to_owned(), program);
+        }
+        let made = maps.into_iter().map(|(made, _, name)| (name, made));
+        loaded.maps.extend(made);
+        Ok(loaded)
+    }
+
+    /// Takes the program of that name.
+    pub(super) fn program(&mut self, name: &str) -> Result<OwnedFd, LoadError> {
+        let program = self.programs.remove(name);
+        program.ok_or_else(|| LoadError::Missing(name.to_owned()))
     }
 
     /// Takes the map of that name.
@@ -112,10 +124,83 @@ impl Loaded {
     }
 }
 
-/// `BPF_PROG_LOAD` of `linux/bpf.h`.
-const PROGRAM_LOAD: libc::c_int = 5;
+/// Has the kernel run `program` at the raw tracepoint of that name, until what is returned is closed.
+pub(super) fn attach_to_tracepoint(program: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let attach = TracepointOpen {
+        name: name.as_ptr() as u64,
+        program: program.as_raw_fd() as u32,
+        unused: 0,
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel reads a string that ends in NUL, which outlives the call.
+    let link = unsafe { bpf(RAW_TRACEPOINT_OPEN, &attach) }?;
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
 
-/// Its argument, as far as the oldest kernel knows it.
+/// Fills a map of constants, which nobody can change from then on.
+fn fill_constants(map: BorrowedFd<'_>, data: &[u8]) -> Result<(), Errno> {
+    let key = 0u32;
+    let element = MapElement {
+        map: map.as_raw_fd() as u32,
+        key: &raw const key as u64,
+        value: data.as_ptr() as u64,
+        ..MapElement::default()
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel reads the key and the one value of the map, which has the size of the data; both outlive the call.
+    unsafe { bpf(MAP_UPDATE, &element) }?;
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel reads a number.
+    unsafe { bpf(MAP_FREEZE, &(map.as_raw_fd() as u32)) }?;
+    Ok(())
+}
+
+/// Calls `bpf(2)` with a command and its argument. Returns a descriptor where the command makes one.
+///
+/// # Safety
+/// What the argument points to must be what the command expects, and outlive the call.
+#[allow(unsafe_code)]
+unsafe fn bpf<A>(command: libc::c_int, argument: &A) -> Result<RawFd, Errno> {
+    // SAFETY: the kernel reads no more of the argument than its size; the rest is the caller's promise.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            &raw const *argument,
+            size_of_val(argument),
+        )
+    };
+    Errno::result(returned).map(|returned| returned as RawFd)
+}
+
+/// Commands of `linux/bpf.h`.
+const MAP_UPDATE: libc::c_int = 2;
+const PROGRAM_LOAD: libc::c_int = 5;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const MAP_FREEZE: libc::c_int = 22;
+
+/// The argument of `BPF_MAP_UPDATE_ELEM`.
+#[repr(C)]
+#[derive(Default)]
+struct MapElement {
+    map: u32,
+    unused: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The argument of `BPF_RAW_TRACEPOINT_OPEN`.
+#[repr(C)]
+struct TracepointOpen {
+    name: u64,
+    program: u32,
+    unused: u32,
+}
+
+/// The argument of `BPF_PROG_LOAD`, as far as the oldest kernel knows it.
 #[repr(C)]
 #[derive(Default)]
 struct ProgramLoad {

@@ -52,6 +52,11 @@ impl VlanFiltering {
     pub(super) fn of(&self, vm: VmId) -> Option<VlanId> {
         self.ports.get(vm.index()).copied().flatten()
     }
+
+    /// The number by which the bridge knows that VLAN.
+    pub(super) fn number_of(&self, vm: VmId) -> u16 {
+        self.of(vm).map_or(UNTAGGED, VlanId::get)
+    }
 }
 
 impl Netlink {

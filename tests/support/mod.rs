@@ -3,6 +3,7 @@
 
 pub mod cable;
 
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
@@ -113,4 +114,19 @@ pub fn link(name: &str) -> Link {
     let mut links = links();
     links.retain(|link| link.name == name);
     links.pop().unwrap_or_else(|| panic!("no link {name}"))
+}
+
+/// A copy of the descriptor of the TAP with that name, which only one test has.
+pub fn copy_of_descriptor(tap: &str) -> OwnedFd {
+    let line = format!("iff:\t{tap}\n");
+    let mut descriptors = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    let number = descriptors.find_map(|entry| {
+        let path = entry.unwrap().path();
+        let is_it = std::fs::read_to_string(&path).is_ok_and(|about| about.contains(&line));
+        is_it.then(|| path.file_name()?.to_str()?.parse::<RawFd>().ok())?
+    });
+    // SAFETY: the caller has the TAP open.
+    unsafe { BorrowedFd::borrow_raw(number.unwrap()) }
+        .try_clone_to_owned()
+        .unwrap()
 }

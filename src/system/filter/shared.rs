@@ -69,12 +69,13 @@ impl SharedFilter {
         let vms = vms.saturating_add(SPARE_VMS);
         let mut loaded = Loaded::new(
             OBJECT,
-            (PROGRAM, bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS),
+            &[(PROGRAM, bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS)],
             &[
                 ("destinations", vms.saturating_mul(DESTINATIONS_OF_A_VM)),
                 ("owners", vms),
                 ("seekers", vms),
             ],
+            &[],
         )
         .map_err(refused)?;
         Ok(SharedFilter {
@@ -83,7 +84,7 @@ impl SharedFilter {
             seekers: Claims::new(loaded.map("seekers").map_err(refused)?),
             state: loaded.map("state").map_err(refused)?,
             edition: 0,
-            program: loaded.program,
+            program: loaded.program(PROGRAM).map_err(refused)?,
             blocks: Vec::new(),
             has_begun: false,
             entries: HashMap::new(),

@@ -12,6 +12,8 @@ use super::Netlink;
 use super::link::{
     LINK_HEADER_BYTES, LinkKind, attributes, find_attribute, link_data, link_info, parse_link,
 };
+use super::port::parse_settings;
+use crate::fabric::StpState;
 
 /// Settings of a bridge that decide what a new port of it does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,21 +46,6 @@ pub struct VlanFilter {
     pub default_pvid: u16,
 }
 
-/// The state of a port (`linux/if_bridge.h`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::system) enum PortState {
-    /// Carries nothing: the port or its bridge is down, or has no carrier yet.
-    Disabled,
-    /// Carries nothing, on its way to forwarding.
-    Listening,
-    /// Learns addresses and carries nothing, on its way to forwarding.
-    Learning,
-    /// Carries frames.
-    Forwarding,
-    /// Carries nothing: the frames have another way.
-    Blocking,
-}
-
 mod attribute {
     pub(super) const BR_FORWARD_DELAY: u16 = 1;
     pub(super) const BR_STP_STATE: u16 = 5;
@@ -66,7 +53,6 @@ mod attribute {
     pub(super) const BR_VLAN_PROTOCOL: u16 = 8;
     pub(super) const BR_VLAN_DEFAULT_PVID: u16 = 39;
     pub(super) const INFO_SLAVE_DATA: u16 = 5;
-    pub(super) const BRPORT_STATE: u16 = 1;
     pub(super) const OPERSTATE: u16 = 16;
     pub(super) const CARRIER_CHANGES: u16 = 35;
     /// `IF_OPER_UP` of `linux/if.h`.
@@ -114,7 +100,7 @@ impl Netlink {
     /// When the kernel does not tell.
     pub(in crate::system) fn port_states(
         &mut self,
-    ) -> Result<Vec<(String, PortState)>, SystemError> {
+    ) -> Result<Vec<(String, StpState)>, SystemError> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         self.dump(&request, parse_port)
             .map_err(|refusal| refusal.of("list the ports of bridges"))
@@ -144,19 +130,12 @@ fn parse_bridge(payload: &[u8]) -> Option<BridgeSettings> {
     })
 }
 
-fn parse_port(payload: &[u8]) -> Option<(String, PortState)> {
+fn parse_port(payload: &[u8]) -> Option<(String, StpState)> {
     let link = parse_link(payload)?;
     let info = link_info(payload)?;
     let state = match find_attribute(info, attribute::INFO_SLAVE_DATA) {
-        Some(data) => match find_attribute(data, attribute::BRPORT_STATE)?.first()? {
-            0 => PortState::Disabled,
-            1 => PortState::Listening,
-            2 => PortState::Learning,
-            3 => PortState::Forwarding,
-            4 => PortState::Blocking,
-            _ => return None,
-        },
-        None if link.kind == LinkKind::Bridge => PortState::Forwarding,
+        Some(data) => parse_settings(data)?.state,
+        None if link.kind == LinkKind::Bridge => StpState::Forwarding,
         None => return None,
     };
     let is_sending = link.carrier && has_settled(payload.get(LINK_HEADER_BYTES..)?);
@@ -165,7 +144,7 @@ fn parse_port(payload: &[u8]) -> Option<(String, PortState)> {
         if is_sending {
             state
         } else {
-            PortState::Disabled
+            StpState::Disabled
         },
     ))
 }
@@ -268,22 +247,22 @@ mod tests {
         let (unknown, down, up) = (0, 2, 6);
         let port = |state| port_of(state, [1, 0, unknown]);
         let named = |state| Some(("cni0".to_owned(), state));
-        assert_eq!(port(&[2]), named(PortState::Learning));
-        assert_eq!(port(&[3]), named(PortState::Forwarding));
+        assert_eq!(port(&[2]), named(StpState::Learning));
+        assert_eq!(port(&[3]), named(StpState::Forwarding));
         assert_eq!(port(&[9]), None);
         assert_eq!(port(&[]), None);
         for (state, carrier) in [
-            (PortState::Forwarding, [1, 2, up]),
-            (PortState::Disabled, [1, 1, unknown]),
-            (PortState::Disabled, [1, 3, down]),
-            (PortState::Disabled, [0, 0, unknown]),
-            (PortState::Disabled, [0, 4, up]),
+            (StpState::Forwarding, [1, 2, up]),
+            (StpState::Disabled, [1, 1, unknown]),
+            (StpState::Disabled, [1, 3, down]),
+            (StpState::Disabled, [0, 0, unknown]),
+            (StpState::Disabled, [0, 4, up]),
         ] {
             assert_eq!(port_of(&[3], carrier), named(state), "{carrier:?}");
         }
         let bridge = [link(&[attribute(1, b"bridge\0")]), attribute(33, &[1])];
-        assert_eq!(parse_port(&bridge.concat()), named(PortState::Forwarding));
-        assert_eq!(parse_port(&bridge[0]), named(PortState::Disabled));
+        assert_eq!(parse_port(&bridge.concat()), named(StpState::Forwarding));
+        assert_eq!(parse_port(&bridge[0]), named(StpState::Disabled));
         assert_eq!(parse_port(&link(&[attribute(1, b"veth\0")])), None);
     }
 

@@ -7,6 +7,7 @@ pub(super) mod bridge;
 pub(super) mod link;
 pub(super) mod link_requests;
 pub(super) mod monitor;
+pub(super) mod port;
 
 pub use link::{Link, LinkKind};
 pub use link_requests::{BridgePlan, LinkChange};

@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use super::super::error::SystemError;
 use super::super::link_monitor::LinkMonitor;
 use super::super::netlink::Netlink;
-use super::super::netlink::bridge::PortState;
 use super::super::signals::{StopSignals, Waited};
+use crate::fabric::StpState;
 use crate::time::{Clock, MonotonicClock};
 
 /// Time for a port to forward beyond what the spanning tree protocol takes.
@@ -36,8 +36,8 @@ pub(in crate::system) fn wait(
     loop {
         // Before the states are read, so that a change after that wakes.
         monitor.hear();
-        let waits = |(name, state): &(String, PortState)| {
-            *state != PortState::Forwarding && ports.contains(name.as_str())
+        let waits = |(name, state): &(String, StpState)| {
+            *state != StpState::Forwarding && ports.contains(name.as_str())
         };
         // A port rather than the bridge, which was made before and has its carrier from them.
         let Some((port, state)) = netlink.port_states()?.into_iter().rev().find(waits) else {

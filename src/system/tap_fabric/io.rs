@@ -9,15 +9,19 @@ use nix::errno::Errno;
 use super::super::error::SystemError;
 use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
-use super::super::netlink::link_requests::LinkChange;
+use super::super::netlink::link_requests::{LinkChange, index_of};
 use super::super::route_monitor::RouteMonitor;
 use super::super::switching::attached::attach_tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
 use super::{AtEnd, TapFabric};
-use crate::fabric::{Environment, Fabric, LinkEvent, Read, RouteEvent, Write, WriteDrop};
+use crate::fabric::{
+    Environment, Fabric, FrameDrops, LinkEvent, PathState, PortCounters, Read, RouteEvent, Write,
+    WriteDrop,
+};
 use crate::time::Now;
 use crate::vm::{RxFilter, VmId};
+use crate::wire::MacAddr;
 
 impl Fabric for TapFabric {
     type Error = SystemError;
@@ -51,7 +55,7 @@ impl Fabric for TapFabric {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
-            Ok(Port::new(tap, dropped_before))
+            Ok(Port::new(tap, index_of(&name)?, dropped_before))
         });
         let port = made.inspect_err(|_| {
             self.filter.remove(vm);
@@ -155,6 +159,27 @@ impl Fabric for TapFabric {
     fn route_events(&mut self) -> Vec<RouteEvent> {
         let routes = self.routes.as_mut();
         routes.map_or_else(Vec::new, RouteMonitor::drain)
+    }
+
+    fn watch_drops(&mut self) -> Result<bool, SystemError> {
+        self.listen_for_drops().map(|()| true)
+    }
+
+    fn frame_drops(&mut self) -> FrameDrops {
+        self.take_drops()
+    }
+
+    fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, SystemError> {
+        self.read_counters()
+    }
+
+    fn path_state(
+        &mut self,
+        source: VmId,
+        destination: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<Option<PathState>, SystemError> {
+        self.look_at_path(source, destination, owner).map(Some)
     }
 
     #[inline]

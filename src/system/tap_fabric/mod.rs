@@ -3,6 +3,7 @@
 mod io;
 mod port;
 mod setup;
+mod watch;
 
 use std::collections::HashSet;
 
@@ -11,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use self::port::Port;
 use super::clean::{mark_of, remove_marked};
+use super::drop_watch::DropWatch;
 use super::drops::Reading;
 use super::error::SystemError;
 use super::filter::{Filter, FilterKind};
@@ -63,6 +65,8 @@ pub struct TapFabric {
     /// Hears of what others do to the links, once it is [wanted](Fabric::watch_links).
     monitor: Option<LinkMonitor>,
     name_watch: Option<NameWatch>,
+    /// Hears of dropped frames, once they are [wanted](Fabric::watch_drops).
+    drop_watch: Option<DropWatch>,
     /// Hears of changes of routes, once they are [wanted](Fabric::watch_routes).
     routes: Option<RouteMonitor>,
 }
@@ -108,6 +112,7 @@ impl TapFabric {
             departed: Vec::new(),
             monitor: None,
             name_watch: None,
+            drop_watch: None,
             routes: None,
             lab,
         };

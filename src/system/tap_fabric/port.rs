@@ -16,6 +16,8 @@ const FEW: usize = 32;
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) tap: Tap,
+    /// The number by which the kernel knows the link.
+    pub(super) index: u32,
     /// Frames read since the queue was found empty, those apart that were read where they had just been written.
     pub(super) row: u32,
     /// The most that ever was.
@@ -25,9 +27,10 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(tap: Tap, dropped_before: u64) -> Port {
+    pub(super) fn new(tap: Tap, index: u32, dropped_before: u64) -> Port {
         Port {
             tap,
+            index,
             row: 0,
             longest_row: 0,
             dropped_before,

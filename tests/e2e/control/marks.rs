@@ -220,7 +220,7 @@ fn what_the_kernel_refuses_to_tell_of_is_said_when_the_run_begins() {
     let hook = "[ $TAP_REACTOR_EVENT = down ] || prlimit --pid $TAP_REACTOR_PID --nofile=3:";
     let mut command = vec![TAP_REACTOR];
     command.extend(PINGS.split_whitespace());
-    command.extend("--fabric none --mark-on route,link --expect loss<=100% --hook".split(' '));
+    command.extend("--fabric none --mark-on route,link --hook".split(' '));
     command.push(hook);
     let mut run = lab.start(&command);
     for words in ["changes of links", "changes of routes"] {
@@ -228,5 +228,6 @@ fn what_the_kernel_refuses_to_tell_of_is_said_when_the_run_begins() {
     }
     succeed(Command::new("prlimit").args(["--pid", &run.pid().to_string(), "--nofile=512:"]));
     run.signal(Signal::SIGINT);
-    run.wait().expect_status(0);
+    // The run was none the worse for it: it has a report.
+    run.wait().json();
 }

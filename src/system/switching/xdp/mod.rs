@@ -94,13 +94,14 @@ impl XdpSwitch {
         let entries = vms.saturating_add(SPARE_VMS);
         let mut loaded = Loaded::new(
             OBJECT,
-            (PROGRAM, bpf_prog_type::BPF_PROG_TYPE_XDP),
+            &[(PROGRAM, bpf_prog_type::BPF_PROG_TYPE_XDP)],
             &[
                 ("ports", entries),
                 ("stations", entries),
                 ("owners", entries),
                 ("groups", entries.saturating_mul(GROUPS_OF_A_VM)),
             ],
+            &[],
         )
         .map_err(refused)?;
         Ok(XdpSwitch {
@@ -109,7 +110,7 @@ impl XdpSwitch {
             owners: loaded.map("owners").map_err(refused)?,
             endings: loaded.map("endings").map_err(refused)?,
             groups: Claims::new(loaded.map("groups").map_err(refused)?),
-            program: loaded.program,
+            program: loaded.program(PROGRAM).map_err(refused)?,
             entries: HashMap::new(),
             free: Vec::new(),
             taken: 0,

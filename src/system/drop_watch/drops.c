@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
+//
+// Tells of each frame of a lab that the kernel drops: when, where, why, and its first bytes.
+//
+// The object beside this file is what the program loads, so that building the program takes no clang. After a change,
+// scripts/build-bpf.sh builds the object anew; commit both. scripts/test.sh holds that the object is what the source
+// gives, byte for byte.
+//
+// It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h and if_ether.h.
+//
+// The programs hang at tracepoints, which all frames of the machine pass that are dropped: what is not of the lab has to
+// be seen by little. Where the members of the kernel's structures are, the loader says.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) typeof(value) *name
+#define INLINE static inline __attribute__((always_inline))
+
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
+enum { NAME_BYTES = 16, FUNCTION_BYTES = 48, FRAME_BYTES = 96, SKB_BYTES = 256 };
+// What is told of: a frame that was dropped, one that XDP could not redirect, and those that a TAP did not take from XDP.
+enum { FRAME = 0, NOT_REDIRECTED = 1, NOT_TAKEN = 2 };
+// A copy of a flooded frame is dropped soon after the one before.
+enum { SOON_NANOSECONDS = 10000000 };
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static long (*bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
+static long (*bpf_snprintf)(char *text, u32 size, const char *format, u64 *data, u32 data_size) = (void *)165;
+
+// Where a member is in its structure, in bytes.
+struct offsets {
+	u32 skb_dev;
+	u32 skb_head;
+	u32 skb_data;
+	u32 skb_tail;
+	u32 skb_mac_header;
+	u32 skb_vlan_proto;
+	u32 skb_vlan_tci;
+	u32 device_name;
+	u32 device_net;
+	u32 net_inum;
+};
+
+const volatile struct offsets offsets;
+// The inode of the lab's network namespace.
+const volatile u32 network_namespace;
+static const char function_name[] = "%ps";
+
+struct event {
+	u64 at;
+	// Where the kernel dropped it: an address, which `functions` has the name of.
+	u64 location;
+	u32 kind;
+	// A reason of the kernel's, or an error number.
+	u32 reason;
+	u32 count;
+	// Bytes of the frame, and the tag that was taken off it, if its protocol is not 0.
+	u16 length;
+	u16 vlan_tci;
+	u32 vlan_protocol;
+	u32 unused;
+	char device[NAME_BYTES];
+	u8 frame[FRAME_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+} events SEC(".maps");
+
+// The number of events that the ring had no room for.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, u64);
+	__uint(max_entries, 1);
+} missed SEC(".maps");
+
+struct function {
+	char name[FUNCTION_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, u64);
+	__type(value, struct function);
+	__uint(max_entries, 1024);
+} functions SEC(".maps");
+
+struct work {
+	// The start of the kernel's structure, read at once: each reading takes as long as a hundred bytes of it.
+	u8 skb[SKB_BYTES];
+	struct event now;
+	// The last one that was told of.
+	struct event last;
+	struct function function;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct work);
+	__uint(max_entries, 1);
+} work SEC(".maps");
+
+#define READ(to, from, offset) bpf_probe_read_kernel(&(to), sizeof(to), (const u8 *)(from) + (offset))
+
+INLINE int is_of_lab(const void *device)
+{
+	const void *net = 0;
+	u32 inode = 0;
+
+	return device && !READ(net, device, offsets.device_net) && net && !READ(inode, net, offsets.net_inum) &&
+	       inode == network_namespace;
+}
+
+INLINE void tell(struct event *event)
+{
+	u32 zero = 0;
+	u64 *count;
+
+	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0)) {
+		count = bpf_map_lookup_elem(&missed, &zero);
+		if (count)
+			__sync_fetch_and_add(count, 1);
+	}
+}
+
+// Echo messages and what they need of ARP and neighbour discovery; fragments, whose first one tells what they are of.
+INLINE int may_be_ours(const u8 *frame)
+{
+	u32 at = 12;
+	u32 type = (u32)frame[12] << 8 | frame[13];
+	u32 next;
+
+	if (type == 0x8100 || type == 0x88a8) {
+		at = 16;
+		type = (u32)frame[16] << 8 | frame[17];
+	}
+	if (type == 0x0806)
+		return 1;
+	if (type == 0x0800) {
+		if (frame[at + 2 + 9] != 1)
+			return 0;
+		if (frame[at + 2 + 6] & 0x1f || frame[at + 2 + 7])
+			return 1;
+		next = frame[at + 2 + (frame[at + 2] & 15) * 4];
+		return next == 8 || next == 0;
+	}
+	if (type == 0x86dd) {
+		next = frame[at + 2 + 6];
+		if (next == 44)
+			return 1;
+		type = frame[at + 2 + 40];
+		return next == 58 && (type == 128 || type == 129 || type == 135 || type == 136);
+	}
+	return 0;
+}
+
+// A flooded frame is dropped at one port after the other: told of once.
+INLINE int is_copy(const struct event *event, const struct event *last)
+{
+	const u64 *now = (const u64 *)event->frame, *before = (const u64 *)last->frame;
+	const u64 *here = (const u64 *)event->device, *there = (const u64 *)last->device;
+	u64 differs = 0;
+	int i;
+
+	if (event->location != last->location || event->reason != last->reason || event->length != last->length ||
+	    event->at - last->at > SOON_NANOSECONDS || (here[0] == there[0] && here[1] == there[1]))
+		return 0;
+#pragma unroll
+	for (i = 0; i < FRAME_BYTES / 8; i++)
+		differs |= now[i] ^ before[i];
+	return !differs;
+}
+
+SEC("raw_tp/kfree_skb")
+int frame_dropped(u64 *arguments)
+{
+	const u8 *skb, *device, *head, *start;
+	u64 location = arguments[1];
+	u64 length;
+	u32 zero = 0;
+	struct work *own = bpf_map_lookup_elem(&work, &zero);
+	struct event *event;
+
+	if (!own || bpf_probe_read_kernel(own->skb, SKB_BYTES, (const void *)arguments[0]))
+		return 0;
+	skb = own->skb;
+	device = *(const u8 **)(skb + offsets.skb_dev);
+	if (!is_of_lab(device))
+		return 0;
+	head = *(const u8 **)(skb + offsets.skb_head);
+	start = head + *(u16 *)(skb + offsets.skb_mac_header);
+	if (start == head + 0xffff)
+		start = *(const u8 **)(skb + offsets.skb_data);
+	length = (u64)head + *(u32 *)(skb + offsets.skb_tail) - (u64)start;
+	if (length > 1 << 17)
+		return 0;
+	if (length > FRAME_BYTES)
+		length = FRAME_BYTES;
+	event = &own->now;
+	__builtin_memset(event->frame, 0, FRAME_BYTES);
+	if (bpf_probe_read_kernel(event->frame, length & 127, start) || !may_be_ours(event->frame))
+		return 0;
+	event->at = bpf_ktime_get_ns();
+	event->location = location;
+	event->kind = FRAME;
+	event->reason = arguments[2];
+	event->count = 1;
+	event->length = length;
+	event->vlan_protocol = *(u16 *)(skb + offsets.skb_vlan_proto);
+	event->vlan_tci = *(u16 *)(skb + offsets.skb_vlan_tci);
+	READ(event->device, device, offsets.device_name);
+	if (is_copy(event, &own->last))
+		return 0;
+	if (location != own->last.location && !bpf_map_lookup_elem(&functions, &location)) {
+		bpf_snprintf(own->function.name, FUNCTION_BYTES, function_name, &location, sizeof(location));
+		bpf_map_update_elem(&functions, &location, &own->function, 0);
+	}
+	own->last = *event;
+	tell(event);
+	return 0;
+}
+
+INLINE int tell_of_xdp(const void *device, u32 kind, int error, u32 count)
+{
+	u32 zero = 0;
+	struct work *own;
+	struct event *event;
+
+	if (!is_of_lab(device))
+		return 0;
+	own = bpf_map_lookup_elem(&work, &zero);
+	if (!own)
+		return 0;
+	event = &own->now;
+	event->at = bpf_ktime_get_ns();
+	event->location = 0;
+	event->kind = kind;
+	event->reason = error < 0 ? -error : error;
+	event->count = count;
+	event->length = 0;
+	event->vlan_protocol = 0;
+	READ(event->device, device, offsets.device_name);
+	tell(event);
+	return 0;
+}
+
+// The device of origin, the program, the target, the error, …
+SEC("raw_tp/xdp_redirect_err")
+int not_redirected(u64 *arguments)
+{
+	return tell_of_xdp((const void *)arguments[0], NOT_REDIRECTED, arguments[3], 1);
+}
+
+// The device of origin, the one of destination, frames that were sent, frames that were dropped, the error.
+SEC("raw_tp/xdp_devmap_xmit")
+int not_taken(u64 *arguments)
+{
+	int dropped = arguments[3];
+
+	if (dropped <= 0)
+		return 0;
+	return tell_of_xdp((const void *)arguments[1], NOT_TAKEN, arguments[4], dropped);
+}
+
+// The kernel lets only such programs read its structures.
+const char licence[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,262 @@
+//! Hears from the kernel which frames of the lab it drops, where and why: programs at the tracepoints `skb:kfree_skb`,
+//! `xdp:xdp_redirect_err` and `xdp:xdp_devmap_xmit` write each into a ring that this process reads.
+//!
+//! The programs are `drops.c` beside this file, built to `drops.o` by whoever changes it. They see what all namespaces drop,
+//! and let pass in the ring what is of the lab's, may be of a ping, and is not the next copy of a flooded frame. They can be
+//! loaded by root only (`CAP_BPF` and `CAP_PERFMON` outside of user namespaces), and go with the descriptors of this process,
+//! however it ends.
+//!
+//! Reasons are numbered differently by each kernel, whose own description has their names (`kernel_types`). Functions are
+//! named by the program itself when one first drops a frame: to look a name up in `/proc/kallsyms` takes 40 ms.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use aya::include_bytes_aligned;
+use aya::maps::{Array, HashMap, MapData, RingBuf};
+use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT;
+use nix::errno::Errno;
+use rustc_hash::FxHashMap;
+
+use super::bpf::{LoadError, Loaded, attach_to_tracepoint, chain};
+use super::error::SystemError;
+use super::kernel_types::KernelTypes;
+use crate::fabric::{DropPlace, FrameDrop, FrameDrops, FrameHead, KernelName};
+use crate::time::Instant;
+
+const OBJECT: &[u8] = include_bytes_aligned!("drops.o");
+/// The programs, each with its tracepoint.
+const PROGRAMS: [(&str, &CStr); 3] = [
+    ("frame_dropped", c"kfree_skb"),
+    ("not_redirected", c"xdp_redirect_err"),
+    ("not_taken", c"xdp_devmap_xmit"),
+];
+/// The members whose places the program wants, in the order of its `struct offsets`.
+const MEMBERS: [(&str, &str); 10] = [
+    ("sk_buff", "dev"),
+    ("sk_buff", "head"),
+    ("sk_buff", "data"),
+    ("sk_buff", "tail"),
+    ("sk_buff", "mac_header"),
+    ("sk_buff", "vlan_proto"),
+    ("sk_buff", "vlan_tci"),
+    ("net_device", "name"),
+    ("net_device", "nd_net"),
+    ("net", "ns"),
+];
+const REASON_PREFIX: &str = "SKB_DROP_REASON_";
+/// Events read at a time: more than the ring holds.
+const MOST_READ: usize = 4_096;
+const FUNCTION_BYTES: usize = 48;
+
+/// Listens for dropped frames. The descriptor is readable when there are some.
+pub(super) struct DropWatch {
+    /// What keeps the programs at their tracepoints.
+    _attached: Vec<OwnedFd>,
+    events: RingBuf<MapData>,
+    missed: Array<MapData, u64>,
+    functions: HashMap<MapData, u64, [u8; FUNCTION_BYTES]>,
+    reasons: FxHashMap<u32, KernelName>,
+    /// Functions by their addresses, as far as they were asked for.
+    named: FxHashMap<u64, KernelName>,
+    /// Of those that were missed, how many were told of.
+    missed_before: u64,
+}
+
+impl DropWatch {
+    /// Listens for frames that are dropped in the network namespace with that inode number from now on.
+    ///
+    /// # Errors
+    /// If the kernel does not let us, or can't tell; the error says what is missing.
+    pub(super) fn open(namespace: u32) -> Result<DropWatch, SystemError> {
+        let types = KernelTypes::read()?;
+        let mut offsets = Vec::with_capacity(MEMBERS.len() * 4);
+        for (structure, member) in MEMBERS {
+            let mut offset = types.offset_of(structure, member)?;
+            if structure == "net" {
+                offset += types.offset_of("ns_common", "inum")?;
+            }
+            offsets.extend(offset.to_ne_bytes());
+        }
+        let reasons = types.values_of("skb_drop_reason");
+        if reasons.is_empty() {
+            let why = "this kernel has no reasons for drops; expected Linux 5.17 or later";
+            return Err(SystemError::refused("watch dropped frames", why));
+        }
+        drop(types);
+        let name_of = |name: &str| KernelName::new(name.trim_start_matches(REASON_PREFIX));
+        let mut loaded = Loaded::new(
+            OBJECT,
+            &PROGRAMS.map(|(name, _)| (name, BPF_PROG_TYPE_RAW_TRACEPOINT)),
+            &[],
+            &[
+                ("offsets", &offsets),
+                ("network_namespace", &namespace.to_ne_bytes()),
+            ],
+        )
+        .map_err(refused)?;
+        let mut watch = DropWatch {
+            _attached: Vec::with_capacity(PROGRAMS.len()),
+            events: loaded.map("events").map_err(refused)?,
+            missed: loaded.map("missed").map_err(refused)?,
+            functions: loaded.map("functions").map_err(refused)?,
+            reasons: reasons
+                .iter()
+                .map(|(number, name)| (*number, name_of(name)))
+                .collect(),
+            named: FxHashMap::default(),
+            missed_before: 0,
+        };
+        for (name, tracepoint) in PROGRAMS {
+            let program = loaded.program(name).map_err(refused)?;
+            let attached = attach_to_tracepoint(&program, tracepoint).map_err(|errno| {
+                let tracepoint = tracepoint.to_string_lossy();
+                SystemError::kernel(
+                    format!("watch dropped frames at tracepoint {tracepoint}"),
+                    errno,
+                )
+            })?;
+            watch._attached.push(attached);
+        }
+        Ok(watch)
+    }
+
+    /// The drops since the last call. `place_of` finds the port of a device.
+    pub(super) fn take(&mut self, place_of: impl Fn(&str) -> DropPlace) -> FrameDrops {
+        let mut drops = Vec::new();
+        for _ in 0..MOST_READ {
+            let Some(item) = self.events.next() else {
+                break;
+            };
+            let Some(event) = Event::read(&item) else {
+                continue;
+            };
+            drop(item);
+            let (reason, function) = match event.kind {
+                Kind::Frame => (self.reason(event.reason), self.function(event.location)),
+                Kind::Xdp(tracepoint) => (errno_name(event.reason), KernelName::new(tracepoint)),
+            };
+            drops.push(FrameDrop {
+                at: event.at,
+                count: event.count,
+                place: match event.device.as_str() {
+                    "" => DropPlace::Nowhere,
+                    name => place_of(name),
+                },
+                reason,
+                function,
+                frame: event.frame,
+            });
+        }
+        if drops.is_empty() {
+            return FrameDrops::default();
+        }
+        // The ring was full at some time only if there was something in it.
+        let missed = self.missed.get(&0, 0).unwrap_or(self.missed_before);
+        let before = std::mem::replace(&mut self.missed_before, missed);
+        FrameDrops {
+            drops,
+            missed: missed.saturating_sub(before),
+        }
+    }
+
+    /// The name of a reason. One of a part of the kernel with reasons of its own has none.
+    fn reason(&self, number: u32) -> KernelName {
+        let named = self.reasons.get(&number).copied();
+        named.unwrap_or_else(|| KernelName::new(&format!("reason {number}")))
+    }
+
+    fn function(&mut self, location: u64) -> KernelName {
+        let functions = &self.functions;
+        let look_up = || {
+            let name = functions.get(&location, 0).unwrap_or([0; FUNCTION_BYTES]);
+            let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+            // Behind the name, the compiler tells of what it made of the function, and the kernel of its module.
+            let name = name.to_string_lossy();
+            KernelName::new(name.split(['.', ' ']).next().unwrap_or_default())
+        };
+        *self.named.entry(location).or_insert_with(look_up)
+    }
+}
+
+impl fmt::Debug for DropWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DropWatch")
+            .field("functions", &self.named)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsRawFd for DropWatch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.events.as_raw_fd()
+    }
+}
+
+/// `struct event` of the program.
+struct Event {
+    at: Instant,
+    location: u64,
+    kind: Kind,
+    reason: u32,
+    count: u32,
+    device: KernelName,
+    frame: FrameHead,
+}
+
+enum Kind {
+    Frame,
+    /// By this tracepoint of XDP's.
+    Xdp(&'static str),
+}
+
+impl Event {
+    fn read(bytes: &[u8]) -> Option<Event> {
+        let u16_at = |at: usize| Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+        let u32_at = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+        let u64_at = |at: usize| Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+        let frame = bytes.get(56..)?;
+        let frame = frame.get(..u16_at(28)?.into())?;
+        let device = CStr::from_bytes_until_nul(bytes.get(40..56)?).ok()?;
+        Some(Event {
+            at: Instant::from_nanos(u64_at(0)?),
+            location: u64_at(8)?,
+            kind: match u32_at(16)? {
+                0 => Kind::Frame,
+                1 => Kind::Xdp("xdp_redirect_err"),
+                2 => Kind::Xdp("xdp_devmap_xmit"),
+                _ => return None,
+            },
+            reason: u32_at(20)?,
+            count: u32_at(24)?,
+            device: KernelName::new(&device.to_string_lossy()),
+            frame: match u32_at(32)? as u16 {
+                0 => FrameHead::new(frame),
+                protocol => tagged(frame, protocol.to_ne_bytes(), u16_at(30)?.to_be_bytes()),
+            },
+        })
+    }
+}
+
+/// The start of a frame with the tag that was taken off it.
+fn tagged(frame: &[u8], protocol: [u8; 2], control: [u8; 2]) -> FrameHead {
+    let (addresses, rest) = frame.split_at(frame.len().min(12));
+    FrameHead::new(&[addresses, &protocol, &control, rest].concat())
+}
+
+/// The name of an error: `ENETDOWN`. A TAP that took fewer frames than there were, without an error, was full.
+fn errno_name(number: u32) -> KernelName {
+    match number {
+        0 => KernelName::new("FULL_RING"),
+        _ => KernelName::new(&format!("{:?}", Errno::from_raw(number as i32))),
+    }
+}
+
+fn refused(error: LoadError) -> SystemError {
+    let operation = "watch dropped frames";
+    match error {
+        LoadError::Refused(errno) => SystemError::kernel(operation, errno),
+        error => SystemError::refused(operation, chain(&error)),
+    }
+}

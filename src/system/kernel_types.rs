@@ -1,0 +1,227 @@
+//! Types of the running kernel, as it describes them itself (BTF, `Documentation/bpf/btf.rst` of its source): where the
+//! members of a structure are, and what the numbers of an enumeration mean. Both differ from kernel to kernel.
+//!
+//! Only what is asked for is read out of the five megabytes that there are: 3 ms, and nothing is kept.
+
+use std::fs;
+
+use super::error::SystemError;
+
+/// Where the kernel describes its types.
+const FILE: &str = "/sys/kernel/btf/vmlinux";
+/// The first two bytes of the description, as a little-endian processor has them.
+const MAGIC: [u8; 2] = [0x9f, 0xeb];
+/// `struct btf_type`.
+const TYPE_BYTES: usize = 12;
+/// A structure in a structure in a structure … without names of their own.
+const DEEPEST: u32 = 8;
+
+/// Kinds of types (`linux/btf.h`).
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const ENUM64: u32 = 19;
+}
+
+/// The types of a kernel.
+pub(super) struct KernelTypes {
+    bytes: Vec<u8>,
+    /// Where the names begin.
+    names: usize,
+    /// Where each type begins, by its number from 1 on.
+    types: Vec<u32>,
+}
+
+/// A type, a member or a value: its name's place, and two more numbers.
+#[derive(Clone, Copy)]
+struct Triple(u32, u32, u32);
+
+impl KernelTypes {
+    /// Reads the types of the running kernel.
+    ///
+    /// # Errors
+    /// If the kernel does not describe them.
+    pub(super) fn read() -> Result<KernelTypes, SystemError> {
+        let operation = || "read the kernel's types (BTF)";
+        let bytes = fs::read(FILE)
+            .map_err(|error| SystemError::io(format!("{} from {FILE}", operation()), &error))?;
+        KernelTypes::parse(bytes).ok_or_else(|| {
+            SystemError::refused(operation(), format!("{FILE} is not as expected of BTF"))
+        })
+    }
+
+    fn parse(bytes: Vec<u8>) -> Option<KernelTypes> {
+        if bytes.first_chunk() != Some(&MAGIC) {
+            return None;
+        }
+        let header = number(&bytes, 4)? as usize;
+        let section = |at: usize| header.checked_add(number(&bytes, at)? as usize);
+        let (start, names) = (section(8)?, section(16)?);
+        let end = start.checked_add(number(&bytes, 12)? as usize)?;
+        let mut types = Vec::new();
+        let mut at = start;
+        while at < end {
+            types.push(u32::try_from(at).ok()?);
+            let Triple(_, info, _) = triple(&bytes, at)?;
+            at += TYPE_BYTES + bytes_behind(info);
+        }
+        Some(KernelTypes {
+            bytes,
+            names,
+            types,
+        })
+    }
+
+    /// The place of a member in a structure, in bytes.
+    ///
+    /// # Errors
+    /// If the kernel has no such member.
+    pub(super) fn offset_of(&self, structure: &str, member: &str) -> Result<u32, SystemError> {
+        let mut structures = self.types.iter().filter_map(|at| {
+            let at = *at as usize;
+            let Triple(name, info, _) = triple(&self.bytes, at)?;
+            (kind_of(info) == kind::STRUCT && self.is_named(name, structure)).then_some(at)
+        });
+        let bits = structures.find_map(|at| self.find(at, member, DEEPEST));
+        bits.map(|bits| bits / 8).ok_or_else(|| {
+            let operation = format!("find member {member} of the kernel's struct {structure}");
+            SystemError::refused(operation, "this kernel has none")
+        })
+    }
+
+    /// The names and numbers of an enumeration; none if the kernel does not have it.
+    pub(super) fn values_of(&self, enumeration: &str) -> Vec<(u32, String)> {
+        let mut values = Vec::new();
+        for at in &self.types {
+            let at = *at as usize;
+            let Some(Triple(name, info, _)) = triple(&self.bytes, at) else {
+                continue;
+            };
+            if kind_of(info) != kind::ENUM || !self.is_named(name, enumeration) {
+                continue;
+            }
+            for index in 0..length_of(info) {
+                let value = at + TYPE_BYTES + index * 8;
+                let place = number(&self.bytes, value).and_then(|name| self.name(name));
+                values.extend(number(&self.bytes, value + 4).zip(place));
+            }
+        }
+        values
+    }
+
+    /// The place of `member` in the structure or union at `at`, in bits, members of nameless members included.
+    fn find(&self, at: usize, member: &str, depth: u32) -> Option<u32> {
+        let Triple(_, info, _) = triple(&self.bytes, at)?;
+        if ![kind::STRUCT, kind::UNION].contains(&kind_of(info)) {
+            return None;
+        }
+        let has_sizes = info >> 31 != 0;
+        (0..length_of(info)).find_map(|index| {
+            let Triple(name, kind, place) = triple(&self.bytes, at + TYPE_BYTES * (index + 1))?;
+            let place = if has_sizes { place & 0xff_ffff } else { place };
+            if self.is_named(name, member) {
+                return Some(place);
+            }
+            if number_is_nameless(name, &self.bytes, self.names) && depth > 0 {
+                let inner = *self.types.get((kind as usize).checked_sub(1)?)?;
+                return place.checked_add(self.find(inner as usize, member, depth - 1)?);
+            }
+            None
+        })
+    }
+
+    fn is_named(&self, place: u32, name: &str) -> bool {
+        let rest = self.bytes.get(self.names + place as usize..);
+        let rest = rest.and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    fn name(&self, place: u32) -> Option<String> {
+        let rest = self.bytes.get(self.names + place as usize..)?;
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        String::from_utf8(rest.get(..end)?.to_vec()).ok()
+    }
+}
+
+fn number_is_nameless(place: u32, bytes: &[u8], names: usize) -> bool {
+    bytes.get(names + place as usize) == Some(&0)
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*four))
+}
+
+fn triple(bytes: &[u8], at: usize) -> Option<Triple> {
+    let [a, b, c] = [at, at + 4, at + 8].map(|at| number(bytes, at));
+    Some(Triple(a?, b?, c?))
+}
+
+fn kind_of(info: u32) -> u32 {
+    info >> 24 & 0x1f
+}
+
+fn length_of(info: u32) -> usize {
+    (info & 0xffff) as usize
+}
+
+/// The bytes that follow a type.
+fn bytes_behind(info: u32) -> usize {
+    match kind_of(info) {
+        kind::INT | kind::VAR | kind::DECL_TAG => 4,
+        kind::ARRAY => 12,
+        kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * length_of(info),
+        kind::ENUM | kind::FUNC_PROTO => 8 * length_of(info),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_says_where_members_are_and_what_reasons_are_called() {
+        let types = KernelTypes::read().unwrap();
+        // Of nameless members, and in a structure that begins with one.
+        let inner = types.offset_of("sk_buff", "dev").unwrap();
+        let outer = types.offset_of("sk_buff", "head").unwrap();
+        assert!(inner < outer, "{inner} {outer}");
+        assert_eq!(types.offset_of("sk_buff", "next").unwrap(), 0);
+        let error = types.offset_of("sk_buff", "nonsense").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "find member nonsense of the kernel's struct sk_buff: this kernel has none"
+        );
+        types.offset_of("no_such", "next").unwrap_err();
+        let reasons = types.values_of("skb_drop_reason");
+        let named = |wanted: &str| reasons.iter().filter(|(_, name)| name == wanted).count();
+        assert_eq!(named("SKB_DROP_REASON_NOT_SPECIFIED"), 1);
+        assert_eq!(types.values_of("no_such"), []);
+    }
+
+    #[test]
+    fn no_description_makes_it_fail() {
+        let whole = fs::read(FILE).unwrap();
+        let mut cut = Vec::new();
+        for length in [0, 1, 2, 8, 23, 24, 100, 4_096] {
+            cut.push(whole[..length].to_vec());
+        }
+        // A type that says to be larger than all there is.
+        let mut huge = whole[..4_096].to_vec();
+        huge[28..32].copy_from_slice(&[0xff; 4]);
+        cut.push(huge);
+        for bytes in cut {
+            if let Some(types) = KernelTypes::parse(bytes) {
+                assert!(types.offset_of("sk_buff", "dev").is_err());
+            }
+        }
+    }
+}

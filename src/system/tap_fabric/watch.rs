@@ -1,0 +1,155 @@
+//! What a run asks the kernel about frames that do not arrive: which it dropped, what its ports have counted, and what
+//! stands between two of them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use mio::Interest;
+
+use super::super::drop_watch::DropWatch;
+use super::super::error::SystemError;
+use super::super::namespace_file::CURRENT_NAMESPACE;
+use super::super::netlink::port::{LinkKey, Port};
+use super::TapFabric;
+use crate::fabric::{
+    BridgeState, DropPlace, FrameDrops, KernelName, PathState, PortCounters, PortState,
+};
+use crate::vm::VmId;
+use crate::wire::MacAddr;
+
+/// Bridges in a row that a frame passes, at most: leaf, spine and leaf, and some of somebody else's.
+const MOST_BRIDGES: usize = 8;
+
+impl TapFabric {
+    /// Listens for dropped frames. The poll reports them.
+    pub(super) fn listen_for_drops(&mut self) -> Result<(), SystemError> {
+        let namespace = fs::metadata(CURRENT_NAMESPACE)
+            .map_err(|error| SystemError::io("look up the network namespace", &error))?;
+        // The kernel's own number of a namespace has 32 bits.
+        let watch = DropWatch::open(namespace.ino() as u32)?;
+        self.polled
+            .drops
+            .register(&watch, 0, Interest::READABLE)
+            .map_err(|error| SystemError::io("have the poll tell of dropped frames", &error))?;
+        self.drop_watch = Some(watch);
+        Ok(())
+    }
+
+    pub(super) fn take_drops(&mut self) -> FrameDrops {
+        let lab = &self.lab;
+        let watch = self.drop_watch.as_mut();
+        watch.map_or_else(FrameDrops::default, |watch| {
+            watch.take(|name| match lab.tap_index(name) {
+                Some(index) => DropPlace::Port(VmId(index)),
+                None => DropPlace::Link(KernelName::new(name)),
+            })
+        })
+    }
+
+    pub(super) fn read_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, SystemError> {
+        let counters = self.netlink.counters()?;
+        let vms = self.vms_by_index();
+        let vm_of = |index| vms.binary_search_by_key(&index, |(own, _)| *own).ok();
+        let mut found: Vec<(VmId, PortCounters)> = counters
+            .into_iter()
+            .filter_map(|(index, counters)| Some((vms.get(vm_of(index)?)?.1, counters)))
+            .collect();
+        found.sort_by_key(|(vm, _)| *vm);
+        Ok(found)
+    }
+
+    /// The VMs that are plugged in, by the index of their port, in its order.
+    fn vms_by_index(&self) -> Vec<(u32, VmId)> {
+        let ports = self.taps.iter().enumerate();
+        let mut vms: Vec<(u32, VmId)> = ports
+            .filter_map(|(vm, port)| Some((port.as_ref()?.index, VmId(vm as u32))))
+            .collect();
+        vms.sort_unstable();
+        vms
+    }
+
+    pub(super) fn look_at_path(
+        &mut self,
+        source: VmId,
+        destination: MacAddr,
+        owner: Option<VmId>,
+    ) -> Result<PathState, SystemError> {
+        let from = self.port_of(source)?;
+        let to = owner.map(|vm| self.port_of(vm)).transpose()?.flatten();
+        let forwarding = match &from {
+            Some(port) => self.follow(source, port.link.master, destination)?,
+            None => None,
+        };
+        Ok(PathState {
+            source: from.map(|port| self.describe(&port)).transpose()?,
+            destination: to.map(|port| self.describe(&port)).transpose()?,
+            forwarding,
+        })
+    }
+
+    fn port_of(&mut self, vm: VmId) -> Result<Option<Port>, SystemError> {
+        match self.taps.get(vm.index()) {
+            Some(Some(port)) => self.netlink.port(LinkKey::Name(port.tap.name())),
+            _ => Ok(None),
+        }
+    }
+
+    fn describe(&mut self, port: &Port) -> Result<PortState, SystemError> {
+        let bridge = match (port.settings, port.link.master) {
+            (Some(settings), Some(index)) => {
+                let bridge = self.netlink.port(LinkKey::Index(index))?;
+                bridge.map(|bridge| BridgeState {
+                    name: KernelName::new(&bridge.link.name),
+                    is_up: bridge.link.up,
+                    state: settings.state,
+                    is_isolated: settings.is_isolated,
+                    is_locked: settings.is_locked,
+                    learns: settings.learns,
+                    floods_unknown: settings.floods_unknown,
+                    is_hairpin: settings.is_hairpin,
+                })
+            }
+            _ => None,
+        };
+        Ok(PortState {
+            is_up: port.link.up,
+            has_carrier: port.link.carrier,
+            mtu: port.link.mtu,
+            bridge,
+        })
+    }
+
+    /// Follows a frame of `source` for `mac` from the bridge with that index through the forwarding tables, to the port by
+    /// which it leaves the last bridge; `None` where one does not know.
+    fn follow(
+        &mut self,
+        source: VmId,
+        mut bridge: Option<u32>,
+        mac: MacAddr,
+    ) -> Result<Option<DropPlace>, SystemError> {
+        let vlan = self.lab.vlan_filtering.as_ref();
+        let vlan = vlan.map(|filtering| filtering.number_of(source));
+        let mut place = None;
+        for _ in 0..MOST_BRIDGES {
+            let Some(index) = bridge else {
+                break;
+            };
+            let Some(port) = self.netlink.port_to(index, mac, vlan)? else {
+                return Ok(None);
+            };
+            let Some(port) = self.netlink.port(LinkKey::Index(port))? else {
+                return Ok(None);
+            };
+            if let Some(vm) = self.lab.tap_index(&port.link.name) {
+                return Ok(Some(DropPlace::Port(VmId(vm))));
+            }
+            place = Some(DropPlace::Link(KernelName::new(&port.link.name)));
+            let other_end = match port.peer {
+                Some(peer) => self.netlink.port(LinkKey::Index(peer))?,
+                None => None,
+            };
+            bridge = other_end.and_then(|port| port.link.master);
+        }
+        Ok(place)
+    }
+}
