@@ -9,7 +9,7 @@ use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
     FlowReport, LossReport, MemberReport, Report, Table, environment, impairments, link_changes,
-    losses, recordings,
+    losses, misbehaviours, recordings,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -43,6 +43,13 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     }
     marks(report, out)?;
     lost_pings(report, out)?;
+    for misbehaviour in &report.misbehaviours {
+        writeln!(out)?;
+        writeln!(out, "{}", escaped(&misbehaviours::words(misbehaviour)))?;
+        for line in misbehaviours::lines(misbehaviour) {
+            writeln!(out, "  {line}")?;
+        }
+    }
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
