@@ -42,6 +42,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         phases(report, out)?;
     }
     marks(report, out)?;
+    lost_pings(report, out)?;
     for misbehaviour in &report.misbehaviours {
         writeln!(out)?;
         writeln!(out, "{}", escaped(&misbehaviours::words(misbehaviour)))?;
@@ -49,7 +50,6 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
             writeln!(out, "  {line}")?;
         }
     }
-    lost_pings(report, out)?;
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     addresses(&report.addresses, out)?;
