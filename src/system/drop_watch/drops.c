@@ -94,7 +94,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, u64);
 	__type(value, struct function);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 256);
 } functions SEC(".maps");
 
 // The ifindex of the port of the VM that has a hardware address. Keys are the address's bytes from the last to the first.
