@@ -102,6 +102,20 @@ enum EventKind<'a> {
         #[serde(flatten)]
         change: &'a LinkFate,
     },
+    /// It was found out why a ping failed, of whose end another event has told.
+    PingExplained {
+        #[serde(flatten)]
+        ping: OfPing,
+        /// The cause, as reports have it.
+        cause: &'a str,
+        /// The part of the ping that did not arrive: `request`, `reply` or `unknown`.
+        direction: &'a str,
+        /// Where.
+        place: &'a str,
+        /// What more is known; absent if there is nothing to say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+    },
     /// This instant was given a name.
     MarkSet {
         /// The name.
@@ -382,6 +396,20 @@ impl Instrument for EventLog {
                     change: &event.change,
                 };
                 return self.write(now, event.vm, kind);
+            }
+            Notice::Explained(found) => {
+                let ping = self.of_ping(found.vm, found.ping.session, found.ping.sequence);
+                let Some(ping) = ping else {
+                    return;
+                };
+                let kind = EventKind::PingExplained {
+                    ping,
+                    cause: found.cause,
+                    direction: found.direction,
+                    place: found.place,
+                    reason: (!found.reason.is_empty()).then_some(cut(found.reason)),
+                };
+                return self.write(now, Some(found.vm), kind);
             }
             Notice::Marked { name, detail } => EventKind::MarkSet {
                 name,

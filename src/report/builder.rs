@@ -7,7 +7,7 @@ use super::build::{Context, FLOWS_TOLD, WORST_TOLD, count_flow, named, per_secon
 use super::marks::{MarkReport, Telling};
 use super::{
     FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
-    Verdict,
+    Verdict, losses,
 };
 use crate::load::FlowId;
 use crate::record::{FlowRecord, Latency, Mark, Marks, Metric, PerMetric, Recorder, Work};
@@ -214,6 +214,8 @@ impl Builder {
             },
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
+            losses: losses::of_run(recorder.losses()),
+            loss_attribution: Some(recorder.losses().into()),
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
             impairments: context.impairments.iter().map(Into::into).collect(),

@@ -11,7 +11,9 @@ use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
-use super::{Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, marks, table};
+use super::{
+    Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, losses, marks, table,
+};
 use crate::record::{LatencySummary, Metric};
 
 /// Writes `report` as a page: summary, verdict, pictures, tables. It is one file that needs nothing from elsewhere,
@@ -35,6 +37,7 @@ const SECTIONS: &[Section] = &[
     distribution,
     over_time,
     |report| Ok(latencies(report) + &phases(report)),
+    |report| Ok(losses::lost_pings(report)),
     |report| match report.marks.as_slice() {
         [] => Ok(String::new()),
         _ => Ok(marks::marks(report)),
