@@ -76,7 +76,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
             .find(|(name, _)| function.starts_with(name))
     };
     let found = of_reason.or_else(of_function).map(|(_, cause)| *cause);
-    let what = Attribution {
+    let mut what = Attribution {
         why: Some(Why::Kernel(drop.reason, drop.function)),
         ..Attribution::of(
             found.unwrap_or(match drop.place {
@@ -87,6 +87,9 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
             drop.place.into(),
         )
     };
+    if let (Cause::Absent, Some(destination)) = (what.cause, parties.destination) {
+        what.place = Place::Vm(destination);
+    }
     let strength = match drop.place {
         DropPlace::Port(_) => Strength::Decisive,
         DropPlace::Link(_) | DropPlace::Nowhere => Strength::Passing,
@@ -97,8 +100,16 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
 /// Returns true if the kernel's reason stands for several that the states of the ports tell apart.
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
-    drop.reason.as_str() == "NOT_SPECIFIED"
-        && (function.starts_with("br_handle_frame") || function == "br_dev_queue_push_xmit")
+    match drop.reason.as_str() {
+        "NOT_SPECIFIED" => {
+            function.starts_with("br_handle_frame") || function == "br_dev_queue_push_xmit"
+        }
+        // There is no port but that of the source, or none that is up, or none that is flooded to.
+        "NO_TX_TARGET" => true,
+        // A state that somebody set, or that of a bridge that is down.
+        "BRIDGE_INGRESS_STP_STATE" => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -306,9 +317,13 @@ mod tests {
                 (cause, strength),
                 "{reason} in {function}"
             );
-            assert_eq!(what.place, Place::from(place));
-            let is_ambiguous = is_ambiguous(&drop);
-            assert_eq!(is_ambiguous, reason == "NOT_SPECIFIED", "{reason}");
+            let expected = match cause {
+                Cause::Absent => Place::Vm(VmId(1)),
+                _ => Place::from(place),
+            };
+            assert_eq!(what.place, expected, "{reason}");
+            let several = ["NOT_SPECIFIED", "NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE"];
+            assert_eq!(is_ambiguous(&drop), several.contains(&reason), "{reason}");
         }
     }
 }

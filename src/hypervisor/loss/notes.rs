@@ -98,7 +98,10 @@ impl<F: Fabric> Hypervisor<F> {
             && let (Some(source), Some(destination)) = (parties.source, parties.destination)
             && let Some(found) = self.obstacle(now, (source, destination), way, u32::MAX)
         {
-            what.why = found.why;
+            match found.cause {
+                Cause::Absent => what = found,
+                _ => what.why = found.why,
+            }
         }
         self.note(key, drop.at, (what, strength));
     }
