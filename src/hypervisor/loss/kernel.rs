@@ -1,6 +1,7 @@
 //! What the kernel's reasons for dropping a frame mean for the ping that it carried.
 
 use super::evidence::{FLOODED, Strength, elsewhere};
+use super::obstacle::TOO_LARGE;
 use crate::fabric::{DropPlace, FrameDrop};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -25,6 +26,8 @@ const REASONS: &[(&str, Cause)] = &[
     ("MAC_IEEE_MAC_CONTROL", Cause::InBridge),
     ("BRIDGE_INGRESS_STP_STATE", Cause::InBridge),
     ("VLAN_FILTER", Cause::InBridge),
+    // By a rule of nftables or iptables, wherever it hangs.
+    ("NETFILTER_DROP", Cause::Filtered),
     ("TC_EGRESS", Cause::BehindBridge),
     ("QDISC_DROP", Cause::BehindBridge),
     // Where frames pass by XDP.
@@ -77,7 +80,11 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
     };
     let found = of_reason.or_else(of_function).map(|(_, cause)| *cause);
     let mut what = Attribution {
-        why: Some(Why::Kernel(drop.reason, drop.function)),
+        why: Some(match (reason, function) {
+            // A bridge looks at a frame's length, and at nothing else, when it sends it.
+            ("NOT_SPECIFIED", "br_dev_queue_push_xmit") => Why::State(TOO_LARGE),
+            _ => Why::Kernel(drop.reason, drop.function),
+        }),
         ..Attribution::of(
             found.unwrap_or(match drop.place {
                 DropPlace::Port(vm) if at_source(vm) => Cause::BeforeBridge,
@@ -101,9 +108,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
     match drop.reason.as_str() {
-        "NOT_SPECIFIED" => {
-            function.starts_with("br_handle_frame") || function == "br_dev_queue_push_xmit"
-        }
+        "NOT_SPECIFIED" => function.starts_with("br_handle_frame"),
         // There is no port but that of the source, or none that is up, or none that is flooded to.
         "NO_TX_TARGET" => true,
         // A state that somebody set, or that of a bridge that is down.
@@ -238,14 +243,14 @@ mod tests {
                 "NETFILTER_DROP",
                 "nft_do_chain",
                 port(0),
-                Cause::BeforeBridge,
+                Cause::Filtered,
                 Decisive,
             ),
             (
                 "NETFILTER_DROP",
                 "nft_do_chain",
                 port(1),
-                Cause::BehindBridge,
+                Cause::Filtered,
                 Decisive,
             ),
             ("IP_INHDR", "ip_forward", link, Cause::BehindBridge, Passing),
@@ -323,7 +328,8 @@ mod tests {
             };
             assert_eq!(what.place, expected, "{reason}");
             let several = ["NOT_SPECIFIED", "NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE"];
-            assert_eq!(is_ambiguous(&drop), several.contains(&reason), "{reason}");
+            let is_several = several.contains(&reason) && function != "br_dev_queue_push_xmit";
+            assert_eq!(is_ambiguous(&drop), is_several, "{reason}");
         }
     }
 }

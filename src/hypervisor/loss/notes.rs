@@ -94,13 +94,14 @@ impl<F: Fabric> Hypervisor<F> {
             destination: self.station(head.destination_mac),
         };
         let (mut what, strength) = meaning(drop, parties, way);
+        // Its length is not why: of that the kernel tells by another function.
         if is_ambiguous(drop)
             && let (Some(source), Some(destination)) = (parties.source, parties.destination)
-            && let Some(found) = self.obstacle(now, (source, destination), way, u32::MAX)
+            && let Some(found) = self.obstacle(now, (source, destination), way, 0)
         {
             match found.cause {
                 Cause::Absent => what = found,
-                _ => what.why = found.why,
+                _ => (what.place, what.why) = (found.place, found.why),
             }
         }
         self.note(key, drop.at, (what, strength));

@@ -89,6 +89,7 @@ impl TapFabric {
             None => None,
         };
         Ok(PathState {
+            is_bridged: self.lab.fabric != FabricKind::Xdp,
             source: from.map(|port| self.describe(&port)).transpose()?,
             destination: to.map(|port| self.describe(&port)).transpose()?,
             forwarding,
