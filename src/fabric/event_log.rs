@@ -512,7 +512,7 @@ mod tests {
 
     use super::*;
     use crate::fabric::output::cup::Cup;
-    use crate::fabric::{Impaired, LinkEvent};
+    use crate::fabric::{Explained, Impaired, LinkEvent};
     use crate::report::line_schema_json;
     use crate::vm::{MemberId, PingId};
 
@@ -617,6 +617,16 @@ mod tests {
                 bridge: "br0".into(),
             },
         };
+        let explained = Explained {
+            vm: VmId(0),
+            ping: id,
+            due: Instant::ZERO,
+            cause: "in_bridge",
+            words: "dropped in the bridge",
+            direction: "request",
+            place: "vm0",
+            reason: "NO_TX_TARGET in br_flood",
+        };
         let lines = lines(|log| {
             let now = Instant::from_nanos(5);
             for notice in [
@@ -624,6 +634,7 @@ mod tests {
                 Notice::StartRefused(VmId(0), "no room"),
                 Notice::Stopped(VmId(0)),
                 Notice::Link(&link),
+                Notice::Explained(&explained),
                 Notice::Marked {
                     name: "policy",
                     detail: "",

@@ -124,7 +124,9 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(fact) = fact
             && of_copies.is_none()
         {
-            return Some(fact.what);
+            let absent = self.absent(flow).filter(|_| may_miss_its_target(fact.what));
+            let why = fact.what.why;
+            return Some(absent.map_or(fact.what, |absent| Attribution { why, ..absent }));
         }
         let in_the_way = self.absent(flow).or_else(|| {
             let target = self.flows.get(flow.index())?.target?;
@@ -180,4 +182,13 @@ impl<F: Fabric> Hypervisor<F> {
         };
         found.map(|found| Attribution { way, ..found })
     }
+}
+
+/// Returns true if a request may have been lost like that because there is no VM that it is for.
+fn may_miss_its_target(what: Attribution) -> bool {
+    let is_before = matches!(
+        what.cause,
+        Cause::Impaired | Cause::Refused | Cause::BeforeBridge
+    );
+    what.way == Way::Request && !is_before
 }

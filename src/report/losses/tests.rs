@@ -87,14 +87,16 @@ fn the_document_has_a_row_for_each_cause_and_the_sums_are_those_of_the_totals() 
 fn text_page_and_table_tell_every_row_and_how_it_was_found() {
     let report = report();
     let (text, page, table) = texts(&report);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words.join(" ");
     for told in [
-        "\nqueue of the destination full   request    vm1          5\n",
-        "\nunknown                         unknown    unknown      3\n",
-        "\nreported undeliverable          unknown    unknown      1  host_unreachable\n",
+        "queue of the destination full request vm1 5",
+        "unknown unknown unknown 3",
+        "reported undeliverable unknown unknown 1 host_unreachable",
         "found by elimination, from counters and the states of ports (not root)",
         "5 queue of the destination full (request, vm1); 1 impaired on purpose (reply, vm0); 1 answered too late; 1 otherwise",
     ] {
-        assert!(text.contains(told), "{told}\n{text}");
+        assert!(words.contains(told), "{told}\n{text}");
     }
     for told in [
         "<h2>Lost pings</h2>",
