@@ -30,6 +30,7 @@ fn rx_filter(number: u8, addresses: &[u8], groups: &[MacAddr]) -> RxFilter {
         mac: mac(number),
         addresses: addresses.iter().map(|number| address(*number)).collect(),
         groups: groups.to_vec(),
+        is_promiscuous: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::ApiError;
+use super::misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
 use super::resources::{
     AddFlows, AddVms, CaptureDocument, CaptureSoFar, Done, FlowDocument, ImpairDocument,
     ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Page, SetMark, VmDocument,
@@ -100,6 +101,25 @@ pub trait Controlled {
     /// # Errors
     /// If the run is over.
     fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError>;
+
+    /// Returns the misbehaviours of the run so far.
+    fn misbehaviours(&mut self, page: Page) -> List<MisbehaviourDocument>;
+
+    /// Makes VMs misbehave from now on.
+    ///
+    /// # Errors
+    /// If it can't be understood, names no VMs, or the lab is not the run's alone.
+    fn misbehave(
+        &mut self,
+        wish: MisbehaveDocument,
+        page: Page,
+    ) -> Result<List<MisbehaviourDocument>, ApiError>;
+
+    /// Ends the misbehaviours of the VMs that `who` names.
+    ///
+    /// # Errors
+    /// If it names none, or the run is over.
+    fn behave(&mut self, who: &str, page: Page) -> Result<List<MisbehaviourDocument>, ApiError>;
 
     /// Returns the captures into files that have not been ended.
     fn captures(&mut self, page: Page) -> List<CaptureSoFar>;

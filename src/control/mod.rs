@@ -14,6 +14,7 @@ mod controlled;
 mod dispatch;
 mod error;
 mod message;
+mod misbehaviours;
 mod openapi;
 mod resources;
 mod routes;
@@ -30,6 +31,7 @@ pub use controlled::{Capturing, Controlled};
 pub use dispatch::answer;
 pub use error::ApiError;
 pub use message::{Body, JSON, Request, Response};
+pub use misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
 pub use openapi::description;
 pub use resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::controlled::Capturing;
 use super::dispatch::{Call, json, metrics, stream};
 use super::message::Response;
+use super::misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
     ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, SetMark,
@@ -249,6 +250,40 @@ pub const ROUTES: &[Route] = &[
             let impaired = lab.end_impairments()?;
             Ok(Response::later(Work::impairments(status::OK, impaired)))
         },
+        ..GET
+    },
+    Route {
+        path: "/misbehaviours",
+        id: "listMisbehaviours",
+        doc: "The misbehaviours of the run so far, those that have ended included",
+        query: PAGED,
+        response: Content::Json(schema::<List<MisbehaviourDocument>>),
+        handle: |lab, call| json(status::OK, &lab.misbehaviours(call.page()?)),
+        ..GET
+    },
+    Route {
+        method: "POST",
+        path: "/misbehaviours",
+        id: "misbehave",
+        doc: "Makes VMs misbehave from now on; only in a lab whose network namespace the run has made",
+        query: PAGED,
+        request: Some(schema::<MisbehaveDocument>),
+        status: status::CREATED,
+        response: Content::Json(schema::<List<MisbehaviourDocument>>),
+        errors: &[status::BAD_REQUEST, status::CONFLICT],
+        handle: |lab, call| json(status::CREATED, &lab.misbehave(call.body()?, call.page()?)?),
+        ..GET
+    },
+    Route {
+        method: "DELETE",
+        path: "/misbehaviours/{vm}",
+        id: "behave",
+        doc: "Ends the misbehaviours of VMs",
+        path_doc: "VMs: vm3, vm[0-9], all, or the name of a group",
+        query: PAGED,
+        response: Content::Json(schema::<List<MisbehaviourDocument>>),
+        errors: &[status::BAD_REQUEST, status::NOT_FOUND, status::CONFLICT],
+        handle: |lab, call| json(status::OK, &lab.behave(&call.parameter, call.page()?)?),
         ..GET
     },
     Route {

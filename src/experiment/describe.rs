@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::settings::Settings;
 use super::{Expected, Experiment, FlowPlan, IpVersion, Scenario};
-use crate::hypervisor::{Change, Phase};
+use crate::hypervisor::{Change, Phase, PlannedMisbehaviour};
 use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared};
 use crate::vm::VmId;
@@ -322,8 +322,31 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
     }
 }
 
-/// Describes which VMs start and stop in a phase.
+/// Describes which VMs start, stop and misbehave in a phase.
 fn transitions(out: &mut String, phase: &Phase) -> fmt::Result {
+    let count = phase.misbehaviours.len();
+    list(
+        out,
+        phase.misbehaviours.iter(),
+        count,
+        "misbehaviours",
+        |out, planned| {
+            let PlannedMisbehaviour {
+                vm,
+                misbehaviour,
+                after,
+                lasts,
+            } = planned;
+            let lasts = lasts.map_or_else(
+                || "until the phase ends".to_owned(),
+                |lasts| format!("for {}", humantime::format_duration(lasts)),
+            );
+            writeln!(
+                out,
+                "  {vm} misbehaves after {after:?} {lasts}: {misbehaviour}"
+            )
+        },
+    )?;
     for (change, verb) in [(Change::Start, "start"), (Change::Stop, "stop")] {
         let mut transitions = phase.transitions.iter().filter(|m| m.change == change);
         let Some(first) = transitions.next() else {

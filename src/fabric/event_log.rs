@@ -95,6 +95,16 @@ enum EventKind<'a> {
     },
     /// The VM stops.
     VmStopped,
+    /// A VM misbehaves from now on.
+    MisbehaviourBegun {
+        /// What it does, such as `arp-flood 1000/s`.
+        what: &'a str,
+    },
+    /// A VM that has misbehaved does so no longer.
+    MisbehaviourEnded {
+        /// What it did.
+        what: &'a str,
+    },
     /// Another process changed a link of the run.
     LinkChanged {
         /// The name of the link.
@@ -390,6 +400,12 @@ impl Instrument for EventLog {
                 return self.write(now, Some(vm), EventKind::VmStartRefused { why });
             }
             Notice::Stopped(vm) => return self.write(now, Some(vm), EventKind::VmStopped),
+            Notice::Misbehaves(vm, what) => {
+                return self.write(now, Some(vm), EventKind::MisbehaviourBegun { what });
+            }
+            Notice::Behaves(vm, what) => {
+                return self.write(now, Some(vm), EventKind::MisbehaviourEnded { what });
+            }
             Notice::Link(event) => {
                 let kind = EventKind::LinkChanged {
                     link: &event.link,
@@ -517,7 +533,7 @@ mod tests {
     use crate::vm::{MemberId, PingId};
 
     /// Notices in the test of all kinds of events.
-    const NOTICES: usize = 13;
+    const NOTICES: usize = 15;
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 
     /// The lines that `tell` makes, read again.
@@ -633,6 +649,8 @@ mod tests {
                 Notice::Started(VmId(0), ""),
                 Notice::StartRefused(VmId(0), "no room"),
                 Notice::Stopped(VmId(0)),
+                Notice::Misbehaves(VmId(0), "silent"),
+                Notice::Behaves(VmId(0), "silent"),
                 Notice::Link(&link),
                 Notice::Explained(&explained),
                 Notice::Marked {

@@ -103,6 +103,10 @@ pub enum Notice<'a> {
     StartRefused(VmId, &'a str),
     /// A VM stops.
     Stopped(VmId),
+    /// A VM misbehaves from now on, as the words say.
+    Misbehaves(VmId, &'a str),
+    /// A VM that has misbehaved, as the words say, does so no longer.
+    Behaves(VmId, &'a str),
     /// Another process has changed a link of the fabric.
     Link(&'a LinkEvent),
     /// It was found out why a ping failed, of whose end an event has told.
@@ -138,6 +142,8 @@ impl fmt::Display for Notice<'_> {
             Notice::Started(vm, how) => write!(f, "{vm} starts: {how}"),
             Notice::StartRefused(vm, why) => write!(f, "{vm} can't start: {why}"),
             Notice::Stopped(vm) => write!(f, "{vm} stops"),
+            Notice::Misbehaves(vm, what) => write!(f, "{vm} misbehaves: {what}"),
+            Notice::Behaves(vm, what) => write!(f, "{vm} misbehaves no longer: {what}"),
             Notice::Link(event) => write!(f, "{} {}", event.link, event.change),
             Notice::Explained(found) => found.fmt(f),
             Notice::Marked { name, detail: "" } => write!(f, "mark {name}"),

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::impair::Impair;
+use super::misbehave::{Misbehave, MisbehaviourRecord};
 use super::{
     Direction, Environment, Fabric, FrameDrops, Impaired, ImpairedPing, ImpairmentCount,
     Instrument, Interface, LinkEvent, Notice, Observed, PathState, PortCounters, Read, Recording,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::load::{FlowId, Target};
 use crate::time::{Instant, Now, earliest};
-use crate::vm::{Event, RxFilter, SessionId, VmId};
+use crate::vm::{Act, Event, Misbehaviour, RxFilter, SessionId, Station, VmId};
 use crate::wire::MacAddr;
 
 /// Why a recording that was ended by [`Instrumented::end`] does not last until the run does.
@@ -19,14 +20,14 @@ const ENDED_BY_REQUEST: &str = "it was ended by request";
 /// So many of those are told of at the end of the run, the last ones.
 const ENDED_TOLD: usize = 1_000;
 
-/// A fabric whose frames are impaired by [rules](Rule) and shown to [instruments](Instrument); both can change while it
-/// runs.
+/// A fabric whose frames are impaired by [rules](Rule) and shown to [instruments](Instrument), and whose VMs may
+/// [misbehave](Misbehaviour); all of that can change while it runs.
 ///
 /// Without any, a frame costs the test of one flag.
 #[derive(Debug)]
 pub struct Instrumented<F> {
     fabric: F,
-    /// There are instruments, or impairments.
+    /// There are instruments, or something at the edge.
     is_watched: bool,
     /// In the order of their numbers.
     instruments: Vec<(u32, Box<dyn Instrument>)>,
@@ -34,9 +35,27 @@ pub struct Instrumented<F> {
     next: u32,
     /// What those have written that were ended.
     ended: Vec<Recording>,
-    impair: Option<Box<Impair>>,
+    /// `None` until there is something of that.
+    edge: Option<Box<Edge>>,
     /// Impaired frames of pings are noted.
     notes_pings: bool,
+}
+
+/// What stands between the VMs and their ports.
+#[derive(Debug, Default)]
+struct Edge {
+    misbehave: Option<Misbehave>,
+    impair: Option<Impair>,
+}
+
+impl Edge {
+    /// The time at which something of it is due.
+    #[cold]
+    fn next_at(&self) -> Option<Instant> {
+        let held = self.impair.as_ref().and_then(Impair::next_at);
+        let due = self.misbehave.as_ref().and_then(Misbehave::next_at);
+        earliest(held, due)
+    }
 }
 
 impl<F> Instrumented<F> {
@@ -48,7 +67,7 @@ impl<F> Instrumented<F> {
             instruments: Vec::new(),
             next: 0,
             ended: Vec::new(),
-            impair: None,
+            edge: None,
             notes_pings: false,
         }
     }
@@ -69,7 +88,7 @@ impl<F> Instrumented<F> {
         let place = self.instruments.iter().position(|(id, _)| *id == number)?;
         self.instruments.get_mut(place)?.1.so_far()?;
         let (_, mut instrument) = self.instruments.remove(place);
-        self.is_watched = self.impair.is_some() || !self.instruments.is_empty();
+        self.is_watched = self.edge.is_some() || !self.instruments.is_empty();
         let mut recording = instrument.finish()?;
         recording
             .ended
@@ -99,9 +118,10 @@ impl<F> Instrumented<F> {
             true => Vec::new(),
             false => rules,
         };
-        if !rules.is_empty() || self.impair.is_some() {
+        if !rules.is_empty() || self.impair().is_some() {
             let number = rules.len();
-            let impair = self.impair.get_or_insert_default();
+            let edge = self.edge.get_or_insert_default();
+            let impair = edge.impair.get_or_insert_default();
             self.is_watched = true;
             if self.notes_pings {
                 impair.note_pings();
@@ -112,40 +132,98 @@ impl<F> Instrumented<F> {
         }
     }
 
-    /// From now on frames of pings that impairments drop or change are noted, until they are
+    /// From now on frames of pings that impairments drop or change, or misbehaving VMs neither send nor take, are noted, until they are
     /// [taken](Instrumented::take_impaired_pings).
     pub fn note_impaired_pings(&mut self) {
         self.notes_pings = true;
-        if let Some(impair) = &mut self.impair {
-            impair.note_pings();
+        if let Some(edge) = &mut self.edge {
+            edge.impair.iter_mut().for_each(Impair::note_pings);
+            edge.misbehave.iter_mut().for_each(Misbehave::note_pings);
         }
     }
 
-    /// Takes the frames of pings that impairments have dropped or changed since the last call.
+    /// Takes those frames of pings that were noted since the last call.
     pub fn take_impaired_pings(&mut self) -> Vec<ImpairedPing> {
-        let impair = self.impair.as_mut();
-        impair.map_or_else(Vec::new, |impair| impair.take_noted())
+        let Some(edge) = &mut self.edge else {
+            return Vec::new();
+        };
+        let impair = edge.impair.as_mut();
+        let mut pings = impair.map_or_else(Vec::new, Impair::take_noted);
+        pings.extend(edge.misbehave.iter_mut().flat_map(Misbehave::take_noted));
+        pings
     }
 
     /// Returns the rules by which frames are impaired; of those that fit a frame the last one is applied.
     pub fn rules(&self) -> &[Rule] {
-        self.impair.as_ref().map_or(&[], |impair| impair.rules())
+        self.impair().map_or(&[], Impair::rules)
+    }
+
+    fn impair(&self) -> Option<&Impair> {
+        self.edge.as_ref()?.impair.as_ref()
+    }
+
+    fn impair_mut(&mut self) -> Option<&mut Impair> {
+        self.edge.as_mut()?.impair.as_mut()
+    }
+
+    fn misbehave(&self) -> Option<&Misbehave> {
+        self.edge.as_ref()?.misbehave.as_ref()
+    }
+
+    fn misbehave_mut(&mut self) -> &mut Misbehave {
+        self.is_watched = true;
+        let edge = self.edge.get_or_insert_default();
+        let misbehave = edge.misbehave.get_or_insert_default();
+        if self.notes_pings {
+            misbehave.note_pings();
+        }
+        misbehave
+    }
+
+    /// Makes `vm` misbehave, from the first of two times on until the second at the latest, as the station that others know;
+    /// random choices follow from the seed.
+    ///
+    /// # Errors
+    /// If it misbehaves already, or too many others do; says so.
+    pub fn begin_misbehaviour(
+        &mut self,
+        times: (Instant, Instant),
+        vm: VmId,
+        misbehaviour: Misbehaviour,
+        of: (Station, u64),
+    ) -> Result<(), String> {
+        self.misbehave_mut().begin(times, vm, misbehaviour, of)
+    }
+
+    /// Takes note that `vm` was to misbehave at `now` and does not; `why` says the reason.
+    pub fn refuse_misbehaviour(&mut self, now: Instant, vm: VmId, what: Misbehaviour, why: String) {
+        self.misbehave_mut().refuse(now, vm, what, why);
+    }
+
+    /// Returns the VMs that misbehave.
+    pub fn misbehaving(&self) -> Vec<VmId> {
+        self.misbehave()
+            .map_or_else(Vec::new, Misbehave::misbehaving)
+    }
+
+    /// Returns the misbehaviours so far, with what they have done.
+    pub fn misbehaviours(&self) -> Vec<MisbehaviourRecord> {
+        self.misbehave().map_or_else(Vec::new, Misbehave::records)
     }
 
     /// From now on pings count for the run, or are a warm-up whose impaired frames are not counted.
     pub fn set_counted(&mut self, is_counted: bool) {
-        if let Some(impair) = &mut self.impair {
+        if let Some(impair) = self.impair_mut() {
             impair.set_counted(is_counted);
         }
     }
 
     /// Returns the numbers of frames that were impaired so far, by VM, direction and kind; without those of a warm-up.
     pub fn impairments(&self) -> Vec<ImpairmentCount> {
-        let impair = self.impair.as_ref();
-        impair.map_or_else(Vec::new, |impair| impair.counts())
+        self.impair().map_or_else(Vec::new, Impair::counts)
     }
 
-    /// Returns true if there are instruments or impairments.
+    /// Returns true if there are instruments, impairments or misbehaviours.
     #[inline]
     pub const fn is_watched(&self) -> bool {
         self.is_watched
@@ -209,7 +287,7 @@ impl<F> Instrumented<F> {
     #[cold]
     fn remove_those_over(&mut self) {
         self.instruments.retain(|(_, each)| !each.is_over());
-        self.is_watched = self.impair.is_some() || !self.instruments.is_empty();
+        self.is_watched = self.edge.is_some() || !self.instruments.is_empty();
     }
 
     /// Tells the instruments that a pipe has room again, or that the reader of a stream has gone.
@@ -220,7 +298,13 @@ impl<F> Instrumented<F> {
 
     /// Drops the frames that impairments hold at `now` for `vms` or from them, or all of them, and tells the instruments.
     pub fn drop_held(&mut self, now: Instant, vms: Option<&[VmId]>) {
-        let Some(impair) = &mut self.impair else {
+        let Some(edge) = self.edge.as_deref_mut() else {
+            return;
+        };
+        if let (Some(misbehave), Some(vms)) = (&mut edge.misbehave, vms) {
+            vms.iter().for_each(|vm| misbehave.forget(*vm));
+        }
+        let Some(impair) = &mut edge.impair else {
             return;
         };
         let instruments = &mut self.instruments;
@@ -234,7 +318,7 @@ impl<F> Instrumented<F> {
     /// Ends at `now` what the instruments write, and returns what that is. They see nothing more.
     pub fn finish(&mut self, now: Instant) -> Vec<Recording> {
         self.drop_held(now, None);
-        self.is_watched = self.impair.is_some();
+        self.is_watched = self.edge.is_some();
         let mut recordings = std::mem::take(&mut self.ended);
         let instruments = std::mem::take(&mut self.instruments).into_iter();
         recordings.extend(instruments.filter_map(|(_, mut each)| each.finish()));
@@ -250,14 +334,59 @@ impl<F> Instrumented<F> {
 }
 
 impl<F: Fabric> Instrumented<F> {
-    /// Releases the next frame that impairments hold and that is due by `now`: it is written, or its VM may read it.
+    /// Releases the next frame that impairments hold and that is due by `now`: it is written, or its VM may read it. Or does
+    /// one thing that a misbehaving VM has to do by `now`.
     pub fn release(&mut self, now: Instant) -> Option<Released> {
-        self.impair.as_mut()?.release(&mut self.fabric, now)
+        let edge = self.edge.as_deref_mut()?;
+        let impair = edge.impair.as_mut();
+        let released = impair.and_then(|impair| impair.release(&mut self.fabric, now));
+        released.or_else(|| self.misbehave_now(now))
+    }
+
+    /// Does one thing that a misbehaving VM has to do by `now`.
+    #[cold]
+    fn misbehave_now(&mut self, now: Instant) -> Option<Released> {
+        let mut edge = self.edge.take()?;
+        let Edge { misbehave, impair } = &mut *edge;
+        let done = misbehave.as_mut().and_then(|misbehave| {
+            let (vm, act) = misbehave.poll(now)?;
+            let is_taken = match act {
+                Act::Send(length) => {
+                    let frame = misbehave.made(length);
+                    self.write_shown(impair.as_mut(), now, vm, frame) == Write::Sent
+                }
+                Act::Link(up) => self.fabric.set_link(vm, up).is_ok(),
+            };
+            if !is_taken {
+                misbehave.refused(vm);
+            }
+            Some(vm)
+        });
+        self.edge = Some(edge);
+        Some(Released {
+            vm: done?,
+            late: None,
+            written: Some(Write::Sent),
+        })
+    }
+
+    /// Ends the misbehaviour of `vm` at `now`. Returns what it was, if it has misbehaved.
+    pub fn end_misbehaviour(&mut self, now: Instant, vm: VmId) -> Option<Misbehaviour> {
+        let misbehave = self.edge.as_mut()?.misbehave.as_mut()?;
+        let (misbehaviour, is_down) = misbehave.end(now, vm)?;
+        if is_down && self.fabric.set_link(vm, true).is_err() {
+            self.misbehave_mut().refused(vm);
+        }
+        Some(misbehaviour)
     }
 
     #[cold]
     fn read_watched(&mut self, mut now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
-        let (read, impaired) = match &mut self.impair {
+        let impair = self
+            .edge
+            .as_deref_mut()
+            .and_then(|edge| edge.impair.as_mut());
+        let (read, impaired) = match impair {
             Some(impair) => impair.read(&mut self.fabric, &mut now, vm, buffer),
             None => (self.fabric.read(&mut now, vm, buffer), Impaired::default()),
         };
@@ -279,12 +408,71 @@ impl<F: Fabric> Instrumented<F> {
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
         }
+        match read {
+            Read::Frame(length) if self.misbehave().is_some() => {
+                self.receive_misbehaving(now.now(), (vm, length), buffer)
+            }
+            _ => read,
+        }
+    }
+
+    /// Has `vm` do with the frame in `buffer` what its misbehaviour makes of it, if it misbehaves.
+    fn receive_misbehaving(
+        &mut self,
+        now: Instant,
+        (vm, length): (VmId, usize),
+        buffer: &[u8],
+    ) -> Read {
+        let Some(mut edge) = self.edge.take() else {
+            return Read::Frame(length);
+        };
+        let mut read = Read::Frame(length);
+        let mut is_refused = false;
+        if let Some(misbehave) = &mut edge.misbehave {
+            let frame = buffer.get(..length).unwrap_or_default();
+            let (is_taken, answer) = misbehave.receives(now, vm, frame);
+            if !is_taken {
+                read = Read::Consumed(length);
+            }
+            if let Some(answer) = answer {
+                let written = self.write_shown(edge.impair.as_mut(), now, vm, answer);
+                is_refused = written != Write::Sent;
+            }
+            if is_refused {
+                misbehave.refused(vm);
+            }
+        }
+        self.edge = Some(edge);
         read
     }
 
     #[cold]
     fn write_watched(&mut self, mut now: impl Now, vm: VmId, frame: &[u8]) -> Write {
-        let (written, impaired) = match &mut self.impair {
+        let Some(mut edge) = self.edge.take() else {
+            return self.write_shown(None, now, vm, frame);
+        };
+        let sent = match &mut edge.misbehave {
+            Some(misbehave) => misbehave.sends(&mut now, vm, frame),
+            None => Some(frame),
+        };
+        let written = match sent {
+            Some(frame) => self.write_shown(edge.impair.as_mut(), now, vm, frame),
+            // As the VM sees it, it is.
+            None => Write::Sent,
+        };
+        self.edge = Some(edge);
+        written
+    }
+
+    /// Writes a frame, or what impairments make of it, and shows it to the instruments.
+    fn write_shown(
+        &mut self,
+        impair: Option<&mut Impair>,
+        mut now: impl Now,
+        vm: VmId,
+        frame: &[u8],
+    ) -> Write {
+        let (written, impaired) = match impair {
             Some(impair) => impair.write(&mut self.fabric, &mut now, vm, frame),
             None => (self.fabric.write(&mut now, vm, frame), Impaired::default()),
         };
@@ -330,7 +518,17 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     }
 
     fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
-        self.fabric.set_rx_filter(vm, rx_filter)
+        let widened = self.misbehave().and_then(|all| all.widen(vm, rx_filter));
+        self.fabric
+            .set_rx_filter(vm, widened.as_ref().unwrap_or(rx_filter))
+    }
+
+    fn set_link(&mut self, vm: VmId, up: bool) -> Result<(), F::Error> {
+        self.fabric.set_link(vm, up)
+    }
+
+    fn shared_with(&self) -> Option<String> {
+        self.fabric.shared_with()
     }
 
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), F::Error> {
@@ -381,8 +579,8 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     #[inline]
     fn next_at(&self) -> Option<Instant> {
         let next = self.fabric.next_at();
-        match &self.impair {
-            Some(impair) => earliest(next, impair.next_at()),
+        match &self.edge {
+            Some(edge) => earliest(next, edge.next_at()),
             None => next,
         }
     }

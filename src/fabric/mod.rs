@@ -13,6 +13,7 @@ mod instrument;
 mod instrument_kind;
 mod instrumented;
 mod link_event;
+mod misbehave;
 pub mod output;
 mod path_state;
 mod recording;
@@ -30,8 +31,8 @@ pub use self::frame_drop::{
     DROPPED_BYTES, DropPlace, FrameDrop, FrameDrops, FrameHead, KernelName,
 };
 pub use self::impair::{
-    Delay, Distribution, Impaired, ImpairedPing, Impairment, ImpairmentCount, Loss, MAX_HELD_BYTES,
-    Profile, Rate, Released, Rule,
+    Delay, Distribution, Harm, Impaired, ImpairedPing, Impairment, ImpairmentCount, Loss,
+    MAX_HELD_BYTES, Profile, Rate, Released, Rule,
 };
 pub use self::instrument::{Direction, Explained, Instrument, Notice, Observed};
 pub use self::instrument_kind::{
@@ -39,6 +40,7 @@ pub use self::instrument_kind::{
 };
 pub use self::instrumented::Instrumented;
 pub use self::link_event::{LinkEvent, LinkFate};
+pub use self::misbehave::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord};
 pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};
 pub use self::recording::Recording;
 pub use self::route_event::RouteEvent;
@@ -78,6 +80,20 @@ pub trait Fabric {
     /// # Errors
     /// If a port can't be removed; it delivers no further frame nevertheless.
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), Self::Error>;
+
+    /// Sets the link of `vm` up or down, as its cable would be plugged in or pulled. Other processes see it.
+    ///
+    /// # Errors
+    /// If the link can't be changed.
+    fn set_link(&mut self, vm: VmId, up: bool) -> Result<(), Self::Error> {
+        let _ = (vm, up);
+        Ok(())
+    }
+
+    /// Tells who else may be on the network, so that no VM may misbehave in it; `None` if it is the run's alone.
+    fn shared_with(&self) -> Option<String> {
+        None
+    }
 
     /// Sets the interest of the driver's poll in frames for `vm`: with `polled` (the state of a new port), the poll
     /// reports the port readable when a frame arrives. Switched on again, it reports frames that arrived meanwhile at

@@ -4,6 +4,7 @@
 //! [`Command`]s. They name VMs and flows by their ids; [`crate::lab`] finds these by name.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -13,7 +14,7 @@ use crate::fabric::{Fabric, Instrument, Notice, Recording, Rule};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::MarkName;
 use crate::time::Instant;
-use crate::vm::{MAX_SESSIONS, VmId};
+use crate::vm::{MAX_SESSIONS, Misbehaviour, VmId};
 
 /// A change of a lab.
 #[derive(Debug)]
@@ -34,6 +35,18 @@ pub enum Command {
     SetPacing(Pacing),
     /// Frames are impaired by these rules from now on, in place of those so far, until a phase has others.
     Impair(Vec<Rule>),
+    /// A VM misbehaves from now on.
+    Misbehave {
+        /// The VM.
+        vm: VmId,
+        /// What it does.
+        misbehaviour: Misbehaviour,
+        /// For how long; `None`: until [`Command::Behave`], and [`LONGEST_MISBEHAVIOUR`](crate::vm::LONGEST_MISBEHAVIOUR) at the
+        /// longest.
+        lasts: Option<Duration>,
+    },
+    /// These VMs, some of which may misbehave, do so no longer.
+    Behave(Vec<VmId>),
     /// An instrument sees every frame and event from now on.
     Observe(Box<dyn Instrument>),
     /// The instrument with this number has seen enough: what it writes ends here.
@@ -106,6 +119,15 @@ impl<F: Fabric> Hypervisor<F> {
                 self.fabric.tell(now, &Notice::Paced(pacing));
             }
             Command::Impair(rules) => self.fabric.set_impairments(now, rules, self.seed),
+            Command::Misbehave {
+                vm,
+                misbehaviour,
+                lasts,
+            } => {
+                let begun = self.misbehave(now, vm, misbehaviour, lasts);
+                begun.map_err(CommandError::Refused)?;
+            }
+            Command::Behave(vms) => self.behave(now, &vms),
             Command::Observe(instrument) => {
                 return Ok(Outcome::Instrument(self.observe(now, instrument)));
             }

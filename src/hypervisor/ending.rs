@@ -28,6 +28,8 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.held = None;
         self.end_search(now);
+        self.end_misbehaviours_of_phase(now);
+        self.behave_all(now);
         self.lifecycle.cancel();
         self.give_up_all(now, GiveUp::Unsent);
     }
@@ -41,6 +43,8 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Lets all VMs send what is still to be sent before they go, at the end of a run.
     pub fn leave(&mut self, now: Instant) {
+        self.end_misbehaviours_of_phase(now);
+        self.behave_all(now);
         for vm in (0..self.slots.len() as u32).map(VmId) {
             self.leave_vm(now, vm);
         }

@@ -39,7 +39,9 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(released) = self.fabric.release(now) else {
             return self.fabric.next_receiver(now).map(Arrival::Frame);
         };
-        self.recorder.released(released.late);
+        if let Some(late) = released.late {
+            self.recorder.released(late);
+        }
         match released.written {
             None => return Some(Arrival::Frame(released.vm)),
             Some(Write::Sent) => {}

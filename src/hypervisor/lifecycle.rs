@@ -1,4 +1,4 @@
-//! VMs that start and stop during a phase, while others ping.
+//! VMs that start, stop and misbehave during a phase, while others ping.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{Command, CommandError, FlowConfig, Hypervisor};
+use super::{Command, CommandError, FlowConfig, Hypervisor, Phase};
 use crate::fabric::{Fabric, Notice};
 use crate::load::FlowId;
 use crate::time::Instant;
-use crate::vm::{VmConfig, VmId};
+use crate::vm::{Misbehaviour, VmConfig, VmId};
 use crate::wire::MacAddr;
 
 /// The kind of a [`Transition`].
@@ -20,6 +20,30 @@ pub enum Change {
     Start,
     /// The VM stops.
     Stop,
+}
+
+/// A scheduled misbehaviour of a VM during a phase.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlannedMisbehaviour {
+    /// Time since the start of the phase.
+    pub after: Duration,
+    /// The VM.
+    pub vm: VmId,
+    /// What it does.
+    pub misbehaviour: Misbehaviour,
+    /// For how long; `None`: until the end of the phase.
+    pub lasts: Option<Duration>,
+}
+
+/// A change that is due to a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    /// It starts or stops.
+    Presence(Change),
+    /// It misbehaves, for that long or until the end of the phase.
+    Misbehave(Misbehaviour, Option<Duration>),
+    /// It behaves again.
+    Behave,
 }
 
 /// The scheduled start or stop of a VM during a phase.
@@ -54,27 +78,65 @@ struct PendingVm {
     groups: Vec<IpAddr>,
 }
 
-/// Scheduled starts and stops, and the flows that wait for a start.
+/// Scheduled changes of VMs, and the flows that wait for a start.
 #[derive(Debug, Default)]
 pub(super) struct Lifecycle {
     pending_vms: FxHashMap<VmId, PendingVm>,
-    /// The starts and stops to come, the earliest first.
-    due: VecDeque<(Instant, VmId, Change)>,
+    /// The changes to come, the earliest first.
+    due: VecDeque<(Instant, VmId, Due)>,
     /// Pending VMs that start one after the other from now on.
     starting: VecDeque<VmId>,
+    /// VMs that misbehave until the end of the phase at the latest.
+    misbehaving: Vec<VmId>,
     /// Flows of which at least one VM does not exist yet.
     pending_flows: BTreeMap<FlowId, FlowConfig>,
     pending_flows_of: FxHashMap<VmId, Vec<FlowId>>,
 }
 
 impl Lifecycle {
-    pub(super) fn begin(&mut self, at: Instant, transitions: &[Transition]) {
+    pub(super) fn begin(&mut self, at: Instant, phase: &Phase) {
         // Those left over from an earlier phase are due before all of these.
-        let transitions = transitions.iter().map(|m| (at + m.after, m.vm, m.change));
+        let transitions = phase.transitions.iter();
+        let transitions = transitions.map(|m| (at + m.after, m.vm, Due::Presence(m.change)));
         self.due.extend(transitions);
+        for planned in &phase.misbehaviours {
+            let due = Due::Misbehave(planned.misbehaviour, planned.lasts);
+            self.schedule(at + planned.after, planned.vm, due);
+        }
     }
 
-    /// Cancels all starts and stops to come.
+    /// Schedules another change.
+    pub(super) fn schedule(&mut self, at: Instant, vm: VmId, due: Due) {
+        let place = self.due.partition_point(|(other, ..)| *other <= at);
+        self.due.insert(place, (at, vm, due));
+    }
+
+    /// The misbehaviour of `vm` ends with the phase.
+    pub(super) fn ends_with_phase(&mut self, vm: VmId) {
+        self.misbehaving.push(vm);
+    }
+
+    /// Cancels the end of the misbehaviour of `vm`, which has ended.
+    pub(super) fn forget_misbehaviour_of(&mut self, vm: VmId) {
+        let end = (vm, Due::Behave);
+        self.due.retain(|(_, vm, due)| (*vm, *due) != end);
+        self.misbehaving.retain(|other| *other != vm);
+    }
+
+    /// Takes the misbehaviours of a phase that is over: the VMs that misbehave, and what others were still to do.
+    pub(super) fn take_misbehaviours_of_phase(&mut self) -> (Vec<VmId>, Vec<(VmId, Misbehaviour)>) {
+        let mut unbegun = Vec::new();
+        self.due.retain(|(_, vm, due)| match due {
+            Due::Misbehave(misbehaviour, _) => {
+                unbegun.push((*vm, *misbehaviour));
+                false
+            }
+            Due::Presence(_) | Due::Behave => true,
+        });
+        (std::mem::take(&mut self.misbehaving), unbegun)
+    }
+
+    /// Cancels all changes to come.
     pub(super) fn cancel(&mut self) {
         self.due.clear();
         self.starting.clear();
@@ -87,8 +149,15 @@ impl Lifecycle {
         }
     }
 
+    /// Returns true if nothing is to change any more.
     pub(super) fn is_done(&self) -> bool {
         self.due.is_empty() && self.starting.is_empty()
+    }
+
+    /// Returns true if no VM is to start or stop. A phase does not wait for misbehaviours.
+    pub(super) fn is_settled(&self) -> bool {
+        let mut due = self.due.iter();
+        self.starting.is_empty() && !due.any(|(.., due)| matches!(due, Due::Presence(_)))
     }
 
     /// Lets pending VMs start from now on.
@@ -145,7 +214,9 @@ impl Lifecycle {
     /// Takes the stops due by `now` from the head of the queue, up to the first start. Returns their VMs.
     fn leaving(&mut self, now: Instant) -> Vec<VmId> {
         let mut leaving = Vec::new();
-        while let Some((_, vm, Change::Stop)) = self.due.front().filter(|(at, ..)| *at <= now) {
+        while let Some((_, vm, Due::Presence(Change::Stop))) =
+            self.due.front().filter(|(at, ..)| *at <= now)
+        {
             leaving.push(*vm);
             self.due.pop_front();
         }
@@ -221,12 +292,21 @@ impl<F: Fabric> Hypervisor<F> {
     pub fn carry_out_due(&mut self, now: Instant) -> Result<bool, F::Error> {
         if self.lifecycle.starting.is_empty() {
             let command = match self.lifecycle.due.front() {
-                Some(&(at, vm, Change::Start)) if at <= now => {
+                Some(&(at, vm, Due::Presence(Change::Start))) if at <= now => {
                     self.lifecycle.due.pop_front();
                     Command::StartVms(vec![vm])
                 }
-                Some(&(at, _, Change::Stop)) if at <= now => {
+                Some(&(at, _, Due::Presence(Change::Stop))) if at <= now => {
                     Command::StopVms(self.lifecycle.leaving(now))
+                }
+                Some(&(at, vm, Due::Misbehave(misbehaviour, lasts))) if at <= now => {
+                    self.lifecycle.due.pop_front();
+                    self.misbehave_as_planned(now, vm, misbehaviour, lasts);
+                    return Ok(true);
+                }
+                Some(&(at, vm, Due::Behave)) if at <= now => {
+                    self.lifecycle.due.pop_front();
+                    Command::Behave(vec![vm])
                 }
                 _ => return Ok(false),
             };
@@ -249,6 +329,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn stop_vms(&mut self, now: Instant, vms: &[VmId]) -> Result<(), F::Error> {
         let mut flows = self.lifecycle.forget_vms(vms);
         let mut stopped = Vec::new();
+        self.behave(now, vms);
         for vm in vms {
             self.abandon_pings_of(now, *vm);
             self.leave_vm(now, *vm);

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{Command, FlowState, Hypervisor};
+use super::{Command, FlowState, Hypervisor, Slot};
 use crate::fabric::{Fabric, Notice};
 use crate::record::MarkName;
 use crate::time::Instant;
@@ -35,12 +35,7 @@ impl<F: Fabric> Hypervisor<F> {
         // Those that have ended by now are known to have.
         self.buffer.flush(&mut self.recorder);
         let (flows, slots) = (&self.flows, &self.slots);
-        let next_of = |flow: &FlowState| {
-            let ping = flow.ping?;
-            let slot = slots.get(ping.vm.index())?.as_ref()?;
-            slot.vm.oldest_ping(ping.session)
-        };
-        let next = || flows.iter().map(|flow| next_of(flow).unwrap_or(0));
+        let next = || flows.iter().map(|flow| next_ping(flow, slots));
         self.recorder.mark(now, name, detail, next);
     }
 
@@ -83,4 +78,14 @@ impl<F: Fabric> Hypervisor<F> {
             let _ = self.carry_out(now, Command::Mark { name, detail });
         }
     }
+}
+
+/// The number of the first ping of `flow` that has not ended.
+pub(super) fn next_ping(flow: &FlowState, slots: &[Option<Slot>]) -> u64 {
+    let oldest = || {
+        let ping = flow.ping?;
+        let slot = slots.get(ping.vm.index())?.as_ref()?;
+        slot.vm.oldest_ping(ping.session)
+    };
+    oldest().unwrap_or(0)
 }

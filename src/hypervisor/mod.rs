@@ -13,6 +13,7 @@ mod groups;
 mod lifecycle;
 mod loss;
 mod marks;
+mod misbehaviours;
 mod phases;
 mod record;
 mod record_buffer;
@@ -37,7 +38,7 @@ pub use self::command::{Command, CommandError, Outcome};
 pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
-pub use self::lifecycle::{Change, RefusedStarts, Transition};
+pub use self::lifecycle::{Change, PlannedMisbehaviour, RefusedStarts, Transition};
 pub use self::loss::AttributeLoss;
 use self::loss::LossSearch;
 pub use self::marks::MarkOn;
@@ -192,6 +193,8 @@ pub struct Hypervisor<F> {
     groups: Groups,
     /// Changes by others of which each is a mark.
     marked_changes: MarkOn,
+    /// VMs that misbehave at some time of the run, as far as is known.
+    offenders: Vec<VmId>,
     /// What is known of failed pings, if that is looked for.
     loss_search: Option<Box<LossSearch>>,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
@@ -233,6 +236,7 @@ impl<F: Fabric> Hypervisor<F> {
             lifecycle: Lifecycle::default(),
             groups: Groups::default(),
             marked_changes: MarkOn::default(),
+            offenders: Vec::new(),
             loss_search: None,
             recorder,
             buffer: RecordBuffer::new(),
@@ -309,6 +313,7 @@ impl<F: Fabric> Hypervisor<F> {
         });
         self.recorder.add_flow();
         self.recorder.set_source(id, config.source);
+        self.tell_own(id, config.source, config.target);
         Some(id)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Command, Hypervisor, Transition};
+use super::{Command, Hypervisor, PlannedMisbehaviour, Transition};
 use crate::fabric::{Fabric, Rule};
 use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
 use crate::record::MarkName;
@@ -31,6 +31,8 @@ pub struct Phase {
     pub duration: Option<Duration>,
     /// The starts and stops of VMs during the phase, in the order of their times.
     pub transitions: Vec<Transition>,
+    /// The misbehaviours of VMs during the phase.
+    pub misbehaviours: Vec<PlannedMisbehaviour>,
     /// The impairments from the beginning of the phase on; `None` leaves those that are.
     pub impairments: Option<Vec<Rule>>,
     /// The name of the mark that its beginning is, if it is one.
@@ -69,6 +71,7 @@ impl Phase {
             },
             duration,
             transitions: Vec::new(),
+            misbehaviours: Vec::new(),
             impairments: None,
             mark: None,
         }
@@ -90,6 +93,7 @@ impl<F: Fabric> Hypervisor<F> {
     /// unresolved until they have one.
     pub fn start(&mut self, now: Instant, phases: Vec<Phase>) {
         self.is_planned = !phases.is_empty();
+        self.expect_misbehaviours(&phases);
         self.phases = phases.into();
         if self.configuring > 0 && !self.phases.is_empty() {
             self.held = Some((now, now + self.address_wait));
@@ -147,6 +151,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     pub(super) fn begin_next_phase(&mut self, at: Instant) {
+        self.end_misbehaviours_of_phase(at);
         self.phase_end = None;
         self.lasts = false;
         let Some(phase) = self.phases.pop_front() else {
@@ -184,7 +189,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.load.begin(at, &phase.load);
         self.pacing = phase.load.pacing;
-        self.lifecycle.begin(at, &phase.transitions);
+        self.lifecycle.begin(at, &phase);
         let mark = phase.mark.map(|name| {
             let detail = String::new();
             Command::Mark { name, detail }
@@ -238,7 +243,7 @@ impl<F: Fabric> Hypervisor<F> {
     pub(super) fn is_quiet(&self) -> bool {
         !self.lasts
             && self.load.is_done()
-            && self.lifecycle.is_done()
+            && self.lifecycle.is_settled()
             && !self.resolution.is_active()
     }
 }

@@ -1,6 +1,7 @@
 //! The sockets at which a lab listens: what clients ask for is carried out between two turns of the run.
 
 mod listen;
+mod misbehaviours;
 mod present;
 mod works;
 

@@ -33,7 +33,7 @@ where
     /// The beginning of its set-up.
     pub(super) started: Instant,
     /// The beginning of its load.
-    start: Instant,
+    pub(super) start: Instant,
     /// Memory that each VM takes.
     vm_bytes: Option<u64>,
     /// It has all VMs and flows: not if a signal came before.
@@ -344,6 +344,7 @@ where
         }
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let impairments = self.hypervisor.fabric().impairments();
+        let misbehaviours = self.hypervisor.fabric().misbehaviours();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
@@ -367,6 +368,7 @@ where
                     simulated: environment.is_simulated,
                 }),
                 impairments: &impairments,
+                misbehaviours: &misbehaviours,
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),

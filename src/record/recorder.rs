@@ -12,7 +12,7 @@ use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
     Addresses, Attribution, DropReason, Drops, ErrorCounts, Interval, Latency, Links, LossMethod,
-    Losses, MarkName, Marks, Metric, NeighbourSearch, Pause, Pauses, Scope, Totals,
+    Losses, MarkName, Marks, Metric, NeighbourSearch, Pause, Pauses, Response, Scope, Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -480,6 +480,36 @@ impl Recorder {
         let marks = &mut self.details.get_or_insert_default().marks;
         let marks = marks.get_or_insert_with(|| Marks::new(next()));
         marks.set(at, name, detail);
+    }
+
+    /// Keeps response from mark to mark from now on, because a VM misbehaves or will. `next` are as [`Recorder::mark`] has
+    /// them.
+    pub fn keep_responses<N>(&mut self, next: impl FnOnce() -> N)
+    where
+        N: Iterator<Item = u64>,
+    {
+        let is_kept = self
+            .marks()
+            .is_some_and(|marks| marks.responses().is_some());
+        if is_kept {
+            return;
+        }
+        let totals = self.totals();
+        let so_far = Response {
+            answered: totals.received,
+            unanswered: totals.failed(),
+            latency: (totals.received > 0).then(|| Box::new(self.latency(Metric::Response))),
+        };
+        let marks = &mut self.details.get_or_insert_default().marks;
+        let marks = marks.get_or_insert_with(|| Marks::new(next()));
+        marks.keep_responses(|| so_far);
+    }
+
+    /// An end of `flow` is a VM that misbehaves at some time.
+    pub fn set_own(&mut self, flow: FlowId) {
+        if let Some(marks) = self.details.as_mut().and_then(|all| all.marks.as_mut()) {
+            marks.set_own(flow);
+        }
     }
 
     /// Counts by group from now on, before there are flows.

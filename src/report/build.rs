@@ -8,9 +8,9 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    Report, SecondReport, Verdict, impairments, link_changes, losses,
+    Report, SecondReport, Verdict, impairments, link_changes, losses, misbehaviours,
 };
-use crate::fabric::{ImpairmentCount, Recording};
+use crate::fabric::{ImpairmentCount, MisbehaviourRecord, Recording};
 use crate::load::FlowId;
 use crate::record::{
     Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PerMetric, Phase, Recorder,
@@ -50,6 +50,8 @@ pub struct Context<'a> {
     pub fabric: Option<&'a FabricReport>,
     /// The frames that were impaired.
     pub impairments: &'a [ImpairmentCount],
+    /// The misbehaviours of VMs.
+    pub misbehaviours: &'a [MisbehaviourRecord],
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
     /// The files that the run was recorded in.
@@ -70,6 +72,7 @@ impl Default for Context<'_> {
             machine: None,
             fabric: None,
             impairments: &[],
+            misbehaviours: &[],
             memory: None,
             recordings: &[],
         }
@@ -120,6 +123,8 @@ impl Report {
         self.verdict.sentence.extend(links);
         let impaired = impairments::sentence(&self.impairments);
         self.verdict.sentence.extend(impaired);
+        let misbehaved = misbehaviours::sentence(&self.misbehaviours);
+        self.verdict.sentence.extend(misbehaved);
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::build::{Context, FLOWS_TOLD, WORST_TOLD, count_flow, named, per_second, phases};
 use super::marks::{MarkReport, Telling};
+use super::misbehaviours::misbehaviours;
 use super::{
     FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
     Verdict, losses,
@@ -219,6 +220,7 @@ impl Builder {
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
             impairments: context.impairments.iter().map(Into::into).collect(),
+            misbehaviours: misbehaviours(context.misbehaviours, recorder.marks(), context.began),
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             marks,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     FabricReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport, MarkReport,
-    MemoryReport, MergedReport, Outcome, PlanReport, Verdict, encoding, keyed,
+    MemoryReport, MergedReport, MisbehaviourReport, Outcome, PlanReport, Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -98,6 +98,9 @@ pub struct Report {
     /// neither the frames of its pings nor others that were sent or arrived while it lasted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub impairments: Vec<ImpairedFrames>,
+    /// VMs that misbehaved on purpose (`--misbehave`), in the order of their beginnings, and what that did to the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misbehaviours: Vec<MisbehaviourReport>,
     /// The files that the run was recorded in, set-up and warm-up included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<Recording>,

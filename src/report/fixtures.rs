@@ -2,9 +2,9 @@
 //! something of every metric.
 
 use super::{
-    ChangesSummary, Context, FabricReport, FlowName, ImpairedFrames, MachineReport, MarkFlowReport,
-    MarkHistograms, MarkReport, MemoryReport, MergedReport, PhaseReport, PlanReport, Report,
-    SettingsReport, Unlike, Values,
+    ChangesSummary, Context, DisturbedReport, FabricReport, FlowName, ImpairedFrames,
+    MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport, MergedReport,
+    MisbehaviourReport, PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
@@ -12,7 +12,7 @@ use crate::record::{
     DropReason, LatencySummary, Limits, LinkChanged, NeighbourSearch, Pause, Recorder,
 };
 use crate::time::Instant;
-use crate::vm::{PingError, VmId};
+use crate::vm::{Misdeed, PingError, VmId};
 use crate::wire::MacAddr;
 
 const PINGS: u64 = 2_000;
@@ -150,6 +150,17 @@ pub fn whole() -> Report {
             direction: Direction::Out,
             kind: Impairment::Delayed,
             frames: 3,
+        }],
+        misbehaviours: vec![MisbehaviourReport {
+            vm: VmId(1),
+            kind: "silent".to_owned(),
+            what: "silent".to_owned(),
+            began_ns: 1,
+            ended_ns: Some(2),
+            refused: Some("why".to_owned()),
+            counts: [(Misdeed::Sent, 3)].into(),
+            others: DisturbedReport::default(),
+            own: DisturbedReport::default(),
         }],
         recordings: vec![Recording {
             kind: INSTRUMENTS[0],

@@ -31,6 +31,7 @@ mod load;
 mod losses;
 mod marks;
 mod merge;
+mod misbehaviours;
 mod pieces;
 mod prometheus;
 mod provenance;
@@ -70,6 +71,7 @@ pub use marks::{
     ChangesSummary, MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport,
 };
 pub use merge::merge;
+pub use misbehaviours::{DisturbedReport, MisbehaviourReport, ResponseReport};
 pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};
 pub use provenance::{

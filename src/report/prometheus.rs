@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use crate::fabric::MisbehaviourRecord;
 use crate::record::{
     Buckets, Cause, Count, DropReason, EDGES, GroupFigures, Latency, Losses, Mark, MarkMetric,
     Metric, Phase, Recorder, Scope, Totals, Way, known_or_other,
 };
+use crate::vm::Misdeed;
 
 /// So many names of phases are values of the label `phase`; all phases with further names are [`OTHER`](crate::record::OTHER)
 /// together. Each costs about 110 time series.
@@ -51,12 +53,14 @@ impl Exposition {
 }
 
 /// What a recorder does not know of a lab.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LabGauges {
     /// The VMs that are there.
     pub vms: usize,
     /// Resident memory of the process in bytes, where the kernel tells.
     pub rss_bytes: Option<u64>,
+    /// The misbehaviours of VMs.
+    pub misbehaviours: Vec<MisbehaviourRecord>,
 }
 
 /// Writes the metrics of a lab in `format`.
@@ -115,6 +119,9 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
     if let Some(marks) = recorder.marks() {
         write_marks(&mut page, marks.all());
     }
+    if !lab.misbehaviours.is_empty() {
+        write_misbehaviours(&mut page, &lab.misbehaviours);
+    }
     if format == Exposition::OpenMetrics {
         page.text += "# EOF\n";
     }
@@ -156,6 +163,30 @@ fn write_marks(page: &mut Page, marks: &[Mark]) {
         let values = flows.filter_map(|(_, figures)| figures.get(metric));
         values.for_each(|value| passes.record(value));
         page.histogram(&name, [("mark", mark), ("", "")], &passes);
+    }
+}
+
+/// Writes what misbehaving VMs did, by kind: VMs may be many.
+fn write_misbehaviours(page: &mut Page, all: &[MisbehaviourRecord]) {
+    let took_place = || all.iter().filter(|record| record.refused.is_none());
+    let active = took_place().filter(|record| record.ended.is_none()).count();
+    let help = "VMs that misbehave on purpose.";
+    page.gauge("tap_reactor_vms_misbehaving", help, "", active);
+    let mut done: BTreeMap<(&str, Misdeed), u64> = BTreeMap::new();
+    for record in took_place() {
+        for (misdeed, number) in record.misdeeds.iter() {
+            let sum = done
+                .entry((record.misbehaviour.name(), misdeed))
+                .or_default();
+            *sum = sum.saturating_add(number);
+        }
+    }
+    let name = "tap_reactor_misdeeds";
+    let help = "What VMs that misbehave on purpose have done, by misbehaviour and kind.";
+    page.begin_counter(name, help);
+    for ((misbehaviour, misdeed), number) in done {
+        let labels = [("misbehaviour", misbehaviour), ("kind", misdeed.name())];
+        page.counter(name, &labels, number);
     }
 }
 

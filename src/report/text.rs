@@ -9,7 +9,7 @@ use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
     FlowReport, LossReport, MemberReport, Report, Table, environment, impairments, link_changes,
-    losses, recordings,
+    losses, misbehaviours, recordings,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -42,6 +42,13 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         phases(report, out)?;
     }
     marks(report, out)?;
+    for misbehaviour in &report.misbehaviours {
+        writeln!(out)?;
+        writeln!(out, "{}", escaped(&misbehaviours::words(misbehaviour)))?;
+        for line in misbehaviours::lines(misbehaviour) {
+            writeln!(out, "  {line}")?;
+        }
+    }
     lost_pings(report, out)?;
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;

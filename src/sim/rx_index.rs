@@ -15,6 +15,8 @@ pub(super) struct RxIndex {
     by_address: HashMap<Ipv4Addr, BTreeSet<VmId>>,
     /// VMs without an address.
     without: BTreeSet<VmId>,
+    /// VMs that take every frame.
+    promiscuous: BTreeSet<VmId>,
 }
 
 impl RxIndex {
@@ -27,6 +29,9 @@ impl RxIndex {
         }
         if rx_filter.addresses.is_empty() {
             self.without.insert(vm);
+        }
+        if rx_filter.is_promiscuous {
+            self.promiscuous.insert(vm);
         }
         self.filters.insert(vm, rx_filter.clone());
     }
@@ -46,10 +51,18 @@ impl RxIndex {
             }
         }
         self.without.remove(&vm);
+        self.promiscuous.remove(&vm);
     }
 
     /// Returns the VMs that accept a flooded frame, in order; `None` for all of them.
     pub(super) fn listeners(&self, frame: &EthernetFrame<'_>) -> Option<BTreeSet<VmId>> {
+        let mut listeners = self.choosy(frame)?;
+        listeners.extend(&self.promiscuous);
+        Some(listeners)
+    }
+
+    /// Returns those of them that do not take every frame, and perhaps others.
+    fn choosy(&self, frame: &EthernetFrame<'_>) -> Option<BTreeSet<VmId>> {
         if frame.destination != MacAddr::BROADCAST {
             return Some(
                 self.by_mac
@@ -98,6 +111,7 @@ mod tests {
                 .then_some(MacAddr([0x33, 0x33, 0, 0, 0, 1]))
                 .into_iter()
                 .collect(),
+            is_promiscuous: i.is_multiple_of(7),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::rx_index::RxIndex;
 use crate::fabric::{
     DropPlace, Environment, Fabric, FrameDrop, FrameDrops, FrameHead, KernelName, Read, Write,
+    WriteDrop,
 };
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
@@ -58,6 +59,8 @@ struct Port {
     inbox: VecDeque<Vec<u8>>,
     /// The number of frames in flight.
     under_way: u32,
+    /// Its link is down.
+    is_down: bool,
 }
 
 impl Switch {
@@ -100,6 +103,9 @@ impl Switch {
         let Some(Some(port)) = self.ports.get_mut(to.index()) else {
             return;
         };
+        if port.is_down {
+            return;
+        }
         if self
             .queue_length
             .is_some_and(|length| port.under_way >= length)
@@ -162,6 +168,18 @@ impl Fabric for Switch {
         Ok(())
     }
 
+    /// As a bridge, it forgets what it has learnt on a port whose link goes down, and what is on its way there is lost.
+    fn set_link(&mut self, vm: VmId, up: bool) -> Result<(), Infallible> {
+        if let Some(Some(port)) = self.ports.get_mut(vm.index()) {
+            port.is_down = !up;
+            if !up {
+                port.inbox.clear();
+                self.table.retain(|_, learnt| *learnt != vm);
+            }
+        }
+        Ok(())
+    }
+
     fn unplug(&mut self, vms: &[VmId]) -> Result<(), Infallible> {
         for vm in vms {
             if let Some(port) = self.ports.get_mut(vm.index()) {
@@ -198,6 +216,9 @@ impl Fabric for Switch {
         let Ok(header) = EthernetFrame::parse(frame) else {
             return Write::Sent;
         };
+        if matches!(self.ports.get(vm.index()), Some(Some(port)) if port.is_down) {
+            return Write::Dropped(WriteDrop::LinkDown);
+        }
         self.table.insert(header.source, vm);
         match self.table.get(&header.destination).copied() {
             Some(port) if !header.destination.is_multicast() => {
@@ -234,7 +255,9 @@ impl Fabric for Switch {
         let frame = self.frames.remove(&number);
         if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(vm.index()), frame) {
             port.under_way = port.under_way.saturating_sub(1);
-            port.inbox.push_back(frame);
+            if !port.is_down {
+                port.inbox.push_back(frame);
+            }
         }
         Some(vm)
     }

@@ -18,6 +18,7 @@ mod impairments;
 mod lifecycle;
 mod losses;
 mod marks;
+mod misbehaviours;
 mod neighbours;
 mod steering;
 

@@ -77,6 +77,15 @@ impl LinkMonitor {
             .retain(|_, link| link.vm.as_ref().is_none_or(stays));
     }
 
+    /// The run itself is about to set the link of `vm` up or down.
+    pub(super) fn expect_state(&mut self, vm: VmId, up: bool) {
+        self.hear();
+        let mut links = self.known.0.values_mut();
+        if let Some(link) = links.find(|link| link.vm == Some(vm)) {
+            link.up = up;
+        }
+    }
+
     /// Hears what the kernel has to tell up to now.
     pub(super) fn hear(&mut self) {
         let (known, heard) = (&mut self.known, &mut self.heard);

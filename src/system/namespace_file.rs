@@ -240,6 +240,11 @@ pub(super) fn is_same(one: &File, other: &File) -> bool {
     identity(one).is_some_and(|found| identity(other) == Some(found))
 }
 
+/// Returns true if there is something of that name where network namespaces are named.
+pub fn is_namespace_there(name: &str) -> bool {
+    path_of(name).symlink_metadata().is_ok()
+}
+
 fn path_of(name: &str) -> PathBuf {
     Path::new(NAMESPACE_DIRECTORY).join(name)
 }

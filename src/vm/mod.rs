@@ -15,6 +15,7 @@ mod ipv4;
 mod ipv6;
 mod limiter;
 mod membership;
+mod misbehaviour;
 mod name;
 mod neighbour;
 mod nic;
@@ -41,6 +42,10 @@ pub use ipv6::{
 pub use membership::{
     OLDER_UNSOLICITED_REPORT_INTERVAL, QUERY_INTERVAL, QUERY_RESPONSE_INTERVAL,
     ROBUSTNESS_VARIABLE, UNSOLICITED_REPORT_INTERVAL,
+};
+pub use misbehaviour::{
+    Act, Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaving,
+    Misbehaviour, Misdeed, Misdeeds, Receiving, Sending, Station,
 };
 pub use name::NoVmName;
 pub(crate) use name::named;
@@ -165,6 +170,17 @@ impl Vm {
     /// it to somebody else.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.ipv4.interface().map(|interface| interface.address)
+    }
+
+    /// How others know it, for what it is to do to them.
+    pub fn station(&self) -> Station {
+        let interface = self.ipv4.interface();
+        Station {
+            mac: self.mac,
+            address: interface.map(|interface| interface.address),
+            prefix_length: interface.map_or(0, |interface| interface.prefix_length),
+            vlan: self.vlan,
+        }
     }
 
     /// The address that a DHCP server has granted, of the IP version of `like`; the first if there are several.

@@ -18,6 +18,8 @@ pub struct RxFilter {
     pub addresses: Vec<Ipv4Addr>,
     /// The groups that it is a member of, broadcast not counted.
     pub groups: Vec<MacAddr>,
+    /// It takes every frame, whomever that is for.
+    pub is_promiscuous: bool,
 }
 
 impl RxFilter {
@@ -27,6 +29,7 @@ impl RxFilter {
             mac,
             addresses: Vec::new(),
             groups: Vec::new(),
+            is_promiscuous: false,
         }
     }
 
@@ -37,6 +40,9 @@ impl RxFilter {
     /// A network card passes requests between others, and a host updates what it knows of their senders. They are dropped
     /// all the same: when N VMs resolve one neighbour each, they are N² frames.
     pub fn accepts(&self, frame: &EthernetFrame<'_>) -> bool {
+        if self.is_promiscuous {
+            return true;
+        }
         if frame.destination != MacAddr::BROADCAST {
             return frame.destination == self.mac || self.groups.contains(&frame.destination);
         }
@@ -74,6 +80,7 @@ impl Vm {
             mac: self.mac(),
             addresses: address.into_iter().collect(),
             groups,
+            is_promiscuous: false,
         }
     }
 

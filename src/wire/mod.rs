@@ -37,6 +37,7 @@ mod neighbour_discovery;
 mod neighbour_request;
 mod plain_echo;
 mod router_discovery;
+mod source_mac;
 mod tcp;
 mod udp;
 mod vlan;
@@ -102,8 +103,10 @@ pub use neighbour_discovery::{
 pub use neighbour_request::NeighbourRequest;
 pub use plain_echo::PlainEcho;
 pub use router_discovery::{
-    AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_solicitation,
+    AdvertisedPrefix, Redirect, RouterAdvertisement, RouterPreference, write_router_advertisement,
+    write_router_solicitation,
 };
+pub use source_mac::replace_source_mac;
 pub use tcp::{PROTOCOL_TCP, TcpSegment, turn_into_ipv6_tcp_reset, turn_into_tcp_reset};
 pub use udp::{
     UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,

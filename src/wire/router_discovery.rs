@@ -3,12 +3,17 @@
 use std::net::Ipv6Addr;
 
 use etherparse::Icmpv6Type;
-use etherparse::icmpv6::{NdpOptionSlice, NdpOptionType, NdpOptionsIterator, PrefixInformation};
+use etherparse::icmpv6::{
+    NdpOptionSlice, NdpOptionType, NdpOptionsIterator, PrefixInformation, RouterAdvertisementHeader,
+};
 
 use super::icmpv6::write;
-use super::ipv6::{ALL_ROUTERS, Ipv6Envelope, multicast_mac};
+use super::ipv6::{ALL_NODES, ALL_ROUTERS, Ipv6Envelope, multicast_mac};
 use super::mac::MacAddr;
 use super::neighbour_discovery::{NEIGHBOUR_DISCOVERY_HOP_LIMIT, OPTION_LENGTH, link_option};
+
+/// Bytes of the reachable time and the retransmission timer of an advertisement, before its options.
+const TIMES_LENGTH: usize = 8;
 
 /// A router advertisement (RFC 4861 section 4.2).
 #[derive(Clone, Debug)]
@@ -79,6 +84,50 @@ pub struct AdvertisedPrefix {
     pub valid_lifetime: u32,
     /// Seconds for which they are preferred.
     pub preferred_lifetime: u32,
+}
+
+/// Builds the frame of an advertisement of a router at `source`, which tells all hosts of `prefix`, at the start of `buffer`,
+/// and returns its length, or `None` when the buffer is too short. It is a default router for `lifetime` seconds.
+pub fn write_router_advertisement(
+    source_mac: MacAddr,
+    source: Ipv6Addr,
+    lifetime: u16,
+    prefix: &AdvertisedPrefix,
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let envelope = Ipv6Envelope {
+        source_mac,
+        destination_mac: multicast_mac(ALL_NODES),
+        source,
+        destination: ALL_NODES,
+        traffic_class: 0,
+        hop_limit: NEIGHBOUR_DISCOVERY_HOP_LIMIT,
+    };
+    let message = Icmpv6Type::RouterAdvertisement(RouterAdvertisementHeader {
+        cur_hop_limit: 0,
+        managed_address_config: false,
+        other_config: false,
+        router_lifetime: lifetime,
+    });
+    let information = PrefixInformation {
+        prefix_length: prefix.length,
+        on_link: prefix.on_link,
+        autonomous_address_configuration: prefix.autonomous,
+        valid_lifetime: prefix.valid_lifetime,
+        preferred_lifetime: prefix.preferred_lifetime,
+        prefix: prefix.prefix.octets(),
+    };
+    let option = link_option(NdpOptionType::SOURCE_LINK_LAYER_ADDRESS, source_mac);
+    let information = information.to_bytes();
+    let length = TIMES_LENGTH + information.len() + option.len();
+    let fill = |body: &mut [u8]| {
+        let told = [0; TIMES_LENGTH];
+        let told = told.iter().chain(&information).chain(&option);
+        for (space, byte) in body.iter_mut().zip(told) {
+            *space = *byte;
+        }
+    };
+    write(&envelope, message, length, fill, buffer)
 }
 
 impl RouterAdvertisement<'_> {

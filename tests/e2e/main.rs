@@ -21,6 +21,7 @@ mod links;
 mod load;
 mod losses;
 mod main_job;
+mod misbehaving;
 mod multicast;
 mod neighbours;
 mod output;

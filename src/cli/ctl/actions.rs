@@ -396,7 +396,7 @@ fn copy(mut body: Body) -> Result<(), CtlError> {
 }
 
 /// Asks for a list, page by page, no more than `most` items of it, and prints it.
-fn list<T: DeserializeOwned + Serialize>(
+pub(super) fn list<T: DeserializeOwned + Serialize>(
     client: &Client,
     target: &str,
     most: Option<usize>,
@@ -440,7 +440,11 @@ fn pages<T: DeserializeOwned>(
     }
 }
 
-fn post(client: &Client, target: &str, document: &impl Serialize) -> Result<Vec<u8>, CtlError> {
+pub(super) fn post(
+    client: &Client,
+    target: &str,
+    document: &impl Serialize,
+) -> Result<Vec<u8>, CtlError> {
     send(client, "POST", target, document)
 }
 
@@ -457,7 +461,7 @@ fn send(
 }
 
 /// Prints a document as it is, or in words.
-fn show<T: DeserializeOwned>(
+pub(super) fn show<T: DeserializeOwned>(
     body: &[u8],
     json: bool,
     words: impl FnOnce(T) -> String,

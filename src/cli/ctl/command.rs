@@ -4,7 +4,7 @@ use tap_reactor::experiment::options::{any_of, suggestion};
 use tap_reactor::experiment::{Origin, Setting, Settings};
 
 use super::client::Client;
-use super::{CtlError, TOKEN, UsageError, actions, shell, watch};
+use super::{CtlError, TOKEN, UsageError, actions, misbehave, shell, watch};
 use crate::cli::help;
 use crate::cli::options;
 
@@ -43,7 +43,7 @@ pub enum OperandKind {
     Vms,
     /// Who pings whom.
     Ping,
-    /// Whose frames are impaired, and how.
+    /// VMs, a colon, and what is done to them or by them.
     Impair,
     /// A file.
     File,
@@ -181,6 +181,26 @@ pub const COMMANDS: &[Command] = &[
         name: "end-impairments",
         about: "Ends all impairments",
         run: actions::end_impairments,
+        ..PLAIN
+    },
+    Command {
+        name: "misbehaviours",
+        about: "The misbehaviours of VMs so far, and what they have done",
+        run: misbehave::misbehaviours,
+        ..PLAIN
+    },
+    Command {
+        name: "misbehave",
+        operands: &[needed("VMS:WHAT", OperandKind::Impair)],
+        about: "Makes VMs misbehave, as after --misbehave: vm9:arp-flood 1000/s+2s",
+        run: misbehave::misbehave,
+        ..PLAIN
+    },
+    Command {
+        name: "behave",
+        operands: &[needed("VMS", OperandKind::Vms)],
+        about: "Ends the misbehaviours of VMs: vm9, vm[0-9], all or a group",
+        run: misbehave::behave,
         ..PLAIN
     },
     Command {

@@ -7,6 +7,7 @@
 mod actions;
 mod client;
 mod command;
+mod misbehave;
 mod shell;
 mod text;
 mod watch;

@@ -473,6 +473,17 @@ pub const OPTIONS: &[OptionSpec] = &[
              corrupt=0.1%; rate=10Mbit, queue=100; none. Of several that fit a frame the last is applied. A phase has its \
              own in place of those of the run.",
         ),
+    value("misbehave", "VMS:WHAT", Text)
+        .place(Fabric, Load)
+        .help("Make a VM a bad neighbour, as 'vm9:silent@5s+2s'; repeatable")
+        .repeatable()
+        .details(
+            "VMS:WHAT[@TIME][+TIME]: vmI, vm[I-J] or a group; from when on in its phase, and for how long, which is the whole \
+             phase by default. WHAT: silent, slow 50ms, flap 1s/100ms, steal 10.77.0.2, wrong-mac, loop; arp-flood, broadcast, \
+             nd-flood 1000/s, mac-flood 10000/s, dhcp-starve 100/s, ra-rogue 1/s. The report tells response before, during and \
+             after. Only in a namespace that the run makes: --netns private, or a new name. A phase has its own in place of \
+             those of the run.",
+        ),
     switch("vlan-filtering")
         .place(Fabric, Run)
         .help("Each port of the bridge carries the VLAN of its VM only")

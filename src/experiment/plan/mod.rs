@@ -30,6 +30,7 @@ mod join;
 mod listen;
 mod marks;
 mod memberships;
+mod misbehaviours;
 mod neighbours;
 mod phases;
 mod size;
@@ -128,6 +129,11 @@ fn plan_flows(
     };
     if let Some(bridge) = &joined {
         join::check(settings, bridge, &lab, &vms)?;
+    }
+    for each in [settings].into_iter().chain(&scenario.phases) {
+        if let Some(setting) = each.get("misbehave").filter(|_| !is_simulated) {
+            misbehaviours::check_lab(setting, &lab)?;
+        }
     }
     let memberships = memberships::memberships(scenario, &groups, count)?;
     let ipv6 = ipv6::ipv6(scenario, lab.mtu, lab.vms)?;

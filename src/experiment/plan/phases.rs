@@ -75,9 +75,11 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         for phase in phases.iter_mut().skip(first) {
             phase.impairments.clone_from(&impairments);
         }
-        // A warm-up goes before its phase, and a ramp has no transitions.
+        // A warm-up goes before its phase, and a ramp has neither transitions nor misbehaviours.
+        let misbehaviours = super::misbehaviours::misbehaviours(settings, duration, context)?;
         if let (Some(phase), Some(transitions)) = (phases.last_mut(), transitions.next()) {
             phase.transitions = transitions;
+            phase.misbehaviours = misbehaviours;
         }
     }
     context.check_size(flows.number, phases.len())?;
@@ -207,6 +209,7 @@ fn add_phases(
             load,
             duration: Some(warmup),
             transitions: Vec::new(),
+            misbehaviours: Vec::new(),
             impairments: None,
             mark: None,
         });
@@ -218,6 +221,7 @@ fn add_phases(
             load,
             duration,
             transitions: Vec::new(),
+            misbehaviours: Vec::new(),
             impairments: None,
             mark: None,
         }),
@@ -248,6 +252,7 @@ fn add_phases(
                     },
                     duration: Some(step),
                     transitions: Vec::new(),
+                    misbehaviours: Vec::new(),
                     impairments: None,
                     mark: None,
                 });

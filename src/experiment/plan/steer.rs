@@ -7,10 +7,11 @@ use std::ops::Range;
 use super::addresses::first_of_version;
 use super::flows::PlanContext;
 use super::vms::{check_number, groups, starting_at};
-use super::{impairments, ipv6, phases, subnet, vlan};
+use super::{impairments, ipv6, misbehaviours, phases, subnet, vlan};
 use crate::experiment::settings::{SettingError, Settings};
 use crate::experiment::{AddressPlan, Experiment, FlowPlan, VmPlan};
 use crate::fabric::Rule;
+use crate::hypervisor::PlannedMisbehaviour;
 use crate::load::Pacing;
 use crate::system::{FabricKind, Prepared, SPARE_VMS, available_bytes};
 use crate::topology::BRIDGE_PORTS;
@@ -73,6 +74,20 @@ impl Experiment {
             .iter()
             .for_each(|value| settings.add_flag("impair", value));
         self.in_context(None, |context| impairments::impairments(&settings, context))
+    }
+
+    /// The misbehaviours that a value such as `vm9:silent+2s` stands for, which begin at once.
+    ///
+    /// # Errors
+    /// If it can't be understood, names a VM that does not exist, or has a time to begin at.
+    pub fn misbehaviours_of(
+        &self,
+        misbehave: &str,
+    ) -> Result<Vec<PlannedMisbehaviour>, SettingError> {
+        let settings = given("misbehave", [misbehave]);
+        self.in_context(None, |context| {
+            misbehaviours::misbehaviours_now(&settings, context)
+        })
     }
 
     /// The pacing that `rate`, `interval` or `window` of that value stands for.

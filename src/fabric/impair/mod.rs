@@ -23,8 +23,8 @@ pub use self::held::MAX_HELD_BYTES;
 use self::held::{Held, Store};
 pub use self::impaired::{Impaired, Impairment};
 use self::link::{Choice, Link, Release};
-pub use self::noted::ImpairedPing;
-use self::noted::Noted;
+pub(super) use self::noted::Noted;
+pub use self::noted::{Harm, ImpairedPing};
 pub use self::profile::{Delay, Distribution, Loss, Profile, Rate};
 use self::warmup::WarmUp;
 use super::{Direction, Fabric, Observed, Read, Write};
@@ -68,8 +68,8 @@ pub struct ImpairmentCount {
 pub struct Released {
     /// The VM whose frame it is.
     pub vm: VmId,
-    /// Nanoseconds by which it was released too late.
-    pub late: u64,
+    /// Nanoseconds by which it was released too late; `None` if a misbehaving VM has made it up.
+    pub late: Option<u64>,
     /// The result of writing it; `None` if it is for the VM, which may read it now.
     pub written: Option<Write>,
 }
@@ -257,7 +257,11 @@ impl Impair {
                 None
             }
         };
-        Some(Released { vm, late, written })
+        Some(Released {
+            vm,
+            late: Some(late),
+            written,
+        })
     }
 
     /// Drops at `now` the frames that are held for `vms` or from them, or all of them. Tells `tell` of each, and of when it was

@@ -10,6 +10,15 @@ use crate::wire::EchoHead;
 /// So many are kept until they are taken, the last ones.
 const MAX_NOTED: usize = 1 << 16;
 
+/// What was done on purpose to a frame of which nothing was passed on as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Harm {
+    /// An impairment.
+    Impairment(Impairment),
+    /// The VM did not send or take it, because it misbehaves in the way that has this name.
+    Misbehaviour(&'static str),
+}
+
 /// A frame of a ping of which nothing was passed on as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ImpairedPing {
@@ -20,7 +29,7 @@ pub struct ImpairedPing {
     /// The direction in which they are.
     pub direction: Direction,
     /// What was done to it.
-    pub kind: Impairment,
+    pub harm: Harm,
     /// The frame, as it was before.
     pub head: EchoHead,
 }
@@ -36,7 +45,7 @@ const HARMS: [Impairment; 5] = [
 
 /// Those that nobody has taken yet, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Noted(VecDeque<ImpairedPing>);
+pub(in crate::fabric) struct Noted(VecDeque<ImpairedPing>);
 
 impl Noted {
     pub(super) fn note(
@@ -50,21 +59,35 @@ impl Noted {
             return;
         }
         let kind = HARMS.into_iter().find(|kind| impaired.has(*kind));
-        if let Some((kind, head)) = kind.zip(EchoHead::parse(frame)) {
-            if self.0.len() >= MAX_NOTED {
-                self.0.pop_front();
-            }
-            self.0.push_back(ImpairedPing {
-                at: now(),
-                vm,
-                direction,
-                kind,
-                head,
-            });
+        if let Some(kind) = kind {
+            self.push((vm, direction), now, frame, Harm::Impairment(kind));
         }
     }
 
-    pub(super) fn take(&mut self) -> Vec<ImpairedPing> {
+    /// Notes `frame` if it is of a ping.
+    pub(in crate::fabric) fn push(
+        &mut self,
+        (vm, direction): (VmId, Direction),
+        now: impl FnOnce() -> Instant,
+        frame: &[u8],
+        harm: Harm,
+    ) {
+        let Some(head) = EchoHead::parse(frame) else {
+            return;
+        };
+        if self.0.len() >= MAX_NOTED {
+            self.0.pop_front();
+        }
+        self.0.push_back(ImpairedPing {
+            at: now(),
+            vm,
+            direction,
+            harm,
+            head,
+        });
+    }
+
+    pub(in crate::fabric) fn take(&mut self) -> Vec<ImpairedPing> {
         self.0.drain(..).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::evidence::{Fact, Key, Strength, elsewhere};
 use super::kernel::{Parties, is_ambiguous, meaning};
-use crate::fabric::{Direction, Fabric, FrameDrop, ImpairedPing, WriteDrop};
+use crate::fabric::{Direction, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
@@ -107,13 +107,16 @@ impl<F: Fabric> Hypervisor<F> {
         self.note(key, drop.at, (what, strength));
     }
 
-    /// An impairment has dropped or changed a frame.
+    /// An impairment, or a misbehaving VM, has dropped or changed a frame.
     pub(super) fn note_impaired(&mut self, ping: &ImpairedPing) {
         let Some((key, way)) = self.ping_of(&ping.head) else {
             return;
         };
         let what = Attribution {
-            why: Some(Why::Impairment(ping.kind)),
+            why: Some(match ping.harm {
+                Harm::Impairment(kind) => Why::Impairment(kind),
+                Harm::Misbehaviour(name) => Why::State(name),
+            }),
             ..Attribution::of(Cause::Impaired, way, Place::Vm(ping.vm))
         };
         let is_for = ping.direction == Direction::Out

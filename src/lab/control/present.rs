@@ -7,8 +7,8 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, ApiError, CaptureDocument, CaptureSoFar, Capturing, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, MarkSoFar, PHASES_TOLD, Page, PhaseDocument, RecentDocument, SetMark, VmDocument,
-    status,
+    MarkDocument, MarkSoFar, MisbehaveDocument, MisbehaviourDocument, PHASES_TOLD, Page,
+    PhaseDocument, RecentDocument, SetMark, VmDocument, status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
@@ -100,7 +100,7 @@ where
         }
     }
 
-    fn carry_out(&mut self, command: Command) -> Result<Outcome, ApiError> {
+    pub(super) fn carry_out(&mut self, command: Command) -> Result<Outcome, ApiError> {
         self.check_changeable()?;
         Ok(self.lab.carry_out(command)?)
     }
@@ -417,6 +417,22 @@ where
         Ok(self.impairments())
     }
 
+    fn misbehaviours(&mut self, page: Page) -> List<MisbehaviourDocument> {
+        self.list_misbehaviours(page)
+    }
+
+    fn misbehave(
+        &mut self,
+        wish: MisbehaveDocument,
+        page: Page,
+    ) -> Result<List<MisbehaviourDocument>, ApiError> {
+        self.begin_misbehaviours(&wish, page)
+    }
+
+    fn behave(&mut self, who: &str, page: Page) -> Result<List<MisbehaviourDocument>, ApiError> {
+        self.end_misbehaviours_of(who, page)
+    }
+
     fn captures(&mut self, page: Page) -> List<CaptureSoFar> {
         let captures = self.captures_so_far();
         List::of(page, captures.len(), |index| captures.get(index).cloned())
@@ -524,6 +540,7 @@ where
         let lab = LabGauges {
             vms: self.vms_up(),
             rss_bytes: memory_use().map(|memory| memory.present),
+            misbehaviours: self.lab.hypervisor.fabric().misbehaviours(),
         };
         prometheus(self.lab.hypervisor.recorder(), &lab, format)
     }

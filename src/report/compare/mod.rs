@@ -5,6 +5,7 @@ mod names;
 mod spread;
 mod text;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use schemars::JsonSchema;
@@ -16,6 +17,7 @@ pub(super) use text::{cells, names, row};
 
 use super::json::document;
 use super::marks::{MarkReport, Marks};
+use super::misbehaviours::{ResponseReport, others_during};
 use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, Unlike};
@@ -220,6 +222,7 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
             .map(difference)
             .chain(of_losses(before.1, after.1))
             .chain(of_marks(before.1, after.1))
+            .chain(of_misbehaviours(before.1, after.1))
             .collect(),
     }
 }
@@ -274,6 +277,28 @@ fn of_marks(before: &Report, after: &Report) -> Vec<Difference> {
                 let [before, after] = [value(&summaries[0]), value(&summaries[1])];
                 differences.push(Difference::new(figure, Quantity::Ns, [before, after], None));
             }
+        }
+    }
+    differences
+}
+
+/// What misbehaviours of each kind that one of the runs has did to the flows between VMs that behave, while they lasted. How
+/// much that varies is not known.
+fn of_misbehaviours(before: &Report, after: &Report) -> Vec<Difference> {
+    let all = before.misbehaviours.iter().chain(&after.misbehaviours);
+    let kinds: BTreeSet<&str> = all.map(|each| each.kind.as_str()).collect();
+    let mut differences = Vec::new();
+    for kind in kinds {
+        let during = [before, after].map(|run| others_during(run, kind));
+        let name = |what: &str| format!("misbehave.{kind}.{what}");
+        let losses = during.each_ref().map(ResponseReport::loss);
+        differences.push(Difference::new(name("loss"), Quantity::Share, losses, None));
+        for statistic in STATISTICS.iter().filter(|statistic| statistic.always) {
+            let values = during
+                .each_ref()
+                .map(|of| nanos((statistic.of)(&of.response_ns)));
+            let figure = name(&format!("response.{}", statistic.name));
+            differences.push(Difference::new(figure, Quantity::Ns, values, None));
         }
     }
     differences

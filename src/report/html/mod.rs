@@ -4,6 +4,7 @@ mod compare;
 mod flows;
 mod losses;
 mod marks;
+mod misbehaviours;
 mod run;
 
 use std::fmt;

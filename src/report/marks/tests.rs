@@ -271,6 +271,7 @@ fn scrapers_get_the_marks_and_first_passes_once_there_are_some() {
     let lab = LabGauges {
         vms: 0,
         rss_bytes: None,
+        misbehaviours: Vec::new(),
     };
     let page = |recorder: &Recorder| prometheus(recorder, &lab, Exposition::Prometheus);
     let told = page(&recorder(3));

@@ -10,6 +10,7 @@ const FLOW: FlowId = FlowId(0);
 const LAB: LabGauges = LabGauges {
     vms: 3,
     rss_bytes: Some(4096),
+    misbehaviours: Vec::new(),
 };
 
 fn at(nanos: u64) -> Instant {

@@ -42,6 +42,10 @@ const PACKET_BROADCAST: u32 = libc::PACKET_BROADCAST as u32;
 /// The program for `rx_filter`: accepts a frame with all of its bytes, or drops it.
 pub(in super::super) fn program(rx_filter: &RxFilter) -> Vec<sock_filter> {
     let mut program = Program::default();
+    if rx_filter.is_promiscuous {
+        program.finish(ACCEPT);
+        return program.0;
+    }
     if let [address] = rx_filter.addresses.as_slice() {
         program.drop_requests_for_others((*address).into());
     }
@@ -220,6 +224,7 @@ mod tests {
             mac: MAC,
             addresses: vec![ADDRESS],
             groups: vec![GROUP],
+            is_promiscuous: false,
         }
     }
 
@@ -423,6 +428,7 @@ mod tests {
             mac: MAC,
             addresses: vec![ADDRESS; MOST_ADDRESSES + 1],
             groups: vec![GROUP; MOST_GROUPS + 1],
+            is_promiscuous: false,
         };
         let program = program(&many);
         assert!(program.len() < 64);

@@ -218,8 +218,11 @@ impl SharedFilter {
         }
     }
 
-    /// Fills the maps for a TAP. `None`, and nothing is changed, if there is no room.
+    /// Fills the maps for a TAP. `None`, and nothing is changed, if there is no room, or it is to hear everything.
     fn claim(&mut self, index: u32, rx_filter: &RxFilter) -> Option<Entry> {
+        if rx_filter.is_promiscuous {
+            return None;
+        }
         let destinations = rx_filter.groups.iter().copied().chain([rx_filter.mac]);
         let mut wanted: Vec<Claim> = destinations
             .map(|mac| Claim::Destination(mac_key(mac)))

@@ -1,0 +1,62 @@
+//! The commands about misbehaviours.
+
+use tap_reactor::control::{List, MisbehaveDocument, MisbehaviourDocument};
+use tap_reactor::escape::escaped;
+use tap_reactor::report::{Table, count, span};
+
+use super::CtlError;
+use super::actions::{list, post, show};
+use super::client::{Client, encoded};
+use super::command::Call;
+use super::text::lines;
+
+pub fn misbehaviours(client: &Client, _: &Call, json: bool) -> Result<(), CtlError> {
+    list(client, PATH, None, json, words)
+}
+
+pub fn misbehave(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let wish = MisbehaveDocument {
+        misbehave: call.operand(0).to_owned(),
+    };
+    let body = post(client, PATH, &wish)?;
+    show(&body, json, |all: List<MisbehaviourDocument>| {
+        words(&all.items)
+    })
+}
+
+pub fn behave(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
+    let target = format!("{PATH}/{}", encoded(call.operand(0)));
+    let body = client.request("DELETE", &target, None)?.bytes()?;
+    show(&body, json, |all: List<MisbehaviourDocument>| {
+        words(&all.items)
+    })
+}
+
+const PATH: &str = "/misbehaviours";
+
+/// The misbehaviours, in a table.
+fn words(all: &[MisbehaviourDocument]) -> String {
+    if all.is_empty() {
+        return "no misbehaviours\n".to_owned();
+    }
+    let mut table = Table::new(5, &["VM", "what", "after", "for", "done"]);
+    for each in all {
+        let lasted = each
+            .ended_ns
+            .map(|ended| ended.saturating_sub(each.began_ns));
+        let done = each.counts.iter();
+        let done = done.map(|(kind, number)| format!("{} {}", count(*number), kind.words()));
+        let done: Vec<String> = done.collect();
+        table.row([
+            escaped(&each.vm),
+            escaped(&each.what),
+            span(each.began_ns),
+            lasted.map_or_else(|| "goes on".to_owned(), span),
+            match &each.refused {
+                Some(why) => format!("nothing: {}", escaped(why)),
+                None => done.join(", "),
+            },
+        ]);
+    }
+    lines(&table.lines())
+}

@@ -1,0 +1,474 @@
+//! Misbehaviours: `vm9:silent`, `vm9:flap 1s/100ms@5s+2s`, `client:arp-flood 1000/s`.
+//!
+//! A value says which VMs (`vm9`, `vm[0-9]`, the name of a group), what they do, from when on (`@5s` behind it, counted from the
+//! beginning of the phase, which is the default), and for how long (`+2s`; until the end of the phase by default).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::PlanContext;
+use crate::experiment::options::suggestion;
+use crate::experiment::settings::{Setting, SettingError, Settings, span};
+use crate::fabric::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS};
+use crate::hypervisor::PlannedMisbehaviour;
+use crate::number::whole_number;
+use crate::system::{LabConfig, NetnsChoice, Prepared, is_namespace_there};
+use crate::vm::{
+    Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaviour, VmId,
+};
+
+/// The most copies of frames that a flood may make in a second, on all ports together: a kernel takes about two microseconds
+/// for each, and this process as much.
+const MOST_COPIES: u64 = 250_000;
+
+const EXPECTED: &str =
+    "expected VMs, a colon and a misbehaviour, such as vm9:silent or vm9:arp-flood 1000/s@5s+2s";
+const VMS: &str = "expected vmI, vm[I-J] or the name of a group";
+
+/// Reads the misbehaviours of a phase.
+pub(super) fn misbehaviours(
+    settings: &Settings,
+    duration: Option<Duration>,
+    context: &PlanContext<'_>,
+) -> Result<Vec<PlannedMisbehaviour>, SettingError> {
+    let mut planned: Vec<PlannedMisbehaviour> = Vec::new();
+    for setting in settings.all("misbehave") {
+        if let Some(ramp) = settings.get("ramp") {
+            return Err(ramp.error("cannot be used in a phase with misbehave"));
+        }
+        let further = misbehaviour(setting, duration, context)?;
+        for each in further {
+            if let Some(other) = planned.iter().find(|other| overlap(other, &each)) {
+                let (vm, what) = (each.vm, other.misbehaviour);
+                let why = "expected one misbehaviour of a VM at a time";
+                return Err(setting.error(format_args!("{vm} does {what} then: {why}")));
+            }
+            planned.push(each);
+        }
+        check_number(setting, &planned)?;
+        check_copies(setting, &planned, context)?;
+    }
+    planned.sort_by_key(|each| each.after);
+    Ok(planned)
+}
+
+/// Reads one value for a lab that runs, where it begins at once.
+pub(super) fn misbehaviours_now(
+    settings: &Settings,
+    context: &PlanContext<'_>,
+) -> Result<Vec<PlannedMisbehaviour>, SettingError> {
+    let mut all = settings.all("misbehave").iter();
+    if let Some(setting) = all.find(|setting| setting.text.contains('@')) {
+        return Err(setting.error("it begins at once; expected it without @TIME"));
+    }
+    misbehaviours(settings, None, context)
+}
+
+/// Checks that the lab is in a namespace that only the run is in: who misbehaves there harms nobody else.
+pub(super) fn check_lab(setting: &Setting, lab: &LabConfig) -> Result<(), SettingError> {
+    let expected = "expected --netns private, or the name of a namespace that does not exist yet";
+    let shared = match &lab.netns {
+        _ if lab.prepared != Prepared::Nothing => "the bridge is somebody else's".to_owned(),
+        NetnsChoice::Private => return Ok(()),
+        NetnsChoice::Host => "the namespace of the host is not the run's own".to_owned(),
+        NetnsChoice::Named(name) if is_namespace_there(name) => {
+            format!("the namespace {name} exists already, and is not the run's own")
+        }
+        NetnsChoice::Named(_) => return Ok(()),
+    };
+    Err(setting.error(format_args!("{shared}; {expected}")))
+}
+
+fn check_number(setting: &Setting, planned: &[PlannedMisbehaviour]) -> Result<(), SettingError> {
+    let at_once = |each: &PlannedMisbehaviour| {
+        let others = planned.iter();
+        others.filter(|other| lies_in(each.after, other)).count()
+    };
+    if planned.iter().any(|each| at_once(each) > MAX_MISBEHAVING) {
+        let why = format_args!("expected {MAX_MISBEHAVING} VMs that misbehave at a time at most");
+        return Err(setting.error(why));
+    }
+    if planned.len() > MAX_MISBEHAVIOURS {
+        return Err(setting.error(format_args!("expected {MAX_MISBEHAVIOURS} of them at most")));
+    }
+    Ok(())
+}
+
+/// Checks that a network of so many ports can carry what is sent to all of them.
+fn check_copies(
+    setting: &Setting,
+    planned: &[PlannedMisbehaviour],
+    context: &PlanContext<'_>,
+) -> Result<(), SettingError> {
+    let ports = context.vms.len() as u64;
+    let at_once = |each: &PlannedMisbehaviour| -> u64 {
+        let others = planned.iter().filter(|other| lies_in(each.after, other));
+        others
+            .map(|other| u64::from(other.misbehaviour.rate()))
+            .sum()
+    };
+    let rate = planned.iter().map(at_once).max().unwrap_or(0);
+    let copies = rate.saturating_mul(ports.saturating_sub(1));
+    if copies > MOST_COPIES {
+        let most = MOST_COPIES / ports.saturating_sub(1).max(1);
+        let why = format_args!(
+            "{rate} frames/s to {ports} ports are {copies} copies a second; expected {most} frames/s at most, or fewer VMs"
+        );
+        return Err(setting.error(why));
+    }
+    Ok(())
+}
+
+/// Returns true if `each` goes on at `at`.
+fn lies_in(at: Duration, each: &PlannedMisbehaviour) -> bool {
+    let end = each
+        .lasts
+        .map_or(Duration::MAX, |lasts| each.after.saturating_add(lasts));
+    each.after <= at && at < end
+}
+
+fn overlap(one: &PlannedMisbehaviour, other: &PlannedMisbehaviour) -> bool {
+    one.vm == other.vm && (lies_in(one.after, other) || lies_in(other.after, one))
+}
+
+/// Reads one value.
+fn misbehaviour(
+    setting: &Setting,
+    duration: Option<Duration>,
+    context: &PlanContext<'_>,
+) -> Result<Vec<PlannedMisbehaviour>, SettingError> {
+    let (vms, what) = setting
+        .text
+        .split_once(':')
+        .ok_or_else(|| setting.error(EXPECTED))?;
+    let vms = context.selection(setting, vms.trim(), VMS)?;
+    let (what, schedule) = match what.split_once('@') {
+        Some((what, schedule)) => (what, Some(schedule)),
+        None => (what, None),
+    };
+    let (what, lasts) = match (schedule, what.rsplit_once('+')) {
+        (None, Some((what, lasts))) => (what, Some(lasts)),
+        _ => (
+            what,
+            schedule.and_then(|schedule| Some(schedule.split_once('+')?.1)),
+        ),
+    };
+    let after = schedule.map(|schedule| schedule.split_once('+').map_or(schedule, |(at, _)| at));
+    let time = |text: &str| {
+        let time = span(text.trim()).filter(|time| *time <= LONGEST_MISBEHAVIOUR);
+        time.ok_or_else(|| {
+            setting.error(format_args!(
+                "{}: expected a time up to an hour, such as 5s",
+                text.trim()
+            ))
+        })
+    };
+    let after = after.map(time).transpose()?.unwrap_or_default();
+    let lasts = lasts.map(time).transpose()?;
+    if lasts.is_some_and(|lasts| lasts.is_zero()) {
+        return Err(setting.error("it lasts no time; expected more, such as +2s"));
+    }
+    check_times(setting, duration, after, lasts)?;
+    let misbehaviour = kind(setting, what.trim())?;
+    Ok(vms
+        .map(|vm| PlannedMisbehaviour {
+            after,
+            vm: VmId(vm),
+            misbehaviour,
+            lasts,
+        })
+        .collect())
+}
+
+/// Checks that a phase has the time for it.
+fn check_times(
+    setting: &Setting,
+    duration: Option<Duration>,
+    after: Duration,
+    lasts: Option<Duration>,
+) -> Result<(), SettingError> {
+    let end = after.saturating_add(lasts.unwrap_or_default());
+    if let Some(duration) = duration
+        && (after >= duration || end > duration)
+    {
+        let (end, duration) = (
+            humantime::format_duration(end),
+            humantime::format_duration(duration),
+        );
+        let why = format_args!(
+            "it would last until {end}, and the phase ends after {duration}; expected an earlier time"
+        );
+        return Err(setting.error(why));
+    }
+    Ok(())
+}
+
+/// The misbehaviour that `text` names.
+fn kind(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
+    let (name, value) = match text.split_once(char::is_whitespace) {
+        Some((name, value)) => (name, value.trim()),
+        None => (text, ""),
+    };
+    let error = |why: &str| setting.error(format_args!("{text}: {why}"));
+    let alone = |misbehaviour| match value {
+        "" => Ok(misbehaviour),
+        _ => Err(error("expected the word alone")),
+    };
+    if let Some(flood) = Flood::ALL.into_iter().find(|flood| flood.name() == name) {
+        let rate = rate(value, flood.default_rate()).map_err(|why| error(&why))?;
+        return Ok(Misbehaviour::Flood(flood, rate));
+    }
+    match name {
+        "silent" => alone(Misbehaviour::Silent),
+        "wrong-mac" => alone(Misbehaviour::WrongMac),
+        "slow" => {
+            let delay = span(value).filter(|delay| !delay.is_zero() && *delay <= LONGEST_MISBEHAVIOUR);
+            let delay = delay.ok_or_else(|| error("expected a time, such as slow 50ms"))?;
+            Ok(Misbehaviour::Slow(delay))
+        }
+        "flap" => flap(value).ok_or_else(|| {
+            error("expected a period of 10ms or more and for how long the link is down in it, such as flap 1s/100ms")
+        }),
+        "steal" => {
+            let address: IpAddr = value
+                .parse()
+                .map_err(|_| error("expected an address, such as steal 10.77.0.2"))?;
+            match address.is_multicast() || address.is_unspecified() || address.is_loopback() {
+                true => Err(error("expected the address of one host")),
+                false => Ok(Misbehaviour::Steal(address)),
+            }
+        }
+        "loop" => {
+            let rate = rate(value, Misbehaviour::DEFAULT_LOOP_RATE).map_err(|why| error(&why))?;
+            Ok(Misbehaviour::Loop(rate))
+        }
+        _ => {
+            let meant = suggestion(name, "", MISBEHAVIOUR_NAMES);
+            let names = MISBEHAVIOUR_NAMES.join(", ");
+            Err(error(&format!("expected one of {names}{meant}")))
+        }
+    }
+}
+
+/// The shortest period in which a link goes down: netlink takes a part of a millisecond for each change.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+/// The shortest time that a link is down, and that it is up.
+const SHORTEST_STATE: Duration = Duration::from_millis(1);
+
+fn flap(text: &str) -> Option<Misbehaviour> {
+    let (period, down) = text.split_once('/')?;
+    let (period, down) = (span(period.trim())?, span(down.trim())?);
+    let is_meant = (SHORTEST_PERIOD..=LONGEST_MISBEHAVIOUR).contains(&period)
+        && down >= SHORTEST_STATE
+        && down.saturating_add(SHORTEST_STATE) <= period;
+    is_meant.then_some(Misbehaviour::Flap { period, down })
+}
+
+fn rate(text: &str, default: u32) -> Result<u32, String> {
+    if text.is_empty() {
+        return Ok(default);
+    }
+    let rate = text
+        .strip_suffix("/s")
+        .and_then(|rate| whole_number(rate.trim()));
+    let rate = rate.and_then(|rate| u32::try_from(rate).ok());
+    let rate = rate.filter(|rate| (1..=HIGHEST_MISBEHAVIOUR_RATE).contains(rate));
+    rate.ok_or_else(|| {
+        format!(
+            "expected a rate of frames from 1/s to {HIGHEST_MISBEHAVIOUR_RATE}/s, such as 1000/s"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{Experiment, Scenario, plan};
+
+    fn planned(text: &str) -> Result<Experiment, SettingError> {
+        let groups = "[[group]]\nname = 'client'\nvms = 3\n[[group]]\nname = 'server'\nvms = 2\n";
+        let text = format!("ping = 'vm0:vm1'\nduration = '10s'\n{text}\n{groups}");
+        plan(&Scenario::parse("test.toml", &text).unwrap())
+    }
+
+    fn of(text: &str) -> Vec<PlannedMisbehaviour> {
+        let plan = planned(&format!("misbehave = '{text}'"));
+        let plan = plan.unwrap_or_else(|error| panic!("{text}: {error}"));
+        plan.phases
+            .into_iter()
+            .flat_map(|phase| phase.misbehaviours)
+            .collect()
+    }
+
+    #[test]
+    fn a_value_says_which_vms_do_what_from_when_on_and_for_how_long() {
+        let ms = Duration::from_millis;
+        let thousand = |flood| Misbehaviour::Flood(flood, 1000);
+        for (text, misbehaviour, after, lasts) in [
+            ("vm4:silent", Misbehaviour::Silent, 0, None),
+            ("vm4:silent@5s", Misbehaviour::Silent, 5000, None),
+            (
+                "vm4 : silent @ 5s + 2s",
+                Misbehaviour::Silent,
+                5000,
+                Some(2000),
+            ),
+            ("vm4:silent+2s", Misbehaviour::Silent, 0, Some(2000)),
+            (
+                "vm4:wrong-mac@0.5+1.5",
+                Misbehaviour::WrongMac,
+                500,
+                Some(1500),
+            ),
+            ("vm4:slow 50ms@1s", Misbehaviour::Slow(ms(50)), 1000, None),
+            (
+                "vm4:flap 1s/100ms+2s",
+                Misbehaviour::Flap {
+                    period: ms(1000),
+                    down: ms(100),
+                },
+                0,
+                Some(2000),
+            ),
+            (
+                "vm4:steal 10.77.0.2@1s+1s",
+                Misbehaviour::Steal("10.77.0.2".parse().unwrap()),
+                1000,
+                Some(1000),
+            ),
+            (
+                "vm4:steal fd77::2",
+                Misbehaviour::Steal("fd77::2".parse().unwrap()),
+                0,
+                None,
+            ),
+            ("vm4:arp-flood 1000/s", thousand(Flood::Arp), 0, None),
+            ("vm4:arp-flood", thousand(Flood::Arp), 0, None),
+            ("vm4:broadcast 1e3/s", thousand(Flood::Broadcast), 0, None),
+            ("vm4:nd-flood@1s", thousand(Flood::Neighbour), 1000, None),
+            (
+                "vm4:mac-flood",
+                Misbehaviour::Flood(Flood::Mac, 10_000),
+                0,
+                None,
+            ),
+            (
+                "vm4:dhcp-starve",
+                Misbehaviour::Flood(Flood::Dhcp, 100),
+                0,
+                None,
+            ),
+            (
+                "vm4:ra-rogue",
+                Misbehaviour::Flood(Flood::Router, 1),
+                0,
+                None,
+            ),
+            ("vm4:loop", Misbehaviour::Loop(1000), 0, None),
+            ("vm4:loop 5/s", Misbehaviour::Loop(5), 0, None),
+        ] {
+            let expected = PlannedMisbehaviour {
+                after: ms(after),
+                vm: VmId(4),
+                misbehaviour,
+                lasts: lasts.map(ms),
+            };
+            assert_eq!(of(text), [expected], "{text}");
+        }
+        let vms = |text| of(text).iter().map(|each| each.vm.0).collect::<Vec<_>>();
+        assert_eq!(vms("server:silent"), [3, 4]);
+        assert_eq!(vms("vm[1-2]:silent"), [1, 2]);
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused_in_one_line_that_says_what_is_expected() {
+        for (text, expected) in [
+            ("vm4", "expected VMs, a colon and a misbehaviour"),
+            ("vm9:silent", "expected"),
+            ("vm4:silnt", "did you mean silent?"),
+            ("vm4:", "expected one of silent, slow, flap"),
+            ("vm4:silent 5", "silent 5: expected the word alone"),
+            ("vm4:slow", "slow: expected a time, such as slow 50ms"),
+            ("vm4:slow 0", "expected a time, such as slow 50ms"),
+            ("vm4:flap 1s", "expected a period of 10ms or more"),
+            ("vm4:flap 100ms/1s", "expected a period of 10ms or more"),
+            ("vm4:flap 5ms/1ms", "expected a period of 10ms or more"),
+            (
+                "vm4:steal vm0",
+                "expected an address, such as steal 10.77.0.2",
+            ),
+            ("vm4:steal 224.0.0.1", "expected the address of one host"),
+            (
+                "vm4:arp-flood 0/s",
+                "expected a rate of frames from 1/s to 100000/s",
+            ),
+            (
+                "vm4:arp-flood 100001/s",
+                "expected a rate of frames from 1/s to 100000/s",
+            ),
+            (
+                "vm4:arp-flood 1000",
+                "expected a rate of frames from 1/s to 100000/s",
+            ),
+            (
+                "vm4:mac-flood 100000/s",
+                "400000 copies a second; expected 62500 frames/s at most",
+            ),
+            ("vm4:silent@x", "x: expected a time up to an hour"),
+            ("vm4:silent+2h", "2h: expected a time up to an hour"),
+            ("vm4:silent+0s", "it lasts no time; expected more"),
+            (
+                "vm4:silent@10s",
+                "and the phase ends after 10s; expected an earlier time",
+            ),
+            (
+                "vm4:silent@9s+2s",
+                "would last until 11s, and the phase ends after 10s",
+            ),
+        ] {
+            let error = planned(&format!("misbehave = '{text}'"))
+                .expect_err(text)
+                .to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        for (text, expected) in [
+            (
+                "misbehave = ['vm4:silent@1s+2s', 'vm4:slow 1ms@2s']",
+                "vm4 does silent then: expected one misbehaviour of a VM at a time",
+            ),
+            (
+                "misbehave = 'vm4:silent'\nramp = '1:5:2'",
+                "cannot be used in a phase with misbehave",
+            ),
+            (
+                "misbehave = 'vm4:silent'\nnetns = 'host'",
+                "the namespace of the host is not the run's own; expected --netns private",
+            ),
+            (
+                "misbehave = 'vm4:silent'\nnetns = 'host'\nattach = true",
+                "the bridge is somebody else's; expected --netns private",
+            ),
+        ] {
+            let error = planned(text).expect_err(text).to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        planned("misbehave = ['vm4:silent@1s+1s', 'vm4:slow 1ms@2s']").unwrap();
+        planned("misbehave = 'vm4:silent'\nnetns = 'no-such-namespace'").unwrap();
+        let nobody = "fabric = 'sim'\nmisbehave = 'vm1:silent'";
+        let error = plan(&Scenario::parse("test.toml", nobody).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("nothing is pinged"), "{error}");
+    }
+
+    #[test]
+    fn no_more_vms_misbehave_at_a_time_than_there_is_room_for() {
+        let text = |last| format!("vms = 100\nping = 'vm0:vm1'\nmisbehave = 'vm[2-{last}]:silent'");
+        let planned = |last| plan(&Scenario::parse("test.toml", &text(last)).unwrap());
+        planned(65).unwrap();
+        let error = planned(66).unwrap_err().to_string();
+        assert!(
+            error.contains("expected 64 VMs that misbehave at a time at most"),
+            "{error}"
+        );
+    }
+}

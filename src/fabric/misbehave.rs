@@ -1,0 +1,289 @@
+//! VMs that misbehave on purpose, between them and their ports.
+//!
+//! What each does is [`Misbehaving`]'s. Here the frames of all of them pass, and what they have done is kept for the report.
+
+use rustc_hash::FxHashMap;
+
+use super::impair::Noted;
+use super::{Direction, Harm, ImpairedPing};
+use crate::time::{Instant, Now};
+use crate::vm::{
+    Act, Misbehaving, Misbehaviour, Misdeeds, Receiving, RxFilter, Sending, Station, VmId,
+};
+use crate::wire::LARGEST_FRAME;
+
+/// VMs that misbehave at a time at most.
+pub const MAX_MISBEHAVING: usize = 64;
+/// Misbehaviours of a run at most.
+pub const MAX_MISBEHAVIOURS: usize = 256;
+
+/// The misbehaviour of one VM, and what it has done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MisbehaviourRecord {
+    /// The VM.
+    pub vm: VmId,
+    /// What it does.
+    pub misbehaviour: Misbehaviour,
+    /// Its beginning.
+    pub began: Instant,
+    /// Its end; `None` if it goes on.
+    pub ended: Option<Instant>,
+    /// What was done.
+    pub misdeeds: Misdeeds,
+    /// Why it did not take place; `None` if it did.
+    pub refused: Option<String>,
+}
+
+/// All VMs that misbehave, or have.
+#[derive(Debug)]
+pub(super) struct Misbehave {
+    active: FxHashMap<VmId, Active>,
+    records: Vec<MisbehaviourRecord>,
+    /// Frames of pings that were neither sent nor taken, if these are noted.
+    noted: Option<Noted>,
+    /// The frame that was made last, or changed before it is sent.
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Active {
+    misbehaving: Misbehaving,
+    /// The index of its record.
+    record: usize,
+}
+
+impl Default for Misbehave {
+    fn default() -> Misbehave {
+        Misbehave {
+            active: FxHashMap::default(),
+            records: Vec::new(),
+            noted: None,
+            scratch: vec![0; LARGEST_FRAME],
+        }
+    }
+}
+
+impl Misbehave {
+    /// From now on frames of pings that are neither sent nor taken are noted.
+    pub(super) fn note_pings(&mut self) {
+        self.noted.get_or_insert_default();
+    }
+
+    /// Takes those that were noted since the last call.
+    pub(super) fn take_noted(&mut self) -> Vec<ImpairedPing> {
+        self.noted.as_mut().map_or_else(Vec::new, Noted::take)
+    }
+
+    /// Makes `vm` misbehave from `now` on until `end` at the latest. The error says why it can't.
+    pub(super) fn begin(
+        &mut self,
+        (now, end): (Instant, Instant),
+        vm: VmId,
+        misbehaviour: Misbehaviour,
+        (station, seed): (Station, u64),
+    ) -> Result<(), String> {
+        if self.is_misbehaving(vm) {
+            let other = self.active.get(&vm).map(|of| of.misbehaving.misbehaviour());
+            let other = other.map_or_else(String::new, |other| other.to_string());
+            return Err(format!(
+                "{vm} misbehaves already: {other}; expected a VM that does not"
+            ));
+        }
+        if self.active.len() >= MAX_MISBEHAVING {
+            let most = MAX_MISBEHAVING;
+            return Err(format!(
+                "{most} VMs misbehave already; expected no more at a time"
+            ));
+        }
+        if self.records.len() >= MAX_MISBEHAVIOURS {
+            let most = MAX_MISBEHAVIOURS;
+            return Err(format!(
+                "there were {most} misbehaviours already; expected no more in a run"
+            ));
+        }
+        // One that has ended, and holds something still, drops that.
+        self.forget(vm);
+        let misbehaving = Misbehaving::new((now, end), misbehaviour, station, seed);
+        let record = self.records.len();
+        self.record(now, vm, misbehaviour, None);
+        self.active.insert(
+            vm,
+            Active {
+                misbehaving,
+                record,
+            },
+        );
+        Ok(())
+    }
+
+    /// Takes note that `vm` was to misbehave at `now`, and does not.
+    pub(super) fn refuse(&mut self, now: Instant, vm: VmId, what: Misbehaviour, why: String) {
+        if self.records.len() < MAX_MISBEHAVIOURS {
+            self.record(now, vm, what, Some(why));
+        }
+    }
+
+    fn record(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        misbehaviour: Misbehaviour,
+        refused: Option<String>,
+    ) {
+        self.records.push(MisbehaviourRecord {
+            vm,
+            misbehaviour,
+            began: now,
+            ended: refused.is_some().then_some(now),
+            misdeeds: Misdeeds::default(),
+            refused,
+        });
+    }
+
+    /// Ends the misbehaviour of `vm` at `now`. Returns what it was, and true if the VM's link is to be set up.
+    pub(super) fn end(&mut self, now: Instant, vm: VmId) -> Option<(Misbehaviour, bool)> {
+        let active = self.active.get_mut(&vm)?;
+        let record = self.records.get_mut(active.record);
+        if record.as_ref().is_some_and(|record| record.ended.is_some()) {
+            return None;
+        }
+        let is_down = active.misbehaving.end();
+        if let Some(record) = record {
+            record.ended = Some(now);
+        }
+        let misbehaviour = active.misbehaving.misbehaviour();
+        self.forget_if_over(vm);
+        Some((misbehaviour, is_down))
+    }
+
+    /// Drops what is left of `vm`, which stops.
+    pub(super) fn forget(&mut self, vm: VmId) {
+        if let Some(active) = self.active.remove(&vm) {
+            self.keep(&active);
+        }
+    }
+
+    fn keep(&mut self, active: &Active) {
+        if let Some(record) = self.records.get_mut(active.record) {
+            record.misdeeds = *active.misbehaving.misdeeds();
+        }
+    }
+
+    fn forget_if_over(&mut self, vm: VmId) {
+        let is_over = |active: &Active| active.misbehaving.is_over();
+        if self.active.get(&vm).is_some_and(is_over) {
+            self.forget(vm);
+        }
+    }
+
+    /// Returns true if `vm` misbehaves.
+    pub(super) fn is_misbehaving(&self, vm: VmId) -> bool {
+        let record = self
+            .active
+            .get(&vm)
+            .and_then(|of| self.records.get(of.record));
+        record.is_some_and(|record| record.ended.is_none())
+    }
+
+    /// The VMs that misbehave, in the order of their numbers.
+    pub(super) fn misbehaving(&self) -> Vec<VmId> {
+        let vms = self.active.keys().copied();
+        let mut vms: Vec<VmId> = vms.filter(|vm| self.is_misbehaving(*vm)).collect();
+        vms.sort_unstable();
+        vms
+    }
+
+    /// The misbehaviours so far, in the order of their beginnings.
+    pub(super) fn records(&self) -> Vec<MisbehaviourRecord> {
+        let mut records = self.records.clone();
+        for active in self.active.values() {
+            if let Some(record) = records.get_mut(active.record) {
+                record.misdeeds = *active.misbehaving.misdeeds();
+            }
+        }
+        records
+    }
+
+    /// Widens the receive filter of `vm` by what its misbehaviour has to hear.
+    pub(super) fn widen(&self, vm: VmId, rx_filter: &RxFilter) -> Option<RxFilter> {
+        let active = self.active.get(&vm)?;
+        let mut rx_filter = rx_filter.clone();
+        active.misbehaving.widen(&mut rx_filter);
+        Some(rx_filter)
+    }
+
+    /// The time at which [`Misbehave::poll`] has something to do.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        let all = self.active.values();
+        all.filter_map(|active| active.misbehaving.next_at()).min()
+    }
+
+    /// Does one thing that is due by `now`, and returns the VM that does it; a frame to send is [made](Misbehave::made).
+    pub(super) fn poll(&mut self, now: Instant) -> Option<(VmId, Act)> {
+        let due = |(vm, active): (&VmId, &Active)| Some((active.misbehaving.next_at()?, *vm));
+        let (at, vm) = self.active.iter().filter_map(due).min()?;
+        if at > now {
+            return None;
+        }
+        let misbehaving = &mut self.active.get_mut(&vm)?.misbehaving;
+        let act = misbehaving.poll(now, &mut self.scratch);
+        self.forget_if_over(vm);
+        Some((vm, act?))
+    }
+
+    /// The frame of that length that was made last.
+    pub(super) fn made(&self, length: usize) -> &[u8] {
+        self.scratch.get(..length).unwrap_or_default()
+    }
+
+    /// Takes note that the port of `vm` did not take a frame.
+    pub(super) fn refused(&mut self, vm: VmId) {
+        if let Some(active) = self.active.get_mut(&vm) {
+            active.misbehaving.refused();
+        }
+    }
+
+    /// Tells what becomes of a frame that `vm` sends: the frame to be sent now, if any, which may be another.
+    pub(super) fn sends<'a>(
+        &'a mut self,
+        now: &mut impl Now,
+        vm: VmId,
+        frame: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        let Some(active) = self.active.get_mut(&vm) else {
+            return Some(frame);
+        };
+        let scratch = self.scratch.get_mut(..frame.len())?;
+        scratch.copy_from_slice(frame);
+        let at = now.now();
+        let sending = active.misbehaving.sends(at, scratch);
+        if let (Sending::Never, Some(noted)) = (sending, &mut self.noted) {
+            let harm = Harm::Misbehaviour(active.misbehaving.misbehaviour().name());
+            noted.push((vm, Direction::Out), || at, frame, harm);
+        }
+        (sending == Sending::Now).then_some(scratch)
+    }
+
+    /// Tells what becomes of `frame`, which came for `vm`. Returns true if the VM takes it, and the frame that is sent in return.
+    pub(super) fn receives<'a>(
+        &'a mut self,
+        now: Instant,
+        vm: VmId,
+        frame: &'a [u8],
+    ) -> (bool, Option<&'a [u8]>) {
+        let Some(active) = self.active.get_mut(&vm) else {
+            return (true, None);
+        };
+        let receiving = active.misbehaving.receives(now, frame, &mut self.scratch);
+        if let (Receiving::Ignored, Some(noted)) = (receiving, &mut self.noted) {
+            let harm = Harm::Misbehaviour(active.misbehaving.misbehaviour().name());
+            noted.push((vm, Direction::In), || now, frame, harm);
+        }
+        match receiving {
+            Receiving::Taken => (true, None),
+            Receiving::Reflected => (true, Some(frame)),
+            Receiving::Ignored => (false, None),
+            Receiving::Answered(length) => (false, self.scratch.get(..length)),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! VMs that misbehave on purpose: by command, or on the schedule of a phase.
+
+use std::time::Duration;
+
+use super::lifecycle::Due;
+use super::marks::next_ping;
+use super::{Hypervisor, Phase};
+use crate::fabric::{Fabric, Notice};
+use crate::load::FlowId;
+use crate::time::Instant;
+use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, VmId};
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Makes `vm` misbehave from `now` on, for as long as it `lasts` or until it is [ended](Hypervisor::behave). Beginning and
+    /// end are marks, from which on response is told. The error says why it can't be.
+    pub(super) fn misbehave(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        misbehaviour: Misbehaviour,
+        lasts: Option<Duration>,
+    ) -> Result<(), String> {
+        if let Some(shared) = self.fabric.shared_with() {
+            return Err(format!(
+                "{vm} can't misbehave: {shared}; expected a lab in a namespace that it makes, such as --netns private"
+            ));
+        }
+        if self.is_stopping {
+            return Err("the run is ending; expected a misbehaviour before that".to_owned());
+        }
+        let station = self.vm(vm).map(|vm| vm.station());
+        let station = station.ok_or_else(|| format!("{vm} is not up; expected a VM that is"))?;
+        self.expect_misbehaviour_of(vm);
+        let seed = self.seed ^ u64::from(vm.0) ^ now.as_nanos();
+        let lasts = lasts.map_or(LONGEST_MISBEHAVIOUR, |lasts| {
+            lasts.min(LONGEST_MISBEHAVIOUR)
+        });
+        let times = (now, now + lasts);
+        self.fabric
+            .begin_misbehaviour(times, vm, misbehaviour, (station, seed))?;
+        self.mark_misbehaviour(now, vm, misbehaviour, "");
+        self.set_rx_filter(vm);
+        let words = misbehaviour.to_string();
+        let notice = Notice::Misbehaves(vm, &words);
+        self.fabric.tell(now, &notice);
+        self.lifecycle.schedule(now + lasts, vm, Due::Behave);
+        Ok(())
+    }
+
+    /// Carries out a misbehaviour that is due by the schedule of a phase, with which it ends.
+    pub(super) fn misbehave_as_planned(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        misbehaviour: Misbehaviour,
+        lasts: Option<Duration>,
+    ) {
+        match self.misbehave(now, vm, misbehaviour, lasts) {
+            Ok(()) => self.lifecycle.ends_with_phase(vm),
+            Err(why) => self.fabric.refuse_misbehaviour(now, vm, misbehaviour, why),
+        }
+    }
+
+    /// Ends the misbehaviours of `vms` at `now`.
+    pub(super) fn behave(&mut self, now: Instant, vms: &[VmId]) {
+        for vm in vms {
+            let Some(misbehaviour) = self.fabric.end_misbehaviour(now, *vm) else {
+                continue;
+            };
+            self.lifecycle.forget_misbehaviour_of(*vm);
+            self.set_rx_filter(*vm);
+            self.mark_misbehaviour(now, *vm, misbehaviour, "-over");
+            let words = misbehaviour.to_string();
+            self.fabric.tell(now, &Notice::Behaves(*vm, &words));
+        }
+    }
+
+    /// Ends all misbehaviours at `now`, for the run ends.
+    pub(super) fn behave_all(&mut self, now: Instant) {
+        let vms = self.fabric.misbehaving();
+        self.behave(now, &vms);
+    }
+
+    /// Ends the misbehaviours of the present phase, which is over at `at`. Those that did not begin never do.
+    pub(super) fn end_misbehaviours_of_phase(&mut self, at: Instant) {
+        let (running, unbegun) = self.lifecycle.take_misbehaviours_of_phase();
+        self.behave(at, &running);
+        for (vm, misbehaviour) in unbegun {
+            let why = "the phase was over before; expected a longer one".to_owned();
+            self.fabric.refuse_misbehaviour(at, vm, misbehaviour, why);
+        }
+    }
+
+    /// Keeps response from mark to mark if a VM is to misbehave in one of `phases`.
+    pub(super) fn expect_misbehaviours(&mut self, phases: &[Phase]) {
+        for planned in phases.iter().flat_map(|phase| &phase.misbehaviours) {
+            self.expect_misbehaviour_of(planned.vm);
+        }
+    }
+
+    /// Tells response apart of the flows from and to `vm`, which misbehaves now or later.
+    fn expect_misbehaviour_of(&mut self, vm: VmId) {
+        if self.offenders.contains(&vm) {
+            return;
+        }
+        self.offenders.push(vm);
+        self.buffer.flush(&mut self.recorder);
+        let (flows, slots) = (&self.flows, &self.slots);
+        let next = || flows.iter().map(|flow| next_ping(flow, slots));
+        self.recorder.keep_responses(next);
+        let from_vm = self.slots.get(vm.index()).and_then(Option::as_ref);
+        let from_vm = from_vm.map_or(&[][..], |slot| slot.flows.as_slice());
+        let mut own = from_vm.to_vec();
+        own.extend(self.flows_to(vm));
+        own.into_iter().for_each(|flow| self.recorder.set_own(flow));
+    }
+
+    /// A flow between these VMs was added.
+    pub(super) fn tell_own(&mut self, flow: FlowId, source: VmId, target: Option<VmId>) {
+        let is_offender = |vm: &VmId| self.offenders.contains(vm);
+        if is_offender(&source) || target.as_ref().is_some_and(is_offender) {
+            self.recorder.set_own(flow);
+        }
+    }
+
+    /// Sets the mark that a beginning or an end is: `vm9-silent`, or `vm9-silent-over`.
+    fn mark_misbehaviour(&mut self, now: Instant, vm: VmId, what: Misbehaviour, end: &str) {
+        if let Ok(name) = format!("{vm}-{}{end}", what.name()).parse() {
+            self.mark(now, name, what.to_string());
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Misbehaviours that clients begin and end.
+
+use super::present::Present;
+use crate::control::{ApiError, List, MisbehaveDocument, MisbehaviourDocument, Page};
+use crate::fabric::Fabric;
+use crate::hypervisor::{Command, PlannedMisbehaviour};
+use crate::lab::{Driver, LabError};
+use crate::system::SystemError;
+
+impl<F, D> Present<'_, '_, F, D>
+where
+    F: Fabric,
+    D: Driver<F>,
+    SystemError: From<F::Error>,
+{
+    /// The misbehaviours of the run so far.
+    pub(super) fn list_misbehaviours(&mut self, page: Page) -> List<MisbehaviourDocument> {
+        let start = self.lab.start;
+        let records = self.lab.hypervisor.fabric().misbehaviours();
+        List::of(page, records.len(), |index| {
+            let record = records.get(index)?;
+            Some(MisbehaviourDocument::of(record, start))
+        })
+    }
+
+    /// Makes VMs misbehave from now on. Of several VMs of which one can't, those before it do.
+    pub(super) fn begin_misbehaviours(
+        &mut self,
+        wish: &MisbehaveDocument,
+        page: Page,
+    ) -> Result<List<MisbehaviourDocument>, ApiError> {
+        let planned = self.lab.plan.misbehaviours_of(&wish.misbehave);
+        for planned in planned.map_err(LabError::from)? {
+            let PlannedMisbehaviour {
+                vm,
+                misbehaviour,
+                lasts,
+                ..
+            } = planned;
+            self.carry_out(Command::Misbehave {
+                vm,
+                misbehaviour,
+                lasts,
+            })?;
+        }
+        Ok(self.list_misbehaviours(page))
+    }
+
+    /// Ends the misbehaviours of the VMs that `who` names.
+    pub(super) fn end_misbehaviours_of(
+        &mut self,
+        who: &str,
+        page: Page,
+    ) -> Result<List<MisbehaviourDocument>, ApiError> {
+        let vms = self.lab.vms_named(who)?;
+        self.carry_out(Command::Behave(vms))?;
+        Ok(self.list_misbehaviours(page))
+    }
+}

@@ -1,0 +1,309 @@
+//! VMs that misbehaved on purpose, and what that did to the others: response before, meanwhile and after.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{count, percent, span, span_or_dash};
+use super::{Report, Table, encoding};
+use crate::fabric::{MAX_MISBEHAVIOURS, MisbehaviourRecord};
+use crate::record::{Latency, LatencySummary, Mark, Marks, Response, SparseLatency, Window};
+use crate::time::Instant;
+use crate::vm::{Misdeed, VmId};
+
+/// A misbehaviour of a VM (`--misbehave`), and what became of pings before, meanwhile and after. A ping belongs to the time at
+/// which it was due. Before is the time up to the beginning, from the end of the misbehaviour before it or from the beginning of
+/// the run on; after is the time from the end on until the next misbehaviour.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MisbehaviourReport {
+    /// The VM, such as `vm9`.
+    #[serde(with = "crate::vm::named")]
+    #[schemars(with = "String", regex(pattern = crate::vm::named::PATTERN))]
+    pub vm: VmId,
+    /// The word for what it did, such as `arp-flood`.
+    pub kind: String,
+    /// What it did, such as `arp-flood 1000/s`.
+    pub what: String,
+    /// When it began, in nanoseconds since the first ping could be sent.
+    pub began_ns: u64,
+    /// When it ended, by the same clock; absent if it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ns: Option<u64>,
+    /// Why it did not take place; absent if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What it has done, and how often; only what occurred.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<Misdeed, u64>,
+    /// Flows between VMs that do not misbehave in the run. Of a misbehaviour that came by request in a run without others,
+    /// the time before is that of all flows.
+    pub others: DisturbedReport,
+    /// Flows from or to a VM that misbehaves in the run.
+    pub own: DisturbedReport,
+}
+
+/// The pings of some flows before a misbehaviour, meanwhile, and after.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DisturbedReport {
+    /// Those due before.
+    pub before: ResponseReport,
+    /// Those due meanwhile.
+    pub during: ResponseReport,
+    /// Those due after.
+    pub after: ResponseReport,
+}
+
+/// The pings of some flows in some time.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ResponseReport {
+    /// Pings that were answered in time.
+    pub answered: u64,
+    /// Pings that were not.
+    pub unanswered: u64,
+    /// From when each was due to its answer.
+    pub response_ns: LatencySummary,
+    /// The histogram of that.
+    #[serde(with = "encoding::sparse")]
+    #[schemars(schema_with = "encoding::sparse::schema")]
+    pub response: SparseLatency,
+}
+
+impl ResponseReport {
+    /// The share of pings that were not answered; `None` without pings.
+    pub fn loss(&self) -> Option<f64> {
+        let ended = self.answered.saturating_add(self.unanswered);
+        (ended > 0).then(|| self.unanswered as f64 / ended as f64)
+    }
+}
+
+impl From<Response> for ResponseReport {
+    fn from(response: Response) -> ResponseReport {
+        let empty = Latency::new;
+        let latency = response.latency.map_or_else(empty, |latency| *latency);
+        ResponseReport {
+            answered: response.answered,
+            unanswered: response.unanswered,
+            response_ns: latency.summary(),
+            response: SparseLatency::from(&latency),
+        }
+    }
+}
+
+impl DisturbedReport {
+    /// The three times, each with its word.
+    pub fn times(&self) -> [(&'static str, &ResponseReport); 3] {
+        [
+            ("before", &self.before),
+            ("during", &self.during),
+            ("after", &self.after),
+        ]
+    }
+
+    fn has_pings(&self) -> bool {
+        let mut times = self.times().into_iter();
+        times.any(|(_, of)| of.loss().is_some())
+    }
+}
+
+impl MisbehaviourReport {
+    /// The flows that are told apart, each with its word.
+    pub fn flows(&self) -> [(&'static str, &DisturbedReport); 2] {
+        [("others", &self.others), ("own", &self.own)]
+    }
+}
+
+/// The windows of response between marks.
+struct Windows<'a> {
+    /// Each with its beginning and its end; `None` of the last one.
+    all: Vec<(Instant, Option<Instant>, &'a Window)>,
+}
+
+impl<'a> Windows<'a> {
+    fn of(marks: &'a Marks) -> Windows<'a> {
+        let windows = marks.responses().map_or(&[][..], |of| of.windows());
+        let begins = [Instant::ZERO].into_iter();
+        let begins: Vec<Instant> = begins.chain(marks.all().iter().map(Mark::at)).collect();
+        let all = windows.iter().enumerate().filter_map(|(index, window)| {
+            Some((*begins.get(index)?, begins.get(index + 1).copied(), window))
+        });
+        Windows { all: all.collect() }
+    }
+
+    fn sum(&self, is_part: impl Fn(Instant, Option<Instant>) -> bool) -> Window {
+        let mut sum = Window::default();
+        for (begin, end, window) in &self.all {
+            if is_part(*begin, *end) {
+                sum.others.merge(&window.others);
+                sum.own.merge(&window.own);
+            }
+        }
+        sum
+    }
+}
+
+/// The reports of `records`, with what `marks` have of response; times are told since `began`.
+pub(super) fn misbehaviours(
+    records: &[MisbehaviourRecord],
+    marks: Option<&Marks>,
+    began: Instant,
+) -> Vec<MisbehaviourReport> {
+    let windows = marks.map(Windows::of);
+    let took_place = || records.iter().filter(|record| record.refused.is_none());
+    let end_of =
+        |record: &MisbehaviourRecord| record.ended.unwrap_or(Instant::from_nanos(u64::MAX));
+    let report = |record: &MisbehaviourRecord| {
+        let end = end_of(record);
+        // Nobody misbehaves in a time that is quiet.
+        let quiet_since = took_place()
+            .map(end_of)
+            .filter(|end| *end <= record.began)
+            .max();
+        let quiet_since = quiet_since.unwrap_or(Instant::ZERO);
+        let is_quiet = |begin: Instant| {
+            let mut others = took_place();
+            !others.any(|other| other.began <= begin && begin < end_of(other))
+        };
+        let next = took_place()
+            .map(|other| other.began)
+            .filter(|next| *next >= end)
+            .min();
+        let sum = |is_part: &dyn Fn(Instant) -> bool| {
+            let all = windows.as_ref();
+            all.map_or_else(Window::default, |all| all.sum(|begin, _| is_part(begin)))
+        };
+        let before = sum(&|at| quiet_since <= at && at < record.began && is_quiet(at));
+        let during = sum(&|at| record.began <= at && at < end);
+        let is_before_next = |at: Instant| next.is_none_or(|next| at < next);
+        let after = sum(&|at| end <= at && is_before_next(at) && is_quiet(at));
+        MisbehaviourReport {
+            vm: record.vm,
+            kind: record.misbehaviour.name().to_owned(),
+            what: record.misbehaviour.to_string(),
+            began_ns: record.began.nanos_since(began),
+            ended_ns: record.ended.map(|ended| ended.nanos_since(began)),
+            refused: record.refused.clone(),
+            counts: record.misdeeds.iter().collect(),
+            others: DisturbedReport {
+                before: before.others.into(),
+                during: during.others.into(),
+                after: after.others.into(),
+            },
+            own: DisturbedReport {
+                before: before.own.into(),
+                during: during.own.into(),
+                after: after.own.into(),
+            },
+        }
+    };
+    records.iter().map(report).collect()
+}
+
+/// What became of pings of flows between VMs that behave while others misbehaved in this way, in all of these times.
+pub(super) fn others_during(report: &Report, kind: &str) -> ResponseReport {
+    let mut sum = Response::default();
+    let of_kind = report.misbehaviours.iter().filter(|each| each.kind == kind);
+    for during in of_kind.map(|each| &each.others.during) {
+        sum.merge(&Response {
+            answered: during.answered,
+            unanswered: during.unanswered,
+            latency: Some(Box::new(during.response.expand())),
+        });
+    }
+    sum.into()
+}
+
+/// The columns of the table of what a misbehaviour did to flows.
+pub(super) const COLUMNS: [&str; 8] = [
+    "flows",
+    "when",
+    "answered",
+    "lost",
+    "response p50",
+    "p90",
+    "p99",
+    "max",
+];
+
+/// The rows of that table.
+pub(super) fn rows(report: &MisbehaviourReport) -> Vec<[String; 8]> {
+    let mut rows = Vec::new();
+    for (flows, disturbed) in report.flows() {
+        if !disturbed.has_pings() {
+            continue;
+        }
+        for (when, of) in disturbed.times() {
+            let lost = of.loss().map_or_else(|| "–".to_owned(), percent);
+            let figures = &of.response_ns;
+            rows.push([
+                flows.to_owned(),
+                when.to_owned(),
+                count(of.answered),
+                lost,
+                span_or_dash(figures.p50),
+                span_or_dash(figures.p90),
+                span_or_dash(figures.p99),
+                span_or_dash(figures.max),
+            ]);
+        }
+    }
+    rows
+}
+
+/// What a misbehaviour was, in a line: `vm9 arp-flood 1000/s after 5.00 s for 2.00 s: 2,000 sent`.
+pub(super) fn words(report: &MisbehaviourReport) -> String {
+    let MisbehaviourReport {
+        vm, what, began_ns, ..
+    } = report;
+    let after = span(*began_ns);
+    if let Some(why) = &report.refused {
+        return format!("{vm} {what} after {after} did not take place: {why}");
+    }
+    let lasts = report.ended_ns.map(|ended| ended.saturating_sub(*began_ns));
+    let lasts = lasts.map_or_else(
+        || "since".to_owned(),
+        |lasts| format!("for {}", span(lasts)),
+    );
+    let done = report.counts.iter();
+    let done = done.map(|(kind, number)| format!("{} {}", count(*number), kind.words()));
+    let done: Vec<String> = done.collect();
+    let done = match done.is_empty() {
+        true => "nothing done".to_owned(),
+        false => done.join(", "),
+    };
+    format!("{vm} {what} after {after} {lasts}: {done}")
+}
+
+/// The table of what a misbehaviour did to flows, in lines.
+pub(super) fn lines(report: &MisbehaviourReport) -> Vec<String> {
+    let rows = rows(report);
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let mut table = Table::new(2, &COLUMNS);
+    rows.into_iter().for_each(|row| table.row(row));
+    table.lines()
+}
+
+/// The addition to a verdict where VMs misbehaved.
+pub(super) fn sentence(reports: &[MisbehaviourReport]) -> Option<String> {
+    let mut took_place = reports.iter().filter(|report| report.refused.is_none());
+    let first = took_place.next()?;
+    let more = match took_place.count() as u64 {
+        0 => String::new(),
+        others => format!(", and {} more", count(others)),
+    };
+    Some(format!(
+        " Misbehaviour was asked for (--misbehave): {} {}{more}.",
+        first.vm, first.what
+    ))
+}
+
+impl Report {
+    /// Takes in the misbehaviours of another run, told by the time of that.
+    pub(super) fn merge_misbehaviours(&mut self, other: &Report) {
+        let room = MAX_MISBEHAVIOURS.saturating_sub(self.misbehaviours.len());
+        let taken = other.misbehaviours.iter().take(room);
+        self.misbehaviours.extend(taken.cloned());
+    }
+}

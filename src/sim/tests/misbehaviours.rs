@@ -1,0 +1,223 @@
+//! Misbehaviours in virtual time, where what they do to others is known exactly.
+
+use crate::experiment::{self, Scenario};
+use crate::lab::Lab;
+use crate::report::{MisbehaviourReport, Report, ResponseReport};
+use crate::vm::{Misdeed, VmId};
+
+/// A frame takes 10 µs each way.
+const RTT: u64 = 20_000;
+
+/// The report of a run of four VMs, of which vm0 pings vm1 and vm2 pings vm3 each millisecond.
+fn run(scenario: &str) -> Report {
+    let text = format!(
+        "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
+         timeout = '100ms'\nresolve = 'before'\n{scenario}"
+    );
+    let scenario = Scenario::parse("test.toml", &text).unwrap();
+    let plan = experiment::plan(&scenario).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let mut lab = Lab::build(plan, &mut ()).unwrap();
+    lab.run(&mut ());
+    lab.report("test")
+}
+
+fn only(report: &Report) -> &MisbehaviourReport {
+    let [one] = report.misbehaviours.as_slice() else {
+        panic!("{:?}", report.misbehaviours);
+    };
+    one
+}
+
+/// Answered, unanswered, and the median of response.
+fn figures(of: &ResponseReport) -> (u64, u64, Option<u64>) {
+    (of.answered, of.unanswered, of.response_ns.p50)
+}
+
+#[test]
+fn response_and_losses_are_told_before_during_and_after_of_those_it_hits_and_of_the_others() {
+    let calm = |pings| (pings, 0, Some(RTT));
+    let silent = (0, 300, None);
+    let slow = (300, 0, Some(5_000_000 + RTT));
+    for (what, own, done) in [
+        ("silent", silent, &[(Misdeed::Ignored, 300)][..]),
+        ("slow 5ms", slow, &[(Misdeed::Delayed, 300)]),
+        // The link is down for 30 of 100 ms.
+        (
+            "flap 100ms/30ms",
+            (210, 90, Some(RTT)),
+            &[(Misdeed::LinkDown, 3)],
+        ),
+        ("arp-flood 1000/s", calm(300), &[(Misdeed::Sent, 300)]),
+        ("broadcast 2000/s", calm(300), &[(Misdeed::Sent, 600)]),
+        ("mac-flood 10000/s", calm(300), &[(Misdeed::Sent, 3000)]),
+        ("dhcp-starve 100/s", calm(300), &[(Misdeed::Sent, 30)]),
+        ("ra-rogue 10/s", calm(300), &[(Misdeed::Sent, 3)]),
+        ("nd-flood 100/s", calm(300), &[(Misdeed::Sent, 30)]),
+    ] {
+        let report = run(&format!(
+            "duration = '1s'\nmisbehave = 'vm3:{what}@200ms+300ms'"
+        ));
+        let told = only(&report);
+        assert_eq!((told.vm, told.what.as_str()), (VmId(3), what));
+        // The neighbours were asked for first.
+        let times = (told.began_ns - RTT, told.ended_ns.map(|end| end - RTT));
+        assert_eq!(times, (200_000_000, Some(500_000_000)));
+        let counts: Vec<_> = told.counts.iter().map(|(kind, n)| (*kind, *n)).collect();
+        assert_eq!(counts, done, "{what}");
+        for (flows, during) in [(&told.others, calm(300)), (&told.own, own)] {
+            let (before, after) = (figures(&flows.before), figures(&flows.after));
+            assert_eq!((before, after), (calm(200), calm(500)), "{what}");
+            assert_eq!(figures(&flows.during), during, "{what}");
+        }
+        let totals = report.totals;
+        assert_eq!(totals.received + totals.failed(), 2000, "{what}");
+        let names: Vec<&str> = report.marks.iter().map(|mark| mark.name.as_str()).collect();
+        let kind = &told.kind;
+        assert_eq!(names, [format!("vm3-{kind}"), format!("vm3-{kind}-over")]);
+        let sentence = &report.verdict.sentence;
+        assert!(sentence.contains(&format!("vm3 {what}")), "{sentence}");
+    }
+}
+
+#[test]
+fn a_stolen_address_is_lost_to_its_owner_once_that_has_defended_it() {
+    // An owner defends an address once in ten seconds (RFC 5227), so the second announcement, a second later, wins.
+    let report = run("duration = '4s'\nmisbehave = 'vm3:steal 10.77.0.3@500ms+2s'");
+    let told = only(&report);
+    assert_eq!(told.counts.get(&Misdeed::Sent), Some(&2));
+    assert_eq!(figures(&told.others.before), (500, 0, Some(RTT)));
+    let during = &told.others.during;
+    // The ping of the same instant is ahead of it.
+    assert_eq!((during.answered, during.unanswered), (1001, 999));
+    // Whoever was told keeps it: the neighbour is not asked for until it fails to answer.
+    assert_eq!(told.others.after.answered, 0);
+    assert_eq!(figures(&told.own.during), (2000, 0, Some(RTT)));
+    assert!(!report.addresses.conflicts.is_empty());
+}
+
+#[test]
+fn who_learns_a_wrong_address_pings_in_vain_until_it_asks_again() {
+    // vm2 does not know vm3 yet, and asks meanwhile.
+    let text = "resolve = 'at-once'\nduration = '400ms'\nmisbehave = 'vm3:wrong-mac+200ms'";
+    let report = run(&text.replace("resolve = 'at-once'\n", ""));
+    let told = only(&report);
+    // Asked before: nobody has to ask for it again.
+    assert_eq!(figures(&told.own.during), (200, 0, Some(RTT)));
+    assert!(told.counts[&Misdeed::Changed] >= 200);
+}
+
+#[test]
+fn a_looped_port_draws_the_frames_of_others_that_are_flooded() {
+    // Requests for unknown neighbours go to all ports, and what comes back from the loop makes the switch believe that whoever
+    // asks is behind it.
+    let report = run("duration = '400ms'\nmisbehave = 'vm3:loop 1000/s@100ms+200ms'");
+    let told = only(&report);
+    let reflected = told.counts[&Misdeed::Reflected];
+    assert!((200..=210).contains(&reflected), "{reflected}");
+    // vm2's request comes back from vm3, so that vm2 is behind vm3's port as the switch sees it: the answer gets nowhere.
+    assert_eq!(told.own.during.answered, 0);
+    assert_eq!(figures(&told.others.during), (200, 0, Some(RTT)));
+    assert_eq!(figures(&told.own.after).1, 0);
+}
+
+#[test]
+fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can_not_be_are_told() {
+    let report = run(
+        "duration = '100ms'\n[[phase]]\nname = 'calm'\n[[phase]]\nname = 'storm'\n\
+         misbehave = ['vm3:silent', 'vm1:slow 1ms@50ms']\n[[phase]]\nname = 'calm again'\n\
+         stop = 'vm1'\nmisbehave = 'vm1:silent@50ms'",
+    );
+    let told: Vec<_> = report
+        .misbehaviours
+        .iter()
+        .map(|each| {
+            (
+                each.vm.0,
+                each.began_ns / 1_000_000,
+                each.ended_ns.unwrap() / 1_000_000,
+            )
+        })
+        .collect();
+    assert_eq!(told, [(3, 100, 200), (1, 150, 200), (1, 250, 250)]);
+    let refused: Vec<_> = report
+        .misbehaviours
+        .iter()
+        .map(|each| each.refused.clone())
+        .collect();
+    let why = "vm1 is not up; expected a VM that is".to_owned();
+    assert_eq!(refused, [None, None, Some(why)]);
+    let silent = &report.misbehaviours[0];
+    // Both flows have an end that misbehaves at some time.
+    assert_eq!(silent.others.during, ResponseReport::default());
+    assert_eq!(
+        (silent.own.before.answered, silent.own.before.unanswered),
+        (200, 0)
+    );
+    assert_eq!(
+        (silent.own.during.answered, silent.own.during.unanswered),
+        // The last answer of vm1 was held when that stopped.
+        (99, 101)
+    );
+}
+
+#[test]
+fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one() {
+    use crate::hypervisor::Command;
+    use crate::time::Instant;
+    use crate::vm::Misbehaviour;
+    use std::time::Duration;
+
+    let text = "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
+                timeout = '10ms'\nduration = '1s'";
+    let plan = experiment::plan(&Scenario::parse("test.toml", text).unwrap()).unwrap();
+    let mut lab = Lab::build(plan, &mut ()).unwrap();
+    lab.begin(&mut ());
+    let at = |millis: u64| Some(Instant::ZERO + Duration::from_micros(millis * 1000 + 500));
+    lab.drive(at(200)).unwrap();
+    let misbehave = |vm, misbehaviour| Command::Misbehave {
+        vm: VmId(vm),
+        misbehaviour,
+        lasts: None,
+    };
+    lab.carry_out(misbehave(3, Misbehaviour::Silent)).unwrap();
+    let again = lab.carry_out(misbehave(3, Misbehaviour::WrongMac));
+    let why = again.unwrap_err().to_string();
+    assert!(
+        why.contains("vm3 misbehaves already: silent; expected"),
+        "{why}"
+    );
+    let nobody = lab.carry_out(misbehave(9, Misbehaviour::Silent));
+    assert!(nobody.unwrap_err().to_string().contains("vm9 is not up"));
+    lab.drive(at(500)).unwrap();
+    lab.carry_out(Command::Behave(vec![VmId(1), VmId(3)]))
+        .unwrap();
+    lab.drive(None).unwrap();
+    lab.finish(&mut ());
+    let report = lab.report("test");
+    let told = only(&report);
+    // Before it was known who would misbehave, all flows are told as one.
+    assert_eq!(
+        (told.others.before.answered, told.own.before.answered),
+        (402, 0)
+    );
+    assert_eq!(
+        (told.others.during.answered, told.own.during.unanswered),
+        (300, 300)
+    );
+    assert_eq!(
+        (told.others.after.answered, told.own.after.answered),
+        (499, 499)
+    );
+}
+
+#[test]
+fn the_example_of_the_guide_is_what_the_program_prints() {
+    let report = run("duration = '1s'\nmisbehave = 'vm3:silent@200ms+300ms'");
+    let mut printed = Vec::new();
+    crate::report::text(&report, &mut printed, 80).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    let guide = include_str!("../../guide/misbehaving.md");
+    let (_, example) = guide.split_once("```text\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    assert!(printed.contains(example), "{printed}");
+}

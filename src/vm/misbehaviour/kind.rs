@@ -1,0 +1,152 @@
+//! The kinds of misbehaviour, and their words.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The highest rate of frames, per second.
+pub const HIGHEST_MISBEHAVIOUR_RATE: u32 = 100_000;
+
+/// The longest time that a VM misbehaves.
+pub const LONGEST_MISBEHAVIOUR: Duration = Duration::from_secs(3600);
+
+/// The words of all kinds, in the order in which help and errors list them.
+pub const MISBEHAVIOUR_NAMES: [&str; 12] = [
+    "silent",
+    "slow",
+    "flap",
+    "steal",
+    "wrong-mac",
+    "arp-flood",
+    "broadcast",
+    "mac-flood",
+    "dhcp-starve",
+    "ra-rogue",
+    "nd-flood",
+    "loop",
+];
+
+/// Frames that are sent unasked, so many a second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flood {
+    /// ARP requests for random addresses of the VM's network.
+    Arp,
+    /// Datagrams that are broadcast.
+    Broadcast,
+    /// Frames from random hardware addresses to random ones, which fill the table of a switch.
+    Mac,
+    /// DHCP discoveries of random clients, which take all leases.
+    Dhcp,
+    /// Router advertisements with a prefix of nobody.
+    Router,
+    /// Neighbour solicitations for random addresses.
+    Neighbour,
+}
+
+impl Flood {
+    /// All of them.
+    pub const ALL: [Flood; 6] = [
+        Flood::Arp,
+        Flood::Broadcast,
+        Flood::Mac,
+        Flood::Dhcp,
+        Flood::Router,
+        Flood::Neighbour,
+    ];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Flood::Arp => "arp-flood",
+            Flood::Broadcast => "broadcast",
+            Flood::Mac => "mac-flood",
+            Flood::Dhcp => "dhcp-starve",
+            Flood::Router => "ra-rogue",
+            Flood::Neighbour => "nd-flood",
+        }
+    }
+
+    /// Frames per second where nothing else is said.
+    pub const fn default_rate(self) -> u32 {
+        match self {
+            Flood::Arp | Flood::Broadcast | Flood::Neighbour => 1_000,
+            Flood::Mac => 10_000,
+            Flood::Dhcp => 100,
+            // More often than any router may (RFC 4861 section 6.2.1).
+            Flood::Router => 1,
+        }
+    }
+}
+
+/// A misbehaviour of a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misbehaviour {
+    /// It neither takes frames nor sends any; its port stays.
+    Silent,
+    /// All that it sends comes so much later.
+    Slow(Duration),
+    /// Its link goes down for a part of each period.
+    Flap {
+        /// From one time that it goes down to the next.
+        period: Duration,
+        /// For how long it is down.
+        down: Duration,
+    },
+    /// It announces that it has the address of another, and answers who asks for that.
+    Steal(IpAddr),
+    /// Its frames come from another hardware address than its own, and name that as its own.
+    WrongMac,
+    /// It sends frames that nobody asked for, so many a second.
+    Flood(Flood, u32),
+    /// Its port is looped: what comes is sent back, so many frames a second at most.
+    Loop(u32),
+}
+
+impl Misbehaviour {
+    /// Frames that a looped port sends back per second at most, where nothing else is said.
+    pub const DEFAULT_LOOP_RATE: u32 = 1_000;
+
+    /// The word for it, such as `arp-flood`: one of [`MISBEHAVIOUR_NAMES`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            Misbehaviour::Silent => "silent",
+            Misbehaviour::Slow(_) => "slow",
+            Misbehaviour::Flap { .. } => "flap",
+            Misbehaviour::Steal(_) => "steal",
+            Misbehaviour::WrongMac => "wrong-mac",
+            Misbehaviour::Flood(flood, _) => flood.name(),
+            Misbehaviour::Loop(_) => "loop",
+        }
+    }
+
+    /// Frames per second that it sends at most, unasked or back; 0 if it sends none.
+    pub const fn rate(self) -> u32 {
+        match self {
+            Misbehaviour::Flood(_, rate) | Misbehaviour::Loop(rate) => rate,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Misbehaviour {
+    /// Formats it as an option has it: `flap 1s/100ms`, `arp-flood 1000/s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        let time = |time: Duration| {
+            humantime::format_duration(time)
+                .to_string()
+                .replace(' ', "")
+        };
+        match self {
+            Misbehaviour::Silent | Misbehaviour::WrongMac => f.write_str(name),
+            Misbehaviour::Slow(delay) => write!(f, "{name} {}", time(*delay)),
+            Misbehaviour::Flap { period, down } => {
+                write!(f, "{name} {}/{}", time(*period), time(*down))
+            }
+            Misbehaviour::Steal(address) => write!(f, "{name} {address}"),
+            Misbehaviour::Flood(_, rate) | Misbehaviour::Loop(rate) => {
+                write!(f, "{name} {rate}/s")
+            }
+        }
+    }
+}
