@@ -13,6 +13,10 @@ pub(super) struct Parties {
     pub(super) destination: Option<VmId>,
 }
 
+/// The function with which a bridge sends a frame: it drops one that is too long for the link, or that goes to a link that is
+/// down.
+pub(super) const SENDS: &str = "br_dev_queue_push_xmit";
+
 /// The causes of reasons that mean the same in every function of the kernel.
 const REASONS: &[(&str, Cause)] = &[
     ("FULL_RING", Cause::QueueFull),
@@ -26,8 +30,6 @@ const REASONS: &[(&str, Cause)] = &[
     ("MAC_IEEE_MAC_CONTROL", Cause::InBridge),
     ("BRIDGE_INGRESS_STP_STATE", Cause::InBridge),
     ("VLAN_FILTER", Cause::InBridge),
-    // By a rule of nftables or iptables, wherever it hangs.
-    ("NETFILTER_DROP", Cause::Filtered),
     ("TC_EGRESS", Cause::BehindBridge),
     ("QDISC_DROP", Cause::BehindBridge),
     // Where frames pass by XDP.
@@ -81,8 +83,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
     let found = of_reason.or_else(of_function).map(|(_, cause)| *cause);
     let mut what = Attribution {
         why: Some(match (reason, function) {
-            // A bridge looks at a frame's length, and at nothing else, when it sends it.
-            ("NOT_SPECIFIED", "br_dev_queue_push_xmit") => Why::State(TOO_LARGE),
+            ("NOT_SPECIFIED", SENDS) => Why::State(TOO_LARGE),
             _ => Why::Kernel(drop.reason, drop.function),
         }),
         ..Attribution::of(
@@ -108,7 +109,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
     match drop.reason.as_str() {
-        "NOT_SPECIFIED" => function.starts_with("br_handle_frame"),
+        "NOT_SPECIFIED" => function.starts_with("br_handle_frame") || function == SENDS,
         // There is no port but that of the source, or none that is up, or none that is flooded to.
         "NO_TX_TARGET" => true,
         // A state that somebody set, or that of a bridge that is down.
@@ -243,14 +244,14 @@ mod tests {
                 "NETFILTER_DROP",
                 "nft_do_chain",
                 port(0),
-                Cause::Filtered,
+                Cause::BeforeBridge,
                 Decisive,
             ),
             (
                 "NETFILTER_DROP",
                 "nft_do_chain",
                 port(1),
-                Cause::Filtered,
+                Cause::BehindBridge,
                 Decisive,
             ),
             ("IP_INHDR", "ip_forward", link, Cause::BehindBridge, Passing),
@@ -328,8 +329,7 @@ mod tests {
             };
             assert_eq!(what.place, expected, "{reason}");
             let several = ["NOT_SPECIFIED", "NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE"];
-            let is_several = several.contains(&reason) && function != "br_dev_queue_push_xmit";
-            assert_eq!(is_ambiguous(&drop), is_several, "{reason}");
+            assert_eq!(is_ambiguous(&drop), several.contains(&reason), "{reason}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Takes note of what happens to frames of pings.
 
 use super::evidence::{Fact, Key, Strength, elsewhere};
-use super::kernel::{Parties, is_ambiguous, meaning};
+use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
 use crate::fabric::{Direction, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::drop_reason::drop_reason;
@@ -94,13 +94,14 @@ impl<F: Fabric> Hypervisor<F> {
             destination: self.station(head.destination_mac),
         };
         let (mut what, strength) = meaning(drop, parties, way);
-        // Its length is not why: of that the kernel tells by another function.
         if is_ambiguous(drop)
             && let (Some(source), Some(destination)) = (parties.source, parties.destination)
             && let Some(found) = self.obstacle(now, (source, destination), way, 0)
         {
             match found.cause {
                 Cause::Absent => what = found,
+                // It has passed all else.
+                _ if drop.function.as_str() == SENDS => {}
                 _ => (what.place, what.why) = (found.place, found.why),
             }
         }
