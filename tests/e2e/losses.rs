@@ -1,5 +1,7 @@
 //! Where lost pings were lost, on real TAPs: causes that the tool has itself, and what it finds out without being told.
 
+mod kernel;
+
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, number};

@@ -1,6 +1,7 @@
 //! What the kernel's reasons for dropping a frame mean for the ping that it carried.
 
 use super::evidence::{FLOODED, Strength, elsewhere};
+use super::obstacle::TOO_LARGE;
 use crate::fabric::{DropPlace, FrameDrop};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -11,6 +12,10 @@ pub(super) struct Parties {
     pub(super) source: Option<VmId>,
     pub(super) destination: Option<VmId>,
 }
+
+/// The function with which a bridge sends a frame: it drops one that is too long for the link, or that goes to a link that is
+/// down.
+pub(super) const SENDS: &str = "br_dev_queue_push_xmit";
 
 /// The causes of reasons that mean the same in every function of the kernel.
 const REASONS: &[(&str, Cause)] = &[
@@ -77,7 +82,10 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
     };
     let found = of_reason.or_else(of_function).map(|(_, cause)| *cause);
     let mut what = Attribution {
-        why: Some(Why::Kernel(drop.reason, drop.function)),
+        why: Some(match (reason, function) {
+            ("NOT_SPECIFIED", SENDS) => Why::State(TOO_LARGE),
+            _ => Why::Kernel(drop.reason, drop.function),
+        }),
         ..Attribution::of(
             found.unwrap_or(match drop.place {
                 DropPlace::Port(vm) if at_source(vm) => Cause::BeforeBridge,
@@ -101,9 +109,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
     match drop.reason.as_str() {
-        "NOT_SPECIFIED" => {
-            function.starts_with("br_handle_frame") || function == "br_dev_queue_push_xmit"
-        }
+        "NOT_SPECIFIED" => function.starts_with("br_handle_frame") || function == SENDS,
         // There is no port but that of the source, or none that is up, or none that is flooded to.
         "NO_TX_TARGET" => true,
         // A state that somebody set, or that of a bridge that is down.
