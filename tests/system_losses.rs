@@ -505,6 +505,23 @@ fn what_a_tap_filters_is_told_and_a_flooded_frame_once() {
     let (mut fabric, _polled) = watched(unfiltered);
     take_nothing("deaf1");
     take_nothing("deaf2");
+    // One that is for a VM is told of at its port, too, if that is not the first.
+    for vm in [1, 2] {
+        run(&format!(
+            "bridge fdb del {} dev deaf{vm} master",
+            mac(VmId(vm))
+        ));
+    }
+    let ports = |fabric: &mut TapFabric| -> Vec<DropPlace> {
+        let drops = fabric.frame_drops().drops;
+        drops.iter().map(|drop| drop.place).collect()
+    };
+    for vm in [VM1, VM2] {
+        assert_eq!(send(&mut fabric, VM0, vm, 1), Write::Sent);
+        let ports = ports(&mut fabric);
+        assert!(ports.contains(&DropPlace::Port(vm)), "{ports:?}");
+        assert!(ports.len() <= 2, "{ports:?}");
+    }
     let stranger = MacAddr([2, 0, 0, 0, 0, 0x77]);
     for destination in [stranger, MacAddr::BROADCAST] {
         // The same frame is another one when it is sent again.

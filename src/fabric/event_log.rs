@@ -112,6 +112,20 @@ enum EventKind<'a> {
         #[serde(flatten)]
         change: &'a LinkFate,
     },
+    /// It was found out why a ping failed, of whose end another event has told.
+    PingExplained {
+        #[serde(flatten)]
+        ping: OfPing,
+        /// The cause, as reports have it.
+        cause: &'a str,
+        /// The part of the ping that did not arrive: `request`, `reply` or `unknown`.
+        direction: &'a str,
+        /// Where.
+        place: &'a str,
+        /// What more is known; absent if there is nothing to say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+    },
     /// This instant was given a name.
     MarkSet {
         /// The name.
@@ -399,6 +413,20 @@ impl Instrument for EventLog {
                 };
                 return self.write(now, event.vm, kind);
             }
+            Notice::Explained(found) => {
+                let ping = self.of_ping(found.vm, found.ping.session, found.ping.sequence);
+                let Some(ping) = ping else {
+                    return;
+                };
+                let kind = EventKind::PingExplained {
+                    ping,
+                    cause: found.cause,
+                    direction: found.direction,
+                    place: found.place,
+                    reason: (!found.reason.is_empty()).then_some(cut(found.reason)),
+                };
+                return self.write(now, Some(found.vm), kind);
+            }
             Notice::Marked { name, detail } => EventKind::MarkSet {
                 name,
                 detail: (!detail.is_empty()).then_some(cut(detail)),
@@ -500,7 +528,7 @@ mod tests {
 
     use super::*;
     use crate::fabric::output::cup::Cup;
-    use crate::fabric::{Impaired, LinkEvent};
+    use crate::fabric::{Explained, Impaired, LinkEvent};
     use crate::report::line_schema_json;
     use crate::vm::{MemberId, PingId};
 
@@ -605,6 +633,16 @@ mod tests {
                 bridge: "br0".into(),
             },
         };
+        let explained = Explained {
+            vm: VmId(0),
+            ping: id,
+            due: Instant::ZERO,
+            cause: "in_bridge",
+            words: "dropped in the bridge",
+            direction: "request",
+            place: "vm0",
+            reason: "NO_TX_TARGET in br_flood",
+        };
         let lines = lines(|log| {
             let now = Instant::from_nanos(5);
             for notice in [
@@ -614,6 +652,7 @@ mod tests {
                 Notice::Misbehaves(VmId(0), "silent"),
                 Notice::Behaves(VmId(0), "silent"),
                 Notice::Link(&link),
+                Notice::Explained(&explained),
                 Notice::Marked {
                     name: "policy",
                     detail: "",

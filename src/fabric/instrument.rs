@@ -13,7 +13,7 @@ use super::{Impaired, Interface, LinkEvent, Recording, WriteDrop};
 use crate::load::{FlowId, Pacing, Target};
 use crate::record::Floods;
 use crate::time::{Instant, Span};
-use crate::vm::{Event, RxFilter, SessionId, VmId};
+use crate::vm::{Event, PingId, RxFilter, SessionId, VmId};
 use crate::wire::MacAddr;
 
 /// The direction of a frame, seen from its VM.
@@ -57,6 +57,44 @@ pub struct Observed<'a> {
     pub refused: Option<WriteDrop>,
 }
 
+/// Why a ping failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Explained<'a> {
+    /// The VM that sent it, or was to.
+    pub vm: VmId,
+    /// The ping.
+    pub ping: PingId,
+    /// When it was due.
+    pub due: Instant,
+    /// The name of the cause.
+    pub cause: &'static str,
+    /// The words for the cause.
+    pub words: &'static str,
+    /// The part of the ping that did not arrive: `request`, `reply` or `unknown`.
+    pub direction: &'static str,
+    /// Where.
+    pub place: &'a str,
+    /// What more is known; may be empty.
+    pub reason: &'a str,
+}
+
+impl fmt::Display for Explained<'_> {
+    /// Formats it as a line of a trace has it: `vm0 ping 3 failed: request dropped in the bridge, at vm1 (NO_TX_TARGET)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sequence = self.ping.sequence;
+        write!(f, "{} ping {sequence} failed: ", self.vm)?;
+        match self.direction {
+            "unknown" => {}
+            direction => write!(f, "{direction} ")?,
+        }
+        write!(f, "{}, at {}", self.words, self.place)?;
+        match self.reason {
+            "" => Ok(()),
+            reason => write!(f, " ({reason})"),
+        }
+    }
+}
+
 /// A change of the lab.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Notice<'a> {
@@ -72,6 +110,8 @@ pub enum Notice<'a> {
     Behaves(VmId, &'a str),
     /// Another process has changed a link of the fabric.
     Link(&'a LinkEvent),
+    /// It was found out why a ping failed, of whose end an event has told.
+    Explained(&'a Explained<'a>),
     /// This instant was given a name.
     Marked {
         /// The name.
@@ -106,6 +146,7 @@ impl fmt::Display for Notice<'_> {
             Notice::Misbehaves(vm, what) => write!(f, "{vm} misbehaves: {what}"),
             Notice::Behaves(vm, what) => write!(f, "{vm} misbehaves no longer: {what}"),
             Notice::Link(event) => write!(f, "{} {}", event.link, event.change),
+            Notice::Explained(found) => found.fmt(f),
             Notice::Marked { name, detail: "" } => write!(f, "mark {name}"),
             Notice::Marked { name, detail } => write!(f, "mark {name}: {detail}"),
             Notice::Paced(Pacing::Rate(rate)) => {

@@ -35,7 +35,7 @@ pub use self::impair::{
     Delay, Distribution, Harm, Impaired, ImpairedPing, Impairment, ImpairmentCount, Loss,
     MAX_HELD_BYTES, Profile, Rate, Released, Rule,
 };
-pub use self::instrument::{Direction, Instrument, Notice, Observed};
+pub use self::instrument::{Direction, Explained, Instrument, Notice, Observed};
 pub use self::instrument_kind::{
     InstrumentConfig, InstrumentKind, Make, OptionError, RunInfo, WriteTo,
 };

@@ -19,6 +19,8 @@ pub struct PortCounters {
 /// What stands between a VM and a hardware address, at the time of asking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PathState {
+    /// Frames pass bridges, and not by XDP.
+    pub is_bridged: bool,
     /// The port of the source. `None` if there is none.
     pub source: Option<PortState>,
     /// The port of the VM that has the address. `None` if no VM has it, or that VM has no port.

@@ -54,6 +54,7 @@ pages! {
     capturing: "capturing.md";
     controlling: "controlling.md";
     marks: "marks.md";
+    losses: "losses.md";
     misbehaving: "misbehaving.md";
     ipv6_and_vlans: "ipv6-and-vlans.md";
     vms_on_the_wire: "vms-on-the-wire.md";

@@ -6,7 +6,7 @@ use super::build::time_of_day_at_zero;
 use super::control::{MOST_CAPTURES, listen};
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{AttributeLoss, Hypervisor};
 use crate::reactor::{End, MAX_CLIENTS, MAX_REFUSED, Reactor, Ready, Source, Sources, Watcher};
 use crate::system::{self, HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric};
 use crate::time::{Clock, Instant, MonotonicClock};
@@ -68,6 +68,10 @@ impl<'a> TapLab<'a> {
     pub fn new(plan: impl Into<Cow<'a, Experiment>>) -> Result<TapLab<'a>, LabError> {
         let mut plan = plan.into();
         let started = MonotonicClock.now();
+        if plan.attribute_loss == AttributeLoss::On {
+            // Before anything is made.
+            system::check_drop_watch()?;
+        }
         system::raise_descriptor_limit()?;
         let listeners = listen(&mut plan)?;
         let mut other_descriptors = system::open_descriptors() + OTHER_DESCRIPTORS;

@@ -8,7 +8,7 @@ use super::units::counted;
 use super::verdict::Evidence;
 use super::{
     FabricReport, FlowReport, MachineReport, MemberReport, MemoryReport, PhaseReport, PlanReport,
-    Report, SecondReport, Verdict, impairments, link_changes, misbehaviours,
+    Report, SecondReport, Verdict, impairments, link_changes, losses, misbehaviours,
 };
 use crate::fabric::{ImpairmentCount, MisbehaviourRecord, Recording};
 use crate::load::FlowId;
@@ -256,6 +256,7 @@ pub(super) fn named(index: usize, name: Option<FlowName>) -> (FlowReport, Vec<(V
         dst,
         address,
         totals: Totals::default(),
+        losses: Vec::new(),
         rtt_ns: LatencySummary::default(),
         members: Vec::new(),
     };
@@ -273,6 +274,7 @@ pub(super) fn count_flow(
         return;
     };
     report.totals = *flow.totals();
+    report.losses = losses::of_flow(recorder.losses(), FlowId(index as u32));
     report.rtt_ns = flow.summary();
     if planned.is_some() || recorder.has_members() {
         let answered = recorder.members(FlowId(index as u32)).collect();

@@ -9,7 +9,7 @@ use super::marks::{MarkReport, Telling};
 use super::misbehaviours::misbehaviours;
 use super::{
     FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
-    Verdict,
+    Verdict, losses,
 };
 use crate::load::FlowId;
 use crate::record::{FlowRecord, Latency, Mark, Marks, Metric, PerMetric, Recorder, Work};
@@ -216,6 +216,8 @@ impl Builder {
             },
             drops: *recorder.drops(),
             errors: recorder.errors().clone(),
+            losses: losses::of_run(recorder.losses()),
+            loss_attribution: Some(recorder.losses().into()),
             neighbours: recorder.neighbours().copied(),
             addresses: recorder.addresses().clone(),
             impairments: context.impairments.iter().map(Into::into).collect(),

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::pieces::{self, Next};
-use super::{FlowReport, MarkFlowReport, MarkReport, MemberReport, Report};
+use super::{FlowReport, LossReport, MarkFlowReport, MarkReport, MemberReport, Report};
 use crate::record::{Count, LatencySummary, MarkMetric, Metric, Moments, PerMetric, Totals};
 
 /// The first cells of a row, before its counts, its loss and the figures of each metric.
@@ -25,7 +25,10 @@ const OF_SUMMARY: usize = 1 + LatencySummary::FIGURES;
 const BEFORE_MARKS: usize = WHAT.len() + Count::ALL.len() + 1 + Metric::COUNT * OF_SUMMARY;
 
 /// Cells of a row.
-const COLUMNS: usize = BEFORE_MARKS + OF_MARK.len() + MarkMetric::ALL.len() * OF_SUMMARY;
+const COLUMNS: usize = BEFORE_LOSSES + OF_LOSS.len();
+
+/// Cells of a row, up to what losses have.
+const BEFORE_LOSSES: usize = BEFORE_MARKS + OF_MARK.len() + MarkMetric::ALL.len() * OF_SUMMARY;
 
 /// Flows in a piece.
 const FLOWS: usize = 50;
@@ -33,7 +36,8 @@ const FLOWS: usize = 50;
 /// Writes `report` as comma-separated values (RFC 4180) with a line of column names first: a row whose `kind` is `run`, one
 /// `phase` for each part of a run that was divided, one `flow` for each flow, and one `member` for each member of the group
 /// that a flow pings, with its own `address`; then one `mark` for each mark, and one `mark_flow` for each flow since it, whose
-/// figures are those of a single value. Columns that end in `_ns` are nanoseconds; what
+/// figures are those of a single value. Behind the run and its phases there is a `loss` for each cause, place and direction of
+/// failed pings, and behind each flow a `flow_loss` for each of its own. Columns that end in `_ns` are nanoseconds; what
 /// is not known of a row is empty.
 ///
 /// # Errors
@@ -90,6 +94,9 @@ fn first_rows(report: &Report, table: &mut csv::Writer<impl Write>) -> io::Resul
         ];
         table.write_record(row(what, &phase.totals, |metric| phase.summaries[metric]))?;
     }
+    for loss in &report.losses {
+        table.write_record(loss_row(["loss", "", "", "", "", "", ""], loss))?;
+    }
     Ok(())
 }
 
@@ -107,10 +114,36 @@ fn flow_rows(flow: &FlowReport, table: &mut csv::Writer<impl Write>) -> io::Resu
         }
     }
     table.write_record(row)?;
+    for loss in &flow.losses {
+        let what = ["flow_loss", "", &flow.src, &flow.dst, address, "", ""];
+        table.write_record(loss_row(what, loss))?;
+    }
     for member in &flow.members {
         table.write_record(member_row(flow, member))?;
     }
     Ok(())
+}
+
+/// The cells of what losses have.
+const OF_LOSS: [&str; 5] = [
+    "loss_cause",
+    "loss_direction",
+    "loss_place",
+    "loss_count",
+    "loss_reason",
+];
+
+fn loss_row(what: [&str; WHAT.len()], loss: &LossReport) -> Vec<String> {
+    let mut row = blank(what);
+    row.resize(BEFORE_LOSSES, String::new());
+    row.extend([
+        loss.cause.name().to_owned(),
+        loss.direction.word().to_owned(),
+        loss.place.clone(),
+        loss.count.to_string(),
+        loss.reason.clone().unwrap_or_default(),
+    ]);
+    row
 }
 
 /// The first cells of what marks have, behind the figures of each metric.
@@ -140,6 +173,7 @@ fn mark_row(mark: &MarkReport) -> Vec<String> {
     }
     row.push(mark.changes.count.to_string());
     row.extend(mark.changes.figures().map(Option::unwrap_or_default));
+    row.resize(COLUMNS, String::new());
     row
 }
 
@@ -156,6 +190,7 @@ fn mark_flow_row(mark: &MarkReport, flow: &MarkFlowReport) -> Vec<String> {
             .for_each(|value| figure.record(value));
         push_summary(&mut row, &LatencySummary::from(&figure));
     }
+    row.resize(COLUMNS, String::new());
     row
 }
 
@@ -203,6 +238,7 @@ fn columns() -> Vec<String> {
         let unit = if metric.is_time() { "_ns" } else { "" };
         columns.extend(names.map(|name| format!("{metric}_{name}{unit}")));
     }
+    columns.extend(OF_LOSS.map(str::to_owned));
     columns
 }
 

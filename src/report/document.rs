@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FabricReport, FloodReport, ImpairedFrames, MachineReport, MarkReport, MemoryReport,
-    MergedReport, MisbehaviourReport, Outcome, PlanReport, Verdict, encoding, keyed,
+    FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport,
+    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, Outcome, PlanReport, Verdict,
+    encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -76,6 +77,13 @@ pub struct Report {
     #[serde(default)]
     #[schemars(schema_with = "keyed::errors")]
     pub errors: ErrorCounts,
+    /// The pings that failed, and those that were due and could not be sent, by cause, place and direction: as many as `failed`
+    /// pings and `unsent` ones. At most 200 rows tell their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<LossReport>,
+    /// How it was found out where pings were lost; absent of a report of an earlier version, and of merged runs that differ in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_attribution: Option<LossSearchReport>,
     /// Result of the search for neighbours before the first ping; absent where VMs asked when pings were due, or nobody
     /// had to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,7 +149,7 @@ impl Report {
     }
 }
 
-const fn nothing(number: &u64) -> bool {
+pub(super) const fn nothing(number: &u64) -> bool {
     *number == 0
 }
 
@@ -223,6 +231,10 @@ pub struct FlowReport {
     /// Counts of its pings, by how each ended. Without `unsent`, which is not counted for a flow.
     #[serde(serialize_with = "encoding::flow_totals")]
     pub totals: Totals,
+    /// Its pings that failed, by cause, place and direction; at most eight rows tell their place. Of very many flows that lost
+    /// pings the first 10,000 have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<LossReport>,
     /// received − sent, of each reply. Percentiles are absent in a run of very many flows.
     pub rtt_ns: LatencySummary,
     /// Of a flow to a multicast group: its members, those of the plan that never replied included. `received` counts a ping

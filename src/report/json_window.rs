@@ -15,7 +15,14 @@ use super::json::write_value;
 use super::pieces::{Next, PIECE};
 
 /// The fields of a report that are long: each of their items may stand in another piece.
-const LONG: [&str; 5] = ["impairments", "marks", "seconds", "flows", "histograms"];
+const LONG: [&str; 6] = [
+    "losses",
+    "impairments",
+    "marks",
+    "seconds",
+    "flows",
+    "histograms",
+];
 /// Those of them whose items have histograms, which take long to encode: one makes a piece.
 const HISTOGRAMS: [&str; 3] = ["marks", "seconds", "histograms"];
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::build::per_second;
 use super::provenance::unlike;
-use super::{FlowReport, MemberReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport};
+use super::{
+    FlowReport, MemberReport, MergedReport, PhaseReport, Report, SCHEMA, SecondReport, losses,
+};
 use crate::record::{LatencySummary, Moments, PerMetric};
 
 /// The report of several runs as if they had been one, made one after the other; nothing of no runs.
@@ -63,6 +65,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
             (one, other) => one.or(other),
         };
         merged.addresses.merge(&other.addresses);
+        merged.merge_losses(other);
         merged.merge_links(other);
         merged.merge_marks(other);
         merged.merge_impairments(other);
@@ -193,6 +196,7 @@ fn flows(reports: &[Report]) -> Vec<FlowReport> {
             None => flows.push(flow.clone()),
             Some(known) => {
                 known.totals += flow.totals;
+                losses::merge(&mut known.losses, &flow.losses);
                 known.rtt_ns = sum(&known.rtt_ns, &flow.rtt_ns);
                 merge_members(&mut known.members, &flow.members);
             }

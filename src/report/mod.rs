@@ -29,6 +29,7 @@ mod json_window;
 pub(crate) mod keyed;
 mod link_changes;
 mod load;
+mod losses;
 mod marks;
 mod merge;
 mod misbehaviours;
@@ -67,6 +68,7 @@ pub use html::{compare_html, html};
 pub use impairments::ImpairedFrames;
 pub use json::json;
 pub use load::{LoadError, load, parse};
+pub use losses::{LossReport, LossSearchReport};
 pub use marks::{
     ChangesSummary, MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport,
 };

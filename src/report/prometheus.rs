@@ -10,8 +10,8 @@ use std::fmt::{Display, Write};
 
 use crate::fabric::MisbehaviourRecord;
 use crate::record::{
-    Buckets, Count, DropReason, EDGES, GroupFigures, Latency, Mark, MarkMetric, Metric, Phase,
-    Recorder, Scope, Totals, known_or_other,
+    Buckets, Cause, Count, DropReason, EDGES, GroupFigures, Latency, Losses, Mark, MarkMetric,
+    Metric, Phase, Recorder, Scope, Totals, Way, known_or_other,
 };
 use crate::vm::Misdeed;
 
@@ -103,6 +103,7 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
         let frames = recorder.drops().get(*reason);
         page.counter(name, &[("reason", reason.name())], frames);
     }
+    write_losses(&mut page, recorder.losses());
     for metric in Metric::ALL {
         let name = format!("tap_reactor_{metric}_seconds");
         page.begin(&name, "histogram", "seconds", metric.doc());
@@ -125,6 +126,22 @@ pub fn prometheus(recorder: &Recorder, lab: &LabGauges, format: Exposition) -> S
         page.text += "# EOF\n";
     }
     page.text
+}
+
+/// Writes the failed pings of the phases that count by cause and direction: a gauge, since a ping may be put down to another
+/// cause when more is known.
+fn write_losses(page: &mut Page, losses: &Losses) {
+    let mut sums: BTreeMap<(Cause, Way), u64> = BTreeMap::new();
+    for (row, pings) in losses.rows() {
+        *sums.entry((row.cause, row.way)).or_default() += pings;
+    }
+    let name = "tap_reactor_losses";
+    let help = "Pings that failed or were not sent, by cause and direction; one may move to another cause when more is known.";
+    page.begin(name, "gauge", "", help);
+    for ((cause, way), pings) in sums {
+        let labels = [("cause", cause.name()), ("direction", way.word())];
+        page.sample(name, "", &labels, pings);
+    }
 }
 
 /// Writes the marks by name, as phases are: how many, and the first passes since. What else is measured from a mark on may

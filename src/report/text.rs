@@ -8,8 +8,8 @@ use super::bins::{Classes, bar};
 use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
-    FlowReport, MemberReport, Report, Table, environment, floods, impairments, link_changes,
-    misbehaviours, recordings,
+    FlowReport, LossReport, MemberReport, Report, Table, environment, floods, impairments,
+    link_changes, losses, misbehaviours, recordings,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -42,6 +42,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         phases(report, out)?;
     }
     marks(report, out)?;
+    lost_pings(report, out)?;
     for misbehaviour in &report.misbehaviours {
         writeln!(out)?;
         writeln!(out, "{}", escaped(&misbehaviours::words(misbehaviour)))?;
@@ -214,6 +215,9 @@ fn flow(flow: &FlowReport, out: &mut impl Write) -> io::Result<()> {
         write!(out, ", rtt min/mean/max/stdev = {numbers} {unit}")?;
     }
     writeln!(out)?;
+    if let Some(losses) = losses::of_flow_in_words(&flow.losses) {
+        writeln!(out, "  not received: {}", Escaped(&losses))?;
+    }
     members(flow, out)
 }
 
@@ -499,6 +503,40 @@ pub(super) fn mark_cells(mark: &MarkReport) -> [String; 8] {
         span_or_dash(mark.longest_gap_ns.max),
         changes,
     ]
+}
+
+/// Up to this many rows of losses are told.
+const LOSSES_SHOWN: usize = 20;
+
+/// The pings that failed, by cause, direction and place, and how that was found out.
+fn lost_pings(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.losses.is_empty() {
+        return Ok(());
+    }
+    let shown = || report.losses.iter().take(LOSSES_SHOWN);
+    let mut table = Table::new(3, &["lost pings", "direction", "place", "pings"]);
+    for row in shown() {
+        let [cause, direction, place, _] = row.cells();
+        table.row([cause, direction, escaped(&place), count(row.count)]);
+    }
+    let reasons = iter::once(None).chain(shown().map(|row| row.reason.as_ref()));
+    writeln!(out)?;
+    for (line, reason) in table.lines().iter().zip(reasons) {
+        match reason {
+            Some(reason) => writeln!(out, "{line}  {}", Escaped(reason))?,
+            None => writeln!(out, "{line}")?,
+        }
+    }
+    let others = report.losses.get(LOSSES_SHOWN..).unwrap_or_default();
+    if !others.is_empty() {
+        let pings: u64 = others.iter().map(|row: &LossReport| row.count).sum();
+        let pings = counted(pings, "ping");
+        writeln!(out, "and {pings} more, which a .csv or .json report tells")?;
+    }
+    match losses::method(report) {
+        Some(method) => writeln!(out, "{}", Escaped(&method)),
+        None => Ok(()),
+    }
 }
 
 fn histogram(name: &str, latency: &Latency, out: &mut impl Write, width: usize) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::Pod;
-use aya::maps::{HashMap as BpfHashMap, Map, MapData};
+use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use aya_obj::Object;
 use aya_obj::generated::bpf_prog_type;
 use nix::errno::Errno;
@@ -36,7 +36,7 @@ pub(super) enum LoadError {
     #[error("its object has no {0}")]
     Missing(String),
     #[error("a map of its can't be made")]
-    Map(#[from] aya::maps::MapError),
+    Map(#[from] MapError),
     #[error("the kernel refuses it: {}", .0.desc())]
     Refused(Errno),
 }
@@ -66,7 +66,8 @@ impl Loaded {
                 planned.map_or(map.max_entries(), |(_, entries)| *entries),
                 map.map_flags(),
             );
-            let made = MapData::create(plain, name.trim_start_matches('.'), None)?;
+            let made = MapData::create(plain, name.trim_start_matches('.'), None);
+            let made = made.map_err(map_refused)?;
             if !map.data().is_empty() {
                 fill_constants(made.fd().as_fd(), map.data()).map_err(LoadError::Refused)?;
             }
@@ -114,13 +115,23 @@ impl Loaded {
     }
 
     /// Takes the map of that name.
-    pub(super) fn map<M: TryFrom<Map, Error = aya::maps::MapError>>(
+    pub(super) fn map<M: TryFrom<Map, Error = MapError>>(
         &mut self,
         name: &str,
     ) -> Result<M, LoadError> {
         let map = self.maps.remove(name);
         let map = map.ok_or_else(|| LoadError::Missing(name.to_owned()))?;
         Ok(Map::from_map_data(map)?.try_into()?)
+    }
+}
+
+fn map_refused(error: MapError) -> LoadError {
+    match &error {
+        MapError::CreateError { io_error, .. } => match io_error.raw_os_error() {
+            Some(number) => LoadError::Refused(Errno::from_raw(number)),
+            None => LoadError::Map(error),
+        },
+        _ => LoadError::Map(error),
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) struct KernelTypes {
     names: usize,
     /// Where each type begins, by its number from 1 on.
     types: Vec<u32>,
+    /// Where those are that were asked for, each with the place of its name among those.
+    found: Vec<(usize, usize)>,
+    wanted: &'static [&'static str],
 }
 
 /// A type, a member or a value: its name's place, and two more numbers.
@@ -44,20 +47,20 @@ pub(super) struct KernelTypes {
 struct Triple(u32, u32, u32);
 
 impl KernelTypes {
-    /// Reads the types of the running kernel.
+    /// Reads the types of the running kernel, and finds the structures and enumerations of these names.
     ///
     /// # Errors
-    /// If the kernel does not describe them.
-    pub(super) fn read() -> Result<KernelTypes, SystemError> {
+    /// If the kernel does not describe its types.
+    pub(super) fn read(wanted: &'static [&'static str]) -> Result<KernelTypes, SystemError> {
         let operation = || "read the kernel's types (BTF)";
         let bytes = fs::read(FILE)
             .map_err(|error| SystemError::io(format!("{} from {FILE}", operation()), &error))?;
-        KernelTypes::parse(bytes).ok_or_else(|| {
+        KernelTypes::parse(bytes, wanted).ok_or_else(|| {
             SystemError::refused(operation(), format!("{FILE} is not as expected of BTF"))
         })
     }
 
-    fn parse(bytes: Vec<u8>) -> Option<KernelTypes> {
+    fn parse(bytes: Vec<u8>, wanted: &'static [&'static str]) -> Option<KernelTypes> {
         if bytes.first_chunk() != Some(&MAGIC) {
             return None;
         }
@@ -65,30 +68,47 @@ impl KernelTypes {
         let section = |at: usize| header.checked_add(number(&bytes, at)? as usize);
         let (start, names) = (section(8)?, section(16)?);
         let end = start.checked_add(number(&bytes, 12)? as usize)?;
-        let mut types = Vec::new();
-        let mut at = start;
-        while at < end {
-            types.push(u32::try_from(at).ok()?);
-            let Triple(_, info, _) = triple(&bytes, at)?;
-            at += TYPE_BYTES + bytes_behind(info);
-        }
-        Some(KernelTypes {
+        let mut types = KernelTypes {
             bytes,
             names,
-            types,
-        })
+            types: Vec::new(),
+            found: Vec::new(),
+            wanted,
+        };
+        let mut at = start;
+        while at < end {
+            types.types.push(u32::try_from(at).ok()?);
+            let info = number(&types.bytes, at + 4)?;
+            if matches!(kind_of(info), kind::STRUCT | kind::ENUM) {
+                types.note(at);
+            }
+            at += TYPE_BYTES + bytes_behind(info);
+        }
+        Some(types)
     }
 
-    /// The place of a member in a structure, in bytes.
+    /// Takes note of the type at `at` if it was asked for.
+    fn note(&mut self, at: usize) {
+        let name = number(&self.bytes, at);
+        let is_it = |wanted: &&str| name.is_some_and(|name| self.is_named(name, wanted));
+        let place = self.wanted.iter().position(is_it);
+        self.found.extend(place.map(|place| (place, at)));
+    }
+
+    /// Where the types of that name and kind are.
+    fn of(&self, name: &str, kind: u32) -> impl Iterator<Item = usize> {
+        let found = self.found.iter();
+        let found = found.filter(move |(place, _)| self.wanted.get(*place) == Some(&name));
+        let is_kind = move |at: &usize| number(&self.bytes, *at + 4).map(kind_of) == Some(kind);
+        found.map(|(_, at)| *at).filter(is_kind)
+    }
+
+    /// The place of a member in a structure that was asked for, in bytes.
     ///
     /// # Errors
     /// If the kernel has no such member.
     pub(super) fn offset_of(&self, structure: &str, member: &str) -> Result<u32, SystemError> {
-        let mut structures = self.types.iter().filter_map(|at| {
-            let at = *at as usize;
-            let Triple(name, info, _) = triple(&self.bytes, at)?;
-            (kind_of(info) == kind::STRUCT && self.is_named(name, structure)).then_some(at)
-        });
+        let mut structures = self.of(structure, kind::STRUCT);
         let bits = structures.find_map(|at| self.find(at, member, DEEPEST));
         bits.map(|bits| bits / 8).ok_or_else(|| {
             let operation = format!("find member {member} of the kernel's struct {structure}");
@@ -96,17 +116,11 @@ impl KernelTypes {
         })
     }
 
-    /// The names and numbers of an enumeration; none if the kernel does not have it.
+    /// The numbers and names of an enumeration that was asked for; none if the kernel does not have it.
     pub(super) fn values_of(&self, enumeration: &str) -> Vec<(u32, String)> {
         let mut values = Vec::new();
-        for at in &self.types {
-            let at = *at as usize;
-            let Some(Triple(name, info, _)) = triple(&self.bytes, at) else {
-                continue;
-            };
-            if kind_of(info) != kind::ENUM || !self.is_named(name, enumeration) {
-                continue;
-            }
+        for at in self.of(enumeration, kind::ENUM) {
+            let info = number(&self.bytes, at + 4).unwrap_or_default();
             for index in 0..length_of(info) {
                 let value = at + TYPE_BYTES + index * 8;
                 let place = number(&self.bytes, value).and_then(|name| self.name(name));
@@ -129,7 +143,7 @@ impl KernelTypes {
             if self.is_named(name, member) {
                 return Some(place);
             }
-            if number_is_nameless(name, &self.bytes, self.names) && depth > 0 {
+            if self.is_named(name, "") && depth > 0 {
                 let inner = *self.types.get((kind as usize).checked_sub(1)?)?;
                 return place.checked_add(self.find(inner as usize, member, depth - 1)?);
             }
@@ -148,10 +162,6 @@ impl KernelTypes {
         let end = rest.iter().position(|byte| *byte == 0)?;
         String::from_utf8(rest.get(..end)?.to_vec()).ok()
     }
-}
-
-fn number_is_nameless(place: u32, bytes: &[u8], names: usize) -> bool {
-    bytes.get(names + place as usize) == Some(&0)
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -189,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_running_kernel_says_where_members_are_and_what_reasons_are_called() {
-        let types = KernelTypes::read().unwrap();
+        let types = KernelTypes::read(&["sk_buff", "skb_drop_reason"]).unwrap();
         // Of nameless members, and in a structure that begins with one.
         let inner = types.offset_of("sk_buff", "dev").unwrap();
         let outer = types.offset_of("sk_buff", "head").unwrap();
@@ -219,7 +229,7 @@ mod tests {
         huge[28..32].copy_from_slice(&[0xff; 4]);
         cut.push(huge);
         for bytes in cut {
-            if let Some(types) = KernelTypes::parse(bytes) {
+            if let Some(types) = KernelTypes::parse(bytes, &["sk_buff"]) {
                 assert!(types.offset_of("sk_buff", "dev").is_err());
             }
         }

@@ -90,6 +90,7 @@ pub use netlink::{BridgePlan, Link, LinkChange, LinkKind, Netlink};
 pub use tap::Tap;
 
 pub(crate) use client_socket::SocketSink;
+pub(crate) use drop_watch::check_drop_watch;
 pub(crate) use hook::{HookEnd, HookEvent, run_hook};
 pub(crate) use limits::{SPARE_VMS, ensure_limit, open_descriptors};
 pub(crate) use machine::{kernel_release, machine};

@@ -19,6 +19,7 @@ mod lab;
 mod lifecycle;
 mod links;
 mod load;
+mod losses;
 mod main_job;
 mod misbehaving;
 mod multicast;

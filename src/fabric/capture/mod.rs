@@ -230,6 +230,13 @@ impl Instrument for Capture {
 
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
         // Of VMs and links other comments and the interfaces tell.
+        if let Notice::Explained(found) = notice {
+            return match &mut self.way {
+                Way::Plain => {}
+                Way::Narrated(narrated) => narrated.explained(found),
+                Way::AroundLoss(around) => around.explained(found),
+            };
+        }
         let is_told = !matches!(notice, Notice::Started(..) | Notice::Stopped(_));
         let has_comments = match &self.way {
             Way::Plain => false,

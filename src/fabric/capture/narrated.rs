@@ -11,7 +11,7 @@ use super::pings::{Key, Pings, Slot};
 use super::queue::Queue;
 use super::words::{Fate, Part, push, push_fate, push_lot, push_malformed, push_name, push_piece};
 use super::{END, MAX_KEPT};
-use crate::fabric::{Direction, EventWords, Observed};
+use crate::fabric::{Direction, EventWords, Explained, Observed};
 use crate::load::Target;
 use crate::time::{Instant, Span};
 use crate::vm::{Event, Ignored, MAX_REQUESTS, PingOutcome, SessionId, VmId};
@@ -242,6 +242,14 @@ impl Narrated {
         true
     }
 
+    /// Takes why a ping failed.
+    pub(super) fn explained(&mut self, found: &Explained<'_>) {
+        let (session, sequence) = (found.ping.session.0, found.ping.sequence as u16);
+        let key = Key::new(found.vm, session, sequence);
+        let lost = Fate::Lost(Some((found.direction, found.words)));
+        self.pings.explain(key, lost);
+    }
+
     /// Forgets the pings of a VM that stopped.
     pub(super) fn stopped(&mut self, vm: VmId) {
         self.pings.stop(vm);
@@ -355,7 +363,7 @@ pub(super) fn fate(outcome: PingOutcome) -> Option<Fate> {
             ..
         } => Fate::Answered(received.nanos_since(sent)),
         PingOutcome::Corrupt { .. } => Fate::Corrupt,
-        PingOutcome::Lost { .. } => Fate::Lost,
+        PingOutcome::Lost { .. } => Fate::Lost(None),
         PingOutcome::Abandoned { .. } => Fate::Abandoned,
         PingOutcome::Errored { error, .. } => Fate::Errored(error),
         PingOutcome::Late { .. } => Fate::Late,

@@ -153,6 +153,19 @@ impl Pings {
         if part == Part::Reply { reply } else { request }
     }
 
+    /// Notes why a ping was lost.
+    #[cold]
+    pub(super) fn explain(&mut self, key: Key, lost: Fate) {
+        let followed = self.by_key.get(&key).copied();
+        let followed = followed.and_then(|slot| self.slots.get_mut(slot as usize));
+        let fate = followed
+            .map(|ping| &mut ping.fate)
+            .or(self.failed.get_mut(&key));
+        if let Some(fate) = fate.filter(|fate| matches!(fate, Fate::Lost(_))) {
+            *fate = lost;
+        }
+    }
+
     /// What came of a ping that is not followed any more, if it failed.
     pub(super) fn failed(&self, key: Key) -> Option<Fate> {
         self.failed.get(&key).copied()
@@ -259,7 +272,7 @@ mod tests {
         for sequence in 0..200_000u64 {
             let slot = pings.open(key(sequence), TO);
             assert_eq!(pings.get(slot).unwrap().0.sequence, sequence);
-            pings.settle(slot, Fate::Lost);
+            pings.settle(slot, Fate::Lost(None));
         }
         assert_eq!(pings.name(key(199_000), TO).sequence, 199_000);
         assert_eq!(pings.slots.len(), 1);

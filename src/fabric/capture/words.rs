@@ -31,8 +31,8 @@ pub(super) enum Fate {
     Late,
     /// It was answered with another payload.
     Corrupt,
-    /// It was given up.
-    Lost,
+    /// It was given up; the part of it that did not arrive and the cause, if it is known.
+    Lost(Option<(&'static str, &'static str)>),
     /// Its VM stopped before it was answered.
     Abandoned,
     /// It was reported undeliverable.
@@ -93,7 +93,14 @@ pub(super) fn push_fate(out: &mut Vec<u8>, part: Part, fate: Fate) {
     let words: &[u8] = match fate {
         Fate::Open => b": not known yet",
         Fate::Late if part == Part::Reply => b": answered after its timeout",
-        Fate::Lost | Fate::Late => b": no answer in time",
+        Fate::Lost(Some((direction, words))) => {
+            out.extend_from_slice(b": no answer in time, ");
+            if direction != "unknown" {
+                push(out, format_args!("{direction} "));
+            }
+            words.as_bytes()
+        }
+        Fate::Lost(None) | Fate::Late => b": no answer in time",
         Fate::MembersLost => b": not every member answered",
         Fate::Corrupt => b": answered with other data",
         Fate::Abandoned => b": ended: its VM stopped",
@@ -250,7 +257,7 @@ mod tests {
             (
                 Part::Sent,
                 outside,
-                Fate::Lost,
+                Fate::Lost(None),
                 "ping 3 of vm0 → 192.0.2.1: no answer in time",
             ),
             (

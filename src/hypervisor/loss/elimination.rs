@@ -101,10 +101,7 @@ fn at_ports(way: Way, vm: VmId, lost: u64, dropped: &mut Option<u64>) -> Vec<(At
     }
     if rest > 0 {
         let what = Attribution {
-            why: Some(Why::State(
-                "taken by one port, and not put into the other's queue",
-            )),
-            ..Attribution::of(Cause::InBridge, way, Place::Unknown)
+            ..Attribution::of(Cause::BetweenPorts, way, Place::Unknown)
         };
         found.push((what, rest));
     }
@@ -130,7 +127,7 @@ mod tests {
 
     #[test]
     fn counters_in_causes_out() {
-        use Cause::{InBridge, QueueFull, Unknown};
+        use Cause::{BetweenPorts, QueueFull, Unknown};
         use Way::{Reply, Request};
         let balance = |sent, answered, open, dropped| Balance {
             sent,
@@ -146,13 +143,13 @@ mod tests {
             (
                 balance(10, 0, 10, Some(0)),
                 some(10),
-                vec![vec![(InBridge, Request, None, 10)]],
+                vec![vec![(BetweenPorts, Request, None, 10)]],
             ),
             // All arrived, and nothing came back.
             (
                 balance(10, 10, 10, Some(0)),
                 some(10),
-                vec![vec![(InBridge, Reply, None, 10)]],
+                vec![vec![(BetweenPorts, Reply, None, 10)]],
             ),
             // The queue of the destination, of the source, of both.
             (
@@ -171,7 +168,7 @@ mod tests {
                 vec![vec![
                     (QueueFull, Request, Some(1), 4),
                     (QueueFull, Reply, Some(0), 5),
-                    (InBridge, Reply, None, 1),
+                    (BetweenPorts, Reply, None, 1),
                 ]],
             ),
             // The queue dropped some, and the bridge others.
@@ -180,7 +177,7 @@ mod tests {
                 some(10),
                 vec![vec![
                     (QueueFull, Request, Some(1), 7),
-                    (InBridge, Request, None, 3),
+                    (BetweenPorts, Request, None, 3),
                 ]],
             ),
             // More was dropped there than pings are lost: broadcasts, for instance.
@@ -203,7 +200,7 @@ mod tests {
                     vec![(QueueFull, Request, Some(1), 4)],
                     vec![
                         (QueueFull, Request, Some(1), 2),
-                        (InBridge, Request, None, 4),
+                        (BetweenPorts, Request, None, 4),
                     ],
                 ],
             ),
@@ -225,7 +222,7 @@ mod tests {
                 some(10),
                 vec![vec![
                     (QueueFull, Request, Some(1), 5),
-                    (InBridge, Reply, None, 5),
+                    (BetweenPorts, Reply, None, 5),
                 ]],
             ),
             // Requests came twice, more are missing than lost, or pings were abandoned: the counts say nothing.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Failed;
 use super::evidence::{Fact, Key, Strength};
 use super::obstacle::{Ends, obstacle};
-use crate::fabric::Fabric;
+use crate::fabric::{Explained, Fabric, Notice};
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
 use crate::record::{Attribution, Cause, Place, Way};
@@ -19,7 +19,7 @@ const MAX_STATES: usize = 256;
 
 impl<F: Fabric> Hypervisor<F> {
     /// Finds what the ping of `vm`, of `flow` and due at `due`, is to be put down to that has just failed. So far it is put down to
-    /// `from`. Returns what it is put down to then.
+    /// `from`.
     #[cold]
     pub(in crate::hypervisor) fn explain(
         &mut self,
@@ -27,11 +27,13 @@ impl<F: Fabric> Hypervisor<F> {
         (vm, ping): (VmId, PingId),
         (flow, due): (FlowId, Instant),
         from: Attribution,
-    ) -> Option<Attribution> {
-        self.loss_search.as_ref()?;
+    ) {
         self.look_at_drops(now);
         let key = Key::of(vm, ping);
-        let fact = self.loss_search.as_mut()?.evidence.take(key, due);
+        let Some(search) = &mut self.loss_search else {
+            return;
+        };
+        let fact = search.evidence.take(key, due);
         let to = match from.cause {
             Cause::Unknown => self.cause_of_loss(now, (vm, ping), flow, fact),
             Cause::Unresolved => fact.map(|fact| fact.what).or_else(|| self.absent(flow)),
@@ -42,7 +44,9 @@ impl<F: Fabric> Hypervisor<F> {
         };
         let to = to.unwrap_or(from);
         self.recorder().attribute(flow, due, from, to);
-        let search = self.loss_search.as_mut()?;
+        let Some(search) = &mut self.loss_search else {
+            return;
+        };
         let of_flow = search.flows.entry(flow).or_default();
         match (from.cause, to.cause, to.way) {
             (Cause::Unresolved, ..) => of_flow.unresolved += 1,
@@ -51,7 +55,9 @@ impl<F: Fabric> Hypervisor<F> {
             _ => {}
         }
         search.remember(key, Failed { due, to });
-        Some(to)
+        if to.cause != Cause::Unknown && self.fabric.is_watched() {
+            self.tell_explained(now, (vm, ping), due, to);
+        }
     }
 
     /// A reply came to a ping that was put down to something else when it was given up.
@@ -84,6 +90,28 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
+    /// Tells the instruments why a ping failed.
+    fn tell_explained(
+        &mut self,
+        now: Instant,
+        (vm, ping): (VmId, PingId),
+        due: Instant,
+        to: Attribution,
+    ) {
+        let reason = to.why.map(|why| why.to_string());
+        let found = Explained {
+            vm,
+            ping,
+            due,
+            cause: to.cause.name(),
+            words: to.cause.words(),
+            direction: to.way.word(),
+            place: &to.place.to_string(),
+            reason: &reason.unwrap_or_default(),
+        };
+        self.fabric.tell(now, &Notice::Explained(&found));
+    }
+
     /// Why a ping was lost, if anything tells: a fact, or what stands in its way.
     fn cause_of_loss(
         &mut self,
@@ -96,7 +124,9 @@ impl<F: Fabric> Hypervisor<F> {
         if let Some(fact) = fact
             && of_copies.is_none()
         {
-            return Some(fact.what);
+            let absent = self.absent(flow).filter(|_| may_miss_its_target(fact.what));
+            let why = fact.what.why;
+            return Some(absent.map_or(fact.what, |absent| Attribution { why, ..absent }));
         }
         let in_the_way = self.absent(flow).or_else(|| {
             let target = self.flows.get(flow.index())?.target?;
@@ -152,4 +182,13 @@ impl<F: Fabric> Hypervisor<F> {
         };
         found.map(|found| Attribution { way, ..found })
     }
+}
+
+/// Returns true if a request may have been lost like that because there is no VM that it is for.
+fn may_miss_its_target(what: Attribution) -> bool {
+    let is_before = matches!(
+        what.cause,
+        Cause::Impaired | Cause::Refused | Cause::BeforeBridge
+    );
+    what.way == Way::Request && !is_before
 }

@@ -1,6 +1,7 @@
 //! What the kernel's reasons for dropping a frame mean for the ping that it carried.
 
 use super::evidence::{FLOODED, Strength, elsewhere};
+use super::obstacle::TOO_LARGE;
 use crate::fabric::{DropPlace, FrameDrop};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -11,6 +12,10 @@ pub(super) struct Parties {
     pub(super) source: Option<VmId>,
     pub(super) destination: Option<VmId>,
 }
+
+/// The function with which a bridge sends a frame: it drops one that is too long for the link, or that goes to a link that is
+/// down.
+pub(super) const SENDS: &str = "br_dev_queue_push_xmit";
 
 /// The causes of reasons that mean the same in every function of the kernel.
 const REASONS: &[(&str, Cause)] = &[
@@ -45,7 +50,6 @@ const FUNCTIONS: &[(&str, Cause)] = &[
     ("do_xdp_generic", Cause::InBridge),
     ("xdp_", Cause::InBridge),
     ("br_", Cause::InBridge),
-    ("nf_hook_slow", Cause::InBridge),
     ("__netif_receive_skb", Cause::BeforeBridge),
     ("ip", Cause::BehindBridge),
     ("icmp", Cause::BehindBridge),
@@ -77,8 +81,11 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
             .find(|(name, _)| function.starts_with(name))
     };
     let found = of_reason.or_else(of_function).map(|(_, cause)| *cause);
-    let what = Attribution {
-        why: Some(Why::Kernel(drop.reason, drop.function)),
+    let mut what = Attribution {
+        why: Some(match (reason, function) {
+            ("NOT_SPECIFIED", SENDS) => Why::State(TOO_LARGE),
+            _ => Why::Kernel(drop.reason, drop.function),
+        }),
         ..Attribution::of(
             found.unwrap_or(match drop.place {
                 DropPlace::Port(vm) if at_source(vm) => Cause::BeforeBridge,
@@ -88,6 +95,9 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
             drop.place.into(),
         )
     };
+    if let (Cause::Absent, Some(destination)) = (what.cause, parties.destination) {
+        what.place = Place::Vm(destination);
+    }
     let strength = match drop.place {
         DropPlace::Port(_) => Strength::Decisive,
         DropPlace::Link(_) | DropPlace::Nowhere => Strength::Passing,
@@ -98,8 +108,14 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
 /// Returns true if the kernel's reason stands for several that the states of the ports tell apart.
 pub(super) fn is_ambiguous(drop: &FrameDrop) -> bool {
     let function = drop.function.as_str();
-    drop.reason.as_str() == "NOT_SPECIFIED"
-        && (function.starts_with("br_handle_frame") || function == "br_dev_queue_push_xmit")
+    match drop.reason.as_str() {
+        "NOT_SPECIFIED" => function.starts_with("br_handle_frame") || function == SENDS,
+        // There is no port but that of the source, or none that is up, or none that is flooded to.
+        "NO_TX_TARGET" => true,
+        // A state that somebody set, or that of a bridge that is down.
+        "BRIDGE_INGRESS_STP_STATE" => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -226,9 +242,16 @@ mod tests {
             ),
             (
                 "NETFILTER_DROP",
-                "nf_hook_slow",
+                "nft_do_chain",
                 port(0),
-                Cause::InBridge,
+                Cause::BeforeBridge,
+                Decisive,
+            ),
+            (
+                "NETFILTER_DROP",
+                "nft_do_chain",
+                port(1),
+                Cause::BehindBridge,
                 Decisive,
             ),
             ("IP_INHDR", "ip_forward", link, Cause::BehindBridge, Passing),
@@ -300,9 +323,13 @@ mod tests {
                 (cause, strength),
                 "{reason} in {function}"
             );
-            assert_eq!(what.place, Place::from(place));
-            let is_ambiguous = is_ambiguous(&drop);
-            assert_eq!(is_ambiguous, reason == "NOT_SPECIFIED", "{reason}");
+            let expected = match cause {
+                Cause::Absent => Place::Vm(VmId(1)),
+                _ => Place::from(place),
+            };
+            assert_eq!(what.place, expected, "{reason}");
+            let several = ["NOT_SPECIFIED", "NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE"];
+            assert_eq!(is_ambiguous(&drop), several.contains(&reason), "{reason}");
         }
     }
 }

@@ -131,6 +131,8 @@ impl<F: Fabric> Hypervisor<F> {
     /// If the kernel is to tell of the frames that it drops, and does not.
     pub fn attribute_losses(&mut self, how: AttributeLoss) -> Result<(), F::Error> {
         if how == AttributeLoss::Off {
+            let why = "--attribute-loss=off".to_owned();
+            self.recorder.set_loss_method(LossMethod::None, why);
             return Ok(());
         }
         self.loss_search.get_or_insert_default();

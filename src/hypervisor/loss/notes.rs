@@ -1,7 +1,7 @@
 //! Takes note of what happens to frames of pings.
 
 use super::evidence::{Fact, Key, Strength, elsewhere};
-use super::kernel::{Parties, is_ambiguous, meaning};
+use super::kernel::{Parties, SENDS, is_ambiguous, meaning};
 use crate::fabric::{Direction, Fabric, FrameDrop, Harm, ImpairedPing, WriteDrop};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::drop_reason::drop_reason;
@@ -96,9 +96,14 @@ impl<F: Fabric> Hypervisor<F> {
         let (mut what, strength) = meaning(drop, parties, way);
         if is_ambiguous(drop)
             && let (Some(source), Some(destination)) = (parties.source, parties.destination)
-            && let Some(found) = self.obstacle(now, (source, destination), way, u32::MAX)
+            && let Some(found) = self.obstacle(now, (source, destination), way, 0)
         {
-            what.why = found.why;
+            match found.cause {
+                Cause::Absent => what = found,
+                // It has passed all else.
+                _ if drop.function.as_str() == SENDS => {}
+                _ => (what.place, what.why) = (found.place, found.why),
+            }
         }
         self.note(key, drop.at, (what, strength));
     }

@@ -4,6 +4,9 @@ use crate::fabric::{BridgeState, DropPlace, PathState, PortState, StpState};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
 
+/// Why a frame that is longer than its link's MTU is dropped.
+pub(super) const TOO_LARGE: &str = "larger than its link carries";
+
 /// The ends of a way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Ends {
@@ -29,22 +32,27 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
     if !from.is_up {
         return put_down(Cause::Refused, source, words("its link is down"));
     }
-    let Some(left) = from.bridge else {
-        return put_down(Cause::BeforeBridge, source, words("it is in no bridge"));
+    let left = match from.bridge {
+        None if state.is_bridged => {
+            return put_down(Cause::BeforeBridge, source, words("it is in no bridge"));
+        }
+        left => left,
     };
-    if !left.is_up {
-        let bridge = Place::Link(left.name);
-        return put_down(Cause::InBridge, bridge, words("the bridge is down"));
-    }
-    if let Some(why) = stopped(&left) {
-        return put_down(Cause::InBridge, source, words(why));
+    if let Some(left) = left {
+        if !left.is_up {
+            let bridge = Place::Link(left.name);
+            return put_down(Cause::InBridge, bridge, words("the bridge is down"));
+        }
+        if let Some(why) = stopped(&left) {
+            return put_down(Cause::InBridge, source, words(why));
+        }
     }
     let destination = ends.destination?;
     let at = Place::Vm(destination);
     let Some(to) = state.destination else {
         return put_down(Cause::Absent, at, words("it has no port"));
     };
-    if let Some(why) = unreachable(&to) {
+    if let Some(why) = unreachable(&to, state.is_bridged) {
         return put_down(Cause::Absent, at, words(why));
     }
     if let Some(entered) = to.bridge {
@@ -55,7 +63,10 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
         if let Some(why) = stopped(&entered) {
             return put_down(Cause::InBridge, at, words(why));
         }
-        if left.is_isolated && entered.is_isolated && left.name == entered.name {
+        let is_isolated = |left: BridgeState| {
+            left.is_isolated && entered.is_isolated && left.name == entered.name
+        };
+        if left.is_some_and(is_isolated) {
             return put_down(Cause::InBridge, source, words("both ports are isolated"));
         }
     }
@@ -63,7 +74,7 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
         match forwarding {
             DropPlace::Port(vm) if vm == destination => {}
             DropPlace::Port(vm) if vm == ends.source => {
-                if !left.is_hairpin {
+                if left.is_some_and(|left| !left.is_hairpin) {
                     let why =
                         "the forwarding table has the destination at the port that it comes by";
                     return put_down(Cause::InBridge, source, words(why));
@@ -84,9 +95,9 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
         return put_down(Cause::InBridge, at, words(why));
     }
     if ends.bytes > to.mtu {
-        return put_down(Cause::InBridge, at, words("larger than its link carries"));
+        return put_down(Cause::InBridge, at, words(TOO_LARGE));
     }
-    if left.is_locked {
+    if left.is_some_and(|left| left.is_locked) {
         return put_down(Cause::InBridge, source, words("its port is locked"));
     }
     None
@@ -104,14 +115,14 @@ const fn stopped(port: &BridgeState) -> Option<&'static str> {
 }
 
 /// Why nothing reaches the VM of a port, if nothing does.
-const fn unreachable(port: &PortState) -> Option<&'static str> {
+const fn unreachable(port: &PortState, is_bridged: bool) -> Option<&'static str> {
     if !port.is_up {
         return Some("its link is down");
     }
     if !port.has_carrier {
         return Some("nobody has its TAP open");
     }
-    if port.bridge.is_none() {
+    if is_bridged && port.bridge.is_none() {
         return Some("it is in no bridge");
     }
     None
@@ -149,6 +160,7 @@ mod tests {
             bridge: Some(bridge()),
         };
         PathState {
+            is_bridged: true,
             source: Some(port),
             destination: Some(port),
             forwarding: Some(DropPlace::Port(VmId(1))),

@@ -53,6 +53,8 @@ causes! {
     Refused => "refused", "refused by the TAP";
     /// The kernel dropped it between the TAP that it came by and the bridge.
     BeforeBridge => "before_bridge", "dropped before the bridge";
+    /// The port of its source took it, and the queue of its destination did not get it: more the counters do not tell.
+    BetweenPorts => "between_ports", "dropped between the TAPs";
     /// The bridge dropped it, or where frames pass by XDP, the redirect.
     InBridge => "in_bridge", "dropped in the bridge";
     /// The kernel dropped it on its way from the bridge on: at a queueing discipline, a filter of egress, or where it was routed.

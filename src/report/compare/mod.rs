@@ -21,7 +21,7 @@ use super::misbehaviours::{ResponseReport, others_during};
 use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, Unlike};
-use crate::record::{Count, LatencySummary, MarkMetric, Metric, Scope, Totals};
+use crate::record::{Cause, Count, LatencySummary, MarkMetric, Metric, Scope, Totals};
 
 /// The name and version of the form of a [`Comparison`] as JSON.
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
@@ -71,6 +71,8 @@ pub enum Quantity {
     PerSecond,
     /// A number of flows.
     Flows,
+    /// A number of pings that failed.
+    Pings,
 }
 
 /// One figure of both runs. What a run does not have is absent.
@@ -218,10 +220,26 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
         after: Side::new(after),
         differences: Figure::all()
             .map(difference)
+            .chain(of_losses(before.1, after.1))
             .chain(of_marks(before.1, after.1))
             .chain(of_misbehaviours(before.1, after.1))
             .collect(),
     }
+}
+
+/// Failed pings by cause, of each cause that one of the runs has. How much that varies is not known.
+fn of_losses(before: &Report, after: &Report) -> Vec<Difference> {
+    let counts = Cause::ALL.iter().map(|cause| {
+        let of = |run: &Report| Some(run.lost_for(*cause)? as f64);
+        (cause, [of(before), of(after)])
+    });
+    let occurred = counts.filter(|(_, counts)| counts.iter().any(|count| *count > Some(0.0)));
+    occurred
+        .map(|(cause, counts)| {
+            let figure = format!("losses.{cause}");
+            Difference::new(figure, Quantity::Pings, counts, None)
+        })
+        .collect()
 }
 
 /// What was measured from marks on, of each name that one of the runs has. How much the times vary is not known. Flows that
@@ -320,7 +338,7 @@ impl Difference {
         Some(match (self.beyond_spread?, self.quantity) {
             (false, _) => Judgement::Same,
             (true, Quantity::PerSecond | Quantity::Flows) if more => Judgement::Better,
-            (true, Quantity::Ns | Quantity::Share) if !more => Judgement::Better,
+            (true, Quantity::Ns | Quantity::Share | Quantity::Pings) if !more => Judgement::Better,
             (true, _) => Judgement::Worse,
         })
     }

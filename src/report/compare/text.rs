@@ -208,7 +208,7 @@ fn show(quantity: Quantity, value: f64) -> String {
         Quantity::Ns => span(value.round() as u64),
         Quantity::Share => percent(value),
         Quantity::PerSecond => rate(value),
-        Quantity::Flows => count(value.round() as u64),
+        Quantity::Flows | Quantity::Pings => count(value.round() as u64),
     }
 }
 

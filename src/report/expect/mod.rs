@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! expectation = figure operator value
-//! figure      = [metric "."] statistic | count | "loss" | "rate" | "mark." name "." of_mark
+//! figure      = [metric "."] statistic | count | "loss" | "rate" | "losses." cause | "mark." name "." of_mark
 //! metric      = a name of the table of metrics, such as "rtt" or "boot"; rtt if none is named
 //! statistic   = "min" | "mean" | "stdev" | "max" | "p" number                         (p50, p99, p99.9, p99_9, …)
 //! count       = a name of the table of counts, such as "received" | "drops"
+//! cause       = a name of the table of causes, such as "unknown" or "queue_full": the pings that failed for it
 //! name        = that of one or more marks, all of which it is about
 //! of_mark     = ["first_pass." | "last_pass." | "longest_gap." | "changes."] statistic | "changes"     (the most of a flow)
 //!             | "passed" | "flows" | "marks"
@@ -34,7 +35,7 @@ pub use parse::{ParseExpectationError, expected_figures};
 use super::Report;
 use super::marks::{MarkReport, Marks};
 use super::units::{count, percent, rate, significant, span};
-use crate::record::{Count, Latency, MarkMetric, MarkName, Metric};
+use crate::record::{Cause, Count, Latency, MarkMetric, MarkName, Metric};
 
 /// An expected value of a figure of a run.
 #[derive(Clone, PartialEq, Debug)]
@@ -53,6 +54,8 @@ enum Figure {
     Latency(Metric, Statistic),
     Count(Count),
     Drops,
+    /// Pings that failed for this cause.
+    Losses(Cause),
     Loss,
     Rate,
 }
@@ -152,6 +155,7 @@ impl Expectation {
             ),
             Figure::Count(_)
             | Figure::Drops
+            | Figure::Losses(_)
             | Figure::Rate
             | Figure::Latency(..)
             | Figure::Mark(..) => false,
@@ -193,6 +197,7 @@ impl Figure {
             Figure::Latency(metric, statistic) => statistic.of(&report.histograms[*metric]),
             Figure::Count(count) => Some(report.totals.get(*count) as f64),
             Figure::Drops => Some(report.drops.total() as f64),
+            Figure::Losses(cause) => Some(report.lost_for(*cause)? as f64),
             Figure::Loss => (report.totals.ended() > 0).then(|| report.totals.loss()),
             Figure::Rate => (report.elapsed_ns > 0).then_some(report.rate_per_s),
         }
@@ -203,7 +208,7 @@ impl Figure {
             Figure::Mark(_, of) if of.is_fraction() => significant(found),
             Figure::Mark(_, of) if !of.is_time() => count(found.round() as u64),
             Figure::Latency(..) | Figure::Mark(..) => span(found.round() as u64),
-            Figure::Count(_) | Figure::Drops => count(found as u64),
+            Figure::Count(_) | Figure::Drops | Figure::Losses(_) => count(found as u64),
             Figure::Loss => percent(found),
             Figure::Rate => rate(found),
         }
@@ -214,7 +219,9 @@ impl Figure {
         match self {
             Figure::Mark(_, of) if !of.is_time() => format!("{found:.decimals$}"),
             Figure::Latency(..) | Figure::Mark(..) => format!("{found:.decimals$} ns"),
-            Figure::Count(_) | Figure::Drops => format!("{found:.decimals$}"),
+            Figure::Count(_) | Figure::Drops | Figure::Losses(_) => {
+                format!("{found:.decimals$}")
+            }
             Figure::Loss => format!("{:.decimals$} %", found * 100.0),
             Figure::Rate => format!("{found:.decimals$}/s"),
         }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::{Expectation, Figure, OfMark, Operator, Statistic};
-use crate::record::{Count, MarkMetric, Metric};
+use crate::record::{Cause, Count, MarkMetric, Metric};
 
 /// Why a text is no expectation: the part that was found, and what is expected there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -71,12 +71,14 @@ fn operator(text: &str) -> Option<(Operator, &str)> {
 /// Every figure that can be expected to be something, for messages and help.
 pub fn expected_figures() -> String {
     let counts: Vec<_> = Count::ALL.iter().map(|count| count.name()).collect();
+    let causes: Vec<_> = Cause::ALL.iter().map(|cause| cause.name()).collect();
     format!(
         "min, mean, stdev, max or a percentile such as p50 or p99.9, of the rtt or with one of {} and a dot before it; \
-         or {}, drops, loss, rate; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
+         or {}, drops, loss, rate; or losses.CAUSE with one of {}; or mark.NAME and one of {} with a dot and one of the former behind it, or one of \
          changes, passed, flows, marks",
         Metric::names(),
         counts.join(", "),
+        causes.join(", "),
         MarkMetric::names()
     )
 }
@@ -90,6 +92,12 @@ fn figure(name: &str) -> Option<Figure> {
         "loss" => return Some(Figure::Loss),
         "rate" => return Some(Figure::Rate),
         _ => {}
+    }
+    if let Some(cause) = name.strip_prefix("losses.") {
+        let mut causes = Cause::ALL.iter();
+        return causes
+            .find(|known| known.name() == cause)
+            .map(|cause| Figure::Losses(*cause));
     }
     if let Some(of_mark) = name.strip_prefix("mark.") {
         let (mark, figure) = of_mark.split_once('.')?;
@@ -178,7 +186,7 @@ impl Figure {
                 let per_second = crate::number::number(per_second);
                 per_second.ok_or("pings per second such as 20000, 20k or 20000/s")
             }
-            Figure::Count(_) | Figure::Drops => whole(text),
+            Figure::Count(_) | Figure::Drops | Figure::Losses(_) => whole(text),
         }
     }
 }

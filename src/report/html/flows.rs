@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::FlowReport;
+use super::super::losses;
 use super::super::pieces::Next;
 use super::super::text::worst;
 use super::super::units::{count, counted};
@@ -49,11 +50,13 @@ pub(in crate::report) fn flows(flows: &[FlowReport], from: usize) -> (String, Ne
 fn flow_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
     let mut rare = RARE.to_vec();
     rare.retain(|(_, count)| flows.iter().any(|flow| count(&flow.totals) > 0));
+    let are_lossy = flows.iter().any(|flow| !flow.losses.is_empty());
     let mut html = String::new();
     if range.start == 0 {
         let mut headings = vec!["flow", "sent", "received", "lost"];
         headings.extend(rare.iter().map(|(name, _)| *name));
         headings.extend(["min", "mean", "p50", "p99", "max"]);
+        headings.extend(are_lossy.then_some("not received"));
         let note = if flows.len() > ROWS_LISTED {
             format!(
                 "The {} of {} that lost most or were slowest; a .csv or .json report has them all. ",
@@ -83,6 +86,8 @@ fn flow_rows(flows: &[FlowReport], range: Range<usize>, all: usize) -> String {
         ];
         row.extend(rare.iter().map(|(_, count)| Cell::number(count(totals))));
         row.extend([rtt.min, rtt.mean, rtt.p50, rtt.p99, rtt.max].map(Cell::nanos));
+        let losses = || losses::of_flow_in_words(&flow.losses).unwrap_or_default();
+        row.extend(are_lossy.then(|| Cell::words(losses())));
         row
     }));
     end_section(html, range.end == all)

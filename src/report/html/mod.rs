@@ -2,6 +2,7 @@
 
 mod compare;
 mod flows;
+mod losses;
 mod marks;
 mod misbehaviours;
 mod run;

@@ -12,7 +12,9 @@ use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
 use super::misbehaviours::{floods_counted, misbehaviours};
-use super::{Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, marks, table};
+use super::{
+    Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, losses, marks, table,
+};
 use crate::record::{LatencySummary, Metric};
 
 /// Writes `report` as a page: summary, verdict, pictures, tables. It is one file that needs nothing from elsewhere,
@@ -38,6 +40,7 @@ const SECTIONS: &[Section] = &[
     |report| {
         Ok(latencies(report) + &phases(report) + &misbehaviours(report) + &floods_counted(report))
     },
+    |report| Ok(losses::lost_pings(report)),
     |report| match report.marks.as_slice() {
         [] => Ok(String::new()),
         _ => Ok(marks::marks(report)),

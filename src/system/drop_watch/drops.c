@@ -22,6 +22,7 @@ typedef unsigned long long u64;
 #define INLINE static inline __attribute__((always_inline))
 
 enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
+enum { BPF_F_NO_PREALLOC = 1 };
 enum { NAME_BYTES = 16, FUNCTION_BYTES = 48, FRAME_BYTES = 96, SKB_BYTES = 256 };
 // What is told of: a frame that was dropped, one that XDP could not redirect, and those that a TAP did not take from XDP.
 enum { FRAME = 0, NOT_REDIRECTED = 1, NOT_TAKEN = 2 };
@@ -45,6 +46,7 @@ struct offsets {
 	u32 skb_vlan_proto;
 	u32 skb_vlan_tci;
 	u32 device_name;
+	u32 device_index;
 	u32 device_net;
 	u32 net_inum;
 };
@@ -92,8 +94,17 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, u64);
 	__type(value, struct function);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 256);
 } functions SEC(".maps");
+
+// The ifindex of the port of the VM that has a hardware address. Keys are the address's bytes from the last to the first.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, u32);
+	__uint(max_entries, 1);
+} stations SEC(".maps");
 
 struct work {
 	// The start of the kernel's structure, read at once: each reading takes as long as a hundred bytes of it.
@@ -165,8 +176,18 @@ INLINE int may_be_ours(const u8 *frame)
 	return 0;
 }
 
-// A flooded frame is dropped at one port after the other: told of once.
-INLINE int is_copy(const struct event *event, const struct event *last)
+INLINE int is_at_destination(const struct event *event, const void *device)
+{
+	const u8 *mac = event->frame;
+	u64 key = (u64)mac[5] << 40 | (u64)mac[4] << 32 | (u64)mac[3] << 24 | (u64)mac[2] << 16 | (u64)mac[1] << 8 | mac[0];
+	u32 *port = bpf_map_lookup_elem(&stations, &key);
+	u32 index = 0;
+
+	return port && !READ(index, device, offsets.device_index) && index == *port;
+}
+
+// A flooded frame is dropped at one port after the other: told of once, and at the port of its destination.
+INLINE int is_copy(const struct event *event, const struct event *last, const void *device)
 {
 	const u64 *now = (const u64 *)event->frame, *before = (const u64 *)last->frame;
 	const u64 *here = (const u64 *)event->device, *there = (const u64 *)last->device;
@@ -179,7 +200,7 @@ INLINE int is_copy(const struct event *event, const struct event *last)
 #pragma unroll
 	for (i = 0; i < FRAME_BYTES / 8; i++)
 		differs |= now[i] ^ before[i];
-	return !differs;
+	return !differs && !is_at_destination(event, device);
 }
 
 SEC("raw_tp/kfree_skb")
@@ -220,7 +241,7 @@ int frame_dropped(u64 *arguments)
 	event->vlan_protocol = *(u16 *)(skb + offsets.skb_vlan_proto);
 	event->vlan_tci = *(u16 *)(skb + offsets.skb_vlan_tci);
 	READ(event->device, device, offsets.device_name);
-	if (is_copy(event, &own->last))
+	if (is_copy(event, &own->last, device))
 		return 0;
 	if (location != own->last.location && !bpf_map_lookup_elem(&functions, &location)) {
 		bpf_snprintf(own->function.name, FUNCTION_BYTES, function_name, &location, sizeof(location));

@@ -2,7 +2,7 @@
 //! `xdp:xdp_redirect_err` and `xdp:xdp_devmap_xmit` write each into a ring that this process reads.
 //!
 //! The programs are `drops.c` beside this file, built to `drops.o` by whoever changes it. They see what all namespaces drop,
-//! and let pass in the ring what is of the lab's, may be of a ping, and is not the next copy of a flooded frame. They can be
+//! and let pass in the ring what is of the lab's, may be of a ping, and is not one more copy of a flooded frame. They can be
 //! loaded by root only (`CAP_BPF` and `CAP_PERFMON` outside of user namespaces), and go with the descriptors of this process,
 //! however it ends.
 //!
@@ -19,21 +19,25 @@ use aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
-use super::bpf::{LoadError, Loaded, attach_to_tracepoint, chain};
+use super::bpf::{LoadError, Loaded, attach_to_tracepoint, chain, mac_key};
 use super::error::SystemError;
 use super::kernel_types::KernelTypes;
+use super::limits::SPARE_VMS;
 use crate::fabric::{DropPlace, FrameDrop, FrameDrops, FrameHead, KernelName};
 use crate::time::Instant;
+use crate::wire::MacAddr;
 
 const OBJECT: &[u8] = include_bytes_aligned!("drops.o");
 /// The programs, each with its tracepoint.
-const PROGRAMS: [(&str, &CStr); 3] = [
+const PROGRAMS: &[(&str, &CStr)] = &[
     ("frame_dropped", c"kfree_skb"),
     ("not_redirected", c"xdp_redirect_err"),
     ("not_taken", c"xdp_devmap_xmit"),
 ];
+/// Those of frames that do not pass by XDP: the kernel takes 10 ms to take each off its tracepoint.
+const PROGRAMS_OF_BRIDGES: &[(&str, &CStr)] = PROGRAMS.split_at(1).0;
 /// The members whose places the program wants, in the order of its `struct offsets`.
-const MEMBERS: [(&str, &str); 10] = [
+const MEMBERS: [(&str, &str); 11] = [
     ("sk_buff", "dev"),
     ("sk_buff", "head"),
     ("sk_buff", "data"),
@@ -42,21 +46,42 @@ const MEMBERS: [(&str, &str); 10] = [
     ("sk_buff", "vlan_proto"),
     ("sk_buff", "vlan_tci"),
     ("net_device", "name"),
+    ("net_device", "ifindex"),
     ("net_device", "nd_net"),
     ("net", "ns"),
+];
+/// Their structures, and the enumeration of reasons.
+const TYPES: &[&str] = &[
+    "sk_buff",
+    "net_device",
+    "net",
+    "ns_common",
+    "skb_drop_reason",
 ];
 const REASON_PREFIX: &str = "SKB_DROP_REASON_";
 /// Events read at a time: more than the ring holds.
 const MOST_READ: usize = 4_096;
 const FUNCTION_BYTES: usize = 48;
 
+/// Who may watch dropped frames.
+const NEEDED: &str = "expected root (CAP_BPF and CAP_PERFMON, outside of user namespaces)";
+
+/// Checks that dropped frames can be watched, without watching any.
+///
+/// # Errors
+/// If the kernel does not let us, or can't tell; the error says what is missing.
+pub(crate) fn check_drop_watch() -> Result<(), SystemError> {
+    DropWatch::load(0, 1, PROGRAMS).map(drop)
+}
+
 /// Listens for dropped frames. The descriptor is readable when there are some.
 pub(super) struct DropWatch {
     /// What keeps the programs at their tracepoints.
-    _attached: Vec<OwnedFd>,
+    attached: Vec<OwnedFd>,
     events: RingBuf<MapData>,
     missed: Array<MapData, u64>,
     functions: HashMap<MapData, u64, [u8; FUNCTION_BYTES]>,
+    stations: HashMap<MapData, u64, u32>,
     reasons: FxHashMap<u32, KernelName>,
     /// Functions by their addresses, as far as they were asked for.
     named: FxHashMap<u64, KernelName>,
@@ -65,12 +90,37 @@ pub(super) struct DropWatch {
 }
 
 impl DropWatch {
-    /// Listens for frames that are dropped in the network namespace with that inode number from now on.
+    /// Listens for frames that are dropped in the network namespace with that inode number from now on, in a lab of that many
+    /// VMs; with `has_xdp` also for those that are dropped on their way by XDP.
     ///
     /// # Errors
     /// If the kernel does not let us, or can't tell; the error says what is missing.
-    pub(super) fn open(namespace: u32) -> Result<DropWatch, SystemError> {
-        let types = KernelTypes::read()?;
+    pub(super) fn open(namespace: u32, vms: u32, has_xdp: bool) -> Result<DropWatch, SystemError> {
+        let programs = if has_xdp {
+            PROGRAMS
+        } else {
+            PROGRAMS_OF_BRIDGES
+        };
+        let (mut watch, mut loaded) = DropWatch::load(namespace, vms, programs)?;
+        for (name, tracepoint) in programs {
+            let program = loaded.program(name).map_err(refused)?;
+            let attached = attach_to_tracepoint(&program, tracepoint).map_err(|errno| {
+                let tracepoint = tracepoint.to_string_lossy();
+                let operation = format!("watch dropped frames at tracepoint {tracepoint}");
+                SystemError::kernel(operation, errno).advise(NEEDED)
+            })?;
+            watch.attached.push(attached);
+        }
+        Ok(watch)
+    }
+
+    /// Loads the programs; none of them runs yet.
+    fn load(
+        namespace: u32,
+        vms: u32,
+        programs: &[(&str, &CStr)],
+    ) -> Result<(DropWatch, Loaded), SystemError> {
+        let types = KernelTypes::read(TYPES)?;
         let mut offsets = Vec::with_capacity(MEMBERS.len() * 4);
         for (structure, member) in MEMBERS {
             let mut offset = types.offset_of(structure, member)?;
@@ -81,26 +131,31 @@ impl DropWatch {
         }
         let reasons = types.values_of("skb_drop_reason");
         if reasons.is_empty() {
-            let why = "this kernel has no reasons for drops; expected Linux 5.17 or later";
+            let why = "the kernel gives no reasons; expected Linux 5.17 or later";
             return Err(SystemError::refused("watch dropped frames", why));
         }
         drop(types);
         let name_of = |name: &str| KernelName::new(name.trim_start_matches(REASON_PREFIX));
+        let programs: Vec<_> = programs
+            .iter()
+            .map(|(name, _)| (*name, BPF_PROG_TYPE_RAW_TRACEPOINT))
+            .collect();
         let mut loaded = Loaded::new(
             OBJECT,
-            &PROGRAMS.map(|(name, _)| (name, BPF_PROG_TYPE_RAW_TRACEPOINT)),
-            &[],
+            &programs,
+            &[("stations", vms.saturating_add(SPARE_VMS))],
             &[
                 ("offsets", &offsets),
                 ("network_namespace", &namespace.to_ne_bytes()),
             ],
         )
         .map_err(refused)?;
-        let mut watch = DropWatch {
-            _attached: Vec::with_capacity(PROGRAMS.len()),
+        let watch = DropWatch {
+            attached: Vec::new(),
             events: loaded.map("events").map_err(refused)?,
             missed: loaded.map("missed").map_err(refused)?,
             functions: loaded.map("functions").map_err(refused)?,
+            stations: loaded.map("stations").map_err(refused)?,
             reasons: reasons
                 .iter()
                 .map(|(number, name)| (*number, name_of(name)))
@@ -108,18 +163,19 @@ impl DropWatch {
             named: FxHashMap::default(),
             missed_before: 0,
         };
-        for (name, tracepoint) in PROGRAMS {
-            let program = loaded.program(name).map_err(refused)?;
-            let attached = attach_to_tracepoint(&program, tracepoint).map_err(|errno| {
-                let tracepoint = tracepoint.to_string_lossy();
-                SystemError::kernel(
-                    format!("watch dropped frames at tracepoint {tracepoint}"),
-                    errno,
-                )
-            })?;
-            watch._attached.push(attached);
-        }
-        Ok(watch)
+        Ok((watch, loaded))
+    }
+
+    /// Has the drops of flooded frames for `mac` told of at the port with that index, too, beside the first.
+    pub(super) fn add_station(&mut self, mac: MacAddr, index: u32) {
+        // One for which there is no room is told of at the first port alone.
+        let _ = self.stations.insert(mac_key(mac), index, 0);
+    }
+
+    /// Forgets a station.
+    pub(super) fn remove_station(&mut self, mac: MacAddr) {
+        // It may have found no room.
+        let _ = self.stations.remove(&mac_key(mac));
     }
 
     /// The drops since the last call. `place_of` finds the port of a device.
@@ -256,7 +312,7 @@ fn errno_name(number: u32) -> KernelName {
 fn refused(error: LoadError) -> SystemError {
     let operation = "watch dropped frames";
     match error {
-        LoadError::Refused(errno) => SystemError::kernel(operation, errno),
+        LoadError::Refused(errno) => SystemError::kernel(operation, errno).advise(NEEDED),
         error => SystemError::refused(operation, chain(&error)),
     }
 }

@@ -55,7 +55,12 @@ impl Fabric for TapFabric {
                 // Last, so that until here closing the descriptor removes the TAP, whatever went wrong.
                 tap.set_persistent(true)?;
             }
-            Ok(Port::new(tap, index_of(&name)?, dropped_before))
+            Ok(Port::new(
+                tap,
+                index_of(&name)?,
+                rx_filter.mac,
+                dropped_before,
+            ))
         });
         let port = made.inspect_err(|_| {
             self.filter.remove(vm);
@@ -63,6 +68,9 @@ impl Fabric for TapFabric {
         })?;
         if self.taps.len() <= vm.index() {
             self.taps.resize_with(vm.index() + 1, || None);
+        }
+        if let Some(watch) = &mut self.drop_watch {
+            watch.add_station(port.mac, port.index);
         }
         self.taps[vm.index()] = Some(port);
         self.expect_link(vm, &name)
@@ -110,6 +118,11 @@ impl Fabric for TapFabric {
             .collect();
         if let Some(monitor) = &mut self.monitor {
             monitor.forget(vms);
+        }
+        if let Some(watch) = &mut self.drop_watch {
+            leaving
+                .iter()
+                .for_each(|port| watch.remove_station(port.mac));
         }
         for vm in vms {
             self.switching.remove(*vm);

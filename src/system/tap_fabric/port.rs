@@ -8,6 +8,7 @@ use super::super::tap::Tap;
 use super::TapFabric;
 use crate::fabric::Read;
 use crate::vm::VmId;
+use crate::wire::MacAddr;
 
 /// So many links are looked up one by one; to list all takes as long as a hundred of that, of very many longer.
 const FEW: usize = 32;
@@ -18,6 +19,8 @@ pub(super) struct Port {
     pub(super) tap: Tap,
     /// The number by which the kernel knows the link.
     pub(super) index: u32,
+    /// The hardware address of the VM's interface, which is not that of the TAP.
+    pub(super) mac: MacAddr,
     /// Frames read since the queue was found empty, those apart that were read where they had just been written.
     pub(super) row: u32,
     /// The most that ever was.
@@ -27,10 +30,11 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(tap: Tap, index: u32, dropped_before: u64) -> Port {
+    pub(super) fn new(tap: Tap, index: u32, mac: MacAddr, dropped_before: u64) -> Port {
         Port {
             tap,
             index,
+            mac,
             row: 0,
             longest_row: 0,
             dropped_before,

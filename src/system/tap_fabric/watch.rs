@@ -8,6 +8,7 @@ use mio::Interest;
 
 use super::super::drop_watch::DropWatch;
 use super::super::error::SystemError;
+use super::super::lab_config::FabricKind;
 use super::super::namespace_file::CURRENT_NAMESPACE;
 use super::super::netlink::port::{LinkKey, Port};
 use super::TapFabric;
@@ -26,7 +27,14 @@ impl TapFabric {
         let namespace = fs::metadata(CURRENT_NAMESPACE)
             .map_err(|error| SystemError::io("look up the network namespace", &error))?;
         // The kernel's own number of a namespace has 32 bits.
-        let watch = DropWatch::open(namespace.ino() as u32)?;
+        let mut watch = DropWatch::open(
+            namespace.ino() as u32,
+            self.lab.vms,
+            self.lab.fabric == FabricKind::Xdp,
+        )?;
+        for port in self.taps.iter().flatten() {
+            watch.add_station(port.mac, port.index);
+        }
         self.polled
             .drops
             .register(&watch, 0, Interest::READABLE)
@@ -81,6 +89,7 @@ impl TapFabric {
             None => None,
         };
         Ok(PathState {
+            is_bridged: self.lab.fabric != FabricKind::Xdp,
             source: from.map(|port| self.describe(&port)).transpose()?,
             destination: to.map(|port| self.describe(&port)).transpose()?,
             forwarding,

@@ -1,11 +1,11 @@
 //! What came of pings: noted with the frames that began them, and around which of these frames are wanted.
 
 use super::{AroundLoss, MAX_LOOKS, MAX_TOLD, OfPing, Sought, is_open};
-use crate::fabric::Direction;
 use crate::fabric::capture::narrated::fate;
 use crate::fabric::capture::pings::Key;
 use crate::fabric::capture::queue::Kept;
 use crate::fabric::capture::words::{Fate, push_malformed};
+use crate::fabric::{Direction, Explained};
 use crate::time::Instant;
 use crate::vm::{Event, Ignored, PingId, PingOutcome, VmId};
 use crate::wire::{EchoHead, ParseError};
@@ -173,8 +173,22 @@ impl AroundLoss {
             }
             None => self.missed += 1,
         }
-        if !matches!(fate, Fate::Lost) && !matches!(outcome, PingOutcome::MembersLost { .. }) {
+        if !matches!(fate, Fate::Lost(_)) && !matches!(outcome, PingOutcome::MembersLost { .. }) {
             self.want(last);
+        }
+    }
+
+    /// Takes why a ping failed.
+    pub(in crate::fabric::capture) fn explained(&mut self, found: &Explained<'_>) {
+        let key = key_of(found.vm, found.ping);
+        let lost = Fate::Lost(Some((found.direction, found.words)));
+        let failed = self.failed.get_mut(&key).map(|(_, fate)| fate);
+        let Some(fate) = failed.filter(|fate| matches!(fate, Fate::Lost(_))) else {
+            return;
+        };
+        *fate = lost;
+        if let Some(index) = self.find_request(found.due, found.vm, found.ping) {
+            self.close(index, lost);
         }
     }
 
@@ -234,7 +248,10 @@ impl AroundLoss {
         let key = Key::new(kept.vm, echo.identifier, echo.sequence);
         match self.sought.remove(&key) {
             Some(sought) if number < sought.end => {
-                let fate = self.failed.get(&key).map_or(Fate::Lost, |(_, fate)| *fate);
+                let fate = self
+                    .failed
+                    .get(&key)
+                    .map_or(Fate::Lost(None), |(_, fate)| *fate);
                 self.close(index, fate);
                 self.want(number);
             }
