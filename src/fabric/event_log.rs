@@ -533,7 +533,7 @@ mod tests {
     use crate::vm::{MemberId, PingId};
 
     /// Notices in the test of all kinds of events.
-    const NOTICES: usize = 15;
+    const NOTICES: usize = 16;
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 
     /// The lines that `tell` makes, read again.
