@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Impaired, Interface, LinkEvent, Recording, WriteDrop};
 use crate::load::{FlowId, Pacing, Target};
+use crate::record::Floods;
 use crate::time::{Instant, Span};
-use crate::vm::{Event, PingId, SessionId, VmId};
+use crate::vm::{Event, PingId, RxFilter, SessionId, VmId};
 use crate::wire::MacAddr;
 
 /// The direction of a frame, seen from its VM.
@@ -227,6 +228,16 @@ pub trait Instrument: fmt::Debug {
     /// The lab changed at `now`.
     fn notice(&mut self, now: Instant, notice: &Notice<'_>) {
         let _ = (now, notice);
+    }
+
+    /// The network interface of `vm` accepts what `rx_filter` lets through from now on.
+    fn rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) {
+        let _ = (vm, rx_filter);
+    }
+
+    /// Returns what was flooded so far, if it counts that.
+    fn floods(&self) -> Option<Floods> {
+        None
     }
 
     /// Writes what there is to write by `now`. The driver calls this between two turns, when no frame waits for it; with

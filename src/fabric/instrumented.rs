@@ -11,6 +11,7 @@ use super::{
     Released, RouteEvent, Rule, Write,
 };
 use crate::load::{FlowId, Target};
+use crate::record::Floods;
 use crate::time::{Instant, Now, earliest};
 use crate::vm::{Act, Event, Misbehaviour, RxFilter, SessionId, Station, VmId};
 use crate::wire::MacAddr;
@@ -39,6 +40,8 @@ pub struct Instrumented<F> {
     edge: Option<Box<Edge>>,
     /// Impaired frames of pings are noted.
     notes_pings: bool,
+    /// What was flooded, once the instrument that counts that is gone.
+    floods: Option<Floods>,
 }
 
 /// What stands between the VMs and their ports.
@@ -69,6 +72,7 @@ impl<F> Instrumented<F> {
             ended: Vec::new(),
             edge: None,
             notes_pings: false,
+            floods: None,
         }
     }
 
@@ -229,6 +233,13 @@ impl<F> Instrumented<F> {
         self.impair().map_or_else(Vec::new, Impair::counts)
     }
 
+    /// Returns what was flooded so far, if that is counted.
+    pub fn floods(&self) -> Option<Floods> {
+        let mut instruments = self.instruments.iter();
+        let counted = instruments.find_map(|(_, each)| each.floods());
+        counted.or_else(|| self.floods.clone())
+    }
+
     /// Returns true if there are instruments, impairments or misbehaviours.
     #[inline]
     pub const fn is_watched(&self) -> bool {
@@ -325,6 +336,7 @@ impl<F> Instrumented<F> {
     pub fn finish(&mut self, now: Instant) -> Vec<Recording> {
         self.drop_held(now, None);
         self.is_watched = self.edge.is_some();
+        self.floods = self.floods();
         let mut recordings = std::mem::take(&mut self.ended);
         let instruments = std::mem::take(&mut self.instruments).into_iter();
         recordings.extend(instruments.filter_map(|(_, mut each)| each.finish()));
@@ -520,10 +532,12 @@ impl<F: Fabric> Fabric for Instrumented<F> {
     }
 
     fn plug(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
+        self.each(|instrument| instrument.rx_filter(vm, rx_filter));
         self.fabric.plug(vm, rx_filter)
     }
 
     fn set_rx_filter(&mut self, vm: VmId, rx_filter: &RxFilter) -> Result<(), F::Error> {
+        self.each(|instrument| instrument.rx_filter(vm, rx_filter));
         let widened = self.misbehave().and_then(|all| all.widen(vm, rx_filter));
         self.fabric
             .set_rx_filter(vm, widened.as_ref().unwrap_or(rx_filter))

@@ -7,6 +7,7 @@ mod capture;
 mod environment;
 mod event_log;
 mod event_words;
+mod floods;
 mod frame_drop;
 mod impair;
 mod instrument;
@@ -52,6 +53,8 @@ use crate::wire::MacAddr;
 pub const INSTRUMENTS: &[&InstrumentKind] = &[
     // Frames, as pcapng.
     &capture::CAPTURE,
+    // Copies of frames that are flooded, in the report.
+    &floods::COUNT_FLOODS,
     // Events, as lines of JSON.
     &event_log::TRACE,
     // Frames and events, as lines for a person.

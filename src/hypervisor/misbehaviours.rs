@@ -55,7 +55,8 @@ impl<F: Fabric> Hypervisor<F> {
         misbehaviour: Misbehaviour,
         lasts: Option<Duration>,
     ) {
-        match self.misbehave(now, vm, misbehaviour, lasts) {
+        let rest = self.phase_end.map(|end| end - now);
+        match self.misbehave(now, vm, misbehaviour, lasts.or(rest)) {
             Ok(()) => self.lifecycle.ends_with_phase(vm),
             Err(why) => self.fabric.refuse_misbehaviour(now, vm, misbehaviour, why),
         }

@@ -345,6 +345,7 @@ where
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
         let impairments = self.hypervisor.fabric().impairments();
         let misbehaviours = self.hypervisor.fabric().misbehaviours();
+        let floods = self.hypervisor.fabric().floods();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
@@ -369,6 +370,7 @@ where
                 }),
                 impairments: &impairments,
                 misbehaviours: &misbehaviours,
+                floods: floods.as_ref(),
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),

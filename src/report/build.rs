@@ -13,8 +13,8 @@ use super::{
 use crate::fabric::{ImpairmentCount, MisbehaviourRecord, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PerMetric, Phase, Recorder,
-    Totals,
+    Floods, Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PerMetric, Phase,
+    Recorder, Totals,
 };
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -52,6 +52,8 @@ pub struct Context<'a> {
     pub impairments: &'a [ImpairmentCount],
     /// The misbehaviours of VMs.
     pub misbehaviours: &'a [MisbehaviourRecord],
+    /// What was flooded, if that was counted.
+    pub floods: Option<&'a Floods>,
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
     /// The files that the run was recorded in.
@@ -73,6 +75,7 @@ impl Default for Context<'_> {
             fabric: None,
             impairments: &[],
             misbehaviours: &[],
+            floods: None,
             memory: None,
             recordings: &[],
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::build::{Context, FLOWS_TOLD, WORST_TOLD, count_flow, named, per_second, phases};
+use super::floods::floods;
 use super::marks::{MarkReport, Telling};
 use super::misbehaviours::misbehaviours;
 use super::{
@@ -221,6 +222,7 @@ impl Builder {
             addresses: recorder.addresses().clone(),
             impairments: context.impairments.iter().map(Into::into).collect(),
             misbehaviours: misbehaviours(context.misbehaviours, recorder.marks(), context.began),
+            floods: floods(context.floods),
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             marks,

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FabricReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport, MarkReport,
-    MemoryReport, MergedReport, MisbehaviourReport, Outcome, PlanReport, Verdict, encoding, keyed,
+    FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport,
+    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, Outcome, PlanReport, Verdict,
+    encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -101,6 +102,9 @@ pub struct Report {
     /// VMs that misbehaved on purpose (`--misbehave`), in the order of their beginnings, and what that did to the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub misbehaviours: Vec<MisbehaviourReport>,
+    /// Frames that were flooded, if they were counted (`--count-floods`), by kind; only what occurred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floods: Vec<FloodReport>,
     /// The files that the run was recorded in, set-up and warm-up included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<Recording>,

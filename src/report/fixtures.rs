@@ -2,14 +2,15 @@
 //! something of every metric.
 
 use super::{
-    ChangesSummary, Context, DisturbedReport, FabricReport, FlowName, ImpairedFrames,
+    ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName, ImpairedFrames,
     MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport, MergedReport,
     MisbehaviourReport, PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    DropReason, LatencySummary, Limits, LinkChanged, NeighbourSearch, Pause, Recorder,
+    DropReason, FloodKind, LatencySummary, Limits, LinkChanged, NeighbourSearch, Pause, Recorder,
+    SparseLatency,
 };
 use crate::time::Instant;
 use crate::vm::{Misdeed, PingError, VmId};
@@ -161,6 +162,17 @@ pub fn whole() -> Report {
             counts: [(Misdeed::Sent, 3)].into(),
             others: DisturbedReport::default(),
             own: DisturbedReport::default(),
+        }],
+        floods: vec![FloodReport {
+            kind: FloodKind::ArpRequest,
+            frames: 1,
+            copies: 2,
+            amplification: 2.0,
+            most_vms: 3,
+            repeated: 4,
+            unwanted: 5,
+            last_copy_ns: LatencySummary::default(),
+            last_copy: SparseLatency::default(),
         }],
         recordings: vec![Recording {
             kind: INSTRUMENTS[0],

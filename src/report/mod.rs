@@ -18,6 +18,7 @@ pub mod expect;
 mod file;
 #[cfg(test)]
 mod fixtures;
+mod floods;
 mod format;
 mod hgrm;
 mod hlog;
@@ -59,6 +60,7 @@ pub use document::{
 pub use environment::{FabricReport, MemoryReport};
 pub use expect::{Expectation, Outcome};
 pub use file::{FileError, check_comparison, check_file, write_comparison, write_file};
+pub use floods::FloodReport;
 pub use format::{Format, FormatError};
 pub use hgrm::hgrm;
 pub use hlog::hlog;

@@ -8,8 +8,8 @@ use super::bins::{Classes, bar};
 use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
-    FlowReport, LossReport, MemberReport, Report, Table, environment, impairments, link_changes,
-    losses, misbehaviours, recordings,
+    FlowReport, LossReport, MemberReport, Report, Table, environment, floods, impairments,
+    link_changes, losses, misbehaviours, recordings,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -49,6 +49,17 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         for line in misbehaviours::lines(misbehaviour) {
             writeln!(out, "  {line}")?;
         }
+    }
+    if !report.floods.is_empty() {
+        let mut table = Table::new(1, &floods::COLUMNS);
+        floods::rows(report)
+            .into_iter()
+            .for_each(|row| table.row(row));
+        writeln!(out)?;
+        table
+            .lines()
+            .iter()
+            .try_for_each(|line| writeln!(out, "{line}"))?;
     }
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;

@@ -180,6 +180,126 @@ fn tcpdump_sees_what_each_flood_and_each_false_claim_sends() {
     }
 }
 
+impl World {
+    /// Frames of a kind that were flooded so far, and their copies.
+    fn flooded(&self, kind: &str) -> (u64, u64) {
+        let told = self.ctl(&["report", "json"]);
+        let report: Value = serde_json::from_str(&told).expect("JSON");
+        let floods = report["floods"].as_array().map_or(&[][..], Vec::as_slice);
+        let of_kind = floods.iter().find(|flood| flood["kind"] == kind);
+        of_kind.map_or((0, 0), |flood| {
+            (number(flood, "/frames"), number(flood, "/copies"))
+        })
+    }
+
+    /// Copies that each of some frames of a kind makes, which `send` has sent; all of them are the same.
+    fn copies(&self, kind: &str, send: impl FnOnce(&World)) -> f64 {
+        let before = self.flooded(kind);
+        send(self);
+        let after = wait_until("floods", || {
+            Some(self.flooded(kind)).filter(|after| after.0 >= before.0 + 3)
+        });
+        // No copy is on its way any more when the VMs behave.
+        self.ctl(&["behave", "all"]);
+        let _ = after;
+        let after = self.flooded(kind);
+        (after.1 - before.1) as f64 / (after.0 - before.0) as f64
+    }
+
+    /// Changes a port of the bridge.
+    fn set_port(&self, tap: &str, flags: &str) {
+        let words = ["-n", &self.name.0, "link", "set", "dev", tap];
+        succeed(Command::new("bridge").args(words).args(flags.split(' ')));
+    }
+}
+
+#[test]
+fn flags_of_ports_change_the_counts_of_copies_as_they_should() {
+    let world = World::new("--count-floods");
+    let sends = |what: &'static str| {
+        move |world: &World| {
+            world.ctl(&["misbehave", what]);
+        }
+    };
+    for (kind, what, flags, fewer) in [
+        ("broadcast", "vm2:broadcast 200/s", "bcast_flood", 1.0),
+        ("unknown_unicast", "vm2:mac-flood 200/s", "flood", 1.0),
+        ("multicast", "vm2:nd-flood 200/s", "mcast_flood", 1.0),
+    ] {
+        assert_eq!(world.copies(kind, sends(what)), 2.0, "{kind}");
+        world.set_port("tap0", &format!("{flags} off"));
+        assert_eq!(world.copies(kind, sends(what)), fewer, "{flags} off");
+        world.set_port("tap0", &format!("{flags} on"));
+    }
+    // Isolated ports do not reach one another.
+    for tap in ["tap0", "tap2"] {
+        world.set_port(tap, "isolated on");
+    }
+    let broadcast = "vm2:broadcast 200/s";
+    assert_eq!(world.copies("broadcast", sends(broadcast)), 1.0, "isolated");
+    for tap in ["tap0", "tap2"] {
+        world.set_port(tap, "isolated off");
+    }
+    // The bridge knows who has that address, and answers in its place.
+    let neighbour = "neigh add 10.77.0.99 lladdr 02:00:0a:4d:00:02 dev br0 nud permanent";
+    let words = ["-n", &world.name.0];
+    succeed(Command::new("ip").args(words).args(neighbour.split(' ')));
+    for tap in ["tap0", "tap1"] {
+        world.set_port(tap, "neigh_suppress on");
+    }
+    let before = world.flooded("arp_request");
+    world.ctl(&[
+        "flow",
+        "vm2:10.77.0.99",
+        "--interval",
+        "50ms",
+        "--count",
+        "3",
+    ]);
+    let after = wait_until("a request", || {
+        Some(world.flooded("arp_request")).filter(|after| after.0 > before.0)
+    });
+    assert_eq!(after.1, before.1, "neigh_suppress");
+    world.end();
+}
+
+#[test]
+fn a_bridge_that_snoops_sends_a_group_to_its_members_alone() {
+    let world = World::new("--count-floods");
+    let change = |words: &str| {
+        let netns = ["-n", &world.name.0];
+        succeed(Command::new("ip").args(netns).args(words.split(' ')));
+    };
+    world.ctl(&["flow", "vm2:239.1.2.3", "--interval", "10ms"]);
+    let a_frame = || {
+        let before = world.flooded("multicast");
+        let after = wait_until("multicasts", || {
+            Some(world.flooded("multicast")).filter(|after| after.0 >= before.0 + 10)
+        });
+        (after.1 - before.1) as f64 / (after.0 - before.0) as f64
+    };
+    assert!(a_frame() > 1.5, "flooded to both");
+    change("link set br0 type bridge mcast_query_response_interval 100");
+    change("link set br0 type bridge mcast_snooping 1 mcast_querier 1");
+    let words = [
+        "-n",
+        &world.name.0,
+        "mdb",
+        "add",
+        "dev",
+        "br0",
+        "port",
+        "tap1",
+    ];
+    let group = ["grp", "239.1.2.3", "permanent"];
+    succeed(Command::new("bridge").args(words).args(group));
+    // It steers from its first query on.
+    wait_until("a group that is steered", || {
+        (a_frame() < 1.2).then_some(())
+    });
+    world.end();
+}
+
 /// A misbehaviour with its default rate.
 fn what_of(what: &str) -> String {
     match what {

@@ -217,7 +217,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         .repeatable()
         .main()
         .details(
-            "Patterns: vm0:vm1, vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs, \
+            "Patterns: vm0:vm1, vm0:absent (an address that nobody has), vm0:all, all:vm0, vm[0-49]:vm[50-99], mesh, ring, pairs, \
              random:K, multicast; DST may be an address, of a multicast group too (multicast: \
              vm0 to each group of --join). Several patterns add up. Without this option the \
              VMs only answer, until --duration is over or SIGINT or SIGTERM arrives.",
@@ -602,6 +602,13 @@ pub const OPTIONS: &[OptionSpec] = &[
             "auto: the kernel tells of the frames that it drops where it does (root, and a kernel with BTF); elsewhere it is \
              found out from counters and the states of ports. on: refuse to run where the kernel does not tell. The report \
              says which it was.",
+        ),
+    switch("count-floods")
+        .place(Output, Scope::Output)
+        .help("Count the copies of broadcasts, multicasts and unknown unicasts")
+        .details(
+            "To how many VMs each came, how many copies were not for them, and how late the last one was. Filters before the VMs \
+             are off then.",
         ),
     switch("json")
         .place(Output, CommandLine)

@@ -1,6 +1,7 @@
 //! The flows: patterns expanded to flows, each with a payload that fits and a destination that can be reached.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
@@ -86,6 +87,15 @@ impl PlanContext<'_> {
             )
         };
         let text = match setting.text.split_once(':') {
+            Some((source, "absent"))
+                if self.groups.iter().all(|group| group.name != Some("absent")) =>
+            {
+                let absent = self.absent().ok_or_else(|| {
+                    let why = format_args!("every address of {} is a VM's", self.subnet);
+                    setting.error(format_args!("{why}; expected a larger --subnet"))
+                })?;
+                format!("{}:{absent}", side(source))
+            }
             Some((source, target)) => format!("{}:{}", side(source), side(target)),
             None => setting.text.clone(),
         };
@@ -96,6 +106,16 @@ impl PlanContext<'_> {
             };
             setting.error(format_args!("{error}{meant}"))
         })
+    }
+
+    /// The last address of the network that no VM has.
+    fn absent(&self) -> Option<Ipv4Addr> {
+        let taken: HashSet<Ipv4Addr> = self.vms.iter().map(|vm| vm.address).collect();
+        // The last of all is that of everybody.
+        let last = u32::from(self.subnet.broadcast()).saturating_sub(1);
+        let first = u32::from(self.subnet.network()).saturating_add(2);
+        let mut free = (first..=last).rev().map(Ipv4Addr::from);
+        free.find(|address| !taken.contains(address))
     }
 
     /// Returns the number of flows of the pattern.

@@ -160,6 +160,15 @@ fn check_proxy(setting: &Setting, lab: &Lab<'_>) -> Result<(), SettingError> {
 
 /// The filter that is asked for; `None` for whichever is better.
 fn filter(settings: &Settings) -> Result<Option<bool>, SettingError> {
+    let counts = settings.get("count-floods").map(Setting::switch);
+    if counts.transpose()?.unwrap_or(false) {
+        let asked = settings.get("filter");
+        if let Some(filter) = asked.filter(|filter| filter.text == "on") {
+            let why = "cannot be used with --count-floods, which counts what it drops";
+            return Err(filter.error(why));
+        }
+        return Ok(Some(false));
+    }
     Ok(match settings.or_default("filter").choice()? {
         "on" => Some(true),
         "off" => Some(false),

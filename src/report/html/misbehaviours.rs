@@ -1,6 +1,7 @@
-//! Misbehaviours on a page: a section of their own, a table for each.
+//! Misbehaviours and floods on a page: a section for each.
 
 use super::super::Report;
+use super::super::floods;
 use super::super::misbehaviours::{COLUMNS, rows, words};
 use super::{Cell, Escaped, table};
 
@@ -22,5 +23,19 @@ pub(super) fn misbehaviours(report: &Report) -> String {
         "<section>\n<h2>Misbehaviour</h2>\n<p class=\"quiet\">others: flows between VMs that behave · own: flows from or to \
          one that misbehaves</p>\n{}</section>\n",
         each.collect::<String>()
+    )
+}
+
+/// The section of floods; nothing where they were not counted.
+pub(super) fn floods_counted(report: &Report) -> String {
+    if report.floods.is_empty() {
+        return String::new();
+    }
+    let rows = floods::rows(report).into_iter();
+    let rows = rows.map(|row| row.map(Cell::new).into());
+    format!(
+        "<section>\n<h2>Floods</h2>\n<p class=\"quiet\">unwanted: copies that came to VMs which they are not for · last: from \
+         sending to the last copy</p>\n{}</section>\n",
+        table(&floods::COLUMNS, rows, false)
     )
 }

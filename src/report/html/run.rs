@@ -11,7 +11,7 @@ use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, recordings};
 use super::flows::flows;
-use super::misbehaviours::misbehaviours;
+use super::misbehaviours::{floods_counted, misbehaviours};
 use super::{
     Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, losses, marks, table,
 };
@@ -37,7 +37,9 @@ const SECTIONS: &[Section] = &[
     end_percentiles,
     distribution,
     over_time,
-    |report| Ok(latencies(report) + &phases(report) + &misbehaviours(report)),
+    |report| {
+        Ok(latencies(report) + &phases(report) + &misbehaviours(report) + &floods_counted(report))
+    },
     |report| Ok(losses::lost_pings(report)),
     |report| match report.marks.as_slice() {
         [] => Ok(String::new()),

@@ -211,13 +211,84 @@ fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one(
 }
 
 #[test]
-fn the_example_of_the_guide_is_what_the_program_prints() {
+fn the_examples_of_the_guide_are_what_the_program_prints() {
     let report = run("duration = '1s'\nmisbehave = 'vm3:silent@200ms+300ms'");
     let mut printed = Vec::new();
     crate::report::text(&report, &mut printed, 80).unwrap();
     let printed = String::from_utf8(printed).unwrap();
     let guide = include_str!("../../guide/misbehaving.md");
-    let (_, example) = guide.split_once("```text\n").unwrap();
-    let (example, _) = example.split_once("```").unwrap();
-    assert!(printed.contains(example), "{printed}");
+    let mut examples = guide.split("```text\n").skip(1);
+    let mut example = || examples.next().unwrap().split_once("```").unwrap().0;
+    assert!(printed.contains(example()), "{printed}");
+    let text = "fabric = 'sim'\nvms = 5\nping = 'vm0:absent'\ninterval = '100ms'\nduration = '1s'\ntimeout = '10ms'\n\
+                count-floods = true";
+    let plan = experiment::plan(&Scenario::parse("test.toml", text).unwrap()).unwrap();
+    let mut lab = Lab::build(plan, &mut ()).unwrap();
+    lab.run(&mut ());
+    let mut printed = Vec::new();
+    crate::report::text(&lab.report("test"), &mut printed, 80).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(printed.contains(example()), "{printed}");
+}
+
+#[test]
+fn copies_of_floods_are_counted_with_those_that_are_for_nobody_and_the_last_of_them() {
+    use crate::record::FloodKind;
+
+    let text = |more: &str| {
+        format!(
+            "fabric = 'sim'\nvms = 5\nduration = '1s'\ninterval = '10ms'\ntimeout = '10ms'\ncount-floods = true\n{more}"
+        )
+    };
+    let run = |more: &str| {
+        let plan = experiment::plan(&Scenario::parse("test.toml", &text(more)).unwrap()).unwrap();
+        let mut lab = Lab::build(plan, &mut ()).unwrap();
+        lab.run(&mut ());
+        lab.report("test").floods
+    };
+    // One request for vm1, which vm1 alone is asked by, and ten broadcasts for all.
+    let [arp, broadcast] = run("ping = 'vm0:vm1'\nmisbehave = 'vm4:broadcast 10/s'")
+        .try_into()
+        .unwrap();
+    assert_eq!(
+        (arp.kind, arp.frames, arp.copies, arp.unwanted),
+        (FloodKind::ArpRequest, 1, 4, 3)
+    );
+    assert_eq!(arp.last_copy_ns.max, Some(10_000));
+    assert_eq!(
+        (
+            broadcast.kind,
+            broadcast.frames,
+            broadcast.copies,
+            broadcast.unwanted
+        ),
+        (FloodKind::Broadcast, 10, 40, 0)
+    );
+    assert_eq!((broadcast.amplification, broadcast.most_vms), (4.0, 4));
+    // Nobody has that address, and whoever is asked for it did not want to be.
+    let [arp] = run("ping = 'vm0:absent'").try_into().unwrap();
+    assert!(
+        arp.frames >= 3 && arp.copies == 4 * arp.frames && arp.unwanted == arp.copies,
+        "{arp:?}"
+    );
+    // Frames to random stations, and to a group that nobody is in.
+    let [multicast, unicast] = run(
+        "ping = 'vm0:vm1'\nresolve = 'static'\nmisbehave = ['vm4:mac-flood 10/s', 'vm3:ra-rogue 10/s']",
+    )
+    .try_into()
+    .unwrap();
+    let counts = |of: crate::report::FloodReport| (of.frames, of.copies, of.unwanted, of.repeated);
+    assert_eq!(
+        (multicast.kind, unicast.kind),
+        (FloodKind::Multicast, FloodKind::UnknownUnicast)
+    );
+    assert_eq!(counts(multicast), (10, 40, 40, 0));
+    // The first ping comes to all as well, because the switch does not know yet where vm1 is; vm1's copy is for it.
+    assert_eq!(counts(unicast), (11, 44, 43, 0));
+    let error = Scenario::parse("t.toml", &text("ping = 'vm0:vm1'\nfilter = 'on'")).unwrap();
+    let error = experiment::plan(&error).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot be used with --count-floods"),
+        "{error}"
+    );
 }
