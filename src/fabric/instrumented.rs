@@ -157,6 +157,12 @@ impl<F> Instrumented<F> {
         pings
     }
 
+    /// Returns the frames of pings that impairments hold at `now`, of very many some.
+    pub fn held_pings(&self, now: Instant) -> impl Iterator<Item = ImpairedPing> {
+        let impair = self.impair().into_iter();
+        impair.flat_map(move |impair| impair.held_pings(now))
+    }
+
     /// Returns the rules by which frames are impaired; of those that fit a frame the last one is applied.
     pub fn rules(&self) -> &[Rule] {
         self.impair().map_or(&[], Impair::rules)

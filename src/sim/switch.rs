@@ -44,7 +44,7 @@ pub struct Switch {
     /// The maximum number of frames in flight to one port.
     queue_length: Option<u32>,
     queue_drops: u64,
-    /// The frames that full queues have dropped since they were last asked for, if anybody asks.
+    /// The frames that it has dropped since they were last asked for, if anybody asks.
     dropped: Option<FrameDrops>,
     /// Future arrivals, earliest first; simultaneous ones in the order of sending.
     arrivals: BinaryHeap<Reverse<(Instant, u64, VmId)>>,
@@ -104,17 +104,14 @@ impl Switch {
             return;
         };
         if port.is_down {
-            return;
+            return self.note_drop("ENETDOWN", now, to, frame);
         }
         if self
             .queue_length
             .is_some_and(|length| port.under_way >= length)
         {
             self.queue_drops += 1;
-            if let Some(dropped) = &mut self.dropped {
-                note_drop(dropped, now, to, frame);
-            }
-            return;
+            return self.note_drop("FULL_RING", now, to, frame);
         }
         port.under_way += 1;
         let mut at = now + self.delay;
@@ -126,22 +123,26 @@ impl Switch {
         self.frames.insert(self.sent, frame.to_vec());
         self.arrivals.push(Reverse((at, self.sent, to)));
     }
-}
 
-/// Notes that the queue of `vm` had no room for a frame.
-fn note_drop(dropped: &mut FrameDrops, at: Instant, vm: VmId, frame: &[u8]) {
-    if dropped.drops.len() >= MAX_DROPS {
-        dropped.missed += 1;
-        return;
+    /// Notes that a frame is dropped at the port of `vm`, if anybody asks.
+    #[cold]
+    fn note_drop(&mut self, reason: &str, at: Instant, vm: VmId, frame: &[u8]) {
+        let Some(dropped) = &mut self.dropped else {
+            return;
+        };
+        if dropped.drops.len() >= MAX_DROPS {
+            dropped.missed += 1;
+            return;
+        }
+        dropped.drops.push(FrameDrop {
+            at,
+            count: 1,
+            place: DropPlace::Port(vm),
+            reason: KernelName::new(reason),
+            function: KernelName::new(""),
+            frame: FrameHead::new(frame),
+        });
     }
-    dropped.drops.push(FrameDrop {
-        at,
-        count: 1,
-        place: DropPlace::Port(vm),
-        reason: KernelName::new("FULL_RING"),
-        function: KernelName::new(""),
-        frame: FrameHead::new(frame),
-    });
 }
 
 impl Fabric for Switch {
@@ -221,11 +222,10 @@ impl Fabric for Switch {
         }
         self.table.insert(header.source, vm);
         match self.table.get(&header.destination).copied() {
-            Some(port) if !header.destination.is_multicast() => {
-                if port != vm {
-                    self.carry(now.now(), port, frame);
-                }
-            }
+            Some(port) if !header.destination.is_multicast() => match port == vm {
+                true => self.note_drop("SAME_PORT", now.now(), vm, frame),
+                false => self.carry(now.now(), port, frame),
+            },
             _ => {
                 let listeners = self
                     .rx_index

@@ -30,7 +30,10 @@ use self::warmup::WarmUp;
 use super::{Direction, Fabric, Observed, Read, Write};
 use crate::time::{Instant, Now};
 use crate::vm::VmId;
-use crate::wire::MacAddr;
+use crate::wire::{EchoHead, MacAddr};
+
+/// Held frames that are looked at for the one of a ping.
+const MAX_LOOKS: usize = 1_000;
 
 /// The length of the Ethernet header, which is never corrupted.
 const HEADER: usize = 14;
@@ -133,6 +136,20 @@ impl Impair {
     /// From now on pings count for the run, or not because they are a warm-up.
     pub(super) fn set_counted(&mut self, is_counted: bool) {
         self.warmup.set(!is_counted);
+    }
+
+    /// The frames of pings that are held at `now`, up to a number that is looked at in no time.
+    pub(super) fn held_pings(&self, now: Instant) -> impl Iterator<Item = ImpairedPing> {
+        let held = self.held.iter().take(MAX_LOOKS);
+        held.filter_map(move |held| {
+            Some(ImpairedPing {
+                at: now,
+                vm: held.vm,
+                direction: held.direction,
+                harm: Harm::Impairment(Impairment::Delayed),
+                head: EchoHead::parse(&held.frame)?,
+            })
+        })
     }
 
     /// From now on frames of pings that are dropped or changed are noted.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::Failed;
 use super::evidence::{Fact, Key, Strength};
 use super::obstacle::{Ends, obstacle};
-use crate::fabric::{Explained, Fabric, Notice};
+use crate::fabric::{Explained, Fabric, Impairment, Notice};
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
-use crate::record::{Attribution, Cause, Place, Way};
+use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{PingId, VmId};
 
@@ -34,6 +34,7 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         let fact = search.evidence.take(key, due);
+        let fact = fact.or_else(|| self.held(now, key));
         let to = match from.cause {
             Cause::Unknown => self.cause_of_loss(now, (vm, ping), flow, fact),
             Cause::Unresolved => fact.map(|fact| fact.what).or_else(|| self.absent(flow)),
@@ -110,6 +111,24 @@ impl<F: Fabric> Hypervisor<F> {
             reason: &reason.unwrap_or_default(),
         };
         self.fabric.tell(now, &Notice::Explained(&found));
+    }
+
+    /// An impairment holds the request of a ping, or its reply: its answer will be late, or never come.
+    fn held(&self, now: Instant, key: Key) -> Option<Fact> {
+        let mut held = self.fabric.held_pings(now);
+        held.find_map(|held| {
+            let (of, way) = self.ping_of(&held.head)?;
+            let what = Attribution {
+                why: Some(Why::Impairment(Impairment::Delayed)),
+                ..Attribution::of(Cause::Impaired, way, Place::Vm(held.vm))
+            };
+            let strength = Strength::Decisive;
+            (of == key).then_some(Fact {
+                at: now,
+                what,
+                strength,
+            })
+        })
     }
 
     /// Why a ping was lost, if anything tells: a fact, or what stands in its way.

@@ -32,6 +32,8 @@ const REASONS: &[(&str, Cause)] = &[
     ("VLAN_FILTER", Cause::InBridge),
     ("TC_EGRESS", Cause::BehindBridge),
     ("QDISC_DROP", Cause::BehindBridge),
+    // Of the switch in memory: the destination is at the port that the frame comes by.
+    ("SAME_PORT", Cause::InBridge),
     // Where frames pass by XDP.
     ("ENETDOWN", Cause::Absent),
     ("EINVAL", Cause::Absent),

@@ -232,3 +232,55 @@ fn a_reply_that_is_ignored_is_not_a_lost_request() {
     };
     assert!(recorder.losses().rows().all(is_reply));
 }
+
+#[test]
+fn a_ping_whose_frame_is_held_longer_than_its_timeout_is_put_down_to_the_delay_until_it_is_late() {
+    let delayed = Profile {
+        delay: Some(Delay::constant(5_000 * MS)),
+        ..Profile::default()
+    };
+    for (direction, way) in [(Direction::In, Way::Request), (Direction::Out, Way::Reply)] {
+        let mut lab = pair(Switch::new(WIRE_DELAY));
+        let rules = vec![rule(1, direction, delayed)];
+        lab.carry_out(Command::Impair(rules)).unwrap();
+        flow(&mut lab, 0, 1);
+        let load = phase("", 1, Pacing::Interval(10 * MS), Some(20), None);
+        carry(&mut lab, vec![load]);
+        let recorder = lab.hypervisor().recorder();
+        let at = (Cause::Impaired, way, Place::Vm(VmId(1)), 20);
+        assert_eq!(rows(recorder), [at]);
+        is_whole(recorder);
+    }
+}
+
+#[test]
+fn a_switch_tells_of_links_that_are_down_and_of_frames_that_would_go_back() {
+    for (is_down, expected) in [
+        (true, (Cause::Absent, Way::Request, Place::Vm(VmId(1)), 10)),
+        (false, (Cause::InBridge, Way::Reply, Place::Vm(VmId(1)), 10)),
+    ] {
+        let mut lab = pair(Switch::new(WIRE_DELAY));
+        flow(&mut lab, 0, 1);
+        let mac = config(&lab, 0).mac;
+        if is_down {
+            let Ok(()) = lab.hypervisor().fabric().set_link(VmId(1), false);
+        }
+        let load = phase("", 1, Pacing::Interval(10 * MS), Some(10), None);
+        lab.hypervisor().start(Instant::ZERO, vec![load]);
+        let mut now = Instant::ZERO;
+        for number in 1..=10 {
+            // A frame of vm0's comes back by vm1's port after each request.
+            now = run(lab.hypervisor(), now, now + WIRE_DELAY / 2);
+            if !is_down {
+                let frame = [&[2, 9, 9, 9, 9, 9][..], &mac.0, &[0x88, 0xb5], &[0; 46]].concat();
+                lab.hypervisor().fabric().write(now, VmId(1), &frame);
+            }
+            let next = Instant::ZERO + number * 10 * MS;
+            now = run(lab.hypervisor(), now, next);
+        }
+        run(lab.hypervisor(), now, END);
+        let recorder = lab.hypervisor().recorder();
+        assert_eq!(rows(recorder), [expected]);
+        is_whole(recorder);
+    }
+}

@@ -123,10 +123,15 @@ impl Datagram {
         if end > known_end {
             self.payload
                 .reserve(end.max(2 * known_end).min(MAX_PAYLOAD) - known_end);
-            self.payload.resize(end, 0);
         }
-        if let Some(space) = self.payload.get_mut(fragment.offset..end) {
-            space.copy_from_slice(fragment.payload);
+        if fragment.offset == known_end {
+            // The next one, as nearly always.
+            self.payload.extend_from_slice(fragment.payload);
+        } else {
+            self.payload.resize(end.max(known_end), 0);
+            if let Some(space) = self.payload.get_mut(fragment.offset..end) {
+                space.copy_from_slice(fragment.payload);
+            }
         }
         if fragment.offset == 0 {
             self.headers.extend_from_slice(fragment.headers);
@@ -139,12 +144,16 @@ impl Datagram {
     /// Notes that these blocks have come. Returns how many of them are new.
     fn mark(&mut self, blocks: std::ops::Range<usize>) -> usize {
         let mut new = 0;
-        for block in blocks {
-            if let Some(word) = self.blocks.get_mut(block / 64) {
-                let bit = 1 << (block % 64);
-                new += usize::from(*word & bit == 0);
-                *word |= bit;
+        let mut next = blocks.start;
+        while next < blocks.end {
+            let (index, first) = (next / 64, next % 64);
+            let count = (64 - first).min(blocks.end - next);
+            let mask = (u64::MAX >> (64 - count)) << first;
+            if let Some(word) = self.blocks.get_mut(index) {
+                new += (mask & !*word).count_ones() as usize;
+                *word |= mask;
             }
+            next += count;
         }
         new
     }

@@ -1,10 +1,11 @@
 //! The payload of a ping: its sequence number and a pattern, by which a reply that was damaged is told.
 
-/// The pattern that the payload of every ping repeats behind its sequence number, as `ping` does.
-const PATTERN: [u8; 256] = {
-    let mut pattern = [0; 256];
+/// The pattern that the payload of every ping repeats behind its sequence number, as `ping` does: 0 to 255, 16 times, so that
+/// a large one takes few copies.
+const PATTERN: [u8; 16 * 256] = {
+    let mut pattern = [0; 16 * 256];
     let mut i = 0;
-    while i < 256 {
+    while i < pattern.len() {
         pattern[i] = i as u8;
         i += 1;
     }
@@ -43,7 +44,9 @@ mod tests {
 
     #[test]
     fn a_payload_of_any_length_matches_only_itself() {
-        for length in [0, 1, 7, 8, 9, 56, 255, 264, 265, 1472] {
+        for length in [
+            0, 1, 7, 8, 9, 56, 255, 264, 265, 1472, 4103, 4104, 4105, 9000,
+        ] {
             let mut payload = vec![0; length];
             fill(0x0102_0304_0506_0708, &mut payload);
             assert!(matches(0x0102_0304_0506_0708, length, &payload), "{length}");

@@ -153,6 +153,33 @@ fn fragments_without_content_of_odd_length_or_beyond_the_largest_datagram_are_re
 }
 
 #[test]
+fn blocks_are_marked_as_one_by_one_wherever_a_word_ends() {
+    let mut datagram = Datagram::new(key(1), ms(1));
+    let mut naive = vec![false; WORDS * 64];
+    for (start, end) in [
+        (0, 1),
+        (63, 64),
+        (64, 65),
+        (60, 70),
+        (128, 192),
+        (100, 300),
+        (191, 193),
+        (0, 8192),
+        (8191, 8192),
+        (5, 5),
+    ] {
+        let new = naive[start..end].iter().filter(|is_set| !**is_set).count();
+        naive[start..end].fill(true);
+        assert_eq!(datagram.mark(start..end), new, "{start}..{end}");
+    }
+    let mut datagram = Datagram::new(key(1), ms(1));
+    for start in 0..200 {
+        assert_eq!(datagram.mark(start * 3..start * 3 + 2), 2, "{start}");
+    }
+    assert_eq!(datagram.mark(0..600), 200);
+}
+
+#[test]
 fn a_datagram_that_does_not_become_whole_is_given_up_in_time() {
     let mut table = Reassembly::new(TIMEOUT);
     let payload = bytes(100);
