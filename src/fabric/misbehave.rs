@@ -147,7 +147,7 @@ impl Misbehave {
         if record.as_ref().is_some_and(|record| record.ended.is_some()) {
             return None;
         }
-        let is_down = active.misbehaving.end();
+        let is_down = active.misbehaving.end(now);
         if let Some(record) = record {
             record.ended = Some(now);
         }

@@ -107,7 +107,10 @@ impl Lifecycle {
 
     /// Schedules another change.
     pub(super) fn schedule(&mut self, at: Instant, vm: VmId, due: Due) {
-        let place = self.due.partition_point(|(other, ..)| *other <= at);
+        // Who behaves again at an instant may misbehave in another way from then on.
+        let is_end = due == Due::Behave;
+        let is_before = |other: Instant| other < at || other == at && !is_end;
+        let place = self.due.partition_point(|(other, ..)| is_before(*other));
         self.due.insert(place, (at, vm, due));
     }
 

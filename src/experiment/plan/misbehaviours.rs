@@ -32,7 +32,8 @@ pub(super) fn misbehaviours(
     context: &PlanContext<'_>,
 ) -> Result<Vec<PlannedMisbehaviour>, SettingError> {
     let mut planned: Vec<PlannedMisbehaviour> = Vec::new();
-    for setting in settings.all("misbehave") {
+    let values = settings.all("misbehave").iter();
+    for setting in values.filter(|value| value.text.trim() != "none") {
         if let Some(ramp) = settings.get("ramp") {
             return Err(ramp.error("cannot be used in a phase with misbehave"));
         }
@@ -170,6 +171,14 @@ fn misbehaviour(
     }
     check_times(setting, duration, after, lasts)?;
     let misbehaviour = kind(setting, what.trim())?;
+    if let Misbehaviour::Steal(IpAddr::V4(address)) = misbehaviour {
+        let plan = |vm: u32| context.vms.get(vm as usize);
+        let mut own = vms.clone();
+        if let Some(vm) = own.find(|vm| plan(*vm).is_some_and(|vm| vm.address == address)) {
+            let why = format_args!("{address} is vm{vm}'s own address; expected another's");
+            return Err(setting.error(why));
+        }
+    }
     Ok(vms
         .map(|vm| PlannedMisbehaviour {
             after,
@@ -223,7 +232,7 @@ fn kind(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
         "wrong-mac" => alone(Misbehaviour::WrongMac),
         "slow" => {
             let delay = span(value).filter(|delay| !delay.is_zero() && *delay <= LONGEST_MISBEHAVIOUR);
-            let delay = delay.ok_or_else(|| error("expected a time, such as slow 50ms"))?;
+            let delay = delay.ok_or_else(|| error("expected a time up to an hour, such as slow 50ms"))?;
             Ok(Misbehaviour::Slow(delay))
         }
         "flap" => flap(value).ok_or_else(|| {
@@ -378,6 +387,7 @@ mod tests {
         let vms = |text| of(text).iter().map(|each| each.vm.0).collect::<Vec<_>>();
         assert_eq!(vms("server:silent"), [3, 4]);
         assert_eq!(vms("vm[1-2]:silent"), [1, 2]);
+        assert_eq!(vms("none"), [0; 0]);
     }
 
     #[test]
@@ -388,8 +398,15 @@ mod tests {
             ("vm4:silnt", "did you mean silent?"),
             ("vm4:", "expected one of silent, slow, flap"),
             ("vm4:silent 5", "silent 5: expected the word alone"),
-            ("vm4:slow", "slow: expected a time, such as slow 50ms"),
-            ("vm4:slow 0", "expected a time, such as slow 50ms"),
+            (
+                "vm4:slow",
+                "slow: expected a time up to an hour, such as slow 50ms",
+            ),
+            (
+                "vm4:steal 10.77.0.6",
+                "10.77.0.6 is vm4's own address; expected another's",
+            ),
+            ("vm4:slow 0", "expected a time up to an hour"),
             ("vm4:flap 1s", "expected a period of 10ms or more"),
             ("vm4:flap 100ms/1s", "expected a period of 10ms or more"),
             ("vm4:flap 5ms/1ms", "expected a period of 10ms or more"),

@@ -292,3 +292,25 @@ fn copies_of_floods_are_counted_with_those_that_are_for_nobody_and_the_last_of_t
         "{error}"
     );
 }
+
+#[test]
+fn a_vm_may_misbehave_in_another_way_from_the_instant_on_at_which_it_ceases_to_in_one() {
+    let report = run(
+        "duration = '400ms'\nmisbehave = ['vm3:silent@100ms+100ms', 'vm3:arp-flood 100/s@200ms+100ms']",
+    );
+    let told = report.misbehaviours.iter();
+    let told: Vec<_> = told
+        .map(|each| (each.kind.as_str(), each.refused.is_none()))
+        .collect();
+    assert_eq!(told, [("silent", true), ("arp-flood", true)]);
+    assert_eq!(
+        report.misbehaviours[1].counts.get(&Misdeed::Sent),
+        Some(&10)
+    );
+    let during: Vec<_> = report
+        .misbehaviours
+        .iter()
+        .map(|each| each.own.during.answered)
+        .collect();
+    assert_eq!(during, [0, 100]);
+}

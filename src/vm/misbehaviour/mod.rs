@@ -244,10 +244,12 @@ impl Misbehaving {
         Some(Act::Send(length))
     }
 
-    /// Ends the misbehaviour. Returns true if the VM's link is to be set up. What it holds still is sent when it is due;
+    /// Ends the misbehaviour at `now`. Returns true if the VM's link is to be set up. What it holds still is sent when it is due;
     /// [`Misbehaving::is_over`] tells when there is no more.
-    pub fn end(&mut self) -> bool {
+    pub fn end(&mut self, now: Instant) -> bool {
         let is_down = self.is_link_down();
+        let left = self.pace.as_ref().map(|pace| pace.left(now.min(self.end)));
+        self.misdeeds.add_many(Misdeed::Missed, left.unwrap_or(0));
         self.link = None;
         self.has_ended = true;
         is_down

@@ -48,6 +48,14 @@ impl Pace {
         Instant::from_nanos(self.begin.as_nanos().saturating_add(nanos))
     }
 
+    /// The number of frames that were due before `now`, and were not taken.
+    pub(super) fn left(&self, now: Instant) -> u64 {
+        let elapsed = u128::from(now.nanos_since(self.begin));
+        let due = (elapsed * u128::from(self.rate)).div_ceil(u128::from(self.span.max(1)));
+        let due = u64::try_from(due).unwrap_or(u64::MAX);
+        due.saturating_sub(self.taken)
+    }
+
     /// Takes the next frame that is due at `now`, if there is one. Returns how many before it were due for so long that they
     /// are left out.
     pub(super) fn take(&mut self, now: Instant) -> Option<u64> {

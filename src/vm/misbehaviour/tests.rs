@@ -165,6 +165,9 @@ fn frames_that_are_far_too_late_are_left_out_and_counted() {
     assert_eq!(misbehaving.misdeeds().get(Misdeed::Missed), 999);
     assert_eq!(misbehaving.poll(at(1000), &mut buffer), None);
     assert_eq!(misbehaving.next_at(), Some(at(1001)));
+    // Nobody had the time for those that were due when it ends.
+    misbehaving.end(at(1011));
+    assert_eq!(misbehaving.misdeeds().get(Misdeed::Missed), 999 + 10);
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn a_silent_vm_neither_sends_nor_takes_a_frame_until_it_ends() {
     assert_eq!(misbehaving.sends(at(1), &mut frame), Sending::Never);
     let taken = misbehaving.receives(at(1), &frame, &mut []);
     assert_eq!((taken, misbehaving.next_at()), (Receiving::Ignored, None));
-    assert!(!misbehaving.end());
+    assert!(!misbehaving.end(at(100)));
     assert!(misbehaving.is_over());
     assert_eq!(misbehaving.sends(at(2), &mut frame), Sending::Now);
     let taken = misbehaving.receives(at(2), &frame, &mut []);
@@ -195,7 +198,7 @@ fn a_slow_vm_sends_everything_later_and_in_order_even_after_its_end() {
     assert_eq!(misbehaving.poll(at(50), &mut buffer), None);
     assert_eq!(misbehaving.poll(at(51), &mut buffer), Some(Act::Send(60)));
     assert_eq!(buffer[0], 1);
-    misbehaving.end();
+    misbehaving.end(at(100));
     assert!(!misbehaving.is_over());
     assert_eq!(misbehaving.sends(at(51), &mut [3; 60]), Sending::Now);
     assert_eq!(misbehaving.poll(at(52), &mut buffer), Some(Act::Send(60)));
@@ -234,12 +237,12 @@ fn a_flapping_link_goes_down_once_a_period_and_is_up_at_the_end() {
         turns,
         expected.map(|(millis, up)| (at(millis), Act::Link(up)))
     );
-    assert!(!misbehaving.end(), "the link is up");
+    assert!(!misbehaving.end(at(100)), "the link is up");
     let mut misbehaving = begin(Misbehaviour::Flap {
         period: MS * 100,
         down: MS * 30,
     });
-    assert!(!misbehaving.end(), "it was never down");
+    assert!(!misbehaving.end(at(100)), "it was never down");
     let mut misbehaving = begin(Misbehaviour::Flap {
         period: MS * 100,
         down: MS * 30,
@@ -248,7 +251,7 @@ fn a_flapping_link_goes_down_once_a_period_and_is_up_at_the_end() {
     assert_eq!(misbehaving.poll(at(80), &mut []), Some(Act::Link(false)));
     assert_eq!(misbehaving.next_at(), Some(at(110)));
     assert_eq!(misbehaving.sends(at(90), &mut [0; 60]), Sending::Never);
-    assert!(misbehaving.end(), "the link is down");
+    assert!(misbehaving.end(at(100)), "the link is down");
 }
 
 #[test]
