@@ -163,13 +163,20 @@ pub fn turn_into_echo_reply(
     let new = u16::from_be_bytes([*kind, code]);
     let mut sum = checksum::update(u16::from_be_bytes([c0, c1]), old, new);
     if sum == 0 {
-        // Zero may stand for either zero of ones' complement. Only a sum over a message that is all zeros (identifier
-        // and sequence number 0, no payload) needs the other one, and only adding it all up tells.
-        icmp.get_mut(2..4)?.fill(0);
-        sum = checksum::of(icmp);
+        sum = sum_of_zeros(icmp)?;
     }
     *icmp.get_mut(2..)?.first_chunk_mut()? = sum.to_be_bytes();
     Some(length)
+}
+
+/// The checksum of a message for which an [update](checksum::update) gives zero.
+///
+/// Zero may stand for either zero of ones' complement. Only a sum over a message that is all zeros (identifier and sequence
+/// number 0, no payload) needs the other one, and only adding it all up tells.
+#[cold]
+fn sum_of_zeros(icmp: &mut [u8]) -> Option<u16> {
+    icmp.get_mut(2..4)?.fill(0);
+    Some(checksum::of(icmp))
 }
 
 /// Turns the timestamp request in `frame` into its reply, as [`turn_into_echo_reply`] does with an echo. It came, and

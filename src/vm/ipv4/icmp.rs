@@ -85,6 +85,7 @@ impl Vm {
         self.may_be_sent(echo) && next_hop.is_some_and(is_back)
     }
 
+    #[inline(always)]
     fn turn_into_reply(&mut self, frame: &mut [u8]) -> Option<Transmit> {
         self.requests_answered += 1;
         let id = self.ipv4.next_identification();
