@@ -6,8 +6,8 @@ use super::neighbour::Claim;
 use super::probe::payload::fill as fill_payload;
 use super::*;
 use crate::wire::{
-    ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Ipv4Envelope, Layer,
-    turn_into_echo_reply,
+    ARP_FRAME_LENGTH, ArpPacket, Describe, ECHO_FRAME_OVERHEAD, EchoRequest, Filled, Ipv4Envelope,
+    Layer, turn_into_echo_reply,
 };
 
 mod arp;
@@ -147,13 +147,13 @@ impl Bench {
         })
     }
 
-    fn echo(
+    fn echo<P: Filled>(
         &self,
         is_reply: bool,
         identifier: u16,
         sequence: u64,
         source: Ipv4Addr,
-        fill: impl FnOnce(&mut [u8]),
+        fill: impl FnOnce(&mut [u8]) -> P,
     ) -> Vec<u8> {
         let (to, from) = if is_reply { (source, IP) } else { (IP, source) };
         let (to_mac, from_mac) = if is_reply {

@@ -10,6 +10,47 @@ pub(super) fn of(bytes: &[u8]) -> u16 {
     u16::from_be(u64_16bit_word::ones_complement(add(0, bytes)))
 }
 
+/// The sum of bytes that begin at an even offset of what a checksum covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summed(u64);
+
+impl Summed {
+    /// A sum of 16-bit words, each as its two bytes lie in memory, or of as many 64-bit words.
+    pub const fn new(sum: u64) -> Summed {
+        Summed(sum)
+    }
+
+    /// The sum.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a function that writes a payload tells of it: nothing, or its sum, which then need not be found out.
+pub trait Filled {
+    /// The sum of the `payload` that was written.
+    fn sum(self, payload: &[u8]) -> Summed;
+}
+
+impl Filled for () {
+    fn sum(self, payload: &[u8]) -> Summed {
+        Summed(add(0, payload))
+    }
+}
+
+impl Filled for Summed {
+    #[inline(always)]
+    fn sum(self, _: &[u8]) -> Summed {
+        self
+    }
+}
+
+/// The checksum of a header and the payload behind it.
+#[inline(always)]
+pub(super) fn of_message(header: &[u8; 8], payload: Summed) -> u16 {
+    u16::from_be(u64_16bit_word::ones_complement(add(payload.0, header)))
+}
+
 /// The checksum of words in host order that are still to be written. (Bytes that were written one by one a moment ago have
 /// to be waited for before they can be added up eight at a time.)
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use etherparse::{Icmpv4Slice, IpNumber};
 
-use super::checksum;
+use super::checksum::{self, Filled};
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::icmp_error::{IcmpError, IcmpRedirect, is_error};
@@ -113,24 +113,25 @@ pub struct EchoRequest {
 }
 
 impl EchoRequest {
-    /// Builds the frame at the start of `buffer` with `payload_length` bytes of payload, which `fill` writes.
+    /// Builds the frame at the start of `buffer` with `payload_length` bytes of payload, which `fill` writes, and
+    /// may tell the sum of.
     ///
     /// Returns the frame's length, or `None` when the buffer is too short or the datagram would be over 65,535 bytes.
     /// It may be longer than a link carries, and is then to be cut into fragments.
-    pub fn write(
+    pub fn write<P: Filled>(
         &self,
         payload_length: usize,
-        fill: impl FnOnce(&mut [u8]),
+        fill: impl FnOnce(&mut [u8]) -> P,
         buffer: &mut [u8],
     ) -> Option<usize> {
         let icmp_length = ICMP_ECHO_HEADER_LENGTH + payload_length;
         let icmp = self.envelope.write(IpNumber::ICMP, icmp_length, buffer)?;
-        let (icmp_header, payload) = icmp.split_at_mut_checked(ICMP_ECHO_HEADER_LENGTH)?;
-        fill(payload);
+        let (icmp_header, payload) = icmp.split_first_chunk_mut::<ICMP_ECHO_HEADER_LENGTH>()?;
+        let sum = fill(payload).sum(payload);
         let ([i0, i1], [s0, s1]) = (self.identifier.to_be_bytes(), self.sequence.to_be_bytes());
-        icmp_header.copy_from_slice(&[TYPE_ECHO_REQUEST, 0, 0, 0, i0, i1, s0, s1]);
-        let sum = checksum::of(icmp).to_be_bytes();
-        *icmp.get_mut(2..)?.first_chunk_mut()? = sum;
+        let header = [TYPE_ECHO_REQUEST, 0, 0, 0, i0, i1, s0, s1];
+        let [c0, c1] = checksum::of_message(&header, sum).to_be_bytes();
+        *icmp_header = [TYPE_ECHO_REQUEST, 0, c0, c1, i0, i1, s0, s1];
         Some(ECHO_FRAME_OVERHEAD + payload_length)
     }
 }

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use etherparse::{IcmpEchoHeader, Icmpv6Header, Icmpv6Slice, Icmpv6Type, IpNumber, icmpv6};
 
-use super::checksum;
+use super::checksum::{self, Filled};
 use super::error::{Layer, ParseError};
 use super::ethernet::ETHERNET_HEADER_LENGTH;
 use super::flow_label::set_flow_label;
@@ -189,10 +189,10 @@ impl Icmpv6EchoRequest {
     /// Builds the frame at the start of `buffer` with `payload_length` bytes of payload, which `fill` writes.
     ///
     /// Returns the frame's length, or `None` when the buffer is too short or the packet would be too long.
-    pub fn write(
+    pub fn write<P: Filled>(
         &self,
         payload_length: usize,
-        fill: impl FnOnce(&mut [u8]),
+        fill: impl FnOnce(&mut [u8]) -> P,
         buffer: &mut [u8],
     ) -> Option<usize> {
         let echo = IcmpEchoHeader {
@@ -200,6 +200,10 @@ impl Icmpv6EchoRequest {
             seq: self.sequence,
         };
         let message = Icmpv6Type::EchoRequest(echo);
+        // The sum covers the addresses as well.
+        let fill = |payload: &mut [u8]| {
+            fill(payload);
+        };
         let length = write(&self.envelope, message, payload_length, fill, buffer)?;
         set_flow_label(buffer)?;
         Some(length)

@@ -43,6 +43,7 @@ mod udp;
 mod vlan;
 
 pub use arp::{ARP_FRAME_LENGTH, ArpPacket};
+pub use checksum::{Filled, Summed};
 pub use describe::Describe;
 pub use dhcp::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpKind, DhcpReply, DhcpRequest, MAX_CLASSLESS_ROUTES,

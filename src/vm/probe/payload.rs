@@ -1,5 +1,7 @@
 //! The payload of a ping: its sequence number and a pattern, by which a reply that was damaged is told.
 
+use crate::wire::{Filled, Summed};
+
 /// The pattern that the payload of every ping repeats behind its sequence number, as `ping` does: 0 to 255, 16 times, so that
 /// a large one takes few copies.
 const PATTERN: [u8; 16 * 256] = {
@@ -12,17 +14,40 @@ const PATTERN: [u8; 16 * 256] = {
     pattern
 };
 
+/// The sums of the first bytes of the pattern, by how many they are: up to 256, after which it repeats.
+const PATTERN_SUMS: [u64; 257] = {
+    let mut sums = [0; 257];
+    let mut i = 0;
+    while i < 256 {
+        // The two bytes of a word as they lie in memory.
+        let word = if i % 2 == 0 {
+            [i as u8, 0]
+        } else {
+            [0, i as u8]
+        };
+        sums[i + 1] = sums[i] + u16::from_ne_bytes(word) as u64;
+        i += 1;
+    }
+    sums
+};
+
 /// Writes the payload of ping `sequence`: the number itself in eight bytes (cut short if there is no room), then a
-/// counting pattern.
-pub(in crate::vm) fn fill(sequence: u64, payload: &mut [u8]) {
+/// counting pattern. Returns its sum.
+pub(in crate::vm) fn fill(sequence: u64, payload: &mut [u8]) -> Summed {
     let number = sequence.to_be_bytes();
     let Some((head, tail)) = payload.split_first_chunk_mut() else {
-        return payload.copy_from_slice(&number[..payload.len()]);
+        payload.copy_from_slice(&number[..payload.len()]);
+        return ().sum(payload);
     };
     *head = number;
     for chunk in tail.chunks_mut(PATTERN.len()) {
         chunk.copy_from_slice(&PATTERN[..chunk.len()]);
     }
+    let (whole, rest) = (tail.len() / 256, tail.len() % 256);
+    let pattern = PATTERN_SUMS[256] * whole as u64 + PATTERN_SUMS[rest];
+    let number = u64::from_ne_bytes(number);
+    // The two halves of the number, so that nothing overflows.
+    Summed::new((number >> 32) + (number & 0xffff_ffff) + pattern)
 }
 
 /// Tells if `payload` is what [`fill`] wrote into `length` bytes for ping `sequence`.
@@ -48,7 +73,15 @@ mod tests {
             0, 1, 7, 8, 9, 56, 255, 264, 265, 1472, 4103, 4104, 4105, 9000,
         ] {
             let mut payload = vec![0; length];
-            fill(0x0102_0304_0506_0708, &mut payload);
+            let told = fill(0x0102_0304_0506_0708, &mut payload);
+            let fold = |mut sum: u64| {
+                while sum >> 16 != 0 {
+                    sum = (sum >> 16) + (sum & 0xffff);
+                }
+                sum
+            };
+            let found = ().sum(&payload);
+            assert_eq!(fold(told.get()), fold(found.get()), "{length}");
             assert!(matches(0x0102_0304_0506_0708, length, &payload), "{length}");
             assert!(
                 !matches(0x0102_0304_0506_0708, length + 1, &payload),
