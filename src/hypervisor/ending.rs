@@ -58,7 +58,7 @@ impl<F: Fabric> Hypervisor<F> {
         {
             let frame = buffer.get(..transmit.length).unwrap_or_default();
             let outcome = self.fabric.write(now, vm, frame);
-            self.frame_written(now, vm, frame, outcome);
+            self.frame_written(outcome, || (now, vm, frame));
         }
     }
 

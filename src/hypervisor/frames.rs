@@ -30,7 +30,7 @@ impl<F: Fabric> Hypervisor<F> {
         self.recorder.frame_in();
         let slot = self.slots.get_mut(vm.index())?.as_mut()?;
         let reaction = slot.vm.receive(&mut now, buffer, length);
-        self.apply(now, vm, reaction, (buffer, length))
+        self.apply(now, vm, reaction)
     }
 
     /// Takes the next frame within this process that is due by `now`: one on its way through a fabric in memory, or one that
@@ -75,20 +75,28 @@ impl<F: Fabric> Hypervisor<F> {
         self.push_record(Entry::Lag(elapsed));
     }
 
-    /// Records the result of writing a frame of `vm`. `now` is asked for if the fabric did not accept it.
+    /// Records the result of writing a frame. If the fabric did not accept it, `refused` tells when that was, whose it is, and
+    /// what is in it.
     #[inline]
-    pub fn frame_written(&mut self, now: impl Now, vm: VmId, frame: &[u8], outcome: Write) {
+    pub fn frame_written<'f>(
+        &mut self,
+        outcome: Write,
+        refused: impl FnOnce() -> (Instant, VmId, &'f [u8]),
+    ) {
         match outcome {
             Write::Sent => self.recorder.frame_out(),
-            Write::Dropped(reason) => self.frame_refused(now, vm, frame, reason),
+            Write::Dropped(reason) => {
+                let (now, vm, frame) = refused();
+                self.frame_refused(now, vm, frame, reason);
+            }
         }
     }
 
     /// Records that the fabric did not accept a frame of `vm`.
     #[cold]
-    fn frame_refused(&mut self, mut now: impl Now, vm: VmId, frame: &[u8], reason: WriteDrop) {
+    fn frame_refused(&mut self, now: Instant, vm: VmId, frame: &[u8], reason: WriteDrop) {
         self.recorder.dropped(reason.into());
-        self.note_refused(now.now(), vm, frame, reason);
+        self.note_refused(now, vm, frame, reason);
     }
 
     /// Updates the totals, the VM's timer and its waiting flows after its state has changed.
@@ -101,20 +109,18 @@ impl<F: Fabric> Hypervisor<F> {
         self.wake_flows(now, vm);
     }
 
-    /// Records the event of a VM's reaction to the frame at the start of a buffer, which has a length, and follows up a change of
-    /// its state. Returns the frame to send, if any.
+    /// Records the event of a VM's reaction, and follows up a change of its state. Returns the frame to send, if any.
     #[inline(always)]
     pub(super) fn apply(
         &mut self,
         mut now: impl Now,
         vm: VmId,
         reaction: Reaction,
-        frame: (&[u8], usize),
     ) -> Option<Outgoing> {
         if let Some(event) = &reaction.event {
             let now = now.now();
             self.fabric.tell_event(now, vm, event);
-            self.record(now, vm, event, frame);
+            self.record(now, vm, event);
         }
         let slot = self.slots.get_mut(vm.index()).and_then(Option::as_mut);
         if slot.is_some_and(|slot| slot.vm.take_dirty()) {

@@ -14,22 +14,16 @@ use crate::vm::{Event, PingId, PingOutcome, VmId};
 
 impl<F: Fabric> Hypervisor<F> {
     #[inline(always)]
-    pub(super) fn record(&mut self, now: Instant, vm: VmId, event: &Event, frame: (&[u8], usize)) {
+    pub(super) fn record(&mut self, now: Instant, vm: VmId, event: &Event) {
         match *event {
             Event::Ping(ping, outcome) => self.record_ping(now, vm, ping, outcome),
-            _ => self.record_rare(now, vm, event, frame),
+            _ => self.record_rare(now, vm, event),
         }
     }
 
     /// Records an event other than a ping's; these are rare.
     #[cold]
-    fn record_rare(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        event: &Event,
-        (buffer, length): (&[u8], usize),
-    ) {
+    fn record_rare(&mut self, now: Instant, vm: VmId, event: &Event) {
         match *event {
             // Handled by the caller.
             Event::Ping(..) => {}
@@ -68,8 +62,7 @@ impl<F: Fabric> Hypervisor<F> {
             }
             Event::Ignored(ignored) => {
                 self.recorder.dropped(drop_reason(ignored));
-                let frame = buffer.get(..length).unwrap_or_default();
-                self.note_ignored(now, vm, frame, ignored);
+                self.note_ignored(now, vm, ignored);
             }
         }
     }

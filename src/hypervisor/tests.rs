@@ -21,7 +21,8 @@ fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
         (Write::Dropped(WriteDrop::LinkDown), 2),
         (Write::Dropped(WriteDrop::Refused), 3),
     ] {
-        (0..times).for_each(|_| hypervisor.frame_written(Instant::ZERO, VmId(0), &[], written));
+        (0..times)
+            .for_each(|_| hypervisor.frame_written(written, || (Instant::ZERO, VmId(0), &[])));
     }
     let recorder = hypervisor.recorder();
     let dropped: Vec<_> = recorder.drops().iter().collect();

@@ -9,9 +9,6 @@ use crate::record::DropReason;
 use crate::time::{Instant, earliest};
 use crate::vm::{PingStart, Reaction, Unsent, VmId};
 
-/// What a VM reacts to where that is no frame.
-const NO_FRAME: (&[u8], usize) = (&[], 0);
-
 impl<F: Fabric> Hypervisor<F> {
     /// Performs one step that is due at `now`; a frame to send is built in `buffer`. `None` when nothing is due.
     ///
@@ -77,7 +74,7 @@ impl<F: Fabric> Hypervisor<F> {
             transmit: None,
             event,
         };
-        Some(self.apply(now, owner.vm, reaction, NO_FRAME).into())
+        Some(self.apply(now, owner.vm, reaction).into())
     }
 
     fn wake_vm(&mut self, now: Instant, vm: VmId, buffer: &mut [u8]) -> Option<Step> {
@@ -89,7 +86,7 @@ impl<F: Fabric> Hypervisor<F> {
         let slot = self.slots.get_mut(vm.index())?.as_mut()?;
         slot.is_ready = false;
         let reaction = slot.vm.poll(now, buffer).unwrap_or_default();
-        Some(self.apply(now, vm, reaction, NO_FRAME).into())
+        Some(self.apply(now, vm, reaction).into())
     }
 
     /// Ends the oldest ping of a flow as lost if its timeout has passed, and sets the timer for the next.
@@ -108,7 +105,7 @@ impl<F: Fabric> Hypervisor<F> {
             transmit: None,
             event,
         };
-        Some(self.apply(now, owner.vm, reaction, NO_FRAME).into())
+        Some(self.apply(now, owner.vm, reaction).into())
     }
 
     /// Returns the time of the next deadline, at which to call [`Hypervisor::next_arrival`] and [`Hypervisor::next_step`]:

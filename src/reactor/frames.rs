@@ -205,7 +205,10 @@ impl Reactor {
         }
         let frame = self.buffer.get(..outgoing.length).unwrap_or_default();
         let written = hypervisor.fabric().write(&mut *now, outgoing.vm, frame);
-        hypervisor.frame_written(now, outgoing.vm, frame, written);
+        hypervisor.frame_written(written, || {
+            let frame = self.buffer.get(..outgoing.length);
+            (now.now(), outgoing.vm, frame.unwrap_or_default())
+        });
         written == Write::Sent
     }
 }

@@ -104,7 +104,7 @@ impl Driver {
         }
         let frame = self.buffer.get(..length).unwrap_or_default();
         let written = hypervisor.fabric().write(self.now, vm, frame);
-        hypervisor.frame_written(self.now, vm, frame, written);
+        hypervisor.frame_written(written, || (self.now, vm, frame));
     }
 }
 

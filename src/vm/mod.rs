@@ -70,7 +70,7 @@ use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
 use self::probe::Session;
 use crate::time::{Instant, Now};
-use crate::wire::{EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
+use crate::wire::{EchoHead, EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
 pub const MAX_SESSIONS: usize = 1 << 16;
@@ -130,6 +130,8 @@ pub struct Vm {
     unresolved: VecDeque<PingId>,
     /// Echo requests that it has answered.
     requests_answered: u64,
+    /// The echo message in the last frame that it did not act on, until somebody asks for it.
+    ignored_echo: Option<EchoHead>,
     /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
 }
@@ -155,6 +157,7 @@ impl Vm {
             resolved: VecDeque::new(),
             unresolved: VecDeque::new(),
             requests_answered: 0,
+            ignored_echo: None,
             is_dirty: true,
             random,
         }
@@ -257,7 +260,11 @@ impl Vm {
             return ignored(Ignored::OtherVlan);
         };
         let untagged = buffer.get_mut(start..).unwrap_or_default();
-        match self.react(now, untagged, length.saturating_sub(start)) {
+        let reacted = self.react(now, untagged, length.saturating_sub(start));
+        if reacted.is_err() {
+            self.ignored_echo = buffer.get(start..length).and_then(EchoHead::parse);
+        }
+        match reacted {
             Ok(mut reaction) => {
                 if start > 0
                     && let Some(transmit) = reaction.transmit
@@ -276,6 +283,11 @@ impl Vm {
             })),
             Err(why) => ignored(why),
         }
+    }
+
+    /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one.
+    pub const fn take_ignored_echo(&mut self) -> Option<EchoHead> {
+        self.ignored_echo.take()
     }
 
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP

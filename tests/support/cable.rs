@@ -144,6 +144,8 @@ impl Pairs {
         }
         let frame = &self.buffer[..outgoing.length];
         let written = hypervisor.fabric().write(self.now, outgoing.vm, frame);
-        hypervisor.frame_written(self.now, outgoing.vm, frame, written);
+        hypervisor.frame_written(written, || {
+            (self.now, outgoing.vm, &self.buffer[..outgoing.length])
+        });
     }
 }

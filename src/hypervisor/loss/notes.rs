@@ -7,7 +7,7 @@ use crate::hypervisor::Hypervisor;
 use crate::hypervisor::drop_reason::drop_reason;
 use crate::record::{Attribution, Cause, DropReason, Place, Way, Why};
 use crate::time::Instant;
-use crate::vm::{Event, Ignored, VmId};
+use crate::vm::{Event, Ignored, Vm, VmId};
 use crate::wire::EchoHead;
 
 impl<F: Fabric> Hypervisor<F> {
@@ -33,17 +33,11 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// `vm` has read a frame and did not act on it.
-    pub(in crate::hypervisor) fn note_ignored(
-        &mut self,
-        now: Instant,
-        vm: VmId,
-        frame: &[u8],
-        why: Ignored,
-    ) {
+    pub(in crate::hypervisor) fn note_ignored(&mut self, now: Instant, vm: VmId, why: Ignored) {
         if self.loss_search.is_none() {
             return;
         }
-        let Some(head) = EchoHead::parse(frame) else {
+        let Some(head) = self.vm_mut(vm).and_then(Vm::take_ignored_echo) else {
             return;
         };
         let Some((key, way)) = self.ping_of(&head) else {
