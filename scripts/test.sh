@@ -26,6 +26,7 @@ cd "$(dirname "$0")/.."
 #   nftables         nft                 rules that drop frames of a TAP
 #   curl jq          curl, jq            a client of the control socket, and a reader of its answers
 #   prometheus       prometheus, promtool   readers of metrics
+#   frr              vtysh, zebra, bgpd  an EVPN fabric
 #   util-linux       unshare, setpriv, prlimit, nsenter, setsid   processes with fewer rights, or a terminal
 #   mount            mount               a mount namespace without /dev/net/tun
 #   chromium         chromium            checks of the HTML pages
@@ -38,14 +39,14 @@ cd "$(dirname "$0")/.."
 #   fish groff-base mandoc   fish, groff, mandoc   check completions and the man page
 #   (shellcheck)     shellcheck          checks the scripts
 packages=(iproute2 iputils-ping iputils-arping fping ndisc6 radvd dnsmasq-base kea-dhcp6-server isc-dhcp-client procps
-    tcpdump tshark nftables curl jq prometheus util-linux mount
+    tcpdump tshark nftables curl jq prometheus frr util-linux mount
     arp-scan nmap hping3 thc-ipv6 traceroute mtr-tiny python3-scapy busybox ethtool
     chromium fonts-dejavu-core python3-venv valgrind g++ fish groff-base mandoc shellcheck)
 # Not of every distribution:
 #   clang-14         clang-14            BPF objects, built anew
 #   llvm-14          llvm-strip-14       the same
 optional_packages=(clang-14 llvm-14)
-commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 dhclient sysctl tcpdump tshark capinfos nft curl jq prometheus promtool unshare setpriv setsid prlimit nsenter mount
+commands=(ip bridge ping arping fping ndisc6 radvd dnsmasq kea-dhcp6 dhclient sysctl tcpdump tshark capinfos nft curl jq prometheus promtool vtysh unshare setpriv setsid prlimit nsenter mount
     arp-scan nmap nping hping3 atk6-implementation6 traceroute mtr busybox ethtool chromium python3 valgrind g++ fish groff mandoc shellcheck)
 
 fail() {

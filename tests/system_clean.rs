@@ -374,17 +374,23 @@ fn names_in_use() -> Vec<String> {
     names
 }
 
-/// A run in a namespace of its own making that stops before and after each of its system calls.
+/// A run that stops before and after each of its system calls.
 struct Traced(Running);
 
 impl Traced {
+    /// Starts a short run in a namespace of its own making.
     fn start(netns: &str) -> Traced {
+        Traced::run(&format!("--vms 1 --netns {netns} --duration 1ms --quiet"))
+    }
+
+    fn run(arguments: &str) -> Traced {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(env!("CARGO_BIN_EXE_tap-reactor"));
         command
-            .args(["--vms", "1", "--netns", netns])
-            .args(["--duration", "1ms", "--quiet"])
-            .stdin(Stdio::null());
+            .args(arguments.split_ascii_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // SAFETY: the call is one system call.
         unsafe { command.pre_exec(|| Ok(nix::sys::ptrace::traceme()?)) };
         let traced = Traced(Running(command.spawn().unwrap()));
@@ -483,6 +489,62 @@ fn wherever_a_run_is_killed_cleaning_removes_what_it_had_made() {
             netns == "lab",
             "{netns}: {unmounted} names without a mount"
         );
+    }
+}
+
+/// How often a run is killed in its moves, unless [`KILLS`] says otherwise.
+const SOME_KILLS: u32 = 12;
+/// The environment variable with the number of kills.
+const KILLS: &str = "TAP_REACTOR_KILLS";
+
+#[test]
+fn wherever_a_run_is_killed_in_a_move_cleaning_removes_what_it_had_made() {
+    enter_own_network();
+    let given = std::env::var(KILLS).ok();
+    let kills = given.map_or(SOME_KILLS, |kills| kills.parse().expect("a number"));
+    let beside = Path::new("/run/netns/beside");
+    let has_links = || nix::net::if_::if_nametoindex("br0").is_ok();
+    let is_there = || beside.exists() || Path::new("/run/netns/lab").exists() || has_links();
+    let mut random = fastrand::Rng::with_seed(0x6d6f_7665);
+    for netns in ["lab", "host"] {
+        // There and back, and to the other leaf: what is killed is in the one namespace, in the other, or between.
+        let arguments = format!(
+            "--vms 2 --ports-per-bridge 1 --netns {netns} --ping vm0:vm1 --interval 5ms --duration 60ms --quiet \
+             --resolve static --move vm1:netns:beside,every=10ms --move vm0:leaf1,every=10ms --repeat 4"
+        );
+        // First without killing: between which of its stops there is a namespace beside the lab's.
+        let traced = Traced::run(&arguments);
+        let (mut stops, mut first, mut last) = (0, None, 0);
+        while traced.step() {
+            stops += 1;
+            if beside.exists() {
+                first = first.or(Some(stops));
+                last = stops;
+            }
+        }
+        assert!(!is_there());
+        let first = first.expect("a namespace beside the lab's");
+        let mut left = 0;
+        for _ in 0..kills.div_ceil(2) {
+            let stop = random.u32(first - 8..last);
+            let mut traced = Traced::run(&arguments);
+            let stops = (0..stop).take_while(|_| traced.step()).count() as u32;
+            match stops == stop {
+                true => traced.0.kill(),
+                // How often a run waits depends on the machine.
+                false => last = last.min(stops).max(first),
+            }
+            left += u32::from(is_there());
+            let cleaned = clean().unwrap();
+            let context = format!("{netns}, killed at stop {stop} of {last}: {cleaned:?}");
+            assert!(!is_there(), "{context}");
+            assert!(
+                cleaned.kept.is_empty() && cleaned.failed.is_empty(),
+                "{context}"
+            );
+            assert_eq!(link_names(), ["lo"], "{context}");
+        }
+        assert!(left > 0, "{netns}: none of them left anything");
     }
 }
 

@@ -118,6 +118,12 @@ const CTL: &[OptionSpec] = &[
         "flows: only the N of which most pings failed, or that were slowest",
     ),
     value(
+        "repeat",
+        "N",
+        Kind::Whole,
+        "move: moves in all, there and back; one by default",
+    ),
+    value(
         "capture-vms",
         "VMS",
         Kind::Vms,

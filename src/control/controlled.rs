@@ -6,7 +6,8 @@ use super::ApiError;
 use super::misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
 use super::resources::{
     AddFlows, AddVms, CaptureDocument, CaptureSoFar, Done, FlowDocument, ImpairDocument,
-    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, Page, SetMark, VmDocument,
+    ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, MoveVm, MovedVm, Page,
+    SetMark, VmDocument,
 };
 use crate::fabric::InstrumentConfig;
 use crate::hypervisor::FlowConfig;
@@ -147,6 +148,12 @@ pub trait Controlled {
     /// # Errors
     /// If the name is none.
     fn mark(&mut self, wish: SetMark) -> Result<MarkDocument, ApiError>;
+
+    /// Moves a VM.
+    ///
+    /// # Errors
+    /// If the order can't be understood, or this can't be.
+    fn move_vm(&mut self, wish: MoveVm) -> Result<MovedVm, ApiError>;
 
     /// Makes a slice of the report of what was measured so far. Returns the report once it is complete.
     fn report(&mut self, builder: &mut Builder) -> Option<Report>;

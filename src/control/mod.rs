@@ -36,8 +36,8 @@ pub use openapi::description;
 pub use resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
     ImpairDocument, ImpairmentsDocument, LARGEST_PAGE, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, MarkSoFar, Order, PAGE, PHASES_TOLD, Page, PhaseDocument, RecentDocument,
-    SetMark, VmDocument,
+    MarkDocument, MarkSoFar, MoveVm, MovedVm, Order, PAGE, PHASES_TOLD, Page, PhaseDocument,
+    RecentDocument, SetMark, VmDocument,
 };
 pub use routes::{ROUTES, Route};
 pub use token::{Credentials, LONGEST_TOKEN, SHORTEST_TOKEN, TOKEN_VARIABLE, Token, TokenError};

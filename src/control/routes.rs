@@ -11,8 +11,8 @@ use super::message::Response;
 use super::misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
-    ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, SetMark,
-    VmDocument,
+    ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, MoveVm,
+    MovedVm, SetMark, VmDocument,
 };
 use super::{ApiError, Controlled, ListOf, Order, Work, openapi, status};
 
@@ -344,6 +344,22 @@ pub const ROUTES: &[Route] = &[
         response: Content::Json(schema::<MarkDocument>),
         errors: &[status::BAD_REQUEST, status::CONFLICT],
         handle: |lab, call| json(status::CREATED, &lab.mark(call.body()?)?),
+        ..GET
+    },
+    Route {
+        method: "POST",
+        path: "/moves",
+        id: "moveVm",
+        doc: "Moves a VM to another place of the fabric, while its flows go on",
+        request: Some(schema::<MoveVm>),
+        status: status::CREATED,
+        response: Content::Json(schema::<MovedVm>),
+        errors: &[
+            status::BAD_REQUEST,
+            status::CONFLICT,
+            status::INTERNAL_ERROR,
+        ],
+        handle: |lab, call| json(status::CREATED, &lab.move_vm(call.body()?)?),
         ..GET
     },
     Route {

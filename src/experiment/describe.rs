@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::settings::Settings;
 use super::{Expected, Experiment, FlowPlan, IpVersion, Scenario};
-use crate::hypervisor::{Change, Phase, PlannedMisbehaviour};
+use crate::hypervisor::{Change, Phase, PlannedMisbehaviour, PlannedMove};
 use crate::load::{Arrivals, Pacing, Start, Target};
 use crate::system::{FabricKind, Neighbours, NetnsChoice, Prepared};
 use crate::vm::VmId;
@@ -322,8 +322,25 @@ fn phases(out: &mut String, experiment: &Experiment) -> fmt::Result {
     }
 }
 
-/// Describes which VMs start, stop and misbehave in a phase.
+/// Describes which VMs start, stop, move and misbehave in a phase.
 fn transitions(out: &mut String, phase: &Phase) -> fmt::Result {
+    let count = phase.moves.len();
+    list(out, phase.moves.iter(), count, "moves", |out, planned| {
+        let PlannedMove {
+            vm,
+            after,
+            relocation,
+        } = planned;
+        let times = match relocation.repeat {
+            1 => String::new(),
+            repeat => format!(", {repeat} times there and back"),
+        };
+        let (to, announcement) = (&relocation.to, relocation.announcement);
+        writeln!(
+            out,
+            "  {vm} moves after {after:?} to {to}{times}; announcement: {announcement}"
+        )
+    })?;
     let count = phase.misbehaviours.len();
     list(
         out,

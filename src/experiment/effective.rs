@@ -85,6 +85,7 @@ fn fill_load(settings: &mut Settings, has_sizes: bool) {
             "arrivals" => settings.get("window").is_none(),
             // A group may have a size for what its VMs send.
             "size" => !has_sizes,
+            "repeat" => settings.get("move").is_some(),
             _ => true,
         };
         fill(settings, option, option.default.value().filter(|_| is_free));

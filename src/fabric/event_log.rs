@@ -95,6 +95,18 @@ enum EventKind<'a> {
     },
     /// The VM stops.
     VmStopped,
+    /// The VM was moved to another place of the fabric.
+    VmMoved {
+        /// Where it was, such as `leaf0`.
+        from: &'a str,
+        /// Where it is.
+        to: &'a str,
+    },
+    /// The VM can't be moved as planned.
+    VmMoveRefused {
+        /// What is wrong, and what is expected.
+        why: &'a str,
+    },
     /// A VM misbehaves from now on.
     MisbehaviourBegun {
         /// What it does, such as `arp-flood 1000/s`.
@@ -400,6 +412,13 @@ impl Instrument for EventLog {
                 return self.write(now, Some(vm), EventKind::VmStartRefused { why });
             }
             Notice::Stopped(vm) => return self.write(now, Some(vm), EventKind::VmStopped),
+            Notice::Moved { vm, from, to } => {
+                return self.write(now, Some(vm), EventKind::VmMoved { from, to });
+            }
+            Notice::MoveRefused(vm, why) => {
+                let why = cut(why);
+                return self.write(now, Some(vm), EventKind::VmMoveRefused { why });
+            }
             Notice::Misbehaves(vm, what) => {
                 return self.write(now, Some(vm), EventKind::MisbehaviourBegun { what });
             }
@@ -533,7 +552,7 @@ mod tests {
     use crate::vm::{MemberId, PingId};
 
     /// Notices in the test of all kinds of events.
-    const NOTICES: usize = 16;
+    const NOTICES: usize = 18;
     const MAC: MacAddr = MacAddr([2, 0, 10, 77, 0, 3]);
 
     /// The lines that `tell` makes, read again.
@@ -649,6 +668,12 @@ mod tests {
                 Notice::Started(VmId(0), ""),
                 Notice::StartRefused(VmId(0), "no room"),
                 Notice::Stopped(VmId(0)),
+                Notice::Moved {
+                    vm: VmId(0),
+                    from: "leaf0",
+                    to: "leaf1",
+                },
+                Notice::MoveRefused(VmId(0), "no such place"),
                 Notice::Misbehaves(VmId(0), "silent"),
                 Notice::Behaves(VmId(0), "silent"),
                 Notice::Link(&link),

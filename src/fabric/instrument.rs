@@ -104,6 +104,17 @@ pub enum Notice<'a> {
     StartRefused(VmId, &'a str),
     /// A VM stops.
     Stopped(VmId),
+    /// A VM was moved.
+    Moved {
+        /// The VM.
+        vm: VmId,
+        /// Where it was.
+        from: &'a str,
+        /// Where it is.
+        to: &'a str,
+    },
+    /// A VM can't be moved as planned; the text says why.
+    MoveRefused(VmId, &'a str),
     /// A VM misbehaves from now on, as the words say.
     Misbehaves(VmId, &'a str),
     /// A VM that has misbehaved, as the words say, does so no longer.
@@ -143,6 +154,8 @@ impl fmt::Display for Notice<'_> {
             Notice::Started(vm, how) => write!(f, "{vm} starts: {how}"),
             Notice::StartRefused(vm, why) => write!(f, "{vm} can't start: {why}"),
             Notice::Stopped(vm) => write!(f, "{vm} stops"),
+            Notice::Moved { vm, from, to } => write!(f, "{vm} moves from {from} to {to}"),
+            Notice::MoveRefused(vm, why) => write!(f, "{vm} can't move: {why}"),
             Notice::Misbehaves(vm, what) => write!(f, "{vm} misbehaves: {what}"),
             Notice::Behaves(vm, what) => write!(f, "{vm} misbehaves no longer: {what}"),
             Notice::Link(event) => write!(f, "{} {}", event.link, event.change),

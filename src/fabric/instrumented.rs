@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::impair::Impair;
 use super::misbehave::{Misbehave, MisbehaviourRecord};
+use super::relocation_watch::RelocationWatch;
 use super::{
-    Direction, Environment, Fabric, FrameDrops, Impaired, ImpairedPing, ImpairmentCount,
-    Instrument, Interface, LinkEvent, Notice, Observed, PathState, PortCounters, Read, Recording,
-    Released, RouteEvent, Rule, Write,
+    Direction, Environment, Fabric, FdbEvent, FrameDrops, Impaired, ImpairedPing, ImpairmentCount,
+    Instrument, Interface, LinkEvent, Notice, Observed, PathState, Place, PortCounters, Read,
+    Recording, Released, Relocated, RelocationError, RouteEvent, Rule, Sightings, Write,
 };
 use crate::load::{FlowId, Target};
 use crate::record::Floods;
@@ -28,7 +29,7 @@ const ENDED_TOLD: usize = 1_000;
 #[derive(Debug)]
 pub struct Instrumented<F> {
     fabric: F,
-    /// There are instruments, or something at the edge.
+    /// There are instruments, or something at the edge, or a VM is watched after a move.
     is_watched: bool,
     /// In the order of their numbers.
     instruments: Vec<(u32, Box<dyn Instrument>)>,
@@ -38,6 +39,7 @@ pub struct Instrumented<F> {
     ended: Vec<Recording>,
     /// `None` until there is something of that.
     edge: Option<Box<Edge>>,
+    moved: Option<Box<RelocationWatch>>,
     /// Impaired frames of pings are noted.
     notes_pings: bool,
     /// What was flooded, once the instrument that counts that is gone.
@@ -71,6 +73,7 @@ impl<F> Instrumented<F> {
             next: 0,
             ended: Vec::new(),
             edge: None,
+            moved: None,
             notes_pings: false,
             floods: None,
         }
@@ -92,7 +95,7 @@ impl<F> Instrumented<F> {
         let place = self.instruments.iter().position(|(id, _)| *id == number)?;
         self.instruments.get_mut(place)?.1.so_far()?;
         let (_, mut instrument) = self.instruments.remove(place);
-        self.is_watched = self.edge.is_some() || !self.instruments.is_empty();
+        self.set_watched();
         let mut recording = instrument.finish()?;
         recording
             .ended
@@ -240,7 +243,31 @@ impl<F> Instrumented<F> {
         counted.or_else(|| self.floods.clone())
     }
 
-    /// Returns true if there are instruments, impairments or misbehaviours.
+    fn set_watched(&mut self) {
+        let is_moved = self.moved.as_ref().is_some_and(|moved| moved.goes_on());
+        self.is_watched = is_moved || self.edge.is_some() || !self.instruments.is_empty();
+    }
+
+    /// Keeps the first frames of `vm`, which was moved and has the address `mac`, from `since` on.
+    pub fn watch_moved(&mut self, vm: VmId, mac: MacAddr, since: Instant) {
+        self.moved.get_or_insert_default().begin(vm, mac, since);
+        self.set_watched();
+    }
+
+    /// Returns the first frames of `vm` since it is [watched](Instrumented::watch_moved).
+    pub fn sightings(&self, vm: VmId) -> Option<Sightings> {
+        self.moved.as_ref()?.of(vm)
+    }
+
+    /// Ends to keep the first frames of `vm`.
+    pub fn unwatch_moved(&mut self, vm: VmId) {
+        if let Some(moved) = &mut self.moved {
+            moved.end(vm);
+            self.set_watched();
+        }
+    }
+
+    /// Returns true if there are instruments, impairments or misbehaviours, or a VM is watched after a move.
     #[inline]
     pub const fn is_watched(&self) -> bool {
         self.is_watched
@@ -304,7 +331,7 @@ impl<F> Instrumented<F> {
     #[cold]
     fn remove_those_over(&mut self) {
         self.instruments.retain(|(_, each)| !each.is_over());
-        self.is_watched = self.edge.is_some() || !self.instruments.is_empty();
+        self.set_watched();
     }
 
     /// Tells the instruments that a pipe has room again, or that the reader of a stream has gone.
@@ -335,11 +362,11 @@ impl<F> Instrumented<F> {
     /// Ends at `now` what the instruments write, and returns what that is. They see nothing more.
     pub fn finish(&mut self, now: Instant) -> Vec<Recording> {
         self.drop_held(now, None);
-        self.is_watched = self.edge.is_some();
         self.floods = self.floods();
         let mut recordings = std::mem::take(&mut self.ended);
         let instruments = std::mem::take(&mut self.instruments).into_iter();
         recordings.extend(instruments.filter_map(|(_, mut each)| each.finish()));
+        self.set_watched();
         recordings
     }
 
@@ -352,6 +379,14 @@ impl<F> Instrumented<F> {
 }
 
 impl<F: Fabric> Instrumented<F> {
+    /// Sends an announcement of a move, which is not taken for the first frame of its VM.
+    pub fn write_announcement(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> Write {
+        let moved = self.moved.take();
+        let written = self.write(now, vm, frame);
+        self.moved = moved;
+        written
+    }
+
     /// Releases the next frame that impairments hold and that is due by `now`: it is written, or its VM may read it. Or does
     /// one thing that a misbehaving VM has to do by `now`.
     pub fn release(&mut self, now: Instant) -> Option<Released> {
@@ -425,6 +460,11 @@ impl<F: Fabric> Instrumented<F> {
             };
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
+        }
+        if let (Some(moved), Read::Frame(length)) = (&mut self.moved, read)
+            && moved.received(now.now(), vm, buffer.get(..length).unwrap_or_default())
+        {
+            self.set_watched();
         }
         match read {
             Read::Frame(length) if self.misbehave().is_some() => {
@@ -508,6 +548,11 @@ impl<F: Fabric> Instrumented<F> {
             let now = now.now();
             self.each(|instrument| instrument.frame(now, &observed));
         }
+        if let (Some(moved), Write::Sent) = (&mut self.moved, written)
+            && !impaired.is_dropped()
+        {
+            moved.sent(now.now(), vm, frame);
+        }
         written
     }
 }
@@ -573,6 +618,33 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn route_events(&mut self) -> Vec<RouteEvent> {
         self.fabric.route_events()
+    }
+
+    fn prepare_place(&mut self, vm: VmId, to: &Place) -> Result<(), RelocationError<F::Error>> {
+        self.fabric.prepare_place(vm, to)
+    }
+
+    fn relocate(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        to: &Place,
+        rx_filter: &RxFilter,
+        outage: Duration,
+    ) -> Result<Relocated, RelocationError<F::Error>> {
+        self.fabric.relocate(now, vm, to, rx_filter, outage)
+    }
+
+    fn after_relocation(&mut self, vm: VmId) -> Result<(), F::Error> {
+        self.fabric.after_relocation(vm)
+    }
+
+    fn fdb_events(&mut self, now: Instant) -> Vec<FdbEvent> {
+        self.fabric.fdb_events(now)
+    }
+
+    fn time_after(&self, now: Instant) -> Instant {
+        self.fabric.time_after(now)
     }
 
     fn watch_drops(&mut self) -> Result<bool, F::Error> {

@@ -18,6 +18,8 @@ mod misbehave;
 pub mod output;
 mod path_state;
 mod recording;
+mod relocation;
+mod relocation_watch;
 mod route_event;
 mod trace;
 
@@ -44,6 +46,10 @@ pub use self::link_event::{LinkEvent, LinkFate};
 pub use self::misbehave::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord};
 pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};
 pub use self::recording::Recording;
+pub use self::relocation::{
+    FdbChange, FdbEvent, NoPlace, PLACES, Place, Relocated, RelocationError,
+};
+pub use self::relocation_watch::Sightings;
 pub use self::route_event::RouteEvent;
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
@@ -127,6 +133,57 @@ pub trait Fabric {
     /// as it does [`Fabric::link_events`].
     fn route_events(&mut self) -> Vec<RouteEvent> {
         Vec::new()
+    }
+
+    /// Makes ready what a move of `vm` to a place needs and is not there yet, which may take long.
+    ///
+    /// # Errors
+    /// What speaks against the move, as far as that can be said before, and what is expected: without a change. Or if the system
+    /// refuses an operation.
+    fn prepare_place(&mut self, vm: VmId, to: &Place) -> Result<(), RelocationError<Self::Error>> {
+        let _ = (vm, to);
+        let why = "this fabric moves no VMs; expected --fabric bridge or sim";
+        Err(RelocationError::Unfit(why.to_owned()))
+    }
+
+    /// Moves the port of `vm`, whose network interface is to accept what `rx_filter` lets through, to another place at `now`.
+    /// A simulation takes `outage` for it, in which the port carries nothing; a real fabric takes the time that it takes.
+    ///
+    /// # Errors
+    /// If this can't be, without a change; or if the system refuses an operation.
+    fn relocate(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        to: &Place,
+        rx_filter: &RxFilter,
+        outage: Duration,
+    ) -> Result<Relocated, RelocationError<Self::Error>> {
+        let _ = (now, rx_filter, outage);
+        self.prepare_place(vm, to)?;
+        let why = format!("this fabric moves no VM to {to}");
+        Err(RelocationError::Unfit(why))
+    }
+
+    /// Completes what a move has left to do that is not to delay the VM's announcement.
+    ///
+    /// # Errors
+    /// If the system refuses an operation.
+    fn after_relocation(&mut self, vm: VmId) -> Result<(), Self::Error> {
+        let _ = vm;
+        Ok(())
+    }
+
+    /// Returns what bridges have learned of VMs that were moved since the last call. The driver calls this as it does
+    /// [`Fabric::link_events`].
+    fn fdb_events(&mut self, now: Instant) -> Vec<FdbEvent> {
+        let _ = now;
+        Vec::new()
+    }
+
+    /// The present time, after an operation that has begun at `now` and may have taken long: `now` in virtual time.
+    fn time_after(&self, now: Instant) -> Instant {
+        now
     }
 
     /// Starts to watch which frames the kernel drops, and why. Returns false for a fabric whose frames no kernel carries.

@@ -56,6 +56,7 @@ pages! {
     marks: "marks.md";
     losses: "losses.md";
     misbehaving: "misbehaving.md";
+    moving: "moving.md";
     ipv6_and_vlans: "ipv6-and-vlans.md";
     vms_on_the_wire: "vms-on-the-wire.md";
     #[doc = concat!("\n", include_str!("architecture.svg"))]

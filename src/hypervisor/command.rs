@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::phases::STAY;
-use super::{FlowConfig, Hypervisor, Phase};
+use super::{FlowConfig, Hypervisor, Moved, Phase, Relocation};
 use crate::fabric::{Fabric, Instrument, Notice, Recording, Rule};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::MarkName;
@@ -25,6 +25,8 @@ pub enum Command {
     /// These VMs stop, all at once, with their flows, while the others continue. Pings to them get no reply; their own
     /// outstanding pings end as abandoned. One that was still to start does not. Others are left as they are.
     StopVms(Vec<VmId>),
+    /// This VM moves to another place of the fabric, and announces itself there. It keeps all else: addresses, tables, pings.
+    Move(VmId, Box<Relocation>),
     /// Flows are added, and ping from now on: in the present phase, as the others of it, and in those to come. Without a
     /// phase one without end begins. With a pace of their own they keep to that whatever the phases do, until they end, or
     /// the run does.
@@ -71,6 +73,8 @@ pub enum Outcome {
     Done,
     /// Flows with these numbers were added.
     Flows(Range<u32>),
+    /// A VM was moved.
+    Moved(Moved),
     /// A mark was set at this time.
     Marked(Instant),
     /// An instrument with this number was added.
@@ -103,6 +107,9 @@ impl<F: Fabric> Hypervisor<F> {
         match command {
             Command::StartVms(vms) => self.lifecycle.start(vms),
             Command::StopVms(vms) => self.stop_vms(now, &vms)?,
+            Command::Move(vm, relocation) => {
+                return self.move_vm(now, vm, *relocation).map(Outcome::Moved);
+            }
             Command::StartFlows(flows, pace) => {
                 let added = self.start_flows(now, flows, pace);
                 let added = added.map_err(CommandError::Refused)?;

@@ -1,4 +1,4 @@
-//! VMs that start, stop and misbehave during a phase, while others ping.
+//! VMs that start, stop, move and misbehave during a phase, while others ping.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{Command, CommandError, FlowConfig, Hypervisor, Phase};
+use super::moves::Announcing;
+use super::{Command, CommandError, FlowConfig, Hypervisor, Phase, Relocation};
 use crate::fabric::{Fabric, Notice};
 use crate::load::FlowId;
 use crate::time::Instant;
@@ -36,10 +37,14 @@ pub struct PlannedMisbehaviour {
 }
 
 /// A change that is due to a VM.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Due {
     /// It starts or stops.
     Presence(Change),
+    /// It moves.
+    Move(Box<Relocation>),
+    /// It announces itself where it has moved to.
+    Announce(Announcing),
     /// It misbehaves, for that long or until the end of the phase.
     Misbehave(Misbehaviour, Option<Duration>),
     /// It behaves again.
@@ -55,6 +60,17 @@ pub struct Transition {
     pub vm: VmId,
     /// Start or stop.
     pub change: Change,
+}
+
+/// The scheduled move of a VM during a phase.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlannedMove {
+    /// Time since the start of the phase.
+    pub after: Duration,
+    /// The VM.
+    pub vm: VmId,
+    /// Where it goes.
+    pub relocation: Relocation,
 }
 
 /// VMs that could not start while a run went on.
@@ -99,6 +115,10 @@ impl Lifecycle {
         let transitions = phase.transitions.iter();
         let transitions = transitions.map(|m| (at + m.after, m.vm, Due::Presence(m.change)));
         self.due.extend(transitions);
+        for planned in &phase.moves {
+            let due = Due::Move(Box::new(planned.relocation.clone()));
+            self.schedule(at + planned.after, planned.vm, due);
+        }
         for planned in &phase.misbehaviours {
             let due = Due::Misbehave(planned.misbehaviour, planned.lasts);
             self.schedule(at + planned.after, planned.vm, due);
@@ -121,8 +141,8 @@ impl Lifecycle {
 
     /// Cancels the end of the misbehaviour of `vm`, which has ended.
     pub(super) fn forget_misbehaviour_of(&mut self, vm: VmId) {
-        let end = (vm, Due::Behave);
-        self.due.retain(|(_, vm, due)| (*vm, *due) != end);
+        let is_end = |of: VmId, due: &Due| of == vm && *due == Due::Behave;
+        self.due.retain(|(_, vm, due)| !is_end(*vm, due));
         self.misbehaving.retain(|other| *other != vm);
     }
 
@@ -134,7 +154,7 @@ impl Lifecycle {
                 unbegun.push((*vm, *misbehaviour));
                 false
             }
-            Due::Presence(_) | Due::Behave => true,
+            Due::Presence(_) | Due::Move(_) | Due::Announce(_) | Due::Behave => true,
         });
         (std::mem::take(&mut self.misbehaving), unbegun)
     }
@@ -157,10 +177,11 @@ impl Lifecycle {
         self.due.is_empty() && self.starting.is_empty()
     }
 
-    /// Returns true if no VM is to start or stop. A phase does not wait for misbehaviours.
+    /// Returns true if no VM is to start, stop or move. A phase does not wait for misbehaviours.
     pub(super) fn is_settled(&self) -> bool {
+        let is_awaited = |due: &Due| !matches!(due, Due::Misbehave(..) | Due::Behave);
         let mut due = self.due.iter();
-        self.starting.is_empty() && !due.any(|(.., due)| matches!(due, Due::Presence(_)))
+        self.starting.is_empty() && !due.any(|(.., due)| is_awaited(due))
     }
 
     /// Lets pending VMs start from now on.
@@ -294,29 +315,36 @@ impl<F: Fabric> Hypervisor<F> {
     /// If the fabric can't remove a port.
     pub fn carry_out_due(&mut self, now: Instant) -> Result<bool, F::Error> {
         if self.lifecycle.starting.is_empty() {
-            let command = match self.lifecycle.due.front() {
-                Some(&(at, vm, Due::Presence(Change::Start))) if at <= now => {
-                    self.lifecycle.due.pop_front();
-                    Command::StartVms(vec![vm])
-                }
-                Some(&(at, _, Due::Presence(Change::Stop))) if at <= now => {
+            let is_due = |(at, ..): &&(Instant, VmId, Due)| *at <= now;
+            let command = match self.lifecycle.due.front().filter(is_due) {
+                None => return Ok(false),
+                Some((.., Due::Presence(Change::Stop))) => {
                     Command::StopVms(self.lifecycle.leaving(now))
                 }
-                Some(&(at, vm, Due::Misbehave(misbehaviour, lasts))) if at <= now => {
-                    self.lifecycle.due.pop_front();
-                    self.misbehave_as_planned(now, vm, misbehaviour, lasts);
-                    return Ok(true);
-                }
-                Some(&(at, vm, Due::Behave)) if at <= now => {
-                    self.lifecycle.due.pop_front();
-                    Command::Behave(vec![vm])
-                }
-                _ => return Ok(false),
+                Some(_) => match self.lifecycle.due.pop_front() {
+                    Some((_, vm, Due::Presence(Change::Start))) => Command::StartVms(vec![vm]),
+                    Some((_, vm, Due::Move(relocation))) => Command::Move(vm, relocation),
+                    Some((_, vm, Due::Announce(announcing))) => {
+                        self.announce_move(now, vm, announcing);
+                        return Ok(true);
+                    }
+                    Some((_, vm, Due::Misbehave(misbehaviour, lasts))) => {
+                        self.misbehave_as_planned(now, vm, misbehaviour, lasts);
+                        return Ok(true);
+                    }
+                    Some((_, vm, Due::Behave)) => Command::Behave(vec![vm]),
+                    Some((.., Due::Presence(Change::Stop))) | None => return Ok(false),
+                },
             };
-            match self.carry_out(now, command) {
-                Err(CommandError::Fabric(error)) => return Err(error),
-                // Such commands ask for nothing that can't be.
-                Err(CommandError::Refused(_)) | Ok(_) => {}
+            let moving = match &command {
+                Command::Move(vm, _) => Some(*vm),
+                _ => None,
+            };
+            match (self.carry_out(now, command), moving) {
+                (Err(CommandError::Fabric(error)), _) => return Err(error),
+                (Err(CommandError::Refused(why)), Some(vm)) => self.move_refused(now, vm, &why),
+                // Other commands ask for nothing that can't be.
+                (Err(CommandError::Refused(_)) | Ok(_), _) => {}
             }
         }
         if let Some(vm) = self.lifecycle.starting.pop_front()

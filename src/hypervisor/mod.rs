@@ -14,6 +14,7 @@ mod lifecycle;
 mod loss;
 mod marks;
 mod misbehaviours;
+mod moves;
 mod phases;
 mod record;
 mod record_buffer;
@@ -38,10 +39,12 @@ pub use self::command::{Command, CommandError, Outcome};
 pub use self::frames::Arrival;
 use self::groups::Groups;
 use self::lifecycle::Lifecycle;
-pub use self::lifecycle::{Change, PlannedMisbehaviour, RefusedStarts, Transition};
+pub use self::lifecycle::{Change, PlannedMisbehaviour, PlannedMove, RefusedStarts, Transition};
 pub use self::loss::AttributeLoss;
 use self::loss::LossSearch;
 pub use self::marks::MarkOn;
+use self::moves::Moves;
+pub use self::moves::{Moved, RefusedMoves, Relocation};
 pub use self::phases::{ADDRESS_WAIT, Phase};
 use self::record_buffer::RecordBuffer;
 use self::resolution::Resolution;
@@ -195,6 +198,8 @@ pub struct Hypervisor<F> {
     marked_changes: MarkOn,
     /// VMs that misbehave at some time of the run, as far as is known.
     offenders: Vec<VmId>,
+    /// Moves of VMs so far.
+    moves: Moves,
     /// What is known of failed pings, if that is looked for.
     loss_search: Option<Box<LossSearch>>,
     /// Lacks the entries of `buffer`, which [`Hypervisor::recorder`] adds first.
@@ -237,6 +242,7 @@ impl<F: Fabric> Hypervisor<F> {
             groups: Groups::default(),
             marked_changes: MarkOn::default(),
             offenders: Vec::new(),
+            moves: Moves::default(),
             loss_search: None,
             recorder,
             buffer: RecordBuffer::new(),

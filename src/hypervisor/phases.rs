@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Command, Hypervisor, PlannedMisbehaviour, Transition};
+use super::{Command, Hypervisor, PlannedMisbehaviour, PlannedMove, Transition};
 use crate::fabric::{Fabric, Rule};
 use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
 use crate::record::MarkName;
@@ -33,6 +33,8 @@ pub struct Phase {
     pub transitions: Vec<Transition>,
     /// The misbehaviours of VMs during the phase.
     pub misbehaviours: Vec<PlannedMisbehaviour>,
+    /// The moves of VMs during the phase.
+    pub moves: Vec<PlannedMove>,
     /// The impairments from the beginning of the phase on; `None` leaves those that are.
     pub impairments: Option<Vec<Rule>>,
     /// The name of the mark that its beginning is, if it is one.
@@ -72,6 +74,7 @@ impl Phase {
             duration,
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
+            moves: Vec::new(),
             impairments: None,
             mark: None,
         }

@@ -2,6 +2,7 @@
 
 use crate::experiment::SettingError;
 use crate::fabric::OptionError;
+use crate::hypervisor::CommandError;
 use crate::system::SystemError;
 
 /// An error of building, driving or closing a lab.
@@ -13,6 +14,19 @@ pub enum LabError {
     /// The plan does not fit the tool.
     #[error("{0}")]
     Plan(String),
+}
+
+impl LabError {
+    /// The error that a command is.
+    pub(super) fn of_command<E>(error: CommandError<E>) -> LabError
+    where
+        SystemError: From<E>,
+    {
+        match error {
+            CommandError::Fabric(error) => LabError::System(error.into()),
+            CommandError::Refused(why) => LabError::Plan(why),
+        }
+    }
 }
 
 impl From<OptionError> for LabError {

@@ -78,7 +78,7 @@ use std::borrow::Cow;
 
 use crate::experiment::{Experiment, VmPlan};
 use crate::fabric::{Instrument, Rule};
-use crate::hypervisor::{Command, FlowConfig, Outcome};
+use crate::hypervisor::{Command, FlowConfig, Outcome, Relocation};
 use crate::reactor::{End, Watcher};
 use crate::report::{Expectation, Report};
 use crate::time::Instant;
@@ -251,6 +251,19 @@ impl<'a> Lab<'a> {
     /// If one can't be understood, or names a VM that does not exist.
     pub fn rules_of(&self, impair: &[&str]) -> Result<Vec<Rule>, LabError> {
         of_either!(self, lab => lab.rules_of(impair))
+    }
+
+    /// Returns the VM that a value such as `vm3:leaf1` moves, and where to, `repeat` times there and back, for
+    /// [`Command::Move`].
+    ///
+    /// # Errors
+    /// If it can't be understood, is about several VMs or none that exists, or names a time.
+    pub fn move_of(
+        &self,
+        value: &str,
+        repeat: Option<u32>,
+    ) -> Result<(VmId, Relocation), LabError> {
+        of_either!(self, lab => lab.move_of(value, repeat))
     }
 
     /// Returns the instrument that options of a run stand for, such as `capture` with `capture-on-loss`, for

@@ -7,7 +7,7 @@ use super::instruments::{interface, make_now};
 use super::{Driver, LabError, LabOn};
 use crate::experiment::{FlowPlan, IpVersion};
 use crate::fabric::{Fabric, Instrument, InstrumentConfig, InstrumentKind, Rule};
-use crate::hypervisor::{Command, CommandError, FlowConfig, Outcome};
+use crate::hypervisor::{Command, FlowConfig, Outcome, Relocation};
 use crate::load::{FlowId, Target};
 use crate::system::{Neighbours, SystemError};
 use crate::time::Instant;
@@ -35,10 +35,7 @@ where
         };
         let now = self.driver.now();
         let outcome = self.hypervisor.carry_out(now, command);
-        let outcome = outcome.map_err(|error| match error {
-            CommandError::Fabric(error) => LabError::System(error.into()),
-            CommandError::Refused(why) => LabError::Plan(why),
-        })?;
+        let outcome = outcome.map_err(LabError::of_command)?;
         if let Outcome::Flows(ids) = &outcome {
             self.plan_flows(ids.clone(), &added);
         }
@@ -133,6 +130,18 @@ where
     /// If one can't be understood, or names a VM that does not exist.
     pub fn rules_of(&self, impair: &[&str]) -> Result<Vec<Rule>, LabError> {
         Ok(self.plan.rules_of(impair)?)
+    }
+
+    /// Returns the VM that a value such as `vm3:leaf1` moves, and where to, `repeat` times there and back.
+    ///
+    /// # Errors
+    /// If it can't be understood, is about several VMs or none that exists, or names a time.
+    pub fn move_of(
+        &self,
+        value: &str,
+        repeat: Option<u32>,
+    ) -> Result<(VmId, Relocation), LabError> {
+        Ok(self.plan.move_of(value, repeat)?)
     }
 
     /// Returns the instrument that options of a run stand for, such as `capture` with `capture-on-loss`, for

@@ -10,8 +10,8 @@ use super::control::{Control, Listeners};
 use super::names::{Leased, describe_vm, flow_name, serving, waiting_to_forward};
 use super::{Driver, LabError, Observer, completeness, instruments};
 use crate::experiment::{self, Experiment, FlowPlan};
-use crate::fabric::{Fabric, Notice, Recording};
-use crate::hypervisor::{Command, Hypervisor, RefusedStarts};
+use crate::fabric::{Fabric, Notice, Place, Recording};
+use crate::hypervisor::{Command, Hypervisor, RefusedMoves, RefusedStarts};
 use crate::load::FlowId;
 use crate::reactor::End;
 use crate::report::{Builder, Context, Expectation, FabricReport, Report};
@@ -113,6 +113,7 @@ where
             self.is_whole = false;
             return Ok(());
         }
+        self.prepare_moves()?;
         load(&self.plan, &mut self.hypervisor)?;
         let topology = self.hypervisor.fabric().environment().topology;
         if let Some(topology) = topology.filter(|topology| topology.leaves() > 0) {
@@ -122,6 +123,18 @@ where
         self.hypervisor
             .attribute_losses(self.plan.attribute_loss)
             .map_err(SystemError::from)?;
+        Ok(())
+    }
+
+    /// Makes ready what the moves of the plan need, so that one that can't be is told before the first ping.
+    fn prepare_moves(&mut self) -> Result<(), LabError> {
+        let moves = self.plan.phases.iter().flat_map(|phase| &phase.moves);
+        for planned in moves.filter(|planned| planned.relocation.to != Place::Back) {
+            let prepared = self
+                .hypervisor
+                .prepare_move(planned.vm, &planned.relocation.to);
+            prepared.map_err(LabError::of_command)?;
+        }
         Ok(())
     }
 
@@ -343,6 +356,7 @@ where
             return None;
         }
         let since_start = self.driver.now().nanos_since(self.start) / 1_000_000;
+        self.hypervisor.look_at_moves(self.driver.now());
         let impairments = self.hypervisor.fabric().impairments();
         let misbehaviours = self.hypervisor.fabric().misbehaviours();
         let floods = self.hypervisor.fabric().floods();
@@ -389,8 +403,13 @@ where
             1 => format!("{first} could not start: {why}"),
             _ => format!("{count} VMs could not start, {first} first: {why}"),
         });
+        let unmoved = self.hypervisor.refused_moves();
+        let unmoved = unmoved.map(|RefusedMoves { first, why, count }| match count {
+            1 => format!("{first} could not move: {why}"),
+            _ => format!("{count} moves could not be made, that of {first} first: {why}"),
+        });
         let amiss = completeness::shortcomings(&self.plan, report, self.end, expectations);
-        refused.into_iter().chain(amiss).collect()
+        refused.into_iter().chain(unmoved).chain(amiss).collect()
     }
 
     /// Removes the lab.

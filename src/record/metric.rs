@@ -87,6 +87,8 @@ metrics! {
     Release: Run, "ns", "release" => "release_ns";
     /// From the making of a VM to the first answer to a ping of its own.
     Boot: Run, "ns", "boot" => "boot_ns";
+    /// From the last answer before a move of a VM to the first after it, of each move and flow of the VM.
+    Outage: Run, "ns", "outage" => "outage_ns";
 }
 
 /// The scope of a metric: each second, each phase, or the run.

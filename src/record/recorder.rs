@@ -1,5 +1,7 @@
 //! The recorder: takes in what happened, one event at a time.
 
+mod moves;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +14,8 @@ use super::phase::{Phase, Work};
 use super::timeline::Timeline;
 use super::{
     Addresses, Attribution, DropReason, Drops, ErrorCounts, Interval, Latency, Links, LossMethod,
-    Losses, MarkName, Marks, Metric, NeighbourSearch, Pause, Pauses, Response, Scope, Totals,
+    Losses, MarkName, Marks, Metric, Moves, NeighbourSearch, Pause, Pauses, Response, Scope,
+    Totals,
 };
 use crate::fabric::LinkEvent;
 use crate::load::FlowId;
@@ -99,6 +102,8 @@ struct Details {
     /// `None` until the first mark is set.
     marks: Option<Marks>,
     by_group: Option<ByGroup>,
+    /// `None` until the first VM is moved.
+    moves: Option<Moves>,
 }
 
 impl Recorder {
@@ -215,7 +220,7 @@ impl Recorder {
             self.record(metric, rtt);
         }
         if let Some(record) = self.flows.get_mut(flow.index()) {
-            let answer = record.answered(sequence, due, rtt);
+            let answer = record.answered(sequence, due, received, rtt);
             if answer.first {
                 self.record(Metric::First, rtt);
             }
@@ -335,6 +340,7 @@ impl Recorder {
 
     /// A reply came at `now` to a ping that was given up already. Counts for the phase that `now` is in.
     pub fn late(&mut self, flow: FlowId, now: Instant) {
+        self.late_after_move(flow);
         self.count(flow, now, |totals| totals.late += 1);
     }
 
@@ -524,7 +530,7 @@ impl Recorder {
         }
     }
 
-    /// Returns true if there are marks or figures by group: they are to be told of each ping that is sent or answered.
+    /// Returns true if there are marks, moves or figures by group: they are to be told of each ping that is sent or answered.
     #[inline]
     pub const fn has_details(&self) -> bool {
         self.details.is_some()
@@ -546,7 +552,7 @@ impl Recorder {
         }
     }
 
-    /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks or figures by group.
+    /// The ping `sequence` of `flow` was answered, as [`Recorder::answered`] has it, where there are marks, moves or figures by group.
     pub fn answered_in_detail(
         &mut self,
         flow: FlowId,
@@ -558,6 +564,7 @@ impl Recorder {
         if let Some(marks) = self.marks_of(flow) {
             marks.passed(flow, sequence, due, received);
         }
+        self.passed_after_move((flow, sequence), sent, received);
         let phase = self.phase_index_at(due);
         if let Some(by_group) = self.by_group_mut() {
             by_group.count(phase, flow, |totals| totals.received += 1);
@@ -806,6 +813,7 @@ impl Recorder {
         if let Some(marks) = self.marks_of(flow) {
             marks.failed(flow, sequence, due);
         }
+        self.failed_after_move(flow, sequence, due);
         let phase = self.phase_at(due);
         phase.ended(now);
         if phase.counted {

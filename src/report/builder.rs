@@ -7,6 +7,7 @@ use super::build::{Context, FLOWS_TOLD, WORST_TOLD, count_flow, named, per_secon
 use super::floods::floods;
 use super::marks::{MarkReport, Telling};
 use super::misbehaviours::misbehaviours;
+use super::moves;
 use super::{
     FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
     Verdict, losses,
@@ -182,6 +183,7 @@ impl Builder {
         let (setup, work) = (recorder.setup(), recorder.work());
         let links = recorder.links();
         let (marks, marks_left) = count_marks(marks(recorder), told, context.began);
+        let (moves, moves_untold) = moves::told(recorder.moves(), context.began, context.flows);
         let records = recorder.flows();
         let is_whole = |flow: &&FlowRecord| flow.totals().sent > 0 && flow.totals().failed() == 0;
         let report = Report {
@@ -227,6 +229,8 @@ impl Builder {
             links_untold: links.untold(),
             marks,
             marks_untold: recorder.marks().map_or(0, Marks::untold),
+            moves,
+            moves_untold,
             pauses: *recorder.pauses(),
             recordings: context.recordings.to_vec(),
             phases: phases(recorder, prepared, context.phases),

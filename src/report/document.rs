@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport,
-    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, Outcome, PlanReport, Verdict,
-    encoding, keyed,
+    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome, PlanReport,
+    Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -120,6 +120,12 @@ pub struct Report {
     /// How many more there were.
     #[serde(default, skip_serializing_if = "nothing")]
     pub marks_untold: u64,
+    /// Moves of VMs, an entry for each flow that such a VM sends or receives: of more than 1,000 those with the longest gaps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<MoveReport>,
+    /// How many more there were.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub moves_untold: u64,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.
     #[serde(default)]
     pub phases: Vec<PhaseReport>,

@@ -4,17 +4,49 @@
 use super::{
     ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName, ImpairedFrames,
     MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport, MergedReport,
-    MisbehaviourReport, PhaseReport, PlanReport, Report, SettingsReport, Unlike, Values,
+    MisbehaviourReport, MoveReport, PhaseReport, PlanReport, Report, SettingsReport, Unlike,
+    Values,
 };
-use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
+use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording, Sightings};
 use crate::load::FlowId;
 use crate::record::{
-    DropReason, FloodKind, LatencySummary, Limits, LinkChanged, NeighbourSearch, Pause, Recorder,
-    SparseLatency,
+    DropReason, EndedBy, FloodKind, Gap, LatencySummary, Limits, LinkChanged, Move,
+    NeighbourSearch, Pause, Recorder, SparseLatency,
 };
 use crate::time::Instant;
-use crate::vm::{Misdeed, PingError, VmId};
+use crate::vm::{Announcement, Misdeed, PingError, VmId};
 use crate::wire::MacAddr;
+
+/// Has a VM move, and be missed for 221 µs.
+fn moved(recorder: &mut Recorder) {
+    let at = |micros: u64| Instant::from_nanos(micros * 1_000);
+    let flow = FlowId(0);
+    recorder.moved(Move {
+        vm: VmId(1),
+        from: "leaf0".to_owned(),
+        to: "leaf1".to_owned(),
+        announcement: Announcement::Garp,
+        began: at(1_007),
+        ready: at(1_197),
+        announced: None,
+        learned: None,
+        is_learned_by_announcement: false,
+        is_told: false,
+        told: None,
+        forgotten: None,
+        seen: Sightings::default(),
+        gaps: vec![Gap {
+            flow,
+            last: Some(at(1_000)),
+            first: None,
+            next: 0,
+            lost: 0,
+            late: 0,
+            interval: None,
+        }],
+    });
+    recorder.answered_in_detail(flow, 0, at(1_200), at(1_200), at(1_221));
+}
 
 const PINGS: u64 = 2_000;
 const INTERVAL: u64 = 4_000_000;
@@ -67,6 +99,7 @@ pub fn slower(slower: u64) -> Report {
     recorder.leased(5_000_000);
     recorder.booted(7_000_000);
     recorder.released(9_000);
+    moved(&mut recorder);
     recorder.dropped_many(DropReason::UnknownEthertype, 3);
     let name = |dst: &str, address: Option<&str>| FlowName {
         src: "vm0".to_owned(),
@@ -217,6 +250,30 @@ pub fn whole() -> Report {
             histograms: MarkHistograms::default(),
         }],
         marks_untold: 5,
+        moves: vec![MoveReport {
+            number: 0,
+            vm: "vm1".to_owned(),
+            from: "leaf0".to_owned(),
+            to: "leaf1".to_owned(),
+            announcement: "garp".to_owned(),
+            at_ns: 500_000_000,
+            netlink_ns: 190_000,
+            announced_ns: Some(195_000),
+            fdb_ns: Some(195_500),
+            first_out_ns: Some(210_000),
+            first_in_ns: Some(208_000),
+            src: Some("vm0".to_owned()),
+            dst: Some("vm1".to_owned()),
+            peer: Some("vm0".to_owned()),
+            last_answer_ns: Some(7_000),
+            first_answer_ns: Some(214_000),
+            gap_ns: Some(221_000),
+            resolution_ns: Some(10_000),
+            lost: 1,
+            late: 0,
+            ended_by: EndedBy::FdbByAnnouncement,
+        }],
+        moves_untold: 3,
         phases: vec![PhaseReport {
             nothing_sent: Some("why".to_owned()),
             ..phase()

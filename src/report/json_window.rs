@@ -15,10 +15,11 @@ use super::json::write_value;
 use super::pieces::{Next, PIECE};
 
 /// The fields of a report that are long: each of their items may stand in another piece.
-const LONG: [&str; 6] = [
+const LONG: [&str; 7] = [
     "losses",
     "impairments",
     "marks",
+    "moves",
     "seconds",
     "flows",
     "histograms",

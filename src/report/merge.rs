@@ -68,6 +68,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.merge_losses(other);
         merged.merge_links(other);
         merged.merge_marks(other);
+        merged.merge_moves(other);
         merged.merge_impairments(other);
         merged.merge_misbehaviours(other);
         merged.merge_floods(other);

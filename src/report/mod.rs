@@ -33,6 +33,7 @@ mod losses;
 mod marks;
 mod merge;
 mod misbehaviours;
+mod moves;
 mod pieces;
 mod prometheus;
 mod provenance;
@@ -74,6 +75,7 @@ pub use marks::{
 };
 pub use merge::merge;
 pub use misbehaviours::{DisturbedReport, MisbehaviourReport, ResponseReport};
+pub use moves::{GAPS_TOLD, MoveReport};
 pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};
 pub use provenance::{

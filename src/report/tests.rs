@@ -267,10 +267,10 @@ fn a_report_of_an_earlier_version_lacks_metrics_and_one_of_a_later_has_more() {
     json["boot_ns"].take();
     let fields = json.as_object_mut().unwrap();
     fields.remove("boot_ns");
-    fields.insert("outage_ns".to_owned(), Value::from("whatever"));
+    fields.insert("later_ns".to_owned(), Value::from("whatever"));
     let histograms = fields["histograms"].as_object_mut().unwrap();
     histograms.remove("boot");
-    histograms.insert("outage".to_owned(), Value::from(7));
+    histograms.insert("later".to_owned(), Value::from(7));
     let read: Report = serde_json::from_value(json).unwrap();
     assert_eq!(read.summaries[Metric::Boot], LatencySummary::default());
     assert!(read.histograms[Metric::Boot].is_empty());

@@ -9,7 +9,7 @@ use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
     FlowReport, LossReport, MemberReport, Report, Table, environment, floods, impairments,
-    link_changes, losses, misbehaviours, recordings,
+    link_changes, losses, misbehaviours, moves, recordings,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -42,6 +42,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
         phases(report, out)?;
     }
     marks(report, out)?;
+    moves::text(report, out)?;
     lost_pings(report, out)?;
     for misbehaviour in &report.misbehaviours {
         writeln!(out)?;
@@ -63,6 +64,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     }
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
+    histogram("outage", &report.histograms[Metric::Outage], out, width)?;
     addresses(&report.addresses, out)?;
     if !report.impairments.is_empty() {
         writeln!(out)?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::rx_index::RxIndex;
 use crate::fabric::{
-    DropPlace, Environment, Fabric, FrameDrop, FrameDrops, FrameHead, KernelName, Read, Write,
-    WriteDrop,
+    DropPlace, Environment, Fabric, FdbChange, FdbEvent, FrameDrop, FrameDrops, FrameHead,
+    KernelName, Place, Read, Relocated, RelocationError, Write, WriteDrop,
 };
 use crate::time::{Instant, Now};
 use crate::vm::{RxFilter, VmId};
@@ -17,6 +17,9 @@ use crate::wire::{EthernetFrame, MacAddr};
 
 /// The time that a frame takes through the switch of `--fabric sim`.
 pub const WIRE_DELAY: Duration = Duration::from_micros(10);
+
+/// The reason for the drop of a frame for a VM that is on its way, or that the network has yet to find.
+const MOVING: &str = "MOVING";
 
 /// A span in which one VM takes no frames; they are delivered at its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +54,8 @@ pub struct Switch {
     /// Frames in flight, by their number in `arrivals`.
     frames: HashMap<u64, Vec<u8>>,
     sent: u64,
+    /// VMs that were moved have sent their first frame since, as is to be told.
+    learned: Vec<FdbEvent>,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +64,12 @@ struct Port {
     inbox: VecDeque<Vec<u8>>,
     /// The number of frames in flight.
     under_way: u32,
+    /// Where it is, if it was moved.
+    place: Option<Place>,
+    /// It carries nothing before that.
+    from: Instant,
+    /// It was moved, and the network does not know yet.
+    is_astray: bool,
     /// Its link is down.
     is_down: bool,
 }
@@ -78,6 +89,7 @@ impl Switch {
             arrivals: BinaryHeap::new(),
             frames: HashMap::new(),
             sent: 0,
+            learned: Vec::new(),
         }
     }
 
@@ -105,6 +117,11 @@ impl Switch {
         };
         if port.is_down {
             return self.note_drop("ENETDOWN", now, to, frame);
+        }
+        // What goes to where the VM was is lost.
+        let is_broadcast = frame.first().is_some_and(|byte| byte & 1 != 0);
+        if now < port.from || port.is_astray && !is_broadcast {
+            return self.note_drop(MOVING, now, to, frame);
         }
         if self
             .queue_length
@@ -197,6 +214,46 @@ impl Fabric for Switch {
         Ok(())
     }
 
+    fn prepare_place(&mut self, vm: VmId, _: &Place) -> Result<(), RelocationError<Infallible>> {
+        match self.ports.get(vm.index()) {
+            Some(Some(_)) => Ok(()),
+            _ => Err(RelocationError::Unfit(format!(
+                "{vm} has no port; expected a VM that is up"
+            ))),
+        }
+    }
+
+    /// All places are alike: the port carries nothing for `outage`, frames that are on their way to it included, and then what
+    /// is for everybody only, until its VM has sent a frame.
+    fn relocate(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        to: &Place,
+        _: &RxFilter,
+        outage: Duration,
+    ) -> Result<Relocated, RelocationError<Infallible>> {
+        self.prepare_place(vm, to)?;
+        let ready = now + outage;
+        let mut from = Place::Leaf(0);
+        if let Some(Some(port)) = self.ports.get_mut(vm.index()) {
+            from = port.place.replace(to.clone()).unwrap_or(from);
+            port.from = ready;
+            port.is_astray = true;
+        }
+        Ok(Relocated {
+            from,
+            to: to.clone(),
+            began: now,
+            ready,
+            is_introduced: false,
+        })
+    }
+
+    fn fdb_events(&mut self, _: Instant) -> Vec<FdbEvent> {
+        std::mem::take(&mut self.learned)
+    }
+
     fn read(&mut self, _: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
         let Some(frame) = self
             .ports
@@ -220,11 +277,23 @@ impl Fabric for Switch {
         if matches!(self.ports.get(vm.index()), Some(Some(port)) if port.is_down) {
             return Write::Dropped(WriteDrop::LinkDown);
         }
+        let at = now.now();
+        if let Some(Some(port)) = self.ports.get_mut(vm.index())
+            && port.place.is_some()
+        {
+            if at < port.from {
+                return Write::Sent;
+            }
+            if std::mem::take(&mut port.is_astray) {
+                let change = FdbChange::Learned;
+                self.learned.push(FdbEvent { vm, at, change });
+            }
+        }
         self.table.insert(header.source, vm);
         match self.table.get(&header.destination).copied() {
             Some(port) if !header.destination.is_multicast() => match port == vm {
-                true => self.note_drop("SAME_PORT", now.now(), vm, frame),
-                false => self.carry(now.now(), port, frame),
+                true => self.note_drop("SAME_PORT", at, vm, frame),
+                false => self.carry(at, port, frame),
             },
             _ => {
                 let listeners = self
@@ -234,7 +303,7 @@ impl Fabric for Switch {
                 let all = || (0..self.ports.len() as u32).map(VmId).collect();
                 for port in listeners.unwrap_or_else(all) {
                     if port != vm {
-                        self.carry(now.now(), port, frame);
+                        self.carry(at, port, frame);
                     }
                 }
             }
@@ -255,7 +324,9 @@ impl Fabric for Switch {
         let frame = self.frames.remove(&number);
         if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(vm.index()), frame) {
             port.under_way = port.under_way.saturating_sub(1);
-            if !port.is_down {
+            if at < port.from {
+                self.note_drop(MOVING, at, vm, &frame);
+            } else if !port.is_down {
                 port.inbox.push_back(frame);
             }
         }

@@ -19,6 +19,7 @@ mod lifecycle;
 mod losses;
 mod marks;
 mod misbehaviours;
+mod moves;
 mod neighbours;
 mod steering;
 

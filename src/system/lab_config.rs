@@ -194,6 +194,21 @@ impl LabConfig {
         format!("{}{index}", self.tap_prefix)
     }
 
+    /// Checks that the program may make a namespace `name` beside that of the lab, to which VMs are moved.
+    ///
+    /// # Errors
+    /// What is wrong with the name, and what is expected.
+    pub fn check_beside(&self, name: &str) -> Result<(), String> {
+        let is_lab = matches!(&self.netns, NetnsChoice::Named(own) if own == name);
+        if matches!(name, "host" | "private") || is_lab {
+            return Err(format!(
+                "netns:{name} is no namespace beside the lab's; expected a name that is free, of a namespace that the program \
+                 makes"
+            ));
+        }
+        validate_namespace_name(name).map_err(|why| format!("netns:{name}: the name {why}"))
+    }
+
     /// The tree of bridges; `None` where the lab has none of its own.
     pub fn topology(&self) -> Option<Result<Topology, TopologyError>> {
         (self.fabric == FabricKind::Bridge && self.prepared == Prepared::Nothing)

@@ -242,6 +242,58 @@ fn create_named(name: &str, mark: &Mark) -> Result<(Kind, Presence), SystemError
     }
 }
 
+/// A namespace beside that of the lab, which the run has made.
+#[derive(Debug)]
+pub(super) struct Made {
+    own: Option<OwnName>,
+    /// For those who find the marks of the run there.
+    _presence: Presence,
+}
+
+impl Made {
+    /// Removes its name, if it has one; `file` is the namespace.
+    ///
+    /// # Errors
+    /// When the name can't be removed.
+    pub(super) fn remove(&mut self, file: &File) -> Result<(), SystemError> {
+        let own = self.own.take();
+        own.map_or(Ok(()), |own| own.remove_of(file))
+    }
+}
+
+/// Makes a namespace with a name that does not exist, and enters it. Whenever we are killed, what is left is known as ours, and
+/// us as gone.
+///
+/// # Errors
+/// When the name is taken, or the system refuses; the thread may be in a new namespace then.
+pub(super) fn make_named(name: &str, mark: &Mark) -> Result<Made, SystemError> {
+    let operation = || format!("make namespace {name}");
+    if find_named(name)?.is_some() {
+        let why = "there is one of that name; expected one that this run can make";
+        return Err(SystemError::refused(operation(), why));
+    }
+    match create_named(name, mark)? {
+        (Kind::Created(own), presence) => Ok(Made {
+            own: Some(own),
+            _presence: presence,
+        }),
+        _ => Err(SystemError::refused(operation(), "it was not made")),
+    }
+}
+
+/// Makes a namespace without a name, which ends with the process, and enters it.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn make_nameless(mark: &Mark) -> Result<Made, SystemError> {
+    let operation = "make a network namespace beside that of the lab";
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| no_namespace(operation, errno))?;
+    Ok(Made {
+        own: None,
+        _presence: mark.show_presence()?,
+    })
+}
+
 /// Enters a new namespace and gives it the name that we have made for it: the mark before the mount, so that what has a
 /// name carries a mark, and presence before the mark.
 fn mount_new(own: &OwnName, mark: &Mark) -> Result<Presence, SystemError> {

@@ -157,11 +157,20 @@ impl OwnName {
     /// When it can't be removed.
     pub(super) fn remove(&self) -> Result<(), SystemError> {
         let operation = || format!("remove namespace {}", self.name);
+        let here =
+            File::open(CURRENT_NAMESPACE).map_err(|error| SystemError::io(operation(), &error))?;
+        self.remove_of(&here)
+    }
+
+    /// The same for a name of `namespace`, in which the calling thread need not be.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub(super) fn remove_of(&self, namespace: &File) -> Result<(), SystemError> {
+        let operation = || format!("remove namespace {}", self.name);
         let found = find(&self.name).map_err(|error| SystemError::io(operation(), &error))?;
         let is_ours = match found {
-            Found::Namespace(there) => {
-                File::open(CURRENT_NAMESPACE).is_ok_and(|here| is_same(&there, &here))
-            }
+            Found::Namespace(there) => is_same(&there, namespace),
             Found::Unmounted(there) => is_same(&there, &self.file),
             Found::Nothing | Found::Other(_) => false,
         };

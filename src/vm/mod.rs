@@ -6,6 +6,7 @@
 //!
 //! Read RFC 1122 section 2.3.2 and 3.2.2.6 first.
 
+mod announcement;
 mod answers;
 mod config;
 mod event;
@@ -26,6 +27,7 @@ mod redirects;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
+pub use announcement::{Announcement, NoAnnouncement};
 pub use answers::MAX_WAITING_ANSWERS;
 pub use config::{Addressing, Ipv4Config, Ipv4Interface, Ipv6Config, Ipv6Interface, VmConfig};
 pub use event::{Event, Ignored, PingError, PingId, PingOutcome, Reaction, SessionId, Transmit};

@@ -31,6 +31,8 @@ impl ArpPacket {
     pub const REQUEST: u16 = ArpOperation::REQUEST.0;
     /// `ares_op$REPLY`
     pub const REPLY: u16 = ArpOperation::REPLY.0;
+    /// The request of reverse ARP (RFC 903), which asks for the address of the target's hardware address.
+    pub const REVERSE_REQUEST: u16 = 3;
 
     /// Tells if it announces where its sender is: a request for the sender's own address (RFC 5227 section 2.3), or a reply
     /// about it that is for nobody else, as other systems send it.
@@ -77,7 +79,16 @@ impl ArpPacket {
     ///
     /// Returns the frame's length, [`ARP_FRAME_LENGTH`], or `None` when the buffer is shorter.
     pub fn write(&self, destination: MacAddr, buffer: &mut [u8]) -> Option<usize> {
-        let rest = ethernet::write_header(buffer, destination, self.sender_mac, EtherType::ARP)?;
+        self.write_as(EtherType::ARP, destination, buffer)
+    }
+
+    fn write_as(
+        &self,
+        ether_type: EtherType,
+        destination: MacAddr,
+        buffer: &mut [u8],
+    ) -> Option<usize> {
+        let rest = ethernet::write_header(buffer, destination, self.sender_mac, ether_type)?;
         let packet = ArpEthIpv4Packet {
             operation: ArpOperation(self.operation),
             sender_mac: self.sender_mac.0,
@@ -90,3 +101,15 @@ impl ArpPacket {
         Some(ARP_FRAME_LENGTH)
     }
 }
+
+/// Builds the broadcast frame that carries `packet` as reverse ARP (RFC 903), at the start of `buffer`. Returns its length, 60
+/// bytes as QEMU sends it, or `None` when the buffer is shorter.
+pub fn rarp_frame(packet: &ArpPacket, buffer: &mut [u8]) -> Option<usize> {
+    let frame = buffer.get_mut(..RARP_FRAME_LENGTH)?;
+    frame.fill(0);
+    packet.write_as(EtherType(0x8035), MacAddr::BROADCAST, frame)?;
+    Some(RARP_FRAME_LENGTH)
+}
+
+/// Bytes of a frame with a reverse ARP packet, padded to the least that Ethernet takes, the check sequence left out.
+const RARP_FRAME_LENGTH: usize = 60;

@@ -42,7 +42,7 @@ mod tcp;
 mod udp;
 mod vlan;
 
-pub use arp::{ARP_FRAME_LENGTH, ArpPacket};
+pub use arp::{ARP_FRAME_LENGTH, ArpPacket, rarp_frame};
 pub use checksum::{Filled, Summed};
 pub use describe::Describe;
 pub use dhcp::{

@@ -22,6 +22,7 @@ mod load;
 mod losses;
 mod main_job;
 mod misbehaving;
+mod moves;
 mod multicast;
 mod neighbours;
 mod output;

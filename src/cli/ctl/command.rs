@@ -231,6 +231,16 @@ pub const COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        name: "move",
+        operands: &[
+            needed("VM", OperandKind::Vms),
+            needed("PLACE", OperandKind::Other),
+        ],
+        options: &["repeat"],
+        about: "Moves a VM while its flows go on, as after --move: move vm3 leaf1, or leaf1,announce=rarp",
+        run: actions::move_vm,
+    },
+    Command {
         name: "report",
         operands: &[optional("FORMAT", OperandKind::Other)],
         options: &["output"],

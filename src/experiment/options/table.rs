@@ -327,6 +327,23 @@ pub const OPTIONS: &[OptionSpec] = &[
             "VMs (vmI, vm[I-J], a group or a number), a rate such as 100 per second, or both: \
              new at 100 per second.",
         ),
+    value("move", "VMS:PLACE[@TIME]", Text)
+        .place(Traffic, Load)
+        .help("Move a VM while others ping it, as 'vm3:leaf1@5s'; repeatable")
+        .repeatable()
+        .only(&["bridge", "sim"])
+        .details(
+            "PLACE: leafN, the name of a bridge, port (another one of the same bridge), netns:NAME (a namespace that the \
+             program makes, with a bridge connected to the lab's) or back. TIME is that since the beginning of the phase. \
+             Behind it, with commas: announce=garp (the default), rarp, na or none, count=N of them, interval=50ms between \
+             them, every=100ms between the moves of --repeat; outage=TIME with --fabric sim. The report tells for how long \
+             each flow got no answer, and what ended that.",
+        ),
+    value("repeat", "N", Whole)
+        .place(Traffic, Load)
+        .help("Moves of each --move, there and back, so many in all")
+        .only(&["bridge", "sim"])
+        .default(Default::Number(1)),
 
     // Addresses.
     value("subnet", "CIDR", Text)

@@ -31,6 +31,7 @@ mod listen;
 mod marks;
 mod memberships;
 mod misbehaviours;
+mod moves;
 mod neighbours;
 mod phases;
 mod size;
@@ -181,6 +182,15 @@ fn plan_flows(
     lab.neighbours = decision.neighbours;
     lab.filter = decision.filter;
     lab.callers = callers(&lab, &flows);
+    let with_moves = [settings].into_iter().chain(&scenario.phases);
+    for each in with_moves {
+        let all = phases.iter().flat_map(|phase| &phase.moves);
+        moves::check(
+            each,
+            &all.cloned().collect::<Vec<_>>(),
+            (&lab, is_simulated),
+        )?;
+    }
     let mut experiment = Experiment {
         lab,
         is_simulated,

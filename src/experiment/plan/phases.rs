@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::PlanContext;
 use super::impairments::impairments;
+use super::moves::moves;
 use crate::experiment::options::{self, Scope};
 use crate::experiment::scenario::Scenario;
 use crate::experiment::settings::{Origin, PACING, Setting, SettingError, Settings};
@@ -80,6 +81,7 @@ pub(super) fn phases(scenario: &Scenario, context: &PlanContext<'_>) -> Result<P
         if let (Some(phase), Some(transitions)) = (phases.last_mut(), transitions.next()) {
             phase.transitions = transitions;
             phase.misbehaviours = misbehaviours;
+            phase.moves = moves(settings, context)?;
         }
     }
     context.check_size(flows.number, phases.len())?;
@@ -210,6 +212,7 @@ fn add_phases(
             duration: Some(warmup),
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
+            moves: Vec::new(),
             impairments: None,
             mark: None,
         });
@@ -222,6 +225,7 @@ fn add_phases(
             duration,
             transitions: Vec::new(),
             misbehaviours: Vec::new(),
+            moves: Vec::new(),
             impairments: None,
             mark: None,
         }),
@@ -253,6 +257,7 @@ fn add_phases(
                     duration: Some(step),
                     transitions: Vec::new(),
                     misbehaviours: Vec::new(),
+                    moves: Vec::new(),
                     impairments: None,
                     mark: None,
                 });

@@ -7,11 +7,11 @@ use std::ops::Range;
 use super::addresses::first_of_version;
 use super::flows::PlanContext;
 use super::vms::{check_number, groups, starting_at};
-use super::{impairments, ipv6, misbehaviours, phases, subnet, vlan};
+use super::{impairments, ipv6, misbehaviours, moves, phases, subnet, vlan};
 use crate::experiment::settings::{SettingError, Settings};
 use crate::experiment::{AddressPlan, Experiment, FlowPlan, VmPlan};
 use crate::fabric::Rule;
-use crate::hypervisor::PlannedMisbehaviour;
+use crate::hypervisor::{PlannedMisbehaviour, PlannedMove, Relocation};
 use crate::load::Pacing;
 use crate::system::{FabricKind, Prepared, SPARE_VMS, available_bytes};
 use crate::topology::BRIDGE_PORTS;
@@ -74,6 +74,28 @@ impl Experiment {
             .iter()
             .for_each(|value| settings.add_flag("impair", value));
         self.in_context(None, |context| impairments::impairments(&settings, context))
+    }
+
+    /// The move that a value such as `vm3:leaf1` stands for, made `repeat` times there and back.
+    ///
+    /// # Errors
+    /// If it can't be understood, is about several VMs or none that exists, or names a time.
+    pub fn move_of(
+        &self,
+        value: &str,
+        repeat: Option<u32>,
+    ) -> Result<(VmId, Relocation), SettingError> {
+        let mut settings = given("move", [value]);
+        if let Some(repeat) = repeat {
+            settings.set("repeat", [repeat]);
+        }
+        let moves = self.in_context(None, |context| moves::moves(&settings, context))?;
+        let error = |why: &str| SettingError::new(format_args!("{value}: {why}"));
+        match <[PlannedMove; 1]>::try_from(moves) {
+            Ok([planned]) if planned.after.is_zero() => Ok((planned.vm, planned.relocation)),
+            Ok(_) => Err(error("it moves at once; expected no time")),
+            Err(_) => Err(error("expected one VM")),
+        }
     }
 
     /// The misbehaviours that a value such as `vm9:silent+2s` stands for, which begin at once.

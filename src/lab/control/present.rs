@@ -7,8 +7,8 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, ApiError, CaptureDocument, CaptureSoFar, Capturing, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, MarkSoFar, MisbehaveDocument, MisbehaviourDocument, PHASES_TOLD, Page,
-    PhaseDocument, RecentDocument, SetMark, VmDocument, status,
+    MarkDocument, MarkSoFar, MisbehaveDocument, MisbehaviourDocument, MoveVm, MovedVm, PHASES_TOLD,
+    Page, PhaseDocument, RecentDocument, SetMark, VmDocument, status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
@@ -530,6 +530,25 @@ where
                 _ => self.time(),
             },
         })
+    }
+
+    fn move_vm(&mut self, wish: MoveVm) -> Result<MovedVm, ApiError> {
+        self.check_changeable()?;
+        let (vm, relocation) = self.lab.move_of(&wish.order, wish.repeat)?;
+        let started = self.lab.started;
+        match self.carry_out(Command::Move(vm, Box::new(relocation)))? {
+            Outcome::Moved(moved) => Ok(MovedVm {
+                vm: vm.to_string(),
+                from: moved.from.to_string(),
+                to: moved.to.to_string(),
+                time_ns: moved.began.nanos_since(started),
+                netlink_ns: moved.ready.nanos_since(moved.began),
+            }),
+            _ => {
+                let error = format!("{vm} was not moved");
+                Err(ApiError::new(status::INTERNAL_ERROR, error, "a move"))
+            }
+        }
     }
 
     fn report(&mut self, builder: &mut Builder) -> Option<Report> {

@@ -199,6 +199,12 @@ fn every_route_answers_as_it_is_described() {
         ("GET", "/captures", "/captures?limit=5", ""),
         ("DELETE", "/captures/{capture}", "/captures/0", ""),
         ("POST", "/marks", "/marks", r#"{"name": "policy"}"#),
+        (
+            "POST",
+            "/moves",
+            "/moves",
+            r#"{"move": "vm0:leaf1,announce=rarp", "repeat": 2}"#,
+        ),
         ("GET", "/report", "/report", ""),
         ("GET", "/report.{format}", "/report.json", ""),
         ("GET", "/report.{format}", "/report.csv", ""),

@@ -9,11 +9,12 @@ use super::super::provenance::list;
 use super::super::svg::{self, Line, Size};
 use super::super::text::{hints, neighbours};
 use super::super::units::{count, counted, percent, rate, span, span_or_dash};
-use super::super::{Report, SecondReport, impairments, link_changes, recordings};
+use super::super::{Report, SecondReport, impairments, link_changes, moves, recordings};
 use super::flows::flows;
 use super::misbehaviours::{floods_counted, misbehaviours};
 use super::{
-    Cell, Escaped, begin_figure, begin_page, end_figure, end_page, figure, losses, marks, table,
+    Cell, Escaped, ROWS_LISTED, begin_figure, begin_page, end_figure, end_page, figure, losses,
+    marks, table,
 };
 use crate::record::{LatencySummary, Metric};
 
@@ -32,6 +33,7 @@ type Section = fn(&Report) -> io::Result<String>;
 const SECTIONS: &[Section] = &[
     |report| Ok(head(report) + &expectations(report) + &tiles(report)),
     leases,
+    outages,
     marks::first_passes,
     percentiles,
     end_percentiles,
@@ -40,6 +42,7 @@ const SECTIONS: &[Section] = &[
     |report| {
         Ok(latencies(report) + &phases(report) + &misbehaviours(report) + &floods_counted(report))
     },
+    |report| Ok(moves_table(report)),
     |report| Ok(losses::lost_pings(report)),
     |report| match report.marks.as_slice() {
         [] => Ok(String::new()),
@@ -178,6 +181,34 @@ fn leases(report: &Report) -> io::Result<String> {
         "VMs by the time that DHCP took to grant them an address.",
         &[],
         |size| svg::histogram(&report.histograms[Metric::Lease], size),
+    )
+}
+
+fn outages(report: &Report) -> io::Result<String> {
+    if report.summaries[Metric::Outage].count == 0 {
+        return Ok(String::new());
+    }
+    figure(
+        "Outages by moves",
+        "Moves and flows by the time from the last answer before to the first after.",
+        &[],
+        |size| svg::histogram(&report.histograms[Metric::Outage], size),
+    )
+}
+
+/// The section of the moves.
+fn moves_table(report: &Report) -> String {
+    if report.moves.is_empty() {
+        return String::new();
+    }
+    let rows = report.moves.iter().take(ROWS_LISTED);
+    let rows = rows.map(|made| moves::move_cells(made).map(Cell::new).into());
+    let more = moves::untold(report).map(|untold| format!("<p>{}</p>\n", Escaped(&untold)));
+    format!(
+        "<section>\n<h2>Moves</h2>\n<p class=\"quiet\">{}</p>\n{}{}</section>\n",
+        Escaped(moves::GAP_DOC),
+        table(&moves::MOVE_COLUMNS, rows, true),
+        more.unwrap_or_default()
     )
 }
 
@@ -400,9 +431,9 @@ mod tests {
     #[test]
     fn the_page_has_its_pictures_and_tables() {
         let page = written(&fixtures::report());
-        assert_eq!(page.matches("<figure>").count(), 4);
-        assert_eq!(page.matches("<svg ").count(), 8);
-        assert_eq!(page.matches("class=\"sortable\"").count(), 1);
+        assert_eq!(page.matches("<figure>").count(), 5);
+        assert_eq!(page.matches("<svg ").count(), 10);
+        assert_eq!(page.matches("class=\"sortable\"").count(), 2);
         assert!(page.contains("2025-10-09T08:53:20Z"));
         assert!(page.contains("unknown_ethertype"));
     }

@@ -57,6 +57,8 @@ pub struct LinkChange<'a> {
     pub xdp: Option<BorrowedFd<'a>>,
     /// How many frames wait for a reader before the kernel drops more (`txqueuelen`).
     pub tx_queue_length: Option<u32>,
+    /// The network namespace to go to. The link comes out down, and without the bridge that it was a port of.
+    pub netns: Option<BorrowedFd<'a>>,
 }
 
 impl Netlink {
@@ -78,6 +80,18 @@ impl Netlink {
         let mut found = None;
         self.look_up(name, |payload| found = parse_link(payload))?;
         Ok(found)
+    }
+
+    /// The index of the link called `name`.
+    ///
+    /// # Errors
+    /// When there is none, or the kernel does not tell.
+    pub(in crate::system) fn index(&mut self, name: &str) -> Result<u32, SystemError> {
+        let operation = || format!("look up link {name}");
+        match self.link(name)? {
+            Some(link) => Ok(link.index),
+            None => Err(SystemError::kernel(operation(), Errno::ENODEV)),
+        }
     }
 
     /// Hands the kernel's answer about the link called `name` to `on_reply`, if there is one.
@@ -255,6 +269,9 @@ impl Netlink {
                 .map(|alias| LinkAttribute::IfAlias(alias.to_owned())),
             change.tx_queue_length.map(LinkAttribute::TxQueueLen),
             change.master.map(LinkAttribute::Controller),
+            change
+                .netns
+                .map(|namespace| LinkAttribute::NetNsFd(namespace.as_raw_fd())),
             change.xdp.map(|program| {
                 LinkAttribute::Xdp(vec![
                     LinkXdp::Fd(program.as_raw_fd()),

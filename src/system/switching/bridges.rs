@@ -1,6 +1,6 @@
 //! The lab's bridges: one, or leaves around a spine where one has too few ports.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ipnet::Ipv4Net;
 
@@ -12,7 +12,8 @@ use super::super::netlink::Netlink;
 use super::super::netlink::link_requests::{BridgePlan, LinkChange, index_of};
 use super::super::sysctl;
 use super::super::tap::Tap;
-use super::Switching;
+use super::{Spot, Switching};
+use crate::fabric::Place;
 use crate::topology::{BRIDGE_PORTS, Topology, leaf_name, uplink_names};
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
@@ -25,6 +26,8 @@ const GROUP: u32 = 0;
 pub(in crate::system) struct Bridges {
     topology: Topology,
     spine: u32,
+    /// The name of the spine, or of the only bridge.
+    host_bridge: String,
     macs: Vec<(MacAddr, String)>,
     /// The bridges that TAPs join: the leaves, or the only one.
     leaves: Vec<Leaf>,
@@ -32,8 +35,9 @@ pub(in crate::system) struct Bridges {
     uplinks: Vec<String>,
     /// The bridge that has an address of the host.
     host_side: Option<String>,
-    /// The place among the leaves of the bridge that each VM's TAP is on.
-    places: HashMap<VmId, usize>,
+    /// Where each VM's TAP is, and for one that was moved the leaves that it has left.
+    places: HashMap<VmId, Spot>,
+    left: HashMap<VmId, Vec<usize>>,
 }
 
 #[derive(Debug)]
@@ -67,11 +71,13 @@ impl Bridges {
         let mut bridges = Bridges {
             topology,
             spine: maker.bridge(&name, mac, true)?,
+            host_bridge: name.clone(),
             macs: vec![(mac, name.clone())],
             leaves: Vec::new(),
             uplinks: Vec::new(),
             host_side: has_address.then(|| name.clone()),
             places: HashMap::new(),
+            left: HashMap::new(),
         };
         for leaf in 0..topology.leaves() {
             bridges.make_leaf(maker, leaf)?;
@@ -117,21 +123,31 @@ impl Bridges {
         self.leaves.iter().position(has_room).unwrap_or(last)
     }
 
-    /// The port that leads to a TAP with that index on the bridge at `place`, from that bridge, from the spine, and from
-    /// the leaves `callers`.
-    fn ways_to(&self, place: usize, tap: u32, callers: impl Iterator<Item = u32>) -> Vec<Way> {
-        let Some(own) = self.leaves.get(place) else {
-            return Vec::new();
-        };
-        let mut ways = vec![Way {
-            bridge: own.index,
-            port: tap,
-        }];
-        ways.extend(own.uplink.map(|(_, port)| Way {
+    /// The port that leads to a TAP with that index at `spot`, from the bridge there, from the spine, and from the leaves
+    /// `callers`.
+    fn ways_to(&self, spot: Spot, tap: u32, callers: impl Iterator<Item = u32>) -> Vec<Way> {
+        let spine = |port| Way {
             bridge: self.spine,
             port,
-        }));
-        ways.extend(callers.filter_map(|caller| {
+        };
+        let (mut ways, own) = match spot {
+            Spot::Leaf(place) => {
+                let Some(own) = self.leaves.get(place) else {
+                    return Vec::new();
+                };
+                let mut ways = vec![Way {
+                    bridge: own.index,
+                    port: tap,
+                }];
+                ways.extend(own.uplink.map(|(_, port)| spine(port)));
+                (ways, Some(place))
+            }
+            Spot::Spine => (vec![spine(tap)], None),
+            Spot::Beside(port) => (vec![spine(port)], None),
+            Spot::Elsewhere => return Vec::new(),
+        };
+        let others = callers.filter(|caller| Some(*caller as usize) != own);
+        ways.extend(others.filter_map(|caller| {
             let leaf = self.leaves.get(caller as usize)?;
             Some(Way {
                 bridge: leaf.index,
@@ -139,6 +155,15 @@ impl Bridges {
             })
         }));
         ways
+    }
+
+    /// Changes the number of TAPs that the bridge at `spot` has.
+    fn count(&mut self, spot: Spot, change: impl FnOnce(&mut u32)) {
+        if let Spot::Leaf(place) = spot
+            && let Some(leaf) = self.leaves.get_mut(place)
+        {
+            change(&mut leaf.taps);
+        }
     }
 }
 
@@ -155,7 +180,7 @@ impl Switching for Bridges {
             return Ok(None);
         };
         leaf.taps += 1;
-        self.places.insert(vm, place);
+        self.places.insert(vm, Spot::Leaf(place));
         change.master = Some(leaf.index);
         Ok(Some(format!("add {} to bridge {}", tap.name(), leaf.name)))
     }
@@ -167,25 +192,80 @@ impl Switching for Bridges {
         (vm, tap, index): (VmId, &Tap, u32),
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
-        let Some(place) = self.places.get(&vm) else {
+        let Some(spot) = self.places.get(&vm) else {
             return Ok(());
         };
         if !lab.neighbours.are_filled_in() {
             return Ok(());
         }
-        let ways = self.ways_to(*place, index, lab.callers.leaves_of(vm));
+        let left = self.left.get(&vm).into_iter().flatten();
+        let left = left.map(|place| *place as u32);
+        let callers = lab.callers.leaves_of(vm).chain(left);
+        // A VM that was moved may be where it is called from, or have left there.
+        let callers: BTreeSet<u32> = callers.collect();
+        let ways = self.ways_to(*spot, index, callers.into_iter());
         if lab.neighbours == Neighbours::Static {
             return netlink.teach_bridges(tap.name(), rx_filter.mac, &ways);
         }
-        netlink.proxy_arp(tap.name(), index)?;
+        if !matches!(spot, Spot::Beside(_)) {
+            netlink.proxy_arp(tap.name(), index)?;
+        }
         netlink.introduce(tap.name(), rx_filter, &ways)
     }
 
-    fn remove(&mut self, vm: VmId) {
-        let place = self.places.remove(&vm);
-        if let Some(leaf) = place.and_then(|place| self.leaves.get_mut(place)) {
-            leaf.taps = leaf.taps.saturating_sub(1);
+    fn find(&self, place: &Place) -> Option<Spot> {
+        match place {
+            Place::Leaf(number) => {
+                let number = *number as usize;
+                let leaf = self.leaves.get(number)?;
+                leaf.uplink.map(|_| Spot::Leaf(number))
+            }
+            Place::Bridge(name) => {
+                let is_leaf = |leaf: &Leaf| leaf.name == *name;
+                if let Some(place) = self.leaves.iter().position(is_leaf) {
+                    return Some(Spot::Leaf(place));
+                }
+                let is_spine = self.host_bridge == *name;
+                is_spine.then_some(Spot::Spine)
+            }
+            Place::Port | Place::Namespace(_) | Place::Back => None,
         }
+    }
+
+    fn spot_of(&self, vm: VmId) -> Option<Spot> {
+        self.places.get(&vm).copied()
+    }
+
+    fn bridge_at(&self, spot: Spot) -> Option<(u32, &str)> {
+        match spot {
+            Spot::Leaf(place) => {
+                let leaf = self.leaves.get(place)?;
+                Some((leaf.index, &leaf.name))
+            }
+            Spot::Spine => Some((self.spine, &self.host_bridge)),
+            Spot::Beside(_) | Spot::Elsewhere => None,
+        }
+    }
+
+    fn moved(&mut self, vm: VmId, spot: Spot) {
+        self.count(spot, |taps| *taps += 1);
+        let Some(before) = self.places.insert(vm, spot) else {
+            return;
+        };
+        self.count(before, |taps| *taps = taps.saturating_sub(1));
+        if let Spot::Leaf(place) = before {
+            let left = self.left.entry(vm).or_default();
+            if !left.contains(&place) {
+                left.push(place);
+            }
+        }
+    }
+
+    fn remove(&mut self, vm: VmId) {
+        if let Some(spot) = self.places.remove(&vm) {
+            self.count(spot, |taps| *taps = taps.saturating_sub(1));
+        }
+        self.left.remove(&vm);
     }
 
     fn owner_of(&self, mac: MacAddr) -> Option<&str> {

@@ -15,9 +15,23 @@ use super::lab_config::LabConfig;
 use super::netlink::Netlink;
 use super::netlink::link_requests::LinkChange;
 use super::tap::Tap;
+use crate::fabric::Place;
 use crate::topology::Topology;
 use crate::vm::{RxFilter, VmId};
 use crate::wire::MacAddr;
+
+/// A place of the TAP of a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spot {
+    /// The leaf with that number, or number 0 the only bridge.
+    Leaf(usize),
+    /// The spine of a tree.
+    Spine,
+    /// The bridge of a namespace beside that of the lab, behind the port of the spine with that index.
+    Beside(u32),
+    /// A bridge that is none of the lab's.
+    Elsewhere,
+}
 
 /// The switch of one lab, of one of the kinds of [`FabricKind`](super::FabricKind).
 pub(super) trait Switching: Debug {
@@ -65,6 +79,29 @@ pub(super) trait Switching: Debug {
     ) -> Result<(), SystemError> {
         let _ = (vm, tap, rx_filter);
         Ok(())
+    }
+
+    /// Finds a bridge of the lab, to which VMs can be moved, by its place. `None` if it is none of the lab.
+    fn find(&self, place: &Place) -> Option<Spot> {
+        let _ = place;
+        None
+    }
+
+    /// Where the TAP of `vm` is. `None` if the switch does not know.
+    fn spot_of(&self, vm: VmId) -> Option<Spot> {
+        let _ = vm;
+        None
+    }
+
+    /// The bridge at `spot` of the lab, by its index and its name.
+    fn bridge_at(&self, spot: Spot) -> Option<(u32, &str)> {
+        let _ = spot;
+        None
+    }
+
+    /// The TAP of `vm` has been moved to `spot`.
+    fn moved(&mut self, vm: VmId, spot: Spot) {
+        let _ = (vm, spot);
     }
 
     /// Forgets `vm`, whose TAP is about to go, or was not made after all.

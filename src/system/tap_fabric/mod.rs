@@ -1,6 +1,7 @@
 //! The real fabric: a TAP for each VM, and a Linux bridge or another switch that joins them.
 
 mod io;
+mod moves;
 mod port;
 mod setup;
 mod watch;
@@ -10,6 +11,7 @@ use std::collections::HashSet;
 use mio::Interest;
 use nix::sys::signal::Signal;
 
+use self::moves::Moves;
 use self::port::Port;
 use super::clean::{mark_of, remove_marked};
 use super::drop_watch::DropWatch;
@@ -69,6 +71,8 @@ pub struct TapFabric {
     drop_watch: Option<DropWatch>,
     /// Hears of changes of routes, once they are [wanted](Fabric::watch_routes).
     routes: Option<RouteMonitor>,
+    /// Where VMs are that were moved.
+    moves: Moves,
 }
 
 /// The fate of the links at the end of the run.
@@ -114,6 +118,7 @@ impl TapFabric {
             name_watch: None,
             drop_watch: None,
             routes: None,
+            moves: Moves::default(),
             lab,
         };
         if fabric.lab.prepared == Prepared::BridgeAndTaps {

@@ -68,7 +68,8 @@ impl TapFabric {
     /// # Errors
     /// When the kernel does not tell.
     pub fn queue_drops(&mut self) -> Result<Vec<(VmId, u64)>, SystemError> {
-        let links = self.netlink.links()?;
+        let mut links = self.netlink.links()?;
+        links.extend(self.moves.links()?);
         let mut found = self.departed.clone();
         found.extend(links.iter().filter_map(|link| self.reading(link)));
         found.sort_by_key(|(vm, _)| *vm);
@@ -88,11 +89,17 @@ impl TapFabric {
         let links = if vms.len() <= FEW {
             let mut links = Vec::with_capacity(vms.len());
             for vm in vms {
-                links.extend(self.netlink.link(&self.lab.tap_name(vm.0))?);
+                let name = self.lab.tap_name(vm.0);
+                links.extend(match self.moves.netlink_of(*vm) {
+                    Some(netlink) => netlink.link(&name)?,
+                    None => self.netlink.link(&name)?,
+                });
             }
             links
         } else {
-            self.netlink.links()?
+            let mut links = self.netlink.links()?;
+            links.extend(self.moves.links()?);
+            links
         };
         for link in &links {
             let reading = self.reading(link).filter(|(vm, _)| vms.contains(vm));

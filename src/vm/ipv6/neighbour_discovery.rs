@@ -190,6 +190,17 @@ impl Vm {
         Some(Transmit { length, ping: None })
     }
 
+    /// Announces the address with that number to all nodes (RFC 4861 section 7.2.6). `None` beyond the last one.
+    pub(in crate::vm) fn unsolicited_advertisement(
+        &self,
+        index: usize,
+        buffer: &mut [u8],
+    ) -> Option<usize> {
+        let addresses = self.ipv6.as_ref()?.addresses.iter();
+        let mut assigned = addresses.filter(|address| address.is_assigned());
+        announcement(self.mac, assigned.nth(index)?.interface.address, buffer)
+    }
+
     /// Does one thing that is due at `now` for the VM's own addresses.
     fn poll_addresses(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Reaction> {
         let (mac, interval) = (self.mac, self.neighbours.ipv6_retransmit_time());
@@ -206,17 +217,7 @@ impl Vm {
                 };
                 (message.write(envelope, buffer), None)
             }
-            AddressDue::Dad(DadDue::Announce) => {
-                let message = NeighbourAdvertisement {
-                    target: address,
-                    target_link: Some(mac),
-                    router: false,
-                    solicited: false,
-                    overrides: true,
-                };
-                let envelope = to_group(mac, address, ALL_NODES);
-                (message.write(envelope, buffer), None)
-            }
+            AddressDue::Dad(DadDue::Announce) => (announcement(mac, address, buffer), None),
             AddressDue::Dad(DadDue::Ready) => {
                 if address.is_unicast_link_local() {
                     // Reports that came from nobody are repeated (RFC 3590 section 4).
@@ -236,6 +237,18 @@ impl Vm {
             event,
         })
     }
+}
+
+/// Tells all nodes that `address` is at `mac`.
+fn announcement(mac: MacAddr, address: Ipv6Addr, buffer: &mut [u8]) -> Option<usize> {
+    let message = NeighbourAdvertisement {
+        target: address,
+        target_link: Some(mac),
+        router: false,
+        solicited: false,
+        overrides: true,
+    };
+    message.write(to_group(mac, address, ALL_NODES), buffer)
 }
 
 fn conflict(address: Ipv6Addr, mac: MacAddr) -> Event {

@@ -79,11 +79,12 @@ fn the_walk_at_a_terminal_works_as_it_is_written() {
                 assert!(said.contains("\nvm3 stops\n"), "{said}");
                 watch_says("99 VMs  9,900 flows");
             }
-            6 => {}
+            6 => assert!(said.starts_with("vm1 moved from br0 to br0 in "), "{said}"),
+            7 => {}
             _ => panic!("a block that this test does not know: {block}"),
         }
     }
-    assert_eq!(blocks.len(), 7);
+    assert_eq!(blocks.len(), 8);
     watch_says("the lab has ended");
     wait_until("the end of the run", || {
         (!ctl.file("lab.sock").exists()).then_some(())

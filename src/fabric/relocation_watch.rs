@@ -1,0 +1,164 @@
+//! What is seen of the frames of a VM that was moved: the first each way, as long as it has not been.
+
+use crate::time::Instant;
+use crate::vm::VmId;
+use crate::wire::{EthernetFrame, MacAddr};
+
+/// EtherType and operation of an ARP reply, in a frame without tags, and the type of a neighbour advertisement.
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+const ARP_OPERATION: std::ops::Range<usize> = 20..22;
+const ICMPV6_TYPE: usize = 54;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// The first frames of a VM after a move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sightings {
+    /// The first frame that it has received, a broadcast or one to itself.
+    pub first_in: Option<Instant>,
+    /// The first frame to its own address that it has received.
+    pub first_to_itself: Option<Instant>,
+    /// The first frame that it has sent, announcements of the move left out.
+    pub first_out: Option<Instant>,
+    /// That one answered who looked for its hardware address.
+    pub first_out_is_answer: bool,
+}
+
+impl Sightings {
+    /// Returns true if there is nothing left to see.
+    const fn is_complete(&self) -> bool {
+        self.first_to_itself.is_some() && self.first_out.is_some()
+    }
+}
+
+/// The VMs that are watched after their moves.
+#[derive(Debug, Default)]
+pub(super) struct RelocationWatch {
+    watched: Vec<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    vm: VmId,
+    mac: MacAddr,
+    since: Instant,
+    seen: Sightings,
+}
+
+impl RelocationWatch {
+    /// Begins to watch `vm`, which has this address, at `since`.
+    pub(super) fn begin(&mut self, vm: VmId, mac: MacAddr, since: Instant) {
+        self.end(vm);
+        self.watched.push(Watched {
+            vm,
+            mac,
+            since,
+            seen: Sightings::default(),
+        });
+    }
+
+    /// Ends to watch `vm`.
+    pub(super) fn end(&mut self, vm: VmId) {
+        self.watched.retain(|watched| watched.vm != vm);
+    }
+
+    /// Returns what was seen of `vm` so far, if it is watched.
+    pub(super) fn of(&self, vm: VmId) -> Option<Sightings> {
+        let watched = self.watched.iter().find(|watched| watched.vm == vm);
+        watched.map(|watched| watched.seen)
+    }
+
+    /// Returns true if there is something left to see.
+    pub(super) fn goes_on(&self) -> bool {
+        let mut watched = self.watched.iter();
+        watched.any(|watched| !watched.seen.is_complete())
+    }
+
+    fn find(&mut self, now: Instant, vm: VmId) -> Option<&mut Watched> {
+        let mut watched = self.watched.iter_mut();
+        watched.find(|watched| watched.vm == vm && watched.since <= now)
+    }
+
+    /// `vm` has received `frame` at `now`. Returns true if there is nothing left to see of it since.
+    pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> bool {
+        let Some(Watched { mac, seen, .. }) = self.find(now, vm) else {
+            return false;
+        };
+        seen.first_in.get_or_insert(now);
+        if frame.first_chunk() == Some(&mac.0) {
+            seen.first_to_itself.get_or_insert(now);
+        }
+        seen.is_complete()
+    }
+
+    /// `vm` has sent `frame` at `now`.
+    pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
+        if let Some(Watched { seen, .. }) = self.find(now, vm)
+            && seen.first_out.is_none()
+        {
+            seen.first_out = Some(now);
+            seen.first_out_is_answer = is_answer(frame);
+        }
+    }
+}
+
+/// Returns true for an ARP reply and a neighbour advertisement, tags left out.
+fn is_answer(frame: &[u8]) -> bool {
+    let Ok(header) = EthernetFrame::parse(frame) else {
+        return false;
+    };
+    match header.ether_type {
+        ARP => frame.get(ARP_OPERATION) == Some(&[0, 2]),
+        IPV6 => frame.get(ICMPV6_TYPE) == Some(&NEIGHBOUR_ADVERTISEMENT),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ArpPacket;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    fn arp(operation: u16, from: MacAddr, to: MacAddr) -> Vec<u8> {
+        let packet = ArpPacket {
+            operation,
+            sender_mac: from,
+            sender: Ipv4Addr::new(10, 0, 0, 1),
+            target_mac: MacAddr::ZERO,
+            target: Ipv4Addr::new(10, 0, 0, 2),
+        };
+        let mut frame = vec![0; 60];
+        packet.write(to, &mut frame).expect("there is room");
+        frame
+    }
+
+    #[test]
+    fn the_first_frame_of_each_kind_is_kept_and_no_later_one() {
+        let (own, other) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        let at = |micros| Instant::ZERO + Duration::from_micros(micros);
+        let (vm, stranger) = (VmId(3), VmId(4));
+        let mut watch = RelocationWatch::default();
+        watch.begin(vm, own, at(1));
+        let request = arp(ArpPacket::REQUEST, other, MacAddr::BROADCAST);
+        assert!(!watch.received(at(0), vm, &request), "it is to come");
+        assert!(!watch.received(at(1), stranger, &request));
+        assert!(!watch.received(at(2), vm, &request));
+        watch.sent(at(3), vm, &arp(ArpPacket::REPLY, own, other));
+        assert!(watch.goes_on());
+        assert!(watch.received(at(4), vm, &arp(ArpPacket::REPLY, other, own)));
+        assert!(!watch.goes_on());
+        watch.sent(at(5), vm, &request);
+        watch.received(at(6), vm, &request);
+        let seen = Sightings {
+            first_in: Some(at(2)),
+            first_to_itself: Some(at(4)),
+            first_out: Some(at(3)),
+            first_out_is_answer: true,
+        };
+        assert_eq!(watch.of(vm), Some(seen));
+        watch.end(vm);
+        assert_eq!(watch.of(vm), None);
+    }
+}

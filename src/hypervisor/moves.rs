@@ -1,0 +1,365 @@
+//! Moves of VMs to other places of the fabric while others ping them, and how they announce themselves there.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::lifecycle::Due;
+use super::marks::next_ping;
+use super::{CommandError, Hypervisor};
+use crate::fabric::{Fabric, FdbChange, FdbEvent, Notice, Place, Relocated, RelocationError};
+use crate::load::{FlowId, Pacing};
+use crate::record::{Gap, Move};
+use crate::time::Instant;
+use crate::vm::{Announcement, VmId};
+
+/// Room for an announcement with tags.
+const ANNOUNCEMENT_BYTES: usize = 256;
+/// The default of [`Relocation::interval`], after which QEMU repeats its first announcement for the first time.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+/// The default of [`Relocation::every`].
+const MOVE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The move of a VM: where it goes, and how it announces itself there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relocation {
+    /// The place.
+    pub to: Place,
+    /// The announcement.
+    pub announcement: Announcement,
+    /// How often it is sent.
+    pub count: u32,
+    /// The time between two of them.
+    pub interval: Duration,
+    /// Moves in all: the second goes back, the third there again, and so on.
+    pub repeat: u32,
+    /// The time from one to the next.
+    pub every: Duration,
+    /// How long the VM's port carries nothing, in a simulation.
+    pub outage: Duration,
+}
+
+impl Relocation {
+    /// A single move, announced once by gratuitous ARP as soon as it is made; of no length in a simulation.
+    pub const fn to(to: Place) -> Relocation {
+        Relocation {
+            to,
+            announcement: Announcement::Garp,
+            count: 1,
+            interval: ANNOUNCE_INTERVAL,
+            repeat: 1,
+            every: MOVE_INTERVAL,
+            outage: Duration::ZERO,
+        }
+    }
+}
+
+/// A move that was carried out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// Where the VM was.
+    pub from: Place,
+    /// Where it is.
+    pub to: Place,
+    /// When the change of its link began.
+    pub began: Instant,
+    /// When it was ready.
+    pub ready: Instant,
+}
+
+/// Moves that were to be made while a run went on, and could not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedMoves {
+    /// The first VM.
+    pub first: VmId,
+    /// Why that one could not be moved.
+    pub why: String,
+    /// Their number.
+    pub count: u64,
+}
+
+/// Announcements that are still to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Announcing {
+    /// The number of the move.
+    number: usize,
+    announcement: Announcement,
+    left: u32,
+    interval: Duration,
+}
+
+/// The moves so far.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// The number of each VM's last move, and where it was before.
+    last: FxHashMap<VmId, (usize, Place)>,
+    refused: Option<RefusedMoves>,
+}
+
+impl<F: Fabric> Hypervisor<F> {
+    /// Makes ready what a move of `vm` to a place needs and is not there yet, which may take long.
+    ///
+    /// # Errors
+    /// What speaks against it, as far as that can be said before, and what is expected; or if the system refuses an operation.
+    pub fn prepare_move(&mut self, vm: VmId, to: &Place) -> Result<(), CommandError<F::Error>> {
+        Ok(self.fabric.prepare_place(vm, to)?)
+    }
+
+    /// Moves `vm` at `now`.
+    ///
+    /// # Errors
+    /// If this can't be, without a change, or the system refuses an operation.
+    pub(super) fn move_vm(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        relocation: Relocation,
+    ) -> Result<Moved, CommandError<F::Error>> {
+        let refuse = |why: String| Err(CommandError::Refused(why));
+        if self.is_stopping {
+            return refuse("the run is ending; expected moves before that".to_owned());
+        }
+        let Some(moving) = self.vm(vm) else {
+            return refuse(format!("{vm} does not exist; expected a VM that is up"));
+        };
+        let (mac, rx_filter) = (moving.mac(), moving.rx_filter());
+        let to = match relocation.to {
+            Place::Back => match self.moves.last.get(&vm) {
+                Some((_, from)) => from.clone(),
+                None => {
+                    return refuse(format!("{vm} was not moved yet; expected a place to go to"));
+                }
+            },
+            ref to => to.clone(),
+        };
+        self.look_at_moves(now);
+        // What has ended by now was before.
+        self.buffer.flush(&mut self.recorder);
+        let made = self
+            .fabric
+            .relocate(now, vm, &to, &rx_filter, relocation.outage)?;
+        self.fabric.unwatch_moved(vm);
+        let is_ready = made.ready <= self.fabric.time_after(now);
+        // At once: whatever else there is to do can wait, and until then the VM can't be reached.
+        let announced = match is_ready && relocation.count > 0 {
+            true => self.write_announcement(made.ready, vm, relocation.announcement),
+            false => None,
+        };
+        // What tables have lost with the port has not aged.
+        let heard = self.fabric.fdb_events(announced.unwrap_or(made.ready));
+        let number = self.record_move(vm, &made, relocation.announcement);
+        self.moves.last.insert(vm, (number, made.from.clone()));
+        if let Some(written) = announced {
+            self.note_announcement(number, vm, written, &heard);
+        }
+        let announcing = Announcing {
+            number,
+            announcement: relocation.announcement,
+            left: relocation.count.saturating_sub(u32::from(is_ready)),
+            interval: relocation.interval,
+        };
+        let next = made.ready
+            + if is_ready {
+                relocation.interval
+            } else {
+                Duration::ZERO
+            };
+        self.plan_announcement(next, vm, announcing);
+        self.fabric.after_relocation(vm)?;
+        self.fabric.watch_moved(vm, mac, made.ready);
+        let (from, to) = (made.from.to_string(), made.to.to_string());
+        let notice = Notice::Moved {
+            vm,
+            from: &from,
+            to: &to,
+        };
+        self.fabric.tell(made.ready, &notice);
+        if relocation.repeat > 1 {
+            let back = Relocation {
+                to: Place::Back,
+                repeat: relocation.repeat - 1,
+                ..relocation
+            };
+            let at = now + back.every;
+            self.lifecycle.schedule(at, vm, Due::Move(Box::new(back)));
+        }
+        Ok(Moved {
+            from: made.from,
+            to: made.to,
+            began: made.began,
+            ready: made.ready,
+        })
+    }
+
+    /// Begins the records of a move. Returns its number.
+    fn record_move(&mut self, vm: VmId, made: &Relocated, announcement: Announcement) -> usize {
+        let mut peers: Vec<FlowId> = Vec::new();
+        if let Some(Some(slot)) = self.slots.get(vm.index()) {
+            let flows = slot.flows.iter().chain(&slot.targeted_by).copied();
+            peers.extend(flows.filter(|flow| {
+                let state = self.flows.get(flow.index());
+                state.is_some_and(|state| state.ping.is_some())
+            }));
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        let interval = self.interval_of_flow();
+        let gaps = peers.into_iter().map(|flow| {
+            let state = self.flows.get(flow.index());
+            let oldest = state.map_or(0, |state| next_ping(state, &self.slots));
+            // What was lost before the last answer was lost before.
+            let (last, next) = self.recorder.last_answer(flow).unzip();
+            Gap {
+                flow,
+                last,
+                first: None,
+                next: next.map_or(oldest, |next| oldest.max(next)),
+                lost: 0,
+                late: 0,
+                interval,
+            }
+        });
+        let made = Move {
+            vm,
+            from: made.from.to_string(),
+            to: made.to.to_string(),
+            announcement,
+            began: made.began,
+            ready: made.ready,
+            announced: None,
+            learned: None,
+            is_learned_by_announcement: false,
+            is_told: made.is_introduced,
+            told: None,
+            forgotten: None,
+            seen: Default::default(),
+            gaps: gaps.collect(),
+        };
+        self.recorder.moved(made)
+    }
+
+    /// Returns the time between two pings of a flow by the present pacing; `None` for a closed loop.
+    fn interval_of_flow(&self) -> Option<Duration> {
+        match self.pacing {
+            Pacing::Interval(interval) => Some(interval),
+            Pacing::Rate(rate) => Some(Duration::from_secs_f64(
+                (self.flows.len() as f64 / rate).clamp(0.0, 1e9),
+            )),
+            Pacing::Window(_) => None,
+        }
+    }
+
+    fn plan_announcement(&mut self, at: Instant, vm: VmId, announcing: Announcing) {
+        if announcing.left > 0 && announcing.announcement != Announcement::None {
+            self.lifecycle.schedule(at, vm, Due::Announce(announcing));
+        }
+    }
+
+    /// Sends an announcement of `vm` that is due at `now`, and plans the next one, unless the VM has moved on.
+    pub(super) fn announce_move(&mut self, now: Instant, vm: VmId, announcing: Announcing) {
+        let last = self.moves.last.get(&vm);
+        if last.is_none_or(|(number, _)| *number != announcing.number) {
+            return;
+        }
+        // What was learned before was not learned from this one.
+        self.look_at_moves(now);
+        if let Some(written) = self.write_announcement(now, vm, announcing.announcement) {
+            let heard = self.fabric.fdb_events(written);
+            self.note_announcement(announcing.number, vm, written, &heard);
+        }
+        let next = Announcing {
+            left: announcing.left - 1,
+            ..announcing
+        };
+        self.plan_announcement(now + announcing.interval, vm, next);
+    }
+
+    /// Writes the frames of an announcement at `now`. Returns when that was done; `None` if there are none.
+    fn write_announcement(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        announcement: Announcement,
+    ) -> Option<Instant> {
+        let mut buffer = [0; ANNOUNCEMENT_BYTES];
+        let mut index = 0;
+        while let Some(Some(slot)) = self.slots.get_mut(vm.index())
+            && let Some(transmit) = slot.vm.announce(announcement, index, &mut buffer)
+        {
+            index += 1;
+            let frame = buffer.get(..transmit.length).unwrap_or_default();
+            let outcome = self.fabric.write_announcement(now, vm, frame);
+            self.frame_written(now, vm, frame, outcome);
+        }
+        (index > 0).then(|| self.fabric.time_after(now))
+    }
+
+    /// Takes in that an announcement of the move with that number was written, and what bridges have learned from it.
+    fn note_announcement(&mut self, number: usize, vm: VmId, written: Instant, heard: &[FdbEvent]) {
+        let is_learned = |event: &FdbEvent| event.vm == vm && event.change == FdbChange::Learned;
+        let is_learned = heard.iter().any(is_learned);
+        self.recorder.change_move(number, |made| {
+            made.announced.get_or_insert(written);
+            if is_learned && made.learned.is_none() {
+                made.learned = Some(written);
+                made.is_learned_by_announcement = true;
+            }
+        });
+    }
+
+    /// Takes in what bridges have learned of moved VMs, and which frames these have sent and received, up to `now`.
+    #[cold]
+    pub fn look_at_moves(&mut self, now: Instant) {
+        if self.moves.last.is_empty() {
+            return;
+        }
+        for event in self.fabric.fdb_events(now) {
+            let Some((number, _)) = self.moves.last.get(&event.vm) else {
+                continue;
+            };
+            self.recorder
+                .change_move(*number, |made| match event.change {
+                    FdbChange::Learned => {
+                        made.learned.get_or_insert(event.at);
+                    }
+                    FdbChange::Told => {
+                        made.told.get_or_insert(event.at);
+                    }
+                    FdbChange::Forgotten => {
+                        made.forgotten.get_or_insert(event.at);
+                    }
+                });
+        }
+        for (vm, (number, _)) in &self.moves.last {
+            if let Some(seen) = self.fabric.sightings(*vm) {
+                self.recorder.change_move(*number, |made| made.seen = seen);
+            }
+        }
+    }
+
+    /// A move that was planned can't be made at `now`; tells why.
+    #[cold]
+    pub(super) fn move_refused(&mut self, now: Instant, vm: VmId, why: &str) {
+        self.fabric.tell(now, &Notice::MoveRefused(vm, why));
+        let refused = self.moves.refused.get_or_insert_with(|| RefusedMoves {
+            first: vm,
+            why: why.to_owned(),
+            count: 0,
+        });
+        refused.count += 1;
+    }
+
+    /// The moves that could not be made while the run went on, if there are any.
+    pub const fn refused_moves(&self) -> Option<&RefusedMoves> {
+        self.moves.refused.as_ref()
+    }
+}
+
+impl<E> From<RelocationError<E>> for CommandError<E> {
+    fn from(error: RelocationError<E>) -> CommandError<E> {
+        match error {
+            RelocationError::Unfit(why) => CommandError::Refused(why),
+            RelocationError::Fabric(error) => CommandError::Fabric(error),
+        }
+    }
+}

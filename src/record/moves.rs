@@ -1,0 +1,425 @@
+//! Moves of VMs: how long each was gone for those who ping it, and what ended that.
+//!
+//! # What is measured
+//!
+//! A *peer* of a moved VM is a flow that pings it, or by which it pings. Its *gap* is the time from the receipt of the last
+//! answer before the move to the receipt of the first one after it: the last answer to a ping that was sent before the change
+//! of the VM's link began, and the first to one that was sent later. Marks measure gaps within their windows, by when pings
+//! were due; a gap of a move reaches from before to after. It is too long by what passed without pings: at most the time
+//! between two pings of the flow at its beginning, and as much and one rtt at its end. That *resolution* is told beside it.
+//! The run itself sends nothing while the kernel changes the link of the VM, which is a system call of the same thread: that
+//! time is part of every gap.
+//!
+//! Pings behind the last one that was answered and up to the end of the gap belong to it: *lost* are those that were given
+//! up. Replies that came after their ping was given up are *late*.
+//!
+//! # How
+//!
+//! What a move learns of tables of bridges and of first frames are instants. What ended a gap follows from their order when it
+//! is asked for.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::fabric::Sightings;
+use crate::load::FlowId;
+use crate::time::Instant;
+use crate::vm::{Announcement, VmId};
+
+/// Peers of all moves together whose figures are kept, the first ones: 104 bytes each. The gaps of the others are in the
+/// histogram.
+pub const MAX_GAPS: usize = 1 << 16;
+
+/// All moves of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Moves {
+    moves: Vec<Move>,
+    /// The gaps of each flow by the numbers of move and peer; the last is the present one.
+    of_flow: FxHashMap<FlowId, Vec<(u32, u32)>>,
+    gaps: usize,
+    untold: u64,
+}
+
+/// A move that was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Move {
+    /// The VM.
+    pub vm: VmId,
+    /// Where it was, as an option has it: `leaf0`.
+    pub from: String,
+    /// Where it is.
+    pub to: String,
+    /// How it announced itself.
+    pub announcement: Announcement,
+    /// When the change of its link began.
+    pub began: Instant,
+    /// When its link was ready again.
+    pub ready: Instant,
+    /// When the first announcement had been written; `None` if there is none.
+    pub announced: Option<Instant>,
+    /// When a bridge had learned from a frame where it is.
+    pub learned: Option<Instant>,
+    /// That was the announcement.
+    pub is_learned_by_announcement: bool,
+    /// The lab itself has told its bridges where it is.
+    pub is_told: bool,
+    /// When somebody else had told a bridge where it is.
+    pub told: Option<Instant>,
+    /// When a bridge no longer knew where it had been, because the entry was too old.
+    pub forgotten: Option<Instant>,
+    /// The first frames each way.
+    pub seen: Sightings,
+    /// A gap for each peer.
+    pub gaps: Vec<Gap>,
+}
+
+/// The time in which a moved VM did not answer a peer, or got no answer from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The flow.
+    pub flow: FlowId,
+    /// The receipt of the last answer before; `None` if there was none.
+    pub last: Option<Instant>,
+    /// The receipt of the first answer after; `None` as long as there is none.
+    pub first: Option<Instant>,
+    /// The number of the first ping that belongs to it.
+    pub next: u64,
+    /// Pings of it that were given up.
+    pub lost: u64,
+    /// Replies that came after their ping was given up.
+    pub late: u64,
+    /// The time between two pings of the flow, as planned; `None` for a closed loop, which goes by its answers.
+    pub interval: Option<Duration>,
+}
+
+/// What ended a gap.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// Bridges learned from its announcement where the VM is.
+    FdbByAnnouncement,
+    /// Bridges learned that from another frame of the VM.
+    FdbByOwnFrame,
+    /// The lab filled the tables of its bridges itself.
+    FdbByLab,
+    /// Somebody else told a bridge where the VM is, such as a daemon of a routing protocol.
+    FdbByController,
+    /// The entries of bridges became too old, and frames to the VM were flooded.
+    Ageing,
+    /// A peer looked for the VM anew, and its answer told bridges where it is.
+    NeighbourTable,
+    /// Frames to the VM were flooded, as no bridge had known it elsewhere.
+    Flooded,
+    /// Nothing was seen that could be it.
+    Unknown,
+    /// It has not ended.
+    NotEnded,
+}
+
+impl EndedBy {
+    /// The word for it, in reports.
+    pub const fn word(self) -> &'static str {
+        match self {
+            EndedBy::FdbByAnnouncement => "fdb_by_announcement",
+            EndedBy::FdbByOwnFrame => "fdb_by_own_frame",
+            EndedBy::FdbByLab => "fdb_by_lab",
+            EndedBy::FdbByController => "fdb_by_controller",
+            EndedBy::Ageing => "ageing",
+            EndedBy::NeighbourTable => "neighbour_table",
+            EndedBy::Flooded => "flooded",
+            EndedBy::Unknown => "unknown",
+            EndedBy::NotEnded => "not_ended",
+        }
+    }
+}
+
+impl Moves {
+    /// Takes in a move. The figures of its peers are kept as far as there is room.
+    pub(super) fn add(&mut self, mut made: Move) -> usize {
+        let room = MAX_GAPS.saturating_sub(self.gaps);
+        let beyond = made.gaps.len().saturating_sub(room);
+        made.gaps.truncate(room);
+        self.untold = self.untold.saturating_add(beyond as u64);
+        self.gaps += made.gaps.len();
+        let number = self.moves.len();
+        for (peer, gap) in (0u32..).zip(&made.gaps) {
+            let of_flow = self.of_flow.entry(gap.flow).or_default();
+            of_flow.push((number as u32, peer));
+        }
+        self.moves.push(made);
+        number
+    }
+
+    /// Returns the moves, in the order of their times.
+    pub fn all(&self) -> &[Move] {
+        &self.moves
+    }
+
+    /// Returns the number of gaps beside those that moves have.
+    pub const fn untold(&self) -> u64 {
+        self.untold
+    }
+
+    /// Returns a move for changes of what is known of it.
+    pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Move> {
+        self.moves.get_mut(number)
+    }
+
+    /// The ping `sequence` of `flow`, sent at `sent`, was answered at `received`. Returns the gap that ends with that.
+    pub(super) fn passed(
+        &mut self,
+        (flow, sequence): (FlowId, u64),
+        sent: Instant,
+        received: Instant,
+    ) -> Option<u64> {
+        let of_flow = self.of_flow.get(&flow)?;
+        let (number, peer) = *of_flow.last()?;
+        let made = self.moves.get_mut(number as usize)?;
+        let gap = made.gaps.get_mut(peer as usize)?;
+        if gap.first.is_some() {
+            return None;
+        }
+        if sent < made.began {
+            // It had been on its way.
+            gap.last = gap.last.max(Some(received));
+            gap.next = gap.next.max(sequence.saturating_add(1));
+            return None;
+        }
+        gap.first = Some(received);
+        gap.nanos()
+    }
+
+    /// The ping `sequence` of `flow`, due at `due`, was given up.
+    pub(super) fn failed(&mut self, flow: FlowId, sequence: u64, due: Instant) {
+        let of_flow = self.of_flow.get(&flow);
+        for &(number, peer) in of_flow.into_iter().flatten().rev() {
+            let made = self.moves.get_mut(number as usize);
+            let Some(gap) = made.and_then(|made| made.gaps.get_mut(peer as usize)) else {
+                return;
+            };
+            if sequence < gap.next {
+                continue;
+            }
+            if gap.first.is_none_or(|first| due <= first) {
+                gap.lost += 1;
+            }
+            return;
+        }
+    }
+
+    /// A reply came to a ping of `flow` that was given up already.
+    pub(super) fn late(&mut self, flow: FlowId) {
+        let last = self.of_flow.get(&flow).and_then(|of_flow| of_flow.last());
+        let Some(&(number, peer)) = last else {
+            return;
+        };
+        let made = self.moves.get_mut(number as usize);
+        if let Some(gap) = made.and_then(|made| made.gaps.get_mut(peer as usize)) {
+            gap.late += 1;
+        }
+    }
+}
+
+impl Move {
+    /// Returns what ended the gap of one of its peers.
+    pub fn ended_by(&self, gap: &Gap) -> EndedBy {
+        let Some(end) = gap.first else {
+            return EndedBy::NotEnded;
+        };
+        let before = |at: Option<Instant>| at.filter(|at| *at <= end);
+        let own = before(self.seen.first_out);
+        // An answer that is sent at once has the time of what it answers.
+        let is_reached_first = before(self.seen.first_to_itself)
+            .is_some_and(|reached| own.is_none_or(|own| reached <= own));
+        if self.is_told {
+            EndedBy::FdbByLab
+        } else if before(self.told).is_some() {
+            EndedBy::FdbByController
+        } else if self.is_learned_by_announcement && before(self.learned).is_some() {
+            EndedBy::FdbByAnnouncement
+        } else if is_reached_first && before(self.forgotten).is_some() {
+            EndedBy::Ageing
+        } else if is_reached_first {
+            EndedBy::Flooded
+        } else if own.is_some() && self.seen.first_out_is_answer {
+            EndedBy::NeighbourTable
+        } else if own.is_some() {
+            EndedBy::FdbByOwnFrame
+        } else {
+            EndedBy::Unknown
+        }
+    }
+}
+
+impl Gap {
+    /// Returns its length in nanoseconds, if it has both ends.
+    pub fn nanos(&self) -> Option<u64> {
+        Some(self.first?.nanos_since(self.last?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Instant {
+        Instant::ZERO + Duration::from_micros(micros)
+    }
+
+    fn gap(flow: u32, last: u64, next: u64) -> Gap {
+        Gap {
+            flow: FlowId(flow),
+            last: Some(at(last)),
+            first: None,
+            next,
+            lost: 0,
+            late: 0,
+            interval: None,
+        }
+    }
+
+    fn made(began: u64, gaps: Vec<Gap>) -> Move {
+        Move {
+            vm: VmId(3),
+            from: "leaf0".to_owned(),
+            to: "leaf1".to_owned(),
+            announcement: Announcement::Garp,
+            began: at(began),
+            ready: at(began + 200),
+            announced: None,
+            learned: None,
+            is_learned_by_announcement: false,
+            is_told: false,
+            told: None,
+            forgotten: None,
+            seen: Sightings::default(),
+            gaps,
+        }
+    }
+
+    #[test]
+    fn a_gap_lasts_from_the_last_answer_before_to_the_first_after() {
+        let mut moves = Moves::default();
+        moves.add(made(1_000, vec![gap(0, 990, 7), gap(1, 400, 2)]));
+        let mut passed =
+            |flow, sent, received| moves.passed((FlowId(flow), 7), at(sent), at(received));
+        assert_eq!(passed(0, 995, 1_010), None, "it was on its way");
+        assert_eq!(passed(0, 1_230, 1_240), Some(230_000));
+        assert_eq!(passed(0, 1_290, 1_300), None, "it has ended");
+        assert_eq!(passed(9, 1_290, 1_300), None, "it is no peer");
+        assert_eq!(moves.all()[0].gaps[1].nanos(), None);
+    }
+
+    #[test]
+    fn a_lost_ping_belongs_to_the_move_that_it_was_lost_in() {
+        let mut moves = Moves::default();
+        moves.add(made(1_000, vec![gap(0, 990, 7)]));
+        moves.passed((FlowId(0), 9), at(1_230), at(1_240));
+        moves.add(made(5_000, vec![gap(0, 4_990, 40)]));
+        // Those of the first move are given up after the second.
+        for (sequence, due) in [(6, 970), (7, 1_100), (8, 1_200), (9, 1_300), (41, 5_100)] {
+            moves.failed(FlowId(0), sequence, at(due));
+        }
+        moves.late(FlowId(0));
+        let figures: Vec<_> = moves.all().iter().map(|made| made.gaps[0]).collect();
+        let lost: Vec<_> = figures.iter().map(|gap| (gap.lost, gap.late)).collect();
+        assert_eq!(lost, [(2, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn figures_are_bounded_and_what_is_beyond_is_counted() {
+        let mut moves = Moves::default();
+        let many = (0..MAX_GAPS as u32 - 1).map(|flow| gap(flow, 0, 0));
+        moves.add(made(1_000, many.collect()));
+        moves.add(made(2_000, vec![gap(0, 0, 0), gap(1, 0, 0)]));
+        moves.add(made(3_000, vec![gap(0, 0, 0)]));
+        let kept: Vec<_> = moves.all().iter().map(|made| made.gaps.len()).collect();
+        assert_eq!(kept, [MAX_GAPS - 1, 1, 0]);
+        assert_eq!(moves.untold(), 2);
+    }
+
+    #[test]
+    fn what_ended_a_gap_is_what_came_first() {
+        let seen = |out: Option<u64>, to_itself: Option<u64>, is_answer| Sightings {
+            first_in: None,
+            first_to_itself: to_itself.map(at),
+            first_out: out.map(at),
+            first_out_is_answer: is_answer,
+        };
+        let announced = |made: &mut Move| {
+            made.learned = Some(at(1_205));
+            made.is_learned_by_announcement = true;
+        };
+        type Change<'a> = &'a dyn Fn(&mut Move);
+        let table: &[(Change<'_>, EndedBy)] = &[
+            (&|_| (), EndedBy::Unknown),
+            (&announced, EndedBy::FdbByAnnouncement),
+            (
+                &|made| {
+                    announced(made);
+                    made.is_told = true;
+                },
+                EndedBy::FdbByLab,
+            ),
+            // A controller tells others what one has learned from the announcement.
+            (
+                &|made| {
+                    announced(made);
+                    made.told = Some(at(1_390));
+                },
+                EndedBy::FdbByController,
+            ),
+            (
+                &|made| {
+                    announced(made);
+                    made.told = Some(at(1_410));
+                },
+                EndedBy::FdbByAnnouncement,
+            ),
+            (
+                &|made| {
+                    made.learned = Some(at(1_300));
+                    made.seen = seen(Some(1_290), Some(1_310), false);
+                },
+                EndedBy::FdbByOwnFrame,
+            ),
+            (
+                &|made| made.seen = seen(Some(1_290), Some(1_310), true),
+                EndedBy::NeighbourTable,
+            ),
+            (
+                &|made| made.seen = seen(Some(1_290), Some(1_280), false),
+                EndedBy::Flooded,
+            ),
+            (
+                &|made| made.seen = seen(Some(1_280), Some(1_280), false),
+                EndedBy::Flooded,
+            ),
+            (
+                &|made| {
+                    made.seen = seen(Some(1_290), Some(1_280), false);
+                    made.forgotten = Some(at(1_270));
+                },
+                EndedBy::Ageing,
+            ),
+            // What came after the end has not ended it.
+            (
+                &|made| made.seen = seen(Some(1_500), Some(1_500), false),
+                EndedBy::Unknown,
+            ),
+        ];
+        for (change, expected) in table {
+            let mut made = made(1_000, Vec::new());
+            change(&mut made);
+            let mut gap = gap(0, 990, 7);
+            assert_eq!(made.ended_by(&gap), EndedBy::NotEnded);
+            gap.first = Some(at(1_400));
+            assert_eq!(made.ended_by(&gap), *expected);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Moves: what each peer of a moved VM missed, in the document and in words.
+
+use std::io::{self, Write};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{count, counted, span, span_or_dash};
+use super::{FlowName, Report, Table};
+use crate::escape::escaped;
+use crate::record::{EndedBy, Gap, MAX_GAPS, Move, Moves};
+use crate::time::Instant;
+
+/// Up to this many gaps are told one by one; of more those that took longest.
+pub const GAPS_TOLD: usize = 1_000;
+/// Gaps that the text shows.
+const GAPS_SHOWN: usize = 20;
+
+/// A move of a VM, and what one flow that it sends or receives missed by it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MoveReport {
+    /// The number of the move in the run, from 0; each peer of the VM has an entry with it.
+    pub number: u64,
+    /// The VM.
+    pub vm: String,
+    /// Where it was, such as `leaf0`.
+    pub from: String,
+    /// Where it is.
+    pub to: String,
+    /// How it announced itself: `garp`, `rarp`, `na` or `none`.
+    pub announcement: String,
+    /// When the change of its link began, in nanoseconds since the first ping could be sent.
+    pub at_ns: u64,
+    /// How long the change of its link took: while the kernel carries it out, the run sends nothing.
+    pub netlink_ns: u64,
+    /// From the beginning of the change until the first announcement was written; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced_ns: Option<u64>,
+    /// From the beginning of the change until a bridge was heard to have learned from a frame where the VM is; absent if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fdb_ns: Option<u64>,
+    /// From the beginning of the change until the VM sent its first frame, announcements left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_out_ns: Option<u64>,
+    /// From the beginning of the change until the VM received its first frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_in_ns: Option<u64>,
+    /// The source of the flow; absent of a move of a VM that nobody pinged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub src: Option<String>,
+    /// The destination of the flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dst: Option<String>,
+    /// The end of the flow that is not the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// From the receipt of the last answer before the move until the change began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_answer_ns: Option<u64>,
+    /// From the beginning of the change until the receipt of the first answer after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_answer_ns: Option<u64>,
+    /// From the last answer before to the first after; absent as long as it has not ended, or if there was no answer before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ns: Option<u64>,
+    /// The time between two pings of the flow: the VM may have been away for a shorter time than the gap, by up to twice this
+    /// one and a round trip. Absent of flows that go by their answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution_ns: Option<u64>,
+    /// Pings behind the last one that was answered before, and due up to the end of the gap, that were not answered in time.
+    pub lost: u64,
+    /// Replies that came after their ping was given up.
+    pub late: u64,
+    /// What ended the gap.
+    pub ended_by: EndedBy,
+}
+
+/// Tells moves: of very many gaps those that took longest, in the order of the moves. Returns beside them how many gaps
+/// there are that are not told.
+pub(super) fn told(
+    moves: Option<&Moves>,
+    began: Instant,
+    name: &dyn Fn(usize) -> Option<FlowName>,
+) -> (Vec<MoveReport>, u64) {
+    let Some(moves) = moves else {
+        return (Vec::new(), 0);
+    };
+    let each = (0u64..).zip(moves.all()).flat_map(|(number, made)| {
+        let gaps = made.gaps.iter().map(Some);
+        let without = made.gaps.is_empty().then_some(None);
+        gaps.chain(without).map(move |gap| (number, made, gap))
+    });
+    let mut each: Vec<(u64, &Move, Option<&Gap>)> = each.collect();
+    let beyond = each.len().saturating_sub(GAPS_TOLD);
+    if beyond > 0 {
+        let longest = |(.., gap): &(u64, &Move, Option<&Gap>)| {
+            // Those that have not ended before all others, and moves without peers behind them.
+            std::cmp::Reverse(gap.map(|gap| match gap.first {
+                None => u64::MAX,
+                Some(_) => gap.nanos().unwrap_or(0),
+            }))
+        };
+        each.select_nth_unstable_by_key(GAPS_TOLD, longest);
+        each.truncate(GAPS_TOLD);
+        each.sort_by_key(|(number, _, gap)| (*number, gap.map(|gap| gap.flow)));
+    }
+    let reports = each.into_iter();
+    let reports = reports.map(|(number, made, gap)| told_one(number, made, gap, began, name));
+    (
+        reports.collect(),
+        moves.untold().saturating_add(beyond as u64),
+    )
+}
+
+fn told_one(
+    number: u64,
+    made: &Move,
+    gap: Option<&Gap>,
+    began: Instant,
+    name: &dyn Fn(usize) -> Option<FlowName>,
+) -> MoveReport {
+    let since = |at: Option<Instant>| at.map(|at| at.nanos_since(made.began));
+    let vm = made.vm.to_string();
+    let index = gap.map(|gap| gap.flow.index());
+    let flow = index.map(|index| name(index).unwrap_or_else(|| FlowName::unknown(index)));
+    let peer = flow.as_ref().map(|flow| match flow.src == vm {
+        true => flow.dst.clone(),
+        false => flow.src.clone(),
+    });
+    let (src, dst) = flow.map(|flow| (flow.src, flow.dst)).unzip();
+    MoveReport {
+        number,
+        vm,
+        from: made.from.clone(),
+        to: made.to.clone(),
+        announcement: made.announcement.to_string(),
+        at_ns: made.began.nanos_since(began),
+        netlink_ns: made.ready.nanos_since(made.began),
+        announced_ns: since(made.announced),
+        fdb_ns: since(made.learned),
+        first_out_ns: since(made.seen.first_out),
+        first_in_ns: since(made.seen.first_in),
+        src,
+        dst,
+        peer,
+        last_answer_ns: gap
+            .and_then(|gap| gap.last)
+            .map(|last| made.began.nanos_since(last)),
+        first_answer_ns: since(gap.and_then(|gap| gap.first)),
+        gap_ns: gap.and_then(Gap::nanos),
+        resolution_ns: gap
+            .and_then(|gap| gap.interval)
+            .map(|interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)),
+        lost: gap.map_or(0, |gap| gap.lost),
+        late: gap.map_or(0, |gap| gap.late),
+        ended_by: gap.map_or(EndedBy::Unknown, |gap| made.ended_by(gap)),
+    }
+}
+
+/// The columns of the table of moves.
+pub(super) const MOVE_COLUMNS: [&str; 10] = [
+    "move",
+    "from",
+    "to",
+    "announced",
+    "netlink",
+    "flow",
+    "gap",
+    "pings every",
+    "lost",
+    "ended by",
+];
+
+/// The cells of a move and peer.
+pub(super) fn move_cells(made: &MoveReport) -> [String; 10] {
+    let flow = match (&made.src, &made.dst) {
+        (Some(src), Some(dst)) => format!("{src} → {dst}"),
+        _ => "–".to_owned(),
+    };
+    [
+        format!("{} {}", made.number, made.vm),
+        made.from.clone(),
+        made.to.clone(),
+        made.announcement.clone(),
+        span(made.netlink_ns),
+        flow,
+        span_or_dash(made.gap_ns),
+        span_or_dash(made.resolution_ns),
+        count(made.lost),
+        made.ended_by.word().to_owned(),
+    ]
+}
+
+/// How a gap is to be read.
+pub(super) const GAP_DOC: &str = "gap: from the last answer before a move to the first after it. The VM may have been away for a \
+                                  shorter time, by up to twice the time between two pings.";
+
+/// Writes the table of moves.
+pub(super) fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.moves.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(1, &MOVE_COLUMNS);
+    for made in report.moves.iter().take(GAPS_SHOWN) {
+        table.row(move_cells(made).map(|cell| escaped(&cell)).to_vec());
+    }
+    writeln!(out)?;
+    writeln!(out, "moves ({GAP_DOC})")?;
+    for line in table.lines() {
+        writeln!(out, "{line}")?;
+    }
+    let others = report.moves.len().saturating_sub(GAPS_SHOWN) as u64;
+    if others > 0 {
+        let others = counted(others, "gap");
+        writeln!(out, "and {others} more; a .json report has them")?;
+    }
+    match untold(report) {
+        Some(untold) => writeln!(out, "{untold}"),
+        None => Ok(()),
+    }
+}
+
+/// How many gaps there were beside those that are told, in words.
+pub(super) fn untold(report: &Report) -> Option<String> {
+    (report.moves_untold > 0).then(|| {
+        let more = counted(report.moves_untold, "gap");
+        format!("and {more} more, which are in the histogram of outages alone")
+    })
+}
+
+impl Report {
+    /// Takes in the moves of another run, told by the time of that.
+    pub(super) fn merge_moves(&mut self, other: &Report) {
+        let room = MAX_GAPS.saturating_sub(self.moves.len());
+        let taken = other.moves.len().min(room);
+        self.moves.extend(other.moves.iter().take(taken).cloned());
+        let untaken = (other.moves.len() - taken) as u64;
+        let untold = other.moves_untold.saturating_add(untaken);
+        self.moves_untold = self.moves_untold.saturating_add(untold);
+    }
+}

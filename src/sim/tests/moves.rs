@@ -1,0 +1,147 @@
+//! Moves in virtual time, where an outage comes out exactly.
+
+use super::*;
+use crate::fabric::Place;
+use crate::hypervisor::{PlannedMove, Relocation};
+use crate::record::{EndedBy, Move};
+use crate::vm::Announcement;
+
+/// A lab of two VMs, of which the first pings the second, and the second may ping the first, once in `interval`.
+fn pinging(interval: Duration, both_ways: bool) -> (Lab, Phase) {
+    let mut lab = new_lab(2, MS / 10);
+    flow(&mut lab, 0, 1);
+    if both_ways {
+        flow(&mut lab, 1, 0);
+    }
+    let flows = 1 + u32::from(both_ways);
+    let pacing = Pacing::Interval(interval);
+    let mut only = phase("", flows, pacing, None, Some(MS * 100));
+    // Both at once, so that each is due at whole intervals.
+    only.load.start = crate::load::Start::Within(Duration::ZERO);
+    (lab, only)
+}
+
+fn planned(after: Duration, relocation: Relocation) -> PlannedMove {
+    PlannedMove {
+        after,
+        vm: VmId(1),
+        relocation,
+    }
+}
+
+fn silent() -> Relocation {
+    Relocation {
+        announcement: Announcement::None,
+        ..Relocation::to(Place::Leaf(1))
+    }
+}
+
+fn moves(lab: &mut Lab) -> Vec<Move> {
+    lab.hypervisor().end();
+    let moves = lab.hypervisor().recorder().moves();
+    moves.map_or_else(Vec::new, |moves| moves.all().to_vec())
+}
+
+#[test]
+fn an_outage_that_is_injected_comes_out_exactly() {
+    // In microseconds: the interval of pings, when the VM moves and for how long its port carries nothing; and then the
+    // gap and the pings that are lost in it. A ping is answered 200 µs after it was due.
+    for (interval, at, outage, gap, lost) in [
+        (1_000, 20_500, 3_000, 4_000, 3),
+        // The ping due at 21 ms is under way when the port goes, and that due at 22 ms is sent to where the VM was.
+        (1_000, 21_050, 1_000, 3_000, 2),
+        (1_000, 20_500, 0, 1_000, 0),
+        // Beside the outage there is what a request takes to get there. Those are lost that are sent in the outage, and those
+        // that are on their way when it begins.
+        (100, 20_000, 3_000, 3_100, 30),
+        (10, 20_000, 3_000, 3_100, 309),
+        (10, 20_000, 280, 380, 37),
+    ] {
+        let micros = Duration::from_micros;
+        let (mut lab, mut only) = pinging(micros(interval), false);
+        let relocation = Relocation {
+            outage: micros(outage),
+            ..Relocation::to(Place::Leaf(1))
+        };
+        only.moves = vec![planned(micros(at), relocation)];
+        carry(&mut lab, vec![only]);
+        let moves = moves(&mut lab);
+        let [made] = moves.as_slice() else {
+            panic!("one move: {moves:?}");
+        };
+        let [figures] = made.gaps.as_slice() else {
+            panic!("one peer: {made:?}");
+        };
+        let case = format!("every {interval} µs, at {at} µs for {outage} µs");
+        assert_eq!(figures.nanos(), Some(gap * 1_000), "{case}");
+        assert_eq!((figures.lost, figures.late), (lost, 0), "{case}");
+        assert_eq!(made.ended_by(figures), EndedBy::FdbByAnnouncement, "{case}");
+        let ready = Instant::ZERO + micros(at + outage);
+        assert_eq!((made.ready, made.announced), (ready, Some(ready)), "{case}");
+        let histogram = lab.hypervisor().recorder().latency(Metric::Outage);
+        assert_eq!(histogram.moments().max(), Some(gap * 1_000), "{case}");
+    }
+}
+
+#[test]
+fn a_vm_that_moves_silently_is_gone_until_it_speaks() {
+    for both_ways in [false, true] {
+        let (mut lab, mut only) = pinging(MS, both_ways);
+        only.moves = vec![planned(MS * 20 + MS / 2, silent())];
+        carry(&mut lab, vec![only]);
+        let moves = moves(&mut lab);
+        let ends: Vec<EndedBy> = moves[0]
+            .gaps
+            .iter()
+            .map(|gap| moves[0].ended_by(gap))
+            .collect();
+        match both_ways {
+            false => assert_eq!(ends, [EndedBy::NotEnded]),
+            true => assert_eq!(ends, [EndedBy::FdbByOwnFrame; 2]),
+        }
+    }
+}
+
+#[test]
+fn moves_to_and_fro_are_measured_each_and_their_announcements_counted() {
+    let (mut lab, mut only) = pinging(MS, false);
+    let relocation = Relocation {
+        repeat: 4,
+        every: MS * 20,
+        count: 3,
+        interval: MS * 2,
+        outage: MS,
+        ..Relocation::to(Place::Leaf(1))
+    };
+    only.moves = vec![planned(MS * 10 + MS / 2, relocation)];
+    carry(&mut lab, vec![only]);
+    let told: Vec<_> = moves(&mut lab)
+        .iter()
+        .map(|made| (made.from.clone(), made.to.clone(), made.gaps[0].nanos()))
+        .collect();
+    let there = ("leaf0".to_owned(), "leaf1".to_owned(), Some(2_000_000));
+    let back = ("leaf1".to_owned(), "leaf0".to_owned(), Some(2_000_000));
+    assert_eq!(told, [there.clone(), back.clone(), there, back]);
+    let histogram = lab.hypervisor().recorder().latency(Metric::Outage);
+    assert_eq!(histogram.summary().count, 4);
+}
+
+#[test]
+fn what_can_not_be_moved_is_refused_and_the_run_goes_on() {
+    let (mut lab, mut only) = pinging(MS, false);
+    let back = Relocation::to(Place::Back);
+    let stranger = PlannedMove {
+        vm: VmId(7),
+        ..planned(MS * 10, silent())
+    };
+    only.moves = vec![planned(MS * 5, back), stranger];
+    carry(&mut lab, vec![only]);
+    assert_eq!(moves(&mut lab), []);
+    let refused = lab.hypervisor().refused_moves().expect("two of them");
+    assert_eq!((refused.first, refused.count), (VmId(1), 2));
+    assert_eq!(
+        refused.why,
+        "vm1 was not moved yet; expected a place to go to"
+    );
+    assert_eq!(lab.hypervisor().recorder().totals().failed(), 0);
+}

@@ -1,0 +1,501 @@
+//! Moves of VMs between the bridges of a lab, and to a namespace beside it.
+//!
+//! A port changes its bridge by one request: the kernel takes it from the old one itself. What else there is to do is done
+//! before, or after the VM has announced itself, so that the network misses the VM for as long as that request takes: 0.2 ms,
+//! in which the kernel waits for whoever still sends to the port (`synchronize_net()`).
+//!
+//! A TAP that goes to another namespace keeps its descriptor, and comes out down and without a bridge. What depends on the
+//! namespace is lost with that: the shared filter, queueing disciplines, and the VLANs of the port.
+
+use mio::Interest;
+
+use super::super::error::SystemError;
+use super::super::fdb_monitor::FdbMonitor;
+use super::super::lab_config::{FabricKind, LabConfig, Prepared};
+use super::super::netlink::Netlink;
+use super::super::netlink::link::{Link, LinkKind};
+use super::super::netlink::link_requests::LinkChange;
+use super::super::side_namespace::SideNamespace;
+use super::super::switching::Spot;
+use super::TapFabric;
+use crate::fabric::{FdbEvent, Place, Relocated, RelocationError};
+use crate::time::{Clock, Instant, MonotonicClock};
+use crate::vm::{RxFilter, VmId};
+
+/// The namespaces beside the lab's that one run makes at most.
+const MAX_NAMESPACES: usize = 16;
+
+type Failure = RelocationError<SystemError>;
+
+/// What the moves of a run have led to.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    monitor: Option<FdbMonitor>,
+    /// The namespaces that were made.
+    beside: Vec<SideNamespace>,
+    /// Where VMs are that are not where the plan has put them.
+    places: Vec<(VmId, Place)>,
+}
+
+impl Moves {
+    /// The number of the namespace that `vm` is in; `None` for that of the lab.
+    fn namespace_of(&self, vm: VmId) -> Option<usize> {
+        match self.place_of(vm) {
+            Some(Place::Namespace(name)) => self.find(name),
+            _ => None,
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.beside.iter().position(|side| side.name() == name)
+    }
+
+    fn place_of(&self, vm: VmId) -> Option<&Place> {
+        let mut places = self.places.iter();
+        places.find(|(of, _)| *of == vm).map(|(_, place)| place)
+    }
+
+    fn set_place(&mut self, vm: VmId, place: Place) {
+        self.places.retain(|(of, _)| *of != vm);
+        self.places.push((vm, place));
+    }
+
+    /// The links of all namespaces beside the lab's.
+    pub(super) fn links(&mut self) -> Result<Vec<Link>, SystemError> {
+        let mut links = Vec::new();
+        for side in &mut self.beside {
+            links.extend(side.netlink.links()?);
+        }
+        Ok(links)
+    }
+
+    /// The connection to the kernel in the namespace that `vm` was moved to; `None` if it is in that of the lab.
+    pub(super) fn netlink_of(&mut self, vm: VmId) -> Option<&mut Netlink> {
+        let number = self.namespace_of(vm)?;
+        Some(&mut self.beside.get_mut(number)?.netlink)
+    }
+
+    /// Forgets VMs that are about to go.
+    pub(super) fn forget(&mut self, vms: &[VmId]) {
+        self.places.retain(|(vm, _)| !vms.contains(vm));
+    }
+}
+
+impl TapFabric {
+    /// Where `vm` is now, in the words of an option.
+    fn present_place(&self, vm: VmId) -> Place {
+        if let Some(place) = self.moves.place_of(vm) {
+            return place.clone();
+        }
+        let spot = self.switching.spot_of(vm);
+        match spot {
+            Some(Spot::Leaf(number)) if self.has_leaves() => Place::Leaf(number as u32),
+            _ => Place::Bridge(self.lab.bridge.clone()),
+        }
+    }
+
+    fn has_leaves(&self) -> bool {
+        let topology = self.switching.topology();
+        topology.is_some_and(|topology| topology.leaves() > 0)
+    }
+
+    /// Checks that VMs can go to a place, makes a namespace there if it is one that does not exist yet, and listens to what
+    /// bridges learn.
+    pub(super) fn make_place(&mut self, to: &Place) -> Result<(), Failure> {
+        self.check(to)?;
+        if let Place::Namespace(name) = to
+            && self.moves.find(name).is_none()
+        {
+            self.make_beside(name)?;
+        }
+        if self.moves.monitor.is_none() {
+            let monitor = FdbMonitor::open()?;
+            self.report_fdb(&monitor)?;
+            self.moves.monitor = Some(monitor);
+        }
+        Ok(())
+    }
+
+    fn report_fdb(&self, monitor: &impl std::os::fd::AsRawFd) -> Result<(), SystemError> {
+        let what = "have the poll tell of what bridges learn";
+        self.polled
+            .links
+            .register(monitor, 0, Interest::READABLE)
+            .map_err(|error| SystemError::io(what, &error))
+    }
+
+    fn make_beside(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(spine) = self.switching.bridge_index() else {
+            return Err(unfit("the lab has no bridge of its own"));
+        };
+        let leaves = self.switching.topology().map_or(0, |tree| tree.leaves());
+        let number = leaves + self.moves.beside.len() as u32;
+        let has_name = !self.namespace.ends_with_us();
+        let lab = (&self.lab, &self.mark);
+        let made = SideNamespace::make(&mut self.netlink, lab, spine, (name, number), has_name)?;
+        self.report_fdb(&made)?;
+        self.moves.beside.push(made);
+        Ok(())
+    }
+
+    /// Checks what can be checked, and changes nothing.
+    fn check(&mut self, to: &Place) -> Result<(), Failure> {
+        match (self.lab.fabric, self.lab.prepared) {
+            (FabricKind::Bridge, Prepared::Nothing) => {}
+            (FabricKind::Bridge, Prepared::Bridge) => {
+                return Err(unfit(
+                    "the bridge of --join is somebody else's; expected a lab whose bridges the program has made",
+                ));
+            }
+            (FabricKind::Bridge, Prepared::BridgeAndTaps) => {
+                return Err(unfit(
+                    "the TAPs of --attach are somebody else's; expected a lab whose TAPs and bridges the program has made",
+                ));
+            }
+            (kind, _) => {
+                return Err(unfit(format!(
+                    "--fabric {kind} moves no VMs; expected --fabric bridge or sim"
+                )));
+            }
+        }
+        match to {
+            Place::Leaf(number) => self.check_leaf(*number)?,
+            Place::Bridge(name) => self.check_bridge(name)?,
+            Place::Namespace(name) => self.check_namespace(name)?,
+            Place::Port | Place::Back => {}
+        }
+        Ok(())
+    }
+
+    /// The same place by the name that the lab itself has for it.
+    fn named(&self, to: &Place) -> Place {
+        match self.switching.find(to) {
+            Some(Spot::Leaf(number)) if self.has_leaves() => Place::Leaf(number as u32),
+            _ => to.clone(),
+        }
+    }
+
+    fn check_leaf(&self, number: u32) -> Result<(), Failure> {
+        let leaves = self.switching.topology().map_or(0, |tree| tree.leaves());
+        match leaves {
+            0 => Err(unfit(format!(
+                "there is no leaf{number}: all VMs are on one bridge; expected fewer --ports-per-bridge than VMs"
+            ))),
+            leaves if number >= leaves => Err(unfit(format!(
+                "there is no leaf{number}; expected leaf0 to leaf{}",
+                leaves - 1
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_bridge(&mut self, name: &str) -> Result<(), Failure> {
+        if self
+            .switching
+            .find(&Place::Bridge(name.to_owned()))
+            .is_some()
+        {
+            return Ok(());
+        }
+        if !self.namespace.is_ours() {
+            return Err(unfit(format!(
+                "bridge {name} is none of the lab's, and its namespace is somebody else's; expected a bridge of the lab, or \
+                 a namespace that the program has made"
+            )));
+        }
+        let links = self.netlink.links()?;
+        let is_bridge = |link: &&Link| link.kind == LinkKind::Bridge;
+        match links.iter().find(|link| link.name == name) {
+            Some(link) if link.kind != LinkKind::Bridge => {
+                Err(unfit(format!("{name} is {}; expected a bridge", link.kind)))
+            }
+            Some(link) if !link.up => Err(unfit(format!(
+                "bridge {name} is down; expected one that is up (ip link set {name} up)"
+            ))),
+            Some(_) => Ok(()),
+            None => {
+                let bridges = links.iter().filter(is_bridge);
+                let bridges: Vec<&str> = bridges.map(|link| link.name.as_str()).collect();
+                Err(unfit(format!(
+                    "there is no bridge {name} in the lab's namespace; expected one of {}",
+                    bridges.join(", ")
+                )))
+            }
+        }
+    }
+
+    fn check_namespace(&self, name: &str) -> Result<(), Failure> {
+        if self.moves.find(name).is_some() {
+            return Ok(());
+        }
+        self.lab.check_beside(name).map_err(unfit)?;
+        if self.moves.beside.len() >= MAX_NAMESPACES {
+            return Err(unfit(format!(
+                "there are {MAX_NAMESPACES} namespaces beside the lab's; expected no further one"
+            )));
+        }
+        SideNamespace::veth_names(&self.lab, u32::from(u16::MAX)).map_err(unfit)?;
+        Ok(())
+    }
+
+    /// Moves the TAP of `vm` to another place.
+    pub(super) fn move_tap(
+        &mut self,
+        vm: VmId,
+        to: &Place,
+        rx_filter: &RxFilter,
+    ) -> Result<Relocated, Failure> {
+        let name = self.lab.tap_name(vm.0);
+        if !matches!(self.taps.get(vm.index()), Some(Some(_))) {
+            return Err(unfit(format!("{vm} has no TAP; expected a VM that is up")));
+        }
+        self.make_place(to)?;
+        let (from, to) = (self.present_place(vm), self.named(to));
+        if from == to {
+            return Err(unfit(format!(
+                "{vm} is at {to} already; expected another place, or port for another port of the same bridge"
+            )));
+        }
+        // Our own change is none of somebody else's.
+        if let Some(monitor) = &mut self.monitor {
+            monitor.hear();
+            monitor.forget(&[vm]);
+        }
+        if let Some(monitor) = &mut self.moves.monitor {
+            monitor.expect(vm, rx_filter.mac);
+        }
+        for side in &mut self.moves.beside {
+            side.monitor.expect(vm, rx_filter.mac);
+        }
+        let fills = self.lab.neighbours.are_filled_in();
+        let began = MonotonicClock.now();
+        let spot = match (&to, self.moves.namespace_of(vm)) {
+            (Place::Port, _) => {
+                self.restart_port(vm, &name)?;
+                self.switching.spot_of(vm).unwrap_or(Spot::Elsewhere)
+            }
+            (Place::Namespace(beside), before) => self.move_beside(vm, &name, (beside, before))?,
+            (place, Some(before)) => self.move_home(vm, &name, (place, before), rx_filter)?,
+            (place, None) => self.change_bridge(&name, place)?,
+        };
+        let stays = to == Place::Port;
+        if !stays {
+            self.moves.set_place(vm, to.clone());
+            self.switching.moved(vm, spot);
+        }
+        self.fill_in(vm, &name, spot, rx_filter)?;
+        Ok(Relocated {
+            to: if stays { from.clone() } else { to },
+            from,
+            began,
+            ready: MonotonicClock.now(),
+            is_introduced: fills && spot != Spot::Elsewhere,
+        })
+    }
+
+    /// Takes the link of `vm` down and up again.
+    fn restart_port(&mut self, vm: VmId, name: &str) -> Result<(), SystemError> {
+        let netlink = match self.moves.netlink_of(vm) {
+            Some(netlink) => netlink,
+            None => &mut self.netlink,
+        };
+        for up in [false, true] {
+            let change = LinkChange {
+                up: Some(up),
+                ..LinkChange::default()
+            };
+            netlink.change_link(name, &change)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a TAP of the lab's namespace a port of the bridge at `place`.
+    fn change_bridge(&mut self, name: &str, place: &Place) -> Result<Spot, Failure> {
+        let (spot, bridge) = self.bridge_of(place)?;
+        join(&mut self.netlink, name, bridge, &place.to_string())?;
+        Ok(spot)
+    }
+
+    /// The bridge at a place in the lab's namespace.
+    fn bridge_of(&mut self, place: &Place) -> Result<(Spot, u32), Failure> {
+        if let Some(spot) = self.switching.find(place)
+            && let Some((index, _)) = self.switching.bridge_at(spot)
+        {
+            return Ok((spot, index));
+        }
+        match place {
+            Place::Bridge(name) => Ok((Spot::Elsewhere, self.netlink.index(name)?)),
+            other => Err(unfit(format!("there is no bridge at {other}"))),
+        }
+    }
+
+    /// Moves a TAP to the namespace `beside`, from that with the number `before` or from the lab's.
+    fn move_beside(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        (beside, before): (&str, Option<usize>),
+    ) -> Result<Spot, Failure> {
+        let Some(number) = self.moves.find(beside) else {
+            return Err(unfit(format!("there is no namespace {beside}")));
+        };
+        let namespace = |moves: &Moves| {
+            let side = moves.beside.get(number);
+            side.and_then(|side| std::os::fd::AsFd::as_fd(side).try_clone_to_owned().ok())
+        };
+        let Some(namespace) = namespace(&self.moves) else {
+            return Err(unfit(format!("namespace {beside} can't be reached")));
+        };
+        let away = LinkChange {
+            netns: Some(std::os::fd::AsFd::as_fd(&namespace)),
+            ..LinkChange::default()
+        };
+        match before.and_then(|before| self.moves.beside.get_mut(before)) {
+            Some(side) => side.netlink.change_link(name, &away)?,
+            None => {
+                // It is of the namespace, and what the VM hears there it sorts out itself.
+                self.filter.remove(vm);
+                self.netlink.change_link(name, &away)?;
+            }
+        }
+        let Some(side) = self.moves.beside.get_mut(number) else {
+            return Err(unfit(format!("there is no namespace {beside}")));
+        };
+        let (bridge, port) = (side.bridge, side.port);
+        if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
+            // Of no link of the lab's namespace.
+            port.index = 0;
+        }
+        arrive(&mut side.netlink, &self.lab, vm, name, bridge)?;
+        Ok(Spot::Beside(port))
+    }
+
+    /// Moves a TAP from the namespace with the number `before` back to that of the lab.
+    fn move_home(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        (place, before): (&Place, usize),
+        rx_filter: &RxFilter,
+    ) -> Result<Spot, Failure> {
+        let (spot, bridge) = self.bridge_of(place)?;
+        let here = std::fs::File::open(super::super::namespace_file::CURRENT_NAMESPACE)
+            .map_err(|error| SystemError::io("open the current namespace", &error))?;
+        let away = LinkChange {
+            netns: Some(std::os::fd::AsFd::as_fd(&here)),
+            ..LinkChange::default()
+        };
+        if let Some(side) = self.moves.beside.get_mut(before) {
+            side.netlink.change_link(name, &away)?;
+        }
+        let index = self.netlink.index(name)?;
+        if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
+            port.index = index;
+            // As of a new TAP, which is down still.
+            self.filter
+                .add(&mut self.netlink, (vm, &port.tap, index), rx_filter)?;
+        }
+        arrive(&mut self.netlink, &self.lab, vm, name, bridge)?;
+        Ok(spot)
+    }
+
+    /// Gives the port that the TAP of `vm` has become what the lab gives its ports: a VLAN, and entries in tables.
+    fn fill_in(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        spot: Spot,
+        rx_filter: &RxFilter,
+    ) -> Result<(), SystemError> {
+        let is_filtering = self.lab.vlan_filtering.is_some() && spot != Spot::Elsewhere;
+        let fills = self.lab.neighbours.are_filled_in() && spot != Spot::Elsewhere;
+        if !is_filtering && !fills {
+            return Ok(());
+        }
+        let is_beside = matches!(spot, Spot::Beside(_));
+        let index = match self.moves.netlink_of(vm) {
+            Some(netlink) => netlink.index(name)?,
+            None => self.netlink.index(name)?,
+        };
+        if let Some(filtering) = self.lab.vlan_filtering.as_ref().filter(|_| !is_beside) {
+            self.netlink.set_port_vlan(name, index, filtering.of(vm))?;
+        }
+        if fills && let Some(Some(port)) = self.taps.get(vm.index()) {
+            let port = (vm, &port.tap, index);
+            self.switching
+                .introduce(&mut self.netlink, &self.lab, port, rx_filter)?;
+        }
+        Ok(())
+    }
+
+    /// Has the link monitor know the link of a VM that was moved as it is now, and listens to nothing of one that has left the
+    /// namespace.
+    pub(super) fn after_move(&mut self, vm: VmId) -> Result<(), SystemError> {
+        let name = self.lab.tap_name(vm.0);
+        match self.moves.namespace_of(vm) {
+            None => self.expect_link(vm, &name),
+            Some(_) => {
+                if let Some(monitor) = &mut self.monitor {
+                    monitor.hear();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What bridges have learned of moved VMs since the last call, heard `now`.
+    pub(super) fn heard_of_tables(&mut self, now: Instant) -> Vec<FdbEvent> {
+        let mut events = Vec::new();
+        if let Some(monitor) = &mut self.moves.monitor {
+            monitor.drain(now, &mut events);
+        }
+        for side in &mut self.moves.beside {
+            side.monitor.drain(now, &mut events);
+        }
+        events
+    }
+
+    /// Removes what the run has made in the namespaces beside the lab's.
+    pub(super) fn close_beside(&mut self) -> Result<(), SystemError> {
+        let mark = self.mark;
+        let mut outcome = Ok(());
+        for mut side in self.moves.beside.drain(..) {
+            outcome = outcome.and(side.close(&mark));
+        }
+        outcome
+    }
+}
+
+/// Makes a TAP that has come from another namespace, and is down, a port of `bridge` that is like those of the lab.
+fn arrive(
+    netlink: &mut Netlink,
+    lab: &LabConfig,
+    vm: VmId,
+    name: &str,
+    bridge: u32,
+) -> Result<(), SystemError> {
+    let index = netlink.index(name)?;
+    // As when it was made: not every kernel has disciplines.
+    let _ = netlink.remove_discipline(index);
+    join(netlink, name, bridge, &lab.bridge)?;
+    if let Some(filtering) = &lab.vlan_filtering {
+        netlink.set_port_vlan(name, index, filtering.of(vm))?;
+    }
+    Ok(())
+}
+
+/// Makes a TAP a port of the bridge with that index, and brings it up.
+fn join(netlink: &mut Netlink, name: &str, bridge: u32, place: &str) -> Result<(), SystemError> {
+    let change = LinkChange {
+        up: Some(true),
+        master: Some(bridge),
+        ..LinkChange::default()
+    };
+    netlink
+        .try_change_link(name, &change)
+        .map_err(|refusal| refusal.of(format!("move {name} to {place}")))
+}
+
+fn unfit(why: impl Into<String>) -> Failure {
+    RelocationError::Unfit(why.into())
+}
