@@ -289,7 +289,7 @@ impl<F: Fabric> Hypervisor<F> {
             index += 1;
             let frame = buffer.get(..transmit.length).unwrap_or_default();
             let outcome = self.fabric.write_announcement(now, vm, frame);
-            self.frame_written(now, vm, frame, outcome);
+            self.frame_written(outcome, || (now, vm, frame));
         }
         (index > 0).then(|| self.fabric.time_after(now))
     }

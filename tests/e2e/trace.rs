@@ -44,14 +44,16 @@ fn the_trace_has_the_events_that_are_told_and_counted() {
                 "{kind}"
             );
         }
-        // An event is told behind its VM and three spaces, a start in words.
+        // An event is told behind its VM and three spaces, a start and why a ping failed in words.
         let told = run.stderr.lines().filter(|line| {
             let rest = line
                 .trim_start()
                 .split_once("  vm")
                 .map_or("", |(_, rest)| rest);
             let behind = rest.trim_start_matches(|it: char| it.is_ascii_digit());
-            behind.starts_with("   ") || behind.starts_with(" starts")
+            ["   ", " starts", " ping "]
+                .iter()
+                .any(|start| behind.starts_with(start))
         });
         let untold = count(&events, "ping_sent");
         assert_eq!(
