@@ -132,8 +132,8 @@ pub struct Vm {
     unresolved: VecDeque<PingId>,
     /// Echo requests that it has answered.
     requests_answered: u64,
-    /// The echo message in the last frame that it did not act on, until somebody asks for it.
-    ignored_echo: Option<EchoHead>,
+    /// The echo message in the last frame that it did not act on, until somebody asks for it. Boxed: most VMs have none.
+    ignored_echo: Option<Box<EchoHead>>,
     /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
 }
@@ -264,7 +264,8 @@ impl Vm {
         let untagged = buffer.get_mut(start..).unwrap_or_default();
         let reacted = self.react(now, untagged, length.saturating_sub(start));
         if reacted.is_err() {
-            self.ignored_echo = buffer.get(start..length).and_then(EchoHead::parse);
+            let echo = buffer.get(start..length).and_then(EchoHead::parse);
+            self.ignored_echo = echo.map(Box::new);
         }
         match reacted {
             Ok(mut reaction) => {
@@ -288,8 +289,8 @@ impl Vm {
     }
 
     /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one.
-    pub const fn take_ignored_echo(&mut self) -> Option<EchoHead> {
-        self.ignored_echo.take()
+    pub fn take_ignored_echo(&mut self) -> Option<EchoHead> {
+        self.ignored_echo.take().map(|echo| *echo)
     }
 
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
