@@ -10,6 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${1:-}
+[ -z "$folder" ] || mkdir -p "$folder"
 fail() {
     printf 'evpn.sh: %s\n' "$*" >&2
     exit 1
