@@ -273,7 +273,8 @@ fn an_impaired_frame_is_captured_once_and_says_what_was_done_to_it() {
         assert_eq!(run.total("lost"), 5);
         // Of each ping that is not lost its request and its reply, sent and received.
         assert_eq!(frames.len(), 5 + 4 * 15, "{fabric}");
-        assert_eq!(says("no answer in time; lost by --impair"), 5, "{fabric}");
+        let lost = "no answer in time, request impaired on purpose; lost by --impair";
+        assert_eq!(says(lost), 5, "{fabric}");
         assert_eq!(says("; delayed 5.00 ms by --impair"), 15, "{fabric}");
     }
 }
@@ -308,7 +309,8 @@ fn a_frame_whose_release_is_to_come_after_its_comment_says_that() {
          --timeout 50ms --impair vm0:delay=2s",
     );
     let frames = run.frames();
-    let first = "ping 0 of vm0 → vm1: no answer in time; to be delayed 2.00 s by --impair";
+    let first = "ping 0 of vm0 → vm1: no answer in time, request impaired on purpose; to be delayed 2.00 s by \
+                 --impair";
     assert_eq!(frames[0].comment, first);
 }
 
