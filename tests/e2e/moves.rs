@@ -312,7 +312,7 @@ fn a_vm_that_moved_silently_is_gone_until_it_speaks() {
 fn a_vm_in_another_namespace_has_its_tap_there_and_a_name_that_carries_the_mark() {
     let name = format!("trn-{}", std::process::id());
     let _guard = RemovedName(name.clone());
-    let steered = Steered::start("");
+    let mut steered = Steered::start("");
     steered
         .ctl(&format!("move vm1 netns:{name}"))
         .expect_status(0);
@@ -336,6 +336,12 @@ fn a_vm_in_another_namespace_has_its_tap_there_and_a_name_that_carries_the_mark(
     assert_eq!(tap["master"], "br0", "{there}");
     let alias = tap["ifalias"].as_str().unwrap_or_default();
     assert!(alias.starts_with("tap-reactor pid="), "{there}");
+    // Both flows are answered again.
+    wait_until("the gaps have ended", || {
+        steered.run.expect_alive();
+        let so_far = steered.ctl("report json").expect_status(0).json();
+        (number(&so_far, "/outage_ns/count") == 2).then_some(())
+    });
     let report = steered.end();
     assert_eq!(number(&report, "/outage_ns/count"), 2, "{report}");
     assert!(!std::path::Path::new("/run/netns").join(&name).exists());
