@@ -6,30 +6,20 @@
 // scripts/build-bpf.sh builds the object anew; commit both. scripts/test.sh holds that the object is what the source
 // gives, byte for byte.
 //
-// It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h and if_ether.h.
+// It includes no header of the system, so that it builds wherever clang does. The numbers are those of linux/bpf.h and
+// if_ether.h.
 //
 // The programs hang at tracepoints, which all frames of the machine pass that are dropped: what is not of the lab has to
 // be seen by little. Where the members of the kernel's structures are, the loader says.
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "../bpf.h"
 
-#define SEC(name) __attribute__((section(name), used))
-#define __uint(name, value) int(*name)[value]
-#define __type(name, value) typeof(value) *name
-#define INLINE static inline __attribute__((always_inline))
-
-enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
-enum { BPF_F_NO_PREALLOC = 1 };
 enum { NAME_BYTES = 16, FUNCTION_BYTES = 48, FRAME_BYTES = 96, SKB_BYTES = 256 };
 // What is told of: a frame that was dropped, one that XDP could not redirect, and those that a TAP did not take from XDP.
 enum { FRAME = 0, NOT_REDIRECTED = 1, NOT_TAKEN = 2 };
 // A copy of a flooded frame is dropped soon after the one before.
 enum { SOON_NANOSECONDS = 10000000 };
 
-static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;

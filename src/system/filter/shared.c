@@ -6,23 +6,14 @@
 // scripts/build-bpf.sh builds the object anew; commit both. scripts/test.sh holds that the object is what the source
 // gives, byte for byte.
 //
-// It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h, linux/pkt_cls.h
-// and if_ether.h.
+// It includes no header of the system, so that it builds wherever clang does. The numbers are those of linux/bpf.h,
+// linux/pkt_cls.h and if_ether.h.
 //
 // A flooded frame comes by once for each port, and is looked up by its own addresses only, not by the port: so it finds
 // the same entries in the processor's cache, however many ports there are.
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "../bpf.h"
 
-#define SEC(name) __attribute__((section(name), used))
-#define __uint(name, value) int(*name)[value]
-#define __type(name, value) typeof(value) *name
-
-enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6 };
-enum { BPF_F_NO_PREALLOC = 1 };
 enum { TC_ACT_OK = 0, TC_ACT_STOLEN = 4 };
 // What stands for a port if several want a frame, and if nobody does.
 enum { SEVERAL = 0, NOBODY = 0xffffffff };
@@ -35,7 +26,6 @@ struct __sk_buff {
 	u32 data_end;
 };
 
-static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 
 // The ifindex of the one TAP that wants frames for a hardware address, be it a VM's or a group's; 0: several do. Keys
 // are the address's bytes from the last to the first: as they are, the addresses of a lab differ only where the hash of

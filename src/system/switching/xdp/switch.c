@@ -6,20 +6,12 @@
 // scripts/build-bpf.sh builds the object anew; commit both. scripts/test.sh holds that the object is what the source
 // gives, byte for byte.
 //
-// It includes no header, so that it builds wherever clang does. The numbers are those of linux/bpf.h and if_ether.h.
+// It includes no header of the system, so that it builds wherever clang does. The numbers are those of linux/bpf.h and
+// if_ether.h.
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "../../bpf.h"
 
-#define SEC(name) __attribute__((section(name), used))
-#define __uint(name, value) int(*name)[value]
-#define __type(name, value) typeof(value) *name
-
-enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_DEVMAP = 14 };
 enum { XDP_DROP = 1, XDP_PASS = 2, XDP_REDIRECT = 4 };
-enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_F_BROADCAST = 1 << 3, BPF_F_EXCLUDE_INGRESS = 1 << 4 };
 
 struct xdp_md {
@@ -31,7 +23,6 @@ struct xdp_md {
 	u32 egress_ifindex;
 };
 
-static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_redirect_map)(void *map, u64 key, u64 flags) = (void *)51;
 
 // struct bpf_devmap_val
