@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::ApiError;
-use super::misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
+use super::misbehaviours::MisbehaveDocument;
 use super::resources::{
     AddFlows, AddVms, CaptureDocument, CaptureSoFar, Done, FlowDocument, ImpairDocument,
     ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, MoveVm, MovedVm, Page,
@@ -12,7 +12,7 @@ use super::resources::{
 use crate::fabric::InstrumentConfig;
 use crate::hypervisor::FlowConfig;
 use crate::load::{FlowId, Pace};
-use crate::report::{Builder, Exposition, Report};
+use crate::report::{Builder, Exposition, MisbehaviourSummary, Report};
 use crate::vm::VmId;
 
 /// A lab at an instant, for a request. [`crate::lab`] has it.
@@ -104,7 +104,7 @@ pub trait Controlled {
     fn end_impairments(&mut self) -> Result<ImpairmentsDocument, ApiError>;
 
     /// Returns the misbehaviours of the run so far.
-    fn misbehaviours(&mut self, page: Page) -> List<MisbehaviourDocument>;
+    fn misbehaviours(&mut self, page: Page) -> List<MisbehaviourSummary>;
 
     /// Makes VMs misbehave from now on.
     ///
@@ -114,13 +114,13 @@ pub trait Controlled {
         &mut self,
         wish: MisbehaveDocument,
         page: Page,
-    ) -> Result<List<MisbehaviourDocument>, ApiError>;
+    ) -> Result<List<MisbehaviourSummary>, ApiError>;
 
     /// Ends the misbehaviours of the VMs that `who` names.
     ///
     /// # Errors
     /// If it names none, or the run is over.
-    fn behave(&mut self, who: &str, page: Page) -> Result<List<MisbehaviourDocument>, ApiError>;
+    fn behave(&mut self, who: &str, page: Page) -> Result<List<MisbehaviourSummary>, ApiError>;
 
     /// Returns the captures into files that have not been ended.
     fn captures(&mut self, page: Page) -> List<CaptureSoFar>;

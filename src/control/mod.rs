@@ -31,7 +31,7 @@ pub use controlled::{Capturing, Controlled};
 pub use dispatch::answer;
 pub use error::ApiError;
 pub use message::{Body, JSON, Request, Response};
-pub use misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
+pub use misbehaviours::MisbehaveDocument;
 pub use openapi::description;
 pub use resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,

@@ -8,13 +8,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::controlled::Capturing;
 use super::dispatch::{Call, json, metrics, stream};
 use super::message::Response;
-use super::misbehaviours::{MisbehaveDocument, MisbehaviourDocument};
+use super::misbehaviours::MisbehaveDocument;
 use super::resources::{
     AddFlows, AddVms, AddedFlows, CaptureDocument, CaptureSoFar, ChangedVms, Done, FlowDocument,
     ImpairDocument, ImpairmentsDocument, LabDocument, List, LoadDocument, MarkDocument, MoveVm,
     MovedVm, SetMark, VmDocument,
 };
 use super::{ApiError, Controlled, ListOf, Order, Work, openapi, status};
+use crate::report::MisbehaviourSummary;
 
 /// Lines of JSON: the media type of events.
 pub(super) const JSON_LINES: &str = "application/jsonl";
@@ -257,7 +258,7 @@ pub const ROUTES: &[Route] = &[
         id: "listMisbehaviours",
         doc: "The misbehaviours of the run so far, those that have ended included",
         query: PAGED,
-        response: Content::Json(schema::<List<MisbehaviourDocument>>),
+        response: Content::Json(schema::<List<MisbehaviourSummary>>),
         handle: |lab, call| json(status::OK, &lab.misbehaviours(call.page()?)),
         ..GET
     },
@@ -269,7 +270,7 @@ pub const ROUTES: &[Route] = &[
         query: PAGED,
         request: Some(schema::<MisbehaveDocument>),
         status: status::CREATED,
-        response: Content::Json(schema::<List<MisbehaviourDocument>>),
+        response: Content::Json(schema::<List<MisbehaviourSummary>>),
         errors: &[status::BAD_REQUEST, status::CONFLICT],
         handle: |lab, call| json(status::CREATED, &lab.misbehave(call.body()?, call.page()?)?),
         ..GET
@@ -281,7 +282,7 @@ pub const ROUTES: &[Route] = &[
         doc: "Ends the misbehaviours of VMs",
         path_doc: "VMs: vm3, vm[0-9], all, or the name of a group",
         query: PAGED,
-        response: Content::Json(schema::<List<MisbehaviourDocument>>),
+        response: Content::Json(schema::<List<MisbehaviourSummary>>),
         errors: &[status::BAD_REQUEST, status::NOT_FOUND, status::CONFLICT],
         handle: |lab, call| json(status::OK, &lab.behave(&call.parameter, call.page()?)?),
         ..GET

@@ -219,21 +219,12 @@ impl<F: Fabric> Hypervisor<F> {
                 interval,
             }
         });
+        let places = (made.from.to_string(), made.to.to_string());
+        let times = (made.began, made.ready);
         let made = Move {
-            vm,
-            from: made.from.to_string(),
-            to: made.to.to_string(),
-            announcement,
-            began: made.began,
-            ready: made.ready,
-            announced: None,
-            learned: None,
-            is_learned_by_announcement: false,
             is_told: made.is_introduced,
-            told: None,
-            forgotten: None,
-            seen: Default::default(),
             gaps: gaps.collect(),
+            ..Move::new(vm, places, announcement, times)
         };
         self.recorder.moved(made)
     }

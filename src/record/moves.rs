@@ -76,6 +76,33 @@ pub struct Move {
     pub gaps: Vec<Gap>,
 }
 
+impl Move {
+    /// A move of `vm` that took from `began` until `ready`, of which nothing has been seen yet.
+    pub fn new(
+        vm: VmId,
+        (from, to): (String, String),
+        announcement: Announcement,
+        (began, ready): (Instant, Instant),
+    ) -> Move {
+        Move {
+            vm,
+            from,
+            to,
+            announcement,
+            began,
+            ready,
+            announced: None,
+            learned: None,
+            is_learned_by_announcement: false,
+            is_told: false,
+            told: None,
+            forgotten: None,
+            seen: Sightings::default(),
+            gaps: Vec::new(),
+        }
+    }
+}
+
 /// The time in which a moved VM did not answer a peer, or got no answer from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gap {
@@ -284,21 +311,11 @@ mod tests {
     }
 
     fn made(began: u64, gaps: Vec<Gap>) -> Move {
+        let places = ("leaf0".to_owned(), "leaf1".to_owned());
+        let times = (at(began), at(began + 200));
         Move {
-            vm: VmId(3),
-            from: "leaf0".to_owned(),
-            to: "leaf1".to_owned(),
-            announcement: Announcement::Garp,
-            began: at(began),
-            ready: at(began + 200),
-            announced: None,
-            learned: None,
-            is_learned_by_announcement: false,
-            is_told: false,
-            told: None,
-            forgotten: None,
-            seen: Sightings::default(),
             gaps,
+            ..Move::new(VmId(3), places, Announcement::Garp, times)
         }
     }
 

@@ -4,10 +4,10 @@
 use super::{
     ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName, ImpairedFrames,
     MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport, MergedReport,
-    MisbehaviourReport, MoveReport, PhaseReport, PlanReport, Report, SettingsReport, Unlike,
-    Values,
+    MisbehaviourReport, MisbehaviourSummary, MoveReport, PhaseReport, PlanReport, Report,
+    SettingsReport, Unlike, Values,
 };
-use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording, Sightings};
+use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{
     DropReason, EndedBy, FloodKind, Gap, LatencySummary, Limits, LinkChanged, Move,
@@ -21,20 +21,9 @@ use crate::wire::MacAddr;
 fn moved(recorder: &mut Recorder) {
     let at = |micros: u64| Instant::from_nanos(micros * 1_000);
     let flow = FlowId(0);
+    let places = ("leaf0".to_owned(), "leaf1".to_owned());
+    let times = (at(1_007), at(1_197));
     recorder.moved(Move {
-        vm: VmId(1),
-        from: "leaf0".to_owned(),
-        to: "leaf1".to_owned(),
-        announcement: Announcement::Garp,
-        began: at(1_007),
-        ready: at(1_197),
-        announced: None,
-        learned: None,
-        is_learned_by_announcement: false,
-        is_told: false,
-        told: None,
-        forgotten: None,
-        seen: Sightings::default(),
         gaps: vec![Gap {
             flow,
             last: Some(at(1_000)),
@@ -44,6 +33,7 @@ fn moved(recorder: &mut Recorder) {
             late: 0,
             interval: None,
         }],
+        ..Move::new(VmId(1), places, Announcement::Garp, times)
     });
     recorder.answered_in_detail(flow, 0, at(1_200), at(1_200), at(1_221));
 }
@@ -186,13 +176,15 @@ pub fn whole() -> Report {
             frames: 3,
         }],
         misbehaviours: vec![MisbehaviourReport {
-            vm: VmId(1),
-            kind: "silent".to_owned(),
-            what: "silent".to_owned(),
-            began_ns: 1,
-            ended_ns: Some(2),
-            refused: Some("why".to_owned()),
-            counts: [(Misdeed::Sent, 3)].into(),
+            summary: MisbehaviourSummary {
+                vm: VmId(1),
+                kind: "silent".to_owned(),
+                what: "silent".to_owned(),
+                began_ns: 1,
+                ended_ns: Some(2),
+                refused: Some("why".to_owned()),
+                counts: [(Misdeed::Sent, 3)].into(),
+            },
             others: DisturbedReport::default(),
             own: DisturbedReport::default(),
         }],

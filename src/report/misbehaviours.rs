@@ -12,11 +12,10 @@ use crate::record::{Latency, LatencySummary, Mark, Marks, Response, SparseLatenc
 use crate::time::Instant;
 use crate::vm::{Misdeed, VmId};
 
-/// A misbehaviour of a VM (`--misbehave`), and what became of pings before, meanwhile and after. A ping belongs to the time at
-/// which it was due. Before is the time up to the beginning, from the end of the misbehaviour before it or from the beginning of
-/// the run on; after is the time from the end on until the next misbehaviour.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct MisbehaviourReport {
+/// A misbehaviour of a VM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Misbehaviour")]
+pub struct MisbehaviourSummary {
     /// The VM, such as `vm9`.
     #[serde(with = "crate::vm::named")]
     #[schemars(with = "String", regex(pattern = crate::vm::named::PATTERN))]
@@ -36,6 +35,44 @@ pub struct MisbehaviourReport {
     /// What it has done, and how often; only what occurred.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<Misdeed, u64>,
+}
+
+impl MisbehaviourSummary {
+    /// The summary of `record`, with times since `start`.
+    pub fn of(record: &MisbehaviourRecord, start: Instant) -> MisbehaviourSummary {
+        MisbehaviourSummary {
+            vm: record.vm,
+            kind: record.misbehaviour.name().to_owned(),
+            what: record.misbehaviour.to_string(),
+            began_ns: record.began.nanos_since(start),
+            ended_ns: record.ended.map(|ended| ended.nanos_since(start)),
+            refused: record.refused.clone(),
+            counts: record.misdeeds.iter().collect(),
+        }
+    }
+
+    /// How long it took, in nanoseconds; `None` if it goes on.
+    pub fn lasted_ns(&self) -> Option<u64> {
+        let ended = self.ended_ns?;
+        Some(ended.saturating_sub(self.began_ns))
+    }
+
+    /// What it has done, in words: `2,000 sent, 3 left out`. Empty if nothing.
+    pub fn done(&self) -> String {
+        let done = self.counts.iter();
+        let done = done.map(|(kind, number)| format!("{} {}", count(*number), kind.words()));
+        done.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A misbehaviour of a VM (`--misbehave`), and what became of pings before, meanwhile and after. A ping belongs to the time at
+/// which it was due. Before is the time up to the beginning, from the end of the misbehaviour before it or from the beginning of
+/// the run on; after is the time from the end on until the next misbehaviour.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MisbehaviourReport {
+    /// What it was.
+    #[serde(flatten)]
+    pub summary: MisbehaviourSummary,
     /// Flows between VMs that do not misbehave in the run. Of a misbehaviour that came by request in a run without others,
     /// the time before is that of all flows.
     pub others: DisturbedReport,
@@ -177,13 +214,7 @@ pub(super) fn misbehaviours(
         let is_before_next = |at: Instant| next.is_none_or(|next| at < next);
         let after = sum(&|at| end <= at && is_before_next(at) && is_quiet(at));
         MisbehaviourReport {
-            vm: record.vm,
-            kind: record.misbehaviour.name().to_owned(),
-            what: record.misbehaviour.to_string(),
-            began_ns: record.began.nanos_since(began),
-            ended_ns: record.ended.map(|ended| ended.nanos_since(began)),
-            refused: record.refused.clone(),
-            counts: record.misdeeds.iter().collect(),
+            summary: MisbehaviourSummary::of(record, began),
             others: DisturbedReport {
                 before: before.others.into(),
                 during: during.others.into(),
@@ -202,7 +233,10 @@ pub(super) fn misbehaviours(
 /// What became of pings of flows between VMs that behave while others misbehaved in this way, in all of these times.
 pub(super) fn others_during(report: &Report, kind: &str) -> ResponseReport {
     let mut sum = Response::default();
-    let of_kind = report.misbehaviours.iter().filter(|each| each.kind == kind);
+    let of_kind = report
+        .misbehaviours
+        .iter()
+        .filter(|each| each.summary.kind == kind);
     for during in of_kind.map(|each| &each.others.during) {
         sum.merge(&Response {
             answered: during.answered,
@@ -251,25 +285,19 @@ pub(super) fn rows(report: &MisbehaviourReport) -> Vec<[String; 8]> {
 }
 
 /// What a misbehaviour was, in a line: `vm9 arp-flood 1000/s after 5.00 s for 2.00 s: 2,000 sent`.
-pub(super) fn words(report: &MisbehaviourReport) -> String {
-    let MisbehaviourReport {
-        vm, what, began_ns, ..
-    } = report;
-    let after = span(*began_ns);
-    if let Some(why) = &report.refused {
+pub(super) fn words(of: &MisbehaviourSummary) -> String {
+    let MisbehaviourSummary { vm, what, .. } = of;
+    let after = span(of.began_ns);
+    if let Some(why) = &of.refused {
         return format!("{vm} {what} after {after} did not take place: {why}");
     }
-    let lasts = report.ended_ns.map(|ended| ended.saturating_sub(*began_ns));
-    let lasts = lasts.map_or_else(
+    let lasts = of.lasted_ns().map_or_else(
         || "since".to_owned(),
         |lasts| format!("for {}", span(lasts)),
     );
-    let done = report.counts.iter();
-    let done = done.map(|(kind, number)| format!("{} {}", count(*number), kind.words()));
-    let done: Vec<String> = done.collect();
-    let done = match done.is_empty() {
+    let done = match of.counts.is_empty() {
         true => "nothing done".to_owned(),
-        false => done.join(", "),
+        false => of.done(),
     };
     format!("{vm} {what} after {after} {lasts}: {done}")
 }
@@ -287,7 +315,8 @@ pub(super) fn lines(report: &MisbehaviourReport) -> Vec<String> {
 
 /// The addition to a verdict where VMs misbehaved.
 pub(super) fn sentence(reports: &[MisbehaviourReport]) -> Option<String> {
-    let mut took_place = reports.iter().filter(|report| report.refused.is_none());
+    let summaries = reports.iter().map(|report| &report.summary);
+    let mut took_place = summaries.filter(|of| of.refused.is_none());
     let first = took_place.next()?;
     let more = match took_place.count() as u64 {
         0 => String::new(),

@@ -74,7 +74,7 @@ pub use marks::{
     ChangesSummary, MARK_FLOWS_TOLD, MARK_WORST_TOLD, MarkFlowReport, MarkHistograms, MarkReport,
 };
 pub use merge::merge;
-pub use misbehaviours::{DisturbedReport, MisbehaviourReport, ResponseReport};
+pub use misbehaviours::{DisturbedReport, MisbehaviourReport, MisbehaviourSummary, ResponseReport};
 pub use moves::{GAPS_TOLD, MoveReport};
 pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};

@@ -46,7 +46,11 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
     lost_pings(report, out)?;
     for misbehaviour in &report.misbehaviours {
         writeln!(out)?;
-        writeln!(out, "{}", escaped(&misbehaviours::words(misbehaviour)))?;
+        writeln!(
+            out,
+            "{}",
+            escaped(&misbehaviours::words(&misbehaviour.summary))
+        )?;
         for line in misbehaviours::lines(misbehaviour) {
             writeln!(out, "  {line}")?;
         }

@@ -1,8 +1,8 @@
 //! The commands about misbehaviours.
 
-use tap_reactor::control::{List, MisbehaveDocument, MisbehaviourDocument};
+use tap_reactor::control::{List, MisbehaveDocument};
 use tap_reactor::escape::escaped;
-use tap_reactor::report::{Table, count, span};
+use tap_reactor::report::{MisbehaviourSummary, Table, span};
 
 use super::CtlError;
 use super::actions::{list, post, show};
@@ -19,7 +19,7 @@ pub fn misbehave(client: &Client, call: &Call, json: bool) -> Result<(), CtlErro
         misbehave: call.operand(0).to_owned(),
     };
     let body = post(client, PATH, &wish)?;
-    show(&body, json, |all: List<MisbehaviourDocument>| {
+    show(&body, json, |all: List<MisbehaviourSummary>| {
         words(&all.items)
     })
 }
@@ -27,7 +27,7 @@ pub fn misbehave(client: &Client, call: &Call, json: bool) -> Result<(), CtlErro
 pub fn behave(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> {
     let target = format!("{PATH}/{}", encoded(call.operand(0)));
     let body = client.request("DELETE", &target, None)?.bytes()?;
-    show(&body, json, |all: List<MisbehaviourDocument>| {
+    show(&body, json, |all: List<MisbehaviourSummary>| {
         words(&all.items)
     })
 }
@@ -35,26 +35,20 @@ pub fn behave(client: &Client, call: &Call, json: bool) -> Result<(), CtlError> 
 const PATH: &str = "/misbehaviours";
 
 /// The misbehaviours, in a table.
-fn words(all: &[MisbehaviourDocument]) -> String {
+fn words(all: &[MisbehaviourSummary]) -> String {
     if all.is_empty() {
         return "no misbehaviours\n".to_owned();
     }
     let mut table = Table::new(5, &["VM", "what", "after", "for", "done"]);
     for each in all {
-        let lasted = each
-            .ended_ns
-            .map(|ended| ended.saturating_sub(each.began_ns));
-        let done = each.counts.iter();
-        let done = done.map(|(kind, number)| format!("{} {}", count(*number), kind.words()));
-        let done: Vec<String> = done.collect();
         table.row([
-            escaped(&each.vm),
+            each.vm.to_string(),
             escaped(&each.what),
             span(each.began_ns),
-            lasted.map_or_else(|| "goes on".to_owned(), span),
+            each.lasted_ns().map_or_else(|| "goes on".to_owned(), span),
             match &each.refused {
                 Some(why) => format!("nothing: {}", escaped(why)),
-                None => done.join(", "),
+                None => each.done(),
             },
         ]);
     }

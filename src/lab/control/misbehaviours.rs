@@ -1,10 +1,11 @@
 //! Misbehaviours that clients begin and end.
 
 use super::present::Present;
-use crate::control::{ApiError, List, MisbehaveDocument, MisbehaviourDocument, Page};
+use crate::control::{ApiError, List, MisbehaveDocument, Page};
 use crate::fabric::Fabric;
 use crate::hypervisor::{Command, PlannedMisbehaviour};
 use crate::lab::{Driver, LabError};
+use crate::report::MisbehaviourSummary;
 use crate::system::SystemError;
 
 impl<F, D> Present<'_, '_, F, D>
@@ -14,12 +15,12 @@ where
     SystemError: From<F::Error>,
 {
     /// The misbehaviours of the run so far.
-    pub(super) fn list_misbehaviours(&mut self, page: Page) -> List<MisbehaviourDocument> {
+    pub(super) fn list_misbehaviours(&mut self, page: Page) -> List<MisbehaviourSummary> {
         let start = self.lab.start;
         let records = self.lab.hypervisor.fabric().misbehaviours();
         List::of(page, records.len(), |index| {
             let record = records.get(index)?;
-            Some(MisbehaviourDocument::of(record, start))
+            Some(MisbehaviourSummary::of(record, start))
         })
     }
 
@@ -28,7 +29,7 @@ where
         &mut self,
         wish: &MisbehaveDocument,
         page: Page,
-    ) -> Result<List<MisbehaviourDocument>, ApiError> {
+    ) -> Result<List<MisbehaviourSummary>, ApiError> {
         let planned = self.lab.plan.misbehaviours_of(&wish.misbehave);
         for planned in planned.map_err(LabError::from)? {
             let PlannedMisbehaviour {
@@ -51,7 +52,7 @@ where
         &mut self,
         who: &str,
         page: Page,
-    ) -> Result<List<MisbehaviourDocument>, ApiError> {
+    ) -> Result<List<MisbehaviourSummary>, ApiError> {
         let vms = self.lab.vms_named(who)?;
         self.carry_out(Command::Behave(vms))?;
         Ok(self.list_misbehaviours(page))

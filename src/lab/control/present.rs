@@ -7,8 +7,8 @@ use super::Control;
 use crate::control::{
     AddFlows, AddVms, ApiError, CaptureDocument, CaptureSoFar, Capturing, Controlled, Done,
     FlowDocument, ImpairDocument, ImpairmentsDocument, LabDocument, LabState, List, LoadDocument,
-    MarkDocument, MarkSoFar, MisbehaveDocument, MisbehaviourDocument, MoveVm, MovedVm, PHASES_TOLD,
-    Page, PhaseDocument, RecentDocument, SetMark, VmDocument, status,
+    MarkDocument, MarkSoFar, MisbehaveDocument, MoveVm, MovedVm, PHASES_TOLD, Page, PhaseDocument,
+    RecentDocument, SetMark, VmDocument, status,
 };
 use crate::experiment::{Experiment, IpVersion};
 use crate::fabric::{Fabric, InstrumentConfig, InstrumentKind};
@@ -19,7 +19,8 @@ use crate::lab::{Driver, LabError, LabOn};
 use crate::load::{FlowId, Pace, Pacing};
 use crate::record::{Metric, NoMarkName, Phase};
 use crate::report::{
-    Builder, Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, Report, prometheus,
+    Builder, Destination, Exposition, FlowReport, ImpairedFrames, LabGauges, MisbehaviourSummary,
+    Report, prometheus,
 };
 use crate::system::{SystemError, memory_use};
 use crate::time::Instant;
@@ -417,7 +418,7 @@ where
         Ok(self.impairments())
     }
 
-    fn misbehaviours(&mut self, page: Page) -> List<MisbehaviourDocument> {
+    fn misbehaviours(&mut self, page: Page) -> List<MisbehaviourSummary> {
         self.list_misbehaviours(page)
     }
 
@@ -425,11 +426,11 @@ where
         &mut self,
         wish: MisbehaveDocument,
         page: Page,
-    ) -> Result<List<MisbehaviourDocument>, ApiError> {
+    ) -> Result<List<MisbehaviourSummary>, ApiError> {
         self.begin_misbehaviours(&wish, page)
     }
 
-    fn behave(&mut self, who: &str, page: Page) -> Result<List<MisbehaviourDocument>, ApiError> {
+    fn behave(&mut self, who: &str, page: Page) -> Result<List<MisbehaviourSummary>, ApiError> {
         self.end_misbehaviours_of(who, page)
     }
 

@@ -286,7 +286,7 @@ fn of_marks(before: &Report, after: &Report) -> Vec<Difference> {
 /// much that varies is not known.
 fn of_misbehaviours(before: &Report, after: &Report) -> Vec<Difference> {
     let all = before.misbehaviours.iter().chain(&after.misbehaviours);
-    let kinds: BTreeSet<&str> = all.map(|each| each.kind.as_str()).collect();
+    let kinds: BTreeSet<&str> = all.map(|each| each.summary.kind.as_str()).collect();
     let mut differences = Vec::new();
     for kind in kinds {
         let during = [before, after].map(|run| others_during(run, kind));

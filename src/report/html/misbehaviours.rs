@@ -17,7 +17,10 @@ pub(super) fn misbehaviours(report: &Report) -> String {
             0 => String::new(),
             _ => table(&COLUMNS, cells, false),
         };
-        format!("<p>{}</p>\n{of_flows}", Escaped(&words(misbehaviour)))
+        format!(
+            "<p>{}</p>\n{of_flows}",
+            Escaped(&words(&misbehaviour.summary))
+        )
     });
     format!(
         "<section>\n<h2>Misbehaviour</h2>\n<p class=\"quiet\">others: flows between VMs that behave · own: flows from or to \

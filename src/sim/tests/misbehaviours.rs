@@ -14,11 +14,27 @@ fn run(scenario: &str) -> Report {
         "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
          timeout = '100ms'\nresolve = 'before'\n{scenario}"
     );
-    let scenario = Scenario::parse("test.toml", &text).unwrap();
-    let plan = experiment::plan(&scenario).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let mut lab = Lab::build(plan, &mut ()).unwrap();
+    report_of(&text)
+}
+
+/// The lab of a scenario.
+fn lab_of(scenario: &str) -> Lab<'static> {
+    let parsed = Scenario::parse("test.toml", scenario).unwrap();
+    let plan = experiment::plan(&parsed).unwrap_or_else(|error| panic!("{scenario}: {error}"));
+    Lab::build(plan, &mut ()).unwrap()
+}
+
+/// The report of a scenario's run.
+fn report_of(scenario: &str) -> Report {
+    let mut lab = lab_of(scenario);
     lab.run(&mut ());
     lab.report("test")
+}
+
+fn printed_of(report: &Report) -> String {
+    let mut printed = Vec::new();
+    crate::report::text(report, &mut printed, 80).unwrap();
+    String::from_utf8(printed).unwrap()
 }
 
 fn only(report: &Report) -> &MisbehaviourReport {
@@ -58,11 +74,22 @@ fn response_and_losses_are_told_before_during_and_after_of_those_it_hits_and_of_
             "duration = '1s'\nmisbehave = 'vm3:{what}@200ms+300ms'"
         ));
         let told = only(&report);
-        assert_eq!((told.vm, told.what.as_str()), (VmId(3), what));
+        assert_eq!(
+            (told.summary.vm, told.summary.what.as_str()),
+            (VmId(3), what)
+        );
         // The neighbours were asked for first.
-        let times = (told.began_ns - RTT, told.ended_ns.map(|end| end - RTT));
+        let times = (
+            told.summary.began_ns - RTT,
+            told.summary.ended_ns.map(|end| end - RTT),
+        );
         assert_eq!(times, (200_000_000, Some(500_000_000)));
-        let counts: Vec<_> = told.counts.iter().map(|(kind, n)| (*kind, *n)).collect();
+        let counts: Vec<_> = told
+            .summary
+            .counts
+            .iter()
+            .map(|(kind, n)| (*kind, *n))
+            .collect();
         assert_eq!(counts, done, "{what}");
         for (flows, during) in [(&told.others, calm(300)), (&told.own, own)] {
             let (before, after) = (figures(&flows.before), figures(&flows.after));
@@ -72,7 +99,7 @@ fn response_and_losses_are_told_before_during_and_after_of_those_it_hits_and_of_
         let totals = report.totals;
         assert_eq!(totals.received + totals.failed(), 2000, "{what}");
         let names: Vec<&str> = report.marks.iter().map(|mark| mark.name.as_str()).collect();
-        let kind = &told.kind;
+        let kind = &told.summary.kind;
         assert_eq!(names, [format!("vm3-{kind}"), format!("vm3-{kind}-over")]);
         let sentence = &report.verdict.sentence;
         assert!(sentence.contains(&format!("vm3 {what}")), "{sentence}");
@@ -84,7 +111,7 @@ fn a_stolen_address_is_lost_to_its_owner_once_that_has_defended_it() {
     // An owner defends an address once in ten seconds (RFC 5227), so the second announcement, a second later, wins.
     let report = run("duration = '4s'\nmisbehave = 'vm3:steal 10.77.0.3@500ms+2s'");
     let told = only(&report);
-    assert_eq!(told.counts.get(&Misdeed::Sent), Some(&2));
+    assert_eq!(told.summary.counts.get(&Misdeed::Sent), Some(&2));
     assert_eq!(figures(&told.others.before), (500, 0, Some(RTT)));
     let during = &told.others.during;
     // The ping of the same instant is ahead of it.
@@ -103,7 +130,7 @@ fn who_learns_a_wrong_address_pings_in_vain_until_it_asks_again() {
     let told = only(&report);
     // Asked before: nobody has to ask for it again.
     assert_eq!(figures(&told.own.during), (200, 0, Some(RTT)));
-    assert!(told.counts[&Misdeed::Changed] >= 200);
+    assert!(told.summary.counts[&Misdeed::Changed] >= 200);
 }
 
 #[test]
@@ -112,7 +139,7 @@ fn a_looped_port_draws_the_frames_of_others_that_are_flooded() {
     // asks is behind it.
     let report = run("duration = '400ms'\nmisbehave = 'vm3:loop 1000/s@100ms+200ms'");
     let told = only(&report);
-    let reflected = told.counts[&Misdeed::Reflected];
+    let reflected = told.summary.counts[&Misdeed::Reflected];
     assert!((200..=210).contains(&reflected), "{reflected}");
     // vm2's request comes back from vm3, so that vm2 is behind vm3's port as the switch sees it: the answer gets nowhere.
     assert_eq!(told.own.during.answered, 0);
@@ -132,9 +159,9 @@ fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can
         .iter()
         .map(|each| {
             (
-                each.vm.0,
-                each.began_ns / 1_000_000,
-                each.ended_ns.unwrap() / 1_000_000,
+                each.summary.vm.0,
+                each.summary.began_ns / 1_000_000,
+                each.summary.ended_ns.unwrap() / 1_000_000,
             )
         })
         .collect();
@@ -142,7 +169,7 @@ fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can
     let refused: Vec<_> = report
         .misbehaviours
         .iter()
-        .map(|each| each.refused.clone())
+        .map(|each| each.summary.refused.clone())
         .collect();
     let why = "vm1 is not up; expected a VM that is".to_owned();
     assert_eq!(refused, [None, None, Some(why)]);
@@ -169,8 +196,7 @@ fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one(
 
     let text = "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
                 timeout = '10ms'\nduration = '1s'";
-    let plan = experiment::plan(&Scenario::parse("test.toml", text).unwrap()).unwrap();
-    let mut lab = Lab::build(plan, &mut ()).unwrap();
+    let mut lab = lab_of(text);
     lab.begin(&mut ());
     let at = |millis: u64| Some(Instant::ZERO + Duration::from_micros(millis * 1000 + 500));
     lab.drive(at(200)).unwrap();
@@ -213,21 +239,14 @@ fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one(
 #[test]
 fn the_examples_of_the_guide_are_what_the_program_prints() {
     let report = run("duration = '1s'\nmisbehave = 'vm3:silent@200ms+300ms'");
-    let mut printed = Vec::new();
-    crate::report::text(&report, &mut printed, 80).unwrap();
-    let printed = String::from_utf8(printed).unwrap();
+    let printed = printed_of(&report);
     let guide = include_str!("../../guide/misbehaving.md");
     let mut examples = guide.split("```text\n").skip(1);
     let mut example = || examples.next().unwrap().split_once("```").unwrap().0;
     assert!(printed.contains(example()), "{printed}");
     let text = "fabric = 'sim'\nvms = 5\nping = 'vm0:absent'\ninterval = '100ms'\nduration = '1s'\ntimeout = '10ms'\n\
                 count-floods = true";
-    let plan = experiment::plan(&Scenario::parse("test.toml", text).unwrap()).unwrap();
-    let mut lab = Lab::build(plan, &mut ()).unwrap();
-    lab.run(&mut ());
-    let mut printed = Vec::new();
-    crate::report::text(&lab.report("test"), &mut printed, 80).unwrap();
-    let printed = String::from_utf8(printed).unwrap();
+    let printed = printed_of(&report_of(text));
     assert!(printed.contains(example()), "{printed}");
 }
 
@@ -240,12 +259,7 @@ fn copies_of_floods_are_counted_with_those_that_are_for_nobody_and_the_last_of_t
             "fabric = 'sim'\nvms = 5\nduration = '1s'\ninterval = '10ms'\ntimeout = '10ms'\ncount-floods = true\n{more}"
         )
     };
-    let run = |more: &str| {
-        let plan = experiment::plan(&Scenario::parse("test.toml", &text(more)).unwrap()).unwrap();
-        let mut lab = Lab::build(plan, &mut ()).unwrap();
-        lab.run(&mut ());
-        lab.report("test").floods
-    };
+    let run = |more: &str| report_of(&text(more)).floods;
     // One request for vm1, which vm1 alone is asked by, and ten broadcasts for all.
     let [arp, broadcast] = run("ping = 'vm0:vm1'\nmisbehave = 'vm4:broadcast 10/s'")
         .try_into()
@@ -300,11 +314,11 @@ fn a_vm_may_misbehave_in_another_way_from_the_instant_on_at_which_it_ceases_to_i
     );
     let told = report.misbehaviours.iter();
     let told: Vec<_> = told
-        .map(|each| (each.kind.as_str(), each.refused.is_none()))
+        .map(|each| (each.summary.kind.as_str(), each.summary.refused.is_none()))
         .collect();
     assert_eq!(told, [("silent", true), ("arp-flood", true)]);
     assert_eq!(
-        report.misbehaviours[1].counts.get(&Misdeed::Sent),
+        report.misbehaviours[1].summary.counts.get(&Misdeed::Sent),
         Some(&10)
     );
     let during: Vec<_> = report
