@@ -8,7 +8,7 @@ use tap_reactor::experiment::{Experiment, FlowPlan, VmPlan};
 use tap_reactor::fabric::Fabric;
 use tap_reactor::lab::TapLab;
 use tap_reactor::load::Pacing;
-use tap_reactor::system::{FabricKind, Neighbours, NetnsChoice, resident_bytes};
+use tap_reactor::system::{FabricKind, Neighbours, NetnsChoice, allocated_bytes};
 use tap_reactor::time::{Clock, MonotonicClock};
 use tap_reactor::topology::Callers;
 use tap_reactor::vm::VmId;
@@ -70,11 +70,11 @@ pub fn run(options: &Options) -> Result<()> {
     let plan = options.plan()?;
     let (started, cpu) = (MonotonicClock.now(), cpu_seconds()?);
     let mut lab = TapLab::new(plan)?;
-    let before = resident_bytes().ok_or("no figure for memory")?;
+    let before = allocated_bytes().ok_or("no figure for memory")?;
     lab.populate(&mut ())?;
     tell("setup", (MonotonicClock.now() - started).as_secs_f64());
     tell("setup cpu", cpu_seconds()? - cpu);
-    let after = resident_bytes().ok_or("no figure for memory")?;
+    let after = allocated_bytes().ok_or("no figure for memory")?;
     let per_vm = after.saturating_sub(before) as f64 / f64::from(options.vms);
     tell("per vm", per_vm);
 

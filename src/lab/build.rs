@@ -8,7 +8,7 @@ use crate::hypervisor::{FlowConfig, Hypervisor};
 use crate::load::{FlowId, Target};
 use crate::record::{ByGroup, DropReason, Limits, Recorder};
 use crate::report::{MachineReport, MemoryReport, PlanReport, SettingsReport, Values};
-use crate::system::{self, Neighbours, memory_use, resident_bytes};
+use crate::system::{self, Neighbours, allocated_bytes, memory_use};
 use crate::time::{Instant, unix_millis};
 use crate::topology::Topology;
 use crate::vm::{DEFAULT_TIME_TO_LIVE, PingOptions, SessionConfig};
@@ -37,10 +37,10 @@ pub(super) fn time_of_day_at_zero(now: Instant) -> u32 {
     (at_zero % DAY) as u32
 }
 
-/// Returns the memory that each of `vms` VMs has taken since `before` bytes were resident; `None` if the kernel does not
+/// Returns the memory that each of `vms` VMs has taken since the process had `before` bytes; `None` if the kernel does not
 /// tell.
 pub(super) fn per_vm_bytes(before: Option<u64>, vms: usize) -> Option<u64> {
-    let (before, now) = before.zip(resident_bytes())?;
+    let (before, now) = before.zip(allocated_bytes())?;
     Some(now.saturating_sub(before) / (vms as u64).max(1))
 }
 

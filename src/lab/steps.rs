@@ -15,7 +15,7 @@ use crate::hypervisor::{Command, Hypervisor, RefusedMoves, RefusedStarts};
 use crate::load::FlowId;
 use crate::reactor::End;
 use crate::report::{Builder, Context, Expectation, FabricReport, Report};
-use crate::system::{SystemError, resident_bytes};
+use crate::system::{SystemError, allocated_bytes};
 use crate::time::{Instant, unix_millis};
 use crate::vm::{VmConfig, VmId};
 
@@ -92,7 +92,7 @@ where
     /// # Errors
     /// If the system refuses an operation, or the plan exceeds a limit of the tool. The lab can only be closed then.
     pub fn populate(&mut self, observer: &mut dyn Observer) -> Result<(), LabError> {
-        let before = resident_bytes();
+        let before = allocated_bytes();
         let listeners = std::mem::take(&mut self.listeners);
         self.serve_at(listeners, observer)?;
         self.carry_out(Command::Impair(self.plan.impairments.clone()))?;

@@ -1,12 +1,13 @@
 //! How much memory the process has.
 
-/// Resident memory of this process in bytes. `None` where the kernel does not tell.
+/// Memory that this process has of its own, in bytes: what it allocated and has written to, without the pages of the
+/// program's file, of which each first call brings in 64 KiB more. `None` where the kernel does not tell.
 ///
-/// From `/proc/self/smaps_rollup`, which is exact: the figure in `statm` may be off by some hundred kilobytes, because
-/// each CPU counts for itself (`mm_counter` in `include/linux/mm.h`).
-pub fn resident_bytes() -> Option<u64> {
+/// `Anonymous` of `/proc/self/smaps_rollup`, which is exact: the figures in `statm` may be off by some hundred kilobytes,
+/// because each CPU counts for itself (`mm_counter` in `include/linux/mm.h`).
+pub fn allocated_bytes() -> Option<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
-    kilobytes(&rollup, "Rss:")
+    kilobytes(&rollup, "Anonymous:")
 }
 
 /// Bytes of memory that programs can still have without others being swapped out (`MemAvailable`, `proc_meminfo(5)`).
@@ -83,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_written_to_becomes_resident() {
+    fn memory_that_is_written_to_is_counted() {
         // Other tests of this process come and go meanwhile, so only what is held here counts.
         let memory = vec![1_u8; 64 << 20];
-        let held = resident_bytes().expect("a figure");
+        let held = allocated_bytes().expect("a figure");
         assert!((64 << 20..16 << 30).contains(&held), "{held}");
         assert_eq!(memory.iter().filter(|byte| **byte == 1).count(), 64 << 20);
     }

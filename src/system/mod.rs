@@ -59,7 +59,7 @@ pub use lab_config::{
     Neighbours, NetnsChoice, Prepared,
 };
 pub use listener::Listener;
-pub use memory::resident_bytes;
+pub use memory::allocated_bytes;
 pub use name_rules::{validate_interface_name, validate_namespace_name};
 pub use namespace_file::is_namespace_there;
 pub use poll_handle::{FabricHandles, PollHandle};
