@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
-use crate::fabric::{Write, WriteDrop};
+use crate::fabric::{MAX_MISBEHAVING, Write, WriteDrop};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
 use crate::record::{DropReason, Limits, Metric, Pause};
 use crate::sim::{Switch, WIRE_DELAY};
 use crate::system::Neighbours;
 use crate::time::LazyNow;
+use crate::vm::Misbehaviour;
 
 #[test]
 fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
@@ -101,4 +102,43 @@ fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
         let paused = hypervisor.recorder().latency(Metric::Paused).summary();
         assert_eq!(paused.count, across, "a pause from {from}");
     }
+}
+
+#[test]
+fn a_start_or_stop_does_not_wait_for_a_later_change_of_an_earlier_phase() {
+    let seconds = |count| Instant::ZERO + Duration::from_secs(count);
+    let mut lifecycle = Lifecycle::default();
+    lifecycle.schedule(seconds(60), VmId(9), lifecycle::Due::Behave);
+    let change = |after, vm, change| Transition {
+        after: Duration::from_secs(after),
+        vm: VmId(vm),
+        change,
+    };
+    let mut phase = Phase::counted(0..0, Pacing::Window(1), 0);
+    // Those of one instant keep their order.
+    phase.transitions = vec![
+        change(1, 4, Change::Stop),
+        change(1, 3, Change::Start),
+        change(70, 3, Change::Stop),
+    ];
+    lifecycle.begin(Instant::ZERO, &phase);
+    let due: Vec<_> = lifecycle.changes().collect();
+    let expected = [(1, VmId(4)), (1, VmId(3)), (60, VmId(9)), (70, VmId(3))];
+    assert_eq!(due, expected.map(|(at, vm)| (seconds(at), vm)));
+}
+
+#[test]
+fn a_misbehaviour_that_is_refused_tells_no_flows_apart() {
+    let most = MAX_MISBEHAVING as u32;
+    let mut plan = Experiment::of_vms(most + 1).unwrap();
+    plan.lab.neighbours = Neighbours::Static;
+    let mut lab = SimulatedLab::on_switch(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    let hypervisor = lab.hypervisor();
+    let mut silence =
+        |vm| hypervisor.misbehave(Instant::ZERO, VmId(vm), Misbehaviour::Silent, None);
+    (0..most).for_each(|vm| silence(vm).unwrap());
+    let why = silence(most).unwrap_err();
+    assert!(why.contains("expected no more at a time"), "{why}");
+    assert!(!hypervisor.offenders.contains(&VmId(most)));
 }
