@@ -95,6 +95,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     fn give_up_all(&mut self, now: Instant, which: GiveUp) {
+        self.look_at_drops(now);
         for vm in (0..self.slots.len() as u32).map(VmId) {
             if let Some(Some(slot)) = self.slots.get_mut(vm.index()) {
                 let ended = slot.vm.give_up(which);
