@@ -36,7 +36,6 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Ends the present schedule in the records if all of its pings were handed out. To be called at the end of a run.
     pub fn end(&mut self) {
-        self.look_at_moves(Instant::ZERO);
         if self.load.is_handed_out() {
             self.end_schedule(self.load.schedule_end());
         }

@@ -373,6 +373,7 @@ impl<F: Fabric> Hypervisor<F> {
         for vm in vms {
             self.abandon_pings_of(now, *vm);
             self.flows_leave(*vm);
+            self.end_sightings(*vm);
             self.leave_vm(now, *vm);
             self.member_left(*vm);
             let Some(slot) = self.slots.get_mut(vm.index()).and_then(Option::take) else {
