@@ -99,7 +99,8 @@ impl Fabric for TapFabric {
             up: Some(up),
             ..LinkChange::default()
         };
-        unless_gone(self.netlink.change_link(port.tap.name(), &change))
+        let netlink = self.moves.netlink_of(vm, &mut self.netlink);
+        netlink.change_link(port.tap.name(), &change)
     }
 
     fn shared_with(&self) -> Option<String> {
@@ -241,6 +242,11 @@ impl Fabric for TapFabric {
         destination: MacAddr,
         owner: Option<VmId>,
     ) -> Result<Option<PathState>, SystemError> {
+        // The tables that lead to another namespace say nothing of what is there.
+        let is_beside = |vm| self.moves.is_beside(vm);
+        if is_beside(source) || owner.is_some_and(is_beside) {
+            return Ok(None);
+        }
         self.look_at_path(source, destination, owner).map(Some)
     }
 

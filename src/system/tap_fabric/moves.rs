@@ -8,6 +8,7 @@
 //! namespace is lost with that: the shared filter, queueing disciplines, and the VLANs of the port.
 
 use mio::Interest;
+use rustc_hash::FxHashMap;
 
 use super::super::error::SystemError;
 use super::super::fdb_monitor::FdbMonitor;
@@ -34,57 +35,60 @@ pub(super) struct Moves {
     /// The namespaces that were made.
     beside: Vec<SideNamespace>,
     /// Where VMs are that are not where the plan has put them.
-    places: Vec<(VmId, Place)>,
+    places: FxHashMap<VmId, Place>,
 }
 
 impl Moves {
     /// The number of the namespace that `vm` is in; `None` for that of the lab.
-    fn namespace_of(&self, vm: VmId) -> Option<usize> {
-        match self.place_of(vm) {
+    pub(super) fn namespace_of(&self, vm: VmId) -> Option<usize> {
+        match self.places.get(&vm) {
             Some(Place::Namespace(name)) => self.find(name),
             _ => None,
         }
+    }
+
+    /// Returns true if `vm` is in another namespace than the lab.
+    pub(super) fn is_beside(&self, vm: VmId) -> bool {
+        self.namespace_of(vm).is_some()
     }
 
     fn find(&self, name: &str) -> Option<usize> {
         self.beside.iter().position(|side| side.name() == name)
     }
 
-    fn place_of(&self, vm: VmId) -> Option<&Place> {
-        let mut places = self.places.iter();
-        places.find(|(of, _)| *of == vm).map(|(_, place)| place)
-    }
-
-    fn set_place(&mut self, vm: VmId, place: Place) {
-        self.places.retain(|(of, _)| *of != vm);
-        self.places.push((vm, place));
+    /// The connections to the kernel in the namespaces beside the lab's, in the order of their numbers.
+    pub(super) fn netlinks(&mut self) -> impl Iterator<Item = &mut Netlink> {
+        self.beside.iter_mut().map(|side| &mut side.netlink)
     }
 
     /// The links of all namespaces beside the lab's.
     pub(super) fn links(&mut self) -> Result<Vec<Link>, SystemError> {
         let mut links = Vec::new();
-        for side in &mut self.beside {
-            links.extend(side.netlink.links()?);
+        for netlink in self.netlinks() {
+            links.extend(netlink.links()?);
         }
         Ok(links)
     }
 
-    /// The connection to the kernel in the namespace that `vm` was moved to; `None` if it is in that of the lab.
-    pub(super) fn netlink_of(&mut self, vm: VmId) -> Option<&mut Netlink> {
-        let number = self.namespace_of(vm)?;
-        Some(&mut self.beside.get_mut(number)?.netlink)
+    /// The connection to the kernel in the namespace that `vm` is in; `home` is that in the namespace of the lab.
+    pub(super) fn netlink_of<'a>(&'a mut self, vm: VmId, home: &'a mut Netlink) -> &'a mut Netlink {
+        let number = self.namespace_of(vm);
+        match number.and_then(|number| self.beside.get_mut(number)) {
+            Some(side) => &mut side.netlink,
+            None => home,
+        }
     }
 
     /// Forgets VMs that are about to go.
     pub(super) fn forget(&mut self, vms: &[VmId]) {
-        self.places.retain(|(vm, _)| !vms.contains(vm));
+        self.places.retain(|vm, _| !vms.contains(vm));
     }
 }
 
 impl TapFabric {
     /// Where `vm` is now, in the words of an option.
     fn present_place(&self, vm: VmId) -> Place {
-        if let Some(place) = self.moves.place_of(vm) {
+        if let Some(place) = self.moves.places.get(&vm) {
             return place.clone();
         }
         let spot = self.switching.spot_of(vm);
@@ -280,7 +284,7 @@ impl TapFabric {
         };
         let stays = to == Place::Port;
         if !stays {
-            self.moves.set_place(vm, to.clone());
+            self.moves.places.insert(vm, to.clone());
             self.switching.moved(vm, spot);
         }
         self.fill_in(vm, &name, spot, rx_filter)?;
@@ -295,10 +299,7 @@ impl TapFabric {
 
     /// Takes the link of `vm` down and up again.
     fn restart_port(&mut self, vm: VmId, name: &str) -> Result<(), SystemError> {
-        let netlink = match self.moves.netlink_of(vm) {
-            Some(netlink) => netlink,
-            None => &mut self.netlink,
-        };
+        let netlink = self.moves.netlink_of(vm, &mut self.netlink);
         for up in [false, true] {
             let change = LinkChange {
                 up: Some(up),
@@ -362,11 +363,13 @@ impl TapFabric {
             return Err(unfit(format!("there is no namespace {beside}")));
         };
         let (bridge, port) = (side.bridge, side.port);
+        let index = arrive(&mut side.netlink, &self.lab, vm, name, bridge)?;
         if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
-            // Of no link of the lab's namespace.
-            port.index = 0;
+            port.index = index;
+            if let Some(watch) = &mut self.drop_watch {
+                watch.remove_station(port.mac);
+            }
         }
-        arrive(&mut side.netlink, &self.lab, vm, name, bridge)?;
         Ok(Spot::Beside(port))
     }
 
@@ -391,6 +394,9 @@ impl TapFabric {
         let index = self.netlink.index(name)?;
         if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
             port.index = index;
+            if let Some(watch) = &mut self.drop_watch {
+                watch.add_station(port.mac, index);
+            }
             // As of a new TAP, which is down still.
             self.filter
                 .add(&mut self.netlink, (vm, &port.tap, index), rx_filter)?;
@@ -413,10 +419,8 @@ impl TapFabric {
             return Ok(());
         }
         let is_beside = matches!(spot, Spot::Beside(_));
-        let index = match self.moves.netlink_of(vm) {
-            Some(netlink) => netlink.index(name)?,
-            None => self.netlink.index(name)?,
-        };
+        let netlink = self.moves.netlink_of(vm, &mut self.netlink);
+        let index = netlink.index(name)?;
         if let Some(filtering) = self.lab.vlan_filtering.as_ref().filter(|_| !is_beside) {
             self.netlink.set_port_vlan(name, index, filtering.of(vm))?;
         }
@@ -466,14 +470,15 @@ impl TapFabric {
     }
 }
 
-/// Makes a TAP that has come from another namespace, and is down, a port of `bridge` that is like those of the lab.
+/// Makes a TAP that has come from another namespace, and is down, a port of `bridge` that is like those of the lab. Returns its
+/// index there.
 fn arrive(
     netlink: &mut Netlink,
     lab: &LabConfig,
     vm: VmId,
     name: &str,
     bridge: u32,
-) -> Result<(), SystemError> {
+) -> Result<u32, SystemError> {
     let index = netlink.index(name)?;
     // As when it was made: not every kernel has disciplines.
     let _ = netlink.remove_discipline(index);
@@ -481,7 +486,7 @@ fn arrive(
     if let Some(filtering) = &lab.vlan_filtering {
         netlink.set_port_vlan(name, index, filtering.of(vm))?;
     }
-    Ok(())
+    Ok(index)
 }
 
 /// Makes a TAP a port of the bridge with that index, and brings it up.

@@ -1,0 +1,130 @@
+//! Moves of TAPs between bridges and namespaces, and what is to be done to them where they are then. Needs root.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    Polled, enter_own_network, fabric, host_lab, link, link_names, run, wait_until_forwarding,
+};
+use tap_reactor::fabric::{Fabric, Instrumented, LinkFate, Place, Read, Relocated, Write};
+use tap_reactor::system::{LabConfig, TapFabric};
+use tap_reactor::time::Instant;
+use tap_reactor::vm::{Misbehaviour, RxFilter, Station, VmId};
+use tap_reactor::wire::MacAddr;
+
+const VM0: VmId = VmId(0);
+const VM1: VmId = VmId(1);
+const VM2: VmId = VmId(2);
+
+fn mac(vm: VmId) -> MacAddr {
+    let [a, b, c, d] = (0x0a4d_0002 + vm.0).to_be_bytes();
+    MacAddr([2, 0, a, b, c, d])
+}
+
+fn rx_filter(vm: VmId) -> RxFilter {
+    RxFilter::new(mac(vm))
+}
+
+/// A lab of three VMs on one bridge of a namespace that the test has made.
+fn lab() -> (TapFabric, Polled) {
+    enter_own_network();
+    // As in a namespace of somebody else.
+    for which in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6");
+        std::fs::write(path, "0").unwrap();
+    }
+    let (mut fabric, polled) = fabric(LabConfig {
+        vms: 3,
+        ..host_lab()
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    for vm in [VM0, VM1, VM2] {
+        fabric.plug(vm, &rx_filter(vm)).unwrap();
+    }
+    wait_until_forwarding(&mut fabric);
+    (fabric, polled)
+}
+
+fn beside() -> Place {
+    Place::Namespace("beside".to_owned())
+}
+
+fn home() -> Place {
+    Place::Bridge("br0".to_owned())
+}
+
+fn relocate(fabric: &mut impl Fabric, vm: VmId, to: &Place) -> Result<Relocated, String> {
+    let made = fabric.relocate(Instant::ZERO, vm, to, &rx_filter(vm), Duration::ZERO);
+    let made = made.map_err(|error| error.to_string())?;
+    let completed = fabric.after_relocation(vm);
+    completed.map_err(|error| error.to_string())?;
+    Ok(made)
+}
+
+/// Returns true if the link of that name in the namespace beside is up.
+fn is_up_beside(name: &str) -> bool {
+    let shown = run(&format!("ip -n beside -oneline link show {name}"));
+    let flags = shown.split(['<', '>']).nth(1).unwrap_or_default();
+    flags.split(',').any(|flag| flag == "UP")
+}
+
+fn frame(from: VmId, to: MacAddr) -> Vec<u8> {
+    [&to.0[..], &mac(from).0[..], &[0x88, 0xb5], &[0x5a; 50]].concat()
+}
+
+/// Frames that `vm` has got.
+fn read_all(fabric: &mut TapFabric, vm: VmId) -> usize {
+    let mut buffer = [0; 2_048];
+    let mut frames = 0;
+    while let Read::Frame(length) = fabric.read(Instant::ZERO, vm, &mut buffer) {
+        frames += usize::from(buffer[..length].ends_with(&[0x5a; 50]));
+    }
+    frames
+}
+
+#[test]
+fn a_link_goes_down_and_up_in_the_namespace_that_its_vm_was_moved_to() {
+    let (mut fabric, _polled) = lab();
+    relocate(&mut fabric, VM1, &beside()).unwrap();
+    for up in [false, true] {
+        fabric.set_link(VM1, up).unwrap();
+        assert_eq!(is_up_beside("tap1"), up);
+    }
+    relocate(&mut fabric, VM1, &home()).unwrap();
+    fabric.set_link(VM1, false).unwrap();
+    assert!(!link("tap1").up);
+}
+
+#[test]
+fn a_vm_in_another_namespace_is_counted_there_and_not_said_to_be_absent() {
+    let (mut fabric, _polled) = lab();
+    let path = |fabric: &mut TapFabric, from, to| fabric.path_state(from, mac(to), Some(to));
+    for place in [beside(), home(), beside()] {
+        relocate(&mut fabric, VM1, &place).unwrap();
+        let is_home = place == home();
+        for (from, to) in [(VM0, VM1), (VM1, VM0)] {
+            let state = path(&mut fabric, from, to).unwrap();
+            assert_eq!(state.is_some(), is_home, "{place}");
+            let ends = state.map(|state| state.source.is_some() && state.destination.is_some());
+            assert_ne!(ends, Some(false), "{place}");
+        }
+        assert!(path(&mut fabric, VM0, VM2).unwrap().is_some());
+        let before = fabric.port_counters().unwrap();
+        let vms: Vec<VmId> = before.iter().map(|(vm, _)| *vm).collect();
+        assert_eq!(vms, [VM0, VM1, VM2], "{place}");
+        let sent = before[1].1.rx_packets;
+        let written = fabric.write(Instant::ZERO, VM1, &frame(VM1, mac(VM0)));
+        assert_eq!(written, Write::Sent);
+        let after = fabric.port_counters().unwrap();
+        assert_eq!(after[1].1.rx_packets, sent + 1, "{place}");
+    }
+}
+
+#[test]
+fn a_link_that_somebody_has_deleted_is_not_said_to_be_set() {
+    let (mut fabric, _polled) = lab();
+    run("ip link delete tap1");
+    let error = fabric.set_link(VM1, false).expect_err("there is none");
+    assert!(error.to_string().contains("tap1"), "{error}");
+}
