@@ -128,3 +128,35 @@ fn a_link_that_somebody_has_deleted_is_not_said_to_be_set() {
     let error = fabric.set_link(VM1, false).expect_err("there is none");
     assert!(error.to_string().contains("tap1"), "{error}");
 }
+
+#[test]
+fn a_vm_whose_link_a_misbehaviour_holds_down_stays_unplugged_through_a_move() {
+    let (fabric, _polled) = lab();
+    let mut fabric = Instrumented::new(fabric);
+    let flap = Misbehaviour::Flap {
+        period: Duration::from_secs(2),
+        down: Duration::from_secs(1),
+    };
+    let station = Station {
+        mac: mac(VM1),
+        address: None,
+        prefix_length: 0,
+        vlan: None,
+    };
+    let times = (Instant::ZERO, Instant::ZERO + Duration::from_secs(60));
+    fabric
+        .begin_misbehaviour(times, VM1, flap, (station, 1))
+        .unwrap();
+    fabric.release(Instant::ZERO).expect("the link goes down");
+    assert!(!link("tap1").up);
+    relocate(&mut fabric, VM1, &Place::Port).unwrap();
+    assert!(!link("tap1").up, "another port");
+    relocate(&mut fabric, VM1, &beside()).unwrap();
+    assert!(!is_up_beside("tap1"), "another namespace");
+    relocate(&mut fabric, VM1, &home()).unwrap();
+    assert!(!link("tap1").up, "back again");
+    fabric
+        .release(Instant::ZERO + Duration::from_secs(1))
+        .expect("the link comes up");
+    assert!(link("tap1").up);
+}

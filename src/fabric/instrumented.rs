@@ -632,7 +632,14 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         rx_filter: &RxFilter,
         outage: Duration,
     ) -> Result<Relocated, RelocationError<F::Error>> {
-        self.fabric.relocate(now, vm, to, rx_filter, outage)
+        let relocated = self.fabric.relocate(now, vm, to, rx_filter, outage)?;
+        // A port that is moved comes up.
+        if self.misbehave().is_some_and(|all| all.is_link_down(vm))
+            && self.fabric.set_link(vm, false).is_err()
+        {
+            self.misbehave_mut().refused(vm);
+        }
+        Ok(relocated)
     }
 
     fn after_relocation(&mut self, vm: VmId) -> Result<(), F::Error> {
