@@ -81,9 +81,11 @@ impl Fabric for TapFabric {
             return Ok(());
         };
         self.switching.set_rx_filter(vm, &port.tap, rx_filter)?;
+        let index = (!self.moves.is_beside(vm)).then_some(port.index);
+        let port = (vm, &port.tap, index);
         unless_gone(
             self.filter
-                .set_rx_filter(&mut self.netlink, (vm, &port.tap), rx_filter),
+                .set_rx_filter(&mut self.netlink, port, rx_filter),
         )
     }
 
