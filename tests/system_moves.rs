@@ -129,14 +129,8 @@ fn a_link_that_somebody_has_deleted_is_not_said_to_be_set() {
     assert!(error.to_string().contains("tap1"), "{error}");
 }
 
-#[test]
-fn a_vm_whose_link_a_misbehaviour_holds_down_stays_unplugged_through_a_move() {
-    let (fabric, _polled) = lab();
-    let mut fabric = Instrumented::new(fabric);
-    let flap = Misbehaviour::Flap {
-        period: Duration::from_secs(2),
-        down: Duration::from_secs(1),
-    };
+/// Has VM 1 misbehave for a minute.
+fn misbehave(fabric: &mut Instrumented<TapFabric>, misbehaviour: Misbehaviour) {
     let station = Station {
         mac: mac(VM1),
         address: None,
@@ -145,8 +139,35 @@ fn a_vm_whose_link_a_misbehaviour_holds_down_stays_unplugged_through_a_move() {
     };
     let times = (Instant::ZERO, Instant::ZERO + Duration::from_secs(60));
     fabric
-        .begin_misbehaviour(times, VM1, flap, (station, 1))
+        .begin_misbehaviour(times, VM1, misbehaviour, (station, 1))
         .unwrap();
+    fabric.set_rx_filter(VM1, &rx_filter(VM1)).unwrap();
+}
+
+#[test]
+fn a_vm_that_loops_hears_everything_wherever_it_was_moved_to() {
+    let (fabric, _polled) = lab();
+    let mut fabric = Instrumented::new(fabric);
+    misbehave(&mut fabric, Misbehaviour::Loop(1_000));
+    let nobody = MacAddr([2, 0, 0, 0, 0, 9]);
+    for place in [Place::Port, beside(), home()] {
+        relocate(&mut fabric, VM1, &place).unwrap();
+        read_all(fabric.inner(), VM1);
+        let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, nobody));
+        assert_eq!(written, Write::Sent);
+        assert_eq!(read_all(fabric.inner(), VM1), 1, "{place}");
+    }
+}
+
+#[test]
+fn a_vm_whose_link_a_misbehaviour_holds_down_stays_unplugged_through_a_move() {
+    let (fabric, _polled) = lab();
+    let mut fabric = Instrumented::new(fabric);
+    let flap = Misbehaviour::Flap {
+        period: Duration::from_secs(2),
+        down: Duration::from_secs(1),
+    };
+    misbehave(&mut fabric, flap);
     fabric.release(Instant::ZERO).expect("the link goes down");
     assert!(!link("tap1").up);
     relocate(&mut fabric, VM1, &Place::Port).unwrap();
@@ -159,4 +180,120 @@ fn a_vm_whose_link_a_misbehaviour_holds_down_stays_unplugged_through_a_move() {
         .release(Instant::ZERO + Duration::from_secs(1))
         .expect("the link comes up");
     assert!(link("tap1").up);
+}
+
+#[test]
+fn a_vm_that_did_not_arrive_is_known_to_be_where_it_is() {
+    let (mut fabric, _polled) = lab();
+    relocate(&mut fabric, VM0, &beside()).unwrap();
+    run("ip -n beside link delete br0");
+    let error = relocate(&mut fabric, VM1, &beside()).expect_err("there is no bridge");
+    assert!(error.contains("move tap1"), "{error}");
+    assert!(!link_names().contains(&"tap1".to_owned()));
+    fabric.set_link(VM1, true).unwrap();
+    assert!(is_up_beside("tap1"));
+    let back = relocate(&mut fabric, VM1, &home()).unwrap();
+    assert_eq!((back.from, back.to), (beside(), home()));
+    let bridge = fabric.bridge_index();
+    assert_eq!(link("tap1").master, bridge);
+}
+
+#[test]
+fn a_vm_that_did_not_leave_stays_filtered_and_watched() {
+    let (mut fabric, _polled) = lab();
+    assert!(fabric.watch_links());
+    relocate(&mut fabric, VM0, &beside()).unwrap();
+    relocate(&mut fabric, VM0, &home()).unwrap();
+    run("ip -n beside link add tap1 type bridge");
+    relocate(&mut fabric, VM1, &beside()).expect_err("the name is taken");
+    // A flooded frame for nobody, and one for it.
+    for (to, frames) in [(MacAddr([2, 0, 0, 0, 0, 9]), 0), (mac(VM1), 1)] {
+        read_all(&mut fabric, VM1);
+        let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, to));
+        assert_eq!(written, Write::Sent);
+        assert_eq!(read_all(&mut fabric, VM1), frames, "{to}");
+    }
+    // What it wants may change.
+    let group = MacAddr([0x33, 0x33, 0, 0, 0, 9]);
+    let mut wider = rx_filter(VM1);
+    wider.groups.push(group);
+    fabric.set_rx_filter(VM1, &wider).unwrap();
+    let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, group));
+    assert_eq!((written, read_all(&mut fabric, VM1)), (Write::Sent, 1));
+    assert_eq!(fabric.link_events(), []);
+    run("ip link set tap1 down");
+    let events = fabric.link_events();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.vm, &event.change))
+        .collect();
+    assert_eq!(told, [(Some(VM1), &LinkFate::Down)]);
+}
+
+#[test]
+fn a_tap_that_comes_back_is_as_silent_as_when_it_was_made() {
+    let (mut fabric, _polled) = lab();
+    let is_off = || {
+        let path = "/proc/sys/net/ipv6/conf/tap1/disable_ipv6";
+        std::fs::read_to_string(path).unwrap().trim() == "1"
+    };
+    assert!(is_off(), "as it was made");
+    relocate(&mut fabric, VM1, &beside()).unwrap();
+    relocate(&mut fabric, VM1, &home()).unwrap();
+    assert!(is_off(), "as it came back");
+}
+
+#[test]
+fn a_namespace_that_could_not_be_made_stands_in_the_way_of_no_later_one() {
+    let (mut fabric, _polled) = lab();
+    let before = link_names();
+    let index = fabric.bridge_index().unwrap();
+    type Hindrance = [String; 2];
+    let hindrances: [Hindrance; 2] = [
+        // The veth can't be made; and it can't be joined to the bridge.
+        [
+            "ip link add br0-0u type bridge".to_owned(),
+            "ip link delete br0-0u".to_owned(),
+        ],
+        [
+            "ip link delete br0".to_owned(),
+            format!("ip link add name br0 index {index} up type bridge"),
+        ],
+    ];
+    for [make, remove] in hindrances {
+        run(&make);
+        relocate(&mut fabric, VM1, &beside()).expect_err(&make);
+        run(&remove);
+        let mut now = link_names();
+        now.sort_unstable();
+        let mut expected = before.clone();
+        expected.sort_unstable();
+        assert_eq!(now, expected, "{make}");
+        assert!(
+            !std::path::Path::new("/run/netns/beside").exists(),
+            "{make}"
+        );
+    }
+    relocate(&mut fabric, VM1, &beside()).unwrap();
+    assert!(is_up_beside("tap1"));
+}
+
+#[test]
+fn a_vm_that_has_heard_everything_for_a_time_hears_what_it_wants_again() {
+    let (mut fabric, _polled) = lab();
+    let mut promiscuous = rx_filter(VM1);
+    promiscuous.is_promiscuous = true;
+    let nobody = MacAddr([2, 0, 0, 0, 0, 9]);
+    for (rx_filter, frames) in [
+        (rx_filter(VM1), 0),
+        (promiscuous.clone(), 1),
+        (rx_filter(VM1), 0),
+        (promiscuous, 1),
+    ] {
+        fabric.set_rx_filter(VM1, &rx_filter).unwrap();
+        read_all(&mut fabric, VM1);
+        let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, nobody));
+        assert_eq!(written, Write::Sent);
+        assert_eq!(read_all(&mut fabric, VM1), frames, "{rx_filter:?}");
+    }
 }

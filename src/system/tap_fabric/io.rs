@@ -209,9 +209,9 @@ impl Fabric for TapFabric {
         vm: VmId,
         to: &Place,
         rx_filter: &RxFilter,
-        _: Duration,
+        outage: Duration,
     ) -> Result<Relocated, RelocationError<SystemError>> {
-        self.move_tap(vm, to, rx_filter)
+        self.move_tap(vm, to, rx_filter, outage)
     }
 
     fn after_relocation(&mut self, vm: VmId) -> Result<(), SystemError> {
