@@ -64,7 +64,7 @@ pub use name_rules::{validate_interface_name, validate_namespace_name};
 pub use namespace_file::is_namespace_there;
 pub use poll_handle::{FabricHandles, PollHandle};
 pub use signals::StopSignals;
-pub use tap_fabric::TapFabric;
+pub use tap_fabric::{OUTAGE_IS_SIMULATED, TapFabric};
 pub use vlan_table::VlanFiltering;
 
 // Public for this crate's program alone.
