@@ -261,7 +261,7 @@ impl Misbehaving {
     }
 
     /// Returns true if its link is down: the next turn is the one that sets it up.
-    fn is_link_down(&self) -> bool {
+    pub fn is_link_down(&self) -> bool {
         self.link.is_some_and(|(_, up)| up)
     }
 
