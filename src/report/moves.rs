@@ -64,7 +64,7 @@ pub struct MoveReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_ns: Option<u64>,
     /// The time between two pings of the flow: the VM may have been away for a shorter time than the gap, by up to twice this
-    /// one and a round trip. Absent of flows that go by their answers.
+    /// one and a round trip. Absent of flows that go by their answers, or had no part in the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution_ns: Option<u64>,
     /// Pings behind the last one that was answered before, and due up to the end of the gap, that were not answered in time.

@@ -147,6 +147,9 @@ mod tests {
     /// A cause with its direction, its VM if there is one, and a number of pings.
     type Row = (Cause, Way, Option<u32>, u64);
 
+    /// What was counted, the frames dropped at ports, the open pings of flows, and the rows of each of these.
+    type Case = (Balance, Dropped, Vec<OpenFlow>, Vec<Vec<Row>>);
+
     #[test]
     fn counters_in_causes_out() {
         use Cause::{BetweenPorts, QueueFull, Unknown};
@@ -158,7 +161,7 @@ mod tests {
             ..Balance::default()
         };
         let some = |open| vec![flow(0, open)];
-        let table: Vec<(Balance, Dropped, Vec<OpenFlow>, Vec<Vec<Row>>)> = vec![
+        let table: Vec<Case> = vec![
             // Nothing arrived.
             (
                 balance(10, 0, 10),
