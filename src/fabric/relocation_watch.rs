@@ -1,5 +1,7 @@
 //! What is seen of the frames of a VM that was moved: the first each way, as long as it has not been.
 
+use rustc_hash::FxHashMap;
+
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{EthernetFrame, MacAddr};
@@ -34,71 +36,86 @@ impl Sightings {
 /// The VMs that are watched after their moves.
 #[derive(Debug, Default)]
 pub(super) struct RelocationWatch {
-    watched: Vec<Watched>,
+    watched: FxHashMap<VmId, Watched>,
+    /// The number of those of which there is something left to see.
+    left: usize,
 }
 
 #[derive(Debug)]
 struct Watched {
-    vm: VmId,
     mac: MacAddr,
     since: Instant,
     seen: Sightings,
+    /// There is nothing left to see.
+    is_over: bool,
 }
 
 impl RelocationWatch {
     /// Begins to watch `vm`, which has this address, at `since`.
     pub(super) fn begin(&mut self, vm: VmId, mac: MacAddr, since: Instant) {
         self.end(vm);
-        self.watched.push(Watched {
-            vm,
+        let watched = Watched {
             mac,
             since,
             seen: Sightings::default(),
-        });
+            is_over: false,
+        };
+        self.watched.insert(vm, watched);
+        self.left += 1;
     }
 
-    /// Ends to watch `vm`.
+    /// Forgets what was seen of `vm`, and ends to watch it.
     pub(super) fn end(&mut self, vm: VmId) {
-        self.watched.retain(|watched| watched.vm != vm);
+        self.stop(vm);
+        self.watched.remove(&vm);
     }
 
-    /// Returns what was seen of `vm` so far, if it is watched.
+    /// Ends to watch `vm`, which stops.
+    pub(super) fn stop(&mut self, vm: VmId) {
+        if let Some(watched) = self.watched.get_mut(&vm) {
+            self.left -= usize::from(!watched.is_over);
+            watched.is_over = true;
+        }
+    }
+
+    /// Returns what was seen of `vm` so far, if it is watched or was.
     pub(super) fn of(&self, vm: VmId) -> Option<Sightings> {
-        let watched = self.watched.iter().find(|watched| watched.vm == vm);
-        watched.map(|watched| watched.seen)
+        self.watched.get(&vm).map(|watched| watched.seen)
     }
 
     /// Returns true if there is something left to see.
-    pub(super) fn goes_on(&self) -> bool {
-        let mut watched = self.watched.iter();
-        watched.any(|watched| !watched.seen.is_complete())
+    pub(super) const fn goes_on(&self) -> bool {
+        self.left > 0
     }
 
-    fn find(&mut self, now: Instant, vm: VmId) -> Option<&mut Watched> {
-        let mut watched = self.watched.iter_mut();
-        watched.find(|watched| watched.vm == vm && watched.since <= now)
-    }
-
-    /// `vm` has received `frame` at `now`. Returns true if there is nothing left to see of it since.
-    pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> bool {
-        let Some(Watched { mac, seen, .. }) = self.find(now, vm) else {
-            return false;
-        };
-        seen.first_in.get_or_insert(now);
-        if frame.first_chunk() == Some(&mac.0) {
-            seen.first_to_itself.get_or_insert(now);
-        }
-        seen.is_complete()
+    /// `vm` has received `frame` at `now`.
+    pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
+        self.see(now, vm, |mac, seen| {
+            seen.first_in.get_or_insert(now);
+            if frame.first_chunk() == Some(&mac.0) {
+                seen.first_to_itself.get_or_insert(now);
+            }
+        });
     }
 
     /// `vm` has sent `frame` at `now`.
     pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
-        if let Some(Watched { seen, .. }) = self.find(now, vm)
-            && seen.first_out.is_none()
-        {
-            seen.first_out = Some(now);
-            seen.first_out_is_answer = is_answer(frame);
-        }
+        self.see(now, vm, |_, seen| {
+            if seen.first_out.is_none() {
+                seen.first_out = Some(now);
+                seen.first_out_is_answer = is_answer(frame);
+            }
+        });
+    }
+
+    fn see(&mut self, now: Instant, vm: VmId, look: impl FnOnce(MacAddr, &mut Sightings)) {
+        let watched = self.watched.get_mut(&vm);
+        let Some(watched) = watched.filter(|of| !of.is_over && of.since <= now) else {
+            return;
+        };
+        look(watched.mac, &mut watched.seen);
+        watched.is_over = watched.seen.is_complete();
+        self.left -= usize::from(watched.is_over);
     }
 }
 
@@ -142,12 +159,13 @@ mod tests {
         let mut watch = RelocationWatch::default();
         watch.begin(vm, own, at(1));
         let request = arp(ArpPacket::REQUEST, other, MacAddr::BROADCAST);
-        assert!(!watch.received(at(0), vm, &request), "it is to come");
-        assert!(!watch.received(at(1), stranger, &request));
-        assert!(!watch.received(at(2), vm, &request));
+        watch.received(at(0), vm, &request);
+        assert_eq!(watch.of(vm), Some(Sightings::default()), "it is to come");
+        watch.received(at(1), stranger, &request);
+        watch.received(at(2), vm, &request);
         watch.sent(at(3), vm, &arp(ArpPacket::REPLY, own, other));
         assert!(watch.goes_on());
-        assert!(watch.received(at(4), vm, &arp(ArpPacket::REPLY, other, own)));
+        watch.received(at(4), vm, &arp(ArpPacket::REPLY, other, own));
         assert!(!watch.goes_on());
         watch.sent(at(5), vm, &request);
         watch.received(at(6), vm, &request);
@@ -160,5 +178,26 @@ mod tests {
         assert_eq!(watch.of(vm), Some(seen));
         watch.end(vm);
         assert_eq!(watch.of(vm), None);
+    }
+
+    #[test]
+    fn a_vm_is_watched_until_it_has_sent_and_received_or_stops() {
+        let own = MacAddr([2, 0, 0, 0, 0, 1]);
+        let (vm, silent, now) = (VmId(3), VmId(4), Instant::ZERO);
+        let frame = arp(ArpPacket::REPLY, own, own);
+        let mut watch = RelocationWatch::default();
+        for vm in [vm, silent, silent] {
+            watch.begin(vm, own, now);
+        }
+        watch.received(now, vm, &frame);
+        watch.sent(now, vm, &frame);
+        assert!(watch.goes_on());
+        watch.sent(now, silent, &frame);
+        watch.stop(silent);
+        assert!(!watch.goes_on());
+        assert_eq!(watch.of(silent).and_then(|seen| seen.first_out), Some(now));
+        watch.end(silent);
+        watch.end(vm);
+        assert!(!watch.goes_on());
     }
 }

@@ -1,7 +1,8 @@
 //! Misbehaviours in virtual time, where what they do to others is known exactly.
 
+use super::{MS, Switch, WIRE_DELAY};
 use crate::experiment::{self, Scenario};
-use crate::lab::Lab;
+use crate::lab::{Lab, SimulatedLab};
 use crate::report::{MisbehaviourReport, Report, ResponseReport};
 use crate::vm::{Misdeed, VmId};
 
@@ -327,4 +328,38 @@ fn a_vm_may_misbehave_in_another_way_from_the_instant_on_at_which_it_ceases_to_i
         .map(|each| each.own.during.answered)
         .collect();
     assert_eq!(during, [0, 100]);
+}
+
+#[test]
+fn what_is_over_or_did_not_begin_costs_no_later_frame_anything() {
+    for (scenario, goes_on) in [
+        ("misbehave = 'vm3:slow 5ms@200ms'", true),
+        ("misbehave = 'vm3:slow 5ms@200ms+300ms'", false),
+        ("misbehave = 'vm3:flap 100ms/30ms@200ms+300ms'", false),
+        // It is not up.
+        ("stop = 'vm3'\nmisbehave = 'vm3:silent@200ms+300ms'", false),
+        ("move = 'vm3:leaf1@200ms'", false),
+        ("move = 'vm4:leaf1@200ms,announce=none'", true),
+        // Nobody talks to it before it stops.
+        (
+            "duration = '300ms'\nmove = 'vm4:leaf1@200ms,announce=none'\n[[phase]]\nstop = 'vm4'",
+            false,
+        ),
+    ] {
+        let parsed = Scenario::parse(
+            "test.toml",
+            &format!(
+                "fabric = 'sim'\nvms = 5\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nduration = '1s'\n[[phase]]\n{scenario}"
+            ),
+        );
+        let plan = experiment::plan(&parsed.unwrap());
+        let plan = plan.unwrap_or_else(|error| panic!("{scenario}: {error}"));
+        let mut lab = SimulatedLab::new(Switch::new(WIRE_DELAY), plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        lab.begin(&mut ());
+        assert!(!lab.hypervisor().fabric().is_watched(), "{scenario}");
+        lab.drive(Some(lab.now() + MS * 800)).unwrap();
+        let is_watched = lab.hypervisor().fabric().is_watched();
+        assert_eq!(is_watched, goes_on, "{scenario}");
+    }
 }
