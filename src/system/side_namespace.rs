@@ -24,7 +24,7 @@ use crate::topology::uplink_names;
 use crate::wire::MacAddr;
 
 /// Descriptors that a namespace takes: itself, its name, its presence, the connection to the kernel, and the monitor.
-pub const DESCRIPTORS_OF_A_NAMESPACE: u64 = 5;
+pub(crate) const DESCRIPTORS_OF_A_NAMESPACE: u64 = 5;
 
 /// The namespace, and the connection to the kernel in it.
 #[derive(Debug)]

@@ -62,6 +62,8 @@ const REASON_PREFIX: &str = "SKB_DROP_REASON_";
 /// Events read at a time: more than the ring holds.
 const MOST_READ: usize = 4_096;
 const FUNCTION_BYTES: usize = 48;
+/// Descriptors that the watch takes while it loads: seven maps, and for each tracepoint a program and a link.
+pub(crate) const DESCRIPTORS_OF_A_DROP_WATCH: u64 = 7 + 2 * PROGRAMS.len() as u64;
 
 /// Who may watch dropped frames.
 const NEEDED: &str = "expected root (CAP_BPF and CAP_PERFMON, outside of user namespaces)";
