@@ -69,7 +69,7 @@ pub use vlan_table::VlanFiltering;
 
 // Public for this crate's program alone.
 #[doc(hidden)]
-pub use signals::EarlySignals;
+pub use signals::{EarlySignals, SignalsBetween};
 #[doc(hidden)]
 pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]
