@@ -122,6 +122,24 @@ fn a_vm_in_another_namespace_is_counted_there_and_not_said_to_be_absent() {
 }
 
 #[test]
+fn what_bridges_learn_of_a_vm_that_came_again_is_none_of_its_former_moves() {
+    let (mut fabric, _polled) = lab();
+    let learned = |fabric: &mut TapFabric| {
+        fabric.fdb_events(Instant::ZERO);
+        run("bridge fdb flush dev br0");
+        fabric.fdb_events(Instant::ZERO);
+        let written = fabric.write(Instant::ZERO, VM1, &frame(VM1, mac(VM0)));
+        assert_eq!(written, Write::Sent);
+        fabric.fdb_events(Instant::ZERO).len()
+    };
+    relocate(&mut fabric, VM1, &Place::Port).unwrap();
+    assert_eq!(learned(&mut fabric), 1);
+    fabric.unplug(&[VM1]).unwrap();
+    fabric.plug(VM1, &rx_filter(VM1)).unwrap();
+    assert_eq!(learned(&mut fabric), 0);
+}
+
+#[test]
 fn a_link_that_somebody_has_deleted_is_not_said_to_be_set() {
     let (mut fabric, _polled) = lab();
     run("ip link delete tap1");

@@ -59,7 +59,8 @@ const TYPES: &[&str] = &[
     "skb_drop_reason",
 ];
 const REASON_PREFIX: &str = "SKB_DROP_REASON_";
-/// Events read at a time: more than the ring holds.
+/// Events read at a time: more than the ring holds. It is filled meanwhile, and the kernel wakes nobody as long as there is
+/// something in it: what comes after so many is read with the next ping that is given up, which happened later.
 const MOST_READ: usize = 4_096;
 const FUNCTION_BYTES: usize = 48;
 /// Descriptors that the watch takes while it loads: seven maps, and for each tracepoint a program and a link.

@@ -97,6 +97,14 @@ impl Moves {
             self.places.remove(vm);
             self.astray.remove(vm);
         }
+        let beside = self.beside.iter_mut().map(|side| &mut side.monitor);
+        let monitors: Vec<&mut FdbMonitor> = self.monitor.iter_mut().chain(beside).collect();
+        if !monitors.is_empty() {
+            let gone: FxHashSet<VmId> = vms.iter().copied().collect();
+            for monitor in monitors {
+                monitor.forget(|vm| gone.contains(&vm));
+            }
+        }
     }
 }
 
