@@ -363,3 +363,17 @@ fn what_is_over_or_did_not_begin_costs_no_later_frame_anything() {
         assert_eq!(is_watched, goes_on, "{scenario}");
     }
 }
+
+#[test]
+fn what_is_done_to_frames_goes_on_when_the_first_frames_of_a_moved_vm_were_seen() {
+    for (what, lost) in [
+        ("impair = 'vm0:in:every=10'", 20),
+        ("misbehave = 'vm0:silent'", 200),
+    ] {
+        let report = report_of(&format!(
+            "fabric = 'sim'\nvms = 2\nping = 'vm0:vm1'\ninterval = '1ms'\ncount = 200\nresolve = 'static'\n\
+             timeout = '100ms'\nmove = 'vm1:leaf1@50ms'\n{what}"
+        ));
+        assert_eq!(report.totals.lost, lost, "{what}");
+    }
+}
