@@ -5,7 +5,8 @@ mod support;
 use std::time::Duration;
 
 use support::{
-    Polled, enter_own_network, fabric, host_lab, link, link_names, run, wait_until_forwarding,
+    Polled, enter_own_network, fabric, host_lab, link, link_names, run, wait_until,
+    wait_until_forwarding,
 };
 use tap_reactor::fabric::{Fabric, Instrumented, LinkFate, Place, Read, Relocated, Write};
 use tap_reactor::system::{LabConfig, TapFabric};
@@ -170,10 +171,13 @@ fn a_vm_that_loops_hears_everything_wherever_it_was_moved_to() {
     let nobody = MacAddr([2, 0, 0, 0, 0, 9]);
     for place in [Place::Port, beside(), home()] {
         relocate(&mut fabric, VM1, &place).unwrap();
-        read_all(fabric.inner(), VM1);
-        let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, nobody));
-        assert_eq!(written, Write::Sent);
-        assert_eq!(read_all(fabric.inner(), VM1), 1, "{place}");
+        // The links to a namespace that was just made carry frames a moment later.
+        wait_until(&format!("a frame for nobody at {place}"), || {
+            read_all(fabric.inner(), VM1);
+            let written = fabric.write(Instant::ZERO, VM0, &frame(VM0, nobody));
+            assert_eq!(written, Write::Sent);
+            read_all(fabric.inner(), VM1) == 1
+        });
     }
 }
 
