@@ -8,7 +8,9 @@ use support::{
     Polled, enter_own_network, fabric, host_lab, link, link_names, run, wait_until,
     wait_until_forwarding,
 };
-use tap_reactor::fabric::{Fabric, Instrumented, LinkFate, Place, Read, Relocated, Write};
+use tap_reactor::fabric::{
+    DropPlace, Fabric, Instrumented, LinkFate, Place, Read, Relocated, Write,
+};
 use tap_reactor::system::{LabConfig, TapFabric};
 use tap_reactor::time::Instant;
 use tap_reactor::vm::{Misbehaviour, RxFilter, Station, VmId};
@@ -138,6 +140,30 @@ fn what_bridges_learn_of_a_vm_that_came_again_is_none_of_its_former_moves() {
     fabric.unplug(&[VM1]).unwrap();
     fabric.plug(VM1, &rx_filter(VM1)).unwrap();
     assert_eq!(learned(&mut fabric), 0);
+}
+
+#[test]
+fn what_is_dropped_at_a_vm_in_another_namespace_is_told() {
+    // The watch may begin before the namespace is there, or after that.
+    for is_early in [true, false] {
+        let (mut fabric, _polled) = lab();
+        let watch = |fabric: &mut TapFabric| assert!(fabric.watch_drops().unwrap());
+        if is_early {
+            watch(&mut fabric);
+        }
+        relocate(&mut fabric, VM1, &beside()).unwrap();
+        if !is_early {
+            watch(&mut fabric);
+        }
+        run("ip -n beside link set br0 down");
+        let request = [0; 28];
+        let arp = [&[0xff; 6][..], &mac(VM1).0, &[8, 6], &request].concat();
+        let written = fabric.write(Instant::ZERO, VM1, &arp);
+        assert_eq!(written, Write::Sent);
+        let drops = fabric.frame_drops().drops;
+        let places: Vec<DropPlace> = drops.iter().map(|drop| drop.place).collect();
+        assert_eq!(places, [DropPlace::Port(VM1)], "{is_early}: {drops:?}");
+    }
 }
 
 #[test]
