@@ -35,7 +35,7 @@ pub struct MisbehaviourRecord {
 }
 
 /// All VMs that misbehave, or have.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Misbehave {
     active: FxHashMap<VmId, Active>,
     records: Vec<MisbehaviourRecord>,
@@ -50,17 +50,6 @@ struct Active {
     misbehaving: Misbehaving,
     /// The index of its record.
     record: usize,
-}
-
-impl Default for Misbehave {
-    fn default() -> Misbehave {
-        Misbehave {
-            active: FxHashMap::default(),
-            records: Vec::new(),
-            noted: None,
-            scratch: vec![0; LARGEST_FRAME],
-        }
-    }
 }
 
 impl Misbehave {
@@ -101,6 +90,7 @@ impl Misbehave {
                 "there were {most} misbehaviours already; expected no more in a run"
             ));
         }
+        self.scratch.resize(LARGEST_FRAME, 0);
         // One that has ended, and holds something still, drops that.
         self.forget(vm);
         let misbehaving = Misbehaving::new((now, end), misbehaviour, station, seed);
@@ -174,6 +164,11 @@ impl Misbehave {
         if self.active.get(&vm).is_some_and(is_over) {
             self.forget(vm);
         }
+    }
+
+    /// Returns true if VMs misbehave, or hold frames of the time when they did.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.active.is_empty()
     }
 
     /// Returns true if `vm` misbehaves.

@@ -7,6 +7,7 @@ use super::error::{Layer, ParseError};
 use super::ipv4::Ipv4Packet;
 use super::ipv6::Ipv6Packet;
 use super::mac::MacAddr;
+use super::vlan::{VLAN_TAG_LENGTH, tags_of};
 
 /// Bytes before the payload: destination, source, type.
 pub const ETHERNET_HEADER_LENGTH: usize = 14;
@@ -24,7 +25,8 @@ pub struct EthernetFrame<'a> {
     pub source: MacAddr,
     /// The EtherType, or, below 0x600, an IEEE 802.3 length.
     pub ether_type: u16,
-    payload: &'a [u8],
+    /// The bytes behind that.
+    pub(crate) payload: &'a [u8],
 }
 
 /// The payload of a frame, as far as a VM understands it.
@@ -61,6 +63,15 @@ impl<'a> EthernetFrame<'a> {
             ether_type: slice.ether_type().0,
             payload: slice.payload_slice(),
         })
+    }
+
+    /// Reads the header of `frame` as it would be without VLAN tags.
+    ///
+    /// # Errors
+    /// When it is cut off.
+    pub fn parse_untagged(frame: &'a [u8]) -> Result<Self, ParseError> {
+        let tags_length = tags_of(frame).count() * VLAN_TAG_LENGTH;
+        EthernetFrame::parse(frame)?.behind_tags(frame, tags_length)
     }
 
     /// The frame as it would be without the VLAN tags that take `tags_length` bytes of `frame`.

@@ -85,7 +85,11 @@ pub(super) fn obstacle(state: &PathState, ends: Ends, way: Way) -> Option<Attrib
                 return put_down(Cause::DeliveredElsewhere, Place::Vm(vm), why);
             }
             DropPlace::Link(link) => {
-                let why = words("the forwarding table has the destination there");
+                let is_itself = |bridge: BridgeState| bridge.name == link;
+                let why = words(match left.is_some_and(is_itself) {
+                    true => "the forwarding table has the destination at the bridge itself",
+                    false => "the forwarding table has the destination there",
+                });
                 return put_down(Cause::DeliveredElsewhere, Place::Link(link), why);
             }
             DropPlace::Nowhere => {}
@@ -264,6 +268,10 @@ mod tests {
             (
                 "reply delivered to somebody else at up0 (the forwarding table has the destination there)",
                 |s| s.forwarding = Some(DropPlace::Link(KernelName::new("up0"))),
+            ),
+            (
+                "reply delivered to somebody else at br0 (the forwarding table has the destination at the bridge itself)",
+                |s| s.forwarding = Some(DropPlace::Link(KernelName::new("br0"))),
             ),
             (
                 "reply dropped in the bridge at vm1 (its address is unknown, and is not flooded to it)",

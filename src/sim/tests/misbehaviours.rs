@@ -1,7 +1,8 @@
 //! Misbehaviours in virtual time, where what they do to others is known exactly.
 
+use super::{MS, Switch, WIRE_DELAY};
 use crate::experiment::{self, Scenario};
-use crate::lab::Lab;
+use crate::lab::{Lab, SimulatedLab};
 use crate::report::{MisbehaviourReport, Report, ResponseReport};
 use crate::vm::{Misdeed, VmId};
 
@@ -364,6 +365,40 @@ fn each_of_many_misbehaviours_is_told_however_many_marks_there_are() {
 }
 
 #[test]
+fn what_is_over_or_did_not_begin_costs_no_later_frame_anything() {
+    for (scenario, goes_on) in [
+        ("misbehave = 'vm3:slow 5ms@200ms'", true),
+        ("misbehave = 'vm3:slow 5ms@200ms+300ms'", false),
+        ("misbehave = 'vm3:flap 100ms/30ms@200ms+300ms'", false),
+        // It is not up.
+        ("stop = 'vm3'\nmisbehave = 'vm3:silent@200ms+300ms'", false),
+        ("move = 'vm3:leaf1@200ms'", false),
+        ("move = 'vm4:leaf1@200ms,announce=none'", true),
+        // Nobody talks to it before it stops.
+        (
+            "duration = '300ms'\nmove = 'vm4:leaf1@200ms,announce=none'\n[[phase]]\nstop = 'vm4'",
+            false,
+        ),
+    ] {
+        let parsed = Scenario::parse(
+            "test.toml",
+            &format!(
+                "fabric = 'sim'\nvms = 5\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nduration = '1s'\n[[phase]]\n{scenario}"
+            ),
+        );
+        let plan = experiment::plan(&parsed.unwrap());
+        let plan = plan.unwrap_or_else(|error| panic!("{scenario}: {error}"));
+        let mut lab = SimulatedLab::new(Switch::new(WIRE_DELAY), plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        lab.begin(&mut ());
+        assert!(!lab.hypervisor().fabric().is_watched(), "{scenario}");
+        lab.drive(Some(lab.now() + MS * 800)).unwrap();
+        let is_watched = lab.hypervisor().fabric().is_watched();
+        assert_eq!(is_watched, goes_on, "{scenario}");
+    }
+}
+
+#[test]
 fn pings_of_a_warm_up_are_in_none_of_the_times() {
     let report = run("warmup = '500ms'\nduration = '500ms'\nmisbehave = 'vm3:silent@100ms+100ms'");
     let told = only(&report);
@@ -375,5 +410,19 @@ fn pings_of_a_warm_up_are_in_none_of_the_times() {
             report.totals.ended() / 2,
             "{pings:?}"
         );
+    }
+}
+
+#[test]
+fn what_is_done_to_frames_goes_on_when_the_first_frames_of_a_moved_vm_were_seen() {
+    for (what, lost) in [
+        ("impair = 'vm0:in:every=10'", 20),
+        ("misbehave = 'vm0:silent'", 200),
+    ] {
+        let report = report_of(&format!(
+            "fabric = 'sim'\nvms = 2\nping = 'vm0:vm1'\ninterval = '1ms'\ncount = 200\nresolve = 'static'\n\
+             timeout = '100ms'\nmove = 'vm1:leaf1@50ms'\n{what}"
+        ));
+        assert_eq!(report.totals.lost, lost, "{what}");
     }
 }
