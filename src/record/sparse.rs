@@ -291,4 +291,18 @@ mod tests {
         values().for_each(|value| full.record(value));
         assert_eq!(SparseLatency::from(&full).expand(), full);
     }
+
+    #[test]
+    fn a_lean_histogram_holds_what_a_full_one_does_filled_or_merged() {
+        let (mut full, mut filled) = (Latency::new(), LeanLatency::default());
+        for value in values() {
+            full.record(value);
+            filled.record(value);
+        }
+        assert_eq!(Latency::from(&filled), full);
+        assert_eq!(Latency::from(&LeanLatency::from(&full)), full);
+        filled.merge(&filled.clone());
+        full.merge(&full.clone());
+        assert_eq!(Latency::from(&filled), full);
+    }
 }
