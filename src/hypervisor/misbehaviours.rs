@@ -25,6 +25,9 @@ impl<F: Fabric> Hypervisor<F> {
                 "{vm} can't misbehave: {shared}; expected a lab in a namespace that it makes, such as --netns private"
             ));
         }
+        if let Err(expected) = misbehaviour.check() {
+            return Err(format!("{vm} can't do {misbehaviour}: {expected}"));
+        }
         if self.is_stopping {
             return Err("the run is ending; expected a misbehaviour before that".to_owned());
         }

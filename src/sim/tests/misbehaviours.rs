@@ -1,9 +1,12 @@
 //! Misbehaviours in virtual time, where what they do to others is known exactly.
 
+use std::time::Duration;
+
 use crate::experiment::{self, Scenario};
+use crate::hypervisor::Command;
 use crate::lab::Lab;
 use crate::report::{MisbehaviourReport, Report, ResponseReport};
-use crate::vm::{Misdeed, VmId};
+use crate::vm::{Flood, Misbehaviour, Misdeed, VmId};
 
 /// A frame takes 10 µs each way.
 const RTT: u64 = 20_000;
@@ -189,10 +192,7 @@ fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can
 
 #[test]
 fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one() {
-    use crate::hypervisor::Command;
     use crate::time::Instant;
-    use crate::vm::Misbehaviour;
-    use std::time::Duration;
 
     let text = "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
                 timeout = '10ms'\nduration = '1s'";
@@ -327,4 +327,59 @@ fn a_vm_may_misbehave_in_another_way_from_the_instant_on_at_which_it_ceases_to_i
         .map(|each| each.own.during.answered)
         .collect();
     assert_eq!(during, [0, 100]);
+}
+
+/// A lab of so many VMs that has begun, and in which nobody misbehaves yet.
+fn begun(vms: u32) -> Lab<'static> {
+    let mut lab = lab_of(&format!(
+        "fabric = 'sim'\nvms = {vms}\nping = 'vm0:vm1'\ninterval = '1ms'\nduration = '10ms'\ntimeout = '1ms'"
+    ));
+    lab.begin(&mut ());
+    lab
+}
+
+const fn by_command(vm: u32, misbehaviour: Misbehaviour) -> Command {
+    Command::Misbehave {
+        vm: VmId(vm),
+        misbehaviour,
+        lasts: None,
+    }
+}
+
+#[test]
+fn a_command_for_a_misbehaviour_beyond_its_bounds_is_refused_with_what_is_expected() {
+    let ms = Duration::from_millis;
+    let flap = |period, down| Misbehaviour::Flap { period, down };
+    let flood = |rate| Misbehaviour::Flood(Flood::Arp, rate);
+    let mut lab = begun(2);
+    for (misbehaviour, expected) in [
+        (flap(ms(0), ms(0)), "expected a period of 10ms or more"),
+        (flap(ms(10), ms(20)), "expected a period of 10ms or more"),
+        (flap(ms(10), ms(10)), "expected a period of 10ms or more"),
+        (flap(Duration::MAX, ms(10)), "expected a period of 10ms"),
+        (flood(0), "expected a rate of frames from 1/s to 100000/s"),
+        (flood(u32::MAX), "expected a rate of frames from 1/s"),
+        (Misbehaviour::Loop(0), "expected a rate of frames from 1/s"),
+        (Misbehaviour::Loop(100_001), "expected a rate of frames"),
+        (Misbehaviour::Slow(ms(0)), "expected a time up to an hour"),
+        (Misbehaviour::Slow(Duration::MAX), "expected a time up to"),
+        (
+            Misbehaviour::Steal("255.255.255.255".parse().unwrap()),
+            "expected the address of one host",
+        ),
+        (
+            Misbehaviour::Steal("ff02::1".parse().unwrap()),
+            "expected the address of one host",
+        ),
+    ] {
+        let refused = lab.carry_out(by_command(1, misbehaviour));
+        let refused = refused.expect_err(expected).to_string();
+        assert!(refused.contains(expected), "{misbehaviour:?}: {refused}");
+    }
+    lab.carry_out(by_command(1, flap(ms(10), ms(9)))).unwrap();
+    lab.carry_out(by_command(0, flood(100_000))).unwrap();
+    lab.drive(None).unwrap();
+    lab.finish(&mut ());
+    let report = lab.report("test");
+    assert_eq!(report.misbehaviours.len(), 2);
 }

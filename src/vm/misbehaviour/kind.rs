@@ -10,6 +10,11 @@ pub const HIGHEST_MISBEHAVIOUR_RATE: u32 = 100_000;
 /// The longest time that a VM misbehaves.
 pub const LONGEST_MISBEHAVIOUR: Duration = Duration::from_secs(3600);
 
+/// The shortest period in which a link goes down: netlink takes a part of a millisecond for each change.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+/// The shortest time that a link is down, and that it is up.
+const SHORTEST_STATE: Duration = Duration::from_millis(1);
+
 /// The words of all kinds, in the order in which help and errors list them.
 pub const MISBEHAVIOUR_NAMES: [&str; 12] = [
     "silent",
@@ -119,6 +124,45 @@ impl Misbehaviour {
         }
     }
 
+    /// Checks its numbers and its address. The error says what is expected.
+    ///
+    /// # Errors
+    /// If a number is out of its bounds, or the address is not that of one host.
+    pub fn check(self) -> Result<(), &'static str> {
+        let is_meant = match self {
+            Misbehaviour::Silent | Misbehaviour::WrongMac => true,
+            Misbehaviour::Slow(delay) => !delay.is_zero() && delay <= LONGEST_MISBEHAVIOUR,
+            Misbehaviour::Flap { period, down } => {
+                (SHORTEST_PERIOD..=LONGEST_MISBEHAVIOUR).contains(&period)
+                    && down >= SHORTEST_STATE
+                    && down.saturating_add(SHORTEST_STATE) <= period
+            }
+            Misbehaviour::Steal(address) => !is_of_several(address),
+            Misbehaviour::Flood(_, rate) | Misbehaviour::Loop(rate) => {
+                (1..=HIGHEST_MISBEHAVIOUR_RATE).contains(&rate)
+            }
+        };
+        match is_meant {
+            true => Ok(()),
+            false => Err(self.expected()),
+        }
+    }
+
+    /// What a value of this kind is expected to be.
+    pub const fn expected(self) -> &'static str {
+        match self {
+            Misbehaviour::Silent | Misbehaviour::WrongMac => "expected the word alone",
+            Misbehaviour::Slow(_) => "expected a time up to an hour, such as slow 50ms",
+            Misbehaviour::Flap { .. } => {
+                "expected a period of 10ms or more and for how long the link is down in it, such as flap 1s/100ms"
+            }
+            Misbehaviour::Steal(_) => "expected the address of one host, such as steal 10.77.0.2",
+            Misbehaviour::Flood(..) | Misbehaviour::Loop(_) => {
+                "expected a rate of frames from 1/s to 100000/s, such as 1000/s"
+            }
+        }
+    }
+
     /// Frames per second that it sends at most, unasked or back; 0 if it sends none.
     pub const fn rate(self) -> u32 {
         match self {
@@ -126,6 +170,12 @@ impl Misbehaviour {
             _ => 0,
         }
     }
+}
+
+/// Returns true for an address that is not that of one host of a network.
+fn is_of_several(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    is_broadcast || address.is_multicast() || address.is_unspecified() || address.is_loopback()
 }
 
 impl fmt::Display for Misbehaviour {

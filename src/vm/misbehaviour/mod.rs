@@ -283,9 +283,10 @@ impl Misbehaving {
     /// Takes note of the link's next turn, and returns the one that is due.
     fn turn_link(&mut self, now: Instant, at: Instant, up: bool) -> Act {
         if let Misbehaviour::Flap { period, down } = self.misbehaviour {
-            let stays = if up { period - down } else { down };
+            let is_up_for = period.saturating_sub(down);
+            let stays = if up { is_up_for } else { down };
             // A turn that comes late does not make the next one early: each state lasts as long as it is to.
-            let since = if now - at > down.min(period - down) {
+            let since = if now - at > down.min(is_up_for) {
                 now
             } else {
                 at
