@@ -262,6 +262,12 @@ impl Settings {
         self.0.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Those of them that are not `none`, which says that there are no others.
+    pub fn meant(&self, name: &str) -> impl Iterator<Item = &Setting> {
+        let values = self.all(name).iter();
+        values.filter(|value| value.text.trim() != "none")
+    }
+
     /// Returns true if a switch is on.
     ///
     /// # Errors

@@ -219,6 +219,11 @@ impl<F> Instrumented<F> {
             .map_or_else(Vec::new, Misbehave::misbehaving)
     }
 
+    /// Returns the frames per second that misbehaving VMs send at most, all together.
+    pub fn misbehaving_rate(&self) -> u64 {
+        self.misbehave().map_or(0, Misbehave::rate)
+    }
+
     /// Returns the misbehaviours so far, with what they have done.
     pub fn misbehaviours(&self) -> Vec<MisbehaviourRecord> {
         self.misbehave().map_or_else(Vec::new, Misbehave::records)

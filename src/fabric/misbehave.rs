@@ -16,6 +16,25 @@ use crate::wire::LARGEST_FRAME;
 pub const MAX_MISBEHAVING: usize = 64;
 /// Misbehaviours of a run at most.
 pub const MAX_MISBEHAVIOURS: usize = 256;
+/// The most copies of frames that floods may make in a second, on all ports together: a kernel takes about two microseconds
+/// for each, and this process as much.
+const MOST_COPIES: u64 = 250_000;
+
+/// Checks that a network of so many ports can carry `rate` frames a second that go to all of them.
+///
+/// # Errors
+/// If it can't; says what is expected.
+pub fn check_copies_of(rate: u64, ports: usize) -> Result<(), String> {
+    let others = (ports as u64).saturating_sub(1);
+    let copies = rate.saturating_mul(others);
+    if copies <= MOST_COPIES {
+        return Ok(());
+    }
+    let most = MOST_COPIES / others.max(1);
+    Err(format!(
+        "{rate} frames/s to {ports} ports are {copies} copies a second; expected {most} frames/s at most, or fewer VMs"
+    ))
+}
 
 /// The misbehaviour of one VM, and what it has done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,7 +114,8 @@ impl Misbehave {
                 "{most} VMs misbehave already; expected no more at a time"
             ));
         }
-        if self.records.len() >= MAX_MISBEHAVIOURS {
+        let begun = self.records.iter().filter(|each| each.refused.is_none());
+        if begun.count() >= MAX_MISBEHAVIOURS {
             let most = MAX_MISBEHAVIOURS;
             return Err(format!(
                 "there were {most} misbehaviours already; expected no more in a run"
@@ -116,11 +136,10 @@ impl Misbehave {
         Ok(())
     }
 
-    /// Takes note that `vm` was to misbehave at `now`, and does not.
+    /// Takes note that `vm` was to misbehave at `now`, and does not. Those of a plan are refused, so there are no more of
+    /// them than it has.
     pub(super) fn refuse(&mut self, now: Instant, vm: VmId, what: Misbehaviour, why: String) {
-        if self.records.len() < MAX_MISBEHAVIOURS {
-            self.record(now, vm, what, Some(why));
-        }
+        self.record(now, vm, what, Some(why));
     }
 
     fn record(
@@ -191,6 +210,16 @@ impl Misbehave {
         let mut vms: Vec<VmId> = vms.filter(|vm| self.is_misbehaving(*vm)).collect();
         vms.sort_unstable();
         vms
+    }
+
+    /// Frames per second that those make together that misbehave now.
+    pub(super) fn rate(&self) -> u64 {
+        let now = self
+            .active
+            .iter()
+            .filter(|(vm, _)| self.is_misbehaving(**vm));
+        now.map(|(_, of)| u64::from(of.misbehaving.misbehaviour().rate()))
+            .sum()
     }
 
     /// The misbehaviours so far, in the order of their beginnings.

@@ -328,8 +328,8 @@ impl<F: Fabric> Hypervisor<F> {
                         self.announce_move(now, vm, announcing);
                         return Ok(true);
                     }
-                    Some((_, vm, Due::Misbehave(misbehaviour, lasts))) => {
-                        self.misbehave_as_planned(now, vm, misbehaviour, lasts);
+                    Some((due, vm, Due::Misbehave(misbehaviour, lasts))) => {
+                        self.misbehave_as_planned(now, (due, vm), misbehaviour, lasts);
                         return Ok(true);
                     }
                     Some((_, vm, Due::Behave)) => Command::Behave(vec![vm]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::lifecycle::Due;
 use super::marks::next_ping;
 use super::{Hypervisor, Phase};
-use crate::fabric::{Fabric, Notice};
+use crate::fabric::{Fabric, Notice, check_copies_of};
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, VmId};
@@ -33,7 +33,12 @@ impl<F: Fabric> Hypervisor<F> {
         }
         let station = self.vm(vm).map(|vm| vm.station());
         let station = station.ok_or_else(|| format!("{vm} is not up; expected a VM that is"))?;
-        self.expect_misbehaviour_of(vm);
+        if misbehaviour.rate() > 0 {
+            let rate = self.fabric.misbehaving_rate() + u64::from(misbehaviour.rate());
+            let ports = self.slots.iter().flatten().count();
+            check_copies_of(rate, ports)
+                .map_err(|why| format!("{vm} can't do {misbehaviour}: {why}"))?;
+        }
         let seed = self.seed ^ u64::from(vm.0) ^ now.as_nanos();
         let lasts = lasts.map_or(LONGEST_MISBEHAVIOUR, |lasts| {
             lasts.min(LONGEST_MISBEHAVIOUR)
@@ -41,6 +46,7 @@ impl<F: Fabric> Hypervisor<F> {
         let times = (now, now + lasts);
         self.fabric
             .begin_misbehaviour(times, vm, misbehaviour, (station, seed))?;
+        self.expect_misbehaviour_of(vm);
         self.mark_misbehaviour(now, vm, misbehaviour, "");
         self.set_rx_filter(vm);
         let words = misbehaviour.to_string();
@@ -50,16 +56,17 @@ impl<F: Fabric> Hypervisor<F> {
         Ok(())
     }
 
-    /// Carries out a misbehaviour that is due by the schedule of a phase, with which it ends.
+    /// Carries out a misbehaviour that is due at `due` by the schedule of a phase, with which it ends. That it begins late makes
+    /// it end no later: another one may be due then.
     pub(super) fn misbehave_as_planned(
         &mut self,
         now: Instant,
-        vm: VmId,
+        (due, vm): (Instant, VmId),
         misbehaviour: Misbehaviour,
         lasts: Option<Duration>,
     ) {
-        let rest = self.phase_end.map(|end| end - now);
-        match self.misbehave(now, vm, misbehaviour, lasts.or(rest)) {
+        let end = lasts.map(|lasts| due + lasts).or(self.phase_end);
+        match self.misbehave(now, vm, misbehaviour, end.map(|end| end - now)) {
             Ok(()) => self.lifecycle.ends_with_phase(vm),
             Err(why) => self.fabric.refuse_misbehaviour(now, vm, misbehaviour, why),
         }

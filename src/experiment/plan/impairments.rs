@@ -49,7 +49,7 @@ pub(super) fn impairments(
     if let Some(beyond) = values.get(MOST_RULES) {
         return Err(beyond.error(format_args!("expected {MOST_RULES} of them at most")));
     }
-    let meant = values.iter().filter(|value| value.text.trim() != "none");
+    let meant = settings.meant("impair");
     meant.map(|value| rule(value, context)).collect()
 }
 

@@ -7,17 +7,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::PlanContext;
+use crate::experiment::Scenario;
 use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings, span};
-use crate::fabric::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS};
-use crate::hypervisor::PlannedMisbehaviour;
+use crate::fabric::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, check_copies_of};
+use crate::hypervisor::{Phase, PlannedMisbehaviour};
 use crate::number::whole_number;
 use crate::system::{LabConfig, NetnsChoice, Prepared, is_namespace_there};
 use crate::vm::{Flood, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaviour, VmId};
-
-/// The most copies of frames that a flood may make in a second, on all ports together: a kernel takes about two microseconds
-/// for each, and this process as much.
-const MOST_COPIES: u64 = 250_000;
 
 const EXPECTED: &str =
     "expected VMs, a colon and a misbehaviour, such as vm9:silent or vm9:arp-flood 1000/s@5s+2s";
@@ -30,8 +27,7 @@ pub(super) fn misbehaviours(
     context: &PlanContext<'_>,
 ) -> Result<Vec<PlannedMisbehaviour>, SettingError> {
     let mut planned: Vec<PlannedMisbehaviour> = Vec::new();
-    let values = settings.all("misbehave").iter();
-    for setting in values.filter(|value| value.text.trim() != "none") {
+    for setting in settings.meant("misbehave") {
         if let Some(ramp) = settings.get("ramp") {
             return Err(ramp.error("cannot be used in a phase with misbehave"));
         }
@@ -63,8 +59,11 @@ pub(super) fn misbehaviours_now(
     misbehaviours(settings, None, context)
 }
 
-/// Checks that the lab is in a namespace that only the run is in: who misbehaves there harms nobody else.
-pub(super) fn check_lab(setting: &Setting, lab: &LabConfig) -> Result<(), SettingError> {
+/// Checks that the lab is in a namespace that only the run is in, if VMs misbehave: there they harm nobody else.
+pub(super) fn check_lab(settings: &Settings, lab: &LabConfig) -> Result<(), SettingError> {
+    let Some(setting) = settings.meant("misbehave").next() else {
+        return Ok(());
+    };
     let expected = "expected --netns private, or the name of a namespace that does not exist yet";
     let shared = match &lab.netns {
         _ if lab.prepared != Prepared::Nothing => "the bridge is somebody else's".to_owned(),
@@ -87,10 +86,19 @@ fn check_number(setting: &Setting, planned: &[PlannedMisbehaviour]) -> Result<()
         let why = format_args!("expected {MAX_MISBEHAVING} VMs that misbehave at a time at most");
         return Err(setting.error(why));
     }
-    if planned.len() > MAX_MISBEHAVIOURS {
-        return Err(setting.error(format_args!("expected {MAX_MISBEHAVIOURS} of them at most")));
-    }
     Ok(())
+}
+
+/// Checks that a run can tell of the misbehaviours of all its phases.
+pub(super) fn check_all(scenario: &Scenario, phases: &[Phase]) -> Result<(), SettingError> {
+    let number: usize = phases.iter().map(|phase| phase.misbehaviours.len()).sum();
+    let each = scenario.phases.iter().chain([&scenario.settings]);
+    match each.flat_map(|each| each.meant("misbehave")).next() {
+        Some(setting) if number > MAX_MISBEHAVIOURS => Err(setting.error(format_args!(
+            "{number} misbehaviours in all phases; expected {MAX_MISBEHAVIOURS} at most"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that a network of so many ports can carry what is sent to all of them.
@@ -99,7 +107,6 @@ fn check_copies(
     planned: &[PlannedMisbehaviour],
     context: &PlanContext<'_>,
 ) -> Result<(), SettingError> {
-    let ports = context.vms.len() as u64;
     let at_once = |each: &PlannedMisbehaviour| -> u64 {
         let others = planned.iter().filter(|other| lies_in(each.after, other));
         others
@@ -107,15 +114,7 @@ fn check_copies(
             .sum()
     };
     let rate = planned.iter().map(at_once).max().unwrap_or(0);
-    let copies = rate.saturating_mul(ports.saturating_sub(1));
-    if copies > MOST_COPIES {
-        let most = MOST_COPIES / ports.saturating_sub(1).max(1);
-        let why = format_args!(
-            "{rate} frames/s to {ports} ports are {copies} copies a second; expected {most} frames/s at most, or fewer VMs"
-        );
-        return Err(setting.error(why));
-    }
-    Ok(())
+    check_copies_of(rate, context.vms.len()).map_err(|why| setting.error(why))
 }
 
 /// Returns true if `each` goes on at `at`.
@@ -466,6 +465,34 @@ mod tests {
         let nobody = "fabric = 'sim'\nmisbehave = 'vm1:silent'";
         let error = plan(&Scenario::parse("test.toml", nobody).unwrap()).unwrap_err();
         assert!(error.to_string().contains("nothing is pinged"), "{error}");
+    }
+
+    #[test]
+    fn no_more_misbehaviours_are_planned_in_all_phases_than_a_run_tells_of() {
+        let text = |last| {
+            let phase =
+                |vms| format!("[[phase]]\nmisbehave = ['vm[0-63]:silent+1s', '{vms}:silent@2s']\n");
+            let phases = ["vm[0-63]", last].map(phase).concat();
+            format!("vms = 64\nping = 'vm0:vm1'\nduration = '10s'\n{phases}")
+        };
+        let planned = |last| plan(&Scenario::parse("test.toml", &text(last)).unwrap());
+        planned("vm[0-63]").unwrap();
+        let error = planned("vm0:silent@1s+1s', 'vm[0-63]").unwrap_err();
+        let error = error.to_string();
+        let expected = "test.toml, line 5: misbehave = vm[0-63]:silent+1s: 257 misbehaviours in all phases; expected 256 at most";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn where_nobody_misbehaves_any_namespace_will_do() {
+        for text in ["misbehave = 'none'", "misbehave = []"] {
+            planned(&format!("{text}\nnetns = 'host'")).unwrap();
+        }
+        let error = planned("misbehave = ['vm1:silent', 'none']\nnetns = 'host'").unwrap_err();
+        assert!(
+            error.to_string().contains("misbehave = vm1:silent:"),
+            "{error}"
+        );
     }
 
     #[test]

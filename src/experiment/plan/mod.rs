@@ -132,8 +132,8 @@ fn plan_flows(
         join::check(settings, bridge, &lab, &vms)?;
     }
     for each in [settings].into_iter().chain(&scenario.phases) {
-        if let Some(setting) = each.get("misbehave").filter(|_| !is_simulated) {
-            misbehaviours::check_lab(setting, &lab)?;
+        if !is_simulated {
+            misbehaviours::check_lab(each, &lab)?;
         }
     }
     let memberships = memberships::memberships(scenario, &groups, count)?;
@@ -165,6 +165,7 @@ fn plan_flows(
     };
     context.check_size(0, 0)?;
     let (flows, phases, serve) = phases::phases(scenario, &context)?;
+    misbehaviours::check_all(scenario, &phases)?;
     let impairments = impairments::impairments(settings, &context)?;
     check_flow_numbers(&flows)?;
     let decision = neighbours::decide(

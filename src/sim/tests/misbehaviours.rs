@@ -383,3 +383,85 @@ fn a_command_for_a_misbehaviour_beyond_its_bounds_is_refused_with_what_is_expect
     let report = lab.report("test");
     assert_eq!(report.misbehaviours.len(), 2);
 }
+
+#[test]
+fn floods_that_are_asked_for_one_after_the_other_make_no_more_copies_together_than_one_may() {
+    let flood = |rate| Misbehaviour::Flood(Flood::Mac, rate);
+    let mut lab = begun(6);
+    lab.carry_out(by_command(1, flood(30_000))).unwrap();
+    lab.carry_out(by_command(2, Misbehaviour::Silent)).unwrap();
+    let beyond = lab.carry_out(by_command(3, flood(20_001))).unwrap_err();
+    let why = "vm3 can't do mac-flood 20001/s: 50001 frames/s to 6 ports are 250005 copies a second; expected 50000";
+    assert!(beyond.to_string().contains(why), "{beyond}");
+    lab.carry_out(by_command(3, flood(20_000))).unwrap();
+    let looped = lab.carry_out(by_command(4, Misbehaviour::Loop(1)));
+    looped.unwrap_err();
+    // Who behaves again makes room, and who stops does.
+    lab.carry_out(Command::Behave(vec![VmId(1)])).unwrap();
+    lab.carry_out(by_command(4, flood(30_000))).unwrap();
+    lab.carry_out(Command::StopVms(vec![VmId(4)])).unwrap();
+    lab.carry_out(by_command(5, flood(42_500))).unwrap();
+}
+
+#[test]
+fn a_planned_misbehaviour_for_which_there_is_no_room_is_told() {
+    let mut lab = lab_of(
+        "fabric = 'sim'\nvms = 3\nping = 'vm0:vm1'\ninterval = '1ms'\nduration = '10ms'\ntimeout = '1ms'\n\
+         misbehave = ['vm1:silent@5ms', 'vm2:silent@6ms']",
+    );
+    lab.begin(&mut ());
+    for _ in 0..256 {
+        lab.carry_out(by_command(0, Misbehaviour::Silent)).unwrap();
+        lab.carry_out(Command::Behave(vec![VmId(0)])).unwrap();
+    }
+    lab.carry_out(by_command(0, Misbehaviour::Silent))
+        .unwrap_err();
+    lab.drive(None).unwrap();
+    lab.finish(&mut ());
+    let report = lab.report("test");
+    let refused = report.misbehaviours.iter();
+    let refused: Vec<_> = refused
+        .filter_map(|each| each.summary.refused.as_deref())
+        .collect();
+    assert_eq!(
+        refused,
+        ["there were 256 misbehaviours already; expected no more in a run"; 2]
+    );
+}
+
+#[test]
+fn a_misbehaviour_that_begins_late_ends_in_time_for_the_next_one() {
+    use super::{MS, Pacing, empty_lab, phase};
+    use crate::hypervisor::PlannedMisbehaviour;
+    use crate::sim::{Switch, WIRE_DELAY};
+    use crate::time::Instant;
+
+    let mut lab = empty_lab(2, Switch::new(WIRE_DELAY));
+    lab.populate(&mut ()).unwrap();
+    let planned = |after, misbehaviour| PlannedMisbehaviour {
+        after,
+        vm: VmId(1),
+        misbehaviour,
+        lasts: Some(100 * MS),
+    };
+    let mut only = phase("", 0, Pacing::Interval(MS), None, Some(MS * 400));
+    only.misbehaviours = vec![
+        planned(100 * MS, Misbehaviour::Silent),
+        planned(200 * MS, Misbehaviour::WrongMac),
+        planned(300 * MS, Misbehaviour::Silent),
+    ];
+    let hypervisor = lab.hypervisor();
+    hypervisor.start(Instant::ZERO, vec![only]);
+    // The driver comes to them late, as a real one does; once so late that there is one of them between.
+    for micros in [100_060, 200_040, 400_500] {
+        let now = Instant::ZERO + Duration::from_micros(micros);
+        while hypervisor.carry_out_due(now).unwrap() {}
+    }
+    let told: Vec<_> = hypervisor
+        .fabric()
+        .misbehaviours()
+        .into_iter()
+        .map(|each| (each.began.as_nanos() / 1000, each.refused))
+        .collect();
+    assert_eq!(told, [(100_060, None), (200_040, None), (400_500, None)]);
+}
