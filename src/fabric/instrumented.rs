@@ -208,6 +208,14 @@ impl<F> Instrumented<F> {
         self.misbehave_mut().begin(times, vm, misbehaviour, of)
     }
 
+    /// From now on others know `vm` as `station`, which matters to what it does if it misbehaves.
+    pub fn set_station(&mut self, vm: VmId, station: Station) {
+        let edge = self.edge.as_deref_mut();
+        if let Some(misbehave) = edge.and_then(|edge| edge.misbehave.as_mut()) {
+            misbehave.set_station(vm, station);
+        }
+    }
+
     /// Takes note that `vm` was to misbehave at `now` and does not; `why` says the reason.
     pub fn refuse_misbehaviour(&mut self, now: Instant, vm: VmId, what: Misbehaviour, why: String) {
         self.misbehave_mut().refuse(now, vm, what, why);

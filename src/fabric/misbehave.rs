@@ -177,8 +177,16 @@ impl Misbehave {
 
     /// Drops what is left of `vm`, which stops.
     pub(super) fn forget(&mut self, vm: VmId) {
-        if let Some(active) = self.active.remove(&vm) {
+        if let Some(mut active) = self.active.remove(&vm) {
+            active.misbehaving.drop_held();
             self.keep(&active);
+        }
+    }
+
+    /// From now on others know `vm` as `station`.
+    pub(super) fn set_station(&mut self, vm: VmId, station: Station) {
+        if let Some(active) = self.active.get_mut(&vm) {
+            active.misbehaving.set_station(station);
         }
     }
 

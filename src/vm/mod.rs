@@ -46,8 +46,8 @@ pub use membership::{
     ROBUSTNESS_VARIABLE, UNSOLICITED_REPORT_INTERVAL,
 };
 pub use misbehaviour::{
-    Act, Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaving,
-    Misbehaviour, Misdeed, Misdeeds, Receiving, Sending, Station,
+    Act, Flood, HIGHEST_MISBEHAVIOUR_RATE, LONGEST_MISBEHAVIOUR, Misbehaving, Misbehaviour,
+    Misdeed, Misdeeds, Receiving, Sending, Station,
 };
 pub use name::NoVmName;
 pub(crate) use name::named;
@@ -72,7 +72,9 @@ use self::ipv6::Ipv6;
 use self::neighbour::NeighbourTable;
 use self::probe::Session;
 use crate::time::{Instant, Now};
-use crate::wire::{EchoHead, EthernetFrame, MacAddr, ParseError, Payload, Vlan, take_off};
+use crate::wire::{
+    EchoHead, EthernetFrame, MacAddr, ParseError, Payload, Vlan, behind_tags, put_on, take_off,
+};
 
 /// Sessions that one VM can have: as many as 16-bit ICMP identifiers can tell apart.
 pub const MAX_SESSIONS: usize = 1 << 16;
@@ -358,19 +360,13 @@ impl Vm {
 
     /// Where a frame is built, with room before it for the tags of the VM's VLAN.
     fn behind_tags<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
-        let tags = self.vlan.map_or(0, Vlan::length);
-        buffer.get_mut(tags..).unwrap_or_default()
+        behind_tags(self.vlan, buffer)
     }
 
     /// Puts the tags of the VM's VLAN on a frame that was built behind them.
     fn tag(&self, transmit: Transmit, buffer: &mut [u8]) -> Transmit {
-        let Some(vlan) = self.vlan else {
-            return transmit;
-        };
-        // There is room: the frame lies behind it.
-        let _ = vlan.put_on(buffer);
         Transmit {
-            length: transmit.length + vlan.length(),
+            length: put_on(self.vlan, buffer, transmit.length),
             ..transmit
         }
     }

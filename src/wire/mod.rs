@@ -113,7 +113,9 @@ pub use udp::{
     UDP_ECHO_PORT, UDP_HEADER_LENGTH, UdpDatagram, turn_into_ipv6_udp_echo, turn_into_udp_echo,
     write_ipv6_udp, write_udp,
 };
-pub use vlan::{ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, take_off};
+pub use vlan::{
+    ParseVlanError, VLAN_TAG_LENGTH, Vlan, VlanId, behind_tags, put_on, take_off, untagged,
+};
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::fabric::{MAX_MISBEHAVING, MAX_MISBEHAVIOURS, check_copies_of};
 use crate::hypervisor::{Phase, PlannedMisbehaviour};
 use crate::number::whole_number;
 use crate::system::{LabConfig, NetnsChoice, Prepared, is_namespace_there};
-use crate::vm::{Flood, LONGEST_MISBEHAVIOUR, MISBEHAVIOUR_NAMES, Misbehaviour, VmId};
+use crate::vm::{LONGEST_MISBEHAVIOUR, Misbehaviour, VmId};
 
 const EXPECTED: &str =
     "expected VMs, a colon and a misbehaviour, such as vm9:silent or vm9:arp-flood 1000/s@5s+2s";
@@ -223,46 +223,25 @@ fn named(setting: &Setting, text: &str) -> Result<Misbehaviour, SettingError> {
         None => (text, ""),
     };
     let error = |why: &str| setting.error(format_args!("{text}: {why}"));
-    let alone = |misbehaviour| match value {
-        "" => Ok(misbehaviour),
-        _ => Err(error("expected the word alone")),
+    let names = || Misbehaviour::DEFAULTS.iter().map(|each| each.name());
+    let mut all = Misbehaviour::DEFAULTS.into_iter();
+    let default = all.find(|each| each.name() == name).ok_or_else(|| {
+        let meant = suggestion(name, "", names());
+        let names = names().collect::<Vec<_>>().join(", ");
+        error(&format!("expected one of {names}{meant}"))
+    })?;
+    let read = match (default, value) {
+        (Misbehaviour::Slow(_), _) => span(value).map(Misbehaviour::Slow),
+        (Misbehaviour::Flap { .. }, _) => flap(value),
+        (Misbehaviour::Steal(_), _) => value.parse().ok().map(Misbehaviour::Steal),
+        (_, "") => Some(default),
+        (Misbehaviour::Flood(flood, _), _) => {
+            rate(value).map(|rate| Misbehaviour::Flood(flood, rate))
+        }
+        (Misbehaviour::Loop(_), _) => rate(value).map(Misbehaviour::Loop),
+        (Misbehaviour::Silent | Misbehaviour::WrongMac, _) => None,
     };
-    if let Some(flood) = Flood::ALL.into_iter().find(|flood| flood.name() == name) {
-        let meant = Misbehaviour::Flood(flood, flood.default_rate());
-        let rate = rate(value, flood.default_rate()).ok_or_else(|| error(meant.expected()))?;
-        return Ok(Misbehaviour::Flood(flood, rate));
-    }
-    match name {
-        "silent" => alone(Misbehaviour::Silent),
-        "wrong-mac" => alone(Misbehaviour::WrongMac),
-        "slow" => {
-            let meant = Misbehaviour::Slow(Duration::ZERO);
-            let delay = span(value).ok_or_else(|| error(meant.expected()))?;
-            Ok(Misbehaviour::Slow(delay))
-        }
-        "flap" => {
-            let (period, down) = (Duration::ZERO, Duration::ZERO);
-            let meant = Misbehaviour::Flap { period, down };
-            flap(value).ok_or_else(|| error(meant.expected()))
-        }
-        "steal" => {
-            let address: IpAddr = value
-                .parse()
-                .map_err(|_| error("expected an address, such as steal 10.77.0.2"))?;
-            Ok(Misbehaviour::Steal(address))
-        }
-        "loop" => {
-            let default = Misbehaviour::DEFAULT_LOOP_RATE;
-            let meant = Misbehaviour::Loop(default);
-            let rate = rate(value, default).ok_or_else(|| error(meant.expected()))?;
-            Ok(Misbehaviour::Loop(rate))
-        }
-        _ => {
-            let meant = suggestion(name, "", MISBEHAVIOUR_NAMES);
-            let names = MISBEHAVIOUR_NAMES.join(", ");
-            Err(error(&format!("expected one of {names}{meant}")))
-        }
-    }
+    read.ok_or_else(|| error(default.expected()))
 }
 
 fn flap(text: &str) -> Option<Misbehaviour> {
@@ -271,10 +250,7 @@ fn flap(text: &str) -> Option<Misbehaviour> {
     Some(Misbehaviour::Flap { period, down })
 }
 
-fn rate(text: &str, default: u32) -> Option<u32> {
-    if text.is_empty() {
-        return Some(default);
-    }
+fn rate(text: &str) -> Option<u32> {
     let rate = whole_number(text.strip_suffix("/s")?.trim())?;
     u32::try_from(rate).ok()
 }
@@ -283,6 +259,7 @@ fn rate(text: &str, default: u32) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::experiment::{Experiment, Scenario, plan};
+    use crate::vm::Flood;
 
     fn planned(text: &str) -> Result<Experiment, SettingError> {
         let groups = "[[group]]\nname = 'client'\nvms = 3\n[[group]]\nname = 'server'\nvms = 2\n";
@@ -402,7 +379,7 @@ mod tests {
             ("vm4:flap 5ms/1ms", "expected a period of 10ms or more"),
             (
                 "vm4:steal vm0",
-                "expected an address, such as steal 10.77.0.2",
+                "expected the address of one host, such as steal 10.77.0.2",
             ),
             ("vm4:steal 224.0.0.1", "expected the address of one host"),
             (

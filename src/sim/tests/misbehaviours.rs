@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use crate::experiment::{self, Scenario};
+use crate::fabric::{Direction, Instrument, Observed};
 use crate::hypervisor::Command;
 use crate::lab::Lab;
 use crate::report::{MisbehaviourReport, Report, ResponseReport};
+use crate::time::Instant;
 use crate::vm::{Flood, Misbehaviour, Misdeed, VmId};
+use crate::wire::{EthernetFrame, Payload};
 
 /// A frame takes 10 µs each way.
 const RTT: u64 = 20_000;
@@ -192,8 +195,6 @@ fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can
 
 #[test]
 fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one() {
-    use crate::time::Instant;
-
     let text = "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
                 timeout = '10ms'\nduration = '1s'";
     let mut lab = lab_of(text);
@@ -434,7 +435,6 @@ fn a_misbehaviour_that_begins_late_ends_in_time_for_the_next_one() {
     use super::{MS, Pacing, empty_lab, phase};
     use crate::hypervisor::PlannedMisbehaviour;
     use crate::sim::{Switch, WIRE_DELAY};
-    use crate::time::Instant;
 
     let mut lab = empty_lab(2, Switch::new(WIRE_DELAY));
     lab.populate(&mut ()).unwrap();
@@ -464,4 +464,42 @@ fn a_misbehaviour_that_begins_late_ends_in_time_for_the_next_one() {
         .map(|each| (each.began.as_nanos() / 1000, each.refused))
         .collect();
     assert_eq!(told, [(100_060, None), (200_040, None), (400_500, None)]);
+}
+
+/// Keeps the ARP senders of the frames that VMs send.
+#[derive(Debug)]
+struct Senders(std::sync::mpsc::Sender<(VmId, std::net::Ipv4Addr)>);
+
+impl Instrument for Senders {
+    fn frame(&mut self, _: Instant, observed: &Observed<'_>) {
+        let frame = EthernetFrame::parse(observed.frame).unwrap();
+        if let (Direction::Out, Ok(Payload::Arp(arp))) = (observed.direction, frame.payload()) {
+            self.0.send((observed.vm, arp.sender)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_floods_before_it_has_an_address_asks_in_its_own_name_once_it_has() {
+    // It makes sure that nobody else has the address first, which takes seconds.
+    let probing = |_, config: &mut crate::vm::VmConfig| config.ipv4.probe = true;
+    let mut lab = super::changed_lab(3, super::MS, probing);
+    let (sender, senders) = std::sync::mpsc::channel();
+    lab.hypervisor().fabric().add(Box::new(Senders(sender)));
+    let flood = by_command(2, Misbehaviour::Flood(Flood::Arp, 10));
+    lab.carry_out(flood).unwrap();
+    super::run(
+        lab.hypervisor(),
+        Instant::ZERO,
+        Instant::ZERO + Duration::from_secs(20),
+    );
+    let flooded: Vec<_> = senders
+        .try_iter()
+        .filter(|(vm, _)| *vm == VmId(2))
+        .collect();
+    assert!(flooded.first().unwrap().1.is_unspecified());
+    assert_eq!(
+        flooded.last().unwrap().1,
+        std::net::Ipv4Addr::new(10, 0, 0, 4)
+    );
 }

@@ -1,7 +1,7 @@
 //! The kinds of misbehaviour, and their words.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// The highest rate of frames, per second.
@@ -14,22 +14,6 @@ pub const LONGEST_MISBEHAVIOUR: Duration = Duration::from_secs(3600);
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 /// The shortest time that a link is down, and that it is up.
 const SHORTEST_STATE: Duration = Duration::from_millis(1);
-
-/// The words of all kinds, in the order in which help and errors list them.
-pub const MISBEHAVIOUR_NAMES: [&str; 12] = [
-    "silent",
-    "slow",
-    "flap",
-    "steal",
-    "wrong-mac",
-    "arp-flood",
-    "broadcast",
-    "mac-flood",
-    "dhcp-starve",
-    "ra-rogue",
-    "nd-flood",
-    "loop",
-];
 
 /// Frames that are sent unasked, so many a second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,16 +33,6 @@ pub enum Flood {
 }
 
 impl Flood {
-    /// All of them.
-    pub const ALL: [Flood; 6] = [
-        Flood::Arp,
-        Flood::Broadcast,
-        Flood::Mac,
-        Flood::Dhcp,
-        Flood::Router,
-        Flood::Neighbour,
-    ];
-
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,17 +42,6 @@ impl Flood {
             Flood::Dhcp => "dhcp-starve",
             Flood::Router => "ra-rogue",
             Flood::Neighbour => "nd-flood",
-        }
-    }
-
-    /// Frames per second where nothing else is said.
-    pub const fn default_rate(self) -> u32 {
-        match self {
-            Flood::Arp | Flood::Broadcast | Flood::Neighbour => 1_000,
-            Flood::Mac => 10_000,
-            Flood::Dhcp => 100,
-            // More often than any router may (RFC 4861 section 6.2.1).
-            Flood::Router => 1,
         }
     }
 }
@@ -108,10 +71,28 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
-    /// Frames that a looped port sends back per second at most, where nothing else is said.
-    pub const DEFAULT_LOOP_RATE: u32 = 1_000;
+    /// One of each kind, in the order in which help and errors list them, with what it does where nothing else is said. There is
+    /// no default for a time or an address: those are examples.
+    pub const DEFAULTS: [Misbehaviour; 12] = [
+        Misbehaviour::Silent,
+        Misbehaviour::Slow(Duration::from_millis(50)),
+        Misbehaviour::Flap {
+            period: Duration::from_secs(1),
+            down: Duration::from_millis(100),
+        },
+        Misbehaviour::Steal(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2))),
+        Misbehaviour::WrongMac,
+        Misbehaviour::Flood(Flood::Arp, 1_000),
+        Misbehaviour::Flood(Flood::Broadcast, 1_000),
+        Misbehaviour::Flood(Flood::Mac, 10_000),
+        Misbehaviour::Flood(Flood::Dhcp, 100),
+        // More often than any router may (RFC 4861 section 6.2.1).
+        Misbehaviour::Flood(Flood::Router, 1),
+        Misbehaviour::Flood(Flood::Neighbour, 1_000),
+        Misbehaviour::Loop(1_000),
+    ];
 
-    /// The word for it, such as `arp-flood`: one of [`MISBEHAVIOUR_NAMES`].
+    /// The word for it, such as `arp-flood`.
     pub const fn name(self) -> &'static str {
         match self {
             Misbehaviour::Silent => "silent",
