@@ -271,6 +271,9 @@ impl<F: Fabric> Hypervisor<F> {
         config: VmConfig,
     ) -> Result<(), F::Error> {
         let mut vm = Vm::new(now, config);
+        if self.loss_search.is_some() {
+            vm.keep_ignored_echoes();
+        }
         self.fabric.plug(id, &vm.rx_filter())?;
         // What it says at first is asked for here.
         vm.take_dirty();

@@ -134,8 +134,11 @@ pub struct Vm {
     unresolved: VecDeque<PingId>,
     /// Echo requests that it has answered.
     requests_answered: u64,
-    /// The echo message in the last frame that it did not act on, until somebody asks for it. Boxed: most VMs have none.
-    ignored_echo: Option<Box<EchoHead>>,
+    /// The echo message in the last frame that it did not act on, until somebody asks for it. The box is there from the first one
+    /// on: most VMs have none.
+    ignored_echo: Option<Box<Option<EchoHead>>>,
+    /// Somebody is going to ask for it.
+    keeps_ignored: bool,
     /// Something other than a ping or an echo has happened since the last [`Vm::take_dirty`].
     is_dirty: bool,
 }
@@ -162,6 +165,7 @@ impl Vm {
             unresolved: VecDeque::new(),
             requests_answered: 0,
             ignored_echo: None,
+            keeps_ignored: false,
             is_dirty: true,
             random,
         }
@@ -265,9 +269,11 @@ impl Vm {
         };
         let untagged = buffer.get_mut(start..).unwrap_or_default();
         let reacted = self.react(now, untagged, length.saturating_sub(start));
-        if reacted.is_err() {
-            let echo = buffer.get(start..length).and_then(EchoHead::parse);
-            self.ignored_echo = echo.map(Box::new);
+        if reacted.is_err()
+            && self.keeps_ignored
+            && let Some(echo) = buffer.get(start..length).and_then(EchoHead::parse)
+        {
+            **self.ignored_echo.get_or_insert_default() = Some(echo);
         }
         match reacted {
             Ok(mut reaction) => {
@@ -290,9 +296,16 @@ impl Vm {
         }
     }
 
-    /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one.
+    /// From now on the echo message in a frame of which [`Event::Ignored`] tells is kept, to be
+    /// [taken](Vm::take_ignored_echo).
+    pub const fn keep_ignored_echoes(&mut self) {
+        self.keeps_ignored = true;
+    }
+
+    /// Takes the echo message in the frame of which [`Event::Ignored`] has just told, if that carried one and such are
+    /// [kept](Vm::keep_ignored_echoes).
     pub fn take_ignored_echo(&mut self) -> Option<EchoHead> {
-        self.ignored_echo.take().map(|echo| *echo)
+        self.ignored_echo.as_mut()?.take()
     }
 
     /// Does one thing that is ready or overdue at `now`: sends a ping whose neighbour has answered, repeats an ARP
