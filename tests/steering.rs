@@ -4,9 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use support::enter_own_network;
+use support::{enter_own_network, run};
 use tap_reactor::experiment::{Experiment, FlowPlan};
-use tap_reactor::hypervisor::{Command, Outcome, Phase};
+use tap_reactor::fabric::Place;
+use tap_reactor::hypervisor::{Command, Outcome, Phase, PlannedMove, Relocation};
 use tap_reactor::lab::TapLab;
 use tap_reactor::load::{FlowId, Pacing};
 use tap_reactor::reactor::End;
@@ -73,6 +74,7 @@ fn flows_and_vms_come_and_go_on_real_taps() {
     enter_own_network();
     flows_come_and_go_in_a_phase();
     a_lab_without_flows_gets_some();
+    a_move_that_the_system_refuses_is_told_of_and_ends_nothing();
 }
 
 fn flows_come_and_go_in_a_phase() {
@@ -130,4 +132,22 @@ fn a_lab_without_flows_gets_some() {
     let totals = lab.report("served").totals;
     assert!(totals.received >= 10 && totals.failed() == 0, "{totals:?}");
     lab.close().unwrap();
+}
+
+fn a_move_that_the_system_refuses_is_told_of_and_ends_nothing() {
+    let interval = Pacing::Interval(Duration::from_millis(2));
+    let mut phase = Phase::timed(0..1, interval, Duration::from_secs(600));
+    phase.moves = vec![PlannedMove {
+        after: Duration::from_millis(1),
+        vm: VmId(2),
+        relocation: Relocation::to(Place::Port),
+    }];
+    let mut lab = lab(3, vec![FlowPlan::between(VmId(0), VmId(1))], vec![phase]);
+    run("ip link delete tap2");
+    lab.wait_for(&[0]);
+    let refused = lab.0.hypervisor().refused_moves().cloned();
+    let refused = refused.expect("the move of a VM without a TAP");
+    assert_eq!((refused.first, refused.count), (VmId(2), 1));
+    assert!(refused.why.contains("tap2"), "{refused:?}");
+    lab.0.close().unwrap();
 }

@@ -89,6 +89,11 @@ knows() {
     bridge -n "${hosts[$1]}" fdb show br br0 | grep -q "^$2 dev vxlan100 .*extern_learn"
 }
 
+# True if each flow had an answer after the move of vm1.
+has_answers() {
+    ctl --json report | jq -e '[.moves[] | select(.vm == "vm1") | .gap_ns != null] | length == 2 and all'
+}
+
 # Two VMs on the first host and one on the second, which ping the one that moves; and the fabric between the hosts in place of the
 # link that the lab has made.
 run() {
@@ -111,6 +116,7 @@ run() {
     wait_for "BGP to tell where vm2 is" knows 0 "$(ctl --json vms | jq -r '.items[2].mac')"
     ctl move vm1 "netns:${hosts[1]}" >/dev/null
     wait_for "BGP to tell where vm1 went" knows 0 "$mac"
+    wait_for "answers to each flow after the move" has_answers
     kill -INT "$lab"
     wait "$lab" || true
     lab=

@@ -17,13 +17,14 @@ pub mod report;
 pub mod run;
 mod schema;
 mod subcommand;
+pub mod sweep;
 mod usage;
 mod words;
 
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use structopt::clap::ArgMatches;
 use tap_reactor::control;
@@ -33,12 +34,14 @@ use tap_reactor::experiment::{
 };
 use tap_reactor::fabric::WriteTo;
 use tap_reactor::report::{
-    Destination, Expectation, check_file, comparison_schema_json, line_schema_json, schema_json,
+    Destination, Expectation, check_comparison, check_file, comparison_schema_json,
+    line_schema_json, schema_json,
 };
 
 use self::ctl::CtlRequest;
 use self::report::ReportRequest;
 use self::subcommand::{NAME, Subcommand};
+use self::sweep::{Axis, Sweep};
 use self::words::Words;
 
 /// A command line that was read and checked.
@@ -46,6 +49,8 @@ use self::words::Words;
 pub enum Request {
     /// Run an experiment.
     Run(Box<Experiment>, Output),
+    /// Run one for each value of a setting.
+    Sweep(Sweep),
     /// Remove what killed runs have left behind.
     Clean,
     /// Read saved runs and report them again.
@@ -137,57 +142,97 @@ fn run_request(
     matches: &ArgMatches<'_>,
 ) -> Result<Request, UsageError> {
     let given = settings(words, matches);
-    let is_on = |name| given.switch(name);
-    let inputs: Vec<_> = given
-        .get("scenario")
-        .map(|setting| PathBuf::from(&setting.text))
-        .into_iter()
-        .collect();
-    let file = given.get("scenario").map(|setting| {
+    let setting = given.get("scenario");
+    let file = setting.map(|setting| {
         let text = std::fs::read_to_string(&setting.text).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => setting.error("expected a file of text in UTF-8"),
             _ => setting.error(error),
         })?;
         Scenario::parse(&setting.text, &text)
     });
-    let scenario = file
-        .transpose()?
-        .unwrap_or_default()
-        .overlaid(&given.of_experiment());
-    let is_dry_run = is_on("dry-run")?;
-    let experiment = match is_dry_run {
-        true => experiment::draft(&scenario)?,
-        false => experiment::plan(&scenario)?,
-    };
-    let reports = files::destinations(&scenario.settings, &inputs, check_file)?;
-    let (json, quiet) = (is_on("json")?, is_on("quiet")?);
-    let taken = |to: &WriteTo| match to {
-        WriteTo::StandardError if quiet => Some(words.flag("quiet")),
-        WriteTo::StandardOutput if json => {
-            Some("--json, which takes standard output too".to_owned())
-        }
-        _ => None,
-    };
-    files::check_sockets(&experiment, &scenario.settings, &inputs, &reports)?;
-    files::check_instruments(&experiment, &scenario.settings, &inputs, &reports, taken)?;
-    let expectations = expectations(&scenario.settings)?;
-    if let Some(setting) = scenario.settings.get("expect")
-        && experiment.flows.is_empty()
-    {
-        let why = "nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1";
-        return Err(setting.error(why).into());
-    }
-    if is_dry_run {
-        return Ok(Request::Print(experiment::describe(&experiment)));
-    }
-    let output = Output {
+    let file = file.transpose()?.unwrap_or_default();
+    let inputs = setting.map(|setting| PathBuf::from(&setting.text));
+    let runs = Runs {
         command,
-        quiet,
-        json,
-        reports,
-        expectations,
+        quiet_flag: words.flag("quiet"),
+        file,
+        inputs: inputs.into_iter().collect(),
     };
-    Ok(Request::Run(Box::new(experiment), output))
+    let is_dry_run = given.switch("dry-run")?;
+    let Some(setting) = given.get("sweep") else {
+        let (experiment, output) = runs.plan(&given)?;
+        return Ok(match is_dry_run {
+            true => Request::Print(experiment::describe(&experiment)),
+            false => Request::Run(Box::new(experiment), output),
+        });
+    };
+    let axis = Axis::new(setting, &given)?;
+    let planned = axis.of_runs(&given)?.into_iter().map(|of_run| {
+        let planned = runs.plan(&of_run);
+        planned.map_err(|error| setting.error(error).into())
+    });
+    let planned = planned.collect::<Result<Vec<_>, UsageError>>()?;
+    if is_dry_run {
+        let names = axis.names();
+        let plans = names.zip(planned).map(|(name, (experiment, _))| {
+            format!("{name}\n\n{}\n", experiment::describe(&experiment))
+        });
+        return Ok(Request::Print(plans.collect()));
+    }
+    let outputs = sweep::of_comparison(&given);
+    let check = |path: &Path| check_comparison(path, planned.len());
+    let comparisons = files::destinations(&outputs, &runs.inputs, check)?;
+    Sweep::new(&axis, planned, comparisons).map(Request::Sweep)
+}
+
+/// What the runs of a command line have in common.
+struct Runs {
+    command: String,
+    quiet_flag: String,
+    file: Scenario,
+    inputs: Vec<PathBuf>,
+}
+
+impl Runs {
+    /// Plans the run that has the flags `given`.
+    ///
+    /// # Errors
+    /// With one line that says what was wrong and what is expected.
+    fn plan(&self, given: &Settings) -> Result<(Experiment, Output), UsageError> {
+        let scenario = self.file.clone().overlaid(&given.of_experiment());
+        let experiment = match given.switch("dry-run")? {
+            true => experiment::draft(&scenario)?,
+            false => experiment::plan(&scenario)?,
+        };
+        let reports = files::destinations(&scenario.settings, &self.inputs, check_file)?;
+        let (json, quiet) = (given.switch("json")?, given.switch("quiet")?);
+        let taken = |to: &WriteTo| match to {
+            WriteTo::StandardError if quiet => Some(self.quiet_flag.clone()),
+            WriteTo::StandardOutput if json => {
+                Some("--json, which takes standard output too".to_owned())
+            }
+            _ => None,
+        };
+        let (settings, inputs) = (&scenario.settings, &self.inputs);
+        files::check_sockets(&experiment, settings, inputs, &reports)?;
+        files::check_instruments(&experiment, settings, inputs, &reports, taken)?;
+        let expectations = expectations(settings)?;
+        if let Some(setting) = settings.get("expect")
+            && experiment.flows.is_empty()
+        {
+            let why =
+                "nothing is pinged; expected a ping pattern beside it, such as --ping vm0:vm1";
+            return Err(setting.error(why).into());
+        }
+        let output = Output {
+            command: self.command.clone(),
+            quiet,
+            json,
+            reports,
+            expectations,
+        };
+        Ok((experiment, output))
+    }
 }
 
 /// A text that the operand chooses.

@@ -61,7 +61,20 @@ pub fn experiment(
     output: Output,
     early: Option<EarlySignals>,
 ) -> Result<bool, RunError> {
-    let mut terminal = Terminal::new(experiment, &output);
+    let is_output_taken = experiment.writes_to(&WriteTo::StandardOutput);
+    let (json, quiet) = (output.json, output.quiet);
+    let print = |report: &Report| print_report(report, json, quiet, is_output_taken);
+    measure(experiment, &output, early, print).map(|(_, is_as_expected)| is_as_expected)
+}
+
+/// The same, but `print` tells of the report, which is returned too.
+pub(super) fn measure(
+    experiment: &Experiment,
+    output: &Output,
+    early: Option<EarlySignals>,
+    print: impl FnOnce(&Report) -> io::Result<()>,
+) -> Result<(Report, bool), RunError> {
+    let mut terminal = Terminal::new(experiment, output);
     let mut lab = Lab::build(experiment, &mut terminal)?;
     drop(early);
     lab.run(&mut terminal);
@@ -76,12 +89,10 @@ pub fn experiment(
     for what in &amiss {
         console::eprint(format_args!("tap-reactor: {what}"));
     }
-    let is_output_taken = experiment.writes_to(&WriteTo::StandardOutput);
-    let printed = print_report(&report, &output, is_output_taken);
-    errors.extend(printed.err().map(RunError::from));
+    errors.extend(print(&report).err().map(RunError::from));
     errors.extend(lab.close().err().map(RunError::from));
     last_of(errors)?;
-    Ok(as_expected && amiss.is_empty())
+    Ok((report, as_expected && amiss.is_empty()))
 }
 
 /// The observer of a run that prints for a terminal.
@@ -162,9 +173,14 @@ fn write_files(report: &Report, destinations: Vec<Destination>) -> Vec<RunError>
 }
 
 /// Prints the report on standard output, or on standard error where the other takes the frames.
-fn print_report(report: &Report, output: &Output, is_output_taken: bool) -> io::Result<()> {
+pub(super) fn print_report(
+    report: &Report,
+    json: bool,
+    quiet: bool,
+    is_output_taken: bool,
+) -> io::Result<()> {
     let text = |out: &mut console::Out| report::text(report, out, WIDTH);
-    match (output.json, output.quiet) {
+    match (json, quiet) {
         (true, _) => console::print(|out| report::json(report, out)),
         (false, true) => Ok(()),
         (false, false) if is_output_taken => console::print_on(io::stderr(), text),

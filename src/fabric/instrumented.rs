@@ -436,6 +436,24 @@ impl<F: Fabric> Instrumented<F> {
         })
     }
 
+    /// Has the port of `vm`, which was moved, be as its misbehaviour wants it: it has come up, and hears what a VM wants.
+    #[cold]
+    fn misbehave_moved(&mut self, vm: VmId, rx_filter: &RxFilter) {
+        let Some(misbehave) = self.edge.as_mut().and_then(|edge| edge.misbehave.as_mut()) else {
+            return;
+        };
+        let mut is_done = true;
+        if let Some(widened) = misbehave.widen(vm, rx_filter) {
+            is_done = self.fabric.set_rx_filter(vm, &widened).is_ok();
+        }
+        if misbehave.is_link_down(vm) {
+            is_done &= self.fabric.set_link(vm, false).is_ok();
+        }
+        if !is_done {
+            misbehave.refused(vm);
+        }
+    }
+
     /// Ends the misbehaviour of `vm` at `now`. Returns what it was, if it has misbehaved.
     pub fn end_misbehaviour(&mut self, now: Instant, vm: VmId) -> Option<Misbehaviour> {
         let misbehave = self.edge.as_mut()?.misbehave.as_mut()?;
@@ -645,7 +663,11 @@ impl<F: Fabric> Fabric for Instrumented<F> {
         rx_filter: &RxFilter,
         outage: Duration,
     ) -> Result<Relocated, RelocationError<F::Error>> {
-        self.fabric.relocate(now, vm, to, rx_filter, outage)
+        let relocated = self.fabric.relocate(now, vm, to, rx_filter, outage)?;
+        if self.edge.is_some() {
+            self.misbehave_moved(vm, rx_filter);
+        }
+        Ok(relocated)
     }
 
     fn after_relocation(&mut self, vm: VmId) -> Result<(), F::Error> {

@@ -212,6 +212,12 @@ impl Misbehave {
         record.is_some_and(|record| record.ended.is_none())
     }
 
+    /// Returns true if the link of `vm` is down because it misbehaves.
+    pub(super) fn is_link_down(&self, vm: VmId) -> bool {
+        let active = self.active.get(&vm);
+        active.is_some_and(|active| active.misbehaving.is_link_down())
+    }
+
     /// The VMs that misbehave, in the order of their numbers.
     pub(super) fn misbehaving(&self) -> Vec<VmId> {
         let vms = self.active.keys().copied();

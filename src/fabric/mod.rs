@@ -95,7 +95,7 @@ pub trait Fabric {
     /// Sets the link of `vm` up or down, as its cable would be plugged in or pulled. Other processes see it.
     ///
     /// # Errors
-    /// If the link can't be changed.
+    /// If the link can't be changed, or somebody has deleted it.
     fn set_link(&mut self, vm: VmId, up: bool) -> Result<(), Self::Error> {
         let _ = (vm, up);
         Ok(())
@@ -211,7 +211,7 @@ pub trait Fabric {
     }
 
     /// Returns what stands between `source` and the hardware address `destination`, which is that of VM `owner`, if it is
-    /// one's. `None` in a fabric without a kernel.
+    /// one's. `None` in a fabric without a kernel, and where it is not known.
     ///
     /// # Errors
     /// If the kernel does not tell.

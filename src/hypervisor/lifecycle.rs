@@ -309,7 +309,8 @@ impl<F: Fabric> Hypervisor<F> {
     /// false when there is nothing to do. VMs that are due to stop do so in one call, because that takes hardly longer than
     /// one stop.
     ///
-    /// A VM whose port the fabric can't create does not start: [`Hypervisor::refused_starts`].
+    /// A VM whose port the fabric can't create does not start: [`Hypervisor::refused_starts`]. One that it can't move stays:
+    /// [`Hypervisor::refused_moves`].
     ///
     /// # Errors
     /// If the fabric can't remove a port.
@@ -341,10 +342,10 @@ impl<F: Fabric> Hypervisor<F> {
                 _ => None,
             };
             match (self.carry_out(now, command), moving) {
-                (Err(CommandError::Fabric(error)), _) => return Err(error),
-                (Err(CommandError::Refused(why)), Some(vm)) => self.move_refused(now, vm, &why),
+                (Err(error), Some(vm)) => self.move_refused(now, vm, &error.to_string()),
+                (Err(CommandError::Fabric(error)), None) => return Err(error),
                 // Other commands ask for nothing that can't be.
-                (Err(CommandError::Refused(_)) | Ok(_), _) => {}
+                (Err(CommandError::Refused(_)), None) | (Ok(_), _) => {}
             }
         }
         if let Some(vm) = self.lifecycle.starting.pop_front()

@@ -51,7 +51,7 @@ pub use build::{Context, FlowName};
 pub use builder::Builder;
 pub use compare::{
     COMPARISON_SCHEMA, Change, Comparison, Difference, Judgement, Quantity, SECONDS_NEEDED, Side,
-    compare, compare_json, compare_text,
+    breaking_point, compare, compare_json, compare_text, sweep_text,
 };
 pub use csv::csv;
 pub use destination::{Destination, DestinationError};

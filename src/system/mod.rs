@@ -64,12 +64,12 @@ pub use name_rules::{validate_interface_name, validate_namespace_name};
 pub use namespace_file::is_namespace_there;
 pub use poll_handle::{FabricHandles, PollHandle};
 pub use signals::StopSignals;
-pub use tap_fabric::TapFabric;
+pub use tap_fabric::{OUTAGE_IS_SIMULATED, TapFabric};
 pub use vlan_table::VlanFiltering;
 
 // Public for this crate's program alone.
 #[doc(hidden)]
-pub use signals::EarlySignals;
+pub use signals::{EarlySignals, SignalsBetween};
 #[doc(hidden)]
 pub use sink::{is_output_terminal, numbered, ring_number};
 #[doc(hidden)]

@@ -251,6 +251,14 @@ pub(super) struct Made {
 }
 
 impl Made {
+    /// Removes its name, if it has one; the calling thread is in the namespace.
+    pub(super) fn abandon(self) {
+        if let Some(own) = &self.own {
+            // The reason for it is what there is to tell.
+            let _ = own.remove();
+        }
+    }
+
     /// Removes its name, if it has one; `file` is the namespace.
     ///
     /// # Errors

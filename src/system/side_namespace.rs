@@ -11,19 +11,20 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use super::clean::remove_marked;
 use super::error::SystemError;
 use super::fdb_monitor::FdbMonitor;
-use super::lab_config::{LabConfig, Neighbours};
+use super::lab_config::LabConfig;
 use super::mark::Mark;
 use super::name_rules::validate_interface_name;
 use super::namespace::{Made, enter_file, make_named, make_nameless};
 use super::namespace_file::CURRENT_NAMESPACE;
 use super::netlink::Netlink;
-use super::netlink::link_requests::{BridgePlan, LinkChange, index_of};
+use super::netlink::link_requests::LinkChange;
+use super::switching::bridges::Maker;
 use super::sysctl;
 use crate::topology::uplink_names;
 use crate::wire::MacAddr;
 
-/// The group of what is made here among a run's groups, as that of the lab's bridges.
-const GROUP: u32 = 0;
+/// Descriptors that a namespace takes: itself, its name, its presence, the connection to the kernel, and the monitor.
+pub const DESCRIPTORS_OF_A_NAMESPACE: u64 = 5;
 
 /// The namespace, and the connection to the kernel in it.
 #[derive(Debug)]
@@ -56,83 +57,114 @@ impl SideNamespace {
         }
     }
 
-    /// Makes the namespace `name`, with a bridge that is connected to the bridge of the lab with the index `spine`. The number
-    /// is unlike those of the lab's leaves and other such namespaces.
+    /// Makes the namespace `name`, with a bridge that is connected to the bridge of the lab with the index `spine`, where
+    /// `home` makes links. The number is unlike those of the lab's leaves and other such namespaces.
     ///
     /// # Errors
     /// When the system refuses an operation; nothing is left behind that [`super::clean()`] does not find.
     pub(super) fn make(
-        home: &mut Netlink,
-        (lab, mark): (&LabConfig, &Mark),
+        home: &mut Maker<'_>,
         spine: u32,
         (name, number): (&str, u32),
         has_name: bool,
     ) -> Result<SideNamespace, SystemError> {
-        let names = SideNamespace::veth_names(lab, number);
+        let names = SideNamespace::veth_names(home.lab, number);
         let (inner, outer) =
             names.map_err(|why| SystemError::refused(format!("connect namespace {name}"), why))?;
         let here = File::open(CURRENT_NAMESPACE)
             .map_err(|error| SystemError::io("open the current namespace", &error))?;
         let made = match has_name {
-            true => make_named(name, mark),
-            false => make_nameless(mark),
+            true => make_named(name, home.mark),
+            false => make_nameless(home.mark),
         };
-        let inside = made.and_then(|made| {
-            let _ = sysctl::quieten_namespace();
-            let file = File::open(CURRENT_NAMESPACE)
-                .map_err(|error| SystemError::io("open the current namespace", &error))?;
-            let mut netlink = Netlink::open()?;
-            let bridge = make_bridge(&mut netlink, lab, mark, number)?;
-            let monitor = FdbMonitor::open()?;
-            Ok((made, file, netlink, bridge, monitor))
-        });
+        let lab = (home.lab, home.mark);
+        let inside = made.and_then(|made| SideNamespace::furnish(made, lab, (name, number)));
         enter_file(&here, || "return from another namespace".to_owned())?;
-        let (made, file, netlink, bridge, monitor) = inside?;
-        let mut side = SideNamespace {
-            name: name.to_owned(),
-            file,
-            made,
-            netlink,
-            monitor,
-            bridge,
-            port: 0,
-        };
-        side.connect(home, (lab, mark), spine, (&inner, &outer))?;
+        let mut side = inside?;
+        if let Err(error) = side.connect(home, spine, (&inner, &outer)) {
+            // The first error is the one to tell.
+            let _ = side.close(home.mark);
+            return Err(error);
+        }
         Ok(side)
     }
 
-    /// Joins its bridge to that of the lab.
+    /// Makes the bridge in a namespace that the thread is in.
+    fn furnish(
+        made: Made,
+        (lab, mark): (&LabConfig, &Mark),
+        (name, number): (&str, u32),
+    ) -> Result<SideNamespace, SystemError> {
+        let _ = sysctl::quieten_namespace();
+        let [a, b, c, d] = mark.pid().to_be_bytes();
+        let mac = MacAddr([0x0e, number as u8, a, b, c, d]);
+        let furnished = || {
+            let file = File::open(CURRENT_NAMESPACE)
+                .map_err(|error| SystemError::io("open the current namespace", &error))?;
+            let mut netlink = Netlink::open()?;
+            let bridge = Maker {
+                netlink: &mut netlink,
+                lab,
+                mark,
+                silence: false,
+                warnings: &mut Vec::new(),
+            }
+            .bridge(&lab.bridge, mac, false)?;
+            Ok((file, netlink, bridge, FdbMonitor::open()?))
+        };
+        match furnished() {
+            Ok((file, netlink, bridge, monitor)) => Ok(SideNamespace {
+                name: name.to_owned(),
+                file,
+                made,
+                netlink,
+                monitor,
+                bridge,
+                port: 0,
+            }),
+            Err(error) => {
+                made.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Joins its bridge to that of the lab by a pair of links, or makes none.
     fn connect(
         &mut self,
-        home: &mut Netlink,
-        (lab, mark): (&LabConfig, &Mark),
+        home: &mut Maker<'_>,
         spine: u32,
         (inner, outer): (&str, &str),
     ) -> Result<(), SystemError> {
-        let group = mark.group(GROUP);
-        home.create_veth((inner, outer), lab.mtu.into(), group, &mark.alias())?;
-        let away = LinkChange {
-            netns: Some(self.file.as_fd()),
-            ..LinkChange::default()
-        };
-        home.change_link(inner, &away)?;
-        let join = |master| LinkChange {
-            up: Some(true),
-            master: Some(master),
-            ..LinkChange::default()
-        };
-        self.netlink.change_link(inner, &join(self.bridge))?;
-        let _ = sysctl::disable_ipv6(outer);
-        home.change_link(outer, &join(spine))?;
-        self.port = index_of(outer)?;
-        if let Some(filtering) = &lab.vlan_filtering {
-            let index = self.netlink.index(inner)?;
-            self.netlink.set_trunk_vlans(inner, index, filtering)?;
-            home.set_trunk_vlans(outer, self.port, filtering)?;
+        home.veth((inner, outer))?;
+        let joined = self.join(home, spine, (inner, outer));
+        if joined.is_err()
+            && let Ok(Some(link)) = home.netlink.link(outer)
+        {
+            // Its other end goes with it, wherever that is.
+            let _ = home.netlink.delete_link(&link);
         }
-        if lab.neighbours == Neighbours::Proxy {
-            home.proxy_arp(outer, self.port)?;
-        }
+        joined
+    }
+
+    fn join(
+        &mut self,
+        home: &mut Maker<'_>,
+        spine: u32,
+        (inner, outer): (&str, &str),
+    ) -> Result<(), SystemError> {
+        home.netlink
+            .change_link(inner, &LinkChange::away_to(&self.file))?;
+        let mut inside = Maker {
+            netlink: &mut self.netlink,
+            lab: home.lab,
+            mark: home.mark,
+            silence: false,
+            warnings: &mut Vec::new(),
+        };
+        // What is asked here is answered at the other end: the bridge inside floods nothing to a port that answers.
+        inside.trunk(inner, self.bridge)?;
+        self.port = home.port(outer, spine)?;
         Ok(())
     }
 
@@ -166,29 +198,4 @@ impl AsRawFd for SideNamespace {
     fn as_raw_fd(&self) -> RawFd {
         self.monitor.as_raw_fd()
     }
-}
-
-/// Makes the bridge of the namespace that the thread is in, and brings it up.
-fn make_bridge(
-    netlink: &mut Netlink,
-    lab: &LabConfig,
-    mark: &Mark,
-    number: u32,
-) -> Result<u32, SystemError> {
-    let [a, b, c, d] = mark.pid().to_be_bytes();
-    let name = lab.bridge.as_str();
-    let index = netlink.create_bridge(&BridgePlan {
-        name,
-        mac: MacAddr([0x0e, number as u8, a, b, c, d]),
-        mtu: lab.mtu.into(),
-        group: mark.group(GROUP),
-        alias: &mark.alias(),
-        vlan_filtering: lab.vlan_filtering.as_ref(),
-    })?;
-    let up = LinkChange {
-        up: Some(true),
-        ..LinkChange::default()
-    };
-    netlink.change_link(name, &up)?;
-    Ok(index)
 }

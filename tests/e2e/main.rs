@@ -34,6 +34,7 @@ mod routes;
 mod saved;
 mod scale;
 mod signals;
+mod sweep;
 mod trace;
 mod usage;
 mod vlan;

@@ -255,6 +255,10 @@ fn a_lab_moves_its_vms_on_request_and_refuses_what_can_not_be() {
             "move vm1 leaf1,outage=1s --repeat 0",
             "expected 1 to 100000",
         ),
+        (
+            "move vm1 leaf1,outage=1s",
+            "outage is for --fabric sim; expected none",
+        ),
     ] {
         let refused = steered.ctl(words);
         assert_ne!(refused.status, 0, "{words}: {refused:?}");

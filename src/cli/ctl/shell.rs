@@ -147,7 +147,7 @@ fn carry_out(client: &Client, line: &str, json: bool) -> Result<bool, CtlError> 
             }
         }
         Request::Print(text) => print(&text)?,
-        Request::Run(..) | Request::Clean | Request::Report(_) => {}
+        Request::Run(..) | Request::Sweep(_) | Request::Clean | Request::Report(_) => {}
     }
     Ok(true)
 }

@@ -122,6 +122,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         .place(Lab, CommandLine)
         .help("Print the plan and exit; nothing is created or sent")
         .main(),
+    value("sweep", "SETTING=VALUES", Text)
+        .place(Lab, CommandLine)
+        .help("Run once for each value, such as vms=10,100,1000, and compare")
+        .details(
+            "Any other setting that has one value may be swept. The runs follow each other and are reported as by 'report \
+             --compare', the first as the baseline, with the first value at which a neighbour is not found or an --expect does \
+             not hold. {} in the name of a file stands for the value: -o 'run-{}.json' writes a report of each run, and -o \
+             sweep.html the comparison.",
+        ),
     value("netns", "NAME", Text)
         .place(Lab, Run)
         .help("Network namespace of the lab: private, host or a name")

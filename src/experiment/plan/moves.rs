@@ -10,7 +10,7 @@ use crate::experiment::settings::{Setting, SettingError, Settings, span};
 use crate::fabric::Place;
 use crate::hypervisor::{PlannedMove, Relocation};
 use crate::number::whole_number;
-use crate::system::{FabricKind, LabConfig, Prepared};
+use crate::system::{FabricKind, LabConfig, OUTAGE_IS_SIMULATED, Prepared};
 use crate::vm::VmId;
 
 /// The most values of a phase.
@@ -98,9 +98,7 @@ pub(super) fn check(
         .iter()
         .any(|planned| !planned.relocation.outage.is_zero())
     {
-        return Err(setting.error(
-            "outage is for --fabric sim; expected none, because a move of a real TAP takes the time that it takes",
-        ));
+        return Err(setting.error(OUTAGE_IS_SIMULATED));
     }
     for planned in moves {
         if let Place::Namespace(name) = &planned.relocation.to {

@@ -3,6 +3,7 @@
 
 mod names;
 mod spread;
+mod sweep;
 mod text;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use names::short_names;
+pub use sweep::{breaking_point, sweep_text};
 pub use text::compare_text;
 pub(super) use text::{cells, names, row};
 
@@ -57,6 +59,9 @@ pub struct Side {
     /// Counts of its pings as text, if none was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<String>,
+    /// Why a user would call it broken: pings whose neighbour was not found, or an expectation that does not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// The unit of a figure.
@@ -374,6 +379,7 @@ impl Side {
             limited_by_tool: !report.verdict.is_of_network(),
             verdict: report.verdict.sentence.clone(),
             outage: outage(&report.totals),
+            fault: sweep::fault(report),
         }
     }
 }

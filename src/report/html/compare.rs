@@ -112,6 +112,10 @@ fn head(comparisons: &[Comparison]) -> String {
         let sentence = Escaped(&sentence);
         html += &format!("<p class=\"verdict plain\">{of}{sentence}</p>\n");
     }
+    for (side, fault) in sides(comparisons).filter_map(|side| Some((side, side.fault.as_ref()?))) {
+        let (name, fault) = (Escaped(&side.name), Escaped(fault));
+        html += &format!("<p class=\"verdict bad\">{name}: {fault}</p>\n");
+    }
     for side in sides(comparisons).filter(|side| side.limited_by_tool) {
         let (name, verdict) = (Escaped(&side.name), Escaped(&side.verdict));
         html += &format!("<p class=\"verdict bad\">{name}: {verdict}</p>\n");

@@ -95,20 +95,23 @@ impl Filter {
         }
     }
 
-    /// Limits the TAP of `vm` to what `rx_filter` says from now on.
+    /// Limits the TAP of `vm` to what `rx_filter` says from now on. One without an index is in no namespace of `netlink`, where
+    /// it hears everything if that is what it did.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn set_rx_filter(
         &mut self,
         netlink: &mut Netlink,
-        (vm, tap): (VmId, &Tap),
+        (vm, tap, index): (VmId, &Tap, Option<u32>),
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
-        match self {
-            Filter::None | Filter::Untried(_) => Ok(()),
-            Filter::Shared(shared) => shared.set_rx_filter(netlink, vm, rx_filter),
-            Filter::Classic => tap.attach_filter(&mut classic::program(rx_filter)),
+        match (self, index) {
+            (Filter::None | Filter::Untried(_), _) | (Filter::Shared(_), None) => Ok(()),
+            (Filter::Shared(shared), Some(index)) => {
+                shared.set_rx_filter(netlink, (vm, index), rx_filter)
+            }
+            (Filter::Classic, _) => tap.attach_filter(&mut classic::program(rx_filter)),
         }
     }
 

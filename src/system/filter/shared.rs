@@ -91,8 +91,7 @@ impl SharedFilter {
         })
     }
 
-    /// Limits the TAP with that index, which must be down still, to what `rx_filter` says, from
-    /// [`SharedFilter::begin`] on. One for which there is no room in the maps hears everything.
+    /// Limits the TAP with that index to what `rx_filter` says, from [`SharedFilter::begin`] on; fast while it is down still. One for which there is no room in the maps hears everything.
     ///
     /// # Errors
     /// When the kernel refuses; the TAP hears everything then.
@@ -173,19 +172,20 @@ impl SharedFilter {
         Ok(())
     }
 
-    /// Limits the TAP of `vm` to what `rx_filter` says from now on; it hears everything if there is no room for that.
+    /// Limits the TAP of `vm`, with that index, to what `rx_filter` says from now on; it hears everything if there is no room
+    /// for that.
     ///
     /// # Errors
     /// When there is no room, and the TAP can't be taken from behind the filter either: it hears what it did before.
     pub(super) fn set_rx_filter(
         &mut self,
         netlink: &mut Netlink,
-        vm: VmId,
+        (vm, index): (VmId, u32),
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
-        let Some(&Entry { index, block, .. }) = self.entries.get(&vm) else {
-            // It hears everything.
-            return Ok(());
+        let Some(&Entry { block, .. }) = self.entries.get(&vm) else {
+            // It hears everything, and need not if it is to no longer, or there is room again.
+            return self.add(netlink, vm, index, rx_filter);
         };
         // The new before the old goes: a frame in between passes.
         if let Some(mut new) = self.claim(index, rx_filter) {

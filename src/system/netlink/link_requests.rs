@@ -1,6 +1,6 @@
 //! Requests about links: look them up, make, change and remove them.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -59,6 +59,16 @@ pub struct LinkChange<'a> {
     pub tx_queue_length: Option<u32>,
     /// The network namespace to go to. The link comes out down, and without the bridge that it was a port of.
     pub netns: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> LinkChange<'a> {
+    /// The change that moves a link to a network namespace.
+    pub(in crate::system) fn away_to(namespace: &'a impl AsFd) -> LinkChange<'a> {
+        LinkChange {
+            netns: Some(namespace.as_fd()),
+            ..LinkChange::default()
+        }
+    }
 }
 
 impl Netlink {

@@ -50,6 +50,11 @@ pub(super) fn forget_arrivals() {
     CAME_LATE.store(false, Ordering::Relaxed);
 }
 
+/// Returns true if a signal has arrived.
+pub(super) fn has_come() -> bool {
+    FIRST.load(Ordering::Relaxed) != 0
+}
+
 /// Returns true if the first signal came in the last stage, so that what is still being done is to end.
 pub(in super::super) fn has_come_late() -> bool {
     CAME_LATE.load(Ordering::Relaxed)

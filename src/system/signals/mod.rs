@@ -4,11 +4,13 @@
 //! presses a key twice; both mean one thing. So the first signal counts, and what comes within [`ECHO`] after it is taken
 //! for its echo.
 //!
-//! Before there is a lab, a signal ends the program at once ([`EarlySignals`]). A run has two stages. While it can look ([`StopSignals::new`]), signals are blocked and are read from a signalfd
-//! (`signalfd(2)`), between two turns of the reactor or while a hook is waited for. At its end
+//! Before there is a lab, a signal ends the program at once ([`EarlySignals`]), and between two labs of one program it is
+//! noted ([`SignalsBetween`]). A run has two stages. While it can look ([`StopSignals::new`]), signals are blocked and are
+//! read from a signalfd (`signalfd(2)`), between two turns of the reactor or while a hook is waited for. At its end
 //! ([`StopSignals::guard_end`]) it is busy with system calls that can't be left half done: counting, writing, removing.
 //! There a handler takes the signals, interrupts nothing, and ends the process if one comes that is no echo.
 
+mod between;
 mod early;
 mod handler;
 
@@ -21,6 +23,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 
+pub use self::between::SignalsBetween;
 pub use self::early::EarlySignals;
 use self::handler::Arrival;
 pub(super) use self::handler::has_come_late;

@@ -9,7 +9,7 @@ use super::super::error::SystemError;
 use super::super::lab_config::{LabConfig, Neighbours};
 use super::super::mark::Mark;
 use super::super::netlink::Netlink;
-use super::super::netlink::link_requests::{BridgePlan, LinkChange, index_of};
+use super::super::netlink::link_requests::{BridgePlan, LinkChange};
 use super::super::sysctl;
 use super::super::tap::Tap;
 use super::{Spot, Switching};
@@ -306,7 +306,13 @@ pub(in crate::system) fn bridge_links(lab: &LabConfig) -> impl Iterator<Item = S
 }
 
 impl Maker<'_> {
-    fn bridge(&mut self, name: &str, mac: MacAddr, is_host_side: bool) -> Result<u32, SystemError> {
+    /// Makes a bridge and brings it up, with the host's addresses if it is the one that the host sees. Returns its index.
+    pub(in crate::system) fn bridge(
+        &mut self,
+        name: &str,
+        mac: MacAddr,
+        is_host_side: bool,
+    ) -> Result<u32, SystemError> {
         let index = self.netlink.create_bridge(&BridgePlan {
             name,
             mac,
@@ -343,31 +349,34 @@ impl Maker<'_> {
 
     /// Joins a leaf to the spine; `bridges` are the indices of both.
     fn uplink(&mut self, leaf: u32, bridges: (u32, u32)) -> Result<(u32, u32), SystemError> {
-        let names = uplink_names(&self.lab.bridge, leaf);
-        let group = self.mark.group(GROUP);
-        self.netlink.create_veth(
-            (&names.0, &names.1),
-            self.lab.mtu.into(),
-            group,
-            &self.mark.alias(),
-        )?;
-        let indices = (
-            self.port(&names.0, bridges.0)?,
-            self.port(&names.1, bridges.1)?,
-        );
-        Ok(indices)
+        let (up, down) = uplink_names(&self.lab.bridge, leaf);
+        self.veth((&up, &down))?;
+        Ok((self.port(&up, bridges.0)?, self.port(&down, bridges.1)?))
     }
 
-    /// Makes one end of a veth pair a port of `bridge`, and returns its index.
-    fn port(&mut self, name: &str, bridge: u32) -> Result<u32, SystemError> {
-        self.silence_link(name);
-        self.netlink.change_link(name, &up(Some(bridge)))?;
-        let index = index_of(name)?;
-        if let Some(filtering) = &self.lab.vlan_filtering {
-            self.netlink.set_trunk_vlans(name, index, filtering)?;
-        }
+    /// Makes a veth pair, still down.
+    pub(in crate::system) fn veth(&mut self, names: (&str, &str)) -> Result<(), SystemError> {
+        let (group, alias) = (self.mark.group(GROUP), self.mark.alias());
+        self.netlink
+            .create_veth(names, self.lab.mtu.into(), group, &alias)
+    }
+
+    /// Makes one end of a veth pair a port of `bridge`, which answers for the VMs where the lab wants that. Returns its index.
+    pub(in crate::system) fn port(&mut self, name: &str, bridge: u32) -> Result<u32, SystemError> {
+        let index = self.trunk(name, bridge)?;
         if self.lab.neighbours == Neighbours::Proxy {
             self.netlink.proxy_arp(name, index)?;
+        }
+        Ok(index)
+    }
+
+    /// Makes one end of a veth pair a port of `bridge` that has all VLANs of the lab, and returns its index.
+    pub(in crate::system) fn trunk(&mut self, name: &str, bridge: u32) -> Result<u32, SystemError> {
+        self.silence_link(name);
+        self.netlink.change_link(name, &up(Some(bridge)))?;
+        let index = self.netlink.index(name)?;
+        if let Some(filtering) = &self.lab.vlan_filtering {
+            self.netlink.set_trunk_vlans(name, index, filtering)?;
         }
         Ok(index)
     }

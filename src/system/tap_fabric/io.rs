@@ -81,9 +81,11 @@ impl Fabric for TapFabric {
             return Ok(());
         };
         self.switching.set_rx_filter(vm, &port.tap, rx_filter)?;
+        let index = (!self.moves.is_beside(vm)).then_some(port.index);
+        let port = (vm, &port.tap, index);
         unless_gone(
             self.filter
-                .set_rx_filter(&mut self.netlink, (vm, &port.tap), rx_filter),
+                .set_rx_filter(&mut self.netlink, port, rx_filter),
         )
     }
 
@@ -99,7 +101,8 @@ impl Fabric for TapFabric {
             up: Some(up),
             ..LinkChange::default()
         };
-        unless_gone(self.netlink.change_link(port.tap.name(), &change))
+        let netlink = self.moves.netlink_of(vm, &mut self.netlink);
+        netlink.change_link(port.tap.name(), &change)
     }
 
     fn shared_with(&self) -> Option<String> {
@@ -206,9 +209,9 @@ impl Fabric for TapFabric {
         vm: VmId,
         to: &Place,
         rx_filter: &RxFilter,
-        _: Duration,
+        outage: Duration,
     ) -> Result<Relocated, RelocationError<SystemError>> {
-        self.move_tap(vm, to, rx_filter)
+        self.move_tap(vm, to, rx_filter, outage)
     }
 
     fn after_relocation(&mut self, vm: VmId) -> Result<(), SystemError> {
@@ -241,6 +244,11 @@ impl Fabric for TapFabric {
         destination: MacAddr,
         owner: Option<VmId>,
     ) -> Result<Option<PathState>, SystemError> {
+        // The tables that lead to another namespace say nothing of what is there.
+        let is_beside = |vm| self.moves.is_beside(vm);
+        if is_beside(source) || owner.is_some_and(is_beside) {
+            return Ok(None);
+        }
         self.look_at_path(source, destination, owner).map(Some)
     }
 

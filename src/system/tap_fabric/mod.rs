@@ -12,6 +12,7 @@ use mio::Interest;
 use nix::sys::signal::Signal;
 
 use self::moves::Moves;
+pub use self::moves::OUTAGE_IS_SIMULATED;
 use self::port::Port;
 use super::clean::{mark_of, remove_marked};
 use super::drop_watch::DropWatch;

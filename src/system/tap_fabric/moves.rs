@@ -7,16 +7,24 @@
 //! A TAP that goes to another namespace keeps its descriptor, and comes out down and without a bridge. What depends on the
 //! namespace is lost with that: the shared filter, queueing disciplines, and the VLANs of the port.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
 use mio::Interest;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::error::SystemError;
 use super::super::fdb_monitor::FdbMonitor;
-use super::super::lab_config::{FabricKind, LabConfig, Prepared};
+use super::super::lab_config::{FabricKind, Prepared};
+use super::super::limits::{ensure_limit, open_descriptors};
+use super::super::namespace_file::CURRENT_NAMESPACE;
 use super::super::netlink::Netlink;
 use super::super::netlink::link::{Link, LinkKind};
 use super::super::netlink::link_requests::LinkChange;
-use super::super::side_namespace::SideNamespace;
+use super::super::side_namespace::{DESCRIPTORS_OF_A_NAMESPACE, SideNamespace};
 use super::super::switching::Spot;
+use super::super::switching::bridges::silence_link;
 use super::TapFabric;
 use crate::fabric::{FdbEvent, Place, Relocated, RelocationError};
 use crate::time::{Clock, Instant, MonotonicClock};
@@ -24,6 +32,9 @@ use crate::vm::{RxFilter, VmId};
 
 /// The namespaces beside the lab's that one run makes at most.
 const MAX_NAMESPACES: usize = 16;
+
+/// Why a move of a real TAP is given no time.
+pub const OUTAGE_IS_SIMULATED: &str = "outage is for --fabric sim; expected none, because a move of a real TAP takes the time that it takes";
 
 type Failure = RelocationError<SystemError>;
 
@@ -34,57 +45,65 @@ pub(super) struct Moves {
     /// The namespaces that were made.
     beside: Vec<SideNamespace>,
     /// Where VMs are that are not where the plan has put them.
-    places: Vec<(VmId, Place)>,
+    places: FxHashMap<VmId, Place>,
+    /// Those of a move that has failed, which may be ports of no bridge.
+    astray: FxHashSet<VmId>,
 }
 
 impl Moves {
     /// The number of the namespace that `vm` is in; `None` for that of the lab.
-    fn namespace_of(&self, vm: VmId) -> Option<usize> {
-        match self.place_of(vm) {
+    pub(super) fn namespace_of(&self, vm: VmId) -> Option<usize> {
+        match self.places.get(&vm) {
             Some(Place::Namespace(name)) => self.find(name),
             _ => None,
         }
+    }
+
+    /// Returns true if `vm` is in another namespace than the lab.
+    pub(super) fn is_beside(&self, vm: VmId) -> bool {
+        self.namespace_of(vm).is_some()
     }
 
     fn find(&self, name: &str) -> Option<usize> {
         self.beside.iter().position(|side| side.name() == name)
     }
 
-    fn place_of(&self, vm: VmId) -> Option<&Place> {
-        let mut places = self.places.iter();
-        places.find(|(of, _)| *of == vm).map(|(_, place)| place)
-    }
-
-    fn set_place(&mut self, vm: VmId, place: Place) {
-        self.places.retain(|(of, _)| *of != vm);
-        self.places.push((vm, place));
+    /// The connections to the kernel in the namespaces beside the lab's, in the order of their numbers.
+    pub(super) fn netlinks(&mut self) -> impl Iterator<Item = &mut Netlink> {
+        self.beside.iter_mut().map(|side| &mut side.netlink)
     }
 
     /// The links of all namespaces beside the lab's.
     pub(super) fn links(&mut self) -> Result<Vec<Link>, SystemError> {
         let mut links = Vec::new();
-        for side in &mut self.beside {
-            links.extend(side.netlink.links()?);
+        for netlink in self.netlinks() {
+            links.extend(netlink.links()?);
         }
         Ok(links)
     }
 
-    /// The connection to the kernel in the namespace that `vm` was moved to; `None` if it is in that of the lab.
-    pub(super) fn netlink_of(&mut self, vm: VmId) -> Option<&mut Netlink> {
-        let number = self.namespace_of(vm)?;
-        Some(&mut self.beside.get_mut(number)?.netlink)
+    /// The connection to the kernel in the namespace that `vm` is in; `home` is that in the namespace of the lab.
+    pub(super) fn netlink_of<'a>(&'a mut self, vm: VmId, home: &'a mut Netlink) -> &'a mut Netlink {
+        let number = self.namespace_of(vm);
+        match number.and_then(|number| self.beside.get_mut(number)) {
+            Some(side) => &mut side.netlink,
+            None => home,
+        }
     }
 
     /// Forgets VMs that are about to go.
     pub(super) fn forget(&mut self, vms: &[VmId]) {
-        self.places.retain(|(vm, _)| !vms.contains(vm));
+        for vm in vms {
+            self.places.remove(vm);
+            self.astray.remove(vm);
+        }
     }
 }
 
 impl TapFabric {
     /// Where `vm` is now, in the words of an option.
     fn present_place(&self, vm: VmId) -> Place {
-        if let Some(place) = self.moves.place_of(vm) {
+        if let Some(place) = self.moves.places.get(&vm) {
             return place.clone();
         }
         let spot = self.switching.spot_of(vm);
@@ -116,7 +135,7 @@ impl TapFabric {
         Ok(())
     }
 
-    fn report_fdb(&self, monitor: &impl std::os::fd::AsRawFd) -> Result<(), SystemError> {
+    fn report_fdb(&self, monitor: &impl AsRawFd) -> Result<(), SystemError> {
         let what = "have the poll tell of what bridges learn";
         self.polled
             .links
@@ -128,12 +147,16 @@ impl TapFabric {
         let Some(spine) = self.switching.bridge_index() else {
             return Err(unfit("the lab has no bridge of its own"));
         };
+        ensure_limit(open_descriptors() + DESCRIPTORS_OF_A_NAMESPACE)?;
         let leaves = self.switching.topology().map_or(0, |tree| tree.leaves());
         let number = leaves + self.moves.beside.len() as u32;
         let has_name = !self.namespace.ends_with_us();
-        let lab = (&self.lab, &self.mark);
-        let made = SideNamespace::make(&mut self.netlink, lab, spine, (name, number), has_name)?;
-        self.report_fdb(&made)?;
+        let mut made = SideNamespace::make(&mut self.maker(), spine, (name, number), has_name)?;
+        if let Err(error) = self.report_fdb(&made) {
+            // The first error is the one to tell.
+            let _ = made.close(&self.mark);
+            return Err(error.into());
+        }
         self.moves.beside.push(made);
         Ok(())
     }
@@ -244,14 +267,18 @@ impl TapFabric {
         vm: VmId,
         to: &Place,
         rx_filter: &RxFilter,
+        outage: Duration,
     ) -> Result<Relocated, Failure> {
+        if !outage.is_zero() {
+            return Err(unfit(OUTAGE_IS_SIMULATED));
+        }
         let name = self.lab.tap_name(vm.0);
         if !matches!(self.taps.get(vm.index()), Some(Some(_))) {
             return Err(unfit(format!("{vm} has no TAP; expected a VM that is up")));
         }
         self.make_place(to)?;
         let (from, to) = (self.present_place(vm), self.named(to));
-        if from == to {
+        if from == to && !self.moves.astray.contains(&vm) {
             return Err(unfit(format!(
                 "{vm} is at {to} already; expected another place, or port for another port of the same bridge"
             )));
@@ -267,38 +294,65 @@ impl TapFabric {
         for side in &mut self.moves.beside {
             side.monitor.expect(vm, rx_filter.mac);
         }
-        let fills = self.lab.neighbours.are_filled_in();
         let began = MonotonicClock.now();
-        let spot = match (&to, self.moves.namespace_of(vm)) {
-            (Place::Port, _) => {
-                self.restart_port(vm, &name)?;
-                self.switching.spot_of(vm).unwrap_or(Spot::Elsewhere)
+        let spot = match self.carry(vm, &name, &to, rx_filter) {
+            Ok(spot) => spot,
+            Err(failure) => {
+                self.moves.astray.insert(vm);
+                // It is watched as it is now; that the move failed is what there is to tell.
+                let _ = self.after_move(vm);
+                return Err(failure);
             }
-            (Place::Namespace(beside), before) => self.move_beside(vm, &name, (beside, before))?,
-            (place, Some(before)) => self.move_home(vm, &name, (place, before), rx_filter)?,
-            (place, None) => self.change_bridge(&name, place)?,
         };
-        let stays = to == Place::Port;
-        if !stays {
-            self.moves.set_place(vm, to.clone());
-            self.switching.moved(vm, spot);
-        }
-        self.fill_in(vm, &name, spot, rx_filter)?;
+        self.moves.astray.remove(&vm);
         Ok(Relocated {
-            to: if stays { from.clone() } else { to },
+            to: match to {
+                Place::Port => from.clone(),
+                to => to,
+            },
             from,
             began,
             ready: MonotonicClock.now(),
-            is_introduced: fills && spot != Spot::Elsewhere,
+            is_introduced: self.fills_tables_at(spot),
         })
+    }
+
+    /// Makes the TAP of `vm` a port at another place, and notes each step once it is made: the next one may fail. Returns the
+    /// place.
+    fn carry(
+        &mut self,
+        vm: VmId,
+        name: &str,
+        to: &Place,
+        rx_filter: &RxFilter,
+    ) -> Result<Spot, Failure> {
+        let spot = match (to, self.moves.namespace_of(vm)) {
+            (Place::Port, _) => {
+                self.restart_port(vm, name)?;
+                self.switching.spot_of(vm).unwrap_or(Spot::Elsewhere)
+            }
+            (Place::Namespace(_), before) => self.move_beside(vm, name, (to, before))?,
+            (_, Some(before)) => self.move_home(vm, name, (to, before), rx_filter)?,
+            (_, None) => self.change_bridge(vm, name, to)?,
+        };
+        self.fill_in(vm, name, spot, rx_filter)?;
+        Ok(spot)
+    }
+
+    /// Takes note that the TAP of `vm` is at a place, or at least in its namespace.
+    fn set_place(&mut self, vm: VmId, place: &Place, spot: Spot) {
+        self.moves.places.insert(vm, place.clone());
+        self.switching.moved(vm, spot);
+    }
+
+    /// Returns true if the lab fills the tables of the bridge at `spot`.
+    fn fills_tables_at(&self, spot: Spot) -> bool {
+        self.lab.neighbours.are_filled_in() && spot != Spot::Elsewhere
     }
 
     /// Takes the link of `vm` down and up again.
     fn restart_port(&mut self, vm: VmId, name: &str) -> Result<(), SystemError> {
-        let netlink = match self.moves.netlink_of(vm) {
-            Some(netlink) => netlink,
-            None => &mut self.netlink,
-        };
+        let netlink = self.moves.netlink_of(vm, &mut self.netlink);
         for up in [false, true] {
             let change = LinkChange {
                 up: Some(up),
@@ -309,10 +363,11 @@ impl TapFabric {
         Ok(())
     }
 
-    /// Makes a TAP of the lab's namespace a port of the bridge at `place`.
-    fn change_bridge(&mut self, name: &str, place: &Place) -> Result<Spot, Failure> {
+    /// Makes the TAP of `vm`, in the lab's namespace, a port of the bridge at `place`.
+    fn change_bridge(&mut self, vm: VmId, name: &str, place: &Place) -> Result<Spot, Failure> {
         let (spot, bridge) = self.bridge_of(place)?;
         join(&mut self.netlink, name, bridge, &place.to_string())?;
+        self.set_place(vm, place, spot);
         Ok(spot)
     }
 
@@ -329,45 +384,42 @@ impl TapFabric {
         }
     }
 
-    /// Moves a TAP to the namespace `beside`, from that with the number `before` or from the lab's.
+    /// Moves a TAP to the namespace `place`, from that with the number `before` or from the lab's.
     fn move_beside(
         &mut self,
         vm: VmId,
         name: &str,
-        (beside, before): (&str, Option<usize>),
+        (place, before): (&Place, Option<usize>),
     ) -> Result<Spot, Failure> {
-        let Some(number) = self.moves.find(beside) else {
-            return Err(unfit(format!("there is no namespace {beside}")));
+        let number = match place {
+            Place::Namespace(beside) => self.moves.find(beside),
+            _ => None,
         };
-        let namespace = |moves: &Moves| {
-            let side = moves.beside.get(number);
-            side.and_then(|side| std::os::fd::AsFd::as_fd(side).try_clone_to_owned().ok())
-        };
-        let Some(namespace) = namespace(&self.moves) else {
-            return Err(unfit(format!("namespace {beside} can't be reached")));
-        };
-        let away = LinkChange {
-            netns: Some(std::os::fd::AsFd::as_fd(&namespace)),
-            ..LinkChange::default()
-        };
-        match before.and_then(|before| self.moves.beside.get_mut(before)) {
-            Some(side) => side.netlink.change_link(name, &away)?,
+        let gone = || unfit(format!("there is no namespace at {place}"));
+        let number = number.ok_or_else(gone)?;
+        match before {
             None => {
+                let side = self.moves.beside.get(number).ok_or_else(gone)?;
+                self.netlink.change_link(name, &LinkChange::away_to(side))?;
                 // It is of the namespace, and what the VM hears there it sorts out itself.
                 self.filter.remove(vm);
-                self.netlink.change_link(name, &away)?;
+            }
+            Some(before) => {
+                // It is there already if it has left for there, and not arrived.
+                if let Ok([from, side]) = self.moves.beside.get_disjoint_mut([before, number]) {
+                    from.netlink.change_link(name, &LinkChange::away_to(side))?;
+                }
             }
         }
-        let Some(side) = self.moves.beside.get_mut(number) else {
-            return Err(unfit(format!("there is no namespace {beside}")));
-        };
-        let (bridge, port) = (side.bridge, side.port);
-        if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
-            // Of no link of the lab's namespace.
-            port.index = 0;
+        let side = self.moves.beside.get(number).ok_or_else(gone)?;
+        let (spot, bridge) = (Spot::Beside(side.port), side.bridge);
+        self.set_place(vm, place, spot);
+        if let (Some(watch), Some(Some(port))) = (&mut self.drop_watch, self.taps.get(vm.index())) {
+            watch.remove_station(port.mac);
         }
-        arrive(&mut side.netlink, &self.lab, vm, name, bridge)?;
-        Ok(Spot::Beside(port))
+        let index = self.renumber(vm, name)?;
+        self.arrive(vm, (name, index), bridge)?;
+        Ok(spot)
     }
 
     /// Moves a TAP from the namespace with the number `before` back to that of the lab.
@@ -379,24 +431,50 @@ impl TapFabric {
         rx_filter: &RxFilter,
     ) -> Result<Spot, Failure> {
         let (spot, bridge) = self.bridge_of(place)?;
-        let here = std::fs::File::open(super::super::namespace_file::CURRENT_NAMESPACE)
+        let here = File::open(CURRENT_NAMESPACE)
             .map_err(|error| SystemError::io("open the current namespace", &error))?;
-        let away = LinkChange {
-            netns: Some(std::os::fd::AsFd::as_fd(&here)),
-            ..LinkChange::default()
-        };
         if let Some(side) = self.moves.beside.get_mut(before) {
-            side.netlink.change_link(name, &away)?;
+            side.netlink
+                .change_link(name, &LinkChange::away_to(&here))?;
         }
-        let index = self.netlink.index(name)?;
-        if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
-            port.index = index;
-            // As of a new TAP, which is down still.
+        self.set_place(vm, place, spot);
+        // What follows is as of a new TAP, which is down still.
+        let index = self.renumber(vm, name)?;
+        if !self.namespace.is_ours() {
+            silence_link(name, &mut self.warnings);
+        }
+        if let Some(Some(port)) = self.taps.get(vm.index()) {
+            if let Some(watch) = &mut self.drop_watch {
+                watch.add_station(port.mac, index);
+            }
             self.filter
                 .add(&mut self.netlink, (vm, &port.tap, index), rx_filter)?;
         }
-        arrive(&mut self.netlink, &self.lab, vm, name, bridge)?;
+        self.arrive(vm, (name, index), bridge)?;
         Ok(spot)
+    }
+
+    /// Takes note of the index that the TAP of `vm` has in the namespace that it has come to, and returns it.
+    fn renumber(&mut self, vm: VmId, name: &str) -> Result<u32, SystemError> {
+        let netlink = self.moves.netlink_of(vm, &mut self.netlink);
+        let index = netlink.index(name)?;
+        if let Some(Some(port)) = self.taps.get_mut(vm.index()) {
+            port.index = index;
+        }
+        Ok(index)
+    }
+
+    /// Makes the TAP of `vm`, which has come from another namespace and is down, a port of `bridge`.
+    fn arrive(
+        &mut self,
+        vm: VmId,
+        (name, index): (&str, u32),
+        bridge: u32,
+    ) -> Result<(), SystemError> {
+        let netlink = self.moves.netlink_of(vm, &mut self.netlink);
+        // As when it was made: not every kernel has disciplines.
+        let _ = netlink.remove_discipline(index);
+        join(netlink, name, bridge, &self.lab.bridge)
     }
 
     /// Gives the port that the TAP of `vm` has become what the lab gives its ports: a VLAN, and entries in tables.
@@ -407,21 +485,18 @@ impl TapFabric {
         spot: Spot,
         rx_filter: &RxFilter,
     ) -> Result<(), SystemError> {
-        let is_filtering = self.lab.vlan_filtering.is_some() && spot != Spot::Elsewhere;
-        let fills = self.lab.neighbours.are_filled_in() && spot != Spot::Elsewhere;
-        if !is_filtering && !fills {
+        let fills = self.fills_tables_at(spot);
+        let Some(Some(port)) = self.taps.get(vm.index()) else {
             return Ok(());
-        }
-        let is_beside = matches!(spot, Spot::Beside(_));
-        let index = match self.moves.netlink_of(vm) {
-            Some(netlink) => netlink.index(name)?,
-            None => self.netlink.index(name)?,
         };
-        if let Some(filtering) = self.lab.vlan_filtering.as_ref().filter(|_| !is_beside) {
-            self.netlink.set_port_vlan(name, index, filtering.of(vm))?;
+        if let Some(filtering) = &self.lab.vlan_filtering
+            && spot != Spot::Elsewhere
+        {
+            let netlink = self.moves.netlink_of(vm, &mut self.netlink);
+            netlink.set_port_vlan(name, port.index, filtering.of(vm))?;
         }
-        if fills && let Some(Some(port)) = self.taps.get(vm.index()) {
-            let port = (vm, &port.tap, index);
+        if fills {
+            let port = (vm, &port.tap, port.index);
             self.switching
                 .introduce(&mut self.netlink, &self.lab, port, rx_filter)?;
         }
@@ -464,24 +539,6 @@ impl TapFabric {
         }
         outcome
     }
-}
-
-/// Makes a TAP that has come from another namespace, and is down, a port of `bridge` that is like those of the lab.
-fn arrive(
-    netlink: &mut Netlink,
-    lab: &LabConfig,
-    vm: VmId,
-    name: &str,
-    bridge: u32,
-) -> Result<(), SystemError> {
-    let index = netlink.index(name)?;
-    // As when it was made: not every kernel has disciplines.
-    let _ = netlink.remove_discipline(index);
-    join(netlink, name, bridge, &lab.bridge)?;
-    if let Some(filtering) = &lab.vlan_filtering {
-        netlink.set_port_vlan(name, index, filtering.of(vm))?;
-    }
-    Ok(())
 }
 
 /// Makes a TAP a port of the bridge with that index, and brings it up.

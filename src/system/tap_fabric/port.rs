@@ -17,7 +17,7 @@ const FEW: usize = 32;
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) tap: Tap,
-    /// The number by which the kernel knows the link.
+    /// The number by which the kernel knows the link in the namespace that it is in.
     pub(super) index: u32,
     /// The hardware address of the VM's interface, which is not that of the TAP.
     pub(super) mac: MacAddr,
@@ -90,10 +90,7 @@ impl TapFabric {
             let mut links = Vec::with_capacity(vms.len());
             for vm in vms {
                 let name = self.lab.tap_name(vm.0);
-                links.extend(match self.moves.netlink_of(*vm) {
-                    Some(netlink) => netlink.link(&name)?,
-                    None => self.netlink.link(&name)?,
-                });
+                links.extend(self.moves.netlink_of(*vm, &mut self.netlink).link(&name)?);
             }
             links
         } else {

@@ -46,15 +46,19 @@ impl TapFabric {
         let Some(Ok(topology)) = self.lab.topology() else {
             return Ok(());
         };
-        let mut maker = Maker {
+        self.switching = Box::new(Bridges::make(&mut self.maker(), topology)?);
+        Ok(())
+    }
+
+    /// Makes links in the namespace of the lab.
+    pub(super) fn maker(&mut self) -> Maker<'_> {
+        Maker {
             netlink: &mut self.netlink,
             lab: &self.lab,
             mark: &self.mark,
             silence: !self.namespace.is_ours(),
             warnings: &mut self.warnings,
-        };
-        self.switching = Box::new(Bridges::make(&mut maker, topology)?);
-        Ok(())
+        }
     }
 
     pub(super) fn make_tap(

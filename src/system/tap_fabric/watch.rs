@@ -21,6 +21,9 @@ use crate::wire::MacAddr;
 /// Bridges in a row that a frame passes, at most: leaf, spine and leaf, and some of somebody else's.
 const MOST_BRIDGES: usize = 8;
 
+/// The number of the namespace beside the lab's that a link is in, if it is in one, and its index there.
+type InNamespace = (Option<usize>, u32);
+
 impl TapFabric {
     /// Listens for dropped frames. The poll reports them.
     pub(super) fn listen_for_drops(&mut self) -> Result<(), SystemError> {
@@ -55,22 +58,31 @@ impl TapFabric {
     }
 
     pub(super) fn read_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, SystemError> {
-        let counters = self.netlink.counters()?;
         let vms = self.vms_by_index();
-        let vm_of = |index| vms.binary_search_by_key(&index, |(own, _)| *own).ok();
-        let mut found: Vec<(VmId, PortCounters)> = counters
-            .into_iter()
-            .filter_map(|(index, counters)| Some((vms.get(vm_of(index)?)?.1, counters)))
-            .collect();
+        let mut found = Vec::with_capacity(vms.len());
+        let mut keep = |namespace: Option<usize>, counters: Vec<(u32, PortCounters)>| {
+            found.extend(counters.into_iter().filter_map(|(index, counters)| {
+                let of = |(own, _): &(InNamespace, VmId)| *own;
+                let place = vms.binary_search_by_key(&(namespace, index), of).ok()?;
+                Some((vms.get(place)?.1, counters))
+            }));
+        };
+        keep(None, self.netlink.counters()?);
+        for (number, netlink) in self.moves.netlinks().enumerate() {
+            keep(Some(number), netlink.counters()?);
+        }
         found.sort_by_key(|(vm, _)| *vm);
         Ok(found)
     }
 
-    /// The VMs that are plugged in, by the index of their port, in its order.
-    fn vms_by_index(&self) -> Vec<(u32, VmId)> {
+    /// The VMs that are plugged in, by the namespace and the index of their port, in that order.
+    fn vms_by_index(&self) -> Vec<(InNamespace, VmId)> {
         let ports = self.taps.iter().enumerate();
-        let mut vms: Vec<(u32, VmId)> = ports
-            .filter_map(|(vm, port)| Some((port.as_ref()?.index, VmId(vm as u32))))
+        let mut vms: Vec<(InNamespace, VmId)> = ports
+            .filter_map(|(vm, port)| {
+                let (port, vm) = (port.as_ref()?, VmId(vm as u32));
+                Some(((self.moves.namespace_of(vm), port.index), vm))
+            })
             .collect();
         vms.sort_unstable();
         vms

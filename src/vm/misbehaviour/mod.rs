@@ -199,7 +199,6 @@ impl Misbehaving {
     pub fn sends(&mut self, now: Instant, frame: &mut [u8]) -> Sending {
         match (&mut self.doing, self.misbehaviour) {
             _ if self.has_ended => Sending::Now,
-            // The next turn of a link that is down sets it up.
             (Doing::Silent, _) | (Doing::Flap { up: true, .. }, _) => {
                 self.misdeeds.add(Misdeed::Withheld);
                 Sending::Never
@@ -290,6 +289,7 @@ impl Misbehaving {
     /// Ends the misbehaviour at `now`. Returns true if the VM's link is to be set up. What it holds still is sent when it is due;
     /// [`Misbehaving::is_over`] tells when there is no more.
     pub fn end(&mut self, now: Instant) -> bool {
+        let is_down = self.is_link_down();
         if std::mem::replace(&mut self.has_ended, true) {
             return false;
         }
@@ -297,12 +297,17 @@ impl Misbehaving {
             let left = pace.left(now.min(self.end));
             self.misdeeds.add_many(Misdeed::Missed, left);
         }
-        matches!(self.doing, Doing::Flap { up: true, .. })
+        is_down
     }
 
     /// Returns true once it has ended and holds nothing more.
     pub fn is_over(&self) -> bool {
         self.has_ended && self.next_at().is_none()
+    }
+
+    /// Returns true if its link is down: the next turn is the one that sets it up.
+    pub const fn is_link_down(&self) -> bool {
+        matches!(self.doing, Doing::Flap { up: true, .. }) && !self.has_ended
     }
 
     /// Builds the next frame that it sends unasked.

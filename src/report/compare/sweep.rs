@@ -1,0 +1,148 @@
+//! Runs in which one setting grows, and where they break.
+
+use std::io::{self, Write};
+
+use super::{Comparison, Side, compare};
+use crate::escape::{Escaped, escaped};
+use crate::record::{Metric, Totals};
+use crate::report::Report;
+use crate::report::table::Table;
+use crate::report::units::{count, rate, span_or_dash};
+
+/// Writes runs that differ in the value of `setting` for a person: a row for each, what else differs from the first, and
+/// where they break. Each comes with its name, such as `vms=100`.
+///
+/// # Errors
+/// When `out` can't be written to.
+pub fn sweep_text(setting: &str, runs: &[(&str, &Report)], out: &mut impl Write) -> io::Result<()> {
+    let has_floods = runs.iter().any(|(_, run)| !run.floods.is_empty());
+    let mut headings = vec![
+        "",
+        "pings",
+        "lost",
+        "unresolved",
+        "resolved p50",
+        "p99",
+        "rtt p50",
+        "p99",
+        "rate",
+    ];
+    headings.extend(has_floods.then_some("copies"));
+    let mut table = Table::new(1, &headings);
+    for (name, run) in runs {
+        let totals = &run.totals;
+        let resolution = &run.summaries[Metric::Resolution];
+        let rtt = &run.summaries[Metric::Rtt];
+        let mut row = vec![
+            escaped(name),
+            count(totals.sent + totals.unresolved),
+            count(totals.lost),
+            count(totals.unresolved),
+            span_or_dash(resolution.p50),
+            span_or_dash(resolution.p99),
+            span_or_dash(rtt.p50),
+            span_or_dash(rtt.p99),
+            rate(run.rate_per_s),
+        ];
+        let copies = run.floods.iter().map(|of| of.copies);
+        row.extend(has_floods.then(|| count(copies.sum())));
+        table.row(row);
+    }
+    for line in table.lines() {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out)?;
+    let comparisons = compare(runs);
+    for each in &comparisons {
+        for unlike in each.unlike.iter().filter(|unlike| unlike.what != setting) {
+            let name = Escaped(&each.after.name);
+            let unlike = unlike.to_string();
+            writeln!(out, "{name}: differs in {}", escaped(&unlike))?;
+        }
+    }
+    for side in sides(&comparisons).filter(|side| side.limited_by_tool) {
+        writeln!(out, "{}: {}", Escaped(&side.name), escaped(&side.verdict))?;
+    }
+    writeln!(out, "{}", escaped(&breaking_point(&comparisons)))
+}
+
+/// All runs, the first of them before the others.
+fn sides(comparisons: &[Comparison]) -> impl Iterator<Item = &Side> {
+    let baseline = comparisons.first().map(|each| &each.before);
+    let others = comparisons.iter().map(|each| &each.after);
+    baseline.into_iter().chain(others)
+}
+
+/// What must not be in a run, in words: a neighbour that was not found, or an expectation that does not hold. `None` if
+/// there is nothing.
+pub(super) fn fault(report: &Report) -> Option<String> {
+    let Totals {
+        sent, unresolved, ..
+    } = report.totals;
+    if unresolved > 0 {
+        let (some, all) = (count(unresolved), count(sent + unresolved));
+        return Some(format!("{some} of {all} pings unresolved"));
+    }
+    let unmet = report.expectations.iter().find(|outcome| !outcome.holds)?;
+    Some(unmet.to_string())
+}
+
+/// The first of the compared runs that has a fault and the one before it, in a sentence.
+pub fn breaking_point(comparisons: &[Comparison]) -> String {
+    let sides: Vec<&Side> = sides(comparisons).collect();
+    let broken = sides.iter().enumerate();
+    let broken = broken.filter_map(|(at, side)| Some((at, side, side.fault.as_deref()?)));
+    match (broken.min_by_key(|(at, ..)| *at), sides.last()) {
+        (Some((at, broken, fault)), _) => match at.checked_sub(1).and_then(|at| sides.get(at)) {
+            Some(holds) => format!(
+                "Holds at {}, breaks at {}: {fault}.",
+                holds.name, broken.name
+            ),
+            None => format!("Breaks at {} already: {fault}.", broken.name),
+        },
+        (None, Some(last)) => {
+            let (name, found) = (&last.name, "every neighbour is found");
+            format!("Holds up to {name}: {found}, and every expectation holds.")
+        }
+        (None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{compare, fixtures};
+
+    #[test]
+    fn the_first_run_with_a_fault_is_where_it_breaks() {
+        let whole = fixtures::report();
+        let mut unresolved = whole.clone();
+        unresolved.totals.sent = 947;
+        unresolved.totals.unresolved = 53;
+        let mut unmet = whole.clone();
+        assert!(!unmet.expect(&["p99<1ns".parse().unwrap()]));
+        for (runs, sentence) in [
+            (
+                [&whole, &whole, &unresolved],
+                "Holds at vms=2, breaks at vms=3: 53 of 1,000 pings unresolved.",
+            ),
+            (
+                [&unresolved, &whole, &unresolved],
+                "Breaks at vms=1 already: 53 of 1,000 pings unresolved.",
+            ),
+            (
+                [&whole, &unmet, &unresolved],
+                "Holds at vms=1, breaks at vms=2: expected p99<1ns: FAILS, found ",
+            ),
+            (
+                [&whole, &whole, &whole],
+                "Holds up to vms=3: every neighbour is found, and every expectation holds.",
+            ),
+        ] {
+            let named: Vec<_> = ["vms=1", "vms=2", "vms=3"].into_iter().zip(runs).collect();
+            let told = breaking_point(&compare(&named));
+            assert!(told.starts_with(sentence), "{told}");
+        }
+        assert_eq!(breaking_point(&[]), "");
+    }
+}
