@@ -8,6 +8,7 @@ mod environment;
 mod event_log;
 mod event_words;
 mod floods;
+mod fragments;
 mod frame_drop;
 mod impair;
 mod instrument;

@@ -284,3 +284,28 @@ fn a_switch_tells_of_links_that_are_down_and_of_frames_that_would_go_back() {
         is_whole(recorder);
     }
 }
+
+#[test]
+fn a_ping_of_which_an_impairment_drops_any_fragment_is_put_down_to_that() {
+    for (family, direction, part) in [
+        ("", "in", Way::Request),
+        ("", "out", Way::Reply),
+        ("ipv6 = true\nping-ipv6 = true\n", "in", Way::Request),
+    ] {
+        // Three fragments a ping: each seventh is lost, whichever of them it is.
+        let text = format!(
+            "fabric = 'sim'\nvms = 2\nping = 'vm0:vm1'\ninterval = '1ms'\ncount = 70\ntimeout = '20ms'\nresolve = 'static'\n\
+             size = 4000\nallow-fragmentation = true\nimpair = 'vm1:{direction}:every=7'\n{family}"
+        );
+        let plan = experiment::plan(&Scenario::parse("t.toml", &text).unwrap()).unwrap();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        lab.run(&mut ());
+        let recorder = lab.hypervisor().recorder();
+        let failed = recorder.totals().failed();
+        assert!(failed >= 29, "{failed}");
+        let expected = (Cause::Impaired, part, Place::Vm(VmId(1)), failed);
+        assert_eq!(rows(recorder), [expected], "{family} {direction}");
+        is_whole(recorder);
+    }
+}
