@@ -194,7 +194,8 @@ impl<F> Instrumented<F> {
     }
 
     /// Makes `vm` misbehave, from the first of two times on until the second at the latest, as the station that others know;
-    /// random choices follow from the seed.
+    /// random choices follow from the seed. Returns the hardware address that it sends from in place of its own, if that is
+    /// another.
     ///
     /// # Errors
     /// If it misbehaves already, or too many others do; says so.
@@ -204,7 +205,7 @@ impl<F> Instrumented<F> {
         vm: VmId,
         misbehaviour: Misbehaviour,
         of: (Station, u64),
-    ) -> Result<(), String> {
+    ) -> Result<Option<MacAddr>, String> {
         self.misbehave_mut().begin(times, vm, misbehaviour, of)
     }
 
@@ -219,6 +220,12 @@ impl<F> Instrumented<F> {
     /// Takes note that `vm` was to misbehave at `now` and does not; `why` says the reason.
     pub fn refuse_misbehaviour(&mut self, now: Instant, vm: VmId, what: Misbehaviour, why: String) {
         self.misbehave_mut().refuse(now, vm, what, why);
+    }
+
+    /// Returns true if the link of `vm` was down at `at`, not long ago, because it misbehaves.
+    pub fn was_link_down(&self, vm: VmId, at: Instant) -> bool {
+        self.misbehave()
+            .is_some_and(|misbehave| misbehave.was_link_down(vm, at))
     }
 
     /// Returns the VMs that misbehave.

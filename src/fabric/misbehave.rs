@@ -2,6 +2,8 @@
 //!
 //! What each does is [`Misbehaving`]'s. Here the frames of all of them pass, and what they have done is kept for the report.
 
+use std::collections::VecDeque;
+
 use rustc_hash::FxHashMap;
 
 use super::impair::Noted;
@@ -10,12 +12,14 @@ use crate::time::{Instant, Now};
 use crate::vm::{
     Act, Misbehaving, Misbehaviour, Misdeeds, Receiving, RxFilter, Sending, Station, VmId,
 };
-use crate::wire::LARGEST_FRAME;
+use crate::wire::{LARGEST_FRAME, MacAddr};
 
 /// VMs that misbehave at a time at most.
 pub const MAX_MISBEHAVING: usize = 64;
 /// Misbehaviours of a run at most.
 pub const MAX_MISBEHAVIOURS: usize = 256;
+/// Times that links were down which are remembered, the last ones.
+const MAX_DOWNS: usize = 4_096;
 /// The most copies of frames that floods may make in a second, on all ports together: a kernel takes about two microseconds
 /// for each, and this process as much.
 const MOST_COPIES: u64 = 250_000;
@@ -60,8 +64,33 @@ pub(super) struct Misbehave {
     records: Vec<MisbehaviourRecord>,
     /// Frames of pings that were neither sent nor taken, if these are noted.
     noted: Option<Noted>,
+    /// The times for which links were down, until `None` if one still is; the oldest first.
+    downs: VecDeque<(VmId, Instant, Option<Instant>)>,
     /// The frame that was made last, or changed before it is sent.
     scratch: Vec<u8>,
+}
+
+/// Takes note that the link of `vm` goes up, or down, at `now`.
+fn turned(
+    downs: &mut VecDeque<(VmId, Instant, Option<Instant>)>,
+    vm: VmId,
+    now: Instant,
+    up: bool,
+) {
+    let open =
+        |(of, _, until): &&mut (VmId, Instant, Option<Instant>)| *of == vm && until.is_none();
+    match up {
+        true => downs
+            .iter_mut()
+            .rev()
+            .find(open)
+            .into_iter()
+            .for_each(|last| last.2 = Some(now)),
+        false => downs.push_back((vm, now, None)),
+    }
+    if downs.len() > MAX_DOWNS {
+        downs.pop_front();
+    }
 }
 
 #[derive(Debug)]
@@ -77,6 +106,7 @@ impl Default for Misbehave {
             active: FxHashMap::default(),
             records: Vec::new(),
             noted: None,
+            downs: VecDeque::new(),
             scratch: vec![0; LARGEST_FRAME],
         }
     }
@@ -93,14 +123,15 @@ impl Misbehave {
         self.noted.as_mut().map_or_else(Vec::new, Noted::take)
     }
 
-    /// Makes `vm` misbehave from `now` on until `end` at the latest. The error says why it can't.
+    /// Makes `vm` misbehave from `now` on until `end` at the latest. Returns the hardware address that it sends from in place of
+    /// its own, if that is another. The error says why it can't.
     pub(super) fn begin(
         &mut self,
         (now, end): (Instant, Instant),
         vm: VmId,
         misbehaviour: Misbehaviour,
         (station, seed): (Station, u64),
-    ) -> Result<(), String> {
+    ) -> Result<Option<MacAddr>, String> {
         if self.is_misbehaving(vm) {
             let other = self.active.get(&vm).map(|of| of.misbehaving.misbehaviour());
             let other = other.map_or_else(String::new, |other| other.to_string());
@@ -124,6 +155,7 @@ impl Misbehave {
         // One that has ended, and holds something still, drops that.
         self.forget(vm);
         let misbehaving = Misbehaving::new((now, end), misbehaviour, station, seed);
+        let wrong_mac = misbehaving.wrong_mac();
         let record = self.records.len();
         self.record(now, vm, misbehaviour, None);
         self.active.insert(
@@ -133,7 +165,7 @@ impl Misbehave {
                 record,
             },
         );
-        Ok(())
+        Ok(wrong_mac)
     }
 
     /// Takes note that `vm` was to misbehave at `now`, and does not. Those of a plan are refused, so there are no more of
@@ -167,6 +199,9 @@ impl Misbehave {
             return None;
         }
         let is_down = active.misbehaving.end(now);
+        if is_down {
+            turned(&mut self.downs, vm, now, true);
+        }
         if let Some(record) = record {
             record.ended = Some(now);
         }
@@ -270,8 +305,19 @@ impl Misbehave {
         }
         let misbehaving = &mut self.active.get_mut(&vm)?.misbehaving;
         let act = misbehaving.poll(now, &mut self.scratch);
+        if let Some(Act::Link(up)) = act {
+            turned(&mut self.downs, vm, now, up);
+        }
         self.forget_if_over(vm);
         Some((vm, act?))
+    }
+
+    /// Returns true if the link of `vm` was down at `at`, not long ago, because it flaps.
+    pub(super) fn was_link_down(&self, vm: VmId, at: Instant) -> bool {
+        let lasted = |(of, from, until): &(VmId, Instant, Option<Instant>)| {
+            *of == vm && *from <= at && until.is_none_or(|until| at < until)
+        };
+        self.downs.iter().any(lasted)
     }
 
     /// The frame of that length that was made last.

@@ -369,6 +369,10 @@ impl<F: Fabric> Hypervisor<F> {
             let Some(slot) = self.slots.get_mut(vm.index()).and_then(Option::take) else {
                 continue;
             };
+            if self.offenders.contains(vm) {
+                // It may be known by several addresses.
+                self.stations.retain(|_, of| of != vm);
+            }
             if self.stations.get(&slot.vm.mac()) == Some(vm) {
                 self.stations.remove(&slot.vm.mac());
             }

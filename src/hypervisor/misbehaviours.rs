@@ -1,5 +1,6 @@
 //! VMs that misbehave on purpose: by command, or on the schedule of a phase.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::lifecycle::Due;
@@ -33,6 +34,13 @@ impl<F: Fabric> Hypervisor<F> {
         }
         let station = self.vm(vm).map(|vm| vm.station());
         let station = station.ok_or_else(|| format!("{vm} is not up; expected a VM that is"))?;
+        if let (Misbehaviour::Steal(address), Some(thief)) = (misbehaviour, self.vm(vm))
+            && thief.has_address(address)
+        {
+            return Err(format!(
+                "{address} is {vm}'s own address; expected another's"
+            ));
+        }
         if misbehaviour.rate() > 0 {
             let rate = self.fabric.misbehaving_rate() + u64::from(misbehaviour.rate());
             let ports = self.slots.iter().flatten().count();
@@ -44,8 +52,16 @@ impl<F: Fabric> Hypervisor<F> {
             lasts.min(LONGEST_MISBEHAVIOUR)
         });
         let times = (now, now + lasts);
-        self.fabric
-            .begin_misbehaviour(times, vm, misbehaviour, (station, seed))?;
+        let begun = self
+            .fabric
+            .begin_misbehaviour(times, vm, misbehaviour, (station, seed));
+        if let Some(wrong) = begun? {
+            // Others go on to know it by that.
+            self.stations.entry(wrong).or_insert(vm);
+        }
+        if let Misbehaviour::Steal(address) = misbehaviour {
+            self.note_theft(address);
+        }
         self.expect_misbehaviour_of(vm);
         self.mark_misbehaviour(now, vm, misbehaviour, "");
         self.set_rx_filter(vm);
@@ -131,6 +147,18 @@ impl<F: Fabric> Hypervisor<F> {
         let is_offender = |vm: &VmId| self.offenders.contains(vm);
         if is_offender(&source) || target.as_ref().is_some_and(is_offender) {
             self.recorder.set_own(flow);
+        }
+    }
+
+    /// Remembers whose the address is that is stolen now: frames to it may have the thief's hardware address.
+    fn note_theft(&mut self, address: IpAddr) {
+        let slots = self.slots.iter().zip(0..);
+        let mut vms = slots.filter_map(|(slot, id)| Some((&slot.as_ref()?.vm, VmId(id))));
+        let owner = vms.find(|(vm, _)| vm.has_address(address));
+        if let Some((_, owner)) = owner
+            && !self.thefts.contains(&(address, owner))
+        {
+            self.thefts.push((address, owner));
         }
     }
 

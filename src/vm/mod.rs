@@ -183,6 +183,17 @@ impl Vm {
         self.ipv4.interface().map(|interface| interface.address)
     }
 
+    /// Returns true if `address` is one of its own, which others ask it for.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.address() == Some(address),
+            IpAddr::V6(address) => {
+                let ipv6 = self.ipv6.as_deref();
+                ipv6.is_some_and(|ipv6| ipv6.has_address(address))
+            }
+        }
+    }
+
     /// How others know it, for what it is to do to them.
     pub fn station(&self) -> Station {
         let interface = self.ipv4.interface();

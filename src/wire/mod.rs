@@ -56,7 +56,7 @@ pub use dhcpv6::{
 pub use echo_head::EchoHead;
 pub use error::{Fault, Layer, ParseError};
 pub use ethernet::{
-    ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, set_destination,
+    ETHERNET_HEADER_LENGTH, EthernetFrame, LARGEST_FRAME, Payload, packet_length, set_destination,
 };
 pub use fragment_head::FragmentHead;
 pub use icmp::{

@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 
 use self::evidence::{Evidence, Key};
 use super::Hypervisor;
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, PathState};
 use crate::load::FlowId;
 use crate::record::{Attribution, LossMethod};
 use crate::time::Instant;
@@ -57,8 +57,8 @@ pub(super) struct LossSearch {
     /// Those, the oldest first.
     order: VecDeque<Key>,
     flows: BTreeMap<FlowId, FlowLosses>,
-    /// What stood in the way from a VM to another at a time shortly ago.
-    states: FxHashMap<(VmId, VmId), Option<Attribution>>,
+    /// The way from a VM to another at a time shortly ago.
+    states: FxHashMap<(VmId, VmId), Option<PathState>>,
     states_since: Instant,
     /// Open pings, those of all flows.
     open: usize,

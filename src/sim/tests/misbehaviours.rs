@@ -6,7 +6,7 @@ use crate::experiment::{self, Scenario};
 use crate::fabric::{Direction, Instrument, Observed};
 use crate::hypervisor::Command;
 use crate::lab::Lab;
-use crate::report::{MisbehaviourReport, Report, ResponseReport};
+use crate::report::{LossReport, MisbehaviourReport, Report, ResponseReport};
 use crate::time::Instant;
 use crate::vm::{Flood, Misbehaviour, Misdeed, VmId};
 use crate::wire::{EthernetFrame, Payload};
@@ -502,4 +502,80 @@ fn a_vm_that_floods_before_it_has_an_address_asks_in_its_own_name_once_it_has() 
         flooded.last().unwrap().1,
         std::net::Ipv4Addr::new(10, 0, 0, 4)
     );
+}
+
+/// What pings of a report were lost to: cause, part, place and reason, and their number.
+fn losses(report: &Report) -> Vec<(String, u64)> {
+    let words = |row: &LossReport| {
+        let reason = row.reason.as_deref().unwrap_or("");
+        let (cause, part) = (row.cause.name(), row.direction.word());
+        format!("{cause} {part} {} {reason}", row.place)
+    };
+    let rows = report.losses.iter();
+    rows.map(|row| (words(row), row.count)).collect()
+}
+
+#[test]
+fn pings_that_a_misbehaviour_costs_are_put_down_to_what_became_of_their_frames() {
+    let before = "resolve = 'before'\nduration = '2s'";
+    let at_once = "resolve = 'at-once'\nduration = '100ms'";
+    let told = |(what, when, _): &(&str, &str, &[(&str, u64)])| {
+        let report = report_of(&format!(
+            "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
+             timeout = '20ms'\n{when}\nmisbehave = '{what}'"
+        ));
+        losses(&report)
+    };
+    let cases: [(&str, &str, &[(&str, u64)]); 7] = [
+        (
+            "vm1:silent@100ms+100ms",
+            before,
+            &[("impaired request vm1 silent", 100)],
+        ),
+        // The switch forgets where it is and floods requests for it: that others get them is not why it does not.
+        (
+            "vm1:flap 100ms/30ms@100ms+200ms",
+            before,
+            &[("absent request vm1 its link is down", 60)],
+        ),
+        (
+            "vm0:flap 100ms/30ms@100ms+200ms",
+            before,
+            &[
+                ("impaired request vm0 flap", 59),
+                // The ping of the instant at which it goes down.
+                ("absent reply vm0 its link is down", 1),
+            ],
+        ),
+        // The thief gets what is for the owner: requests, or the replies to the owner's own.
+        (
+            "vm3:steal 10.77.0.3@100ms",
+            before,
+            &[("delivered_elsewhere request vm3 not_for_our_ip", 899)],
+        ),
+        (
+            "vm3:steal 10.77.0.2@100ms",
+            before,
+            &[("delivered_elsewhere reply vm3 not_for_our_ip", 900)],
+        ),
+        (
+            "vm3:loop@100ms+200ms",
+            before,
+            &[("in_bridge reply vm3 SAME_PORT", 200)],
+        ),
+        // Who is asked under a wrong address does not listen to that.
+        (
+            "vm1:wrong-mac",
+            at_once,
+            &[("ignored request vm1 not_for_our_mac", 100)],
+        ),
+    ];
+    let found = cases.each_ref().map(told);
+    let expected = cases.map(|(.., rows)| {
+        let rows = rows
+            .iter()
+            .map(|(words, count)| ((*words).to_owned(), *count));
+        rows.collect::<Vec<_>>()
+    });
+    assert_eq!(found, expected);
 }
