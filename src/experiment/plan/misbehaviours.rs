@@ -4,9 +4,13 @@
 //! beginning of the phase, which is the default), and for how long (`+2s`; until the end of the phase by default).
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::PlanContext;
+use super::addresses::is_host_of;
 use crate::experiment::Scenario;
 use crate::experiment::options::suggestion;
 use crate::experiment::settings::{Setting, SettingError, Settings, span};
@@ -168,13 +172,8 @@ fn misbehaviour(
     }
     check_times(setting, duration, after, lasts)?;
     let misbehaviour = kind(setting, what.trim())?;
-    if let Misbehaviour::Steal(IpAddr::V4(address)) = misbehaviour {
-        let plan = |vm: u32| context.vms.get(vm as usize);
-        let mut own = vms.clone();
-        if let Some(vm) = own.find(|vm| plan(*vm).is_some_and(|vm| vm.address == address)) {
-            let why = format_args!("{address} is vm{vm}'s own address; expected another's");
-            return Err(setting.error(why));
-        }
+    if let Misbehaviour::Steal(address) = misbehaviour {
+        check_stolen(address, vms.clone(), context).map_err(|why| setting.error(why))?;
     }
     Ok(vms
         .map(|vm| PlannedMisbehaviour {
@@ -184,6 +183,56 @@ fn misbehaviour(
             lasts,
         })
         .collect())
+}
+
+/// Checks that others ask for `address`, and that it is no thief's own, as far as a plan knows who has which address.
+fn check_stolen(
+    address: IpAddr,
+    mut thieves: RangeInclusive<u32>,
+    context: &PlanContext<'_>,
+) -> Result<(), String> {
+    let defaults = context.vm_defaults;
+    let (is_planned, network, router) = match (address, &defaults.ipv6) {
+        (IpAddr::V4(_), _) => (
+            !defaults.dhcp,
+            IpNet::from(context.subnet),
+            defaults.gateway.map(IpAddr::V4),
+        ),
+        (IpAddr::V6(_), Some(plan)) => (
+            !plan.slaac && !plan.dhcp,
+            IpNet::from(plan.subnet),
+            plan.gateway.map(IpAddr::V6),
+        ),
+        (IpAddr::V6(_), None) => {
+            let why = "no VM has IPv6, so that nobody asks for it; expected --ipv6 beside it";
+            return Err(why.to_owned());
+        }
+    };
+    if !is_planned {
+        return Ok(());
+    }
+    let own = |vm: u32| match &defaults.ipv6 {
+        Some(plan) if address.is_ipv6() => Some(plan.address(VmId(vm)).into()),
+        _ => Some(IpAddr::V4(context.vms.get(vm as usize)?.address)),
+    };
+    if let Some(vm) = thieves.find(|vm| own(*vm) == Some(address)) {
+        return Err(format!(
+            "{address} is vm{vm}'s own address; expected another's"
+        ));
+    }
+    let is_asked_for = match address {
+        _ if router == Some(address) => true,
+        IpAddr::V4(address) => is_host_of(context.subnet, address),
+        IpAddr::V6(address) => {
+            network.contains(&IpAddr::V6(address)) || address.is_unicast_link_local()
+        }
+    };
+    match is_asked_for {
+        true => Ok(()),
+        false => Err(format!(
+            "no VM asks for {address}; expected the address of a host of {network}"
+        )),
+    }
 }
 
 /// Checks that a phase has the time for it.
@@ -312,12 +361,6 @@ mod tests {
                 1000,
                 Some(1000),
             ),
-            (
-                "vm4:steal fd77::2",
-                Misbehaviour::Steal("fd77::2".parse().unwrap()),
-                0,
-                None,
-            ),
             ("vm4:arp-flood 1000/s", thousand(Flood::Arp), 0, None),
             ("vm4:arp-flood", thousand(Flood::Arp), 0, None),
             ("vm4:broadcast 1e3/s", thousand(Flood::Broadcast), 0, None),
@@ -442,6 +485,44 @@ mod tests {
         let nobody = "fabric = 'sim'\nmisbehave = 'vm1:silent'";
         let error = plan(&Scenario::parse("test.toml", nobody).unwrap()).unwrap_err();
         assert!(error.to_string().contains("nothing is pinged"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_is_stolen_is_one_that_others_ask_for() {
+        let own = "is vm4's own address; expected another's";
+        let nobody = "expected the address of a host of";
+        let one = "expected the address of one host";
+        for (address, more, expected) in [
+            ("10.77.0.2", "", None),
+            // Of nobody, and the router's.
+            ("10.77.200.200", "", None),
+            ("10.99.0.1", "gateway = '10.99.0.1'", None),
+            ("192.0.2.1", "dhcp = true", None),
+            ("10.77.0.6", "", Some(own)),
+            ("10.78.0.1", "", Some(nobody)),
+            ("10.77.255.255", "", Some(nobody)),
+            ("10.77.0.0", "", Some(nobody)),
+            ("0.0.0.0", "dhcp = true", Some(one)),
+            ("255.255.255.255", "", Some(one)),
+            ("224.0.0.1", "", Some(one)),
+            ("127.0.0.1", "", Some(one)),
+            ("fd77::2", "", Some("no VM has IPv6")),
+            ("fd77::2", "ipv6 = true", None),
+            ("fe80::1", "ipv6 = true", None),
+            ("2001:db8::1", "slaac = true", None),
+            ("fd77::6", "ipv6 = true", Some(own)),
+            ("2001:db8::1", "ipv6 = true", Some(nobody)),
+            ("ff02::1", "ipv6 = true", Some(one)),
+        ] {
+            let text = format!("misbehave = 'vm4:steal {address}'\n{more}");
+            match (planned(&text), expected) {
+                (Ok(_), None) => {}
+                (Err(error), Some(expected)) => {
+                    assert!(error.to_string().contains(expected), "{text}: {error}");
+                }
+                (found, _) => panic!("{text}: {:?}", found.map(|_| "planned")),
+            }
+        }
     }
 
     #[test]

@@ -372,6 +372,10 @@ fn a_command_for_a_misbehaviour_beyond_its_bounds_is_refused_with_what_is_expect
             Misbehaviour::Steal("ff02::1".parse().unwrap()),
             "expected the address of one host",
         ),
+        (
+            Misbehaviour::Steal("10.77.0.3".parse().unwrap()),
+            "10.77.0.3 is vm1's own address; expected another's",
+        ),
     ] {
         let refused = lab.carry_out(by_command(1, misbehaviour));
         let refused = refused.expect_err(expected).to_string();
