@@ -154,7 +154,7 @@ fn plan_flows(
         may_fragment,
         subnet,
         vm_defaults: &vm_defaults,
-        mtu: lab.mtu,
+        lab: &lab,
         groups: &groups,
         memberships: &memberships,
         vms: &vms,
@@ -183,15 +183,6 @@ fn plan_flows(
     lab.neighbours = decision.neighbours;
     lab.filter = decision.filter;
     lab.callers = callers(&lab, &flows);
-    let with_moves = [settings].into_iter().chain(&scenario.phases);
-    for each in with_moves {
-        let all = phases.iter().flat_map(|phase| &phase.moves);
-        moves::check(
-            each,
-            &all.cloned().collect::<Vec<_>>(),
-            (&lab, is_simulated),
-        )?;
-    }
     let mut experiment = Experiment {
         lab,
         is_simulated,
