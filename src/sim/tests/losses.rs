@@ -216,6 +216,22 @@ fn where_nothing_is_asked_for_lost_pings_are_unknown_and_the_sums_hold() {
 }
 
 #[test]
+fn a_simulation_tells_what_it_drops_whether_it_has_to_or_not() {
+    for how in ["auto", "on"] {
+        let text = format!("fabric = 'sim'\nvms = 2\nattribute-loss = '{how}'");
+        let plan = experiment::plan(&Scenario::parse("t.toml", &text).unwrap()).unwrap();
+        let mut lab = SimulatedLab::on_switch(plan).unwrap();
+        lab.populate(&mut ()).unwrap();
+        impair(&mut lab, losing(0.2));
+        ping(&mut lab, Pacing::Interval(MS), 1_000);
+        let recorder = lab.hypervisor().recorder();
+        let is_known = |(row, _): (&Attribution, u64)| row.cause == Cause::Impaired;
+        assert!(recorder.losses().rows().all(is_known), "{how}");
+        is_whole(recorder);
+    }
+}
+
+#[test]
 fn a_reply_that_is_ignored_is_not_a_lost_request() {
     let profile = Profile {
         corrupt: 1.0,
