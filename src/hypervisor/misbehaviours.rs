@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::lifecycle::Due;
-use super::marks::next_ping;
 use super::{Hypervisor, Phase};
 use crate::fabric::{Fabric, Notice, check_copies_of};
 use crate::load::FlowId;
@@ -118,7 +117,7 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Keeps response from mark to mark if a VM is to misbehave in one of `phases`.
+    /// Keeps response before, during and after misbehaviours if a VM is to misbehave in one of `phases`.
     pub(super) fn expect_misbehaviours(&mut self, phases: &[Phase]) {
         for planned in phases.iter().flat_map(|phase| &phase.misbehaviours) {
             self.expect_misbehaviour_of(planned.vm);
@@ -132,21 +131,13 @@ impl<F: Fabric> Hypervisor<F> {
         }
         self.offenders.push(vm);
         self.buffer.flush(&mut self.recorder);
-        let (flows, slots) = (&self.flows, &self.slots);
-        let next = || flows.iter().map(|flow| next_ping(flow, slots));
-        self.recorder.keep_responses(next);
+        self.recorder.keep_responses();
         let from_vm = self.slots.get(vm.index()).and_then(Option::as_ref);
         let from_vm = from_vm.map_or(&[][..], |slot| slot.flows.as_slice());
-        let mut own = from_vm.to_vec();
-        own.extend(self.flows_to(vm));
-        own.into_iter().for_each(|flow| self.recorder.set_own(flow));
-    }
-
-    /// A flow between these VMs was added.
-    pub(super) fn tell_own(&mut self, flow: FlowId, source: VmId, target: Option<VmId>) {
-        let is_offender = |vm: &VmId| self.offenders.contains(vm);
-        if is_offender(&source) || target.as_ref().is_some_and(is_offender) {
-            self.recorder.set_own(flow);
+        let mut flows = from_vm.to_vec();
+        flows.extend(self.flows_to(vm));
+        for flow in flows {
+            self.recorder.set_misbehaving(flow);
         }
     }
 
@@ -162,10 +153,19 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 
-    /// Sets the mark that a beginning or an end is: `vm9-silent`, or `vm9-silent-over`.
+    /// A flow between these VMs was added.
+    pub(super) fn tell_misbehaving(&mut self, flow: FlowId, source: VmId, target: Option<VmId>) {
+        let is_offender = |vm: &VmId| self.offenders.contains(vm);
+        if is_offender(&source) || target.as_ref().is_some_and(is_offender) {
+            self.recorder.set_misbehaving(flow);
+        }
+    }
+
+    /// Sets the mark that a beginning or an end is, `vm9-silent` or `vm9-silent-over`, from which on response is told apart.
     fn mark_misbehaviour(&mut self, now: Instant, vm: VmId, what: Misbehaviour, end: &str) {
         if let Ok(name) = format!("{vm}-{}{end}", what.name()).parse() {
             self.mark(now, name, what.to_string());
         }
+        self.recorder.divide_responses(now);
     }
 }

@@ -326,7 +326,7 @@ impl<F: Fabric> Hypervisor<F> {
         });
         self.recorder.add_flow();
         self.recorder.set_source(id, config.source);
-        self.tell_own(id, config.source, config.target);
+        self.tell_misbehaving(id, config.source, config.target);
         Some(id)
     }
 

@@ -97,7 +97,7 @@ fn response_and_losses_are_told_before_during_and_after_of_those_it_hits_and_of_
             .map(|(kind, n)| (*kind, *n))
             .collect();
         assert_eq!(counts, done, "{what}");
-        for (flows, during) in [(&told.others, calm(300)), (&told.own, own)] {
+        for (flows, during) in [(&told.others, calm(300)), (&told.misbehaving, own)] {
             let (before, after) = (figures(&flows.before), figures(&flows.after));
             assert_eq!((before, after), (calm(200), calm(500)), "{what}");
             assert_eq!(figures(&flows.during), during, "{what}");
@@ -124,7 +124,7 @@ fn a_stolen_address_is_lost_to_its_owner_once_that_has_defended_it() {
     assert_eq!((during.answered, during.unanswered), (1001, 999));
     // Whoever was told keeps it: the neighbour is not asked for until it fails to answer.
     assert_eq!(told.others.after.answered, 0);
-    assert_eq!(figures(&told.own.during), (2000, 0, Some(RTT)));
+    assert_eq!(figures(&told.misbehaving.during), (2000, 0, Some(RTT)));
     assert!(!report.addresses.conflicts.is_empty());
 }
 
@@ -135,7 +135,7 @@ fn who_learns_a_wrong_address_pings_in_vain_until_it_asks_again() {
     let report = run(&text.replace("resolve = 'at-once'\n", ""));
     let told = only(&report);
     // Asked before: nobody has to ask for it again.
-    assert_eq!(figures(&told.own.during), (200, 0, Some(RTT)));
+    assert_eq!(figures(&told.misbehaving.during), (200, 0, Some(RTT)));
     assert!(told.summary.counts[&Misdeed::Changed] >= 200);
 }
 
@@ -148,9 +148,9 @@ fn a_looped_port_draws_the_frames_of_others_that_are_flooded() {
     let reflected = told.summary.counts[&Misdeed::Reflected];
     assert!((200..=210).contains(&reflected), "{reflected}");
     // vm2's request comes back from vm3, so that vm2 is behind vm3's port as the switch sees it: the answer gets nowhere.
-    assert_eq!(told.own.during.answered, 0);
+    assert_eq!(told.misbehaving.during.answered, 0);
     assert_eq!(figures(&told.others.during), (200, 0, Some(RTT)));
-    assert_eq!(figures(&told.own.after).1, 0);
+    assert_eq!(figures(&told.misbehaving.after).1, 0);
 }
 
 #[test]
@@ -183,11 +183,17 @@ fn phases_have_misbehaviours_of_their_own_which_end_with_them_and_those_that_can
     // Both flows have an end that misbehaves at some time.
     assert_eq!(silent.others.during, ResponseReport::default());
     assert_eq!(
-        (silent.own.before.answered, silent.own.before.unanswered),
+        (
+            silent.misbehaving.before.answered,
+            silent.misbehaving.before.unanswered
+        ),
         (200, 0)
     );
     assert_eq!(
-        (silent.own.during.answered, silent.own.during.unanswered),
+        (
+            silent.misbehaving.during.answered,
+            silent.misbehaving.during.unanswered
+        ),
         // The last answer of vm1 was held when that stopped.
         (99, 101)
     );
@@ -224,15 +230,21 @@ fn a_misbehaviour_that_is_asked_for_while_the_lab_runs_is_told_as_a_planned_one(
     let told = only(&report);
     // Before it was known who would misbehave, all flows are told as one.
     assert_eq!(
-        (told.others.before.answered, told.own.before.answered),
+        (
+            told.others.before.answered,
+            told.misbehaving.before.answered
+        ),
         (402, 0)
     );
     assert_eq!(
-        (told.others.during.answered, told.own.during.unanswered),
+        (
+            told.others.during.answered,
+            told.misbehaving.during.unanswered
+        ),
         (300, 300)
     );
     assert_eq!(
-        (told.others.after.answered, told.own.after.answered),
+        (told.others.after.answered, told.misbehaving.after.answered),
         (499, 499)
     );
 }
@@ -325,9 +337,46 @@ fn a_vm_may_misbehave_in_another_way_from_the_instant_on_at_which_it_ceases_to_i
     let during: Vec<_> = report
         .misbehaviours
         .iter()
-        .map(|each| each.own.during.answered)
+        .map(|each| each.misbehaving.during.answered)
         .collect();
     assert_eq!(during, [0, 100]);
+}
+
+#[test]
+fn each_of_many_misbehaviours_is_told_however_many_marks_there_are() {
+    let each = (0..100).map(|number| format!("'vm3:silent@{}ms+5ms'", 10 + 10 * number));
+    let each: Vec<String> = each.collect();
+    let report = run(&format!(
+        "duration = '1200ms'\nmisbehave = [{}]",
+        each.join(", ")
+    ));
+    assert!(report.marks_untold > 0);
+    assert_eq!(report.misbehaviours.len(), 100);
+    for told in &report.misbehaviours {
+        let [others, misbehaving] = [&told.others, &told.misbehaving];
+        assert_eq!(
+            figures(&others.before).0,
+            5 + 5 * u64::from(told.summary.began_ns < 15_000_000)
+        );
+        assert_eq!(figures(&others.during), (5, 0, Some(RTT)));
+        assert_eq!(figures(&misbehaving.during), (0, 5, None));
+        assert!(others.after.answered >= 5);
+    }
+}
+
+#[test]
+fn pings_of_a_warm_up_are_in_none_of_the_times() {
+    let report = run("warmup = '500ms'\nduration = '500ms'\nmisbehave = 'vm3:silent@100ms+100ms'");
+    let told = only(&report);
+    for flows in [&told.others, &told.misbehaving] {
+        let pings = |of: &ResponseReport| of.answered + of.unanswered;
+        let pings = [&flows.before, &flows.during, &flows.after].map(pings);
+        assert_eq!(
+            pings.iter().sum::<u64>(),
+            report.totals.ended() / 2,
+            "{pings:?}"
+        );
+    }
 }
 
 /// A lab of so many VMs that has begun, and in which nobody misbehaves yet.
