@@ -309,8 +309,8 @@ proptest! {
 #[test]
 fn the_length_of_a_packet_is_known_from_its_head_whatever_tags_are_before_it() {
     let vlan: Vlan = "100.200".parse().unwrap();
-    let writers: [(fn(usize, &mut [u8]) -> usize, u32); 2] = [(write_echo4, 28), (write_echo6, 48)];
-    for (write, heads) in writers {
+    type Write = fn(usize, &mut [u8]) -> usize;
+    for (write, heads) in [(write_echo4 as Write, 28), (write_echo6, 48)] {
         for vlan in [None, Some(vlan)] {
             let mut buffer = [0; 600];
             write(300, behind_tags(vlan, &mut buffer));

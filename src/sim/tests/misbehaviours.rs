@@ -572,14 +572,16 @@ fn losses(report: &Report) -> Vec<(String, u64)> {
 fn pings_that_a_misbehaviour_costs_are_put_down_to_what_became_of_their_frames() {
     let before = "resolve = 'before'\nduration = '2s'";
     let at_once = "resolve = 'at-once'\nduration = '100ms'";
-    let told = |(what, when, _): &(&str, &str, &[(&str, u64)])| {
+    /// What is done, with the rest of the scenario, and the losses that it costs.
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
+    let told = |(what, when, _): &Case<'_>| {
         let report = report_of(&format!(
             "fabric = 'sim'\nvms = 4\nping = ['vm0:vm1', 'vm2:vm3']\ninterval = '1ms'\nstagger = '0s'\n\
              timeout = '20ms'\n{when}\nmisbehave = '{what}'"
         ));
         losses(&report)
     };
-    let cases: [(&str, &str, &[(&str, u64)]); 7] = [
+    let cases: [Case<'_>; 7] = [
         (
             "vm1:silent@100ms+100ms",
             before,
