@@ -454,7 +454,7 @@ where
 }
 
 /// The kernel is to tell of the frames that it drops, and does not.
-fn not_told_of_drops(error: SystemError) -> SystemError {
+pub(super) fn not_told_of_drops(error: SystemError) -> SystemError {
     let needed = error
         .advice()
         .map_or_else(String::new, |advice| format!("{advice}, or "));
