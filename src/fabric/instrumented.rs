@@ -200,7 +200,8 @@ impl<F> Instrumented<F> {
     }
 
     /// Makes `vm` misbehave, from the first of two times on until the second at the latest, as the station that others know;
-    /// random choices follow from the seed.
+    /// random choices follow from the seed. Returns the hardware address that it sends from in place of its own, if that is
+    /// another.
     ///
     /// # Errors
     /// If it misbehaves already, or too many others do; says so.
@@ -210,10 +211,18 @@ impl<F> Instrumented<F> {
         vm: VmId,
         misbehaviour: Misbehaviour,
         of: (Station, u64),
-    ) -> Result<(), String> {
-        self.misbehave_mut().begin(times, vm, misbehaviour, of)?;
+    ) -> Result<Option<MacAddr>, String> {
+        let begun = self.misbehave_mut().begin(times, vm, misbehaviour, of)?;
         self.set_watched();
-        Ok(())
+        Ok(begun)
+    }
+
+    /// From now on others know `vm` as `station`, which matters to what it does if it misbehaves.
+    pub fn set_station(&mut self, vm: VmId, station: Station) {
+        let edge = self.edge.as_deref_mut();
+        if let Some(misbehave) = edge.and_then(|edge| edge.misbehave.as_mut()) {
+            misbehave.set_station(vm, station);
+        }
     }
 
     /// Takes note that `vm` was to misbehave at `now` and does not; `why` says the reason.
@@ -221,10 +230,21 @@ impl<F> Instrumented<F> {
         self.misbehave_mut().refuse(now, vm, what, why);
     }
 
+    /// Returns true if the link of `vm` was down at `at`, not long ago, because it misbehaves.
+    pub fn was_link_down(&self, vm: VmId, at: Instant) -> bool {
+        self.misbehave()
+            .is_some_and(|misbehave| misbehave.was_link_down(vm, at))
+    }
+
     /// Returns the VMs that misbehave.
     pub fn misbehaving(&self) -> Vec<VmId> {
         self.misbehave()
             .map_or_else(Vec::new, Misbehave::misbehaving)
+    }
+
+    /// Returns the frames per second that misbehaving VMs send at most, all together.
+    pub fn misbehaving_rate(&self) -> u64 {
+        self.misbehave().map_or(0, Misbehave::rate)
     }
 
     /// Returns the misbehaviours so far, with what they have done.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::build::time_of_day_at_zero;
 use super::control::{MOST_CAPTURES, listen};
+use super::steps::not_told_of_drops;
 use super::{Driver, LabError, LabOn};
 use crate::experiment::Experiment;
 use crate::fabric::Place;
@@ -75,7 +76,7 @@ impl<'a> TapLab<'a> {
         let started = MonotonicClock.now();
         if plan.attribute_loss == AttributeLoss::On {
             // Before anything is made.
-            system::check_drop_watch()?;
+            system::check_drop_watch().map_err(not_told_of_drops)?;
         }
         system::raise_descriptor_limit()?;
         let listeners = listen(&mut plan)?;

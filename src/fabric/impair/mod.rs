@@ -182,6 +182,9 @@ impl Impair {
         let Some(rule) = self.rule(vm, Direction::Out, frame) else {
             return (fabric.write(now, vm, frame), impaired);
         };
+        if let Some(noted) = &mut self.noted {
+            noted.see((vm, Direction::Out), frame);
+        }
         let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {
@@ -234,6 +237,9 @@ impl Impair {
             return (read, impaired);
         };
         self.is_warmup = self.warmup.has(frame);
+        if let Some(noted) = &mut self.noted {
+            noted.see((vm, Direction::In), frame);
+        }
         let (twice, bit) = match self.link(vm, rule).map(Link::choose) {
             Some(Choice::Sent { twice, bit }) => (twice, bit),
             Some(Choice::Lost) => {

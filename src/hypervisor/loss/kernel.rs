@@ -1,7 +1,7 @@
 //! What the kernel's reasons for dropping a frame mean for the ping that it carried.
 
 use super::evidence::{FLOODED, Strength, elsewhere};
-use super::obstacle::TOO_LARGE;
+use super::obstacle::{LINK_DOWN, TOO_LARGE};
 use crate::fabric::{DropPlace, FrameDrop};
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
@@ -94,6 +94,7 @@ pub(super) fn meaning(drop: &FrameDrop, parties: Parties, way: Way) -> (Attribut
     let mut what = Attribution {
         why: Some(match (reason, function) {
             ("NOT_SPECIFIED", SENDS) => Why::State(TOO_LARGE),
+            ("ENETDOWN", _) => Why::State(LINK_DOWN),
             _ => Why::Kernel(drop.reason, drop.function),
         }),
         ..Attribution::of(
