@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 clang=${CLANG:-clang-14}
 strip=${LLVM_STRIP:-llvm-strip-14}
-sources=(src/system/switching/xdp/switch.c src/system/filter/shared.c src/system/drop_watch/drops.c)
+sources=(src/system/switching/xdp/switch.c src/system/filter/shared.c src/system/drop_watch/drops.c src/system/path_stamps/path.c)
 
 fail() {
     printf 'build-bpf.sh: %s\n' "$*" >&2

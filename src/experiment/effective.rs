@@ -278,8 +278,9 @@ mod tests {
     #[test]
     fn every_setting_is_told_unless_it_was_left_open() {
         /// Options without a default, or with one only beside another option.
-        const OPEN: [&str; 10] = [
+        const OPEN: [&str; 11] = [
             "mark-on",
+            "path-split",
             "join",
             "host-address",
             "gateway",

@@ -184,6 +184,8 @@ pub struct Experiment {
     pub mark_on: MarkOn,
     /// How it is found out what became of lost pings.
     pub attribute_loss: AttributeLoss,
+    /// The last two phases follow pings, to split their way.
+    pub splits_path: bool,
     /// The addresses at which the lab listens for requests.
     pub listen: Listen,
     /// The time for which the reactor busy-polls after an event before it sleeps; [`Duration::MAX`] for always.
@@ -383,7 +385,7 @@ impl Experiment {
     /// The number of pings of all phases together; `None` if it depends on the time.
     pub fn planned_pings(&self) -> Option<u64> {
         let mut pings = 0u64;
-        for phase in &self.phases {
+        for phase in self.phases.iter().filter(|phase| phase.splits.is_none()) {
             let count = phase.load.count.filter(|_| phase.duration.is_none())?;
             pings = pings.saturating_add(count.saturating_mul(phase.load.flows.len() as u64));
         }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::impair::Impair;
 use super::misbehave::{Misbehave, MisbehaviourRecord};
+use super::path_split::PathFollower;
 use super::relocation_watch::RelocationWatch;
 use super::{
     Direction, Environment, Fabric, FdbEvent, FrameDrops, Impaired, ImpairedPing, ImpairmentCount,
-    Instrument, Interface, LinkEvent, Notice, Observed, PathState, Place, PortCounters, Read,
-    Recording, Released, Relocated, RelocationError, RouteEvent, Rule, Sightings, Write,
+    Instrument, Interface, LinkEvent, Notice, Observed, PathKey, PathStamps, PathState, Place,
+    PortCounters, Read, Recording, Released, Relocated, RelocationError, RouteEvent, Rule,
+    Sightings, SplitPings, Write,
 };
 use crate::load::{FlowId, Target};
-use crate::record::Floods;
+use crate::record::{Floods, PathSplit};
 use crate::time::{Instant, Now, earliest};
 use crate::vm::{Act, Event, Misbehaviour, RxFilter, SessionId, Station, VmId};
 use crate::wire::MacAddr;
@@ -40,6 +42,8 @@ pub struct Instrumented<F> {
     /// `None` until there is something of that.
     edge: Option<Box<Edge>>,
     moved: Option<Box<RelocationWatch>>,
+    /// Follows pings, or has done so.
+    path: Option<Box<PathFollower>>,
     /// Impaired frames of pings are noted.
     notes_pings: bool,
     /// What was flooded, once the instrument that counts that is gone.
@@ -80,6 +84,7 @@ impl<F> Instrumented<F> {
             ended: Vec::new(),
             edge: None,
             moved: None,
+            path: None,
             notes_pings: false,
             floods: None,
         }
@@ -275,7 +280,18 @@ impl<F> Instrumented<F> {
     fn set_watched(&mut self) {
         let is_moved = self.moved.as_ref().is_some_and(|moved| moved.goes_on());
         let is_passed = self.edge.as_ref().is_some_and(|edge| edge.is_passed());
-        self.is_watched = is_moved || is_passed || !self.instruments.is_empty();
+        self.is_watched =
+            is_moved || is_passed || !self.instruments.is_empty() || self.splits_path();
+    }
+
+    /// Returns true if pings are followed to split their way.
+    pub fn splits_path(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| path.is_active())
+    }
+
+    /// Returns the stages of the way of pings, if that was split.
+    pub fn path_split(&self) -> Option<PathSplit> {
+        self.path.as_ref().map(|path| path.split())
     }
 
     /// Keeps the first frames of `vm`, which was moved and has the address `mac`, from `since` on.
@@ -410,6 +426,19 @@ impl<F> Instrumented<F> {
 }
 
 impl<F: Fabric> Instrumented<F> {
+    /// Follows such pings from now on, to split their way, or none.
+    ///
+    /// # Errors
+    /// If the kernel does not stamp their frames.
+    pub fn split_path(&mut self, pings: Option<SplitPings>) -> Result<(), F::Error> {
+        let path = self
+            .path
+            .get_or_insert_with(|| Box::new(PathFollower::new()));
+        let outcome = path.follow(&mut self.fabric, pings);
+        self.set_watched();
+        outcome
+    }
+
     /// Sends an announcement of a move, which is not taken for the first frame of its VM.
     pub fn write_announcement(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> Write {
         let moved = self.moved.take();
@@ -488,6 +517,8 @@ impl<F: Fabric> Instrumented<F> {
 
     #[cold]
     fn read_watched(&mut self, mut now: impl Now, vm: VmId, buffer: &mut [u8]) -> Read {
+        let path = self.path.as_ref();
+        let read_called = path.map(|path| path.reads(&self.fabric));
         let impair = self
             .edge
             .as_deref_mut()
@@ -496,6 +527,11 @@ impl<F: Fabric> Instrumented<F> {
             Some(impair) => impair.read(&mut self.fabric, &mut now, vm, buffer),
             None => (self.fabric.read(&mut now, vm, buffer), Impaired::default()),
         };
+        if let (Some(path), Some(called), Read::Frame(length)) = (&mut self.path, read_called, read)
+        {
+            let frame = buffer.get(..length).unwrap_or_default();
+            path.read(&mut self.fabric, &mut now, called, frame);
+        }
         let shown = match read {
             Read::Frame(length) => Some(length),
             Read::Consumed(length) if impaired.is_dropped() => Some(length),
@@ -588,10 +624,15 @@ impl<F: Fabric> Instrumented<F> {
         vm: VmId,
         frame: &[u8],
     ) -> Write {
+        let path = self.path.as_mut();
+        let writing = path.and_then(|path| path.writes(&self.fabric, &mut now, frame));
         let (written, impaired) = match impair {
             Some(impair) => impair.write(&mut self.fabric, &mut now, vm, frame),
             None => (self.fabric.write(&mut now, vm, frame), Impaired::default()),
         };
+        if let (Some(path), Some(writing)) = (&mut self.path, writing) {
+            path.wrote(&self.fabric, writing);
+        }
         if !self.instruments.is_empty() {
             let observed = Observed {
                 vm,
@@ -719,6 +760,14 @@ impl<F: Fabric> Fabric for Instrumented<F> {
 
     fn frame_drops(&mut self) -> FrameDrops {
         self.fabric.frame_drops()
+    }
+
+    fn stamp_path(&mut self, stamps: bool) -> Result<(), F::Error> {
+        self.fabric.stamp_path(stamps)
+    }
+
+    fn path_stamps(&mut self, ping: PathKey) -> [Option<PathStamps>; 2] {
+        self.fabric.path_stamps(ping)
     }
 
     fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, F::Error> {

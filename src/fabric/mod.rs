@@ -17,6 +17,8 @@ mod instrumented;
 mod link_event;
 mod misbehave;
 pub mod output;
+mod path_split;
+mod path_stamps;
 mod path_state;
 mod recording;
 mod relocation;
@@ -47,6 +49,8 @@ pub use self::link_event::{LinkEvent, LinkFate};
 pub use self::misbehave::{
     MAX_MISBEHAVING, MAX_MISBEHAVIOURS, MisbehaviourRecord, check_copies_of,
 };
+pub use self::path_split::{MAX_SPLIT_PINGS, SplitPings};
+pub use self::path_stamps::{PATH_SLOTS, PathKey, PathStamps};
 pub use self::path_state::{BridgeState, PathState, PortCounters, PortState, StpState};
 pub use self::recording::Recording;
 pub use self::relocation::{
@@ -201,6 +205,21 @@ pub trait Fabric {
     /// returned. The driver calls this when its poll reports drops; to be called, too, before a ping is given up as lost.
     fn frame_drops(&mut self) -> FrameDrops {
         FrameDrops::default()
+    }
+
+    /// Has the kernel stamp the frames of pings on their way from now on, or no longer.
+    ///
+    /// # Errors
+    /// If the kernel does not; the error says what is missing.
+    fn stamp_path(&mut self, stamps: bool) -> Result<(), Self::Error> {
+        let _ = stamps;
+        Ok(())
+    }
+
+    /// Returns the stamps of the request and of the reply of a ping, of each if the kernel has made all of them.
+    fn path_stamps(&mut self, ping: PathKey) -> [Option<PathStamps>; 2] {
+        let _ = ping;
+        [None, None]
     }
 
     /// Returns what the kernel counts at the ports of all VMs, in the order of the VMs: nothing in a fabric without a kernel.

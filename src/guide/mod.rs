@@ -57,6 +57,7 @@ pages! {
     losses: "losses.md";
     misbehaving: "misbehaving.md";
     moving: "moving.md";
+    path_split: "path-split.md";
     ipv6_and_vlans: "ipv6-and-vlans.md";
     vms_on_the_wire: "vms-on-the-wire.md";
     #[doc = concat!("\n", include_str!("architecture.svg"))]

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::moves::Announcing;
 use super::{Command, CommandError, FlowConfig, Hypervisor, Phase, Relocation};
-use crate::fabric::{Fabric, Notice};
+use crate::fabric::{Fabric, Notice, SplitPings};
 use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{Misbehaviour, VmConfig, VmId};
@@ -49,6 +49,8 @@ pub(super) enum Due {
     Misbehave(Misbehaviour, Option<Duration>),
     /// It behaves again.
     Behave,
+    /// Pings are followed from now on, to split their way, or no longer: those of all VMs.
+    Split(Option<SplitPings>),
 }
 
 /// The scheduled start or stop of a VM during a phase.
@@ -126,6 +128,9 @@ impl Lifecycle {
             let due = Due::Misbehave(planned.misbehaviour, planned.lasts);
             self.schedule(at + planned.after, planned.vm, due);
         }
+        if phase.splits.is_some() {
+            self.schedule(at, VmId(0), Due::Split(phase.splits));
+        }
     }
 
     /// Schedules another change.
@@ -157,7 +162,9 @@ impl Lifecycle {
                 unbegun.push((*vm, *misbehaviour));
                 false
             }
-            Due::Presence(_) | Due::Move(_) | Due::Announce(_) | Due::Behave => true,
+            Due::Presence(_) | Due::Move(_) | Due::Announce(_) | Due::Behave | Due::Split(_) => {
+                true
+            }
         });
         (std::mem::take(&mut self.misbehaving), unbegun)
     }
@@ -336,6 +343,10 @@ impl<F: Fabric> Hypervisor<F> {
                     Some((_, vm, Due::Move(relocation))) => Command::Move(vm, relocation),
                     Some((_, vm, Due::Announce(announcing))) => {
                         self.announce_move(now, vm, announcing);
+                        return Ok(true);
+                    }
+                    Some((.., Due::Split(pings))) => {
+                        self.fabric.split_path(pings)?;
                         return Ok(true);
                     }
                     Some((due, vm, Due::Misbehave(misbehaviour, lasts))) => {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::lifecycle::Due;
 use super::{Command, Hypervisor, PlannedMisbehaviour, PlannedMove, Transition};
-use crate::fabric::{Fabric, Rule};
+use crate::fabric::{Fabric, Rule, SplitPings};
 use crate::load::{Arrivals, FlowSet, Pacing, PhaseLoad, Start};
 use crate::record::MarkName;
 use crate::time::{Instant, earliest};
+use crate::vm::VmId;
 
 /// The name of the phase in which flows ping that are there when those of the plan are over.
 pub(super) const STAY: &str = "stay";
@@ -39,6 +41,8 @@ pub struct Phase {
     pub impairments: Option<Vec<Rule>>,
     /// The name of the mark that its beginning is, if it is one.
     pub mark: Option<MarkName>,
+    /// The pings of the phase are followed, to split their way.
+    pub splits: Option<SplitPings>,
 }
 
 impl Phase {
@@ -77,6 +81,7 @@ impl Phase {
             moves: Vec::new(),
             impairments: None,
             mark: None,
+            splits: None,
         }
     }
 }
@@ -155,6 +160,9 @@ impl<F: Fabric> Hypervisor<F> {
 
     pub(super) fn begin_next_phase(&mut self, at: Instant) {
         self.end_misbehaviours_of_phase(at);
+        if self.fabric.splits_path() {
+            self.lifecycle.schedule(at, VmId(0), Due::Split(None));
+        }
         self.phase_end = None;
         self.lasts = false;
         let Some(phase) = self.phases.pop_front() else {
@@ -188,9 +196,14 @@ impl<F: Fabric> Hypervisor<F> {
         if phase.is_counted {
             self.recorder().begin_phase(&phase.name, at);
         } else {
-            self.recorder().begin_warmup(at);
+            self.recorder().begin_uncounted(&phase.name, at);
         }
-        self.load.begin(at, &phase.load);
+        let first_due = match phase.splits {
+            // Not before the kernel stamps frames, even of a phase that begins late.
+            Some(_) => at + CATCH_UP,
+            None => at,
+        };
+        self.load.begin(first_due, &phase.load);
         self.pacing = phase.load.pacing;
         self.lifecycle.begin(at, &phase);
         let mark = phase.mark.map(|name| {

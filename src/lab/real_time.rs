@@ -12,8 +12,8 @@ use crate::fabric::Place;
 use crate::hypervisor::{AttributeLoss, Hypervisor};
 use crate::reactor::{End, MAX_CLIENTS, MAX_REFUSED, Reactor, Ready, Source, Sources, Watcher};
 use crate::system::{
-    self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, HookEnd, HookEvent, PollHandle,
-    StopSignals, SystemError, TapFabric,
+    self, DESCRIPTORS_OF_A_DROP_WATCH, DESCRIPTORS_OF_A_NAMESPACE, DESCRIPTORS_OF_PATH_STAMPS,
+    HookEnd, HookEvent, PollHandle, StopSignals, SystemError, TapFabric,
 };
 use crate::time::{Clock, Instant, MonotonicClock};
 
@@ -77,6 +77,10 @@ impl<'a> TapLab<'a> {
         if plan.attribute_loss == AttributeLoss::On {
             // Before anything is made.
             system::check_drop_watch().map_err(not_told_of_drops)?;
+        }
+        if plan.splits_path {
+            let checked = system::check_path_stamps();
+            checked.map_err(|error| error.asked_for_by("--path-split"))?;
         }
         system::raise_descriptor_limit()?;
         let listeners = listen(&mut plan)?;
@@ -195,7 +199,11 @@ fn other_descriptors(plan: &Experiment) -> u64 {
         AttributeLoss::Off => 0,
         AttributeLoss::Auto | AttributeLoss::On => DESCRIPTORS_OF_A_DROP_WATCH,
     };
-    OTHER_DESCRIPTORS + of_moves + of_losses
+    let of_stamps = match plan.splits_path {
+        true => DESCRIPTORS_OF_PATH_STAMPS,
+        false => 0,
+    };
+    OTHER_DESCRIPTORS + of_moves + of_losses + of_stamps
 }
 
 /// Runs the user's hook, if there is one.

@@ -361,6 +361,7 @@ where
         let impairments = self.hypervisor.fabric().impairments();
         let misbehaviours = self.hypervisor.fabric().misbehaviours();
         let floods = self.hypervisor.fabric().floods();
+        let path_split = self.hypervisor.fabric().path_split();
         let environment = self.hypervisor.fabric().environment();
         let topology = environment.topology;
         // Of a simulation neither wall clock nor machine nor memory: the same command makes the same document each time.
@@ -386,6 +387,7 @@ where
                 impairments: &impairments,
                 misbehaviours: &misbehaviours,
                 floods: floods.as_ref(),
+                path_split: path_split.as_ref(),
                 memory: memory(self.vm_bytes).filter(|_| is_real),
                 phases: &phase_names(plan),
                 plan: Some(&plan_report(plan)),

@@ -160,8 +160,8 @@ impl Recorder {
     }
 
     /// Begins a phase whose pings are sent but not counted: they stand in their own phase and nowhere else.
-    pub fn begin_warmup(&mut self, now: Instant) {
-        self.begin("warm-up", false, now);
+    pub fn begin_uncounted(&mut self, name: &str, now: Instant) {
+        self.begin(name, false, now);
     }
 
     fn begin(&mut self, name: &str, counted: bool, now: Instant) {

@@ -172,7 +172,7 @@ mod tests {
     fn pings_of_a_warm_up_are_in_no_window() {
         let mut recorder = Recorder::new(Limits::default());
         recorder.add_flow();
-        recorder.begin_warmup(at(0));
+        recorder.begin_uncounted("warm-up", at(0));
         recorder.keep_responses();
         recorder.divide_responses(at(10));
         recorder.begin_phase("", at(100));

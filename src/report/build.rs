@@ -13,8 +13,8 @@ use super::{
 use crate::fabric::{ImpairmentCount, MisbehaviourRecord, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    Floods, Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PerMetric, Phase,
-    Recorder, Totals,
+    Floods, Interval, Latency, LatencySummary, Member, MemberCounts, Metric, PathSplit, PerMetric,
+    Phase, Recorder, Totals,
 };
 use crate::time::Instant;
 use crate::vm::VmId;
@@ -54,6 +54,8 @@ pub struct Context<'a> {
     pub misbehaviours: &'a [MisbehaviourRecord],
     /// What was flooded, if that was counted.
     pub floods: Option<&'a Floods>,
+    /// The stages of the way of pings, if it was split.
+    pub path_split: Option<&'a PathSplit>,
     /// Memory that the run used.
     pub memory: Option<MemoryReport>,
     /// The files that the run was recorded in.
@@ -76,6 +78,7 @@ impl Default for Context<'_> {
             impairments: &[],
             misbehaviours: &[],
             floods: None,
+            path_split: None,
             memory: None,
             recordings: &[],
         }

@@ -8,6 +8,7 @@ use super::floods::floods;
 use super::marks::{MarkReport, Telling};
 use super::misbehaviours::misbehaviours;
 use super::moves;
+use super::path_split::{self, PathSplitReport};
 use super::{
     FabricReport, FlowName, FlowReport, PhaseReport, ReactorReport, Report, SCHEMA, SecondReport,
     Verdict, losses,
@@ -229,6 +230,8 @@ impl Builder {
                 context.began,
             ),
             floods: floods(context.floods),
+            path_split: context.path_split.map(PathSplitReport::from),
+            path_stages: path_split::stages(context.path_split),
             links: links.changes().to_vec(),
             links_untold: links.untold(),
             marks,

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     FabricReport, FloodReport, ImpairedFrames, LossReport, LossSearchReport, MachineReport,
-    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome, PlanReport,
-    Verdict, encoding, keyed,
+    MarkReport, MemoryReport, MergedReport, MisbehaviourReport, MoveReport, Outcome,
+    PathSplitReport, PlanReport, StageReport, Verdict, encoding, keyed,
 };
 use crate::fabric::Recording;
 use crate::record::{
@@ -105,6 +105,12 @@ pub struct Report {
     /// Frames that were flooded, if they were counted (`--count-floods`), by kind; only what occurred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floods: Vec<FloodReport>,
+    /// The pings that were followed after the run, to split their round trips into parts (`--path-split`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_split: Option<PathSplitReport>,
+    /// Those parts: the stages of the way of the request, and then of the reply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path_stages: Vec<StageReport>,
     /// The files that the run was recorded in, set-up and warm-up included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<Recording>,

@@ -1,17 +1,18 @@
 //! A run made up for tests: eight seconds, two flows, a slow tail, some loss, and
 //! something of every metric.
 
+use super::path_split::stages;
 use super::{
     ChangesSummary, Context, DisturbedReport, FabricReport, FloodReport, FlowName, ImpairedFrames,
     MachineReport, MarkFlowReport, MarkHistograms, MarkReport, MemoryReport, MergedReport,
-    MisbehaviourReport, MisbehaviourSummary, MoveReport, PhaseReport, PlanReport, Report,
-    SettingsReport, Unlike, Values,
+    MisbehaviourReport, MisbehaviourSummary, MoveReport, PathSplitReport, PhaseReport, PlanReport,
+    Report, SettingsReport, Unlike, Values,
 };
 use crate::fabric::{Direction, INSTRUMENTS, Impairment, LinkFate, Recording};
 use crate::load::FlowId;
 use crate::record::{
-    DropReason, EndedBy, FloodKind, Gap, LatencySummary, Limits, LinkChanged, Move,
-    NeighbourSearch, Pause, Recorder, SparseLatency,
+    DropReason, EndedBy, FloodKind, Gap, Latency, LatencySummary, Limits, LinkChanged, Move,
+    NeighbourSearch, PathSample, PathSplit, Pause, Recorder, SparseLatency,
 };
 use crate::time::Instant;
 use crate::vm::{Announcement, Misdeed, PingError, VmId};
@@ -114,6 +115,17 @@ pub fn report() -> Report {
     slower(1)
 }
 
+/// Two pings whose stages take 100 ns and 200 ns each, without stamps 1.6 µs.
+fn path_split() -> PathSplit {
+    let samples = [100, 200].map(|span| {
+        let stamps = std::array::from_fn(|at| Instant::from_nanos(at as u64 * span));
+        PathSample::of(&stamps, [4, 4]).unwrap()
+    });
+    let mut unstamped = Latency::new();
+    unstamped.record(1_600);
+    PathSplit::of(&samples, &unstamped, 0.0, 3)
+}
+
 /// The run, with something in every field that a report can have.
 pub fn whole() -> Report {
     let settings = |list: &[(&str, Values)]| -> SettingsReport {
@@ -199,6 +211,8 @@ pub fn whole() -> Report {
             last_copy_ns: LatencySummary::default(),
             last_copy: SparseLatency::default(),
         }],
+        path_split: Some(PathSplitReport::from(&path_split())),
+        path_stages: stages(Some(&path_split())),
         recordings: vec![Recording {
             kind: INSTRUMENTS[0],
             file: "run.pcapng".to_owned(),

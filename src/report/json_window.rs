@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde::ser::{Error as _, Impossible, SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Error as _, Impossible, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 use serde_json::ser::{Formatter, PrettyFormatter};
 use serde_json::{Error, Result};
 
@@ -15,17 +15,25 @@ use super::json::write_value;
 use super::pieces::{Next, PIECE};
 
 /// The fields of a report that are long: each of their items may stand in another piece.
-const LONG: [&str; 7] = [
+const LONG: [&str; 9] = [
     "losses",
     "impairments",
     "marks",
     "moves",
+    "path_split",
+    "path_stages",
     "seconds",
     "flows",
     "histograms",
 ];
 /// Those of them whose items have histograms, which take long to encode: one makes a piece.
-const HISTOGRAMS: [&str; 3] = ["marks", "seconds", "histograms"];
+const HISTOGRAMS: [&str; 5] = [
+    "marks",
+    "path_split",
+    "path_stages",
+    "seconds",
+    "histograms",
+];
 
 /// Declares methods of a serializer that a report does not call.
 macro_rules! none {
@@ -174,6 +182,23 @@ impl SerializeMap for Items<'_, '_> {
     }
 }
 
+/// As a map.
+impl SerializeStruct for Items<'_, '_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_field<T>(&mut self, key: &'static str, value: &T) -> Result<()>
+    where
+        T: ?Sized + Serialize,
+    {
+        self.serialize_entry(key, value)
+    }
+
+    fn end(self) -> Result<()> {
+        SerializeMap::end(self)
+    }
+}
+
 impl SerializeSeq for Items<'_, '_> {
     type Ok = ();
     type Error = Error;
@@ -204,7 +229,7 @@ impl<'w, 'o> Serializer for &'w mut Window<'o> {
     type SerializeTuple = Impossible<(), Error>;
     type SerializeTupleStruct = Impossible<(), Error>;
     type SerializeTupleVariant = Impossible<(), Error>;
-    type SerializeStruct = Impossible<(), Error>;
+    type SerializeStruct = Items<'w, 'o>;
     type SerializeStructVariant = Impossible<(), Error>;
 
     fn serialize_map(self, _: Option<usize>) -> Result<Items<'w, 'o>> {
@@ -236,12 +261,15 @@ impl<'w, 'o> Serializer for &'w mut Window<'o> {
         serialize_tuple(usize) -> Impossible<(), Error>;
         serialize_tuple_struct(&'static str, usize) -> Impossible<(), Error>;
         serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Impossible<(), Error>;
-        serialize_struct(&'static str, usize) -> Impossible<(), Error>;
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> Impossible<(), Error>;
     }
 
-    fn serialize_some<T: ?Sized + Serialize>(self, _: &T) -> Result<()> {
-        Err(unexpected())
+    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Items<'w, 'o>> {
+        self.serialize_map(Some(length))
+    }
+
+    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Result<()> {
+        value.serialize(self)
     }
 
     fn serialize_newtype_struct<T: ?Sized + Serialize>(self, _: &'static str, _: &T) -> Result<()> {
@@ -259,7 +287,7 @@ impl<'w, 'o> Serializer for &'w mut Window<'o> {
     }
 }
 
-/// A report is a map, and what is long in it are lists and maps.
+/// A report is a map, and what is long in it are lists, maps and structures.
 fn unexpected() -> Error {
-    Error::custom("neither a list nor a map")
+    Error::custom("neither a list nor a map nor a structure")
 }

@@ -72,6 +72,7 @@ pub fn merge(reports: &[Report]) -> Option<Report> {
         merged.merge_impairments(other);
         merged.merge_misbehaviours(other);
         merged.merge_floods(other);
+        merged.merge_path_split(other);
         merged.merge_recordings(other);
         merged.reactor.merge(&other.reactor);
         for (metric, histogram) in other.histograms.iter() {

@@ -34,6 +34,7 @@ mod marks;
 mod merge;
 mod misbehaviours;
 mod moves;
+mod path_split;
 mod pieces;
 mod prometheus;
 mod provenance;
@@ -76,6 +77,7 @@ pub use marks::{
 pub use merge::merge;
 pub use misbehaviours::{DisturbedReport, MisbehaviourReport, MisbehaviourSummary, ResponseReport};
 pub use moves::{GAPS_TOLD, MoveReport};
+pub use path_split::{PathSplitReport, StageReport};
 pub use pieces::Pieces;
 pub use prometheus::{Exposition, LabGauges, prometheus};
 pub use provenance::{

@@ -9,7 +9,7 @@ use super::marks::{self, MarkReport};
 use super::units::{Unit, count, counted, percent, rate, span, span_or_dash};
 use super::{
     FlowReport, LossReport, MemberReport, Report, Table, environment, floods, impairments,
-    link_changes, losses, misbehaviours, moves, recordings,
+    link_changes, losses, misbehaviours, moves, path_split, recordings,
 };
 use crate::escape::{Escaped, escaped};
 use crate::record::{
@@ -66,6 +66,7 @@ pub fn text(report: &Report, out: &mut impl Write, width: usize) -> io::Result<(
             .iter()
             .try_for_each(|line| writeln!(out, "{line}"))?;
     }
+    path_split::text(report, out)?;
     histogram("rtt", &report.histograms[Metric::Rtt], out, width)?;
     histogram("lease", &report.histograms[Metric::Lease], out, width)?;
     histogram("outage", &report.histograms[Metric::Outage], out, width)?;

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use aya::Pod;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use aya_obj::Object;
-use aya_obj::generated::bpf_prog_type;
+use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 use nix::errno::Errno;
 use nix::libc;
 use rustc_hash::FxHashMap;
@@ -24,6 +24,22 @@ use crate::wire::MacAddr;
 pub(super) struct Loaded {
     programs: HashMap<String, OwnedFd>,
     maps: HashMap<String, MapData>,
+}
+
+/// The kind of a program.
+#[derive(Clone, Copy)]
+pub(super) enum ProgramKind {
+    /// Any but those that follow.
+    Plain(bpf_prog_type),
+    /// At a tracepoint, whose arguments have types: the number of that of its function (`KernelTypes::tracepoint`). It reads
+    /// the kernel's structures directly.
+    Typed(u32),
+}
+
+impl From<bpf_prog_type> for ProgramKind {
+    fn from(kind: bpf_prog_type) -> ProgramKind {
+        ProgramKind::Plain(kind)
+    }
 }
 
 /// Why a program could not be loaded.
@@ -46,7 +62,7 @@ impl Loaded {
     /// and `constants` in place of the object's, as they are in memory.
     pub(super) fn new(
         object: &[u8],
-        programs: &[(&str, bpf_prog_type)],
+        programs: &[(&str, impl Into<ProgramKind> + Copy)],
         entries: &[(&str, u32)],
         constants: &[(&str, &[u8])],
     ) -> Result<Loaded, LoadError> {
@@ -88,8 +104,18 @@ impl Loaded {
             let program = object.programs.get(*name).ok_or_else(missing)?;
             let function = object.functions.get(&program.function_key());
             let instructions = &function.ok_or_else(missing)?.instructions;
+            let (kind, attach_type, attach_btf_id) = match (*kind).into() {
+                ProgramKind::Plain(kind) => (kind, 0, 0),
+                ProgramKind::Typed(id) => (
+                    bpf_prog_type::BPF_PROG_TYPE_TRACING,
+                    bpf_attach_type::BPF_TRACE_RAW_TP as u32,
+                    id,
+                ),
+            };
             let load = ProgramLoad {
-                kind: *kind as u32,
+                kind: kind as u32,
+                attach_type,
+                attach_btf_id,
                 instruction_count: instructions.len() as u32,
                 instructions: instructions.as_ptr() as u64,
                 license: program.license.as_ptr() as u64,
@@ -135,15 +161,19 @@ fn map_refused(error: MapError) -> LoadError {
     }
 }
 
-/// Has the kernel run `program` at the raw tracepoint of that name, until what is returned is closed.
-pub(super) fn attach_to_tracepoint(program: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+/// Has the kernel run `program` at the raw tracepoint of that name, until what is returned is closed; `None` if the program
+/// knows its tracepoint, as a [typed](ProgramKind::Typed) one does.
+pub(super) fn attach_to_tracepoint(
+    program: &OwnedFd,
+    name: Option<&CStr>,
+) -> Result<OwnedFd, Errno> {
     let attach = TracepointOpen {
-        name: name.as_ptr() as u64,
+        name: name.map_or(0, |name| name.as_ptr() as u64),
         program: program.as_raw_fd() as u32,
         unused: 0,
     };
     #[allow(unsafe_code)]
-    // SAFETY: the kernel reads a string that ends in NUL, which outlives the call.
+    // SAFETY: the kernel reads a string that ends in NUL, if there is one, which outlives the call.
     let link = unsafe { bpf(RAW_TRACEPOINT_OPEN, &attach) }?;
     #[allow(unsafe_code)]
     // SAFETY: the kernel has just made this descriptor for us.
@@ -211,7 +241,7 @@ struct TracepointOpen {
     unused: u32,
 }
 
-/// The argument of `BPF_PROG_LOAD`, as far as the oldest kernel knows it.
+/// The argument of `BPF_PROG_LOAD`. A kernel that knows less of it takes the rest if that is all zeros.
 #[repr(C)]
 #[derive(Default)]
 struct ProgramLoad {
@@ -224,6 +254,17 @@ struct ProgramLoad {
     log_buffer: u64,
     kernel_version: u32,
     flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+    types: u32,
+    function_size: u32,
+    functions: u64,
+    function_count: u32,
+    line_size: u32,
+    lines: u64,
+    line_count: u32,
+    attach_btf_id: u32,
 }
 
 /// Which TAPs want the frames that a key stands for: in the map, the number of the one that does, or 0 if several do.

@@ -26,6 +26,7 @@ mod kind {
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
     pub(super) const FUNC_PROTO: u32 = 13;
     pub(super) const VAR: u32 = 14;
     pub(super) const DATASEC: u32 = 15;
@@ -50,7 +51,7 @@ pub(super) struct KernelTypes {
 struct Triple(u32, u32, u32);
 
 impl KernelTypes {
-    /// Reads the types of the running kernel, and finds the structures and enumerations of these names.
+    /// Reads the types of the running kernel, and finds the structures, enumerations and names of types that are asked for.
     ///
     /// # Errors
     /// If the kernel does not describe its types.
@@ -82,7 +83,7 @@ impl KernelTypes {
         while at < end {
             types.types.push(u32::try_from(at).ok()?);
             let info = number(&types.bytes, at + 4)?;
-            if matches!(kind_of(info), kind::STRUCT | kind::ENUM) {
+            if matches!(kind_of(info), kind::STRUCT | kind::ENUM | kind::TYPEDEF) {
                 types.note(at);
             }
             at += TYPE_BYTES + bytes_behind(info);
@@ -115,6 +116,23 @@ impl KernelTypes {
         let bits = structures.find_map(|at| self.find(at, member, DEEPEST));
         bits.map(|bits| bits / 8).ok_or_else(|| {
             let operation = format!("find member {member} of the kernel's struct {structure}");
+            SystemError::refused(operation, "this kernel has none")
+        })
+    }
+
+    /// The number of the type of a tracepoint's function that was asked for, such as `btf_trace_net_dev_queue`.
+    ///
+    /// # Errors
+    /// If the kernel has no such tracepoint.
+    pub(super) fn tracepoint(&self, name: &str) -> Result<u32, SystemError> {
+        let at = self.of(name, kind::TYPEDEF).next();
+        let place = at.and_then(|at| {
+            let at = u32::try_from(at).ok()?;
+            self.types.binary_search(&at).ok()
+        });
+        // The first one has the number 1.
+        place.map(|place| place as u32 + 1).ok_or_else(|| {
+            let operation = format!("find the kernel's type {name}");
             SystemError::refused(operation, "this kernel has none")
         })
     }
@@ -214,6 +232,12 @@ mod tests {
             "find member nonsense of the kernel's struct sk_buff: this kernel has none"
         );
         types.offset_of("no_such", "next").unwrap_err();
+        let tracepoints = KernelTypes::read(&["btf_trace_net_dev_queue"]).unwrap();
+        assert_ne!(
+            tracepoints.tracepoint("btf_trace_net_dev_queue").unwrap(),
+            0
+        );
+        tracepoints.tracepoint("btf_trace_no_such").unwrap_err();
         let reasons = types.values_of("skb_drop_reason");
         let named = |wanted: &str| reasons.iter().filter(|(_, name)| name == wanted).count();
         assert_eq!(named("SKB_DROP_REASON_NOT_SPECIFIED"), 1);

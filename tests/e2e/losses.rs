@@ -1,6 +1,6 @@
 //! Where lost pings were lost, on real TAPs: causes that the tool has itself, and what it finds out without being told.
 
-mod kernel;
+pub mod kernel;
 
 use serde_json::{Value, json};
 

@@ -26,6 +26,7 @@ mod moves;
 mod multicast;
 mod neighbours;
 mod output;
+mod path_split;
 mod raw_socket;
 mod refusals;
 mod report;

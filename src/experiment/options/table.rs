@@ -629,6 +629,16 @@ pub const OPTIONS: &[OptionSpec] = &[
              found out from counters and the states of ports. on: refuse to run where the kernel does not tell. The report \
              says which it was.",
         ),
+    value("path-split", "COUNT", Whole)
+        .place(Output, Run)
+        .help("Stamp COUNT pings after the run, to tell where their time goes")
+        .implies("1000")
+        .only(&["bridge"])
+        .details(
+            "The way of a frame through the kernel in stages: copy-in, bridge, queueing discipline, queue of the TAP, wake-up, \
+             copy-out, and what is ours. The flows of the last phase ping once more, as many without stamps and then COUNT with \
+             them; no figure of the run has these. At most 50,000; needs root. XDP has none of these stages.",
+        ),
     switch("count-floods")
         .place(Output, Scope::Output)
         .help("Count the copies of broadcasts, multicasts and unknown unicasts")

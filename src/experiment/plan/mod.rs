@@ -33,6 +33,7 @@ mod memberships;
 mod misbehaviours;
 mod moves;
 mod neighbours;
+mod path_split;
 mod phases;
 mod size;
 mod steer;
@@ -164,8 +165,9 @@ fn plan_flows(
         free_memory: surroundings.free_memory,
     };
     context.check_size(0, 0)?;
-    let (flows, phases, serve) = phases::phases(scenario, &context)?;
+    let (flows, mut phases, serve) = phases::phases(scenario, &context)?;
     misbehaviours::check_all(scenario, &phases)?;
+    let splits_path = path_split::add(settings, lab.mtu, &flows, &mut phases)?;
     let impairments = impairments::impairments(settings, &context)?;
     check_flow_numbers(&flows)?;
     let decision = neighbours::decide(
@@ -202,6 +204,7 @@ fn plan_flows(
         instruments,
         mark_on: marks::mark_on(settings)?,
         attribute_loss: attribute_loss(settings)?,
+        splits_path,
         listen,
         effective: Scenario::default(),
     };

@@ -215,6 +215,7 @@ fn add_phases(
             moves: Vec::new(),
             impairments: None,
             mark: None,
+            splits: None,
         });
     }
     match pacing {
@@ -228,6 +229,7 @@ fn add_phases(
             moves: Vec::new(),
             impairments: None,
             mark: None,
+            splits: None,
         }),
         Sending::Ramp(steps, setting) => {
             let total = duration.ok_or_else(|| {
@@ -260,6 +262,7 @@ fn add_phases(
                     moves: Vec::new(),
                     impairments: None,
                     mark: None,
+                    splits: None,
                 });
             }
         }

@@ -133,7 +133,7 @@ fn the_losses_are_as_many_as_the_failed_pings_whatever_happens_to_them() {
             let flow = FlowId(random.u32(..3));
             let due = now;
             match random.u32(..12) {
-                0 if random.bool() => recorder.begin_warmup(now),
+                0 if random.bool() => recorder.begin_uncounted("warm-up", now),
                 0 => recorder.begin_phase("next", now),
                 1 => recorder.unsent(random.u64(..5)),
                 2 => recorder.unresolved(flow, step, due, now),

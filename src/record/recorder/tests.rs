@@ -248,7 +248,7 @@ fn a_ping_belongs_to_the_phase_in_which_it_was_due() {
 fn a_phase_in_which_nothing_was_sent_is_one_nevertheless() {
     let mut recorder = with_flows(1);
     recorder.lag(7);
-    recorder.begin_warmup(at(0));
+    recorder.begin_uncounted("warm-up", at(0));
     recorder.begin_phase("idle", at(100));
     recorder.begin_phase("idle again", at(200));
     ping(&mut recorder, FLOW, 0, [250, 250, 260]);
@@ -278,7 +278,7 @@ fn a_phase_in_which_nothing_was_sent_is_one_nevertheless() {
 #[test]
 fn a_warm_up_is_not_counted() {
     let mut recorder = with_flows(1);
-    recorder.begin_warmup(at(0));
+    recorder.begin_uncounted("warm-up", at(0));
     recorder.echo_sent(FLOW, at(0), at(0), at(0));
     ping(&mut recorder, FLOW, 1, [10, 10, 5_000]);
     recorder.begin_phase("", at(1_000));
@@ -347,7 +347,7 @@ fn the_reactors_work_is_summed_over_the_phases() {
 fn the_seconds_hold_every_ping_that_counts_and_no_other() {
     let mut recorder = with_flows(1);
     let second = 1_000_000_000;
-    recorder.begin_warmup(at(0));
+    recorder.begin_uncounted("warm-up", at(0));
     ping(&mut recorder, FLOW, 0, [0, 0, 10]);
     recorder.begin_phase("", at(second));
     for sequence in 0..10 {

@@ -129,7 +129,7 @@ fn every_phase_that_was_planned_is_told_in_order_and_why_nothing_was_sent_in_som
     let mut recorder = Recorder::new(Limits::default());
     recorder.add_flow();
     let at = Instant::from_nanos;
-    recorder.begin_warmup(at(0));
+    recorder.begin_uncounted("warm-up", at(0));
     recorder.begin_phase("calm", at(100));
     recorder.echo_sent(FlowId(0), at(150), at(150), at(150));
     recorder.answered(FlowId(0), 0, at(150), at(150), at(160));

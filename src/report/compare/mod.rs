@@ -24,7 +24,9 @@ use super::misbehaviours::{ResponseReport, others_during};
 use super::provenance::unlike;
 use super::units::count;
 use super::{Report, SecondReport, Unlike};
-use crate::record::{Cause, Count, FloodKind, LatencySummary, MarkMetric, Metric, Scope, Totals};
+use crate::record::{
+    Cause, Count, FloodKind, LatencySummary, MarkMetric, Metric, PathStage, Scope, Totals,
+};
 
 /// The name and version of the form of a [`Comparison`] as JSON.
 pub const COMPARISON_SCHEMA: &str = "tap-reactor/comparison/1";
@@ -232,6 +234,7 @@ fn pair(before: (&str, &Report), after: (&str, &Report)) -> Comparison {
             .chain(of_marks(before.1, after.1))
             .chain(of_misbehaviours(before.1, after.1))
             .chain(of_floods(before.1, after.1))
+            .chain(of_path(before.1, after.1))
             .collect(),
     }
 }
@@ -338,6 +341,34 @@ fn of_floods(before: &Report, after: &Report) -> Vec<Difference> {
                 nanos((statistic.of)(&of.last_copy_ns))
             });
         }
+    }
+    differences
+}
+
+/// How long the stages of the way of a frame took, if one of the runs has split it. How much that varies is not known.
+fn of_path(before: &Report, after: &Report) -> Vec<Difference> {
+    let both = [before, after].map(|run| run.path_split.as_ref());
+    if both == [None, None] {
+        return Vec::new();
+    }
+    let difference = |name: String, summaries: [Option<LatencySummary>; 2]| {
+        STATISTICS[..]
+            .iter()
+            .filter(|statistic| statistic.always)
+            .map(move |statistic| {
+                let values = summaries.map(|of| nanos(of.as_ref().and_then(statistic.of)));
+                let figure = format!("path.{name}.{}", statistic.name);
+                Difference::new(figure, Quantity::Ns, values, None)
+            })
+    };
+    let rtt = both.map(|split| split.map(|split| split.rtt_ns));
+    let mut differences: Vec<_> = difference("rtt".to_owned(), rtt).collect();
+    for stage in PathStage::ALL {
+        let times = [before, after].map(|run| {
+            let is_split = run.path_split.is_some();
+            is_split.then(|| run.path_of_frame(stage))
+        });
+        differences.extend(difference(stage.name().to_owned(), times));
     }
     differences
 }

@@ -5,6 +5,7 @@ mod flows;
 mod losses;
 mod marks;
 mod misbehaviours;
+mod path_split;
 mod run;
 
 use std::fmt;

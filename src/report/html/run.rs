@@ -12,6 +12,7 @@ use super::super::units::{count, counted, percent, rate, span, span_or_dash};
 use super::super::{Report, SecondReport, impairments, link_changes, moves, recordings};
 use super::flows::flows;
 use super::misbehaviours::{floods_counted, misbehaviours};
+use super::path_split::path_split;
 use super::{
     Cell, Escaped, ROWS_LISTED, begin_figure, begin_page, end_figure, end_page, figure, losses,
     marks, table,
@@ -42,6 +43,7 @@ const SECTIONS: &[Section] = &[
     |report| {
         Ok(latencies(report) + &phases(report) + &misbehaviours(report) + &floods_counted(report))
     },
+    |report| Ok(path_split(report)),
     |report| Ok(moves_table(report)),
     |report| Ok(losses::lost_pings(report)),
     |report| match report.marks.as_slice() {

@@ -162,7 +162,7 @@ fn what_counts_only_grows() {
 #[test]
 fn phases_have_a_label_and_those_with_the_same_name_are_one() {
     let mut recorder = recorder();
-    recorder.begin_warmup(at(0));
+    recorder.begin_uncounted("warm-up", at(0));
     ping(&mut recorder, 0, [0, 0, 500]);
     for (index, name) in ["a\"b\\c\nd", "load", "a\"b\\c\nd"].into_iter().enumerate() {
         let begin = (index as u64 + 1) * 1_000;
@@ -222,7 +222,7 @@ fn run_of_groups(groups: u32, vms: u32, phases: u64) -> Recorder {
 /// Pings of all flows that end in every way, in a warm-up and so many phases.
 fn run(mut recorder: Recorder, phases: u64) -> Recorder {
     let vms = recorder.flows().len() as u32;
-    recorder.begin_warmup(at(0));
+    recorder.begin_uncounted("warm-up", at(0));
     let span = 1_000_000;
     for phase in 0..=phases {
         let begin = phase * span;

@@ -114,7 +114,7 @@ impl DropWatch {
         watch.add_namespace(namespace)?;
         for (name, tracepoint) in programs {
             let program = loaded.program(name).map_err(refused)?;
-            let attached = attach_to_tracepoint(&program, tracepoint).map_err(|errno| {
+            let attached = attach_to_tracepoint(&program, Some(tracepoint)).map_err(|errno| {
                 let tracepoint = tracepoint.to_string_lossy();
                 let operation = format!("watch dropped frames at tracepoint {tracepoint}");
                 SystemError::kernel(operation, errno).advise(NEEDED)

@@ -10,14 +10,16 @@ use super::super::error::SystemError;
 use super::super::lab_config::Prepared;
 use super::super::namespace_watch::NameWatch;
 use super::super::netlink::link_requests::{LinkChange, index_of};
+use super::super::path_stamps::PathStamper;
 use super::super::route_monitor::RouteMonitor;
 use super::super::switching::attached::attach_tap;
 use super::port::Port;
 use super::setup::LEAVING_GROUP;
+use super::watch::own_namespace;
 use super::{AtEnd, TapFabric};
 use crate::fabric::{
-    Environment, Fabric, FdbEvent, FrameDrops, LinkEvent, PathState, Place, PortCounters, Read,
-    Relocated, RelocationError, RouteEvent, Write, WriteDrop,
+    Environment, Fabric, FdbEvent, FrameDrops, LinkEvent, PathKey, PathStamps, PathState, Place,
+    PortCounters, Read, Relocated, RelocationError, RouteEvent, Write, WriteDrop,
 };
 use crate::time::{Clock, Instant, MonotonicClock, Now};
 use crate::vm::{RxFilter, VmId};
@@ -232,6 +234,19 @@ impl Fabric for TapFabric {
 
     fn frame_drops(&mut self) -> FrameDrops {
         self.take_drops()
+    }
+
+    fn stamp_path(&mut self, stamps: bool) -> Result<(), SystemError> {
+        self.path_stamper = match stamps {
+            true => Some(PathStamper::open(own_namespace()?)?),
+            false => None,
+        };
+        Ok(())
+    }
+
+    fn path_stamps(&mut self, ping: PathKey) -> [Option<PathStamps>; 2] {
+        let stamper = self.path_stamper.as_ref();
+        stamper.map_or([None, None], |stamper| stamper.stamps(ping))
     }
 
     fn port_counters(&mut self) -> Result<Vec<(VmId, PortCounters)>, SystemError> {

@@ -27,6 +27,7 @@ use super::namespace::Namespace;
 use super::namespace_watch::NameWatch;
 use super::netlink::Netlink;
 use super::netlink::link::Link;
+use super::path_stamps::PathStamper;
 use super::poll_handle::FabricHandles;
 use super::preflight::check_free;
 use super::route_monitor::RouteMonitor;
@@ -70,6 +71,8 @@ pub struct TapFabric {
     name_watch: Option<NameWatch>,
     /// Hears of dropped frames, once they are [wanted](Fabric::watch_drops).
     drop_watch: Option<DropWatch>,
+    /// Stamps frames on their way, while that is [wanted](Fabric::stamp_path).
+    path_stamper: Option<PathStamper>,
     /// Hears of changes of routes, once they are [wanted](Fabric::watch_routes).
     routes: Option<RouteMonitor>,
     /// Where VMs are that were moved.
@@ -118,6 +121,7 @@ impl TapFabric {
             monitor: None,
             name_watch: None,
             drop_watch: None,
+            path_stamper: None,
             routes: None,
             moves: Moves::default(),
             lab,

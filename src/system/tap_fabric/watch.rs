@@ -22,16 +22,22 @@ use crate::wire::MacAddr;
 /// Bridges in a row that a frame passes, at most: leaf, spine and leaf, and some of somebody else's.
 const MOST_BRIDGES: usize = 8;
 
+/// The kernel's number of the network namespace that this process is in.
+pub(super) fn own_namespace() -> Result<u64, SystemError> {
+    let namespace = fs::metadata(CURRENT_NAMESPACE);
+    let namespace =
+        namespace.map_err(|error| SystemError::io("look up the network namespace", &error))?;
+    Ok(namespace.ino())
+}
+
 /// The number of the namespace beside the lab's that a link is in, if it is in one, and its index there.
 type InNamespace = (Option<usize>, u32);
 
 impl TapFabric {
     /// Listens for dropped frames. The poll reports them.
     pub(super) fn listen_for_drops(&mut self) -> Result<(), SystemError> {
-        let namespace = fs::metadata(CURRENT_NAMESPACE)
-            .map_err(|error| SystemError::io("look up the network namespace", &error))?;
         let mut watch = DropWatch::open(
-            (namespace.ino(), MAX_NAMESPACES as u32),
+            (own_namespace()?, MAX_NAMESPACES as u32),
             self.lab.vms,
             self.lab.fabric == FabricKind::Xdp,
         )?;

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::rows;
-use crate::lab::{Lab, number, wait_until};
+use crate::lab::{Lab, Running, number, wait_until};
 
 /// Without ARP or anything else there are no frames but those of the pings.
 const PINGS: &str = "--netns host --vms 3 --resolve static --ping vm0:vm1 --interval 2ms --timeout 100ms \
@@ -185,16 +185,7 @@ fn nothing_watches_drops_any_more_when_a_run_was_killed() {
     let lab = Lab::new();
     let mut run = lab.start_tap_reactor(&format!("{PINGS} --fabric xdp"));
     lab.wait_until_vm_sent(&mut run, "tap0", FRAMES);
-    let folder = format!("/proc/{}/fdinfo", run.pid());
-    let about = std::fs::read_dir(folder).expect("its descriptors");
-    let about = about.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
-    let attached: Vec<String> = about
-        .filter(|about| about.contains("\nlink_type:\traw_tracepoint"))
-        .collect();
-    let value = |about: &str, key: &str| {
-        let line = about.lines().find_map(|line| line.strip_prefix(key));
-        line.expect("a line of it").trim().to_owned()
-    };
+    let attached = links_of(&run);
     let mut names: Vec<String> = attached
         .iter()
         .map(|about| value(about, "tp_name:"))
@@ -203,7 +194,27 @@ fn nothing_watches_drops_any_more_when_a_run_was_killed() {
     assert_eq!(names, ["kfree_skb", "xdp_devmap_xmit", "xdp_redirect_err"]);
     run.signal(Signal::SIGKILL);
     run.wait();
-    for about in &attached {
+    expect_forgotten(&attached);
+}
+
+/// What the kernel says of each link by which a process has a BPF program at a raw tracepoint.
+pub fn links_of(run: &Running) -> Vec<String> {
+    let folder = format!("/proc/{}/fdinfo", run.pid());
+    let about = std::fs::read_dir(folder).expect("its descriptors");
+    let about = about.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+    about
+        .filter(|about| about.contains("\nlink_type:\traw_tracepoint"))
+        .collect()
+}
+
+fn value(about: &str, key: &str) -> String {
+    let line = about.lines().find_map(|line| line.strip_prefix(key));
+    line.expect("a line of it").trim().to_owned()
+}
+
+/// Waits until the kernel has neither these links nor their programs any more.
+pub fn expect_forgotten(links: &[String]) {
+    for about in links {
         for (key, command) in [("link_id:", LINK_BY_ID), ("prog_id:", PROGRAM_BY_ID)] {
             let id = value(about, key).parse().expect("a number");
             wait_until("the kernel to forget it", || {
