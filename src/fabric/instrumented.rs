@@ -568,8 +568,9 @@ impl<F: Fabric> Instrumented<F> {
         }
         if let (Some(moved), Write::Sent) = (&mut self.moved, written)
             && !impaired.is_dropped()
+            && moved.sent(now.now(), vm, frame)
         {
-            moved.sent(now.now(), vm, frame);
+            self.set_watched();
         }
         written
     }

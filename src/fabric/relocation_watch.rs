@@ -1,5 +1,7 @@
 //! What is seen of the frames of a VM that was moved: the first each way, as long as it has not been.
 
+use rustc_hash::FxHashMap;
+
 use crate::time::Instant;
 use crate::vm::VmId;
 use crate::wire::{EthernetFrame, MacAddr};
@@ -34,12 +36,13 @@ impl Sightings {
 /// The VMs that are watched after their moves.
 #[derive(Debug, Default)]
 pub(super) struct RelocationWatch {
-    watched: Vec<Watched>,
+    watched: FxHashMap<VmId, Watched>,
+    /// Those of which something is left to see.
+    incomplete: usize,
 }
 
 #[derive(Debug)]
 struct Watched {
-    vm: VmId,
     mac: MacAddr,
     since: Instant,
     seen: Sightings,
@@ -49,56 +52,66 @@ impl RelocationWatch {
     /// Begins to watch `vm`, which has this address, at `since`.
     pub(super) fn begin(&mut self, vm: VmId, mac: MacAddr, since: Instant) {
         self.end(vm);
-        self.watched.push(Watched {
-            vm,
-            mac,
-            since,
-            seen: Sightings::default(),
-        });
+        let seen = Sightings::default();
+        self.watched.insert(vm, Watched { mac, since, seen });
+        self.incomplete += 1;
     }
 
     /// Ends to watch `vm`.
     pub(super) fn end(&mut self, vm: VmId) {
-        self.watched.retain(|watched| watched.vm != vm);
+        let ended = self.watched.remove(&vm);
+        let was_incomplete = ended.is_some_and(|ended| !ended.seen.is_complete());
+        self.incomplete -= usize::from(was_incomplete);
     }
 
     /// Returns what was seen of `vm` so far, if it is watched.
     pub(super) fn of(&self, vm: VmId) -> Option<Sightings> {
-        let watched = self.watched.iter().find(|watched| watched.vm == vm);
-        watched.map(|watched| watched.seen)
+        self.watched.get(&vm).map(|watched| watched.seen)
     }
 
     /// Returns true if there is something left to see.
-    pub(super) fn goes_on(&self) -> bool {
-        let mut watched = self.watched.iter();
-        watched.any(|watched| !watched.seen.is_complete())
-    }
-
-    fn find(&mut self, now: Instant, vm: VmId) -> Option<&mut Watched> {
-        let mut watched = self.watched.iter_mut();
-        watched.find(|watched| watched.vm == vm && watched.since <= now)
+    pub(super) const fn goes_on(&self) -> bool {
+        self.incomplete > 0
     }
 
     /// `vm` has received `frame` at `now`. Returns true if there is nothing left to see of it since.
     pub(super) fn received(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> bool {
-        let Some(Watched { mac, seen, .. }) = self.find(now, vm) else {
-            return false;
-        };
-        seen.first_in.get_or_insert(now);
-        if frame.first_chunk() == Some(&mac.0) {
-            seen.first_to_itself.get_or_insert(now);
-        }
-        seen.is_complete()
+        self.see(now, vm, |mac, seen| {
+            seen.first_in.get_or_insert(now);
+            if frame.first_chunk() == Some(&mac.0) {
+                seen.first_to_itself.get_or_insert(now);
+            }
+        })
     }
 
-    /// `vm` has sent `frame` at `now`.
-    pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) {
-        if let Some(Watched { seen, .. }) = self.find(now, vm)
-            && seen.first_out.is_none()
-        {
-            seen.first_out = Some(now);
-            seen.first_out_is_answer = is_answer(frame);
+    /// `vm` has sent `frame` at `now`. Returns true if there is nothing left to see of it since.
+    pub(super) fn sent(&mut self, now: Instant, vm: VmId, frame: &[u8]) -> bool {
+        self.see(now, vm, |_, seen| {
+            if seen.first_out.is_none() {
+                seen.first_out = Some(now);
+                seen.first_out_is_answer = is_answer(frame);
+            }
+        })
+    }
+
+    /// Takes in what is seen of `vm` at `now`, if something is left to see. Returns true if nothing is since.
+    fn see(
+        &mut self,
+        now: Instant,
+        vm: VmId,
+        take_in: impl FnOnce(MacAddr, &mut Sightings),
+    ) -> bool {
+        let watched = self.watched.get_mut(&vm);
+        let Some(watched) = watched.filter(|watched| watched.since <= now) else {
+            return false;
+        };
+        if watched.seen.is_complete() {
+            return false;
         }
+        take_in(watched.mac, &mut watched.seen);
+        let is_complete = watched.seen.is_complete();
+        self.incomplete -= usize::from(is_complete);
+        is_complete
     }
 }
 
@@ -148,6 +161,15 @@ mod tests {
         watch.sent(at(3), vm, &arp(ArpPacket::REPLY, own, other));
         assert!(watch.goes_on());
         assert!(watch.received(at(4), vm, &arp(ArpPacket::REPLY, other, own)));
+        assert!(!watch.goes_on());
+        watch.begin(stranger, other, at(4));
+        let to_itself = arp(ArpPacket::REPLY, own, other);
+        assert!(!watch.received(at(5), stranger, &to_itself));
+        assert!(watch.sent(at(5), stranger, &request), "it came last");
+        assert!(!watch.goes_on());
+        watch.begin(stranger, other, at(5));
+        assert!(watch.goes_on());
+        watch.end(stranger);
         assert!(!watch.goes_on());
         watch.sent(at(5), vm, &request);
         watch.received(at(6), vm, &request);

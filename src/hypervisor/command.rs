@@ -241,6 +241,7 @@ impl<F: Fabric> Hypervisor<F> {
     fn stop_flows(&mut self, now: Instant, flows: &[FlowId]) {
         for id in flows {
             self.lifecycle.forget_flow(*id);
+            self.flow_leaves(*id);
             let ping = self.flows.get_mut(id.index());
             if let Some(ping) = ping.and_then(|flow| flow.ping.take()) {
                 self.abandon_pings_of_flow(now, ping);

@@ -36,7 +36,6 @@ impl<F: Fabric> Hypervisor<F> {
 
     /// Ends the present schedule in the records if all of its pings were handed out. To be called at the end of a run.
     pub fn end(&mut self) {
-        self.look_at_moves(Instant::ZERO);
         if self.load.is_handed_out() {
             self.end_schedule(self.load.schedule_end());
         }
@@ -95,6 +94,7 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     fn give_up_all(&mut self, now: Instant, which: GiveUp) {
+        self.look_at_drops(now);
         for vm in (0..self.slots.len() as u32).map(VmId) {
             if let Some(Some(slot)) = self.slots.get_mut(vm.index()) {
                 let ended = slot.vm.give_up(which);

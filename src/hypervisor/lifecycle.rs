@@ -111,10 +111,13 @@ pub(super) struct Lifecycle {
 
 impl Lifecycle {
     pub(super) fn begin(&mut self, at: Instant, phase: &Phase) {
-        // Those left over from an earlier phase are due before all of these.
-        let transitions = phase.transitions.iter();
-        let transitions = transitions.map(|m| (at + m.after, m.vm, Due::Presence(m.change)));
-        self.due.extend(transitions);
+        for planned in &phase.transitions {
+            self.schedule(
+                at + planned.after,
+                planned.vm,
+                Due::Presence(planned.change),
+            );
+        }
         for planned in &phase.moves {
             let due = Due::Move(Box::new(planned.relocation.clone()));
             self.schedule(at + planned.after, planned.vm, due);
@@ -182,6 +185,12 @@ impl Lifecycle {
         let is_awaited = |due: &Due| !matches!(due, Due::Misbehave(..) | Due::Behave);
         let mut due = self.due.iter();
         self.starting.is_empty() && !due.any(|(.., due)| is_awaited(due))
+    }
+
+    /// The changes to come with their VMs, as they are carried out.
+    #[cfg(test)]
+    pub(super) fn changes(&self) -> impl Iterator<Item = (Instant, VmId)> {
+        self.due.iter().map(|(at, vm, _)| (*at, *vm))
     }
 
     /// Lets pending VMs start from now on.
@@ -364,6 +373,8 @@ impl<F: Fabric> Hypervisor<F> {
         self.behave(now, vms);
         for vm in vms {
             self.abandon_pings_of(now, *vm);
+            self.flows_leave(*vm);
+            self.end_sightings(*vm);
             self.leave_vm(now, *vm);
             self.member_left(*vm);
             let Some(slot) = self.slots.get_mut(vm.index()).and_then(Option::take) else {

@@ -30,7 +30,6 @@ impl<F: Fabric> Hypervisor<F> {
         }
         let station = self.vm(vm).map(|vm| vm.station());
         let station = station.ok_or_else(|| format!("{vm} is not up; expected a VM that is"))?;
-        self.expect_misbehaviour_of(vm);
         let seed = self.seed ^ u64::from(vm.0) ^ now.as_nanos();
         let lasts = lasts.map_or(LONGEST_MISBEHAVIOUR, |lasts| {
             lasts.min(LONGEST_MISBEHAVIOUR)
@@ -38,6 +37,7 @@ impl<F: Fabric> Hypervisor<F> {
         let times = (now, now + lasts);
         self.fabric
             .begin_misbehaviour(times, vm, misbehaviour, (station, seed))?;
+        self.expect_misbehaviour_of(vm);
         self.mark_misbehaviour(now, vm, misbehaviour, "");
         self.set_rx_filter(vm);
         let words = misbehaviour.to_string();

@@ -8,7 +8,7 @@ use super::lifecycle::Due;
 use super::marks::next_ping;
 use super::{CommandError, Hypervisor};
 use crate::fabric::{Fabric, FdbChange, FdbEvent, Notice, Place, Relocated, RelocationError};
-use crate::load::{FlowId, Pacing};
+use crate::load::FlowId;
 use crate::record::{Gap, Move};
 use crate::time::Instant;
 use crate::vm::{Announcement, VmId};
@@ -132,13 +132,13 @@ impl<F: Fabric> Hypervisor<F> {
             },
             ref to => to.clone(),
         };
-        self.look_at_moves(now);
+        self.hear_of_tables(now);
         // What has ended by now was before.
         self.buffer.flush(&mut self.recorder);
         let made = self
             .fabric
             .relocate(now, vm, &to, &rx_filter, relocation.outage)?;
-        self.fabric.unwatch_moved(vm);
+        self.end_sightings(vm);
         let is_ready = made.ready <= self.fabric.time_after(now);
         // At once: whatever else there is to do can wait, and until then the VM can't be reached.
         let announced = match is_ready && relocation.count > 0 {
@@ -149,9 +149,7 @@ impl<F: Fabric> Hypervisor<F> {
         let heard = self.fabric.fdb_events(announced.unwrap_or(made.ready));
         let number = self.record_move(vm, &made, relocation.announcement);
         self.moves.last.insert(vm, (number, made.from.clone()));
-        if let Some(written) = announced {
-            self.note_announcement(number, vm, written, &heard);
-        }
+        self.hear_of_move((number, vm), announced, &heard);
         let announcing = Announcing {
             number,
             announcement: relocation.announcement,
@@ -203,7 +201,6 @@ impl<F: Fabric> Hypervisor<F> {
         }
         peers.sort_unstable();
         peers.dedup();
-        let interval = self.interval_of_flow();
         let gaps = peers.into_iter().map(|flow| {
             let state = self.flows.get(flow.index());
             let oldest = state.map_or(0, |state| next_ping(state, &self.slots));
@@ -216,7 +213,7 @@ impl<F: Fabric> Hypervisor<F> {
                 next: next.map_or(oldest, |next| oldest.max(next)),
                 lost: 0,
                 late: 0,
-                interval,
+                interval: self.load.interval_of(flow),
             }
         });
         let places = (made.from.to_string(), made.to.to_string());
@@ -227,17 +224,6 @@ impl<F: Fabric> Hypervisor<F> {
             ..Move::new(vm, places, announcement, times)
         };
         self.recorder.moved(made)
-    }
-
-    /// Returns the time between two pings of a flow by the present pacing; `None` for a closed loop.
-    fn interval_of_flow(&self) -> Option<Duration> {
-        match self.pacing {
-            Pacing::Interval(interval) => Some(interval),
-            Pacing::Rate(rate) => Some(Duration::from_secs_f64(
-                (self.flows.len() as f64 / rate).clamp(0.0, 1e9),
-            )),
-            Pacing::Window(_) => None,
-        }
     }
 
     fn plan_announcement(&mut self, at: Instant, vm: VmId, announcing: Announcing) {
@@ -253,10 +239,10 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         }
         // What was learned before was not learned from this one.
-        self.look_at_moves(now);
+        self.hear_of_tables(now);
         if let Some(written) = self.write_announcement(now, vm, announcing.announcement) {
             let heard = self.fabric.fdb_events(written);
-            self.note_announcement(announcing.number, vm, written, &heard);
+            self.hear_of_move((announcing.number, vm), Some(written), &heard);
         }
         let next = Announcing {
             left: announcing.left - 1,
@@ -285,47 +271,83 @@ impl<F: Fabric> Hypervisor<F> {
         (index > 0).then(|| self.fabric.time_after(now))
     }
 
-    /// Takes in that an announcement of the move with that number was written, and what bridges have learned from it.
-    fn note_announcement(&mut self, number: usize, vm: VmId, written: Instant, heard: &[FdbEvent]) {
-        let is_learned = |event: &FdbEvent| event.vm == vm && event.change == FdbChange::Learned;
-        let is_learned = heard.iter().any(is_learned);
-        self.recorder.change_move(number, |made| {
-            made.announced.get_or_insert(written);
-            if is_learned && made.learned.is_none() {
-                made.learned = Some(written);
-                made.is_learned_by_announcement = true;
-            }
+    /// Takes in what was heard of tables right after the move with that number of `vm`, or after an announcement of it that was
+    /// `written`, from which bridges have learned then.
+    pub(super) fn hear_of_move(
+        &mut self,
+        (number, vm): (usize, VmId),
+        written: Option<Instant>,
+        heard: &[FdbEvent],
+    ) {
+        // What tables have lost of it has gone with its port.
+        let is_of_frames = |event: &&FdbEvent| event.vm == vm && event.change != FdbChange::Told;
+        let is_learned = heard
+            .iter()
+            .filter(is_of_frames)
+            .any(|event| event.change == FdbChange::Learned);
+        if let Some(written) = written {
+            self.recorder.change_move(number, |made| {
+                made.announced.get_or_insert(written);
+                if is_learned && made.learned.is_none() {
+                    made.learned = Some(written);
+                    made.is_learned_by_announcement = true;
+                }
+            });
+        }
+        for event in heard.iter().filter(|event| !is_of_frames(event)) {
+            self.hear_of_table(event);
+        }
+    }
+
+    /// Takes in what a table of a bridge says of a moved VM.
+    fn hear_of_table(&mut self, event: &FdbEvent) {
+        let Some((number, _)) = self.moves.last.get(&event.vm) else {
+            return;
+        };
+        self.recorder.change_move(*number, |made| {
+            let known = match event.change {
+                FdbChange::Learned => &mut made.learned,
+                FdbChange::Told => &mut made.told,
+                FdbChange::Forgotten => &mut made.forgotten,
+            };
+            known.get_or_insert(event.at);
         });
     }
 
-    /// Takes in what bridges have learned of moved VMs, and which frames these have sent and received, up to `now`.
+    /// Takes in what bridges have learned of moved VMs up to `now`.
     #[cold]
-    pub fn look_at_moves(&mut self, now: Instant) {
+    pub(super) fn hear_of_tables(&mut self, now: Instant) {
         if self.moves.last.is_empty() {
             return;
         }
         for event in self.fabric.fdb_events(now) {
-            let Some((number, _)) = self.moves.last.get(&event.vm) else {
-                continue;
-            };
-            self.recorder
-                .change_move(*number, |made| match event.change {
-                    FdbChange::Learned => {
-                        made.learned.get_or_insert(event.at);
-                    }
-                    FdbChange::Told => {
-                        made.told.get_or_insert(event.at);
-                    }
-                    FdbChange::Forgotten => {
-                        made.forgotten.get_or_insert(event.at);
-                    }
-                });
+            self.hear_of_table(&event);
         }
-        for (vm, (number, _)) in &self.moves.last {
-            if let Some(seen) = self.fabric.sightings(*vm) {
-                self.recorder.change_move(*number, |made| made.seen = seen);
-            }
+    }
+
+    /// Takes in which frames `vm` has sent and received since its last move, if there was one.
+    fn take_sightings(&mut self, vm: VmId) {
+        if let Some((number, _)) = self.moves.last.get(&vm)
+            && let Some(seen) = self.fabric.sightings(vm)
+        {
+            self.recorder.change_move(*number, |made| made.seen = seen);
         }
+    }
+
+    /// Looks no longer for the first frames of `vm` since its last move: it moves on, or leaves.
+    pub(super) fn end_sightings(&mut self, vm: VmId) {
+        if !self.moves.last.is_empty() {
+            self.take_sightings(vm);
+            self.fabric.unwatch_moved(vm);
+        }
+    }
+
+    /// Takes in what bridges have learned of moved VMs, and which frames these have sent and received, up to `now`: before the
+    /// records are read. Takes time proportional to the number of moved VMs.
+    pub fn look_at_moves(&mut self, now: Instant) {
+        self.hear_of_tables(now);
+        let moved: Vec<VmId> = self.moves.last.keys().copied().collect();
+        moved.into_iter().for_each(|vm| self.take_sightings(vm));
     }
 
     /// A move that was planned can't be made at `now`; tells why.

@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::experiment::{Experiment, FlowPlan};
-use crate::fabric::{Write, WriteDrop};
+use crate::fabric::{FdbChange, FdbEvent, MAX_MISBEHAVING, Place, Write, WriteDrop};
 use crate::lab::SimulatedLab;
 use crate::load::Pacing;
 use crate::record::{DropReason, Limits, Metric, Pause};
 use crate::sim::{Switch, WIRE_DELAY};
 use crate::system::Neighbours;
 use crate::time::LazyNow;
+use crate::vm::{Announcement, Misbehaviour};
 
 #[test]
 fn every_frame_that_was_written_or_not_is_counted_as_what_it_was() {
@@ -101,4 +102,121 @@ fn a_reply_whose_reading_of_the_clock_shows_a_pause_is_measured_across_it() {
         let paused = hypervisor.recorder().latency(Metric::Paused).summary();
         assert_eq!(paused.count, across, "a pause from {from}");
     }
+}
+
+#[test]
+fn a_start_or_stop_does_not_wait_for_a_later_change_of_an_earlier_phase() {
+    let seconds = |count| Instant::ZERO + Duration::from_secs(count);
+    let mut lifecycle = Lifecycle::default();
+    lifecycle.schedule(seconds(60), VmId(9), lifecycle::Due::Behave);
+    let change = |after, vm, change| Transition {
+        after: Duration::from_secs(after),
+        vm: VmId(vm),
+        change,
+    };
+    let mut phase = Phase::counted(0..0, Pacing::Window(1), 0);
+    // Those of one instant keep their order.
+    phase.transitions = vec![
+        change(1, 4, Change::Stop),
+        change(1, 3, Change::Start),
+        change(70, 3, Change::Stop),
+    ];
+    lifecycle.begin(Instant::ZERO, &phase);
+    let due: Vec<_> = lifecycle.changes().collect();
+    let expected = [(1, VmId(4)), (1, VmId(3)), (60, VmId(9)), (70, VmId(3))];
+    assert_eq!(due, expected.map(|(at, vm)| (seconds(at), vm)));
+}
+
+#[test]
+fn a_misbehaviour_that_is_refused_tells_no_flows_apart() {
+    let most = MAX_MISBEHAVING as u32;
+    let mut plan = Experiment::of_vms(most + 1).unwrap();
+    plan.lab.neighbours = Neighbours::Static;
+    let mut lab = SimulatedLab::on_switch(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    let hypervisor = lab.hypervisor();
+    let mut silence =
+        |vm| hypervisor.misbehave(Instant::ZERO, VmId(vm), Misbehaviour::Silent, None);
+    (0..most).for_each(|vm| silence(vm).unwrap());
+    let why = silence(most).unwrap_err();
+    assert!(why.contains("expected no more at a time"), "{why}");
+    assert!(!hypervisor.offenders.contains(&VmId(most)));
+}
+
+/// A lab on a switch, whose VMs have just been moved, each without an announcement.
+fn moved(vms: u32) -> SimulatedLab<'static> {
+    let mut plan = Experiment::of_vms(vms).unwrap();
+    plan.lab.neighbours = Neighbours::Static;
+    let mut lab = SimulatedLab::on_switch(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    for vm in (0..vms).map(VmId) {
+        let relocation = Relocation {
+            announcement: Announcement::None,
+            ..Relocation::to(Place::Leaf(1))
+        };
+        let command = Command::Move(vm, Box::new(relocation));
+        lab.hypervisor().carry_out(Instant::ZERO, command).unwrap();
+    }
+    lab
+}
+
+#[test]
+fn what_tables_say_of_others_when_a_vm_moves_is_kept() {
+    let mut lab = moved(3);
+    let hypervisor = lab.hypervisor();
+    let at = |micros| Instant::ZERO + Duration::from_micros(micros);
+    let heard = [
+        (0, FdbChange::Forgotten),
+        (1, FdbChange::Learned),
+        (1, FdbChange::Told),
+        (2, FdbChange::Told),
+        (2, FdbChange::Forgotten),
+        (2, FdbChange::Learned),
+    ];
+    let heard = heard.map(|(vm, change)| {
+        let (vm, at) = (VmId(vm), at(5));
+        FdbEvent { vm, at, change }
+    });
+    // VM 2 has announced itself, and what tables have lost of it has gone with its port.
+    hypervisor.hear_of_move((2, VmId(2)), Some(at(4)), &heard);
+    let moves = hypervisor.recorder().moves().unwrap();
+    let known = |made: &crate::record::Move| (made.learned, made.told, made.forgotten);
+    let known: Vec<_> = moves.all().iter().map(known).collect();
+    let then = Some(at(5));
+    let expected = [
+        (None, None, then),
+        (then, then, None),
+        (Some(at(4)), then, None),
+    ];
+    assert_eq!(known, expected);
+}
+
+#[test]
+fn a_moved_vm_is_watched_until_it_has_been_seen_or_leaves() {
+    let mut lab = moved(2);
+    let hypervisor = lab.hypervisor();
+    let at = Instant::from_nanos(7);
+    hypervisor.fabric().write(at, VmId(0), &[0xff; 60]);
+    assert!(hypervisor.fabric().is_watched());
+    hypervisor
+        .carry_out(at, Command::StopVms(vec![VmId(0), VmId(1)]))
+        .unwrap();
+    assert!(!hypervisor.fabric().is_watched());
+    let moves = hypervisor.recorder().moves().unwrap();
+    let first_out: Vec<_> = moves.all().iter().map(|made| made.seen.first_out).collect();
+    assert_eq!(first_out, [Some(at), None]);
+}
+
+#[test]
+fn news_of_tables_at_the_end_of_a_run_wait_for_a_look_that_knows_the_time() {
+    let mut lab = moved(1);
+    let hypervisor = lab.hypervisor();
+    hypervisor
+        .fabric()
+        .write(Instant::from_nanos(7), VmId(0), &[0xff; 60]);
+    hypervisor.end();
+    assert_eq!(
+        hypervisor.fabric().fdb_events(Instant::from_nanos(8)).len(),
+        1
+    );
 }

@@ -305,6 +305,7 @@ where
         }
         // What has happened since the driver last looked.
         hypervisor.look_at_links(self.driver.now());
+        hypervisor.look_at_moves(self.driver.now());
         let counted = count_drops(hypervisor).map_err(SystemError::from);
         hypervisor.explain_rest(self.driver.now());
         // What a VM sends when it stops belongs to the run, and the addresses that it gives back to the report.

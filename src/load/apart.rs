@@ -142,6 +142,12 @@ impl Load {
         self.find_apart(id).map(|(load, id)| tell(load, id))
     }
 
+    /// Returns the load of a flow that was set apart, and the flow's number there. `None` if it was not.
+    pub(super) fn apart_of(&self, id: FlowId) -> Option<(&Load, FlowId)> {
+        let mut apart = self.apart.iter();
+        apart.find_map(|apart| Some((&apart.load, apart.own(id)?)))
+    }
+
     #[cold]
     fn find_apart(&mut self, id: FlowId) -> Option<(&mut Load, FlowId)> {
         let mut apart = self.apart.iter_mut();

@@ -161,3 +161,32 @@ fn those_that_the_end_of_the_run_ended_do_not_begin_again() {
         assert!(load.apart.is_empty(), "{pacing:?}");
     }
 }
+
+#[test]
+fn the_interval_of_a_flow_is_the_time_between_its_pings_whoever_else_there_is() {
+    for pacing in PACINGS {
+        let mut load = load(4, pacing, None);
+        // One that ends, one whose VM does not exist, two with a pace of their own, and one that has no part in the phase.
+        load.retire(&[FlowId(3)]);
+        let pending = load.add_pending_flow();
+        load.join(ms(0), pending);
+        let apart = set_apart(&mut load, ms(0), 2, pace(Pacing::Rate(50.0)));
+        let stranger = load.add_flow();
+        let handed_out = run(&mut load, 0..1_000);
+        let spacing = |flow: u32| {
+            let of_flow = handed_out.iter().filter(|(id, _)| *id == flow);
+            let due: Vec<u64> = of_flow.map(|(_, due)| *due).collect();
+            Duration::from_nanos((due[10] - due[5]) / 5)
+        };
+        let is_paced = !matches!(pacing, Pacing::Window(_));
+        for flow in 0..3 {
+            let expected = is_paced.then(|| spacing(flow));
+            assert_eq!(load.interval_of(FlowId(flow)), expected, "{pacing:?}");
+        }
+        for flow in apart {
+            assert_eq!(load.interval_of(FlowId(flow)), Some(spacing(flow)));
+        }
+        assert_eq!(load.interval_of(stranger), None);
+        assert_eq!(load.interval_of(FlowId(3)), None);
+    }
+}

@@ -148,6 +148,23 @@ impl Load {
         self.begin_apart(start);
     }
 
+    /// Returns the time between two pings of a flow by its present pace: at a rate, the time in which each of the flows that
+    /// share it has its turn. `None` for a closed loop, and for a flow without part in the present phase.
+    pub fn interval_of(&self, id: FlowId) -> Option<Duration> {
+        if let Some((load, id)) = self.apart_of(id) {
+            return load.interval_of(id);
+        }
+        match self.pacing.filter(|_| self.taking_part.contains(id))? {
+            Pacing::Interval(interval) => Some(interval),
+            // One that has handed out its last ping had its turn as well.
+            Pacing::Rate(rate) => {
+                let seconds = f64::from(self.unfinished.max(1)) / rate;
+                Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
+            }
+            Pacing::Window(_) => None,
+        }
+    }
+
     /// Returns true before the first phase, and after the last.
     pub fn is_between_phases(&self) -> bool {
         self.pacing.is_none()

@@ -29,9 +29,11 @@ use crate::load::FlowId;
 use crate::time::Instant;
 use crate::vm::{Announcement, VmId};
 
-/// Peers of all moves together whose figures are kept, the first ones: 104 bytes each. The gaps of the others are in the
-/// histogram.
+/// Peers of all moves together whose gaps are measured, the first ones: 104 bytes each.
 pub const MAX_GAPS: usize = 1 << 16;
+
+/// Moves that are kept, the first ones.
+pub const MAX_MOVES: usize = 1 << 16;
 
 /// All moves of a run.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +42,12 @@ pub struct Moves {
     /// The gaps of each flow by the numbers of move and peer; the last is the present one.
     of_flow: FxHashMap<FlowId, Vec<(u32, u32)>>,
     gaps: usize,
-    untold: u64,
+    /// The first ping of each flow that belongs to a gap that is not measured.
+    unmeasured_from: FxHashMap<FlowId, u64>,
+    /// The gaps that are not measured, and the moves without peers that are not kept.
+    unmeasured: u64,
+    /// The moves that are not kept.
+    moves_left_out: usize,
 }
 
 /// A move that was made.
@@ -166,14 +173,24 @@ impl EndedBy {
 }
 
 impl Moves {
-    /// Takes in a move. The figures of its peers are kept as far as there is room.
+    /// Takes in a move. The gaps of its peers are measured as far as there is room. Returns its number.
     pub(super) fn add(&mut self, mut made: Move) -> usize {
+        let is_kept = self.moves.len() < MAX_MOVES;
         let room = MAX_GAPS.saturating_sub(self.gaps);
-        let beyond = made.gaps.len().saturating_sub(room);
-        made.gaps.truncate(room);
-        self.untold = self.untold.saturating_add(beyond as u64);
+        let room = if is_kept { room } else { 0 };
+        let number = self.moves.len() + self.moves_left_out;
+        let unmeasured = self.unmeasured;
+        for gap in made.gaps.drain(room.min(made.gaps.len())..) {
+            self.unmeasured_from.entry(gap.flow).or_insert(gap.next);
+            self.unmeasured = self.unmeasured.saturating_add(1);
+        }
+        if !is_kept {
+            self.moves_left_out += 1;
+            let is_without_peers = self.unmeasured == unmeasured;
+            self.unmeasured = self.unmeasured.saturating_add(is_without_peers.into());
+            return number;
+        }
         self.gaps += made.gaps.len();
-        let number = self.moves.len();
         for (peer, gap) in (0u32..).zip(&made.gaps) {
             let of_flow = self.of_flow.entry(gap.flow).or_default();
             of_flow.push((number as u32, peer));
@@ -187,9 +204,14 @@ impl Moves {
         &self.moves
     }
 
-    /// Returns the number of gaps beside those that moves have.
-    pub const fn untold(&self) -> u64 {
-        self.untold
+    /// Returns the number of gaps that are not measured.
+    pub const fn unmeasured(&self) -> u64 {
+        self.unmeasured
+    }
+
+    /// Returns true if there is a gap of `flow` that is not measured: the present one, or one before it.
+    fn is_unmeasured(&self, flow: FlowId) -> bool {
+        self.unmeasured_from.contains_key(&flow)
     }
 
     /// Returns a move for changes of what is known of it.
@@ -204,6 +226,9 @@ impl Moves {
         sent: Instant,
         received: Instant,
     ) -> Option<u64> {
+        if self.is_unmeasured(flow) {
+            return None;
+        }
         let of_flow = self.of_flow.get(&flow)?;
         let (number, peer) = *of_flow.last()?;
         let made = self.moves.get_mut(number as usize)?;
@@ -223,6 +248,10 @@ impl Moves {
 
     /// The ping `sequence` of `flow`, due at `due`, was given up.
     pub(super) fn failed(&mut self, flow: FlowId, sequence: u64, due: Instant) {
+        let unmeasured_from = self.unmeasured_from.get(&flow);
+        if unmeasured_from.is_some_and(|from| sequence >= *from) {
+            return;
+        }
         let of_flow = self.of_flow.get(&flow);
         for &(number, peer) in of_flow.into_iter().flatten().rev() {
             let made = self.moves.get_mut(number as usize);
@@ -241,6 +270,9 @@ impl Moves {
 
     /// A reply came to a ping of `flow` that was given up already.
     pub(super) fn late(&mut self, flow: FlowId) {
+        if self.is_unmeasured(flow) {
+            return;
+        }
         let last = self.of_flow.get(&flow).and_then(|of_flow| of_flow.last());
         let Some(&(number, peer)) = last else {
             return;
@@ -357,7 +389,36 @@ mod tests {
         moves.add(made(3_000, vec![gap(0, 0, 0)]));
         let kept: Vec<_> = moves.all().iter().map(|made| made.gaps.len()).collect();
         assert_eq!(kept, [MAX_GAPS - 1, 1, 0]);
-        assert_eq!(moves.untold(), 2);
+        assert_eq!(moves.unmeasured(), 2);
+    }
+
+    #[test]
+    fn what_follows_a_move_beyond_the_limit_is_not_taken_for_an_older_one() {
+        let mut moves = Moves::default();
+        let many = (0..MAX_GAPS as u32).map(|flow| gap(flow, 0, 7));
+        moves.add(made(1_000, many.collect()));
+        moves.add(made(2_000, vec![gap(0, 0, 8), gap(1, 0, 8)]));
+        for flow in [0, 2] {
+            moves.passed((FlowId(flow), 9), at(2_230), at(2_240));
+            moves.failed(FlowId(flow), 8, at(2_210));
+            moves.late(FlowId(flow));
+        }
+        let gaps = &moves.all()[0].gaps;
+        let figures = |flow: usize| (gaps[flow].first, gaps[flow].lost, gaps[flow].late);
+        assert_eq!(figures(0), (None, 0, 0), "it was still open");
+        assert_eq!(figures(2), (Some(at(2_240)), 1, 1), "it is not concerned");
+    }
+
+    #[test]
+    fn moves_are_bounded_and_those_beyond_are_counted() {
+        let mut moves = Moves::default();
+        for _ in 0..MAX_MOVES {
+            moves.add(made(1_000, Vec::new()));
+        }
+        let beyond = moves.add(made(2_000, Vec::new()));
+        let next = moves.add(made(3_000, vec![gap(0, 0, 0), gap(1, 0, 0)]));
+        assert_eq!((moves.all().len(), moves.unmeasured()), (MAX_MOVES, 3));
+        assert!(beyond != next && moves.get_mut(next).is_none());
     }
 
     #[test]

@@ -361,9 +361,26 @@ impl Recorder {
 
     /// The ping of `flow` that was due at `due`, which failed, is put down to `to`; so far it was put down to `from`.
     pub fn attribute(&mut self, flow: FlowId, due: Instant, from: Attribution, to: Attribution) {
-        if self.phase_at(due).counted {
-            self.losses.transfer(flow, from, to);
+        if self.is_counted(due) {
+            self.attribute_counted(flow, 1, from, to);
         }
+    }
+
+    /// So many pings of `flow` that failed, of phases that count, are put down to `to`; so far they were put down to `from`.
+    pub fn attribute_counted(
+        &mut self,
+        flow: FlowId,
+        pings: u64,
+        from: Attribution,
+        to: Attribution,
+    ) {
+        self.losses.transfer(flow, pings, from, to);
+    }
+
+    /// Returns true if a ping due at `due` counts: its phase is no warm-up.
+    pub fn is_counted(&self, due: Instant) -> bool {
+        let phase = self.phases.get(self.phase_index_at(due));
+        phase.is_some_and(|phase| phase.counted)
     }
 
     /// Tells how it is found out where pings are lost, and why not better.

@@ -123,7 +123,7 @@ pub struct Report {
     /// Moves of VMs, an entry for each flow that such a VM sends or receives: of more than 1,000 those with the longest gaps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<MoveReport>,
-    /// How many more there were.
+    /// How many more there were. The histogram of outages has the first 65,536 gaps of a run; those beyond are not measured.
     #[serde(default, skip_serializing_if = "nothing")]
     pub moves_untold: u64,
     /// The parts of a run that was divided: a warm-up, the steps of a ramp, the phases of a scenario.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{count, percent, span, span_or_dash};
 use super::{Report, Table, encoding};
-use crate::fabric::{MAX_MISBEHAVIOURS, MisbehaviourRecord};
+use crate::fabric::MisbehaviourRecord;
 use crate::record::{Latency, LatencySummary, Mark, Marks, Response, SparseLatency, Window};
 use crate::time::Instant;
 use crate::vm::{Misdeed, VmId};
@@ -329,10 +329,24 @@ pub(super) fn sentence(reports: &[MisbehaviourReport]) -> Option<String> {
 }
 
 impl Report {
-    /// Takes in the misbehaviours of another run, told by the time of that.
+    /// Takes in the misbehaviours of another run, told by the time of that. Each run has a bounded number of them.
     pub(super) fn merge_misbehaviours(&mut self, other: &Report) {
-        let room = MAX_MISBEHAVIOURS.saturating_sub(self.misbehaviours.len());
-        let taken = other.misbehaviours.iter().take(room);
-        self.misbehaviours.extend(taken.cloned());
+        let theirs = other.misbehaviours.iter().cloned();
+        self.misbehaviours.extend(theirs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fabric::MAX_MISBEHAVIOURS;
+    use crate::report::{fixtures, merge};
+
+    #[test]
+    fn reports_of_runs_that_are_merged_keep_the_misbehaviours_of_each() {
+        let mut report = fixtures::whole();
+        let one = report.misbehaviours[0].clone();
+        report.misbehaviours = vec![one; MAX_MISBEHAVIOURS - 1];
+        let merged = merge(&[report.clone(), report.clone(), report]).unwrap();
+        assert_eq!(merged.misbehaviours.len(), 3 * (MAX_MISBEHAVIOURS - 1));
     }
 }

@@ -64,7 +64,7 @@ pub struct MoveReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_ns: Option<u64>,
     /// The time between two pings of the flow: the VM may have been away for a shorter time than the gap, by up to twice this
-    /// one and a round trip. Absent of flows that go by their answers.
+    /// one and a round trip. Absent of flows that go by their answers, or had no part in the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution_ns: Option<u64>,
     /// Pings behind the last one that was answered before, and due up to the end of the gap, that were not answered in time.
@@ -108,7 +108,7 @@ pub(super) fn told(
     let reports = reports.map(|(number, made, gap)| told_one(number, made, gap, began, name));
     (
         reports.collect(),
-        moves.untold().saturating_add(beyond as u64),
+        moves.unmeasured().saturating_add(beyond as u64),
     )
 }
 
@@ -209,23 +209,26 @@ pub(super) fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{line}")?;
     }
-    let others = report.moves.len().saturating_sub(GAPS_SHOWN) as u64;
-    if others > 0 {
-        let others = counted(others, "gap");
-        writeln!(out, "and {others} more; a .json report has them")?;
+    for line in unlisted(report, GAPS_SHOWN) {
+        writeln!(out, "{line}")?;
     }
-    match untold(report) {
-        Some(untold) => writeln!(out, "{untold}"),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-/// How many gaps there were beside those that are told, in words.
-pub(super) fn untold(report: &Report) -> Option<String> {
-    (report.moves_untold > 0).then(|| {
-        let more = counted(report.moves_untold, "gap");
-        format!("and {more} more, which are in the histogram of outages alone")
-    })
+/// How many gaps there were beside the first `listed` ones, in words.
+pub(super) fn unlisted(report: &Report, listed: usize) -> Vec<String> {
+    let more = |gaps: u64, where_to_find: &str| {
+        (gaps > 0).then(|| format!("and {} more; {where_to_find}", counted(gaps, "gap")))
+    };
+    let told = report.moves.len().saturating_sub(listed) as u64;
+    let told = more(told, "a .json report has them");
+    let outages = format!(
+        "the histogram of outages has the first {} of the run",
+        count(MAX_GAPS as u64)
+    );
+    told.into_iter()
+        .chain(more(report.moves_untold, &outages))
+        .collect()
 }
 
 impl Report {
@@ -237,5 +240,29 @@ impl Report {
         let untaken = (other.moves.len() - taken) as u64;
         let untold = other.moves_untold.saturating_add(untaken);
         self.moves_untold = self.moves_untold.saturating_add(untold);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{fixtures, merge};
+
+    #[test]
+    fn gaps_that_are_not_listed_are_counted_with_where_to_find_them() {
+        let mut report = fixtures::whole();
+        let one = report.moves[0].clone();
+        report.moves = vec![one; GAPS_TOLD];
+        report.moves_untold = 7;
+        let merged = merge(&[report.clone(), report]).unwrap();
+        let table = [
+            (20, "and 1,980 gaps more; a .json report has them"),
+            (1_999, "and 1 gap more; a .json report has them"),
+        ];
+        let untold = "and 14 gaps more; the histogram of outages has the first 65,536 of the run";
+        for (listed, told) in table {
+            assert_eq!(unlisted(&merged, listed), [told, untold]);
+        }
+        assert_eq!(unlisted(&merged, 2_000), [untold]);
     }
 }

@@ -346,6 +346,11 @@ fn the_kernel_takes_a_stolen_address_for_the_thiefs_and_waits_for_a_slow_vm() {
     wait_until("a neighbour that is another", || {
         (neighbour() == MAC).then_some(())
     });
+    // And the thief claims it again.
+    wait_until("a second claim", || {
+        let told: Value = serde_json::from_str(&world.ctl(&["--json", "misbehaviours"])).unwrap();
+        (number(&told, "/items/0/counts/sent") >= 2).then_some(())
+    });
     world.ctl(&["behave", "vm2"]);
     world.ctl(&["misbehave", "vm2:slow 300ms"]);
     let told = ping("10.77.0.4");

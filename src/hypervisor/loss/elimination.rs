@@ -5,6 +5,9 @@
 //! others are lost. What was dropped at a port in that direction accounts for some of these; of the rest only the direction is
 //! known, and that they were lost between the ports.
 
+use rustc_hash::FxHashMap;
+
+use crate::load::FlowId;
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::vm::VmId;
 
@@ -17,47 +20,53 @@ pub(super) struct Balance {
     pub(super) answered: u64,
     /// Lost requests that are explained.
     pub(super) explained: u64,
-    /// Pings of which nobody knows what became of them, because their VM or flow left.
-    pub(super) abandoned: u64,
     /// Pings that were lost and are not explained.
     pub(super) open: u64,
-    /// Frames that the kernel dropped at its port, if that is counted, those that are explained left out.
-    pub(super) dropped: Option<u64>,
+    /// The counts say nothing: of some pings nobody knows what became of them, because their VM or flow left, or there are
+    /// requests of others.
+    pub(super) is_ambiguous: bool,
 }
 
 /// The open pings of one flow to that VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct OpenFlow {
+    /// The flow.
+    pub(super) id: FlowId,
     /// The source.
     pub(super) source: VmId,
-    /// Pings that were lost and are not explained.
-    pub(super) open: u64,
-    /// Frames that the kernel dropped at the source's port, as those of [`Balance`].
-    pub(super) dropped: Option<u64>,
+    /// Pings of phases that count that were lost and are not explained.
+    pub(super) counted: u64,
+    /// Those of other phases.
+    pub(super) uncounted: u64,
+}
+
+impl OpenFlow {
+    /// Returns the number of its open pings.
+    pub(super) const fn open(&self) -> u64 {
+        self.counted.saturating_add(self.uncounted)
+    }
 }
 
 /// What the open pings of each flow to `target` are put down to, as many as there are of each. What is ambiguous is unknown.
+/// `dropped` are the frames that the kernel dropped at the port of each VM where that is counted, and that nothing is put down to
+/// yet.
 pub(super) fn eliminate(
     target: VmId,
     balance: Balance,
     flows: &[OpenFlow],
+    dropped: &mut FxHashMap<VmId, u64>,
 ) -> Vec<Vec<(Attribution, u64)>> {
     let requests = requests_lost(balance);
-    let mut dropped = balance.dropped;
     let of_flow = |flow: &OpenFlow| {
+        let open = flow.open();
         let (requests, replies) = match requests {
-            Some(0) => (0, flow.open),
-            Some(requests) if requests == balance.open => (flow.open, 0),
-            Some(requests) if flow.open == balance.open => (requests, flow.open - requests),
-            _ => return vec![(Attribution::UNKNOWN, flow.open)],
+            Some(0) => (0, open),
+            Some(requests) if requests == balance.open => (open, 0),
+            Some(requests) if open == balance.open => (requests, open - requests),
+            _ => return vec![(Attribution::UNKNOWN, open)],
         };
-        let mut found = at_ports(Way::Request, target, requests, &mut dropped);
-        found.extend(at_ports(
-            Way::Reply,
-            flow.source,
-            replies,
-            &mut flow.dropped.clone(),
-        ));
+        let mut found = at_ports(Way::Request, target, requests, dropped);
+        found.extend(at_ports(Way::Reply, flow.source, replies, dropped));
         found
     };
     flows.iter().map(of_flow).collect()
@@ -69,9 +78,8 @@ fn requests_lost(balance: Balance) -> Option<u64> {
         sent,
         answered,
         explained,
-        abandoned: 0,
         open,
-        ..
+        is_ambiguous: false,
     } = balance
     else {
         return None;
@@ -81,9 +89,14 @@ fn requests_lost(balance: Balance) -> Option<u64> {
 }
 
 /// Puts `lost` frames to `vm` down to what was dropped at its port, as far as that was counted, and the rest to the way there.
-fn at_ports(way: Way, vm: VmId, lost: u64, dropped: &mut Option<u64>) -> Vec<(Attribution, u64)> {
+fn at_ports(
+    way: Way,
+    vm: VmId,
+    lost: u64,
+    dropped: &mut FxHashMap<VmId, u64>,
+) -> Vec<(Attribution, u64)> {
     let mut found = Vec::new();
-    let Some(counted) = dropped else {
+    let Some(counted) = dropped.get_mut(&vm) else {
         if lost > 0 {
             found.push((Attribution::of(Cause::Unknown, way, Place::Unknown), lost));
         }
@@ -114,57 +127,72 @@ mod tests {
 
     const TARGET: VmId = VmId(1);
 
-    fn flow(source: u32, open: u64, dropped: Option<u64>) -> OpenFlow {
+    fn flow(source: u32, open: u64) -> OpenFlow {
         OpenFlow {
+            id: FlowId(0),
             source: VmId(source),
-            open,
-            dropped,
+            counted: open,
+            uncounted: 0,
         }
+    }
+
+    /// The frames dropped at the port of each VM.
+    type Dropped = &'static [(u32, u64)];
+
+    fn account(dropped: &[(u32, u64)]) -> FxHashMap<VmId, u64> {
+        let vms = dropped.iter();
+        vms.map(|(vm, frames)| (VmId(*vm), *frames)).collect()
     }
 
     /// A cause with its direction, its VM if there is one, and a number of pings.
     type Row = (Cause, Way, Option<u32>, u64);
 
+    /// What was counted, the frames dropped at ports, the open pings of flows, and the rows of each of these.
+    type Case = (Balance, Dropped, Vec<OpenFlow>, Vec<Vec<Row>>);
+
     #[test]
     fn counters_in_causes_out() {
         use Cause::{BetweenPorts, QueueFull, Unknown};
         use Way::{Reply, Request};
-        let balance = |sent, answered, open, dropped| Balance {
+        let balance = |sent, answered, open| Balance {
             sent,
             answered,
-            explained: 0,
-            abandoned: 0,
             open,
-            dropped,
+            ..Balance::default()
         };
-        let some = |open| vec![flow(0, open, Some(0))];
-        let table: Vec<(Balance, Vec<OpenFlow>, Vec<Vec<Row>>)> = vec![
+        let some = |open| vec![flow(0, open)];
+        let table: Vec<Case> = vec![
             // Nothing arrived.
             (
-                balance(10, 0, 10, Some(0)),
+                balance(10, 0, 10),
+                &[(0, 0), (1, 0)],
                 some(10),
                 vec![vec![(BetweenPorts, Request, None, 10)]],
             ),
             // All arrived, and nothing came back.
             (
-                balance(10, 10, 10, Some(0)),
+                balance(10, 10, 10),
+                &[(0, 0), (1, 0)],
                 some(10),
                 vec![vec![(BetweenPorts, Reply, None, 10)]],
             ),
             // The queue of the destination, of the source, of both.
             (
-                balance(100, 90, 10, Some(10)),
+                balance(100, 90, 10),
+                &[(0, 0), (1, 10)],
                 some(10),
                 vec![vec![(QueueFull, Request, Some(1), 10)]],
             ),
             (
-                balance(100, 100, 10, Some(0)),
-                vec![flow(0, 10, Some(10))],
+                balance(100, 100, 10),
+                &[(0, 10), (1, 0)],
+                some(10),
                 vec![vec![(QueueFull, Reply, Some(0), 10)]],
             ),
             (
-                balance(100, 96, 10, Some(4)),
-                vec![flow(0, 10, Some(5))],
+                balance(100, 96, 10),
+                &[(0, 5), (1, 4)],
+                some(10),
                 vec![vec![
                     (QueueFull, Request, Some(1), 4),
                     (QueueFull, Reply, Some(0), 5),
@@ -173,7 +201,8 @@ mod tests {
             ),
             // The queue dropped some, and the bridge others.
             (
-                balance(100, 90, 10, Some(7)),
+                balance(100, 90, 10),
+                &[(0, 0), (1, 7)],
                 some(10),
                 vec![vec![
                     (QueueFull, Request, Some(1), 7),
@@ -182,20 +211,23 @@ mod tests {
             ),
             // More was dropped there than pings are lost: broadcasts, for instance.
             (
-                balance(100, 90, 10, Some(70)),
+                balance(100, 90, 10),
+                &[(0, 0), (1, 70)],
                 some(10),
                 vec![vec![(QueueFull, Request, Some(1), 10)]],
             ),
             // A fabric that counts nothing: the direction is known.
             (
-                balance(10, 3, 10, None),
-                vec![flow(0, 10, None)],
+                balance(10, 3, 10),
+                &[],
+                some(10),
                 vec![vec![(Unknown, Request, None, 7), (Unknown, Reply, None, 3)]],
             ),
             // Several flows, all lost in one direction; the queue's drops are not counted twice.
             (
-                balance(100, 90, 10, Some(6)),
-                vec![flow(0, 4, Some(0)), flow(2, 6, Some(0))],
+                balance(100, 90, 10),
+                &[(0, 0), (1, 6), (2, 0)],
+                vec![flow(0, 4), flow(2, 6)],
                 vec![
                     vec![(QueueFull, Request, Some(1), 4)],
                     vec![
@@ -204,10 +236,24 @@ mod tests {
                     ],
                 ],
             ),
+            // Nor are those of a source's queue, of which several flows come.
+            (
+                balance(100, 100, 10),
+                &[(0, 5), (1, 0)],
+                vec![flow(0, 4), flow(0, 6)],
+                vec![
+                    vec![(QueueFull, Reply, Some(0), 4)],
+                    vec![
+                        (QueueFull, Reply, Some(0), 1),
+                        (BetweenPorts, Reply, None, 5),
+                    ],
+                ],
+            ),
             // Several flows, lost in both directions: nobody knows which.
             (
-                balance(100, 95, 10, Some(6)),
-                vec![flow(0, 4, Some(0)), flow(2, 6, Some(0))],
+                balance(100, 95, 10),
+                &[(0, 0), (1, 6), (2, 0)],
+                vec![flow(0, 4), flow(2, 6)],
                 vec![
                     vec![(Unknown, Way::Unknown, None, 4)],
                     vec![(Unknown, Way::Unknown, None, 6)],
@@ -217,8 +263,9 @@ mod tests {
             (
                 Balance {
                     explained: 5,
-                    ..balance(100, 90, 10, Some(5))
+                    ..balance(100, 90, 10)
                 },
+                &[(0, 0), (1, 5)],
                 some(10),
                 vec![vec![
                     (QueueFull, Request, Some(1), 5),
@@ -227,26 +274,29 @@ mod tests {
             ),
             // Requests came twice, more are missing than lost, or pings were abandoned: the counts say nothing.
             (
-                balance(10, 12, 3, Some(0)),
+                balance(10, 12, 3),
+                &[(0, 0), (1, 0)],
                 some(3),
                 vec![vec![(Unknown, Way::Unknown, None, 3)]],
             ),
             (
-                balance(10, 2, 3, Some(0)),
+                balance(10, 2, 3),
+                &[(0, 0), (1, 0)],
                 some(3),
                 vec![vec![(Unknown, Way::Unknown, None, 3)]],
             ),
             (
                 Balance {
-                    abandoned: 1,
-                    ..balance(10, 7, 3, Some(0))
+                    is_ambiguous: true,
+                    ..balance(10, 7, 3)
                 },
+                &[(0, 0), (1, 0)],
                 some(3),
                 vec![vec![(Unknown, Way::Unknown, None, 3)]],
             ),
         ];
-        for (balance, flows, expected) in table {
-            let found = eliminate(TARGET, balance, &flows);
+        for (balance, dropped, flows, expected) in table {
+            let found = eliminate(TARGET, balance, &flows, &mut account(dropped));
             let row = |(what, pings): &(Attribution, u64)| {
                 let place = match what.place {
                     Place::Vm(vm) => Some(vm.0),
@@ -263,6 +313,33 @@ mod tests {
     }
 
     #[test]
+    fn drops_at_a_port_account_for_one_loss_each_whoever_asks() {
+        let balance = |sent, answered, open| Balance {
+            sent,
+            answered,
+            open,
+            ..Balance::default()
+        };
+        // 999 flows from a VM that dropped five frames, and one flow to it.
+        let mut dropped = account(&[(0, 5)]);
+        let mut at_port = 0;
+        let mut count = |found: Vec<Vec<(Attribution, u64)>>| {
+            let rows = found.into_iter().flatten();
+            let rows = rows.filter(|(what, _)| what.cause == Cause::QueueFull);
+            at_port += rows.map(|(_, pings)| pings).sum::<u64>();
+        };
+        for target in 1..1_000 {
+            let flows = [flow(0, 5)];
+            let replies_lost = balance(10, 10, 5);
+            count(eliminate(VmId(target), replies_lost, &flows, &mut dropped));
+        }
+        let flows = [flow(1, 5)];
+        let requests_lost = balance(10, 5, 5);
+        count(eliminate(VmId(0), requests_lost, &flows, &mut dropped));
+        assert_eq!(at_port, 5);
+    }
+
+    #[test]
     fn every_open_ping_is_put_down_to_something_whatever_the_counters_say() {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..20_000 {
@@ -272,18 +349,23 @@ mod tests {
                 sent: few() + few(),
                 answered: few(),
                 explained: few() / 4,
-                abandoned: few() / 11,
                 open: opens.iter().sum(),
-                dropped: few().checked_sub(3),
+                is_ambiguous: few() == 11,
             };
             let mut flows = Vec::new();
-            for (index, open) in opens.into_iter().enumerate() {
-                flows.push(flow(index as u32, open, few().checked_sub(2)));
+            for (open, source) in opens.into_iter().zip([0, 2, 0]) {
+                flows.push(flow(source, open));
             }
-            let found = eliminate(TARGET, balance, &flows);
+            let mut dropped = account(&[]);
+            for vm in (0..3).map(VmId) {
+                if let Some(frames) = few().checked_sub(3) {
+                    dropped.insert(vm, frames);
+                }
+            }
+            let found = eliminate(TARGET, balance, &flows, &mut dropped);
             for (flow, rows) in flows.iter().zip(found) {
                 let sum: u64 = rows.iter().map(|(_, pings)| pings).sum();
-                assert_eq!(sum, flow.open, "{balance:?} {flows:?}");
+                assert_eq!(sum, flow.open(), "{balance:?} {flows:?}");
             }
         }
     }

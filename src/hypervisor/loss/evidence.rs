@@ -1,15 +1,13 @@
 //! What is known of frames of pings that did not arrive, until the pings end.
 
-use std::collections::VecDeque;
-
-use rustc_hash::FxHashMap;
-
+use super::bounded::Bounded;
 use crate::record::{Attribution, Cause, Place, Way, Why};
 use crate::time::Instant;
 use crate::vm::{PingId, VmId};
 
-/// Facts that are kept. Of a ping that is answered after all, or of none of the run's, they stay until others need the room.
-const MAX_FACTS: usize = 1 << 16;
+/// Pings of which facts are kept. Of one that is answered after all, or of none of the run's, they stay until others need the
+/// room.
+const MAX_PINGS: usize = 1 << 16;
 /// Facts of one ping; a flooded frame is dropped in many places.
 const MAX_FACTS_OF_PING: usize = 8;
 
@@ -48,33 +46,31 @@ pub(super) struct Fact {
 }
 
 /// Facts by ping.
-#[derive(Debug, Default)]
-pub(super) struct Evidence {
-    facts: FxHashMap<Key, Vec<Fact>>,
-    /// The ping of each fact, the oldest first; some of them have been taken since.
-    order: VecDeque<Key>,
+#[derive(Debug)]
+pub(super) struct Evidence(Bounded<Vec<Fact>>);
+
+impl Default for Evidence {
+    fn default() -> Evidence {
+        Evidence(Bounded::new(MAX_PINGS))
+    }
 }
 
 impl Evidence {
     /// Keeps a fact.
     pub(super) fn add(&mut self, key: Key, fact: Fact) {
-        if self.order.len() >= MAX_FACTS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.facts.remove(&oldest);
-        }
-        let facts = self.facts.entry(key).or_default();
+        let Some(facts) = self.0.get_mut(key) else {
+            return self.0.insert(key, vec![fact]);
+        };
         // Those of a ping that had the same number, 65,536 pings ago, are of no use.
         if facts.len() >= MAX_FACTS_OF_PING {
             facts.remove(0);
         }
         facts.push(fact);
-        self.order.push_back(key);
     }
 
     /// Takes what is known of a ping that was due at `due`.
     pub(super) fn take(&mut self, key: Key, due: Instant) -> Option<Fact> {
-        let facts = self.facts.remove(&key)?;
+        let facts = self.0.remove(key)?;
         judge(facts.iter().filter(|fact| fact.at >= due))
     }
 }
@@ -195,15 +191,27 @@ mod tests {
     fn facts_take_bounded_memory_and_the_newest_stay() {
         let mut evidence = Evidence::default();
         let fact = fact(Way::Request, Strength::Decisive, 1, 5);
-        for number in 0..3 * MAX_FACTS as u32 {
+        for number in 0..3 * MAX_PINGS as u32 {
             let key = Key::new(VmId(number), 0, 0);
             evidence.add(key, fact);
             evidence.add(KEY, fact);
         }
-        assert!(evidence.order.len() <= MAX_FACTS);
-        assert!(evidence.facts.len() <= MAX_FACTS);
-        let last = Key::new(VmId(3 * MAX_FACTS as u32 - 1), 0, 0);
+        let last = Key::new(VmId(3 * MAX_PINGS as u32 - 1), 0, 0);
         assert_eq!(evidence.take(last, at(5)), Some(fact));
         assert_eq!(evidence.take(Key::new(VmId(1), 0, 0), at(5)), None);
+    }
+
+    #[test]
+    fn a_ping_that_was_flooded_to_very_many_pushes_out_no_other() {
+        let mut evidence = Evidence::default();
+        let other = Key::new(VmId(0), 1, 1);
+        let fact = fact(Way::Request, Strength::Decisive, 1, 5);
+        evidence.add(other, fact);
+        for vm in 0..2 * MAX_PINGS as u32 {
+            evidence.add(KEY, elsewhere_at(vm));
+        }
+        assert_eq!(evidence.take(other, at(5)), Some(fact));
+        let flooded = evidence.take(KEY, at(5)).unwrap();
+        assert_eq!(flooded.what.place, Place::Others);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Failed;
 use super::evidence::{Fact, Key, Strength};
 use super::obstacle::{Ends, obstacle};
+use super::{Count, Failed};
 use crate::fabric::{Explained, Fabric, Impairment, Notice};
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
@@ -28,7 +28,13 @@ impl<F: Fabric> Hypervisor<F> {
         (flow, due): (FlowId, Instant),
         from: Attribution,
     ) {
-        self.look_at_drops(now);
+        let Some(search) = &self.loss_search else {
+            return;
+        };
+        // Very many may fail in one go.
+        if search.looked_at != Some(now) {
+            self.look_at_drops(now);
+        }
         let key = Key::of(vm, ping);
         let Some(search) = &mut self.loss_search else {
             return;
@@ -45,17 +51,19 @@ impl<F: Fabric> Hypervisor<F> {
         };
         let to = to.unwrap_or(from);
         self.recorder().attribute(flow, due, from, to);
-        let Some(search) = &mut self.loss_search else {
-            return;
+        let count = match (from.cause, to.cause, to.way) {
+            (Cause::Unresolved, ..) => Count::Unresolved,
+            (Cause::Unknown, Cause::Unknown, _) => Count::Open,
+            // Errors are reported of requests.
+            (Cause::Reported, ..) | (Cause::Unknown, _, Way::Request) => Count::Explained,
+            _ => Count::Answered,
         };
-        let of_flow = search.flows.entry(flow).or_default();
-        match (from.cause, to.cause, to.way) {
-            (Cause::Unresolved, ..) => of_flow.unresolved += 1,
-            (Cause::Unknown, Cause::Unknown, _) => search.leave_open(flow, due),
-            (Cause::Unknown, _, Way::Request) => of_flow.explained += 1,
-            _ => {}
+        let failed = Failed { due, to, count };
+        let is_counted = self.recorder.is_counted(due);
+        if let Some(search) = &mut self.loss_search {
+            search.count(flow, &failed, is_counted);
+            search.failed.insert(key, failed);
         }
-        search.remember(key, Failed { due, to });
         if to.cause != Cause::Unknown && self.fabric.is_watched() {
             self.tell_explained(now, (vm, ping), due, to);
         }
@@ -68,17 +76,11 @@ impl<F: Fabric> Hypervisor<F> {
         let Some(search) = &mut self.loss_search else {
             return;
         };
-        let Some(failed) = search.failed.remove(&key) else {
+        let Some(failed) = search.failed.remove(key) else {
             return;
         };
-        match failed.to.cause {
-            Cause::Unknown => search.close(flow, failed.due),
-            _ if failed.to.way == Way::Request => {
-                let of_flow = search.flows.entry(flow).or_default();
-                of_flow.explained = of_flow.explained.saturating_sub(1);
-            }
-            _ => {}
-        }
+        let is_counted = self.recorder.is_counted(failed.due);
+        search.discount(flow, &failed, is_counted);
         let (from, due) = (failed.to, failed.due);
         self.recorder()
             .attribute(flow, due, from, Attribution::LATE);
@@ -88,6 +90,30 @@ impl<F: Fabric> Hypervisor<F> {
     pub(in crate::hypervisor) fn abandoned(&mut self, flow: FlowId) {
         if let Some(search) = &mut self.loss_search {
             search.flows.entry(flow).or_default().abandoned += 1;
+        }
+    }
+
+    /// `vm` is about to leave, with the flows that it is the source of.
+    pub(in crate::hypervisor) fn flows_leave(&mut self, vm: VmId) {
+        let slot = self.slots.get(vm.index()).and_then(Option::as_ref);
+        let flows = slot.map(|slot| slot.flows.clone());
+        for flow in flows.into_iter().flatten() {
+            self.flow_leaves(flow);
+        }
+    }
+
+    /// `flow` is about to leave: keeps how many pings it has begun.
+    pub(in crate::hypervisor) fn flow_leaves(&mut self, flow: FlowId) {
+        if self.loss_search.is_none() {
+            return;
+        }
+        let owner = self.flows.get(flow.index()).and_then(|flow| flow.ping);
+        let Some(source) = owner.map(|owner| owner.vm) else {
+            return;
+        };
+        let begun = self.pings_begun(flow);
+        if let Some(search) = &mut self.loss_search {
+            search.flows.entry(flow).or_default().left = Some((source, begun));
         }
     }
 
@@ -114,20 +140,27 @@ impl<F: Fabric> Hypervisor<F> {
     }
 
     /// An impairment holds the request of a ping, or its reply: its answer will be late, or never come.
-    fn held(&self, now: Instant, key: Key) -> Option<Fact> {
-        let mut held = self.fabric.held_pings(now);
-        held.find_map(|held| {
-            let (of, way) = self.ping_of(&held.head)?;
-            let what = Attribution {
-                why: Some(Why::Impairment(Impairment::Delayed)),
-                ..Attribution::of(Cause::Impaired, way, Place::Vm(held.vm))
-            };
-            let strength = Strength::Decisive;
-            (of == key).then_some(Fact {
-                at: now,
-                what,
-                strength,
-            })
+    fn held(&mut self, now: Instant, key: Key) -> Option<Fact> {
+        let search = self.loss_search.as_ref()?;
+        if search.held_at != Some(now) {
+            let held = self.fabric.held_pings(now);
+            let held = held.filter_map(|held| {
+                let (key, way) = self.ping_of(&held.head)?;
+                Some((key, (way, held.vm)))
+            });
+            let held = held.collect();
+            let search = self.loss_search.as_mut()?;
+            (search.held, search.held_at) = (held, Some(now));
+        }
+        let (way, vm) = *self.loss_search.as_ref()?.held.get(&key)?;
+        let what = Attribution {
+            why: Some(Why::Impairment(Impairment::Delayed)),
+            ..Attribution::of(Cause::Impaired, way, Place::Vm(vm))
+        };
+        Some(Fact {
+            at: now,
+            what,
+            strength: Strength::Decisive,
         })
     }
 
@@ -182,24 +215,23 @@ impl<F: Fabric> Hypervisor<F> {
             search.states_since = now;
         }
         let known = search.states.get(&(source, destination)).copied();
-        let found = match known {
-            Some(found) => found,
-            None if search.states.len() >= MAX_STATES => None,
+        let state = match known {
+            Some(state) => state?,
+            None if search.states.len() >= MAX_STATES => return None,
             None => {
                 let state = self.fabric.path_state(source, mac, Some(destination));
-                let ends = Ends {
-                    source,
-                    destination: Some(destination),
-                    bytes,
-                };
                 let state = state.ok().flatten();
-                let found = state.and_then(|state| obstacle(&state, ends, way));
                 let search = self.loss_search.as_mut()?;
-                search.states.insert((source, destination), found);
-                found
+                search.states.insert((source, destination), state);
+                state?
             }
         };
-        found.map(|found| Attribution { way, ..found })
+        let ends = Ends {
+            source,
+            destination: Some(destination),
+            bytes,
+        };
+        obstacle(&state, ends, way)
     }
 }
 

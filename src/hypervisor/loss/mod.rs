@@ -5,6 +5,7 @@
 //! ping of which nothing is known is explained by what stands in its way then, as ports and forwarding tables show it; and at
 //! the end of the run, by what was counted. Answered pings take no part in it.
 
+mod bounded;
 mod elimination;
 mod evidence;
 mod explain;
@@ -13,16 +14,17 @@ mod notes;
 mod obstacle;
 mod rest;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use rustc_hash::FxHashMap;
 
+use self::bounded::Bounded;
 use self::evidence::{Evidence, Key};
 use super::Hypervisor;
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, PathState};
 use crate::load::FlowId;
-use crate::record::{Attribution, LossMethod};
+use crate::record::{Attribution, Cause, LossMethod, Place, Way};
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -34,68 +36,114 @@ const MAX_FAILED: usize = 1 << 16;
 struct Failed {
     due: Instant,
     to: Attribution,
+    count: Count,
+}
+
+/// How a failed ping is counted among those of its flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Count {
+    /// Nothing is known of it.
+    Open,
+    /// It was not sent.
+    Unresolved,
+    /// Its request is known not to have been answered.
+    Explained,
+    /// Its request may have been answered.
+    Answered,
 }
 
 /// What is counted of the flow of a lost ping.
 #[derive(Clone, Default, Debug)]
 struct FlowLosses {
-    /// Lost pings of which nothing is known, by when they were due.
-    open: Vec<Instant>,
+    /// Lost pings of which nothing is known, those of phases that do not count left out.
+    open: u64,
+    /// The same of phases that do not count.
+    open_uncounted: u64,
     /// Pings that were given up before they were sent.
     unresolved: u64,
     /// Lost requests that are explained.
     explained: u64,
     /// Pings of which nobody knows what became of them.
     abandoned: u64,
+    /// Its source and the pings that it had begun, if it or its source has left.
+    left: Option<(VmId, u64)>,
+}
+
+impl FlowLosses {
+    /// The number of pings that are counted like that; `is_counted` if their phase is.
+    fn of(&mut self, count: Count, is_counted: bool) -> Option<&mut u64> {
+        match count {
+            Count::Open if is_counted => Some(&mut self.open),
+            Count::Open => Some(&mut self.open_uncounted),
+            Count::Unresolved => Some(&mut self.unresolved),
+            Count::Explained => Some(&mut self.explained),
+            Count::Answered => None,
+        }
+    }
 }
 
 /// What is known of failed pings, and of those that may fail.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LossSearch {
     evidence: Evidence,
-    failed: FxHashMap<Key, Failed>,
-    /// Those, the oldest first.
-    order: VecDeque<Key>,
+    failed: Bounded<Failed>,
     flows: BTreeMap<FlowId, FlowLosses>,
-    /// What stood in the way from a VM to another at a time shortly ago.
-    states: FxHashMap<(VmId, VmId), Option<Attribution>>,
+    /// Frames dropped at the port of each VM that losses are put down to, those of phases that do not count among them.
+    explained_at: FxHashMap<VmId, u64>,
+    /// The state of the way from a VM to another at a time shortly ago.
+    states: FxHashMap<(VmId, VmId), Option<PathState>>,
     states_since: Instant,
-    /// Open pings, those of all flows.
-    open: usize,
+    /// When drops were looked at last.
+    looked_at: Option<Instant>,
+    /// The pings that impairments held at a time, with the part that was and the VM.
+    held: FxHashMap<Key, (Way, VmId)>,
+    held_at: Option<Instant>,
 }
 
-/// Open pings of all flows of which it is known when they were due.
-const MAX_OPEN: usize = 1 << 20;
+impl Default for LossSearch {
+    fn default() -> LossSearch {
+        LossSearch {
+            evidence: Evidence::default(),
+            failed: Bounded::new(MAX_FAILED),
+            flows: BTreeMap::new(),
+            explained_at: FxHashMap::default(),
+            states: FxHashMap::default(),
+            states_since: Instant::ZERO,
+            looked_at: None,
+            held: FxHashMap::default(),
+            held_at: None,
+        }
+    }
+}
 
 impl LossSearch {
-    fn remember(&mut self, key: Key, failed: Failed) {
-        if self.failed.insert(key, failed).is_none() {
-            self.order.push_back(key);
+    /// Counts a ping of `flow` that has failed; `is_counted` if its phase is.
+    fn count(&mut self, flow: FlowId, failed: &Failed, is_counted: bool) {
+        let of_flow = self.flows.entry(flow).or_default();
+        if let Some(pings) = of_flow.of(failed.count, is_counted) {
+            *pings += 1;
         }
-        if self.order.len() > MAX_FAILED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.failed.remove(&oldest);
-        }
-    }
-
-    /// Leaves a lost ping to what is counted.
-    fn leave_open(&mut self, flow: FlowId, due: Instant) {
-        if self.open < MAX_OPEN {
-            self.open += 1;
-            self.flows.entry(flow).or_default().open.push(due);
+        if let Some(vm) = dropped_at(failed.to) {
+            *self.explained_at.entry(vm).or_default() += 1;
         }
     }
 
-    /// A ping that was left open was answered after all.
-    fn close(&mut self, flow: FlowId, due: Instant) {
-        let open = self.flows.get_mut(&flow).map(|flow| &mut flow.open);
-        if let Some(open) = open
-            && let Some(place) = open.iter().rposition(|at| *at == due)
-        {
-            open.remove(place);
-            self.open -= 1;
+    /// A ping that was counted was answered after all.
+    fn discount(&mut self, flow: FlowId, failed: &Failed, is_counted: bool) {
+        let of_flow = self.flows.get_mut(&flow);
+        let pings = of_flow.and_then(|flow| flow.of(failed.count, is_counted));
+        let at_port = dropped_at(failed.to).and_then(|vm| self.explained_at.get_mut(&vm));
+        for number in [pings, at_port].into_iter().flatten() {
+            *number = number.saturating_sub(1);
         }
+    }
+}
+
+/// The VM at whose port the kernel has dropped and counted a frame, if a loss is put down to that.
+fn dropped_at(to: Attribution) -> Option<VmId> {
+    match (to.cause, to.place) {
+        (Cause::QueueFull | Cause::Filtered | Cause::Absent, Place::Vm(vm)) => Some(vm),
+        _ => None,
     }
 }
 
@@ -158,9 +206,10 @@ impl<F: Fabric> Hypervisor<F> {
     /// the driver's poll reports drops, before pings are given up, and at the end of a run.
     #[cold]
     pub fn look_at_drops(&mut self, now: Instant) {
-        if self.loss_search.is_none() {
+        let Some(search) = &mut self.loss_search else {
             return;
-        }
+        };
+        search.looked_at = Some(now);
         for ping in self.fabric.take_impaired_pings() {
             self.note_impaired(&ping);
         }
@@ -173,3 +222,6 @@ impl<F: Fabric> Hypervisor<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

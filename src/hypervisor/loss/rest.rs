@@ -9,7 +9,7 @@ use super::elimination::{Balance, OpenFlow, eliminate};
 use crate::fabric::Fabric;
 use crate::hypervisor::Hypervisor;
 use crate::load::FlowId;
-use crate::record::{Attribution, Cause, Place};
+use crate::record::Attribution;
 use crate::time::Instant;
 use crate::vm::VmId;
 
@@ -24,13 +24,12 @@ impl<F: Fabric> Hypervisor<F> {
             return;
         };
         let flows = std::mem::take(&mut search.flows);
-        search.open = 0;
-        let open = flows.iter().filter(|(_, of)| !of.open.is_empty());
+        let open = flows.iter().filter(|(_, of)| of.open > 0);
         let targets: Vec<VmId> = open.filter_map(|(flow, _)| self.target_of(*flow)).collect();
         if targets.is_empty() {
             return;
         }
-        let dropped = self.dropped_at_ports();
+        let mut dropped = self.dropped_at_ports();
         let mut to_targets: BTreeMap<VmId, Vec<FlowId>> = targets
             .into_iter()
             .map(|target| (target, Vec::new()))
@@ -42,54 +41,58 @@ impl<F: Fabric> Hypervisor<F> {
             }
         }
         for (target, of_target) in to_targets {
-            let Some(balance) = self.balance(target, &of_target, &flows, &dropped) else {
+            let Some(balance) = self.balance(target, &of_target, &flows) else {
                 continue;
             };
             let open_flow = |id: &FlowId| {
-                let due = &flows.get(id).filter(|of| !of.open.is_empty())?.open;
-                let source = self.flows.get(id.index())?.ping?.vm;
-                let of = OpenFlow {
-                    source,
-                    open: due.len() as u64,
-                    dropped: dropped.get(&source).copied(),
-                };
-                Some((*id, due, of))
+                let of = flows.get(id)?;
+                let present = || self.flows.get(id.index())?.ping.map(|owner| owner.vm);
+                let left = of.left.map(|(source, _)| source);
+                Some(OpenFlow {
+                    id: *id,
+                    source: left.or_else(present)?,
+                    counted: of.open,
+                    uncounted: of.open_uncounted,
+                })
             };
-            let open: Vec<_> = of_target.iter().filter_map(open_flow).collect();
-            let of_flows: Vec<OpenFlow> = open.iter().map(|(.., of)| *of).collect();
-            let rows = eliminate(target, balance, &of_flows);
-            for ((flow, due, _), rows) in open.into_iter().zip(rows) {
-                let each = rows
-                    .into_iter()
-                    .flat_map(|(to, pings)| (0..pings).map(move |_| to));
-                for (due, to) in due.iter().zip(each) {
-                    self.recorder
-                        .attribute(flow, *due, Attribution::UNKNOWN, to);
+            let open = of_target.iter().filter_map(open_flow);
+            let open: Vec<OpenFlow> = open.filter(|of| of.open() > 0).collect();
+            let rows = eliminate(target, balance, &open, &mut dropped);
+            for (of, rows) in open.iter().zip(rows) {
+                // Phases that do not count are the first.
+                let mut uncounted = of.uncounted;
+                for (to, pings) in rows {
+                    let left_out = pings.min(uncounted);
+                    uncounted -= left_out;
+                    self.recorder.attribute_counted(
+                        of.id,
+                        pings - left_out,
+                        Attribution::UNKNOWN,
+                        to,
+                    );
                 }
             }
         }
     }
 
     /// Counts the pings to `target`, which are those of `of_target`; `None` if it is not there.
-    fn balance(
-        &self,
-        target: VmId,
-        of_target: &[FlowId],
-        flows: &ByFlow,
-        dropped: &FxHashMap<VmId, u64>,
-    ) -> Option<Balance> {
+    fn balance(&self, target: VmId, of_target: &[FlowId], flows: &ByFlow) -> Option<Balance> {
+        // It has answered requests to groups as well, and these are in no balance.
+        let is_ambiguous = self.recorder.has_members();
         let mut balance = Balance {
             answered: self.vm(target)?.requests_answered(),
-            dropped: dropped.get(&target).copied(),
+            is_ambiguous,
             ..Balance::default()
         };
         let none = FlowLosses::default();
         for id in of_target {
             let of = flows.get(id).unwrap_or(&none);
-            balance.sent += self.pings_begun(*id).saturating_sub(of.unresolved);
+            let begun = || self.pings_begun(*id);
+            let begun = of.left.map_or_else(begun, |(_, begun)| begun);
+            balance.sent += begun.saturating_sub(of.unresolved);
             balance.explained += of.explained;
-            balance.abandoned += of.abandoned;
-            balance.open += of.open.len() as u64;
+            balance.is_ambiguous |= of.abandoned > 0;
+            balance.open += of.open + of.open_uncounted;
         }
         Some(balance)
     }
@@ -101,9 +104,10 @@ impl<F: Fabric> Hypervisor<F> {
     /// The frames that the kernel dropped at the port of each VM and that no loss is put down to yet, if it counts them.
     fn dropped_at_ports(&mut self) -> FxHashMap<VmId, u64> {
         let counters = self.fabric.port_counters().unwrap_or_default();
-        let explained = self.explained_at_ports();
+        let search = self.loss_search.as_ref();
         let left = counters.iter().map(|(vm, counted)| {
-            let explained = explained.get(vm).copied().unwrap_or(0);
+            let explained = search.and_then(|search| search.explained_at.get(vm));
+            let explained = explained.copied().unwrap_or(0);
             (*vm, counted.tx_dropped.saturating_sub(explained))
         });
         let mut left: FxHashMap<VmId, u64> = left.collect();
@@ -114,21 +118,8 @@ impl<F: Fabric> Hypervisor<F> {
         left
     }
 
-    /// The frames dropped at the port of each VM that losses are put down to.
-    fn explained_at_ports(&self) -> FxHashMap<VmId, u64> {
-        let mut explained = FxHashMap::default();
-        for (row, pings) in self.recorder.losses().rows() {
-            if let (Cause::QueueFull | Cause::Filtered | Cause::Absent, Place::Vm(vm)) =
-                (row.cause, row.place)
-            {
-                *explained.entry(vm).or_default() += pings;
-            }
-        }
-        explained
-    }
-
-    /// The pings that a flow has begun.
-    fn pings_begun(&self, flow: FlowId) -> u64 {
+    /// The pings that a flow has begun; 0 if it or its source has left.
+    pub(super) fn pings_begun(&self, flow: FlowId) -> u64 {
         let owner = self.flows.get(flow.index()).and_then(|flow| flow.ping);
         let begun = owner.and_then(|owner| self.vm(owner.vm)?.pings_begun(owner.session));
         begun.unwrap_or(0)

@@ -64,23 +64,31 @@ struct Rows(BTreeMap<Attribution, u64>);
 impl Rows {
     fn add(&mut self, pings: u64, to: Attribution, limit: usize) {
         let has_room = self.0.len() < limit || self.0.contains_key(&to);
-        let row = if has_room { to } else { to.without_place() };
+        // There are a few of these for each cause.
+        let is_plain = matches!(to.place, Place::Tool | Place::Unknown)
+            && !matches!(to.why, Some(Why::Kernel(..) | Why::ForwardedTo(_)));
+        let row = match has_room || is_plain {
+            true => to,
+            false => to.without_place(),
+        };
         let count = self.0.entry(row).or_default();
         *count = count.saturating_add(pings);
     }
 
-    /// Takes one ping out of the row that it was added to. Returns false if it is in none.
-    fn take(&mut self, from: Attribution) -> bool {
+    /// Takes `pings` pings out of the rows that they were added to. Returns how many of them were there.
+    fn take(&mut self, pings: u64, from: Attribution) -> u64 {
+        let mut left = pings;
         for row in [from, from.without_place()] {
             if let Some(count) = self.0.get_mut(&row) {
-                *count -= 1;
+                let taken = left.min(*count);
+                left -= taken;
+                *count -= taken;
                 if *count == 0 {
                     self.0.remove(&row);
                 }
-                return true;
             }
         }
-        false
+        pings - left
     }
 }
 
@@ -99,16 +107,23 @@ impl Losses {
         }
     }
 
-    /// Puts a ping of `flow` down to `to`, which was put down to `from` so far.
-    pub(super) fn transfer(&mut self, flow: FlowId, from: Attribution, to: Attribution) {
-        if from == to || !self.rows.take(from) {
-            return;
+    /// Puts `pings` pings of `flow` down to `to`, which were put down to `from` so far.
+    pub(super) fn transfer(
+        &mut self,
+        flow: FlowId,
+        pings: u64,
+        from: Attribution,
+        to: Attribution,
+    ) {
+        let taken = self.rows.take(pings, from);
+        if taken > 0 {
+            self.rows.add(taken, to, MAX_LOSS_ROWS);
         }
-        self.rows.add(1, to, MAX_LOSS_ROWS);
-        if let Some(rows) = self.flows.get_mut(&flow)
-            && rows.take(from)
-        {
-            rows.add(1, to, MAX_FLOW_ROWS);
+        if let Some(rows) = self.flows.get_mut(&flow) {
+            let taken = rows.take(taken, from);
+            if taken > 0 {
+                rows.add(taken, to, MAX_FLOW_ROWS);
+            }
         }
     }
 

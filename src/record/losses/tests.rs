@@ -1,7 +1,7 @@
 use super::*;
 use crate::fabric::KernelName;
 use crate::load::FlowId;
-use crate::record::{Limits, Recorder, Totals};
+use crate::record::{DropReason, Limits, Recorder, Totals};
 use crate::time::Instant;
 use crate::vm::{PingError, VmId};
 
@@ -76,6 +76,33 @@ fn more_places_than_there_are_rows_are_counted_by_cause_and_direction() {
 }
 
 #[test]
+fn what_has_no_place_has_a_row_of_its_own_however_many_places_there_are() {
+    let mut losses = Losses::default();
+    let flow = Some(FlowId(0));
+    for vm in 0..MAX_LOSS_ROWS as u32 {
+        losses.add(flow, 1, at(Cause::QueueFull, vm));
+    }
+    let plain = [
+        Attribution::UNKNOWN,
+        Attribution::LATE,
+        Attribution::CORRUPT,
+        Attribution::UNSENT,
+        Attribution::reported(PingError::HostUnreachable),
+        Attribution {
+            why: Some(Why::Drop(DropReason::NoRoute)),
+            ..Attribution::UNRESOLVED
+        },
+        Attribution::of(Cause::BetweenPorts, Way::Reply, Place::Unknown),
+    ];
+    for what in plain {
+        losses.add(flow, 2, what);
+        assert!(losses.rows().any(|row| row == (&what, 2)), "{what}");
+        let of_flow = losses.of_flow(FlowId(0));
+        assert!(of_flow.contains(&(what, 2)), "{what}: {of_flow:?}");
+    }
+}
+
+#[test]
 fn flows_beyond_the_limit_are_counted_in_the_table_of_the_run() {
     let mut losses = Losses::default();
     let flows = 2 * MAX_LOSSY_FLOWS as u32;
@@ -83,7 +110,7 @@ fn flows_beyond_the_limit_are_counted_in_the_table_of_the_run() {
         losses.add(Some(FlowId(flow)), 1, Attribution::UNKNOWN);
     }
     for flow in 0..flows {
-        losses.transfer(FlowId(flow), Attribution::UNKNOWN, Attribution::LATE);
+        losses.transfer(FlowId(flow), 1, Attribution::UNKNOWN, Attribution::LATE);
     }
     let rows: Vec<_> = losses.rows().collect();
     assert_eq!(rows, [(&Attribution::LATE, u64::from(flows))]);

@@ -203,12 +203,15 @@ fn moves_table(report: &Report) -> String {
     }
     let rows = report.moves.iter().take(ROWS_LISTED);
     let rows = rows.map(|made| moves::move_cells(made).map(Cell::new).into());
-    let more = moves::untold(report).map(|untold| format!("<p>{}</p>\n", Escaped(&untold)));
+    let more = moves::unlisted(report, ROWS_LISTED).into_iter();
+    let more: String = more
+        .map(|more| format!("<p>{}</p>\n", Escaped(&more)))
+        .collect();
     format!(
         "<section>\n<h2>Moves</h2>\n<p class=\"quiet\">{}</p>\n{}{}</section>\n",
         Escaped(moves::GAP_DOC),
         table(&moves::MOVE_COLUMNS, rows, true),
-        more.unwrap_or_default()
+        more
     )
 }
 
@@ -436,6 +439,13 @@ mod tests {
         assert_eq!(page.matches("class=\"sortable\"").count(), 2);
         assert!(page.contains("2025-10-09T08:53:20Z"));
         assert!(page.contains("unknown_ethertype"));
+    }
+
+    #[test]
+    fn gaps_that_have_no_row_are_counted() {
+        let mut report = fixtures::whole();
+        report.moves = vec![report.moves[0].clone(); ROWS_LISTED + 5];
+        assert!(written(&report).contains("<p>and 5 gaps more; a .json report has them</p>"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn silent() -> Relocation {
 }
 
 fn moves(lab: &mut Lab) -> Vec<Move> {
-    lab.hypervisor().end();
+    lab.hypervisor().look_at_moves(Instant::ZERO);
     let moves = lab.hypervisor().recorder().moves();
     moves.map_or_else(Vec::new, |moves| moves.all().to_vec())
 }

@@ -1,0 +1,167 @@
+//! Tests of the search for what became of lost pings, on a switch in memory.
+
+use super::obstacle::TOO_LARGE;
+use super::*;
+use crate::experiment::{Experiment, FlowPlan};
+use crate::fabric::PortState;
+use crate::hypervisor::{Command, Outgoing, Phase, Step};
+use crate::lab::SimulatedLab;
+use crate::load::Pacing;
+use crate::record::{Member, Why};
+use crate::sim::Switch;
+use crate::system::Neighbours;
+use crate::vm::{PingError, PingOutcome};
+
+/// A lab on a switch whose VMs know each other, with a flow from VM to VM for each of `flows`.
+fn acquainted(vms: u32, flows: &[(u32, u32)]) -> SimulatedLab<'static> {
+    let mut plan = Experiment::of_vms(vms).unwrap();
+    plan.lab.neighbours = Neighbours::Static;
+    let flows = flows.iter();
+    plan.flows = flows
+        .map(|(from, to)| FlowPlan::between(VmId(*from), VmId(*to)))
+        .collect();
+    let mut lab = SimulatedLab::on_switch(plan).unwrap();
+    lab.populate(&mut ()).unwrap();
+    lab
+}
+
+/// What becomes of a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Answered,
+    RequestLost,
+    ReplyLost,
+    Reported,
+}
+
+/// Sends the pings that are due at the beginning, each to what becomes of those of its source.
+fn send_to(hypervisor: &mut Hypervisor<Switch>, target: VmId, fate_of: impl Fn(VmId, u64) -> Fate) {
+    let now = Instant::ZERO;
+    let mut buffer = vec![0; 2048];
+    while let Some(step) = hypervisor.next_step(now, &mut buffer) {
+        let Step::Send(Outgoing {
+            vm,
+            length,
+            ping: Some(ping),
+            ..
+        }) = step
+        else {
+            continue;
+        };
+        hypervisor.stamp_sent(vm, ping, now);
+        let fate = fate_of(vm, ping.sequence);
+        if matches!(fate, Fate::Answered | Fate::ReplyLost) {
+            hypervisor.receive(now, target, &mut buffer, length);
+        }
+        match fate {
+            Fate::Answered => {
+                hypervisor.receive(now, vm, &mut buffer, length);
+            }
+            Fate::Reported => {
+                let error = PingError::HostUnreachable;
+                let outcome = PingOutcome::Errored { due: now, error };
+                hypervisor.record_ping(now, vm, ping, outcome);
+            }
+            Fate::RequestLost | Fate::ReplyLost => {
+                hypervisor.record_ping(now, vm, ping, PingOutcome::Lost { due: now });
+            }
+        }
+    }
+}
+
+/// The directions of lost pings of which no cause is known, with the number of each.
+fn lost_ways(hypervisor: &mut Hypervisor<Switch>) -> Vec<(Way, u64)> {
+    let rows = hypervisor.recorder().losses().rows();
+    rows.filter(|(row, _)| row.cause == Cause::Unknown)
+        .map(|(row, pings)| (row.way, pings))
+        .collect()
+}
+
+#[test]
+fn what_a_flow_sent_before_it_or_its_source_left_counts_in_the_balance_of_its_target() {
+    let leave: [fn() -> Command; 2] = [
+        || Command::StopFlows(vec![FlowId(0)]),
+        || Command::StopVms(vec![VmId(0)]),
+    ];
+    for command in leave {
+        for (fate, way) in [
+            (Fate::RequestLost, Way::Request),
+            (Fate::ReplyLost, Way::Reply),
+        ] {
+            let mut lab = acquainted(3, &[(0, 2), (1, 2)]);
+            let hypervisor = lab.hypervisor();
+            let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+            let phase = Phase::counted(0..2, Pacing::Window(1), 1);
+            hypervisor.start(Instant::ZERO, vec![phase]);
+            send_to(hypervisor, VmId(2), |source, _| match source {
+                VmId(0) => Fate::Answered,
+                _ => fate,
+            });
+            let command = command();
+            let case = format!("{command:?}, {fate:?}");
+            hypervisor.carry_out(Instant::ZERO, command).unwrap();
+            hypervisor.explain_rest(Instant::ZERO);
+            assert_eq!(lost_ways(hypervisor), [(way, 1)], "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_was_reported_undeliverable_is_not_missed_again() {
+    let mut lab = acquainted(2, &[(0, 1)]);
+    let hypervisor = lab.hypervisor();
+    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+    let phase = Phase::counted(0..1, Pacing::Window(8), 2);
+    hypervisor.start(Instant::ZERO, vec![phase]);
+    send_to(hypervisor, VmId(1), |_, sequence| match sequence {
+        0 => Fate::Reported,
+        _ => Fate::ReplyLost,
+    });
+    hypervisor.explain_rest(Instant::ZERO);
+    assert_eq!(lost_ways(hypervisor), [(Way::Reply, 1)]);
+}
+
+#[test]
+fn requests_to_groups_are_not_taken_for_those_of_flows() {
+    let mut lab = acquainted(2, &[(0, 1)]);
+    let hypervisor = lab.hypervisor();
+    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+    let phase = Phase::counted(0..1, Pacing::Window(1), 1);
+    hypervisor.start(Instant::ZERO, vec![phase]);
+    // It may have answered one to a group instead.
+    let member = Member::Vm(VmId(1));
+    hypervisor
+        .recorder()
+        .member_answered(FlowId(0), member, Instant::ZERO);
+    send_to(hypervisor, VmId(1), |_, _| Fate::ReplyLost);
+    hypervisor.explain_rest(Instant::ZERO);
+    assert_eq!(lost_ways(hypervisor), [(Way::Unknown, 1)]);
+}
+
+#[test]
+fn what_stands_in_the_way_is_judged_by_the_length_of_each_ping() {
+    let mut lab = acquainted(2, &[(0, 1)]);
+    let hypervisor = lab.hypervisor();
+    let Ok(()) = hypervisor.attribute_losses(AttributeLoss::Auto);
+    // What was read of two TAPs a moment ago.
+    let port = PortState {
+        is_up: true,
+        has_carrier: true,
+        mtu: 1_500,
+        bridge: None,
+    };
+    let state = PathState {
+        is_bridged: false,
+        source: Some(port),
+        destination: Some(port),
+        forwarding: None,
+    };
+    let ends = (VmId(0), VmId(1));
+    let search = hypervisor.loss_search.as_mut().unwrap();
+    search.states.insert(ends, Some(state));
+    for (bytes, is_too_large) in [(0, false), (9_000, true), (100, false)] {
+        let found = hypervisor.obstacle(Instant::ZERO, ends, Way::Request, bytes);
+        let expected = is_too_large.then_some(Why::State(TOO_LARGE));
+        assert_eq!(found.and_then(|found| found.why), expected, "{bytes} bytes");
+    }
+}
